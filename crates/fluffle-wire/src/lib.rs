@@ -1,1 +1,51 @@
-//! (being written)
+//! What travels: bytes to messages and back.
+//!
+//! Pure and synchronous. It knows Protobuf, JSON, gzip and the names of headers; it knows no socket, no actor and no
+//! AMQP client. The format is written down for other languages in `docs/WIRE.md`, with test vectors.
+//!
+//! ```
+//! use fluffle_wire::{Gzip, Wire};
+//! use protos::usgs::Quake;
+//!
+//! let wire = Wire::<Quake>::protobuf().gzip(Gzip::auto());
+//! let quake = Quake { id: "ci37868143".into(), magnitude: Some(2.0), ..Quake::default() };
+//!
+//! let sent = wire.encode(&quake)?;
+//! assert_eq!(&*sent.content_type, "application/vnd.google.protobuf; proto=usgs.v1.Quake");
+//! assert_eq!(&*sent.type_name, "usgs.v1.Quake");
+//! assert_eq!(sent.content_encoding, None); // too small for gzip to pay
+//!
+//! let received = wire.decode(&sent.incoming())?;
+//! assert_eq!(received, quake);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`Wire`] is a codec with a gzip policy and limits: what a publisher and a consumer of a type hold.
+//! - [`Codec`] is one way to write a message; [`Protobuf`] and [`Json`] are here, another is one file elsewhere.
+//! - [`BatchBuilder`] and [`Batch`] put many messages into one body and take them out again.
+//! - [`headers`] names the headers and gives their values types.
+//! - [`Limits`] bound all that comes from outside; past one, a typed error, never an allocation.
+
+mod batch;
+mod codec;
+mod content_type;
+mod error;
+mod gzip;
+pub mod headers;
+#[cfg(feature = "json")]
+mod json;
+mod limits;
+mod protobuf;
+mod text;
+mod wire;
+
+pub use batch::{Batch, BatchBuilder, Items};
+pub use codec::Codec;
+pub use content_type::ContentType;
+pub use error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
+pub use gzip::{Gzip, InvalidLevel, Level};
+#[cfg(feature = "json")]
+pub use json::Json;
+pub use limits::Limits;
+pub use protobuf::Protobuf;
+pub use wire::{Encoded, Incoming, Wire};

@@ -1,0 +1,334 @@
+use std::fmt;
+
+use bytes::Bytes;
+use prost::encoding::{encode_varint, encoded_len_varint};
+
+use crate::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Wire};
+
+/// Many messages on their way into one body, each behind its length as a varint.
+///
+/// The framing is Protobuf's own for streams (`writeDelimitedTo` and `parseDelimitedFrom` elsewhere), and the same for
+/// every codec.
+///
+/// ```
+/// use fluffle_wire::Wire;
+/// use protos::usgs::Quake;
+///
+/// let wire = Wire::<Quake>::protobuf();
+/// let mut batch = wire.batch();
+/// for id in ["a", "b", "c"] {
+///     batch.push(&Quake { id: id.into(), ..Quake::default() })?;
+/// }
+/// let sent = batch.finish()?;
+/// assert_eq!(sent.items, 3);
+///
+/// let received = wire.decode_batch(&sent.incoming())?;
+/// let ids: Result<Vec<_>, _> = received.iter().map(|quake| quake.map(|q| q.id)).collect();
+/// assert_eq!(ids?, ["a", "b", "c"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct BatchBuilder<M> {
+    wire: Wire<M>,
+    body: Vec<u8>,
+    /// Holds one item of a codec that does not know lengths beforehand.
+    scratch: Vec<u8>,
+    items: usize,
+}
+
+impl<M> BatchBuilder<M> {
+    pub(crate) fn new(wire: Wire<M>) -> Self {
+        Self {
+            wire,
+            body: Vec::new(),
+            scratch: Vec::new(),
+            items: 0,
+        }
+    }
+
+    /// Adds a message. On an error nothing has been added, and the batch is as good as before.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeErrorKind::BatchFull`] if the batch has no room left: finish it and push again.
+    /// [`EncodeErrorKind::TooLarge`] if the message would not even fit alone.
+    /// [`EncodeErrorKind::Unrepresentable`] if the codec cannot write it.
+    pub fn push(&mut self, message: &M) -> Result<(), EncodeError> {
+        if self.items >= self.wire.bounds().batch_items {
+            return Err(self.full("items", self.items, self.wire.bounds().batch_items));
+        }
+        match self.wire.codec().encoded_len(message) {
+            Some(len) => {
+                self.frame(len)?;
+                let start = self.body.len();
+                let written = self.wire.codec().encode(message, &mut self.body);
+                self.check_written(written, start, len)
+            }
+            None => {
+                self.scratch.clear();
+                self.wire.codec().encode(message, &mut self.scratch)?;
+                self.frame(self.scratch.len())?;
+                self.body.extend_from_slice(&self.scratch);
+                self.items += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// How many messages are in it.
+    pub fn len(&self) -> usize {
+        self.items
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.items == 0
+    }
+
+    /// Its size so far, before gzip, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Closes the batch and leaves an empty one to fill next.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeErrorKind::LabelTooLong`] if the type's name does not fit into AMQP; size and count were checked on
+    /// the way.
+    pub fn finish(&mut self) -> Result<Encoded, EncodeError> {
+        // The next batch is likely to be as large as this one.
+        let next = Vec::with_capacity(self.body.len());
+        let body = std::mem::replace(&mut self.body, next);
+        self.wire.seal_batch(body, std::mem::take(&mut self.items))
+    }
+
+    /// Writes the length of an item, if the item then fits.
+    fn frame(&mut self, len: usize) -> Result<(), EncodeError> {
+        let limits = self.wire.bounds();
+        // Counted before gzip, so that a full batch is known before it is compressed.
+        let limit = limits.encoded.min(limits.decompressed);
+        let needed = encoded_len_varint(len as u64).saturating_add(len);
+        if needed > limit {
+            return Err(EncodeError::new(
+                EncodeErrorKind::TooLarge,
+                format!(
+                    "this {} takes {needed} bytes in a batch, the limit is {limit}",
+                    self.wire.type_name()
+                ),
+            ));
+        }
+        if self.body.len() + needed > limit {
+            return Err(self.full("bytes", self.body.len(), limit));
+        }
+        self.body.reserve(needed);
+        encode_varint(len as u64, &mut self.body);
+        Ok(())
+    }
+
+    /// Takes the frame back if the codec failed or wrote another length than it had announced.
+    fn check_written(
+        &mut self,
+        written: Result<(), EncodeError>,
+        start: usize,
+        len: usize,
+    ) -> Result<(), EncodeError> {
+        let actual = self.body.len() - start;
+        if written.is_ok() && actual == len {
+            self.items += 1;
+            return Ok(());
+        }
+        self.body.truncate(start - encoded_len_varint(len as u64));
+        written?;
+        let why =
+            format!("the codec announced {len} bytes and wrote {actual}: its encoded_len is wrong");
+        Err(EncodeError::unrepresentable(self.wire.type_name(), why))
+    }
+
+    fn full(&self, what: &str, have: usize, limit: usize) -> EncodeError {
+        EncodeError::new(
+            EncodeErrorKind::BatchFull,
+            format!(
+                "the batch is full at {have} {what} (limit {limit}): finish it, then push this message again"
+            ),
+        )
+    }
+}
+
+impl<M> fmt::Debug for BatchBuilder<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchBuilder")
+            .field("wire", &self.wire)
+            .field("items", &self.items)
+            .field("bytes", &self.body.len())
+            .finish()
+    }
+}
+
+/// A received batch: the unpacked body, whose messages are decoded as they are asked for.
+///
+/// A message that does not decode costs only itself. A damaged *length* ends the batch, since where the next message
+/// begins is then unknown: the messages before it stand, and the damage is the last item, an error of kind
+/// [`DecodeErrorKind::Framing`].
+#[derive(Clone)]
+pub struct Batch<M> {
+    wire: Wire<M>,
+    body: Bytes,
+    items: usize,
+}
+
+impl<M> Batch<M> {
+    /// Walks the lengths once, so that the count is known and a hostile one is refused before anything is decoded.
+    pub(crate) fn open(wire: Wire<M>, body: Bytes) -> Result<Self, DecodeError> {
+        let most = wire.bounds().batch_items;
+        let items = Frames {
+            rest: &body,
+            index: 0,
+        }
+        .take(most.saturating_add(1))
+        .count();
+        if items > most {
+            return Err(DecodeError::new(
+                DecodeErrorKind::TooManyItems,
+                format!("the batch has more than {most} messages (Limits::batch_items)"),
+            ));
+        }
+        Ok(Self { wire, body, items })
+    }
+
+    /// How many items [`iter`](Batch::iter) yields, good or bad.
+    pub fn len(&self) -> usize {
+        self.items
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.items == 0
+    }
+
+    /// The messages in order; item `i` of a message `<id>` is known as `<id>/<i>`.
+    pub fn iter(&self) -> Items<'_, M> {
+        Items {
+            batch: self,
+            frames: Frames {
+                rest: &self.body,
+                index: 0,
+            },
+        }
+    }
+
+    /// The bytes of item `index`, to pass them on as they are (a dead letter of this one message).
+    ///
+    /// They share the batch's memory. `None` past the end, and for a broken frame.
+    pub fn raw(&self, index: usize) -> Option<Bytes> {
+        let frame = Frames {
+            rest: &self.body,
+            index: 0,
+        }
+        .nth(index)?
+        .ok()?;
+        Some(self.body.slice_ref(frame))
+    }
+}
+
+impl<'a, M> IntoIterator for &'a Batch<M> {
+    type Item = Result<M, DecodeError>;
+    type IntoIter = Items<'a, M>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<M> fmt::Debug for Batch<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("wire", &self.wire)
+            .field("items", &self.items)
+            .field("bytes", &self.body.len())
+            .finish()
+    }
+}
+
+/// The messages of a [`Batch`], decoded one at a time.
+pub struct Items<'a, M> {
+    batch: &'a Batch<M>,
+    frames: Frames<'a>,
+}
+
+impl<M> Iterator for Items<'_, M> {
+    type Item = Result<M, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = self.frames.index;
+        let frame = self.frames.next()?;
+        Some(
+            frame
+                .and_then(|bytes| self.batch.wire.codec().decode(bytes))
+                .map_err(|e| e.at_item(index)),
+        )
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.batch.items - self.frames.index;
+        (left, Some(left))
+    }
+}
+
+impl<M> ExactSizeIterator for Items<'_, M> {}
+
+impl<M> fmt::Debug for Items<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Items")
+            .field("batch", self.batch)
+            .field("next", &self.frames.index)
+            .finish()
+    }
+}
+
+/// The pieces of a delimited body; ends after the first damaged length.
+struct Frames<'a> {
+    rest: &'a [u8],
+    index: usize,
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<&'a [u8], DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        self.index += 1;
+        let frame = self.split();
+        if frame.is_err() {
+            self.rest = &[];
+        }
+        Some(frame)
+    }
+}
+
+impl<'a> Frames<'a> {
+    fn split(&mut self) -> Result<&'a [u8], DecodeError> {
+        let mut rest = self.rest;
+        let len = prost::encoding::decode_varint(&mut rest)
+            .map_err(|_| broken("its length is no varint".to_owned()))?;
+        let (frame, rest) = usize::try_from(len)
+            .ok()
+            .and_then(|len| rest.split_at_checked(len))
+            .ok_or_else(|| {
+                broken(format!(
+                    "its length says {len} bytes, {} are left",
+                    rest.len()
+                ))
+            })?;
+        self.rest = rest;
+        Ok(frame)
+    }
+}
+
+fn broken(how: String) -> DecodeError {
+    DecodeError::new(
+        DecodeErrorKind::Framing,
+        format!("{how}; this and all that follows is lost"),
+    )
+}

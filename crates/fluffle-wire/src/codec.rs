@@ -1,0 +1,65 @@
+use crate::{DecodeError, EncodeError};
+
+/// One way to write a message as bytes.
+///
+/// [`Protobuf`](crate::Protobuf) and `Json` are here. Another format is one file: implement this trait for a type of
+/// your own and hand it to [`Wire::new`](crate::Wire::new), which adds labels, gzip, batches and limits.
+///
+/// ```
+/// use fluffle_wire::{Codec, DecodeError, EncodeError, Wire};
+///
+/// /// Plain text, for a queue that a shell script reads.
+/// struct Text;
+///
+/// impl Codec<String> for Text {
+///     fn media_type(&self) -> &str { "text/plain" }
+///     fn type_name(&self) -> String { "example.Text".into() }
+///     fn encode(&self, message: &String, into: &mut Vec<u8>) -> Result<(), EncodeError> {
+///         into.extend_from_slice(message.as_bytes());
+///         Ok(())
+///     }
+///     fn decode(&self, bytes: &[u8]) -> Result<String, DecodeError> {
+///         String::from_utf8(bytes.to_vec()).map_err(|e| DecodeError::malformed("example.Text", e))
+///     }
+/// }
+///
+/// let wire = Wire::new(Text);
+/// let sent = wire.encode(&"hello".to_owned())?;
+/// assert_eq!(&*sent.content_type, "text/plain; proto=example.Text");
+/// assert_eq!(wire.decode(&sent.incoming())?, "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Codec<M>: Send + Sync {
+    /// The media type this codec writes, without parameters: `application/vnd.google.protobuf`.
+    fn media_type(&self) -> &str;
+
+    /// The full name of `M` that travels in the `type` property and in the `proto` parameter of the content type.
+    fn type_name(&self) -> String;
+
+    /// Whether a body under this media type (no parameters) is for this codec; by default only its own, in any case.
+    fn accepts(&self, media_type: &str) -> bool {
+        media_type.eq_ignore_ascii_case(self.media_type())
+    }
+
+    /// The exact number of bytes [`encode`](Codec::encode) will write, if that is cheap to know.
+    ///
+    /// Knowing it lets a message past the limits be refused before memory is taken. By default unknown.
+    fn encoded_len(&self, message: &M) -> Option<usize> {
+        let _ = message;
+        None
+    }
+
+    /// Appends the message to `into`.
+    ///
+    /// # Errors
+    ///
+    /// If this format cannot express the message. What was appended by then is discarded by the caller.
+    fn encode(&self, message: &M, into: &mut Vec<u8>) -> Result<(), EncodeError>;
+
+    /// Reads a message that fills `bytes` exactly. The size has been checked against the limits.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not such a message. It must not panic, whatever the bytes.
+    fn decode(&self, bytes: &[u8]) -> Result<M, DecodeError>;
+}

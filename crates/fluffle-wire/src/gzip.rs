@@ -1,0 +1,216 @@
+use std::cell::Cell;
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+use crate::{DecodeError, DecodeErrorKind, Limits};
+
+/// When bodies are compressed with gzip (RFC 1952).
+///
+/// Reading needs no policy: a body labelled `gzip` is unpacked, within [`Limits`].
+///
+/// Off by default. On one machine or a fast network, compressing costs more than it saves; small messages grow. Where
+/// bandwidth or the broker's disk is the scarce thing, [`Gzip::auto`] is the policy to start with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gzip {
+    /// Never.
+    #[default]
+    Off,
+    /// Every body, at this level; only a body that the receiver's [`Limits::ratio`] would refuse goes uncompressed.
+    On(Level),
+    /// Bodies of at least `min_size` bytes, and only if that makes them at least a tenth smaller.
+    Auto {
+        /// Bodies below this many bytes are left as they are.
+        min_size: usize,
+        /// How hard to try.
+        level: Level,
+    },
+}
+
+impl Gzip {
+    /// Size from which [`Gzip::auto`] tries: 1 KiB.
+    pub const AUTO_MIN_SIZE: usize = 1024;
+
+    /// Every body, at the fastest level.
+    pub fn on() -> Self {
+        Self::On(Level::FASTEST)
+    }
+
+    /// Bodies from [`Gzip::AUTO_MIN_SIZE`] up, at the fastest level, if it pays.
+    pub fn auto() -> Self {
+        Self::Auto {
+            min_size: Self::AUTO_MIN_SIZE,
+            level: Level::FASTEST,
+        }
+    }
+}
+
+/// How hard gzip tries: 1 (fastest, the default) to 9 (smallest).
+///
+/// Level 1 is several times faster than level 6 and gives most of its gain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Level(u8);
+
+impl Level {
+    /// Level 1.
+    pub const FASTEST: Self = Self(1);
+    /// Level 6, gzip's own default.
+    pub const BALANCED: Self = Self(6);
+    /// Level 9.
+    pub const SMALLEST: Self = Self(9);
+
+    /// A level from 1 to 9.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidLevel`] outside 1 to 9.
+    pub fn new(level: u32) -> Result<Self, InvalidLevel> {
+        match u8::try_from(level) {
+            Ok(level @ 1..=9) => Ok(Self(level)),
+            _ => Err(InvalidLevel(level)),
+        }
+    }
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Self::FASTEST
+    }
+}
+
+/// A gzip level outside 1 to 9.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("gzip has levels 1 (fastest) to 9 (smallest), not {0}; to send uncompressed use Gzip::Off")]
+pub struct InvalidLevel(pub u32);
+
+thread_local! {
+    /// The last compressor of this thread: its state is some 300 KB, and making it dearer than a small message.
+    static COMPRESSOR: Cell<Option<(Level, Compress)>> = const { Cell::new(None) };
+}
+
+/// Compresses `raw`; `None` if that takes more than `most` bytes.
+pub(crate) fn compress(raw: &[u8], level: Level, most: usize) -> Option<Vec<u8>> {
+    let mut compressor = match COMPRESSOR.take() {
+        Some((last, mut compressor)) if last == level => {
+            compressor.reset();
+            compressor
+        }
+        _ => Compress::new_gzip(Compression::new(level.0.into()), 15),
+    };
+    let packed = compress_with(&mut compressor, raw, most);
+    COMPRESSOR.set(Some((level, compressor)));
+    packed
+}
+
+fn compress_with(compressor: &mut Compress, raw: &[u8], most: usize) -> Option<Vec<u8>> {
+    let mut packed = Vec::new();
+    let mut room = (raw.len() / 2 + 64).min(most);
+    loop {
+        packed.reserve_exact(room);
+        let rest = raw.get(usize::try_from(compressor.total_in()).ok()?..)?;
+        match compressor.compress_vec(rest, &mut packed, FlushCompress::Finish) {
+            Ok(Status::StreamEnd) => break,
+            Ok(_) if packed.len() < most => room = (packed.len() + 64).min(most - packed.len()),
+            _ => return None,
+        }
+    }
+    // The vector is going to live as long as the message waits for its confirm.
+    packed.shrink_to_fit();
+    Some(packed)
+}
+
+/// More gzip members than this in one body is an attack on the clock, not a message.
+const MOST_MEMBERS: usize = 1024;
+
+/// Unpacks a gzip body, one member or several in a row, within the limits.
+pub(crate) fn decompress(packed: &[u8], limits: &Limits) -> Result<Vec<u8>, DecodeError> {
+    let most = limits.decompressed_from(packed.len());
+    let mut raw = Vec::new();
+    let mut rest = packed;
+    for _ in 0..MOST_MEMBERS {
+        if !rest.starts_with(&[0x1f, 0x8b]) {
+            return Err(damaged(&not_gzip(packed, rest)));
+        }
+        rest = decompress_member(rest, &mut raw, packed.len(), most, limits)?;
+        if rest.is_empty() {
+            return Ok(raw);
+        }
+    }
+    Err(damaged(&format!("it has more than {MOST_MEMBERS} members")))
+}
+
+/// Appends what the first member of `packed` holds to `raw`, and returns what follows that member.
+fn decompress_member<'a>(
+    packed: &'a [u8],
+    raw: &mut Vec<u8>,
+    body: usize,
+    most: usize,
+    limits: &Limits,
+) -> Result<&'a [u8], DecodeError> {
+    let mut decompressor = Decompress::new_gzip(15);
+    let mut rest = packed;
+    loop {
+        if raw.len() == raw.capacity() {
+            // One byte past the limit is room to notice that it is passed.
+            let room = (raw.len().max(packed.len() * 2))
+                .max(512)
+                .min(most + 1 - raw.len());
+            raw.reserve_exact(room);
+        }
+        let before = (decompressor.total_in(), raw.len());
+        let status = decompressor
+            .decompress_vec(rest, raw, FlushDecompress::None)
+            .map_err(|e| damaged(&e.to_string()))?;
+        if raw.len() > most {
+            return Err(expands(body, most, limits));
+        }
+        let consumed = usize::try_from(decompressor.total_in() - before.0).unwrap_or(rest.len());
+        rest = rest.get(consumed..).unwrap_or_default();
+        if status == Status::StreamEnd {
+            return Ok(rest);
+        }
+        if consumed == 0 && raw.len() == before.1 {
+            return Err(damaged("it is cut short"));
+        }
+    }
+}
+
+fn expands(body: usize, most: usize, limits: &Limits) -> DecodeError {
+    if most < limits.decompressed {
+        return DecodeError::new(
+            DecodeErrorKind::Ratio,
+            format!(
+                "{body} bytes of gzip unpack to more than {most} bytes, the limit at a ratio of {}:1; a gzip bomb, or raise Limits::ratio",
+                limits.ratio
+            ),
+        );
+    }
+    DecodeError::new(
+        DecodeErrorKind::TooLarge,
+        format!(
+            "{body} bytes of gzip unpack to more than the limit of {most} bytes (Limits::decompressed)"
+        ),
+    )
+}
+
+fn not_gzip(packed: &[u8], rest: &[u8]) -> String {
+    if rest.len() < packed.len() {
+        return format!("{} bytes follow it that are not gzip", rest.len());
+    }
+    match packed {
+        [0x1f] | [] => "it is cut short".to_owned(),
+        // RFC 1950: compression method 8 and a check on the first two bytes.
+        [first, second, ..]
+            if first & 0x0f == 8 && (u16::from(*first) << 8 | u16::from(*second)) % 31 == 0 =>
+        {
+            "it looks like zlib (RFC 1950), which is another format than gzip (RFC 1952)".to_owned()
+        }
+        _ => "it does not start like gzip".to_owned(),
+    }
+}
+
+fn damaged(how: &str) -> DecodeError {
+    DecodeError::new(
+        DecodeErrorKind::Gzip,
+        format!("the body is labelled gzip, but {how}"),
+    )
+}

@@ -1,0 +1,52 @@
+use prost::{Message, Name};
+
+use crate::{Codec, DecodeError, EncodeError};
+
+/// The Protobuf binary format, by prost: `application/vnd.google.protobuf`.
+///
+/// Also accepts the two other names in use for it, `application/protobuf` and `application/x-protobuf`.
+///
+/// Messages nested deeper than 100 levels are refused on decoding (prost's limit). Fields that the reader's `.proto`
+/// does not know are skipped and **dropped**: encoding the decoded message again does not bring them back. A body that
+/// is passed on as bytes (a retry copy, a dead letter) keeps them. A number that an enumeration does not know is kept.
+///
+/// What a decoded message takes in memory depends on its schema: two bytes on the wire can become one element of a
+/// `repeated` message field, at the element's size in Rust. Where that matters, lower [`Limits`](crate::Limits).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Protobuf;
+
+const MEDIA_TYPES: [&str; 3] = [
+    "application/vnd.google.protobuf",
+    "application/protobuf",
+    "application/x-protobuf",
+];
+
+impl<M: Message + Name + Default> Codec<M> for Protobuf {
+    fn media_type(&self) -> &str {
+        MEDIA_TYPES[0]
+    }
+
+    fn type_name(&self) -> String {
+        M::full_name()
+    }
+
+    fn accepts(&self, media_type: &str) -> bool {
+        MEDIA_TYPES
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(media_type))
+    }
+
+    fn encoded_len(&self, message: &M) -> Option<usize> {
+        Some(message.encoded_len())
+    }
+
+    fn encode(&self, message: &M, into: &mut Vec<u8>) -> Result<(), EncodeError> {
+        message
+            .encode(into)
+            .map_err(|e| EncodeError::unrepresentable(&M::full_name(), e))
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<M, DecodeError> {
+        M::decode(bytes).map_err(|e| DecodeError::malformed(&M::full_name(), e))
+    }
+}

@@ -1,0 +1,447 @@
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::{Message, Name};
+
+use crate::text::shown;
+use crate::{
+    Batch, BatchBuilder, Codec, ContentType, DecodeError, DecodeErrorKind, EncodeError,
+    EncodeErrorKind, Gzip, Limits, Protobuf, gzip,
+};
+
+/// How messages of one type travel: a [`Codec`], when to [`Gzip`], and the [`Limits`].
+///
+/// Cheap to clone. Made once for a publisher or consumer; encoding and decoding need no lock.
+///
+/// ```
+/// use fluffle_wire::{Gzip, Limits, Wire};
+/// use protos::usgs::Alert;
+///
+/// let protobuf = Wire::<Alert>::protobuf();
+/// let json = Wire::<Alert>::json().gzip(Gzip::auto()).limits(Limits { encoded: 64 * 1024, ..Limits::default() });
+///
+/// let alert = Alert { quake_id: "us2000cmy3".into(), ..Alert::default() };
+/// assert_eq!(json.encode(&alert)?.body, r#"{"quakeId":"us2000cmy3"}"#.as_bytes());
+/// // The label says what the body is, so a consumer of the other format refuses it instead of guessing.
+/// assert!(protobuf.decode(&json.encode(&alert)?.incoming()).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Wire<M> {
+    codec: Arc<dyn Codec<M>>,
+    labels: Arc<Labels>,
+    gzip: Gzip,
+    limits: Limits,
+}
+
+/// What the properties of a message say about its body, made once.
+struct Labels {
+    single: Arc<str>,
+    batch: Arc<str>,
+    type_name: Arc<str>,
+}
+
+/// A body ready to be published, with the properties that must go with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The body.
+    pub body: Bytes,
+    /// The AMQP `content_type`.
+    pub content_type: Arc<str>,
+    /// The AMQP `content_encoding`: `gzip`, or none at all.
+    pub content_encoding: Option<&'static str>,
+    /// The AMQP `type`: the full Protobuf name.
+    pub type_name: Arc<str>,
+    /// Size of the body before gzip, in bytes.
+    pub raw_len: usize,
+    /// How many messages the body holds: 1, unless it is a batch.
+    pub items: usize,
+}
+
+/// A body as it arrived, with the properties that say what it is.
+///
+/// Empty properties count as absent.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// The AMQP `content_type`.
+    pub content_type: Option<&'a str>,
+    /// The AMQP `content_encoding`.
+    pub content_encoding: Option<&'a str>,
+    /// The AMQP `type`.
+    pub type_name: Option<&'a str>,
+    /// The body. Batches share it instead of copying.
+    pub body: &'a Bytes,
+}
+
+impl<M: Message + Name + Default> Wire<M> {
+    /// Protobuf, no gzip, default limits.
+    pub fn protobuf() -> Self {
+        Self::new(Protobuf)
+    }
+}
+
+#[cfg(feature = "json")]
+impl<M: prost_reflect::ReflectMessage + Name + Default> Wire<M> {
+    /// Proto3 JSON, no gzip, default limits.
+    pub fn json() -> Self {
+        Self::new(crate::Json)
+    }
+}
+
+impl<M> Wire<M> {
+    /// Any codec, no gzip, default limits.
+    pub fn new(codec: impl Codec<M> + 'static) -> Self {
+        let type_name = codec.type_name();
+        let single = format!("{}; proto={type_name}", codec.media_type());
+        let batch = format!("{single}; encoding=delimited");
+        let labels = Labels {
+            single: single.into(),
+            batch: batch.into(),
+            type_name: type_name.into(),
+        };
+        Self {
+            codec: Arc::new(codec),
+            labels: Arc::new(labels),
+            gzip: Gzip::Off,
+            limits: Limits::default(),
+        }
+    }
+
+    /// When to compress what is sent. Default [`Gzip::Off`].
+    #[must_use]
+    pub fn gzip(self, gzip: Gzip) -> Self {
+        Self { gzip, ..self }
+    }
+
+    /// Bounds on what is sent and accepted.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The full name of the message type, as it travels in `type`.
+    pub fn type_name(&self) -> &str {
+        &self.labels.type_name
+    }
+
+    /// The `content_type` of one message.
+    pub fn content_type(&self) -> &str {
+        &self.labels.single
+    }
+
+    /// Encodes one message.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeErrorKind::TooLarge`] past [`Limits::encoded`] or [`Limits::decompressed`],
+    /// [`EncodeErrorKind::Unrepresentable`] if the codec cannot write it.
+    pub fn encode(&self, message: &M) -> Result<Encoded, EncodeError> {
+        let mut raw = Vec::new();
+        if let Some(len) = self.codec.encoded_len(message) {
+            self.check_raw(len)?;
+            raw.reserve_exact(len);
+        }
+        self.codec.encode(message, &mut raw)?;
+        self.seal(raw, 1, &self.labels.single)
+    }
+
+    /// Decodes one message.
+    ///
+    /// A label that is absent is taken on trust: a body without `content_type` and `type` is read as this codec's
+    /// format and this type. A label that is present must fit.
+    ///
+    /// # Errors
+    ///
+    /// One kind of [`DecodeErrorKind`] for each way in which labels, size, gzip or bytes can be wrong, with what was
+    /// found and what was expected. It never panics and takes no memory past the [`Limits`] to find out.
+    pub fn decode(&self, incoming: &Incoming<'_>) -> Result<M, DecodeError> {
+        self.check_labels(incoming, false)?;
+        match self.unpack(incoming)? {
+            Some(raw) => self.codec.decode(&raw),
+            None => self.codec.decode(incoming.body),
+        }
+    }
+
+    /// Encodes many messages into one body, each behind its length.
+    ///
+    /// No messages make an empty body, which is a valid batch of none.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Wire::encode), naming the item; [`EncodeErrorKind::BatchFull`] if they are too many or too
+    /// large for one body. To fill bodies one after the other use [`batch`](Wire::batch).
+    pub fn encode_batch<'a>(
+        &self,
+        messages: impl IntoIterator<Item = &'a M>,
+    ) -> Result<Encoded, EncodeError>
+    where
+        M: 'a,
+    {
+        let mut batch = self.batch();
+        for (index, message) in messages.into_iter().enumerate() {
+            batch.push(message).map_err(|e| e.at_item(index))?;
+        }
+        batch.finish()
+    }
+
+    /// An empty batch to fill.
+    pub fn batch(&self) -> BatchBuilder<M> {
+        BatchBuilder::new(self.clone())
+    }
+
+    /// Opens a batch; its messages are decoded one by one as they are asked for.
+    ///
+    /// A body without `content_type` is taken for a batch, since the caller says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Wire::decode) for faults of the body as a whole, and [`DecodeErrorKind::TooManyItems`]. A fault of
+    /// one message shows when that message is reached.
+    pub fn decode_batch(&self, incoming: &Incoming<'_>) -> Result<Batch<M>, DecodeError> {
+        self.check_labels(incoming, true)?;
+        let body = self
+            .unpack(incoming)?
+            .map_or_else(|| incoming.body.clone(), Bytes::from);
+        Batch::open(self.clone(), body)
+    }
+
+    pub(crate) fn codec(&self) -> &dyn Codec<M> {
+        &*self.codec
+    }
+
+    pub(crate) fn bounds(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn seal_batch(&self, raw: Vec<u8>, items: usize) -> Result<Encoded, EncodeError> {
+        self.seal(raw, items, &self.labels.batch)
+    }
+
+    /// Compresses if the policy says so, and puts the labels on.
+    fn seal(
+        &self,
+        raw: Vec<u8>,
+        items: usize,
+        content_type: &Arc<str>,
+    ) -> Result<Encoded, EncodeError> {
+        // AMQP short strings, which these two properties are, have one byte for their length.
+        if content_type.len() > 255 {
+            return Err(EncodeError::new(
+                EncodeErrorKind::LabelTooLong,
+                format!(
+                    "the content type of {} is {} bytes long, AMQP has room for 255; shorten the package or message name",
+                    shown(self.type_name()),
+                    content_type.len()
+                ),
+            ));
+        }
+        let raw_len = raw.len();
+        self.check_raw(raw_len)?;
+        let (body, content_encoding) = match self.pack(&raw) {
+            Some(packed) => (packed, Some("gzip")),
+            None => (raw, None),
+        };
+        if body.len() > self.limits.encoded {
+            return Err(self.too_large(body.len(), self.limits.encoded, "Limits::encoded"));
+        }
+        Ok(Encoded {
+            body: body.into(),
+            content_type: Arc::clone(content_type),
+            content_encoding,
+            type_name: Arc::clone(&self.labels.type_name),
+            raw_len,
+            items,
+        })
+    }
+
+    /// The compressed body, if it is to be compressed and the receiver's limits let it in.
+    fn pack(&self, raw: &[u8]) -> Option<Vec<u8>> {
+        let packed = match self.gzip {
+            Gzip::Off => return None,
+            Gzip::On(level) => gzip::compress(raw, level, self.limits.encoded)?,
+            Gzip::Auto { min_size, .. } if raw.len() < min_size => return None,
+            Gzip::Auto { level, .. } => gzip::compress(raw, level, raw.len() - raw.len() / 10)?,
+        };
+        (raw.len() <= self.limits.by_ratio(packed.len())).then_some(packed)
+    }
+
+    /// The unpacked body, or `None` if it is not packed.
+    fn unpack(&self, incoming: &Incoming<'_>) -> Result<Option<Vec<u8>>, DecodeError> {
+        let len = incoming.body.len();
+        if len > self.limits.encoded {
+            let limit = self.limits.encoded;
+            return Err(DecodeError::new(
+                DecodeErrorKind::TooLarge,
+                format!("the body has {len} bytes, the limit is {limit} (Limits::encoded)"),
+            ));
+        }
+        match present(incoming.content_encoding) {
+            None => Ok(None),
+            Some(label) if label.eq_ignore_ascii_case("identity") => Ok(None),
+            Some(label)
+                if ["gzip", "x-gzip"]
+                    .iter()
+                    .any(|gzip| label.eq_ignore_ascii_case(gzip)) =>
+            {
+                gzip::decompress(incoming.body, &self.limits).map(Some)
+            }
+            Some(label) => Err(DecodeError::new(
+                DecodeErrorKind::ContentEncoding,
+                format!(
+                    "content_encoding is {:?}; known are gzip, or none",
+                    shown(label)
+                ),
+            )),
+        }
+    }
+
+    fn check_raw(&self, len: usize) -> Result<(), EncodeError> {
+        if len > self.limits.decompressed {
+            return Err(self.too_large(len, self.limits.decompressed, "Limits::decompressed"));
+        }
+        if self.gzip == Gzip::Off && len > self.limits.encoded {
+            return Err(self.too_large(len, self.limits.encoded, "Limits::encoded"));
+        }
+        Ok(())
+    }
+
+    fn too_large(&self, len: usize, limit: usize, name: &str) -> EncodeError {
+        EncodeError::new(
+            EncodeErrorKind::TooLarge,
+            format!(
+                "this {} takes {len} bytes, the limit is {limit} ({name})",
+                self.type_name()
+            ),
+        )
+    }
+
+    fn check_labels(&self, incoming: &Incoming<'_>, batch: bool) -> Result<(), DecodeError> {
+        let expected = if batch {
+            &self.labels.batch
+        } else {
+            &self.labels.single
+        };
+        if let Some(label) = present(incoming.content_type)
+            && *label != **expected
+        {
+            self.check_content_type(label, batch)?;
+        }
+        match present(incoming.type_name) {
+            Some(found) if *found != *self.labels.type_name => Err(self.wrong_type(found, "type")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_content_type(&self, label: &str, batch: bool) -> Result<(), DecodeError> {
+        let found = ContentType::parse(label);
+        if !self.codec.accepts(found.media_type()) {
+            return Err(DecodeError::new(
+                DecodeErrorKind::ContentType,
+                format!(
+                    "content_type is {:?}, expected {:?}",
+                    shown(label),
+                    self.codec.media_type()
+                ),
+            ));
+        }
+        if let Some(proto) = found.parameter("proto")
+            && *proto != *self.labels.type_name
+        {
+            return Err(self.wrong_type(proto, "the proto parameter of content_type"));
+        }
+        let wrong = match found.parameter("encoding") {
+            Some(encoding) if !encoding.eq_ignore_ascii_case("delimited") => {
+                format!(
+                    "the encoding parameter of content_type is {:?}; known is delimited, or none",
+                    shown(encoding)
+                )
+            }
+            Some(_) if !batch => {
+                "the body is a batch (encoding=delimited), expected one message".to_owned()
+            }
+            None if batch => {
+                "the body is one message, expected a batch (encoding=delimited)".to_owned()
+            }
+            _ => return Ok(()),
+        };
+        Err(DecodeError::new(DecodeErrorKind::Batching, wrong))
+    }
+
+    fn wrong_type(&self, found: &str, place: &str) -> DecodeError {
+        DecodeError::new(
+            DecodeErrorKind::TypeName,
+            format!(
+                "{place} is {:?}, expected {:?}",
+                shown(found),
+                self.type_name()
+            ),
+        )
+    }
+}
+
+impl<M> Clone for Wire<M> {
+    fn clone(&self) -> Self {
+        Self {
+            codec: Arc::clone(&self.codec),
+            labels: Arc::clone(&self.labels),
+            ..*self
+        }
+    }
+}
+
+impl<M> fmt::Debug for Wire<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("content_type", &self.content_type())
+            .field("gzip", &self.gzip)
+            .field("limits", &self.limits)
+            .finish()
+    }
+}
+
+impl Encoded {
+    /// This body as a receiver sees it.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming {
+            content_type: Some(&self.content_type),
+            content_encoding: self.content_encoding,
+            type_name: Some(&self.type_name),
+            body: &self.body,
+        }
+    }
+}
+
+impl<'a> Incoming<'a> {
+    /// A body that says nothing of itself.
+    pub fn unlabelled(body: &'a Bytes) -> Self {
+        Self {
+            content_type: None,
+            content_encoding: None,
+            type_name: None,
+            body,
+        }
+    }
+
+    /// Whether the content type says that this is a batch.
+    pub fn is_batch(&self) -> bool {
+        self.content_type
+            .is_some_and(|label| ContentType::parse(label).parameter("encoding").is_some())
+    }
+
+    /// The message type this body says it is: `type`, or else the `proto` parameter of the content type.
+    ///
+    /// For a queue that carries several types, to find the right [`Wire`]; decoding then checks both labels.
+    pub fn declared_type(&self) -> Option<&'a str> {
+        present(self.type_name).or_else(|| {
+            present(
+                self.content_type
+                    .and_then(|label| ContentType::parse(label).parameter("proto")),
+            )
+        })
+    }
+}
+
+/// AMQP clients send an empty string as readily as nothing.
+fn present(label: Option<&str>) -> Option<&str> {
+    label.map(str::trim).filter(|label| !label.is_empty())
+}
