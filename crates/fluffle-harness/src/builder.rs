@@ -1,0 +1,250 @@
+//! What a private node is made of.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    HarnessError, RabbitMq,
+    install::{Account, Installation},
+    keep_folder,
+    layout::Layout,
+    ports::{free_port, random},
+};
+
+/// A cold boot takes 3 to 5 s on two idle cores; a machine busy with compilers needs several times that.
+const BOOT_LIMIT: Duration = Duration::from_secs(90);
+
+/// Another process may take a port between our look and the node's bind.
+const PORT_ATTEMPTS: u32 = 3;
+
+/// The files for a node that speaks TLS (`amqps://`), in PEM form. They are copied into the node's folder.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// Certificates of the authorities whose client certificates the node accepts.
+    pub ca: PathBuf,
+    /// The node's own certificate, for `localhost` or `127.0.0.1`.
+    pub cert: PathBuf,
+    /// The private key of `cert`.
+    pub key: PathBuf,
+    /// `true`: a client must show a certificate signed by `ca`. `false`: none is asked for.
+    pub verify_peer: bool,
+}
+
+/// Builds a private node; see [`RabbitMq::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until start() is called"]
+pub struct Builder {
+    config: String,
+    plugins: Vec<String>,
+    tls: Option<TlsFiles>,
+    boot_limit: Duration,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            config: String::new(),
+            plugins: Vec::new(),
+            tls: None,
+            boot_limit: BOOT_LIMIT,
+        }
+    }
+}
+
+impl Builder {
+    /// Adds lines to the node's `rabbitmq.conf`, in its "ini" form:
+    /// <https://www.rabbitmq.com/docs/configure>. Default: none.
+    ///
+    /// `consumer_timeout` and `channel_tick_interval` are in milliseconds.
+    pub fn config(mut self, lines: &str) -> Self {
+        self.config.push_str(lines);
+        self.config.push('\n');
+        self
+    }
+
+    /// Enables a plugin by name, e.g. `rabbitmq_auth_mechanism_ssl`. Default: none; each costs boot time.
+    pub fn plugin(mut self, name: &str) -> Self {
+        self.plugins.push(name.to_owned());
+        self
+    }
+
+    /// Listens for TLS connections beside the plain ones, on [`RabbitMq::amqps_port`]. Default: plain only.
+    pub fn tls(mut self, files: TlsFiles) -> Self {
+        self.tls = Some(files);
+        self
+    }
+
+    /// How long a boot may take before it counts as failed. Default: 90 s.
+    pub fn boot_limit(mut self, limit: Duration) -> Self {
+        self.boot_limit = limit;
+        self
+    }
+
+    /// Starts the node and waits until it takes connections.
+    ///
+    /// Blocks for the boot, 3 to 5 s on two idle cores.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::NotInstalled`], [`HarnessError::BootFailed`] with the end of the node's log,
+    /// [`HarnessError::BadSetting`] for a plugin name that is none or TLS files that cannot be read.
+    pub fn start(self) -> Result<RabbitMq, HarnessError> {
+        let installation = Installation::find()?;
+        self.check_plugin_names()?;
+        let mut attempt = 1;
+        loop {
+            let started = self.start_once(installation.clone());
+            match started {
+                Err(HarnessError::BootFailed { why, log, .. })
+                    if attempt < PORT_ATTEMPTS && lost_a_port(&why, &log) =>
+                {
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn start_once(&self, installation: Installation) -> Result<RabbitMq, HarnessError> {
+        let (folder, layout) = self.furnish(&installation)?;
+        RabbitMq::boot(folder, layout, installation, self.boot_limit)
+    }
+
+    /// Makes the node's folder with everything it reads, in the hands of the node's account.
+    fn furnish(&self, installation: &Installation) -> Result<(TempDir, Layout), HarnessError> {
+        let mut folder = tempfile::Builder::new()
+            .prefix("fluffle-")
+            .tempdir()
+            .map_err(HarnessError::io("make a folder for the node"))?;
+        folder.disable_cleanup(keep_folder());
+        let layout = Layout {
+            folder: folder.path().to_path_buf(),
+            port: free_port()?,
+            amqps_port: self.tls.as_ref().map(|_| free_port()).transpose()?,
+            epmd_port: free_port()?,
+        };
+        check_socket_path(&layout)?;
+        for part in [layout.home(), layout.data(), layout.logs()] {
+            fs::create_dir(&part).map_err(HarnessError::io(format!(
+                "make the folder {}",
+                part.display()
+            )))?;
+        }
+        if let Some(tls) = &self.tls {
+            copy_tls(tls, &layout)?;
+        }
+        write(&layout.config(), &self.config_text(&layout))?;
+        write(
+            &layout.plugins(),
+            &format!("[{}].\n", self.plugins.join(",")),
+        )?;
+        let cookie = layout.home().join(".erlang.cookie");
+        write(&cookie, &format!("{:016x}{:016x}", random(), random()))?;
+        fs::set_permissions(&cookie, Permissions::from_mode(0o400))
+            .map_err(HarnessError::io("protect the cookie"))?;
+        layout.save()?;
+        if let Some(account) = installation.account {
+            give(folder.path(), account)
+                .map_err(HarnessError::io("give the node's folder to its account"))?;
+        }
+        Ok((folder, layout))
+    }
+
+    fn config_text(&self, layout: &Layout) -> String {
+        let mut text = format!("listeners.tcp.1 = 127.0.0.1:{}\n", layout.port);
+        // A nearly full disk must not block the publishers of a test.
+        text.push_str("disk_free_limit.absolute = 1MB\n");
+        if let (Some(tls), Some(port)) = (&self.tls, layout.amqps_port) {
+            let folder = layout.home();
+            let verify = if tls.verify_peer {
+                "verify_peer"
+            } else {
+                "verify_none"
+            };
+            text.push_str(&format!(
+                "listeners.ssl.1 = 127.0.0.1:{port}\n\
+                 ssl_options.cacertfile = {0}/ca.pem\n\
+                 ssl_options.certfile = {0}/cert.pem\n\
+                 ssl_options.keyfile = {0}/key.pem\n\
+                 ssl_options.verify = {verify}\n\
+                 ssl_options.fail_if_no_peer_cert = {1}\n",
+                folder.display(),
+                tls.verify_peer,
+            ));
+        }
+        text.push_str(&self.config);
+        text
+    }
+
+    /// The names are written into an Erlang term.
+    fn check_plugin_names(&self) -> Result<(), HarnessError> {
+        let is_atom = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_lowercase())
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
+        match self.plugins.iter().find(|name| !is_atom(name)) {
+            None => Ok(()),
+            Some(name) => Err(HarnessError::BadSetting {
+                name: "plugin",
+                why: format!(
+                    "{name:?} is no plugin name: they look like rabbitmq_auth_mechanism_ssl"
+                ),
+            }),
+        }
+    }
+}
+
+fn lost_a_port(why: &str, log: &str) -> bool {
+    log.contains("eaddrinuse") || why.contains("epmd")
+}
+
+/// The address of a Unix socket holds 108 bytes.
+fn check_socket_path(layout: &Layout) -> Result<(), HarnessError> {
+    let path = layout.control_socket();
+    if path.as_os_str().len() < 108 {
+        return Ok(());
+    }
+    Err(HarnessError::BadSetting {
+        name: "TMPDIR",
+        why: format!(
+            "{} is too long for a socket: choose a folder with a shorter path",
+            path.display()
+        ),
+    })
+}
+
+fn copy_tls(tls: &TlsFiles, layout: &Layout) -> Result<(), HarnessError> {
+    for (from, name) in [
+        (&tls.ca, "ca.pem"),
+        (&tls.cert, "cert.pem"),
+        (&tls.key, "key.pem"),
+    ] {
+        fs::copy(from, layout.home().join(name)).map_err(|error| HarnessError::BadSetting {
+            name: "TlsFiles",
+            why: format!("{} cannot be copied: {error}", from.display()),
+        })?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), HarnessError> {
+    fs::write(path, text).map_err(HarnessError::io(format!("write {}", path.display())))
+}
+
+fn give(path: &Path, account: Account) -> std::io::Result<()> {
+    chown(path, Some(account.uid), Some(account.gid))?;
+    if path.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), account)?;
+        }
+    }
+    Ok(())
+}

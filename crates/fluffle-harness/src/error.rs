@@ -1,0 +1,118 @@
+//! What can go wrong with a broker of one's own, and what to do about it.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+/// Why the harness could not do what was asked.
+///
+/// Cloneable, because the one failure of a shared node is told to every test that asks for it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum HarnessError {
+    /// RabbitMQ (or a program it needs) is not installed.
+    #[error(
+        "{program} was not found: install it with `apt-get install rabbitmq-server` \
+         (`cargo xtask test` does it for you), or set AMQP_URL to a broker that runs already"
+    )]
+    NotInstalled {
+        /// The program that was looked for.
+        program: &'static str,
+    },
+
+    /// The node ended, or was not ready in time, while it booted.
+    #[error(
+        "the RabbitMQ node {why}; its last words ({dir}, FLUFFLE_KEEP_BROKER=1 keeps the folder):\n{log}"
+    )]
+    BootFailed {
+        /// What was observed, e.g. `ended during boot with exit status: 1`.
+        why: String,
+        /// The node's folder.
+        dir: PathBuf,
+        /// The last lines of its log.
+        log: String,
+    },
+
+    /// The operation needs a node that this process owns alone.
+    #[error("{operation} needs a broker of its own: {broker}; use RabbitMq::start()")]
+    NeedsOwnBroker {
+        /// The operation that was refused.
+        operation: &'static str,
+        /// What kind of broker this is.
+        broker: &'static str,
+    },
+
+    /// The node is stopped: start it again first.
+    #[error("{operation} needs a running node, and this one is stopped: call start_again() first")]
+    NotRunning {
+        /// The operation that was refused.
+        operation: &'static str,
+    },
+
+    /// The node is running already.
+    #[error("the node runs already: stop() or kill() it first, or use restart()")]
+    AlreadyRunning,
+
+    /// A bounded wait ended without the awaited event.
+    #[error("{what} took longer than {limit:?}")]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// The wait's limit.
+        limit: Duration,
+    },
+
+    /// No free port was found at 127.0.0.1.
+    #[error("no free TCP port was found at 127.0.0.1 between {from} and {to}")]
+    NoFreePort {
+        /// The lowest port tried.
+        from: u16,
+        /// The first port not tried.
+        to: u16,
+    },
+
+    /// A `rabbitmqctl` command failed.
+    #[error("`rabbitmqctl {command}` failed: {output}")]
+    Ctl {
+        /// The command with its arguments.
+        command: String,
+        /// What it printed.
+        output: String,
+    },
+
+    /// The node refused an operation.
+    #[error("{operation} was refused by the node: {reason}")]
+    Refused {
+        /// The operation.
+        operation: &'static str,
+        /// The Erlang reason.
+        reason: String,
+    },
+
+    /// `AMQP_URL`, `FLUFFLE_HARNESS_NODE` or a builder's argument makes no sense.
+    #[error("{name} is not usable: {why}")]
+    BadSetting {
+        /// The name of the variable or argument.
+        name: &'static str,
+        /// What is wrong and what would be right.
+        why: String,
+    },
+
+    /// The operating system refused something.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// The system's answer.
+        source: Arc<io::Error>,
+    },
+}
+
+impl HarnessError {
+    /// Says what was tried when the operating system refused it.
+    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Io {
+            action,
+            source: Arc::new(source),
+        }
+    }
+}

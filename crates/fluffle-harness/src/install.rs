@@ -1,0 +1,120 @@
+//! Where RabbitMQ is installed, and as whom it runs.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::HarnessError;
+
+/// Names a folder with `rabbitmq-server` and `rabbitmqctl`, before all known places.
+const BIN_VAR: &str = "FLUFFLE_RABBITMQ_BIN";
+
+/// Where packages put the scripts that do not switch the user.
+const KNOWN_FOLDERS: [&str; 4] = [
+    "/usr/lib/rabbitmq/bin",
+    "/opt/rabbitmq/sbin",
+    "/opt/homebrew/sbin",
+    "/usr/local/sbin",
+];
+
+/// The search path of the node's processes: whoever starts a test may have a bare one.
+pub(crate) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The programs a node needs and the account it runs under.
+#[derive(Debug, Clone)]
+pub(crate) struct Installation {
+    pub(crate) server: PathBuf,
+    pub(crate) ctl: PathBuf,
+    pub(crate) epmd: PathBuf,
+    /// `Some` when this process is root: RabbitMQ then runs as the account its package made.
+    pub(crate) account: Option<Account>,
+}
+
+/// A user and its group by number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Account {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl Installation {
+    pub(crate) fn find() -> Result<Self, HarnessError> {
+        let folder = script_folder().ok_or(HarnessError::NotInstalled {
+            program: "rabbitmq-server",
+        })?;
+        let epmd = on_path("epmd").ok_or(HarnessError::NotInstalled {
+            program: "epmd (Erlang)",
+        })?;
+        Ok(Self {
+            server: folder.join("rabbitmq-server"),
+            ctl: folder.join("rabbitmqctl"),
+            epmd,
+            account: if id_of("-u", None) == Some(0) {
+                rabbitmq_account()
+            } else {
+                None
+            },
+        })
+    }
+}
+
+/// True when a private node can be started on this machine.
+///
+/// Looks into `FLUFFLE_RABBITMQ_BIN`, the folders packages use, and `PATH`. Starts nothing.
+#[must_use]
+pub fn is_installed() -> bool {
+    Installation::find().is_ok()
+}
+
+fn script_folder() -> Option<PathBuf> {
+    let named = env::var_os(BIN_VAR).map(PathBuf::from);
+    let known = KNOWN_FOLDERS.iter().map(PathBuf::from);
+    named
+        .into_iter()
+        .chain(known)
+        .chain(path_folders())
+        .find(|folder| {
+            is_plain_script(&folder.join("rabbitmq-server")) && folder.join("rabbitmqctl").is_file()
+        })
+}
+
+/// Debian's `/usr/sbin/rabbitmq-server` is a wrapper that insists on root or on the user `rabbitmq`
+/// and on the system's own folders; the script behind it does not.
+fn is_plain_script(path: &Path) -> bool {
+    path.canonicalize()
+        .is_ok_and(|real| real.is_file() && !real.ends_with("rabbitmq-script-wrapper"))
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    path_folders()
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+fn path_folders() -> impl Iterator<Item = PathBuf> {
+    let own = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = env::split_paths(&own)
+        .chain(env::split_paths(SYSTEM_PATH))
+        .collect();
+    folders.into_iter()
+}
+
+fn rabbitmq_account() -> Option<Account> {
+    Some(Account {
+        uid: id_of("-u", Some("rabbitmq"))?,
+        gid: id_of("-g", Some("rabbitmq"))?,
+    })
+}
+
+/// std tells nobody's user id: `id` does.
+fn id_of(which: &str, user: Option<&str>) -> Option<u32> {
+    let output = Command::new("id")
+        .arg(which)
+        .args(user)
+        .env("PATH", SYSTEM_PATH)
+        .output()
+        .ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,183 @@
+//! A node's folder and ports: everything another process needs to talk to it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{HarnessError, install::SYSTEM_PATH};
+
+/// Every node has an epmd of its own, so that all of them can bear the same name.
+pub(crate) const NODE_NAME: &str = "rabbit@localhost";
+
+const DESCRIPTION: &str = "node.txt";
+
+/// Where a node keeps its things and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) folder: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) amqps_port: Option<u16>,
+    pub(crate) epmd_port: u16,
+}
+
+impl Layout {
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.join("rabbitmq.conf")
+    }
+
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.folder.join("enabled_plugins")
+    }
+
+    /// Also the home of the node's Erlang cookie.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// What the node prints: the only place for a failure that comes before logging starts.
+    pub(crate) fn console(&self) -> PathBuf {
+        self.logs().join("console.log")
+    }
+
+    /// The socket on which the node evaluates what the harness asks, see `remote.rs`.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.folder.join("control.sock")
+    }
+
+    pub(crate) fn url(&self, vhost: &str) -> String {
+        format!(
+            "amqp://guest:guest@127.0.0.1:{}/{}",
+            self.port,
+            percent_encode(vhost)
+        )
+    }
+
+    /// The environment of the node and of `rabbitmqctl`. Nothing else is inherited: a `RABBITMQ_*` variable of the caller
+    /// must not lead a private node into somebody's data folder.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let path = |path: PathBuf| path.to_string_lossy().into_owned();
+        vec![
+            ("PATH", SYSTEM_PATH.into()),
+            ("LANG", "C.UTF-8".into()),
+            ("HOME", path(self.home())),
+            ("ERL_EPMD_ADDRESS", "127.0.0.1".into()),
+            ("ERL_EPMD_PORT", self.epmd_port.to_string()),
+            ("RABBITMQ_NODENAME", NODE_NAME.into()),
+            ("RABBITMQ_CONFIG_FILE", path(self.config())),
+            ("RABBITMQ_ENABLED_PLUGINS_FILE", path(self.plugins())),
+            ("RABBITMQ_MNESIA_BASE", path(self.data())),
+            ("RABBITMQ_LOG_BASE", path(self.logs())),
+            ("RABBITMQ_PID_FILE", path(self.folder.join("pid"))),
+            // A file that does not exist: the system's rabbitmq-env.conf must not be read.
+            (
+                "RABBITMQ_CONF_ENV_FILE",
+                path(self.folder.join("no-such-file")),
+            ),
+            (
+                "RABBITMQ_ADVANCED_CONFIG_FILE",
+                path(self.folder.join("advanced.config")),
+            ),
+        ]
+    }
+
+    /// Writes the ports beside the data, so that the folder's path alone lets another process attach.
+    pub(crate) fn save(&self) -> Result<(), HarnessError> {
+        let amqps = self.amqps_port.unwrap_or(0);
+        let text = format!("{} {amqps} {}\n", self.port, self.epmd_port);
+        fs::write(self.folder.join(DESCRIPTION), text)
+            .map_err(HarnessError::io("write the node's description"))
+    }
+
+    /// Reads what [`Layout::save`] wrote.
+    pub(crate) fn load(folder: &Path) -> Result<Self, HarnessError> {
+        let unusable = |why: String| HarnessError::BadSetting {
+            name: crate::NODE_VAR,
+            why,
+        };
+        let file = folder.join(DESCRIPTION);
+        let text = fs::read_to_string(&file).map_err(|error| {
+            unusable(format!(
+                "no node lives in that folder ({}: {error})",
+                file.display()
+            ))
+        })?;
+        let ports: Vec<u16> = text
+            .split_whitespace()
+            .filter_map(|port| port.parse().ok())
+            .collect();
+        let [port, amqps, epmd_port] = ports[..] else {
+            return Err(unusable(format!(
+                "{} does not hold three ports",
+                file.display()
+            )));
+        };
+        let amqps_port = Some(amqps).filter(|port| *port != 0);
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            port,
+            amqps_port,
+            epmd_port,
+        })
+    }
+}
+
+/// Percent-encodes everything but RFC 3986's unreserved characters; the default vhost `/` becomes `%2f`.
+fn percent_encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02x}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saved_layout_loads_as_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout {
+            folder: folder.path().into(),
+            port: 20_001,
+            amqps_port: Some(20_002),
+            epmd_port: 20_003,
+        };
+        layout.save().unwrap();
+        assert_eq!(Layout::load(folder.path()).unwrap(), layout);
+    }
+
+    #[test]
+    fn a_folder_without_a_node_is_named_in_the_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Layout::load(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains(&folder.path().display().to_string()),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_vhost_is_percent_encoded_in_the_url() {
+        let layout = Layout {
+            folder: "/".into(),
+            port: 1,
+            amqps_port: None,
+            epmd_port: 2,
+        };
+        assert_eq!(layout.url("/"), "amqp://guest:guest@127.0.0.1:1/%2f");
+        assert_eq!(layout.url("a b"), "amqp://guest:guest@127.0.0.1:1/a%20b");
+    }
+}

@@ -1,0 +1,238 @@
+//! The processes of one node, and the watcher that outlives their owner.
+//!
+//! ```text
+//! owner (a test, an example, xtask)
+//! ├─ watcher  sh: blocks on a pipe from the owner; when that closes, however the owner died, it kills the group
+//! ├─ epmd     in the watcher's process group; the node's name server, on a port of its own
+//! └─ beam     in the watcher's process group; RabbitMQ itself, stopped, killed and started again by the owner
+//! ```
+
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::process::CommandExt,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    HarnessError,
+    install::{Account, Installation},
+    keep_folder,
+    layout::Layout,
+    remote,
+    wait::{exit_within, poll_until},
+};
+
+const EPMD_LIMIT: Duration = Duration::from_secs(10);
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Waits for the end of the pipe, then kills its own process group from outside of it and removes the folder.
+/// The removal is tried again because a killed process may still be finishing a write.
+const WATCH: &str = r#"read -r _; exec setsid sh -c '
+kill -KILL -- "-$1"
+[ -n "$2" ] && for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$2" 2>/dev/null && break; sleep 0.2; done
+' watcher $$ "$1""#;
+
+/// Few schedulers, unbound: private nodes share the machine with the tests they serve. The name is given here, not left to
+/// RabbitMQ: then it neither boots a second virtual machine to start a shared epmd, nor listens beyond loopback.
+const ERLANG_ARGUMENTS: &str = "-sname rabbit@localhost -start_epmd false -kernel inet_dist_use_interface {127,0,0,1} \
+                                +S 2:2 +sbt u +A 2 +SDio 2";
+
+/// One node's processes.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    watcher: Child,
+    epmd: Child,
+    beam: Option<Child>,
+}
+
+impl Processes {
+    /// Starts the watcher and epmd; the node itself is started by [`Processes::start_node`].
+    pub(crate) fn new(layout: &Layout, installation: &Installation) -> Result<Self, HarnessError> {
+        let mut watcher = start_watcher(layout, installation.account)?;
+        match start_epmd(layout, installation, &watcher) {
+            Ok(epmd) => Ok(Self {
+                watcher,
+                epmd,
+                beam: None,
+            }),
+            Err(error) => {
+                end(&mut watcher);
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.beam
+            .as_mut()
+            .is_some_and(|beam| matches!(beam.try_wait(), Ok(None)))
+    }
+
+    /// The node's process id, which tests need to look at it from outside.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.beam.as_ref().map(Child::id)
+    }
+
+    /// Starts the node without waiting until it is ready.
+    pub(crate) fn start_node(
+        &mut self,
+        layout: &Layout,
+        installation: &Installation,
+    ) -> Result<(), HarnessError> {
+        // A killed node leaves its socket file, on which the next could not listen.
+        let _ = fs::remove_file(layout.control_socket());
+        let console =
+            File::create(layout.console()).map_err(HarnessError::io("create the console log"))?;
+        let errors = console
+            .try_clone()
+            .map_err(HarnessError::io("share the console log"))?;
+        let mut command = Command::new(&installation.server);
+        command
+            .env_clear()
+            .envs(layout.environment())
+            // With "input allowed" the script becomes the node instead of waiting for it: our child is the node itself, so
+            // that a SIGKILL hits the right process. `-noinput` then takes the input away again.
+            .env("RABBITMQ_ALLOW_INPUT", "true")
+            .env("RABBITMQ_SERVER_START_ARGS", "-noinput +B i")
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG_ARGUMENTS)
+            .args([
+                "-eval",
+                &remote::listener_expression(&layout.control_socket()),
+            ])
+            .current_dir(&layout.folder)
+            .stdin(Stdio::null())
+            .stdout(console)
+            .stderr(errors)
+            .process_group(group(&self.watcher));
+        run_as(&mut command, installation.account);
+        self.beam = Some(
+            command
+                .spawn()
+                .map_err(HarnessError::io("start rabbitmq-server"))?,
+        );
+        Ok(())
+    }
+
+    /// How the node ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        let beam = self.beam.as_mut()?;
+        beam.try_wait()
+            .ok()
+            .flatten()
+            .map(|status| status.to_string())
+    }
+
+    /// Asks the node to shut down and waits; past `limit` it is killed and the time-out reported.
+    pub(crate) fn stop_node(&mut self, limit: Duration) -> Result<(), HarnessError> {
+        let Some(beam) = &mut self.beam else {
+            return Ok(());
+        };
+        // std can send no signal but SIGKILL; the shell's `kill` is there on every system.
+        let _ = Command::new("sh")
+            .args(["-c", "kill -TERM \"$1\"", "stop", &beam.id().to_string()])
+            .status();
+        let stopped = exit_within(beam, limit, "the node's shutdown");
+        if stopped.is_err() {
+            end(beam);
+        }
+        self.beam = None;
+        stopped.map(|_| ())
+    }
+
+    /// SIGKILL, at once.
+    pub(crate) fn kill_node(&mut self) {
+        if let Some(mut beam) = self.beam.take() {
+            end(&mut beam);
+        }
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        // The watcher goes last: until then it still cleans up should this process die right here.
+        self.kill_node();
+        end(&mut self.epmd);
+        end(&mut self.watcher);
+    }
+}
+
+/// Runs a command under the account, when there is one to change to.
+pub(crate) fn run_as(command: &mut Command, account: Option<Account>) {
+    if let Some(Account { uid, gid }) = account {
+        command.uid(uid).gid(gid);
+    }
+}
+
+fn start_watcher(layout: &Layout, account: Option<Account>) -> Result<Child, HarnessError> {
+    let doomed = if keep_folder() {
+        String::new()
+    } else {
+        layout.folder.to_string_lossy().into_owned()
+    };
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", WATCH, "watcher", &doomed])
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    run_as(&mut command, account);
+    command
+        .spawn()
+        .map_err(HarnessError::io("start the node's watcher"))
+}
+
+fn start_epmd(
+    layout: &Layout,
+    installation: &Installation,
+    watcher: &Child,
+) -> Result<Child, HarnessError> {
+    let mut command = Command::new(&installation.epmd);
+    command
+        .env_clear()
+        .args([
+            "-address",
+            "127.0.0.1",
+            "-port",
+            &layout.epmd_port.to_string(),
+        ])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(group(watcher));
+    run_as(&mut command, installation.account);
+    let mut epmd = command.spawn().map_err(HarnessError::io("start epmd"))?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, layout.epmd_port));
+    let listening = poll_until(EPMD_LIMIT, "epmd's start", || {
+        if let Ok(Some(status)) = epmd.try_wait() {
+            let why = format!("has no epmd: it ended with {status}");
+            return Err(HarnessError::BootFailed {
+                why,
+                dir: layout.folder.clone(),
+                log: String::new(),
+            });
+        }
+        Ok(TcpStream::connect_timeout(&address, EPMD_LIMIT).ok())
+    });
+    match listening {
+        Ok(_) => Ok(epmd),
+        Err(error) => {
+            end(&mut epmd);
+            Err(error)
+        }
+    }
+}
+
+fn group(watcher: &Child) -> i32 {
+    // Process ids fit: Linux caps them at 2^22.
+    i32::try_from(watcher.id()).unwrap_or(0)
+}
+
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = exit_within(child, EXIT_LIMIT, "a killed process");
+}

@@ -1,0 +1,302 @@
+//! A private RabbitMQ node, owned by the value that stands for it.
+
+use std::{
+    fmt, fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    Builder, HarnessError, install::Installation, layout::Layout, process::Processes, remote,
+    wait::poll_until,
+};
+
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+const LOG_LINES: usize = 25;
+
+/// A RabbitMQ node on loopback, with its own ports, data and account.
+///
+/// Dropping it kills the node and removes its folder. Should the owning process die without dropping it, even by SIGKILL,
+/// a watcher process does the same.
+///
+/// All calls block; in async code use `spawn_blocking`, or accept the pause. None may be cancelled half-way.
+///
+/// ```no_run
+/// use fluffle_harness::RabbitMq;
+///
+/// let broker = RabbitMq::start()?;
+/// println!("{}", broker.url()); // amqp://guest:guest@127.0.0.1:21504/%2f
+/// broker.kill()?;               // as a power failure would
+/// broker.start_again()?;        // same ports, same data
+/// # Ok::<(), fluffle_harness::HarnessError>(())
+/// ```
+pub struct RabbitMq {
+    pub(crate) layout: Layout,
+    pub(crate) installation: Installation,
+    boot_limit: Duration,
+    tenure: Tenure,
+}
+
+/// What this value may do with the node's life.
+enum Tenure {
+    /// Ours alone. The processes are declared before the folder they write to, and so dropped first.
+    Owned {
+        processes: Mutex<Processes>,
+        _folder: TempDir,
+    },
+    /// Ours, but handed out to a whole process as [`RabbitMq::shared`].
+    Shared {
+        _processes: Mutex<Processes>,
+        _folder: TempDir,
+    },
+    /// Another process's.
+    Attached,
+}
+
+impl RabbitMq {
+    /// Starts a node with default settings. See [`Builder::start`] for the errors and the time it takes.
+    pub fn start() -> Result<Self, HarnessError> {
+        Self::builder().start()
+    }
+
+    /// A node to be configured first.
+    ///
+    /// ```no_run
+    /// # use fluffle_harness::RabbitMq;
+    /// let broker = RabbitMq::builder()
+    ///     .config("consumer_timeout = 2000\nchannel_tick_interval = 1000")
+    ///     .plugin("rabbitmq_auth_mechanism_ssl")
+    ///     .start()?;
+    /// # Ok::<(), fluffle_harness::HarnessError>(())
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn boot(
+        folder: TempDir,
+        layout: Layout,
+        installation: Installation,
+        boot_limit: Duration,
+    ) -> Result<Self, HarnessError> {
+        let processes = Mutex::new(Processes::new(&layout, &installation)?);
+        let rabbit = Self {
+            layout,
+            installation,
+            boot_limit,
+            tenure: Tenure::Owned {
+                processes,
+                _folder: folder,
+            },
+        };
+        rabbit.start_again()?;
+        Ok(rabbit)
+    }
+
+    /// Another process's node, by its folder.
+    pub(crate) fn attach(folder: &Path) -> Result<Self, HarnessError> {
+        let rabbit = Self {
+            layout: Layout::load(folder)?,
+            installation: Installation::find()?,
+            boot_limit: Duration::ZERO,
+            tenure: Tenure::Attached,
+        };
+        rabbit.wait_ready(PROBE_LIMIT)?;
+        Ok(rabbit)
+    }
+
+    /// Gives up the right to stop the node.
+    pub(crate) fn into_shared(self) -> Self {
+        let tenure = match self.tenure {
+            Tenure::Owned { processes, _folder } => Tenure::Shared {
+                _processes: processes,
+                _folder,
+            },
+            other => other,
+        };
+        Self { tenure, ..self }
+    }
+
+    /// The URL of the default vhost for the user `guest`: `amqp://guest:guest@127.0.0.1:PORT/%2f`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.layout.url("/")
+    }
+
+    /// The TCP port for plain connections; it stays the same across restarts.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.layout.port
+    }
+
+    /// The TCP port for TLS connections, if the node was built with [`Builder::tls`].
+    #[must_use]
+    pub fn amqps_port(&self) -> Option<u16> {
+        self.layout.amqps_port
+    }
+
+    /// The node's folder: configuration, data and logs. `FLUFFLE_KEEP_BROKER=1` keeps it for a post-mortem.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.layout.folder
+    }
+
+    /// The process id of the node's virtual machine, while it runs and is ours.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.processes("pid")
+            .ok()
+            .and_then(|processes| processes.pid())
+    }
+
+    /// Shuts the node down as an operator would: connections are closed with 320 CONNECTION_FORCED, data are kept.
+    ///
+    /// Does nothing when it is stopped already. Takes about a second; past 60 s the node is killed and the time-out
+    /// reported.
+    pub fn stop(&self) -> Result<(), HarnessError> {
+        self.processes("stop")?.stop_node(STOP_LIMIT)
+    }
+
+    /// Kills the node with SIGKILL, at once: sockets close without a goodbye, what was not on disk is lost, as with a power
+    /// failure of the broker's process. Does nothing when it is stopped already.
+    pub fn kill(&self) -> Result<(), HarnessError> {
+        self.processes("kill")?.kill_node();
+        Ok(())
+    }
+
+    /// Starts a stopped or killed node on its old data and ports and waits until it takes connections.
+    ///
+    /// # Errors
+    ///
+    /// [`HarnessError::AlreadyRunning`], or as [`Builder::start`].
+    pub fn start_again(&self) -> Result<(), HarnessError> {
+        let mut processes = self.processes("start_again")?;
+        if processes.is_running() {
+            return Err(HarnessError::AlreadyRunning);
+        }
+        processes.start_node(&self.layout, &self.installation)?;
+        let ready = poll_until(self.boot_limit, "the node's boot", || {
+            match processes.ended() {
+                Some(status) => Err(self.boot_failed(format!("ended during boot with {status}"))),
+                None => Ok(self.is_ready().then_some(())),
+            }
+        });
+        ready.map_err(|error| match error {
+            HarnessError::Timeout { limit, .. } => {
+                self.boot_failed(format!("was not ready within {limit:?}"))
+            }
+            other => other,
+        })
+    }
+
+    /// [`stop`](Self::stop), then [`start_again`](Self::start_again).
+    pub fn restart(&self) -> Result<(), HarnessError> {
+        self.stop()?;
+        self.start_again()
+    }
+
+    /// Waits until the node answers an AMQP handshake, for at most `limit`.
+    ///
+    /// Only needed when something else starts the node: `start` and `start_again` wait themselves.
+    pub fn wait_ready(&self, limit: Duration) -> Result<(), HarnessError> {
+        poll_until(limit, "the node's answer to an AMQP handshake", || {
+            Ok(self.is_ready().then_some(()))
+        })
+    }
+
+    /// Runs `rabbitmqctl` with these arguments against the node and returns what it printed to stdout.
+    ///
+    /// Slow: each call boots a virtual machine, 0.4 s on two idle cores and more on busy ones. The named operations of this
+    /// type (`queue_depths`, `close_all_connections`, ...) take a millisecond or two instead.
+    ///
+    /// ```no_run
+    /// # let broker = fluffle_harness::RabbitMq::start()?;
+    /// let policies = broker.ctl(&["list_policies", "--vhost", "/"])?;
+    /// # Ok::<(), fluffle_harness::HarnessError>(())
+    /// ```
+    pub fn ctl(&self, arguments: &[&str]) -> Result<String, HarnessError> {
+        remote::ctl(&self.layout, &self.installation, arguments)
+    }
+
+    /// Evaluates an Erlang expression, without its final dot, inside the node. Its value must be iodata.
+    ///
+    /// For what RabbitMQ can do and this type has no method for; takes a millisecond or two.
+    ///
+    /// ```no_run
+    /// # let broker = fluffle_harness::RabbitMq::start()?;
+    /// assert_eq!(broker.eval("atom_to_binary(node())")?, "rabbit@localhost");
+    /// # Ok::<(), fluffle_harness::HarnessError>(())
+    /// ```
+    pub fn eval(&self, expression: &str) -> Result<String, HarnessError> {
+        remote::eval(&self.layout, "eval", expression)
+    }
+
+    fn processes(
+        &self,
+        operation: &'static str,
+    ) -> Result<MutexGuard<'_, Processes>, HarnessError> {
+        let broker = match &self.tenure {
+            // A poisoned lock only says that some other call panicked: the children are as real as before.
+            Tenure::Owned { processes, .. } => {
+                return Ok(processes.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            Tenure::Shared { .. } => "this one is shared by all tests of the process",
+            Tenure::Attached => "this one is shared by all test processes of the run",
+        };
+        Err(HarnessError::NeedsOwnBroker { operation, broker })
+    }
+
+    /// The control socket opens when the boot is over, listeners included.
+    fn is_ready(&self) -> bool {
+        self.eval("<<>>").is_ok() && answers_amqp(self.layout.port)
+    }
+
+    fn boot_failed(&self, why: String) -> HarnessError {
+        HarnessError::BootFailed {
+            why,
+            dir: self.layout.folder.clone(),
+            log: last_lines(&self.layout.console()),
+        }
+    }
+}
+
+impl fmt::Debug for RabbitMq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitMq")
+            .field("port", &self.layout.port)
+            .field("folder", &self.layout.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sends the protocol header and looks for the start of `connection.start` (AMQP 0-9-1, section 4.2.2).
+fn answers_amqp(port: u16) -> bool {
+    let probe = || -> std::io::Result<bool> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut stream = TcpStream::connect_timeout(&address, PROBE_LIMIT)?;
+        stream.set_read_timeout(Some(PROBE_LIMIT))?;
+        stream.write_all(b"AMQP\0\0\x09\x01")?;
+        let mut start = [0; 11];
+        stream.read_exact(&mut start)?;
+        // A method frame (1) on channel 0, then class 10 (connection), method 10 (start).
+        Ok(start[..3] == [1, 0, 0] && start[7..] == [0, 10, 0, 10])
+    };
+    probe().unwrap_or(false)
+}
+
+fn last_lines(file: &Path) -> String {
+    let text = fs::read(file)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}
