@@ -1,0 +1,130 @@
+//! The values of `x-` arguments and of header bindings, without a client library's types.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use lapin::types::{AMQPValue, FieldArray, FieldTable, ShortString};
+
+use super::name;
+
+/// Arguments by name. Sorted, so that equal sets compare, print and travel alike.
+pub(super) type Arguments = BTreeMap<String, ArgumentValue>;
+
+/// The arguments of one declaration must fit one AMQP frame (128 KiB unless negotiated lower) with
+/// room to spare: a method frame cannot be split, and an oversized one costs the connection.
+const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
+
+/// A value of an `x-` argument, or of a header that a headers exchange matches.
+///
+/// Integers travel as signed 64-bit, floats as doubles and text as long strings, which RabbitMQ
+/// compares by value: `60000` declared by another client as a 32-bit integer is the same argument.
+///
+/// ```
+/// use fluffle_amqp::{ArgumentValue, Queue};
+///
+/// let queue = Queue::quorum("orders").argument("x-quorum-initial-group-size", 3);
+/// assert_eq!(ArgumentValue::from("lazy"), ArgumentValue::Text("lazy".into()));
+/// # let _ = queue;
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ArgumentValue {
+    /// A boolean.
+    Bool(bool),
+    /// A signed 64-bit integer.
+    Int(i64),
+    /// A double.
+    Float(f64),
+    /// Text, at most 64 KiB together with the other arguments of the entity.
+    Text(String),
+    /// A list of values.
+    List(Vec<ArgumentValue>),
+    /// A table of values by name, each name at most 255 bytes.
+    Table(BTreeMap<String, ArgumentValue>),
+}
+
+impl ArgumentValue {
+    /// Bytes on the wire, near enough for a limit: five for a type and a length.
+    fn size(&self) -> usize {
+        5 + match self {
+            Self::Bool(_) => 1,
+            Self::Int(_) | Self::Float(_) => 8,
+            Self::Text(text) => text.len(),
+            Self::List(values) => values.iter().map(Self::size).sum(),
+            Self::Table(table) => size(table),
+        }
+    }
+
+    fn to_amqp(&self) -> Result<AMQPValue, String> {
+        Ok(match self {
+            Self::Bool(value) => AMQPValue::Boolean(*value),
+            Self::Int(value) => AMQPValue::LongLongInt(*value),
+            Self::Float(value) => AMQPValue::Double(*value),
+            Self::Text(value) => AMQPValue::LongString(value.as_str().into()),
+            Self::List(values) => {
+                let values: Result<Vec<_>, _> = values.iter().map(Self::to_amqp).collect();
+                AMQPValue::FieldArray(FieldArray::from(values?))
+            }
+            Self::Table(table) => AMQPValue::FieldTable(fields(table)?),
+        })
+    }
+}
+
+/// Refuses what cannot travel: argument names that are empty or too long, or too much of it all.
+pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
+    fields(arguments)?;
+    match size(arguments) {
+        bytes if bytes > MAX_ARGUMENT_BYTES => Err(format!(
+            "its arguments take {bytes} bytes, the limit is {MAX_ARGUMENT_BYTES}: \
+             move the bulk out of the declaration"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The arguments as lapin sends them.
+pub(super) fn fields(arguments: &Arguments) -> Result<FieldTable, String> {
+    let mut fields = FieldTable::default();
+    for (key, value) in arguments {
+        name::check_argument(key)?;
+        let key = ShortString::try_new(key.as_str()).map_err(|error| error.to_string())?;
+        fields.insert(key, value.to_amqp()?);
+    }
+    Ok(fields)
+}
+
+fn size(arguments: &Arguments) -> usize {
+    arguments
+        .iter()
+        .map(|(key, value)| 1 + key.len() + value.size())
+        .sum()
+}
+
+impl fmt::Display for ArgumentValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => value.fmt(f),
+            Self::Int(value) => value.fmt(f),
+            Self::Float(value) => value.fmt(f),
+            Self::Text(value) => write!(f, "{value:?}"),
+            Self::List(values) => f.debug_list().entries(values).finish(),
+            Self::Table(table) => f.debug_map().entries(table).finish(),
+        }
+    }
+}
+
+macro_rules! from {
+    ($($from:ty => $variant:ident),+ $(,)?) => {$(
+        impl From<$from> for ArgumentValue {
+            fn from(value: $from) -> Self {
+                Self::$variant(value.into())
+            }
+        }
+    )+};
+}
+
+from! {
+    bool => Bool, i8 => Int, u8 => Int, i16 => Int, u16 => Int, i32 => Int, u32 => Int, i64 => Int,
+    f32 => Float, f64 => Float, &str => Text, String => Text,
+    Vec<ArgumentValue> => List, BTreeMap<String, ArgumentValue> => Table,
+}

@@ -1,0 +1,295 @@
+//! What can go wrong with a topology, and what to do about it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What an error is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Entity {
+    /// An exchange, by name.
+    Exchange(String),
+    /// A queue, by name.
+    Queue(String),
+    /// A binding, by its ends and its key.
+    Binding {
+        /// The exchange that messages come from.
+        exchange: String,
+        /// The queue or exchange they go to: [`Entity::Queue`] or [`Entity::Exchange`].
+        destination: Box<Entity>,
+        /// The binding key; empty for a binding by headers.
+        key: String,
+    },
+}
+
+impl fmt::Display for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchange(name) => write!(f, "exchange {name:?}"),
+            Self::Queue(name) => write!(f, "queue {name:?}"),
+            Self::Binding {
+                exchange,
+                destination,
+                key,
+            } => {
+                write!(
+                    f,
+                    "binding of {destination} to exchange {exchange:?} with key {key:?}"
+                )
+            }
+        }
+    }
+}
+
+/// The one property in which what exists differs from what this application declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The property or argument, as the broker names it: `durable`, `type`, `x-message-ttl`…
+    pub argument: String,
+    /// What this application declares; `None` when it leaves the argument out.
+    pub declared: Option<String>,
+    /// What exists on the broker; `None` when it is without the argument.
+    pub existing: Option<String>,
+}
+
+/// Why a topology cannot be read, is wrong in itself, or could not be declared.
+///
+/// ```
+/// use fluffle_amqp::{Queue, Topology, TopologyErrorKind};
+///
+/// let error = Topology::new().queue(Queue::quorum("jobs").exclusive()).validate().unwrap_err();
+/// assert!(matches!(error.kind(), TopologyErrorKind::Invalid { .. }));
+/// assert!(error.is_permanent());
+/// assert_eq!(
+///     error.to_string(),
+///     "queue \"jobs\": a quorum queue cannot be exclusive: make it classic, or take that off"
+/// );
+/// ```
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct TopologyError(Box<Inner>);
+
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{kind}")]
+struct Inner {
+    kind: TopologyErrorKind,
+    #[source]
+    source: Option<lapin::Error>,
+}
+
+/// The kinds of [`TopologyError`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum TopologyErrorKind {
+    /// It exists already, and not as declared here (406 PRECONDITION_FAILED). Permanent.
+    Conflict {
+        /// The exchange or queue.
+        entity: Entity,
+        /// What differs, when the broker's text could be read.
+        difference: Option<Difference>,
+        /// The broker's text.
+        text: String,
+    },
+    /// A binding names something that does not exist (404 NOT_FOUND). Permanent.
+    NotFound {
+        /// What is missing.
+        entity: Entity,
+        /// The binding that names it.
+        referenced_by: Entity,
+    },
+    /// The user lacks a permission (403 ACCESS_REFUSED). Permanent.
+    AccessRefused {
+        /// What was to be declared.
+        entity: Entity,
+        /// The broker's text.
+        text: String,
+    },
+    /// Another connection holds the exclusive queue (405 RESOURCE_LOCKED). Transient: after a lost
+    /// connection the broker may take a while to notice that the old one is gone.
+    Locked {
+        /// The queue, or its binding.
+        entity: Entity,
+    },
+    /// The description is wrong in itself, or the broker refuses it whatever exists. Permanent.
+    Invalid {
+        /// What is wrong.
+        entity: Entity,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// The TOML text could not be read as a topology. Permanent.
+    Toml {
+        /// The file, if it came from one.
+        file: Option<PathBuf>,
+        /// The line, counted from 1, where it is known.
+        line: Option<usize>,
+        /// The exchange or queue the line belongs to, where it is known.
+        entity: Option<Entity>,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// The broker did not answer in time. Transient.
+    Timeout {
+        /// What was being declared; `None` while the channel was being opened or closed.
+        entity: Option<Entity>,
+        /// How long was waited for this one answer.
+        limit: Duration,
+    },
+    /// The channel or the connection failed, for a reason that may pass: see
+    /// [`source`](std::error::Error::source). Transient.
+    Connection {
+        /// What was being declared; `None` while the channel was being opened or closed.
+        entity: Option<Entity>,
+    },
+}
+
+impl TopologyError {
+    pub(super) fn new(kind: TopologyErrorKind) -> Self {
+        Self(Box::new(Inner { kind, source: None }))
+    }
+
+    pub(super) fn with_source(kind: TopologyErrorKind, source: lapin::Error) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            source: Some(source),
+        }))
+    }
+
+    pub(super) fn invalid(entity: Entity, problem: impl Into<String>) -> Self {
+        Self::new(TopologyErrorKind::Invalid {
+            entity,
+            problem: problem.into(),
+        })
+    }
+
+    pub(super) fn in_file(mut self, path: &Path) -> Self {
+        if let TopologyErrorKind::Toml { file, .. } = &mut self.0.kind {
+            *file = Some(path.to_owned());
+        }
+        self
+    }
+
+    /// What kind of error it is, and what it is about.
+    #[must_use]
+    pub fn kind(&self) -> &TopologyErrorKind {
+        &self.0.kind
+    }
+
+    /// Whether declaring again is pointless until someone changes the description or the broker.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        use TopologyErrorKind as Kind;
+        match self.kind() {
+            Kind::Conflict { .. }
+            | Kind::NotFound { .. }
+            | Kind::AccessRefused { .. }
+            | Kind::Invalid { .. }
+            | Kind::Toml { .. } => true,
+            Kind::Locked { .. } | Kind::Timeout { .. } | Kind::Connection { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for TopologyErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict {
+                entity,
+                difference: Some(difference),
+                ..
+            } => write!(
+                f,
+                "{entity} exists with {}, this application declares {} (406): delete or rename it, or \
+                 declare it as it is",
+                Set(&difference.argument, difference.existing.as_deref()),
+                Set(&difference.argument, difference.declared.as_deref()),
+            ),
+            Self::Conflict {
+                entity,
+                difference: None,
+                text,
+            } => write!(
+                f,
+                "{entity} exists and differs from what this application declares (406): {text}; \
+                 delete or rename it, or declare it as it is"
+            ),
+            Self::NotFound {
+                entity,
+                referenced_by,
+            } => write!(
+                f,
+                "{referenced_by}: there is no {entity} on the broker (404): correct the name, or add \
+                 it to the topology"
+            ),
+            Self::AccessRefused { entity, text } => write!(
+                f,
+                "{entity}: the broker refuses access (403): {text}; give the user configure \
+                 permission on it, and for bindings write on the destination and read on the source"
+            ),
+            Self::Locked { entity } => write!(
+                f,
+                "{entity}: another connection holds the queue exclusively, or it exists and is not \
+                 exclusive as declared here (405): it is free once that connection is gone"
+            ),
+            Self::Invalid { entity, problem } => write!(f, "{entity}: {problem}"),
+            Self::Toml {
+                file,
+                line,
+                entity,
+                problem,
+            } => {
+                match file {
+                    Some(file) => write!(f, "topology in {}", file.display())?,
+                    None => write!(f, "topology")?,
+                }
+                if let Some(line) = line {
+                    write!(f, ", line {line}")?;
+                }
+                if let Some(entity) = entity {
+                    write!(f, ", {entity}")?;
+                }
+                write!(f, ": {problem}")
+            }
+            Self::Timeout {
+                entity: Some(entity),
+                limit,
+            } => {
+                write!(
+                    f,
+                    "{entity}: the broker did not answer its declaration within {limit:?}"
+                )
+            }
+            Self::Timeout {
+                entity: None,
+                limit,
+            } => {
+                write!(
+                    f,
+                    "topology: the broker did not open or close a channel within {limit:?}"
+                )
+            }
+            Self::Connection {
+                entity: Some(entity),
+            } => {
+                write!(f, "{entity}: the connection failed before it was declared")
+            }
+            Self::Connection { entity: None } => {
+                write!(f, "topology: no channel to declare it on")
+            }
+        }
+    }
+}
+
+/// An argument with its value, or the word for its absence.
+struct Set<'a>(&'a str, Option<&'a str>);
+
+impl fmt::Display for Set<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(argument, value) = self;
+        match value {
+            Some(value) => write!(f, "{argument} = {value}"),
+            None => write!(f, "no {argument}"),
+        }
+    }
+}

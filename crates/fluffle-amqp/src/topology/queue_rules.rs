@@ -1,0 +1,156 @@
+//! What RabbitMQ refuses, or accepts and then ignores, known before asking it.
+//!
+//! The rules hold for RabbitMQ 3.10 to 4.x. An argument that is not listed here goes to the broker as
+//! it is: newer versions and plugins know more of them.
+
+use super::argument::{self, ArgumentValue, Arguments};
+use super::name;
+use super::queue::{Queue, QueueKind};
+
+use QueueKind::{Classic, Quorum, Stream};
+
+/// Which kinds of queue take which argument; the others answer 406.
+const ARGUMENTS: &[(&str, &[QueueKind])] = &[
+    ("x-dead-letter-exchange", &[Classic, Quorum]),
+    ("x-dead-letter-routing-key", &[Classic, Quorum]),
+    ("x-dead-letter-strategy", &[Quorum]),
+    ("x-delivery-limit", &[Quorum]),
+    ("x-expires", &[Classic, Quorum]),
+    ("x-max-age", &[Stream]),
+    ("x-max-length", &[Classic, Quorum]),
+    ("x-max-length-bytes", &[Classic, Quorum, Stream]),
+    ("x-max-priority", &[Classic]),
+    ("x-message-ttl", &[Classic, Quorum]),
+    ("x-overflow", &[Classic, Quorum]),
+    ("x-queue-mode", &[Classic]),
+    ("x-single-active-consumer", &[Classic, Quorum]),
+];
+
+/// Integer arguments with their least and greatest value. Ten years of milliseconds is RabbitMQ's
+/// own limit for times.
+const RANGES: &[(&str, i64, i64)] = &[
+    ("x-message-ttl", 0, TEN_YEARS_MS),
+    ("x-expires", 1, TEN_YEARS_MS),
+    ("x-max-length", 0, i64::MAX),
+    ("x-max-length-bytes", 0, i64::MAX),
+    ("x-max-priority", 1, 255),
+    ("x-delivery-limit", 0, u32::MAX as i64),
+];
+
+const TEN_YEARS_MS: i64 = 10 * 365 * 86_400 * 1_000;
+
+pub(super) fn check(queue: &Queue) -> Result<(), String> {
+    name::check_declared(queue.name())?;
+    let arguments = queue.arguments();
+    argument::check(&arguments)?;
+    check_kind(queue, &arguments)?;
+    check_ranges(&arguments)?;
+    check_dead_letters(queue, &arguments)
+}
+
+fn check_kind(queue: &Queue, arguments: &Arguments) -> Result<(), String> {
+    let kind = queue.kind();
+    if arguments.get("x-queue-type") != Some(&kind.as_str().into()) {
+        return Err(format!(
+            "x-queue-type contradicts its kind, {kind}: choose the kind by the constructor (or `type` \
+             in TOML) alone"
+        ));
+    }
+    if kind != Classic {
+        let forbidden = [
+            (!queue.is_durable(), "transient"),
+            (queue.is_exclusive(), "exclusive"),
+            (queue.is_auto_delete(), "auto-delete"),
+        ];
+        if let Some((_, property)) = forbidden.iter().find(|(is, _)| *is) {
+            return Err(format!(
+                "a {kind} queue cannot be {property}: make it classic, or take that off"
+            ));
+        }
+    }
+    for (name, kinds) in ARGUMENTS {
+        if arguments.contains_key(*name) && !kinds.contains(&kind) {
+            let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
+            return Err(format!(
+                "a {kind} queue takes no {name}: only {} queues do",
+                kinds.join(" and ")
+            ));
+        }
+    }
+    if kind == Quorum && queue.text("x-overflow") == Some("reject-publish-dlx") {
+        return Err(
+            "a quorum queue does not know the overflow reject-publish-dlx and would drop \
+                    its head instead: use reject-publish, or make it classic"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+fn check_ranges(arguments: &Arguments) -> Result<(), String> {
+    for (name, least, most) in RANGES {
+        match arguments.get(*name) {
+            None => {}
+            Some(ArgumentValue::Int(value)) if (least..=most).contains(&value) => {}
+            Some(value) => {
+                return Err(format!(
+                    "{name} = {value} is not an integer from {least} to {most}{}",
+                    if *most == TEN_YEARS_MS {
+                        " (milliseconds, ten years)"
+                    } else {
+                        ""
+                    }
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_dead_letters(queue: &Queue, arguments: &Arguments) -> Result<(), String> {
+    let exchange = queue.text("x-dead-letter-exchange");
+    let key = queue.text("x-dead-letter-routing-key");
+    if exchange.is_none() {
+        return match ["x-dead-letter-routing-key", "x-dead-letter-strategy"]
+            .iter()
+            .find(|name| arguments.contains_key(**name))
+        {
+            Some(name) => Err(format!(
+                "{name} says nothing without x-dead-letter-exchange: use dead_letter_to, which sets \
+                 both"
+            )),
+            None => Ok(()),
+        };
+    }
+    if let Some(exchange) = exchange.filter(|exchange| !exchange.is_empty()) {
+        name::check_bound_exchange(exchange)?;
+    }
+    name::check_key(key.unwrap_or_default())?;
+    if exchange == Some("") && key.is_none_or(|key| key == queue.name()) {
+        return Err(format!(
+            "it dead-letters to itself{}: RabbitMQ would drop what expires there and redeliver what \
+             is rejected for ever; name another queue",
+            if key.is_none() {
+                " (the default exchange, under the key the message came by)"
+            } else {
+                ""
+            }
+        ));
+    }
+    if queue.prefix().is_some() && queue.implied_dead_letter_queue().is_some() {
+        return Err(
+            "a temporary queue's own dead-letter queue would outlive it under a name that \
+                    nobody knows: use dead_letter_to a queue with a fixed name"
+                .into(),
+        );
+    }
+    let at_least_once = arguments.get("x-dead-letter-strategy") == Some(&"at-least-once".into());
+    if at_least_once && arguments.get("x-overflow") != Some(&"reject-publish".into()) {
+        return Err(
+            "x-dead-letter-strategy = at-least-once needs overflow reject-publish; without \
+                    it RabbitMQ falls back to at-most-once without a word"
+                .into(),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! The values inside a topology's TOML: durations, dead letters, bindings, arguments.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use toml::Value;
+
+use super::argument::ArgumentValue;
+use super::binding::{Binding, Match};
+use super::queue::Overflow;
+
+/// Arguments or headers as written.
+pub(super) type ArgumentsToml = BTreeMap<String, ArgumentToml>;
+
+/// A value that AMQP has too.
+#[derive(serde::Deserialize)]
+#[serde(try_from = "Value")]
+pub(super) struct ArgumentToml(pub(super) ArgumentValue);
+
+impl TryFrom<Value> for ArgumentToml {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        let inner = |value| Self::try_from(value).map(|Self(value)| value);
+        Ok(Self(match value {
+            Value::Boolean(value) => ArgumentValue::Bool(value),
+            Value::Integer(value) => ArgumentValue::Int(value),
+            Value::Float(value) => ArgumentValue::Float(value),
+            Value::String(value) => ArgumentValue::Text(value),
+            Value::Array(values) => {
+                ArgumentValue::List(values.into_iter().map(inner).collect::<Result<_, _>>()?)
+            }
+            Value::Table(table) => {
+                let pairs = table
+                    .into_iter()
+                    .map(|(key, value)| Ok((key, inner(value)?)));
+                ArgumentValue::Table(pairs.collect::<Result<_, Self::Error>>()?)
+            }
+            Value::Datetime(_) => return Err("a date is no argument: write it as text, in quotes"),
+        }))
+    }
+}
+
+/// Where a binding's messages come from, and which.
+#[derive(serde::Deserialize)]
+#[serde(try_from = "BindingFields")]
+pub(super) struct BindingToml(pub(super) Binding);
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BindingFields {
+    exchange: String,
+    #[serde(default)]
+    key: String,
+    #[serde(rename = "match")]
+    matching: Option<MatchToml>,
+    headers: Option<ArgumentsToml>,
+}
+
+impl TryFrom<BindingFields> for BindingToml {
+    type Error = &'static str;
+
+    fn try_from(fields: BindingFields) -> Result<Self, Self::Error> {
+        match (fields.matching, fields.headers) {
+            (None, None) => Ok(Self(Binding::by_key(fields.exchange, fields.key))),
+            (Some(matching), Some(headers)) if fields.key.is_empty() => {
+                let headers = headers
+                    .into_iter()
+                    .map(|(key, ArgumentToml(value))| (key, value));
+                Ok(Self(Binding::by_headers(
+                    fields.exchange,
+                    matching.into(),
+                    headers,
+                )))
+            }
+            (Some(_), Some(_)) => Err("a binding goes by `key` or by `headers`, not by both"),
+            (Some(_), None) => Err("`match` needs `headers = { name = value }`"),
+            (None, Some(_)) => Err("`headers` needs `match = \"all\"` or `match = \"any\"`"),
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum MatchToml {
+    All,
+    Any,
+}
+
+impl From<MatchToml> for Match {
+    fn from(matching: MatchToml) -> Self {
+        match matching {
+            MatchToml::All => Self::All,
+            MatchToml::Any => Self::Any,
+        }
+    }
+}
+
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OverflowToml {
+    DropHead,
+    RejectPublish,
+    RejectPublishDlx,
+}
+
+impl From<OverflowToml> for Overflow {
+    fn from(overflow: OverflowToml) -> Self {
+        match overflow {
+            OverflowToml::DropHead => Self::DropHead,
+            OverflowToml::RejectPublish => Self::RejectPublish,
+            OverflowToml::RejectPublishDlx => Self::RejectPublishDlx,
+        }
+    }
+}
+
+/// A duration as people write it; a bare number would leave its unit to guesses.
+pub(super) struct DurationToml(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for DurationToml {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = DurationToml;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(r#"a duration in quotes, such as "500ms", "30s", "5m", "2h" or "1d""#)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<DurationToml, E> {
+                let duration = humantime::parse_duration(text).map_err(|error| {
+                    E::custom(format!(
+                        r#"{text:?} is no duration ({error}); write "500ms", "30s", "5m", "2h" or "1d""#
+                    ))
+                })?;
+                Ok(DurationToml(duration))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// `true` for the queue's own dead-letter queue, or where else to.
+pub(super) enum DeadLetterToml {
+    Own(bool),
+    To(DeadLetterTarget),
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeadLetterTarget {
+    pub(super) exchange: String,
+    #[serde(default)]
+    pub(super) key: String,
+}
+
+impl<'de> Deserialize<'de> for DeadLetterToml {
+    // By hand: serde's untagged enums answer a misspelt key with "did not match any variant".
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FlagOrTarget;
+
+        impl<'de> Visitor<'de> for FlagOrTarget {
+            type Value = DeadLetterToml;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    r#"true, or a table such as { exchange = "graveyard", key = "orders" }"#,
+                )
+            }
+
+            fn visit_bool<E: de::Error>(self, own: bool) -> Result<DeadLetterToml, E> {
+                Ok(DeadLetterToml::Own(own))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DeadLetterToml, A::Error> {
+                let target = Deserialize::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(DeadLetterToml::To(target))
+            }
+        }
+
+        deserializer.deserialize_any(FlagOrTarget)
+    }
+}
