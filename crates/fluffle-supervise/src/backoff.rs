@@ -1,0 +1,257 @@
+//! How long a child waits before it is started again.
+
+use std::time::Duration;
+
+use crate::policy::PolicyError;
+
+/// How long a child that ended waits before it is started again: exponential, with *full jitter*.
+///
+/// The wait before restart *n* (from 0) is drawn uniformly from `min ..= min(max, min × factorⁿ)`, so children that
+/// failed together do not come back together
+/// ([the reasons](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)). The count starts
+/// over when the child had been ready for [`reset_after`](Self::reset_after) before it ended.
+///
+/// Default: 100 ms to 30 s, factor 2, reset after 10 s.
+///
+/// ```
+/// use std::time::Duration;
+/// use fluffle_supervise::Backoff;
+///
+/// let patient = Backoff::exponential(Duration::from_millis(500), Duration::from_secs(60))?
+///     .factor(3.0)?
+///     .reset_after(Duration::from_secs(30));
+/// # let _ = patient;
+///
+/// let refused = Backoff::exponential(Duration::from_secs(2), Duration::from_secs(1)).unwrap_err();
+/// assert!(refused.to_string().contains("must not be longer"));
+/// # Ok::<(), fluffle_supervise::PolicyError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    min: Duration,
+    max: Duration,
+    factor: f64,
+    reset_after: Duration,
+    seed: Option<u64>,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            min: Duration::from_millis(100),
+            max: Duration::from_secs(30),
+            factor: 2.0,
+            reset_after: Duration::from_secs(10),
+            seed: None,
+        }
+    }
+}
+
+impl Backoff {
+    /// Waits of at least `min` and at most `max`, the upper end doubling with each failure.
+    ///
+    /// # Errors
+    /// [`PolicyError::ZeroMin`] when `min` is zero, [`PolicyError::MinAboveMax`] when `min` is above `max`.
+    pub fn exponential(min: Duration, max: Duration) -> Result<Self, PolicyError> {
+        if min.is_zero() {
+            return Err(PolicyError::ZeroMin);
+        }
+        if min > max {
+            return Err(PolicyError::MinAboveMax { min, max });
+        }
+        Ok(Self {
+            min,
+            max,
+            ..Self::default()
+        })
+    }
+
+    /// No wait: restart at once. Only the supervisor's [`Intensity`](crate::Intensity) holds a crash loop back.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            min: Duration::ZERO,
+            max: Duration::ZERO,
+            ..Self::default()
+        }
+    }
+
+    /// By how much the upper end of the wait grows with each failure. Default: 2. A factor of 1 waits `min` always.
+    ///
+    /// # Errors
+    /// [`PolicyError::Factor`] when it is below 1 or not finite.
+    pub fn factor(mut self, factor: f64) -> Result<Self, PolicyError> {
+        if !factor.is_finite() || factor < 1.0 {
+            return Err(PolicyError::Factor(factor));
+        }
+        self.factor = factor;
+        Ok(self)
+    }
+
+    /// How long a child must have been ready for its next failure to count as its first. Default: 10 s.
+    #[must_use]
+    pub fn reset_after(mut self, healthy: Duration) -> Self {
+        self.reset_after = healthy;
+        self
+    }
+
+    /// Draws the waits from this seed, so that a test sees the same ones each time. Default: a random seed for each
+    /// child.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The longest wait before restart `attempt` (from 0).
+    fn ceiling(&self, attempt: u32) -> Duration {
+        let grown = self.min.as_secs_f64() * self.factor.powf(f64::from(attempt));
+        // Compared as numbers first: a Duration cannot hold what factor^attempt may become.
+        if grown < self.max.as_secs_f64() {
+            Duration::from_secs_f64(grown).max(self.min)
+        } else {
+            self.max
+        }
+    }
+}
+
+/// Where one child stands in its backoff.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    policy: Backoff,
+    attempt: u32,
+    rng: fastrand::Rng,
+}
+
+impl Waits {
+    pub(crate) fn new(policy: Backoff) -> Self {
+        let rng = policy
+            .seed
+            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        Self {
+            policy,
+            attempt: 0,
+            rng,
+        }
+    }
+
+    /// The next wait, and which restart in a row it precedes (from 1), for a child that had been ready for `healthy`.
+    pub(crate) fn next(&mut self, healthy: Option<Duration>) -> (Duration, u32) {
+        if healthy.is_some_and(|healthy| healthy >= self.policy.reset_after) {
+            self.attempt = 0;
+        }
+        let ceiling = self.policy.ceiling(self.attempt);
+        let wait = self.policy.min
+            + ceiling
+                .saturating_sub(self.policy.min)
+                .mul_f64(self.rng.f64());
+        self.attempt = self.attempt.saturating_add(1);
+        (wait, self.attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn arguments_that_make_no_sense_are_refused_with_the_reason() {
+        assert_eq!(
+            Backoff::exponential(Duration::ZERO, MS),
+            Err(PolicyError::ZeroMin)
+        );
+        assert_eq!(
+            Backoff::exponential(2 * MS, MS),
+            Err(PolicyError::MinAboveMax {
+                min: 2 * MS,
+                max: MS
+            })
+        );
+        for factor in [0.5, 0.0, -1.0, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(
+                Backoff::default().factor(factor),
+                Err(PolicyError::Factor(factor))
+            );
+        }
+        assert!(matches!(
+            Backoff::default().factor(f64::NAN),
+            Err(PolicyError::Factor(_))
+        ));
+    }
+
+    #[test]
+    fn the_ceiling_grows_by_the_factor_up_to_max() {
+        let backoff = Backoff::exponential(10 * MS, 100 * MS)
+            .unwrap()
+            .factor(3.0)
+            .unwrap();
+        let ceilings: Vec<_> = (0..5).map(|n| backoff.ceiling(n)).collect();
+        assert_eq!(ceilings, [10 * MS, 30 * MS, 90 * MS, 100 * MS, 100 * MS]);
+    }
+
+    #[test]
+    fn the_ceiling_stays_at_max_whatever_the_attempt() {
+        let backoff = Backoff::exponential(MS, Duration::MAX)
+            .unwrap()
+            .factor(f64::MAX)
+            .unwrap();
+        assert_eq!(backoff.ceiling(u32::MAX), Duration::MAX);
+        let mut waits = Waits::new(backoff);
+        waits.attempt = u32::MAX;
+        waits.next(None);
+        assert_eq!(waits.attempt, u32::MAX);
+    }
+
+    #[test]
+    fn waits_are_spread_over_the_whole_range() {
+        let backoff = Backoff::exponential(10 * MS, 1000 * MS).unwrap().seed(7);
+        let mut waits = Waits::new(backoff);
+        let drawn: Vec<_> = (0..1000)
+            .map(|_| {
+                waits.attempt = 20;
+                waits.next(None).0
+            })
+            .collect();
+        assert!(
+            drawn
+                .iter()
+                .all(|wait| (10 * MS..=1000 * MS).contains(wait))
+        );
+        assert!(
+            drawn.iter().any(|wait| *wait < 100 * MS),
+            "full jitter reaches down to min"
+        );
+        assert!(
+            drawn.iter().any(|wait| *wait > 900 * MS),
+            "and up to the ceiling"
+        );
+    }
+
+    #[test]
+    fn a_healthy_spell_starts_the_count_over_and_a_short_one_does_not() {
+        let mut waits = Waits::new(Backoff::default().reset_after(10 * MS));
+        assert_eq!(waits.next(None).1, 1);
+        assert_eq!(waits.next(Some(9 * MS)).1, 2);
+        assert_eq!(waits.next(Some(10 * MS)).1, 1);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_waits() {
+        let draw = |seed| {
+            let mut waits = Waits::new(Backoff::default().seed(seed));
+            (0..8).map(|_| waits.next(None).0).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn none_never_waits() {
+        let mut waits = Waits::new(Backoff::none());
+        for _ in 0..100 {
+            assert_eq!(waits.next(None).0, Duration::ZERO);
+        }
+    }
+}

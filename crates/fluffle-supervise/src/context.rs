@@ -1,0 +1,67 @@
+//! What a supervised actor can tell its supervisor through its context.
+
+use actix::{Actor, ActorContext, Context};
+
+use crate::{
+    current::Current,
+    event::TARGET,
+    exit::{ExitError, ExitReason},
+};
+
+/// Adds to `actix::Context` what a supervised actor can say to its supervisor.
+///
+/// ```
+/// use actix::prelude::*;
+/// use fluffle_supervise::{ExitError, SupervisedContext};
+///
+/// struct Socket;
+///
+/// impl Actor for Socket {
+///     type Context = Context<Self>;
+///
+///     fn started(&mut self, ctx: &mut Self::Context) {
+///         match std::net::TcpStream::connect("127.0.0.1:1") {
+///             Ok(_) => ctx.ready(),
+///             Err(refused) => ctx.fail(refused), // transient: restarted with backoff
+///         }
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot speak to a supervisor",
+    note = "a supervised actor has `type Context = actix::Context<Self>`"
+)]
+pub trait SupervisedContext {
+    /// Ends the actor with [`ExitReason::Failed`]: stops it as `ctx.stop()` does (`stopping` may still answer
+    /// `Running::Continue`), and reports `error` when it has stopped. The first error given stands.
+    ///
+    /// Any `std::error::Error` converts, as a transient one; [`ExitError::permanent`] says that a restart is useless.
+    ///
+    /// In an actor that is not supervised it logs the error and stops.
+    fn fail(&mut self, error: impl Into<ExitError>);
+
+    /// Reports that the actor is ready for work. Its supervisor waits for this if the child's spec says
+    /// [`reports_ready`](crate::ActorSpec::reports_ready): later siblings start only then, and the healthy spell that
+    /// resets the backoff begins. Otherwise, and when repeated, and outside supervision, it does nothing.
+    fn ready(&self);
+}
+
+impl<A: Actor<Context = Self>> SupervisedContext for Context<A> {
+    fn fail(&mut self, error: impl Into<ExitError>) {
+        let error = error.into();
+        match Current::get() {
+            Some(current) => current.set_exit(ExitReason::Failed(error.into())),
+            None => {
+                let actor = std::any::type_name::<A>();
+                tracing::error!(target: TARGET, actor, %error, "an actor without a supervisor failed");
+            }
+        }
+        self.stop();
+    }
+
+    fn ready(&self) {
+        if let Some(current) = Current::get() {
+            current.ready();
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! A node of the tree as seen from outside: shared state behind short locks, written by its supervisor.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, broadcast},
+    time::Instant,
+};
+
+use crate::{
+    addr::SupervisedAddr,
+    control::Control,
+    event::{BACKLOG, Event, EventStream, TARGET, What},
+    exit::ExitReason,
+    mailbox::{AnyMailbox, MailboxDepth},
+    snapshot::{NodeKind, NodeSnapshot, State},
+    supervisor::Supervisor,
+};
+
+/// Measures a queue that an actor takes its work from instead of its mailbox.
+pub(crate) type Gauge = Box<dyn Fn() -> MailboxDepth + Send + Sync>;
+
+pub(crate) struct Node {
+    id: Arc<str>,
+    mailbox: Arc<dyn AnyMailbox>,
+    parent: OnceLock<Weak<Node>>,
+    /// Where a supervisor takes its orders.
+    orders: OnceLock<SupervisedAddr<Supervisor>>,
+    /// Known when the tree above is complete.
+    path: OnceLock<Arc<str>>,
+    status: Mutex<Status>,
+    children: Mutex<Vec<Arc<Node>>>,
+    /// The incarnation that lives now.
+    control: Mutex<Option<Arc<Control>>>,
+    /// Asked to stop while no incarnation was there to hear it.
+    stop_wanted: AtomicBool,
+    listeners: Mutex<Listeners>,
+    over: OnceLock<ExitReason>,
+    over_now: Notify,
+}
+
+struct Status {
+    kind: NodeKind,
+    state: State,
+    since: Instant,
+    starts: u64,
+    last_exit: Option<ExitReason>,
+    next_restart_at: Option<Instant>,
+    gauge: Option<Arc<Gauge>>,
+}
+
+enum Listeners {
+    None,
+    Some(broadcast::Sender<Event>),
+    Closed,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Node {
+    pub(crate) fn new(id: Arc<str>, kind: NodeKind, mailbox: Arc<dyn AnyMailbox>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            mailbox,
+            parent: OnceLock::new(),
+            orders: OnceLock::new(),
+            path: OnceLock::new(),
+            status: Mutex::new(Status {
+                kind,
+                state: State::Waiting,
+                since: Instant::now(),
+                starts: 0,
+                last_exit: None,
+                next_restart_at: None,
+                gauge: None,
+            }),
+            children: Mutex::default(),
+            control: Mutex::default(),
+            stop_wanted: AtomicBool::new(false),
+            listeners: Mutex::new(Listeners::None),
+            over: OnceLock::new(),
+            over_now: Notify::new(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// The ids from the root down, joined by `/`.
+    pub(crate) fn path(&self) -> Arc<str> {
+        if let Some(path) = self.path.get() {
+            return path.clone();
+        }
+        match self.parent.get().and_then(Weak::upgrade) {
+            Some(parent) => format!("{}/{}", parent.path(), self.id).into(),
+            None => self.id.clone(),
+        }
+    }
+
+    /// Keeps the paths from here down: the tree above is complete.
+    pub(crate) fn settle_paths(&self) {
+        let _ = self.path.set(self.path());
+        for child in &*lock(&self.children) {
+            child.settle_paths();
+        }
+    }
+
+    pub(crate) fn set_orders(&self, orders: SupervisedAddr<Supervisor>) {
+        let _ = self.orders.set(orders);
+    }
+
+    /// Where the supervisor above takes its orders. `None` for the root of a tree.
+    pub(crate) fn orders_above(&self) -> Option<SupervisedAddr<Supervisor>> {
+        self.parent
+            .get()
+            .and_then(Weak::upgrade)
+            .and_then(|parent| parent.orders.get().cloned())
+    }
+
+    pub(crate) fn set_kind(&self, kind: NodeKind) {
+        lock(&self.status).kind = kind;
+    }
+
+    pub(crate) fn set_gauge(&self, gauge: Gauge) {
+        lock(&self.status).gauge = Some(Arc::new(gauge));
+    }
+
+    pub(crate) fn add_child(self: &Arc<Self>, child: &Arc<Node>) {
+        // A spec is moved into one supervisor, so a child has one parent.
+        let _ = child.parent.set(Arc::downgrade(self));
+        lock(&self.children).push(child.clone());
+    }
+
+    pub(crate) fn remove_child(&self, child: &Arc<Node>) {
+        lock(&self.children).retain(|other| !Arc::ptr_eq(other, child));
+    }
+
+    fn set(&self, state: State, what: What) {
+        self.set_state(state);
+        self.emit(what);
+    }
+
+    fn set_state(&self, state: State) {
+        let mut status = lock(&self.status);
+        if self.over.get().is_none() {
+            status.state = state;
+            status.since = Instant::now();
+            status.next_restart_at = None;
+        }
+    }
+
+    /// Waits for its turn to be started.
+    pub(crate) fn waiting(&self) {
+        self.set_state(State::Waiting);
+    }
+
+    /// A new incarnation is on its way.
+    pub(crate) fn starting(&self, control: &Arc<Control>) {
+        *lock(&self.control) = Some(control.clone());
+        if self.stop_wanted.load(Ordering::Acquire) {
+            control.request_stop();
+        }
+        let incarnation = {
+            let mut status = lock(&self.status);
+            status.starts += 1;
+            status.starts
+        };
+        if incarnation > 1 {
+            self.emit(What::Restarting);
+        }
+        self.set(State::Starting, What::Started { incarnation });
+    }
+
+    pub(crate) fn ready(&self) {
+        self.set(State::Running, What::Ready);
+    }
+
+    pub(crate) fn exited(&self, reason: &ExitReason) {
+        lock(&self.control).take();
+        lock(&self.status).last_exit = Some(reason.clone());
+        self.emit(What::Exited {
+            reason: reason.clone(),
+        });
+    }
+
+    pub(crate) fn backing_off(&self, delay: Duration, until: Instant, attempt: u32) {
+        self.set_state(State::BackingOff);
+        lock(&self.status).next_restart_at = Some(until);
+        self.emit(What::Backoff { delay, attempt });
+    }
+
+    pub(crate) fn stopping(&self) {
+        self.set(State::Stopping, What::StopRequested);
+    }
+
+    /// Asks the incarnation that lives now to stop, or else the next one. True if one lives now.
+    pub(crate) fn request_stop(&self) -> bool {
+        self.stop_wanted.store(true, Ordering::Release);
+        let control = lock(&self.control).clone();
+        if let Some(control) = &control {
+            self.stopping();
+            control.request_stop();
+        }
+        control.is_some()
+    }
+
+    /// Drops this incarnation, if it lives, and everything below it. Does not depend on its thread.
+    pub(crate) fn kill(&self, incarnation: &Control) {
+        let current = {
+            let mut control = lock(&self.control);
+            control.take_if(|current| current.token() == incarnation.token())
+        };
+        incarnation.kill();
+        self.mailbox.detach(incarnation.token());
+        if current.is_some() {
+            for child in lock(&self.children).clone() {
+                child.kill_current();
+            }
+        }
+    }
+
+    pub(crate) fn kill_current(&self) {
+        let current = lock(&self.control).clone();
+        if let Some(current) = current {
+            self.kill(&current);
+            self.exited(&ExitReason::Killed);
+            self.waiting();
+        }
+    }
+
+    /// It is over for good, and so is everything below it. Does nothing the second time.
+    pub(crate) fn finish(&self, reason: ExitReason) {
+        let state = if reason.is_normal() {
+            State::Stopped
+        } else {
+            State::Failed
+        };
+        self.set_state(state);
+        if self.over.set(reason).is_err() {
+            return;
+        }
+        for child in lock(&self.children).clone() {
+            child.finish(ExitReason::Stopped);
+        }
+        let lost = self.mailbox.close();
+        if lost > 0 {
+            tracing::warn!(target: TARGET, path = &*self.path(), lost, "messages were posted that nobody will handle");
+        }
+        self.emit(What::Stopped);
+        *lock(&self.listeners) = Listeners::Closed;
+        self.over_now.notify_waiters();
+    }
+
+    pub(crate) fn over(&self) -> Option<ExitReason> {
+        self.over.get().cloned()
+    }
+
+    /// Resolves when it is over for good.
+    pub(crate) async fn wait(&self) -> ExitReason {
+        loop {
+            let notified = self.over_now.notified();
+            tokio::pin!(notified);
+            // Before the look, so that an end between the look and the wait is noticed.
+            notified.as_mut().enable();
+            if let Some(reason) = self.over() {
+                return reason;
+            }
+            notified.await;
+        }
+    }
+
+    /// Tells the log, and whoever listens to this node or one above it.
+    pub(crate) fn emit(&self, what: What) {
+        let path = self.path();
+        what.trace(&path);
+        let event = Event {
+            at: Instant::now().into_std(),
+            path,
+            what,
+        };
+        let mut above = self.hear(&event);
+        while let Some(node) = above {
+            above = node.hear(&event);
+        }
+    }
+
+    /// Returns the node above.
+    fn hear(&self, event: &Event) -> Option<Arc<Node>> {
+        if let Listeners::Some(sender) = &*lock(&self.listeners) {
+            // Fails when nobody listens any more, which is fine.
+            let _ = sender.send(event.clone());
+        }
+        self.parent.get().and_then(Weak::upgrade)
+    }
+
+    pub(crate) fn events(&self) -> EventStream {
+        let mut listeners = lock(&self.listeners);
+        let receiver = match &*listeners {
+            Listeners::Some(sender) => sender.subscribe(),
+            Listeners::None => {
+                let (sender, receiver) = broadcast::channel(BACKLOG);
+                *listeners = Listeners::Some(sender);
+                receiver
+            }
+            Listeners::Closed => broadcast::channel(1).1,
+        };
+        EventStream::new(receiver)
+    }
+
+    pub(crate) fn snapshot(&self) -> NodeSnapshot {
+        let children = lock(&self.children).clone();
+        let path = self.path();
+        let status = lock(&self.status);
+        let snapshot = NodeSnapshot {
+            id: self.id.clone(),
+            path,
+            kind: status.kind,
+            state: status.state,
+            since: status.since.into_std(),
+            restarts: status.starts.saturating_sub(1),
+            last_exit: status.last_exit.clone(),
+            next_restart_at: status.next_restart_at.map(Instant::into_std),
+            mailbox: None,
+            children: Vec::new(),
+        };
+        let gauge = status.gauge.clone();
+        drop(status);
+        NodeSnapshot {
+            mailbox: match (snapshot.kind, gauge) {
+                (NodeKind::Supervisor(_), _) => None,
+                // Someone else's code: called without a lock held.
+                (_, Some(gauge)) => Some(gauge()),
+                (_, None) => Some(self.mailbox.depth()),
+            },
+            children: children.iter().map(|child| child.snapshot()).collect(),
+            ..snapshot
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Why a message was not answered.
+
+use std::fmt;
+
+/// Why a message was not answered. What was never handled comes back.
+///
+/// `M` need not be `Debug`: neither `Debug` nor `Display` shows the message.
+pub enum SendError<M> {
+    /// The mailbox has no room now. Only from [`try_post`](crate::SupervisedAddr::try_post).
+    Full(M),
+    /// The time allowed was over before the actor took the message: it will not be handled.
+    TimedOut(M),
+    /// The child is over for good: the message was not and will not be handled.
+    Closed(M),
+    /// The time allowed was over while the actor was handling the message: it may still be handled to the end, but its
+    /// reply is lost.
+    TimedOutInHand,
+    /// The actor took the message and will not answer: it crashed or stopped while handling it, or dropped the reply.
+    /// How far it got is not known.
+    Crashed,
+}
+
+/// A [`SendError`] without the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendErrorKind {
+    /// See [`SendError::Full`].
+    Full,
+    /// See [`SendError::TimedOut`].
+    TimedOut,
+    /// See [`SendError::Closed`].
+    Closed,
+    /// See [`SendError::TimedOutInHand`].
+    TimedOutInHand,
+    /// See [`SendError::Crashed`].
+    Crashed,
+}
+
+impl<M> SendError<M> {
+    /// The message, if it was not handled.
+    #[must_use]
+    pub fn into_message(self) -> Option<M> {
+        match self {
+            Self::Full(msg) | Self::TimedOut(msg) | Self::Closed(msg) => Some(msg),
+            Self::TimedOutInHand | Self::Crashed => None,
+        }
+    }
+
+    /// What kind it is.
+    #[must_use]
+    pub fn kind(&self) -> SendErrorKind {
+        match self {
+            Self::Full(_) => SendErrorKind::Full,
+            Self::TimedOut(_) => SendErrorKind::TimedOut,
+            Self::Closed(_) => SendErrorKind::Closed,
+            Self::TimedOutInHand => SendErrorKind::TimedOutInHand,
+            Self::Crashed => SendErrorKind::Crashed,
+        }
+    }
+}
+
+impl fmt::Display for SendErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => {
+                "the actor's mailbox is full: wait for room with send or post, or send less"
+            }
+            Self::TimedOut => "the actor did not take the message in time",
+            Self::Closed => "the actor is over for good and takes no more messages",
+            Self::TimedOutInHand => "the actor took the message but did not answer in time",
+            Self::Crashed => {
+                "the actor took the message and ended, or dropped the reply, before it answered"
+            }
+        })
+    }
+}
+
+impl<M> fmt::Debug for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SendError").field(&self.kind()).finish()
+    }
+}
+
+impl<M> fmt::Display for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind().fmt(f)
+    }
+}
+
+impl<M> std::error::Error for SendError<M> {}

@@ -1,0 +1,153 @@
+//! A picture of the tree at one moment.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use crate::{exit::ExitReason, mailbox::MailboxDepth, policy::Strategy};
+
+/// A node of the tree and what is below it, at one moment.
+///
+/// Made from shared state without asking any actor: cheap enough to take ten times a second, and possible while
+/// actors are blocked. `Display` draws the tree, one line a node:
+///
+/// ```text
+/// app  one-for-one  running for 12s
+/// ├─ consume  rest-for-one  running for 3s  1 restart  last exit: panicked in a handler: boom
+/// │  └─ socket  running for 3s  mailbox 2/64
+/// └─ publish  backing off for 1s  2 restarts  next restart in 3s  last exit: failed: connection refused
+/// ```
+#[derive(Clone, Debug)]
+pub struct NodeSnapshot {
+    /// Its name among its siblings.
+    pub id: Arc<str>,
+    /// Its name in the tree: the ids from the root down, joined by `/`.
+    pub path: Arc<str>,
+    /// What it is.
+    pub kind: NodeKind,
+    /// How it is.
+    pub state: State,
+    /// Since when it is so.
+    pub since: Instant,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// How its last incarnation ended.
+    pub last_exit: Option<ExitReason>,
+    /// When it will be started again, while it [backs off](State::BackingOff).
+    pub next_restart_at: Option<Instant>,
+    /// How full its mailbox is. `None` for a supervisor.
+    pub mailbox: Option<MailboxDepth>,
+    /// The children of a supervisor, in start order.
+    pub children: Vec<NodeSnapshot>,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeKind {
+    /// An actor.
+    Actor,
+    /// A supervisor.
+    Supervisor(Strategy),
+}
+
+/// How a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Not started: its supervisor is not running, or an earlier sibling is not ready yet.
+    Waiting,
+    /// Started, not ready.
+    Starting,
+    /// Ready.
+    Running,
+    /// Waits before it is started again.
+    BackingOff,
+    /// Asked to stop.
+    Stopping,
+    /// Over for good after a [normal](ExitReason::is_normal) end.
+    Stopped,
+    /// Over for good after any other end.
+    Failed,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::BackingOff => "backing off",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+impl NodeSnapshot {
+    /// The node with this path: this one or one below it.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<&NodeSnapshot> {
+        if &*self.path == path {
+            return Some(self);
+        }
+        self.children.iter().find_map(|child| child.find(path))
+    }
+
+    /// The line that describes the node alone.
+    fn line(&self, now: Instant, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            id,
+            state,
+            restarts,
+            ..
+        } = self;
+        write!(f, "{id}")?;
+        if let NodeKind::Supervisor(strategy) = self.kind {
+            write!(f, "  {strategy}")?;
+        }
+        let since = now.saturating_duration_since(self.since).as_secs();
+        write!(f, "  {state} for {since}s")?;
+        match restarts {
+            0 => {}
+            1 => write!(f, "  1 restart")?,
+            _ => write!(f, "  {restarts} restarts")?,
+        }
+        if let Some(at) = self.next_restart_at {
+            let wait = at.saturating_duration_since(now).as_secs_f64();
+            write!(f, "  next restart in {wait:.1}s")?;
+        }
+        if let Some(MailboxDepth { waiting, capacity }) = self.mailbox
+            && waiting > 0
+        {
+            write!(f, "  mailbox {waiting}/{capacity}")?;
+        }
+        if let Some(reason) = &self.last_exit {
+            write!(f, "  last exit: {reason}")?;
+        }
+        Ok(())
+    }
+
+    fn branch(&self, now: Instant, indent: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = self.children.len().saturating_sub(1);
+        for (n, child) in self.children.iter().enumerate() {
+            let (fork, below) = if n == last {
+                ("└─ ", "   ")
+            } else {
+                ("├─ ", "│  ")
+            };
+            write!(f, "\n{indent}{fork}")?;
+            child.line(now, f)?;
+            child.branch(now, &format!("{indent}{below}"), f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for NodeSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // tokio's clock, which tests can pause, and which agrees with `since`.
+        let now = tokio::time::Instant::now().into_std();
+        self.line(now, f)?;
+        self.branch(now, "", f)
+    }
+}

@@ -1,0 +1,289 @@
+//! What a supervisor needs to know of a child.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{Actor, Context};
+use actix_rt::ArbiterHandle;
+
+use crate::{
+    addr::SupervisedAddr,
+    backoff::Backoff,
+    control::Report,
+    exit::{ExitReason, Panicked, Phase},
+    incarnation::{self, Recipe},
+    mailbox::{Mailbox, MailboxDepth},
+    node::Node,
+    policy::Restart,
+    snapshot::NodeKind,
+};
+
+/// How long a child may take to stop, unless its spec says otherwise.
+pub(crate) const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// How to build and keep an actor.
+///
+/// | setting | default |
+/// |---|---|
+/// | [`restart`](Self::restart) | [`Restart::Permanent`] |
+/// | [`backoff`](Self::backoff) | 100 ms to 30 s, doubling, full jitter |
+/// | [`shutdown`](Self::shutdown) | 5 s |
+/// | [`mailbox`](Self::mailbox) | 64 messages |
+/// | [`on`](Self::on), [`on_each`](Self::on_each) | the supervisor's own arbiter |
+/// | [`reports_ready`](Self::reports_ready) | no: ready as soon as it has started |
+///
+/// ```
+/// use std::time::Duration;
+/// use actix::prelude::*;
+/// use fluffle_supervise::{ActorSpec, Backoff, Restart};
+///
+/// struct Journal { path: &'static str }
+///
+/// impl Actor for Journal {
+///     type Context = Context<Self>;
+/// }
+///
+/// let journal = ActorSpec::new("journal", || Journal { path: "journal.log" })
+///     .restart(Restart::Transient)
+///     .backoff(Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5))?)
+///     .shutdown(Duration::from_secs(10))
+///     .mailbox(1024);
+/// let addr = journal.addr(); // valid before the start
+/// # let _ = addr;
+/// # Ok::<(), fluffle_supervise::PolicyError>(())
+/// ```
+#[must_use = "an actor starts when its spec is given to a supervisor"]
+pub struct ActorSpec<A: Actor<Context = Context<A>>> {
+    recipe: Recipe<A>,
+    settings: Settings,
+}
+
+/// What is the same for a child of any kind.
+pub(crate) struct Settings {
+    pub(crate) owner: Owner,
+    pub(crate) place: Place,
+    pub(crate) restart: Restart,
+    pub(crate) backoff: Backoff,
+    pub(crate) shutdown: Duration,
+}
+
+/// Whoever has this decides the fate of the node. Dropping it ends it for good.
+pub(crate) struct Owner(pub(crate) Arc<Node>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.finish(ExitReason::Stopped);
+    }
+}
+
+/// Where incarnations live.
+pub(crate) enum Place {
+    /// On the supervisor's own thread.
+    Here,
+    On(ArbiterHandle),
+    Each(Box<dyn Fn() -> ArbiterHandle + Send + Sync>),
+}
+
+impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
+    /// A child named `id`, built by `factory` on its own arbiter for each incarnation: a crash never meets a value that
+    /// an earlier crash left behind. The actor need not be `Send`.
+    ///
+    /// `id` must be unique among its siblings. A factory that panics counts as a crash of the child.
+    pub fn new(id: impl Into<Arc<str>>, factory: impl Fn() -> A + Send + Sync + 'static) -> Self {
+        let mailbox = Arc::new(Mailbox::new());
+        let node = Node::new(id.into(), NodeKind::Actor, mailbox.clone());
+        Self::from_parts(node, mailbox, factory)
+    }
+
+    pub(crate) fn from_parts(
+        node: Arc<Node>,
+        mailbox: Arc<Mailbox<A>>,
+        factory: impl Fn() -> A + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            recipe: Recipe {
+                factory: Box::new(factory),
+                hooks: Vec::new(),
+                mailbox,
+                reports_ready: false,
+            },
+            settings: Settings {
+                owner: Owner(node),
+                place: Place::Here,
+                restart: Restart::default(),
+                backoff: Backoff::default(),
+                shutdown: SHUTDOWN,
+            },
+        }
+    }
+
+    /// Its address. It is valid before the start: messages wait.
+    #[must_use]
+    pub fn addr(&self) -> SupervisedAddr<A> {
+        SupervisedAddr::new(self.recipe.mailbox.clone())
+    }
+
+    /// Lives on this arbiter. Default: on the supervisor's own.
+    ///
+    /// If the arbiter dies the child cannot live again: its supervisor escalates (and if it is
+    /// [temporary](Restart::Temporary) it is over). [`on_each`](Self::on_each) avoids that.
+    pub fn on(mut self, arbiter: ArbiterHandle) -> Self {
+        self.settings.place = Place::On(arbiter);
+        self
+    }
+
+    /// Asks for the arbiter of each incarnation: to spread children over threads, or to give a child a fresh thread
+    /// when its arbiter died. Called on the supervisor's thread; must not block. A panic in it counts as a crash of
+    /// the child.
+    pub fn on_each(mut self, arbiter: impl Fn() -> ArbiterHandle + Send + Sync + 'static) -> Self {
+        self.settings.place = Place::Each(Box::new(arbiter));
+        self
+    }
+
+    /// Whether it is started again after it ended. Default: [`Restart::Permanent`].
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.settings.restart = restart;
+        self
+    }
+
+    /// How long it waits before that. Default: [`Backoff::default`].
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.settings.backoff = backoff;
+        self
+    }
+
+    /// How long it may take to stop when asked; then it is [killed](ExitReason::Killed). Default: 5 s.
+    pub fn shutdown(mut self, deadline: Duration) -> Self {
+        self.settings.shutdown = deadline;
+        self
+    }
+
+    /// How many messages may wait in its mailbox, at least 1. Default: 64.
+    pub fn mailbox(self, capacity: usize) -> Self {
+        self.recipe.mailbox.resize(capacity);
+        self
+    }
+
+    /// It is ready when it calls [`ctx.ready()`](crate::SupervisedContext::ready); later siblings wait for that.
+    /// Default: it is ready when `started` has returned and the futures that `started` told the context to wait for
+    /// are done.
+    pub fn reports_ready(mut self) -> Self {
+        self.recipe.reports_ready = true;
+        self
+    }
+
+    /// Runs `hook` with the context of each incarnation, after the factory and before `started`: for example to spawn a
+    /// future into it. Several hooks run in the order given. A panic in one counts as a panic of the factory.
+    pub fn in_context(mut self, hook: impl Fn(&mut Context<A>) + Send + Sync + 'static) -> Self {
+        self.recipe.hooks.push(Box::new(hook));
+        self
+    }
+
+    /// Shows this depth in snapshots in place of the mailbox's: for an actor that takes its work from a queue of its
+    /// own. Called by whoever takes the snapshot; must be quick.
+    pub fn mailbox_gauge(self, gauge: impl Fn() -> MailboxDepth + Send + Sync + 'static) -> Self {
+        self.settings.owner.0.set_gauge(Box::new(gauge));
+        self
+    }
+
+    pub(crate) fn settings(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.settings.owner.0
+    }
+
+    /// The spec of any child, with a deadline that is asked for when it is needed.
+    pub(crate) fn with_deadline(
+        self,
+        deadline: impl Fn(Duration) -> Duration + Send + Sync + 'static,
+    ) -> ChildSpec {
+        let recipe = Arc::new(self.recipe);
+        ChildSpec {
+            settings: self.settings,
+            deadline: Box::new(deadline),
+            spawn: Box::new(move |report| {
+                let recipe = recipe.clone();
+                Box::new(move || incarnation::spawn(recipe, report))
+            }),
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> fmt::Debug for ActorSpec<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActorSpec")
+            .field("id", self.node().id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A child of any kind, made from an [`ActorSpec`] or a [`SupervisorSpec`](crate::SupervisorSpec) by `into()`.
+pub struct ChildSpec {
+    pub(crate) settings: Settings,
+    deadline: Box<dyn Fn(Duration) -> Duration + Send + Sync>,
+    spawn: Box<dyn Fn(Report) -> Spawn + Send + Sync>,
+}
+
+/// Starts one incarnation on the thread that runs it.
+type Spawn = Box<dyn FnOnce() + Send>;
+
+impl<A: Actor<Context = Context<A>>> From<ActorSpec<A>> for ChildSpec {
+    fn from(spec: ActorSpec<A>) -> Self {
+        spec.with_deadline(|own| own)
+    }
+}
+
+impl ChildSpec {
+    /// Its name among its siblings.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.node().id()
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.settings.owner.0
+    }
+
+    /// How long it may take to stop.
+    pub(crate) fn deadline(&self) -> Duration {
+        (self.deadline)(self.settings.shutdown)
+    }
+
+    /// Starts an incarnation where it shall live. Whatever becomes of it is reported.
+    pub(crate) fn spawn(&self, mut report: Report) {
+        let arbiter = match &self.settings.place {
+            Place::Here => return (self.spawn)(report)(),
+            Place::On(arbiter) => arbiter.clone(),
+            Place::Each(source) => match catch_unwind(AssertUnwindSafe(source)) {
+                Ok(arbiter) => arbiter,
+                Err(payload) => {
+                    return report.exited(ExitReason::Panicked(Panicked::new(
+                        &*payload,
+                        Phase::Factory,
+                    )));
+                }
+            },
+        };
+        // A dead arbiter drops the function, and with it the report, which then says so.
+        arbiter.spawn_fn((self.spawn)(report));
+    }
+
+    /// Whether another incarnation may live although the arbiter of the last one died.
+    pub(crate) fn survives_its_arbiter(&self) -> bool {
+        matches!(self.settings.place, Place::Each(_))
+    }
+}
+
+impl fmt::Debug for ChildSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildSpec")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}

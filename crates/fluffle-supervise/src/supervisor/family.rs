@@ -1,0 +1,357 @@
+//! A supervisor's children and what becomes of them: the decisions, without actix.
+
+use std::{collections::VecDeque, sync::Arc, task::Context as Task};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    control::{Control, Inbox, Report, Signal},
+    escalation::{Escalation, GivingUp},
+    exit::ExitReason,
+    intensity::Budget,
+    node::Node,
+    policy::{Restart, Strategy},
+    spec::ChildSpec,
+    supervisor::{
+        child::{Child, Phase},
+        core::Core,
+    },
+};
+
+/// The children of one incarnation of a supervisor.
+///
+/// Each event (a signal, the clock, an order) changes what single children are meant to do; [`advance`](Self::advance)
+/// then takes the next steps that order allows: down in reverse, one at a time, and only then up in order. A second
+/// failure in the middle of a restart therefore needs no case of its own.
+pub(crate) struct Family {
+    core: Arc<Core>,
+    strategy: Strategy,
+    budget: Budget,
+    /// In start order.
+    children: Vec<Child>,
+    inbox: Arc<Inbox>,
+    ending: Option<Ending>,
+    /// Whether it was said that all children are up.
+    announced: bool,
+}
+
+enum Ending {
+    Asked,
+    GaveUp(Arc<Escalation>),
+}
+
+/// What a supervisor waits for next.
+pub(crate) enum Next {
+    /// A signal or an order.
+    Signal,
+    /// The same, or this point in time.
+    Clock(Instant),
+    /// Nothing: all children are ready for the first time. To be asked again.
+    Ready,
+    /// Nothing: all children are down and it ends; because it gave up on one, if one is named.
+    End(Option<Arc<Escalation>>),
+}
+
+impl Family {
+    pub(crate) fn new(core: &Arc<Core>) -> Self {
+        let policy = *core.policy();
+        Self {
+            core: core.clone(),
+            strategy: policy.strategy,
+            budget: Budget::new(policy.intensity),
+            children: Vec::new(),
+            inbox: Arc::default(),
+            ending: None,
+            announced: false,
+        }
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        self.core.node()
+    }
+
+    /// Takes in the children of the roster, those added to earlier incarnations too.
+    pub(crate) fn gather(&mut self, core: &Core) {
+        self.children = core.entries().into_iter().map(Child::new).collect();
+        for child in &self.children {
+            child.node().waiting();
+        }
+    }
+
+    pub(crate) fn listen(&self, task: &Task<'_>) {
+        self.inbox.listen(task);
+    }
+
+    pub(crate) fn heed_signals(&mut self, now: Instant) {
+        let signals: VecDeque<_> = self.inbox.take();
+        for (token, signal) in signals {
+            let from = |child: &Child| {
+                child
+                    .control
+                    .as_ref()
+                    .is_some_and(|control| control.token() == token)
+            };
+            // None: an incarnation that was given up before it could say this.
+            let Some(index) = self.children.iter().position(from) else {
+                continue;
+            };
+            match signal {
+                Signal::Ready => self.ready(index, now),
+                Signal::Exited(reason) => self.exited(index, reason, now),
+            }
+        }
+    }
+
+    fn ready(&mut self, index: usize, now: Instant) {
+        let child = &mut self.children[index];
+        if child.phase == Phase::Starting {
+            child.phase = Phase::Up;
+            child.settled = true;
+            child.ready_at = Some(now);
+            child.node().ready();
+        }
+    }
+
+    /// Decides what becomes of a child whose incarnation has ended.
+    fn exited(&mut self, index: usize, reason: ExitReason, now: Instant) {
+        let child = &mut self.children[index];
+        child.control = None;
+        child.node().exited(&reason);
+        let healthy = child.ready_at.take().map(|since| now.duration_since(since));
+        let condemned = std::mem::take(&mut child.condemned);
+        let restart = child.spec.settings.restart;
+
+        if !child.removal.is_empty() {
+            return self.remove(index, reason);
+        }
+        if self.ending.is_some() {
+            return child.wait();
+        }
+        if reason.is_permanent() && restart != Restart::Temporary {
+            return self.give_up(index, reason, GivingUp::Permanent);
+        }
+        if condemned && restart != Restart::Temporary {
+            return child.wait();
+        }
+        let over = match restart {
+            Restart::Temporary => true,
+            Restart::Transient => reason.is_normal(),
+            // Stopped although this supervisor did not ask: through its own handle, before it ran.
+            Restart::Permanent => matches!(reason, ExitReason::Stopped),
+        };
+        if over {
+            return self.over(index, reason);
+        }
+        if matches!(reason, ExitReason::ArbiterDied) && !child.spec.survives_its_arbiter() {
+            return self.give_up(index, reason, GivingUp::NoArbiter);
+        }
+        if let Err(exhausted) = self.budget.spend(now) {
+            let cause = GivingUp::TooManyRestarts {
+                restarts: exhausted.restarts,
+                within: exhausted.within,
+            };
+            return self.give_up(index, reason, cause);
+        }
+        let (delay, attempt) = child.waits.next(healthy);
+        // A wait too long to be told ends never; `Duration::MAX` is what was asked for then.
+        let until = now.checked_add(delay).unwrap_or_else(|| now + FAR_AWAY);
+        child.phase = Phase::BackingOff { until };
+        child.node().backing_off(delay, until, attempt);
+        match self.strategy {
+            Strategy::OneForOne => {}
+            Strategy::RestForOne => self.condemn(index..),
+            Strategy::OneForAll => self.condemn(0..),
+        }
+    }
+
+    /// Has these stop, and start again in order when they are down.
+    fn condemn(&mut self, range: impl std::slice::SliceIndex<[Child], Output = [Child]>) {
+        for child in &mut self.children[range] {
+            child.settled = false;
+            child.condemned = child.is_alive();
+        }
+    }
+
+    /// Ends, and tells the supervisor above why.
+    fn give_up(&mut self, index: usize, reason: ExitReason, cause: GivingUp) {
+        let child = &mut self.children[index];
+        child.wait();
+        let escalation = Arc::new(Escalation::new(child.node().path(), reason, cause));
+        self.node().emit(crate::event::What::Escalated {
+            escalation: escalation.clone(),
+        });
+        self.ending = Some(Ending::GaveUp(escalation));
+        self.condemn(0..);
+    }
+
+    /// A child ended for good by itself. Of those in the supervisor's spec the node stays to be seen; of those added
+    /// later there is no end, so that theirs go.
+    fn over(&mut self, index: usize, reason: ExitReason) {
+        let child = &mut self.children[index];
+        if child.added {
+            return self.remove(index, reason);
+        }
+        child.phase = Phase::Over;
+        child.node().finish(reason);
+    }
+
+    fn remove(&mut self, index: usize, reason: ExitReason) {
+        let child = self.children.remove(index);
+        self.core.remove(&child.spec);
+        child.node().finish(reason);
+        for waiting in child.removal {
+            // Fails if the one who asked no longer waits.
+            let _ = waiting.send(());
+        }
+    }
+
+    /// Adds a child behind the others, or refuses to.
+    pub(crate) fn add(&mut self, spec: ChildSpec) -> Result<(), Refused> {
+        if self.ending.is_some() {
+            return Err(Refused::Ending);
+        }
+        if self.find(spec.id()).is_some() {
+            return Err(Refused::Duplicate);
+        }
+        let entry = self.core.add(spec, true);
+        entry.spec.node().settle_paths();
+        self.children.push(Child::new(entry));
+        self.inbox.nudge();
+        Ok(())
+    }
+
+    /// Stops a child and removes it. `done` is told when it is down, or at once if it does not live.
+    pub(crate) fn stop(&mut self, id: &str, done: oneshot::Sender<()>) -> Result<(), Refused> {
+        let index = self.find(id).ok_or(Refused::Unknown)?;
+        let child = &mut self.children[index];
+        child.removal.push(done);
+        if child.is_alive() {
+            child.ask_to_stop(Instant::now());
+        } else {
+            self.remove(index, ExitReason::Stopped);
+        }
+        self.inbox.nudge();
+        Ok(())
+    }
+
+    fn find(&self, id: &str) -> Option<usize> {
+        self.children.iter().position(|child| child.spec.id() == id)
+    }
+
+    /// Begins to end, unless it has begun. True if there is nothing left to wait for.
+    pub(crate) fn end(&mut self) -> bool {
+        if self.ending.is_none() {
+            self.ending = Some(Ending::Asked);
+            self.condemn(0..);
+            self.inbox.nudge();
+        }
+        !self.children.iter().any(Child::is_alive)
+    }
+
+    /// Takes every step that can be taken now.
+    pub(crate) fn advance(&mut self, now: Instant) -> Next {
+        while let Some(index) = self
+            .children
+            .iter()
+            .position(|child| child.is_past_its_deadline(now))
+        {
+            self.kill(index, now);
+        }
+        // Down: in reverse order, the next one when the last one is down.
+        if let Some(child) = self.children.iter_mut().rfind(|child| child.condemned) {
+            child.ask_to_stop(now);
+            return self.wait(now);
+        }
+        if let Some(ending) = &self.ending {
+            if self.children.iter().any(Child::is_alive) {
+                return self.wait(now);
+            }
+            return Next::End(match ending {
+                Ending::Asked => None,
+                Ending::GaveUp(escalation) => Some(escalation.clone()),
+            });
+        }
+        if self.climb(now) && !self.announced {
+            self.announced = true;
+            return Next::Ready;
+        }
+        self.wait(now)
+    }
+
+    /// Up: in order, each when those before it are ready. True if all are.
+    fn climb(&mut self, now: Instant) -> bool {
+        let backing_off =
+            |child: &Child| matches!(child.phase, Phase::BackingOff { until } if until > now);
+        if self.strategy == Strategy::OneForAll && self.children.iter().any(backing_off) {
+            return false;
+        }
+        let mut all_ready = true;
+        for index in 0..self.children.len() {
+            let child = &self.children[index];
+            // Independent children: whoever adds one does not wait for the others.
+            let in_order = !(child.added && self.strategy == Strategy::OneForOne);
+            let due = match child.phase {
+                Phase::Waiting => true,
+                Phase::BackingOff { until } => until <= now,
+                Phase::Starting | Phase::Up | Phase::Stopping { .. } | Phase::Over => false,
+            };
+            if due && (all_ready || !in_order) {
+                self.start(index);
+            }
+            let child = &self.children[index];
+            all_ready &= child.settled || !in_order || child.phase == Phase::Over;
+        }
+        all_ready
+    }
+
+    fn start(&mut self, index: usize) {
+        let child = &mut self.children[index];
+        let control = Arc::new(Control::new());
+        child.phase = Phase::Starting;
+        child.control = Some(control.clone());
+        child.node().starting(&control);
+        child.spec.spawn(Report::new(control, self.inbox.clone()));
+    }
+
+    /// Gives up an incarnation that did not stop in time. Its thread may be blocked: nothing waits for it.
+    fn kill(&mut self, index: usize, now: Instant) {
+        let child = &self.children[index];
+        if let Some(control) = &child.control {
+            child.node().kill(control);
+        }
+        self.exited(index, ExitReason::Killed, now);
+    }
+
+    fn wait(&self, now: Instant) -> Next {
+        let clock = self
+            .children
+            .iter()
+            .filter_map(|child| child.look_at(now))
+            .min();
+        clock.map_or(Next::Signal, Next::Clock)
+    }
+}
+
+/// Thirty years, as in tokio's timer: as good as never.
+const FAR_AWAY: std::time::Duration = std::time::Duration::from_secs(86400 * 365 * 30);
+
+/// Why an order is not carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Duplicate,
+    Unknown,
+    Ending,
+}
+
+impl Drop for Family {
+    /// The supervisor crashed, was killed, or lost its arbiter: its children must not outlive it.
+    fn drop(&mut self) {
+        for child in self.children.iter().rev() {
+            if let Some(control) = &child.control {
+                child.node().kill(control);
+                child.node().exited(&ExitReason::Killed);
+                child.node().waiting();
+            }
+        }
+    }
+}

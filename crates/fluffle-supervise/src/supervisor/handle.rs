@@ -1,0 +1,172 @@
+//! How the rest of the program speaks to a supervisor.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use tokio::time::timeout;
+
+use crate::{
+    addr::SupervisedAddr,
+    event::EventStream,
+    exit::ExitReason,
+    node::Node,
+    snapshot::NodeSnapshot,
+    spec::ChildSpec,
+    supervisor::{
+        Supervisor,
+        core::Core,
+        orders::{StartChild, StopChild},
+    },
+};
+
+/// Speaks to a supervisor and looks at its tree, from any thread. Cheap to clone. Valid before the start and after the
+/// end; dropping it stops nothing.
+#[derive(Clone)]
+pub struct SupervisorHandle {
+    node: Arc<Node>,
+    core: Weak<Core>,
+    orders: SupervisedAddr<Supervisor>,
+}
+
+/// Why a child was not added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartChildError {
+    /// The supervisor has a child of this id.
+    #[error("the supervisor already has a child named {id:?}: ids must differ among siblings")]
+    Duplicate {
+        /// The id.
+        id: Arc<str>,
+    },
+    /// The supervisor is over or about to be.
+    #[error("the child {id:?} was not started: its supervisor is over or stopping")]
+    SupervisorOver {
+        /// The id.
+        id: Arc<str>,
+    },
+}
+
+/// Why a child was not stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopChildError {
+    /// The supervisor has no child of this id.
+    #[error("the supervisor has no child named {id:?}")]
+    Unknown {
+        /// The id.
+        id: Arc<str>,
+    },
+    /// The supervisor ended meanwhile, and the child with it.
+    #[error("the supervisor of {id:?} is over, and its children with it")]
+    SupervisorOver {
+        /// The id.
+        id: Arc<str>,
+    },
+}
+
+impl SupervisorHandle {
+    pub(crate) fn new(core: &Arc<Core>, orders: SupervisedAddr<Supervisor>) -> Self {
+        Self {
+            node: core.node().clone(),
+            core: Arc::downgrade(core),
+            orders,
+        }
+    }
+
+    /// Adds a child behind the others, for good: it is there again when the supervisor is restarted. Resolves when the
+    /// child is added, not when it is ready. If the supervisor is starting or backing off it waits.
+    ///
+    /// Under one-for-one the child starts at once; under the other strategies, when those before it are ready.
+    /// Once it is over by itself ([temporary](crate::Restart::Temporary) or [transient](crate::Restart::Transient)), or
+    /// stopped, it is removed.
+    ///
+    /// # Cancellation
+    /// Dropping the future withdraws the order if the supervisor has not taken it yet.
+    ///
+    /// # Errors
+    /// [`StartChildError`]; the child is dropped and its mailbox closed.
+    pub async fn start_child(&self, child: impl Into<ChildSpec>) -> Result<(), StartChildError> {
+        let spec = child.into();
+        let id = spec.node().id().clone();
+        let order = self.orders.send(StartChild(spec));
+        order
+            .await
+            .unwrap_or(Err(StartChildError::SupervisorOver { id }))
+    }
+
+    /// Stops a child and removes it. Resolves when it is down, which its shutdown deadline bounds.
+    ///
+    /// # Cancellation
+    /// Dropping the future withdraws the order if the supervisor has not taken it yet; after that the child stops all
+    /// the same.
+    ///
+    /// # Errors
+    /// [`StopChildError`].
+    pub async fn stop_child(&self, id: &str) -> Result<(), StopChildError> {
+        let id = Arc::from(id);
+        let order = self.orders.send(StopChild(Arc::clone(&id)));
+        order
+            .await
+            .unwrap_or(Err(StopChildError::SupervisorOver { id }))
+    }
+
+    /// Stops the supervisor and everything below it, in reverse start order and each child with its own deadline, and
+    /// returns how it ended. A supervisor below another one is stopped by that one, which removes it.
+    ///
+    /// What has not stopped by the supervisor's own deadline is killed. Before the start it prevents the start.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not undo the order; but of a root it takes away the deadline.
+    pub async fn shutdown(&self) -> ExitReason {
+        match self.node.orders_above() {
+            Some(above) => {
+                // An error means that it is over already, or its supervisor is: then so is this one.
+                let _ = above.send(StopChild(self.node.id().clone())).await;
+            }
+            None => self.stop_root().await,
+        }
+        self.node.wait().await
+    }
+
+    async fn stop_root(&self) {
+        // None: its spec is gone, and it is over.
+        let Some(deadline) = self.core.upgrade().map(|core| core.deadline()) else {
+            return;
+        };
+        if !self.node.request_stop() {
+            self.node.finish(ExitReason::Stopped);
+        } else if timeout(deadline, self.node.wait()).await.is_err() {
+            self.node.kill_current();
+            self.node.finish(ExitReason::Killed);
+        }
+    }
+
+    /// Resolves when the supervisor is over for good, with how it ended.
+    ///
+    /// Cancel-safe, and may be called any number of times.
+    pub async fn wait(&self) -> ExitReason {
+        self.node.wait().await
+    }
+
+    /// The tree from here down, now. Takes some short locks and asks no actor.
+    #[must_use]
+    pub fn snapshot(&self) -> NodeSnapshot {
+        self.node.snapshot()
+    }
+
+    /// What happens to this supervisor and below it from now on.
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        self.node.events()
+    }
+}
+
+impl fmt::Debug for SupervisorHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorHandle")
+            .field("path", &self.node.path())
+            .finish_non_exhaustive()
+    }
+}

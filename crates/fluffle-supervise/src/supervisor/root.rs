@@ -1,0 +1,37 @@
+//! What is above the root of a tree: nobody, who never restarts it.
+
+use std::sync::Arc;
+
+use crate::{
+    control::{Control, Report, Signal, Token, Watch},
+    spec::ChildSpec,
+};
+
+pub(crate) struct Root(ChildSpec);
+
+impl Root {
+    pub(crate) fn start(spec: ChildSpec) {
+        let root = Arc::new(Self(spec));
+        let node = root.0.node();
+        if node.over().is_some() {
+            return;
+        }
+        node.settle_paths();
+        let control = Arc::new(Control::new());
+        node.starting(&control);
+        root.0.spawn(Report::new(control, root.clone()));
+    }
+}
+
+impl Watch for Root {
+    fn signal(&self, _: Token, signal: Signal) {
+        let node = self.0.node();
+        match signal {
+            Signal::Ready => node.ready(),
+            Signal::Exited(reason) => {
+                node.exited(&reason);
+                node.finish(reason);
+            }
+        }
+    }
+}

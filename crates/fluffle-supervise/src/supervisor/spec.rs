@@ -1,0 +1,160 @@
+//! What makes a supervisor.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use actix_rt::ArbiterHandle;
+
+use crate::{
+    backoff::Backoff,
+    intensity::Intensity,
+    mailbox::Mailbox,
+    node::Node,
+    policy::{Restart, Strategy},
+    snapshot::NodeKind,
+    spec::{ActorSpec, ChildSpec, Place},
+    supervisor::{Supervisor, core::Core, handle::SupervisorHandle, root::Root},
+};
+
+/// A supervisor and its children. It is the root of a tree ([`start`](Self::start)) or a child in another one.
+///
+/// | setting | default |
+/// |---|---|
+/// | [`strategy`](Self::strategy) | [`Strategy::OneForOne`] |
+/// | [`intensity`](Self::intensity) | 3 restarts in 5 s |
+/// | [`restart`](Self::restart) (as a child) | [`Restart::Permanent`] |
+/// | [`backoff`](Self::backoff) (as a child) | 100 ms to 30 s, doubling, full jitter |
+/// | [`shutdown`](Self::shutdown) | the sum of what its children may take, and 5 s |
+/// | [`on`](Self::on), [`on_each`](Self::on_each) | the arbiter of the supervisor above |
+///
+/// ```
+/// use std::time::Duration;
+/// use actix::prelude::*;
+/// use fluffle_supervise::{ActorSpec, Intensity, Strategy, SupervisorSpec};
+/// # struct Socket; impl Actor for Socket { type Context = Context<Self>; }
+/// # struct Consumer; impl Actor for Consumer { type Context = Context<Self>; }
+///
+/// let consume = SupervisorSpec::new("consume")
+///     .strategy(Strategy::RestForOne) // without its socket a consumer is worth nothing
+///     .intensity(Intensity::new(5, Duration::from_secs(60))?)
+///     .child(ActorSpec::new("socket", || Socket))
+///     .child(ActorSpec::new("consumer", || Consumer));
+/// let app = SupervisorSpec::new("app").child(consume);
+/// # let _ = app;
+/// # Ok::<(), fluffle_supervise::PolicyError>(())
+/// ```
+#[must_use = "a supervisor does nothing until it is started or given to another one"]
+pub struct SupervisorSpec {
+    actor: ActorSpec<Supervisor>,
+    core: Arc<Core>,
+}
+
+impl SupervisorSpec {
+    /// A supervisor named `id` without children. `id` must be unique among its siblings.
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        let mailbox = Arc::new(Mailbox::new());
+        let kind = NodeKind::Supervisor(Strategy::default());
+        let node = Node::new(id.into(), kind, mailbox.clone());
+        let core = Core::new(node.clone());
+        let actor = ActorSpec::from_parts(node, mailbox, {
+            let core = core.clone();
+            move || Supervisor::new(core.clone())
+        });
+        core.node().set_orders(actor.addr());
+        Self {
+            // Ready when its children are.
+            actor: actor.reports_ready(),
+            core,
+        }
+    }
+
+    /// Which children are restarted with one that failed. Default: [`Strategy::OneForOne`].
+    pub fn strategy(self, strategy: Strategy) -> Self {
+        self.core.policy().strategy = strategy;
+        self.core.node().set_kind(NodeKind::Supervisor(strategy));
+        self
+    }
+
+    /// How many restarts it allows before it gives up. Default: 3 in 5 s.
+    pub fn intensity(self, intensity: Intensity) -> Self {
+        self.core.policy().intensity = intensity;
+        self
+    }
+
+    /// Whether, as a child, it is started again after it ended. Default: [`Restart::Permanent`].
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.actor = self.actor.restart(restart);
+        self
+    }
+
+    /// How long, as a child, it waits before that. Default: [`Backoff::default`].
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.actor = self.actor.backoff(backoff);
+        self
+    }
+
+    /// How long it may take to stop with all its children; then all of it is [killed](crate::ExitReason::Killed).
+    /// Default: the sum of what its children may take, and 5 s.
+    pub fn shutdown(self, deadline: Duration) -> Self {
+        self.core.policy().shutdown = Some(deadline);
+        self
+    }
+
+    /// Lives on this arbiter, and with it those of its children that name no other. Default: the arbiter of the
+    /// supervisor above. See [`ActorSpec::on`].
+    pub fn on(mut self, arbiter: ArbiterHandle) -> Self {
+        self.actor = self.actor.on(arbiter);
+        self
+    }
+
+    /// Asks for the arbiter of each incarnation. See [`ActorSpec::on_each`].
+    pub fn on_each(mut self, arbiter: impl Fn() -> ArbiterHandle + Send + Sync + 'static) -> Self {
+        self.actor = self.actor.on_each(arbiter);
+        self
+    }
+
+    /// Adds a child behind the others. Children start in this order, each when the one before it is ready, and stop in
+    /// reverse.
+    ///
+    /// Two children of the same id make the supervisor fail, permanently, at its start.
+    pub fn child(self, child: impl Into<ChildSpec>) -> Self {
+        self.core.add(child.into(), false);
+        self
+    }
+
+    /// Its handle. It is valid before the start: orders wait.
+    #[must_use]
+    pub fn handle(&self) -> SupervisorHandle {
+        SupervisorHandle::new(&self.core, self.actor.addr())
+    }
+
+    /// Starts it as the root of a tree on the current thread's arbiter. Nothing restarts a root:
+    /// [`wait`](SupervisorHandle::wait) tells when and why it ended.
+    ///
+    /// # Panics
+    /// Outside an actix system (`#[actix::main]`) or tokio `LocalSet`, as `Actor::start` does.
+    pub fn start(self) -> SupervisorHandle {
+        let handle = self.handle();
+        Root::start(self.into());
+        handle
+    }
+
+    /// Starts it as the root of a tree on this arbiter. If that is dead, [`wait`](SupervisorHandle::wait) says so.
+    pub fn start_on(mut self, arbiter: &ArbiterHandle) -> SupervisorHandle {
+        self.actor.settings().place = Place::On(arbiter.clone());
+        self.start()
+    }
+}
+
+impl From<SupervisorSpec> for ChildSpec {
+    fn from(SupervisorSpec { actor, core }: SupervisorSpec) -> Self {
+        actor.with_deadline(move |_| core.deadline())
+    }
+}
+
+impl fmt::Debug for SupervisorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorSpec")
+            .field("id", self.core.node().id())
+            .finish_non_exhaustive()
+    }
+}
