@@ -1,7 +1,61 @@
-//! (being written)
-#[allow(dead_code, unused_imports)]
+//! Supervised connections, channels, publishers and consumers for RabbitMQ, on lapin.
+//!
+//! Applications use this through the `fluffle` crate. What is here:
+//!
+//! - [`Broker`]: where the broker is, and how to stay connected to it.
+//! - [`Topology`]: exchanges, queues and bindings, declared after every connect.
+//! - [`Service`]: the supervision tree of one application; publishers, requesters and consumers are added to it.
+//! - [`Publisher`], [`Route`]: from a message to the broker's confirm.
+//! - [`Consume`], [`Delivery`], [`Failure`], [`Retry`]: from a queue to a handler actor and back.
+//! - [`Requester`]: questions and answers.
+//!
+//! No type of lapin's appears in any signature; its own recovery is off, for the tree owns recovery.
+
+mod broker;
+mod channel;
+mod class;
+mod confirm;
+mod connection;
+mod consume;
+mod endpoint;
+mod payload;
+mod pool;
+mod publish;
+mod request;
+mod secret;
+mod socket;
+mod tls;
 mod topology;
-pub use topology::{
-    ArgumentValue, Binding, Difference, Entity, Exchange, ExchangeKind, Match, Overflow, Queue,
-    QueueKind, Topology, TopologyError, TopologyErrorKind,
+mod tree;
+
+pub use broker::{AMQP_URL, Broker};
+pub use class::Class;
+pub use confirm::Returned;
+pub use consume::{
+    delivery::Delivery,
+    failure::Failure,
+    retry::{Retry, RetryError},
+    settlement::ConsumerStats,
+    spec::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
 };
+pub use endpoint::{Endpoint, Mechanism, UriError};
+pub use payload::{Handles, Payload};
+pub use pool::{PoolConfig, PoolError, Role};
+pub use publish::{
+    error::{PublishError, PublishErrorKind},
+    options::MessageOptions,
+    outbox::PublisherStats,
+    publisher::{Confirmed, Publisher, Receipt},
+    route::{Confirms, Route},
+};
+pub use request::{
+    error::{RequestError, RequestErrorKind},
+    requester::Requester,
+};
+pub use secret::Secret;
+pub use tls::{Tls, TlsError};
+pub use topology::{
+    ArgumentValue, Binding, Difference, Entity, Exchange, ExchangeKind, Match, Overflow, Queue, QueueKind, Topology,
+    TopologyError, TopologyErrorKind,
+};
+pub use tree::{ConnectionStatus, DRAIN, PublisherPart, RequesterPart, Service, ServiceEnd, ServiceError};

@@ -1,1 +1,68 @@
-//! (being written)
+//! Services that live on RabbitMQ: actix actors handle messages, Fluffle does the rest.
+//!
+//! ```no_run
+//! use fluffle::prelude::*;
+//! # type Quake = String;
+//! # type Alert = String;
+//!
+//! struct Alerts { out: Publisher<Alert> }
+//!
+//! impl Actor for Alerts { type Context = Context<Self>; }
+//!
+//! impl Handler<Delivery<Quake>> for Alerts {
+//!     type Result = ResponseFuture<Result<(), Failure>>;
+//!     fn handle(&mut self, quake: Delivery<Quake>, _: &mut Self::Context) -> Self::Result {
+//!         let out = self.out.clone();
+//!         Box::pin(async move {
+//!             if quake.len() > 4 {
+//!                 out.publish(quake.to_uppercase()).await?;  // resolves on the broker's confirm; `?` = retry with backoff
+//!             }
+//!             Ok(())                                         // ack
+//!         })
+//!     }
+//! }
+//!
+//! #[actix::main]
+//! async fn main() -> Result<(), fluffle::Error> {
+//!     let app = App::new(Broker::from_env()?)
+//!         .topology(Topology::new()
+//!             .exchange(Exchange::topic("quakes"))
+//!             .exchange(Exchange::fanout("alerts"))
+//!             .queue(Queue::quorum("alerts").bind("quakes", "quake.major.#").dead_letter()));
+//!     let out = app.publisher::<Alert>(Route::exchange("alerts"));
+//!     app.consume(Consume::queue("alerts").prefetch(256).instances(2).guarantee(AtLeastOnce),
+//!                 move || Alerts { out: out.clone() })       // a factory: a fresh actor after each crash
+//!        .run_until_signal().await                           // cancel, finish what is in flight, flush confirms, close
+//! }
+//! ```
+//!
+//! Connections, channels, publishers and consumers are actors in one supervision tree that restarts what fails, with
+//! backoff, and nothing else. What each promises is on one page: `docs/SEMANTICS.md`.
+//!
+//! - [`App`]: what a service is made of; [`Service`]: the same, running.
+//! - [`prelude`]: what a service's code usually needs, actix's prelude included.
+//! - [`amqp`], [`supervise`], [`wire`]: the rooms behind, for what is needed less often.
+
+mod app;
+mod error;
+
+pub use fluffle_amqp as amqp;
+pub use fluffle_supervise as supervise;
+pub use fluffle_wire as wire;
+
+pub use crate::{app::App, error::Error};
+pub use fluffle_amqp::Service;
+
+/// What a service's code usually needs, actix's prelude included.
+pub mod prelude {
+    pub use actix::prelude::*;
+    pub use fluffle_amqp::{
+        AtLeastOnce, AtMostOnce, Broker, Confirms, Consume, Delivery, Exchange, Failure, Guarantee, MessageOptions,
+        Overflow, PoolConfig, PublishError, PublishErrorKind, Publisher, Queue, RequestError, RequestErrorKind,
+        Requester, Retry, Route, Service, Tls, Topology,
+    };
+    pub use fluffle_supervise::{Backoff, Intensity, SupervisedContext};
+    pub use fluffle_wire::Gzip;
+
+    pub use crate::App;
+}

@@ -94,10 +94,7 @@ pub(super) fn fields(arguments: &Arguments) -> Result<FieldTable, String> {
 }
 
 fn size(arguments: &Arguments) -> usize {
-    arguments
-        .iter()
-        .map(|(key, value)| 1 + key.len() + value.size())
-        .sum()
+    arguments.iter().map(|(key, value)| 1 + key.len() + value.size()).sum()
 }
 
 impl fmt::Display for ArgumentValue {

@@ -37,33 +37,19 @@ pub struct Binding {
 
 impl Binding {
     pub(super) fn by_key(exchange: String, key: String) -> Self {
-        Self {
-            exchange,
-            key,
-            arguments: Arguments::new(),
-        }
+        Self { exchange, key, arguments: Arguments::new() }
     }
 
-    pub(super) fn by_headers<K, V>(
-        exchange: String,
-        matching: Match,
-        headers: impl IntoIterator<Item = (K, V)>,
-    ) -> Self
+    pub(super) fn by_headers<K, V>(exchange: String, matching: Match, headers: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: Into<String>,
         V: Into<ArgumentValue>,
     {
-        let headers = headers
-            .into_iter()
-            .map(|(key, value)| (key.into(), value.into()));
+        let headers = headers.into_iter().map(|(key, value)| (key.into(), value.into()));
         let mut arguments: Arguments = headers.collect();
         // Inserted last: a header of that name cannot replace the mode.
         arguments.insert("x-match".into(), matching.as_str().into());
-        Self {
-            exchange,
-            key: String::new(),
-            arguments,
-        }
+        Self { exchange, key: String::new(), arguments }
     }
 
     /// The exchange that messages come from.
@@ -84,22 +70,14 @@ impl Binding {
 
     /// What errors call this binding of `destination`.
     pub(super) fn entity(&self, destination: Entity) -> Entity {
-        Entity::Binding {
-            exchange: self.exchange.clone(),
-            destination: Box::new(destination),
-            key: self.key.clone(),
-        }
+        Entity::Binding { exchange: self.exchange.clone(), destination: Box::new(destination), key: self.key.clone() }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
         name::check_bound_exchange(&self.exchange)?;
         name::check_key(&self.key)?;
         argument::check(&self.arguments)?;
-        match self
-            .arguments
-            .keys()
-            .find(|key| key.starts_with("x-") && *key != "x-match")
-        {
+        match self.arguments.keys().find(|key| key.starts_with("x-") && *key != "x-match") {
             Some(header) => Err(format!(
                 "a binding to exchange {:?} matches header {header:?}, but RabbitMQ ignores headers \
                  that begin with \"x-\" when it matches: name the header otherwise",

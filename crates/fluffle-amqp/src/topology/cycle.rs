@@ -13,10 +13,7 @@ use super::queue::Queue;
 pub(super) fn check(queues: &[Queue]) -> Result<(), TopologyError> {
     let by_name: HashMap<_, _> = queues.iter().map(|queue| (queue.name(), queue)).collect();
     let next = |queue: &Queue| {
-        let target = queue
-            .expires_messages()
-            .then(|| queue.dead_letter_queue())
-            .flatten();
+        let target = queue.expires_messages().then(|| queue.dead_letter_queue()).flatten();
         target.and_then(|name| by_name.get(name)).copied()
     };
     for start in queues {

@@ -3,9 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use lapin::options::{
-    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind as LapinExchangeKind};
 
@@ -49,10 +47,7 @@ impl Topology {
             Scope::Exclusive(_) => &[],
         };
         let channel = bounded(limit, None, open()).await?;
-        let declaration = Declaration {
-            channel: &channel,
-            limit,
-        };
+        let declaration = Declaration { channel: &channel, limit };
         for exchange in exchanges {
             declaration.exchange(exchange).await?;
         }
@@ -61,9 +56,7 @@ impl Topology {
         }
         for exchange in exchanges {
             for binding in exchange.bindings() {
-                declaration
-                    .exchange_binding(exchange.name(), binding)
-                    .await?;
+                declaration.exchange_binding(exchange.name(), binding).await?;
             }
         }
         for queue in &queues {
@@ -77,10 +70,7 @@ impl Topology {
 
     fn in_scope(&self, scope: Scope<'_>) -> Result<Vec<&Queue>, TopologyError> {
         match scope {
-            Scope::Shared => Ok(self
-                .queues()
-                .filter(|queue| !queue.is_exclusive())
-                .collect()),
+            Scope::Shared => Ok(self.queues().filter(|queue| !queue.is_exclusive()).collect()),
             Scope::Exclusive(names) => names.iter().map(|name| self.named(name)).collect(),
         }
     }
@@ -112,9 +102,7 @@ impl Declaration<'_> {
         let name = short(&entity, exchange.name())?;
         let arguments = fields(&entity, exchange.arguments())?;
         let kind = lapin_kind(exchange.kind());
-        let declared = self
-            .channel
-            .exchange_declare(name, kind, options, arguments);
+        let declared = self.channel.exchange_declare(name, kind, options, arguments);
         bounded(self.limit, Some(entity), declared).await
     }
 
@@ -139,9 +127,7 @@ impl Declaration<'_> {
         let key = short(&entity, binding.key())?;
         let arguments = fields(&entity, binding.arguments())?;
         let options = ExchangeBindOptions::default();
-        let bound = self
-            .channel
-            .exchange_bind(destination, source, key, options, arguments);
+        let bound = self.channel.exchange_bind(destination, source, key, options, arguments);
         bounded(self.limit, Some(entity), bound).await
     }
 
@@ -151,9 +137,7 @@ impl Declaration<'_> {
         let key = short(&entity, binding.key())?;
         let arguments = fields(&entity, binding.arguments())?;
         let options = QueueBindOptions::default();
-        let bound = self
-            .channel
-            .queue_bind(queue, exchange, key, options, arguments);
+        let bound = self.channel.queue_bind(queue, exchange, key, options, arguments);
         bounded(self.limit, Some(entity), bound).await
     }
 }
@@ -167,21 +151,16 @@ async fn bounded<T>(
     match (tokio::time::timeout(limit, answer).await, entity) {
         (Ok(Ok(answer)), _) => Ok(answer),
         (Ok(Err(error)), Some(entity)) => Err(refusal::read(entity, error)),
-        (Ok(Err(error)), None) => Err(TopologyError::with_source(
-            TopologyErrorKind::Connection { entity: None },
-            error,
-        )),
-        (Err(_), entity) => Err(TopologyError::new(TopologyErrorKind::Timeout {
-            entity,
-            limit,
-        })),
+        (Ok(Err(error)), None) => {
+            Err(TopologyError::with_source(TopologyErrorKind::Connection { entity: None }, error))
+        }
+        (Err(_), entity) => Err(TopologyError::new(TopologyErrorKind::Timeout { entity, limit })),
     }
 }
 
 /// lapin's own conversion panics on a name that is too long.
 fn short(entity: &Entity, text: &str) -> Result<ShortString, TopologyError> {
-    ShortString::try_new(text)
-        .map_err(|error| TopologyError::invalid(entity.clone(), error.to_string()))
+    ShortString::try_new(text).map_err(|error| TopologyError::invalid(entity.clone(), error.to_string()))
 }
 
 fn fields(entity: &Entity, arguments: &Arguments) -> Result<FieldTable, TopologyError> {

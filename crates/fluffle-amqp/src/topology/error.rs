@@ -28,15 +28,8 @@ impl fmt::Display for Entity {
         match self {
             Self::Exchange(name) => write!(f, "exchange {name:?}"),
             Self::Queue(name) => write!(f, "queue {name:?}"),
-            Self::Binding {
-                exchange,
-                destination,
-                key,
-            } => {
-                write!(
-                    f,
-                    "binding of {destination} to exchange {exchange:?} with key {key:?}"
-                )
+            Self::Binding { exchange, destination, key } => {
+                write!(f, "binding of {destination} to exchange {exchange:?} with key {key:?}")
             }
         }
     }
@@ -150,17 +143,11 @@ impl TopologyError {
     }
 
     pub(super) fn with_source(kind: TopologyErrorKind, source: lapin::Error) -> Self {
-        Self(Box::new(Inner {
-            kind,
-            source: Some(source),
-        }))
+        Self(Box::new(Inner { kind, source: Some(source) }))
     }
 
     pub(super) fn invalid(entity: Entity, problem: impl Into<String>) -> Self {
-        Self::new(TopologyErrorKind::Invalid {
-            entity,
-            problem: problem.into(),
-        })
+        Self::new(TopologyErrorKind::Invalid { entity, problem: problem.into() })
     }
 
     pub(super) fn in_file(mut self, path: &Path) -> Self {
@@ -194,30 +181,19 @@ impl TopologyError {
 impl fmt::Display for TopologyErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Conflict {
-                entity,
-                difference: Some(difference),
-                ..
-            } => write!(
+            Self::Conflict { entity, difference: Some(difference), .. } => write!(
                 f,
                 "{entity} exists with {}, this application declares {} (406): delete or rename it, or \
                  declare it as it is",
                 Set(&difference.argument, difference.existing.as_deref()),
                 Set(&difference.argument, difference.declared.as_deref()),
             ),
-            Self::Conflict {
-                entity,
-                difference: None,
-                text,
-            } => write!(
+            Self::Conflict { entity, difference: None, text } => write!(
                 f,
                 "{entity} exists and differs from what this application declares (406): {text}; \
                  delete or rename it, or declare it as it is"
             ),
-            Self::NotFound {
-                entity,
-                referenced_by,
-            } => write!(
+            Self::NotFound { entity, referenced_by } => write!(
                 f,
                 "{referenced_by}: there is no {entity} on the broker (404): correct the name, or add \
                  it to the topology"
@@ -233,12 +209,7 @@ impl fmt::Display for TopologyErrorKind {
                  exclusive as declared here (405): it is free once that connection is gone"
             ),
             Self::Invalid { entity, problem } => write!(f, "{entity}: {problem}"),
-            Self::Toml {
-                file,
-                line,
-                entity,
-                problem,
-            } => {
+            Self::Toml { file, line, entity, problem } => {
                 match file {
                     Some(file) => write!(f, "topology in {}", file.display())?,
                     None => write!(f, "topology")?,
@@ -251,27 +222,13 @@ impl fmt::Display for TopologyErrorKind {
                 }
                 write!(f, ": {problem}")
             }
-            Self::Timeout {
-                entity: Some(entity),
-                limit,
-            } => {
-                write!(
-                    f,
-                    "{entity}: the broker did not answer its declaration within {limit:?}"
-                )
+            Self::Timeout { entity: Some(entity), limit } => {
+                write!(f, "{entity}: the broker did not answer its declaration within {limit:?}")
             }
-            Self::Timeout {
-                entity: None,
-                limit,
-            } => {
-                write!(
-                    f,
-                    "topology: the broker did not open or close a channel within {limit:?}"
-                )
+            Self::Timeout { entity: None, limit } => {
+                write!(f, "topology: the broker did not open or close a channel within {limit:?}")
             }
-            Self::Connection {
-                entity: Some(entity),
-            } => {
+            Self::Connection { entity: Some(entity) } => {
                 write!(f, "{entity}: the connection failed before it was declared")
             }
             Self::Connection { entity: None } => {

@@ -224,11 +224,7 @@ impl Exchange {
             ("auto_delete".into(), self.auto_delete.to_string()),
             ("internal".into(), self.internal.to_string()),
         ]);
-        properties.extend(
-            self.arguments
-                .iter()
-                .map(|(key, value)| (key.clone(), value.to_string())),
-        );
+        properties.extend(self.arguments.iter().map(|(key, value)| (key.clone(), value.to_string())));
         properties
     }
 
@@ -238,10 +234,7 @@ impl Exchange {
     }
 
     pub(super) fn absorb_bindings(&mut self, other: Self) {
-        let new = other
-            .bindings
-            .into_iter()
-            .filter(|binding| !self.bindings.contains(binding));
+        let new = other.bindings.into_iter().filter(|binding| !self.bindings.contains(binding));
         let new: Vec<_> = new.collect();
         self.bindings.extend(new);
     }

@@ -61,10 +61,7 @@ impl Topology {
     /// Adds an exchange.
     #[must_use]
     pub fn exchange(mut self, exchange: Exchange) -> Self {
-        let known = self
-            .exchanges
-            .iter_mut()
-            .find(|known| known.name() == exchange.name());
+        let known = self.exchanges.iter_mut().find(|known| known.name() == exchange.name());
         match known {
             Some(known) if known.properties() == exchange.properties() => {
                 known.absorb_bindings(exchange);
@@ -88,10 +85,7 @@ impl Topology {
     }
 
     fn insert_queue(&mut self, queue: Queue) {
-        let known = self
-            .queues
-            .iter_mut()
-            .find(|known| known.name() == queue.name());
+        let known = self.queues.iter_mut().find(|known| known.name() == queue.name());
         match known {
             Some(known) if known.is_implied() && !queue.is_implied() => *known = queue,
             Some(known) if queue.is_implied() && !known.is_implied() => {}
@@ -140,11 +134,7 @@ impl Topology {
     #[must_use]
     pub fn find_queue(&self, name: &str) -> Option<&Queue> {
         let by_name = self.queues.iter().find(|queue| queue.name() == name);
-        by_name.or_else(|| {
-            self.queues
-                .iter()
-                .find(|queue| queue.prefix() == Some(name))
-        })
+        by_name.or_else(|| self.queues.iter().find(|queue| queue.prefix() == Some(name)))
     }
 
     /// Whether there is nothing to declare.
@@ -166,8 +156,7 @@ impl Topology {
             exchange.check().map_err(invalid)?;
         }
         for queue in &self.queues {
-            let invalid =
-                |problem| TopologyError::invalid(Entity::Queue(queue.name().into()), problem);
+            let invalid = |problem| TopologyError::invalid(Entity::Queue(queue.name().into()), problem);
             queue.check().map_err(invalid)?;
         }
         self.check_twins()?;
@@ -175,14 +164,8 @@ impl Topology {
     }
 
     fn check_twins(&self) -> Result<(), TopologyError> {
-        let exchanges = self
-            .exchanges
-            .iter()
-            .map(|it| (entity_of(it), it.properties()));
-        let queues = self
-            .queues
-            .iter()
-            .map(|it| (Entity::Queue(it.name().into()), it.properties()));
+        let exchanges = self.exchanges.iter().map(|it| (entity_of(it), it.properties()));
+        let queues = self.queues.iter().map(|it| (Entity::Queue(it.name().into()), it.properties()));
         let mut seen: HashMap<Entity, BTreeMap<String, String>> = HashMap::new();
         for (entity, properties) in exchanges.chain(queues) {
             if let Some(first) = seen.get(&entity) {
@@ -207,9 +190,7 @@ fn contradiction(first: &BTreeMap<String, String>, second: &BTreeMap<String, Str
     };
     let keys = first.keys().chain(second.keys());
     let mut differing = keys.filter(|key| first.get(*key) != second.get(*key));
-    let both = differing
-        .next()
-        .map(|key| (say(first, key), say(second, key)));
+    let both = differing.next().map(|key| (say(first, key), say(second, key)));
     let (once, again) = both.unwrap_or_default();
     format!(
         "it is described twice and not alike, once {once} and once {again}: keep one description, or \

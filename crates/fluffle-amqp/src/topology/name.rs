@@ -7,11 +7,9 @@ const MAX_BYTES: usize = 255;
 pub(super) fn check_declared(name: &str) -> Result<(), String> {
     check(name)?;
     if name.starts_with("amq.") {
-        return Err(
-            "names that begin with \"amq.\" are the broker's own and cannot be declared: \
+        return Err("names that begin with \"amq.\" are the broker's own and cannot be declared: \
              choose another name, or leave it out of the topology and only bind to it"
-                .into(),
-        );
+            .into());
     }
     Ok(())
 }
@@ -19,11 +17,9 @@ pub(super) fn check_declared(name: &str) -> Result<(), String> {
 /// The exchange at the other end of a binding, a dead letter or an alternate route.
 pub(super) fn check_bound_exchange(name: &str) -> Result<(), String> {
     if name.is_empty() {
-        return Err(
-            "it binds to the default exchange \"\", which RabbitMQ refuses: every queue is \
+        return Err("it binds to the default exchange \"\", which RabbitMQ refuses: every queue is \
                     already bound there under its own name"
-                .into(),
-        );
+            .into());
     }
     check(name)
 }
@@ -43,19 +39,15 @@ pub(super) fn check_argument(name: &str) -> Result<(), String> {
 
 fn check(name: &str) -> Result<(), String> {
     if name.is_empty() {
-        return Err(
-            "its name is empty, which is the default exchange's name and asks the broker to \
+        return Err("its name is empty, which is the default exchange's name and asks the broker to \
                     invent a queue's: give it one (for a queue with a fresh name there is \
                     Queue::temporary)"
-                .into(),
-        );
+            .into());
     }
     if name.chars().any(char::is_control) {
         // RabbitMQ strips line breaks from declared names without a word: the entity would exist
         // under a name that nobody uses.
-        return Err(format!(
-            "its name {name:?} has control characters: take them out"
-        ));
+        return Err(format!("its name {name:?} has control characters: take them out"));
     }
     check_length("name", name)
 }

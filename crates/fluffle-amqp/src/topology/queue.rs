@@ -125,10 +125,7 @@ impl Queue {
     /// prefix too.
     pub fn temporary(prefix: impl Into<String>) -> Self {
         let prefix = prefix.into();
-        let mut queue = Self::of(
-            QueueKind::Classic,
-            format!("{prefix}.{}", Uuid::now_v7().simple()),
-        );
+        let mut queue = Self::of(QueueKind::Classic, format!("{prefix}.{}", Uuid::now_v7().simple()));
         queue.prefix = Some(prefix);
         queue.transient().exclusive().auto_delete()
     }
@@ -226,11 +223,7 @@ impl Queue {
         let key = key.into();
         self.arguments.remove("x-dead-letter-routing-key");
         let queue = self.argument("x-dead-letter-exchange", exchange.into());
-        if key.is_empty() {
-            queue
-        } else {
-            queue.argument("x-dead-letter-routing-key", key)
-        }
+        if key.is_empty() { queue } else { queue.argument("x-dead-letter-routing-key", key) }
     }
 
     /// Dead letters go to the queue `<name>.dead`, which the topology adds unless it has one of that
@@ -359,9 +352,7 @@ impl Queue {
     pub(super) fn arguments(&self) -> Arguments {
         let mut arguments = self.arguments.clone();
         // Said even for "classic": a virtual host may have another default type.
-        arguments
-            .entry("x-queue-type".into())
-            .or_insert_with(|| self.kind.as_str().into());
+        arguments.entry("x-queue-type".into()).or_insert_with(|| self.kind.as_str().into());
         let confirmable = matches!(self.text("x-overflow"), None | Some("reject-publish"));
         if self.dead_letter && self.kind == QueueKind::Quorum && confirmable {
             arguments.insert("x-overflow".into(), Overflow::RejectPublish.as_str().into());
@@ -378,10 +369,7 @@ impl Queue {
             QueueKind::Quorum => QueueKind::Quorum,
             QueueKind::Classic | QueueKind::Stream => QueueKind::Classic,
         };
-        Some(Self {
-            implied: true,
-            ..Self::of(kind, name)
-        })
+        Some(Self { implied: true, ..Self::of(kind, name) })
     }
 
     pub(super) fn is_implied(&self) -> bool {
@@ -418,10 +406,7 @@ impl Queue {
     }
 
     pub(super) fn absorb_bindings(&mut self, other: Self) {
-        let new = other
-            .bindings
-            .into_iter()
-            .filter(|binding| !self.bindings.contains(binding));
+        let new = other.bindings.into_iter().filter(|binding| !self.bindings.contains(binding));
         let new: Vec<_> = new.collect();
         self.bindings.extend(new);
     }
@@ -451,9 +436,7 @@ impl Queue {
         match i64::try_from(value) {
             Ok(value) => self.argument(argument, value),
             Err(_) => {
-                self.complain(&format!(
-                    "{setter} = {value} is more than the broker can count"
-                ));
+                self.complain(&format!("{setter} = {value} is more than the broker can count"));
                 self
             }
         }

@@ -63,26 +63,19 @@ fn check_kind(queue: &Queue, arguments: &Arguments) -> Result<(), String> {
             (queue.is_auto_delete(), "auto-delete"),
         ];
         if let Some((_, property)) = forbidden.iter().find(|(is, _)| *is) {
-            return Err(format!(
-                "a {kind} queue cannot be {property}: make it classic, or take that off"
-            ));
+            return Err(format!("a {kind} queue cannot be {property}: make it classic, or take that off"));
         }
     }
     for (name, kinds) in ARGUMENTS {
         if arguments.contains_key(*name) && !kinds.contains(&kind) {
             let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
-            return Err(format!(
-                "a {kind} queue takes no {name}: only {} queues do",
-                kinds.join(" and ")
-            ));
+            return Err(format!("a {kind} queue takes no {name}: only {} queues do", kinds.join(" and ")));
         }
     }
     if kind == Quorum && queue.text("x-overflow") == Some("reject-publish-dlx") {
-        return Err(
-            "a quorum queue does not know the overflow reject-publish-dlx and would drop \
+        return Err("a quorum queue does not know the overflow reject-publish-dlx and would drop \
                     its head instead: use reject-publish, or make it classic"
-                .into(),
-        );
+            .into());
     }
     Ok(())
 }
@@ -95,11 +88,7 @@ fn check_ranges(arguments: &Arguments) -> Result<(), String> {
             Some(value) => {
                 return Err(format!(
                     "{name} = {value} is not an integer from {least} to {most}{}",
-                    if *most == TEN_YEARS_MS {
-                        " (milliseconds, ten years)"
-                    } else {
-                        ""
-                    }
+                    if *most == TEN_YEARS_MS { " (milliseconds, ten years)" } else { "" }
                 ));
             }
         }
@@ -130,27 +119,19 @@ fn check_dead_letters(queue: &Queue, arguments: &Arguments) -> Result<(), String
         return Err(format!(
             "it dead-letters to itself{}: RabbitMQ would drop what expires there and redeliver what \
              is rejected for ever; name another queue",
-            if key.is_none() {
-                " (the default exchange, under the key the message came by)"
-            } else {
-                ""
-            }
+            if key.is_none() { " (the default exchange, under the key the message came by)" } else { "" }
         ));
     }
     if queue.prefix().is_some() && queue.implied_dead_letter_queue().is_some() {
-        return Err(
-            "a temporary queue's own dead-letter queue would outlive it under a name that \
+        return Err("a temporary queue's own dead-letter queue would outlive it under a name that \
                     nobody knows: use dead_letter_to a queue with a fixed name"
-                .into(),
-        );
+            .into());
     }
     let at_least_once = arguments.get("x-dead-letter-strategy") == Some(&"at-least-once".into());
     if at_least_once && arguments.get("x-overflow") != Some(&"reject-publish".into()) {
-        return Err(
-            "x-dead-letter-strategy = at-least-once needs overflow reject-publish; without \
+        return Err("x-dead-letter-strategy = at-least-once needs overflow reject-publish; without \
                     it RabbitMQ falls back to at-most-once without a word"
-                .into(),
-        );
+            .into());
     }
     Ok(())
 }

@@ -10,12 +10,8 @@ use super::error::{Difference, Entity, TopologyError, TopologyErrorKind as Kind}
 /// What the broker's error means for the entity that was being declared.
 pub(super) fn read(entity: Entity, error: lapin::Error) -> TopologyError {
     let kind = match error.kind() {
-        lapin::ErrorKind::ProtocolError(refusal) => {
-            classify(entity, refusal.kind(), refusal.get_message().as_str())
-        }
-        _ => Kind::Connection {
-            entity: Some(entity),
-        },
+        lapin::ErrorKind::ProtocolError(refusal) => classify(entity, refusal.kind(), refusal.get_message().as_str()),
+        _ => Kind::Connection { entity: Some(entity) },
     };
     TopologyError::with_source(kind, error)
 }
@@ -25,40 +21,28 @@ fn classify(entity: Entity, code: &AMQPErrorKind, text: &str) -> Kind {
     match code {
         Soft(AMQPSoftError::PRECONDITIONFAILED) => precondition_failed(entity, text),
         Soft(AMQPSoftError::NOTFOUND) => not_found(entity, text),
-        Soft(AMQPSoftError::ACCESSREFUSED) => Kind::AccessRefused {
-            entity,
-            text: text.to_owned(),
-        },
+        Soft(AMQPSoftError::ACCESSREFUSED) => Kind::AccessRefused { entity, text: text.to_owned() },
         Soft(AMQPSoftError::RESOURCELOCKED) => Kind::Locked { entity },
         // An exchange type whose plugin is missing, a feature that the broker does not have, and one
         // that it has deprecated and switched off: no retry brings them back.
-        Hard(
-            AMQPHardError::COMMANDINVALID
-            | AMQPHardError::NOTIMPLEMENTED
-            | AMQPHardError::NOTALLOWED,
-        ) => refused(entity, text),
+        Hard(AMQPHardError::COMMANDINVALID | AMQPHardError::NOTIMPLEMENTED | AMQPHardError::NOTALLOWED) => {
+            refused(entity, text)
+        }
         Hard(AMQPHardError::INTERNALERROR) if text.contains("deprecated") => refused(entity, text),
-        Soft(_) | Hard(_) => Kind::Connection {
-            entity: Some(entity),
-        },
+        Soft(_) | Hard(_) => Kind::Connection { entity: Some(entity) },
     }
 }
 
 /// 406: it exists otherwise, or the broker would never accept it.
 fn precondition_failed(entity: Entity, text: &str) -> Kind {
     match text.contains("inequivalent arg") {
-        true => Kind::Conflict {
-            entity,
-            difference: difference(text),
-            text: text.to_owned(),
-        },
+        true => Kind::Conflict { entity, difference: difference(text), text: text.to_owned() },
         false => refused(entity, text),
     }
 }
 
 fn refused(entity: Entity, text: &str) -> Kind {
-    let problem =
-        format!("the broker refuses it: {text}; change the declaration, or what the broker offers");
+    let problem = format!("the broker refuses it: {text}; change the declaration, or what the broker offers");
     Kind::Invalid { entity, problem }
 }
 
@@ -68,14 +52,9 @@ fn not_found(entity: Entity, text: &str) -> Kind {
     match entity {
         Entity::Binding { .. } => {
             let missing = missing(text).unwrap_or_else(|| entity.clone());
-            Kind::NotFound {
-                entity: missing,
-                referenced_by: entity,
-            }
+            Kind::NotFound { entity: missing, referenced_by: entity }
         }
-        Entity::Exchange(_) | Entity::Queue(_) => Kind::Connection {
-            entity: Some(entity),
-        },
+        Entity::Exchange(_) | Entity::Queue(_) => Kind::Connection { entity: Some(entity) },
     }
 }
 
@@ -100,11 +79,7 @@ fn difference(text: &str) -> Option<Difference> {
     // virtual host, the values' border from the front.
     let (_, text) = text.split_once(": received ")?;
     let (declared, existing) = text.split_once(" but current is ")?;
-    Some(Difference {
-        argument: argument.to_owned(),
-        declared: value(declared)?,
-        existing: value(existing)?,
-    })
+    Some(Difference { argument: argument.to_owned(), declared: value(declared)?, existing: value(existing)? })
 }
 
 /// `Some(None)` when the argument is absent, `None` when the text is not understood.

@@ -10,8 +10,7 @@ use super::error::{Entity, TopologyError, TopologyErrorKind};
 use super::exchange::{Exchange, ExchangeKind};
 use super::queue::Queue;
 use super::toml_values::{
-    ArgumentToml, ArgumentsToml, BindingToml, DeadLetterTarget, DeadLetterToml, DurationToml,
-    OverflowToml,
+    ArgumentToml, ArgumentsToml, BindingToml, DeadLetterTarget, DeadLetterToml, DurationToml, OverflowToml,
 };
 
 /// A topology is a few pages at most; a bigger file is some other file.
@@ -77,9 +76,9 @@ fn read_file(path: &Path) -> Result<String, String> {
     let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text);
     match read {
         Err(error) => Err(error.to_string()),
-        Ok(bytes) if bytes as u64 > MAX_FILE_BYTES => Err(format!(
-            "it has more than {MAX_FILE_BYTES} bytes: is it a topology?"
-        )),
+        Ok(bytes) if bytes as u64 > MAX_FILE_BYTES => {
+            Err(format!("it has more than {MAX_FILE_BYTES} bytes: is it a topology?"))
+        }
         Ok(_) => Ok(text),
     }
 }
@@ -87,9 +86,7 @@ fn read_file(path: &Path) -> Result<String, String> {
 /// Adds what the TOML error does not say: which line, and whose.
 fn located(text: &str, problem: &::toml::de::Error) -> TopologyError {
     let span = problem.span();
-    let line = span
-        .as_ref()
-        .map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+    let line = span.as_ref().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
     let entity = span.and_then(|span| entity_at(text, span.start));
     error(None, line, entity, problem.message().to_owned())
 }
@@ -97,39 +94,17 @@ fn located(text: &str, problem: &::toml::de::Error) -> TopologyError {
 /// The last exchange or queue that begins at or before an offset.
 fn entity_at(text: &str, offset: usize) -> Option<Entity> {
     let outline: Outline = ::toml::from_str(text).ok()?;
-    let exchanges = outline
-        .exchange
-        .into_iter()
-        .map(|it| (it, Entity::Exchange as fn(String) -> Entity));
-    let queues = outline
-        .queue
-        .into_iter()
-        .map(|it| (it, Entity::Queue as fn(String) -> Entity));
-    let before = exchanges
-        .chain(queues)
-        .filter(|(table, _)| table.span().start <= offset);
+    let exchanges = outline.exchange.into_iter().map(|it| (it, Entity::Exchange as fn(String) -> Entity));
+    let queues = outline.queue.into_iter().map(|it| (it, Entity::Queue as fn(String) -> Entity));
+    let before = exchanges.chain(queues).filter(|(table, _)| table.span().start <= offset);
     let (table, entity) = before.max_by_key(|(table, _)| table.span().start)?;
-    let name = table
-        .as_ref()
-        .get("name")
-        .and_then(Value::as_str)
-        .unwrap_or("(without a name)");
+    let name = table.as_ref().get("name").and_then(Value::as_str).unwrap_or("(without a name)");
     Some(entity(name.to_owned()))
 }
 
-fn error(
-    file: Option<&Path>,
-    line: Option<usize>,
-    entity: Option<Entity>,
-    problem: String,
-) -> TopologyError {
+fn error(file: Option<&Path>, line: Option<usize>, entity: Option<Entity>, problem: String) -> TopologyError {
     let file = file.map(Path::to_owned);
-    TopologyError::new(TopologyErrorKind::Toml {
-        file,
-        line,
-        entity,
-        problem,
-    })
+    TopologyError::new(TopologyErrorKind::Toml { file, line, entity, problem })
 }
 
 /// Just enough of the file to tell whose line an error is in.
@@ -172,30 +147,14 @@ struct ExchangeToml {
 impl ExchangeToml {
     fn into_exchange(self) -> Exchange {
         let mut exchange = Exchange::of(ExchangeKind::from_name(&self.kind), self.name);
-        exchange = if self.durable {
-            exchange
-        } else {
-            exchange.transient()
-        };
-        exchange = if self.auto_delete {
-            exchange.auto_delete()
-        } else {
-            exchange
-        };
-        exchange = if self.internal {
-            exchange.internal()
-        } else {
-            exchange
-        };
+        exchange = if self.durable { exchange } else { exchange.transient() };
+        exchange = if self.auto_delete { exchange.auto_delete() } else { exchange };
+        exchange = if self.internal { exchange.internal() } else { exchange };
         exchange = set(exchange, self.alternate, Exchange::alternate);
         for (name, ArgumentToml(value)) in self.arguments {
             exchange = exchange.argument(name, value);
         }
-        self.binding
-            .into_iter()
-            .fold(exchange, |exchange, BindingToml(binding)| {
-                exchange.bound(binding)
-            })
+        self.binding.into_iter().fold(exchange, |exchange, BindingToml(binding)| exchange.bound(binding))
     }
 }
 
@@ -238,46 +197,26 @@ impl QueueToml {
         if let Some(durable) = self.durable {
             queue.set_durable(durable);
         }
-        queue = if self.exclusive {
-            queue.exclusive()
-        } else {
-            queue
-        };
-        queue = if self.auto_delete {
-            queue.auto_delete()
-        } else {
-            queue
-        };
-        queue = if self.single_active_consumer {
-            queue.single_active_consumer()
-        } else {
-            queue
-        };
-        queue = set(queue, self.message_ttl, |queue, ttl| {
-            queue.message_ttl(ttl.0)
-        });
+        queue = if self.exclusive { queue.exclusive() } else { queue };
+        queue = if self.auto_delete { queue.auto_delete() } else { queue };
+        queue = if self.single_active_consumer { queue.single_active_consumer() } else { queue };
+        queue = set(queue, self.message_ttl, |queue, ttl| queue.message_ttl(ttl.0));
         queue = set(queue, self.expires, |queue, after| queue.expires(after.0));
         queue = set(queue, self.max_length, Queue::max_length);
         queue = set(queue, self.max_bytes, Queue::max_bytes);
-        queue = set(queue, self.overflow, |queue, overflow| {
-            queue.overflow(overflow.into())
-        });
+        queue = set(queue, self.overflow, |queue, overflow| queue.overflow(overflow.into()));
         queue = set(queue, self.max_priority, Queue::max_priority);
         queue = set(queue, self.delivery_limit, Queue::delivery_limit);
         queue = set(queue, self.max_age, |queue, age| queue.max_age(age.0));
         queue = match self.dead_letter {
             Some(DeadLetterToml::Own(true)) => queue.dead_letter(),
-            Some(DeadLetterToml::To(DeadLetterTarget { exchange, key })) => {
-                queue.dead_letter_to(exchange, key)
-            }
+            Some(DeadLetterToml::To(DeadLetterTarget { exchange, key })) => queue.dead_letter_to(exchange, key),
             Some(DeadLetterToml::Own(false)) | None => queue,
         };
         for (name, ArgumentToml(value)) in self.arguments {
             queue = queue.argument(name, value);
         }
-        self.binding
-            .into_iter()
-            .fold(queue, |queue, BindingToml(binding)| queue.bound(binding))
+        self.binding.into_iter().fold(queue, |queue, BindingToml(binding)| queue.bound(binding))
     }
 }
 

@@ -30,13 +30,9 @@ impl TryFrom<Value> for ArgumentToml {
             Value::Integer(value) => ArgumentValue::Int(value),
             Value::Float(value) => ArgumentValue::Float(value),
             Value::String(value) => ArgumentValue::Text(value),
-            Value::Array(values) => {
-                ArgumentValue::List(values.into_iter().map(inner).collect::<Result<_, _>>()?)
-            }
+            Value::Array(values) => ArgumentValue::List(values.into_iter().map(inner).collect::<Result<_, _>>()?),
             Value::Table(table) => {
-                let pairs = table
-                    .into_iter()
-                    .map(|(key, value)| Ok((key, inner(value)?)));
+                let pairs = table.into_iter().map(|(key, value)| Ok((key, inner(value)?)));
                 ArgumentValue::Table(pairs.collect::<Result<_, Self::Error>>()?)
             }
             Value::Datetime(_) => return Err("a date is no argument: write it as text, in quotes"),
@@ -67,14 +63,8 @@ impl TryFrom<BindingFields> for BindingToml {
         match (fields.matching, fields.headers) {
             (None, None) => Ok(Self(Binding::by_key(fields.exchange, fields.key))),
             (Some(matching), Some(headers)) if fields.key.is_empty() => {
-                let headers = headers
-                    .into_iter()
-                    .map(|(key, ArgumentToml(value))| (key, value));
-                Ok(Self(Binding::by_headers(
-                    fields.exchange,
-                    matching.into(),
-                    headers,
-                )))
+                let headers = headers.into_iter().map(|(key, ArgumentToml(value))| (key, value));
+                Ok(Self(Binding::by_headers(fields.exchange, matching.into(), headers)))
             }
             (Some(_), Some(_)) => Err("a binding goes by `key` or by `headers`, not by both"),
             (Some(_), None) => Err("`match` needs `headers = { name = value }`"),
@@ -133,9 +123,7 @@ impl<'de> Deserialize<'de> for DurationToml {
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<DurationToml, E> {
                 let duration = humantime::parse_duration(text).map_err(|error| {
-                    E::custom(format!(
-                        r#"{text:?} is no duration ({error}); write "500ms", "30s", "5m", "2h" or "1d""#
-                    ))
+                    E::custom(format!(r#"{text:?} is no duration ({error}); write "500ms", "30s", "5m", "2h" or "1d""#))
                 })?;
                 Ok(DurationToml(duration))
             }
@@ -168,9 +156,7 @@ impl<'de> Deserialize<'de> for DeadLetterToml {
             type Value = DeadLetterToml;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    r#"true, or a table such as { exchange = "graveyard", key = "orders" }"#,
-                )
+                f.write_str(r#"true, or a table such as { exchange = "graveyard", key = "orders" }"#)
             }
 
             fn visit_bool<E: de::Error>(self, own: bool) -> Result<DeadLetterToml, E> {

@@ -1,0 +1,287 @@
+//! The connection actor: owns one socket, hands out channels on it, and ends when it is lost.
+//!
+//! It never reconnects by itself: it fails with a typed reason, its supervisor waits and starts a fresh one, and
+//! everything that lived on the old socket goes down with it (rest-for-one). The decision "once more, or never" is
+//! `class.rs`'s.
+
+use std::{
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, Running,
+    StreamHandler, WrapFuture,
+};
+use fluffle_supervise::{ActorSpec, ExitError, SupervisedContext};
+use lapin::{ConnectionStatus, Event};
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    broker::Broker,
+    class::{Class, Operation, classify},
+    socket::{self, Socket},
+    topology::{Scope, Topology, TopologyError},
+};
+
+/// How often a connection looks at itself even when lapin reports nothing.
+const SELF_CHECK: Duration = Duration::from_secs(1);
+
+/// How long one channel may take to open, and one topology operation to answer.
+pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What outlives every incarnation of one connection actor, and what its channels watch.
+pub(crate) struct ConnectionShared {
+    pub(crate) name: String,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) topology: Arc<TopologyStore>,
+    /// The broker's reason while it blocks publishing on this connection (`connection.blocked`).
+    pub(crate) blocked: watch::Sender<Option<String>>,
+    /// Ticks whenever lapin reports an error anywhere on the socket; it does not say on which channel.
+    pub(crate) pulse: watch::Sender<Option<lapin::Error>>,
+    status: Mutex<Option<ConnectionStatus>>,
+    connects: AtomicU64,
+}
+
+impl ConnectionShared {
+    pub(crate) fn new(name: String, broker: Arc<Broker>, topology: Arc<TopologyStore>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            broker,
+            topology,
+            blocked: watch::Sender::new(None),
+            pulse: watch::Sender::new(None),
+            status: Mutex::new(None),
+            connects: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether the socket is up at this moment.
+    pub(crate) fn connected(&self) -> bool {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(ConnectionStatus::connected)
+    }
+
+    /// How many times this connection has been established.
+    pub(crate) fn connects(&self) -> u64 {
+        self.connects.load(Ordering::Relaxed)
+    }
+
+    fn set_status(&self, status: Option<ConnectionStatus>) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+}
+
+/// The application's topology; consumers and requesters add the queues they need.
+#[derive(Default)]
+pub(crate) struct TopologyStore(Mutex<Topology>);
+
+impl TopologyStore {
+    pub(crate) fn new(topology: Topology) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(topology)))
+    }
+
+    pub(crate) fn get(&self) -> Topology {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds what `other` names; entities already there must be the same.
+    pub(crate) fn add(&self, other: Topology) -> Result<(), TopologyError> {
+        let mut topology = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *topology = topology.clone().merge(other)?;
+        Ok(())
+    }
+}
+
+/// Owns the lapin connection of one incarnation.
+pub(crate) struct ConnectionActor {
+    shared: Arc<ConnectionShared>,
+    socket: Option<Rc<Socket>>,
+}
+
+/// The child specification of a connection's socket: permanent, retried for ever with the broker's backoff.
+pub(crate) fn spec(shared: &Arc<ConnectionShared>) -> ActorSpec<ConnectionActor> {
+    let factory = {
+        let shared = Arc::clone(shared);
+        move || ConnectionActor { shared: Arc::clone(&shared), socket: None }
+    };
+    ActorSpec::new("socket", factory)
+        .reports_ready()
+        .backoff(shared.broker.reconnect)
+        .shutdown(shared.broker.close_timeout + Duration::from_secs(1))
+}
+
+impl Actor for ConnectionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let shared = Arc::clone(&self.shared);
+        let opening = async move { open(&shared).await };
+        ctx.spawn(opening.into_actor(self).map(|opened, actor, ctx| match opened {
+            Ok(socket) => actor.opened(socket, ctx),
+            Err(error) => ctx.fail(error),
+        }));
+    }
+
+    /// Closes the connection in an orderly way, within the broker's `close_timeout`, then stops.
+    fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
+        self.shared.set_status(None);
+        self.shared.blocked.send_replace(None);
+        match self.socket.take() {
+            Some(socket) if socket.connection.status().connected() => {
+                let limit = self.shared.broker.close_timeout;
+                let closing = async move {
+                    if timeout(limit, socket.connection.close(200, "closed by the application".into())).await.is_err() {
+                        tracing::warn!(?limit, "the broker did not answer connection.close: shutting the socket down");
+                        socket.cutter.cut();
+                    }
+                };
+                ctx.spawn(closing.into_actor(self).map(|(), _, ctx| ctx.stop()));
+                Running::Continue
+            }
+            _ => Running::Stop,
+        }
+    }
+}
+
+/// Connects, then declares the topology, so that nothing ever publishes to or consumes from what is not there yet.
+async fn open(shared: &ConnectionShared) -> Result<Socket, ExitError> {
+    let (socket, endpoint) = socket::connect(&shared.broker, &format!("{}/{}", shared.broker.name, shared.name))
+        .await
+        .map_err(|error| match error.class() {
+            Class::Permanent => ExitError::permanent(error),
+            Class::Transient | Class::Contention => ExitError::transient(error),
+        })?;
+    declare(shared, &socket, Scope::Shared).await?;
+    tracing::info!(connection = %shared.name, %endpoint, "connected");
+    Ok(socket)
+}
+
+async fn declare(shared: &ConnectionShared, socket: &Socket, scope: Scope<'_>) -> Result<(), ExitError> {
+    let topology = shared.topology.get();
+    topology.declare(async || socket.connection.create_channel().await, scope, OPERATION_TIMEOUT).await.map_err(exit)
+}
+
+fn exit(error: TopologyError) -> ExitError {
+    if error.is_permanent() { ExitError::permanent(error) } else { ExitError::transient(error) }
+}
+
+impl ConnectionActor {
+    fn opened(&mut self, socket: Socket, ctx: &mut Context<Self>) {
+        self.shared.connects.fetch_add(1, Ordering::Relaxed);
+        self.shared.set_status(Some(socket.connection.status().clone()));
+        ctx.add_stream(socket.connection.events_listener());
+        self.socket = Some(Rc::new(socket));
+        ctx.run_interval(SELF_CHECK, |actor, ctx| actor.check(None, ctx));
+        ctx.ready();
+    }
+
+    /// Ends this incarnation when the connection is no longer usable.
+    fn check(&mut self, cause: Option<&lapin::Error>, ctx: &mut Context<Self>) {
+        let lost = self.socket.as_ref().is_some_and(|socket| !socket.connection.status().connected());
+        if lost {
+            let cause = cause.map_or_else(|| "the socket is gone".to_owned(), ToString::to_string);
+            ctx.fail(ExitError::transient(ConnectionLost { connection: self.shared.name.clone(), cause }));
+        }
+    }
+}
+
+/// The connection ended under the application: the broker stopped, closed it, or the network did.
+#[derive(Debug, thiserror::Error)]
+#[error("connection {connection} was lost: {cause}")]
+struct ConnectionLost {
+    connection: String,
+    cause: String,
+}
+
+impl StreamHandler<Event> for ConnectionActor {
+    fn handle(&mut self, event: Event, ctx: &mut Self::Context) {
+        match event {
+            Event::ConnectionBlocked(reason) => {
+                tracing::warn!(connection = %self.shared.name, %reason, "the broker blocks publishing");
+                self.shared.blocked.send_replace(Some(reason));
+            }
+            Event::ConnectionUnblocked => {
+                tracing::info!(connection = %self.shared.name, "the broker takes messages again");
+                self.shared.blocked.send_replace(None);
+            }
+            Event::Error(error) => {
+                self.shared.pulse.send_replace(Some(error.clone()));
+                self.check(Some(&error), ctx);
+            }
+            _ => {}
+        }
+    }
+
+    /// lapin's event stream ends with the connection.
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        self.check(None, ctx);
+    }
+}
+
+/// Asks for a fresh channel on the connection.
+#[derive(Message)]
+#[rtype(result = "Result<lapin::Channel, ExitError>")]
+pub(crate) struct OpenChannel;
+
+impl Handler<OpenChannel> for ConnectionActor {
+    type Result = ResponseFuture<Result<lapin::Channel, ExitError>>;
+
+    fn handle(&mut self, _: OpenChannel, _: &mut Self::Context) -> Self::Result {
+        let socket = self.socket.clone();
+        let connection = self.shared.name.clone();
+        Box::pin(async move {
+            let lost = |cause: &str| {
+                ExitError::transient(ConnectionLost { connection: connection.clone(), cause: cause.to_owned() })
+            };
+            let Some(socket) = socket else {
+                return Err(lost("it is not connected"));
+            };
+            match timeout(OPERATION_TIMEOUT, socket.connection.create_channel()).await {
+                Ok(Ok(channel)) => Ok(channel),
+                Ok(Err(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
+                    Err(ExitError::permanent(error))
+                }
+                Ok(Err(error)) => Err(ExitError::transient(error)),
+                Err(_) => Err(lost("channel.open was not answered in time")),
+            }
+        })
+    }
+}
+
+/// Asks for part of the topology to be declared now: exclusive queues, or all of it after something was deleted.
+#[derive(Message)]
+#[rtype(result = "Result<(), ExitError>")]
+pub(crate) enum Declare {
+    /// Everything but exclusive queues.
+    Shared,
+    /// These exclusive queues and their bindings.
+    Exclusive(Vec<String>),
+}
+
+impl Handler<Declare> for ConnectionActor {
+    type Result = ResponseFuture<Result<(), ExitError>>;
+
+    fn handle(&mut self, what: Declare, _: &mut Self::Context) -> Self::Result {
+        let socket = self.socket.clone();
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let Some(socket) = socket else {
+                return Err(ExitError::transient(ConnectionLost {
+                    connection: shared.name.clone(),
+                    cause: "it is not connected".to_owned(),
+                }));
+            };
+            match &what {
+                Declare::Shared => declare(&shared, &socket, Scope::Shared).await,
+                Declare::Exclusive(queues) => {
+                    let names: Vec<&str> = queues.iter().map(String::as_str).collect();
+                    declare(&shared, &socket, Scope::Exclusive(&names)).await
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,240 @@
+//! The copies a settlement publishes: retry, dead letter, answer, refusal. Bodies travel untouched.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use fluffle_wire::{
+    Encoded,
+    headers::{self, Attempt, DeadLetterInfo, HeaderValue, Origin, Reason},
+};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use uuid::Uuid;
+
+use crate::{consume::received::Received, publish::message::RawMessage};
+
+/// Headers that make the broker do something to a copy it must not: route it elsewhere too (`CC`, `BCC`), or take a
+/// retry for a dead-letter cycle and drop it (`x-death` and its kin).
+const NEVER_COPIED: [&str; 2] = ["CC", "BCC"];
+const NOT_ON_RETRIES: [&str; 9] = [
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+    "x-delivery-count",
+    "x-acquired-count",
+];
+
+/// A copy for the retry queue `queue`, to be attempt number `attempt`.
+pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, error: &str) -> RawMessage {
+    let mut table = carried(received);
+    for name in NOT_ON_RETRIES {
+        remove(&mut table, name);
+    }
+    put(&mut table, attempt.header());
+    put(&mut table, (headers::ERROR, HeaderValue::Str(cut(error))));
+    for header in origin(received).headers() {
+        put(&mut table, header);
+    }
+    send(received, queue, table)
+}
+
+/// A copy for the dead-letter queue `queue`, with why and from where.
+pub(crate) fn dead_letter(received: &Received, queue: &str, reason: &Reason, error: &str) -> RawMessage {
+    let mut table = carried(received);
+    let info = DeadLetterInfo {
+        reason: reason.clone(),
+        error: error.to_owned(),
+        attempts: received.attempt,
+        origin: origin(received),
+    };
+    for header in info.headers() {
+        put(&mut table, header);
+    }
+    send(received, queue, table)
+}
+
+/// The answer to a request; `None` when nobody asked for one.
+pub(crate) fn reply(received: &Received, encoded: Encoded) -> Option<RawMessage> {
+    let properties = BasicProperties::default()
+        .with_content_type((&*encoded.content_type).into())
+        .with_type((&*encoded.type_name).into());
+    let properties = match encoded.content_encoding {
+        Some(encoding) => properties.with_content_encoding(encoding.into()),
+        None => properties,
+    };
+    to_requester(received, properties, encoded.body)
+}
+
+/// Tells a requester that its request was dead-lettered, and why.
+pub(crate) fn refusal(received: &Received, reason: &Reason, error: &str) -> Option<RawMessage> {
+    let mut table = FieldTable::default();
+    put(&mut table, (headers::REASON, HeaderValue::Str(reason.as_str())));
+    put(&mut table, (headers::ERROR, HeaderValue::Str(cut(error))));
+    to_requester(received, BasicProperties::default().with_headers(table), Bytes::new())
+}
+
+fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -> Option<RawMessage> {
+    let reply_to = received.properties.reply_to().as_ref()?.as_str().to_owned();
+    let id = new_id();
+    let mut properties = properties.with_message_id(id.as_str().into()).with_delivery_mode(1);
+    if let Some(correlation) = received.properties.correlation_id() {
+        properties = properties.with_correlation_id(correlation.clone());
+    }
+    Some(RawMessage { id, exchange: String::new(), routing_key: reply_to, mandatory: true, properties, body })
+}
+
+fn carried(received: &Received) -> FieldTable {
+    let mut table = received.headers().cloned().unwrap_or_default();
+    for name in NEVER_COPIED {
+        remove(&mut table, name);
+    }
+    table
+}
+
+/// The original's properties with `table` as headers, sent to `queue` itself, so that no other queue gets a copy.
+///
+/// Left out: `expiration` (the copy has a lifetime of its own) and `user_id` (the broker refuses another user's).
+fn send(received: &Received, queue: &str, table: FieldTable) -> RawMessage {
+    let original = &received.properties;
+    let id = received.message_id().map_or_else(new_id, str::to_owned);
+    let mut properties =
+        BasicProperties::default().with_message_id(id.as_str().into()).with_delivery_mode(2).with_headers(table);
+    if let Some(value) = original.content_type() {
+        properties = properties.with_content_type(value.clone());
+    }
+    if let Some(value) = original.content_encoding() {
+        properties = properties.with_content_encoding(value.clone());
+    }
+    if let Some(value) = original.kind() {
+        properties = properties.with_type(value.clone());
+    }
+    if let Some(value) = original.correlation_id() {
+        properties = properties.with_correlation_id(value.clone());
+    }
+    if let Some(value) = original.reply_to() {
+        properties = properties.with_reply_to(value.clone());
+    }
+    if let Some(value) = original.priority() {
+        properties = properties.with_priority(*value);
+    }
+    if let Some(value) = original.timestamp() {
+        properties = properties.with_timestamp(*value);
+    }
+    if let Some(value) = original.app_id() {
+        properties = properties.with_app_id(value.clone());
+    }
+    RawMessage {
+        id,
+        exchange: String::new(),
+        routing_key: queue.to_owned(),
+        mandatory: true,
+        properties,
+        body: received.body.clone(),
+    }
+}
+
+/// Where the message was first seen: what an earlier copy says, else here and now.
+fn origin(received: &Received) -> Origin {
+    received.origin.clone().unwrap_or_else(|| Origin {
+        exchange: received.exchange.clone(),
+        key: received.routing_key.clone(),
+        queue: received.queue.clone(),
+        first_seen: whole_milliseconds(SystemTime::now()),
+    })
+}
+
+fn whole_milliseconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + std::time::Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn cut(error: &str) -> &str {
+    let mut end = error.len().min(DeadLetterInfo::ERROR_BYTES);
+    while !error.is_char_boundary(end) {
+        end -= 1;
+    }
+    &error[..end]
+}
+
+fn put(table: &mut FieldTable, (name, value): (&str, HeaderValue<'_>)) {
+    let value = match value {
+        HeaderValue::Str(text) => AMQPValue::LongString(text.into()),
+        HeaderValue::Int(number) => AMQPValue::LongLongInt(number),
+    };
+    table.insert(name.into(), value);
+}
+
+fn remove(table: &mut FieldTable, name: &str) {
+    if table.contains_key(name) {
+        *table = table.inner().iter().filter(|(key, _)| key.as_str() != name).fold(
+            FieldTable::default(),
+            |mut kept, (key, value)| {
+                kept.insert(key.clone(), value.clone());
+                kept
+            },
+        );
+    }
+}
+
+fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consume::received::tests::{received, received_with};
+
+    fn text<'a>(message: &'a RawMessage, name: &str) -> Option<&'a AMQPValue> {
+        message.properties.headers().as_ref()?.inner().get(name)
+    }
+
+    #[test]
+    fn a_retry_copy_goes_to_its_queue_alone_and_counts_on() {
+        let mut table = FieldTable::default();
+        for name in ["CC", "BCC", "x-death", "x-delivery-count"] {
+            table.insert(name.into(), AMQPValue::LongString("bad".into()));
+        }
+        table.insert("mine".into(), AMQPValue::LongString("kept".into()));
+        let properties = BasicProperties::default()
+            .with_headers(table)
+            .with_expiration("5".into())
+            .with_user_id("somebody".into())
+            .with_message_id("m1".into())
+            .with_content_encoding("gzip".into());
+        let original = received_with(1, properties);
+        let copy = retry(&original, "q.retry.1000", original.attempt.next(), "no");
+        assert_eq!((copy.exchange.as_str(), copy.routing_key.as_str(), copy.mandatory), ("", "q.retry.1000", true));
+        assert_eq!(copy.id, "m1");
+        assert_eq!(copy.body, original.body);
+        assert!(copy.properties.expiration().is_none() && copy.properties.user_id().is_none());
+        assert_eq!(copy.properties.content_encoding().as_ref().unwrap().as_str(), "gzip");
+        for name in ["CC", "BCC", "x-death", "x-delivery-count"] {
+            assert!(text(&copy, name).is_none(), "{name}");
+        }
+        assert!(text(&copy, "mine").is_some());
+        assert_eq!(text(&copy, headers::ATTEMPT), Some(&AMQPValue::LongLongInt(2)));
+    }
+
+    #[test]
+    fn the_first_origin_is_kept_through_every_copy() {
+        let first = received(1);
+        let copy = retry(&first, "q.retry.1", first.attempt.next(), "no");
+        let second = received_with(2, copy.properties.clone());
+        let dead = dead_letter(&second, "q.dead", &Reason::Rejected, "never");
+        assert_eq!(text(&dead, headers::ORIGIN_KEY), text(&copy, headers::ORIGIN_KEY));
+        assert_eq!(text(&dead, headers::FIRST_SEEN), text(&copy, headers::FIRST_SEEN));
+    }
+
+    #[test]
+    fn an_error_of_any_length_is_cut_between_characters() {
+        let long = "é".repeat(DeadLetterInfo::ERROR_BYTES);
+        assert!(cut(&long).len() <= DeadLetterInfo::ERROR_BYTES);
+    }
+}

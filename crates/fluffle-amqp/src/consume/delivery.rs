@@ -1,0 +1,137 @@
+//! What a handler is given.
+
+use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc, time::Instant};
+
+use actix::Message;
+
+use crate::consume::{failure::Failure, received::Received};
+
+/// One message, decoded, with what came with it. Dereferences to the message.
+///
+/// An actor handles it with a plain actix [`Handler`](actix::Handler) whose result says what becomes of the message:
+/// `Ok` acknowledges it (and answers, if the sender asked for an answer of type `R`), `Err` retries or dead-letters it,
+/// see [`Failure`]. The result's type is the concurrency knob:
+///
+/// | `type Result =` | the next message is handed over |
+/// |---|---|
+/// | `Result<R, Failure>` | when this one is done: one at a time, in order |
+/// | `AtomicResponse<Self, Result<R, Failure>>` | when the future is done: one at a time, in order |
+/// | `ResponseFuture<Result<R, Failure>>` | at once: up to the consumer's `concurrency` at a time, started in order |
+/// | `ResponseActFuture<Self, Result<R, Failure>>` | at once, like the above, with `&mut Self` between polls |
+///
+/// A panic counts as a failed attempt of the messages the handler had started and not answered, and of no other.
+///
+/// ```
+/// use actix::prelude::*;
+/// use fluffle_amqp::{Delivery, Failure};
+///
+/// struct Printer;
+/// impl Actor for Printer { type Context = Context<Self>; }
+///
+/// impl Handler<Delivery<String>> for Printer {
+///     type Result = Result<(), Failure>;
+///     fn handle(&mut self, text: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+///         println!("attempt {}: {}", text.attempt(), text.len());
+///         Ok(())
+///     }
+/// }
+/// ```
+pub struct Delivery<T, R = ()> {
+    message: T,
+    received: Arc<Received>,
+    reply: PhantomData<fn() -> R>,
+}
+
+impl<T, R> Delivery<T, R> {
+    pub(crate) fn new(message: T, received: Arc<Received>) -> Self {
+        Self { message, received, reply: PhantomData }
+    }
+
+    /// The message alone.
+    pub fn into_inner(self) -> T {
+        self.message
+    }
+
+    /// The message's id (a UUIDv7 when Fluffle published it): the same on every attempt and every redelivery.
+    pub fn message_id(&self) -> Option<&str> {
+        self.received.message_id()
+    }
+
+    /// This attempt's number, from 1. Redelivery after a lost connection does not raise it; a failure does.
+    pub fn attempt(&self) -> u32 {
+        self.received.attempt.get()
+    }
+
+    /// Whether the broker has delivered this message before (AMQP `redelivered`): it may have been handled already.
+    pub fn redelivered(&self) -> bool {
+        self.received.redelivered
+    }
+
+    /// The queue it came from.
+    pub fn queue(&self) -> &str {
+        &self.received.queue
+    }
+
+    /// The exchange it was published to; empty for the default exchange, and on retries.
+    pub fn exchange(&self) -> &str {
+        &self.received.exchange
+    }
+
+    /// The routing key it was published with; the queue's name on retries.
+    pub fn routing_key(&self) -> &str {
+        &self.received.routing_key
+    }
+
+    /// The sender's correlation id.
+    pub fn correlation_id(&self) -> Option<&str> {
+        self.received.properties.correlation_id().as_ref().map(|id| id.as_str())
+    }
+
+    /// The priority, 0 when none was set.
+    pub fn priority(&self) -> u8 {
+        self.received.properties.priority().unwrap_or(0)
+    }
+
+    /// When it was published, in seconds since 1970, if the sender said.
+    pub fn timestamp(&self) -> Option<u64> {
+        *self.received.properties.timestamp()
+    }
+
+    /// When this process received it.
+    pub fn received_at(&self) -> Instant {
+        self.received.at
+    }
+
+    /// A header that holds text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.received.header(name).and_then(|header| header.text())
+    }
+
+    /// A header that holds an integer.
+    pub fn header_integer(&self, name: &str) -> Option<i64> {
+        self.received.header(name).and_then(|header| header.integer())
+    }
+}
+
+impl<T, R> Deref for Delivery<T, R> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.message
+    }
+}
+
+impl<T, R: 'static> Message for Delivery<T, R> {
+    type Result = Result<R, Failure>;
+}
+
+impl<T: fmt::Debug, R> fmt::Debug for Delivery<T, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("message", &self.message)
+            .field("message_id", &self.message_id())
+            .field("attempt", &self.attempt())
+            .field("queue", &self.queue())
+            .finish_non_exhaustive()
+    }
+}

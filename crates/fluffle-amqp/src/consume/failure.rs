@@ -1,0 +1,91 @@
+//! How a handler says that a message was not handled, and what should become of it.
+
+use std::{error::Error, fmt, time::Duration};
+
+/// Why a message was not handled; works like `anyhow::Error` with `?`.
+///
+/// - Any [`std::error::Error`] becomes one by `?`: *transient*, tried again after the consumer's backoff.
+/// - [`Failure::reject`]: *permanent*, dead-lettered now.
+/// - [`Failure::retry`] with [`after`](Failure::after): transient, with a wait of your choice.
+///
+/// The error and its sources travel with a dead letter, shortened to 2 KiB.
+///
+/// ```
+/// use fluffle_amqp::Failure;
+///
+/// fn parse(text: &str) -> Result<u32, Failure> {
+///     let n: u32 = text.parse().map_err(Failure::reject)?; // will never parse: dead letter
+///     std::fs::metadata("/")?;                             // may work later: retry
+///     Ok(n)
+/// }
+/// assert!(parse("x").unwrap_err().is_permanent());
+/// ```
+pub struct Failure {
+    permanent: bool,
+    after: Option<Duration>,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+impl Failure {
+    /// This message will never be handled: dead-letter it now.
+    pub fn reject(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { permanent: true, after: None, error: error.into() }
+    }
+
+    /// Try this message again, after the consumer's backoff.
+    pub fn retry(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { permanent: false, after: None, error: error.into() }
+    }
+
+    /// Sets the wait before the next attempt. The consumer's next longer delay class is used, or its longest; see
+    /// [`Retry`](crate::Retry). Without effect on a rejection.
+    #[must_use]
+    pub fn after(mut self, wait: Duration) -> Self {
+        self.after = Some(wait);
+        self
+    }
+
+    /// Whether the message is to be dead-lettered without another attempt.
+    pub fn is_permanent(&self) -> bool {
+        self.permanent
+    }
+
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.after
+    }
+
+    /// The error and its sources, outermost first, on one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.error.to_string();
+        let mut source = self.error.source();
+        while let Some(error) = source {
+            let line = error.to_string();
+            // Many errors repeat their source in their own text.
+            if !text.contains(&line) {
+                text.push_str(": ");
+                text.push_str(&line);
+            }
+            source = error.source();
+        }
+        text
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::retry(error)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.permanent { "reject" } else { "retry" };
+        write!(f, "Failure::{kind}({})", self.chain())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.chain())
+    }
+}

@@ -1,0 +1,12 @@
+//! From a queue to a handler actor and back: decode, handle, settle.
+
+pub(crate) mod actor;
+pub(crate) mod copy;
+pub(crate) mod delivery;
+pub(crate) mod dispatch;
+pub(crate) mod failure;
+pub(crate) mod lane;
+pub(crate) mod received;
+pub(crate) mod retry;
+pub(crate) mod settlement;
+pub(crate) mod spec;

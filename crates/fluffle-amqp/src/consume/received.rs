@@ -1,0 +1,156 @@
+//! A delivery as it came off the channel: bytes, labels, and where it stands.
+
+use std::{sync::OnceLock, time::Instant};
+
+use bytes::Bytes;
+use fluffle_wire::headers::{Attempt, HeaderValue, Origin};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::channel::Generation;
+
+/// One delivery, not decoded. Shared by the handler's [`Delivery`](crate::Delivery) and by whoever settles it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) queue: String,
+    pub(crate) exchange: String,
+    pub(crate) routing_key: String,
+    pub(crate) redelivered: bool,
+    pub(crate) generation: Generation,
+    pub(crate) tag: u64,
+    pub(crate) properties: BasicProperties,
+    pub(crate) body: Bytes,
+    pub(crate) at: Instant,
+    /// When a handler was given it.
+    pub(crate) started: OnceLock<Instant>,
+    /// This attempt's number, from 1: carried by the message, for brokers reset their counters on republishing.
+    pub(crate) attempt: Attempt,
+    /// Where an earlier copy of it came from; `None` on the first attempt.
+    pub(crate) origin: Option<Origin>,
+}
+
+impl Received {
+    pub(crate) fn new(queue: &str, generation: Generation, delivery: lapin::message::Delivery) -> Self {
+        let header = |name: &'static str| lookup(&delivery.properties, name).and_then(|header| header.value());
+        Self {
+            attempt: Attempt::read(header),
+            origin: Origin::read(header),
+            queue: queue.to_owned(),
+            exchange: delivery.exchange.as_str().to_owned(),
+            routing_key: delivery.routing_key.as_str().to_owned(),
+            redelivered: delivery.redelivered,
+            generation,
+            tag: delivery.delivery_tag,
+            properties: delivery.properties,
+            body: Bytes::from(delivery.data),
+            at: Instant::now(),
+            started: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn wire(&self) -> fluffle_wire::Incoming<'_> {
+        fluffle_wire::Incoming {
+            content_type: self.properties.content_type().as_ref().map(|text| text.as_str()),
+            content_encoding: self.properties.content_encoding().as_ref().map(|text| text.as_str()),
+            type_name: self.properties.kind().as_ref().map(|text| text.as_str()),
+            body: &self.body,
+        }
+    }
+
+    pub(crate) fn message_id(&self) -> Option<&str> {
+        self.properties.message_id().as_ref().map(|id| id.as_str())
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<AmqpHeader<'_>> {
+        lookup(&self.properties, name)
+    }
+
+    /// How often a quorum queue has handed this message out before without it being settled (`x-delivery-count`).
+    pub(crate) fn delivery_count(&self) -> u32 {
+        match self.header("x-delivery-count").and_then(|header| header.integer()) {
+            Some(count) => u32::try_from(count).unwrap_or(u32::MAX),
+            None => 0,
+        }
+    }
+
+    pub(crate) fn headers(&self) -> Option<&FieldTable> {
+        self.properties.headers().as_ref()
+    }
+}
+
+/// One AMQP header value, read as text or as an integer.
+pub(crate) struct AmqpHeader<'a>(&'a AMQPValue);
+
+impl<'a> AmqpHeader<'a> {
+    pub(crate) fn text(&self) -> Option<&'a str> {
+        match self.0 {
+            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+            AMQPValue::ShortString(text) => Some(text.as_str()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn integer(&self) -> Option<i64> {
+        match *self.0 {
+            AMQPValue::ShortShortInt(n) => Some(n.into()),
+            AMQPValue::ShortShortUInt(n) => Some(n.into()),
+            AMQPValue::ShortInt(n) => Some(n.into()),
+            AMQPValue::ShortUInt(n) => Some(n.into()),
+            AMQPValue::LongInt(n) => Some(n.into()),
+            AMQPValue::LongUInt(n) => Some(n.into()),
+            AMQPValue::LongLongInt(n) => Some(n),
+            AMQPValue::Timestamp(n) => i64::try_from(n).ok(),
+            _ => None,
+        }
+    }
+
+    fn value(&self) -> Option<HeaderValue<'a>> {
+        self.integer().map(HeaderValue::Int).or_else(|| self.text().map(HeaderValue::Str))
+    }
+}
+
+fn lookup<'a>(properties: &'a BasicProperties, name: &str) -> Option<AmqpHeader<'a>> {
+    properties.headers().as_ref()?.inner().get(name).map(AmqpHeader)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A delivery on attempt `attempt`, for the tests of this module's neighbours.
+    pub(crate) fn received(attempt: u32) -> Received {
+        let mut table = FieldTable::default();
+        table.insert(fluffle_wire::headers::ATTEMPT.into(), AMQPValue::LongLongInt(attempt.into()));
+        received_with(attempt, BasicProperties::default().with_headers(table))
+    }
+
+    /// A delivery with these properties.
+    pub(crate) fn received_with(attempt: u32, properties: BasicProperties) -> Received {
+        let mut delivery =
+            lapin::message::Delivery::mock(7, "quakes".into(), "quake.major".into(), false, b"body".to_vec());
+        delivery.properties = properties;
+        let mut received = Received::new("q", 1, delivery);
+        if let Some(attempt) = Attempt::new(attempt) {
+            received.attempt = attempt;
+        }
+        received
+    }
+
+    #[test]
+    fn an_attempt_header_of_rubbish_counts_as_the_first() {
+        for value in [
+            AMQPValue::LongString("many".into()),
+            AMQPValue::LongLongInt(-3),
+            AMQPValue::Boolean(true),
+            AMQPValue::Void,
+        ] {
+            let mut table = FieldTable::default();
+            table.insert(fluffle_wire::headers::ATTEMPT.into(), value);
+            let mut delivery = lapin::message::Delivery::mock(1, "".into(), "q".into(), false, Vec::new());
+            delivery.properties = BasicProperties::default().with_headers(table);
+            assert_eq!(Received::new("q", 1, delivery).attempt, Attempt::FIRST);
+        }
+    }
+}

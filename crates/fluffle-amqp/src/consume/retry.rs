@@ -1,0 +1,152 @@
+//! How often and how long apart a message is tried.
+
+use std::time::Duration;
+
+/// How often a message is handed to its handler, and the waits between.
+///
+/// Each wait is a queue of its own, `<queue>.retry.<milliseconds>`, where the message sits until its time to live
+/// ends and the broker moves it back (RabbitMQ expires only at the head of a queue, hence one queue per delay:
+/// "Time-To-Live and Expiration"). Waiting messages therefore cost no memory here, survive every crash, and hold
+/// back nothing else. Past the last attempt a message goes to the dead-letter queue.
+///
+/// Default: 5 attempts, waits of 1 s, 5 s, 25 s and 125 s.
+///
+/// ```
+/// use std::time::Duration;
+/// use fluffle_amqp::Retry;
+///
+/// let retry = Retry::exponential(4, Duration::from_millis(200), 10.0)?.max_delay(Duration::from_secs(10));
+/// assert_eq!(retry.delays(), [200, 2_000, 10_000].map(Duration::from_millis));
+/// # Ok::<(), fluffle_amqp::RetryError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    attempts: u32,
+    delays: Vec<Duration>,
+}
+
+/// A retry policy that cannot work, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("retry policy: {0}")]
+pub struct RetryError(String);
+
+/// More attempts than this are a loop, not a retry.
+const MAX_ATTEMPTS: u32 = 100;
+
+/// RabbitMQ takes a time to live of up to 2^32 - 1 milliseconds; a week is plenty.
+const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Retry {
+    /// No second attempt: the first failure dead-letters.
+    pub fn none() -> Self {
+        Self { attempts: 1, delays: Vec::new() }
+    }
+
+    /// `attempts` in all, the first included; the waits are `first`, `first × factor`, `first × factor²`, …
+    ///
+    /// # Errors
+    /// When `attempts` is 0 or above 100, `first` is under 1 ms or over a week, or `factor` is under 1 or not finite.
+    pub fn exponential(attempts: u32, first: Duration, factor: f64) -> Result<Self, RetryError> {
+        if attempts == 0 || attempts > MAX_ATTEMPTS {
+            return Err(RetryError(format!(
+                "attempts = {attempts}, must be 1 to {MAX_ATTEMPTS} (the first one counts)"
+            )));
+        }
+        if first < Duration::from_millis(1) || first > MAX_DELAY {
+            return Err(RetryError(format!("first delay = {first:?}, must be 1 ms to 7 days")));
+        }
+        if !factor.is_finite() || factor < 1.0 {
+            return Err(RetryError(format!("factor = {factor}, must be at least 1: waits do not shrink")));
+        }
+        let mut delay = first;
+        let mut delays = Vec::new();
+        for _ in 1..attempts {
+            delays.push(delay);
+            let next = delay.as_secs_f64() * factor;
+            delay = if next > MAX_DELAY.as_secs_f64() { MAX_DELAY } else { whole_milliseconds(next) };
+        }
+        Ok(Self { attempts, delays })
+    }
+
+    /// Caps every wait at `max`.
+    #[must_use]
+    pub fn max_delay(mut self, max: Duration) -> Self {
+        let max = max.max(Duration::from_millis(1));
+        for delay in &mut self.delays {
+            *delay = (*delay).min(max);
+        }
+        self
+    }
+
+    /// Most times a message is handed to its handler.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The wait after each failed attempt but the last, in order.
+    pub fn delays(&self) -> &[Duration] {
+        &self.delays
+    }
+
+    /// The wait after failed attempt number `attempt` (from 1); `wanted` picks the next longer class instead.
+    /// `None` when there is no further attempt.
+    pub(crate) fn delay_after(&self, attempt: u32, wanted: Option<Duration>) -> Option<Duration> {
+        if attempt >= self.attempts {
+            return None;
+        }
+        match wanted {
+            Some(wanted) => {
+                self.delays.iter().copied().filter(|delay| *delay >= wanted).min().or(self.delays.iter().copied().max())
+            }
+            None => self.delays.get(attempt.saturating_sub(1) as usize).copied(),
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 5, delays: [1, 5, 25, 125].map(Duration::from_secs).to_vec() }
+    }
+}
+
+fn whole_milliseconds(seconds: f64) -> Duration {
+    let delay = Duration::from_secs_f64(seconds);
+    Duration::from_millis(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_attempt_has_no_wait_after_it() {
+        let retry = Retry::default();
+        assert_eq!(retry.delay_after(1, None), Some(Duration::from_secs(1)));
+        assert_eq!(retry.delay_after(4, None), Some(Duration::from_secs(125)));
+        assert_eq!(retry.delay_after(5, None), None);
+        assert_eq!(Retry::none().delay_after(1, None), None);
+    }
+
+    #[test]
+    fn a_wanted_wait_takes_the_next_longer_class_or_the_longest() {
+        let retry = Retry::default();
+        let wanted = |seconds| retry.delay_after(1, Some(Duration::from_secs(seconds)));
+        assert_eq!(wanted(3), Some(Duration::from_secs(5)));
+        assert_eq!(wanted(5), Some(Duration::from_secs(5)));
+        assert_eq!(wanted(3600), Some(Duration::from_secs(125)));
+        assert_eq!(retry.delay_after(5, Some(Duration::from_secs(1))), None);
+    }
+
+    #[test]
+    fn a_policy_that_cannot_work_says_why() {
+        let second = Duration::from_secs(1);
+        for (result, hint) in [
+            (Retry::exponential(0, second, 2.0), "the first one counts"),
+            (Retry::exponential(3, Duration::ZERO, 2.0), "first delay"),
+            (Retry::exponential(3, second, 0.5), "do not shrink"),
+            (Retry::exponential(3, second, f64::NAN), "factor"),
+        ] {
+            assert!(result.unwrap_err().to_string().contains(hint));
+        }
+    }
+}

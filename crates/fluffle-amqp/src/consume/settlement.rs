@@ -1,0 +1,295 @@
+//! What becomes of a delivery is decided here and nowhere else: ack, retry, dead letter, or back to the queue.
+//!
+//! The order is always: publish the copy, have it confirmed *and* routed, then ack the original. A crash between
+//! the two gives a duplicate, never a loss. A copy that cannot be placed keeps its original unacked and is tried again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use fluffle_wire::{
+    Encoded,
+    headers::{Attempt, Reason},
+};
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+use tokio::{sync::oneshot, time::sleep};
+
+use crate::{
+    consume::{copy, lane::Outcome, received::Received, retry::Retry},
+    publish::{
+        message::RawMessage,
+        outbox::{self, Entry, Outbox},
+    },
+};
+
+/// A quorum queue that has handed a message out this often without an answer holds a message that kills its process.
+const DELIVERY_LIMIT: u32 = 20;
+
+/// The waits between attempts to place a copy that was refused, doubling from the first to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// What is done with one delivery.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Done: answer if there is somebody to answer, then ack.
+    Ack(Option<Encoded>),
+    /// A copy waits `delay` in a retry queue and comes back as attempt `attempt`; then ack.
+    Retry { delay: Duration, attempt: Attempt, error: String },
+    /// A copy goes to the dead-letter queue; then ack.
+    DeadLetter { reason: Reason, error: String },
+    /// Nothing happened to it: `basic.nack` with requeue.
+    Requeue,
+}
+
+/// Decides. Pure: the same outcome on the same attempt always means the same.
+pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Verdict {
+    let (error, wanted) = match outcome {
+        Outcome::Handled(reply) => return Verdict::Ack(reply),
+        Outcome::NotStarted => return Verdict::Requeue,
+        Outcome::Undecodable(error) => {
+            return Verdict::DeadLetter { reason: Reason::Undecodable, error: error.to_string() };
+        }
+        Outcome::Failed(failure) if failure.is_permanent() => {
+            return Verdict::DeadLetter { reason: Reason::Rejected, error: failure.chain() };
+        }
+        Outcome::Failed(failure) => (failure.chain(), failure.wait()),
+        Outcome::Crashed => ("the handler panicked or ended with this message in hand".to_owned(), None),
+    };
+    match retry.delay_after(received.attempt.get(), wanted) {
+        Some(delay) => Verdict::Retry { delay, attempt: received.attempt.next(), error },
+        None => Verdict::DeadLetter { reason: Reason::AttemptsExhausted, error },
+    }
+}
+
+/// A message that never even reaches a handler's answer: it has taken its whole process down, again and again.
+pub(crate) fn refuse(received: &Received) -> Option<Verdict> {
+    let count = received.delivery_count();
+    (count >= DELIVERY_LIMIT).then(|| Verdict::DeadLetter {
+        reason: Reason::parse("delivery-limit"),
+        error: format!("delivered {count} times (x-delivery-count) and never settled"),
+    })
+}
+
+/// Running totals of one consumer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerStats {
+    /// Deliveries received.
+    pub received: u64,
+    /// Deliveries handled and acked.
+    pub handled: u64,
+    /// Retry copies placed.
+    pub retried: u64,
+    /// Dead letters placed.
+    pub dead_lettered: u64,
+    /// Deliveries put back into their queue.
+    pub requeued: u64,
+    /// Deliveries whose handler panicked or ended with them in hand.
+    pub crashed: u64,
+    /// Deliveries handled after their channel was lost: the work is done, the ack is not, the broker delivers again.
+    pub work_done_ack_lost: u64,
+    /// Answers that came after the handler's deadline.
+    pub late: u64,
+    /// Answers to requests whose requester was gone.
+    pub replies_unroutable: u64,
+}
+
+/// [`ConsumerStats`] while they count.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) received: AtomicU64,
+    pub(crate) handled: AtomicU64,
+    pub(crate) retried: AtomicU64,
+    pub(crate) dead_lettered: AtomicU64,
+    pub(crate) requeued: AtomicU64,
+    pub(crate) crashed: AtomicU64,
+    pub(crate) work_done_ack_lost: AtomicU64,
+    pub(crate) late: AtomicU64,
+    pub(crate) replies_unroutable: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn read(&self) -> ConsumerStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ConsumerStats {
+            received: read(&self.received),
+            handled: read(&self.handled),
+            retried: read(&self.retried),
+            dead_lettered: read(&self.dead_lettered),
+            requeued: read(&self.requeued),
+            crashed: read(&self.crashed),
+            work_done_ack_lost: read(&self.work_done_ack_lost),
+            late: read(&self.late),
+            replies_unroutable: read(&self.replies_unroutable),
+        }
+    }
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Carries verdicts out on one channel generation. Tags of another generation never get here.
+pub(crate) struct Settler {
+    pub(crate) channel: lapin::Channel,
+    /// Where copies and answers are published: a publisher of the consumer's own, on a publish connection.
+    pub(crate) copies: Arc<Outbox>,
+    pub(crate) retry_queue: String,
+    pub(crate) dead_letter_queue: String,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Settler {
+    /// Settles one delivery. Dropped before it is done, the delivery stays unacked and the broker delivers it again.
+    pub(crate) async fn settle(&self, received: &Received, verdict: Verdict) {
+        match verdict {
+            Verdict::Ack(reply) => {
+                if self.answer(received, reply).await {
+                    self.ack(received, &self.counters.handled).await;
+                }
+            }
+            Verdict::Retry { delay, attempt, error } => {
+                tracing::warn!(
+                    queue = %received.queue, message = received.message_id().unwrap_or("-"),
+                    attempt = received.attempt.get(), ?delay, %error, "not handled: retry"
+                );
+                let queue = retry_queue(&self.retry_queue, delay);
+                if self.place(copy::retry(received, &queue, attempt, &error)).await {
+                    self.ack(received, &self.counters.retried).await;
+                }
+            }
+            Verdict::DeadLetter { reason, error } => {
+                tracing::error!(
+                    queue = %received.queue, message = received.message_id().unwrap_or("-"),
+                    attempt = received.attempt.get(), reason = reason.as_str(), %error, "not handled: dead letter"
+                );
+                let placed = self.place(copy::dead_letter(received, &self.dead_letter_queue, &reason, &error)).await;
+                if placed && self.refuse_request(received, &reason, &error).await {
+                    self.ack(received, &self.counters.dead_lettered).await;
+                }
+            }
+            Verdict::Requeue => self.requeue(received).await,
+        }
+    }
+
+    /// Acks and counts; an ack that cannot be written is work done for nothing: the broker delivers again.
+    async fn ack(&self, received: &Received, counter: &AtomicU64) {
+        match self.channel.basic_ack(received.tag, BasicAckOptions::default()).await {
+            Ok(()) => count(counter),
+            Err(_) => count(&self.counters.work_done_ack_lost),
+        }
+    }
+
+    async fn requeue(&self, received: &Received) {
+        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        // When the channel is gone the broker has requeued it already.
+        if self.channel.basic_nack(received.tag, options).await.is_ok() {
+            count(&self.counters.requeued);
+        }
+    }
+
+    /// Publishes the answer to a request; nobody asked is fine, and so is a requester that is gone.
+    async fn answer(&self, received: &Received, reply: Option<Encoded>) -> bool {
+        match reply.and_then(|encoded| copy::reply(received, encoded)) {
+            Some(message) => self.send_reply(message).await,
+            None => true,
+        }
+    }
+
+    /// Tells the requester that its request was given up, so that it need not wait for its deadline.
+    async fn refuse_request(&self, received: &Received, reason: &Reason, error: &str) -> bool {
+        match copy::refusal(received, reason, error) {
+            Some(message) => self.send_reply(message).await,
+            None => true,
+        }
+    }
+
+    async fn send_reply(&self, message: RawMessage) -> bool {
+        match self.publish(message).await {
+            outbox::Outcome::Confirmed | outbox::Outcome::Written => true,
+            outbox::Outcome::Closed => false,
+            _ => {
+                count(&self.counters.replies_unroutable);
+                true
+            }
+        }
+    }
+
+    /// Publishes a copy until it is confirmed and routed. False when the channel of the original ended first, or the
+    /// application is closing: then the original is the broker's again.
+    async fn place(&self, message: RawMessage) -> bool {
+        let mut wait = FIRST_WAIT;
+        loop {
+            match self.publish(message.clone()).await {
+                outbox::Outcome::Confirmed => return true,
+                outbox::Outcome::Closed => return false,
+                outcome => {
+                    tracing::error!(
+                        queue = %message.routing_key, ?outcome, ?wait,
+                        "the copy of a failed message found no place: the original stays unacked, trying again"
+                    );
+                    sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+            }
+            if !self.channel.status().connected() {
+                return false;
+            }
+        }
+    }
+
+    async fn publish(&self, message: RawMessage) -> outbox::Outcome {
+        let (reply, outcome) = oneshot::channel();
+        match self.copies.accept(Entry::new(message, reply, true)).await {
+            Ok(()) => outcome.await.unwrap_or(outbox::Outcome::Closed),
+            Err(_) => outbox::Outcome::Closed,
+        }
+    }
+}
+
+/// `<queue>.retry.<milliseconds>`: the delay is part of the name, so another policy makes other queues, not a conflict.
+pub(crate) fn retry_queue(prefix: &str, delay: Duration) -> String {
+    format!("{prefix}.{}", delay.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consume::{failure::Failure, received::tests::received};
+
+    fn retry() -> Retry {
+        Retry::exponential(3, Duration::from_secs(1), 2.0).unwrap()
+    }
+
+    #[test]
+    fn success_acks_and_an_untouched_message_goes_back() {
+        assert!(matches!(decide(Outcome::Handled(None), &received(1), &retry()), Verdict::Ack(None)));
+        assert!(matches!(decide(Outcome::NotStarted, &received(1), &retry()), Verdict::Requeue));
+    }
+
+    #[test]
+    fn a_transient_failure_and_a_crash_are_retried_until_the_attempts_are_used_up() {
+        for outcome in [|| Outcome::Failed(Failure::retry("no")), || Outcome::Crashed] {
+            for (attempt, delay) in [(1, 1), (2, 2)] {
+                match decide(outcome(), &received(attempt), &retry()) {
+                    Verdict::Retry { delay: wait, attempt: next, .. } => {
+                        assert_eq!((wait, next.get()), (Duration::from_secs(delay), attempt + 1));
+                    }
+                    other => panic!("attempt {attempt}: {other:?}"),
+                }
+            }
+            let last = decide(outcome(), &received(3), &retry());
+            assert!(matches!(last, Verdict::DeadLetter { reason: Reason::AttemptsExhausted, .. }), "{last:?}");
+        }
+    }
+
+    #[test]
+    fn a_rejection_is_dead_lettered_at_once() {
+        let verdict = decide(Outcome::Failed(Failure::reject("never")), &received(1), &retry());
+        assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::Rejected, .. }), "{verdict:?}");
+    }
+}

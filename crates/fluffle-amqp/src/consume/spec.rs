@@ -1,0 +1,269 @@
+//! What to consume, and on which terms.
+
+use std::{marker::PhantomData, time::Duration};
+
+use fluffle_supervise::{Backoff, Intensity};
+use fluffle_wire::{Codec, Limits, Protobuf, Wire};
+
+use crate::{
+    consume::retry::Retry,
+    payload::Payload,
+    topology::{Queue, QueueKind, Topology},
+};
+
+/// What a consumer promises about each message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Acked before the handler sees it: never handled twice, lost if the handler fails or the process dies.
+    AtMostOnce,
+    /// Acked after the handler is done (the default): never lost, handled again when the ack did not get through.
+    #[default]
+    AtLeastOnce,
+}
+
+pub use Guarantee::{AtLeastOnce, AtMostOnce};
+
+/// What to consume, and on which terms: the argument of `consume`. `T` is the message, `R` the answer, if senders ask
+/// for one.
+///
+/// | setting | default | |
+/// |---|---|---|
+/// | [`prefetch`](Consume::prefetch) | 128 | deliveries in this process and not settled; bounds memory and concurrency |
+/// | [`instances`](Consume::instances) | 1 | handler actors, sharing the deliveries |
+/// | [`concurrency`](Consume::concurrency) | = prefetch | messages one instance may have started and not answered |
+/// | [`guarantee`](Consume::guarantee) | `AtLeastOnce` | |
+/// | [`retry`](Consume::retry) | 5 attempts, 1 s to 125 s apart | |
+/// | [`handler_timeout`](Consume::handler_timeout) | 10 min | keep it below the broker's `consumer_timeout` (30 min) |
+/// | [`handler_backoff`](Consume::handler_backoff) | 10 ms to 5 s | before a crashed handler starts again |
+/// | [`handler_intensity`](Consume::handler_intensity) | unlimited | a crash is charged to its message, so a poison message ends as a dead letter |
+/// | [`dead_letter_queue`](Consume::dead_letter_queue) | `<queue>.dead` | declared for you |
+///
+/// Besides the queue itself, which is yours to declare, the consumer declares `<queue>.retry.<ms>` for each delay and
+/// the dead-letter queue: quorum queues, unless the queue is a classic one.
+///
+/// ```
+/// use fluffle_amqp::{Consume, Guarantee};
+///
+/// let consume: Consume<String> = Consume::queue("alerts").prefetch(256).instances(2).guarantee(Guarantee::AtLeastOnce);
+/// ```
+pub struct Consume<T, R = ()> {
+    pub(crate) queue: String,
+    pub(crate) prefetch: u16,
+    pub(crate) instances: usize,
+    pub(crate) concurrency: Option<usize>,
+    pub(crate) guarantee: Guarantee,
+    pub(crate) retry: Retry,
+    pub(crate) handler_timeout: Duration,
+    pub(crate) handler_backoff: Backoff,
+    pub(crate) handler_intensity: Intensity,
+    pub(crate) threads: Threads,
+    pub(crate) exclusive: bool,
+    pub(crate) priority: Option<i32>,
+    pub(crate) dead_letter_queue: Option<String>,
+    pub(crate) wire: Wire<T>,
+    reply: PhantomData<fn() -> R>,
+}
+
+/// Which threads run the handlers of a consumer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// Up to one arbiter a core for this consumer alone; its instances share them.
+    #[default]
+    Shared,
+    /// One arbiter for each instance.
+    Own,
+}
+
+impl<T: Payload, R> Consume<T, R> {
+    /// From the queue of this name; bodies are Protobuf.
+    pub fn queue(name: impl Into<String>) -> Self {
+        Self::coded(Protobuf, name)
+    }
+}
+
+impl<T, R> Consume<T, R> {
+    /// From the queue of this name; bodies are in a codec of your choice.
+    pub fn coded(codec: impl Codec<T> + 'static, queue: impl Into<String>) -> Self {
+        Self {
+            queue: queue.into(),
+            prefetch: 128,
+            instances: 1,
+            concurrency: None,
+            guarantee: Guarantee::default(),
+            retry: Retry::default(),
+            handler_timeout: Duration::from_secs(600),
+            handler_backoff: default_handler_backoff(),
+            handler_intensity: Intensity::unlimited(),
+            threads: Threads::default(),
+            exclusive: false,
+            priority: None,
+            dead_letter_queue: None,
+            wire: Wire::new(codec),
+            reply: PhantomData,
+        }
+    }
+
+    /// Most deliveries in this process and not settled (`basic.qos`), at least 1.
+    #[must_use]
+    pub fn prefetch(mut self, count: u16) -> Self {
+        self.prefetch = count.max(1);
+        self
+    }
+
+    /// Handler actors, at least 1. Each takes the next delivery when it has room, so uneven jobs spread by themselves.
+    /// Order holds within one instance only.
+    #[must_use]
+    pub fn instances(mut self, count: usize) -> Self {
+        self.instances = count.max(1);
+        self
+    }
+
+    /// Messages one instance may have started and not answered, at least 1. Matters to handlers that answer later
+    /// (`ResponseFuture`); 1 makes them run strictly one after the other.
+    #[must_use]
+    pub fn concurrency(mut self, count: usize) -> Self {
+        self.concurrency = Some(count.max(1));
+        self
+    }
+
+    /// When a message is acked.
+    #[must_use]
+    pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
+        self.guarantee = guarantee;
+        self
+    }
+
+    /// How often a failed message is tried, and how far apart. Without effect with `AtMostOnce`.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// How long a handler may take with one message before that counts as a failed attempt. The handler is not
+    /// interrupted; what it answers later is counted as late and ignored.
+    #[must_use]
+    pub fn handler_timeout(mut self, limit: Duration) -> Self {
+        self.handler_timeout = limit;
+        self
+    }
+
+    /// The waits before a crashed handler actor starts again.
+    #[must_use]
+    pub fn handler_backoff(mut self, backoff: Backoff) -> Self {
+        self.handler_backoff = backoff;
+        self
+    }
+
+    /// How many crashes of handler actors are borne before the application gives up.
+    #[must_use]
+    pub fn handler_intensity(mut self, intensity: Intensity) -> Self {
+        self.handler_intensity = intensity;
+        self
+    }
+
+    /// Gives each instance a thread of its own, for handlers that block theirs (files, synchronous clients, long
+    /// computations): while one is busy the other instances, other consumers and all connections go on. Without it a
+    /// blocking handler still stops only its own consumer.
+    #[must_use]
+    pub fn blocking(mut self) -> Self {
+        self.threads = Threads::Own;
+        self
+    }
+
+    /// Asks the broker to let no other consumer near the queue (`basic.consume` `exclusive`).
+    #[must_use]
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
+        self
+    }
+
+    /// Consumer priority (`x-priority`): higher ones are served first. RabbitMQ, "Consumer Priorities".
+    #[must_use]
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// Where dead letters go; the queue is declared for you.
+    #[must_use]
+    pub fn dead_letter_queue(mut self, name: impl Into<String>) -> Self {
+        self.dead_letter_queue = Some(name.into());
+        self
+    }
+
+    /// Limits on what is accepted.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.wire = self.wire.limits(limits);
+        self
+    }
+
+    /// `<queue>.dead`, or the name chosen. Temporary queues share one, under the prefix they were named with: theirs
+    /// would outlive them.
+    pub(crate) fn dead_letters(&self, topology: &Topology) -> String {
+        self.dead_letter_queue.clone().unwrap_or_else(|| format!("{}.dead", self.stem(topology)))
+    }
+
+    /// `<queue>.retry`, to which each delay adds its milliseconds. Retries come back to this very queue, so each has
+    /// its own.
+    pub(crate) fn retries(&self) -> String {
+        format!("{}.retry", self.queue)
+    }
+
+    fn stem(&self, topology: &Topology) -> String {
+        let temporary = topology.find_queue(&self.queue).is_some_and(Queue::is_exclusive);
+        match self.queue.rsplit_once('.') {
+            Some((prefix, _)) if temporary => prefix.to_owned(),
+            _ => self.queue.clone(),
+        }
+    }
+
+    /// The retry and dead-letter queues this consumer needs beside the application's own topology.
+    pub(crate) fn topology(&self, application: &Topology) -> Topology {
+        if self.guarantee == Guarantee::AtMostOnce {
+            return Topology::new().queue(self.side_queue(application, self.dead_letters(application)));
+        }
+        let dead = self.dead_letters(application);
+        let mut topology = Topology::new();
+        // Named already, by `Queue::dead_letter` or by the application: its own words hold.
+        if application.find_queue(&dead).is_none() {
+            topology = topology.queue(self.side_queue(application, dead));
+        }
+        let temporary = application.find_queue(&self.queue).is_some_and(Queue::is_exclusive);
+        let mut delays = self.retry.delays().to_vec();
+        delays.dedup();
+        for delay in delays {
+            let name = crate::consume::settlement::retry_queue(&self.retries(), delay);
+            let queue = self.side_queue(application, name).message_ttl(delay).dead_letter_to("", self.queue.as_str());
+            // A retry queue of a queue that goes with its connection must not stay for ever.
+            topology = topology.queue(if temporary { queue.expires(delay + Duration::from_secs(600)) } else { queue });
+        }
+        topology
+    }
+
+    fn side_queue(&self, application: &Topology, name: String) -> Queue {
+        match application.find_queue(&self.queue).map(Queue::kind) {
+            Some(QueueKind::Classic) => Queue::classic(name),
+            _ => Queue::quorum(name),
+        }
+    }
+}
+
+fn default_handler_backoff() -> Backoff {
+    Backoff::exponential(Duration::from_millis(10), Duration::from_secs(5))
+        .map(|backoff| backoff.reset_after(Duration::from_secs(1)))
+        .unwrap_or_default()
+}
+
+impl<T, R> std::fmt::Debug for Consume<T, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consume")
+            .field("queue", &self.queue)
+            .field("prefetch", &self.prefetch)
+            .field("instances", &self.instances)
+            .field("guarantee", &self.guarantee)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}

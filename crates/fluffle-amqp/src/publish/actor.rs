@@ -1,0 +1,166 @@
+//! The publisher actor: takes messages from its outbox, puts them on its channel, and brings the verdicts back.
+//!
+//! All it knows that matters is in the [`Outbox`], which outlives it: a crash, a closed channel or a lost connection
+//! costs a fresh actor, and the fresh one starts by publishing again, oldest first, whatever has no verdict.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
+use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
+use tokio::sync::watch;
+
+use crate::{
+    channel::{self, Broken, ChannelActor, ChannelShared, Lease},
+    class::{Class, Operation, classify},
+    confirm::{Confirms, Verdict},
+    publish::outbox::Outbox,
+};
+
+/// Most messages taken from the mailbox in one turn: bursts are cheap for lapin and the broker, longer ones gain nothing.
+const BURST: usize = 64;
+
+/// How long a publisher without a channel waits to be stopped before it ends by itself.
+const PARKED: Duration = Duration::from_secs(5);
+
+/// How long in-flight messages may take to be confirmed when the application shuts down.
+const DRAIN: Duration = Duration::from_secs(15);
+
+pub(crate) struct PublisherActor {
+    outbox: Arc<Outbox>,
+    channel: SupervisedAddr<ChannelActor>,
+    shared: Arc<ChannelShared>,
+    confirms: bool,
+    lease: Option<Lease>,
+    draining: watch::Sender<bool>,
+}
+
+/// The child specification of a publisher; it lives on the channel that `channel` addresses.
+pub(crate) fn spec(
+    outbox: &Arc<Outbox>,
+    shared: &Arc<ChannelShared>,
+    channel: &SupervisedAddr<ChannelActor>,
+    confirms: bool,
+) -> ActorSpec<PublisherActor> {
+    let factory = {
+        let (outbox, shared, channel) = (Arc::clone(outbox), Arc::clone(shared), channel.clone());
+        move || PublisherActor {
+            outbox: Arc::clone(&outbox),
+            channel: channel.clone(),
+            shared: Arc::clone(&shared),
+            confirms,
+            lease: None,
+            draining: watch::Sender::new(false),
+        }
+    };
+    let gauge = Arc::clone(outbox);
+    ActorSpec::new("publisher", factory)
+        .reports_ready()
+        .backoff(channel::backoff())
+        .shutdown(DRAIN)
+        .mailbox_gauge(move || gauge.depth())
+}
+
+impl Actor for PublisherActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(channel::borrow(self.channel.clone()).into_actor(self).map(|lease, actor, ctx| match lease {
+            Ok(lease) => actor.publish_on(lease, ctx),
+            Err(error) => ctx.fail(error),
+        }));
+    }
+
+    /// With a channel that still works: publishes what was accepted, waits for its confirms, then stops.
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
+        let usable = self.lease.as_ref().is_some_and(|lease| lease.channel.status().connected());
+        if usable && self.outbox.outstanding() > 0 {
+            self.draining.send_replace(true);
+            Running::Continue
+        } else {
+            Running::Stop
+        }
+    }
+}
+
+impl PublisherActor {
+    fn publish_on(&mut self, lease: Lease, ctx: &mut Context<Self>) {
+        self.lease = Some(lease.clone());
+        let running = run(lease, Arc::clone(&self.outbox), self.confirms, self.draining.subscribe());
+        ctx.spawn(running.into_actor(self).map(|end, actor, ctx| match end {
+            End::Drained => {
+                actor.lease = None;
+                ctx.stop();
+            }
+            End::ChannelLost(error) => actor.park(error, ctx),
+        }));
+        ctx.ready();
+    }
+
+    /// Without a channel: tells the channel actor, which takes this actor down with itself. Should it not, ends.
+    fn park(&mut self, error: lapin::Error, ctx: &mut Context<Self>) {
+        self.lease = None;
+        if classify(&error, Operation::Publish) == Class::Permanent {
+            tracing::error!(publisher = %self.outbox.name, %error, "the broker closed the channel over a publish");
+            self.shared.redeclare();
+            self.outbox.refuse(&error);
+        }
+        // Even a refusal is transient for the channel: the messages it was about have been dealt with above.
+        let telling = self.channel.post(Broken(ExitError::transient(error.clone())));
+        ctx.spawn(telling.into_actor(self).map(|_, _, _| ()));
+        ctx.run_later(PARKED, move |_, ctx| ctx.fail(ExitError::transient(error)));
+    }
+}
+
+enum End {
+    Drained,
+    ChannelLost(lapin::Error),
+}
+
+/// Publishes until the channel is lost, or until everything accepted is settled after `draining` turned true.
+async fn run(lease: Lease, outbox: Arc<Outbox>, confirms_on: bool, mut draining: watch::Receiver<bool>) -> End {
+    let mut inbox = outbox.inbox().await;
+    let mut confirms = Confirms::new(lease.channel, confirms_on);
+    let mut burst = Vec::with_capacity(BURST);
+    for (sequence, message) in outbox.left_over() {
+        confirms.publish(sequence, &message);
+    }
+    let mut drain_asked = false;
+    loop {
+        if drain_asked && confirms.is_empty() && inbox.is_empty() {
+            return End::Drained;
+        }
+        let room = outbox.window.saturating_sub(confirms.len()).min(BURST);
+        tokio::select! {
+            biased;
+            settled = confirms.settled(), if !confirms.is_empty() => {
+                if let Some(error) = settle(&outbox, settled) {
+                    return End::ChannelLost(error);
+                }
+            }
+            taken = inbox.recv_many(&mut burst, room), if room > 0 => {
+                if taken == 0 {
+                    return End::Drained;
+                }
+                for (sequence, message) in burst.drain(..).filter_map(|entry| outbox.take(entry)) {
+                    confirms.publish(sequence, &message);
+                }
+            }
+            _ = draining.wait_for(|asked| *asked), if !drain_asked => drain_asked = true,
+        }
+    }
+}
+
+/// Passes verdicts on; gives the error that ended the channel, if one of them is of that kind.
+fn settle(outbox: &Outbox, settled: Vec<(u64, Verdict)>) -> Option<lapin::Error> {
+    let mut lost = None;
+    for (sequence, verdict) in settled {
+        if let Verdict::Lost(error) = &verdict {
+            // Of several, the broker's own words teach more than "invalid channel state".
+            if lost.as_ref().is_none_or(|_| error.is_amqp_error()) {
+                lost = Some(error.clone());
+            }
+        }
+        outbox.settle(sequence, verdict);
+    }
+    lost
+}

@@ -1,0 +1,117 @@
+//! Why a publish failed. The message always comes back with it.
+
+use std::fmt;
+
+use fluffle_wire::EncodeError;
+
+use crate::{class::Class, confirm::Returned};
+
+/// A publish that failed, with the message it was about.
+///
+/// Only [`PublishErrorKind::Unknown`] leaves open whether the broker has the message.
+pub struct PublishError<T> {
+    /// The message, unchanged.
+    pub message: T,
+    /// Its id: publish it again under this id ([`MessageOptions::id`](crate::MessageOptions::id)) and consumers can tell.
+    pub id: String,
+    pub(crate) target: String,
+    pub(crate) kind: PublishErrorKind,
+}
+
+/// What went wrong with a publish.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PublishErrorKind {
+    /// The message cannot be encoded, or is over a limit; nothing was sent.
+    Encode(EncodeError),
+    /// The message's routing key or another property is too long for AMQP; nothing was sent.
+    Property(&'static str),
+    /// No queue took it (`mandatory`, AMQP `basic.return`).
+    Returned(Returned),
+    /// The broker refused responsibility (`basic.nack`), for instance a full queue with `overflow = reject-publish`.
+    Nacked,
+    /// The broker closed the channel over it: no such exchange (404), no permission (403).
+    Refused {
+        /// AMQP reply code.
+        code: u16,
+        /// The broker's text.
+        text: String,
+    },
+    /// There was no room in the mailbox (`try_enqueue`); nothing was sent.
+    Full,
+    /// The deadline passed before it was accepted into the mailbox; nothing was sent.
+    Overloaded,
+    /// The deadline passed before the broker confirmed it: it may have arrived, or not. After `publish` it is not
+    /// tried again; after `enqueue` it is, until it is settled.
+    Unknown,
+    /// The publisher was shut down before the broker confirmed it; if it had been sent, it may have arrived.
+    Closed,
+}
+
+impl<T> PublishError<T> {
+    /// What went wrong.
+    pub fn kind(&self) -> &PublishErrorKind {
+        &self.kind
+    }
+
+    /// Whether publishing the same message again later may succeed.
+    pub fn class(&self) -> Class {
+        match &self.kind {
+            PublishErrorKind::Encode(_) | PublishErrorKind::Property(_) | PublishErrorKind::Refused { .. } => {
+                Class::Permanent
+            }
+            PublishErrorKind::Returned(_) => Class::Permanent,
+            PublishErrorKind::Nacked | PublishErrorKind::Full | PublishErrorKind::Overloaded => Class::Contention,
+            PublishErrorKind::Unknown | PublishErrorKind::Closed => Class::Transient,
+        }
+    }
+
+    /// Anything but [`Class::Permanent`].
+    pub fn is_transient(&self) -> bool {
+        self.class() != Class::Permanent
+    }
+}
+
+impl<T> fmt::Display for PublishError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message {} to {} was not published: ", self.id, self.target)?;
+        match &self.kind {
+            PublishErrorKind::Encode(error) => write!(f, "{error}"),
+            PublishErrorKind::Property(name) => write!(f, "its {name} is longer than the 255 bytes AMQP allows"),
+            PublishErrorKind::Returned(Returned { code, text }) => {
+                write!(f, "no queue took it ({code} {text}): bind a queue, or use `mandatory(false)` if that is fine")
+            }
+            PublishErrorKind::Nacked => {
+                f.write_str("the broker refused it (basic.nack): the queue may be full with overflow = reject-publish")
+            }
+            PublishErrorKind::Refused { code, text } => {
+                write!(f, "the broker closed the channel over it: {code} {text}")
+            }
+            PublishErrorKind::Full => f.write_str("the publisher's mailbox is full"),
+            PublishErrorKind::Overloaded => {
+                f.write_str("no room in the publisher's mailbox within the deadline: is the broker away, or blocking?")
+            }
+            PublishErrorKind::Unknown => f.write_str("no confirm within the deadline: it may or may not have arrived"),
+            PublishErrorKind::Closed => f.write_str("the publisher was shut down first"),
+        }
+    }
+}
+
+impl<T> fmt::Debug for PublishError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublishError")
+            .field("id", &self.id)
+            .field("target", &self.target)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> std::error::Error for PublishError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            PublishErrorKind::Encode(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! From a message to the broker's confirm.
+
+pub(crate) mod actor;
+pub(crate) mod error;
+pub(crate) mod message;
+pub(crate) mod options;
+pub(crate) mod outbox;
+pub(crate) mod publisher;
+pub(crate) mod route;

@@ -1,0 +1,137 @@
+//! What one message carries beside its body.
+
+use std::time::Duration;
+
+use fluffle_wire::headers::{TRACEPARENT, TRACESTATE, TraceContext};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::consume::delivery::Delivery;
+
+/// What one message carries beside its body. Everything is optional.
+///
+/// ```
+/// use fluffle_amqp::MessageOptions;
+///
+/// let options = MessageOptions::new().correlation_id("order-7").priority(5).header("tenant", "eu");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct MessageOptions {
+    pub(crate) id: Option<String>,
+    pub(crate) key: Option<String>,
+    correlation_id: Option<String>,
+    expiration: Option<Duration>,
+    priority: Option<u8>,
+    headers: Vec<(String, AMQPValue)>,
+}
+
+impl MessageOptions {
+    /// Nothing set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The message id, instead of a new UUIDv7; for publishing the same message again.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// The routing key, instead of the route's.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// AMQP `correlation_id`.
+    #[must_use]
+    pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
+        self.correlation_id = Some(id.into());
+        self
+    }
+
+    /// Per-message time to live, in whole milliseconds (AMQP `expiration`).
+    #[must_use]
+    pub fn expiration(mut self, ttl: Duration) -> Self {
+        self.expiration = Some(ttl);
+        self
+    }
+
+    /// AMQP `priority`, 0 to 255; RabbitMQ's queues advise at most 10.
+    #[must_use]
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// A header that holds text. Names under `x-fluffle-` are Fluffle's own.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), AMQPValue::LongString(value.into().into())));
+        self
+    }
+
+    /// A header that holds an integer.
+    #[must_use]
+    pub fn header_integer(mut self, name: impl Into<String>, value: i64) -> Self {
+        self.headers.push((name.into(), AMQPValue::LongLongInt(value)));
+        self
+    }
+
+    /// The span that sends it (W3C Trace Context).
+    #[must_use]
+    pub fn trace(mut self, context: &TraceContext) -> Self {
+        self = self.header(TRACEPARENT, context.traceparent());
+        match context.state() {
+            Some(state) => self.header(TRACESTATE, state),
+            None => self,
+        }
+    }
+
+    /// Sent because of `delivery`: carries on its trace and its correlation id (its message id, if it has none).
+    #[must_use]
+    pub fn caused_by<T, R>(mut self, delivery: &Delivery<T, R>) -> Self {
+        for name in [TRACEPARENT, TRACESTATE] {
+            if let Some(value) = delivery.header(name) {
+                self = self.header(name, value);
+            }
+        }
+        match delivery.correlation_id().or_else(|| delivery.message_id()) {
+            Some(id) if self.correlation_id.is_none() => self.correlation_id(id),
+            _ => self,
+        }
+    }
+
+    /// The name of a property that AMQP has no room for.
+    pub(crate) fn too_long(&self) -> Option<&'static str> {
+        let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > 255);
+        let header = self.headers.iter().any(|(name, _)| name.len() > 255);
+        [(long(&self.id), "message id"), (long(&self.correlation_id), "correlation id"), (header, "header name")]
+            .into_iter()
+            .find_map(|(bad, name)| bad.then_some(name))
+    }
+
+    pub(crate) fn apply(&self, mut properties: BasicProperties) -> BasicProperties {
+        if let Some(id) = &self.correlation_id {
+            properties = properties.with_correlation_id(id.as_str().into());
+        }
+        if let Some(ttl) = self.expiration {
+            properties = properties.with_expiration(ttl.as_millis().to_string().into());
+        }
+        if let Some(priority) = self.priority {
+            properties = properties.with_priority(priority);
+        }
+        if self.headers.is_empty() {
+            return properties;
+        }
+        let mut table = FieldTable::default();
+        for (name, value) in &self.headers {
+            table.insert(name.as_str().into(), value.clone());
+        }
+        properties.with_headers(table)
+    }
+}

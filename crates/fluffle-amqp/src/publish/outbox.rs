@@ -1,0 +1,286 @@
+//! What a publisher has accepted and not yet settled. It outlives every channel, connection and actor of that publisher.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use fluffle_supervise::MailboxDepth;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::{
+    class::reply,
+    confirm::{Returned, Verdict},
+    publish::message::RawMessage,
+};
+
+/// How an accepted message ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Confirmed,
+    Written,
+    Returned(Returned),
+    Nacked,
+    /// The broker closed the channel over it, twice: no such exchange, no permission.
+    Refused {
+        code: u16,
+        text: String,
+    },
+    /// The publisher was shut down first.
+    Closed,
+}
+
+/// One accepted message and whoever waits for it.
+pub(crate) struct Entry {
+    pub(crate) message: RawMessage,
+    pub(crate) reply: oneshot::Sender<Outcome>,
+    /// Published even when nobody waits any more.
+    pub(crate) detached: bool,
+    refusals: u8,
+}
+
+impl Entry {
+    pub(crate) fn new(message: RawMessage, reply: oneshot::Sender<Outcome>, detached: bool) -> Self {
+        Self { message, reply, detached, refusals: 0 }
+    }
+
+    /// The caller gave up waiting and was handed the message back: publishing it now would surprise him.
+    fn withdrawn(&self) -> bool {
+        !self.detached && self.reply.is_closed()
+    }
+}
+
+/// Running totals of one publisher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublisherStats {
+    /// Messages accepted.
+    pub accepted: u64,
+    /// Messages the broker confirmed (or, without confirms, messages written).
+    pub confirmed: u64,
+    /// Messages returned as unroutable.
+    pub returned: u64,
+    /// Messages nacked by the broker.
+    pub nacked: u64,
+    /// Messages published again under the same id after a channel was lost.
+    pub republished: u64,
+    /// Messages handed back for any other reason.
+    pub failed: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    accepted: AtomicU64,
+    confirmed: AtomicU64,
+    returned: AtomicU64,
+    nacked: AtomicU64,
+    republished: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// A bounded mailbox and the unsettled messages behind it.
+pub(crate) struct Outbox {
+    pub(crate) name: String,
+    /// Most messages on the wire without a confirm.
+    pub(crate) window: usize,
+    sender: mpsc::Sender<Entry>,
+    receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Entry>>>,
+    unsettled: Mutex<BTreeMap<u64, Entry>>,
+    sequence: AtomicU64,
+    outstanding: AtomicUsize,
+    idle: Notify,
+    closed: AtomicBool,
+    counters: Counters,
+}
+
+impl Outbox {
+    pub(crate) fn new(name: String, mailbox: usize, window: usize) -> Arc<Self> {
+        let (sender, receiver) = mpsc::channel(mailbox.max(1));
+        Arc::new(Self {
+            name,
+            window: window.max(1),
+            sender,
+            receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
+            unsettled: Mutex::default(),
+            sequence: AtomicU64::new(0),
+            outstanding: AtomicUsize::new(0),
+            idle: Notify::new(),
+            closed: AtomicBool::new(false),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Waits for room in the mailbox, then accepts; gives the entry back when the publisher is closed.
+    ///
+    /// Cancellation safe: dropped before it returns, the message was not accepted.
+    pub(crate) async fn accept(&self, entry: Entry) -> Result<(), Entry> {
+        match self.sender.reserve().await {
+            Ok(permit) if !self.closed.load(Ordering::Acquire) => {
+                self.outstanding.fetch_add(1, Ordering::AcqRel);
+                self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+                permit.send(entry);
+                Ok(())
+            }
+            _ => Err(entry),
+        }
+    }
+
+    /// Accepts only if there is room now.
+    pub(crate) fn try_accept(&self, entry: Entry) -> Result<(), (Entry, bool)> {
+        match self.sender.try_reserve() {
+            Ok(permit) if !self.closed.load(Ordering::Acquire) => {
+                self.outstanding.fetch_add(1, Ordering::AcqRel);
+                self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+                permit.send(entry);
+                Ok(())
+            }
+            Ok(_) => Err((entry, true)),
+            Err(error) => Err((entry, matches!(error, mpsc::error::TrySendError::Closed(())))),
+        }
+    }
+
+    /// The mailbox's reading end, for the one actor that drains it now.
+    pub(crate) async fn inbox(&self) -> tokio::sync::OwnedMutexGuard<mpsc::Receiver<Entry>> {
+        Arc::clone(&self.receiver).lock_owned().await
+    }
+
+    /// Moves an entry from the mailbox to the unsettled ones; `None` when its caller has withdrawn it.
+    pub(crate) fn take(&self, entry: Entry) -> Option<(u64, RawMessage)> {
+        if entry.withdrawn() {
+            self.done();
+            return None;
+        }
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let message = entry.message.clone();
+        self.unsettled().insert(sequence, entry);
+        Some((sequence, message))
+    }
+
+    /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids.
+    pub(crate) fn left_over(&self) -> Vec<(u64, RawMessage)> {
+        let mut unsettled = self.unsettled();
+        let before = unsettled.len();
+        unsettled.retain(|_, entry| !entry.withdrawn());
+        for _ in unsettled.len()..before {
+            self.done();
+        }
+        self.counters.republished.fetch_add(unsettled.len() as u64, Ordering::Relaxed);
+        unsettled.iter().map(|(sequence, entry)| (*sequence, entry.message.clone())).collect()
+    }
+
+    /// Tells the caller. [`Verdict::Lost`] settles nothing: the entry stays for the next channel.
+    pub(crate) fn settle(&self, sequence: u64, verdict: Verdict) {
+        let (counter, outcome) = match verdict {
+            Verdict::Confirmed => (&self.counters.confirmed, Outcome::Confirmed),
+            Verdict::Written => (&self.counters.confirmed, Outcome::Written),
+            Verdict::Returned(returned) => (&self.counters.returned, Outcome::Returned(returned)),
+            Verdict::Nacked => (&self.counters.nacked, Outcome::Nacked),
+            Verdict::Lost(_) => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.answer(sequence, outcome);
+    }
+
+    /// The broker closed the channel over something published on it: `error` with a permanent class.
+    ///
+    /// The text names the exchange; the messages for it are the suspects, else all are. The first time they are kept,
+    /// for the topology is declared again before the next channel; the second time they go back to their callers.
+    pub(crate) fn refuse(&self, error: &lapin::Error) {
+        let Some((code, text)) = reply(error) else { return };
+        let mut given_back = Vec::new();
+        {
+            let mut unsettled = self.unsettled();
+            let named = |entry: &Entry| text.contains(&format!("exchange '{}'", entry.message.exchange));
+            let any_named = unsettled.values().any(named);
+            for (sequence, entry) in unsettled.iter_mut().filter(|(_, entry)| !any_named || named(entry)) {
+                entry.refusals += 1;
+                if entry.refusals > 1 {
+                    given_back.push(*sequence);
+                }
+            }
+        }
+        for sequence in given_back {
+            self.counters.failed.fetch_add(1, Ordering::Relaxed);
+            self.answer(sequence, Outcome::Refused { code, text: text.clone() });
+        }
+    }
+
+    fn answer(&self, sequence: u64, outcome: Outcome) {
+        let Some(entry) = self.unsettled().remove(&sequence) else { return };
+        let id = entry.message.id;
+        let good = matches!(outcome, Outcome::Confirmed | Outcome::Written);
+        if let Err(outcome) = entry.reply.send(outcome)
+            && !good
+        {
+            tracing::error!(publisher = %self.name, message = %id, ?outcome, "a message failed and nobody waits for it");
+        }
+        self.done();
+    }
+
+    /// Ends the publisher for good: everything not settled goes back to its caller.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let mut inbox = self.inbox().await;
+        inbox.close();
+        while let Ok(entry) = inbox.try_recv() {
+            self.hand_back(entry);
+        }
+        let left: Vec<Entry> = std::mem::take(&mut *self.unsettled()).into_values().collect();
+        for entry in left {
+            self.hand_back(entry);
+        }
+    }
+
+    fn hand_back(&self, entry: Entry) {
+        self.counters.failed.fetch_add(1, Ordering::Relaxed);
+        if entry.reply.send(Outcome::Closed).is_err() && entry.detached {
+            tracing::error!(publisher = %self.name, message = %entry.message.id, "closed before this message was confirmed");
+        }
+        self.done();
+    }
+
+    fn done(&self) {
+        if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Waits until every message accepted so far, and since, has been settled.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.outstanding() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Accepted and not settled.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn depth(&self) -> MailboxDepth {
+        let capacity = self.sender.max_capacity();
+        MailboxDepth { waiting: capacity - self.sender.capacity(), capacity }
+    }
+
+    pub(crate) fn stats(&self) -> PublisherStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        PublisherStats {
+            accepted: read(&self.counters.accepted),
+            confirmed: read(&self.counters.confirmed),
+            returned: read(&self.counters.returned),
+            nacked: read(&self.counters.nacked),
+            republished: read(&self.counters.republished),
+            failed: read(&self.counters.failed),
+        }
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

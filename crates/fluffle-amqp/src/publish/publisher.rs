@@ -1,0 +1,247 @@
+//! The handle an application publishes with.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use fluffle_wire::{Encoded, Wire};
+use lapin::BasicProperties;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+use uuid::Uuid;
+
+use crate::publish::{
+    error::{PublishError, PublishErrorKind},
+    message::{RawMessage, target},
+    options::MessageOptions,
+    outbox::{Entry, Outbox, Outcome, PublisherStats},
+    route::{Confirms, Key, Route},
+};
+
+/// Publishes messages of type `T` to one route. Cheap to clone; all clones share one mailbox, window and channel.
+///
+/// Encoding happens in the caller. Accepted messages wait in a bounded mailbox, whatever happens to connections and
+/// channels meanwhile; after a reconnect everything unconfirmed is published again, in order, under the same ids.
+/// Messages reach the broker in the order in which they were accepted.
+pub struct Publisher<T> {
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    outbox: Arc<Outbox>,
+    wire: Wire<T>,
+    exchange: String,
+    key: Key<T>,
+    mandatory: bool,
+    persistent: bool,
+    deadline: Duration,
+}
+
+/// The broker has the message (or, with [`Confirms::Off`], the socket has).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The message's id.
+    pub id: String,
+}
+
+impl<T> Clone for Publisher<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> fmt::Debug for Publisher<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("exchange", &self.shared.exchange).finish_non_exhaustive()
+    }
+}
+
+impl<T> Publisher<T> {
+    pub(crate) fn new(route: Route<T>, outbox: Arc<Outbox>) -> Self {
+        let mandatory = route.mandatory && route.confirms != Confirms::Off;
+        let Route { exchange, key, persistent, deadline, wire, .. } = route;
+        Self { shared: Arc::new(Shared { outbox, wire, exchange, key, mandatory, persistent, deadline }) }
+    }
+
+    /// Publishes and waits for the broker's confirm, up to the route's deadline.
+    ///
+    /// # Errors
+    /// [`PublishError`], with the message.
+    ///
+    /// # Cancellation
+    /// Dropped before it is ready, a message not yet on the wire is withdrawn; one on the wire may arrive.
+    pub async fn publish(&self, message: T) -> Result<Confirmed, PublishError<T>> {
+        self.publish_with(message, MessageOptions::new()).await
+    }
+
+    /// [`publish`](Self::publish) with an id, a key, headers or other properties for this message.
+    ///
+    /// # Errors
+    /// [`PublishError`], with the message.
+    pub async fn publish_with(&self, message: T, options: MessageOptions) -> Result<Confirmed, PublishError<T>> {
+        let deadline = Instant::now() + self.shared.deadline;
+        self.accept(message, &options, false, deadline).await?.confirmed().await
+    }
+
+    /// Waits for room in the mailbox only; the receipt tells of the confirm.
+    ///
+    /// # Errors
+    /// [`PublishError`], with the message, when it was not accepted.
+    ///
+    /// # Cancellation
+    /// Dropped before it is ready, nothing was accepted. A dropped [`Receipt`] withdraws nothing.
+    pub async fn enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
+        self.enqueue_with(message, MessageOptions::new()).await
+    }
+
+    /// [`enqueue`](Self::enqueue) with an id, a key, headers or other properties for this message.
+    ///
+    /// # Errors
+    /// [`PublishError`], with the message, when it was not accepted.
+    pub async fn enqueue_with(&self, message: T, options: MessageOptions) -> Result<Receipt<T>, PublishError<T>> {
+        let deadline = Instant::now() + self.shared.deadline;
+        self.accept(message, &options, true, deadline).await
+    }
+
+    /// [`enqueue`](Self::enqueue), or at once [`PublishErrorKind::Full`].
+    ///
+    /// # Errors
+    /// [`PublishError`], with the message, when it was not accepted.
+    pub fn try_enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
+        let deadline = Instant::now() + self.shared.deadline;
+        let (raw, mut receipt, reply) = self.prepare(message, &MessageOptions::new(), deadline)?;
+        match self.shared.outbox.try_accept(Entry::new(raw, reply, true)) {
+            Ok(()) => Ok(receipt),
+            Err((_, closed)) => {
+                receipt.outcome.close();
+                Err(receipt.failed(if closed { PublishErrorKind::Closed } else { PublishErrorKind::Full }))
+            }
+        }
+    }
+
+    /// Waits until every message accepted so far by this publisher and its clones is confirmed, or was handed back.
+    ///
+    /// # Cancellation
+    /// Safe: it only looks.
+    pub async fn flush(&self) {
+        self.shared.outbox.idle().await;
+    }
+
+    /// Running totals of this publisher and its clones.
+    pub fn stats(&self) -> PublisherStats {
+        self.shared.outbox.stats()
+    }
+
+    async fn accept(
+        &self,
+        message: T,
+        options: &MessageOptions,
+        detached: bool,
+        deadline: Instant,
+    ) -> Result<Receipt<T>, PublishError<T>> {
+        let (raw, receipt, reply) = self.prepare(message, options, deadline)?;
+        match timeout_at(deadline, self.shared.outbox.accept(Entry::new(raw, reply, detached))).await {
+            Ok(Ok(())) => Ok(receipt),
+            Ok(Err(_)) => Err(receipt.failed(PublishErrorKind::Closed)),
+            Err(_) => Err(receipt.failed(PublishErrorKind::Overloaded)),
+        }
+    }
+
+    /// Encodes, addresses and labels; everything that can be wrong with the message itself shows here.
+    fn prepare(
+        &self,
+        message: T,
+        options: &MessageOptions,
+        deadline: Instant,
+    ) -> Result<(RawMessage, Receipt<T>, oneshot::Sender<Outcome>), PublishError<T>> {
+        let shared = &self.shared;
+        let id = options.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
+        let routing_key = match (&options.key, &shared.key) {
+            (Some(key), _) => key.clone(),
+            (None, Key::Fixed(key)) => key.to_string(),
+            (None, Key::By(key)) => key(&message),
+        };
+        let (reply, outcome) = oneshot::channel();
+        let target = target(&shared.exchange, &routing_key);
+        let receipt = Receipt { message, id, target, outcome, deadline };
+        let too_long = options.too_long().or((routing_key.len() > 255).then_some("routing key"));
+        if let Some(property) = too_long {
+            return Err(receipt.failed(PublishErrorKind::Property(property)));
+        }
+        let encoded = match shared.wire.encode(&receipt.message) {
+            Ok(encoded) => encoded,
+            Err(error) => return Err(receipt.failed(PublishErrorKind::Encode(error))),
+        };
+        let raw = RawMessage {
+            id: receipt.id.clone(),
+            exchange: shared.exchange.clone(),
+            routing_key,
+            mandatory: shared.mandatory,
+            properties: options.apply(labels(&encoded, &receipt.id, shared.persistent)),
+            body: encoded.body,
+        };
+        Ok((raw, receipt, reply))
+    }
+}
+
+/// The AMQP properties every message has.
+pub(crate) fn labels(encoded: &Encoded, id: &str, persistent: bool) -> BasicProperties {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let properties = BasicProperties::default()
+        .with_content_type((&*encoded.content_type).into())
+        .with_type((&*encoded.type_name).into())
+        .with_message_id(id.into())
+        .with_timestamp(now.as_secs())
+        .with_delivery_mode(if persistent { 2 } else { 1 });
+    match encoded.content_encoding {
+        Some(encoding) => properties.with_content_encoding(encoding.into()),
+        None => properties,
+    }
+}
+
+/// An accepted message on its way. Dropping it withdraws nothing.
+#[must_use = "the message may still fail: await `confirmed`, or drop the receipt on purpose and watch the stats"]
+pub struct Receipt<T> {
+    message: T,
+    id: String,
+    target: String,
+    outcome: oneshot::Receiver<Outcome>,
+    deadline: Instant,
+}
+
+impl<T> Receipt<T> {
+    /// The message's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Waits for the broker's confirm, up to the route's deadline, counted from the call that accepted the message.
+    ///
+    /// # Errors
+    /// [`PublishError`], with the message.
+    pub async fn confirmed(mut self) -> Result<Confirmed, PublishError<T>> {
+        let kind = match timeout_at(self.deadline, &mut self.outcome).await {
+            Ok(Ok(Outcome::Confirmed | Outcome::Written)) => return Ok(Confirmed { id: self.id }),
+            Ok(Ok(Outcome::Returned(returned))) => PublishErrorKind::Returned(returned),
+            Ok(Ok(Outcome::Nacked)) => PublishErrorKind::Nacked,
+            Ok(Ok(Outcome::Refused { code, text })) => PublishErrorKind::Refused { code, text },
+            Ok(Ok(Outcome::Closed) | Err(_)) => PublishErrorKind::Closed,
+            Err(_) => PublishErrorKind::Unknown,
+        };
+        Err(self.failed(kind))
+    }
+
+    fn failed(self, kind: PublishErrorKind) -> PublishError<T> {
+        PublishError { message: self.message, id: self.id, target: self.target, kind }
+    }
+}
+
+impl<T> fmt::Debug for Receipt<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt").field("id", &self.id).field("target", &self.target).finish_non_exhaustive()
+    }
+}

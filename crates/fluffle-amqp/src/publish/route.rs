@@ -1,0 +1,184 @@
+//! Where a publisher's messages go, and on which terms.
+
+use std::{sync::Arc, time::Duration};
+
+use fluffle_wire::{Codec, Gzip, Limits, Protobuf, Wire};
+
+use crate::payload::Payload;
+
+/// How a publisher learns that the broker has a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirms {
+    /// It does not: a message counts as published once written to the socket. What the broker returns, refuses or
+    /// loses goes unnoticed. For telemetry and the like.
+    Off,
+    /// One message at a time on the wire: order holds even when one has to be published again.
+    Each,
+    /// Up to this many on the wire at once. Order holds on each channel; what is published again after a lost channel
+    /// keeps its order too, and may repeat messages that had arrived.
+    Window(usize),
+}
+
+/// Where a publisher's messages go, and on which terms.
+///
+/// | setting | default |
+/// |---|---|
+/// | routing key | empty; the queue's name with [`Route::queue`] |
+/// | [`confirms`](Route::confirms) | [`Confirms::Window`]`(1024)` |
+/// | [`mailbox`](Route::mailbox) | 1024 messages accepted and not yet on the wire |
+/// | [`mandatory`](Route::mandatory) | true: a message no queue takes is an error, not a silent loss |
+/// | [`persistent`](Route::persistent) | true: survives a broker restart in durable queues |
+/// | [`deadline`](Route::deadline) | 30 s from `publish` to the broker's confirm, reconnects included |
+/// | [`gzip`](Route::gzip) | off |
+/// | codec | Protobuf; another with [`Route::coded`] |
+///
+/// ```
+/// use std::time::Duration;
+/// use fluffle_amqp::{Confirms, Route};
+/// use fluffle_wire::Gzip;
+///
+/// let route = Route::<String>::exchange("quakes")
+///     .key_by(|text| format!("quake.{}", text.len()))
+///     .gzip(Gzip::auto())
+///     .confirms(Confirms::Window(256))
+///     .deadline(Duration::from_secs(10));
+/// ```
+pub struct Route<T> {
+    pub(crate) exchange: String,
+    pub(crate) key: Key<T>,
+    pub(crate) mandatory: bool,
+    pub(crate) persistent: bool,
+    pub(crate) confirms: Confirms,
+    pub(crate) mailbox: usize,
+    pub(crate) deadline: Duration,
+    pub(crate) wire: Wire<T>,
+}
+
+/// The routing key: the same for all, or made from each message.
+pub(crate) enum Key<T> {
+    Fixed(Arc<str>),
+    By(Arc<dyn Fn(&T) -> String + Send + Sync>),
+}
+
+impl<T> Clone for Key<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Key::Fixed(key) => Key::Fixed(Arc::clone(key)),
+            Key::By(key) => Key::By(Arc::clone(key)),
+        }
+    }
+}
+
+impl<T: Payload> Route<T> {
+    /// To this exchange, as Protobuf.
+    pub fn exchange(name: impl Into<String>) -> Self {
+        Self::coded(Protobuf, name)
+    }
+
+    /// Straight to this queue, through the default exchange, as Protobuf.
+    pub fn queue(name: impl Into<String>) -> Self {
+        Self::exchange("").key(name)
+    }
+}
+
+impl<T> Route<T> {
+    /// To this exchange, in a codec of your choice; to a queue through the default exchange: `""`, with
+    /// [`key`](Route::key).
+    pub fn coded(codec: impl Codec<T> + 'static, exchange: impl Into<String>) -> Self {
+        Self {
+            exchange: exchange.into(),
+            key: Key::Fixed("".into()),
+            mandatory: true,
+            persistent: true,
+            confirms: Confirms::Window(1024),
+            mailbox: 1024,
+            deadline: Duration::from_secs(30),
+            wire: Wire::new(codec),
+        }
+    }
+
+    /// One routing key for all messages.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Key::Fixed(key.into().into());
+        self
+    }
+
+    /// A routing key made from each message; at most 255 bytes.
+    #[must_use]
+    pub fn key_by(mut self, key: impl Fn(&T) -> String + Send + Sync + 'static) -> Self {
+        self.key = Key::By(Arc::new(key));
+        self
+    }
+
+    /// How the publisher learns that the broker has a message.
+    #[must_use]
+    pub fn confirms(mut self, confirms: Confirms) -> Self {
+        self.confirms = confirms;
+        self
+    }
+
+    /// Most messages accepted and not yet on the wire; a full mailbox makes `publish` wait. At least 1.
+    #[must_use]
+    pub fn mailbox(mut self, messages: usize) -> Self {
+        self.mailbox = messages.max(1);
+        self
+    }
+
+    /// Whether a message that no queue takes comes back as an error (AMQP `mandatory`). Without confirms the broker's
+    /// return would go unread, so it has no effect with [`Confirms::Off`].
+    #[must_use]
+    pub fn mandatory(mut self, mandatory: bool) -> Self {
+        self.mandatory = mandatory;
+        self
+    }
+
+    /// Whether the broker writes the messages to disk in durable queues (`delivery_mode` 2).
+    #[must_use]
+    pub fn persistent(mut self, persistent: bool) -> Self {
+        self.persistent = persistent;
+        self
+    }
+
+    /// How long a publish may take in all, from the call to the broker's confirm: waiting for room, for the connection,
+    /// for a blocked broker. Then the message comes back as an error.
+    #[must_use]
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = limit;
+        self
+    }
+
+    /// When bodies are compressed.
+    #[must_use]
+    pub fn gzip(mut self, gzip: Gzip) -> Self {
+        self.wire = self.wire.gzip(gzip);
+        self
+    }
+
+    /// Limits on what is sent.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.wire = self.wire.limits(limits);
+        self
+    }
+
+    /// Most messages on the wire without a confirm.
+    pub(crate) fn window(&self) -> usize {
+        match self.confirms {
+            Confirms::Each => 1,
+            Confirms::Window(messages) => messages.max(1),
+            // Bounds what waits for the socket, which is all there is to wait for.
+            Confirms::Off => 1024,
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Route<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Route")
+            .field("exchange", &self.exchange)
+            .field("mandatory", &self.mandatory)
+            .field("confirms", &self.confirms)
+            .finish_non_exhaustive()
+    }
+}

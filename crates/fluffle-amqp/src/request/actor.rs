@@ -1,0 +1,237 @@
+//! The requester actor: questions out, answers in, on one channel.
+//!
+//! Direct reply-to ties an answer to the very channel that asked (RabbitMQ, "Direct Reply-to"), so consuming the
+//! answers and publishing the questions share it, and a lost channel answers every open question with "lost".
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use bytes::Bytes;
+use fluffle_supervise::{ActorSpec, ExitError, MailboxDepth, SupervisedAddr, SupervisedContext};
+use futures_util::StreamExt;
+use lapin::{BasicProperties, options::BasicConsumeOptions, types::FieldTable};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{interval, timeout},
+};
+
+use crate::{
+    channel::{self, Broken, ChannelActor, Lease},
+    confirm::{Confirms, Returned, Verdict},
+    connection::OPERATION_TIMEOUT,
+    publish::message::RawMessage,
+};
+
+/// RabbitMQ's pseudo-queue for answers.
+const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// How often questions nobody waits for any more are forgotten.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How long a requester without a channel waits to be stopped before it ends by itself.
+const PARKED: Duration = Duration::from_secs(5);
+
+/// What came of a question.
+pub(crate) enum Answer {
+    Reply { properties: BasicProperties, body: Bytes },
+    Returned(Returned),
+    Nacked,
+    Lost,
+}
+
+/// One question and who asked it.
+pub(crate) struct Asked {
+    pub(crate) message: RawMessage,
+    pub(crate) reply: oneshot::Sender<Answer>,
+}
+
+/// What outlives every incarnation of one requester: questions not sent yet.
+pub(crate) struct Exchange {
+    pub(crate) name: String,
+    window: usize,
+    sender: mpsc::Sender<Asked>,
+    receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Asked>>>,
+    late: AtomicU64,
+}
+
+impl Exchange {
+    pub(crate) fn new(name: String, mailbox: usize, window: usize) -> Arc<Self> {
+        let (sender, receiver) = mpsc::channel(mailbox.max(1));
+        let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+        Arc::new(Self { name, window, sender, receiver, late: AtomicU64::new(0) })
+    }
+
+    /// Waits for room; gives the question back when the requester is closed.
+    pub(crate) async fn accept(&self, asked: Asked) -> Result<(), Asked> {
+        self.sender.send(asked).await.map_err(|refused| refused.0)
+    }
+
+    pub(crate) fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    /// Ends the requester for good: whoever waits is told.
+    pub(crate) async fn close(&self) {
+        let mut inbox = self.receiver.lock().await;
+        inbox.close();
+        while inbox.try_recv().is_ok() {}
+    }
+
+    fn depth(&self) -> MailboxDepth {
+        let capacity = self.sender.max_capacity();
+        MailboxDepth { waiting: capacity - self.sender.capacity(), capacity }
+    }
+}
+
+pub(crate) struct RequesterActor {
+    exchange: Arc<Exchange>,
+    channel: SupervisedAddr<ChannelActor>,
+}
+
+/// The child specification of a requester; it lives on the channel that `channel` addresses.
+pub(crate) fn spec(exchange: &Arc<Exchange>, channel: &SupervisedAddr<ChannelActor>) -> ActorSpec<RequesterActor> {
+    let factory = {
+        let (exchange, channel) = (Arc::clone(exchange), channel.clone());
+        move || RequesterActor { exchange: Arc::clone(&exchange), channel: channel.clone() }
+    };
+    let gauge = Arc::clone(exchange);
+    ActorSpec::new("requester", factory)
+        .reports_ready()
+        .backoff(channel::backoff())
+        .mailbox_gauge(move || gauge.depth())
+}
+
+impl Actor for RequesterActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let channel = self.channel.clone();
+        let listening = async move {
+            let lease = channel::borrow(channel).await?;
+            let replies = listen(&lease).await.map_err(ExitError::transient)?;
+            Ok::<_, ExitError>((lease, replies))
+        };
+        ctx.spawn(listening.into_actor(self).map(|listening, actor, ctx| match listening {
+            Ok((lease, replies)) => actor.run_on(lease, replies, ctx),
+            Err(error) => actor.park(error, ctx),
+        }));
+    }
+}
+
+async fn listen(lease: &Lease) -> Result<lapin::Consumer, lapin::Error> {
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let listening = lease.channel.basic_consume(REPLY_TO.into(), "".into(), options, FieldTable::default());
+    match timeout(OPERATION_TIMEOUT, listening).await {
+        Ok(result) => result,
+        Err(_) => Err(lapin::Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
+    }
+}
+
+impl RequesterActor {
+    fn run_on(&mut self, lease: Lease, replies: lapin::Consumer, ctx: &mut Context<Self>) {
+        let running = run(lease, replies, Arc::clone(&self.exchange));
+        ctx.spawn(running.into_actor(self).map(|error, actor, ctx| actor.park(ExitError::transient(error), ctx)));
+        ctx.ready();
+    }
+
+    /// Without a channel: tells the channel actor, which takes this actor down with itself. Should it not, ends.
+    fn park(&mut self, error: ExitError, ctx: &mut Context<Self>) {
+        let telling = self.channel.post(Broken(error));
+        ctx.spawn(telling.into_actor(self).map(|_, _, _| ()));
+        ctx.run_later(PARKED, |_, ctx| ctx.fail(ExitError::transient(Ended)));
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the broker ended the requester's subscription to its answers")]
+struct Ended;
+
+type Pending = HashMap<String, oneshot::Sender<Answer>>;
+
+/// Asks and answers until the channel is lost; open questions are then dropped, which tells who asked them.
+async fn run(lease: Lease, mut replies: lapin::Consumer, exchange: Arc<Exchange>) -> lapin::Error {
+    let mut inbox = Arc::clone(&exchange.receiver).lock_owned().await;
+    let mut confirms = Confirms::new(lease.channel, true);
+    let mut pending = Pending::new();
+    let mut correlations: HashMap<u64, String> = HashMap::new();
+    let mut sequence = 0;
+    let mut sweep = interval(SWEEP);
+    let lost = loop {
+        tokio::select! {
+            biased;
+            reply = replies.next() => match reply {
+                Some(Ok(delivery)) => answer(&mut pending, delivery, &exchange.late),
+                Some(Err(error)) => break error,
+                None => break lapin::Error::from(std::io::Error::other(Ended)),
+            },
+            settled = confirms.settled(), if !confirms.is_empty() => {
+                if let Some(error) = settle(&mut pending, &mut correlations, settled) {
+                    break error;
+                }
+            }
+            asked = inbox.recv(), if pending.len() < exchange.window => match asked {
+                Some(Asked { message, reply }) if !reply.is_closed() => {
+                    sequence += 1;
+                    correlations.insert(sequence, message.id.clone());
+                    pending.insert(message.id.clone(), reply);
+                    confirms.publish(sequence, &with_reply_to(message));
+                }
+                Some(_) => {}
+                None => std::future::pending().await,
+            },
+            _ = sweep.tick() => pending.retain(|_, reply| !reply.is_closed()),
+        }
+    };
+    for (_, reply) in pending {
+        // Who gave up waiting need not be told.
+        let _ = reply.send(Answer::Lost);
+    }
+    lost
+}
+
+fn with_reply_to(mut message: RawMessage) -> RawMessage {
+    message.properties = message.properties.with_reply_to(REPLY_TO.into());
+    message
+}
+
+fn answer(pending: &mut Pending, delivery: lapin::message::Delivery, late: &AtomicU64) {
+    let properties = delivery.properties;
+    let asked = properties.correlation_id().as_ref().and_then(|id| pending.remove(id.as_str()));
+    let body = Bytes::from(delivery.data);
+    let told = asked.map(|reply| reply.send(Answer::Reply { properties, body }).is_ok());
+    if told != Some(true) {
+        late.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A confirmed question waits on for its answer; any other verdict is the answer.
+fn settle(
+    pending: &mut Pending,
+    correlations: &mut HashMap<u64, String>,
+    settled: Vec<(u64, Verdict)>,
+) -> Option<lapin::Error> {
+    let mut lost = None;
+    for (sequence, verdict) in settled {
+        let Some(id) = correlations.remove(&sequence) else { continue };
+        let answer = match verdict {
+            Verdict::Confirmed | Verdict::Written => continue,
+            Verdict::Returned(returned) => Answer::Returned(returned),
+            Verdict::Nacked => Answer::Nacked,
+            Verdict::Lost(error) => {
+                lost = Some(error);
+                Answer::Lost
+            }
+        };
+        if let Some(reply) = pending.remove(&id) {
+            let _ = reply.send(answer);
+        }
+    }
+    lost
+}

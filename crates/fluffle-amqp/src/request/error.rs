@@ -1,0 +1,107 @@
+//! Why a request got no answer. The request comes back with it.
+
+use std::fmt;
+
+use fluffle_wire::{DecodeError, EncodeError};
+
+use crate::{class::Class, confirm::Returned};
+
+/// A request without an answer, with the request.
+pub struct RequestError<Q> {
+    /// The request, unchanged.
+    pub request: Q,
+    pub(crate) target: String,
+    pub(crate) kind: RequestErrorKind,
+}
+
+/// Why a request got no answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RequestErrorKind {
+    /// The request cannot be encoded, or is over a limit; nothing was sent.
+    Encode(EncodeError),
+    /// The request's routing key is too long for AMQP; nothing was sent.
+    Property(&'static str),
+    /// No room for it before the deadline; nothing was sent.
+    Overloaded,
+    /// No queue took it.
+    Returned(Returned),
+    /// The broker refused it (`basic.nack`).
+    Nacked,
+    /// No answer before the deadline. The request may have been handled, or may be yet; its answer is dropped.
+    TimedOut,
+    /// The channel was lost while waiting: the answer can no longer arrive. The request may have been handled.
+    ConnectionLost,
+    /// The handler's side gave the request up, and dead-lettered it.
+    Refused {
+        /// `rejected`, `attempts-exhausted`, `undecodable`, …
+        reason: String,
+        /// The handler's error.
+        error: String,
+    },
+    /// The answer is not what this requester expects.
+    Undecodable(DecodeError),
+    /// The requester was shut down.
+    Closed,
+}
+
+impl<Q> RequestError<Q> {
+    /// What went wrong.
+    pub fn kind(&self) -> &RequestErrorKind {
+        &self.kind
+    }
+
+    /// Whether the same request may be answered later.
+    pub fn class(&self) -> Class {
+        match &self.kind {
+            RequestErrorKind::Encode(_)
+            | RequestErrorKind::Property(_)
+            | RequestErrorKind::Returned(_)
+            | RequestErrorKind::Refused { .. }
+            | RequestErrorKind::Undecodable(_) => Class::Permanent,
+            RequestErrorKind::Overloaded | RequestErrorKind::Nacked => Class::Contention,
+            RequestErrorKind::TimedOut | RequestErrorKind::ConnectionLost | RequestErrorKind::Closed => {
+                Class::Transient
+            }
+        }
+    }
+
+    /// Anything but [`Class::Permanent`].
+    pub fn is_transient(&self) -> bool {
+        self.class() != Class::Permanent
+    }
+}
+
+impl<Q> fmt::Display for RequestError<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request to {}: ", self.target)?;
+        match &self.kind {
+            RequestErrorKind::Encode(error) => write!(f, "{error}"),
+            RequestErrorKind::Property(name) => write!(f, "its {name} is longer than the 255 bytes AMQP allows"),
+            RequestErrorKind::Overloaded => f.write_str("no room for it within the deadline"),
+            RequestErrorKind::Returned(Returned { code, text }) => write!(f, "no queue took it ({code} {text})"),
+            RequestErrorKind::Nacked => f.write_str("the broker refused it (basic.nack)"),
+            RequestErrorKind::TimedOut => f.write_str("no answer within the deadline"),
+            RequestErrorKind::ConnectionLost => f.write_str("the channel was lost while waiting for the answer"),
+            RequestErrorKind::Refused { reason, error } => write!(f, "given up by its handler ({reason}): {error}"),
+            RequestErrorKind::Undecodable(error) => write!(f, "the answer cannot be read: {error}"),
+            RequestErrorKind::Closed => f.write_str("the requester was shut down"),
+        }
+    }
+}
+
+impl<Q> fmt::Debug for RequestError<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestError").field("target", &self.target).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl<Q> std::error::Error for RequestError<Q> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            RequestErrorKind::Encode(error) => Some(error),
+            RequestErrorKind::Undecodable(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Request and reply over RabbitMQ's direct reply-to.
+
+pub(crate) mod actor;
+pub(crate) mod error;
+pub(crate) mod requester;

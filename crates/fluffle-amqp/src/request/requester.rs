@@ -1,0 +1,147 @@
+//! The handle an application asks with.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use fluffle_wire::{Incoming, Wire, headers};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+use uuid::Uuid;
+
+use crate::{
+    payload::Payload,
+    publish::{
+        message::{RawMessage, target},
+        publisher::labels,
+        route::{Key, Route},
+    },
+    request::{
+        actor::{Answer, Asked, Exchange},
+        error::{RequestError, RequestErrorKind},
+    },
+};
+
+/// Asks questions of type `Q` and waits for answers of type `R`, over RabbitMQ's direct reply-to.
+///
+/// Cheap to clone. Whoever consumes `Q` answers by returning `Result<R, Failure>` from its
+/// `Handler<Delivery<Q, R>>`. An answer that comes after the deadline, or after the channel was lost, is counted
+/// ([`late_answers`](Self::late_answers)) and dropped. Requests are not persistent, and are not repeated: whether asking
+/// twice is harmless only the application knows.
+pub struct Requester<Q, R> {
+    shared: Arc<Shared<Q, R>>,
+}
+
+struct Shared<Q, R> {
+    exchange: Arc<Exchange>,
+    request: Wire<Q>,
+    answer: Wire<R>,
+    to: String,
+    key: Key<Q>,
+    deadline: Duration,
+}
+
+impl<Q, R> Clone for Requester<Q, R> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<Q, R> fmt::Debug for Requester<Q, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requester").field("exchange", &self.shared.to).finish_non_exhaustive()
+    }
+}
+
+impl<Q, R: Payload> Requester<Q, R> {
+    /// A requester on `route`, whose deadline is the longest an answer may take. At most the route's window of
+    /// requests wait for answers at once.
+    pub(crate) fn new(route: Route<Q>) -> (Self, Arc<Exchange>) {
+        let name = target(&route.exchange, "requests");
+        let exchange = Exchange::new(name, route.mailbox, route.window());
+        let Route { exchange: to, key, deadline, wire: request, .. } = route;
+        let shared = Shared { exchange: Arc::clone(&exchange), request, answer: Wire::protobuf(), to, key, deadline };
+        (Self { shared: Arc::new(shared) }, exchange)
+    }
+}
+
+impl<Q, R> Requester<Q, R> {
+    /// Sends `request` and waits for its answer, up to the route's deadline.
+    ///
+    /// # Errors
+    /// [`RequestError`], with the request.
+    ///
+    /// # Cancellation
+    /// Dropped before it is ready, a request not yet sent is withdrawn; the answer to one that was is dropped.
+    pub async fn request(&self, request: Q) -> Result<R, RequestError<Q>> {
+        let shared = &self.shared;
+        let routing_key = match &shared.key {
+            Key::Fixed(key) => key.to_string(),
+            Key::By(key) => key(&request),
+        };
+        let destination = target(&shared.to, &routing_key);
+        match self.ask(&request, routing_key).await {
+            Ok(answer) => Ok(answer),
+            Err(kind) => Err(RequestError { request, target: destination, kind }),
+        }
+    }
+
+    async fn ask(&self, request: &Q, routing_key: String) -> Result<R, RequestErrorKind> {
+        let shared = &self.shared;
+        let deadline = Instant::now() + shared.deadline;
+        if routing_key.len() > 255 {
+            return Err(RequestErrorKind::Property("routing key"));
+        }
+        let encoded = shared.request.encode(request).map_err(RequestErrorKind::Encode)?;
+        let id = Uuid::now_v7().to_string();
+        let expiration = shared.deadline.as_millis().to_string();
+        let message = RawMessage {
+            exchange: shared.to.clone(),
+            routing_key,
+            mandatory: true,
+            // Past the deadline nobody waits for the answer: the broker need not deliver it any more.
+            properties: labels(&encoded, &id, false)
+                .with_correlation_id(id.as_str().into())
+                .with_expiration(expiration.into()),
+            body: encoded.body,
+            id,
+        };
+        let (reply, answer) = oneshot::channel();
+        match timeout_at(deadline, shared.exchange.accept(Asked { message, reply })).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(RequestErrorKind::Closed),
+            Err(_) => return Err(RequestErrorKind::Overloaded),
+        }
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(Answer::Reply { properties, body })) => self.read(&properties, &body),
+            Ok(Ok(Answer::Returned(returned))) => Err(RequestErrorKind::Returned(returned)),
+            Ok(Ok(Answer::Nacked)) => Err(RequestErrorKind::Nacked),
+            Ok(Ok(Answer::Lost)) => Err(RequestErrorKind::ConnectionLost),
+            Ok(Err(_)) => Err(RequestErrorKind::Closed),
+            Err(_) => Err(RequestErrorKind::TimedOut),
+        }
+    }
+
+    fn read(&self, properties: &lapin::BasicProperties, body: &Bytes) -> Result<R, RequestErrorKind> {
+        let header = |name: &str| {
+            let value = properties.headers().as_ref()?.inner().get(name)?;
+            value.as_long_string().map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned())
+        };
+        if let Some(reason) = header(headers::REASON) {
+            return Err(RequestErrorKind::Refused { reason, error: header(headers::ERROR).unwrap_or_default() });
+        }
+        let incoming = Incoming {
+            content_type: properties.content_type().as_ref().map(|text| text.as_str()),
+            content_encoding: properties.content_encoding().as_ref().map(|text| text.as_str()),
+            type_name: properties.kind().as_ref().map(|text| text.as_str()),
+            body,
+        };
+        self.shared.answer.decode(&incoming).map_err(RequestErrorKind::Undecodable)
+    }
+
+    /// Answers that came when nobody waited for them any more.
+    pub fn late_answers(&self) -> u64 {
+        self.shared.exchange.late()
+    }
+}

@@ -1,0 +1,498 @@
+//! The supervision tree of a service, built in one place.
+//!
+//! ```text
+//! app                              one-for-one; gives up → the service ends with the whole chain of causes
+//! ├─ handlers                      one-for-one, a supervisor for each consumer
+//! │  └─ alerts                     one-for-one over the handler actors
+//! │     ├─ 0
+//! │     └─ 1
+//! ├─ publish                       one-for-one over connections
+//! │  └─ publish-0                  rest-for-one: a lost socket takes its channels down
+//! │     ├─ socket                  the connection actor
+//! │     └─ channels                one-for-one: a closed channel is nobody else's business
+//! │        └─ quakes               one-for-all: a channel and what lives on it
+//! │           ├─ channel
+//! │           └─ publisher
+//! └─ consume
+//!    └─ consume-0
+//!       ├─ socket
+//!       └─ channels
+//!          └─ alerts
+//!             ├─ channel
+//!             └─ consumer
+//! ```
+//!
+//! It stops in reverse: consumers first, which need handlers and publishers to finish what is in flight; then the
+//! publishers, which wait for their confirms; the handlers last. Handlers are not children of their consumer: they
+//! live through every lost channel and connection, and finish the work they have begun.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use actix::{AsyncContext, Context};
+use actix_rt::{Arbiter, ArbiterHandle};
+use fluffle_supervise::{
+    ActorSpec, ChildSpec, EventStream, ExitReason, Intensity, NodeSnapshot, State, Strategy, SupervisorHandle,
+    SupervisorSpec,
+};
+use fluffle_wire::Wire;
+
+use crate::{
+    broker::Broker,
+    channel::{self, ChannelShared, Mode},
+    connection::TopologyStore,
+    consume::{
+        self,
+        dispatch::Dispatch,
+        lane::Lane,
+        settlement::{ConsumerStats, Counters},
+        spec::{Consume, Threads},
+    },
+    payload::{Handles, Payload},
+    pool::{Lease, Pool, PoolError, Role},
+    publish::{
+        self,
+        outbox::Outbox,
+        publisher::Publisher,
+        route::{Confirms, Route},
+    },
+    request::{actor as requester, requester::Requester},
+    topology::{Topology, TopologyError},
+};
+
+/// How long work in flight may take to finish when the service shuts down. Half a Kubernetes grace period.
+pub const DRAIN: Duration = Duration::from_secs(15);
+
+/// A service's connections, publishers, consumers and handlers, not started yet or running.
+///
+/// Clones are handles on the same service.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    topology: Arc<TopologyStore>,
+    publish: Arc<Pool>,
+    consume: Arc<Pool>,
+    handlers: SupervisorHandle,
+    root: SupervisorHandle,
+    io: Arbiter,
+    handler_arbiters: Mutex<Vec<Arbiter>>,
+    drain: Duration,
+    parts: Mutex<Parts>,
+    names: Mutex<HashMap<String, usize>>,
+}
+
+/// What was added, to be looked at and closed.
+#[derive(Default)]
+struct Parts {
+    outboxes: Vec<Arc<Outbox>>,
+    requesters: Vec<Arc<requester::Exchange>>,
+    consumers: Vec<(String, Arc<Counters>)>,
+    leases: Vec<Lease>,
+}
+
+/// Why something could not be added to a service.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// No channel is to be had.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The queues that a consumer needs beside its own contradict the application's topology.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The service is over.
+    #[error("cannot add `{0}`: the service has ended")]
+    Ended(String),
+    /// No thread could be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Why a service ended by itself.
+#[derive(Debug)]
+pub struct ServiceEnd(pub(crate) ExitReason);
+
+impl ServiceEnd {
+    /// The exit reason of the tree's root, with the whole chain of causes.
+    pub fn reason(&self) -> &ExitReason {
+        &self.0
+    }
+}
+
+/// The first cause, then the way up: one line.
+impl fmt::Display for ServiceEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.root_error() {
+            Some(error) => write!(f, "{error}"),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl std::error::Error for ServiceEnd {}
+
+impl Service {
+    /// Starts the tree: connections first. Nothing here waits for the broker.
+    ///
+    /// Must be called within an actix system. Connections, channels, consumers and publishers run on an arbiter of
+    /// their own, so that no handler can keep them from answering heartbeats.
+    ///
+    /// # Errors
+    /// When the topology is invalid, or no thread can be started.
+    pub fn start(broker: Broker, topology: Topology, drain: Duration) -> Result<Self, ServiceError> {
+        topology.validate()?;
+        let io = Arbiter::try_new().map_err(ServiceError::Thread)?;
+        let broker = Arc::new(broker);
+        let topology = TopologyStore::new(topology);
+        let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, &io.handle());
+        let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, &io.handle());
+        let handlers = SupervisorSpec::new("handlers").strategy(Strategy::OneForOne).intensity(Intensity::unlimited());
+        let handlers_handle = handlers.handle();
+        let root = SupervisorSpec::new("app")
+            .strategy(Strategy::OneForOne)
+            .child(handlers.shutdown(drain))
+            .child(publish_spec.shutdown(drain + Duration::from_secs(5)))
+            .child(consume_spec.shutdown(drain + Duration::from_secs(5)))
+            .start_on(&io.handle());
+        let inner = Inner {
+            topology,
+            publish,
+            consume,
+            handlers: handlers_handle,
+            root,
+            io,
+            handler_arbiters: Mutex::default(),
+            drain,
+            parts: Mutex::default(),
+            names: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Adds a publisher.
+    ///
+    /// # Errors
+    /// When no channel is to be had in time.
+    pub async fn publisher<T>(&self, route: Route<T>) -> Result<Publisher<T>, ServiceError> {
+        let (publisher, part) = PublisherPart::new(route);
+        self.add_publisher(part).await?;
+        Ok(publisher)
+    }
+
+    /// Adds the publisher that `part` describes.
+    ///
+    /// # Errors
+    /// When no channel is to be had in time.
+    pub async fn add_publisher(&self, part: PublisherPart) -> Result<(), ServiceError> {
+        let name = self.unique(&part.outbox.name);
+        let lease = self.inner.publish.lease().await?;
+        let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
+        let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
+        let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
+        let publisher = publish::actor::spec(&part.outbox, &shared, &channel.addr(), part.confirms).on(self.io());
+        self.parts(|parts| parts.outboxes.push(part.outbox));
+        self.add_channel(name, lease, channel, publisher).await
+    }
+
+    /// Adds a requester.
+    ///
+    /// # Errors
+    /// When no channel is to be had in time.
+    pub async fn requester<Q, R: Payload>(&self, route: Route<Q>) -> Result<Requester<Q, R>, ServiceError> {
+        let (requester, part) = RequesterPart::new(route);
+        self.add_requester(part).await?;
+        Ok(requester)
+    }
+
+    /// Adds the requester that `part` describes.
+    ///
+    /// # Errors
+    /// When no channel is to be had in time.
+    pub async fn add_requester(&self, part: RequesterPart) -> Result<(), ServiceError> {
+        let name = self.unique(&part.0.name);
+        let lease = self.inner.publish.lease().await?;
+        let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), Mode::Confirm);
+        let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
+        self.parts(|parts| parts.requesters.push(Arc::clone(&part.0)));
+        let requester = requester::spec(&part.0, &channel.addr()).on(self.io());
+        self.add_channel(name, lease, channel, requester).await
+    }
+
+    /// Adds a consumer with its handlers, each made by `factory`, and again after each crash.
+    ///
+    /// # Errors
+    /// When no channel is to be had in time, or the retry and dead-letter queues contradict the topology.
+    pub async fn consume<A, T, R, F>(&self, consume: Consume<T, R>, factory: F) -> Result<(), ServiceError>
+    where
+        A: Handles<T, R>,
+        T: 'static,
+        R: Payload,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        let application = self.inner.topology.get();
+        self.inner.topology.add(consume.topology(&application))?;
+        let name = self.unique(&consume.queue);
+        let lane = Lane::new();
+        let (copies, part) = PublisherPart::copies(&name);
+        self.add_publisher(part).await?;
+        self.add_handlers(&name, &consume, &lane, factory).await?;
+        let counters = Arc::new(Counters::default());
+        let exclusive = application.find_queue(&consume.queue).is_some_and(|queue| queue.is_exclusive());
+        let plan = Arc::new(consume::actor::Plan {
+            queue: consume.queue.clone(),
+            tag: format!("{name}-{}", std::process::id()),
+            prefetch: consume.prefetch,
+            guarantee: consume.guarantee,
+            retry_queue: consume.retries(),
+            dead_letter_queue: consume.dead_letters(&application),
+            retry: consume.retry,
+            handler_timeout: consume.handler_timeout,
+            exclusive: consume.exclusive,
+            priority: consume.priority,
+            lane,
+            copies,
+            counters: Arc::clone(&counters),
+            drain: self.inner.drain,
+        });
+        let lease = self.inner.consume.lease().await?;
+        let mode = Mode::Consume {
+            prefetch: plan.prefetch,
+            exclusive: if exclusive { vec![plan.queue.clone()] } else { Vec::new() },
+        };
+        let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
+        // The side queues were added after the connection declared what there was.
+        shared.redeclare();
+        let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
+        let consumer = consume::actor::spec(&plan, &shared, &channel.addr()).on(self.io());
+        self.parts(|parts| parts.consumers.push((name.clone(), counters)));
+        self.add_channel(name, lease, channel, consumer).await
+    }
+
+    async fn add_handlers<A, T, R, F>(
+        &self,
+        name: &str,
+        consume: &Consume<T, R>,
+        lane: &Arc<Lane>,
+        factory: F,
+    ) -> Result<(), ServiceError>
+    where
+        A: Handles<T, R>,
+        T: 'static,
+        R: Payload,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        let wire = &consume.wire;
+        let concurrency = consume.concurrency.unwrap_or(usize::from(consume.prefetch));
+        let arbiters = self.handler_arbiters(consume.instances, consume.threads)?;
+        let factory = Arc::new(factory);
+        let mut spec =
+            SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity.clone());
+        for (instance, arbiter) in (0..consume.instances).zip(arbiters.iter().cycle()) {
+            let (factory, lane, wire) = (Arc::clone(&factory), Arc::clone(lane), wire.clone());
+            let handler = ActorSpec::new(instance.to_string(), move || factory())
+                .on(arbiter.clone())
+                .backoff(consume.handler_backoff)
+                .in_context(move |ctx: &mut Context<A>| {
+                    ctx.spawn(Dispatch::new(Arc::clone(&lane), wire.clone(), Wire::<R>::protobuf(), concurrency));
+                });
+            spec = spec.child(handler);
+        }
+        let added = self.inner.handlers.start_child(spec).await;
+        added.map_err(|_| ServiceError::Ended(name.to_owned()))
+    }
+
+    /// Threads for one consumer's handlers, shared with no other consumer.
+    fn handler_arbiters(&self, instances: usize, threads: Threads) -> Result<Vec<ArbiterHandle>, ServiceError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = match threads {
+            Threads::Shared => instances.min(cores),
+            Threads::Own => instances,
+        };
+        let mut all = self.inner.handler_arbiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mine = Vec::with_capacity(count);
+        for _ in 0..count {
+            let arbiter = Arbiter::try_new().map_err(ServiceError::Thread)?;
+            mine.push(arbiter.handle());
+            all.push(arbiter);
+        }
+        Ok(mine)
+    }
+
+    async fn add_channel(
+        &self,
+        name: String,
+        lease: Lease,
+        channel: impl Into<ChildSpec>,
+        resident: impl Into<ChildSpec>,
+    ) -> Result<(), ServiceError> {
+        let spec = SupervisorSpec::new(name.as_str())
+            .strategy(Strategy::OneForAll)
+            .intensity(Intensity::unlimited())
+            .shutdown(self.inner.drain + Duration::from_secs(3))
+            .child(channel)
+            .child(resident);
+        let started = lease.place.channels.start_child(spec).await;
+        self.parts(|parts| parts.leases.push(lease));
+        started.map_err(|_| ServiceError::Ended(name))
+    }
+
+    /// The tree as it is now: cheap, from any thread.
+    pub fn snapshot(&self) -> NodeSnapshot {
+        self.inner.root.snapshot()
+    }
+
+    /// Every start, exit, restart, backoff and escalation from now on.
+    pub fn events(&self) -> EventStream {
+        self.inner.root.events()
+    }
+
+    /// Running totals of the consumers, by name: the queue's, with a number when it has several.
+    pub fn consumers(&self) -> Vec<(String, ConsumerStats)> {
+        self.parts(|parts| parts.consumers.iter().map(|(name, counters)| (name.clone(), counters.read())).collect())
+    }
+
+    /// The connections open now.
+    pub fn connections(&self) -> Vec<ConnectionStatus> {
+        let pools = [&self.inner.publish, &self.inner.consume];
+        let shared = pools.into_iter().flat_map(|pool| pool.connections());
+        shared
+            .map(|shared| ConnectionStatus {
+                name: shared.name.clone(),
+                connected: shared.connected(),
+                connects: shared.connects(),
+                blocked: shared.blocked.borrow().clone(),
+            })
+            .collect()
+    }
+
+    /// Waits until every part of the service is running: connected, topology declared, consuming.
+    ///
+    /// # Errors
+    /// When the service ends first.
+    ///
+    /// # Cancellation
+    /// Safe: it only looks.
+    pub async fn ready(&self) -> Result<(), ServiceEnd> {
+        let mut events = self.events();
+        loop {
+            if all_running(&self.snapshot()) {
+                return Ok(());
+            }
+            tokio::select! {
+                // Missed events are as good as seen ones: the snapshot is looked at either way.
+                _ = events.next() => {}
+                ended = self.wait() => return ended,
+            }
+        }
+    }
+
+    /// Waits until the service ends by itself (`Err`), or after [`shutdown`](Self::shutdown) (`Ok`).
+    ///
+    /// # Errors
+    /// When the root gave up, with the chain of causes.
+    pub async fn wait(&self) -> Result<(), ServiceEnd> {
+        match self.inner.root.wait().await {
+            ExitReason::Stopped | ExitReason::Finished => Ok(()),
+            reason => Err(ServiceEnd(reason)),
+        }
+    }
+
+    /// Stops taking deliveries, lets what is in flight finish and settles it, waits for confirms, closes the
+    /// connections; each within the drain deadline. What did not finish is the broker's again.
+    ///
+    /// # Errors
+    /// When the root had given up before.
+    pub async fn shutdown(&self) -> Result<(), ServiceEnd> {
+        self.inner.root.shutdown().await;
+        let ended = self.wait().await;
+        self.close().await;
+        ended
+    }
+
+    /// After the end: hands every unpublished message back to its caller, and lets the threads go.
+    pub(crate) async fn close(&self) {
+        for outbox in self.parts(|parts| std::mem::take(&mut parts.outboxes)) {
+            outbox.close().await;
+        }
+        for requester in self.parts(|parts| std::mem::take(&mut parts.requesters)) {
+            requester.close().await;
+        }
+        for arbiter in self.inner.handler_arbiters.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            arbiter.stop();
+        }
+        self.inner.io.stop();
+    }
+
+    fn io(&self) -> ArbiterHandle {
+        self.inner.io.handle()
+    }
+
+    fn parts<O>(&self, with: impl FnOnce(&mut Parts) -> O) -> O {
+        with(&mut self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// `name`, with a number when it was asked for before: siblings in the tree need ids of their own.
+    fn unique(&self, name: &str) -> String {
+        let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = names.entry(name.to_owned()).or_insert(0);
+        *used += 1;
+        if *used == 1 { name.to_owned() } else { format!("{name}#{used}") }
+    }
+}
+
+fn all_running(node: &NodeSnapshot) -> bool {
+    node.state == State::Running && node.children.iter().all(all_running)
+}
+
+/// One connection at a glance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionStatus {
+    /// Its name, as the broker shows it after the application's.
+    pub name: String,
+    /// Whether the socket is up.
+    pub connected: bool,
+    /// How often it has been established.
+    pub connects: u64,
+    /// The broker's reason while it blocks publishing on it.
+    pub blocked: Option<String>,
+}
+
+/// A publisher to be added, its message type forgotten.
+pub struct PublisherPart {
+    outbox: Arc<Outbox>,
+    confirms: bool,
+}
+
+impl PublisherPart {
+    /// A publisher's handle and what a service needs to bring it to life; the handle takes messages already.
+    pub fn new<T>(route: Route<T>) -> (Publisher<T>, Self) {
+        let name = if route.exchange.is_empty() { "default-exchange".to_owned() } else { route.exchange.clone() };
+        let confirms = route.confirms != Confirms::Off;
+        let outbox = Outbox::new(name, route.mailbox, route.window());
+        (Publisher::new(route, Arc::clone(&outbox)), Self { outbox, confirms })
+    }
+
+    /// The publisher of a consumer's retry copies, dead letters and answers.
+    fn copies(consumer: &str) -> (Arc<Outbox>, Self) {
+        let outbox = Outbox::new(format!("{consumer}/copies"), 256, 256);
+        (Arc::clone(&outbox), Self { outbox, confirms: true })
+    }
+}
+
+/// A requester to be added, its message types forgotten.
+pub struct RequesterPart(Arc<requester::Exchange>);
+
+impl RequesterPart {
+    /// A requester's handle and what a service needs to bring it to life.
+    pub fn new<Q, R: Payload>(route: Route<Q>) -> (Requester<Q, R>, Self) {
+        let (requester, exchange) = Requester::new(route);
+        (requester, Self(exchange))
+    }
+}

@@ -1,0 +1,133 @@
+//! What a service is made of, and how it runs.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use fluffle_amqp::{
+    Broker, Consume, DRAIN, Handles, Payload, Publisher, PublisherPart, Requester, RequesterPart, Route, Service,
+    ServiceError, Topology,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::error::Error;
+
+type Adding<'a> = Pin<Box<dyn Future<Output = Result<(), ServiceError>> + 'a>>;
+type Part = Box<dyn for<'a> FnOnce(&'a Service) -> Adding<'a>>;
+
+/// What a service is made of. Building one does no I/O; [`start`](App::start) and
+/// [`run_until_signal`](App::run_until_signal) do.
+///
+/// Everything must run within an actix system (`#[actix::main]`).
+pub struct App {
+    broker: Broker,
+    topology: Topology,
+    drain: Duration,
+    parts: Mutex<Vec<Part>>,
+}
+
+impl App {
+    /// A service on `broker`.
+    pub fn new(broker: Broker) -> Self {
+        Self { broker, topology: Topology::new(), drain: DRAIN, parts: Mutex::default() }
+    }
+
+    /// The exchanges, queues and bindings to declare after every connect.
+    #[must_use]
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
+        self
+    }
+
+    /// How long work in flight may take to finish when the service shuts down. Default 15 s.
+    #[must_use]
+    pub fn drain_within(mut self, limit: Duration) -> Self {
+        self.drain = limit;
+        self
+    }
+
+    /// A publisher. Its handle takes messages at once; they leave when the service runs.
+    pub fn publisher<T>(&self, route: Route<T>) -> Publisher<T> {
+        let (publisher, part) = PublisherPart::new(route);
+        self.add(Box::new(move |service| Box::pin(service.add_publisher(part))));
+        publisher
+    }
+
+    /// A requester. Its handle takes requests at once; they leave when the service runs.
+    pub fn requester<Q, R: Payload>(&self, route: Route<Q>) -> Requester<Q, R> {
+        let (requester, part) = RequesterPart::new(route);
+        self.add(Box::new(move |service| Box::pin(service.add_requester(part))));
+        requester
+    }
+
+    /// A consumer, whose handler actors `factory` makes: one for each instance, and a fresh one after each crash.
+    #[must_use]
+    pub fn consume<A, T, R, F>(self, consume: Consume<T, R>, factory: F) -> Self
+    where
+        A: Handles<T, R>,
+        T: 'static,
+        R: Payload,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        self.add(Box::new(move |service| Box::pin(service.consume(consume, factory))));
+        self
+    }
+
+    /// Starts the service. It runs until its [`Service::shutdown`], or until it gives up ([`Service::wait`]).
+    ///
+    /// Returns as soon as everything is on its way; [`Service::ready`] waits until it has arrived.
+    ///
+    /// # Errors
+    /// When the topology is wrong, or a part cannot be added.
+    pub async fn start(self) -> Result<Service, Error> {
+        let service = Service::start(self.broker, self.topology, self.drain)?;
+        for part in self.parts.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            if let Err(error) = part(&service).await {
+                // The tree may have given up meanwhile: then its reason is the one to tell.
+                service.shutdown().await?;
+                return Err(error.into());
+            }
+        }
+        Ok(service)
+    }
+
+    /// Starts the service and runs it until SIGTERM or Ctrl-C, then drains: stops taking, lets what is in flight
+    /// finish, waits for confirms, closes. A second signal ends the process at once, with exit code 130.
+    ///
+    /// # Errors
+    /// When it cannot start, or gives up before a signal comes; with one line that says why.
+    pub async fn run_until_signal(self) -> Result<(), Error> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut signalled = async move || {
+            tokio::select! {
+                _ = interrupt.recv() => "Ctrl-C",
+                _ = terminate.recv() => "SIGTERM",
+            }
+        };
+        let limit = self.drain;
+        let service = self.start().await?;
+        let name = tokio::select! {
+            ended = service.wait() => {
+                service.shutdown().await?;
+                return Ok(ended?);
+            }
+            name = signalled() => name,
+        };
+        tracing::info!("{name}: finishing what is in flight, within {limit:?}; once more ends at once");
+        tokio::select! {
+            ended = service.shutdown() => Ok(ended?),
+            name = signalled() => {
+                tracing::error!("{name} again: ending at once; the broker delivers again what was in flight");
+                std::process::exit(130)
+            }
+        }
+    }
+
+    fn add(&self, part: Part) {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+    }
+}

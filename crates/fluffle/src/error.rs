@@ -1,0 +1,93 @@
+//! Why a service could not start, or ended.
+
+use std::fmt;
+
+use fluffle_amqp::{RetryError, ServiceEnd, ServiceError, TlsError, TopologyError, UriError};
+
+/// Why a service could not start, or ended by itself.
+///
+/// `Debug` prints the same one line as `Display`, so that `fn main() -> Result<(), fluffle::Error>` ends with it and exit
+/// code 1.
+#[non_exhaustive]
+pub enum Error {
+    /// The broker's URI is wrong.
+    Uri(UriError),
+    /// A TLS file cannot be used.
+    Tls(TlsError),
+    /// The topology is wrong.
+    Topology(TopologyError),
+    /// A retry policy is wrong.
+    Retry(RetryError),
+    /// A publisher, requester or consumer could not be added.
+    Service(ServiceError),
+    /// The service gave up: the first cause, with the whole chain behind it.
+    Ended(ServiceEnd),
+    /// Something of the application's own.
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// An error of the application's own.
+    pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Uri(error) => error.fmt(f),
+            Error::Tls(error) => error.fmt(f),
+            Error::Topology(error) => error.fmt(f),
+            Error::Retry(error) => error.fmt(f),
+            Error::Service(error) => error.fmt(f),
+            Error::Ended(error) => error.fmt(f),
+            Error::Other(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Uri(error) => error.source(),
+            Error::Tls(error) => error.source(),
+            Error::Topology(error) => error.source(),
+            Error::Retry(error) => error.source(),
+            Error::Service(error) => error.source(),
+            Error::Ended(error) => error.source(),
+            Error::Other(error) => error.source(),
+        }
+    }
+}
+
+macro_rules! from {
+    ($($variant:ident($error:ty)),* $(,)?) => {$(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        }
+    )*};
+}
+
+from!(
+    Uri(UriError),
+    Tls(TlsError),
+    Topology(TopologyError),
+    Retry(RetryError),
+    Service(ServiceError),
+    Ended(ServiceEnd),
+);
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::other(error)
+    }
+}
