@@ -2,13 +2,7 @@
 //!
 //! Its `build.rs` is the recipe for an application's own messages.
 
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    clippy::expect_used,
-    clippy::unwrap_used
-)]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::expect_used, clippy::unwrap_used)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/protos.rs"));
 }

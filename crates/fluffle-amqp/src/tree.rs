@@ -191,7 +191,7 @@ impl Service {
     /// # Errors
     /// When no channel is to be had in time.
     pub async fn add_publisher(&self, part: PublisherPart) -> Result<(), ServiceError> {
-        let name = self.unique(&part.outbox.name);
+        let name = self.unique(Role::Publish, &part.outbox.name);
         let lease = self.inner.publish.lease().await?;
         let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
         let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
@@ -216,7 +216,7 @@ impl Service {
     /// # Errors
     /// When no channel is to be had in time.
     pub async fn add_requester(&self, part: RequesterPart) -> Result<(), ServiceError> {
-        let name = self.unique(&part.0.name);
+        let name = self.unique(Role::Publish, &part.0.name);
         let lease = self.inner.publish.lease().await?;
         let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), Mode::Confirm);
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
@@ -238,7 +238,7 @@ impl Service {
     {
         let application = self.inner.topology.get();
         self.inner.topology.add(consume.topology(&application))?;
-        let name = self.unique(&consume.queue);
+        let name = self.unique(Role::Consume, &consume.queue);
         let lane = Lane::new();
         let (copies, part) = PublisherPart::copies(&name);
         self.add_publisher(part).await?;
@@ -292,8 +292,7 @@ impl Service {
         let concurrency = consume.concurrency.unwrap_or(usize::from(consume.prefetch));
         let arbiters = self.handler_arbiters(consume.instances, consume.threads)?;
         let factory = Arc::new(factory);
-        let mut spec =
-            SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity.clone());
+        let mut spec = SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity);
         for (instance, arbiter) in (0..consume.instances).zip(arbiters.iter().cycle()) {
             let (factory, lane, wire) = (Arc::clone(&factory), Arc::clone(lane), wire.clone());
             let handler = ActorSpec::new(instance.to_string(), move || factory())
@@ -438,10 +437,10 @@ impl Service {
         with(&mut self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// `name`, with a number when it was asked for before: siblings in the tree need ids of their own.
-    fn unique(&self, name: &str) -> String {
+    /// `name`, with a number when this role has it already: siblings in the tree need ids of their own.
+    fn unique(&self, role: Role, name: &str) -> String {
         let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = names.entry(name.to_owned()).or_insert(0);
+        let used = names.entry(format!("{role} {name}")).or_insert(0);
         *used += 1;
         if *used == 1 { name.to_owned() } else { format!("{name}#{used}") }
     }

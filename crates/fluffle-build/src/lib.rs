@@ -31,9 +31,7 @@ pub enum Error {
     #[error("cannot compile the .proto files: {0:?}")]
     Proto(#[from] protox::Error),
     /// The Rust code could not be generated or written.
-    #[error(
-        "cannot write the generated code: {0}; is this called from a build script, with OUT_DIR set?"
-    )]
+    #[error("cannot write the generated code: {0}; is this called from a build script, with OUT_DIR set?")]
     Write(#[from] std::io::Error),
 }
 
@@ -56,10 +54,7 @@ pub fn compile(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Res
 /// # Errors
 ///
 /// [`Error`] if a file does not compile or the result cannot be written.
-pub fn compile_with_json(
-    files: &[impl AsRef<Path>],
-    includes: &[impl AsRef<Path>],
-) -> Result<(), Error> {
+pub fn compile_with_json(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<(), Error> {
     let mut config = prost_build::Config::new();
     config.message_attribute(".", "#[derive(::prost_reflect::ReflectMessage)]");
     let descriptors = parse(files, includes)?;
@@ -75,13 +70,8 @@ pub fn compile_with_json(
             );
         }
     }
-    let out = std::env::var_os("OUT_DIR")
-        .map(PathBuf::from)
-        .unwrap_or_default();
-    std::fs::write(
-        out.join("protos.bin"),
-        descriptors.encode_file_descriptor_set(),
-    )?;
+    let out = std::env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
+    std::fs::write(out.join("protos.bin"), descriptors.encode_file_descriptor_set())?;
     generate(files, includes, &mut config)
 }
 
@@ -94,21 +84,12 @@ fn generate(
     for path in compiled.files().filter_map(|file| file.path()) {
         println!("cargo::rerun-if-changed={}", path.display());
     }
-    config
-        .enable_type_names()
-        .include_file(INCLUDE_FILE)
-        .compile_fds(compiled.file_descriptor_set())?;
+    config.enable_type_names().include_file(INCLUDE_FILE).compile_fds(compiled.file_descriptor_set())?;
     Ok(())
 }
 
-fn parse(
-    files: &[impl AsRef<Path>],
-    includes: &[impl AsRef<Path>],
-) -> Result<protox::Compiler, Error> {
+fn parse(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<protox::Compiler, Error> {
     let mut compiler = protox::Compiler::new(includes)?;
-    compiler
-        .include_imports(true)
-        .include_source_info(true)
-        .open_files(files)?;
+    compiler.include_imports(true).include_source_info(true).open_files(files)?;
     Ok(compiler)
 }

@@ -72,35 +72,17 @@ impl RabbitMq {
     }
 
     /// Closes the connections of one vhost with 320 CONNECTION_FORCED and `reason`, and returns how many there were.
-    pub fn close_connections_of_vhost(
-        &self,
-        vhost: &str,
-        reason: &str,
-    ) -> Result<usize, HarnessError> {
-        self.close_connections_where(
-            &format!("proplists:get_value(vhost, Info) =:= {}", binary(vhost)),
-            reason,
-        )
+    pub fn close_connections_of_vhost(&self, vhost: &str, reason: &str) -> Result<usize, HarnessError> {
+        self.close_connections_where(&format!("proplists:get_value(vhost, Info) =:= {}", binary(vhost)), reason)
     }
 
     /// Closes the connections whose client called itself `client_name`, and returns how many there were.
-    pub fn close_connections_named(
-        &self,
-        client_name: &str,
-        reason: &str,
-    ) -> Result<usize, HarnessError> {
-        let condition = format!(
-            "proplists:get_value(user_provided_name, Info) =:= {}",
-            binary(client_name)
-        );
+    pub fn close_connections_named(&self, client_name: &str, reason: &str) -> Result<usize, HarnessError> {
+        let condition = format!("proplists:get_value(user_provided_name, Info) =:= {}", binary(client_name));
         self.close_connections_where(&condition, reason)
     }
 
-    fn close_connections_where(
-        &self,
-        condition: &str,
-        reason: &str,
-    ) -> Result<usize, HarnessError> {
+    fn close_connections_where(&self, condition: &str, reason: &str) -> Result<usize, HarnessError> {
         let expression = format!(
             "Pids = [proplists:get_value(pid, Info) || Info <- \
              rabbit_networking:connection_info_all([pid, vhost, user_provided_name]), {condition}], \
@@ -126,11 +108,7 @@ impl RabbitMq {
         let count = |row: &Row<'_>, column| row.text(column).parse().unwrap_or(0);
         Ok(rows(&text)
             .map(|row| {
-                let depth = QueueDepth {
-                    ready: count(&row, 1),
-                    unacked: count(&row, 2),
-                    consumers: count(&row, 3),
-                };
+                let depth = QueueDepth { ready: count(&row, 1), unacked: count(&row, 2), consumers: count(&row, 3) };
                 (row.text(0), depth)
             })
             .collect())
@@ -160,24 +138,18 @@ impl RabbitMq {
 
     /// Removes the messages that are ready in a queue. Slow, see [`ctl`](Self::ctl).
     pub fn purge_queue(&self, vhost: &str, queue: &str) -> Result<(), HarnessError> {
-        self.ctl(&["purge_queue", "--vhost", vhost, queue])
-            .map(drop)
+        self.ctl(&["purge_queue", "--vhost", vhost, queue]).map(drop)
     }
 
     /// Deletes a queue, so that its consumers are sent `basic.cancel`. Slow, see [`ctl`](Self::ctl).
     pub fn delete_queue(&self, vhost: &str, queue: &str) -> Result<(), HarnessError> {
-        self.ctl(&["delete_queue", "--vhost", vhost, queue])
-            .map(drop)
+        self.ctl(&["delete_queue", "--vhost", vhost, queue]).map(drop)
     }
 
     /// Raises the memory alarm: the broker sends `connection.blocked` to those who publish and reads no more from them, on
     /// every vhost of the node.
     pub fn block_publishers(&self) -> Result<(), HarnessError> {
-        self.admin(
-            "block_publishers",
-            "vm_memory_monitor:set_vm_memory_high_watermark(0.00001), <<>>",
-        )
-        .map(drop)
+        self.admin("block_publishers", "vm_memory_monitor:set_vm_memory_high_watermark(0.00001), <<>>").map(drop)
     }
 
     /// Clears the alarm that [`block_publishers`](Self::block_publishers) raised: the configured watermark applies again.
@@ -200,10 +172,7 @@ impl RabbitMq {
 
     /// Deletes a vhost with everything in it; its connections are closed.
     pub fn delete_vhost(&self, name: &str) -> Result<(), HarnessError> {
-        let expression = format!(
-            "ok = rabbit_vhost:delete({}, <<\"harness\">>), <<>>",
-            binary(name)
-        );
+        let expression = format!("ok = rabbit_vhost:delete({}, <<\"harness\">>), <<>>", binary(name));
         self.admin("delete_vhost", &expression).map(drop)
     }
 
@@ -231,18 +200,11 @@ impl RabbitMq {
 
     /// Deletes a user. Its open connections stay.
     pub fn delete_user(&self, name: &str) -> Result<(), HarnessError> {
-        let expression = format!(
-            "rabbit_auth_backend_internal:delete_user({}, <<\"harness\">>), <<>>",
-            binary(name)
-        );
+        let expression = format!("rabbit_auth_backend_internal:delete_user({}, <<\"harness\">>), <<>>", binary(name));
         self.admin("delete_user", &expression).map(drop)
     }
 
-    pub(crate) fn admin(
-        &self,
-        operation: &'static str,
-        expression: &str,
-    ) -> Result<String, HarnessError> {
+    pub(crate) fn admin(&self, operation: &'static str, expression: &str) -> Result<String, HarnessError> {
         remote::eval(&self.layout, operation, expression)
     }
 }

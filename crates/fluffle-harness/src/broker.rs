@@ -29,11 +29,7 @@ impl Broker {
     }
 
     fn external(url: String) -> Result<Self, HarnessError> {
-        if url.starts_with("amqp://") || url.starts_with("amqps://") {
-            Ok(Self::External(url))
-        } else {
-            Err(no_uri())
-        }
+        if url.starts_with("amqp://") || url.starts_with("amqps://") { Ok(Self::External(url)) } else { Err(no_uri()) }
     }
 
     /// The URL to connect to. It holds a password: not for logs.
@@ -59,20 +55,16 @@ impl Broker {
     pub fn private(&self, operation: &'static str) -> Result<&RabbitMq, HarnessError> {
         match self {
             Self::Private(rabbit) => Ok(rabbit),
-            Self::External(_) => Err(HarnessError::NeedsOwnBroker {
-                operation,
-                broker: "AMQP_URL names somebody else's; unset it",
-            }),
+            Self::External(_) => {
+                Err(HarnessError::NeedsOwnBroker { operation, broker: "AMQP_URL names somebody else's; unset it" })
+            }
         }
     }
 }
 
 /// The value is not repeated: it may hold a password.
 fn no_uri() -> HarnessError {
-    HarnessError::BadSetting {
-        name: URL_VAR,
-        why: "it must look like amqp://user:password@host:5672/vhost".into(),
-    }
+    HarnessError::BadSetting { name: URL_VAR, why: "it must look like amqp://user:password@host:5672/vhost".into() }
 }
 
 impl fmt::Debug for Broker {
@@ -80,9 +72,7 @@ impl fmt::Debug for Broker {
         match self {
             Self::External(url) => {
                 // Only what follows the credentials.
-                let place = url
-                    .rsplit_once('@')
-                    .map_or(url.as_str(), |(_, place)| place);
+                let place = url.rsplit_once('@').map_or(url.as_str(), |(_, place)| place);
                 f.debug_tuple("External").field(&place).finish()
             }
             Self::Private(rabbit) => f.debug_tuple("Private").field(rabbit.as_ref()).finish(),
@@ -97,13 +87,7 @@ mod tests {
     #[test]
     fn a_url_of_another_scheme_is_refused_without_repeating_it() {
         let error = Broker::external("http://me:secret@host".into()).unwrap_err();
-        assert!(matches!(
-            error,
-            HarnessError::BadSetting {
-                name: "AMQP_URL",
-                ..
-            }
-        ));
+        assert!(matches!(error, HarnessError::BadSetting { name: "AMQP_URL", .. }));
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 
@@ -117,12 +101,6 @@ mod tests {
     fn an_external_broker_is_not_ours_to_kill() {
         let broker = Broker::external("amqp://host".into()).unwrap();
         let refused = broker.private("kill").unwrap_err();
-        assert!(matches!(
-            refused,
-            HarnessError::NeedsOwnBroker {
-                operation: "kill",
-                ..
-            }
-        ));
+        assert!(matches!(refused, HarnessError::NeedsOwnBroker { operation: "kill", .. }));
     }
 }

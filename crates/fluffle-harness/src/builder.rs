@@ -48,12 +48,7 @@ pub struct Builder {
 
 impl Default for Builder {
     fn default() -> Self {
-        Self {
-            config: String::new(),
-            plugins: Vec::new(),
-            tls: None,
-            boot_limit: BOOT_LIMIT,
-        }
+        Self { config: String::new(), plugins: Vec::new(), tls: None, boot_limit: BOOT_LIMIT }
     }
 }
 
@@ -131,27 +126,19 @@ impl Builder {
         };
         check_socket_path(&layout)?;
         for part in [layout.home(), layout.data(), layout.logs()] {
-            fs::create_dir(&part).map_err(HarnessError::io(format!(
-                "make the folder {}",
-                part.display()
-            )))?;
+            fs::create_dir(&part).map_err(HarnessError::io(format!("make the folder {}", part.display())))?;
         }
         if let Some(tls) = &self.tls {
             copy_tls(tls, &layout)?;
         }
         write(&layout.config(), &self.config_text(&layout))?;
-        write(
-            &layout.plugins(),
-            &format!("[{}].\n", self.plugins.join(",")),
-        )?;
+        write(&layout.plugins(), &format!("[{}].\n", self.plugins.join(",")))?;
         let cookie = layout.home().join(".erlang.cookie");
         write(&cookie, &format!("{:016x}{:016x}", random(), random()))?;
-        fs::set_permissions(&cookie, Permissions::from_mode(0o400))
-            .map_err(HarnessError::io("protect the cookie"))?;
+        fs::set_permissions(&cookie, Permissions::from_mode(0o400)).map_err(HarnessError::io("protect the cookie"))?;
         layout.save()?;
         if let Some(account) = installation.account {
-            give(folder.path(), account)
-                .map_err(HarnessError::io("give the node's folder to its account"))?;
+            give(folder.path(), account).map_err(HarnessError::io("give the node's folder to its account"))?;
         }
         Ok((folder, layout))
     }
@@ -162,11 +149,7 @@ impl Builder {
         text.push_str("disk_free_limit.absolute = 1MB\n");
         if let (Some(tls), Some(port)) = (&self.tls, layout.amqps_port) {
             let folder = layout.home();
-            let verify = if tls.verify_peer {
-                "verify_peer"
-            } else {
-                "verify_none"
-            };
+            let verify = if tls.verify_peer { "verify_peer" } else { "verify_none" };
             text.push_str(&format!(
                 "listeners.ssl.1 = 127.0.0.1:{port}\n\
                  ssl_options.cacertfile = {0}/ca.pem\n\
@@ -186,17 +169,13 @@ impl Builder {
     fn check_plugin_names(&self) -> Result<(), HarnessError> {
         let is_atom = |name: &str| {
             name.starts_with(|c: char| c.is_ascii_lowercase())
-                && name
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         };
         match self.plugins.iter().find(|name| !is_atom(name)) {
             None => Ok(()),
             Some(name) => Err(HarnessError::BadSetting {
                 name: "plugin",
-                why: format!(
-                    "{name:?} is no plugin name: they look like rabbitmq_auth_mechanism_ssl"
-                ),
+                why: format!("{name:?} is no plugin name: they look like rabbitmq_auth_mechanism_ssl"),
             }),
         }
     }
@@ -214,19 +193,12 @@ fn check_socket_path(layout: &Layout) -> Result<(), HarnessError> {
     }
     Err(HarnessError::BadSetting {
         name: "TMPDIR",
-        why: format!(
-            "{} is too long for a socket: choose a folder with a shorter path",
-            path.display()
-        ),
+        why: format!("{} is too long for a socket: choose a folder with a shorter path", path.display()),
     })
 }
 
 fn copy_tls(tls: &TlsFiles, layout: &Layout) -> Result<(), HarnessError> {
-    for (from, name) in [
-        (&tls.ca, "ca.pem"),
-        (&tls.cert, "cert.pem"),
-        (&tls.key, "key.pem"),
-    ] {
+    for (from, name) in [(&tls.ca, "ca.pem"), (&tls.cert, "cert.pem"), (&tls.key, "key.pem")] {
         fs::copy(from, layout.home().join(name)).map_err(|error| HarnessError::BadSetting {
             name: "TlsFiles",
             why: format!("{} cannot be copied: {error}", from.display()),

@@ -19,9 +19,7 @@ pub enum HarnessError {
     },
 
     /// The node ended, or was not ready in time, while it booted.
-    #[error(
-        "the RabbitMQ node {why}; its last words ({dir}, FLUFFLE_KEEP_BROKER=1 keeps the folder):\n{log}"
-    )]
+    #[error("the RabbitMQ node {why}; its last words ({dir}, FLUFFLE_KEEP_BROKER=1 keeps the folder):\n{log}")]
     BootFailed {
         /// What was observed, e.g. `ended during boot with exit status: 1`.
         why: String,
@@ -110,9 +108,6 @@ impl HarnessError {
     /// Says what was tried when the operating system refused it.
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
-        move |source| Self::Io {
-            action,
-            source: Arc::new(source),
-        }
+        move |source| Self::Io { action, source: Arc::new(source) }
     }
 }

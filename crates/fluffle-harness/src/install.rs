@@ -12,12 +12,8 @@ use crate::HarnessError;
 const BIN_VAR: &str = "FLUFFLE_RABBITMQ_BIN";
 
 /// Where packages put the scripts that do not switch the user.
-const KNOWN_FOLDERS: [&str; 4] = [
-    "/usr/lib/rabbitmq/bin",
-    "/opt/rabbitmq/sbin",
-    "/opt/homebrew/sbin",
-    "/usr/local/sbin",
-];
+const KNOWN_FOLDERS: [&str; 4] =
+    ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/opt/homebrew/sbin", "/usr/local/sbin"];
 
 /// The search path of the node's processes: whoever starts a test may have a bare one.
 pub(crate) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -41,21 +37,13 @@ pub(crate) struct Account {
 
 impl Installation {
     pub(crate) fn find() -> Result<Self, HarnessError> {
-        let folder = script_folder().ok_or(HarnessError::NotInstalled {
-            program: "rabbitmq-server",
-        })?;
-        let epmd = on_path("epmd").ok_or(HarnessError::NotInstalled {
-            program: "epmd (Erlang)",
-        })?;
+        let folder = script_folder().ok_or(HarnessError::NotInstalled { program: "rabbitmq-server" })?;
+        let epmd = on_path("epmd").ok_or(HarnessError::NotInstalled { program: "epmd (Erlang)" })?;
         Ok(Self {
             server: folder.join("rabbitmq-server"),
             ctl: folder.join("rabbitmqctl"),
             epmd,
-            account: if id_of("-u", None) == Some(0) {
-                rabbitmq_account()
-            } else {
-                None
-            },
+            account: if id_of("-u", None) == Some(0) { rabbitmq_account() } else { None },
         })
     }
 }
@@ -75,46 +63,31 @@ fn script_folder() -> Option<PathBuf> {
         .into_iter()
         .chain(known)
         .chain(path_folders())
-        .find(|folder| {
-            is_plain_script(&folder.join("rabbitmq-server")) && folder.join("rabbitmqctl").is_file()
-        })
+        .find(|folder| is_plain_script(&folder.join("rabbitmq-server")) && folder.join("rabbitmqctl").is_file())
 }
 
 /// Debian's `/usr/sbin/rabbitmq-server` is a wrapper that insists on root or on the user `rabbitmq`
 /// and on the system's own folders; the script behind it does not.
 fn is_plain_script(path: &Path) -> bool {
-    path.canonicalize()
-        .is_ok_and(|real| real.is_file() && !real.ends_with("rabbitmq-script-wrapper"))
+    path.canonicalize().is_ok_and(|real| real.is_file() && !real.ends_with("rabbitmq-script-wrapper"))
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
-    path_folders()
-        .map(|folder| folder.join(program))
-        .find(|path| path.is_file())
+    path_folders().map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 fn path_folders() -> impl Iterator<Item = PathBuf> {
     let own = env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = env::split_paths(&own)
-        .chain(env::split_paths(SYSTEM_PATH))
-        .collect();
+    let folders: Vec<PathBuf> = env::split_paths(&own).chain(env::split_paths(SYSTEM_PATH)).collect();
     folders.into_iter()
 }
 
 fn rabbitmq_account() -> Option<Account> {
-    Some(Account {
-        uid: id_of("-u", Some("rabbitmq"))?,
-        gid: id_of("-g", Some("rabbitmq"))?,
-    })
+    Some(Account { uid: id_of("-u", Some("rabbitmq"))?, gid: id_of("-g", Some("rabbitmq"))? })
 }
 
 /// std tells nobody's user id: `id` does.
 fn id_of(which: &str, user: Option<&str>) -> Option<u32> {
-    let output = Command::new("id")
-        .arg(which)
-        .args(user)
-        .env("PATH", SYSTEM_PATH)
-        .output()
-        .ok()?;
+    let output = Command::new("id").arg(which).args(user).env("PATH", SYSTEM_PATH).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }

@@ -54,11 +54,7 @@ impl Layout {
     }
 
     pub(crate) fn url(&self, vhost: &str) -> String {
-        format!(
-            "amqp://guest:guest@127.0.0.1:{}/{}",
-            self.port,
-            percent_encode(vhost)
-        )
+        format!("amqp://guest:guest@127.0.0.1:{}/{}", self.port, percent_encode(vhost))
     }
 
     /// The environment of the node and of `rabbitmqctl`. Nothing else is inherited: a `RABBITMQ_*` variable of the caller
@@ -78,14 +74,8 @@ impl Layout {
             ("RABBITMQ_LOG_BASE", path(self.logs())),
             ("RABBITMQ_PID_FILE", path(self.folder.join("pid"))),
             // A file that does not exist: the system's rabbitmq-env.conf must not be read.
-            (
-                "RABBITMQ_CONF_ENV_FILE",
-                path(self.folder.join("no-such-file")),
-            ),
-            (
-                "RABBITMQ_ADVANCED_CONFIG_FILE",
-                path(self.folder.join("advanced.config")),
-            ),
+            ("RABBITMQ_CONF_ENV_FILE", path(self.folder.join("no-such-file"))),
+            ("RABBITMQ_ADVANCED_CONFIG_FILE", path(self.folder.join("advanced.config"))),
         ]
     }
 
@@ -93,40 +83,21 @@ impl Layout {
     pub(crate) fn save(&self) -> Result<(), HarnessError> {
         let amqps = self.amqps_port.unwrap_or(0);
         let text = format!("{} {amqps} {}\n", self.port, self.epmd_port);
-        fs::write(self.folder.join(DESCRIPTION), text)
-            .map_err(HarnessError::io("write the node's description"))
+        fs::write(self.folder.join(DESCRIPTION), text).map_err(HarnessError::io("write the node's description"))
     }
 
     /// Reads what [`Layout::save`] wrote.
     pub(crate) fn load(folder: &Path) -> Result<Self, HarnessError> {
-        let unusable = |why: String| HarnessError::BadSetting {
-            name: crate::NODE_VAR,
-            why,
-        };
+        let unusable = |why: String| HarnessError::BadSetting { name: crate::NODE_VAR, why };
         let file = folder.join(DESCRIPTION);
-        let text = fs::read_to_string(&file).map_err(|error| {
-            unusable(format!(
-                "no node lives in that folder ({}: {error})",
-                file.display()
-            ))
-        })?;
-        let ports: Vec<u16> = text
-            .split_whitespace()
-            .filter_map(|port| port.parse().ok())
-            .collect();
+        let text = fs::read_to_string(&file)
+            .map_err(|error| unusable(format!("no node lives in that folder ({}: {error})", file.display())))?;
+        let ports: Vec<u16> = text.split_whitespace().filter_map(|port| port.parse().ok()).collect();
         let [port, amqps, epmd_port] = ports[..] else {
-            return Err(unusable(format!(
-                "{} does not hold three ports",
-                file.display()
-            )));
+            return Err(unusable(format!("{} does not hold three ports", file.display())));
         };
         let amqps_port = Some(amqps).filter(|port| *port != 0);
-        Ok(Self {
-            folder: folder.to_path_buf(),
-            port,
-            amqps_port,
-            epmd_port,
-        })
+        Ok(Self { folder: folder.to_path_buf(), port, amqps_port, epmd_port })
     }
 }
 
@@ -134,9 +105,7 @@ impl Layout {
 fn percent_encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
-            }
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
             _ => format!("%{byte:02x}"),
         })
         .collect()
@@ -149,12 +118,7 @@ mod tests {
     #[test]
     fn a_saved_layout_loads_as_itself() {
         let folder = tempfile::tempdir().unwrap();
-        let layout = Layout {
-            folder: folder.path().into(),
-            port: 20_001,
-            amqps_port: Some(20_002),
-            epmd_port: 20_003,
-        };
+        let layout = Layout { folder: folder.path().into(), port: 20_001, amqps_port: Some(20_002), epmd_port: 20_003 };
         layout.save().unwrap();
         assert_eq!(Layout::load(folder.path()).unwrap(), layout);
     }
@@ -163,20 +127,12 @@ mod tests {
     fn a_folder_without_a_node_is_named_in_the_error() {
         let folder = tempfile::tempdir().unwrap();
         let error = Layout::load(folder.path()).unwrap_err().to_string();
-        assert!(
-            error.contains(&folder.path().display().to_string()),
-            "{error}"
-        );
+        assert!(error.contains(&folder.path().display().to_string()), "{error}");
     }
 
     #[test]
     fn a_vhost_is_percent_encoded_in_the_url() {
-        let layout = Layout {
-            folder: "/".into(),
-            port: 1,
-            amqps_port: None,
-            epmd_port: 2,
-        };
+        let layout = Layout { folder: "/".into(), port: 1, amqps_port: None, epmd_port: 2 };
         assert_eq!(layout.url("/"), "amqp://guest:guest@127.0.0.1:1/%2f");
         assert_eq!(layout.url("a b"), "amqp://guest:guest@127.0.0.1:1/a%20b");
     }

@@ -22,10 +22,7 @@ pub(crate) fn free_port() -> Result<u16, HarnessError> {
     (0..ATTEMPTS)
         .filter_map(|_| u16::try_from(u64::from(LOWEST) + random() % span).ok())
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .ok_or(HarnessError::NoFreePort {
-            from: LOWEST,
-            to: end,
-        })
+        .ok_or(HarnessError::NoFreePort { from: LOWEST, to: end })
 }
 
 fn first_ephemeral_port() -> u16 {

@@ -52,11 +52,7 @@ impl Processes {
     pub(crate) fn new(layout: &Layout, installation: &Installation) -> Result<Self, HarnessError> {
         let mut watcher = start_watcher(layout, installation.account)?;
         match start_epmd(layout, installation, &watcher) {
-            Ok(epmd) => Ok(Self {
-                watcher,
-                epmd,
-                beam: None,
-            }),
+            Ok(epmd) => Ok(Self { watcher, epmd, beam: None }),
             Err(error) => {
                 end(&mut watcher);
                 Err(error)
@@ -65,9 +61,7 @@ impl Processes {
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
-        self.beam
-            .as_mut()
-            .is_some_and(|beam| matches!(beam.try_wait(), Ok(None)))
+        self.beam.as_mut().is_some_and(|beam| matches!(beam.try_wait(), Ok(None)))
     }
 
     /// The node's process id, which tests need to look at it from outside.
@@ -76,18 +70,11 @@ impl Processes {
     }
 
     /// Starts the node without waiting until it is ready.
-    pub(crate) fn start_node(
-        &mut self,
-        layout: &Layout,
-        installation: &Installation,
-    ) -> Result<(), HarnessError> {
+    pub(crate) fn start_node(&mut self, layout: &Layout, installation: &Installation) -> Result<(), HarnessError> {
         // A killed node leaves its socket file, on which the next could not listen.
         let _ = fs::remove_file(layout.control_socket());
-        let console =
-            File::create(layout.console()).map_err(HarnessError::io("create the console log"))?;
-        let errors = console
-            .try_clone()
-            .map_err(HarnessError::io("share the console log"))?;
+        let console = File::create(layout.console()).map_err(HarnessError::io("create the console log"))?;
+        let errors = console.try_clone().map_err(HarnessError::io("share the console log"))?;
         let mut command = Command::new(&installation.server);
         command
             .env_clear()
@@ -97,31 +84,21 @@ impl Processes {
             .env("RABBITMQ_ALLOW_INPUT", "true")
             .env("RABBITMQ_SERVER_START_ARGS", "-noinput +B i")
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG_ARGUMENTS)
-            .args([
-                "-eval",
-                &remote::listener_expression(&layout.control_socket()),
-            ])
+            .args(["-eval", &remote::listener_expression(&layout.control_socket())])
             .current_dir(&layout.folder)
             .stdin(Stdio::null())
             .stdout(console)
             .stderr(errors)
             .process_group(group(&self.watcher));
         run_as(&mut command, installation.account);
-        self.beam = Some(
-            command
-                .spawn()
-                .map_err(HarnessError::io("start rabbitmq-server"))?,
-        );
+        self.beam = Some(command.spawn().map_err(HarnessError::io("start rabbitmq-server"))?);
         Ok(())
     }
 
     /// How the node ended, if it did.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let beam = self.beam.as_mut()?;
-        beam.try_wait()
-            .ok()
-            .flatten()
-            .map(|status| status.to_string())
+        beam.try_wait().ok().flatten().map(|status| status.to_string())
     }
 
     /// Asks the node to shut down and waits; past `limit` it is killed and the time-out reported.
@@ -130,9 +107,7 @@ impl Processes {
             return Ok(());
         };
         // std can send no signal but SIGKILL; the shell's `kill` is there on every system.
-        let _ = Command::new("sh")
-            .args(["-c", "kill -TERM \"$1\"", "stop", &beam.id().to_string()])
-            .status();
+        let _ = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "stop", &beam.id().to_string()]).status();
         let stopped = exit_within(beam, limit, "the node's shutdown");
         if stopped.is_err() {
             end(beam);
@@ -166,11 +141,7 @@ pub(crate) fn run_as(command: &mut Command, account: Option<Account>) {
 }
 
 fn start_watcher(layout: &Layout, account: Option<Account>) -> Result<Child, HarnessError> {
-    let doomed = if keep_folder() {
-        String::new()
-    } else {
-        layout.folder.to_string_lossy().into_owned()
-    };
+    let doomed = if keep_folder() { String::new() } else { layout.folder.to_string_lossy().into_owned() };
     let mut command = Command::new("sh");
     command
         .args(["-c", WATCH, "watcher", &doomed])
@@ -180,25 +151,14 @@ fn start_watcher(layout: &Layout, account: Option<Account>) -> Result<Child, Har
         .stderr(Stdio::null())
         .process_group(0);
     run_as(&mut command, account);
-    command
-        .spawn()
-        .map_err(HarnessError::io("start the node's watcher"))
+    command.spawn().map_err(HarnessError::io("start the node's watcher"))
 }
 
-fn start_epmd(
-    layout: &Layout,
-    installation: &Installation,
-    watcher: &Child,
-) -> Result<Child, HarnessError> {
+fn start_epmd(layout: &Layout, installation: &Installation, watcher: &Child) -> Result<Child, HarnessError> {
     let mut command = Command::new(&installation.epmd);
     command
         .env_clear()
-        .args([
-            "-address",
-            "127.0.0.1",
-            "-port",
-            &layout.epmd_port.to_string(),
-        ])
+        .args(["-address", "127.0.0.1", "-port", &layout.epmd_port.to_string()])
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -210,11 +170,7 @@ fn start_epmd(
     let listening = poll_until(EPMD_LIMIT, "epmd's start", || {
         if let Ok(Some(status)) = epmd.try_wait() {
             let why = format!("has no epmd: it ended with {status}");
-            return Err(HarnessError::BootFailed {
-                why,
-                dir: layout.folder.clone(),
-                log: String::new(),
-            });
+            return Err(HarnessError::BootFailed { why, dir: layout.folder.clone(), log: String::new() });
         }
         Ok(TcpStream::connect_timeout(&address, EPMD_LIMIT).ok())
     });

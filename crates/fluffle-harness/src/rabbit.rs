@@ -12,8 +12,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    Builder, HarnessError, install::Installation, layout::Layout, process::Processes, remote,
-    wait::poll_until,
+    Builder, HarnessError, install::Installation, layout::Layout, process::Processes, remote, wait::poll_until,
 };
 
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -46,15 +45,9 @@ pub struct RabbitMq {
 /// What this value may do with the node's life.
 enum Tenure {
     /// Ours alone. The processes are declared before the folder they write to, and so dropped first.
-    Owned {
-        processes: Mutex<Processes>,
-        _folder: TempDir,
-    },
+    Owned { processes: Mutex<Processes>, _folder: TempDir },
     /// Ours, but handed out to a whole process as [`RabbitMq::shared`].
-    Shared {
-        _processes: Mutex<Processes>,
-        _folder: TempDir,
-    },
+    Shared { _processes: Mutex<Processes>, _folder: TempDir },
     /// Another process's.
     Attached,
 }
@@ -86,15 +79,7 @@ impl RabbitMq {
         boot_limit: Duration,
     ) -> Result<Self, HarnessError> {
         let processes = Mutex::new(Processes::new(&layout, &installation)?);
-        let rabbit = Self {
-            layout,
-            installation,
-            boot_limit,
-            tenure: Tenure::Owned {
-                processes,
-                _folder: folder,
-            },
-        };
+        let rabbit = Self { layout, installation, boot_limit, tenure: Tenure::Owned { processes, _folder: folder } };
         rabbit.start_again()?;
         Ok(rabbit)
     }
@@ -114,10 +99,7 @@ impl RabbitMq {
     /// Gives up the right to stop the node.
     pub(crate) fn into_shared(self) -> Self {
         let tenure = match self.tenure {
-            Tenure::Owned { processes, _folder } => Tenure::Shared {
-                _processes: processes,
-                _folder,
-            },
+            Tenure::Owned { processes, _folder } => Tenure::Shared { _processes: processes, _folder },
             other => other,
         };
         Self { tenure, ..self }
@@ -150,9 +132,7 @@ impl RabbitMq {
     /// The process id of the node's virtual machine, while it runs and is ours.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.processes("pid")
-            .ok()
-            .and_then(|processes| processes.pid())
+        self.processes("pid").ok().and_then(|processes| processes.pid())
     }
 
     /// Shuts the node down as an operator would: connections are closed with 320 CONNECTION_FORCED, data are kept.
@@ -181,16 +161,12 @@ impl RabbitMq {
             return Err(HarnessError::AlreadyRunning);
         }
         processes.start_node(&self.layout, &self.installation)?;
-        let ready = poll_until(self.boot_limit, "the node's boot", || {
-            match processes.ended() {
-                Some(status) => Err(self.boot_failed(format!("ended during boot with {status}"))),
-                None => Ok(self.is_ready().then_some(())),
-            }
+        let ready = poll_until(self.boot_limit, "the node's boot", || match processes.ended() {
+            Some(status) => Err(self.boot_failed(format!("ended during boot with {status}"))),
+            None => Ok(self.is_ready().then_some(())),
         });
         ready.map_err(|error| match error {
-            HarnessError::Timeout { limit, .. } => {
-                self.boot_failed(format!("was not ready within {limit:?}"))
-            }
+            HarnessError::Timeout { limit, .. } => self.boot_failed(format!("was not ready within {limit:?}")),
             other => other,
         })
     }
@@ -205,9 +181,7 @@ impl RabbitMq {
     ///
     /// Only needed when something else starts the node: `start` and `start_again` wait themselves.
     pub fn wait_ready(&self, limit: Duration) -> Result<(), HarnessError> {
-        poll_until(limit, "the node's answer to an AMQP handshake", || {
-            Ok(self.is_ready().then_some(()))
-        })
+        poll_until(limit, "the node's answer to an AMQP handshake", || Ok(self.is_ready().then_some(())))
     }
 
     /// Runs `rabbitmqctl` with these arguments against the node and returns what it printed to stdout.
@@ -237,10 +211,7 @@ impl RabbitMq {
         remote::eval(&self.layout, "eval", expression)
     }
 
-    fn processes(
-        &self,
-        operation: &'static str,
-    ) -> Result<MutexGuard<'_, Processes>, HarnessError> {
+    fn processes(&self, operation: &'static str) -> Result<MutexGuard<'_, Processes>, HarnessError> {
         let broker = match &self.tenure {
             // A poisoned lock only says that some other call panicked: the children are as real as before.
             Tenure::Owned { processes, .. } => {
@@ -258,11 +229,7 @@ impl RabbitMq {
     }
 
     fn boot_failed(&self, why: String) -> HarnessError {
-        HarnessError::BootFailed {
-            why,
-            dir: self.layout.folder.clone(),
-            log: last_lines(&self.layout.console()),
-        }
+        HarnessError::BootFailed { why, dir: self.layout.folder.clone(), log: last_lines(&self.layout.console()) }
     }
 }
 
@@ -291,12 +258,7 @@ fn answers_amqp(port: u16) -> bool {
 }
 
 fn last_lines(file: &Path) -> String {
-    let text = fs::read(file)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default();
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }

@@ -61,20 +61,11 @@ pub(crate) fn binary(text: &str) -> String {
 }
 
 /// Evaluates `expression`, whose value must be iodata, inside the node.
-pub(crate) fn eval(
-    layout: &Layout,
-    operation: &'static str,
-    expression: &str,
-) -> Result<String, HarnessError> {
-    let answer =
-        ask(&layout.control_socket(), &format!("{expression}.")).map_err(|source| match source
-            .kind()
-        {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                HarnessError::NotRunning { operation }
-            }
-            _ => HarnessError::io(format!("{operation} through the node's control socket"))(source),
-        })?;
+pub(crate) fn eval(layout: &Layout, operation: &'static str, expression: &str) -> Result<String, HarnessError> {
+    let answer = ask(&layout.control_socket(), &format!("{expression}.")).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => HarnessError::NotRunning { operation },
+        _ => HarnessError::io(format!("{operation} through the node's control socket"))(source),
+    })?;
     if let Some(value) = answer.strip_prefix("ok ") {
         return Ok(value.to_owned());
     }
@@ -93,9 +84,7 @@ fn ask(socket: &Path, question: &str) -> io::Result<String> {
     stream.read_exact(&mut header)?;
     let length = u64::from(u32::from_be_bytes(header));
     if length > ANSWER_LIMIT {
-        return Err(io::Error::other(format!(
-            "an answer of {length} bytes is over the limit of {ANSWER_LIMIT}"
-        )));
+        return Err(io::Error::other(format!("an answer of {length} bytes is over the limit of {ANSWER_LIMIT}")));
     }
     let mut answer = Vec::new();
     stream.take(length).read_to_end(&mut answer)?;
@@ -103,11 +92,7 @@ fn ask(socket: &Path, question: &str) -> io::Result<String> {
 }
 
 /// Runs `rabbitmqctl` against the node and returns what it printed.
-pub(crate) fn ctl(
-    layout: &Layout,
-    installation: &Installation,
-    arguments: &[&str],
-) -> Result<String, HarnessError> {
+pub(crate) fn ctl(layout: &Layout, installation: &Installation, arguments: &[&str]) -> Result<String, HarnessError> {
     let command_line = arguments.join(" ");
     let mut command = Command::new(&installation.ctl);
     command
@@ -120,18 +105,11 @@ pub(crate) fn ctl(
         .current_dir(&layout.folder)
         .stdin(Stdio::null());
     run_as(&mut command, installation.account);
-    let output = output_within(
-        &mut command,
-        CTL_LIMIT,
-        &format!("rabbitmqctl {command_line}"),
-    )?;
+    let output = output_within(&mut command, CTL_LIMIT, &format!("rabbitmqctl {command_line}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(stdout);
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(HarnessError::Ctl {
-        command: command_line,
-        output: format!("{stdout}{stderr}").trim().to_owned(),
-    })
+    Err(HarnessError::Ctl { command: command_line, output: format!("{stdout}{stderr}").trim().to_owned() })
 }

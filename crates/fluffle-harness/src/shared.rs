@@ -17,10 +17,7 @@ impl RabbitMq {
     ///
     /// As [`Builder::start`](crate::Builder::start); a failure is remembered, not tried again.
     pub fn shared() -> Result<&'static Self, HarnessError> {
-        SHARED
-            .get_or_init(start_or_attach)
-            .as_ref()
-            .map_err(Clone::clone)
+        SHARED.get_or_init(start_or_attach).as_ref().map_err(Clone::clone)
     }
 }
 

@@ -24,38 +24,21 @@ pub(crate) fn poll_until<T>(
             return Ok(found);
         }
         if Instant::now() >= deadline {
-            return Err(HarnessError::Timeout {
-                what: what.to_owned(),
-                limit,
-            });
+            return Err(HarnessError::Timeout { what: what.to_owned(), limit });
         }
         thread::sleep(POLL);
     }
 }
 
 /// Waits for a child to end, for at most `limit`.
-pub(crate) fn exit_within(
-    child: &mut Child,
-    limit: Duration,
-    what: &str,
-) -> Result<ExitStatus, HarnessError> {
-    poll_until(limit, what, || {
-        child
-            .try_wait()
-            .map_err(HarnessError::io(format!("wait for {what}")))
-    })
+pub(crate) fn exit_within(child: &mut Child, limit: Duration, what: &str) -> Result<ExitStatus, HarnessError> {
+    poll_until(limit, what, || child.try_wait().map_err(HarnessError::io(format!("wait for {what}"))))
 }
 
 /// Runs a command to its end and collects its output; past `limit` it is killed.
-pub(crate) fn output_within(
-    command: &mut Command,
-    limit: Duration,
-    what: &str,
-) -> Result<Output, HarnessError> {
+pub(crate) fn output_within(command: &mut Command, limit: Duration, what: &str) -> Result<Output, HarnessError> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .map_err(HarnessError::io(format!("start {what}")))?;
+    let mut child = command.spawn().map_err(HarnessError::io(format!("start {what}")))?;
     // Both pipes are drained while we wait: a child that fills one would never end.
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
@@ -63,11 +46,7 @@ pub(crate) fn output_within(
         let _ = child.kill();
         let _ = child.wait();
     })?;
-    Ok(Output {
-        status,
-        stdout: stdout.join().unwrap_or_default(),
-        stderr: stderr.join().unwrap_or_default(),
-    })
+    Ok(Output { status, stdout: stdout.join().unwrap_or_default(), stderr: stderr.join().unwrap_or_default() })
 }
 
 fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {

@@ -150,16 +150,12 @@ where
         return Ok(());
     }
     // It closed just now. Nobody else has seen the parcel, so the message is still in it.
-    parcel
-        .take_back()
-        .map_or(Ok(()), |msg| Err(SendError::Closed(msg)))
+    parcel.take_back().map_or(Ok(()), |msg| Err(SendError::Closed(msg)))
 }
 
 impl<A: Actor> Clone for SupervisedAddr<A> {
     fn clone(&self) -> Self {
-        Self {
-            mailbox: self.mailbox.clone(),
-        }
+        Self { mailbox: self.mailbox.clone() }
     }
 }
 

@@ -59,21 +59,13 @@ impl Backoff {
         if min > max {
             return Err(PolicyError::MinAboveMax { min, max });
         }
-        Ok(Self {
-            min,
-            max,
-            ..Self::default()
-        })
+        Ok(Self { min, max, ..Self::default() })
     }
 
     /// No wait: restart at once. Only the supervisor's [`Intensity`](crate::Intensity) holds a crash loop back.
     #[must_use]
     pub fn none() -> Self {
-        Self {
-            min: Duration::ZERO,
-            max: Duration::ZERO,
-            ..Self::default()
-        }
+        Self { min: Duration::ZERO, max: Duration::ZERO, ..Self::default() }
     }
 
     /// By how much the upper end of the wait grows with each failure. Default: 2. A factor of 1 waits `min` always.
@@ -107,11 +99,7 @@ impl Backoff {
     fn ceiling(&self, attempt: u32) -> Duration {
         let grown = self.min.as_secs_f64() * self.factor.powf(f64::from(attempt));
         // Compared as numbers first: a Duration cannot hold what factor^attempt may become.
-        if grown < self.max.as_secs_f64() {
-            Duration::from_secs_f64(grown).max(self.min)
-        } else {
-            self.max
-        }
+        if grown < self.max.as_secs_f64() { Duration::from_secs_f64(grown).max(self.min) } else { self.max }
     }
 }
 
@@ -125,14 +113,8 @@ pub(crate) struct Waits {
 
 impl Waits {
     pub(crate) fn new(policy: Backoff) -> Self {
-        let rng = policy
-            .seed
-            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        Self {
-            policy,
-            attempt: 0,
-            rng,
-        }
+        let rng = policy.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        Self { policy, attempt: 0, rng }
     }
 
     /// The next wait, and which restart in a row it precedes (from 1), for a child that had been ready for `healthy`.
@@ -141,10 +123,7 @@ impl Waits {
             self.attempt = 0;
         }
         let ceiling = self.policy.ceiling(self.attempt);
-        let wait = self.policy.min
-            + ceiling
-                .saturating_sub(self.policy.min)
-                .mul_f64(self.rng.f64());
+        let wait = self.policy.min + ceiling.saturating_sub(self.policy.min).mul_f64(self.rng.f64());
         self.attempt = self.attempt.saturating_add(1);
         (wait, self.attempt)
     }
@@ -158,45 +137,24 @@ mod tests {
 
     #[test]
     fn arguments_that_make_no_sense_are_refused_with_the_reason() {
-        assert_eq!(
-            Backoff::exponential(Duration::ZERO, MS),
-            Err(PolicyError::ZeroMin)
-        );
-        assert_eq!(
-            Backoff::exponential(2 * MS, MS),
-            Err(PolicyError::MinAboveMax {
-                min: 2 * MS,
-                max: MS
-            })
-        );
+        assert_eq!(Backoff::exponential(Duration::ZERO, MS), Err(PolicyError::ZeroMin));
+        assert_eq!(Backoff::exponential(2 * MS, MS), Err(PolicyError::MinAboveMax { min: 2 * MS, max: MS }));
         for factor in [0.5, 0.0, -1.0, f64::INFINITY, f64::NEG_INFINITY] {
-            assert_eq!(
-                Backoff::default().factor(factor),
-                Err(PolicyError::Factor(factor))
-            );
+            assert_eq!(Backoff::default().factor(factor), Err(PolicyError::Factor(factor)));
         }
-        assert!(matches!(
-            Backoff::default().factor(f64::NAN),
-            Err(PolicyError::Factor(_))
-        ));
+        assert!(matches!(Backoff::default().factor(f64::NAN), Err(PolicyError::Factor(_))));
     }
 
     #[test]
     fn the_ceiling_grows_by_the_factor_up_to_max() {
-        let backoff = Backoff::exponential(10 * MS, 100 * MS)
-            .unwrap()
-            .factor(3.0)
-            .unwrap();
+        let backoff = Backoff::exponential(10 * MS, 100 * MS).unwrap().factor(3.0).unwrap();
         let ceilings: Vec<_> = (0..5).map(|n| backoff.ceiling(n)).collect();
         assert_eq!(ceilings, [10 * MS, 30 * MS, 90 * MS, 100 * MS, 100 * MS]);
     }
 
     #[test]
     fn the_ceiling_stays_at_max_whatever_the_attempt() {
-        let backoff = Backoff::exponential(MS, Duration::MAX)
-            .unwrap()
-            .factor(f64::MAX)
-            .unwrap();
+        let backoff = Backoff::exponential(MS, Duration::MAX).unwrap().factor(f64::MAX).unwrap();
         assert_eq!(backoff.ceiling(u32::MAX), Duration::MAX);
         let mut waits = Waits::new(backoff);
         waits.attempt = u32::MAX;
@@ -214,19 +172,9 @@ mod tests {
                 waits.next(None).0
             })
             .collect();
-        assert!(
-            drawn
-                .iter()
-                .all(|wait| (10 * MS..=1000 * MS).contains(wait))
-        );
-        assert!(
-            drawn.iter().any(|wait| *wait < 100 * MS),
-            "full jitter reaches down to min"
-        );
-        assert!(
-            drawn.iter().any(|wait| *wait > 900 * MS),
-            "and up to the ceiling"
-        );
+        assert!(drawn.iter().all(|wait| (10 * MS..=1000 * MS).contains(wait)));
+        assert!(drawn.iter().any(|wait| *wait < 100 * MS), "full jitter reaches down to min");
+        assert!(drawn.iter().any(|wait| *wait > 900 * MS), "and up to the ceiling");
     }
 
     #[test]

@@ -67,11 +67,7 @@ impl Control {
     /// Drops the incarnation at its next chance, and silences it: nobody waits for its report any more.
     pub(crate) fn kill(&self) {
         self.killed.store(true, Ordering::Release);
-        let abort = self
-            .abort
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let abort = self.abort.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(abort) = abort {
             abort.abort();
         }
@@ -114,10 +110,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(control: Arc<Control>, watch: Arc<dyn Watch>) -> Self {
-        Self {
-            control,
-            watch: Some(watch),
-        }
+        Self { control, watch: Some(watch) }
     }
 
     pub(crate) fn control(&self) -> &Arc<Control> {
@@ -168,10 +161,7 @@ impl Inbox {
 
 impl Watch for Inbox {
     fn signal(&self, from: Token, signal: Signal) {
-        self.signals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back((from, signal));
+        self.signals.lock().unwrap_or_else(PoisonError::into_inner).push_back((from, signal));
         self.supervisor.wake();
     }
 }

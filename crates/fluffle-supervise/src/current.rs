@@ -52,10 +52,7 @@ impl Current {
 
     /// The incarnation being polled on this thread, if there is one.
     pub(crate) fn get() -> Option<Rc<Self>> {
-        CURRENT
-            .try_with(|current| current.borrow().clone())
-            .ok()
-            .flatten()
+        CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
 
     /// Why the incarnation is about to end. The first reason stands: what comes later is a consequence.

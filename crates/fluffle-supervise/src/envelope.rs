@@ -24,9 +24,7 @@ enum State<M: Message> {
 
 impl<M: Message> Parcel<M> {
     pub(crate) fn new(msg: M, reply: Option<oneshot::Sender<M::Result>>) -> Arc<Self> {
-        Arc::new(Self {
-            state: Mutex::new(State::Waiting { msg, reply }),
-        })
+        Arc::new(Self { state: Mutex::new(State::Waiting { msg, reply }) })
     }
 
     fn take(&self) -> Option<(M, Option<oneshot::Sender<M::Result>>)> {

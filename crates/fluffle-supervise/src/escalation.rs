@@ -33,11 +33,7 @@ pub enum GivingUp {
 
 impl Escalation {
     pub(crate) fn new(path: Arc<str>, reason: ExitReason, cause: GivingUp) -> Self {
-        Self {
-            path,
-            reason,
-            cause,
-        }
+        Self { path, reason, cause }
     }
 
     /// The path of the child that was given up, such as `app/consume/socket`.
@@ -61,11 +57,7 @@ impl Escalation {
 
 impl fmt::Display for Escalation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            path,
-            reason,
-            cause,
-        } = self;
+        let Self { path, reason, cause } = self;
         match (cause, reason) {
             // The word "permanently" belongs to the actor that failed, not to each supervisor above it.
             (GivingUp::Permanent, ExitReason::Escalated(inner)) => inner.fmt(f),
@@ -77,15 +69,8 @@ impl fmt::Display for Escalation {
                 write!(f, "{path} ended and may not be restarted: {reason}")
             }
             (GivingUp::TooManyRestarts { restarts, within }, reason) => {
-                let times = if *restarts == 1 {
-                    "once"
-                } else {
-                    &format!("{restarts} times")
-                };
-                write!(
-                    f,
-                    "{path} was restarted {times} in {within:?}; last: {reason}"
-                )
+                let times = if *restarts == 1 { "once" } else { &format!("{restarts} times") };
+                write!(f, "{path} was restarted {times} in {within:?}; last: {reason}")
             }
             (GivingUp::NoArbiter, _) => {
                 write!(f, "{path} lost its arbiter and has no other to live on")

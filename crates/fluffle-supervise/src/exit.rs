@@ -42,11 +42,7 @@ impl ExitReason {
         match self {
             Self::Failed(error) => error.is_permanent(),
             Self::Escalated(escalation) => escalation.reason().is_permanent(),
-            Self::Finished
-            | Self::Stopped
-            | Self::Panicked(_)
-            | Self::ArbiterDied
-            | Self::Killed => false,
+            Self::Finished | Self::Stopped | Self::Panicked(_) | Self::ArbiterDied | Self::Killed => false,
         }
     }
 
@@ -57,11 +53,7 @@ impl ExitReason {
         match self {
             Self::Failed(error) => Some(error.error()),
             Self::Escalated(escalation) => escalation.reason().error(),
-            Self::Finished
-            | Self::Stopped
-            | Self::Panicked(_)
-            | Self::ArbiterDied
-            | Self::Killed => None,
+            Self::Finished | Self::Stopped | Self::Panicked(_) | Self::ArbiterDied | Self::Killed => None,
         }
     }
 
@@ -185,18 +177,12 @@ pub struct ExitError {
 impl ExitError {
     /// A restart may help.
     pub fn transient(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            error: error.into(),
-            permanent: false,
-        }
+        Self { error: error.into(), permanent: false }
     }
 
     /// A restart cannot help: never restarted, goes up to the root of the tree at once.
     pub fn permanent(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            error: error.into(),
-            permanent: true,
-        }
+        Self { error: error.into(), permanent: true }
     }
 
     /// Whether a restart is known to be useless.
@@ -220,10 +206,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for ExitError {
 
 impl fmt::Debug for ExitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExitError")
-            .field("error", &self.error)
-            .field("permanent", &self.permanent)
-            .finish()
+        f.debug_struct("ExitError").field("error", &self.error).field("permanent", &self.permanent).finish()
     }
 }
 
@@ -257,25 +240,15 @@ mod tests {
     }
 
     fn refused() -> Connect {
-        Connect {
-            host: "rabbit:5672",
-            source: std::io::Error::from(std::io::ErrorKind::ConnectionRefused),
-        }
+        Connect { host: "rabbit:5672", source: std::io::Error::from(std::io::ErrorKind::ConnectionRefused) }
     }
 
     #[test]
     fn an_error_shows_its_sources_in_one_line() {
         let reason = ExitReason::Failed(Arc::new(refused().into()));
-        assert_eq!(
-            reason.to_string(),
-            "failed: cannot connect to rabbit:5672: connection refused"
-        );
+        assert_eq!(reason.to_string(), "failed: cannot connect to rabbit:5672: connection refused");
         assert!(reason.error().is_some_and(|error| error.is::<Connect>()));
-        assert!(
-            reason
-                .root_error()
-                .is_some_and(|error| error.is::<std::io::Error>())
-        );
+        assert!(reason.root_error().is_some_and(|error| error.is::<std::io::Error>()));
     }
 
     #[test]
@@ -316,9 +289,6 @@ mod tests {
         let text = |payload: &(dyn Any + Send)| Panicked::new(payload, Phase::Future).to_string();
         assert_eq!(text(&"static"), "panicked in a future: static");
         assert_eq!(text(&String::from("owned")), "panicked in a future: owned");
-        assert_eq!(
-            text(&7_u8),
-            "panicked in a future: (a value that is not text)"
-        );
+        assert_eq!(text(&7_u8), "panicked in a future: (a value that is not text)");
     }
 }

@@ -33,12 +33,7 @@ pub(crate) struct Recipe<A: Actor<Context = Context<A>>> {
 impl<A: Actor<Context = Context<A>>> Recipe<A> {
     fn make(&self, current: &Rc<Current>, control: &Control) -> ContextFut<A, Context<A>> {
         let mut ctx = Context::new();
-        let pump = Pump::new(
-            self.mailbox.clone(),
-            control.token(),
-            current.clone(),
-            !self.reports_ready,
-        );
+        let pump = Pump::new(self.mailbox.clone(), control.token(), current.clone(), !self.reports_ready);
         ctx.spawn(pump);
         let actor = (self.factory)();
         for hook in &self.hooks {
@@ -68,14 +63,7 @@ pub(crate) fn spawn<A: Actor<Context = Context<A>>>(recipe: Arc<Recipe<A>>, repo
     let control = report.control().clone();
     let current = Current::new(control.clone(), report.watch());
     recipe.mailbox.attach(control.token());
-    let task = actix_rt::spawn(Incarnation {
-        recipe,
-        actor: None,
-        current,
-        waker: None,
-        stopping: false,
-        report,
-    });
+    let task = actix_rt::spawn(Incarnation { recipe, actor: None, current, waker: None, stopping: false, report });
     control.adopt(task.abort_handle());
 }
 
@@ -94,11 +82,7 @@ impl<A: Actor<Context = Context<A>>> Incarnation<A> {
         if self.stopping {
             return;
         }
-        if !self
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(task.waker()))
-        {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
             control.wake_on_stop(task);
             self.waker = Some(task.waker().clone());
         }
@@ -154,9 +138,7 @@ impl<A: Actor<Context = Context<A>>> Future for Incarnation<A> {
                 this.end(ExitReason::Stopped);
                 return Poll::Ready(());
             }
-            None => match Self::run(&this.current, || {
-                this.recipe.make(&this.current, this.report.control())
-            }) {
+            None => match Self::run(&this.current, || this.recipe.make(&this.current, this.report.control())) {
                 Ok(actor) => {
                     this.current.set_phase(Phase::Started);
                     this.actor.insert(actor)

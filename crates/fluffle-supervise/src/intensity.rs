@@ -30,9 +30,7 @@ pub struct Intensity {
 
 impl Default for Intensity {
     fn default() -> Self {
-        Self {
-            limit: Some((3, Duration::from_secs(5))),
-        }
+        Self { limit: Some((3, Duration::from_secs(5))) }
     }
 }
 
@@ -45,9 +43,7 @@ impl Intensity {
         if within.is_zero() {
             return Err(PolicyError::ZeroWindow);
         }
-        Ok(Self {
-            limit: Some((max_restarts, within)),
-        })
+        Ok(Self { limit: Some((max_restarts, within)) })
     }
 
     /// Never gives up: right for what must come back however long it takes, such as a connection to a broker. Give
@@ -75,10 +71,7 @@ pub(crate) struct Exhausted {
 
 impl Budget {
     pub(crate) fn new(intensity: Intensity) -> Self {
-        Self {
-            intensity,
-            spent: VecDeque::new(),
-        }
+        Self { intensity, spent: VecDeque::new() }
     }
 
     /// Spends one restart, if there is one left.
@@ -86,18 +79,11 @@ impl Budget {
         let Some((max, within)) = self.intensity.limit else {
             return Ok(());
         };
-        while self
-            .spent
-            .front()
-            .is_some_and(|oldest| now.duration_since(*oldest) >= within)
-        {
+        while self.spent.front().is_some_and(|oldest| now.duration_since(*oldest) >= within) {
             self.spent.pop_front();
         }
         if self.spent.len() >= max as usize {
-            return Err(Exhausted {
-                restarts: max,
-                within,
-            });
+            return Err(Exhausted { restarts: max, within });
         }
         self.spent.push_back(now);
         Ok(())
@@ -112,10 +98,7 @@ mod tests {
 
     #[test]
     fn an_empty_window_is_refused() {
-        assert_eq!(
-            Intensity::new(1, Duration::ZERO),
-            Err(PolicyError::ZeroWindow)
-        );
+        assert_eq!(Intensity::new(1, Duration::ZERO), Err(PolicyError::ZeroWindow));
     }
 
     #[test]
@@ -124,16 +107,9 @@ mod tests {
         let start = Instant::now();
         assert_eq!(budget.spend(start), Ok(()));
         assert_eq!(budget.spend(start + SEC), Ok(()));
-        let exhausted = Err(Exhausted {
-            restarts: 2,
-            within: 5 * SEC,
-        });
+        let exhausted = Err(Exhausted { restarts: 2, within: 5 * SEC });
         assert_eq!(budget.spend(start + 4 * SEC), exhausted);
-        assert_eq!(
-            budget.spend(start + 5 * SEC),
-            Ok(()),
-            "the first one is out of the window"
-        );
+        assert_eq!(budget.spend(start + 5 * SEC), Ok(()), "the first one is out of the window");
         assert_eq!(budget.spend(start + 5 * SEC), exhausted);
     }
 

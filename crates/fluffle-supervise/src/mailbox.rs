@@ -95,9 +95,7 @@ impl<A: Actor> Mailbox<A> {
     }
 
     /// Waits for room for one message, first come, first served. `None` when the mailbox has closed.
-    pub(crate) fn reserve(
-        &self,
-    ) -> impl Future<Output = Option<OwnedSemaphorePermit>> + Send + 'static {
+    pub(crate) fn reserve(&self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + Send + 'static {
         let room = self.room.clone();
         async move { room.acquire_owned().await.ok() }
     }
@@ -180,14 +178,8 @@ pub(crate) trait AnyMailbox: Send + Sync {
 impl<A: Actor> AnyMailbox for Mailbox<A> {
     fn depth(&self) -> MailboxDepth {
         let queue = self.queue();
-        let waiting = queue
-            .envelopes
-            .len()
-            .saturating_add_signed(-queue.withdrawn);
-        MailboxDepth {
-            waiting,
-            capacity: self.capacity.load(Ordering::Relaxed),
-        }
+        let waiting = queue.envelopes.len().saturating_add_signed(-queue.withdrawn);
+        MailboxDepth { waiting, capacity: self.capacity.load(Ordering::Relaxed) }
     }
 
     fn is_closed(&self) -> bool {

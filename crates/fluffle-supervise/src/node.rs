@@ -120,10 +120,7 @@ impl Node {
 
     /// Where the supervisor above takes its orders. `None` for the root of a tree.
     pub(crate) fn orders_above(&self) -> Option<SupervisedAddr<Supervisor>> {
-        self.parent
-            .get()
-            .and_then(Weak::upgrade)
-            .and_then(|parent| parent.orders.get().cloned())
+        self.parent.get().and_then(Weak::upgrade).and_then(|parent| parent.orders.get().cloned())
     }
 
     pub(crate) fn set_kind(&self, kind: NodeKind) {
@@ -187,9 +184,7 @@ impl Node {
     pub(crate) fn exited(&self, reason: &ExitReason) {
         lock(&self.control).take();
         lock(&self.status).last_exit = Some(reason.clone());
-        self.emit(What::Exited {
-            reason: reason.clone(),
-        });
+        self.emit(What::Exited { reason: reason.clone() });
     }
 
     pub(crate) fn backing_off(&self, delay: Duration, until: Instant, attempt: u32) {
@@ -239,11 +234,7 @@ impl Node {
 
     /// It is over for good, and so is everything below it. Does nothing the second time.
     pub(crate) fn finish(&self, reason: ExitReason) {
-        let state = if reason.is_normal() {
-            State::Stopped
-        } else {
-            State::Failed
-        };
+        let state = if reason.is_normal() { State::Stopped } else { State::Failed };
         self.set_state(state);
         if self.over.set(reason).is_err() {
             return;
@@ -282,11 +273,7 @@ impl Node {
     pub(crate) fn emit(&self, what: What) {
         let path = self.path();
         what.trace(&path);
-        let event = Event {
-            at: Instant::now().into_std(),
-            path,
-            what,
-        };
+        let event = Event { at: Instant::now().into_std(), path, what };
         let mut above = self.hear(&event);
         while let Some(node) = above {
             above = node.hear(&event);

@@ -66,13 +66,9 @@ pub enum PolicyError {
         max: Duration,
     },
     /// The factor would shrink the waits, or is not a number.
-    #[error(
-        "a backoff's factor must be a finite number of at least 1, so that waits do not shrink; it was {0}"
-    )]
+    #[error("a backoff's factor must be a finite number of at least 1, so that waits do not shrink; it was {0}")]
     Factor(f64),
     /// Nothing happens within no time.
-    #[error(
-        "a restart budget's window must be above zero; for no budget at all use Intensity::unlimited()"
-    )]
+    #[error("a restart budget's window must be above zero; for no budget at all use Intensity::unlimited()")]
     ZeroWindow,
 }

@@ -25,30 +25,15 @@ pub(crate) struct Pump<A: Actor> {
 }
 
 impl<A: Actor> Pump<A> {
-    pub(crate) fn new(
-        mailbox: Arc<Mailbox<A>>,
-        reader: Token,
-        current: Rc<Current>,
-        reports_ready: bool,
-    ) -> Self {
-        Self {
-            mailbox,
-            reader,
-            current,
-            reports_ready,
-        }
+    pub(crate) fn new(mailbox: Arc<Mailbox<A>>, reader: Token, current: Rc<Current>, reports_ready: bool) -> Self {
+        Self { mailbox, reader, current, reports_ready }
     }
 }
 
 impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
     type Output = ();
 
-    fn poll(
-        mut self: Pin<&mut Self>,
-        actor: &mut A,
-        ctx: &mut Context<A>,
-        task: &mut Task<'_>,
-    ) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, actor: &mut A, ctx: &mut Context<A>, task: &mut Task<'_>) -> Poll<()> {
         // An actor that is polled here has started, and what it told its context to wait for is done.
         self.current.set_phase(Phase::Future);
         if self.reports_ready {

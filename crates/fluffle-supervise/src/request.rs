@@ -31,10 +31,7 @@ pub struct Request<A: Actor, M: Message> {
 
 enum Stage<M: Message> {
     Room(Room<M>),
-    Reply {
-        parcel: Arc<Parcel<M>>,
-        reply: oneshot::Receiver<M::Result>,
-    },
+    Reply { parcel: Arc<Parcel<M>>, reply: oneshot::Receiver<M::Result> },
     Closed(Option<M>),
     Done,
 }
@@ -71,11 +68,7 @@ impl<A: Actor, M: Message> Request<A, M> {
             Err(NoRoom::Full) => Stage::Room(Room::new(msg)),
             Err(NoRoom::Closed) => Stage::Closed(Some(msg)),
         };
-        Self {
-            mailbox,
-            stage,
-            deadline: Deadline::default(),
-        }
+        Self { mailbox, stage, deadline: Deadline::default() }
     }
 
     /// Waits at most this long from now, for room and reply together. Then a message not yet taken comes back as
@@ -137,9 +130,7 @@ where
                     Poll::Ready(Err(_)) => {
                         let closed = parcel.take_back();
                         this.stage = Stage::Done;
-                        return Poll::Ready(Err(
-                            closed.map_or(SendError::Crashed, SendError::Closed)
-                        ));
+                        return Poll::Ready(Err(closed.map_or(SendError::Crashed, SendError::Closed)));
                     }
                     Poll::Pending => {}
                 },
@@ -153,9 +144,7 @@ where
             }
             ready!(this.deadline.poll(task));
             let back = this.take_back();
-            return Poll::Ready(Err(
-                back.map_or(SendError::TimedOutInHand, SendError::TimedOut)
-            ));
+            return Poll::Ready(Err(back.map_or(SendError::TimedOutInHand, SendError::TimedOut)));
         }
     }
 }
@@ -168,9 +157,7 @@ impl<A: Actor, M: Message> Drop for Request<A, M> {
 
 impl<A: Actor, M: Message> fmt::Debug for Request<A, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
-            .field("message", &std::any::type_name::<M>())
-            .finish_non_exhaustive()
+        f.debug_struct("Request").field("message", &std::any::type_name::<M>()).finish_non_exhaustive()
     }
 }
 
@@ -184,11 +171,7 @@ pub struct Posting<A: Actor, M> {
 
 impl<A: Actor, M: Message> Posting<A, M> {
     pub(crate) fn new(mailbox: Arc<Mailbox<A>>, msg: M) -> Self {
-        Self {
-            mailbox,
-            room: Room::new(msg),
-            deadline: Deadline::default(),
-        }
+        Self { mailbox, room: Room::new(msg), deadline: Deadline::default() }
     }
 
     /// Waits at most this long from now for room; then the message comes back as [`SendError::TimedOut`]. Default: no
@@ -234,9 +217,7 @@ where
 
 impl<A: Actor, M> fmt::Debug for Posting<A, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Posting")
-            .field("message", &std::any::type_name::<M>())
-            .finish_non_exhaustive()
+        f.debug_struct("Posting").field("message", &std::any::type_name::<M>()).finish_non_exhaustive()
     }
 }
 
@@ -251,32 +232,21 @@ type Permit = dyn Future<Output = Option<OwnedSemaphorePermit>> + Send;
 
 impl<M> Room<M> {
     fn new(msg: M) -> Self {
-        Self {
-            msg: Some(msg),
-            permit: None,
-        }
+        Self { msg: Some(msg), permit: None }
     }
 
     /// The message, with room reserved for it; or the message back, from a closed mailbox.
-    fn poll<A: Actor>(
-        &mut self,
-        mailbox: &Mailbox<A>,
-        task: &mut Task<'_>,
-    ) -> Poll<Result<M, Option<M>>> {
+    fn poll<A: Actor>(&mut self, mailbox: &Mailbox<A>, task: &mut Task<'_>) -> Poll<Result<M, Option<M>>> {
         let reserved = match &mut self.permit {
             None => match mailbox.try_reserve() {
                 Ok(()) => true,
                 Err(NoRoom::Closed) => false,
                 Err(NoRoom::Full) => {
                     let permit = self.permit.insert(Box::pin(mailbox.reserve()));
-                    ready!(permit.as_mut().poll(task))
-                        .map(OwnedSemaphorePermit::forget)
-                        .is_some()
+                    ready!(permit.as_mut().poll(task)).map(OwnedSemaphorePermit::forget).is_some()
                 }
             },
-            Some(permit) => ready!(permit.as_mut().poll(task))
-                .map(OwnedSemaphorePermit::forget)
-                .is_some(),
+            Some(permit) => ready!(permit.as_mut().poll(task)).map(OwnedSemaphorePermit::forget).is_some(),
         };
         Poll::Ready(match self.msg.take() {
             Some(msg) if reserved => Ok(msg),
@@ -306,9 +276,6 @@ impl Deadline {
         let Some(at) = self.at else {
             return Poll::Pending;
         };
-        self.sleep
-            .get_or_insert_with(|| Box::pin(sleep_until(at)))
-            .as_mut()
-            .poll(task)
+        self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at))).as_mut().poll(task)
     }
 }

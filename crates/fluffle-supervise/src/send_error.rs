@@ -62,15 +62,11 @@ impl<M> SendError<M> {
 impl fmt::Display for SendErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Full => {
-                "the actor's mailbox is full: wait for room with send or post, or send less"
-            }
+            Self::Full => "the actor's mailbox is full: wait for room with send or post, or send less",
             Self::TimedOut => "the actor did not take the message in time",
             Self::Closed => "the actor is over for good and takes no more messages",
             Self::TimedOutInHand => "the actor took the message but did not answer in time",
-            Self::Crashed => {
-                "the actor took the message and ended, or dropped the reply, before it answered"
-            }
+            Self::Crashed => "the actor took the message and ended, or dropped the reply, before it answered",
         })
     }
 }

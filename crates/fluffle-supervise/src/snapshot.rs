@@ -95,12 +95,7 @@ impl NodeSnapshot {
 
     /// The line that describes the node alone.
     fn line(&self, now: Instant, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            id,
-            state,
-            restarts,
-            ..
-        } = self;
+        let Self { id, state, restarts, .. } = self;
         write!(f, "{id}")?;
         if let NodeKind::Supervisor(strategy) = self.kind {
             write!(f, "  {strategy}")?;
@@ -130,11 +125,7 @@ impl NodeSnapshot {
     fn branch(&self, now: Instant, indent: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last = self.children.len().saturating_sub(1);
         for (n, child) in self.children.iter().enumerate() {
-            let (fork, below) = if n == last {
-                ("└─ ", "   ")
-            } else {
-                ("├─ ", "│  ")
-            };
+            let (fork, below) = if n == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             write!(f, "\n{indent}{fork}")?;
             child.line(now, f)?;
             child.branch(now, &format!("{indent}{below}"), f)?;

@@ -105,12 +105,7 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
         factory: impl Fn() -> A + Send + Sync + 'static,
     ) -> Self {
         Self {
-            recipe: Recipe {
-                factory: Box::new(factory),
-                hooks: Vec::new(),
-                mailbox,
-                reports_ready: false,
-            },
+            recipe: Recipe { factory: Box::new(factory), hooks: Vec::new(), mailbox, reports_ready: false },
             settings: Settings {
                 owner: Owner(node),
                 place: Place::Here,
@@ -199,10 +194,7 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
     }
 
     /// The spec of any child, with a deadline that is asked for when it is needed.
-    pub(crate) fn with_deadline(
-        self,
-        deadline: impl Fn(Duration) -> Duration + Send + Sync + 'static,
-    ) -> ChildSpec {
+    pub(crate) fn with_deadline(self, deadline: impl Fn(Duration) -> Duration + Send + Sync + 'static) -> ChildSpec {
         let recipe = Arc::new(self.recipe);
         ChildSpec {
             settings: self.settings,
@@ -217,9 +209,7 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
 
 impl<A: Actor<Context = Context<A>>> fmt::Debug for ActorSpec<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ActorSpec")
-            .field("id", self.node().id())
-            .finish_non_exhaustive()
+        f.debug_struct("ActorSpec").field("id", self.node().id()).finish_non_exhaustive()
     }
 }
 
@@ -263,10 +253,7 @@ impl ChildSpec {
             Place::Each(source) => match catch_unwind(AssertUnwindSafe(source)) {
                 Ok(arbiter) => arbiter,
                 Err(payload) => {
-                    return report.exited(ExitReason::Panicked(Panicked::new(
-                        &*payload,
-                        Phase::Factory,
-                    )));
+                    return report.exited(ExitReason::Panicked(Panicked::new(&*payload, Phase::Factory)));
                 }
             },
         };
@@ -282,8 +269,6 @@ impl ChildSpec {
 
 impl fmt::Debug for ChildSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChildSpec")
-            .field("id", &self.id())
-            .finish_non_exhaustive()
+        f.debug_struct("ChildSpec").field("id", &self.id()).finish_non_exhaustive()
     }
 }

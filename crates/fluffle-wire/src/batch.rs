@@ -37,12 +37,7 @@ pub struct BatchBuilder<M> {
 
 impl<M> BatchBuilder<M> {
     pub(crate) fn new(wire: Wire<M>) -> Self {
-        Self {
-            wire,
-            body: Vec::new(),
-            scratch: Vec::new(),
-            items: 0,
-        }
+        Self { wire, body: Vec::new(), scratch: Vec::new(), items: 0 }
     }
 
     /// Adds a message. On an error nothing has been added, and the batch is as good as before.
@@ -111,10 +106,7 @@ impl<M> BatchBuilder<M> {
         if needed > limit {
             return Err(EncodeError::new(
                 EncodeErrorKind::TooLarge,
-                format!(
-                    "this {} takes {needed} bytes in a batch, the limit is {limit}",
-                    self.wire.type_name()
-                ),
+                format!("this {} takes {needed} bytes in a batch, the limit is {limit}", self.wire.type_name()),
             ));
         }
         if self.body.len() + needed > limit {
@@ -126,12 +118,7 @@ impl<M> BatchBuilder<M> {
     }
 
     /// Takes the frame back if the codec failed or wrote another length than it had announced.
-    fn check_written(
-        &mut self,
-        written: Result<(), EncodeError>,
-        start: usize,
-        len: usize,
-    ) -> Result<(), EncodeError> {
+    fn check_written(&mut self, written: Result<(), EncodeError>, start: usize, len: usize) -> Result<(), EncodeError> {
         let actual = self.body.len() - start;
         if written.is_ok() && actual == len {
             self.items += 1;
@@ -139,17 +126,14 @@ impl<M> BatchBuilder<M> {
         }
         self.body.truncate(start - encoded_len_varint(len as u64));
         written?;
-        let why =
-            format!("the codec announced {len} bytes and wrote {actual}: its encoded_len is wrong");
+        let why = format!("the codec announced {len} bytes and wrote {actual}: its encoded_len is wrong");
         Err(EncodeError::unrepresentable(self.wire.type_name(), why))
     }
 
     fn full(&self, what: &str, have: usize, limit: usize) -> EncodeError {
         EncodeError::new(
             EncodeErrorKind::BatchFull,
-            format!(
-                "the batch is full at {have} {what} (limit {limit}): finish it, then push this message again"
-            ),
+            format!("the batch is full at {have} {what} (limit {limit}): finish it, then push this message again"),
         )
     }
 }
@@ -180,12 +164,7 @@ impl<M> Batch<M> {
     /// Walks the lengths once, so that the count is known and a hostile one is refused before anything is decoded.
     pub(crate) fn open(wire: Wire<M>, body: Bytes) -> Result<Self, DecodeError> {
         let most = wire.bounds().batch_items;
-        let items = Frames {
-            rest: &body,
-            index: 0,
-        }
-        .take(most.saturating_add(1))
-        .count();
+        let items = Frames { rest: &body, index: 0 }.take(most.saturating_add(1)).count();
         if items > most {
             return Err(DecodeError::new(
                 DecodeErrorKind::TooManyItems,
@@ -207,25 +186,14 @@ impl<M> Batch<M> {
 
     /// The messages in order; item `i` of a message `<id>` is known as `<id>/<i>`.
     pub fn iter(&self) -> Items<'_, M> {
-        Items {
-            batch: self,
-            frames: Frames {
-                rest: &self.body,
-                index: 0,
-            },
-        }
+        Items { batch: self, frames: Frames { rest: &self.body, index: 0 } }
     }
 
     /// The bytes of item `index`, to pass them on as they are (a dead letter of this one message).
     ///
     /// They share the batch's memory. `None` past the end, and for a broken frame.
     pub fn raw(&self, index: usize) -> Option<Bytes> {
-        let frame = Frames {
-            rest: &self.body,
-            index: 0,
-        }
-        .nth(index)?
-        .ok()?;
+        let frame = Frames { rest: &self.body, index: 0 }.nth(index)?.ok()?;
         Some(self.body.slice_ref(frame))
     }
 }
@@ -261,11 +229,7 @@ impl<M> Iterator for Items<'_, M> {
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.frames.index;
         let frame = self.frames.next()?;
-        Some(
-            frame
-                .and_then(|bytes| self.batch.wire.codec().decode(bytes))
-                .map_err(|e| e.at_item(index)),
-        )
+        Some(frame.and_then(|bytes| self.batch.wire.codec().decode(bytes)).map_err(|e| e.at_item(index)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -278,10 +242,7 @@ impl<M> ExactSizeIterator for Items<'_, M> {}
 
 impl<M> fmt::Debug for Items<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Items")
-            .field("batch", self.batch)
-            .field("next", &self.frames.index)
-            .finish()
+        f.debug_struct("Items").field("batch", self.batch).field("next", &self.frames.index).finish()
     }
 }
 
@@ -310,25 +271,17 @@ impl<'a> Iterator for Frames<'a> {
 impl<'a> Frames<'a> {
     fn split(&mut self) -> Result<&'a [u8], DecodeError> {
         let mut rest = self.rest;
-        let len = prost::encoding::decode_varint(&mut rest)
-            .map_err(|_| broken("its length is no varint".to_owned()))?;
+        let len =
+            prost::encoding::decode_varint(&mut rest).map_err(|_| broken("its length is no varint".to_owned()))?;
         let (frame, rest) = usize::try_from(len)
             .ok()
             .and_then(|len| rest.split_at_checked(len))
-            .ok_or_else(|| {
-                broken(format!(
-                    "its length says {len} bytes, {} are left",
-                    rest.len()
-                ))
-            })?;
+            .ok_or_else(|| broken(format!("its length says {len} bytes, {} are left", rest.len())))?;
         self.rest = rest;
         Ok(frame)
     }
 }
 
 fn broken(how: String) -> DecodeError {
-    DecodeError::new(
-        DecodeErrorKind::Framing,
-        format!("{how}; this and all that follows is lost"),
-    )
+    DecodeError::new(DecodeErrorKind::Framing, format!("{how}; this and all that follows is lost"))
 }

@@ -21,10 +21,7 @@ impl<'a> ContentType<'a> {
     /// Splits the media type from its parameters.
     pub fn parse(text: &'a str) -> Self {
         let (media_type, parameters) = text.split_once(';').unwrap_or((text, ""));
-        Self {
-            media_type: media_type.trim(),
-            parameters,
-        }
+        Self { media_type: media_type.trim(), parameters }
     }
 
     /// The media type without parameters, as written.
@@ -67,8 +64,5 @@ fn split_unquoted(text: &str) -> (&str, &str) {
 }
 
 fn unquote(value: &str) -> &str {
-    value
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .unwrap_or(value)
+    value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
 }

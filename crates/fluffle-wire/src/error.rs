@@ -92,11 +92,7 @@ impl EncodeError {
     }
 
     pub(crate) fn new(kind: EncodeErrorKind, message: String) -> Self {
-        Self {
-            kind,
-            message,
-            source: None,
-        }
+        Self { kind, message, source: None }
     }
 
     pub(crate) fn at_item(mut self, index: usize) -> Self {
@@ -121,11 +117,7 @@ impl DecodeError {
     }
 
     pub(crate) fn new(kind: DecodeErrorKind, message: String) -> Self {
-        Self {
-            kind,
-            message,
-            source: None,
-        }
+        Self { kind, message, source: None }
     }
 
     pub(crate) fn at_item(mut self, index: usize) -> Self {

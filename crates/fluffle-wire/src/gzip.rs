@@ -37,10 +37,7 @@ impl Gzip {
 
     /// Bodies from [`Gzip::AUTO_MIN_SIZE`] up, at the fastest level, if it pays.
     pub fn auto() -> Self {
-        Self::Auto {
-            min_size: Self::AUTO_MIN_SIZE,
-            level: Level::FASTEST,
-        }
+        Self::Auto { min_size: Self::AUTO_MIN_SIZE, level: Level::FASTEST }
     }
 }
 
@@ -151,15 +148,12 @@ fn decompress_member<'a>(
     loop {
         if raw.len() == raw.capacity() {
             // One byte past the limit is room to notice that it is passed.
-            let room = (raw.len().max(packed.len() * 2))
-                .max(512)
-                .min(most + 1 - raw.len());
+            let room = (raw.len().max(packed.len() * 2)).max(512).min(most + 1 - raw.len());
             raw.reserve_exact(room);
         }
         let before = (decompressor.total_in(), raw.len());
-        let status = decompressor
-            .decompress_vec(rest, raw, FlushDecompress::None)
-            .map_err(|e| damaged(&e.to_string()))?;
+        let status =
+            decompressor.decompress_vec(rest, raw, FlushDecompress::None).map_err(|e| damaged(&e.to_string()))?;
         if raw.len() > most {
             return Err(expands(body, most, limits));
         }
@@ -186,9 +180,7 @@ fn expands(body: usize, most: usize, limits: &Limits) -> DecodeError {
     }
     DecodeError::new(
         DecodeErrorKind::TooLarge,
-        format!(
-            "{body} bytes of gzip unpack to more than the limit of {most} bytes (Limits::decompressed)"
-        ),
+        format!("{body} bytes of gzip unpack to more than the limit of {most} bytes (Limits::decompressed)"),
     )
 }
 
@@ -199,9 +191,7 @@ fn not_gzip(packed: &[u8], rest: &[u8]) -> String {
     match packed {
         [0x1f] | [] => "it is cut short".to_owned(),
         // RFC 1950: compression method 8 and a check on the first two bytes.
-        [first, second, ..]
-            if first & 0x0f == 8 && (u16::from(*first) << 8 | u16::from(*second)) % 31 == 0 =>
-        {
+        [first, second, ..] if first & 0x0f == 8 && (u16::from(*first) << 8 | u16::from(*second)) % 31 == 0 => {
             "it looks like zlib (RFC 1950), which is another format than gzip (RFC 1952)".to_owned()
         }
         _ => "it does not start like gzip".to_owned(),
@@ -209,8 +199,5 @@ fn not_gzip(packed: &[u8], rest: &[u8]) -> String {
 }
 
 fn damaged(how: &str) -> DecodeError {
-    DecodeError::new(
-        DecodeErrorKind::Gzip,
-        format!("the body is labelled gzip, but {how}"),
-    )
+    DecodeError::new(DecodeErrorKind::Gzip, format!("the body is labelled gzip, but {how}"))
 }

@@ -33,11 +33,8 @@ impl<M: ReflectMessage + Name + Default> Codec<M> for Json {
     fn encode(&self, message: &M, into: &mut Vec<u8>) -> Result<(), EncodeError> {
         let mut dynamic = DynamicMessage::new(message.descriptor());
         // Not `transcode_to_dynamic`: that one panics on a message nested past the decode depth.
-        dynamic
-            .transcode_from(message)
-            .map_err(|e| EncodeError::unrepresentable(&M::full_name(), e))?;
-        serde_json::to_writer(into, &dynamic)
-            .map_err(|e| EncodeError::unrepresentable(&M::full_name(), e))
+        dynamic.transcode_from(message).map_err(|e| EncodeError::unrepresentable(&M::full_name(), e))?;
+        serde_json::to_writer(into, &dynamic).map_err(|e| EncodeError::unrepresentable(&M::full_name(), e))
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<M, DecodeError> {
@@ -45,8 +42,6 @@ impl<M: ReflectMessage + Name + Default> Codec<M> for Json {
         let dynamic = DynamicMessage::deserialize(M::default().descriptor(), &mut json)
             .and_then(|message| json.end().map(|()| message))
             .map_err(|e| DecodeError::malformed(&M::full_name(), e))?;
-        dynamic
-            .transcode_to()
-            .map_err(|e| DecodeError::malformed(&M::full_name(), e))
+        dynamic.transcode_to().map_err(|e| DecodeError::malformed(&M::full_name(), e))
     }
 }

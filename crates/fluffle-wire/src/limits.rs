@@ -42,11 +42,6 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            encoded: 16 * 1024 * 1024,
-            decompressed: 64 * 1024 * 1024,
-            ratio: 100,
-            batch_items: 10_000,
-        }
+        Self { encoded: 16 * 1024 * 1024, decompressed: 64 * 1024 * 1024, ratio: 100, batch_items: 10_000 }
     }
 }

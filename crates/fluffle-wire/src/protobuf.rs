@@ -15,11 +15,7 @@ use crate::{Codec, DecodeError, EncodeError};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Protobuf;
 
-const MEDIA_TYPES: [&str; 3] = [
-    "application/vnd.google.protobuf",
-    "application/protobuf",
-    "application/x-protobuf",
-];
+const MEDIA_TYPES: [&str; 3] = ["application/vnd.google.protobuf", "application/protobuf", "application/x-protobuf"];
 
 impl<M: Message + Name + Default> Codec<M> for Protobuf {
     fn media_type(&self) -> &str {
@@ -31,9 +27,7 @@ impl<M: Message + Name + Default> Codec<M> for Protobuf {
     }
 
     fn accepts(&self, media_type: &str) -> bool {
-        MEDIA_TYPES
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(media_type))
+        MEDIA_TYPES.iter().any(|name| name.eq_ignore_ascii_case(media_type))
     }
 
     fn encoded_len(&self, message: &M) -> Option<usize> {
@@ -41,9 +35,7 @@ impl<M: Message + Name + Default> Codec<M> for Protobuf {
     }
 
     fn encode(&self, message: &M, into: &mut Vec<u8>) -> Result<(), EncodeError> {
-        message
-            .encode(into)
-            .map_err(|e| EncodeError::unrepresentable(&M::full_name(), e))
+        message.encode(into).map_err(|e| EncodeError::unrepresentable(&M::full_name(), e))
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<M, DecodeError> {

@@ -15,10 +15,7 @@ pub(crate) fn bounded(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(format!(
-        "{}{CUT}",
-        cut(text, most.saturating_sub(CUT.len()))
-    ))
+    Cow::Owned(format!("{}{CUT}", cut(text, most.saturating_sub(CUT.len()))))
 }
 
 /// A label from outside, short enough for an error message.

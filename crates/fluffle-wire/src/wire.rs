@@ -6,8 +6,8 @@ use prost::{Message, Name};
 
 use crate::text::shown;
 use crate::{
-    Batch, BatchBuilder, Codec, ContentType, DecodeError, DecodeErrorKind, EncodeError,
-    EncodeErrorKind, Gzip, Limits, Protobuf, gzip,
+    Batch, BatchBuilder, Codec, ContentType, DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Gzip, Limits,
+    Protobuf, gzip,
 };
 
 /// How messages of one type travel: a [`Codec`], when to [`Gzip`], and the [`Limits`].
@@ -94,17 +94,8 @@ impl<M> Wire<M> {
         let type_name = codec.type_name();
         let single = format!("{}; proto={type_name}", codec.media_type());
         let batch = format!("{single}; encoding=delimited");
-        let labels = Labels {
-            single: single.into(),
-            batch: batch.into(),
-            type_name: type_name.into(),
-        };
-        Self {
-            codec: Arc::new(codec),
-            labels: Arc::new(labels),
-            gzip: Gzip::Off,
-            limits: Limits::default(),
-        }
+        let labels = Labels { single: single.into(), batch: batch.into(), type_name: type_name.into() };
+        Self { codec: Arc::new(codec), labels: Arc::new(labels), gzip: Gzip::Off, limits: Limits::default() }
     }
 
     /// When to compress what is sent. Default [`Gzip::Off`].
@@ -170,10 +161,7 @@ impl<M> Wire<M> {
     ///
     /// As [`encode`](Wire::encode), naming the item; [`EncodeErrorKind::BatchFull`] if they are too many or too
     /// large for one body. To fill bodies one after the other use [`batch`](Wire::batch).
-    pub fn encode_batch<'a>(
-        &self,
-        messages: impl IntoIterator<Item = &'a M>,
-    ) -> Result<Encoded, EncodeError>
+    pub fn encode_batch<'a>(&self, messages: impl IntoIterator<Item = &'a M>) -> Result<Encoded, EncodeError>
     where
         M: 'a,
     {
@@ -199,9 +187,7 @@ impl<M> Wire<M> {
     /// one message shows when that message is reached.
     pub fn decode_batch(&self, incoming: &Incoming<'_>) -> Result<Batch<M>, DecodeError> {
         self.check_labels(incoming, true)?;
-        let body = self
-            .unpack(incoming)?
-            .map_or_else(|| incoming.body.clone(), Bytes::from);
+        let body = self.unpack(incoming)?.map_or_else(|| incoming.body.clone(), Bytes::from);
         Batch::open(self.clone(), body)
     }
 
@@ -218,12 +204,7 @@ impl<M> Wire<M> {
     }
 
     /// Compresses if the policy says so, and puts the labels on.
-    fn seal(
-        &self,
-        raw: Vec<u8>,
-        items: usize,
-        content_type: &Arc<str>,
-    ) -> Result<Encoded, EncodeError> {
+    fn seal(&self, raw: Vec<u8>, items: usize, content_type: &Arc<str>) -> Result<Encoded, EncodeError> {
         // AMQP short strings, which these two properties are, have one byte for their length.
         if content_type.len() > 255 {
             return Err(EncodeError::new(
@@ -278,19 +259,12 @@ impl<M> Wire<M> {
         match present(incoming.content_encoding) {
             None => Ok(None),
             Some(label) if label.eq_ignore_ascii_case("identity") => Ok(None),
-            Some(label)
-                if ["gzip", "x-gzip"]
-                    .iter()
-                    .any(|gzip| label.eq_ignore_ascii_case(gzip)) =>
-            {
+            Some(label) if ["gzip", "x-gzip"].iter().any(|gzip| label.eq_ignore_ascii_case(gzip)) => {
                 gzip::decompress(incoming.body, &self.limits).map(Some)
             }
             Some(label) => Err(DecodeError::new(
                 DecodeErrorKind::ContentEncoding,
-                format!(
-                    "content_encoding is {:?}; known are gzip, or none",
-                    shown(label)
-                ),
+                format!("content_encoding is {:?}; known are gzip, or none", shown(label)),
             )),
         }
     }
@@ -308,19 +282,12 @@ impl<M> Wire<M> {
     fn too_large(&self, len: usize, limit: usize, name: &str) -> EncodeError {
         EncodeError::new(
             EncodeErrorKind::TooLarge,
-            format!(
-                "this {} takes {len} bytes, the limit is {limit} ({name})",
-                self.type_name()
-            ),
+            format!("this {} takes {len} bytes, the limit is {limit} ({name})", self.type_name()),
         )
     }
 
     fn check_labels(&self, incoming: &Incoming<'_>, batch: bool) -> Result<(), DecodeError> {
-        let expected = if batch {
-            &self.labels.batch
-        } else {
-            &self.labels.single
-        };
+        let expected = if batch { &self.labels.batch } else { &self.labels.single };
         if let Some(label) = present(incoming.content_type)
             && *label != **expected
         {
@@ -337,11 +304,7 @@ impl<M> Wire<M> {
         if !self.codec.accepts(found.media_type()) {
             return Err(DecodeError::new(
                 DecodeErrorKind::ContentType,
-                format!(
-                    "content_type is {:?}, expected {:?}",
-                    shown(label),
-                    self.codec.media_type()
-                ),
+                format!("content_type is {:?}, expected {:?}", shown(label), self.codec.media_type()),
             ));
         }
         if let Some(proto) = found.parameter("proto")
@@ -351,17 +314,10 @@ impl<M> Wire<M> {
         }
         let wrong = match found.parameter("encoding") {
             Some(encoding) if !encoding.eq_ignore_ascii_case("delimited") => {
-                format!(
-                    "the encoding parameter of content_type is {:?}; known is delimited, or none",
-                    shown(encoding)
-                )
+                format!("the encoding parameter of content_type is {:?}; known is delimited, or none", shown(encoding))
             }
-            Some(_) if !batch => {
-                "the body is a batch (encoding=delimited), expected one message".to_owned()
-            }
-            None if batch => {
-                "the body is one message, expected a batch (encoding=delimited)".to_owned()
-            }
+            Some(_) if !batch => "the body is a batch (encoding=delimited), expected one message".to_owned(),
+            None if batch => "the body is one message, expected a batch (encoding=delimited)".to_owned(),
             _ => return Ok(()),
         };
         Err(DecodeError::new(DecodeErrorKind::Batching, wrong))
@@ -370,22 +326,14 @@ impl<M> Wire<M> {
     fn wrong_type(&self, found: &str, place: &str) -> DecodeError {
         DecodeError::new(
             DecodeErrorKind::TypeName,
-            format!(
-                "{place} is {:?}, expected {:?}",
-                shown(found),
-                self.type_name()
-            ),
+            format!("{place} is {:?}, expected {:?}", shown(found), self.type_name()),
         )
     }
 }
 
 impl<M> Clone for Wire<M> {
     fn clone(&self) -> Self {
-        Self {
-            codec: Arc::clone(&self.codec),
-            labels: Arc::clone(&self.labels),
-            ..*self
-        }
+        Self { codec: Arc::clone(&self.codec), labels: Arc::clone(&self.labels), ..*self }
     }
 }
 
@@ -414,30 +362,20 @@ impl Encoded {
 impl<'a> Incoming<'a> {
     /// A body that says nothing of itself.
     pub fn unlabelled(body: &'a Bytes) -> Self {
-        Self {
-            content_type: None,
-            content_encoding: None,
-            type_name: None,
-            body,
-        }
+        Self { content_type: None, content_encoding: None, type_name: None, body }
     }
 
     /// Whether the content type says that this is a batch.
     pub fn is_batch(&self) -> bool {
-        self.content_type
-            .is_some_and(|label| ContentType::parse(label).parameter("encoding").is_some())
+        self.content_type.is_some_and(|label| ContentType::parse(label).parameter("encoding").is_some())
     }
 
     /// The message type this body says it is: `type`, or else the `proto` parameter of the content type.
     ///
     /// For a queue that carries several types, to find the right [`Wire`]; decoding then checks both labels.
     pub fn declared_type(&self) -> Option<&'a str> {
-        present(self.type_name).or_else(|| {
-            present(
-                self.content_type
-                    .and_then(|label| ContentType::parse(label).parameter("proto")),
-            )
-        })
+        present(self.type_name)
+            .or_else(|| present(self.content_type.and_then(|label| ContentType::parse(label).parameter("proto"))))
     }
 }
 

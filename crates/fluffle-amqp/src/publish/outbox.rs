@@ -33,6 +33,13 @@ pub(crate) enum Outcome {
     Closed,
 }
 
+/// Why a message was not accepted; its sender still has it.
+#[derive(Debug)]
+pub(crate) enum NotAccepted {
+    Full,
+    Closed,
+}
+
 /// One accepted message and whoever waits for it.
 pub(crate) struct Entry {
     pub(crate) message: RawMessage,
@@ -112,10 +119,10 @@ impl Outbox {
         })
     }
 
-    /// Waits for room in the mailbox, then accepts; gives the entry back when the publisher is closed.
+    /// Waits for room in the mailbox, then accepts, unless the publisher is closed.
     ///
     /// Cancellation safe: dropped before it returns, the message was not accepted.
-    pub(crate) async fn accept(&self, entry: Entry) -> Result<(), Entry> {
+    pub(crate) async fn accept(&self, entry: Entry) -> Result<(), NotAccepted> {
         match self.sender.reserve().await {
             Ok(permit) if !self.closed.load(Ordering::Acquire) => {
                 self.outstanding.fetch_add(1, Ordering::AcqRel);
@@ -123,12 +130,12 @@ impl Outbox {
                 permit.send(entry);
                 Ok(())
             }
-            _ => Err(entry),
+            _ => Err(NotAccepted::Closed),
         }
     }
 
     /// Accepts only if there is room now.
-    pub(crate) fn try_accept(&self, entry: Entry) -> Result<(), (Entry, bool)> {
+    pub(crate) fn try_accept(&self, entry: Entry) -> Result<(), NotAccepted> {
         match self.sender.try_reserve() {
             Ok(permit) if !self.closed.load(Ordering::Acquire) => {
                 self.outstanding.fetch_add(1, Ordering::AcqRel);
@@ -136,8 +143,8 @@ impl Outbox {
                 permit.send(entry);
                 Ok(())
             }
-            Ok(_) => Err((entry, true)),
-            Err(error) => Err((entry, matches!(error, mpsc::error::TrySendError::Closed(())))),
+            Err(mpsc::error::TrySendError::Full(())) => Err(NotAccepted::Full),
+            Ok(_) | Err(mpsc::error::TrySendError::Closed(())) => Err(NotAccepted::Closed),
         }
     }
 

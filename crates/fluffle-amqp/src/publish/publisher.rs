@@ -18,7 +18,7 @@ use crate::publish::{
     error::{PublishError, PublishErrorKind},
     message::{RawMessage, target},
     options::MessageOptions,
-    outbox::{Entry, Outbox, Outcome, PublisherStats},
+    outbox::{Entry, NotAccepted, Outbox, Outcome, PublisherStats},
     route::{Confirms, Key, Route},
 };
 
@@ -113,13 +113,11 @@ impl<T> Publisher<T> {
     /// [`PublishError`], with the message, when it was not accepted.
     pub fn try_enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
         let deadline = Instant::now() + self.shared.deadline;
-        let (raw, mut receipt, reply) = self.prepare(message, &MessageOptions::new(), deadline)?;
+        let (raw, receipt, reply) = self.prepare(message, &MessageOptions::new(), deadline)?;
         match self.shared.outbox.try_accept(Entry::new(raw, reply, true)) {
             Ok(()) => Ok(receipt),
-            Err((_, closed)) => {
-                receipt.outcome.close();
-                Err(receipt.failed(if closed { PublishErrorKind::Closed } else { PublishErrorKind::Full }))
-            }
+            Err(NotAccepted::Full) => Err(receipt.failed(PublishErrorKind::Full)),
+            Err(NotAccepted::Closed) => Err(receipt.failed(PublishErrorKind::Closed)),
         }
     }
 

@@ -40,10 +40,16 @@ const PARKED: Duration = Duration::from_secs(5);
 
 /// What came of a question.
 pub(crate) enum Answer {
-    Reply { properties: BasicProperties, body: Bytes },
+    Reply(Box<Reply>),
     Returned(Returned),
     Nacked,
     Lost,
+}
+
+/// An answer as it arrived.
+pub(crate) struct Reply {
+    pub(crate) properties: BasicProperties,
+    pub(crate) body: Bytes,
 }
 
 /// One question and who asked it.
@@ -68,9 +74,9 @@ impl Exchange {
         Arc::new(Self { name, window, sender, receiver, late: AtomicU64::new(0) })
     }
 
-    /// Waits for room; gives the question back when the requester is closed.
-    pub(crate) async fn accept(&self, asked: Asked) -> Result<(), Asked> {
-        self.sender.send(asked).await.map_err(|refused| refused.0)
+    /// Waits for room; false when the requester is closed.
+    pub(crate) async fn accept(&self, asked: Asked) -> bool {
+        self.sender.send(asked).await.is_ok()
     }
 
     pub(crate) fn late(&self) -> u64 {
@@ -205,7 +211,7 @@ fn answer(pending: &mut Pending, delivery: lapin::message::Delivery, late: &Atom
     let properties = delivery.properties;
     let asked = properties.correlation_id().as_ref().and_then(|id| pending.remove(id.as_str()));
     let body = Bytes::from(delivery.data);
-    let told = asked.map(|reply| reply.send(Answer::Reply { properties, body }).is_ok());
+    let told = asked.map(|reply| reply.send(Answer::Reply(Box::new(Reply { properties, body }))).is_ok());
     if told != Some(true) {
         late.fetch_add(1, Ordering::Relaxed);
     }

@@ -109,12 +109,12 @@ impl<Q, R> Requester<Q, R> {
         };
         let (reply, answer) = oneshot::channel();
         match timeout_at(deadline, shared.exchange.accept(Asked { message, reply })).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(RequestErrorKind::Closed),
+            Ok(true) => {}
+            Ok(false) => return Err(RequestErrorKind::Closed),
             Err(_) => return Err(RequestErrorKind::Overloaded),
         }
         match timeout_at(deadline, answer).await {
-            Ok(Ok(Answer::Reply { properties, body })) => self.read(&properties, &body),
+            Ok(Ok(Answer::Reply(reply))) => self.read(&reply.properties, &reply.body),
             Ok(Ok(Answer::Returned(returned))) => Err(RequestErrorKind::Returned(returned)),
             Ok(Ok(Answer::Nacked)) => Err(RequestErrorKind::Nacked),
             Ok(Ok(Answer::Lost)) => Err(RequestErrorKind::ConnectionLost),

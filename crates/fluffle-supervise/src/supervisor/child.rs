@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::{
-    backoff::Waits, control::Control, node::Node, spec::ChildSpec, supervisor::core::Entry,
-};
+use crate::{backoff::Waits, control::Control, node::Node, spec::ChildSpec, supervisor::core::Entry};
 
 pub(crate) struct Child {
     pub(crate) spec: Arc<ChildSpec>,
@@ -44,11 +42,7 @@ pub(crate) enum Phase {
 
 impl Child {
     pub(crate) fn new(Entry { spec, added }: Entry) -> Self {
-        let phase = if spec.node().over().is_some() {
-            Phase::Over
-        } else {
-            Phase::Waiting
-        };
+        let phase = if spec.node().over().is_some() { Phase::Over } else { Phase::Waiting };
         let waits = Waits::new(spec.settings.backoff);
         Self {
             spec,
@@ -81,9 +75,7 @@ impl Child {
     pub(crate) fn ask_to_stop(&mut self, now: Instant) {
         let Some(control) = &self.control else { return };
         if !matches!(self.phase, Phase::Stopping { .. }) {
-            self.phase = Phase::Stopping {
-                deadline: now.checked_add(self.spec.deadline()),
-            };
+            self.phase = Phase::Stopping { deadline: now.checked_add(self.spec.deadline()) };
             self.node().stopping();
             control.request_stop();
         }

@@ -39,11 +39,7 @@ pub(crate) struct Entry {
 
 impl Core {
     pub(crate) fn new(node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self {
-            node,
-            policy: Mutex::default(),
-            roster: Mutex::default(),
-        })
+        Arc::new(Self { node, policy: Mutex::default(), roster: Mutex::default() })
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {
@@ -64,28 +60,21 @@ impl Core {
 
     pub(crate) fn add(&self, spec: ChildSpec, added: bool) -> Entry {
         self.node.add_child(spec.node());
-        let entry = Entry {
-            spec: Arc::new(spec),
-            added,
-        };
+        let entry = Entry { spec: Arc::new(spec), added };
         self.roster().push(entry.clone());
         entry
     }
 
     pub(crate) fn remove(&self, spec: &Arc<ChildSpec>) {
         self.node.remove_child(spec.node());
-        self.roster()
-            .retain(|entry| !Arc::ptr_eq(&entry.spec, spec));
+        self.roster().retain(|entry| !Arc::ptr_eq(&entry.spec, spec));
     }
 
     /// An id that two children have.
     pub(crate) fn duplicate(&self) -> Option<Arc<str>> {
         let mut seen = HashSet::new();
         let roster = self.roster();
-        let twice = roster
-            .iter()
-            .map(|entry| entry.spec.node().id())
-            .find(|id| !seen.insert(Arc::clone(id)));
+        let twice = roster.iter().map(|entry| entry.spec.node().id()).find(|id| !seen.insert(Arc::clone(id)));
         twice.cloned()
     }
 
@@ -95,9 +84,7 @@ impl Core {
         let own = self.policy().shutdown;
         own.unwrap_or_else(|| {
             let children = self.entries();
-            children.iter().fold(SHUTDOWN, |sum, entry| {
-                sum.saturating_add(entry.spec.deadline())
-            })
+            children.iter().fold(SHUTDOWN, |sum, entry| sum.saturating_add(entry.spec.deadline()))
         })
     }
 }

@@ -85,12 +85,7 @@ impl Family {
     pub(crate) fn heed_signals(&mut self, now: Instant) {
         let signals: VecDeque<_> = self.inbox.take();
         for (token, signal) in signals {
-            let from = |child: &Child| {
-                child
-                    .control
-                    .as_ref()
-                    .is_some_and(|control| control.token() == token)
-            };
+            let from = |child: &Child| child.control.as_ref().is_some_and(|control| control.token() == token);
             // None: an incarnation that was given up before it could say this.
             let Some(index) = self.children.iter().position(from) else {
                 continue;
@@ -146,10 +141,7 @@ impl Family {
             return self.give_up(index, reason, GivingUp::NoArbiter);
         }
         if let Err(exhausted) = self.budget.spend(now) {
-            let cause = GivingUp::TooManyRestarts {
-                restarts: exhausted.restarts,
-                within: exhausted.within,
-            };
+            let cause = GivingUp::TooManyRestarts { restarts: exhausted.restarts, within: exhausted.within };
             return self.give_up(index, reason, cause);
         }
         let (delay, attempt) = child.waits.next(healthy);
@@ -177,9 +169,7 @@ impl Family {
         let child = &mut self.children[index];
         child.wait();
         let escalation = Arc::new(Escalation::new(child.node().path(), reason, cause));
-        self.node().emit(crate::event::What::Escalated {
-            escalation: escalation.clone(),
-        });
+        self.node().emit(crate::event::What::Escalated { escalation: escalation.clone() });
         self.ending = Some(Ending::GaveUp(escalation));
         self.condemn(0..);
     }
@@ -250,11 +240,7 @@ impl Family {
 
     /// Takes every step that can be taken now.
     pub(crate) fn advance(&mut self, now: Instant) -> Next {
-        while let Some(index) = self
-            .children
-            .iter()
-            .position(|child| child.is_past_its_deadline(now))
-        {
+        while let Some(index) = self.children.iter().position(|child| child.is_past_its_deadline(now)) {
             self.kill(index, now);
         }
         // Down: in reverse order, the next one when the last one is down.
@@ -280,8 +266,7 @@ impl Family {
 
     /// Up: in order, each when those before it are ready. True if all are.
     fn climb(&mut self, now: Instant) -> bool {
-        let backing_off =
-            |child: &Child| matches!(child.phase, Phase::BackingOff { until } if until > now);
+        let backing_off = |child: &Child| matches!(child.phase, Phase::BackingOff { until } if until > now);
         if self.strategy == Strategy::OneForAll && self.children.iter().any(backing_off) {
             return false;
         }
@@ -323,11 +308,7 @@ impl Family {
     }
 
     fn wait(&self, now: Instant) -> Next {
-        let clock = self
-            .children
-            .iter()
-            .filter_map(|child| child.look_at(now))
-            .min();
+        let clock = self.children.iter().filter_map(|child| child.look_at(now)).min();
         clock.map_or(Next::Signal, Next::Clock)
     }
 }

@@ -68,11 +68,7 @@ pub enum StopChildError {
 
 impl SupervisorHandle {
     pub(crate) fn new(core: &Arc<Core>, orders: SupervisedAddr<Supervisor>) -> Self {
-        Self {
-            node: core.node().clone(),
-            core: Arc::downgrade(core),
-            orders,
-        }
+        Self { node: core.node().clone(), core: Arc::downgrade(core), orders }
     }
 
     /// Adds a child behind the others, for good: it is there again when the supervisor is restarted. Resolves when the
@@ -91,9 +87,7 @@ impl SupervisorHandle {
         let spec = child.into();
         let id = spec.node().id().clone();
         let order = self.orders.send(StartChild(spec));
-        order
-            .await
-            .unwrap_or(Err(StartChildError::SupervisorOver { id }))
+        order.await.unwrap_or(Err(StartChildError::SupervisorOver { id }))
     }
 
     /// Stops a child and removes it. Resolves when it is down, which its shutdown deadline bounds.
@@ -107,9 +101,7 @@ impl SupervisorHandle {
     pub async fn stop_child(&self, id: &str) -> Result<(), StopChildError> {
         let id = Arc::from(id);
         let order = self.orders.send(StopChild(Arc::clone(&id)));
-        order
-            .await
-            .unwrap_or(Err(StopChildError::SupervisorOver { id }))
+        order.await.unwrap_or(Err(StopChildError::SupervisorOver { id }))
     }
 
     /// Stops the supervisor and everything below it, in reverse start order and each child with its own deadline, and
@@ -165,8 +157,6 @@ impl SupervisorHandle {
 
 impl fmt::Debug for SupervisorHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SupervisorHandle")
-            .field("path", &self.node.path())
-            .finish_non_exhaustive()
+        f.debug_struct("SupervisorHandle").field("path", &self.node.path()).finish_non_exhaustive()
     }
 }

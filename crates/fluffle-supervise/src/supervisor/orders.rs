@@ -49,8 +49,7 @@ impl Handler<StopChild> for Supervisor {
                 return Err(StopChildError::Unknown { id });
             }
             // Dropped unsent if the supervisor ends first.
-            down.await
-                .map_err(|_| StopChildError::SupervisorOver { id })
+            down.await.map_err(|_| StopChildError::SupervisorOver { id })
         })
     }
 }

@@ -153,8 +153,6 @@ impl From<SupervisorSpec> for ChildSpec {
 
 impl fmt::Debug for SupervisorSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SupervisorSpec")
-            .field("id", self.core.node().id())
-            .finish_non_exhaustive()
+        f.debug_struct("SupervisorSpec").field("id", self.core.node().id()).finish_non_exhaustive()
     }
 }

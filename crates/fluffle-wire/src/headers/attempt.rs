@@ -24,9 +24,7 @@ impl Attempt {
     /// as new, and the retry copy made from it carries a good number again. A number too large counts as the largest,
     /// past any cap.
     pub fn read<'a>(header: impl Fn(&'static str) -> Option<HeaderValue<'a>>) -> Self {
-        let number = header(ATTEMPT)
-            .and_then(|value| value.as_int())
-            .unwrap_or(1);
+        let number = header(ATTEMPT).and_then(|value| value.as_int()).unwrap_or(1);
         Self::new(u32::try_from(number.max(1)).unwrap_or(u32::MAX)).unwrap_or(Self::FIRST)
     }
 

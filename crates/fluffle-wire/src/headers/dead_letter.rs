@@ -125,9 +125,7 @@ impl DeadLetterInfo {
 
     /// Reads the headers; `None` if this is no dead letter of Fluffle's (no reason, or no origin).
     pub fn read<'a>(header: impl Fn(&'static str) -> Option<HeaderValue<'a>>) -> Option<Self> {
-        let error = header(ERROR)
-            .and_then(|value| value.as_str())
-            .unwrap_or_default();
+        let error = header(ERROR).and_then(|value| value.as_str()).unwrap_or_default();
         Some(Self {
             reason: Reason::parse(header(REASON)?.as_str()?),
             error: bounded(error, Self::ERROR_BYTES).into_owned(),

@@ -35,9 +35,7 @@ pub enum InvalidTrace {
     #[error("trace id and span id must not be all zeros")]
     Zero,
     /// Not a list of at most 32 `key=value` members in at most 512 printable characters.
-    #[error(
-        "a tracestate has at most 32 key=value members in at most 512 printable ASCII characters"
-    )]
+    #[error("a tracestate has at most 32 key=value members in at most 512 printable ASCII characters")]
     State,
 }
 
@@ -56,12 +54,7 @@ impl TraceContext {
         if trace_id == [0; 16] || span_id == [0; 8] {
             return Err(InvalidTrace::Zero);
         }
-        Ok(Self {
-            trace_id,
-            span_id,
-            flags: sampled.into(),
-            state: None,
-        })
+        Ok(Self { trace_id, span_id, flags: sampled.into(), state: None })
     }
 
     /// The same trace with another span as the parent of what follows. The caller makes the id, at random.
@@ -73,10 +66,7 @@ impl TraceContext {
         if span_id == [0; 8] {
             return Err(InvalidTrace::Zero);
         }
-        Ok(Self {
-            span_id,
-            ..self.clone()
-        })
+        Ok(Self { span_id, ..self.clone() })
     }
 
     /// The same span with this `tracestate`.
@@ -88,26 +78,15 @@ impl TraceContext {
         let state = state.trim();
         let mut members = 0;
         let well_formed = state.len() <= Self::STATE_CHARS
-            && state
-                .bytes()
-                .all(|byte| matches!(byte, b' '..=b'~' | b'\t'))
-            && state
-                .split(',')
-                .map(str::trim)
-                .filter(|member| !member.is_empty())
-                .all(|member| {
-                    members += 1;
-                    member
-                        .split_once('=')
-                        .is_some_and(|(key, _)| !key.is_empty())
-                });
+            && state.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'))
+            && state.split(',').map(str::trim).filter(|member| !member.is_empty()).all(|member| {
+                members += 1;
+                member.split_once('=').is_some_and(|(key, _)| !key.is_empty())
+            });
         if !well_formed || members > Self::STATE_MEMBERS {
             return Err(InvalidTrace::State);
         }
-        Ok(Self {
-            state: (members > 0).then(|| state.to_owned()),
-            ..self
-        })
+        Ok(Self { state: (members > 0).then(|| state.to_owned()), ..self })
     }
 
     /// Reads both headers.
