@@ -11,7 +11,8 @@ use crate::{Codec, DecodeError, EncodeError};
 /// is passed on as bytes (a retry copy, a dead letter) keeps them. A number that an enumeration does not know is kept.
 ///
 /// What a decoded message takes in memory depends on its schema: two bytes on the wire can become one element of a
-/// `repeated` message field, at the element's size in Rust. Where that matters, lower [`Limits`](crate::Limits).
+/// `repeated` field, at the element's size in Rust (24 bytes for a string, some hundreds for a message with many fields).
+/// Where bodies come from strangers and that matters, lower [`Limits`](crate::Limits).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Protobuf;
 
