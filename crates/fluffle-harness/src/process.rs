@@ -27,18 +27,15 @@ use crate::{
 const EPMD_LIMIT: Duration = Duration::from_secs(10);
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Waits for the end of the pipe, then kills its own process group from outside of it, and every process that has the node's
-/// home in its environment: Erlang's virtual machine leaves the group it was started in. Both, because a process that has
-/// just been forked has the group and not yet the environment. Last goes the folder, unless it is to be kept.
+/// Waits for the end of the pipe, then kills its own process group from outside of it and removes the folder, unless it is to
+/// be kept; again and again, because a killed process may still be finishing a write.
+/// Erlang's own helpers (they resolve names and measure the disk) end when the virtual machine closes their pipes.
 const WATCH: &str = r#"read -r _; exec setsid sh -c '
-kill -KILL -- "-$1"
+kill -s KILL -- "-$1"
 for _ in 1 2 3 4 5 6 7 8 9 10; do
-    left=$(grep -lsF -- "HOME=$2/home" /proc/[0-9]*/environ | cut -d/ -f3)
-    [ -z "$left" ] && break
-    kill -KILL $left
+    [ "$3" = keep ] || rm -rf "$2" 2>/dev/null && break
     sleep 0.1
 done
-[ "$3" = keep ] || rm -rf "$2"
 ' watcher $$ "$1" "$2""#;
 
 /// Few schedulers, unbound: private nodes share the machine with the tests they serve. The name is given here, not left to
@@ -197,6 +194,7 @@ fn start_epmd(
     let mut command = Command::new(&installation.epmd);
     command
         .env_clear()
+        .envs(layout.environment())
         .args([
             "-address",
             "127.0.0.1",
