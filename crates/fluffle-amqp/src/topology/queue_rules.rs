@@ -5,7 +5,8 @@
 
 use super::argument::{self, ArgumentValue, Arguments};
 use super::name;
-use super::queue::{Queue, QueueKind};
+use super::queue::Queue;
+use super::queue_kind::QueueKind;
 
 use QueueKind::{Classic, Quorum, Stream};
 
