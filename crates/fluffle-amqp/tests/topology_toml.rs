@@ -198,6 +198,10 @@ fn an_unknown_key_is_refused_with_its_line_its_entity_and_the_known_keys() {
         "{problem}"
     );
 
+    let first = format!("[[queue]]\nname = 'b'\ntype = 'classic'\nmax_lenght = 5\n{RIGHT}");
+    let (line, entity, _) = refused(&first);
+    assert_eq!((line, entity), (Some(4), Some(Entity::Queue("b".into()))));
+
     let (line, _, problem) = refused("[[queues]]\nname = 'a'\n");
     assert_eq!(line, Some(1));
     assert!(

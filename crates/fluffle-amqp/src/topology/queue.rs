@@ -161,11 +161,11 @@ impl Queue {
     }
 
     /// Dead letters go to this exchange (`x-dead-letter-exchange`) under this key
-    /// (`x-dead-letter-routing-key`); with an empty key, under the keys they had.
+    /// (`x-dead-letter-routing-key`); with an empty key, under the keys they came by.
     ///
-    /// An empty exchange is the default exchange, where the key is a queue's name. Nothing else is
-    /// added to the topology, and the dead-lettering is the broker's default, at most once; see
-    /// [`Queue::dead_letter`] for the form that loses nothing.
+    /// An empty exchange is the default exchange, where keys are names of queues: `("", "graveyard")`
+    /// goes to that queue. Nothing is added to the topology, and the dead-lettering is the broker's
+    /// default, at most once; [`Queue::dead_letter`] is the form that loses nothing.
     /// See [dead letter exchanges](https://www.rabbitmq.com/docs/dlx).
     #[must_use]
     pub fn dead_letter_to(mut self, exchange: impl Into<String>, key: impl Into<String>) -> Self {
