@@ -18,7 +18,7 @@ use crate::{
 
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
-const LOG_LINES: usize = 25;
+const LOG_LINES: usize = 12;
 
 /// A RabbitMQ node on loopback, with its own ports, data and account.
 ///
@@ -261,7 +261,7 @@ impl RabbitMq {
         HarnessError::BootFailed {
             why,
             dir: self.layout.folder.clone(),
-            log: last_lines(&self.layout.console()),
+            log: telling_lines(&self.layout.console()),
         }
     }
 }
@@ -290,13 +290,23 @@ fn answers_amqp(port: u16) -> bool {
     probe().unwrap_or(false)
 }
 
-fn last_lines(file: &Path) -> String {
-    let text = fs::read(file)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default();
+/// The lines from the first error on, and the last ones: between them lie pages of crash reports.
+fn telling_lines(file: &Path) -> String {
+    let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let text = text.unwrap_or_default();
     let lines: Vec<&str> = text
         .lines()
         .filter(|line| !line.trim().is_empty())
         .collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    let last = lines.len().saturating_sub(LOG_LINES);
+    let first = lines
+        .iter()
+        .position(|line| line.contains("[error]"))
+        .unwrap_or(last)
+        .min(last);
+    let head = lines.iter().take(last).skip(first).take(LOG_LINES);
+    head.chain(&lines[last..])
+        .copied()
+        .collect::<Vec<_>>()
+        .join("\n")
 }
