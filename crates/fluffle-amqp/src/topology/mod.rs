@@ -4,8 +4,6 @@
 
 mod argument;
 mod binding;
-#[cfg(test)]
-mod broker_tests;
 mod cycle;
 mod declare;
 mod error;
@@ -17,6 +15,11 @@ mod queue_rules;
 mod refusal;
 mod toml;
 mod toml_values;
+
+// Beside the other tests, but part of the crate: declaring names lapin, which no application sees.
+#[cfg(test)]
+#[path = "../../tests/topology_broker/mod.rs"]
+mod broker_tests;
 
 pub use argument::ArgumentValue;
 pub use binding::{Binding, Match};
