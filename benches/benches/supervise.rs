@@ -4,7 +4,6 @@
 //! `cargo bench -p benches --bench supervise`
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-
 use actix::prelude::*;
 use actix_rt::{Arbiter, ArbiterHandle, System, SystemRunner};
 use divan::{Bencher, counter::ItemsCount};

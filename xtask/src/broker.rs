@@ -13,19 +13,14 @@ pub(crate) fn ensure_installed() -> Result<(), Failure> {
     }
     eprintln!("==> {PACKAGE} is not installed");
     if !succeeds(Command::new("apt-get").arg("--version")) {
-        return Err(Failure(format!(
-            "there is no apt-get here: install {PACKAGE} with this system's package manager"
-        )));
+        return Err(Failure(format!("there is no apt-get here: install {PACKAGE} with this system's package manager")));
     }
     let Some(elevation) = elevation() else {
         return Err(Failure(format!(
             "installing {PACKAGE} takes root, and there is no passwordless sudo: run `sudo apt-get install -y {PACKAGE}`, then try again"
         )));
     };
-    step::run(
-        "refreshing the list of packages",
-        apt_get(elevation).arg("update"),
-    )?;
+    step::run("refreshing the list of packages", apt_get(elevation).arg("update"))?;
     step::run(
         &format!("installing {PACKAGE}"),
         apt_get(elevation).args(["install", "--yes", "--no-install-recommends", PACKAGE]),
@@ -40,10 +35,7 @@ pub(crate) fn ensure_installed() -> Result<(), Failure> {
 
 /// What comes before a command for it to run as root, if anything can.
 fn elevation() -> Option<&'static [&'static str]> {
-    let root = Command::new("id")
-        .arg("-u")
-        .output()
-        .is_ok_and(|id| id.stdout.trim_ascii() == b"0");
+    let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
     if root {
         return Some(&[]);
     }
@@ -52,12 +44,7 @@ fn elevation() -> Option<&'static [&'static str]> {
 
 /// `apt-get` that asks no questions: there may be nobody to answer. (sudo drops the environment, `env` gives it back.)
 fn apt_get(elevation: &[&str]) -> Command {
-    let words = elevation.iter().chain(&[
-        "env",
-        "DEBIAN_FRONTEND=noninteractive",
-        "apt-get",
-        "--quiet=2",
-    ]);
+    let words = elevation.iter().chain(&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2"]);
     let mut words = words.copied();
     let mut command = Command::new(words.next().unwrap_or("env"));
     command.args(words).stdin(Stdio::null());
@@ -65,10 +52,5 @@ fn apt_get(elevation: &[&str]) -> Command {
 }
 
 fn succeeds(command: &mut Command) -> bool {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|s| s.success())
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
 }

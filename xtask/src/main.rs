@@ -54,18 +54,15 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
         "example" => match arguments.split_first() {
             Some((name, rest)) => example(name, rest),
             // Cargo answers a `--bin` without a name with the list of names.
-            None => step::run(
-                "which example? These there are",
-                cargo().args(["run", "--package", "examples", "--bin"]),
-            ),
+            None => {
+                step::run("which example? These there are", cargo().args(["run", "--package", "examples", "--bin"]))
+            }
         },
         "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(())
         }
-        other => Err(Failure(format!(
-            "there is no command {other:?}; `cargo xtask help` lists them"
-        ))),
+        other => Err(Failure(format!("there is no command {other:?}; `cargo xtask help` lists them"))),
     }
 }
 
@@ -75,19 +72,6 @@ fn example(name: &str, arguments: &[String]) -> Result<(), Failure> {
         broker::ensure_installed()?;
     }
     let mut run = cargo();
-    run.args([
-        "run",
-        "--release",
-        "--quiet",
-        "--package",
-        "examples",
-        "--bin",
-        name,
-        "--",
-    ])
-    .args(arguments);
-    step::run(
-        &format!("building and running the example {name}"),
-        &mut run,
-    )
+    run.args(["run", "--release", "--quiet", "--package", "examples", "--bin", name, "--"]).args(arguments);
+    step::run(&format!("building and running the example {name}"), &mut run)
 }

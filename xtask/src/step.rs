@@ -33,22 +33,13 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn run(what: &str, command: &mut Command) -> Result<(), Failure> {
     timed(what, || {
         let program = command.get_program().to_string_lossy().into_owned();
-        let status = command
-            .status()
-            .map_err(|error| Failure(format!("cannot start {program}: {error}")))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(Failure(format!("{what}: {program} ended with {status}")))
-        }
+        let status = command.status().map_err(|error| Failure(format!("cannot start {program}: {error}")))?;
+        if status.success() { Ok(()) } else { Err(Failure(format!("{what}: {program} ended with {status}"))) }
     })
 }
 
 /// Announces a step, does it, and says how long it took.
-pub(crate) fn timed<T>(
-    what: &str,
-    work: impl FnOnce() -> Result<T, Failure>,
-) -> Result<T, Failure> {
+pub(crate) fn timed<T>(what: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     eprintln!("==> {what}");
     let begin = Instant::now();
     let result = work();

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use fluffle_amqp::{
-    ArgumentValue, Entity, Exchange, Match, Overflow, Queue, QueueKind, Topology, TopologyErrorKind,
-};
+use fluffle_amqp::{ArgumentValue, Entity, Exchange, Match, Overflow, Queue, QueueKind, Topology, TopologyErrorKind};
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -61,32 +59,19 @@ fn a_name_that_leaves_no_room_for_dead_is_refused() {
 
 #[test]
 fn bindings_keep_off_the_default_exchange_and_within_the_limits() {
-    refuses_queue(
-        Queue::classic("q").bind("", "q"),
-        "binds to the default exchange",
-    );
-    refuses_exchange(
-        Exchange::topic("x").bind("", "x"),
-        "binds to the default exchange",
-    );
+    refuses_queue(Queue::classic("q").bind("", "q"), "binds to the default exchange");
+    refuses_exchange(Exchange::topic("x").bind("", "x"), "binds to the default exchange");
     refuses_queue(Queue::classic("q").bind("x", "k".repeat(256)), "256 bytes");
     refuses_queue(Queue::classic("q").bind("x".repeat(256), "k"), "256 bytes");
     let ignored = Queue::classic("q").bind_headers("h", Match::All, [("x-colour", "red")]);
     refuses_queue(ignored, "x-colour");
-    accepts(
-        Queue::classic("q")
-            .bind("elsewhere", "")
-            .bind("amq.topic", "#"),
-    );
+    accepts(Queue::classic("q").bind("elsewhere", "").bind("amq.topic", "#"));
 }
 
 #[test]
 fn an_exchange_type_is_built_in_or_a_plugins() {
     refuses_exchange(Exchange::custom("x", "topc"), "\"topc\"");
-    Topology::new()
-        .exchange(Exchange::custom("x", "x-random"))
-        .validate()
-        .unwrap();
+    Topology::new().exchange(Exchange::custom("x", "x-random")).validate().unwrap();
 }
 
 #[test]
@@ -104,9 +89,7 @@ fn each_kind_of_queue_takes_its_own_arguments_alone() {
     let minute = Duration::from_secs(60);
     let with = |argument: &str, queue: Queue| match argument {
         "x-dead-letter-exchange" => queue.dead_letter_to("a", "b"),
-        "x-dead-letter-strategy" => queue
-            .dead_letter_to("a", "b")
-            .argument(argument, "at-most-once"),
+        "x-dead-letter-strategy" => queue.dead_letter_to("a", "b").argument(argument, "at-most-once"),
         "x-delivery-limit" => queue.delivery_limit(3),
         "x-expires" => queue.expires(minute),
         "x-max-age" => queue.max_age(minute),
@@ -142,14 +125,8 @@ fn each_kind_of_queue_takes_its_own_arguments_alone() {
             }
         }
     }
-    refuses_queue(
-        Queue::quorum("q").overflow(Overflow::RejectPublishDlx),
-        "reject-publish-dlx",
-    );
-    refuses_queue(
-        Queue::quorum("q").argument("x-queue-type", "stream"),
-        "contradicts",
-    );
+    refuses_queue(Queue::quorum("q").overflow(Overflow::RejectPublishDlx), "reject-publish-dlx");
+    refuses_queue(Queue::quorum("q").argument("x-queue-type", "stream"), "contradicts");
 }
 
 #[test]
@@ -166,42 +143,22 @@ fn zero_is_refused_where_it_can_only_be_a_mistake_and_kept_where_it_is_said_on_p
     for queue in zeros {
         refuses_queue(queue, "is zero");
     }
-    accepts(
-        Queue::classic("q")
-            .argument("x-message-ttl", 0)
-            .argument("x-max-length", 0),
-    );
-    refuses_queue(
-        Queue::classic("q").argument("x-expires", 0),
-        "x-expires = 0",
-    );
+    accepts(Queue::classic("q").argument("x-message-ttl", 0).argument("x-max-length", 0));
+    refuses_queue(Queue::classic("q").argument("x-expires", 0), "x-expires = 0");
 }
 
 #[test]
 fn values_past_what_the_broker_counts_are_refused() {
-    accepts(
-        Queue::classic("q")
-            .message_ttl(YEAR * 10)
-            .expires(YEAR * 10),
-    );
+    accepts(Queue::classic("q").message_ttl(YEAR * 10).expires(YEAR * 10));
     let past = YEAR * 10 + Duration::from_nanos(1);
     refuses_queue(Queue::classic("q").message_ttl(past), "ten years");
     refuses_queue(Queue::classic("q").expires(past), "ten years");
     refuses_queue(Queue::classic("q").message_ttl(Duration::MAX), "more than");
     refuses_queue(Queue::classic("q").max_length(u64::MAX), "more than");
     refuses_queue(Queue::classic("q").max_bytes(u64::MAX), "more than");
-    refuses_queue(
-        Queue::classic("q").argument("x-max-priority", 256),
-        "1 to 255",
-    );
-    refuses_queue(
-        Queue::classic("q").argument("x-message-ttl", -1),
-        "x-message-ttl = -1",
-    );
-    refuses_queue(
-        Queue::classic("q").argument("x-message-ttl", "60000"),
-        "\"60000\"",
-    );
+    refuses_queue(Queue::classic("q").argument("x-max-priority", 256), "1 to 255");
+    refuses_queue(Queue::classic("q").argument("x-message-ttl", -1), "x-message-ttl = -1");
+    refuses_queue(Queue::classic("q").argument("x-message-ttl", "60000"), "\"60000\"");
 }
 
 #[test]
@@ -212,14 +169,8 @@ fn durations_shorter_than_the_brokers_unit_are_rounded_up() {
 
 #[test]
 fn arguments_that_fit_no_frame_are_refused() {
-    refuses_queue(
-        Queue::classic("q").argument("x-note", "n".repeat(70_000)),
-        "65536",
-    );
-    refuses_queue(
-        Queue::classic("q").argument("n".repeat(256), 1),
-        "256 bytes",
-    );
+    refuses_queue(Queue::classic("q").argument("x-note", "n".repeat(70_000)), "65536");
+    refuses_queue(Queue::classic("q").argument("n".repeat(256), 1), "256 bytes");
     refuses_queue(Queue::classic("q").argument("", 1), "empty name");
     let nested = ArgumentValue::Table([("n".repeat(256), 1.into())].into());
     refuses_queue(Queue::classic("q").argument("x-note", nested), "256 bytes");
@@ -234,11 +185,8 @@ fn dead_letters_that_come_straight_back_are_refused() {
 
 #[test]
 fn a_ring_of_expiring_queues_is_refused_and_a_retry_ring_is_not() {
-    let expiring = |name: &str, next: &str| {
-        Queue::classic(name)
-            .message_ttl(Duration::from_secs(1))
-            .dead_letter_to("", next)
-    };
+    let expiring =
+        |name: &str, next: &str| Queue::classic(name).message_ttl(Duration::from_secs(1)).dead_letter_to("", next);
     let lead_in = Topology::new().queue(expiring("start", "a"));
     let ring = lead_in.queue(expiring("a", "b")).queue(expiring("b", "c"));
     ring.clone().validate().unwrap();
@@ -254,22 +202,13 @@ fn a_ring_of_expiring_queues_is_refused_and_a_retry_ring_is_not() {
 #[test]
 fn at_least_once_without_what_it_needs_is_refused() {
     let strategy = |queue: Queue| queue.argument("x-dead-letter-strategy", "at-least-once");
-    refuses_queue(
-        strategy(Queue::quorum("q").dead_letter_to("x", "")),
-        "reject-publish",
-    );
+    refuses_queue(strategy(Queue::quorum("q").dead_letter_to("x", "")), "reject-publish");
     refuses_queue(strategy(Queue::quorum("q")), "x-dead-letter-exchange");
     let key = Queue::quorum("q").argument("x-dead-letter-routing-key", "k");
     refuses_queue(key, "x-dead-letter-exchange");
-    let complete = Queue::quorum("q")
-        .dead_letter_to("x", "")
-        .overflow(Overflow::RejectPublish);
+    let complete = Queue::quorum("q").dead_letter_to("x", "").overflow(Overflow::RejectPublish);
     accepts(strategy(complete));
-    accepts(
-        Queue::quorum("q")
-            .dead_letter()
-            .overflow(Overflow::DropHead),
-    );
+    accepts(Queue::quorum("q").dead_letter().overflow(Overflow::DropHead));
 }
 
 #[test]
@@ -282,16 +221,11 @@ fn a_temporary_queue_leaves_no_dead_letter_queue_behind() {
 fn a_temporary_queue_keeps_one_name_and_no_two_share_it() {
     let queue = Queue::temporary("screen");
     let name = queue.name().to_owned();
-    let topology = Topology::new()
-        .queue(queue)
-        .queue(Queue::temporary("screen"));
+    let topology = Topology::new().queue(queue).queue(Queue::temporary("screen"));
     topology.validate().unwrap();
     assert_eq!(topology.queues().len(), 2);
     assert_eq!(topology.find_queue("screen").unwrap().name(), name);
-    assert!(
-        name.starts_with("screen.") && name.len() == "screen.".len() + 32,
-        "{name}"
-    );
+    assert!(name.starts_with("screen.") && name.len() == "screen.".len() + 32, "{name}");
 }
 
 #[test]
@@ -301,14 +235,8 @@ fn dead_letter_adds_a_queue_of_the_same_safety() {
         let dead = topology.find_queue("q.dead").unwrap();
         (dead.kind(), dead.is_durable())
     };
-    assert_eq!(
-        dead(Queue::quorum("q").dead_letter()),
-        (QueueKind::Quorum, true)
-    );
-    assert_eq!(
-        dead(Queue::classic("q").transient().dead_letter()),
-        (QueueKind::Classic, true)
-    );
+    assert_eq!(dead(Queue::quorum("q").dead_letter()), (QueueKind::Quorum, true));
+    assert_eq!(dead(Queue::classic("q").transient().dead_letter()), (QueueKind::Classic, true));
 }
 
 #[test]
@@ -318,14 +246,8 @@ fn an_explicit_dead_letter_queue_wins_before_and_after() {
     for topology in [
         Topology::new().queue(work()).queue(own()),
         Topology::new().queue(own()).queue(work()),
-        Topology::new()
-            .queue(work())
-            .merge(Topology::new().queue(own()))
-            .unwrap(),
-        Topology::new()
-            .queue(own())
-            .merge(Topology::new().queue(work()))
-            .unwrap(),
+        Topology::new().queue(work()).merge(Topology::new().queue(own())).unwrap(),
+        Topology::new().queue(own()).merge(Topology::new().queue(work())).unwrap(),
     ] {
         topology.validate().unwrap();
         assert_eq!(topology.queues().len(), 2);
@@ -342,13 +264,7 @@ fn merging_alike_descriptions_unites_their_bindings() {
         .exchange(Exchange::topic("x").bind("a", "2"))
         .queue(Queue::quorum("q").bind("x", "2").bind("x", "3"));
     let merged = ours.merge(theirs).unwrap();
-    let keys: Vec<_> = merged
-        .find_queue("q")
-        .unwrap()
-        .bindings()
-        .iter()
-        .map(|b| b.key())
-        .collect();
+    let keys: Vec<_> = merged.find_queue("q").unwrap().bindings().iter().map(|b| b.key()).collect();
     assert_eq!(keys, ["1", "2", "3"]);
     let exchange = merged.exchanges().next().unwrap();
     assert_eq!(exchange.bindings().len(), 2);
@@ -365,22 +281,15 @@ fn differing_twins_are_refused_naming_both_values() {
         "queue \"q\": it is described twice and not alike, once with x-max-length = 5 and once \
          without x-max-length: keep one description, or make them equal"
     );
-    let twins = Topology::new()
-        .exchange(Exchange::topic("x"))
-        .exchange(Exchange::direct("x"));
+    let twins = Topology::new().exchange(Exchange::topic("x")).exchange(Exchange::direct("x"));
     let (entity, problem) = problem(&twins);
     assert_eq!(entity, Entity::Exchange("x".into()));
-    assert!(
-        problem.contains("type = topic") && problem.contains("type = direct"),
-        "{problem}"
-    );
+    assert!(problem.contains("type = topic") && problem.contains("type = direct"), "{problem}");
 }
 
 #[test]
 fn an_exchange_and_a_queue_may_share_a_name() {
-    let topology = Topology::new()
-        .exchange(Exchange::fanout("news"))
-        .queue(Queue::classic("news"));
+    let topology = Topology::new().exchange(Exchange::fanout("news")).queue(Queue::classic("news"));
     topology.validate().unwrap();
 }
 

@@ -5,8 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use fluffle_amqp::{
-    ArgumentValue, Entity, Exchange, Match, Overflow, Queue, Topology, TopologyError,
-    TopologyErrorKind,
+    ArgumentValue, Entity, Exchange, Match, Overflow, Queue, Topology, TopologyError, TopologyErrorKind,
 };
 
 #[test]
@@ -66,15 +65,8 @@ fn every_key_means_what_its_setter_means() {
         type = "stream"
         max_age = "2h"
     "#;
-    let mixed = vec![
-        true.into(),
-        1.5.into(),
-        ArgumentValue::Table([("a".into(), "b".into())].into()),
-    ];
-    let headers = [
-        ("region", ArgumentValue::from("eu")),
-        ("urgent", true.into()),
-    ];
+    let mixed = vec![true.into(), 1.5.into(), ArgumentValue::Table([("a".into(), "b".into())].into())];
+    let headers = [("region", ArgumentValue::from("eu")), ("urgent", true.into())];
     let expected = Topology::new()
         .exchange(Exchange::topic("orders").alternate("lost"))
         .exchange(Exchange::fanout("lost").transient().auto_delete())
@@ -113,18 +105,10 @@ fn every_key_means_what_its_setter_means() {
 
 #[test]
 fn durations_read_as_people_write_them() {
-    for (text, millis) in [
-        ("500ms", 500),
-        ("30s", 30_000),
-        ("5m", 300_000),
-        ("2h", 7_200_000),
-    ] {
+    for (text, millis) in [("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000)] {
         let toml = format!("[[queue]]\nname = 'q'\ntype = 'classic'\nmessage_ttl = '{text}'");
         let expected = Queue::classic("q").message_ttl(Duration::from_millis(millis));
-        assert_eq!(
-            Topology::from_toml(&toml).unwrap().find_queue("q"),
-            Some(&expected)
-        );
+        assert_eq!(Topology::from_toml(&toml).unwrap().find_queue("q"), Some(&expected));
     }
 }
 
@@ -147,56 +131,35 @@ fn refused(text: &str) -> (Option<usize>, Option<Entity>, String) {
     let error = Topology::from_toml(text).expect_err("accepted");
     assert!(error.is_permanent());
     match error.kind() {
-        TopologyErrorKind::Toml {
-            line,
-            entity,
-            problem,
-            ..
-        } => (*line, entity.clone(), problem.clone()),
+        TopologyErrorKind::Toml { line, entity, problem, .. } => (*line, entity.clone(), problem.clone()),
         other => panic!("{other:?}"),
     }
 }
 
 /// A first exchange and queue that are right, so that the faulty one must be told from them.
-const RIGHT: &str =
-    "[[exchange]]\nname = 'x'\ntype = 'topic'\n[[queue]]\nname = 'a'\ntype = 'classic'\n";
+const RIGHT: &str = "[[exchange]]\nname = 'x'\ntype = 'topic'\n[[queue]]\nname = 'a'\ntype = 'classic'\n";
 
 #[test]
 fn an_unknown_key_is_refused_with_its_line_its_entity_and_the_known_keys() {
     let queue = format!("{RIGHT}[[queue]]\nname = 'b'\ntype = 'classic'\nmax_lenght = 5\n");
     let (line, entity, problem) = refused(&queue);
     assert_eq!((line, entity), (Some(10), Some(Entity::Queue("b".into()))));
-    assert!(
-        problem.contains("`max_lenght`") && problem.contains("`max_length`"),
-        "{problem}"
-    );
+    assert!(problem.contains("`max_lenght`") && problem.contains("`max_length`"), "{problem}");
 
     let exchange = format!("{RIGHT}[[exchange]]\nname = 'y'\ntype = 'topic'\ninternl = true\n");
     let (line, entity, problem) = refused(&exchange);
-    assert_eq!(
-        (line, entity),
-        (Some(10), Some(Entity::Exchange("y".into())))
-    );
-    assert!(
-        problem.contains("`internl`") && problem.contains("`internal`"),
-        "{problem}"
-    );
+    assert_eq!((line, entity), (Some(10), Some(Entity::Exchange("y".into()))));
+    assert!(problem.contains("`internl`") && problem.contains("`internal`"), "{problem}");
 
     let binding = format!("{RIGHT}[[queue.binding]]\nexchange = 'x'\nrouting_key = 'k'\n");
     let (line, entity, problem) = refused(&binding);
     assert_eq!((line, entity), (Some(9), Some(Entity::Queue("a".into()))));
-    assert!(
-        problem.contains("`routing_key`") && problem.contains("`key`"),
-        "{problem}"
-    );
+    assert!(problem.contains("`routing_key`") && problem.contains("`key`"), "{problem}");
 
     let dead_letter = format!("{RIGHT}dead_letter = {{ exchange = 'x', kee = 'k' }}\n");
     let (_, entity, problem) = refused(&dead_letter);
     assert_eq!(entity, Some(Entity::Queue("a".into())));
-    assert!(
-        problem.contains("`kee`") && problem.contains("`key`"),
-        "{problem}"
-    );
+    assert!(problem.contains("`kee`") && problem.contains("`key`"), "{problem}");
 
     let first = format!("[[queue]]\nname = 'b'\ntype = 'classic'\nmax_lenght = 5\n{RIGHT}");
     let (line, entity, _) = refused(&first);
@@ -204,10 +167,7 @@ fn an_unknown_key_is_refused_with_its_line_its_entity_and_the_known_keys() {
 
     let (line, _, problem) = refused("[[queues]]\nname = 'a'\n");
     assert_eq!(line, Some(1));
-    assert!(
-        problem.contains("`queues`") && problem.contains("`queue`"),
-        "{problem}"
-    );
+    assert!(problem.contains("`queues`") && problem.contains("`queue`"), "{problem}");
 }
 
 #[test]
@@ -221,23 +181,13 @@ fn a_wrong_value_is_refused_with_its_line_and_what_would_do() {
         ("type = 'classic'\noverflow = 'spill'", "drop-head"),
         ("type = 'classic'\ndead_letter = 'graveyard'", "exchange = "),
         ("type = 'classic'\narguments = { a = 2024-01-01 }", "a date"),
-        (
-            "type = 'classic'\nbinding = [{ exchange = 'x', headers = { a = 1 } }]",
-            "match = ",
-        ),
-        (
-            "type = 'classic'\nbinding = [{ exchange = 'x', match = 'all' }]",
-            "headers = ",
-        ),
+        ("type = 'classic'\nbinding = [{ exchange = 'x', headers = { a = 1 } }]", "match = "),
+        ("type = 'classic'\nbinding = [{ exchange = 'x', match = 'all' }]", "headers = "),
     ];
     for (lines, expected) in cases {
         let (line, entity, problem) = refused(&format!("{RIGHT}[[queue]]\nname = 'b'\n{lines}\n"));
         let last = 8 + lines.lines().count();
-        assert_eq!(
-            (line, entity),
-            (Some(last), Some(Entity::Queue("b".into()))),
-            "{problem}"
-        );
+        assert_eq!((line, entity), (Some(last), Some(Entity::Queue("b".into()))), "{problem}");
         assert!(problem.contains(expected), "{problem}");
     }
 }
@@ -269,17 +219,10 @@ fn text_that_is_no_toml_is_refused_with_its_line() {
 
 #[test]
 fn what_is_wrong_in_itself_is_found_when_it_is_read() {
-    let error = Topology::from_toml("[[queue]]\nname = 'q'\ntype = 'quorum'\nexclusive = true")
-        .unwrap_err();
-    assert!(
-        matches!(error.kind(), TopologyErrorKind::Invalid { .. }),
-        "{error}"
-    );
+    let error = Topology::from_toml("[[queue]]\nname = 'q'\ntype = 'quorum'\nexclusive = true").unwrap_err();
+    assert!(matches!(error.kind(), TopologyErrorKind::Invalid { .. }), "{error}");
     let error = Topology::from_toml("[[exchange]]\nname = 'x'\ntype = 'topc'").unwrap_err();
-    assert!(
-        error.to_string().contains("direct, fanout, topic, headers"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("direct, fanout, topic, headers"), "{error}");
 }
 
 fn from_file(content: &[u8]) -> (String, Result<Topology, TopologyError>) {
@@ -303,17 +246,9 @@ fn a_file_is_named_in_its_errors() {
 #[test]
 fn a_file_that_cannot_be_a_topology_is_refused() {
     let missing = Topology::from_toml_file("/no/such/topology.toml").unwrap_err();
-    assert!(
-        missing
-            .to_string()
-            .starts_with("topology in /no/such/topology.toml: "),
-        "{missing}"
-    );
+    assert!(missing.to_string().starts_with("topology in /no/such/topology.toml: "), "{missing}");
     let (_, binary) = from_file(&[0xff, 0xfe]);
-    assert!(matches!(
-        binary.unwrap_err().kind(),
-        TopologyErrorKind::Toml { .. }
-    ));
+    assert!(matches!(binary.unwrap_err().kind(), TopologyErrorKind::Toml { .. }));
     let (_, huge) = from_file(&b"# much\n".repeat(200_000));
     assert!(huge.unwrap_err().to_string().contains("1048576"));
 }

@@ -54,10 +54,7 @@ pub fn compile(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Res
 /// # Errors
 ///
 /// [`Error`] if a file does not compile or the result cannot be written.
-pub fn compile_with_json(
-    files: &[impl AsRef<Path>],
-    includes: &[impl AsRef<Path>],
-) -> Result<(), Error> {
+pub fn compile_with_json(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<(), Error> {
     let parsed = parse(files, includes)?;
     let mut config = prost_build::Config::new();
     for message in parsed.descriptor_pool().all_messages() {
@@ -69,10 +66,7 @@ pub fn compile_with_json(
             format!(r#"#[prost_reflect(message_name = "{name}", file_descriptor_set_bytes = {DESCRIPTORS:?})]"#),
         );
     }
-    std::fs::write(
-        out_dir()?.join(DESCRIPTOR_FILE),
-        parsed.encode_file_descriptor_set(),
-    )?;
+    std::fs::write(out_dir()?.join(DESCRIPTOR_FILE), parsed.encode_file_descriptor_set())?;
     generate(parsed, &mut config)
 }
 
@@ -93,16 +87,11 @@ fn generate(mut parsed: protox::Compiler, config: &mut prost_build::Config) -> R
     }
     // The comments, for the generated code only: the descriptors in the executable do without.
     let descriptors = parsed.include_source_info(true).file_descriptor_set();
-    config
-        .enable_type_names()
-        .include_file(INCLUDE_FILE)
-        .compile_fds(descriptors)?;
+    config.enable_type_names().include_file(INCLUDE_FILE).compile_fds(descriptors)?;
     Ok(())
 }
 
 fn out_dir() -> Result<PathBuf, Error> {
     let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "OUT_DIR is not set");
-    Ok(std::env::var_os("OUT_DIR")
-        .map(PathBuf::from)
-        .ok_or_else(missing)?)
+    Ok(std::env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(missing)?)
 }

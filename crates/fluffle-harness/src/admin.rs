@@ -81,15 +81,8 @@ impl RabbitMq {
     }
 
     /// Closes the connections whose client called itself `client_name`, and returns how many there were.
-    pub fn close_connections_named(
-        &self,
-        client_name: &str,
-        reason: &str,
-    ) -> Result<usize, HarnessError> {
-        self.close_connections_where(
-            &format!("ClientName(Info) =:= {}", binary(client_name)),
-            reason,
-        )
+    pub fn close_connections_named(&self, client_name: &str, reason: &str) -> Result<usize, HarnessError> {
+        self.close_connections_where(&format!("ClientName(Info) =:= {}", binary(client_name)), reason)
     }
 
     fn close_connections_where(&self, condition: &str, reason: &str) -> Result<usize, HarnessError> {

@@ -164,12 +164,7 @@ fn start_epmd(layout: &Layout, installation: &Installation, watcher: &Child) -> 
     command
         .env_clear()
         .envs(layout.environment())
-        .args([
-            "-address",
-            "127.0.0.1",
-            "-port",
-            &layout.epmd_port.to_string(),
-        ])
+        .args(["-address", "127.0.0.1", "-port", &layout.epmd_port.to_string()])
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

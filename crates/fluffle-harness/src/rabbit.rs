@@ -229,11 +229,7 @@ impl RabbitMq {
     }
 
     fn boot_failed(&self, why: String) -> HarnessError {
-        HarnessError::BootFailed {
-            why,
-            dir: self.layout.folder.clone(),
-            log: telling_lines(&self.layout.console()),
-        }
+        HarnessError::BootFailed { why, dir: self.layout.folder.clone(), log: telling_lines(&self.layout.console()) }
     }
 }
 
@@ -265,19 +261,9 @@ fn answers_amqp(port: u16) -> bool {
 fn telling_lines(file: &Path) -> String {
     let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let text = text.unwrap_or_default();
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines.len().saturating_sub(LOG_LINES);
-    let first = lines
-        .iter()
-        .position(|line| line.contains("[error]"))
-        .unwrap_or(last)
-        .min(last);
+    let first = lines.iter().position(|line| line.contains("[error]")).unwrap_or(last).min(last);
     let head = lines.iter().take(last).skip(first).take(LOG_LINES);
-    head.chain(&lines[last..])
-        .copied()
-        .collect::<Vec<_>>()
-        .join("\n")
+    head.chain(&lines[last..]).copied().collect::<Vec<_>>().join("\n")
 }

@@ -19,10 +19,7 @@ fn a_sigkilled_owner_leaves_no_orphan() {
     let (mut owner, folder) = owner_of_a_node();
     let alive = processes_of(&folder);
     for part in ["sh", "epmd", "beam.smp"] {
-        assert!(
-            alive.iter().any(|name| name == part),
-            "no {part} among {alive:?}"
-        );
+        assert!(alive.iter().any(|name| name == part), "no {part} among {alive:?}");
     }
     owner.kill().unwrap();
     owner.wait().unwrap();
@@ -75,12 +72,7 @@ fn private_broker(node: Option<&Path>) -> Child {
 /// The URL and the folder that `private-broker` prints once its node is ready.
 fn announced(program: &mut Child) -> (String, PathBuf) {
     let mut lines = BufReader::new(program.stdout.take().unwrap() as ChildStdout).lines();
-    let mut line = || {
-        lines
-            .next()
-            .expect("private-broker ended without a node")
-            .unwrap()
-    };
+    let mut line = || lines.next().expect("private-broker ended without a node").unwrap();
     (line(), PathBuf::from(line()))
 }
 
@@ -88,11 +80,7 @@ fn assert_nothing_left(folder: &Path) {
     let deadline = Instant::now() + LIMIT;
     while !processes_of(folder).is_empty() || folder.exists() {
         let left = processes_of(folder);
-        assert!(
-            Instant::now() < deadline,
-            "left: {left:?}, folder exists: {}",
-            folder.exists()
-        );
+        assert!(Instant::now() < deadline, "left: {left:?}, folder exists: {}", folder.exists());
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -100,18 +88,11 @@ fn assert_nothing_left(folder: &Path) {
 /// Every living process that has the folder's name in its arguments or environment. (A zombie has neither.)
 fn processes_of(folder: &Path) -> Vec<String> {
     let name = folder.to_str().unwrap();
-    let mentions = |path: PathBuf| {
-        fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(name))
-    };
+    let mentions = |path: PathBuf| fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(name));
     fs::read_dir("/proc")
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|process| mentions(process.join("cmdline")) || mentions(process.join("environ")))
-        .map(|process| {
-            fs::read_to_string(process.join("comm"))
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        })
+        .map(|process| fs::read_to_string(process.join("comm")).unwrap_or_default().trim().to_owned())
         .collect()
 }

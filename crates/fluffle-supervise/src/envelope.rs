@@ -80,10 +80,6 @@ impl<A: Actor> Envelope<A> {
 
     /// The message, for the sender who knows its type.
     pub(crate) fn open<M: Message + 'static>(self) -> Option<M> {
-        self.0
-            .into_any()
-            .downcast::<Parcel<M>>()
-            .ok()
-            .map(|parcel| parcel.msg)
+        self.0.into_any().downcast::<Parcel<M>>().ok().map(|parcel| parcel.msg)
     }
 }

@@ -82,9 +82,7 @@ impl<A: Actor> Mailbox<A> {
     pub(crate) fn resize(&self, capacity: usize) {
         let mut queue = self.queue();
         queue.capacity = capacity.max(1);
-        let handed = queue
-            .senders
-            .min(queue.capacity.saturating_sub(queue.taken));
+        let handed = queue.senders.min(queue.capacity.saturating_sub(queue.taken));
         queue.senders -= handed;
         queue.taken += handed;
         drop(queue);
@@ -155,10 +153,7 @@ impl<A: Actor> Mailbox<A> {
     /// for.
     pub(crate) fn take_back(&self, ticket: Ticket) -> Option<Envelope<A>> {
         let mut queue = self.queue();
-        let at = queue
-            .envelopes
-            .binary_search_by_key(&ticket, |(ticket, _)| *ticket)
-            .ok()?;
+        let at = queue.envelopes.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
         let (_, envelope) = queue.envelopes.remove(at)?;
         self.free_place(queue);
         Some(envelope)
@@ -198,10 +193,7 @@ impl<A: Actor> Waiting<A> {
         } else {
             drop(queue);
         }
-        Self {
-            mailbox,
-            permit: Some(permit),
-        }
+        Self { mailbox, permit: Some(permit) }
     }
 
     /// True when a place is the sender's, to be [filled](Mailbox::fill); false when the mailbox has closed.
@@ -249,10 +241,7 @@ pub(crate) trait AnyMailbox: Send + Sync {
 impl<A: Actor> AnyMailbox for Mailbox<A> {
     fn depth(&self) -> MailboxDepth {
         let queue = self.queue();
-        MailboxDepth {
-            waiting: queue.envelopes.len(),
-            capacity: queue.capacity,
-        }
+        MailboxDepth { waiting: queue.envelopes.len(), capacity: queue.capacity }
     }
 
     fn is_closed(&self) -> bool {
@@ -269,12 +258,7 @@ impl<A: Actor> AnyMailbox for Mailbox<A> {
             .into_iter()
             .partition::<VecDeque<_>, _>(|(_, envelope)| envelope.wants_reply());
         queue.envelopes = kept;
-        replies.extend(
-            queue
-                .envelopes
-                .iter_mut()
-                .map(|(_, envelope)| envelope.take_reply()),
-        );
+        replies.extend(queue.envelopes.iter_mut().map(|(_, envelope)| envelope.take_reply()));
         drop(queue);
         self.handover.close();
         // Without the lock, and when the messages are in their place again: this wakes the senders, who come for them.

@@ -77,18 +77,13 @@ impl<A: Actor, M: Message + 'static> Future for Request<A, M> {
             return Poll::Ready(match reply {
                 Some(Ok(reply)) => Ok(reply),
                 // The other end is gone: did the mailbox close, or did the actor drop it?
-                None | Some(Err(_)) => Err(this
-                    .entry
-                    .withdraw()
-                    .map_or(SendError::Crashed, SendError::Closed)),
+                None | Some(Err(_)) => Err(this.entry.withdraw().map_or(SendError::Crashed, SendError::Closed)),
             });
         }
         ready!(this.deadline.poll(task));
         this.reply = None;
         let back = this.entry.withdraw();
-        Poll::Ready(Err(
-            back.map_or(SendError::TimedOutInHand, SendError::TimedOut)
-        ))
+        Poll::Ready(Err(back.map_or(SendError::TimedOutInHand, SendError::TimedOut)))
     }
 }
 
@@ -103,9 +98,7 @@ impl<A: Actor, M: Message> Drop for Request<A, M> {
 impl<A: Actor, M: Message> fmt::Debug for Request<A, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = std::any::type_name::<M>();
-        f.debug_struct("Request")
-            .field("message", &message)
-            .finish_non_exhaustive()
+        f.debug_struct("Request").field("message", &message).finish_non_exhaustive()
     }
 }
 
@@ -149,11 +142,7 @@ impl<A: Actor, M: Message + 'static> Future for Posting<A, M> {
     fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Poll::Ready(accepted) = this.entry.poll(task) {
-            let refused = if accepted {
-                None
-            } else {
-                this.entry.withdraw()
-            };
+            let refused = if accepted { None } else { this.entry.withdraw() };
             return Poll::Ready(refused.map_or(Ok(()), |msg| Err(SendError::Closed(msg))));
         }
         ready!(this.deadline.poll(task));
@@ -165,9 +154,7 @@ impl<A: Actor, M: Message + 'static> Future for Posting<A, M> {
 impl<A: Actor, M: Message> fmt::Debug for Posting<A, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = std::any::type_name::<M>();
-        f.debug_struct("Posting")
-            .field("message", &message)
-            .finish_non_exhaustive()
+        f.debug_struct("Posting").field("message", &message).finish_non_exhaustive()
     }
 }
 
@@ -194,10 +181,7 @@ impl<A: Actor> Entry<A> {
     fn new(mailbox: Arc<Mailbox<A>>, envelope: Envelope<A>) -> Self {
         let place = match mailbox.offer(envelope) {
             Ok(ticket) => Place::Inside(ticket),
-            Err((NoRoom::Full, envelope)) => Place::Outside {
-                room: Waiting::new(mailbox.clone()),
-                envelope,
-            },
+            Err((NoRoom::Full, envelope)) => Place::Outside { room: Waiting::new(mailbox.clone()), envelope },
             Err((NoRoom::Closed, envelope)) => Place::Refused(envelope),
         };
         Self { mailbox, place }
@@ -207,14 +191,8 @@ impl<A: Actor> Entry<A> {
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<bool> {
         if let Place::Outside { room, .. } = &mut self.place {
             let given = ready!(room.poll(task));
-            if let Place::Outside { envelope, .. } =
-                std::mem::replace(&mut self.place, Place::Empty)
-            {
-                let filled = if given {
-                    self.mailbox.fill(envelope)
-                } else {
-                    Err(envelope)
-                };
+            if let Place::Outside { envelope, .. } = std::mem::replace(&mut self.place, Place::Empty) {
+                let filled = if given { self.mailbox.fill(envelope) } else { Err(envelope) };
                 self.place = filled.map_or_else(Place::Refused, Place::Inside);
             }
         }

@@ -131,8 +131,7 @@ pub(crate) fn decompress(packed: &[u8], limits: &Limits) -> Result<Vec<u8>, Deco
         if !rest.starts_with(&MAGIC) {
             return Err(damaged(&not_gzip(packed, rest)));
         }
-        rest = decompress_member(rest, &mut raw, most)?
-            .ok_or_else(|| expands(packed.len(), most, limits))?;
+        rest = decompress_member(rest, &mut raw, most)?.ok_or_else(|| expands(packed.len(), most, limits))?;
         if rest.is_empty() {
             return Ok(raw);
         }
@@ -142,18 +141,12 @@ pub(crate) fn decompress(packed: &[u8], limits: &Limits) -> Result<Vec<u8>, Deco
 
 /// The size in the last four bytes: right for an honest body of one member, and only ever used as a hint.
 fn announced_len(packed: &[u8]) -> usize {
-    packed
-        .last_chunk()
-        .map_or(0, |len| u32::from_le_bytes(*len) as usize)
+    packed.last_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize)
 }
 
 /// Appends what the first member of `packed` holds to `raw`, and returns what follows that member; `None` as soon as
 /// `raw` passes `most` bytes.
-fn decompress_member<'a>(
-    packed: &'a [u8],
-    raw: &mut Vec<u8>,
-    most: usize,
-) -> Result<Option<&'a [u8]>, DecodeError> {
+fn decompress_member<'a>(packed: &'a [u8], raw: &mut Vec<u8>, most: usize) -> Result<Option<&'a [u8]>, DecodeError> {
     let mut decompressor = Decompress::new_gzip(15);
     let mut rest = packed;
     loop {

@@ -47,8 +47,6 @@ impl<M: ReflectMessage + Name + Default> Codec<M> for Json {
             .and_then(|message| json.end().map(|()| message))
             // What it quotes from the body can be as long as the body.
             .map_err(|e| DecodeError::malformed(&M::full_name(), bounded(&e.to_string(), 500)))?;
-        dynamic
-            .transcode_to()
-            .map_err(|e| DecodeError::malformed(&M::full_name(), e))
+        dynamic.transcode_to().map_err(|e| DecodeError::malformed(&M::full_name(), e))
     }
 }

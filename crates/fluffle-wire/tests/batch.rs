@@ -2,16 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use fluffle_wire::{
-    Codec, DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Gzip, Incoming, Limits, Wire,
-};
+use fluffle_wire::{Codec, DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Gzip, Incoming, Limits, Wire};
 use protos::usgs::Quake;
 
 fn quake(id: &str) -> Quake {
-    Quake {
-        id: id.into(),
-        ..Quake::default()
-    }
+    Quake { id: id.into(), ..Quake::default() }
 }
 
 fn quakes(count: usize) -> Vec<Quake> {
@@ -21,10 +16,7 @@ fn quakes(count: usize) -> Vec<Quake> {
 fn ids(wire: &Wire<Quake>, body: Vec<u8>) -> Vec<Result<String, DecodeErrorKind>> {
     let body = Bytes::from(body);
     let batch = wire.decode_batch(&Incoming::unlabelled(&body)).unwrap();
-    let items: Vec<_> = batch
-        .iter()
-        .map(|item| item.map(|q| q.id).map_err(|e| e.kind()))
-        .collect();
+    let items: Vec<_> = batch.iter().map(|item| item.map(|q| q.id).map_err(|e| e.kind())).collect();
     assert_eq!(items.len(), batch.len(), "the count is known beforehand");
     items
 }
@@ -32,12 +24,7 @@ fn ids(wire: &Wire<Quake>, body: Vec<u8>) -> Vec<Result<String, DecodeErrorKind>
 #[test]
 fn a_batch_comes_back_in_order_with_and_without_gzip_in_both_formats() {
     let sent = quakes(500);
-    for wire in [
-        Wire::protobuf(),
-        Wire::json(),
-        Wire::protobuf().gzip(Gzip::on()),
-        Wire::json().gzip(Gzip::on()),
-    ] {
+    for wire in [Wire::protobuf(), Wire::json(), Wire::protobuf().gzip(Gzip::on()), Wire::json().gzip(Gzip::on())] {
         let encoded = wire.encode_batch(&sent).unwrap();
         assert_eq!(encoded.items, 500);
         assert!(encoded.incoming().is_batch());
@@ -60,14 +47,7 @@ fn an_item_that_does_not_decode_costs_only_itself() {
     let wire = Wire::protobuf();
     // Field 1 (a string) announced with 9 bytes where none follow.
     let body = [&b"\x04\x0a\x02q0"[..], b"\x02\x0a\x09", b"\x04\x0a\x02q2"].concat();
-    assert_eq!(
-        ids(&wire, body.clone()),
-        [
-            Ok("q0".into()),
-            Err(DecodeErrorKind::Malformed),
-            Ok("q2".into())
-        ]
-    );
+    assert_eq!(ids(&wire, body.clone()), [Ok("q0".into()), Err(DecodeErrorKind::Malformed), Ok("q2".into())]);
 
     let body = Bytes::from(body);
     let batch = wire.decode_batch(&Incoming::unlabelled(&body)).unwrap();
@@ -83,42 +63,19 @@ fn a_damaged_length_ends_the_batch_and_what_stood_before_stands() {
     let good = b"\x04\x0a\x02q0";
     let endless = [0xff_u8; 11];
     let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
-    for damage in [
-        &b"\x05\x0a\x02q1"[..],
-        b"\x80",
-        b"\xff\xff",
-        &endless,
-        &huge,
-    ] {
+    for damage in [&b"\x05\x0a\x02q1"[..], b"\x80", b"\xff\xff", &endless, &huge] {
         let body = [good, damage].concat();
-        assert_eq!(
-            ids(&wire, body.clone()),
-            [Ok("q0".into()), Err(DecodeErrorKind::Framing)],
-            "{damage:?}"
-        );
+        assert_eq!(ids(&wire, body.clone()), [Ok("q0".into()), Err(DecodeErrorKind::Framing)], "{damage:?}");
         let body = Bytes::from(body);
-        assert_eq!(
-            wire.decode_batch(&Incoming::unlabelled(&body))
-                .unwrap()
-                .raw(1),
-            None
-        );
+        assert_eq!(wire.decode_batch(&Incoming::unlabelled(&body)).unwrap().raw(1), None);
     }
 }
 
 #[test]
 fn more_items_than_the_limit_are_refused_before_the_first_is_decoded() {
-    let wire = Wire::<Quake>::protobuf().limits(Limits {
-        batch_items: 3,
-        ..Limits::default()
-    });
+    let wire = Wire::<Quake>::protobuf().limits(Limits { batch_items: 3, ..Limits::default() });
     let body = Bytes::from_static(&[0, 0, 0]);
-    assert_eq!(
-        wire.decode_batch(&Incoming::unlabelled(&body))
-            .unwrap()
-            .len(),
-        3
-    );
+    assert_eq!(wire.decode_batch(&Incoming::unlabelled(&body)).unwrap().len(), 3);
     let body = Bytes::from_static(&[0, 0, 0, 0]);
     let error = wire.decode_batch(&Incoming::unlabelled(&body)).unwrap_err();
     assert_eq!(error.kind(), DecodeErrorKind::TooManyItems);
@@ -126,33 +83,17 @@ fn more_items_than_the_limit_are_refused_before_the_first_is_decoded() {
 
 #[test]
 fn a_full_batch_says_so_and_keeps_what_it_has() {
-    let by_count = Limits {
-        batch_items: 2,
-        ..Limits::default()
-    };
-    let by_bytes = Limits {
-        encoded: 10,
-        ..Limits::default()
-    };
-    let unpacked = Limits {
-        decompressed: 10,
-        ..Limits::default()
-    };
-    for (limits, gzip) in [
-        (by_count, Gzip::Off),
-        (by_bytes, Gzip::Off),
-        (by_bytes, Gzip::on()),
-        (unpacked, Gzip::on()),
-    ] {
+    let by_count = Limits { batch_items: 2, ..Limits::default() };
+    let by_bytes = Limits { encoded: 10, ..Limits::default() };
+    let unpacked = Limits { decompressed: 10, ..Limits::default() };
+    for (limits, gzip) in [(by_count, Gzip::Off), (by_bytes, Gzip::Off), (by_bytes, Gzip::on()), (unpacked, Gzip::on())]
+    {
         let wire = Wire::protobuf().limits(limits).gzip(gzip);
         let mut batch = wire.batch();
         batch.push(&quake("q0")).unwrap();
         batch.push(&quake("q1")).unwrap();
         assert_eq!((batch.len(), batch.bytes()), (2, 10));
-        assert_eq!(
-            batch.push(&quake("q2")).unwrap_err().kind(),
-            EncodeErrorKind::BatchFull
-        );
+        assert_eq!(batch.push(&quake("q2")).unwrap_err().kind(), EncodeErrorKind::BatchFull);
         assert_eq!((batch.len(), batch.bytes()), (2, 10));
     }
 }
@@ -165,22 +106,13 @@ fn a_finished_batch_leaves_an_empty_one() {
     assert_eq!(batch.finish().unwrap().items, 1);
     assert!(batch.is_empty());
     batch.push(&quake("q1")).unwrap();
-    assert_eq!(
-        ids(&wire, batch.finish().unwrap().body.into()),
-        [Ok("q1".into())]
-    );
+    assert_eq!(ids(&wire, batch.finish().unwrap().body.into()), [Ok("q1".into())]);
 }
 
 #[test]
 fn a_message_that_would_not_even_fit_alone_is_too_large_not_a_full_batch() {
-    let wire = Wire::protobuf().limits(Limits {
-        encoded: 10,
-        ..Limits::default()
-    });
-    assert_eq!(
-        wire.batch().push(&quake("0123456789")).unwrap_err().kind(),
-        EncodeErrorKind::TooLarge
-    );
+    let wire = Wire::protobuf().limits(Limits { encoded: 10, ..Limits::default() });
+    assert_eq!(wire.batch().push(&quake("0123456789")).unwrap_err().kind(), EncodeErrorKind::TooLarge);
 }
 
 #[test]
@@ -188,10 +120,7 @@ fn an_item_that_cannot_be_encoded_is_named_and_leaves_no_trace() {
     let wire = Wire::new(Fussy { announce: true });
     let mut batch = wire.batch();
     batch.push(&5).unwrap();
-    assert_eq!(
-        batch.push(&0).unwrap_err().kind(),
-        EncodeErrorKind::Unrepresentable
-    );
+    assert_eq!(batch.push(&0).unwrap_err().kind(), EncodeErrorKind::Unrepresentable);
     batch.push(&6).unwrap();
     assert_eq!(batch.finish().unwrap().body, &[1, 5, 1, 6][..]);
 
@@ -208,10 +137,7 @@ fn an_item_that_cannot_be_encoded_is_named_and_leaves_no_trace() {
 fn a_codec_that_announces_a_wrong_length_cannot_break_the_framing() {
     let mut batch = Wire::new(Fussy { announce: true }).batch();
     batch.push(&5).unwrap();
-    assert_eq!(
-        batch.push(&9).unwrap_err().kind(),
-        EncodeErrorKind::Unrepresentable
-    );
+    assert_eq!(batch.push(&9).unwrap_err().kind(), EncodeErrorKind::Unrepresentable);
     assert_eq!(batch.finish().unwrap().body, &[1, 5][..]);
 }
 
@@ -242,9 +168,6 @@ impl Codec<u8> for Fussy {
         }
     }
     fn decode(&self, bytes: &[u8]) -> Result<u8, DecodeError> {
-        bytes
-            .first()
-            .copied()
-            .ok_or_else(|| DecodeError::malformed("test.Fussy", "empty"))
+        bytes.first().copied().ok_or_else(|| DecodeError::malformed("test.Fussy", "empty"))
     }
 }

@@ -6,9 +6,7 @@ use std::io::Write;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use fluffle_wire::{
-    DecodeError, DecodeErrorKind, EncodeErrorKind, Gzip, Incoming, Level, Limits, Wire,
-};
+use fluffle_wire::{DecodeError, DecodeErrorKind, EncodeErrorKind, Gzip, Incoming, Level, Limits, Wire};
 use protos::wiretest::Kinds;
 
 const MIB: usize = 1024 * 1024;
@@ -20,18 +18,11 @@ fn gz(raw: &[u8]) -> Vec<u8> {
 }
 
 fn kinds(blob: Vec<u8>) -> Kinds {
-    Kinds {
-        blob,
-        ..Kinds::default()
-    }
+    Kinds { blob, ..Kinds::default() }
 }
 
 fn raw(blob: Vec<u8>) -> Vec<u8> {
-    Wire::<Kinds>::protobuf()
-        .encode(&kinds(blob))
-        .unwrap()
-        .body
-        .into()
+    Wire::<Kinds>::protobuf().encode(&kinds(blob)).unwrap().body.into()
 }
 
 /// Bytes that no compressor makes smaller.
@@ -48,10 +39,7 @@ fn noise(len: usize) -> Vec<u8> {
 
 fn decode(limits: Limits, body: Vec<u8>) -> Result<Kinds, DecodeError> {
     let body = Bytes::from(body);
-    let incoming = Incoming {
-        content_encoding: Some("gzip"),
-        ..Incoming::unlabelled(&body)
-    };
+    let incoming = Incoming { content_encoding: Some("gzip"), ..Incoming::unlabelled(&body) };
     Wire::protobuf().limits(limits).decode(&incoming)
 }
 
@@ -67,10 +55,7 @@ fn off_leaves_the_body_alone_and_on_compresses_even_the_smallest() {
 
     let on = Wire::protobuf().gzip(Gzip::on()).encode(&message).unwrap();
     assert_eq!(on.content_encoding, Some("gzip"));
-    assert_eq!(
-        (on.raw_len, &on.body[..2]),
-        (off.raw_len, &[0x1f, 0x8b][..])
-    );
+    assert_eq!((on.raw_len, &on.body[..2]), (off.raw_len, &[0x1f, 0x8b][..]));
 }
 
 #[test]
@@ -103,12 +88,7 @@ fn every_level_and_policy_comes_back_as_it_was() {
 
 #[test]
 fn a_level_outside_1_to_9_says_which_there_are() {
-    assert!(
-        Level::new(0)
-            .unwrap_err()
-            .to_string()
-            .contains("1 (fastest) to 9 (smallest), not 0")
-    );
+    assert!(Level::new(0).unwrap_err().to_string().contains("1 (fastest) to 9 (smallest), not 0"));
     assert!(Level::new(10).is_err());
     assert!(Level::new(266).is_err());
 }
@@ -124,35 +104,16 @@ fn the_sender_does_not_compress_what_the_receiver_would_take_for_a_bomb() {
 
 #[test]
 fn the_sender_refuses_what_the_receiver_would_refuse() {
-    let limits = Limits {
-        encoded: 10_000,
-        decompressed: 20_000,
-        ..Limits::default()
-    };
+    let limits = Limits { encoded: 10_000, decompressed: 20_000, ..Limits::default() };
     let encode = |gzip, blob| {
-        let sent = Wire::protobuf()
-            .gzip(gzip)
-            .limits(limits)
-            .encode(&kinds(blob));
+        let sent = Wire::protobuf().gzip(gzip).limits(limits).encode(&kinds(blob));
         sent.map(|sent| sent.raw_len).map_err(|e| e.kind())
     };
-    assert_eq!(
-        encode(Gzip::Off, vec![0; 15_000]),
-        Err(EncodeErrorKind::TooLarge)
-    );
+    assert_eq!(encode(Gzip::Off, vec![0; 15_000]), Err(EncodeErrorKind::TooLarge));
     assert_eq!(encode(Gzip::on(), vec![0; 15_000]), Ok(15_003));
-    assert_eq!(
-        encode(Gzip::on(), vec![0; 25_000]),
-        Err(EncodeErrorKind::TooLarge)
-    );
-    assert_eq!(
-        encode(Gzip::on(), noise(15_000)),
-        Err(EncodeErrorKind::TooLarge)
-    );
-    assert_eq!(
-        encode(Gzip::auto(), noise(15_000)),
-        Err(EncodeErrorKind::TooLarge)
-    );
+    assert_eq!(encode(Gzip::on(), vec![0; 25_000]), Err(EncodeErrorKind::TooLarge));
+    assert_eq!(encode(Gzip::on(), noise(15_000)), Err(EncodeErrorKind::TooLarge));
+    assert_eq!(encode(Gzip::auto(), noise(15_000)), Err(EncodeErrorKind::TooLarge));
 }
 
 #[test]
@@ -173,46 +134,23 @@ fn a_small_body_may_have_any_ratio() {
 fn the_size_limits_hold_to_the_byte() {
     let raw = raw(noise(5_000));
     let body = gz(&raw);
-    let limits = Limits {
-        decompressed: raw.len(),
-        encoded: body.len(),
-        ..Limits::default()
-    };
+    let limits = Limits { decompressed: raw.len(), encoded: body.len(), ..Limits::default() };
     assert!(decode(limits, body.clone()).is_ok());
 
-    let tighter = Limits {
-        decompressed: raw.len() - 1,
-        ..limits
-    };
+    let tighter = Limits { decompressed: raw.len() - 1, ..limits };
     let error = decode(tighter, body.clone()).unwrap_err();
     assert_eq!(error.kind(), DecodeErrorKind::TooLarge);
-    assert!(
-        error
-            .to_string()
-            .contains(&tighter.decompressed.to_string()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(&tighter.decompressed.to_string()), "{error}");
 
-    let tighter = Limits {
-        encoded: body.len() - 1,
-        ..limits
-    };
+    let tighter = Limits { encoded: body.len() - 1, ..limits };
     let error = decode(tighter, body).unwrap_err();
     assert_eq!(error.kind(), DecodeErrorKind::TooLarge);
-    assert!(
-        error.to_string().contains(&tighter.encoded.to_string()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(&tighter.encoded.to_string()), "{error}");
 }
 
 #[test]
 fn limits_without_bound_do_not_overflow() {
-    let limits = Limits {
-        encoded: usize::MAX,
-        decompressed: usize::MAX,
-        ratio: usize::MAX,
-        batch_items: usize::MAX,
-    };
+    let limits = Limits { encoded: usize::MAX, decompressed: usize::MAX, ratio: usize::MAX, batch_items: usize::MAX };
     let wire = Wire::protobuf().limits(limits).gzip(Gzip::on());
     let message = kinds(vec![0; 2 * MIB]);
     let sent = wire.encode(&message).unwrap();
@@ -227,10 +165,7 @@ fn members_in_a_row_are_one_body() {
     let raw = raw(noise(3_000));
     let (first, second) = raw.split_at(1_000);
     let body = [gz(first), gz(second)].concat();
-    assert_eq!(
-        decode(Limits::default(), body).unwrap(),
-        kinds(noise(3_000))
-    );
+    assert_eq!(decode(Limits::default(), body).unwrap(), kinds(noise(3_000)));
 }
 
 #[test]
@@ -249,10 +184,7 @@ fn what_is_no_gzip_says_what_it_is() {
     };
     says(message.clone(), "does not start like gzip");
     says(Vec::new(), "cut short");
-    says(
-        [gz(&message), b"more".to_vec()].concat(),
-        "4 bytes follow it",
-    );
+    says([gz(&message), b"more".to_vec()].concat(), "4 bytes follow it");
 
     let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
     zlib.write_all(&message).unwrap();
@@ -263,11 +195,7 @@ fn what_is_no_gzip_says_what_it_is() {
 fn a_body_cut_short_anywhere_is_refused() {
     let body = gz(&raw(noise(300)));
     for len in 0..body.len() {
-        assert_eq!(
-            kind(body[..len].to_vec()),
-            DecodeErrorKind::Gzip,
-            "cut at {len}"
-        );
+        assert_eq!(kind(body[..len].to_vec()), DecodeErrorKind::Gzip, "cut at {len}");
     }
 }
 

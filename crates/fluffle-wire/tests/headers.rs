@@ -7,19 +7,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use fluffle_wire::headers::HeaderValue::{Int, Str};
 use fluffle_wire::headers::{
-    self, Attempt, DeadLetterInfo, HeaderValue, InvalidTrace, Origin, Reason, TraceContext,
-    error_chain,
+    self, Attempt, DeadLetterInfo, HeaderValue, InvalidTrace, Origin, Reason, TraceContext, error_chain,
 };
 
 type Table<'a> = Vec<(&'static str, HeaderValue<'a>)>;
 
 fn lookup<'a>(table: &'a Table<'a>) -> impl Fn(&'static str) -> Option<HeaderValue<'a>> {
-    |name| {
-        table
-            .iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| *value)
-    }
+    |name| table.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
 }
 
 fn attempt(value: HeaderValue<'_>) -> u32 {
@@ -31,14 +25,7 @@ fn an_attempt_is_read_from_numbers_and_text_and_nonsense_is_the_first() {
     assert_eq!(Attempt::read(|_| None), Attempt::FIRST);
     assert_eq!(attempt(Int(7)), 7);
     assert_eq!(attempt(Str(" 7 ")), 7);
-    for nonsense in [
-        Int(0),
-        Int(-3),
-        Int(i64::MIN),
-        Str(""),
-        Str("seven"),
-        Str("7.5"),
-    ] {
+    for nonsense in [Int(0), Int(-3), Int(i64::MIN), Str(""), Str("seven"), Str("7.5")] {
         assert_eq!(attempt(nonsense), 1, "{nonsense:?}");
     }
 }
@@ -69,62 +56,29 @@ fn a_dead_letter_put_back_into_its_queue_starts_anew() {
     let info = info();
     let table = info.headers().to_vec();
     assert_eq!(Attempt::read(lookup(&table)), Attempt::FIRST);
-    assert_eq!(
-        DeadLetterInfo::read(lookup(&table)).unwrap().attempts.get(),
-        5
-    );
+    assert_eq!(DeadLetterInfo::read(lookup(&table)).unwrap().attempts.get(), 5);
 }
 
 #[test]
 fn a_dead_letters_story_is_read_as_it_was_written() {
-    for reason in [
-        Reason::Rejected,
-        Reason::AttemptsExhausted,
-        Reason::Undecodable,
-        Reason::Other("tired".into()),
-    ] {
+    for reason in [Reason::Rejected, Reason::AttemptsExhausted, Reason::Undecodable, Reason::Other("tired".into())] {
         let info = DeadLetterInfo { reason, ..info() };
-        assert_eq!(
-            DeadLetterInfo::read(lookup(&info.headers().to_vec())),
-            Some(info.clone())
-        );
+        assert_eq!(DeadLetterInfo::read(lookup(&info.headers().to_vec())), Some(info.clone()));
     }
 }
 
 #[test]
 fn a_message_without_reason_or_origin_is_no_dead_letter() {
     let info = info();
-    let without = |missing: &str| {
-        info.headers()
-            .into_iter()
-            .filter(|(name, _)| *name != missing)
-            .collect::<Table<'_>>()
-    };
-    for missing in [
-        headers::REASON,
-        headers::ORIGIN_EXCHANGE,
-        headers::ORIGIN_KEY,
-        headers::ORIGIN_QUEUE,
-        headers::FIRST_SEEN,
-    ] {
-        assert_eq!(
-            DeadLetterInfo::read(lookup(&without(missing))),
-            None,
-            "{missing}"
-        );
+    let without =
+        |missing: &str| info.headers().into_iter().filter(|(name, _)| *name != missing).collect::<Table<'_>>();
+    for missing in
+        [headers::REASON, headers::ORIGIN_EXCHANGE, headers::ORIGIN_KEY, headers::ORIGIN_QUEUE, headers::FIRST_SEEN]
+    {
+        assert_eq!(DeadLetterInfo::read(lookup(&without(missing))), None, "{missing}");
     }
-    assert_eq!(
-        DeadLetterInfo::read(lookup(&without(headers::ERROR)))
-            .unwrap()
-            .error,
-        ""
-    );
-    assert_eq!(
-        DeadLetterInfo::read(lookup(&without(headers::ATTEMPT)))
-            .unwrap()
-            .attempts,
-        Attempt::FIRST
-    );
+    assert_eq!(DeadLetterInfo::read(lookup(&without(headers::ERROR))).unwrap().error, "");
+    assert_eq!(DeadLetterInfo::read(lookup(&without(headers::ATTEMPT))).unwrap().attempts, Attempt::FIRST);
 }
 
 #[test]
@@ -143,10 +97,7 @@ fn a_time_that_is_none_makes_no_origin() {
 
 #[test]
 fn long_texts_are_cut_between_characters_when_written_and_when_read() {
-    let info = DeadLetterInfo {
-        error: "é".repeat(5_000),
-        ..info()
-    };
+    let info = DeadLetterInfo { error: "é".repeat(5_000), ..info() };
     let written = info.headers().to_vec();
     let error = lookup(&written)(headers::ERROR).unwrap().as_str().unwrap();
     assert!(error.len() <= DeadLetterInfo::ERROR_BYTES);
@@ -160,11 +111,7 @@ fn long_texts_are_cut_between_characters_when_written_and_when_read() {
     }
     let read = DeadLetterInfo::read(lookup(&table)).unwrap();
     assert!(read.error.len() <= DeadLetterInfo::ERROR_BYTES && read.error.ends_with('…'));
-    assert!(
-        read.origin.exchange.len() <= 255
-            && read.origin.key.len() <= 255
-            && read.origin.queue.len() <= 255
-    );
+    assert!(read.origin.exchange.len() <= 255 && read.origin.key.len() <= 255 && read.origin.queue.len() <= 255);
     assert!(read.reason.as_str().len() <= 64);
 }
 
@@ -185,13 +132,7 @@ impl Error for Layer {
 
 #[test]
 fn a_chain_of_errors_is_one_line_without_saying_things_twice() {
-    let chain = Layer(
-        "not saved: disk full",
-        Some(Box::new(Layer(
-            "disk full",
-            Some(Box::new(Layer("quota", None))),
-        ))),
-    );
+    let chain = Layer("not saved: disk full", Some(Box::new(Layer("disk full", Some(Box::new(Layer("quota", None)))))));
     assert_eq!(error_chain(&chain), "not saved: disk full: quota");
 }
 
@@ -211,14 +152,8 @@ fn a_traceparent_comes_back_as_it_was() {
     let context: TraceContext = PARENT.parse().unwrap();
     assert_eq!(context.traceparent(), PARENT);
     assert!(context.sampled());
-    assert_eq!(
-        context.span_id(),
-        [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]
-    );
-    assert_eq!(
-        TraceContext::new(context.trace_id(), context.span_id(), true),
-        Ok(context)
-    );
+    assert_eq!(context.span_id(), [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]);
+    assert_eq!(TraceContext::new(context.trace_id(), context.span_id(), true), Ok(context));
 }
 
 #[test]
@@ -227,11 +162,7 @@ fn a_traceparent_of_a_later_version_is_read_as_version_00() {
         "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff-what-the-future-brings",
     ] {
-        assert_eq!(
-            text.parse::<TraceContext>().unwrap().traceparent(),
-            PARENT,
-            "{text}"
-        );
+        assert_eq!(text.parse::<TraceContext>().unwrap().traceparent(), PARENT, "{text}");
     }
 }
 
@@ -252,67 +183,33 @@ fn what_is_no_traceparent_is_refused() {
     ] {
         assert_eq!(parse(text), InvalidTrace::Form, "{text}");
     }
-    assert_eq!(
-        parse(&PARENT.replacen("00", "ff", 1)),
-        InvalidTrace::Version
-    );
-    assert_eq!(
-        parse("00-00000000000000000000000000000000-00f067aa0ba902b7-01"),
-        InvalidTrace::Zero
-    );
-    assert_eq!(
-        parse("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"),
-        InvalidTrace::Zero
-    );
-    assert_eq!(
-        PARENT.parse::<TraceContext>().unwrap().with_span([0; 8]),
-        Err(InvalidTrace::Zero)
-    );
+    assert_eq!(parse(&PARENT.replacen("00", "ff", 1)), InvalidTrace::Version);
+    assert_eq!(parse("00-00000000000000000000000000000000-00f067aa0ba902b7-01"), InvalidTrace::Zero);
+    assert_eq!(parse("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"), InvalidTrace::Zero);
+    assert_eq!(PARENT.parse::<TraceContext>().unwrap().with_span([0; 8]), Err(InvalidTrace::Zero));
 }
 
 fn read(parent: &str, state: &str) -> Option<TraceContext> {
-    TraceContext::read(lookup(&vec![
-        (headers::TRACEPARENT, Str(parent)),
-        (headers::TRACESTATE, Str(state)),
-    ]))
+    TraceContext::read(lookup(&vec![(headers::TRACEPARENT, Str(parent)), (headers::TRACESTATE, Str(state))]))
 }
 
 #[test]
 fn a_good_tracestate_travels_with_its_span() {
     let context = read(PARENT, "rojo=00f067aa0ba902b7, congo=t61rcWkgMzE").unwrap();
-    assert_eq!(
-        context.state(),
-        Some("rojo=00f067aa0ba902b7, congo=t61rcWkgMzE")
-    );
+    assert_eq!(context.state(), Some("rojo=00f067aa0ba902b7, congo=t61rcWkgMzE"));
     assert_eq!(context.with_span([1; 8]).unwrap().state(), context.state());
 }
 
 #[test]
 fn a_bad_tracestate_is_dropped_and_the_span_kept() {
-    let members = |count| {
-        (0..count)
-            .map(|i| format!("k{i}=v"))
-            .collect::<Vec<_>>()
-            .join(",")
-    };
+    let members = |count| (0..count).map(|i| format!("k{i}=v")).collect::<Vec<_>>().join(",");
     assert!(read(PARENT, &members(32)).unwrap().state().is_some());
     let long = |value| format!("k={}", "v".repeat(value));
     assert!(read(PARENT, &long(510)).unwrap().state().is_some());
-    for bad in [
-        members(33),
-        long(511),
-        "novalue".into(),
-        "=v".into(),
-        "k=\u{e9}".into(),
-        "k\n=v".into(),
-        " , ".into(),
-    ] {
+    for bad in [members(33), long(511), "novalue".into(), "=v".into(), "k=\u{e9}".into(), "k\n=v".into(), " , ".into()]
+    {
         let context = read(PARENT, &bad).unwrap();
-        assert_eq!(
-            (context.traceparent().as_str(), context.state()),
-            (PARENT, None),
-            "{bad:?}"
-        );
+        assert_eq!((context.traceparent().as_str(), context.state()), (PARENT, None), "{bad:?}");
     }
 }
 

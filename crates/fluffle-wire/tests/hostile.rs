@@ -15,12 +15,7 @@ use protos::wiretest::Kinds;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-const LIMITS: Limits = Limits {
-    encoded: 64 * 1024,
-    decompressed: 256 * 1024,
-    ratio: 100,
-    batch_items: 1_000,
-};
+const LIMITS: Limits = Limits { encoded: 64 * 1024, decompressed: 256 * 1024, ratio: 100, batch_items: 1_000 };
 
 /// Before anything is decoded: the unpacked body (while it grows, half of it is there twice), and what inflating itself
 /// needs, its window and tables.
@@ -66,47 +61,21 @@ fn label(known: Vec<&'static str>) -> impl Strategy<Value = Option<String>> {
 
 /// Rubbish, and things that are nearly right: good bodies with a few bytes changed, plain and compressed.
 fn body() -> impl Strategy<Value = Vec<u8>> {
-    let message = Kinds {
-        text: "text".into(),
-        numbers: vec![1, 2, 3],
-        blob: vec![0; 300],
-        ..Kinds::default()
-    };
+    let message = Kinds { text: "text".into(), numbers: vec![1, 2, 3], blob: vec![0; 300], ..Kinds::default() };
     let mut good = Vec::new();
     for wire in [Wire::protobuf(), Wire::json()] {
         for gzip in [Gzip::Off, Gzip::on()] {
             let wire = wire.clone().gzip(gzip);
             good.push(wire.encode(&message).unwrap().body.to_vec());
-            good.push(
-                wire.encode_batch([&message, &message])
-                    .unwrap()
-                    .body
-                    .to_vec(),
-            );
+            good.push(wire.encode_batch([&message, &message]).unwrap().body.to_vec());
         }
     }
     let bombs = [20, 200_000, 2_000_000].map(|zeros| {
-        let limits = Limits {
-            ratio: usize::MAX,
-            ..Limits::default()
-        };
-        let bomb = Kinds {
-            blob: vec![0; zeros],
-            ..Kinds::default()
-        };
-        Wire::protobuf()
-            .gzip(Gzip::on())
-            .limits(limits)
-            .encode(&bomb)
-            .unwrap()
-            .body
-            .to_vec()
+        let limits = Limits { ratio: usize::MAX, ..Limits::default() };
+        let bomb = Kinds { blob: vec![0; zeros], ..Kinds::default() };
+        Wire::protobuf().gzip(Gzip::on()).limits(limits).encode(&bomb).unwrap().body.to_vec()
     });
-    let damaged = (
-        select(good),
-        vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        any::<prop::sample::Index>(),
-    );
+    let damaged = (select(good), vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), any::<prop::sample::Index>());
     prop_oneof![
         vec(any::<u8>(), 0..200),
         (vec(any::<u8>(), 1..50), 0_usize..1_500).prop_map(|(part, times)| part.repeat(times)),
@@ -128,14 +97,12 @@ fn hostile() -> impl Strategy<Value = Hostile> {
         label(vec!["gzip", "GZIP", "x-gzip", "identity", "deflate", ""]),
         label(vec!["fluffle.wiretest.v1.Kinds", "other.Type", ""]),
     );
-    (labels, body()).prop_map(
-        |((content_type, content_encoding, type_name), body)| Hostile {
-            content_type,
-            content_encoding,
-            type_name,
-            body: body.into(),
-        },
-    )
+    (labels, body()).prop_map(|((content_type, content_encoding, type_name), body)| Hostile {
+        content_type,
+        content_encoding,
+        type_name,
+        body: body.into(),
+    })
 }
 
 /// The most memory held at one time while `work` runs, beyond what was held before.
@@ -153,38 +120,22 @@ fn any_bytes_under_any_labels_give_a_value_or_an_error_within_the_limits() {
     // What is made once, on first use, is not counted: the descriptors.
     let _ = json.encode(&Kinds::default());
 
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases: 1_000,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() });
     runner
         .run(&hostile(), |hostile| {
             let incoming = hostile.incoming();
             for wire in [&protobuf, &json] {
                 let (used, outcome) = peak(|| wire.decode(&incoming));
-                let decoded = outcome
-                    .as_ref()
-                    .map_or_else(|e| e.kind() == DecodeErrorKind::Malformed, |_| true);
-                let allowed = UNPACKED
-                    + if decoded {
-                        LIMITS.decompressed * GROWTH
-                    } else {
-                        0
-                    };
-                prop_assert!(
-                    used <= allowed,
-                    "{used} bytes were used, {allowed} allowed: {outcome:?}"
-                );
+                let decoded = outcome.as_ref().map_or_else(|e| e.kind() == DecodeErrorKind::Malformed, |_| true);
+                let allowed = UNPACKED + if decoded { LIMITS.decompressed * GROWTH } else { 0 };
+                prop_assert!(used <= allowed, "{used} bytes were used, {allowed} allowed: {outcome:?}");
                 if let Err(error) = outcome {
                     prop_assert!(error.to_string().len() < 1_000);
                 }
                 // Opening unpacks and counts, and decodes nothing.
                 let (used, batch) = peak(|| wire.decode_batch(&incoming));
-                prop_assert!(
-                    used <= UNPACKED,
-                    "{used} bytes were used, {UNPACKED} allowed"
-                );
+                prop_assert!(used <= UNPACKED, "{used} bytes were used, {UNPACKED} allowed");
                 if let Ok(batch) = batch {
                     prop_assert!(batch.len() <= LIMITS.batch_items);
                     prop_assert_eq!(batch.iter().count(), batch.len());
@@ -197,20 +148,8 @@ fn any_bytes_under_any_labels_give_a_value_or_an_error_within_the_limits() {
     // The bound is not met by luck: a body that unpacks to exactly the limit uses most of it.
     // (Of the byte 255, so that as a batch it is one broken length and not many items.)
     let blob = vec![255; LIMITS.decompressed - 6];
-    let sent = protobuf
-        .clone()
-        .gzip(Gzip::on())
-        .encode(&Kinds {
-            blob,
-            ..Kinds::default()
-        })
-        .unwrap();
-    let (used, batch) = peak(|| {
-        protobuf.decode_batch(&Incoming {
-            content_type: None,
-            ..sent.incoming()
-        })
-    });
+    let sent = protobuf.clone().gzip(Gzip::on()).encode(&Kinds { blob, ..Kinds::default() }).unwrap();
+    let (used, batch) = peak(|| protobuf.decode_batch(&Incoming { content_type: None, ..sent.incoming() }));
     assert!(batch.is_ok());
     assert!(used >= LIMITS.decompressed, "the counter does not count");
 }

@@ -9,10 +9,7 @@ use protos::usgs::{Alert, Quake};
 const PROTOBUF: &str = "application/vnd.google.protobuf";
 
 fn decode(content_type: &str, encoding: &str, type_name: &str) -> Result<Quake, DecodeError> {
-    let body = Wire::<Quake>::protobuf()
-        .encode(&Quake::default())
-        .unwrap()
-        .body;
+    let body = Wire::<Quake>::protobuf().encode(&Quake::default()).unwrap().body;
     Wire::protobuf().decode(&Incoming {
         content_type: Some(content_type),
         content_encoding: Some(encoding),
@@ -22,9 +19,7 @@ fn decode(content_type: &str, encoding: &str, type_name: &str) -> Result<Quake, 
 }
 
 fn kind(content_type: &str, encoding: &str, type_name: &str) -> Option<DecodeErrorKind> {
-    decode(content_type, encoding, type_name)
-        .err()
-        .map(|e| e.kind())
+    decode(content_type, encoding, type_name).err().map(|e| e.kind())
 }
 
 #[test]
@@ -47,80 +42,39 @@ fn a_label_written_another_way_is_the_same_label() {
 
 #[test]
 fn a_body_without_labels_is_taken_on_trust() {
-    let body = Wire::<Quake>::protobuf()
-        .encode(&Quake::default())
-        .unwrap()
-        .body;
-    assert!(
-        Wire::<Quake>::protobuf()
-            .decode(&Incoming::unlabelled(&body))
-            .is_ok()
-    );
+    let body = Wire::<Quake>::protobuf().encode(&Quake::default()).unwrap().body;
+    assert!(Wire::<Quake>::protobuf().decode(&Incoming::unlabelled(&body)).is_ok());
 }
 
 #[test]
 fn a_wrong_label_is_refused_by_its_kind() {
     assert_eq!(kind("text/plain", "", ""), Some(ContentType));
-    assert_eq!(
-        kind("application/json; proto=usgs.v1.Quake", "", ""),
-        Some(ContentType)
-    );
+    assert_eq!(kind("application/json; proto=usgs.v1.Quake", "", ""), Some(ContentType));
     assert_eq!(kind("rubbish;;;=\"", "", ""), Some(ContentType));
-    assert_eq!(
-        kind("application/protobuf; proto=usgs.v1.Alert", "", ""),
-        Some(TypeName)
-    );
-    assert_eq!(
-        kind("application/protobuf; proto=USGS.V1.QUAKE", "", ""),
-        Some(TypeName)
-    );
-    assert_eq!(
-        kind("application/protobuf; proto=\"usgs.v1.Quake", "", ""),
-        Some(TypeName)
-    );
+    assert_eq!(kind("application/protobuf; proto=usgs.v1.Alert", "", ""), Some(TypeName));
+    assert_eq!(kind("application/protobuf; proto=USGS.V1.QUAKE", "", ""), Some(TypeName));
+    assert_eq!(kind("application/protobuf; proto=\"usgs.v1.Quake", "", ""), Some(TypeName));
     assert_eq!(kind(PROTOBUF, "", "usgs.v1.Alert"), Some(TypeName));
     assert_eq!(kind(PROTOBUF, "deflate", ""), Some(ContentEncoding));
     assert_eq!(kind(PROTOBUF, "gzip, gzip", ""), Some(ContentEncoding));
-    assert_eq!(
-        kind("application/protobuf; encoding=delimited", "", ""),
-        Some(Batching)
-    );
-    assert_eq!(
-        kind("application/protobuf; encoding=chunked", "", ""),
-        Some(Batching)
-    );
+    assert_eq!(kind("application/protobuf; encoding=delimited", "", ""), Some(Batching));
+    assert_eq!(kind("application/protobuf; encoding=chunked", "", ""), Some(Batching));
 }
 
 #[test]
 fn one_message_is_not_a_batch_unless_the_caller_alone_says_so() {
     let wire = Wire::<Quake>::protobuf();
     let single = wire.encode(&Quake::default()).unwrap();
-    assert_eq!(
-        wire.decode_batch(&single.incoming()).unwrap_err().kind(),
-        Batching
-    );
-    assert_eq!(
-        wire.decode_batch(&Incoming::unlabelled(&single.body))
-            .unwrap()
-            .len(),
-        0
-    );
+    assert_eq!(wire.decode_batch(&single.incoming()).unwrap_err().kind(), Batching);
+    assert_eq!(wire.decode_batch(&Incoming::unlabelled(&single.body)).unwrap().len(), 0);
 }
 
 #[test]
 fn an_error_names_what_was_found_and_what_was_expected() {
     let error = decode("text/plain", "", "").unwrap_err().to_string();
-    assert!(
-        error.contains("text/plain") && error.contains(PROTOBUF),
-        "{error}"
-    );
-    let error = decode(PROTOBUF, "", "usgs.v1.Alert")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("usgs.v1.Alert") && error.contains("usgs.v1.Quake"),
-        "{error}"
-    );
+    assert!(error.contains("text/plain") && error.contains(PROTOBUF), "{error}");
+    let error = decode(PROTOBUF, "", "usgs.v1.Alert").unwrap_err().to_string();
+    assert!(error.contains("usgs.v1.Alert") && error.contains("usgs.v1.Quake"), "{error}");
     let error = decode(PROTOBUF, "br", "").unwrap_err().to_string();
     assert!(error.contains("br") && error.contains("gzip"), "{error}");
 }
@@ -128,11 +82,7 @@ fn an_error_names_what_was_found_and_what_was_expected() {
 #[test]
 fn a_label_of_a_megabyte_does_not_make_an_error_of_a_megabyte() {
     let label = "é".repeat(500_000);
-    for error in [
-        decode(&label, "", ""),
-        decode("", &label, ""),
-        decode("", "", &label),
-    ] {
+    for error in [decode(&label, "", ""), decode("", &label, ""), decode("", "", &label)] {
         assert!(error.unwrap_err().to_string().len() < 500);
     }
 }
@@ -141,33 +91,18 @@ fn a_label_of_a_megabyte_does_not_make_an_error_of_a_megabyte() {
 fn a_queue_of_several_types_is_told_apart_by_type_or_else_by_content_type() {
     let body = Bytes::new();
     let declared = |content_type, type_name| {
-        Incoming {
-            content_type,
-            content_encoding: None,
-            type_name,
-            body: &body,
-        }
-        .declared_type()
+        Incoming { content_type, content_encoding: None, type_name, body: &body }.declared_type()
     };
     let alert = Some("application/protobuf; proto=usgs.v1.Alert");
-    assert_eq!(
-        declared(alert, Some("usgs.v1.Quake")),
-        Some("usgs.v1.Quake")
-    );
+    assert_eq!(declared(alert, Some("usgs.v1.Quake")), Some("usgs.v1.Quake"));
     assert_eq!(declared(alert, Some("")), Some("usgs.v1.Alert"));
     assert_eq!(declared(Some("application/protobuf"), None), None);
     assert_eq!(declared(None, None), None);
 
     // Two labels that contradict each other reach one of the two types, which refuses.
     let sent = Wire::<Alert>::protobuf().encode(&Alert::default()).unwrap();
-    let lying = Incoming {
-        type_name: Some("usgs.v1.Quake"),
-        ..sent.incoming()
-    };
-    assert_eq!(
-        Wire::<Quake>::protobuf().decode(&lying).unwrap_err().kind(),
-        TypeName
-    );
+    let lying = Incoming { type_name: Some("usgs.v1.Quake"), ..sent.incoming() };
+    assert_eq!(Wire::<Quake>::protobuf().decode(&lying).unwrap_err().kind(), TypeName);
 }
 
 #[test]
@@ -196,8 +131,5 @@ fn a_name_too_long_for_amqp_is_refused_before_sending() {
             Ok(0)
         }
     }
-    assert_eq!(
-        Wire::new(LongName).encode(&1).unwrap_err().kind(),
-        EncodeErrorKind::LabelTooLong
-    );
+    assert_eq!(Wire::new(LongName).encode(&1).unwrap_err().kind(), EncodeErrorKind::LabelTooLong);
 }

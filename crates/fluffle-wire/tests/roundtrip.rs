@@ -19,8 +19,7 @@ fn any_gzip() -> impl Strategy<Value = Gzip> {
 }
 
 fn any_wire() -> impl Strategy<Value = Wire<Kinds>> {
-    (any::<bool>(), any_gzip())
-        .prop_map(|(json, gzip)| if json { Wire::json() } else { Wire::protobuf() }.gzip(gzip))
+    (any::<bool>(), any_gzip()).prop_map(|(json, gzip)| if json { Wire::json() } else { Wire::protobuf() }.gzip(gzip))
 }
 
 proptest! {

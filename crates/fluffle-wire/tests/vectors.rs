@@ -11,24 +11,14 @@ use protos::usgs::Quake;
 use serde_json::Value;
 
 fn read(file: &str) -> Vec<u8> {
-    fs::read(
-        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/vectors")
-            .join(file),
-    )
-    .unwrap()
+    fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(file)).unwrap()
 }
 
 fn manifest() -> (Vec<Quake>, Vec<Value>) {
     let manifest: Value = serde_json::from_slice(&read("vectors.json")).unwrap();
     let message = |json: &Value| Json.decode(json.to_string().as_bytes()).unwrap();
     (
-        manifest["messages"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(message)
-            .collect(),
+        manifest["messages"].as_array().unwrap().iter().map(message).collect(),
         manifest["vectors"].as_array().unwrap().clone(),
     )
 }
@@ -43,21 +33,12 @@ fn decode(vector: &Value) -> Result<Vec<Result<Quake, DecodeErrorKind>>, DecodeE
         type_name: vector["type"].as_str(),
         body: &body,
     };
-    let wire = if file.ends_with(".json") {
-        Wire::json()
-    } else {
-        Wire::protobuf()
-    };
+    let wire = if file.ends_with(".json") { Wire::json() } else { Wire::protobuf() };
     if incoming.is_batch() {
         let batch = wire.decode_batch(&incoming).map_err(|e| e.kind())?;
-        Ok(batch
-            .iter()
-            .map(|item| item.map_err(|e| e.kind()))
-            .collect())
+        Ok(batch.iter().map(|item| item.map_err(|e| e.kind())).collect())
     } else {
-        wire.decode(&incoming)
-            .map(|quake| vec![Ok(quake)])
-            .map_err(|e| e.kind())
+        wire.decode(&incoming).map(|quake| vec![Ok(quake)]).map_err(|e| e.kind())
     }
 }
 
@@ -68,17 +49,11 @@ fn every_vector_gives_its_messages_or_its_error() {
     for vector in &vectors {
         let outcome = decode(vector);
         if let Some(error) = vector["error"].as_str() {
-            assert_eq!(
-                outcome.map_err(DecodeErrorKind::as_str),
-                Err(error),
-                "{vector}"
-            );
+            assert_eq!(outcome.map_err(DecodeErrorKind::as_str), Err(error), "{vector}");
             continue;
         }
         let indices = vector["messages"].as_array().unwrap().iter();
-        let mut expected: Vec<_> = indices
-            .map(|i| Ok(messages[i.as_u64().unwrap() as usize].clone()))
-            .collect();
+        let mut expected: Vec<_> = indices.map(|i| Ok(messages[i.as_u64().unwrap() as usize].clone())).collect();
         if vector["item_error"] == "framing" {
             expected.push(Err(DecodeErrorKind::Framing));
         }
@@ -90,18 +65,11 @@ fn every_vector_gives_its_messages_or_its_error() {
 fn what_is_written_here_is_what_google_writes() {
     let (messages, _) = manifest();
     let protobuf = Wire::protobuf();
-    assert_eq!(
-        protobuf.encode(&messages[0]).unwrap().body,
-        read("quake.pb")
-    );
-    assert_eq!(
-        protobuf.encode_batch(&messages).unwrap().body,
-        read("quakes.delimited")
-    );
+    assert_eq!(protobuf.encode(&messages[0]).unwrap().body, read("quake.pb"));
+    assert_eq!(protobuf.encode_batch(&messages).unwrap().body, read("quakes.delimited"));
 
     // JSON has no canonical spacing or order: compared as JSON values.
-    let ours: Value =
-        serde_json::from_slice(&Wire::json().encode(&messages[0]).unwrap().body).unwrap();
+    let ours: Value = serde_json::from_slice(&Wire::json().encode(&messages[0]).unwrap().body).unwrap();
     let theirs: Value = serde_json::from_slice(&read("quake.json")).unwrap();
     assert_eq!(ours, theirs);
 }

@@ -65,11 +65,7 @@ impl Topology {
             }
         }
         bounded(limit, None, channel.close(200, "topology declared".into())).await?;
-        tracing::debug!(
-            exchanges = exchanges.len(),
-            queues = queues.len(),
-            "topology declared"
-        );
+        tracing::debug!(exchanges = exchanges.len(), queues = queues.len(), "topology declared");
         Ok(())
     }
 

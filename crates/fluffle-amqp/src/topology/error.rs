@@ -193,14 +193,9 @@ impl fmt::Display for TopologyErrorKind {
                 "{entity} exists and differs from what this application declares (406): {text}; \
                  delete or rename it, or declare it as it is"
             ),
-            Self::NotFound {
-                missing,
-                referenced_by,
-            } => {
+            Self::NotFound { missing, referenced_by } => {
                 match missing {
-                    Some(missing) => {
-                        write!(f, "{referenced_by}: there is no {missing} on the broker")?
-                    }
+                    Some(missing) => write!(f, "{referenced_by}: there is no {missing} on the broker")?,
                     None => write!(f, "{referenced_by}: one of its ends is not on the broker")?,
                 }
                 write!(f, " (404): correct the name, or add it to the topology")

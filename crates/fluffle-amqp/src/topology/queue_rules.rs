@@ -118,11 +118,9 @@ fn check_dead_letters(queue: &Queue, arguments: &Arguments) -> Result<(), String
     }
     name::check_key(key.unwrap_or_default())?;
     if exchange == Some("") && key == Some(queue.name()) {
-        return Err(
-            "it dead-letters to itself: RabbitMQ would drop what expires there, and redeliver \
+        return Err("it dead-letters to itself: RabbitMQ would drop what expires there, and redeliver \
                     for ever what is rejected; name another queue"
-                .into(),
-        );
+            .into());
     }
     if queue.prefix().is_some() && queue.implied_dead_letter_queue().is_some() {
         return Err("a temporary queue's own dead-letter queue would outlive it under a name that \

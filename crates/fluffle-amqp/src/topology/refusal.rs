@@ -50,13 +50,10 @@ fn refused(entity: Entity, text: &str) -> Kind {
 /// queue whose home node is down, the broker answers 404 for what passes.
 fn not_found(entity: Entity, text: &str) -> Kind {
     match entity {
-        Entity::Binding { .. } if !text.contains("is down") => Kind::NotFound {
-            missing: missing(text),
-            referenced_by: entity,
-        },
-        entity => Kind::Connection {
-            entity: Some(entity),
-        },
+        Entity::Binding { .. } if !text.contains("is down") => {
+            Kind::NotFound { missing: missing(text), referenced_by: entity }
+        }
+        entity => Kind::Connection { entity: Some(entity) },
     }
 }
 
@@ -112,11 +109,7 @@ mod tests {
 
     fn conflict(text: &str) -> Option<Difference> {
         match soft(AMQPSoftError::PRECONDITIONFAILED, queue(), text) {
-            Kind::Conflict {
-                difference,
-                text: kept,
-                ..
-            } => {
+            Kind::Conflict { difference, text: kept, .. } => {
                 assert_eq!(kept, text);
                 difference
             }
@@ -124,11 +117,7 @@ mod tests {
         }
     }
 
-    fn expected(
-        argument: &str,
-        declared: Option<&str>,
-        existing: Option<&str>,
-    ) -> Option<Difference> {
+    fn expected(argument: &str, declared: Option<&str>, existing: Option<&str>) -> Option<Difference> {
         Some(Difference {
             argument: argument.into(),
             declared: declared.map(Into::into),
@@ -212,32 +201,19 @@ mod tests {
         let text = "PRECONDITION_FAILED - invalid arg 'x-max-age' for queue 'q' in vhost '/': \
                     invalid_max_age";
         let kind = soft(AMQPSoftError::PRECONDITIONFAILED, queue(), text);
-        assert!(
-            matches!(&kind, Kind::Invalid { problem, .. } if problem.contains(text)),
-            "{kind:?}"
-        );
+        assert!(matches!(&kind, Kind::Invalid { problem, .. } if problem.contains(text)), "{kind:?}");
     }
 
     #[test]
     fn a_missing_exchange_is_told_from_a_missing_queue() {
-        let binding = || Entity::Binding {
-            exchange: "x".into(),
-            destination: Box::new(queue()),
-            key: "k".into(),
-        };
+        let binding = || Entity::Binding { exchange: "x".into(), destination: Box::new(queue()), key: "k".into() };
         let cases = [
-            (
-                "NOT_FOUND - no exchange 'x' in vhost '/'",
-                Some(Entity::Exchange("x".into())),
-            ),
+            ("NOT_FOUND - no exchange 'x' in vhost '/'", Some(Entity::Exchange("x".into()))),
             ("NOT_FOUND - no queue 'q' in vhost '/'", Some(queue())),
             ("NOT_FOUND - no exchange 'a-very-long-na", None),
         ];
         for (text, missing) in cases {
-            let expected = Kind::NotFound {
-                missing,
-                referenced_by: binding(),
-            };
+            let expected = Kind::NotFound { missing, referenced_by: binding() };
             assert_eq!(soft(AMQPSoftError::NOTFOUND, binding(), text), expected);
         }
     }
@@ -246,38 +222,18 @@ mod tests {
     fn a_queue_whose_node_is_down_is_awaited() {
         let text = "NOT_FOUND - home node 'rabbit@b' of durable queue 'q' in vhost '/' is down or \
                     inaccessible";
-        let binding = Entity::Binding {
-            exchange: "x".into(),
-            destination: Box::new(queue()),
-            key: "k".into(),
-        };
+        let binding = Entity::Binding { exchange: "x".into(), destination: Box::new(queue()), key: "k".into() };
         for entity in [queue(), binding] {
             let kind = soft(AMQPSoftError::NOTFOUND, entity.clone(), text);
-            assert_eq!(
-                kind,
-                Kind::Connection {
-                    entity: Some(entity)
-                }
-            );
+            assert_eq!(kind, Kind::Connection { entity: Some(entity) });
         }
     }
 
     #[test]
     fn a_deprecated_feature_is_refused_and_any_other_internal_error_is_awaited() {
-        let hard = |text| {
-            classify(
-                queue(),
-                &AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR),
-                text,
-            )
-        };
+        let hard = |text| classify(queue(), &AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR), text);
         let deprecated = hard("INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated.");
         assert!(matches!(deprecated, Kind::Invalid { .. }), "{deprecated:?}");
-        assert_eq!(
-            hard("INTERNAL_ERROR"),
-            Kind::Connection {
-                entity: Some(queue())
-            }
-        );
+        assert_eq!(hard("INTERNAL_ERROR"), Kind::Connection { entity: Some(queue()) });
     }
 }

@@ -19,11 +19,7 @@ async fn every_kind_and_argument_declares_and_declares_again_alike() {
 async fn what_is_listed_first_may_bind_to_what_is_listed_last() {
     let client = Client::new().await;
     let topology = Topology::new()
-        .queue(
-            Queue::classic("q")
-                .bind("inner", "")
-                .bind("outer", "direct.#"),
-        )
+        .queue(Queue::classic("q").bind("inner", "").bind("outer", "direct.#"))
         .exchange(Exchange::fanout("inner").bind("outer", "inner.#"))
         .exchange(Exchange::topic("outer"));
     client.declare(&topology).await.unwrap();
@@ -57,11 +53,7 @@ async fn headers_and_alternate_exchange_route() {
         }
         publish(&channel, "h", "", table).await;
         for (queue, expected) in ["all", "any", "rest"].iter().zip(expected) {
-            assert_eq!(
-                holds_a_message(&channel, queue).await,
-                expected,
-                "{queue} {headers:?}"
-            );
+            assert_eq!(holds_a_message(&channel, queue).await, expected, "{queue} {headers:?}");
         }
     }
 }
@@ -69,9 +61,8 @@ async fn headers_and_alternate_exchange_route() {
 #[tokio::test]
 async fn a_temporary_queue_is_declared_by_its_connection_alone_and_again_under_its_name() {
     let client = Client::new().await;
-    let topology = Topology::new()
-        .exchange(Exchange::fanout("news"))
-        .queue(Queue::temporary("screen").bind("news", ""));
+    let topology =
+        Topology::new().exchange(Exchange::fanout("news")).queue(Queue::temporary("screen").bind("news", ""));
     let name = topology.find_queue("screen").unwrap().name().to_owned();
     client.declare(&topology).await.unwrap();
     assert!(!exists(&client, &name).await);

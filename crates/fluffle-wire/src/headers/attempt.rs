@@ -28,11 +28,7 @@ impl Attempt {
     /// as new, and the retry copy made from it carries a good number again. A number too large counts as the largest,
     /// past any cap.
     pub fn read<'a>(header: impl Fn(&'static str) -> Option<HeaderValue<'a>>) -> Self {
-        if header(REASON).is_some() {
-            Self::FIRST
-        } else {
-            Self::number(header(ATTEMPT))
-        }
+        if header(REASON).is_some() { Self::FIRST } else { Self::number(header(ATTEMPT)) }
     }
 
     /// The number a header holds, wherever it stands.

@@ -2,9 +2,7 @@ use std::error::Error;
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{
-    ATTEMPT, ERROR, FIRST_SEEN, HeaderValue, ORIGIN_EXCHANGE, ORIGIN_KEY, ORIGIN_QUEUE, REASON,
-};
+use super::{ATTEMPT, ERROR, FIRST_SEEN, HeaderValue, ORIGIN_EXCHANGE, ORIGIN_KEY, ORIGIN_QUEUE, REASON};
 use crate::headers::Attempt;
 use crate::text::{bounded, cut};
 

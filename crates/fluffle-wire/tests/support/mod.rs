@@ -10,43 +10,16 @@ use protos::wiretest::{Colour, Kinds};
 pub(crate) fn any_kinds() -> impl Strategy<Value = Kinds> {
     let leaf = flat().boxed();
     leaf.prop_recursive(4, 8, 1, |inner| {
-        (flat(), inner).prop_map(|(outer, inner)| Kinds {
-            inner: Some(Box::new(inner)),
-            ..outer
-        })
+        (flat(), inner).prop_map(|(outer, inner)| Kinds { inner: Some(Box::new(inner)), ..outer })
     })
 }
 
 fn flat() -> impl Strategy<Value = Kinds> {
-    let numbers = (
-        float(),
-        float(),
-        any::<i64>(),
-        any::<u64>(),
-        any::<i32>(),
-        any::<u64>(),
-        any::<bool>(),
-    );
-    let texts = (
-        ".{0,20}",
-        vec(any::<u8>(), 0..40),
-        proptest::option::of(".{0,5}"),
-        vec(".{0,5}", 0..4),
-    );
-    let many = (
-        vec(any::<i32>(), 0..5),
-        btree_map(".{0,5}", any::<i64>(), 0..4),
-        vec(".{0,5}", 0..3),
-    );
-    (
-        numbers,
-        texts,
-        many,
-        colour(),
-        proptest::option::of(timestamp()),
-        proptest::option::of(choice()),
-    )
-        .prop_map(|(numbers, texts, many, colour, at, choice)| Kinds {
+    let numbers = (float(), float(), any::<i64>(), any::<u64>(), any::<i32>(), any::<u64>(), any::<bool>());
+    let texts = (".{0,20}", vec(any::<u8>(), 0..40), proptest::option::of(".{0,5}"), vec(".{0,5}", 0..4));
+    let many = (vec(any::<i32>(), 0..5), btree_map(".{0,5}", any::<i64>(), 0..4), vec(".{0,5}", 0..3));
+    (numbers, texts, many, colour(), proptest::option::of(timestamp()), proptest::option::of(choice())).prop_map(
+        |(numbers, texts, many, colour, at, choice)| Kinds {
             number: numbers.0,
             small_number: numbers.1 as f32,
             signed: numbers.2,
@@ -65,7 +38,8 @@ fn flat() -> impl Strategy<Value = Kinds> {
             at,
             choice,
             inner: None,
-        })
+        },
+    )
 }
 
 fn float() -> impl Strategy<Value = f64> {
@@ -78,22 +52,14 @@ fn float() -> impl Strategy<Value = f64> {
 
 /// Also a number that the enumeration does not know.
 fn colour() -> impl Strategy<Value = i32> {
-    prop_oneof![
-        Just(Colour::Red as i32),
-        Just(Colour::Green as i32),
-        Just(77)
-    ]
+    prop_oneof![Just(Colour::Red as i32), Just(Colour::Green as i32), Just(77)]
 }
 
 /// JSON knows the years 1 to 9999.
 fn timestamp() -> impl Strategy<Value = Timestamp> {
-    (-62_135_596_800_i64..253_402_300_800, 0..1_000_000_000)
-        .prop_map(|(seconds, nanos)| Timestamp { seconds, nanos })
+    (-62_135_596_800_i64..253_402_300_800, 0..1_000_000_000).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos })
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
-    prop_oneof![
-        ".{0,5}".prop_map(Choice::Left),
-        any::<i64>().prop_map(Choice::Right)
-    ]
+    prop_oneof![".{0,5}".prop_map(Choice::Left), any::<i64>().prop_map(Choice::Right)]
 }
