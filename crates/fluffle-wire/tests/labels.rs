@@ -99,6 +99,11 @@ fn one_message_is_not_a_batch_unless_the_caller_alone_says_so() {
         wire.decode_batch(&single.incoming()).unwrap_err().kind(),
         Batching
     );
+    let unknown = Incoming {
+        content_type: Some("application/protobuf; encoding=chunked"),
+        ..single.incoming()
+    };
+    assert_eq!(wire.decode_batch(&unknown).unwrap_err().kind(), Batching);
     assert_eq!(
         wire.decode_batch(&Incoming::unlabelled(&single.body))
             .unwrap()
