@@ -131,6 +131,32 @@ fn an_error_names_what_was_found_and_what_was_expected() {
 }
 
 #[test]
+fn debug_shows_how_long_a_body_is_and_not_what_is_in_it() {
+    let message = Quake {
+        place: "a secret place".into(),
+        ..Quake::default()
+    };
+    let wire = Wire::json();
+    let sent = wire.encode(&message).unwrap();
+    let batch = wire.encode_batch([&message]).unwrap();
+    let opened = wire.decode_batch(&batch.incoming()).unwrap();
+    let mut filling = wire.batch();
+    filling.push(&message).unwrap();
+    for shown in [
+        format!("{sent:?}"),
+        format!("{:?}", sent.incoming()),
+        format!("{opened:?}"),
+        format!("{:?}", opened.iter()),
+        format!("{filling:?}"),
+    ] {
+        assert!(
+            shown.contains("bytes: ") && !shown.contains("secret"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
 fn a_label_of_a_megabyte_does_not_make_an_error_of_a_megabyte() {
     let label = "é".repeat(500_000);
     for error in [
