@@ -7,7 +7,7 @@
 //! }
 //! ```
 //!
-//! ```ignore
+//! ```text
 //! // src/lib.rs: one Rust module per Protobuf package, here `usgs::v1`
 //! include!(concat!(env!("OUT_DIR"), "/protos.rs"));
 //! ```

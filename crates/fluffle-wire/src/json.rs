@@ -18,6 +18,8 @@ use crate::{Codec, DecodeError, EncodeError};
 /// Reading goes through a dynamic form of the message, which takes up to fifty times the size of the body while it is
 /// read. Where bodies come from strangers, lower [`Limits`](crate::Limits).
 ///
+/// An error may quote a few words of the body, which [`Protobuf`]'s never does.
+///
 /// Works for messages that carry their descriptor: compile with `fluffle_build::compile_with_json`, or derive
 /// `prost_reflect::ReflectMessage`.
 ///

@@ -6,7 +6,8 @@ use crate::{Codec, DecodeError, EncodeError};
 ///
 /// Also accepts the two other names in use for it, `application/protobuf` and `application/x-protobuf`.
 ///
-/// Messages nested deeper than 100 levels are refused on decoding (prost's limit). Fields that the reader's `.proto`
+/// Messages nested deeper than 100 levels are refused on decoding (prost's limit); encoding does not measure depth, so
+/// keep a recursive type's depth in hand where it is built. Fields that the reader's `.proto`
 /// does not know are skipped and **dropped**: encoding the decoded message again does not bring them back. A body that
 /// is passed on as bytes (a retry copy, a dead letter) keeps them. A number that an enumeration does not know is kept.
 ///

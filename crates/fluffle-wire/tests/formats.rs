@@ -90,9 +90,20 @@ fn json_is_proto3_json() {
 
 #[test]
 fn json_gives_back_every_bit_of_a_number() {
-    for number in [2.258235481009853e-71, 5e-324, f64::MAX, 0.1 + 0.2, -1.0 / 3.0] {
-        let message = Kinds { number, small_number: number as f32, ..Kinds::default() };
-        assert_eq!(from_json(&json(&message)), Ok(message));
+    let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..2_000 {
+        bits = bits
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let number = f64::from_bits(bits);
+        if !number.is_nan() {
+            let message = Kinds {
+                number,
+                small_number: number as f32,
+                ..Kinds::default()
+            };
+            assert_eq!(from_json(&json(&message)), Ok(message));
+        }
     }
 }
 

@@ -10,6 +10,8 @@ use fluffle_wire::headers::{
     self, Attempt, DeadLetterInfo, HeaderValue, InvalidTrace, Origin, Reason, TraceContext, error_chain,
 };
 
+use proptest::prelude::*;
+
 type Table<'a> = Vec<(&'static str, HeaderValue<'a>)>;
 
 fn lookup<'a>(table: &'a Table<'a>) -> impl Fn(&'static str) -> Option<HeaderValue<'a>> {
@@ -175,6 +177,7 @@ fn what_is_no_traceparent_is_refused() {
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736aa-00f067aa0ba902b7-01",
         "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
         "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
         "00-4bf92f3577b34da6a3ce929d0e0e47360-00f067aa0ba902b7-01",
@@ -218,4 +221,39 @@ fn a_message_without_a_usable_traceparent_starts_a_new_trace() {
     assert_eq!(read("rubbish", "k=v"), None);
     assert_eq!(TraceContext::read(|_| Some(Int(1))), None);
     assert_eq!(TraceContext::read(|_| None), None);
+}
+
+fn any_value() -> impl Strategy<Value = (usize, Option<String>, i64)> {
+    let text = prop_oneof![
+        ".{0,60}",
+        "[0-9a-f]{2}-[0-9a-f]{30,34}-[0-9a-f]{15,17}-[0-9a-f]{2}.{0,3}",
+        "([a-z]{0,3}=?[a-z]{0,3},){0,40}",
+        "-?[0-9]{0,20}",
+    ];
+    (0_usize..9, proptest::option::of(text), any::<i64>())
+}
+
+proptest! {
+    #[test]
+    fn any_headers_are_read_without_a_panic(values in proptest::collection::vec(any_value(), 0..40)) {
+        const NAMES: [&str; 9] = [
+            headers::TRACEPARENT, headers::TRACESTATE, headers::ATTEMPT, headers::REASON, headers::ERROR,
+            headers::ORIGIN_EXCHANGE, headers::ORIGIN_KEY, headers::ORIGIN_QUEUE, headers::FIRST_SEEN,
+        ];
+        let table: Table<'_> = values.iter().map(|(name, text, number)| (NAMES[*name], text.as_deref().map_or(Int(*number), Str))).collect();
+        prop_assert!(Attempt::read(lookup(&table)).get() >= 1);
+        if let Some(info) = DeadLetterInfo::read(lookup(&table)) {
+            prop_assert_eq!(DeadLetterInfo::read(lookup(&info.headers().to_vec())), Some(info.clone()));
+        }
+        if let Some(context) = TraceContext::read(lookup(&table)) {
+            prop_assert_eq!(context.traceparent().len(), 55);
+        }
+    }
+
+    #[test]
+    fn every_trace_context_comes_back(trace in any::<[u8; 16]>(), span in any::<[u8; 8]>(), sampled in any::<bool>()) {
+        prop_assume!(trace != [0; 16] && span != [0; 8]);
+        let context = TraceContext::new(trace, span, sampled).unwrap();
+        prop_assert_eq!(context.traceparent().parse::<TraceContext>().unwrap(), context);
+    }
 }

@@ -65,8 +65,21 @@ fn a_wrong_label_is_refused_by_its_kind() {
 fn one_message_is_not_a_batch_unless_the_caller_alone_says_so() {
     let wire = Wire::<Quake>::protobuf();
     let single = wire.encode(&Quake::default()).unwrap();
-    assert_eq!(wire.decode_batch(&single.incoming()).unwrap_err().kind(), Batching);
-    assert_eq!(wire.decode_batch(&Incoming::unlabelled(&single.body)).unwrap().len(), 0);
+    assert_eq!(
+        wire.decode_batch(&single.incoming()).unwrap_err().kind(),
+        Batching
+    );
+    let unknown = Incoming {
+        content_type: Some("application/protobuf; encoding=chunked"),
+        ..single.incoming()
+    };
+    assert_eq!(wire.decode_batch(&unknown).unwrap_err().kind(), Batching);
+    assert_eq!(
+        wire.decode_batch(&Incoming::unlabelled(&single.body))
+            .unwrap()
+            .len(),
+        0
+    );
 }
 
 #[test]
@@ -77,6 +90,32 @@ fn an_error_names_what_was_found_and_what_was_expected() {
     assert!(error.contains("usgs.v1.Alert") && error.contains("usgs.v1.Quake"), "{error}");
     let error = decode(PROTOBUF, "br", "").unwrap_err().to_string();
     assert!(error.contains("br") && error.contains("gzip"), "{error}");
+}
+
+#[test]
+fn debug_shows_how_long_a_body_is_and_not_what_is_in_it() {
+    let message = Quake {
+        place: "a secret place".into(),
+        ..Quake::default()
+    };
+    let wire = Wire::json();
+    let sent = wire.encode(&message).unwrap();
+    let batch = wire.encode_batch([&message]).unwrap();
+    let opened = wire.decode_batch(&batch.incoming()).unwrap();
+    let mut filling = wire.batch();
+    filling.push(&message).unwrap();
+    for shown in [
+        format!("{sent:?}"),
+        format!("{:?}", sent.incoming()),
+        format!("{opened:?}"),
+        format!("{:?}", opened.iter()),
+        format!("{filling:?}"),
+    ] {
+        assert!(
+            shown.contains("bytes: ") && !shown.contains("secret"),
+            "{shown}"
+        );
+    }
 }
 
 #[test]
