@@ -62,6 +62,8 @@ fn owner_of_a_node() -> (Child, PathBuf) {
 fn private_broker(node: Option<&Path>) -> Child {
     Command::new(env!("CARGO_BIN_EXE_private-broker"))
         .env_remove("FLUFFLE_KEEP_BROKER")
+        // What the caller says to the system's broker must not reach a private one.
+        .env("RABBITMQ_MNESIA_BASE", "/nonexistent")
         .env(NODE_VAR, node.unwrap_or(Path::new("")))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
