@@ -1,2 +1,77 @@
-//! (being written)
-fn main() {}
+//! The project's own chores. `cargo xtask help` lists them.
+
+mod broker;
+mod step;
+mod suite;
+
+use std::{env, process::ExitCode};
+
+use step::{Failure, cargo};
+
+const HELP: &str = "\
+The chores of Fluffle.
+
+Usage: cargo xtask <command> [arguments]
+
+Commands:
+  test [ARGS]          Run all tests, doc examples included, against a real RabbitMQ.
+                       ARGS go to the test runner, e.g. `-p fluffle-amqp` or a part of
+                       a test's name; then only those tests run.
+  ci                   Check the format, run clippy with warnings denied, then `test`.
+  quakes [ARGS]        Run the flagship example; `--crash-every 50` makes it harder.
+  example NAME [ARGS]  Run any example, e.g. `01_hello`. Without NAME: list them.
+  help                 Show this.
+
+All but `help` need RabbitMQ. When `rabbitmq-server` is missing it is installed with
+apt-get, if this user may do that (root or passwordless sudo). RabbitMQ need not run
+as a service: private nodes are started on ports of their own and removed at the end.
+
+Environment:
+  AMQP_URL               Examples use this broker instead of a private one.
+                         Tests keep to private nodes: they stop, block and kill them.
+  FLUFFLE_KEEP_BROKER=1  Keep the folders (logs, data) of private nodes.
+  FLUFFLE_RABBITMQ_BIN   The folder of rabbitmq-server and rabbitmqctl, if it is unusual.
+";
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    let command = arguments.next().unwrap_or_else(|| "help".into());
+    let rest: Vec<String> = arguments.collect();
+    match run(&command, &rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\nxtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
+    match command {
+        "test" => suite::test(arguments),
+        "ci" => suite::ci(),
+        "quakes" => example("quakes", arguments),
+        "example" => match arguments.split_first() {
+            Some((name, rest)) => example(name, rest),
+            // Cargo answers a `--bin` without a name with the list of names.
+            None => {
+                step::run("which example? These there are", cargo().args(["run", "--package", "examples", "--bin"]))
+            }
+        },
+        "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(Failure(format!("there is no command {other:?}; `cargo xtask help` lists them"))),
+    }
+}
+
+/// Examples start their own private node, or use `AMQP_URL`.
+fn example(name: &str, arguments: &[String]) -> Result<(), Failure> {
+    if env::var_os(fluffle_harness::URL_VAR).is_none_or(|url| url.is_empty()) {
+        broker::ensure_installed()?;
+    }
+    let mut run = cargo();
+    run.args(["run", "--release", "--quiet", "--package", "examples", "--bin", name, "--"]).args(arguments);
+    step::run(&format!("building and running the example {name}"), &mut run)
+}

@@ -243,6 +243,7 @@ impl Service {
         let (copies, part) = PublisherPart::copies(&name);
         self.add_publisher(part).await?;
         self.add_handlers(&name, &consume, &lane, factory).await?;
+        let lease = self.inner.consume.lease().await?;
         let counters = Arc::new(Counters::default());
         let exclusive = application.find_queue(&consume.queue).is_some_and(|queue| queue.is_exclusive());
         let plan = Arc::new(consume::actor::Plan {
@@ -258,10 +259,10 @@ impl Service {
             priority: consume.priority,
             lane,
             copies,
+            connection: lease.place.connection.clone(),
             counters: Arc::clone(&counters),
             drain: self.inner.drain,
         });
-        let lease = self.inner.consume.lease().await?;
         let mode = Mode::Consume {
             prefetch: plan.prefetch,
             exclusive: if exclusive { vec![plan.queue.clone()] } else { Vec::new() },

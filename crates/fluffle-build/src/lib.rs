@@ -7,7 +7,7 @@
 //! }
 //! ```
 //!
-//! ```ignore
+//! ```text
 //! // src/lib.rs: one Rust module per Protobuf package, here `usgs::v1`
 //! include!(concat!(env!("OUT_DIR"), "/protos.rs"));
 //! ```
@@ -43,7 +43,7 @@ pub enum Error {
 ///
 /// [`Error`] if a file does not compile or the result cannot be written.
 pub fn compile(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<(), Error> {
-    generate(files, includes, &mut prost_build::Config::new())
+    generate(parse(files, includes)?, &mut prost_build::Config::new())
 }
 
 /// As [`compile`], and the messages can also be sent as proto3 JSON.
@@ -55,41 +55,43 @@ pub fn compile(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Res
 ///
 /// [`Error`] if a file does not compile or the result cannot be written.
 pub fn compile_with_json(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<(), Error> {
+    let parsed = parse(files, includes)?;
     let mut config = prost_build::Config::new();
-    config.message_attribute(".", "#[derive(::prost_reflect::ReflectMessage)]");
-    let descriptors = parse(files, includes)?;
-    for message in descriptors.descriptor_pool().all_messages() {
+    for message in parsed.descriptor_pool().all_messages() {
         let name = message.full_name();
-        // Well-known types are compiled into `prost_types`, not here, and bring their own descriptors.
-        if !name.starts_with("google.protobuf.") {
-            config.message_attribute(
-                format!(".{name}"),
-                format!(
-                    r#"#[prost_reflect(message_name = "{name}", file_descriptor_set_bytes = "include_bytes!(concat!(env!(\"OUT_DIR\"), \"/protos.bin\")).as_slice()")]"#
-                ),
-            );
-        }
+        // Not `.name`: with the dot it would stand for the messages nested in this one too.
+        config.message_attribute(name, "#[derive(::prost_reflect::ReflectMessage)]");
+        config.message_attribute(
+            name,
+            format!(r#"#[prost_reflect(message_name = "{name}", file_descriptor_set_bytes = {DESCRIPTORS:?})]"#),
+        );
     }
-    let out = std::env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
-    std::fs::write(out.join("protos.bin"), descriptors.encode_file_descriptor_set())?;
-    generate(files, includes, &mut config)
+    std::fs::write(out_dir()?.join(DESCRIPTOR_FILE), parsed.encode_file_descriptor_set())?;
+    generate(parsed, &mut config)
 }
 
-fn generate(
-    files: &[impl AsRef<Path>],
-    includes: &[impl AsRef<Path>],
-    config: &mut prost_build::Config,
-) -> Result<(), Error> {
-    let compiled = parse(files, includes)?;
-    for path in compiled.files().filter_map(|file| file.path()) {
-        println!("cargo::rerun-if-changed={}", path.display());
-    }
-    config.enable_type_names().include_file(INCLUDE_FILE).compile_fds(compiled.file_descriptor_set())?;
-    Ok(())
-}
+/// Where the descriptors lie, and the expression by which generated code finds them.
+const DESCRIPTOR_FILE: &str = "protos.bin";
+const DESCRIPTORS: &str = r#"include_bytes!(concat!(env!("OUT_DIR"), "/protos.bin")).as_slice()"#;
 
 fn parse(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<protox::Compiler, Error> {
     let mut compiler = protox::Compiler::new(includes)?;
-    compiler.include_imports(true).include_source_info(true).open_files(files)?;
+    compiler.include_imports(true).open_files(files)?;
     Ok(compiler)
+}
+
+fn generate(mut parsed: protox::Compiler, config: &mut prost_build::Config) -> Result<(), Error> {
+    // Well-known types come from within protox and have no path.
+    for path in parsed.files().filter_map(|file| file.path()) {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    // The comments, for the generated code only: the descriptors in the executable do without.
+    let descriptors = parsed.include_source_info(true).file_descriptor_set();
+    config.enable_type_names().include_file(INCLUDE_FILE).compile_fds(descriptors)?;
+    Ok(())
+}
+
+fn out_dir() -> Result<PathBuf, Error> {
+    let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "OUT_DIR is not set");
+    Ok(std::env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(missing)?)
 }

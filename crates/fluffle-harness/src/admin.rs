@@ -43,25 +43,29 @@ pub struct QueueDepth {
 const HEX: &str = "H = fun(V) when is_binary(V) -> binary:encode_hex(V); (V) when is_atom(V) -> \
                    binary:encode_hex(atom_to_binary(V)); (V) -> binary:encode_hex(iolist_to_binary(io_lib:format(\"~p\", [V]))) end";
 
+/// Erlang text for the name a client gave itself.
+const CLIENT_NAME: &str = "ClientName = fun(Info) -> case lists:keyfind(<<\"connection_name\">>, 1, \
+                           proplists:get_value(client_properties, Info, [])) of {_, _, N} -> N; false -> <<>> end end";
+
 impl RabbitMq {
     /// All client connections.
     pub fn list_connections(&self) -> Result<Vec<Connection>, HarnessError> {
-        let items = "[name, user_provided_name, vhost, user, state, channels]";
         let expression = format!(
-            "{HEX}, [[lists:join($ , [H(V) || {{_, V}} <- Info]), $\\n] || Info <- \
-             rabbit_networking:connection_info_all({items}), proplists:get_value(state, Info) =/= closed]"
+            "{HEX}, {CLIENT_NAME}, [[lists:join($ , [H(V) || V <- [ClientName(Info) | \
+             [V || {{K, V}} <- Info, K =/= client_properties]]]), $\\n] || Info <- \
+             rabbit_networking:connection_info_all([client_properties, name, vhost, user, state, channels]), \
+             proplists:get_value(state, Info) =/= closed]"
         );
         let text = self.admin("list_connections", &expression)?;
-        Ok(rows(&text)
-            .map(|row| Connection {
-                name: row.text(0),
-                client_name: row.text(1),
-                vhost: row.text(2),
-                user: row.text(3),
-                state: row.text(4),
-                channels: row.text(5).parse().unwrap_or(0),
-            })
-            .collect())
+        let connection = |row: Row<'_>| Connection {
+            client_name: row.text(0),
+            name: row.text(1),
+            vhost: row.text(2),
+            user: row.text(3),
+            state: row.text(4),
+            channels: row.text(5).parse().unwrap_or(0),
+        };
+        Ok(rows(&text).map(connection).collect())
     }
 
     /// Closes every client connection with 320 CONNECTION_FORCED and `reason`, and returns how many there were.
@@ -78,14 +82,13 @@ impl RabbitMq {
 
     /// Closes the connections whose client called itself `client_name`, and returns how many there were.
     pub fn close_connections_named(&self, client_name: &str, reason: &str) -> Result<usize, HarnessError> {
-        let condition = format!("proplists:get_value(user_provided_name, Info) =:= {}", binary(client_name));
-        self.close_connections_where(&condition, reason)
+        self.close_connections_where(&format!("ClientName(Info) =:= {}", binary(client_name)), reason)
     }
 
     fn close_connections_where(&self, condition: &str, reason: &str) -> Result<usize, HarnessError> {
         let expression = format!(
-            "Pids = [proplists:get_value(pid, Info) || Info <- \
-             rabbit_networking:connection_info_all([pid, vhost, user_provided_name]), {condition}], \
+            "{CLIENT_NAME}, Pids = [proplists:get_value(pid, Info) || Info <- \
+             rabbit_networking:connection_info_all([pid, vhost, client_properties]), {condition}], \
              [rabbit_networking:close_connection(P, {}) || P <- Pids], integer_to_binary(length(Pids))",
             binary(reason)
         );

@@ -27,12 +27,16 @@ use crate::{
 const EPMD_LIMIT: Duration = Duration::from_secs(10);
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Waits for the end of the pipe, then kills its own process group from outside of it and removes the folder.
-/// The removal is tried again because a killed process may still be finishing a write.
+/// Waits for the end of the pipe, then kills its own process group from outside of it and removes the folder, unless it is to
+/// be kept; again and again, because a killed process may still be finishing a write.
+/// Erlang's own helpers (they resolve names and measure the disk) end when the virtual machine closes their pipes.
 const WATCH: &str = r#"read -r _; exec setsid sh -c '
-kill -KILL -- "-$1"
-[ -n "$2" ] && for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$2" 2>/dev/null && break; sleep 0.2; done
-' watcher $$ "$1""#;
+kill -s KILL -- "-$1"
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    [ "$3" = keep ] || rm -rf "$2" 2>/dev/null && break
+    sleep 0.1
+done
+' watcher $$ "$1" "$2""#;
 
 /// Few schedulers, unbound: private nodes share the machine with the tests they serve. The name is given here, not left to
 /// RabbitMQ: then it neither boots a second virtual machine to start a shared epmd, nor listens beyond loopback.
@@ -141,10 +145,11 @@ pub(crate) fn run_as(command: &mut Command, account: Option<Account>) {
 }
 
 fn start_watcher(layout: &Layout, account: Option<Account>) -> Result<Child, HarnessError> {
-    let doomed = if keep_folder() { String::new() } else { layout.folder.to_string_lossy().into_owned() };
+    let folder = layout.folder.to_string_lossy().into_owned();
+    let fate = if keep_folder() { "keep" } else { "remove" };
     let mut command = Command::new("sh");
     command
-        .args(["-c", WATCH, "watcher", &doomed])
+        .args(["-c", WATCH, "watcher", &folder, fate])
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -158,6 +163,7 @@ fn start_epmd(layout: &Layout, installation: &Installation, watcher: &Child) -> 
     let mut command = Command::new(&installation.epmd);
     command
         .env_clear()
+        .envs(layout.environment())
         .args(["-address", "127.0.0.1", "-port", &layout.epmd_port.to_string()])
         .current_dir("/")
         .stdin(Stdio::null())

@@ -62,7 +62,18 @@ pub(crate) fn binary(text: &str) -> String {
 
 /// Evaluates `expression`, whose value must be iodata, inside the node.
 pub(crate) fn eval(layout: &Layout, operation: &'static str, expression: &str) -> Result<String, HarnessError> {
-    let answer = ask(&layout.control_socket(), &format!("{expression}.")).map_err(|source| match source.kind() {
+    eval_within(layout, EVAL_LIMIT, operation, expression)
+}
+
+/// As [`eval`], for at most `limit`.
+pub(crate) fn eval_within(
+    layout: &Layout,
+    limit: Duration,
+    operation: &'static str,
+    expression: &str,
+) -> Result<String, HarnessError> {
+    let answer = ask(&layout.control_socket(), limit, &format!("{expression}."));
+    let answer = answer.map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => HarnessError::NotRunning { operation },
         _ => HarnessError::io(format!("{operation} through the node's control socket"))(source),
     })?;
@@ -73,10 +84,10 @@ pub(crate) fn eval(layout: &Layout, operation: &'static str, expression: &str) -
     Err(HarnessError::Refused { operation, reason })
 }
 
-fn ask(socket: &Path, question: &str) -> io::Result<String> {
+fn ask(socket: &Path, limit: Duration, question: &str) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(EVAL_LIMIT))?;
-    stream.set_write_timeout(Some(EVAL_LIMIT))?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     let length = u32::try_from(question.len()).map_err(io::Error::other)?;
     stream.write_all(&length.to_be_bytes())?;
     stream.write_all(question.as_bytes())?;

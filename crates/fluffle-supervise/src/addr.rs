@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use actix::{Actor, AsyncContext, Handler, Message};
 
 use crate::{
-    envelope::{Envelope, Parcel},
+    envelope::Envelope,
     mailbox::{AnyMailbox, Mailbox, MailboxDepth, NoRoom},
     request::{Posting, Request},
     send_error::SendError,
@@ -91,8 +91,10 @@ impl<A: Actor> SupervisedAddr<A> {
     /// while it is handled is not reported here. If the child is over for good before it is handled, it is dropped and
     /// counted in a warning.
     ///
+    /// Like [`send`](Self::send) it takes room at once if there is some, also before it is first polled.
+    ///
     /// # Cancellation
-    /// Dropping it before it is ready leaves nothing in the mailbox.
+    /// Dropping it while it waits for room takes the message back; later the message stays in the mailbox.
     ///
     /// # Errors
     /// [`SendError::Closed`] or [`TimedOut`](SendError::TimedOut).
@@ -117,11 +119,15 @@ impl<A: Actor> SupervisedAddr<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        match self.mailbox.try_reserve() {
-            Ok(()) => enclose(&self.mailbox, msg),
-            Err(NoRoom::Full) => Err(SendError::Full(msg)),
-            Err(NoRoom::Closed) => Err(SendError::Closed(msg)),
-        }
+        let Err((no_room, envelope)) = self.mailbox.offer(Envelope::new(msg, None)) else {
+            return Ok(());
+        };
+        envelope.open().map_or(Ok(()), |msg| {
+            Err(match no_room {
+                NoRoom::Full => SendError::Full(msg),
+                NoRoom::Closed => SendError::Closed(msg),
+            })
+        })
     }
 
     /// Whether the child is over for good.
@@ -135,22 +141,6 @@ impl<A: Actor> SupervisedAddr<A> {
     pub fn depth(&self) -> MailboxDepth {
         self.mailbox.depth()
     }
-}
-
-/// Puts a message that wants no reply into room reserved before.
-pub(crate) fn enclose<A, M>(mailbox: &Mailbox<A>, msg: M) -> Result<(), SendError<M>>
-where
-    A: Actor + Handler<M>,
-    A::Context: AsyncContext<A>,
-    M: Message + Send + 'static,
-    M::Result: Send,
-{
-    let parcel = Parcel::new(msg, None);
-    if mailbox.push(Envelope::new(parcel.clone())) {
-        return Ok(());
-    }
-    // It closed just now. Nobody else has seen the parcel, so the message is still in it.
-    parcel.take_back().map_or(Ok(()), |msg| Err(SendError::Closed(msg)))
 }
 
 impl<A: Actor> Clone for SupervisedAddr<A> {

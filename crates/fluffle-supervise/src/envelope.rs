@@ -1,51 +1,23 @@
-//! A message on its way, which its sender can take back until the actor takes it.
+//! A message on its way.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::any::Any;
 
 use actix::{Actor, AsyncContext, Handler, Message, dev::MessageResponse};
 use tokio::sync::oneshot;
 
-use crate::mailbox::Mailbox;
-
-/// A message and the way back for its reply, shared by the sender and the envelope in the mailbox. Whoever finds the
-/// message there may take it; nobody finds it twice.
-pub(crate) struct Parcel<M: Message> {
-    state: Mutex<State<M>>,
+/// A message and the way back for its reply.
+struct Parcel<M: Message> {
+    msg: M,
+    /// `None` when nobody waits for the reply.
+    reply: Option<oneshot::Sender<M::Result>>,
 }
 
-enum State<M: Message> {
-    Waiting {
-        msg: M,
-        /// `None` when nobody waits for the reply: it was posted, or the mailbox closed.
-        reply: Option<oneshot::Sender<M::Result>>,
-    },
-    Taken,
-}
-
-impl<M: Message> Parcel<M> {
-    pub(crate) fn new(msg: M, reply: Option<oneshot::Sender<M::Result>>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State::Waiting { msg, reply }) })
-    }
-
-    fn take(&self) -> Option<(M, Option<oneshot::Sender<M::Result>>)> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *state, State::Taken) {
-            State::Waiting { msg, reply } => Some((msg, reply)),
-            State::Taken => None,
-        }
-    }
-
-    /// The message, unless the actor has it.
-    pub(crate) fn take_back(&self) -> Option<M> {
-        self.take().map(|(msg, _)| msg)
-    }
-}
-
-/// A parcel as the mailbox of an `A` sees it.
-trait Deliver<A: Actor>: Send + Sync {
-    fn deliver(&self, mailbox: &Mailbox<A>, actor: &mut A, ctx: &mut A::Context);
-    fn abandon(&self) -> bool;
-    fn is_taken(&self) -> bool;
+/// A parcel of any type, as an `A` receives it.
+trait Deliver<A: Actor>: Send {
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut A::Context);
+    fn wants_reply(&self) -> bool;
+    fn take_reply(&mut self) -> Reply;
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
 impl<A, M> Deliver<A> for Parcel<M>
@@ -55,64 +27,59 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    fn deliver(&self, mailbox: &Mailbox<A>, actor: &mut A, ctx: &mut A::Context) {
-        let Some((msg, reply)) = self.take() else {
-            mailbox.passed_withdrawn();
-            return;
-        };
-        mailbox.release();
-        // A panic from here on drops the reply: that is how the sender learns of it.
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut A::Context) {
+        let Self { msg, reply } = *self;
+        // A panic in here drops the reply: that is how the sender learns of it.
         <A as Handler<M>>::handle(actor, msg, ctx).handle(ctx, reply);
     }
 
-    fn abandon(&self) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State::Waiting { reply, .. } = &mut *state else {
-            return false;
-        };
-        let reply = reply.take();
-        drop(state);
-        // Dropping the reply outside the lock: it wakes the sender, which comes for the message.
-        reply.is_none()
+    fn wants_reply(&self) -> bool {
+        self.reply.is_some()
     }
 
-    fn is_taken(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(*state, State::Taken)
+    fn take_reply(&mut self) -> Reply {
+        Reply(Box::new(self.reply.take()))
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
     }
 }
 
-/// A parcel in a mailbox. Dropping it leaves the message to its sender, who is told.
-pub(crate) struct Envelope<A: Actor>(Arc<dyn Deliver<A>>);
+/// The way back to a sender, for whoever only wants to drop it.
+pub(crate) struct Reply(#[expect(dead_code, reason = "held to be dropped")] Box<dyn Any + Send>);
+
+/// A message to an `A`, of whatever type.
+pub(crate) struct Envelope<A: Actor>(Box<dyn Deliver<A>>);
 
 impl<A: Actor> Envelope<A> {
-    pub(crate) fn new<M>(parcel: Arc<Parcel<M>>) -> Self
+    pub(crate) fn new<M>(msg: M, reply: Option<oneshot::Sender<M::Result>>) -> Self
     where
         A: Handler<M>,
         A::Context: AsyncContext<A>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        Self(parcel)
+        Self(Box::new(Parcel { msg, reply }))
     }
 
-    /// Hands the message to the actor, unless its sender took it back.
-    pub(crate) fn deliver(self, mailbox: &Mailbox<A>, actor: &mut A, ctx: &mut A::Context) {
-        self.0.deliver(mailbox, actor, ctx);
+    /// Hands the message to the actor.
+    pub(crate) fn deliver(self, actor: &mut A, ctx: &mut A::Context) {
+        self.0.deliver(actor, ctx);
     }
 
-    /// Tells the sender that the message will not be handled. True if nobody waits to hear it.
-    pub(crate) fn abandon(&self) -> bool {
-        self.0.abandon()
+    /// Whether somebody waits for the reply.
+    pub(crate) fn wants_reply(&self) -> bool {
+        self.0.wants_reply()
     }
 
-    pub(crate) fn is_taken(&self) -> bool {
-        self.0.is_taken()
+    /// The way back. Dropping it tells the sender that no reply will come.
+    pub(crate) fn take_reply(&mut self) -> Reply {
+        self.0.take_reply()
     }
-}
 
-impl<A: Actor> Drop for Envelope<A> {
-    fn drop(&mut self) {
-        self.0.abandon();
+    /// The message, for the sender who knows its type.
+    pub(crate) fn open<M: Message + 'static>(self) -> Option<M> {
+        self.0.into_any().downcast::<Parcel<M>>().ok().map(|parcel| parcel.msg)
     }
 }

@@ -2,15 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Waker},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
 };
 
 use actix::Actor;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::{control::Token, envelope::Envelope};
 
@@ -25,23 +23,30 @@ pub struct MailboxDepth {
 
 /// A bounded queue of envelopes with one reader at a time: the incarnation that last attached. A killed incarnation
 /// whose thread is blocked therefore holds nothing that its successor needs.
+///
+/// One lock for each message in and one for each out: the semaphore is only for senders that find no room.
 pub(crate) struct Mailbox<A: Actor> {
     queue: Mutex<Queue<A>>,
-    /// One permit for each message that still fits. Whoever takes a message out, the actor or a sender that takes it
-    /// back, returns its permit.
-    room: Arc<Semaphore>,
-    capacity: AtomicUsize,
+    /// Hands free places to waiting senders, first come, first served. Has permits only on their way to one.
+    handover: Arc<Semaphore>,
 }
 
 struct Queue<A: Actor> {
-    envelopes: VecDeque<Envelope<A>>,
-    /// Envelopes in the queue whose message was taken back. Negative for the moment between the reader's passing one
-    /// and the sender's counting it.
-    withdrawn: isize,
+    /// In the order of their tickets.
+    envelopes: VecDeque<(Ticket, Envelope<A>)>,
+    next_ticket: Ticket,
+    capacity: usize,
+    /// Places in use: by envelopes, and by senders that were given one and are about to fill it.
+    taken: usize,
+    /// Senders that wait for a place and were not given one.
+    senders: usize,
     reader: Option<Token>,
     waker: Option<Waker>,
     closed: bool,
 }
+
+/// By which a sender finds its message again.
+pub(crate) type Ticket = u64;
 
 /// Why there is no room at once.
 #[derive(Debug)]
@@ -53,66 +58,69 @@ pub(crate) enum NoRoom {
 impl<A: Actor> Mailbox<A> {
     pub(crate) const DEFAULT_CAPACITY: usize = 64;
 
-    pub(crate) fn new() -> Self {
-        Self {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
             queue: Mutex::new(Queue {
                 envelopes: VecDeque::new(),
-                withdrawn: 0,
+                next_ticket: 0,
+                capacity: Self::DEFAULT_CAPACITY,
+                taken: 0,
+                senders: 0,
                 reader: None,
                 waker: None,
                 closed: false,
             }),
-            room: Arc::new(Semaphore::new(Self::DEFAULT_CAPACITY)),
-            capacity: AtomicUsize::new(Self::DEFAULT_CAPACITY),
-        }
+            handover: Arc::new(Semaphore::new(0)),
+        })
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<A>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the capacity, before the start. Clamped to 1 ..= what a semaphore holds.
+    /// Sets the capacity, at least 1, before the start. What is in already stays in.
     pub(crate) fn resize(&self, capacity: usize) {
-        let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS);
-        let before = self.capacity.swap(capacity, Ordering::Relaxed);
-        if capacity > before {
-            self.room.add_permits(capacity - before);
-        } else {
-            self.room.forget_permits(before - capacity);
-        }
+        let mut queue = self.queue();
+        queue.capacity = capacity.max(1);
+        let handed = queue.senders.min(queue.capacity.saturating_sub(queue.taken));
+        queue.senders -= handed;
+        queue.taken += handed;
+        drop(queue);
+        self.handover.add_permits(handed);
     }
 
-    /// Takes room for one message, if there is some now.
-    pub(crate) fn try_reserve(&self) -> Result<(), NoRoom> {
-        match self.room.try_acquire() {
-            Ok(permit) => {
-                permit.forget();
-                Ok(())
-            }
-            Err(TryAcquireError::NoPermits) => Err(NoRoom::Full),
-            Err(TryAcquireError::Closed) => Err(NoRoom::Closed),
-        }
-    }
-
-    /// Waits for room for one message, first come, first served. `None` when the mailbox has closed.
-    pub(crate) fn reserve(&self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + Send + 'static {
-        let room = self.room.clone();
-        async move { room.acquire_owned().await.ok() }
-    }
-
-    /// Puts an envelope into room reserved before. A closed mailbox drops it, which leaves the message in the parcel.
-    pub(crate) fn push(&self, envelope: Envelope<A>) -> bool {
+    /// Puts an envelope in if there is room.
+    pub(crate) fn offer(&self, envelope: Envelope<A>) -> Result<Ticket, (NoRoom, Envelope<A>)> {
         let mut queue = self.queue();
         if queue.closed {
-            return false;
+            return Err((NoRoom::Closed, envelope));
         }
-        queue.envelopes.push_back(envelope);
+        if queue.taken >= queue.capacity {
+            return Err((NoRoom::Full, envelope));
+        }
+        queue.taken += 1;
+        Ok(Self::put(queue, envelope))
+    }
+
+    /// Puts an envelope into a place that was waited for; or hands it back if the mailbox has closed since.
+    pub(crate) fn fill(&self, envelope: Envelope<A>) -> Result<Ticket, Envelope<A>> {
+        let queue = self.queue();
+        if queue.closed {
+            return Err(envelope);
+        }
+        Ok(Self::put(queue, envelope))
+    }
+
+    fn put(mut queue: MutexGuard<'_, Queue<A>>, envelope: Envelope<A>) -> Ticket {
+        let ticket = queue.next_ticket;
+        queue.next_ticket += 1;
+        queue.envelopes.push_back((ticket, envelope));
         let waker = queue.waker.take();
         drop(queue);
         if let Some(waker) = waker {
             waker.wake();
         }
-        true
+        ticket
     }
 
     /// Makes `reader` the only one to receive from here.
@@ -120,45 +128,100 @@ impl<A: Actor> Mailbox<A> {
         self.queue().reader = Some(reader);
     }
 
-    /// The next envelope. Pending for ever for a reader that another has replaced.
-    pub(crate) fn poll_next(&self, reader: Token, cx: &Context<'_>) -> Poll<Envelope<A>> {
+    /// The next envelope, and whether there may be more now; if not, the reader is woken when there are. Pending for
+    /// ever for a reader that another has replaced.
+    pub(crate) fn poll_next(&self, reader: Token, task: &Context<'_>) -> Poll<(Envelope<A>, bool)> {
         let mut queue = self.queue();
         if queue.reader != Some(reader) {
             return Poll::Pending;
         }
-        match queue.envelopes.pop_front() {
-            Some(envelope) => Poll::Ready(envelope),
-            None => {
-                queue.waker = Some(cx.waker().clone());
-                Poll::Pending
+        let next = queue.envelopes.pop_front();
+        let more = !queue.envelopes.is_empty();
+        if !more {
+            queue.waker = Some(task.waker().clone());
+        }
+        match next {
+            Some((_, envelope)) => {
+                self.free_place(queue);
+                Poll::Ready((envelope, more))
             }
+            None => Poll::Pending,
         }
     }
 
-    /// A message is out of the queue: its room is free. The mailbox's capacity may have become smaller meanwhile, but
-    /// only before the start, when nothing takes messages out.
-    pub(crate) fn release(&self) {
-        self.room.add_permits(1);
-    }
-
-    /// The reader came upon an envelope whose message had been taken back.
-    pub(crate) fn passed_withdrawn(&self) {
-        self.queue().withdrawn -= 1;
-    }
-
-    /// A sender took its message back: frees the room, and sweeps the empty envelopes once they are the greater part,
-    /// so that their number stays below the capacity and sweeping costs O(1) for each.
-    pub(crate) fn message_withdrawn(&self) {
+    /// Takes a message back out, if the actor has not taken it. From a closed mailbox too: it keeps what somebody waits
+    /// for.
+    pub(crate) fn take_back(&self, ticket: Ticket) -> Option<Envelope<A>> {
         let mut queue = self.queue();
-        queue.withdrawn += 1;
-        let mut swept = VecDeque::new();
-        if queue.withdrawn > 0 && queue.withdrawn.unsigned_abs() * 2 > queue.envelopes.len() {
-            (swept, queue.envelopes) = queue.envelopes.drain(..).partition(Envelope::is_taken);
-            queue.withdrawn -= swept.len().cast_signed();
+        let at = queue.envelopes.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
+        let (_, envelope) = queue.envelopes.remove(at)?;
+        self.free_place(queue);
+        Some(envelope)
+    }
+
+    /// Gives a place up, to the sender that has waited longest if there is one.
+    fn free_place(&self, mut queue: MutexGuard<'_, Queue<A>>) {
+        // Above the capacity, after it was made smaller: one less is taken.
+        if queue.senders == 0 || queue.taken > queue.capacity {
+            queue.taken -= 1;
+            return;
         }
+        queue.senders -= 1;
         drop(queue);
-        drop(swept);
-        self.release();
+        self.handover.add_permits(1);
+    }
+}
+
+/// A sender's wait for a place, first come, first served.
+pub(crate) struct Waiting<A: Actor> {
+    mailbox: Arc<Mailbox<A>>,
+    /// `None` when the wait is over.
+    permit: Option<Pin<Box<Permit>>>,
+}
+
+type Permit = dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send;
+
+impl<A: Actor> Waiting<A> {
+    pub(crate) fn new(mailbox: Arc<Mailbox<A>>) -> Self {
+        let permit = Box::pin(mailbox.handover.clone().acquire_owned());
+        let mut queue = mailbox.queue();
+        queue.senders += 1;
+        if queue.taken < queue.capacity {
+            // A place has become free since this sender found none.
+            queue.taken += 1;
+            mailbox.free_place(queue);
+        } else {
+            drop(queue);
+        }
+        Self { mailbox, permit: Some(permit) }
+    }
+
+    /// True when a place is the sender's, to be [filled](Mailbox::fill); false when the mailbox has closed.
+    pub(crate) fn poll(&mut self, task: &mut Context<'_>) -> Poll<bool> {
+        let Some(permit) = &mut self.permit else {
+            return Poll::Ready(false);
+        };
+        let permit = ready!(permit.as_mut().poll(task));
+        self.permit = None;
+        Poll::Ready(permit.map(OwnedSemaphorePermit::forget).is_ok())
+    }
+}
+
+impl<A: Actor> Drop for Waiting<A> {
+    fn drop(&mut self) {
+        let Some(permit) = self.permit.take() else {
+            return;
+        };
+        // If a place was on its way to this sender, the next one gets it now, or it comes back here.
+        drop(permit);
+        let mut queue = self.mailbox.queue();
+        match self.mailbox.handover.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                self.mailbox.free_place(queue);
+            }
+            Err(_) => queue.senders = queue.senders.saturating_sub(1),
+        }
     }
 }
 
@@ -178,22 +241,29 @@ pub(crate) trait AnyMailbox: Send + Sync {
 impl<A: Actor> AnyMailbox for Mailbox<A> {
     fn depth(&self) -> MailboxDepth {
         let queue = self.queue();
-        let waiting = queue.envelopes.len().saturating_add_signed(-queue.withdrawn);
-        MailboxDepth { waiting, capacity: self.capacity.load(Ordering::Relaxed) }
+        MailboxDepth { waiting: queue.envelopes.len(), capacity: queue.capacity }
     }
 
     fn is_closed(&self) -> bool {
-        self.room.is_closed()
+        self.queue().closed
     }
 
     fn close(&self) -> usize {
         let mut queue = self.queue();
         queue.closed = true;
+        queue.reader = None;
         queue.waker = None;
-        let waiting = std::mem::take(&mut queue.envelopes);
+        let mut replies = Vec::new();
+        let (kept, lost) = std::mem::take(&mut queue.envelopes)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|(_, envelope)| envelope.wants_reply());
+        queue.envelopes = kept;
+        replies.extend(queue.envelopes.iter_mut().map(|(_, envelope)| envelope.take_reply()));
         drop(queue);
-        self.room.close();
-        waiting.into_iter().filter(Envelope::abandon).count()
+        self.handover.close();
+        // Without the lock, and when the messages are in their place again: this wakes the senders, who come for them.
+        drop(replies);
+        lost.len()
     }
 
     fn detach(&self, reader: Token) {

@@ -240,7 +240,8 @@ impl Node {
             return;
         }
         for child in lock(&self.children).clone() {
-            child.finish(ExitReason::Stopped);
+            let last_exit = lock(&child.status).last_exit.clone();
+            child.finish(last_exit.unwrap_or(ExitReason::Stopped));
         }
         let lost = self.mailbox.close();
         if lost > 0 {

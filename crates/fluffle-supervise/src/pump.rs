@@ -45,12 +45,15 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
             if ctx.waiting() {
                 return Poll::Pending;
             }
-            let Poll::Ready(envelope) = self.mailbox.poll_next(self.reader, task) else {
+            let Poll::Ready((envelope, more)) = self.mailbox.poll_next(self.reader, task) else {
                 return Poll::Pending;
             };
             self.current.set_phase(Phase::Handler);
-            envelope.deliver(&self.mailbox, actor, ctx);
+            envelope.deliver(actor, ctx);
             self.current.set_phase(Phase::Future);
+            if !more {
+                return Poll::Pending;
+            }
         }
         task.waker().wake_by_ref();
         Poll::Pending

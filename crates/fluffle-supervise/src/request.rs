@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    marker::PhantomData,
     pin::Pin,
     sync::Arc,
     task::{Context as Task, Poll, ready},
@@ -10,49 +11,23 @@ use std::{
 
 use actix::{Actor, AsyncContext, Handler, Message};
 use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
+    sync::oneshot,
     time::{Instant, Sleep, sleep_until},
 };
 
 use crate::{
-    addr::enclose,
-    envelope::{Envelope, Parcel},
-    mailbox::{Mailbox, NoRoom},
+    envelope::Envelope,
+    mailbox::{Mailbox, NoRoom, Ticket, Waiting},
     send_error::SendError,
 };
 
 /// The future of [`SupervisedAddr::send`](crate::SupervisedAddr::send).
 #[must_use = "dropping a request withdraws its message: await it, or use post"]
 pub struct Request<A: Actor, M: Message> {
-    mailbox: Arc<Mailbox<A>>,
-    stage: Stage<M>,
+    entry: Entry<A>,
+    /// `None` when the future has been ready.
+    reply: Option<oneshot::Receiver<M::Result>>,
     deadline: Deadline,
-}
-
-enum Stage<M: Message> {
-    Room(Room<M>),
-    Reply { parcel: Arc<Parcel<M>>, reply: oneshot::Receiver<M::Result> },
-    Closed(Option<M>),
-    Done,
-}
-
-impl<M: Message> Stage<M> {
-    /// Puts the message into room reserved before.
-    fn enclose<A>(mailbox: &Mailbox<A>, msg: M) -> Self
-    where
-        A: Actor + Handler<M>,
-        A::Context: AsyncContext<A>,
-        M: Send + 'static,
-        M::Result: Send,
-    {
-        let (sender, reply) = oneshot::channel();
-        let parcel = Parcel::new(msg, Some(sender));
-        if mailbox.push(Envelope::new(parcel.clone())) {
-            Self::Reply { parcel, reply }
-        } else {
-            Self::Closed(parcel.take_back())
-        }
-    }
 }
 
 impl<A: Actor, M: Message> Request<A, M> {
@@ -63,12 +38,12 @@ impl<A: Actor, M: Message> Request<A, M> {
         M: Send + 'static,
         M::Result: Send,
     {
-        let stage = match mailbox.try_reserve() {
-            Ok(()) => Stage::enclose(&mailbox, msg),
-            Err(NoRoom::Full) => Stage::Room(Room::new(msg)),
-            Err(NoRoom::Closed) => Stage::Closed(Some(msg)),
-        };
-        Self { mailbox, stage, deadline: Deadline::default() }
+        let (sender, reply) = oneshot::channel();
+        Self {
+            entry: Entry::new(mailbox, Envelope::new(msg, Some(sender))),
+            reply: Some(reply),
+            deadline: Deadline::default(),
+        }
     }
 
     /// Waits at most this long from now, for room and reply together. Then a message not yet taken comes back as
@@ -78,100 +53,76 @@ impl<A: Actor, M: Message> Request<A, M> {
         self.deadline = Deadline::after(limit);
         self
     }
-
-    /// Takes the message back if the actor has not taken it.
-    fn take_back(&mut self) -> Option<M> {
-        match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Room(room) => room.msg,
-            Stage::Reply { parcel, .. } => {
-                let msg = parcel.take_back()?;
-                self.mailbox.message_withdrawn();
-                Some(msg)
-            }
-            Stage::Closed(msg) => msg,
-            Stage::Done => None,
-        }
-    }
 }
 
 // Nothing in here is pinned but what is boxed.
 impl<A: Actor, M: Message> Unpin for Request<A, M> {}
 
-impl<A, M> Future for Request<A, M>
-where
-    A: Actor + Handler<M>,
-    A::Context: AsyncContext<A>,
-    M: Message + Send + 'static,
-    M::Result: Send,
-{
+impl<A: Actor, M: Message + 'static> Future for Request<A, M> {
     type Output = Result<M::Result, SendError<M>>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        loop {
-            match &mut this.stage {
-                Stage::Room(room) => match room.poll(&this.mailbox, task) {
-                    Poll::Ready(Ok(msg)) => {
-                        this.stage = Stage::enclose(&this.mailbox, msg);
-                        continue;
-                    }
-                    Poll::Ready(Err(msg)) => {
-                        this.stage = Stage::Closed(msg);
-                        continue;
-                    }
-                    Poll::Pending => {}
-                },
-                Stage::Reply { parcel, reply } => match Pin::new(reply).poll(task) {
-                    Poll::Ready(Ok(reply)) => {
-                        this.stage = Stage::Done;
-                        return Poll::Ready(Ok(reply));
-                    }
-                    // The reply's other end is gone: was it dropped with the envelope, or by the actor?
-                    Poll::Ready(Err(_)) => {
-                        let closed = parcel.take_back();
-                        this.stage = Stage::Done;
-                        return Poll::Ready(Err(closed.map_or(SendError::Crashed, SendError::Closed)));
-                    }
-                    Poll::Pending => {}
-                },
-                Stage::Closed(msg) => {
-                    let error = msg.take().map_or(SendError::Crashed, SendError::Closed);
-                    this.stage = Stage::Done;
-                    return Poll::Ready(Err(error));
-                }
-                // Polled again after it was ready.
-                Stage::Done => return Poll::Pending,
-            }
-            ready!(this.deadline.poll(task));
-            let back = this.take_back();
-            return Poll::Ready(Err(back.map_or(SendError::TimedOutInHand, SendError::TimedOut)));
+        let Some(reply) = &mut this.reply else {
+            // Polled again after it was ready.
+            return Poll::Pending;
+        };
+        let reply = match this.entry.poll(task) {
+            Poll::Ready(true) => Pin::new(reply).poll(task).map(Some),
+            Poll::Ready(false) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        };
+        if let Poll::Ready(reply) = reply {
+            this.reply = None;
+            return Poll::Ready(match reply {
+                Some(Ok(reply)) => Ok(reply),
+                // The other end is gone: did the mailbox close, or did the actor drop it?
+                None | Some(Err(_)) => Err(this.entry.withdraw().map_or(SendError::Crashed, SendError::Closed)),
+            });
         }
+        ready!(this.deadline.poll(task));
+        this.reply = None;
+        let back = this.entry.withdraw();
+        Poll::Ready(Err(back.map_or(SendError::TimedOutInHand, SendError::TimedOut)))
     }
 }
 
 impl<A: Actor, M: Message> Drop for Request<A, M> {
     fn drop(&mut self) {
-        drop(self.take_back());
+        if self.reply.is_some() {
+            self.entry.take_back();
+        }
     }
 }
 
 impl<A: Actor, M: Message> fmt::Debug for Request<A, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("message", &std::any::type_name::<M>()).finish_non_exhaustive()
+        let message = std::any::type_name::<M>();
+        f.debug_struct("Request").field("message", &message).finish_non_exhaustive()
     }
 }
 
 /// The future of [`SupervisedAddr::post`](crate::SupervisedAddr::post).
-#[must_use = "dropping it before it is ready leaves nothing in the mailbox: await it"]
-pub struct Posting<A: Actor, M> {
-    mailbox: Arc<Mailbox<A>>,
-    room: Room<M>,
+#[must_use = "dropping it while it waits for room takes the message back: await it"]
+pub struct Posting<A: Actor, M: Message> {
+    entry: Entry<A>,
     deadline: Deadline,
+    message: PhantomData<fn() -> M>,
 }
 
 impl<A: Actor, M: Message> Posting<A, M> {
-    pub(crate) fn new(mailbox: Arc<Mailbox<A>>, msg: M) -> Self {
-        Self { mailbox, room: Room::new(msg), deadline: Deadline::default() }
+    pub(crate) fn new(mailbox: Arc<Mailbox<A>>, msg: M) -> Self
+    where
+        A: Handler<M>,
+        A::Context: AsyncContext<A>,
+        M: Send + 'static,
+        M::Result: Send,
+    {
+        Self {
+            entry: Entry::new(mailbox, Envelope::new(msg, None)),
+            deadline: Deadline::default(),
+            message: PhantomData,
+        }
     }
 
     /// Waits at most this long from now for room; then the message comes back as [`SendError::TimedOut`]. Default: no
@@ -183,75 +134,82 @@ impl<A: Actor, M: Message> Posting<A, M> {
 }
 
 // Nothing in here is pinned but what is boxed.
-impl<A: Actor, M> Unpin for Posting<A, M> {}
+impl<A: Actor, M: Message> Unpin for Posting<A, M> {}
 
-impl<A, M> Future for Posting<A, M>
-where
-    A: Actor + Handler<M>,
-    A::Context: AsyncContext<A>,
-    M: Message + Send + 'static,
-    M::Result: Send,
-{
+impl<A: Actor, M: Message + 'static> Future for Posting<A, M> {
     type Output = Result<(), SendError<M>>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.room.msg.is_none() {
-            // Polled again after it was ready.
-            return Poll::Pending;
+        if let Poll::Ready(accepted) = this.entry.poll(task) {
+            let refused = if accepted { None } else { this.entry.withdraw() };
+            return Poll::Ready(refused.map_or(Ok(()), |msg| Err(SendError::Closed(msg))));
         }
-        match this.room.poll(&this.mailbox, task) {
-            Poll::Ready(Ok(msg)) => Poll::Ready(enclose(&this.mailbox, msg)),
-            Poll::Ready(Err(Some(msg))) => Poll::Ready(Err(SendError::Closed(msg))),
-            Poll::Ready(Err(None)) => Poll::Pending,
-            Poll::Pending => {
-                ready!(this.deadline.poll(task));
-                match this.room.msg.take() {
-                    Some(msg) => Poll::Ready(Err(SendError::TimedOut(msg))),
-                    None => Poll::Pending,
-                }
+        ready!(this.deadline.poll(task));
+        let back = this.entry.withdraw();
+        Poll::Ready(back.map_or(Ok(()), |msg| Err(SendError::TimedOut(msg))))
+    }
+}
+
+impl<A: Actor, M: Message> fmt::Debug for Posting<A, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = std::any::type_name::<M>();
+        f.debug_struct("Posting").field("message", &message).finish_non_exhaustive()
+    }
+}
+
+/// A message on its way into a mailbox, or in it.
+struct Entry<A: Actor> {
+    mailbox: Arc<Mailbox<A>>,
+    place: Place<A>,
+}
+
+enum Place<A: Actor> {
+    Outside {
+        room: Waiting<A>,
+        envelope: Envelope<A>,
+    },
+    Inside(Ticket),
+    /// The mailbox has closed.
+    Refused(Envelope<A>),
+    /// The message was handed back.
+    Empty,
+}
+
+impl<A: Actor> Entry<A> {
+    /// Puts the message in at once if there is room.
+    fn new(mailbox: Arc<Mailbox<A>>, envelope: Envelope<A>) -> Self {
+        let place = match mailbox.offer(envelope) {
+            Ok(ticket) => Place::Inside(ticket),
+            Err((NoRoom::Full, envelope)) => Place::Outside { room: Waiting::new(mailbox.clone()), envelope },
+            Err((NoRoom::Closed, envelope)) => Place::Refused(envelope),
+        };
+        Self { mailbox, place }
+    }
+
+    /// Waits until the message is inside (true) or refused (false).
+    fn poll(&mut self, task: &mut Task<'_>) -> Poll<bool> {
+        if let Place::Outside { room, .. } = &mut self.place {
+            let given = ready!(room.poll(task));
+            if let Place::Outside { envelope, .. } = std::mem::replace(&mut self.place, Place::Empty) {
+                let filled = if given { self.mailbox.fill(envelope) } else { Err(envelope) };
+                self.place = filled.map_or_else(Place::Refused, Place::Inside);
             }
         }
-    }
-}
-
-impl<A: Actor, M> fmt::Debug for Posting<A, M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Posting").field("message", &std::any::type_name::<M>()).finish_non_exhaustive()
-    }
-}
-
-/// A message that wants room in a mailbox.
-struct Room<M> {
-    msg: Option<M>,
-    /// Made only when there was no room at once.
-    permit: Option<Pin<Box<Permit>>>,
-}
-
-type Permit = dyn Future<Output = Option<OwnedSemaphorePermit>> + Send;
-
-impl<M> Room<M> {
-    fn new(msg: M) -> Self {
-        Self { msg: Some(msg), permit: None }
+        Poll::Ready(matches!(self.place, Place::Inside(_)))
     }
 
-    /// The message, with room reserved for it; or the message back, from a closed mailbox.
-    fn poll<A: Actor>(&mut self, mailbox: &Mailbox<A>, task: &mut Task<'_>) -> Poll<Result<M, Option<M>>> {
-        let reserved = match &mut self.permit {
-            None => match mailbox.try_reserve() {
-                Ok(()) => true,
-                Err(NoRoom::Closed) => false,
-                Err(NoRoom::Full) => {
-                    let permit = self.permit.insert(Box::pin(mailbox.reserve()));
-                    ready!(permit.as_mut().poll(task)).map(OwnedSemaphorePermit::forget).is_some()
-                }
-            },
-            Some(permit) => ready!(permit.as_mut().poll(task)).map(OwnedSemaphorePermit::forget).is_some(),
-        };
-        Poll::Ready(match self.msg.take() {
-            Some(msg) if reserved => Ok(msg),
-            msg => Err(msg),
-        })
+    /// Takes the message back, unless the actor has it.
+    fn take_back(&mut self) -> Option<Envelope<A>> {
+        match std::mem::replace(&mut self.place, Place::Empty) {
+            Place::Outside { envelope, .. } | Place::Refused(envelope) => Some(envelope),
+            Place::Inside(ticket) => self.mailbox.take_back(ticket),
+            Place::Empty => None,
+        }
+    }
+
+    fn withdraw<M: Message + 'static>(&mut self) -> Option<M> {
+        self.take_back().and_then(Envelope::open)
     }
 }
 

@@ -94,7 +94,7 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
     ///
     /// `id` must be unique among its siblings. A factory that panics counts as a crash of the child.
     pub fn new(id: impl Into<Arc<str>>, factory: impl Fn() -> A + Send + Sync + 'static) -> Self {
-        let mailbox = Arc::new(Mailbox::new());
+        let mailbox = Mailbox::new();
         let node = Node::new(id.into(), NodeKind::Actor, mailbox.clone());
         Self::from_parts(node, mailbox, factory)
     }

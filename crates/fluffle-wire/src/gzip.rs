@@ -115,19 +115,23 @@ fn compress_with(compressor: &mut Compress, raw: &[u8], most: usize) -> Option<V
     Some(packed)
 }
 
+/// The first two bytes of every gzip member (RFC 1952 section 2.3.1).
+const MAGIC: [u8; 2] = [0x1f, 0x8b];
+
 /// More gzip members than this in one body is an attack on the clock, not a message.
 const MOST_MEMBERS: usize = 1024;
 
 /// Unpacks a gzip body, one member or several in a row, within the limits.
 pub(crate) fn decompress(packed: &[u8], limits: &Limits) -> Result<Vec<u8>, DecodeError> {
     let most = limits.decompressed_from(packed.len());
-    let mut raw = Vec::new();
+    // One byte more than announced is room to notice that more comes, and to end without growing if none does.
+    let mut raw = Vec::with_capacity(announced_len(packed).min(most).saturating_add(1));
     let mut rest = packed;
     for _ in 0..MOST_MEMBERS {
-        if !rest.starts_with(&[0x1f, 0x8b]) {
+        if !rest.starts_with(&MAGIC) {
             return Err(damaged(&not_gzip(packed, rest)));
         }
-        rest = decompress_member(rest, &mut raw, packed.len(), most, limits)?;
+        rest = decompress_member(rest, &mut raw, most)?.ok_or_else(|| expands(packed.len(), most, limits))?;
         if rest.is_empty() {
             return Ok(raw);
         }
@@ -135,32 +139,31 @@ pub(crate) fn decompress(packed: &[u8], limits: &Limits) -> Result<Vec<u8>, Deco
     Err(damaged(&format!("it has more than {MOST_MEMBERS} members")))
 }
 
-/// Appends what the first member of `packed` holds to `raw`, and returns what follows that member.
-fn decompress_member<'a>(
-    packed: &'a [u8],
-    raw: &mut Vec<u8>,
-    body: usize,
-    most: usize,
-    limits: &Limits,
-) -> Result<&'a [u8], DecodeError> {
+/// The size in the last four bytes: right for an honest body of one member, and only ever used as a hint.
+fn announced_len(packed: &[u8]) -> usize {
+    packed.last_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize)
+}
+
+/// Appends what the first member of `packed` holds to `raw`, and returns what follows that member; `None` as soon as
+/// `raw` passes `most` bytes.
+fn decompress_member<'a>(packed: &'a [u8], raw: &mut Vec<u8>, most: usize) -> Result<Option<&'a [u8]>, DecodeError> {
     let mut decompressor = Decompress::new_gzip(15);
     let mut rest = packed;
     loop {
         if raw.len() == raw.capacity() {
-            // One byte past the limit is room to notice that it is passed.
-            let room = (raw.len().max(packed.len() * 2)).max(512).min(most + 1 - raw.len());
+            let room = raw.len().max(512).min(most.saturating_add(1) - raw.len());
             raw.reserve_exact(room);
         }
         let before = (decompressor.total_in(), raw.len());
         let status =
             decompressor.decompress_vec(rest, raw, FlushDecompress::None).map_err(|e| damaged(&e.to_string()))?;
         if raw.len() > most {
-            return Err(expands(body, most, limits));
+            return Ok(None);
         }
         let consumed = usize::try_from(decompressor.total_in() - before.0).unwrap_or(rest.len());
         rest = rest.get(consumed..).unwrap_or_default();
         if status == Status::StreamEnd {
-            return Ok(rest);
+            return Ok(Some(rest));
         }
         if consumed == 0 && raw.len() == before.1 {
             return Err(damaged("it is cut short"));

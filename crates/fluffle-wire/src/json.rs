@@ -2,6 +2,7 @@ use prost::Name;
 use prost_reflect::{DynamicMessage, ReflectMessage};
 use serde_json::Deserializer;
 
+use crate::text::bounded;
 use crate::{Codec, DecodeError, EncodeError};
 
 /// The proto3 JSON format: `application/json`.
@@ -13,6 +14,11 @@ use crate::{Codec, DecodeError, EncodeError};
 /// as RFC 3339, `NaN` and the infinities as strings, enumerations by name, fields at their default left out. Read more
 /// widely, as it asks for: also original field names, numbers for enumerations, `null` for a default.
 /// A field that the schema does not know is an error, in contrast to Protobuf, where it is dropped.
+///
+/// Reading goes through a dynamic form of the message, which takes up to fifty times the size of the body while it is
+/// read. Where bodies come from strangers, lower [`Limits`](crate::Limits).
+///
+/// An error may quote a few words of the body, which [`Protobuf`]'s never does.
 ///
 /// Works for messages that carry their descriptor: compile with `fluffle_build::compile_with_json`, or derive
 /// `prost_reflect::ReflectMessage`.
@@ -41,7 +47,8 @@ impl<M: ReflectMessage + Name + Default> Codec<M> for Json {
         let mut json = Deserializer::from_slice(bytes);
         let dynamic = DynamicMessage::deserialize(M::default().descriptor(), &mut json)
             .and_then(|message| json.end().map(|()| message))
-            .map_err(|e| DecodeError::malformed(&M::full_name(), e))?;
+            // What it quotes from the body can be as long as the body.
+            .map_err(|e| DecodeError::malformed(&M::full_name(), bounded(&e.to_string(), 500)))?;
         dynamic.transcode_to().map_err(|e| DecodeError::malformed(&M::full_name(), e))
     }
 }

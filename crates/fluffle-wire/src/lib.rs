@@ -21,7 +21,7 @@
 //! ```
 //!
 //! - [`Wire`] is a codec with a gzip policy and limits: what a publisher and a consumer of a type hold.
-//! - [`Codec`] is one way to write a message; [`Protobuf`] and [`Json`] are here, another is one file elsewhere.
+//! - [`Codec`] is one way to write a message; [`Protobuf`] and, by the feature `json`, `Json` are here; another is one file elsewhere.
 //! - [`BatchBuilder`] and [`Batch`] put many messages into one body and take them out again.
 //! - [`headers`] names the headers and gives their values types.
 //! - [`Limits`] bound all that comes from outside; past one, a typed error, never an allocation.
@@ -29,9 +29,11 @@
 mod batch;
 mod codec;
 mod content_type;
+mod encoded;
 mod error;
 mod gzip;
 pub mod headers;
+mod incoming;
 #[cfg(feature = "json")]
 mod json;
 mod limits;
@@ -42,10 +44,12 @@ mod wire;
 pub use batch::{Batch, BatchBuilder, Items};
 pub use codec::Codec;
 pub use content_type::ContentType;
+pub use encoded::Encoded;
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
 pub use gzip::{Gzip, InvalidLevel, Level};
+pub use incoming::Incoming;
 #[cfg(feature = "json")]
 pub use json::Json;
 pub use limits::Limits;
 pub use protobuf::Protobuf;
-pub use wire::{Encoded, Incoming, Wire};
+pub use wire::Wire;

@@ -6,12 +6,14 @@ use crate::{Codec, DecodeError, EncodeError};
 ///
 /// Also accepts the two other names in use for it, `application/protobuf` and `application/x-protobuf`.
 ///
-/// Messages nested deeper than 100 levels are refused on decoding (prost's limit). Fields that the reader's `.proto`
+/// Messages nested deeper than 100 levels are refused on decoding (prost's limit); encoding does not measure depth, so
+/// keep a recursive type's depth in hand where it is built. Fields that the reader's `.proto`
 /// does not know are skipped and **dropped**: encoding the decoded message again does not bring them back. A body that
 /// is passed on as bytes (a retry copy, a dead letter) keeps them. A number that an enumeration does not know is kept.
 ///
 /// What a decoded message takes in memory depends on its schema: two bytes on the wire can become one element of a
-/// `repeated` message field, at the element's size in Rust. Where that matters, lower [`Limits`](crate::Limits).
+/// `repeated` field, at the element's size in Rust (24 bytes for a string, some hundreds for a message with many fields).
+/// Where bodies come from strangers and that matters, lower [`Limits`](crate::Limits).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Protobuf;
 

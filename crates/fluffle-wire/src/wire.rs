@@ -4,15 +4,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::{Message, Name};
 
+use crate::incoming::present;
 use crate::text::shown;
 use crate::{
-    Batch, BatchBuilder, Codec, ContentType, DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Gzip, Limits,
-    Protobuf, gzip,
+    Batch, BatchBuilder, Codec, ContentType, DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Gzip,
+    Incoming, Limits, Protobuf, gzip,
 };
 
 /// How messages of one type travel: a [`Codec`], when to [`Gzip`], and the [`Limits`].
 ///
-/// Cheap to clone. Made once for a publisher or consumer; encoding and decoding need no lock.
+/// Cheap to clone, and shared between threads. Made once for a publisher or consumer.
 ///
 /// ```
 /// use fluffle_wire::{Gzip, Limits, Wire};
@@ -39,38 +40,6 @@ struct Labels {
     single: Arc<str>,
     batch: Arc<str>,
     type_name: Arc<str>,
-}
-
-/// A body ready to be published, with the properties that must go with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encoded {
-    /// The body.
-    pub body: Bytes,
-    /// The AMQP `content_type`.
-    pub content_type: Arc<str>,
-    /// The AMQP `content_encoding`: `gzip`, or none at all.
-    pub content_encoding: Option<&'static str>,
-    /// The AMQP `type`: the full Protobuf name.
-    pub type_name: Arc<str>,
-    /// Size of the body before gzip, in bytes.
-    pub raw_len: usize,
-    /// How many messages the body holds: 1, unless it is a batch.
-    pub items: usize,
-}
-
-/// A body as it arrived, with the properties that say what it is.
-///
-/// Empty properties count as absent.
-#[derive(Clone, Copy, Debug)]
-pub struct Incoming<'a> {
-    /// The AMQP `content_type`.
-    pub content_type: Option<&'a str>,
-    /// The AMQP `content_encoding`.
-    pub content_encoding: Option<&'a str>,
-    /// The AMQP `type`.
-    pub type_name: Option<&'a str>,
-    /// The body. Batches share it instead of copying.
-    pub body: &'a Bytes,
 }
 
 impl<M: Message + Name + Default> Wire<M> {
@@ -345,41 +314,4 @@ impl<M> fmt::Debug for Wire<M> {
             .field("limits", &self.limits)
             .finish()
     }
-}
-
-impl Encoded {
-    /// This body as a receiver sees it.
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming {
-            content_type: Some(&self.content_type),
-            content_encoding: self.content_encoding,
-            type_name: Some(&self.type_name),
-            body: &self.body,
-        }
-    }
-}
-
-impl<'a> Incoming<'a> {
-    /// A body that says nothing of itself.
-    pub fn unlabelled(body: &'a Bytes) -> Self {
-        Self { content_type: None, content_encoding: None, type_name: None, body }
-    }
-
-    /// Whether the content type says that this is a batch.
-    pub fn is_batch(&self) -> bool {
-        self.content_type.is_some_and(|label| ContentType::parse(label).parameter("encoding").is_some())
-    }
-
-    /// The message type this body says it is: `type`, or else the `proto` parameter of the content type.
-    ///
-    /// For a queue that carries several types, to find the right [`Wire`]; decoding then checks both labels.
-    pub fn declared_type(&self) -> Option<&'a str> {
-        present(self.type_name)
-            .or_else(|| present(self.content_type.and_then(|label| ContentType::parse(label).parameter("proto"))))
-    }
-}
-
-/// AMQP clients send an empty string as readily as nothing.
-fn present(label: Option<&str>) -> Option<&str> {
-    label.map(str::trim).filter(|label| !label.is_empty())
 }

@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     channel::{self, Broken, ChannelActor, ChannelShared, Lease},
     class::{Class, Operation, classify, reply},
-    connection::OPERATION_TIMEOUT,
+    connection::{ConnectionActor, OPERATION_TIMEOUT},
     consume::{
         failure::Failure,
         lane::{Answers, Completion, Lane, Outcome},
@@ -56,6 +56,7 @@ pub(crate) struct Plan {
     pub(crate) dead_letter_queue: String,
     pub(crate) lane: Arc<Lane>,
     pub(crate) copies: Arc<Outbox>,
+    pub(crate) connection: SupervisedAddr<ConnectionActor>,
     pub(crate) counters: Arc<Counters>,
     /// How long deliveries in flight may take to finish when the application shuts down.
     pub(crate) drain: Duration,
@@ -239,6 +240,7 @@ impl Turn {
             copies: Arc::clone(&plan.copies),
             retry_queue: plan.retry_queue.clone(),
             dead_letter_queue: plan.dead_letter_queue.clone(),
+            connection: plan.connection.clone(),
             counters: Arc::clone(&plan.counters),
         });
         Self {

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use fluffle_supervise::SupervisedAddr;
 use fluffle_wire::{
     Encoded,
     headers::{Attempt, Reason},
@@ -19,6 +20,7 @@ use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
+    connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
     consume::{copy, lane::Outcome, received::Received, retry::Retry},
     publish::{
         message::RawMessage,
@@ -140,6 +142,7 @@ pub(crate) struct Settler {
     pub(crate) copies: Arc<Outbox>,
     pub(crate) retry_queue: String,
     pub(crate) dead_letter_queue: String,
+    pub(crate) connection: SupervisedAddr<ConnectionActor>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -232,6 +235,10 @@ impl Settler {
                         queue = %message.routing_key, ?outcome, ?wait,
                         "the copy of a failed message found no place: the original stays unacked, trying again"
                     );
+                    if matches!(outcome, outbox::Outcome::Returned(_)) {
+                        // Its queue was deleted. Whether declaring it again worked shows at the next try.
+                        let _ = self.connection.send(Declare::Shared).within(OPERATION_TIMEOUT).await;
+                    }
                     sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }

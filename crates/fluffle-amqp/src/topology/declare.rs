@@ -64,8 +64,9 @@ impl Topology {
                 declaration.queue_binding(queue.name(), binding).await?;
             }
         }
-        let closing = channel.close(200, "topology declared".into());
-        bounded(limit, None, closing).await
+        bounded(limit, None, channel.close(200, "topology declared".into())).await?;
+        tracing::debug!(exchanges = exchanges.len(), queues = queues.len(), "topology declared");
+        Ok(())
     }
 
     fn in_scope(&self, scope: Scope<'_>) -> Result<Vec<&Queue>, TopologyError> {

@@ -86,8 +86,8 @@ pub enum TopologyErrorKind {
     },
     /// A binding names something that does not exist (404 NOT_FOUND). Permanent.
     NotFound {
-        /// What is missing.
-        entity: Entity,
+        /// What is missing, when the broker's text could be read: one end of the binding.
+        missing: Option<Entity>,
         /// The binding that names it.
         referenced_by: Entity,
     },
@@ -193,11 +193,13 @@ impl fmt::Display for TopologyErrorKind {
                 "{entity} exists and differs from what this application declares (406): {text}; \
                  delete or rename it, or declare it as it is"
             ),
-            Self::NotFound { entity, referenced_by } => write!(
-                f,
-                "{referenced_by}: there is no {entity} on the broker (404): correct the name, or add \
-                 it to the topology"
-            ),
+            Self::NotFound { missing, referenced_by } => {
+                match missing {
+                    Some(missing) => write!(f, "{referenced_by}: there is no {missing} on the broker")?,
+                    None => write!(f, "{referenced_by}: one of its ends is not on the broker")?,
+                }
+                write!(f, " (404): correct the name, or add it to the topology")
+            }
             Self::AccessRefused { entity, text } => write!(
                 f,
                 "{entity}: the broker refuses access (403): {text}; give the user configure \

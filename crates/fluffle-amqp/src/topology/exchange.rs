@@ -123,7 +123,7 @@ impl Exchange {
         self
     }
 
-    /// Deleted by the broker when its last binding goes.
+    /// Deleted by the broker when the last binding from it goes.
     #[must_use]
     pub fn auto_delete(mut self) -> Self {
         self.auto_delete = true;
@@ -233,10 +233,13 @@ impl Exchange {
         self
     }
 
-    pub(super) fn absorb_bindings(&mut self, other: Self) {
-        let new = other.bindings.into_iter().filter(|binding| !self.bindings.contains(binding));
-        let new: Vec<_> = new.collect();
-        self.bindings.extend(new);
+    /// Takes over what a second, equal description of this exchange adds.
+    pub(super) fn absorb(&mut self, other: Self) {
+        for binding in other.bindings {
+            if !self.bindings.contains(&binding) {
+                self.bindings.push(binding);
+            }
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {

@@ -10,17 +10,24 @@ mod error;
 mod exchange;
 mod name;
 mod queue;
+mod queue_kind;
 mod queue_rules;
 mod refusal;
 mod toml;
 mod toml_values;
+
+// Beside the other tests, but part of the crate: declaring names lapin, which no application sees.
+#[cfg(test)]
+#[path = "../../tests/topology_broker/mod.rs"]
+mod broker_tests;
 
 pub use argument::ArgumentValue;
 pub use binding::{Binding, Match};
 pub(crate) use declare::Scope;
 pub use error::{Difference, Entity, TopologyError, TopologyErrorKind};
 pub use exchange::{Exchange, ExchangeKind};
-pub use queue::{Overflow, Queue, QueueKind};
+pub use queue::Queue;
+pub use queue_kind::{Overflow, QueueKind};
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -64,7 +71,7 @@ impl Topology {
         let known = self.exchanges.iter_mut().find(|known| known.name() == exchange.name());
         match known {
             Some(known) if known.properties() == exchange.properties() => {
-                known.absorb_bindings(exchange);
+                known.absorb(exchange);
             }
             // Differing: both stay, for the validation to name both.
             Some(_) | None => self.exchanges.push(exchange),
@@ -89,7 +96,7 @@ impl Topology {
         match known {
             Some(known) if known.is_implied() && !queue.is_implied() => *known = queue,
             Some(known) if queue.is_implied() && !known.is_implied() => {}
-            Some(known) if known.properties() == queue.properties() => known.absorb_bindings(queue),
+            Some(known) if known.properties() == queue.properties() => known.absorb(queue),
             Some(_) | None => self.queues.push(queue),
         }
     }
@@ -107,17 +114,6 @@ impl Topology {
         }
         merged.check_twins()?;
         Ok(merged)
-    }
-
-    /// Reads a topology from TOML; the format is described at [`Topology::from_toml_file`].
-    ///
-    /// # Errors
-    ///
-    /// [`TopologyErrorKind::Toml`] with the line, and what [`Topology::validate`] finds.
-    pub fn from_toml(text: &str) -> Result<Self, TopologyError> {
-        let topology = toml::read(text)?;
-        topology.validate()?;
-        Ok(topology)
     }
 
     /// The exchanges, in the order they were added.

@@ -1,67 +1,14 @@
 //! Queues, as data.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::argument::{ArgumentValue, Arguments};
 use super::binding::{Binding, Match};
+use super::queue_kind::{Overflow, QueueKind};
 use super::queue_rules;
-
-/// What a queue is made of; `x-queue-type`.
-///
-/// See [queue types](https://www.rabbitmq.com/docs/queues#optional-arguments).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueueKind {
-    /// One node's queue: the only kind that may be exclusive, temporary or transient, or have
-    /// priorities. Its dead letters are not confirmed.
-    Classic,
-    /// Replicated by Raft: the kind for messages that must not be lost.
-    Quorum,
-    /// A replicated log, read without consuming.
-    Stream,
-}
-
-impl QueueKind {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Classic => "classic",
-            Self::Quorum => "quorum",
-            Self::Stream => "stream",
-        }
-    }
-}
-
-impl fmt::Display for QueueKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What a full queue does; `x-overflow`.
-///
-/// See [queue length limits](https://www.rabbitmq.com/docs/maxlength#overflow-behaviour).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overflow {
-    /// Drops (or dead-letters) the oldest message: RabbitMQ's default.
-    DropHead,
-    /// Refuses the new message: a confirmed publisher sees a nack.
-    RejectPublish,
-    /// Refuses the new message and dead-letters it as well. Classic queues only.
-    RejectPublishDlx,
-}
-
-impl Overflow {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::DropHead => "drop-head",
-            Self::RejectPublish => "reject-publish",
-            Self::RejectPublishDlx => "reject-publish-dlx",
-        }
-    }
-}
 
 /// A queue and its bindings: durable, shared between connections and unlimited unless told otherwise.
 ///
@@ -211,11 +158,11 @@ impl Queue {
     }
 
     /// Dead letters go to this exchange (`x-dead-letter-exchange`) under this key
-    /// (`x-dead-letter-routing-key`); with an empty key, under the keys they had.
+    /// (`x-dead-letter-routing-key`); with an empty key, under the keys they came by.
     ///
-    /// An empty exchange is the default exchange, where the key is a queue's name. Nothing else is
-    /// added to the topology, and the dead-lettering is the broker's default, at most once; see
-    /// [`Queue::dead_letter`] for the form that loses nothing.
+    /// An empty exchange is the default exchange, where keys are names of queues: `("", "graveyard")`
+    /// goes to that queue. Nothing is added to the topology, and the dead-lettering is the broker's
+    /// default, at most once; [`Queue::dead_letter`] is the form that loses nothing.
     /// See [dead letter exchanges](https://www.rabbitmq.com/docs/dlx).
     #[must_use]
     pub fn dead_letter_to(mut self, exchange: impl Into<String>, key: impl Into<String>) -> Self {
@@ -405,10 +352,14 @@ impl Queue {
         self
     }
 
-    pub(super) fn absorb_bindings(&mut self, other: Self) {
-        let new = other.bindings.into_iter().filter(|binding| !self.bindings.contains(binding));
-        let new: Vec<_> = new.collect();
-        self.bindings.extend(new);
+    /// Takes over what a second, equal description of this queue adds.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.problem = self.problem.take().or(other.problem);
+        for binding in other.bindings {
+            if !self.bindings.contains(&binding) {
+                self.bindings.push(binding);
+            }
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {

@@ -5,7 +5,8 @@
 
 use super::argument::{self, ArgumentValue, Arguments};
 use super::name;
-use super::queue::{Queue, QueueKind};
+use super::queue::Queue;
+use super::queue_kind::QueueKind;
 
 use QueueKind::{Classic, Quorum, Stream};
 
@@ -34,7 +35,8 @@ const RANGES: &[(&str, i64, i64)] = &[
     ("x-max-length", 0, i64::MAX),
     ("x-max-length-bytes", 0, i64::MAX),
     ("x-max-priority", 1, 255),
-    ("x-delivery-limit", 0, u32::MAX as i64),
+    // Since RabbitMQ 4.0 minus one means no limit.
+    ("x-delivery-limit", -1, u32::MAX as i64),
 ];
 
 const TEN_YEARS_MS: i64 = 10 * 365 * 86_400 * 1_000;
@@ -115,12 +117,10 @@ fn check_dead_letters(queue: &Queue, arguments: &Arguments) -> Result<(), String
         name::check_bound_exchange(exchange)?;
     }
     name::check_key(key.unwrap_or_default())?;
-    if exchange == Some("") && key.is_none_or(|key| key == queue.name()) {
-        return Err(format!(
-            "it dead-letters to itself{}: RabbitMQ would drop what expires there and redeliver what \
-             is rejected for ever; name another queue",
-            if key.is_none() { " (the default exchange, under the key the message came by)" } else { "" }
-        ));
+    if exchange == Some("") && key == Some(queue.name()) {
+        return Err("it dead-letters to itself: RabbitMQ would drop what expires there, and redeliver \
+                    for ever what is rejected; name another queue"
+            .into());
     }
     if queue.prefix().is_some() && queue.implied_dead_letter_queue().is_some() {
         return Err("a temporary queue's own dead-letter queue would outlive it under a name that \

@@ -46,15 +46,14 @@ fn refused(entity: Entity, text: &str) -> Kind {
     Kind::Invalid { entity, problem }
 }
 
-/// 404: a binding names something missing. Anything else exists by being declared: there the broker
-/// answers 404 for a queue whose home node is down, which passes.
+/// 404: a binding names something missing. What is declared cannot be missing: there, and for any
+/// queue whose home node is down, the broker answers 404 for what passes.
 fn not_found(entity: Entity, text: &str) -> Kind {
     match entity {
-        Entity::Binding { .. } => {
-            let missing = missing(text).unwrap_or_else(|| entity.clone());
-            Kind::NotFound { entity: missing, referenced_by: entity }
+        Entity::Binding { .. } if !text.contains("is down") => {
+            Kind::NotFound { missing: missing(text), referenced_by: entity }
         }
-        Entity::Exchange(_) | Entity::Queue(_) => Kind::Connection { entity: Some(entity) },
+        entity => Kind::Connection { entity: Some(entity) },
     }
 }
 
@@ -75,8 +74,7 @@ fn missing(text: &str) -> Option<Entity> {
 fn difference(text: &str) -> Option<Difference> {
     let (_, text) = text.split_once("inequivalent arg '")?;
     let (argument, text) = text.split_once("' for ")?;
-    // Names and values may hold quotes and these very words: `received` is searched behind the
-    // virtual host, the values' border from the front.
+    // A queue whose name holds these very words leaves values that have no quotes: unread, not misread.
     let (_, text) = text.split_once(": received ")?;
     let (declared, existing) = text.split_once(" but current is ")?;
     Some(Difference { argument: argument.to_owned(), declared: value(declared)?, existing: value(existing)? })
@@ -97,5 +95,145 @@ fn value(text: &str) -> Option<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic)]
+
     use super::*;
+
+    fn queue() -> Entity {
+        Entity::Queue("q".into())
+    }
+
+    fn soft(code: AMQPSoftError, entity: Entity, text: &str) -> Kind {
+        classify(entity, &AMQPErrorKind::Soft(code), text)
+    }
+
+    fn conflict(text: &str) -> Option<Difference> {
+        match soft(AMQPSoftError::PRECONDITIONFAILED, queue(), text) {
+            Kind::Conflict { difference, text: kept, .. } => {
+                assert_eq!(kept, text);
+                difference
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn expected(argument: &str, declared: Option<&str>, existing: Option<&str>) -> Option<Difference> {
+        Some(Difference {
+            argument: argument.into(),
+            declared: declared.map(Into::into),
+            existing: existing.map(Into::into),
+        })
+    }
+
+    #[test]
+    fn a_conflict_is_read_in_each_form_that_the_broker_writes() {
+        let cases = [
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': \
+                 received 'false' but current is 'true'",
+                expected("durable", Some("false"), Some("true")),
+            ),
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'px' in vhost '/': \
+                 received 'direct' but current is 'topic'",
+                expected("type", Some("direct"), Some("topic")),
+            ),
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': \
+                 received the value '60000' of type 'signedint' but current is none",
+                expected("x-message-ttl", Some("60000"), None),
+            ),
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': \
+                 received none but current is the value 'quorum' of type 'longstr'",
+                expected("x-queue-type", None, Some("quorum")),
+            ),
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'x-dead-letter-exchange' for queue 'q' in \
+                 vhost '/': received 'it's 'b'' but current is 'a'",
+                expected("x-dead-letter-exchange", Some("it's 'b'"), Some("a")),
+            ),
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'x-dead-letter-exchange' for queue 'q' in \
+                 vhost '/': received the value '' of type 'longstr' but current is none",
+                expected("x-dead-letter-exchange", Some(""), None),
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(conflict(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_that_cannot_be_read_keeps_the_brokers_text() {
+        for text in [
+            "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'a-very-long-na",
+            "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': received 'fal",
+            "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': received \
+             'false' but current is 'tr",
+            "PRECONDITION_FAILED - inequivalent arg durable",
+        ] {
+            assert_eq!(conflict(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_says_both_values_and_what_to_do() {
+        let text = "inequivalent arg 'durable' for queue 'orders' in vhost '/': received 'false' but \
+                    current is 'true'";
+        let orders = Entity::Queue("orders".into());
+        assert_eq!(
+            soft(AMQPSoftError::PRECONDITIONFAILED, orders, text).to_string(),
+            "queue \"orders\" exists with durable = true, this application declares durable = false \
+             (406): delete or rename it, or declare it as it is"
+        );
+        let text = "inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received the value \
+                    '1' of type 'long' but current is none";
+        assert_eq!(
+            soft(AMQPSoftError::PRECONDITIONFAILED, queue(), text).to_string(),
+            "queue \"q\" exists with no x-message-ttl, this application declares x-message-ttl = 1 \
+             (406): delete or rename it, or declare it as it is"
+        );
+    }
+
+    #[test]
+    fn a_precondition_other_than_equality_is_no_conflict() {
+        let text = "PRECONDITION_FAILED - invalid arg 'x-max-age' for queue 'q' in vhost '/': \
+                    invalid_max_age";
+        let kind = soft(AMQPSoftError::PRECONDITIONFAILED, queue(), text);
+        assert!(matches!(&kind, Kind::Invalid { problem, .. } if problem.contains(text)), "{kind:?}");
+    }
+
+    #[test]
+    fn a_missing_exchange_is_told_from_a_missing_queue() {
+        let binding = || Entity::Binding { exchange: "x".into(), destination: Box::new(queue()), key: "k".into() };
+        let cases = [
+            ("NOT_FOUND - no exchange 'x' in vhost '/'", Some(Entity::Exchange("x".into()))),
+            ("NOT_FOUND - no queue 'q' in vhost '/'", Some(queue())),
+            ("NOT_FOUND - no exchange 'a-very-long-na", None),
+        ];
+        for (text, missing) in cases {
+            let expected = Kind::NotFound { missing, referenced_by: binding() };
+            assert_eq!(soft(AMQPSoftError::NOTFOUND, binding(), text), expected);
+        }
+    }
+
+    #[test]
+    fn a_queue_whose_node_is_down_is_awaited() {
+        let text = "NOT_FOUND - home node 'rabbit@b' of durable queue 'q' in vhost '/' is down or \
+                    inaccessible";
+        let binding = Entity::Binding { exchange: "x".into(), destination: Box::new(queue()), key: "k".into() };
+        for entity in [queue(), binding] {
+            let kind = soft(AMQPSoftError::NOTFOUND, entity.clone(), text);
+            assert_eq!(kind, Kind::Connection { entity: Some(entity) });
+        }
+    }
+
+    #[test]
+    fn a_deprecated_feature_is_refused_and_any_other_internal_error_is_awaited() {
+        let hard = |text| classify(queue(), &AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR), text);
+        let deprecated = hard("INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated.");
+        assert!(matches!(deprecated, Kind::Invalid { .. }), "{deprecated:?}");
+        assert_eq!(hard("INTERNAL_ERROR"), Kind::Connection { entity: Some(queue()) });
+    }
 }

@@ -17,31 +17,37 @@ use super::toml_values::{
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 impl Topology {
-    /// Reads a topology from a TOML file of at most 1 MiB.
+    /// Reads a topology from TOML. What it leaves out has RabbitMQ's default, but for `durable`, which
+    /// is true.
     ///
-    /// ```toml
-    /// [[exchange]]
-    /// name = "orders"
-    /// type = "topic"              # direct, fanout, topic, headers, or a plugin's "x-…"
-    /// durable = true              # the default; also: auto_delete, internal, alternate, arguments
+    /// ```
+    /// let text = r#"
+    ///     [[exchange]]
+    ///     name = "orders"
+    ///     type = "topic"              # direct, fanout, topic, headers, or a plugin's "x-…"
+    ///     alternate = "unrouted"      # also: durable, auto_delete, internal, arguments
     ///
-    /// [[queue]]
-    /// name = "orders.eu"
-    /// type = "quorum"             # classic, quorum, stream, or temporary (then name is its prefix)
-    /// dead_letter = true          # or { exchange = "graveyard", key = "orders" }
-    /// message_ttl = "30s"         # durations: "500ms", "30s", "5m", "2h", "1d"
-    /// max_length = 100_000
-    /// overflow = "reject-publish" # or "drop-head", "reject-publish-dlx"
-    /// arguments = { x-quorum-initial-group-size = 3 }
+    ///     [[queue]]
+    ///     name = "orders.eu"
+    ///     type = "quorum"             # classic, quorum, stream, or temporary: then name is a prefix
+    ///     dead_letter = true          # or { exchange = "graveyard", key = "orders" }
+    ///     message_ttl = "30s"         # durations: "500ms", "30s", "5m", "2h", "1d"
+    ///     max_length = 100_000
+    ///     overflow = "reject-publish" # or "drop-head", "reject-publish-dlx"
+    ///     arguments = { x-quorum-initial-group-size = 3 }
     ///
-    /// [[queue.binding]]           # [[exchange.binding]] binds an exchange to another
-    /// exchange = "orders"
-    /// key = "eu.#"
+    ///     [[queue.binding]]           # [[exchange.binding]] binds an exchange to another
+    ///     exchange = "orders"
+    ///     key = "eu.#"
     ///
-    /// [[queue.binding]]
-    /// exchange = "amq.headers"
-    /// match = "any"               # or "all"
-    /// headers = { region = "eu", urgent = true }
+    ///     [[queue.binding]]
+    ///     exchange = "amq.headers"
+    ///     match = "any"               # or "all"
+    ///     headers = { region = "eu", urgent = true }
+    /// "#;
+    /// let topology = fluffle_amqp::Topology::from_toml(text)?;
+    /// assert_eq!(topology.queues().len(), 2); // orders.eu and orders.eu.dead
+    /// # Ok::<(), fluffle_amqp::TopologyError>(())
     /// ```
     ///
     /// The other keys of a queue bear the names of [`Queue`]'s setters: `durable`, `exclusive`,
@@ -50,8 +56,21 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// [`TopologyErrorKind::Toml`] when the file cannot be read, is no TOML or has unknown keys (the
-    /// known ones are listed), with the line where it is known; and what [`Topology::validate`] finds.
+    /// [`TopologyErrorKind::Toml`], with line and entity where they are known, when the text is no
+    /// TOML, a value does not fit or a key is unknown (the known ones are listed); and what
+    /// [`Topology::validate`] finds.
+    pub fn from_toml(text: &str) -> Result<Self, TopologyError> {
+        let topology = read(text)?;
+        topology.validate()?;
+        Ok(topology)
+    }
+
+    /// Reads a topology from a TOML file of at most 1 MiB, as [`Topology::from_toml`] does. Blocks
+    /// while it reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Topology::from_toml`], naming the file; also when it cannot be read or is too big.
     pub fn from_toml_file(path: impl AsRef<Path>) -> Result<Self, TopologyError> {
         let path = path.as_ref();
         let text = read_file(path).map_err(|problem| error(Some(path), None, None, problem))?;
@@ -62,7 +81,7 @@ impl Topology {
 }
 
 /// Reads the text; the caller validates.
-pub(super) fn read(text: &str) -> Result<Topology, TopologyError> {
+fn read(text: &str) -> Result<Topology, TopologyError> {
     let file: File = ::toml::from_str(text).map_err(|problem| located(text, &problem))?;
     let exchanges = file.exchange.into_iter().map(ExchangeToml::into_exchange);
     let queues = file.queue.into_iter().map(QueueToml::into_queue);

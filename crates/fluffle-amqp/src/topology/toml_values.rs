@@ -10,7 +10,7 @@ use toml::Value;
 
 use super::argument::ArgumentValue;
 use super::binding::{Binding, Match};
-use super::queue::Overflow;
+use super::queue_kind::Overflow;
 
 /// Arguments or headers as written.
 pub(super) type ArgumentsToml = BTreeMap<String, ArgumentToml>;

@@ -51,7 +51,7 @@ pub struct SupervisorSpec {
 impl SupervisorSpec {
     /// A supervisor named `id` without children. `id` must be unique among its siblings.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
-        let mailbox = Arc::new(Mailbox::new());
+        let mailbox = Mailbox::new();
         let kind = NodeKind::Supervisor(Strategy::default());
         let node = Node::new(id.into(), kind, mailbox.clone());
         let core = Core::new(node.clone());

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
-use super::{ATTEMPT, HeaderValue};
+use super::{ATTEMPT, HeaderValue, REASON};
 
 /// Which attempt at handling a message this is: 1 for the first.
 ///
@@ -20,11 +20,20 @@ impl Attempt {
 
     /// Reads the header.
     ///
+    /// On a dead letter, which is a message with a [`REASON`], this is the first attempt whatever the header says:
+    /// someone put it back into its queue to be tried anew. What it had used up stays readable as
+    /// [`DeadLetterInfo::attempts`](super::DeadLetterInfo::attempts).
+    ///
     /// Absent means the first attempt. So does nonsense (text that is no number, zero, less): the message is treated
     /// as new, and the retry copy made from it carries a good number again. A number too large counts as the largest,
     /// past any cap.
     pub fn read<'a>(header: impl Fn(&'static str) -> Option<HeaderValue<'a>>) -> Self {
-        let number = header(ATTEMPT).and_then(|value| value.as_int()).unwrap_or(1);
+        if header(REASON).is_some() { Self::FIRST } else { Self::number(header(ATTEMPT)) }
+    }
+
+    /// The number a header holds, wherever it stands.
+    pub(super) fn number(header: Option<HeaderValue<'_>>) -> Self {
+        let number = header.and_then(|value| value.as_int()).unwrap_or(1);
         Self::new(u32::try_from(number.max(1)).unwrap_or(u32::MAX)).unwrap_or(Self::FIRST)
     }
 

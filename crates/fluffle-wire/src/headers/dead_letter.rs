@@ -2,7 +2,7 @@ use std::error::Error;
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{ERROR, FIRST_SEEN, HeaderValue, ORIGIN_EXCHANGE, ORIGIN_KEY, ORIGIN_QUEUE, REASON};
+use super::{ATTEMPT, ERROR, FIRST_SEEN, HeaderValue, ORIGIN_EXCHANGE, ORIGIN_KEY, ORIGIN_QUEUE, REASON};
 use crate::headers::Attempt;
 use crate::text::{bounded, cut};
 
@@ -129,7 +129,7 @@ impl DeadLetterInfo {
         Some(Self {
             reason: Reason::parse(header(REASON)?.as_str()?),
             error: bounded(error, Self::ERROR_BYTES).into_owned(),
-            attempts: Attempt::read(&header),
+            attempts: Attempt::number(header(ATTEMPT)),
             origin: Origin::read(&header)?,
         })
     }

@@ -1,0 +1,56 @@
+//! The kinds of queues and what they do when full.
+
+use std::fmt;
+
+/// What a queue is made of; `x-queue-type`.
+///
+/// See [queue types](https://www.rabbitmq.com/docs/queues#optional-arguments).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueKind {
+    /// One node's queue: the only kind that may be exclusive, temporary or transient, or have
+    /// priorities. Its dead letters are not confirmed.
+    Classic,
+    /// Replicated by Raft: the kind for messages that must not be lost.
+    Quorum,
+    /// A replicated log, read without consuming.
+    Stream,
+}
+
+impl QueueKind {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+impl fmt::Display for QueueKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a full queue does; `x-overflow`.
+///
+/// See [queue length limits](https://www.rabbitmq.com/docs/maxlength#overflow-behaviour).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// Drops (or dead-letters) the oldest message: RabbitMQ's default.
+    DropHead,
+    /// Refuses the new message: a confirmed publisher sees a nack.
+    RejectPublish,
+    /// Refuses the new message and dead-letters it as well. Classic queues only.
+    RejectPublishDlx,
+}
+
+impl Overflow {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::DropHead => "drop-head",
+            Self::RejectPublish => "reject-publish",
+            Self::RejectPublishDlx => "reject-publish-dlx",
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Any bytes under any labels give a value or a typed error: no panic, and no more memory than the limits.
+//!
+//! One test alone in its program, because it counts what the whole program allocates.
+#![allow(clippy::unwrap_used)]
+
+use bytes::Bytes;
+use fluffle_wire::{DecodeErrorKind, Gzip, Incoming, Limits, Wire};
+use peak_alloc::PeakAlloc;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestRunner;
+use protos::wiretest::Kinds;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+const LIMITS: Limits = Limits { encoded: 64 * 1024, decompressed: 256 * 1024, ratio: 100, batch_items: 1_000 };
+
+/// Before anything is decoded: the unpacked body (while it grows, half of it is there twice), and what inflating itself
+/// needs, its window and tables.
+const UNPACKED: usize = LIMITS.decompressed * 3 / 2 + 128 * 1024;
+
+/// How many bytes one byte of a decoded body may become in this schema: an empty JSON object in a list is the worst.
+const GROWTH: usize = 60;
+
+const CONTENT_TYPES: [&str; 9] = [
+    "application/vnd.google.protobuf; proto=fluffle.wiretest.v1.Kinds",
+    "application/vnd.google.protobuf; proto=fluffle.wiretest.v1.Kinds; encoding=delimited",
+    "application/json",
+    "application/json; encoding=delimited",
+    "application/protobuf; proto=other.Type",
+    "application/x-protobuf; encoding=\"",
+    ";;=;\"",
+    "text/plain",
+    "",
+];
+
+#[derive(Clone, Debug)]
+struct Hostile {
+    content_type: Option<String>,
+    content_encoding: Option<String>,
+    type_name: Option<String>,
+    body: Bytes,
+}
+
+impl Hostile {
+    fn incoming(&self) -> Incoming<'_> {
+        Incoming {
+            content_type: self.content_type.as_deref(),
+            content_encoding: self.content_encoding.as_deref(),
+            type_name: self.type_name.as_deref(),
+            body: &self.body,
+        }
+    }
+}
+
+fn label(known: Vec<&'static str>) -> impl Strategy<Value = Option<String>> {
+    prop_oneof![4 => Just(None), 8 => select(known).prop_map(|label| Some(label.to_owned())), 1 => ".{0,40}".prop_map(Some)]
+}
+
+/// Rubbish, and things that are nearly right: good bodies with a few bytes changed, plain and compressed.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let message = Kinds { text: "text".into(), numbers: vec![1, 2, 3], blob: vec![0; 300], ..Kinds::default() };
+    let mut good = Vec::new();
+    for wire in [Wire::protobuf(), Wire::json()] {
+        for gzip in [Gzip::Off, Gzip::on()] {
+            let wire = wire.clone().gzip(gzip);
+            good.push(wire.encode(&message).unwrap().body.to_vec());
+            good.push(wire.encode_batch([&message, &message]).unwrap().body.to_vec());
+        }
+    }
+    let bombs = [20, 200_000, 2_000_000].map(|zeros| {
+        let limits = Limits { ratio: usize::MAX, ..Limits::default() };
+        let bomb = Kinds { blob: vec![0; zeros], ..Kinds::default() };
+        Wire::protobuf().gzip(Gzip::on()).limits(limits).encode(&bomb).unwrap().body.to_vec()
+    });
+    let damaged = (select(good), vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), any::<prop::sample::Index>());
+    prop_oneof![
+        vec(any::<u8>(), 0..200),
+        (vec(any::<u8>(), 1..50), 0_usize..1_500).prop_map(|(part, times)| part.repeat(times)),
+        select(bombs.to_vec()),
+        damaged.prop_map(|(mut body, changes, len)| {
+            for (at, byte) in changes {
+                let at = at.index(body.len());
+                body[at] = byte;
+            }
+            body.truncate(len.index(body.len() + 1).max(body.len() / 2));
+            body
+        }),
+    ]
+}
+
+fn hostile() -> impl Strategy<Value = Hostile> {
+    let labels = (
+        label(CONTENT_TYPES.to_vec()),
+        label(vec!["gzip", "GZIP", "x-gzip", "identity", "deflate", ""]),
+        label(vec!["fluffle.wiretest.v1.Kinds", "other.Type", ""]),
+    );
+    (labels, body()).prop_map(|((content_type, content_encoding, type_name), body)| Hostile {
+        content_type,
+        content_encoding,
+        type_name,
+        body: body.into(),
+    })
+}
+
+/// The most memory held at one time while `work` runs, beyond what was held before.
+fn peak<T>(work: impl FnOnce() -> T) -> (usize, T) {
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    let result = work();
+    (MEMORY.peak_usage() - before, result)
+}
+
+#[test]
+fn any_bytes_under_any_labels_give_a_value_or_an_error_within_the_limits() {
+    let protobuf = Wire::<Kinds>::protobuf().limits(LIMITS);
+    let json = Wire::<Kinds>::json().limits(LIMITS);
+    // What is made once, on first use, is not counted: the descriptors.
+    let _ = json.encode(&Kinds::default());
+
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() });
+    runner
+        .run(&hostile(), |hostile| {
+            let incoming = hostile.incoming();
+            for wire in [&protobuf, &json] {
+                let (used, outcome) = peak(|| wire.decode(&incoming));
+                let decoded = outcome.as_ref().map_or_else(|e| e.kind() == DecodeErrorKind::Malformed, |_| true);
+                let allowed = UNPACKED + if decoded { LIMITS.decompressed * GROWTH } else { 0 };
+                prop_assert!(used <= allowed, "{used} bytes were used, {allowed} allowed: {outcome:?}");
+                if let Err(error) = outcome {
+                    prop_assert!(error.to_string().len() < 1_000);
+                }
+                // Opening unpacks and counts, and decodes nothing.
+                let (used, batch) = peak(|| wire.decode_batch(&incoming));
+                prop_assert!(used <= UNPACKED, "{used} bytes were used, {UNPACKED} allowed");
+                if let Ok(batch) = batch {
+                    prop_assert!(batch.len() <= LIMITS.batch_items);
+                    prop_assert_eq!(batch.iter().count(), batch.len());
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+
+    // The bound is not met by luck: a body that unpacks to exactly the limit uses most of it.
+    // (Of the byte 255, so that as a batch it is one broken length and not many items.)
+    let blob = vec![255; LIMITS.decompressed - 6];
+    let sent = protobuf.clone().gzip(Gzip::on()).encode(&Kinds { blob, ..Kinds::default() }).unwrap();
+    let (used, batch) = peak(|| protobuf.decode_batch(&Incoming { content_type: None, ..sent.incoming() }));
+    assert!(batch.is_ok());
+    assert!(used >= LIMITS.decompressed, "the counter does not count");
+}

@@ -1,0 +1,323 @@
+//! What becomes of a delivery: ack, retry, dead letter, back to the queue.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use fluffle::{prelude::*, wire::headers};
+use lapin::BasicProperties;
+use support::*;
+use tokio::sync::Notify;
+
+/// One durable queue `q`, with publisher and consumer on it.
+fn app(url: &str) -> (App, Publisher<String>) {
+    let app = App::new(broker(url)).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
+    let out = app.publisher::<String>(Route::queue("q"));
+    (app, out)
+}
+
+fn words(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+async fn publish(out: &Publisher<String>, texts: &[&str]) {
+    for text in texts {
+        out.publish((*text).to_owned()).await.expect("confirmed");
+    }
+}
+
+fn stats(service: &Service) -> fluffle::amqp::ConsumerStats {
+    service.consumers()[0].1
+}
+
+#[actix::test]
+async fn a_handled_message_is_acked_and_gone() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) = handlers(|_| Act::Ok);
+    let service = started(app.consume(Consume::queue("q"), factory)).await;
+    publish(&out, &["a"]).await;
+    assert_eq!(next(&mut record).await.text, "a");
+    until("it is settled", || stats(&service).handled == 1).await;
+    service.shutdown().await.unwrap();
+    let depth = vhost.queue_depths().unwrap()["q"].clone();
+    assert_eq!((depth.ready, depth.unacked), (0, 0));
+}
+
+#[actix::test]
+async fn a_failed_message_comes_again_as_the_next_attempt_and_leaves_no_copy_behind() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) =
+        handlers(|seen| if seen.attempt == 1 { Act::Err(Failure::retry("not yet")) } else { Act::Ok });
+    let service = started(app.consume(Consume::queue("q").retry(retry(3)), factory)).await;
+    publish(&out, &["a"]).await;
+    assert_eq!(next(&mut record).await.attempt, 1);
+    assert_eq!(next(&mut record).await.attempt, 2);
+    until("it is settled", || stats(&service).handled == 1).await;
+    assert_eq!(stats(&service).retried, 1);
+    service.shutdown().await.unwrap();
+    for (queue, depth) in vhost.queue_depths().unwrap() {
+        assert_eq!((depth.ready, depth.unacked), (0, 0), "{queue}");
+    }
+}
+
+#[actix::test]
+async fn past_the_last_attempt_a_message_is_a_dead_letter_that_tells_its_story() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) = handlers(|seen| match seen.text.as_str() {
+        "bad" => Act::Err(Failure::retry("the database is away")),
+        _ => Act::Ok,
+    });
+    let service = started(app.consume(Consume::queue("q").retry(retry(3)), factory)).await;
+    let id = out.publish("bad".to_owned()).await.unwrap().id;
+    for attempt in 1..=3 {
+        assert_eq!(next(&mut record).await.attempt, attempt);
+    }
+    let dead = Raw::connect(vhost.url()).await.take("q.dead").await;
+    assert_eq!(dead.properties.message_id().as_ref().unwrap().as_str(), id);
+    assert_eq!(dead.header(headers::REASON).unwrap(), "attempts-exhausted");
+    assert_eq!(dead.header(headers::ERROR).unwrap(), "the database is away");
+    assert_eq!(dead.header(headers::ATTEMPT).unwrap(), "3");
+    assert_eq!(dead.header(headers::ORIGIN_QUEUE).unwrap(), "q");
+    assert_eq!(dead.header(headers::ORIGIN_KEY).unwrap(), "q");
+    assert!(dead.header(headers::FIRST_SEEN).is_some());
+    publish(&out, &["good"]).await;
+    assert_eq!(next(&mut record).await.text, "good", "the consumer goes on");
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_rejected_message_is_dead_lettered_without_another_attempt() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) = handlers(|_| Act::Err(Failure::reject("never")));
+    let service = started(app.consume(Consume::queue("q"), factory)).await;
+    publish(&out, &["a"]).await;
+    assert_eq!(next(&mut record).await.attempt, 1);
+    let dead = Raw::connect(vhost.url()).await.take("q.dead").await;
+    assert_eq!(dead.header(headers::REASON).unwrap(), "rejected");
+    until("it is settled", || stats(&service).dead_lettered == 1).await;
+    assert_eq!(stats(&service).retried, 0);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_body_that_cannot_be_read_is_a_dead_letter_and_never_requeued() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) = handlers(|_| Act::Ok);
+    let limits = fluffle::wire::Limits { encoded: 1000, ..Default::default() };
+    let service = started(app.consume(Consume::queue("q").limits(limits), factory)).await;
+    let raw = Raw::connect(vhost.url()).await;
+    let labelled = |content_type: &str| BasicProperties::default().with_content_type(content_type.into());
+    let protobuf = "application/vnd.google.protobuf; proto=google.protobuf.StringValue";
+    let bomb = gzip_bomb();
+    let bad: [(&str, &[u8], BasicProperties); 6] = [
+        ("rubbish", b"\xff\xff\xff", labelled(protobuf)),
+        ("another format", b"{}", labelled("application/json")),
+        ("another type", b"", labelled("application/vnd.google.protobuf; proto=somebody.Else")),
+        ("not gzip", b"plain", labelled(protobuf).with_content_encoding("gzip".into())),
+        ("a gzip bomb", &bomb, labelled(protobuf).with_content_encoding("gzip".into())),
+        ("too large", &[0; 1001], labelled(protobuf)),
+    ];
+    for (what, body, properties) in bad {
+        raw.put("q", body, properties).await;
+        let dead = raw.take("q.dead").await;
+        assert_eq!(dead.header(headers::REASON).as_deref(), Some("undecodable"), "{what}");
+        assert_eq!(dead.body, body, "{what}: the body is untouched");
+        assert!(dead.header(headers::ERROR).is_some_and(|error| !error.is_empty()), "{what}");
+    }
+    publish(&out, &["good"]).await;
+    assert_eq!(next(&mut record).await.text, "good", "the consumer goes on");
+    assert_eq!(stats(&service).crashed, 0);
+    service.shutdown().await.unwrap();
+}
+
+/// 900 bytes that unpack to 64 MiB and more.
+fn gzip_bomb() -> Vec<u8> {
+    let inner = fluffle::wire::Wire::<String>::protobuf().gzip(Gzip::on()).limits(fluffle::wire::Limits {
+        encoded: 1 << 20,
+        decompressed: 1 << 30,
+        ratio: 1 << 20,
+        ..Default::default()
+    });
+    inner.encode(&"a".repeat(800_000)).unwrap().body.to_vec()
+}
+
+#[actix::test]
+async fn a_crash_is_charged_to_the_message_in_hand_and_to_none_that_waited() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    publish_before_consuming(&vhost, &["a", "boom", "b", "c"]).await;
+    let (factory, mut record) = handlers(|seen| match (seen.text.as_str(), seen.attempt) {
+        ("boom", 1) => Act::Panic,
+        _ => Act::Ok,
+    });
+    let service = started(app.consume(Consume::queue("q").concurrency(1).retry(retry(3)), factory)).await;
+    let mut attempts = Vec::new();
+    for _ in 0..5 {
+        let seen = next(&mut record).await;
+        attempts.push((seen.text, seen.attempt));
+    }
+    attempts.sort();
+    let expected = [("a", 1), ("b", 1), ("boom", 1), ("boom", 2), ("c", 1)];
+    assert_eq!(attempts, expected.map(|(text, attempt)| (text.to_owned(), attempt)));
+    until("all are settled", || stats(&service).handled == 4).await;
+    assert_eq!(stats(&service).crashed, 1);
+    let restarts = service.snapshot().find("app/handlers/q/0").expect("the handler's node").restarts;
+    assert_eq!(restarts, 1);
+    drop(out);
+    service.shutdown().await.unwrap();
+}
+
+async fn publish_before_consuming(vhost: &fluffle_harness::Vhost<'_>, texts: &[&str]) {
+    let (app, out) = app(vhost.url());
+    let service = started(app).await;
+    publish(&out, texts).await;
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_poison_message_ends_as_a_dead_letter_and_the_rest_goes_through() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) = handlers(|seen| if seen.text == "poison" { Act::Panic } else { Act::Ok });
+    let service = started(app.consume(Consume::queue("q").retry(retry(3)), factory)).await;
+    publish(&out, &["poison", "a", "b"]).await;
+    let dead = Raw::connect(vhost.url()).await.take("q.dead").await;
+    assert_eq!(dead.header(headers::REASON).unwrap(), "attempts-exhausted");
+    assert!(dead.header(headers::ERROR).unwrap().contains("panicked"));
+    until("the others are handled", || stats(&service).handled == 2).await;
+    let mut texts = Vec::new();
+    for _ in 0..5 {
+        texts.push(next(&mut record).await.text);
+    }
+    texts.sort();
+    assert_eq!(texts, words(&["a", "b", "poison", "poison", "poison"]));
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_slow_message_holds_back_no_other_messages_ack() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let (factory, mut record) =
+        handlers(move |seen| if seen.text == "slow" { Act::Wait(Arc::clone(&gate)) } else { Act::Ok });
+    let service = started(app.consume(Consume::queue("q"), factory)).await;
+    publish(&out, &["slow", "a", "b", "c"]).await;
+    for _ in 0..4 {
+        next(&mut record).await;
+    }
+    until("the others are acked", || stats(&service).handled == 3).await;
+    until("the broker has one unacked", || {
+        let depth = vhost.queue_depths().unwrap()["q"].clone();
+        (depth.ready, depth.unacked) == (0, 1)
+    })
+    .await;
+    go.notify_one();
+    until("the slow one is acked", || stats(&service).handled == 4).await;
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn work_done_on_a_lost_channel_is_counted_and_its_tag_never_sent() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let (factory, mut record) =
+        handlers(move |seen| if seen.redelivered { Act::Ok } else { Act::Wait(Arc::clone(&gate)) });
+    let service = started(app.consume(Consume::queue("q"), factory)).await;
+    publish(&out, &["a"]).await;
+    assert!(!next(&mut record).await.redelivered);
+    vhost.close_connections("a test cuts the connection").unwrap();
+    let again = next(&mut record).await;
+    assert!(again.redelivered, "the broker delivers again what was not acked");
+    assert_eq!(again.attempt, 1, "a lost connection is not the message's fault");
+    go.notify_one();
+    until("the first handling is noted", || stats(&service).work_done_ack_lost == 1).await;
+    until("the second is acked", || stats(&service).handled == 1).await;
+    // Had the old tag been sent, the broker would have closed the new channel with 406 and the tree would show it.
+    soon("still running", service.ready()).await.unwrap();
+    let channel = service.snapshot().find("app/consume/consume-0/channels/q/channel").unwrap().clone();
+    assert_eq!(
+        channel.restarts,
+        0,
+        "the channel went down with its connection, not by itself:\n{}",
+        service.snapshot()
+    );
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_copy_that_finds_no_place_keeps_its_original_until_it_does() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) =
+        handlers(|seen| if seen.attempt == 1 { Act::Err(Failure::retry("not yet")) } else { Act::Ok });
+    let service = started(app.consume(Consume::queue("q").retry(retry(2)), factory)).await;
+    Raw::connect(vhost.url()).await.delete("q.retry.50").await;
+    publish(&out, &["a"]).await;
+    assert_eq!(next(&mut record).await.attempt, 1);
+    assert_eq!(next(&mut record).await.attempt, 2, "the retry queue is declared again and the copy placed");
+    until("it is settled", || stats(&service).handled == 1).await;
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_handler_that_takes_too_long_is_a_failed_attempt_and_its_late_answer_counts_for_nothing() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let (factory, mut record) =
+        handlers(move |seen| if seen.attempt == 1 { Act::Wait(Arc::clone(&gate)) } else { Act::Ok });
+    let consume = Consume::queue("q").retry(retry(2)).handler_timeout(Duration::from_millis(200));
+    let service = started(app.consume(consume, factory)).await;
+    publish(&out, &["a"]).await;
+    assert_eq!(next(&mut record).await.attempt, 1);
+    assert_eq!(next(&mut record).await.attempt, 2);
+    go.notify_one();
+    until("the late answer is counted", || stats(&service).late == 1).await;
+    assert_eq!((stats(&service).handled, stats(&service).retried), (1, 1));
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn waiting_for_a_busy_handler_is_not_taking_too_long() {
+    let vhost = vhost();
+    publish_before_consuming(&vhost, &["a", "b", "c", "d"]).await;
+    let (app, _out) = app(vhost.url());
+    let (factory, mut record) = handlers(|_| Act::Block(Duration::from_millis(300)));
+    let consume = Consume::queue("q").concurrency(1).handler_timeout(Duration::from_millis(700));
+    let service = started(app.consume(consume, factory)).await;
+    for _ in 0..4 {
+        assert_eq!(next(&mut record).await.attempt, 1);
+    }
+    until("all are handled", || stats(&service).handled == 4).await;
+    assert_eq!((stats(&service).late, stats(&service).retried), (0, 0));
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn at_most_once_never_hands_a_message_out_twice() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) = handlers(|seen| if seen.text == "bad" { Act::Panic } else { Act::Ok });
+    let service = started(app.consume(Consume::queue("q").guarantee(AtMostOnce), factory)).await;
+    publish(&out, &["bad", "good"]).await;
+    let mut texts = vec![next(&mut record).await.text, next(&mut record).await.text];
+    texts.sort();
+    assert_eq!(texts, words(&["bad", "good"]));
+    until("the good one is counted", || stats(&service).handled == 1).await;
+    service.shutdown().await.unwrap();
+    assert!(record.try_recv().is_err(), "nothing came again");
+    for (queue, depth) in vhost.queue_depths().unwrap() {
+        assert_eq!((depth.ready, depth.unacked), (0, 0), "{queue}");
+    }
+}

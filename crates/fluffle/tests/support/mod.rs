@@ -1,0 +1,261 @@
+//! What the tests on a real broker share: a scripted handler that records, raw messages, waiting with a deadline.
+#![allow(dead_code, unreachable_pub)]
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use fluffle::prelude::*;
+use fluffle_harness::{RabbitMq, Vhost};
+use lapin::{BasicProperties, Connection, ConnectionProperties, options::BasicPublishOptions};
+use tokio::{sync::mpsc, time::timeout};
+
+/// The longest any single wait may take before the test has failed.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A vhost of the test's own on the shared node.
+pub fn vhost() -> Vhost<'static> {
+    RabbitMq::shared().expect("a broker").fresh_vhost().expect("a vhost")
+}
+
+/// A broker configuration that reconnects fast, so that tests do not wait for backoffs.
+pub fn broker(url: &str) -> Broker {
+    Broker::new(url).expect("a URI").reconnect(fast())
+}
+
+/// Waits of 10 to 200 ms.
+pub fn fast() -> Backoff {
+    Backoff::exponential(Duration::from_millis(10), Duration::from_millis(200)).expect("a backoff")
+}
+
+/// `attempts` in all, 50 ms apart.
+pub fn retry(attempts: u32) -> Retry {
+    Retry::exponential(attempts, Duration::from_millis(50), 1.0).expect("a policy")
+}
+
+/// The future's output, or a failed test.
+pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    match timeout(SOON, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what}: not within {SOON:?}"),
+    }
+}
+
+/// Waits until `check` says yes, looking every 20 ms, or fails the test after the deadline.
+///
+/// For conditions of the broker, which sends no event for them.
+pub async fn until(what: &str, mut check: impl FnMut() -> bool) {
+    soon(what, async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        while !check() {
+            look.tick().await;
+        }
+    })
+    .await;
+}
+
+/// Starts and waits until everything runs.
+pub async fn started(app: App) -> Service {
+    let service = app.start().await.expect("it starts");
+    soon("ready", service.ready()).await.expect("it runs");
+    service
+}
+
+/// What a handler saw of one delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub text: String,
+    pub attempt: u32,
+    pub redelivered: bool,
+    pub instance: usize,
+}
+
+/// What a scripted handler does with a delivery.
+pub type Script = Arc<dyn Fn(&Seen) -> Act + Send + Sync>;
+
+pub enum Act {
+    Ok,
+    Err(Failure),
+    Panic,
+    /// Blocks the thread.
+    Block(Duration),
+    /// Never answers.
+    Hang,
+    /// Answers when told.
+    Wait(Arc<tokio::sync::Notify>),
+}
+
+/// A recorder: the factory of scripted handlers, and what they saw, in order.
+pub struct Recorder {
+    script: Script,
+    seen: mpsc::UnboundedSender<Seen>,
+    instances: Arc<AtomicUsize>,
+}
+
+pub type Record = mpsc::UnboundedReceiver<Seen>;
+
+/// A factory of handlers that do what `script` says, and the record of what they were given.
+pub fn handlers(
+    script: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+) -> (impl Fn() -> Scripted + Send + Sync + 'static, Record) {
+    let (seen, record) = mpsc::unbounded_channel();
+    let script: Script = Arc::new(script);
+    let instances = Arc::new(AtomicUsize::new(0));
+    let factory = move || Scripted {
+        script: Arc::clone(&script),
+        seen: seen.clone(),
+        instance: instances.fetch_add(1, Ordering::SeqCst),
+    };
+    (factory, record)
+}
+
+/// The next thing the handlers saw.
+pub async fn next(record: &mut Record) -> Seen {
+    soon("a delivery", record.recv()).await.expect("handlers are alive")
+}
+
+pub struct Scripted {
+    script: Script,
+    seen: mpsc::UnboundedSender<Seen>,
+    instance: usize,
+}
+
+impl Actor for Scripted {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<String>> for Scripted {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, text: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        let seen = Seen {
+            text: text.clone(),
+            attempt: text.attempt(),
+            redelivered: text.redelivered(),
+            instance: self.instance,
+        };
+        let act = (self.script)(&seen);
+        self.seen.send(seen).expect("the test listens");
+        match act {
+            Act::Ok => Box::pin(async { Ok(()) }),
+            Act::Err(failure) => Box::pin(async { Err(failure) }),
+            Act::Panic => panic!("scripted panic"),
+            Act::Block(time) => {
+                std::thread::sleep(time);
+                Box::pin(async { Ok(()) })
+            }
+            Act::Hang => Box::pin(std::future::pending()),
+            Act::Wait(go) => Box::pin(async move {
+                go.notified().await;
+                Ok(())
+            }),
+        }
+    }
+}
+
+/// A dead letter as it lies in its queue.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    pub body: Vec<u8>,
+    pub properties: BasicProperties,
+}
+
+impl DeadLetter {
+    pub fn header(&self, name: &str) -> Option<String> {
+        let value = self.properties.headers().as_ref()?.inner().get(name)?;
+        match value {
+            lapin::types::AMQPValue::LongString(text) => Some(text.to_string()),
+            lapin::types::AMQPValue::LongLongInt(number) => Some(number.to_string()),
+            other => Some(format!("{other:?}")),
+        }
+    }
+}
+
+/// A client of its own, beside the framework: what it does owes nothing to the code under test.
+pub struct Raw {
+    connection: Connection,
+    channel: lapin::Channel,
+}
+
+impl Raw {
+    pub async fn connect(url: &str) -> Self {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("connected");
+        let channel = connection.create_channel().await.expect("a channel");
+        Self { connection, channel }
+    }
+
+    pub fn channel(&self) -> &lapin::Channel {
+        &self.channel
+    }
+
+    pub async fn fresh_channel(&self) -> lapin::Channel {
+        self.connection.create_channel().await.expect("a channel")
+    }
+
+    /// Puts a body straight into a queue.
+    pub async fn put(&self, queue: &str, body: &[u8], properties: BasicProperties) {
+        self.channel
+            .basic_publish("".into(), queue.into(), BasicPublishOptions::default(), body, properties)
+            .await
+            .expect("published");
+    }
+
+    /// Takes the next message out of a queue, waiting for it.
+    pub async fn take(&self, queue: &str) -> DeadLetter {
+        soon(&format!("a message in {queue}"), async {
+            let mut look = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                let options = lapin::options::BasicGetOptions { no_ack: true };
+                if let Some(message) = self.channel.basic_get(queue.into(), options).await.expect("basic.get") {
+                    let delivery = message.delivery;
+                    return DeadLetter { body: delivery.data, properties: delivery.properties };
+                }
+                look.tick().await;
+            }
+        })
+        .await
+    }
+
+    /// Messages ready in a queue.
+    pub async fn ready(&self, queue: &str) -> u32 {
+        let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+        let channel = self.fresh_channel().await;
+        channel
+            .queue_declare(queue.into(), options, Default::default())
+            .await
+            .expect("the queue exists")
+            .message_count()
+    }
+
+    /// Waits until a queue has no message ready or unacked, as its deletion's count shows nothing about unacked ones.
+    pub async fn delete(&self, queue: &str) {
+        self.channel.queue_delete(queue.into(), Default::default()).await.expect("deleted");
+    }
+}
+
+/// Ids counted: how often each was seen.
+#[derive(Clone, Default)]
+pub struct Tally(Arc<Mutex<std::collections::HashMap<String, usize>>>);
+
+impl Tally {
+    pub fn add(&self, id: &str) {
+        *self.0.lock().unwrap().entry(id.to_owned()).or_insert(0) += 1;
+    }
+
+    pub fn distinct(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    pub fn total(&self) -> usize {
+        self.0.lock().unwrap().values().sum()
+    }
+
+    pub fn has(&self, id: &str) -> bool {
+        self.0.lock().unwrap().contains_key(id)
+    }
+}

@@ -1,0 +1,54 @@
+//! All tests, and all that CI asks for.
+
+use std::process::{Command, Stdio};
+
+use fluffle_harness::{NODE_VAR, RabbitMq};
+
+use crate::{
+    broker,
+    step::{self, Failure, cargo, timed},
+};
+
+/// Format, lints, tests.
+pub(crate) fn ci() -> Result<(), Failure> {
+    step::run("checking the format", cargo().args(["fmt", "--all", "--check"]))?;
+    step::run(
+        "running clippy, warnings denied",
+        cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    )?;
+    test(&[])
+}
+
+/// Runs the tests that `arguments` select, or all of them.
+pub(crate) fn test(arguments: &[String]) -> Result<(), Failure> {
+    broker::ensure_installed()?;
+    let nextest = has_nextest();
+    // Built before the node starts: a broker need not sit idle through a cold build.
+    step::run("building the tests", tests(nextest, arguments).arg("--no-run"))?;
+    // One node for all: a test process that finds it in its environment attaches to it instead of booting its own.
+    let node = timed("starting the RabbitMQ node that the tests share", || Ok(RabbitMq::start()?))?;
+    step::run("running the tests", tests(nextest, arguments).env(NODE_VAR, node.folder()))?;
+    if nextest && arguments.is_empty() {
+        // nextest leaves the examples in the documentation to cargo.
+        step::run("running the documentation's examples", cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+    }
+    eprintln!("==> all tests passed");
+    Ok(())
+}
+
+/// cargo-nextest gives each test a process and a time limit; without it cargo's own runner does.
+fn tests(nextest: bool, arguments: &[String]) -> Command {
+    let mut command = cargo();
+    command.args(if nextest { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] });
+    if !arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package")) {
+        command.arg("--workspace");
+    }
+    command.args(arguments);
+    command
+}
+
+fn has_nextest() -> bool {
+    let mut probe = cargo();
+    probe.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    probe.status().is_ok_and(|status| status.success())
+}

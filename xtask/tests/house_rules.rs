@@ -1,0 +1,159 @@
+//! The house rules, as tests: which crate may know which, and what library code never does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// Who may depend on whom among the workspace's crates. A crate depends only on rows above its own.
+const ROOMS: [(&str, &[&str]); 6] = [
+    ("fluffle-build", &[]),
+    ("fluffle-supervise", &[]),
+    ("fluffle-wire", &[]),
+    ("fluffle-amqp", &["fluffle-supervise", "fluffle-wire"]),
+    ("fluffle-harness", &[]),
+    ("fluffle", &["fluffle-supervise", "fluffle-wire", "fluffle-amqp"]),
+];
+
+/// Foreign crates that belong in one room only: (crate, the rooms that may use it).
+const FOREIGN: [(&str, &[&str]); 4] = [
+    ("lapin", &["fluffle-amqp"]),
+    ("flate2", &["fluffle-wire"]),
+    ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle"]),
+    ("tokio", &["fluffle-supervise", "fluffle-amqp", "fluffle"]),
+];
+
+/// What library code never does: a failure is a value, and a message is never thrown away.
+const NEVER: [&str; 3] = [".unwrap()", ".expect(", "do_send("];
+
+const LONGEST_FILE: usize = 500;
+
+#[test]
+fn crates_depend_only_downwards() {
+    let mut wrong = Vec::new();
+    for (package, dependencies) in library_dependencies() {
+        let Some((_, allowed)) = ROOMS.iter().find(|(room, _)| *room == package) else {
+            wrong.push(format!("{package} has no row in ROOMS: say there what it may depend on"));
+            continue;
+        };
+        for dependency in &dependencies {
+            if dependency.starts_with("fluffle") && !allowed.contains(&dependency.as_str()) {
+                wrong.push(format!("{package} must not depend on {dependency}"));
+            }
+            if let Some((_, rooms)) = FOREIGN.iter().find(|(name, _)| name == dependency)
+                && !rooms.contains(&package.as_str())
+            {
+                wrong.push(format!("{package} must not depend on {dependency}: only {rooms:?} may"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn library_code_neither_unwraps_nor_throws_messages_away() {
+    let wrong: Vec<String> = library_sources().iter().flat_map(|file| findings(file, &NEVER)).collect();
+    assert!(wrong.is_empty(), "return an error instead:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_lapin_type_reaches_an_application() {
+    let facade = root().join("crates/fluffle/src");
+    let wrong: Vec<String> = rust_files(&facade).iter().flat_map(|file| findings(file, &["lapin::"])).collect();
+    assert!(wrong.is_empty(), "the facade names lapin:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_file_holds_one_noun() {
+    let mut wrong = Vec::new();
+    for file in library_sources() {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        if lines > LONGEST_FILE {
+            wrong.push(format!("{}: {lines} lines", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "past {LONGEST_FILE} lines there is a second noun to be found:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_rules_see_code_but_neither_comments_nor_tests() {
+    let text = "let a = b.unwrap();\n/// c.unwrap()\nd(); // e.unwrap()\n#[cfg(test)]\nmod tests {\n f.unwrap();\n}\ng.expect(\"h\");\n";
+    assert_eq!(offences(text, &NEVER), [(1, ".unwrap()"), (8, ".expect(")]);
+    assert!(library_sources().len() > 5, "the rules look at no files");
+    assert!(library_dependencies().len() >= ROOMS.len(), "the rules look at no crates");
+}
+
+/// Each library crate with its normal and build dependencies. Tests may use what they like.
+fn library_dependencies() -> Vec<(String, Vec<String>)> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let crates = root().join("crates");
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    packages
+        .filter(|package| Path::new(package["manifest_path"].as_str().unwrap()).starts_with(&crates))
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().unwrap().iter();
+            let ours = dependencies.filter(|dependency| dependency["kind"] != "dev");
+            (text(&package["name"]), ours.map(|dependency| text(&dependency["name"])).collect())
+        })
+        .collect()
+}
+
+fn findings(file: &Path, patterns: &[&'static str]) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let place = file.strip_prefix(root()).unwrap().display();
+    offences(&text, patterns).into_iter().map(|(line, pattern)| format!("{place}:{line}: {pattern}")).collect()
+}
+
+/// Lines of code, comments and `#[cfg(test)]` modules left out, that contain a pattern.
+fn offences(text: &str, patterns: &[&'static str]) -> Vec<(usize, &'static str)> {
+    let mut found = Vec::new();
+    let mut in_tests = false;
+    let mut lines = text.lines().enumerate().peekable();
+    while let Some((index, line)) = lines.next() {
+        let next_is_module = lines.peek().is_some_and(|(_, next)| next.starts_with("mod ") && next.ends_with('{'));
+        if line == "#[cfg(test)]" && next_is_module {
+            in_tests = true;
+        }
+        let code = line.split("//").next().unwrap_or_default();
+        if !in_tests {
+            found.extend(
+                patterns.iter().filter(|pattern| code.contains(**pattern)).map(|pattern| (index + 1, *pattern)),
+            );
+        }
+        // rustfmt closes a top-level module with a brace in the first column, and nothing inside it.
+        if line == "}" {
+            in_tests = false;
+        }
+    }
+    found
+}
+
+/// Every source of every library crate, but files that are test modules as a whole.
+fn library_sources() -> Vec<PathBuf> {
+    let crates = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path().join("src"));
+    let is_tests = |file: &PathBuf| file.iter().any(|part| part == "tests" || part == "tests.rs");
+    crates.flat_map(|source| rust_files(&source)).filter(|file| !is_tests(file)).collect()
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
