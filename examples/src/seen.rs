@@ -28,8 +28,12 @@ impl Seen {
 
     /// Counts a delivery that was handled.
     pub fn note<T, R>(&self, delivery: &Delivery<T, R>) {
-        let id = delivery.message_id().unwrap_or("(without an id)").to_owned();
-        self.ids.send_modify(|ids| *ids.entry(id).or_insert(0) += 1);
+        self.note_id(delivery.message_id().unwrap_or("(without an id)"));
+    }
+
+    /// Counts what was handled under an id of your choice.
+    pub fn note_id(&self, id: &str) {
+        self.ids.send_modify(|ids| *ids.entry(id.to_owned()).or_insert(0) += 1);
     }
 
     /// How many different messages were handled.
