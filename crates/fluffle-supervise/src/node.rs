@@ -55,6 +55,18 @@ struct Status {
     gauge: Option<Arc<Gauge>>,
 }
 
+impl Status {
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Stopped | State::Failed)
+    }
+
+    fn become_now(&mut self, state: State) {
+        self.state = state;
+        self.since = Instant::now();
+        self.next_restart_at = None;
+    }
+}
+
 enum Listeners {
     None,
     Some(broadcast::Sender<Event>),
@@ -151,10 +163,9 @@ impl Node {
 
     fn set_state(&self, state: State) {
         let mut status = lock(&self.status);
-        if self.over.get().is_none() {
-            status.state = state;
-            status.since = Instant::now();
-            status.next_restart_at = None;
+        // Late news of an incarnation that was given up.
+        if !status.is_over() {
+            status.become_now(state);
         }
     }
 
@@ -239,14 +250,16 @@ impl Node {
 
     /// It is over for good, and so is everything below it. Does nothing the second time.
     pub(crate) fn finish(&self, reason: ExitReason) {
-        let state = if reason.is_normal() {
-            State::Stopped
-        } else {
-            State::Failed
-        };
-        self.set_state(state);
-        if self.over.set(reason).is_err() {
-            return;
+        {
+            let mut status = lock(&self.status);
+            if status.is_over() {
+                return;
+            }
+            status.become_now(if reason.is_normal() {
+                State::Stopped
+            } else {
+                State::Failed
+            });
         }
         for child in lock(&self.children).clone() {
             let last_exit = lock(&child.status).last_exit.clone();
@@ -258,6 +271,8 @@ impl Node {
         }
         self.emit(What::Stopped);
         *lock(&self.listeners) = Listeners::Closed;
+        // Last: whoever waits for the end finds everything done.
+        let _ = self.over.set(reason);
         self.over_now.notify_waiters();
     }
 
