@@ -215,27 +215,32 @@ impl Node {
 
     /// Asks the incarnation that lives now to stop, or else the next one. True if one lives now.
     pub(crate) fn request_stop(&self) -> bool {
-        self.stop_wanted.store(true, Ordering::Release);
+        let again = self.stop_wanted.swap(true, Ordering::AcqRel);
         let control = lock(&self.control).clone();
-        if let Some(control) = &control {
+        if let Some(control) = &control
+            && !again
+        {
             self.stopping();
             control.request_stop();
         }
         control.is_some()
     }
 
-    /// Drops this incarnation, if it lives, and everything below it. Does not depend on its thread.
+    /// Drops this incarnation, and everything below it if it is the one that lives. Does not depend on its thread.
     pub(crate) fn kill(&self, incarnation: &Control) {
-        let current = {
+        let lives = {
             let mut control = lock(&self.control);
             control.take_if(|current| current.token() == incarnation.token())
         };
         incarnation.kill();
         self.mailbox.detach(incarnation.token());
-        if current.is_some() {
+        // If another one lives by now, what is below belongs to that one.
+        if lives.is_some() {
             for child in lock(&self.children).clone() {
                 child.kill_current();
             }
+            self.exited(&ExitReason::Killed);
+            self.waiting();
         }
     }
 
@@ -243,8 +248,6 @@ impl Node {
         let current = lock(&self.control).clone();
         if let Some(current) = current {
             self.kill(&current);
-            self.exited(&ExitReason::Killed);
-            self.waiting();
         }
     }
 

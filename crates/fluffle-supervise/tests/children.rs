@@ -205,3 +205,23 @@ fn a_child_may_be_stopped_while_its_supervisor_stops() {
         assert!(addr.is_closed());
     });
 }
+
+#[test]
+fn a_child_that_is_over_is_not_brought_back_by_a_restart_of_its_supervisor() {
+    paused(async {
+        let ((once, once_addr), (other, other_addr)) = (good("once"), good("other"));
+        let below = SupervisorSpec::new("below")
+            .intensity(Intensity::new(0, SEC).unwrap())
+            .backoff(Backoff::none())
+            .child(once.restart(Restart::Transient))
+            .child(other);
+        let app = SupervisorSpec::new("app").child(below).start();
+        other_addr.send(Which).await.unwrap();
+        once_addr.send(Finish).await.unwrap();
+        other_addr.send(Crash).await.unwrap_err();
+        assert_eq!(other_addr.send(Which).await.unwrap(), 2);
+        let node = app.snapshot().find("app/below/once").unwrap().clone();
+        assert_eq!((node.state, node.restarts), (State::Stopped, 0));
+        app.shutdown().await;
+    });
+}

@@ -434,3 +434,36 @@ fn a_child_that_ends_while_all_stop_is_not_started_again() {
         assert_eq!(app.snapshot().children[0].restarts, 0);
     });
 }
+
+#[test]
+fn a_child_killed_before_its_arbiter_came_to_it_never_starts() {
+    real(async {
+        let busy = Arbiter::new();
+        let (release, until) = mpsc::channel::<()>();
+        busy.spawn_fn(move || drop(until.recv()));
+        let script = Script::good();
+        let child = script.spec("child").on(busy.handle());
+        let doomed = Arbiter::new();
+        let below = SupervisorSpec::new("below")
+            .on(doomed.handle())
+            .child(child);
+        let app = SupervisorSpec::new("app").child(below).start();
+        while app.snapshot().find("app/below/child").unwrap().state != State::Starting {
+            tokio::task::yield_now().await;
+        }
+        // Nobody is left who could ask it to stop.
+        doomed.stop();
+        app.wait().await;
+        drop(release);
+        let (passed, pass) = tokio::sync::oneshot::channel();
+        busy.spawn(async move {
+            // Whatever was started here before has had its turn then.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            let _ = passed.send(());
+        });
+        pass.await.unwrap();
+        assert_eq!(script.incarnations(), 0);
+    });
+}

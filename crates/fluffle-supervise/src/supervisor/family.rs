@@ -97,7 +97,10 @@ impl Family {
             };
             match signal {
                 Signal::Ready => self.ready(index, now),
-                Signal::Exited(reason) => self.exited(index, reason, now),
+                Signal::Exited(reason) => {
+                    self.children[index].node().exited(&reason);
+                    self.ended(index, reason, now);
+                }
             }
         }
     }
@@ -113,10 +116,9 @@ impl Family {
     }
 
     /// Decides what becomes of a child whose incarnation has ended.
-    fn exited(&mut self, index: usize, reason: ExitReason, now: Instant) {
+    fn ended(&mut self, index: usize, reason: ExitReason, now: Instant) {
         let child = &mut self.children[index];
         child.control = None;
-        child.node().exited(&reason);
         let healthy = child.ready_at.take().map(|since| now.duration_since(since));
         let condemned = std::mem::take(&mut child.condemned);
         let restart = child.spec.settings.restart;
@@ -319,7 +321,7 @@ impl Family {
         if let Some(control) = &child.control {
             child.node().kill(control);
         }
-        self.exited(index, ExitReason::Killed, now);
+        self.ended(index, ExitReason::Killed, now);
     }
 
     fn wait(&self, now: Instant) -> Next {
@@ -349,8 +351,6 @@ impl Drop for Family {
         for child in self.children.iter().rev() {
             if let Some(control) = &child.control {
                 child.node().kill(control);
-                child.node().exited(&ExitReason::Killed);
-                child.node().waiting();
             }
         }
     }
