@@ -41,17 +41,11 @@ fn message(size: usize, seed: u64) -> Kinds {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed + 1);
     let mut text = String::new();
     while text.len() < size {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         text.push_str(WORDS[(state >> 60) as usize]);
         text.push_str(&format!(" {:x} ", state >> 40 & 0xfff));
     }
-    let mut message = Kinds {
-        number: 2.5,
-        signed: 1_517_966_773_840,
-        ..Kinds::default()
-    };
+    let mut message = Kinds { number: 2.5, signed: 1_517_966_773_840, ..Kinds::default() };
     let wire = wire("off");
     let len = |message: &Kinds| wire.encode(message).expect("encodes").raw_len;
     text.truncate(size - len(&message));
@@ -72,16 +66,12 @@ fn wire(gzip: &str) -> Wire<Kinds> {
 
 fn encode_with(bencher: Bencher<'_, '_>, wire: &Wire<Kinds>, size: usize) {
     let message = message(size, 0);
-    bencher
-        .counter(BytesCount::new(size))
-        .bench_local(|| wire.encode(black_box(&message)));
+    bencher.counter(BytesCount::new(size)).bench_local(|| wire.encode(black_box(&message)));
 }
 
 fn decode_with(bencher: Bencher<'_, '_>, wire: &Wire<Kinds>, size: usize) {
     let sent = wire.encode(&message(size, 0)).expect("encodes");
-    bencher
-        .counter(BytesCount::new(size))
-        .bench_local(|| wire.decode(black_box(&sent.incoming())));
+    bencher.counter(BytesCount::new(size)).bench_local(|| wire.decode(black_box(&sent.incoming())));
 }
 
 #[divan::bench_group]
@@ -148,29 +138,21 @@ mod batch_of_64_kib {
     fn encode(bencher: Bencher<'_, '_>, gzip: &str) {
         let messages = messages();
         let mut batch = wire(gzip).batch();
-        bencher
-            .counter(ItemsCount::new(BATCH))
-            .counter(BytesCount::new(BATCH * 100))
-            .bench_local(|| {
-                for message in &messages {
-                    batch.push(black_box(message)).expect("fits");
-                }
-                batch.finish()
-            });
+        bencher.counter(ItemsCount::new(BATCH)).counter(BytesCount::new(BATCH * 100)).bench_local(|| {
+            for message in &messages {
+                batch.push(black_box(message)).expect("fits");
+            }
+            batch.finish()
+        });
     }
 
     #[divan::bench(args = ["off", "gzip 1"])]
     fn decode(bencher: Bencher<'_, '_>, gzip: &str) {
         let wire = wire(gzip);
         let sent = wire.encode_batch(&messages()).expect("encodes");
-        bencher
-            .counter(ItemsCount::new(BATCH))
-            .counter(BytesCount::new(BATCH * 100))
-            .bench_local(|| {
-                let batch = wire
-                    .decode_batch(black_box(&sent.incoming()))
-                    .expect("opens");
-                batch.iter().filter(|item| item.is_ok()).count()
-            });
+        bencher.counter(ItemsCount::new(BATCH)).counter(BytesCount::new(BATCH * 100)).bench_local(|| {
+            let batch = wire.decode_batch(black_box(&sent.incoming())).expect("opens");
+            batch.iter().filter(|item| item.is_ok()).count()
+        });
     }
 }

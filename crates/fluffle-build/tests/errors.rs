@@ -9,10 +9,7 @@ const INCLUDES: [&str; 1] = [concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto")
 fn a_missing_file_is_named() {
     let error = fluffle_build::compile(&["usgs/v1/moonquake.proto"], &INCLUDES).unwrap_err();
     assert!(matches!(error, Error::Proto(_)));
-    assert!(
-        error.to_string().contains("usgs/v1/moonquake.proto"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("usgs/v1/moonquake.proto"), "{error}");
 }
 
 #[test]

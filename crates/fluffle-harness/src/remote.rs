@@ -61,11 +61,7 @@ pub(crate) fn binary(text: &str) -> String {
 }
 
 /// Evaluates `expression`, whose value must be iodata, inside the node.
-pub(crate) fn eval(
-    layout: &Layout,
-    operation: &'static str,
-    expression: &str,
-) -> Result<String, HarnessError> {
+pub(crate) fn eval(layout: &Layout, operation: &'static str, expression: &str) -> Result<String, HarnessError> {
     eval_within(layout, EVAL_LIMIT, operation, expression)
 }
 
@@ -78,9 +74,7 @@ pub(crate) fn eval_within(
 ) -> Result<String, HarnessError> {
     let answer = ask(&layout.control_socket(), limit, &format!("{expression}."));
     let answer = answer.map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            HarnessError::NotRunning { operation }
-        }
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => HarnessError::NotRunning { operation },
         _ => HarnessError::io(format!("{operation} through the node's control socket"))(source),
     })?;
     if let Some(value) = answer.strip_prefix("ok ") {

@@ -84,7 +84,8 @@ fn a_child_that_never_got_ready_was_never_healthy() {
 fn the_snapshot_tells_when_the_next_restart_is_due() {
     paused(async {
         let (spec, addr) = good("child");
-        let app = SupervisorSpec::new("app").child(spec.backoff(Backoff::exponential(7 * SEC, 7 * SEC).unwrap())).start();
+        let app =
+            SupervisorSpec::new("app").child(spec.backoff(Backoff::exponential(7 * SEC, 7 * SEC).unwrap())).start();
         let mut events = Watcher::new(&app);
         addr.send(Crash).await.unwrap_err();
         next_backoff(&mut events).await;
@@ -116,7 +117,8 @@ fn a_wait_too_long_to_be_told_does_not_stop_the_others() {
 fn a_stop_does_not_wait_for_a_backoff() {
     paused(async {
         let (spec, addr) = good("child");
-        let app = SupervisorSpec::new("app").child(spec.backoff(Backoff::exponential(60 * SEC, 60 * SEC).unwrap())).start();
+        let app =
+            SupervisorSpec::new("app").child(spec.backoff(Backoff::exponential(60 * SEC, 60 * SEC).unwrap())).start();
         addr.send(Crash).await.unwrap_err();
         let waits = addr.send(Which);
         let start = Instant::now();

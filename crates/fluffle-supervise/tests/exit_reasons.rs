@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
 use actix_rt::Arbiter;
-use fluffle_supervise::{
-    ActorSpec, Backoff, ExitReason, GivingUp, Phase, Restart, Strategy, SupervisorSpec,
-};
+use fluffle_supervise::{ActorSpec, Backoff, ExitReason, GivingUp, Phase, Restart, Strategy, SupervisorSpec};
 use support::{Crash, Fault, Finish, Go, Hook, Script, Watcher, Which, good, paused, real};
 
 const STRATEGIES: [Strategy; 3] = [Strategy::OneForOne, Strategy::RestForOne, Strategy::OneForAll];
@@ -93,10 +91,7 @@ async fn one_restart(strategy: Strategy, hook: Hook, fault: Fault) {
     let mut events = Watcher::new(&app.handle());
     let app = app.start();
 
-    let at_start = matches!(
-        hook,
-        Hook::Factory | Hook::InContext | Hook::Started | Hook::WaitInStarted | Hook::Future
-    );
+    let at_start = matches!(hook, Hook::Factory | Hook::InContext | Hook::Started | Hook::WaitInStarted | Hook::Future);
     if !at_start {
         events.ready("app/last").await;
         addr.post(Go).await.unwrap();
@@ -180,7 +175,8 @@ fn the_restart_policy_decides_who_lives_again() {
                 if !again {
                     let node = app.snapshot().find("app/faulty").unwrap().clone();
                     let normal = node.last_exit.as_ref().is_some_and(ExitReason::is_normal);
-                    let over = if normal { fluffle_supervise::State::Stopped } else { fluffle_supervise::State::Failed };
+                    let over =
+                        if normal { fluffle_supervise::State::Stopped } else { fluffle_supervise::State::Failed };
                     assert_eq!(node.state, over, "{what}");
                     assert_eq!(sibling_addr.send(Which).await.unwrap(), 1, "{what}: the sibling is left alone");
                 }

@@ -427,11 +427,7 @@ fn a_flood_does_not_starve_the_actors_own_futures() {
         let stopped = Arc::new(Mutex::new(false));
         let spec = ActorSpec::new("flooded", {
             let (addr, stopped) = (addr.clone(), stopped.clone());
-            move || Flooded {
-                addr: addr.clone(),
-                done: false,
-                stopped: stopped.clone(),
-            }
+            move || Flooded { addr: addr.clone(), done: false, stopped: stopped.clone() }
         });
         addr.set(spec.addr()).unwrap();
         let app = SupervisorSpec::new("app").child(spec).start();

@@ -132,13 +132,15 @@ fn an_actor_that_goes_on_when_asked_to_stop_may_finish_what_waits() {
 fn each_child_has_its_own_deadline_and_is_killed_after_it() {
     paused(async {
         let ((a, _), (b, _), (c, _)) = (slow("a", None), slow("b", Some(SEC)), slow("c", None));
-        let app = SupervisorSpec::new("app").child(a.shutdown(2 * SEC)).child(b.shutdown(9 * SEC)).child(c.shutdown(4 * SEC));
+        let app =
+            SupervisorSpec::new("app").child(a.shutdown(2 * SEC)).child(b.shutdown(9 * SEC)).child(c.shutdown(4 * SEC));
         let app = app.start();
         Watcher::new(&app).ready("app").await;
         let start = Instant::now();
         assert!(matches!(app.shutdown().await, ExitReason::Stopped), "the supervisor itself stopped in time");
         assert_eq!(start.elapsed(), 7 * SEC, "two deadlines and one that stopped by itself");
-        let ends: Vec<_> = app.snapshot().children.iter().map(|child| child.last_exit.clone().unwrap().to_string()).collect();
+        let ends: Vec<_> =
+            app.snapshot().children.iter().map(|child| child.last_exit.clone().unwrap().to_string()).collect();
         assert_eq!(
             ends,
             [

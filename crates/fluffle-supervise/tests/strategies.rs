@@ -21,7 +21,8 @@ fn wait(seconds: u32) -> Backoff {
 /// The events from a crash of `b` among `a`, `b`, `c`, `d` until all are ready again, as `path: what`.
 async fn crash_of_b(strategy: Strategy) -> Vec<String> {
     let ((a, _), (b, b_addr), (c, _), (d, _)) = (good("a"), good("b"), good("c"), good("d"));
-    let app = SupervisorSpec::new("app").strategy(strategy).child(a).child(b.backoff(wait(5))).child(c).child(d).start();
+    let app =
+        SupervisorSpec::new("app").strategy(strategy).child(a).child(b.backoff(wait(5))).child(c).child(d).start();
     let mut ready = Watcher::new(&app);
     ready.ready("app").await;
     let mut events = app.events();
@@ -48,18 +49,11 @@ fn down(id: &str) -> [String; 2] {
 }
 
 fn up(id: &str) -> [String; 3] {
-    [
-        format!("app/{id}: restarting"),
-        format!("app/{id}: started (incarnation 2)"),
-        format!("app/{id}: ready"),
-    ]
+    [format!("app/{id}: restarting"), format!("app/{id}: started (incarnation 2)"), format!("app/{id}: ready")]
 }
 
 fn crash() -> [String; 2] {
-    [
-        "app/b: panicked in a handler: crashed as asked".into(),
-        "app/b: waits 5s before restart 1 in a row".into(),
-    ]
+    ["app/b: panicked in a handler: crashed as asked".into(), "app/b: waits 5s before restart 1 in a row".into()]
 }
 
 #[test]
@@ -89,7 +83,8 @@ fn a_child_starts_only_when_those_before_it_are_ready() {
             let (first, first_addr) = good("first");
             let ((second, _), script) = (good("second"), Script::good());
             let third = script.spec("third");
-            let app = SupervisorSpec::new("app").strategy(strategy).child(first).child(second.reports_ready()).child(third);
+            let app =
+                SupervisorSpec::new("app").strategy(strategy).child(first).child(second.reports_ready()).child(third);
             let app = app.start();
             first_addr.send(Which).await.unwrap();
             // Nothing is left to happen.
@@ -133,16 +128,14 @@ fn a_second_failure_in_the_middle_of_a_restart_is_taken_in() {
     paused(async {
         // While `b` is stopped for the failure of `c`, and `c` backs off, `a` fails too.
         let ((a, a_addr), (b, b_addr), (c, c_addr)) = (good("a"), good("b"), good("c"));
-        let app = SupervisorSpec::new("app").strategy(Strategy::RestForOne).child(a).child(b).child(c.backoff(wait(10)));
+        let app =
+            SupervisorSpec::new("app").strategy(Strategy::RestForOne).child(a).child(b).child(c.backoff(wait(10)));
         let app = app.start();
         c_addr.send(Crash).await.unwrap_err();
         a_addr.send(Crash).await.unwrap_err();
         let start = Instant::now();
-        let incarnations = (
-            a_addr.send(Which).await.unwrap(),
-            b_addr.send(Which).await.unwrap(),
-            c_addr.send(Which).await.unwrap(),
-        );
+        let incarnations =
+            (a_addr.send(Which).await.unwrap(), b_addr.send(Which).await.unwrap(), c_addr.send(Which).await.unwrap());
         assert_eq!(incarnations, (2, 2, 2));
         assert_eq!(start.elapsed(), 10 * SEC, "the backoff of the first failure is still kept");
         app.shutdown().await;
@@ -214,7 +207,8 @@ fn an_escalation_restarts_the_supervisor_below_with_its_own_backoff_and_the_budg
         let (a, addr) = good("a");
         let (sibling, sibling_addr) = good("sibling");
         let below = SupervisorSpec::new("below").intensity(Intensity::new(0, SEC).unwrap()).backoff(wait(3)).child(a);
-        let app = SupervisorSpec::new("app").intensity(Intensity::new(1, 60 * SEC).unwrap()).child(below).child(sibling);
+        let app =
+            SupervisorSpec::new("app").intensity(Intensity::new(1, 60 * SEC).unwrap()).child(below).child(sibling);
         let mut events = Watcher::new(&app.handle());
         let app = app.start();
 

@@ -22,30 +22,20 @@ pub struct Incoming<'a> {
 impl<'a> Incoming<'a> {
     /// A body that says nothing of itself.
     pub fn unlabelled(body: &'a Bytes) -> Self {
-        Self {
-            content_type: None,
-            content_encoding: None,
-            type_name: None,
-            body,
-        }
+        Self { content_type: None, content_encoding: None, type_name: None, body }
     }
 
     /// Whether the content type says that this is a batch.
     pub fn is_batch(&self) -> bool {
-        self.content_type
-            .is_some_and(|label| ContentType::parse(label).parameter("encoding").is_some())
+        self.content_type.is_some_and(|label| ContentType::parse(label).parameter("encoding").is_some())
     }
 
     /// The message type this body says it is: `type`, or else the `proto` parameter of the content type.
     ///
     /// For a queue that carries several types, to find the right [`Wire`](crate::Wire); decoding then checks both labels.
     pub fn declared_type(&self) -> Option<&'a str> {
-        present(self.type_name).or_else(|| {
-            present(
-                self.content_type
-                    .and_then(|label| ContentType::parse(label).parameter("proto")),
-            )
-        })
+        present(self.type_name)
+            .or_else(|| present(self.content_type.and_then(|label| ContentType::parse(label).parameter("proto"))))
     }
 }
 

@@ -7,8 +7,8 @@ use prost::{Message, Name};
 use crate::incoming::present;
 use crate::text::shown;
 use crate::{
-    Batch, BatchBuilder, Codec, ContentType, DecodeError, DecodeErrorKind, EncodeError,
-    EncodeErrorKind, Encoded, Gzip, Incoming, Limits, Protobuf, gzip,
+    Batch, BatchBuilder, Codec, ContentType, DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Gzip,
+    Incoming, Limits, Protobuf, gzip,
 };
 
 /// How messages of one type travel: a [`Codec`], when to [`Gzip`], and the [`Limits`].

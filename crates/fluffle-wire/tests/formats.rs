@@ -92,16 +92,10 @@ fn json_is_proto3_json() {
 fn json_gives_back_every_bit_of_a_number() {
     let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..2_000 {
-        bits = bits
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let number = f64::from_bits(bits);
         if !number.is_nan() {
-            let message = Kinds {
-                number,
-                small_number: number as f32,
-                ..Kinds::default()
-            };
+            let message = Kinds { number, small_number: number as f32, ..Kinds::default() };
             assert_eq!(from_json(&json(&message)), Ok(message));
         }
     }

@@ -69,31 +69,18 @@ fn auto_compresses_from_its_size_and_only_if_it_pays() {
     // Five per cent smaller is not worth the receiver's time, fifteen are.
     let level = Level::BALANCED;
     let wire = Wire::protobuf().gzip(Gzip::Auto { min_size: 0, level });
-    let encoding = |noisy, plain| {
-        wire.encode(&kinds([noise(noisy), vec![7; plain]].concat()))
-            .unwrap()
-            .content_encoding
-    };
+    let encoding =
+        |noisy, plain| wire.encode(&kinds([noise(noisy), vec![7; plain]].concat())).unwrap().content_encoding;
     assert_eq!(encoding(95_000, 5_000), None);
     assert_eq!(encoding(85_000, 15_000), Some("gzip"));
 }
 
 #[test]
 fn each_level_is_its_own_though_the_compressor_is_used_again() {
-    let text: String = (0..2_000)
-        .map(|i| format!("{} bottles of {} ", i % 99, i * i % 7))
-        .collect();
+    let text: String = (0..2_000).map(|i| format!("{} bottles of {} ", i % 99, i * i % 7)).collect();
     let len = |level| {
-        let message = Kinds {
-            text: text.clone(),
-            ..Kinds::default()
-        };
-        Wire::protobuf()
-            .gzip(Gzip::On(level))
-            .encode(&message)
-            .unwrap()
-            .body
-            .len()
+        let message = Kinds { text: text.clone(), ..Kinds::default() };
+        Wire::protobuf().gzip(Gzip::On(level)).encode(&message).unwrap().body.len()
     };
     let fastest = len(Level::FASTEST);
     assert!(len(Level::SMALLEST) < fastest);

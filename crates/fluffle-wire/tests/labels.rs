@@ -65,21 +65,10 @@ fn a_wrong_label_is_refused_by_its_kind() {
 fn one_message_is_not_a_batch_unless_the_caller_alone_says_so() {
     let wire = Wire::<Quake>::protobuf();
     let single = wire.encode(&Quake::default()).unwrap();
-    assert_eq!(
-        wire.decode_batch(&single.incoming()).unwrap_err().kind(),
-        Batching
-    );
-    let unknown = Incoming {
-        content_type: Some("application/protobuf; encoding=chunked"),
-        ..single.incoming()
-    };
+    assert_eq!(wire.decode_batch(&single.incoming()).unwrap_err().kind(), Batching);
+    let unknown = Incoming { content_type: Some("application/protobuf; encoding=chunked"), ..single.incoming() };
     assert_eq!(wire.decode_batch(&unknown).unwrap_err().kind(), Batching);
-    assert_eq!(
-        wire.decode_batch(&Incoming::unlabelled(&single.body))
-            .unwrap()
-            .len(),
-        0
-    );
+    assert_eq!(wire.decode_batch(&Incoming::unlabelled(&single.body)).unwrap().len(), 0);
 }
 
 #[test]
@@ -94,10 +83,7 @@ fn an_error_names_what_was_found_and_what_was_expected() {
 
 #[test]
 fn debug_shows_how_long_a_body_is_and_not_what_is_in_it() {
-    let message = Quake {
-        place: "a secret place".into(),
-        ..Quake::default()
-    };
+    let message = Quake { place: "a secret place".into(), ..Quake::default() };
     let wire = Wire::json();
     let sent = wire.encode(&message).unwrap();
     let batch = wire.encode_batch([&message]).unwrap();
@@ -111,10 +97,7 @@ fn debug_shows_how_long_a_body_is_and_not_what_is_in_it() {
         format!("{:?}", opened.iter()),
         format!("{filling:?}"),
     ] {
-        assert!(
-            shown.contains("bytes: ") && !shown.contains("secret"),
-            "{shown}"
-        );
+        assert!(shown.contains("bytes: ") && !shown.contains("secret"), "{shown}");
     }
 }
 

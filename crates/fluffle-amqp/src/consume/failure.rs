@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt, time::Duration};
 
+use fluffle_wire::headers::error_chain;
+
 /// Why a message was not handled; works like `anyhow::Error` with `?`.
 ///
 /// - Any [`std::error::Error`] becomes one by `?`: *transient*, tried again after the consumer's backoff.
@@ -54,20 +56,9 @@ impl Failure {
         self.after
     }
 
-    /// The error and its sources, outermost first, on one line.
+    /// The error and its sources, outermost first, on one line of at most 2 KiB.
     pub(crate) fn chain(&self) -> String {
-        let mut text = self.error.to_string();
-        let mut source = self.error.source();
-        while let Some(error) = source {
-            let line = error.to_string();
-            // Many errors repeat their source in their own text.
-            if !text.contains(&line) {
-                text.push_str(": ");
-                text.push_str(&line);
-            }
-            source = error.source();
-        }
-        text
+        error_chain(&*self.error)
     }
 }
 

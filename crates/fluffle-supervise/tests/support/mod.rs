@@ -31,11 +31,7 @@ pub fn real<T>(test: impl Future<Output = T>) -> T {
 
 fn run<T>(start_paused: bool, deadline: Duration, test: impl Future<Output = T>) -> T {
     let system = System::with_tokio_rt(|| {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(start_paused)
-            .build()
-            .unwrap()
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(start_paused).build().unwrap()
     });
     let done = system.block_on(async { timeout(deadline, test).await });
     done.expect("the test waits for something that does not happen")
@@ -127,12 +123,7 @@ pub struct Script {
 
 impl Script {
     pub fn new(hook: Hook, fault: Fault) -> Arc<Self> {
-        Arc::new(Self {
-            hook,
-            fault,
-            incarnations: AtomicU64::new(0),
-            log: Mutex::default(),
-        })
+        Arc::new(Self { hook, fault, incarnations: AtomicU64::new(0), log: Mutex::default() })
     }
 
     pub fn good() -> Arc<Self> {
@@ -156,10 +147,7 @@ impl Script {
         let (script, again) = (self.clone(), self.clone());
         let factory = move || {
             let incarnation = script.incarnations.fetch_add(1, Ordering::SeqCst) + 1;
-            let probe = Probe {
-                script: script.clone(),
-                incarnation,
-            };
+            let probe = Probe { script: script.clone(), incarnation };
             if probe.is_at(Hook::Factory) {
                 panic!("boom in {:?}", Hook::Factory);
             }
