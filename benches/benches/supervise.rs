@@ -7,9 +7,7 @@
 use actix::prelude::*;
 use actix_rt::{Arbiter, ArbiterHandle, System, SystemRunner};
 use divan::{Bencher, counter::ItemsCount};
-use fluffle_supervise::{
-    ActorSpec, Backoff, Intensity, SupervisedAddr, SupervisorHandle, SupervisorSpec,
-};
+use fluffle_supervise::{ActorSpec, Backoff, Intensity, SupervisedAddr, SupervisorHandle, SupervisorSpec};
 
 fn main() {
     // The crashes below are meant: their backtraces would only be noise.
@@ -80,17 +78,10 @@ fn system(place: Place) -> (SystemRunner, ArbiterHandle) {
     (system, arbiter)
 }
 
-fn supervised(
-    system: &SystemRunner,
-    arbiter: ArbiterHandle,
-) -> (SupervisorHandle, SupervisedAddr<Adder>) {
-    let spec = ActorSpec::new("adder", || Adder(0))
-        .on(arbiter)
-        .backoff(Backoff::none());
+fn supervised(system: &SystemRunner, arbiter: ArbiterHandle) -> (SupervisorHandle, SupervisedAddr<Adder>) {
+    let spec = ActorSpec::new("adder", || Adder(0)).on(arbiter).backoff(Backoff::none());
     let addr = spec.addr();
-    let app = SupervisorSpec::new("app")
-        .intensity(Intensity::unlimited())
-        .child(spec);
+    let app = SupervisorSpec::new("app").intensity(Intensity::unlimited()).child(spec);
     (system.block_on(async { app.start() }), addr)
 }
 

@@ -41,9 +41,7 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn run(what: &str, command: &mut Command) -> Result<(), Failure> {
     timed(what, || {
         let program = command.get_program().to_string_lossy().into_owned();
-        let status = command
-            .status()
-            .map_err(|error| Failure(format!("cannot start {program}: {error}")))?;
+        let status = command.status().map_err(|error| Failure(format!("cannot start {program}: {error}")))?;
         if status.success() {
             return Ok(());
         }

@@ -195,7 +195,7 @@ impl Service {
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let publisher = publish::actor::spec(&part.outbox, &shared, &channel.addr(), part.confirms).on(self.io());
         self.parts(|parts| remember(&mut parts.outboxes, &part.outbox));
-        self.add_channel(&name, &lease, channel, publisher).await?;
+        self.add_channel(&name, &lease, channel, publisher);
         self.end_after(async move { part.outbox.abandoned().await }, name, lease);
         Ok(())
     }
@@ -221,7 +221,7 @@ impl Service {
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         self.parts(|parts| remember(&mut parts.requesters, &part.0));
         let requester = requester::spec(&part.0, &channel.addr()).on(self.io());
-        self.add_channel(&name, &lease, channel, requester).await?;
+        self.add_channel(&name, &lease, channel, requester);
         self.end_after(async move { part.0.abandoned().await }, name, lease);
         Ok(())
     }
@@ -275,7 +275,7 @@ impl Service {
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let consumer = consume::actor::spec(&plan, &shared, &channel.addr()).on(self.io());
         self.parts(|parts| parts.consumers.push((name.clone(), counters)));
-        self.add_channel(&name, &lease, channel, consumer).await?;
+        self.add_channel(&name, &lease, channel, consumer);
         self.parts(|parts| parts.leases.push(lease));
         Ok(())
     }
@@ -329,21 +329,21 @@ impl Service {
         Ok(mine)
     }
 
-    async fn add_channel(
-        &self,
-        name: &str,
-        lease: &Lease,
-        channel: impl Into<ChildSpec>,
-        resident: impl Into<ChildSpec>,
-    ) -> Result<(), ServiceError> {
+    /// Orders a channel and what lives on it. The order is taken up when the connection is first up, which nobody
+    /// here waits for: the broker may be away.
+    fn add_channel(&self, name: &str, lease: &Lease, channel: impl Into<ChildSpec>, resident: impl Into<ChildSpec>) {
         let spec = SupervisorSpec::new(name)
             .strategy(Strategy::OneForAll)
             .intensity(Intensity::unlimited())
             .shutdown(self.inner.drain + Duration::from_secs(3))
             .child(channel)
             .child(resident);
-        let started = lease.place.channels.start_child(spec).await;
-        started.map_err(|_| ServiceError::Ended(name.to_owned()))
+        let channels = lease.place.channels.clone();
+        self.inner.io.spawn(async move {
+            if let Err(error) = channels.start_child(spec).await {
+                tracing::debug!(%error, "the service ended before this channel was opened");
+            }
+        });
     }
 
     /// Closes the channel `name` and gives its place back once nobody can use it any more.

@@ -253,11 +253,7 @@ impl Node {
             if status.is_over() {
                 return;
             }
-            status.become_now(if reason.is_normal() {
-                State::Stopped
-            } else {
-                State::Failed
-            });
+            status.become_now(if reason.is_normal() { State::Stopped } else { State::Failed });
         }
         for child in lock(&self.children).clone() {
             let last_exit = lock(&child.status).last_exit.clone();

@@ -26,27 +26,18 @@ fn delays_are_drawn_below_a_ceiling_that_doubles_up_to_max() {
     paused(async {
         let (spec, addr) = good("child");
         let spec = spec.backoff(Backoff::exponential(SEC, 10 * SEC).unwrap().seed(1));
-        let app = SupervisorSpec::new("app")
-            .intensity(Intensity::unlimited())
-            .child(spec)
-            .start();
+        let app = SupervisorSpec::new("app").intensity(Intensity::unlimited()).child(spec).start();
         let mut events = Watcher::new(&app);
         for (restart, ceiling) in [1, 2, 4, 8, 10, 10, 10].into_iter().enumerate() {
             let start = Instant::now();
             addr.send(Crash).await.unwrap_err();
             let (delay, attempt) = next_backoff(&mut events).await;
             assert_eq!(attempt as usize, restart + 1);
-            assert!(
-                delay >= SEC && delay <= ceiling * SEC,
-                "{delay:?} for a ceiling of {ceiling} s"
-            );
+            assert!(delay >= SEC && delay <= ceiling * SEC, "{delay:?} for a ceiling of {ceiling} s");
             addr.send(Which).await.unwrap();
             let took = start.elapsed();
             // tokio's clock counts milliseconds.
-            assert!(
-                took >= delay && took <= delay + Duration::from_millis(2),
-                "{took:?} for {delay:?}"
-            );
+            assert!(took >= delay && took <= delay + Duration::from_millis(2), "{took:?} for {delay:?}");
         }
         app.shutdown().await;
     });
@@ -56,13 +47,8 @@ fn delays_are_drawn_below_a_ceiling_that_doubles_up_to_max() {
 fn the_count_starts_over_after_a_healthy_spell_and_not_before() {
     paused(async {
         let (spec, addr) = good("child");
-        let backoff = Backoff::exponential(SEC, 60 * SEC)
-            .unwrap()
-            .reset_after(10 * SEC);
-        let app = SupervisorSpec::new("app")
-            .intensity(Intensity::unlimited())
-            .child(spec.backoff(backoff))
-            .start();
+        let backoff = Backoff::exponential(SEC, 60 * SEC).unwrap().reset_after(10 * SEC);
+        let app = SupervisorSpec::new("app").intensity(Intensity::unlimited()).child(spec.backoff(backoff)).start();
         let mut events = Watcher::new(&app);
         let mut attempts = Vec::new();
         for healthy in [0, 9, 10, 0] {
@@ -80,14 +66,9 @@ fn the_count_starts_over_after_a_healthy_spell_and_not_before() {
 fn a_child_that_never_got_ready_was_never_healthy() {
     paused(async {
         let (spec, addr) = good("child");
-        let backoff = Backoff::exponential(SEC, 60 * SEC)
-            .unwrap()
-            .reset_after(5 * SEC);
+        let backoff = Backoff::exponential(SEC, 60 * SEC).unwrap().reset_after(5 * SEC);
         let spec = spec.backoff(backoff).reports_ready();
-        let app = SupervisorSpec::new("app")
-            .intensity(Intensity::unlimited())
-            .child(spec)
-            .start();
+        let app = SupervisorSpec::new("app").intensity(Intensity::unlimited()).child(spec).start();
         let mut events = Watcher::new(&app);
         for attempt in 1..4 {
             addr.send(Which).await.unwrap();
@@ -103,9 +84,8 @@ fn a_child_that_never_got_ready_was_never_healthy() {
 fn the_snapshot_tells_when_the_next_restart_is_due() {
     paused(async {
         let (spec, addr) = good("child");
-        let app = SupervisorSpec::new("app")
-            .child(spec.backoff(Backoff::exponential(7 * SEC, 7 * SEC).unwrap()))
-            .start();
+        let app =
+            SupervisorSpec::new("app").child(spec.backoff(Backoff::exponential(7 * SEC, 7 * SEC).unwrap())).start();
         let mut events = Watcher::new(&app);
         addr.send(Crash).await.unwrap_err();
         next_backoff(&mut events).await;
@@ -113,10 +93,7 @@ fn the_snapshot_tells_when_the_next_restart_is_due() {
         assert_eq!(node.state, State::BackingOff);
         assert_eq!(node.next_restart_at.unwrap() - node.since, 7 * SEC);
         assert_eq!(addr.send(Which).await.unwrap(), 2);
-        assert_eq!(
-            app.snapshot().find("app/child").unwrap().next_restart_at,
-            None
-        );
+        assert_eq!(app.snapshot().find("app/child").unwrap().next_restart_at, None);
         app.shutdown().await;
     });
 }
@@ -126,10 +103,7 @@ fn a_wait_too_long_to_be_told_does_not_stop_the_others() {
     paused(async {
         let ((spec, addr), (sibling, sibling_addr)) = (good("child"), good("sibling"));
         let forever = Backoff::exponential(Duration::MAX, Duration::MAX).unwrap();
-        let app = SupervisorSpec::new("app")
-            .child(spec.backoff(forever))
-            .child(sibling)
-            .start();
+        let app = SupervisorSpec::new("app").child(spec.backoff(forever)).child(sibling).start();
         sibling_addr.send(Which).await.unwrap();
         addr.send(Crash).await.unwrap_err();
         sibling_addr.send(Crash).await.unwrap_err();
@@ -143,9 +117,8 @@ fn a_wait_too_long_to_be_told_does_not_stop_the_others() {
 fn a_stop_does_not_wait_for_a_backoff() {
     paused(async {
         let (spec, addr) = good("child");
-        let app = SupervisorSpec::new("app")
-            .child(spec.backoff(Backoff::exponential(60 * SEC, 60 * SEC).unwrap()))
-            .start();
+        let app =
+            SupervisorSpec::new("app").child(spec.backoff(Backoff::exponential(60 * SEC, 60 * SEC).unwrap())).start();
         addr.send(Crash).await.unwrap_err();
         let waits = addr.send(Which);
         let start = Instant::now();

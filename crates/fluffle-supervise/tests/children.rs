@@ -6,8 +6,7 @@ mod support;
 use std::time::Duration;
 
 use fluffle_supervise::{
-    Backoff, ExitReason, Intensity, Restart, StartChildError, State, StopChildError, Strategy,
-    SupervisorSpec,
+    Backoff, ExitReason, Intensity, Restart, StartChildError, State, StopChildError, Strategy, SupervisorSpec,
 };
 use support::{Crash, Finish, Watcher, Which, good, paused};
 use tokio::time::{Instant, sleep};
@@ -22,10 +21,7 @@ fn a_child_added_later_is_started_stopped_and_may_come_again() {
             let (child, addr) = good("child");
             app.start_child(child).await.unwrap();
             assert_eq!(addr.send(Which).await.unwrap(), 1);
-            assert_eq!(
-                app.snapshot().find("app/child").unwrap().state,
-                State::Running
-            );
+            assert_eq!(app.snapshot().find("app/child").unwrap().state, State::Running);
             app.stop_child("child").await.unwrap();
             assert!(addr.is_closed());
             assert!(app.snapshot().find("app/child").is_none());
@@ -45,12 +41,7 @@ fn names_are_taken_until_their_child_is_stopped() {
         assert!(twin_addr.is_closed());
         assert_eq!(addr.send(Which).await.unwrap(), 1);
         let unknown = app.stop_child("nobody").await.unwrap_err();
-        assert_eq!(
-            unknown,
-            StopChildError::Unknown {
-                id: "nobody".into()
-            }
-        );
+        assert_eq!(unknown, StopChildError::Unknown { id: "nobody".into() });
         app.stop_child("child").await.unwrap();
         assert!(app.stop_child("child").await.is_err());
         app.shutdown().await;
@@ -82,11 +73,7 @@ fn a_child_added_before_the_start_or_during_a_backoff_waits_for_its_supervisor()
         handle.start_child(late).await.unwrap();
         assert_eq!(start.elapsed(), 5 * SEC);
         assert_eq!(late_addr.send(Which).await.unwrap(), 1);
-        assert_eq!(
-            early_addr.send(Which).await.unwrap(),
-            2,
-            "it survived the restart of its supervisor"
-        );
+        assert_eq!(early_addr.send(Which).await.unwrap(), 2, "it survived the restart of its supervisor");
         app.shutdown().await;
     });
 }
@@ -100,17 +87,10 @@ fn a_child_added_to_independent_ones_does_not_wait_for_them() {
     ] {
         paused(async move {
             let ((late, _), (added, _)) = (good("late"), good("added"));
-            let app = SupervisorSpec::new("app")
-                .strategy(strategy)
-                .child(late.reports_ready())
-                .start();
+            let app = SupervisorSpec::new("app").strategy(strategy).child(late.reports_ready()).start();
             app.start_child(added).await.unwrap();
             sleep(SEC).await;
-            assert_eq!(
-                app.snapshot().find("app/added").unwrap().state,
-                state,
-                "{strategy}"
-            );
+            assert_eq!(app.snapshot().find("app/added").unwrap().state, state, "{strategy}");
             app.shutdown().await;
         });
     }
@@ -122,9 +102,7 @@ fn added_children_that_end_for_good_leave_nothing_behind() {
         let app = SupervisorSpec::new("app").start();
         for n in 0..50 {
             let (child, addr) = good(&format!("job-{n}"));
-            app.start_child(child.restart(Restart::Temporary))
-                .await
-                .unwrap();
+            app.start_child(child.restart(Restart::Temporary)).await.unwrap();
             addr.send(Finish).await.unwrap();
         }
         sleep(SEC).await;
@@ -141,9 +119,7 @@ fn a_whole_tree_may_be_added_and_its_paths_are_complete() {
         let (leaf, addr) = good("leaf");
         let inner = SupervisorSpec::new("inner").child(leaf);
         let handle = inner.handle();
-        app.start_child(SupervisorSpec::new("outer").child(inner))
-            .await
-            .unwrap();
+        app.start_child(SupervisorSpec::new("outer").child(inner)).await.unwrap();
         assert_eq!(addr.send(Which).await.unwrap(), 1);
         events.ready("app/outer/inner/leaf").await;
         assert_eq!(&*handle.snapshot().path, "app/outer/inner");
@@ -156,13 +132,9 @@ fn a_whole_tree_may_be_added_and_its_paths_are_complete() {
 #[test]
 fn stopping_a_child_that_backs_off_or_waits_is_immediate() {
     paused(async {
-        let ((backs_off, addr), (late, _), (waits, waits_addr)) =
-            (good("backs-off"), good("late"), good("waits"));
+        let ((backs_off, addr), (late, _), (waits, waits_addr)) = (good("backs-off"), good("late"), good("waits"));
         let backoff = Backoff::exponential(60 * SEC, 60 * SEC).unwrap();
-        let app = SupervisorSpec::new("app")
-            .child(backs_off.backoff(backoff))
-            .child(late.reports_ready())
-            .child(waits);
+        let app = SupervisorSpec::new("app").child(backs_off.backoff(backoff)).child(late.reports_ready()).child(waits);
         let app = app.start();
         addr.send(Crash).await.unwrap_err();
         let start = Instant::now();
@@ -181,16 +153,10 @@ fn orders_to_a_supervisor_that_is_over_say_so() {
         app.shutdown().await;
         let (child, addr) = good("child");
         let refused = app.start_child(child).await.unwrap_err();
-        assert_eq!(
-            refused,
-            StartChildError::SupervisorOver { id: "child".into() }
-        );
+        assert_eq!(refused, StartChildError::SupervisorOver { id: "child".into() });
         assert!(addr.is_closed());
         let refused = app.stop_child("child").await.unwrap_err();
-        assert_eq!(
-            refused,
-            StopChildError::SupervisorOver { id: "child".into() }
-        );
+        assert_eq!(refused, StopChildError::SupervisorOver { id: "child".into() });
     });
 }
 

@@ -11,11 +11,7 @@ use actix_rt::Arbiter;
 use fluffle_supervise::{ActorSpec, Backoff, ExitReason, GivingUp, Phase, Restart, Strategy, SupervisorSpec};
 use support::{Crash, Fault, Finish, Go, Hook, Script, Watcher, Which, good, paused, real};
 
-const STRATEGIES: [Strategy; 3] = [
-    Strategy::OneForOne,
-    Strategy::RestForOne,
-    Strategy::OneForAll,
-];
+const STRATEGIES: [Strategy; 3] = [Strategy::OneForOne, Strategy::RestForOne, Strategy::OneForAll];
 
 const HOOKS: [Hook; 10] = [
     Hook::Factory,
@@ -35,10 +31,9 @@ fn possible(hook: Hook, fault: Fault) -> bool {
     match fault {
         Fault::Panic => true,
         Fault::Fail | Fault::FailForGood => !matches!(hook, Hook::Factory | Hook::Drop),
-        Fault::Finish | Fault::Terminate => !matches!(
-            hook,
-            Hook::Factory | Hook::Drop | Hook::Stopping | Hook::Stopped
-        ),
+        Fault::Finish | Fault::Terminate => {
+            !matches!(hook, Hook::Factory | Hook::Drop | Hook::Stopping | Hook::Stopped)
+        }
         Fault::None => false,
     }
 }
@@ -92,11 +87,7 @@ async fn one_restart(strategy: Strategy, hook: Hook, fault: Fault) {
     let faulty = script.spec("faulty");
     let addr = faulty.addr();
     let ((first, _), (last, _)) = (good("first"), good("last"));
-    let app = SupervisorSpec::new("app")
-        .strategy(strategy)
-        .child(first)
-        .child(faulty)
-        .child(last);
+    let app = SupervisorSpec::new("app").strategy(strategy).child(first).child(faulty).child(last);
     let mut events = Watcher::new(&app.handle());
     let app = app.start();
 
@@ -109,25 +100,12 @@ async fn one_restart(strategy: Strategy, hook: Hook, fault: Fault) {
     assert_is(&reason, hook, fault);
     // The last child is ready again only when all those before it are.
     events.ready("app/faulty").await;
-    while app
-        .snapshot()
-        .children
-        .iter()
-        .any(|child| child.state != fluffle_supervise::State::Running)
-    {
+    while app.snapshot().children.iter().any(|child| child.state != fluffle_supervise::State::Running) {
         events.until(|_| Some(())).await;
     }
 
-    assert!(
-        addr.send(Which).await.unwrap() >= 2,
-        "{what}: a fresh value"
-    );
-    let restarts: Vec<_> = app
-        .snapshot()
-        .children
-        .iter()
-        .map(|child| child.restarts)
-        .collect();
+    assert!(addr.send(Which).await.unwrap() >= 2, "{what}: a fresh value");
+    let restarts: Vec<_> = app.snapshot().children.iter().map(|child| child.restarts).collect();
     let expected = match strategy {
         Strategy::OneForOne => [0, 1, 0],
         // The last child was not up yet, and is not taken down.
@@ -137,49 +115,29 @@ async fn one_restart(strategy: Strategy, hook: Hook, fault: Fault) {
         Strategy::OneForAll => [1, 1, 1],
     };
     assert_eq!(restarts, expected, "{what}");
-    assert!(
-        matches!(app.shutdown().await, ExitReason::Stopped),
-        "{what}"
-    );
+    assert!(matches!(app.shutdown().await, ExitReason::Stopped), "{what}");
 }
 
 #[test]
 fn a_permanent_failure_in_any_hook_stops_the_siblings_and_ends_the_tree_at_once() {
     for strategy in STRATEGIES {
-        for hook in HOOKS
-            .into_iter()
-            .filter(|hook| possible(*hook, Fault::FailForGood))
-        {
+        for hook in HOOKS.into_iter().filter(|hook| possible(*hook, Fault::FailForGood)) {
             paused(async move {
                 let what = format!("{hook:?} under {strategy}");
                 let script = Script::new(hook, Fault::FailForGood);
                 let faulty = script.spec("faulty");
                 let addr = faulty.addr();
                 let ((first, first_addr), (last, last_addr)) = (good("first"), good("last"));
-                let app = SupervisorSpec::new("app")
-                    .strategy(strategy)
-                    .child(first)
-                    .child(faulty)
-                    .child(last)
-                    .start();
+                let app = SupervisorSpec::new("app").strategy(strategy).child(first).child(faulty).child(last).start();
                 let _ = addr.post(Go).await;
 
                 let reason = app.wait().await;
                 assert!(reason.is_permanent(), "{what}: {reason}");
-                let ExitReason::Escalated(escalation) = &reason else {
-                    panic!("{what}: {reason}")
-                };
-                assert_eq!(
-                    (escalation.path(), escalation.cause()),
-                    ("app/faulty", GivingUp::Permanent),
-                    "{what}"
-                );
+                let ExitReason::Escalated(escalation) = &reason else { panic!("{what}: {reason}") };
+                assert_eq!((escalation.path(), escalation.cause()), ("app/faulty", GivingUp::Permanent), "{what}");
                 assert_is(escalation.reason(), hook, Fault::FailForGood);
                 assert_eq!(script.incarnations(), 1, "{what}: never restarted");
-                assert!(
-                    first_addr.is_closed() && last_addr.is_closed() && addr.is_closed(),
-                    "{what}"
-                );
+                assert!(first_addr.is_closed() && last_addr.is_closed() && addr.is_closed(), "{what}");
             });
         }
     }
@@ -207,11 +165,7 @@ fn the_restart_policy_decides_who_lives_again() {
                 let faulty = script.spec("faulty").restart(restart);
                 let addr = faulty.addr();
                 let (sibling, sibling_addr) = good("sibling");
-                let app = SupervisorSpec::new("app")
-                    .strategy(strategy)
-                    .child(faulty)
-                    .child(sibling)
-                    .start();
+                let app = SupervisorSpec::new("app").strategy(strategy).child(faulty).child(sibling).start();
                 sibling_addr.send(Which).await.unwrap();
                 addr.post(Go).await.unwrap();
 
@@ -221,17 +175,10 @@ fn the_restart_policy_decides_who_lives_again() {
                 if !again {
                     let node = app.snapshot().find("app/faulty").unwrap().clone();
                     let normal = node.last_exit.as_ref().is_some_and(ExitReason::is_normal);
-                    let over = if normal {
-                        fluffle_supervise::State::Stopped
-                    } else {
-                        fluffle_supervise::State::Failed
-                    };
+                    let over =
+                        if normal { fluffle_supervise::State::Stopped } else { fluffle_supervise::State::Failed };
                     assert_eq!(node.state, over, "{what}");
-                    assert_eq!(
-                        sibling_addr.send(Which).await.unwrap(),
-                        1,
-                        "{what}: the sibling is left alone"
-                    );
+                    assert_eq!(sibling_addr.send(Which).await.unwrap(), 1, "{what}: the sibling is left alone");
                 }
                 app.shutdown().await;
             });
@@ -281,11 +228,7 @@ fn a_dead_arbiter_is_an_exit_and_a_child_with_a_source_of_arbiters_moves_to_anot
                 .backoff(Backoff::none());
             let addr = spec.addr();
             let (sibling, sibling_addr) = good("sibling");
-            let app = SupervisorSpec::new("app")
-                .strategy(strategy)
-                .child(spec)
-                .child(sibling)
-                .start();
+            let app = SupervisorSpec::new("app").strategy(strategy).child(spec).child(sibling).start();
             let mut events = Watcher::new(&app);
             sibling_addr.send(Which).await.unwrap();
 
@@ -309,25 +252,15 @@ fn a_dead_arbiter_without_another_ends_the_supervisor_and_a_temporary_child_alon
         let app = SupervisorSpec::new("app").child(spec).start();
         addr.send(KillArbiter).await.unwrap();
         let reason = app.wait().await;
-        let ExitReason::Escalated(escalation) = &reason else {
-            panic!("{reason}")
-        };
+        let ExitReason::Escalated(escalation) = &reason else { panic!("{reason}") };
         assert_eq!(escalation.cause(), GivingUp::NoArbiter);
-        assert_eq!(
-            reason.to_string(),
-            "gave up: app/doomed lost its arbiter and has no other to live on"
-        );
+        assert_eq!(reason.to_string(), "gave up: app/doomed lost its arbiter and has no other to live on");
 
         // The arbiter is dead before the start now.
-        let spec = ActorSpec::new("doomed", || Doomed)
-            .on(arbiter.handle())
-            .restart(Restart::Temporary);
+        let spec = ActorSpec::new("doomed", || Doomed).on(arbiter.handle()).restart(Restart::Temporary);
         let addr = spec.addr();
         let (sibling, sibling_addr) = good("sibling");
-        let app = SupervisorSpec::new("app")
-            .child(spec)
-            .child(sibling)
-            .start();
+        let app = SupervisorSpec::new("app").child(spec).child(sibling).start();
         assert_eq!(sibling_addr.send(Which).await.unwrap(), 1);
         assert!(addr.is_closed());
         app.shutdown().await;
@@ -355,18 +288,15 @@ fn a_supervisor_whose_arbiter_dies_takes_its_children_down_and_lives_again_elsew
         // On another arbiter than its supervisor: it would survive if nobody cared.
         let child = child.on(Arbiter::new().handle());
         let handles = Arc::new(Mutex::new(Vec::new()));
-        let below = SupervisorSpec::new("below")
-            .child(child)
-            .backoff(Backoff::none())
-            .on_each({
-                let (system, handles) = (actix_rt::System::current(), handles.clone());
-                move || {
-                    actix_rt::System::set_current(system.clone());
-                    let handle = Arbiter::new().handle();
-                    handles.lock().unwrap().push(handle.clone());
-                    handle
-                }
-            });
+        let below = SupervisorSpec::new("below").child(child).backoff(Backoff::none()).on_each({
+            let (system, handles) = (actix_rt::System::current(), handles.clone());
+            move || {
+                actix_rt::System::set_current(system.clone());
+                let handle = Arbiter::new().handle();
+                handles.lock().unwrap().push(handle.clone());
+                handle
+            }
+        });
         let app = SupervisorSpec::new("app").child(below).start();
         assert_eq!(addr.send(Which).await.unwrap(), 1);
         let mut events = Watcher::new(&app);
@@ -386,9 +316,7 @@ fn a_source_of_arbiters_that_panics_is_a_crash_of_its_child_alone() {
         let (sibling, sibling_addr) = good("sibling");
         let asked = Arc::new(Mutex::new(0));
         let spec = spec.on_each(move || {
-            let mut asked = asked
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut asked = asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             *asked += 1;
             assert!(*asked > 1, "no arbiter yet");
             Arbiter::current()
@@ -397,10 +325,7 @@ fn a_source_of_arbiters_that_panics_is_a_crash_of_its_child_alone() {
         let mut events = Watcher::new(&app.handle());
         let app = app.start();
         let reason = events.exited("app/child").await;
-        assert_eq!(
-            reason.to_string(),
-            "panicked in its factory: no arbiter yet"
-        );
+        assert_eq!(reason.to_string(), "panicked in its factory: no arbiter yet");
         assert_eq!(addr.send(Which).await.unwrap(), 1);
         assert_eq!(sibling_addr.send(Which).await.unwrap(), 1);
         app.shutdown().await;
@@ -428,10 +353,7 @@ fn the_first_error_stands_and_a_panic_on_the_way_out_does_not_hide_it() {
         let app = SupervisorSpec::new("app").child(spec);
         let mut events = Watcher::new(&app.handle());
         let app = app.start();
-        assert_eq!(
-            events.exited("app/child").await.to_string(),
-            "failed: the cause"
-        );
+        assert_eq!(events.exited("app/child").await.to_string(), "failed: the cause");
         app.shutdown().await;
     });
 }
@@ -465,10 +387,7 @@ fn a_crash_in_the_handler_runs_no_stopping_and_no_stopped_on_the_broken_value() 
         addr.send(Crash).await.unwrap_err();
         addr.send(Finish).await.unwrap();
         assert_eq!(addr.send(Which).await.unwrap(), 3);
-        assert_eq!(
-            script.taken_log(),
-            ["started 1", "started 2", "stopped 2", "started 3"]
-        );
+        assert_eq!(script.taken_log(), ["started 1", "started 2", "stopped 2", "started 3"]);
         app.shutdown().await;
     });
 }

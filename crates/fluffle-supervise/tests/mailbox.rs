@@ -11,8 +11,8 @@ use std::{
 
 use actix::prelude::*;
 use fluffle_supervise::{
-    ActorSpec, Backoff, Intensity, MailboxDepth, Restart, SendError, SendErrorKind, SupervisedAddr,
-    SupervisorHandle, SupervisorSpec,
+    ActorSpec, Backoff, Intensity, MailboxDepth, Restart, SendError, SendErrorKind, SupervisedAddr, SupervisorHandle,
+    SupervisorSpec,
 };
 use futures_util::{FutureExt, future::join_all};
 use support::{paused, real};
@@ -84,10 +84,7 @@ impl Office {
         });
         let spec = change(spec.backoff(Backoff::none()));
         let addr = spec.addr();
-        let app = SupervisorSpec::new("app")
-            .intensity(Intensity::unlimited())
-            .child(spec)
-            .start();
+        let app = SupervisorSpec::new("app").intensity(Intensity::unlimited()).child(spec).start();
         Self { app, addr, notes }
     }
 
@@ -111,21 +108,12 @@ fn a_crash_costs_the_message_in_hand_and_what_waited_is_handled_in_order() {
     paused(async {
         let office = Office::open(|spec| spec);
         let release = office.hold().await;
-        let requests: Vec<_> = [1, 2, 13, 3, 13, 4, 5]
-            .map(Number)
-            .map(|number| office.addr.send(number))
-            .into();
+        let requests: Vec<_> = [1, 2, 13, 3, 13, 4, 5].map(Number).map(|number| office.addr.send(number)).into();
         release.send(()).unwrap();
         let answers = join_all(requests).await;
-        let answers: Vec<_> = answers
-            .into_iter()
-            .map(|answer| answer.map_err(|error| error.kind()))
-            .collect();
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.map_err(|error| error.kind())).collect();
         let crashed = Err(SendErrorKind::Crashed);
-        assert_eq!(
-            answers,
-            [Ok(1), Ok(2), crashed, Ok(3), crashed, Ok(4), Ok(5)]
-        );
+        assert_eq!(answers, [Ok(1), Ok(2), crashed, Ok(3), crashed, Ok(4), Ok(5)]);
         assert_eq!(office.notes(), [1, 2, 3, 4, 5]);
         assert_eq!(office.app.snapshot().children[0].restarts, 2);
         office.app.shutdown().await;
@@ -159,11 +147,7 @@ fn senders_wait_out_a_backoff_inside_the_mailbox_and_outside() {
         assert_eq!(start.elapsed(), SEC);
         let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
         assert_eq!(answers, [0, 1, 2, 3, 4, 5]);
-        assert_eq!(
-            office.notes(),
-            [0, 1, 2, 3, 4, 5],
-            "first come, first served"
-        );
+        assert_eq!(office.notes(), [0, 1, 2, 3, 4, 5], "first come, first served");
         office.app.shutdown().await;
     });
 }
@@ -183,13 +167,7 @@ fn a_message_not_taken_in_time_comes_back_and_frees_its_place() {
         // The place of the first became its own after a second, and it waited there.
         assert!(matches!(outside, Err(SendError::TimedOut(Number(2)))));
         assert!(matches!(posted, Err(SendError::TimedOut(Number(3)))));
-        assert_eq!(
-            office.addr.depth(),
-            MailboxDepth {
-                waiting: 0,
-                capacity: 1
-            }
-        );
+        assert_eq!(office.addr.depth(), MailboxDepth { waiting: 0, capacity: 1 });
 
         let late = office.addr.send(Number(4));
         release.send(()).unwrap();
@@ -207,11 +185,7 @@ fn a_message_in_hand_when_the_time_is_over_does_not_come_back() {
         let answer = office.addr.send(Hold(until)).within(SEC).await;
         assert_eq!(answer.unwrap_err().kind(), SendErrorKind::TimedOutInHand);
         drop(release);
-        assert_eq!(
-            office.addr.send(Number(1)).await.unwrap(),
-            1,
-            "it was handled to the end"
-        );
+        assert_eq!(office.addr.send(Number(1)).await.unwrap(), 1, "it was handled to the end");
         office.app.shutdown().await;
     });
 }
@@ -220,15 +194,7 @@ fn a_message_in_hand_when_the_time_is_over_does_not_come_back() {
 fn a_limit_too_long_to_be_told_is_no_limit() {
     paused(async {
         let office = Office::open(|spec| spec);
-        assert_eq!(
-            office
-                .addr
-                .send(Number(1))
-                .within(Duration::MAX)
-                .await
-                .unwrap(),
-            1
-        );
+        assert_eq!(office.addr.send(Number(1)).within(Duration::MAX).await.unwrap(), 1);
         office.app.shutdown().await;
     });
 }
@@ -238,35 +204,19 @@ fn every_message_comes_back_when_the_child_is_over() {
     paused(async {
         let office = Office::open(|spec| spec.mailbox(2).restart(Restart::Temporary));
         let release = office.hold().await;
-        let senders = join_all(
-            [1, 2, 3, 4]
-                .map(Number)
-                .map(|number| office.addr.send(number)),
-        );
+        let senders = join_all([1, 2, 3, 4].map(Number).map(|number| office.addr.send(number)));
         let posted = office.addr.post(Number(5));
         let stop = async {
             office.app.stop_child("clerk").await.unwrap();
         };
         let (answers, posted, ()) = tokio::join!(senders, posted, stop);
         drop(release);
-        let back: Vec<_> = answers
-            .into_iter()
-            .map(|answer| answer.unwrap_err().into_message().unwrap().0)
-            .collect();
+        let back: Vec<_> = answers.into_iter().map(|answer| answer.unwrap_err().into_message().unwrap().0).collect();
         assert_eq!(back, [1, 2, 3, 4], "two waited inside, two outside");
         assert!(matches!(posted, Err(SendError::Closed(Number(5)))));
-        assert!(matches!(
-            office.addr.send(Number(6)).await,
-            Err(SendError::Closed(Number(6)))
-        ));
-        assert!(matches!(
-            office.addr.post(Number(7)).await,
-            Err(SendError::Closed(Number(7)))
-        ));
-        assert!(matches!(
-            office.addr.try_post(Number(8)),
-            Err(SendError::Closed(Number(8)))
-        ));
+        assert!(matches!(office.addr.send(Number(6)).await, Err(SendError::Closed(Number(6)))));
+        assert!(matches!(office.addr.post(Number(7)).await, Err(SendError::Closed(Number(7)))));
+        assert!(matches!(office.addr.try_post(Number(8)), Err(SendError::Closed(Number(8)))));
         assert!(office.addr.is_closed());
         assert!(office.notes().is_empty());
         office.app.shutdown().await;
@@ -278,11 +228,7 @@ fn a_spec_that_is_dropped_closes_its_mailbox() {
     let spec = ActorSpec::new("clerk", || Clerk(Arc::default()));
     let addr = spec.addr();
     let early = addr.send(Number(1));
-    assert_eq!(
-        addr.depth().waiting,
-        1,
-        "the address is valid before the start"
-    );
+    assert_eq!(addr.depth().waiting, 1, "the address is valid before the start");
     drop(spec);
     paused(async {
         assert!(matches!(early.await, Err(SendError::Closed(Number(1)))));
@@ -301,18 +247,10 @@ fn a_request_dropped_before_it_was_taken_withdraws_its_message() {
         let behind = office.addr.send(Number(5));
         assert_eq!(office.addr.depth().waiting, 3);
         drop(inside);
-        assert_eq!(
-            office.addr.depth().waiting,
-            2,
-            "out of the middle of the queue"
-        );
+        assert_eq!(office.addr.depth().waiting, 2, "out of the middle of the queue");
         drop(outside);
         release.send(()).unwrap();
-        assert_eq!(
-            behind.await.unwrap(),
-            5,
-            "a place given to a sender that left goes to the next"
-        );
+        assert_eq!(behind.await.unwrap(), 5, "a place given to a sender that left goes to the next");
         assert_eq!(office.notes(), [1, 3, 5]);
         office.app.shutdown().await;
     });
@@ -330,10 +268,7 @@ fn a_place_that_nobody_waits_for_any_more_is_free_again() {
         drop(inside);
         drop(outside);
         office.addr.try_post(Number(3)).unwrap();
-        assert!(matches!(
-            office.addr.try_post(Number(4)),
-            Err(SendError::Full(Number(4)))
-        ));
+        assert!(matches!(office.addr.try_post(Number(4)), Err(SendError::Full(Number(4)))));
         drop(release);
         assert_eq!(office.addr.send(Number(5)).await.unwrap(), 5);
         assert_eq!(office.notes(), [3, 5]);
@@ -346,17 +281,9 @@ fn the_mailbox_holds_what_its_spec_says_and_at_least_one() {
     for (asked, holds) in [(0, 1), (1, 1), (3, 3), (1000, 1000)] {
         let spec = ActorSpec::new("clerk", || Clerk(Arc::default())).mailbox(asked);
         let addr = spec.addr();
-        let fits = (0..)
-            .take_while(|n| addr.try_post(Number(*n)).is_ok())
-            .count();
+        let fits = (0..).take_while(|n| addr.try_post(Number(*n)).is_ok()).count();
         assert_eq!(fits, holds);
-        assert_eq!(
-            addr.depth(),
-            MailboxDepth {
-                waiting: holds,
-                capacity: holds
-            }
-        );
+        assert_eq!(addr.depth(), MailboxDepth { waiting: holds, capacity: holds });
     }
 }
 
@@ -366,15 +293,9 @@ fn a_mailbox_made_larger_takes_in_those_who_wait_outside() {
         let spec = ActorSpec::new("clerk", || Clerk(Arc::default())).mailbox(1);
         let addr = spec.addr();
         let mut posts: Vec<_> = (0..4).map(|n| addr.post(Number(n))).collect();
-        assert_eq!(
-            posts.iter_mut().filter_map(FutureExt::now_or_never).count(),
-            1
-        );
+        assert_eq!(posts.iter_mut().filter_map(FutureExt::now_or_never).count(), 1);
         let spec = spec.mailbox(3);
-        let inside = posts
-            .drain(1..3)
-            .map(|post| post.now_or_never().unwrap().unwrap())
-            .count();
+        let inside = posts.drain(1..3).map(|post| post.now_or_never().unwrap().unwrap()).count();
         assert_eq!((inside, addr.depth().waiting), (2, 3));
         assert!(posts.pop().unwrap().now_or_never().is_none());
         drop(spec);
@@ -411,9 +332,7 @@ fn later(slow: &Slow, n: u64) -> ResponseActFuture<Slow, u64> {
     }))
 }
 
-slow!(Future, ResponseFuture<u64>, |_: &mut Slow,
-                                    n|
- -> ResponseFuture<u64> {
+slow!(Future, ResponseFuture<u64>, |_: &mut Slow, n| -> ResponseFuture<u64> {
     Box::pin(async move {
         sleep(SEC).await;
         n
@@ -446,10 +365,7 @@ fn asynchronous_handlers_answer_side_by_side_and_atomic_ones_one_by_one() {
         let (app, addr) = slow();
         let start = Instant::now();
         let answers = join_all((1..=3).map(|n| addr.send(Future(n)))).await;
-        assert_eq!(
-            answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(),
-            [1, 2, 3]
-        );
+        assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(start.elapsed(), SEC);
 
         let answers = join_all((1..=3).map(|n| addr.send(ActFuture(n)))).await;
@@ -457,10 +373,7 @@ fn asynchronous_handlers_answer_side_by_side_and_atomic_ones_one_by_one() {
         assert_eq!(start.elapsed(), 2 * SEC);
 
         let answers = join_all((1..=3).map(|n| addr.send(Atomic(n)))).await;
-        assert_eq!(
-            answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(),
-            [7, 9, 12]
-        );
+        assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [7, 9, 12]);
         assert_eq!(start.elapsed(), 5 * SEC);
         app.shutdown().await;
     });
@@ -470,11 +383,7 @@ fn asynchronous_handlers_answer_side_by_side_and_atomic_ones_one_by_one() {
 fn a_crash_during_asynchronous_handling_is_told_to_all_in_hand() {
     paused(async {
         let (app, addr) = slow();
-        let (act, crash, waits) = tokio::join!(
-            addr.send(ActFuture(1)),
-            addr.send(Crash),
-            addr.send(ActFuture(2))
-        );
+        let (act, crash, waits) = tokio::join!(addr.send(ActFuture(1)), addr.send(Crash), addr.send(ActFuture(2)));
         assert_eq!(act.unwrap_err().kind(), SendErrorKind::Crashed);
         assert_eq!(crash.unwrap_err().kind(), SendErrorKind::Crashed);
         assert_eq!(waits.unwrap(), 2, "it waited, and a fresh value handled it");
@@ -499,14 +408,10 @@ fn a_flood_does_not_starve_the_actors_own_futures() {
             for _ in 0..10 {
                 self.addr.get().unwrap().try_post(Drop).unwrap();
             }
-            ctx.spawn(
-                async { tokio::task::yield_now().await }
-                    .into_actor(self)
-                    .map(|(), flooded, _| {
-                        flooded.done = true;
-                        *flooded.stopped.lock().unwrap() = true;
-                    }),
-            );
+            ctx.spawn(async { tokio::task::yield_now().await }.into_actor(self).map(|(), flooded, _| {
+                flooded.done = true;
+                *flooded.stopped.lock().unwrap() = true;
+            }));
         }
     }
     impl Handler<Drop> for Flooded {
@@ -542,19 +447,12 @@ fn messages_from_other_threads_arrive_each_once_across_crashes() {
             .map(|thread| {
                 let addr = addr.clone();
                 std::thread::spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread()
-                        .enable_time()
-                        .build()
-                        .unwrap();
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
                     runtime.block_on(async move {
                         let mut crashed = 0;
                         for n in 0..500 {
                             let unlucky = n % 100 == 50;
-                            let number = if unlucky {
-                                13
-                            } else {
-                                1000 + thread * 1000 + n
-                            };
+                            let number = if unlucky { 13 } else { 1000 + thread * 1000 + n };
                             match addr.send(Number(number)).await {
                                 Ok(_) => assert!(!unlucky),
                                 Err(error) => {
@@ -569,15 +467,8 @@ fn messages_from_other_threads_arrive_each_once_across_crashes() {
                 })
             })
             .collect();
-        let join = async {
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .sum::<u32>()
-        };
-        let crashed = tokio::task::spawn_blocking(move || {
-            futures_util::FutureExt::now_or_never(join).unwrap()
-        });
+        let join = async { threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u32>() };
+        let crashed = tokio::task::spawn_blocking(move || futures_util::FutureExt::now_or_never(join).unwrap());
         assert_eq!(crashed.await.unwrap(), 20);
         let mut notes = office.notes();
         assert_eq!(notes.len(), 4 * 495);

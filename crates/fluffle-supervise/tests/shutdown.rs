@@ -10,9 +10,7 @@ use std::{
 
 use actix::prelude::*;
 use actix_rt::Arbiter;
-use fluffle_supervise::{
-    ActorSpec, Backoff, ExitReason, SendErrorKind, State, Strategy, SupervisorSpec,
-};
+use fluffle_supervise::{ActorSpec, Backoff, ExitReason, SendErrorKind, State, Strategy, SupervisorSpec};
 use support::{Crash, Finish, Script, Watcher, Which, good, paused, real};
 use tokio::time::{Instant, sleep};
 
@@ -23,20 +21,13 @@ fn children_stop_one_after_the_other_in_reverse_down_to_the_root() {
     paused(async {
         let ((a, _), (b, _), (c, _), (d, _)) = (good("a"), good("b"), good("c"), good("d"));
         let below = SupervisorSpec::new("below").child(b).child(c);
-        let app = SupervisorSpec::new("app")
-            .child(a)
-            .child(below)
-            .child(d)
-            .start();
+        let app = SupervisorSpec::new("app").child(a).child(below).child(d).start();
         Watcher::new(&app).ready("app").await;
         let events = Watcher::new(&app);
         let handle = app.clone();
         assert!(matches!(app.shutdown().await, ExitReason::Stopped));
         let seen = events.rest().await;
-        let ended: Vec<_> = seen
-            .iter()
-            .filter(|event| !event.ends_with("over for good"))
-            .collect();
+        let ended: Vec<_> = seen.iter().filter(|event| !event.ends_with("over for good")).collect();
         let expected = [
             "app: asked to stop",
             "app/d: asked to stop",
@@ -52,16 +43,9 @@ fn children_stop_one_after_the_other_in_reverse_down_to_the_root() {
             "app: stopped on request",
         ];
         assert_eq!(ended, expected);
-        assert_eq!(
-            seen.len(),
-            expected.len() + 6,
-            "each of the six is over, once"
-        );
+        assert_eq!(seen.len(), expected.len() + 6, "each of the six is over, once");
         assert!(matches!(handle.wait().await, ExitReason::Stopped));
-        assert!(
-            matches!(handle.shutdown().await, ExitReason::Stopped),
-            "again is no error"
-        );
+        assert!(matches!(handle.shutdown().await, ExitReason::Stopped), "again is no error");
     });
 }
 
@@ -119,11 +103,7 @@ fn slow(id: &str, takes: Option<Duration>) -> (ActorSpec<Slow>, Arc<Mutex<Vec<u6
     let handled = Arc::new(Mutex::new(Vec::new()));
     let spec = ActorSpec::new(id, {
         let handled = handled.clone();
-        move || Slow {
-            takes,
-            draining: false,
-            handled: handled.clone(),
-        }
+        move || Slow { takes, draining: false, handled: handled.clone() }
     });
     (spec.backoff(Backoff::none()), handled)
 }
@@ -133,9 +113,7 @@ fn an_actor_that_goes_on_when_asked_to_stop_may_finish_what_waits() {
     paused(async {
         let (spec, handled) = slow("slow", Some(3 * SEC));
         let addr = spec.addr();
-        let app = SupervisorSpec::new("app")
-            .child(spec.shutdown(4 * SEC))
-            .start();
+        let app = SupervisorSpec::new("app").child(spec.shutdown(4 * SEC)).start();
         addr.send(Note(1)).await.unwrap();
         let start = Instant::now();
         let late = async {
@@ -146,10 +124,7 @@ fn an_actor_that_goes_on_when_asked_to_stop_may_finish_what_waits() {
         assert!(matches!(reason, ExitReason::Stopped));
         assert_eq!(start.elapsed(), 3 * SEC);
         assert_eq!(*handled.lock().unwrap(), [1, 2]);
-        assert!(matches!(
-            app.snapshot().children[0].last_exit,
-            Some(ExitReason::Stopped)
-        ));
+        assert!(matches!(app.snapshot().children[0].last_exit, Some(ExitReason::Stopped)));
     });
 }
 
@@ -157,28 +132,15 @@ fn an_actor_that_goes_on_when_asked_to_stop_may_finish_what_waits() {
 fn each_child_has_its_own_deadline_and_is_killed_after_it() {
     paused(async {
         let ((a, _), (b, _), (c, _)) = (slow("a", None), slow("b", Some(SEC)), slow("c", None));
-        let app = SupervisorSpec::new("app")
-            .child(a.shutdown(2 * SEC))
-            .child(b.shutdown(9 * SEC))
-            .child(c.shutdown(4 * SEC));
+        let app =
+            SupervisorSpec::new("app").child(a.shutdown(2 * SEC)).child(b.shutdown(9 * SEC)).child(c.shutdown(4 * SEC));
         let app = app.start();
         Watcher::new(&app).ready("app").await;
         let start = Instant::now();
-        assert!(
-            matches!(app.shutdown().await, ExitReason::Stopped),
-            "the supervisor itself stopped in time"
-        );
-        assert_eq!(
-            start.elapsed(),
-            7 * SEC,
-            "two deadlines and one that stopped by itself"
-        );
-        let ends: Vec<_> = app
-            .snapshot()
-            .children
-            .iter()
-            .map(|child| child.last_exit.clone().unwrap().to_string())
-            .collect();
+        assert!(matches!(app.shutdown().await, ExitReason::Stopped), "the supervisor itself stopped in time");
+        assert_eq!(start.elapsed(), 7 * SEC, "two deadlines and one that stopped by itself");
+        let ends: Vec<_> =
+            app.snapshot().children.iter().map(|child| child.last_exit.clone().unwrap().to_string()).collect();
         assert_eq!(
             ends,
             [
@@ -187,12 +149,7 @@ fn each_child_has_its_own_deadline_and_is_killed_after_it() {
                 "killed: it did not stop by its deadline"
             ]
         );
-        let states: Vec<_> = app
-            .snapshot()
-            .children
-            .iter()
-            .map(|child| child.state)
-            .collect();
+        let states: Vec<_> = app.snapshot().children.iter().map(|child| child.state).collect();
         assert_eq!(states, [State::Failed, State::Stopped, State::Failed]);
     });
 }
@@ -201,9 +158,7 @@ fn each_child_has_its_own_deadline_and_is_killed_after_it() {
 fn a_blocked_thread_does_not_hold_up_the_stop_nor_keep_the_messages() {
     real(async {
         let (spec, handled) = slow("stuck", Some(Duration::ZERO));
-        let spec = spec
-            .on(Arbiter::new().handle())
-            .shutdown(Duration::from_millis(50));
+        let spec = spec.on(Arbiter::new().handle()).shutdown(Duration::from_millis(50));
         let addr = spec.addr();
         let (before, before_addr) = good("before");
         let app = SupervisorSpec::new("app").child(before).child(spec).start();
@@ -215,18 +170,11 @@ fn a_blocked_thread_does_not_hold_up_the_stop_nor_keep_the_messages() {
             tokio::task::yield_now().await;
         }
         assert!(matches!(app.shutdown().await, ExitReason::Stopped));
-        assert!(matches!(
-            app.snapshot().find("app/stuck").unwrap().last_exit,
-            Some(ExitReason::Killed)
-        ));
+        assert!(matches!(app.snapshot().find("app/stuck").unwrap().last_exit, Some(ExitReason::Killed)));
         assert_eq!(waits.await.unwrap_err().into_message().unwrap().0, 1);
         drop(release);
         blocked.await.unwrap();
-        assert_eq!(
-            *handled.lock().unwrap(),
-            [0],
-            "the thread came back, and took nothing more"
-        );
+        assert_eq!(*handled.lock().unwrap(), [0], "the thread came back, and took nothing more");
     });
 }
 
@@ -241,11 +189,7 @@ fn a_child_that_is_blocked_in_a_group_restart_is_left_behind_and_its_successor_g
         });
         let stuck_addr = stuck.addr();
         let (other, other_addr) = good("other");
-        let app = SupervisorSpec::new("app")
-            .strategy(Strategy::OneForAll)
-            .child(stuck)
-            .child(other)
-            .start();
+        let app = SupervisorSpec::new("app").strategy(Strategy::OneForAll).child(stuck).child(other).start();
         other_addr.send(Which).await.unwrap();
         let (release, until) = mpsc::channel();
         let blocked = stuck_addr.send(Block(until));
@@ -256,24 +200,13 @@ fn a_child_that_is_blocked_in_a_group_restart_is_left_behind_and_its_successor_g
         other_addr.send(Crash).await.unwrap_err();
         waits.await.unwrap();
         assert_eq!(other_addr.send(Which).await.unwrap(), 2);
-        assert!(matches!(
-            app.snapshot().children[0].last_exit,
-            Some(ExitReason::Killed)
-        ));
-        assert_eq!(
-            *handled.lock().unwrap(),
-            [1],
-            "while the first one is still blocked"
-        );
+        assert!(matches!(app.snapshot().children[0].last_exit, Some(ExitReason::Killed)));
+        assert_eq!(*handled.lock().unwrap(), [1], "while the first one is still blocked");
         drop(release);
         blocked.await.unwrap();
         stuck_addr.send(Note(2)).await.unwrap();
         assert_eq!(*handled.lock().unwrap(), [1, 0, 2]);
-        assert_eq!(
-            app.snapshot().children[0].restarts,
-            1,
-            "its late end is not taken for another one's"
-        );
+        assert_eq!(app.snapshot().children[0].restarts, 1, "its late end is not taken for another one's");
         app.shutdown().await;
     });
 }
@@ -315,19 +248,13 @@ fn a_root_that_does_not_stop_in_time_is_killed() {
     paused(async {
         let (spec, _) = slow("slow", None);
         let addr = spec.addr();
-        let app = SupervisorSpec::new("app")
-            .shutdown(SEC)
-            .child(spec.shutdown(60 * SEC))
-            .start();
+        let app = SupervisorSpec::new("app").shutdown(SEC).child(spec.shutdown(60 * SEC)).start();
         addr.send(Note(1)).await.unwrap();
         let start = Instant::now();
         assert!(matches!(app.shutdown().await, ExitReason::Killed));
         assert_eq!(start.elapsed(), SEC);
         assert!(addr.is_closed());
-        assert_eq!(
-            addr.send(Note(2)).await.unwrap_err().kind(),
-            SendErrorKind::Closed
-        );
+        assert_eq!(addr.send(Note(2)).await.unwrap_err().kind(), SendErrorKind::Closed);
     });
 }
 
@@ -335,18 +262,13 @@ fn a_root_that_does_not_stop_in_time_is_killed() {
 fn the_deadline_of_a_supervisor_leaves_time_for_each_of_its_children() {
     paused(async {
         let ((a, _), (b, _)) = (slow("a", Some(20 * SEC)), slow("b", Some(20 * SEC)));
-        let below = SupervisorSpec::new("below")
-            .child(a.shutdown(21 * SEC))
-            .child(b.shutdown(21 * SEC));
+        let below = SupervisorSpec::new("below").child(a.shutdown(21 * SEC)).child(b.shutdown(21 * SEC));
         let app = SupervisorSpec::new("app").child(below).start();
         Watcher::new(&app).ready("app").await;
         let start = Instant::now();
         assert!(matches!(app.shutdown().await, ExitReason::Stopped));
         assert_eq!(start.elapsed(), 40 * SEC);
-        assert!(matches!(
-            app.snapshot().children[0].last_exit,
-            Some(ExitReason::Stopped)
-        ));
+        assert!(matches!(app.snapshot().children[0].last_exit, Some(ExitReason::Stopped)));
     });
 }
 
@@ -360,17 +282,12 @@ fn a_stop_reaches_an_actor_whose_context_waits() {
         }
     }
     paused(async {
-        let app = SupervisorSpec::new("app")
-            .child(ActorSpec::new("waits", || Waits))
-            .start();
+        let app = SupervisorSpec::new("app").child(ActorSpec::new("waits", || Waits)).start();
         tokio::task::yield_now().await;
         let start = Instant::now();
         app.shutdown().await;
         assert_eq!(start.elapsed(), Duration::ZERO);
-        assert!(matches!(
-            app.snapshot().children[0].last_exit,
-            Some(ExitReason::Stopped)
-        ));
+        assert!(matches!(app.snapshot().children[0].last_exit, Some(ExitReason::Stopped)));
     });
 }
 
@@ -392,9 +309,7 @@ fn a_stop_before_the_start_prevents_it() {
 fn a_stop_right_after_the_start_starts_nobody() {
     paused(async {
         let script = Script::good();
-        let app = SupervisorSpec::new("app")
-            .child(script.spec("child"))
-            .start();
+        let app = SupervisorSpec::new("app").child(script.spec("child")).start();
         assert!(matches!(app.shutdown().await, ExitReason::Stopped));
         assert_eq!(script.incarnations(), 0);
     });
@@ -406,11 +321,7 @@ fn a_supervisor_below_stopped_by_its_handle_is_removed_and_not_restarted() {
         let ((a, addr), (sibling, sibling_addr)) = (good("a"), good("sibling"));
         let below = SupervisorSpec::new("below").child(a);
         let below_handle = below.handle();
-        let app = SupervisorSpec::new("app")
-            .strategy(Strategy::OneForAll)
-            .child(below)
-            .child(sibling)
-            .start();
+        let app = SupervisorSpec::new("app").strategy(Strategy::OneForAll).child(below).child(sibling).start();
         sibling_addr.send(Which).await.unwrap();
         assert!(matches!(below_handle.shutdown().await, ExitReason::Stopped));
         assert!(addr.is_closed());

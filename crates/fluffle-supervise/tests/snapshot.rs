@@ -11,8 +11,7 @@ use std::{
 use actix::prelude::*;
 use actix_rt::Arbiter;
 use fluffle_supervise::{
-    ActorSpec, Backoff, Intensity, MailboxDepth, Missed, NodeKind, Restart, State, Strategy,
-    SupervisorSpec, What,
+    ActorSpec, Backoff, Intensity, MailboxDepth, Missed, NodeKind, Restart, State, Strategy, SupervisorSpec, What,
 };
 use support::{Crash, Finish, Watcher, Which, good, paused, real};
 use tokio::time::sleep;
@@ -24,16 +23,11 @@ fn the_picture_shows_every_node_on_a_line_of_its_own() {
     paused(async {
         let ((socket, socket_addr), (publish, publish_addr), (once, once_addr)) =
             (good("socket"), good("publish"), good("once"));
-        let consume = SupervisorSpec::new("consume")
-            .strategy(Strategy::RestForOne)
-            .child(socket)
-            .child(good("worker").0);
+        let consume =
+            SupervisorSpec::new("consume").strategy(Strategy::RestForOne).child(socket).child(good("worker").0);
         let publish = publish.backoff(Backoff::exponential(4 * SEC, 4 * SEC).unwrap());
-        let app = SupervisorSpec::new("app")
-            .child(consume)
-            .child(publish)
-            .child(once.restart(Restart::Transient))
-            .start();
+        let app =
+            SupervisorSpec::new("app").child(consume).child(publish).child(once.restart(Restart::Transient)).start();
         once_addr.send(Finish).await.unwrap();
         sleep(10 * SEC).await;
         socket_addr.send(Crash).await.unwrap_err();
@@ -59,32 +53,14 @@ fn the_picture_shows_every_node_on_a_line_of_its_own() {
 fn a_node_is_found_by_its_path() {
     paused(async {
         let (leaf, _) = good("leaf");
-        let inner = SupervisorSpec::new("inner")
-            .strategy(Strategy::OneForAll)
-            .child(leaf);
+        let inner = SupervisorSpec::new("inner").strategy(Strategy::OneForAll).child(leaf);
         let app = SupervisorSpec::new("app").child(inner).start();
         let snapshot = app.snapshot();
-        let find = |path| {
-            snapshot
-                .find(path)
-                .map(|node| (&*node.id, node.kind, node.mailbox))
-        };
-        assert_eq!(
-            find("app"),
-            Some(("app", NodeKind::Supervisor(Strategy::OneForOne), None))
-        );
-        assert_eq!(
-            find("app/inner"),
-            Some(("inner", NodeKind::Supervisor(Strategy::OneForAll), None))
-        );
-        let empty = MailboxDepth {
-            waiting: 0,
-            capacity: 64,
-        };
-        assert_eq!(
-            find("app/inner/leaf"),
-            Some(("leaf", NodeKind::Actor, Some(empty)))
-        );
+        let find = |path| snapshot.find(path).map(|node| (&*node.id, node.kind, node.mailbox));
+        assert_eq!(find("app"), Some(("app", NodeKind::Supervisor(Strategy::OneForOne), None)));
+        assert_eq!(find("app/inner"), Some(("inner", NodeKind::Supervisor(Strategy::OneForAll), None)));
+        let empty = MailboxDepth { waiting: 0, capacity: 64 };
+        assert_eq!(find("app/inner/leaf"), Some(("leaf", NodeKind::Actor, Some(empty))));
         assert_eq!(find("inner"), None);
         app.shutdown().await;
     });
@@ -95,28 +71,16 @@ fn a_tree_not_yet_started_can_be_looked_at() {
     let (child, _) = good("child");
     let app = SupervisorSpec::new("app").child(child);
     let snapshot = app.handle().snapshot();
-    assert_eq!(
-        (snapshot.state, snapshot.children[0].state),
-        (State::Waiting, State::Waiting)
-    );
+    assert_eq!((snapshot.state, snapshot.children[0].state), (State::Waiting, State::Waiting));
     assert_eq!(&*snapshot.children[0].path, "app/child");
 }
 
 #[test]
 fn an_actor_with_a_queue_of_its_own_shows_that_one() {
     let (child, _) = good("child");
-    let child = child.mailbox_gauge(|| MailboxDepth {
-        waiting: 7,
-        capacity: 256,
-    });
+    let child = child.mailbox_gauge(|| MailboxDepth { waiting: 7, capacity: 256 });
     let app = SupervisorSpec::new("app").child(child);
-    assert_eq!(
-        app.handle().snapshot().children[0].mailbox,
-        Some(MailboxDepth {
-            waiting: 7,
-            capacity: 256
-        })
-    );
+    assert_eq!(app.handle().snapshot().children[0].mailbox, Some(MailboxDepth { waiting: 7, capacity: 256 }));
 }
 
 #[test]
@@ -132,9 +96,7 @@ fn a_snapshot_asks_no_actor_and_works_while_all_are_blocked() {
         let (release, until) = mpsc::channel();
         let until = Arc::new(std::sync::Mutex::new(until));
         let stuck = ActorSpec::new("stuck", move || Stuck(until.clone()));
-        let below = SupervisorSpec::new("below")
-            .on(Arbiter::new().handle())
-            .child(stuck);
+        let below = SupervisorSpec::new("below").on(Arbiter::new().handle()).child(stuck);
         let app = SupervisorSpec::new("app").child(below).start();
         while app.snapshot().find("app/below/stuck").unwrap().state != State::Starting {
             tokio::task::yield_now().await;
@@ -174,10 +136,7 @@ fn events_come_in_order_and_end_with_the_tree() {
                 "app: over for good",
             ]
         );
-        assert!(
-            app.events().next().await.is_none(),
-            "nothing more can happen"
-        );
+        assert!(app.events().next().await.is_none(), "nothing more can happen");
     });
 }
 
@@ -187,10 +146,7 @@ fn the_handle_of_a_supervisor_below_hears_of_its_own_part_only() {
         let ((inside, inside_addr), (outside, outside_addr)) = (good("inside"), good("outside"));
         let below = SupervisorSpec::new("below").child(inside);
         let handle = below.handle();
-        let app = SupervisorSpec::new("app")
-            .child(below)
-            .child(outside)
-            .start();
+        let app = SupervisorSpec::new("app").child(below).child(outside).start();
         outside_addr.send(Which).await.unwrap();
         let events = Watcher::new(&handle);
         outside_addr.send(Crash).await.unwrap_err();
@@ -198,14 +154,8 @@ fn the_handle_of_a_supervisor_below_hears_of_its_own_part_only() {
         assert_eq!(inside_addr.send(Which).await.unwrap(), 2);
         app.shutdown().await;
         let rest = events.rest().await;
-        assert!(
-            rest.iter().all(|event| event.starts_with("app/below")),
-            "{rest:?}"
-        );
-        assert!(
-            rest.contains(&"app/below/inside: restarting".to_owned()),
-            "{rest:?}"
-        );
+        assert!(rest.iter().all(|event| event.starts_with("app/below")), "{rest:?}");
+        assert!(rest.contains(&"app/below/inside: restarting".to_owned()), "{rest:?}");
     });
 }
 
@@ -213,10 +163,7 @@ fn the_handle_of_a_supervisor_below_hears_of_its_own_part_only() {
 fn an_escalation_is_an_event_of_the_supervisor_that_gives_up() {
     paused(async {
         let (child, addr) = good("child");
-        let app = SupervisorSpec::new("app")
-            .intensity(Intensity::new(0, SEC).unwrap())
-            .child(child)
-            .start();
+        let app = SupervisorSpec::new("app").intensity(Intensity::new(0, SEC).unwrap()).child(child).start();
         let mut events = Watcher::new(&app);
         addr.send(Crash).await.unwrap_err();
         let escalation = events
@@ -234,10 +181,7 @@ fn an_escalation_is_an_event_of_the_supervisor_that_gives_up() {
 fn a_slow_reader_is_told_how_many_events_it_missed() {
     paused(async {
         let (child, addr) = good("child");
-        let app = SupervisorSpec::new("app")
-            .intensity(Intensity::unlimited())
-            .child(child)
-            .start();
+        let app = SupervisorSpec::new("app").intensity(Intensity::unlimited()).child(child).start();
         addr.send(Which).await.unwrap();
         let mut events = app.events();
         // Five events each: exited, backoff, restarting, started, ready.
@@ -276,22 +220,14 @@ fn logged(test: impl Future<Output = ()>) -> Vec<String> {
     tracing::subscriber::with_default(subscriber, || paused(test));
     let bytes = log.0.lock().unwrap().clone();
     let lines = String::from_utf8(bytes).unwrap();
-    lines
-        .lines()
-        .map(str::trim_start)
-        .filter(|line| line.contains("fluffle_supervise: "))
-        .map(str::to_owned)
-        .collect()
+    lines.lines().map(str::trim_start).filter(|line| line.contains("fluffle_supervise: ")).map(str::to_owned).collect()
 }
 
 #[test]
 fn the_log_tells_at_info_what_is_healthy_at_warn_what_is_healed_and_at_error_what_is_not() {
     let log = logged(async {
         let (child, addr) = good("child");
-        let app = SupervisorSpec::new("app")
-            .intensity(Intensity::new(1, SEC).unwrap())
-            .child(child)
-            .start();
+        let app = SupervisorSpec::new("app").intensity(Intensity::new(1, SEC).unwrap()).child(child).start();
         Watcher::new(&app).ready("app").await;
         addr.send(Crash).await.unwrap_err();
         addr.send(Crash).await.unwrap_err();

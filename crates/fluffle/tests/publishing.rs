@@ -86,7 +86,7 @@ async fn an_exchange_of_ours_that_was_deleted_is_declared_again_and_nothing_fail
     Raw::connect(vhost.url()).await.channel().exchange_delete("x".into(), Default::default()).await.unwrap();
     soon("published again", out.publish("b".to_owned())).await.expect("declared again, published under the same id");
     service.shutdown().await.unwrap();
-    assert_eq!(vhost.queue_depths().unwrap()["q"].ready, 2);
+    assert_eq!(Raw::connect(vhost.url()).await.ready("q").await, 2);
 }
 
 #[actix::test]
@@ -218,5 +218,5 @@ async fn an_unconfirmed_message_is_confirmed_before_the_service_ends() {
     for receipt in receipts {
         receipt.unwrap().confirmed().await.expect("the drain waits for confirms");
     }
-    assert_eq!(vhost.queue_depths().unwrap()["q"].ready, 500);
+    assert_eq!(Raw::connect(vhost.url()).await.ready("q").await, 500);
 }

@@ -1,9 +1,5 @@
 //! Actors that misbehave on command, and ways to wait for what comes of it.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "a module of each test file, which uses its own part"
-)]
+#![allow(dead_code, unreachable_pub, reason = "a module of each test file, which uses its own part")]
 
 use std::{
     fmt,
@@ -17,8 +13,8 @@ use std::{
 use actix::prelude::*;
 use actix_rt::System;
 use fluffle_supervise::{
-    ActorSpec, Backoff, Event, EventStream, ExitError, ExitReason, SupervisedAddr,
-    SupervisedContext, SupervisorHandle, What,
+    ActorSpec, Backoff, Event, EventStream, ExitError, ExitReason, SupervisedAddr, SupervisedContext, SupervisorHandle,
+    What,
 };
 use tokio::time::timeout;
 
@@ -52,12 +48,7 @@ impl Watcher {
     /// Waits for the next event for which `wanted` has an answer.
     pub async fn until<T>(&mut self, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
         loop {
-            let event = self
-                .0
-                .next()
-                .await
-                .expect("the tree is over")
-                .expect("no event is missed");
+            let event = self.0.next().await.expect("the tree is over").expect("no event is missed");
             if let Some(answer) = wanted(&event) {
                 return answer;
             }
@@ -65,10 +56,7 @@ impl Watcher {
     }
 
     pub async fn ready(&mut self, path: &str) {
-        self.until(|event| {
-            (&*event.path == path && matches!(event.what, What::Ready)).then_some(())
-        })
-        .await;
+        self.until(|event| (&*event.path == path && matches!(event.what, What::Ready)).then_some(())).await;
     }
 
     pub async fn exited(&mut self, path: &str) -> ExitReason {
@@ -170,9 +158,7 @@ impl Script {
                 again.fault.commit(Hook::InContext, ctx);
             }
         };
-        ActorSpec::new(id, factory)
-            .in_context(hook)
-            .backoff(Backoff::none())
+        ActorSpec::new(id, factory).in_context(hook).backoff(Backoff::none())
     }
 }
 
@@ -206,18 +192,10 @@ impl Actor for Probe {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         if self.is_at(Hook::WaitInStarted) {
-            ctx.wait(
-                async {}
-                    .into_actor(self)
-                    .map(|(), probe, ctx| probe.pass(Hook::WaitInStarted, ctx)),
-            );
+            ctx.wait(async {}.into_actor(self).map(|(), probe, ctx| probe.pass(Hook::WaitInStarted, ctx)));
         }
         if self.is_at(Hook::Future) {
-            ctx.spawn(
-                async {}
-                    .into_actor(self)
-                    .map(|(), probe, ctx| probe.pass(Hook::Future, ctx)),
-            );
+            ctx.spawn(async {}.into_actor(self).map(|(), probe, ctx| probe.pass(Hook::Future, ctx)));
         }
         self.pass(Hook::Started, ctx);
         self.script.log(format!("started {}", self.incarnation));
@@ -252,17 +230,9 @@ impl Handler<Go> for Probe {
 
     fn handle(&mut self, _: Go, ctx: &mut Self::Context) {
         if self.is_at(Hook::Wait) {
-            ctx.wait(
-                async {}
-                    .into_actor(self)
-                    .map(|(), probe, ctx| probe.pass(Hook::Wait, ctx)),
-            );
+            ctx.wait(async {}.into_actor(self).map(|(), probe, ctx| probe.pass(Hook::Wait, ctx)));
         }
-        if matches!(
-            self.script.hook,
-            Hook::Stopping | Hook::Stopped | Hook::Drop
-        ) && self.incarnation == 1
-        {
+        if matches!(self.script.hook, Hook::Stopping | Hook::Stopped | Hook::Drop) && self.incarnation == 1 {
             ctx.stop();
         }
         self.pass(Hook::Handler, ctx);
