@@ -25,8 +25,16 @@ impl From<HarnessError> for Failure {
 }
 
 /// The cargo that runs us, so that a toolchain chosen with `cargo +name` stays chosen.
+///
+/// Cargo tells a program it runs about that program's package, and build scripts (ring's, for one) count such variables
+/// among their inputs: handed on, they would have half the tree rebuilt whenever a chore follows a plain `cargo test`.
 pub(crate) fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Announces a step, runs the command with our own terminal, and says how long it took.
@@ -34,7 +42,10 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<(), Failure> {
     timed(what, || {
         let program = command.get_program().to_string_lossy().into_owned();
         let status = command.status().map_err(|error| Failure(format!("cannot start {program}: {error}")))?;
-        if status.success() { Ok(()) } else { Err(Failure(format!("{what}: {program} ended with {status}"))) }
+        if status.success() {
+            return Ok(());
+        }
+        Err(Failure(format!("{what} failed ({status})")))
     })
 }
 

@@ -18,6 +18,7 @@ mod confirm;
 mod connection;
 mod consume;
 mod endpoint;
+mod part;
 mod payload;
 mod pool;
 mod publish;
@@ -39,6 +40,7 @@ pub use consume::{
     spec::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
 };
 pub use endpoint::{Endpoint, Mechanism, UriError};
+pub use part::{PublisherPart, RequesterPart};
 pub use payload::{Handles, Payload};
 pub use pool::{PoolConfig, PoolError, Role};
 pub use publish::{
@@ -58,4 +60,4 @@ pub use topology::{
     ArgumentValue, Binding, Difference, Entity, Exchange, ExchangeKind, Match, Overflow, Queue, QueueKind, Topology,
     TopologyError, TopologyErrorKind,
 };
-pub use tree::{ConnectionStatus, DRAIN, PublisherPart, RequesterPart, Service, ServiceEnd, ServiceError};
+pub use tree::{ConnectionStatus, DRAIN, Service, ServiceEnd, ServiceError};

@@ -29,7 +29,8 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    future::Future,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -52,14 +53,10 @@ use crate::{
         settlement::{ConsumerStats, Counters},
         spec::{Consume, Threads},
     },
+    part::{PublisherPart, RequesterPart},
     payload::{Handles, Payload},
     pool::{Lease, Pool, PoolError, Role},
-    publish::{
-        self,
-        outbox::Outbox,
-        publisher::Publisher,
-        route::{Confirms, Route},
-    },
+    publish::{self, outbox::Outbox, publisher::Publisher, route::Route},
     request::{actor as requester, requester::Requester},
     topology::{Topology, TopologyError},
 };
@@ -91,8 +88,8 @@ struct Inner {
 /// What was added, to be looked at and closed.
 #[derive(Default)]
 struct Parts {
-    outboxes: Vec<Arc<Outbox>>,
-    requesters: Vec<Arc<requester::Exchange>>,
+    outboxes: Vec<Weak<Outbox>>,
+    requesters: Vec<Weak<requester::Exchange>>,
     consumers: Vec<(String, Arc<Counters>)>,
     leases: Vec<Lease>,
 }
@@ -197,8 +194,10 @@ impl Service {
         let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let publisher = publish::actor::spec(&part.outbox, &shared, &channel.addr(), part.confirms).on(self.io());
-        self.parts(|parts| parts.outboxes.push(part.outbox));
-        self.add_channel(name, lease, channel, publisher).await
+        self.parts(|parts| remember(&mut parts.outboxes, &part.outbox));
+        self.add_channel(&name, &lease, channel, publisher);
+        self.end_after(async move { part.outbox.abandoned().await }, name, lease);
+        Ok(())
     }
 
     /// Adds a requester.
@@ -220,9 +219,11 @@ impl Service {
         let lease = self.inner.publish.lease().await?;
         let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), Mode::Confirm);
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
-        self.parts(|parts| parts.requesters.push(Arc::clone(&part.0)));
+        self.parts(|parts| remember(&mut parts.requesters, &part.0));
         let requester = requester::spec(&part.0, &channel.addr()).on(self.io());
-        self.add_channel(name, lease, channel, requester).await
+        self.add_channel(&name, &lease, channel, requester);
+        self.end_after(async move { part.0.abandoned().await }, name, lease);
+        Ok(())
     }
 
     /// Adds a consumer with its handlers, each made by `factory`, and again after each crash.
@@ -240,10 +241,11 @@ impl Service {
         self.inner.topology.add(consume.topology(&application))?;
         let name = self.unique(Role::Consume, &consume.queue);
         let lane = Lane::new();
+        // First what may not be had: handlers without a consumer would be left behind.
+        let lease = self.inner.consume.lease().await?;
         let (copies, part) = PublisherPart::copies(&name);
         self.add_publisher(part).await?;
         self.add_handlers(&name, &consume, &lane, factory).await?;
-        let lease = self.inner.consume.lease().await?;
         let counters = Arc::new(Counters::default());
         let exclusive = application.find_queue(&consume.queue).is_some_and(|queue| queue.is_exclusive());
         let plan = Arc::new(consume::actor::Plan {
@@ -273,7 +275,9 @@ impl Service {
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let consumer = consume::actor::spec(&plan, &shared, &channel.addr()).on(self.io());
         self.parts(|parts| parts.consumers.push((name.clone(), counters)));
-        self.add_channel(name, lease, channel, consumer).await
+        self.add_channel(&name, &lease, channel, consumer);
+        self.parts(|parts| parts.leases.push(lease));
+        Ok(())
     }
 
     async fn add_handlers<A, T, R, F>(
@@ -325,22 +329,30 @@ impl Service {
         Ok(mine)
     }
 
-    async fn add_channel(
-        &self,
-        name: String,
-        lease: Lease,
-        channel: impl Into<ChildSpec>,
-        resident: impl Into<ChildSpec>,
-    ) -> Result<(), ServiceError> {
-        let spec = SupervisorSpec::new(name.as_str())
+    /// Orders a channel and what lives on it. The order is taken up when the connection is first up, which nobody
+    /// here waits for: the broker may be away.
+    fn add_channel(&self, name: &str, lease: &Lease, channel: impl Into<ChildSpec>, resident: impl Into<ChildSpec>) {
+        let spec = SupervisorSpec::new(name)
             .strategy(Strategy::OneForAll)
             .intensity(Intensity::unlimited())
             .shutdown(self.inner.drain + Duration::from_secs(3))
             .child(channel)
             .child(resident);
-        let started = lease.place.channels.start_child(spec).await;
-        self.parts(|parts| parts.leases.push(lease));
-        started.map_err(|_| ServiceError::Ended(name))
+        let channels = lease.place.channels.clone();
+        self.inner.io.spawn(async move {
+            if let Err(error) = channels.start_child(spec).await {
+                tracing::debug!(%error, "the service ended before this channel was opened");
+            }
+        });
+    }
+
+    /// Closes the channel `name` and gives its place back once nobody can use it any more.
+    fn end_after(&self, abandoned: impl Future<Output = ()> + Send + 'static, name: String, lease: Lease) {
+        self.inner.io.spawn(async move {
+            abandoned.await;
+            // Over already is just as well: the service is shutting down.
+            let _ = lease.place.channels.stop_child(&name).await;
+        });
     }
 
     /// The tree as it is now: cheap, from any thread.
@@ -418,10 +430,10 @@ impl Service {
 
     /// After the end: hands every unpublished message back to its caller, and lets the threads go.
     pub(crate) async fn close(&self) {
-        for outbox in self.parts(|parts| std::mem::take(&mut parts.outboxes)) {
+        for outbox in self.parts(|parts| std::mem::take(&mut parts.outboxes)).iter().filter_map(Weak::upgrade) {
             outbox.close().await;
         }
-        for requester in self.parts(|parts| std::mem::take(&mut parts.requesters)) {
+        for requester in self.parts(|parts| std::mem::take(&mut parts.requesters)).iter().filter_map(Weak::upgrade) {
             requester.close().await;
         }
         for arbiter in self.inner.handler_arbiters.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -447,6 +459,12 @@ impl Service {
     }
 }
 
+/// Keeps no publisher or requester alive whose handles are gone, nor a growing list of those that were.
+fn remember<P>(parts: &mut Vec<Weak<P>>, part: &Arc<P>) {
+    parts.retain(|part| part.strong_count() > 0);
+    parts.push(Arc::downgrade(part));
+}
+
 fn all_running(node: &NodeSnapshot) -> bool {
     node.state == State::Running && node.children.iter().all(all_running)
 }
@@ -462,37 +480,4 @@ pub struct ConnectionStatus {
     pub connects: u64,
     /// The broker's reason while it blocks publishing on it.
     pub blocked: Option<String>,
-}
-
-/// A publisher to be added, its message type forgotten.
-pub struct PublisherPart {
-    outbox: Arc<Outbox>,
-    confirms: bool,
-}
-
-impl PublisherPart {
-    /// A publisher's handle and what a service needs to bring it to life; the handle takes messages already.
-    pub fn new<T>(route: Route<T>) -> (Publisher<T>, Self) {
-        let name = if route.exchange.is_empty() { "default-exchange".to_owned() } else { route.exchange.clone() };
-        let confirms = route.confirms != Confirms::Off;
-        let outbox = Outbox::new(name, route.mailbox, route.window());
-        (Publisher::new(route, Arc::clone(&outbox)), Self { outbox, confirms })
-    }
-
-    /// The publisher of a consumer's retry copies, dead letters and answers.
-    fn copies(consumer: &str) -> (Arc<Outbox>, Self) {
-        let outbox = Outbox::new(format!("{consumer}/copies"), 256, 256);
-        (Arc::clone(&outbox), Self { outbox, confirms: true })
-    }
-}
-
-/// A requester to be added, its message types forgotten.
-pub struct RequesterPart(Arc<requester::Exchange>);
-
-impl RequesterPart {
-    /// A requester's handle and what a service needs to bring it to life.
-    pub fn new<Q, R: Payload>(route: Route<Q>) -> (Requester<Q, R>, Self) {
-        let (requester, exchange) = Requester::new(route);
-        (requester, Self(exchange))
-    }
 }

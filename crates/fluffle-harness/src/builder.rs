@@ -17,7 +17,7 @@ use crate::{
     ports::{free_port, random},
 };
 
-/// A cold boot takes 3 to 5 s on two idle cores; a machine busy with compilers needs several times that.
+/// A cold boot takes 4 to 7 s on two cores; a machine busy with compilers needs several times that.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
 /// Another process may take a port between our look and the node's bind.
@@ -83,7 +83,7 @@ impl Builder {
 
     /// Starts the node and waits until it takes connections.
     ///
-    /// Blocks for the boot, 3 to 5 s on two idle cores.
+    /// Blocks for the boot, 4 to 7 s on two cores.
     ///
     /// # Errors
     ///

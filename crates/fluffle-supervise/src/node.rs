@@ -55,6 +55,18 @@ struct Status {
     gauge: Option<Arc<Gauge>>,
 }
 
+impl Status {
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Stopped | State::Failed)
+    }
+
+    fn become_now(&mut self, state: State) {
+        self.state = state;
+        self.since = Instant::now();
+        self.next_restart_at = None;
+    }
+}
+
 enum Listeners {
     None,
     Some(broadcast::Sender<Event>),
@@ -148,10 +160,9 @@ impl Node {
 
     fn set_state(&self, state: State) {
         let mut status = lock(&self.status);
-        if self.over.get().is_none() {
-            status.state = state;
-            status.since = Instant::now();
-            status.next_restart_at = None;
+        // Late news of an incarnation that was given up.
+        if !status.is_over() {
+            status.become_now(state);
         }
     }
 
@@ -199,27 +210,32 @@ impl Node {
 
     /// Asks the incarnation that lives now to stop, or else the next one. True if one lives now.
     pub(crate) fn request_stop(&self) -> bool {
-        self.stop_wanted.store(true, Ordering::Release);
+        let again = self.stop_wanted.swap(true, Ordering::AcqRel);
         let control = lock(&self.control).clone();
-        if let Some(control) = &control {
+        if let Some(control) = &control
+            && !again
+        {
             self.stopping();
             control.request_stop();
         }
         control.is_some()
     }
 
-    /// Drops this incarnation, if it lives, and everything below it. Does not depend on its thread.
+    /// Drops this incarnation, and everything below it if it is the one that lives. Does not depend on its thread.
     pub(crate) fn kill(&self, incarnation: &Control) {
-        let current = {
+        let lives = {
             let mut control = lock(&self.control);
             control.take_if(|current| current.token() == incarnation.token())
         };
         incarnation.kill();
         self.mailbox.detach(incarnation.token());
-        if current.is_some() {
+        // If another one lives by now, what is below belongs to that one.
+        if lives.is_some() {
             for child in lock(&self.children).clone() {
                 child.kill_current();
             }
+            self.exited(&ExitReason::Killed);
+            self.waiting();
         }
     }
 
@@ -227,17 +243,17 @@ impl Node {
         let current = lock(&self.control).clone();
         if let Some(current) = current {
             self.kill(&current);
-            self.exited(&ExitReason::Killed);
-            self.waiting();
         }
     }
 
     /// It is over for good, and so is everything below it. Does nothing the second time.
     pub(crate) fn finish(&self, reason: ExitReason) {
-        let state = if reason.is_normal() { State::Stopped } else { State::Failed };
-        self.set_state(state);
-        if self.over.set(reason).is_err() {
-            return;
+        {
+            let mut status = lock(&self.status);
+            if status.is_over() {
+                return;
+            }
+            status.become_now(if reason.is_normal() { State::Stopped } else { State::Failed });
         }
         for child in lock(&self.children).clone() {
             let last_exit = lock(&child.status).last_exit.clone();
@@ -249,6 +265,8 @@ impl Node {
         }
         self.emit(What::Stopped);
         *lock(&self.listeners) = Listeners::Closed;
+        // Last: whoever waits for the end finds everything done.
+        let _ = self.over.set(reason);
         self.over_now.notify_waiters();
     }
 

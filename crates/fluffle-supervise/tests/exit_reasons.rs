@@ -391,3 +391,27 @@ fn a_crash_in_the_handler_runs_no_stopping_and_no_stopped_on_the_broken_value() 
         app.shutdown().await;
     });
 }
+
+#[test]
+fn a_panic_in_a_handler_that_had_stopped_its_context_is_still_the_handlers() {
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct StopAndCrash;
+    impl Handler<StopAndCrash> for Doomed {
+        type Result = ();
+        fn handle(&mut self, _: StopAndCrash, ctx: &mut Self::Context) {
+            ctx.stop();
+            panic!("too late");
+        }
+    }
+    paused(async {
+        let spec = ActorSpec::new("doomed", || Doomed);
+        let addr = spec.addr();
+        let app = SupervisorSpec::new("app").child(spec).start();
+        let mut events = Watcher::new(&app);
+        addr.send(StopAndCrash).await.unwrap_err();
+        let reason = events.exited("app/doomed").await;
+        assert_eq!(reason.to_string(), "panicked in a handler: too late");
+        app.shutdown().await;
+    });
+}

@@ -478,3 +478,38 @@ fn messages_from_other_threads_arrive_each_once_across_crashes() {
         office.app.shutdown().await;
     });
 }
+
+#[test]
+fn more_messages_than_are_handled_in_one_turn_are_handled_in_the_next_ones() {
+    paused(async {
+        let office = Office::open(|spec| spec.mailbox(1000));
+        for n in 0..12 {
+            office.addr.try_post(Number(n)).unwrap();
+        }
+        for n in 100..1000 {
+            office.addr.try_post(Number(n)).unwrap();
+        }
+        sleep(SEC).await;
+        assert_eq!(office.notes().len(), 912);
+        office.app.shutdown().await;
+    });
+}
+
+#[test]
+fn a_sender_that_has_left_is_given_no_place() {
+    paused(async {
+        let office = Office::open(|spec| spec.mailbox(1));
+        let release = office.hold().await;
+        let inside = office.addr.send(Number(1));
+        drop(office.addr.send(Number(2)));
+        let mut polled = office.addr.send(Number(3));
+        assert!((&mut polled).now_or_never().is_none());
+        drop(polled);
+        drop(inside);
+        office.addr.try_post(Number(4)).unwrap();
+        drop(release);
+        assert_eq!(office.addr.send(Number(5)).await.unwrap(), 5);
+        assert_eq!(office.notes(), [4, 5]);
+        office.app.shutdown().await;
+    });
+}

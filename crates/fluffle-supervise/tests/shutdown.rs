@@ -345,3 +345,60 @@ fn a_child_that_ends_while_all_stop_is_not_started_again() {
         assert_eq!(app.snapshot().children[0].restarts, 0);
     });
 }
+
+#[test]
+fn a_child_killed_before_its_arbiter_came_to_it_never_starts() {
+    real(async {
+        let (busy, stuck) = (Arbiter::new(), Arbiter::new());
+        let block = |arbiter: &Arbiter| {
+            let (release, until) = mpsc::channel::<()>();
+            arbiter.spawn_fn(move || {
+                let _ = until.recv();
+            });
+            release
+        };
+        let release_busy = block(&busy);
+        let script = Script::good();
+        let below = SupervisorSpec::new("below")
+            .on(stuck.handle())
+            .shutdown(Duration::from_millis(50))
+            .child(script.spec("child").on(busy.handle()));
+        let app = SupervisorSpec::new("app").child(below).start();
+        while app.snapshot().find("app/below/child").unwrap().state != State::Starting {
+            tokio::task::yield_now().await;
+        }
+        // Its supervisor cannot ask it to stop: it is killed over that one's head.
+        let release_stuck = block(&stuck);
+        app.shutdown().await;
+        drop(release_busy);
+        let (passed, pass) = tokio::sync::oneshot::channel();
+        busy.spawn(async move {
+            // Whatever was started here before has had its turn then.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            let _ = passed.send(());
+        });
+        pass.await.unwrap();
+        assert_eq!(script.incarnations(), 0);
+        drop(release_stuck);
+    });
+}
+
+#[test]
+fn an_actor_dropped_with_its_system_handles_no_message_on_the_way() {
+    let system = actix_rt::System::new();
+    // It goes on when it is asked to stop, and so it would in its drop.
+    let (spec, handled) = slow("slow", None);
+    let addr = spec.addr();
+    let app = system.block_on(async {
+        let app = SupervisorSpec::new("app").child(spec).start();
+        addr.send(Note(1)).await.unwrap();
+        app
+    });
+    addr.try_post(Note(2)).unwrap();
+    drop(system);
+    assert_eq!(*handled.lock().unwrap(), [1]);
+    assert_eq!(app.snapshot().state, State::Failed);
+    assert!(addr.is_closed());
+}

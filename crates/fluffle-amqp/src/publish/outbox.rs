@@ -99,6 +99,7 @@ pub(crate) struct Outbox {
     outstanding: AtomicUsize,
     idle: Notify,
     closed: AtomicBool,
+    handles_gone: Notify,
     counters: Counters,
 }
 
@@ -115,6 +116,7 @@ impl Outbox {
             outstanding: AtomicUsize::new(0),
             idle: Notify::new(),
             closed: AtomicBool::new(false),
+            handles_gone: Notify::new(),
             counters: Counters::default(),
         })
     }
@@ -263,6 +265,17 @@ impl Outbox {
             }
             idle.await;
         }
+    }
+
+    /// The last handle was dropped: nothing more will be accepted.
+    pub(crate) fn abandon(&self) {
+        self.handles_gone.notify_one();
+    }
+
+    /// Waits until the last handle is gone and everything it accepted has been settled. For one waiter.
+    pub(crate) async fn abandoned(&self) {
+        self.handles_gone.notified().await;
+        self.idle().await;
     }
 
     /// Accepted and not settled.

@@ -27,6 +27,9 @@ use crate::publish::{
 /// Encoding happens in the caller. Accepted messages wait in a bounded mailbox, whatever happens to connections and
 /// channels meanwhile; after a reconnect everything unconfirmed is published again, in order, under the same ids.
 /// Messages reach the broker in the order in which they were accepted.
+///
+/// When the last clone is dropped, what was accepted is published and settled, then the channel is closed and its place
+/// in the pool given back.
 pub struct Publisher<T> {
     shared: Arc<Shared<T>>,
 }
@@ -46,6 +49,12 @@ struct Shared<T> {
 pub struct Confirmed {
     /// The message's id.
     pub id: String,
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        self.outbox.abandon();
+    }
 }
 
 impl<T> Clone for Publisher<T> {

@@ -18,7 +18,7 @@ use fluffle_supervise::{ActorSpec, ExitError, MailboxDepth, SupervisedAddr, Supe
 use futures_util::StreamExt;
 use lapin::{BasicProperties, options::BasicConsumeOptions, types::FieldTable};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{interval, timeout},
 };
 
@@ -65,13 +65,14 @@ pub(crate) struct Exchange {
     sender: mpsc::Sender<Asked>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Asked>>>,
     late: AtomicU64,
+    handles_gone: Notify,
 }
 
 impl Exchange {
     pub(crate) fn new(name: String, mailbox: usize, window: usize) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(mailbox.max(1));
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-        Arc::new(Self { name, window, sender, receiver, late: AtomicU64::new(0) })
+        Arc::new(Self { name, window, sender, receiver, late: AtomicU64::new(0), handles_gone: Notify::new() })
     }
 
     /// Waits for room; false when the requester is closed.
@@ -81,6 +82,16 @@ impl Exchange {
 
     pub(crate) fn late(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
+    }
+
+    /// The last handle was dropped: nobody asks any more, and nobody waits for an answer.
+    pub(crate) fn abandon(&self) {
+        self.handles_gone.notify_one();
+    }
+
+    /// Waits until the last handle is gone. For one waiter.
+    pub(crate) async fn abandoned(&self) {
+        self.handles_gone.notified().await;
     }
 
     /// Ends the requester for good: whoever waits is told.

@@ -25,7 +25,7 @@ use crate::{
 
 /// Asks questions of type `Q` and waits for answers of type `R`, over RabbitMQ's direct reply-to.
 ///
-/// Cheap to clone. Whoever consumes `Q` answers by returning `Result<R, Failure>` from its
+/// Cheap to clone; when the last clone is dropped, its channel is closed. Whoever consumes `Q` answers by returning `Result<R, Failure>` from its
 /// `Handler<Delivery<Q, R>>`. An answer that comes after the deadline, or after the channel was lost, is counted
 /// ([`late_answers`](Self::late_answers)) and dropped. Requests are not persistent, and are not repeated: whether asking
 /// twice is harmless only the application knows.
@@ -40,6 +40,12 @@ struct Shared<Q, R> {
     to: String,
     key: Key<Q>,
     deadline: Duration,
+}
+
+impl<Q, R> Drop for Shared<Q, R> {
+    fn drop(&mut self) {
+        self.exchange.abandon();
+    }
 }
 
 impl<Q, R> Clone for Requester<Q, R> {

@@ -92,7 +92,10 @@ impl Family {
             };
             match signal {
                 Signal::Ready => self.ready(index, now),
-                Signal::Exited(reason) => self.exited(index, reason, now),
+                Signal::Exited(reason) => {
+                    self.children[index].node().exited(&reason);
+                    self.ended(index, reason, now);
+                }
             }
         }
     }
@@ -108,10 +111,9 @@ impl Family {
     }
 
     /// Decides what becomes of a child whose incarnation has ended.
-    fn exited(&mut self, index: usize, reason: ExitReason, now: Instant) {
+    fn ended(&mut self, index: usize, reason: ExitReason, now: Instant) {
         let child = &mut self.children[index];
         child.control = None;
-        child.node().exited(&reason);
         let healthy = child.ready_at.take().map(|since| now.duration_since(since));
         let condemned = std::mem::take(&mut child.condemned);
         let restart = child.spec.settings.restart;
@@ -304,7 +306,7 @@ impl Family {
         if let Some(control) = &child.control {
             child.node().kill(control);
         }
-        self.exited(index, ExitReason::Killed, now);
+        self.ended(index, ExitReason::Killed, now);
     }
 
     fn wait(&self, now: Instant) -> Next {
@@ -330,8 +332,6 @@ impl Drop for Family {
         for child in self.children.iter().rev() {
             if let Some(control) = &child.control {
                 child.node().kill(control);
-                child.node().exited(&ExitReason::Killed);
-                child.node().waiting();
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Actors that misbehave on command, and ways to wait for what comes of it.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "a module of each test file, which uses its own part")]
 
 use std::{
     fmt,

@@ -1,0 +1,270 @@
+//! What can be seen of a tree from outside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use actix::prelude::*;
+use actix_rt::Arbiter;
+use fluffle_supervise::{
+    ActorSpec, Backoff, Intensity, MailboxDepth, Missed, NodeKind, Restart, State, Strategy, SupervisorSpec, What,
+};
+use support::{Crash, Finish, Watcher, Which, good, paused, real};
+use tokio::time::sleep;
+
+const SEC: Duration = Duration::from_secs(1);
+
+#[test]
+fn the_picture_shows_every_node_on_a_line_of_its_own() {
+    paused(async {
+        let ((socket, socket_addr), (publish, publish_addr), (once, once_addr)) =
+            (good("socket"), good("publish"), good("once"));
+        let consume =
+            SupervisorSpec::new("consume").strategy(Strategy::RestForOne).child(socket).child(good("worker").0);
+        let publish = publish.backoff(Backoff::exponential(4 * SEC, 4 * SEC).unwrap());
+        let app =
+            SupervisorSpec::new("app").child(consume).child(publish).child(once.restart(Restart::Transient)).start();
+        once_addr.send(Finish).await.unwrap();
+        sleep(10 * SEC).await;
+        socket_addr.send(Crash).await.unwrap_err();
+        sleep(SEC).await;
+        publish_addr.send(Crash).await.unwrap_err();
+        publish_addr.post(Which).await.unwrap();
+        sleep(SEC).await;
+        assert_eq!(
+            app.snapshot().to_string(),
+            "app  one-for-one  running for 12s\n\
+             ├─ consume  rest-for-one  running for 12s\n\
+             │  ├─ socket  running for 2s  1 restart  last exit: panicked in a handler: crashed as asked\n\
+             │  └─ worker  running for 2s  1 restart  last exit: stopped on request\n\
+             ├─ publish  backing off for 1s  next restart in 3.0s  mailbox 1/64  last exit: panicked in a handler: \
+             crashed as asked\n\
+             └─ once  stopped for 12s  last exit: finished"
+        );
+        app.shutdown().await;
+    });
+}
+
+#[test]
+fn a_node_is_found_by_its_path() {
+    paused(async {
+        let (leaf, _) = good("leaf");
+        let inner = SupervisorSpec::new("inner").strategy(Strategy::OneForAll).child(leaf);
+        let app = SupervisorSpec::new("app").child(inner).start();
+        let snapshot = app.snapshot();
+        let find = |path| snapshot.find(path).map(|node| (&*node.id, node.kind, node.mailbox));
+        assert_eq!(find("app"), Some(("app", NodeKind::Supervisor(Strategy::OneForOne), None)));
+        assert_eq!(find("app/inner"), Some(("inner", NodeKind::Supervisor(Strategy::OneForAll), None)));
+        let empty = MailboxDepth { waiting: 0, capacity: 64 };
+        assert_eq!(find("app/inner/leaf"), Some(("leaf", NodeKind::Actor, Some(empty))));
+        assert_eq!(find("inner"), None);
+        app.shutdown().await;
+    });
+}
+
+#[test]
+fn a_tree_not_yet_started_can_be_looked_at() {
+    let (child, _) = good("child");
+    let app = SupervisorSpec::new("app").child(child);
+    let snapshot = app.handle().snapshot();
+    assert_eq!((snapshot.state, snapshot.children[0].state), (State::Waiting, State::Waiting));
+    assert_eq!(&*snapshot.children[0].path, "app/child");
+}
+
+#[test]
+fn an_actor_with_a_queue_of_its_own_shows_that_one() {
+    let (child, _) = good("child");
+    let child = child.mailbox_gauge(|| MailboxDepth { waiting: 7, capacity: 256 });
+    let app = SupervisorSpec::new("app").child(child);
+    assert_eq!(app.handle().snapshot().children[0].mailbox, Some(MailboxDepth { waiting: 7, capacity: 256 }));
+}
+
+#[test]
+fn a_snapshot_asks_no_actor_and_works_while_all_are_blocked() {
+    struct Stuck(Arc<std::sync::Mutex<mpsc::Receiver<()>>>);
+    impl Actor for Stuck {
+        type Context = Context<Self>;
+        fn started(&mut self, _: &mut Self::Context) {
+            let _ = self.0.lock().unwrap().recv();
+        }
+    }
+    real(async {
+        let (release, until) = mpsc::channel();
+        let until = Arc::new(std::sync::Mutex::new(until));
+        let stuck = ActorSpec::new("stuck", move || Stuck(until.clone()));
+        let below = SupervisorSpec::new("below").on(Arbiter::new().handle()).child(stuck);
+        let app = SupervisorSpec::new("app").child(below).start();
+        while app.snapshot().find("app/below/stuck").unwrap().state != State::Starting {
+            tokio::task::yield_now().await;
+        }
+        release.send(()).unwrap();
+        app.shutdown().await;
+    });
+}
+
+#[test]
+fn events_come_in_order_and_end_with_the_tree() {
+    paused(async {
+        let (child, addr) = good("child");
+        let spec = SupervisorSpec::new("app").child(child.restart(Restart::Transient));
+        let events = Watcher::new(&spec.handle());
+        let app = spec.start();
+        Watcher::new(&app).ready("app").await;
+        addr.send(Crash).await.unwrap_err();
+        addr.send(Finish).await.unwrap();
+        app.shutdown().await;
+        assert_eq!(
+            events.rest().await,
+            [
+                "app: started (incarnation 1)",
+                "app/child: started (incarnation 1)",
+                "app/child: ready",
+                "app: ready",
+                "app/child: panicked in a handler: crashed as asked",
+                "app/child: waits 0ns before restart 1 in a row",
+                "app/child: restarting",
+                "app/child: started (incarnation 2)",
+                "app/child: ready",
+                "app/child: finished",
+                "app/child: over for good",
+                "app: asked to stop",
+                "app: stopped on request",
+                "app: over for good",
+            ]
+        );
+        assert!(app.events().next().await.is_none(), "nothing more can happen");
+    });
+}
+
+#[test]
+fn the_handle_of_a_supervisor_below_hears_of_its_own_part_only() {
+    paused(async {
+        let ((inside, inside_addr), (outside, outside_addr)) = (good("inside"), good("outside"));
+        let below = SupervisorSpec::new("below").child(inside);
+        let handle = below.handle();
+        let app = SupervisorSpec::new("app").child(below).child(outside).start();
+        outside_addr.send(Which).await.unwrap();
+        let events = Watcher::new(&handle);
+        outside_addr.send(Crash).await.unwrap_err();
+        inside_addr.send(Crash).await.unwrap_err();
+        assert_eq!(inside_addr.send(Which).await.unwrap(), 2);
+        app.shutdown().await;
+        let rest = events.rest().await;
+        assert!(rest.iter().all(|event| event.starts_with("app/below")), "{rest:?}");
+        assert!(rest.contains(&"app/below/inside: restarting".to_owned()), "{rest:?}");
+    });
+}
+
+#[test]
+fn an_escalation_is_an_event_of_the_supervisor_that_gives_up() {
+    paused(async {
+        let (child, addr) = good("child");
+        let app = SupervisorSpec::new("app").intensity(Intensity::new(0, SEC).unwrap()).child(child).start();
+        let mut events = Watcher::new(&app);
+        addr.send(Crash).await.unwrap_err();
+        let escalation = events
+            .until(|event| match &event.what {
+                What::Escalated { escalation } if &*event.path == "app" => Some(escalation.clone()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(escalation.path(), "app/child");
+        app.wait().await;
+    });
+}
+
+#[test]
+fn a_slow_reader_is_told_how_many_events_it_missed() {
+    paused(async {
+        let (child, addr) = good("child");
+        let app = SupervisorSpec::new("app").intensity(Intensity::unlimited()).child(child).start();
+        addr.send(Which).await.unwrap();
+        let mut events = app.events();
+        // Five events each: exited, backoff, restarting, started, ready.
+        for _ in 0..100 {
+            addr.send(Crash).await.unwrap_err();
+            addr.send(Which).await.unwrap();
+        }
+        assert_eq!(events.next().await.unwrap().unwrap_err(), Missed(500 - 256));
+        assert!(events.next().await.unwrap().is_ok());
+        app.shutdown().await;
+    });
+}
+
+/// The log of a test, as lines of level and text.
+fn logged(test: impl Future<Output = ()>) -> Vec<String> {
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .without_time()
+        .with_writer({
+            let log = log.clone();
+            move || log.clone()
+        })
+        .finish();
+    tracing::subscriber::with_default(subscriber, || paused(test));
+    let bytes = log.0.lock().unwrap().clone();
+    let lines = String::from_utf8(bytes).unwrap();
+    lines.lines().map(str::trim_start).filter(|line| line.contains("fluffle_supervise: ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_log_tells_at_info_what_is_healthy_at_warn_what_is_healed_and_at_error_what_is_not() {
+    let log = logged(async {
+        let (child, addr) = good("child");
+        let app = SupervisorSpec::new("app").intensity(Intensity::new(1, SEC).unwrap()).child(child).start();
+        Watcher::new(&app).ready("app").await;
+        addr.send(Crash).await.unwrap_err();
+        addr.send(Crash).await.unwrap_err();
+        app.wait().await;
+    });
+    assert_eq!(
+        log,
+        [
+            "INFO fluffle_supervise: started path=\"app\" incarnation=1",
+            "INFO fluffle_supervise: started path=\"app/child\" incarnation=1",
+            "INFO fluffle_supervise: ready path=\"app/child\"",
+            "INFO fluffle_supervise: ready path=\"app\"",
+            "WARN fluffle_supervise: exited path=\"app/child\" reason=panicked in a handler: crashed as asked",
+            "WARN fluffle_supervise: backing off path=\"app/child\" delay=0ns attempt=1",
+            "INFO fluffle_supervise: restarting path=\"app/child\"",
+            "INFO fluffle_supervise: started path=\"app/child\" incarnation=2",
+            "INFO fluffle_supervise: ready path=\"app/child\"",
+            "WARN fluffle_supervise: exited path=\"app/child\" reason=panicked in a handler: crashed as asked",
+            "ERROR fluffle_supervise: escalates path=\"app\" escalation=app/child was restarted once in 1s; last: \
+             panicked in a handler: crashed as asked",
+            "WARN fluffle_supervise: exited path=\"app\" reason=gave up: app/child was restarted once in 1s; last: \
+             panicked in a handler: crashed as asked",
+            "INFO fluffle_supervise: over path=\"app/child\"",
+            "INFO fluffle_supervise: over path=\"app\"",
+        ]
+    );
+}
+
+#[test]
+fn messages_posted_to_a_child_that_ends_for_good_are_counted_in_a_warning() {
+    let log = logged(async {
+        let (child, addr) = good("child");
+        let app = SupervisorSpec::new("app").child(child);
+        addr.try_post(Which).unwrap();
+        addr.try_post(Which).unwrap();
+        drop(app);
+    });
+    let warning = "WARN fluffle_supervise: messages were posted that nobody will handle path=\"app/child\" lost=2";
+    assert!(log.contains(&warning.to_owned()), "{log:?}");
+}
