@@ -11,9 +11,10 @@ use std::{
 use actix::prelude::*;
 use actix_rt::Arbiter;
 use fluffle_supervise::{
-    ActorSpec, Backoff, ExitReason, SendErrorKind, State, Strategy, SupervisorSpec,
+    ActorSpec, Backoff, ExitError, ExitReason, SendErrorKind, StartChildError, State, Strategy,
+    SupervisedContext, SupervisorSpec,
 };
-use support::{Crash, Finish, Script, Watcher, Which, good, paused, real};
+use support::{Crash, Fail, Script, Watcher, Which, good, paused, real};
 use tokio::time::{Instant, sleep};
 
 const SEC: Duration = Duration::from_secs(1);
@@ -313,7 +314,7 @@ fn a_supervisor_on_a_blocked_thread_is_killed_with_all_its_children() {
 #[test]
 fn a_root_that_does_not_stop_in_time_is_killed() {
     paused(async {
-        let (spec, _) = slow("slow", None);
+        let (spec, handled) = slow("slow", None);
         let addr = spec.addr();
         let app = SupervisorSpec::new("app")
             .shutdown(SEC)
@@ -421,17 +422,141 @@ fn a_supervisor_below_stopped_by_its_handle_is_removed_and_not_restarted() {
 }
 
 #[test]
-fn a_child_that_ends_while_all_stop_is_not_started_again() {
+fn what_happens_to_others_while_all_stop_changes_neither_the_deadline_nor_the_reason() {
     paused(async {
-        let ((first, first_addr), (slow, _)) = (good("first"), slow("slow", Some(2 * SEC)));
-        let app = SupervisorSpec::new("app").child(first).child(slow).start();
+        let ((first, first_addr), (slow, _)) = (good("first"), slow("slow", None));
+        let app = SupervisorSpec::new("app")
+            .child(first)
+            .child(slow.shutdown(2 * SEC))
+            .start();
         Watcher::new(&app).ready("app").await;
-        let ends = async {
+        let start = Instant::now();
+        let meanwhile = async {
             sleep(SEC).await;
-            first_addr.send(Finish).await.unwrap();
+            let error = ExitError::permanent("it has to end anyway");
+            first_addr.send(Fail(error)).await.unwrap();
+            let refused = app.start_child(good("late").0).await.unwrap_err();
+            assert_eq!(
+                refused,
+                StartChildError::SupervisorOver { id: "late".into() }
+            );
         };
-        tokio::join!(app.shutdown(), ends);
+        let (reason, ()) = tokio::join!(app.shutdown(), meanwhile);
+        assert_eq!(start.elapsed(), 2 * SEC);
+        assert!(matches!(reason, ExitReason::Stopped), "{reason}");
         assert_eq!(app.snapshot().children[0].restarts, 0);
+    });
+}
+
+#[test]
+fn a_child_that_gets_ready_while_it_stops_keeps_its_deadline() {
+    struct ReadyTooLate;
+    impl Actor for ReadyTooLate {
+        type Context = Context<Self>;
+        fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
+            ctx.ready();
+            Running::Continue
+        }
+    }
+    paused(async {
+        let spec = ActorSpec::new("late", || ReadyTooLate)
+            .reports_ready()
+            .shutdown(2 * SEC);
+        let app = SupervisorSpec::new("app").child(spec).start();
+        sleep(SEC).await;
+        let start = Instant::now();
+        app.shutdown().await;
+        assert_eq!(start.elapsed(), 2 * SEC);
+    });
+}
+
+#[test]
+fn a_killed_incarnation_whose_thread_comes_back_takes_no_message_before_its_successor() {
+    real(async {
+        let (stuck, _) = slow("stuck", Some(Duration::ZERO));
+        let system = actix_rt::System::current();
+        let stuck = stuck.shutdown(Duration::from_millis(50)).on_each(move || {
+            actix_rt::System::set_current(system.clone());
+            Arbiter::new().handle()
+        });
+        let stuck_addr = stuck.addr();
+        let (other, other_addr) = good("other");
+        let pause = Duration::from_millis(300);
+        let other = other.backoff(Backoff::exponential(pause, pause).unwrap());
+        let app = SupervisorSpec::new("app")
+            .strategy(Strategy::OneForAll)
+            .child(stuck)
+            .child(other)
+            .start();
+        other_addr.send(Which).await.unwrap();
+        let (release, until) = mpsc::channel();
+        let blocked = stuck_addr.send(Block(until));
+        let waits = stuck_addr.send(Note(1));
+        while stuck_addr.depth().waiting > 1 {
+            tokio::task::yield_now().await;
+        }
+        let mut events = Watcher::new(&app);
+        other_addr.send(Crash).await.unwrap_err();
+        assert!(matches!(
+            events.exited("app/stuck").await,
+            ExitReason::Killed
+        ));
+        drop(release);
+        blocked.await.unwrap();
+        waits.await.unwrap();
+        assert_eq!(app.snapshot().children[0].restarts, 1);
+        app.shutdown().await;
+    });
+}
+
+#[test]
+fn a_supervisor_that_crashes_takes_its_children_with_it_and_all_live_again() {
+    /// Blows up whoever drops it.
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("boom in the supervisor");
+            }
+        }
+    }
+    real(async {
+        // It does not stop when asked: only an abort ends it.
+        let (stubborn, handled) = slow("stubborn", None);
+        let stubborn = stubborn
+            .on(Arbiter::new().handle())
+            .shutdown(Duration::from_millis(50));
+        let addr = stubborn.addr();
+        let bomb = Bomb;
+        let carrier = ActorSpec::new("carrier", move || {
+            let _ = &bomb;
+            Slow {
+                takes: Some(Duration::ZERO),
+                draining: false,
+                handled: Arc::default(),
+            }
+        });
+        let below = SupervisorSpec::new("below")
+            .backoff(Backoff::none())
+            .child(stubborn)
+            .child(carrier);
+        let handle = below.handle();
+        let app = SupervisorSpec::new("app").child(below).start();
+        let mut events = Watcher::new(&app);
+        addr.send(Note(1)).await.unwrap();
+        let values = Arc::strong_count(&handled);
+        let _ = handle.stop_child("carrier").await;
+        let reason = events.exited("app/below").await;
+        assert!(
+            reason.to_string().ends_with("boom in the supervisor"),
+            "{reason}"
+        );
+        addr.send(Note(2)).await.unwrap();
+        while Arc::strong_count(&handled) > values {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*handled.lock().unwrap(), [1, 2]);
+        app.shutdown().await;
     });
 }
 
