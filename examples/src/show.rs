@@ -59,21 +59,23 @@ impl Progress {
     }
 
     /// Adds a bar that follows `count` up to `total`.
-    pub fn bar(&mut self, name: &str, total: u64, count: impl Fn() -> u64 + Send + 'static) {
-        let style = ProgressStyle::with_template("  {prefix:<10} {bar:50.cyan/blue} {pos:>5} of {len}  {per_sec}");
-        let bar = ProgressBar::new(total).with_prefix(name.to_owned());
+    pub fn bar(&mut self, name: &str, total: usize, count: impl Fn() -> u64 + Send + 'static) {
+        let style = ProgressStyle::with_template("  {prefix:<10} {bar:50.cyan/blue} {pos:>5} of {len}");
+        let bar = ProgressBar::new(total as u64).with_prefix(name.to_owned());
         let bar = self.together.add(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())));
         self.bars.lock().unwrap_or_else(PoisonError::into_inner).push((bar, Box::new(count)));
     }
 
     /// Leaves the bars on the terminal as they are now.
     pub fn finish(&mut self) {
-        if let Some(ticker) = self.ticker.take() {
-            ticker.abort();
-        }
+        let Some(ticker) = self.ticker.take() else { return };
+        ticker.abort();
         draw(&self.bars);
         for (bar, _) in self.bars.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             bar.abandon();
+        }
+        if !self.together.is_hidden() {
+            eprintln!();
         }
     }
 }

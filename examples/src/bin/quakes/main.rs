@@ -21,8 +21,8 @@ mod handlers;
 mod report;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    collections::BTreeSet,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -37,6 +37,9 @@ use crate::{
     report::{Outcome, Report},
 };
 
+/// The classes that people feel; the alerts' queue gets these.
+const FELT: [&str; 5] = ["light", "moderate", "strong", "major", "great"];
+
 /// Replays one week of earthquakes through RabbitMQ and counts what arrives.
 #[derive(Parser)]
 struct Arguments {
@@ -44,8 +47,8 @@ struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     crash_every: Option<u64>,
     /// Quakes to publish per second; as fast as it goes if not given.
-    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
-    rate: Option<u64>,
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
     /// Where the archive is written.
     #[arg(long, value_name = "FILE", default_value_os_t = std::env::temp_dir().join("quakes.ndjson"))]
     archive: PathBuf,
@@ -65,116 +68,158 @@ fn topology() -> Topology {
         .queue(Queue::quorum("siren").bind("alerts", "").dead_letter())
 }
 
+/// What each handler has done. All that must survive the crash of a handler lives outside of it, like this: an actor's
+/// fields die with the actor.
+struct Desks {
+    alerts: Desk,
+    siren: Desk,
+    regions: Desk,
+    archive: Desk,
+    ledger: Ledger,
+}
+
+impl Desks {
+    fn new(crash_every: Option<u64>) -> Result<Self, Error> {
+        let desk = || Desk::new(crash_every);
+        Ok(Self { alerts: desk()?, siren: desk()?, regions: desk()?, archive: desk()?, ledger: Ledger::default() })
+    }
+}
+
+/// Starts the service and waits until it is connected and consuming.
+async fn start(broker: Broker, desks: &Desks, archive: &Path) -> Result<(Service, Publisher<Quake>), Error> {
+    let app = App::new(broker).topology(topology());
+    let out = app.publisher::<Quake>(Route::exchange("quakes").key_by(routing_key).gzip(Gzip::on()));
+    let alerts = app.publisher::<Alert>(Route::exchange("alerts"));
+    let retry = Retry::exponential(5, Duration::from_millis(50), 2.0)?;
+    // Crashes on purpose, every few milliseconds, are no crash loop: do not back off as if they were.
+    let backoff = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(20)).map_err(Error::other)?;
+    let consume = |queue| Consume::queue(queue).retry(retry.clone()).handler_backoff(backoff);
+
+    // The factories make the handler actors, and a fresh one after each crash.
+    let make_alerts = {
+        let desk = desks.alerts.clone();
+        move || Alerts { desk: desk.clone(), out: alerts.clone() }
+    };
+    let make_regions = {
+        let (desk, ledger) = (desks.regions.clone(), desks.ledger.clone());
+        move || Regions { desk: desk.clone(), ledger: ledger.clone() }
+    };
+    let make_archive = {
+        let (desk, path) = (desks.archive.clone(), archive.to_owned());
+        move || Archive { desk: desk.clone(), path: path.clone(), file: None }
+    };
+    let siren = desks.siren.clone();
+    let service = app
+        // One at a time each: a crash then interrupts no half-done alert, and nobody is alarmed twice.
+        .consume(consume("quakes.alerts").instances(2).concurrency(1), make_alerts)
+        .consume(Consume::queue("siren").retry(retry.clone()).handler_backoff(backoff), move || Siren {
+            desk: siren.clone(),
+        })
+        .consume(consume("quakes.regions"), make_regions)
+        // Writing to a file blocks the thread: it gets one of its own.
+        .consume(consume("quakes.archive").blocking(), make_archive)
+        .start()
+        .await?;
+    service.ready().await?;
+    Ok((service, out))
+}
+
+/// The message ids of what was published, and which of them each handler should see.
+#[derive(Default)]
+struct Published {
+    all: BTreeSet<String>,
+    felt: BTreeSet<String>,
+    strong: BTreeSet<String>,
+    confirmed: usize,
+}
+
+/// `publish` would wait for each confirm in turn. `enqueue` waits only for room in the publisher's mailbox, and its receipt
+/// tells of the confirm later.
+async fn publish(out: &Publisher<Quake>, quakes: &[Quake], rate: Option<u32>) -> Result<Published, Error> {
+    let mut pace = rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
+    let mut receipts = Vec::with_capacity(quakes.len());
+    for quake in quakes {
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
+        receipts.push(out.enqueue_with(quake.clone(), sent_now()).await.map_err(Error::other)?);
+    }
+    let mut published = Published::default();
+    for (quake, receipt) in quakes.iter().zip(receipts) {
+        let id = receipt.id().to_owned();
+        if receipt.confirmed().await.is_ok() {
+            published.confirmed += 1;
+        }
+        if is_felt(quake) {
+            published.felt.insert(id.clone());
+        }
+        if quake.magnitude() >= ALERT_FROM {
+            published.strong.insert(id.clone());
+        }
+        published.all.insert(id);
+    }
+    Ok(published)
+}
+
+/// Whether the alerts' queue gets it.
+fn is_felt(quake: &Quake) -> bool {
+    FELT.contains(&class(quake))
+}
+
+fn bars(desks: &Desks, out: &Publisher<Quake>, quakes: &[Quake]) -> Progress {
+    let felt = quakes.iter().filter(|quake| is_felt(quake)).count();
+    let strong = quakes.iter().filter(|quake| quake.magnitude() >= ALERT_FROM).count();
+    let mut progress = Progress::new();
+    let out = out.clone();
+    progress.bar("confirmed", quakes.len(), move || out.stats().confirmed);
+    for (name, desk, total) in [
+        ("regions", &desks.regions, quakes.len()),
+        ("archive", &desks.archive, quakes.len()),
+        ("alerts", &desks.alerts, felt),
+        ("siren", &desks.siren, strong),
+    ] {
+        let seen = desk.seen.clone();
+        progress.bar(name, total, move || seen.distinct() as u64);
+    }
+    progress
+}
+
 #[actix::main]
 async fn main() -> Result<(), Error> {
     let arguments = Arguments::parse();
     // Crashes on purpose are counted below, not told one by one.
-    examples::logging_from(if arguments.crash_every.is_some() { "off" } else { "warn,lapin=off" });
+    examples::logging_from(if arguments.crash_every.is_some() { "error,lapin=off" } else { "warn,lapin=off" });
     let quakes = feed::read()?;
+    let desks = Desks::new(arguments.crash_every)?;
     std::fs::write(&arguments.archive, "")?;
     let (broker, _node) = examples::broker()?;
-
-    // All that must survive the crash of a handler lives outside of it: an actor's fields die with the actor.
-    let mut desks: BTreeMap<&str, Desk> = BTreeMap::new();
-    for queue in ["quakes.alerts", "siren", "quakes.regions", "quakes.archive"] {
-        desks.insert(queue, Desk::new(arguments.crash_every)?);
-    }
-    let regions = Ledger::default();
-
-    let app = App::new(broker).topology(topology());
-    let out = app.publisher::<Quake>(Route::exchange("quakes").key_by(routing_key).gzip(Gzip::on()));
-    let alerts = app.publisher::<Alert>(Route::exchange("alerts"));
-    // A crash every few milliseconds is not a crash loop here: do not back off as if it were.
-    let retry = Retry::exponential(5, Duration::from_millis(50), 2.0)?;
-    let backoff = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(20)).map_err(Error::other)?;
-    let service = app
-        .consume(
-            // One at a time each: a crash then interrupts no half-done alert, and nobody is alarmed twice.
-            Consume::queue("quakes.alerts").instances(2).concurrency(1).retry(retry.clone()).handler_backoff(backoff),
-            {
-                let desk = desks["quakes.alerts"].clone();
-                move || Alerts { desk: desk.clone(), out: alerts.clone() }
-            },
-        )
-        .consume(Consume::queue("siren").retry(retry.clone()).handler_backoff(backoff), {
-            let desk = desks["siren"].clone();
-            move || Siren { desk: desk.clone() }
-        })
-        .consume(Consume::queue("quakes.regions").retry(retry.clone()).handler_backoff(backoff), {
-            let (desk, ledger) = (desks["quakes.regions"].clone(), regions.clone());
-            move || Regions { desk: desk.clone(), ledger: ledger.clone() }
-        })
-        .consume(
-            // Writing to a file blocks the thread: it gets one of its own.
-            Consume::queue("quakes.archive").blocking().retry(retry).handler_backoff(backoff),
-            {
-                let (desk, path) = (desks["quakes.archive"].clone(), arguments.archive.clone());
-                move || Archive { desk: desk.clone(), path: path.clone(), file: None }
-            },
-        )
-        .start()
-        .await?;
-    service.ready().await?;
+    let (service, out) = start(broker, &desks, &arguments.archive).await?;
 
     say(format!("One week of earthquakes, {} of them:", quakes.len()));
     let began = Instant::now();
-    let felt = quakes.iter().filter(|quake| !matches!(class(quake), "micro" | "minor")).count();
-    let strong = quakes.iter().filter(|quake| quake.magnitude() >= ALERT_FROM).count();
-    let (total, stats) = (quakes.len() as u64, out.clone());
-    let mut progress = Progress::new();
-    progress.bar("confirmed", total, move || stats.stats().confirmed);
-    for (name, queue, total) in [
-        ("regions", "quakes.regions", quakes.len()),
-        ("archive", "quakes.archive", quakes.len()),
-        ("alerts", "quakes.alerts", felt),
-        ("siren", "siren", strong),
-    ] {
-        let seen = desks[queue].seen.clone();
-        progress.bar(name, total as u64, move || seen.distinct() as u64);
-    }
-
-    // `publish` would wait for each confirm. `enqueue` waits for room in the mailbox only; the receipt tells of the confirm.
-    let mut pace = arguments.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate as u32));
-    let mut receipts = Vec::with_capacity(quakes.len());
-    for quake in quakes.iter().cloned() {
-        if let Some(pace) = &mut pace {
-            pace.tick().await;
-        }
-        let alarming = (class(&quake), quake.magnitude() >= ALERT_FROM);
-        let receipt = out.enqueue_with(quake, sent_now()).await.map_err(Error::other)?;
-        receipts.push((alarming, receipt));
-    }
-    let published = receipts.len();
-    let (mut all, mut felt, mut strong) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let mut confirmed = 0;
-    for ((class, is_strong), receipt) in receipts {
-        let id = receipt.id().to_owned();
-        confirmed += usize::from(receipt.confirmed().await.is_ok());
-        if !matches!(class, "micro" | "minor") {
-            felt.insert(id.clone());
-        }
-        if is_strong {
-            strong.insert(id.clone());
-        }
-        all.insert(id);
-    }
-    let expected =
-        [("quakes.regions", all.clone()), ("quakes.archive", all), ("quakes.alerts", felt), ("siren", strong)];
-    for (queue, ids) in &expected {
+    let mut progress = bars(&desks, &out, &quakes);
+    let published = publish(&out, &quakes, arguments.rate).await?;
+    let expected = [
+        ("quakes.regions", &desks.regions, &published.all),
+        ("quakes.archive", &desks.archive, &published.all),
+        ("quakes.alerts", &desks.alerts, &published.felt),
+        ("siren", &desks.siren, &published.strong),
+    ];
+    for (_, desk, ids) in expected {
         // What does not come within a minute is counted as lost below.
-        let _ = desks[queue].seen.all_of(ids).await;
+        let _ = desk.seen.all_of(ids).await;
     }
-    progress.finish();
     let took = began.elapsed();
+    progress.finish();
     let tree = service.snapshot();
     service.shutdown().await?;
 
-    let outcomes = expected.map(|(queue, ids)| Outcome::new(queue, &ids, &desks[queue], &tree));
-    let report = Report { published, confirmed, outcomes, took };
-    report.print(&quakes, &regions)?;
+    let outcomes = expected.map(|(queue, desk, ids)| Outcome::new(queue, ids, desk, &tree));
+    let report = Report { published: published.all.len(), confirmed: published.confirmed, outcomes, took };
+    report.print(&quakes, &desks.ledger)?;
     let lines = std::fs::read_to_string(&arguments.archive)?.lines().count();
     println!("The archive, {}, has {lines} lines.", arguments.archive.display());
     println!("\n{report}");
     check(report.is_clean(), "something was lost, or handled twice")?;
-    check(lines == desks["quakes.archive"].seen.distinct(), "the archive's file has other lines than were handled")
+    check(lines == desks.archive.seen.distinct(), "the archive's file has other lines than were handled")
 }

@@ -71,9 +71,7 @@ impl Report {
 
         let heads = ["queue", "handled", "p50", "p99", "restarts", "duplicates", "lost"];
         say(table(&heads, self.outcomes.iter().map(Outcome::row)));
-        println!(
-            "p50, p99: from the publisher to the end of the handler, all quakes sent in one go unless there is a --rate."
-        );
+        println!("p50, p99: from the publisher to the end of the handler, the wait in the queue included.");
 
         say(table(&["one week of quakes as", "bytes", "of Protobuf"], sizes(quakes)?));
         let handled: usize = self.outcomes.iter().map(|outcome| outcome.handled).sum();
