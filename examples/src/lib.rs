@@ -1,1 +1,71 @@
-//! (being written)
+//! What the lessons share, so that each can be about one thing: a broker to talk to, a log, a count of what was handled.
+
+mod seen;
+mod show;
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Instant,
+};
+
+use fluffle::{Error, prelude::Broker};
+/// Keeps a private broker alive: dropping it ends the node.
+pub use fluffle_harness::Broker as Node;
+use tracing_subscriber::EnvFilter;
+
+pub use crate::{
+    seen::Seen,
+    show::{Progress, say, table},
+};
+
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/protos.rs"));
+}
+
+/// The lessons' messages, compiled from `proto/lessons/v1/lessons.proto`.
+pub use generated::lessons::v1 as messages;
+
+/// The broker that `AMQP_URL` names; without it a private RabbitMQ, which lives as long as the [`Node`].
+///
+/// An application would write `Broker::from_env()?` instead.
+///
+/// # Errors
+/// When `AMQP_URL` is no AMQP URI, or RabbitMQ is not installed or does not start.
+pub fn broker() -> Result<(Broker, Node), Error> {
+    let external = std::env::var(fluffle_harness::URL_VAR).is_ok_and(|url| !url.is_empty());
+    if !external {
+        eprint!("no AMQP_URL: starting a private RabbitMQ … ");
+        std::io::stderr().flush()?;
+    }
+    let began = Instant::now();
+    let node = Node::from_env_or_private().map_err(Error::other)?;
+    match &node {
+        Node::Private(rabbit) => eprintln!("ready on port {} in {:.1} s", rabbit.port(), began.elapsed().as_secs_f64()),
+        Node::External(_) => eprintln!("using the broker that AMQP_URL names"),
+    }
+    Ok((Broker::new(&node.url())?, node))
+}
+
+/// Logs what matters to the terminal: what was retried, dead-lettered, restarted. `RUST_LOG=info` shows every start,
+/// `RUST_LOG=off` nothing.
+pub fn logging() {
+    // lapin tells of lost sockets in its own words; the supervisors tell it better.
+    logging_from("warn,lapin=off");
+}
+
+/// [`logging`] with another filter, for when `RUST_LOG` is not set.
+pub fn logging_from(filter: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
+    let color = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color);
+    log.without_time().with_target(false).compact().init();
+}
+
+/// A lesson checks what it claims: `Err` with `claim` when it does not hold.
+///
+/// # Errors
+/// When `holds` is false.
+pub fn check(holds: bool, claim: impl std::fmt::Display) -> Result<(), Error> {
+    if holds { Ok(()) } else { Err(Error::other(format!("this should not happen: {claim}"))) }
+}

@@ -1,0 +1,110 @@
+//! Lesson 2: several workers share a queue, and the jobs are of very different sizes.
+//!
+//! Each worker takes the next job when it is done with the last: nobody is dealt a pile in advance, so one long job
+//! holds up no short ones. Two settings make it so: `instances` is how many workers there are, and `concurrency(1)` how
+//! many jobs each has at a time. `prefetch` is how many the broker hands to this process at once.
+//!
+//! Run it: `cargo run -p examples --bin 02_work_queue`, and with `-- --until-ctrl-c` to see the end of a service:
+//! it takes no more jobs, finishes those it has begun, and leaves the rest in the queue.
+//!
+//! Try: `instances(1)`. `prefetch(1)`: four workers, and only one of them busy. Press Ctrl-C twice.
+//!
+//! Next: `03_publish_subscribe`, where everybody gets every message.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use examples::{Seen, check, messages::Job, say, table};
+use fluffle::{Error, prelude::*};
+
+const WORKERS: usize = 4;
+
+/// Four workers share forty jobs of 5 to 400 ms.
+#[derive(Parser)]
+struct Arguments {
+    /// Bring new jobs for ever; Ctrl-C finishes what was begun, a second one ends at once.
+    #[arg(long)]
+    until_ctrl_c: bool,
+}
+
+struct Worker {
+    me: usize,
+    done: Seen,
+    all: Seen,
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<Job>> for Worker {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, job: Delivery<Job>, _: &mut Self::Context) -> Self::Result {
+        let (me, done, all) = (self.me, self.done.clone(), self.all.clone());
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(job.milliseconds.into())).await;
+            println!("  worker {me}: job {:>2} took {:>3} ms", job.number, job.milliseconds);
+            done.note(&job);
+            all.note(&job);
+            Ok(())
+        })
+    }
+}
+
+/// Every tenth job is a long one.
+fn job(number: u32) -> Job {
+    Job { number, milliseconds: if number % 10 == 1 { 400 } else { 5 + number % 7 * 5 } }
+}
+
+#[actix::main]
+async fn main() -> Result<(), Error> {
+    let arguments = Arguments::parse();
+    examples::logging_from("warn,lapin=off,fluffle::app=info");
+    let (broker, _node) = examples::broker()?;
+
+    let app = App::new(broker).topology(Topology::new().queue(Queue::quorum("jobs")));
+    let out = app.publisher::<Job>(Route::queue("jobs"));
+    let done: [Seen; WORKERS] = Default::default();
+    let all = Seen::new();
+    let (workers, together, hired) = (done.clone(), all.clone(), AtomicUsize::new(0));
+    let app = app.consume(Consume::queue("jobs").instances(WORKERS).concurrency(1).prefetch(8), move || {
+        let me = hired.fetch_add(1, Relaxed) % WORKERS;
+        Worker { me, done: workers[me].clone(), all: together.clone() }
+    });
+
+    if arguments.until_ctrl_c {
+        say("Jobs for ever; press Ctrl-C:");
+        actix::spawn(async move {
+            for number in 0.. {
+                // Waits for the confirm, so never runs ahead of the broker. Fails when the service is over.
+                if out.publish(job(number)).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        app.run_until_signal().await?;
+        say(format!("02_work_queue: handled={} (what was begun was finished)", all.distinct()));
+        return Ok(());
+    }
+    let service = app.start().await?;
+    service.ready().await?;
+    say("Forty jobs for four workers:");
+    let began = Instant::now();
+    for number in 0..40 {
+        out.publish(job(number)).await.map_err(Error::other)?;
+    }
+    all.count(40).await?;
+    let (took, work) = (began.elapsed().as_millis(), (0..40).map(|number| u128::from(job(number).milliseconds)).sum());
+    service.shutdown().await?;
+
+    let rows = done.iter().enumerate().map(|(me, done)| vec![format!("worker {me}"), done.distinct().to_string()]);
+    say(table(&["", "jobs"], rows));
+    say(format!("02_work_queue: published=40 handled={} work={work}ms took={took}ms", all.distinct()));
+    check(done.iter().all(|one| one.distinct() > 0), "a worker stood idle")?;
+    check(took < work, "four workers should be faster than one")
+}

@@ -1,0 +1,89 @@
+//! Lesson 5: keys with words, and patterns over them.
+//!
+//! On a *topic* exchange a routing key is words between dots, here `<place>.<colour>.<species>`. A binding key is a
+//! pattern: `*` stands for exactly one word, `#` for any number of them, none included. A queue gets one copy, however
+//! many of its patterns match.
+//!
+//! Run it: `cargo run -p examples --bin 05_topics`
+//!
+//! Try: bind with `#` (everything), `meadow.#`, `*.*`. Which routing key does nobody want, and what happens to it?
+//!
+//! Next: `06_request_reply`, where messages are questions.
+
+use std::collections::BTreeMap;
+
+use examples::{Seen, check, messages::Sighting, say, table};
+use fluffle::{Error, prelude::*};
+
+/// Who wants to know of what.
+const WATCHERS: [(&str, &[&str]); 3] =
+    [("rabbit_friends", &["*.*.rabbit"]), ("gardener", &["garden.#"]), ("painter", &["*.white.*", "meadow.*.*"])];
+
+struct Watcher {
+    seen: Seen,
+}
+
+impl Actor for Watcher {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<Sighting>> for Watcher {
+    type Result = Result<(), Failure>;
+
+    fn handle(&mut self, sighting: Delivery<Sighting>, _: &mut Self::Context) -> Self::Result {
+        println!("  {:<15} ← {}", sighting.queue(), sighting.routing_key());
+        self.seen.note(&sighting);
+        Ok(())
+    }
+}
+
+#[actix::main]
+async fn main() -> Result<(), Error> {
+    examples::logging();
+    let (broker, _node) = examples::broker()?;
+
+    let mut topology = Topology::new().exchange(Exchange::topic("sightings"));
+    for (watcher, patterns) in WATCHERS {
+        let queue = patterns.iter().fold(Queue::quorum(watcher), |queue, pattern| queue.bind("sightings", *pattern));
+        topology = topology.queue(queue);
+    }
+    let mut app = App::new(broker).topology(topology);
+    let by_words = |seen: &Sighting| format!("{}.{}.{}", seen.place, seen.colour, seen.species);
+    let out = app.publisher::<Sighting>(Route::exchange("sightings").key_by(by_words));
+    let seen: BTreeMap<&str, Seen> = WATCHERS.map(|(watcher, _)| (watcher, Seen::new())).into();
+    for (watcher, seen) in seen.clone() {
+        app = app.consume(Consume::queue(watcher), move || Watcher { seen: seen.clone() });
+    }
+    let service = app.start().await?;
+    service.ready().await?;
+
+    say("Six animals were seen; three parties want to know of some:");
+    for words in [
+        ["meadow", "brown", "hare"],
+        ["meadow", "white", "rabbit"],
+        ["garden", "grey", "rabbit"],
+        ["garden", "red", "fox"],
+        ["forest", "white", "hare"],
+        ["forest", "red", "fox"],
+    ] {
+        let [place, colour, species] = words.map(str::to_owned);
+        let animal = Sighting { place, colour, species };
+        if let Err(error) = out.publish(animal).await {
+            // Not lost in silence: the error names the key and holds the message.
+            println!("  nobody          ← {error}");
+        }
+    }
+    for (watcher, wanted) in [("rabbit_friends", 2), ("gardener", 2), ("painter", 3)] {
+        seen[watcher].count(wanted).await?;
+    }
+    service.shutdown().await?;
+
+    let rows = WATCHERS.map(|(watcher, patterns)| {
+        vec![watcher.to_owned(), seen[watcher].distinct().to_string(), patterns.join(" or ")]
+    });
+    say(table(&["queue", "messages", "binding keys"], rows));
+    let returned = out.stats().returned;
+    let counts = WATCHERS.map(|(watcher, _)| format!("{watcher}={}", seen[watcher].distinct())).join(" ");
+    say(format!("05_topics: published=6 returned={returned} {counts}"));
+    check(returned == 1 && seen["painter"].distinct() == 3, "one fox interests nobody, and the painter sees three")
+}

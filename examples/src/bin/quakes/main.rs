@@ -1,0 +1,225 @@
+//! `quakes`, the flagship: one week of the world's earthquakes through a whole service.
+//!
+//! ```text
+//!                      quake.<class>.<network>                       ┌→ quakes.alerts  → Alerts ─→ alerts → siren → Siren
+//! earthquakes.json → Quake (Protobuf, gzip) → exchange `quakes` ─────┼→ quakes.regions → Regions
+//!                                             (topic)                └→ quakes.archive → Archive (NDJSON file)
+//! ```
+//!
+//! It counts what it claims: every id that was published, confirmed and handled, and how often.
+//!
+//! Run it: `cargo run --release -p examples --bin quakes`, then with `-- --crash-every 50`: handlers panic, their
+//! supervisors start fresh ones, the messages come back, and the last line still says `lost=0 duplicates=0`.
+//!
+//! Try: `--rate 300` with `RUST_LOG=info`. `--crash-every 5`. Take `concurrency(1)` away from the alerts, and crash: why are
+//! there duplicates now? (A crash takes down what else the actor had begun; see `Alerts` in `handlers.rs`.)
+//!
+//! Next: `restart_on_failure`, where connections and the broker die too.
+
+mod feed;
+mod handlers;
+mod report;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use examples::{Progress, check, say};
+use fluffle::{Error, prelude::*};
+use protos::usgs::{Alert, Quake};
+
+use crate::{
+    feed::{ALERT_FROM, class, routing_key},
+    handlers::{Alerts, Archive, Desk, Ledger, Regions, Siren, sent_now},
+    report::{Outcome, Report},
+};
+
+/// The classes that people feel; the alerts' queue gets these.
+const FELT: [&str; 5] = ["light", "moderate", "strong", "major", "great"];
+
+/// Replays one week of earthquakes through RabbitMQ and counts what arrives.
+#[derive(Parser)]
+struct Arguments {
+    /// Handlers panic when they first see every Nth message.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    crash_every: Option<u64>,
+    /// Quakes to publish per second; as fast as it goes if not given.
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Where the archive is written.
+    #[arg(long, value_name = "FILE", default_value_os_t = std::env::temp_dir().join("quakes.ndjson"))]
+    archive: PathBuf,
+}
+
+fn topology() -> Topology {
+    let felt = ["light", "moderate", "strong", "major", "great"];
+    let alerts = felt
+        .iter()
+        .fold(Queue::quorum("quakes.alerts"), |queue, class| queue.bind("quakes", format!("quake.{class}.#")));
+    Topology::new()
+        .exchange(Exchange::topic("quakes"))
+        .exchange(Exchange::fanout("alerts"))
+        .queue(alerts.dead_letter())
+        .queue(Queue::quorum("quakes.regions").bind("quakes", "quake.#").dead_letter())
+        .queue(Queue::quorum("quakes.archive").bind("quakes", "quake.#").dead_letter())
+        .queue(Queue::quorum("siren").bind("alerts", "").dead_letter())
+}
+
+/// What each handler has done. All that must survive the crash of a handler lives outside of it, like this: an actor's
+/// fields die with the actor.
+struct Desks {
+    alerts: Desk,
+    siren: Desk,
+    regions: Desk,
+    archive: Desk,
+    ledger: Ledger,
+}
+
+impl Desks {
+    fn new(crash_every: Option<u64>) -> Result<Self, Error> {
+        let desk = || Desk::new(crash_every);
+        Ok(Self { alerts: desk()?, siren: desk()?, regions: desk()?, archive: desk()?, ledger: Ledger::default() })
+    }
+}
+
+/// Starts the service and waits until it is connected and consuming.
+async fn start(broker: Broker, desks: &Desks, archive: &Path) -> Result<(Service, Publisher<Quake>), Error> {
+    let app = App::new(broker).topology(topology());
+    let out = app.publisher::<Quake>(Route::exchange("quakes").key_by(routing_key).gzip(Gzip::on()));
+    let alerts = app.publisher::<Alert>(Route::exchange("alerts"));
+    let retry = Retry::exponential(5, Duration::from_millis(50), 2.0)?;
+    // Crashes on purpose, every few milliseconds, are no crash loop: do not back off as if they were.
+    let backoff = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(20)).map_err(Error::other)?;
+    let consume = |queue| Consume::queue(queue).retry(retry.clone()).handler_backoff(backoff);
+
+    // The factories make the handler actors, and a fresh one after each crash.
+    let make_alerts = {
+        let desk = desks.alerts.clone();
+        move || Alerts { desk: desk.clone(), out: alerts.clone() }
+    };
+    let make_regions = {
+        let (desk, ledger) = (desks.regions.clone(), desks.ledger.clone());
+        move || Regions { desk: desk.clone(), ledger: ledger.clone() }
+    };
+    let make_archive = {
+        let (desk, path) = (desks.archive.clone(), archive.to_owned());
+        move || Archive { desk: desk.clone(), path: path.clone(), file: None }
+    };
+    let siren = desks.siren.clone();
+    let service = app
+        // One at a time each: a crash then interrupts no half-done alert, and nobody is alarmed twice.
+        .consume(consume("quakes.alerts").instances(2).concurrency(1), make_alerts)
+        .consume(Consume::queue("siren").retry(retry.clone()).handler_backoff(backoff), move || Siren {
+            desk: siren.clone(),
+        })
+        .consume(consume("quakes.regions"), make_regions)
+        // Writing to a file blocks the thread: it gets one of its own.
+        .consume(consume("quakes.archive").blocking(), make_archive)
+        .start()
+        .await?;
+    service.ready().await?;
+    Ok((service, out))
+}
+
+/// The message ids of what was published, and which of them each handler should see.
+#[derive(Default)]
+struct Published {
+    all: BTreeSet<String>,
+    felt: BTreeSet<String>,
+    strong: BTreeSet<String>,
+    confirmed: usize,
+}
+
+/// `publish` would wait for each confirm in turn. `enqueue` waits only for room in the publisher's mailbox, and its receipt
+/// tells of the confirm later.
+async fn publish(out: &Publisher<Quake>, quakes: &[Quake], rate: Option<u32>) -> Result<Published, Error> {
+    let mut pace = rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
+    let mut receipts = Vec::with_capacity(quakes.len());
+    for quake in quakes {
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
+        receipts.push(out.enqueue_with(quake.clone(), sent_now()).await.map_err(Error::other)?);
+    }
+    let mut published = Published::default();
+    for (quake, receipt) in quakes.iter().zip(receipts) {
+        let id = receipt.id().to_owned();
+        if receipt.confirmed().await.is_ok() {
+            published.confirmed += 1;
+        }
+        if is_felt(quake) {
+            published.felt.insert(id.clone());
+        }
+        if quake.magnitude() >= ALERT_FROM {
+            published.strong.insert(id.clone());
+        }
+        published.all.insert(id);
+    }
+    Ok(published)
+}
+
+/// Whether the alerts' queue gets it.
+fn is_felt(quake: &Quake) -> bool {
+    FELT.contains(&class(quake))
+}
+
+fn bars(desks: &Desks, out: &Publisher<Quake>, quakes: &[Quake]) -> Progress {
+    let felt = quakes.iter().filter(|quake| is_felt(quake)).count();
+    let strong = quakes.iter().filter(|quake| quake.magnitude() >= ALERT_FROM).count();
+    let mut progress = Progress::new();
+    let out = out.clone();
+    progress.bar("confirmed", quakes.len(), move || out.stats().confirmed);
+    for (name, desk, total) in [
+        ("regions", &desks.regions, quakes.len()),
+        ("archive", &desks.archive, quakes.len()),
+        ("alerts", &desks.alerts, felt),
+        ("siren", &desks.siren, strong),
+    ] {
+        let seen = desk.seen.clone();
+        progress.bar(name, total, move || seen.distinct() as u64);
+    }
+    progress
+}
+
+#[actix::main]
+async fn main() -> Result<(), Error> {
+    let arguments = Arguments::parse();
+    // Crashes on purpose are counted below, not told one by one.
+    examples::logging_from(if arguments.crash_every.is_some() { "error,lapin=off" } else { "warn,lapin=off" });
+    let quakes = feed::read()?;
+    let desks = Desks::new(arguments.crash_every)?;
+    std::fs::write(&arguments.archive, "")?;
+    let (broker, _node) = examples::broker()?;
+    let (service, out) = start(broker, &desks, &arguments.archive).await?;
+
+    say(format!("One week of earthquakes, {} of them:", quakes.len()));
+    let began = Instant::now();
+    let mut progress = bars(&desks, &out, &quakes);
+    let published = publish(&out, &quakes, arguments.rate).await?;
+    let expected = [
+        ("quakes.regions", &desks.regions, &published.all),
+        ("quakes.archive", &desks.archive, &published.all),
+        ("quakes.alerts", &desks.alerts, &published.felt),
+        ("siren", &desks.siren, &published.strong),
+    ];
+    for (_, desk, ids) in expected {
+        // What does not come within a minute is counted as lost below.
+        let _ = desk.seen.all_of(ids).await;
+    }
+    let took = began.elapsed();
+    progress.finish();
+    let tree = service.snapshot();
+    service.shutdown().await?;
+
+    let outcomes = expected.map(|(queue, desk, ids)| Outcome::new(queue, ids, desk, &tree));
+    let report = Report { published: published.all.len(), confirmed: published.confirmed, outcomes, took };
+    report.print(&quakes, &desks.ledger)?;
+    let lines = std::fs::read_to_string(&arguments.archive)?.lines().count();
+    println!("The archive, {}, has {lines} lines.", arguments.archive.display());
+    println!("\n{report}");
+    check(report.is_clean(), "something was lost, or handled twice")?;
+    check(lines == desks.archive.seen.distinct(), "the archive's file has other lines than were handled")
+}
