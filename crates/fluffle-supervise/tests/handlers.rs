@@ -9,9 +9,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use fluffle_supervise::{
-    ActorSpec, Backoff, SendErrorKind, SupervisedAddr, SupervisorHandle, SupervisorSpec,
-};
+use fluffle_supervise::{ActorSpec, Backoff, SendErrorKind, SupervisedAddr, SupervisorHandle, SupervisorSpec};
 use futures_util::future::join_all;
 use support::{paused, real};
 use tokio::time::{Instant, sleep};
@@ -48,9 +46,7 @@ fn later(slow: &Slow, n: u64) -> ResponseActFuture<Slow, u64> {
     }))
 }
 
-slow!(Future, ResponseFuture<u64>, |_: &mut Slow,
-                                    n|
- -> ResponseFuture<u64> {
+slow!(Future, ResponseFuture<u64>, |_: &mut Slow, n| -> ResponseFuture<u64> {
     Box::pin(async move {
         sleep(SEC).await;
         n
@@ -83,10 +79,7 @@ fn asynchronous_handlers_answer_side_by_side_and_atomic_ones_one_by_one() {
         let (app, addr) = slow();
         let start = Instant::now();
         let answers = join_all((1..=3).map(|n| addr.send(Future(n)))).await;
-        assert_eq!(
-            answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(),
-            [1, 2, 3]
-        );
+        assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(start.elapsed(), SEC);
 
         let answers = join_all((1..=3).map(|n| addr.send(ActFuture(n)))).await;
@@ -94,10 +87,7 @@ fn asynchronous_handlers_answer_side_by_side_and_atomic_ones_one_by_one() {
         assert_eq!(start.elapsed(), 2 * SEC);
 
         let answers = join_all((1..=3).map(|n| addr.send(Atomic(n)))).await;
-        assert_eq!(
-            answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(),
-            [7, 9, 12]
-        );
+        assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [7, 9, 12]);
         assert_eq!(start.elapsed(), 5 * SEC);
         app.shutdown().await;
     });
@@ -107,11 +97,7 @@ fn asynchronous_handlers_answer_side_by_side_and_atomic_ones_one_by_one() {
 fn a_crash_during_asynchronous_handling_is_told_to_all_in_hand() {
     paused(async {
         let (app, addr) = slow();
-        let (act, crash, waits) = tokio::join!(
-            addr.send(ActFuture(1)),
-            addr.send(Crash),
-            addr.send(ActFuture(2))
-        );
+        let (act, crash, waits) = tokio::join!(addr.send(ActFuture(1)), addr.send(Crash), addr.send(ActFuture(2)));
         assert_eq!(act.unwrap_err().kind(), SendErrorKind::Crashed);
         assert_eq!(crash.unwrap_err().kind(), SendErrorKind::Crashed);
         assert_eq!(waits.unwrap(), 2, "it waited, and a fresh value handled it");
@@ -136,14 +122,10 @@ fn a_flood_does_not_starve_the_actors_own_futures() {
             for _ in 0..10 {
                 self.addr.get().unwrap().try_post(Drop).unwrap();
             }
-            ctx.spawn(
-                async { tokio::task::yield_now().await }
-                    .into_actor(self)
-                    .map(|(), flooded, _| {
-                        flooded.done = true;
-                        *flooded.stopped.lock().unwrap() = true;
-                    }),
-            );
+            ctx.spawn(async { tokio::task::yield_now().await }.into_actor(self).map(|(), flooded, _| {
+                flooded.done = true;
+                *flooded.stopped.lock().unwrap() = true;
+            }));
         }
     }
     impl Handler<Drop> for Flooded {
@@ -159,11 +141,7 @@ fn a_flood_does_not_starve_the_actors_own_futures() {
         let stopped = Arc::new(Mutex::new(false));
         let spec = ActorSpec::new("flooded", {
             let (addr, stopped) = (addr.clone(), stopped.clone());
-            move || Flooded {
-                addr: addr.clone(),
-                done: false,
-                stopped: stopped.clone(),
-            }
+            move || Flooded { addr: addr.clone(), done: false, stopped: stopped.clone() }
         });
         addr.set(spec.addr()).unwrap();
         let app = SupervisorSpec::new("app").child(spec).start();

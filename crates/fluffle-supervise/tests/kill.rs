@@ -9,9 +9,7 @@ use std::{
 };
 
 use actix_rt::Arbiter;
-use fluffle_supervise::{
-    ActorSpec, Backoff, ExitReason, SendErrorKind, State, Strategy, SupervisorSpec,
-};
+use fluffle_supervise::{ActorSpec, Backoff, ExitReason, SendErrorKind, State, Strategy, SupervisorSpec};
 use support::{Block, Crash, Note, Script, Slow, Watcher, Which, good, paused, real, slow};
 use tokio::time::Instant;
 
@@ -21,9 +19,7 @@ const SEC: Duration = Duration::from_secs(1);
 fn a_blocked_thread_does_not_hold_up_the_stop_nor_keep_the_messages() {
     real(async {
         let (spec, handled) = slow("stuck", Some(Duration::ZERO));
-        let spec = spec
-            .on(Arbiter::new().handle())
-            .shutdown(Duration::from_millis(50));
+        let spec = spec.on(Arbiter::new().handle()).shutdown(Duration::from_millis(50));
         let addr = spec.addr();
         let (before, before_addr) = good("before");
         let app = SupervisorSpec::new("app").child(before).child(spec).start();
@@ -35,18 +31,11 @@ fn a_blocked_thread_does_not_hold_up_the_stop_nor_keep_the_messages() {
             tokio::task::yield_now().await;
         }
         assert!(matches!(app.shutdown().await, ExitReason::Stopped));
-        assert!(matches!(
-            app.snapshot().find("app/stuck").unwrap().last_exit,
-            Some(ExitReason::Killed)
-        ));
+        assert!(matches!(app.snapshot().find("app/stuck").unwrap().last_exit, Some(ExitReason::Killed)));
         assert_eq!(waits.await.unwrap_err().into_message().unwrap().0, 1);
         drop(release);
         blocked.await.unwrap();
-        assert_eq!(
-            *handled.lock().unwrap(),
-            [0],
-            "the thread came back, and took nothing more"
-        );
+        assert_eq!(*handled.lock().unwrap(), [0], "the thread came back, and took nothing more");
     });
 }
 
@@ -61,11 +50,7 @@ fn a_child_that_is_blocked_in_a_group_restart_is_left_behind_and_its_successor_g
         });
         let stuck_addr = stuck.addr();
         let (other, other_addr) = good("other");
-        let app = SupervisorSpec::new("app")
-            .strategy(Strategy::OneForAll)
-            .child(stuck)
-            .child(other)
-            .start();
+        let app = SupervisorSpec::new("app").strategy(Strategy::OneForAll).child(stuck).child(other).start();
         other_addr.send(Which).await.unwrap();
         let (release, until) = mpsc::channel();
         let blocked = stuck_addr.send(Block(until));
@@ -76,24 +61,13 @@ fn a_child_that_is_blocked_in_a_group_restart_is_left_behind_and_its_successor_g
         other_addr.send(Crash).await.unwrap_err();
         waits.await.unwrap();
         assert_eq!(other_addr.send(Which).await.unwrap(), 2);
-        assert!(matches!(
-            app.snapshot().children[0].last_exit,
-            Some(ExitReason::Killed)
-        ));
-        assert_eq!(
-            *handled.lock().unwrap(),
-            [1],
-            "while the first one is still blocked"
-        );
+        assert!(matches!(app.snapshot().children[0].last_exit, Some(ExitReason::Killed)));
+        assert_eq!(*handled.lock().unwrap(), [1], "while the first one is still blocked");
         drop(release);
         blocked.await.unwrap();
         stuck_addr.send(Note(2)).await.unwrap();
         assert_eq!(*handled.lock().unwrap(), [1, 0, 2]);
-        assert_eq!(
-            app.snapshot().children[0].restarts,
-            1,
-            "its late end is not taken for another one's"
-        );
+        assert_eq!(app.snapshot().children[0].restarts, 1, "its late end is not taken for another one's");
         app.shutdown().await;
     });
 }
@@ -135,10 +109,7 @@ fn a_root_that_does_not_stop_in_time_is_killed() {
     paused(async {
         let (spec, handled) = slow("slow", None);
         let addr = spec.addr();
-        let app = SupervisorSpec::new("app")
-            .shutdown(SEC)
-            .child(spec.shutdown(60 * SEC))
-            .start();
+        let app = SupervisorSpec::new("app").shutdown(SEC).child(spec.shutdown(60 * SEC)).start();
         addr.send(Note(1)).await.unwrap();
         let start = Instant::now();
         assert!(matches!(app.shutdown().await, ExitReason::Killed));
@@ -147,11 +118,7 @@ fn a_root_that_does_not_stop_in_time_is_killed() {
         let refused = addr.send(Note(2)).await.unwrap_err();
         assert_eq!(refused.kind(), SendErrorKind::Closed);
         tokio::task::yield_now().await;
-        assert_eq!(
-            Arc::strong_count(&handled),
-            1,
-            "its value and its factory are gone"
-        );
+        assert_eq!(Arc::strong_count(&handled), 1, "its value and its factory are gone");
     });
 }
 
@@ -168,11 +135,7 @@ fn a_killed_incarnation_whose_thread_comes_back_takes_no_message_before_its_succ
         let (other, other_addr) = good("other");
         let pause = Duration::from_millis(300);
         let other = other.backoff(Backoff::exponential(pause, pause).unwrap());
-        let app = SupervisorSpec::new("app")
-            .strategy(Strategy::OneForAll)
-            .child(stuck)
-            .child(other)
-            .start();
+        let app = SupervisorSpec::new("app").strategy(Strategy::OneForAll).child(stuck).child(other).start();
         other_addr.send(Which).await.unwrap();
         let (release, until) = mpsc::channel();
         let blocked = stuck_addr.send(Block(until));
@@ -182,10 +145,7 @@ fn a_killed_incarnation_whose_thread_comes_back_takes_no_message_before_its_succ
         }
         let mut events = Watcher::new(&app);
         other_addr.send(Crash).await.unwrap_err();
-        assert!(matches!(
-            events.exited("app/stuck").await,
-            ExitReason::Killed
-        ));
+        assert!(matches!(events.exited("app/stuck").await, ExitReason::Killed));
         drop(release);
         blocked.await.unwrap();
         waits.await.unwrap();
@@ -208,23 +168,14 @@ fn a_supervisor_that_crashes_takes_its_children_with_it_and_all_live_again() {
     real(async {
         // It does not stop when asked: only an abort ends it.
         let (stubborn, handled) = slow("stubborn", None);
-        let stubborn = stubborn
-            .on(Arbiter::new().handle())
-            .shutdown(Duration::from_millis(50));
+        let stubborn = stubborn.on(Arbiter::new().handle()).shutdown(Duration::from_millis(50));
         let addr = stubborn.addr();
         let bomb = Bomb;
         let carrier = ActorSpec::new("carrier", move || {
             let _ = &bomb;
-            Slow {
-                takes: Some(Duration::ZERO),
-                draining: false,
-                handled: Arc::default(),
-            }
+            Slow { takes: Some(Duration::ZERO), draining: false, handled: Arc::default() }
         });
-        let below = SupervisorSpec::new("below")
-            .backoff(Backoff::none())
-            .child(stubborn)
-            .child(carrier);
+        let below = SupervisorSpec::new("below").backoff(Backoff::none()).child(stubborn).child(carrier);
         let handle = below.handle();
         let app = SupervisorSpec::new("app").child(below).start();
         let mut events = Watcher::new(&app);
@@ -232,10 +183,7 @@ fn a_supervisor_that_crashes_takes_its_children_with_it_and_all_live_again() {
         let values = Arc::strong_count(&handled);
         let _ = handle.stop_child("carrier").await;
         let reason = events.exited("app/below").await;
-        assert!(
-            reason.to_string().ends_with("boom in the supervisor"),
-            "{reason}"
-        );
+        assert!(reason.to_string().ends_with("boom in the supervisor"), "{reason}");
         addr.send(Note(2)).await.unwrap();
         while Arc::strong_count(&handled) > values {
             tokio::task::yield_now().await;
@@ -293,9 +241,7 @@ fn an_actor_dropped_with_its_thread_handles_no_message_on_the_way() {
     let elsewhere = system.block_on(async {
         let elsewhere = Arbiter::new();
         let spec = spec.on(Arbiter::current());
-        SupervisorSpec::new("app")
-            .child(spec)
-            .start_on(&elsewhere.handle());
+        SupervisorSpec::new("app").child(spec).start_on(&elsewhere.handle());
         addr.send(Note(1)).await.unwrap();
         elsewhere
     });

@@ -18,9 +18,7 @@ struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        LOG.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write(bytes)
+        LOG.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -48,10 +46,7 @@ fn lines(tree: &str) -> Vec<String> {
     let log = String::from_utf8(log).unwrap();
     let path = format!("path=\"{tree}");
     let about = |line: &&str| line.contains("fluffle_supervise: ") && line.contains(&path);
-    log.lines()
-        .filter(about)
-        .map(|line| line.trim_start().to_owned())
-        .collect()
+    log.lines().filter(about).map(|line| line.trim_start().to_owned()).collect()
 }
 
 #[test]
@@ -60,10 +55,7 @@ fn what_is_healthy_is_told_at_info_what_is_healed_at_warn_and_what_is_not_at_err
     paused(async {
         let (child, addr) = good("child");
         let once = Intensity::new(1, Duration::from_secs(1)).unwrap();
-        let tree = SupervisorSpec::new("tree")
-            .intensity(once)
-            .child(child)
-            .start();
+        let tree = SupervisorSpec::new("tree").intensity(once).child(child).start();
         Watcher::new(&tree).ready("tree").await;
         addr.send(Crash).await.unwrap_err();
         addr.send(Crash).await.unwrap_err();
@@ -101,9 +93,5 @@ fn messages_posted_to_a_child_that_ends_for_good_are_counted_in_a_warning() {
     addr.try_post(Which).unwrap();
     drop(posted);
     let warning = "WARN fluffle_supervise: messages were posted that nobody will handle path=\"posted/child\" lost=2";
-    assert!(
-        lines("posted").contains(&warning.to_owned()),
-        "{:?}",
-        lines("posted")
-    );
+    assert!(lines("posted").contains(&warning.to_owned()), "{:?}", lines("posted"));
 }

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use fluffle_supervise::{
-    ActorSpec, ExitError, ExitReason, StartChildError, State, Strategy, SupervisedContext,
-    SupervisorSpec,
+    ActorSpec, ExitError, ExitReason, StartChildError, State, Strategy, SupervisedContext, SupervisorSpec,
 };
 use support::{Fail, Note, Script, Watcher, Which, good, paused, slow};
 use tokio::time::{Instant, sleep};
@@ -171,10 +170,7 @@ fn a_supervisor_below_stopped_by_its_handle_is_removed_and_not_restarted() {
 fn what_happens_to_others_while_all_stop_changes_neither_the_deadline_nor_the_reason() {
     paused(async {
         let ((first, first_addr), (slow, _)) = (good("first"), slow("slow", None));
-        let app = SupervisorSpec::new("app")
-            .child(first)
-            .child(slow.shutdown(2 * SEC))
-            .start();
+        let app = SupervisorSpec::new("app").child(first).child(slow.shutdown(2 * SEC)).start();
         Watcher::new(&app).ready("app").await;
         let start = Instant::now();
         let meanwhile = async {
@@ -182,10 +178,7 @@ fn what_happens_to_others_while_all_stop_changes_neither_the_deadline_nor_the_re
             let error = ExitError::permanent("it has to end anyway");
             first_addr.send(Fail(error)).await.unwrap();
             let refused = app.start_child(good("late").0).await.unwrap_err();
-            assert_eq!(
-                refused,
-                StartChildError::SupervisorOver { id: "late".into() }
-            );
+            assert_eq!(refused, StartChildError::SupervisorOver { id: "late".into() });
         };
         let (reason, ()) = tokio::join!(app.shutdown(), meanwhile);
         assert_eq!(start.elapsed(), 2 * SEC);
@@ -205,9 +198,7 @@ fn a_child_that_gets_ready_while_it_stops_keeps_its_deadline() {
         }
     }
     paused(async {
-        let spec = ActorSpec::new("late", || ReadyTooLate)
-            .reports_ready()
-            .shutdown(2 * SEC);
+        let spec = ActorSpec::new("late", || ReadyTooLate).reports_ready().shutdown(2 * SEC);
         let app = SupervisorSpec::new("app").child(spec).start();
         sleep(SEC).await;
         let start = Instant::now();

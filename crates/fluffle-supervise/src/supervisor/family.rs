@@ -172,9 +172,7 @@ impl Family {
         let child = &mut self.children[index];
         child.wait();
         let escalation = Arc::new(Escalation::new(child.node().path(), reason, cause));
-        self.node().emit(What::Escalated {
-            escalation: escalation.clone(),
-        });
+        self.node().emit(What::Escalated { escalation: escalation.clone() });
         self.ending = Some(Ending::GaveUp(escalation));
         self.condemn(0..);
     }

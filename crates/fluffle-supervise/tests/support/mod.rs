@@ -354,11 +354,7 @@ pub fn slow(id: &str, takes: Option<Duration>) -> (ActorSpec<Slow>, Arc<Mutex<Ve
     let handled = Arc::new(Mutex::new(Vec::new()));
     let spec = ActorSpec::new(id, {
         let handled = handled.clone();
-        move || Slow {
-            takes,
-            draining: false,
-            handled: handled.clone(),
-        }
+        move || Slow { takes, draining: false, handled: handled.clone() }
     });
     (spec.backoff(Backoff::none()), handled)
 }
