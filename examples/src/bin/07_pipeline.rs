@@ -45,7 +45,7 @@ impl Handler<Delivery<Order>> for Price {
             if order.quantity == 0 {
                 return Err(Failure::reject("an order for nothing"));
             }
-            if order.number % 4 == 0 && order.attempt() == 1 {
+            if order.number.is_multiple_of(4) && order.attempt() == 1 {
                 Err(io::Error::new(io::ErrorKind::TimedOut, "the price service did not answer"))?;
             }
             let cents = 250 * order.quantity;
