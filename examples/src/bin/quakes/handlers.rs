@@ -45,7 +45,7 @@ impl Desk {
     /// Panics on every Nth message, when it is seen for the first time.
     fn begin<T>(&self, delivery: &Delivery<T>) {
         let Some(every) = self.crash_every.filter(|_| delivery.attempt() == 1) else { return };
-        if (self.first_attempts.fetch_add(1, Relaxed) + 1) % every == 0 {
+        if (self.first_attempts.fetch_add(1, Relaxed) + 1).is_multiple_of(every) {
             // As `panic!` does, without the lines on the terminal that `panic!` writes first.
             resume_unwind(Box::new("a crash on purpose"));
         }
