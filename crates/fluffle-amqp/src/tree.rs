@@ -123,10 +123,10 @@ impl ServiceEnd {
     }
 }
 
-/// The first cause, then the way up: one line.
+/// The error at the bottom of the chain, in the words of whoever met it: one line. Its sources would only say it again.
 impl fmt::Display for ServiceEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.root_error() {
+        match self.0.error() {
             Some(error) => write!(f, "{error}"),
             None => write!(f, "{}", self.0),
         }

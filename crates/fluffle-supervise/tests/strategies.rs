@@ -77,6 +77,21 @@ fn one_for_all_stops_all_in_reverse_and_starts_them_again_in_order() {
 }
 
 #[test]
+fn nobody_of_one_for_all_starts_before_the_backoff_of_the_one_that_failed_is_over() {
+    paused(async {
+        let ((a, a_addr), (b, b_addr)) = (good("a"), good("b"));
+        let app = SupervisorSpec::new("app").strategy(Strategy::OneForAll).child(a).child(b.backoff(wait(5))).start();
+        b_addr.send(Which).await.unwrap();
+        let start = Instant::now();
+        b_addr.send(Crash).await.unwrap_err();
+        tokio::time::sleep(SEC).await;
+        assert_eq!(a_addr.send(Which).await.unwrap(), 2);
+        assert_eq!(start.elapsed(), 5 * SEC);
+        app.shutdown().await;
+    });
+}
+
+#[test]
 fn a_child_starts_only_when_those_before_it_are_ready() {
     for strategy in STRATEGIES {
         paused(async move {

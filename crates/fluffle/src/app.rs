@@ -78,19 +78,17 @@ impl App {
 
     /// Starts the service. It runs until its [`Service::shutdown`], or until it gives up ([`Service::wait`]).
     ///
-    /// Returns as soon as everything is on its way; [`Service::ready`] waits until it has arrived.
+    /// Each part is added once the connection it lives on is up: while the broker is away, this waits. Handles work
+    /// before; [`Service::ready`] waits until everything runs.
     ///
     /// # Errors
     /// When the topology is wrong, or a part cannot be added.
+    ///
+    /// # Cancellation
+    /// Dropped before it is ready, what was started runs on, with nobody to stop it.
     pub async fn start(self) -> Result<Service, Error> {
-        let service = Service::start(self.broker, self.topology, self.drain)?;
-        for part in self.parts.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            if let Err(error) = part(&service).await {
-                // The tree may have given up meanwhile: then its reason is the one to tell.
-                service.shutdown().await?;
-                return Err(error.into());
-            }
-        }
+        let (service, parts) = self.begin()?;
+        assemble(&service, parts).await?;
         Ok(service)
     }
 
@@ -109,12 +107,16 @@ impl App {
             }
         };
         let limit = self.drain;
-        let service = self.start().await?;
+        let (service, parts) = self.begin()?;
+        let running = async {
+            assemble(&service, parts).await?;
+            let ended = service.wait().await;
+            service.shutdown().await?;
+            Ok(ended?)
+        };
+        // A signal counts from the start: with the broker away, assembling may take for ever.
         let name = tokio::select! {
-            ended = service.wait() => {
-                service.shutdown().await?;
-                return Ok(ended?);
-            }
+            ended = running => return ended,
             name = signalled() => name,
         };
         tracing::info!("{name}: finishing what is in flight, within {limit:?}; once more ends at once");
@@ -127,7 +129,23 @@ impl App {
         }
     }
 
+    fn begin(self) -> Result<(Service, Vec<Part>), Error> {
+        let service = Service::start(self.broker, self.topology, self.drain)?;
+        Ok((service, self.parts.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    }
+
     fn add(&self, part: Part) {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(part);
     }
+}
+
+async fn assemble(service: &Service, parts: Vec<Part>) -> Result<(), Error> {
+    for part in parts {
+        if let Err(error) = part(service).await {
+            // The tree may have given up meanwhile: then its reason is the one to tell.
+            service.shutdown().await?;
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }

@@ -23,8 +23,10 @@ enum Say {
     Fail(Failure),
 }
 
+type Script = Arc<dyn Fn(&str, u32) -> Say + Send + Sync>;
+
 #[derive(Clone)]
-struct Responder(Arc<dyn Fn(&str, u32) -> Say + Send + Sync>);
+struct Responder(Script);
 
 impl Actor for Responder {
     type Context = Context<Self>;
@@ -320,8 +322,8 @@ async fn an_answer_of_another_type_or_of_rubbish_is_undecodable() {
             .with_type("google.protobuf.UInt64Value".into())
     };
     let same_type = |properties: BasicProperties| properties;
-    let cases: [(&[u8], &dyn Fn(BasicProperties) -> BasicProperties); 2] =
-        [(&[8, 1], &another_type), (&[0xff, 0xff], &same_type)];
+    type Label = fn(BasicProperties) -> BasicProperties;
+    let cases: [(&[u8], Label); 2] = [(&[8, 1], another_type), (&[0xff, 0xff], same_type)];
     for (bytes, label) in cases {
         let answered = asked(&ask, "how many?");
         let (to, properties) = address(&raw.take("q").await);

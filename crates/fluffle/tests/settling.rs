@@ -41,7 +41,7 @@ async fn a_handled_message_is_acked_and_gone() {
     assert_eq!(next(&mut record).await.text, "a");
     until("it is settled", || stats(&service).handled == 1).await;
     service.shutdown().await.unwrap();
-    let depth = vhost.queue_depths().unwrap()["q"].clone();
+    let depth = vhost.queue_depths().unwrap()["q"];
     assert_eq!((depth.ready, depth.unacked), (0, 0));
 }
 
@@ -215,7 +215,7 @@ async fn a_slow_message_holds_back_no_other_messages_ack() {
     }
     until("the others are acked", || stats(&service).handled == 3).await;
     until("the broker has one unacked", || {
-        let depth = vhost.queue_depths().unwrap()["q"].clone();
+        let depth = vhost.queue_depths().unwrap()["q"];
         (depth.ready, depth.unacked) == (0, 1)
     })
     .await;

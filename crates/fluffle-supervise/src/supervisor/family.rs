@@ -7,6 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     control::{Control, Inbox, Report, Signal},
     escalation::{Escalation, GivingUp},
+    event::What,
     exit::ExitReason,
     intensity::Budget,
     node::Node,
@@ -171,7 +172,7 @@ impl Family {
         let child = &mut self.children[index];
         child.wait();
         let escalation = Arc::new(Escalation::new(child.node().path(), reason, cause));
-        self.node().emit(crate::event::What::Escalated { escalation: escalation.clone() });
+        self.node().emit(What::Escalated { escalation: escalation.clone() });
         self.ending = Some(Ending::GaveUp(escalation));
         self.condemn(0..);
     }

@@ -13,9 +13,6 @@ impl Root {
     pub(crate) fn start(spec: ChildSpec) {
         let root = Arc::new(Self(spec));
         let node = root.0.node();
-        if node.over().is_some() {
-            return;
-        }
         node.settle_paths();
         let control = Arc::new(Control::new());
         node.starting(&control);

@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     time::Duration,
 };
@@ -296,4 +297,64 @@ pub fn good(id: &str) -> (ActorSpec<Probe>, SupervisedAddr<Probe>) {
     let spec = Script::good().spec(id);
     let addr = spec.addr();
     (spec, addr)
+}
+
+/// Takes its time to stop.
+pub struct Slow {
+    pub takes: Option<Duration>,
+    pub draining: bool,
+    pub handled: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Actor for Slow {
+    type Context = Context<Self>;
+
+    fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
+        if self.draining {
+            return Running::Stop;
+        }
+        if let Some(takes) = self.takes {
+            ctx.run_later(takes, |slow, ctx| {
+                slow.draining = true;
+                ctx.stop();
+            });
+        }
+        Running::Continue
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Note(pub u64);
+
+impl Handler<Note> for Slow {
+    type Result = ();
+
+    fn handle(&mut self, Note(n): Note, _: &mut Self::Context) {
+        self.handled.lock().unwrap().push(n);
+    }
+}
+
+/// Blocks its thread until the sender is dropped.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Block(pub mpsc::Receiver<()>);
+
+impl Handler<Block> for Slow {
+    type Result = ();
+
+    fn handle(&mut self, Block(until): Block, _: &mut Self::Context) {
+        let _ = until.recv();
+        self.handled.lock().unwrap().push(0);
+    }
+}
+
+/// A slow child, restarted without delay, and what it handles. Without a time it never stops.
+pub fn slow(id: &str, takes: Option<Duration>) -> (ActorSpec<Slow>, Arc<Mutex<Vec<u64>>>) {
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let spec = ActorSpec::new(id, {
+        let handled = handled.clone();
+        move || Slow { takes, draining: false, handled: handled.clone() }
+    });
+    (spec.backoff(Backoff::none()), handled)
 }

@@ -259,3 +259,19 @@ impl Tally {
         self.0.lock().unwrap().contains_key(id)
     }
 }
+
+/// Passes every connection to `listener` on to `port` of this machine, for as long as the test's process lives.
+pub fn forward(listener: std::net::TcpListener, port: u16) {
+    std::thread::spawn(move || {
+        for inward in listener.incoming() {
+            let (Ok(inward), Ok(outward)) = (inward, std::net::TcpStream::connect(("127.0.0.1", port))) else { return };
+            for (mut from, mut to) in [(inward.try_clone().unwrap(), outward.try_clone().unwrap()), (outward, inward)] {
+                std::thread::spawn(move || {
+                    // Either side may end it at any time.
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+}
