@@ -1,6 +1,6 @@
 //! Lesson 7: three stages, one behind the other, and the first fails now and then.
 //!
-//! `orders` → **Price** → `priced` → **Pack** → `parcels` → shipped. A stage publishes the next message, waits for its
+//! `orders` → price → `priced` → pack → `parcels` → ship. A stage publishes the next message, waits for its
 //! confirm and only then returns `Ok`, which acknowledges the one it had: at every moment a message is in at least one
 //! queue, and no crash can lose it. (It can do a step twice; the number of the order tells.)
 //!
@@ -9,7 +9,7 @@
 //!
 //! Run it: `cargo run -p examples --bin 07_pipeline`
 //!
-//! Try: `Retry::none()`. A panic in `Pack`. A price service that never answers: what happens after three attempts?
+//! Try: `Retry::none()`. A panic in the second stage. A price service that never answers: what happens after three attempts?
 //!
 //! Next: `08_topology_from_toml`.
 
@@ -20,23 +20,24 @@ use examples::{
     messages::{Order, Parcel, PricedOrder},
     say,
 };
-use fluffle::{Error, amqp::MessageOptions, prelude::*};
+use fluffle::{Error, prelude::*};
 
-struct Price(Publisher<PricedOrder>);
-struct Pack(Publisher<Parcel>);
+/// A stage that publishes what it makes.
+struct Stage<Out>(Publisher<Out>);
+
+/// The end of the line.
 struct Clerk(Seen);
 
-impl Actor for Price {
+impl<Out: 'static> Actor for Stage<Out> {
     type Context = Context<Self>;
 }
-impl Actor for Pack {
-    type Context = Context<Self>;
-}
+
 impl Actor for Clerk {
     type Context = Context<Self>;
 }
 
-impl Handler<Delivery<Order>> for Price {
+/// Prices an order.
+impl Handler<Delivery<Order>> for Stage<PricedOrder> {
     type Result = ResponseFuture<Result<(), Failure>>;
 
     fn handle(&mut self, order: Delivery<Order>, _: &mut Self::Context) -> Self::Result {
@@ -46,7 +47,7 @@ impl Handler<Delivery<Order>> for Price {
                 return Err(Failure::reject("an order for nothing"));
             }
             if order.number.is_multiple_of(4) && order.attempt() == 1 {
-                Err(io::Error::new(io::ErrorKind::TimedOut, "the price service did not answer"))?;
+                Err(io::Error::other("the price service did not answer"))?;
             }
             let cents = 250 * order.quantity;
             // The trace and the correlation id go on with it.
@@ -57,15 +58,15 @@ impl Handler<Delivery<Order>> for Price {
     }
 }
 
-impl Handler<Delivery<PricedOrder>> for Pack {
+/// Packs a priced order.
+impl Handler<Delivery<PricedOrder>> for Stage<Parcel> {
     type Result = ResponseFuture<Result<(), Failure>>;
 
     fn handle(&mut self, priced: Delivery<PricedOrder>, _: &mut Self::Context) -> Self::Result {
         let out = self.0.clone();
         Box::pin(async move {
             let order = priced.order.clone().ok_or_else(|| Failure::reject("a price without an order"))?;
-            let label =
-                format!("{} × {}, {}.{:02}", order.quantity, order.item, priced.cents / 100, priced.cents % 100);
+            let label = format!("{} × {} for {} cents", order.quantity, order.item, priced.cents);
             let parcel = Parcel { order_number: order.number, label };
             out.publish_with(parcel, MessageOptions::new().caused_by(&priced)).await?;
             Ok(())
@@ -102,17 +103,15 @@ async fn main() -> Result<(), Error> {
 
     let queues = ["orders", "priced", "parcels"].map(|name| Queue::quorum(name).dead_letter());
     let app = App::new(broker).topology(queues.into_iter().fold(Topology::new(), Topology::queue));
-    let (orders, priced, parcels) = (
-        app.publisher::<Order>(Route::queue("orders")),
-        app.publisher::<PricedOrder>(Route::queue("priced")),
-        app.publisher::<Parcel>(Route::queue("parcels")),
-    );
+    let orders = app.publisher::<Order>(Route::queue("orders"));
+    let priced = app.publisher::<PricedOrder>(Route::queue("priced"));
+    let parcels = app.publisher::<Parcel>(Route::queue("parcels"));
     let (shipped, buried) = (Seen::new(), Seen::new());
     let (ship, bury) = (shipped.clone(), buried.clone());
     let patience = Retry::exponential(3, Duration::from_millis(200), 2.0)?;
     let service = app
-        .consume(Consume::queue("orders").retry(patience.clone()), move || Price(priced.clone()))
-        .consume(Consume::queue("priced").retry(patience.clone()), move || Pack(parcels.clone()))
+        .consume(Consume::queue("orders").retry(patience.clone()), move || Stage(priced.clone()))
+        .consume(Consume::queue("priced").retry(patience.clone()), move || Stage(parcels.clone()))
         .consume(Consume::<Parcel>::queue("parcels").retry(patience), move || Clerk(ship.clone()))
         .consume(Consume::<Order>::queue("orders.dead").guarantee(AtMostOnce), move || Clerk(bury.clone()))
         .start()
