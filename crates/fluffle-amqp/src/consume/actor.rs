@@ -3,7 +3,11 @@
 //! It owns the delivery tags of one channel generation. Whatever ends it — a cancel by the broker, a closed channel, a
 //! lost connection, a crash — ends in a fresh actor consuming on a fresh channel, or in a permanent error that says why.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
@@ -38,6 +42,9 @@ const BURST: usize = 64;
 /// How often deliveries are checked for handlers that take too long: four times a timeout, within these bounds.
 const SHORTEST_CHECK: Duration = Duration::from_millis(10);
 const LONGEST_CHECK: Duration = Duration::from_secs(1);
+
+/// How long handlers may leave waiting deliveries alone, without an answer, before that is worth a warning.
+const STALLED: Duration = Duration::from_secs(10);
 
 /// How long a consumer without a channel waits to be stopped before it ends by itself.
 const PARKED: Duration = Duration::from_secs(5);
@@ -231,6 +238,8 @@ struct Turn {
     /// By delivery tag: given to the lane and not answered.
     in_flight: HashMap<u64, Arc<Received>>,
     settling: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    /// When a handler last answered, or had nothing to take.
+    moved: Instant,
 }
 
 impl Turn {
@@ -252,6 +261,7 @@ impl Turn {
             settler,
             in_flight: HashMap::new(),
             settling: FuturesUnordered::new(),
+            moved: Instant::now(),
         }
     }
 
@@ -267,6 +277,7 @@ impl Turn {
             tokio::select! {
                 biased;
                 () = self.answers.take(&mut answered, BURST) => {
+                    self.moved = Instant::now();
                     for completion in answered.drain(..) {
                         self.complete(completion);
                     }
@@ -276,7 +287,10 @@ impl Turn {
                     drain_asked = true;
                     self.stop_taking().await;
                 }
-                _ = overdue.tick() => self.expire(),
+                _ = overdue.tick() => {
+                    self.expire();
+                    self.watch_handlers();
+                }
                 item = self.deliveries.next(), if taking => {
                     if let Some(end) = self.accept_burst(item) {
                         return end;
@@ -372,6 +386,21 @@ impl Turn {
         for tag in tags {
             let failure = Failure::retry(format!("the handler did not answer within {limit:?}"));
             self.complete(Completion { generation: self.generation, tag, outcome: Outcome::Failed(failure) });
+        }
+    }
+
+    /// Says so when deliveries wait and no handler has answered for a while: a handler that blocks its thread looks
+    /// like a quiet service otherwise.
+    fn watch_handlers(&mut self) {
+        let waiting = self.plan.lane.waiting();
+        if waiting == 0 {
+            self.moved = Instant::now();
+        } else if self.moved.elapsed() > STALLED {
+            tracing::warn!(
+                queue = %self.plan.queue, waiting, in_flight = self.in_flight.len(), for_ = ?STALLED,
+                "no handler of this consumer answers or takes anything: is its thread blocked? See `Consume::blocking`"
+            );
+            self.moved = Instant::now();
         }
     }
 
