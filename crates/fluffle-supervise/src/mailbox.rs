@@ -41,7 +41,10 @@ struct Queue<A: Actor> {
     /// Senders that wait for a place and were not given one.
     senders: usize,
     reader: Option<Token>,
+    /// The reader's, once it has found nothing for the first time.
     waker: Option<Waker>,
+    /// It has found nothing since, and wants to be woken.
+    asleep: bool,
     closed: bool,
 }
 
@@ -68,12 +71,14 @@ impl<A: Actor> Mailbox<A> {
                 senders: 0,
                 reader: None,
                 waker: None,
+                asleep: false,
                 closed: false,
             }),
             handover: Arc::new(Semaphore::new(0)),
         })
     }
 
+    #[inline]
     fn queue(&self) -> MutexGuard<'_, Queue<A>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,6 +97,7 @@ impl<A: Actor> Mailbox<A> {
     }
 
     /// Puts an envelope in if there is room.
+    #[inline]
     pub(crate) fn offer(&self, envelope: Envelope<A>) -> Result<Ticket, (NoRoom, Envelope<A>)> {
         let mut queue = self.queue();
         if queue.closed {
@@ -113,25 +119,30 @@ impl<A: Actor> Mailbox<A> {
         Ok(Self::put(queue, envelope))
     }
 
+    #[inline]
     fn put(mut queue: MutexGuard<'_, Queue<A>>, envelope: Envelope<A>) -> Ticket {
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
         queue.envelopes.push_back((ticket, envelope));
-        let waker = queue.waker.take();
-        drop(queue);
-        if let Some(waker) = waker {
-            waker.wake();
+        if std::mem::take(&mut queue.asleep)
+            && let Some(waker) = &queue.waker
+        {
+            // Under the lock: cloning the waker would cost more than the lock is ever waited for.
+            waker.wake_by_ref();
         }
         ticket
     }
 
     /// Makes `reader` the only one to receive from here.
     pub(crate) fn attach(&self, reader: Token) {
-        self.queue().reader = Some(reader);
+        let mut queue = self.queue();
+        queue.reader = Some(reader);
+        queue.waker = None;
     }
 
     /// The next envelope, and whether there may be more now; if not, the reader is woken when there are. Pending for
     /// ever for a reader that another has replaced.
+    #[inline]
     pub(crate) fn poll_next(&self, reader: Token, task: &Context<'_>) -> Poll<(Envelope<A>, bool)> {
         let mut queue = self.queue();
         if queue.reader != Some(reader) {
@@ -140,7 +151,11 @@ impl<A: Actor> Mailbox<A> {
         let next = queue.envelopes.pop_front();
         let more = !queue.envelopes.is_empty();
         if !more {
-            queue.waker = Some(task.waker().clone());
+            queue.asleep = true;
+            match &queue.waker {
+                Some(waker) if waker.will_wake(task.waker()) => {}
+                _ => queue.waker = Some(task.waker().clone()),
+            }
         }
         match next {
             Some((_, envelope)) => {
@@ -165,6 +180,7 @@ impl<A: Actor> Mailbox<A> {
     }
 
     /// Gives a place up, to the sender that has waited longest if there is one.
+    #[inline]
     fn free_place(&self, mut queue: MutexGuard<'_, Queue<A>>) {
         // Above the capacity, after it was made smaller: one less is taken.
         if queue.senders == 0 || queue.taken > queue.capacity {
