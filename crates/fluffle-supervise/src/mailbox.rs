@@ -41,10 +41,7 @@ struct Queue<A: Actor> {
     /// Senders that wait for a place and were not given one.
     senders: usize,
     reader: Option<Token>,
-    /// The reader's, once it has found nothing for the first time.
     waker: Option<Waker>,
-    /// It has found nothing since, and wants to be woken.
-    asleep: bool,
     closed: bool,
 }
 
@@ -71,7 +68,6 @@ impl<A: Actor> Mailbox<A> {
                 senders: 0,
                 reader: None,
                 waker: None,
-                asleep: false,
                 closed: false,
             }),
             handover: Arc::new(Semaphore::new(0)),
@@ -124,11 +120,11 @@ impl<A: Actor> Mailbox<A> {
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
         queue.envelopes.push_back((ticket, envelope));
-        if std::mem::take(&mut queue.asleep)
-            && let Some(waker) = &queue.waker
-        {
-            // Under the lock: cloning the waker would cost more than the lock is ever waited for.
-            waker.wake_by_ref();
+        let waker = queue.waker.take();
+        // Not under the lock: the reader may be on another thread, and would run into it.
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
         }
         ticket
     }
@@ -151,11 +147,7 @@ impl<A: Actor> Mailbox<A> {
         let next = queue.envelopes.pop_front();
         let more = !queue.envelopes.is_empty();
         if !more {
-            queue.asleep = true;
-            match &queue.waker {
-                Some(waker) if waker.will_wake(task.waker()) => {}
-                _ => queue.waker = Some(task.waker().clone()),
-            }
+            queue.waker = Some(task.waker().clone());
         }
         match next {
             Some((_, envelope)) => {
