@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use crate::{
     seen::Seen,
-    show::{Progress, say, table},
+    show::{Progress, say, table, wrapped},
 };
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]

@@ -15,6 +15,19 @@ pub fn say(line: impl Display) {
     println!("\n{line}");
 }
 
+/// The text in lines of at most 100 characters, each behind `indent` spaces.
+pub fn wrapped(text: &str, indent: usize) -> String {
+    let margin = " ".repeat(indent);
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < 100 => line.extend([" ", word]),
+            _ => lines.push(format!("{margin}{word}")),
+        }
+    }
+    lines.join("\n")
+}
+
 /// A table with these column heads; columns of numbers are aligned to the right.
 pub fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let rows: Vec<Vec<String>> = rows.into_iter().collect();

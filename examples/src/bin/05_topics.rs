@@ -17,7 +17,7 @@ use fluffle::{Error, prelude::*};
 
 /// Who wants to know of what.
 const WATCHERS: [(&str, &[&str]); 3] =
-    [("rabbit_friends", &["*.*.rabbit"]), ("gardener", &["garden.#"]), ("painter", &["*.white.*", "meadow.*.*"])];
+    [("rabbit_friends", &["*.*.rabbit"]), ("gardener", &["garden.#"]), ("photographer", &["*.white.*", "meadow.*.*"])];
 
 struct Watcher {
     seen: Seen,
@@ -73,7 +73,7 @@ async fn main() -> Result<(), Error> {
             println!("  nobody          ← {error}");
         }
     }
-    for (watcher, wanted) in [("rabbit_friends", 2), ("gardener", 2), ("painter", 3)] {
+    for (watcher, wanted) in [("rabbit_friends", 2), ("gardener", 2), ("photographer", 3)] {
         seen[watcher].count(wanted).await?;
     }
     service.shutdown().await?;
@@ -85,5 +85,5 @@ async fn main() -> Result<(), Error> {
     let returned = out.stats().returned;
     let counts = WATCHERS.map(|(watcher, _)| format!("{watcher}={}", seen[watcher].distinct())).join(" ");
     say(format!("05_topics: published=6 returned={returned} {counts}"));
-    check(returned == 1 && seen["painter"].distinct() == 3, "one fox interests nobody, and the painter sees three")
+    check(returned == 1 && seen["photographer"].distinct() == 3, "one fox interests nobody, and the photographer wants three")
 }

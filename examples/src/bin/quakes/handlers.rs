@@ -72,8 +72,8 @@ pub(crate) fn sent_now() -> MessageOptions {
 
 /// Publishes an alert for each quake that is strong enough.
 ///
-/// A panic takes down all that this actor has begun, an alert on its way to the broker included. That quake is handled
-/// again and its alert published again: at least once. With `concurrency(1)` nothing else is ever under way.
+/// A panic counts as a failed attempt of every message the actor had begun and not answered, so their alerts might be
+/// published twice: at least once. With `concurrency(1)` nothing else is ever under way.
 pub(crate) struct Alerts {
     pub(crate) desk: Desk,
     pub(crate) out: Publisher<Alert>,

@@ -12,7 +12,7 @@
 //! supervisors start fresh ones, the messages come back, and the last line still says `lost=0 duplicates=0`.
 //!
 //! Try: `--rate 300` with `RUST_LOG=info`. `--crash-every 5`. Take `concurrency(1)` away from the alerts, and crash: why are
-//! there duplicates now? (A crash takes down what else the actor had begun; see `Alerts` in `handlers.rs`.)
+//! there duplicates now? See `Alerts` in `handlers.rs`.
 //!
 //! Next: `restart_on_failure`, where connections and the broker die too.
 

@@ -1,0 +1,155 @@
+//! A steady flow of numbered messages, and the count of them.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    fmt,
+    panic::resume_unwind,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use examples::{Seen, messages::Tick};
+use fluffle::{amqp::PublisherStats, prelude::*};
+use tokio::{task::JoinHandle, time::interval};
+
+/// Handles the messages; each takes it a while, so that some are in flight at any moment.
+pub(crate) struct Counter {
+    pub(crate) seen: Seen,
+    pub(crate) redelivered: Arc<AtomicU64>,
+    pub(crate) panic_next: Arc<AtomicBool>,
+}
+
+impl Actor for Counter {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<Tick>> for Counter {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, tick: Delivery<Tick>, _: &mut Self::Context) -> Self::Result {
+        if tick.redelivered() {
+            self.redelivered.fetch_add(1, Relaxed);
+        }
+        if self.panic_next.swap(false, Relaxed) {
+            // As `panic!` does, without the lines on the terminal that `panic!` writes first.
+            resume_unwind(Box::new(format!("message {} was too much for me", tick.number)));
+        }
+        let seen = self.seen.clone();
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(35)).await;
+            seen.note(&tick);
+            Ok(())
+        })
+    }
+}
+
+/// A hundred messages a second, each confirmed.
+pub(crate) struct Flow {
+    out: Publisher<Tick>,
+    published: Rc<RefCell<BTreeSet<String>>>,
+    stop: Arc<AtomicBool>,
+    pub(crate) seen: Seen,
+    /// Deliveries that the broker had made before.
+    pub(crate) redelivered: Arc<AtomicU64>,
+    /// The next message will be too much for its handler.
+    pub(crate) panic_next: Arc<AtomicBool>,
+}
+
+impl Flow {
+    pub(crate) fn new(out: Publisher<Tick>) -> Self {
+        Self {
+            out,
+            published: Rc::default(),
+            stop: Arc::default(),
+            seen: Seen::new(),
+            redelivered: Arc::default(),
+            panic_next: Arc::default(),
+        }
+    }
+
+    /// Starts it. While the broker is away messages wait in the publisher; when its mailbox is full, the flow waits too.
+    pub(crate) fn run(&self) -> JoinHandle<()> {
+        let (out, published, stop) = (self.out.clone(), Rc::clone(&self.published), Arc::clone(&self.stop));
+        actix::spawn(async move {
+            let mut pace = interval(Duration::from_millis(10));
+            for number in 1.. {
+                pace.tick().await;
+                if stop.load(Relaxed) {
+                    return;
+                }
+                if let Ok(receipt) = out.enqueue(Tick { number }).await {
+                    // The receipt may go: `flush` waits for its confirm, the stats count it.
+                    published.borrow_mut().insert(receipt.id().to_owned());
+                }
+            }
+        })
+    }
+
+    /// The ids published so far.
+    pub(crate) fn published(&self) -> BTreeSet<String> {
+        self.published.borrow().clone()
+    }
+
+    pub(crate) fn stats(&self) -> PublisherStats {
+        self.out.stats()
+    }
+
+    /// Messages that were accepted and are not confirmed.
+    pub(crate) fn waiting(&self) -> u64 {
+        let PublisherStats { accepted, confirmed, returned, nacked, failed, .. } = self.out.stats();
+        accepted - confirmed - returned - nacked - failed
+    }
+
+    /// Ends it, waits for the last confirm and the last handler, and counts.
+    pub(crate) async fn finish(&self, running: JoinHandle<()>) -> Outcome {
+        self.stop.store(true, Relaxed);
+        // It ends by itself, at its next message.
+        let _ = running.await;
+        self.out.flush().await;
+        let published = self.published();
+        // What is not handled within a minute is counted as lost.
+        let _ = self.seen.all_of(&published).await;
+        let lost = self.seen.missing(&published);
+        Outcome {
+            published: published.len(),
+            confirmed: self.out.stats().confirmed,
+            handled: published.len() - lost,
+            redelivered: self.redelivered.load(Relaxed),
+            repeats: self.seen.repeats(),
+            lost,
+        }
+    }
+}
+
+/// What came of the flow. `Display` ends with the line of counts.
+pub(crate) struct Outcome {
+    published: usize,
+    confirmed: u64,
+    handled: usize,
+    redelivered: u64,
+    repeats: usize,
+    lost: usize,
+}
+
+impl Outcome {
+    /// Whether everything published was confirmed and handled.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.lost == 0 && self.confirmed == self.published as u64
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { published, confirmed, handled, redelivered, repeats, lost } = self;
+        writeln!(
+            f,
+            "  {confirmed} of {published} were confirmed, {handled} handled, {repeats} of them twice (at least once).\n"
+        )?;
+        write!(f, "restart_on_failure: published={published} handled={handled} redelivered={redelivered} lost={lost}")
+    }
+}
