@@ -64,10 +64,7 @@ impl Current {
     /// The incarnation being polled on this thread, if there is one.
     pub(crate) fn get() -> Option<Rc<Self>> {
         let now = NOW.get()?;
-        LIVING
-            .try_with(|living| living.borrow().get(&now).cloned())
-            .ok()
-            .flatten()
+        LIVING.try_with(|living| living.borrow().get(&now).cloned()).ok().flatten()
     }
 
     /// Why the incarnation is about to end. The first reason stands: what comes later is a consequence.
@@ -156,9 +153,7 @@ mod tests {
         }
         let living = || LIVING.with_borrow(HashMap::len);
         actix_rt::System::new().block_on(async {
-            let app = crate::SupervisorSpec::new("app")
-                .child(crate::ActorSpec::new("nobody", || Nobody))
-                .start();
+            let app = crate::SupervisorSpec::new("app").child(crate::ActorSpec::new("nobody", || Nobody)).start();
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
             assert_eq!(living(), 2);

@@ -180,9 +180,7 @@ impl<A: Actor> Entry<A> {
     fn new(mailbox: Arc<Mailbox<A>>, envelope: Envelope<A>) -> Self {
         let place = match mailbox.offer(envelope) {
             Ok(ticket) => Place::Inside(ticket),
-            Err((NoRoom::Full, envelope)) => {
-                Place::Outside(Box::new((Waiting::new(mailbox.clone()), envelope)))
-            }
+            Err((NoRoom::Full, envelope)) => Place::Outside(Box::new((Waiting::new(mailbox.clone()), envelope))),
             Err((NoRoom::Closed, envelope)) => Place::Refused(envelope),
         };
         Self { mailbox, place }
@@ -194,11 +192,7 @@ impl<A: Actor> Entry<A> {
             let given = ready!(outside.0.poll(task));
             if let Place::Outside(outside) = std::mem::replace(&mut self.place, Place::Empty) {
                 let (_, envelope) = *outside;
-                let filled = if given {
-                    self.mailbox.fill(envelope)
-                } else {
-                    Err(envelope)
-                };
+                let filled = if given { self.mailbox.fill(envelope) } else { Err(envelope) };
                 self.place = filled.map_or_else(Place::Refused, Place::Inside);
             }
         }

@@ -85,5 +85,8 @@ async fn main() -> Result<(), Error> {
     let returned = out.stats().returned;
     let counts = WATCHERS.map(|(watcher, _)| format!("{watcher}={}", seen[watcher].distinct())).join(" ");
     say(format!("05_topics: published=6 returned={returned} {counts}"));
-    check(returned == 1 && seen["photographer"].distinct() == 3, "one fox interests nobody, and the photographer wants three")
+    check(
+        returned == 1 && seen["photographer"].distinct() == 3,
+        "one fox interests nobody, and the photographer wants three",
+    )
 }

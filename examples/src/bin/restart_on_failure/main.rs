@@ -85,8 +85,10 @@ async fn main() -> Result<(), Error> {
     if matches!(*node, Node::Private(_)) {
         outages(&service, &flow, &node).await?;
     } else {
-        say("Scenes 3 and 4 are left out: they cut connections and stop the broker, and the one that AMQP_URL names is not\n\
-             ours to break. Unset AMQP_URL to see them.");
+        say(
+            "Scenes 3 and 4 are left out: they cut connections and stop the broker, and the one that AMQP_URL names is not\n\
+             ours to break. Unset AMQP_URL to see them.",
+        );
     }
 
     let outcome = flow.finish(running).await;
