@@ -2,6 +2,8 @@
 //! is ever told.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
 use std::{
@@ -240,4 +242,27 @@ async fn no_password_and_no_key_is_in_any_debug_error_snapshot_or_log() {
             assert!(line.is_none(), "{where_to}: {line:?}");
         }
     }
+}
+
+#[test]
+fn a_private_authority_is_enough_on_a_machine_without_root_certificates() {
+    let name = "a_private_authority_is_enough_on_a_machine_without_root_certificates";
+    let program = process::service(name, process::Log::On, || async {
+        let tls = Tls::new().trust_file(std::env::var("CA").unwrap())?;
+        App::new(Broker::from_env()?.reconnect(fast()).tls(tls)).run_until_signal().await
+    });
+    let (authority, node) = good_node();
+    let folder = TempDir::new().unwrap();
+    let nothing = TempDir::new().unwrap();
+    let ca = folder.path().join("ca.pem");
+    fs::write(&ca, &authority.pem).unwrap();
+    let process = program
+        .env("AMQP_URL", &format!("amqps://localhost:{}", node.amqps_port().unwrap()))
+        .env("CA", &ca.display().to_string())
+        .env("SSL_CERT_FILE", "/dev/null")
+        .env("SSL_CERT_DIR", &nothing.path().display().to_string())
+        .start();
+    process.line(&["connected"], AT_ONCE);
+    process.signal("TERM");
+    assert_eq!(process.ended(AT_ONCE).0, 0);
 }
