@@ -49,9 +49,9 @@ struct Arguments {
     /// Quakes to publish per second; as fast as it goes if not given.
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// Where the archive is written.
-    #[arg(long, value_name = "FILE", default_value_os_t = std::env::temp_dir().join("quakes.ndjson"))]
-    archive: PathBuf,
+    /// Where the archive is written; a file of its own in the temporary folder if not given.
+    #[arg(long, value_name = "FILE")]
+    archive: Option<PathBuf>,
 }
 
 fn topology() -> Topology {
@@ -191,9 +191,11 @@ async fn main() -> Result<(), Error> {
     examples::logging_from(if arguments.crash_every.is_some() { "error,lapin=off" } else { "warn,lapin=off" });
     let quakes = feed::read()?;
     let desks = Desks::new(arguments.crash_every)?;
-    std::fs::write(&arguments.archive, "")?;
+    let own_file = || std::env::temp_dir().join(format!("quakes-{}.ndjson", std::process::id()));
+    let archive = arguments.archive.unwrap_or_else(own_file);
+    std::fs::write(&archive, "")?;
     let (broker, _node) = examples::broker()?;
-    let (service, out) = start(broker, &desks, &arguments.archive).await?;
+    let (service, out) = start(broker, &desks, &archive).await?;
 
     say(format!("One week of earthquakes, {} of them:", quakes.len()));
     let began = Instant::now();
@@ -217,8 +219,8 @@ async fn main() -> Result<(), Error> {
     let outcomes = expected.map(|(queue, desk, ids)| Outcome::new(queue, ids, desk, &tree));
     let report = Report { published: published.all.len(), confirmed: published.confirmed, outcomes, took };
     report.print(&quakes, &desks.ledger)?;
-    let lines = std::fs::read_to_string(&arguments.archive)?.lines().count();
-    println!("The archive, {}, has {lines} lines.", arguments.archive.display());
+    let lines = std::fs::read_to_string(&archive)?.lines().count();
+    println!("The archive, {}, has {lines} lines.", archive.display());
     println!("\n{report}");
     check(report.is_clean(), "something was lost, or handled twice")?;
     check(lines == desks.archive.seen.distinct(), "the archive's file has other lines than were handled")
