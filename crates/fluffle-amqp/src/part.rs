@@ -7,7 +7,7 @@ use crate::{
     publish::{
         outbox::Outbox,
         publisher::Publisher,
-        route::{Confirms, Route},
+        route::{Confirms, Key, Route},
     },
     request::{actor::Exchange, requester::Requester},
 };
@@ -19,9 +19,14 @@ pub struct PublisherPart {
 }
 
 impl PublisherPart {
-    /// A publisher's handle and what a service needs to bring it to life; the handle takes messages already.
+    /// A publisher's handle and what a service needs to bring it to life; the handle takes messages already. In the tree it
+    /// goes by its exchange, or by its queue when it publishes straight to one.
     pub fn new<T>(route: Route<T>) -> (Publisher<T>, Self) {
-        let name = if route.exchange.is_empty() { "default-exchange".to_owned() } else { route.exchange.clone() };
+        let name = match &route.key {
+            Key::Fixed(queue) if route.exchange.is_empty() => queue.to_string(),
+            Key::By(_) if route.exchange.is_empty() => "queues".to_owned(),
+            _ => route.exchange.clone(),
+        };
         let confirms = route.confirms != Confirms::Off;
         let outbox = Outbox::new(name, route.mailbox, route.window());
         (Publisher::new(route, Arc::clone(&outbox)), Self { outbox, confirms })

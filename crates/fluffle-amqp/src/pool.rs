@@ -79,7 +79,7 @@ impl Default for PoolConfig {
     }
 }
 
-/// No channel could be had in time, or the application is shutting down.
+/// No channel could be had in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// Every channel of every connection is taken.
@@ -97,9 +97,6 @@ pub enum PoolError {
         /// How long was waited.
         waited: Duration,
     },
-    /// The supervisor of the connections is gone.
-    #[error("no {0} channel: the application is shutting down")]
-    Closed(Role),
 }
 
 /// The connections of one role.
@@ -183,7 +180,7 @@ impl Pool {
                 return Ok(lease);
             }
             if let Some(child) = self.extra() {
-                self.supervisor.start_child(child).await.map_err(|_| PoolError::Closed(self.role))?;
+                self.order(child);
                 continue;
             }
             if tokio::time::timeout_at(deadline, released).await.is_err() {
@@ -214,6 +211,16 @@ impl Pool {
         tracing::info!(connection = %slot.id, "all channels are taken: opening another connection");
         slots.open.push(slot);
         Some(child)
+    }
+
+    /// Orders a connection. Not awaited: a caller that goes away in between would leave a place without a connection.
+    fn order(&self, child: SupervisorSpec) {
+        let supervisor = self.supervisor.clone();
+        self.io.spawn(async move {
+            if let Err(error) = supervisor.start_child(child).await {
+                tracing::debug!(%error, "the service ended before this connection was opened");
+            }
+        });
     }
 
     fn give_back(self: &Arc<Self>, id: &str) {

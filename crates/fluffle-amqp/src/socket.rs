@@ -11,7 +11,6 @@ use std::{
 use async_rs::{Runtime, Tokio, TokioRuntime, traits::Reactor};
 use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties,
-    tcp::OwnedTLSConfig,
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism},
 };
 use tokio::time::timeout;
@@ -20,6 +19,7 @@ use crate::{
     broker::Broker,
     class::{Class, Operation, classify, reply},
     endpoint::{Endpoint, Mechanism},
+    tls::Tls,
 };
 
 /// A second handle on the TCP socket, to shut it down when lapin does not come back.
@@ -103,7 +103,7 @@ async fn connect_to(broker: &Broker, endpoint: &Endpoint, name: &str) -> Result<
     let limit = broker.connect_timeout_for(endpoint);
     let cutter = Cutter::default();
     let guard = CutOnDrop(Some(cutter.clone()));
-    let tls = endpoint.tls.then(|| broker.tls.config());
+    let tls = endpoint.tls.then(|| broker.tls.clone());
     let connecting = Connection::connector(
         uri(broker, endpoint),
         TokioRuntime::tokio_current(),
@@ -133,7 +133,7 @@ async fn connect_to(broker: &Broker, endpoint: &Endpoint, name: &str) -> Result<
 async fn open_stream(
     uri: &AMQPUri,
     runtime: &Runtime<Tokio>,
-    tls: Option<&OwnedTLSConfig>,
+    tls: Option<&Tls>,
     cutter: &Cutter,
     limit: Duration,
 ) -> std::io::Result<AsyncTcpStream<<Tokio as Reactor>::TcpStream>> {
@@ -147,7 +147,7 @@ async fn open_stream(
                     cutter.arm(TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?));
                     let stream = AsyncTcpStream::Plain(stream);
                     return match tls {
-                        Some(config) => stream.into_tls(host, config.as_ref()).await,
+                        Some(tls) => stream.into_rustls(&tls.connector()?, host).await,
                         None => Ok(stream),
                     };
                 }

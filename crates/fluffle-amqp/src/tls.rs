@@ -1,8 +1,9 @@
 //! TLS: whom to trust and which certificate to show.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, io, path::Path};
 
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// TLS settings for `amqps` endpoints (rustls; TLS 1.2 and 1.3).
 ///
@@ -70,12 +71,38 @@ impl Tls {
         Ok(self.client_certificate_pem(chain, key))
     }
 
-    pub(crate) fn config(&self) -> OwnedTLSConfig {
-        OwnedTLSConfig {
-            identity: self.identity.clone().map(|(pem, key)| OwnedIdentity::PKCS8 { pem, key }),
-            cert_chain: self.roots.clone(),
+    /// The means to make a stream a TLS one. Whatever is wrong here stays wrong: the errors are of the kind `InvalidData`.
+    pub(crate) fn connector(&self) -> io::Result<RustlsConnector> {
+        let mut config = match RustlsConnectorConfig::new_with_native_certs() {
+            Ok(config) => config,
+            // Containers often have no root certificates, and need none when they are told whom to trust.
+            Err(_) if self.roots.is_some() => RustlsConnectorConfig::default(),
+            Err(error) => {
+                return Err(invalid(format!(
+                    "{error}: install the package `ca-certificates`, or name an authority by Tls::trust_file"
+                )));
+            }
+        };
+        if let Some(roots) = &self.roots {
+            config.add_parsable_certificates(certificates(roots.as_bytes())?);
         }
+        let connector = match &self.identity {
+            None => config.connector_with_no_client_auth(),
+            Some((chain, key)) => {
+                let key = PrivateKeyDer::from_pem_slice(key).map_err(invalid)?;
+                config.connector_with_single_cert(certificates(chain)?, key)
+            }
+        };
+        connector.map_err(invalid)
     }
+}
+
+fn certificates(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(invalid)
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// Says what is set, never what it is.

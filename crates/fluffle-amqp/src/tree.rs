@@ -64,9 +64,21 @@ use crate::{
 /// How long work in flight may take to finish when the service shuts down. Half a Kubernetes grace period.
 pub const DRAIN: Duration = Duration::from_secs(15);
 
-/// A service's connections, publishers, consumers and handlers, not started yet or running.
+/// A running service: connections, publishers, consumers and handlers, in one supervision tree.
 ///
-/// Clones are handles on the same service.
+/// Clones are handles on the same service; dropping them stops nothing, [`shutdown`](Service::shutdown) does.
+///
+/// ```no_run
+/// use fluffle_amqp::{Broker, Service, Topology, DRAIN};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let service = Service::start(Broker::from_env()?, Topology::new(), DRAIN)?;
+/// service.ready().await?;
+/// println!("{}", service.snapshot()); // the tree, a line for each node
+/// service.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Service {
     inner: Arc<Inner>,

@@ -77,6 +77,7 @@ impl<A: Actor> SupervisedAddr<A> {
     /// # Errors
     /// [`SendError::Closed`], [`TimedOut`](SendError::TimedOut), [`TimedOutInHand`](SendError::TimedOutInHand) or
     /// [`Crashed`](SendError::Crashed).
+    #[inline]
     pub fn send<M>(&self, msg: M) -> Request<A, M>
     where
         A: Handler<M>,

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use crate::exit::ExitReason;
 
 /// Tells one incarnation from every other one in the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Token(u64);
 
 impl Token {
@@ -46,6 +46,7 @@ impl Control {
         }
     }
 
+    #[inline]
     pub(crate) fn token(&self) -> Token {
         self.token
     }
@@ -55,6 +56,7 @@ impl Control {
         self.task.wake();
     }
 
+    #[inline]
     pub(crate) fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
@@ -113,6 +115,7 @@ impl Report {
         Self { control, watch: Some(watch) }
     }
 
+    #[inline]
     pub(crate) fn control(&self) -> &Arc<Control> {
         &self.control
     }

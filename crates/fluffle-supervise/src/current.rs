@@ -2,17 +2,21 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     rc::Rc,
     sync::Arc,
 };
 
 use crate::{
-    control::{Control, Signal, Watch},
+    control::{Control, Signal, Token, Watch},
     exit::{ExitReason, Phase},
 };
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<Current>>> = const { RefCell::new(None) };
+    /// The one being polled. A plain number, since it is set around every poll.
+    static NOW: Cell<Option<Token>> = const { Cell::new(None) };
+    /// All that live on this thread, for the rare case that one is asked for.
+    static LIVING: RefCell<HashMap<Token, Rc<Current>>> = RefCell::default();
 }
 
 /// What the code of an incarnation shares with the wrapper that polls it.
@@ -26,33 +30,41 @@ pub(crate) struct Current {
 
 impl Current {
     pub(crate) fn new(control: Arc<Control>, watch: Option<Arc<dyn Watch>>) -> Rc<Self> {
-        Rc::new(Self {
+        let current = Rc::new(Self {
             control,
             watch,
             ready: Cell::new(false),
             phase: Cell::new(Phase::Factory),
             exit: RefCell::new(None),
-        })
+        });
+        LIVING.with_borrow_mut(|living| living.insert(current.control.token(), current.clone()));
+        current
+    }
+
+    /// It lives no more.
+    pub(crate) fn retire(&self) {
+        // Fails only while the thread's own locals are torn down: then nobody looks any more.
+        let _ = LIVING.try_with(|living| living.borrow_mut().remove(&self.control.token()));
     }
 
     /// Runs `code` as this incarnation's.
-    pub(crate) fn enter<T>(self: &Rc<Self>, code: impl FnOnce() -> T) -> T {
-        struct Restore(Option<Rc<Current>>);
+    #[inline]
+    pub(crate) fn enter<T>(&self, code: impl FnOnce() -> T) -> T {
+        struct Restore(Option<Token>);
         impl Drop for Restore {
+            #[inline]
             fn drop(&mut self) {
-                let outer = self.0.take();
-                // Fails only while the thread's own locals are torn down: then nobody looks any more.
-                let _ = CURRENT.try_with(|current| current.replace(outer));
+                NOW.set(self.0);
             }
         }
-        let outer = CURRENT.try_with(|current| current.replace(Some(self.clone())));
-        let _restore = Restore(outer.ok().flatten());
+        let _restore = Restore(NOW.replace(Some(self.control.token())));
         code()
     }
 
     /// The incarnation being polled on this thread, if there is one.
     pub(crate) fn get() -> Option<Rc<Self>> {
-        CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+        let now = NOW.get()?;
+        LIVING.try_with(|living| living.borrow().get(&now).cloned()).ok().flatten()
     }
 
     /// Why the incarnation is about to end. The first reason stands: what comes later is a consequence.
@@ -64,6 +76,7 @@ impl Current {
         self.exit.borrow_mut().take()
     }
 
+    #[inline]
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.phase.set(phase);
     }
@@ -88,7 +101,6 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::control::Token;
 
     #[derive(Default)]
     struct Heard(Mutex<Vec<Signal>>);
@@ -131,5 +143,23 @@ mod tests {
             assert!(Current::get().is_some_and(|now| Rc::ptr_eq(&now, &outer)));
         });
         assert!(Current::get().is_none());
+    }
+
+    #[test]
+    fn no_trace_is_left_of_an_incarnation_that_has_ended() {
+        struct Nobody;
+        impl actix::Actor for Nobody {
+            type Context = actix::Context<Self>;
+        }
+        let living = || LIVING.with_borrow(HashMap::len);
+        actix_rt::System::new().block_on(async {
+            let app = crate::SupervisorSpec::new("app").child(crate::ActorSpec::new("nobody", || Nobody)).start();
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+            assert_eq!(living(), 2);
+            app.shutdown().await;
+            tokio::task::yield_now().await;
+            assert_eq!(living(), 0);
+        });
     }
 }

@@ -168,5 +168,6 @@ impl<A: Actor<Context = Context<A>>> Drop for Incarnation<A> {
     /// The arbiter died or the supervisor killed it. A panic in here has nobody left to tell.
     fn drop(&mut self) {
         let _ = self.drop_actor();
+        self.current.retire();
     }
 }

@@ -74,6 +74,7 @@ impl<A: Actor> Mailbox<A> {
         })
     }
 
+    #[inline]
     fn queue(&self) -> MutexGuard<'_, Queue<A>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,6 +91,7 @@ impl<A: Actor> Mailbox<A> {
     }
 
     /// Puts an envelope in if there is room.
+    #[inline]
     pub(crate) fn offer(&self, envelope: Envelope<A>) -> Result<Ticket, (NoRoom, Envelope<A>)> {
         let mut queue = self.queue();
         if queue.closed {
@@ -111,11 +113,13 @@ impl<A: Actor> Mailbox<A> {
         Ok(Self::put(queue, envelope))
     }
 
+    #[inline]
     fn put(mut queue: MutexGuard<'_, Queue<A>>, envelope: Envelope<A>) -> Ticket {
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
         queue.envelopes.push_back((ticket, envelope));
         let waker = queue.waker.take();
+        // Not under the lock: the reader may be on another thread, and would run into it.
         drop(queue);
         if let Some(waker) = waker {
             waker.wake();
@@ -125,11 +129,14 @@ impl<A: Actor> Mailbox<A> {
 
     /// Makes `reader` the only one to receive from here.
     pub(crate) fn attach(&self, reader: Token) {
-        self.queue().reader = Some(reader);
+        let mut queue = self.queue();
+        queue.reader = Some(reader);
+        queue.waker = None;
     }
 
     /// The next envelope, and whether there may be more now; if not, the reader is woken when there are. Pending for
     /// ever for a reader that another has replaced.
+    #[inline]
     pub(crate) fn poll_next(&self, reader: Token, task: &Context<'_>) -> Poll<(Envelope<A>, bool)> {
         let mut queue = self.queue();
         if queue.reader != Some(reader) {
@@ -160,6 +167,7 @@ impl<A: Actor> Mailbox<A> {
     }
 
     /// Gives a place up, to the sender that has waited longest if there is one.
+    #[inline]
     fn free_place(&self, mut queue: MutexGuard<'_, Queue<A>>) {
         // Above the capacity, after it was made smaller: one less is taken.
         if queue.senders == 0 || queue.taken > queue.capacity {

@@ -31,6 +31,7 @@ pub struct Request<A: Actor, M: Message> {
 }
 
 impl<A: Actor, M: Message> Request<A, M> {
+    #[inline]
     pub(crate) fn new(mailbox: Arc<Mailbox<A>>, msg: M) -> Self
     where
         A: Handler<M>,
@@ -165,10 +166,8 @@ struct Entry<A: Actor> {
 }
 
 enum Place<A: Actor> {
-    Outside {
-        room: Waiting<A>,
-        envelope: Envelope<A>,
-    },
+    /// Boxed: a request that finds room at once, as most do, stays small.
+    Outside(Box<(Waiting<A>, Envelope<A>)>),
     Inside(Ticket),
     /// The mailbox has closed.
     Refused(Envelope<A>),
@@ -181,7 +180,7 @@ impl<A: Actor> Entry<A> {
     fn new(mailbox: Arc<Mailbox<A>>, envelope: Envelope<A>) -> Self {
         let place = match mailbox.offer(envelope) {
             Ok(ticket) => Place::Inside(ticket),
-            Err((NoRoom::Full, envelope)) => Place::Outside { room: Waiting::new(mailbox.clone()), envelope },
+            Err((NoRoom::Full, envelope)) => Place::Outside(Box::new((Waiting::new(mailbox.clone()), envelope))),
             Err((NoRoom::Closed, envelope)) => Place::Refused(envelope),
         };
         Self { mailbox, place }
@@ -189,9 +188,10 @@ impl<A: Actor> Entry<A> {
 
     /// Waits until the message is inside (true) or refused (false).
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<bool> {
-        if let Place::Outside { room, .. } = &mut self.place {
-            let given = ready!(room.poll(task));
-            if let Place::Outside { envelope, .. } = std::mem::replace(&mut self.place, Place::Empty) {
+        if let Place::Outside(outside) = &mut self.place {
+            let given = ready!(outside.0.poll(task));
+            if let Place::Outside(outside) = std::mem::replace(&mut self.place, Place::Empty) {
+                let (_, envelope) = *outside;
                 let filled = if given { self.mailbox.fill(envelope) } else { Err(envelope) };
                 self.place = filled.map_or_else(Place::Refused, Place::Inside);
             }
@@ -202,7 +202,8 @@ impl<A: Actor> Entry<A> {
     /// Takes the message back, unless the actor has it.
     fn take_back(&mut self) -> Option<Envelope<A>> {
         match std::mem::replace(&mut self.place, Place::Empty) {
-            Place::Outside { envelope, .. } | Place::Refused(envelope) => Some(envelope),
+            Place::Outside(outside) => Some(outside.1),
+            Place::Refused(envelope) => Some(envelope),
             Place::Inside(ticket) => self.mailbox.take_back(ticket),
             Place::Empty => None,
         }

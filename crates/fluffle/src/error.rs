@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use fluffle_amqp::{RetryError, ServiceEnd, ServiceError, TlsError, TopologyError, UriError};
+use fluffle_amqp::{
+    PublishError, RequestError, RetryError, ServiceEnd, ServiceError, TlsError, TopologyError, UriError,
+};
 
 /// Why a service could not start, or ended by itself.
 ///
@@ -85,6 +87,19 @@ from!(
     Service(ServiceError),
     Ended(ServiceEnd),
 );
+
+/// The message stays behind: an error of the service's as a whole has no use for it.
+impl<T: Send + Sync + 'static> From<PublishError<T>> for Error {
+    fn from(error: PublishError<T>) -> Self {
+        Self::other(error)
+    }
+}
+
+impl<Q: Send + Sync + 'static> From<RequestError<Q>> for Error {
+    fn from(error: RequestError<Q>) -> Self {
+        Self::other(error)
+    }
+}
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {

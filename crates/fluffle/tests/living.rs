@@ -125,8 +125,7 @@ async fn what_is_in_flight_at_shutdown_finishes_and_is_acked() {
     out.publish("a".to_owned()).await.unwrap();
     next(&mut record).await;
     soon("the drain", service.shutdown()).await.unwrap();
-    let depth = vhost.queue_depths().unwrap()["q"];
-    assert_eq!((depth.ready, depth.unacked), (0, 0));
+    assert_eq!(Raw::connect(vhost.url()).await.ready("q").await, 0);
     assert_eq!(service.consumers()[0].1.handled, 1);
 }
 

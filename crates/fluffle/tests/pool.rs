@@ -176,10 +176,8 @@ async fn the_last_handle_of_a_publisher_takes_its_channel_with_it_once_all_is_co
     for receipt in receipts {
         receipt.confirmed().await.unwrap();
     }
-    until("its part of the tree is gone", || {
-        service.snapshot().find("app/publish/publish-0/channels/default-exchange").is_none()
-    })
-    .await;
+    until("its part of the tree is gone", || service.snapshot().find("app/publish/publish-0/channels/q").is_none())
+        .await;
     until("its channel is closed", || channels(&vhost, "publish-0") == 0).await;
     vhost.wait_queue("q", SOON, |depth| depth.ready == 200).unwrap();
     soon("the rest runs", service.ready()).await.unwrap();

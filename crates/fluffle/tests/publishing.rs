@@ -61,7 +61,7 @@ async fn a_missing_exchange_fails_its_own_messages_and_no_other_publisher() {
     assert!(error.to_string().contains("nobody-made-this"), "{error}");
     fine.publish("after".to_owned()).await.unwrap();
     let tree = service.snapshot();
-    let node = tree.find("app/publish/publish-0/channels/default-exchange/channel").unwrap();
+    let node = tree.find("app/publish/publish-0/channels/q/channel").unwrap();
     assert_eq!(node.restarts, 0, "{tree}");
     let raw = Raw::connect(vhost.url()).await;
     let fanout = lapin::ExchangeKind::Fanout;

@@ -12,6 +12,12 @@ use crate::{
 };
 
 /// What a consumer promises about each message.
+///
+/// ```
+/// use fluffle_amqp::{AtMostOnce, Consume};
+///
+/// let telemetry: Consume<String> = Consume::queue("telemetry").guarantee(AtMostOnce);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Guarantee {
     /// Acked before the handler sees it: never handled twice, lost if the handler fails or the process dies.

@@ -8,7 +8,21 @@ use crate::{class::Class, confirm::Returned};
 
 /// A publish that failed, with the message it was about.
 ///
-/// Only [`PublishErrorKind::Unknown`] leaves open whether the broker has the message.
+/// Only [`PublishErrorKind::Unknown`] and [`PublishErrorKind::Closed`] leave open whether the broker has the message.
+///
+/// ```
+/// use fluffle_amqp::{Confirmed, MessageOptions, PublishError, PublishErrorKind, Publisher};
+///
+/// /// Publishes once more, under the same id, when it is unknown whether the first try arrived.
+/// async fn twice(out: &Publisher<String>, text: String) -> Result<Confirmed, PublishError<String>> {
+///     match out.publish(text).await {
+///         Err(error) if matches!(error.kind(), PublishErrorKind::Unknown) => {
+///             out.publish_with(error.message, MessageOptions::new().id(error.id)).await
+///         }
+///         done => done,
+///     }
+/// }
+/// ```
 pub struct PublishError<T> {
     /// The message, unchanged.
     pub message: T,

@@ -30,6 +30,26 @@ use crate::publish::{
 ///
 /// When the last clone is dropped, what was accepted is published and settled, then the channel is closed and its place
 /// in the pool given back.
+///
+/// ```no_run
+/// use fluffle_amqp::{Broker, Publisher, Route, Service, Topology, DRAIN};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let service = Service::start(Broker::from_env()?, Topology::new(), DRAIN)?;
+/// let words: Publisher<String> = service.publisher(Route::queue("words")).await?;
+///
+/// let confirmed = words.publish("one at a time".into()).await?; // waits for the broker's confirm
+///
+/// let mut receipts = Vec::new();
+/// for word in ["many", "in", "flight"] {
+///     receipts.push(words.enqueue(word.into()).await?);         // waits for room only
+/// }
+/// for receipt in receipts {
+///     receipt.confirmed().await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Publisher<T> {
     shared: Arc<Shared<T>>,
 }
@@ -210,7 +230,7 @@ pub(crate) fn labels(encoded: &Encoded, id: &str, persistent: bool) -> BasicProp
     }
 }
 
-/// An accepted message on its way. Dropping it withdraws nothing.
+/// An accepted message on its way, from [`Publisher::enqueue`], where an example is. Dropping it withdraws nothing.
 #[must_use = "the message may still fail: await `confirmed`, or drop the receipt on purpose and watch the stats"]
 pub struct Receipt<T> {
     message: T,

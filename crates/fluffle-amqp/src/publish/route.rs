@@ -6,7 +6,13 @@ use fluffle_wire::{Codec, Gzip, Limits, Protobuf, Wire};
 
 use crate::payload::Payload;
 
-/// How a publisher learns that the broker has a message.
+/// How a publisher learns that the broker has a message (RabbitMQ, "Consumer Acknowledgements and Publisher Confirms").
+///
+/// ```
+/// use fluffle_amqp::{Confirms, Route};
+///
+/// let strict = Route::<String>::queue("ledger").confirms(Confirms::Each);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirms {
     /// It does not: a message counts as published once written to the socket. What the broker returns, refuses or

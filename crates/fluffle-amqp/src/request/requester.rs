@@ -25,10 +25,30 @@ use crate::{
 
 /// Asks questions of type `Q` and waits for answers of type `R`, over RabbitMQ's direct reply-to.
 ///
-/// Cheap to clone; when the last clone is dropped, its channel is closed. Whoever consumes `Q` answers by returning `Result<R, Failure>` from its
-/// `Handler<Delivery<Q, R>>`. An answer that comes after the deadline, or after the channel was lost, is counted
-/// ([`late_answers`](Self::late_answers)) and dropped. Requests are not persistent, and are not repeated: whether asking
-/// twice is harmless only the application knows.
+/// Cheap to clone; when the last clone is dropped, its channel is closed. Whoever consumes `Q` answers by returning
+/// `Result<R, Failure>` from its `Handler<Delivery<Q, R>>`. An answer that comes after the deadline, or after the channel
+/// was lost, is counted ([`late_answers`](Self::late_answers)) and dropped. Requests are not persistent, and are not
+/// repeated: whether asking twice is harmless only the application knows.
+///
+/// ```
+/// use actix::prelude::*;
+/// use fluffle_amqp::{Delivery, Failure, RequestError, Requester};
+///
+/// /// The side that answers.
+/// struct Shouter;
+/// impl Actor for Shouter { type Context = Context<Self>; }
+/// impl Handler<Delivery<String, String>> for Shouter {
+///     type Result = Result<String, Failure>;
+///     fn handle(&mut self, text: Delivery<String, String>, _: &mut Self::Context) -> Self::Result {
+///         Ok(text.to_uppercase())
+///     }
+/// }
+///
+/// /// The side that asks.
+/// async fn shout(shouter: &Requester<String, String>) -> Result<String, RequestError<String>> {
+///     shouter.request("hello".into()).await
+/// }
+/// ```
 pub struct Requester<Q, R> {
     shared: Arc<Shared<Q, R>>,
 }
