@@ -18,6 +18,7 @@ mod confirm;
 mod connection;
 mod consume;
 mod endpoint;
+mod orders;
 mod part;
 mod payload;
 mod pool;

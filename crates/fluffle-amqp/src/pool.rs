@@ -16,6 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     broker::Broker,
     connection::{self, ConnectionActor, ConnectionShared, TopologyStore},
+    orders::Orders,
 };
 
 /// What a connection is used for.
@@ -106,6 +107,7 @@ pub(crate) struct Pool {
     topology: Arc<TopologyStore>,
     io: ArbiterHandle,
     supervisor: SupervisorHandle,
+    orders: Orders,
     slots: Mutex<Slots>,
     released: Notify,
 }
@@ -147,6 +149,7 @@ impl Pool {
         broker: &Arc<Broker>,
         topology: &Arc<TopologyStore>,
         io: &ArbiterHandle,
+        orders: &Orders,
     ) -> (Arc<Self>, SupervisorSpec) {
         let mut slots = Slots::default();
         let mut spec =
@@ -163,6 +166,7 @@ impl Pool {
             topology: Arc::clone(topology),
             io: io.clone(),
             supervisor: handle,
+            orders: orders.clone(),
             slots: Mutex::new(slots),
             released: Notify::new(),
         });
@@ -180,7 +184,8 @@ impl Pool {
                 return Ok(lease);
             }
             if let Some(child) = self.extra() {
-                self.order(child);
+                // Not awaited: a caller that goes away in between would leave a place without a connection.
+                self.orders.place(self.supervisor.clone(), child);
                 continue;
             }
             if tokio::time::timeout_at(deadline, released).await.is_err() {
@@ -211,16 +216,6 @@ impl Pool {
         tracing::info!(connection = %slot.id, "all channels are taken: opening another connection");
         slots.open.push(slot);
         Some(child)
-    }
-
-    /// Orders a connection. Not awaited: a caller that goes away in between would leave a place without a connection.
-    fn order(&self, child: SupervisorSpec) {
-        let supervisor = self.supervisor.clone();
-        self.io.spawn(async move {
-            if let Err(error) = supervisor.start_child(child).await {
-                tracing::debug!(%error, "the service ended before this connection was opened");
-            }
-        });
     }
 
     fn give_back(self: &Arc<Self>, id: &str) {

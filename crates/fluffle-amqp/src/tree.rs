@@ -53,6 +53,7 @@ use crate::{
         settlement::{ConsumerStats, Counters},
         spec::{Consume, Threads},
     },
+    orders::Orders,
     part::{PublisherPart, RequesterPart},
     payload::{Handles, Payload},
     pool::{Lease, Pool, PoolError, Role},
@@ -88,6 +89,7 @@ struct Inner {
     topology: Arc<TopologyStore>,
     publish: Arc<Pool>,
     consume: Arc<Pool>,
+    orders: Orders,
     handlers: SupervisorHandle,
     root: SupervisorHandle,
     io: Arbiter,
@@ -160,8 +162,9 @@ impl Service {
         let io = Arbiter::try_new().map_err(ServiceError::Thread)?;
         let broker = Arc::new(broker);
         let topology = TopologyStore::new(topology);
-        let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, &io.handle());
-        let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, &io.handle());
+        let orders = Orders::new(io.handle());
+        let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, &io.handle(), &orders);
+        let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, &io.handle(), &orders);
         let handlers = SupervisorSpec::new("handlers").strategy(Strategy::OneForOne).intensity(Intensity::unlimited());
         let handlers_handle = handlers.handle();
         let root = SupervisorSpec::new("app")
@@ -174,6 +177,7 @@ impl Service {
             topology,
             publish,
             consume,
+            orders,
             handlers: handlers_handle,
             root,
             io,
@@ -350,12 +354,7 @@ impl Service {
             .shutdown(self.inner.drain + Duration::from_secs(3))
             .child(channel)
             .child(resident);
-        let channels = lease.place.channels.clone();
-        self.inner.io.spawn(async move {
-            if let Err(error) = channels.start_child(spec).await {
-                tracing::debug!(%error, "the service ended before this channel was opened");
-            }
-        });
+        self.inner.orders.place(lease.place.channels.clone(), spec);
     }
 
     /// Closes the channel `name` and gives its place back once nobody can use it any more.
@@ -405,13 +404,16 @@ impl Service {
     /// Safe: it only looks.
     pub async fn ready(&self) -> Result<(), ServiceEnd> {
         let mut events = self.events();
+        let mut orders = self.inner.orders.open();
         loop {
-            if all_running(&self.snapshot()) {
+            let nothing_to_come = *orders.borrow_and_update() == 0;
+            if nothing_to_come && all_running(&self.snapshot()) {
                 return Ok(());
             }
             tokio::select! {
                 // Missed events are as good as seen ones: the snapshot is looked at either way.
                 _ = events.next() => {}
+                _ = orders.changed() => {}
                 ended = self.wait() => return ended,
             }
         }

@@ -43,9 +43,10 @@ pub struct QueueDepth {
 const HEX: &str = "H = fun(V) when is_binary(V) -> binary:encode_hex(V); (V) when is_atom(V) -> \
                    binary:encode_hex(atom_to_binary(V)); (V) -> binary:encode_hex(iolist_to_binary(io_lib:format(\"~p\", [V]))) end";
 
-/// Erlang text for the name a client gave itself.
-const CLIENT_NAME: &str = "ClientName = fun(Info) -> case lists:keyfind(<<\"connection_name\">>, 1, \
-                           proplists:get_value(client_properties, Info, [])) of {_, _, N} -> N; false -> <<>> end end";
+/// Erlang text for the name a client gave itself. A connection in its handshake has no list of properties yet.
+const CLIENT_NAME: &str = "ClientName = fun(Info) -> case proplists:get_value(client_properties, Info, []) of \
+                           L when is_list(L) -> case lists:keyfind(<<\"connection_name\">>, 1, L) of \
+                           {_, _, N} -> N; false -> <<>> end; _ -> <<>> end end";
 
 impl RabbitMq {
     /// All client connections.

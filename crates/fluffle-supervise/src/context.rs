@@ -44,6 +44,11 @@ pub trait SupervisedContext {
     /// [`reports_ready`](crate::ActorSpec::reports_ready): later siblings start only then, and the healthy spell that
     /// resets the backoff begins. Otherwise, and when repeated, and outside supervision, it does nothing.
     fn ready(&self);
+
+    /// Reports that the actor has proven itself: should it end now, it is restarted as if for the first time, whatever
+    /// [`Backoff::reset_after`](crate::Backoff::reset_after) says. For actors whose health shows in work done rather than
+    /// in time. Repeated, and outside supervision, it does nothing.
+    fn healthy(&self);
 }
 
 impl<A: Actor<Context = Self>> SupervisedContext for Context<A> {
@@ -62,6 +67,12 @@ impl<A: Actor<Context = Self>> SupervisedContext for Context<A> {
     fn ready(&self) {
         if let Some(current) = Current::get() {
             current.ready();
+        }
+    }
+
+    fn healthy(&self) {
+        if let Some(current) = Current::get() {
+            current.healthy();
         }
     }
 }

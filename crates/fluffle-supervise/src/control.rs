@@ -94,6 +94,7 @@ impl Control {
 #[derive(Debug)]
 pub(crate) enum Signal {
     Ready,
+    Healthy,
     Exited(ExitReason),
 }
 

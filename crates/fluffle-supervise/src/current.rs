@@ -24,6 +24,7 @@ pub(crate) struct Current {
     control: Arc<Control>,
     watch: Option<Arc<dyn Watch>>,
     ready: Cell<bool>,
+    healthy: Cell<bool>,
     phase: Cell<Phase>,
     exit: RefCell<Option<ExitReason>>,
 }
@@ -34,6 +35,7 @@ impl Current {
             control,
             watch,
             ready: Cell::new(false),
+            healthy: Cell::new(false),
             phase: Cell::new(Phase::Factory),
             exit: RefCell::new(None),
         });
@@ -92,6 +94,16 @@ impl Current {
             && !self.control.is_killed()
         {
             watch.signal(self.control.token(), Signal::Ready);
+        }
+    }
+
+    /// Reports health, once.
+    pub(crate) fn healthy(&self) {
+        if !self.healthy.replace(true)
+            && let Some(watch) = &self.watch
+            && !self.control.is_killed()
+        {
+            watch.signal(self.control.token(), Signal::Healthy);
         }
     }
 }

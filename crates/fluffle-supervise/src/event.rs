@@ -8,7 +8,10 @@ use std::{
 
 use tokio::sync::broadcast;
 
-use crate::{escalation::Escalation, exit::ExitReason};
+use crate::{
+    escalation::{Escalation, GivingUp},
+    exit::ExitReason,
+};
 
 /// Something that happened to a node of the tree.
 #[derive(Clone, Debug)]
@@ -92,6 +95,10 @@ impl What {
             Self::Exited { reason } if reason.is_normal() => {
                 tracing::info!(target: TARGET, path, %reason, "exited")
             }
+            // It was told, in full, where it began; on the way up it only repeats itself.
+            Self::Exited { reason: ExitReason::Escalated(_) } => {
+                tracing::debug!(target: TARGET, path, "exited: a child of its gave up")
+            }
             Self::Exited { reason } if reason.is_permanent() => {
                 tracing::error!(target: TARGET, path, %reason, "exited")
             }
@@ -100,6 +107,9 @@ impl What {
                 tracing::warn!(target: TARGET, path, ?delay, attempt, "backing off")
             }
             Self::Restarting => tracing::info!(target: TARGET, path, "restarting"),
+            Self::Escalated { escalation } if escalation.cause() == GivingUp::Permanent => {
+                tracing::debug!(target: TARGET, path, %escalation, "escalates")
+            }
             Self::Escalated { escalation } => {
                 tracing::error!(target: TARGET, path, %escalation, "escalates")
             }

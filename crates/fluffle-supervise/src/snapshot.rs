@@ -100,8 +100,11 @@ impl NodeSnapshot {
         if let NodeKind::Supervisor(strategy) = self.kind {
             write!(f, "  {strategy}")?;
         }
-        let since = now.saturating_duration_since(self.since).as_secs();
-        write!(f, "  {state} for {since}s")?;
+        let since = now.saturating_duration_since(self.since);
+        match since.as_secs() {
+            0 => write!(f, "  {state} for {}ms", since.as_millis())?,
+            seconds => write!(f, "  {state} for {seconds}s")?,
+        }
         match restarts {
             0 => {}
             1 => write!(f, "  1 restart")?,
@@ -116,9 +119,11 @@ impl NodeSnapshot {
         {
             write!(f, "  mailbox {waiting}/{capacity}")?;
         }
-        if let Some(reason) = &self.last_exit {
-            write!(f, "  last exit: {reason}")?;
-        }
+        // That it was stopped on request says nothing of its own: something above or beside it was the reason.
+        match &self.last_exit {
+            None | Some(ExitReason::Stopped) => Ok(()),
+            Some(reason) => write!(f, "  last exit: {reason}"),
+        }?;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use fluffle_amqp::{
     PublishError, RequestError, RetryError, ServiceEnd, ServiceError, TlsError, TopologyError, UriError,
 };
+use fluffle_supervise::PolicyError;
 
 /// Why a service could not start, or ended by itself.
 ///
@@ -20,6 +21,8 @@ pub enum Error {
     Topology(TopologyError),
     /// A retry policy is wrong.
     Retry(RetryError),
+    /// A backoff or restart intensity is wrong.
+    Policy(PolicyError),
     /// A publisher, requester or consumer could not be added.
     Service(ServiceError),
     /// The service gave up: the first cause, with the whole chain behind it.
@@ -42,6 +45,7 @@ impl fmt::Display for Error {
             Error::Tls(error) => error.fmt(f),
             Error::Topology(error) => error.fmt(f),
             Error::Retry(error) => error.fmt(f),
+            Error::Policy(error) => error.fmt(f),
             Error::Service(error) => error.fmt(f),
             Error::Ended(error) => error.fmt(f),
             Error::Other(error) => error.fmt(f),
@@ -62,6 +66,7 @@ impl std::error::Error for Error {
             Error::Tls(error) => error.source(),
             Error::Topology(error) => error.source(),
             Error::Retry(error) => error.source(),
+            Error::Policy(error) => error.source(),
             Error::Service(error) => error.source(),
             Error::Ended(error) => error.source(),
             Error::Other(error) => error.source(),
@@ -84,6 +89,7 @@ from!(
     Tls(TlsError),
     Topology(TopologyError),
     Retry(RetryError),
+    Policy(PolicyError),
     Service(ServiceError),
     Ended(ServiceEnd),
 );

@@ -319,3 +319,80 @@ async fn at_most_once_never_hands_a_message_out_twice() {
     assert!(record.try_recv().is_err(), "nothing came again");
     empty(vhost.url(), &["q", "q.dead"]).await;
 }
+
+#[actix::test]
+async fn work_begun_beside_a_crash_finishes_and_is_not_done_again() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let (factory, mut record) = handlers(move |seen| match (seen.text.as_str(), seen.attempt) {
+        ("slow", _) => Act::Wait(Arc::clone(&gate)),
+        ("boom", 1) => Act::Panic,
+        _ => Act::Ok,
+    });
+    let service = started(app.consume(Consume::queue("q").retry(retry(3)), factory)).await;
+    publish(&out, &["slow", "boom"]).await;
+    for expected in [("slow", 1), ("boom", 1), ("boom", 2)] {
+        let seen = next(&mut record).await;
+        assert_eq!((seen.text.as_str(), seen.attempt), expected);
+    }
+    go.notify_one();
+    until("both are handled", || stats(&service).handled == 2).await;
+    assert_eq!((stats(&service).crashed, stats(&service).retried), (1, 1), "only the one in hand was charged");
+    service.shutdown().await.unwrap();
+    assert!(record.try_recv().is_err(), "nothing was handed out again");
+}
+
+#[actix::test]
+async fn a_crash_now_and_then_costs_the_shortest_wait_only() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) = handlers(|seen| match (seen.text.as_str(), seen.attempt) {
+        ("boom", 1) => Act::Panic,
+        _ => Act::Ok,
+    });
+    let minute =
+        Backoff::exponential(Duration::from_millis(1), Duration::from_secs(60)).unwrap().factor(1000.0).unwrap();
+    let consume = Consume::queue("q").concurrency(1).retry(retry(3)).handler_backoff(minute);
+    let service = started(app.consume(consume, factory)).await;
+    // Each crash comes after a message that was handled: with the waits growing, the third alone would take a minute.
+    for _ in 0..8 {
+        publish(&out, &["fine", "boom"]).await;
+        for _ in 0..3 {
+            next(&mut record).await;
+        }
+    }
+    assert_eq!(stats(&service).crashed, 8);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn an_original_is_never_acked_while_its_copy_has_no_place() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) = handlers(|_| Act::Err(Failure::retry("not yet")));
+    let app = app.drain_within(Duration::from_millis(500)).consume(Consume::queue("q").retry(retry(2)), factory);
+    let service = started(app).await;
+    // A retry queue that takes nothing: every copy is nacked.
+    let raw = Raw::connect(vhost.url()).await;
+    raw.delete("q.retry.50").await;
+    let mut full = lapin::types::FieldTable::default();
+    full.insert("x-max-length".into(), 0.into());
+    full.insert("x-overflow".into(), lapin::types::AMQPValue::LongString("reject-publish".into()));
+    raw.channel().queue_declare("q.retry.50".into(), Default::default(), full).await.unwrap();
+    publish(&out, &["a"]).await;
+    next(&mut record).await;
+    service.shutdown().await.unwrap();
+    until_ready(&raw, "q", 1).await;
+}
+
+async fn until_ready(raw: &Raw, queue: &str, count: u32) {
+    soon(&format!("{count} ready in {queue}"), async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        while raw.ready(queue).await != count {
+            look.tick().await;
+        }
+    })
+    .await;
+}

@@ -367,7 +367,7 @@ impl Turn {
         match outcome {
             Outcome::Handled(_) => count(&self.plan.counters.handled),
             other => tracing::error!(
-                queue = %received.queue, message = received.message_id().unwrap_or("-"), outcome = ?other,
+                queue = %received.queue, message_id = received.message_id().unwrap_or("-"), outcome = ?other,
                 "not handled, and at most once: lost"
             ),
         }

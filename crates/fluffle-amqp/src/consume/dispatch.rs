@@ -13,6 +13,7 @@ use std::{
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, dev::MessageResponse, fut::ActorFuture};
+use fluffle_supervise::SupervisedContext;
 use fluffle_wire::Wire;
 use futures_util::{Stream, StreamExt, stream::FuturesUnordered};
 use tokio::sync::oneshot;
@@ -27,12 +28,14 @@ use crate::consume::{
 const BUDGET: usize = 64;
 
 /// Feeds one handler instance.
-pub(crate) struct Dispatch<T, R> {
+pub(crate) struct Dispatch<T, R: 'static> {
     lane: Arc<Lane>,
     queue: Pin<Box<async_channel::Receiver<Job>>>,
     wire: Wire<T>,
     reply: Wire<R>,
     concurrency: usize,
+    /// This actor has handled a message.
+    proven: bool,
     unanswered: FuturesUnordered<Unanswered<R>>,
 }
 
@@ -58,7 +61,8 @@ impl<R> Future for Unanswered<R> {
 impl<T: 'static, R: 'static> Dispatch<T, R> {
     pub(crate) fn new(lane: Arc<Lane>, wire: Wire<T>, reply: Wire<R>, concurrency: usize) -> Self {
         let queue = Box::pin(lane.queue());
-        Self { lane, queue, wire, reply, concurrency: concurrency.max(1), unanswered: FuturesUnordered::new() }
+        let unanswered = FuturesUnordered::new();
+        Self { lane, queue, wire, reply, concurrency: concurrency.max(1), proven: false, unanswered }
     }
 
     fn handle<A>(&mut self, job: Job, actor: &mut A, ctx: &mut Context<A>)
@@ -79,24 +83,59 @@ impl<T: 'static, R: 'static> Dispatch<T, R> {
         let (reply, mut answer) = oneshot::channel();
         actor.handle(Delivery::new(message, received), ctx).handle(ctx, Some(reply));
         match answer.try_recv() {
-            Ok(result) => ticket.answer(self.outcome(result, asked)),
+            Ok(result) => self.settle(ticket, result, asked, ctx),
             Err(oneshot::error::TryRecvError::Empty) => {
                 self.unanswered.push(Unanswered { ticket: Some(ticket), answer, asked });
             }
             Err(oneshot::error::TryRecvError::Closed) => drop(ticket),
         }
     }
+}
 
-    /// The answer is encoded only when somebody asked for one.
-    fn outcome(&self, result: Result<R, Failure>, asked: bool) -> Outcome {
-        match result {
-            Ok(_) if !asked => Outcome::Handled(None),
-            Ok(reply) => match self.reply.encode(&reply) {
-                Ok(encoded) => Outcome::Handled(Some(encoded)),
-                Err(error) => Outcome::Failed(Failure::reject(error)),
-            },
-            Err(failure) => Outcome::Failed(failure),
+impl<T, R: 'static> Dispatch<T, R> {
+    /// A handled message proves the actor healthy: a crash now and then costs the shortest wait, only crashes in a row
+    /// wait longer.
+    fn settle<A>(&mut self, ticket: Ticket, result: Result<R, Failure>, asked: bool, ctx: &Context<A>)
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        if result.is_ok() && !self.proven {
+            self.proven = true;
+            ctx.healthy();
         }
+        ticket.answer(outcome(&self.reply, result, asked));
+    }
+}
+
+/// The answer is encoded only when somebody asked for one.
+fn outcome<R>(reply: &Wire<R>, result: Result<R, Failure>, asked: bool) -> Outcome {
+    match result {
+        Ok(_) if !asked => Outcome::Handled(None),
+        Ok(answer) => match reply.encode(&answer) {
+            Ok(encoded) => Outcome::Handled(Some(encoded)),
+            Err(error) => Outcome::Failed(Failure::reject(error)),
+        },
+        Err(failure) => Outcome::Failed(failure),
+    }
+}
+
+/// The actor has ended. Its `ResponseFuture`s live on apart from it and will answer: they are waited for, for handling
+/// their messages again would do the work twice. What lived in the actor's context is gone with it, and so is the
+/// sending end of its answer: those tickets say "crashed".
+impl<T, R: 'static> Drop for Dispatch<T, R> {
+    fn drop(&mut self) {
+        if self.unanswered.is_empty() || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let mut unanswered = std::mem::take(&mut self.unanswered);
+        let reply = self.reply.clone();
+        actix_rt::spawn(async move {
+            while let Some(answered) = unanswered.next().await {
+                if let Some((ticket, result, asked)) = answered {
+                    ticket.answer(outcome(&reply, result, asked));
+                }
+            }
+        });
     }
 }
 
@@ -122,7 +161,7 @@ where
             }
             while let Poll::Ready(Some(answered)) = this.unanswered.poll_next_unpin(cx) {
                 if let Some((ticket, result, asked)) = answered {
-                    ticket.answer(this.outcome(result, asked));
+                    this.settle(ticket, result, asked, ctx);
                 }
                 progress = true;
             }

@@ -157,7 +157,7 @@ impl Settler {
             }
             Verdict::Retry { delay, attempt, error } => {
                 tracing::warn!(
-                    queue = %received.queue, message = received.message_id().unwrap_or("-"),
+                    queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
                     attempt = received.attempt.get(), ?delay, %error, "not handled: retry"
                 );
                 let queue = retry_queue(&self.retry_queue, delay);
@@ -167,7 +167,7 @@ impl Settler {
             }
             Verdict::DeadLetter { reason, error } => {
                 tracing::error!(
-                    queue = %received.queue, message = received.message_id().unwrap_or("-"),
+                    queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
                     attempt = received.attempt.get(), reason = reason.as_str(), %error, "not handled: dead letter"
                 );
                 let placed = self.place(copy::dead_letter(received, &self.dead_letter_queue, &reason, &error)).await;

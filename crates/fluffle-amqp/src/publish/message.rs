@@ -16,11 +16,11 @@ pub(crate) struct RawMessage {
     pub(crate) body: Bytes,
 }
 
-/// `exchange/key`, as errors and logs name a destination.
+/// The exchange and key, or the queue, as errors and logs name a destination.
 pub(crate) fn target(exchange: &str, routing_key: &str) -> String {
-    if exchange.is_empty() {
-        format!("queue `{routing_key}`")
-    } else {
-        format!("exchange `{exchange}`, routing key `{routing_key}`")
+    match (exchange, routing_key) {
+        ("", queue) => format!("queue `{queue}`"),
+        (exchange, "") => format!("exchange `{exchange}`"),
+        (exchange, key) => format!("exchange `{exchange}`, routing key `{key}`"),
     }
 }

@@ -223,7 +223,7 @@ impl Outbox {
         if let Err(outcome) = entry.reply.send(outcome)
             && !good
         {
-            tracing::error!(publisher = %self.name, message = %id, ?outcome, "a message failed and nobody waits for it");
+            tracing::error!(publisher = %self.name, message_id = %id, ?outcome, "a message failed and nobody waits for it");
         }
         self.done();
     }
@@ -245,7 +245,7 @@ impl Outbox {
     fn hand_back(&self, entry: Entry) {
         self.counters.failed.fetch_add(1, Ordering::Relaxed);
         if entry.reply.send(Outcome::Closed).is_err() && entry.detached {
-            tracing::error!(publisher = %self.name, message = %entry.message.id, "closed before this message was confirmed");
+            tracing::error!(publisher = %self.name, message_id = %entry.message.id, "closed before this message was confirmed");
         }
         self.done();
     }

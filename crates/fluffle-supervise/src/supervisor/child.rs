@@ -21,6 +21,8 @@ pub(crate) struct Child {
     pub(crate) removal: Vec<oneshot::Sender<()>>,
     pub(crate) waits: Waits,
     pub(crate) ready_at: Option<Instant>,
+    /// It said that it was healthy, however short its life.
+    pub(crate) proven: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,7 @@ impl Child {
             removal: Vec::new(),
             waits,
             ready_at: None,
+            proven: false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! A supervisor's children and what becomes of them: the decisions, without actix.
 
-use std::{collections::VecDeque, sync::Arc, task::Context as Task};
+use std::{collections::VecDeque, sync::Arc, task::Context as Task, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
@@ -93,6 +93,7 @@ impl Family {
             };
             match signal {
                 Signal::Ready => self.ready(index, now),
+                Signal::Healthy => self.children[index].proven = true,
                 Signal::Exited(reason) => {
                     self.children[index].node().exited(&reason);
                     self.ended(index, reason, now);
@@ -115,7 +116,8 @@ impl Family {
     fn ended(&mut self, index: usize, reason: ExitReason, now: Instant) {
         let child = &mut self.children[index];
         child.control = None;
-        let healthy = child.ready_at.take().map(|since| now.duration_since(since));
+        let spell = child.ready_at.take().map(|since| now.duration_since(since));
+        let healthy = if std::mem::take(&mut child.proven) { Some(Duration::MAX) } else { spell };
         let condemned = std::mem::take(&mut child.condemned);
         let restart = child.spec.settings.restart;
 

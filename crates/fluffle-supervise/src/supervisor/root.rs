@@ -25,6 +25,8 @@ impl Watch for Root {
         let node = self.0.node();
         match signal {
             Signal::Ready => node.ready(),
+            // A root is not restarted.
+            Signal::Healthy => {}
             Signal::Exited(reason) => {
                 node.exited(&reason);
                 node.finish(reason);
