@@ -17,7 +17,7 @@ use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    class::{Class, Operation, classify},
+    class::{Class, ClientError, Operation, classify},
     connection::{ConnectionActor, ConnectionShared, Declare, OPERATION_TIMEOUT, OpenChannel},
 };
 
@@ -134,9 +134,9 @@ async fn open(
     match prepared.await {
         Ok(Ok(())) => Ok(channel),
         Ok(Err(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
-            Err(ExitError::permanent(error))
+            Err(ExitError::permanent(ClientError(error)))
         }
-        Ok(Err(error)) => Err(ExitError::transient(error)),
+        Ok(Err(error)) => Err(ExitError::transient(ClientError(error))),
         Err(_) => Err(ExitError::transient(lost(&shared, "it did not open in time"))),
     }
 }
@@ -191,7 +191,7 @@ async fn watch(shared: Arc<ChannelShared>, channel: lapin::Channel) -> ChannelLo
         // Either way, look: an error was reported somewhere on the socket, or nothing was for a while.
         let _ = timeout(SELF_CHECK, pulse.changed()).await;
         if !channel.status().connected() && shared.connection.connected() {
-            let cause = pulse.borrow_and_update().as_ref().map(ToString::to_string);
+            let cause = pulse.borrow_and_update().clone().map(|error| ClientError(error).to_string());
             // Who was using it knows better what was refused: see `Broken`.
             sleep(GRACE).await;
             return lost(&shared, cause.as_deref().unwrap_or("the broker closed it"));

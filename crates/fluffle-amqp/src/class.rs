@@ -117,6 +117,22 @@ fn classify_amqp(kind: &AMQPErrorKind, text: &str, operation: Operation) -> Clas
     }
 }
 
+/// A client error in the broker's or the system's own words, without the client's around them.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientError(pub(crate) lapin::Error);
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (reply(&self.0), self.0.kind()) {
+            (Some((code, text)), _) => write!(f, "{code} {text}"),
+            (None, ErrorKind::IOError(error)) => write!(f, "{error}"),
+            (None, _) => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
 /// The AMQP reply code and text the broker gave, if the error is one of the protocol's.
 pub(crate) fn reply(error: &lapin::Error) -> Option<(u16, String)> {
     match error.kind() {

@@ -23,7 +23,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     broker::Broker,
-    class::{Class, Operation, classify},
+    class::{Class, ClientError, Operation, classify},
     socket::{self, Socket},
     topology::{Scope, Topology, TopologyError},
 };
@@ -183,7 +183,8 @@ impl ConnectionActor {
     fn check(&mut self, cause: Option<&lapin::Error>, ctx: &mut Context<Self>) {
         let lost = self.socket.as_ref().is_some_and(|socket| !socket.connection.status().connected());
         if lost {
-            let cause = cause.map_or_else(|| "the socket is gone".to_owned(), ToString::to_string);
+            let cause =
+                cause.map_or_else(|| "the socket is gone".to_owned(), |error| ClientError(error.clone()).to_string());
             ctx.fail(ExitError::transient(ConnectionLost { connection: self.shared.name.clone(), cause }));
         }
     }
@@ -243,9 +244,9 @@ impl Handler<OpenChannel> for ConnectionActor {
             match timeout(OPERATION_TIMEOUT, socket.connection.create_channel()).await {
                 Ok(Ok(channel)) => Ok(channel),
                 Ok(Err(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
-                    Err(ExitError::permanent(error))
+                    Err(ExitError::permanent(ClientError(error)))
                 }
-                Ok(Err(error)) => Err(ExitError::transient(error)),
+                Ok(Err(error)) => Err(ExitError::transient(ClientError(error))),
                 Err(_) => Err(lost("channel.open was not answered in time")),
             }
         })

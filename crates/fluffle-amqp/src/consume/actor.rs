@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     channel::{self, Broken, ChannelActor, ChannelShared, Lease},
-    class::{Class, Operation, classify, reply},
+    class::{Class, ClientError, Operation, classify, reply},
     connection::{ConnectionActor, OPERATION_TIMEOUT},
     consume::{
         failure::Failure,
@@ -177,7 +177,7 @@ impl ConsumerActor {
                 actor.shared.redeclare();
                 actor.park(ExitError::transient(Cancelled(actor.plan.queue.clone())), ctx);
             }
-            End::ChannelLost(error) => actor.park(ExitError::transient(error), ctx),
+            End::ChannelLost(error) => actor.park(ExitError::transient(ClientError(error)), ctx),
         }));
         ctx.ready();
     }

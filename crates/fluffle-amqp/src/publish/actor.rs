@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     channel::{self, Broken, ChannelActor, ChannelShared, Lease},
-    class::{Class, Operation, classify},
+    class::{Class, ClientError, Operation, classify},
     confirm::{Confirms, Verdict},
     publish::outbox::Outbox,
 };
@@ -105,9 +105,9 @@ impl PublisherActor {
             self.outbox.refuse(&error);
         }
         // Even a refusal is transient for the channel: the messages it was about have been dealt with above.
-        let telling = self.channel.post(Broken(ExitError::transient(error.clone())));
+        let telling = self.channel.post(Broken(ExitError::transient(ClientError(error.clone()))));
         ctx.spawn(telling.into_actor(self).map(|_, _, _| ()));
-        ctx.run_later(PARKED, move |_, ctx| ctx.fail(ExitError::transient(error)));
+        ctx.run_later(PARKED, move |_, ctx| ctx.fail(ExitError::transient(ClientError(error))));
     }
 }
 

@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     channel::{self, Broken, ChannelActor, Lease},
+    class::ClientError,
     confirm::{Confirms, Returned, Verdict},
     connection::OPERATION_TIMEOUT,
     publish::message::RawMessage,
@@ -132,7 +133,7 @@ impl Actor for RequesterActor {
         let channel = self.channel.clone();
         let listening = async move {
             let lease = channel::borrow(channel).await?;
-            let replies = listen(&lease).await.map_err(ExitError::transient)?;
+            let replies = listen(&lease).await.map_err(|error| ExitError::transient(ClientError(error)))?;
             Ok::<_, ExitError>((lease, replies))
         };
         ctx.spawn(listening.into_actor(self).map(|listening, actor, ctx| match listening {
@@ -154,7 +155,9 @@ async fn listen(lease: &Lease) -> Result<lapin::Consumer, lapin::Error> {
 impl RequesterActor {
     fn run_on(&mut self, lease: Lease, replies: lapin::Consumer, ctx: &mut Context<Self>) {
         let running = run(lease, replies, Arc::clone(&self.exchange));
-        ctx.spawn(running.into_actor(self).map(|error, actor, ctx| actor.park(ExitError::transient(error), ctx)));
+        ctx.spawn(
+            running.into_actor(self).map(|error, actor, ctx| actor.park(ExitError::transient(ClientError(error)), ctx)),
+        );
         ctx.ready();
     }
 
