@@ -113,14 +113,14 @@ impl Broker {
     /// URI comes first.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.connect_timeout = timeout.min(Duration::from_secs(3600));
         self
     }
 
     /// How long an orderly `connection.close` may take before the socket is shut down.
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
-        self.close_timeout = timeout;
+        self.close_timeout = timeout.min(Duration::from_secs(3600));
         self
     }
 

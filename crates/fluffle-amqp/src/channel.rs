@@ -115,8 +115,11 @@ async fn open(
     shared: Arc<ChannelShared>,
     connection: SupervisedAddr<ConnectionActor>,
 ) -> Result<lapin::Channel, ExitError> {
-    if shared.redeclare.swap(false, Ordering::Relaxed) {
-        ask(&connection, Declare::Shared).await?;
+    if shared.redeclare.swap(false, Ordering::Relaxed)
+        && let Err(error) = ask(&connection, Declare::Shared).await
+    {
+        shared.redeclare();
+        return Err(error);
     }
     if let Mode::Consume { exclusive, .. } = &shared.mode
         && !exclusive.is_empty()

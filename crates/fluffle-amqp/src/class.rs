@@ -86,6 +86,8 @@ fn classify_amqp(kind: &AMQPErrorKind, text: &str, operation: Operation) -> Clas
         AMQPErrorKind::Soft(soft) => match soft {
             AMQPSoftError::CONTENTTOOLARGE => Class::Permanent,
             AMQPSoftError::NOROUTE | AMQPSoftError::NOCONSUMERS => Class::Transient,
+            // Another exclusive consumer has the queue: our own, on the connection just lost, or the one we take over from.
+            AMQPSoftError::ACCESSREFUSED if text.contains("in exclusive use") => Class::Transient,
             AMQPSoftError::ACCESSREFUSED => Class::Permanent,
             AMQPSoftError::NOTFOUND => match operation {
                 Operation::Consume | Operation::Publish | Operation::Connect => Class::Permanent,
@@ -101,6 +103,8 @@ fn classify_amqp(kind: &AMQPErrorKind, text: &str, operation: Operation) -> Clas
         AMQPErrorKind::Hard(hard) => match hard {
             AMQPHardError::CONNECTIONFORCED => Class::Transient,
             AMQPHardError::INVALIDPATH => Class::Permanent,
+            // Headers larger than a frame: the broker closes the connection over them each time.
+            AMQPHardError::FRAMEERROR if operation == Operation::Publish => Class::Permanent,
             AMQPHardError::FRAMEERROR
             | AMQPHardError::SYNTAXERROR
             | AMQPHardError::COMMANDINVALID
@@ -108,7 +112,7 @@ fn classify_amqp(kind: &AMQPErrorKind, text: &str, operation: Operation) -> Clas
             | AMQPHardError::UNEXPECTEDFRAME => Class::Transient,
             AMQPHardError::RESOURCEERROR => Class::Contention,
             // 530 is "vhost not found" (for good) and "connection limit is reached" (for now).
-            AMQPHardError::NOTALLOWED if text.contains("limit") => Class::Contention,
+            AMQPHardError::NOTALLOWED if text.contains("limit (") => Class::Contention,
             AMQPHardError::NOTALLOWED => Class::Permanent,
             AMQPHardError::NOTIMPLEMENTED => Class::Permanent,
             // RabbitMQ says 541 while a vhost is still starting up.
@@ -157,6 +161,9 @@ mod tests {
         let table = [
             (403, "ACCESS_REFUSED - Login was refused", Connect, Permanent),
             (403, "ACCESS_REFUSED", Publish, Permanent),
+            (403, "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use", Consume, Transient),
+            (530, "NOT_ALLOWED - vhost unlimited not found", Connect, Permanent),
+            (501, "FRAME_ERROR - type 2, {frame_too_large,262144,131064}", Publish, Permanent),
             (404, "NOT_FOUND - no queue 'q' in vhost '/'", Consume, Permanent),
             (404, "NOT_FOUND - no exchange 'x' in vhost '/'", Publish, Permanent),
             (405, "RESOURCE_LOCKED - cannot obtain exclusive access", Consume, Transient),

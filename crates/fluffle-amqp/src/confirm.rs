@@ -4,7 +4,7 @@
 //!
 //! - A mandatory message that found no queue is *returned and then acked* (RabbitMQ, "Consumer Acknowledgements and
 //!   Publisher Confirms"): an ack alone is not success. lapin hands the return to whichever confirm it resolves next, and
-//!   after an ack with `multiple = true` that may be another message's. So returns are matched by message id, and a
+//!   after an ack with `multiple = true` that may be another message's. So returns are matched by message id and address, and a
 //!   message is called confirmed only once its own return can no longer be on its way.
 //! - `NotRequested` on a channel with confirms is a bug of ours, never success.
 //! - A confirm that ends in an error says nothing about the message: it is [`Verdict::Lost`], and is published again
@@ -52,10 +52,14 @@ type InFlight = Pin<Box<dyn Future<Output = Resolved> + Send>>;
 /// One confirm as lapin resolved it.
 struct Resolved {
     sequence: Sequence,
-    id: String,
+    address: Address,
     mandatory: bool,
     result: lapin::Result<Confirmation>,
 }
+
+/// What tells a message from every other in flight: its id, exchange and routing key. Copies keep the id of their original,
+/// so an id alone may be there twice; with all three equal, the fate is equal too.
+type Address = (String, String, String);
 
 /// The confirms of one channel generation.
 pub(crate) struct Confirms {
@@ -89,7 +93,8 @@ impl Confirms {
                 Ok(confirm) => confirm.await,
                 Err(error) => Err(error),
             };
-            Resolved { sequence, id: message.id, mandatory: message.mandatory, result }
+            let address = (message.id, message.exchange, message.routing_key);
+            Resolved { sequence, address, mandatory: message.mandatory, result }
         }));
     }
 
@@ -113,8 +118,15 @@ impl Confirms {
     /// that message's own; `FuturesUnordered` has it in its ready queue by then, and an emptied queue has shown it.
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Vec<(Sequence, Verdict)>> {
         let mut resolved = Vec::new();
-        while let Poll::Ready(Some(one)) = self.in_flight.poll_next_unpin(cx) {
-            resolved.push(one);
+        // `FuturesUnordered` also pauses to be fair to others, with ready ones left: it is asked until a round is empty.
+        loop {
+            let before = resolved.len();
+            while let Poll::Ready(Some(one)) = self.in_flight.poll_next_unpin(cx) {
+                resolved.push(one);
+            }
+            if resolved.len() == before {
+                break;
+            }
         }
         let verdicts = self.judge.decide(resolved, self.in_flight.is_empty());
         if verdicts.is_empty() { Poll::Pending } else { Poll::Ready(verdicts) }
@@ -125,11 +137,10 @@ impl Confirms {
 #[derive(Default)]
 struct Judge {
     requested: bool,
-    /// Returns seen, by message id, whose own confirm has not been judged yet.
-    /// Several, when the same id is in flight more than once.
-    returned: HashMap<String, Vec<Returned>>,
+    /// Returns seen whose own confirm has not been judged yet.
+    returned: HashMap<Address, Vec<Returned>>,
     /// Acked messages whose ack carried somebody else's return: their own may still be queued behind it.
-    suspects: Vec<(Sequence, String)>,
+    suspects: Vec<(Sequence, Address)>,
 }
 
 impl Judge {
@@ -152,15 +163,15 @@ impl Judge {
                 Ok(Confirmation::NotRequested) => Verdict::Lost(unrequested()),
                 Ok(Confirmation::Nack(_)) => {
                     queue_was_empty |= !carried_a_return;
-                    self.take_return(&one.id);
+                    self.take_return(&one.address);
                     Verdict::Nacked
                 }
                 Ok(Confirmation::Ack(_)) => {
                     queue_was_empty |= !carried_a_return;
-                    match self.take_return(&one.id) {
+                    match self.take_return(&one.address) {
                         Some(returned) => Verdict::Returned(returned),
                         None if carried_a_return && one.mandatory => {
-                            self.suspects.push((one.sequence, one.id));
+                            self.suspects.push((one.sequence, one.address));
                             continue;
                         }
                         None => Verdict::Confirmed,
@@ -180,16 +191,18 @@ impl Judge {
         };
         if let Some(id) = message.delivery.properties.message_id() {
             let returned = Returned { code: message.reply_code, text: message.reply_text.as_str().to_owned() };
-            self.returned.entry(id.as_str().to_owned()).or_default().push(returned);
+            let (exchange, key) = (message.delivery.exchange.as_str(), message.delivery.routing_key.as_str());
+            let address = (id.as_str().to_owned(), exchange.to_owned(), key.to_owned());
+            self.returned.entry(address).or_default().push(returned);
         }
         true
     }
 
-    fn take_return(&mut self, id: &str) -> Option<Returned> {
-        let returns = self.returned.get_mut(id)?;
+    fn take_return(&mut self, address: &Address) -> Option<Returned> {
+        let returns = self.returned.get_mut(address)?;
         let one = returns.pop();
         if returns.is_empty() {
-            self.returned.remove(id);
+            self.returned.remove(address);
         }
         one
     }
@@ -205,13 +218,13 @@ impl Judge {
         verdicts: &mut Vec<(Sequence, Verdict)>,
     ) {
         let suspects = std::mem::take(&mut self.suspects);
-        for (i, (sequence, id)) in suspects.into_iter().enumerate() {
-            let verdict = match (self.take_return(&id), &lost) {
+        for (i, (sequence, address)) in suspects.into_iter().enumerate() {
+            let verdict = match (self.take_return(&address), &lost) {
                 (Some(returned), _) => Verdict::Returned(returned),
                 (None, Some(error)) => Verdict::Lost(error.clone()),
                 (None, None) if nothing_left || (queue_was_empty && i < old) => Verdict::Confirmed,
                 (None, None) => {
-                    self.suspects.push((sequence, id));
+                    self.suspects.push((sequence, address));
                     continue;
                 }
             };
@@ -240,7 +253,16 @@ mod tests {
     }
 
     fn ack(sequence: u64, carried: Option<BasicReturnMessage>) -> Resolved {
-        Resolved { sequence, id: format!("m{sequence}"), mandatory: true, result: Ok(Confirmation::Ack(carried)) }
+        Resolved {
+            sequence,
+            address: address(&format!("m{sequence}")),
+            mandatory: true,
+            result: Ok(Confirmation::Ack(carried)),
+        }
+    }
+
+    fn address(id: &str) -> Address {
+        (id.to_owned(), "x".to_owned(), "k".to_owned())
     }
 
     fn judge() -> Judge {
@@ -293,16 +315,28 @@ mod tests {
         let mut judge = judge();
         assert_eq!(shown(judge.decide(vec![ack(2, returned("m1"))], false)), []);
         let gone = lapin::Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
-        let lost = Resolved { sequence: 1, id: "m1".into(), mandatory: true, result: Err(gone) };
+        let lost = Resolved { sequence: 1, address: address("m1"), mandatory: true, result: Err(gone) };
         assert_eq!(shown(judge.decide(vec![lost], true)), [(1, "lost"), (2, "lost")]);
     }
 
     #[test]
     fn not_requested_on_a_confirm_channel_is_never_success() {
-        let one =
-            || Resolved { sequence: 1, id: "m1".into(), mandatory: false, result: Ok(Confirmation::NotRequested) };
+        let one = || Resolved {
+            sequence: 1,
+            address: address("m1"),
+            mandatory: false,
+            result: Ok(Confirmation::NotRequested),
+        };
         assert_eq!(shown(judge().decide(vec![one()], true)), [(1, "lost")]);
         assert_eq!(shown(Judge::default().decide(vec![one()], true)), [(1, "written")]);
+    }
+
+    #[test]
+    fn two_copies_under_one_id_keep_their_own_verdicts() {
+        let mut other = ack(2, None);
+        other.address = ("m1".to_owned(), String::new(), "elsewhere".to_owned());
+        let verdicts = judge().decide(vec![other, ack(1, returned("m1"))], true);
+        assert_eq!(shown(verdicts), [(1, "returned"), (2, "confirmed")]);
     }
 
     #[test]

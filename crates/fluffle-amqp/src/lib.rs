@@ -25,6 +25,7 @@ mod pool;
 mod publish;
 mod request;
 mod secret;
+mod service_error;
 mod socket;
 mod tls;
 mod topology;
@@ -56,9 +57,10 @@ pub use request::{
     requester::Requester,
 };
 pub use secret::Secret;
+pub use service_error::{ServiceEnd, ServiceError};
 pub use tls::{Tls, TlsError};
 pub use topology::{
     ArgumentValue, Binding, Difference, Entity, Exchange, ExchangeKind, Match, Overflow, Queue, QueueKind, Topology,
     TopologyError, TopologyErrorKind,
 };
-pub use tree::{ConnectionStatus, DRAIN, Service, ServiceEnd, ServiceError};
+pub use tree::{ConnectionStatus, DRAIN, Service};

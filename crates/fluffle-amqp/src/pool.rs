@@ -152,8 +152,10 @@ impl Pool {
         orders: &Orders,
     ) -> (Arc<Self>, SupervisorSpec) {
         let mut slots = Slots::default();
-        let mut spec =
-            SupervisorSpec::new(role.to_string()).strategy(Strategy::OneForOne).intensity(Intensity::unlimited());
+        let mut spec = SupervisorSpec::new(role.to_string())
+            .strategy(Strategy::OneForOne)
+            .stops_together()
+            .intensity(Intensity::unlimited());
         let handle = spec.handle();
         for _ in 0..broker.pool.connections.max(1) {
             let (slot, child) = slots.make(role, broker, topology, io, false);
@@ -281,7 +283,10 @@ impl Slots {
         let shared = ConnectionShared::new(id.clone(), Arc::clone(broker), Arc::clone(topology));
         let socket = connection::spec(&shared).on(io.clone());
         let connection = socket.addr();
-        let channels = SupervisorSpec::new("channels").strategy(Strategy::OneForOne).intensity(Intensity::unlimited());
+        let channels = SupervisorSpec::new("channels")
+            .strategy(Strategy::OneForOne)
+            .stops_together()
+            .intensity(Intensity::unlimited());
         let place = Place { shared, connection, channels: channels.handle() };
         let spec = SupervisorSpec::new(id.as_str())
             .strategy(Strategy::RestForOne)

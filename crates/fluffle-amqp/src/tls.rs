@@ -41,7 +41,9 @@ impl Tls {
     /// Also trusts the authorities in this PEM text (one or several certificates).
     #[must_use]
     pub fn trust_pem(mut self, pem: impl Into<String>) -> Self {
-        self.roots = Some(pem.into());
+        let roots = self.roots.get_or_insert_default();
+        roots.push('\n');
+        roots.push_str(&pem.into());
         self
     }
 

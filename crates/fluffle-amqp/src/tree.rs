@@ -28,7 +28,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -51,15 +50,16 @@ use crate::{
         dispatch::Dispatch,
         lane::Lane,
         settlement::{ConsumerStats, Counters},
-        spec::{Consume, Threads},
+        spec::{Consume, Guarantee, Threads},
     },
     orders::Orders,
     part::{PublisherPart, RequesterPart},
     payload::{Handles, Payload},
-    pool::{Lease, Pool, PoolError, Role},
+    pool::{Lease, Pool, Role},
     publish::{self, outbox::Outbox, publisher::Publisher, route::Route},
     request::{actor as requester, requester::Requester},
-    topology::{Topology, TopologyError},
+    service_error::{ServiceEnd, ServiceError},
+    topology::Topology,
 };
 
 /// How long work in flight may take to finish when the service shuts down. Half a Kubernetes grace period.
@@ -108,47 +108,6 @@ struct Parts {
     leases: Vec<Lease>,
 }
 
-/// Why something could not be added to a service.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServiceError {
-    /// No channel is to be had.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-    /// The queues that a consumer needs beside its own contradict the application's topology.
-    #[error(transparent)]
-    Topology(#[from] TopologyError),
-    /// The service is over.
-    #[error("cannot add `{0}`: the service has ended")]
-    Ended(String),
-    /// No thread could be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[source] std::io::Error),
-}
-
-/// Why a service ended by itself.
-#[derive(Debug)]
-pub struct ServiceEnd(pub(crate) ExitReason);
-
-impl ServiceEnd {
-    /// The exit reason of the tree's root, with the whole chain of causes.
-    pub fn reason(&self) -> &ExitReason {
-        &self.0
-    }
-}
-
-/// The error at the bottom of the chain, in the words of whoever met it: one line. Its sources would only say it again.
-impl fmt::Display for ServiceEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.error() {
-            Some(error) => write!(f, "{error}"),
-            None => write!(f, "{}", self.0),
-        }
-    }
-}
-
-impl std::error::Error for ServiceEnd {}
-
 impl Service {
     /// Starts the tree: connections first. Nothing here waits for the broker.
     ///
@@ -165,7 +124,10 @@ impl Service {
         let orders = Orders::new(io.handle());
         let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, &io.handle(), &orders);
         let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, &io.handle(), &orders);
-        let handlers = SupervisorSpec::new("handlers").strategy(Strategy::OneForOne).intensity(Intensity::unlimited());
+        let handlers = SupervisorSpec::new("handlers")
+            .strategy(Strategy::OneForOne)
+            .stops_together()
+            .intensity(Intensity::unlimited());
         let handlers_handle = handlers.handle();
         let root = SupervisorSpec::new("app")
             .strategy(Strategy::OneForOne)
@@ -209,7 +171,8 @@ impl Service {
         let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
         let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
-        let publisher = publish::actor::spec(&part.outbox, &shared, &channel.addr(), part.confirms).on(self.io());
+        let publisher =
+            publish::actor::spec(&part.outbox, &shared, &channel.addr(), part.confirms, self.inner.drain).on(self.io());
         self.parts(|parts| remember(&mut parts.outboxes, &part.outbox));
         self.add_channel(&name, &lease, channel, publisher);
         self.end_after(async move { part.outbox.abandoned().await }, name, lease);
@@ -246,7 +209,7 @@ impl Service {
     ///
     /// # Errors
     /// When no channel is to be had in time, or the retry and dead-letter queues contradict the topology.
-    pub async fn consume<A, T, R, F>(&self, consume: Consume<T, R>, factory: F) -> Result<(), ServiceError>
+    pub async fn consume<A, T, R, F>(&self, mut consume: Consume<T, R>, factory: F) -> Result<(), ServiceError>
     where
         A: Handles<T, R>,
         T: 'static,
@@ -254,19 +217,23 @@ impl Service {
         F: Fn() -> A + Send + Sync + 'static,
     {
         let application = self.inner.topology.get();
+        // A temporary queue may go by its prefix: from here on by its full name.
+        if let Some(queue) = application.find_queue(&consume.queue) {
+            consume.queue = queue.name().to_owned();
+        }
         self.inner.topology.add(consume.topology(&application))?;
         let name = self.unique(Role::Consume, &consume.queue);
-        let lane = Lane::new();
+        let lane = Lane::new(consume.guarantee == Guarantee::AtMostOnce);
         // First what may not be had: handlers without a consumer would be left behind.
         let lease = self.inner.consume.lease().await?;
         let (copies, part) = PublisherPart::copies(&name);
         self.add_publisher(part).await?;
         self.add_handlers(&name, &consume, &lane, factory).await?;
         let counters = Arc::new(Counters::default());
-        let exclusive = application.find_queue(&consume.queue).is_some_and(|queue| queue.is_exclusive());
+        let exclusive = consume.exclusive_queues(&application);
         let plan = Arc::new(consume::actor::Plan {
             queue: consume.queue.clone(),
-            tag: format!("{name}-{}", std::process::id()),
+            tag: consumer_tag(&name),
             prefetch: consume.prefetch,
             guarantee: consume.guarantee,
             retry_queue: consume.retries(),
@@ -281,10 +248,7 @@ impl Service {
             counters: Arc::clone(&counters),
             drain: self.inner.drain,
         });
-        let mode = Mode::Consume {
-            prefetch: plan.prefetch,
-            exclusive: if exclusive { vec![plan.queue.clone()] } else { Vec::new() },
-        };
+        let mode = Mode::Consume { prefetch: plan.prefetch, exclusive };
         let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
         // The side queues were added after the connection declared what there was.
         shared.redeclare();
@@ -477,6 +441,12 @@ impl Service {
 fn remember<P>(parts: &mut Vec<Weak<P>>, part: &Arc<P>) {
     parts.retain(|part| part.strong_count() > 0);
     parts.push(Arc::downgrade(part));
+}
+
+/// Tells an operator which process consumes; a name too long for AMQP's 255 bytes leaves only the process.
+fn consumer_tag(name: &str) -> String {
+    let process = std::process::id();
+    if name.len() <= 200 { format!("{name}-{process}") } else { format!("fluffle-{process}-{}", uuid::Uuid::now_v7()) }
 }
 
 fn all_running(node: &NodeSnapshot) -> bool {

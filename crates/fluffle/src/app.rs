@@ -42,10 +42,10 @@ impl App {
         self
     }
 
-    /// How long work in flight may take to finish when the service shuts down. Default 15 s.
+    /// How long work in flight may take to finish when the service shuts down. Default 15 s, at most a day.
     #[must_use]
     pub fn drain_within(mut self, limit: Duration) -> Self {
-        self.drain = limit;
+        self.drain = limit.min(Duration::from_secs(24 * 3600));
         self
     }
 
@@ -78,8 +78,8 @@ impl App {
 
     /// Starts the service. It runs until its [`Service::shutdown`], or until it gives up ([`Service::wait`]).
     ///
-    /// Each part is added once the connection it lives on is up: while the broker is away, this waits. Handles work
-    /// before; [`Service::ready`] waits until everything runs.
+    /// It does not wait for the broker: each part starts when the connection it lives on is up. Handles work before;
+    /// [`Service::ready`] waits until everything runs.
     ///
     /// # Errors
     /// When the topology is wrong, or a part cannot be added.

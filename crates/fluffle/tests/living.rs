@@ -162,3 +162,26 @@ async fn an_exclusive_queue_comes_back_with_its_connection() {
     assert_eq!(next(&mut record).await.text, "b");
     service.shutdown().await.unwrap();
 }
+
+#[actix::test]
+async fn consumers_drain_side_by_side() {
+    let vhost = vhost();
+    let names = ["one", "two", "three"];
+    let topology = names.iter().fold(Topology::new(), |topology, name| topology.queue(Queue::classic(*name)));
+    let mut app = App::new(broker(vhost.url())).topology(topology).drain_within(Duration::from_secs(3));
+    let mut records = Vec::new();
+    for name in names {
+        let (factory, record) = handlers(|_| Act::Block(Duration::from_secs(2)));
+        app = app.consume(Consume::queue(name), factory);
+        records.push(record);
+    }
+    let outs = names.map(|name| app.publisher::<String>(Route::queue(name)));
+    let service = started(app).await;
+    for (out, record) in outs.iter().zip(&mut records) {
+        out.publish("slow".to_owned()).await.unwrap();
+        next(record).await;
+    }
+    soon("the drain", service.shutdown()).await.unwrap();
+    // One after the other they would take 6 s, and 3 s are given.
+    assert!(service.consumers().iter().all(|(_, stats)| stats.handled == 1), "{:?}", service.consumers());
+}

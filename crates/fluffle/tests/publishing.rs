@@ -188,6 +188,10 @@ async fn what_is_wrong_with_a_message_itself_is_said_before_anything_is_sent() {
     let long = MessageOptions::new().key("k".repeat(256));
     let error = out.publish_with("a".to_owned(), long).await.unwrap_err();
     assert!(matches!(error.kind(), PublishErrorKind::Property("routing key")), "{error}");
+    // A frame's worth of headers would make the broker close the connection, again and again.
+    let large = MessageOptions::new().header("h", "x".repeat(40_000));
+    let error = out.publish_with("a".to_owned(), large).await.unwrap_err();
+    assert!(matches!(error.kind(), PublishErrorKind::Property("headers")), "{error}");
     assert_eq!(out.stats().accepted, 0);
 }
 

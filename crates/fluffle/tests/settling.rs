@@ -396,3 +396,86 @@ async fn until_ready(raw: &Raw, queue: &str, count: u32) {
     })
     .await;
 }
+
+#[actix::test]
+async fn a_handler_that_never_answers_gives_its_place_to_the_next_message() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) = handlers(|seen| if seen.text == "hangs" { Act::Hang } else { Act::Ok });
+    let consume = Consume::queue("q").concurrency(1).retry(Retry::none()).handler_timeout(Duration::from_millis(200));
+    let service = started(app.consume(consume, factory)).await;
+    publish(&out, &["hangs", "next"]).await;
+    assert_eq!(next(&mut record).await.text, "hangs");
+    assert_eq!(next(&mut record).await.text, "next");
+    let dead = Raw::connect(vhost.url()).await.take("q.dead").await;
+    assert!(dead.header(headers::ERROR).unwrap().contains("did not answer within 200ms"));
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn at_most_once_refuses_what_the_broker_delivers_again() {
+    let vhost = vhost();
+    // Delivered once already, to a consumer that went away with it.
+    let raw = Raw::connect(vhost.url()).await;
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) = handlers(|_| Act::Ok);
+    let other =
+        started(App::new(broker(vhost.url())).topology(Topology::new().queue(Queue::quorum("q").dead_letter()))).await;
+    raw.put("q", b"\x0a\x05again", BasicProperties::default()).await;
+    let got = soon("it is there", async {
+        loop {
+            if let Some(got) = raw.channel().basic_get("q".into(), Default::default()).await.unwrap() {
+                return got;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let back = lapin::options::BasicNackOptions { requeue: true, ..Default::default() };
+    got.await.delivery.nack(back).await.unwrap();
+    let service = started(app.consume(Consume::queue("q").guarantee(AtMostOnce), factory)).await;
+    publish(&out, &["first time"]).await;
+    assert_eq!(next(&mut record).await.text, "first time");
+    until("the other was dropped", || stats(&service).dropped == 1).await;
+    service.shutdown().await.unwrap();
+    other.shutdown().await.unwrap();
+    assert!(record.try_recv().is_err());
+    empty(vhost.url(), &["q"]).await;
+}
+
+#[actix::test]
+async fn a_retry_whose_queue_is_full_when_its_wait_is_over_is_not_lost() {
+    let vhost = vhost();
+    let queue = Queue::quorum("q").max_length(1).overflow(Overflow::RejectPublish);
+    let app = App::new(broker(vhost.url())).topology(Topology::new().queue(queue));
+    let out = app.publisher::<String>(Route::queue("q"));
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let (factory, mut record) = handlers(move |seen| match (seen.text.as_str(), seen.attempt) {
+        ("again", 1) => Act::Err(Failure::retry("not yet")),
+        ("again", _) => Act::Ok,
+        _ => Act::Wait(Arc::clone(&gate)),
+    });
+    let consume = Consume::queue("q").prefetch(1).retry(retry(2));
+    let service = started(app.consume(consume, factory)).await;
+    out.publish("again".to_owned()).await.unwrap();
+    assert_eq!(next(&mut record).await.attempt, 1);
+    // Fills the consumer and the queue behind it, so that the way back is refused.
+    let mut refused = 0;
+    while refused == 0 {
+        refused += usize::from(out.publish("filler".to_owned()).await.is_err());
+    }
+    go.notify_waiters();
+    soon("the retry comes through", async {
+        loop {
+            go.notify_one();
+            if let Ok(seen) = record.try_recv()
+                && (seen.text.as_str(), seen.attempt) == ("again", 2)
+            {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    service.shutdown().await.unwrap();
+}

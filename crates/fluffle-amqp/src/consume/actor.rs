@@ -331,9 +331,13 @@ impl Turn {
         if self.plan.guarantee == Guarantee::AtMostOnce {
             let (channel, tag) = (self.channel.clone(), received.tag);
             self.settling.push(Box::pin(async move {
-                // Unacked it would come again; there is nothing else to do about a channel that is gone.
+                // There is nothing else to do about a channel that is gone: what comes again is refused below.
                 let _ = channel.basic_ack(tag, BasicAckOptions::default()).await;
             }));
+            if received.redelivered {
+                // An ack that did not get through: it may have been handled, and must not be again.
+                return self.drop_delivery(&received, "delivered again, and possibly handled before");
+            }
         } else if let Some(verdict) = settlement::refuse(&received) {
             return self.settle(received, verdict);
         }
@@ -348,7 +352,10 @@ impl Turn {
         }
         if generation != self.generation {
             if matches!(outcome, Outcome::Handled(_)) {
-                count(&self.plan.counters.work_done_ack_lost);
+                // At most once it was acked before: then this is all there was to do.
+                let at_most_once = self.plan.guarantee == Guarantee::AtMostOnce;
+                let counters = &self.plan.counters;
+                count(if at_most_once { &counters.handled } else { &counters.work_done_ack_lost });
             }
             return;
         }
@@ -366,11 +373,17 @@ impl Turn {
     fn note(&self, received: &Received, outcome: &Outcome) {
         match outcome {
             Outcome::Handled(_) => count(&self.plan.counters.handled),
-            other => tracing::error!(
-                queue = %received.queue, message_id = received.message_id().unwrap_or("-"), outcome = ?other,
-                "not handled, and at most once: lost"
-            ),
+            other => self.drop_delivery(received, &format!("{other:?}")),
         }
+    }
+
+    /// `AtMostOnce`: not handled, and it will not come again.
+    fn drop_delivery(&self, received: &Received, why: &str) {
+        count(&self.plan.counters.dropped);
+        tracing::error!(
+            queue = %received.queue, message_id = received.message_id().unwrap_or("-"), why,
+            "not handled, and at most once: dropped"
+        );
     }
 
     fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
@@ -384,6 +397,9 @@ impl Turn {
         let overdue = |received: &Received| received.started.get().is_some_and(|started| started.elapsed() > limit);
         let tags: Vec<u64> = self.in_flight.iter().filter(|(_, one)| overdue(one)).map(|(tag, _)| *tag).collect();
         for tag in tags {
+            if let Some(received) = self.in_flight.get(&tag) {
+                received.give_up();
+            }
             let failure = Failure::retry(format!("the handler did not answer within {limit:?}"));
             self.complete(Completion { generation: self.generation, tag, outcome: Outcome::Failed(failure) });
         }
@@ -410,6 +426,9 @@ impl Turn {
         if !matches!(timeout(OPERATION_TIMEOUT, cancelling).await, Ok(Ok(()))) {
             tracing::warn!(queue = %self.plan.queue, "basic.cancel was not answered: closing the channel will do");
         }
-        self.plan.lane.clear();
+        // At most once they are acked already: nobody else will handle them.
+        if self.plan.guarantee == Guarantee::AtLeastOnce {
+            self.plan.lane.clear();
+        }
     }
 }

@@ -22,6 +22,7 @@ use crate::consume::{
     delivery::Delivery,
     failure::Failure,
     lane::{Job, Lane, Outcome, Ticket},
+    received::Received,
 };
 
 /// Messages handled in one turn before the actor's other futures, messages and timers get theirs.
@@ -43,18 +44,49 @@ pub(crate) struct Dispatch<T, R: 'static> {
 struct Unanswered<R> {
     ticket: Option<Ticket>,
     answer: oneshot::Receiver<Result<R, Failure>>,
-    asked: bool,
+    received: Arc<Received>,
 }
 
 impl<R> Future for Unanswered<R> {
-    type Output = Option<(Ticket, Result<R, Failure>, bool)>;
+    type Output = Answered<R>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        // An answer that will never come (the future was dropped or panicked) drops the ticket: a crash.
-        Pin::new(&mut self.answer).poll(cx).map(|answer| match (answer, self.ticket.take()) {
-            (Ok(answer), Some(ticket)) => Some((ticket, answer, self.asked)),
-            _ => None,
+        let answer = match Pin::new(&mut self.answer).poll(cx) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending if self.received.poll_given_up(cx) => {
+                return Poll::Ready(Answered::GivenUp(self.give_away()));
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(match (answer, self.ticket.take()) {
+            (Ok(answer), Some(ticket)) => Answered::Now(ticket, answer, self.received.wants_reply()),
+            // An answer that will never come (the future was dropped or panicked) drops the ticket: a crash.
+            _ => Answered::Never,
         })
+    }
+}
+
+/// What came of waiting for a handler's answer.
+enum Answered<R> {
+    Now(Ticket, Result<R, Failure>, bool),
+    Never,
+    /// It took too long: settled already, and only to be counted when it comes.
+    GivenUp(Unanswered<R>),
+}
+
+impl<R> Unanswered<R> {
+    fn give_away(&mut self) -> Self {
+        let (_, nothing) = oneshot::channel();
+        let answer = std::mem::replace(&mut self.answer, nothing);
+        Self { ticket: self.ticket.take(), answer, received: Arc::clone(&self.received) }
+    }
+
+    /// Waits for the late answer apart from the handler's concurrency.
+    async fn linger(mut self) {
+        let late = (&mut self.answer).await;
+        if let (Ok(_), Some(ticket)) = (late, self.ticket.take()) {
+            ticket.answer(Outcome::Handled(None));
+        }
     }
 }
 
@@ -70,7 +102,7 @@ impl<T: 'static, R: 'static> Dispatch<T, R> {
         A: Actor<Context = Context<A>> + Handler<Delivery<T, R>>,
     {
         let Job { received, mut ticket } = job;
-        if received.generation != self.lane.generation() {
+        if !self.lane.is_ours(&received) {
             return;
         }
         let message = match self.wire.decode(&received.wire()) {
@@ -79,13 +111,13 @@ impl<T: 'static, R: 'static> Dispatch<T, R> {
         };
         ticket.start();
         received.started.get_or_init(Instant::now);
-        let asked = received.properties.reply_to().is_some();
+        let kept = Arc::clone(&received);
         let (reply, mut answer) = oneshot::channel();
         actor.handle(Delivery::new(message, received), ctx).handle(ctx, Some(reply));
         match answer.try_recv() {
-            Ok(result) => self.settle(ticket, result, asked, ctx),
+            Ok(result) => self.settle(ticket, result, kept.wants_reply(), ctx),
             Err(oneshot::error::TryRecvError::Empty) => {
-                self.unanswered.push(Unanswered { ticket: Some(ticket), answer, asked });
+                self.unanswered.push(Unanswered { ticket: Some(ticket), answer, received: kept });
             }
             Err(oneshot::error::TryRecvError::Closed) => drop(ticket),
         }
@@ -131,8 +163,12 @@ impl<T, R: 'static> Drop for Dispatch<T, R> {
         let reply = self.reply.clone();
         actix_rt::spawn(async move {
             while let Some(answered) = unanswered.next().await {
-                if let Some((ticket, result, asked)) = answered {
-                    ticket.answer(outcome(&reply, result, asked));
+                match answered {
+                    Answered::Now(ticket, result, asked) => ticket.answer(outcome(&reply, result, asked)),
+                    Answered::Never => {}
+                    Answered::GivenUp(late) => {
+                        actix_rt::spawn(late.linger());
+                    }
                 }
             }
         });
@@ -160,8 +196,12 @@ where
                 progress = true;
             }
             while let Poll::Ready(Some(answered)) = this.unanswered.poll_next_unpin(cx) {
-                if let Some((ticket, result, asked)) = answered {
-                    this.settle(ticket, result, asked, ctx);
+                match answered {
+                    Answered::Now(ticket, result, asked) => this.settle(ticket, result, asked, ctx),
+                    Answered::Never => {}
+                    Answered::GivenUp(late) => {
+                        actix_rt::spawn(late.linger());
+                    }
                 }
                 progress = true;
             }

@@ -90,24 +90,30 @@ pub(crate) struct Lane {
     completions: mpsc::UnboundedSender<Completion>,
     answers: Mutex<Option<mpsc::UnboundedReceiver<Completion>>>,
     generation: AtomicU64,
+    /// Deliveries of an older channel are nobody else's: they were acked on receipt.
+    at_most_once: bool,
 }
 
 impl Lane {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(at_most_once: bool) -> Arc<Self> {
         let (jobs, queue) = async_channel::unbounded();
         let (completions, answers) = mpsc::unbounded_channel();
-        Arc::new(Self { jobs, queue, completions, answers: Mutex::new(Some(answers)), generation: AtomicU64::new(0) })
+        let (answers, generation) = (Mutex::new(Some(answers)), AtomicU64::new(0));
+        Arc::new(Self { jobs, queue, completions, answers, generation, at_most_once })
     }
 
-    /// Starts a generation: what waits from older channels is the broker's again and will come back by itself.
+    /// Starts a generation: what waits from older channels is the broker's again and will come back by itself, unless it
+    /// was acked on receipt.
     pub(crate) fn begin(&self, generation: Generation) {
         self.generation.store(generation, Ordering::Release);
-        while self.queue.try_recv().is_ok() {}
+        if !self.at_most_once {
+            self.clear();
+        }
     }
 
-    /// The channel whose deliveries may still be settled.
-    pub(crate) fn generation(&self) -> Generation {
-        self.generation.load(Ordering::Acquire)
+    /// Whether this delivery is still ours to handle.
+    pub(crate) fn is_ours(&self, received: &Received) -> bool {
+        self.at_most_once || received.generation == self.generation.load(Ordering::Acquire)
     }
 
     /// Hands a delivery to whichever handler takes it first.

@@ -1,9 +1,17 @@
 //! A delivery as it came off the channel: bytes, labels, and where it stands.
 
-use std::{sync::OnceLock, time::Instant};
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Context,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use fluffle_wire::headers::{Attempt, HeaderValue, Origin};
+use futures_util::task::AtomicWaker;
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
@@ -27,6 +35,8 @@ pub(crate) struct Received {
     pub(crate) started: OnceLock<Instant>,
     /// This attempt's number, from 1: carried by the message, for brokers reset their counters on republishing.
     pub(crate) attempt: Attempt,
+    given_up: AtomicBool,
+    waker: AtomicWaker,
     /// Where an earlier copy of it came from; `None` on the first attempt.
     pub(crate) origin: Option<Origin>,
 }
@@ -46,8 +56,22 @@ impl Received {
             properties: delivery.properties,
             body: Bytes::from(delivery.data),
             at: Instant::now(),
+            given_up: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
             started: OnceLock::new(),
         }
+    }
+
+    /// It took too long and has been settled without its handler's answer: its place among the concurrent ones is free.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether that has happened; if not, wakes the task when it does.
+    pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.given_up.load(Ordering::Acquire)
     }
 
     pub(crate) fn wire(&self) -> fluffle_wire::Incoming<'_> {
@@ -57,6 +81,10 @@ impl Received {
             type_name: self.properties.kind().as_ref().map(|text| text.as_str()),
             body: &self.body,
         }
+    }
+
+    pub(crate) fn wants_reply(&self) -> bool {
+        self.properties.reply_to().is_some()
     }
 
     pub(crate) fn message_id(&self) -> Option<&str> {

@@ -98,6 +98,8 @@ pub struct ConsumerStats {
     pub late: u64,
     /// Answers to requests whose requester was gone.
     pub replies_unroutable: u64,
+    /// With `AtMostOnce`: deliveries that failed, or came again and may have been handled before.
+    pub dropped: u64,
 }
 
 /// [`ConsumerStats`] while they count.
@@ -112,6 +114,7 @@ pub(crate) struct Counters {
     pub(crate) work_done_ack_lost: AtomicU64,
     pub(crate) late: AtomicU64,
     pub(crate) replies_unroutable: AtomicU64,
+    pub(crate) dropped: AtomicU64,
 }
 
 impl Counters {
@@ -127,6 +130,7 @@ impl Counters {
             work_done_ack_lost: read(&self.work_done_ack_lost),
             late: read(&self.late),
             replies_unroutable: read(&self.replies_unroutable),
+            dropped: read(&self.dropped),
         }
     }
 }

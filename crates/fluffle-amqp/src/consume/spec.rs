@@ -8,7 +8,7 @@ use fluffle_wire::{Codec, Limits, Protobuf, Wire};
 use crate::{
     consume::retry::Retry,
     payload::Payload,
-    topology::{Queue, QueueKind, Topology},
+    topology::{Overflow, Queue, Topology},
 };
 
 /// What a consumer promises about each message.
@@ -20,7 +20,8 @@ use crate::{
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Guarantee {
-    /// Acked before the handler sees it: never handled twice, lost if the handler fails or the process dies.
+    /// Acked on receipt, and refused when the broker delivers it again: never handled twice, lost if the handler fails, the
+    /// process dies, or the ack did not get through.
     AtMostOnce,
     /// Acked after the handler is done (the default): never lost, handled again when the ack did not get through.
     #[default]
@@ -45,7 +46,8 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 /// | [`dead_letter_queue`](Consume::dead_letter_queue) | `<queue>.dead` | declared for you |
 ///
 /// Besides the queue itself, which is yours to declare, the consumer declares `<queue>.retry.<ms>` for each delay and
-/// the dead-letter queue: quorum queues, unless the queue is a classic one.
+/// the dead-letter queue: quorum queues, so that a message on its way through them is never in one place only. (The
+/// retry queues of a temporary queue go with its connection, as it does.)
 ///
 /// ```
 /// use fluffle_amqp::{Consume, Guarantee};
@@ -218,41 +220,62 @@ impl<T, R> Consume<T, R> {
     }
 
     fn stem(&self, topology: &Topology) -> String {
-        let temporary = topology.find_queue(&self.queue).is_some_and(Queue::is_exclusive);
         match self.queue.rsplit_once('.') {
-            Some((prefix, _)) if temporary => prefix.to_owned(),
+            Some((prefix, _)) if self.is_temporary(topology) => prefix.to_owned(),
             _ => self.queue.clone(),
         }
     }
 
-    /// The retry and dead-letter queues this consumer needs beside the application's own topology.
+    /// The retry and dead-letter queues this consumer needs beside the application's own topology. `AtMostOnce` needs none.
     pub(crate) fn topology(&self, application: &Topology) -> Topology {
+        let mut topology = Topology::new();
         if self.guarantee == Guarantee::AtMostOnce {
-            return Topology::new().queue(self.side_queue(application, self.dead_letters(application)));
+            return topology;
         }
         let dead = self.dead_letters(application);
-        let mut topology = Topology::new();
         // Named already, by `Queue::dead_letter` or by the application: its own words hold.
         if application.find_queue(&dead).is_none() {
-            topology = topology.queue(self.side_queue(application, dead));
+            topology = topology.queue(Queue::quorum(dead));
         }
-        let temporary = application.find_queue(&self.queue).is_some_and(Queue::is_exclusive);
-        let mut delays = self.retry.delays().to_vec();
-        delays.dedup();
-        for delay in delays {
-            let name = crate::consume::settlement::retry_queue(&self.retries(), delay);
-            let queue = self.side_queue(application, name).message_ttl(delay).dead_letter_to("", self.queue.as_str());
-            // A retry queue of a queue that goes with its connection must not stay for ever.
-            topology = topology.queue(if temporary { queue.expires(delay + Duration::from_secs(600)) } else { queue });
+        let temporary = self.is_temporary(application);
+        for (name, delay) in self.retry_queues() {
+            let queue = if temporary {
+                // Goes with its connection, like the queue itself.
+                Queue::classic(name).exclusive()
+            } else {
+                // The way back is confirmed too: a message leaves only when its queue has it (RabbitMQ, "At-Least-Once
+                // Dead Lettering"), which takes a quorum queue that refuses rather than drops.
+                Queue::quorum(name)
+                    .overflow(Overflow::RejectPublish)
+                    .argument("x-dead-letter-strategy", "at-least-once")
+            };
+            topology = topology.queue(queue.message_ttl(delay).dead_letter_to("", self.queue.as_str()));
         }
         topology
     }
 
-    fn side_queue(&self, application: &Topology, name: String) -> Queue {
-        match application.find_queue(&self.queue).map(Queue::kind) {
-            Some(QueueKind::Classic) => Queue::classic(name),
-            _ => Queue::quorum(name),
+    /// The queues that belong to the connection that consumes: declared there, before the consumer starts.
+    pub(crate) fn exclusive_queues(&self, application: &Topology) -> Vec<String> {
+        if !self.is_temporary(application) {
+            return Vec::new();
         }
+        let retries = match self.guarantee {
+            Guarantee::AtMostOnce => Vec::new(),
+            Guarantee::AtLeastOnce => self.retry_queues(),
+        };
+        std::iter::once(self.queue.clone()).chain(retries.into_iter().map(|(name, _)| name)).collect()
+    }
+
+    fn retry_queues(&self) -> Vec<(String, Duration)> {
+        let mut delays = self.retry.delays().to_vec();
+        delays.sort_unstable();
+        delays.dedup();
+        let prefix = self.retries();
+        delays.into_iter().map(|delay| (crate::consume::settlement::retry_queue(&prefix, delay), delay)).collect()
+    }
+
+    fn is_temporary(&self, application: &Topology) -> bool {
+        application.find_queue(&self.queue).is_some_and(Queue::is_exclusive)
     }
 }
 

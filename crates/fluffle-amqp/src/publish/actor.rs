@@ -22,9 +22,6 @@ const BURST: usize = 64;
 /// How long a publisher without a channel waits to be stopped before it ends by itself.
 const PARKED: Duration = Duration::from_secs(5);
 
-/// How long in-flight messages may take to be confirmed when the application shuts down.
-const DRAIN: Duration = Duration::from_secs(15);
-
 pub(crate) struct PublisherActor {
     outbox: Arc<Outbox>,
     channel: SupervisedAddr<ChannelActor>,
@@ -34,12 +31,14 @@ pub(crate) struct PublisherActor {
     draining: watch::Sender<bool>,
 }
 
-/// The child specification of a publisher; it lives on the channel that `channel` addresses.
+/// The child specification of a publisher; it lives on the channel that `channel` addresses. When the application shuts
+/// down, what is in flight may take `drain` to be confirmed.
 pub(crate) fn spec(
     outbox: &Arc<Outbox>,
     shared: &Arc<ChannelShared>,
     channel: &SupervisedAddr<ChannelActor>,
     confirms: bool,
+    drain: Duration,
 ) -> ActorSpec<PublisherActor> {
     let factory = {
         let (outbox, shared, channel) = (Arc::clone(outbox), Arc::clone(shared), channel.clone());
@@ -56,7 +55,7 @@ pub(crate) fn spec(
     ActorSpec::new("publisher", factory)
         .reports_ready()
         .backoff(channel::backoff())
-        .shutdown(DRAIN)
+        .shutdown(drain)
         .mailbox_gauge(move || gauge.depth())
 }
 
@@ -124,12 +123,20 @@ async fn run(lease: Lease, outbox: Arc<Outbox>, confirms_on: bool, mut draining:
     for (sequence, message) in outbox.left_over() {
         confirms.publish(sequence, &message);
     }
+    // Only an earlier channel leaves suspects; each goes out alone, and nothing new before the last is cleared.
+    let mut suspects = outbox.has_suspects();
     let mut drain_asked = false;
     loop {
-        if drain_asked && confirms.is_empty() && inbox.is_empty() {
+        if suspects && confirms.is_empty() {
+            match outbox.suspect() {
+                Some((sequence, message)) => confirms.publish(sequence, &message),
+                None => suspects = false,
+            }
+        }
+        if drain_asked && !suspects && confirms.is_empty() && inbox.is_empty() {
             return End::Drained;
         }
-        let room = outbox.window.saturating_sub(confirms.len()).min(BURST);
+        let room = if suspects { 0 } else { outbox.window.saturating_sub(confirms.len()).min(BURST) };
         tokio::select! {
             biased;
             settled = confirms.settled(), if !confirms.is_empty() => {

@@ -38,7 +38,7 @@ pub struct PublishError<T> {
 pub enum PublishErrorKind {
     /// The message cannot be encoded, or is over a limit; nothing was sent.
     Encode(EncodeError),
-    /// The message's routing key or another property is too long for AMQP; nothing was sent.
+    /// The message's routing key, headers or another property is too long for AMQP; nothing was sent.
     Property(&'static str),
     /// No queue took it (`mandatory`, AMQP `basic.return`).
     Returned(Returned),
@@ -91,7 +91,9 @@ impl<T> fmt::Display for PublishError<T> {
         write!(f, "message {} to {} was not published: ", self.id, self.target)?;
         match &self.kind {
             PublishErrorKind::Encode(error) => write!(f, "{error}"),
-            PublishErrorKind::Property(name) => write!(f, "its {name} is longer than the 255 bytes AMQP allows"),
+            PublishErrorKind::Property(name) => {
+                write!(f, "its {name} is longer than AMQP allows (255 bytes; 32 KiB for all headers together)")
+            }
             PublishErrorKind::Returned(Returned { code, text }) => {
                 write!(f, "no queue took it ({code} {text}): bind a queue, or use `mandatory(false)` if that is fine")
             }

@@ -10,7 +10,11 @@ use lapin::{
 
 use crate::consume::delivery::Delivery;
 
-/// What one message carries beside its body. Everything is optional.
+/// Most bytes of headers. All of a message's headers travel in one frame (128 KiB unless the broker is configured
+/// otherwise), and a broker closes the whole connection over a larger one; retry copies and dead letters add about 3 KiB.
+const HEADERS_LIMIT: usize = 32 * 1024;
+
+/// What one message carries beside its body. Everything is optional; headers may take 32 KiB in all.
 ///
 /// ```
 /// use fluffle_amqp::MessageOptions;
@@ -106,13 +110,27 @@ impl MessageOptions {
         }
     }
 
-    /// The name of a property that AMQP has no room for.
+    /// The name of a property that AMQP, or a frame, has no room for.
     pub(crate) fn too_long(&self) -> Option<&'static str> {
         let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > 255);
         let header = self.headers.iter().any(|(name, _)| name.len() > 255);
-        [(long(&self.id), "message id"), (long(&self.correlation_id), "correlation id"), (header, "header name")]
-            .into_iter()
-            .find_map(|(bad, name)| bad.then_some(name))
+        let headers = self.header_bytes() > HEADERS_LIMIT;
+        [
+            (long(&self.id), "message id"),
+            (long(&self.correlation_id), "correlation id"),
+            (header, "header name"),
+            (headers, "headers"),
+        ]
+        .into_iter()
+        .find_map(|(bad, name)| bad.then_some(name))
+    }
+
+    fn header_bytes(&self) -> usize {
+        let value = |value: &AMQPValue| match value {
+            AMQPValue::LongString(text) => text.as_bytes().len(),
+            _ => 8,
+        };
+        self.headers.iter().map(|(name, content)| name.len() + value(content) + 6).sum()
     }
 
     pub(crate) fn apply(&self, mut properties: BasicProperties) -> BasicProperties {

@@ -46,12 +46,15 @@ pub(crate) struct Entry {
     pub(crate) reply: oneshot::Sender<Outcome>,
     /// Published even when nobody waits any more.
     pub(crate) detached: bool,
+    /// How often the broker has closed a channel over it, or over something beside it.
     refusals: u8,
+    /// Published on the channel of now.
+    on_the_wire: bool,
 }
 
 impl Entry {
     pub(crate) fn new(message: RawMessage, reply: oneshot::Sender<Outcome>, detached: bool) -> Self {
-        Self { message, reply, detached, refusals: 0 }
+        Self { message, reply, detached, refusals: 0, on_the_wire: false }
     }
 
     /// The caller gave up waiting and was handed the message back: publishing it now would surprise him.
@@ -156,18 +159,20 @@ impl Outbox {
     }
 
     /// Moves an entry from the mailbox to the unsettled ones; `None` when its caller has withdrawn it.
-    pub(crate) fn take(&self, entry: Entry) -> Option<(u64, RawMessage)> {
+    pub(crate) fn take(&self, mut entry: Entry) -> Option<(u64, RawMessage)> {
         if entry.withdrawn() {
             self.done();
             return None;
         }
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         let message = entry.message.clone();
+        entry.on_the_wire = true;
         self.unsettled().insert(sequence, entry);
         Some((sequence, message))
     }
 
-    /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids.
+    /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids; but for
+    /// those the broker may have closed that channel over, see [`suspect`](Self::suspect).
     pub(crate) fn left_over(&self) -> Vec<(u64, RawMessage)> {
         let mut unsettled = self.unsettled();
         let before = unsettled.len();
@@ -176,7 +181,25 @@ impl Outbox {
             self.done();
         }
         self.counters.republished.fetch_add(unsettled.len() as u64, Ordering::Relaxed);
-        unsettled.iter().map(|(sequence, entry)| (*sequence, entry.message.clone())).collect()
+        for entry in unsettled.values_mut() {
+            entry.on_the_wire = entry.refusals == 0;
+        }
+        let again = unsettled.iter().filter(|(_, entry)| entry.on_the_wire);
+        again.map(|(sequence, entry)| (*sequence, entry.message.clone())).collect()
+    }
+
+    /// The next message the broker may have closed an earlier channel over. Such are published one at a time, with nothing
+    /// else on the wire: what the broker refuses then is known, and the others are cleared.
+    pub(crate) fn suspect(&self) -> Option<(u64, RawMessage)> {
+        let mut unsettled = self.unsettled();
+        let (sequence, entry) = unsettled.iter_mut().find(|(_, entry)| entry.refusals > 0 && !entry.on_the_wire)?;
+        entry.on_the_wire = true;
+        Some((*sequence, entry.message.clone()))
+    }
+
+    /// Whether there are more of those.
+    pub(crate) fn has_suspects(&self) -> bool {
+        self.unsettled().values().any(|entry| entry.refusals > 0 && !entry.on_the_wire)
     }
 
     /// Tells the caller. [`Verdict::Lost`] settles nothing: the entry stays for the next channel.
@@ -194,16 +217,21 @@ impl Outbox {
 
     /// The broker closed the channel over something published on it: `error` with a permanent class.
     ///
-    /// The text names the exchange; the messages for it are the suspects, else all are. The first time they are kept,
-    /// for the topology is declared again before the next channel; the second time they go back to their callers.
+    /// If the text names the exchange (and the topic), it is about all messages for it; else about something that was on
+    /// the wire. The first time they are kept, for the topology is declared again before the next channel, and published
+    /// one at a time if it is not known which; the second time they go back to their callers.
     pub(crate) fn refuse(&self, error: &lapin::Error) {
         let Some((code, text)) = reply(error) else { return };
         let mut given_back = Vec::new();
         {
             let mut unsettled = self.unsettled();
-            let named = |entry: &Entry| text.contains(&format!("exchange '{}'", entry.message.exchange));
+            let named = |entry: &Entry| {
+                text.contains(&format!("exchange '{}'", entry.message.exchange))
+                    && (!text.contains("topic '") || text.contains(&format!("topic '{}'", entry.message.routing_key)))
+            };
             let any_named = unsettled.values().any(named);
-            for (sequence, entry) in unsettled.iter_mut().filter(|(_, entry)| !any_named || named(entry)) {
+            let about = |entry: &Entry| if any_named { named(entry) } else { entry.on_the_wire };
+            for (sequence, entry) in unsettled.iter_mut().filter(|(_, entry)| about(entry)) {
                 entry.refusals += 1;
                 if entry.refusals > 1 {
                     given_back.push(*sequence);
@@ -233,7 +261,8 @@ impl Outbox {
         self.closed.store(true, Ordering::Release);
         let mut inbox = self.inbox().await;
         inbox.close();
-        while let Ok(entry) = inbox.try_recv() {
+        // Closed, it ends when the senders that hold a permit have used it: none is missed.
+        while let Some(entry) = inbox.recv().await {
             self.hand_back(entry);
         }
         let left: Vec<Entry> = std::mem::take(&mut *self.unsettled()).into_values().collect();
@@ -302,5 +331,93 @@ impl Outbox {
 
     fn unsettled(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::{ErrorKind, protocol::AMQPError};
+
+    fn refusal(code: u16, text: &str) -> lapin::Error {
+        ErrorKind::ProtocolError(AMQPError::from_id(code, text.into()).unwrap()).into()
+    }
+
+    fn entry(id: &str, exchange: &str, key: &str) -> (Entry, oneshot::Receiver<Outcome>) {
+        let (reply, outcome) = oneshot::channel();
+        let message = RawMessage {
+            id: id.to_owned(),
+            exchange: exchange.to_owned(),
+            routing_key: key.to_owned(),
+            mandatory: true,
+            properties: lapin::BasicProperties::default(),
+            body: bytes::Bytes::new(),
+        };
+        (Entry::new(message, reply, false), outcome)
+    }
+
+    async fn on_the_wire(outbox: &Outbox, messages: &[(&str, &str, &str)]) -> Vec<oneshot::Receiver<Outcome>> {
+        let mut outcomes = Vec::new();
+        for (id, exchange, key) in messages {
+            let (entry, outcome) = entry(id, exchange, key);
+            outbox.accept(entry).await.unwrap();
+            let entry = outbox.inbox().await.recv().await.unwrap();
+            outbox.take(entry).unwrap();
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    fn ids(messages: Vec<(u64, RawMessage)>) -> Vec<String> {
+        messages.into_iter().map(|(_, message)| message.id).collect()
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_names_nothing_is_pinned_on_the_one_message_that_repeats_it() {
+        let outbox = Outbox::new("test".to_owned(), 10, 10);
+        let mut outcomes = on_the_wire(&outbox, &[("a", "x", "k"), ("bad", "x", "k"), ("c", "x", "k")]).await;
+        let error = refusal(406, "PRECONDITION_FAILED - message size 20 is larger than configured max size 10");
+        outbox.refuse(&error);
+        assert_eq!(ids(outbox.left_over()), [""; 0], "all three are suspects, published one at a time");
+        let (first, message) = outbox.suspect().unwrap();
+        assert_eq!(message.id, "a");
+        outbox.settle(first, Verdict::Confirmed);
+        assert_eq!(outbox.suspect().unwrap().1.id, "bad");
+        outbox.refuse(&error);
+        assert!(matches!(outcomes[0].try_recv(), Ok(Outcome::Confirmed)));
+        assert!(matches!(outcomes[1].try_recv(), Ok(Outcome::Refused { code: 406, .. })));
+        assert!(outcomes[2].try_recv().is_err(), "it was not on the wire: nothing is known against it");
+        outbox.left_over();
+        assert_eq!(outbox.suspect().unwrap().1.id, "c");
+        assert!(!outbox.has_suspects());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_names_an_exchange_is_about_its_messages_and_no_others() {
+        let outbox = Outbox::new("test".to_owned(), 10, 10);
+        let mut outcomes = on_the_wire(&outbox, &[("a", "missing", "k"), ("b", "x", "k"), ("c", "missing", "k")]).await;
+        let error = refusal(404, "NOT_FOUND - no exchange 'missing' in vhost '/'");
+        outbox.refuse(&error);
+        assert_eq!(ids(outbox.left_over()), ["b"]);
+        assert_eq!(outbox.suspect().unwrap().1.id, "a");
+        outbox.refuse(&error);
+        for (outcome, refused) in outcomes.iter_mut().zip([true, false, true]) {
+            assert_eq!(matches!(outcome.try_recv(), Ok(Outcome::Refused { code: 404, .. })), refused);
+        }
+    }
+
+    #[tokio::test]
+    async fn closing_hands_everything_back_and_leaves_nothing_on_the_books() {
+        let outbox = Outbox::new("test".to_owned(), 10, 10);
+        let mut outcomes = on_the_wire(&outbox, &[("a", "x", "k")]).await;
+        let (waiting, outcome) = entry("b", "x", "k");
+        outbox.accept(waiting).await.unwrap();
+        outcomes.push(outcome);
+        outbox.close().await;
+        for mut outcome in outcomes {
+            assert!(matches!(outcome.try_recv(), Ok(Outcome::Closed)));
+        }
+        assert_eq!(outbox.outstanding(), 0);
+        assert!(outbox.accept(entry("c", "x", "k").0).await.is_err());
     }
 }

@@ -195,7 +195,11 @@ impl<T> Publisher<T> {
         let (reply, outcome) = oneshot::channel();
         let target = target(&shared.exchange, &routing_key);
         let receipt = Receipt { message, id, target, outcome, deadline };
-        let too_long = options.too_long().or((routing_key.len() > 255).then_some("routing key"));
+        let too_long = options.too_long().or((routing_key.len() > 255).then_some("routing key")).or((shared
+            .exchange
+            .len()
+            > 255)
+            .then_some("exchange name"));
         if let Some(property) = too_long {
             return Err(receipt.failed(PublishErrorKind::Property(property)));
         }

@@ -25,6 +25,9 @@ pub enum Confirms {
     Window(usize),
 }
 
+/// Longer than any wait that is meant: a deadline past what the clock can tell would panic.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Where a publisher's messages go, and on which terms.
 ///
 /// | setting | default |
@@ -150,7 +153,7 @@ impl<T> Route<T> {
     /// for a blocked broker. Then the message comes back as an error.
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
-        self.deadline = limit;
+        self.deadline = limit.min(LONGEST);
         self
     }
 

@@ -99,7 +99,7 @@ impl Exchange {
     pub(crate) async fn close(&self) {
         let mut inbox = self.receiver.lock().await;
         inbox.close();
-        while inbox.try_recv().is_ok() {}
+        while inbox.recv().await.is_some() {}
     }
 
     fn depth(&self) -> MailboxDepth {

@@ -26,6 +26,7 @@ pub(crate) struct Core {
 pub(crate) struct Policy {
     pub(crate) strategy: Strategy,
     pub(crate) intensity: Intensity,
+    pub(crate) together: bool,
     /// `None`: as long as the children may take.
     pub(crate) shutdown: Option<Duration>,
 }

@@ -27,6 +27,7 @@ use crate::{
 pub(crate) struct Family {
     core: Arc<Core>,
     strategy: Strategy,
+    together: bool,
     budget: Budget,
     /// In start order.
     children: Vec<Child>,
@@ -59,6 +60,7 @@ impl Family {
         Self {
             core: core.clone(),
             strategy: policy.strategy,
+            together: policy.together,
             budget: Budget::new(policy.intensity),
             children: Vec::new(),
             inbox: Arc::default(),
@@ -248,9 +250,11 @@ impl Family {
         while let Some(index) = self.children.iter().position(|child| child.is_past_its_deadline(now)) {
             self.kill(index, now);
         }
-        // Down: in reverse order, the next one when the last one is down.
-        if let Some(child) = self.children.iter_mut().rfind(|child| child.condemned) {
-            child.ask_to_stop(now);
+        // Down: in reverse order, the next one when the last one is down, or all at once if they need not wait for another.
+        let at_once = if self.together && self.ending.is_some() { usize::MAX } else { 1 };
+        let mut condemned = self.children.iter_mut().rev().filter(|child| child.condemned).peekable();
+        if condemned.peek().is_some() {
+            condemned.take(at_once).for_each(|child| child.ask_to_stop(now));
             return self.wait(now);
         }
         if let Some(ending) = &self.ending {

@@ -99,6 +99,13 @@ impl SupervisorSpec {
         self
     }
 
+    /// Stops its children all at once when it stops itself, each within its own deadline, instead of one after the other in
+    /// reverse order. For children that have nothing to do with one another: stopping many takes as long as the slowest.
+    pub fn stops_together(self) -> Self {
+        self.core.policy().together = true;
+        self
+    }
+
     /// Lives on this arbiter, and with it those of its children that name no other. Default: the arbiter of the
     /// supervisor above. See [`ActorSpec::on`].
     pub fn on(mut self, arbiter: ArbiterHandle) -> Self {

@@ -1,0 +1,48 @@
+//! Why a service could not take something on, or ended.
+
+use std::fmt;
+
+use fluffle_supervise::ExitReason;
+
+use crate::{pool::PoolError, topology::TopologyError};
+
+/// Why something could not be added to a service.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// No channel is to be had.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The queues that a consumer needs beside its own contradict the application's topology.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The service is over.
+    #[error("cannot add `{0}`: the service has ended")]
+    Ended(String),
+    /// No thread could be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Why a service ended by itself.
+#[derive(Debug)]
+pub struct ServiceEnd(pub(crate) ExitReason);
+
+impl ServiceEnd {
+    /// The exit reason of the tree's root, with the whole chain of causes.
+    pub fn reason(&self) -> &ExitReason {
+        &self.0
+    }
+}
+
+/// The error at the bottom of the chain, in the words of whoever met it: one line. Its sources would only say it again.
+impl fmt::Display for ServiceEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.error() {
+            Some(error) => write!(f, "{error}"),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl std::error::Error for ServiceEnd {}
