@@ -39,6 +39,10 @@
 //! Connections, channels, publishers and consumers are actors in one supervision tree that restarts what fails, with
 //! backoff, and nothing else. What each promises is on one page: `docs/SEMANTICS.md`.
 //!
+//! What happens is told by [`tracing`](https://docs.rs/tracing): `info` for what a healthy service does, `warn` for what
+//! it heals itself, `error` for what it cannot. lapin tells of lost sockets in its own words, and of every returned message
+//! with its whole body: leave it out, for instance with the filter `info,lapin=off`.
+//!
 //! - [`App`]: what a service is made of; [`Service`]: the same, running.
 //! - [`prelude`]: what a service's code usually needs, actix's prelude included.
 //! - [`amqp`], [`supervise`], [`wire`]: the rooms behind, for what is needed less often.
