@@ -1,0 +1,79 @@
+//! A broker to be put through a behaviour.
+
+use std::net::SocketAddr;
+
+use fluffle_harness::{RabbitMq, Vhost};
+use lapin::{Connection, ConnectionProperties};
+use tokio::sync::OnceCell;
+
+use crate::{Chan, Wire, within};
+
+/// Which broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// RabbitMQ, on the node that all tests share.
+    Real,
+}
+
+/// A broker with nothing in it yet, for one test alone.
+pub struct Target {
+    vhost: Vhost<'static>,
+    connection: OnceCell<Connection>,
+}
+
+impl Target {
+    /// A virtual host nobody else uses. Blocks: for RabbitMQ about 50 ms, and once a boot.
+    ///
+    /// # Panics
+    ///
+    /// When the broker cannot be had.
+    pub fn fresh(half: Half) -> Self {
+        let vhost = match half {
+            Half::Real => RabbitMq::shared().and_then(RabbitMq::fresh_vhost).unwrap(),
+        };
+        Self { vhost, connection: OnceCell::new() }
+    }
+
+    /// Where to connect to, as user `guest`.
+    pub fn url(&self) -> &str {
+        self.vhost.url()
+    }
+
+    /// The virtual host's name, as reply texts repeat it.
+    pub fn vhost(&self) -> &str {
+        self.vhost.name()
+    }
+
+    /// The broker's TCP address.
+    pub fn address(&self) -> SocketAddr {
+        let (_, place) = self.url().rsplit_once('@').unwrap();
+        place.split('/').next().unwrap().parse().unwrap()
+    }
+
+    /// A connection of its own.
+    pub async fn connect(&self) -> Connection {
+        within("a connection", Connection::connect(self.url(), ConnectionProperties::default())).await.unwrap()
+    }
+
+    /// The test's first connection, opened when it is asked for.
+    pub async fn connection(&self) -> &Connection {
+        self.connection.get_or_init(|| self.connect()).await
+    }
+
+    /// A channel on [`connection`](Self::connection), in confirm mode: what it has published is in its queues.
+    pub async fn channel(&self) -> Chan {
+        let channel = self.plain_channel().await;
+        channel.confirm_select(Default::default()).await.unwrap();
+        channel
+    }
+
+    /// A channel on [`connection`](Self::connection) without confirms.
+    pub async fn plain_channel(&self) -> Chan {
+        Chan::open(self.connection().await).await
+    }
+
+    /// A connection in frames, with channel 1 open.
+    pub async fn wire(&self) -> Wire {
+        Wire::open(self.address(), self.vhost()).await
+    }
+}
