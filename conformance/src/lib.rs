@@ -43,3 +43,17 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         Err(_) => panic!("this did not happen within {LIMIT:?}: {what}"),
     }
 }
+
+/// Waits until `probe` says yes, for at most [`LIMIT`]: for what a broker does in its own time and tells nobody.
+///
+/// # Panics
+///
+/// When the time is over, naming `what` did not happen.
+pub async fn eventually(what: &str, probe: impl AsyncFn() -> bool) {
+    within(what, async {
+        while !probe().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}

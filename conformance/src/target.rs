@@ -34,6 +34,12 @@ impl Target {
         Self { vhost, connection: OnceCell::new() }
     }
 
+    /// Another virtual host of the same broker. Blocks, as [`fresh`](Self::fresh).
+    pub fn another_vhost(&self) -> Self {
+        let vhost = self.vhost.broker().fresh_vhost().unwrap();
+        Self { vhost, connection: OnceCell::new() }
+    }
+
     /// Where to connect to, as user `guest`.
     pub fn url(&self) -> &str {
         self.vhost.url()

@@ -115,7 +115,8 @@ pub(crate) async fn headers_with_another_x_match_are_refused_at_binding(broker: 
     let channel = broker.channel().await;
     channel.queue("q").await;
     let bound = channel.bind_with("q", "amq.headers", "", table! { "x-match" => "some" }).await;
-    let text = "PRECONDITION_FAILED - Invalid x-match field value \"some\"; expected all or any";
+    let text = "PRECONDITION_FAILED - Invalid x-match field value <<\"some\">>; \
+                expected all, any, all-with-x, or any-with-x";
     assert_eq!(refusal(bound), (406, text.into()));
 }
 

@@ -1,7 +1,13 @@
 //! The behaviours, and a test for each on each broker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bindings;
+mod confirms;
+mod consuming;
+mod equivalence;
 mod exchanges;
+mod publishing;
+mod queues;
 
 /// One half of the suite: every behaviour against one broker.
 ///
@@ -9,6 +15,89 @@ mod exchanges;
 macro_rules! against {
     ($half:ident, $variant:ident) => {
         behaviours! { $half, $variant,
+            bindings {
+                binding_twice_is_binding_once
+                bindings_that_differ_in_arguments_are_two
+                unbinding_what_is_not_bound_succeeds
+                binding_a_queue_that_is_not_there_is_404
+                binding_to_an_exchange_that_is_not_there_is_404
+                unbinding_a_queue_that_is_not_there_succeeds
+                unbinding_from_an_exchange_that_is_not_there_succeeds
+                the_default_exchange_cannot_be_bound
+                the_default_exchange_cannot_be_unbound
+                an_exchange_feeds_the_exchanges_bound_to_it
+                exchanges_bound_in_a_circle_deliver_once
+                an_exchange_unbound_is_fed_no_more
+                binding_an_exchange_that_is_not_there_is_404
+                an_exchange_cannot_be_bound_to_the_default_exchange
+                bindings_go_with_their_queue
+                bindings_go_with_their_exchange
+                an_empty_queue_name_means_the_channels_last_declared_queue
+                an_empty_queue_and_key_mean_the_last_declared_queues_name
+                an_empty_queue_name_before_any_declaration_is_404
+            }
+            confirms {
+                tags_count_from_one_on_each_channel
+                messages_before_confirm_select_are_not_counted
+                confirm_select_may_be_repeated
+                a_burst_is_confirmed_completely_and_each_message_once
+                a_persistent_message_in_a_durable_queue_is_confirmed
+                a_message_in_a_quorum_queue_is_confirmed
+                a_full_queue_that_rejects_publishers_nacks
+                one_full_queue_among_several_nacks
+                no_confirm_comes_without_confirm_mode
+                a_confirm_channel_cannot_become_transactional
+                a_transactional_channel_cannot_become_confirming
+                a_message_a_no_ack_consumer_takes_is_confirmed
+                a_message_is_confirmed_before_its_consumer_acknowledges
+                a_delivery_and_a_confirm_are_numbered_apart
+            }
+            consuming {
+                a_consumer_without_a_tag_is_given_one
+                a_delivery_names_its_consumer_exchange_and_key
+                delivery_tags_count_over_all_consumers_of_a_channel
+                what_waits_is_delivered_in_order_and_then_what_comes
+                consumers_take_turns
+                a_no_ack_consumers_messages_are_gone
+                consuming_from_a_queue_that_is_not_there_is_404
+                a_tag_in_use_on_the_channel_is_530_and_ends_the_connection
+                a_tag_may_be_used_on_two_channels_and_again_after_cancel
+                cancelling_stops_deliveries_and_leaves_what_was_delivered
+                cancelling_an_unknown_tag_succeeds
+                deleting_a_queue_cancels_its_consumers
+                a_client_that_cannot_be_cancelled_is_not_told
+                a_quorum_queue_deleted_cancels_its_consumers
+                a_channels_end_ends_its_consumers
+                no_local_is_ignored
+                consume_ok_comes_before_the_first_delivery
+                consuming_with_nowait_is_not_answered
+                a_consumer_of_higher_priority_is_served_first
+                a_consumer_priority_that_is_no_number_is_406
+            }
+            equivalence {
+                the_same_queue_may_be_declared_again
+                an_integer_argument_may_come_in_another_width
+                an_unknown_argument_is_not_compared
+                a_queue_of_other_durability_is_406
+                a_queue_of_other_auto_delete_is_406
+                a_shared_queue_declared_exclusive_is_405
+                a_queue_of_another_message_ttl_is_406
+                a_queue_of_another_expires_is_406
+                a_queue_of_another_max_length_is_406
+                a_queue_of_another_max_length_bytes_is_406
+                a_queue_of_another_overflow_is_406
+                a_queue_of_another_dead_letter_exchange_is_406
+                a_queue_of_another_dead_letter_key_is_406
+                a_queue_of_another_max_priority_is_406
+                a_queue_of_another_type_is_406
+                a_queue_without_the_argument_it_has_is_406
+                a_queue_with_an_argument_it_has_not_is_406
+                an_exchange_of_another_kind_is_406
+                an_exchange_of_other_durability_is_406
+                an_exchange_of_other_auto_delete_is_406
+                an_exchange_of_other_internality_is_406
+                an_exchange_of_another_alternate_is_406
+            }
             exchanges {
                 direct_routes_by_the_exact_key_to_every_queue_bound_with_it
                 fanout_ignores_the_key
@@ -43,6 +132,45 @@ macro_rules! against {
                 an_alternate_exchange_takes_what_is_not_routed
                 alternate_exchanges_may_form_a_chain_and_a_circle
                 an_alternate_exchange_that_is_not_there_is_no_error
+            }
+            publishing {
+                every_property_arrives_as_it_was_sent
+                a_message_without_properties_arrives_without
+                an_empty_body_arrives_empty
+                a_body_larger_than_a_frame_arrives_whole
+                an_unroutable_message_is_confirmed_and_gone
+                an_unroutable_mandatory_message_comes_back_whole
+                a_routed_mandatory_message_does_not_come_back
+                the_return_comes_before_the_ack
+                a_mandatory_message_is_returned_without_confirms_too
+                publishing_to_an_exchange_that_is_not_there_closes_the_channel
+                an_internal_exchange_refuses_publishers
+                an_internal_exchange_takes_from_the_exchanges_it_is_bound_to
+                immediate_is_540_and_ends_the_connection
+                another_users_id_is_406
+                an_expiration_that_is_no_number_is_406
+                cc_and_bcc_route_too_and_bcc_is_taken_off
+                a_cc_that_is_no_list_is_406
+                messages_of_two_channels_may_be_interleaved_frame_by_frame
+            }
+            queues {
+                a_nameless_queue_is_named_by_the_broker
+                declare_ok_counts_ready_messages_and_consumers
+                declaring_passively_finds_a_queue_whatever_its_properties
+                purging_counts_and_removes_what_is_ready_and_spares_what_is_delivered
+                purging_a_queue_that_is_not_there_is_404
+                deleting_counts_what_was_ready
+                deleting_a_queue_that_is_not_there_succeeds
+                a_consumed_queue_is_not_deleted_if_unused
+                a_filled_queue_is_not_deleted_if_empty
+                an_unused_empty_queue_is_deleted_on_both_conditions
+                a_queue_whose_messages_are_all_delivered_counts_as_empty
+                an_auto_delete_queue_goes_with_its_last_consumer
+                an_auto_delete_queue_goes_when_its_consumers_channel_closes
+                an_auto_delete_queue_that_never_had_a_consumer_stays
+                messages_wait_in_the_order_they_were_published
+                a_queue_name_may_be_255_bytes_of_any_utf8
+                a_queue_in_one_vhost_is_not_in_another
             }
         }
     };
