@@ -68,8 +68,8 @@ pub(crate) async fn a_full_queue_that_rejects_publishers_nacks(broker: &Target) 
     wire.publish(2, to("q"), BasicProperties::default(), b"in").await;
     assert_eq!(wire.expect::<basic::Ack>(2).await, basic::Ack { delivery_tag: 1, multiple: false });
     wire.publish(2, to("q"), BasicProperties::default(), b"out").await;
-    let nack = basic::Nack { delivery_tag: 2, multiple: false, requeue: false };
-    assert_eq!(wire.expect::<basic::Nack>(2).await, nack);
+    // Whether a nack for one message says `multiple` is the broker's choice; `requeue` means nothing here.
+    assert_eq!(wire.expect::<basic::Nack>(2).await.delivery_tag, 2);
 }
 
 pub(crate) async fn one_full_queue_among_several_nacks(broker: &Target) {

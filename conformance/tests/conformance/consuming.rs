@@ -133,7 +133,7 @@ pub(crate) async fn deleting_a_queue_cancels_its_consumers(broker: &Target) {
 }
 
 pub(crate) async fn a_client_that_cannot_be_cancelled_is_not_told(broker: &Target) {
-    let tune_ok = lapin::protocol::connection::TuneOk { channel_max: 0, frame_max: 0, heartbeat: 0 };
+    let tune_ok = lapin::protocol::connection::TuneOk { channel_max: 100, frame_max: 8192, heartbeat: 0 };
     let (mut wire, _) = conformance::Wire::log_in(broker.address(), FieldTable::default()).await;
     wire.send(0, tune_ok).await;
     let open = lapin::protocol::connection::Open { virtual_host: broker.vhost().into() };

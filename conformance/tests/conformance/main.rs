@@ -1,13 +1,21 @@
 //! The behaviours, and a test for each on each broker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod acknowledging;
 mod bindings;
 mod confirms;
 mod consuming;
 mod equivalence;
 mod exchanges;
+mod exclusive;
+mod get;
+mod prefetch;
+mod priorities;
 mod publishing;
 mod queues;
+mod reply_to;
+mod single_active_consumer;
+mod transactions;
 
 /// One half of the suite: every behaviour against one broker.
 ///
@@ -15,6 +23,35 @@ mod queues;
 macro_rules! against {
     ($half:ident, $variant:ident) => {
         behaviours! { $half, $variant,
+            acknowledging {
+                an_acknowledged_message_is_gone
+                what_is_not_acknowledged_returns_when_the_channel_closes
+                what_is_not_acknowledged_returns_when_the_connection_is_lost
+                multiple_acknowledges_everything_up_to_the_tag
+                multiple_with_tag_zero_acknowledges_everything
+                multiple_with_tag_zero_is_welcome_when_nothing_is_open
+                acknowledging_out_of_order_is_welcome
+                acknowledging_twice_is_406
+                acknowledging_a_tag_never_given_is_406
+                acknowledging_several_up_to_a_tag_never_given_is_406
+                acknowledging_several_twice_is_406
+                rejecting_twice_is_406
+                acknowledging_on_another_channel_is_406_there_and_nothing_here
+                acknowledging_what_needs_no_acknowledgement_is_406
+                a_406_returns_what_the_channel_held
+                a_rejected_message_without_a_dead_letter_exchange_is_gone
+                a_requeued_message_returns_to_its_old_place
+                nack_multiple_requeues_all_up_to_the_tag_in_order
+                nack_with_tag_zero_and_multiple_requeues_everything
+                nack_without_requeue_drops
+                a_requeued_message_may_come_back_to_the_same_consumer
+                a_classic_queue_counts_no_deliveries
+                recover_redelivers_what_the_channel_holds
+                recover_without_requeue_is_540
+                recover_async_is_not_answered
+                a_tag_recovered_is_unknown_afterwards
+                acknowledging_for_a_deleted_queue_is_welcome
+            }
             bindings {
                 binding_twice_is_binding_once
                 bindings_that_differ_in_arguments_are_two
@@ -133,6 +170,56 @@ macro_rules! against {
                 alternate_exchanges_may_form_a_chain_and_a_circle
                 an_alternate_exchange_that_is_not_there_is_no_error
             }
+            exclusive {
+                its_own_connection_may_do_everything_on_any_channel
+                another_connection_may_not_declare_it
+                another_connection_may_not_look_at_it
+                another_connection_may_not_consume_from_it
+                another_connection_may_not_get_from_it
+                another_connection_may_not_bind_it
+                another_connection_may_not_purge_it
+                another_connection_may_not_delete_it
+                another_connection_may_publish_to_it
+                it_goes_with_its_connection_even_if_durable
+                it_outlives_its_channel
+                an_exclusive_consumer_shuts_out_others
+                a_consumed_queue_refuses_an_exclusive_consumer
+                an_exclusive_consumer_leaves_basic_get_to_others
+                others_may_consume_once_the_exclusive_consumer_is_gone
+            }
+            get {
+                an_empty_queue_says_so
+                get_ok_counts_what_is_left
+                get_without_acknowledgement_takes_the_message
+                a_message_requeued_is_redelivered
+                getting_from_a_queue_that_is_not_there_is_404
+                get_shares_the_channels_delivery_tags
+                an_empty_queue_name_means_the_last_declared
+            }
+            prefetch {
+                a_consumer_holds_no_more_than_its_prefetch
+                each_consumer_has_a_prefetch_of_its_own
+                a_consumer_keeps_the_prefetch_it_began_with
+                a_global_prefetch_is_shared_by_the_channels_consumers
+                a_global_prefetch_and_a_consumers_own_both_bind
+                another_channel_is_not_bound_by_a_global_prefetch
+                raising_a_global_prefetch_lets_more_through
+                zero_is_no_limit
+                a_consumer_without_acknowledgements_is_not_bound
+                basic_get_is_not_bound
+                multiple_makes_room_for_as_many
+                a_quorum_queue_refuses_a_global_prefetch
+                a_prefetch_size_is_540
+            }
+            priorities {
+                higher_priorities_are_delivered_first_and_equal_ones_in_order
+                a_priority_past_the_maximum_counts_as_the_maximum
+                no_priority_is_the_lowest
+                an_ordinary_queue_ignores_priorities
+                a_requeued_message_keeps_its_priority_and_place
+                a_negative_maximum_is_406
+                a_maximum_past_255_is_406
+            }
             publishing {
                 every_property_arrives_as_it_was_sent
                 a_message_without_properties_arrives_without
@@ -171,6 +258,36 @@ macro_rules! against {
                 messages_wait_in_the_order_they_were_published
                 a_queue_name_may_be_255_bytes_of_any_utf8
                 a_queue_in_one_vhost_is_not_in_another
+            }
+            reply_to {
+                an_answer_reaches_the_asking_channel
+                asking_before_consuming_is_406
+                consuming_replies_with_acknowledgements_is_406
+                a_second_reply_consumer_on_the_channel_is_406
+                the_pseudo_queue_can_be_declared_and_is_empty
+                a_server_can_ask_whether_the_client_still_listens
+            }
+            single_active_consumer {
+                only_the_first_consumer_is_served
+                the_next_in_line_takes_over_on_cancel
+                the_next_in_line_takes_over_when_a_channel_closes
+                a_waiting_consumer_is_not_served_while_the_active_one_is_full
+                all_consumers_are_counted
+                an_exclusive_consumer_is_403
+                a_quorum_queue_serves_only_the_first_and_then_the_next
+            }
+            transactions {
+                publishes_show_at_commit
+                rolled_back_publishes_never_were
+                uncommitted_publishes_are_lost_with_the_channel
+                acknowledgements_count_at_commit
+                rolled_back_acknowledgements_may_be_made_again
+                a_rejection_counts_at_commit
+                commit_without_select_is_406
+                rollback_without_select_is_406
+                select_may_be_repeated
+                an_unroutable_mandatory_message_is_returned_at_commit
+                consuming_is_not_transactional
             }
         }
     };
