@@ -61,7 +61,8 @@ pub(crate) async fn another_connection_may_publish_to_it(broker: &Target) {
 pub(crate) async fn it_goes_with_its_connection_even_if_durable(broker: &Target) {
     let connection = broker.connect().await;
     let options = QueueDeclareOptions { exclusive: true, durable: true, ..Default::default() };
-    Chan::open(&connection).await.declare("q", options, table! {}).await.unwrap();
+    let channel = Chan::open(&connection).await;
+    channel.declare("q", options, table! {}).await.unwrap();
     connection.close(200, "done".into()).await.unwrap();
     // Its end is complete when the connection's is.
     let channel = broker.channel().await;

@@ -4,18 +4,24 @@
 mod acknowledging;
 mod bindings;
 mod confirms;
+mod connection;
 mod consuming;
+mod dead_letters;
 mod equivalence;
+mod errors;
 mod exchanges;
 mod exclusive;
 mod get;
+mod limits;
 mod prefetch;
 mod priorities;
 mod publishing;
 mod queues;
+mod quorum_queues;
 mod reply_to;
 mod single_active_consumer;
 mod transactions;
+mod ttl;
 
 /// One half of the suite: every behaviour against one broker.
 ///
@@ -89,6 +95,43 @@ macro_rules! against {
                 a_message_is_confirmed_before_its_consumer_acknowledges
                 a_delivery_and_a_confirm_are_numbered_apart
             }
+            connection {
+                another_protocol_is_answered_with_ours_and_closed
+                start_offers_plain_and_amqplain_in_english
+                start_tells_what_the_broker_can
+                tune_proposes_2047_channels_128_kib_and_a_minute
+                amqplain_logs_in
+                a_wrong_password_is_403_for_those_who_can_hear_it
+                a_wrong_password_is_just_the_end_for_others
+                an_unknown_mechanism_is_refused
+                a_vhost_that_is_not_there_is_530
+                a_frame_size_past_the_offer_is_refused
+                close_is_answered_and_the_connection_ends
+                a_channel_closed_by_the_client_may_be_opened_again
+                opening_a_channel_twice_is_504
+                a_method_on_a_channel_that_is_not_open_is_504
+                a_channel_number_past_the_maximum_is_530
+                a_frame_larger_than_agreed_is_501
+                a_body_is_cut_into_frames_of_the_agreed_size
+                a_frame_without_its_end_octet_is_501
+                a_frame_of_unknown_type_is_501
+                an_unknown_method_is_refused
+                a_method_that_is_cut_short_is_refused
+                a_header_without_a_method_is_505
+                a_body_without_a_header_is_505
+                a_method_instead_of_a_body_is_505
+                a_body_longer_than_its_header_says_is_refused
+                a_channels_method_on_channel_zero_is_refused
+                a_connections_method_on_a_channel_is_refused
+                a_method_only_the_broker_sends_is_refused
+                flow_on_is_answered_and_flow_off_is_540
+                the_broker_sends_heartbeats
+                a_client_that_falls_silent_is_cut_off
+                without_heartbeats_none_come
+                a_heartbeat_on_a_channel_is_refused
+                frames_may_arrive_byte_by_byte
+                a_closed_connection_takes_its_channels_along
+            }
             consuming {
                 a_consumer_without_a_tag_is_given_one
                 a_delivery_names_its_consumer_exchange_and_key
@@ -110,6 +153,26 @@ macro_rules! against {
                 consuming_with_nowait_is_not_answered
                 a_consumer_of_higher_priority_is_served_first
                 a_consumer_priority_that_is_no_number_is_406
+            }
+            dead_letters {
+                a_rejected_message_goes_to_the_dead_letter_exchange
+                x_death_tells_the_whole_story
+                the_first_death_has_headers_of_its_own
+                properties_and_other_headers_stay
+                a_second_death_comes_first_in_x_death
+                a_death_for_the_same_reason_in_the_same_queue_is_counted
+                a_circle_without_a_rejection_ends
+                a_dead_letter_routing_key_replaces_the_messages
+                an_expired_message_dies_of_it
+                an_expiration_is_taken_off_and_remembered
+                an_expiration_is_taken_off_a_rejected_message_too
+                a_message_pushed_out_dies_of_maxlen
+                reject_publish_dlx_nacks_and_dead_letters
+                what_is_purged_or_deleted_is_no_dead_letter
+                a_requeued_message_is_no_dead_letter
+                without_its_exchange_a_dead_letter_is_dropped
+                nack_multiple_dead_letters_in_order
+                cc_travels_along_and_a_dead_letter_routing_key_ends_it
             }
             equivalence {
                 the_same_queue_may_be_declared_again
@@ -134,6 +197,23 @@ macro_rules! against {
                 an_exchange_of_other_auto_delete_is_406
                 an_exchange_of_other_internality_is_406
                 an_exchange_of_another_alternate_is_406
+            }
+            errors {
+                a_queue_that_is_not_there_is_404
+                an_exchange_that_is_not_there_is_404
+                a_queue_named_amq_is_403
+                an_exchange_named_amq_is_403
+                an_existing_queue_named_amq_may_be_declared_again
+                deleting_a_predeclared_exchange_is_403
+                deleting_the_default_exchange_is_403
+                declaring_the_default_exchange_is_403
+                an_unknown_exchange_kind_is_503_and_ends_the_connection
+                a_refusal_names_the_method_it_refuses
+                a_refusal_spares_the_other_channels
+                after_a_refusal_the_channel_is_deaf_until_close_ok
+                a_dead_letter_key_without_an_exchange_is_406
+                an_error_in_a_method_without_answer_closes_too
+                nowait_is_not_answered
             }
             exchanges {
                 direct_routes_by_the_exact_key_to_every_queue_bound_with_it
@@ -195,6 +275,21 @@ macro_rules! against {
                 getting_from_a_queue_that_is_not_there_is_404
                 get_shares_the_channels_delivery_tags
                 an_empty_queue_name_means_the_last_declared
+            }
+            limits {
+                drop_head_is_the_default
+                drop_head_confirms_what_pushes_out_and_what_is_pushed
+                reject_publish_keeps_the_oldest
+                without_confirms_a_rejected_publish_is_silent
+                bytes_are_those_of_bodies
+                a_body_larger_than_the_queue_may_hold_is_dropped_with_all_before_it
+                whichever_limit_is_met_first_counts
+                what_is_delivered_does_not_count
+                length_zero_holds_nothing_but_serves_a_waiting_consumer
+                a_priority_queue_drops_its_lowest_first
+                a_quorum_queue_drops_its_head
+                a_negative_length_is_406
+                an_unknown_overflow_is_406
             }
             prefetch {
                 a_consumer_holds_no_more_than_its_prefetch
@@ -259,6 +354,24 @@ macro_rules! against {
                 a_queue_name_may_be_255_bytes_of_any_utf8
                 a_queue_in_one_vhost_is_not_in_another
             }
+            quorum_queues {
+                the_first_delivery_has_no_count
+                rejecting_counts
+                nacking_counts
+                a_lost_channel_counts
+                past_its_delivery_limit_a_message_is_dead
+                past_its_delivery_limit_without_an_exchange_a_message_is_dropped
+                a_delivery_limit_of_zero_allows_one_delivery
+                a_requeued_message_comes_before_those_that_wait
+                a_rejected_message_is_a_dead_letter
+                a_consumer_holds_no_more_than_its_prefetch
+                it_must_be_durable
+                it_cannot_be_exclusive
+                it_cannot_be_auto_delete
+                it_has_no_priorities
+                a_classic_queue_has_no_delivery_limit
+                an_unknown_type_is_406
+            }
             reply_to {
                 an_answer_reaches_the_asking_channel
                 asking_before_consuming_is_406
@@ -288,6 +401,21 @@ macro_rules! against {
                 select_may_be_repeated
                 an_unroutable_mandatory_message_is_returned_at_commit
                 consuming_is_not_transactional
+            }
+            ttl {
+                a_queues_ttl_expires_its_messages
+                a_messages_own_ttl_expires_it
+                the_shorter_of_both_ttls_counts
+                a_message_expires_only_at_the_head
+                a_dead_message_behind_the_head_is_still_counted
+                an_expired_message_is_not_delivered
+                what_is_delivered_does_not_expire_until_it_returns
+                a_ttl_of_zero_delivers_at_once_or_not_at_all
+                an_unused_queue_expires
+                a_consumed_queue_does_not_expire
+                a_ttl_below_zero_is_406
+                a_ttl_that_is_no_number_is_406
+                expiring_at_once_is_406
             }
         }
     };
