@@ -21,6 +21,11 @@ pub type Refusal = (u16, String);
 /// When it did not refuse, or something else went wrong.
 pub fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> Refusal {
     let error = result.expect_err("the broker should have refused");
+    reason(&error)
+}
+
+/// What the broker said.
+pub(crate) fn reason(error: &Error) -> Refusal {
     match error.kind() {
         ErrorKind::ProtocolError(error) => (error.get_id(), error.get_message().to_string()),
         other => panic!("the broker should have refused, but: {other:?}"),
@@ -199,18 +204,11 @@ impl Chan {
         self.basic_nack(tag, BasicNackOptions { multiple, requeue }).await.unwrap();
     }
 
-    /// The reason for which the broker closes this channel, or its connection, after something that has no answer.
-    ///
-    /// Works by asking for what is answered in any other case.
-    pub async fn closed(&self) -> Refusal {
-        loop {
-            let asked = within("the channel's end", self.basic_qos(0, BasicQosOptions::default())).await;
-            let Err(error) = asked else { continue };
-            match error.kind() {
-                ErrorKind::ProtocolError(error) => return (error.get_id(), error.get_message().to_string()),
-                other => panic!("the broker should have closed the channel with a code, but: {other:?}"),
-            }
-        }
+    /// A consumer of nothing, which will be told why the broker closed the channel: what has no answer, as `basic.ack`, has
+    /// none to hear it by either.
+    pub async fn sentinel(&self) -> Subscription {
+        let queue = self.declare("", QueueDeclareOptions::exclusive(), FieldTable::default()).await.unwrap();
+        self.consume_no_ack(queue.name().as_str()).await
     }
 
     /// Closes the channel: what it has not settled goes back to the queues.

@@ -3,7 +3,7 @@
 use futures_util::{FutureExt, StreamExt};
 use lapin::{Consumer, message::Delivery};
 
-use crate::{Chan, text, within};
+use crate::{Chan, Refusal, chan::reason, text, within};
 
 /// A lapin consumer and the channel it lives on.
 pub struct Subscription {
@@ -51,6 +51,12 @@ impl Subscription {
     pub async fn is_cancelled(&mut self) {
         let end = within("the consumer's end", self.consumer.next()).await;
         assert!(end.is_none(), "the consumer should have been cancelled: {end:?}");
+    }
+
+    /// Waits until the broker closes the channel, and returns why.
+    pub async fn closed(&mut self) -> Refusal {
+        let end = within("the channel's end", self.consumer.next()).await;
+        reason(&end.expect("the consumer was cancelled").expect_err("the channel should have been closed"))
     }
 
     /// Cancels the consumer: `basic.cancel`.

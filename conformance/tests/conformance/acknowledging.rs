@@ -70,64 +70,72 @@ pub(crate) async fn acknowledging_out_of_order_is_welcome(broker: &Target) {
 
 pub(crate) async fn acknowledging_twice_is_406(broker: &Target) {
     let (channel, _) = filled(broker, &["1"]).await;
+    let mut end = channel.sentinel().await;
     let held = channel.get("q").await.unwrap();
     channel.ack(held.delivery_tag).await;
     channel.ack(held.delivery_tag).await;
-    assert_eq!(channel.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
+    assert_eq!(end.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
 }
 
 pub(crate) async fn acknowledging_a_tag_never_given_is_406(broker: &Target) {
     let channel = broker.channel().await;
+    let mut end = channel.sentinel().await;
     channel.ack(42).await;
-    assert_eq!(channel.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 42".into()));
+    assert_eq!(end.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 42".into()));
 }
 
 pub(crate) async fn acknowledging_several_up_to_a_tag_never_given_is_406(broker: &Target) {
     let (channel, _) = filled(broker, &["1"]).await;
+    let mut end = channel.sentinel().await;
     channel.get("q").await.unwrap();
     channel.ack_up_to(42).await;
-    assert_eq!(channel.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 42".into()));
+    assert_eq!(end.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 42".into()));
 }
 
 pub(crate) async fn acknowledging_several_twice_is_406(broker: &Target) {
     let (channel, _) = filled(broker, &["1", "2"]).await;
+    let mut end = channel.sentinel().await;
     let mut consumer = channel.consume("q").await;
     consumer.bodies(2).await;
     channel.ack_up_to(1).await;
     channel.ack_up_to(1).await;
-    assert_eq!(channel.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
+    assert_eq!(end.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
 }
 
 pub(crate) async fn rejecting_twice_is_406(broker: &Target) {
     let (channel, _) = filled(broker, &["1"]).await;
+    let mut end = channel.sentinel().await;
     let held = channel.get("q").await.unwrap();
     channel.reject(held.delivery_tag, false).await;
     channel.reject(held.delivery_tag, false).await;
-    assert_eq!(channel.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
+    assert_eq!(end.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
 }
 
 pub(crate) async fn acknowledging_on_another_channel_is_406_there_and_nothing_here(broker: &Target) {
     let (channel, other) = filled(broker, &["1"]).await;
+    let mut end = other.sentinel().await;
     let held = channel.get("q").await.unwrap();
     other.ack(held.delivery_tag).await;
-    assert_eq!(other.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
+    assert_eq!(end.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
     channel.ack(held.delivery_tag).await;
     channel.inspect("q").await.unwrap();
 }
 
 pub(crate) async fn acknowledging_what_needs_no_acknowledgement_is_406(broker: &Target) {
     let (channel, _) = filled(broker, &["1"]).await;
+    let mut end = channel.sentinel().await;
     channel.consume_no_ack("q").await.next().await;
     channel.ack(1).await;
-    assert_eq!(channel.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
+    assert_eq!(end.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
 }
 
 pub(crate) async fn a_406_returns_what_the_channel_held(broker: &Target) {
     let (channel, other) = filled(broker, &["1", "2"]).await;
+    let mut end = channel.sentinel().await;
     let mut consumer = channel.consume("q").await;
     consumer.bodies(2).await;
     channel.ack(42).await;
-    channel.closed().await;
+    end.closed().await;
     let mut again = other.consume("q").await;
     assert_eq!(seen(&mut again, 2).await, [("1".into(), true), ("2".into(), true)]);
 }
@@ -227,10 +235,11 @@ pub(crate) async fn recover_async_is_not_answered(broker: &Target) {
 
 pub(crate) async fn a_tag_recovered_is_unknown_afterwards(broker: &Target) {
     let (channel, _) = filled(broker, &["1"]).await;
+    let mut end = channel.sentinel().await;
     channel.get("q").await.unwrap();
     channel.basic_recover(BasicRecoverOptions { requeue: true }).await.unwrap();
     channel.ack(1).await;
-    assert_eq!(channel.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
+    assert_eq!(end.closed().await, (406, "PRECONDITION_FAILED - unknown delivery tag 1".into()));
 }
 
 pub(crate) async fn acknowledging_for_a_deleted_queue_is_welcome(broker: &Target) {

@@ -97,38 +97,38 @@ macro_rules! against {
             }
             connection {
                 another_protocol_is_answered_with_ours_and_closed
+                the_headers_of_amqp_0_8_and_0_9_are_taken_for_0_9_1
                 start_offers_plain_and_amqplain_in_english
                 start_tells_what_the_broker_can
                 tune_proposes_2047_channels_128_kib_and_a_minute
                 amqplain_logs_in
                 a_wrong_password_is_403_for_those_who_can_hear_it
                 a_wrong_password_is_just_the_end_for_others
-                an_unknown_mechanism_is_refused
+                an_unknown_mechanism_ends_the_connection
                 a_vhost_that_is_not_there_is_530
                 a_frame_size_past_the_offer_is_refused
-                close_is_answered_and_the_connection_ends
+                close_is_answered
                 a_channel_closed_by_the_client_may_be_opened_again
                 opening_a_channel_twice_is_504
                 a_method_on_a_channel_that_is_not_open_is_504
-                a_channel_number_past_the_maximum_is_530
+                more_channels_than_agreed_are_530
                 a_frame_larger_than_agreed_is_501
                 a_body_is_cut_into_frames_of_the_agreed_size
                 a_frame_without_its_end_octet_is_501
                 a_frame_of_unknown_type_is_501
-                an_unknown_method_is_refused
-                a_method_that_is_cut_short_is_refused
+                an_unknown_method_ends_the_connection
+                a_method_that_is_cut_short_is_501
                 a_header_without_a_method_is_505
                 a_body_without_a_header_is_505
                 a_method_instead_of_a_body_is_505
-                a_body_longer_than_its_header_says_is_refused
-                a_channels_method_on_channel_zero_is_refused
-                a_connections_method_on_a_channel_is_refused
-                a_method_only_the_broker_sends_is_refused
+                a_channels_method_on_channel_zero_is_504
+                a_connections_method_on_a_channel_is_503
+                a_method_only_the_broker_sends_is_503
                 flow_on_is_answered_and_flow_off_is_540
                 the_broker_sends_heartbeats
                 a_client_that_falls_silent_is_cut_off
                 without_heartbeats_none_come
-                a_heartbeat_on_a_channel_is_refused
+                a_heartbeat_on_a_channel_is_505
                 frames_may_arrive_byte_by_byte
                 a_closed_connection_takes_its_channels_along
             }
@@ -203,7 +203,7 @@ macro_rules! against {
                 an_exchange_that_is_not_there_is_404
                 a_queue_named_amq_is_403
                 an_exchange_named_amq_is_403
-                an_existing_queue_named_amq_may_be_declared_again
+                a_queue_the_broker_named_can_be_found_but_not_declared_by_its_name
                 deleting_a_predeclared_exchange_is_403
                 deleting_the_default_exchange_is_403
                 declaring_the_default_exchange_is_403
@@ -286,7 +286,7 @@ macro_rules! against {
                 whichever_limit_is_met_first_counts
                 what_is_delivered_does_not_count
                 length_zero_holds_nothing_but_serves_a_waiting_consumer
-                a_priority_queue_drops_its_lowest_first
+                a_priority_queues_head_is_its_highest_priority
                 a_quorum_queue_drops_its_head
                 a_negative_length_is_406
                 an_unknown_overflow_is_406
@@ -362,7 +362,8 @@ macro_rules! against {
                 past_its_delivery_limit_a_message_is_dead
                 past_its_delivery_limit_without_an_exchange_a_message_is_dropped
                 a_delivery_limit_of_zero_allows_one_delivery
-                a_requeued_message_comes_before_those_that_wait
+                without_a_delivery_limit_a_requeued_message_goes_to_the_end
+                with_a_delivery_limit_a_requeued_message_comes_before_those_that_wait
                 a_rejected_message_is_a_dead_letter
                 a_consumer_holds_no_more_than_its_prefetch
                 it_must_be_durable
