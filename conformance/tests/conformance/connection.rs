@@ -148,7 +148,8 @@ pub(crate) async fn more_channels_than_agreed_are_530(broker: &Target) {
     wire.channel(1).await;
     wire.channel(2).await;
     wire.send(3, channel::Open {}).await;
-    assert_closed(wire, 530, "NOT_ALLOWED - number of channels opened (2) has reached the negotiated channel_max (2)").await;
+    assert_closed(wire, 530, "NOT_ALLOWED - number of channels opened (2) has reached the negotiated channel_max (2)")
+        .await;
 }
 
 pub(crate) async fn a_frame_larger_than_agreed_is_501(broker: &Target) {

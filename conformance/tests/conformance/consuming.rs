@@ -57,7 +57,10 @@ pub(crate) async fn consumers_take_turns(broker: &Target) {
     channel.queue("q").await;
     let (mut one, mut two) = (channel.consume("q").await, channel.consume("q").await);
     channel.fill("q", &["1", "2", "3", "4"]).await;
-    assert_eq!((one.bodies(2).await, two.bodies(2).await), (vec!["1".into(), "3".into()], vec!["2".into(), "4".into()]));
+    assert_eq!(
+        (one.bodies(2).await, two.bodies(2).await),
+        (vec!["1".into(), "3".into()], vec!["2".into(), "4".into()])
+    );
 }
 
 pub(crate) async fn a_no_ack_consumers_messages_are_gone(broker: &Target) {
@@ -161,7 +164,8 @@ pub(crate) async fn a_channels_end_ends_its_consumers(broker: &Target) {
     let _consumer = channel.consume("q").await;
     assert_eq!(other.inspect("q").await.unwrap().consumer_count(), 1);
     channel.quit().await;
-    conformance::eventually("the consumer's end", async || other.inspect("q").await.unwrap().consumer_count() == 0).await;
+    conformance::eventually("the consumer's end", async || other.inspect("q").await.unwrap().consumer_count() == 0)
+        .await;
 }
 
 pub(crate) async fn no_local_is_ignored(broker: &Target) {

@@ -72,7 +72,8 @@ pub(crate) async fn a_second_death_comes_first_in_x_death(broker: &Target) {
     let delivery = second.next().await;
     channel.reject(delivery.delivery_tag, false).await;
     let headers = channel.consume("last").await.next().await.properties.headers().clone().unwrap();
-    let story: Vec<_> = deaths(&headers).iter().map(|death| (string(death, "queue"), string(death, "exchange"))).collect();
+    let story: Vec<_> =
+        deaths(&headers).iter().map(|death| (string(death, "queue"), string(death, "exchange"))).collect();
     assert_eq!(story, [("second".into(), "amq.fanout".into()), ("q".into(), String::new())]);
     assert_eq!(string(&headers, "x-first-death-queue"), "q");
 }

@@ -20,7 +20,10 @@ pub(crate) async fn fanout_ignores_the_key(broker: &Target) {
 }
 
 pub(crate) async fn topic_star_is_exactly_one_word(broker: &Target) {
-    assert_eq!(topic(broker, "a.*.c", &["a.b.c", "a.c", "a.b.b.c", "a..c", "a.b.c.", "b.b.c"]).await, ["a.b.c", "a..c"]);
+    assert_eq!(
+        topic(broker, "a.*.c", &["a.b.c", "a.c", "a.b.b.c", "a..c", "a.b.c.", "b.b.c"]).await,
+        ["a.b.c", "a..c"]
+    );
 }
 
 pub(crate) async fn topic_star_alone_is_one_word_and_not_the_empty_key(broker: &Target) {
@@ -67,7 +70,8 @@ pub(crate) async fn headers_match_all_by_default(broker: &Target) {
 
 pub(crate) async fn headers_any_wants_one_argument(broker: &Target) {
     let arguments = table! { "x-match" => "any", "colour" => "red", "size" => 3 };
-    let published = vec![table! { "size" => 3 }, table! { "size" => 3, "colour" => "blue" }, table! { "size" => 4 }, table! {}];
+    let published =
+        vec![table! { "size" => 3 }, table! { "size" => 3, "colour" => "blue" }, table! { "size" => 4 }, table! {}];
     assert_eq!(headers(broker, arguments, published).await, [true, true, false, false]);
 }
 
@@ -108,7 +112,10 @@ pub(crate) async fn headers_without_arguments_all_match_everything_and_any_nothi
 
 pub(crate) async fn headers_compare_values_and_not_integer_widths(broker: &Target) {
     let arguments = table! { "size" => 3 };
-    assert_eq!(headers(broker, arguments, vec![table! { "size" => 3_i64 }, table! { "size" => "3" }]).await, [true, false]);
+    assert_eq!(
+        headers(broker, arguments, vec![table! { "size" => 3_i64 }, table! { "size" => "3" }]).await,
+        [true, false]
+    );
 }
 
 pub(crate) async fn headers_with_another_x_match_are_refused_at_binding(broker: &Target) {
@@ -209,7 +216,8 @@ pub(crate) async fn an_alternate_exchange_takes_what_is_not_routed(broker: &Targ
     bound(&channel, "rest", &[("unrouted", "")]).await;
     channel.publish("x", "k", "known").await.unwrap();
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-    let sent = channel.basic_publish("x".into(), "other".into(), options, b"unknown", Default::default()).await.unwrap();
+    let sent =
+        channel.basic_publish("x".into(), "other".into(), options, b"unknown", Default::default()).await.unwrap();
     // Routed by the alternate is routed: not returned.
     assert_eq!(sent.await.unwrap(), lapin::Confirmation::Ack(None));
     assert_eq!(channel.drain("routed").await, ["known"]);

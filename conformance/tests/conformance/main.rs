@@ -23,6 +23,8 @@ mod single_active_consumer;
 mod transactions;
 mod ttl;
 
+mod suite;
+
 /// One half of the suite: every behaviour against one broker.
 ///
 /// A behaviour that is missing here is dead code, and the compiler says so.
@@ -440,6 +442,7 @@ macro_rules! behaviours {
             )*
 
             /// The names of all behaviours.
+            #[allow(dead_code, reason = "one half's names are enough")]
             pub(crate) const NAMES: &[&str] = &[$($(concat!(stringify!($module), "::", stringify!($name)),)*)*];
         }
     };

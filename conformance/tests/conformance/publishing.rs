@@ -203,7 +203,11 @@ pub(crate) async fn messages_of_two_channels_may_be_interleaved_frame_by_frame(b
     assert_eq!(bodies, ["one!", "two!"]);
 }
 
-async fn mandatory(channel: &conformance::Chan, exchange: &str, properties: BasicProperties) -> Option<BasicReturnMessage> {
+async fn mandatory(
+    channel: &conformance::Chan,
+    exchange: &str,
+    properties: BasicProperties,
+) -> Option<BasicReturnMessage> {
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let sent = channel.basic_publish(exchange.into(), "key".into(), options, b"m", properties).await.unwrap();
     sent.await.unwrap().take_message()

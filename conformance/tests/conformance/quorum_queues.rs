@@ -173,7 +173,8 @@ pub(crate) async fn a_classic_queue_has_no_delivery_limit(broker: &Target) {
 
 pub(crate) async fn an_unknown_type_is_406(broker: &Target) {
     let channel = broker.channel().await;
-    let refused = refusal(channel.declare("q", QueueDeclareOptions::durable(), table! { "x-queue-type" => "ring" }).await);
+    let refused =
+        refusal(channel.declare("q", QueueDeclareOptions::durable(), table! { "x-queue-type" => "ring" }).await);
     let vhost = broker.vhost();
     let text = "PRECONDITION_FAILED - invalid arg 'x-queue-type' for queue 'q' in vhost";
     assert_eq!(refused, (406, format!("{text} '{vhost}': \"unsupported queue type 'ring'\"")));
