@@ -17,8 +17,15 @@ pub enum Half {
 
 /// A broker with nothing in it yet, for one test alone.
 pub struct Target {
-    vhost: Vhost<'static>,
+    url: String,
+    vhost: String,
     connection: OnceCell<Connection>,
+    home: Home,
+}
+
+/// What keeps a broker running, or a virtual host in it, for as long as its test.
+enum Home {
+    Real(Vhost<'static>),
 }
 
 impl Target {
@@ -28,26 +35,35 @@ impl Target {
     ///
     /// When the broker cannot be had.
     pub fn fresh(half: Half) -> Self {
-        let vhost = match half {
-            Half::Real => RabbitMq::shared().and_then(RabbitMq::fresh_vhost).unwrap(),
-        };
-        Self { vhost, connection: OnceCell::new() }
+        match half {
+            Half::Real => Self::on_rabbitmq(RabbitMq::shared().unwrap()),
+        }
+    }
+
+    fn on_rabbitmq(node: &'static RabbitMq) -> Self {
+        let vhost = node.fresh_vhost().unwrap();
+        Self::new(vhost.url().to_owned(), vhost.name().to_owned(), Home::Real(vhost))
+    }
+
+    fn new(url: String, vhost: String, home: Home) -> Self {
+        Self { url, vhost, connection: OnceCell::new(), home }
     }
 
     /// Another virtual host of the same broker. Blocks, as [`fresh`](Self::fresh).
     pub fn another_vhost(&self) -> Self {
-        let vhost = self.vhost.broker().fresh_vhost().unwrap();
-        Self { vhost, connection: OnceCell::new() }
+        match &self.home {
+            Home::Real(vhost) => Self::on_rabbitmq(vhost.broker()),
+        }
     }
 
     /// Where to connect to, as user `guest`.
     pub fn url(&self) -> &str {
-        self.vhost.url()
+        &self.url
     }
 
     /// The virtual host's name, as reply texts repeat it.
     pub fn vhost(&self) -> &str {
-        self.vhost.name()
+        &self.vhost
     }
 
     /// The broker's TCP address.
