@@ -234,6 +234,18 @@ impl Wire {
         assert!(self.unread.is_empty(), "the connection ended within a frame: {:?}", self.unread);
     }
 
+    /// Waits for the end of the connection; a `connection.close` before it is welcome, and not demanded.
+    pub async fn ends_with_or_without_a_word(&mut self) {
+        match self.next().await {
+            None => {}
+            Some(Frame::Method(0, AMQPClass::Connection(connection::AMQPMethod::Close(_)))) => {
+                self.send(0, connection::CloseOk {}).await;
+                self.ends().await;
+            }
+            Some(other) => panic!("the connection should have ended, received {other:?}"),
+        }
+    }
+
     /// Waits for the end of the connection and returns the bytes before it.
     pub async fn last_bytes(mut self) -> Vec<u8> {
         // A broker that resets the connection has ended it too.

@@ -100,17 +100,23 @@ pub(crate) async fn a_death_for_the_same_reason_in_the_same_queue_is_counted(bro
 
 pub(crate) async fn a_circle_without_a_rejection_ends(broker: &Target) {
     let channel = broker.channel().await;
-    let to = |queue: &str| table! { "x-dead-letter-exchange" => "", "x-dead-letter-routing-key" => queue, "x-message-ttl" => 1 };
-    channel.queue_with("a", to("b")).await;
-    channel.queue_with("b", to("a")).await;
-    let watched = table! { "CC" => vec!["fence"] };
-    channel.queue_with("fence", table! { "x-message-ttl" => 50, "x-dead-letter-exchange" => "amq.fanout" }).await;
+    let onwards = table! { "x-dead-letter-exchange" => "", "x-dead-letter-routing-key" => "b", "x-message-ttl" => 1 };
+    channel.queue_with("a", onwards).await;
+    channel.queue_with("b", table! { "x-dead-letter-exchange" => "amq.direct", "x-message-ttl" => 1 }).await;
+    let clock =
+        table! { "x-dead-letter-exchange" => "", "x-dead-letter-routing-key" => "dead", "x-message-ttl" => 100 };
+    channel.queue_with("clock", clock).await;
     channel.queue("dead").await;
-    channel.bind("dead", "amq.fanout", "").await.unwrap();
-    channel.publish_with("", "a", "m", BasicProperties::default().with_headers(watched)).await.unwrap();
-    // By the time that one has died, the round is long over.
-    next_dead(&channel).await;
-    assert_eq!((channel.ready("a").await, channel.ready("b").await), (0, 0));
+    // Back to where it was, and to where each round is seen.
+    for queue in ["a", "dead"] {
+        channel.bind(queue, "amq.direct", "b").await.unwrap();
+    }
+    channel.fill("a", &["round"]).await;
+    let mut dead = channel.consume_no_ack("dead").await;
+    assert_eq!(dead.bodies(1).await, ["round"]);
+    // A second round would be over long before the clock strikes.
+    channel.fill("clock", &["clock"]).await;
+    assert_eq!(dead.bodies(1).await, ["clock"]);
 }
 
 pub(crate) async fn a_dead_letter_routing_key_replaces_the_messages(broker: &Target) {

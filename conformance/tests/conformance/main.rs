@@ -108,7 +108,7 @@ macro_rules! against {
                 a_wrong_password_is_just_the_end_for_others
                 an_unknown_mechanism_ends_the_connection
                 a_vhost_that_is_not_there_is_530
-                a_frame_size_past_the_offer_is_refused
+                a_frame_size_past_the_offer_ends_the_connection
                 close_is_answered
                 a_channel_closed_by_the_client_may_be_opened_again
                 opening_a_channel_twice_is_504

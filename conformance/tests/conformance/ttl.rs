@@ -62,7 +62,7 @@ pub(crate) async fn an_expired_message_is_not_delivered(broker: &Target) {
 }
 
 pub(crate) async fn what_is_delivered_does_not_expire_until_it_returns(broker: &Target) {
-    let channel = expiring(broker, table! { "x-message-ttl" => 50 }).await;
+    let channel = expiring(broker, table! { "x-message-ttl" => 300 }).await;
     channel.fill("q", &["held"]).await;
     let held = channel.get("q").await.unwrap();
     channel.fill("q", &["clock"]).await;
@@ -94,7 +94,7 @@ pub(crate) async fn an_unused_queue_expires(broker: &Target) {
 pub(crate) async fn a_consumed_queue_does_not_expire(broker: &Target) {
     let channel = broker.channel().await;
     for queue in ["consumed", "clock"] {
-        channel.queue_with(queue, table! { "x-expires" => 100 }).await;
+        channel.queue_with(queue, table! { "x-expires" => 400 }).await;
     }
     let consumer = channel.consume("consumed").await;
     gone(&channel, "clock").await;
