@@ -26,6 +26,7 @@ pub struct Target {
 /// What keeps a broker running, or a virtual host in it, for as long as its test.
 enum Home {
     Real(Vhost<'static>),
+    RealNode(Box<RabbitMq>),
 }
 
 impl Target {
@@ -53,6 +54,29 @@ impl Target {
     pub fn another_vhost(&self) -> Self {
         match &self.home {
             Home::Real(vhost) => Self::on_rabbitmq(vhost.broker()),
+            Home::RealNode(_) => panic!("a broker of one's own has one virtual host"),
+        }
+    }
+
+    /// A broker that nothing else uses, to be restarted; its consumers have a second to acknowledge. Blocks, for RabbitMQ
+    /// about 5 s.
+    pub fn of_its_own(&self) -> Self {
+        match &self.home {
+            Home::Real(_) | Home::RealNode(_) => {
+                let node = RabbitMq::builder().config("consumer_timeout = 1000").start().unwrap();
+                // How often a channel looks at its deliveries' age is no setting of `rabbitmq.conf`.
+                node.eval("application:set_env(rabbit, channel_tick_interval, 200), <<>>").unwrap();
+                Self::new(node.url(), "/".to_owned(), Home::RealNode(Box::new(node)))
+            }
+        }
+    }
+
+    /// Stops the broker, as an operator does, and starts it again: [`of_its_own`](Self::of_its_own) only.
+    pub fn restart(&mut self) {
+        self.connection = OnceCell::new();
+        match &self.home {
+            Home::Real(_) => panic!("this broker is not ours to restart"),
+            Home::RealNode(node) => node.restart().unwrap(),
         }
     }
 

@@ -12,6 +12,7 @@ mod errors;
 mod exchanges;
 mod exclusive;
 mod get;
+mod lifetimes;
 mod limits;
 mod prefetch;
 mod priorities;
@@ -277,6 +278,10 @@ macro_rules! against {
                 getting_from_a_queue_that_is_not_there_is_404
                 get_shares_the_channels_delivery_tags
                 an_empty_queue_name_means_the_last_declared
+            }
+            lifetimes {
+                a_delivery_held_past_the_consumer_timeout_closes_its_channel
+                a_restart_spares_what_is_durable_and_persistent
             }
             limits {
                 drop_head_is_the_default
