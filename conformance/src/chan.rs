@@ -156,6 +156,18 @@ impl Chan {
         bodies
     }
 
+    /// Takes the next messages of a queue, bodies only, and makes sure that there are no more.
+    ///
+    /// Where [`drain`](Self::drain) may look too early: a broker may answer `channel.close` before what the channel held is
+    /// back in its queue.
+    pub async fn await_only(&self, queue: &str, count: usize) -> Vec<String> {
+        let mut consumer = self.consume_no_ack(queue).await;
+        let bodies = consumer.bodies(count).await;
+        consumer.is_quiet().await;
+        consumer.cancel().await;
+        bodies
+    }
+
     /// Consumes from a queue, to be acknowledged.
     pub async fn consume(&self, queue: &str) -> Subscription {
         self.consume_with(queue, "", BasicConsumeOptions::default(), FieldTable::default()).await.unwrap()

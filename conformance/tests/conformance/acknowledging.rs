@@ -8,7 +8,7 @@ pub(crate) async fn an_acknowledged_message_is_gone(broker: &Target) {
     let held = channel.get("q").await.unwrap();
     channel.ack(held.delivery_tag).await;
     channel.quit().await;
-    assert_eq!(other.drain("q").await, ["2"]);
+    assert_eq!(other.await_only("q", 1).await, ["2"]);
 }
 
 pub(crate) async fn what_is_not_acknowledged_returns_when_the_channel_closes(broker: &Target) {
@@ -39,7 +39,7 @@ pub(crate) async fn multiple_acknowledges_everything_up_to_the_tag(broker: &Targ
     consumer.bodies(3).await;
     channel.ack_up_to(2).await;
     channel.quit().await;
-    assert_eq!(other.drain("q").await, ["3"]);
+    assert_eq!(other.await_only("q", 1).await, ["3"]);
 }
 
 pub(crate) async fn multiple_with_tag_zero_acknowledges_everything(broker: &Target) {
@@ -65,7 +65,7 @@ pub(crate) async fn acknowledging_out_of_order_is_welcome(broker: &Target) {
     channel.ack(3).await;
     channel.ack(1).await;
     channel.quit().await;
-    assert_eq!(other.drain("q").await, ["2"]);
+    assert_eq!(other.await_only("q", 1).await, ["2"]);
 }
 
 pub(crate) async fn acknowledging_twice_is_406(broker: &Target) {
@@ -145,7 +145,7 @@ pub(crate) async fn a_rejected_message_without_a_dead_letter_exchange_is_gone(br
     let held = channel.get("q").await.unwrap();
     channel.reject(held.delivery_tag, false).await;
     channel.quit().await;
-    assert_eq!(other.drain("q").await, ["2"]);
+    assert_eq!(other.await_only("q", 1).await, ["2"]);
 }
 
 pub(crate) async fn a_requeued_message_returns_to_its_old_place(broker: &Target) {
@@ -186,7 +186,7 @@ pub(crate) async fn nack_without_requeue_drops(broker: &Target) {
     consumer.bodies(3).await;
     channel.nack(2, true, false).await;
     channel.quit().await;
-    assert_eq!(other.drain("q").await, ["3"]);
+    assert_eq!(other.await_only("q", 1).await, ["3"]);
 }
 
 pub(crate) async fn a_requeued_message_may_come_back_to_the_same_consumer(broker: &Target) {
