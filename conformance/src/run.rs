@@ -1,0 +1,65 @@
+//! One behaviour against one broker.
+
+use std::{
+    any::Any,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    time::Duration,
+};
+
+use crate::{Difference, Half, Target};
+
+/// A behaviour as a value: what `async fn behaviour(broker: &Target)` becomes.
+pub type Behaviour = for<'a> fn(&'a Target) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// A whole behaviour's time.
+const BEHAVIOUR_LIMIT: Duration = Duration::from_secs(50);
+
+/// How a behaviour ended, in the light of what is known to differ.
+#[derive(Debug)]
+pub enum Outcome {
+    /// As RabbitMQ does.
+    Agrees,
+    /// Not as RabbitMQ does, which is known.
+    KnownDifference(&'static str),
+    /// Not as RabbitMQ does: the panic to go on with.
+    Differs(Box<dyn Any + Send>),
+    /// As RabbitMQ does, although the list says otherwise.
+    Stale(&'static str),
+}
+
+/// Puts one broker through one behaviour and panics unless they agree or are known to differ.
+///
+/// # Panics
+///
+/// With the behaviour's own panic, or because a listed difference is none any more.
+pub fn run(half: Half, name: &str, behaviour: Behaviour) {
+    let differences = match half {
+        Half::Real => &[],
+    };
+    match judge(name, differences, || attempt(half, behaviour)) {
+        Outcome::Agrees => {}
+        Outcome::KnownDifference(reason) => println!("known difference: {name}: {reason}"),
+        Outcome::Differs(panic) => resume_unwind(panic),
+        Outcome::Stale(reason) => panic!("{name} passes: strike it from KNOWN_DIFFERENCES ({reason})"),
+    }
+}
+
+/// Decides how a behaviour ended: it is at odds with the broker when it panics.
+pub fn judge(name: &str, differences: &[Difference], behaviour: impl FnOnce()) -> Outcome {
+    let known = differences.iter().find(|difference| difference.behaviour == name);
+    match (catch_unwind(AssertUnwindSafe(behaviour)), known) {
+        (Ok(()), None) => Outcome::Agrees,
+        (Ok(()), Some(known)) => Outcome::Stale(known.reason),
+        (Err(_), Some(known)) => Outcome::KnownDifference(known.reason),
+        (Err(panic), None) => Outcome::Differs(panic),
+    }
+}
+
+fn attempt(half: Half, behaviour: Behaviour) {
+    let target = Target::fresh(half);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let finished = runtime.block_on(async { tokio::time::timeout(BEHAVIOUR_LIMIT, behaviour(&target)).await });
+    assert!(finished.is_ok(), "the behaviour did not end within {BEHAVIOUR_LIMIT:?}");
+}

@@ -1,0 +1,125 @@
+//! A broker to be put through a behaviour.
+
+use std::net::SocketAddr;
+
+use fluffle_harness::{RabbitMq, Vhost};
+use lapin::{Connection, ConnectionProperties};
+use tokio::sync::OnceCell;
+
+use crate::{Chan, Wire, within};
+
+/// Which broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// RabbitMQ, on the node that all tests share.
+    Real,
+}
+
+/// A broker with nothing in it yet, for one test alone.
+pub struct Target {
+    url: String,
+    vhost: String,
+    connection: OnceCell<Connection>,
+    home: Home,
+}
+
+/// What keeps a broker running, or a virtual host in it, for as long as its test.
+enum Home {
+    Real(Vhost<'static>),
+    RealNode(Box<RabbitMq>),
+}
+
+impl Target {
+    /// A virtual host nobody else uses. Blocks: for RabbitMQ about 50 ms, and once a boot.
+    ///
+    /// # Panics
+    ///
+    /// When the broker cannot be had.
+    pub fn fresh(half: Half) -> Self {
+        match half {
+            Half::Real => Self::on_rabbitmq(RabbitMq::shared().unwrap()),
+        }
+    }
+
+    fn on_rabbitmq(node: &'static RabbitMq) -> Self {
+        let vhost = node.fresh_vhost().unwrap();
+        Self::new(vhost.url().to_owned(), vhost.name().to_owned(), Home::Real(vhost))
+    }
+
+    fn new(url: String, vhost: String, home: Home) -> Self {
+        Self { url, vhost, connection: OnceCell::new(), home }
+    }
+
+    /// Another virtual host of the same broker. Blocks, as [`fresh`](Self::fresh).
+    pub fn another_vhost(&self) -> Self {
+        match &self.home {
+            Home::Real(vhost) => Self::on_rabbitmq(vhost.broker()),
+            Home::RealNode(_) => panic!("a broker of one's own has one virtual host"),
+        }
+    }
+
+    /// A broker that nothing else uses, to be restarted; its consumers have a second to acknowledge. Blocks, for RabbitMQ
+    /// about 5 s.
+    pub fn of_its_own(&self) -> Self {
+        match &self.home {
+            Home::Real(_) | Home::RealNode(_) => {
+                let node = RabbitMq::builder().config("consumer_timeout = 1000").start().unwrap();
+                // How often a channel looks at its deliveries' age is no setting of `rabbitmq.conf`.
+                node.eval("application:set_env(rabbit, channel_tick_interval, 200), <<>>").unwrap();
+                Self::new(node.url(), "/".to_owned(), Home::RealNode(Box::new(node)))
+            }
+        }
+    }
+
+    /// Stops the broker, as an operator does, and starts it again: [`of_its_own`](Self::of_its_own) only.
+    pub fn restart(&mut self) {
+        self.connection = OnceCell::new();
+        match &self.home {
+            Home::Real(_) => panic!("this broker is not ours to restart"),
+            Home::RealNode(node) => node.restart().unwrap(),
+        }
+    }
+
+    /// Where to connect to, as user `guest`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The virtual host's name, as reply texts repeat it.
+    pub fn vhost(&self) -> &str {
+        &self.vhost
+    }
+
+    /// The broker's TCP address.
+    pub fn address(&self) -> SocketAddr {
+        let (_, place) = self.url().rsplit_once('@').unwrap();
+        place.split('/').next().unwrap().parse().unwrap()
+    }
+
+    /// A connection of its own.
+    pub async fn connect(&self) -> Connection {
+        within("a connection", Connection::connect(self.url(), ConnectionProperties::default())).await.unwrap()
+    }
+
+    /// The test's first connection, opened when it is asked for.
+    pub async fn connection(&self) -> &Connection {
+        self.connection.get_or_init(|| self.connect()).await
+    }
+
+    /// A channel on [`connection`](Self::connection), in confirm mode: what it has published is in its queues.
+    pub async fn channel(&self) -> Chan {
+        let channel = self.plain_channel().await;
+        channel.confirm_select(Default::default()).await.unwrap();
+        channel
+    }
+
+    /// A channel on [`connection`](Self::connection) without confirms.
+    pub async fn plain_channel(&self) -> Chan {
+        Chan::open(self.connection().await).await
+    }
+
+    /// A connection in frames, with channel 1 open.
+    pub async fn wire(&self) -> Wire {
+        Wire::open(self.address(), self.vhost()).await
+    }
+}
