@@ -56,7 +56,8 @@ impl Builder {
     /// Adds lines to the node's `rabbitmq.conf`, in its "ini" form:
     /// <https://www.rabbitmq.com/docs/configure>. Default: none.
     ///
-    /// `consumer_timeout` and `channel_tick_interval` are in milliseconds.
+    /// Not every setting has a key there: how often channels look for overdue acks, once a minute, is set with
+    /// [`RabbitMq::eval`] (`application:set_env(rabbit, channel_tick_interval, 500)`).
     pub fn config(mut self, lines: &str) -> Self {
         self.config.push_str(lines);
         self.config.push('\n');

@@ -64,7 +64,7 @@ impl RabbitMq {
     /// ```no_run
     /// # use fluffle_harness::RabbitMq;
     /// let broker = RabbitMq::builder()
-    ///     .config("consumer_timeout = 2000\nchannel_tick_interval = 1000")
+    ///     .config("consumer_timeout = 2000")
     ///     .plugin("rabbitmq_auth_mechanism_ssl")
     ///     .start()?;
     /// # Ok::<(), fluffle_harness::HarnessError>(())
