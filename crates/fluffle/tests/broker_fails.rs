@@ -163,3 +163,40 @@ async fn a_consumer_the_broker_times_out_consumes_again() {
     assert_eq!(service.connections()[1].connects, 1, "a closed channel is its own affair:\n{tree}");
     service.shutdown().await.unwrap();
 }
+
+#[actix::test]
+async fn a_retry_whose_queue_is_gone_when_its_wait_is_over_is_not_lost() {
+    let node = RabbitMq::start().unwrap();
+    // How often the broker tries again to place a dead letter whose queue is not there: every three minutes by default.
+    node.eval("application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 1000), <<>>").unwrap();
+    let wait = Duration::from_secs(3);
+    let policy = Retry::exponential(2, wait, 1.0).unwrap();
+    let (first, out) = app(&node.url());
+    let (factory, _record) = handlers(|_| Act::Err(Failure::retry("not yet")));
+    let service = started(first.consume(Consume::queue("q").retry(policy.clone()), factory)).await;
+    out.publish("again".to_owned()).await.unwrap();
+    until("its copy waits", || service.consumers()[0].1.retried == 1).await;
+    service.shutdown().await.unwrap();
+    let raw = Raw::connect(&node.url()).await;
+    raw.delete("q").await;
+    waited(&raw, wait).await;
+    // Declares the queue again: now the message can go on.
+    let (second, _out) = app(&node.url());
+    let (factory, mut record) = handlers(|_| Act::Ok);
+    let service = started(second.consume(Consume::queue("q").retry(policy), factory)).await;
+    let seen = next(&mut record).await;
+    assert_eq!((seen.text.as_str(), seen.attempt), ("again", 2));
+    service.shutdown().await.unwrap();
+}
+
+/// Returns when a message sent now with this time to live has come to its end, as the broker's clock has it.
+async fn waited(raw: &Raw, ttl: Duration) {
+    let mut arguments = lapin::types::FieldTable::default();
+    arguments.insert("x-message-ttl".into(), lapin::types::AMQPValue::LongLongInt(ttl.as_millis() as i64));
+    arguments.insert("x-dead-letter-exchange".into(), lapin::types::AMQPValue::LongString("".into()));
+    arguments.insert("x-dead-letter-routing-key".into(), lapin::types::AMQPValue::LongString("probe".into()));
+    raw.channel().queue_declare("probe.wait".into(), Default::default(), arguments).await.unwrap();
+    raw.channel().queue_declare("probe".into(), Default::default(), Default::default()).await.unwrap();
+    raw.put("probe.wait", b"", Default::default()).await;
+    raw.take("probe").await;
+}

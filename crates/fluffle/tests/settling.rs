@@ -441,38 +441,3 @@ async fn at_most_once_refuses_what_the_broker_delivers_again() {
     assert!(record.try_recv().is_err());
     empty(vhost.url(), &["q"]).await;
 }
-
-#[actix::test]
-async fn a_retry_whose_queue_is_gone_when_its_wait_is_over_is_not_lost() {
-    let vhost = vhost();
-    let wait = Duration::from_secs(3);
-    let policy = Retry::exponential(2, wait, 1.0).unwrap();
-    let (first, out) = app(vhost.url());
-    let (factory, _record) = handlers(|_| Act::Err(Failure::retry("not yet")));
-    let service = started(first.consume(Consume::queue("q").retry(policy.clone()), factory)).await;
-    publish(&out, &["again"]).await;
-    until("its copy waits", || stats(&service).retried == 1).await;
-    service.shutdown().await.unwrap();
-    let raw = Raw::connect(vhost.url()).await;
-    raw.delete("q").await;
-    waited(&raw, wait).await;
-    // Declares the queue again: now the message can go on.
-    let (second, _out) = app(vhost.url());
-    let (factory, mut record) = handlers(|_| Act::Ok);
-    let service = started(second.consume(Consume::queue("q").retry(policy), factory)).await;
-    let seen = next(&mut record).await;
-    assert_eq!((seen.text.as_str(), seen.attempt), ("again", 2));
-    service.shutdown().await.unwrap();
-}
-
-/// Returns when a message sent now with this time to live has come to its end, as the broker's clock has it.
-async fn waited(raw: &Raw, ttl: Duration) {
-    let mut arguments = lapin::types::FieldTable::default();
-    arguments.insert("x-message-ttl".into(), lapin::types::AMQPValue::LongLongInt(ttl.as_millis() as i64));
-    arguments.insert("x-dead-letter-exchange".into(), lapin::types::AMQPValue::LongString("".into()));
-    arguments.insert("x-dead-letter-routing-key".into(), lapin::types::AMQPValue::LongString("probe".into()));
-    raw.channel().queue_declare("probe.wait".into(), Default::default(), arguments).await.unwrap();
-    raw.channel().queue_declare("probe".into(), Default::default(), Default::default()).await.unwrap();
-    raw.put("probe.wait", b"", BasicProperties::default()).await;
-    raw.take("probe").await;
-}
