@@ -1,6 +1,8 @@
 //! What the tests share: deadlines, and clients of both kinds.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod raw;
+
 use std::{future::Future, time::Duration};
 
 use fluffle_broker::{Broker, Snapshot};
