@@ -13,9 +13,16 @@ pub(crate) fn text<'a>(arguments: &'a FieldTable, name: &str) -> Option<&'a str>
     }
 }
 
-/// A truth value.
-pub(crate) fn flag(arguments: &FieldTable, name: &str) -> bool {
-    matches!(arguments.inner().get(name), Some(AMQPValue::Boolean(true)))
+/// A truth value, false when it is absent.
+pub(crate) fn flag(arguments: &FieldTable, name: &str, entity: &str) -> Result<bool, Refusal> {
+    match arguments.inner().get(name) {
+        None => Ok(false),
+        Some(AMQPValue::Boolean(flag)) => Ok(*flag),
+        Some(other) => {
+            let problem = format!("{{unacceptable_type,{}}}", type_name(other));
+            Err(Refusal::precondition(format!("invalid arg '{name}' for {entity}: {problem}")))
+        }
+    }
 }
 
 /// A number of any integer type.
@@ -62,7 +69,7 @@ pub(crate) fn number(arguments: &FieldTable, name: &str, least: i64, entity: &st
         Some(number) if number >= least => return Ok(u64::try_from(number).ok()),
         Some(0) => "{value_zero,0}".to_owned(),
         Some(number) => format!("{{value_negative,{number}}}"),
-        None => format!("{{unacceptable_type,{}}}", type_name(value)),
+        None => format!("\"expected integer, got {}\"", type_name(value)),
     };
     Err(Refusal::precondition(format!("invalid arg '{name}' for {entity}: {problem}")))
 }
@@ -87,10 +94,15 @@ pub(crate) fn equivalent(
     }
     let described = |value: Option<&AMQPValue>, other: Option<&AMQPValue>| match value {
         None => "none".to_owned(),
-        Some(value) if other.is_some_and(|other| type_name(other) == type_name(value)) => format!("'{}'", shown(value)),
+        Some(value) if other.is_some_and(|other| alike(value, other)) => format!("'{}'", shown(value)),
         Some(value) => format!("the value '{}' of type '{}'", shown(value), type_name(value)),
     };
     Err(inequivalent(name, entity, &described(received, current), &described(current, received)))
+}
+
+/// Integers of any size are of one kind.
+fn alike(a: &AMQPValue, b: &AMQPValue) -> bool {
+    type_name(a) == type_name(b) || integer(a).is_some() && integer(b).is_some()
 }
 
 /// `received` and `current` come quoted, or as `none`.
@@ -108,7 +120,7 @@ pub(crate) fn same_flag(name: &str, entity: &str, received: bool, current: bool)
     Err(inequivalent(name, entity, &format!("'{received}'"), &format!("'{current}'")))
 }
 
-fn shown(value: &AMQPValue) -> String {
+pub(crate) fn shown(value: &AMQPValue) -> String {
     match value {
         AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
         AMQPValue::ShortString(text) => text.as_str().to_owned(),

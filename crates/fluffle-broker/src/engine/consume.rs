@@ -62,9 +62,15 @@ impl Engine {
         }
         let priority = match wanted.arguments.inner().get("x-priority") {
             None => 0,
-            Some(value) => arguments::integer(value)
-                .and_then(|priority| i32::try_from(priority).ok())
-                .ok_or_else(|| Refusal::precondition("invalid arg 'x-priority': not an integer"))?,
+            Some(value) => {
+                arguments::integer(value).and_then(|priority| i32::try_from(priority).ok()).ok_or_else(|| {
+                    let (name, kind) = (&queue.name, arguments::type_name(value));
+                    let entity = format!("queue '{name}' in vhost '{vhost}'");
+                    Refusal::precondition(format!(
+                        "invalid arg 'x-priority' for {entity}: \"expected integer, got {kind}\""
+                    ))
+                })?
+            }
         };
         let key = self.consumers.insert(Consumer {
             tag: tag.clone(),

@@ -133,7 +133,7 @@ fn is_cycle(queue: &str, deaths: &[FieldTable]) -> bool {
     deaths.iter().take(seen + 1).all(|death| field(death, "reason") != Some("rejected"))
 }
 
-fn without(headers: &FieldTable, name: &str) -> FieldTable {
+pub(super) fn without(headers: &FieldTable, name: &str) -> FieldTable {
     let kept = headers.inner().iter().filter(|(key, _)| key.as_str() != name);
     kept.map(|(key, value)| (key.clone(), value.clone())).collect::<std::collections::BTreeMap<_, _>>().into()
 }

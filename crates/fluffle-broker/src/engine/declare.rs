@@ -22,6 +22,21 @@ pub(crate) struct ExchangeDeclaration<'a> {
     pub(crate) arguments: FieldTable,
 }
 
+/// The mode of a binding to a headers exchange.
+fn check_match(arguments: &FieldTable) -> Result<(), Refusal> {
+    match (arguments.inner().get("x-match"), arguments::text(arguments, "x-match")) {
+        (None, _) | (_, Some("all" | "any" | "all-with-x" | "any-with-x")) => Ok(()),
+        (_, Some(mode)) => Err(Refusal::precondition(format!(
+            "Invalid x-match field value <<\"{mode}\">>; expected all, any, all-with-x, or any-with-x"
+        ))),
+        (Some(value), None) => Err(Refusal::precondition(format!(
+            "Invalid x-match field type {} (value {}); expected longstr",
+            arguments::type_name(value),
+            arguments::shown(value)
+        ))),
+    }
+}
+
 fn not_on_default() -> Refusal {
     Refusal::access("operation not permitted on the default exchange")
 }
@@ -79,7 +94,8 @@ impl Engine {
             return Err(not_on_default());
         }
         if name.starts_with("amq.") {
-            return Err(Refusal::access(format!("exchange name '{name}' contains reserved prefix 'amq.*'")));
+            let text = format!("deletion of system exchange '{name}' in vhost '{vhost_name}' not allowed");
+            return Err(Refusal::access(text));
         }
         let found = self.vhosts.get(vhost).and_then(|home| home.exchanges.get(name));
         if if_unused && found.is_some_and(|exchange| !exchange.bindings.is_empty()) {
@@ -111,6 +127,13 @@ impl Engine {
         emptied.into_iter().for_each(|name| self.remove_exchange(vhost, &name));
     }
 
+    /// 404 when there is no such exchange.
+    pub(crate) fn check_exchange(&self, channel: ChannelKey, name: &str) -> Result<(), Refusal> {
+        let Some((vhost, vhost_name, _)) = self.place(channel) else { return Ok(()) };
+        let known = self.vhosts.get(vhost).is_some_and(|home| home.exchanges.contains_key(name));
+        known.then_some(()).ok_or_else(|| Refusal::not_found("exchange", name, &vhost_name))
+    }
+
     /// Binds a queue or an exchange to the exchange `source`.
     pub(crate) fn bind(
         &mut self,
@@ -120,12 +143,12 @@ impl Engine {
         key: &str,
         arguments: FieldTable,
     ) -> Result<(), Refusal> {
+        if source.is_empty() {
+            return Err(not_on_default());
+        }
         let exchange = self.bindable(channel, source, &destination)?;
-        if let Some(mode) = arguments::text(&arguments, "x-match")
-            && exchange.spec.kind == ExchangeKind::Headers
-            && !["all", "any", "all-with-x", "any-with-x"].contains(&mode)
-        {
-            return Err(Refusal::precondition(format!("Invalid x-match field value \"{mode}\"; expected all or any")));
+        if exchange.spec.kind == ExchangeKind::Headers {
+            check_match(&arguments)?;
         }
         exchange.bind(key, Binding { destination, arguments });
         self.generation += 1;
@@ -142,7 +165,11 @@ impl Engine {
         arguments: FieldTable,
     ) -> Result<(), Refusal> {
         let Some((vhost, _, _)) = self.place(channel) else { return Ok(()) };
-        let exchange = self.bindable(channel, source, &destination)?;
+        if source.is_empty() {
+            return Err(not_on_default());
+        }
+        // What does not exist is not bound either: RabbitMQ has nothing to complain of.
+        let Ok(exchange) = self.bindable(channel, source, &destination) else { return Ok(()) };
         let removed = exchange.unbind(key, &destination, &arguments);
         let gone = removed && exchange.spec.auto_delete && exchange.bindings.is_empty();
         self.generation += 1;
@@ -161,9 +188,6 @@ impl Engine {
         let missing = |name: &str, vhost: &str| Refusal::not_found("exchange", name, vhost);
         let Some((vhost, vhost_name, _)) = self.place(channel) else { return Err(missing(source, "")) };
         let Some(home) = self.vhosts.get_mut(vhost) else { return Err(missing(source, &vhost_name)) };
-        if source.is_empty() {
-            return Err(not_on_default());
-        }
         if let Destination::Exchange(name) = destination {
             if name.is_empty() {
                 return Err(not_on_default());

@@ -46,6 +46,7 @@ impl Engine {
             let effect = Effect::Return(message.clone());
             self.outbox.push(Outgoing { connection, channel: number, effect });
         }
+        let message = without_bcc(message);
         let mut accepted = true;
         for queue in queues.iter() {
             accepted &= self.enqueue(*queue, &message);
@@ -102,21 +103,13 @@ impl Engine {
                 if let Some(value) = publication.properties.headers().inner().get(name)
                     && !matches!(value, AMQPValue::FieldArray(_))
                 {
-                    let text = format!("unexpected type for header '{name}': {}", super::arguments::type_name(value));
+                    let kind = super::arguments::type_name(value);
+                    let text = format!("invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}");
                     return Err(Refusal::precondition(text));
                 }
             }
         }
-        match publication.properties.expiration.as_deref() {
-            None => Ok(None),
-            Some(text) => match text.parse::<u64>() {
-                Ok(milliseconds) if milliseconds <= u32::MAX.into() && !text.starts_with('+') => Ok(Some(milliseconds)),
-                Ok(milliseconds) if !text.starts_with('+') => Err(Refusal::precondition(format!(
-                    "invalid expiration '{text}': {{value_too_large,{milliseconds}}}"
-                ))),
-                _ => Err(Refusal::precondition(format!("invalid expiration '{text}': no_integer"))),
-            },
-        }
+        publication.properties.expiration.as_deref().map(milliseconds).transpose()
     }
 
     /// Puts a message into a queue and says whether the queue took it.
@@ -192,6 +185,35 @@ impl Engine {
             self.outbox.push(Outgoing { connection: channel.connection, channel: channel.number, effect });
         }
     }
+}
+
+/// The message as its receivers may see it: who else gets it in secret is not for them to know.
+fn without_bcc(message: Rc<Message>) -> Rc<Message> {
+    if !message.properties.has_headers || !message.properties.headers().contains_key("BCC") {
+        return message;
+    }
+    let properties = message.properties.decode();
+    let headers = super::dead_letter::without(&message.properties.headers(), "BCC");
+    let Some(properties) = Properties::encode(&properties.with_headers(headers)) else { return message };
+    let (exchange, key, body) = (message.exchange.clone(), message.key.clone(), message.body.clone());
+    Rc::new(Message { exchange, key, properties, body, ttl: message.ttl })
+}
+
+/// A message's expiration: an integer as Erlang reads one from a string, or RabbitMQ's words for why not.
+fn milliseconds(text: &str) -> Result<u64, Refusal> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let digits = unsigned.len() - unsigned.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
+    let rest = &unsigned[digits..];
+    let problem = match text.strip_suffix(rest).unwrap_or(text).parse::<i128>() {
+        Err(_) => "no_integer".to_owned(),
+        Ok(_) if !rest.is_empty() => format!("{{leftover_string,\"{rest}\"}}"),
+        Ok(number) if number < 0 => format!("{{value_negative,{number}}}"),
+        Ok(number) => match u32::try_from(number) {
+            Ok(number) => return Ok(number.into()),
+            Err(_) => format!("{{value_too_large,{number}}}"),
+        },
+    };
+    Err(Refusal::precondition(format!("invalid expiration '{text}': {problem}")))
 }
 
 /// The routing keys in array headers of these names.

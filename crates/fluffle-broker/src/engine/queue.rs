@@ -33,7 +33,7 @@ pub(crate) struct QueueSpec {
     pub(crate) dead_letter_key: Option<Rc<str>>,
     pub(crate) max_priority: u8,
     pub(crate) single_active: bool,
-    pub(crate) delivery_limit: Option<u64>,
+    pub(crate) delivery_limit: Option<i64>,
 }
 
 impl QueueSpec {
@@ -50,7 +50,10 @@ impl QueueSpec {
             None => Ok(None),
             Some(value) => match arguments::text(&arguments, name) {
                 Some(text) => Ok(Some(Rc::from(text))),
-                None => Err(wrong(name, &format!("{{unacceptable_type,{}}}", arguments::type_name(value)))),
+                None => Err(Refusal::precondition(format!(
+                    "invalid type '{}' for arg '{name}' in {entity}",
+                    arguments::type_name(value)
+                ))),
             },
         };
         let quorum = match text("x-queue-type")?.as_deref() {
@@ -66,7 +69,7 @@ impl QueueSpec {
             None | Some("drop-head") => Overflow::DropHead,
             Some("reject-publish") => Overflow::RejectPublish,
             Some("reject-publish-dlx") => Overflow::RejectPublishDlx,
-            Some(other) => return Err(wrong("x-overflow", &format!("invalid_overflow {other}"))),
+            Some(_) => return Err(wrong("x-overflow", "invalid_overflow")),
         };
         let max_priority = match number("x-max-priority", 0)? {
             Some(priority) => u8::try_from(priority)
@@ -86,8 +89,8 @@ impl QueueSpec {
             dead_letter_exchange: text("x-dead-letter-exchange")?,
             dead_letter_key: text("x-dead-letter-routing-key")?,
             max_priority,
-            single_active: arguments::flag(&arguments, "x-single-active-consumer"),
-            delivery_limit: number("x-delivery-limit", 0)?.filter(|_| quorum),
+            single_active: arguments::flag(&arguments, "x-single-active-consumer", entity)?,
+            delivery_limit: arguments.inner().get("x-delivery-limit").and_then(arguments::integer),
             arguments,
         };
         if spec.dead_letter_key.is_some() && spec.dead_letter_exchange.is_none() {
@@ -95,13 +98,17 @@ impl QueueSpec {
         }
         if quorum {
             spec.check_quorum(entity)?;
+        } else if spec.delivery_limit.is_some() {
+            return Err(Refusal::precondition(format!(
+                "invalid arg 'x-delivery-limit' for {entity} of queue type rabbit_classic_queue"
+            )));
         }
         Ok(spec)
     }
 
     fn check_quorum(&self, entity: &str) -> Result<(), Refusal> {
         for (name, wrong) in
-            [("durable", !self.durable), ("exclusive", self.exclusive), ("auto-delete", self.auto_delete)]
+            [("durable", !self.durable), ("exclusive-owner", self.exclusive), ("auto-delete", self.auto_delete)]
         {
             if wrong {
                 return Err(Refusal::precondition(format!(
@@ -138,12 +145,13 @@ impl QueueSpec {
             "x-queue-type",
             "x-delivery-limit",
         ];
-        let classic = AMQPValue::LongString("classic".into());
+        // A queue declared without a type is a classic one.
+        let queue_type = |spec: &Self| if spec.quorum { "quorum" } else { "classic" };
         for name in compared {
-            // A queue declared without a type is a classic one, and says so.
-            let default = (name == "x-queue-type").then_some(&classic);
-            let received = received.arguments.inner().get(name).or(default);
-            let current = self.arguments.inner().get(name).or(default);
+            if name == "x-queue-type" && queue_type(received) == queue_type(self) {
+                continue;
+            }
+            let (received, current) = (received.arguments.inner().get(name), self.arguments.inner().get(name));
             arguments::equivalent(name, entity, received, current)?;
         }
         Ok(())

@@ -30,6 +30,9 @@ impl Engine {
         wanted: QueueDeclaration<'_>,
     ) -> Result<(Rc<str>, usize, usize), Refusal> {
         let Some((vhost, vhost_name, connection)) = self.place(channel) else { return Ok((Rc::from(""), 0, 0)) };
+        if self.is_reply_address(wanted.name) {
+            return Ok((wanted.name.into(), 0, 1));
+        }
         let name: Rc<str> = match wanted.name {
             "" if wanted.passive => self.channels.get(channel).map(|open| open.last_queue.clone()).unwrap_or_default(),
             "" => self.fresh_name("amq.gen-").into(),
@@ -94,7 +97,10 @@ impl Engine {
         };
         let last = self.channels.get(channel).map(|open| open.last_queue.clone()).unwrap_or_default();
         let name = match name {
-            "" if last.is_empty() => return Err(Refusal::not_found("queue", "", &vhost_name)),
+            "" if last.is_empty() => {
+                let text = "NOT_FOUND - no previously declared queue".to_owned();
+                return Err(Refusal { code: 404, text });
+            }
             "" => &last,
             name => name,
         };

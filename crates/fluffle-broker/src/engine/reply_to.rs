@@ -38,6 +38,11 @@ impl Engine {
         Ok(tag)
     }
 
+    /// Whether someone waits for answers at an address; the general one always exists.
+    pub(super) fn is_reply_address(&self, name: &str) -> bool {
+        name == QUEUE || self.reply_addresses.contains_key(name)
+    }
+
     /// A request's `reply_to` of `amq.rabbitmq.reply-to` becomes the address of its channel.
     pub(super) fn fill_reply_address(&self, channel: ChannelKey, properties: &mut Properties) -> Result<(), Refusal> {
         if properties.reply_to.as_deref() != Some(QUEUE) {

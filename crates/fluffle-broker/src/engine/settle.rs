@@ -89,7 +89,7 @@ impl Engine {
         entry.redelivered = true;
         if queue.spec.quorum {
             entry.delivery_count += 1;
-            if queue.spec.delivery_limit.is_some_and(|limit| u64::from(entry.delivery_count) > limit) {
+            if queue.spec.delivery_limit.is_some_and(|limit| i64::from(entry.delivery_count) > limit) {
                 self.dead_letter(pending.queue, &entry.message, "delivery_limit");
                 return;
             }

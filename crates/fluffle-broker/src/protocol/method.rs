@@ -228,6 +228,7 @@ impl Open<'_> {
                 self.reply(declare.nowait, AMQPClass::Queue(M::DeclareOk(answer)))
             }
             M::Bind(bind) => {
+                self.engine().check_exchange(self.key, bind.exchange.as_str())?;
                 let destination = self.engine().find_queue(self.key, bind.queue.as_str())?;
                 let key = self.routing_key(bind.queue.as_str(), bind.routing_key.as_str());
                 let destination = Destination::Queue(destination);
@@ -235,10 +236,17 @@ impl Open<'_> {
                 self.reply(bind.nowait, AMQPClass::Queue(M::BindOk(queue::BindOk {})))
             }
             M::Unbind(unbind) => {
-                let destination = self.engine().find_queue(self.key, unbind.queue.as_str())?;
-                let key = self.routing_key(unbind.queue.as_str(), unbind.routing_key.as_str());
-                let destination = Destination::Queue(destination);
-                self.engine().unbind(self.key, unbind.exchange.as_str(), destination, &key, unbind.arguments)?;
+                let destination = self.engine().find_queue(self.key, unbind.queue.as_str());
+                match destination {
+                    Ok(destination) => {
+                        let key = self.routing_key(unbind.queue.as_str(), unbind.routing_key.as_str());
+                        let (source, destination) = (unbind.exchange.as_str(), Destination::Queue(destination));
+                        self.engine().unbind(self.key, source, destination, &key, unbind.arguments)?;
+                    }
+                    // A queue that is gone is not bound: that is what was wanted.
+                    Err(refusal) if refusal.code == 404 => {}
+                    Err(refusal) => return Err(refusal.into()),
+                }
                 self.reply(false, AMQPClass::Queue(M::UnbindOk(queue::UnbindOk {})))
             }
             M::Purge(purge) => {
