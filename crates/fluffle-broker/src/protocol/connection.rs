@@ -148,12 +148,16 @@ impl Incoming {
             self.shared.refresh_clock();
             let outcome = self.handle_buffer(key);
             self.shared.dispatch();
-            if let Err(end) = outcome {
-                return end;
-            }
+            let all_handled = match outcome {
+                Ok(all_handled) => all_handled,
+                Err(end) => return end,
+            };
             // The others, and this connection's own writer, have their turn now.
             tokio::task::yield_now().await;
             link.until_readable().await;
+            if !all_handled {
+                continue;
+            }
             tokio::select! {
                 biased;
                 () = link.shut.notified() => {
@@ -165,8 +169,11 @@ impl Incoming {
         }
     }
 
-    fn handle_buffer(&mut self, key: ConnectionKey) -> Result<(), End> {
-        while let Some(frame) = frame::split(&mut self.buffer, self.link.frame_max.get())? {
+    /// Handles the frames in the buffer and says whether that was all of them: a few small questions
+    /// may have large answers.
+    fn handle_buffer(&mut self, key: ConnectionKey) -> Result<bool, End> {
+        while self.link.is_readable() {
+            let Some(frame) = frame::split(&mut self.buffer, self.link.frame_max.get())? else { return Ok(true) };
             match frame.kind {
                 FrameKind::Method => {
                     let method = frame::method(&frame.payload)?;
@@ -182,7 +189,7 @@ impl Incoming {
                 FrameKind::Header | FrameKind::Body => self.content(frame)?,
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn content(&mut self, frame: Frame) -> Result<(), End> {

@@ -92,9 +92,14 @@ impl Link {
         }
     }
 
-    /// Waits until enough has been written to read on.
+    /// Whether little enough waits for the socket to go on with the client's commands.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.output.borrow().len() <= READ_LIMIT
+    }
+
+    /// Waits until enough has been written to go on.
     pub(crate) async fn until_readable(&self) {
-        while self.output.borrow().len() > READ_LIMIT {
+        while !self.is_readable() {
             self.drained.notified().await;
         }
     }
