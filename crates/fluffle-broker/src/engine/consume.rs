@@ -175,7 +175,9 @@ impl Engine {
         let now = self.now;
         let Some(queue) = self.queues.get_mut(key) else { return };
         queue.used_at = now;
-        if let Some(after) = queue.spec.expires {
+        if let Some(after) = queue.spec.expires
+            && !std::mem::replace(&mut queue.idle_timer, true)
+        {
             self.set_timer(now.saturating_add(after), super::timers::Timer::Idle(key));
         }
     }

@@ -19,6 +19,8 @@ mod route;
 mod session;
 mod settle;
 mod table;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod transaction;
 

@@ -278,6 +278,8 @@ pub(crate) struct Queue {
     pub(crate) consumers: Consumers,
     /// When it was last declared, read from or consumed from.
     pub(crate) used_at: u64,
+    /// Whether a timer for `x-expires` is set: one at a time, however often the queue is used.
+    pub(crate) idle_timer: bool,
     /// The expiry timer that is set, `u64::MAX` for none.
     pub(crate) timer_at: u64,
 }

@@ -73,6 +73,7 @@ impl Engine {
                     next_position: 0,
                     consumers: Consumers::default(),
                     used_at: self.now,
+                    idle_timer: false,
                     timer_at: u64::MAX,
                 });
                 if let Some(home) = self.vhosts.get_mut(vhost) {

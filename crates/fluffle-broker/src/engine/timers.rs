@@ -28,11 +28,12 @@ impl Engine {
             }
             self.timers.pop();
             match timer {
-                Timer::Expiry(queue) => {
-                    if let Some(queue) = self.queues.get_mut(queue) {
+                Timer::Expiry(key) => {
+                    // Only the last one set counts: a stale one would set another, and they would never end.
+                    if let Some(queue) = self.queues.get_mut(key).filter(|queue| queue.timer_at == at) {
                         queue.timer_at = u64::MAX;
+                        self.drop_expired(key);
                     }
-                    self.drop_expired(queue);
                 }
                 Timer::Idle(queue) => self.expire_queue(queue),
                 Timer::Unacked(channel) => self.time_out(channel),
@@ -59,12 +60,19 @@ impl Engine {
     }
 
     fn expire_queue(&mut self, key: QueueKey) {
-        let Some(queue) = self.queues.get(key) else { return };
+        let Some(queue) = self.queues.get_mut(key) else { return };
         let Some(after) = queue.spec.expires else { return };
+        queue.idle_timer = false;
+        // With consumers it is in use: the timer is set again when one of them goes.
+        if !queue.consumers.all.is_empty() {
+            return;
+        }
         let due = queue.used_at.saturating_add(after);
-        // With consumers it is in use: the timer is set again when the last one goes.
-        if queue.consumers.all.is_empty() && due <= self.now {
+        if due <= self.now {
             self.remove_queue(key);
+        } else {
+            queue.idle_timer = true;
+            self.set_timer(due, Timer::Idle(key));
         }
     }
 
