@@ -1,0 +1,255 @@
+//! The broker as its owner holds it.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::mpsc as commands;
+
+use crate::{
+    engine::Limits,
+    error::BrokerError,
+    protocol::Settings,
+    snapshot::Snapshot,
+    thread::{Command, run},
+};
+
+/// Commands that wait for the broker's thread. Each caller waits for its answer: the queue is short.
+const COMMANDS: usize = 16;
+
+/// A running broker. Dropping it stops it.
+///
+/// ```
+/// use fluffle_broker::Broker;
+///
+/// let broker = Broker::start()?;
+/// assert!(broker.url().starts_with("amqp://guest:guest@127.0.0.1:"));
+/// assert!(broker.snapshot()?.queues.is_empty());
+/// # Ok::<(), fluffle_broker::BrokerError>(())
+/// ```
+#[derive(Debug)]
+pub struct Broker {
+    address: SocketAddr,
+    user: (String, String),
+    vhost: String,
+    commands: commands::Sender<Command>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Broker {
+    /// Starts a broker on a free port of 127.0.0.1 with user guest, password guest and virtual host `/`.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be had or no thread be started.
+    pub fn start() -> Result<Self, BrokerError> {
+        Self::builder().start()
+    }
+
+    /// A broker with other settings.
+    pub fn builder() -> BrokerBuilder {
+        BrokerBuilder::default()
+    }
+
+    /// What a client connects to: user, password, address and virtual host.
+    pub fn url(&self) -> String {
+        let vhost = self.vhost.replace('%', "%25").replace('/', "%2f");
+        format!("amqp://{}:{}@{}/{vhost}", self.user.0, self.user.1, self.address)
+    }
+
+    /// The port it listens on; the same after [`start_again`](Self::start_again).
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Shuts down as RabbitMQ does: connections are closed with 320 CONNECTION_FORCED, the port closes.
+    /// Durable queues and exchanges and the persistent messages in them stay for
+    /// [`start_again`](Self::start_again). Stopping a stopped broker does nothing.
+    ///
+    /// Blocks until the connections have ended, for a second at most.
+    ///
+    /// # Errors
+    ///
+    /// When the broker's thread is gone.
+    pub fn stop(&self) -> Result<(), BrokerError> {
+        self.ask(|answer| Command::Stop { polite: true, answer })
+    }
+
+    /// Ends as a crash does: every socket is dropped without a word. What is durable stays, as with
+    /// [`stop`](Self::stop).
+    ///
+    /// # Errors
+    ///
+    /// When the broker's thread is gone.
+    pub fn kill(&self) -> Result<(), BrokerError> {
+        self.ask(|answer| Command::Stop { polite: false, answer })
+    }
+
+    /// Listens again on the same port. What was persistent and delivered but not acknowledged is ready
+    /// again, marked as redelivered. Starting a running broker does nothing.
+    ///
+    /// # Errors
+    ///
+    /// When another program has taken the port, or the broker's thread is gone.
+    pub fn start_again(&self) -> Result<(), BrokerError> {
+        self.ask(|answer| Command::Start { answer })?
+    }
+
+    /// The state at this moment.
+    ///
+    /// # Errors
+    ///
+    /// When the broker's thread is gone.
+    pub fn snapshot(&self) -> Result<Snapshot, BrokerError> {
+        self.ask(|answer| Command::Snapshot { answer })
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(mpsc::SyncSender<T>) -> Command) -> Result<T, BrokerError> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let mut command = command(answer);
+        // Not `blocking_send`: it refuses to work within a runtime, and tests are called from there.
+        while let Err(error) = self.commands.try_send(command) {
+            match error {
+                commands::error::TrySendError::Full(back) => command = back,
+                commands::error::TrySendError::Closed(_) => return Err(BrokerError::Gone),
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        answered.recv().map_err(|_| BrokerError::Gone)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.stop();
+        let (closed, _) = commands::channel(1);
+        self.commands = closed;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Settings of a [`Broker`].
+#[derive(Clone)]
+pub struct BrokerBuilder {
+    listen: SocketAddr,
+    vhosts: Vec<String>,
+    settings: Settings,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for BrokerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrokerBuilder")
+            .field("listen", &self.listen)
+            .field("vhosts", &self.vhosts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for BrokerBuilder {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            vhosts: vec!["/".to_owned()],
+            settings: Settings {
+                users: vec![("guest".to_owned(), "guest".to_owned())],
+                frame_max: 128 << 10,
+                channel_max: 2047,
+                heartbeat: 60,
+                handshake_timeout: Duration::from_secs(10),
+                most_connections: 10_000,
+            },
+            limits: Limits { consumer_timeout: 1_800_000, message_bytes: 128 << 20 },
+        }
+    }
+}
+
+impl BrokerBuilder {
+    /// The address to listen on. Default: a free port of 127.0.0.1.
+    ///
+    /// There is no TLS and everyone knows the password: think twice before listening to a network.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// One more virtual host beside `/`.
+    pub fn vhost(mut self, name: impl Into<String>) -> Self {
+        self.vhosts.push(name.into());
+        self
+    }
+
+    /// One more user beside guest.
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.settings.users.push((name.into(), password.into()));
+        self
+    }
+
+    /// The heartbeat interval proposed to clients, in whole seconds; zero turns heartbeats off.
+    /// Default: 60 seconds.
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.settings.heartbeat = u16::try_from(interval.as_secs()).unwrap_or(u16::MAX);
+        self
+    }
+
+    /// How long a client may take from its first byte to an open connection. Default: 10 seconds.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long a delivery may wait for its acknowledgement before its channel is closed with 406.
+    /// Default: 30 minutes.
+    pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.consumer_timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// The largest frame proposed to clients, in bytes; 4096 at least. Default: 131,072.
+    pub fn frame_max(mut self, bytes: u32) -> Self {
+        self.settings.frame_max = bytes.max(4096);
+        self
+    }
+
+    /// The largest message body, in bytes; larger ones are refused with 406. Default: 134,217,728.
+    pub fn message_max(mut self, bytes: u64) -> Self {
+        self.limits.message_bytes = bytes;
+        self
+    }
+
+    /// The most connections at a time; what comes beyond is closed at once. Default: 10,000.
+    pub fn connection_max(mut self, connections: usize) -> Self {
+        self.settings.most_connections = connections;
+        self
+    }
+
+    /// Starts the broker on a thread of its own, and returns when it listens.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on or no thread be started.
+    pub fn start(self) -> Result<Broker, BrokerError> {
+        let (commands, received) = commands::channel(COMMANDS);
+        let (started, listening) = mpsc::sync_channel(1);
+        let vhosts = self.vhosts.clone();
+        let (listen, settings, limits) = (self.listen, self.settings.clone(), self.limits);
+        let thread = thread::Builder::new()
+            .name("fluffle-broker".to_owned())
+            .spawn(move || run(listen, vhosts, settings, limits, received, started))
+            .map_err(BrokerError::Thread)?;
+        let address = listening.recv().map_err(|_| BrokerError::Gone)??;
+        let [user, ..] = &self.settings.users[..] else { return Err(BrokerError::Gone) };
+        let vhost = self.vhosts.into_iter().next().unwrap_or_default();
+        Ok(Broker { address, user: user.clone(), vhost, commands, thread: Some(thread) })
+    }
+}

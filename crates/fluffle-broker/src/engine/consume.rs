@@ -1,0 +1,184 @@
+//! Consumers come and go; single messages are fetched; limits are set.
+
+use std::rc::Rc;
+
+use amq_protocol::types::FieldTable;
+
+use super::{
+    ChannelKey, ConsumerKey, Engine, QueueKey, arguments,
+    consumer::{Consumer, Pending},
+    message::Message,
+    refusal::Refusal,
+};
+
+/// `basic.consume`.
+#[derive(Debug)]
+pub(crate) struct Subscription<'a> {
+    pub(crate) queue: &'a str,
+    pub(crate) tag: &'a str,
+    pub(crate) no_ack: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) arguments: FieldTable,
+}
+
+/// A message fetched by `basic.get`.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) tag: u64,
+    pub(crate) redelivered: bool,
+    pub(crate) message: Rc<Message>,
+    pub(crate) delivery_count: u32,
+    pub(crate) remaining: usize,
+}
+
+impl Engine {
+    /// Adds a consumer and answers its tag. Deliveries begin with the next call of `start_consumer`, so
+    /// that the answer goes first.
+    pub(crate) fn consume(
+        &mut self,
+        channel_key: ChannelKey,
+        wanted: Subscription<'_>,
+    ) -> Result<(Rc<str>, Option<ConsumerKey>), Refusal> {
+        if wanted.queue == super::reply_to::QUEUE {
+            return self.consume_replies(channel_key, &wanted).map(|tag| (tag, None));
+        }
+        let queue_key = self.find_queue(channel_key, wanted.queue)?;
+        let Some((_, vhost, _)) = self.place(channel_key) else { return Err(Refusal::channel("closed")) };
+        let fresh = wanted.tag.is_empty().then(|| self.fresh_name("amq.ctag-"));
+        let tag: Rc<str> = fresh.as_deref().unwrap_or(wanted.tag).into();
+        let (Some(channel), Some(queue)) = (self.channels.get_mut(channel_key), self.queues.get_mut(queue_key)) else {
+            return Err(Refusal::channel("closed"));
+        };
+        if channel.consumers.contains_key(&tag) || channel.replies.as_ref().is_some_and(|(other, _)| *other == tag) {
+            return Err(Refusal::not_allowed(format!("attempt to reuse consumer tag '{tag}'")));
+        }
+        if queue.consumers.exclusive.is_some() || wanted.exclusive && !queue.consumers.all.is_empty() {
+            let text = format!("queue '{}' in vhost '{vhost}' in exclusive use", queue.name);
+            return Err(Refusal::access(text));
+        }
+        if queue.spec.quorum && channel.global_prefetch > 0 {
+            let text = format!("queue '{}' in vhost '{vhost}' does not support global qos", queue.name);
+            return Err(Refusal::not_implemented(text));
+        }
+        let priority = match wanted.arguments.inner().get("x-priority") {
+            None => 0,
+            Some(value) => {
+                arguments::integer(value).and_then(|priority| i32::try_from(priority).ok()).ok_or_else(|| {
+                    let (name, kind) = (&queue.name, arguments::type_name(value));
+                    let entity = format!("queue '{name}' in vhost '{vhost}'");
+                    Refusal::precondition(format!(
+                        "invalid arg 'x-priority' for {entity}: \"expected integer, got {kind}\""
+                    ))
+                })?
+            }
+        };
+        let key = self.consumers.insert(Consumer {
+            tag: tag.clone(),
+            channel: channel_key,
+            queue: queue_key,
+            no_ack: wanted.no_ack,
+            priority,
+            prefetch: channel.prefetch,
+            unacked: 0,
+            parked: true,
+        });
+        channel.consumers.insert(tag.clone(), key);
+        queue.consumers.all.push(key);
+        if wanted.exclusive {
+            queue.consumers.exclusive = Some(key);
+        }
+        self.touch(queue_key);
+        Ok((tag, Some(key)))
+    }
+
+    /// Lets a new consumer have messages.
+    pub(crate) fn start_consumer(&mut self, key: ConsumerKey) {
+        self.wake_consumer(key);
+    }
+
+    /// Ends a consumer; what it holds unacknowledged stays with the channel.
+    pub(crate) fn cancel(&mut self, channel: ChannelKey, tag: &str) {
+        let Some(open) = self.channels.get_mut(channel) else { return };
+        if open.replies.as_ref().is_some_and(|(own, _)| **own == *tag)
+            && let Some((_, address)) = open.replies.take()
+        {
+            self.reply_addresses.remove(&address);
+            return;
+        }
+        let Some(key) = open.consumers.remove(tag) else { return };
+        let Some(consumer) = self.consumers.remove(key) else { return };
+        let Some(queue) = self.queues.get_mut(consumer.queue) else { return };
+        queue.consumers.all.retain(|other| *other != key);
+        if let Some(level) = queue.consumers.active.get_mut(&consumer.priority) {
+            level.retain(|other| *other != key);
+        }
+        if queue.consumers.exclusive == Some(key) {
+            queue.consumers.exclusive = None;
+        }
+        if queue.spec.auto_delete && queue.consumers.all.is_empty() {
+            self.remove_queue(consumer.queue);
+            return;
+        }
+        self.touch(consumer.queue);
+        // With a single active consumer it is the next one's turn.
+        self.run_queue(consumer.queue);
+    }
+
+    /// Fetches one message, or none.
+    pub(crate) fn get(&mut self, channel: ChannelKey, name: &str, no_ack: bool) -> Result<Option<Fetched>, Refusal> {
+        let key = self.find_queue(channel, name)?;
+        self.touch(key);
+        self.drop_expired(key);
+        let (Some(open), Some(queue)) = (self.channels.get_mut(channel), self.queues.get_mut(key)) else {
+            return Ok(None);
+        };
+        let Some(entry) = queue.ready.pop() else { return Ok(None) };
+        let tag = open.next_tag;
+        open.next_tag += 1;
+        let fetched = Fetched {
+            tag,
+            redelivered: entry.redelivered,
+            message: entry.message.clone(),
+            delivery_count: entry.delivery_count,
+            remaining: queue.ready.len(),
+        };
+        if !no_ack {
+            queue.unacked += 1;
+            open.unacked.push(Pending { tag, queue: key, consumer: None, since: self.now, entry });
+            self.watch_timeout(channel);
+        }
+        self.drop_expired(key);
+        Ok(Some(fetched))
+    }
+
+    /// `basic.qos`: for each consumer to come, or with `global` for the channel (RabbitMQ's reading).
+    pub(crate) fn qos(&mut self, channel: ChannelKey, prefetch: u16, global: bool) {
+        let Some(open) = self.channels.get_mut(channel) else { return };
+        match global {
+            true => open.global_prefetch = prefetch,
+            false => open.prefetch = prefetch,
+        }
+        self.wake_channel(channel);
+    }
+
+    /// `channel.flow`: whether the client wants deliveries.
+    pub(crate) fn flow(&mut self, channel: ChannelKey, active: bool) {
+        let Some(open) = self.channels.get_mut(channel) else { return };
+        open.flowing = active;
+        if active {
+            self.wake_channel(channel);
+        }
+    }
+
+    /// A queue was used: its `x-expires` starts again.
+    pub(super) fn touch(&mut self, key: QueueKey) {
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        queue.used_at = now;
+        if let Some(after) = queue.spec.expires
+            && !std::mem::replace(&mut queue.idle_timer, true)
+        {
+            self.set_timer(now.saturating_add(after), super::timers::Timer::Idle(key));
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Exchanges declared, deleted and bound.
+
+use std::rc::Rc;
+
+use amq_protocol::types::FieldTable;
+
+use super::{
+    ChannelKey, Engine, VhostKey, arguments,
+    exchange::{Binding, Destination, Exchange, ExchangeKind, ExchangeSpec},
+    refusal::Refusal,
+};
+
+/// `exchange.declare`.
+#[derive(Debug)]
+pub(crate) struct ExchangeDeclaration<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) passive: bool,
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    pub(crate) internal: bool,
+    pub(crate) arguments: FieldTable,
+}
+
+/// The mode of a binding to a headers exchange.
+fn check_match(arguments: &FieldTable) -> Result<(), Refusal> {
+    match (arguments.inner().get("x-match"), arguments::text(arguments, "x-match")) {
+        (None, _) | (_, Some("all" | "any" | "all-with-x" | "any-with-x")) => Ok(()),
+        (_, Some(mode)) => Err(Refusal::precondition(format!(
+            "Invalid x-match field value <<\"{mode}\">>; expected all, any, all-with-x, or any-with-x"
+        ))),
+        (Some(value), None) => Err(Refusal::precondition(format!(
+            "Invalid x-match field type {} (value {}); expected longstr",
+            arguments::type_name(value),
+            arguments::shown(value)
+        ))),
+    }
+}
+
+fn not_on_default() -> Refusal {
+    Refusal::access("operation not permitted on the default exchange")
+}
+
+impl Engine {
+    pub(crate) fn declare_exchange(
+        &mut self,
+        channel: ChannelKey,
+        wanted: ExchangeDeclaration<'_>,
+    ) -> Result<(), Refusal> {
+        let Some((vhost, vhost_name, _)) = self.place(channel) else { return Ok(()) };
+        let Some(home) = self.vhosts.get_mut(vhost) else { return Ok(()) };
+        let existing = home.exchanges.get(wanted.name);
+        if wanted.passive {
+            if wanted.name.is_empty() {
+                return Err(not_on_default());
+            }
+            return existing.map(|_| ()).ok_or_else(|| Refusal::not_found("exchange", wanted.name, &vhost_name));
+        }
+        if wanted.name.is_empty() {
+            return Err(not_on_default());
+        }
+        let Some(kind) = ExchangeKind::parse(wanted.kind) else {
+            return Err(Refusal::command_invalid(format!("unknown exchange type '{}'", wanted.kind)));
+        };
+        if let Some(existing) = existing {
+            let entity = format!("exchange '{}' in vhost '{vhost_name}'", wanted.name);
+            if existing.spec.kind != kind {
+                let (received, current) = (format!("'{kind}'"), format!("'{}'", existing.spec.kind));
+                return Err(arguments::inequivalent("type", &entity, &received, &current));
+            }
+            arguments::same_flag("durable", &entity, wanted.durable, existing.spec.durable)?;
+            arguments::same_flag("auto_delete", &entity, wanted.auto_delete, existing.spec.auto_delete)?;
+            arguments::same_flag("internal", &entity, wanted.internal, existing.spec.internal)?;
+            let alternate = |arguments: &FieldTable| arguments.inner().get("alternate-exchange").cloned();
+            let (received, current) = (alternate(&wanted.arguments), alternate(&existing.spec.arguments));
+            return arguments::equivalent("alternate-exchange", &entity, received.as_ref(), current.as_ref());
+        }
+        if wanted.name.starts_with("amq.") {
+            let text = format!("exchange name '{}' contains reserved prefix 'amq.*'", wanted.name);
+            return Err(Refusal::access(text));
+        }
+        let ExchangeDeclaration { durable, auto_delete, internal, arguments, .. } = wanted;
+        let name: Rc<str> = wanted.name.into();
+        let spec = ExchangeSpec { kind, durable, auto_delete, internal, arguments };
+        home.exchanges.insert(name.clone(), Exchange::new(name, spec));
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Deleting what does not exist succeeds.
+    pub(crate) fn delete_exchange(&mut self, channel: ChannelKey, name: &str, if_unused: bool) -> Result<(), Refusal> {
+        let Some((vhost, vhost_name, _)) = self.place(channel) else { return Ok(()) };
+        if name.is_empty() {
+            return Err(not_on_default());
+        }
+        if name.starts_with("amq.") {
+            let text = format!("deletion of system exchange '{name}' in vhost '{vhost_name}' not allowed");
+            return Err(Refusal::access(text));
+        }
+        let found = self.vhosts.get(vhost).and_then(|home| home.exchanges.get(name));
+        if if_unused && found.is_some_and(|exchange| !exchange.bindings.is_empty()) {
+            return Err(Refusal::precondition(format!("exchange '{name}' in vhost '{vhost_name}' in use")));
+        }
+        self.remove_exchange(vhost, name);
+        Ok(())
+    }
+
+    /// Removes an exchange, all bindings to it, and the auto-delete exchanges that this leaves without any.
+    pub(super) fn remove_exchange(&mut self, vhost: VhostKey, name: &str) {
+        self.generation += 1;
+        let removed = self.vhosts.get_mut(vhost).and_then(|home| home.exchanges.remove(name));
+        if removed.is_some() {
+            self.forget_destination(vhost, &Destination::Exchange(name.into()));
+        }
+    }
+
+    /// Removes all bindings to a destination that is gone.
+    pub(super) fn forget_destination(&mut self, vhost: VhostKey, destination: &Destination) {
+        self.generation += 1;
+        let Some(home) = self.vhosts.get_mut(vhost) else { return };
+        let mut emptied = Vec::new();
+        for exchange in home.exchanges.values_mut() {
+            if exchange.forget(destination) && exchange.spec.auto_delete && exchange.bindings.is_empty() {
+                emptied.push(exchange.name.clone());
+            }
+        }
+        emptied.into_iter().for_each(|name| self.remove_exchange(vhost, &name));
+    }
+
+    /// 404 when there is no such exchange.
+    pub(crate) fn check_exchange(&self, channel: ChannelKey, name: &str) -> Result<(), Refusal> {
+        let Some((vhost, vhost_name, _)) = self.place(channel) else { return Ok(()) };
+        let known = self.vhosts.get(vhost).is_some_and(|home| home.exchanges.contains_key(name));
+        known.then_some(()).ok_or_else(|| Refusal::not_found("exchange", name, &vhost_name))
+    }
+
+    /// Binds a queue or an exchange to the exchange `source`.
+    pub(crate) fn bind(
+        &mut self,
+        channel: ChannelKey,
+        source: &str,
+        destination: Destination,
+        key: &str,
+        arguments: FieldTable,
+    ) -> Result<(), Refusal> {
+        if source.is_empty() {
+            return Err(not_on_default());
+        }
+        let exchange = self.bindable(channel, source, &destination)?;
+        if exchange.spec.kind == ExchangeKind::Headers {
+            check_match(&arguments)?;
+        }
+        exchange.bind(key, Binding { destination, arguments });
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Removes a binding; one that does not exist is as good as removed.
+    pub(crate) fn unbind(
+        &mut self,
+        channel: ChannelKey,
+        source: &str,
+        destination: Destination,
+        key: &str,
+        arguments: FieldTable,
+    ) -> Result<(), Refusal> {
+        let Some((vhost, _, _)) = self.place(channel) else { return Ok(()) };
+        if source.is_empty() {
+            return Err(not_on_default());
+        }
+        // What does not exist is not bound either: RabbitMQ has nothing to complain of.
+        let Ok(exchange) = self.bindable(channel, source, &destination) else { return Ok(()) };
+        let removed = exchange.unbind(key, &destination, &arguments);
+        let gone = removed && exchange.spec.auto_delete && exchange.bindings.is_empty();
+        self.generation += 1;
+        if gone {
+            self.remove_exchange(vhost, source);
+        }
+        Ok(())
+    }
+
+    fn bindable(
+        &mut self,
+        channel: ChannelKey,
+        source: &str,
+        destination: &Destination,
+    ) -> Result<&mut Exchange, Refusal> {
+        let missing = |name: &str, vhost: &str| Refusal::not_found("exchange", name, vhost);
+        let Some((vhost, vhost_name, _)) = self.place(channel) else { return Err(missing(source, "")) };
+        let Some(home) = self.vhosts.get_mut(vhost) else { return Err(missing(source, &vhost_name)) };
+        if let Destination::Exchange(name) = destination {
+            if name.is_empty() {
+                return Err(not_on_default());
+            }
+            if !home.exchanges.contains_key(name) {
+                return Err(missing(name, &vhost_name));
+            }
+        }
+        home.exchanges.get_mut(source).ok_or_else(|| missing(source, &vhost_name))
+    }
+}

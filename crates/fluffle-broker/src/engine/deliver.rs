@@ -1,0 +1,120 @@
+//! Ready messages meet consumers.
+
+use super::{
+    ChannelKey, ConsumerKey, Effect, Engine, Outgoing, QueueKey,
+    consumer::{BACKLOG_LIMIT, Pending},
+    queue::Entry,
+};
+
+/// What a delivery costs on the wire besides its body, roughly.
+const DELIVERY_BYTES: usize = 100;
+
+impl Engine {
+    /// Drops what has expired, then delivers as long as there is a message and a consumer that can take it.
+    pub(super) fn run_queue(&mut self, key: QueueKey) {
+        // A message with no time to live at all still reaches a consumer that is ready for it.
+        while self.queues.get(key).is_some_and(|queue| queue.ready.len() > 0) {
+            let Some(consumer) = self.next_consumer(key) else { break };
+            let fresh = |entry: &Entry, now: u64| entry.expires > now || entry.expires == now && !entry.redelivered;
+            let now = self.now;
+            let Some(entry) = self.queues.get_mut(key).and_then(|queue| queue.ready.pop()) else { break };
+            if fresh(&entry, now) {
+                self.deliver(key, consumer, entry);
+            } else {
+                self.dead_letter(key, &entry.message, "expired");
+            }
+        }
+        self.drop_expired(key);
+    }
+
+    /// The consumer whose turn it is. Those that cannot take a message are parked on the way.
+    fn next_consumer(&mut self, key: QueueKey) -> Option<ConsumerKey> {
+        let queue = self.queues.get_mut(key)?;
+        if queue.spec.single_active {
+            let first = *queue.consumers.all.first()?;
+            return self.can_take(first).then_some(first);
+        }
+        loop {
+            let queue = self.queues.get_mut(key)?;
+            let mut level = queue.consumers.active.last_entry()?;
+            let Some(candidate) = level.get_mut().pop_front() else {
+                level.remove();
+                continue;
+            };
+            if self.can_take(candidate) {
+                // To the back: the next message is someone else's.
+                let queue = self.queues.get_mut(key)?;
+                queue.consumers.active.last_entry()?.get_mut().push_back(candidate);
+                return Some(candidate);
+            }
+            if let Some(consumer) = self.consumers.get_mut(candidate) {
+                consumer.parked = true;
+            }
+        }
+    }
+
+    fn can_take(&mut self, key: ConsumerKey) -> bool {
+        let Some(consumer) = self.consumers.get(key) else { return false };
+        let Some(channel) = self.channels.get(consumer.channel) else { return false };
+        let Some(connection) = self.connections.get_mut(channel.connection) else { return false };
+        if connection.backlog >= BACKLOG_LIMIT {
+            connection.congested = true;
+            return false;
+        }
+        let within = |count: usize, limit: u16| limit == 0 || count < limit.into();
+        channel.flowing
+            && (consumer.no_ack
+                || within(consumer.unacked as usize, consumer.prefetch)
+                    && within(channel.unacked.consumed, channel.global_prefetch))
+    }
+
+    fn deliver(&mut self, queue_key: QueueKey, consumer_key: ConsumerKey, entry: Entry) {
+        let Some(consumer) = self.consumers.get_mut(consumer_key) else { return };
+        let Some(channel) = self.channels.get_mut(consumer.channel) else { return };
+        let tag = channel.next_tag;
+        channel.next_tag += 1;
+        let (connection, number) = (channel.connection, channel.number);
+        if let Some(open) = self.connections.get_mut(connection) {
+            open.backlog += entry.message.body.len() + DELIVERY_BYTES;
+        }
+        let effect = Effect::Deliver {
+            consumer: consumer.tag.clone(),
+            tag,
+            redelivered: entry.redelivered,
+            message: entry.message.clone(),
+            delivery_count: entry.delivery_count,
+        };
+        self.outbox.push(Outgoing { connection, channel: number, effect });
+        if consumer.no_ack {
+            return;
+        }
+        consumer.unacked += 1;
+        if let Some(queue) = self.queues.get_mut(queue_key) {
+            queue.unacked += 1;
+        }
+        let channel_key = consumer.channel;
+        let since = self.now;
+        channel.unacked.push(Pending { tag, queue: queue_key, consumer: Some(consumer_key), since, entry });
+        self.watch_timeout(channel_key);
+    }
+
+    /// A consumer may take messages again: back among the active ones, and its queue runs.
+    pub(super) fn wake_consumer(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        let queue_key = consumer.queue;
+        let Some(queue) = self.queues.get_mut(queue_key) else { return };
+        if std::mem::take(&mut consumer.parked) {
+            queue.consumers.active.entry(consumer.priority).or_default().push_back(key);
+        } else if !queue.spec.single_active {
+            return;
+        }
+        self.run_queue(queue_key);
+    }
+
+    /// All consumers of a channel may take messages again.
+    pub(super) fn wake_channel(&mut self, key: ChannelKey) {
+        let consumers: Vec<_> =
+            self.channels.get(key).map(|channel| channel.consumers.values().copied().collect()).unwrap_or_default();
+        consumers.into_iter().for_each(|consumer| self.wake_consumer(consumer));
+    }
+}

@@ -1,0 +1,115 @@
+//! Exchanges and their bindings.
+
+use std::{collections::HashMap, fmt, rc::Rc};
+
+use amq_protocol::types::FieldTable;
+
+use super::{QueueKey, arguments};
+
+/// How an exchange routes (AMQP 0-9-1 section 3.1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExchangeKind {
+    Direct,
+    Fanout,
+    Topic,
+    Headers,
+}
+
+impl ExchangeKind {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "direct" => Self::Direct,
+            "fanout" => Self::Fanout,
+            "topic" => Self::Topic,
+            "headers" => Self::Headers,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for ExchangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        })
+    }
+}
+
+/// Where a binding leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    Queue(QueueKey),
+    Exchange(Rc<str>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Binding {
+    pub(crate) destination: Destination,
+    pub(crate) arguments: FieldTable,
+}
+
+/// What a declaration says of an exchange.
+#[derive(Clone, Debug)]
+pub(crate) struct ExchangeSpec {
+    pub(crate) kind: ExchangeKind,
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    pub(crate) internal: bool,
+    pub(crate) arguments: FieldTable,
+}
+
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) name: Rc<str>,
+    pub(crate) spec: ExchangeSpec,
+    /// Bindings by their key or pattern: a direct exchange needs one look, a topic exchange tries each pattern once.
+    pub(crate) bindings: HashMap<Rc<str>, Vec<Binding>>,
+    /// Routes found before, good for one generation of the topology.
+    pub(crate) routes: HashMap<Rc<str>, Rc<[QueueKey]>>,
+    pub(crate) routes_generation: u64,
+}
+
+impl Exchange {
+    pub(crate) fn new(name: Rc<str>, spec: ExchangeSpec) -> Self {
+        Self { name, spec, bindings: HashMap::new(), routes: HashMap::new(), routes_generation: 0 }
+    }
+
+    pub(crate) fn alternate(&self) -> Option<Rc<str>> {
+        arguments::text(&self.spec.arguments, "alternate-exchange").map(Rc::from)
+    }
+
+    /// Adds a binding; binding twice is binding once.
+    pub(crate) fn bind(&mut self, key: &str, binding: Binding) {
+        let known = self.bindings.entry(Rc::from(key)).or_default();
+        if !known.iter().any(|other| other.destination == binding.destination && other.arguments == binding.arguments) {
+            known.push(binding);
+        }
+    }
+
+    /// Removes a binding and says whether there was one.
+    pub(crate) fn unbind(&mut self, key: &str, destination: &Destination, arguments: &FieldTable) -> bool {
+        let Some(known) = self.bindings.get_mut(key) else { return false };
+        let before = known.len();
+        known.retain(|binding| binding.destination != *destination || binding.arguments != *arguments);
+        let removed = known.len() < before;
+        if known.is_empty() {
+            self.bindings.remove(key);
+        }
+        removed
+    }
+
+    /// Removes every binding to a destination and says whether there was one.
+    pub(crate) fn forget(&mut self, destination: &Destination) -> bool {
+        let mut removed = false;
+        self.bindings.retain(|_, known| {
+            let before = known.len();
+            known.retain(|binding| binding.destination != *destination);
+            removed |= known.len() < before;
+            !known.is_empty()
+        });
+        removed
+    }
+}

@@ -1,0 +1,114 @@
+//! The engine as a whole: made, asked, stopped and started again.
+
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+use amq_protocol::types::FieldTable;
+use slotmap::SlotMap;
+
+use super::{
+    Engine, Limits, Outgoing, QueueKey, Vhost, VhostKey,
+    exchange::{Exchange, ExchangeKind, ExchangeSpec},
+};
+use crate::snapshot::{ConnectionSnapshot, QueueSnapshot, Snapshot};
+
+impl Engine {
+    /// An engine with the given virtual hosts, each with the exchanges that the standard demands.
+    pub(crate) fn new<'a>(vhosts: impl IntoIterator<Item = &'a str>, limits: Limits) -> Self {
+        let mut engine = Self {
+            limits,
+            vhosts: SlotMap::with_key(),
+            queues: SlotMap::with_key(),
+            connections: SlotMap::with_key(),
+            channels: SlotMap::with_key(),
+            consumers: SlotMap::with_key(),
+            outbox: Vec::new(),
+            confirming: Vec::new(),
+            timers: BinaryHeap::new(),
+            generation: 1,
+            names: 0,
+            now: 0,
+            waiting_letters: VecDeque::new(),
+            delivering_letters: false,
+            reply_addresses: HashMap::new(),
+        };
+        for name in vhosts {
+            engine.vhosts.insert(Vhost { name: name.into(), exchanges: standard_exchanges(), queues: HashMap::new() });
+        }
+        engine
+    }
+
+    pub(crate) fn vhost(&self, name: &str) -> Option<VhostKey> {
+        self.vhosts.iter().find(|(_, vhost)| &*vhost.name == name).map(|(key, _)| key)
+    }
+
+    /// Moves the clock, never backwards.
+    pub(crate) fn set_now(&mut self, now: u64) {
+        self.now = self.now.max(now);
+    }
+
+    /// Takes what happened since the last call, confirms told last and as few as possible.
+    pub(crate) fn take_outbox(&mut self) -> Vec<Outgoing> {
+        self.tell_confirms();
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// The state after a restart: durable entities and persistent messages, no connections.
+    pub(crate) fn restart(&mut self) {
+        let connections: Vec<_> = self.connections.keys().collect();
+        connections.into_iter().for_each(|connection| self.close_connection(connection));
+        let lost: Vec<QueueKey> =
+            self.queues.iter().filter(|(_, queue)| !queue.spec.durable).map(|(key, _)| key).collect();
+        lost.into_iter().for_each(|queue| self.remove_queue(queue));
+        for queue in self.queues.values_mut() {
+            queue.ready.retain(|entry| entry.message.properties.persistent);
+            queue.used_at = self.now;
+        }
+        let transient: Vec<_> = self
+            .vhosts
+            .iter()
+            .flat_map(|(vhost, home)| home.exchanges.values().map(move |exchange| (vhost, exchange)))
+            .filter(|(_, exchange)| !exchange.spec.durable)
+            .map(|(vhost, exchange)| (vhost, exchange.name.clone()))
+            .collect();
+        transient.into_iter().for_each(|(vhost, name)| self.remove_exchange(vhost, &name));
+        self.outbox.clear();
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let vhost_name = |key| self.vhosts.get(key).map_or_else(String::new, |vhost: &Vhost| vhost.name.to_string());
+        let queue = |queue: &super::Queue| QueueSnapshot {
+            vhost: vhost_name(queue.vhost),
+            name: queue.name.to_string(),
+            ready: queue.ready.len(),
+            ready_bytes: queue.ready.bytes(),
+            unacked: queue.unacked,
+            consumers: queue.consumers.all.len(),
+        };
+        let connection = |connection: &super::Connection| ConnectionSnapshot {
+            vhost: vhost_name(connection.vhost),
+            user: connection.user.to_string(),
+            name: connection.name.clone(),
+            channels: connection.channels.len(),
+        };
+        let mut queues: Vec<_> = self.queues.values().map(queue).collect();
+        queues.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
+        Snapshot { queues, connections: self.connections.values().map(connection).collect() }
+    }
+}
+
+fn standard_exchanges() -> HashMap<std::rc::Rc<str>, Exchange> {
+    let kinds = [
+        ("", ExchangeKind::Direct),
+        ("amq.direct", ExchangeKind::Direct),
+        ("amq.fanout", ExchangeKind::Fanout),
+        ("amq.topic", ExchangeKind::Topic),
+        ("amq.headers", ExchangeKind::Headers),
+        ("amq.match", ExchangeKind::Headers),
+    ];
+    let exchange = |(name, kind): (&str, ExchangeKind)| {
+        let arguments = FieldTable::default();
+        let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal: false, arguments };
+        (name.into(), Exchange::new(name.into(), spec))
+    };
+    kinds.map(exchange).into()
+}

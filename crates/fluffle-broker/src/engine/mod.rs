@@ -1,0 +1,119 @@
+//! The broker's state and rules: synchronous, without I/O, time handed in. Commands come for a
+//! connection or channel, effects for any of them gather in the outbox.
+
+mod arguments;
+mod consume;
+mod consumer;
+mod dead_letter;
+mod declare;
+mod deliver;
+mod exchange;
+mod life;
+mod message;
+mod publish;
+mod queue;
+mod queues;
+mod refusal;
+mod reply_to;
+mod route;
+mod session;
+mod settle;
+mod table;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod transaction;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    rc::Rc,
+};
+
+use slotmap::{SlotMap, new_key_type};
+
+pub(crate) use self::{
+    consume::{Fetched, Subscription},
+    declare::ExchangeDeclaration,
+    exchange::Destination,
+    message::{Message, Properties},
+    publish::Publication,
+    queues::QueueDeclaration,
+    refusal::Refusal,
+    settle::Settlement,
+    table::Reader,
+};
+use self::{
+    consumer::{Channel, Connection, Consumer},
+    exchange::Exchange,
+    queue::Queue,
+    timers::Timer,
+};
+
+new_key_type! {
+    pub(crate) struct VhostKey;
+    pub(crate) struct ConnectionKey;
+    pub(crate) struct ChannelKey;
+    pub(crate) struct ConsumerKey;
+    pub(crate) struct QueueKey;
+}
+
+/// What the engine can be told about its limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Milliseconds a delivery may wait for its acknowledgement.
+    pub(crate) consumer_timeout: u64,
+    /// Bytes of a message's body.
+    pub(crate) message_bytes: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Vhost {
+    pub(crate) name: Rc<str>,
+    pub(crate) exchanges: HashMap<Rc<str>, Exchange>,
+    pub(crate) queues: HashMap<Rc<str>, QueueKey>,
+}
+
+/// What happens at a client, outside the answer to its command.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Deliver { consumer: Rc<str>, tag: u64, redelivered: bool, message: Rc<Message>, delivery_count: u32 },
+    Return(Rc<Message>),
+    Ack { tag: u64, multiple: bool },
+    Nack { tag: u64 },
+    Cancel(Rc<str>),
+    CloseChannel(Refusal),
+}
+
+/// An effect and the channel it happens on.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) connection: ConnectionKey,
+    pub(crate) channel: u16,
+    pub(crate) effect: Effect,
+}
+
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) limits: Limits,
+    vhosts: SlotMap<VhostKey, Vhost>,
+    queues: SlotMap<QueueKey, Queue>,
+    connections: SlotMap<ConnectionKey, Connection>,
+    channels: SlotMap<ChannelKey, Channel>,
+    consumers: SlotMap<ConsumerKey, Consumer>,
+    outbox: Vec<Outgoing>,
+    /// Channels that have confirms to tell.
+    confirming: Vec<ChannelKey>,
+    timers: BinaryHeap<Reverse<(u64, Timer)>>,
+    /// Raised by every change of exchanges, queues and bindings: remembered routes end with it.
+    generation: u64,
+    /// For names the broker gives.
+    names: u64,
+    /// Milliseconds on a clock that the caller keeps.
+    now: u64,
+    /// Dead letters on their way to a queue.
+    waiting_letters: VecDeque<(QueueKey, Rc<Message>)>,
+    delivering_letters: bool,
+    /// Reply addresses of direct reply-to.
+    reply_addresses: HashMap<Rc<str>, ChannelKey>,
+}

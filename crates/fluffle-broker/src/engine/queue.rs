@@ -1,0 +1,285 @@
+//! A queue: what was declared, what lies in it, who takes from it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+};
+
+use amq_protocol::types::{AMQPValue, FieldTable};
+
+use super::{ConnectionKey, ConsumerKey, VhostKey, arguments, message::Message, refusal::Refusal};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overflow {
+    DropHead,
+    RejectPublish,
+    RejectPublishDlx,
+}
+
+/// What a declaration says of a queue, its arguments read and checked.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueSpec {
+    pub(crate) durable: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) auto_delete: bool,
+    pub(crate) arguments: FieldTable,
+    pub(crate) quorum: bool,
+    pub(crate) ttl: Option<u64>,
+    pub(crate) expires: Option<u64>,
+    pub(crate) max_length: Option<u64>,
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) overflow: Overflow,
+    pub(crate) dead_letter_exchange: Option<Rc<str>>,
+    pub(crate) dead_letter_key: Option<Rc<str>>,
+    pub(crate) max_priority: u8,
+    pub(crate) single_active: bool,
+    pub(crate) delivery_limit: Option<i64>,
+}
+
+impl QueueSpec {
+    /// Reads the arguments; `entity` names the queue in refusals.
+    pub(crate) fn read(
+        (durable, exclusive, auto_delete): (bool, bool, bool),
+        arguments: FieldTable,
+        entity: &str,
+    ) -> Result<Self, Refusal> {
+        let number = |name: &str, least: i64| arguments::number(&arguments, name, least, entity);
+        let wrong =
+            |name: &str, problem: &str| Refusal::precondition(format!("invalid arg '{name}' for {entity}: {problem}"));
+        let text = |name: &str| match arguments.inner().get(name) {
+            None => Ok(None),
+            Some(value) => match arguments::text(&arguments, name) {
+                Some(text) => Ok(Some(Rc::from(text))),
+                None => Err(Refusal::precondition(format!(
+                    "invalid type '{}' for arg '{name}' in {entity}",
+                    arguments::type_name(value)
+                ))),
+            },
+        };
+        let quorum = match text("x-queue-type")?.as_deref() {
+            None | Some("classic") => false,
+            Some("quorum") => true,
+            Some("stream") => return Err(Refusal::not_implemented("streams are not part of this broker")),
+            Some(other) => {
+                let problem = format!("\"unsupported queue type '{other}'\"");
+                return Err(wrong("x-queue-type", &problem));
+            }
+        };
+        let overflow = match text("x-overflow")?.as_deref() {
+            None | Some("drop-head") => Overflow::DropHead,
+            Some("reject-publish") => Overflow::RejectPublish,
+            Some("reject-publish-dlx") => Overflow::RejectPublishDlx,
+            Some(_) => return Err(wrong("x-overflow", "invalid_overflow")),
+        };
+        let max_priority = match number("x-max-priority", 0)? {
+            Some(priority) => u8::try_from(priority)
+                .map_err(|_| wrong("x-max-priority", &format!("{{max_value_exceeded,{priority}}}")))?,
+            None => 0,
+        };
+        let spec = Self {
+            durable,
+            exclusive,
+            auto_delete,
+            quorum,
+            ttl: number("x-message-ttl", 0)?,
+            expires: number("x-expires", 1)?,
+            max_length: number("x-max-length", 0)?,
+            max_bytes: number("x-max-length-bytes", 0)?,
+            overflow,
+            dead_letter_exchange: text("x-dead-letter-exchange")?,
+            dead_letter_key: text("x-dead-letter-routing-key")?,
+            max_priority,
+            single_active: arguments::flag(&arguments, "x-single-active-consumer", entity)?,
+            delivery_limit: arguments.inner().get("x-delivery-limit").and_then(arguments::integer),
+            arguments,
+        };
+        if spec.dead_letter_key.is_some() && spec.dead_letter_exchange.is_none() {
+            return Err(wrong("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined"));
+        }
+        if quorum {
+            spec.check_quorum(entity)?;
+        } else if spec.delivery_limit.is_some() {
+            return Err(Refusal::precondition(format!(
+                "invalid arg 'x-delivery-limit' for {entity} of queue type rabbit_classic_queue"
+            )));
+        }
+        Ok(spec)
+    }
+
+    fn check_quorum(&self, entity: &str) -> Result<(), Refusal> {
+        for (name, wrong) in
+            [("durable", !self.durable), ("exclusive-owner", self.exclusive), ("auto-delete", self.auto_delete)]
+        {
+            if wrong {
+                return Err(Refusal::precondition(format!(
+                    "invalid property '{}' for {entity}",
+                    if name == "durable" { "non-durable" } else { name }
+                )));
+            }
+        }
+        for name in ["x-max-priority", "x-queue-mode"] {
+            if let Some(AMQPValue::LongString(_) | AMQPValue::LongInt(_)) = self.arguments.inner().get(name) {
+                return Err(Refusal::precondition(format!(
+                    "invalid arg '{name}' for {entity} of queue type rabbit_quorum_queue"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// 406 in RabbitMQ's words when another declaration of the same queue differs.
+    pub(crate) fn check_same(&self, received: &Self, entity: &str) -> Result<(), Refusal> {
+        arguments::same_flag("durable", entity, received.durable, self.durable)?;
+        arguments::same_flag("auto_delete", entity, received.auto_delete, self.auto_delete)?;
+        let compared = [
+            "x-expires",
+            "x-message-ttl",
+            "x-dead-letter-exchange",
+            "x-dead-letter-routing-key",
+            "x-max-length",
+            "x-max-length-bytes",
+            "x-max-priority",
+            "x-overflow",
+            "x-queue-mode",
+            "x-single-active-consumer",
+            "x-queue-type",
+            "x-delivery-limit",
+        ];
+        // A queue declared without a type is a classic one.
+        let queue_type = |spec: &Self| if spec.quorum { "quorum" } else { "classic" };
+        for name in compared {
+            if name == "x-queue-type" && queue_type(received) == queue_type(self) {
+                continue;
+            }
+            let (received, current) = (received.arguments.inner().get(name), self.arguments.inner().get(name));
+            arguments::equivalent(name, entity, received, current)?;
+        }
+        Ok(())
+    }
+}
+
+/// One message in one queue.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) message: Rc<Message>,
+    /// Its place in the queue; kept when it is delivered, so that a requeue finds back there.
+    pub(crate) position: u64,
+    /// When it expires, in the engine's milliseconds; `u64::MAX` for never.
+    pub(crate) expires: u64,
+    /// How many deliveries came to nothing.
+    pub(crate) delivery_count: u32,
+    pub(crate) redelivered: bool,
+}
+
+/// Ready messages, by priority and then by place.
+#[derive(Debug, Default)]
+pub(crate) struct Ready {
+    levels: BTreeMap<u8, VecDeque<Entry>>,
+    count: usize,
+    bytes: u64,
+}
+
+impl Ready {
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn push(&mut self, priority: u8, entry: Entry) {
+        self.count += 1;
+        self.bytes += entry.message.body.len() as u64;
+        let level = self.levels.entry(priority).or_default();
+        if level.back().is_none_or(|last| last.position < entry.position) {
+            level.push_back(entry);
+        } else if level.front().is_some_and(|first| first.position > entry.position) {
+            level.push_front(entry);
+        } else {
+            let at = level.partition_point(|other| other.position < entry.position);
+            level.insert(at, entry);
+        }
+    }
+
+    /// The first message of the highest priority that has any.
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
+        let entry = self.levels.values_mut().rev().find_map(VecDeque::pop_front)?;
+        self.removed(&entry);
+        Some(entry)
+    }
+
+    /// The message that makes room when the queue is full: the oldest of the lowest priority.
+    pub(crate) fn pop_lowest(&mut self) -> Option<Entry> {
+        let entry = self.levels.values_mut().find_map(VecDeque::pop_front)?;
+        self.removed(&entry);
+        Some(entry)
+    }
+
+    /// A message that stands first in its priority and has expired.
+    pub(crate) fn pop_expired(&mut self, now: u64) -> Option<Entry> {
+        let entry = self.levels.values_mut().rev().find_map(|level| {
+            let due = level.front().is_some_and(|first| first.expires <= now);
+            if due { level.pop_front() } else { None }
+        })?;
+        self.removed(&entry);
+        Some(entry)
+    }
+
+    /// When the next head expires.
+    pub(crate) fn next_expiry(&self) -> u64 {
+        self.levels.values().filter_map(|level| level.front()).map(|entry| entry.expires).min().unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn clear(&mut self) -> usize {
+        self.levels.clear();
+        self.bytes = 0;
+        std::mem::take(&mut self.count)
+    }
+
+    /// Keeps what `keep` says.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&mut Entry) -> bool) {
+        let (mut count, mut bytes) = (0, 0);
+        for level in self.levels.values_mut() {
+            level.retain_mut(&mut keep);
+            count += level.len();
+            bytes += level.iter().map(|entry| entry.message.body.len() as u64).sum::<u64>();
+        }
+        (self.count, self.bytes) = (count, bytes);
+    }
+
+    fn removed(&mut self, entry: &Entry) {
+        self.count -= 1;
+        self.bytes -= entry.message.body.len() as u64;
+    }
+}
+
+/// The consumers of a queue: those that could take a message now stand in `active`, by priority, in turn.
+#[derive(Debug, Default)]
+pub(crate) struct Consumers {
+    /// All of them, in the order of their coming.
+    pub(crate) all: Vec<ConsumerKey>,
+    /// By priority, highest last.
+    pub(crate) active: BTreeMap<i32, VecDeque<ConsumerKey>>,
+    /// The one that holds the queue for itself.
+    pub(crate) exclusive: Option<ConsumerKey>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) name: Rc<str>,
+    pub(crate) vhost: VhostKey,
+    pub(crate) spec: QueueSpec,
+    /// The connection that an exclusive queue belongs to.
+    pub(crate) owner: Option<ConnectionKey>,
+    pub(crate) ready: Ready,
+    pub(crate) unacked: usize,
+    pub(crate) next_position: u64,
+    pub(crate) consumers: Consumers,
+    /// When it was last declared, read from or consumed from.
+    pub(crate) used_at: u64,
+    /// Whether a timer for `x-expires` is set: one at a time, however often the queue is used.
+    pub(crate) idle_timer: bool,
+    /// The expiry timer that is set, `u64::MAX` for none.
+    pub(crate) timer_at: u64,
+}

@@ -1,0 +1,179 @@
+//! Which queues a message goes to.
+
+use std::{collections::HashSet, rc::Rc};
+
+use amq_protocol::types::{AMQPValue, FieldTable};
+
+use super::{
+    Engine, QueueKey, VhostKey, arguments,
+    exchange::{Destination, Exchange, ExchangeKind},
+    message::Properties,
+};
+
+/// Routes remembered for each exchange: past this many distinct keys the memory starts afresh.
+const REMEMBERED: usize = 4096;
+
+/// What a walk over exchanges has found so far.
+struct Walk<'a> {
+    properties: &'a Properties,
+    headers: Option<FieldTable>,
+    seen: HashSet<Rc<str>>,
+    queues: Vec<QueueKey>,
+    /// Whether key and exchange alone decided: then the route can be remembered.
+    by_key_alone: bool,
+}
+
+impl Engine {
+    /// The queues for one routing key, through exchange-to-exchange bindings and alternate exchanges,
+    /// each queue once.
+    pub(super) fn route(
+        &mut self,
+        vhost: VhostKey,
+        exchange: &str,
+        key: &str,
+        properties: &Properties,
+    ) -> Rc<[QueueKey]> {
+        let generation = self.generation;
+        let Some(home) = self.vhosts.get_mut(vhost) else { return Rc::from([]) };
+        if exchange.is_empty() {
+            return home.queues.get(key).map_or_else(|| Rc::from([]), |queue| Rc::from([*queue]));
+        }
+        if let Some(found) = home.exchanges.get(exchange)
+            && found.routes_generation == generation
+            && let Some(route) = found.routes.get(key)
+        {
+            return route.clone();
+        }
+        let mut walk = Walk { properties, headers: None, seen: HashSet::new(), queues: Vec::new(), by_key_alone: true };
+        let mut open: Vec<Rc<str>> = vec![Rc::from(exchange)];
+        while let Some(name) = open.pop() {
+            if !walk.seen.insert(name.clone()) {
+                continue;
+            }
+            if name.is_empty() {
+                walk.queues.extend(home.queues.get(key));
+                continue;
+            }
+            let Some(exchange) = home.exchanges.get(&name) else { continue };
+            let before = (walk.queues.len(), open.len());
+            walk.visit(exchange, key, &mut open);
+            if (walk.queues.len(), open.len()) == before {
+                open.extend(exchange.alternate());
+            }
+        }
+        let mut unique = HashSet::new();
+        walk.queues.retain(|queue| unique.insert(*queue));
+        let route: Rc<[QueueKey]> = Rc::from(walk.queues);
+        if walk.by_key_alone
+            && let Some(exchange) = home.exchanges.get_mut(exchange)
+        {
+            if exchange.routes_generation != generation || exchange.routes.len() >= REMEMBERED {
+                exchange.routes.clear();
+                exchange.routes_generation = generation;
+            }
+            exchange.routes.insert(Rc::from(key), route.clone());
+        }
+        route
+    }
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, exchange: &Exchange, key: &str, open: &mut Vec<Rc<str>>) {
+        let queues = &mut self.queues;
+        let mut follow = |destination: &Destination| match destination {
+            Destination::Queue(queue) => queues.push(*queue),
+            Destination::Exchange(name) => open.push(name.clone()),
+        };
+        match exchange.spec.kind {
+            ExchangeKind::Direct => {
+                exchange.bindings.get(key).into_iter().flatten().for_each(|binding| follow(&binding.destination));
+            }
+            ExchangeKind::Fanout => {
+                exchange.bindings.values().flatten().for_each(|binding| follow(&binding.destination));
+            }
+            ExchangeKind::Topic => {
+                let matching = exchange.bindings.iter().filter(|(pattern, _)| topic_matches(pattern, key));
+                matching.flat_map(|(_, bindings)| bindings).for_each(|binding| follow(&binding.destination));
+            }
+            ExchangeKind::Headers => {
+                self.by_key_alone = false;
+                let headers = self.headers.get_or_insert_with(|| self.properties.headers());
+                let all = exchange.bindings.values().flatten();
+                all.filter(|binding| headers_match(&binding.arguments, headers))
+                    .for_each(|binding| follow(&binding.destination));
+            }
+        }
+    }
+}
+
+/// `*` stands for one word, `#` for none or more (AMQP 0-9-1 section 3.1.3.3).
+pub(super) fn topic_matches(pattern: &str, key: &str) -> bool {
+    let (pattern, key) = (words(pattern), words(key));
+    // Glob matching with one point to come back to: linear in practice, quadratic at worst.
+    let (mut p, mut k, mut back) = (0, 0, None);
+    while k < key.len() {
+        if p < pattern.len() && pattern[p] == "#" {
+            back = Some((p, k));
+            p += 1;
+        } else if p < pattern.len() && (pattern[p] == "*" || pattern[p] == key[k]) {
+            p += 1;
+            k += 1;
+        } else if let Some((hash, from)) = back {
+            back = Some((hash, from + 1));
+            p = hash + 1;
+            k = from + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|word| *word == "#")
+}
+
+/// RabbitMQ splits an empty key into no words, not into one empty word.
+fn words(text: &str) -> Vec<&str> {
+    if text.is_empty() { Vec::new() } else { text.split('.').collect() }
+}
+
+/// `x-match`: `all` (default), `any`, `all-with-x`, `any-with-x`; without `-with-x` arguments whose
+/// names begin with `x-` do not count.
+fn headers_match(wanted: &FieldTable, headers: &FieldTable) -> bool {
+    let mode = arguments::text(wanted, "x-match").unwrap_or("all");
+    let with_x = mode.ends_with("-with-x");
+    let mut counted = wanted.inner().iter().filter(|(name, _)| match name.as_str() {
+        "x-match" => false,
+        name => with_x || !name.starts_with("x-"),
+    });
+    let matches = |(name, value): (&amq_protocol::types::ShortString, &AMQPValue)| {
+        headers.inner().get(name.as_str()).is_some_and(|found| *value == AMQPValue::Void || value == found)
+    };
+    if mode.starts_with("any") { counted.any(matches) } else { counted.all(matches) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::topic_matches;
+
+    #[test]
+    fn topic_patterns_match_words() {
+        let cases = [
+            ("a.b", "a.b", true),
+            ("a.*", "a.b", true),
+            ("a.*", "a", false),
+            ("a.*", "a.b.c", false),
+            ("#", "", true),
+            ("#", "a.b.c", true),
+            ("a.#", "a", true),
+            ("a.#.c", "a.c", true),
+            ("a.#.c", "a.b.b.c", true),
+            ("#.b.#", "a.b.a.b.c", true),
+            ("#.b.*", "a.b.b", true),
+            ("*.#", "", false),
+            ("*", "a", true),
+            ("", "", true),
+            ("", "a", false),
+        ];
+        for (pattern, key, expected) in cases {
+            assert_eq!(topic_matches(pattern, key), expected, "{pattern:?} {key:?}");
+        }
+    }
+}

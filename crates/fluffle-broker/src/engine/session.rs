@@ -1,0 +1,112 @@
+//! Connections and channels come and go.
+
+use std::{collections::HashMap, rc::Rc};
+
+use super::{
+    ChannelKey, ConnectionKey, Engine, QueueKey, VhostKey,
+    consumer::{BACKLOG_LIMIT, Channel, Confirms, Connection, Unacked},
+    refusal::Refusal,
+};
+
+impl Engine {
+    pub(crate) fn open_connection(
+        &mut self,
+        vhost: VhostKey,
+        user: &str,
+        name: String,
+        cancel_notify: bool,
+    ) -> ConnectionKey {
+        self.connections.insert(Connection {
+            vhost,
+            user: user.into(),
+            name,
+            channels: HashMap::new(),
+            backlog: 0,
+            congested: false,
+            cancel_notify,
+        })
+    }
+
+    /// Ends a connection: its channels close, its exclusive queues go.
+    pub(crate) fn close_connection(&mut self, connection: ConnectionKey) {
+        let channels: Vec<_> =
+            self.connections.get(connection).map(|open| open.channels.values().copied().collect()).unwrap_or_default();
+        channels.into_iter().for_each(|channel| self.close_channel(channel));
+        self.connections.remove(connection);
+        let owned: Vec<QueueKey> =
+            self.queues.iter().filter(|(_, queue)| queue.owner == Some(connection)).map(|(key, _)| key).collect();
+        owned.into_iter().for_each(|queue| self.remove_queue(queue));
+    }
+
+    pub(crate) fn open_channel(&mut self, connection: ConnectionKey, number: u16) -> Option<ChannelKey> {
+        let open = self.connections.get_mut(connection)?;
+        let channel = self.channels.insert(Channel {
+            connection,
+            number,
+            next_tag: 1,
+            unacked: Unacked::default(),
+            consumers: HashMap::new(),
+            prefetch: 0,
+            global_prefetch: 0,
+            flowing: true,
+            confirms: None,
+            transaction: None,
+            last_queue: Rc::from(""),
+            replies: None,
+            timeout_set: false,
+        });
+        open.channels.insert(number, channel);
+        Some(channel)
+    }
+
+    /// Ends a channel: its consumers go, what it did not acknowledge returns to the queues.
+    pub(crate) fn close_channel(&mut self, key: ChannelKey) {
+        let tags: Vec<_> =
+            self.channels.get(key).map(|channel| channel.consumers.keys().cloned().collect()).unwrap_or_default();
+        tags.into_iter().for_each(|tag| self.cancel(key, &tag));
+        self.requeue_all(key);
+        let Some(channel) = self.channels.remove(key) else { return };
+        if let Some((_, address)) = channel.replies {
+            self.reply_addresses.remove(&address);
+        }
+        if let Some(open) = self.connections.get_mut(channel.connection) {
+            open.channels.remove(&channel.number);
+        }
+    }
+
+    /// How many bytes wait for a connection's socket now. Deliveries go on when it has drained.
+    pub(crate) fn set_backlog(&mut self, connection: ConnectionKey, bytes: usize) {
+        let Some(open) = self.connections.get_mut(connection) else { return };
+        open.backlog = bytes;
+        if open.congested && bytes < BACKLOG_LIMIT / 2 {
+            open.congested = false;
+            let channels: Vec<_> = open.channels.values().copied().collect();
+            channels.into_iter().for_each(|channel| self.wake_channel(channel));
+        }
+    }
+
+    /// Publisher confirms from here on (RabbitMQ's `confirm.select`).
+    pub(crate) fn select_confirms(&mut self, channel: ChannelKey) -> Result<(), Refusal> {
+        let Some(open) = self.channels.get_mut(channel) else { return Ok(()) };
+        if open.transaction.is_some() {
+            return Err(Refusal::precondition("cannot switch from tx to confirm mode"));
+        }
+        open.confirms.get_or_insert_with(Confirms::default);
+        Ok(())
+    }
+
+    /// The name of the virtual host a channel lives in, with its key and connection.
+    pub(super) fn place(&self, channel: ChannelKey) -> Option<(VhostKey, Rc<str>, ConnectionKey)> {
+        let connection = self.channels.get(channel)?.connection;
+        let vhost = self.connections.get(connection)?.vhost;
+        Some((vhost, self.vhosts.get(vhost)?.name.clone(), connection))
+    }
+
+    /// A name that no other entity has.
+    pub(super) fn fresh_name(&mut self, prefix: &str) -> String {
+        self.names += 1;
+        // Not a secret and not guessable by accident: a hash of the counter, seeded by the process.
+        let random = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), self.names);
+        format!("{prefix}{random:016x}-{}", self.names)
+    }
+}

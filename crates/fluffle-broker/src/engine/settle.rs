@@ -1,0 +1,114 @@
+//! Deliveries settled: acknowledged, rejected, requeued, recovered.
+
+use super::{ChannelKey, Engine, consumer::Pending, refusal::Refusal};
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settlement {
+    Ack,
+    Requeue,
+    Reject,
+}
+
+impl Engine {
+    /// Settles one delivery, or all up to it; tag 0 with `multiple` means all. Within a transaction it
+    /// waits for the commit.
+    pub(crate) fn settle(
+        &mut self,
+        channel: ChannelKey,
+        tag: u64,
+        multiple: bool,
+        how: Settlement,
+    ) -> Result<(), Refusal> {
+        let Some(open) = self.channels.get_mut(channel) else { return Ok(()) };
+        let known = match (tag, multiple) {
+            (0, true) => true,
+            (tag, true) => open.unacked.contains(tag),
+            (tag, false) => open.unacked.contains(tag),
+        };
+        if !known {
+            return Err(Refusal::precondition(format!("unknown delivery tag {tag}")));
+        }
+        let mut settled = Vec::new();
+        if multiple {
+            let last = if tag == 0 { u64::MAX } else { tag };
+            settled.extend(std::iter::from_fn(|| open.unacked.take_first(last)));
+        } else {
+            settled.extend(open.unacked.take(tag));
+        }
+        match open.transaction.as_mut() {
+            Some(transaction) => transaction.settled.extend(settled.into_iter().map(|pending| (pending, how))),
+            None => self.conclude(channel, settled.into_iter().map(|pending| (pending, how)).collect()),
+        }
+        Ok(())
+    }
+
+    /// Carries out settlements whose deliveries have left the channel's list.
+    pub(super) fn conclude(&mut self, channel: ChannelKey, settled: Vec<(Pending, Settlement)>) {
+        let mut consumers = Vec::new();
+        let mut queues = Vec::new();
+        for (pending, how) in settled {
+            if let Some(consumer) = pending.consumer.and_then(|key| self.consumers.get_mut(key)) {
+                consumer.unacked = consumer.unacked.saturating_sub(1);
+            }
+            if let Some(key) = pending.consumer
+                && consumers.last() != Some(&key)
+                && !consumers.contains(&key)
+            {
+                consumers.push(key);
+            }
+            let key = pending.queue;
+            let Some(queue) = self.queues.get_mut(key) else { continue };
+            queue.unacked = queue.unacked.saturating_sub(1);
+            match how {
+                Settlement::Ack => {}
+                Settlement::Reject => self.dead_letter(key, &pending.entry.message, "rejected"),
+                Settlement::Requeue => {
+                    self.put_back(pending);
+                    if !queues.contains(&key) {
+                        queues.push(key);
+                    }
+                }
+            }
+        }
+        queues.into_iter().for_each(|queue| {
+            self.run_queue(queue);
+            self.drop_surplus(queue);
+        });
+        let global = self.channels.get(channel).is_some_and(|open| open.global_prefetch > 0);
+        match global {
+            true => self.wake_channel(channel),
+            false => consumers.into_iter().for_each(|consumer| self.wake_consumer(consumer)),
+        }
+    }
+
+    /// Puts a delivery back to its place, or past its limit out of the queue.
+    fn put_back(&mut self, pending: Pending) {
+        let Some(queue) = self.queues.get_mut(pending.queue) else { return };
+        let mut entry = pending.entry;
+        entry.redelivered = true;
+        if queue.spec.quorum {
+            entry.delivery_count += 1;
+            if queue.spec.delivery_limit.is_some_and(|limit| i64::from(entry.delivery_count) > limit) {
+                self.dead_letter(pending.queue, &entry.message, "delivery_limit");
+                return;
+            }
+        }
+        let priority = entry.message.properties.priority.min(queue.spec.max_priority);
+        queue.ready.push(priority, entry);
+    }
+
+    /// Requeues everything the channel has not settled (`basic.recover` with requeue, and its end).
+    pub(crate) fn requeue_all(&mut self, channel: ChannelKey) {
+        let Some(open) = self.channels.get_mut(channel) else { return };
+        let mut returned: Vec<_> = std::iter::from_fn(|| open.unacked.take_first(u64::MAX))
+            .map(|pending| (pending, Settlement::Requeue))
+            .collect();
+        if let Some(transaction) = open.transaction.as_mut() {
+            let waiting = std::mem::take(&mut transaction.settled);
+            returned.extend(waiting.into_iter().map(|(pending, _)| (pending, Settlement::Requeue)));
+            transaction.published.clear();
+        }
+        self.conclude(channel, returned);
+    }
+}

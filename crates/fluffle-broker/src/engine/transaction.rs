@@ -1,0 +1,43 @@
+//! Transactions of one channel: publishes and settlements wait for the commit.
+
+use std::rc::Rc;
+
+use super::{ChannelKey, Engine, consumer::Pending, message::Message, refusal::Refusal, settle::Settlement};
+
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    /// Each with its `mandatory` flag.
+    pub(super) published: Vec<(Rc<Message>, bool)>,
+    pub(super) settled: Vec<(Pending, Settlement)>,
+}
+
+impl Engine {
+    pub(crate) fn select_transaction(&mut self, channel: ChannelKey) -> Result<(), Refusal> {
+        let Some(open) = self.channels.get_mut(channel) else { return Ok(()) };
+        if open.confirms.is_some() {
+            return Err(Refusal::precondition("cannot switch from confirm to tx mode"));
+        }
+        open.transaction.get_or_insert_with(Transaction::default);
+        Ok(())
+    }
+
+    pub(crate) fn commit(&mut self, channel: ChannelKey) -> Result<(), Refusal> {
+        let transaction = self.take_transaction(channel)?;
+        transaction.published.into_iter().for_each(|(message, mandatory)| self.accept(channel, message, mandatory));
+        self.conclude(channel, transaction.settled);
+        Ok(())
+    }
+
+    /// Forgets what was published; what was settled is unacknowledged again.
+    pub(crate) fn roll_back(&mut self, channel: ChannelKey) -> Result<(), Refusal> {
+        let transaction = self.take_transaction(channel)?;
+        let Some(open) = self.channels.get_mut(channel) else { return Ok(()) };
+        open.unacked.put_back(transaction.settled.into_iter().map(|(pending, _)| pending).collect());
+        Ok(())
+    }
+
+    fn take_transaction(&mut self, channel: ChannelKey) -> Result<Transaction, Refusal> {
+        let transaction = self.channels.get_mut(channel).and_then(|open| open.transaction.as_mut());
+        transaction.map(std::mem::take).ok_or_else(|| Refusal::precondition("channel is not transactional"))
+    }
+}

@@ -1,0 +1,120 @@
+//! A channel's state: open, with perhaps a message being assembled, or closing.
+
+use std::rc::Rc;
+
+use amq_protocol::protocol::basic::Publish;
+use bytes::{Bytes, BytesMut};
+
+use crate::engine::{ChannelKey, Properties, Publication, Reader, Refusal};
+
+/// A body frame from this size on is kept as it came; a smaller one is copied, so that a little message
+/// does not hold on to a whole read buffer.
+const SHARED_BODY: usize = 16 << 10;
+
+/// How much is reserved for a body on the word of its header alone.
+const TRUSTED: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) enum ChannelState {
+    Open(Box<OpenChannel>),
+    /// `channel.close` was sent: everything but its answer is ignored.
+    Closing,
+}
+
+#[derive(Debug)]
+pub(crate) struct OpenChannel {
+    pub(crate) key: ChannelKey,
+    pub(crate) content: Option<Content>,
+    /// The last route published to: the next message most likely goes the same way, and shares its names.
+    pub(crate) route: (Rc<str>, Rc<str>),
+}
+
+/// A message whose frames are coming in.
+#[derive(Debug)]
+pub(crate) struct Content {
+    mandatory: bool,
+    header: Option<(u64, Properties)>,
+    single: Bytes,
+    joined: BytesMut,
+}
+
+impl OpenChannel {
+    pub(crate) fn new(key: ChannelKey) -> Self {
+        Self { key, content: None, route: (Rc::from(""), Rc::from("")) }
+    }
+
+    /// A publish begins.
+    pub(crate) fn begin(&mut self, publish: &Publish) {
+        if *self.route.0 != *publish.exchange.as_str() {
+            self.route.0 = publish.exchange.as_str().into();
+        }
+        if *self.route.1 != *publish.routing_key.as_str() {
+            self.route.1 = publish.routing_key.as_str().into();
+        }
+        let (single, joined) = (Bytes::new(), BytesMut::new());
+        self.content = Some(Content { mandatory: publish.mandatory, header: None, single, joined });
+    }
+
+    /// A content header: the message, if it has no body.
+    pub(crate) fn header(&mut self, payload: &Bytes, limit: u64) -> Result<Option<Publication>, Refusal> {
+        let content = match self.content.as_mut() {
+            Some(content) if content.header.is_none() => content,
+            Some(_) => return Err(unexpected("content body", "content header")),
+            None => return Err(unexpected("method", "content header")),
+        };
+        let mut reader = Reader::new(payload);
+        let fields = reader.u16().zip(reader.u16()).zip(reader.u32().zip(reader.u32()));
+        let Some(((class, _), (high, low))) = fields else { return Err(Refusal::frame("content header cut short")) };
+        if class != 60 {
+            let text = format!("expected content header for class 60, got one for class {class} instead");
+            return Err(Refusal::unexpected_frame(text));
+        }
+        let size = u64::from(high) << 32 | u64::from(low);
+        if size > limit {
+            let text = format!("message size {size} is larger than configured max size {limit}");
+            return Err(Refusal::precondition(text));
+        }
+        let properties = Properties::scan(Bytes::copy_from_slice(payload.get(12..).unwrap_or_default()))?;
+        content.header = Some((size, properties));
+        Ok(self.finish())
+    }
+
+    /// A body frame: the message, if this is the last of it.
+    pub(crate) fn body(&mut self, payload: Bytes) -> Result<Option<Publication>, Refusal> {
+        let Some(content) = self.content.as_mut() else { return Err(unexpected("method", "content body")) };
+        let Some((size, _)) = content.header else { return Err(unexpected("content header", "content body")) };
+        if content.held() as u64 + payload.len() as u64 > size {
+            return Err(Refusal::frame("content body larger than its header says"));
+        }
+        if content.held() == 0 && payload.len() as u64 == size {
+            content.single = if payload.len() < SHARED_BODY { Bytes::copy_from_slice(&payload) } else { payload };
+        } else {
+            if content.joined.is_empty() {
+                content.joined.reserve(size.min(TRUSTED) as usize);
+            }
+            content.joined.extend_from_slice(&payload);
+        }
+        Ok(self.finish())
+    }
+
+    fn finish(&mut self) -> Option<Publication> {
+        let content = self
+            .content
+            .take_if(|content| content.header.as_ref().is_some_and(|(size, _)| content.held() as u64 == *size))?;
+        let (_, properties) = content.header?;
+        let body = if content.joined.is_empty() { content.single } else { content.joined.freeze() };
+        let (exchange, key) = self.route.clone();
+        Some(Publication { exchange, key, mandatory: content.mandatory, properties, body })
+    }
+}
+
+impl Content {
+    /// Bytes of the body that are here.
+    pub(crate) fn held(&self) -> usize {
+        self.single.len() + self.joined.len()
+    }
+}
+
+fn unexpected(expected: &str, got: &str) -> Refusal {
+    Refusal::unexpected_frame(format!("expected {expected} frame, got {got} frame instead"))
+}

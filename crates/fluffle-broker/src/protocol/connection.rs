@@ -1,0 +1,334 @@
+//! One connection from its first byte to its last.
+
+use std::{io, rc::Rc, time::Duration};
+
+use amq_protocol::protocol::{AMQPClass, connection};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    channel::ChannelState,
+    frame::{self, Frame, FrameKind},
+    handshake,
+    link::{Link, short},
+    method,
+    shared::Shared,
+};
+use crate::engine::{ConnectionKey, Refusal};
+
+/// How long the client may take over the last exchange of a connection.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Bytes read at a time: also what one connection may do before the others have their turn.
+const READ: usize = 128 << 10;
+
+/// Why reading ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client closed, and was answered.
+    Closed,
+    /// The socket broke or ended.
+    Lost,
+    /// The client is to be told why.
+    Refused { refusal: Refusal, cause: (u16, u16) },
+    /// Nothing may be said: what came was not AMQP, or there is no one to say it to.
+    Silent,
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Lost
+    }
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused { refusal, cause: (0, 0) }
+    }
+}
+
+/// The reading side of a connection.
+pub(crate) struct Incoming {
+    socket: OwnedReadHalf,
+    buffer: BytesMut,
+    pub(crate) link: Rc<Link>,
+    pub(crate) shared: Rc<Shared>,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(socket: TcpStream, link: Rc<Link>, shared: Rc<Shared>) {
+    // Answers are small and awaited.
+    let _ = socket.set_nodelay(true);
+    let (read, write) = socket.into_split();
+    let incoming = Incoming { socket: read, buffer: BytesMut::new(), link: link.clone(), shared: shared.clone() };
+    tokio::select! {
+        biased;
+        () = link.cut.notified() => {}
+        () = write_out(write, &link, &shared) => {}
+        () = heartbeats(&link) => tracing::warn!("missed heartbeats from a client: connection dropped"),
+        () = incoming.run() => {}
+    }
+    if let Some(key) = link.key.take() {
+        shared.leave(key);
+    }
+}
+
+/// Writes what waits, as much as possible at once.
+async fn write_out(mut socket: OwnedWriteHalf, link: &Link, shared: &Shared) {
+    loop {
+        let batch = link.output.borrow_mut().take();
+        if batch.is_empty() {
+            link.wake.notified().await;
+            continue;
+        }
+        for mut chunk in batch {
+            while chunk.has_remaining() {
+                match socket.write_buf(&mut chunk).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(written) => {
+                        link.output.borrow_mut().written(written);
+                        link.last_write.set(Instant::now());
+                    }
+                }
+            }
+        }
+        link.drained.notify_waiters();
+        if let Some(key) = link.key.get() {
+            shared.engine.borrow_mut().set_backlog(key, link.output.borrow().len());
+            shared.dispatch();
+        }
+    }
+}
+
+/// Sends heartbeats into silence and ends when the client has been silent for two intervals
+/// (AMQP 0-9-1 section 4.2.7).
+async fn heartbeats(link: &Link) {
+    link.tuned.notified().await;
+    let interval = Duration::from_secs(link.heartbeat.get().into());
+    if interval.is_zero() {
+        return std::future::pending().await;
+    }
+    loop {
+        let (send, drop) = (link.last_write.get() + interval / 2, link.last_read.get() + interval * 2);
+        sleep_until(send.min(drop)).await;
+        let now = Instant::now();
+        if now >= link.last_read.get() + interval * 2 {
+            return;
+        }
+        if now >= link.last_write.get() + interval / 2 {
+            link.last_write.set(now);
+            link.output.borrow_mut().write(|out| out.extend_from_slice(&[8, 0, 0, 0, 0, 0, 0, 0xCE]));
+            link.wake.notify_one();
+        }
+    }
+}
+
+impl Incoming {
+    async fn run(mut self) {
+        let patience = self.shared.settings.handshake_timeout;
+        let end = match timeout(patience, handshake::open(&mut self)).await {
+            Ok(Ok(key)) => self.frames(key).await,
+            Ok(Err(end)) => end,
+            Err(_) => End::Silent,
+        };
+        self.finish(end).await;
+    }
+
+    /// Handles frames, a buffer at a time.
+    async fn frames(&mut self, key: ConnectionKey) -> End {
+        let link = self.link.clone();
+        loop {
+            self.shared.refresh_clock();
+            let outcome = self.handle_buffer(key);
+            self.shared.dispatch();
+            let all_handled = match outcome {
+                Ok(all_handled) => all_handled,
+                Err(end) => return end,
+            };
+            // The others, and this connection's own writer, have their turn now.
+            tokio::task::yield_now().await;
+            link.until_readable().await;
+            if !all_handled {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = link.shut.notified() => {
+                    let text = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'".to_owned();
+                    return Refusal { code: 320, text }.into();
+                }
+                read = self.read() => if let Err(end) = read { return end },
+            }
+        }
+    }
+
+    /// Handles the frames in the buffer and says whether that was all of them: a few small questions
+    /// may have large answers.
+    fn handle_buffer(&mut self, key: ConnectionKey) -> Result<bool, End> {
+        while self.link.is_readable() {
+            let Some(frame) = frame::split(&mut self.buffer, self.link.frame_max.get())? else { return Ok(true) };
+            match frame.kind {
+                FrameKind::Method => {
+                    let method = frame::method(&frame.payload)?;
+                    let cause = (method.get_amqp_class_id(), method.get_amqp_method_id());
+                    match method::handle(self, key, frame.channel, method) {
+                        Ok(()) => {}
+                        Err(End::Refused { refusal, .. }) => self.refuse(frame.channel, refusal, cause)?,
+                        Err(end) => return Err(end),
+                    }
+                }
+                FrameKind::Heartbeat if frame.channel == 0 => {}
+                FrameKind::Heartbeat => return Err(Refusal::frame("heartbeat on a channel").into()),
+                FrameKind::Header | FrameKind::Body => self.content(frame)?,
+            }
+        }
+        Ok(false)
+    }
+
+    fn content(&mut self, frame: Frame) -> Result<(), End> {
+        let mut channels = self.link.channels.borrow_mut();
+        let open = match channels.get_mut(&frame.channel) {
+            Some(ChannelState::Open(open)) => open,
+            Some(ChannelState::Closing) => return Ok(()),
+            None => return Err(Refusal::channel("expected 'channel.open'").into()),
+        };
+        let key = open.key;
+        let limit = self.shared.engine.borrow().limits.message_bytes;
+        let outcome = match frame.kind {
+            FrameKind::Header => open.header(&frame.payload, limit),
+            _ => open.body(frame.payload),
+        };
+        // Messages in pieces on many channels: together no more than one whole one may be.
+        let held = |state: &ChannelState| match state {
+            ChannelState::Open(open) => open.content.as_ref().map_or(0, |content| content.held() as u64),
+            ChannelState::Closing => 0,
+        };
+        if matches!(outcome, Ok(None)) && channels.values().map(held).sum::<u64>() > limit {
+            return Err(Refusal { code: 506, text: "RESOURCE_ERROR - too many unfinished messages".to_owned() }.into());
+        }
+        drop(channels);
+        let published = outcome.and_then(|publication| match publication {
+            Some(publication) => self.shared.engine.borrow_mut().publish(key, publication),
+            None => Ok(()),
+        });
+        published.or_else(|refusal| self.refuse(frame.channel, refusal, (60, 40)))
+    }
+
+    /// A soft error closes the channel; a hard one, or any on channel 0, ends the connection.
+    fn refuse(&mut self, number: u16, refusal: Refusal, cause: (u16, u16)) -> Result<(), End> {
+        if refusal.is_hard() || number == 0 {
+            return Err(End::Refused { refusal, cause });
+        }
+        let key = match self.link.channels.borrow().get(&number) {
+            Some(ChannelState::Open(open)) => open.key,
+            _ => return Ok(()),
+        };
+        // What happened before the error goes first, and nothing comes after it.
+        self.shared.dispatch();
+        self.link.close_channel(number, &refusal, cause);
+        self.shared.engine.borrow_mut().close_channel(key);
+        Ok(())
+    }
+
+    /// Reads some bytes.
+    pub(crate) async fn read(&mut self) -> Result<(), End> {
+        self.buffer.reserve(READ);
+        match self.socket.read_buf(&mut self.buffer).await? {
+            0 => Err(End::Lost),
+            _ => {
+                self.link.last_read.set(Instant::now());
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads one whole frame, as the handshake does.
+    pub(crate) async fn next_frame(&mut self) -> Result<Frame, End> {
+        loop {
+            match frame::split(&mut self.buffer, self.link.frame_max.get()) {
+                Ok(Some(frame)) => return Ok(frame),
+                Ok(None) => self.read().await?,
+                Err(_) => return Err(End::Silent),
+            }
+        }
+    }
+
+    /// Takes an exact number of bytes.
+    pub(crate) async fn take(&mut self, count: usize) -> Result<Bytes, End> {
+        while self.buffer.len() < count {
+            self.read().await?;
+        }
+        Ok(self.buffer.split_to(count).freeze())
+    }
+
+    async fn finish(mut self, end: End) {
+        let (refusal, cause) = match end {
+            End::Refused { refusal, cause } => (refusal, cause),
+            End::Closed => {
+                let _ = timeout(FAREWELL, self.flush()).await;
+                return;
+            }
+            End::Lost => return,
+            End::Silent => {
+                let _ = timeout(FAREWELL, self.flush()).await;
+                return;
+            }
+        };
+        tracing::debug!(code = refusal.code, text = refusal.text, "connection closed by the broker");
+        let close = connection::Close {
+            reply_code: refusal.code,
+            reply_text: short(&refusal.text),
+            class_id: cause.0,
+            method_id: cause.1,
+        };
+        self.link.send(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)));
+        self.link.closing.set(true);
+        let _ = timeout(FAREWELL, async {
+            self.flush().await;
+            self.until_close_ok().await
+        })
+        .await;
+    }
+
+    /// Waits for the writer to have written everything.
+    async fn flush(&self) {
+        while self.link.output.borrow().len() > 0 {
+            self.link.drained.notified().await;
+        }
+    }
+
+    /// Reads, and forgets, until the client answers the close.
+    async fn until_close_ok(&mut self) {
+        let close_ok = AMQPClass::Connection(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
+        loop {
+            let frame = match frame::split(&mut self.buffer, self.link.frame_max.get()) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => match self.read().await {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                // The stream can no longer be followed.
+                Err(_) => {
+                    self.buffer.clear();
+                    match self.read().await {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    }
+                }
+            };
+            let closed = frame.kind == FrameKind::Method
+                && frame.channel == 0
+                && frame::method(&frame.payload).is_ok_and(|method| method == close_ok);
+            if closed {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! From the protocol header to an open connection (AMQP 0-9-1 section 2.2.4).
+
+use amq_protocol::{
+    protocol::{
+        AMQPClass,
+        connection::{AMQPMethod, CloseOk, Open, OpenOk, Start, StartOk, Tune, TuneOk},
+    },
+    types::{AMQPValue, FieldTable, LongString},
+};
+
+use super::{
+    auth,
+    connection::{End, Incoming},
+    frame::{self, FrameKind},
+};
+use crate::engine::{ConnectionKey, Refusal};
+
+const HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+
+/// Smaller frames are not allowed (AMQP 0-9-1, connection.tune).
+const LEAST_FRAME_MAX: u32 = 4096;
+
+/// Leads a client to an open connection.
+pub(crate) async fn open(incoming: &mut Incoming) -> Result<ConnectionKey, End> {
+    if incoming.take(HEADER.len()).await? != HEADER {
+        // The one answer to an unknown protocol: the header that would have been right.
+        incoming.link.output.borrow_mut().write(|out| out.extend_from_slice(HEADER));
+        incoming.link.wake.notify_one();
+        return Err(End::Silent);
+    }
+    send(incoming, AMQPMethod::Start(start()));
+    let offer = match receive(incoming).await? {
+        AMQPMethod::StartOk(offer) => offer,
+        other => return Err(unexpected(&other)),
+    };
+    let user = login(incoming, &offer)?;
+    tune(incoming).await?;
+    let wanted = match receive(incoming).await? {
+        AMQPMethod::Open(open) => open,
+        AMQPMethod::Close(_) => {
+            send(incoming, AMQPMethod::CloseOk(CloseOk {}));
+            return Err(End::Closed);
+        }
+        other => return Err(unexpected(&other)),
+    };
+    let key = enter(incoming, &wanted, &user, &offer)?;
+    send(incoming, AMQPMethod::OpenOk(OpenOk {}));
+    Ok(key)
+}
+
+fn send(incoming: &Incoming, method: AMQPMethod) {
+    incoming.link.send(0, AMQPClass::Connection(method));
+}
+
+async fn receive(incoming: &mut Incoming) -> Result<AMQPMethod, End> {
+    loop {
+        let frame = incoming.next_frame().await?;
+        match (frame.kind, frame.channel) {
+            (FrameKind::Heartbeat, 0) => {}
+            (FrameKind::Method, 0) => match frame::method(&frame.payload)? {
+                AMQPClass::Connection(method) => return Ok(method),
+                _ => return Err(Refusal::command_invalid("expected a connection method").into()),
+            },
+            _ => return Err(Refusal::unexpected_frame("expected a method on channel 0").into()),
+        }
+    }
+}
+
+fn unexpected(method: &AMQPMethod) -> End {
+    let method = format!("{method:?}");
+    let name = method.split('(').next().unwrap_or_default();
+    Refusal::command_invalid(format!("unexpected method connection.{name} during the handshake")).into()
+}
+
+fn start() -> Start {
+    let mut capabilities = FieldTable::default();
+    for name in [
+        "publisher_confirms",
+        "exchange_exchange_bindings",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "consumer_priorities",
+        "authentication_failure_close",
+        "per_consumer_qos",
+        "direct_reply_to",
+    ] {
+        capabilities.insert(name.into(), AMQPValue::Boolean(true));
+    }
+    let mut properties = FieldTable::default();
+    properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+    let texts = [
+        ("product", "Fluffle broker"),
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("platform", "Rust"),
+        ("information", "An in-process broker for first runs and tests, not for production"),
+    ];
+    for (name, text) in texts {
+        properties.insert(name.into(), AMQPValue::LongString(LongString::from(text)));
+    }
+    Start {
+        version_major: 0,
+        version_minor: 9,
+        server_properties: properties,
+        mechanisms: auth::MECHANISMS.into(),
+        locales: "en_US".into(),
+    }
+}
+
+fn login(incoming: &Incoming, offer: &StartOk) -> Result<String, End> {
+    if let Some(user) = auth::user(&incoming.shared.settings, offer) {
+        return Ok(user);
+    }
+    let known = auth::MECHANISMS.split(' ').any(|known| known == offer.mechanism.as_str());
+    tracing::warn!(mechanism = offer.mechanism.as_str(), "login refused");
+    let text = match known {
+        true => format!(
+            "Login was refused using authentication mechanism {}. For details see the broker logfile.",
+            offer.mechanism
+        ),
+        false => {
+            return Err(Refusal::not_allowed(format!("unknown authentication mechanism '{}'", offer.mechanism)).into());
+        }
+    };
+    // A client that does not announce that it understands the reason gets a closed socket.
+    match capability(offer, "authentication_failure_close") {
+        true => Err(Refusal::access(text).into()),
+        false => Err(End::Silent),
+    }
+}
+
+async fn tune(incoming: &mut Incoming) -> Result<(), End> {
+    let settings = incoming.shared.settings.clone();
+    let (channel_max, frame_max, heartbeat) = (settings.channel_max, settings.frame_max, settings.heartbeat);
+    send(incoming, AMQPMethod::Tune(Tune { channel_max, frame_max, heartbeat }));
+    let tuned: TuneOk = match receive(incoming).await? {
+        AMQPMethod::TuneOk(tuned) => tuned,
+        other => return Err(unexpected(&other)),
+    };
+    if tuned.frame_max != 0 && tuned.frame_max < LEAST_FRAME_MAX {
+        let text = format!(
+            "negotiated frame_max = {} is lower than the minimum allowed value ({LEAST_FRAME_MAX})",
+            tuned.frame_max
+        );
+        return Err(Refusal::not_allowed(text).into());
+    }
+    if tuned.frame_max > frame_max {
+        let text = format!(
+            "negotiated frame_max = {} is higher than the maximum allowed value ({frame_max})",
+            tuned.frame_max
+        );
+        return Err(Refusal::not_allowed(text).into());
+    }
+    if tuned.channel_max > channel_max {
+        let text = format!(
+            "negotiated channel_max = {} is higher than the maximum allowed value ({channel_max})",
+            tuned.channel_max
+        );
+        return Err(Refusal::not_allowed(text).into());
+    }
+    let agreed = if tuned.frame_max == 0 { frame_max } else { tuned.frame_max };
+    incoming.link.frame_max.set(agreed as usize);
+    incoming.link.channel_max.set(if tuned.channel_max == 0 { channel_max } else { tuned.channel_max });
+    incoming.link.heartbeat.set(tuned.heartbeat);
+    incoming.link.tuned.notify_one();
+    Ok(())
+}
+
+fn enter(incoming: &Incoming, wanted: &Open, user: &str, offer: &StartOk) -> Result<ConnectionKey, End> {
+    let mut engine = incoming.shared.engine.borrow_mut();
+    let Some(vhost) = engine.vhost(wanted.virtual_host.as_str()) else {
+        return Err(Refusal::not_allowed(format!("vhost {} not found", wanted.virtual_host)).into());
+    };
+    let name = match offer.client_properties.inner().get("connection_name") {
+        Some(AMQPValue::LongString(name)) => String::from_utf8_lossy(name.as_bytes()).chars().take(255).collect(),
+        _ => String::new(),
+    };
+    let key = engine.open_connection(vhost, user, name, capability(offer, "consumer_cancel_notify"));
+    drop(engine);
+    incoming.link.key.set(Some(key));
+    incoming.shared.enter(key, incoming.link.clone());
+    Ok(key)
+}
+
+fn capability(offer: &StartOk, name: &str) -> bool {
+    match offer.client_properties.inner().get("capabilities") {
+        Some(AMQPValue::FieldTable(capabilities)) => {
+            matches!(capabilities.inner().get(name), Some(AMQPValue::Boolean(true)))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,33 @@
+//! Accepts connections.
+
+use std::rc::Rc;
+
+use tokio::{net::TcpListener, task::spawn_local};
+
+use super::{connection, link::Link, shared::Shared};
+
+/// Accepts until the task is ended. Past the limit a connection is closed at once.
+pub(crate) async fn accept(listener: TcpListener, shared: Rc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                let link = Rc::new(Link::new());
+                {
+                    let mut sockets = shared.sockets.borrow_mut();
+                    sockets.retain(|socket| socket.strong_count() > 0);
+                    if sockets.len() >= shared.settings.most_connections {
+                        tracing::warn!(%peer, "connection refused: the limit of connections is reached");
+                        continue;
+                    }
+                    sockets.push(Rc::downgrade(&link));
+                }
+                spawn_local(connection::serve(socket, link, shared.clone()));
+            }
+            // Out of descriptors, or the client was gone already: the next one may do better.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}

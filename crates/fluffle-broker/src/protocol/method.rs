@@ -1,0 +1,365 @@
+//! One method from the client: told to the engine, and answered.
+
+use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue, tx};
+
+use super::{
+    channel::{ChannelState, OpenChannel},
+    connection::{End, Incoming},
+    encode,
+    link::short,
+};
+use crate::engine::{
+    ChannelKey, ConnectionKey, Destination, ExchangeDeclaration, QueueDeclaration, Refusal, Settlement, Subscription,
+};
+
+/// Handles a method on any channel.
+pub(crate) fn handle(
+    incoming: &Incoming,
+    connection: ConnectionKey,
+    number: u16,
+    method: AMQPClass,
+) -> Result<(), End> {
+    match (number, method) {
+        (0, AMQPClass::Connection(method)) => on_connection(incoming, method),
+        (0, _) => Err(Refusal::command_invalid("expected a connection method on channel 0").into()),
+        (_, AMQPClass::Connection(_)) => Err(Refusal::command_invalid("connection methods belong on channel 0").into()),
+        (number, AMQPClass::Channel(channel::AMQPMethod::Open(_))) => open(incoming, connection, number),
+        (number, method) => {
+            let state = match incoming.link.channels.borrow().get(&number) {
+                Some(ChannelState::Open(open)) => Some((open.key, open.content.is_some())),
+                Some(ChannelState::Closing) => None,
+                None => return Err(Refusal::channel("expected 'channel.open'").into()),
+            };
+            match state {
+                Some((_, true)) => {
+                    let text = "expected content header for class 60, got non content header frame instead";
+                    Err(Refusal::unexpected_frame(text).into())
+                }
+                Some((key, false)) => Open { incoming, key, number }.handle(method),
+                None => {
+                    closing(incoming, number, &method);
+                    Ok(())
+                }
+            }
+        }
+    }
+}
+
+fn on_connection(incoming: &Incoming, method: connection::AMQPMethod) -> Result<(), End> {
+    use connection::AMQPMethod::{Close, CloseOk, UpdateSecret, UpdateSecretOk};
+    let send = |method| incoming.link.send(0, AMQPClass::Connection(method));
+    match method {
+        Close(_) => {
+            // What is confirmed is told before the end.
+            incoming.shared.dispatch();
+            send(CloseOk(connection::CloseOk {}));
+            incoming.link.closing.set(true);
+            Err(End::Closed)
+        }
+        UpdateSecret(_) => {
+            send(UpdateSecretOk(connection::UpdateSecretOk {}));
+            Ok(())
+        }
+        other => Err(Refusal::command_invalid(format!("unexpected connection method {other:?}")).into()),
+    }
+}
+
+fn open(incoming: &Incoming, connection: ConnectionKey, number: u16) -> Result<(), End> {
+    let link = &incoming.link;
+    if link.channels.borrow().contains_key(&number) {
+        return Err(Refusal::channel("second 'channel.open' seen").into());
+    }
+    let most = link.channel_max.get();
+    if number > most {
+        let text = format!("channel number {number} is higher than the negotiated channel_max ({most})");
+        return Err(Refusal::not_allowed(text).into());
+    }
+    let Some(key) = incoming.shared.engine.borrow_mut().open_channel(connection, number) else {
+        return Err(End::Lost);
+    };
+    link.channels.borrow_mut().insert(number, ChannelState::Open(Box::new(OpenChannel::new(key))));
+    link.send(number, AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {})));
+    Ok(())
+}
+
+/// On a channel that the broker closed only the end of it matters.
+fn closing(incoming: &Incoming, number: u16, method: &AMQPClass) {
+    match method {
+        AMQPClass::Channel(channel::AMQPMethod::CloseOk(_)) => {
+            incoming.link.channels.borrow_mut().remove(&number);
+        }
+        // Both sides closed at once: the client waits for its answer, and still owes one.
+        AMQPClass::Channel(channel::AMQPMethod::Close(_)) => {
+            incoming.link.send(number, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})));
+        }
+        _ => {}
+    }
+}
+
+/// An open channel with a method in hand.
+struct Open<'a> {
+    incoming: &'a Incoming,
+    key: ChannelKey,
+    number: u16,
+}
+
+type Outcome = Result<(), End>;
+
+impl Open<'_> {
+    fn handle(&self, method: AMQPClass) -> Outcome {
+        match method {
+            AMQPClass::Basic(method) => self.basic(method),
+            AMQPClass::Queue(method) => self.queue(method),
+            AMQPClass::Exchange(method) => self.exchange(method),
+            AMQPClass::Channel(method) => self.channel(method),
+            AMQPClass::Confirm(method) => self.confirm(method),
+            AMQPClass::Tx(method) => self.tx(method),
+            AMQPClass::Access(_) => Err(Refusal::not_implemented("access.request").into()),
+            AMQPClass::Connection(_) => Err(Refusal::command_invalid("connection methods belong on channel 0").into()),
+        }
+    }
+
+    fn engine(&self) -> std::cell::RefMut<'_, crate::engine::Engine> {
+        self.incoming.shared.engine.borrow_mut()
+    }
+
+    /// Answers, after everything that has happened so far.
+    fn reply(&self, nowait: bool, method: AMQPClass) -> Outcome {
+        self.incoming.shared.dispatch();
+        if !nowait {
+            self.incoming.link.send(self.number, method);
+        }
+        Ok(())
+    }
+
+    fn basic(&self, method: basic::AMQPMethod) -> Outcome {
+        use basic::AMQPMethod as M;
+        match method {
+            M::Publish(publish) if publish.immediate => Err(Refusal::not_implemented("immediate=true").into()),
+            M::Publish(publish) => {
+                if let Some(ChannelState::Open(open)) = self.incoming.link.channels.borrow_mut().get_mut(&self.number) {
+                    open.begin(&publish);
+                }
+                Ok(())
+            }
+            M::Ack(ack) => self.settle(ack.delivery_tag, ack.multiple, Settlement::Ack),
+            M::Nack(nack) => self.settle(nack.delivery_tag, nack.multiple, negative(nack.requeue)),
+            M::Reject(reject) => self.settle(reject.delivery_tag, false, negative(reject.requeue)),
+            M::Get(get) => {
+                let fetched = self.engine().get(self.key, get.queue.as_str(), get.no_ack)?;
+                self.incoming.shared.dispatch();
+                let link = &self.incoming.link;
+                match fetched {
+                    None => link.send(self.number, AMQPClass::Basic(M::GetEmpty(basic::GetEmpty {}))),
+                    Some(fetched) => {
+                        let mut output = link.output.borrow_mut();
+                        encode::fetched(&mut output, self.number, link.frame_max.get(), &fetched);
+                        link.wake.notify_one();
+                    }
+                }
+                Ok(())
+            }
+            M::Consume(consume) => {
+                let subscription = Subscription {
+                    queue: consume.queue.as_str(),
+                    tag: consume.consumer_tag.as_str(),
+                    no_ack: consume.no_ack,
+                    exclusive: consume.exclusive,
+                    arguments: consume.arguments,
+                };
+                let (tag, key) = self.engine().consume(self.key, subscription)?;
+                let answer = basic::ConsumeOk { consumer_tag: (&*tag).into() };
+                self.reply(consume.nowait, AMQPClass::Basic(M::ConsumeOk(answer)))?;
+                if let Some(key) = key {
+                    self.engine().start_consumer(key);
+                }
+                Ok(())
+            }
+            M::Cancel(cancel) => {
+                self.engine().cancel(self.key, cancel.consumer_tag.as_str());
+                let answer = basic::CancelOk { consumer_tag: cancel.consumer_tag };
+                self.reply(cancel.nowait, AMQPClass::Basic(M::CancelOk(answer)))
+            }
+            M::Qos(qos) => {
+                self.engine().qos(self.key, qos.prefetch_count, qos.global);
+                self.reply(false, AMQPClass::Basic(M::QosOk(basic::QosOk {})))
+            }
+            M::Recover(recover) => {
+                self.recover(recover.requeue)?;
+                self.reply(false, AMQPClass::Basic(M::RecoverOk(basic::RecoverOk {})))
+            }
+            M::RecoverAsync(recover) => self.recover(recover.requeue),
+            // Old clients answer a cancel of the broker's, though it does not ask for it.
+            M::CancelOk(_) => Ok(()),
+            _ => Err(Refusal::command_invalid("a method only the broker sends").into()),
+        }
+    }
+
+    fn settle(&self, tag: u64, multiple: bool, how: Settlement) -> Outcome {
+        Ok(self.engine().settle(self.key, tag, multiple, how)?)
+    }
+
+    fn recover(&self, requeue: bool) -> Outcome {
+        if !requeue {
+            return Err(Refusal::not_implemented("requeue=false").into());
+        }
+        self.engine().requeue_all(self.key);
+        Ok(())
+    }
+
+    fn queue(&self, method: queue::AMQPMethod) -> Outcome {
+        use queue::AMQPMethod as M;
+        match method {
+            M::Declare(declare) => {
+                let declaration = QueueDeclaration {
+                    name: declare.queue.as_str(),
+                    passive: declare.passive,
+                    durable: declare.durable,
+                    exclusive: declare.exclusive,
+                    auto_delete: declare.auto_delete,
+                    arguments: declare.arguments,
+                };
+                let (name, messages, consumers) = self.engine().declare_queue(self.key, declaration)?;
+                let answer = queue::DeclareOk {
+                    queue: short(&name),
+                    message_count: count(messages),
+                    consumer_count: count(consumers),
+                };
+                self.reply(declare.nowait, AMQPClass::Queue(M::DeclareOk(answer)))
+            }
+            M::Bind(bind) => {
+                self.engine().check_exchange(self.key, bind.exchange.as_str())?;
+                let destination = self.engine().find_queue(self.key, bind.queue.as_str())?;
+                let key = self.routing_key(bind.queue.as_str(), bind.routing_key.as_str());
+                let destination = Destination::Queue(destination);
+                self.engine().bind(self.key, bind.exchange.as_str(), destination, &key, bind.arguments)?;
+                self.reply(bind.nowait, AMQPClass::Queue(M::BindOk(queue::BindOk {})))
+            }
+            M::Unbind(unbind) => {
+                let destination = self.engine().find_queue(self.key, unbind.queue.as_str());
+                match destination {
+                    Ok(destination) => {
+                        let key = self.routing_key(unbind.queue.as_str(), unbind.routing_key.as_str());
+                        let (source, destination) = (unbind.exchange.as_str(), Destination::Queue(destination));
+                        self.engine().unbind(self.key, source, destination, &key, unbind.arguments)?;
+                    }
+                    // A queue that is gone is not bound: that is what was wanted.
+                    Err(refusal) if refusal.code == 404 => {}
+                    Err(refusal) => return Err(refusal.into()),
+                }
+                self.reply(false, AMQPClass::Queue(M::UnbindOk(queue::UnbindOk {})))
+            }
+            M::Purge(purge) => {
+                let messages = self.engine().purge(self.key, purge.queue.as_str())?;
+                let answer = queue::PurgeOk { message_count: count(messages) };
+                self.reply(purge.nowait, AMQPClass::Queue(M::PurgeOk(answer)))
+            }
+            M::Delete(delete) => {
+                let (unused, empty) = (delete.if_unused, delete.if_empty);
+                let messages = self.engine().delete_queue(self.key, delete.queue.as_str(), unused, empty)?;
+                let answer = queue::DeleteOk { message_count: count(messages) };
+                self.reply(delete.nowait, AMQPClass::Queue(M::DeleteOk(answer)))
+            }
+            _ => Err(Refusal::command_invalid("a method only the broker sends").into()),
+        }
+    }
+
+    /// Without a queue name and without a key, the key is the name of the last queue declared
+    /// (AMQP 0-9-1, queue.bind).
+    fn routing_key(&self, queue: &str, key: &str) -> String {
+        match (queue, key) {
+            ("", "") => self.engine().last_queue(self.key).to_string(),
+            (_, key) => key.to_owned(),
+        }
+    }
+
+    fn exchange(&self, method: exchange::AMQPMethod) -> Outcome {
+        use exchange::AMQPMethod as M;
+        match method {
+            M::Declare(declare) => {
+                let declaration = ExchangeDeclaration {
+                    name: declare.exchange.as_str(),
+                    kind: declare.kind.as_str(),
+                    passive: declare.passive,
+                    durable: declare.durable,
+                    auto_delete: declare.auto_delete,
+                    internal: declare.internal,
+                    arguments: declare.arguments,
+                };
+                self.engine().declare_exchange(self.key, declaration)?;
+                self.reply(declare.nowait, AMQPClass::Exchange(M::DeclareOk(exchange::DeclareOk {})))
+            }
+            M::Delete(delete) => {
+                self.engine().delete_exchange(self.key, delete.exchange.as_str(), delete.if_unused)?;
+                self.reply(delete.nowait, AMQPClass::Exchange(M::DeleteOk(exchange::DeleteOk {})))
+            }
+            M::Bind(bind) => {
+                let destination = Destination::Exchange(bind.destination.as_str().into());
+                let (source, key) = (bind.source.as_str(), bind.routing_key.as_str());
+                self.engine().bind(self.key, source, destination, key, bind.arguments)?;
+                self.reply(bind.nowait, AMQPClass::Exchange(M::BindOk(exchange::BindOk {})))
+            }
+            M::Unbind(unbind) => {
+                let destination = Destination::Exchange(unbind.destination.as_str().into());
+                let (source, key) = (unbind.source.as_str(), unbind.routing_key.as_str());
+                self.engine().unbind(self.key, source, destination, key, unbind.arguments)?;
+                self.reply(unbind.nowait, AMQPClass::Exchange(M::UnbindOk(exchange::UnbindOk {})))
+            }
+            _ => Err(Refusal::command_invalid("a method only the broker sends").into()),
+        }
+    }
+
+    fn channel(&self, method: channel::AMQPMethod) -> Outcome {
+        use channel::AMQPMethod as M;
+        match method {
+            M::Flow(flow) => {
+                self.engine().flow(self.key, flow.active);
+                self.reply(false, AMQPClass::Channel(M::FlowOk(channel::FlowOk { active: flow.active })))
+            }
+            M::Close(_) => {
+                self.incoming.shared.dispatch();
+                self.incoming.link.channels.borrow_mut().remove(&self.number);
+                self.engine().close_channel(self.key);
+                self.reply(false, AMQPClass::Channel(M::CloseOk(channel::CloseOk {})))
+            }
+            M::FlowOk(_) | M::CloseOk(_) => Ok(()),
+            M::Open(_) | M::OpenOk(_) => Err(Refusal::command_invalid("unexpected channel method").into()),
+        }
+    }
+
+    fn confirm(&self, method: confirm::AMQPMethod) -> Outcome {
+        let confirm::AMQPMethod::Select(select) = method else {
+            return Err(Refusal::command_invalid("a method only the broker sends").into());
+        };
+        self.engine().select_confirms(self.key)?;
+        self.reply(select.nowait, AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})))
+    }
+
+    fn tx(&self, method: tx::AMQPMethod) -> Outcome {
+        use tx::AMQPMethod as M;
+        let answer = match method {
+            M::Select(_) => {
+                self.engine().select_transaction(self.key)?;
+                M::SelectOk(tx::SelectOk {})
+            }
+            M::Commit(_) => {
+                self.engine().commit(self.key)?;
+                M::CommitOk(tx::CommitOk {})
+            }
+            M::Rollback(_) => {
+                self.engine().roll_back(self.key)?;
+                M::RollbackOk(tx::RollbackOk {})
+            }
+            _ => return Err(Refusal::command_invalid("a method only the broker sends").into()),
+        };
+        self.reply(false, AMQPClass::Tx(answer))
+    }
+}
+
+fn negative(requeue: bool) -> Settlement {
+    if requeue { Settlement::Requeue } else { Settlement::Reject }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,164 @@
+//! A client made of bytes: for what no decent client would send.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use amq_protocol::{
+    frame::{AMQPFrame, GenError, WriteContext, gen_frame, parse_frame},
+    protocol::{AMQPClass, basic, channel, connection, queue},
+    types::{AMQPValue, FieldTable, LongString},
+};
+
+/// A socket, and what was read from it and not yet understood.
+pub struct Raw {
+    pub socket: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Raw {
+    /// A connection without a word said.
+    pub fn bare(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self { socket, unread: Vec::new() }
+    }
+
+    /// A connection that is open, with a heartbeat interval in seconds.
+    pub fn open(address: SocketAddr, heartbeat: u16) -> Self {
+        let mut raw = Self::bare(address);
+        raw.write(b"AMQP\x00\x00\x09\x01");
+        raw.read_method();
+        let mut capabilities = FieldTable::default();
+        capabilities.insert("authentication_failure_close".into(), AMQPValue::Boolean(true));
+        let mut properties = FieldTable::default();
+        properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+        let start = connection::StartOk {
+            client_properties: properties,
+            mechanism: "PLAIN".into(),
+            response: LongString::from("\0guest\0guest"),
+            locale: "en_US".into(),
+        };
+        raw.send(0, AMQPClass::Connection(connection::AMQPMethod::StartOk(start)));
+        raw.read_method();
+        let tune = connection::TuneOk { channel_max: 0, frame_max: 0, heartbeat };
+        raw.send(0, AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune)));
+        let open = connection::Open { virtual_host: "/".into() };
+        raw.send(0, AMQPClass::Connection(connection::AMQPMethod::Open(open)));
+        raw.read_method();
+        raw
+    }
+
+    /// An open connection with channel 1 open.
+    pub fn with_channel(address: SocketAddr) -> Self {
+        let mut raw = Self::open(address, 0);
+        raw.send(1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
+        raw.read_method();
+        raw
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).unwrap();
+    }
+
+    pub fn send(&mut self, channel: u16, method: AMQPClass) {
+        self.write(&method_frame(channel, method));
+    }
+
+    /// Declares a queue and awaits the answer.
+    pub fn declare(&mut self, name: &str) {
+        let declare = queue::Declare {
+            queue: name.into(),
+            passive: false,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            nowait: false,
+            arguments: FieldTable::default(),
+        };
+        self.send(1, AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
+        self.read_method();
+    }
+
+    /// The next frame, or none when the broker has ended the connection.
+    pub fn read_frame(&mut self) -> Option<AMQPFrame> {
+        loop {
+            if let Ok((rest, frame)) = parse_frame(&self.unread[..]) {
+                let used = self.unread.len() - rest.len();
+                self.unread.drain(..used);
+                return Some(frame);
+            }
+            let mut buffer = [0; 16 << 10];
+            match self.socket.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(count) => self.unread.extend(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("the broker says nothing: {error}"),
+            }
+        }
+    }
+
+    /// The next method, on any channel.
+    pub fn read_method(&mut self) -> (u16, AMQPClass) {
+        loop {
+            match self.read_frame() {
+                Some(AMQPFrame::Method(channel, method)) => return (channel, method),
+                Some(_) => {}
+                None => panic!("the broker has ended the connection"),
+            }
+        }
+    }
+
+    /// Reads on until the broker closes the connection, and answers the code; none without a word.
+    pub fn read_close(&mut self) -> Option<u16> {
+        loop {
+            match self.read_frame() {
+                Some(AMQPFrame::Method(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)))) => {
+                    return Some(close.reply_code);
+                }
+                Some(_) => {}
+                None => return None,
+            }
+        }
+    }
+
+    /// Reads on until the broker closes a channel, and answers code and text.
+    pub fn read_channel_close(&mut self) -> (u16, String) {
+        loop {
+            if let (1, AMQPClass::Channel(channel::AMQPMethod::Close(close))) = self.read_method() {
+                return (close.reply_code, close.reply_text.as_str().to_owned());
+            }
+        }
+    }
+}
+
+pub fn method_frame(channel: u16, method: AMQPClass) -> Vec<u8> {
+    let frame = AMQPFrame::Method(channel, method);
+    let written: Result<_, GenError> = gen_frame(&frame)(WriteContext::from(Vec::new()));
+    written.unwrap().into_inner().0
+}
+
+pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
+    let mut all = vec![kind];
+    all.extend(channel.to_be_bytes());
+    all.extend((payload.len() as u32).to_be_bytes());
+    all.extend(payload);
+    all.push(0xCE);
+    all
+}
+
+/// `basic.publish` to the default exchange.
+pub fn publish_frame(channel: u16, key: &str) -> Vec<u8> {
+    let publish = basic::Publish { exchange: "".into(), routing_key: key.into(), mandatory: false, immediate: false };
+    method_frame(channel, AMQPClass::Basic(basic::AMQPMethod::Publish(publish)))
+}
+
+/// A content header without properties.
+pub fn header_frame(channel: u16, size: u64) -> Vec<u8> {
+    let mut payload = vec![0, 60, 0, 0];
+    payload.extend(size.to_be_bytes());
+    payload.extend([0, 0]);
+    frame(2, channel, &payload)
+}
