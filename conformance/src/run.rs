@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Difference, Half, Target};
+use crate::{Difference, Half, KNOWN_DIFFERENCES, Target};
 
 /// A behaviour as a value: what `async fn behaviour(broker: &Target)` becomes.
 pub type Behaviour = for<'a> fn(&'a Target) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
@@ -37,6 +37,7 @@ pub enum Outcome {
 pub fn run(half: Half, name: &str, behaviour: Behaviour) {
     let differences = match half {
         Half::Real => &[],
+        Half::Embedded => KNOWN_DIFFERENCES,
     };
     match judge(name, differences, || attempt(half, behaviour)) {
         Outcome::Agrees => {}

@@ -1,18 +1,24 @@
 //! A broker to be put through a behaviour.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use fluffle_broker::Broker;
 use fluffle_harness::{RabbitMq, Vhost};
 use lapin::{Connection, ConnectionProperties};
 use tokio::sync::OnceCell;
 
 use crate::{Chan, Wire, within};
 
+/// A second virtual host of the embedded broker.
+const ANOTHER: &str = "another";
+
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Half {
     /// RabbitMQ, on the node that all tests share.
     Real,
+    /// `fluffle-broker`, one of its own for each test.
+    Embedded,
 }
 
 /// A broker with nothing in it yet, for one test alone.
@@ -27,6 +33,7 @@ pub struct Target {
 enum Home {
     Real(Vhost<'static>),
     RealNode(Box<RabbitMq>),
+    Embedded(Arc<Broker>),
 }
 
 impl Target {
@@ -38,7 +45,13 @@ impl Target {
     pub fn fresh(half: Half) -> Self {
         match half {
             Half::Real => Self::on_rabbitmq(RabbitMq::shared().unwrap()),
+            Half::Embedded => Self::embedded(),
         }
+    }
+
+    fn embedded() -> Self {
+        let broker = Broker::builder().vhost(ANOTHER).consumer_timeout(Duration::from_secs(1)).start().unwrap();
+        Self::new(broker.url(), "/".to_owned(), Home::Embedded(Arc::new(broker)))
     }
 
     fn on_rabbitmq(node: &'static RabbitMq) -> Self {
@@ -55,6 +68,10 @@ impl Target {
         match &self.home {
             Home::Real(vhost) => Self::on_rabbitmq(vhost.broker()),
             Home::RealNode(_) => panic!("a broker of one's own has one virtual host"),
+            Home::Embedded(broker) => {
+                let url = self.url.replace("%2f", ANOTHER);
+                Self::new(url, ANOTHER.to_owned(), Home::Embedded(Arc::clone(broker)))
+            }
         }
     }
 
@@ -62,6 +79,7 @@ impl Target {
     /// about 5 s.
     pub fn of_its_own(&self) -> Self {
         match &self.home {
+            Home::Embedded(_) => Self::embedded(),
             Home::Real(_) | Home::RealNode(_) => {
                 let node = RabbitMq::builder().config("consumer_timeout = 1000").start().unwrap();
                 // How often a channel looks at its deliveries' age is no setting of `rabbitmq.conf`.
@@ -77,6 +95,10 @@ impl Target {
         match &self.home {
             Home::Real(_) => panic!("this broker is not ours to restart"),
             Home::RealNode(node) => node.restart().unwrap(),
+            Home::Embedded(broker) => {
+                broker.stop().unwrap();
+                broker.start_again().unwrap();
+            }
         }
     }
 

@@ -454,3 +454,4 @@ macro_rules! behaviours {
 }
 
 against!(real, Real);
+against!(embedded, Embedded);

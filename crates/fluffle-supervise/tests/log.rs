@@ -76,8 +76,7 @@ fn what_is_healthy_is_told_at_info_what_is_healed_at_warn_and_what_is_not_at_err
             "WARN fluffle_supervise: exited path=\"tree/child\" reason=panicked in a handler: crashed as asked",
             "ERROR fluffle_supervise: escalates path=\"tree\" escalation=tree/child was restarted once in 1s; last: \
              panicked in a handler: crashed as asked",
-            "WARN fluffle_supervise: exited path=\"tree\" reason=gave up: tree/child was restarted once in 1s; last: \
-             panicked in a handler: crashed as asked",
+            "DEBUG fluffle_supervise: exited: a child of its gave up path=\"tree\"",
             "INFO fluffle_supervise: over path=\"tree/child\"",
             "INFO fluffle_supervise: over path=\"tree\"",
         ]

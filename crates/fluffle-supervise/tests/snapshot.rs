@@ -40,7 +40,7 @@ fn the_picture_shows_every_node_on_a_line_of_its_own() {
             "app  one-for-one  running for 12s\n\
              ├─ consume  rest-for-one  running for 12s\n\
              │  ├─ socket  running for 2s  1 restart  last exit: panicked in a handler: crashed as asked\n\
-             │  └─ worker  running for 2s  1 restart  last exit: stopped on request\n\
+             │  └─ worker  running for 2s  1 restart\n\
              ├─ publish  backing off for 1s  next restart in 3.0s  mailbox 1/64  last exit: panicked in a handler: \
              crashed as asked\n\
              └─ once  stopped for 12s  last exit: finished"
