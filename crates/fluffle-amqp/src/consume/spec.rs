@@ -82,14 +82,15 @@ pub(crate) enum Threads {
     Own,
 }
 
-impl<T: Payload, R> Consume<T, R> {
+impl<T, R> Consume<T, R> {
     /// From the queue of this name; bodies are Protobuf.
-    pub fn queue(name: impl Into<String>) -> Self {
+    pub fn queue(name: impl Into<String>) -> Self
+    where
+        T: Payload,
+    {
         Self::coded(Protobuf, name)
     }
-}
 
-impl<T, R> Consume<T, R> {
     /// From the queue of this name; bodies are in a codec of your choice.
     pub fn coded(codec: impl Codec<T> + 'static, queue: impl Into<String>) -> Self {
         Self {

@@ -78,19 +78,23 @@ impl<T> Clone for Key<T> {
     }
 }
 
-impl<T: Payload> Route<T> {
+impl<T> Route<T> {
     /// To this exchange, as Protobuf.
-    pub fn exchange(name: impl Into<String>) -> Self {
+    pub fn exchange(name: impl Into<String>) -> Self
+    where
+        T: Payload,
+    {
         Self::coded(Protobuf, name)
     }
 
     /// Straight to this queue, through the default exchange, as Protobuf.
-    pub fn queue(name: impl Into<String>) -> Self {
+    pub fn queue(name: impl Into<String>) -> Self
+    where
+        T: Payload,
+    {
         Self::exchange("").key(name)
     }
-}
 
-impl<T> Route<T> {
     /// To this exchange, in a codec of your choice; to a queue through the default exchange: `""`, with
     /// [`key`](Route::key).
     pub fn coded(codec: impl Codec<T> + 'static, exchange: impl Into<String>) -> Self {
