@@ -56,7 +56,6 @@ pub use request::{
     error::{RequestError, RequestErrorKind},
     requester::Requester,
 };
-pub use secret::Secret;
 pub use service_error::{ServiceEnd, ServiceError};
 pub use tls::{Tls, TlsError};
 pub use topology::{

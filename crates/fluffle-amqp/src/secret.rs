@@ -3,17 +3,12 @@
 use std::fmt;
 
 /// A password or private key: `Debug` shows `***`, there is no `Display`, and nothing but the socket reads it.
-///
-/// ```
-/// let secret = fluffle_amqp::Secret::new("hunter2");
-/// assert_eq!(format!("{secret:?}"), "***");
-/// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl Secret {
     /// Hides `value`.
-    pub fn new(value: impl Into<String>) -> Self {
+    pub(crate) fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
 

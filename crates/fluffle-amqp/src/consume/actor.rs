@@ -30,7 +30,7 @@ use crate::{
         lane::{Answers, Completion, Lane, Outcome},
         received::Received,
         retry::Retry,
-        settlement::{self, Counters, Settler, count},
+        settlement::{self, Arrival, Counters, Settler, count},
         spec::Guarantee,
     },
     publish::outbox::Outbox,
@@ -328,21 +328,25 @@ impl Turn {
     fn accept(&mut self, delivery: lapin::message::Delivery) {
         count(&self.plan.counters.received);
         let received = Arc::new(Received::new(&self.plan.queue, self.generation, delivery));
-        if self.plan.guarantee == Guarantee::AtMostOnce {
-            let (channel, tag) = (self.channel.clone(), received.tag);
-            self.settling.push(Box::pin(async move {
-                // There is nothing else to do about a channel that is gone: what comes again is refused below.
-                let _ = channel.basic_ack(tag, BasicAckOptions::default()).await;
-            }));
-            if received.redelivered {
-                // An ack that did not get through: it may have been handled, and must not be again.
+        match settlement::receive(&received, self.plan.guarantee) {
+            Arrival::Handle => {}
+            Arrival::AckAndHandle => self.ack_on_receipt(received.tag),
+            Arrival::AckAndDrop => {
+                self.ack_on_receipt(received.tag);
                 return self.drop_delivery(&received, "delivered again, and possibly handled before");
             }
-        } else if let Some(verdict) = settlement::refuse(&received) {
-            return self.settle(received, verdict);
+            Arrival::Settle(verdict) => return self.settle(received, verdict),
         }
         self.in_flight.insert(received.tag, Arc::clone(&received));
         self.plan.lane.push(received);
+    }
+
+    fn ack_on_receipt(&self, tag: u64) {
+        let channel = self.channel.clone();
+        self.settling.push(Box::pin(async move {
+            // There is nothing else to do about a channel that is gone: what comes again is dropped on arrival.
+            let _ = channel.basic_ack(tag, BasicAckOptions::default()).await;
+        }));
     }
 
     /// An answer from the lane: settled if it is for a delivery of this channel that still waits for one.

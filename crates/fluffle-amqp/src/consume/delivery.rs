@@ -19,7 +19,8 @@ use crate::consume::{failure::Failure, received::Received};
 /// | `ResponseFuture<Result<R, Failure>>` | at once: up to the consumer's `concurrency` at a time, started in order |
 /// | `ResponseActFuture<Self, Result<R, Failure>>` | at once, like the above, with `&mut Self` between polls |
 ///
-/// A panic counts as a failed attempt of the messages the handler had started and not answered, and of no other.
+/// A panic counts as a failed attempt of the message in hand and of what lived in the actor's context; a `ResponseFuture`
+/// begun beside it finishes, and what only waited is untouched.
 ///
 /// ```
 /// use actix::prelude::*;

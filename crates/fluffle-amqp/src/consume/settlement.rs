@@ -21,7 +21,7 @@ use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
     connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
-    consume::{copy, lane::Outcome, received::Received, retry::Retry},
+    consume::{copy, lane::Outcome, received::Received, retry::Retry, spec::Guarantee},
     publish::{
         message::RawMessage,
         outbox::{self, Entry, Outbox},
@@ -68,13 +68,36 @@ pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Ve
     }
 }
 
-/// A message that never even reaches a handler's answer: it has taken its whole process down, again and again.
-pub(crate) fn refuse(received: &Received) -> Option<Verdict> {
-    let count = received.delivery_count();
-    (count >= DELIVERY_LIMIT).then(|| Verdict::DeadLetter {
-        reason: Reason::parse("delivery-limit"),
-        error: format!("delivered {count} times (x-delivery-count) and never settled"),
-    })
+/// What is done with a delivery before any handler sees it.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// Handed to a handler, whose answer settles it.
+    Handle,
+    /// Acked now, then handed to a handler: at most once.
+    AckAndHandle,
+    /// Acked and not handled, at most once: an earlier ack did not get through, and it may have been handled then.
+    AckAndDrop,
+    /// Settled without a handler.
+    Settle(Verdict),
+}
+
+/// Decides on arrival: what is acked at once, and what never gets to a handler.
+pub(crate) fn receive(received: &Received, guarantee: Guarantee) -> Arrival {
+    match guarantee {
+        Guarantee::AtMostOnce if received.redelivered => Arrival::AckAndDrop,
+        Guarantee::AtMostOnce => Arrival::AckAndHandle,
+        Guarantee::AtLeastOnce => {
+            // It never even gets to a handler's answer: it has taken its whole process down, again and again.
+            let count = received.delivery_count();
+            if count < DELIVERY_LIMIT {
+                return Arrival::Handle;
+            }
+            Arrival::Settle(Verdict::DeadLetter {
+                reason: Reason::parse("delivery-limit"),
+                error: format!("delivered {count} times (x-delivery-count) and never settled"),
+            })
+        }
+    }
 }
 
 /// Running totals of one consumer.
