@@ -293,7 +293,10 @@ pub(crate) fn retry_queue(prefix: &str, delay: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consume::{failure::Failure, received::tests::received};
+    use crate::consume::{
+        failure::Failure,
+        received::tests::{received, received_with},
+    };
 
     fn retry() -> Retry {
         Retry::exponential(3, Duration::from_secs(1), 2.0).unwrap()
@@ -325,5 +328,17 @@ mod tests {
     fn a_rejection_is_dead_lettered_at_once() {
         let verdict = decide(Outcome::Failed(Failure::reject("never")), &received(1), &retry());
         assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::Rejected, .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_message_that_keeps_killing_its_process_is_given_up_on_arrival() {
+        let delivered = |count: i64| {
+            let mut table = lapin::types::FieldTable::default();
+            table.insert("x-delivery-count".into(), lapin::types::AMQPValue::LongLongInt(count));
+            received_with(1, lapin::BasicProperties::default().with_headers(table))
+        };
+        let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce);
+        assert!(matches!(arrival(19), Arrival::Handle));
+        assert!(matches!(arrival(20), Arrival::Settle(Verdict::DeadLetter { .. })));
     }
 }
