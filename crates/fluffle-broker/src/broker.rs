@@ -12,6 +12,7 @@ use tokio::sync::mpsc as commands;
 use crate::{
     engine::Limits,
     error::BrokerError,
+    message::QueuedMessage,
     protocol::Settings,
     snapshot::Snapshot,
     thread::{Command, run},
@@ -110,6 +111,58 @@ impl Broker {
     /// When the broker's thread is gone.
     pub fn snapshot(&self) -> Result<Snapshot, BrokerError> {
         self.ask(|answer| Command::Snapshot { answer })
+    }
+
+    /// What is ready in the queue of that name, in any virtual host, in the order it would be delivered. Nothing is
+    /// taken from it: what is delivered and unacked is not among it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such queue, or the broker's thread is gone.
+    pub fn messages(&self, queue: &str) -> Result<Vec<QueuedMessage>, BrokerError> {
+        let found = self.ask(|answer| Command::Messages { queue: queue.to_owned(), answer })?;
+        found.ok_or_else(|| BrokerError::NoQueue { queue: queue.to_owned() })
+    }
+
+    /// Waits until all is settled: nothing is unacked, and nothing ready but what is [at
+    /// rest](crate::QueueSnapshot::at_rest), such as the dead letters in a queue that nobody reads. Retries that wait for
+    /// their time are not settled. What a client has not published yet the broker cannot know of: await the
+    /// confirms first.
+    ///
+    /// Needs a tokio runtime with time. Dropping the future is harmless.
+    ///
+    /// # Errors
+    ///
+    /// When something is unsettled after `limit`; the error says what lies where. When the broker's thread is gone.
+    pub async fn settled(&self, limit: Duration) -> Result<(), BrokerError> {
+        match self.until(limit, |state| state.unsettled().next().is_none()).await {
+            Err(BrokerError::NotYet { state, .. }) => {
+                let queues = state.unsettled().cloned().collect();
+                Err(BrokerError::Unsettled { limit, queues })
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Waits until the state is as wished, looking every millisecond, and gives it.
+    ///
+    /// Needs a tokio runtime with time. Dropping the future is harmless.
+    ///
+    /// # Errors
+    ///
+    /// When it is not within `limit`; with the state as it is then. When the broker's thread is gone.
+    pub async fn until(&self, limit: Duration, wished: impl Fn(&Snapshot) -> bool) -> Result<Snapshot, BrokerError> {
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let state = self.snapshot()?;
+            if wished(&state) {
+                return Ok(state);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(BrokerError::NotYet { limit, state: Box::new(state) });
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     fn ask<T>(&self, command: impl FnOnce(mpsc::SyncSender<T>) -> Command) -> Result<T, BrokerError> {

@@ -1,8 +1,10 @@
 //! What can go wrong with a broker itself.
 
-use std::{io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use thiserror::Error;
+
+use crate::snapshot::{QueueSnapshot, Snapshot};
 
 /// Why a broker did not start, or does not answer.
 #[derive(Debug, Error)]
@@ -22,4 +24,31 @@ pub enum BrokerError {
     /// The broker's thread has ended.
     #[error("the broker's thread has ended: start a new broker")]
     Gone,
+    /// No queue has that name.
+    #[error("the broker has no queue '{queue}': declare it first, or look at snapshot() for what there is")]
+    NoQueue {
+        /// The name.
+        queue: String,
+    },
+    /// The wished state did not come.
+    #[error("the broker did not get into the wished state within {limit:?}; its queues now: {}", list(&state.queues))]
+    NotYet {
+        /// How long was waited.
+        limit: Duration,
+        /// The state at the end.
+        state: Box<Snapshot>,
+    },
+    /// Messages are still on their way.
+    #[error("not settled within {limit:?}: {}", list(queues))]
+    Unsettled {
+        /// How long was waited.
+        limit: Duration,
+        /// The queues where something is still to happen.
+        queues: Vec<QueueSnapshot>,
+    },
+}
+
+fn list(queues: &[QueueSnapshot]) -> impl fmt::Display {
+    let lines: Vec<String> = queues.iter().map(QueueSnapshot::to_string).collect();
+    lines.join("; ")
 }

@@ -56,6 +56,7 @@
 mod broker;
 mod engine;
 mod error;
+mod message;
 mod protocol;
 mod snapshot;
 mod thread;
@@ -63,5 +64,6 @@ mod thread;
 pub use self::{
     broker::{Broker, BrokerBuilder},
     error::BrokerError,
+    message::{QueuedMessage, Value},
     snapshot::{ConnectionSnapshot, QueueSnapshot, Snapshot},
 };

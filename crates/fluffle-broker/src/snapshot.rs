@@ -1,5 +1,7 @@
 //! The broker's state at one moment.
 
+use std::fmt;
+
 /// What the broker holds: for assertions in tests, and for watching.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -14,6 +16,12 @@ impl Snapshot {
     /// The queue of that name, in any virtual host.
     pub fn queue(&self, name: &str) -> Option<&QueueSnapshot> {
         self.queues.iter().find(|queue| queue.name == name)
+    }
+
+    /// The queues where something is still to happen: a message is unacked, or ready and not [at
+    /// rest](QueueSnapshot::at_rest).
+    pub fn unsettled(&self) -> impl Iterator<Item = &QueueSnapshot> {
+        self.queues.iter().filter(|queue| queue.unacked > 0 || queue.ready > 0 && !queue.at_rest)
     }
 }
 
@@ -33,6 +41,17 @@ pub struct QueueSnapshot {
     pub unacked: usize,
     /// Consumers.
     pub consumers: usize,
+    /// Whether its ready messages wait for nothing: it has never had a consumer, and none of them is about to expire. So
+    /// a dead-letter queue that nobody reads, but neither a queue whose consumer is away nor one for retries.
+    pub at_rest: bool,
+}
+
+impl fmt::Display for QueueSnapshot {
+    /// `orders: 3 ready, 1 unacked, 2 consumers`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = if self.consumers == 1 { "" } else { "s" };
+        write!(f, "{}: {} ready, {} unacked, {} consumer{s}", self.name, self.ready, self.unacked, self.consumers)
+    }
 }
 
 /// One connection.

@@ -13,6 +13,7 @@ use tokio::{
 use crate::{
     engine::{Engine, Limits},
     error::BrokerError,
+    message::QueuedMessage,
     protocol::{Settings, Shared, accept, keep_time},
     snapshot::Snapshot,
 };
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Stop { polite: bool, answer: mpsc::SyncSender<()> },
     Start { answer: mpsc::SyncSender<Result<(), BrokerError>> },
     Snapshot { answer: mpsc::SyncSender<Snapshot> },
+    Messages { queue: String, answer: mpsc::SyncSender<Option<Vec<QueuedMessage>>> },
 }
 
 /// Runs a broker until its owner is gone.
@@ -93,6 +95,9 @@ async fn serve(
             }
             Command::Snapshot { answer } => {
                 let _ = answer.send(shared.engine.borrow().snapshot());
+            }
+            Command::Messages { queue, answer } => {
+                let _ = answer.send(shared.engine.borrow().messages(&queue));
             }
         }
     }

@@ -84,6 +84,7 @@ impl Engine {
         });
         channel.consumers.insert(tag.clone(), key);
         queue.consumers.all.push(key);
+        queue.was_consumed = true;
         if wanted.exclusive {
             queue.consumers.exclusive = Some(key);
         }

@@ -9,7 +9,10 @@ use super::{
     Engine, Limits, Outgoing, QueueKey, Vhost, VhostKey,
     exchange::{Exchange, ExchangeKind, ExchangeSpec},
 };
-use crate::snapshot::{ConnectionSnapshot, QueueSnapshot, Snapshot};
+use crate::{
+    message::QueuedMessage,
+    snapshot::{ConnectionSnapshot, QueueSnapshot, Snapshot},
+};
 
 impl Engine {
     /// An engine with the given virtual hosts, each with the exchanges that the standard demands.
@@ -83,6 +86,8 @@ impl Engine {
             ready_bytes: queue.ready.bytes(),
             unacked: queue.unacked,
             consumers: queue.consumers.all.len(),
+            // Only what stands at the head of a queue expires: no other expiry can come without a consumer.
+            at_rest: !queue.was_consumed && queue.ready.next_expiry() == u64::MAX,
         };
         let connection = |connection: &super::Connection| ConnectionSnapshot {
             vhost: vhost_name(connection.vhost),
@@ -93,6 +98,12 @@ impl Engine {
         let mut queues: Vec<_> = self.queues.values().map(queue).collect();
         queues.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
         Snapshot { queues, connections: self.connections.values().map(connection).collect() }
+    }
+
+    /// What is ready in a queue of any virtual host, in the order it would be delivered.
+    pub(crate) fn messages(&self, name: &str) -> Option<Vec<QueuedMessage>> {
+        let queue = self.queues.values().find(|queue| &*queue.name == name)?;
+        Some(queue.ready.iter().map(QueuedMessage::from).collect())
     }
 }
 

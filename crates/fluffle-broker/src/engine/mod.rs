@@ -38,6 +38,7 @@ pub(crate) use self::{
     exchange::Destination,
     message::{Message, Properties},
     publish::Publication,
+    queue::Entry,
     queues::QueueDeclaration,
     refusal::Refusal,
     settle::Settlement,

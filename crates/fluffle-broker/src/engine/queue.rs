@@ -231,6 +231,11 @@ impl Ready {
         self.levels.values().filter_map(|level| level.front()).map(|entry| entry.expires).min().unwrap_or(u64::MAX)
     }
 
+    /// All of them, in the order they would be delivered.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.levels.values().rev().flatten()
+    }
+
     pub(crate) fn clear(&mut self) -> usize {
         self.levels.clear();
         self.bytes = 0;
@@ -276,6 +281,8 @@ pub(crate) struct Queue {
     pub(crate) unacked: usize,
     pub(crate) next_position: u64,
     pub(crate) consumers: Consumers,
+    /// Whether it has ever had a consumer.
+    pub(crate) was_consumed: bool,
     /// When it was last declared, read from or consumed from.
     pub(crate) used_at: u64,
     /// Whether a timer for `x-expires` is set: one at a time, however often the queue is used.

@@ -72,6 +72,7 @@ impl Engine {
                     unacked: 0,
                     next_position: 0,
                     consumers: Consumers::default(),
+                    was_consumed: false,
                     used_at: self.now,
                     idle_timer: false,
                     timer_at: u64::MAX,
