@@ -1,16 +1,11 @@
-//! What the lessons share, so that each can be about one thing: a broker to talk to, a log, a count of what was handled.
+//! What the lessons share, so that each can be about one thing: a log, tables, a count of what was handled.
 
 mod seen;
 mod show;
 
-use std::{
-    io::{IsTerminal, Write},
-    time::Instant,
-};
+use std::io::IsTerminal;
 
-use fluffle::{Error, prelude::Broker};
-/// Keeps a private broker alive: dropping it ends the node.
-pub use fluffle_harness::Broker as Node;
+use fluffle::Error;
 use tracing_subscriber::EnvFilter;
 
 pub use crate::{
@@ -25,27 +20,6 @@ mod generated {
 
 /// The lessons' messages, compiled from `proto/lessons/v1/lessons.proto`.
 pub use generated::lessons::v1 as messages;
-
-/// The broker that `AMQP_URL` names; without it a private RabbitMQ, which lives as long as the [`Node`].
-///
-/// An application would write `Broker::from_env()?` instead.
-///
-/// # Errors
-/// When `AMQP_URL` is no AMQP URI, or RabbitMQ is not installed or does not start.
-pub fn broker() -> Result<(Broker, Node), Error> {
-    let external = std::env::var(fluffle_harness::URL_VAR).is_ok_and(|url| !url.is_empty());
-    if !external {
-        eprint!("no AMQP_URL: starting a private RabbitMQ … ");
-        std::io::stderr().flush()?;
-    }
-    let began = Instant::now();
-    let node = Node::from_env_or_private().map_err(Error::other)?;
-    match &node {
-        Node::Private(rabbit) => eprintln!("ready on port {} in {:.1} s", rabbit.port(), began.elapsed().as_secs_f64()),
-        Node::External(_) => eprintln!("using the broker that AMQP_URL names"),
-    }
-    Ok((Broker::new(&node.url())?, node))
-}
 
 /// Logs what matters to the terminal: what was retried, dead-lettered, restarted. `RUST_LOG=info` shows every start,
 /// `RUST_LOG=off` nothing.

@@ -22,12 +22,14 @@ Commands:
   example NAME [ARGS]  Run any example, e.g. `01_hello`. Without NAME: list them.
   help                 Show this.
 
-All but `help` need RabbitMQ. When `rabbitmq-server` is missing it is installed with
-apt-get, if this user may do that (root or passwordless sudo). RabbitMQ need not run
-as a service: private nodes are started on ports of their own and removed at the end.
+Examples need nothing: without AMQP_URL they use a broker inside their own process.
+
+Tests need RabbitMQ. When `rabbitmq-server` is missing it is installed with apt-get, if
+this user may do that (root or passwordless sudo). RabbitMQ need not run as a service:
+private nodes are started on ports of their own and removed at the end.
 
 Environment:
-  AMQP_URL               Examples use this broker instead of a private one.
+  AMQP_URL               Examples use this broker.
                          Tests keep to private nodes: they stop, block and kill them.
   FLUFFLE_KEEP_BROKER=1  Keep the folders (logs, data) of private nodes.
   FLUFFLE_RABBITMQ_BIN   The folder of rabbitmq-server and rabbitmqctl, if it is unusual.
@@ -66,12 +68,12 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
     }
 }
 
-/// Examples start their own private node, or use `AMQP_URL`.
+/// Examples need no broker but the one inside them; those that can take a RabbitMQ node do so with `--rabbitmq`.
 fn example(name: &str, arguments: &[String]) -> Result<(), Failure> {
-    if env::var_os(fluffle_harness::URL_VAR).is_none_or(|url| url.is_empty()) {
+    if arguments.iter().any(|argument| argument == "--rabbitmq") {
         broker::ensure_installed()?;
     }
     let mut run = cargo();
-    run.args(["run", "--release", "--quiet", "--package", "examples", "--bin", name, "--"]).args(arguments);
+    run.args(["run", "--quiet", "--package", "examples", "--bin", name, "--"]).args(arguments);
     step::run(&format!("building and running the example {name}"), &mut run)
 }

@@ -17,7 +17,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("fluffle-amqp", &["fluffle-supervise", "fluffle-wire"]),
     ("fluffle-broker", &[]),
     ("fluffle-harness", &[]),
-    ("fluffle", &["fluffle-supervise", "fluffle-wire", "fluffle-amqp"]),
+    ("fluffle", &["fluffle-supervise", "fluffle-wire", "fluffle-amqp", "fluffle-broker"]),
 ];
 
 /// Foreign crates that belong in one room only: (crate, the rooms that may use it).

@@ -71,9 +71,21 @@ impl Broker {
     /// # Errors
     /// When `AMQP_URL` is set but is not an AMQP URI.
     pub fn from_env() -> Result<Self, UriError> {
-        match env::var(AMQP_URL) {
-            Ok(uris) => Self::new(&uris),
-            Err(_) => Self::new("amqp://guest:guest@localhost:5672/%2f"),
+        match Self::from_env_if_set()? {
+            Some(broker) => Ok(broker),
+            None => Self::new("amqp://guest:guest@localhost:5672/%2f"),
+        }
+    }
+
+    /// The broker that the environment variable `AMQP_URL` names; `None` when it is unset or empty.
+    ///
+    /// # Errors
+    /// When `AMQP_URL` is set but is not an AMQP URI.
+    pub fn from_env_if_set() -> Result<Option<Self>, UriError> {
+        match env::var_os(AMQP_URL) {
+            None => Ok(None),
+            Some(uris) if uris.is_empty() => Ok(None),
+            Some(uris) => Self::new(uris.to_str().ok_or_else(UriError::not_text)?).map(Some),
         }
     }
 

@@ -61,6 +61,11 @@ impl UriError {
     fn new(what: impl Into<String>) -> Self {
         Self { what: what.into() }
     }
+
+    /// The value is not repeated: it may hold a password.
+    pub(crate) fn not_text() -> Self {
+        Self::new("it is not UTF-8 text")
+    }
 }
 
 const QUERY_KEYS: &str = "heartbeat, connection_timeout, auth_mechanism, frame_max, channel_max";

@@ -56,7 +56,12 @@ use crate::{
     part::{PublisherPart, RequesterPart},
     payload::{Handles, Payload},
     pool::{Lease, Pool, Role},
-    publish::{self, outbox::Outbox, publisher::Publisher, route::Route},
+    publish::{
+        self,
+        outbox::{Outbox, PublisherStats},
+        publisher::Publisher,
+        route::Route,
+    },
     request::{actor as requester, requester::Requester},
     service_error::{ServiceEnd, ServiceError},
     topology::Topology,
@@ -343,6 +348,14 @@ impl Service {
     /// Running totals of the consumers, by name: the queue's, with a number when it has several.
     pub fn consumers(&self) -> Vec<(String, ConsumerStats)> {
         self.parts(|parts| parts.consumers.iter().map(|(name, counters)| (name.clone(), counters.read())).collect())
+    }
+
+    /// Running totals of the publishers in use, by name; those of the consumers' copies among them.
+    pub fn publishers(&self) -> Vec<(String, PublisherStats)> {
+        self.parts(|parts| {
+            let in_use = parts.outboxes.iter().filter_map(Weak::upgrade);
+            in_use.map(|outbox| (outbox.name.clone(), outbox.stats())).collect()
+        })
     }
 
     /// The connections open now.

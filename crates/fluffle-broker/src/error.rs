@@ -11,7 +11,7 @@ use crate::snapshot::{QueueSnapshot, Snapshot};
 #[non_exhaustive]
 pub enum BrokerError {
     /// The address cannot be listened on.
-    #[error("the broker cannot listen on {address}: choose a free port, or port 0 for any")]
+    #[error("the broker cannot listen on {address}: {source}; choose a free port, or port 0 for any")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -19,7 +19,7 @@ pub enum BrokerError {
         source: io::Error,
     },
     /// The system gives no thread, or no runtime for it.
-    #[error("the broker cannot start its thread: free system resources and start again")]
+    #[error("the broker cannot start its thread: {0}; free system resources and start again")]
     Thread(#[source] io::Error),
     /// The broker's thread has ended.
     #[error("the broker's thread has ended: start a new broker")]

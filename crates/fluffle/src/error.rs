@@ -27,6 +27,9 @@ pub enum Error {
     Service(ServiceError),
     /// The service gave up: the first cause, with the whole chain behind it.
     Ended(ServiceEnd),
+    /// The broker inside the process did not start, or its queues are not as wished.
+    #[cfg(feature = "embedded")]
+    Embedded(fluffle_broker::BrokerError),
     /// Something of the application's own.
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -48,6 +51,8 @@ impl fmt::Display for Error {
             Error::Policy(error) => error.fmt(f),
             Error::Service(error) => error.fmt(f),
             Error::Ended(error) => error.fmt(f),
+            #[cfg(feature = "embedded")]
+            Error::Embedded(error) => error.fmt(f),
             Error::Other(error) => error.fmt(f),
         }
     }
@@ -69,6 +74,8 @@ impl std::error::Error for Error {
             Error::Policy(error) => error.source(),
             Error::Service(error) => error.source(),
             Error::Ended(error) => error.source(),
+            #[cfg(feature = "embedded")]
+            Error::Embedded(error) => error.source(),
             Error::Other(error) => error.source(),
         }
     }
@@ -93,6 +100,9 @@ from!(
     Service(ServiceError),
     Ended(ServiceEnd),
 );
+
+#[cfg(feature = "embedded")]
+from!(Embedded(fluffle_broker::BrokerError));
 
 /// The message stays behind: an error of the service's as a whole has no use for it.
 impl<T: Send + Sync + 'static> From<PublishError<T>> for Error {

@@ -24,7 +24,7 @@
 //!
 //! #[actix::main]
 //! async fn main() -> Result<(), fluffle::Error> {
-//!     let app = App::new(Broker::from_env()?)
+//!     let app = App::new(Broker::from_env_or_embedded()?)
 //!         .topology(Topology::new()
 //!             .exchange(Exchange::topic("quakes"))
 //!             .exchange(Exchange::fanout("alerts"))
@@ -45,15 +45,29 @@
 //!
 //! - [`App`]: what a service is made of; [`Service`]: the same, running.
 //! - [`prelude`]: what a service's code usually needs, actix's prelude included.
-//! - [`amqp`], [`supervise`], [`wire`]: the rooms behind, for what is needed less often.
+//! - [`testing`]: a broker inside your tests, to run your handlers on and break.
+//! - [`amqp`], [`supervise`], [`wire`], [`broker`]: the rooms behind, for what is needed less often.
+//!
+//! # Features
+//!
+//! `embedded` (default): the broker inside the process, [`Embedded`] and [`testing`]. A service that only ever talks to
+//! RabbitMQ can do without: `default-features = false`.
 
 mod app;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod error;
+#[cfg(feature = "embedded")]
+pub mod testing;
 
 pub use fluffle_amqp as amqp;
+#[cfg(feature = "embedded")]
+pub use fluffle_broker as broker;
 pub use fluffle_supervise as supervise;
 pub use fluffle_wire as wire;
 
+#[cfg(feature = "embedded")]
+pub use crate::embedded::Embedded;
 pub use crate::{app::App, error::Error};
 pub use fluffle_amqp::Service;
 
@@ -69,4 +83,6 @@ pub mod prelude {
     pub use fluffle_wire::Gzip;
 
     pub use crate::App;
+    #[cfg(feature = "embedded")]
+    pub use crate::Embedded as _;
 }

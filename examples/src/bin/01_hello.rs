@@ -35,7 +35,7 @@ impl Handler<Delivery<Greeting>> for Listener {
 #[actix::main]
 async fn main() -> Result<(), Error> {
     examples::logging();
-    let (broker, _node) = examples::broker()?;
+    let broker = Broker::from_env_or_embedded()?;
 
     let app = App::new(broker).topology(Topology::new().queue(Queue::quorum("hello")));
     let out = app.publisher::<Greeting>(Route::queue("hello"));

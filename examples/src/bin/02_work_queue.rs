@@ -65,7 +65,7 @@ fn job(number: u32) -> Job {
 async fn main() -> Result<(), Error> {
     let arguments = Arguments::parse();
     examples::logging_from("warn,lapin=off,fluffle::app=info");
-    let (broker, _node) = examples::broker()?;
+    let broker = Broker::from_env_or_embedded()?;
 
     let app = App::new(broker).topology(Topology::new().queue(Queue::quorum("jobs")));
     let out = app.publisher::<Job>(Route::queue("jobs"));

@@ -38,7 +38,7 @@ impl Handler<Delivery<Weather>> for Subscriber {
 #[actix::main]
 async fn main() -> Result<(), Error> {
     examples::logging();
-    let (broker, _node) = examples::broker()?;
+    let broker = Broker::from_env_or_embedded()?;
 
     let queues = SUBSCRIBERS.map(|who| Queue::temporary(who).bind("weather", ""));
     let names = queues.clone().map(|queue| queue.name().to_owned());

@@ -48,7 +48,7 @@ fn key(line: &LogLine) -> String {
 #[actix::main]
 async fn main() -> Result<(), Error> {
     examples::logging();
-    let (broker, _node) = examples::broker()?;
+    let broker = Broker::from_env_or_embedded()?;
 
     let app = App::new(broker).topology(
         Topology::new()

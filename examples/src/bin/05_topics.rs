@@ -40,7 +40,7 @@ impl Handler<Delivery<Sighting>> for Watcher {
 #[actix::main]
 async fn main() -> Result<(), Error> {
     examples::logging();
-    let (broker, _node) = examples::broker()?;
+    let broker = Broker::from_env_or_embedded()?;
 
     let mut topology = Topology::new().exchange(Exchange::topic("sightings"));
     for (watcher, patterns) in WATCHERS {

@@ -51,7 +51,7 @@ fn question(numbers: impl Into<Vec<i64>>) -> Question {
 async fn main() -> Result<(), Error> {
     // The refused question is part of the lesson, its log line is not.
     examples::logging_from("off");
-    let (broker, _node) = examples::broker()?;
+    let broker = Broker::from_env_or_embedded()?;
 
     let app = App::new(broker).topology(Topology::new().queue(Queue::quorum("sums")));
     let ask = app.requester::<Question, Answer>(Route::queue("sums").deadline(Duration::from_secs(5)));

@@ -99,7 +99,7 @@ impl Handler<Delivery<Order>> for Clerk {
 #[actix::main]
 async fn main() -> Result<(), Error> {
     examples::logging();
-    let (broker, _node) = examples::broker()?;
+    let broker = Broker::from_env_or_embedded()?;
 
     let queues = ["orders", "priced", "parcels"].map(|name| Queue::quorum(name).dead_letter());
     let app = App::new(broker).topology(queues.into_iter().fold(Topology::new(), Topology::queue));

@@ -55,7 +55,7 @@ async fn main() -> Result<(), Error> {
     println!("  {}", refused.as_ref().map_or("accepted?".to_owned(), ToString::to_string));
     check(refused.is_some(), "a misspelt key was accepted")?;
 
-    let (broker, _node) = examples::broker()?;
+    let broker = Broker::from_env_or_embedded()?;
     let mut app = App::new(broker).topology(topology);
     let by_words = |seen: &Sighting| format!("{}.{}.{}", seen.place, seen.colour, seen.species);
     let out = app.publisher::<Sighting>(Route::exchange("meadow").key_by(by_words));

@@ -78,6 +78,8 @@ pub struct PublisherStats {
     pub republished: u64,
     /// Messages handed back for any other reason.
     pub failed: u64,
+    /// Messages accepted and still without a verdict, now: in the mailbox, on the wire, or waiting for a connection.
+    pub outstanding: usize,
 }
 
 #[derive(Default)]
@@ -326,6 +328,7 @@ impl Outbox {
             nacked: read(&self.counters.nacked),
             republished: read(&self.counters.republished),
             failed: read(&self.counters.failed),
+            outstanding: self.outstanding(),
         }
     }
 

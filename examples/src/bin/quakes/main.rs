@@ -194,7 +194,7 @@ async fn main() -> Result<(), Error> {
     let own_file = || std::env::temp_dir().join(format!("quakes-{}.ndjson", std::process::id()));
     let archive = arguments.archive.unwrap_or_else(own_file);
     std::fs::write(&archive, "")?;
-    let (broker, _node) = examples::broker()?;
+    let broker = Broker::from_env_or_embedded()?;
     let (service, out) = start(broker, &desks, &archive).await?;
 
     say(format!("One week of earthquakes, {} of them:", quakes.len()));

@@ -1,0 +1,215 @@
+//! An application's own tests: its real handlers, through the real client, on a broker inside the test.
+//!
+//! The chapter "Testing your handlers" (`docs/TESTING.md`) shows how; in short:
+//!
+//! ```
+//! use fluffle::{prelude::*, testing::TestBroker};
+//! # struct Shout { out: Publisher<String> }
+//! # impl Actor for Shout { type Context = Context<Self>; }
+//! # impl Handler<Delivery<String>> for Shout {
+//! #     type Result = ResponseFuture<Result<(), Failure>>;
+//! #     fn handle(&mut self, word: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+//! #         let out = self.out.clone();
+//! #         Box::pin(async move {
+//! #             if word.is_empty() { return Err(Failure::reject("nothing to shout")) }
+//! #             out.publish(word.to_uppercase()).await?;
+//! #             Ok(())
+//! #         })
+//! #     }
+//! # }
+//! # fn shouting(broker: Broker) -> (App, Publisher<String>) {
+//! #     let topology = Topology::new().queue(Queue::quorum("words").dead_letter()).queue(Queue::quorum("shouts"));
+//! #     let app = App::new(broker).topology(topology);
+//! #     let (words, out) = (app.publisher(Route::queue("words")), app.publisher(Route::queue("shouts")));
+//! #     (app.consume(Consume::queue("words"), move || Shout { out: out.clone() }), words)
+//! # }
+//! # actix::System::new().block_on(async {
+//!
+//! let broker = TestBroker::start()?;
+//! let (app, words) = shouting(broker.client()?);   // the application's own code
+//! let service = app.start().await?;
+//!
+//! words.publish("hello".to_owned()).await?;
+//! words.publish(String::new()).await?;
+//! broker.settled(&service).await?;                 // nothing is on its way any more
+//!
+//! assert_eq!(broker.read::<String>("shouts")?[0].message()?, "HELLO");
+//! let dead = broker.read::<String>("words.dead")?;
+//! assert_eq!(dead[0].dead_letter.as_ref().unwrap().error, "nothing to shout");
+//! # service.shutdown().await?;
+//! # Ok::<(), fluffle::Error>(())
+//! # }).unwrap();
+//! ```
+
+use std::{ops::Deref, time::Duration};
+
+use fluffle_amqp::{Broker, Payload, Service};
+use fluffle_broker::{QueuedMessage, Value};
+use fluffle_supervise::Backoff;
+use fluffle_wire::{
+    DecodeError, Incoming, Wire,
+    headers::{Attempt, DeadLetterInfo, HeaderValue, error_chain},
+};
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::error::Error;
+
+/// How long [`TestBroker::settled`] waits.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it looks at the publishers, who tell nobody when they are done.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// A broker of one test's own, inside the test: real AMQP on a free port of 127.0.0.1, started in under a millisecond,
+/// gone when dropped.
+///
+/// Dereferences to the [broker](fluffle_broker::Broker) itself, for what a test may do to it: `stop`, `kill`,
+/// `start_again`, faults, its snapshot. Its rules are RabbitMQ's; where they differ is listed
+/// [there](fluffle_broker#known-differences-from-rabbitmq).
+#[derive(Debug)]
+pub struct TestBroker {
+    broker: fluffle_broker::Broker,
+}
+
+impl TestBroker {
+    /// Starts one with the default settings. For others: `fluffle_broker::Broker::builder()…start()?.into()`.
+    ///
+    /// # Errors
+    /// When no port or thread can be had.
+    pub fn start() -> Result<Self, Error> {
+        Ok(fluffle_broker::Broker::start()?.into())
+    }
+
+    /// What [`App::new`](crate::App::new) takes: this broker, and reconnects after 10 to 200 ms instead of up to 10 s, for
+    /// tests that break connections.
+    ///
+    /// # Errors
+    /// None with a broker started by this program: its URL is an AMQP URI.
+    pub fn client(&self) -> Result<Broker, Error> {
+        let waits = Backoff::exponential(Duration::from_millis(10), Duration::from_millis(200))?;
+        Ok(Broker::new(&self.broker.url())?.reconnect(waits))
+    }
+
+    /// Waits, for 10 s at most, until `service` has done all there is to do: it is [ready](Service::ready), its publishers
+    /// wait for no confirm, and the broker holds nothing that is unacked, waits for its retry, or is ready in a queue
+    /// that has had a consumer. What lies in queues that nobody ever consumed rests there and counts as
+    /// settled: dead letters, and what the service publishes for others.
+    ///
+    /// What several services do together is settled when each is, one after the other, twice.
+    ///
+    /// # Errors
+    /// When it is not settled in time: the error names what is still on its way. When the service gave up.
+    pub async fn settled(&self, service: &Service) -> Result<(), Error> {
+        self.settled_within(service, PATIENCE).await
+    }
+
+    /// [`settled`](Self::settled), with a limit of one's own.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn settled_within(&self, service: &Service, limit: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + limit;
+        match timeout_at(deadline, service.ready()).await {
+            Ok(ready) => ready?,
+            Err(_) => return Err(Error::other(format!("not ready within {limit:?}:\n{}", service.snapshot()))),
+        }
+        loop {
+            let before = books(service);
+            self.broker.settled(deadline.saturating_duration_since(Instant::now())).await?;
+            // What was published between the two looks is on its way again.
+            if before.outstanding == 0 && before == books(service) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::other(format!("not settled within {limit:?}: {}", waiting_for(service))));
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// What is ready in a queue, decoded as `T`, in the order of delivery. Nothing is taken from it.
+    ///
+    /// # Errors
+    /// When the queue does not exist. A message that is no `T` is not an error: see [`Queued::message`].
+    pub fn read<T: Payload>(&self, queue: &str) -> Result<Vec<Queued<T>>, Error> {
+        let wire = Wire::protobuf();
+        Ok(self.broker.messages(queue)?.into_iter().map(|raw| Queued::new(raw, &wire)).collect())
+    }
+}
+
+/// What a service's publishers have taken on, all together.
+#[derive(PartialEq)]
+struct Books {
+    accepted: u64,
+    outstanding: usize,
+}
+
+fn books(service: &Service) -> Books {
+    let publishers = service.publishers();
+    Books {
+        accepted: publishers.iter().map(|(_, stats)| stats.accepted).sum(),
+        outstanding: publishers.iter().map(|(_, stats)| stats.outstanding).sum(),
+    }
+}
+
+fn waiting_for(service: &Service) -> String {
+    let waiting = service.publishers().into_iter().filter(|(_, stats)| stats.outstanding > 0);
+    let lines: Vec<String> =
+        waiting.map(|(name, stats)| format!("publisher {name} waits for {} confirms", stats.outstanding)).collect();
+    lines.join("; ")
+}
+
+impl From<fluffle_broker::Broker> for TestBroker {
+    fn from(broker: fluffle_broker::Broker) -> Self {
+        Self { broker }
+    }
+}
+
+impl Deref for TestBroker {
+    type Target = fluffle_broker::Broker;
+
+    fn deref(&self) -> &Self::Target {
+        &self.broker
+    }
+}
+
+/// A message in a queue, decoded.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Queued<T> {
+    decoded: Result<T, DecodeError>,
+    /// The attempt it would be if it were delivered now, from 1.
+    pub attempt: u32,
+    /// On a dead letter of Fluffle's: why, after how many attempts, and where from.
+    pub dead_letter: Option<DeadLetterInfo>,
+    /// As it lies there: properties, headers, bytes.
+    pub raw: QueuedMessage,
+}
+
+impl<T> Queued<T> {
+    fn new(raw: QueuedMessage, wire: &Wire<T>) -> Self {
+        let header = |name: &'static str| match raw.headers.get(name)? {
+            Value::Int(number) => Some(HeaderValue::Int(*number)),
+            Value::Text(text) => Some(HeaderValue::Str(text)),
+            _ => None,
+        };
+        let incoming = Incoming {
+            content_type: raw.content_type.as_deref(),
+            content_encoding: raw.content_encoding.as_deref(),
+            type_name: raw.kind.as_deref(),
+            body: &raw.body,
+        };
+        let decoded = wire.decode(&incoming);
+        let (attempt, dead_letter) = (Attempt::read(header).get(), DeadLetterInfo::read(header));
+        Self { decoded, attempt, dead_letter, raw }
+    }
+
+    /// The message itself.
+    ///
+    /// # Errors
+    /// Why it cannot be decoded: in a dead-letter queue it may be there for just that reason.
+    pub fn message(&self) -> Result<&T, Error> {
+        self.decoded.as_ref().map_err(|error| Error::other(error_chain(error)))
+    }
+}
