@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 /// Foreign crates that belong in one room only: (crate, the rooms that may use it).
 const FOREIGN: [(&str, &[&str]); 5] = [
     ("lapin", &["fluffle-amqp"]),
-    ("amq-protocol", &["fluffle-broker"]),
+    ("amq-protocol", &["fluffle-amqp", "fluffle-broker"]),
     ("flate2", &["fluffle-wire"]),
     ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle"]),
     ("tokio", &["fluffle-supervise", "fluffle-amqp", "fluffle-broker", "fluffle"]),

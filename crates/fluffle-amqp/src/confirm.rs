@@ -20,7 +20,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use lapin::{Confirmation, options::BasicPublishOptions};
 
-use crate::publish::message::RawMessage;
+use crate::publish::message::Prepared;
 
 /// What became of one published message.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Confirms {
     /// Publishes `message`; its verdict comes out of [`settled`](Self::settled) under `sequence`.
     ///
     /// Messages reach the broker in the order of these calls: the futures are first polled first in, first out.
-    pub(crate) fn publish(&mut self, sequence: Sequence, message: &RawMessage) {
+    pub(crate) fn publish(&mut self, sequence: Sequence, message: &Prepared) {
         let channel = self.channel.clone();
         let message = message.clone();
         self.in_flight.push(Box::pin(async move {

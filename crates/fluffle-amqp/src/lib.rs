@@ -47,6 +47,8 @@ pub use payload::{Handles, Payload};
 pub use pool::{PoolConfig, PoolError, Role};
 pub use publish::{
     error::{PublishError, PublishErrorKind},
+    forwarder::Forwarder,
+    message::{Prepared, PreparedError},
     options::MessageOptions,
     outbox::PublisherStats,
     publisher::{Confirmed, Publisher, Receipt},

@@ -1,16 +1,20 @@
 //! What a handle and its actor share before there is a service: messages are taken at once, and leave when it runs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     payload::Payload,
     publish::{
+        forwarder::Forwarder,
         outbox::Outbox,
         publisher::Publisher,
         route::{Confirms, Key, Route},
     },
     request::{actor::Exchange, requester::Requester},
 };
+
+/// How long a forwarded message may take to be confirmed.
+const FORWARD_WITHIN: Duration = Duration::from_secs(30);
 
 /// A publisher to be added, its message type forgotten.
 pub struct PublisherPart {
@@ -30,6 +34,12 @@ impl PublisherPart {
         let confirms = route.confirms != Confirms::Off;
         let outbox = Outbox::new(name, route.mailbox, route.window());
         (Publisher::new(route, Arc::clone(&outbox)), Self { outbox, confirms })
+    }
+
+    /// A forwarder's handle, and what a service needs to bring it to life; in the tree it goes by `name`.
+    pub fn forwarder(name: impl Into<String>) -> (Forwarder, Self) {
+        let outbox = Outbox::new(name.into(), 1024, 1024);
+        (Forwarder::new(Arc::clone(&outbox), FORWARD_WITHIN), Self { outbox, confirms: true })
     }
 
     /// The publisher of a consumer's retry copies, dead letters and answers.

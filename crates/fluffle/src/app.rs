@@ -8,8 +8,8 @@ use std::{
 };
 
 use fluffle_amqp::{
-    Broker, Consume, DRAIN, Handles, Payload, Publisher, PublisherPart, Requester, RequesterPart, Route, Service,
-    ServiceError, Topology,
+    Broker, Consume, DRAIN, Forwarder, Handles, Payload, Publisher, PublisherPart, Requester, RequesterPart, Route,
+    Service, ServiceError, Topology,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,6 +54,14 @@ impl App {
         let (publisher, part) = PublisherPart::new(route);
         self.add(Box::new(move |service| Box::pin(service.add_publisher(part))));
         publisher
+    }
+
+    /// A forwarder of prepared messages; in the tree it goes by `name`. Its handle takes messages at once; they leave when
+    /// the service runs.
+    pub fn forwarder(&self, name: impl Into<String>) -> Forwarder {
+        let (forwarder, part) = PublisherPart::forwarder(name);
+        self.add(Box::new(move |service| Box::pin(service.add_publisher(part))));
+        forwarder
     }
 
     /// A requester. Its handle takes requests at once; they leave when the service runs.

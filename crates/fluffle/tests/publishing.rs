@@ -224,3 +224,27 @@ async fn an_unconfirmed_message_is_confirmed_before_the_service_ends() {
     }
     assert_eq!(Raw::connect(vhost.url()).await.ready("q").await, 500);
 }
+
+#[actix::test]
+async fn a_prepared_message_keeps_its_id_and_route_through_storage() {
+    let vhost = vhost();
+    let topology = Topology::new().queue(Queue::quorum("q")).queue(Queue::quorum("other"));
+    let app = App::new(broker(vhost.url())).topology(topology);
+    let forwarder = app.forwarder("relay");
+    let (factory, mut record) = handlers(|_| Act::Ok);
+    let service = started(app.consume(Consume::queue("q"), factory)).await;
+    let prepare = |queue, text: &str| {
+        let options = MessageOptions::new().id(format!("id of {text}"));
+        Route::<String>::queue(queue).prepare(&text.to_owned(), &options).unwrap()
+    };
+    let stored = prepare("q", "stored").to_bytes().unwrap();
+    let confirmed = forwarder.publish(Prepared::from_bytes(stored).unwrap()).await.unwrap();
+    assert_eq!(confirmed.id, "id of stored");
+    assert_eq!(next(&mut record).await.text, "stored");
+
+    let error = forwarder.publish(prepare("nowhere", "astray")).await.unwrap_err();
+    assert!(matches!(error.kind(), PublishErrorKind::Returned(_)), "{error}");
+    assert_eq!(error.message.routing_key(), "nowhere");
+    assert_eq!(forwarder.stats().confirmed, 1);
+    service.shutdown().await.unwrap();
+}

@@ -13,7 +13,7 @@ use lapin::{
 };
 use uuid::Uuid;
 
-use crate::{consume::received::Received, publish::message::RawMessage};
+use crate::{consume::received::Received, publish::message::Prepared};
 
 /// Headers that make the broker do something to a copy it must not: route it elsewhere too (`CC`, `BCC`), or take a
 /// retry for a dead-letter cycle and drop it (`x-death` and its kin).
@@ -31,7 +31,7 @@ const NOT_ON_RETRIES: [&str; 9] = [
 ];
 
 /// A copy for the retry queue `queue`, to be attempt number `attempt`.
-pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, error: &str) -> RawMessage {
+pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, error: &str) -> Prepared {
     let mut table = carried(received);
     for name in NOT_ON_RETRIES {
         remove(&mut table, name);
@@ -45,7 +45,7 @@ pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, error: &
 }
 
 /// A copy for the dead-letter queue `queue`, with why and from where.
-pub(crate) fn dead_letter(received: &Received, queue: &str, reason: &Reason, error: &str) -> RawMessage {
+pub(crate) fn dead_letter(received: &Received, queue: &str, reason: &Reason, error: &str) -> Prepared {
     let mut table = carried(received);
     let info = DeadLetterInfo {
         reason: reason.clone(),
@@ -60,7 +60,7 @@ pub(crate) fn dead_letter(received: &Received, queue: &str, reason: &Reason, err
 }
 
 /// The answer to a request; `None` when nobody asked for one.
-pub(crate) fn reply(received: &Received, encoded: Encoded) -> Option<RawMessage> {
+pub(crate) fn reply(received: &Received, encoded: Encoded) -> Option<Prepared> {
     let properties = BasicProperties::default()
         .with_content_type((&*encoded.content_type).into())
         .with_type((&*encoded.type_name).into());
@@ -72,21 +72,21 @@ pub(crate) fn reply(received: &Received, encoded: Encoded) -> Option<RawMessage>
 }
 
 /// Tells a requester that its request was dead-lettered, and why.
-pub(crate) fn refusal(received: &Received, reason: &Reason, error: &str) -> Option<RawMessage> {
+pub(crate) fn refusal(received: &Received, reason: &Reason, error: &str) -> Option<Prepared> {
     let mut table = FieldTable::default();
     put(&mut table, (headers::REASON, HeaderValue::Str(reason.as_str())));
     put(&mut table, (headers::ERROR, HeaderValue::Str(cut(error))));
     to_requester(received, BasicProperties::default().with_headers(table), Bytes::new())
 }
 
-fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -> Option<RawMessage> {
+fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -> Option<Prepared> {
     let reply_to = received.properties.reply_to().as_ref()?.as_str().to_owned();
     let id = new_id();
     let mut properties = properties.with_message_id(id.as_str().into()).with_delivery_mode(1);
     if let Some(correlation) = received.properties.correlation_id() {
         properties = properties.with_correlation_id(correlation.clone());
     }
-    Some(RawMessage { id, exchange: String::new(), routing_key: reply_to, mandatory: true, properties, body })
+    Some(Prepared { id, exchange: String::new(), routing_key: reply_to, mandatory: true, properties, body })
 }
 
 fn carried(received: &Received) -> FieldTable {
@@ -100,7 +100,7 @@ fn carried(received: &Received) -> FieldTable {
 /// The original's properties with `table` as headers, sent to `queue` itself, so that no other queue gets a copy.
 ///
 /// Left out: `expiration` (the copy has a lifetime of its own) and `user_id` (the broker refuses another user's).
-fn send(received: &Received, queue: &str, table: FieldTable) -> RawMessage {
+fn send(received: &Received, queue: &str, table: FieldTable) -> Prepared {
     let original = &received.properties;
     let id = received.message_id().map_or_else(new_id, str::to_owned);
     let mut properties =
@@ -129,7 +129,7 @@ fn send(received: &Received, queue: &str, table: FieldTable) -> RawMessage {
     if let Some(value) = original.app_id() {
         properties = properties.with_app_id(value.clone());
     }
-    RawMessage {
+    Prepared {
         id,
         exchange: String::new(),
         routing_key: queue.to_owned(),
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::consume::received::tests::{received, received_with};
 
-    fn text<'a>(message: &'a RawMessage, name: &str) -> Option<&'a AMQPValue> {
+    fn text<'a>(message: &'a Prepared, name: &str) -> Option<&'a AMQPValue> {
         message.properties.headers().as_ref()?.inner().get(name)
     }
 

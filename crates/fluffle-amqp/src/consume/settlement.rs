@@ -23,7 +23,7 @@ use crate::{
     connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
     consume::{copy, lane::Outcome, received::Received, retry::Retry, spec::Guarantee},
     publish::{
-        message::RawMessage,
+        message::Prepared,
         outbox::{self, Entry, Outbox},
     },
 };
@@ -238,7 +238,7 @@ impl Settler {
         }
     }
 
-    async fn send_reply(&self, message: RawMessage) -> bool {
+    async fn send_reply(&self, message: Prepared) -> bool {
         match self.publish(message).await {
             outbox::Outcome::Confirmed | outbox::Outcome::Written => true,
             outbox::Outcome::Closed => false,
@@ -251,7 +251,7 @@ impl Settler {
 
     /// Publishes a copy until it is confirmed and routed. False when the channel of the original ended first, or the
     /// application is closing: then the original is the broker's again.
-    async fn place(&self, message: RawMessage) -> bool {
+    async fn place(&self, message: Prepared) -> bool {
         let mut wait = FIRST_WAIT;
         loop {
             match self.publish(message.clone()).await {
@@ -276,7 +276,7 @@ impl Settler {
         }
     }
 
-    async fn publish(&self, message: RawMessage) -> outbox::Outcome {
+    async fn publish(&self, message: Prepared) -> outbox::Outcome {
         let (reply, outcome) = oneshot::channel();
         match self.copies.accept(Entry::new(message, reply, true)).await {
             Ok(()) => outcome.await.unwrap_or(outbox::Outcome::Closed),

@@ -88,8 +88,13 @@ impl<T> PublishError<T> {
 
 impl<T> fmt::Display for PublishError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "message {} to {} was not published: ", self.id, self.target)?;
-        match &self.kind {
+        write!(f, "message {} to {} was not published: {}", self.id, self.target, self.kind)
+    }
+}
+
+impl fmt::Display for PublishErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             PublishErrorKind::Encode(error) => write!(f, "{error}"),
             PublishErrorKind::Property(name) => {
                 write!(f, "its {name} is longer than AMQP allows (255 bytes; 32 KiB for all headers together)")
@@ -125,7 +130,13 @@ impl<T> fmt::Debug for PublishError<T> {
 
 impl<T> std::error::Error for PublishError<T> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
+        self.kind.source()
+    }
+}
+
+impl std::error::Error for PublishErrorKind {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
             PublishErrorKind::Encode(error) => Some(error),
             _ => None,
         }

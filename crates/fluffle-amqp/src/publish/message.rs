@@ -1,11 +1,32 @@
 //! A message ready for the wire, its type forgotten.
 
-use bytes::Bytes;
-use lapin::BasicProperties;
+use std::fmt;
 
-/// One encoded message with its address. Cloning shares the body.
+use amq_protocol::frame::{GenError, WriteContext};
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    protocol::basic::{gen_properties, parse_properties},
+};
+use prost::Message;
+
+/// A message ready to be published: encoded, labelled, addressed, its type forgotten. Cloning shares the body.
+///
+/// Made by [`Route::prepare`](crate::Route::prepare), published by a [`Forwarder`](crate::Forwarder); in between it can be
+/// stored as [bytes](Self::to_bytes): in a database's outbox table, in a file. Its id stays the same however often it is
+/// published, so consumers can tell.
+///
+/// ```
+/// use fluffle_amqp::{MessageOptions, Prepared, Route};
+///
+/// let route = Route::<String>::exchange("orders").key("order.placed");
+/// let prepared = route.prepare(&"seven".to_owned(), &MessageOptions::new())?;
+/// let stored = prepared.to_bytes()?;
+/// assert_eq!(Prepared::from_bytes(stored)?.id(), prepared.id());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
-pub(crate) struct RawMessage {
+pub struct Prepared {
     /// The message id, also in the properties: what returns, replays and de-duplication go by.
     pub(crate) id: String,
     pub(crate) exchange: String,
@@ -16,11 +37,147 @@ pub(crate) struct RawMessage {
     pub(crate) body: Bytes,
 }
 
+/// The byte form, described in `docs/WIRE.md` for whoever reads it with other means.
+#[derive(Clone, PartialEq, Message)]
+struct Stored {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(string, tag = "2")]
+    exchange: String,
+    #[prost(string, tag = "3")]
+    routing_key: String,
+    #[prost(bool, tag = "4")]
+    mandatory: bool,
+    /// Property flags and values, as in an AMQP content header (section 4.2.6.1).
+    #[prost(bytes = "vec", tag = "5")]
+    properties: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "6")]
+    body: Bytes,
+}
+
+/// Bytes that are not a [`Prepared`] message, or properties that have no byte form; with what is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a prepared message: {0}")]
+pub struct PreparedError(String);
+
+impl Prepared {
+    /// The message's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The exchange it goes to; empty for the default exchange.
+    pub fn exchange(&self) -> &str {
+        &self.exchange
+    }
+
+    /// Its routing key.
+    pub fn routing_key(&self) -> &str {
+        &self.routing_key
+    }
+
+    /// The encoded body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// All of it as bytes. They stay readable across versions of Fluffle.
+    ///
+    /// # Errors
+    /// When a property is longer than AMQP has room for.
+    pub fn to_bytes(&self) -> Result<Bytes, PreparedError> {
+        let written: Result<_, GenError> = gen_properties(&self.properties)(WriteContext::from(Vec::new()));
+        let (properties, _) = written.map_err(|error| PreparedError(format!("{error:?}")))?.into_inner();
+        let stored = Stored {
+            id: self.id.clone(),
+            exchange: self.exchange.clone(),
+            routing_key: self.routing_key.clone(),
+            mandatory: self.mandatory,
+            properties,
+            body: self.body.clone(),
+        };
+        Ok(stored.encode_to_vec().into())
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) made; the body shares the bytes.
+    ///
+    /// # Errors
+    /// When it was not made by that, or has been damaged.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, PreparedError> {
+        let Stored { id, exchange, routing_key, mandatory, properties, body } =
+            Stored::decode(bytes).map_err(|error| PreparedError(error.to_string()))?;
+        let properties = match parse_properties(&properties[..]) {
+            Ok(([], properties)) => properties,
+            _ => return Err(PreparedError("its AMQP properties are malformed".to_owned())),
+        };
+        let labelled = properties.message_id().as_ref().is_some_and(|labelled| labelled.as_str() == id);
+        if !labelled {
+            return Err(PreparedError("its message id is not the one among its AMQP properties".to_owned()));
+        }
+        Ok(Self { id, exchange, routing_key, mandatory, properties, body })
+    }
+
+    /// Where it goes, as errors and logs name it.
+    pub(crate) fn target(&self) -> String {
+        target(&self.exchange, &self.routing_key)
+    }
+}
+
+impl fmt::Display for Prepared {
+    /// Its id and where it goes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message {} to {}", self.id, self.target())
+    }
+}
+
 /// The exchange and key, or the queue, as errors and logs name a destination.
 pub(crate) fn target(exchange: &str, routing_key: &str) -> String {
     match (exchange, routing_key) {
         ("", queue) => format!("queue `{queue}`"),
         (exchange, "") => format!("exchange `{exchange}`"),
         (exchange, key) => format!("exchange `{exchange}`, routing key `{key}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MessageOptions, Route};
+
+    fn prepared() -> Prepared {
+        let options =
+            MessageOptions::new().correlation_id("c").priority(3).header("tenant", "eu").header_integer("n", 7);
+        Route::<String>::exchange("x").key("k").prepare(&"body".to_owned(), &options).unwrap()
+    }
+
+    #[test]
+    fn a_prepared_message_survives_its_bytes_with_all_its_properties() {
+        let before = prepared();
+        let after = Prepared::from_bytes(before.to_bytes().unwrap()).unwrap();
+        assert_eq!(
+            (&after.id, &after.exchange, &after.routing_key),
+            (&before.id, &before.exchange, &before.routing_key)
+        );
+        assert_eq!((after.mandatory, &after.properties, &after.body), (true, &before.properties, &before.body));
+    }
+
+    #[test]
+    fn damaged_bytes_are_an_error_and_never_a_panic() {
+        let good = prepared().to_bytes().unwrap();
+        for cut in 0..good.len() {
+            // Cut where a field ends it is a shorter message, but never one with another id.
+            if let Ok(less) = Prepared::from_bytes(good.slice(..cut)) {
+                assert_eq!(less.id, prepared_id(&good));
+            }
+        }
+        for at in 0..good.len() {
+            let mut bad = good.to_vec();
+            bad[at] ^= 0xff;
+            let _ = Prepared::from_bytes(bad.into());
+        }
+    }
+
+    fn prepared_id(bytes: &Bytes) -> String {
+        Prepared::from_bytes(bytes.clone()).unwrap().id
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::{
     class::reply,
     confirm::{Returned, Verdict},
-    publish::message::RawMessage,
+    publish::message::Prepared,
 };
 
 /// How an accepted message ended.
@@ -42,7 +42,7 @@ pub(crate) enum NotAccepted {
 
 /// One accepted message and whoever waits for it.
 pub(crate) struct Entry {
-    pub(crate) message: RawMessage,
+    pub(crate) message: Prepared,
     pub(crate) reply: oneshot::Sender<Outcome>,
     /// Published even when nobody waits any more.
     pub(crate) detached: bool,
@@ -53,7 +53,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(message: RawMessage, reply: oneshot::Sender<Outcome>, detached: bool) -> Self {
+    pub(crate) fn new(message: Prepared, reply: oneshot::Sender<Outcome>, detached: bool) -> Self {
         Self { message, reply, detached, refusals: 0, on_the_wire: false }
     }
 
@@ -161,7 +161,7 @@ impl Outbox {
     }
 
     /// Moves an entry from the mailbox to the unsettled ones; `None` when its caller has withdrawn it.
-    pub(crate) fn take(&self, mut entry: Entry) -> Option<(u64, RawMessage)> {
+    pub(crate) fn take(&self, mut entry: Entry) -> Option<(u64, Prepared)> {
         if entry.withdrawn() {
             self.done();
             return None;
@@ -175,7 +175,7 @@ impl Outbox {
 
     /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids; but for
     /// those the broker may have closed that channel over, see [`suspect`](Self::suspect).
-    pub(crate) fn left_over(&self) -> Vec<(u64, RawMessage)> {
+    pub(crate) fn left_over(&self) -> Vec<(u64, Prepared)> {
         let mut unsettled = self.unsettled();
         let before = unsettled.len();
         unsettled.retain(|_, entry| !entry.withdrawn());
@@ -192,7 +192,7 @@ impl Outbox {
 
     /// The next message the broker may have closed an earlier channel over. Such are published one at a time, with nothing
     /// else on the wire: what the broker refuses then is known, and the others are cleared.
-    pub(crate) fn suspect(&self) -> Option<(u64, RawMessage)> {
+    pub(crate) fn suspect(&self) -> Option<(u64, Prepared)> {
         let mut unsettled = self.unsettled();
         let (sequence, entry) = unsettled.iter_mut().find(|(_, entry)| entry.refusals > 0 && !entry.on_the_wire)?;
         entry.on_the_wire = true;
@@ -348,7 +348,7 @@ mod tests {
 
     fn entry(id: &str, exchange: &str, key: &str) -> (Entry, oneshot::Receiver<Outcome>) {
         let (reply, outcome) = oneshot::channel();
-        let message = RawMessage {
+        let message = Prepared {
             id: id.to_owned(),
             exchange: exchange.to_owned(),
             routing_key: key.to_owned(),
@@ -371,7 +371,7 @@ mod tests {
         outcomes
     }
 
-    fn ids(messages: Vec<(u64, RawMessage)>) -> Vec<String> {
+    fn ids(messages: Vec<(u64, Prepared)>) -> Vec<String> {
         messages.into_iter().map(|(_, message)| message.id).collect()
     }
 

@@ -1,25 +1,18 @@
 //! The handle an application publishes with.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, sync::Arc};
 
-use fluffle_wire::{Encoded, Wire};
-use lapin::BasicProperties;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
 };
-use uuid::Uuid;
 
 use crate::publish::{
     error::{PublishError, PublishErrorKind},
-    message::{RawMessage, target},
+    message::{Prepared, target},
     options::MessageOptions,
     outbox::{Entry, NotAccepted, Outbox, Outcome, PublisherStats},
-    route::{Confirms, Key, Route},
+    route::Route,
 };
 
 /// Publishes messages of type `T` to one route. Cheap to clone; all clones share one mailbox, window and channel.
@@ -56,12 +49,7 @@ pub struct Publisher<T> {
 
 struct Shared<T> {
     outbox: Arc<Outbox>,
-    wire: Wire<T>,
-    exchange: String,
-    key: Key<T>,
-    mandatory: bool,
-    persistent: bool,
-    deadline: Duration,
+    route: Route<T>,
 }
 
 /// The broker has the message (or, with [`Confirms::Off`], the socket has).
@@ -85,15 +73,13 @@ impl<T> Clone for Publisher<T> {
 
 impl<T> fmt::Debug for Publisher<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publisher").field("exchange", &self.shared.exchange).finish_non_exhaustive()
+        f.debug_struct("Publisher").field("exchange", &self.shared.route.exchange).finish_non_exhaustive()
     }
 }
 
 impl<T> Publisher<T> {
     pub(crate) fn new(route: Route<T>, outbox: Arc<Outbox>) -> Self {
-        let mandatory = route.mandatory && route.confirms != Confirms::Off;
-        let Route { exchange, key, persistent, deadline, wire, .. } = route;
-        Self { shared: Arc::new(Shared { outbox, wire, exchange, key, mandatory, persistent, deadline }) }
+        Self { shared: Arc::new(Shared { outbox, route }) }
     }
 
     /// Publishes and waits for the broker's confirm, up to the route's deadline.
@@ -112,7 +98,7 @@ impl<T> Publisher<T> {
     /// # Errors
     /// [`PublishError`], with the message.
     pub async fn publish_with(&self, message: T, options: MessageOptions) -> Result<Confirmed, PublishError<T>> {
-        let deadline = Instant::now() + self.shared.deadline;
+        let deadline = Instant::now() + self.shared.route.deadline;
         self.accept(message, &options, false, deadline).await?.confirmed().await
     }
 
@@ -132,7 +118,7 @@ impl<T> Publisher<T> {
     /// # Errors
     /// [`PublishError`], with the message, when it was not accepted.
     pub async fn enqueue_with(&self, message: T, options: MessageOptions) -> Result<Receipt<T>, PublishError<T>> {
-        let deadline = Instant::now() + self.shared.deadline;
+        let deadline = Instant::now() + self.shared.route.deadline;
         self.accept(message, &options, true, deadline).await
     }
 
@@ -141,7 +127,7 @@ impl<T> Publisher<T> {
     /// # Errors
     /// [`PublishError`], with the message, when it was not accepted.
     pub fn try_enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
-        let deadline = Instant::now() + self.shared.deadline;
+        let deadline = Instant::now() + self.shared.route.deadline;
         let (raw, receipt, reply) = self.prepare(message, &MessageOptions::new(), deadline)?;
         match self.shared.outbox.try_accept(Entry::new(raw, reply, true)) {
             Ok(()) => Ok(receipt),
@@ -184,53 +170,14 @@ impl<T> Publisher<T> {
         message: T,
         options: &MessageOptions,
         deadline: Instant,
-    ) -> Result<(RawMessage, Receipt<T>, oneshot::Sender<Outcome>), PublishError<T>> {
-        let shared = &self.shared;
-        let id = options.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
-        let routing_key = match (&options.key, &shared.key) {
-            (Some(key), _) => key.clone(),
-            (None, Key::Fixed(key)) => key.to_string(),
-            (None, Key::By(key)) => key(&message),
-        };
-        let (reply, outcome) = oneshot::channel();
-        let target = target(&shared.exchange, &routing_key);
-        let receipt = Receipt { message, id, target, outcome, deadline };
-        let too_long = options.too_long().or((routing_key.len() > 255).then_some("routing key")).or((shared
-            .exchange
-            .len()
-            > 255)
-            .then_some("exchange name"));
-        if let Some(property) = too_long {
-            return Err(receipt.failed(PublishErrorKind::Property(property)));
+    ) -> Result<(Prepared, Receipt<T>, oneshot::Sender<Outcome>), PublishError<T>> {
+        let route = &self.shared.route;
+        let (id, routing_key) = route.address(&message, options);
+        let (receipt, reply) = Receipt::new(message, id.clone(), target(&route.exchange, &routing_key), deadline);
+        match route.prepare_as(&receipt.message, options, id, routing_key) {
+            Ok(prepared) => Ok((prepared, receipt, reply)),
+            Err(kind) => Err(receipt.failed(kind)),
         }
-        let encoded = match shared.wire.encode(&receipt.message) {
-            Ok(encoded) => encoded,
-            Err(error) => return Err(receipt.failed(PublishErrorKind::Encode(error))),
-        };
-        let raw = RawMessage {
-            id: receipt.id.clone(),
-            exchange: shared.exchange.clone(),
-            routing_key,
-            mandatory: shared.mandatory,
-            properties: options.apply(labels(&encoded, &receipt.id, shared.persistent)),
-            body: encoded.body,
-        };
-        Ok((raw, receipt, reply))
-    }
-}
-
-/// The AMQP properties every message has.
-pub(crate) fn labels(encoded: &Encoded, id: &str, persistent: bool) -> BasicProperties {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let properties = BasicProperties::default()
-        .with_content_type((&*encoded.content_type).into())
-        .with_type((&*encoded.type_name).into())
-        .with_message_id(id.into())
-        .with_timestamp(now.as_secs())
-        .with_delivery_mode(if persistent { 2 } else { 1 });
-    match encoded.content_encoding {
-        Some(encoding) => properties.with_content_encoding(encoding.into()),
-        None => properties,
     }
 }
 
@@ -245,6 +192,12 @@ pub struct Receipt<T> {
 }
 
 impl<T> Receipt<T> {
+    /// A receipt, and where its verdict comes from.
+    pub(crate) fn new(message: T, id: String, target: String, deadline: Instant) -> (Self, oneshot::Sender<Outcome>) {
+        let (reply, outcome) = oneshot::channel();
+        (Self { message, id, target, outcome, deadline }, reply)
+    }
+
     /// The message's id.
     pub fn id(&self) -> &str {
         &self.id
@@ -266,7 +219,7 @@ impl<T> Receipt<T> {
         Err(self.failed(kind))
     }
 
-    fn failed(self, kind: PublishErrorKind) -> PublishError<T> {
+    pub(crate) fn failed(self, kind: PublishErrorKind) -> PublishError<T> {
         PublishError { message: self.message, id: self.id, target: self.target, kind }
     }
 }

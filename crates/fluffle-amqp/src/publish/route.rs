@@ -1,10 +1,18 @@
 //! Where a publisher's messages go, and on which terms.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use fluffle_wire::{Codec, Gzip, Limits, Protobuf, Wire};
+use fluffle_wire::{Codec, Encoded, Gzip, Limits, Protobuf, Wire};
+use lapin::BasicProperties;
+use uuid::Uuid;
 
-use crate::payload::Payload;
+use crate::{
+    payload::Payload,
+    publish::{error::PublishErrorKind, message::Prepared, options::MessageOptions},
+};
 
 /// How a publisher learns that the broker has a message (RabbitMQ, "Consumer Acknowledgements and Publisher Confirms").
 ///
@@ -175,6 +183,53 @@ impl<T> Route<T> {
         self
     }
 
+    /// Encodes, addresses and labels a message without publishing it: to be stored, and published by a
+    /// [`Forwarder`](crate::Forwarder).
+    ///
+    /// # Errors
+    /// When it cannot be encoded, is over a limit, or a property has no room in AMQP.
+    pub fn prepare(&self, message: &T, options: &MessageOptions) -> Result<Prepared, PublishErrorKind> {
+        let (id, routing_key) = self.address(message, options);
+        self.prepare_as(message, options, id, routing_key)
+    }
+
+    /// The message's id and routing key.
+    pub(crate) fn address(&self, message: &T, options: &MessageOptions) -> (String, String) {
+        let id = options.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
+        let routing_key = match (&options.key, &self.key) {
+            (Some(key), _) => key.clone(),
+            (None, Key::Fixed(key)) => key.to_string(),
+            (None, Key::By(key)) => key(message),
+        };
+        (id, routing_key)
+    }
+
+    pub(crate) fn prepare_as(
+        &self,
+        message: &T,
+        options: &MessageOptions,
+        id: String,
+        routing_key: String,
+    ) -> Result<Prepared, PublishErrorKind> {
+        let too_long = options.too_long().or((routing_key.len() > 255).then_some("routing key")).or((self
+            .exchange
+            .len()
+            > 255)
+            .then_some("exchange name"));
+        if let Some(property) = too_long {
+            return Err(PublishErrorKind::Property(property));
+        }
+        let encoded = self.wire.encode(message).map_err(PublishErrorKind::Encode)?;
+        Ok(Prepared {
+            exchange: self.exchange.clone(),
+            routing_key,
+            mandatory: self.mandatory && self.confirms != Confirms::Off,
+            properties: options.apply(labels(&encoded, &id, self.persistent)),
+            body: encoded.body,
+            id,
+        })
+    }
+
     /// Most messages on the wire without a confirm.
     pub(crate) fn window(&self) -> usize {
         match self.confirms {
@@ -183,6 +238,21 @@ impl<T> Route<T> {
             // Bounds what waits for the socket, which is all there is to wait for.
             Confirms::Off => 1024,
         }
+    }
+}
+
+/// The AMQP properties every message has.
+pub(crate) fn labels(encoded: &Encoded, id: &str, persistent: bool) -> BasicProperties {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let properties = BasicProperties::default()
+        .with_content_type((&*encoded.content_type).into())
+        .with_type((&*encoded.type_name).into())
+        .with_message_id(id.into())
+        .with_timestamp(now.as_secs())
+        .with_delivery_mode(if persistent { 2 } else { 1 });
+    match encoded.content_encoding {
+        Some(encoding) => properties.with_content_encoding(encoding.into()),
+        None => properties,
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     class::ClientError,
     confirm::{Confirms, Returned, Verdict},
     connection::OPERATION_TIMEOUT,
-    publish::message::RawMessage,
+    publish::message::Prepared,
 };
 
 /// RabbitMQ's pseudo-queue for answers.
@@ -55,7 +55,7 @@ pub(crate) struct Reply {
 
 /// One question and who asked it.
 pub(crate) struct Asked {
-    pub(crate) message: RawMessage,
+    pub(crate) message: Prepared,
     pub(crate) reply: oneshot::Sender<Answer>,
 }
 
@@ -216,7 +216,7 @@ async fn run(lease: Lease, mut replies: lapin::Consumer, exchange: Arc<Exchange>
     lost
 }
 
-fn with_reply_to(mut message: RawMessage) -> RawMessage {
+fn with_reply_to(mut message: Prepared) -> Prepared {
     message.properties = message.properties.with_reply_to(REPLY_TO.into());
     message
 }

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::{
     payload::Payload,
     publish::{
-        message::{RawMessage, target},
-        publisher::labels,
+        message::{Prepared, target},
+        route::labels,
         route::{Key, Route},
     },
     request::{
@@ -122,7 +122,7 @@ impl<Q, R> Requester<Q, R> {
         let encoded = shared.request.encode(request).map_err(RequestErrorKind::Encode)?;
         let id = Uuid::now_v7().to_string();
         let expiration = shared.deadline.as_millis().to_string();
-        let message = RawMessage {
+        let message = Prepared {
             exchange: shared.to.clone(),
             routing_key,
             mandatory: true,

@@ -1,0 +1,91 @@
+//! The handle that publishes what was prepared before.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::publish::{
+    error::{PublishError, PublishErrorKind},
+    message::Prepared,
+    outbox::{Entry, Outbox, PublisherStats},
+    publisher::{Confirmed, Receipt},
+};
+
+/// Publishes messages that were [prepared](Prepared) before, each where it says: an outbox table's relay, a replay of dead
+/// letters. Cheap to clone; all clones share one mailbox, window and channel, with the guarantees of a
+/// [`Publisher`](crate::Publisher): always confirmed, in order, published again under the same id after a lost channel.
+///
+/// ```no_run
+/// use fluffle_amqp::{Forwarder, Prepared};
+///
+/// async fn relay(out: &Forwarder, stored: Vec<bytes::Bytes>) -> Result<(), Box<dyn std::error::Error>> {
+///     for bytes in stored {
+///         out.publish(Prepared::from_bytes(bytes)?).await?;
+///     }
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Forwarder {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    outbox: Arc<Outbox>,
+    deadline: Duration,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.outbox.abandon();
+    }
+}
+
+impl Forwarder {
+    pub(crate) fn new(outbox: Arc<Outbox>, deadline: Duration) -> Self {
+        Self { shared: Arc::new(Shared { outbox, deadline }) }
+    }
+
+    /// Publishes and waits for the broker's confirm, for 30 s at most.
+    ///
+    /// # Errors
+    /// [`PublishError`], with the message.
+    ///
+    /// # Cancellation
+    /// Dropped before it is ready, a message not yet on the wire is withdrawn; one on the wire may arrive.
+    pub async fn publish(&self, message: Prepared) -> Result<Confirmed, PublishError<Prepared>> {
+        self.accept(message, false).await?.confirmed().await
+    }
+
+    /// Waits for room in the mailbox only; the receipt tells of the confirm.
+    ///
+    /// # Errors
+    /// [`PublishError`], with the message, when it was not accepted.
+    ///
+    /// # Cancellation
+    /// Dropped before it is ready, nothing was accepted. A dropped [`Receipt`] withdraws nothing.
+    pub async fn enqueue(&self, message: Prepared) -> Result<Receipt<Prepared>, PublishError<Prepared>> {
+        self.accept(message, true).await
+    }
+
+    /// Running totals of this forwarder and its clones.
+    pub fn stats(&self) -> PublisherStats {
+        self.shared.outbox.stats()
+    }
+
+    async fn accept(&self, message: Prepared, detached: bool) -> Result<Receipt<Prepared>, PublishError<Prepared>> {
+        let deadline = Instant::now() + self.shared.deadline;
+        let (receipt, reply) = Receipt::new(message.clone(), message.id.clone(), message.target(), deadline);
+        match timeout_at(deadline, self.shared.outbox.accept(Entry::new(message, reply, detached))).await {
+            Ok(Ok(())) => Ok(receipt),
+            Ok(Err(_)) => Err(receipt.failed(PublishErrorKind::Closed)),
+            Err(_) => Err(receipt.failed(PublishErrorKind::Overloaded)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Forwarder").field("name", &self.shared.outbox.name).finish_non_exhaustive()
+    }
+}
