@@ -37,7 +37,9 @@ pub use confirm::Returned;
 pub use consume::{
     delivery::Delivery,
     failure::Failure,
+    received::Settled,
     retry::{Retry, RetryError},
+    seen::{SeenError, SeenStore},
     settlement::ConsumerStats,
     spec::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
 };

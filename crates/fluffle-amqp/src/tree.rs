@@ -49,6 +49,7 @@ use crate::{
         self,
         dispatch::Dispatch,
         lane::Lane,
+        seen::Seen,
         settlement::{ConsumerStats, Counters},
         spec::{Consume, Guarantee, Threads},
     },
@@ -251,6 +252,7 @@ impl Service {
             copies,
             connection: lease.place.connection.clone(),
             counters: Arc::clone(&counters),
+            seen: consume.seen.map(Seen::new),
             drain: self.inner.drain,
         });
         let mode = Mode::Consume { prefetch: plan.prefetch, exclusive };

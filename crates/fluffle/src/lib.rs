@@ -77,7 +77,7 @@ pub mod prelude {
     pub use fluffle_amqp::{
         AtLeastOnce, AtMostOnce, Broker, Confirms, Consume, Delivery, Exchange, Failure, Forwarder, Guarantee,
         MessageOptions, Overflow, PoolConfig, Prepared, PublishError, PublishErrorKind, Publisher, Queue, RequestError,
-        RequestErrorKind, Requester, Retry, Route, Service, Tls, Topology,
+        RequestErrorKind, Requester, Retry, Route, SeenStore, Service, Settled, Tls, Topology,
     };
     pub use fluffle_supervise::{Backoff, Intensity, SupervisedContext};
     pub use fluffle_wire::Gzip;

@@ -11,7 +11,11 @@ use std::{
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
-use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::LocalBoxFuture,
+    stream::{FuturesOrdered, FuturesUnordered},
+};
 use lapin::{
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions},
     types::{AMQPValue, FieldTable},
@@ -28,8 +32,9 @@ use crate::{
     consume::{
         failure::Failure,
         lane::{Answers, Completion, Lane, Outcome},
-        received::Received,
+        received::{Received, Settled},
         retry::Retry,
+        seen::{self, Known, Seen},
         settlement::{self, Arrival, Counters, Settler, count},
         spec::Guarantee,
     },
@@ -65,6 +70,8 @@ pub(crate) struct Plan {
     pub(crate) copies: Arc<Outbox>,
     pub(crate) connection: SupervisedAddr<ConnectionActor>,
     pub(crate) counters: Arc<Counters>,
+    /// Effectively once: what has been handled.
+    pub(crate) seen: Option<Seen>,
     /// How long deliveries in flight may take to finish when the application shuts down.
     pub(crate) drain: Duration,
 }
@@ -238,6 +245,10 @@ struct Turn {
     /// By delivery tag: given to the lane and not answered.
     in_flight: HashMap<u64, Arc<Received>>,
     settling: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    /// Effectively once: deliveries whose message is being looked up, in order.
+    looked_up: FuturesOrdered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
+    /// And those whose message an earlier delivery has in hand; they have no place in the order any more.
+    held_up: FuturesUnordered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
     /// When a handler last answered, or had nothing to take.
     moved: Instant,
 }
@@ -251,6 +262,7 @@ impl Turn {
             dead_letter_queue: plan.dead_letter_queue.clone(),
             connection: plan.connection.clone(),
             counters: Arc::clone(&plan.counters),
+            seen: plan.seen.clone(),
         });
         Self {
             channel: lease.channel,
@@ -261,6 +273,8 @@ impl Turn {
             settler,
             in_flight: HashMap::new(),
             settling: FuturesUnordered::new(),
+            looked_up: FuturesOrdered::new(),
+            held_up: FuturesUnordered::new(),
             moved: Instant::now(),
         }
     }
@@ -283,6 +297,12 @@ impl Turn {
                     }
                 }
                 Some(()) = self.settling.next(), if !self.settling.is_empty() => {}
+                Some((received, known)) = self.looked_up.next(), if !self.looked_up.is_empty() => {
+                    self.admit(received, known);
+                }
+                Some((received, known)) = self.held_up.next(), if !self.held_up.is_empty() => {
+                    self.admit(received, known);
+                }
                 _ = draining.wait_for(|asked| *asked), if !drain_asked => {
                     drain_asked = true;
                     self.stop_taking().await;
@@ -328,8 +348,9 @@ impl Turn {
     fn accept(&mut self, delivery: lapin::message::Delivery) {
         count(&self.plan.counters.received);
         let received = Arc::new(Received::new(&self.plan.queue, self.generation, delivery));
-        match settlement::receive(&received, self.plan.guarantee) {
+        match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some()) {
             Arrival::Handle => {}
+            Arrival::LookUp(key) => return self.look_up(received, key),
             Arrival::AckAndHandle => self.ack_on_receipt(received.tag),
             Arrival::AckAndDrop => {
                 self.ack_on_receipt(received.tag);
@@ -337,8 +358,34 @@ impl Turn {
             }
             Arrival::Settle(verdict) => return self.settle(received, verdict),
         }
+        self.hand_over(received);
+    }
+
+    fn hand_over(&mut self, received: Arc<Received>) {
         self.in_flight.insert(received.tag, Arc::clone(&received));
         self.plan.lane.push(received);
+    }
+
+    fn look_up(&mut self, received: Arc<Received>, key: String) {
+        let Some(seen) = self.plan.seen.clone() else { return self.hand_over(received) };
+        self.looked_up.push_back(Box::pin(async move { (received, seen.look_up(key).await) }));
+    }
+
+    /// Effectively once: what is known of a delivery's message decides whether it is handled.
+    fn admit(&mut self, received: Arc<Received>, known: Known) {
+        match (known, self.plan.seen.clone()) {
+            (Known::Handled, _) => self.settle(received, settlement::Verdict::Duplicate),
+            (Known::New(claim), _) => {
+                let _ = received.claim.set(claim);
+                self.hand_over(received);
+            }
+            (Known::InHand(release), Some(seen)) => self.held_up.push(Box::pin(async move {
+                release.wait().await;
+                let key = seen::key(&received).unwrap_or_default();
+                (received, seen.look_up(key).await)
+            })),
+            (Known::InHand(_), None) => self.hand_over(received),
+        }
     }
 
     fn ack_on_receipt(&self, tag: u64) {
@@ -350,26 +397,40 @@ impl Turn {
     }
 
     /// An answer from the lane: settled if it is for a delivery of this channel that still waits for one.
-    fn complete(&mut self, Completion { generation, tag, outcome }: Completion) {
+    fn complete(&mut self, Completion { received, outcome }: Completion) {
         if matches!(outcome, Outcome::Crashed) {
             count(&self.plan.counters.crashed);
         }
-        if generation != self.generation {
+        if received.generation != self.generation {
             if matches!(outcome, Outcome::Handled(_)) {
                 // At most once it was acked before: then this is all there was to do.
                 let at_most_once = self.plan.guarantee == Guarantee::AtMostOnce;
                 let counters = &self.plan.counters;
                 count(if at_most_once { &counters.handled } else { &counters.work_done_ack_lost });
+                self.remember(received);
             }
             return;
         }
-        match self.in_flight.remove(&tag) {
+        match self.in_flight.remove(&received.tag) {
             Some(received) if self.plan.guarantee == Guarantee::AtLeastOnce => {
                 let verdict = settlement::decide(outcome, &received, &self.plan.retry);
                 self.settle(received, verdict);
             }
             Some(received) => self.note(&received, &outcome),
-            None => count(&self.plan.counters.late),
+            None => {
+                count(&self.plan.counters.late);
+                if matches!(outcome, Outcome::Handled(_)) {
+                    self.remember(received);
+                }
+            }
+        }
+    }
+
+    /// Effectively once: the work is done, though its delivery cannot be acked for it any more.
+    fn remember(&mut self, received: Arc<Received>) {
+        if received.claim.get().is_some() {
+            let settler = Arc::clone(&self.settler);
+            self.settling.push(Box::pin(async move { settler.remember(&received).await }));
         }
     }
 
@@ -399,13 +460,11 @@ impl Turn {
     fn expire(&mut self) {
         let limit = self.plan.handler_timeout;
         let overdue = |received: &Received| received.started.get().is_some_and(|started| started.elapsed() > limit);
-        let tags: Vec<u64> = self.in_flight.iter().filter(|(_, one)| overdue(one)).map(|(tag, _)| *tag).collect();
-        for tag in tags {
-            if let Some(received) = self.in_flight.get(&tag) {
-                received.give_up();
-            }
+        let late: Vec<_> = self.in_flight.values().filter(|one| overdue(one)).cloned().collect();
+        for received in late {
+            received.give_up();
             let failure = Failure::retry(format!("the handler did not answer within {limit:?}"));
-            self.complete(Completion { generation: self.generation, tag, outcome: Outcome::Failed(failure) });
+            self.complete(Completion { received, outcome: Outcome::Failed(failure) });
         }
     }
 
@@ -433,6 +492,18 @@ impl Turn {
         // At most once they are acked already: nobody else will handle them.
         if self.plan.guarantee == Guarantee::AtLeastOnce {
             self.plan.lane.clear();
+        }
+        // The broker has these again when the channel closes.
+        self.looked_up.clear();
+        self.held_up.clear();
+    }
+}
+
+/// The channel is gone: what no handler has answered yet cannot be acked any more.
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.plan.guarantee == Guarantee::AtLeastOnce {
+            self.in_flight.values().for_each(|received| received.settle_as(Settled::Lost));
         }
     }
 }

@@ -1,10 +1,13 @@
 //! What a handler is given.
 
-use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc, time::Instant};
+use std::{fmt, future::Future, marker::PhantomData, ops::Deref, sync::Arc, time::Instant};
 
 use actix::Message;
 
-use crate::consume::{failure::Failure, received::Received};
+use crate::consume::{
+    failure::Failure,
+    received::{Received, Settled},
+};
 
 /// One message, decoded, with what came with it. Dereferences to the message.
 ///
@@ -101,6 +104,47 @@ impl<T, R> Delivery<T, R> {
     /// When this process received it.
     pub fn received_at(&self) -> Instant {
         self.received.at
+    }
+
+    /// What becomes of it, as soon as that is known; the future may outlive the delivery.
+    ///
+    /// A handler that waits for it before it answers learns of one thing only, the loss of its connection: see
+    /// [`unless_lost`](Self::unless_lost). A task of its own may wait for all of it.
+    ///
+    /// ```
+    /// use fluffle_amqp::{Delivery, Settled};
+    ///
+    /// fn follow(order: &Delivery<String>) {
+    ///     let settled = order.settled();
+    ///     actix::spawn(async move {
+    ///         if settled.await == Settled::Lost {
+    ///             eprintln!("done, perhaps; and it will come again");
+    ///         }
+    ///     });
+    /// }
+    /// ```
+    pub fn settled(&self) -> impl Future<Output = Settled> + Send + 'static {
+        let received = Arc::clone(&self.received);
+        async move { *received.settled.wait().await }
+    }
+
+    /// Runs `work`, but drops it when the connection this message came on is lost: the broker delivers the message again
+    /// then, and whoever gets it should not find half of the work going on here. Without it the work is finished, its
+    /// ack counted as lost ([`ConsumerStats::work_done_ack_lost`](crate::ConsumerStats::work_done_ack_lost)).
+    ///
+    /// # Errors
+    /// What `work` says, or a failure that says that the connection was lost; it charges no attempt.
+    pub fn unless_lost<O, E: Into<Failure>>(
+        &self,
+        work: impl Future<Output = Result<O, E>>,
+    ) -> impl Future<Output = Result<O, Failure>> {
+        let settled = self.settled();
+        async move {
+            tokio::select! {
+                done = work => done.map_err(Into::into),
+                _ = settled => Err(Failure::retry("the connection was lost: the broker delivers this message again")),
+            }
+        }
     }
 
     /// A header that holds text.

@@ -34,8 +34,7 @@ pub(crate) enum Outcome {
 
 /// An answered ticket on its way back to the consumer.
 pub(crate) struct Completion {
-    pub(crate) generation: Generation,
-    pub(crate) tag: u64,
+    pub(crate) received: Arc<Received>,
     pub(crate) outcome: Outcome,
 }
 
@@ -47,8 +46,7 @@ pub(crate) struct Job {
 
 /// The duty to answer for one delivery. Answering twice does not compile; not answering is an answer too.
 pub(crate) struct Ticket {
-    generation: Generation,
-    tag: u64,
+    received: Arc<Received>,
     unanswered: Outcome,
     answered: bool,
     completions: mpsc::UnboundedSender<Completion>,
@@ -68,7 +66,7 @@ impl Ticket {
     fn send(&mut self, outcome: Outcome) {
         self.answered = true;
         // Without a listener the application is shutting down, and the broker will deliver it to somebody else.
-        let _ = self.completions.send(Completion { generation: self.generation, tag: self.tag, outcome });
+        let _ = self.completions.send(Completion { received: Arc::clone(&self.received), outcome });
     }
 }
 
@@ -119,8 +117,7 @@ impl Lane {
     /// Hands a delivery to whichever handler takes it first.
     pub(crate) fn push(&self, received: Arc<Received>) {
         let ticket = Ticket {
-            generation: received.generation,
-            tag: received.tag,
+            received: Arc::clone(&received),
             unanswered: Outcome::NotStarted,
             answered: false,
             completions: self.completions.clone(),

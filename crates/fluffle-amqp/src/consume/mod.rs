@@ -8,5 +8,6 @@ pub(crate) mod failure;
 pub(crate) mod lane;
 pub(crate) mod received;
 pub(crate) mod retry;
+pub(crate) mod seen;
 pub(crate) mod settlement;
 pub(crate) mod spec;

@@ -17,7 +17,9 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::channel::Generation;
+use tokio::sync::SetOnce;
+
+use crate::{channel::Generation, consume::seen::Claim};
 
 /// One delivery, not decoded. Shared by the handler's [`Delivery`](crate::Delivery) and by whoever settles it.
 #[derive(Debug)]
@@ -39,6 +41,27 @@ pub(crate) struct Received {
     waker: AtomicWaker,
     /// Where an earlier copy of it came from; `None` on the first attempt.
     pub(crate) origin: Option<Origin>,
+    /// Held while it is handled, with effectively once.
+    pub(crate) claim: OnceLock<Claim>,
+    /// What became of it.
+    pub(crate) settled: SetOnce<Settled>,
+}
+
+/// What became of a delivery, as the broker knows it: [`Delivery::settled`](crate::Delivery::settled).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Settled {
+    /// Handled and acked.
+    Acked,
+    /// Failed; a copy waits in a retry queue.
+    Retried,
+    /// Failed for good; a copy is in the dead-letter queue.
+    DeadLettered,
+    /// Put back into its queue, no attempt charged.
+    Requeued,
+    /// Its channel or connection was lost first: it cannot be acked any more, and the broker delivers it again, perhaps to
+    /// another process. Work that is done for it now, or was, is done twice unless it is idempotent.
+    Lost,
 }
 
 impl Received {
@@ -59,6 +82,19 @@ impl Received {
             given_up: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             started: OnceLock::new(),
+            claim: OnceLock::new(),
+            settled: SetOnce::new(),
+        }
+    }
+
+    /// Notes what became of it, the first time; whoever waits to handle its message again may.
+    pub(crate) fn settle_as(&self, settled: Settled) {
+        let _ = self.settled.set(settled);
+        // Lost, its handler goes on: until that has ended the message is in hand.
+        if settled != Settled::Lost
+            && let Some(claim) = self.claim.get()
+        {
+            claim.release();
         }
     }
 

@@ -21,7 +21,14 @@ use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
     connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
-    consume::{copy, lane::Outcome, received::Received, retry::Retry, spec::Guarantee},
+    consume::{
+        copy,
+        lane::Outcome,
+        received::{Received, Settled},
+        retry::Retry,
+        seen::{self, Seen},
+        spec::Guarantee,
+    },
     publish::{
         message::Prepared,
         outbox::{self, Entry, Outbox},
@@ -46,6 +53,8 @@ pub(crate) enum Verdict {
     DeadLetter { reason: Reason, error: String },
     /// Nothing happened to it: `basic.nack` with requeue.
     Requeue,
+    /// Handled before, and remembered: ack.
+    Duplicate,
 }
 
 /// Decides. Pure: the same outcome on the same attempt always means the same.
@@ -73,6 +82,8 @@ pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Ve
 pub(crate) enum Arrival {
     /// Handed to a handler, whose answer settles it.
     Handle,
+    /// Handed to a handler, unless its message has been handled before.
+    LookUp(String),
     /// Acked now, then handed to a handler: at most once.
     AckAndHandle,
     /// Acked and not handled, at most once: an earlier ack did not get through, and it may have been handled then.
@@ -82,7 +93,7 @@ pub(crate) enum Arrival {
 }
 
 /// Decides on arrival: what is acked at once, and what never gets to a handler.
-pub(crate) fn receive(received: &Received, guarantee: Guarantee) -> Arrival {
+pub(crate) fn receive(received: &Received, guarantee: Guarantee, remembers: bool) -> Arrival {
     match guarantee {
         Guarantee::AtMostOnce if received.redelivered => Arrival::AckAndDrop,
         Guarantee::AtMostOnce => Arrival::AckAndHandle,
@@ -90,7 +101,9 @@ pub(crate) fn receive(received: &Received, guarantee: Guarantee) -> Arrival {
             // It never even gets to a handler's answer: it has taken its whole process down, again and again.
             let count = received.delivery_count();
             if count < DELIVERY_LIMIT {
-                return Arrival::Handle;
+                // Without an id it cannot be told from any other: at least once is the best there is.
+                let key = if remembers { seen::key(received) } else { None };
+                return key.map_or(Arrival::Handle, Arrival::LookUp);
             }
             Arrival::Settle(Verdict::DeadLetter {
                 reason: Reason::parse("delivery-limit"),
@@ -123,6 +136,8 @@ pub struct ConsumerStats {
     pub replies_unroutable: u64,
     /// With `AtMostOnce`: deliveries that failed, or came again and may have been handled before.
     pub dropped: u64,
+    /// With `effectively_once`: deliveries of messages handled before, acked without a handler.
+    pub duplicates: u64,
 }
 
 /// [`ConsumerStats`] while they count.
@@ -138,6 +153,7 @@ pub(crate) struct Counters {
     pub(crate) late: AtomicU64,
     pub(crate) replies_unroutable: AtomicU64,
     pub(crate) dropped: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
 }
 
 impl Counters {
@@ -154,6 +170,7 @@ impl Counters {
             late: read(&self.late),
             replies_unroutable: read(&self.replies_unroutable),
             dropped: read(&self.dropped),
+            duplicates: read(&self.duplicates),
         }
     }
 }
@@ -171,6 +188,7 @@ pub(crate) struct Settler {
     pub(crate) dead_letter_queue: String,
     pub(crate) connection: SupervisedAddr<ConnectionActor>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) seen: Option<Seen>,
 }
 
 impl Settler {
@@ -178,9 +196,17 @@ impl Settler {
     pub(crate) async fn settle(&self, received: &Received, verdict: Verdict) {
         match verdict {
             Verdict::Ack(reply) => {
+                self.remember(received).await;
                 if self.answer(received, reply).await {
-                    self.ack(received, &self.counters.handled).await;
+                    self.ack(received, &self.counters.handled, Settled::Acked).await;
                 }
+            }
+            Verdict::Duplicate => {
+                tracing::debug!(
+                    queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
+                    "handled before: acked and not handled again"
+                );
+                self.ack(received, &self.counters.duplicates, Settled::Acked).await;
             }
             Verdict::Retry { delay, attempt, error } => {
                 tracing::warn!(
@@ -189,7 +215,7 @@ impl Settler {
                 );
                 let queue = retry_queue(&self.retry_queue, delay);
                 if self.place(copy::retry(received, &queue, attempt, &error)).await {
-                    self.ack(received, &self.counters.retried).await;
+                    self.ack(received, &self.counters.retried, Settled::Retried).await;
                 }
             }
             Verdict::DeadLetter { reason, error } => {
@@ -199,7 +225,7 @@ impl Settler {
                 );
                 let placed = self.place(copy::dead_letter(received, &self.dead_letter_queue, &reason, &error)).await;
                 if placed && self.refuse_request(received, &reason, &error).await {
-                    self.ack(received, &self.counters.dead_lettered).await;
+                    self.ack(received, &self.counters.dead_lettered, Settled::DeadLettered).await;
                 }
             }
             Verdict::Requeue => self.requeue(received).await,
@@ -207,10 +233,23 @@ impl Settler {
     }
 
     /// Acks and counts; an ack that cannot be written is work done for nothing: the broker delivers again.
-    async fn ack(&self, received: &Received, counter: &AtomicU64) {
+    async fn ack(&self, received: &Received, counter: &AtomicU64, settled: Settled) {
         match self.channel.basic_ack(received.tag, BasicAckOptions::default()).await {
-            Ok(()) => count(counter),
-            Err(_) => count(&self.counters.work_done_ack_lost),
+            Ok(()) => {
+                count(counter);
+                received.settle_as(settled);
+            }
+            Err(_) => {
+                count(&self.counters.work_done_ack_lost);
+                received.settle_as(Settled::Lost);
+            }
+        }
+    }
+
+    /// Effectively once: after the work, before the ack.
+    pub(crate) async fn remember(&self, received: &Received) {
+        if let (Some(seen), Some(claim)) = (&self.seen, received.claim.get()) {
+            seen.remember(&claim.key).await;
         }
     }
 
@@ -219,6 +258,7 @@ impl Settler {
         // When the channel is gone the broker has requeued it already.
         if self.channel.basic_nack(received.tag, options).await.is_ok() {
             count(&self.counters.requeued);
+            received.settle_as(Settled::Requeued);
         }
     }
 
@@ -337,7 +377,7 @@ mod tests {
             table.insert("x-delivery-count".into(), lapin::types::AMQPValue::LongLongInt(count));
             received_with(1, lapin::BasicProperties::default().with_headers(table))
         };
-        let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce);
+        let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce, false);
         assert!(matches!(arrival(19), Arrival::Handle));
         assert!(matches!(arrival(20), Arrival::Settle(Verdict::DeadLetter { .. })));
     }

@@ -1,12 +1,12 @@
 //! What to consume, and on which terms.
 
-use std::{marker::PhantomData, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use fluffle_supervise::{Backoff, Intensity};
 use fluffle_wire::{Codec, Limits, Protobuf, Wire};
 
 use crate::{
-    consume::retry::Retry,
+    consume::{retry::Retry, seen::SeenStore},
     payload::Payload,
     topology::{Overflow, Queue, Topology},
 };
@@ -39,6 +39,7 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 /// | [`instances`](Consume::instances) | 1 | handler actors, sharing the deliveries |
 /// | [`concurrency`](Consume::concurrency) | = prefetch | messages one instance may have started and not answered |
 /// | [`guarantee`](Consume::guarantee) | `AtLeastOnce` | |
+/// | [`effectively_once`](Consume::effectively_once) | no | a store of the messages handled before |
 /// | [`retry`](Consume::retry) | 5 attempts, 1 s to 125 s apart | |
 /// | [`handler_timeout`](Consume::handler_timeout) | 10 min | keep it below the broker's `consumer_timeout` (30 min) |
 /// | [`handler_backoff`](Consume::handler_backoff) | 10 ms to 5 s | before a crashed handler starts again |
@@ -68,6 +69,7 @@ pub struct Consume<T, R = ()> {
     pub(crate) exclusive: bool,
     pub(crate) priority: Option<i32>,
     pub(crate) dead_letter_queue: Option<String>,
+    pub(crate) seen: Option<Arc<dyn SeenStore>>,
     pub(crate) wire: Wire<T>,
     reply: PhantomData<fn() -> R>,
 }
@@ -107,6 +109,7 @@ impl<T, R> Consume<T, R> {
             exclusive: false,
             priority: None,
             dead_letter_queue: None,
+            seen: None,
             wire: Wire::new(codec),
             reply: PhantomData,
         }
@@ -139,6 +142,22 @@ impl<T, R> Consume<T, R> {
     #[must_use]
     pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
         self.guarantee = guarantee;
+        self.seen = None;
+        self
+    }
+
+    /// At least once, and a message whose id `store` knows as handled is acked without being handled again: duplicates of a
+    /// publisher that was unsure, deliveries whose ack did not get through. While one delivery of a message is being
+    /// handled the next one of it waits.
+    ///
+    /// What can still repeat: work whose process dies between its end and the mark in the store; work that another
+    /// process has begun after this one lost its connection ([`Delivery::unless_lost`](crate::Delivery::unless_lost)
+    /// helps); messages without an id, or older than the store remembers. To leave no gap, let the application's own
+    /// transaction carry the mark.
+    #[must_use]
+    pub fn effectively_once(mut self, store: Arc<dyn SeenStore>) -> Self {
+        self.guarantee = Guarantee::AtLeastOnce;
+        self.seen = Some(store);
         self
     }
 

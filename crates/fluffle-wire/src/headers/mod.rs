@@ -40,6 +40,8 @@ pub const ORIGIN_KEY: &str = "x-fluffle-origin-key";
 pub const ORIGIN_QUEUE: &str = "x-fluffle-origin-queue";
 /// On a retry copy or dead letter: when it was first delivered, in milliseconds since 1970-01-01 UTC.
 pub const FIRST_SEEN: &str = "x-fluffle-first-seen";
+/// On a message sent again on purpose: what tells it from the original, which may have been handled. See `docs/WIRE.md`.
+pub const REPLAY: &str = "x-fluffle-replay";
 
 /// The value of a header, as far as these headers need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

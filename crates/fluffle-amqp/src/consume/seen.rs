@@ -1,0 +1,178 @@
+//! Which messages have been handled before: what makes *at least once* effectively once.
+//!
+//! An id is remembered *after* its handler succeeded and *before* its delivery is acked: marked before the work, a
+//! crash would swallow the retry. So a crash between the end of the work and its mark repeats the work, and nothing
+//! else does, as long as one process handles the queue. See `docs/SEMANTICS.md`.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use fluffle_wire::headers;
+use futures_util::future::BoxFuture;
+use tokio::{sync::SetOnce, time::sleep};
+
+use crate::consume::received::Received;
+
+/// The waits between attempts to reach a store that fails, doubling from the first to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Where [`Consume::effectively_once`](crate::Consume::effectively_once) remembers which messages have been handled.
+///
+/// A key is the consumer's queue and the message's id, so several consumers may share a store. How long a key is kept is the
+/// store's to say: longer than a duplicate can be on its way, retries and replays of unconfirmed messages included.
+///
+/// ```
+/// use std::{collections::HashSet, sync::Mutex};
+/// use fluffle_amqp::{SeenError, SeenStore};
+/// use futures_util::future::{BoxFuture, FutureExt, ready};
+///
+/// /// Remembers until the process ends, without a bound: good for a test.
+/// #[derive(Default)]
+/// struct InMemory(Mutex<HashSet<String>>);
+///
+/// impl SeenStore for InMemory {
+///     fn contains<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, SeenError>> {
+///         ready(Ok(self.0.lock().unwrap().contains(key))).boxed()
+///     }
+///     fn insert<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), SeenError>> {
+///         self.0.lock().unwrap().insert(key.to_owned());
+///         ready(Ok(())).boxed()
+///     }
+/// }
+/// ```
+pub trait SeenStore: Send + Sync + 'static {
+    /// Whether `key` has been inserted, and is still kept. An error is tried again, while the delivery waits unacked.
+    fn contains<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, SeenError>>;
+
+    /// Remembers `key`; resolves when it would survive what the store survives. An error is tried again, while the delivery
+    /// waits unacked. Inserting what is there already is no error.
+    fn insert<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), SeenError>>;
+}
+
+/// Why a [`SeenStore`] cannot answer.
+pub type SeenError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a message is remembered by; `None` for one without an id, which cannot be told from another.
+///
+/// A deliberate replay passes: one put back from the dead-letter queue, or sent with a replay id of its own, is another
+/// message to the store than the original.
+pub(crate) fn key(received: &Received) -> Option<String> {
+    let mut key = format!("{}/{}", received.queue, received.message_id()?);
+    if let Some(replay) = received.header(headers::REPLAY).and_then(|header| header.text()) {
+        key.extend(["/replay/", replay]);
+    }
+    if received.header(headers::REASON).is_some() {
+        key.push_str("/dead");
+    }
+    Some(key)
+}
+
+/// The keys whose messages are being handled now, by this consumer, on whichever channel they came.
+#[derive(Default)]
+pub(crate) struct Claims {
+    held: Mutex<HashMap<String, Arc<SetOnce<()>>>>,
+}
+
+impl Claims {
+    /// Claims a key, or gives the release to wait for.
+    pub(crate) fn claim(self: &Arc<Self>, key: String) -> Result<Claim, Arc<SetOnce<()>>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(release) = held.get(&key) {
+            return Err(Arc::clone(release));
+        }
+        held.insert(key.clone(), Arc::default());
+        Ok(Claim { claims: Arc::clone(self), key, released: AtomicBool::new(false) })
+    }
+}
+
+/// A key that is being handled: released when told, or with the last trace of its delivery.
+pub(crate) struct Claim {
+    claims: Arc<Claims>,
+    pub(crate) key: String,
+    released: AtomicBool,
+}
+
+impl Claim {
+    /// Lets the next delivery with this key be looked at.
+    pub(crate) fn release(&self) {
+        if self.released.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let release = self.claims.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        if let Some(release) = release {
+            let _ = release.set(());
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl std::fmt::Debug for Claim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Claim").field(&self.key).finish()
+    }
+}
+
+/// One consumer's store, and what it is handling now.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    store: Arc<dyn SeenStore>,
+    claims: Arc<Claims>,
+}
+
+/// What is known of a delivery's message.
+pub(crate) enum Known {
+    /// Handled before.
+    Handled,
+    /// Not handled before: it is now this delivery's to handle.
+    New(Claim),
+    /// An earlier delivery of it is being handled. Look again when that is over.
+    InHand(Arc<SetOnce<()>>),
+}
+
+impl Seen {
+    pub(crate) fn new(store: Arc<dyn SeenStore>) -> Self {
+        Self { store, claims: Arc::default() }
+    }
+
+    /// Looks a message up; while the store cannot answer, waits for it.
+    pub(crate) async fn look_up(&self, key: String) -> Known {
+        let claim = match self.claims.claim(key) {
+            Ok(claim) => claim,
+            Err(release) => return Known::InHand(release),
+        };
+        let known = persist("look a message up", || self.store.contains(&claim.key)).await;
+        if known { Known::Handled } else { Known::New(claim) }
+    }
+
+    /// Remembers a handled message; while the store cannot, waits for it.
+    pub(crate) async fn remember(&self, key: &str) {
+        persist("remember a handled message", || self.store.insert(key)).await;
+    }
+}
+
+/// Asks until there is an answer. Who waits is dropped with its channel.
+async fn persist<'a, T>(what: &str, ask: impl Fn() -> BoxFuture<'a, Result<T, SeenError>>) -> T {
+    let mut wait = FIRST_WAIT;
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => {
+                tracing::error!(%error, ?wait, "the store of seen messages cannot {what}: the delivery stays unacked, trying again");
+                sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Effectively once: a message that was handled is not handled again, and one that was not is never swallowed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use fluffle::{
+    amqp::{ConsumerStats, SeenError},
+    prelude::*,
+    testing::TestBroker,
+};
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use support::{Act, Record, handlers, next, retry, soon, started, until};
+use tokio::sync::Notify;
+
+/// Remembers in memory; the first `failing` questions end in an error.
+#[derive(Default)]
+struct Store {
+    keys: Mutex<HashSet<String>>,
+    failing: AtomicUsize,
+}
+
+impl Store {
+    fn fail(&self) -> Result<(), SeenError> {
+        let failed = self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if failed.is_ok() { Err("the disk is on fire".into()) } else { Ok(()) }
+    }
+}
+
+impl SeenStore for Store {
+    fn contains<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, SeenError>> {
+        ready(self.fail().map(|()| self.keys.lock().unwrap().contains(key))).boxed()
+    }
+
+    fn insert<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), SeenError>> {
+        let inserted = self.fail().map(|()| {
+            self.keys.lock().unwrap().insert(key.to_owned());
+        });
+        ready(inserted).boxed()
+    }
+}
+
+struct Bench {
+    broker: TestBroker,
+    service: Service,
+    out: Publisher<String>,
+    record: Record,
+    store: Arc<Store>,
+}
+
+impl Bench {
+    async fn start(script: impl Fn(&support::Seen) -> Act + Send + Sync + 'static) -> Self {
+        let broker = TestBroker::start().unwrap();
+        let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
+        let out = app.publisher(Route::queue("q"));
+        let store = Arc::new(Store::default());
+        let (factory, record) = handlers(script);
+        let consume = Consume::queue("q").retry(retry(3)).effectively_once(store.clone());
+        let service = started(app.consume(consume, factory)).await;
+        Self { broker, service, out, record, store }
+    }
+
+    async fn publish(&self, text: &str, id: &str) {
+        self.publish_with(text, MessageOptions::new().id(id)).await;
+    }
+
+    async fn publish_with(&self, text: &str, options: MessageOptions) {
+        soon("published", self.out.publish_with(text.to_owned(), options)).await.unwrap();
+    }
+
+    fn stats(&self) -> ConsumerStats {
+        self.service.consumers()[0].1
+    }
+
+    /// Settles, shuts down, and gives what was handled and not looked at yet.
+    async fn rest(mut self) -> Vec<String> {
+        self.broker.settled(&self.service).await.unwrap();
+        self.service.shutdown().await.unwrap();
+        std::iter::from_fn(|| self.record.try_recv().ok()).map(|seen| seen.text).collect()
+    }
+}
+
+#[actix::test]
+async fn a_message_published_twice_is_handled_once() {
+    let bench = Bench::start(|_| Act::Ok).await;
+    bench.publish("first", "1").await;
+    bench.broker.settled(&bench.service).await.unwrap();
+    bench.publish("again", "1").await;
+    bench.publish("another", "2").await;
+    bench.broker.settled(&bench.service).await.unwrap();
+    assert_eq!((bench.stats().handled, bench.stats().duplicates), (2, 1));
+    assert_eq!(bench.rest().await, ["first", "another"]);
+}
+
+#[actix::test]
+async fn a_duplicate_waits_while_its_original_is_in_hand_and_holds_nobody_else_up() {
+    let go = Arc::new(Notify::new());
+    let wait = Arc::clone(&go);
+    let mut bench =
+        Bench::start(move |seen| if seen.text == "slow" { Act::Wait(Arc::clone(&wait)) } else { Act::Ok }).await;
+    bench.publish("slow", "1").await;
+    assert_eq!(next(&mut bench.record).await.text, "slow");
+    bench.publish("again", "1").await;
+    bench.publish("other", "2").await;
+    assert_eq!(next(&mut bench.record).await.text, "other");
+    until("the duplicate is held", || bench.broker.snapshot().unwrap().queue("q").unwrap().unacked == 2).await;
+    go.notify_one();
+    bench.broker.settled(&bench.service).await.unwrap();
+    assert_eq!(bench.stats().duplicates, 1);
+    assert!(bench.rest().await.is_empty());
+}
+
+#[actix::test]
+async fn a_failed_message_is_not_taken_for_a_handled_one() {
+    let bench = Bench::start(|seen| if seen.attempt == 1 { Act::Err(Failure::retry("no")) } else { Act::Ok }).await;
+    bench.publish("once more", "1").await;
+    bench.broker.settled(&bench.service).await.unwrap();
+    assert_eq!((bench.stats().retried, bench.stats().handled, bench.stats().duplicates), (1, 1, 0));
+    assert_eq!(bench.rest().await, ["once more", "once more"]);
+}
+
+#[actix::test]
+async fn work_finished_for_a_lost_connection_is_not_done_again() {
+    let go = Arc::new(Notify::new());
+    let wait = Arc::clone(&go);
+    let mut bench = Bench::start(move |_| Act::Wait(Arc::clone(&wait))).await;
+    bench.publish("slow", "1").await;
+    next(&mut bench.record).await;
+    bench.broker.kill().unwrap();
+    bench.broker.start_again().unwrap();
+    until("delivered again", || bench.stats().received == 2).await;
+    go.notify_one();
+    bench.broker.settled(&bench.service).await.unwrap();
+    let stats = bench.stats();
+    assert_eq!((stats.work_done_ack_lost, stats.handled, stats.duplicates), (1, 0, 1));
+    assert!(bench.rest().await.is_empty());
+}
+
+#[actix::test]
+async fn a_deliberate_replay_passes() {
+    let bench = Bench::start(|_| Act::Ok).await;
+    bench.publish("original", "1").await;
+    bench.broker.settled(&bench.service).await.unwrap();
+    bench.publish_with("replay", MessageOptions::new().id("1").header("x-fluffle-replay", "monday")).await;
+    bench.broker.settled(&bench.service).await.unwrap();
+    bench.publish_with("the same replay", MessageOptions::new().id("1").header("x-fluffle-replay", "monday")).await;
+    // Somebody moved a dead letter back, with all its headers.
+    bench.publish_with("put back", MessageOptions::new().id("1").header("x-fluffle-reason", "rejected")).await;
+    assert_eq!(bench.rest().await, ["original", "replay", "put back"]);
+}
+
+#[actix::test]
+async fn while_the_store_cannot_answer_messages_wait_and_are_neither_lost_nor_repeated() {
+    let bench = Bench::start(|_| Act::Ok).await;
+    bench.store.failing.store(3, Ordering::SeqCst);
+    bench.publish("patience", "1").await;
+    bench.broker.settled(&bench.service).await.unwrap();
+    bench.store.failing.store(2, Ordering::SeqCst);
+    bench.publish("again", "1").await;
+    bench.broker.settled(&bench.service).await.unwrap();
+    assert_eq!((bench.stats().handled, bench.stats().duplicates), (1, 1));
+    assert_eq!(bench.rest().await, ["patience"]);
+}
+
+#[actix::test]
+async fn queues_that_share_a_store_do_not_swallow_each_others_messages() {
+    let broker = TestBroker::start().unwrap();
+    let topology = Topology::new()
+        .exchange(Exchange::fanout("all"))
+        .queue(Queue::quorum("a").bind("all", ""))
+        .queue(Queue::quorum("b").bind("all", ""));
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let out = app.publisher::<String>(Route::exchange("all"));
+    let store = Arc::new(Store::default());
+    let (a, _a) = handlers(|_| Act::Ok);
+    let (b, _b) = handlers(|_| Act::Ok);
+    let app = app
+        .consume(Consume::queue("a").effectively_once(store.clone()), a)
+        .consume(Consume::queue("b").effectively_once(store), b);
+    let service = started(app).await;
+    out.publish("to both".to_owned()).await.unwrap();
+    broker.settled(&service).await.unwrap();
+    let handled: Vec<u64> = service.consumers().iter().map(|(_, stats)| stats.handled).collect();
+    assert_eq!(handled, [1, 1]);
+    service.shutdown().await.unwrap();
+}
+
+/// Works until told, unless its connection is lost; says what became of the delivery.
+struct Careful {
+    go: Arc<Notify>,
+    begun: Arc<Notify>,
+    ends: tokio::sync::mpsc::UnboundedSender<(&'static str, Settled)>,
+}
+
+impl Actor for Careful {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<String>> for Careful {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, delivery: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        let (go, ends, settled) = (Arc::clone(&self.go), self.ends.clone(), delivery.settled());
+        self.begun.notify_one();
+        Box::pin(async move {
+            let done = delivery
+                .unless_lost(async {
+                    go.notified().await;
+                    Ok::<_, Failure>(())
+                })
+                .await;
+            let end = if done.is_ok() { "done" } else { "dropped" };
+            actix::spawn(async move {
+                let _ = ends.send((end, settled.await));
+            });
+            done
+        })
+    }
+}
+
+#[actix::test]
+async fn a_handler_learns_that_its_connection_was_lost_and_may_drop_its_work() {
+    let broker = TestBroker::start().unwrap();
+    let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q")));
+    let out = app.publisher::<String>(Route::queue("q"));
+    let (go, begun) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    let (resume, started_work) = (Arc::clone(&go), Arc::clone(&begun));
+    let app = app.consume(Consume::queue("q"), move || Careful {
+        go: Arc::clone(&resume),
+        begun: Arc::clone(&started_work),
+        ends: ends.clone(),
+    });
+    let service = started(app).await;
+    out.publish("work".to_owned()).await.unwrap();
+    soon("begun", begun.notified()).await;
+    broker.kill().unwrap();
+    broker.start_again().unwrap();
+    assert_eq!(soon("told", ended.recv()).await, Some(("dropped", Settled::Lost)));
+    soon("begun again", begun.notified()).await;
+    go.notify_one();
+    assert_eq!(soon("told", ended.recv()).await, Some(("done", Settled::Acked)));
+    broker.settled(&service).await.unwrap();
+    let stats = service.consumers()[0].1;
+    assert_eq!((stats.handled, stats.retried, stats.work_done_ack_lost), (1, 0, 0));
+    service.shutdown().await.unwrap();
+}
