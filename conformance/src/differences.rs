@@ -11,10 +11,6 @@ pub struct Difference {
 
 /// All of them. A listed behaviour must fail: one that passes is a failure too, so that no line outlives its reason.
 pub const KNOWN_DIFFERENCES: &[Difference] = &[
-    Difference {
-        behaviour: "acknowledging::recover_redelivers_what_the_channel_holds",
-        reason: "`basic.recover` redelivers only what a later delivery wakes; not mended yet",
-    },
     Difference { behaviour: "connection::a_body_without_a_header_is_505", reason: FRAMING },
     Difference { behaviour: "connection::a_channels_method_on_channel_zero_is_504", reason: FRAMING },
     Difference { behaviour: "connection::a_connections_method_on_a_channel_is_503", reason: FRAMING },
@@ -31,10 +27,6 @@ pub const KNOWN_DIFFERENCES: &[Difference] = &[
         reason: "the close names no method (0, 0) instead of connection.open (10, 40); not mended yet",
     },
     Difference {
-        behaviour: "connection::flow_on_is_answered_and_flow_off_is_540",
-        reason: "`channel.flow` with active = false is accepted instead of refused; not mended yet",
-    },
-    Difference {
         behaviour: "connection::more_channels_than_agreed_are_530",
         reason: "channel_max bounds the numbers of channels instead of how many are open; not mended yet",
     },
@@ -47,36 +39,8 @@ pub const KNOWN_DIFFERENCES: &[Difference] = &[
         reason: "clients of AMQP 0-8 and 0-9 are shown the version instead of being served; not mended yet",
     },
     Difference {
-        behaviour: "errors::a_queue_the_broker_named_can_be_found_but_not_declared_by_its_name",
-        reason: "`amq.gen-…` may be declared by its name; not mended yet",
-    },
-    Difference {
-        behaviour: "errors::an_unknown_exchange_kind_is_503_and_ends_the_connection",
-        reason: "the text says \"unknown\" where RabbitMQ says \"invalid\" for some names; not mended yet",
-    },
-    Difference {
-        behaviour: "exchanges::headers_compare_values_and_not_integer_widths",
-        reason: "integers of different width do not match in a headers exchange; not mended yet",
-    },
-    Difference {
-        behaviour: "limits::a_priority_queues_head_is_its_highest_priority",
-        reason: "drop-head on a priority queue drops the lowest priority, RabbitMQ 3.10 the highest; not mended yet",
-    },
-    Difference {
         behaviour: "prefetch::a_prefetch_size_is_540",
         reason: "`prefetch_size` is ignored instead of refused; not mended yet",
-    },
-    Difference {
-        behaviour: "queues::a_nameless_queue_is_named_by_the_broker",
-        reason: "names given by the broker have another form after `amq.gen-`; not mended yet",
-    },
-    Difference {
-        behaviour: "quorum_queues::without_a_delivery_limit_a_requeued_message_goes_to_the_end",
-        reason: "a quorum queue without delivery limit requeues at the head, as it does with one; not mended yet",
-    },
-    Difference {
-        behaviour: "single_active_consumer::an_exclusive_consumer_is_403",
-        reason: "an exclusive consumer on a single-active-consumer queue is let in; not mended yet",
     },
 ];
 

@@ -211,6 +211,7 @@ macro_rules! against {
                 deleting_the_default_exchange_is_403
                 declaring_the_default_exchange_is_403
                 an_unknown_exchange_kind_is_503_and_ends_the_connection
+                the_exchange_kind_of_a_plugin_that_is_not_there_is_unknown
                 a_refusal_names_the_method_it_refuses
                 a_refusal_spares_the_other_channels
                 after_a_refusal_the_channel_is_deaf_until_close_ok
@@ -315,6 +316,7 @@ macro_rules! against {
             }
             priorities {
                 higher_priorities_are_delivered_first_and_equal_ones_in_order
+                an_expired_message_waits_for_those_of_higher_priority
                 a_priority_past_the_maximum_counts_as_the_maximum
                 no_priority_is_the_lowest
                 an_ordinary_queue_ignores_priorities
@@ -365,6 +367,7 @@ macro_rules! against {
                 the_first_delivery_has_no_count
                 rejecting_counts
                 nacking_counts
+                what_a_lost_channel_held_returns_to_its_place
                 a_lost_channel_counts
                 past_its_delivery_limit_a_message_is_dead
                 past_its_delivery_limit_without_an_exchange_a_message_is_dropped
@@ -409,6 +412,7 @@ macro_rules! against {
                 select_may_be_repeated
                 an_unroutable_mandatory_message_is_returned_at_commit
                 consuming_is_not_transactional
+                recovering_leaves_what_waits_for_its_commit
             }
             ttl {
                 a_queues_ttl_expires_its_messages

@@ -50,8 +50,8 @@
 //!   refused with 540, the first two by RabbitMQ as well.
 //! - TLS, plugins, policies, users' permissions, memory alarms and the management API are not there.
 //! - EXTERNAL has no certificate to look at: it accepts the name of any known user.
-//! - An exchange type that does not exist is always "unknown exchange type"; RabbitMQ says "invalid" for some names.
-//! - An expired message leaves a priority queue from the head of its own priority, whatever stands before it in others.
+//! - An exchange type that does not exist is "invalid" if it is a word in lower case and "unknown" otherwise; to RabbitMQ it is
+//!   invalid if its node's Erlang happens to use that name for anything.
 
 mod broker;
 mod engine;

@@ -185,10 +185,17 @@ impl Open<'_> {
                 self.reply(false, AMQPClass::Basic(M::QosOk(basic::QosOk {})))
             }
             M::Recover(recover) => {
-                self.recover(recover.requeue)?;
-                self.reply(false, AMQPClass::Basic(M::RecoverOk(basic::RecoverOk {})))
+                check_recover(recover.requeue)?;
+                // First the answer: a client may take what comes before it for deliveries of old, and drop them.
+                self.reply(false, AMQPClass::Basic(M::RecoverOk(basic::RecoverOk {})))?;
+                self.engine().recover(self.key);
+                Ok(())
             }
-            M::RecoverAsync(recover) => self.recover(recover.requeue),
+            M::RecoverAsync(recover) => {
+                check_recover(recover.requeue)?;
+                self.engine().recover(self.key);
+                Ok(())
+            }
             // Old clients answer a cancel of the broker's, though it does not ask for it.
             M::CancelOk(_) => Ok(()),
             _ => Err(Refusal::command_invalid("a method only the broker sends").into()),
@@ -197,14 +204,6 @@ impl Open<'_> {
 
     fn settle(&self, tag: u64, multiple: bool, how: Settlement) -> Outcome {
         Ok(self.engine().settle(self.key, tag, multiple, how)?)
-    }
-
-    fn recover(&self, requeue: bool) -> Outcome {
-        if !requeue {
-            return Err(Refusal::not_implemented("requeue=false").into());
-        }
-        self.engine().requeue_all(self.key);
-        Ok(())
     }
 
     fn queue(&self, method: queue::AMQPMethod) -> Outcome {
@@ -312,10 +311,8 @@ impl Open<'_> {
     fn channel(&self, method: channel::AMQPMethod) -> Outcome {
         use channel::AMQPMethod as M;
         match method {
-            M::Flow(flow) => {
-                self.engine().flow(self.key, flow.active);
-                self.reply(false, AMQPClass::Channel(M::FlowOk(channel::FlowOk { active: flow.active })))
-            }
+            M::Flow(flow) if !flow.active => Err(Refusal::not_implemented("active=false").into()),
+            M::Flow(_) => self.reply(false, AMQPClass::Channel(M::FlowOk(channel::FlowOk { active: true }))),
             M::Close(_) => {
                 self.incoming.shared.dispatch();
                 self.incoming.link.channels.borrow_mut().remove(&self.number);
@@ -358,6 +355,10 @@ impl Open<'_> {
 
 fn negative(requeue: bool) -> Settlement {
     if requeue { Settlement::Requeue } else { Settlement::Reject }
+}
+
+fn check_recover(requeue: bool) -> Result<(), Refusal> {
+    if requeue { Ok(()) } else { Err(Refusal::not_implemented("requeue=false")) }
 }
 
 fn count(number: usize) -> u32 {
