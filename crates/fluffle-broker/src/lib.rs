@@ -40,7 +40,8 @@
 //! | deliveries waiting for a socket | 1 MiB | they stay in the queue |
 //! | anything waiting for a socket | 8 MiB | the client's commands wait |
 //!
-//! Queues grow as the process's memory allows; `x-max-length` and `x-max-length-bytes` bound them.
+//! Queues grow as the process's memory allows, a message by its body and some 220 bytes; `x-max-length` and
+//! `x-max-length-bytes` bound them.
 //!
 //! # Known differences from RabbitMQ
 //!
