@@ -112,17 +112,15 @@ pub(crate) async fn a_vhost_that_is_not_there_is_530(broker: &Target) {
 }
 
 pub(crate) async fn a_frame_size_past_the_offer_ends_the_connection(broker: &Target) {
-    let (mut wire, _) = Wire::log_in(broker.address(), table! {}).await;
-    wire.send(0, connection::TuneOk { channel_max: 0, frame_max: 131_073, heartbeat: 0 }).await;
-    // RabbitMQ says nothing, not even why.
-    wire.ends_with_or_without_a_word().await;
+    let (wire, _) = Wire::log_in(broker.address(), table! {}).await;
+    let tune_ok = connection::TuneOk { channel_max: 2047, frame_max: 131_073, heartbeat: 0 };
+    is_shown_out(wire, tune_ok, broker.vhost()).await;
 }
 
 pub(crate) async fn no_limit_is_past_the_offer_too(broker: &Target) {
     for (channel_max, frame_max) in [(0, 131_072), (2047, 0)] {
-        let (mut wire, _) = Wire::log_in(broker.address(), table! {}).await;
-        wire.send(0, connection::TuneOk { channel_max, frame_max, heartbeat: 0 }).await;
-        wire.ends_with_or_without_a_word().await;
+        let (wire, _) = Wire::log_in(broker.address(), table! {}).await;
+        is_shown_out(wire, connection::TuneOk { channel_max, frame_max, heartbeat: 0 }, broker.vhost()).await;
     }
 }
 
@@ -346,6 +344,14 @@ pub(crate) async fn a_closed_connection_takes_its_channels_along(broker: &Target
     let close = connection::Close { reply_code: 200, reply_text: "bye".into(), class_id: 0, method_id: 0 };
     let _: connection::CloseOk = wire.call(0, close).await;
     assert_eq!(channel.inspect("q").await.unwrap().consumer_count(), 0);
+}
+
+/// Whoever agrees to limits that were not offered must not come in.
+async fn is_shown_out(mut wire: Wire, tune_ok: connection::TuneOk, vhost: &str) {
+    wire.send(0, tune_ok).await;
+    wire.send(0, connection::Open { virtual_host: vhost.into() }).await;
+    // RabbitMQ says nothing, not even why.
+    wire.ends_with_or_without_a_word().await;
 }
 
 /// The limits offered, and this many seconds between heartbeats.
