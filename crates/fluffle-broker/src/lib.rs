@@ -40,18 +40,21 @@
 //! | deliveries waiting for a socket | 1 MiB | they stay in the queue |
 //! | anything waiting for a socket | 8 MiB | the client's commands wait |
 //!
-//! Queues grow as the process's memory allows; `x-max-length` and `x-max-length-bytes` bound them.
+//! Queues grow as the process's memory allows, a message by its body and some 220 bytes; `x-max-length` and
+//! `x-max-length-bytes` bound them.
 //!
 //! # Known differences from RabbitMQ
 //!
 //! - Messages and entities survive [`Broker::stop`] and [`Broker::kill`], not the end of the process.
 //! - Quorum queues are queues with a delivery count and limit: one node, no replicas.
-//! - Streams are refused with 540. `basic.publish` with `immediate`, `basic.recover` without requeue and `access.request` are
-//!   refused with 540, the first two by RabbitMQ as well.
+//! - Streams are refused with 540.
+//! - Clients that ask for AMQP 0-8 or 0-9 are served 0-9-1.
+//! - Where RabbitMQ hangs up without a word, the client is told why: an unknown method or one that cannot be decoded (501), a
+//!   malformed table (502), limits past those offered (530). A body longer than its header says is 501 at once.
 //! - TLS, plugins, policies, users' permissions, memory alarms and the management API are not there.
 //! - EXTERNAL has no certificate to look at: it accepts the name of any known user.
-//! - An exchange type that does not exist is always "unknown exchange type"; RabbitMQ says "invalid" for some names.
-//! - An expired message leaves a priority queue from the head of its own priority, whatever stands before it in others.
+//! - An exchange type that does not exist is "invalid" if it is a word in lower case and "unknown" otherwise; to RabbitMQ it is
+//!   invalid if its node's Erlang happens to use that name for anything.
 
 mod broker;
 mod engine;

@@ -46,8 +46,6 @@ pub(crate) struct Channel {
     pub(crate) prefetch: u16,
     /// For all consumers together; 0 for no limit.
     pub(crate) global_prefetch: u16,
-    /// Whether the client wants deliveries (`channel.flow`).
-    pub(crate) flowing: bool,
     pub(crate) confirms: Option<Confirms>,
     pub(crate) transaction: Option<Transaction>,
     pub(crate) last_queue: Rc<str>,

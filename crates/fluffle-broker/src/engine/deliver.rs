@@ -62,10 +62,9 @@ impl Engine {
             return false;
         }
         let within = |count: usize, limit: u16| limit == 0 || count < limit.into();
-        channel.flowing
-            && (consumer.no_ack
-                || within(consumer.unacked as usize, consumer.prefetch)
-                    && within(channel.unacked.consumed, channel.global_prefetch))
+        consumer.no_ack
+            || within(consumer.unacked as usize, consumer.prefetch)
+                && within(channel.unacked.consumed, channel.global_prefetch)
     }
 
     fn deliver(&mut self, queue_key: QueueKey, consumer_key: ConsumerKey, entry: Entry) {

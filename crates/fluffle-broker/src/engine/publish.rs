@@ -151,7 +151,7 @@ impl Engine {
             if !over || queue.spec.overflow != Overflow::DropHead {
                 return;
             }
-            let Some(entry) = queue.ready.pop_lowest() else { return };
+            let Some(entry) = queue.ready.pop() else { return };
             self.dead_letter(key, &entry.message, "maxlen");
         }
     }

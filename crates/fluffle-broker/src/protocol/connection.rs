@@ -29,6 +29,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes read at a time: also what one connection may do before the others have their turn.
 const READ: usize = 128 << 10;
 
+/// Class and method of `basic.publish`, the one method of a client's that has content.
+const PUBLISH: (u16, u16) = (60, 40);
+
 /// Why reading ended.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -174,34 +177,62 @@ impl Incoming {
     fn handle_buffer(&mut self, key: ConnectionKey) -> Result<bool, End> {
         while self.link.is_readable() {
             let Some(frame) = frame::split(&mut self.buffer, self.link.frame_max.get())? else { return Ok(true) };
-            match frame.kind {
-                FrameKind::Method => {
-                    let method = frame::method(&frame.payload)?;
-                    let cause = (method.get_amqp_class_id(), method.get_amqp_method_id());
-                    match method::handle(self, key, frame.channel, method) {
-                        Ok(()) => {}
-                        Err(End::Refused { refusal, .. }) => self.refuse(frame.channel, refusal, cause)?,
-                        Err(end) => return Err(end),
+            match (frame.kind()?, frame.channel) {
+                (FrameKind::Heartbeat, 0) => {}
+                (FrameKind::Method, 0) => self.method(key, &frame)?,
+                (FrameKind::Heartbeat, _) | (_, 0) => return Err(frame.misplaced().into()),
+                (kind, number) => {
+                    self.admit(kind, number)?;
+                    match kind {
+                        FrameKind::Method => self.method(key, &frame)?,
+                        _ => self.content(kind, frame)?,
                     }
                 }
-                FrameKind::Heartbeat if frame.channel == 0 => {}
-                FrameKind::Heartbeat => return Err(Refusal::frame("heartbeat on a channel").into()),
-                FrameKind::Header | FrameKind::Body => self.content(frame)?,
             }
         }
         Ok(false)
     }
 
-    fn content(&mut self, frame: Frame) -> Result<(), End> {
-        let mut channels = self.link.channels.borrow_mut();
-        let open = match channels.get_mut(&frame.channel) {
-            Some(ChannelState::Open(open)) => open,
+    /// Sees to it that a frame of this kind may come now on a channel: a method on any, opening it if there is room, and
+    /// after a publish its header and its body (AMQP 0-9-1 section 4.2.6.1).
+    fn admit(&self, kind: FrameKind, number: u16) -> Result<(), End> {
+        let channels = self.link.channels.borrow();
+        let (open, most) = (channels.len(), self.link.channel_max.get());
+        let expected = match channels.get(&number) {
+            Some(ChannelState::Open(open)) => open.expected(),
             Some(ChannelState::Closing) => return Ok(()),
-            None => return Err(Refusal::channel("expected 'channel.open'").into()),
+            None if open >= usize::from(most) => {
+                let text =
+                    format!("number of channels opened ({open}) has reached the negotiated channel_max ({most})");
+                return Err(Refusal::not_allowed(text).into());
+            }
+            None => FrameKind::Method,
         };
+        let (text, cause) = match expected {
+            _ if kind == expected => return Ok(()),
+            FrameKind::Header => {
+                ("expected content header for class 60, got non content header frame instead", PUBLISH)
+            }
+            FrameKind::Body => ("expected content body, got non content body frame instead", PUBLISH),
+            _ => ("expected method frame, got non method frame instead", (0, 0)),
+        };
+        Err(End::Refused { refusal: Refusal::unexpected_frame(text), cause })
+    }
+
+    fn method(&mut self, key: ConnectionKey, frame: &Frame) -> Result<(), End> {
+        let method = frame::method(&frame.payload).map_err(End::from);
+        match method.and_then(|method| method::handle(self, key, frame, method)) {
+            Err(End::Refused { refusal, .. }) => self.refuse(frame.channel, refusal, frame.ids()),
+            outcome => outcome,
+        }
+    }
+
+    fn content(&mut self, kind: FrameKind, frame: Frame) -> Result<(), End> {
+        let mut channels = self.link.channels.borrow_mut();
+        let Some(ChannelState::Open(open)) = channels.get_mut(&frame.channel) else { return Ok(()) };
         let key = open.key;
         let limit = self.shared.engine.borrow().limits.message_bytes;
-        let outcome = match frame.kind {
+        let outcome = match kind {
             FrameKind::Header => open.header(&frame.payload, limit),
             _ => open.body(frame.payload),
         };
@@ -218,7 +249,7 @@ impl Incoming {
             Some(publication) => self.shared.engine.borrow_mut().publish(key, publication),
             None => Ok(()),
         });
-        published.or_else(|refusal| self.refuse(frame.channel, refusal, (60, 40)))
+        published.or_else(|refusal| self.refuse(frame.channel, refusal, PUBLISH))
     }
 
     /// A soft error closes the channel; a hard one, or any on channel 0, ends the connection.
@@ -323,9 +354,7 @@ impl Incoming {
                     }
                 }
             };
-            let closed = frame.kind == FrameKind::Method
-                && frame.channel == 0
-                && frame::method(&frame.payload).is_ok_and(|method| method == close_ok);
+            let closed = frame.channel == 0 && frame::method(&frame.payload).is_ok_and(|method| method == close_ok);
             if closed {
                 return;
             }

@@ -105,11 +105,14 @@ impl Link {
     }
 }
 
-/// A text cut to the 255 bytes a short string may have.
+/// A text cut to the 255 bytes a short string may have, and seen to be cut.
 pub(crate) fn short(text: &str) -> amq_protocol::types::ShortString {
-    let mut end = text.len().min(255);
+    if text.len() <= 255 {
+        return text.into();
+    }
+    let mut end = 252;
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].into()
+    format!("{}...", &text[..end]).into()
 }

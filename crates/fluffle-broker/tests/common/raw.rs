@@ -43,7 +43,7 @@ impl Raw {
         };
         raw.send(0, AMQPClass::Connection(connection::AMQPMethod::StartOk(start)));
         raw.read_method();
-        let tune = connection::TuneOk { channel_max: 0, frame_max: 0, heartbeat };
+        let tune = connection::TuneOk { channel_max: 2047, frame_max: 128 << 10, heartbeat };
         raw.send(0, AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune)));
         let open = connection::Open { virtual_host: "/".into() };
         raw.send(0, AMQPClass::Connection(connection::AMQPMethod::Open(open)));
