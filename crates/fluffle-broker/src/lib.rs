@@ -53,9 +53,11 @@
 //! - An exchange type that does not exist is always "unknown exchange type"; RabbitMQ says "invalid" for some names.
 //! - An expired message leaves a priority queue from the head of its own priority, whatever stands before it in others.
 
+mod ask;
 mod broker;
 mod engine;
 mod error;
+mod fault;
 mod protocol;
 mod snapshot;
 mod thread;
@@ -63,5 +65,6 @@ mod thread;
 pub use self::{
     broker::{Broker, BrokerBuilder},
     error::BrokerError,
+    fault::{Direction, Event, Fault, FaultError, FaultHandle, Faults, FiredFault, Rule, Target},
     snapshot::{ConnectionSnapshot, QueueSnapshot, Snapshot},
 };

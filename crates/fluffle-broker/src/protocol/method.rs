@@ -8,8 +8,12 @@ use super::{
     encode,
     link::short,
 };
-use crate::engine::{
-    ChannelKey, ConnectionKey, Destination, ExchangeDeclaration, QueueDeclaration, Refusal, Settlement, Subscription,
+use crate::{
+    engine::{
+        ChannelKey, ConnectionKey, Destination, ExchangeDeclaration, QueueDeclaration, Refusal, Settlement,
+        Subscription,
+    },
+    fault::Event,
 };
 
 /// Handles a method on any channel.
@@ -126,7 +130,7 @@ impl Open<'_> {
     /// Answers, after everything that has happened so far.
     fn reply(&self, nowait: bool, method: AMQPClass) -> Outcome {
         self.incoming.shared.dispatch();
-        if !nowait {
+        if !nowait && !self.incoming.link.is_closing(self.number) {
             self.incoming.link.send(self.number, method);
         }
         Ok(())
@@ -150,10 +154,13 @@ impl Open<'_> {
                 self.incoming.shared.dispatch();
                 let link = &self.incoming.link;
                 match fetched {
+                    _ if link.is_closing(self.number) => {}
                     None => link.send(self.number, AMQPClass::Basic(M::GetEmpty(basic::GetEmpty {}))),
                     Some(fetched) => {
                         let mut output = link.output.borrow_mut();
                         encode::fetched(&mut output, self.number, link.frame_max.get(), &fetched);
+                        drop(output);
+                        link.ask(Event::FrameOut, self.number);
                         link.wake.notify_one();
                     }
                 }
