@@ -56,9 +56,11 @@
 //! - An exchange type that does not exist is "invalid" if it is a word in lower case and "unknown" otherwise; to RabbitMQ it is
 //!   invalid if its node's Erlang happens to use that name for anything.
 
+mod ask;
 mod broker;
 mod engine;
 mod error;
+mod fault;
 mod message;
 mod protocol;
 mod snapshot;
@@ -67,6 +69,7 @@ mod thread;
 pub use self::{
     broker::{Broker, BrokerBuilder},
     error::BrokerError,
+    fault::{Direction, Event, Fault, FaultError, FaultHandle, Faults, FiredFault, Rule, Target},
     message::{QueuedMessage, Value},
     snapshot::{ConnectionSnapshot, QueueSnapshot, Snapshot},
 };

@@ -33,6 +33,8 @@ pub(crate) struct Confirms {
     pub(crate) acked: Option<u64>,
     /// How many that is.
     pub(crate) count: u64,
+    /// Messages whose confirm comes late or never.
+    pub(crate) withheld: u64,
 }
 
 #[derive(Debug)]

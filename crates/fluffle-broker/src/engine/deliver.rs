@@ -68,6 +68,7 @@ impl Engine {
     }
 
     fn deliver(&mut self, queue_key: QueueKey, consumer_key: ConsumerKey, entry: Entry) {
+        self.delivered(consumer_key, &entry.message, queue_key);
         let Some(consumer) = self.consumers.get_mut(consumer_key) else { return };
         let Some(channel) = self.channels.get_mut(consumer.channel) else { return };
         let tag = channel.next_tag;

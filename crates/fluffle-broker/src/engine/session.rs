@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    ChannelKey, ConnectionKey, Engine, QueueKey, VhostKey,
+    ChannelKey, ConnectionKey, Effect, Engine, Outgoing, QueueKey, VhostKey,
     consumer::{BACKLOG_LIMIT, Channel, Confirms, Connection, Unacked},
     refusal::Refusal,
 };
@@ -75,6 +75,16 @@ impl Engine {
         if let Some(open) = self.connections.get_mut(channel.connection) {
             open.channels.remove(&channel.number);
         }
+    }
+
+    /// Ends a channel on the broker's own account, and tells its client.
+    pub(crate) fn fail_channel(&mut self, key: ChannelKey, refusal: Refusal) {
+        // What happened before the end goes first.
+        self.tell_confirms();
+        let Some(channel) = self.channels.get(key) else { return };
+        let (connection, channel) = (channel.connection, channel.number);
+        self.outbox.push(Outgoing { connection, channel, effect: Effect::CloseChannel(refusal) });
+        self.close_channel(key);
     }
 
     /// How many bytes wait for a connection's socket now. Deliveries go on when it has drained.

@@ -38,6 +38,8 @@ impl Engine {
         } else {
             settled.extend(open.unacked.take(tag));
         }
+        settled.iter().for_each(|pending| self.settled(channel, pending));
+        let Some(open) = self.channels.get_mut(channel) else { return Ok(()) };
         match open.transaction.as_mut() {
             Some(transaction) => transaction.settled.extend(settled.into_iter().map(|pending| (pending, how))),
             None => self.conclude(channel, settled.into_iter().map(|pending| (pending, how)).collect()),

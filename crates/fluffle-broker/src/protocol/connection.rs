@@ -5,11 +5,7 @@ use std::{io, rc::Rc, time::Duration};
 use amq_protocol::protocol::{AMQPClass, connection};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::TcpStream,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -21,7 +17,10 @@ use super::{
     method,
     shared::Shared,
 };
-use crate::engine::{ConnectionKey, Refusal};
+use crate::{
+    engine::{ConnectionKey, Refusal},
+    fault::Event,
+};
 
 /// How long the client may take over the last exchange of a connection.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -59,7 +58,7 @@ impl From<Refusal> for End {
 
 /// The reading side of a connection.
 pub(crate) struct Incoming {
-    socket: OwnedReadHalf,
+    socket: Rc<TcpStream>,
     buffer: BytesMut,
     pub(crate) link: Rc<Link>,
     pub(crate) shared: Rc<Shared>,
@@ -69,22 +68,24 @@ pub(crate) struct Incoming {
 pub(crate) async fn serve(socket: TcpStream, link: Rc<Link>, shared: Rc<Shared>) {
     // Answers are small and awaited.
     let _ = socket.set_nodelay(true);
-    let (read, write) = socket.into_split();
-    let incoming = Incoming { socket: read, buffer: BytesMut::new(), link: link.clone(), shared: shared.clone() };
+    let socket = Rc::new(socket);
+    let incoming =
+        Incoming { socket: socket.clone(), buffer: BytesMut::new(), link: link.clone(), shared: shared.clone() };
     tokio::select! {
         biased;
-        () = link.cut.notified() => {}
-        () = write_out(write, &link, &shared) => {}
+        () = link.gate.cut_off() => {}
+        () = write_out(&socket, &link, &shared) => {}
         () = heartbeats(&link) => tracing::warn!("missed heartbeats from a client: connection dropped"),
         () = incoming.run() => {}
     }
     if let Some(key) = link.key.take() {
         shared.leave(key);
     }
+    link.gate.outlive(&socket).await;
 }
 
 /// Writes what waits, as much as possible at once.
-async fn write_out(mut socket: OwnedWriteHalf, link: &Link, shared: &Shared) {
+async fn write_out(socket: &TcpStream, link: &Link, shared: &Shared) {
     loop {
         let batch = link.output.borrow_mut().take();
         if batch.is_empty() {
@@ -93,7 +94,7 @@ async fn write_out(mut socket: OwnedWriteHalf, link: &Link, shared: &Shared) {
         }
         for mut chunk in batch {
             while chunk.has_remaining() {
-                match socket.write_buf(&mut chunk).await {
+                match link.gate.write(socket, &mut chunk).await {
                     Ok(0) | Err(_) => return,
                     Ok(written) => {
                         link.output.borrow_mut().written(written);
@@ -122,6 +123,10 @@ async fn heartbeats(link: &Link) {
         let (send, drop) = (link.last_write.get() + interval / 2, link.last_read.get() + interval * 2);
         sleep_until(send.min(drop)).await;
         let now = Instant::now();
+        // Who is not read cannot be heard.
+        if link.blocked.get() {
+            link.last_read.set(now);
+        }
         if now >= link.last_read.get() + interval * 2 {
             return;
         }
@@ -157,19 +162,22 @@ impl Incoming {
             };
             // The others, and this connection's own writer, have their turn now.
             tokio::task::yield_now().await;
-            link.until_readable().await;
-            if !all_handled {
-                continue;
-            }
             tokio::select! {
                 biased;
                 () = link.shut.notified() => {
                     let text = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'".to_owned();
-                    return Refusal { code: 320, text }.into();
+                    return link.ending.take().unwrap_or(Refusal { code: 320, text }).into();
                 }
-                read = self.read() => if let Err(end) = read { return end },
+                more = self.more(all_handled) => if let Err(end) = more { return end },
             }
         }
+    }
+
+    /// Waits until there is something to handle, and it may be.
+    async fn more(&mut self, all_handled: bool) -> Result<(), End> {
+        self.link.until_readable().await;
+        // Half-open, what is in the buffer does not matter any more, and neither does the rest.
+        if all_handled || self.link.gate.is_half_open() { self.read().await } else { Ok(()) }
     }
 
     /// Handles the frames in the buffer and says whether that was all of them: a few small questions
@@ -177,18 +185,24 @@ impl Incoming {
     fn handle_buffer(&mut self, key: ConnectionKey) -> Result<bool, End> {
         while self.link.is_readable() {
             let Some(frame) = frame::split(&mut self.buffer, self.link.frame_max.get())? else { return Ok(true) };
-            match (frame.kind()?, frame.channel) {
-                (FrameKind::Heartbeat, 0) => {}
+            let channel = frame.channel;
+            match (frame.kind()?, channel) {
+                (FrameKind::Heartbeat, 0) => continue,
                 (FrameKind::Method, 0) => self.method(key, &frame)?,
                 (FrameKind::Heartbeat, _) | (_, 0) => return Err(frame.misplaced().into()),
                 (kind, number) => {
                     self.admit(kind, number)?;
                     match kind {
                         FrameKind::Method => self.method(key, &frame)?,
-                        _ => self.content(kind, frame)?,
+                        _ => {
+                            self.content(kind, frame)?;
+                            self.shared.throttle(&self.link);
+                        }
                     }
                 }
             }
+            self.link.ask(Event::FrameIn, channel);
+            self.shared.carry_out_faults();
         }
         Ok(false)
     }
@@ -271,7 +285,7 @@ impl Incoming {
     /// Reads some bytes.
     pub(crate) async fn read(&mut self) -> Result<(), End> {
         self.buffer.reserve(READ);
-        match self.socket.read_buf(&mut self.buffer).await? {
+        match self.link.gate.read(&self.socket, &mut self.buffer).await? {
             0 => Err(End::Lost),
             _ => {
                 self.link.last_read.set(Instant::now());
@@ -284,7 +298,11 @@ impl Incoming {
     pub(crate) async fn next_frame(&mut self) -> Result<Frame, End> {
         loop {
             match frame::split(&mut self.buffer, self.link.frame_max.get()) {
-                Ok(Some(frame)) => return Ok(frame),
+                Ok(Some(frame)) => {
+                    self.link.ask(Event::FrameIn, frame.channel);
+                    self.shared.carry_out_faults();
+                    return Ok(frame);
+                }
                 Ok(None) => self.read().await?,
                 Err(_) => return Err(End::Silent),
             }

@@ -13,7 +13,10 @@ use super::{
     connection::{End, Incoming},
     frame::{self, FrameKind},
 };
-use crate::engine::{ConnectionKey, Refusal};
+use crate::{
+    engine::{ConnectionKey, Refusal},
+    fault::Event,
+};
 
 const HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 
@@ -58,6 +61,8 @@ pub(crate) async fn open(incoming: &mut Incoming) -> Result<ConnectionKey, End> 
     };
     let key = enter(incoming, &wanted, &user, &offer)?;
     send(incoming, AMQPMethod::OpenOk(OpenOk {}));
+    incoming.link.ask(Event::Opened, 0);
+    incoming.shared.carry_out_faults();
     Ok(key)
 }
 
@@ -182,6 +187,8 @@ fn enter(incoming: &Incoming, wanted: &Open, user: &str, offer: &StartOk) -> Res
         Some(AMQPValue::LongString(name)) => String::from_utf8_lossy(name.as_bytes()).chars().take(255).collect(),
         _ => String::new(),
     };
+    incoming.link.gate.introduce(name.clone(), user.to_owned());
+    incoming.link.hears_blocked.set(capability(offer, "connection.blocked"));
     let key = engine.open_connection(vhost, user, name, capability(offer, "consumer_cancel_notify"));
     drop(engine);
     incoming.link.key.set(Some(key));

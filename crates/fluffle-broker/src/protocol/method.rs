@@ -9,8 +9,12 @@ use super::{
     frame::Frame,
     link::short,
 };
-use crate::engine::{
-    ChannelKey, ConnectionKey, Destination, ExchangeDeclaration, QueueDeclaration, Refusal, Settlement, Subscription,
+use crate::{
+    engine::{
+        ChannelKey, ConnectionKey, Destination, ExchangeDeclaration, QueueDeclaration, Refusal, Settlement,
+        Subscription,
+    },
+    fault::Event,
 };
 
 /// Handles a method on any channel.
@@ -130,7 +134,7 @@ impl Open<'_> {
     /// Answers, after everything that has happened so far.
     fn reply(&self, nowait: bool, method: AMQPClass) -> Outcome {
         self.incoming.shared.dispatch();
-        if !nowait {
+        if !nowait && !self.incoming.link.is_closing(self.frame.channel) {
             self.incoming.link.send(self.frame.channel, method);
         }
         Ok(())
@@ -156,10 +160,13 @@ impl Open<'_> {
                 self.incoming.shared.dispatch();
                 let link = &self.incoming.link;
                 match fetched {
+                    _ if link.is_closing(self.frame.channel) => {}
                     None => link.send(self.frame.channel, AMQPClass::Basic(M::GetEmpty(basic::GetEmpty {}))),
                     Some(fetched) => {
                         let mut output = link.output.borrow_mut();
                         encode::fetched(&mut output, self.frame.channel, link.frame_max.get(), &fetched);
+                        drop(output);
+                        link.ask(Event::FrameOut, self.frame.channel);
                         link.wake.notify_one();
                     }
                 }
