@@ -59,6 +59,7 @@ mod engine;
 mod error;
 mod fault;
 mod protocol;
+mod proxy;
 mod snapshot;
 mod thread;
 
@@ -66,5 +67,6 @@ pub use self::{
     broker::{Broker, BrokerBuilder},
     error::BrokerError,
     fault::{Direction, Event, Fault, FaultError, FaultHandle, Faults, FiredFault, Rule, Target},
+    proxy::Proxy,
     snapshot::{ConnectionSnapshot, QueueSnapshot, Snapshot},
 };
