@@ -63,6 +63,7 @@ mod error;
 mod fault;
 mod message;
 mod protocol;
+mod proxy;
 mod snapshot;
 mod thread;
 
@@ -71,5 +72,6 @@ pub use self::{
     error::BrokerError,
     fault::{Direction, Event, Fault, FaultError, FaultHandle, Faults, FiredFault, Rule, Target},
     message::{QueuedMessage, Value},
+    proxy::Proxy,
     snapshot::{ConnectionSnapshot, QueueSnapshot, Snapshot},
 };

@@ -185,9 +185,15 @@ impl Gate {
     pub(crate) async fn read(&self, socket: &TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
         loop {
             socket.readable().await?;
+            if !self.open.get() {
+                // Readable is what was so once; what is delayed is delayed from when it is there.
+                socket.peek(&mut [0]).await?;
+            }
             let portion = self.pass(Direction::ToBroker).await;
             if self.is_half_open() {
                 self.swallow(socket).await;
+                // The client has given up as well: nothing is left of the connection.
+                self.cut();
                 return Ok(0);
             }
             match socket.try_read_buf(&mut buffer.limit(portion)) {
