@@ -5,8 +5,12 @@ mod common;
 
 use std::time::Duration;
 
-use amq_protocol::protocol::{AMQPClass, basic, connection};
-use common::{DEADLINE, channel, connect, consume, durable, publish, raw::Raw, run, until};
+use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
+use common::{
+    DEADLINE, connect, consume, durable, publish,
+    raw::{Raw, header_frame, publish_frame},
+    run, until,
+};
 use fluffle_broker::{Broker, Event, Fault, Rule, Target};
 use futures_util::StreamExt;
 use lapin::{
@@ -101,6 +105,37 @@ fn a_rule_closes_the_channel_that_publishes_to_the_queue_after_its_confirms() {
 }
 
 #[test]
+fn nothing_follows_the_end_of_a_channel_on_it() {
+    let broker = Broker::start().unwrap();
+    // The answer to a command whose deliveries closed the channel.
+    let mut raw = Raw::with_channel(broker.address());
+    raw.declare("q");
+    raw.consume("q");
+    raw.publish("q", 1);
+    raw.read_method();
+    broker.faults().inject(Rule::new(close_channel()).at(Event::Delivered).times(1)).unwrap();
+    raw.send(1, AMQPClass::Basic(basic::AMQPMethod::Recover(basic::Recover { requeue: true })));
+    ends_once(raw);
+
+    // The refusal of a command before which the channel was closed.
+    let mut raw = publisher(&broker);
+    broker.faults().inject(Rule::new(close_channel()).at(Event::FrameOut).times(1)).unwrap();
+    let mut both = publish_frame(1, "q");
+    both.extend([header_frame(1, 0), Raw::declare_frame("amq.not-for-you")].concat());
+    raw.write(&both);
+    ends_once(raw);
+}
+
+/// The channel is closed, and nothing comes on it until it is opened again.
+fn ends_once(mut raw: Raw) {
+    assert_eq!(raw.read_channel_close().0, 406);
+    raw.send(1, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})));
+    raw.send(1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
+    let (_, answer) = raw.read_method();
+    assert!(matches!(answer, AMQPClass::Channel(channel::AMQPMethod::OpenOk(_))), "{answer:?}");
+}
+
+#[test]
 fn a_dropped_confirm_never_comes_and_no_later_one_covers_it() {
     let broker = Broker::start().unwrap();
     let mut raw = publisher(&broker);
@@ -145,7 +180,7 @@ fn a_nacked_message_is_not_in_the_queue() {
 fn a_returned_message_comes_back_with_312_and_is_confirmed() {
     let broker = Broker::start().unwrap();
     run(async {
-        let channel = channel(&broker).await;
+        let channel = common::channel(&broker).await;
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         durable(&channel, "q").await;
         let returned = broker.faults().inject(Rule::new(Fault::Return).times(1)).unwrap();
@@ -168,7 +203,7 @@ fn a_returned_message_comes_back_with_312_and_is_confirmed() {
 fn cancelled_consumers_are_told_by_hand_and_by_rule() {
     let broker = Broker::start().unwrap();
     run(async {
-        let channel = channel(&broker).await;
+        let channel = common::channel(&broker).await;
         durable(&channel, "q").await;
         let (mut first, mut second) = (consume(&channel, "q").await, consume(&channel, "q").await);
         let struck = broker.faults().strike(Fault::CancelConsumer, Target::queue("q")).unwrap();
@@ -333,7 +368,7 @@ fn the_broker_goes_away_with_and_without_a_word_and_comes_back_by_itself() {
     let away = Duration::from_millis(50);
     for (fault, word) in [(Fault::Restart { away }, Some(320)), (Fault::Crash { away }, None)] {
         let broker = Broker::start().unwrap();
-        run(async { durable(&channel(&broker).await, "kept").await });
+        run(async { durable(&common::channel(&broker).await, "kept").await });
         let mut raw = Raw::with_channel(broker.address());
         let rule = broker.faults().inject(Rule::new(fault.clone()).at(Event::Published).times(1)).unwrap();
         raw.publish("kept", 1);

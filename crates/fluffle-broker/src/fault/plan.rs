@@ -161,7 +161,7 @@ impl Plan {
         self.happened.set(self.happened.get() + 1);
         let (number, id, connection) = (self.happened.get(), hit.cause.id, connection.to_owned());
         let fired = FiredFault { number, id, fault: hit.fault.clone(), event: hit.event, connection };
-        tracing::info!(seed = self.seed, "fault {fired}");
+        tracing::debug!(seed = self.seed, "fault {fired}");
         let mut history = self.history.borrow_mut();
         if history.len() == MEMORY {
             history.pop_front();

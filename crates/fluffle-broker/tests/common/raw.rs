@@ -50,8 +50,11 @@ impl Raw {
             locale: "en_US".into(),
         };
         raw.send(0, AMQPClass::Connection(connection::AMQPMethod::StartOk(start)));
-        raw.read_method();
-        let tune = connection::TuneOk { channel_max: 2047, frame_max: 128 << 10, heartbeat };
+        let (_, AMQPClass::Connection(connection::AMQPMethod::Tune(offer))) = raw.read_method() else {
+            panic!("the broker does not tune")
+        };
+        let (channel_max, frame_max) = (offer.channel_max, offer.frame_max);
+        let tune = connection::TuneOk { channel_max, frame_max, heartbeat };
         raw.send(0, AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune)));
         let open = connection::Open { virtual_host: "/".into() };
         raw.send(0, AMQPClass::Connection(connection::AMQPMethod::Open(open)));
