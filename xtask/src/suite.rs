@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The framework's tests that run on either broker: `crates/fluffle/tests/support/place.rs`.
-const ON_BOTH: [&str; 7] = ["bad_days", "living", "order", "pool", "publishing", "requesting", "settling"];
+const ON_BOTH: [&str; 8] = ["bad_days", "living", "order", "pool", "publishing", "replaying", "requesting", "settling"];
 
 /// Format, lints, tests.
 pub(crate) fn ci() -> Result<(), Failure> {
