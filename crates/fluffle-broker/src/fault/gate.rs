@@ -192,8 +192,6 @@ impl Gate {
             let portion = self.pass(Direction::ToBroker).await;
             if self.is_half_open() {
                 self.swallow(socket).await;
-                // The client has given up as well: nothing is left of the connection.
-                self.cut();
                 return Ok(0);
             }
             match socket.try_read_buf(&mut buffer.limit(portion)) {
@@ -248,17 +246,17 @@ impl Gate {
         }
     }
 
-    /// Reads and forgets to the end.
+    /// Reads and forgets until the client gives up as well: then nothing is left of the connection.
     async fn swallow(&self, socket: &TcpStream) {
         let mut forgotten = [0; SWALLOW];
         while socket.readable().await.is_ok() {
             match socket.try_read(&mut forgotten) {
-                Ok(0) => return,
-                Ok(_) => {}
+                Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
+                Ok(0) | Err(_) => break,
             }
         }
+        self.cut();
     }
 
     /// Sleeps until then, or until something in the gate changes.
