@@ -143,6 +143,49 @@ fn half_open_the_client_is_not_told_that_the_broker_has_ended() {
 }
 
 #[test]
+fn half_open_or_stalled_the_client_is_not_told_of_a_reset_either() {
+    let time = Duration::from_secs(3600);
+    for fault in [Fault::HalfOpen, Fault::Stall { direction: Direction::ToClient, time }] {
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Proxy::start(upstream.local_addr().unwrap()).unwrap();
+        let mut raw = Raw::bare(proxy.address());
+        let mut deserter = Raw::bare(proxy.address());
+        let unread = [&mut raw, &mut deserter].map(|client| {
+            let (broker, _) = upstream.accept().unwrap();
+            client.write(b"unread");
+            broker.peek(&mut [0]).unwrap();
+            broker
+        });
+        proxy.faults().strike(fault.clone(), Target::all()).unwrap();
+        // What was not read makes this end a reset.
+        drop(unread);
+        let mut other = Raw::bare(proxy.address());
+        let (mut broker, _) = upstream.accept().unwrap();
+        broker.write_all(b"!").unwrap();
+        other.socket.read_exact(&mut [0]).unwrap();
+        assert!(raw.hears_nothing(), "{fault}");
+        if fault == Fault::HalfOpen {
+            drop(deserter);
+            until_connections(&proxy, 2);
+        }
+        proxy.faults().heal_all().unwrap();
+        assert_eq!(raw.read_close(), None);
+    }
+}
+
+/// Waits until the proxy has so many connections: a stall of no time strikes each.
+fn until_connections(proxy: &Proxy, count: u64) {
+    let count_now = || {
+        let stall = Fault::Stall { direction: Direction::Both, time: Duration::ZERO };
+        proxy.faults().strike(stall, Target::all()).unwrap().fired()
+    };
+    let start = Instant::now();
+    while count_now() != count {
+        assert!(start.elapsed() < DEADLINE, "the proxy has {} connections, not {count}", count_now());
+    }
+}
+
+#[test]
 fn a_half_open_connection_ends_with_its_client() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = Proxy::start(upstream.local_addr().unwrap()).unwrap();

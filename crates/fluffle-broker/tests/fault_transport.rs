@@ -179,6 +179,18 @@ fn a_stall_holds_back_what_has_been_read_already_and_ends_by_itself() {
 fn with_a_delay_everything_takes_longer_until_it_is_healed() {
     let broker = Broker::start().unwrap();
     let time = Duration::from_millis(50);
+    let mut raw = Raw::with_channel(broker.address());
+    let one_way = Fault::Delay { direction: Direction::ToBroker, time };
+    let one_way = broker.faults().strike(one_way, Target::all()).unwrap();
+    for _ in 0..3 {
+        // A delay counts from when something comes, not from when it was first waited for.
+        std::thread::sleep(time / 2);
+        let start = Instant::now();
+        raw.declare("q");
+        assert!(start.elapsed() >= time, "{:?}", start.elapsed());
+    }
+    one_way.heal().unwrap();
+
     let delayed =
         broker.faults().inject(Rule::new(Fault::Delay { direction: Direction::Both, time }).times(1)).unwrap();
     let mut raw = Raw::with_channel(broker.address());

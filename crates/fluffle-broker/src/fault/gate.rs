@@ -9,6 +9,7 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{
+    io::{AsyncRead, AsyncReadExt},
     net::TcpStream,
     sync::Notify,
     time::{Instant, sleep_until},
@@ -182,18 +183,28 @@ impl Gate {
     }
 
     /// Reads what the client has sent, when it may pass. Half-open, it swallows everything to the end.
-    pub(crate) async fn read(&self, socket: &TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
-        loop {
-            socket.readable().await?;
-            if !self.open.get() {
-                // Readable is what was so once; what is delayed is delayed from when it is there.
-                socket.peek(&mut [0]).await?;
+    pub(crate) async fn read<S>(&self, socket: &mut S, buffer: &mut BytesMut) -> io::Result<usize>
+    where
+        S: AsyncRead + AsRef<TcpStream> + Unpin,
+    {
+        if self.open.get() {
+            let held = buffer.len();
+            let count = socket.read_buf(buffer).await?;
+            // What came first may have come when the gate was no longer open.
+            self.pass(Direction::ToBroker).await;
+            if !self.is_half_open() {
+                self.passed(Direction::ToBroker, count);
+                return Ok(count);
             }
+            buffer.truncate(held);
+        }
+        let socket = socket.as_ref();
+        loop {
+            // Readable is what was so once; what is delayed is delayed from when it is there.
+            socket.peek(&mut [0]).await?;
             let portion = self.pass(Direction::ToBroker).await;
             if self.is_half_open() {
                 self.swallow(socket).await;
-                // The client has given up as well: nothing is left of the connection.
-                self.cut();
                 return Ok(0);
             }
             match socket.try_read_buf(&mut buffer.limit(portion)) {
@@ -248,17 +259,17 @@ impl Gate {
         }
     }
 
-    /// Reads and forgets to the end.
+    /// Reads and forgets until the client gives up as well: then nothing is left of the connection.
     async fn swallow(&self, socket: &TcpStream) {
         let mut forgotten = [0; SWALLOW];
         while socket.readable().await.is_ok() {
             match socket.try_read(&mut forgotten) {
-                Ok(0) => return,
-                Ok(_) => {}
+                Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
+                Ok(0) | Err(_) => break,
             }
         }
+        self.cut();
     }
 
     /// Sleeps until then, or until something in the gate changes.

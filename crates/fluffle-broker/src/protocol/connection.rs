@@ -5,7 +5,10 @@ use std::{io, rc::Rc, time::Duration};
 use amq_protocol::protocol::{AMQPClass, connection};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
-    net::TcpStream,
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     time::{Instant, sleep_until, timeout},
 };
 
@@ -58,7 +61,7 @@ impl From<Refusal> for End {
 
 /// The reading side of a connection.
 pub(crate) struct Incoming {
-    socket: Rc<TcpStream>,
+    socket: OwnedReadHalf,
     buffer: BytesMut,
     pub(crate) link: Rc<Link>,
     pub(crate) shared: Rc<Shared>,
@@ -68,24 +71,23 @@ pub(crate) struct Incoming {
 pub(crate) async fn serve(socket: TcpStream, link: Rc<Link>, shared: Rc<Shared>) {
     // Answers are small and awaited.
     let _ = socket.set_nodelay(true);
-    let socket = Rc::new(socket);
-    let incoming =
-        Incoming { socket: socket.clone(), buffer: BytesMut::new(), link: link.clone(), shared: shared.clone() };
+    let (read, write) = socket.into_split();
+    let incoming = Incoming { socket: read, buffer: BytesMut::new(), link: link.clone(), shared: shared.clone() };
     tokio::select! {
         biased;
         () = link.gate.cut_off() => {}
-        () = write_out(&socket, &link, &shared) => {}
+        () = write_out(&write, &link, &shared) => {}
         () = heartbeats(&link) => tracing::warn!("missed heartbeats from a client: connection dropped"),
         () = incoming.run() => {}
     }
     if let Some(key) = link.key.take() {
         shared.leave(key);
     }
-    link.gate.outlive(&socket).await;
+    link.gate.outlive(write.as_ref()).await;
 }
 
 /// Writes what waits, as much as possible at once.
-async fn write_out(socket: &TcpStream, link: &Link, shared: &Shared) {
+async fn write_out(socket: &OwnedWriteHalf, link: &Link, shared: &Shared) {
     loop {
         let batch = link.output.borrow_mut().take();
         if batch.is_empty() {
@@ -94,7 +96,7 @@ async fn write_out(socket: &TcpStream, link: &Link, shared: &Shared) {
         }
         for mut chunk in batch {
             while chunk.has_remaining() {
-                match link.gate.write(socket, &mut chunk).await {
+                match link.gate.write(socket.as_ref(), &mut chunk).await {
                     Ok(0) | Err(_) => return,
                     Ok(written) => {
                         link.output.borrow_mut().written(written);
@@ -285,7 +287,7 @@ impl Incoming {
     /// Reads some bytes.
     pub(crate) async fn read(&mut self) -> Result<(), End> {
         self.buffer.reserve(READ);
-        match self.link.gate.read(&self.socket, &mut self.buffer).await? {
+        match self.link.gate.read(&mut self.socket, &mut self.buffer).await? {
             0 => Err(End::Lost),
             _ => {
                 self.link.last_read.set(Instant::now());

@@ -47,9 +47,9 @@ async fn carry(client: &mut TcpStream, upstream: SocketAddr, gate: &Gate) -> io:
     Ok(())
 }
 
-async fn upwards(client: ReadHalf<'_>, mut broker: WriteHalf<'_>, gate: &Gate) -> io::Result<()> {
+async fn upwards(mut client: ReadHalf<'_>, mut broker: WriteHalf<'_>, gate: &Gate) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(HELD);
-    while gate.read(client.as_ref(), &mut buffer).await? > 0 {
+    while gate.read(&mut client, &mut buffer).await? > 0 {
         broker.write_all_buf(&mut buffer).await?;
         buffer.reserve(HELD);
     }
