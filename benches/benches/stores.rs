@@ -32,7 +32,10 @@ fn main() {
     if let Ok(folder) = env::var(CHILD) {
         return with_store(&chosen[0], ChildRun(Path::new(&folder)));
     }
-    println!("{:14} {:>5} {:>10} {:>9} {:>9} {:>9} {:>9}", "store", "batch", "records/s", "µs CPU", "peak MiB", "end MiB", "open ms");
+    println!(
+        "{:14} {:>5} {:>10} {:>9} {:>9} {:>9} {:>9}",
+        "store", "batch", "records/s", "µs CPU", "peak MiB", "end MiB", "open ms"
+    );
     for name in ["redb", "fjall", "sqlite-full", "sqlite-normal"] {
         if chosen.is_empty() || chosen.iter().any(|wanted| wanted == name) {
             with_store(name, Measure(name));
@@ -67,7 +70,7 @@ struct Measure<'a>(&'a str);
 impl Run for Measure<'_> {
     fn run<S: Store>(self) {
         for (batch, records) in ROUNDS {
-            let folder = tempfile::tempdir_in(".").unwrap();
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
             let mut store = S::open(folder.path());
             let (started, cpu_before, mut peak) = (Instant::now(), cpu(), 0);
             for first in (0..records).step_by(batch as usize) {
@@ -100,7 +103,7 @@ impl Run for Measure<'_> {
 
 /// A child appends without confirming and says what is durable; it is killed after two seconds.
 fn kill<S: Store>(name: &str) {
-    let folder = tempfile::tempdir_in(".").unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut child = Command::new(env::current_exe().unwrap())
         .arg(name)
         .env(CHILD, folder.path())
@@ -250,7 +253,17 @@ fn body(position: u64) -> [u8; BODY] {
 fn on_disk(folder: &Path) -> u64 {
     // A store may delete a file between the listing and the look.
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| if entry.path().is_dir() { on_disk(&entry.path()) } else { entry.metadata().map_or(0, |file| file.len()) }).sum()
+    entries
+        .map(
+            |entry| {
+                if entry.path().is_dir() {
+                    on_disk(&entry.path())
+                } else {
+                    entry.metadata().map_or(0, |file| file.len())
+                }
+            },
+        )
+        .sum()
 }
 
 fn mebibytes(bytes: u64) -> f64 {
@@ -260,7 +273,8 @@ fn mebibytes(bytes: u64) -> f64 {
 /// What this process has used of the processors, all threads, at the kernel's usual 100 ticks a second.
 fn cpu() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<i64> = stat.rsplit(')').next().unwrap().split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<i64> =
+        stat.rsplit(')').next().unwrap().split_whitespace().filter_map(|field| field.parse().ok()).collect();
     // The state is no number, so utime is the eleventh that is left, stime the twelfth (proc(5), fields 14 and 15).
     Duration::from_millis((fields[10] + fields[11]) as u64 * 10)
 }

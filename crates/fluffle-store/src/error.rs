@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::ErrorCode;
 
-/// Why a store did not open. Nothing in the file was changed.
+/// Why a store did not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {

@@ -42,7 +42,7 @@ mod writer;
 
 pub use error::{OpenError, StoreError, StoreErrorKind};
 pub use journal::{
-    AppendError, AppendErrorKind, Entry, Flush, Journal, JournalOptions, JournalStats, LARGEST_BODY, LONGEST_ID,
-    Position, Record, Unconfirmed, WhenFull,
+    AppendError, AppendErrorKind, Enqueued, Entry, Flush, Journal, JournalOptions, JournalStats, LARGEST_BODY,
+    LONGEST_ID, Position, Record, Unconfirmed, WhenFull,
 };
 pub use seen::{SeenIds, SeenIdsOptions};

@@ -14,7 +14,7 @@ use crate::{OpenError, StoreError};
 /// Held as long as this lives.
 #[derive(Debug)]
 pub(crate) struct PathLock {
-    _file: File,
+    file: File,
 }
 
 impl PathLock {
@@ -32,7 +32,14 @@ impl PathLock {
         }
         let name = format!("{}\n", std::process::id());
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(name.as_bytes())).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for PathLock {
+    fn drop(&mut self) {
+        // Closing alone would not do while a child that was just forked still shares the file.
+        let _closed_then = self.file.unlock();
     }
 }
 
@@ -48,4 +55,21 @@ fn owner(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_child_does_not_keep_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let lock = PathLock::take(&path).unwrap();
+        // What fork does to every file that is open.
+        let _shared = lock.file.try_clone().unwrap();
+        assert!(matches!(PathLock::take(&path), Err(OpenError::Locked { .. })));
+        drop(lock);
+        PathLock::take(&path).unwrap();
+    }
 }

@@ -128,3 +128,77 @@ async fn run<W: Work>(mut work: W, mut queue: mpsc::Receiver<Order<W::Command>>,
         let _gone = closer.send(finished.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::mpsc};
+
+    use futures_util::{FutureExt, poll};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A disk that stands still until the test lets it go on.
+    struct Stuck(mpsc::Receiver<()>);
+
+    type Reply = oneshot::Sender<Result<usize, StoreError>>;
+
+    impl Work for Stuck {
+        type Command = Reply;
+
+        fn work(&mut self, commands: Vec<Reply>) {
+            let group = commands.len();
+            self.0.recv().unwrap();
+            commands.into_iter().for_each(|reply| reply.send(Ok(group)).unwrap());
+        }
+
+        fn patience(&self) -> Option<Duration> {
+            None
+        }
+
+        fn finish(&mut self) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    /// The test has one thread: were a caller to wait on it for the disk, nobody would let the disk go on.
+    #[tokio::test]
+    async fn a_disk_that_stands_still_blocks_no_executor_and_bounds_the_queue() {
+        let (go_on, stuck) = mpsc::channel();
+        let writer = Writer::spawn("stuck", Path::new("stuck"), Stuck(stuck)).unwrap();
+        let mut first = Box::pin(writer.ask(|reply| reply));
+        assert!(poll!(&mut first).is_pending());
+        // Taken by the thread when a place is free again.
+        while writer.orders.capacity() < QUEUE {
+            tokio::task::yield_now().await;
+        }
+        let mut queued: Vec<_> = (0..QUEUE).map(|_| Box::pin(writer.ask(|reply| reply))).collect();
+        for ask in &mut queued {
+            // Outside the task's budget, or its end would look like a full queue.
+            assert!(tokio::task::unconstrained(ask).now_or_never().is_none());
+        }
+        assert!(tokio::task::unconstrained(writer.slot()).now_or_never().is_none(), "the queue has no bound");
+
+        for _ in 0..2 {
+            go_on.send(()).unwrap();
+        }
+        assert_eq!(first.await.unwrap(), 1);
+        for ask in queued {
+            assert_eq!(ask.await.unwrap(), QUEUE, "what waited together was done together");
+        }
+        drop(go_on);
+    }
+
+    /// A thread that died leaves errors, not callers who wait for ever.
+    #[tokio::test]
+    async fn a_dead_thread_is_told_of() {
+        let (go_on, stuck) = mpsc::channel();
+        let writer = Writer::spawn("dies", Path::new("dies"), Stuck(stuck)).unwrap();
+        drop(go_on);
+        for _ in 0..2 {
+            let error = writer.ask(|reply| reply).await.unwrap_err();
+            assert_eq!(error.kind(), crate::StoreErrorKind::Closed);
+        }
+        assert!(writer.close().await.is_err());
+    }
+}

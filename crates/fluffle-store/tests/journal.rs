@@ -54,11 +54,25 @@ async fn a_sync_serves_many_callers() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::options().open(folder.path().join("orders.journal")).unwrap();
     let appends = (0..5_000).map(|number| journal.append(record(format!("id-{number}"))));
-    let positions = try_join_all(appends).await.unwrap();
-    assert!(positions.is_sorted(), "polled in order, appended in order");
+    let _positions = try_join_all(appends).await.unwrap();
     let stats = journal.stats();
     assert_eq!(stats.appended, 5_000);
     assert!(stats.syncs <= 500, "{} syncs for 5000 records", stats.syncs);
+}
+
+#[tokio::test]
+async fn what_is_enqueued_in_order_is_there_in_order_without_a_wait_for_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.journal");
+    let journal = Journal::options().open(&path).unwrap();
+    let ids: Vec<String> = (0..3_000).map(|number| format!("id-{number}")).collect();
+    let mut enqueued = Vec::new();
+    for id in &ids {
+        enqueued.push(journal.enqueue(record(id)).await.unwrap());
+    }
+    assert!(try_join_all(enqueued).await.unwrap().is_sorted());
+    journal.close().await.unwrap();
+    assert_eq!(left_ids(&Journal::options().open(&path).unwrap()).await, ids);
 }
 
 #[tokio::test]
@@ -165,7 +179,7 @@ async fn those_who_wait_for_room_hear_of_the_end() {
     journal.close().await.unwrap();
     let refused = tokio::time::timeout(DEADLINE, waits).await.unwrap().unwrap_err();
     assert_eq!(refused.record.id, "b");
-    for refused in [refused, journal.append(record("c")).await.unwrap_err()] {
+    for refused in [refused, journal.append(Record::new("c", "")).await.unwrap_err()] {
         assert!(matches!(&refused.kind, AppendErrorKind::Store(error) if error.kind() == StoreErrorKind::Closed));
     }
     assert_eq!(journal.flush().await.unwrap_err().kind(), StoreErrorKind::Closed);
@@ -217,7 +231,10 @@ async fn a_dropped_append_leaves_nothing_and_keeps_no_room() {
     for round in 0..50 {
         let mut appends: Vec<_> = (0..20).map(|_| Box::pin(journal.append(record("dropped")))).collect();
         for append in &mut appends {
-            let _polled_once = append.as_mut().now_or_never();
+            // The thread may be so quick that it is done already.
+            if let Some(done) = append.as_mut().now_or_never() {
+                journal.confirm(done.unwrap());
+            }
         }
         if round % 2 == 0 {
             // They are written, and their answers are on the way to nobody.
@@ -297,7 +314,7 @@ async fn space_is_used_again_and_given_back() {
     assert_eq!(journal.stats().unconfirmed, 0);
     let position = journal.append(record("next")).await.unwrap();
     tokio::time::timeout(DEADLINE, async {
-        while on_disk(folder.path()) > 25 << 20 {
+        while fs::metadata(&path).unwrap().len() > 5 << 20 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })

@@ -1,5 +1,6 @@
 //! The publisher's journal.
 
+mod enqueued;
 mod error;
 mod keeper;
 mod options;
@@ -12,16 +13,18 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use tokio::sync::{SemaphorePermit, oneshot};
 
+use self::{
+    enqueued::Answer,
+    keeper::{Append, Command},
+    shared::Shared,
+    table::{Table, small},
+};
 pub use self::{
+    enqueued::Enqueued,
     error::{AppendError, AppendErrorKind},
     options::{Flush, JournalOptions, WhenFull},
     record::{Entry, LARGEST_BODY, LONGEST_ID, Position, Record},
     unconfirmed::Unconfirmed,
-};
-use self::{
-    keeper::{Append, Command},
-    shared::Shared,
-    table::{Table, small},
 };
 use crate::{StoreError, writer::Writer};
 
@@ -73,8 +76,8 @@ impl Journal {
 
     /// Writes a record; resolves when it is as safe as the [`Flush`] policy says.
     ///
-    /// Order: a record appended after another's append has resolved comes after it. Appends under way at the same time come
-    /// in the order in which they found room.
+    /// Order: a record appended after another's append has resolved comes after it. Appends under way at the same time have
+    /// none; see [`enqueue`](Self::enqueue) for that.
     ///
     /// Cancel safe: a record whose append is dropped is not written, or taken out again. Only a crash just then leaves it to
     /// the next process.
@@ -84,12 +87,29 @@ impl Journal {
     /// The record comes back in an [`AppendError`] that says why. An append after a failed one succeeds only when its own
     /// record is as safe as promised.
     pub async fn append(&self, record: Record) -> Result<Position, AppendError> {
-        let record = Arc::new(record);
-        let outcome = self.write(&record).await;
-        outcome.map_err(|kind| AppendError { record: Arc::unwrap_or_clone(record), kind })
+        self.enqueue(record).await?.await
     }
 
-    async fn write(&self, record: &Arc<Record>) -> Result<Position, AppendErrorKind> {
+    /// The first half of [`append`](Self::append): resolves when the record's place in the order is fixed. The second half, until
+    /// it is safe, is the [`Enqueued`] that this returns.
+    ///
+    /// For a publisher that keeps its order without a wait for the disk at each message: it enqueues one after the other, and
+    /// waits for many at once.
+    ///
+    /// Cancel safe, as `append` is.
+    ///
+    /// # Errors
+    ///
+    /// As of `append`, where there is no room, the record is past a limit or the journal is closed.
+    pub async fn enqueue(&self, record: Record) -> Result<Enqueued, AppendError> {
+        let record = Arc::new(record);
+        match self.send(&record).await {
+            Ok(answer) => Ok(Enqueued { answer, record, journal: self.clone() }),
+            Err(kind) => Err(AppendError { record: Arc::unwrap_or_clone(record), kind }),
+        }
+    }
+
+    async fn send(&self, record: &Arc<Record>) -> Result<Answer, AppendErrorKind> {
         let size = self.size(record)?;
         let room = self.room(size).await?;
         let slot = self.0.writer.slot().await?;
@@ -97,11 +117,7 @@ impl Journal {
         // From here on the thread gives it back.
         room.forget();
         slot.send(Command::Append(Append { record: Arc::clone(record), size, reply }));
-        let mut pending = Pending { answer, journal: self };
-        match (&mut pending.answer).await {
-            Ok(outcome) => Ok(outcome?),
-            Err(_died) => Err(self.0.writer.closed().into()),
-        }
+        Ok(answer)
     }
 
     fn size(&self, record: &Record) -> Result<u32, AppendErrorKind> {
@@ -180,22 +196,6 @@ impl std::fmt::Debug for Journal {
             .field("options", &self.0.options)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
-    }
-}
-
-/// An append that waits for its answer. Dropped before that, it withdraws its record.
-struct Pending<'a> {
-    answer: oneshot::Receiver<Result<Position, StoreError>>,
-    journal: &'a Journal,
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        // From here on the thread notices; what it has sent before is here.
-        self.answer.close();
-        if let Ok(Ok(position)) = self.answer.try_recv() {
-            self.journal.confirm(position);
-        }
     }
 }
 

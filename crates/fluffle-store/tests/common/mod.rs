@@ -1,5 +1,5 @@
 //! What the tests share.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 use std::{fs, path::Path};
 
