@@ -13,7 +13,9 @@ use std::{
 };
 
 use common::{left, record};
-use fluffle_store::{AppendErrorKind, Flush, Journal, OpenError, Record, SeenIds, StoreErrorKind};
+use fluffle_store::{
+    AppendError, AppendErrorKind, Flush, Journal, OpenError, Position, Record, SeenIds, StoreErrorKind, WhenFull,
+};
 
 /// What the child is to do, and on which path.
 const ROLE: &str = "FLUFFLE_STORE_ROLE";
@@ -129,30 +131,35 @@ fn another_process_is_named_as_the_owner_and_its_death_frees_the_path() {
     Journal::options().open(&path).unwrap();
 }
 
-/// The disk is a limit on the size of files, which ends when the parent lifts it.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_gives_the_records_back_until_there_is_room() {
+    assert_eq!(on_a_full_disk("fill"), ["after"]);
+}
+
+/// What was acknowledged before a sync that failed may be gone, so nothing more is until one succeeds.
+#[cfg(target_os = "linux")]
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_until_one_succeeds() {
+    assert_eq!(on_a_full_disk("fail-to-sync"), ["id-0", "id-1", "after"]);
+}
+
+/// The disk is a limit on the size of files, lifted when the child says that it is refused. What the child leaves.
+#[cfg(target_os = "linux")]
+fn on_a_full_disk(role: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("orders.journal");
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"trap "" XFSZ; ulimit -S -f 12000; exec "$0" "$@""#]).arg(env::current_exe().unwrap());
-    let (mut child, lines) = spawn(shell, "fill", &path);
-    let (mut acknowledged, mut refused) = (Vec::new(), 0);
+    let (mut child, lines) = spawn(shell, role, &path);
     for line in lines {
-        let line = line.unwrap();
-        if let Some(id) = line.strip_prefix("acknowledged ") {
-            acknowledged.push(id.to_owned());
-        } else if line.starts_with("refused ") {
-            refused += 1;
+        if line.unwrap() == "refused" {
             let pid = child.id().to_string();
             let lifted = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().unwrap();
             assert!(lifted.success());
         }
     }
     assert!(child.wait().unwrap().success());
-    assert_eq!(refused, 1);
-    assert_eq!(acknowledged.last().unwrap(), "after");
     block_on(async {
         let journal = Journal::options().open(&path).unwrap();
         let mut left = journal.unconfirmed();
@@ -160,8 +167,8 @@ fn a_full_disk_gives_the_records_back_until_there_is_room() {
         while let Some(entry) = left.next().await.unwrap() {
             there.push(entry.id);
         }
-        assert_eq!(there, acknowledged);
-    });
+        there
+    })
 }
 
 /// Not a test: what a child does, when this binary is started by [`start`].
@@ -177,6 +184,7 @@ fn child() {
             std::thread::sleep(DEADLINE);
         }
         "fill" => block_on(fill(Path::new(&path))),
+        "fail-to-sync" => block_on(fail_to_sync(Path::new(&path))),
         "seen" => block_on(insert(Path::new(&path), round)),
         policy => append(Path::new(&path), policy, round),
     }
@@ -216,29 +224,68 @@ async fn insert(path: &Path, round: &str) {
     }
 }
 
+/// Appends until the disk is full, confirms all that while it is, and goes on when there is room.
 async fn fill(path: &Path) {
-    let journal = Journal::options().open(path).unwrap();
-    let large = |id: &str| Record::new(id, vec![7; 100_000]);
-    for number in 0.. {
-        let id = format!("id-{number}");
-        match journal.append(large(&id)).await {
-            Ok(_) => say(&format!("acknowledged {id}")),
-            Err(refused) => {
-                assert_eq!(refused.record, large(&id));
-                let AppendErrorKind::Store(error) = refused.kind else { panic!("{:?}", refused.kind) };
-                assert!(matches!(error.kind(), StoreErrorKind::DiskFull | StoreErrorKind::Io), "{error:?}");
-                say(&format!("refused {id}"));
-                break;
-            }
+    const ROOM: usize = 32 << 20;
+    let options = Journal::options().max_bytes(ROOM as u64).when_full(WhenFull::Error);
+    let journal = options.open(path).unwrap();
+    let mut positions = Vec::new();
+    let refused = loop {
+        match journal.append(large("id")).await {
+            Ok(position) => positions.push(position),
+            Err(refused) => break refused,
         }
+    };
+    refused_by_the_disk(refused, "id");
+    assert!(positions.len() > 10);
+    positions.into_iter().for_each(|position| journal.confirm(position));
+    for _ in 0..30 {
+        refused_by_the_disk(journal.append(large("id")).await.unwrap_err(), "id");
     }
+    say("refused");
+    let after = succeeds(&journal, "after").await;
+    assert_eq!(journal.stats().unconfirmed, 1, "confirms were lost on the full disk");
+    // Those refused kept no room.
+    let rest = ROOM - journal.stats().bytes as usize - 32;
+    journal.confirm(journal.append(Record::new("", vec![7; rest])).await.unwrap());
+    journal.close().await.unwrap();
+    drop(after);
+}
+
+/// Appends as much as the log holds, which the database then does not.
+async fn fail_to_sync(path: &Path) {
+    let journal = options("interval").open(path).unwrap();
+    let half = |id: &str| Record::new(id, vec![7; 4_000_000]);
+    let _position = journal.append(half("id-0")).await.unwrap();
+    journal.flush().await.unwrap();
+    let _position = journal.append(half("id-1")).await.unwrap();
+    journal.flush().await.unwrap_err();
+    refused_by_the_disk(journal.append(large("refused")).await.unwrap_err(), "refused");
+    say("refused");
+    let _position = succeeds(&journal, "after").await;
+    journal.close().await.unwrap();
+}
+
+fn large(id: &str) -> Record {
+    Record::new(id, vec![7; 100_000])
+}
+
+fn refused_by_the_disk(refused: AppendError, id: &str) {
+    assert_eq!(refused.record, large(id));
+    let AppendErrorKind::Store(error) = refused.kind else { panic!("{:?}", refused.kind) };
+    assert!(matches!(error.kind(), StoreErrorKind::DiskFull | StoreErrorKind::Io), "{error:?}");
+}
+
+async fn succeeds(journal: &Journal, id: &str) -> Position {
     let started = Instant::now();
-    while let Err(again) = journal.append(large("after")).await {
-        assert!(started.elapsed() < DEADLINE, "{:?}", again.kind);
+    loop {
+        match journal.append(large(id)).await {
+            Ok(position) => return position,
+            Err(refused) => refused_by_the_disk(refused, id),
+        }
+        assert!(started.elapsed() < DEADLINE);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    say("acknowledged after");
-    journal.close().await.unwrap();
 }
 
 fn options(policy: &str) -> fluffle_store::JournalOptions {
