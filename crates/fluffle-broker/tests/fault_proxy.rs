@@ -4,7 +4,7 @@
 mod common;
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener},
     time::{Duration, Instant},
 };
@@ -197,6 +197,28 @@ fn a_half_open_connection_ends_with_its_client() {
     assert_eq!(broker.read(&mut [0]).unwrap(), 0);
     // An answer now goes nowhere: the connection is gone as a whole.
     while broker.write(&[0]).is_ok() {}
+}
+
+#[test]
+fn half_open_or_stalled_the_broker_hears_nothing_from_the_first_byte_on() {
+    let time = Duration::from_secs(3600);
+    for fault in [Fault::HalfOpen, Fault::Stall { direction: Direction::ToBroker, time }] {
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Proxy::start(upstream.local_addr().unwrap()).unwrap();
+        let mut raw = Raw::bare(proxy.address());
+        let (mut broker, _) = upstream.accept().unwrap();
+        // When this has come through, the proxy waits for more.
+        raw.write(b"?");
+        broker.read_exact(&mut [0]).unwrap();
+        proxy.faults().strike(fault.clone(), Target::all()).unwrap();
+        raw.write(b"unheard");
+        let mut other = Raw::bare(proxy.address());
+        let (mut heard, _) = upstream.accept().unwrap();
+        other.write(b"!");
+        heard.read_exact(&mut [0]).unwrap();
+        broker.set_nonblocking(true).unwrap();
+        assert_eq!(broker.peek(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "{fault}");
+    }
 }
 
 #[test]

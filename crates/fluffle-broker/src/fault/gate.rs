@@ -188,7 +188,6 @@ impl Gate {
         S: AsyncRead + AsRef<TcpStream> + Unpin,
     {
         if self.open.get() {
-            let held = buffer.len();
             let count = socket.read_buf(buffer).await?;
             // What came first may have come when the gate was no longer open.
             self.pass(Direction::ToBroker).await;
@@ -196,7 +195,6 @@ impl Gate {
                 self.passed(Direction::ToBroker, count);
                 return Ok(count);
             }
-            buffer.truncate(held);
         }
         let socket = socket.as_ref();
         loop {
