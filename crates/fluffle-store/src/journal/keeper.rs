@@ -152,15 +152,20 @@ impl Keeper {
         Ok(())
     }
 
+    fn write_due(&mut self) -> Result<(), StoreError> {
+        self.write_confirms(false)?;
+        self.sync(false)
+    }
+
     fn write_all(&mut self) -> Result<(), StoreError> {
         self.write_confirms(true)?;
         self.sync(true)
     }
 
-    /// For what no caller waits for.
-    fn note(&self, outcome: Result<(), StoreError>) {
+    /// Not all of it has a caller who would hear.
+    fn note(&self, outcome: &Result<(), StoreError>) {
         if let Err(error) = outcome {
-            tracing::warn!(path = %self.path.display(), error = &error as &dyn std::error::Error, "journal: the disk failed, will try again");
+            tracing::warn!(path = %self.path.display(), error = error as &dyn std::error::Error, "journal: the disk failed, will try again");
         }
     }
 }
@@ -169,12 +174,13 @@ impl Work for Keeper {
     type Command = Command;
 
     fn work(&mut self, commands: Vec<Command>) {
-        let (mut appends, mut others) = (Vec::new(), Vec::new());
+        let (mut appends, mut pages, mut flushes) = (Vec::new(), Vec::new(), Vec::new());
         for command in commands {
             match command {
                 Command::Append(append) if append.reply.is_closed() => self.shared.release(append.size),
                 Command::Append(append) => appends.push(append),
-                other => others.push(other),
+                Command::Page { after, last, reply } => pages.push((after, last, reply)),
+                Command::Flush(reply) => flushes.push(reply),
             }
         }
         if self.flush == Flush::Each {
@@ -182,21 +188,16 @@ impl Work for Keeper {
         } else if !appends.is_empty() {
             self.append(appends);
         }
-        let outcome = self.write_confirms(false).and_then(|()| self.sync(false));
-        self.note(outcome);
-        for command in others {
-            match command {
-                Command::Append(_) => {}
-                Command::Page { after, last, reply } => {
-                    let _gone = reply.send(self.table.page(&self.path, after, last));
-                }
-                Command::Flush(reply) => {
-                    let _gone = reply.send(self.write_all());
-                }
-            }
+        let outcome = if flushes.is_empty() { self.write_due() } else { self.write_all() };
+        self.note(&outcome);
+        for reply in flushes {
+            let _gone = reply.send(outcome.clone());
+        }
+        for (after, last, reply) in pages {
+            let _gone = reply.send(self.table.page(&self.path, after, last));
         }
         self.reclaiming = self.table.database.reclaim().unwrap_or_else(|error| {
-            self.note(Err(StoreError::from_sqlite(&self.path, error)));
+            self.note(&Err(StoreError::from_sqlite(&self.path, error)));
             false
         });
     }
@@ -211,7 +212,7 @@ impl Work for Keeper {
 
     fn finish(&mut self) -> Result<(), StoreError> {
         let outcome = self.write_all();
-        self.note(outcome.clone());
+        self.note(&outcome);
         outcome
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Shared {
 }
 
 struct Books {
-    /// Confirmed, not written yet. Bounded by the records there are: a position cannot be given twice.
+    /// Confirmed, not written yet. Bounded by the positions handed out: each is given back once.
     confirmed: Vec<Position>,
     /// Bytes by which what is there is past the limit; they are paid back before there is room again.
     debt: u64,
