@@ -103,6 +103,7 @@ macro_rules! against {
                 the_headers_of_amqp_0_8_and_0_9_are_taken_for_0_9_1
                 start_offers_plain_and_amqplain_in_english
                 start_tells_what_the_broker_can
+                start_names_the_product_whose_rules_hold
                 tune_proposes_2047_channels_128_kib_and_a_minute
                 amqplain_logs_in
                 a_wrong_password_is_403_for_those_who_can_hear_it
@@ -111,6 +112,7 @@ macro_rules! against {
                 a_vhost_that_is_not_there_is_530
                 a_frame_size_past_the_offer_ends_the_connection
                 close_is_answered
+                closing_again_is_answered_again
                 a_channel_closed_by_the_client_may_be_opened_again
                 opening_a_channel_twice_is_504
                 a_method_on_a_channel_that_is_not_open_is_504
@@ -134,6 +136,7 @@ macro_rules! against {
                 a_heartbeat_on_a_channel_is_505
                 frames_may_arrive_byte_by_byte
                 a_closed_connection_takes_its_channels_along
+                a_connection_closed_by_the_broker_has_let_go_before_it_is_told
             }
             consuming {
                 a_consumer_without_a_tag_is_given_one

@@ -3,7 +3,7 @@
 use amq_protocol::{
     protocol::{
         AMQPClass,
-        connection::{AMQPMethod, CloseOk, Open, OpenOk, Start, StartOk, Tune, TuneOk},
+        connection::{AMQPMethod, Open, OpenOk, Start, StartOk, Tune, TuneOk},
     },
     types::{AMQPValue, FieldTable, LongString},
 };
@@ -16,6 +16,9 @@ use super::{
 use crate::engine::{ConnectionKey, Refusal};
 
 const HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+
+/// The RabbitMQ whose rules are followed.
+const RULES: &str = "3.10.8";
 
 /// Smaller frames are not allowed (AMQP 0-9-1, connection.tune).
 const LEAST_FRAME_MAX: u32 = 4096;
@@ -37,10 +40,7 @@ pub(crate) async fn open(incoming: &mut Incoming) -> Result<ConnectionKey, End> 
     tune(incoming).await?;
     let wanted = match receive(incoming).await? {
         AMQPMethod::Open(open) => open,
-        AMQPMethod::Close(_) => {
-            send(incoming, AMQPMethod::CloseOk(CloseOk {}));
-            return Err(End::Closed);
-        }
+        AMQPMethod::Close(_) => return Err(End::Closed),
         other => return Err(unexpected(&other)),
     };
     let key = enter(incoming, &wanted, &user, &offer)?;
@@ -89,10 +89,11 @@ fn start() -> Start {
     let mut properties = FieldTable::default();
     properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
     let texts = [
-        ("product", "Fluffle broker"),
-        ("version", env!("CARGO_PKG_VERSION")),
-        ("platform", "Rust"),
-        ("information", "An in-process broker for first runs and tests, not for production"),
+        // Clients look at these two to know which rules hold, kombu for the meaning of basic.qos.
+        ("product", "RabbitMQ"),
+        ("version", RULES),
+        ("platform", concat!("Fluffle broker ", env!("CARGO_PKG_VERSION"))),
+        ("information", "Not RabbitMQ: an in-process broker with its rules, for first runs and tests"),
     ];
     for (name, text) in texts {
         properties.insert(name.into(), AMQPValue::LongString(LongString::from(text)));

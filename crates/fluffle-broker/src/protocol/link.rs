@@ -25,8 +25,6 @@ pub(crate) struct Link {
     pub(crate) heartbeat: Cell<u16>,
     pub(crate) last_read: Cell<Instant>,
     pub(crate) last_write: Cell<Instant>,
-    /// Whether `connection.close` was sent: nothing may follow it.
-    pub(crate) closing: Cell<bool>,
     /// There is something to write.
     pub(crate) wake: Notify,
     /// Something was written.
@@ -51,7 +49,6 @@ impl Link {
             heartbeat: Cell::new(0),
             last_read: Cell::new(now),
             last_write: Cell::new(now),
-            closing: Cell::new(false),
             wake: Notify::new(),
             drained: Notify::new(),
             tuned: Notify::new(),
@@ -63,7 +60,7 @@ impl Link {
     /// Writes an effect, unless its channel has closed meanwhile.
     pub(crate) fn apply(&self, channel: u16, effect: &Effect) {
         let open = matches!(self.channels.borrow().get(&channel), Some(ChannelState::Open(_)));
-        if !open || self.closing.get() {
+        if !open {
             return;
         }
         match effect {
@@ -75,6 +72,7 @@ impl Link {
 
     /// Tells the client that a channel is closed, and why; `cause` is the class and method.
     pub(crate) fn close_channel(&self, number: u16, refusal: &Refusal, cause: (u16, u16)) {
+        tracing::debug!(channel = number, code = refusal.code, text = refusal.text, "channel closed by the broker");
         let close = channel::Close {
             reply_code: refusal.code,
             reply_text: short(&refusal.text),
@@ -86,10 +84,8 @@ impl Link {
     }
 
     pub(crate) fn send(&self, channel: u16, method: AMQPClass) {
-        if !self.closing.get() {
-            encode::method(&mut self.output.borrow_mut(), channel, method);
-            self.wake.notify_one();
-        }
+        encode::method(&mut self.output.borrow_mut(), channel, method);
+        self.wake.notify_one();
     }
 
     /// Whether little enough waits for the socket to go on with the client's commands.

@@ -46,18 +46,12 @@ pub(crate) fn handle(
 }
 
 fn on_connection(incoming: &Incoming, method: connection::AMQPMethod) -> Result<(), End> {
-    use connection::AMQPMethod::{Close, CloseOk, UpdateSecret, UpdateSecretOk};
-    let send = |method| incoming.link.send(0, AMQPClass::Connection(method));
+    use connection::AMQPMethod::{Close, UpdateSecret, UpdateSecretOk};
     match method {
-        Close(_) => {
-            // What is confirmed is told before the end.
-            incoming.shared.dispatch();
-            send(CloseOk(connection::CloseOk {}));
-            incoming.link.closing.set(true);
-            Err(End::Closed)
-        }
+        Close(_) => Err(End::Closed),
         UpdateSecret(_) => {
-            send(UpdateSecretOk(connection::UpdateSecretOk {}));
+            let answer = UpdateSecretOk(connection::UpdateSecretOk {});
+            incoming.link.send(0, AMQPClass::Connection(answer));
             Ok(())
         }
         other => Err(Refusal::command_invalid(format!("unexpected connection method {other:?}")).into()),
