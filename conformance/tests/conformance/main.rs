@@ -151,6 +151,7 @@ macro_rules! against {
                 cancelling_stops_deliveries_and_leaves_what_was_delivered
                 cancelling_an_unknown_tag_succeeds
                 deleting_a_queue_cancels_its_consumers
+                whoever_deletes_a_queue_hears_of_that_before_its_own_consumers_end
                 a_client_that_cannot_be_cancelled_is_not_told
                 a_quorum_queue_deleted_cancels_its_consumers
                 a_channels_end_ends_its_consumers

@@ -250,9 +250,15 @@ impl Open<'_> {
             }
             M::Delete(delete) => {
                 let (unused, empty) = (delete.if_unused, delete.if_empty);
+                // Its consumers hear of it after whoever deleted it: kombu takes the channel's next frame for
+                // the answer, and a cancel before it for a failure.
+                self.incoming.shared.dispatch();
                 let messages = self.engine().delete_queue(self.key, delete.queue.as_str(), unused, empty)?;
-                let answer = queue::DeleteOk { message_count: count(messages) };
-                self.reply(delete.nowait, AMQPClass::Queue(M::DeleteOk(answer)))
+                if !delete.nowait {
+                    let answer = queue::DeleteOk { message_count: count(messages) };
+                    self.incoming.link.send(self.number, AMQPClass::Queue(M::DeleteOk(answer)));
+                }
+                Ok(())
             }
             _ => Err(Refusal::command_invalid("a method only the broker sends").into()),
         }
