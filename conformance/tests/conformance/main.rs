@@ -316,6 +316,8 @@ macro_rules! against {
                 multiple_makes_room_for_as_many
                 a_quorum_queue_refuses_a_global_prefetch
                 a_prefetch_size_is_540
+                who_need_not_acknowledge_obeys_the_channels_limit
+                consumers_that_share_a_limit_all_have_their_turn
             }
             priorities {
                 higher_priorities_are_delivered_first_and_equal_ones_in_order
@@ -345,6 +347,7 @@ macro_rules! against {
                 cc_and_bcc_route_too_and_bcc_is_taken_off
                 a_cc_that_is_no_list_is_406
                 messages_of_two_channels_may_be_interleaved_frame_by_frame
+                the_next_exchange_looks_at_all_keys_again
             }
             queues {
                 a_nameless_queue_is_named_by_the_broker
@@ -364,6 +367,7 @@ macro_rules! against {
                 messages_wait_in_the_order_they_were_published
                 a_queue_name_may_be_255_bytes_of_any_utf8
                 a_queue_in_one_vhost_is_not_in_another
+                line_ends_in_names_are_left_out
             }
             quorum_queues {
                 the_first_delivery_has_no_count
@@ -413,6 +417,7 @@ macro_rules! against {
                 select_may_be_repeated
                 an_unroutable_mandatory_message_is_returned_at_commit
                 consuming_is_not_transactional
+                recover_returns_nothing_that_was_acknowledged_and_not_committed
             }
             ttl {
                 a_queues_ttl_expires_its_messages

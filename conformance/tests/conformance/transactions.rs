@@ -118,3 +118,19 @@ pub(crate) async fn consuming_is_not_transactional(broker: &Target) {
     channel.tx_rollback().await.unwrap();
     consumer.is_quiet().await;
 }
+
+pub(crate) async fn recover_returns_nothing_that_was_acknowledged_and_not_committed(broker: &Target) {
+    let channel = broker.plain_channel().await;
+    channel.queue("q").await;
+    channel.tx_select().await.unwrap();
+    channel.fill("q", &["1"]).await;
+    channel.tx_commit().await.unwrap();
+    let message = channel.get("q").await.unwrap();
+    channel.fill("q", &["2"]).await;
+    channel.ack(message.delivery_tag).await;
+    channel.basic_recover(BasicRecoverOptions { requeue: true }).await.unwrap();
+    assert_eq!(channel.ready("q").await, 0);
+    // Nor does it forget what was published.
+    channel.tx_commit().await.unwrap();
+    assert_eq!(channel.drain("q").await, ["2"]);
+}

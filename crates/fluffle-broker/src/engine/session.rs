@@ -64,6 +64,7 @@ impl Engine {
         let tags: Vec<_> =
             self.channels.get(key).map(|channel| channel.consumers.keys().cloned().collect()).unwrap_or_default();
         tags.into_iter().for_each(|tag| self.cancel(key, &tag));
+        self.end_transaction(key);
         self.requeue_all(key);
         let Some(channel) = self.channels.remove(key) else { return };
         if let Some((_, address)) = channel.replies {

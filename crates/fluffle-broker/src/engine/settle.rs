@@ -101,14 +101,9 @@ impl Engine {
     /// Requeues everything the channel has not settled (`basic.recover` with requeue, and its end).
     pub(crate) fn requeue_all(&mut self, channel: ChannelKey) {
         let Some(open) = self.channels.get_mut(channel) else { return };
-        let mut returned: Vec<_> = std::iter::from_fn(|| open.unacked.take_first(u64::MAX))
+        let returned = std::iter::from_fn(|| open.unacked.take_first(u64::MAX))
             .map(|pending| (pending, Settlement::Requeue))
             .collect();
-        if let Some(transaction) = open.transaction.as_mut() {
-            let waiting = std::mem::take(&mut transaction.settled);
-            returned.extend(waiting.into_iter().map(|(pending, _)| (pending, Settlement::Requeue)));
-            transaction.published.clear();
-        }
         self.conclude(channel, returned);
     }
 }
