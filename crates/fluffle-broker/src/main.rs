@@ -1,6 +1,6 @@
 //! The broker as a command: for first steps, and for the tests of clients in other languages.
 
-use std::{error::Error, io, net::SocketAddr, process::ExitCode};
+use std::{error::Error, io, io::IsTerminal, net::SocketAddr, process::ExitCode};
 
 use clap::Parser;
 use fluffle_broker::Broker;
@@ -36,7 +36,8 @@ fn name_and_password(text: &str) -> Result<(String, String), &'static str> {
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
