@@ -12,26 +12,22 @@ use std::{
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
 use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
-use lapin::{
-    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions},
-    types::{AMQPValue, FieldTable},
-};
-use tokio::{
-    sync::watch,
-    time::{interval, timeout},
-};
+use lapin::options::BasicAckOptions;
+use tokio::{sync::watch, time::interval};
 
 use crate::{
     channel::{self, Broken, ChannelActor, ChannelShared, Lease},
     class::{Class, ClientError, Operation, classify, reply},
-    connection::{ConnectionActor, OPERATION_TIMEOUT},
+    connection::ConnectionActor,
     consume::{
         failure::Failure,
+        guard::{Guard, Watch},
         lane::{Answers, Completion, Lane, Outcome},
         received::Received,
         retry::Retry,
         settlement::{self, Arrival, Counters, Settler, count},
         spec::Guarantee,
+        subscription::Subscription,
     },
     publish::outbox::Outbox,
 };
@@ -59,6 +55,7 @@ pub(crate) struct Plan {
     pub(crate) handler_timeout: Duration,
     pub(crate) exclusive: bool,
     pub(crate) priority: Option<i32>,
+    pub(crate) guard: Arc<Guard>,
     pub(crate) retry_queue: String,
     pub(crate) dead_letter_queue: String,
     pub(crate) lane: Arc<Lane>,
@@ -108,11 +105,15 @@ impl Actor for ConsumerActor {
         let (plan, channel) = (Arc::clone(&self.plan), self.channel.clone());
         let subscribing = async move {
             let lease = channel::borrow(channel).await?;
-            let deliveries = subscribe(&lease, &plan).await;
-            Ok::<_, ExitError>((lease, deliveries))
+            let mut subscription = Subscription::new(lease.channel.clone(), Arc::clone(&plan));
+            let subscribed = match plan.guard.allows(plan.prefetch) {
+                Some(prefetch) => subscription.begin(prefetch).await,
+                None => Ok(()),
+            };
+            Ok::<_, ExitError>((lease, subscribed.map(|()| subscription)))
         };
         ctx.spawn(subscribing.into_actor(self).map(|subscribed, actor, ctx| match subscribed {
-            Ok((lease, Ok(deliveries))) => actor.consume(lease, deliveries, ctx),
+            Ok((lease, Ok(subscription))) => actor.consume(lease, subscription, ctx),
             Ok((_, Err(error))) => actor.refused(&error, ctx),
             Err(error) => ctx.fail(error),
         }));
@@ -127,20 +128,6 @@ impl Actor for ConsumerActor {
         } else {
             Running::Stop
         }
-    }
-}
-
-async fn subscribe(lease: &Lease, plan: &Plan) -> Result<lapin::Consumer, lapin::Error> {
-    let mut arguments = FieldTable::default();
-    if let Some(priority) = plan.priority {
-        arguments.insert("x-priority".into(), AMQPValue::LongInt(priority));
-    }
-    let options = BasicConsumeOptions { exclusive: plan.exclusive, ..BasicConsumeOptions::default() };
-    let subscribing =
-        lease.channel.basic_consume(plan.queue.as_str().into(), plan.tag.as_str().into(), options, arguments);
-    match timeout(OPERATION_TIMEOUT, subscribing).await {
-        Ok(result) => result,
-        Err(_) => Err(lapin::Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
     }
 }
 
@@ -159,13 +146,13 @@ struct ConsumeRefused {
 struct Cancelled(String);
 
 impl ConsumerActor {
-    fn consume(&mut self, lease: Lease, deliveries: lapin::Consumer, ctx: &mut Context<Self>) {
+    fn consume(&mut self, lease: Lease, subscription: Subscription, ctx: &mut Context<Self>) {
         let Some(answers) = self.plan.lane.answers() else {
             return ctx.fail(ExitError::transient(Overlap(self.plan.queue.clone())));
         };
         self.plan.lane.begin(lease.generation);
         tracing::info!(queue = %self.plan.queue, generation = lease.generation, "consuming");
-        let turn = Turn::new(lease.clone(), Arc::clone(&self.plan), deliveries, answers);
+        let turn = Turn::new(lease.clone(), Arc::clone(&self.plan), subscription, answers);
         let running = turn.run(self.draining.subscribe());
         self.lease = Some(lease);
         ctx.spawn(running.into_actor(self).map(|end, actor, ctx| match end {
@@ -177,6 +164,7 @@ impl ConsumerActor {
                 actor.shared.redeclare();
                 actor.park(ExitError::transient(Cancelled(actor.plan.queue.clone())), ctx);
             }
+            End::Refused(error) => actor.refused(&error, ctx),
             End::ChannelLost(error) => actor.park(ExitError::transient(ClientError(error)), ctx),
         }));
         ctx.ready();
@@ -224,6 +212,8 @@ struct Overlap(String);
 enum End {
     Drained,
     Cancelled,
+    /// It could not consume again after its guard had stopped it.
+    Refused(lapin::Error),
     ChannelLost(lapin::Error),
 }
 
@@ -232,7 +222,10 @@ struct Turn {
     channel: lapin::Channel,
     generation: channel::Generation,
     plan: Arc<Plan>,
-    deliveries: lapin::Consumer,
+    subscription: Subscription,
+    watch: Watch,
+    /// The last delivery tag seen; they count up.
+    last_tag: u64,
     answers: Answers,
     settler: Arc<Settler>,
     /// By delivery tag: given to the lane and not answered.
@@ -243,7 +236,7 @@ struct Turn {
 }
 
 impl Turn {
-    fn new(lease: Lease, plan: Arc<Plan>, deliveries: lapin::Consumer, answers: Answers) -> Self {
+    fn new(lease: Lease, plan: Arc<Plan>, subscription: Subscription, answers: Answers) -> Self {
         let settler = Arc::new(Settler {
             channel: lease.channel.clone(),
             copies: Arc::clone(&plan.copies),
@@ -255,8 +248,10 @@ impl Turn {
         Self {
             channel: lease.channel,
             generation: lease.generation,
+            watch: Watch::new(&plan.guard),
             plan,
-            deliveries,
+            subscription,
+            last_tag: 0,
             answers,
             settler,
             in_flight: HashMap::new(),
@@ -272,6 +267,9 @@ impl Turn {
         loop {
             if drain_asked && self.in_flight.is_empty() && self.settling.is_empty() {
                 return End::Drained;
+            }
+            if !drain_asked && let Some(end) = self.follow_guard().await {
+                return end;
             }
             let taking = !drain_asked && self.has_room();
             tokio::select! {
@@ -291,7 +289,8 @@ impl Turn {
                     self.expire();
                     self.watch_handlers();
                 }
-                item = self.deliveries.next(), if taking => {
+                () = self.watch.changed(), if self.watch.is_on() && !drain_asked => {}
+                item = self.subscription.next(), if taking => {
                     if let Some(end) = self.accept_burst(item) {
                         return end;
                     }
@@ -300,9 +299,51 @@ impl Turn {
         }
     }
 
-    /// With `AtMostOnce` the broker's prefetch counts what is acked at once, so the lane is bounded here.
+    /// With `AtMostOnce` the broker's prefetch counts what is acked at once, so the lane is bounded here; and so are the
+    /// probes of a half-open circuit breaker.
     fn has_room(&self) -> bool {
-        self.plan.guarantee == Guarantee::AtLeastOnce || self.plan.lane.waiting() < usize::from(self.plan.prefetch)
+        match (self.plan.guarantee, self.subscription.prefetch()) {
+            (Guarantee::AtLeastOnce, _) | (_, None) => true,
+            (Guarantee::AtMostOnce, Some(all)) if all == self.plan.prefetch => {
+                self.plan.lane.waiting() < usize::from(all)
+            }
+            (Guarantee::AtMostOnce, Some(probes)) => self.in_flight.len() < usize::from(probes),
+        }
+    }
+
+    /// Consumes, stops, or takes a few to probe, as circuit breaker and kill switch have it. Stopping leaves nothing behind
+    /// that another consumer of the queue could handle: what no handler has begun goes back. What one has, it finishes.
+    async fn follow_guard(&mut self) -> Option<End> {
+        let allowed = self.plan.guard.allows(self.plan.prefetch);
+        if allowed == self.subscription.prefetch() {
+            self.watch.look(self.last_tag + 1);
+            return None;
+        }
+        match self.subscription.end().await {
+            Ok(left) => self.give_back(left),
+            Err(error) => return Some(End::ChannelLost(error)),
+        }
+        self.watch.look(self.last_tag + 1);
+        tracing::info!(queue = %self.plan.queue, state = ?self.plan.guard.state(), prefetch = ?allowed, "consuming changes");
+        match allowed {
+            Some(prefetch) => self.subscription.begin(prefetch).await.err().map(End::Refused),
+            None => None,
+        }
+    }
+
+    /// What was delivered and no handler has begun. At most once, what waits is acked already, and what would go back would
+    /// be refused as delivered again: all of it is handled.
+    fn give_back(&mut self, left: Vec<lapin::message::Delivery>) {
+        if self.plan.guarantee == Guarantee::AtMostOnce {
+            return left.into_iter().for_each(|delivery| self.accept(delivery));
+        }
+        self.plan.lane.clear();
+        for delivery in left {
+            let received = self.receive(delivery);
+            let tag = received.tag;
+            self.in_flight.insert(tag, received);
+            self.complete(Completion { generation: self.generation, tag, outcome: Outcome::NotStarted });
+        }
     }
 
     /// Takes what has arrived, up to a burst; gives the end if that has arrived too.
@@ -317,7 +358,7 @@ impl Turn {
             if taken == BURST || !self.has_room() {
                 break;
             }
-            match self.deliveries.next().now_or_never() {
+            match self.subscription.next().now_or_never() {
                 Some(next) => item = next,
                 None => break,
             }
@@ -325,9 +366,14 @@ impl Turn {
         None
     }
 
-    fn accept(&mut self, delivery: lapin::message::Delivery) {
+    fn receive(&mut self, delivery: lapin::message::Delivery) -> Arc<Received> {
         count(&self.plan.counters.received);
-        let received = Arc::new(Received::new(&self.plan.queue, self.generation, delivery));
+        self.last_tag = delivery.delivery_tag;
+        Arc::new(Received::new(&self.plan.queue, self.generation, delivery))
+    }
+
+    fn accept(&mut self, delivery: lapin::message::Delivery) {
+        let received = self.receive(delivery);
         match settlement::receive(&received, self.plan.guarantee) {
             Arrival::Handle => {}
             Arrival::AckAndHandle => self.ack_on_receipt(received.tag),
@@ -363,7 +409,11 @@ impl Turn {
             }
             return;
         }
-        match self.in_flight.remove(&tag) {
+        let taken = self.in_flight.remove(&tag);
+        if taken.is_some() {
+            self.watch.answered(tag, &outcome);
+        }
+        match taken {
             Some(received) if self.plan.guarantee == Guarantee::AtLeastOnce => {
                 let verdict = settlement::decide(outcome, &received, &self.plan.retry);
                 self.settle(received, verdict);
@@ -391,6 +441,7 @@ impl Turn {
     }
 
     fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
+        self.watch.settled(received.tag, &verdict);
         let settler = Arc::clone(&self.settler);
         self.settling.push(Box::pin(async move { settler.settle(&received, verdict).await }));
     }
@@ -426,13 +477,13 @@ impl Turn {
 
     /// No more deliveries: cancels the subscription and takes back what no handler has been given.
     async fn stop_taking(&mut self) {
-        let cancelling = self.channel.basic_cancel(self.plan.tag.as_str().into(), BasicCancelOptions::default());
-        if !matches!(timeout(OPERATION_TIMEOUT, cancelling).await, Ok(Ok(()))) {
-            tracing::warn!(queue = %self.plan.queue, "basic.cancel was not answered: closing the channel will do");
-        }
-        // At most once they are acked already: nobody else will handle them.
+        let left = self.subscription.end().await.unwrap_or_else(|error| {
+            tracing::warn!(queue = %self.plan.queue, %error, "basic.cancel did not work: closing the channel will do");
+            Vec::new()
+        });
+        // At most once what waits is acked already: nobody else will handle it.
         if self.plan.guarantee == Guarantee::AtLeastOnce {
-            self.plan.lane.clear();
+            self.give_back(left);
         }
     }
 }

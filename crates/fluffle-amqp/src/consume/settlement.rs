@@ -21,7 +21,7 @@ use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
     connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
-    consume::{copy, lane::Outcome, received::Received, retry::Retry, spec::Guarantee},
+    consume::{copy, guard::ConsumerState, lane::Outcome, received::Received, retry::Retry, spec::Guarantee},
     publish::{
         message::Prepared,
         outbox::{self, Entry, Outbox},
@@ -123,6 +123,8 @@ pub struct ConsumerStats {
     pub replies_unroutable: u64,
     /// With `AtMostOnce`: deliveries that failed, or came again and may have been handled before.
     pub dropped: u64,
+    /// What it is doing now.
+    pub state: ConsumerState,
 }
 
 /// [`ConsumerStats`] while they count.
@@ -141,7 +143,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn read(&self) -> ConsumerStats {
+    pub(crate) fn read(&self, state: ConsumerState) -> ConsumerStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ConsumerStats {
             received: read(&self.received),
@@ -154,6 +156,7 @@ impl Counters {
             late: read(&self.late),
             replies_unroutable: read(&self.replies_unroutable),
             dropped: read(&self.dropped),
+            state,
         }
     }
 }

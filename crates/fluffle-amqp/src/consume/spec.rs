@@ -6,7 +6,8 @@ use fluffle_supervise::{Backoff, Intensity};
 use fluffle_wire::{Codec, Limits, Protobuf, Wire};
 
 use crate::{
-    consume::retry::Retry,
+    consume::{guard::Guard, retry::Retry},
+    flow::breaker::{CircuitBreaker, KillSwitch},
     payload::Payload,
     topology::{Overflow, Queue, Topology},
 };
@@ -43,6 +44,8 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 /// | [`handler_timeout`](Consume::handler_timeout) | 10 min | keep it below the broker's `consumer_timeout` (30 min) |
 /// | [`handler_backoff`](Consume::handler_backoff) | 10 ms to 5 s | before a crashed handler starts again |
 /// | [`handler_intensity`](Consume::handler_intensity) | unlimited | a crash is charged to its message, so a poison message ends as a dead letter |
+/// | [`circuit_breaker`](Consume::circuit_breaker) | none | stops taking while what handlers need is down |
+/// | [`kill_switch`](Consume::kill_switch) | none | stops taking when too much ends as dead letters |
 /// | [`dead_letter_queue`](Consume::dead_letter_queue) | `<queue>.dead` | declared for you |
 ///
 /// Besides the queue itself, which is yours to declare, the consumer declares `<queue>.retry.<ms>` for each delay and
@@ -67,6 +70,8 @@ pub struct Consume<T, R = ()> {
     pub(crate) threads: Threads,
     pub(crate) exclusive: bool,
     pub(crate) priority: Option<i32>,
+    pub(crate) circuit_breaker: Option<CircuitBreaker>,
+    pub(crate) kill_switch: Option<KillSwitch>,
     pub(crate) dead_letter_queue: Option<String>,
     pub(crate) wire: Wire<T>,
     reply: PhantomData<fn() -> R>,
@@ -106,6 +111,8 @@ impl<T, R> Consume<T, R> {
             threads: Threads::default(),
             exclusive: false,
             priority: None,
+            circuit_breaker: None,
+            kill_switch: None,
             dead_letter_queue: None,
             wire: Wire::new(codec),
             reply: PhantomData,
@@ -194,6 +201,32 @@ impl<T, R> Consume<T, R> {
         self
     }
 
+    /// Stops taking deliveries while handlers only fail, because something they need is down; see [`CircuitBreaker`].
+    ///
+    /// Failures are [transient](crate::Failure::retry) ones, crashes and timeouts; rejections and undecodable bodies say nothing
+    /// about what is down. While it is open the consumer is not subscribed: what no handler has begun goes back to the
+    /// queue, for other consumers and so that the broker's `consumer_timeout` has nothing to run out on. (Brokers before
+    /// RabbitMQ 4 count that in a quorum queue's `x-delivery-count`.) Half-open, it consumes with its probes as prefetch.
+    ///
+    /// What failed while it opened, and a probe that fails, is charged an attempt like any failure. [`ConsumerStats`] shows
+    /// the state, `warn` says when it opens.
+    ///
+    /// [`ConsumerStats`]: crate::ConsumerStats
+    #[must_use]
+    pub fn circuit_breaker(mut self, breaker: CircuitBreaker) -> Self {
+        self.circuit_breaker = Some(breaker);
+        self
+    }
+
+    /// Stops taking deliveries when too many end as dead letters; see [`KillSwitch`]. An `error` says so, and
+    /// [`ConsumerStats`](crate::ConsumerStats) shows it; other consumers go on. Stopped, it is not subscribed, as with
+    /// [`circuit_breaker`](Self::circuit_breaker). Without effect with `AtMostOnce`, which has no dead letters.
+    #[must_use]
+    pub fn kill_switch(mut self, switch: KillSwitch) -> Self {
+        self.kill_switch = Some(switch);
+        self
+    }
+
     /// Where dead letters go; the queue is declared for you.
     #[must_use]
     pub fn dead_letter_queue(mut self, name: impl Into<String>) -> Self {
@@ -265,6 +298,12 @@ impl<T, R> Consume<T, R> {
             Guarantee::AtLeastOnce => self.retry_queues(),
         };
         std::iter::once(self.queue.clone()).chain(retries.into_iter().map(|(name, _)| name)).collect()
+    }
+
+    /// The circuit breaker and the kill switch, ready for use.
+    pub(crate) fn guard(&self) -> Guard {
+        let kill_switch = self.kill_switch.as_ref().map(|switch| switch.shared(&self.queue));
+        Guard { breaker: self.circuit_breaker.clone(), kill_switch }
     }
 
     fn retry_queues(&self) -> Vec<(String, Duration)> {
