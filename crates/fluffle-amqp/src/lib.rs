@@ -47,6 +47,7 @@ pub use consume::{
 pub use endpoint::{Endpoint, Mechanism, UriError};
 pub use flow::{
     breaker::{CircuitBreaker, KillSwitch},
+    rate::RateLimit,
     switch::{BreakerState, RatioError, Window},
 };
 pub use part::{PublisherPart, RequesterPart};

@@ -222,7 +222,8 @@ impl Service {
         }
         self.inner.topology.add(consume.topology(&application))?;
         let name = self.unique(Role::Consume, &consume.queue);
-        let lane = Lane::new(consume.guarantee == Guarantee::AtMostOnce);
+        let at_most_once = consume.guarantee == Guarantee::AtMostOnce;
+        let lane = Lane::new(at_most_once, consume.max_bytes, consume.rate_limit.clone());
         // First what may not be had: handlers without a consumer would be left behind.
         let lease = self.inner.consume.lease().await?;
         let (copies, part) = PublisherPart::copies(&name);

@@ -77,7 +77,8 @@ pub mod prelude {
     pub use fluffle_amqp::{
         AtLeastOnce, AtMostOnce, Broker, CircuitBreaker, Confirms, Consume, Delivery, Exchange, Failure, Forwarder,
         Guarantee, KillSwitch, MessageOptions, Overflow, PoolConfig, Prepared, PublishError, PublishErrorKind,
-        Publisher, Queue, RequestError, RequestErrorKind, Requester, Retry, Route, Service, Tls, Topology, Window,
+        Publisher, Queue, RateLimit, RequestError, RequestErrorKind, Requester, Retry, Route, Service, Tls, Topology,
+        Window,
     };
     pub use fluffle_supervise::{Backoff, Intensity, SupervisedContext};
     pub use fluffle_wire::Gzip;

@@ -1,4 +1,4 @@
-//! What holds a service back before it drowns: circuit breakers and kill switches.
+//! What holds a service back before it drowns: circuit breakers and kill switches, rate limits, byte budgets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -14,6 +14,7 @@ use std::{
 use fluffle::{
     amqp::{ConsumerState, ConsumerStats},
     prelude::*,
+    supervise::NodeSnapshot,
     testing::TestBroker,
 };
 use support::{Act, handlers, next, retry, soon, started, until};
@@ -262,5 +263,132 @@ async fn a_kill_switch_with_a_restart_tries_one_message_and_stops_again_when_tha
     broker.settled(&service).await.unwrap();
     assert_eq!((stats(&service).dead_lettered, stats(&service).handled), (10, 20));
     assert_eq!(stats(&service).state, ConsumerState::Consuming);
+    service.shutdown().await.unwrap();
+}
+
+/// All that was published has been received; so many of it handlers have begun, and the rest waits.
+async fn held_back(service: &Service, downstream: &Downstream, received: usize, begun: usize) {
+    until(&format!("{begun} of {received} begun, the others wait"), || {
+        let snapshot = service.snapshot();
+        let consumer = find(&snapshot, "consumer").unwrap();
+        let waiting = consumer.mailbox.unwrap().waiting;
+        (stats(service).received as usize, downstream.begun(), waiting) == (received, begun, received - begun)
+    })
+    .await;
+}
+
+fn find<'a>(node: &'a NodeSnapshot, id: &str) -> Option<&'a NodeSnapshot> {
+    if &*node.id == id { Some(node) } else { node.children.iter().find_map(|child| find(child, id)) }
+}
+
+#[actix::test]
+async fn a_rate_limit_hands_out_its_burst_and_then_at_its_rate() {
+    let broker = TestBroker::start().unwrap();
+    let downstream = Downstream::default();
+    downstream.let_through(100);
+    let consume = Consume::queue("q").instances(2).rate_limit(RateLimit::per_minute(1, 5));
+    let (service, out) = service(&broker, consume, &downstream).await;
+    fill(&out, 20).await;
+    held_back(&service, &downstream, 20, 5).await;
+    // What waits is not lost to a shutdown: it goes back.
+    service.shutdown().await.unwrap();
+    until("back in the queue", || queue(&broker, "q") == (15, 0, 0)).await;
+}
+
+#[actix::test]
+async fn a_rate_limit_holds_nothing_back_for_ever() {
+    let broker = TestBroker::start().unwrap();
+    let downstream = Downstream::default();
+    downstream.let_through(100);
+    let limit = RateLimit::per_second(200, 1);
+    let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
+    let out = app.publisher(Route::queue("q").rate_limit(limit.clone()));
+    let handler = downstream.clone();
+    let service = started(app.consume(Consume::queue("q").rate_limit(limit), move || handler.clone())).await;
+    fill(&out, 20).await;
+    broker.settled(&service).await.unwrap();
+    assert_eq!(downstream.begun(), 20);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_publisher_past_its_rate_limit_waits_and_is_overloaded_at_its_deadline() {
+    let broker = TestBroker::start().unwrap();
+    let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q")));
+    let route = Route::<String>::queue("q").rate_limit(RateLimit::per_minute(1, 3));
+    let out = app.publisher(route.deadline(Duration::from_millis(200)));
+    let service = started(app).await;
+    out.publish("one".to_owned()).await.unwrap();
+    out.try_enqueue("two".to_owned()).unwrap().confirmed().await.unwrap();
+    drop(out.enqueue("three".to_owned()).await.unwrap());
+    let refused = soon("refused", out.publish("four".to_owned())).await.unwrap_err();
+    assert!(matches!(refused.kind(), PublishErrorKind::Overloaded), "{refused}");
+    assert!(matches!(out.try_enqueue("five".to_owned()).unwrap_err().kind(), PublishErrorKind::Full));
+    out.flush().await;
+    assert_eq!(queue(&broker, "q").0, 3);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn handlers_have_no_more_in_hand_than_the_byte_budget_and_a_larger_message_goes_alone() {
+    let broker = TestBroker::start().unwrap();
+    let downstream = Downstream::default();
+    let consume = Consume::queue("q").max_bytes_in_flight(1000).instances(2);
+    let (service, out) = service(&broker, consume, &downstream).await;
+    for bytes in [400, 400, 400, 5000, 400] {
+        out.publish("x".repeat(bytes)).await.unwrap();
+    }
+    // Two; the third when one is done, beside the second; the large one when nobody has anything; the last after it.
+    for (done, begun) in [(0, 2), (1, 3), (2, 3), (3, 4), (4, 5)] {
+        downstream.let_through(usize::from(done > 0));
+        until("done", || stats(&service).handled == done).await;
+        held_back(&service, &downstream, 5, begun).await;
+    }
+    downstream.let_through(1);
+    broker.settled(&service).await.unwrap();
+    assert_eq!(stats(&service).handled, 5);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn what_a_compressed_message_unpacks_to_counts_against_the_byte_budget() {
+    let broker = TestBroker::start().unwrap();
+    let downstream = Downstream::default();
+    let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
+    let out = app.publisher(Route::queue("q").gzip(Gzip::auto()));
+    let handler = downstream.clone();
+    let service = started(app.consume(Consume::queue("q").max_bytes_in_flight(10_000), move || handler.clone())).await;
+    for _ in 0..3 {
+        out.publish("x".repeat(50_000)).await.unwrap();
+    }
+    for begun in 1..=3 {
+        held_back(&service, &downstream, 3, begun).await;
+        downstream.let_through(1);
+    }
+    broker.settled(&service).await.unwrap();
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_publisher_takes_no_more_bytes_than_it_has_room_for_while_the_broker_is_away() {
+    let broker = TestBroker::start().unwrap();
+    broker.kill().unwrap();
+    let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q")));
+    let route = Route::<String>::queue("q").max_bytes_in_flight(1000);
+    let out = app.publisher(route.deadline(Duration::from_millis(200)));
+    let service = app.start().await.unwrap();
+    let text = || "x".repeat(400);
+    for _ in 0..2 {
+        drop(out.enqueue(text()).await.unwrap());
+    }
+    let refused = soon("refused", out.enqueue(text())).await.unwrap_err();
+    assert!(matches!(refused.kind(), PublishErrorKind::Overloaded), "{refused}");
+    assert!(matches!(out.try_enqueue(text()).unwrap_err().kind(), PublishErrorKind::Full));
+    assert_eq!(refused.message, text(), "it is handed back");
+    drop(out.enqueue("there is room for little".to_owned()).await.unwrap());
+    broker.start_again().unwrap();
+    soon("confirmed", out.flush()).await;
+    out.publish("x".repeat(3000)).await.expect("larger than all the room, and alone");
+    assert_eq!(queue(&broker, "q").0, 4);
     service.shutdown().await.unwrap();
 }

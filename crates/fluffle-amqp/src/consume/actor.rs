@@ -443,7 +443,10 @@ impl Turn {
     fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
         self.watch.settled(received.tag, &verdict);
         let settler = Arc::clone(&self.settler);
-        self.settling.push(Box::pin(async move { settler.settle(&received, verdict).await }));
+        self.settling.push(Box::pin(async move {
+            settler.settle(&received, verdict).await;
+            received.release();
+        }));
     }
 
     /// Deliveries whose handler has had them for too long are failed attempts. Waiting for a handler does not count.
@@ -464,7 +467,7 @@ impl Turn {
     /// like a quiet service otherwise.
     fn watch_handlers(&mut self) {
         let waiting = self.plan.lane.waiting();
-        if waiting == 0 {
+        if waiting == 0 || self.plan.lane.is_paced() {
             self.moved = Instant::now();
         } else if self.moved.elapsed() > STALLED {
             tracing::warn!(

@@ -7,7 +7,11 @@ use fluffle_wire::{Codec, Limits, Protobuf, Wire};
 
 use crate::{
     consume::{guard::Guard, retry::Retry},
-    flow::breaker::{CircuitBreaker, KillSwitch},
+    flow::{
+        breaker::{CircuitBreaker, KillSwitch},
+        budget::DEFAULT_BYTES,
+        rate::RateLimit,
+    },
     payload::Payload,
     topology::{Overflow, Queue, Topology},
 };
@@ -44,6 +48,8 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 /// | [`handler_timeout`](Consume::handler_timeout) | 10 min | keep it below the broker's `consumer_timeout` (30 min) |
 /// | [`handler_backoff`](Consume::handler_backoff) | 10 ms to 5 s | before a crashed handler starts again |
 /// | [`handler_intensity`](Consume::handler_intensity) | unlimited | a crash is charged to its message, so a poison message ends as a dead letter |
+/// | [`max_bytes_in_flight`](Consume::max_bytes_in_flight) | 64 MiB | bytes that handlers have in hand |
+/// | [`rate_limit`](Consume::rate_limit) | none | how fast handlers are given deliveries |
 /// | [`circuit_breaker`](Consume::circuit_breaker) | none | stops taking while what handlers need is down |
 /// | [`kill_switch`](Consume::kill_switch) | none | stops taking when too much ends as dead letters |
 /// | [`dead_letter_queue`](Consume::dead_letter_queue) | `<queue>.dead` | declared for you |
@@ -70,6 +76,8 @@ pub struct Consume<T, R = ()> {
     pub(crate) threads: Threads,
     pub(crate) exclusive: bool,
     pub(crate) priority: Option<i32>,
+    pub(crate) max_bytes: u64,
+    pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) circuit_breaker: Option<CircuitBreaker>,
     pub(crate) kill_switch: Option<KillSwitch>,
     pub(crate) dead_letter_queue: Option<String>,
@@ -111,6 +119,8 @@ impl<T, R> Consume<T, R> {
             threads: Threads::default(),
             exclusive: false,
             priority: None,
+            max_bytes: DEFAULT_BYTES,
+            rate_limit: None,
             circuit_breaker: None,
             kill_switch: None,
             dead_letter_queue: None,
@@ -198,6 +208,26 @@ impl<T, R> Consume<T, R> {
     #[must_use]
     pub fn priority(mut self, priority: i32) -> Self {
         self.priority = Some(priority);
+        self
+    }
+
+    /// Most bytes of deliveries that handlers have in hand, all instances together: bodies as they came, and what
+    /// compressed ones unpack to, from handing out until settled. Default 64 MiB.
+    ///
+    /// Past it deliveries wait, in the order they came, and a single one that is larger goes alone. What a body unpacks to
+    /// is known only then, so each instance may pass the budget by one body's unpacked size
+    /// ([`Limits`], 64 MiB by default). What waits is bounded by the prefetch times the largest body (16 MiB by default).
+    #[must_use]
+    pub fn max_bytes_in_flight(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How fast handlers are given deliveries, all instances together; see [`RateLimit`]. What may not be handed out yet
+    /// waits in this process, within the prefetch.
+    #[must_use]
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rate_limit = Some(limit);
         self
     }
 
