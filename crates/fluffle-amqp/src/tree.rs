@@ -50,6 +50,7 @@ use crate::{
         dispatch::Dispatch,
         lane::Lane,
         spec::{Consume, Guarantee, Threads},
+        watchdog::Orphans,
     },
     orders::Orders,
     part::{PublisherPart, RequesterPart},
@@ -230,7 +231,7 @@ impl Service {
         self.add_publisher(part).await?;
         self.add_handlers(&name, &consume, &lane, factory).await?;
         let exclusive = consume.exclusive_queues(&application);
-        let guard = Arc::new(consume.guard());
+        let (guard, patience) = (Arc::new(consume.guard()), consume.patience());
         let plan = Arc::new(consume::actor::Plan {
             queue: consume.queue.clone(),
             tag: consumer_tag(&name),
@@ -239,11 +240,12 @@ impl Service {
             retry_queue: consume.retries(),
             dead_letter_queue: consume.dead_letters(&application),
             retry: consume.retry,
-            handler_timeout: consume.handler_timeout,
+            patience,
             exclusive: consume.exclusive,
             priority: consume.priority,
             guard,
             lane,
+            orphans: Orphans::default(),
             copies,
             connection: lease.place.connection.clone(),
             counters: Arc::default(),

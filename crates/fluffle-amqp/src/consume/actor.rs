@@ -3,11 +3,7 @@
 //! It owns the delivery tags of one channel generation. Whatever ends it — a cancel by the broker, a closed channel, a
 //! lost connection, a crash — ends in a fresh actor consuming on a fresh channel, or in a permanent error that says why.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
@@ -28,19 +24,13 @@ use crate::{
         settlement::{self, Arrival, Counters, Settler, count},
         spec::Guarantee,
         subscription::Subscription,
+        watchdog::{Due, Orphans, Patience, Watchdog},
     },
     publish::outbox::Outbox,
 };
 
 /// Deliveries and answers taken in one turn.
 const BURST: usize = 64;
-
-/// How often deliveries are checked for handlers that take too long: four times a timeout, within these bounds.
-const SHORTEST_CHECK: Duration = Duration::from_millis(10);
-const LONGEST_CHECK: Duration = Duration::from_secs(1);
-
-/// How long handlers may leave waiting deliveries alone, without an answer, before that is worth a warning.
-const STALLED: Duration = Duration::from_secs(10);
 
 /// How long a consumer without a channel waits to be stopped before it ends by itself.
 const PARKED: Duration = Duration::from_secs(5);
@@ -52,13 +42,14 @@ pub(crate) struct Plan {
     pub(crate) prefetch: u16,
     pub(crate) guarantee: Guarantee,
     pub(crate) retry: Retry,
-    pub(crate) handler_timeout: Duration,
+    pub(crate) patience: Patience,
     pub(crate) exclusive: bool,
     pub(crate) priority: Option<i32>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) retry_queue: String,
     pub(crate) dead_letter_queue: String,
     pub(crate) lane: Arc<Lane>,
+    pub(crate) orphans: Orphans,
     pub(crate) copies: Arc<Outbox>,
     pub(crate) connection: SupervisedAddr<ConnectionActor>,
     pub(crate) counters: Arc<Counters>,
@@ -231,8 +222,7 @@ struct Turn {
     /// By delivery tag: given to the lane and not answered.
     in_flight: HashMap<u64, Arc<Received>>,
     settling: FuturesUnordered<LocalBoxFuture<'static, ()>>,
-    /// When a handler last answered, or had nothing to take.
-    moved: Instant,
+    watchdog: Watchdog,
 }
 
 impl Turn {
@@ -245,6 +235,7 @@ impl Turn {
             connection: plan.connection.clone(),
             counters: Arc::clone(&plan.counters),
         });
+        let watchdog = Watchdog::new(plan.patience);
         Self {
             channel: lease.channel,
             generation: lease.generation,
@@ -256,13 +247,13 @@ impl Turn {
             settler,
             in_flight: HashMap::new(),
             settling: FuturesUnordered::new(),
-            moved: Instant::now(),
+            watchdog,
         }
     }
 
     async fn run(mut self, mut draining: watch::Receiver<bool>) -> End {
         let mut answered = Vec::with_capacity(BURST);
-        let mut overdue = interval(self.plan.handler_timeout.div_f64(4.0).clamp(SHORTEST_CHECK, LONGEST_CHECK));
+        let mut overdue = interval(self.plan.patience.check_every());
         let mut drain_asked = false;
         loop {
             if drain_asked && self.in_flight.is_empty() && self.settling.is_empty() {
@@ -275,7 +266,7 @@ impl Turn {
             tokio::select! {
                 biased;
                 () = self.answers.take(&mut answered, BURST) => {
-                    self.moved = Instant::now();
+                    self.watchdog.moved();
                     for completion in answered.drain(..) {
                         self.complete(completion);
                     }
@@ -287,7 +278,7 @@ impl Turn {
                 }
                 _ = overdue.tick() => {
                     self.expire();
-                    self.watch_handlers();
+                    self.watchdog.look_at_handlers(&self.plan.queue, &self.plan.lane, self.in_flight.len());
                 }
                 () = self.watch.changed(), if self.watch.is_on() && !drain_asked => {}
                 item = self.subscription.next(), if taking => {
@@ -401,6 +392,7 @@ impl Turn {
             count(&self.plan.counters.crashed);
         }
         if generation != self.generation {
+            self.plan.orphans.remove(generation, tag);
             if matches!(outcome, Outcome::Handled(_)) {
                 // At most once it was acked before: then this is all there was to do.
                 let at_most_once = self.plan.guarantee == Guarantee::AtMostOnce;
@@ -449,32 +441,21 @@ impl Turn {
         }));
     }
 
-    /// Deliveries whose handler has had them for too long are failed attempts. Waiting for a handler does not count.
+    /// Deliveries whose handler has had them for too long are failed attempts; those that waited for one for too long go
+    /// back to the queue, where another consumer may have time for them.
     fn expire(&mut self) {
-        let limit = self.plan.handler_timeout;
-        let overdue = |received: &Received| received.started.get().is_some_and(|started| started.elapsed() > limit);
-        let tags: Vec<u64> = self.in_flight.iter().filter(|(_, one)| overdue(one)).map(|(tag, _)| *tag).collect();
-        for tag in tags {
+        self.plan.orphans.expire(self.plan.patience.handler_timeout);
+        for (tag, due) in self.watchdog.look(&self.in_flight) {
+            if due == Due::GiveBack {
+                self.plan.lane.take_back(self.generation, tag);
+                continue;
+            }
             if let Some(received) = self.in_flight.get(&tag) {
                 received.give_up();
             }
+            let limit = self.plan.patience.handler_timeout;
             let failure = Failure::retry(format!("the handler did not answer within {limit:?}"));
             self.complete(Completion { generation: self.generation, tag, outcome: Outcome::Failed(failure) });
-        }
-    }
-
-    /// Says so when deliveries wait and no handler has answered for a while: a handler that blocks its thread looks
-    /// like a quiet service otherwise.
-    fn watch_handlers(&mut self) {
-        let waiting = self.plan.lane.waiting();
-        if waiting == 0 || self.plan.lane.is_paced() {
-            self.moved = Instant::now();
-        } else if self.moved.elapsed() > STALLED {
-            tracing::warn!(
-                queue = %self.plan.queue, waiting, in_flight = self.in_flight.len(), for_ = ?STALLED,
-                "no handler of this consumer answers or takes anything: is its thread blocked? See `Consume::blocking`"
-            );
-            self.moved = Instant::now();
         }
     }
 
@@ -488,5 +469,11 @@ impl Turn {
         if self.plan.guarantee == Guarantee::AtLeastOnce {
             self.give_back(left);
         }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.plan.orphans.add(self.in_flight.drain().map(|(_, received)| received));
     }
 }

@@ -206,6 +206,16 @@ impl Lane {
         drop(taken);
     }
 
+    /// Takes this one back, if no handler has been given it yet.
+    pub(crate) fn take_back(&self, generation: Generation, tag: u64) {
+        let mut waiting = self.waiting_jobs();
+        let is_it = |job: &Job| (job.received.generation, job.received.tag) == (generation, tag);
+        let taken = waiting.jobs.iter().position(is_it).and_then(|place| waiting.jobs.remove(place));
+        // Without the lock it answers for itself.
+        drop(waiting);
+        drop(taken);
+    }
+
     /// The handlers' end: deliveries as they may be handed out, for ever. Each gets what the others do not.
     pub(crate) fn queue(self: &Arc<Self>) -> LocalBoxStream<'static, Job> {
         let each = |lane: Arc<Self>| async move { Some((lane.next().await, lane)) };

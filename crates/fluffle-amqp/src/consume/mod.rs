@@ -12,3 +12,4 @@ pub(crate) mod retry;
 pub(crate) mod settlement;
 pub(crate) mod spec;
 pub(crate) mod subscription;
+pub(crate) mod watchdog;

@@ -6,7 +6,11 @@ use fluffle_supervise::{Backoff, Intensity};
 use fluffle_wire::{Codec, Limits, Protobuf, Wire};
 
 use crate::{
-    consume::{guard::Guard, retry::Retry},
+    consume::{
+        guard::Guard,
+        retry::Retry,
+        watchdog::{CONSUMER_TIMEOUT, Patience},
+    },
     flow::{
         breaker::{CircuitBreaker, KillSwitch},
         budget::DEFAULT_BYTES,
@@ -45,7 +49,9 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 /// | [`concurrency`](Consume::concurrency) | = prefetch | messages one instance may have started and not answered |
 /// | [`guarantee`](Consume::guarantee) | `AtLeastOnce` | |
 /// | [`retry`](Consume::retry) | 5 attempts, 1 s to 125 s apart | |
-/// | [`handler_timeout`](Consume::handler_timeout) | 10 min | keep it below the broker's `consumer_timeout` (30 min) |
+/// | [`handler_timeout`](Consume::handler_timeout) | 10 min | what a handler has had for longer is a failed attempt |
+/// | [`give_back_after`](Consume::give_back_after) | half of `consumer_timeout` | what has waited for a handler for longer goes back |
+/// | [`consumer_timeout`](Consume::consumer_timeout) | 30 min | what the broker's is set to; half of it unacked is a warning |
 /// | [`handler_backoff`](Consume::handler_backoff) | 10 ms to 5 s | before a crashed handler starts again |
 /// | [`handler_intensity`](Consume::handler_intensity) | unlimited | a crash is charged to its message, so a poison message ends as a dead letter |
 /// | [`max_bytes_in_flight`](Consume::max_bytes_in_flight) | 64 MiB | bytes that handlers have in hand |
@@ -71,6 +77,8 @@ pub struct Consume<T, R = ()> {
     pub(crate) guarantee: Guarantee,
     pub(crate) retry: Retry,
     pub(crate) handler_timeout: Duration,
+    give_back_after: Option<Duration>,
+    consumer_timeout: Duration,
     pub(crate) handler_backoff: Backoff,
     pub(crate) handler_intensity: Intensity,
     pub(crate) threads: Threads,
@@ -114,6 +122,8 @@ impl<T, R> Consume<T, R> {
             guarantee: Guarantee::default(),
             retry: Retry::default(),
             handler_timeout: Duration::from_secs(600),
+            give_back_after: None,
+            consumer_timeout: CONSUMER_TIMEOUT,
             handler_backoff: default_handler_backoff(),
             handler_intensity: Intensity::unlimited(),
             threads: Threads::default(),
@@ -168,9 +178,34 @@ impl<T, R> Consume<T, R> {
 
     /// How long a handler may take with one message before that counts as a failed attempt. The handler is not
     /// interrupted; what it answers later is counted as late and ignored.
+    ///
+    /// This is how a message is taken from a handler before the broker would do it, and close the channel: as a retry copy
+    /// that charges an attempt, for a message that hangs its handler would be given back, and hang the next one, for ever.
+    /// Together with [`give_back_after`](Self::give_back_after) keep it below the broker's
+    /// [`consumer_timeout`](Self::consumer_timeout); a warning says so when they are not.
     #[must_use]
     pub fn handler_timeout(mut self, limit: Duration) -> Self {
         self.handler_timeout = limit;
+        self
+    }
+
+    /// How long a delivery may wait for a handler before it is given back to the queue (`basic.nack` with requeue), for
+    /// another consumer that has time, or for this one again. Nobody has begun it, so no attempt is charged. Default: half of
+    /// [`consumer_timeout`](Self::consumer_timeout), so that a long queue of slow messages never has the broker close the
+    /// channel over those at its end. (Brokers before RabbitMQ 4 count it in a quorum queue's `x-delivery-count`, as they
+    /// would a closed channel.) Without effect with `AtMostOnce`.
+    #[must_use]
+    pub fn give_back_after(mut self, limit: Duration) -> Self {
+        self.give_back_after = Some(limit);
+        self
+    }
+
+    /// What the broker's `consumer_timeout` is set to, in `rabbitmq.conf`, by policy or queue argument: how long it waits for
+    /// an ack before it closes the channel (RabbitMQ, "Delivery Acknowledgement Timeout"). Nothing here changes it. A
+    /// delivery unacked for half of it is a warning with its queue, message id and age.
+    #[must_use]
+    pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
+        self.consumer_timeout = timeout;
         self
     }
 
@@ -334,6 +369,24 @@ impl<T, R> Consume<T, R> {
     pub(crate) fn guard(&self) -> Guard {
         let kill_switch = self.kill_switch.as_ref().map(|switch| switch.shared(&self.queue));
         Guard { breaker: self.circuit_breaker.clone(), kill_switch }
+    }
+
+    /// How long deliveries may take; warns when that is longer than the broker will wait.
+    pub(crate) fn patience(&self) -> Patience {
+        let handler_timeout = self.handler_timeout;
+        if self.guarantee == Guarantee::AtMostOnce {
+            return Patience { handler_timeout, give_back_after: None, consumer_timeout: None };
+        }
+        let consumer_timeout = self.consumer_timeout;
+        let give_back_after = self.give_back_after.unwrap_or(consumer_timeout / 2);
+        if give_back_after.saturating_add(handler_timeout) > consumer_timeout {
+            tracing::warn!(
+                queue = %self.queue, ?handler_timeout, ?give_back_after, ?consumer_timeout,
+                "the broker may close the channel over a slow handler before its time is up: shorten the first two together \
+                 below consumer_timeout, or say with `Consume::consumer_timeout` that the broker's is longer"
+            );
+        }
+        Patience { handler_timeout, give_back_after: Some(give_back_after), consumer_timeout: Some(consumer_timeout) }
     }
 
     fn retry_queues(&self) -> Vec<(String, Duration)> {
