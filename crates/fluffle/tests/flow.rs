@@ -445,3 +445,17 @@ async fn a_handler_that_hangs_while_its_channel_is_lost_gives_its_place_to_the_n
     until("delivered again and begun again", || downstream.begun() == 2).await;
     service.shutdown().await.unwrap();
 }
+
+#[actix::test]
+async fn a_handler_that_hangs_keeps_its_bytes_until_its_message_is_settled_without_it() {
+    let broker = TestBroker::start().unwrap();
+    let downstream = Downstream::default();
+    let consume = Consume::queue("q").max_bytes_in_flight(500).handler_timeout(Duration::from_millis(200));
+    let (service, out) = service(&broker, consume.retry(Retry::none()), &downstream).await;
+    for _ in 0..2 {
+        out.publish("x".repeat(400)).await.unwrap();
+    }
+    until("the second is begun when the first is a dead letter", || downstream.begun() == 2).await;
+    assert!(stats(&service).dead_lettered >= 1);
+    service.shutdown().await.unwrap();
+}
