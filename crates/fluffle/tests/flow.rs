@@ -17,7 +17,7 @@ use fluffle::{
     supervise::NodeSnapshot,
     testing::TestBroker,
 };
-use support::{Act, handlers, next, retry, soon, started, until};
+use support::{Act, SOON, handlers, next, retry, soon, started, until, vhost};
 use tokio::sync::Semaphore;
 
 /// A handler that begins at once, ends when the test lets it, and then fails as long as the test wants.
@@ -173,6 +173,28 @@ async fn a_half_open_circuit_breaker_takes_its_probes_and_no_more_and_closes_whe
 }
 
 #[actix::test]
+async fn on_rabbitmq_too_a_probe_is_delivered_while_handlers_hold_what_they_had_begun() {
+    let vhost = vhost();
+    let downstream = Downstream::down();
+    let breaker = breaker(Duration::from_millis(50)).window(Window::last(1));
+    let consume = Consume::queue("q").prefetch(3).concurrency(10).retry(retry(50)).circuit_breaker(breaker);
+    let app = App::new(support::broker(vhost.url())).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
+    let out = app.publisher(Route::queue("q"));
+    let handler = downstream.clone();
+    let service = started(app.consume(consume, move || handler.clone())).await;
+    fill(&out, 10).await;
+    until("three begun", || downstream.begun() == 3).await;
+    downstream.let_through(1);
+    until("a probe beside the two begun before", || downstream.begun() == 4).await;
+    vhost.wait_queue("q", SOON, |depth| (depth.ready, depth.unacked) == (7, 3)).unwrap();
+    downstream.heal();
+    downstream.let_through(100);
+    until("all are handled", || stats(&service).handled == 10).await;
+    assert_eq!(stats(&service).state, ConsumerState::Consuming);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
 async fn a_lost_connection_does_not_close_a_circuit_breaker() {
     let broker = TestBroker::start().unwrap();
     let downstream = Downstream::down();
@@ -252,16 +274,20 @@ async fn a_kill_switch_with_a_restart_tries_one_message_and_stops_again_when_tha
     let broker = TestBroker::start().unwrap();
     let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
     let out = app.publisher(Route::<String>::queue("q"));
-    // Ten bad ones, then good ones.
+    // Four bad ones, then good ones.
     let (handler, _record) = handlers(|seen| match seen.text.parse::<usize>() {
-        Ok(0..10) => Act::Err(Failure::reject("bad")),
+        Ok(0..4) => Act::Err(Failure::reject("bad")),
         _ => Act::Ok,
     });
-    let switch = KillSwitch::new(1.0, Window::last(2)).unwrap().restart_after(Duration::from_millis(20));
+    let switch = KillSwitch::new(1.0, Window::last(2)).unwrap().restart_after(Duration::from_millis(500));
     let service = started(app.consume(Consume::queue("q").prefetch(2).kill_switch(switch), handler)).await;
-    fill(&out, 30).await;
+    fill(&out, 20).await;
+    for dead in [2, 3, 4] {
+        until("stopped", || (stats(&service).dead_lettered, stats(&service).state) == (dead, ConsumerState::Killed))
+            .await;
+    }
     broker.settled(&service).await.unwrap();
-    assert_eq!((stats(&service).dead_lettered, stats(&service).handled), (10, 20));
+    assert_eq!((stats(&service).dead_lettered, stats(&service).handled), (4, 16));
     assert_eq!(stats(&service).state, ConsumerState::Consuming);
     service.shutdown().await.unwrap();
 }
