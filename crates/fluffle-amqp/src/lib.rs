@@ -18,6 +18,7 @@ mod confirm;
 mod connection;
 mod consume;
 mod endpoint;
+mod flow;
 mod orders;
 mod part;
 mod payload;
@@ -28,6 +29,7 @@ mod request;
 mod secret;
 mod service_error;
 mod socket;
+mod status;
 mod tls;
 mod topology;
 mod tree;
@@ -38,6 +40,7 @@ pub use confirm::Returned;
 pub use consume::{
     delivery::Delivery,
     failure::Failure,
+    guard::ConsumerState,
     received::Settled,
     retry::{Retry, RetryError},
     seen::{SeenError, SeenStore},
@@ -45,6 +48,11 @@ pub use consume::{
     spec::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
 };
 pub use endpoint::{Endpoint, Mechanism, UriError};
+pub use flow::{
+    breaker::{CircuitBreaker, KillSwitch},
+    rate::RateLimit,
+    switch::{BreakerState, RatioError, Window},
+};
 pub use part::{PublisherPart, RequesterPart};
 pub use payload::{Handles, Payload};
 pub use pool::{PoolConfig, PoolError, Role};
@@ -63,9 +71,10 @@ pub use request::{
     requester::Requester,
 };
 pub use service_error::{ServiceEnd, ServiceError};
+pub use status::ConnectionStatus;
 pub use tls::{Tls, TlsError};
 pub use topology::{
     ArgumentValue, Binding, Difference, Entity, Exchange, ExchangeKind, Match, Overflow, Queue, QueueKind, Topology,
     TopologyError, TopologyErrorKind,
 };
-pub use tree::{ConnectionStatus, DRAIN, Service};
+pub use tree::{DRAIN, Service};

@@ -32,7 +32,7 @@ impl PublisherPart {
             _ => route.exchange.clone(),
         };
         let confirms = route.confirms != Confirms::Off;
-        let outbox = Outbox::new(name, route.mailbox, route.window(), route.confirm_timeout);
+        let outbox = Outbox::with_bytes(name, route.mailbox, route.window(), route.confirm_timeout, route.max_bytes);
         (Publisher::new(route, Arc::clone(&outbox)), Self { outbox, confirms })
     }
 

@@ -50,19 +50,14 @@ use crate::{
         dispatch::Dispatch,
         lane::Lane,
         seen::Seen,
-        settlement::{ConsumerStats, Counters},
         spec::{Consume, Guarantee, Threads},
+        watchdog::Orphans,
     },
     orders::Orders,
     part::{PublisherPart, RequesterPart},
     payload::{Handles, Payload},
     pool::{Lease, Pool, Role},
-    publish::{
-        self,
-        outbox::{Outbox, PublisherStats},
-        publisher::Publisher,
-        route::Route,
-    },
+    publish::{self, outbox::Outbox, publisher::Publisher, route::Route},
     request::{actor as requester, requester::Requester},
     service_error::{ServiceEnd, ServiceError},
     topology::Topology,
@@ -88,13 +83,13 @@ pub const DRAIN: Duration = Duration::from_secs(15);
 /// ```
 #[derive(Clone)]
 pub struct Service {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     topology: Arc<TopologyStore>,
-    publish: Arc<Pool>,
-    consume: Arc<Pool>,
+    pub(crate) publish: Arc<Pool>,
+    pub(crate) consume: Arc<Pool>,
     orders: Orders,
     handlers: SupervisorHandle,
     root: SupervisorHandle,
@@ -107,10 +102,10 @@ struct Inner {
 
 /// What was added, to be looked at and closed.
 #[derive(Default)]
-struct Parts {
-    outboxes: Vec<Weak<Outbox>>,
+pub(crate) struct Parts {
+    pub(crate) outboxes: Vec<Weak<Outbox>>,
     requesters: Vec<Weak<requester::Exchange>>,
-    consumers: Vec<(String, Arc<Counters>)>,
+    pub(crate) consumers: Vec<(String, Arc<consume::actor::Plan>)>,
     leases: Vec<Lease>,
 }
 
@@ -229,14 +224,15 @@ impl Service {
         }
         self.inner.topology.add(consume.topology(&application))?;
         let name = self.unique(Role::Consume, &consume.queue);
-        let lane = Lane::new(consume.guarantee == Guarantee::AtMostOnce);
+        let at_most_once = consume.guarantee == Guarantee::AtMostOnce;
+        let lane = Lane::new(at_most_once, consume.max_bytes, consume.rate_limit.clone());
         // First what may not be had: handlers without a consumer would be left behind.
         let lease = self.inner.consume.lease().await?;
         let (copies, part) = PublisherPart::copies(&name);
         self.add_publisher(part).await?;
         self.add_handlers(&name, &consume, &lane, factory).await?;
-        let counters = Arc::new(Counters::default());
         let exclusive = consume.exclusive_queues(&application);
+        let (guard, patience) = (Arc::new(consume.guard()), consume.patience());
         let plan = Arc::new(consume::actor::Plan {
             queue: consume.queue.clone(),
             tag: consumer_tag(&name),
@@ -245,13 +241,15 @@ impl Service {
             retry_queue: consume.retries(),
             dead_letter_queue: consume.dead_letters(&application),
             retry: consume.retry,
-            handler_timeout: consume.handler_timeout,
+            patience,
             exclusive: consume.exclusive,
             priority: consume.priority,
+            guard,
             lane,
+            orphans: Orphans::default(),
             copies,
             connection: lease.place.connection.clone(),
-            counters: Arc::clone(&counters),
+            counters: Arc::default(),
             seen: consume.seen.map(Seen::new),
             drain: self.inner.drain,
         });
@@ -261,7 +259,7 @@ impl Service {
         shared.redeclare();
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let consumer = consume::actor::spec(&plan, &shared, &channel.addr()).on(self.io());
-        self.parts(|parts| parts.consumers.push((name.clone(), counters)));
+        self.parts(|parts| parts.consumers.push((name.clone(), plan)));
         self.add_channel(&name, &lease, channel, consumer);
         self.parts(|parts| parts.leases.push(lease));
         Ok(())
@@ -347,33 +345,6 @@ impl Service {
         self.inner.root.events()
     }
 
-    /// Running totals of the consumers, by name: the queue's, with a number when it has several.
-    pub fn consumers(&self) -> Vec<(String, ConsumerStats)> {
-        self.parts(|parts| parts.consumers.iter().map(|(name, counters)| (name.clone(), counters.read())).collect())
-    }
-
-    /// Running totals of the publishers in use, by name; those of the consumers' copies among them.
-    pub fn publishers(&self) -> Vec<(String, PublisherStats)> {
-        self.parts(|parts| {
-            let in_use = parts.outboxes.iter().filter_map(Weak::upgrade);
-            in_use.map(|outbox| (outbox.name.clone(), outbox.stats())).collect()
-        })
-    }
-
-    /// The connections open now.
-    pub fn connections(&self) -> Vec<ConnectionStatus> {
-        let pools = [&self.inner.publish, &self.inner.consume];
-        let shared = pools.into_iter().flat_map(|pool| pool.connections());
-        shared
-            .map(|shared| ConnectionStatus {
-                name: shared.name.clone(),
-                connected: shared.connected(),
-                connects: shared.connects(),
-                blocked: shared.blocked.borrow().clone(),
-            })
-            .collect()
-    }
-
     /// Waits until every part of the service is running: connected, topology declared, consuming.
     ///
     /// # Errors
@@ -439,7 +410,7 @@ impl Service {
         self.inner.io.handle()
     }
 
-    fn parts<O>(&self, with: impl FnOnce(&mut Parts) -> O) -> O {
+    pub(crate) fn parts<O>(&self, with: impl FnOnce(&mut Parts) -> O) -> O {
         with(&mut self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -466,17 +437,4 @@ fn consumer_tag(name: &str) -> String {
 
 fn all_running(node: &NodeSnapshot) -> bool {
     node.state == State::Running && node.children.iter().all(all_running)
-}
-
-/// One connection at a glance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionStatus {
-    /// Its name, as the broker shows it after the application's.
-    pub name: String,
-    /// Whether the socket is up.
-    pub connected: bool,
-    /// How often it has been established.
-    pub connects: u64,
-    /// The broker's reason while it blocks publishing on it.
-    pub blocked: Option<String>,
 }

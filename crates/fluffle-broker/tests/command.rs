@@ -114,5 +114,8 @@ fn a_port_that_is_taken_is_one_line_and_a_failure() {
     let (code, errors) = Running::start(&["--listen", &address]).end();
     assert_eq!(code, Some(1));
     let start = format!("fluffle-broker: the broker cannot listen on {address}: ");
-    assert!(errors.starts_with(&start) && errors.contains("choose a free port") && errors.lines().count() == 1, "{errors}");
+    assert!(
+        errors.starts_with(&start) && errors.contains("choose a free port") && errors.lines().count() == 1,
+        "{errors}"
+    );
 }

@@ -95,6 +95,28 @@ impl Backoff {
         self
     }
 
+    /// A wait before try `attempt` (from 0), for what waits by this policy without being supervised.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use fluffle_supervise::Backoff;
+    ///
+    /// let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_secs(1))?;
+    /// assert_eq!(backoff.wait(0), Duration::from_millis(10));
+    /// assert!(backoff.wait(3) <= Duration::from_millis(80));
+    /// # Ok::<(), fluffle_supervise::PolicyError>(())
+    /// ```
+    pub fn wait(&self, attempt: u32) -> Duration {
+        let mut rng =
+            self.seed.map_or_else(fastrand::Rng::new, |seed| fastrand::Rng::with_seed(seed ^ u64::from(attempt)));
+        self.draw(attempt, &mut rng)
+    }
+
+    fn draw(&self, attempt: u32, rng: &mut fastrand::Rng) -> Duration {
+        let ceiling = self.ceiling(attempt);
+        self.min + ceiling.saturating_sub(self.min).mul_f64(rng.f64())
+    }
+
     /// The longest wait before restart `attempt` (from 0).
     fn ceiling(&self, attempt: u32) -> Duration {
         let grown = self.min.as_secs_f64() * self.factor.powf(f64::from(attempt));
@@ -122,8 +144,7 @@ impl Waits {
         if healthy.is_some_and(|healthy| healthy >= self.policy.reset_after) {
             self.attempt = 0;
         }
-        let ceiling = self.policy.ceiling(self.attempt);
-        let wait = self.policy.min + ceiling.saturating_sub(self.policy.min).mul_f64(self.rng.f64());
+        let wait = self.policy.draw(self.attempt, &mut self.rng);
         self.attempt = self.attempt.saturating_add(1);
         (wait, self.attempt)
     }

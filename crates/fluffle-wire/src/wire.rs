@@ -115,10 +115,19 @@ impl<M> Wire<M> {
     /// One kind of [`DecodeErrorKind`] for each way in which labels, size, gzip or bytes can be wrong, with what was
     /// found and what was expected. It never panics and takes no memory past the [`Limits`] to find out.
     pub fn decode(&self, incoming: &Incoming<'_>) -> Result<M, DecodeError> {
+        self.decode_sized(incoming).map(|(message, _)| message)
+    }
+
+    /// [`decode`](Wire::decode), and how many bytes the message had uncompressed.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn decode_sized(&self, incoming: &Incoming<'_>) -> Result<(M, usize), DecodeError> {
         self.check_labels(incoming, false)?;
         match self.unpack(incoming)? {
-            Some(raw) => self.codec.decode(&raw),
-            None => self.codec.decode(incoming.body),
+            Some(raw) => Ok((self.codec.decode(&raw)?, raw.len())),
+            None => Ok((self.codec.decode(incoming.body)?, incoming.body.len())),
         }
     }
 

@@ -75,9 +75,10 @@ pub use fluffle_amqp::Service;
 pub mod prelude {
     pub use actix::prelude::*;
     pub use fluffle_amqp::{
-        AtLeastOnce, AtMostOnce, Broker, Confirms, Consume, Delivery, Exchange, Failure, Forwarder, Guarantee,
-        MessageOptions, Overflow, PoolConfig, Prepared, PublishError, PublishErrorKind, Publisher, Queue, RequestError,
-        RequestErrorKind, Requester, Retry, Route, SeenStore, Service, Settled, Tls, Topology,
+        AtLeastOnce, AtMostOnce, Broker, CircuitBreaker, Confirms, Consume, Delivery, Exchange, Failure, Forwarder,
+        Guarantee, KillSwitch, MessageOptions, Overflow, PoolConfig, Prepared, PublishError, PublishErrorKind,
+        Publisher, Queue, RateLimit, RequestError, RequestErrorKind, Requester, Retry, Route, SeenStore, Service,
+        Settled, Tls, Topology, Window,
     };
     pub use fluffle_supervise::{Backoff, Intensity, SupervisedContext};
     pub use fluffle_wire::Gzip;

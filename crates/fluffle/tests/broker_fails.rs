@@ -13,7 +13,11 @@ use std::{
 
 use fluffle::prelude::*;
 use fluffle_harness::RabbitMq;
+use futures_util::future::join_all;
 use support::*;
+
+/// A deadline of publishers that are meant to miss it.
+const SHORT: Duration = Duration::from_millis(400);
 
 const LONG: Duration = Duration::from_secs(90);
 
@@ -139,6 +143,60 @@ async fn a_blocked_publisher_waits_and_the_acks_of_consumers_do_not() {
     soon("unblocked", blocked.confirmed()).await.expect("confirmed after all");
     assert_eq!(next(&mut record).await.text, "blocked");
     until("the connection knows that too", || service.connections()[0].blocked.is_none()).await;
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_blocked_publisher_holds_its_window_and_its_mailbox_and_everything_else_is_overloaded() {
+    let node = RabbitMq::start().unwrap();
+    let app = App::new(broker(&node.url())).topology(Topology::new().queue(Queue::quorum("q")));
+    let route = || Route::<String>::queue("q").confirms(Confirms::Window(2)).mailbox(2).deadline(SHORT);
+    let out = app.publisher(route());
+    let service = started(app).await;
+    node.block_publishers().unwrap();
+    let blocking = out.enqueue("this one has the broker block".to_owned()).await.unwrap();
+    until("the connection shows it", || service.connections()[0].blocked.is_some()).await;
+
+    let enqueued = join_all((0..50).map(|number| out.enqueue(number.to_string()))).await;
+    let (accepted, refused): (Vec<_>, Vec<_>) = enqueued.into_iter().partition(Result::is_ok);
+    assert_eq!(accepted.len(), 3, "a window and a mailbox of two each, less the first one");
+    for error in refused.into_iter().filter_map(Result::err) {
+        assert!(matches!(error.kind(), PublishErrorKind::Overloaded), "{error}");
+    }
+    assert_eq!(out.stats().outstanding, 4);
+    for receipt in accepted.into_iter().filter_map(Result::ok).chain([blocking]) {
+        let error = receipt.confirmed().await.unwrap_err();
+        assert!(matches!(error.kind(), PublishErrorKind::Unknown), "{error}");
+    }
+    node.unblock_publishers().unwrap();
+    soon("what was accepted arrives after all", out.flush()).await;
+    assert_eq!(out.stats().confirmed, 4);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_blocked_requester_does_not_pile_questions_up_for_those_who_gave_up() {
+    let node = RabbitMq::start().unwrap();
+    let app = App::new(broker(&node.url())).topology(Topology::new().queue(Queue::quorum("q")));
+    let route = || Route::<String>::queue("q").confirms(Confirms::Window(2)).mailbox(2).deadline(SHORT);
+    let asker = app.requester::<String, String>(route());
+    let service = started(app).await;
+    node.block_publishers().unwrap();
+    let ask = || async { join_all((0..4).map(|_| asker.request("anybody?".to_owned()))).await };
+    for answer in ask().await {
+        assert!(matches!(answer.unwrap_err().kind(), RequestErrorKind::TimedOut));
+    }
+    assert!(service.connections()[0].blocked.is_some());
+    // Two are on the wire and two in the mailbox, for as long as the broker blocks: longer than the requester remembers
+    // who asked.
+    for _ in 0..6 {
+        for answer in ask().await {
+            let error = answer.unwrap_err();
+            assert!(matches!(error.kind(), RequestErrorKind::Overloaded), "{error}");
+        }
+    }
+    node.unblock_publishers().unwrap();
+    until("the connection knows", || service.connections()[0].blocked.is_none()).await;
     service.shutdown().await.unwrap();
 }
 

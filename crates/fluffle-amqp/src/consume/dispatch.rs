@@ -15,7 +15,10 @@ use std::{
 use actix::{Actor, AsyncContext, Context, Handler, dev::MessageResponse, fut::ActorFuture};
 use fluffle_supervise::SupervisedContext;
 use fluffle_wire::Wire;
-use futures_util::{Stream, StreamExt, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt,
+    stream::{FuturesUnordered, LocalBoxStream},
+};
 use tokio::sync::oneshot;
 
 use crate::consume::{
@@ -31,7 +34,7 @@ const BUDGET: usize = 64;
 /// Feeds one handler instance.
 pub(crate) struct Dispatch<T, R: 'static> {
     lane: Arc<Lane>,
-    queue: Pin<Box<async_channel::Receiver<Job>>>,
+    queue: LocalBoxStream<'static, Job>,
     wire: Wire<T>,
     reply: Wire<R>,
     concurrency: usize,
@@ -92,7 +95,7 @@ impl<R> Unanswered<R> {
 
 impl<T: 'static, R: 'static> Dispatch<T, R> {
     pub(crate) fn new(lane: Arc<Lane>, wire: Wire<T>, reply: Wire<R>, concurrency: usize) -> Self {
-        let queue = Box::pin(lane.queue());
+        let queue = lane.queue();
         let unanswered = FuturesUnordered::new();
         Self { lane, queue, wire, reply, concurrency: concurrency.max(1), proven: false, unanswered }
     }
@@ -105,8 +108,11 @@ impl<T: 'static, R: 'static> Dispatch<T, R> {
         if !self.lane.is_ours(&received) {
             return;
         }
-        let message = match self.wire.decode(&received.wire()) {
-            Ok(message) => message,
+        let message = match self.wire.decode_sized(&received.wire()) {
+            Ok((message, unpacked)) => {
+                received.unpacked(unpacked);
+                message
+            }
             Err(error) => return ticket.answer(Outcome::Undecodable(error)),
         };
         ticket.start();
@@ -187,7 +193,7 @@ where
         loop {
             let mut progress = false;
             while !ctx.waiting() && budget > 0 && this.unanswered.len() < this.concurrency {
-                match this.queue.as_mut().poll_next(cx) {
+                match this.queue.poll_next_unpin(cx) {
                     Poll::Ready(Some(job)) => this.handle(job, actor, ctx),
                     Poll::Ready(None) => return Poll::Ready(()),
                     Poll::Pending => break,

@@ -4,17 +4,26 @@
 //! jobs spread by themselves, and a crashed handler leaves the waiting ones untouched. Each carries a [`Ticket`], which
 //! is answered exactly once whatever happens: answering consumes it, dropping it answers for it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use fluffle_wire::{DecodeError, Encoded};
-use tokio::sync::mpsc;
+use futures_util::{StreamExt, stream::LocalBoxStream};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     channel::Generation,
     consume::{failure::Failure, received::Received},
+    flow::{budget::Budget, rate::RateLimit},
 };
 
 /// What became of one delivery at its handler.
@@ -81,10 +90,14 @@ impl Drop for Ticket {
 
 /// Shared by one consumer and its handlers; outlives every incarnation of both.
 ///
-/// Neither direction needs a bound of its own: the broker's prefetch bounds how many deliveries are anywhere in here.
+/// How many deliveries are anywhere in here the broker's prefetch bounds; how many bytes of them handlers have in hand, the
+/// budget; how fast they get them, the rate limit. What may not be handed out yet waits here, at the front of the queue,
+/// where it can be taken back.
 pub(crate) struct Lane {
-    jobs: async_channel::Sender<Job>,
-    queue: async_channel::Receiver<Job>,
+    waiting: Mutex<Waiting>,
+    /// Wakes handlers that wait: something came, or there is room again.
+    changed: Notify,
+    rate: Option<RateLimit>,
     completions: mpsc::UnboundedSender<Completion>,
     answers: Mutex<Option<mpsc::UnboundedReceiver<Completion>>>,
     generation: AtomicU64,
@@ -92,12 +105,69 @@ pub(crate) struct Lane {
     at_most_once: bool,
 }
 
+struct Waiting {
+    jobs: VecDeque<Job>,
+    in_hand: Budget,
+    /// The rate limit holds the first one back.
+    paced: bool,
+}
+
+/// What a handler that has room gets.
+enum Next {
+    Job(Job),
+    /// Nothing before this.
+    NotBefore(Instant),
+    /// Nothing before something changes.
+    Nothing,
+}
+
+/// The bytes of one delivery in a handler's hands.
+pub(crate) struct Charge {
+    lane: Arc<Lane>,
+    bytes: AtomicU64,
+}
+
+impl Charge {
+    /// It has unpacked to so many bytes more.
+    pub(crate) fn add(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.lane.waiting_jobs().in_hand.take(bytes);
+    }
+
+    /// It is settled.
+    pub(crate) fn release(&self) {
+        let bytes = self.bytes.swap(0, Ordering::Relaxed);
+        if bytes > 0 {
+            self.lane.give_back(bytes);
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl fmt::Debug for Charge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes.fmt(f)
+    }
+}
+
 impl Lane {
-    pub(crate) fn new(at_most_once: bool) -> Arc<Self> {
-        let (jobs, queue) = async_channel::unbounded();
+    pub(crate) fn new(at_most_once: bool, bytes: u64, rate: Option<RateLimit>) -> Arc<Self> {
         let (completions, answers) = mpsc::unbounded_channel();
-        let (answers, generation) = (Mutex::new(Some(answers)), AtomicU64::new(0));
-        Arc::new(Self { jobs, queue, completions, answers, generation, at_most_once })
+        let waiting = Waiting { jobs: VecDeque::new(), in_hand: Budget::new(bytes), paced: false };
+        Arc::new(Self {
+            waiting: Mutex::new(waiting),
+            changed: Notify::new(),
+            rate,
+            completions,
+            answers: Mutex::new(Some(answers)),
+            generation: AtomicU64::new(0),
+            at_most_once,
+        })
     }
 
     /// Starts a generation: what waits from older channels is the broker's again and will come back by itself, unless it
@@ -122,18 +192,78 @@ impl Lane {
             answered: false,
             completions: self.completions.clone(),
         };
-        // The lane holds a receiver itself, so the queue is never closed.
-        let _ = self.jobs.try_send(Job { received, ticket });
+        self.waiting_jobs().jobs.push_back(Job { received, ticket });
+        self.changed.notify_waiters();
     }
 
     /// Takes back what no handler has been given yet.
     pub(crate) fn clear(&self) {
-        while self.queue.try_recv().is_ok() {}
+        // Dropped without the lock: each answers for itself.
+        let taken = std::mem::take(&mut self.waiting_jobs().jobs);
+        drop(taken);
     }
 
-    /// The handlers' end.
-    pub(crate) fn queue(&self) -> async_channel::Receiver<Job> {
-        self.queue.clone()
+    /// Takes this one back, if no handler has been given it yet.
+    pub(crate) fn take_back(&self, generation: Generation, tag: u64) {
+        let mut waiting = self.waiting_jobs();
+        let is_it = |job: &Job| (job.received.generation, job.received.tag) == (generation, tag);
+        let taken = waiting.jobs.iter().position(is_it).and_then(|place| waiting.jobs.remove(place));
+        // Without the lock it answers for itself.
+        drop(waiting);
+        drop(taken);
+    }
+
+    /// The handlers' end: deliveries as they may be handed out, for ever. Each gets what the others do not.
+    pub(crate) fn queue(self: &Arc<Self>) -> LocalBoxStream<'static, Job> {
+        let each = |lane: Arc<Self>| async move { Some((lane.next().await, lane)) };
+        futures_util::stream::unfold(Arc::clone(self), each).boxed_local()
+    }
+
+    /// Cancellation safe: a delivery is taken and returned in one go.
+    async fn next(self: &Arc<Self>) -> Job {
+        loop {
+            // From here on nothing is missed: it is woken by what comes after it was made.
+            let changed = self.changed.notified();
+            match self.take() {
+                Next::Job(job) => return job,
+                Next::Nothing => changed.await,
+                Next::NotBefore(again) => {
+                    tokio::select! {
+                        () = changed => {}
+                        () = sleep_until(again) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>) -> Next {
+        let mut waiting = self.waiting_jobs();
+        let Some(first) = waiting.jobs.front() else { return Next::Nothing };
+        let bytes = first.received.body.len() as u64;
+        if !waiting.in_hand.fits(bytes) {
+            return Next::Nothing;
+        }
+        if let Some(Err(again)) = self.rate.as_ref().map(RateLimit::try_take) {
+            waiting.paced = true;
+            return Next::NotBefore(again);
+        }
+        let Some(job) = waiting.jobs.pop_front() else { return Next::Nothing };
+        waiting.in_hand.take(bytes);
+        waiting.paced = false;
+        drop(waiting);
+        job.received.charge(Charge { lane: Arc::clone(self), bytes: AtomicU64::new(bytes) });
+        Next::Job(job)
+    }
+
+    fn give_back(&self, bytes: u64) {
+        let mut waiting = self.waiting_jobs();
+        waiting.in_hand.give_back(bytes);
+        let anybody_waits = !waiting.jobs.is_empty();
+        drop(waiting);
+        if anybody_waits {
+            self.changed.notify_waiters();
+        }
     }
 
     /// The consumer's end of the way back; there is one, and it is lent to one consumer at a time.
@@ -144,7 +274,16 @@ impl Lane {
 
     /// Deliveries no handler has taken.
     pub(crate) fn waiting(&self) -> usize {
-        self.queue.len()
+        self.waiting_jobs().jobs.len()
+    }
+
+    /// Whether it is the rate limit they wait for.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.waiting_jobs().paced
+    }
+
+    fn waiting_jobs(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -169,5 +308,69 @@ impl Answers {
 impl Drop for Answers {
     fn drop(&mut self) {
         *self.lane.answers.lock().unwrap_or_else(PoisonError::into_inner) = self.answers.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::consume::received::tests::received;
+
+    /// Bodies of four bytes each.
+    fn filled(lane: &Arc<Lane>, count: usize) {
+        for _ in 0..count {
+            lane.push(Arc::new(received(1)));
+        }
+    }
+
+    #[tokio::test]
+    async fn past_the_byte_budget_nothing_is_handed_out_until_something_is_settled() {
+        let lane = Lane::new(true, 8, None);
+        filled(&lane, 3);
+        let (mut one, mut other) = (lane.queue(), lane.queue());
+        let first = one.next().await.unwrap();
+        let _second = other.next().await.unwrap();
+        assert!(one.next().now_or_never().is_none() && other.next().now_or_never().is_none());
+        let third = tokio::spawn(async move { first.received.release() });
+        let _job = one.next().await.unwrap();
+        third.await.unwrap();
+        assert_eq!(lane.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_body_unpacks_to_counts_and_is_given_back_once() {
+        let lane = Lane::new(true, 100, None);
+        filled(&lane, 3);
+        let mut queue = lane.queue();
+        let first = queue.next().await.unwrap();
+        first.received.unpacked(200);
+        assert!(queue.next().now_or_never().is_none());
+        first.received.release();
+        drop(first);
+        let second = queue.next().await.unwrap();
+        second.received.unpacked(4);
+        drop(second);
+        let _third = queue.next().await.unwrap();
+        assert!(!lane.waiting_jobs().in_hand.fits(97), "the third's four bytes, and no more than those, are in hand");
+        assert!(lane.waiting_jobs().in_hand.fits(96));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_limit_holds_the_first_one_back_where_it_can_be_taken_back() {
+        let lane = Lane::new(true, 100, Some(RateLimit::per_second(10, 1)));
+        filled(&lane, 3);
+        let mut queue = lane.queue();
+        let start = Instant::now();
+        let _first = queue.next().await.unwrap();
+        let _second = queue.next().await.unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(100));
+        assert!(queue.next().now_or_never().is_none() && lane.is_paced());
+        lane.clear();
+        assert_eq!(lane.waiting(), 0);
+        assert!(queue.next().now_or_never().is_none());
     }
 }

@@ -19,7 +19,10 @@ use lapin::{
 
 use tokio::sync::SetOnce;
 
-use crate::{channel::Generation, consume::seen::Claim};
+use crate::{
+    channel::Generation,
+    consume::{lane::Charge, seen::Claim},
+};
 
 /// One delivery, not decoded. Shared by the handler's [`Delivery`](crate::Delivery) and by whoever settles it.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(crate) struct Received {
     pub(crate) attempt: Attempt,
     given_up: AtomicBool,
     waker: AtomicWaker,
+    /// Its bytes in a handler's hands: until it is settled, or nobody has it any more.
+    charge: OnceLock<Charge>,
     /// Where an earlier copy of it came from; `None` on the first attempt.
     pub(crate) origin: Option<Origin>,
     /// Held while it is handled, with effectively once.
@@ -81,6 +86,7 @@ impl Received {
             at: Instant::now(),
             given_up: AtomicBool::new(false),
             waker: AtomicWaker::new(),
+            charge: OnceLock::new(),
             started: OnceLock::new(),
             claim: OnceLock::new(),
             settled: SetOnce::new(),
@@ -108,6 +114,27 @@ impl Received {
     pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
         self.waker.register(cx.waker());
         self.given_up.load(Ordering::Acquire)
+    }
+
+    /// A handler takes it.
+    pub(crate) fn charge(&self, charge: Charge) {
+        self.charge.get_or_init(|| charge);
+    }
+
+    /// It has been unpacked; a body that was not compressed is its own message.
+    pub(crate) fn unpacked(&self, bytes: usize) {
+        if bytes != self.body.len()
+            && let Some(charge) = self.charge.get()
+        {
+            charge.add(bytes as u64);
+        }
+    }
+
+    /// It is settled: its bytes are no longer in anybody's hands, whatever its handler still does.
+    pub(crate) fn release(&self) {
+        if let Some(charge) = self.charge.get() {
+            charge.release();
+        }
     }
 
     pub(crate) fn wire(&self) -> fluffle_wire::Incoming<'_> {

@@ -23,6 +23,7 @@ use crate::{
     connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
     consume::{
         copy,
+        guard::ConsumerState,
         lane::Outcome,
         received::{Received, Settled},
         retry::Retry,
@@ -138,6 +139,8 @@ pub struct ConsumerStats {
     pub dropped: u64,
     /// With `effectively_once`: deliveries of messages handled before, acked without a handler.
     pub duplicates: u64,
+    /// What it is doing now.
+    pub state: ConsumerState,
 }
 
 /// [`ConsumerStats`] while they count.
@@ -157,7 +160,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn read(&self) -> ConsumerStats {
+    pub(crate) fn read(&self, state: ConsumerState) -> ConsumerStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ConsumerStats {
             received: read(&self.received),
@@ -171,6 +174,7 @@ impl Counters {
             replies_unroutable: read(&self.replies_unroutable),
             dropped: read(&self.dropped),
             duplicates: read(&self.duplicates),
+            state,
         }
     }
 }

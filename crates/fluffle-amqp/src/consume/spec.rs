@@ -6,7 +6,17 @@ use fluffle_supervise::{Backoff, Intensity};
 use fluffle_wire::{Codec, Limits, Protobuf, Wire};
 
 use crate::{
-    consume::{retry::Retry, seen::SeenStore},
+    consume::{
+        guard::Guard,
+        retry::Retry,
+        seen::SeenStore,
+        watchdog::{CONSUMER_TIMEOUT, Patience},
+    },
+    flow::{
+        breaker::{CircuitBreaker, KillSwitch},
+        budget::DEFAULT_BYTES,
+        rate::RateLimit,
+    },
     payload::Payload,
     topology::{Overflow, Queue, Topology},
 };
@@ -41,9 +51,15 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 /// | [`guarantee`](Consume::guarantee) | `AtLeastOnce` | |
 /// | [`effectively_once`](Consume::effectively_once) | no | a store of the messages handled before |
 /// | [`retry`](Consume::retry) | 5 attempts, 1 s to 125 s apart | |
-/// | [`handler_timeout`](Consume::handler_timeout) | 10 min | keep it below the broker's `consumer_timeout` (30 min) |
+/// | [`handler_timeout`](Consume::handler_timeout) | 10 min | what a handler has had for longer is a failed attempt |
+/// | [`give_back_after`](Consume::give_back_after) | half of `consumer_timeout` | what has waited for a handler for longer goes back |
+/// | [`consumer_timeout`](Consume::consumer_timeout) | 30 min | what the broker's is set to; half of it unacked is a warning |
 /// | [`handler_backoff`](Consume::handler_backoff) | 10 ms to 5 s | before a crashed handler starts again |
 /// | [`handler_intensity`](Consume::handler_intensity) | unlimited | a crash is charged to its message, so a poison message ends as a dead letter |
+/// | [`max_bytes_in_flight`](Consume::max_bytes_in_flight) | 64 MiB | bytes that handlers have in hand |
+/// | [`rate_limit`](Consume::rate_limit) | none | how fast handlers are given deliveries |
+/// | [`circuit_breaker`](Consume::circuit_breaker) | none | stops taking while what handlers need is down |
+/// | [`kill_switch`](Consume::kill_switch) | none | stops taking when too much ends as dead letters |
 /// | [`dead_letter_queue`](Consume::dead_letter_queue) | `<queue>.dead` | declared for you |
 ///
 /// Besides the queue itself, which is yours to declare, the consumer declares `<queue>.retry.<ms>` for each delay and
@@ -63,11 +79,17 @@ pub struct Consume<T, R = ()> {
     pub(crate) guarantee: Guarantee,
     pub(crate) retry: Retry,
     pub(crate) handler_timeout: Duration,
+    give_back_after: Option<Duration>,
+    consumer_timeout: Duration,
     pub(crate) handler_backoff: Backoff,
     pub(crate) handler_intensity: Intensity,
     pub(crate) threads: Threads,
     pub(crate) exclusive: bool,
     pub(crate) priority: Option<i32>,
+    pub(crate) max_bytes: u64,
+    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) circuit_breaker: Option<CircuitBreaker>,
+    pub(crate) kill_switch: Option<KillSwitch>,
     pub(crate) dead_letter_queue: Option<String>,
     pub(crate) seen: Option<Arc<dyn SeenStore>>,
     pub(crate) wire: Wire<T>,
@@ -103,11 +125,17 @@ impl<T, R> Consume<T, R> {
             guarantee: Guarantee::default(),
             retry: Retry::default(),
             handler_timeout: Duration::from_secs(600),
+            give_back_after: None,
+            consumer_timeout: CONSUMER_TIMEOUT,
             handler_backoff: default_handler_backoff(),
             handler_intensity: Intensity::unlimited(),
             threads: Threads::default(),
             exclusive: false,
             priority: None,
+            max_bytes: DEFAULT_BYTES,
+            rate_limit: None,
+            circuit_breaker: None,
+            kill_switch: None,
             dead_letter_queue: None,
             seen: None,
             wire: Wire::new(codec),
@@ -170,9 +198,34 @@ impl<T, R> Consume<T, R> {
 
     /// How long a handler may take with one message before that counts as a failed attempt. The handler is not
     /// interrupted; what it answers later is counted as late and ignored.
+    ///
+    /// This is how a message is taken from a handler before the broker would do it, and close the channel: as a retry copy
+    /// that charges an attempt, for a message that hangs its handler would be given back, and hang the next one, for ever.
+    /// Together with [`give_back_after`](Self::give_back_after) keep it below the broker's
+    /// [`consumer_timeout`](Self::consumer_timeout); a warning says so when they are not.
     #[must_use]
     pub fn handler_timeout(mut self, limit: Duration) -> Self {
         self.handler_timeout = limit;
+        self
+    }
+
+    /// How long a delivery may wait for a handler before it is given back to the queue (`basic.nack` with requeue), for
+    /// another consumer that has time, or for this one again. Nobody has begun it, so no attempt is charged. Default: half of
+    /// [`consumer_timeout`](Self::consumer_timeout), so that a long queue of slow messages never has the broker close the
+    /// channel over those at its end. (Brokers before RabbitMQ 4 count it in a quorum queue's `x-delivery-count`, as they
+    /// would a closed channel.) Without effect with `AtMostOnce`.
+    #[must_use]
+    pub fn give_back_after(mut self, limit: Duration) -> Self {
+        self.give_back_after = Some(limit);
+        self
+    }
+
+    /// What the broker's `consumer_timeout` is set to, in `rabbitmq.conf`, by policy or queue argument: how long it waits for
+    /// an ack before it closes the channel (RabbitMQ, "Delivery Acknowledgement Timeout"). Nothing here changes it. A
+    /// delivery unacked for half of it is a warning with its queue, message id and age.
+    #[must_use]
+    pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
+        self.consumer_timeout = timeout;
         self
     }
 
@@ -210,6 +263,52 @@ impl<T, R> Consume<T, R> {
     #[must_use]
     pub fn priority(mut self, priority: i32) -> Self {
         self.priority = Some(priority);
+        self
+    }
+
+    /// Most bytes of deliveries that handlers have in hand, all instances together: bodies as they came, and what
+    /// compressed ones unpack to, from handing out until settled. Default 64 MiB.
+    ///
+    /// Past it deliveries wait, in the order they came, and a single one that is larger goes alone. What a body unpacks to
+    /// is known only then, so each instance may pass the budget by one body's unpacked size
+    /// ([`Limits`], 64 MiB by default). What waits is bounded by the prefetch times the largest body (16 MiB by default).
+    #[must_use]
+    pub fn max_bytes_in_flight(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How fast handlers are given deliveries, all instances together; see [`RateLimit`]. What may not be handed out yet
+    /// waits in this process, within the prefetch.
+    #[must_use]
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rate_limit = Some(limit);
+        self
+    }
+
+    /// Stops taking deliveries while handlers only fail, because something they need is down; see [`CircuitBreaker`].
+    ///
+    /// Failures are [transient](crate::Failure::retry) ones, crashes and timeouts; rejections and undecodable bodies say nothing
+    /// about what is down. While it is open the consumer is not subscribed: what no handler has begun goes back to the
+    /// queue, for other consumers and so that the broker's `consumer_timeout` has nothing to run out on. (Brokers before
+    /// RabbitMQ 4 count that in a quorum queue's `x-delivery-count`.) Half-open, it consumes with its probes as prefetch.
+    ///
+    /// What failed while it opened, and a probe that fails, is charged an attempt like any failure. [`ConsumerStats`] shows
+    /// the state, `warn` says when it opens.
+    ///
+    /// [`ConsumerStats`]: crate::ConsumerStats
+    #[must_use]
+    pub fn circuit_breaker(mut self, breaker: CircuitBreaker) -> Self {
+        self.circuit_breaker = Some(breaker);
+        self
+    }
+
+    /// Stops taking deliveries when too many end as dead letters; see [`KillSwitch`]. An `error` says so, and
+    /// [`ConsumerStats`](crate::ConsumerStats) shows it; other consumers go on. Stopped, it is not subscribed, as with
+    /// [`circuit_breaker`](Self::circuit_breaker). Without effect with `AtMostOnce`, which has no dead letters.
+    #[must_use]
+    pub fn kill_switch(mut self, switch: KillSwitch) -> Self {
+        self.kill_switch = Some(switch);
         self
     }
 
@@ -284,6 +383,30 @@ impl<T, R> Consume<T, R> {
             Guarantee::AtLeastOnce => self.retry_queues(),
         };
         std::iter::once(self.queue.clone()).chain(retries.into_iter().map(|(name, _)| name)).collect()
+    }
+
+    /// The circuit breaker and the kill switch, ready for use.
+    pub(crate) fn guard(&self) -> Guard {
+        let kill_switch = self.kill_switch.as_ref().map(|switch| switch.shared(&self.queue));
+        Guard { breaker: self.circuit_breaker.clone(), kill_switch }
+    }
+
+    /// How long deliveries may take; warns when that is longer than the broker will wait.
+    pub(crate) fn patience(&self) -> Patience {
+        let handler_timeout = self.handler_timeout;
+        if self.guarantee == Guarantee::AtMostOnce {
+            return Patience { handler_timeout, give_back_after: None, consumer_timeout: None };
+        }
+        let consumer_timeout = self.consumer_timeout;
+        let give_back_after = self.give_back_after.unwrap_or(consumer_timeout / 2);
+        if give_back_after.saturating_add(handler_timeout) > consumer_timeout {
+            tracing::warn!(
+                queue = %self.queue, ?handler_timeout, ?give_back_after, ?consumer_timeout,
+                "the broker may close the channel over a slow handler before its time is up: shorten the first two together \
+                 below consumer_timeout, or say with `Consume::consumer_timeout` that the broker's is longer"
+            );
+        }
+        Patience { handler_timeout, give_back_after: Some(give_back_after), consumer_timeout: Some(consumer_timeout) }
     }
 
     fn retry_queues(&self) -> Vec<(String, Duration)> {

@@ -51,9 +51,9 @@ pub enum PublishErrorKind {
         /// The broker's text.
         text: String,
     },
-    /// There was no room in the mailbox (`try_enqueue`); nothing was sent.
+    /// There was no room in the mailbox, or the rate limit would not let it (`try_enqueue`); nothing was sent.
     Full,
-    /// The deadline passed before it was accepted into the mailbox; nothing was sent.
+    /// The deadline passed before it was accepted into the mailbox, for want of room or for the rate limit; nothing was sent.
     Overloaded,
     /// The deadline passed before the broker confirmed it: it may have arrived, or not. After `publish` it is not
     /// tried again; after `enqueue` it is, until it is settled.
@@ -108,9 +108,11 @@ impl fmt::Display for PublishErrorKind {
             PublishErrorKind::Refused { code, text } => {
                 write!(f, "the broker closed the channel over it: {code} {text}")
             }
-            PublishErrorKind::Full => f.write_str("the publisher's mailbox is full"),
+            PublishErrorKind::Full => f.write_str("the publisher's mailbox is full, or its rate limit reached"),
             PublishErrorKind::Overloaded => {
-                f.write_str("no room in the publisher's mailbox within the deadline: is the broker away, or blocking?")
+                f.write_str(
+                "no room in the publisher's mailbox within the deadline: is the broker away, or blocking, or the rate limit low?",
+            )
             }
             PublishErrorKind::Unknown => f.write_str("no confirm within the deadline: it may or may not have arrived"),
             PublishErrorKind::Closed => f.write_str("the publisher was shut down first"),

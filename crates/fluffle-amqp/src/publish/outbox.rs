@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::{
     class::reply,
     confirm::{Returned, Verdict},
+    flow::budget::{ByteRoom, DEFAULT_BYTES, NoRoom, Room},
     publish::message::Prepared,
 };
 
@@ -41,6 +42,15 @@ pub(crate) enum NotAccepted {
     Closed,
 }
 
+impl From<NoRoom> for NotAccepted {
+    fn from(no_room: NoRoom) -> Self {
+        match no_room {
+            NoRoom::Full => NotAccepted::Full,
+            NoRoom::Closed => NotAccepted::Closed,
+        }
+    }
+}
+
 /// One accepted message and whoever waits for it.
 pub(crate) struct Entry {
     pub(crate) message: Prepared,
@@ -51,11 +61,13 @@ pub(crate) struct Entry {
     refusals: u8,
     /// Published on the channel of now.
     on_the_wire: bool,
+    /// Its part of the outbox's bytes, until it is settled.
+    room: Option<Room>,
 }
 
 impl Entry {
     pub(crate) fn new(message: Prepared, reply: oneshot::Sender<Outcome>, detached: bool) -> Self {
-        Self { message, reply, detached, refusals: 0, on_the_wire: false }
+        Self { message, reply, detached, refusals: 0, on_the_wire: false, room: None }
     }
 
     /// The caller gave up waiting and was handed the message back: publishing it now would surprise him.
@@ -100,6 +112,8 @@ pub(crate) struct Outbox {
     pub(crate) window: usize,
     /// How long a confirm may take before its channel is given up.
     pub(crate) confirm_limit: Duration,
+    /// For the bodies of all that is accepted and not settled.
+    bytes: ByteRoom,
     sender: mpsc::Sender<Entry>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Entry>>>,
     unsettled: Mutex<BTreeMap<u64, Entry>>,
@@ -113,11 +127,23 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(name: String, mailbox: usize, window: usize, confirm_limit: Duration) -> Arc<Self> {
+        Self::with_bytes(name, mailbox, window, confirm_limit, DEFAULT_BYTES)
+    }
+
+    /// With room for `bytes` of bodies that are accepted and not settled.
+    pub(crate) fn with_bytes(
+        name: String,
+        mailbox: usize,
+        window: usize,
+        confirm_limit: Duration,
+        bytes: u64,
+    ) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(mailbox.max(1));
         Arc::new(Self {
             name,
             window: window.max(1),
             confirm_limit,
+            bytes: ByteRoom::new(bytes),
             sender,
             receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
             unsettled: Mutex::default(),
@@ -130,10 +156,11 @@ impl Outbox {
         })
     }
 
-    /// Waits for room in the mailbox, then accepts, unless the publisher is closed.
+    /// Waits for room, in bytes and in the mailbox, then accepts, unless the publisher is closed.
     ///
     /// Cancellation safe: dropped before it returns, the message was not accepted.
-    pub(crate) async fn accept(&self, entry: Entry) -> Result<(), NotAccepted> {
+    pub(crate) async fn accept(&self, mut entry: Entry) -> Result<(), NotAccepted> {
+        entry.room = Some(self.bytes.take(entry.message.body.len()).await?);
         match self.sender.reserve().await {
             Ok(permit) if !self.closed.load(Ordering::Acquire) => {
                 self.outstanding.fetch_add(1, Ordering::AcqRel);
@@ -146,7 +173,8 @@ impl Outbox {
     }
 
     /// Accepts only if there is room now.
-    pub(crate) fn try_accept(&self, entry: Entry) -> Result<(), NotAccepted> {
+    pub(crate) fn try_accept(&self, mut entry: Entry) -> Result<(), NotAccepted> {
+        entry.room = Some(self.bytes.try_take(entry.message.body.len())?);
         match self.sender.try_reserve() {
             Ok(permit) if !self.closed.load(Ordering::Acquire) => {
                 self.outstanding.fetch_add(1, Ordering::AcqRel);
@@ -271,6 +299,7 @@ impl Outbox {
     /// Ends the publisher for good: everything not settled goes back to its caller.
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.bytes.close();
         let mut inbox = self.inbox().await;
         inbox.close();
         // Closed, it ends when the senders that hold a permit have used it: none is missed.

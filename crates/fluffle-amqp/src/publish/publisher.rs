@@ -129,6 +129,9 @@ impl<T> Publisher<T> {
     pub fn try_enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
         let deadline = Instant::now() + self.shared.route.deadline;
         let (raw, receipt, reply) = self.prepare(message, &MessageOptions::new(), deadline)?;
+        if self.shared.route.rate_limit.as_ref().is_some_and(|limit| !limit.take_now()) {
+            return Err(receipt.failed(PublishErrorKind::Full));
+        }
         match self.shared.outbox.try_accept(Entry::new(raw, reply, true)) {
             Ok(()) => Ok(receipt),
             Err(NotAccepted::Full) => Err(receipt.failed(PublishErrorKind::Full)),
@@ -157,7 +160,13 @@ impl<T> Publisher<T> {
         deadline: Instant,
     ) -> Result<Receipt<T>, PublishError<T>> {
         let (raw, receipt, reply) = self.prepare(message, options, deadline)?;
-        match timeout_at(deadline, self.shared.outbox.accept(Entry::new(raw, reply, detached))).await {
+        let accepting = async {
+            if let Some(limit) = &self.shared.route.rate_limit {
+                limit.take().await;
+            }
+            self.shared.outbox.accept(Entry::new(raw, reply, detached)).await
+        };
+        match timeout_at(deadline, accepting).await {
             Ok(Ok(())) => Ok(receipt),
             Ok(Err(_)) => Err(receipt.failed(PublishErrorKind::Closed)),
             Err(_) => Err(receipt.failed(PublishErrorKind::Overloaded)),

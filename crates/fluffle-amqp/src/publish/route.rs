@@ -10,6 +10,7 @@ use lapin::BasicProperties;
 use uuid::Uuid;
 
 use crate::{
+    flow::{budget::DEFAULT_BYTES, rate::RateLimit},
     payload::Payload,
     publish::{error::PublishErrorKind, message::Prepared, options::MessageOptions},
 };
@@ -47,6 +48,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// | [`confirms`](Route::confirms) | [`Confirms::Window`]`(1024)` |
 /// | [`confirm_timeout`](Route::confirm_timeout) | 60 s, then the channel is taken for broken |
 /// | [`mailbox`](Route::mailbox) | 1024 messages accepted and not yet on the wire |
+/// | [`max_bytes_in_flight`](Route::max_bytes_in_flight) | 64 MiB accepted and not settled |
+/// | [`rate_limit`](Route::rate_limit) | none |
 /// | [`mandatory`](Route::mandatory) | true: a message no queue takes is an error, not a silent loss |
 /// | [`persistent`](Route::persistent) | true: survives a broker restart in durable queues |
 /// | [`deadline`](Route::deadline) | 30 s from `publish` to the broker's confirm, reconnects included |
@@ -72,6 +75,8 @@ pub struct Route<T> {
     pub(crate) confirms: Confirms,
     pub(crate) confirm_timeout: Duration,
     pub(crate) mailbox: usize,
+    pub(crate) max_bytes: u64,
+    pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) deadline: Duration,
     pub(crate) wire: Wire<T>,
 }
@@ -119,6 +124,8 @@ impl<T> Route<T> {
             confirms: Confirms::Window(1024),
             confirm_timeout: CONFIRM_TIMEOUT,
             mailbox: 1024,
+            max_bytes: DEFAULT_BYTES,
+            rate_limit: None,
             deadline: Duration::from_secs(30),
             wire: Wire::new(codec),
         }
@@ -158,6 +165,22 @@ impl<T> Route<T> {
     #[must_use]
     pub fn mailbox(mut self, messages: usize) -> Self {
         self.mailbox = messages.max(1);
+        self
+    }
+
+    /// Most bytes of bodies accepted and not settled: in the mailbox, on the wire, or waiting for a connection. At least 1,
+    /// at most 4 GiB. Without room `publish` waits, up to the deadline; a single message that is larger goes alone.
+    #[must_use]
+    pub fn max_bytes_in_flight(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How fast messages are accepted; see [`RateLimit`]. `publish` waits for its turn, first come, first served, up to the
+    /// deadline; then the message comes back as [`PublishErrorKind::Overloaded`].
+    #[must_use]
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rate_limit = Some(limit);
         self
     }
 

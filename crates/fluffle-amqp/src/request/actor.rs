@@ -27,6 +27,7 @@ use crate::{
     class::ClientError,
     confirm::{Confirms, Returned, Verdict},
     connection::OPERATION_TIMEOUT,
+    flow::budget::{ByteRoom, Room},
     publish::message::Prepared,
 };
 
@@ -57,12 +58,16 @@ pub(crate) struct Reply {
 pub(crate) struct Asked {
     pub(crate) message: Prepared,
     pub(crate) reply: oneshot::Sender<Answer>,
+    /// Its part of the exchange's bytes, until the broker has it.
+    pub(crate) room: Room,
 }
 
 /// What outlives every incarnation of one requester: questions not sent yet.
 pub(crate) struct Exchange {
     pub(crate) name: String,
     window: usize,
+    /// For the bodies of all questions that the broker does not have yet.
+    pub(crate) bytes: ByteRoom,
     sender: mpsc::Sender<Asked>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Asked>>>,
     late: AtomicU64,
@@ -70,10 +75,11 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(name: String, mailbox: usize, window: usize) -> Arc<Self> {
+    pub(crate) fn new(name: String, mailbox: usize, window: usize, bytes: u64) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(mailbox.max(1));
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-        Arc::new(Self { name, window, sender, receiver, late: AtomicU64::new(0), handles_gone: Notify::new() })
+        let (bytes, late, handles_gone) = (ByteRoom::new(bytes), AtomicU64::new(0), Notify::new());
+        Arc::new(Self { name, window, bytes, sender, receiver, late, handles_gone })
     }
 
     /// Waits for room; false when the requester is closed.
@@ -97,6 +103,7 @@ impl Exchange {
 
     /// Ends the requester for good: whoever waits is told.
     pub(crate) async fn close(&self) {
+        self.bytes.close();
         let mut inbox = self.receiver.lock().await;
         inbox.close();
         while inbox.recv().await.is_some() {}
@@ -175,12 +182,15 @@ struct Ended;
 
 type Pending = HashMap<String, oneshot::Sender<Answer>>;
 
+/// Correlation ids of questions that are on the wire, and their room.
+type Unconfirmed = HashMap<u64, (String, Room)>;
+
 /// Asks and answers until the channel is lost; open questions are then dropped, which tells who asked them.
 async fn run(lease: Lease, mut replies: lapin::Consumer, exchange: Arc<Exchange>) -> lapin::Error {
     let mut inbox = Arc::clone(&exchange.receiver).lock_owned().await;
     let mut confirms = Confirms::new(lease.channel, true);
     let mut pending = Pending::new();
-    let mut correlations: HashMap<u64, String> = HashMap::new();
+    let mut unconfirmed = Unconfirmed::new();
     let mut sequence = 0;
     let mut sweep = interval(SWEEP);
     let lost = loop {
@@ -192,14 +202,15 @@ async fn run(lease: Lease, mut replies: lapin::Consumer, exchange: Arc<Exchange>
                 None => break lapin::Error::from(std::io::Error::other(Ended)),
             },
             settled = confirms.settled(), if !confirms.is_empty() => {
-                if let Some(error) = settle(&mut pending, &mut correlations, settled) {
+                if let Some(error) = settle(&mut pending, &mut unconfirmed, settled) {
                     break error;
                 }
             }
-            asked = inbox.recv(), if pending.len() < exchange.window => match asked {
-                Some(Asked { message, reply }) if !reply.is_closed() => {
+            // A broker that blocks publishing confirms nothing, while those who asked give up: both are bounded.
+            asked = inbox.recv(), if pending.len().max(confirms.len()) < exchange.window => match asked {
+                Some(Asked { message, reply, room }) if !reply.is_closed() => {
                     sequence += 1;
-                    correlations.insert(sequence, message.id.clone());
+                    unconfirmed.insert(sequence, (message.id.clone(), room));
                     pending.insert(message.id.clone(), reply);
                     confirms.publish(sequence, &with_reply_to(message));
                 }
@@ -232,14 +243,10 @@ fn answer(pending: &mut Pending, delivery: lapin::message::Delivery, late: &Atom
 }
 
 /// A confirmed question waits on for its answer; any other verdict is the answer.
-fn settle(
-    pending: &mut Pending,
-    correlations: &mut HashMap<u64, String>,
-    settled: Vec<(u64, Verdict)>,
-) -> Option<lapin::Error> {
+fn settle(pending: &mut Pending, unconfirmed: &mut Unconfirmed, settled: Vec<(u64, Verdict)>) -> Option<lapin::Error> {
     let mut lost = None;
     for (sequence, verdict) in settled {
-        let Some(id) = correlations.remove(&sequence) else { continue };
+        let Some((id, _room)) = unconfirmed.remove(&sequence) else { continue };
         let answer = match verdict {
             Verdict::Confirmed | Verdict::Written => continue,
             Verdict::Returned(returned) => Answer::Returned(returned),

@@ -11,6 +11,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
+    flow::rate::RateLimit,
     payload::Payload,
     publish::{
         message::{Prepared, target},
@@ -60,6 +61,7 @@ struct Shared<Q, R> {
     to: String,
     key: Key<Q>,
     deadline: Duration,
+    rate_limit: Option<RateLimit>,
 }
 
 impl<Q, R> Drop for Shared<Q, R> {
@@ -85,9 +87,10 @@ impl<Q, R: Payload> Requester<Q, R> {
     /// requests wait for answers at once.
     pub(crate) fn new(route: Route<Q>) -> (Self, Arc<Exchange>) {
         let name = target(&route.exchange, "requests");
-        let exchange = Exchange::new(name, route.mailbox, route.window());
-        let Route { exchange: to, key, deadline, wire: request, .. } = route;
-        let shared = Shared { exchange: Arc::clone(&exchange), request, answer: Wire::protobuf(), to, key, deadline };
+        let exchange = Exchange::new(name, route.mailbox, route.window(), route.max_bytes);
+        let Route { exchange: to, key, deadline, rate_limit, wire: request, .. } = route;
+        let answer = Wire::protobuf();
+        let shared = Shared { exchange: Arc::clone(&exchange), request, answer, to, key, deadline, rate_limit };
         (Self { shared: Arc::new(shared) }, exchange)
     }
 }
@@ -134,7 +137,16 @@ impl<Q, R> Requester<Q, R> {
             id,
         };
         let (reply, answer) = oneshot::channel();
-        match timeout_at(deadline, shared.exchange.accept(Asked { message, reply })).await {
+        let accepting = async {
+            if let Some(limit) = &shared.rate_limit {
+                limit.take().await;
+            }
+            match shared.exchange.bytes.take(message.body.len()).await {
+                Ok(room) => shared.exchange.accept(Asked { message, reply, room }).await,
+                Err(_) => false,
+            }
+        };
+        match timeout_at(deadline, accepting).await {
             Ok(true) => {}
             Ok(false) => return Err(RequestErrorKind::Closed),
             Err(_) => return Err(RequestErrorKind::Overloaded),

@@ -1,0 +1,368 @@
+//! One generation of consuming: from a channel's first delivery to its last.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::{
+    FutureExt, StreamExt,
+    future::LocalBoxFuture,
+    stream::{FuturesOrdered, FuturesUnordered},
+};
+use lapin::options::BasicAckOptions;
+use tokio::{sync::watch, time::interval};
+
+use crate::{
+    channel::{Generation, Lease},
+    consume::{
+        actor::Plan,
+        failure::Failure,
+        guard::Watch,
+        lane::{Answers, Completion, Outcome},
+        received::{Received, Settled},
+        seen::{self, Known},
+        settlement::{self, Arrival, Settler, count},
+        spec::Guarantee,
+        subscription::Subscription,
+        watchdog::{Due, Watchdog},
+    },
+};
+
+/// Deliveries and answers taken in one turn.
+const BURST: usize = 64;
+
+/// How it ended.
+pub(crate) enum End {
+    Drained,
+    Cancelled,
+    /// It could not consume again after its guard had stopped it.
+    Refused(lapin::Error),
+    ChannelLost(lapin::Error),
+}
+
+/// One generation of consuming.
+pub(crate) struct Turn {
+    channel: lapin::Channel,
+    generation: Generation,
+    plan: Arc<Plan>,
+    subscription: Subscription,
+    watch: Watch,
+    /// The last delivery tag seen; they count up.
+    last_tag: u64,
+    answers: Answers,
+    settler: Arc<Settler>,
+    /// By delivery tag: given to the lane and not answered.
+    in_flight: HashMap<u64, Arc<Received>>,
+    settling: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    /// Effectively once: deliveries whose message is being looked up, in order.
+    looked_up: FuturesOrdered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
+    /// And those whose message an earlier delivery has in hand; they have no place in the order any more.
+    held_up: FuturesUnordered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
+    watchdog: Watchdog,
+}
+
+impl Turn {
+    pub(crate) fn new(lease: Lease, plan: Arc<Plan>, subscription: Subscription, answers: Answers) -> Self {
+        let settler = Arc::new(Settler {
+            channel: lease.channel.clone(),
+            copies: Arc::clone(&plan.copies),
+            retry_queue: plan.retry_queue.clone(),
+            dead_letter_queue: plan.dead_letter_queue.clone(),
+            connection: plan.connection.clone(),
+            counters: Arc::clone(&plan.counters),
+            seen: plan.seen.clone(),
+        });
+        let watchdog = Watchdog::new(plan.patience);
+        Self {
+            channel: lease.channel,
+            generation: lease.generation,
+            watch: Watch::new(&plan.guard),
+            plan,
+            subscription,
+            last_tag: 0,
+            answers,
+            settler,
+            in_flight: HashMap::new(),
+            settling: FuturesUnordered::new(),
+            looked_up: FuturesOrdered::new(),
+            held_up: FuturesUnordered::new(),
+            watchdog,
+        }
+    }
+
+    pub(crate) async fn run(mut self, mut draining: watch::Receiver<bool>) -> End {
+        let mut answered = Vec::with_capacity(BURST);
+        let mut overdue = interval(self.plan.patience.check_every());
+        let mut drain_asked = false;
+        loop {
+            if drain_asked && self.in_flight.is_empty() && self.settling.is_empty() {
+                return End::Drained;
+            }
+            if !drain_asked && let Some(end) = self.follow_guard().await {
+                return end;
+            }
+            let taking = !drain_asked && self.has_room();
+            tokio::select! {
+                biased;
+                () = self.answers.take(&mut answered, BURST) => {
+                    self.watchdog.moved();
+                    for completion in answered.drain(..) {
+                        self.complete(completion);
+                    }
+                }
+                Some(()) = self.settling.next(), if !self.settling.is_empty() => {}
+                Some((received, known)) = self.looked_up.next(), if !self.looked_up.is_empty() => {
+                    self.admit(received, known);
+                }
+                Some((received, known)) = self.held_up.next(), if !self.held_up.is_empty() => {
+                    self.admit(received, known);
+                }
+                _ = draining.wait_for(|asked| *asked), if !drain_asked => {
+                    drain_asked = true;
+                    self.stop_taking().await;
+                }
+                _ = overdue.tick() => {
+                    self.expire();
+                    self.watchdog.look_at_handlers(&self.plan.queue, &self.plan.lane, self.in_flight.len());
+                }
+                () = self.watch.changed(), if self.watch.is_on() && !drain_asked => {}
+                item = self.subscription.next(), if taking => {
+                    if let Some(end) = self.accept_burst(item) {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// With `AtMostOnce` the broker's prefetch counts what is acked at once, so the lane is bounded here; and so are the
+    /// probes of a half-open circuit breaker.
+    fn has_room(&self) -> bool {
+        match (self.plan.guarantee, self.subscription.prefetch()) {
+            (Guarantee::AtLeastOnce, _) | (_, None) => true,
+            (Guarantee::AtMostOnce, Some(all)) if all == self.plan.prefetch => {
+                self.plan.lane.waiting() < usize::from(all)
+            }
+            (Guarantee::AtMostOnce, Some(probes)) => self.in_flight.len() < usize::from(probes),
+        }
+    }
+
+    /// Consumes, stops, or takes a few to probe, as circuit breaker and kill switch have it. Stopping leaves nothing behind
+    /// that another consumer of the queue could handle: what no handler has begun goes back. What one has, it finishes.
+    async fn follow_guard(&mut self) -> Option<End> {
+        let allowed = self.plan.guard.allows(self.plan.prefetch);
+        if allowed == self.subscription.prefetch() {
+            self.watch.look(self.last_tag + 1);
+            return None;
+        }
+        match self.subscription.end().await {
+            Ok(left) => self.give_back(left),
+            Err(error) => return Some(End::ChannelLost(error)),
+        }
+        self.watch.look(self.last_tag + 1);
+        tracing::info!(queue = %self.plan.queue, state = ?self.plan.guard.state(), prefetch = ?allowed, "consuming changes");
+        match allowed {
+            Some(prefetch) => self.subscription.begin(prefetch).await.err().map(End::Refused),
+            None => None,
+        }
+    }
+
+    /// What was delivered and no handler has begun. At most once, what waits is acked already, and what would go back would
+    /// be refused as delivered again: all of it is handled.
+    fn give_back(&mut self, left: Vec<lapin::message::Delivery>) {
+        if self.plan.guarantee == Guarantee::AtMostOnce {
+            return left.into_iter().for_each(|delivery| self.accept(delivery));
+        }
+        self.plan.lane.clear();
+        for delivery in left {
+            let received = self.receive(delivery);
+            self.in_flight.insert(received.tag, Arc::clone(&received));
+            self.complete(Completion { received, outcome: Outcome::NotStarted });
+        }
+    }
+
+    /// Takes what has arrived, up to a burst; gives the end if that has arrived too.
+    fn accept_burst(&mut self, first: Option<lapin::Result<lapin::message::Delivery>>) -> Option<End> {
+        let mut item = first;
+        for taken in 1.. {
+            match item {
+                Some(Ok(delivery)) => self.accept(delivery),
+                Some(Err(error)) => return Some(End::ChannelLost(error)),
+                None => return Some(End::Cancelled),
+            }
+            if taken == BURST || !self.has_room() {
+                break;
+            }
+            match self.subscription.next().now_or_never() {
+                Some(next) => item = next,
+                None => break,
+            }
+        }
+        None
+    }
+
+    fn receive(&mut self, delivery: lapin::message::Delivery) -> Arc<Received> {
+        count(&self.plan.counters.received);
+        self.last_tag = delivery.delivery_tag;
+        Arc::new(Received::new(&self.plan.queue, self.generation, delivery))
+    }
+
+    fn accept(&mut self, delivery: lapin::message::Delivery) {
+        let received = self.receive(delivery);
+        match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some()) {
+            Arrival::Handle => {}
+            Arrival::LookUp(key) => return self.look_up(received, key),
+            Arrival::AckAndHandle => self.ack_on_receipt(received.tag),
+            Arrival::AckAndDrop => {
+                self.ack_on_receipt(received.tag);
+                return self.drop_delivery(&received, "delivered again, and possibly handled before");
+            }
+            Arrival::Settle(verdict) => return self.settle(received, verdict),
+        }
+        self.hand_over(received);
+    }
+
+    fn hand_over(&mut self, received: Arc<Received>) {
+        self.in_flight.insert(received.tag, Arc::clone(&received));
+        self.plan.lane.push(received);
+    }
+
+    fn look_up(&mut self, received: Arc<Received>, key: String) {
+        let Some(seen) = self.plan.seen.clone() else { return self.hand_over(received) };
+        self.looked_up.push_back(Box::pin(async move { (received, seen.look_up(key).await) }));
+    }
+
+    /// Effectively once: what is known of a delivery's message decides whether it is handled.
+    fn admit(&mut self, received: Arc<Received>, known: Known) {
+        match (known, self.plan.seen.clone()) {
+            (Known::Handled, _) => self.settle(received, settlement::Verdict::Duplicate),
+            (Known::New(claim), _) => {
+                let _ = received.claim.set(claim);
+                self.hand_over(received);
+            }
+            (Known::InHand(release), Some(seen)) => self.held_up.push(Box::pin(async move {
+                release.wait().await;
+                let key = seen::key(&received).unwrap_or_default();
+                (received, seen.look_up(key).await)
+            })),
+            (Known::InHand(_), None) => self.hand_over(received),
+        }
+    }
+
+    fn ack_on_receipt(&self, tag: u64) {
+        let channel = self.channel.clone();
+        self.settling.push(Box::pin(async move {
+            // There is nothing else to do about a channel that is gone: what comes again is dropped on arrival.
+            let _ = channel.basic_ack(tag, BasicAckOptions::default()).await;
+        }));
+    }
+
+    /// An answer from the lane: settled if it is for a delivery of this channel that still waits for one.
+    fn complete(&mut self, Completion { received, outcome }: Completion) {
+        if matches!(outcome, Outcome::Crashed) {
+            count(&self.plan.counters.crashed);
+        }
+        if received.generation != self.generation {
+            self.plan.orphans.remove(received.generation, received.tag);
+            if matches!(outcome, Outcome::Handled(_)) {
+                // At most once it was acked before: then this is all there was to do.
+                let at_most_once = self.plan.guarantee == Guarantee::AtMostOnce;
+                let counters = &self.plan.counters;
+                count(if at_most_once { &counters.handled } else { &counters.work_done_ack_lost });
+                self.remember(received);
+            }
+            return;
+        }
+        let taken = self.in_flight.remove(&received.tag);
+        if taken.is_some() {
+            self.watch.answered(received.tag, &outcome);
+        }
+        match taken {
+            Some(received) if self.plan.guarantee == Guarantee::AtLeastOnce => {
+                let verdict = settlement::decide(outcome, &received, &self.plan.retry);
+                self.settle(received, verdict);
+            }
+            Some(received) => self.note(&received, &outcome),
+            None => {
+                count(&self.plan.counters.late);
+                if matches!(outcome, Outcome::Handled(_)) {
+                    self.remember(received);
+                }
+            }
+        }
+    }
+
+    /// Effectively once: the work is done, though its delivery cannot be acked for it any more.
+    fn remember(&mut self, received: Arc<Received>) {
+        if received.claim.get().is_some() {
+            let settler = Arc::clone(&self.settler);
+            self.settling.push(Box::pin(async move { settler.remember(&received).await }));
+        }
+    }
+
+    /// `AtMostOnce`: it is acked already, so a failure can only be told.
+    fn note(&self, received: &Received, outcome: &Outcome) {
+        match outcome {
+            Outcome::Handled(_) => count(&self.plan.counters.handled),
+            other => self.drop_delivery(received, &format!("{other:?}")),
+        }
+    }
+
+    /// `AtMostOnce`: not handled, and it will not come again.
+    fn drop_delivery(&self, received: &Received, why: &str) {
+        count(&self.plan.counters.dropped);
+        tracing::error!(
+            queue = %received.queue, message_id = received.message_id().unwrap_or("-"), why,
+            "not handled, and at most once: dropped"
+        );
+    }
+
+    fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
+        self.watch.settled(received.tag, &verdict);
+        let settler = Arc::clone(&self.settler);
+        self.settling.push(Box::pin(async move {
+            settler.settle(&received, verdict).await;
+            received.release();
+        }));
+    }
+
+    /// Deliveries whose handler has had them for too long are failed attempts; those that waited for one for too long go
+    /// back to the queue, where another consumer may have time for them.
+    fn expire(&mut self) {
+        self.plan.orphans.expire(self.plan.patience.handler_timeout);
+        for (tag, due) in self.watchdog.look(&self.in_flight) {
+            if due == Due::GiveBack {
+                self.plan.lane.take_back(self.generation, tag);
+                continue;
+            }
+            let Some(received) = self.in_flight.get(&tag).cloned() else { continue };
+            received.give_up();
+            let limit = self.plan.patience.handler_timeout;
+            let failure = Failure::retry(format!("the handler did not answer within {limit:?}"));
+            self.complete(Completion { received, outcome: Outcome::Failed(failure) });
+        }
+    }
+
+    /// No more deliveries: cancels the subscription and takes back what no handler has been given.
+    async fn stop_taking(&mut self) {
+        let left = self.subscription.end().await.unwrap_or_else(|error| {
+            tracing::warn!(queue = %self.plan.queue, %error, "basic.cancel did not work: closing the channel will do");
+            Vec::new()
+        });
+        // At most once what waits is acked already: nobody else will handle it.
+        if self.plan.guarantee == Guarantee::AtLeastOnce {
+            self.give_back(left);
+        }
+        // The broker has these again when the channel closes.
+        self.looked_up.clear();
+        self.held_up.clear();
+    }
+}
+
+/// The channel is gone: what no handler has answered yet cannot be acked any more.
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.plan.guarantee == Guarantee::AtLeastOnce {
+            self.in_flight.values().for_each(|received| received.settle_as(Settled::Lost));
+        }
+        self.plan.orphans.add(self.in_flight.drain().map(|(_, received)| received));
+    }
+}

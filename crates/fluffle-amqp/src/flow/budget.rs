@@ -1,0 +1,121 @@
+//! How many bytes may be under way.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// 64 MiB: what a consumer's handlers, and what a publisher, have in hand.
+pub(crate) const DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A count of bytes with a limit, which a single one larger than the limit may break, alone.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: u64,
+    used: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, used: 0 }
+    }
+
+    /// Whether there is room for `bytes` more.
+    pub(crate) fn fits(&self, bytes: u64) -> bool {
+        self.used == 0 || self.used.saturating_add(bytes) <= self.limit
+    }
+
+    /// Counts `bytes`, room or not: what fits is asked before, what a body unpacks to is known only afterwards.
+    pub(crate) fn take(&mut self, bytes: u64) {
+        self.used = self.used.saturating_add(bytes);
+    }
+
+    pub(crate) fn give_back(&mut self, bytes: u64) {
+        self.used = self.used.saturating_sub(bytes);
+    }
+}
+
+/// A [`Budget`] one waits for, first come, first served.
+#[derive(Debug)]
+pub(crate) struct ByteRoom {
+    bytes: Arc<Semaphore>,
+    limit: u32,
+}
+
+/// Room taken, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// There was no room, or there never will be.
+#[derive(Debug, PartialEq)]
+pub(crate) enum NoRoom {
+    Full,
+    Closed,
+}
+
+impl ByteRoom {
+    /// For `limit` bytes: at least 1, at most 4 GiB.
+    pub(crate) fn new(limit: u64) -> Self {
+        // 32 bits is what one permit can count; 32-bit machines have less room than that.
+        let most = u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX).clamp(1, most);
+        Self { bytes: Arc::new(Semaphore::new(limit as usize)), limit }
+    }
+
+    /// Waits for room. Cancellation safe.
+    pub(crate) async fn take(&self, bytes: usize) -> Result<Room, NoRoom> {
+        match Arc::clone(&self.bytes).acquire_many_owned(self.cost(bytes)).await {
+            Ok(permit) => Ok(Room { _bytes: permit }),
+            Err(_) => Err(NoRoom::Closed),
+        }
+    }
+
+    pub(crate) fn try_take(&self, bytes: usize) -> Result<Room, NoRoom> {
+        match Arc::clone(&self.bytes).try_acquire_many_owned(self.cost(bytes)) {
+            Ok(permit) => Ok(Room { _bytes: permit }),
+            Err(tokio::sync::TryAcquireError::NoPermits) => Err(NoRoom::Full),
+            Err(tokio::sync::TryAcquireError::Closed) => Err(NoRoom::Closed),
+        }
+    }
+
+    /// Nothing gets in any more, and who waits is told.
+    pub(crate) fn close(&self) {
+        self.bytes.close();
+    }
+
+    /// One larger than the whole takes the whole, and so goes alone.
+    fn cost(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_larger_than_the_budget_goes_alone() {
+        let mut budget = Budget::new(100);
+        assert!(budget.fits(1000));
+        budget.take(60);
+        assert!(budget.fits(40) && !budget.fits(41) && !budget.fits(1000));
+        budget.take(500);
+        assert!(!budget.fits(0), "overdrawn by what a body unpacked to");
+        budget.give_back(560);
+        assert!(budget.fits(1000));
+    }
+
+    #[tokio::test]
+    async fn room_comes_back_and_what_is_larger_than_all_of_it_takes_all_of_it() {
+        let room = ByteRoom::new(100);
+        let small = room.try_take(1).unwrap();
+        assert_eq!(room.try_take(1000).unwrap_err(), NoRoom::Full);
+        drop(small);
+        let large = room.take(1000).await.unwrap();
+        assert_eq!(room.try_take(1).unwrap_err(), NoRoom::Full);
+        drop(large);
+        room.close();
+        assert_eq!(room.take(1).await.unwrap_err(), NoRoom::Closed);
+    }
+}

@@ -1,0 +1,134 @@
+//! How many a second: governor's generic cell rate algorithm, on the clock that the rest of the runtime goes by.
+
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::Clock,
+    state::{InMemoryState, NotKeyed},
+};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep_until},
+};
+
+/// At most so many in a time, evenly spread but for a burst: after a pause up to `burst` may go at once.
+///
+/// In any span of time *t* at most `burst + rate × t` go. Clones share one limit, so that several publishers or consumers
+/// can keep the limit of one downstream together; it holds for this process alone. For
+/// [`Consume::rate_limit`](crate::Consume::rate_limit) and [`Route::rate_limit`](crate::Route::rate_limit).
+///
+/// ```
+/// use fluffle_amqp::{Consume, RateLimit, Route};
+///
+/// let consume: Consume<String> = Consume::queue("texts").rate_limit(RateLimit::per_minute(30, 1));
+/// let route: Route<String> = Route::queue("texts").rate_limit(RateLimit::per_second(500, 50));
+/// ```
+#[derive(Clone)]
+pub struct RateLimit {
+    limiter: Arc<RateLimiter<NotKeyed, InMemoryState, RuntimeClock>>,
+    /// Who waits does so in line: one looks at the limiter, not all.
+    line: Arc<Mutex<()>>,
+}
+
+impl RateLimit {
+    /// `count` a second, and up to `burst` at once; each at least 1.
+    pub fn per_second(count: u32, burst: u32) -> Self {
+        Self::every(Duration::from_secs(1), count, burst)
+    }
+
+    /// `count` a minute, and up to `burst` at once; each at least 1.
+    pub fn per_minute(count: u32, burst: u32) -> Self {
+        Self::every(Duration::from_secs(60), count, burst)
+    }
+
+    fn every(time: Duration, count: u32, burst: u32) -> Self {
+        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        let each = time / count.max(1);
+        let quota = Quota::with_period(each).unwrap_or_else(|| Quota::per_second(NonZeroU32::MAX)).allow_burst(burst);
+        Self { limiter: Arc::new(RateLimiter::direct_with_clock(quota, RuntimeClock)), line: Arc::default() }
+    }
+
+    /// One more, if it may go now; or when to ask again.
+    pub(crate) fn try_take(&self) -> Result<(), Instant> {
+        self.limiter.check().map_err(|early| Instant::from_std(early.earliest_possible()))
+    }
+
+    /// One more, if it may go now and nobody waits in line.
+    pub(crate) fn take_now(&self) -> bool {
+        self.line.try_lock().is_ok() && self.try_take().is_ok()
+    }
+
+    /// Waits for the turn of one more, first come, first served. Cancellation safe.
+    pub(crate) async fn take(&self) {
+        let _first = self.line.lock().await;
+        while let Err(again) = self.try_take() {
+            sleep_until(again).await;
+        }
+    }
+}
+
+impl fmt::Debug for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimit").finish_non_exhaustive()
+    }
+}
+
+/// tokio's clock, which tests can pause.
+#[derive(Clone, Copy, Debug)]
+struct RuntimeClock;
+
+impl Clock for RuntimeClock {
+    type Instant = std::time::Instant;
+
+    fn now(&self) -> std::time::Instant {
+        Instant::now().into_std()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
+        let limit = RateLimit::per_second(10, 5);
+        let start = Instant::now();
+        for _ in 0..5 {
+            limit.take().await;
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert!(!limit.take_now());
+        for _ in 0..20 {
+            limit.take().await;
+        }
+        let took = start.elapsed();
+        assert!((Duration::from_secs(2)..Duration::from_millis(2100)).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_came_first_goes_first_and_who_gives_up_holds_up_nobody() {
+        let limit = RateLimit::per_minute(60, 1);
+        limit.take().await;
+        let (gone, mut first, mut second) = (Box::pin(limit.take()), Box::pin(limit.take()), Box::pin(limit.take()));
+        let mut gone = gone;
+        assert!(futures_util::poll!(gone.as_mut()).is_pending());
+        assert!(futures_util::poll!(first.as_mut()).is_pending());
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        drop(gone);
+        tokio::select! {
+            biased;
+            () = second.as_mut() => panic!("out of turn"),
+            () = first.as_mut() => {}
+        }
+        assert!(!limit.take_now(), "somebody waits in line");
+        second.await;
+    }
+
+    #[test]
+    fn limits_that_make_no_sense_are_the_least_that_does() {
+        for limit in [RateLimit::per_second(0, 0), RateLimit::per_second(u32::MAX, u32::MAX)] {
+            assert!(limit.try_take().is_ok());
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! What trips when too much fails: the state machine below circuit breakers and kill switches.
+//!
+//! Pure: every question comes with its time.
+
+use std::{collections::VecDeque, time::Duration};
+
+use fluffle_supervise::Backoff;
+use tokio::time::Instant;
+
+/// Most outcomes a window remembers.
+const LARGEST_WINDOW: usize = 10_000;
+
+/// Over which outcomes a ratio is taken: the last so many, and of these, if wanted, only what is recent.
+///
+/// ```
+/// use std::time::Duration;
+/// use fluffle_amqp::Window;
+///
+/// let window = Window::last(100).within(Duration::from_secs(60)).at_least(20);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    last: usize,
+    within: Option<Duration>,
+    at_least: usize,
+}
+
+impl Window {
+    /// The last `outcomes`, 1 to 10,000, of any age. The ratio counts from 10 of them on, or from all if that is fewer;
+    /// [`at_least`](Self::at_least) says otherwise.
+    pub fn last(outcomes: usize) -> Self {
+        let last = outcomes.clamp(1, LARGEST_WINDOW);
+        Self { last, within: None, at_least: last.min(10) }
+    }
+
+    /// Leaves out what is older than `age`.
+    #[must_use]
+    pub fn within(mut self, age: Duration) -> Self {
+        self.within = Some(age);
+        self
+    }
+
+    /// How many outcomes there must be before the ratio counts, from 1 to the window's length: one failure of one is not
+    /// "all fail".
+    #[must_use]
+    pub fn at_least(mut self, outcomes: usize) -> Self {
+        self.at_least = outcomes.clamp(1, self.last);
+        self
+    }
+}
+
+/// A circuit breaker or kill switch that cannot work, and why.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("failure ratio = {0}, must be above 0 and at most 1")]
+pub struct RatioError(f64);
+
+/// When it trips, and how it comes back.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    ratio: f64,
+    pub(crate) window: Window,
+    /// How long it stays open; without, until somebody resets it.
+    pub(crate) wait: Option<Backoff>,
+    /// Successes that close it again, and how many are tried for that at a time.
+    pub(crate) probes: u16,
+}
+
+impl Terms {
+    pub(crate) fn new(ratio: f64, window: Window, wait: Option<Backoff>) -> Result<Self, RatioError> {
+        Ok(Self { ratio: checked(ratio)?, window, wait, probes: 1 })
+    }
+
+    /// Half of the last 20.
+    pub(crate) fn half(wait: Backoff) -> Self {
+        Self { ratio: 0.5, window: Window::last(20), wait: Some(wait), probes: 1 }
+    }
+
+    pub(crate) fn set_ratio(&mut self, ratio: f64) -> Result<(), RatioError> {
+        self.ratio = checked(ratio)?;
+        Ok(())
+    }
+}
+
+fn checked(ratio: f64) -> Result<f64, RatioError> {
+    if ratio > 0.0 && ratio <= 1.0 { Ok(ratio) } else { Err(RatioError(ratio)) }
+}
+
+/// Where a circuit breaker stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BreakerState {
+    /// All goes through.
+    #[default]
+    Closed,
+    /// Nothing goes through.
+    Open,
+    /// A few go through, to see whether it is over.
+    HalfOpen,
+}
+
+/// Counts the changes of state. What was let through before a change says nothing about the time after it.
+pub(crate) type Epoch = u64;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Closed,
+    Open { until: Option<Instant> },
+    HalfOpen { succeeded: u16, under_way: u16 },
+}
+
+/// What an outcome changed, in numbers for the log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Change {
+    Opened { failures: usize, of: usize, wait: Option<Duration> },
+    Closed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Switch {
+    terms: Terms,
+    phase: Phase,
+    epoch: Epoch,
+    /// When, and whether it failed.
+    outcomes: VecDeque<(Instant, bool)>,
+    /// Those of them that failed.
+    failures: usize,
+    /// How often it has opened since it was last closed.
+    in_a_row: u32,
+}
+
+impl Switch {
+    pub(crate) fn new(terms: Terms) -> Self {
+        Self { terms, phase: Phase::Closed, epoch: 0, outcomes: VecDeque::new(), failures: 0, in_a_row: 0 }
+    }
+
+    pub(crate) fn probes(&self) -> u16 {
+        self.terms.probes
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Where it stands at `now`: open turns half-open when its time is up.
+    pub(crate) fn state(&mut self, now: Instant) -> BreakerState {
+        if let Phase::Open { until: Some(until) } = self.phase
+            && now >= until
+        {
+            self.enter(Phase::HalfOpen { succeeded: 0, under_way: 0 });
+        }
+        match self.phase {
+            Phase::Closed => BreakerState::Closed,
+            Phase::Open { .. } => BreakerState::Open,
+            Phase::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+
+    /// When it will turn half-open by itself.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Open { until } => until,
+            Phase::Closed | Phase::HalfOpen { .. } => None,
+        }
+    }
+
+    /// Lets one through, to be [recorded](Self::record) or [given up](Self::withdraw) under this epoch; or not.
+    pub(crate) fn admit(&mut self, now: Instant) -> Option<Epoch> {
+        self.state(now);
+        match &mut self.phase {
+            Phase::Closed => Some(self.epoch),
+            Phase::HalfOpen { under_way, .. } if *under_way < self.terms.probes => {
+                *under_way += 1;
+                Some(self.epoch)
+            }
+            Phase::Open { .. } | Phase::HalfOpen { .. } => None,
+        }
+    }
+
+    /// What was let through under `epoch` came to nothing that counts.
+    pub(crate) fn withdraw(&mut self, epoch: Epoch) {
+        if let Phase::HalfOpen { under_way, .. } = &mut self.phase
+            && epoch == self.epoch
+        {
+            *under_way = under_way.saturating_sub(1);
+        }
+    }
+
+    /// What came of something that was let through under `epoch`. Outcomes of an earlier epoch count for nothing: the
+    /// failures of what was under way when it opened do not hold it open, nor does a late success close it.
+    pub(crate) fn record(&mut self, epoch: Epoch, failed: bool, now: Instant) -> Option<Change> {
+        if epoch != self.epoch {
+            return None;
+        }
+        self.withdraw(epoch);
+        match &mut self.phase {
+            Phase::Open { .. } => None,
+            Phase::HalfOpen { .. } if failed => Some(self.open(1, 1, now)),
+            Phase::HalfOpen { succeeded, .. } => {
+                *succeeded += 1;
+                if *succeeded < self.terms.probes {
+                    return None;
+                }
+                self.reset();
+                Some(Change::Closed)
+            }
+            Phase::Closed => self.count(failed, now),
+        }
+    }
+
+    /// Closed, and as if nothing had ever failed.
+    pub(crate) fn reset(&mut self) {
+        self.in_a_row = 0;
+        self.enter(Phase::Closed);
+    }
+
+    fn count(&mut self, failed: bool, now: Instant) -> Option<Change> {
+        self.outcomes.push_back((now, failed));
+        self.failures += usize::from(failed);
+        let window = self.terms.window;
+        while self.outcomes.len() > window.last || self.oldest_is_past(window.within, now) {
+            let Some((_, failed)) = self.outcomes.pop_front() else { break };
+            self.failures -= usize::from(failed);
+        }
+        let (failures, of) = (self.failures, self.outcomes.len());
+        let reached = failures as f64 >= self.terms.ratio * of as f64;
+        (failed && of >= window.at_least && reached).then(|| self.open(failures, of, now))
+    }
+
+    fn oldest_is_past(&self, within: Option<Duration>, now: Instant) -> bool {
+        match (within, self.outcomes.front()) {
+            (Some(within), Some((at, _))) => now.saturating_duration_since(*at) > within,
+            _ => false,
+        }
+    }
+
+    fn open(&mut self, failures: usize, of: usize, now: Instant) -> Change {
+        let wait = self.terms.wait.map(|backoff| backoff.wait(self.in_a_row));
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        // A wait past what the clock can tell is one until somebody resets it.
+        self.enter(Phase::Open { until: wait.and_then(|wait| now.checked_add(wait)) });
+        Change::Opened { failures, of, wait }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.epoch += 1;
+        self.outcomes.clear();
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn waits(first: u32, longest: u32) -> Option<Backoff> {
+        Some(Backoff::exponential(first * SECOND, longest * SECOND).unwrap().factor(1.0).unwrap())
+    }
+
+    fn switch(ratio: f64, window: Window) -> Switch {
+        Switch::new(Terms::new(ratio, window, waits(30, 30)).unwrap())
+    }
+
+    /// Records on the epoch of now.
+    fn record(switch: &mut Switch, outcomes: &str, now: Instant) {
+        for outcome in outcomes.chars() {
+            switch.record(switch.epoch(), outcome == 'x', now);
+        }
+    }
+
+    #[test]
+    fn it_opens_when_the_ratio_is_reached_and_not_before_there_is_enough_to_judge_by() {
+        let now = Instant::now();
+        let mut switch = switch(0.5, Window::last(10).at_least(4));
+        record(&mut switch, "xxx", now);
+        assert_eq!(switch.state(now), BreakerState::Closed, "three are too few to judge by");
+        record(&mut switch, "x", now);
+        assert_eq!(switch.state(now), BreakerState::Open);
+
+        let mut switch = self::switch(0.5, Window::last(10).at_least(4));
+        record(&mut switch, "...x.x.x", now);
+        assert_eq!(switch.state(now), BreakerState::Closed, "3 of 8");
+        record(&mut switch, "xx", now);
+        assert_eq!(switch.state(now), BreakerState::Open, "5 of 10");
+    }
+
+    #[test]
+    fn what_left_the_window_counts_no_more() {
+        let start = Instant::now();
+        let mut switch = switch(0.5, Window::last(4));
+        record(&mut switch, "...x...x...x...x", start);
+        assert_eq!(switch.state(start), BreakerState::Closed, "never more than one of four");
+
+        let mut switch = self::switch(0.5, Window::last(4).within(10 * SECOND).at_least(2));
+        record(&mut switch, "x", start);
+        let later = start + 11 * SECOND;
+        record(&mut switch, "..x", later);
+        assert_eq!(switch.state(later), BreakerState::Closed, "the first is forgotten: one of three");
+        record(&mut switch, "x", later);
+        assert_eq!(switch.state(later), BreakerState::Open);
+    }
+
+    #[test]
+    fn it_turns_half_open_when_its_time_is_up_and_closes_after_as_many_successes_as_it_probes() {
+        let now = Instant::now();
+        let mut terms = Terms::new(1.0, Window::last(1), waits(30, 30)).unwrap();
+        terms.probes = 2;
+        let mut switch = Switch::new(terms);
+        record(&mut switch, "x", now);
+        assert_eq!(switch.due(), Some(now + 30 * SECOND));
+        assert_eq!(switch.admit(now + 29 * SECOND), None);
+        let half = now + 30 * SECOND;
+        assert_eq!(switch.state(half), BreakerState::HalfOpen);
+        let (first, second) = (switch.admit(half).unwrap(), switch.admit(half).unwrap());
+        assert_eq!(switch.admit(half), None, "two probes at a time");
+        switch.withdraw(first);
+        let third = switch.admit(half).expect("a probe that came to nothing leaves its place");
+        assert_eq!(switch.record(second, false, half), None);
+        assert_eq!(switch.record(third, false, half), Some(Change::Closed));
+        assert_eq!(switch.state(half), BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_failed_probe_opens_it_again_for_longer() {
+        let now = Instant::now();
+        let growing = Backoff::exponential(SECOND, 100 * SECOND).unwrap().seed(1);
+        let mut switch = Switch::new(Terms::new(1.0, Window::last(1), Some(growing)).unwrap());
+        let mut now = now;
+        for in_a_row in 0..5 {
+            let epoch = switch.admit(now).unwrap();
+            let Some(Change::Opened { wait: Some(wait), .. }) = switch.record(epoch, true, now) else { panic!() };
+            assert_eq!(wait, growing.wait(in_a_row));
+            now += wait;
+        }
+        let epoch = switch.admit(now).unwrap();
+        switch.record(epoch, false, now);
+        let Some(Change::Opened { wait, .. }) = switch.record(switch.epoch(), true, now) else { panic!() };
+        assert_eq!(wait, Some(growing.wait(0)), "once closed, it starts over");
+    }
+
+    #[test]
+    fn outcomes_of_what_was_let_through_before_a_change_count_for_nothing() {
+        let now = Instant::now();
+        let mut switch = switch(1.0, Window::last(2));
+        let before = switch.epoch();
+        record(&mut switch, "xx", now);
+        let half = now + 30 * SECOND;
+        assert_eq!(switch.state(half), BreakerState::HalfOpen);
+        assert_eq!(switch.record(before, true, half), None);
+        assert_eq!(switch.record(before, false, half), None);
+        assert_eq!(switch.state(half), BreakerState::HalfOpen);
+    }
+
+    #[test]
+    fn without_a_wait_it_stays_open_until_it_is_reset() {
+        let now = Instant::now();
+        let mut switch = Switch::new(Terms::new(1.0, Window::last(1), None).unwrap());
+        record(&mut switch, "x", now);
+        assert_eq!(switch.due(), None);
+        assert_eq!(switch.state(now + 1_000_000 * SECOND), BreakerState::Open);
+        switch.reset();
+        assert_eq!(switch.state(now), BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_ratio_that_makes_no_sense_is_refused() {
+        for ratio in [0.0, -0.5, 1.01, f64::NAN, f64::INFINITY] {
+            assert!(Terms::new(ratio, Window::last(1), None).is_err(), "{ratio}");
+        }
+    }
+}
