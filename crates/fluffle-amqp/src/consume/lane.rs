@@ -95,6 +95,7 @@ impl Drop for Ticket {
 /// where it can be taken back.
 pub(crate) struct Lane {
     waiting: Mutex<Waiting>,
+    in_hand: Budget,
     /// Wakes handlers that wait: something came, or there is room again.
     changed: Notify,
     rate: Option<RateLimit>,
@@ -107,7 +108,6 @@ pub(crate) struct Lane {
 
 struct Waiting {
     jobs: VecDeque<Job>,
-    in_hand: Budget,
     /// The rate limit holds the first one back.
     paced: bool,
 }
@@ -131,14 +131,14 @@ impl Charge {
     /// It has unpacked to so many bytes more.
     pub(crate) fn add(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.lane.waiting_jobs().in_hand.take(bytes);
+        self.lane.in_hand.take(bytes);
     }
 
     /// It is settled.
     pub(crate) fn release(&self) {
         let bytes = self.bytes.swap(0, Ordering::Relaxed);
-        if bytes > 0 {
-            self.lane.give_back(bytes);
+        if bytes > 0 && self.lane.in_hand.give_back(bytes) {
+            self.lane.changed.notify_waiters();
         }
     }
 }
@@ -158,9 +158,10 @@ impl fmt::Debug for Charge {
 impl Lane {
     pub(crate) fn new(at_most_once: bool, bytes: u64, rate: Option<RateLimit>) -> Arc<Self> {
         let (completions, answers) = mpsc::unbounded_channel();
-        let waiting = Waiting { jobs: VecDeque::new(), in_hand: Budget::new(bytes), paced: false };
+        let waiting = Waiting { jobs: VecDeque::new(), paced: false };
         Arc::new(Self {
             waiting: Mutex::new(waiting),
+            in_hand: Budget::new(bytes),
             changed: Notify::new(),
             rate,
             completions,
@@ -221,6 +222,9 @@ impl Lane {
 
     /// Cancellation safe: a delivery is taken and returned in one go.
     async fn next(self: &Arc<Self>) -> Job {
+        if let Next::Job(job) = self.take() {
+            return job;
+        }
         loop {
             // From here on nothing is missed: it is woken by what comes after it was made.
             let changed = self.changed.notified();
@@ -241,7 +245,7 @@ impl Lane {
         let mut waiting = self.waiting_jobs();
         let Some(first) = waiting.jobs.front() else { return Next::Nothing };
         let bytes = first.received.body.len() as u64;
-        if !waiting.in_hand.fits(bytes) {
+        if !self.in_hand.fits(bytes) {
             return Next::Nothing;
         }
         if let Some(Err(again)) = self.rate.as_ref().map(RateLimit::try_take) {
@@ -249,21 +253,11 @@ impl Lane {
             return Next::NotBefore(again);
         }
         let Some(job) = waiting.jobs.pop_front() else { return Next::Nothing };
-        waiting.in_hand.take(bytes);
+        self.in_hand.take(bytes);
         waiting.paced = false;
         drop(waiting);
         job.received.charge(Charge { lane: Arc::clone(self), bytes: AtomicU64::new(bytes) });
         Next::Job(job)
-    }
-
-    fn give_back(&self, bytes: u64) {
-        let mut waiting = self.waiting_jobs();
-        waiting.in_hand.give_back(bytes);
-        let anybody_waits = !waiting.jobs.is_empty();
-        drop(waiting);
-        if anybody_waits {
-            self.changed.notify_waiters();
-        }
     }
 
     /// The consumer's end of the way back; there is one, and it is lent to one consumer at a time.
@@ -355,8 +349,8 @@ mod tests {
         second.received.unpacked(4);
         drop(second);
         let _third = queue.next().await.unwrap();
-        assert!(!lane.waiting_jobs().in_hand.fits(97), "the third's four bytes, and no more than those, are in hand");
-        assert!(lane.waiting_jobs().in_hand.fits(96));
+        assert!(!lane.in_hand.fits(97), "the third's four bytes, and no more than those, are in hand");
+        assert!(lane.in_hand.fits(96));
     }
 
     #[tokio::test(start_paused = true)]

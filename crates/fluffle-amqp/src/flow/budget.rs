@@ -1,6 +1,9 @@
 //! How many bytes may be under way.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -11,26 +14,42 @@ pub(crate) const DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: u64,
-    used: u64,
+    used: AtomicU64,
+    /// Somebody was refused, and nobody has been told since that there is room.
+    refused: AtomicBool,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { limit, used: 0 }
+        Self { limit, used: AtomicU64::new(0), refused: AtomicBool::new(false) }
     }
 
-    /// Whether there is room for `bytes` more.
+    /// Whether there is room for `bytes` more; if not, [`give_back`](Self::give_back) will say when to ask again. For one at
+    /// a time.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
-        self.used == 0 || self.used.saturating_add(bytes) <= self.limit
+        if self.has_room(bytes) {
+            return true;
+        }
+        self.refused.store(true, Ordering::SeqCst);
+        // What was given back in between has told nobody.
+        self.has_room(bytes)
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        let used = self.used.load(Ordering::SeqCst);
+        used == 0 || used.saturating_add(bytes) <= self.limit
     }
 
     /// Counts `bytes`, room or not: what fits is asked before, what a body unpacks to is known only afterwards.
-    pub(crate) fn take(&mut self, bytes: u64) {
-        self.used = self.used.saturating_add(bytes);
+    pub(crate) fn take(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::SeqCst);
     }
 
-    pub(crate) fn give_back(&mut self, bytes: u64) {
-        self.used = self.used.saturating_sub(bytes);
+    /// Takes `bytes` off again, each that was [taken](Self::take) once; whether somebody waits for them.
+    #[must_use]
+    pub(crate) fn give_back(&self, bytes: u64) -> bool {
+        self.used.fetch_sub(bytes, Ordering::SeqCst);
+        self.refused.load(Ordering::SeqCst) && self.refused.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -96,14 +115,16 @@ mod tests {
 
     #[test]
     fn what_is_larger_than_the_budget_goes_alone() {
-        let mut budget = Budget::new(100);
+        let budget = Budget::new(100);
         assert!(budget.fits(1000));
         budget.take(60);
         assert!(budget.fits(40) && !budget.fits(41) && !budget.fits(1000));
         budget.take(500);
         assert!(!budget.fits(0), "overdrawn by what a body unpacked to");
-        budget.give_back(560);
+        assert!(budget.give_back(560), "somebody waits");
         assert!(budget.fits(1000));
+        budget.take(1);
+        assert!(!budget.give_back(1), "nobody was refused since");
     }
 
     #[tokio::test]
