@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 /// Who may depend on whom among the workspace's crates. A crate depends only on rows above its own.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("fluffle-build", &[]),
     ("fluffle-supervise", &[]),
     ("fluffle-wire", &[]),
@@ -18,15 +18,17 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("fluffle-broker", &[]),
     ("fluffle-harness", &[]),
     ("fluffle", &["fluffle-supervise", "fluffle-wire", "fluffle-amqp", "fluffle-broker"]),
+    ("fluffle-outbox", &["fluffle-supervise", "fluffle-wire", "fluffle-amqp"]),
 ];
 
 /// Foreign crates that belong in one room only: (crate, the rooms that may use it).
-const FOREIGN: [(&str, &[&str]); 5] = [
+const FOREIGN: [(&str, &[&str]); 6] = [
     ("lapin", &["fluffle-amqp"]),
     ("amq-protocol", &["fluffle-amqp", "fluffle-broker"]),
     ("flate2", &["fluffle-wire"]),
-    ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle"]),
-    ("tokio", &["fluffle-supervise", "fluffle-amqp", "fluffle-broker", "fluffle"]),
+    ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle", "fluffle-outbox"]),
+    ("tokio", &["fluffle-supervise", "fluffle-amqp", "fluffle-broker", "fluffle", "fluffle-outbox"]),
+    ("sqlx", &["fluffle-outbox"]),
 ];
 
 /// What library code never does: a failure is a value, and a message is never thrown away.
