@@ -102,7 +102,11 @@ impl Database {
     }
 
     pub async fn number(&self, sql: &str) -> i64 {
-        with_pool!(self, pool, sqlx::query_scalar(sql).fetch_one(pool).await.unwrap())
+        self.try_number(sql).await.unwrap()
+    }
+
+    pub async fn try_number(&self, sql: &str) -> Result<i64, sqlx::Error> {
+        with_pool!(self, pool, sqlx::query_scalar(sql).fetch_one(pool).await)
     }
 
     pub async fn text(&self, sql: &str) -> String {
@@ -189,7 +193,7 @@ pub async fn started(app: App) -> Service {
 
 /// How often the relay was restarted.
 pub fn restarts(service: &Service) -> u64 {
-    service.snapshot().find("app/application/outbox").expect("a relay").restarts.into()
+    service.snapshot().find("app/application/outbox").expect("a relay").restarts
 }
 
 /// Message ids in a queue, in order.
