@@ -156,3 +156,16 @@ async fn bounded<T>(doing: &'static str, work: impl Future<Output = Result<T, sq
         Err(_) => Err(RelayError::Timeout { doing, limit: ANSWER_WITHIN }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_never_answers_is_given_up() {
+        let answer = bounded::<()>("waiting", pending()).await;
+        assert!(matches!(answer, Err(RelayError::Timeout { limit: ANSWER_WITHIN, .. })));
+    }
+}

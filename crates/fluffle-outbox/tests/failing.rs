@@ -6,11 +6,13 @@ mod support;
 use std::{collections::HashSet, time::Duration};
 
 use fluffle::{prelude::*, testing::TestBroker};
+use fluffle_outbox::postgres;
 use support::*;
 
 on_both!(
     a_relay_that_dies_between_confirm_and_mark_leaves_a_message_that_is_published_again_under_its_id,
     what_is_known_to_be_confirmed_is_marked_first_however_often_the_relay_is_restarted,
+    what_an_earlier_incarnation_had_claimed_is_taken_again_before_its_lease_is_over,
     while_the_broker_is_away_rows_wait_and_nothing_counts_against_them,
     a_batch_that_a_stopped_relay_cannot_publish_goes_back_to_the_table,
     a_message_refused_for_good_is_parked_and_the_others_go_on,
@@ -51,6 +53,30 @@ async fn what_is_known_to_be_confirmed_is_marked_first_however_often_the_relay_i
     database.allow_marking().await;
     until("an empty table", async || database.rows().await == 0).await;
     assert_eq!(broker.messages("q").unwrap().len(), 10);
+    service.shutdown().await.unwrap();
+}
+
+async fn what_an_earlier_incarnation_had_claimed_is_taken_again_before_its_lease_is_over(database: Database) {
+    let (broker, topology) = broker();
+    database.forbid_marking().await;
+    database.enqueue(&prepared(["one"]), true).await;
+    let service = relaying(&database, &broker, &topology).await;
+    until("restarts", async || restarts(&service) > 0).await;
+    database.enqueue(&prepared(["two", "three"]), true).await;
+    // As if it had died right after its claim of the second; the third is another relay's.
+    let claimed = |text: &str, by: &str| match database {
+        Database::Postgres { .. } => {
+            format!("update fluffle_outbox set claimed_by = {by}, due_at = now() + interval '1 hour' where id = {text}")
+        }
+        Database::Sqlite { .. } => {
+            format!("update fluffle_outbox set claimed_by = {by}, due_at = due_at + 3600000 where id = {text}")
+        }
+    };
+    database.execute(&claimed("2", "(select claimed_by from fluffle_outbox where id = 1)")).await;
+    database.execute(&claimed("3", "'another'")).await;
+    database.allow_marking().await;
+    until("its own rows", async || database.rows().await == 1).await;
+    assert_eq!(texts(&broker, "q"), ["one", "two"]);
     service.shutdown().await.unwrap();
 }
 
@@ -177,11 +203,34 @@ async fn a_damaged_row_is_parked_at_once(database: Database) {
 }
 
 #[actix::test]
+async fn several_processes_may_create_the_tables_at_once() {
+    let database = Database::postgres().await;
+    let Database::Postgres { pool, .. } = &database else { unreachable!() };
+    for _ in 0..5 {
+        database.execute("drop table fluffle_outbox, fluffle_seen").await;
+        let migrations: Vec<_> = (0..4)
+            .map(|_| {
+                actix::spawn({
+                    let pool = pool.clone();
+                    async move { postgres::migrate(&pool).await }
+                })
+            })
+            .collect();
+        for migration in migrations {
+            soon("the tables", migration).await.unwrap().unwrap();
+        }
+        assert_eq!(database.rows().await, 0);
+    }
+}
+
+#[actix::test]
 async fn a_relay_survives_the_database_going_away_and_coming_back() {
     let database = Database::postgres().await;
     let Database::Postgres { server, .. } = &database else { unreachable!() };
     let (broker, topology) = broker();
-    let service = relaying(&database, &broker, &topology).await;
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let relay = relay_of(database.impatient_table(), &app);
+    let service = started(app.supervise(relay)).await;
     database.enqueue(&prepared(["before"]), true).await;
     until("the first", async || database.rows().await == 0).await;
     server.kill().unwrap();
@@ -202,7 +251,9 @@ async fn a_relay_survives_a_file_that_is_locked_for_long() {
     let (broker, topology) = broker();
     database.enqueue(&prepared(["one"]), true).await;
     let lock = pool.begin_with("begin immediate").await.unwrap();
-    let service = relaying(&database, &broker, &topology).await;
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let relay = relay_of(database.impatient_table(), &app);
+    let service = started(app.supervise(relay)).await;
     until("restarts", async || restarts(&service) > 1).await;
     lock.rollback().await.unwrap();
     until("an empty table", async || database.rows().await == 0).await;

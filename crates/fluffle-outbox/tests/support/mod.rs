@@ -9,7 +9,7 @@ use fluffle_outbox::{Relay, Table, postgres, sqlite};
 use sqlx::{
     PgPool, SqlitePool,
     postgres::PgPoolOptions,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode},
 };
 use tempfile::TempDir;
 use tokio::time::{interval, timeout};
@@ -39,7 +39,7 @@ macro_rules! on_both {
 /// A real PostgreSQL server, or a real SQLite file, with the tables.
 pub enum Database {
     Postgres { pool: PgPool, server: Postgres },
-    Sqlite { pool: SqlitePool, _folder: TempDir },
+    Sqlite { pool: SqlitePool, folder: TempDir },
 }
 
 macro_rules! with_pool {
@@ -54,27 +54,31 @@ macro_rules! with_pool {
 impl Database {
     pub async fn postgres() -> Self {
         let server = Postgres::start().expect("a PostgreSQL server");
-        // Short waits: tests that stop the server wait for the relay to notice.
-        let options = PgPoolOptions::new().acquire_timeout(Duration::from_millis(300));
-        let pool = options.connect(&server.url()).await.unwrap();
+        let pool = PgPool::connect(&server.url()).await.unwrap();
         postgres::migrate(&pool).await.unwrap();
         Self::Postgres { pool, server }
     }
 
     pub async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = SqliteConnectOptions::new()
-            .filename(folder.path().join("outbox.sqlite"))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .busy_timeout(Duration::from_millis(300));
-        let pool = SqlitePoolOptions::new().connect_with(options).await.unwrap();
+        let pool = SqlitePool::connect_with(file(&folder).busy_timeout(SOON)).await.unwrap();
         sqlite::migrate(&pool).await.unwrap();
-        Self::Sqlite { pool, _folder: folder }
+        Self::Sqlite { pool, folder }
     }
 
     pub fn table(&self) -> Table {
         with_pool!(self, pool, pool.clone().into())
+    }
+
+    /// The same, for a relay that is soon tired of a database that is away, or locked.
+    pub fn impatient_table(&self) -> Table {
+        const TIRED: Duration = Duration::from_millis(100);
+        match self {
+            Self::Postgres { server, .. } => {
+                PgPoolOptions::new().acquire_timeout(TIRED).connect_lazy(&server.url()).unwrap().into()
+            }
+            Self::Sqlite { folder, .. } => SqlitePool::connect_lazy_with(file(folder).busy_timeout(TIRED)).into(),
+        }
     }
 
     /// Enqueues all in one transaction, and commits it or not.
@@ -88,7 +92,7 @@ impl Database {
                 if commit { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
             }
             Self::Sqlite { pool, .. } => {
-                let mut tx = patient(pool.begin_with("begin immediate").await.unwrap()).await;
+                let mut tx = pool.begin_with("begin immediate").await.unwrap();
                 for message in messages {
                     sqlite::enqueue(&mut tx, message).await.unwrap();
                 }
@@ -150,10 +154,9 @@ impl Database {
     }
 }
 
-/// Gives the transaction back: a longer busy timeout than the relay's, for the test's own writes.
-async fn patient(mut tx: sqlx::Transaction<'static, sqlx::Sqlite>) -> sqlx::Transaction<'static, sqlx::Sqlite> {
-    sqlx::raw_sql("pragma busy_timeout = 10000").execute(&mut *tx).await.unwrap();
-    tx
+fn file(folder: &TempDir) -> SqliteConnectOptions {
+    let file = SqliteConnectOptions::new().filename(folder.path().join("outbox.sqlite"));
+    file.create_if_missing(true).journal_mode(SqliteJournalMode::Wal)
 }
 
 /// A broker inside the test, with a queue `q`.
@@ -173,8 +176,12 @@ pub fn prepared_for(queue: &str, texts: impl IntoIterator<Item = impl ToString>)
 
 /// A relay that polls and restarts fast.
 pub fn relay(database: &Database, app: &App) -> Relay {
+    relay_of(database.table(), app)
+}
+
+pub fn relay_of(table: Table, app: &App) -> Relay {
     let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_millis(100)).unwrap();
-    Relay::new(database.table(), app.forwarder("outbox")).poll_every(Duration::from_millis(10)).backoff(backoff)
+    Relay::new(table, app.forwarder("outbox")).poll_every(Duration::from_millis(10)).backoff(backoff)
 }
 
 /// A service with a relay, running.
