@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::{
     error::RelayError,
-    outcome::{Outcome, decide},
-    table::{Claim, Row, Table},
+    outcome::{Outcome, decide, told},
+    table::{Claim, PRUNED, Row, Table},
 };
 
 /// How long the confirms of a batch are waited for once the relay shall stop.
@@ -160,7 +160,7 @@ impl Shared {
         let attempts = u32::try_from(row.attempts).unwrap_or(0);
         let outcome = match Prepared::from_bytes(row.message.into()) {
             Ok(message) => decide(self.forwarder.publish(message).await, attempts, &self.retry),
-            Err(damage) => Outcome::Parked { attempts, error: damage.to_string() },
+            Err(damage) => Outcome::Parked { attempts, error: told(&damage) },
         };
         match &outcome {
             Outcome::Later { attempts, error, wait } => {
@@ -191,8 +191,8 @@ impl Shared {
         if let Some(age) = self.keep
             && due
         {
-            self.table.prune(age).await?;
-            *last = Some(Instant::now());
+            let more = self.table.prune(age).await? >= PRUNED.unsigned_abs();
+            *last = if more { None } else { Some(Instant::now()) };
         }
         Ok(())
     }

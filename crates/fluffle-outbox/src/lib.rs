@@ -39,7 +39,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | a transaction that is rolled back | its messages are never published |
+//! | a transaction that is rolled back | its messages are never published. (A database told not to wait for its disk, `synchronous_commit = off` or SQLite's `synchronous = normal`, may lose a commit with its machine that others have seen, this relay too) |
 //! | a transaction that is committed | its messages are published at least once, each under the id it was prepared with |
 //! | twice | what the broker has and the table does not say so: the process, its machine or the database ended between confirm and mark; or a confirm did not come within 30 s and the message was published again. Several relays alone cause none: a row is claimed by one of them |
 //! | a message the broker refuses for good (no such exchange, no queue took it, not permitted) | tried again after 1, 5, 25 and 125 s, then *parked* with its error ([`Relay::retry`]); the others go on meanwhile |
@@ -124,8 +124,8 @@
 //! - A second delivery, also one at the same time on another machine, waits for the first one's commit and then has no
 //!   effect; or does the work, if that rolls back.
 //! - A *deliberate* replay passes: a message from the dead-letter queue, because no handler's transaction was committed for it; one
-//!   that was handled, when it is sent with a replay id (`x-fluffle-replay`, see `docs/WIRE.md`), which
-//!   [`seen::key`] makes part of the key.
+//!   that was handled, when it is sent with a replay id (the header `x-fluffle-replay`), which [`seen::key`] makes part of
+//!   the key.
 //! - What still repeats: effects outside of the transaction (mail, HTTP calls, messages published directly: enqueue them in the same
 //!   transaction instead); a duplicate that comes after its id was pruned; the same thing sent under two ids.
 

@@ -24,12 +24,17 @@ pub(crate) enum Outcome {
 pub(crate) fn decide(published: Result<Confirmed, PublishError<Prepared>>, attempts: u32, retry: &Retry) -> Outcome {
     match published {
         Ok(_) => Outcome::Published,
-        Err(error) if error.class() == Class::Permanent => refused(error.to_string(), attempts, retry),
+        Err(error) if error.class() == Class::Permanent => refused(told(&error), attempts, retry),
         Err(error) if matches!(error.kind(), PublishErrorKind::Nacked) => {
-            Outcome::Later { attempts, error: error.to_string(), wait: NACKED }
+            Outcome::Later { attempts, error: told(&error), wait: NACKED }
         }
         Err(_) => Outcome::Again,
     }
+}
+
+/// An error as a column can hold it: the broker chose some of its words, and PostgreSQL takes no NUL in a text.
+pub(crate) fn told(error: &impl ToString) -> String {
+    error.to_string().replace('\0', "\u{fffd}")
 }
 
 /// Refused for good, it is said; but queues get bound and permissions granted.
@@ -44,6 +49,11 @@ fn refused(error: String, before: u32, retry: &Retry) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_broker_says_fits_into_a_column() {
+        assert_eq!(told(&"no queue\0 took it"), "no queue\u{fffd} took it");
+    }
 
     #[test]
     fn a_refused_row_waits_longer_each_time_and_is_parked_at_the_end() {

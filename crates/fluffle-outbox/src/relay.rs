@@ -19,6 +19,9 @@ use crate::{
 /// Most rows in a batch: as many as a forwarder's mailbox takes.
 const LARGEST_BATCH: usize = 1024;
 
+/// Longest that published rows are kept: ten years, for an interval that any database can subtract.
+const LONGEST_KEPT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// How long a relay may take to stop: for the confirms of the batch in hand, and to mark them.
 const SHUTDOWN: Duration = Duration::from_secs(12);
 
@@ -47,8 +50,11 @@ fn backoff() -> Backoff {
 /// Several relays may work on one table, in one process or many: each row is claimed by one of them. A relay on its own keeps
 /// the order.
 ///
+/// A batch takes as long as its slowest confirm, 30 s at most.
+///
 /// When the service shuts down the relay claims nothing more, waits up to 8 s for the confirms of its batch, and gives the
-/// rest back to the table.
+/// rest back to the table. Under a shorter `App::drain_within` there may be no time for that: the rows wait for their
+/// lease.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -118,9 +124,10 @@ impl Relay {
         self
     }
 
-    /// Keeps the rows of published messages for this long, marked with `published_at`, instead of deleting them at once.
+    /// Keeps the rows of published messages for this long, at most ten years, marked with `published_at`, instead of deleting
+    /// them at once. The relay looks each minute for those to delete, and does so 1000 at a time.
     pub fn keep_published(mut self, age: Duration) -> Self {
-        self.shared.keep = Some(age);
+        self.shared.keep = Some(age.min(LONGEST_KEPT));
         self
     }
 

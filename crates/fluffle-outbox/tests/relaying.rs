@@ -15,6 +15,7 @@ on_both!(
     a_wake_is_as_good_as_a_poll,
     a_batch_is_bounded_in_rows_and_in_bytes_and_a_larger_message_goes_alone,
     published_rows_are_kept_for_as_long_as_asked,
+    more_old_rows_than_one_statement_deletes_are_all_deleted,
     a_relay_that_is_stopped_marks_what_it_has_published,
     a_prepared_message_comes_out_as_it_went_in,
 );
@@ -107,33 +108,46 @@ async fn a_batch_is_bounded_in_rows_and_in_bytes_and_a_larger_message_goes_alone
         assert_eq!(database.number("select count(*) from fluffle_outbox where claimed_by is not null").await, claimed);
         assert_eq!(i64::try_from(broker.messages("q").unwrap().len()).unwrap(), claimed);
         service.shutdown().await.unwrap();
-        database.allow_marking().await;
-        database.execute("delete from fluffle_outbox").await;
-        if let Database::Postgres { .. } = database {
-            database.execute("drop function forbid").await;
-        }
-        database.forbid_marking().await;
+        // Out of the way, which is not forbidden.
+        database.execute("update fluffle_outbox set published_at = due_at, claimed_by = null").await;
     }
 }
 
 async fn published_rows_are_kept_for_as_long_as_asked(database: Database) {
     let (broker, topology) = broker();
-    database.enqueue(&prepared(["old"]), true).await;
+    database.enqueue(&prepared(["two hours old", "one hour old"]), true).await;
+    // Ids count from 1.
     database
         .execute(match database {
-            Database::Postgres { .. } => "update fluffle_outbox set published_at = now() - interval '2 hours'",
-            Database::Sqlite { .. } => {
-                "update fluffle_outbox set published_at = (julianday('now') - 2440587.5) * 86400000 - 7200000"
+            Database::Postgres { .. } => {
+                "update fluffle_outbox set published_at = now() - (3 - id) * interval '1 hour'"
             }
+            Database::Sqlite { .. } => "update fluffle_outbox set published_at = due_at - (3 - id) * 3600000",
         })
         .await;
     database.enqueue(&prepared(["new"]), true).await;
     let app = App::new(broker.client().unwrap()).topology(topology);
-    let relay = relay(&database, &app).keep_published(Duration::from_secs(3600));
+    let relay = relay(&database, &app).keep_published(Duration::from_secs(90 * 60));
     let service = started(app.supervise(relay)).await;
     let published = "select count(*) from fluffle_outbox where published_at is not null and claimed_by is null";
-    until("the mark", async || database.rows().await == 1 && database.number(published).await == 1).await;
+    until("the mark", async || database.rows().await == 2 && database.number(published).await == 2).await;
     assert_eq!(texts(&broker, "q"), ["new"]);
+    service.shutdown().await.unwrap();
+}
+
+async fn more_old_rows_than_one_statement_deletes_are_all_deleted(database: Database) {
+    let (broker, topology) = broker();
+    database.enqueue(&prepared(0..1001), true).await;
+    database
+        .execute(match database {
+            Database::Postgres { .. } => "update fluffle_outbox set published_at = now() - interval '2 hours'",
+            Database::Sqlite { .. } => "update fluffle_outbox set published_at = due_at - 7200000",
+        })
+        .await;
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let relay = relay(&database, &app).keep_published(Duration::from_secs(3600));
+    let service = started(app.supervise(relay)).await;
+    until("an empty table", async || database.rows().await == 0).await;
     service.shutdown().await.unwrap();
 }
 
