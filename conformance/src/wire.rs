@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use amq_protocol::{
     frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame, parse_frame},
-    protocol::{AMQPClass, BasicProperties, basic, channel, confirm, connection, exchange, queue, tx},
+    protocol::{AMQPClass, BasicProperties, access, basic, channel, confirm, connection, exchange, queue, tx},
     types::FieldTable,
 };
 use tokio::{
@@ -45,6 +45,7 @@ macro_rules! methods {
 methods! {
     Connection connection { Start, StartOk, Secure, Tune, TuneOk, Open, OpenOk, Close, CloseOk }
     Channel channel { Open, OpenOk, Flow, FlowOk, Close, CloseOk }
+    Access access { Request, RequestOk }
     Exchange exchange { Declare, DeclareOk }
     Queue queue { Declare, DeclareOk, Delete, DeleteOk, Bind, BindOk }
     Basic basic { Qos, QosOk, Consume, ConsumeOk, Cancel, CancelOk, Publish, Return, Deliver, Get, GetOk, GetEmpty, Ack,

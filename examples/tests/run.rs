@@ -89,3 +89,14 @@ fn quakes_loses_nothing_while_its_handlers_crash() {
     let restarts = line.strip_prefix(wanted).unwrap_or_else(|| panic!("{line}\n\n{out}\n{err}"));
     assert!(restarts.parse::<u32>().unwrap() > 0, "{line}");
 }
+
+#[test]
+fn restart_on_failure_accounts_for_every_message() {
+    let (out, err) = run(env!("CARGO_BIN_EXE_restart_on_failure"), &[]);
+    let line = last_line(&out);
+    assert!(line.starts_with("restart_on_failure: published=") && line.ends_with(" lost=0"), "{line}\n\n{out}\n{err}");
+    for scene in ["1. A handler panics", "2. The broker closes a channel", "3. A connection is cut", "4. The broker is"]
+    {
+        assert!(out.contains(scene), "{scene} is missing:\n{out}");
+    }
+}

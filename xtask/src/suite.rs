@@ -9,6 +9,9 @@ use crate::{
     step::{self, Failure, cargo, timed},
 };
 
+/// The framework's tests that run on either broker: `crates/fluffle/tests/support/place.rs`.
+const ON_BOTH: [&str; 8] = ["bad_days", "living", "order", "pool", "publishing", "replaying", "requesting", "settling"];
+
 /// Format, lints, tests.
 pub(crate) fn ci() -> Result<(), Failure> {
     step::run("checking the format", cargo().args(["fmt", "--all", "--check"]))?;
@@ -29,6 +32,12 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), Failure> {
     // One node for all: a test process that finds it in its environment attaches to it instead of booting its own.
     let node = timed("starting the RabbitMQ node that the tests share", || Ok(RabbitMq::start()?))?;
     step::run("running the tests", tests(nextest, arguments).env(NODE_VAR, node.folder()))?;
+    if arguments.is_empty() {
+        let again: Vec<String> = ON_BOTH.iter().flat_map(|file| ["--test", file]).map(str::to_owned).collect();
+        let again = [&["-p".to_owned(), "fluffle".to_owned()], &again[..]].concat();
+        let mut run = tests(nextest, &again);
+        step::run("running the framework's tests on the broker inside", run.env("FLUFFLE_TEST_BROKER", "embedded"))?;
+    }
     if nextest && arguments.is_empty() {
         // nextest leaves the examples in the documentation to cargo.
         step::run("running the documentation's examples", cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;

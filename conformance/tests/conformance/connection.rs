@@ -5,7 +5,7 @@ use std::time::Duration;
 use conformance::{Frame, Target, Wire, start_ok, table};
 use lapin::{
     BasicProperties,
-    protocol::{basic, channel, connection},
+    protocol::{access, basic, channel, connection},
     types::AMQPValue,
 };
 
@@ -112,10 +112,16 @@ pub(crate) async fn a_vhost_that_is_not_there_is_530(broker: &Target) {
 }
 
 pub(crate) async fn a_frame_size_past_the_offer_ends_the_connection(broker: &Target) {
-    let (mut wire, _) = Wire::log_in(broker.address(), table! {}).await;
-    wire.send(0, connection::TuneOk { channel_max: 0, frame_max: 131_073, heartbeat: 0 }).await;
-    // RabbitMQ says nothing, not even why.
-    wire.ends_with_or_without_a_word().await;
+    let (wire, _) = Wire::log_in(broker.address(), table! {}).await;
+    let tune_ok = connection::TuneOk { channel_max: 2047, frame_max: 131_073, heartbeat: 0 };
+    is_shown_out(wire, tune_ok, broker.vhost()).await;
+}
+
+pub(crate) async fn no_limit_is_past_the_offer_too(broker: &Target) {
+    for (channel_max, frame_max) in [(0, 131_072), (2047, 0)] {
+        let (wire, _) = Wire::log_in(broker.address(), table! {}).await;
+        is_shown_out(wire, connection::TuneOk { channel_max, frame_max, heartbeat: 0 }, broker.vhost()).await;
+    }
 }
 
 pub(crate) async fn close_is_answered(broker: &Target) {
@@ -163,6 +169,17 @@ pub(crate) async fn a_frame_larger_than_agreed_is_501(broker: &Target) {
     wire.send_frame(&Frame::Body(1, vec![7; 5000])).await;
     let text = "FRAME_ERROR - type 3, all octets = <<>>: {frame_too_large,5000,4088}";
     assert_closed(wire, 501, text).await;
+}
+
+pub(crate) async fn a_payload_may_be_as_large_as_a_frame(broker: &Target) {
+    let tune_ok = connection::TuneOk { channel_max: 3, frame_max: 4096, heartbeat: 0 };
+    let mut wire = Wire::tuned(broker.address(), broker.vhost(), tune_ok).await;
+    wire.channel(1).await;
+    wire.queue(1, "q", table! {}).await;
+    let publish = basic::Publish { routing_key: "q".into(), ..Default::default() };
+    wire.publish(1, publish, Default::default(), &[7; 4096]).await;
+    let _: basic::GetOk = wire.call(1, basic::Get { queue: "q".into(), no_ack: true }).await;
+    assert_eq!(wire.content(1).await.body.len(), 4096);
 }
 
 pub(crate) async fn a_body_is_cut_into_frames_of_the_agreed_size(broker: &Target) {
@@ -222,6 +239,12 @@ pub(crate) async fn a_body_without_a_header_is_505(broker: &Target) {
     wire.send_frame(&Frame::Body(1, b"m".to_vec())).await;
     let text = "UNEXPECTED_FRAME - expected content header for class 60, got non content header frame instead";
     assert_closed(wire, 505, text).await;
+}
+
+pub(crate) async fn a_header_on_a_channel_that_is_not_open_is_505(broker: &Target) {
+    let mut wire = broker.wire().await;
+    wire.send_header(7, BasicProperties::default(), 3).await;
+    assert_closed(wire, 505, "UNEXPECTED_FRAME - expected method frame, got non method frame instead").await;
 }
 
 pub(crate) async fn a_method_instead_of_a_body_is_505(broker: &Target) {
@@ -290,6 +313,17 @@ pub(crate) async fn a_heartbeat_on_a_channel_is_505(broker: &Target) {
     assert_closed(wire, 505, "UNEXPECTED_FRAME - type 8, all octets = <<>>").await;
 }
 
+pub(crate) async fn content_on_channel_zero_is_505(broker: &Target) {
+    let mut wire = broker.wire().await;
+    wire.send_frame(&Frame::Body(0, b"\"hare\", 13 octets".to_vec())).await;
+    assert_closed(wire, 505, r#"UNEXPECTED_FRAME - type 3, first 16 octets = <<"\"hare\", 13 octet">>"#).await;
+}
+
+pub(crate) async fn access_is_granted_to_everyone(broker: &Target) {
+    let mut wire = broker.wire().await;
+    let _: access::RequestOk = wire.call(1, access::Request { realm: "/data".into(), ..Default::default() }).await;
+}
+
 pub(crate) async fn frames_may_arrive_byte_by_byte(broker: &Target) {
     let mut wire = Wire::connect(broker.address()).await;
     for byte in b"AMQP\0\0\x09\x01" {
@@ -310,6 +344,14 @@ pub(crate) async fn a_closed_connection_takes_its_channels_along(broker: &Target
     let close = connection::Close { reply_code: 200, reply_text: "bye".into(), class_id: 0, method_id: 0 };
     let _: connection::CloseOk = wire.call(0, close).await;
     assert_eq!(channel.inspect("q").await.unwrap().consumer_count(), 0);
+}
+
+/// Whoever agrees to limits that were not offered must not come in.
+async fn is_shown_out(mut wire: Wire, tune_ok: connection::TuneOk, vhost: &str) {
+    wire.send(0, tune_ok).await;
+    wire.send(0, connection::Open { virtual_host: vhost.into() }).await;
+    // RabbitMQ says nothing, not even why.
+    wire.ends_with_or_without_a_word().await;
 }
 
 /// The limits offered, and this many seconds between heartbeats.

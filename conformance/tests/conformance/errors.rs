@@ -75,6 +75,15 @@ pub(crate) async fn an_unknown_exchange_kind_is_503_and_ends_the_connection(brok
     assert_eq!((close.class_id, close.method_id), (40, 10));
 }
 
+pub(crate) async fn the_exchange_kind_of_a_plugin_that_is_not_there_is_unknown(broker: &Target) {
+    let mut wire = broker.wire().await;
+    let kind = "x-delayed-message";
+    wire.send(1, exchange::Declare { exchange: "x".into(), kind: kind.into(), ..Default::default() }).await;
+    let close = wire.connection_closed().await;
+    let text = format!("COMMAND_INVALID - unknown exchange type '{kind}'");
+    assert_eq!((close.reply_code, close.reply_text.as_str()), (503, text.as_str()));
+}
+
 pub(crate) async fn a_refusal_names_the_method_it_refuses(broker: &Target) {
     let mut wire = broker.wire().await;
     wire.send(1, queue::Declare { queue: "none".into(), passive: true, ..Default::default() }).await;

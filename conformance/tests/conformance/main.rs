@@ -110,12 +110,14 @@ macro_rules! against {
                 an_unknown_mechanism_ends_the_connection
                 a_vhost_that_is_not_there_is_530
                 a_frame_size_past_the_offer_ends_the_connection
+                no_limit_is_past_the_offer_too
                 close_is_answered
                 a_channel_closed_by_the_client_may_be_opened_again
                 opening_a_channel_twice_is_504
                 a_method_on_a_channel_that_is_not_open_is_504
                 more_channels_than_agreed_are_530
                 a_frame_larger_than_agreed_is_501
+                a_payload_may_be_as_large_as_a_frame
                 a_body_is_cut_into_frames_of_the_agreed_size
                 a_frame_without_its_end_octet_is_501
                 a_frame_of_unknown_type_is_501
@@ -123,6 +125,7 @@ macro_rules! against {
                 a_method_that_is_cut_short_is_501
                 a_header_without_a_method_is_505
                 a_body_without_a_header_is_505
+                a_header_on_a_channel_that_is_not_open_is_505
                 a_method_instead_of_a_body_is_505
                 a_channels_method_on_channel_zero_is_504
                 a_connections_method_on_a_channel_is_503
@@ -132,6 +135,8 @@ macro_rules! against {
                 a_client_that_falls_silent_is_cut_off
                 without_heartbeats_none_come
                 a_heartbeat_on_a_channel_is_505
+                content_on_channel_zero_is_505
+                access_is_granted_to_everyone
                 frames_may_arrive_byte_by_byte
                 a_closed_connection_takes_its_channels_along
             }
@@ -211,6 +216,7 @@ macro_rules! against {
                 deleting_the_default_exchange_is_403
                 declaring_the_default_exchange_is_403
                 an_unknown_exchange_kind_is_503_and_ends_the_connection
+                the_exchange_kind_of_a_plugin_that_is_not_there_is_unknown
                 a_refusal_names_the_method_it_refuses
                 a_refusal_spares_the_other_channels
                 after_a_refusal_the_channel_is_deaf_until_close_ok
@@ -315,6 +321,7 @@ macro_rules! against {
             }
             priorities {
                 higher_priorities_are_delivered_first_and_equal_ones_in_order
+                an_expired_message_waits_for_those_of_higher_priority
                 a_priority_past_the_maximum_counts_as_the_maximum
                 no_priority_is_the_lowest
                 an_ordinary_queue_ignores_priorities
@@ -365,6 +372,7 @@ macro_rules! against {
                 the_first_delivery_has_no_count
                 rejecting_counts
                 nacking_counts
+                what_a_lost_channel_held_returns_to_its_place
                 a_lost_channel_counts
                 past_its_delivery_limit_a_message_is_dead
                 past_its_delivery_limit_without_an_exchange_a_message_is_dropped
@@ -409,6 +417,7 @@ macro_rules! against {
                 select_may_be_repeated
                 an_unroutable_mandatory_message_is_returned_at_commit
                 consuming_is_not_transactional
+                recovering_leaves_what_waits_for_its_commit
             }
             ttl {
                 a_queues_ttl_expires_its_messages

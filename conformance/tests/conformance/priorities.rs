@@ -49,6 +49,24 @@ pub(crate) async fn a_requeued_message_keeps_its_priority_and_place(broker: &Tar
     assert_eq!(channel.drain("q").await, ["high", "high too", "low"]);
 }
 
+pub(crate) async fn an_expired_message_waits_for_those_of_higher_priority(broker: &Target) {
+    let channel = broker.channel().await;
+    let dead = table! { "x-max-priority" => 5, "x-dead-letter-exchange" => "", "x-dead-letter-routing-key" => "dead" };
+    channel.queue("dead").await;
+    channel.queue_with("q", dead.clone()).await;
+    channel.queue_with("clock", dead).await;
+    publish(&channel, "high", 5).await;
+    for (queue, body, ttl) in [("q", "low", "1"), ("clock", "tick", "50")] {
+        let properties = BasicProperties::default().with_priority(1).with_expiration(ttl.into());
+        channel.publish_with("", queue, body, properties).await.unwrap();
+    }
+    let mut letters = channel.consume("dead").await;
+    assert_eq!(letters.bodies(1).await, ["tick"]);
+    assert_eq!(channel.ready("q").await, 2);
+    channel.get("q").await.unwrap();
+    assert_eq!(letters.bodies(1).await, ["low"]);
+}
+
 pub(crate) async fn a_negative_maximum_is_406(broker: &Target) {
     let channel = broker.channel().await;
     let declared = channel.declare("q", QueueDeclareOptions::durable(), table! { "x-max-priority" => -1 }).await;

@@ -43,6 +43,15 @@ pub(crate) async fn a_lost_channel_counts(broker: &Target) {
     assert_eq!((delivery.redelivered, count(&delivery)), (true, Some(1)));
 }
 
+pub(crate) async fn what_a_lost_channel_held_returns_to_its_place(broker: &Target) {
+    let (channel, other) = (quorum(broker, table! {}).await, broker.channel().await);
+    channel.fill("q", &["1", "2"]).await;
+    channel.prefetch(1, false).await;
+    channel.consume("q").await.next().await;
+    channel.quit().await;
+    assert_eq!(other.consume("q").await.bodies(2).await, ["1", "2"]);
+}
+
 pub(crate) async fn past_its_delivery_limit_a_message_is_dead(broker: &Target) {
     let arguments = table! { "x-delivery-limit" => 2, "x-dead-letter-exchange" => "amq.fanout" };
     let channel = quorum(broker, arguments).await;

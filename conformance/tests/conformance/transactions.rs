@@ -118,3 +118,17 @@ pub(crate) async fn consuming_is_not_transactional(broker: &Target) {
     channel.tx_rollback().await.unwrap();
     consumer.is_quiet().await;
 }
+
+pub(crate) async fn recovering_leaves_what_waits_for_its_commit(broker: &Target) {
+    let channel = broker.plain_channel().await;
+    channel.queue("q").await;
+    channel.fill("q", &["acked", "held"]).await;
+    channel.tx_select().await.unwrap();
+    let acked = channel.get("q").await.unwrap();
+    channel.get("q").await.unwrap();
+    channel.ack(acked.delivery_tag).await;
+    channel.publish("", "q", "published").await.unwrap();
+    channel.basic_recover(BasicRecoverOptions { requeue: true }).await.unwrap();
+    channel.tx_commit().await.unwrap();
+    assert_eq!(channel.drain("q").await, ["held", "published"]);
+}

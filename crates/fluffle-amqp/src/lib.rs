@@ -23,6 +23,7 @@ mod part;
 mod payload;
 mod pool;
 mod publish;
+mod replay;
 mod request;
 mod secret;
 mod service_error;
@@ -56,6 +57,7 @@ pub use publish::{
     publisher::{Confirmed, Publisher, Receipt},
     route::{Confirms, Route},
 };
+pub use replay::{DeadLetter, Replay, ReplayError, Replayed};
 pub use request::{
     error::{RequestError, RequestErrorKind},
     requester::Requester,

@@ -8,7 +8,7 @@ use crate::{
         forwarder::Forwarder,
         outbox::Outbox,
         publisher::Publisher,
-        route::{Confirms, Key, Route},
+        route::{CONFIRM_TIMEOUT, Confirms, Key, Route},
     },
     request::{actor::Exchange, requester::Requester},
 };
@@ -32,19 +32,19 @@ impl PublisherPart {
             _ => route.exchange.clone(),
         };
         let confirms = route.confirms != Confirms::Off;
-        let outbox = Outbox::new(name, route.mailbox, route.window());
+        let outbox = Outbox::new(name, route.mailbox, route.window(), route.confirm_timeout);
         (Publisher::new(route, Arc::clone(&outbox)), Self { outbox, confirms })
     }
 
     /// A forwarder's handle, and what a service needs to bring it to life; in the tree it goes by `name`.
     pub fn forwarder(name: impl Into<String>) -> (Forwarder, Self) {
-        let outbox = Outbox::new(name.into(), 1024, 1024);
+        let outbox = Outbox::new(name.into(), 1024, 1024, CONFIRM_TIMEOUT);
         (Forwarder::new(Arc::clone(&outbox), FORWARD_WITHIN), Self { outbox, confirms: true })
     }
 
     /// The publisher of a consumer's retry copies, dead letters and answers.
     pub(crate) fn copies(consumer: &str) -> (Arc<Outbox>, Self) {
-        let outbox = Outbox::new(format!("{consumer}/copies"), 256, 256);
+        let outbox = Outbox::new(format!("{consumer}/copies"), 256, 256, CONFIRM_TIMEOUT);
         (Arc::clone(&outbox), Self { outbox, confirms: true })
     }
 }

@@ -10,12 +10,14 @@ use std::{
 use tokio::sync::mpsc as commands;
 
 use crate::{
+    ask::ask,
     engine::Limits,
     error::BrokerError,
+    fault::{Faults, Place},
     message::QueuedMessage,
     protocol::Settings,
     snapshot::Snapshot,
-    thread::{Command, run},
+    thread::{Command, Making, run},
 };
 
 /// Commands that wait for the broker's thread. Each caller waits for its answer: the queue is short.
@@ -37,6 +39,7 @@ pub struct Broker {
     user: (String, String),
     vhost: String,
     commands: commands::Sender<Command>,
+    faults: Faults,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -165,18 +168,13 @@ impl Broker {
         }
     }
 
+    /// What can be made to go wrong here.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     fn ask<T>(&self, command: impl FnOnce(mpsc::SyncSender<T>) -> Command) -> Result<T, BrokerError> {
-        let (answer, answered) = mpsc::sync_channel(1);
-        let mut command = command(answer);
-        // Not `blocking_send`: it refuses to work within a runtime, and tests are called from there.
-        while let Err(error) = self.commands.try_send(command) {
-            match error {
-                commands::error::TrySendError::Full(back) => command = back,
-                commands::error::TrySendError::Closed(_) => return Err(BrokerError::Gone),
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        answered.recv().map_err(|_| BrokerError::Gone)
+        ask(&self.commands, command).ok_or(BrokerError::Gone)
     }
 }
 
@@ -198,6 +196,7 @@ pub struct BrokerBuilder {
     vhosts: Vec<String>,
     settings: Settings,
     limits: Limits,
+    fault_seed: Option<u64>,
 }
 
 impl std::fmt::Debug for BrokerBuilder {
@@ -221,8 +220,10 @@ impl Default for BrokerBuilder {
                 heartbeat: 60,
                 handshake_timeout: Duration::from_secs(10),
                 most_connections: 10_000,
+                memory_limit: 1 << 30,
             },
             limits: Limits { consumer_timeout: 1_800_000, message_bytes: 128 << 20 },
+            fault_seed: None,
         }
     }
 }
@@ -286,6 +287,20 @@ impl BrokerBuilder {
         self
     }
 
+    /// The bytes that messages may take in queues and with consumers, bodies, properties and 256 bytes each; one in many
+    /// queues counts once. Past it, who publishes is told `connection.blocked` and not read until a tenth of it is
+    /// free again. Default: 1,073,741,824.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.settings.memory_limit = bytes;
+        self
+    }
+
+    /// What all chance in [faults](Broker::faults) comes from. Default: another one each time.
+    pub fn fault_seed(mut self, seed: u64) -> Self {
+        self.fault_seed = Some(seed);
+        self
+    }
+
     /// Starts the broker on a thread of its own, and returns when it listens.
     ///
     /// # Errors
@@ -294,15 +309,17 @@ impl BrokerBuilder {
     pub fn start(self) -> Result<Broker, BrokerError> {
         let (commands, received) = commands::channel(COMMANDS);
         let (started, listening) = mpsc::sync_channel(1);
-        let vhosts = self.vhosts.clone();
-        let (listen, settings, limits) = (self.listen, self.settings.clone(), self.limits);
+        let fault_seed = self.fault_seed.unwrap_or_else(|| fastrand::u64(..));
+        let (faults, requests) = Faults::new(Place::Broker, fault_seed);
+        let (address, settings, vhosts) = (self.listen, self.settings.clone(), self.vhosts.clone());
+        let making = Making { address, vhosts, settings, limits: self.limits, fault_seed };
         let thread = thread::Builder::new()
             .name("fluffle-broker".to_owned())
-            .spawn(move || run(listen, vhosts, settings, limits, received, started))
+            .spawn(move || run(making, received, requests, started))
             .map_err(BrokerError::Thread)?;
         let address = listening.recv().map_err(|_| BrokerError::Gone)??;
         let [user, ..] = &self.settings.users[..] else { return Err(BrokerError::Gone) };
         let vhost = self.vhosts.into_iter().next().unwrap_or_default();
-        Ok(Broker { address, user: user.clone(), vhost, commands, thread: Some(thread) })
+        Ok(Broker { address, user: user.clone(), vhost, commands, faults, thread: Some(thread) })
     }
 }

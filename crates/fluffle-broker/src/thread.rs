@@ -7,14 +7,15 @@ use tokio::{
     runtime,
     sync::mpsc::Receiver,
     task::{JoinHandle, LocalSet, spawn_local},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
     engine::{Engine, Limits},
     error::BrokerError,
+    fault::{self, Plan, Request},
     message::QueuedMessage,
-    protocol::{Settings, Shared, accept, keep_time},
+    protocol::{Settings, Shared, accept, keep_alarm, keep_time},
     snapshot::Snapshot,
 };
 
@@ -32,13 +33,20 @@ pub(crate) enum Command {
     Messages { queue: String, answer: mpsc::SyncSender<Option<Vec<QueuedMessage>>> },
 }
 
+/// What a broker is made of.
+pub(crate) struct Making {
+    pub(crate) address: SocketAddr,
+    pub(crate) vhosts: Vec<String>,
+    pub(crate) settings: Settings,
+    pub(crate) limits: Limits,
+    pub(crate) fault_seed: u64,
+}
+
 /// Runs a broker until its owner is gone.
 pub(crate) fn run(
-    address: SocketAddr,
-    vhosts: Vec<String>,
-    settings: Settings,
-    limits: Limits,
+    making: Making,
     commands: Receiver<Command>,
+    requests: Receiver<Request>,
     started: mpsc::SyncSender<Result<SocketAddr, BrokerError>>,
 ) {
     let runtime = match runtime::Builder::new_current_thread().enable_io().enable_time().build() {
@@ -49,63 +57,106 @@ pub(crate) fn run(
         }
     };
     LocalSet::new().block_on(&runtime, async move {
-        let (listener, address) = match listen(address) {
+        let (listener, address) = match listen(making.address) {
             Ok(listening) => listening,
             Err(error) => {
                 let _ = started.send(Err(error));
                 return;
             }
         };
-        let engine = Engine::new(vhosts.iter().map(String::as_str), limits);
-        let shared = Rc::new(Shared::new(settings, engine));
+        let faults = Rc::new(Plan::new(making.fault_seed));
+        let engine = Engine::new(making.vhosts.iter().map(String::as_str), making.limits, faults);
+        let shared = Rc::new(Shared::new(making.settings, engine));
         spawn_local(keep_time(shared.clone()));
-        let accepting = spawn_local(accept(listener, shared.clone()));
+        spawn_local(keep_alarm(shared.clone()));
+        let accepting = Some(spawn_local(accept(listener, shared.clone())));
         let _ = started.send(Ok(address));
-        serve(address, shared, Some(accepting), commands).await;
+        Running { address, shared, accepting, due: None }.serve(commands, requests).await;
     });
 }
 
-async fn serve(
+struct Running {
     address: SocketAddr,
     shared: Rc<Shared>,
-    mut accepting: Option<JoinHandle<()>>,
-    mut commands: Receiver<Command>,
-) {
-    while let Some(command) = commands.recv().await {
+    /// While it listens.
+    accepting: Option<JoinHandle<()>>,
+    /// When it is to listen again, if a fault has stopped it.
+    due: Option<Instant>,
+}
+
+impl Running {
+    async fn serve(mut self, mut commands: Receiver<Command>, mut requests: Receiver<Request>) {
+        let shared = self.shared.clone();
+        loop {
+            let due = self.due;
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => return,
+                },
+                Some(request) = requests.recv() => fault::serve(&*shared, request),
+                () = shared.outage_due.notified() => self.go_away().await,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    if let Err(error) = self.start() {
+                        tracing::error!(%error, "cannot start again: a fault stopped the broker, and its port is taken");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
         match command {
             Command::Stop { polite, answer } => {
-                if let Some(accepting) = accepting.take() {
-                    accepting.abort();
-                    // The port closes when the task is gone, not before.
-                    let _ = accepting.await;
-                    end_connections(&shared, polite).await;
-                    shared.refresh_clock();
-                    shared.engine.borrow_mut().restart();
-                }
+                self.stop(polite).await;
                 let _ = answer.send(());
             }
             Command::Start { answer } => {
-                let outcome = match accepting {
-                    Some(_) => Ok(()),
-                    None => listen(address).map(|(listener, _)| {
-                        accepting = Some(spawn_local(accept(listener, shared.clone())));
-                    }),
-                };
-                let _ = answer.send(outcome);
+                let _ = answer.send(self.start());
             }
             Command::Snapshot { answer } => {
-                let _ = answer.send(shared.engine.borrow().snapshot());
+                let _ = answer.send(self.shared.engine.borrow().snapshot());
             }
             Command::Messages { queue, answer } => {
-                let _ = answer.send(shared.engine.borrow().messages(&queue));
+                let _ = answer.send(self.shared.engine.borrow().messages(&queue));
             }
         }
+    }
+
+    fn start(&mut self) -> Result<(), BrokerError> {
+        self.due = None;
+        if self.accepting.is_none() {
+            let (listener, _) = listen(self.address)?;
+            self.accepting = Some(spawn_local(accept(listener, self.shared.clone())));
+        }
+        Ok(())
+    }
+
+    async fn stop(&mut self, polite: bool) {
+        self.due = None;
+        let Some(accepting) = self.accepting.take() else { return };
+        accepting.abort();
+        // The port closes when the task is gone, not before.
+        let _ = accepting.await;
+        end_connections(&self.shared, polite).await;
+        self.shared.refresh_clock();
+        self.shared.engine.borrow_mut().restart();
+        self.shared.dispatch();
+    }
+
+    /// A fault stops the broker for a time. What is stopped already stays as it is.
+    async fn go_away(&mut self) {
+        let Some(outage) = self.shared.outage.take().filter(|_| self.accepting.is_some()) else { return };
+        self.stop(outage.polite).await;
+        // The last words of connections may have asked for the same again.
+        self.shared.outage.set(None);
+        self.due = Instant::now().checked_add(outage.away);
     }
 }
 
 /// Ends every connection: with a word and a little time to answer it, or at once.
 async fn end_connections(shared: &Shared, polite: bool) {
-    let open = || shared.sockets.borrow().iter().filter_map(std::rc::Weak::upgrade).collect::<Vec<_>>();
+    let open = || shared.all_links();
     if polite {
         open().iter().for_each(|link| link.shut.notify_one());
         // The links are counted by their tasks alone: this waits for those.
@@ -116,7 +167,7 @@ async fn end_connections(shared: &Shared, polite: bool) {
         })
         .await;
     }
-    open().iter().for_each(|link| link.cut.notify_one());
+    open().iter().for_each(|link| link.gate.cut());
     while !open().is_empty() {
         tokio::task::yield_now().await;
     }

@@ -15,7 +15,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 #[test]
 fn a_queued_message_costs_less_than_500_bytes_besides_its_body() {
-    const COUNT: usize = 200_000;
+    const COUNT: usize = 1_000_000;
     const BODY: usize = 100;
     let broker = Broker::start().unwrap();
     let mut raw = Raw::with_channel(broker.address());

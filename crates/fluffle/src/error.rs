@@ -30,6 +30,9 @@ pub enum Error {
     /// The broker inside the process did not start, or its queues are not as wished.
     #[cfg(feature = "embedded")]
     Embedded(fluffle_broker::BrokerError),
+    /// A fault cannot be had as asked.
+    #[cfg(feature = "embedded")]
+    Fault(fluffle_broker::FaultError),
     /// Something of the application's own.
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -53,6 +56,8 @@ impl fmt::Display for Error {
             Error::Ended(error) => error.fmt(f),
             #[cfg(feature = "embedded")]
             Error::Embedded(error) => error.fmt(f),
+            #[cfg(feature = "embedded")]
+            Error::Fault(error) => error.fmt(f),
             Error::Other(error) => error.fmt(f),
         }
     }
@@ -76,6 +81,8 @@ impl std::error::Error for Error {
             Error::Ended(error) => error.source(),
             #[cfg(feature = "embedded")]
             Error::Embedded(error) => error.source(),
+            #[cfg(feature = "embedded")]
+            Error::Fault(error) => error.source(),
             Error::Other(error) => error.source(),
         }
     }
@@ -102,7 +109,7 @@ from!(
 );
 
 #[cfg(feature = "embedded")]
-from!(Embedded(fluffle_broker::BrokerError));
+from!(Embedded(fluffle_broker::BrokerError), Fault(fluffle_broker::FaultError));
 
 /// The message stays behind: an error of the service's as a whole has no use for it.
 impl<T: Send + Sync + 'static> From<PublishError<T>> for Error {

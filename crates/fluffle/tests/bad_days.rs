@@ -12,7 +12,6 @@ use std::{
 };
 
 use fluffle::prelude::*;
-use fluffle_harness::Vhost;
 use lapin::BasicProperties;
 use process::{Log, Process, service};
 use support::*;
@@ -82,7 +81,7 @@ fn played<T>(part: impl Future<Output = T>) -> T {
     actix::System::new().block_on(part)
 }
 
-async fn put(vhost: &Vhost<'_>, text: &str) {
+async fn put(vhost: &Place, text: &str) {
     let body = fluffle::wire::Wire::<String>::protobuf().encode(&text.to_owned()).unwrap().body;
     let labels = BasicProperties::default()
         .with_content_type("application/vnd.google.protobuf; proto=google.protobuf.StringValue".into());
@@ -90,7 +89,7 @@ async fn put(vhost: &Vhost<'_>, text: &str) {
 }
 
 /// A running consumer with `text` in hand.
-async fn with_in_hand(vhost: &Vhost<'_>, program: process::Program, text: &str) -> Process {
+async fn with_in_hand(vhost: &Place, program: process::Program, text: &str) -> Process {
     let process = program.env("AMQP_URL", vhost.url()).start();
     process.line(&["consuming"], SECONDS);
     put(vhost, text).await;
@@ -98,8 +97,8 @@ async fn with_in_hand(vhost: &Vhost<'_>, program: process::Program, text: &str) 
     process
 }
 
-fn depth(vhost: &Vhost<'_>) -> (u64, u64) {
-    let depth = vhost.queue_depths().unwrap()["q"];
+fn depth(vhost: &Place) -> (u64, u64) {
+    let depth = vhost.depth("q");
     (depth.ready, depth.unacked)
 }
 
@@ -161,13 +160,13 @@ fn a_broker_away_at_the_start_is_waited_for_and_said_so() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let url = vhost.url().replace(&vhost.broker().port().to_string(), &port.to_string());
+    let url = vhost.url().replace(&vhost.port().to_string(), &port.to_string());
     let process = program.env("AMQP_URL", &url).start();
     process.line(&["WARN", "cannot connect to", &port.to_string(), "refused"], SECONDS);
     process.line(&["WARN", "backing off"], SECONDS);
     process.line(&["WARN", "backing off", "attempt=3"], SECONDS);
     assert_eq!(process.count("ERROR"), 0);
-    forward(TcpListener::bind(("127.0.0.1", port)).unwrap(), vhost.broker().port());
+    forward(TcpListener::bind(("127.0.0.1", port)).unwrap(), vhost.port());
     process.line(&["consuming"], SECONDS);
     played(put(&vhost, "works"));
     process.line(&["handling works"], SECONDS);

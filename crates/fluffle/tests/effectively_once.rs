@@ -179,17 +179,18 @@ async fn queues_that_share_a_store_do_not_swallow_each_others_messages() {
     let app = App::new(broker.client().unwrap()).topology(topology);
     let out = app.publisher::<String>(Route::exchange("all"));
     let store = Arc::new(Store::default());
-    let (a, _a) = handlers(|_| Act::Ok);
-    let (b, _b) = handlers(|_| Act::Ok);
-    let app = app
-        .consume(Consume::queue("a").effectively_once(store.clone()), a)
-        .consume(Consume::queue("b").effectively_once(store), b);
-    let service = started(app).await;
+    let (factory, _record) = handlers(|_| Act::Ok);
+    let first = started(app.consume(Consume::queue("a").effectively_once(store.clone()), factory)).await;
     out.publish("to both".to_owned()).await.unwrap();
-    broker.settled(&service).await.unwrap();
-    let handled: Vec<u64> = service.consumers().iter().map(|(_, stats)| stats.handled).collect();
-    assert_eq!(handled, [1, 1]);
-    service.shutdown().await.unwrap();
+    until("handled from a", || first.consumers()[0].1.handled == 1).await;
+
+    let app = App::new(broker.client().unwrap());
+    let (factory, mut record) = handlers(|_| Act::Ok);
+    let second = started(app.consume(Consume::queue("b").effectively_once(store), factory)).await;
+    assert_eq!(next(&mut record).await.text, "to both");
+    for service in [first, second] {
+        service.shutdown().await.unwrap();
+    }
 }
 
 /// Works until told, unless its connection is lost; says what became of the delivery.

@@ -57,7 +57,7 @@ async fn a_cut_connection_ends_in_a_consuming_consumer_and_the_same_handlers() {
     let (factory, mut record) = handlers(|_| Act::Ok);
     let service = started(app.consume(Consume::queue("q"), factory)).await;
     for round in 0..3 {
-        vhost.close_connections("a test cuts the connection").unwrap();
+        vhost.close_connections("a test cuts the connection");
         soon("published across the cut", out.publish(round.to_string())).await.unwrap();
         let seen = next(&mut record).await;
         assert_eq!(seen.instance, 0, "handlers outlive connections");
@@ -141,7 +141,7 @@ async fn what_does_not_finish_within_the_drain_deadline_is_the_brokers_again() {
     next(&mut record).await;
     next(&mut record).await;
     soon("the drain", service.shutdown()).await.unwrap();
-    until("both are back", || vhost.queue_depths().unwrap()["q"].ready == 2).await;
+    until("both are back", || vhost.depth("q").ready == 2).await;
 }
 
 #[actix::test]
@@ -155,7 +155,7 @@ async fn an_exclusive_queue_comes_back_with_its_connection() {
     let service = started(app.consume(Consume::queue(name), factory)).await;
     out.publish("a".to_owned()).await.unwrap();
     assert_eq!(next(&mut record).await.text, "a");
-    vhost.close_connections("a test cuts the connection").unwrap();
+    vhost.close_connections("a test cuts the connection");
     until("both connections are back", || service.connections().iter().all(|one| one.connects == 2)).await;
     soon("ready again", service.ready()).await.unwrap();
     out.publish("b".to_owned()).await.unwrap();

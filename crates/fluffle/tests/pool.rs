@@ -9,7 +9,6 @@ use fluffle::{
     amqp::{PoolError, Role, ServiceError},
     prelude::*,
 };
-use fluffle_harness::{Connection, Vhost};
 use support::*;
 
 const IDLE: Duration = Duration::from_millis(700);
@@ -26,7 +25,7 @@ fn two_and_two() -> PoolConfig {
 }
 
 /// A running service on one queue `q`; its connections are named after the vhost.
-async fn service(vhost: &Vhost<'_>, pool: PoolConfig) -> Service {
+async fn service(vhost: &Place, pool: PoolConfig) -> Service {
     let broker = broker(vhost.url()).name(vhost.name()).pool(pool);
     started(App::new(broker).topology(Topology::new().queue(Queue::classic("q")))).await
 }
@@ -45,24 +44,19 @@ async fn publishers(service: &Service, count: usize) -> Vec<Publisher<String>> {
 }
 
 /// The broker's view of this vhost's connections, by the part of their name that is the framework's.
-fn at_the_broker(vhost: &Vhost<'_>) -> Vec<(String, Connection)> {
-    let mut all: Vec<_> = vhost
-        .broker()
-        .list_connections()
-        .unwrap()
-        .into_iter()
-        .filter(|one| one.vhost == vhost.name())
-        .map(|one| (one.client_name.trim_start_matches(&format!("{}/", vhost.name())).to_owned(), one))
-        .collect();
+fn at_the_broker(vhost: &Place) -> Vec<(String, OpenConnection)> {
+    let prefix = format!("{}/", vhost.name());
+    let named = |one: OpenConnection| (one.client_name.trim_start_matches(&prefix).to_owned(), one);
+    let mut all: Vec<_> = vhost.connections().into_iter().map(named).collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all
 }
 
-fn names(vhost: &Vhost<'_>) -> Vec<String> {
+fn names(vhost: &Place) -> Vec<String> {
     at_the_broker(vhost).into_iter().map(|(name, _)| name).collect()
 }
 
-fn channels(vhost: &Vhost<'_>, connection: &str) -> usize {
+fn channels(vhost: &Place, connection: &str) -> usize {
     at_the_broker(vhost).into_iter().find(|(name, _)| name == connection).map_or(0, |(_, one)| one.channels)
 }
 
@@ -179,7 +173,7 @@ async fn the_last_handle_of_a_publisher_takes_its_channel_with_it_once_all_is_co
     until("its part of the tree is gone", || service.snapshot().find("app/publish/publish-0/channels/q").is_none())
         .await;
     until("its channel is closed", || channels(&vhost, "publish-0") == 0).await;
-    vhost.wait_queue("q", SOON, |depth| depth.ready == 200).unwrap();
+    vhost.wait_depth("q", |depth| depth.ready == 200);
     soon("the rest runs", service.ready()).await.unwrap();
     service.shutdown().await.unwrap();
 }
@@ -189,7 +183,7 @@ async fn what_a_dropped_publisher_had_accepted_outlives_a_cut_connection() {
     let vhost = vhost();
     let service = service(&vhost, two_and_two()).await;
     let out = publishers(&service, 1).await.remove(0);
-    vhost.close_connections("a test cuts the connection").unwrap();
+    vhost.close_connections("a test cuts the connection");
     let mut receipts = Vec::new();
     for n in 0..50 {
         receipts.push(out.enqueue(n.to_string()).await.unwrap());
@@ -199,7 +193,7 @@ async fn what_a_dropped_publisher_had_accepted_outlives_a_cut_connection() {
         receipt.confirmed().await.unwrap();
     }
     service.shutdown().await.unwrap();
-    assert!(vhost.queue_depths().unwrap()["q"].ready >= 50);
+    assert!(vhost.depth("q").ready >= 50);
 }
 
 #[actix::test]

@@ -178,7 +178,7 @@ async fn a_crash_is_charged_to_the_message_in_hand_and_to_none_that_waited() {
     service.shutdown().await.unwrap();
 }
 
-async fn publish_before_consuming(vhost: &fluffle_harness::Vhost<'_>, texts: &[&str]) {
+async fn publish_before_consuming(vhost: &Place, texts: &[&str]) {
     let (app, out) = app(vhost.url());
     let service = started(app).await;
     publish(&out, texts).await;
@@ -220,7 +220,7 @@ async fn a_slow_message_holds_back_no_other_messages_ack() {
     }
     until("the others are acked", || stats(&service).handled == 3).await;
     until("the broker has one unacked", || {
-        let depth = vhost.queue_depths().unwrap()["q"];
+        let depth = vhost.depth("q");
         (depth.ready, depth.unacked) == (0, 1)
     })
     .await;
@@ -240,7 +240,7 @@ async fn work_done_on_a_lost_channel_is_counted_and_its_tag_never_sent() {
     let service = started(app.consume(Consume::queue("q"), factory)).await;
     publish(&out, &["a"]).await;
     assert!(!next(&mut record).await.redelivered);
-    vhost.close_connections("a test cuts the connection").unwrap();
+    vhost.close_connections("a test cuts the connection");
     let again = next(&mut record).await;
     assert!(again.redelivered, "the broker delivers again what was not acked");
     assert_eq!(again.attempt, 1, "a lost connection is not the message's fault");

@@ -30,6 +30,11 @@ const NOT_ON_RETRIES: [&str; 9] = [
     "x-acquired-count",
 ];
 
+/// Whether a header says what became of earlier copies: a message that begins anew has none of these.
+pub(crate) fn tells_of_the_past(name: &str) -> bool {
+    name.starts_with("x-fluffle-") || NOT_ON_RETRIES.contains(&name) || NEVER_COPIED.contains(&name)
+}
+
 /// A copy for the retry queue `queue`, to be attempt number `attempt`.
 pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, error: &str) -> Prepared {
     let mut table = carried(received);
@@ -100,7 +105,7 @@ fn carried(received: &Received) -> FieldTable {
 /// The original's properties with `table` as headers, sent to `queue` itself, so that no other queue gets a copy.
 ///
 /// Left out: `expiration` (the copy has a lifetime of its own) and `user_id` (the broker refuses another user's).
-fn send(received: &Received, queue: &str, table: FieldTable) -> Prepared {
+pub(crate) fn send(received: &Received, queue: &str, table: FieldTable) -> Prepared {
     let original = &received.properties;
     let id = received.message_id().map_or_else(new_id, str::to_owned);
     let mut properties =

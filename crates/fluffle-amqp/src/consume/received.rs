@@ -170,7 +170,7 @@ impl<'a> AmqpHeader<'a> {
         }
     }
 
-    fn value(&self) -> Option<HeaderValue<'a>> {
+    pub(crate) fn value(&self) -> Option<HeaderValue<'a>> {
         self.integer().map(HeaderValue::Int).or_else(|| self.text().map(HeaderValue::Str))
     }
 }

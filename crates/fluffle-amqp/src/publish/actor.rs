@@ -3,17 +3,20 @@
 //! All it knows that matters is in the [`Outbox`], which outlives it: a crash, a closed channel or a lost connection
 //! costs a fresh actor, and the fresh one starts by publishing again, oldest first, whatever has no verdict.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::interval};
 
 use crate::{
     channel::{self, Broken, ChannelActor, ChannelShared, Lease},
     class::{Class, ClientError, Operation, classify},
     confirm::{Confirms, Verdict},
-    publish::outbox::Outbox,
+    publish::{outbox::Outbox, overdue::Overdue},
 };
 
 /// Most messages taken from the mailbox in one turn: bursts are cheap for lapin and the broker, longer ones gain nothing.
@@ -84,7 +87,8 @@ impl Actor for PublisherActor {
 impl PublisherActor {
     fn publish_on(&mut self, lease: Lease, ctx: &mut Context<Self>) {
         self.lease = Some(lease.clone());
-        let running = run(lease, Arc::clone(&self.outbox), self.confirms, self.draining.subscribe());
+        let blocked = self.shared.connection.blocked.subscribe();
+        let running = run(lease, Arc::clone(&self.outbox), self.confirms, blocked, self.draining.subscribe());
         ctx.spawn(running.into_actor(self).map(|end, actor, ctx| match end {
             End::Drained => {
                 actor.lease = None;
@@ -116,10 +120,18 @@ enum End {
 }
 
 /// Publishes until the channel is lost, or until everything accepted is settled after `draining` turned true.
-async fn run(lease: Lease, outbox: Arc<Outbox>, confirms_on: bool, mut draining: watch::Receiver<bool>) -> End {
+async fn run(
+    lease: Lease,
+    outbox: Arc<Outbox>,
+    confirms_on: bool,
+    blocked: watch::Receiver<Option<String>>,
+    mut draining: watch::Receiver<bool>,
+) -> End {
     let mut inbox = outbox.inbox().await;
     let mut confirms = Confirms::new(lease.channel, confirms_on);
     let mut burst = Vec::with_capacity(BURST);
+    let mut overdue = Overdue::new(outbox.confirm_limit);
+    let mut look = interval(overdue.interval());
     for (sequence, message) in outbox.left_over() {
         confirms.publish(sequence, &message);
     }
@@ -153,8 +165,25 @@ async fn run(lease: Lease, outbox: Arc<Outbox>, confirms_on: bool, mut draining:
                 }
             }
             _ = draining.wait_for(|asked| *asked), if !drain_asked => drain_asked = true,
+            _ = look.tick() => {
+                if blocked.borrow().is_some() {
+                    overdue.pause();
+                    continue;
+                }
+                let (oldest, next) = outbox.progress();
+                if overdue.look(oldest.filter(|_| !confirms.is_empty()), next, Instant::now()) {
+                    return End::ChannelLost(unconfirmed(&outbox));
+                }
+            }
         }
     }
+}
+
+/// A confirm has not come in its time: whatever the reason, this channel cannot be relied on.
+fn unconfirmed(outbox: &Outbox) -> lapin::Error {
+    let (name, limit) = (&outbox.name, outbox.confirm_limit);
+    let text = format!("the broker has not confirmed a message of publisher {name} for {limit:?}: publishing it again");
+    lapin::Error::from(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }
 
 /// Passes verdicts on; gives the error that ended the channel, if one of them is of that kind.

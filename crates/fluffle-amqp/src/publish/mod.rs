@@ -6,5 +6,6 @@ pub(crate) mod forwarder;
 pub(crate) mod message;
 pub(crate) mod options;
 pub(crate) mod outbox;
+pub(crate) mod overdue;
 pub(crate) mod publisher;
 pub(crate) mod route;

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use fluffle_supervise::MailboxDepth;
@@ -97,6 +98,8 @@ pub(crate) struct Outbox {
     pub(crate) name: String,
     /// Most messages on the wire without a confirm.
     pub(crate) window: usize,
+    /// How long a confirm may take before its channel is given up.
+    pub(crate) confirm_limit: Duration,
     sender: mpsc::Sender<Entry>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Entry>>>,
     unsettled: Mutex<BTreeMap<u64, Entry>>,
@@ -109,11 +112,12 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(name: String, mailbox: usize, window: usize) -> Arc<Self> {
+    pub(crate) fn new(name: String, mailbox: usize, window: usize, confirm_limit: Duration) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(mailbox.max(1));
         Arc::new(Self {
             name,
             window: window.max(1),
+            confirm_limit,
             sender,
             receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
             unsettled: Mutex::default(),
@@ -197,6 +201,12 @@ impl Outbox {
         let (sequence, entry) = unsettled.iter_mut().find(|(_, entry)| entry.refusals > 0 && !entry.on_the_wire)?;
         entry.on_the_wire = true;
         Some((*sequence, entry.message.clone()))
+    }
+
+    /// The oldest message without a verdict, and the sequence number the next one will get.
+    pub(crate) fn progress(&self) -> (Option<u64>, u64) {
+        let oldest = self.unsettled().first_key_value().map(|(sequence, _)| *sequence);
+        (oldest, self.sequence.load(Ordering::Relaxed))
     }
 
     /// Whether there are more of those.
@@ -377,7 +387,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_that_names_nothing_is_pinned_on_the_one_message_that_repeats_it() {
-        let outbox = Outbox::new("test".to_owned(), 10, 10);
+        let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(1));
         let mut outcomes = on_the_wire(&outbox, &[("a", "x", "k"), ("bad", "x", "k"), ("c", "x", "k")]).await;
         let error = refusal(406, "PRECONDITION_FAILED - message size 20 is larger than configured max size 10");
         outbox.refuse(&error);
@@ -397,7 +407,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_that_names_an_exchange_is_about_its_messages_and_no_others() {
-        let outbox = Outbox::new("test".to_owned(), 10, 10);
+        let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(1));
         let mut outcomes = on_the_wire(&outbox, &[("a", "missing", "k"), ("b", "x", "k"), ("c", "missing", "k")]).await;
         let error = refusal(404, "NOT_FOUND - no exchange 'missing' in vhost '/'");
         outbox.refuse(&error);
@@ -411,7 +421,7 @@ mod tests {
 
     #[tokio::test]
     async fn closing_hands_everything_back_and_leaves_nothing_on_the_books() {
-        let outbox = Outbox::new("test".to_owned(), 10, 10);
+        let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(1));
         let mut outcomes = on_the_wire(&outbox, &[("a", "x", "k")]).await;
         let (waiting, outcome) = entry("b", "x", "k");
         outbox.accept(waiting).await.unwrap();

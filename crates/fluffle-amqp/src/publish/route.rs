@@ -33,6 +33,9 @@ pub enum Confirms {
     Window(usize),
 }
 
+/// Brokers confirm within milliseconds, seconds under load; a queue without a leader makes it longer.
+pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Longer than any wait that is meant: a deadline past what the clock can tell would panic.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -42,6 +45,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// |---|---|
 /// | routing key | empty; the queue's name with [`Route::queue`] |
 /// | [`confirms`](Route::confirms) | [`Confirms::Window`]`(1024)` |
+/// | [`confirm_timeout`](Route::confirm_timeout) | 60 s, then the channel is taken for broken |
 /// | [`mailbox`](Route::mailbox) | 1024 messages accepted and not yet on the wire |
 /// | [`mandatory`](Route::mandatory) | true: a message no queue takes is an error, not a silent loss |
 /// | [`persistent`](Route::persistent) | true: survives a broker restart in durable queues |
@@ -66,6 +70,7 @@ pub struct Route<T> {
     pub(crate) mandatory: bool,
     pub(crate) persistent: bool,
     pub(crate) confirms: Confirms,
+    pub(crate) confirm_timeout: Duration,
     pub(crate) mailbox: usize,
     pub(crate) deadline: Duration,
     pub(crate) wire: Wire<T>,
@@ -112,6 +117,7 @@ impl<T> Route<T> {
             mandatory: true,
             persistent: true,
             confirms: Confirms::Window(1024),
+            confirm_timeout: CONFIRM_TIMEOUT,
             mailbox: 1024,
             deadline: Duration::from_secs(30),
             wire: Wire::new(codec),
@@ -136,6 +142,15 @@ impl<T> Route<T> {
     #[must_use]
     pub fn confirms(mut self, confirms: Confirms) -> Self {
         self.confirms = confirms;
+        self
+    }
+
+    /// How long the broker may take to confirm a message; 1 ms at least. Then the channel is taken for broken, a fresh one
+    /// opened, and everything unconfirmed published again: a confirm that never comes would keep its place in the
+    /// window for ever. While the broker blocks publishers the time stands still.
+    #[must_use]
+    pub fn confirm_timeout(mut self, limit: Duration) -> Self {
+        self.confirm_timeout = limit.clamp(Duration::from_millis(1), LONGEST);
         self
     }
 

@@ -39,6 +39,19 @@ pub(crate) fn integer(value: &AMQPValue) -> Option<i64> {
     })
 }
 
+/// Whether two values are one to a headers exchange: numbers count for what they amount to, whatever their type.
+pub(crate) fn same_value(a: &AMQPValue, b: &AMQPValue) -> bool {
+    let float = |value: &AMQPValue| match value {
+        AMQPValue::Float(number) => Some(f64::from(*number)),
+        AMQPValue::Double(number) => Some(*number),
+        value => integer(value).map(|number| number as f64),
+    };
+    match (integer(a), integer(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b || float(a).zip(float(b)).is_some_and(|(a, b)| a == b),
+    }
+}
+
 /// The name RabbitMQ gives a value's type in its refusals.
 pub(crate) fn type_name(value: &AMQPValue) -> &'static str {
     match value {

@@ -52,7 +52,8 @@ impl Engine {
         if channel.consumers.contains_key(&tag) || channel.replies.as_ref().is_some_and(|(other, _)| *other == tag) {
             return Err(Refusal::not_allowed(format!("attempt to reuse consumer tag '{tag}'")));
         }
-        if queue.consumers.exclusive.is_some() || wanted.exclusive && !queue.consumers.all.is_empty() {
+        let shared = queue.spec.single_active || !queue.consumers.all.is_empty();
+        if queue.consumers.exclusive.is_some() || wanted.exclusive && shared {
             let text = format!("queue '{}' in vhost '{vhost}' in exclusive use", queue.name);
             return Err(Refusal::access(text));
         }
@@ -160,15 +161,6 @@ impl Engine {
             false => open.prefetch = prefetch,
         }
         self.wake_channel(channel);
-    }
-
-    /// `channel.flow`: whether the client wants deliveries.
-    pub(crate) fn flow(&mut self, channel: ChannelKey, active: bool) {
-        let Some(open) = self.channels.get_mut(channel) else { return };
-        open.flowing = active;
-        if active {
-            self.wake_channel(channel);
-        }
     }
 
     /// A queue was used: its `x-expires` starts again.

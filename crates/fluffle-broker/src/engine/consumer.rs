@@ -33,6 +33,8 @@ pub(crate) struct Confirms {
     pub(crate) acked: Option<u64>,
     /// How many that is.
     pub(crate) count: u64,
+    /// Messages whose confirm comes late or never.
+    pub(crate) withheld: u64,
 }
 
 #[derive(Debug)]
@@ -46,8 +48,6 @@ pub(crate) struct Channel {
     pub(crate) prefetch: u16,
     /// For all consumers together; 0 for no limit.
     pub(crate) global_prefetch: u16,
-    /// Whether the client wants deliveries (`channel.flow`).
-    pub(crate) flowing: bool,
     pub(crate) confirms: Option<Confirms>,
     pub(crate) transaction: Option<Transaction>,
     pub(crate) last_queue: Rc<str>,

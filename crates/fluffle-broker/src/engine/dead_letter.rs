@@ -83,13 +83,8 @@ fn letter(
     record(&mut headers, death, queue, reason, &message.exchange);
     let properties = cleared_expiration(properties.with_headers(headers));
     let properties = Properties::encode(&properties)?;
-    Some(Message {
-        exchange,
-        key: new_key.unwrap_or_else(|| message.key.clone()),
-        properties,
-        body: message.body.clone(),
-        ttl: None,
-    })
+    let key = new_key.unwrap_or_else(|| message.key.clone());
+    Some(message.copy((exchange, key), properties, None))
 }
 
 /// Adds a death in front, or counts it on the one of the same queue and reason and moves that to the front.

@@ -37,6 +37,13 @@ fn check_match(arguments: &FieldTable) -> Result<(), Refusal> {
     }
 }
 
+/// To RabbitMQ a type is invalid rather than unknown when its name is an atom of the node's Erlang: in practice, a word.
+fn no_such_kind(kind: &str) -> Refusal {
+    let word = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let problem = if word { "invalid" } else { "unknown" };
+    Refusal::command_invalid(format!("{problem} exchange type '{kind}'"))
+}
+
 fn not_on_default() -> Refusal {
     Refusal::access("operation not permitted on the default exchange")
 }
@@ -60,7 +67,7 @@ impl Engine {
             return Err(not_on_default());
         }
         let Some(kind) = ExchangeKind::parse(wanted.kind) else {
-            return Err(Refusal::command_invalid(format!("unknown exchange type '{}'", wanted.kind)));
+            return Err(no_such_kind(wanted.kind));
         };
         if let Some(existing) = existing {
             let entity = format!("exchange '{}' in vhost '{vhost_name}'", wanted.name);

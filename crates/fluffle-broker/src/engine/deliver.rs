@@ -62,13 +62,13 @@ impl Engine {
             return false;
         }
         let within = |count: usize, limit: u16| limit == 0 || count < limit.into();
-        channel.flowing
-            && (consumer.no_ack
-                || within(consumer.unacked as usize, consumer.prefetch)
-                    && within(channel.unacked.consumed, channel.global_prefetch))
+        consumer.no_ack
+            || within(consumer.unacked as usize, consumer.prefetch)
+                && within(channel.unacked.consumed, channel.global_prefetch)
     }
 
     fn deliver(&mut self, queue_key: QueueKey, consumer_key: ConsumerKey, entry: Entry) {
+        self.delivered(consumer_key, &entry.message, queue_key);
         let Some(consumer) = self.consumers.get_mut(consumer_key) else { return };
         let Some(channel) = self.channels.get_mut(consumer.channel) else { return };
         let tag = channel.next_tag;

@@ -1,24 +1,30 @@
 //! The engine as a whole: made, asked, stopped and started again.
 
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::{
+    collections::{BinaryHeap, HashMap, VecDeque},
+    rc::Rc,
+};
 
 use amq_protocol::types::FieldTable;
 use slotmap::SlotMap;
 
 use super::{
-    Engine, Limits, Outgoing, QueueKey, Vhost, VhostKey,
+    Engine, Limits, Memory, Outgoing, QueueKey, Vhost, VhostKey,
     exchange::{Exchange, ExchangeKind, ExchangeSpec},
 };
 use crate::{
+    fault::Plan,
     message::QueuedMessage,
     snapshot::{ConnectionSnapshot, QueueSnapshot, Snapshot},
 };
 
 impl Engine {
     /// An engine with the given virtual hosts, each with the exchanges that the standard demands.
-    pub(crate) fn new<'a>(vhosts: impl IntoIterator<Item = &'a str>, limits: Limits) -> Self {
+    pub(crate) fn new<'a>(vhosts: impl IntoIterator<Item = &'a str>, limits: Limits, faults: Rc<Plan>) -> Self {
         let mut engine = Self {
             limits,
+            faults,
+            memory: Memory::default(),
             vhosts: SlotMap::with_key(),
             queues: SlotMap::with_key(),
             connections: SlotMap::with_key(),
@@ -107,7 +113,7 @@ impl Engine {
     }
 }
 
-fn standard_exchanges() -> HashMap<std::rc::Rc<str>, Exchange> {
+fn standard_exchanges() -> HashMap<Rc<str>, Exchange> {
     let kinds = [
         ("", ExchangeKind::Direct),
         ("amq.direct", ExchangeKind::Direct),

@@ -9,7 +9,11 @@ use amq_protocol::{
 };
 use bytes::Bytes;
 
-use super::{refusal::Refusal, table};
+use super::{
+    memory::{Charge, Memory},
+    refusal::Refusal,
+    table,
+};
 
 /// The content properties, encoded as the publisher sent them, and what the broker itself reads of them.
 #[derive(Clone, Debug, Default)]
@@ -108,9 +112,26 @@ pub(crate) struct Message {
     pub(crate) body: Bytes,
     /// Its own time to live in milliseconds.
     pub(crate) ttl: Option<u64>,
+    charge: Charge,
 }
 
 impl Message {
+    pub(crate) fn new(
+        memory: &Memory,
+        (exchange, key): (Rc<str>, Rc<str>),
+        properties: Properties,
+        body: Bytes,
+        ttl: Option<u64>,
+    ) -> Self {
+        let charge = memory.charge(body.len() + properties.raw.len());
+        Self { exchange, key, properties, body, ttl, charge }
+    }
+
+    /// A message with the same body and another envelope.
+    pub(super) fn copy(&self, place: (Rc<str>, Rc<str>), properties: Properties, ttl: Option<u64>) -> Self {
+        Self::new(self.charge.memory(), place, properties, self.body.clone(), ttl)
+    }
+
     /// A property list and a body for the wire; for a quorum queue with the count of earlier deliveries.
     pub(crate) fn properties_with_delivery_count(&self, count: u32) -> Bytes {
         use amq_protocol::types::AMQPValue::LongLongInt;

@@ -8,7 +8,9 @@ mod dead_letter;
 mod declare;
 mod deliver;
 mod exchange;
+mod fault;
 mod life;
+mod memory;
 mod message;
 mod publish;
 mod queue;
@@ -32,10 +34,14 @@ use std::{
 
 use slotmap::{SlotMap, new_key_type};
 
+use crate::fault::Plan;
+
 pub(crate) use self::{
     consume::{Fetched, Subscription},
     declare::ExchangeDeclaration,
     exchange::Destination,
+    fault::Seat,
+    memory::Memory,
     message::{Message, Properties},
     publish::Publication,
     queue::Entry,
@@ -97,6 +103,8 @@ pub(crate) struct Outgoing {
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) limits: Limits,
+    pub(crate) faults: Rc<Plan>,
+    pub(crate) memory: Memory,
     vhosts: SlotMap<VhostKey, Vhost>,
     queues: SlotMap<QueueKey, Queue>,
     connections: SlotMap<ConnectionKey, Connection>,

@@ -7,9 +7,11 @@ use bytes::Bytes;
 
 use super::{
     ChannelKey, Effect, Engine, Outgoing, QueueKey,
+    fault::Answer,
     message::{Message, Properties},
     queue::{Entry, Overflow},
     refusal::Refusal,
+    timers::Timer,
 };
 
 /// `basic.publish` with its content.
@@ -28,7 +30,7 @@ impl Engine {
         let ttl = self.check_publication(channel, &publication)?;
         let Publication { exchange, key, mandatory, mut properties, body } = publication;
         self.fill_reply_address(channel, &mut properties)?;
-        let message = Rc::new(Message { exchange, key, properties, body, ttl });
+        let message = Rc::new(Message::new(&self.memory, (exchange, key), properties, body, ttl));
         match self.channels.get_mut(channel).and_then(|open| open.transaction.as_mut()) {
             Some(transaction) => transaction.published.push((message, mandatory)),
             None => self.accept(channel, message, mandatory),
@@ -39,8 +41,14 @@ impl Engine {
     /// Routes a checked message, and returns and confirms it where that was asked for.
     pub(super) fn accept(&mut self, channel: ChannelKey, message: Rc<Message>, mandatory: bool) {
         let Some((vhost, _, connection)) = self.place(channel) else { return };
-        let answered = message.exchange.is_empty() && self.deliver_reply(&message);
-        let queues = self.route_all(vhost, &message);
+        let mut queues = self.route_all(vhost, &message);
+        let answer = self.answer(channel, &message, mandatory, &queues);
+        match answer {
+            Answer::Nack => return self.confirm(channel, false, answer),
+            Answer::Return => queues = Rc::new([]),
+            _ => {}
+        }
+        let answered = answer != Answer::Return && message.exchange.is_empty() && self.deliver_reply(&message);
         if queues.is_empty() && mandatory && !answered {
             let number = self.channels.get(channel).map_or(0, |open| open.number);
             let effect = Effect::Return(message.clone());
@@ -51,7 +59,7 @@ impl Engine {
         for queue in queues.iter() {
             accepted &= self.enqueue(*queue, &message);
         }
-        self.confirm(channel, accepted);
+        self.confirm(channel, accepted, answer);
     }
 
     /// The queues of a message: by its routing key, and by those in its `CC` and `BCC` headers
@@ -151,27 +159,50 @@ impl Engine {
             if !over || queue.spec.overflow != Overflow::DropHead {
                 return;
             }
-            let Some(entry) = queue.ready.pop_lowest() else { return };
+            let Some(entry) = queue.ready.pop() else { return };
             self.dead_letter(key, &entry.message, "maxlen");
         }
     }
 
     /// Notes a confirm; the outbox gets it, joined with its neighbours, when it is taken.
-    fn confirm(&mut self, key: ChannelKey, accepted: bool) {
+    fn confirm(&mut self, key: ChannelKey, accepted: bool, answer: Answer) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         let Some(confirms) = channel.confirms.as_mut() else { return };
         confirms.last += 1;
-        if accepted {
+        let tag = confirms.last;
+        confirms.withheld += u64::from(answer.is_withheld());
+        match answer {
+            Answer::Never => return,
+            Answer::Late(time) => {
+                return self.set_timer(self.now.saturating_add(time), Timer::Confirm(key, tag, accepted));
+            }
+            _ => {}
+        }
+        // One for many would confirm those in between that are to wait.
+        if accepted && confirms.withheld == 0 {
             if confirms.acked.replace(confirms.last).is_none() {
                 self.confirming.push(key);
             }
             confirms.count += 1;
             return;
         }
-        let tag = confirms.last;
-        let (connection, number) = (channel.connection, channel.number);
+        self.tell_confirm(key, tag, accepted);
+    }
+
+    /// Tells one confirm, after those before it.
+    fn tell_confirm(&mut self, key: ChannelKey, tag: u64, accepted: bool) {
         self.tell_confirms();
-        self.outbox.push(Outgoing { connection, channel: number, effect: Effect::Nack { tag } });
+        let Some(channel) = self.channels.get(key) else { return };
+        let effect = if accepted { Effect::Ack { tag, multiple: false } } else { Effect::Nack { tag } };
+        self.outbox.push(Outgoing { connection: channel.connection, channel: channel.number, effect });
+    }
+
+    /// Tells a confirm that was to come late.
+    pub(super) fn tell_late(&mut self, key: ChannelKey, tag: u64, accepted: bool) {
+        self.tell_confirm(key, tag, accepted);
+        if let Some(confirms) = self.channels.get_mut(key).and_then(|open| open.confirms.as_mut()) {
+            confirms.withheld -= 1;
+        }
     }
 
     /// Moves noted confirms into the outbox.
@@ -195,8 +226,8 @@ fn without_bcc(message: Rc<Message>) -> Rc<Message> {
     let properties = message.properties.decode();
     let headers = super::dead_letter::without(&message.properties.headers(), "BCC");
     let Some(properties) = Properties::encode(&properties.with_headers(headers)) else { return message };
-    let (exchange, key, body) = (message.exchange.clone(), message.key.clone(), message.body.clone());
-    Rc::new(Message { exchange, key, properties, body, ttl: message.ttl })
+    let place = (message.exchange.clone(), message.key.clone());
+    Rc::new(message.copy(place, properties, message.ttl))
 }
 
 /// A message's expiration: an integer as Erlang reads one from a string, or RabbitMQ's words for why not.

@@ -209,26 +209,14 @@ impl Ready {
         Some(entry)
     }
 
-    /// The message that makes room when the queue is full: the oldest of the lowest priority.
-    pub(crate) fn pop_lowest(&mut self) -> Option<Entry> {
-        let entry = self.levels.values_mut().find_map(VecDeque::pop_front)?;
-        self.removed(&entry);
-        Some(entry)
-    }
-
-    /// A message that stands first in its priority and has expired.
+    /// The first message, if it has expired.
     pub(crate) fn pop_expired(&mut self, now: u64) -> Option<Entry> {
-        let entry = self.levels.values_mut().rev().find_map(|level| {
-            let due = level.front().is_some_and(|first| first.expires <= now);
-            if due { level.pop_front() } else { None }
-        })?;
-        self.removed(&entry);
-        Some(entry)
+        if self.next_expiry() <= now { self.pop() } else { None }
     }
 
-    /// When the next head expires.
+    /// When the first message expires.
     pub(crate) fn next_expiry(&self) -> u64 {
-        self.levels.values().filter_map(|level| level.front()).map(|entry| entry.expires).min().unwrap_or(u64::MAX)
+        self.levels.values().rev().find_map(VecDeque::front).map_or(u64::MAX, |first| first.expires)
     }
 
     /// All of them, in the order they would be delivered.

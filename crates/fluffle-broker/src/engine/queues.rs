@@ -33,6 +33,10 @@ impl Engine {
         if self.is_reply_address(wanted.name) {
             return Ok((wanted.name.into(), 0, 1));
         }
+        if !wanted.passive && wanted.name.starts_with("amq.") {
+            let text = format!("queue name '{}' contains reserved prefix 'amq.*'", wanted.name);
+            return Err(Refusal::access(text));
+        }
         let name: Rc<str> = match wanted.name {
             "" if wanted.passive => self.channels.get(channel).map(|open| open.last_queue.clone()).unwrap_or_default(),
             "" => self.fresh_name("amq.gen-").into(),
@@ -57,10 +61,6 @@ impl Engine {
             }
             None if wanted.passive => return Err(Refusal::not_found("queue", &name, &vhost_name)),
             None => {
-                if wanted.name.starts_with("amq.") {
-                    let text = format!("queue name '{name}' contains reserved prefix 'amq.*'");
-                    return Err(Refusal::access(text));
-                }
                 let flags = (wanted.durable, wanted.exclusive, wanted.auto_delete);
                 let spec = QueueSpec::read(flags, wanted.arguments, &entity)?;
                 let key = self.queues.insert(Queue {

@@ -144,7 +144,10 @@ fn headers_match(wanted: &FieldTable, headers: &FieldTable) -> bool {
         name => with_x || !name.starts_with("x-"),
     });
     let matches = |(name, value): (&amq_protocol::types::ShortString, &AMQPValue)| {
-        headers.inner().get(name.as_str()).is_some_and(|found| *value == AMQPValue::Void || value == found)
+        headers
+            .inner()
+            .get(name.as_str())
+            .is_some_and(|found| *value == AMQPValue::Void || arguments::same_value(value, found))
     };
     if mode.starts_with("any") { counted.any(matches) } else { counted.all(matches) }
 }

@@ -1,9 +1,13 @@
 //! Connections and channels come and go.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    rc::Rc,
+};
 
 use super::{
-    ChannelKey, ConnectionKey, Engine, QueueKey, VhostKey,
+    ChannelKey, ConnectionKey, Effect, Engine, Outgoing, QueueKey, VhostKey,
     consumer::{BACKLOG_LIMIT, Channel, Confirms, Connection, Unacked},
     refusal::Refusal,
 };
@@ -48,7 +52,6 @@ impl Engine {
             consumers: HashMap::new(),
             prefetch: 0,
             global_prefetch: 0,
-            flowing: true,
             confirms: None,
             transaction: None,
             last_queue: Rc::from(""),
@@ -64,7 +67,7 @@ impl Engine {
         let tags: Vec<_> =
             self.channels.get(key).map(|channel| channel.consumers.keys().cloned().collect()).unwrap_or_default();
         tags.into_iter().for_each(|tag| self.cancel(key, &tag));
-        self.requeue_all(key);
+        self.give_back(key);
         let Some(channel) = self.channels.remove(key) else { return };
         if let Some((_, address)) = channel.replies {
             self.reply_addresses.remove(&address);
@@ -72,6 +75,16 @@ impl Engine {
         if let Some(open) = self.connections.get_mut(channel.connection) {
             open.channels.remove(&channel.number);
         }
+    }
+
+    /// Ends a channel on the broker's own account, and tells its client.
+    pub(crate) fn fail_channel(&mut self, key: ChannelKey, refusal: Refusal) {
+        // What happened before the end goes first.
+        self.tell_confirms();
+        let Some(channel) = self.channels.get(key) else { return };
+        let (connection, channel) = (channel.connection, channel.number);
+        self.outbox.push(Outgoing { connection, channel, effect: Effect::CloseChannel(refusal) });
+        self.close_channel(key);
     }
 
     /// How many bytes wait for a connection's socket now. Deliveries go on when it has drained.
@@ -102,11 +115,17 @@ impl Engine {
         Some((vhost, self.vhosts.get(vhost)?.name.clone(), connection))
     }
 
-    /// A name that no other entity has.
+    /// A name that no other entity has, in RabbitMQ's form: 16 random bytes in URL-safe base64.
     pub(super) fn fresh_name(&mut self, prefix: &str) -> String {
+        const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         self.names += 1;
-        // Not a secret and not guessable by accident: a hash of the counter, seeded by the process.
-        let random = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), self.names);
-        format!("{prefix}{random:016x}-{}", self.names)
+        // Not a secret and not guessable by accident: hashes of the counter, seeded by the process.
+        let seed = RandomState::new();
+        let half = |which: u8| u128::from(seed.hash_one((self.names, which)));
+        let random = half(0) << 64 | half(1);
+        // 21 digits of six bits, and one for the two bits left over.
+        let digit = |at: u32| char::from(DIGITS[(random.rotate_left(6 * (at + 1)) & 0x3F) as usize]);
+        let last = char::from(DIGITS[(random as usize & 0x3) << 4]);
+        prefix.chars().chain((0..21).map(digit)).chain([last]).collect()
     }
 }

@@ -8,6 +8,8 @@ pub(crate) enum Settlement {
     Ack,
     Requeue,
     Reject,
+    /// Requeued because its channel has ended.
+    Lost,
 }
 
 impl Engine {
@@ -36,6 +38,8 @@ impl Engine {
         } else {
             settled.extend(open.unacked.take(tag));
         }
+        settled.iter().for_each(|pending| self.settled(channel, pending));
+        let Some(open) = self.channels.get_mut(channel) else { return Ok(()) };
         match open.transaction.as_mut() {
             Some(transaction) => transaction.settled.extend(settled.into_iter().map(|pending| (pending, how))),
             None => self.conclude(channel, settled.into_iter().map(|pending| (pending, how)).collect()),
@@ -63,8 +67,8 @@ impl Engine {
             match how {
                 Settlement::Ack => {}
                 Settlement::Reject => self.dead_letter(key, &pending.entry.message, "rejected"),
-                Settlement::Requeue => {
-                    self.put_back(pending);
+                Settlement::Requeue | Settlement::Lost => {
+                    self.put_back(pending, how);
                     if !queues.contains(&key) {
                         queues.push(key);
                     }
@@ -83,7 +87,7 @@ impl Engine {
     }
 
     /// Puts a delivery back to its place, or past its limit out of the queue.
-    fn put_back(&mut self, pending: Pending) {
+    fn put_back(&mut self, pending: Pending, how: Settlement) {
         let Some(queue) = self.queues.get_mut(pending.queue) else { return };
         let mut entry = pending.entry;
         entry.redelivered = true;
@@ -93,22 +97,31 @@ impl Engine {
                 self.dead_letter(pending.queue, &entry.message, "delivery_limit");
                 return;
             }
+            // RabbitMQ appends it to the queue's log anew, unless a delivery limit bounds how often it can come back.
+            if queue.spec.delivery_limit.is_none() && how == Settlement::Requeue {
+                entry.position = queue.next_position;
+                queue.next_position += 1;
+            }
         }
         let priority = entry.message.properties.priority.min(queue.spec.max_priority);
         queue.ready.push(priority, entry);
     }
 
-    /// Requeues everything the channel has not settled (`basic.recover` with requeue, and its end).
-    pub(crate) fn requeue_all(&mut self, channel: ChannelKey) {
+    /// `basic.recover` with requeue: what the channel has not settled goes back, all of it.
+    pub(crate) fn recover(&mut self, channel: ChannelKey) {
         let Some(open) = self.channels.get_mut(channel) else { return };
-        let mut returned: Vec<_> = std::iter::from_fn(|| open.unacked.take_first(u64::MAX))
-            .map(|pending| (pending, Settlement::Requeue))
-            .collect();
-        if let Some(transaction) = open.transaction.as_mut() {
-            let waiting = std::mem::take(&mut transaction.settled);
-            returned.extend(waiting.into_iter().map(|(pending, _)| (pending, Settlement::Requeue)));
-            transaction.published.clear();
-        }
+        let unsettled = std::iter::from_fn(|| open.unacked.take_first(u64::MAX));
+        let returned = unsettled.map(|pending| (pending, Settlement::Requeue)).collect();
+        self.conclude(channel, returned);
+    }
+
+    /// Gives back what an ending channel holds, and forgets its transaction.
+    pub(super) fn give_back(&mut self, channel: ChannelKey) {
+        let Some(open) = self.channels.get_mut(channel) else { return };
+        let settled = open.transaction.take().map(|transaction| transaction.settled).unwrap_or_default();
+        open.unacked.put_back(settled.into_iter().map(|(pending, _)| pending).collect());
+        let held = std::iter::from_fn(|| open.unacked.take_first(u64::MAX));
+        let returned = held.map(|pending| (pending, Settlement::Lost)).collect();
         self.conclude(channel, returned);
     }
 }

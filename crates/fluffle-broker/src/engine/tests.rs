@@ -30,7 +30,8 @@ fn text(value: &str) -> AMQPValue {
 
 impl Bench {
     fn new() -> Self {
-        let mut engine = Engine::new(["/"], Limits { consumer_timeout: 1000, message_bytes: 1 << 20 });
+        let mut engine =
+            Engine::new(["/"], Limits { consumer_timeout: 1000, message_bytes: 1 << 20 }, Rc::new(Plan::new(1)));
         let vhost = engine.vhost("/").unwrap();
         let connection = engine.open_connection(vhost, "guest", String::new(), true);
         let channel = engine.open_channel(connection, 1).unwrap();

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{ChannelKey, Effect, Engine, Outgoing, QueueKey, refusal::Refusal};
+use super::{ChannelKey, Engine, QueueKey, refusal::Refusal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
@@ -12,6 +12,8 @@ pub(crate) enum Timer {
     Idle(QueueKey),
     /// A delivery has waited for its acknowledgement for too long.
     Unacked(ChannelKey),
+    /// A confirm that was held back is told: its message's number, and whether it was taken.
+    Confirm(ChannelKey, u64, bool),
 }
 
 impl Engine {
@@ -37,6 +39,7 @@ impl Engine {
                 }
                 Timer::Idle(queue) => self.expire_queue(queue),
                 Timer::Unacked(channel) => self.time_out(channel),
+                Timer::Confirm(channel, tag, accepted) => self.tell_late(channel, tag, accepted),
             }
         }
     }
@@ -100,9 +103,6 @@ impl Engine {
              be configured, see consumers doc guide to learn more",
             channel.number
         );
-        let (connection, number) = (channel.connection, channel.number);
-        let effect = Effect::CloseChannel(Refusal::precondition(text));
-        self.outbox.push(Outgoing { connection, channel: number, effect });
-        self.close_channel(key);
+        self.fail_channel(key, Refusal::precondition(text));
     }
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use amq_protocol::protocol::basic::Publish;
 use bytes::{Bytes, BytesMut};
 
+use super::frame::FrameKind;
 use crate::engine::{ChannelKey, Properties, Publication, Reader, Refusal};
 
 /// A body frame from this size on is kept as it came; a smaller one is copied, so that a little message
@@ -43,6 +44,15 @@ impl OpenChannel {
         Self { key, content: None, route: (Rc::from(""), Rc::from("")) }
     }
 
+    /// What must come next.
+    pub(crate) fn expected(&self) -> FrameKind {
+        match &self.content {
+            None => FrameKind::Method,
+            Some(Content { header: None, .. }) => FrameKind::Header,
+            Some(_) => FrameKind::Body,
+        }
+    }
+
     /// A publish begins.
     pub(crate) fn begin(&mut self, publish: &Publish) {
         if *self.route.0 != *publish.exchange.as_str() {
@@ -55,13 +65,9 @@ impl OpenChannel {
         self.content = Some(Content { mandatory: publish.mandatory, header: None, single, joined });
     }
 
-    /// A content header: the message, if it has no body.
+    /// A content header, which was expected: the message, if it has no body.
     pub(crate) fn header(&mut self, payload: &Bytes, limit: u64) -> Result<Option<Publication>, Refusal> {
-        let content = match self.content.as_mut() {
-            Some(content) if content.header.is_none() => content,
-            Some(_) => return Err(unexpected("content body", "content header")),
-            None => return Err(unexpected("method", "content header")),
-        };
+        let Some(content) = self.content.as_mut() else { return Ok(None) };
         let mut reader = Reader::new(payload);
         let fields = reader.u16().zip(reader.u16()).zip(reader.u32().zip(reader.u32()));
         let Some(((class, _), (high, low))) = fields else { return Err(Refusal::frame("content header cut short")) };
@@ -79,10 +85,10 @@ impl OpenChannel {
         Ok(self.finish())
     }
 
-    /// A body frame: the message, if this is the last of it.
+    /// A body frame, which was expected: the message, if this is the last of it.
     pub(crate) fn body(&mut self, payload: Bytes) -> Result<Option<Publication>, Refusal> {
-        let Some(content) = self.content.as_mut() else { return Err(unexpected("method", "content body")) };
-        let Some((size, _)) = content.header else { return Err(unexpected("content header", "content body")) };
+        let Some(content) = self.content.as_mut() else { return Ok(None) };
+        let Some((size, _)) = content.header else { return Ok(None) };
         if content.held() as u64 + payload.len() as u64 > size {
             return Err(Refusal::frame("content body larger than its header says"));
         }
@@ -113,8 +119,4 @@ impl Content {
     pub(crate) fn held(&self) -> usize {
         self.single.len() + self.joined.len()
     }
-}
-
-fn unexpected(expected: &str, got: &str) -> Refusal {
-    Refusal::unexpected_frame(format!("expected {expected} frame, got {got} frame instead"))
 }

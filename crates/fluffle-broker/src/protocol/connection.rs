@@ -5,7 +5,6 @@ use std::{io, rc::Rc, time::Duration};
 use amq_protocol::protocol::{AMQPClass, connection};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -21,13 +20,19 @@ use super::{
     method,
     shared::Shared,
 };
-use crate::engine::{ConnectionKey, Refusal};
+use crate::{
+    engine::{ConnectionKey, Refusal},
+    fault::Event,
+};
 
 /// How long the client may take over the last exchange of a connection.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Bytes read at a time: also what one connection may do before the others have their turn.
 const READ: usize = 128 << 10;
+
+/// Class and method of `basic.publish`, the one method of a client's that has content.
+const PUBLISH: (u16, u16) = (60, 40);
 
 /// Why reading ended.
 #[derive(Debug)]
@@ -70,18 +75,19 @@ pub(crate) async fn serve(socket: TcpStream, link: Rc<Link>, shared: Rc<Shared>)
     let incoming = Incoming { socket: read, buffer: BytesMut::new(), link: link.clone(), shared: shared.clone() };
     tokio::select! {
         biased;
-        () = link.cut.notified() => {}
-        () = write_out(write, &link, &shared) => {}
+        () = link.gate.cut_off() => {}
+        () = write_out(&write, &link, &shared) => {}
         () = heartbeats(&link) => tracing::warn!("missed heartbeats from a client: connection dropped"),
         () = incoming.run() => {}
     }
     if let Some(key) = link.key.take() {
         shared.leave(key);
     }
+    link.gate.outlive(write.as_ref()).await;
 }
 
 /// Writes what waits, as much as possible at once.
-async fn write_out(mut socket: OwnedWriteHalf, link: &Link, shared: &Shared) {
+async fn write_out(socket: &OwnedWriteHalf, link: &Link, shared: &Shared) {
     loop {
         let batch = link.output.borrow_mut().take();
         if batch.is_empty() {
@@ -90,7 +96,7 @@ async fn write_out(mut socket: OwnedWriteHalf, link: &Link, shared: &Shared) {
         }
         for mut chunk in batch {
             while chunk.has_remaining() {
-                match socket.write_buf(&mut chunk).await {
+                match link.gate.write(socket.as_ref(), &mut chunk).await {
                     Ok(0) | Err(_) => return,
                     Ok(written) => {
                         link.output.borrow_mut().written(written);
@@ -119,6 +125,10 @@ async fn heartbeats(link: &Link) {
         let (send, drop) = (link.last_write.get() + interval / 2, link.last_read.get() + interval * 2);
         sleep_until(send.min(drop)).await;
         let now = Instant::now();
+        // Who is not read cannot be heard.
+        if link.blocked.get() {
+            link.last_read.set(now);
+        }
         if now >= link.last_read.get() + interval * 2 {
             return;
         }
@@ -154,19 +164,22 @@ impl Incoming {
             };
             // The others, and this connection's own writer, have their turn now.
             tokio::task::yield_now().await;
-            link.until_readable().await;
-            if !all_handled {
-                continue;
-            }
             tokio::select! {
                 biased;
                 () = link.shut.notified() => {
                     let text = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'".to_owned();
-                    return Refusal { code: 320, text }.into();
+                    return link.ending.take().unwrap_or(Refusal { code: 320, text }).into();
                 }
-                read = self.read() => if let Err(end) = read { return end },
+                more = self.more(all_handled) => if let Err(end) = more { return end },
             }
         }
+    }
+
+    /// Waits until there is something to handle, and it may be.
+    async fn more(&mut self, all_handled: bool) -> Result<(), End> {
+        self.link.until_readable().await;
+        // Half-open, what is in the buffer does not matter any more, and neither does the rest.
+        if all_handled || self.link.gate.is_half_open() { self.read().await } else { Ok(()) }
     }
 
     /// Handles the frames in the buffer and says whether that was all of them: a few small questions
@@ -174,34 +187,68 @@ impl Incoming {
     fn handle_buffer(&mut self, key: ConnectionKey) -> Result<bool, End> {
         while self.link.is_readable() {
             let Some(frame) = frame::split(&mut self.buffer, self.link.frame_max.get())? else { return Ok(true) };
-            match frame.kind {
-                FrameKind::Method => {
-                    let method = frame::method(&frame.payload)?;
-                    let cause = (method.get_amqp_class_id(), method.get_amqp_method_id());
-                    match method::handle(self, key, frame.channel, method) {
-                        Ok(()) => {}
-                        Err(End::Refused { refusal, .. }) => self.refuse(frame.channel, refusal, cause)?,
-                        Err(end) => return Err(end),
+            let channel = frame.channel;
+            match (frame.kind()?, channel) {
+                (FrameKind::Heartbeat, 0) => continue,
+                (FrameKind::Method, 0) => self.method(key, &frame)?,
+                (FrameKind::Heartbeat, _) | (_, 0) => return Err(frame.misplaced().into()),
+                (kind, number) => {
+                    self.admit(kind, number)?;
+                    match kind {
+                        FrameKind::Method => self.method(key, &frame)?,
+                        _ => {
+                            self.content(kind, frame)?;
+                            self.shared.throttle(&self.link);
+                        }
                     }
                 }
-                FrameKind::Heartbeat if frame.channel == 0 => {}
-                FrameKind::Heartbeat => return Err(Refusal::frame("heartbeat on a channel").into()),
-                FrameKind::Header | FrameKind::Body => self.content(frame)?,
             }
+            self.link.ask(Event::FrameIn, channel);
+            self.shared.carry_out_faults();
         }
         Ok(false)
     }
 
-    fn content(&mut self, frame: Frame) -> Result<(), End> {
-        let mut channels = self.link.channels.borrow_mut();
-        let open = match channels.get_mut(&frame.channel) {
-            Some(ChannelState::Open(open)) => open,
+    /// Sees to it that a frame of this kind may come now on a channel: a method on any, opening it if there is room, and
+    /// after a publish its header and its body (AMQP 0-9-1 section 4.2.6.1).
+    fn admit(&self, kind: FrameKind, number: u16) -> Result<(), End> {
+        let channels = self.link.channels.borrow();
+        let (open, most) = (channels.len(), self.link.channel_max.get());
+        let expected = match channels.get(&number) {
+            Some(ChannelState::Open(open)) => open.expected(),
             Some(ChannelState::Closing) => return Ok(()),
-            None => return Err(Refusal::channel("expected 'channel.open'").into()),
+            None if open >= usize::from(most) => {
+                let text =
+                    format!("number of channels opened ({open}) has reached the negotiated channel_max ({most})");
+                return Err(Refusal::not_allowed(text).into());
+            }
+            None => FrameKind::Method,
         };
+        let (text, cause) = match expected {
+            _ if kind == expected => return Ok(()),
+            FrameKind::Header => {
+                ("expected content header for class 60, got non content header frame instead", PUBLISH)
+            }
+            FrameKind::Body => ("expected content body, got non content body frame instead", PUBLISH),
+            _ => ("expected method frame, got non method frame instead", (0, 0)),
+        };
+        Err(End::Refused { refusal: Refusal::unexpected_frame(text), cause })
+    }
+
+    fn method(&mut self, key: ConnectionKey, frame: &Frame) -> Result<(), End> {
+        let method = frame::method(&frame.payload).map_err(End::from);
+        match method.and_then(|method| method::handle(self, key, frame, method)) {
+            Err(End::Refused { refusal, .. }) => self.refuse(frame.channel, refusal, frame.ids()),
+            outcome => outcome,
+        }
+    }
+
+    fn content(&mut self, kind: FrameKind, frame: Frame) -> Result<(), End> {
+        let mut channels = self.link.channels.borrow_mut();
+        let Some(ChannelState::Open(open)) = channels.get_mut(&frame.channel) else { return Ok(()) };
         let key = open.key;
         let limit = self.shared.engine.borrow().limits.message_bytes;
-        let outcome = match frame.kind {
+        let outcome = match kind {
             FrameKind::Header => open.header(&frame.payload, limit),
             _ => open.body(frame.payload),
         };
@@ -218,7 +265,7 @@ impl Incoming {
             Some(publication) => self.shared.engine.borrow_mut().publish(key, publication),
             None => Ok(()),
         });
-        published.or_else(|refusal| self.refuse(frame.channel, refusal, (60, 40)))
+        published.or_else(|refusal| self.refuse(frame.channel, refusal, PUBLISH))
     }
 
     /// A soft error closes the channel; a hard one, or any on channel 0, ends the connection.
@@ -240,7 +287,7 @@ impl Incoming {
     /// Reads some bytes.
     pub(crate) async fn read(&mut self) -> Result<(), End> {
         self.buffer.reserve(READ);
-        match self.socket.read_buf(&mut self.buffer).await? {
+        match self.link.gate.read(&mut self.socket, &mut self.buffer).await? {
             0 => Err(End::Lost),
             _ => {
                 self.link.last_read.set(Instant::now());
@@ -253,7 +300,11 @@ impl Incoming {
     pub(crate) async fn next_frame(&mut self) -> Result<Frame, End> {
         loop {
             match frame::split(&mut self.buffer, self.link.frame_max.get()) {
-                Ok(Some(frame)) => return Ok(frame),
+                Ok(Some(frame)) => {
+                    self.link.ask(Event::FrameIn, frame.channel);
+                    self.shared.carry_out_faults();
+                    return Ok(frame);
+                }
                 Ok(None) => self.read().await?,
                 Err(_) => return Err(End::Silent),
             }
@@ -323,9 +374,7 @@ impl Incoming {
                     }
                 }
             };
-            let closed = frame.kind == FrameKind::Method
-                && frame.channel == 0
-                && frame::method(&frame.payload).is_ok_and(|method| method == close_ok);
+            let closed = frame.channel == 0 && frame::method(&frame.payload).is_ok_and(|method| method == close_ok);
             if closed {
                 return;
             }

@@ -1,4 +1,4 @@
-//! Cuts the byte stream into frames (AMQP 0-9-1 section 2.3.5).
+//! Cuts the byte stream into frames (AMQP 0-9-1 section 2.3.5), and says in RabbitMQ's words what is wrong with one.
 
 use amq_protocol::{
     frame::{AMQPFrame, GenError, WriteContext, gen_frame},
@@ -10,6 +10,12 @@ use crate::engine::{Reader, Refusal};
 
 const HEADER: usize = 7;
 
+/// Octets of a frame that are not its payload.
+const OVERHEAD: usize = HEADER + 1;
+
+/// How many octets of undecodable fields are shown: a reply text has no room for more.
+const SHOWN: usize = 128;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameKind {
     Method,
@@ -20,36 +26,82 @@ pub(crate) enum FrameKind {
 
 #[derive(Debug)]
 pub(crate) struct Frame {
-    pub(crate) kind: FrameKind,
+    kind: u8,
     pub(crate) channel: u16,
     pub(crate) payload: Bytes,
 }
 
-/// Takes the first whole frame from the buffer; `frame_max` bounds it, end and beginning included.
+impl Frame {
+    /// What the frame is; 501 when it is nothing.
+    pub(crate) fn kind(&self) -> Result<FrameKind, Refusal> {
+        match (self.kind, self.payload.len()) {
+            (constants::FRAME_METHOD, 4..) => Ok(FrameKind::Method),
+            (constants::FRAME_HEADER, 12..) => Ok(FrameKind::Header),
+            (constants::FRAME_BODY, _) => Ok(FrameKind::Body),
+            (constants::FRAME_HEARTBEAT, 0) => Ok(FrameKind::Heartbeat),
+            _ => Err(malformed(self.kind, &self.payload, "unknown_frame")),
+        }
+    }
+
+    /// 505: frames of this kind have no place on this channel.
+    pub(crate) fn misplaced(&self) -> Refusal {
+        Refusal::unexpected_frame(described(self.kind, &self.payload))
+    }
+
+    /// The class and method a method frame begins with.
+    pub(crate) fn ids(&self) -> (u16, u16) {
+        let mut reader = Reader::new(&self.payload);
+        reader.u16().zip(reader.u16()).unwrap_or_default()
+    }
+
+    /// The first argument of `basic.qos`, which the decoder throws away.
+    pub(crate) fn prefetch_size(&self) -> u32 {
+        let mut reader = Reader::new(&self.payload);
+        reader.skip(4).and_then(|()| reader.u32()).unwrap_or_default()
+    }
+}
+
+fn malformed(kind: u8, payload: &[u8], error: &str) -> Refusal {
+    Refusal::frame(format!("{}: {error}", described(kind, payload)))
+}
+
+fn described(kind: u8, payload: &[u8]) -> String {
+    let (extent, octets) = match payload.get(..16) {
+        Some(first) if payload.len() > 16 => ("first 16", first),
+        _ => ("all", payload),
+    };
+    let readable = |octet: &u8| octet.is_ascii_graphic() || *octet == b' ';
+    let shown = match std::str::from_utf8(octets) {
+        Ok(text) if !text.is_empty() && octets.iter().all(readable) => format!("<<{text:?}>>"),
+        _ => binary(octets),
+    };
+    format!("type {kind}, {extent} octets = {shown}")
+}
+
+/// Octets as Erlang writes a binary.
+fn binary(octets: &[u8]) -> String {
+    let octets: Vec<String> = octets.iter().map(u8::to_string).collect();
+    format!("<<{}>>", octets.join(","))
+}
+
+/// Takes the first whole frame from the buffer; `frame_max` bounds its payload, as lenient as RabbitMQ.
 pub(crate) fn split(buffer: &mut BytesMut, frame_max: usize) -> Result<Option<Frame>, Refusal> {
     let Some(header) = buffer.first_chunk::<HEADER>() else { return Ok(None) };
     let [kind, channel_high, channel_low, size @ ..] = *header;
     let channel = u16::from_be_bytes([channel_high, channel_low]);
     let size = u32::from_be_bytes(size) as usize;
-    let kind = match kind {
-        constants::FRAME_METHOD => FrameKind::Method,
-        constants::FRAME_HEADER => FrameKind::Header,
-        constants::FRAME_BODY => FrameKind::Body,
-        constants::FRAME_HEARTBEAT => FrameKind::Heartbeat,
-        other => return Err(Refusal::frame(format!("unknown frame type {other}"))),
-    };
-    if size > frame_max.saturating_sub(HEADER + 1) {
-        let text = format!("type {}, payload size {size}, larger than frame max {frame_max}", header[0]);
-        return Err(Refusal::frame(text));
+    if size > frame_max {
+        let most = frame_max.saturating_sub(OVERHEAD);
+        return Err(malformed(kind, b"", &format!("{{frame_too_large,{size},{most}}}")));
     }
-    if buffer.len() < HEADER + size + 1 {
+    if buffer.len() < OVERHEAD + size {
         return Ok(None);
     }
     buffer.advance(HEADER);
     let payload = buffer.split_to(size).freeze();
     let end = buffer.get_u8();
     if end != constants::FRAME_END {
-        return Err(Refusal::frame(format!("invalid frame end marker {end}")));
+        return Err(malformed(kind, &payload, &format!("{{invalid_frame_end_marker,{end}}}")));
     }
     Ok(Some(Frame { kind, channel, payload }))
 }
@@ -57,31 +109,32 @@ pub(crate) fn split(buffer: &mut BytesMut, frame_max: usize) -> Result<Option<Fr
 /// Decodes a method. Field tables are looked over first: the decoder recurses into them.
 pub(crate) fn method(payload: &[u8]) -> Result<AMQPClass, Refusal> {
     let mut reader = Reader::new(payload);
-    let malformed = || Refusal::syntax("malformed method");
-    let (class, method) = reader.u16().zip(reader.u16()).ok_or_else(malformed)?;
+    let undecodable = || {
+        let fields = payload.get(4..).unwrap_or_default();
+        Refusal::frame(format!("cannot decode {}", binary(&fields[..fields.len().min(SHOWN)])))
+    };
+    let (class, method) = reader.u16().zip(reader.u16()).ok_or_else(undecodable)?;
     let shape: &[u8] = match (class, method) {
+        (10, 10) => b"bbt",
         (10, 11) => b"t",
         (40, 10) => b"wssbt",
         (40, 30) | (40, 40) | (50, 20) => b"wsssbt",
         (50, 50) => b"wssst",
         (50, 10) => b"wsbt",
         (60, 20) => b"wssbt",
-        // The broker's own `connection.start` is not for clients to send.
-        (10, 10) => return Err(Refusal::command_invalid("unexpected method connection.start")),
         _ => b"",
     };
     for field in shape {
         match field {
-            b'w' => reader.skip(2),
-            b's' => reader.short_text().map(|_| ()),
-            b'b' => reader.skip(1),
-            _ => reader.table(),
+            b'w' => reader.skip(2).ok_or_else(undecodable)?,
+            b's' => reader.short_text().map(|_| ()).ok_or_else(undecodable)?,
+            b'b' => reader.skip(1).ok_or_else(undecodable)?,
+            _ => reader.table().ok_or_else(|| Refusal::syntax("malformed table"))?,
         }
-        .ok_or_else(malformed)?;
     }
     match parse_class(payload) {
         Ok(([], method)) => Ok(method),
-        _ => Err(malformed()),
+        _ => Err(undecodable()),
     }
 }
 
@@ -114,19 +167,33 @@ mod tests {
         }
         let mut buffer = whole;
         let frame = split(&mut buffer, 4096).unwrap().unwrap();
-        assert_eq!((frame.kind, frame.channel, &frame.payload[..]), (FrameKind::Body, 7, &b"body"[..]));
+        assert_eq!((frame.kind().unwrap(), frame.channel, &frame.payload[..]), (FrameKind::Body, 7, &b"body"[..]));
         assert!(buffer.is_empty());
     }
 
     #[test]
-    fn a_frame_of_exactly_frame_max_passes_and_one_byte_more_is_501() {
-        assert!(split(&mut bytes(3, 1, &[0; 92], 0xCE), 100).unwrap().is_some());
-        assert_eq!(split(&mut bytes(3, 1, &[0; 93], 0xCE), 100).unwrap_err().code, 501);
+    fn a_payload_of_exactly_frame_max_passes_and_one_byte_more_is_501() {
+        assert!(split(&mut bytes(3, 1, &[0; 100], 0xCE), 100).unwrap().is_some());
+        assert_eq!(split(&mut bytes(3, 1, &[0; 101], 0xCE), 100).unwrap_err().code, 501);
     }
 
     #[test]
-    fn an_unknown_type_and_a_wrong_end_are_501() {
-        assert_eq!(split(&mut bytes(9, 1, b"", 0xCE), 4096).unwrap_err().code, 501);
-        assert_eq!(split(&mut bytes(1, 1, b"", 0xCD), 4096).unwrap_err().code, 501);
+    fn what_is_wrong_is_shown_up_to_16_octets_of_it() {
+        let shown = |payload: &[u8]| {
+            let frame = split(&mut bytes(9, 1, payload, 0xCE), 4096).unwrap().unwrap();
+            frame.kind().unwrap_err().text
+        };
+        assert_eq!(shown(b""), "FRAME_ERROR - type 9, all octets = <<>>: unknown_frame");
+        assert_eq!(shown(&[0, 255]), "FRAME_ERROR - type 9, all octets = <<0,255>>: unknown_frame");
+        let text = r#"FRAME_ERROR - type 9, first 16 octets = <<"a \"hare\" and mor">>: unknown_frame"#;
+        assert_eq!(shown(b"a \"hare\" and more"), text);
+    }
+
+    #[test]
+    fn a_frame_too_short_for_its_type_is_501() {
+        for (kind, size) in [(1, 3), (2, 11), (8, 1)] {
+            let frame = split(&mut bytes(kind, 1, &vec![0; size], 0xCE), 4096).unwrap().unwrap();
+            assert_eq!(frame.kind().unwrap_err().code, 501, "{kind}");
+        }
     }
 }

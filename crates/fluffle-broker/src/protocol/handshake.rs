@@ -13,22 +13,38 @@ use super::{
     connection::{End, Incoming},
     frame::{self, FrameKind},
 };
-use crate::engine::{ConnectionKey, Refusal};
+use crate::{
+    engine::{ConnectionKey, Refusal},
+    fault::Event,
+};
 
-const HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+const HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
+
+/// The protocol headers that are welcome, and the version that `connection.start` then names. Whoever asks for AMQP 0-8 or
+/// 0-9 is served 0-9-1, which differs from them in little.
+const WELCOME: [(&[u8; 8], (u8, u8)); 4] = [
+    (HEADER, (0, 9)),
+    (b"AMQP\x01\x01\x00\x09", (0, 9)),
+    (b"AMQP\x01\x01\x08\x00", (8, 0)),
+    (b"AMQP\x01\x01\x09\x01", (8, 0)),
+];
+
+/// Class and method of `connection.open`.
+const OPEN: (u16, u16) = (10, 40);
 
 /// Smaller frames are not allowed (AMQP 0-9-1, connection.tune).
 const LEAST_FRAME_MAX: u32 = 4096;
 
 /// Leads a client to an open connection.
 pub(crate) async fn open(incoming: &mut Incoming) -> Result<ConnectionKey, End> {
-    if incoming.take(HEADER.len()).await? != HEADER {
+    let asked = incoming.take(HEADER.len()).await?;
+    let Some((_, version)) = WELCOME.iter().find(|(header, _)| asked == header[..]) else {
         // The one answer to an unknown protocol: the header that would have been right.
         incoming.link.output.borrow_mut().write(|out| out.extend_from_slice(HEADER));
         incoming.link.wake.notify_one();
         return Err(End::Silent);
-    }
-    send(incoming, AMQPMethod::Start(start()));
+    };
+    send(incoming, AMQPMethod::Start(start(*version)));
     let offer = match receive(incoming).await? {
         AMQPMethod::StartOk(offer) => offer,
         other => return Err(unexpected(&other)),
@@ -45,6 +61,8 @@ pub(crate) async fn open(incoming: &mut Incoming) -> Result<ConnectionKey, End> 
     };
     let key = enter(incoming, &wanted, &user, &offer)?;
     send(incoming, AMQPMethod::OpenOk(OpenOk {}));
+    incoming.link.ask(Event::Opened, 0);
+    incoming.shared.carry_out_faults();
     Ok(key)
 }
 
@@ -55,7 +73,7 @@ fn send(incoming: &Incoming, method: AMQPMethod) {
 async fn receive(incoming: &mut Incoming) -> Result<AMQPMethod, End> {
     loop {
         let frame = incoming.next_frame().await?;
-        match (frame.kind, frame.channel) {
+        match (frame.kind()?, frame.channel) {
             (FrameKind::Heartbeat, 0) => {}
             (FrameKind::Method, 0) => match frame::method(&frame.payload)? {
                 AMQPClass::Connection(method) => return Ok(method),
@@ -72,13 +90,14 @@ fn unexpected(method: &AMQPMethod) -> End {
     Refusal::command_invalid(format!("unexpected method connection.{name} during the handshake")).into()
 }
 
-fn start() -> Start {
+fn start((version_major, version_minor): (u8, u8)) -> Start {
     let mut capabilities = FieldTable::default();
     for name in [
         "publisher_confirms",
         "exchange_exchange_bindings",
         "basic.nack",
         "consumer_cancel_notify",
+        "connection.blocked",
         "consumer_priorities",
         "authentication_failure_close",
         "per_consumer_qos",
@@ -91,15 +110,17 @@ fn start() -> Start {
     let texts = [
         ("product", "Fluffle broker"),
         ("version", env!("CARGO_PKG_VERSION")),
+        ("cluster_name", "fluffle"),
         ("platform", "Rust"),
+        ("copyright", "The Fluffle authors"),
         ("information", "An in-process broker for first runs and tests, not for production"),
     ];
     for (name, text) in texts {
         properties.insert(name.into(), AMQPValue::LongString(LongString::from(text)));
     }
     Start {
-        version_major: 0,
-        version_minor: 9,
+        version_major,
+        version_minor,
         server_properties: properties,
         mechanisms: auth::MECHANISMS.into(),
         locales: "en_US".into(),
@@ -136,44 +157,38 @@ async fn tune(incoming: &mut Incoming) -> Result<(), End> {
         AMQPMethod::TuneOk(tuned) => tuned,
         other => return Err(unexpected(&other)),
     };
-    if tuned.frame_max != 0 && tuned.frame_max < LEAST_FRAME_MAX {
-        let text = format!(
-            "negotiated frame_max = {} is lower than the minimum allowed value ({LEAST_FRAME_MAX})",
-            tuned.frame_max
-        );
-        return Err(Refusal::not_allowed(text).into());
-    }
-    if tuned.frame_max > frame_max {
-        let text = format!(
-            "negotiated frame_max = {} is higher than the maximum allowed value ({frame_max})",
-            tuned.frame_max
-        );
-        return Err(Refusal::not_allowed(text).into());
-    }
-    if tuned.channel_max > channel_max {
-        let text = format!(
-            "negotiated channel_max = {} is higher than the maximum allowed value ({channel_max})",
-            tuned.channel_max
-        );
-        return Err(Refusal::not_allowed(text).into());
-    }
-    let agreed = if tuned.frame_max == 0 { frame_max } else { tuned.frame_max };
-    incoming.link.frame_max.set(agreed as usize);
-    incoming.link.channel_max.set(if tuned.channel_max == 0 { channel_max } else { tuned.channel_max });
+    check_agreed("frame_max", tuned.frame_max, LEAST_FRAME_MAX, frame_max)?;
+    check_agreed("channel_max", tuned.channel_max.into(), 1, channel_max.into())?;
+    incoming.link.frame_max.set(tuned.frame_max as usize);
+    incoming.link.channel_max.set(tuned.channel_max);
     incoming.link.heartbeat.set(tuned.heartbeat);
     incoming.link.tuned.notify_one();
     Ok(())
 }
 
+/// A limit in `connection.tune-ok` may be lower than the one offered; 0, which is no limit, is higher.
+fn check_agreed(limit: &str, agreed: u32, least: u32, offered: u32) -> Result<(), Refusal> {
+    let problem = match agreed {
+        0 => format!("0 (no limit) is higher than the maximum allowed value ({offered})"),
+        low if low < least => format!("{low} is lower than the minimum allowed value ({least})"),
+        high if high > offered => format!("{high} is higher than the maximum allowed value ({offered})"),
+        _ => return Ok(()),
+    };
+    Err(Refusal::not_allowed(format!("negotiated {limit} = {problem}")))
+}
+
 fn enter(incoming: &Incoming, wanted: &Open, user: &str, offer: &StartOk) -> Result<ConnectionKey, End> {
     let mut engine = incoming.shared.engine.borrow_mut();
     let Some(vhost) = engine.vhost(wanted.virtual_host.as_str()) else {
-        return Err(Refusal::not_allowed(format!("vhost {} not found", wanted.virtual_host)).into());
+        let refusal = Refusal::not_allowed(format!("vhost {} not found", wanted.virtual_host));
+        return Err(End::Refused { refusal, cause: OPEN });
     };
     let name = match offer.client_properties.inner().get("connection_name") {
         Some(AMQPValue::LongString(name)) => String::from_utf8_lossy(name.as_bytes()).chars().take(255).collect(),
         _ => String::new(),
     };
+    incoming.link.gate.introduce(name.clone(), user.to_owned());
+    incoming.link.hears_blocked.set(capability(offer, "connection.blocked"));
     let key = engine.open_connection(vhost, user, name, capability(offer, "consumer_cancel_notify"));
     drop(engine);
     incoming.link.key.set(Some(key));

@@ -3,13 +3,17 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    rc::Rc,
 };
 
 use amq_protocol::protocol::{AMQPClass, channel};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{channel::ChannelState, encode, output::Output};
-use crate::engine::{ConnectionKey, Effect, Refusal};
+use crate::{
+    engine::{ConnectionKey, Effect, Refusal},
+    fault::{Event, Gate, Plan},
+};
 
 /// Bytes waiting for a socket above which nothing more is read from its client: whoever does not read
 /// answers may not ask questions.
@@ -35,12 +39,19 @@ pub(crate) struct Link {
     pub(crate) tuned: Notify,
     /// The broker stops: close with 320.
     pub(crate) shut: Notify,
-    /// The socket is to be dropped at once.
-    pub(crate) cut: Notify,
+    /// Why it is to be closed, if not for the broker's stop.
+    pub(crate) ending: RefCell<Option<Refusal>>,
+    /// What its bytes pass.
+    pub(crate) gate: Gate,
+    /// The client published while an alarm was raised: nothing is read from it until that is over.
+    pub(crate) blocked: Cell<bool>,
+    /// Whether the client understands `connection.blocked`.
+    pub(crate) hears_blocked: Cell<bool>,
+    pub(crate) unblocked: Notify,
 }
 
 impl Link {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(faults: Rc<Plan>) -> Self {
         let now = Instant::now();
         Self {
             key: Cell::new(None),
@@ -56,7 +67,11 @@ impl Link {
             drained: Notify::new(),
             tuned: Notify::new(),
             shut: Notify::new(),
-            cut: Notify::new(),
+            ending: RefCell::default(),
+            gate: Gate::new(faults),
+            blocked: Cell::new(false),
+            hears_blocked: Cell::new(false),
+            unblocked: Notify::new(),
         }
     }
 
@@ -68,13 +83,19 @@ impl Link {
         }
         match effect {
             Effect::CloseChannel(refusal) => self.close_channel(channel, refusal, (0, 0)),
-            effect => encode::effect(&mut self.output.borrow_mut(), channel, self.frame_max.get(), effect),
+            effect => {
+                encode::effect(&mut self.output.borrow_mut(), channel, self.frame_max.get(), effect);
+                self.ask(Event::FrameOut, channel);
+            }
         }
         self.wake.notify_one();
     }
 
     /// Tells the client that a channel is closed, and why; `cause` is the class and method.
     pub(crate) fn close_channel(&self, number: u16, refusal: &Refusal, cause: (u16, u16)) {
+        if self.is_closing(number) {
+            return;
+        }
         let close = channel::Close {
             reply_code: refusal.code,
             reply_text: short(&refusal.text),
@@ -85,31 +106,60 @@ impl Link {
         self.channels.borrow_mut().insert(number, ChannelState::Closing);
     }
 
+    /// Whether the broker has closed this channel, and says nothing more on it.
+    pub(crate) fn is_closing(&self, number: u16) -> bool {
+        matches!(self.channels.borrow().get(&number), Some(ChannelState::Closing))
+    }
+
     pub(crate) fn send(&self, channel: u16, method: AMQPClass) {
         if !self.closing.get() {
             encode::method(&mut self.output.borrow_mut(), channel, method);
+            self.ask(Event::FrameOut, channel);
             self.wake.notify_one();
         }
     }
 
-    /// Whether little enough waits for the socket to go on with the client's commands.
+    /// Closes the connection when its reader comes to it, which goes no further than that.
+    pub(crate) fn end_with(&self, refusal: Refusal) {
+        self.ending.borrow_mut().get_or_insert(refusal);
+        self.shut.notify_one();
+    }
+
+    /// Whether to go on with the client's commands: little enough waits for the socket, and nothing stands in the way.
     pub(crate) fn is_readable(&self) -> bool {
+        self.has_room() && !self.blocked.get() && self.gate.is_open() && self.ending.borrow().is_none()
+    }
+
+    fn has_room(&self) -> bool {
         self.output.borrow().len() <= READ_LIMIT
     }
 
-    /// Waits until enough has been written to go on.
+    /// Waits until it is time to go on.
     pub(crate) async fn until_readable(&self) {
-        while !self.is_readable() {
-            self.drained.notified().await;
+        loop {
+            if self.blocked.get() {
+                self.unblocked.notified().await;
+            } else if !self.has_room() {
+                self.drained.notified().await;
+            } else {
+                // No more than a look, when nothing stands in the way.
+                self.gate.opened().await;
+                if !self.blocked.get() && self.has_room() {
+                    return;
+                }
+            }
         }
     }
 }
 
-/// A text cut to the 255 bytes a short string may have.
+/// A text cut to the 255 bytes a short string may have, and seen to be cut.
 pub(crate) fn short(text: &str) -> amq_protocol::types::ShortString {
-    let mut end = text.len().min(255);
+    if text.len() <= 255 {
+        return text.into();
+    }
+    let mut end = 252;
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].into()
+    format!("{}...", &text[..end]).into()
 }

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use tokio::{net::TcpListener, task::spawn_local};
 
 use super::{connection, link::Link, shared::Shared};
+use crate::fault::Event;
 
 /// Accepts until the task is ended. Past the limit a connection is closed at once.
 pub(crate) async fn accept(listener: TcpListener, shared: Rc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
-                let link = Rc::new(Link::new());
+                let link = Rc::new(Link::new(shared.faults.clone()));
                 {
                     let mut sockets = shared.sockets.borrow_mut();
                     sockets.retain(|socket| socket.strong_count() > 0);
@@ -20,6 +21,11 @@ pub(crate) async fn accept(listener: TcpListener, shared: Rc<Shared>) {
                         continue;
                     }
                     sockets.push(Rc::downgrade(&link));
+                }
+                let refused = link.ask(Event::Accepted, 0);
+                shared.carry_out_faults();
+                if refused {
+                    continue;
                 }
                 spawn_local(connection::serve(socket, link, shared.clone()));
             }

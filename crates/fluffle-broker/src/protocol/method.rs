@@ -1,41 +1,41 @@
 //! One method from the client: told to the engine, and answered.
 
-use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue, tx};
+use amq_protocol::protocol::{AMQPClass, access, basic, channel, confirm, connection, exchange, queue, tx};
 
 use super::{
     channel::{ChannelState, OpenChannel},
     connection::{End, Incoming},
     encode,
+    frame::Frame,
     link::short,
 };
-use crate::engine::{
-    ChannelKey, ConnectionKey, Destination, ExchangeDeclaration, QueueDeclaration, Refusal, Settlement, Subscription,
+use crate::{
+    engine::{
+        ChannelKey, ConnectionKey, Destination, ExchangeDeclaration, QueueDeclaration, Refusal, Settlement,
+        Subscription,
+    },
+    fault::Event,
 };
 
 /// Handles a method on any channel.
 pub(crate) fn handle(
     incoming: &Incoming,
     connection: ConnectionKey,
-    number: u16,
+    frame: &Frame,
     method: AMQPClass,
 ) -> Result<(), End> {
-    match (number, method) {
+    match (frame.channel, method) {
         (0, AMQPClass::Connection(method)) => on_connection(incoming, method),
-        (0, _) => Err(Refusal::command_invalid("expected a connection method on channel 0").into()),
-        (_, AMQPClass::Connection(_)) => Err(Refusal::command_invalid("connection methods belong on channel 0").into()),
+        (0, _) => Err(misplaced().into()),
         (number, AMQPClass::Channel(channel::AMQPMethod::Open(_))) => open(incoming, connection, number),
         (number, method) => {
-            let state = match incoming.link.channels.borrow().get(&number) {
-                Some(ChannelState::Open(open)) => Some((open.key, open.content.is_some())),
+            let key = match incoming.link.channels.borrow().get(&number) {
+                Some(ChannelState::Open(open)) => Some(open.key),
                 Some(ChannelState::Closing) => None,
                 None => return Err(Refusal::channel("expected 'channel.open'").into()),
             };
-            match state {
-                Some((_, true)) => {
-                    let text = "expected content header for class 60, got non content header frame instead";
-                    Err(Refusal::unexpected_frame(text).into())
-                }
-                Some((key, false)) => Open { incoming, key, number }.handle(method),
+            match key {
+                Some(key) => Open { incoming, key, frame }.handle(method),
                 None => {
                     closing(incoming, number, &method);
                     Ok(())
@@ -43,6 +43,16 @@ pub(crate) fn handle(
             }
         }
     }
+}
+
+/// What may not be said on channel 0, or not any more.
+fn misplaced() -> Refusal {
+    Refusal::channel("unexpected method in connection state running")
+}
+
+/// What no client may say on a channel: the broker's own methods, and the connection's.
+fn unimplemented() -> Refusal {
+    Refusal::command_invalid("unimplemented method")
 }
 
 fn on_connection(incoming: &Incoming, method: connection::AMQPMethod) -> Result<(), End> {
@@ -60,7 +70,7 @@ fn on_connection(incoming: &Incoming, method: connection::AMQPMethod) -> Result<
             send(UpdateSecretOk(connection::UpdateSecretOk {}));
             Ok(())
         }
-        other => Err(Refusal::command_invalid(format!("unexpected connection method {other:?}")).into()),
+        _ => Err(misplaced().into()),
     }
 }
 
@@ -68,11 +78,6 @@ fn open(incoming: &Incoming, connection: ConnectionKey, number: u16) -> Result<(
     let link = &incoming.link;
     if link.channels.borrow().contains_key(&number) {
         return Err(Refusal::channel("second 'channel.open' seen").into());
-    }
-    let most = link.channel_max.get();
-    if number > most {
-        let text = format!("channel number {number} is higher than the negotiated channel_max ({most})");
-        return Err(Refusal::not_allowed(text).into());
     }
     let Some(key) = incoming.shared.engine.borrow_mut().open_channel(connection, number) else {
         return Err(End::Lost);
@@ -100,7 +105,7 @@ fn closing(incoming: &Incoming, number: u16, method: &AMQPClass) {
 struct Open<'a> {
     incoming: &'a Incoming,
     key: ChannelKey,
-    number: u16,
+    frame: &'a Frame,
 }
 
 type Outcome = Result<(), End>;
@@ -114,8 +119,11 @@ impl Open<'_> {
             AMQPClass::Channel(method) => self.channel(method),
             AMQPClass::Confirm(method) => self.confirm(method),
             AMQPClass::Tx(method) => self.tx(method),
-            AMQPClass::Access(_) => Err(Refusal::not_implemented("access.request").into()),
-            AMQPClass::Connection(_) => Err(Refusal::command_invalid("connection methods belong on channel 0").into()),
+            // A leftover of AMQP 0-8: everyone is let in.
+            AMQPClass::Access(access::AMQPMethod::Request(_)) => {
+                self.reply(false, AMQPClass::Access(access::AMQPMethod::RequestOk(access::RequestOk {})))
+            }
+            AMQPClass::Access(_) | AMQPClass::Connection(_) => Err(unimplemented().into()),
         }
     }
 
@@ -126,8 +134,8 @@ impl Open<'_> {
     /// Answers, after everything that has happened so far.
     fn reply(&self, nowait: bool, method: AMQPClass) -> Outcome {
         self.incoming.shared.dispatch();
-        if !nowait {
-            self.incoming.link.send(self.number, method);
+        if !nowait && !self.incoming.link.is_closing(self.frame.channel) {
+            self.incoming.link.send(self.frame.channel, method);
         }
         Ok(())
     }
@@ -137,7 +145,9 @@ impl Open<'_> {
         match method {
             M::Publish(publish) if publish.immediate => Err(Refusal::not_implemented("immediate=true").into()),
             M::Publish(publish) => {
-                if let Some(ChannelState::Open(open)) = self.incoming.link.channels.borrow_mut().get_mut(&self.number) {
+                if let Some(ChannelState::Open(open)) =
+                    self.incoming.link.channels.borrow_mut().get_mut(&self.frame.channel)
+                {
                     open.begin(&publish);
                 }
                 Ok(())
@@ -150,10 +160,13 @@ impl Open<'_> {
                 self.incoming.shared.dispatch();
                 let link = &self.incoming.link;
                 match fetched {
-                    None => link.send(self.number, AMQPClass::Basic(M::GetEmpty(basic::GetEmpty {}))),
+                    _ if link.is_closing(self.frame.channel) => {}
+                    None => link.send(self.frame.channel, AMQPClass::Basic(M::GetEmpty(basic::GetEmpty {}))),
                     Some(fetched) => {
                         let mut output = link.output.borrow_mut();
-                        encode::fetched(&mut output, self.number, link.frame_max.get(), &fetched);
+                        encode::fetched(&mut output, self.frame.channel, link.frame_max.get(), &fetched);
+                        drop(output);
+                        link.ask(Event::FrameOut, self.frame.channel);
                         link.wake.notify_one();
                     }
                 }
@@ -180,31 +193,32 @@ impl Open<'_> {
                 let answer = basic::CancelOk { consumer_tag: cancel.consumer_tag };
                 self.reply(cancel.nowait, AMQPClass::Basic(M::CancelOk(answer)))
             }
+            M::Qos(_) if self.frame.prefetch_size() > 0 => {
+                let text = format!("prefetch_size!=0 ({})", self.frame.prefetch_size());
+                Err(Refusal::not_implemented(text).into())
+            }
             M::Qos(qos) => {
                 self.engine().qos(self.key, qos.prefetch_count, qos.global);
                 self.reply(false, AMQPClass::Basic(M::QosOk(basic::QosOk {})))
             }
             M::Recover(recover) => {
-                self.recover(recover.requeue)?;
-                self.reply(false, AMQPClass::Basic(M::RecoverOk(basic::RecoverOk {})))
+                check_recover(recover.requeue)?;
+                // First the answer: a client may take what comes before it for deliveries of old, and drop them.
+                self.reply(false, AMQPClass::Basic(M::RecoverOk(basic::RecoverOk {})))?;
+                self.engine().recover(self.key);
+                Ok(())
             }
-            M::RecoverAsync(recover) => self.recover(recover.requeue),
-            // Old clients answer a cancel of the broker's, though it does not ask for it.
-            M::CancelOk(_) => Ok(()),
-            _ => Err(Refusal::command_invalid("a method only the broker sends").into()),
+            M::RecoverAsync(recover) => {
+                check_recover(recover.requeue)?;
+                self.engine().recover(self.key);
+                Ok(())
+            }
+            _ => Err(unimplemented().into()),
         }
     }
 
     fn settle(&self, tag: u64, multiple: bool, how: Settlement) -> Outcome {
         Ok(self.engine().settle(self.key, tag, multiple, how)?)
-    }
-
-    fn recover(&self, requeue: bool) -> Outcome {
-        if !requeue {
-            return Err(Refusal::not_implemented("requeue=false").into());
-        }
-        self.engine().requeue_all(self.key);
-        Ok(())
     }
 
     fn queue(&self, method: queue::AMQPMethod) -> Outcome {
@@ -260,7 +274,7 @@ impl Open<'_> {
                 let answer = queue::DeleteOk { message_count: count(messages) };
                 self.reply(delete.nowait, AMQPClass::Queue(M::DeleteOk(answer)))
             }
-            _ => Err(Refusal::command_invalid("a method only the broker sends").into()),
+            _ => Err(unimplemented().into()),
         }
     }
 
@@ -305,31 +319,28 @@ impl Open<'_> {
                 self.engine().unbind(self.key, source, destination, key, unbind.arguments)?;
                 self.reply(unbind.nowait, AMQPClass::Exchange(M::UnbindOk(exchange::UnbindOk {})))
             }
-            _ => Err(Refusal::command_invalid("a method only the broker sends").into()),
+            _ => Err(unimplemented().into()),
         }
     }
 
     fn channel(&self, method: channel::AMQPMethod) -> Outcome {
         use channel::AMQPMethod as M;
         match method {
-            M::Flow(flow) => {
-                self.engine().flow(self.key, flow.active);
-                self.reply(false, AMQPClass::Channel(M::FlowOk(channel::FlowOk { active: flow.active })))
-            }
+            M::Flow(flow) if !flow.active => Err(Refusal::not_implemented("active=false").into()),
+            M::Flow(_) => self.reply(false, AMQPClass::Channel(M::FlowOk(channel::FlowOk { active: true }))),
             M::Close(_) => {
                 self.incoming.shared.dispatch();
-                self.incoming.link.channels.borrow_mut().remove(&self.number);
+                self.incoming.link.channels.borrow_mut().remove(&self.frame.channel);
                 self.engine().close_channel(self.key);
                 self.reply(false, AMQPClass::Channel(M::CloseOk(channel::CloseOk {})))
             }
-            M::FlowOk(_) | M::CloseOk(_) => Ok(()),
-            M::Open(_) | M::OpenOk(_) => Err(Refusal::command_invalid("unexpected channel method").into()),
+            _ => Err(unimplemented().into()),
         }
     }
 
     fn confirm(&self, method: confirm::AMQPMethod) -> Outcome {
         let confirm::AMQPMethod::Select(select) = method else {
-            return Err(Refusal::command_invalid("a method only the broker sends").into());
+            return Err(unimplemented().into());
         };
         self.engine().select_confirms(self.key)?;
         self.reply(select.nowait, AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})))
@@ -350,7 +361,7 @@ impl Open<'_> {
                 self.engine().roll_back(self.key)?;
                 M::RollbackOk(tx::RollbackOk {})
             }
-            _ => return Err(Refusal::command_invalid("a method only the broker sends").into()),
+            _ => return Err(unimplemented().into()),
         };
         self.reply(false, AMQPClass::Tx(answer))
     }
@@ -358,6 +369,10 @@ impl Open<'_> {
 
 fn negative(requeue: bool) -> Settlement {
     if requeue { Settlement::Requeue } else { Settlement::Reject }
+}
+
+fn check_recover(requeue: bool) -> Result<(), Refusal> {
+    if requeue { Ok(()) } else { Err(Refusal::not_implemented("requeue=false")) }
 }
 
 fn count(number: usize) -> u32 {

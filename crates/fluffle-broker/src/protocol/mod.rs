@@ -1,9 +1,11 @@
 //! The wire: sockets, frames, handshakes, connections and channels as state machines.
 
+mod alarm;
 mod auth;
 mod channel;
 mod connection;
 mod encode;
+mod fault;
 mod frame;
 mod handshake;
 mod link;
@@ -13,6 +15,7 @@ mod output;
 mod shared;
 
 pub(crate) use self::{
+    alarm::keep_alarm,
     listener::accept,
     shared::{Settings, Shared, keep_time},
 };

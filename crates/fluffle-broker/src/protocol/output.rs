@@ -44,6 +44,13 @@ impl Output {
         self.chunks.push_back(body);
     }
 
+    /// Spoils the last octet of what was written last, which ends a frame.
+    pub(crate) fn corrupt_end(&mut self) {
+        if let Some(end) = self.tail.last_mut() {
+            *end = !*end;
+        }
+    }
+
     /// Takes what is to be written next; `written` must follow.
     pub(crate) fn take(&mut self) -> Vec<Bytes> {
         if !self.tail.is_empty() {

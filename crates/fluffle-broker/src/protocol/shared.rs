@@ -12,8 +12,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::link::Link;
-use crate::engine::{ConnectionKey, Engine};
+use super::{alarm::Alarm, link::Link};
+use crate::{
+    engine::{ConnectionKey, Engine, Memory},
+    fault::Plan,
+};
 
 /// What the protocol layer can be told.
 #[derive(Clone, Debug)]
@@ -26,6 +29,16 @@ pub(crate) struct Settings {
     pub(crate) heartbeat: u16,
     pub(crate) handshake_timeout: Duration,
     pub(crate) most_connections: usize,
+    /// Bytes of messages past which publishers are blocked.
+    pub(crate) memory_limit: u64,
+}
+
+/// The broker goes away for a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outage {
+    /// Whether it says so.
+    pub(crate) polite: bool,
+    pub(crate) away: Duration,
 }
 
 pub(crate) struct Shared {
@@ -38,12 +51,23 @@ pub(crate) struct Shared {
     /// When the timekeeper wakes, in the engine's milliseconds.
     armed: Cell<u64>,
     rearm: Notify,
+    pub(crate) faults: Rc<Plan>,
+    pub(super) memory: Memory,
+    pub(super) alarm: Alarm,
+    /// What the broker's thread is to do, and that it is.
+    pub(crate) outage: Cell<Option<Outage>>,
+    pub(crate) outage_due: Notify,
 }
 
 impl Shared {
     pub(crate) fn new(settings: Settings, engine: Engine) -> Self {
         Self {
             settings,
+            faults: engine.faults.clone(),
+            memory: engine.memory.clone(),
+            alarm: Alarm::default(),
+            outage: Cell::new(None),
+            outage_due: Notify::new(),
             engine: RefCell::new(engine),
             links: RefCell::default(),
             sockets: RefCell::default(),
@@ -70,8 +94,25 @@ impl Shared {
         self.engine.borrow_mut().set_now(now);
     }
 
-    /// Hands the engine's effects to the connections they are for, until there are no more.
+    pub(super) fn link(&self, key: ConnectionKey) -> Option<Rc<Link>> {
+        self.links.borrow().get(&key).cloned()
+    }
+
+    /// Every connection that has a socket, the oldest first.
+    pub(crate) fn all_links(&self) -> Vec<Rc<Link>> {
+        self.sockets.borrow().iter().filter_map(std::rc::Weak::upgrade).collect()
+    }
+
+    /// Hands the engine's effects to the connections they are for, until there are no more and no fault makes any.
     pub(crate) fn dispatch(&self) {
+        self.hand_out();
+        while self.carry_out_faults() {
+            self.hand_out();
+        }
+        self.watch_memory();
+    }
+
+    fn hand_out(&self) {
         loop {
             let outbox = self.engine.borrow_mut().take_outbox();
             if outbox.is_empty() {

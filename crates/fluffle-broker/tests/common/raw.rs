@@ -8,7 +8,7 @@ use std::{
 
 use amq_protocol::{
     frame::{AMQPFrame, GenError, WriteContext, gen_frame, parse_frame},
-    protocol::{AMQPClass, basic, channel, connection, queue},
+    protocol::{AMQPClass, basic, channel, confirm, connection, queue},
     types::{AMQPValue, FieldTable, LongString},
 };
 
@@ -28,13 +28,21 @@ impl Raw {
 
     /// A connection that is open, with a heartbeat interval in seconds.
     pub fn open(address: SocketAddr, heartbeat: u16) -> Self {
+        Self::named(address, heartbeat, "raw")
+    }
+
+    /// The same, with a `connection_name`, and every capability that a client can announce.
+    pub fn named(address: SocketAddr, heartbeat: u16, name: &str) -> Self {
         let mut raw = Self::bare(address);
         raw.write(b"AMQP\x00\x00\x09\x01");
         raw.read_method();
         let mut capabilities = FieldTable::default();
-        capabilities.insert("authentication_failure_close".into(), AMQPValue::Boolean(true));
+        for capability in ["authentication_failure_close", "consumer_cancel_notify", "connection.blocked"] {
+            capabilities.insert(capability.into(), AMQPValue::Boolean(true));
+        }
         let mut properties = FieldTable::default();
         properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+        properties.insert("connection_name".into(), AMQPValue::LongString(name.into()));
         let start = connection::StartOk {
             client_properties: properties,
             mechanism: "PLAIN".into(),
@@ -42,8 +50,11 @@ impl Raw {
             locale: "en_US".into(),
         };
         raw.send(0, AMQPClass::Connection(connection::AMQPMethod::StartOk(start)));
-        raw.read_method();
-        let tune = connection::TuneOk { channel_max: 0, frame_max: 0, heartbeat };
+        let (_, AMQPClass::Connection(connection::AMQPMethod::Tune(offer))) = raw.read_method() else {
+            panic!("the broker does not tune")
+        };
+        let (channel_max, frame_max) = (offer.channel_max, offer.frame_max);
+        let tune = connection::TuneOk { channel_max, frame_max, heartbeat };
         raw.send(0, AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune)));
         let open = connection::Open { virtual_host: "/".into() };
         raw.send(0, AMQPClass::Connection(connection::AMQPMethod::Open(open)));
@@ -53,10 +64,63 @@ impl Raw {
 
     /// An open connection with channel 1 open.
     pub fn with_channel(address: SocketAddr) -> Self {
-        let mut raw = Self::open(address, 0);
-        raw.send(1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
-        raw.read_method();
-        raw
+        Self::open(address, 0).and_channel()
+    }
+
+    /// Opens channel 1.
+    pub fn and_channel(mut self) -> Self {
+        self.send(1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
+        self.read_method();
+        self
+    }
+
+    /// Confirms for what is published on channel 1.
+    pub fn select_confirms(&mut self) {
+        self.send(1, AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select { nowait: false })));
+        self.read_method();
+    }
+
+    /// Publishes small messages to a queue by its name.
+    pub fn publish(&mut self, queue: &str, count: usize) {
+        let message = [publish_frame(1, queue), header_frame(1, 4), frame(3, 1, b"body")].concat();
+        self.write(&message.repeat(count));
+    }
+
+    /// Publishes a message with this body.
+    pub fn publish_body(&mut self, queue: &str, body: &[u8]) {
+        self.write(&[publish_frame(1, queue), header_frame(1, body.len() as u64), frame(3, 1, body)].concat());
+    }
+
+    pub fn send_get(&mut self, queue: &str) {
+        let get = basic::Get { queue: queue.into(), no_ack: true };
+        self.send(1, AMQPClass::Basic(basic::AMQPMethod::Get(get)));
+    }
+
+    /// Begins to consume, with acknowledgements, and awaits the answer.
+    pub fn consume(&mut self, queue: &str) {
+        self.send_consume(queue);
+        self.read_method();
+    }
+
+    pub fn send_consume(&mut self, queue: &str) {
+        let consume = basic::Consume {
+            queue: queue.into(),
+            consumer_tag: "c".into(),
+            no_local: false,
+            no_ack: false,
+            exclusive: false,
+            nowait: false,
+            arguments: FieldTable::default(),
+        };
+        self.send(1, AMQPClass::Basic(basic::AMQPMethod::Consume(consume)));
+    }
+
+    /// Whether nothing has come from the broker, and the connection stands.
+    pub fn hears_nothing(&mut self) -> bool {
+        self.socket.set_nonblocking(true).unwrap();
+        let heard = self.socket.peek(&mut [0]);
+        self.socket.set_nonblocking(false).unwrap();
+        self.unread.is_empty() && heard.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
@@ -69,6 +133,15 @@ impl Raw {
 
     /// Declares a queue and awaits the answer.
     pub fn declare(&mut self, name: &str) {
+        self.send_declare(name);
+        self.read_method();
+    }
+
+    pub fn send_declare(&mut self, name: &str) {
+        self.write(&Self::declare_frame(name));
+    }
+
+    pub fn declare_frame(name: &str) -> Vec<u8> {
         let declare = queue::Declare {
             queue: name.into(),
             passive: false,
@@ -78,8 +151,7 @@ impl Raw {
             nowait: false,
             arguments: FieldTable::default(),
         };
-        self.send(1, AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
-        self.read_method();
+        method_frame(1, AMQPClass::Queue(queue::AMQPMethod::Declare(declare)))
     }
 
     /// The next frame, or none when the broker has ended the connection.

@@ -1,5 +1,7 @@
 //! What the tests on a real broker share: a scripted handler that records, raw messages, waiting with a deadline.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+mod place;
 
 use std::{
     future::Future,
@@ -11,17 +13,13 @@ use std::{
 };
 
 use fluffle::prelude::*;
-use fluffle_harness::{RabbitMq, Vhost};
 use lapin::{BasicProperties, Connection, ConnectionProperties, options::BasicPublishOptions};
 use tokio::{sync::mpsc, time::timeout};
 
+pub use place::{OpenConnection, Place, vhost};
+
 /// The longest any single wait may take before the test has failed.
 pub const SOON: Duration = Duration::from_secs(30);
-
-/// A vhost of the test's own on the shared node.
-pub fn vhost() -> Vhost<'static> {
-    RabbitMq::shared().expect("a broker").fresh_vhost().expect("a vhost")
-}
 
 /// A broker configuration that reconnects fast, so that tests do not wait for backoffs.
 pub fn broker(url: &str) -> Broker {

@@ -10,7 +10,8 @@
 //! messages in flight. A hundred numbered messages a second run through it all, and in the end every single one is
 //! accounted for.
 //!
-//! Run it: `cargo run -p examples --bin restart_on_failure`; with `RUST_LOG=info` the log tells the same story.
+//! Run it: `cargo run -p examples --bin restart_on_failure`; with `-- --rabbitmq` a private RabbitMQ node is broken instead of
+//! the broker inside this process; with `RUST_LOG=info` the log tells the same story.
 //!
 //! Try: `kill` instead of `stop` in scene 4. A second consumer of the same queue in another terminal. `Confirms::Off`
 //! on the route: what is lost now?
@@ -18,32 +19,42 @@
 //! Next: `ARCHITECTURE.md`, which draws the whole tree and says why it is like this.
 
 mod flow;
+mod node;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use examples::{Node, check, messages::Tick, say, wrapped};
+use clap::Parser;
+use examples::{check, messages::Tick, say, wrapped};
 use fluffle::{Error, prelude::*};
-use fluffle_harness::{HarnessError, RabbitMq};
 
 use crate::{
     flow::{Counter, Flow},
+    node::Node,
     watch::Watch,
 };
+
+/// Breaks a service, piece by piece, under a steady flow of messages, and counts them.
+#[derive(Parser)]
+struct Arguments {
+    /// Break a private RabbitMQ node instead of the broker inside this process (rabbitmq-server must be installed).
+    #[arg(long)]
+    rabbitmq: bool,
+}
 
 /// How long the broker stays away in the last scene.
 const AWAY: Duration = Duration::from_secs(3);
 
 #[actix::main]
 async fn main() -> Result<(), Error> {
+    let arguments = Arguments::parse();
     // The narrative tells it all.
     examples::logging_from("off");
-    let (broker, node) = examples::broker()?;
-    let node = Arc::new(node);
+    let node = Node::start(arguments.rabbitmq)?;
 
     // An application would keep the default, waits of up to 10 s.
     let impatient = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(2)).map_err(Error::other)?;
-    let broker = broker.name("lesson").reconnect(impatient);
+    let broker = node.client()?.name("lesson").reconnect(impatient);
     let app = App::new(broker).topology(Topology::new().queue(Queue::quorum("ticks").dead_letter()));
     // The deadline is how long a publish may take, outages included.
     let out = app.publisher::<Tick>(Route::queue("ticks").deadline(Duration::from_secs(120)));
@@ -82,14 +93,7 @@ async fn main() -> Result<(), Error> {
     // Its channel: once for each time the message was tried.
     watch.end(2).await?;
 
-    if matches!(*node, Node::Private(_)) {
-        outages(&service, &flow, &node).await?;
-    } else {
-        say(
-            "Scenes 3 and 4 are left out: they cut connections and stop the broker, and the one that AMQP_URL names is not\n\
-             ours to break. Unset AMQP_URL to see them.",
-        );
-    }
+    outages(&service, &flow, &node).await?;
 
     let outcome = flow.finish(running).await;
     service.shutdown().await?;
@@ -99,35 +103,25 @@ async fn main() -> Result<(), Error> {
 }
 
 /// What only the owner of a broker may do to it.
-async fn outages(service: &Service, flow: &Flow, node: &Arc<Node>) -> Result<(), Error> {
+async fn outages(service: &Service, flow: &Flow, node: &Node) -> Result<(), Error> {
     scene(
         "3. A connection is cut",
         "The one that consumes; publishers have their own. What had been delivered and not acknowledged is the \
          broker's again, and comes once more.",
     );
     let watch = Watch::begin(service, flow, "app/consume").await?;
-    on(node, |rabbit| rabbit.close_connections_named("lesson/consume-0", "cut for the lesson")).await?;
+    node.close("lesson/consume-0").await?;
     watch.end(1).await?;
 
     scene("4. The broker is stopped, and started again", "Nothing connects, and everybody keeps trying.");
     let watch = Watch::begin(service, flow, "app").await?;
-    on(node, RabbitMq::stop).await?;
+    node.stop().await?;
     tokio::time::sleep(AWAY).await;
     println!("\n  The broker has been away for {AWAY:?}; {} messages wait in the publisher:\n", flow.waiting());
     watch.draw();
-    on(node, RabbitMq::start_again).await?;
+    node.start_again().await?;
     // Both connections.
     watch.end(2).await
-}
-
-/// The node's owner blocks while the node does as told; the flow must not.
-async fn on<T: Send + 'static>(
-    node: &Arc<Node>,
-    order: impl FnOnce(&RabbitMq) -> Result<T, HarnessError> + Send + 'static,
-) -> Result<T, Error> {
-    let node = Arc::clone(node);
-    let done = tokio::task::spawn_blocking(move || order(node.private("breaking the broker")?)).await;
-    done.map_err(Error::other)?.map_err(Error::other)
 }
 
 fn scene(title: &str, what: &str) {

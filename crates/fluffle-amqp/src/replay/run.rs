@@ -1,0 +1,206 @@
+//! How a replay goes: take, decide, publish, and let go of what is confirmed.
+
+use std::{collections::HashMap, fmt, future::Future, time::Duration};
+
+use lapin::{
+    Channel,
+    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use tokio::time::{Instant, sleep_until, timeout};
+use uuid::Uuid;
+
+use super::{DeadLetter, Replay};
+use crate::{
+    broker::Broker,
+    class::ClientError,
+    confirm::{Confirms, Verdict},
+    connection::OPERATION_TIMEOUT,
+    consume::received::Received,
+    socket,
+};
+
+/// Copies on the wire at a time.
+const WINDOW: usize = 64;
+
+/// How long the broker may take to confirm a copy.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a replay has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Replayed {
+    /// Letters looked at.
+    pub looked_at: usize,
+    /// Letters that are in their own queue again, and no longer here; in a dry run: that would be.
+    pub replayed: usize,
+    /// Letters the filter said no to.
+    pub filtered: usize,
+    /// Letters that do not say where they came from.
+    pub without_origin: usize,
+    /// Letters whose own queue is gone, or refused them.
+    pub refused: usize,
+    /// What tells this replay from others.
+    pub id: String,
+    /// Whether it was for show.
+    pub dry_run: bool,
+}
+
+impl fmt::Display for Replayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { looked_at, replayed, filtered, without_origin, refused, .. } = self;
+        let verb = if self.dry_run { "would be replayed" } else { "replayed" };
+        write!(
+            f,
+            "{looked_at} looked at: {replayed} {verb}, {filtered} not wanted, {without_origin} without an origin, "
+        )?;
+        write!(f, "{refused} refused")
+    }
+}
+
+/// Why a replay ended early, and what it had done by then.
+#[derive(Debug, thiserror::Error)]
+#[error("the replay of queue `{queue}` ended early: {what} ({done})")]
+pub struct ReplayError {
+    queue: String,
+    what: String,
+    /// What had been done.
+    pub done: Replayed,
+}
+
+pub(super) async fn run(replay: Replay, broker: &Broker) -> Result<Replayed, ReplayError> {
+    let id = replay.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
+    let mut done = Replayed { id, dry_run: replay.dry_run, ..Replayed::default() };
+    match attempt(&replay, broker, &mut done).await {
+        Ok(()) => Ok(done),
+        Err(what) => Err(ReplayError { queue: replay.queue, what, done }),
+    }
+}
+
+async fn attempt(replay: &Replay, broker: &Broker, done: &mut Replayed) -> Result<(), String> {
+    if done.id.len() > 255 {
+        return Err("its id is longer than 255 bytes".to_owned());
+    }
+    let (socket, _) =
+        socket::connect(broker, &format!("{}/replay", broker.name)).await.map_err(|error| error.to_string())?;
+    // Whatever happens, what was not let go of is the broker's again when the connection ends.
+    let outcome = async {
+        let letters = within(socket.connection.create_channel()).await?;
+        let copies = within(socket.connection.create_channel()).await?;
+        within(copies.confirm_select(ConfirmSelectOptions::default())).await?;
+        let mut run =
+            Run { replay, letters, confirms: Confirms::new(copies, true), sent: HashMap::new(), kept: vec![], done };
+        run.all().await?;
+        run.put_back().await
+    }
+    .await;
+    if timeout(broker.close_timeout, socket.connection.close(200, "replayed".into())).await.is_err() {
+        socket.cutter.cut();
+    }
+    outcome
+}
+
+/// An operation on lapin, within a limit.
+async fn within<T>(operation: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {
+    match timeout(OPERATION_TIMEOUT, operation).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(ClientError(error).to_string()),
+        Err(_) => Err(format!("the broker did not answer within {OPERATION_TIMEOUT:?}")),
+    }
+}
+
+struct Run<'a> {
+    replay: &'a Replay,
+    letters: Channel,
+    confirms: Confirms,
+    /// By sequence number: the tags of letters whose copies have no verdict yet.
+    sent: HashMap<u64, u64>,
+    /// Tags of letters that stay.
+    kept: Vec<u64>,
+    done: &'a mut Replayed,
+}
+
+impl Run<'_> {
+    async fn all(&mut self) -> Result<(), String> {
+        let queue = self.replay.queue.as_str();
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let declared = within(self.letters.queue_declare(queue.into(), passive, FieldTable::default())).await?;
+        let most = self.replay.limit.min(declared.message_count() as usize);
+        let mut next = Instant::now();
+        while self.done.looked_at < most {
+            let Some(letter) = within(self.letters.basic_get(queue.into(), BasicGetOptions::default())).await? else {
+                break;
+            };
+            self.done.looked_at += 1;
+            let letter = DeadLetter::new(Received::new(queue, 0, letter.delivery));
+            if self.consider(&letter)
+                && let Some(pause) = self.replay.pause
+            {
+                sleep_until(next).await;
+                next = next.max(Instant::now()) + pause;
+            }
+            while self.confirms.len() >= WINDOW {
+                self.settle().await?;
+            }
+        }
+        while !self.confirms.is_empty() {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends a copy of the letter, or not; says whether it did.
+    fn consider(&mut self, letter: &DeadLetter) -> bool {
+        let Some(queue) = self.replay.to_queue.as_deref().or_else(|| letter.origin_queue()) else {
+            self.done.without_origin += 1;
+            self.kept.push(letter.tag());
+            return false;
+        };
+        if !(self.replay.filter)(letter) {
+            self.done.filtered += 1;
+            self.kept.push(letter.tag());
+            return false;
+        }
+        if self.replay.dry_run {
+            self.done.replayed += 1;
+            self.kept.push(letter.tag());
+            return false;
+        }
+        let sequence = self.done.looked_at as u64;
+        self.confirms.publish(sequence, &letter.replayed(queue, &self.done.id));
+        self.sent.insert(sequence, letter.tag());
+        true
+    }
+
+    /// Lets go of the letters whose copies are confirmed.
+    async fn settle(&mut self) -> Result<(), String> {
+        let verdicts = timeout(CONFIRM_LIMIT, self.confirms.settled()).await;
+        let verdicts = verdicts.map_err(|_| format!("the broker did not confirm within {CONFIRM_LIMIT:?}"))?;
+        for (sequence, verdict) in verdicts {
+            let Some(tag) = self.sent.remove(&sequence) else { continue };
+            match verdict {
+                Verdict::Confirmed => {
+                    within(self.letters.basic_ack(tag, BasicAckOptions::default())).await?;
+                    self.done.replayed += 1;
+                }
+                Verdict::Returned(_) | Verdict::Nacked => {
+                    self.kept.push(tag);
+                    self.done.refused += 1;
+                }
+                Verdict::Written => return Err("a copy was not confirmed".to_owned()),
+                Verdict::Lost(error) => return Err(ClientError(error).to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_back(&mut self) -> Result<(), String> {
+        // From the last to the first: a classic queue has them in their old order then.
+        self.kept.sort_unstable();
+        for tag in self.kept.iter().rev() {
+            let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+            within(self.letters.basic_nack(*tag, options)).await?;
+        }
+        Ok(())
+    }
+}

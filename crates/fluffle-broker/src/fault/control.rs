@@ -1,0 +1,217 @@
+//! Faults as their owner sets them, and the thread's side of it.
+
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::{Cause, Event, Fault, FaultError, FiredFault, Hit, Plan, Rule, Target, tally::Tally, target::Chosen};
+use crate::ask::ask;
+
+/// Requests that wait for the thread. Each caller waits for its answer: the queue is short.
+const REQUESTS: usize = 16;
+
+/// Who carries out the faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Broker,
+    Proxy,
+}
+
+impl Place {
+    pub(super) fn check_fault(self, fault: &Fault) -> Result<(), FaultError> {
+        if self == Self::Proxy && !fault.is_of_transport() && *fault != Fault::Refuse {
+            return Err(FaultError::NeedsBroker { fault: fault.name() });
+        }
+        match fault {
+            Fault::Slow { bytes_per_second: 0, .. } => Err(FaultError::OutOfRange {
+                what: "bytes_per_second",
+                value: 0.0,
+                allowed: "1 or more; Stall lets nothing pass",
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_strike(self, fault: &Fault, target: &Target) -> Result<(), FaultError> {
+        self.check_fault(fault)?;
+        if fault.answers_a_publish() || *fault == Fault::Refuse {
+            return Err(FaultError::NeedsRule { fault: fault.name() });
+        }
+        if fault.is_of_the_broker() && target.0 != Chosen::All {
+            return Err(FaultError::NeedsAll { fault: fault.name() });
+        }
+        match (self, &target.0) {
+            (Self::Proxy, Chosen::Connection(_)) => Err(FaultError::NeedsBroker { fault: "the name of a connection" }),
+            (Self::Proxy, Chosen::Queue(_)) => Err(FaultError::NeedsBroker { fault: "the name of a queue" }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the owner asks of the thread.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Inject { rule: Rule, event: Event, tally: Arc<Tally>, answer: mpsc::SyncSender<Result<u64, FaultError>> },
+    Strike { fault: Fault, target: Target, tally: Arc<Tally>, answer: mpsc::SyncSender<u64> },
+    Heal { id: Option<u64>, answer: mpsc::SyncSender<()> },
+    History { answer: mpsc::SyncSender<Vec<FiredFault>> },
+}
+
+/// The faults of a [`Broker`](crate::Broker) or a [`Proxy`](crate::Proxy). Clones speak to the same.
+///
+/// Each call blocks for the short time that the broker's thread takes for it.
+///
+/// ```
+/// use fluffle_broker::{Broker, Fault, Rule, Target};
+///
+/// let broker = Broker::builder().fault_seed(7).start()?;
+/// let nacks = broker.faults().inject(Rule::new(Fault::Nack).on_queue("orders").probability(0.1))?;
+/// broker.faults().strike(Fault::Cut, Target::all())?;
+/// println!("{} nacks with seed {}", nacks.fired(), broker.faults().seed());
+/// broker.faults().heal_all()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Faults {
+    place: Place,
+    seed: u64,
+    requests: Sender<Request>,
+}
+
+impl Faults {
+    pub(crate) fn new(place: Place, seed: u64) -> (Self, Receiver<Request>) {
+        let (requests, received) = channel(REQUESTS);
+        (Self { place, seed, requests }, received)
+    }
+
+    /// What all chance comes from: the same seed, the same rules and the same events make the same faults.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Sets a rule. It stays when the handle is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the rule makes no sense, there are 1,000 already, or the thread has ended.
+    pub fn inject(&self, rule: Rule) -> Result<FaultHandle, FaultError> {
+        let event = rule.check(self.place)?;
+        let tally = Arc::<Tally>::default();
+        let counted = tally.clone();
+        let id = self.ask(|answer| Request::Inject { rule, event, tally: counted, answer })??;
+        Ok(FaultHandle { cause: Cause { id, tally }, faults: self.clone() })
+    }
+
+    /// Lets a fault happen now, to those there are now. The handle says to how many.
+    ///
+    /// # Errors
+    ///
+    /// When the fault cannot be had by hand or not for this target, or the thread has ended.
+    pub fn strike(&self, fault: Fault, target: Target) -> Result<FaultHandle, FaultError> {
+        self.place.check_strike(&fault, &target)?;
+        let tally = Arc::<Tally>::default();
+        let counted = tally.clone();
+        let id = self.ask(|answer| Request::Strike { fault, target, tally: counted, answer })?;
+        Ok(FaultHandle { cause: Cause { id, tally }, faults: self.clone() })
+    }
+
+    /// Removes every rule and ends every fault that lasts.
+    ///
+    /// # Errors
+    ///
+    /// When the thread has ended.
+    pub fn heal_all(&self) -> Result<(), FaultError> {
+        self.ask(|answer| Request::Heal { id: None, answer })
+    }
+
+    /// The faults that have happened, the last 10,000 of them, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the thread has ended.
+    pub fn history(&self) -> Result<Vec<FiredFault>, FaultError> {
+        self.ask(|answer| Request::History { answer })
+    }
+
+    fn ask<T>(&self, request: impl FnOnce(mpsc::SyncSender<T>) -> Request) -> Result<T, FaultError> {
+        ask(&self.requests, request).ok_or(FaultError::Gone)
+    }
+}
+
+/// A rule that was set, or a fault that was struck. Dropping it changes nothing.
+#[derive(Clone, Debug)]
+pub struct FaultHandle {
+    cause: Cause,
+    faults: Faults,
+}
+
+impl FaultHandle {
+    /// Its number, as the [history](Faults::history) has it.
+    pub fn id(&self) -> u64 {
+        self.cause.id
+    }
+
+    /// How often it has happened: for a fault by hand, to how many.
+    pub fn fired(&self) -> u64 {
+        self.cause.tally.fired()
+    }
+
+    /// Waits until it has happened so often. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// When it has not within this time.
+    pub fn wait_fired(&self, wanted: u64, within: Duration) -> Result<(), FaultError> {
+        match self.cause.tally.wait(wanted, within) {
+            fired if fired >= wanted => Ok(()),
+            fired => Err(FaultError::NotFired { wanted, fired, within }),
+        }
+    }
+
+    /// Removes the rule, and ends what lasts of what it did. Healing what is healed does nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the thread has ended.
+    pub fn heal(&self) -> Result<(), FaultError> {
+        let id = Some(self.cause.id);
+        self.faults.ask(|answer| Request::Heal { id, answer })
+    }
+}
+
+/// Where faults happen.
+pub(crate) trait Site {
+    fn plan(&self) -> &Plan;
+
+    /// Carries out a fault on all whom the target means, recording each.
+    fn strike(&self, hit: &Hit, target: &Target);
+
+    /// Ends what lasts of one cause, or of all.
+    fn heal(&self, id: Option<u64>);
+}
+
+/// Does what the owner asks.
+pub(crate) fn serve(site: &impl Site, request: Request) {
+    match request {
+        Request::Inject { rule, event, tally, answer } => {
+            let id = site.plan().new_id();
+            let _ = answer.send(site.plan().add(Cause { id, tally }, rule, event).map(|()| id));
+        }
+        Request::Strike { fault, target, tally, answer } => {
+            let id = site.plan().new_id();
+            site.strike(&Hit { cause: Cause { id, tally }, fault, event: None, bytes: None }, &target);
+            let _ = answer.send(id);
+        }
+        Request::Heal { id, answer } => {
+            site.plan().remove(id);
+            site.heal(id);
+            let _ = answer.send(());
+        }
+        Request::History { answer } => {
+            let _ = answer.send(site.plan().history());
+        }
+    }
+}

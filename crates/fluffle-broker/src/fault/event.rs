@@ -1,0 +1,60 @@
+//! The moments at which a fault can happen by itself.
+
+use super::Fault;
+
+/// A moment at which a [`Rule`](super::Rule) is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection was accepted; nothing is known of it yet.
+    Accepted,
+    /// A connection is open: `connection.open` was answered.
+    Opened,
+    /// A frame came in and was handled; one of the handshake's: came in. Heartbeats do not count.
+    FrameIn,
+    /// A method, with its content, is about to go out. Heartbeats do not count.
+    FrameOut,
+    /// A message was published and routed, and is not in its queues yet.
+    Published,
+    /// A message was delivered to a consumer, and is not on the wire yet.
+    Delivered,
+    /// A delivery was acknowledged, rejected or requeued by its client.
+    Settled,
+}
+
+impl Event {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Accepted, Self::Opened, Self::FrameIn, Self::FrameOut, Self::Published, Self::Delivered, Self::Settled];
+
+    pub(crate) fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    pub(crate) fn knows_the_connection(self) -> bool {
+        self != Self::Accepted
+    }
+
+    pub(crate) fn knows_the_queue(self) -> bool {
+        matches!(self, Self::Published | Self::Delivered | Self::Settled)
+    }
+}
+
+impl Fault {
+    /// Where it can happen, its natural event first.
+    pub(crate) fn events(&self) -> &'static [Event] {
+        use Event::{Accepted, Delivered, FrameIn, FrameOut, Opened, Published, Settled};
+        match self {
+            Self::Refuse => &[Accepted],
+            Self::HalfOpen | Self::Delay { .. } | Self::Slow { .. } => &Event::ALL,
+            Self::Cut | Self::Stall { .. } | Self::Restart { .. } | Self::Crash { .. } => {
+                &[FrameIn, Accepted, Opened, FrameOut, Published, Delivered, Settled]
+            }
+            Self::CorruptFrame => &[FrameOut],
+            Self::CloseConnection { .. } => &[FrameIn, Opened, FrameOut, Published, Delivered, Settled],
+            Self::CloseChannel { .. } => &[Published, FrameIn, FrameOut, Delivered, Settled],
+            Self::DropConfirm | Self::DelayConfirm { .. } | Self::Nack | Self::Return => &[Published],
+            Self::CancelConsumer => &[Delivered, Settled],
+            Self::Block { .. } => &[Published, Accepted, Opened, FrameIn, FrameOut, Delivered, Settled],
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What can go wrong with a store, opening it and later.
+
+use std::{
+    error::Error,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rusqlite::ErrorCode;
+
+/// Why a store did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another handle in this one, has it open.
+    #[error(
+        "{} is already open{}: a store belongs to one process at a time; stop that one or use another path",
+        path.display(),
+        owner.map(|pid| format!(" in process {pid}")).unwrap_or_default()
+    )]
+    Locked {
+        /// The store's path.
+        path: PathBuf,
+        /// The process that has it, where it could be read.
+        owner: Option<u32>,
+    },
+    /// The file is there, but its content cannot be trusted. A tail torn by a power cut is not that: it is cut off.
+    #[error(
+        "{path} is damaged: {what}. Move it away together with {path}-wal to start empty; `sqlite3 {path} .recover` reads what is still there",
+        path = path.display()
+    )]
+    Corrupt {
+        /// The store's path.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// The file is a database, but not one this version and type writes.
+    #[error("{} is no {expected} of this version ({found}): use another path, or the version that wrote it", path.display())]
+    Foreign {
+        /// The store's path.
+        path: PathBuf,
+        /// What was to be opened.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+    },
+    /// The file could not be created, opened, read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OpenError {
+    /// Damage and a lock keep their meaning; all else is a [`StoreError`].
+    pub(crate) fn from_sqlite(path: &Path, error: rusqlite::Error) -> Self {
+        let path = path.to_path_buf();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { path, owner: None },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Corrupt { path, what: error.to_string() }
+            }
+            _ => Self::Store(StoreError::from_sqlite(&path, error)),
+        }
+    }
+}
+
+/// Why an open store could not do what it was asked to.
+///
+/// Many callers may get the same one: what is written together fails together.
+#[derive(Debug, Clone)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    path: Arc<Path>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What sort of failure a [`StoreError`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// No room on the disk. Later calls succeed again when there is some.
+    DiskFull,
+    /// The operating system failed to read, write or sync.
+    Io,
+    /// The file is damaged. Open it again to hear how.
+    Corrupt,
+    /// The store was closed, or its thread could not go on.
+    Closed,
+}
+
+impl StoreError {
+    /// What sort of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    /// The store it happened to.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn closed(path: &Arc<Path>) -> Self {
+        Self { kind: StoreErrorKind::Closed, path: Arc::clone(path), source: None }
+    }
+
+    pub(crate) fn io(path: &Path, error: io::Error) -> Self {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let kind = if full { StoreErrorKind::DiskFull } else { StoreErrorKind::Io };
+        Self { kind, path: path.into(), source: Some(Arc::new(error)) }
+    }
+
+    pub(crate) fn corrupt(path: &Path, what: String) -> Self {
+        Self {
+            kind: StoreErrorKind::Corrupt,
+            path: path.into(),
+            source: Some(Arc::from(Box::<dyn Error + Send + Sync>::from(what))),
+        }
+    }
+
+    pub(crate) fn from_sqlite(path: &Path, error: rusqlite::Error) -> Self {
+        let kind = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => StoreErrorKind::DiskFull,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Corrupt,
+            _ => StoreErrorKind::Io,
+        };
+        Self { kind, path: path.into(), source: Some(Arc::new(error)) }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.kind {
+            StoreErrorKind::DiskFull => write!(f, "{path}: the disk is full; make room and try again"),
+            StoreErrorKind::Io => write!(f, "{path}: the disk failed to read, write or sync"),
+            StoreErrorKind::Corrupt => write!(f, "{path} is damaged; stop, and open it again to hear how"),
+            StoreErrorKind::Closed => write!(f, "{path} is closed, or its thread has died; open it again"),
+        }
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
+    }
+}

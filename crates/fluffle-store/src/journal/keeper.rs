@@ -1,0 +1,224 @@
+//! The journal's thread: groups what waits into transactions, and says how each went.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{Entry, Flush, Position, Record, Table, shared::Shared};
+use crate::{StoreError, writer::Work};
+
+/// How long a confirm waits for a record to share its transaction with. A publisher that sends one message after the other
+/// would else wait for two syncs each.
+const CONFIRM_DELAY: Duration = Duration::from_millis(50);
+/// How long after a failure the disk is asked again on nobody's behalf.
+const RETRY: Duration = Duration::from_secs(1);
+/// Bytes that `Flush::Interval` leaves unsynced at most: it bounds the log.
+const UNSYNCED: u64 = 8 << 20;
+
+pub(super) enum Command {
+    Append(Append),
+    /// Done after the records that came with it.
+    Page {
+        after: i64,
+        last: i64,
+        reply: oneshot::Sender<Result<Vec<Entry>, StoreError>>,
+    },
+    Flush(oneshot::Sender<Result<(), StoreError>>),
+}
+
+pub(super) struct Append {
+    pub(super) record: Arc<Record>,
+    /// Room for it has been taken, and is given back when it is not written.
+    pub(super) size: u32,
+    pub(super) reply: oneshot::Sender<Result<Position, StoreError>>,
+}
+
+pub(super) struct Keeper {
+    table: Table,
+    shared: Arc<Shared>,
+    flush: Flush,
+    path: Arc<Path>,
+    /// When confirms that found no company are written.
+    confirms_due: Option<Instant>,
+    unsynced: Unsynced,
+    /// There are free pages to give back.
+    reclaiming: bool,
+}
+
+/// What `Flush::Interval` has committed and not synced.
+#[derive(Default)]
+struct Unsynced {
+    bytes: u64,
+    due: Option<Instant>,
+    /// A sync failed, and none has succeeded since: what was written before may be gone, so no append may succeed.
+    failed: Option<StoreError>,
+}
+
+impl Keeper {
+    pub(super) fn new(table: Table, shared: Arc<Shared>, flush: Flush, path: Arc<Path>) -> Self {
+        Self { table, shared, flush, path, confirms_due: None, unsynced: Unsynced::default(), reclaiming: false }
+    }
+
+    /// One transaction for these records and all confirms so far.
+    fn commit(&mut self, appends: &[Append]) -> Result<i64, StoreError> {
+        if let Some(failed) = self.unsynced.failed.clone().filter(|_| !appends.is_empty()) {
+            return Err(failed);
+        }
+        let confirmed = self.shared.take_confirmed();
+        let (first, removed) = match self.table.commit(appends.iter().map(|append| &*append.record), &confirmed) {
+            Ok(done) => done,
+            Err(error) => {
+                self.confirms_due = (!confirmed.is_empty()).then(|| Instant::now() + RETRY);
+                self.shared.put_back(confirmed);
+                return Err(StoreError::from_sqlite(&self.path, error));
+            }
+        };
+        self.confirms_due = None;
+        let bytes = appends.iter().map(|append| u64::from(append.size)).sum();
+        let counts = &self.shared.counts;
+        counts.transactions.fetch_add(1, Relaxed);
+        counts.appended.fetch_add(appends.len() as u64, Relaxed);
+        counts.records.fetch_add(appends.len() as u64, Relaxed);
+        counts.bytes.fetch_add(bytes, Relaxed);
+        for (position, _) in confirmed.iter().zip(removed).filter(|(_, removed)| *removed) {
+            counts.confirmed.fetch_add(1, Relaxed);
+            counts.records.fetch_sub(1, Relaxed);
+            counts.bytes.fetch_sub(u64::from(position.size), Relaxed);
+            self.shared.release(position.size);
+        }
+        match self.flush {
+            Flush::Each | Flush::Grouped => _ = counts.syncs.fetch_add(1, Relaxed),
+            Flush::Interval(interval) => {
+                self.unsynced.bytes += bytes;
+                self.unsynced.due.get_or_insert_with(|| Instant::now() + interval);
+            }
+        }
+        Ok(first)
+    }
+
+    fn append(&mut self, appends: Vec<Append>) {
+        match self.commit(&appends) {
+            Ok(first) => {
+                for (number, append) in (first..).zip(appends) {
+                    let position = Position { number, size: append.size };
+                    // Its caller went away while it was written: nobody will publish it, so it is taken out again.
+                    if let Err(Ok(position)) = append.reply.send(Ok(position)) {
+                        self.shared.confirm(position);
+                    }
+                }
+                self.shared.appended.notify_waiters();
+            }
+            Err(error) => {
+                for append in appends {
+                    self.shared.release(append.size);
+                    let _gone = append.reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Writes the confirms when they have waited long enough, or somebody waits for what they give back.
+    fn write_confirms(&mut self, at_once: bool) -> Result<(), StoreError> {
+        if !self.shared.has_confirmed() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let due = *self.confirms_due.get_or_insert(now + CONFIRM_DELAY);
+        if at_once || due <= now || self.shared.waiting.load(Relaxed) > 0 {
+            self.commit(&[])?;
+        }
+        Ok(())
+    }
+
+    /// Syncs what `Flush::Interval` has left unsynced, when it is time.
+    fn sync(&mut self, at_once: bool) -> Result<(), StoreError> {
+        let Some(due) = self.unsynced.due else { return Ok(()) };
+        if !at_once && due > Instant::now() && self.unsynced.bytes < UNSYNCED {
+            return Ok(());
+        }
+        if let Err(error) = self.table.database.sync() {
+            let error = StoreError::from_sqlite(&self.path, error);
+            self.unsynced.failed = Some(error.clone());
+            self.unsynced.due = Some(Instant::now() + RETRY);
+            self.unsynced.bytes = 0;
+            return Err(error);
+        }
+        self.shared.counts.syncs.fetch_add(1, Relaxed);
+        self.unsynced = Unsynced::default();
+        Ok(())
+    }
+
+    fn write_due(&mut self) -> Result<(), StoreError> {
+        self.write_confirms(false)?;
+        self.sync(false)
+    }
+
+    fn write_all(&mut self) -> Result<(), StoreError> {
+        self.write_confirms(true)?;
+        self.sync(true)
+    }
+
+    /// Not all of it has a caller who would hear.
+    fn note(&self, outcome: &Result<(), StoreError>) {
+        if let Err(error) = outcome {
+            tracing::warn!(path = %self.path.display(), error = error as &dyn std::error::Error, "journal: the disk failed, will try again");
+        }
+    }
+}
+
+impl Work for Keeper {
+    type Command = Command;
+
+    fn work(&mut self, commands: Vec<Command>) {
+        let (mut appends, mut pages, mut flushes) = (Vec::new(), Vec::new(), Vec::new());
+        for command in commands {
+            match command {
+                Command::Append(append) if append.reply.is_closed() => self.shared.release(append.size),
+                Command::Append(append) => appends.push(append),
+                Command::Page { after, last, reply } => pages.push((after, last, reply)),
+                Command::Flush(reply) => flushes.push(reply),
+            }
+        }
+        if self.flush == Flush::Each {
+            appends.into_iter().for_each(|append| self.append(vec![append]));
+        } else if !appends.is_empty() {
+            self.append(appends);
+        }
+        let outcome = if flushes.is_empty() { self.write_due() } else { self.write_all() };
+        self.note(&outcome);
+        for reply in flushes {
+            let _gone = reply.send(outcome.clone());
+        }
+        for (after, last, reply) in pages {
+            let _gone = reply.send(self.table.page(&self.path, after, last));
+        }
+        self.reclaiming = self.table.database.reclaim().unwrap_or_else(|error| {
+            self.note(&Err(StoreError::from_sqlite(&self.path, error)));
+            false
+        });
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        let due = [self.confirms_due, self.unsynced.due].into_iter().flatten().min();
+        match due {
+            _ if self.reclaiming => Some(Duration::ZERO),
+            due => due.map(|due| due.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), StoreError> {
+        let outcome = self.write_all();
+        self.note(&outcome);
+        outcome
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.shared.room.close();
+    }
+}

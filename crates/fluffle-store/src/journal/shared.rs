@@ -1,0 +1,102 @@
+//! What the journal's callers and its thread both see: the room there is, the confirms to be written, the counts.
+
+use std::{
+    mem,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::{Notify, Semaphore};
+
+use super::{JournalStats, Position, table::Left};
+
+pub(super) struct Shared {
+    /// A permit for each byte there is room for. Closed when the thread ends.
+    pub(super) room: Semaphore,
+    /// Callers that wait for room.
+    pub(super) waiting: AtomicUsize,
+    pub(super) counts: Counts,
+    /// Somebody reads the journal from its beginning.
+    pub(super) reading: AtomicBool,
+    /// Told when records have been appended.
+    pub(super) appended: Notify,
+    books: Mutex<Books>,
+}
+
+struct Books {
+    /// Confirmed, not written yet. Bounded by the positions handed out: each is given back once.
+    confirmed: Vec<Position>,
+    /// Bytes by which what is there is past the limit; they are paid back before there is room again.
+    debt: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) records: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) appended: AtomicU64,
+    pub(super) confirmed: AtomicU64,
+    pub(super) transactions: AtomicU64,
+    pub(super) syncs: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(max_bytes: u64, left: &Left) -> Self {
+        let max_bytes = max_bytes.min(Semaphore::MAX_PERMITS as u64);
+        Self {
+            room: Semaphore::new(max_bytes.saturating_sub(left.bytes) as usize),
+            waiting: AtomicUsize::new(0),
+            reading: AtomicBool::new(false),
+            appended: Notify::new(),
+            counts: Counts { records: left.records.into(), bytes: left.bytes.into(), ..Counts::default() },
+            books: Mutex::new(Books { confirmed: Vec::new(), debt: left.bytes.saturating_sub(max_bytes) }),
+        }
+    }
+
+    /// True when it is the first to be written.
+    pub(super) fn confirm(&self, position: Position) -> bool {
+        let mut books = self.books();
+        books.confirmed.push(position);
+        books.confirmed.len() == 1
+    }
+
+    pub(super) fn take_confirmed(&self) -> Vec<Position> {
+        mem::take(&mut self.books().confirmed)
+    }
+
+    /// For a later transaction, this one having failed.
+    pub(super) fn put_back(&self, mut confirmed: Vec<Position>) {
+        let mut books = self.books();
+        confirmed.append(&mut books.confirmed);
+        books.confirmed = confirmed;
+    }
+
+    pub(super) fn has_confirmed(&self) -> bool {
+        !self.books().confirmed.is_empty()
+    }
+
+    /// Gives back the room of a record that is gone, or never came.
+    pub(super) fn release(&self, size: u32) {
+        let mut books = self.books();
+        let paid = books.debt.min(u64::from(size));
+        books.debt -= paid;
+        self.room.add_permits((u64::from(size) - paid) as usize);
+    }
+
+    pub(super) fn stats(&self) -> JournalStats {
+        JournalStats {
+            unconfirmed: self.counts.records.load(Relaxed),
+            bytes: self.counts.bytes.load(Relaxed),
+            appended: self.counts.appended.load(Relaxed),
+            confirmed: self.counts.confirmed.load(Relaxed),
+            transactions: self.counts.transactions.load(Relaxed),
+            syncs: self.counts.syncs.load(Relaxed),
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,158 @@
+//! The journal's rows, and the only SQL about them.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use rusqlite::Row;
+
+use super::{Entry, Position, Record};
+use crate::{
+    OpenError, StoreError,
+    database::{Database, Purpose, Synced},
+};
+
+// The checksum stands before the body: it is read without walking the pages of a large one.
+const JOURNAL: Purpose = Purpose {
+    name: "journal",
+    application_id: 0x466c_754a, // "FluJ"
+    schema: "CREATE TABLE records (
+        position INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL
+    ) STRICT;",
+};
+
+/// The most entries in a page of [`Table::page`], and the bytes after which it ends.
+const PAGE: usize = 256;
+const PAGE_BYTES: u64 = 1 << 20;
+
+/// What an earlier process left.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+    /// The last position, 0 when there is none.
+    pub(super) last: i64,
+}
+
+pub(super) struct Table {
+    pub(super) database: Database,
+    next: i64,
+}
+
+impl Table {
+    /// Opens the table and checks every record in it.
+    pub(super) fn open(path: &Path, synced: Synced) -> Result<(Self, Left), OpenError> {
+        let database = Database::open(path, &JOURNAL, synced)?;
+        let left = survey(&database).map_err(|damage| match damage {
+            Damage::Record(what) => OpenError::Corrupt { path: path.to_path_buf(), what },
+            Damage::Sqlite(error) => OpenError::from_sqlite(path, error),
+        })?;
+        Ok((Self { database, next: left.last + 1 }, left))
+    }
+
+    /// One transaction: takes out what was confirmed, then appends. Returns the first position appended and which of the confirmed
+    /// were still there.
+    pub(super) fn commit<'r>(
+        &mut self,
+        append: impl IntoIterator<Item = &'r Record>,
+        confirmed: &[Position],
+    ) -> Result<(i64, Vec<bool>), rusqlite::Error> {
+        let first = self.next;
+        let mut next = first;
+        let transaction = self.database.connection.transaction()?;
+        let mut removed = Vec::with_capacity(confirmed.len());
+        {
+            let mut remove = transaction.prepare_cached("DELETE FROM records WHERE position = ?1")?;
+            for position in confirmed {
+                removed.push(remove.execute([position.number])? == 1);
+            }
+            let mut insert = transaction.prepare_cached("INSERT INTO records VALUES (?1, ?2, ?3, ?4)")?;
+            for record in append {
+                let checksum = checksum(next, record.id.as_bytes(), &record.bytes);
+                insert.execute((next, checksum, &record.id, &*record.bytes))?;
+                next += 1;
+            }
+        }
+        transaction.commit()?;
+        self.next = next;
+        Ok((first, removed))
+    }
+
+    /// Entries after `after` and up to `last`, in order: none only when there are no more.
+    pub(super) fn page(&self, path: &Path, after: i64, last: i64) -> Result<Vec<Entry>, StoreError> {
+        let read = || {
+            let mut select = self.database.connection.prepare_cached(
+                "SELECT position, checksum, id, body FROM records WHERE position > ?1 AND position <= ?2 ORDER BY position",
+            )?;
+            let mut rows = select.query([after, last])?;
+            let (mut page, mut bytes) = (Vec::new(), 0);
+            while page.len() < PAGE
+                && bytes < PAGE_BYTES
+                && let Some(row) = rows.next()?
+            {
+                let (position, id, body) = sound(row)?;
+                let record = Record { id: id.to_owned(), bytes: Bytes::copy_from_slice(body) };
+                bytes += record.size();
+                let position = Position { number: position, size: small(record.size()) };
+                page.push(Entry { position, id: record.id, bytes: record.bytes });
+            }
+            Ok(page)
+        };
+        read().map_err(|damage| match damage {
+            Damage::Record(what) => StoreError::corrupt(path, what),
+            Damage::Sqlite(error) => StoreError::from_sqlite(path, error),
+        })
+    }
+}
+
+/// A record's size fits: [`LARGEST_BODY`](super::LARGEST_BODY) and the rest are far below 4 GiB.
+pub(super) fn small(size: u64) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
+
+enum Damage {
+    Record(String),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Damage {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn survey(database: &Database) -> Result<Left, Damage> {
+    let mut left = Left::default();
+    let mut select =
+        database.connection.prepare("SELECT position, checksum, id, body FROM records ORDER BY position")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (position, id, body) = sound(row)?;
+        left.records += 1;
+        left.bytes += super::record::size(id.len(), body.len());
+        left.last = position;
+    }
+    Ok(left)
+}
+
+/// A row's position, id and body, when they are what was written.
+fn sound<'a>(row: &'a Row<'_>) -> Result<(i64, &'a str, &'a [u8]), Damage> {
+    let position = row.get(0)?;
+    let damaged = |what: &str| Damage::Record(format!("the record at position {position} {what}"));
+    let id = row.get_ref(2)?.as_bytes().map_err(|_| damaged("has no id"))?;
+    let body = row.get_ref(3)?.as_bytes().map_err(|_| damaged("has no body"))?;
+    if row.get_ref(1)?.as_i64().ok() != Some(i64::from(checksum(position, id, body))) {
+        return Err(damaged("does not match its checksum"));
+    }
+    let id = std::str::from_utf8(id).map_err(|_| damaged("has an id that is not UTF-8"))?;
+    Ok((position, id, body))
+}
+
+/// SQLite checks its log but not its pages, so each record brings a CRC-32 of all that it is.
+fn checksum(position: i64, id: &[u8], body: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&position.to_le_bytes());
+    crc.update(&(id.len() as u64).to_le_bytes());
+    crc.update(id);
+    crc.update(body);
+    crc.finalize()
+}

@@ -1,0 +1,120 @@
+//! The window's thread: one transaction for all that waits.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
+
+use super::{
+    SeenIdsOptions,
+    table::{Changes, Table},
+};
+use crate::{StoreError, writer::Work};
+
+/// Ids taken out with each group, beyond two for each of its commands. It bounds what one caller waits for.
+const PRUNED: usize = 64;
+
+pub(super) struct Command {
+    pub(super) question: Question,
+    pub(super) id: String,
+    pub(super) reply: oneshot::Sender<Result<bool, StoreError>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    Contains,
+    Insert,
+    Remove,
+}
+
+pub(super) struct Keeper<C> {
+    table: Table,
+    options: SeenIdsOptions,
+    path: Arc<Path>,
+    /// Milliseconds since 1970.
+    clock: C,
+    reclaiming: bool,
+}
+
+impl<C: Fn() -> u64> Keeper<C> {
+    pub(super) fn new(table: Table, options: SeenIdsOptions, path: Arc<Path>, clock: C) -> Self {
+        Self { table, options, path, clock, reclaiming: false }
+    }
+
+    fn answer(&mut self, commands: &[Command]) -> Result<Vec<bool>, rusqlite::Error> {
+        let now = (self.clock)();
+        let keep = u64::try_from(self.options.keep.as_millis()).unwrap_or(u64::MAX);
+        // At its age's end an id is as good as gone, whether or not its row is.
+        let is_old = |at: u64| now.saturating_sub(at) >= keep;
+        let max_ids = self.options.max_ids;
+        self.table.together(|changes| {
+            let mut answers = Vec::with_capacity(commands.len());
+            for command in commands {
+                let found = changes.find(&command.id)?;
+                let known = found.as_ref().is_some_and(|row| !is_old(row.at));
+                match (command.question, &found) {
+                    (Question::Insert, Some(row)) if !known => {
+                        changes.remove(row)?;
+                        changes.insert(&command.id, now)?;
+                    }
+                    (Question::Insert, None) => changes.insert(&command.id, now)?,
+                    (Question::Remove, Some(row)) => changes.remove(row)?,
+                    _ => {}
+                }
+                answers.push(if command.question == Question::Insert { !known } else { known });
+            }
+            // What only asked has nothing synced.
+            if commands.iter().any(|command| command.question == Question::Insert) {
+                prune(changes, max_ids, is_old, PRUNED + 2 * commands.len())?;
+            }
+            Ok(answers)
+        })
+    }
+}
+
+/// Takes out the oldest: those past the number, those too old. Never many more than came, so a lowered limit is reached in steps.
+fn prune(
+    changes: &mut Changes<'_>,
+    max_ids: u64,
+    is_old: impl Fn(u64) -> bool,
+    at_most: usize,
+) -> Result<(), rusqlite::Error> {
+    for _ in 0..at_most {
+        match changes.oldest()? {
+            Some(oldest) if changes.ids > max_ids || is_old(oldest.at) => changes.remove(&oldest)?,
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+impl<C: Fn() -> u64 + Send + 'static> Work for Keeper<C> {
+    type Command = Command;
+
+    fn work(&mut self, commands: Vec<Command>) {
+        if !commands.is_empty() {
+            match self.answer(&commands) {
+                Ok(answers) => {
+                    for (command, answer) in commands.into_iter().zip(answers) {
+                        let _gone = command.reply.send(Ok(answer));
+                    }
+                }
+                Err(error) => {
+                    let error = StoreError::from_sqlite(&self.path, error);
+                    for command in commands {
+                        let _gone = command.reply.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+        // Tried again with the next group.
+        self.reclaiming = self.table.database.reclaim().unwrap_or(false);
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.reclaiming.then_some(Duration::ZERO)
+    }
+
+    fn finish(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! Dead letters go back to where they came from: all of them, or those that are wanted, and none is lost on the way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use fluffle::{amqp::Replay, prelude::*};
+use support::*;
+
+/// A service whose handlers reject everything until told otherwise, and what they have seen.
+struct Bench {
+    vhost: Place,
+    service: Service,
+    out: Publisher<String>,
+    record: Record,
+    healthy: Arc<AtomicBool>,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let vhost = vhost();
+        let topology = Topology::new()
+            .exchange(Exchange::fanout("all"))
+            .queue(Queue::quorum("q").bind("all", "").dead_letter())
+            .queue(Queue::quorum("other").bind("all", ""));
+        let app = App::new(broker(vhost.url())).topology(topology);
+        let out = app.publisher(Route::exchange("all"));
+        let healthy = Arc::new(AtomicBool::new(false));
+        let well = Arc::clone(&healthy);
+        let (factory, record) = handlers(move |seen| {
+            if well.load(Ordering::SeqCst) { Act::Ok } else { Act::Err(Failure::reject(format!("not {}", seen.text))) }
+        });
+        let service = started(app.consume(Consume::queue("q"), factory)).await;
+        Self { vhost, service, out, record, healthy }
+    }
+
+    /// Lets these die, in this order.
+    async fn bury(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.out.publish((*text).to_owned()).await.unwrap();
+            assert_eq!(next(&mut self.record).await.text, *text);
+        }
+        let raw = Raw::connect(self.vhost.url()).await;
+        soon("all are dead", async {
+            while raw.ready("q.dead").await != texts.len() as u32 {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        self.healthy.store(true, Ordering::SeqCst);
+    }
+
+    fn broker(&self) -> Broker {
+        broker(self.vhost.url())
+    }
+
+    async fn dead(&self) -> u32 {
+        Raw::connect(self.vhost.url()).await.ready("q.dead").await
+    }
+}
+
+#[actix::test]
+async fn replayed_letters_are_handled_as_first_attempts_and_reach_no_other_queue() {
+    let mut bench = Bench::start().await;
+    bench.bury(&["a", "b", "c"]).await;
+    let replayed = soon("replayed", Replay::from("q.dead").run(&bench.broker())).await.unwrap();
+    assert_eq!((replayed.looked_at, replayed.replayed, replayed.refused), (3, 3, 0), "{replayed}");
+    for text in ["a", "b", "c"] {
+        let seen = next(&mut bench.record).await;
+        assert_eq!((seen.text.as_str(), seen.attempt), (text, 1));
+    }
+    assert_eq!(bench.dead().await, 0);
+    assert_eq!(Raw::connect(bench.vhost.url()).await.ready("other").await, 3, "the originals, and no copies");
+    bench.service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn what_the_filter_does_not_want_stays() {
+    let mut bench = Bench::start().await;
+    bench.bury(&["a", "b", "c"]).await;
+    let replay = Replay::from("q.dead").filter(|letter| letter.info().is_some_and(|info| info.error == "not b"));
+    let replayed = soon("replayed", replay.run(&bench.broker())).await.unwrap();
+    assert_eq!((replayed.replayed, replayed.filtered), (1, 2), "{replayed}");
+    assert_eq!(next(&mut bench.record).await.text, "b");
+    assert_eq!(bench.dead().await, 2);
+    bench.service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_dry_run_counts_and_moves_nothing() {
+    let mut bench = Bench::start().await;
+    bench.bury(&["a", "b"]).await;
+    let replayed = soon("replayed", Replay::from("q.dead").dry_run().run(&bench.broker())).await.unwrap();
+    assert_eq!((replayed.replayed, replayed.dry_run), (2, true));
+    assert_eq!(replayed.to_string(), "2 looked at: 2 would be replayed, 0 not wanted, 0 without an origin, 0 refused");
+    assert_eq!(bench.dead().await, 2);
+    assert!(bench.record.try_recv().is_err());
+    bench.service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_letter_that_dies_again_is_not_replayed_in_circles() {
+    let mut bench = Bench::start().await;
+    bench.bury(&["a", "b"]).await;
+    bench.healthy.store(false, Ordering::SeqCst);
+    let replayed = soon("replayed", Replay::from("q.dead").rate(5).run(&bench.broker())).await.unwrap();
+    assert_eq!((replayed.looked_at, replayed.replayed), (2, 2), "{replayed}");
+    bench.service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_letter_whose_queue_is_gone_stays_where_it_is() {
+    let mut bench = Bench::start().await;
+    bench.bury(&["a"]).await;
+    bench.service.shutdown().await.unwrap();
+    let raw = Raw::connect(bench.vhost.url()).await;
+    raw.delete("q").await;
+    let replayed = soon("replayed", Replay::from("q.dead").run(&bench.broker())).await.unwrap();
+    assert_eq!((replayed.replayed, replayed.refused), (0, 1), "{replayed}");
+    assert_eq!(bench.dead().await, 1);
+    let replayed = soon("replayed", Replay::from("q.dead").to_queue("other").run(&bench.broker())).await.unwrap();
+    assert_eq!(replayed.replayed, 1);
+    assert_eq!((bench.dead().await, raw.ready("other").await), (0, 2));
+}
+
+#[actix::test]
+async fn a_queue_that_is_not_there_is_an_error_that_says_so() {
+    let vhost = vhost();
+    let error = soon("an answer", Replay::from("nowhere.dead").run(&broker(vhost.url()))).await.unwrap_err();
+    let line = error.to_string();
+    assert!(line.contains("nowhere.dead") && line.contains("404"), "{line}");
+}
