@@ -1,4 +1,4 @@
-//! The outbox in PostgreSQL (9.5 or newer; tested with 15).
+//! The outbox in PostgreSQL (10 or newer; tested with 15).
 
 pub mod seen;
 pub(crate) mod table;

@@ -1,4 +1,4 @@
-//! The outbox in SQLite (3.35 or newer; sqlx brings its own).
+//! The outbox in SQLite (3.38 or newer; sqlx brings its own).
 //!
 //! SQLite has one writer at a time: use `journal_mode = wal`, and begin transactions that write with
 //! `pool.begin_with("begin immediate")`; one that has read before it writes may fail with `SQLITE_BUSY` when another wrote
@@ -15,7 +15,7 @@ use crate::error::EnqueueError;
 /// The tables, for an application's own migrations; [`migrate`] runs it. Creates what is not there.
 pub const SCHEMA: &str = include_str!("schema.sql");
 
-/// Milliseconds since 1970-01-01 UTC, by the database's clock, in SQL that every SQLite since 3.0 understands.
+/// Milliseconds since 1970-01-01 UTC, by the database's clock, in SQL that does without the newest functions.
 macro_rules! now {
     () => {
         "cast((julianday('now') - 2440587.5) * 86400000 as integer)"
