@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use conformance::{Frame, Target, Wire, start_ok, table};
+use conformance::{Frame, Target, Wire, refusal, start_ok, table};
 use lapin::{
     BasicProperties,
-    protocol::{access, basic, channel, connection},
+    protocol::{access, basic, channel, connection, queue},
     types::AMQPValue,
 };
 
@@ -56,6 +56,17 @@ pub(crate) async fn start_tells_what_the_broker_can(broker: &Target) {
     for property in ["product", "version", "platform", "copyright", "information", "cluster_name"] {
         assert!(start.server_properties.contains_key(property), "{property}");
     }
+}
+
+pub(crate) async fn start_names_the_product_whose_rules_hold(broker: &Target) {
+    let (_, start) = Wire::greet(broker.address()).await;
+    // Clients ask: kombu takes basic.qos as the standard has it from anyone else.
+    let text = |name| match start.server_properties.inner().get(name) {
+        Some(AMQPValue::LongString(text)) => text.to_string(),
+        other => panic!("{name} should be text and is {other:?}"),
+    };
+    assert_eq!(text("product"), "RabbitMQ");
+    assert!(text("version").starts_with("3.10."), "{}", text("version"));
 }
 
 pub(crate) async fn tune_proposes_2047_channels_128_kib_and_a_minute(broker: &Target) {
@@ -129,6 +140,15 @@ pub(crate) async fn close_is_answered(broker: &Target) {
     let close = connection::Close { reply_code: 200, reply_text: "bye".into(), class_id: 0, method_id: 0 };
     // Who asked closes the socket (AMQP 0-9-1, section 4.2.5): the broker leaves that to the client.
     let _: connection::CloseOk = wire.call(0, close).await;
+}
+
+pub(crate) async fn closing_again_is_answered_again(broker: &Target) {
+    let mut wire = broker.wire().await;
+    // As amqp091-go does when several goroutines close one connection.
+    for _ in 0..3 {
+        let close = connection::Close { reply_code: 200, reply_text: "bye".into(), class_id: 0, method_id: 0 };
+        let _: connection::CloseOk = wire.call(0, close).await;
+    }
 }
 
 pub(crate) async fn a_channel_closed_by_the_client_may_be_opened_again(broker: &Target) {
@@ -344,6 +364,23 @@ pub(crate) async fn a_closed_connection_takes_its_channels_along(broker: &Target
     let close = connection::Close { reply_code: 200, reply_text: "bye".into(), class_id: 0, method_id: 0 };
     let _: connection::CloseOk = wire.call(0, close).await;
     assert_eq!(channel.inspect("q").await.unwrap().consumer_count(), 0);
+}
+
+pub(crate) async fn a_connection_closed_by_the_broker_has_let_go_before_it_is_told(broker: &Target) {
+    let channel = broker.channel().await;
+    channel.queue("q").await;
+    channel.fill("q", &["m"]).await;
+    let mut wire = broker.wire().await;
+    let _: basic::GetOk = wire.call(1, basic::Get { queue: "q".into(), no_ack: false }).await;
+    wire.content(1).await;
+    let exclusive = queue::Declare { queue: "mine".into(), exclusive: true, ..Default::default() };
+    let _: queue::DeclareOk = wire.call(1, exclusive).await;
+    // A second channel.open is a hard error; the client does not answer.
+    wire.send(1, channel::Open {}).await;
+    let close: connection::Close = wire.expect(0).await;
+    assert_eq!(close.reply_code, 504);
+    assert_eq!(channel.inspect("q").await.unwrap().message_count(), 1);
+    assert_eq!(refusal(channel.inspect("mine").await).0, 404);
 }
 
 /// Whoever agrees to limits that were not offered must not come in.

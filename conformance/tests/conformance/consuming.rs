@@ -1,7 +1,11 @@
 //! Consumers: tags, deliveries, fairness, ends.
 
 use conformance::{Target, refusal, table, text};
-use lapin::{options::*, protocol::basic, types::FieldTable};
+use lapin::{
+    options::*,
+    protocol::{basic, queue},
+    types::FieldTable,
+};
 
 pub(crate) async fn a_consumer_without_a_tag_is_given_one(broker: &Target) {
     let channel = broker.channel().await;
@@ -133,6 +137,15 @@ pub(crate) async fn deleting_a_queue_cancels_its_consumers(broker: &Target) {
     assert_eq!(wire.expect::<basic::Cancel>(1).await, wanted);
     // The channel goes on.
     wire.queue(1, "q", table! {}).await;
+}
+
+pub(crate) async fn whoever_deletes_a_queue_hears_of_that_before_its_own_consumers_end(broker: &Target) {
+    let mut wire = broker.wire().await;
+    wire.queue(1, "q", table! {}).await;
+    let consume = basic::Consume { queue: "q".into(), consumer_tag: "tag".into(), ..Default::default() };
+    let _: basic::ConsumeOk = wire.call(1, consume).await;
+    let _: queue::DeleteOk = wire.call(1, queue::Delete { queue: "q".into(), ..Default::default() }).await;
+    assert_eq!(wire.expect::<basic::Cancel>(1).await.consumer_tag.as_str(), "tag");
 }
 
 pub(crate) async fn a_client_that_cannot_be_cancelled_is_not_told(broker: &Target) {

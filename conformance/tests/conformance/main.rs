@@ -103,6 +103,7 @@ macro_rules! against {
                 the_headers_of_amqp_0_8_and_0_9_are_taken_for_0_9_1
                 start_offers_plain_and_amqplain_in_english
                 start_tells_what_the_broker_can
+                start_names_the_product_whose_rules_hold
                 tune_proposes_2047_channels_128_kib_and_a_minute
                 amqplain_logs_in
                 a_wrong_password_is_403_for_those_who_can_hear_it
@@ -112,6 +113,7 @@ macro_rules! against {
                 a_frame_size_past_the_offer_ends_the_connection
                 no_limit_is_past_the_offer_too
                 close_is_answered
+                closing_again_is_answered_again
                 a_channel_closed_by_the_client_may_be_opened_again
                 opening_a_channel_twice_is_504
                 a_method_on_a_channel_that_is_not_open_is_504
@@ -139,6 +141,7 @@ macro_rules! against {
                 access_is_granted_to_everyone
                 frames_may_arrive_byte_by_byte
                 a_closed_connection_takes_its_channels_along
+                a_connection_closed_by_the_broker_has_let_go_before_it_is_told
             }
             consuming {
                 a_consumer_without_a_tag_is_given_one
@@ -153,6 +156,7 @@ macro_rules! against {
                 cancelling_stops_deliveries_and_leaves_what_was_delivered
                 cancelling_an_unknown_tag_succeeds
                 deleting_a_queue_cancels_its_consumers
+                whoever_deletes_a_queue_hears_of_that_before_its_own_consumers_end
                 a_client_that_cannot_be_cancelled_is_not_told
                 a_quorum_queue_deleted_cancels_its_consumers
                 a_channels_end_ends_its_consumers
@@ -318,6 +322,8 @@ macro_rules! against {
                 multiple_makes_room_for_as_many
                 a_quorum_queue_refuses_a_global_prefetch
                 a_prefetch_size_is_540
+                who_need_not_acknowledge_obeys_the_channels_limit
+                consumers_that_share_a_limit_all_have_their_turn
             }
             priorities {
                 higher_priorities_are_delivered_first_and_equal_ones_in_order
@@ -348,6 +354,7 @@ macro_rules! against {
                 cc_and_bcc_route_too_and_bcc_is_taken_off
                 a_cc_that_is_no_list_is_406
                 messages_of_two_channels_may_be_interleaved_frame_by_frame
+                the_next_exchange_looks_at_all_keys_again
             }
             queues {
                 a_nameless_queue_is_named_by_the_broker
@@ -367,6 +374,7 @@ macro_rules! against {
                 messages_wait_in_the_order_they_were_published
                 a_queue_name_may_be_255_bytes_of_any_utf8
                 a_queue_in_one_vhost_is_not_in_another
+                line_ends_in_names_are_left_out
             }
             quorum_queues {
                 the_first_delivery_has_no_count
@@ -418,6 +426,7 @@ macro_rules! against {
                 an_unroutable_mandatory_message_is_returned_at_commit
                 consuming_is_not_transactional
                 recovering_leaves_what_waits_for_its_commit
+                recover_returns_nothing_that_was_acknowledged_and_not_committed
             }
             ttl {
                 a_queues_ttl_expires_its_messages

@@ -135,3 +135,39 @@ async fn filled(broker: &Target) -> Chan {
     channel.fill("q", &["1", "2", "3", "4", "5"]).await;
     channel
 }
+
+pub(crate) async fn who_need_not_acknowledge_obeys_the_channels_limit(broker: &Target) {
+    let channel = filled(broker).await;
+    channel.prefetch(1, true).await;
+    let mut one = channel.consume("q").await;
+    assert_eq!(one.bodies(1).await, ["1"]);
+    channel.queue("free").await;
+    channel.fill("free", &["a"]).await;
+    let mut free = channel.consume_no_ack("free").await;
+    free.is_quiet().await;
+    one.cancel().await;
+    channel.ack(1).await;
+    assert_eq!(free.bodies(1).await, ["a"]);
+}
+
+pub(crate) async fn consumers_that_share_a_limit_all_have_their_turn(broker: &Target) {
+    const EACH: usize = 30;
+    let channel = broker.channel().await;
+    for queue in ["one", "two"] {
+        channel.queue(queue).await;
+        channel.fill(queue, &["m"; EACH]).await;
+    }
+    channel.prefetch(1, true).await;
+    let (mut one, mut two) = (channel.consume("one").await, channel.consume("two").await);
+    for _ in 0..EACH {
+        let delivery = tokio::select! {
+            delivery = one.next() => delivery,
+            delivery = two.next() => delivery,
+        };
+        channel.ack(delivery.delivery_tag).await;
+    }
+    // RabbitMQ does not promise turns, only that nobody is left behind.
+    for queue in ["one", "two"] {
+        assert!((channel.ready(queue).await as usize) < EACH - 1, "{queue} waits");
+    }
+}

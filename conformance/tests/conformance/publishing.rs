@@ -235,3 +235,16 @@ fn every_type() -> FieldTable {
         "void" => AMQPValue::Void,
     }
 }
+
+pub(crate) async fn the_next_exchange_looks_at_all_keys_again(broker: &Target) {
+    let channel = broker.channel().await;
+    channel.queue("q").await;
+    channel.bind("q", "amq.topic", "copy").await.unwrap();
+    let (options, none) = (Default::default(), Default::default());
+    channel.exchange_bind("amq.topic".into(), "amq.direct".into(), "key".into(), options, none).await.unwrap();
+    let copies = lapin::types::FieldArray::from(vec![lapin::types::AMQPValue::LongString("copy".into())]);
+    let headers = table! { "CC" => lapin::types::AMQPValue::FieldArray(copies) };
+    let properties = lapin::BasicProperties::default().with_headers(headers);
+    channel.publish_with("amq.direct", "key", "m", properties).await.unwrap();
+    assert_eq!(channel.drain("q").await, ["m"]);
+}

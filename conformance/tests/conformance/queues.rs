@@ -156,3 +156,14 @@ pub(crate) async fn a_queue_in_one_vhost_is_not_in_another(broker: &Target) {
     channel.queue("q").await;
     assert_eq!(refusal(other.channel().await.inspect("q").await).0, 404);
 }
+
+pub(crate) async fn line_ends_in_names_are_left_out(broker: &Target) {
+    let channel = broker.channel().await;
+    channel.queue("q\r\nu\ne\n").await;
+    channel.inspect("que").await.unwrap();
+    channel.exchange("e\nx\r", lapin::ExchangeKind::Fanout).await;
+    channel.bind("qu\ne", "\nex", "").await.unwrap();
+    channel.publish("ex", "", "m").await.unwrap();
+    assert_eq!(channel.drain("que").await, ["m"]);
+    channel.queue_delete("que\n".into(), Default::default()).await.unwrap();
+}

@@ -132,3 +132,19 @@ pub(crate) async fn recovering_leaves_what_waits_for_its_commit(broker: &Target)
     channel.tx_commit().await.unwrap();
     assert_eq!(channel.drain("q").await, ["held", "published"]);
 }
+
+pub(crate) async fn recover_returns_nothing_that_was_acknowledged_and_not_committed(broker: &Target) {
+    let channel = broker.plain_channel().await;
+    channel.queue("q").await;
+    channel.tx_select().await.unwrap();
+    channel.fill("q", &["1"]).await;
+    channel.tx_commit().await.unwrap();
+    let message = channel.get("q").await.unwrap();
+    channel.fill("q", &["2"]).await;
+    channel.ack(message.delivery_tag).await;
+    channel.basic_recover(BasicRecoverOptions { requeue: true }).await.unwrap();
+    assert_eq!(channel.ready("q").await, 0);
+    // Nor does it forget what was published.
+    channel.tx_commit().await.unwrap();
+    assert_eq!(channel.drain("q").await, ["2"]);
+}

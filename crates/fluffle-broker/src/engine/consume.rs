@@ -82,6 +82,7 @@ impl Engine {
             prefetch: channel.prefetch,
             unacked: 0,
             parked: true,
+            last_tag: 0,
         });
         channel.consumers.insert(tag.clone(), key);
         queue.consumers.all.push(key);

@@ -65,6 +65,8 @@ pub(crate) struct Consumer {
     pub(crate) priority: i32,
     pub(crate) prefetch: u16,
     pub(crate) unacked: u32,
+    /// Of its last delivery, 0 before the first.
+    pub(crate) last_tag: u64,
     /// Not among the queue's active consumers: it could not take a message when its turn came.
     pub(crate) parked: bool,
 }

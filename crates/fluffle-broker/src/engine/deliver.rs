@@ -62,9 +62,9 @@ impl Engine {
             return false;
         }
         let within = |count: usize, limit: u16| limit == 0 || count < limit.into();
-        consumer.no_ack
-            || within(consumer.unacked as usize, consumer.prefetch)
-                && within(channel.unacked.consumed, channel.global_prefetch)
+        (consumer.no_ack || within(consumer.unacked as usize, consumer.prefetch))
+            // Who need not acknowledge waits too: it takes nothing from the channel's limit, and obeys it.
+            && within(channel.unacked.consumed, channel.global_prefetch)
     }
 
     fn deliver(&mut self, queue_key: QueueKey, consumer_key: ConsumerKey, entry: Entry) {
@@ -73,6 +73,7 @@ impl Engine {
         let Some(channel) = self.channels.get_mut(consumer.channel) else { return };
         let tag = channel.next_tag;
         channel.next_tag += 1;
+        consumer.last_tag = tag;
         let (connection, number) = (channel.connection, channel.number);
         if let Some(open) = self.connections.get_mut(connection) {
             open.backlog += entry.message.body.len() + DELIVERY_BYTES;
@@ -111,10 +112,12 @@ impl Engine {
         self.run_queue(queue_key);
     }
 
-    /// All consumers of a channel may take messages again.
+    /// All consumers of a channel may take messages again, those first that have waited longest: under a limit
+    /// they share, the others would get none.
     pub(super) fn wake_channel(&mut self, key: ChannelKey) {
-        let consumers: Vec<_> =
-            self.channels.get(key).map(|channel| channel.consumers.values().copied().collect()).unwrap_or_default();
+        let Some(channel) = self.channels.get(key) else { return };
+        let mut consumers: Vec<_> = channel.consumers.values().copied().collect();
+        consumers.sort_by_key(|consumer| self.consumers.get(*consumer).map(|consumer| consumer.last_tag));
         consumers.into_iter().for_each(|consumer| self.wake_consumer(consumer));
     }
 }

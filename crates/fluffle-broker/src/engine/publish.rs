@@ -65,23 +65,12 @@ impl Engine {
     /// The queues of a message: by its routing key, and by those in its `CC` and `BCC` headers
     /// (RabbitMQ's sender-selected distribution).
     pub(super) fn route_all(&mut self, vhost: super::VhostKey, message: &Message) -> Rc<[QueueKey]> {
-        let route = self.route(vhost, &message.exchange, &message.key, &message.properties);
-        let more = match message.properties.has_headers {
+        let copies = match message.properties.has_headers {
             true => carbon_copies(&message.properties, &["CC", "BCC"]),
             false => Vec::new(),
         };
-        if more.is_empty() {
-            return route;
-        }
-        let mut all = route.to_vec();
-        for key in more {
-            for queue in self.route(vhost, &message.exchange, &key, &message.properties).iter() {
-                if !all.contains(queue) {
-                    all.push(*queue);
-                }
-            }
-        }
-        all.into()
+        let keys: Vec<&str> = std::iter::once(&message.key).chain(&copies).map(|key| &**key).collect();
+        self.route(vhost, &message.exchange, &keys, &message.properties)
     }
 
     fn check_publication(&self, channel: ChannelKey, publication: &Publication) -> Result<Option<u64>, Refusal> {

@@ -24,23 +24,24 @@ struct Walk<'a> {
 }
 
 impl Engine {
-    /// The queues for one routing key, through exchange-to-exchange bindings and alternate exchanges,
-    /// each queue once.
+    /// The queues for a message's routing keys, through exchange-to-exchange bindings and alternate exchanges,
+    /// each queue once. Every exchange on the way looks at all the keys.
     pub(super) fn route(
         &mut self,
         vhost: VhostKey,
         exchange: &str,
-        key: &str,
+        keys: &[&str],
         properties: &Properties,
     ) -> Rc<[QueueKey]> {
         let generation = self.generation;
         let Some(home) = self.vhosts.get_mut(vhost) else { return Rc::from([]) };
-        if exchange.is_empty() {
-            return home.queues.get(key).map_or_else(|| Rc::from([]), |queue| Rc::from([*queue]));
+        if let ("", [key]) = (exchange, keys) {
+            return home.queues.get(*key).map_or_else(|| Rc::from([]), |queue| Rc::from([*queue]));
         }
-        if let Some(found) = home.exchanges.get(exchange)
+        if let [key] = keys
+            && let Some(found) = home.exchanges.get(exchange)
             && found.routes_generation == generation
-            && let Some(route) = found.routes.get(key)
+            && let Some(route) = found.routes.get(*key)
         {
             return route.clone();
         }
@@ -51,12 +52,12 @@ impl Engine {
                 continue;
             }
             if name.is_empty() {
-                walk.queues.extend(home.queues.get(key));
+                walk.queues.extend(keys.iter().filter_map(|key| home.queues.get(*key)));
                 continue;
             }
             let Some(exchange) = home.exchanges.get(&name) else { continue };
             let before = (walk.queues.len(), open.len());
-            walk.visit(exchange, key, &mut open);
+            keys.iter().for_each(|key| walk.visit(exchange, key, &mut open));
             if (walk.queues.len(), open.len()) == before {
                 open.extend(exchange.alternate());
             }
@@ -65,13 +66,14 @@ impl Engine {
         walk.queues.retain(|queue| unique.insert(*queue));
         let route: Rc<[QueueKey]> = Rc::from(walk.queues);
         if walk.by_key_alone
+            && let [key] = keys
             && let Some(exchange) = home.exchanges.get_mut(exchange)
         {
             if exchange.routes_generation != generation || exchange.routes.len() >= REMEMBERED {
                 exchange.routes.clear();
                 exchange.routes_generation = generation;
             }
-            exchange.routes.insert(Rc::from(key), route.clone());
+            exchange.routes.insert(Rc::from(*key), route.clone());
         }
         route
     }

@@ -117,9 +117,8 @@ impl Engine {
 
     /// Gives back what an ending channel holds, and forgets its transaction.
     pub(super) fn give_back(&mut self, channel: ChannelKey) {
+        self.end_transaction(channel);
         let Some(open) = self.channels.get_mut(channel) else { return };
-        let settled = open.transaction.take().map(|transaction| transaction.settled).unwrap_or_default();
-        open.unacked.put_back(settled.into_iter().map(|(pending, _)| pending).collect());
         let held = std::iter::from_fn(|| open.unacked.take_first(u64::MAX));
         let returned = held.map(|pending| (pending, Settlement::Lost)).collect();
         self.conclude(channel, returned);

@@ -31,9 +31,20 @@ impl Engine {
     /// Forgets what was published; what was settled is unacknowledged again.
     pub(crate) fn roll_back(&mut self, channel: ChannelKey) -> Result<(), Refusal> {
         let transaction = self.take_transaction(channel)?;
-        let Some(open) = self.channels.get_mut(channel) else { return Ok(()) };
-        open.unacked.put_back(transaction.settled.into_iter().map(|(pending, _)| pending).collect());
+        self.forget(channel, transaction);
         Ok(())
+    }
+
+    /// The end of a channel, transactional or not, rolls back what it did not commit.
+    pub(super) fn end_transaction(&mut self, channel: ChannelKey) {
+        if let Some(transaction) = self.channels.get_mut(channel).and_then(|open| open.transaction.take()) {
+            self.forget(channel, transaction);
+        }
+    }
+
+    fn forget(&mut self, channel: ChannelKey, transaction: Transaction) {
+        let Some(open) = self.channels.get_mut(channel) else { return };
+        open.unacked.put_back(transaction.settled.into_iter().map(|(pending, _)| pending).collect());
     }
 
     fn take_transaction(&mut self, channel: ChannelKey) -> Result<Transaction, Refusal> {

@@ -320,30 +320,34 @@ impl Incoming {
     }
 
     async fn finish(mut self, end: End) {
-        let (refusal, cause) = match end {
-            End::Refused { refusal, cause } => (refusal, cause),
-            End::Closed => {
-                let _ = timeout(FAREWELL, self.flush()).await;
-                return;
-            }
+        // The end is told when it has happened: whoever hears of it finds the exclusive queues gone and
+        // what was not acknowledged back in its queue.
+        if let Some(key) = self.link.key.take() {
+            self.shared.leave(key);
+        }
+        let farewell = match end {
             End::Lost => return,
-            End::Silent => {
-                let _ = timeout(FAREWELL, self.flush()).await;
-                return;
+            End::Silent => None,
+            End::Closed => Some(connection::AMQPMethod::CloseOk(connection::CloseOk {})),
+            End::Refused { refusal, cause } => {
+                tracing::debug!(code = refusal.code, text = refusal.text, "connection closed by the broker");
+                Some(connection::AMQPMethod::Close(connection::Close {
+                    reply_code: refusal.code,
+                    reply_text: short(&refusal.text),
+                    class_id: cause.0,
+                    method_id: cause.1,
+                }))
             }
         };
-        tracing::debug!(code = refusal.code, text = refusal.text, "connection closed by the broker");
-        let close = connection::Close {
-            reply_code: refusal.code,
-            reply_text: short(&refusal.text),
-            class_id: cause.0,
-            method_id: cause.1,
-        };
-        self.link.send(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)));
-        self.link.closing.set(true);
+        let wait_for_client = farewell.is_some();
+        if let Some(farewell) = farewell {
+            self.link.send(0, AMQPClass::Connection(farewell));
+        }
         let _ = timeout(FAREWELL, async {
             self.flush().await;
-            self.until_close_ok().await
+            if wait_for_client {
+                self.until_client_leaves().await;
+            }
         })
         .await;
     }
@@ -355,28 +359,33 @@ impl Incoming {
         }
     }
 
-    /// Reads, and forgets, until the client answers the close.
-    async fn until_close_ok(&mut self) {
-        let close_ok = AMQPClass::Connection(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
+    /// Reads, and forgets, until the client answers the close or ends the socket, which is for it to do: it
+    /// may have closed more than once, and waits for as many answers.
+    async fn until_client_leaves(&mut self) {
+        let link = self.link.clone();
         loop {
-            let frame = match frame::split(&mut self.buffer, self.link.frame_max.get()) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => match self.read().await {
-                    Ok(()) => continue,
-                    Err(_) => return,
-                },
-                // The stream can no longer be followed.
-                Err(_) => {
-                    self.buffer.clear();
-                    match self.read().await {
-                        Ok(()) => continue,
-                        Err(_) => return,
+            match frame::split(&mut self.buffer, link.frame_max.get()) {
+                Ok(Some(frame)) if frame.channel == 0 && matches!(frame.kind(), Ok(FrameKind::Method)) => {
+                    use connection::AMQPMethod::{Close, CloseOk};
+                    match frame::method(&frame.payload) {
+                        Ok(AMQPClass::Connection(CloseOk(_))) => return,
+                        Ok(AMQPClass::Connection(Close(_))) => {
+                            link.send(0, AMQPClass::Connection(CloseOk(connection::CloseOk {})));
+                        }
+                        _ => {}
                     }
+                    continue;
                 }
-            };
-            let closed = frame.channel == 0 && frame::method(&frame.payload).is_ok_and(|method| method == close_ok);
-            if closed {
-                return;
+                Ok(Some(_)) => continue,
+                Ok(None) => {}
+                // The stream can no longer be followed.
+                Err(_) => self.buffer.clear(),
+            }
+            self.flush().await;
+            tokio::select! {
+                biased;
+                () = link.shut.notified() => return,
+                read = self.read() => if read.is_err() { return },
             }
         }
     }

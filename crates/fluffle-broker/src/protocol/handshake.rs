@@ -3,7 +3,7 @@
 use amq_protocol::{
     protocol::{
         AMQPClass,
-        connection::{AMQPMethod, CloseOk, Open, OpenOk, Start, StartOk, Tune, TuneOk},
+        connection::{AMQPMethod, Open, OpenOk, Start, StartOk, Tune, TuneOk},
     },
     types::{AMQPValue, FieldTable, LongString},
 };
@@ -32,6 +32,9 @@ const WELCOME: [(&[u8; 8], (u8, u8)); 4] = [
 /// Class and method of `connection.open`.
 const OPEN: (u16, u16) = (10, 40);
 
+/// The RabbitMQ whose rules are followed.
+const RULES: &str = "3.10.8";
+
 /// Smaller frames are not allowed (AMQP 0-9-1, connection.tune).
 const LEAST_FRAME_MAX: u32 = 4096;
 
@@ -53,10 +56,7 @@ pub(crate) async fn open(incoming: &mut Incoming) -> Result<ConnectionKey, End> 
     tune(incoming).await?;
     let wanted = match receive(incoming).await? {
         AMQPMethod::Open(open) => open,
-        AMQPMethod::Close(_) => {
-            send(incoming, AMQPMethod::CloseOk(CloseOk {}));
-            return Err(End::Closed);
-        }
+        AMQPMethod::Close(_) => return Err(End::Closed),
         other => return Err(unexpected(&other)),
     };
     let key = enter(incoming, &wanted, &user, &offer)?;
@@ -108,12 +108,13 @@ fn start((version_major, version_minor): (u8, u8)) -> Start {
     let mut properties = FieldTable::default();
     properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
     let texts = [
-        ("product", "Fluffle broker"),
-        ("version", env!("CARGO_PKG_VERSION")),
+        // Clients look at these two to know which rules hold, kombu for the meaning of basic.qos.
+        ("product", "RabbitMQ"),
+        ("version", RULES),
+        ("platform", concat!("Fluffle broker ", env!("CARGO_PKG_VERSION"))),
         ("cluster_name", "fluffle"),
-        ("platform", "Rust"),
         ("copyright", "The Fluffle authors"),
-        ("information", "An in-process broker for first runs and tests, not for production"),
+        ("information", "Not RabbitMQ: an in-process broker with its rules, for first runs and tests"),
     ];
     for (name, text) in texts {
         properties.insert(name.into(), AMQPValue::LongString(LongString::from(text)));

@@ -29,8 +29,6 @@ pub(crate) struct Link {
     pub(crate) heartbeat: Cell<u16>,
     pub(crate) last_read: Cell<Instant>,
     pub(crate) last_write: Cell<Instant>,
-    /// Whether `connection.close` was sent: nothing may follow it.
-    pub(crate) closing: Cell<bool>,
     /// There is something to write.
     pub(crate) wake: Notify,
     /// Something was written.
@@ -62,7 +60,6 @@ impl Link {
             heartbeat: Cell::new(0),
             last_read: Cell::new(now),
             last_write: Cell::new(now),
-            closing: Cell::new(false),
             wake: Notify::new(),
             drained: Notify::new(),
             tuned: Notify::new(),
@@ -78,7 +75,7 @@ impl Link {
     /// Writes an effect, unless its channel has closed meanwhile.
     pub(crate) fn apply(&self, channel: u16, effect: &Effect) {
         let open = matches!(self.channels.borrow().get(&channel), Some(ChannelState::Open(_)));
-        if !open || self.closing.get() {
+        if !open {
             return;
         }
         match effect {
@@ -96,6 +93,7 @@ impl Link {
         if self.is_closing(number) {
             return;
         }
+        tracing::debug!(channel = number, code = refusal.code, text = refusal.text, "channel closed by the broker");
         let close = channel::Close {
             reply_code: refusal.code,
             reply_text: short(&refusal.text),
@@ -112,11 +110,9 @@ impl Link {
     }
 
     pub(crate) fn send(&self, channel: u16, method: AMQPClass) {
-        if !self.closing.get() {
-            encode::method(&mut self.output.borrow_mut(), channel, method);
-            self.ask(Event::FrameOut, channel);
-            self.wake.notify_one();
-        }
+        encode::method(&mut self.output.borrow_mut(), channel, method);
+        self.ask(Event::FrameOut, channel);
+        self.wake.notify_one();
     }
 
     /// Closes the connection when its reader comes to it, which goes no further than that.

@@ -1,6 +1,9 @@
 //! One method from the client: told to the engine, and answered.
 
-use amq_protocol::protocol::{AMQPClass, access, basic, channel, confirm, connection, exchange, queue, tx};
+use amq_protocol::{
+    protocol::{AMQPClass, access, basic, channel, confirm, connection, exchange, queue, tx},
+    types::ShortString,
+};
 
 use super::{
     channel::{ChannelState, OpenChannel},
@@ -56,18 +59,12 @@ fn unimplemented() -> Refusal {
 }
 
 fn on_connection(incoming: &Incoming, method: connection::AMQPMethod) -> Result<(), End> {
-    use connection::AMQPMethod::{Close, CloseOk, UpdateSecret, UpdateSecretOk};
-    let send = |method| incoming.link.send(0, AMQPClass::Connection(method));
+    use connection::AMQPMethod::{Close, UpdateSecret, UpdateSecretOk};
     match method {
-        Close(_) => {
-            // What is confirmed is told before the end.
-            incoming.shared.dispatch();
-            send(CloseOk(connection::CloseOk {}));
-            incoming.link.closing.set(true);
-            Err(End::Closed)
-        }
+        Close(_) => Err(End::Closed),
         UpdateSecret(_) => {
-            send(UpdateSecretOk(connection::UpdateSecretOk {}));
+            let answer = UpdateSecretOk(connection::UpdateSecretOk {});
+            incoming.link.send(0, AMQPClass::Connection(answer));
             Ok(())
         }
         _ => Err(misplaced().into()),
@@ -226,7 +223,7 @@ impl Open<'_> {
         match method {
             M::Declare(declare) => {
                 let declaration = QueueDeclaration {
-                    name: declare.queue.as_str(),
+                    name: &one_line(&declare.queue),
                     passive: declare.passive,
                     durable: declare.durable,
                     exclusive: declare.exclusive,
@@ -242,20 +239,21 @@ impl Open<'_> {
                 self.reply(declare.nowait, AMQPClass::Queue(M::DeclareOk(answer)))
             }
             M::Bind(bind) => {
-                self.engine().check_exchange(self.key, bind.exchange.as_str())?;
-                let destination = self.engine().find_queue(self.key, bind.queue.as_str())?;
-                let key = self.routing_key(bind.queue.as_str(), bind.routing_key.as_str());
-                let destination = Destination::Queue(destination);
-                self.engine().bind(self.key, bind.exchange.as_str(), destination, &key, bind.arguments)?;
+                let (source, queue) = (one_line(&bind.exchange), one_line(&bind.queue));
+                self.engine().check_exchange(self.key, &source)?;
+                let destination = Destination::Queue(self.engine().find_queue(self.key, &queue)?);
+                let key = self.routing_key(&queue, bind.routing_key.as_str());
+                self.engine().bind(self.key, &source, destination, &key, bind.arguments)?;
                 self.reply(bind.nowait, AMQPClass::Queue(M::BindOk(queue::BindOk {})))
             }
             M::Unbind(unbind) => {
-                let destination = self.engine().find_queue(self.key, unbind.queue.as_str());
+                let (source, queue) = (one_line(&unbind.exchange), one_line(&unbind.queue));
+                let destination = self.engine().find_queue(self.key, &queue);
                 match destination {
                     Ok(destination) => {
-                        let key = self.routing_key(unbind.queue.as_str(), unbind.routing_key.as_str());
-                        let (source, destination) = (unbind.exchange.as_str(), Destination::Queue(destination));
-                        self.engine().unbind(self.key, source, destination, &key, unbind.arguments)?;
+                        let key = self.routing_key(&queue, unbind.routing_key.as_str());
+                        let destination = Destination::Queue(destination);
+                        self.engine().unbind(self.key, &source, destination, &key, unbind.arguments)?;
                     }
                     // A queue that is gone is not bound: that is what was wanted.
                     Err(refusal) if refusal.code == 404 => {}
@@ -270,9 +268,15 @@ impl Open<'_> {
             }
             M::Delete(delete) => {
                 let (unused, empty) = (delete.if_unused, delete.if_empty);
-                let messages = self.engine().delete_queue(self.key, delete.queue.as_str(), unused, empty)?;
-                let answer = queue::DeleteOk { message_count: count(messages) };
-                self.reply(delete.nowait, AMQPClass::Queue(M::DeleteOk(answer)))
+                // Its consumers hear of it after whoever deleted it: kombu takes the channel's next frame for
+                // the answer, and a cancel before it for a failure.
+                self.incoming.shared.dispatch();
+                let messages = self.engine().delete_queue(self.key, &one_line(&delete.queue), unused, empty)?;
+                if !delete.nowait {
+                    let answer = queue::DeleteOk { message_count: count(messages) };
+                    self.incoming.link.send(self.frame.channel, AMQPClass::Queue(M::DeleteOk(answer)));
+                }
+                Ok(())
             }
             _ => Err(unimplemented().into()),
         }
@@ -292,7 +296,7 @@ impl Open<'_> {
         match method {
             M::Declare(declare) => {
                 let declaration = ExchangeDeclaration {
-                    name: declare.exchange.as_str(),
+                    name: &one_line(&declare.exchange),
                     kind: declare.kind.as_str(),
                     passive: declare.passive,
                     durable: declare.durable,
@@ -304,19 +308,19 @@ impl Open<'_> {
                 self.reply(declare.nowait, AMQPClass::Exchange(M::DeclareOk(exchange::DeclareOk {})))
             }
             M::Delete(delete) => {
-                self.engine().delete_exchange(self.key, delete.exchange.as_str(), delete.if_unused)?;
+                self.engine().delete_exchange(self.key, &one_line(&delete.exchange), delete.if_unused)?;
                 self.reply(delete.nowait, AMQPClass::Exchange(M::DeleteOk(exchange::DeleteOk {})))
             }
             M::Bind(bind) => {
-                let destination = Destination::Exchange(bind.destination.as_str().into());
-                let (source, key) = (bind.source.as_str(), bind.routing_key.as_str());
-                self.engine().bind(self.key, source, destination, key, bind.arguments)?;
+                let destination = Destination::Exchange(one_line(&bind.destination).into());
+                let (source, key) = (one_line(&bind.source), bind.routing_key.as_str());
+                self.engine().bind(self.key, &source, destination, key, bind.arguments)?;
                 self.reply(bind.nowait, AMQPClass::Exchange(M::BindOk(exchange::BindOk {})))
             }
             M::Unbind(unbind) => {
-                let destination = Destination::Exchange(unbind.destination.as_str().into());
-                let (source, key) = (unbind.source.as_str(), unbind.routing_key.as_str());
-                self.engine().unbind(self.key, source, destination, key, unbind.arguments)?;
+                let destination = Destination::Exchange(one_line(&unbind.destination).into());
+                let (source, key) = (one_line(&unbind.source), unbind.routing_key.as_str());
+                self.engine().unbind(self.key, &source, destination, key, unbind.arguments)?;
                 self.reply(unbind.nowait, AMQPClass::Exchange(M::UnbindOk(exchange::UnbindOk {})))
             }
             _ => Err(unimplemented().into()),
@@ -365,6 +369,12 @@ impl Open<'_> {
         };
         self.reply(false, AMQPClass::Tx(answer))
     }
+}
+
+/// The name of an exchange or queue, as RabbitMQ takes it where entities are made, bound and deleted: without its
+/// line ends.
+fn one_line(name: &ShortString) -> String {
+    name.as_str().replace(['\r', '\n'], "")
 }
 
 fn negative(requeue: bool) -> Settlement {

@@ -19,6 +19,9 @@ use crate::{StoreError, writer::Writer};
 /// When to [`insert`](Self::insert) decides what a crash does. Before the work, it swallows the message that was being worked on;
 /// after it, the work may be done twice. A deliberate replay passes when the id is [removed](Self::remove) first.
 ///
+/// Damage that breaks the file's structure is found when it is opened. A bit that flipped inside an id is not: that id is unknown then,
+/// and its message would be handled again.
+///
 /// A handle is cheap to clone, and all clones are one window. What callers ask for at the same time is done in one
 /// transaction, in the order asked. Dropping a future does not take back what it asked for.
 ///
