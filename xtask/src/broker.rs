@@ -1,36 +1,60 @@
-//! Makes sure that a private RabbitMQ node can be started here.
+//! Makes sure that a private RabbitMQ node can be started here, and a private PostgreSQL server.
 
 use std::process::{Command, Stdio};
 
 use crate::step::{self, Failure};
 
-const PACKAGE: &str = "rabbitmq-server";
+/// A Debian package the tests need.
+struct Package {
+    name: &'static str,
+    is_installed: fn() -> bool,
+    /// Names the folder of its programs when they are in none that is known.
+    variable: &'static str,
+}
+
+const RABBITMQ: Package =
+    Package { name: "rabbitmq-server", is_installed: fluffle_harness::is_installed, variable: "FLUFFLE_RABBITMQ_BIN" };
+
+/// Installed for its programs: the cluster that the package makes for the system is not used.
+const POSTGRES: Package = Package {
+    name: "postgresql",
+    is_installed: fluffle_harness::Postgres::is_installed,
+    variable: "FLUFFLE_POSTGRES_BIN",
+};
 
 /// Finds `rabbitmq-server`, or installs it when this user may, or says in one line what to do.
 pub(crate) fn ensure_installed() -> Result<(), Failure> {
-    if fluffle_harness::is_installed() {
+    ensure(&RABBITMQ)
+}
+
+/// The same for PostgreSQL.
+pub(crate) fn ensure_postgres() -> Result<(), Failure> {
+    ensure(&POSTGRES)
+}
+
+fn ensure(package: &Package) -> Result<(), Failure> {
+    if (package.is_installed)() {
         return Ok(());
     }
-    eprintln!("==> {PACKAGE} is not installed");
+    let Package { name, variable, .. } = package;
+    eprintln!("==> {name} is not installed");
     if !succeeds(Command::new("apt-get").arg("--version")) {
-        return Err(Failure(format!("there is no apt-get here: install {PACKAGE} with this system's package manager")));
+        return Err(Failure(format!("there is no apt-get here: install {name} with this system's package manager")));
     }
     let Some(elevation) = elevation() else {
         return Err(Failure(format!(
-            "installing {PACKAGE} takes root, and there is no passwordless sudo: run `sudo apt-get install -y {PACKAGE}`, then try again"
+            "installing {name} takes root, and there is no passwordless sudo: run `sudo apt-get install -y {name}`, then try again"
         )));
     };
     step::run("refreshing the list of packages", apt_get(elevation).arg("update"))?;
     step::run(
-        &format!("installing {PACKAGE}"),
-        apt_get(elevation).args(["install", "--yes", "--no-install-recommends", PACKAGE]),
+        &format!("installing {name}"),
+        apt_get(elevation).args(["install", "--yes", "--no-install-recommends", name]),
     )?;
-    if fluffle_harness::is_installed() {
+    if (package.is_installed)() {
         return Ok(());
     }
-    Err(Failure(format!(
-        "{PACKAGE} was installed but its scripts were not found: set FLUFFLE_RABBITMQ_BIN to their folder"
-    )))
+    Err(Failure(format!("{name} was installed but its programs were not found: set {variable} to their folder")))
 }
 
 /// What comes before a command for it to run as root, if anything can.

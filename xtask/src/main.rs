@@ -14,7 +14,8 @@ The chores of Fluffle.
 Usage: cargo xtask <command> [arguments]
 
 Commands:
-  test [ARGS]          Run all tests, doc examples included, against a real RabbitMQ.
+  test [ARGS]          Run all tests, doc examples included, against a real RabbitMQ and
+                       a real PostgreSQL.
                        ARGS go to the test runner, e.g. `-p fluffle-amqp` or a part of
                        a test's name; then only those tests run.
   ci                   Check the format, run clippy with warnings denied, then `test`.
@@ -24,15 +25,16 @@ Commands:
 
 Examples need nothing: without AMQP_URL they use a broker inside their own process.
 
-Tests need RabbitMQ. When `rabbitmq-server` is missing it is installed with apt-get, if
-this user may do that (root or passwordless sudo). RabbitMQ need not run as a service:
-private nodes are started on ports of their own and removed at the end.
+Tests need RabbitMQ and PostgreSQL. When `rabbitmq-server` or `postgresql` is missing it is
+installed with apt-get, if this user may do that (root or passwordless sudo). Neither need
+run as a service: private ones are started on ports of their own and removed at the end.
 
 Environment:
   AMQP_URL               Examples use this broker.
                          Tests keep to private nodes: they stop, block and kill them.
   FLUFFLE_KEEP_BROKER=1  Keep the folders (logs, data) of private nodes.
   FLUFFLE_RABBITMQ_BIN   The folder of rabbitmq-server and rabbitmqctl, if it is unusual.
+  FLUFFLE_POSTGRES_BIN   The folder of initdb and postgres, if it is unusual.
 ";
 
 fn main() -> ExitCode {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fluffle_supervise::ExitReason;
+use fluffle_supervise::{ExitReason, StartChildError};
 
 use crate::{pool::PoolError, topology::TopologyError};
 
@@ -16,6 +16,9 @@ pub enum ServiceError {
     /// The queues that a consumer needs beside its own contradict the application's topology.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// An actor of the application's own was not started.
+    #[error(transparent)]
+    Supervise(#[from] StartChildError),
     /// The service is over.
     #[error("cannot add `{0}`: the service has ended")]
     Ended(String),

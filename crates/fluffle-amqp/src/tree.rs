@@ -13,6 +13,7 @@
 //! │        └─ quakes               one-for-all: a channel and what lives on it
 //! │           ├─ channel
 //! │           └─ publisher
+//! ├─ application                   one-for-one over the application's own actors, on a thread of their own
 //! └─ consume
 //!    └─ consume-0
 //!       ├─ socket
@@ -22,8 +23,8 @@
 //!             └─ consumer
 //! ```
 //!
-//! It stops in reverse: consumers first, which need handlers and publishers to finish what is in flight; then the
-//! publishers, which wait for their confirms; the handlers last. Handlers are not children of their consumer: they
+//! It stops from the end: consumers first, which need everything else to finish what is in flight; then the application's own
+//! actors; then the publishers, which wait for their confirms; the handlers last. Handlers are not children of their consumer: they
 //! live through every lost channel and connection, and finish the work they have begun.
 
 use std::{
@@ -92,9 +93,11 @@ pub(crate) struct Inner {
     pub(crate) consume: Arc<Pool>,
     orders: Orders,
     handlers: SupervisorHandle,
+    application: SupervisorHandle,
     root: SupervisorHandle,
     io: Arbiter,
-    handler_arbiters: Mutex<Vec<Arbiter>>,
+    /// Of handlers and of the application's own actors.
+    arbiters: Mutex<Vec<Arbiter>>,
     drain: Duration,
     parts: Mutex<Parts>,
     names: Mutex<HashMap<String, usize>>,
@@ -125,15 +128,15 @@ impl Service {
         let orders = Orders::new(io.handle());
         let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, &io.handle(), &orders);
         let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, &io.handle(), &orders);
-        let handlers = SupervisorSpec::new("handlers")
-            .strategy(Strategy::OneForOne)
-            .stops_together()
-            .intensity(Intensity::unlimited());
-        let handlers_handle = handlers.handle();
+        let arbiter = Arbiter::try_new().map_err(ServiceError::Thread)?;
+        let apart = |name| SupervisorSpec::new(name).stops_together().intensity(Intensity::unlimited());
+        let (handlers, application) = (apart("handlers"), apart("application").on(arbiter.handle()));
+        let (handlers_handle, application_handle) = (handlers.handle(), application.handle());
         let root = SupervisorSpec::new("app")
             .strategy(Strategy::OneForOne)
             .child(handlers.shutdown(drain))
             .child(publish_spec.shutdown(drain + Duration::from_secs(5)))
+            .child(application.shutdown(drain))
             .child(consume_spec.shutdown(drain + Duration::from_secs(5)))
             .start_on(&io.handle());
         let inner = Inner {
@@ -142,9 +145,10 @@ impl Service {
             consume,
             orders,
             handlers: handlers_handle,
+            application: application_handle,
             root,
             io,
-            handler_arbiters: Mutex::default(),
+            arbiters: Mutex::new(vec![arbiter]),
             drain,
             parts: Mutex::default(),
             names: Mutex::default(),
@@ -265,6 +269,16 @@ impl Service {
         Ok(())
     }
 
+    /// Adds an actor of the application's own, or a supervisor of several, below `app/application`. They share a thread,
+    /// unless their specs name another; each is restarted for ever, after its own backoff. When the service shuts down they
+    /// are stopped after the consumers and before the publishers, each within its own deadline and all within the drain's.
+    ///
+    /// # Errors
+    /// When the service has ended, or supervises a child of that name already.
+    pub async fn supervise(&self, child: impl Into<ChildSpec>) -> Result<(), ServiceError> {
+        Ok(self.inner.application.start_child(child).await?)
+    }
+
     async fn add_handlers<A, T, R, F>(
         &self,
         name: &str,
@@ -304,7 +318,7 @@ impl Service {
             Threads::Shared => instances.min(cores),
             Threads::Own => instances,
         };
-        let mut all = self.inner.handler_arbiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.inner.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
         let mut mine = Vec::with_capacity(count);
         for _ in 0..count {
             let arbiter = Arbiter::try_new().map_err(ServiceError::Thread)?;
@@ -400,7 +414,7 @@ impl Service {
         for requester in self.parts(|parts| std::mem::take(&mut parts.requesters)).iter().filter_map(Weak::upgrade) {
             requester.close().await;
         }
-        for arbiter in self.inner.handler_arbiters.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for arbiter in self.inner.arbiters.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             arbiter.stop();
         }
         self.inner.io.stop();

@@ -212,7 +212,7 @@ fn write(path: &Path, text: &str) -> Result<(), HarnessError> {
     fs::write(path, text).map_err(HarnessError::io(format!("write {}", path.display())))
 }
 
-fn give(path: &Path, account: Account) -> std::io::Result<()> {
+pub(crate) fn give(path: &Path, account: Account) -> std::io::Result<()> {
     chown(path, Some(account.uid), Some(account.gid))?;
     if path.is_dir() {
         for entry in fs::read_dir(path)? {

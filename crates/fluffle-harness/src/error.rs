@@ -18,9 +18,21 @@ pub enum HarnessError {
         program: &'static str,
     },
 
+    /// PostgreSQL is not installed.
+    #[error(
+        "{program} was not found: install it with `apt-get install postgresql` (`cargo xtask test` does it for you), \
+         or set FLUFFLE_POSTGRES_BIN to its folder"
+    )]
+    NoPostgres {
+        /// The program that was looked for.
+        program: &'static str,
+    },
+
     /// The node ended, or was not ready in time, while it booted.
-    #[error("the RabbitMQ node {why}; its last words ({dir}, FLUFFLE_KEEP_BROKER=1 keeps the folder):\n{log}")]
+    #[error("the {server} {why}; its last words ({dir}, FLUFFLE_KEEP_BROKER=1 keeps the folder):\n{log}")]
     BootFailed {
+        /// What booted: `RabbitMQ node` or `PostgreSQL server`.
+        server: &'static str,
         /// What was observed, e.g. `ended during boot with exit status: 1`.
         why: String,
         /// The node's folder.

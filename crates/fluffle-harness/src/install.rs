@@ -43,7 +43,7 @@ impl Installation {
             server: folder.join("rabbitmq-server"),
             ctl: folder.join("rabbitmqctl"),
             epmd,
-            account: if id_of("-u", None) == Some(0) { rabbitmq_account() } else { None },
+            account: if is_root() { account_of("rabbitmq") } else { None },
         })
     }
 }
@@ -76,14 +76,18 @@ fn on_path(program: &str) -> Option<PathBuf> {
     path_folders().map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-fn path_folders() -> impl Iterator<Item = PathBuf> {
+pub(crate) fn path_folders() -> impl Iterator<Item = PathBuf> {
     let own = env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = env::split_paths(&own).chain(env::split_paths(SYSTEM_PATH)).collect();
     folders.into_iter()
 }
 
-fn rabbitmq_account() -> Option<Account> {
-    Some(Account { uid: id_of("-u", Some("rabbitmq"))?, gid: id_of("-g", Some("rabbitmq"))? })
+pub(crate) fn is_root() -> bool {
+    id_of("-u", None) == Some(0)
+}
+
+pub(crate) fn account_of(user: &str) -> Option<Account> {
+    Some(Account { uid: id_of("-u", Some(user))?, gid: id_of("-g", Some(user))? })
 }
 
 /// std tells nobody's user id: `id` does.

@@ -1,4 +1,4 @@
-//! A RabbitMQ node of one's own, for tests and examples.
+//! A RabbitMQ node of one's own, for tests and examples; and a PostgreSQL server.
 //!
 //! [`RabbitMq::start`] boots a private node on loopback: own ports, own Erlang node, own data folder, so that any number
 //! can live side by side and none touches the system's broker. Its owner stops it, kills it, starts it again on the same data,
@@ -8,13 +8,14 @@
 //! |---|---|---|
 //! | a broker that may be broken | [`RabbitMq::start`] | a boot, 4 to 7 s |
 //! | a vhost nobody else uses | [`RabbitMq::shared`] and [`RabbitMq::fresh_vhost`] | one boot per process or test run, then about 50 ms a vhost |
+//! | a database that may be broken | [`Postgres::start`] | 1 to 2 s |
 //! | whatever broker there is | [`Broker::from_env_or_private`] | nothing with `AMQP_URL`, else a boot |
 //!
 //! Runs on Linux with `rabbitmq-server` from the distribution or from the RabbitMQ team, as root (the node then runs as the
 //! user `rabbitmq`) or as anybody else (the node runs as that user), without systemd.
 //!
 //! Environment variables: `AMQP_URL` (an existing broker), `FLUFFLE_KEEP_BROKER=1` (nodes' folders stay for a post-mortem),
-//! `FLUFFLE_RABBITMQ_BIN` (where RabbitMQ's scripts are), `FLUFFLE_HARNESS_NODE` (the folder of the node that
+//! `FLUFFLE_RABBITMQ_BIN` and `FLUFFLE_POSTGRES_BIN` (where RabbitMQ's scripts and PostgreSQL's programs are), `FLUFFLE_HARNESS_NODE` (the folder of the node that
 //! `cargo xtask test` shares among test processes).
 
 mod admin;
@@ -24,6 +25,7 @@ mod error;
 mod install;
 mod layout;
 mod ports;
+mod postgres;
 mod process;
 mod rabbit;
 mod remote;
@@ -36,6 +38,7 @@ pub use broker::Broker;
 pub use builder::{Builder, TlsFiles};
 pub use error::HarnessError;
 pub use install::is_installed;
+pub use postgres::Postgres;
 pub use rabbit::RabbitMq;
 pub use vhost::Vhost;
 

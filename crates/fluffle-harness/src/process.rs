@@ -11,6 +11,7 @@ use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::process::CommandExt,
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -27,16 +28,16 @@ use crate::{
 const EPMD_LIMIT: Duration = Duration::from_secs(10);
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Waits for the end of the pipe, then kills its own process group from outside of it and removes the folder, unless it is to
+/// Waits for the end of the pipe, then ends its own process group from outside of it and removes the folder, unless it is to
 /// be kept; again and again, because a killed process may still be finishing a write.
 /// Erlang's own helpers (they resolve names and measure the disk) end when the virtual machine closes their pipes.
 const WATCH: &str = r#"read -r _; exec setsid sh -c '
-kill -s KILL -- "-$1"
+kill -s "$4" -- "-$1"
 for _ in 1 2 3 4 5 6 7 8 9 10; do
     [ "$3" = keep ] || rm -rf "$2" 2>/dev/null && break
     sleep 0.1
 done
-' watcher $$ "$1" "$2""#;
+' watcher $$ "$1" "$2" "$3""#;
 
 /// Few schedulers, unbound: private nodes share the machine with the tests they serve. The name is given here, not left to
 /// RabbitMQ: then it neither boots a second virtual machine to start a shared epmd, nor listens beyond loopback.
@@ -54,7 +55,7 @@ pub(crate) struct Processes {
 impl Processes {
     /// Starts the watcher and epmd; the node itself is started by [`Processes::start_node`].
     pub(crate) fn new(layout: &Layout, installation: &Installation) -> Result<Self, HarnessError> {
-        let mut watcher = start_watcher(layout, installation.account)?;
+        let mut watcher = start_watcher(&layout.folder, installation.account, "KILL")?;
         match start_epmd(layout, installation, &watcher) {
             Ok(epmd) => Ok(Self { watcher, epmd, beam: None }),
             Err(error) => {
@@ -110,8 +111,7 @@ impl Processes {
         let Some(beam) = &mut self.beam else {
             return Ok(());
         };
-        // std can send no signal but SIGKILL; the shell's `kill` is there on every system.
-        let _ = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "stop", &beam.id().to_string()]).status();
+        signal(beam, "TERM");
         let stopped = exit_within(beam, limit, "the node's shutdown");
         if stopped.is_err() {
             end(beam);
@@ -144,12 +144,14 @@ pub(crate) fn run_as(command: &mut Command, account: Option<Account>) {
     }
 }
 
-fn start_watcher(layout: &Layout, account: Option<Account>) -> Result<Child, HarnessError> {
-    let folder = layout.folder.to_string_lossy().into_owned();
+/// A process that outlives this one to end the watcher's process group with `signal`, and to remove the folder.
+pub(crate) fn start_watcher(folder: &Path, account: Option<Account>, signal: &str) -> Result<Child, HarnessError> {
     let fate = if keep_folder() { "keep" } else { "remove" };
     let mut command = Command::new("sh");
     command
-        .args(["-c", WATCH, "watcher", &folder, fate])
+        .args(["-c", WATCH, "watcher"])
+        .arg(folder)
+        .args([fate, signal])
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -176,7 +178,8 @@ fn start_epmd(layout: &Layout, installation: &Installation, watcher: &Child) -> 
     let listening = poll_until(EPMD_LIMIT, "epmd's start", || {
         if let Ok(Some(status)) = epmd.try_wait() {
             let why = format!("has no epmd: it ended with {status}");
-            return Err(HarnessError::BootFailed { why, dir: layout.folder.clone(), log: String::new() });
+            let (dir, log) = (layout.folder.clone(), String::new());
+            return Err(HarnessError::BootFailed { server: "RabbitMQ node", why, dir, log });
         }
         Ok(TcpStream::connect_timeout(&address, EPMD_LIMIT).ok())
     });
@@ -189,12 +192,20 @@ fn start_epmd(layout: &Layout, installation: &Installation, watcher: &Child) -> 
     }
 }
 
-fn group(watcher: &Child) -> i32 {
+/// std can send no signal but SIGKILL; the shell's `kill` is there on every system.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let mut kill = Command::new("sh");
+    kill.args(["-c", "kill -s \"$1\" \"$2\"", "signal", name, &child.id().to_string()]);
+    let _ = kill.stderr(Stdio::null()).status();
+}
+
+pub(crate) fn group(watcher: &Child) -> i32 {
     // Process ids fit: Linux caps them at 2^22.
     i32::try_from(watcher.id()).unwrap_or(0)
 }
 
-fn end(child: &mut Child) {
+/// SIGKILL, and the wait for the end.
+pub(crate) fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = exit_within(child, EXIT_LIMIT, "a killed process");
 }

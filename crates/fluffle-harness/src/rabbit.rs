@@ -238,7 +238,8 @@ impl RabbitMq {
     }
 
     fn boot_failed(&self, why: String) -> HarnessError {
-        HarnessError::BootFailed { why, dir: self.layout.folder.clone(), log: telling_lines(&self.layout.console()) }
+        let (dir, log) = (self.layout.folder.clone(), telling_lines(&self.layout.console()));
+        HarnessError::BootFailed { server: "RabbitMQ node", why, dir, log }
     }
 }
 

@@ -11,6 +11,7 @@ use fluffle_amqp::{
     Broker, Consume, DRAIN, Forwarder, Handles, Payload, Publisher, PublisherPart, Requester, RequesterPart, Route,
     Service, ServiceError, Topology,
 };
+use fluffle_supervise::ChildSpec;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::Error;
@@ -81,6 +82,36 @@ impl App {
         F: Fn() -> A + Send + Sync + 'static,
     {
         self.add(Box::new(move |service| Box::pin(service.consume(consume, factory))));
+        self
+    }
+
+    /// An actor of the application's own, or a supervisor of several, in the service's tree (`app/application`): started with
+    /// the service, restarted for ever when it fails (after its own backoff; with an
+    /// [`ExitError::permanent`](fluffle_supervise::ExitError::permanent) the service ends), shown in snapshots.
+    ///
+    /// These actors share a thread, apart from the broker's connections and from handlers, unless their specs name another
+    /// ([`ActorSpec::on`](fluffle_supervise::ActorSpec::on)). When the service shuts down they are stopped after the
+    /// consumers, whose handlers may need them, and before the publishers, which they may need themselves: all at once, each within its
+    /// own deadline ([`ActorSpec::shutdown`](fluffle_supervise::ActorSpec::shutdown)) and within
+    /// [`drain_within`](Self::drain_within).
+    ///
+    /// ```
+    /// use fluffle::{prelude::*, supervise::ActorSpec};
+    ///
+    /// struct Thermometer { out: Publisher<String> }
+    ///
+    /// impl Actor for Thermometer { type Context = Context<Self>; }
+    ///
+    /// # fn app(broker: Broker) -> App {
+    /// let app = App::new(broker);
+    /// let out = app.publisher(Route::exchange("temperatures"));
+    /// app.supervise(ActorSpec::new("thermometer", move || Thermometer { out: out.clone() }))
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn supervise(self, child: impl Into<ChildSpec>) -> Self {
+        let child = child.into();
+        self.add(Box::new(move |service| Box::pin(service.supervise(child))));
         self
     }
 

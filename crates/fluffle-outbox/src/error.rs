@@ -1,0 +1,31 @@
+//! What can go wrong between the application, its database and the relay.
+
+use std::time::Duration;
+
+use fluffle_amqp::PreparedError;
+
+/// Why a message was not written. The transaction should not be committed: it would be the change without its message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnqueueError {
+    /// The database refused it. When the table is missing, call `migrate` first.
+    #[error("message {id} was not written to fluffle_outbox: {source}")]
+    Database {
+        /// The message's id.
+        id: String,
+        /// The database's answer.
+        source: sqlx::Error,
+    },
+    /// It has no byte form.
+    #[error(transparent)]
+    Message(#[from] PreparedError),
+}
+
+/// Why an incarnation of a relay ended. All of these are worth another try.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RelayError {
+    #[error("the outbox table cannot be used ({doing}): {source}")]
+    Database { doing: &'static str, source: sqlx::Error },
+    #[error("the database did not answer within {limit:?} ({doing})")]
+    Timeout { doing: &'static str, limit: Duration },
+}

@@ -1,0 +1,116 @@
+//! What a relay asks of SQLite.
+
+use std::{fmt::Write, time::Duration};
+
+use sqlx::SqlitePool;
+
+use crate::{
+    sqlite::{milliseconds, now},
+    table::{Books, Claim, LEASE, PRUNED, Row},
+};
+
+pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Row>, sqlx::Error> {
+    // Looked at first: an update takes the one write lock there is, even if it finds nothing to do.
+    const LOOK: &str = concat!(
+        "select exists (select 1 from fluffle_outbox
+            where parked_at is null and published_at is null and (due_at <= ",
+        now!(),
+        " or claimed_by = $1))"
+    );
+    const CLAIM: &str = concat!(
+        "update fluffle_outbox set claimed_by = $1, due_at = ", now!(), " + $4
+        where id in (
+            select id from (
+                select id, sum(size) over (order by id rows between unbounded preceding and 1 preceding) as before from (
+                    select id, length(message) as size from fluffle_outbox
+                    where parked_at is null and published_at is null and (due_at <= ", now!(), " or claimed_by = $1)
+                    order by id limit $2))
+            where coalesce(before, 0) < $3)
+        returning id, message, attempts"
+    );
+    if !sqlx::query_scalar::<_, bool>(LOOK).bind(claim.relay).fetch_one(pool).await? {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(i64, Vec<u8>, i32)> = sqlx::query_as(CLAIM)
+        .bind(claim.relay)
+        .bind(claim.rows)
+        .bind(claim.bytes)
+        .bind(milliseconds(LEASE))
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.into_iter().map(Row::from).collect())
+}
+
+pub(crate) async fn settle(pool: &SqlitePool, relay: &str, books: &Books<'_>, keep: bool) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin_with("begin immediate").await?;
+    // Whoever has claimed them by now: the broker has them.
+    let published = match keep {
+        true => concat!(
+            "update fluffle_outbox set published_at = ",
+            now!(),
+            ", claimed_by = null
+            where id in (select value from json_each($1))"
+        ),
+        false => "delete from fluffle_outbox where id in (select value from json_each($1))",
+    };
+    if !books.published.is_empty() {
+        sqlx::query(published).bind(json(&books.published)).execute(&mut *tx).await?;
+    }
+    if !books.again.is_empty() {
+        const RELEASE: &str = concat!(
+            "update fluffle_outbox set claimed_by = null, due_at = ",
+            now!(),
+            " where id in (select value from json_each($1)) and claimed_by = $2"
+        );
+        let release = sqlx::query(RELEASE).bind(json(&books.again)).bind(relay);
+        release.execute(&mut *tx).await?;
+    }
+    for (id, attempts, error, wait) in &books.refused {
+        const REFUSED: &str = concat!(
+            "update fluffle_outbox set claimed_by = null, attempts = $3, error = $4,
+                due_at = ",
+            now!(),
+            " + coalesce($5, 0),
+                parked_at = case when $5 is null then ",
+            now!(),
+            " end
+            where id = $1 and claimed_by = $2"
+        );
+        let wait = wait.map(milliseconds);
+        let refused = sqlx::query(REFUSED).bind(id).bind(relay).bind(attempts).bind(*error).bind(wait);
+        refused.execute(&mut *tx).await?;
+    }
+    tx.commit().await
+}
+
+pub(crate) async fn prune(pool: &SqlitePool, age: Duration) -> Result<u64, sqlx::Error> {
+    const PRUNE: &str = concat!(
+        "delete from fluffle_outbox where id in (
+            select id from fluffle_outbox where published_at < ",
+        now!(),
+        " - $1 order by published_at limit $2)"
+    );
+    let done = sqlx::query(PRUNE).bind(milliseconds(age)).bind(PRUNED).execute(pool).await?;
+    Ok(done.rows_affected())
+}
+
+/// SQLite has no arrays to bind, but reads JSON's.
+fn json(ids: &[i64]) -> String {
+    let mut text = String::from("[");
+    for (index, id) in ids.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma}{id}");
+    }
+    text.push(']');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ids_are_written_as_a_json_array() {
+        assert_eq!(super::json(&[]), "[]");
+        assert_eq!(super::json(&[7, -1]), "[7,-1]");
+    }
+}

@@ -1,0 +1,181 @@
+//! From a committed transaction to the broker: what is published, how often, in which order.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::{collections::HashSet, time::Duration};
+
+use fluffle::prelude::*;
+use support::*;
+
+on_both!(
+    a_committed_message_is_published_and_a_rolled_back_one_never_is,
+    one_relay_keeps_the_order,
+    two_relays_share_the_work_and_publish_nothing_twice,
+    a_wake_is_as_good_as_a_poll,
+    a_batch_is_bounded_in_rows_and_in_bytes_and_a_larger_message_goes_alone,
+    published_rows_are_kept_for_as_long_as_asked,
+    more_old_rows_than_one_statement_deletes_are_all_deleted,
+    a_relay_that_is_stopped_marks_what_it_has_published,
+    a_prepared_message_comes_out_as_it_went_in,
+);
+
+async fn a_committed_message_is_published_and_a_rolled_back_one_never_is(database: Database) {
+    let (broker, topology) = broker();
+    let service = relaying(&database, &broker, &topology).await;
+    database.enqueue(&prepared(["undone"]), false).await;
+    database.enqueue(&prepared(["done"]), true).await;
+    database.enqueue(&prepared(["undone too"]), false).await;
+    database.enqueue(&prepared(["done too"]), true).await;
+    // Both published and taken off, nothing is left that could still come.
+    until("an empty table", async || database.rows().await == 0).await;
+    assert_eq!(texts(&broker, "q"), ["done", "done too"]);
+    service.shutdown().await.unwrap();
+}
+
+async fn one_relay_keeps_the_order(database: Database) {
+    let (broker, topology) = broker();
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let relay = relay(&database, &app).batch(64);
+    for first in (0..1000).step_by(100) {
+        database.enqueue(&prepared(first..first + 100), true).await;
+    }
+    let service = started(app.supervise(relay)).await;
+    until("an empty table", async || database.rows().await == 0).await;
+    assert_eq!(texts(&broker, "q"), (0..1000).map(|n| n.to_string()).collect::<Vec<_>>());
+    service.shutdown().await.unwrap();
+}
+
+async fn two_relays_share_the_work_and_publish_nothing_twice(database: Database) {
+    let (broker, topology) = broker();
+    let mut services = Vec::new();
+    let mut relays = Vec::new();
+    for _ in 0..2 {
+        let app = App::new(broker.client().unwrap()).topology(topology.clone());
+        let forwarder = app.forwarder("outbox");
+        let relay = fluffle_outbox::Relay::new(database.table(), forwarder.clone())
+            .batch(20)
+            .poll_every(Duration::from_millis(1))
+            .backoff(Backoff::none());
+        services.push(started(app.supervise(relay)).await);
+        relays.push(forwarder);
+    }
+    let messages = prepared(0..2000);
+    database.enqueue(&messages, true).await;
+    until("an empty table", async || database.rows().await == 0).await;
+    let published = ids(&broker, "q");
+    assert_eq!(published.len(), 2000);
+    assert_eq!(published.into_iter().collect::<HashSet<_>>().len(), 2000);
+    for relay in relays {
+        assert!(relay.stats().confirmed > 0, "both took part");
+    }
+    for service in services {
+        service.shutdown().await.unwrap();
+    }
+}
+
+async fn a_wake_is_as_good_as_a_poll(database: Database) {
+    let (broker, topology) = broker();
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let relay = relay(&database, &app).poll_every(Duration::from_secs(3600));
+    let waker = relay.waker();
+    let service = started(app.supervise(relay)).await;
+    for n in 1..=3 {
+        database.enqueue(&prepared([n]), true).await;
+        waker.wake();
+        until("an empty table", async || database.rows().await == 0).await;
+    }
+    assert_eq!(texts(&broker, "q"), ["1", "2", "3"]);
+    service.shutdown().await.unwrap();
+}
+
+async fn a_batch_is_bounded_in_rows_and_in_bytes_and_a_larger_message_goes_alone(database: Database) {
+    // What cannot be marked is not followed by another batch: the claims of the first stay to be counted.
+    database.forbid_marking().await;
+    let kilobytes = |sizes: &[usize]| prepared(sizes.iter().map(|size| "x".repeat(size * 1000)));
+    for (sizes, rows, bytes, claimed) in [
+        (&[1, 1, 1, 1, 1][..], 3, 1_000_000, 3),
+        (&[1, 1, 1, 1, 1], 200, 2500, 3),
+        (&[9, 1, 1], 200, 2500, 1),
+        (&[1, 1], 200, 1_000_000, 2),
+    ] {
+        let (broker, topology) = broker();
+        let app = App::new(broker.client().unwrap()).topology(topology);
+        let relay = relay(&database, &app).batch(rows).batch_bytes(bytes);
+        database.enqueue(&kilobytes(sizes), true).await;
+        let service = started(app.supervise(relay)).await;
+        until("a batch that cannot be marked", async || restarts(&service) > 1).await;
+        assert_eq!(database.number("select count(*) from fluffle_outbox where claimed_by is not null").await, claimed);
+        assert_eq!(i64::try_from(broker.messages("q").unwrap().len()).unwrap(), claimed);
+        service.shutdown().await.unwrap();
+        // Out of the way, which is not forbidden.
+        database.execute("update fluffle_outbox set published_at = due_at, claimed_by = null").await;
+    }
+}
+
+async fn published_rows_are_kept_for_as_long_as_asked(database: Database) {
+    let (broker, topology) = broker();
+    database.enqueue(&prepared(["two hours old", "one hour old"]), true).await;
+    // Ids count from 1.
+    database
+        .execute(match database {
+            Database::Postgres { .. } => {
+                "update fluffle_outbox set published_at = now() - (3 - id) * interval '1 hour'"
+            }
+            Database::Sqlite { .. } => "update fluffle_outbox set published_at = due_at - (3 - id) * 3600000",
+        })
+        .await;
+    database.enqueue(&prepared(["new"]), true).await;
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let relay = relay(&database, &app).keep_published(Duration::from_secs(90 * 60));
+    let service = started(app.supervise(relay)).await;
+    let published = "select count(*) from fluffle_outbox where published_at is not null and claimed_by is null";
+    until("the mark", async || database.rows().await == 2 && database.number(published).await == 2).await;
+    assert_eq!(texts(&broker, "q"), ["new"]);
+    service.shutdown().await.unwrap();
+}
+
+async fn more_old_rows_than_one_statement_deletes_are_all_deleted(database: Database) {
+    let (broker, topology) = broker();
+    database.enqueue(&prepared(0..1001), true).await;
+    database
+        .execute(match database {
+            Database::Postgres { .. } => "update fluffle_outbox set published_at = now() - interval '2 hours'",
+            Database::Sqlite { .. } => "update fluffle_outbox set published_at = due_at - 7200000",
+        })
+        .await;
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let relay = relay(&database, &app).keep_published(Duration::from_secs(3600));
+    let service = started(app.supervise(relay)).await;
+    until("an empty table", async || database.rows().await == 0).await;
+    service.shutdown().await.unwrap();
+}
+
+async fn a_relay_that_is_stopped_marks_what_it_has_published(database: Database) {
+    let (broker, topology) = broker();
+    database.enqueue(&prepared(0..3000), true).await;
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let relay = relay(&database, &app).batch(50);
+    let service = started(app.supervise(relay)).await;
+    until("some", async || !broker.messages("q").unwrap().is_empty()).await;
+    soon("shutdown", service.shutdown()).await.unwrap();
+    let published = i64::try_from(broker.messages("q").unwrap().len()).unwrap();
+    assert!(published < 3000, "it was stopped on its way");
+    assert_eq!(database.rows().await + published, 3000);
+    assert_eq!(database.number("select count(*) from fluffle_outbox where claimed_by is not null").await, 0);
+}
+
+async fn a_prepared_message_comes_out_as_it_went_in(database: Database) {
+    let (broker, topology) = broker();
+    let service = relaying(&database, &broker, &topology).await;
+    let options = MessageOptions::new().id("order-7").correlation_id("c").priority(3).header("tenant", "eu");
+    let message = Route::<String>::queue("q").prepare(&"seven".to_owned(), &options).unwrap();
+    database.enqueue(std::slice::from_ref(&message), true).await;
+    until("an empty table", async || database.rows().await == 0).await;
+    let arrived = &broker.messages("q").unwrap()[0];
+    assert_eq!(arrived.message_id.as_deref(), Some("order-7"));
+    assert_eq!((arrived.correlation_id.as_deref(), arrived.priority), (Some("c"), Some(3)));
+    assert_eq!((arrived.headers.len(), arrived.delivery_mode), (1, Some(2)));
+    assert_eq!(&arrived.body, message.body());
+    service.shutdown().await.unwrap();
+}
