@@ -15,10 +15,10 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("fluffle-store", &[]),
     ("fluffle-supervise", &[]),
     ("fluffle-wire", &[]),
-    ("fluffle-amqp", &["fluffle-supervise", "fluffle-wire"]),
+    ("fluffle-amqp", &["fluffle-store", "fluffle-supervise", "fluffle-wire"]),
     ("fluffle-broker", &[]),
     ("fluffle-harness", &[]),
-    ("fluffle", &["fluffle-supervise", "fluffle-wire", "fluffle-amqp", "fluffle-broker"]),
+    ("fluffle", &["fluffle-supervise", "fluffle-wire", "fluffle-store", "fluffle-amqp", "fluffle-broker"]),
     ("fluffle-outbox", &["fluffle-supervise", "fluffle-wire", "fluffle-amqp"]),
 ];
 

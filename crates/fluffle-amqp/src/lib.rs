@@ -53,6 +53,7 @@ pub use flow::{
     rate::RateLimit,
     switch::{BreakerState, RatioError, Window},
 };
+pub use fluffle_store::{Flush, Journal, SeenIds, WhenFull};
 pub use part::{PublisherPart, RequesterPart};
 pub use payload::{Handles, Payload};
 pub use pool::{PoolConfig, PoolError, Role};

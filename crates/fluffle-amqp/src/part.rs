@@ -6,6 +6,7 @@ use crate::{
     payload::Payload,
     publish::{
         forwarder::Forwarder,
+        journal::Ledger,
         outbox::Outbox,
         publisher::Publisher,
         route::{CONFIRM_TIMEOUT, Confirms, Key, Route},
@@ -20,6 +21,8 @@ const FORWARD_WITHIN: Duration = Duration::from_secs(30);
 pub struct PublisherPart {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) confirms: bool,
+    /// Its journal is another publisher's.
+    pub(crate) in_use: bool,
 }
 
 impl PublisherPart {
@@ -32,20 +35,27 @@ impl PublisherPart {
             _ => route.exchange.clone(),
         };
         let confirms = route.confirms != Confirms::Off;
-        let outbox = Outbox::with_bytes(name, route.mailbox, route.window(), route.confirm_timeout, route.max_bytes);
-        (Publisher::new(route, Arc::clone(&outbox)), Self { outbox, confirms })
+        let journal = route.journal.clone();
+        let (ledger, in_use) = match journal.map(Ledger::new) {
+            Some(None) => (None, true),
+            Some(ledger) => (ledger, false),
+            None => (None, false),
+        };
+        let (window, limit) = (route.window(), route.confirm_timeout);
+        let outbox = Outbox::with(name, route.mailbox, window, limit, route.max_bytes, ledger);
+        (Publisher::new(route, Arc::clone(&outbox)), Self { outbox, confirms, in_use })
     }
 
     /// A forwarder's handle, and what a service needs to bring it to life; in the tree it goes by `name`.
     pub fn forwarder(name: impl Into<String>) -> (Forwarder, Self) {
         let outbox = Outbox::new(name.into(), 1024, 1024, CONFIRM_TIMEOUT);
-        (Forwarder::new(Arc::clone(&outbox), FORWARD_WITHIN), Self { outbox, confirms: true })
+        (Forwarder::new(Arc::clone(&outbox), FORWARD_WITHIN), Self { outbox, confirms: true, in_use: false })
     }
 
     /// The publisher of a consumer's retry copies, dead letters and answers.
     pub(crate) fn copies(consumer: &str) -> (Arc<Outbox>, Self) {
         let outbox = Outbox::new(format!("{consumer}/copies"), 256, 256, CONFIRM_TIMEOUT);
-        (Arc::clone(&outbox), Self { outbox, confirms: true })
+        (Arc::clone(&outbox), Self { outbox, confirms: true, in_use: false })
     }
 }
 

@@ -19,6 +19,9 @@ pub enum ServiceError {
     /// An actor of the application's own was not started.
     #[error(transparent)]
     Supervise(#[from] StartChildError),
+    /// A publisher's journal is another publisher's already.
+    #[error("publisher `{0}` cannot have its journal: another publisher has it; open one for each")]
+    JournalInUse(String),
     /// The service is over.
     #[error("cannot add `{0}`: the service has ended")]
     Ended(String),

@@ -169,8 +169,11 @@ impl Service {
     /// Adds the publisher that `part` describes.
     ///
     /// # Errors
-    /// When no channel is to be had in time.
+    /// When no channel is to be had in time, or its journal is another publisher's.
     pub async fn add_publisher(&self, part: PublisherPart) -> Result<(), ServiceError> {
+        if part.in_use {
+            return Err(ServiceError::JournalInUse(part.outbox.name.clone()));
+        }
         let name = self.unique(Role::Publish, &part.outbox.name);
         let lease = self.inner.publish.lease().await?;
         let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };

@@ -63,6 +63,7 @@ pub mod testing;
 pub use fluffle_amqp as amqp;
 #[cfg(feature = "embedded")]
 pub use fluffle_broker as broker;
+pub use fluffle_store as store;
 pub use fluffle_supervise as supervise;
 pub use fluffle_wire as wire;
 
@@ -75,10 +76,10 @@ pub use fluffle_amqp::Service;
 pub mod prelude {
     pub use actix::prelude::*;
     pub use fluffle_amqp::{
-        AtLeastOnce, AtMostOnce, Broker, CircuitBreaker, Confirms, Consume, Delivery, Exchange, Failure, Forwarder,
-        Guarantee, KillSwitch, MessageOptions, Overflow, PoolConfig, Prepared, PublishError, PublishErrorKind,
-        Publisher, Queue, RateLimit, RequestError, RequestErrorKind, Requester, Retry, Route, SeenStore, Service,
-        Settled, Tls, Topology, Window,
+        AtLeastOnce, AtMostOnce, Broker, CircuitBreaker, Confirms, Consume, Delivery, Exchange, Failure, Flush,
+        Forwarder, Guarantee, Journal, KillSwitch, MessageOptions, Overflow, PoolConfig, Prepared, PublishError,
+        PublishErrorKind, Publisher, Queue, RateLimit, RequestError, RequestErrorKind, Requester, Retry, Route,
+        SeenIds, SeenStore, Service, Settled, Tls, Topology, Window,
     };
     pub use fluffle_supervise::{Backoff, Intensity, SupervisedContext};
     pub use fluffle_wire::Gzip;

@@ -56,6 +56,17 @@ pub trait SeenStore: Send + Sync + 'static {
     fn insert<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), SeenError>>;
 }
 
+/// On the local disk, or in memory; kept for as long as its options say.
+impl SeenStore for fluffle_store::SeenIds {
+    fn contains<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, SeenError>> {
+        Box::pin(async move { Ok(self.contains(key).await?) })
+    }
+
+    fn insert<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), SeenError>> {
+        Box::pin(async move { Ok(self.insert(key).await.map(|_was_new| ())?) })
+    }
+}
+
 /// Why a [`SeenStore`] cannot answer.
 pub type SeenError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -10,13 +10,19 @@ use std::{
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
-use tokio::{sync::watch, time::interval};
+use tokio::{
+    sync::{mpsc, watch},
+    time::interval,
+};
 
 use crate::{
     channel::{self, Broken, ChannelActor, ChannelShared, Lease},
     class::{Class, ClientError, Operation, classify},
     confirm::{Confirms, Verdict},
-    publish::{outbox::Outbox, overdue::Overdue},
+    publish::{
+        outbox::{Entry, Outbox},
+        overdue::Overdue,
+    },
 };
 
 /// Most messages taken from the mailbox in one turn: bursts are cheap for lapin and the broker, longer ones gain nothing.
@@ -156,7 +162,7 @@ async fn run(
                     return End::ChannelLost(error);
                 }
             }
-            taken = inbox.recv_many(&mut burst, room), if room > 0 => {
+            taken = take(&outbox, &mut inbox, &mut burst, room), if room > 0 => {
                 if taken == 0 {
                     return End::Drained;
                 }
@@ -176,6 +182,14 @@ async fn run(
                 }
             }
         }
+    }
+}
+
+/// What is to be published next: from the journal if there is one. Cancellation safe. 0 when the mailbox is closed.
+async fn take(outbox: &Outbox, inbox: &mut mpsc::Receiver<Entry>, burst: &mut Vec<Entry>, room: usize) -> usize {
+    match &outbox.journal {
+        Some(ledger) => ledger.take(burst, room).await,
+        None => inbox.recv_many(burst, room).await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use fluffle_store::AppendErrorKind;
 use fluffle_wire::EncodeError;
 
 use crate::{class::Class, confirm::Returned};
@@ -60,6 +61,11 @@ pub enum PublishErrorKind {
     Unknown,
     /// The publisher was shut down before the broker confirmed it; if it had been sent, it may have arrived.
     Closed,
+    /// It is in the publisher's journal, and not confirmed within the deadline, or before the publisher was shut down. It is
+    /// published when the broker is there, by this process or the next: **do not publish it again**.
+    Journaled,
+    /// It did not get into the publisher's journal, and was not sent: the journal is full, or the disk fails.
+    Journal(AppendErrorKind),
 }
 
 impl<T> PublishError<T> {
@@ -76,7 +82,14 @@ impl<T> PublishError<T> {
             }
             PublishErrorKind::Returned(_) => Class::Permanent,
             PublishErrorKind::Nacked | PublishErrorKind::Full | PublishErrorKind::Overloaded => Class::Contention,
-            PublishErrorKind::Unknown | PublishErrorKind::Closed => Class::Transient,
+            PublishErrorKind::Journal(AppendErrorKind::TooLarge { .. } | AppendErrorKind::IdTooLong { .. }) => {
+                Class::Permanent
+            }
+            PublishErrorKind::Journal(AppendErrorKind::Full { .. }) => Class::Contention,
+            PublishErrorKind::Unknown
+            | PublishErrorKind::Closed
+            | PublishErrorKind::Journaled
+            | PublishErrorKind::Journal(_) => Class::Transient,
         }
     }
 
@@ -116,6 +129,10 @@ impl fmt::Display for PublishErrorKind {
             }
             PublishErrorKind::Unknown => f.write_str("no confirm within the deadline: it may or may not have arrived"),
             PublishErrorKind::Closed => f.write_str("the publisher was shut down first"),
+            PublishErrorKind::Journaled => {
+                f.write_str("it is not confirmed yet; it is in the journal and will be: do not publish it again")
+            }
+            PublishErrorKind::Journal(error) => write!(f, "it did not get into the journal: {error}"),
         }
     }
 }
@@ -140,6 +157,7 @@ impl std::error::Error for PublishErrorKind {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             PublishErrorKind::Encode(error) => Some(error),
+            PublishErrorKind::Journal(error) => Some(error),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 pub(crate) mod actor;
 pub(crate) mod error;
 pub(crate) mod forwarder;
+pub(crate) mod journal;
 pub(crate) mod message;
 pub(crate) mod options;
 pub(crate) mod outbox;

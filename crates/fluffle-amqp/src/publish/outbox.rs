@@ -9,15 +9,22 @@ use std::{
     time::Duration,
 };
 
+use fluffle_store::{Enqueued, Position};
 use fluffle_supervise::MailboxDepth;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::{
     class::reply,
     confirm::{Returned, Verdict},
     flow::budget::{ByteRoom, DEFAULT_BYTES, NoRoom, Room},
-    publish::message::Prepared,
+    publish::{error::PublishErrorKind, journal::Ledger, message::Prepared},
 };
+
+/// How often a journal is looked at for what is left in it.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How an accepted message ended.
 #[derive(Debug)]
@@ -63,11 +70,18 @@ pub(crate) struct Entry {
     on_the_wire: bool,
     /// Its part of the outbox's bytes, until it is settled.
     room: Option<Room>,
+    /// Its place in the journal it came from.
+    position: Option<Position>,
 }
 
 impl Entry {
     pub(crate) fn new(message: Prepared, reply: oneshot::Sender<Outcome>, detached: bool) -> Self {
-        Self { message, reply, detached, refusals: 0, on_the_wire: false, room: None }
+        Self { message, reply, detached, refusals: 0, on_the_wire: false, room: None, position: None }
+    }
+
+    /// One that was read from the journal: it goes out, whoever waits for it.
+    pub(crate) fn journaled(message: Prepared, reply: oneshot::Sender<Outcome>, position: Position) -> Self {
+        Self { position: Some(position), ..Self::new(message, reply, true) }
     }
 
     /// The caller gave up waiting and was handed the message back: publishing it now would surprise him.
@@ -114,6 +128,8 @@ pub(crate) struct Outbox {
     pub(crate) confirm_limit: Duration,
     /// For the bodies of all that is accepted and not settled.
     bytes: ByteRoom,
+    /// What is accepted is there, and not in the mailbox.
+    pub(crate) journal: Option<Ledger>,
     sender: mpsc::Sender<Entry>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Entry>>>,
     unsettled: Mutex<BTreeMap<u64, Entry>>,
@@ -127,16 +143,17 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(name: String, mailbox: usize, window: usize, confirm_limit: Duration) -> Arc<Self> {
-        Self::with_bytes(name, mailbox, window, confirm_limit, DEFAULT_BYTES)
+        Self::with(name, mailbox, window, confirm_limit, DEFAULT_BYTES, None)
     }
 
-    /// With room for `bytes` of bodies that are accepted and not settled.
-    pub(crate) fn with_bytes(
+    /// With room for `bytes` of bodies that are accepted and not settled, or with a journal.
+    pub(crate) fn with(
         name: String,
         mailbox: usize,
         window: usize,
         confirm_limit: Duration,
         bytes: u64,
+        journal: Option<Ledger>,
     ) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(mailbox.max(1));
         Arc::new(Self {
@@ -144,6 +161,7 @@ impl Outbox {
             window: window.max(1),
             confirm_limit,
             bytes: ByteRoom::new(bytes),
+            journal,
             sender,
             receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
             unsettled: Mutex::default(),
@@ -170,6 +188,22 @@ impl Outbox {
             }
             _ => Err(NotAccepted::Closed),
         }
+    }
+
+    /// Gives the message its place in the journal, unless the publisher is closed or has none.
+    ///
+    /// Cancellation safe: dropped before it returns, the message was not accepted.
+    pub(crate) async fn post(
+        &self,
+        message: &Prepared,
+        reply: oneshot::Sender<Outcome>,
+    ) -> Result<Enqueued, PublishErrorKind> {
+        let Some(ledger) = self.journal.as_ref().filter(|_| !self.closed.load(Ordering::Acquire)) else {
+            return Err(PublishErrorKind::Closed);
+        };
+        let posted = ledger.post(message, reply).await?;
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        Ok(posted)
     }
 
     /// Accepts only if there is room now.
@@ -288,10 +322,16 @@ impl Outbox {
         let Some(entry) = self.unsettled().remove(&sequence) else { return };
         let id = entry.message.id;
         let good = matches!(outcome, Outcome::Confirmed | Outcome::Written);
-        if let Err(outcome) = entry.reply.send(outcome)
-            && !good
-        {
+        let unheard = entry.reply.send(outcome).err().filter(|_| !good);
+        if let Some(outcome) = &unheard {
             tracing::error!(publisher = %self.name, message_id = %id, ?outcome, "a message failed and nobody waits for it");
+        }
+        if let (Some(ledger), Some(position)) = (&self.journal, entry.position) {
+            match unheard {
+                // Neither the broker has it nor its sender: it stays.
+                Some(_) => ledger.stuck(&id),
+                None => ledger.settled(position),
+            }
         }
         self.done();
     }
@@ -321,6 +361,9 @@ impl Outbox {
     }
 
     fn done(&self) {
+        if self.journal.is_some() {
+            return;
+        }
         if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.idle.notify_waiters();
         }
@@ -333,7 +376,9 @@ impl Outbox {
             if self.outstanding() == 0 {
                 return;
             }
-            idle.await;
+            // A journal tells nobody when its last record goes.
+            let look = if self.journal.is_some() { LOOK } else { Duration::MAX };
+            let _ = timeout(look, idle).await;
         }
     }
 
@@ -350,6 +395,9 @@ impl Outbox {
 
     /// Accepted and not settled.
     pub(crate) fn outstanding(&self) -> usize {
+        if let Some(ledger) = &self.journal {
+            return ledger.outstanding();
+        }
         self.outstanding.load(Ordering::Acquire)
     }
 

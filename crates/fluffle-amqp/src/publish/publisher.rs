@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use fluffle_store::Enqueued;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -122,14 +123,16 @@ impl<T> Publisher<T> {
         self.accept(message, &options, true, deadline).await
     }
 
-    /// [`enqueue`](Self::enqueue), or at once [`PublishErrorKind::Full`].
+    /// [`enqueue`](Self::enqueue), or at once [`PublishErrorKind::Full`]; always that for a publisher with a journal, whose
+    /// disk has to be waited for.
     ///
     /// # Errors
     /// [`PublishError`], with the message, when it was not accepted.
     pub fn try_enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
         let deadline = Instant::now() + self.shared.route.deadline;
         let (raw, receipt, reply) = self.prepare(message, &MessageOptions::new(), deadline)?;
-        if self.shared.route.rate_limit.as_ref().is_some_and(|limit| !limit.take_now()) {
+        let limited = self.shared.route.rate_limit.as_ref().is_some_and(|limit| !limit.take_now());
+        if limited || self.shared.outbox.journal.is_some() {
             return Err(receipt.failed(PublishErrorKind::Full));
         }
         match self.shared.outbox.try_accept(Entry::new(raw, reply, true)) {
@@ -159,16 +162,25 @@ impl<T> Publisher<T> {
         detached: bool,
         deadline: Instant,
     ) -> Result<Receipt<T>, PublishError<T>> {
-        let (raw, receipt, reply) = self.prepare(message, options, deadline)?;
+        let (raw, mut receipt, reply) = self.prepare(message, options, deadline)?;
+        let outbox = &self.shared.outbox;
         let accepting = async {
             if let Some(limit) = &self.shared.route.rate_limit {
                 limit.take().await;
             }
-            self.shared.outbox.accept(Entry::new(raw, reply, detached)).await
+            if outbox.journal.is_some() {
+                return outbox.post(&raw, reply).await.map(Some);
+            }
+            let accepted = outbox.accept(Entry::new(raw, reply, detached)).await;
+            accepted.map(|()| None).map_err(|_| PublishErrorKind::Closed)
         };
         match timeout_at(deadline, accepting).await {
-            Ok(Ok(())) => Ok(receipt),
-            Ok(Err(_)) => Err(receipt.failed(PublishErrorKind::Closed)),
+            Ok(Ok(posted)) => {
+                receipt.journaled = outbox.journal.is_some();
+                receipt.posted = posted;
+                Ok(receipt)
+            }
+            Ok(Err(kind)) => Err(receipt.failed(kind)),
             Err(_) => Err(receipt.failed(PublishErrorKind::Overloaded)),
         }
     }
@@ -198,13 +210,17 @@ pub struct Receipt<T> {
     target: String,
     outcome: oneshot::Receiver<Outcome>,
     deadline: Instant,
+    /// Whether it goes by way of a journal.
+    journaled: bool,
+    /// Its way there.
+    posted: Option<Enqueued>,
 }
 
 impl<T> Receipt<T> {
     /// A receipt, and where its verdict comes from.
     pub(crate) fn new(message: T, id: String, target: String, deadline: Instant) -> (Self, oneshot::Sender<Outcome>) {
         let (reply, outcome) = oneshot::channel();
-        (Self { message, id, target, outcome, deadline }, reply)
+        (Self { message, id, target, outcome, deadline, journaled: false, posted: None }, reply)
     }
 
     /// The message's id.
@@ -216,16 +232,37 @@ impl<T> Receipt<T> {
     ///
     /// # Errors
     /// [`PublishError`], with the message.
-    pub async fn confirmed(mut self) -> Result<Confirmed, PublishError<T>> {
-        let kind = match timeout_at(self.deadline, &mut self.outcome).await {
-            Ok(Ok(Outcome::Confirmed | Outcome::Written)) => return Ok(Confirmed { id: self.id }),
+    pub async fn confirmed(self) -> Result<Confirmed, PublishError<T>> {
+        let mut this = self.journaled().await?;
+        let kind = match timeout_at(this.deadline, &mut this.outcome).await {
+            Ok(Ok(Outcome::Confirmed | Outcome::Written)) => return Ok(Confirmed { id: this.id }),
             Ok(Ok(Outcome::Returned(returned))) => PublishErrorKind::Returned(returned),
             Ok(Ok(Outcome::Nacked)) => PublishErrorKind::Nacked,
             Ok(Ok(Outcome::Refused { code, text })) => PublishErrorKind::Refused { code, text },
+            Ok(Ok(Outcome::Closed) | Err(_)) | Err(_) if this.journaled => PublishErrorKind::Journaled,
             Ok(Ok(Outcome::Closed) | Err(_)) => PublishErrorKind::Closed,
             Err(_) => PublishErrorKind::Unknown,
         };
-        Err(self.failed(kind))
+        Err(this.failed(kind))
+    }
+
+    /// Waits until the message is in the publisher's journal, as safe as its flush policy says: from then on it is
+    /// published whatever happens to this process. At once for a publisher without a journal.
+    ///
+    /// # Errors
+    /// [`PublishError`], with the message, when it did not get there and will not be published.
+    ///
+    /// # Cancellation
+    /// Dropped, the message goes its way, and nobody hears of it.
+    pub async fn journaled(mut self) -> Result<Self, PublishError<T>> {
+        match self.posted.take() {
+            None => Ok(self),
+            Some(posted) => match posted.await {
+                // Its position comes back with the journal's reader.
+                Ok(_position) => Ok(self),
+                Err(error) => Err(self.failed(PublishErrorKind::Journal(error.kind))),
+            },
+        }
     }
 
     pub(crate) fn failed(self, kind: PublishErrorKind) -> PublishError<T> {

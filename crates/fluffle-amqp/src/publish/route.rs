@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use fluffle_store::Journal;
 use fluffle_wire::{Codec, Encoded, Gzip, Limits, Protobuf, Wire};
 use lapin::BasicProperties;
 use uuid::Uuid;
@@ -46,6 +47,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// |---|---|
 /// | routing key | empty; the queue's name with [`Route::queue`] |
 /// | [`confirms`](Route::confirms) | [`Confirms::Window`]`(1024)` |
+/// | [`journal`](Route::journal) | none; with one, what is accepted outlives the process |
 /// | [`confirm_timeout`](Route::confirm_timeout) | 60 s, then the channel is taken for broken |
 /// | [`mailbox`](Route::mailbox) | 1024 messages accepted and not yet on the wire |
 /// | [`max_bytes_in_flight`](Route::max_bytes_in_flight) | 64 MiB accepted and not settled |
@@ -74,6 +76,7 @@ pub struct Route<T> {
     pub(crate) persistent: bool,
     pub(crate) confirms: Confirms,
     pub(crate) confirm_timeout: Duration,
+    pub(crate) journal: Option<Journal>,
     pub(crate) mailbox: usize,
     pub(crate) max_bytes: u64,
     pub(crate) rate_limit: Option<RateLimit>,
@@ -123,6 +126,7 @@ impl<T> Route<T> {
             persistent: true,
             confirms: Confirms::Window(1024),
             confirm_timeout: CONFIRM_TIMEOUT,
+            journal: None,
             mailbox: 1024,
             max_bytes: DEFAULT_BYTES,
             rate_limit: None,
@@ -149,6 +153,29 @@ impl<T> Route<T> {
     #[must_use]
     pub fn confirms(mut self, confirms: Confirms) -> Self {
         self.confirms = confirms;
+        self
+    }
+
+    /// Keeps what is accepted in a journal on the local disk until the broker has confirmed it: nothing accepted is lost
+    /// with the process, and an outage may be as long as the disk is large. `enqueue` returns when the message has its place
+    /// in the order, [`Receipt::journaled`](crate::Receipt::journaled) resolves when it is on the disk, and it goes out
+    /// then, behind what earlier processes left. The mailbox and its bytes are the journal's.
+    ///
+    /// A journal belongs to one publisher. What cannot be delivered (returned, nacked, refused) goes back to whoever waits
+    /// for it; when nobody does, it stays in the journal, an error is logged, and the next process tries again.
+    ///
+    /// ```no_run
+    /// use fluffle_amqp::{Journal, Route};
+    ///
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let journal = Journal::options().max_bytes(256 << 20).open("var/orders.journal")?;
+    /// let route = Route::<String>::exchange("orders").journal(journal);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn journal(mut self, journal: Journal) -> Self {
+        self.journal = Some(journal);
         self
     }
 

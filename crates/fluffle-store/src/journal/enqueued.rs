@@ -17,12 +17,15 @@ pub(super) type Answer = oneshot::Receiver<Result<Position, StoreError>>;
 
 /// A record in the journal's queue, and the wait for it to be safe; see [`Journal::enqueue`].
 ///
-/// Dropped before it has resolved, it withdraws its record: that is not written, or taken out again.
-#[must_use = "dropped, it withdraws its record"]
+/// Dropped before it has resolved, it withdraws its record: that is not written, or taken out again. One that was
+/// [posted](Journal::post) stays.
+#[must_use = "dropped, it withdraws its record, unless that was posted"]
 pub struct Enqueued {
     pub(super) answer: Answer,
     pub(super) record: Arc<Record>,
     pub(super) journal: Journal,
+    /// The record stays, whoever waits for it.
+    pub(super) keep: bool,
 }
 
 impl Future for Enqueued {
@@ -42,6 +45,9 @@ impl Drop for Enqueued {
     fn drop(&mut self) {
         // From here on the thread notices; what it has sent before is here.
         self.answer.close();
+        if self.keep {
+            return;
+        }
         if let Ok(Ok(position)) = self.answer.try_recv() {
             self.journal.confirm(position);
         }

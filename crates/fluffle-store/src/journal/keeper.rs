@@ -34,6 +34,8 @@ pub(super) struct Append {
     pub(super) record: Arc<Record>,
     /// Room for it has been taken, and is given back when it is not written.
     pub(super) size: u32,
+    /// It is written, and stays, though nobody waits for it.
+    pub(super) keep: bool,
     pub(super) reply: oneshot::Sender<Result<Position, StoreError>>,
 }
 
@@ -106,7 +108,10 @@ impl Keeper {
                 for (number, append) in (first..).zip(appends) {
                     let position = Position { number, size: append.size };
                     // Its caller went away while it was written: nobody will publish it, so it is taken out again.
-                    if let Err(Ok(position)) = append.reply.send(Ok(position)) {
+                    let keep = append.keep;
+                    if let Err(Ok(position)) = append.reply.send(Ok(position))
+                        && !keep
+                    {
                         self.shared.confirm(position);
                     }
                 }
@@ -115,7 +120,11 @@ impl Keeper {
             Err(error) => {
                 for append in appends {
                     self.shared.release(append.size);
-                    let _gone = append.reply.send(Err(error.clone()));
+                    let (id, keep) = (append.record.id.clone(), append.keep);
+                    if append.reply.send(Err(error.clone())).is_err() && keep {
+                        let (path, error) = (self.path.display(), &error as &dyn std::error::Error);
+                        tracing::error!(%path, id, error, "journal: a record was not written, and nobody waits for it");
+                    }
                 }
             }
         }
@@ -177,7 +186,7 @@ impl Work for Keeper {
         let (mut appends, mut pages, mut flushes) = (Vec::new(), Vec::new(), Vec::new());
         for command in commands {
             match command {
-                Command::Append(append) if append.reply.is_closed() => self.shared.release(append.size),
+                Command::Append(append) if append.reply.is_closed() && !append.keep => self.shared.release(append.size),
                 Command::Append(append) => appends.push(append),
                 Command::Page { after, last, reply } => pages.push((after, last, reply)),
                 Command::Flush(reply) => flushes.push(reply),

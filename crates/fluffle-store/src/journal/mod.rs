@@ -104,21 +104,36 @@ impl Journal {
     ///
     /// As of `append`, where there is no room, the record is past a limit or the journal is closed.
     pub async fn enqueue(&self, record: Record) -> Result<Enqueued, AppendError> {
+        self.begin(record, false).await
+    }
+
+    /// As [`enqueue`](Self::enqueue), but the record stays when what this returns is dropped.
+    ///
+    /// Cancel safe: dropped before it resolves, nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// As of `enqueue`.
+    pub async fn post(&self, record: Record) -> Result<Enqueued, AppendError> {
+        self.begin(record, true).await
+    }
+
+    async fn begin(&self, record: Record, keep: bool) -> Result<Enqueued, AppendError> {
         let record = Arc::new(record);
-        match self.send(&record).await {
-            Ok(answer) => Ok(Enqueued { answer, record, journal: self.clone() }),
+        match self.send(&record, keep).await {
+            Ok(answer) => Ok(Enqueued { answer, record, journal: self.clone(), keep }),
             Err(kind) => Err(AppendError { record: Arc::unwrap_or_clone(record), kind }),
         }
     }
 
-    async fn send(&self, record: &Arc<Record>) -> Result<Answer, AppendErrorKind> {
+    async fn send(&self, record: &Arc<Record>, keep: bool) -> Result<Answer, AppendErrorKind> {
         let size = self.size(record)?;
         let room = self.room(size).await?;
         let slot = self.0.writer.slot().await?;
         let (reply, answer) = oneshot::channel();
         // From here on the thread gives it back.
         room.forget();
-        slot.send(Command::Append(Append { record: Arc::clone(record), size, reply }));
+        slot.send(Command::Append(Append { record: Arc::clone(record), size, keep, reply }));
         Ok(answer)
     }
 

@@ -1,0 +1,158 @@
+//! A publisher's journal: what was accepted is on the local disk before it goes out, and stays there until the broker has it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use fluffle_store::{Enqueued, Journal, Position, Reader, Record};
+use futures_util::FutureExt;
+use tokio::{sync::oneshot, time::sleep};
+
+use crate::publish::{
+    error::PublishErrorKind,
+    message::Prepared,
+    outbox::{Entry, Outcome},
+};
+
+/// How long after the disk has failed it is asked again.
+const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
+
+/// A journal and those who wait for what is in it. Everything goes out in the order it was journaled, whether it comes
+/// from this process or an earlier one, for all of it is read from the journal.
+pub(crate) struct Ledger {
+    journal: Journal,
+    reader: tokio::sync::Mutex<Reader>,
+    /// By message id: who waits for the verdict. Entered before the message is, so that no verdict comes too early.
+    waiting: Mutex<HashMap<String, VecDeque<oneshot::Sender<Outcome>>>>,
+    /// Messages the broker will not have, and nobody waits for: they stay in the journal.
+    stuck: AtomicUsize,
+}
+
+impl Ledger {
+    /// `None` when another publisher has the journal.
+    pub(crate) fn new(journal: Journal) -> Option<Self> {
+        let reader = tokio::sync::Mutex::new(journal.reader()?);
+        Some(Self { journal, reader, waiting: Mutex::default(), stuck: AtomicUsize::new(0) })
+    }
+
+    /// Gives a message its place in the order; what this returns resolves when it is as safe as the journal's flush policy
+    /// says. It is published then, whoever waits for it.
+    ///
+    /// Cancellation safe: dropped before it is ready, nothing is written.
+    pub(crate) async fn post(
+        &self,
+        message: &Prepared,
+        reply: oneshot::Sender<Outcome>,
+    ) -> Result<Enqueued, PublishErrorKind> {
+        let Ok(bytes) = message.to_bytes() else { return Err(PublishErrorKind::Property("properties")) };
+        // Entered first, so that no verdict comes too early.
+        self.waiting().entry(message.id.clone()).or_default().push_back(reply);
+        let waiter = Waiter { ledger: self, id: Some(&message.id) };
+        let posted = self.journal.post(Record { id: message.id.clone(), bytes }).await;
+        let posted = posted.map_err(|error| PublishErrorKind::Journal(error.kind))?;
+        waiter.stays();
+        Ok(posted)
+    }
+
+    /// Waits for what is to be published next, and takes up to `limit`. Cancellation safe: what was read is in `into`.
+    pub(crate) async fn take(&self, into: &mut Vec<Entry>, limit: usize) -> usize {
+        let mut reader = self.reader.lock().await;
+        let before = into.len();
+        loop {
+            match reader.next().await {
+                Ok(entry) => into.extend(self.entry(entry)),
+                Err(error) => {
+                    tracing::error!(%error, "the journal cannot be read: trying again");
+                    sleep(AFTER_A_FAILURE).await;
+                }
+            }
+            while into.len() - before < limit {
+                match reader.next().now_or_never() {
+                    Some(Ok(entry)) => into.extend(self.entry(entry)),
+                    _ => break,
+                }
+            }
+            if into.len() > before {
+                return into.len() - before;
+            }
+        }
+    }
+
+    /// The message and who waits for it; none for one that cannot be read, which stays where it is.
+    fn entry(&self, fluffle_store::Entry { position, id, bytes }: fluffle_store::Entry) -> Option<Entry> {
+        let message = match Prepared::from_bytes(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::error!(message_id = %id, %error, "a journaled message cannot be read: it stays in the journal");
+                self.stuck.fetch_add(1, Ordering::Relaxed);
+                return None;
+            }
+        };
+        // An earlier process's: nobody waits any more.
+        let reply = self.waiter(&id).unwrap_or_else(|| oneshot::channel().0);
+        Some(Entry::journaled(message, reply, position))
+    }
+
+    /// The broker has the message, or its sender has it back.
+    pub(crate) fn settled(&self, position: Position) {
+        self.journal.confirm(position);
+    }
+
+    /// The broker will not have it, and nobody is there to take it back: the next process tries again.
+    pub(crate) fn stuck(&self, id: &str) {
+        tracing::error!(message_id = %id, "a journaled message failed and nobody waits for it: it stays in the journal");
+        self.stuck.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages that are still to be settled; a confirm may be counted up to 50 ms after it has come.
+    pub(crate) fn outstanding(&self) -> usize {
+        let there = usize::try_from(self.journal.stats().unconfirmed).unwrap_or(usize::MAX);
+        there.saturating_sub(self.stuck.load(Ordering::Relaxed))
+    }
+
+    fn waiter(&self, id: &str) -> Option<oneshot::Sender<Outcome>> {
+        let mut waiting = self.waiting();
+        let of_this_id = waiting.get_mut(id)?;
+        // Who has gone, for instance because the disk failed, is not the one who waits.
+        let waiter = std::iter::from_fn(|| of_this_id.pop_front()).find(|waiter| !waiter.is_closed());
+        if of_this_id.is_empty() {
+            waiting.remove(id);
+        }
+        waiter
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<oneshot::Sender<Outcome>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the one who waits out again when the message does not get into the journal.
+struct Waiter<'a> {
+    ledger: &'a Ledger,
+    id: Option<&'a str>,
+}
+
+impl Waiter<'_> {
+    fn stays(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let mut waiting = self.ledger.waiting();
+            if let Some(of_this_id) = waiting.get_mut(id) {
+                of_this_id.pop_back();
+                if of_this_id.is_empty() {
+                    waiting.remove(id);
+                }
+            }
+        }
+    }
+}
