@@ -115,6 +115,11 @@ impl Ledger {
         there.saturating_sub(self.stuck.load(Ordering::Relaxed))
     }
 
+    /// The publisher ends: who waits is told so, and what is here stays for the next process.
+    pub(crate) fn close(&self) {
+        self.waiting().clear();
+    }
+
     fn waiter(&self, id: &str) -> Option<oneshot::Sender<Outcome>> {
         let mut waiting = self.waiting();
         let of_this_id = waiting.get_mut(id)?;

@@ -350,6 +350,9 @@ impl Outbox {
         for entry in left {
             self.hand_back(entry);
         }
+        if let Some(ledger) = &self.journal {
+            ledger.close();
+        }
     }
 
     fn hand_back(&self, entry: Entry) {
