@@ -1,6 +1,6 @@
 //! The copies a settlement publishes: retry, dead letter, answer, refusal. Bodies travel untouched.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use fluffle_wire::{
@@ -35,8 +35,8 @@ pub(crate) fn tells_of_the_past(name: &str) -> bool {
     name.starts_with("x-fluffle-") || NOT_ON_RETRIES.contains(&name) || NEVER_COPIED.contains(&name)
 }
 
-/// A copy for the retry queue `queue`, to be attempt number `attempt`.
-pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, error: &str) -> Prepared {
+/// A copy for the retry queue `queue`, to be attempt number `attempt` after `wait`, if that is shorter than the queue's own.
+pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, wait: Duration, error: &str) -> Prepared {
     let mut table = carried(received);
     for name in NOT_ON_RETRIES {
         remove(&mut table, name);
@@ -46,7 +46,9 @@ pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, error: &
     for header in origin(received).headers() {
         put(&mut table, header);
     }
-    send(received, queue, table)
+    let mut copy = send(received, queue, table);
+    copy.properties = copy.properties.with_expiration(wait.as_millis().to_string().into());
+    copy
 }
 
 /// A copy for the dead-letter queue `queue`, with why and from where.
@@ -214,11 +216,16 @@ mod tests {
             .with_message_id("m1".into())
             .with_content_encoding("gzip".into());
         let original = received_with(1, properties);
-        let copy = retry(&original, "q.retry.1000", original.attempt.next(), "no");
+        let copy = retry(&original, "q.retry.1000", original.attempt.next(), Duration::from_secs(1), "no");
         assert_eq!((copy.exchange.as_str(), copy.routing_key.as_str(), copy.mandatory), ("", "q.retry.1000", true));
         assert_eq!(copy.id, "m1");
         assert_eq!(copy.body, original.body);
-        assert!(copy.properties.expiration().is_none() && copy.properties.user_id().is_none());
+        assert_eq!(
+            copy.properties.expiration().as_ref().unwrap().as_str(),
+            "1000",
+            "its wait, and not its old lifetime"
+        );
+        assert!(copy.properties.user_id().is_none());
         assert_eq!(copy.properties.content_encoding().as_ref().unwrap().as_str(), "gzip");
         for name in ["CC", "BCC", "x-death", "x-delivery-count"] {
             assert!(text(&copy, name).is_none(), "{name}");
@@ -230,7 +237,7 @@ mod tests {
     #[test]
     fn the_first_origin_is_kept_through_every_copy() {
         let first = received(1);
-        let copy = retry(&first, "q.retry.1", first.attempt.next(), "no");
+        let copy = retry(&first, "q.retry.1", first.attempt.next(), Duration::from_secs(1), "no");
         let second = received_with(2, copy.properties.clone());
         let dead = dead_letter(&second, "q.dead", &Reason::Rejected, "never");
         assert_eq!(text(&dead, headers::ORIGIN_KEY), text(&copy, headers::ORIGIN_KEY));

@@ -9,7 +9,8 @@ use std::time::Duration;
 /// "Time-To-Live and Expiration"). Waiting messages therefore cost no memory here, survive every crash, and hold
 /// back nothing else. Past the last attempt a message goes to the dead-letter queue.
 ///
-/// Default: 5 attempts, waits of 1 s, 5 s, 25 s and 125 s.
+/// Default: 5 attempts, waits of 1 s, 5 s, 25 s and 125 s, each up to a tenth shorter by chance: what failed together does
+/// not come back together ([`jitter`](Retry::jitter)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,12 +24,16 @@ use std::time::Duration;
 pub struct Retry {
     attempts: u32,
     delays: Vec<Duration>,
+    jitter: f64,
 }
 
 /// A retry policy that cannot work, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("retry policy: {0}")]
 pub struct RetryError(String);
+
+/// By how much a wait is shorter at most, unless said otherwise.
+const JITTER: f64 = 0.1;
 
 /// More attempts than this are a loop, not a retry.
 const MAX_ATTEMPTS: u32 = 100;
@@ -39,7 +44,7 @@ const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Retry {
     /// No second attempt: the first failure dead-letters.
     pub fn none() -> Self {
-        Self { attempts: 1, delays: Vec::new() }
+        Self { attempts: 1, delays: Vec::new(), jitter: 0.0 }
     }
 
     /// `attempts` in all, the first included; the waits are `first`, `first × factor`, `first × factor²`, …
@@ -65,7 +70,7 @@ impl Retry {
             let next = delay.as_secs_f64() * factor;
             delay = if next > MAX_DELAY.as_secs_f64() { MAX_DELAY } else { whole_milliseconds(next) };
         }
-        Ok(Self { attempts, delays })
+        Ok(Self { attempts, delays, jitter: JITTER })
     }
 
     /// Caps every wait at `max`.
@@ -76,6 +81,26 @@ impl Retry {
             *delay = (*delay).min(max);
         }
         self
+    }
+
+    /// By how much a wait may be shorter, as a part of it from 0 to 0.5; by chance, different for each message. Default 0.1.
+    ///
+    /// # Errors
+    /// When it is not in that range. More would have messages wait for others with longer waits: a queue expires in order.
+    pub fn jitter(mut self, part: f64) -> Result<Self, RetryError> {
+        if !(0.0..=0.5).contains(&part) {
+            return Err(RetryError(format!("jitter = {part}, must be 0 to 0.5")));
+        }
+        self.jitter = part;
+        Ok(self)
+    }
+
+    /// A wait with its jitter, in whole milliseconds: what the message's own time to live says.
+    pub(crate) fn jittered(&self, delay: Duration) -> Duration {
+        if self.jitter == 0.0 {
+            return delay;
+        }
+        whole_milliseconds(delay.as_secs_f64() * (1.0 - self.jitter * fastrand::f64())).max(Duration::from_millis(1))
     }
 
     /// Most times a message is handed to its handler.
@@ -105,7 +130,7 @@ impl Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 5, delays: [1, 5, 25, 125].map(Duration::from_secs).to_vec() }
+        Self { attempts: 5, delays: [1, 5, 25, 125].map(Duration::from_secs).to_vec(), jitter: JITTER }
     }
 }
 
@@ -135,6 +160,16 @@ mod tests {
         assert_eq!(wanted(5), Some(Duration::from_secs(5)));
         assert_eq!(wanted(3600), Some(Duration::from_secs(125)));
         assert_eq!(retry.delay_after(5, Some(Duration::from_secs(1))), None);
+    }
+
+    #[test]
+    fn a_jittered_wait_is_up_to_that_part_shorter_and_never_longer() {
+        let (retry, second) = (Retry::default().jitter(0.5).unwrap(), Duration::from_secs(1));
+        let waits: Vec<Duration> = (0..200).map(|_| retry.jittered(second)).collect();
+        assert!(waits.iter().all(|wait| (second / 2..=second).contains(wait)));
+        assert!(waits.iter().max() > waits.iter().min(), "they differ");
+        assert_eq!(Retry::default().jitter(0.0).unwrap().jittered(second), second);
+        assert!(Retry::default().jitter(0.6).unwrap_err().to_string().contains("0 to 0.5"));
     }
 
     #[test]

@@ -48,8 +48,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub(crate) enum Verdict {
     /// Done: answer if there is somebody to answer, then ack.
     Ack(Option<Encoded>),
-    /// A copy waits `delay` in a retry queue and comes back as attempt `attempt`; then ack.
-    Retry { delay: Duration, attempt: Attempt, error: String },
+    /// A copy waits `wait` in the retry queue for `delay` and comes back as attempt `attempt`; then ack.
+    Retry { delay: Duration, wait: Duration, attempt: Attempt, error: String },
     /// A copy goes to the dead-letter queue; then ack.
     DeadLetter { reason: Reason, error: String },
     /// Nothing happened to it: `basic.nack` with requeue.
@@ -73,7 +73,7 @@ pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Ve
         Outcome::Crashed => ("the handler panicked or ended with this message in hand".to_owned(), None),
     };
     match retry.delay_after(received.attempt.get(), wanted) {
-        Some(delay) => Verdict::Retry { delay, attempt: received.attempt.next(), error },
+        Some(delay) => Verdict::Retry { delay, wait: retry.jittered(delay), attempt: received.attempt.next(), error },
         None => Verdict::DeadLetter { reason: Reason::AttemptsExhausted, error },
     }
 }
@@ -212,13 +212,13 @@ impl Settler {
                 );
                 self.ack(received, &self.counters.duplicates, Settled::Acked).await;
             }
-            Verdict::Retry { delay, attempt, error } => {
+            Verdict::Retry { delay, wait, attempt, error } => {
                 tracing::warn!(
                     queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
-                    attempt = received.attempt.get(), ?delay, %error, "not handled: retry"
+                    attempt = received.attempt.get(), ?wait, %error, "not handled: retry"
                 );
                 let queue = retry_queue(&self.retry_queue, delay);
-                if self.place(copy::retry(received, &queue, attempt, &error)).await {
+                if self.place(copy::retry(received, &queue, attempt, wait, &error)).await {
                     self.ack(received, &self.counters.retried, Settled::Retried).await;
                 }
             }
