@@ -15,6 +15,7 @@ use fluffle_supervise::SupervisedContext;
 use futures_util::{StreamExt, pin_mut, poll, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, watch},
+    task::unconstrained,
     time::{Instant, sleep},
 };
 
@@ -128,8 +129,9 @@ impl Shared {
         };
         let mut publishing = FuturesUnordered::new();
         for row in rows {
-            let mut published = Box::pin(self.forward(row));
-            // Each is asked once before the next is made: the forwarder keeps the order in which it is asked.
+            // Each is asked once before the next is made: the forwarder keeps the order in which it is asked. Unconstrained,
+            // for tokio's budget would have it answer "not now" past some dozens and not note that it was asked.
+            let mut published = Box::pin(unconstrained(self.forward(row)));
             match poll!(&mut published) {
                 std::task::Poll::Ready((id, outcome)) => note(id, outcome),
                 std::task::Poll::Pending => publishing.push(published),

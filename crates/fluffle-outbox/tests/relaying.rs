@@ -36,7 +36,7 @@ async fn a_committed_message_is_published_and_a_rolled_back_one_never_is(databas
 async fn one_relay_keeps_the_order(database: Database) {
     let (broker, topology) = broker();
     let app = App::new(broker.client().unwrap()).topology(topology);
-    let relay = relay(&database, &app).batch(64);
+    let relay = relay(&database, &app).batch(400);
     for first in (0..1000).step_by(100) {
         database.enqueue(&prepared(first..first + 100), true).await;
     }
