@@ -348,6 +348,10 @@ mod tests {
         let second = queue.next().await.unwrap();
         second.received.unpacked(4);
         drop(second);
+        // Dropped by its handler, it is on its way back to the consumer.
+        let mut back = Vec::new();
+        lane.answers().unwrap().take(&mut back, 2).await;
+        drop(back);
         let _third = queue.next().await.unwrap();
         assert!(!lane.in_hand.fits(97), "the third's four bytes, and no more than those, are in hand");
         assert!(lane.in_hand.fits(96));
