@@ -32,7 +32,7 @@ use crate::{
     consume::{
         failure::Failure,
         lane::{Answers, Completion, Lane, Outcome},
-        received::{Received, Settled},
+        received::{Received, Settled, Settling},
         retry::Retry,
         seen::{self, Known, Seen},
         settlement::{self, Arrival, Counters, Settler, count},
@@ -452,8 +452,8 @@ impl Turn {
     }
 
     fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
-        let settler = Arc::clone(&self.settler);
-        self.settling.push(Box::pin(async move { settler.settle(&received, verdict).await }));
+        let (settler, received) = (Arc::clone(&self.settler), Settling(received));
+        self.settling.push(Box::pin(async move { settler.settle(&received.0, verdict).await }));
     }
 
     /// Deliveries whose handler has had them for too long are failed attempts. Waiting for a handler does not count.
