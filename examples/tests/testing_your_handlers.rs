@@ -8,7 +8,7 @@ use examples::messages::{Order, Parcel};
 use fluffle::{
     broker::{Event, Fault, Proxy, Rule, Target},
     prelude::*,
-    testing::TestBroker,
+    testing::{Storm, TestBroker},
 };
 
 // ---- The application, as it would stand in its own crate.
@@ -165,6 +165,43 @@ async fn chance_can_be_repeated() -> Result<(), fluffle::Error> {
     for fired in broker.faults().history()? {
         println!("{fired}");
     }
+    service.shutdown().await?;
+    Ok(())
+}
+
+#[actix::test]
+async fn no_parcel_is_lost_in_a_storm() -> Result<(), fluffle::Error> {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(42);
+    println!("SEED={seed}");
+    let broker: TestBroker = fluffle::broker::Broker::builder().fault_seed(seed).start()?.into();
+    let client = broker.client()?.heartbeat(Duration::from_secs(1)).connect_timeout(Duration::from_secs(1));
+    let app = shipping(client, Arc::new(Carrots))?;
+    let orders = app.publisher(Route::queue("orders").confirm_timeout(Duration::from_secs(1)));
+    let service = app.start().await?;
+
+    let storm = Storm::seeded(seed).lasting(Duration::from_secs(1));
+    let publishing = async {
+        let mut accepted = Vec::new();
+        for number in 0..200 {
+            if orders.publish(order(number, "carrots", 1)).await.is_ok() {
+                accepted.push(number);
+            }
+        }
+        accepted
+    };
+    let (report, accepted) = tokio::join!(storm.rage(broker.faults()), publishing);
+    println!("{}", report?);
+    broker.settled_within(&service, Duration::from_secs(30)).await?;
+
+    // Safety: what was accepted is a parcel or a dead letter.
+    let mut numbers: Vec<u32> = Vec::new();
+    for parcel in &broker.read::<Parcel>("parcels")? {
+        numbers.push(parcel.message()?.order_number);
+    }
+    for letter in &broker.read::<Order>("orders.dead")? {
+        numbers.push(letter.message()?.number);
+    }
+    assert!(accepted.iter().all(|number| numbers.contains(number)), "lost with SEED={seed}");
     service.shutdown().await?;
     Ok(())
 }

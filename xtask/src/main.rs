@@ -21,6 +21,10 @@ Commands:
   ci                   Check the format, run clippy with warnings denied, then `test`.
   quakes [ARGS]        Run the flagship example; `--crash-every 50` makes it harder.
   example NAME [ARGS]  Run any example, e.g. `01_hello`. Without NAME: list them.
+  torture [ARGS]       Publishers, consumers and a storm of faults, held against a model of
+                       every message. `--broker embedded|rabbitmq`, `--seed N` or many with
+                       `--seeds 1..200`, `--seconds S`; `--help` lists the rest. Fails on any
+                       breach, with the history of the message. See docs/RELIABILITY.md.
   help                 Show this.
 
 Examples need nothing: without AMQP_URL they use a broker inside their own process.
@@ -55,6 +59,7 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
         "test" => suite::test(arguments),
         "ci" => suite::ci(),
         "quakes" => example("quakes", arguments),
+        "torture" => torture(arguments),
         "example" => match arguments.split_first() {
             Some((name, rest)) => example(name, rest),
             // Cargo answers a `--bin` without a name with the list of names.
@@ -68,6 +73,16 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
         }
         other => Err(Failure(format!("there is no command {other:?}; `cargo xtask help` lists them"))),
     }
+}
+
+/// Needs RabbitMQ only if it is what is to be tortured.
+fn torture(arguments: &[String]) -> Result<(), Failure> {
+    if arguments.iter().any(|argument| argument.ends_with("rabbitmq")) {
+        broker::ensure_installed()?;
+    }
+    let mut run = cargo();
+    run.args(["run", "--quiet", "--package", "torture", "--"]).args(arguments);
+    step::run("building and running the torture", &mut run)
 }
 
 /// Examples need no broker but the one inside them; those that can take a RabbitMQ node do so with `--rabbitmq`.

@@ -227,6 +227,37 @@ impl Handler<Delivery<String>> for Careful {
 }
 
 #[actix::test]
+async fn a_delivery_whose_connection_is_lost_while_it_is_settled_is_told_so_and_holds_no_later_one_up() {
+    let broker = TestBroker::start().unwrap();
+    let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q")));
+    let out = app.publisher::<String>(Route::queue("q"));
+    let (go, begun, store) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Store::default()));
+    let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    let (resume, started_work) = (Arc::clone(&go), Arc::clone(&begun));
+    let app = app.consume(Consume::queue("q").effectively_once(store.clone()), move || Careful {
+        go: Arc::clone(&resume),
+        begun: Arc::clone(&started_work),
+        ends: ends.clone(),
+    });
+    let service = started(app).await;
+    out.publish("work".to_owned()).await.unwrap();
+    soon("begun", begun.notified()).await;
+    // Handled, but the store cannot remember it: it is being settled.
+    store.failing.store(usize::MAX, Ordering::SeqCst);
+    go.notify_one();
+    until("it is to be remembered", || store.failing.load(Ordering::SeqCst) < usize::MAX).await;
+    broker.kill().unwrap();
+    assert_eq!(soon("told", ended.recv()).await, Some(("done", Settled::Lost)));
+    store.failing.store(0, Ordering::SeqCst);
+    broker.start_again().unwrap();
+    soon("begun again", begun.notified()).await;
+    go.notify_one();
+    assert_eq!(soon("told", ended.recv()).await, Some(("done", Settled::Acked)));
+    broker.settled(&service).await.unwrap();
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
 async fn a_handler_learns_that_its_connection_was_lost_and_may_drop_its_work() {
     let broker = TestBroker::start().unwrap();
     let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q")));

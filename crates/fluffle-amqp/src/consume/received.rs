@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::Context,
@@ -168,6 +168,16 @@ impl Received {
 
     pub(crate) fn headers(&self) -> Option<&FieldTable> {
         self.properties.headers().as_ref()
+    }
+}
+
+/// A delivery while it is being settled. Should that end before it is done, its channel was lost: whoever follows the
+/// delivery is told, or would hold its claim for ever.
+pub(crate) struct Settling(pub(crate) Arc<Received>);
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        self.0.settle_as(Settled::Lost);
     }
 }
 

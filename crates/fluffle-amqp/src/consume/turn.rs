@@ -17,7 +17,7 @@ use crate::{
         failure::Failure,
         guard::Watch,
         lane::{Answers, Completion, Outcome},
-        received::{Received, Settled},
+        received::{Received, Settled, Settling},
         seen::{self, Known},
         settlement::{self, Arrival, Settler, count},
         spec::Guarantee,
@@ -317,10 +317,10 @@ impl Turn {
 
     fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
         self.watch.settled(received.tag, &verdict);
-        let settler = Arc::clone(&self.settler);
+        let (settler, received) = (Arc::clone(&self.settler), Settling(received));
         self.settling.push(Box::pin(async move {
-            settler.settle(&received, verdict).await;
-            received.release();
+            settler.settle(&received.0, verdict).await;
+            received.0.release();
         }));
     }
 

@@ -41,6 +41,8 @@
 //! # }).unwrap();
 //! ```
 
+mod storm;
+
 use std::{ops::Deref, time::Duration};
 
 use fluffle_amqp::{Broker, Payload, Service};
@@ -53,6 +55,7 @@ use fluffle_wire::{
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub use self::storm::{Gust, Storm, StormReport};
 use crate::error::Error;
 
 /// How long [`TestBroker::settled`] waits.

@@ -1,0 +1,296 @@
+//! What happened, one line each, in one file that all processes append to.
+//!
+//! A line is written with one `write` to a file opened with `O_APPEND`: lines of different processes do not mix, and what
+//! is written when SIGKILL comes is in the file, whole. So the file's order is the order of events, as far as there is one.
+
+use std::{
+    fmt,
+    fs::{File, OpenOptions},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::id::Id;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A publisher is about to publish it.
+    Try(Id),
+    /// Published: the broker has confirmed it.
+    Yes(Id),
+    /// Not published, and the broker cannot have it.
+    No(Id, String),
+    /// Not known whether the broker has it.
+    Maybe(Id, String),
+    /// A handler has been given it, on this attempt.
+    Begin(Id, u32),
+    /// The handler is about to answer that it is handled: its effect.
+    Done(Id, u32),
+    /// The framework has acked it for good, on this attempt.
+    Acked(Id, u32),
+    /// Its body was not what was published.
+    Garbled(Id),
+    /// It lies in the dead-letter queue: after how many attempts, and why.
+    Dead(Id, u32, String),
+    /// A publisher will publish no more, and has all its answers.
+    Quiet(String),
+    /// Something was done to the broker, the network, or a process.
+    Fault(String),
+}
+
+impl Fact {
+    /// The message it is about.
+    pub fn id(&self) -> Option<&Id> {
+        match self {
+            Self::Try(id) | Self::Yes(id) | Self::No(id, _) | Self::Maybe(id, _) => Some(id),
+            Self::Begin(id, _) | Self::Done(id, _) | Self::Acked(id, _) | Self::Garbled(id) | Self::Dead(id, ..) => {
+                Some(id)
+            }
+            Self::Quiet(_) | Self::Fault(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Try(id) => write!(f, "try {id}"),
+            Self::Yes(id) => write!(f, "yes {id}"),
+            Self::No(id, why) => write!(f, "no {id} {why}"),
+            Self::Maybe(id, why) => write!(f, "maybe {id} {why}"),
+            Self::Begin(id, attempt) => write!(f, "begin {id} {attempt}"),
+            Self::Done(id, attempt) => write!(f, "done {id} {attempt}"),
+            Self::Acked(id, attempt) => write!(f, "acked {id} {attempt}"),
+            Self::Garbled(id) => write!(f, "garbled {id}"),
+            Self::Dead(id, attempts, why) => write!(f, "dead {id} {attempts} {why}"),
+            Self::Quiet(source) => write!(f, "quiet {source}"),
+            Self::Fault(what) => write!(f, "fault {what}"),
+        }
+    }
+}
+
+/// A line that tells no fact.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoFact(String);
+
+impl fmt::Display for NoFact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a line of the log that tells no fact: {:?}", self.0)
+    }
+}
+
+impl std::error::Error for NoFact {}
+
+impl FromStr for Fact {
+    type Err = NoFact;
+
+    fn from_str(line: &str) -> Result<Self, NoFact> {
+        let wrong = || NoFact(line.to_owned());
+        let (verb, rest) = line.split_once(' ').ok_or_else(wrong)?;
+        match verb {
+            "quiet" => return Ok(Self::Quiet(rest.to_owned())),
+            "fault" => return Ok(Self::Fault(rest.to_owned())),
+            _ => {}
+        }
+        let (id, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let id: Id = id.parse().map_err(|_| wrong())?;
+        let (number, text) = rest.split_once(' ').unwrap_or((rest, ""));
+        let number = || number.parse::<u32>().map_err(|_| wrong());
+        Ok(match verb {
+            "try" => Self::Try(id),
+            "yes" => Self::Yes(id),
+            "no" => Self::No(id, rest.to_owned()),
+            "maybe" => Self::Maybe(id, rest.to_owned()),
+            "begin" => Self::Begin(id, number()?),
+            "done" => Self::Done(id, number()?),
+            "acked" => Self::Acked(id, number()?),
+            "garbled" => Self::Garbled(id),
+            "dead" => Self::Dead(id, number()?, text.to_owned()),
+            _ => return Err(wrong()),
+        })
+    }
+}
+
+/// Where facts are written. Clones write to the same file.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    file: Arc<File>,
+    who: Arc<str>,
+}
+
+impl Facts {
+    /// Opens the log for a process that goes by this name in it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(path: &Path, who: &str) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(Self { file: Arc::new(file), who: who.into() })
+    }
+
+    /// Writes a fact. A torture whose log cannot be written proves nothing: it ends.
+    ///
+    /// # Panics
+    /// When the line cannot be written.
+    pub fn tell(&self, fact: &Fact) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let line = format!("{now} {} {fact}\n", self.who);
+        if let Err(error) = (&*self.file).write_all(line.as_bytes()) {
+            eprintln!("torture: the log of facts cannot be written: {error}");
+            std::process::exit(2);
+        }
+    }
+}
+
+/// Reads the log while it is written.
+#[derive(Debug)]
+pub struct Tail {
+    path: PathBuf,
+    file: File,
+    /// The beginning of a line whose end is not written yet.
+    begun: Vec<u8>,
+}
+
+impl Tail {
+    /// From the beginning.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: File::open(path)?, begun: Vec::new() })
+    }
+
+    /// The facts written since the last look.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds what is no fact.
+    pub fn look(&mut self) -> io::Result<Vec<Fact>> {
+        let mut bytes = std::mem::take(&mut self.begun);
+        self.file.read_to_end(&mut bytes)?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.begun = bytes.split_off(whole);
+        let text = String::from_utf8(bytes).map_err(io::Error::other)?;
+        text.lines().map(|line| told(line).2.parse().map_err(io::Error::other)).collect()
+    }
+
+    /// What the log says of one message, and of the faults that came after it was first published and until the last that was
+    /// heard of it: lines with their time since the beginning, in seconds.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn history(&self, id: &Id) -> io::Result<Vec<String>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(0))?;
+        let mut zero = None;
+        let (mut history, mut faults) = (Vec::new(), Vec::new());
+        for line in BufReader::new(file).lines() {
+            let line = line?;
+            let (time, who, what) = told(&line);
+            let zero = *zero.get_or_insert(time);
+            let fact: Fact = what.parse().map_err(io::Error::other)?;
+            let ours = fact.id() == Some(id);
+            let amid = matches!(fact, Fact::Fault(_)) && !history.is_empty();
+            if !ours && !amid {
+                continue;
+            }
+            let seconds = time.saturating_sub(zero) as f64 / 1e6;
+            let line = format!("{seconds:>10.6} {who:<6} {what}");
+            if ours {
+                history.append(&mut faults);
+                history.push(line);
+            } else {
+                faults.push(line);
+            }
+        }
+        Ok(history)
+    }
+}
+
+/// Time in microseconds, process, fact.
+fn told(line: &str) -> (u64, &str, &str) {
+    let mut parts = line.splitn(3, ' ');
+    let time = parts.next().and_then(|time| time.parse().ok()).unwrap_or_default();
+    (time, parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> Id {
+        "wild.c3p1.17".parse().unwrap()
+    }
+
+    #[test]
+    fn every_fact_can_be_read_back() {
+        let facts = [
+            Fact::Try(id()),
+            Fact::Yes(id()),
+            Fact::No(id(), "nacked".to_owned()),
+            Fact::Maybe(id(), "unknown, after republishing".to_owned()),
+            Fact::Begin(id(), 2),
+            Fact::Done(id(), 2),
+            Fact::Acked(id(), 2),
+            Fact::Garbled(id()),
+            Fact::Dead(id(), 4, "attempts-exhausted".to_owned()),
+            Fact::Quiet("c3p1".to_owned()),
+            Fact::Fault("Crash { away: 3ms } by hand".to_owned()),
+        ];
+        for fact in facts {
+            assert_eq!(fact.to_string().parse(), Ok(fact));
+        }
+        for line in ["", "yes", "yes wild.x", "perhaps wild.c3p1.17", "begin wild.c3p1.17 often"] {
+            assert!(line.parse::<Fact>().is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_many_write_is_read_whole_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("facts");
+        let facts = Facts::open(&path, "parent").unwrap();
+        let mut tail = Tail::open(&path).unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let facts = Facts::open(&path, "child").unwrap();
+                scope.spawn(move || {
+                    for number in 0..500 {
+                        facts.tell(&Fact::Try(format!("wild.w{writer}.{number}").parse().unwrap()));
+                    }
+                });
+            }
+        });
+        let seen = tail.look().unwrap();
+        assert_eq!(seen.len(), 2_000);
+        for writer in 0..4 {
+            let source = format!("w{writer}");
+            let numbers = seen.iter().filter_map(Fact::id).filter(|id| id.source == source).map(|id| id.number);
+            assert!(numbers.eq(0..500));
+        }
+        // Half a line is not a fact yet.
+        (&*facts.file).write_all(b"1 child yes wild.w0").unwrap();
+        assert_eq!(tail.look().unwrap(), []);
+        (&*facts.file).write_all(b".7\n").unwrap();
+        assert_eq!(tail.look().unwrap(), [Fact::Yes("wild.w0.7".parse().unwrap())]);
+    }
+
+    #[test]
+    fn a_history_has_the_message_and_the_faults_amid_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("facts");
+        let facts = Facts::open(&path, "parent").unwrap();
+        let fault = |what: &str| Fact::Fault(what.to_owned());
+        let other = "wild.c3p1.18".parse().unwrap();
+        for fact in [fault("before"), Fact::Try(id()), Fact::Try(other), fault("amid"), Fact::Yes(id()), fault("after")]
+        {
+            facts.tell(&fact);
+        }
+        let history = Tail::open(&path).unwrap().history(&id()).unwrap();
+        let ends: Vec<&str> = history.iter().filter_map(|line| line.rsplit("parent ").next()).collect();
+        assert_eq!(ends, ["try wild.c3p1.17", "fault amid", "yes wild.c3p1.17"]);
+    }
+}

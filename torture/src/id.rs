@@ -1,0 +1,94 @@
+//! The id of a message, which says all that the model must know of it before it is published.
+
+use std::{fmt, str::FromStr};
+
+/// A queue and the kind of consumer on it: what is promised of its messages.
+///
+/// A new kind of consumer is a new variant: it gets a queue of this name, its rules in
+/// [`Model`](crate::model::Model), its acts in [`Script`](crate::script::Script) and its terms in
+/// [`workload`](crate::workload).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// At least once, by handlers that do all that handlers do.
+    Wild,
+    /// At least once and in order: one active consumer, one instance, one message at a time, that never fails.
+    Order,
+    /// Effectively once.
+    Once,
+    /// At most once.
+    Most,
+}
+
+impl Lane {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Wild, Self::Order, Self::Once, Self::Most];
+
+    /// The queue's name.
+    pub fn queue(self) -> &'static str {
+        match self {
+            Self::Wild => "wild",
+            Self::Order => "order",
+            Self::Once => "once",
+            Self::Most => "most",
+        }
+    }
+
+    /// Whether what is accepted must be handled or dead-lettered.
+    pub fn loses_nothing(self) -> bool {
+        self != Self::Most
+    }
+}
+
+/// Which message: `wild.s0p1.17` is the 18th that publisher `s0p1` sent to the queue `wild`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    /// Where it goes.
+    pub lane: Lane,
+    /// Its publisher: one life of one publisher of one process.
+    pub source: String,
+    /// Its place among the messages of its publisher, from 0.
+    pub number: u64,
+}
+
+/// Publishers whose names begin so publish after the storm, when nothing may go wrong any more.
+pub const CALM: char = 'z';
+
+impl Id {
+    /// Whether it was published after the storm.
+    pub fn is_calm(&self) -> bool {
+        self.source.starts_with(CALM)
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.lane.queue(), self.source, self.number)
+    }
+}
+
+/// A text that is no id of ours.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoId(String);
+
+impl fmt::Display for NoId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is no id: it should look like wild.s0p1.17", self.0)
+    }
+}
+
+impl std::error::Error for NoId {}
+
+impl FromStr for Id {
+    type Err = NoId;
+
+    fn from_str(text: &str) -> Result<Self, NoId> {
+        let wrong = || NoId(text.to_owned());
+        let mut parts = text.split('.');
+        let (Some(queue), Some(source), Some(number), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(wrong());
+        };
+        let lane = Lane::ALL.into_iter().find(|lane| lane.queue() == queue).ok_or_else(wrong)?;
+        Ok(Self { lane, source: source.to_owned(), number: number.parse().map_err(|_| wrong())? })
+    }
+}

@@ -1,0 +1,57 @@
+//! `cargo xtask torture`.
+
+use std::{any::Any, panic, process::ExitCode};
+
+use clap::Parser;
+use torture::{
+    args::{Args, Inner},
+    child, many, run, workload,
+};
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    be_quiet_about_scripted_panics();
+    let args = Args::parse();
+    let outcome = match (&args.inner, &args.seeds) {
+        (Some(Inner::Child(child)), _) => actix::System::new().block_on(child::live(child.clone())).map(|()| true),
+        (None, Some(seeds)) => many::run(&args, seeds).map(|failed| failed.is_empty()).map_err(Into::into),
+        (None, None) => actix::System::new().block_on(one(&args)),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("torture: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs one seed; whether all was as promised.
+async fn one(args: &Args) -> Result<bool, fluffle::Error> {
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("seed {seed}");
+    let mut folder = tempfile::Builder::new().prefix("fluffle-torture-").tempdir()?;
+    let (report, tail) = run::run(args, seed, folder.path()).await?;
+    if !report.breaches.is_empty() {
+        report.tell_breaches(|id| tail.history(id));
+        folder.disable_cleanup(true);
+        println!("all facts are in {}", folder.path().display());
+    }
+    println!("{report}");
+    Ok(report.breaches.is_empty())
+}
+
+fn be_quiet_about_scripted_panics() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        let payload: &dyn Any = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        if text != Some(workload::PANIC) {
+            tell(panic);
+        }
+    }));
+}

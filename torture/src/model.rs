@@ -1,0 +1,290 @@
+//! What must hold of every message. Pure: facts in, breaches out.
+//!
+//! What is promised is in `docs/SEMANTICS.md`; what the model takes it to mean, and what it cannot see, is in
+//! `docs/RELIABILITY.md`.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
+
+use crate::{
+    fact::Fact,
+    id::{Id, Lane},
+    script::{ATTEMPTS, Act, Fate, Script},
+};
+
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// Accepted, and neither handled nor dead.
+    Lost(Id),
+    /// First handled after a later message of its publisher was.
+    OrderBroken(Id, u64),
+    /// Effectively once, and its effect came so often.
+    EffectRepeated(Id, u32),
+    /// At most once, and given to a handler so often.
+    HandledTwice(Id, u32),
+    /// Acked more often than it was handled.
+    AckedUndone(Id),
+    /// An attempt past the last.
+    PastTheCap(Id, u32),
+    /// An attempt, though the one before it did not fail.
+    Unearned(Id, u32),
+    /// Every publish of it was refused, and it is there.
+    Refused(Id),
+    /// Nobody published it.
+    Stranger(Id),
+    /// Its body is another.
+    Garbled(Id),
+    /// It is dead for a reason that it has not.
+    DeadWrongly(Id, u32, String),
+    /// Published when nothing went wrong any more, and not handled exactly as its script says.
+    NotCalm(Id, String),
+    /// Not about one message: what did not end in time, or ended by itself.
+    Stuck(String),
+}
+
+impl Breach {
+    /// The message it is about.
+    pub fn id(&self) -> Option<&Id> {
+        match self {
+            Self::Lost(id) | Self::AckedUndone(id) | Self::Refused(id) | Self::Stranger(id) | Self::Garbled(id) => {
+                Some(id)
+            }
+            Self::OrderBroken(id, _) => Some(id),
+            Self::EffectRepeated(id, _)
+            | Self::HandledTwice(id, _)
+            | Self::PastTheCap(id, _)
+            | Self::Unearned(id, _) => Some(id),
+            Self::DeadWrongly(id, ..) | Self::NotCalm(id, _) => Some(id),
+            Self::Stuck(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(id) => write!(f, "{id} was accepted, and is neither handled nor dead"),
+            Self::OrderBroken(id, later) => write!(f, "{id} was first handled after number {later} of its publisher"),
+            Self::EffectRepeated(id, times) => write!(f, "{id} had its effect {times} times: effectively once?"),
+            Self::HandledTwice(id, times) => write!(f, "{id} was given to a handler {times} times: at most once?"),
+            Self::AckedUndone(id) => write!(f, "{id} was acked more often than it was handled"),
+            Self::PastTheCap(id, attempt) => write!(f, "{id} came as attempt {attempt} of {ATTEMPTS}"),
+            Self::Unearned(id, attempt) => {
+                write!(f, "{id} came as attempt {attempt}, though the one before did not fail")
+            }
+            Self::Refused(id) => write!(f, "{id} was refused each time it was published, and came all the same"),
+            Self::Stranger(id) => write!(f, "{id} was never published"),
+            Self::Garbled(id) => write!(f, "{id} has another body than was published"),
+            Self::DeadWrongly(id, attempts, why) => write!(f, "{id} is dead after {attempts} attempts: {why:?}?"),
+            Self::NotCalm(id, what) => write!(f, "{id}, published after the storm: {what}"),
+            Self::Stuck(what) => f.write_str(what),
+        }
+    }
+}
+
+/// How many messages came to what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Confirmed by the broker.
+    pub accepted: u64,
+    /// Handled, once at least.
+    pub handled: u64,
+    /// Dead-lettered.
+    pub dead: u64,
+    /// At most once: published and not handled, for it did not arrive or its handler failed.
+    pub dropped: u64,
+    /// At least once: handled again, so often in all.
+    pub repeated: u64,
+}
+
+/// What is known of one message.
+#[derive(Debug, Default)]
+struct Story {
+    tries: u32,
+    noes: u32,
+    accepted: bool,
+    begun: u32,
+    /// Its place among all first handlings.
+    first: Option<u64>,
+    done: u32,
+    acked: u32,
+    dead: u32,
+}
+
+impl Story {
+    /// Whether it came to an end that is promised.
+    fn has_ended(&self) -> bool {
+        self.done > 0 || self.dead > 0
+    }
+}
+
+/// Every message's story, and the promises it is held against.
+pub struct Model {
+    script: Script,
+    stories: HashMap<Id, Story>,
+    quiet: HashSet<String>,
+    /// Accepted where nothing may be lost, and not ended.
+    waiting: usize,
+    begun: u64,
+    breaches: Vec<Breach>,
+}
+
+impl Model {
+    /// Of messages and handlers that follow this script.
+    pub fn new(script: Script) -> Self {
+        let (stories, quiet) = (HashMap::new(), HashSet::new());
+        Self { script, stories, quiet, waiting: 0, begun: 0, breaches: Vec::new() }
+    }
+
+    /// How many accepted messages have not come to an end yet.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether a publisher has all its answers and will publish no more.
+    pub fn is_quiet(&self, source: &str) -> bool {
+        self.quiet.contains(source)
+    }
+
+    /// Takes the next fact.
+    pub fn take(&mut self, fact: Fact) {
+        let Some(id) = fact.id().cloned() else {
+            if let Fact::Quiet(source) = fact {
+                self.quiet.insert(source);
+            }
+            return;
+        };
+        let (script, breaches) = (self.script, &mut self.breaches);
+        let story = self.stories.entry(id.clone()).or_default();
+        let waited = story.accepted && !story.has_ended();
+        if story.tries == 0 && !matches!(fact, Fact::Try(_)) {
+            breaches.push(Breach::Stranger(id.clone()));
+        }
+        match fact {
+            Fact::Try(_) => story.tries += 1,
+            Fact::Yes(_) => story.accepted = true,
+            Fact::No(..) => story.noes += 1,
+            Fact::Begin(_, attempt) => {
+                story.begun += 1;
+                if story.first.is_none() {
+                    self.begun += 1;
+                    story.first = Some(self.begun);
+                }
+                if attempt > ATTEMPTS {
+                    breaches.push(Breach::PastTheCap(id.clone(), attempt));
+                } else if attempt > 1 && !is_retried(script.act(&id, attempt - 1)) {
+                    breaches.push(Breach::Unearned(id.clone(), attempt));
+                }
+            }
+            Fact::Done(..) => story.done += 1,
+            Fact::Acked(..) => {
+                story.acked += 1;
+                if story.acked > story.done {
+                    breaches.push(Breach::AckedUndone(id.clone()));
+                }
+            }
+            Fact::Garbled(_) => breaches.push(Breach::Garbled(id.clone())),
+            Fact::Dead(_, attempts, why) => {
+                story.dead += 1;
+                if !may_be_dead(script, &id, attempts, &why) {
+                    breaches.push(Breach::DeadWrongly(id.clone(), attempts, why));
+                }
+            }
+            Fact::Maybe(..) | Fact::Quiet(_) | Fact::Fault(_) => {}
+        }
+        let waits = story.accepted && !story.has_ended();
+        if id.lane.loses_nothing() {
+            self.waiting = self.waiting + usize::from(waits) - usize::from(waited);
+        }
+    }
+
+    /// Judges, when all is over.
+    pub fn judge(mut self) -> (Totals, Vec<Breach>) {
+        let mut totals = Totals::default();
+        let mut in_order: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
+        for (id, story) in &self.stories {
+            totals.accepted += u64::from(story.accepted);
+            totals.handled += u64::from(story.done > 0);
+            totals.dead += u64::from(story.dead > 0);
+            totals.dropped += u64::from(id.lane == Lane::Most && story.accepted && story.done == 0);
+            match id.lane {
+                Lane::Wild | Lane::Order => totals.repeated += u64::from(story.done.saturating_sub(1)),
+                Lane::Once if story.done > 1 => {
+                    self.breaches.push(Breach::EffectRepeated(id.clone(), story.done));
+                }
+                Lane::Most if story.begun > 1 => self.breaches.push(Breach::HandledTwice(id.clone(), story.begun)),
+                Lane::Once | Lane::Most => {}
+            }
+            if id.lane.loses_nothing() && story.accepted && !story.has_ended() {
+                self.breaches.push(Breach::Lost(id.clone()));
+            }
+            if story.tries > 0 && story.noes == story.tries && (story.begun > 0 || story.dead > 0) {
+                self.breaches.push(Breach::Refused(id.clone()));
+            }
+            if id.is_calm()
+                && let Some(what) = unrest(self.script, id, story)
+            {
+                self.breaches.push(Breach::NotCalm(id.clone(), what));
+            }
+            if let (Lane::Order, true, Some(first)) = (id.lane, story.accepted, story.first) {
+                in_order.entry(&id.source).or_default().push((id.number, first));
+            }
+        }
+        for (source, mut firsts) in in_order {
+            firsts.sort_unstable();
+            for pair in firsts.windows(2) {
+                if let [(earlier, earlier_first), (later, later_first)] = *pair
+                    && earlier_first > later_first
+                {
+                    let id = Id { lane: Lane::Order, source: source.to_owned(), number: earlier };
+                    self.breaches.push(Breach::OrderBroken(id, later));
+                }
+            }
+        }
+        self.breaches.sort_by_key(|breach| breach.id().cloned());
+        (totals, self.breaches)
+    }
+}
+
+/// Whether another attempt follows.
+fn is_retried(act: Act) -> bool {
+    !act.succeeds() && act != Act::Reject
+}
+
+fn may_be_dead(script: Script, id: &Id, attempts: u32, why: &str) -> bool {
+    match why {
+        "rejected" => script.act(id, attempts) == Act::Reject,
+        "attempts-exhausted" => {
+            attempts == ATTEMPTS && (1..=ATTEMPTS).all(|attempt| is_retried(script.act(id, attempt)))
+        }
+        // So many connections were lost with it in hand that it might be what kills them.
+        "delivery-limit" => !id.is_calm(),
+        _ => false,
+    }
+}
+
+/// What is wrong with a message that nothing went wrong with.
+fn unrest(script: Script, id: &Id, story: &Story) -> Option<String> {
+    let (begun, done, dead) = match (id.lane, script.fate(id)) {
+        // One attempt, whatever comes of it.
+        (Lane::Most, _) => (1, u32::from(script.act(id, 1).succeeds()), 0),
+        (_, Fate::Handled(attempts)) => (attempts, 1, 0),
+        (_, Fate::Rejected(attempts)) => (attempts, 0, 1),
+        (_, Fate::Exhausted) => (ATTEMPTS, 0, 1),
+    };
+    let is = (story.accepted, story.tries, story.begun, story.done, story.dead);
+    if is == (true, 1, begun, done, dead) {
+        return None;
+    }
+    Some(format!(
+        "accepted {}, tried {}, begun {}, done {}, dead {}; its script says begun {begun}, done {done}, dead {dead}",
+        is.0, is.1, is.2, is.3, is.4
+    ))
+}
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod tests;

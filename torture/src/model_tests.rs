@@ -1,0 +1,191 @@
+//! Good histories, and bad ones: for each promise one that breaks it.
+
+use super::*;
+
+const SCRIPT: u64 = 7;
+
+/// The first message of this lane, and of this publisher, to which the handler does `act` first.
+fn message(lane: Lane, source: &str, wanted: impl Fn(&Id) -> bool) -> Id {
+    (0..100_000).map(|number| Id { lane, source: source.to_owned(), number }).find(|id| wanted(id)).unwrap()
+}
+
+fn acts(lane: Lane, acts: &'static [Act]) -> Id {
+    message(lane, "s0p0", |id| (1..).zip(acts).all(|(attempt, act)| Script::new(SCRIPT).act(id, attempt) == *act))
+}
+
+fn judged(facts: Vec<Fact>) -> (Totals, Vec<Breach>) {
+    let mut model = Model::new(Script::new(SCRIPT));
+    facts.into_iter().for_each(|fact| model.take(fact));
+    model.judge()
+}
+
+fn breaches(facts: Vec<Fact>) -> Vec<Breach> {
+    judged(facts).1
+}
+
+/// Published, confirmed, and then this.
+fn accepted(id: &Id, then: impl IntoIterator<Item = Fact>) -> Vec<Fact> {
+    [Fact::Try(id.clone()), Fact::Yes(id.clone())].into_iter().chain(then).collect()
+}
+
+fn handled(id: &Id) -> [Fact; 3] {
+    [Fact::Begin(id.clone(), 1), Fact::Done(id.clone(), 1), Fact::Acked(id.clone(), 1)]
+}
+
+fn dead(id: &Id, attempts: u32, why: &str) -> Fact {
+    Fact::Dead(id.clone(), attempts, why.to_owned())
+}
+
+#[test]
+fn what_is_handled_or_dead_is_as_it_should_be() {
+    let good = acts(Lane::Wild, &[Act::Ack]);
+    let (totals, breaches) = judged(accepted(&good, handled(&good)));
+    assert_eq!((totals.accepted, totals.handled, totals.dead, breaches), (1, 1, 0, vec![]));
+
+    let bad = acts(Lane::Wild, &[Act::Retry, Act::Reject]);
+    let (totals, breaches) =
+        judged(accepted(&bad, [Fact::Begin(bad.clone(), 1), Fact::Begin(bad.clone(), 2), dead(&bad, 2, "rejected")]));
+    assert_eq!((totals.accepted, totals.handled, totals.dead, breaches), (1, 0, 1, vec![]));
+}
+
+#[test]
+fn what_is_accepted_and_never_ends_is_lost_and_waited_for() {
+    let id = acts(Lane::Wild, &[Act::Retry]);
+    let facts = accepted(&id, [Fact::Begin(id.clone(), 1)]);
+    let mut model = Model::new(Script::new(SCRIPT));
+    facts.iter().cloned().for_each(|fact| model.take(fact));
+    assert_eq!(model.waiting(), 1);
+    assert_eq!(breaches(facts), [Breach::Lost(id.clone())]);
+    // What was not accepted may come to nothing.
+    let unknown = vec![Fact::Try(id.clone()), Fact::Maybe(id.clone(), "unknown".to_owned())];
+    assert_eq!(breaches(unknown), []);
+}
+
+#[test]
+fn a_message_is_waited_for_once_however_often_it_is_accepted_and_handled() {
+    let id = acts(Lane::Wild, &[Act::Ack]);
+    let mut model = Model::new(Script::new(SCRIPT));
+    for (fact, waiting) in [
+        (Fact::Try(id.clone()), 0),
+        (Fact::Yes(id.clone()), 1),
+        (Fact::Yes(id.clone()), 1),
+        (Fact::Done(id.clone(), 1), 0),
+        (Fact::Done(id.clone(), 1), 0),
+        (Fact::Yes(id), 0),
+    ] {
+        model.take(fact);
+        assert_eq!(model.waiting(), waiting);
+    }
+}
+
+#[test]
+fn at_least_once_may_repeat_and_effectively_once_may_not() {
+    let twice = |id: &Id| accepted(id, handled(id).into_iter().chain(handled(id)));
+    let wild = acts(Lane::Wild, &[Act::Ack]);
+    let (totals, none) = judged(twice(&wild));
+    assert_eq!((totals.repeated, none), (1, vec![]));
+    let once = acts(Lane::Once, &[Act::Ack]);
+    assert_eq!(breaches(twice(&once)), [Breach::EffectRepeated(once, 2)]);
+}
+
+#[test]
+fn at_most_once_may_drop_and_not_be_begun_twice() {
+    let id = acts(Lane::Most, &[Act::Ack]);
+    let (totals, none) = judged(accepted(&id, []));
+    assert_eq!((totals.dropped, none), (1, vec![]));
+    let begun = |times| (0..times).map(|_| Fact::Begin(id.clone(), 1));
+    assert_eq!(breaches(accepted(&id, begun(1))), []);
+    assert_eq!(breaches(accepted(&id, begun(2))), [Breach::HandledTwice(id.clone(), 2)]);
+}
+
+#[test]
+fn order_is_that_of_the_first_handling_of_what_was_accepted() {
+    let id = |number| Id { lane: Lane::Order, source: "s0p0".to_owned(), number };
+    let played = |order: &[u64], unaccepted: Option<u64>| {
+        let mut facts = Vec::new();
+        for number in 0..3 {
+            facts.push(Fact::Try(id(number)));
+            if unaccepted != Some(number) {
+                facts.push(Fact::Yes(id(number)));
+            }
+        }
+        order.iter().for_each(|number| facts.extend(handled(&id(*number))));
+        breaches(facts)
+    };
+    assert_eq!(played(&[0, 1, 2], None), []);
+    assert_eq!(played(&[0, 1, 0, 1, 2], None), [], "what comes again may");
+    assert_eq!(played(&[0, 2, 1], None), [Breach::OrderBroken(id(1), 2)]);
+    assert_eq!(played(&[1, 2, 0], Some(0)), [], "what was never accepted may come late");
+}
+
+#[test]
+fn attempts_are_earned_and_end() {
+    let good = acts(Lane::Wild, &[Act::Ack]);
+    let begin = |id: &Id, attempt| Fact::Begin(id.clone(), attempt);
+    let facts = accepted(&good, handled(&good).into_iter().chain([begin(&good, 2)]));
+    assert_eq!(breaches(facts), [Breach::Unearned(good, 2)]);
+    let tired = acts(Lane::Wild, &[Act::Retry, Act::Retry, Act::Retry, Act::Retry]);
+    let all =
+        accepted(&tired, (1..=4).map(|attempt| begin(&tired, attempt)).chain([dead(&tired, 4, "attempts-exhausted")]));
+    assert_eq!(breaches(all.clone()), []);
+    let more = all.into_iter().chain([begin(&tired, 5)]).collect();
+    assert_eq!(breaches(more), [Breach::PastTheCap(tired, 5)]);
+}
+
+#[test]
+fn nothing_is_acked_that_was_not_handled() {
+    let id = acts(Lane::Wild, &[Act::Hang]);
+    let facts = accepted(&id, [Fact::Begin(id.clone(), 1), Fact::Acked(id.clone(), 1), dead(&id, 4, "delivery-limit")]);
+    assert_eq!(breaches(facts), [Breach::AckedUndone(id)]);
+}
+
+#[test]
+fn what_was_refused_each_time_does_not_come() {
+    let id = acts(Lane::Wild, &[Act::Ack]);
+    let refused = || [Fact::Try(id.clone()), Fact::No(id.clone(), "nacked".to_owned())];
+    assert_eq!(breaches(refused().into_iter().chain(handled(&id)).collect()), [Breach::Refused(id.clone())]);
+    // Published again, it may.
+    let again = refused().into_iter().chain([Fact::Try(id.clone())]).chain(handled(&id)).collect();
+    assert_eq!(breaches(again), []);
+}
+
+#[test]
+fn strangers_and_changed_bodies_are_noticed() {
+    let id = acts(Lane::Wild, &[Act::Ack]);
+    assert_eq!(breaches(vec![Fact::Begin(id.clone(), 1)]), [Breach::Stranger(id.clone())]);
+    let facts = accepted(&id, handled(&id).into_iter().chain([Fact::Garbled(id.clone())]));
+    assert_eq!(breaches(facts), [Breach::Garbled(id)]);
+}
+
+#[test]
+fn a_dead_letter_tells_the_truth() {
+    let good = acts(Lane::Wild, &[Act::Ack]);
+    let tried = acts(Lane::Wild, &[Act::Retry, Act::Ack]);
+    for (id, attempts, why) in [
+        (&good, 1, "rejected"),
+        (&tried, 4, "attempts-exhausted"),
+        (&tried, 2, "attempts-exhausted"),
+        (&good, 1, "undecodable"),
+        (&good, 1, ""),
+    ] {
+        let wrongly = Breach::DeadWrongly(id.clone(), attempts, why.to_owned());
+        assert_eq!(breaches(accepted(id, [dead(id, attempts, why)])), [wrongly]);
+    }
+    assert_eq!(breaches(accepted(&good, [dead(&good, 1, "delivery-limit")])), []);
+}
+
+#[test]
+fn after_the_storm_everything_happens_exactly_as_written() {
+    let script = Script::new(SCRIPT);
+    let first = |lane, wanted: fn(Act) -> bool| message(lane, "z0p0", |id| wanted(script.act(id, 1)));
+    let good = first(Lane::Wild, |act| act == Act::Ack);
+    assert_eq!(breaches(accepted(&good, handled(&good))), []);
+    let twice = accepted(&good, handled(&good).into_iter().chain(handled(&good)));
+    let [Breach::NotCalm(id, _)] = &breaches(twice)[..] else { panic!("handled twice in the calm") };
+    assert_eq!(*id, good);
+    let most = first(Lane::Most, |act| act == Act::Ack);
+    let [Breach::NotCalm(id, _)] = &breaches(accepted(&most, []))[..] else { panic!("dropped in the calm") };
+    assert_eq!(*id, most);
+    let refused = vec![Fact::Try(good.clone()), Fact::No(good, "nacked".to_owned())];
+    assert!(matches!(breaches(refused)[..], [Breach::NotCalm(..)]));
+}

@@ -1,0 +1,100 @@
+//! What is said at the end.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    args::Kind,
+    model::{Breach, Totals},
+    weather::Damage,
+};
+
+/// The most messages whose history is told.
+const TOLD: usize = 3;
+
+/// The outcome of one run. Its `Display` is the last line.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What to repeat it with.
+    pub seed: u64,
+    /// Which broker.
+    pub broker: Kind,
+    /// What became of the messages.
+    pub totals: Totals,
+    /// What was done to them.
+    pub damage: Damage,
+    /// What was not as promised.
+    pub breaches: Vec<Breach>,
+    /// From the last fault healed to nothing left to do; `None` when that did not come.
+    pub drained: Option<Duration>,
+}
+
+impl Report {
+    /// The breaches, and of the first messages that broke something all that is known.
+    pub fn tell_breaches(&self, history: impl Fn(&crate::id::Id) -> std::io::Result<Vec<String>>) {
+        for breach in &self.breaches {
+            println!("breach: {breach}");
+        }
+        let mut broken: Vec<_> = self.breaches.iter().filter_map(Breach::id).collect();
+        broken.dedup();
+        for id in broken.into_iter().take(TOLD) {
+            println!("history of {id}, with the faults amid it:");
+            match history(id) {
+                Ok(lines) => lines.iter().for_each(|line| println!("{line}")),
+                Err(error) => println!("cannot be read: {error}"),
+            }
+        }
+    }
+
+    fn count(&self, kind: impl Fn(&Breach) -> bool) -> usize {
+        self.breaches.iter().filter(|breach| kind(breach)).count()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { accepted, handled, dead, dropped, repeated } = self.totals;
+        let Damage { faults, restarts } = self.damage;
+        write!(f, "torture: seed={} broker={} accepted={accepted} handled={handled} ", self.seed, self.broker.name())?;
+        write!(f, "dead={dead} dropped={dropped} repeated={repeated} faults={faults} restarts={restarts} ")?;
+        let lost = self.count(|breach| matches!(breach, Breach::Lost(_)));
+        let order = self.count(|breach| matches!(breach, Breach::OrderBroken(..)));
+        let effects = self.count(|breach| matches!(breach, Breach::EffectRepeated(..)));
+        let others = self.breaches.len() - lost - order - effects;
+        write!(f, "lost={lost} order_broken={order} effects_repeated={effects} other_breaches={others} drained_ms=")?;
+        match self.drained {
+            Some(time) => write!(f, "{}", time.as_millis()),
+            None => f.write_str("never"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_counts_each_breach_once() {
+        let id = |text: &str| text.parse().unwrap();
+        let report = Report {
+            seed: 7,
+            broker: Kind::Embedded,
+            totals: Totals { accepted: 5, handled: 3, dead: 1, dropped: 0, repeated: 2 },
+            damage: Damage { faults: 9, restarts: 2 },
+            breaches: vec![
+                Breach::Lost(id("wild.a.1")),
+                Breach::OrderBroken(id("order.a.1"), 2),
+                Breach::EffectRepeated(id("once.a.1"), 2),
+                Breach::Stranger(id("wild.a.2")),
+                Breach::Stuck("slow".to_owned()),
+            ],
+            drained: Some(Duration::from_millis(1_234)),
+        };
+        assert_eq!(
+            report.to_string(),
+            "torture: seed=7 broker=embedded accepted=5 handled=3 dead=1 dropped=0 repeated=2 faults=9 restarts=2 \
+             lost=1 order_broken=1 effects_repeated=1 other_breaches=2 drained_ms=1234"
+        );
+        let stuck = Report { drained: None, ..report };
+        assert!(stuck.to_string().ends_with("drained_ms=never"));
+    }
+}

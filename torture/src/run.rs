@@ -1,0 +1,183 @@
+//! One run: safety while everything goes wrong, then liveness, then calm.
+
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fluffle::{App, Error, Service, prelude::Publisher};
+
+use crate::{
+    args::{Args, ChildArgs, Kind},
+    child::{self, Mortal},
+    fact::{Facts, Tail},
+    id::CALM,
+    model::{Breach, Model},
+    place::Place,
+    report::Report,
+    script::Script,
+    weather,
+    workload::{self, STEADY, STEADY_CONSUMERS, Shift, Store},
+};
+
+/// How often it is looked at what has happened.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How many messages each publisher publishes after the storm.
+const CALM_MESSAGES: u64 = 20;
+
+/// The pause between two messages of a publisher, on average.
+const PAUSE: Duration = Duration::from_millis(12);
+
+/// Runs one seed. Everything that many processes write is in `folder`.
+///
+/// # Errors
+/// When the run cannot be made: no broker, no process. What breaks a promise is in the report.
+pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail), Error> {
+    let place = Place::start(args.broker, seed)?;
+    let path = folder.join("facts");
+    let facts = Facts::open(&path, "parent")?;
+    let mut stage = Stage { tail: Tail::open(&path)?, model: Model::new(Script::new(seed)), place };
+    let default = if args.broker == Kind::Embedded { 60 } else { 120 };
+    let limit = Duration::from_secs(args.drain_within.unwrap_or(default));
+
+    let steady = Steady::start(&stage.place.url(), seed, &facts).await?;
+    let lasting = Duration::from_secs(args.seconds);
+    let until = Instant::now() + lasting;
+    let messages = args.messages.unwrap_or(u64::MAX);
+    let child = ChildArgs {
+        url: stage.place.url(),
+        facts: path,
+        script: seed,
+        life: 1,
+        publish_for: 0,
+        messages,
+        pause: PAUSE.as_millis() as u64,
+    };
+    let mut child = Mortal::start(std::env::current_exe()?, child, until, &facts)?;
+    let mut sources = steady.publish("s0", Shift { until, messages, pause: PAUSE });
+    let raged = weather::rage(&stage.place, &mut child, seed, lasting, &facts).await;
+
+    let mut breaches = Vec::new();
+    let damage = raged.unwrap_or_else(|error| {
+        breaches.push(Breach::Stuck(error.to_string()));
+        weather::Damage::default()
+    });
+    let undertaker = workload::bury(workload::client(&stage.place.quiet_url(), "undertaker")?, &facts).start().await?;
+    sources.extend(child::sources(child.life()));
+    let healed = Instant::now();
+    let mut drained = None;
+    if breaches.is_empty() {
+        match stage.drain(&steady, &mut child, &sources, healed + limit).await {
+            Ok(()) => drained = Some(healed.elapsed()),
+            Err(error) => breaches.push(Breach::Stuck(format!("not drained within {limit:?}: {error}"))),
+        }
+    }
+    if drained.is_some() {
+        let calm = Shift { until: Instant::now() + limit, messages: CALM_MESSAGES, pause: Duration::ZERO };
+        let sources = steady.publish(&format!("{CALM}0"), calm);
+        if let Err(error) = stage.drain(&steady, &mut child, &sources, Instant::now() + limit).await {
+            breaches.push(Breach::Stuck(format!("after the storm, not drained within {limit:?}: {error}")));
+        }
+    }
+    for ended in
+        [child.end().await.map_err(Error::from), steady.end().await, undertaker.shutdown().await.map_err(Error::from)]
+    {
+        breaches.extend(ended.err().map(|error| Breach::Stuck(format!("shutting down: {error}"))));
+    }
+    let Stage { mut tail, mut model, .. } = stage;
+    tail.look()?.into_iter().for_each(|fact| model.take(fact));
+    let (totals, broken) = model.judge();
+    breaches.extend(broken);
+    Ok((Report { seed, broker: args.broker, totals, damage, breaches, drained }, tail))
+}
+
+/// What is looked at while it runs.
+struct Stage {
+    tail: Tail,
+    model: Model,
+    place: Place,
+}
+
+impl Stage {
+    /// Waits until nothing is left to do: these publishers have their answers, every accepted message has ended, no copy is on
+    /// its way, every queue is empty.
+    async fn drain(
+        &mut self,
+        steady: &Steady,
+        child: &mut Mortal,
+        sources: &[String],
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        loop {
+            child.is_alive()?;
+            steady.is_alive()?;
+            self.tail.look()?.into_iter().for_each(|fact| self.model.take(fact));
+            let busy: Vec<&str> =
+                sources.iter().map(String::as_str).filter(|source| !self.model.is_quiet(source)).collect();
+            let (waiting, outstanding) = (self.model.waiting(), steady.outstanding());
+            if busy.is_empty() && waiting == 0 && outstanding == 0 && self.place.not_empty()?.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let queues = self.place.not_empty()?;
+                return Err(Error::other(format!(
+                    "{waiting} messages without an end, {outstanding} confirms outstanding, publishers {busy:?} not \
+                     quiet, queues not empty: {queues:?}"
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// The application of the process that lives through it all.
+struct Steady {
+    service: Service,
+    publishers: Vec<Publisher<String>>,
+    script: Script,
+    facts: Facts,
+}
+
+impl Steady {
+    async fn start(url: &str, seed: u64, facts: &Facts) -> Result<Self, Error> {
+        let script = Script::new(seed);
+        let app = App::new(workload::client(url, "steady")?).topology(workload::topology());
+        let publishers = STEADY.iter().map(|post| post.publisher(&app)).collect();
+        let app = workload::consume(app, &STEADY_CONSUMERS, &Arc::new(Store::default()), script, facts)?;
+        let service = app.start().await?;
+        service.ready().await?;
+        Ok(Self { service, publishers, script, facts: facts.clone() })
+    }
+
+    /// Lets the publishers work, under names that begin so; gives the names.
+    fn publish(&self, prefix: &str, shift: Shift) -> Vec<String> {
+        let posts = STEADY.iter().zip(&self.publishers).enumerate();
+        posts
+            .map(|(number, (post, out))| {
+                let source = format!("{prefix}p{number}");
+                actix::spawn(post.run(out.clone(), source.clone(), self.script, self.facts.clone(), shift));
+                source
+            })
+            .collect()
+    }
+
+    /// Confirms that its publishers wait for, those of its consumers' copies among them.
+    fn outstanding(&self) -> usize {
+        self.service.publishers().iter().map(|(_, stats)| stats.outstanding).sum()
+    }
+
+    fn is_alive(&self) -> io::Result<()> {
+        use futures_util::future::FutureExt;
+        match self.service.wait().now_or_never() {
+            None => Ok(()),
+            Some(ended) => Err(io::Error::other(format!("the service ended by itself: {ended:?}"))),
+        }
+    }
+
+    async fn end(self) -> Result<(), Error> {
+        Ok(self.service.shutdown().await?)
+    }
+}

@@ -1,0 +1,142 @@
+//! What handlers do, and what is in a message: pure functions of the seed, so that a run can be repeated and judged.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use fastrand::Rng;
+
+use crate::id::{Id, Lane};
+
+/// Most times a message is handed to its handler.
+pub const ATTEMPTS: u32 = 4;
+
+/// The longest body, in bytes.
+const LONGEST: usize = 3_000;
+
+/// What a handler does with one message on one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Handles it at once.
+    Ack,
+    /// Handles it, after a while.
+    Slow(Duration),
+    /// Fails: try again.
+    Retry,
+    /// Fails for good.
+    Reject,
+    /// Panics in `handle`: the actor dies.
+    Panic,
+    /// Panics in the future that `handle` returned: the actor lives.
+    PanicLater,
+    /// Never answers.
+    Hang,
+}
+
+impl Act {
+    /// Whether the message is handled by it.
+    pub fn succeeds(self) -> bool {
+        matches!(self, Self::Ack | Self::Slow(_))
+    }
+}
+
+/// What becomes of a message if every attempt is made once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Handled on this attempt.
+    Handled(u32),
+    /// Rejected on this attempt.
+    Rejected(u32),
+    /// Failed [`ATTEMPTS`] times.
+    Exhausted,
+}
+
+/// The acts of all handlers, and the bodies of all messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    seed: u64,
+}
+
+impl Script {
+    /// Of this seed.
+    pub fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+
+    /// What the handler does.
+    pub fn act(self, id: &Id, attempt: u32) -> Act {
+        let mut random = self.random(id, attempt);
+        let slow = Act::Slow(Duration::from_millis(random.u64(1..40)));
+        match (id.lane, random.u8(0..100)) {
+            (Lane::Order, 0..70) => Act::Ack,
+            (Lane::Order, _) => Act::Slow(Duration::from_millis(random.u64(1..6))),
+            (_, 0..62) => Act::Ack,
+            (_, 62..75) => slow,
+            (_, 75..87) => Act::Retry,
+            (_, 87..91) => Act::Reject,
+            (_, 91..95) => Act::Panic,
+            (_, 95..98) => Act::PanicLater,
+            (Lane::Wild, _) => Act::Hang,
+            // What gave up on a handler that hangs would handle again what the handler may yet finish.
+            (_, _) => Act::Retry,
+        }
+    }
+
+    /// What becomes of it when nothing goes wrong.
+    pub fn fate(self, id: &Id) -> Fate {
+        for attempt in 1..=ATTEMPTS {
+            match self.act(id, attempt) {
+                act if act.succeeds() => return Fate::Handled(attempt),
+                Act::Reject => return Fate::Rejected(attempt),
+                _ => {}
+            }
+        }
+        Fate::Exhausted
+    }
+
+    /// The body: the id, and filling of some length that gzip can do something with.
+    pub fn body(self, id: &Id) -> String {
+        let mut random = self.random(id, 0);
+        let word = ["carrot ", "lettuce ", "clover ", "dandelion "][random.usize(0..4)];
+        let length = if random.bool() { random.usize(0..100) } else { random.usize(0..LONGEST) };
+        format!("{id} {}", &word.repeat(length / word.len() + 1)[..length])
+    }
+
+    fn random(self, id: &Id, attempt: u32) -> Rng {
+        // Its result is the same on every machine that runs one build, which is what repeating takes.
+        let mut hasher = DefaultHasher::new();
+        (self.seed, id, attempt).hash(&mut hasher);
+        Rng::with_seed(hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(lane: Lane) -> impl Iterator<Item = Id> {
+        (0..2_000).map(move |number| Id { lane, source: "s0p0".to_owned(), number })
+    }
+
+    #[test]
+    fn the_same_seed_writes_the_same_script_and_another_seed_another() {
+        let play =
+            |seed| ids(Lane::Wild).map(|id| (Script::new(seed).act(&id, 1), Script::new(seed).body(&id))).collect();
+        let (first, again, other): (Vec<_>, Vec<_>, Vec<_>) = (play(1), play(1), play(2));
+        assert_eq!(first, again);
+        assert_ne!(first, other);
+    }
+
+    #[test]
+    fn wild_handlers_do_all_there_is_ordered_ones_never_fail_and_only_wild_ones_hang() {
+        let script = Script::new(7);
+        let did = |lane, act: Act| ids(lane).any(|id| script.act(&id, 1) == act);
+        for act in [Act::Ack, Act::Retry, Act::Reject, Act::Panic, Act::PanicLater, Act::Hang] {
+            assert!(did(Lane::Wild, act), "{act:?}");
+        }
+        assert!(ids(Lane::Order).all(|id| script.act(&id, 1).succeeds()));
+        assert!(!did(Lane::Once, Act::Hang) && !did(Lane::Most, Act::Hang));
+        assert!(ids(Lane::Wild).any(|id| script.fate(&id) == Fate::Exhausted));
+    }
+}

@@ -1,0 +1,176 @@
+//! What goes wrong, and when: drawn from the seed.
+
+use std::{
+    cell::Cell,
+    collections::HashSet,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use fluffle::{
+    Error,
+    broker::{Fault, Faults},
+    testing::Storm,
+};
+use fluffle_harness::{HarnessError, RabbitMq};
+use tokio::time::{sleep, sleep_until};
+
+use crate::{
+    child::Mortal,
+    fact::{Fact, Facts},
+    place::Place,
+};
+
+/// How often the faults that happened are written down.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// From one fault to the next, on average.
+const GUSTS_EMBEDDED: Duration = Duration::from_millis(120);
+const GUSTS_RABBITMQ: Duration = Duration::from_millis(700);
+
+/// From one life of the child to the next, on average.
+const LIFE: Duration = Duration::from_millis(1_500);
+
+/// From what is done to a node to what is done to it next, on average, its boot left out.
+const NODE: Duration = Duration::from_secs(3);
+
+/// What the weather did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Faults, restarts included.
+    pub faults: u64,
+    /// How often the broker or the child was killed or restarted.
+    pub restarts: u64,
+}
+
+/// Rages for this long; when it returns everything is healed.
+///
+/// # Errors
+/// When something cannot be done, or the child had ended by itself.
+pub async fn rage(
+    place: &Place,
+    child: &mut Mortal,
+    seed: u64,
+    lasting: Duration,
+    facts: &Facts,
+) -> Result<Damage, Error> {
+    let every = match place {
+        Place::Embedded(_) => GUSTS_EMBEDDED,
+        Place::RabbitMq { .. } => GUSTS_RABBITMQ,
+    };
+    let storm = Storm::seeded(seed).lasting(lasting).every(every);
+    let over = Cell::new(false);
+    let storming = async {
+        let report = storm.rage(place.faults()).await;
+        over.set(true);
+        report
+    };
+    let until = Instant::now() + lasting;
+    let (report, broker_restarts, kills, node) = tokio::try_join!(
+        storming,
+        chronicle(place.faults(), facts, &over),
+        async { kill(child, Rng::with_seed(seed ^ 1), until).await.map_err(Error::from) },
+        async {
+            match place {
+                Place::Embedded(_) => Ok(Damage::default()),
+                Place::RabbitMq { node, .. } => {
+                    operate(node, Rng::with_seed(seed ^ 2), until, facts).await.map_err(Error::other)
+                }
+            }
+        },
+    )?;
+    Ok(Damage { faults: report.fired + kills + node.faults, restarts: broker_restarts + kills + node.restarts })
+}
+
+/// Writes down every fault of the storm, and gives how often the broker was restarted by one.
+async fn chronicle(faults: &Faults, facts: &Facts, over: &Cell<bool>) -> Result<u64, Error> {
+    let mut told = 0;
+    let mut restarts = HashSet::new();
+    loop {
+        let last = over.get();
+        let mut history = faults.history()?;
+        history.retain(|fired| fired.number > told);
+        for fired in history {
+            told = fired.number;
+            if matches!(fired.fault, Fault::Restart { .. } | Fault::Crash { .. }) {
+                restarts.insert(fired.id);
+            }
+            facts.tell(&Fact::Fault(fired.to_string()));
+        }
+        if last {
+            return Ok(restarts.len() as u64);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn kill(child: &mut Mortal, mut random: Rng, until: Instant) -> io::Result<u64> {
+    let mut kills = 0;
+    loop {
+        let next = Instant::now() + LIFE.mul_f64(0.2 + 1.6 * random.f64());
+        if next >= until {
+            return Ok(kills);
+        }
+        sleep_until(next.into()).await;
+        child.kill()?;
+        kills += 1;
+    }
+}
+
+/// What an operator, or a power failure, does to a node.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    /// SIGKILL, and a boot on the same data.
+    Kill,
+    /// An orderly stop, and a boot.
+    Restart,
+    /// The memory alarm, for a second.
+    Block,
+    /// All connections closed with 320.
+    CloseConnections,
+}
+
+impl Deed {
+    fn draw(random: &mut Rng) -> Self {
+        match random.u8(0..10) {
+            0..3 => Self::Kill,
+            3..4 => Self::Restart,
+            4..6 => Self::Block,
+            _ => Self::CloseConnections,
+        }
+    }
+
+    /// Blocks until it is done.
+    fn do_to(self, node: &RabbitMq) -> Result<(), HarnessError> {
+        match self {
+            Self::Kill => node.kill().and_then(|()| node.start_again()),
+            Self::Restart => node.restart(),
+            Self::Block => {
+                node.block_publishers()?;
+                std::thread::sleep(Duration::from_secs(1));
+                node.unblock_publishers()
+            }
+            Self::CloseConnections => node.close_all_connections("by the torture").map(drop),
+        }
+    }
+}
+
+async fn operate(node: &Arc<RabbitMq>, mut random: Rng, until: Instant, facts: &Facts) -> Result<Damage, Error> {
+    let mut damage = Damage::default();
+    loop {
+        let next = Instant::now() + NODE.mul_f64(2.0 * random.f64());
+        if next >= until {
+            return Ok(damage);
+        }
+        sleep_until(next.into()).await;
+        let (deed, node) = (Deed::draw(&mut random), Arc::clone(node));
+        facts.tell(&Fact::Fault(format!("{deed:?} of the node")));
+        let done = tokio::task::spawn_blocking(move || deed.do_to(&node)).await;
+        done.map_err(Error::other)?.map_err(Error::other)?;
+        facts.tell(&Fact::Fault(format!("{deed:?} of the node is over")));
+        damage.faults += 1;
+        damage.restarts += u64::from(matches!(deed, Deed::Kill | Deed::Restart));
+    }
+}
