@@ -29,7 +29,12 @@ pub async fn live(args: ChildArgs) -> Result<(), fluffle::Error> {
     let (script, name) = (Script::new(args.script), format!("c{}", args.life));
     let facts = Facts::open(&args.facts, &name)?;
     let app = App::new(workload::client(&args.url, &name)?).topology(workload::topology());
-    let publishers: Vec<_> = MORTAL.iter().map(|post| post.publisher(&app)).collect();
+    let journal = |number| args.facts.with_file_name(format!("c{number}.journal"));
+    let publishers = MORTAL
+        .iter()
+        .enumerate()
+        .map(|(number, post)| post.publisher(&app, &journal(number)))
+        .collect::<Result<Vec<_>, _>>()?;
     let store = Arc::new(Store::default());
     let app = workload::consume(app, &MORTAL_CONSUMERS, &store, script, &facts)?;
     let service = app.start().await?;

@@ -43,7 +43,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     let default = if args.broker == Kind::Embedded { 60 } else { 120 };
     let limit = Duration::from_secs(args.drain_within.unwrap_or(default));
 
-    let steady = Steady::start(&stage.place.url(), seed, &facts).await?;
+    let steady = Steady::start(&stage.place.url(), seed, &facts, folder).await?;
     let lasting = Duration::from_secs(args.seconds);
     let until = Instant::now() + lasting;
     let messages = args.messages.unwrap_or(u64::MAX);
@@ -142,10 +142,15 @@ struct Steady {
 }
 
 impl Steady {
-    async fn start(url: &str, seed: u64, facts: &Facts) -> Result<Self, Error> {
+    async fn start(url: &str, seed: u64, facts: &Facts, folder: &Path) -> Result<Self, Error> {
         let script = Script::new(seed);
         let app = App::new(workload::client(url, "steady")?).topology(workload::topology());
-        let publishers = STEADY.iter().map(|post| post.publisher(&app)).collect();
+        let journal = |number| folder.join(format!("s{number}.journal"));
+        let publishers = STEADY
+            .iter()
+            .enumerate()
+            .map(|(number, post)| post.publisher(&app, &journal(number)))
+            .collect::<Result<_, _>>()?;
         let app = workload::consume(app, &STEADY_CONSUMERS, &Arc::new(Store::default()), script, facts)?;
         let service = app.start().await?;
         service.ready().await?;

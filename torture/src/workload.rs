@@ -1,6 +1,7 @@
 //! Who publishes and who consumes, and on which terms.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,6 +33,8 @@ pub enum PublisherKind {
     Windowed,
     /// `enqueue` with `Confirms::Each`: one on the wire, more in the mailbox.
     Each,
+    /// `enqueue` into a journal: what is on the disk is promised, whatever becomes of the process, and nobody waits for more.
+    Journaled,
     /// `Confirms::Off`: nothing is promised past the socket.
     Off,
 }
@@ -49,21 +52,23 @@ const fn post(kind: PublisherKind, lane: Lane, gzip: bool) -> Post {
 }
 
 /// The publishers of the process that lives through it all.
-pub const STEADY: [Post; 7] = [
+pub const STEADY: [Post; 8] = [
     post(PublisherKind::Awaited, Lane::Wild, false),
     post(PublisherKind::Windowed, Lane::Wild, true),
     post(PublisherKind::Each, Lane::Order, false),
     post(PublisherKind::Awaited, Lane::Order, true),
     post(PublisherKind::Windowed, Lane::Once, true),
     post(PublisherKind::Awaited, Lane::Once, false),
+    post(PublisherKind::Journaled, Lane::Once, false),
     post(PublisherKind::Off, Lane::Most, true),
 ];
 
 /// The publishers of the process that is killed.
-pub const MORTAL: [Post; 3] = [
+pub const MORTAL: [Post; 4] = [
     post(PublisherKind::Windowed, Lane::Wild, false),
     post(PublisherKind::Each, Lane::Order, true),
     post(PublisherKind::Awaited, Lane::Once, true),
+    post(PublisherKind::Journaled, Lane::Wild, true),
 ];
 
 /// The consumers of the process that lives through it all.
@@ -155,15 +160,22 @@ impl Post {
             .confirm_timeout(Duration::from_secs(1))
             .gzip(if self.gzip { Gzip::on() } else { Gzip::Off });
         route.confirms(match self.kind {
-            PublisherKind::Awaited | PublisherKind::Windowed => Confirms::Window(64),
+            PublisherKind::Awaited | PublisherKind::Windowed | PublisherKind::Journaled => Confirms::Window(64),
             PublisherKind::Each => Confirms::Each,
             PublisherKind::Off => Confirms::Off,
         })
     }
 
-    /// Adds its publisher to the application.
-    pub fn publisher(&self, app: &App) -> Publisher<String> {
-        app.publisher(self.route())
+    /// Adds its publisher to the application; `journal` is where it keeps its journal, if it is of that kind.
+    ///
+    /// # Errors
+    /// When the journal cannot be opened: an earlier life, killed, has let go of it.
+    pub fn publisher(&self, app: &App, journal: &Path) -> Result<Publisher<String>, fluffle::Error> {
+        let mut route = self.route();
+        if self.kind == PublisherKind::Journaled {
+            route = route.journal(Journal::options().open(journal).map_err(fluffle::Error::other)?);
+        }
+        Ok(app.publisher(route))
     }
 
     /// Publishes until the shift is over and every answer is there, then says that it is quiet.
@@ -179,6 +191,11 @@ impl Post {
             match self.kind {
                 PublisherKind::Awaited => sending.until_it_is_there(id.is_calm()).await,
                 PublisherKind::Off => drop(sending.publish().await),
+                PublisherKind::Journaled => {
+                    if let Some(receipt) = sending.enqueue().await {
+                        answers.spawn_local(async move { sending.promised(receipt.journaled().await) });
+                    }
+                }
                 PublisherKind::Windowed | PublisherKind::Each => {
                     if let Some(receipt) = sending.enqueue().await {
                         answers.spawn_local(async move { sending.answered(receipt.confirmed().await) });
@@ -240,6 +257,12 @@ impl Sending {
                 None
             }
         }
+    }
+
+    /// It is on the disk: the publisher answers for it from here on, and is left alone with it.
+    fn promised(&self, promise: Result<fluffle::amqp::Receipt<String>, PublishError<String>>) -> bool {
+        let receipt = promise.map(|receipt| Confirmed { id: receipt.id().to_owned() });
+        self.answered(receipt)
     }
 
     fn answered(&self, answer: Result<Confirmed, PublishError<String>>) -> bool {

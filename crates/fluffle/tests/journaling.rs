@@ -155,7 +155,7 @@ async fn what_cannot_be_delivered_goes_back_to_who_waits_or_stays_for_the_next_p
     until("it has left the journal", || journal_of_the_first.stats().unconfirmed == 0).await;
     let receipt = out.enqueue("nobody's".to_owned()).await.unwrap();
     drop(soon("on the disk", receipt.journaled()).await.unwrap());
-    until("it was tried", || out.stats().returned == 2).await;
+    until("it is tried again and again", || out.stats().returned >= 3).await;
     // It keeps nobody waiting: the publisher has done what it could.
     soon("flushed", out.flush()).await;
     soon("settled", broker.settled(&service)).await.unwrap();

@@ -11,13 +11,23 @@ use std::{
 
 use fluffle_store::{Enqueued, Journal, Position, Reader, Record};
 use futures_util::FutureExt;
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, sleep_until},
+};
 
 use crate::publish::{
     error::PublishErrorKind,
     message::Prepared,
     outbox::{Entry, Outcome},
 };
+
+/// The waits before a message that the broker did not take is tried again, doubling from the first to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Most messages that wait for that, in memory.
+const MOST_AGAIN: usize = 1024;
 
 /// How long after the disk has failed it is asked again.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
@@ -29,7 +39,9 @@ pub(crate) struct Ledger {
     reader: tokio::sync::Mutex<Reader>,
     /// By message id: who waits for the verdict. Entered before the message is, so that no verdict comes too early.
     waiting: Mutex<HashMap<String, VecDeque<oneshot::Sender<Outcome>>>>,
-    /// Messages the broker will not have, and nobody waits for: they stay in the journal.
+    /// What the broker did not take, and nobody is there to have it back: tried again when it is due.
+    again: Mutex<VecDeque<(Instant, Entry)>>,
+    /// The same beyond [`MOST_AGAIN`], and what cannot be read: left to the next process.
     stuck: AtomicUsize,
 }
 
@@ -37,7 +49,7 @@ impl Ledger {
     /// `None` when another publisher has the journal.
     pub(crate) fn new(journal: Journal) -> Option<Self> {
         let reader = tokio::sync::Mutex::new(journal.reader()?);
-        Some(Self { journal, reader, waiting: Mutex::default(), stuck: AtomicUsize::new(0) })
+        Some(Self { journal, reader, waiting: Mutex::default(), again: Mutex::default(), stuck: AtomicUsize::new(0) })
     }
 
     /// Gives a message its place in the order; what this returns resolves when it is as safe as the journal's flush policy
@@ -63,13 +75,17 @@ impl Ledger {
     pub(crate) async fn take(&self, into: &mut Vec<Entry>, limit: usize) -> usize {
         let mut reader = self.reader.lock().await;
         let before = into.len();
-        loop {
-            match reader.next().await {
-                Ok(entry) => into.extend(self.entry(entry)),
-                Err(error) => {
-                    tracing::error!(%error, "the journal cannot be read: trying again");
-                    sleep(AFTER_A_FAILURE).await;
-                }
+        while into.len() == before {
+            tokio::select! {
+                biased;
+                entry = self.due() => into.push(entry),
+                read = reader.next() => match read {
+                    Ok(entry) => into.extend(self.entry(entry)),
+                    Err(error) => {
+                        tracing::error!(%error, "the journal cannot be read: trying again");
+                        sleep(AFTER_A_FAILURE).await;
+                    }
+                },
             }
             while into.len() - before < limit {
                 match reader.next().now_or_never() {
@@ -77,8 +93,21 @@ impl Ledger {
                     _ => break,
                 }
             }
-            if into.len() > before {
-                return into.len() - before;
+        }
+        into.len() - before
+    }
+
+    /// What is to be tried again, when it is due. Cancellation safe: it is taken when it is given.
+    async fn due(&self) -> Entry {
+        loop {
+            let first = self.again().front().map(|(due, _)| *due);
+            match first {
+                // What is refused from now on is refused by whoever calls this, and looked at by its next call.
+                None => std::future::pending().await,
+                Some(due) => sleep_until(due).await,
+            }
+            if let Some((_, entry)) = self.again().pop_front() {
+                return entry;
             }
         }
     }
@@ -103,16 +132,28 @@ impl Ledger {
         self.journal.confirm(position);
     }
 
-    /// The broker will not have it, and nobody is there to take it back: the next process tries again.
-    pub(crate) fn stuck(&self, id: &str) {
-        tracing::error!(message_id = %id, "a journaled message failed and nobody waits for it: it stays in the journal");
-        self.stuck.fetch_add(1, Ordering::Relaxed);
+    /// The broker did not take it, and nobody is there to have it back. It stays in the journal, and is tried again.
+    pub(crate) fn unheard(&self, mut entry: Entry) {
+        let wait = (FIRST_WAIT * 2_u32.saturating_pow(entry.tries.into())).min(LONGEST_WAIT);
+        let mut again = self.again();
+        if again.len() >= MOST_AGAIN {
+            self.stuck.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        entry.tries = entry.tries.saturating_add(1);
+        let due = Instant::now() + wait;
+        let place = again.partition_point(|(other, _)| *other <= due);
+        again.insert(place, (due, entry));
     }
 
-    /// Messages that are still to be settled; a confirm may be counted up to 50 ms after it has come.
+    /// Messages that are still to be settled, those that wait to be tried again left out; a confirm may be counted up to 50 ms after it has come.
     pub(crate) fn outstanding(&self) -> usize {
         let there = usize::try_from(self.journal.stats().unconfirmed).unwrap_or(usize::MAX);
-        there.saturating_sub(self.stuck.load(Ordering::Relaxed))
+        there.saturating_sub(self.stuck.load(Ordering::Relaxed)).saturating_sub(self.again().len())
+    }
+
+    fn again(&self) -> MutexGuard<'_, VecDeque<(Instant, Entry)>> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The publisher ends: who waits is told so, and what is here stays for the next process.

@@ -72,11 +72,13 @@ pub(crate) struct Entry {
     room: Option<Room>,
     /// Its place in the journal it came from.
     position: Option<Position>,
+    /// How often it was not taken, with nobody there to have it back.
+    pub(crate) tries: u8,
 }
 
 impl Entry {
     pub(crate) fn new(message: Prepared, reply: oneshot::Sender<Outcome>, detached: bool) -> Self {
-        Self { message, reply, detached, refusals: 0, on_the_wire: false, room: None, position: None }
+        Self { message, reply, detached, refusals: 0, on_the_wire: false, room: None, position: None, tries: 0 }
     }
 
     /// One that was read from the journal: it goes out, whoever waits for it.
@@ -319,21 +321,21 @@ impl Outbox {
     }
 
     fn answer(&self, sequence: u64, outcome: Outcome) {
-        let Some(entry) = self.unsettled().remove(&sequence) else { return };
-        let id = entry.message.id;
+        let Some(mut entry) = self.unsettled().remove(&sequence) else { return };
         let good = matches!(outcome, Outcome::Confirmed | Outcome::Written);
-        let unheard = entry.reply.send(outcome).err().filter(|_| !good);
+        // Whoever waits has it from here on; an entry that is tried again has nobody.
+        let reply = std::mem::replace(&mut entry.reply, oneshot::channel().0);
+        let unheard = reply.send(outcome).err().filter(|_| !good);
         if let Some(outcome) = &unheard {
-            tracing::error!(publisher = %self.name, message_id = %id, ?outcome, "a message failed and nobody waits for it");
+            let (publisher, message_id) = (&self.name, &entry.message.id);
+            tracing::error!(%publisher, %message_id, ?outcome, "a message failed and nobody waits for it");
         }
-        if let (Some(ledger), Some(position)) = (&self.journal, entry.position) {
-            match unheard {
-                // Neither the broker has it nor its sender: it stays.
-                Some(_) => ledger.stuck(&id),
-                None => ledger.settled(position),
-            }
+        match &self.journal {
+            None => self.done(),
+            // Neither the broker has it nor its sender.
+            Some(ledger) if unheard.is_some() => ledger.unheard(entry),
+            Some(ledger) => entry.position.into_iter().for_each(|position| ledger.settled(position)),
         }
-        self.done();
     }
 
     /// Ends the publisher for good: everything not settled goes back to its caller.

@@ -162,7 +162,8 @@ impl<T> Route<T> {
     /// then, behind what earlier processes left. The mailbox and its bytes are the journal's.
     ///
     /// A journal belongs to one publisher. What cannot be delivered (returned, nacked, refused) goes back to whoever waits
-    /// for it; when nobody does, it stays in the journal, an error is logged, and the next process tries again.
+    /// for it; when nobody does, it stays in the journal, an error is logged, and it is tried again after 200 ms to 60 s, out of
+    /// its order; the next process tries it first.
     ///
     /// ```no_run
     /// use fluffle_amqp::{Journal, Route};
