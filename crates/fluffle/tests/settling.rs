@@ -441,3 +441,50 @@ async fn at_most_once_refuses_what_the_broker_delivers_again() {
     assert!(record.try_recv().is_err());
     empty(vhost.url(), &["q"]).await;
 }
+
+#[actix::test]
+async fn a_short_wait_is_waited_out_here_and_counts_as_an_attempt_all_the_same() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) = handlers(|_| Act::Err(Failure::retry("not yet")));
+    let short = Duration::from_millis(20);
+    let retry = Retry::exponential(3, short, 1.0).unwrap().in_process_below(Duration::from_millis(50)).unwrap();
+    let service = started(app.consume(Consume::queue("q").retry(retry), factory)).await;
+    publish(&out, &["a", "b"]).await;
+    let mut attempts = Vec::new();
+    for _ in 0..6 {
+        let seen = next(&mut record).await;
+        assert!(!seen.redelivered, "it never left");
+        attempts.push((seen.text, seen.attempt));
+    }
+    attempts.sort();
+    let all: Vec<_> = ["a", "b"].iter().flat_map(|text| (1..=3).map(|attempt| ((*text).to_owned(), attempt))).collect();
+    assert_eq!(attempts, all);
+    let raw = Raw::connect(vhost.url()).await;
+    until("both are dead letters", || stats(&service).dead_lettered == 2).await;
+    assert_eq!((raw.ready("q.dead").await, stats(&service).retried), (2, 4));
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn what_waits_here_when_the_connection_is_lost_comes_again_and_what_waits_at_shutdown_goes_back() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (factory, mut record) =
+        handlers(|seen| if seen.redelivered { Act::Ok } else { Act::Err(Failure::retry("not yet")) });
+    let long = Duration::from_secs(9);
+    let retry = Retry::exponential(3, long, 1.0).unwrap().in_process_below(Duration::from_secs(10)).unwrap();
+    let consume = Consume::queue("q").retry(retry);
+    let service = started(app.consume(consume, factory)).await;
+    publish(&out, &["a"]).await;
+    next(&mut record).await;
+    vhost.close_connections("a test cuts the connection");
+    let again = next(&mut record).await;
+    assert!(again.redelivered && again.attempt == 1, "{again:?}");
+    until("it is acked", || stats(&service).handled == 1).await;
+    publish(&out, &["b"]).await;
+    next(&mut record).await;
+    until("it rests", || stats(&service).retried == 2).await;
+    soon("the drain", service.shutdown()).await.unwrap();
+    vhost.wait_depth("q", |depth| depth.ready == 1);
+}

@@ -154,7 +154,7 @@ impl Watch {
         let dead = match verdict {
             Verdict::Ack(_) => false,
             Verdict::DeadLetter { .. } => true,
-            Verdict::Retry { .. } | Verdict::Requeue | Verdict::Duplicate => return,
+            Verdict::Retry { .. } | Verdict::RetryHere { .. } | Verdict::Requeue | Verdict::Duplicate => return,
         };
         if tag >= self.since {
             switch.record(watched.epoch, dead);

@@ -47,7 +47,7 @@ pub(crate) struct Received {
     /// Where an earlier copy of it came from; `None` on the first attempt.
     pub(crate) origin: Option<Origin>,
     /// Held while it is handled, with effectively once.
-    pub(crate) claim: OnceLock<Claim>,
+    pub(crate) claim: OnceLock<Arc<Claim>>,
     /// What became of it.
     pub(crate) settled: SetOnce<Settled>,
 }
@@ -89,6 +89,31 @@ impl Received {
             charge: OnceLock::new(),
             started: OnceLock::new(),
             claim: OnceLock::new(),
+            settled: SetOnce::new(),
+        }
+    }
+
+    /// The same delivery for its next attempt, without a trip to the broker.
+    pub(crate) fn again(&self, attempt: Attempt) -> Self {
+        let _ = self.settled.set(Settled::Retried);
+        Self {
+            queue: self.queue.clone(),
+            exchange: self.exchange.clone(),
+            routing_key: self.routing_key.clone(),
+            redelivered: self.redelivered,
+            generation: self.generation,
+            tag: self.tag,
+            properties: self.properties.clone(),
+            body: self.body.clone(),
+            at: self.at,
+            started: OnceLock::new(),
+            attempt,
+            given_up: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            charge: OnceLock::new(),
+            origin: self.origin.clone(),
+            // Still in hand.
+            claim: self.claim.clone(),
             settled: SetOnce::new(),
         }
     }

@@ -25,6 +25,7 @@ pub struct Retry {
     attempts: u32,
     delays: Vec<Duration>,
     jitter: f64,
+    in_process_below: Duration,
 }
 
 /// A retry policy that cannot work, and why.
@@ -35,6 +36,9 @@ pub struct RetryError(String);
 /// By how much a wait is shorter at most, unless said otherwise.
 const JITTER: f64 = 0.1;
 
+/// What waits in this process holds its place in the prefetch, and is gone with the process.
+const LONGEST_IN_PROCESS: Duration = Duration::from_secs(10);
+
 /// More attempts than this are a loop, not a retry.
 const MAX_ATTEMPTS: u32 = 100;
 
@@ -44,7 +48,7 @@ const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Retry {
     /// No second attempt: the first failure dead-letters.
     pub fn none() -> Self {
-        Self { attempts: 1, delays: Vec::new(), jitter: 0.0 }
+        Self { attempts: 1, delays: Vec::new(), jitter: 0.0, in_process_below: Duration::ZERO }
     }
 
     /// `attempts` in all, the first included; the waits are `first`, `first × factor`, `first × factor²`, …
@@ -70,7 +74,7 @@ impl Retry {
             let next = delay.as_secs_f64() * factor;
             delay = if next > MAX_DELAY.as_secs_f64() { MAX_DELAY } else { whole_milliseconds(next) };
         }
-        Ok(Self { attempts, delays, jitter: JITTER })
+        Ok(Self { attempts, delays, jitter: JITTER, in_process_below: Duration::ZERO })
     }
 
     /// Caps every wait at `max`.
@@ -93,6 +97,27 @@ impl Retry {
         }
         self.jitter = part;
         Ok(self)
+    }
+
+    /// Waits shorter than this are waited out in this process: the message stays unacked, and no copy is made. Default 0: all
+    /// go by way of the retry queues. At most 10 s, for it keeps its place in the prefetch meanwhile.
+    ///
+    /// Such an attempt is written nowhere: should the process die, the message comes again with the attempts that its
+    /// last copy had.
+    ///
+    /// # Errors
+    /// When it is more than 10 s.
+    pub fn in_process_below(mut self, wait: Duration) -> Result<Self, RetryError> {
+        if wait > LONGEST_IN_PROCESS {
+            return Err(RetryError(format!("in_process_below = {wait:?}, must be at most {LONGEST_IN_PROCESS:?}")));
+        }
+        self.in_process_below = wait;
+        Ok(self)
+    }
+
+    /// Whether a wait is waited out here.
+    pub(crate) fn is_in_process(&self, delay: Duration) -> bool {
+        delay < self.in_process_below
     }
 
     /// A wait with its jitter, in whole milliseconds: what the message's own time to live says.
@@ -130,7 +155,12 @@ impl Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 5, delays: [1, 5, 25, 125].map(Duration::from_secs).to_vec(), jitter: JITTER }
+        Self {
+            attempts: 5,
+            delays: [1, 5, 25, 125].map(Duration::from_secs).to_vec(),
+            jitter: JITTER,
+            in_process_below: Duration::ZERO,
+        }
     }
 }
 

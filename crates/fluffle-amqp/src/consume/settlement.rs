@@ -50,6 +50,8 @@ pub(crate) enum Verdict {
     Ack(Option<Encoded>),
     /// A copy waits `wait` in the retry queue for `delay` and comes back as attempt `attempt`; then ack.
     Retry { delay: Duration, wait: Duration, attempt: Attempt, error: String },
+    /// It waits here, unacked, and is attempt `attempt` then.
+    RetryHere { wait: Duration, attempt: Attempt, error: String },
     /// A copy goes to the dead-letter queue; then ack.
     DeadLetter { reason: Reason, error: String },
     /// Nothing happened to it: `basic.nack` with requeue.
@@ -73,6 +75,9 @@ pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Ve
         Outcome::Crashed => ("the handler panicked or ended with this message in hand".to_owned(), None),
     };
     match retry.delay_after(received.attempt.get(), wanted) {
+        Some(delay) if retry.is_in_process(delay) => {
+            Verdict::RetryHere { wait: retry.jittered(delay), attempt: received.attempt.next(), error }
+        }
         Some(delay) => Verdict::Retry { delay, wait: retry.jittered(delay), attempt: received.attempt.next(), error },
         None => Verdict::DeadLetter { reason: Reason::AttemptsExhausted, error },
     }
@@ -233,6 +238,8 @@ impl Settler {
                 }
             }
             Verdict::Requeue => self.requeue(received).await,
+            // Nothing to say to the broker: the consumer keeps it.
+            Verdict::RetryHere { .. } => {}
         }
     }
 

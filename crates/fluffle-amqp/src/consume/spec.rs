@@ -411,6 +411,7 @@ impl<T, R> Consume<T, R> {
 
     fn retry_queues(&self) -> Vec<(String, Duration)> {
         let mut delays = self.retry.delays().to_vec();
+        delays.retain(|delay| !self.retry.is_in_process(*delay));
         delays.sort_unstable();
         delays.dedup();
         let prefix = self.retries();

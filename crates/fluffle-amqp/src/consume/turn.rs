@@ -1,14 +1,18 @@
 //! One generation of consuming: from a channel's first delivery to its last.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use fluffle_wire::headers::Attempt;
 use futures_util::{
     FutureExt, StreamExt,
     future::LocalBoxFuture,
     stream::{FuturesOrdered, FuturesUnordered},
 };
 use lapin::options::BasicAckOptions;
-use tokio::{sync::watch, time::interval};
+use tokio::{
+    sync::watch,
+    time::{interval, sleep},
+};
 
 use crate::{
     channel::{Generation, Lease},
@@ -56,6 +60,8 @@ pub(crate) struct Turn {
     looked_up: FuturesOrdered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
     /// And those whose message an earlier delivery has in hand; they have no place in the order any more.
     held_up: FuturesUnordered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
+    /// Failed, and waiting here for their next attempt.
+    resting: FuturesUnordered<LocalBoxFuture<'static, Received>>,
     watchdog: Watchdog,
 }
 
@@ -84,6 +90,7 @@ impl Turn {
             settling: FuturesUnordered::new(),
             looked_up: FuturesOrdered::new(),
             held_up: FuturesUnordered::new(),
+            resting: FuturesUnordered::new(),
             watchdog,
         }
     }
@@ -115,6 +122,7 @@ impl Turn {
                 Some((received, known)) = self.held_up.next(), if !self.held_up.is_empty() => {
                     self.admit(received, known);
                 }
+                Some(received) = self.resting.next(), if !self.resting.is_empty() => self.hand_over(Arc::new(received)),
                 _ = draining.wait_for(|asked| *asked), if !drain_asked => {
                     drain_asked = true;
                     self.stop_taking().await;
@@ -235,7 +243,7 @@ impl Turn {
         match (known, self.plan.seen.clone()) {
             (Known::Handled, _) => self.settle(received, settlement::Verdict::Duplicate),
             (Known::New(claim), _) => {
-                let _ = received.claim.set(claim);
+                let _ = received.claim.set(Arc::new(claim));
                 self.hand_over(received);
             }
             (Known::InHand(release), Some(seen)) => self.held_up.push(Box::pin(async move {
@@ -317,10 +325,28 @@ impl Turn {
 
     fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
         self.watch.settled(received.tag, &verdict);
+        if let settlement::Verdict::RetryHere { wait, attempt, error } = verdict {
+            return self.rest(&received, wait, attempt, &error);
+        }
         let (settler, received) = (Arc::clone(&self.settler), Settling(received));
         self.settling.push(Box::pin(async move {
             settler.settle(&received.0, verdict).await;
             received.0.release();
+        }));
+    }
+
+    /// Keeps a failed delivery until its next attempt.
+    fn rest(&mut self, received: &Received, wait: Duration, attempt: Attempt, error: &str) {
+        tracing::warn!(
+            queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
+            attempt = received.attempt.get(), ?wait, %error, "not handled: retry in this process"
+        );
+        count(&self.plan.counters.retried);
+        received.release();
+        let again = received.again(attempt);
+        self.resting.push(Box::pin(async move {
+            sleep(wait).await;
+            again
         }));
     }
 
@@ -354,6 +380,7 @@ impl Turn {
         // The broker has these again when the channel closes.
         self.looked_up.clear();
         self.held_up.clear();
+        self.resting.clear();
     }
 }
 

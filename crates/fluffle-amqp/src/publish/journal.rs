@@ -13,7 +13,7 @@ use fluffle_store::{Enqueued, Journal, Position, Reader, Record};
 use futures_util::FutureExt;
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::publish::{
@@ -25,6 +25,9 @@ use crate::publish::{
 /// The waits before a message that the broker did not take is tried again, doubling from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// How long the disk may take at the end.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Most messages that wait for that, in memory.
 const MOST_AGAIN: usize = 1024;
@@ -156,9 +159,18 @@ impl Ledger {
         self.again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The publisher ends: who waits is told so, and what is here stays for the next process.
-    pub(crate) fn close(&self) {
+    /// The publisher ends: who waits is told so, and what is here stays for the next process, confirms so far written.
+    pub(crate) async fn close(&self) {
         self.waiting().clear();
+        match timeout(FLUSH_LIMIT, self.journal.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the journal could not be flushed: the next process may publish again")
+            }
+            Err(_) => {
+                tracing::warn!("the journal was not flushed within {FLUSH_LIMIT:?}: the next process may publish again")
+            }
+        }
     }
 
     fn waiter(&self, id: &str) -> Option<oneshot::Sender<Outcome>> {

@@ -353,7 +353,7 @@ impl Outbox {
             self.hand_back(entry);
         }
         if let Some(ledger) = &self.journal {
-            ledger.close();
+            ledger.close().await;
         }
     }
 
