@@ -211,7 +211,9 @@ impl Gust {
             15 => (Fault::Restart { away: time }, Whom::All),
             _ => (Fault::Crash { away: time }, Whom::All),
         };
-        Self { at, lasts: Duration::from_millis(random.u64(50..1500)), fault, whom }
+        // Only missing heartbeats tell a client that its connection is half open, which takes two intervals.
+        let longest = if fault == Fault::HalfOpen { 4_000 } else { 1_500 };
+        Self { at, lasts: Duration::from_millis(random.u64(50..longest)), fault, whom }
     }
 
     fn strike(&self, faults: &Faults) -> Result<FaultHandle, FaultError> {
