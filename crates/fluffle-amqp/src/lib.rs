@@ -62,9 +62,9 @@ pub use publish::{
     forwarder::Forwarder,
     message::{Prepared, PreparedError},
     options::MessageOptions,
-    outbox::PublisherStats,
     publisher::{Confirmed, Publisher, Receipt},
     route::{Confirms, Route},
+    stats::PublisherStats,
 };
 pub use replay::{DeadLetter, Replay, ReplayError, Replayed};
 pub use request::{

@@ -7,8 +7,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::publish::{
     error::{PublishError, PublishErrorKind},
     message::Prepared,
-    outbox::{Entry, Outbox, PublisherStats},
+    outbox::{Entry, Outbox},
     publisher::{Confirmed, Receipt},
+    stats::PublisherStats,
 };
 
 /// Publishes messages that were [prepared](Prepared) before, each where it says: an outbox table's relay, a replay of dead

@@ -10,3 +10,4 @@ pub(crate) mod outbox;
 pub(crate) mod overdue;
 pub(crate) mod publisher;
 pub(crate) mod route;
+pub(crate) mod stats;

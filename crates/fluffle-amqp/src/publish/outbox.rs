@@ -20,7 +20,12 @@ use crate::{
     class::reply,
     confirm::{Returned, Verdict},
     flow::budget::{ByteRoom, DEFAULT_BYTES, NoRoom, Room},
-    publish::{error::PublishErrorKind, journal::Ledger, message::Prepared},
+    publish::{
+        error::PublishErrorKind,
+        journal::Ledger,
+        message::Prepared,
+        stats::{Counters, PublisherStats},
+    },
 };
 
 /// How often a journal is looked at for what is left in it.
@@ -90,35 +95,6 @@ impl Entry {
     fn withdrawn(&self) -> bool {
         !self.detached && self.reply.is_closed()
     }
-}
-
-/// Running totals of one publisher.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PublisherStats {
-    /// Messages accepted.
-    pub accepted: u64,
-    /// Messages the broker confirmed (or, without confirms, messages written).
-    pub confirmed: u64,
-    /// Messages returned as unroutable.
-    pub returned: u64,
-    /// Messages nacked by the broker.
-    pub nacked: u64,
-    /// Messages published again under the same id after a channel was lost.
-    pub republished: u64,
-    /// Messages handed back for any other reason.
-    pub failed: u64,
-    /// Messages accepted and still without a verdict, now: in the mailbox, on the wire, or waiting for a connection.
-    pub outstanding: usize,
-}
-
-#[derive(Default)]
-struct Counters {
-    accepted: AtomicU64,
-    confirmed: AtomicU64,
-    returned: AtomicU64,
-    nacked: AtomicU64,
-    republished: AtomicU64,
-    failed: AtomicU64,
 }
 
 /// A bounded mailbox and the unsettled messages behind it.
@@ -412,16 +388,7 @@ impl Outbox {
     }
 
     pub(crate) fn stats(&self) -> PublisherStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        PublisherStats {
-            accepted: read(&self.counters.accepted),
-            confirmed: read(&self.counters.confirmed),
-            returned: read(&self.counters.returned),
-            nacked: read(&self.counters.nacked),
-            republished: read(&self.counters.republished),
-            failed: read(&self.counters.failed),
-            outstanding: self.outstanding(),
-        }
+        self.counters.read(self.outstanding())
     }
 
     fn unsettled(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {

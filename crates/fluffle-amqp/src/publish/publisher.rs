@@ -12,8 +12,9 @@ use crate::publish::{
     error::{PublishError, PublishErrorKind},
     message::{Prepared, target},
     options::MessageOptions,
-    outbox::{Entry, NotAccepted, Outbox, Outcome, PublisherStats},
+    outbox::{Entry, NotAccepted, Outbox, Outcome},
     route::Route,
+    stats::PublisherStats,
 };
 
 /// Publishes messages of type `T` to one route. Cheap to clone; all clones share one mailbox, window and channel.
