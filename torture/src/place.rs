@@ -1,15 +1,15 @@
 //! The broker that is tortured.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use fluffle::{
     Error,
     broker::{Faults, Proxy},
     testing::TestBroker,
 };
-use fluffle_harness::RabbitMq;
+use fluffle_harness::{QueueDepth, RabbitMq};
 
-use crate::args::Kind;
+use crate::{args::Kind, id::Lane};
 
 /// A broker, and where its faults come from.
 pub enum Place {
@@ -64,23 +64,33 @@ impl Place {
         }
     }
 
-    /// Queues that hold anything, in words. RabbitMQ counts a quorum queue's messages every five seconds.
+    /// What is not as it is when nothing is left to do, in words: queues that hold anything, and those of a lane without a
+    /// consumer. RabbitMQ counts a quorum queue's messages every five seconds.
     ///
     /// # Errors
     /// When the broker cannot be asked.
-    pub fn not_empty(&self) -> Result<Vec<String>, Error> {
+    pub fn unsettled(&self) -> Result<Vec<String>, Error> {
+        let queues = self.queues()?;
+        let full = queues.iter().filter(|(_, depth)| depth.ready + depth.unacked > 0);
+        let full = full.map(|(name, depth)| format!("{name}: {} ready, {} unacked", depth.ready, depth.unacked));
+        let consumed = |lane: &Lane| queues.get(lane.queue()).is_some_and(|depth| depth.consumers > 0);
+        let deserted = Lane::ALL.into_iter().filter(|lane| !consumed(lane));
+        Ok(full.chain(deserted.map(|lane| format!("{}: no consumer", lane.queue()))).collect())
+    }
+
+    fn queues(&self) -> Result<HashMap<String, QueueDepth>, Error> {
         match self {
             Self::Embedded(broker) => {
-                let queues = broker.snapshot()?.queues;
-                Ok(queues.iter().filter(|q| q.ready + q.unacked > 0).map(ToString::to_string).collect())
-            }
-            Self::RabbitMq { node, .. } => {
-                let depths = node.queue_depths("/").map_err(Error::other)?;
-                let full = depths.into_iter().filter(|(_, depth)| depth.ready + depth.unacked > 0);
-                Ok(full
-                    .map(|(name, depth)| format!("{name}: {} ready, {} unacked", depth.ready, depth.unacked))
+                let queues = broker.snapshot()?.queues.into_iter();
+                Ok(queues
+                    .map(|queue| {
+                        let (ready, unacked, consumers) =
+                            (queue.ready as u64, queue.unacked as u64, queue.consumers as u64);
+                        (queue.name, QueueDepth { ready, unacked, consumers })
+                    })
                     .collect())
             }
+            Self::RabbitMq { node, .. } => node.queue_depths("/").map_err(Error::other),
         }
     }
 }

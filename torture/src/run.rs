@@ -111,7 +111,7 @@ struct Stage {
 
 impl Stage {
     /// Waits until nothing is left to do: these publishers have their answers, every accepted message has ended, no copy is on
-    /// its way, every queue is empty.
+    /// its way, every queue is empty and has its consumer.
     async fn drain(
         &mut self,
         steady: &Steady,
@@ -126,14 +126,14 @@ impl Stage {
             let busy: Vec<&str> =
                 sources.iter().map(String::as_str).filter(|source| !self.model.is_quiet(source)).collect();
             let (waiting, outstanding) = (self.model.waiting(), steady.outstanding());
-            if busy.is_empty() && waiting == 0 && outstanding == 0 && self.place.not_empty()?.is_empty() {
+            if busy.is_empty() && waiting == 0 && outstanding == 0 && self.place.unsettled()?.is_empty() {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                let queues = self.place.not_empty()?;
+                let queues = self.place.unsettled()?;
                 return Err(Error::other(format!(
                     "{waiting} messages without an end, {outstanding} confirms outstanding, publishers {busy:?} not \
-                     quiet, queues not empty: {queues:?}"
+                     quiet, queues not settled: {queues:?}"
                 )));
             }
             tokio::time::sleep(LOOK).await;

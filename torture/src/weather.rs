@@ -20,6 +20,7 @@ use tokio::time::{sleep, sleep_until};
 use crate::{
     child::Mortal,
     fact::{Fact, Facts},
+    id::Lane,
     place::Place,
 };
 
@@ -130,6 +131,8 @@ enum Deed {
     Block,
     /// All connections closed with 320.
     CloseConnections,
+    /// The queue of [`Lane::Most`], which may lose messages, deleted: its consumer is cancelled.
+    DeleteQueue,
 }
 
 impl Deed {
@@ -138,6 +141,7 @@ impl Deed {
             0..3 => Self::Kill,
             3..4 => Self::Restart,
             4..6 => Self::Block,
+            6..7 => Self::DeleteQueue,
             _ => Self::CloseConnections,
         }
     }
@@ -151,6 +155,11 @@ impl Deed {
                 node.block_publishers()?;
                 std::thread::sleep(Duration::from_secs(1));
                 node.unblock_publishers()
+            }
+            Self::DeleteQueue => {
+                // Deleted before, it may not be there again.
+                let _ = node.delete_queue("/", Lane::Most.queue());
+                Ok(())
             }
             Self::CloseConnections => node.close_all_connections("by the torture").map(drop),
         }

@@ -156,7 +156,7 @@ pub fn bury(broker: Broker, facts: &Facts) -> App {
 impl Post {
     fn route(&self) -> Route<String> {
         let route = Route::queue(self.lane.queue())
-            .deadline(Duration::from_secs(5))
+            .deadline(self.deadline())
             .confirm_timeout(Duration::from_secs(1))
             .gzip(if self.gzip { Gzip::on() } else { Gzip::Off });
         route.confirms(match self.kind {
@@ -164,6 +164,16 @@ impl Post {
             PublisherKind::Each => Confirms::Each,
             PublisherKind::Off => Confirms::Off,
         })
+    }
+
+    /// Awaited ones are often unsure whether the broker has a message; the others outlive a node's boot.
+    fn deadline(&self) -> Duration {
+        match self.kind {
+            PublisherKind::Awaited => Duration::from_secs(2),
+            PublisherKind::Windowed | PublisherKind::Each | PublisherKind::Journaled | PublisherKind::Off => {
+                Duration::from_secs(30)
+            }
+        }
     }
 
     /// Adds its publisher to the application; `journal` is where it keeps its journal, if it is of that kind.
