@@ -34,7 +34,8 @@ installed with apt-get, if this user may do that (root or passwordless sudo). Ne
 run as a service: private ones are started on ports of their own and removed at the end.
 
 Environment:
-  AMQP_URL               Examples use this broker.
+  AMQP_URL               Examples use this broker; restart_on_failure has its own, or with
+                         --rabbitmq a RabbitMQ node.
                          Tests keep to private nodes: they stop, block and kill them.
   FLUFFLE_KEEP_BROKER=1  Keep the folders (logs, data) of private nodes.
   FLUFFLE_RABBITMQ_BIN   The folder of rabbitmq-server and rabbitmqctl, if it is unusual.
@@ -63,9 +64,7 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
         "example" => match arguments.split_first() {
             Some((name, rest)) => example(name, rest),
             // Cargo answers a `--bin` without a name with the list of names.
-            None => {
-                step::run("which example? These there are", cargo().args(["run", "--package", "examples", "--bin"]))
-            }
+            None => step::run("no example named; these exist", cargo().args(["run", "--package", "examples", "--bin"])),
         },
         "help" | "-h" | "--help" => {
             print!("{HELP}");

@@ -28,9 +28,10 @@
 //!         .topology(Topology::new()
 //!             .exchange(Exchange::topic("quakes"))
 //!             .exchange(Exchange::fanout("alerts"))
-//!             .queue(Queue::quorum("alerts").bind("quakes", "quake.major.#").dead_letter()));
+//!             .queue(Queue::quorum("strong").bind("quakes", "quake.strong.#").dead_letter())
+//!             .queue(Queue::quorum("siren").bind("alerts", "")));
 //!     let out = app.publisher::<Alert>(Route::exchange("alerts"));
-//!     app.consume(Consume::queue("alerts").prefetch(256).instances(2).guarantee(AtLeastOnce),
+//!     app.consume(Consume::queue("strong").prefetch(256).instances(2).guarantee(AtLeastOnce),
 //!                 move || Alerts { out: out.clone() })       // a factory: a fresh actor after each crash
 //!        .run_until_signal().await                           // cancel, finish what is in flight, flush confirms, close
 //! }
@@ -46,7 +47,8 @@
 //! - [`App`]: what a service is made of; [`Service`]: the same, running.
 //! - [`prelude`]: what a service's code usually needs, actix's prelude included.
 //! - [`testing`]: a broker inside your tests, to run your handlers on and break.
-//! - [`amqp`], [`supervise`], [`wire`], [`broker`]: the rooms behind, for what is needed less often.
+//! - [`amqp`] ([`Replay`](amqp::Replay), say), [`supervise`], [`wire`], [`store`], [`broker`]: the crates underneath, for what
+//!   is needed less often. Beside them: `fluffle-build` for `.proto` files, `fluffle-outbox` for SQL databases.
 //!
 //! # Features
 //!

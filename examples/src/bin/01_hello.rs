@@ -6,8 +6,9 @@
 //!
 //! Run it: `cargo run -p examples --bin 01_hello`
 //!
-//! Try: return `Err(Failure::retry("not now"))` the first time (`greeting.attempt() == 1`) and see the message come
-//! back. Publish without consuming, then consume without publishing: with `AMQP_URL` set the queue keeps your greetings.
+//! Try: as the first line of `handle`, `if greeting.attempt() == 1 { return Err(Failure::retry("not now")) }`, and see each
+//! greeting come back after a second. With `AMQP_URL` set, leave out `.consume(…)` and what waits for it, and run; then leave
+//! out the loop instead: the queue has kept your greetings.
 //!
 //! Next: `02_work_queue`, where several actors share the work.
 
