@@ -8,6 +8,9 @@ use crate::{
     weather::Damage,
 };
 
+/// The most breaches that are listed.
+const LISTED: usize = 20;
+
 /// The most messages whose history is told.
 const TOLD: usize = 3;
 
@@ -31,8 +34,11 @@ pub struct Report {
 impl Report {
     /// The breaches, and of the first messages that broke something all that is known.
     pub fn tell_breaches(&self, history: impl Fn(&crate::id::Id) -> std::io::Result<Vec<String>>) {
-        for breach in &self.breaches {
+        for breach in self.breaches.iter().take(LISTED) {
             println!("breach: {breach}");
+        }
+        if let Some(more) = self.breaches.len().checked_sub(LISTED + 1) {
+            println!("and {} more", more + 1);
         }
         let mut broken: Vec<_> = self.breaches.iter().filter_map(Breach::id).collect();
         broken.dedup();

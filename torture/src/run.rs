@@ -69,19 +69,21 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     let raged = weather::rage(&stage.place, &mut child, seed, lasting, &facts).await;
 
     let mut breaches = Vec::new();
-    let damage = raged.unwrap_or_else(|error| {
-        breaches.push(Breach::Stuck(error.to_string()));
-        weather::Damage::default()
-    });
+    let damage = match raged {
+        Ok(damage) => damage,
+        Err(error) => {
+            breaches.push(Breach::Stuck(format!("the weather: {error}")));
+            stage.place.faults().heal_all()?;
+            weather::Damage::default()
+        }
+    };
     let undertaker = workload::bury(workload::client(&stage.place.quiet_url(), "undertaker")?, &facts).start().await?;
     sources.extend(child::sources(child.life()));
     let healed = Instant::now();
     let mut drained = None;
-    if breaches.is_empty() {
-        match stage.drain(&steady, &mut child, &sources, healed + limit).await {
-            Ok(()) => drained = Some(healed.elapsed()),
-            Err(error) => breaches.push(Breach::Stuck(format!("not drained within {limit:?}: {error}"))),
-        }
+    match stage.drain(&steady, &mut child, &sources, healed + limit).await {
+        Ok(()) => drained = Some(healed.elapsed()),
+        Err(error) => breaches.push(Breach::Stuck(format!("not drained within {limit:?}: {error}"))),
     }
     if drained.is_some() {
         let calm = Shift { until: Instant::now() + limit, messages: CALM_MESSAGES, pause: Duration::ZERO };
