@@ -28,7 +28,11 @@ pub struct PublisherPart {
 impl PublisherPart {
     /// A publisher's handle and what a service needs to bring it to life; the handle takes messages already. In the tree it
     /// goes by its exchange, or by its queue when it publishes straight to one.
-    pub fn new<T>(route: Route<T>) -> (Publisher<T>, Self) {
+    pub fn new<T>(mut route: Route<T>) -> (Publisher<T>, Self) {
+        if route.journal.is_some() && route.confirms == Confirms::Off {
+            // What is only written to a socket may not leave the disk.
+            route.confirms = Confirms::Window(1024);
+        }
         let name = match &route.key {
             Key::Fixed(queue) if route.exchange.is_empty() => queue.to_string(),
             Key::By(_) if route.exchange.is_empty() => "queues".to_owned(),

@@ -284,3 +284,61 @@ async fn a_handler_learns_that_its_connection_was_lost_and_may_drop_its_work() {
     assert_eq!((stats.handled, stats.retried, stats.work_done_ack_lost), (1, 0, 0));
     service.shutdown().await.unwrap();
 }
+
+/// Takes too long with a message it has not seen before, and then says no.
+struct Late {
+    go: Arc<Notify>,
+    handled: Arc<AtomicUsize>,
+}
+
+impl Actor for Late {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<String>> for Late {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, delivery: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        let (go, handled) = (Arc::clone(&self.go), Arc::clone(&self.handled));
+        Box::pin(async move {
+            if delivery.attempt() == 1 {
+                go.notified().await;
+                return Err(Failure::retry("too late, and not done"));
+            }
+            handled.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        })
+    }
+}
+
+#[actix::test]
+async fn a_late_no_is_not_taken_for_a_yes() {
+    for in_process in [false, true] {
+        let broker = TestBroker::start().unwrap();
+        let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q")));
+        let out = app.publisher::<String>(Route::queue("q"));
+        let (go, handled) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let wait = std::time::Duration::from_millis(400);
+        let mut retry = Retry::exponential(3, wait, 1.0).unwrap();
+        if in_process {
+            retry = retry.in_process_below(wait * 2).unwrap();
+        }
+        let consume = Consume::queue("q")
+            .retry(retry)
+            .handler_timeout(std::time::Duration::from_millis(100))
+            .effectively_once(Arc::new(Store::default()));
+        let factory = {
+            let (go, handled) = (Arc::clone(&go), Arc::clone(&handled));
+            move || Late { go: Arc::clone(&go), handled: Arc::clone(&handled) }
+        };
+        let service = started(app.consume(consume, factory)).await;
+        out.publish("work".to_owned()).await.unwrap();
+        until("its attempt has failed", || service.consumers()[0].1.retried == 1).await;
+        // The next attempt waits for its time; now the first one says no.
+        go.notify_one();
+        broker.settled(&service).await.unwrap();
+        assert_eq!(handled.load(Ordering::SeqCst), 1, "in the process: {in_process}");
+        assert_eq!(service.consumers()[0].1.duplicates, 0);
+        service.shutdown().await.unwrap();
+    }
+}

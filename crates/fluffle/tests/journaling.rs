@@ -208,3 +208,47 @@ async fn two_publishers_cannot_have_one_journal() {
     let Err(error) = app.start().await else { panic!("it started") };
     assert!(error.to_string().contains("another publisher has it"), "{error}");
 }
+
+#[actix::test]
+async fn who_awaits_no_more_than_the_disk_may_leave_the_rest_to_the_journal() {
+    let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
+    let (app, out) = app(&broker, journal(folder.path()));
+    let (service, mut record) = consuming(app).await;
+    let nacks = broker.faults().inject(Rule::new(Fault::Nack).on_queue("q").times(2)).unwrap();
+    let receipt = out.enqueue("promised".to_owned()).await.unwrap();
+    let receipt = soon("on the disk", receipt.journaled()).await.unwrap();
+    // The broker's refusal is there before the receipt is dropped, and nobody reads it.
+    until("it was nacked", || nacks.fired() == 1).await;
+    until("the publisher knows", || out.stats().nacked == 1).await;
+    drop(receipt);
+    assert_eq!(next(&mut record).await.text, "promised");
+    assert_eq!(nacks.fired(), 2, "and it was tried more than once");
+    broker.settled(&service).await.unwrap();
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn what_is_accepted_is_not_flushed_before_it_is_published() {
+    let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
+    let (app, out) = app(&broker, journal(folder.path()));
+    let service = started(app).await;
+    for number in 0..50 {
+        drop(out.enqueue(number.to_string()).await.unwrap());
+        soon("flushed", out.flush()).await;
+        assert_eq!(broker.messages("q").unwrap().len(), number + 1);
+    }
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_publisher_that_drains_sends_what_it_has_journaled() {
+    let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
+    let route = Route::queue("q").journal(journal(folder.path())).confirms(Confirms::Each);
+    let (app, out) = app_with(&broker, route);
+    let service = started(app).await;
+    for number in 0..200 {
+        drop(out.enqueue(number.to_string()).await.unwrap());
+    }
+    service.shutdown().await.unwrap();
+    assert_eq!(broker.messages("q").unwrap().len(), 200);
+}

@@ -139,10 +139,16 @@ impl<T, R> Delivery<T, R> {
         work: impl Future<Output = Result<O, E>>,
     ) -> impl Future<Output = Result<O, Failure>> {
         let settled = self.settled();
+        // Settled in another way, for its handler took too long, it is nobody's business here.
+        let lost = async move {
+            if settled.await != Settled::Lost {
+                std::future::pending::<()>().await;
+            }
+        };
         async move {
             tokio::select! {
                 done = work => done.map_err(Into::into),
-                _ = settled => Err(Failure::retry("the connection was lost: the broker delivers this message again")),
+                () = lost => Err(Failure::retry("the connection was lost: the broker delivers this message again")),
             }
         }
     }

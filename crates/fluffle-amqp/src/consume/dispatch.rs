@@ -87,8 +87,11 @@ impl<R> Unanswered<R> {
     /// Waits for the late answer apart from the handler's concurrency.
     async fn linger(mut self) {
         let late = (&mut self.answer).await;
-        if let (Ok(_), Some(ticket)) = (late, self.ticket.take()) {
-            ticket.answer(Outcome::Handled(None));
+        match (late, self.ticket.take()) {
+            (Ok(Ok(_)), Some(ticket)) => ticket.answer(Outcome::Handled(None)),
+            (Ok(Err(failure)), Some(ticket)) => ticket.answer(Outcome::Failed(failure)),
+            // An answer that will never come drops the ticket: a crash.
+            (_, ticket) => drop(ticket),
         }
     }
 }

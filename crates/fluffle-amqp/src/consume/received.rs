@@ -121,8 +121,8 @@ impl Received {
     /// Notes what became of it, the first time; whoever waits to handle its message again may.
     pub(crate) fn settle_as(&self, settled: Settled) {
         let _ = self.settled.set(settled);
-        // Lost, its handler goes on: until that has ended the message is in hand.
-        if settled != Settled::Lost
+        // Lost, its handler goes on: until that has ended the message is in hand. A handler that was given up may never end.
+        if (settled != Settled::Lost || self.given_up.load(Ordering::Acquire))
             && let Some(claim) = self.claim.get()
         {
             claim.release();
@@ -203,6 +203,34 @@ pub(crate) struct Settling(pub(crate) Arc<Received>);
 impl Drop for Settling {
     fn drop(&mut self) {
         self.0.settle_as(Settled::Lost);
+        self.0.release();
+    }
+}
+
+/// A delivery between two attempts. Should its channel be lost meanwhile, nobody has it in hand any more.
+pub(crate) struct Resting(Option<Received>);
+
+impl Resting {
+    pub(crate) fn new(received: Received) -> Self {
+        Self(Some(received))
+    }
+
+    /// What it is remembered by, with effectively once.
+    pub(crate) fn key(&self) -> Option<&str> {
+        Some(&self.0.as_ref()?.claim.get()?.key)
+    }
+
+    /// For its next attempt.
+    pub(crate) fn wake(mut self) -> Option<Received> {
+        self.0.take()
+    }
+}
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        if let Some(claim) = self.0.as_ref().and_then(|received| received.claim.get()) {
+            claim.release();
+        }
     }
 }
 

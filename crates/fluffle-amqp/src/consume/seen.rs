@@ -75,7 +75,8 @@ pub type SeenError = Box<dyn std::error::Error + Send + Sync>;
 /// A deliberate replay passes: one put back from the dead-letter queue, or sent with a replay id of its own, is another
 /// message to the store than the original.
 pub(crate) fn key(received: &Received) -> Option<String> {
-    let mut key = format!("{}/{}", received.queue, received.message_id()?);
+    // Its length first: a queue's name may hold what stands between it and the id.
+    let mut key = format!("{}:{}/{}", received.queue.len(), received.queue, received.message_id()?);
     if let Some(replay) = received.header(headers::REPLAY).and_then(|header| header.text()) {
         key.extend(["/replay/", replay]);
     }
@@ -165,6 +166,11 @@ impl Seen {
         };
         let known = persist("look a message up", || self.store.contains(&claim.key)).await;
         if known { Known::Handled } else { Known::New(claim) }
+    }
+
+    /// Whether a message has been handled; while the store cannot answer, waits for it.
+    pub(crate) async fn has(&self, key: &str) -> bool {
+        persist("look a message up", || self.store.contains(key)).await
     }
 
     /// Remembers a handled message; while the store cannot, waits for it.

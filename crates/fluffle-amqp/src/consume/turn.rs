@@ -21,7 +21,7 @@ use crate::{
         failure::Failure,
         guard::Watch,
         lane::{Answers, Completion, Outcome},
-        received::{Received, Settled, Settling},
+        received::{Received, Resting, Settled, Settling},
         seen::{self, Known},
         settlement::{self, Arrival, Settler, count},
         spec::Guarantee,
@@ -61,7 +61,7 @@ pub(crate) struct Turn {
     /// And those whose message an earlier delivery has in hand; they have no place in the order any more.
     held_up: FuturesUnordered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
     /// Failed, and waiting here for their next attempt.
-    resting: FuturesUnordered<LocalBoxFuture<'static, Received>>,
+    resting: FuturesUnordered<LocalBoxFuture<'static, (Option<Received>, bool)>>,
     watchdog: Watchdog,
 }
 
@@ -122,7 +122,9 @@ impl Turn {
                 Some((received, known)) = self.held_up.next(), if !self.held_up.is_empty() => {
                     self.admit(received, known);
                 }
-                Some(received) = self.resting.next(), if !self.resting.is_empty() => self.hand_over(Arc::new(received)),
+                Some((Some(received), handled)) = self.resting.next(), if !self.resting.is_empty() => {
+                    self.rested(Arc::new(received), handled);
+                }
                 _ = draining.wait_for(|asked| *asked), if !drain_asked => {
                     drain_asked = true;
                     self.stop_taking().await;
@@ -228,8 +230,12 @@ impl Turn {
         self.hand_over(received);
     }
 
+    /// To whichever handler takes it first; back to its queue, if the consumer has stopped taking meanwhile.
     fn hand_over(&mut self, received: Arc<Received>) {
         self.in_flight.insert(received.tag, Arc::clone(&received));
+        if self.subscription.prefetch().is_none() && self.plan.guarantee == Guarantee::AtLeastOnce {
+            return self.complete(Completion { received, outcome: Outcome::NotStarted });
+        }
         self.plan.lane.push(received);
     }
 
@@ -269,7 +275,7 @@ impl Turn {
             count(&self.plan.counters.crashed);
         }
         if received.generation != self.generation {
-            self.plan.orphans.remove(received.generation, received.tag);
+            self.plan.orphans.remove(&received);
             if matches!(outcome, Outcome::Handled(_)) {
                 // At most once it was acked before: then this is all there was to do.
                 let at_most_once = self.plan.guarantee == Guarantee::AtMostOnce;
@@ -279,7 +285,9 @@ impl Turn {
             }
             return;
         }
-        let taken = self.in_flight.remove(&received.tag);
+        // A tag may have been given to a handler before, and be at its next attempt: only its own answer is its answer.
+        let is_its_own = self.in_flight.get(&received.tag).is_some_and(|one| Arc::ptr_eq(one, &received));
+        let taken = if is_its_own { self.in_flight.remove(&received.tag) } else { None };
         if taken.is_some() {
             self.watch.answered(received.tag, &outcome);
         }
@@ -288,7 +296,10 @@ impl Turn {
                 let verdict = settlement::decide(outcome, &received, &self.plan.retry);
                 self.settle(received, verdict);
             }
-            Some(received) => self.note(&received, &outcome),
+            Some(received) => {
+                self.note(&received, &outcome);
+                received.release();
+            }
             None => {
                 count(&self.plan.counters.late);
                 if matches!(outcome, Outcome::Handled(_)) {
@@ -343,11 +354,23 @@ impl Turn {
         );
         count(&self.plan.counters.retried);
         received.release();
-        let again = received.again(attempt);
+        let (again, seen) = (Resting::new(received.again(attempt)), self.plan.seen.clone());
         self.resting.push(Box::pin(async move {
             sleep(wait).await;
-            again
+            // Its handler may have finished after all, too late to say so.
+            let handled = match (&seen, again.key()) {
+                (Some(seen), Some(key)) => seen.has(key).await,
+                _ => false,
+            };
+            (again.wake(), handled)
         }));
+    }
+
+    fn rested(&mut self, received: Arc<Received>, handled: bool) {
+        if handled {
+            return self.settle(received, settlement::Verdict::Duplicate);
+        }
+        self.hand_over(received);
     }
 
     /// Deliveries whose handler has had them for too long are failed attempts; those that waited for one for too long go

@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    channel::Generation,
-    consume::{lane::Lane, received::Received},
-};
+use crate::consume::{lane::Lane, received::Received};
 
 /// What RabbitMQ's `consumer_timeout` is unless it is configured: 30 minutes ("Delivery Acknowledgement Timeout").
 pub(crate) const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -134,8 +131,8 @@ impl Orphans {
     }
 
     /// Its handler has answered.
-    pub(crate) fn remove(&self, generation: Generation, tag: u64) {
-        self.all().retain(|received| (received.generation, received.tag) != (generation, tag));
+    pub(crate) fn remove(&self, answered: &Arc<Received>) {
+        self.all().retain(|received| !Arc::ptr_eq(received, answered));
     }
 
     /// Gives up those whose handler has had them for longer than `limit`.

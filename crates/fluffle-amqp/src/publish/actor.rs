@@ -12,7 +12,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running,
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
 use tokio::{
     sync::{mpsc, watch},
-    time::interval,
+    time::{interval, sleep},
 };
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     class::{Class, ClientError, Operation, classify},
     confirm::{Confirms, Verdict},
     publish::{
-        outbox::{Entry, Outbox},
+        outbox::{Entry, LOOK, Outbox},
         overdue::Overdue,
     },
 };
@@ -151,7 +151,11 @@ async fn run(
                 None => suspects = false,
             }
         }
-        if drain_asked && !suspects && confirms.is_empty() && inbox.is_empty() {
+        let nothing_left = match &outbox.journal {
+            Some(ledger) => ledger.outstanding() == 0,
+            None => inbox.is_empty(),
+        };
+        if drain_asked && !suspects && confirms.is_empty() && nothing_left {
             return End::Drained;
         }
         let room = if suspects { 0 } else { outbox.window.saturating_sub(confirms.len()).min(BURST) };
@@ -171,6 +175,8 @@ async fn run(
                 }
             }
             _ = draining.wait_for(|asked| *asked), if !drain_asked => drain_asked = true,
+            // A journal tells nobody when its last record goes.
+            () = sleep(LOOK), if drain_asked && outbox.journal.is_some() => {}
             _ = look.tick() => {
                 if blocked.borrow().is_some() {
                     overdue.pause();

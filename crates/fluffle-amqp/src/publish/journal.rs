@@ -3,13 +3,13 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use fluffle_store::{Enqueued, Journal, Position, Reader, Record};
+use fluffle_store::{Enqueued, Journal, Position, Reader, Record, StoreErrorKind};
 use futures_util::FutureExt;
 use tokio::{
     sync::oneshot,
@@ -29,8 +29,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long the disk may take at the end.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
-/// Most messages that wait for that, in memory.
+/// With so many waiting for that, nothing new is begun; what is on the wire then may add to them.
 const MOST_AGAIN: usize = 1024;
+
+/// The fewest who may be waiting before those who have gone are looked for.
+const PRUNE_AT: usize = 4096;
 
 /// How long after the disk has failed it is asked again.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
@@ -44,15 +47,30 @@ pub(crate) struct Ledger {
     waiting: Mutex<HashMap<String, VecDeque<oneshot::Sender<Outcome>>>>,
     /// What the broker did not take, and nobody is there to have it back: tried again when it is due.
     again: Mutex<VecDeque<(Instant, Entry)>>,
-    /// The same beyond [`MOST_AGAIN`], and what cannot be read: left to the next process.
+    /// What the broker did not take, and its sender has not looked at yet.
+    in_custody: AtomicUsize,
+    /// What cannot be read: left to the next process.
     stuck: AtomicUsize,
+    /// The application has closed it: there is nothing to wait for.
+    closed: AtomicBool,
+    /// How many may be waiting before those who have gone are looked for.
+    prune_at: AtomicUsize,
 }
 
 impl Ledger {
     /// `None` when another publisher has the journal.
     pub(crate) fn new(journal: Journal) -> Option<Self> {
         let reader = tokio::sync::Mutex::new(journal.reader()?);
-        Some(Self { journal, reader, waiting: Mutex::default(), again: Mutex::default(), stuck: AtomicUsize::new(0) })
+        Some(Self {
+            journal,
+            reader,
+            waiting: Mutex::default(),
+            again: Mutex::default(),
+            in_custody: AtomicUsize::new(0),
+            stuck: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            prune_at: AtomicUsize::new(PRUNE_AT),
+        })
     }
 
     /// Gives a message its place in the order; what this returns resolves when it is as safe as the journal's flush policy
@@ -65,6 +83,7 @@ impl Ledger {
         reply: oneshot::Sender<Outcome>,
     ) -> Result<Enqueued, PublishErrorKind> {
         let Ok(bytes) = message.to_bytes() else { return Err(PublishErrorKind::Property("properties")) };
+        self.prune();
         // Entered first, so that no verdict comes too early.
         self.waiting().entry(message.id.clone()).or_default().push_back(reply);
         let waiter = Waiter { ledger: self, id: Some(&message.id) };
@@ -79,18 +98,25 @@ impl Ledger {
         let mut reader = self.reader.lock().await;
         let before = into.len();
         while into.len() == before {
+            // With so much to be tried again nothing new is begun.
+            let full = self.again().len() >= MOST_AGAIN;
             tokio::select! {
                 biased;
                 entry = self.due() => into.push(entry),
-                read = reader.next() => match read {
+                read = reader.next(), if !full => match read {
                     Ok(entry) => into.extend(self.entry(entry)),
+                    Err(error) if error.kind() == StoreErrorKind::Closed => {
+                        tracing::error!("the journal was closed under its publisher, which publishes no more");
+                        self.closed.store(true, Ordering::Release);
+                        std::future::pending().await
+                    }
                     Err(error) => {
                         tracing::error!(%error, "the journal cannot be read: trying again");
                         sleep(AFTER_A_FAILURE).await;
                     }
                 },
             }
-            while into.len() - before < limit {
+            while !full && into.len() - before < limit {
                 match reader.next().now_or_never() {
                     Some(Ok(entry)) => into.extend(self.entry(entry)),
                     _ => break,
@@ -139,10 +165,6 @@ impl Ledger {
     pub(crate) fn unheard(&self, mut entry: Entry) {
         let wait = (FIRST_WAIT * 2_u32.saturating_pow(entry.tries.into())).min(LONGEST_WAIT);
         let mut again = self.again();
-        if again.len() >= MOST_AGAIN {
-            self.stuck.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
         entry.tries = entry.tries.saturating_add(1);
         let due = Instant::now() + wait;
         let place = again.partition_point(|(other, _)| *other <= due);
@@ -151,8 +173,25 @@ impl Ledger {
 
     /// Messages that are still to be settled, those that wait to be tried again left out; a confirm may be counted up to 50 ms after it has come.
     pub(crate) fn outstanding(&self) -> usize {
+        if self.closed.load(Ordering::Acquire) {
+            return 0;
+        }
         let there = usize::try_from(self.journal.stats().unconfirmed).unwrap_or(usize::MAX);
-        there.saturating_sub(self.stuck.load(Ordering::Relaxed)).saturating_sub(self.again().len())
+        let elsewhere =
+            [self.stuck.load(Ordering::Relaxed), self.in_custody.load(Ordering::Relaxed), self.again().len()];
+        there.saturating_sub(elsewhere.iter().sum())
+    }
+
+    /// Forgets who has gone, now and then: their messages may never have got into the journal.
+    fn prune(&self) {
+        let mut waiting = self.waiting();
+        if waiting.len() >= self.prune_at.load(Ordering::Relaxed) {
+            waiting.retain(|_, of_this_id| {
+                of_this_id.retain(|waiter| !waiter.is_closed());
+                !of_this_id.is_empty()
+            });
+            self.prune_at.store(PRUNE_AT.max(waiting.len() * 2), Ordering::Relaxed);
+        }
     }
 
     fn again(&self) -> MutexGuard<'_, VecDeque<(Instant, Entry)>> {
@@ -186,6 +225,49 @@ impl Ledger {
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<oneshot::Sender<Outcome>>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A message that the broker did not take, on its way back to its sender. Who awaited no more than [`Receipt::journaled`]
+/// never looks: then it is the journal's again.
+///
+/// [`Receipt::journaled`]: crate::Receipt::journaled
+pub(crate) struct Custody {
+    ledger: Arc<Ledger>,
+    entry: Option<Entry>,
+    outcome: Option<Outcome>,
+}
+
+impl Custody {
+    pub(crate) fn new(ledger: &Arc<Ledger>, entry: Entry, outcome: Outcome) -> Self {
+        ledger.in_custody.fetch_add(1, Ordering::Relaxed);
+        Self { ledger: Arc::clone(ledger), entry: Some(entry), outcome: Some(outcome) }
+    }
+
+    /// Its sender has it back.
+    pub(crate) fn take(mut self) -> Option<Outcome> {
+        let position = self.entry.take().and_then(|entry| entry.position);
+        position.into_iter().for_each(|position| self.ledger.settled(position));
+        self.outcome.take()
+    }
+}
+
+impl std::fmt::Debug for Custody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Custody").field(&self.outcome).finish()
+    }
+}
+
+impl Drop for Custody {
+    fn drop(&mut self) {
+        self.ledger.in_custody.fetch_sub(1, Ordering::Relaxed);
+        if let Some(entry) = self.entry.take() {
+            tracing::error!(
+                message_id = %entry.message.id, outcome = ?self.outcome,
+                "a journaled message failed and nobody waits for it: it is tried again"
+            );
+            self.ledger.unheard(entry);
+        }
     }
 }
 

@@ -22,14 +22,14 @@ use crate::{
     flow::budget::{ByteRoom, DEFAULT_BYTES, NoRoom, Room},
     publish::{
         error::PublishErrorKind,
-        journal::Ledger,
+        journal::{Custody, Ledger},
         message::Prepared,
         stats::{Counters, PublisherStats},
     },
 };
 
 /// How often a journal is looked at for what is left in it.
-const LOOK: Duration = Duration::from_millis(20);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
 /// How an accepted message ended.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub(crate) enum Outcome {
     },
     /// The publisher was shut down first.
     Closed,
+    /// One of these, of a journaled message: it stays the journal's until somebody takes it from here.
+    InCustody(Box<Custody>),
 }
 
 /// Why a message was not accepted; its sender still has it.
@@ -76,7 +78,7 @@ pub(crate) struct Entry {
     /// Its part of the outbox's bytes, until it is settled.
     room: Option<Room>,
     /// Its place in the journal it came from.
-    position: Option<Position>,
+    pub(crate) position: Option<Position>,
     /// How often it was not taken, with nobody there to have it back.
     pub(crate) tries: u8,
 }
@@ -107,7 +109,7 @@ pub(crate) struct Outbox {
     /// For the bodies of all that is accepted and not settled.
     bytes: ByteRoom,
     /// What is accepted is there, and not in the mailbox.
-    pub(crate) journal: Option<Ledger>,
+    pub(crate) journal: Option<Arc<Ledger>>,
     sender: mpsc::Sender<Entry>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Entry>>>,
     unsettled: Mutex<BTreeMap<u64, Entry>>,
@@ -139,7 +141,7 @@ impl Outbox {
             window: window.max(1),
             confirm_limit,
             bytes: ByteRoom::new(bytes),
-            journal,
+            journal: journal.map(Arc::new),
             sender,
             receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
             unsettled: Mutex::default(),
@@ -284,7 +286,7 @@ impl Outbox {
             let any_named = unsettled.values().any(named);
             let about = |entry: &Entry| if any_named { named(entry) } else { entry.on_the_wire };
             for (sequence, entry) in unsettled.iter_mut().filter(|(_, entry)| about(entry)) {
-                entry.refusals += 1;
+                entry.refusals = entry.refusals.saturating_add(1);
                 if entry.refusals > 1 {
                     given_back.push(*sequence);
                 }
@@ -299,18 +301,23 @@ impl Outbox {
     fn answer(&self, sequence: u64, outcome: Outcome) {
         let Some(mut entry) = self.unsettled().remove(&sequence) else { return };
         let good = matches!(outcome, Outcome::Confirmed | Outcome::Written);
-        // Whoever waits has it from here on; an entry that is tried again has nobody.
+        let Some(ledger) = &self.journal else {
+            let id = entry.message.id;
+            if let Err(outcome) = entry.reply.send(outcome)
+                && !good
+            {
+                tracing::error!(publisher = %self.name, message_id = %id, ?outcome, "a message failed and nobody waits for it");
+            }
+            return self.done();
+        };
+        // An entry that is tried again has nobody who waits.
         let reply = std::mem::replace(&mut entry.reply, oneshot::channel().0);
-        let unheard = reply.send(outcome).err().filter(|_| !good);
-        if let Some(outcome) = &unheard {
-            let (publisher, message_id) = (&self.name, &entry.message.id);
-            tracing::error!(%publisher, %message_id, ?outcome, "a message failed and nobody waits for it");
-        }
-        match &self.journal {
-            None => self.done(),
-            // Neither the broker has it nor its sender.
-            Some(ledger) if unheard.is_some() => ledger.unheard(entry),
-            Some(ledger) => entry.position.into_iter().for_each(|position| ledger.settled(position)),
+        if good {
+            entry.position.into_iter().for_each(|position| ledger.settled(position));
+            let _ = reply.send(outcome);
+        } else {
+            // Refused or dropped unread, it is the journal's again.
+            let _ = reply.send(Outcome::InCustody(Box::new(Custody::new(ledger, entry, outcome))));
         }
     }
 

@@ -235,13 +235,17 @@ impl<T> Receipt<T> {
     /// [`PublishError`], with the message.
     pub async fn confirmed(self) -> Result<Confirmed, PublishError<T>> {
         let mut this = self.journaled().await?;
-        let kind = match timeout_at(this.deadline, &mut this.outcome).await {
+        let outcome = match timeout_at(this.deadline, &mut this.outcome).await {
+            Ok(Ok(Outcome::InCustody(custody))) => Ok(Ok(custody.take().unwrap_or(Outcome::Closed))),
+            other => other,
+        };
+        let kind = match outcome {
             Ok(Ok(Outcome::Confirmed | Outcome::Written)) => return Ok(Confirmed { id: this.id }),
             Ok(Ok(Outcome::Returned(returned))) => PublishErrorKind::Returned(returned),
             Ok(Ok(Outcome::Nacked)) => PublishErrorKind::Nacked,
             Ok(Ok(Outcome::Refused { code, text })) => PublishErrorKind::Refused { code, text },
             Ok(Ok(Outcome::Closed) | Err(_)) | Err(_) if this.journaled => PublishErrorKind::Journaled,
-            Ok(Ok(Outcome::Closed) | Err(_)) => PublishErrorKind::Closed,
+            Ok(Ok(Outcome::Closed | Outcome::InCustody(_)) | Err(_)) => PublishErrorKind::Closed,
             Err(_) => PublishErrorKind::Unknown,
         };
         Err(this.failed(kind))

@@ -161,7 +161,8 @@ impl<T> Route<T> {
     /// in the order, [`Receipt::journaled`](crate::Receipt::journaled) resolves when it is on the disk, and it goes out
     /// then, behind what earlier processes left. The mailbox and its bytes are the journal's.
     ///
-    /// A journal belongs to one publisher. What cannot be delivered (returned, nacked, refused) goes back to whoever waits
+    /// A journal belongs to one publisher, whose confirms are on, whatever [`confirms`](Route::confirms) says. Its window bounds
+    /// in messages, not in bytes, what it has in memory. What cannot be delivered (returned, nacked, refused) goes back to whoever waits
     /// for it; when nobody does, it stays in the journal, an error is logged, and it is tried again after 200 ms to 60 s, out of
     /// its order; the next process tries it first.
     ///

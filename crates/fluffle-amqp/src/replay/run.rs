@@ -136,8 +136,8 @@ impl Run<'_> {
             if self.consider(&letter)
                 && let Some(pause) = self.replay.pause
             {
-                sleep_until(next).await;
                 next = next.max(Instant::now()) + pause;
+                self.settle_until(next).await?;
             }
             while self.confirms.len() >= WINDOW {
                 self.settle().await?;
@@ -172,10 +172,25 @@ impl Run<'_> {
         true
     }
 
-    /// Lets go of the letters whose copies are confirmed.
+    /// Settles what is confirmed until then. Copies go out when they are waited for.
+    async fn settle_until(&mut self, then: Instant) -> Result<(), String> {
+        loop {
+            tokio::select! {
+                () = sleep_until(then) => return Ok(()),
+                verdicts = self.confirms.settled(), if !self.confirms.is_empty() => self.let_go(verdicts).await?,
+            }
+        }
+    }
+
     async fn settle(&mut self) -> Result<(), String> {
         let verdicts = timeout(CONFIRM_LIMIT, self.confirms.settled()).await;
         let verdicts = verdicts.map_err(|_| format!("the broker did not confirm within {CONFIRM_LIMIT:?}"))?;
+        self.let_go(verdicts).await
+    }
+
+    /// Lets go of the letters whose copies are confirmed; says why in the end, if others were lost.
+    async fn let_go(&mut self, verdicts: Vec<(u64, Verdict)>) -> Result<(), String> {
+        let mut lost = Ok(());
         for (sequence, verdict) in verdicts {
             let Some(tag) = self.sent.remove(&sequence) else { continue };
             match verdict {
@@ -188,10 +203,10 @@ impl Run<'_> {
                     self.done.refused += 1;
                 }
                 Verdict::Written => return Err("a copy was not confirmed".to_owned()),
-                Verdict::Lost(error) => return Err(ClientError(error).to_string()),
+                Verdict::Lost(error) => lost = Err(ClientError(error).to_string()),
             }
         }
-        Ok(())
+        lost
     }
 
     async fn put_back(&mut self) -> Result<(), String> {

@@ -80,12 +80,10 @@ impl Keeper {
             }
         };
         self.confirms_due = None;
-        let bytes = appends.iter().map(|append| u64::from(append.size)).sum();
+        let bytes: u64 = appends.iter().map(|append| u64::from(append.size)).sum();
         let counts = &self.shared.counts;
         counts.transactions.fetch_add(1, Relaxed);
         counts.appended.fetch_add(appends.len() as u64, Relaxed);
-        counts.records.fetch_add(appends.len() as u64, Relaxed);
-        counts.bytes.fetch_add(bytes, Relaxed);
         for (position, _) in confirmed.iter().zip(removed).filter(|(_, removed)| *removed) {
             counts.confirmed.fetch_add(1, Relaxed);
             counts.records.fetch_sub(1, Relaxed);
@@ -119,7 +117,7 @@ impl Keeper {
             }
             Err(error) => {
                 for append in appends {
-                    self.shared.release(append.size);
+                    self.shared.give_up(append.size);
                     let (id, keep) = (append.record.id.clone(), append.keep);
                     if append.reply.send(Err(error.clone())).is_err() && keep {
                         let (path, error) = (self.path.display(), &error as &dyn std::error::Error);
@@ -186,7 +184,7 @@ impl Work for Keeper {
         let (mut appends, mut pages, mut flushes) = (Vec::new(), Vec::new(), Vec::new());
         for command in commands {
             match command {
-                Command::Append(append) if append.reply.is_closed() && !append.keep => self.shared.release(append.size),
+                Command::Append(append) if append.reply.is_closed() && !append.keep => self.shared.give_up(append.size),
                 Command::Append(append) => appends.push(append),
                 Command::Page { after, last, reply } => pages.push((after, last, reply)),
                 Command::Flush(reply) => flushes.push(reply),

@@ -52,7 +52,7 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalStats {
-    /// Records in it, without a confirm or with one that is not written yet.
+    /// Records in it or on their way there, without a confirm or with one that is not written yet.
     pub unconfirmed: u64,
     /// What they count for [`JournalOptions::max_bytes`].
     pub bytes: u64,
@@ -133,6 +133,7 @@ impl Journal {
         let (reply, answer) = oneshot::channel();
         // From here on the thread gives it back.
         room.forget();
+        self.0.shared.counts.add(size);
         slot.send(Command::Append(Append { record: Arc::clone(record), size, keep, reply }));
         Ok(answer)
     }

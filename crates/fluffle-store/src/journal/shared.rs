@@ -42,6 +42,14 @@ pub(super) struct Counts {
     pub(super) syncs: AtomicU64,
 }
 
+impl Counts {
+    /// A record is on its way.
+    pub(super) fn add(&self, size: u32) {
+        self.records.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(u64::from(size), Relaxed);
+    }
+}
+
 impl Shared {
     pub(super) fn new(max_bytes: u64, left: &Left) -> Self {
         let max_bytes = max_bytes.min(Semaphore::MAX_PERMITS as u64);
@@ -75,6 +83,13 @@ impl Shared {
 
     pub(super) fn has_confirmed(&self) -> bool {
         !self.books().confirmed.is_empty()
+    }
+
+    /// Takes back the count and the room of a record that was not written.
+    pub(super) fn give_up(&self, size: u32) {
+        self.counts.records.fetch_sub(1, Relaxed);
+        self.counts.bytes.fetch_sub(u64::from(size), Relaxed);
+        self.release(size);
     }
 
     /// Gives back the room of a record that is gone, or never came.
