@@ -12,7 +12,7 @@ use std::{
 use fluffle_store::{Enqueued, Journal, Position, Reader, Record, StoreErrorKind};
 use futures_util::FutureExt;
 use tokio::{
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -47,6 +47,8 @@ pub(crate) struct Ledger {
     waiting: Mutex<HashMap<String, VecDeque<oneshot::Sender<Outcome>>>>,
     /// What the broker did not take, and nobody is there to have it back: tried again when it is due.
     again: Mutex<VecDeque<(Instant, Entry)>>,
+    /// Told when there is more of it; from whichever thread dropped it.
+    more_again: Notify,
     /// What the broker did not take, and its sender has not looked at yet.
     in_custody: AtomicUsize,
     /// What cannot be read: left to the next process.
@@ -66,6 +68,7 @@ impl Ledger {
             reader,
             waiting: Mutex::default(),
             again: Mutex::default(),
+            more_again: Notify::new(),
             in_custody: AtomicUsize::new(0),
             stuck: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -129,14 +132,21 @@ impl Ledger {
     /// What is to be tried again, when it is due. Cancellation safe: it is taken when it is given.
     async fn due(&self) -> Entry {
         loop {
+            let mut more = std::pin::pin!(self.more_again.notified());
+            more.as_mut().enable();
             let first = self.again().front().map(|(due, _)| *due);
-            match first {
-                // What is refused from now on is refused by whoever calls this, and looked at by its next call.
-                None => std::future::pending().await,
-                Some(due) => sleep_until(due).await,
-            }
-            if let Some((_, entry)) = self.again().pop_front() {
-                return entry;
+            let Some(due) = first else {
+                more.await;
+                continue;
+            };
+            tokio::select! {
+                () = sleep_until(due) => {
+                    if let Some((_, entry)) = self.again().pop_front() {
+                        return entry;
+                    }
+                }
+                // It may be due before the others.
+                () = more => {}
             }
         }
     }
@@ -169,6 +179,7 @@ impl Ledger {
         let due = Instant::now() + wait;
         let place = again.partition_point(|(other, _)| *other <= due);
         again.insert(place, (due, entry));
+        self.more_again.notify_waiters();
     }
 
     /// Messages that are still to be settled, those that wait to be tried again left out; a confirm may be counted up to 50 ms after it has come.
