@@ -23,7 +23,7 @@ pub struct Args {
     /// The most messages of each publisher in one life [default: as many as the time allows]
     #[arg(long)]
     pub messages: Option<u64>,
-    /// How long everything may take to drain when all faults are healed, in seconds [default: 90, rabbitmq: 120]
+    /// How long everything may take to drain when all faults are healed, in seconds [default: 120]
     #[arg(long)]
     pub drain_within: Option<u64>,
     /// What only the torture itself asks for

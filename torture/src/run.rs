@@ -10,7 +10,7 @@ use std::{
 use fluffle::{App, Error, Service, prelude::Publisher};
 
 use crate::{
-    args::{Args, ChildArgs, Kind},
+    args::{Args, ChildArgs},
     child::{self, Mortal},
     fact::{Facts, Tail},
     id::CALM,
@@ -32,13 +32,8 @@ const CALM_MESSAGES: u64 = 20;
 const PAUSE: Duration = Duration::from_millis(12);
 
 /// How long everything may take to drain. A copy on its way to a retry or dead-letter queue whose confirm never comes is
-/// noticed after 60 to 75 s, and published again; RabbitMQ's quorum queues elect their leaders and count besides.
-fn drain_limit(broker: Kind) -> Duration {
-    match broker {
-        Kind::Embedded => Duration::from_secs(90),
-        Kind::Rabbitmq => Duration::from_secs(120),
-    }
-}
+/// noticed after 60 to 90 s, and published again.
+const DRAIN: Duration = Duration::from_secs(120);
 
 /// Runs one seed. Everything that many processes write is in `folder`.
 ///
@@ -49,7 +44,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     let path = folder.join("facts");
     let facts = Facts::open(&path, "parent")?;
     let mut stage = Stage { tail: Tail::open(&path)?, model: Model::new(Script::new(seed)), place };
-    let limit = args.drain_within.map_or(drain_limit(args.broker), Duration::from_secs);
+    let limit = args.drain_within.map_or(DRAIN, Duration::from_secs);
 
     let steady = Steady::start(&stage.place.url(), seed, &facts, folder).await?;
     let lasting = Duration::from_secs(args.seconds);
