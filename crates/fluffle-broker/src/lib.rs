@@ -103,6 +103,7 @@
 //!   malformed table (502), limits past those offered (530). A body longer than its header says is 501 at once.
 //! - TLS, plugins, policies, users' permissions, disk alarms and the management API are not there.
 //! - The memory alarm counts messages, not the process's memory, and ends when a tenth of the limit is free again.
+//! - `x-death` as RabbitMQ wrote it before 3.5, one entry for each death, is not summed up.
 //! - EXTERNAL has no certificate to look at: it accepts the name of any known user.
 //! - An exchange type that does not exist is "invalid" if it is a word in lower case and "unknown" otherwise; to RabbitMQ it is
 //!   invalid if its node's Erlang happens to use that name for anything.
