@@ -9,7 +9,9 @@ use crate::{class::Class, confirm::Returned};
 
 /// A publish that failed, with the message it was about.
 ///
-/// Only [`PublishErrorKind::Unknown`] and [`PublishErrorKind::Closed`] leave open whether the broker has the message.
+/// [`PublishErrorKind::Unknown`], [`PublishErrorKind::Closed`] and [`PublishErrorKind::Journaled`] leave open whether the broker
+/// has the message. So does any refusal of one that had been published again after a lost channel: the first time may
+/// have arrived.
 ///
 /// ```
 /// use fluffle_amqp::{Confirmed, MessageOptions, PublishError, PublishErrorKind, Publisher};
