@@ -342,3 +342,58 @@ async fn a_late_no_is_not_taken_for_a_yes() {
         service.shutdown().await.unwrap();
     }
 }
+
+/// Its first attempt answers when told, and no; its second when told, and yes.
+struct Twice {
+    begun: tokio::sync::mpsc::UnboundedSender<u32>,
+    go: [Arc<Notify>; 2],
+}
+
+impl Actor for Twice {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<String>> for Twice {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, delivery: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        let _ = self.begun.send(delivery.attempt());
+        let go = self.go.clone();
+        Box::pin(async move {
+            if delivery.attempt() == 1 {
+                go[0].notified().await;
+                return Err(Failure::retry("too late"));
+            }
+            go[1].notified().await;
+            Ok(())
+        })
+    }
+}
+
+#[actix::test]
+async fn a_late_answer_is_not_taken_for_that_of_the_attempt_in_hand() {
+    let broker = TestBroker::start().unwrap();
+    let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q")));
+    let out = app.publisher::<String>(Route::queue("q"));
+    let (begun, mut attempts) = tokio::sync::mpsc::unbounded_channel();
+    let go = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+    let short = std::time::Duration::from_millis(10);
+    let retry = Retry::exponential(5, short, 1.0).unwrap().in_process_below(short * 2).unwrap();
+    let consume = Consume::queue("q").retry(retry).handler_timeout(std::time::Duration::from_secs(2));
+    let factory = {
+        let go = go.clone();
+        move || Twice { begun: begun.clone(), go: go.clone() }
+    };
+    let service = started(app.consume(consume, factory)).await;
+    out.publish("work".to_owned()).await.unwrap();
+    for attempt in [1, 2] {
+        assert_eq!(soon("begun", attempts.recv()).await, Some(attempt));
+    }
+    go[0].notify_one();
+    until("the late answer has come", || service.consumers()[0].1.late == 1).await;
+    go[1].notify_one();
+    broker.settled(&service).await.unwrap();
+    let stats = service.consumers()[0].1;
+    assert_eq!((stats.handled, stats.retried, stats.dead_lettered), (1, 1, 0));
+    service.shutdown().await.unwrap();
+}
