@@ -119,6 +119,11 @@ pub(crate) fn receive(received: &Received, guarantee: Guarantee, remembers: bool
     }
 }
 
+/// Decides on what the store of seen messages says: acked, or handed to a handler.
+pub(crate) fn looked_up(handled_before: bool) -> Arrival {
+    if handled_before { Arrival::Settle(Verdict::Duplicate) } else { Arrival::Handle }
+}
+
 /// Running totals of one consumer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerStats {

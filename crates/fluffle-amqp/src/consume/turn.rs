@@ -123,7 +123,7 @@ impl Turn {
                     self.admit(received, known);
                 }
                 Some((Some(received), handled)) = self.resting.next(), if !self.resting.is_empty() => {
-                    self.rested(Arc::new(received), handled);
+                    self.follow(Arc::new(received), settlement::looked_up(handled));
                 }
                 _ = draining.wait_for(|asked| *asked), if !drain_asked => {
                     drain_asked = true;
@@ -247,10 +247,10 @@ impl Turn {
     /// Effectively once: what is known of a delivery's message decides whether it is handled.
     fn admit(&mut self, received: Arc<Received>, known: Known) {
         match (known, self.plan.seen.clone()) {
-            (Known::Handled, _) => self.settle(received, settlement::Verdict::Duplicate),
+            (Known::Handled, _) => self.follow(received, settlement::looked_up(true)),
             (Known::New(claim), _) => {
                 let _ = received.claim.set(Arc::new(claim));
-                self.hand_over(received);
+                self.follow(received, settlement::looked_up(false));
             }
             (Known::InHand(release), Some(seen)) => self.held_up.push(Box::pin(async move {
                 release.wait().await;
@@ -366,11 +366,11 @@ impl Turn {
         }));
     }
 
-    fn rested(&mut self, received: Arc<Received>, handled: bool) {
-        if handled {
-            return self.settle(received, settlement::Verdict::Duplicate);
+    fn follow(&mut self, received: Arc<Received>, arrival: Arrival) {
+        match arrival {
+            Arrival::Settle(verdict) => self.settle(received, verdict),
+            _ => self.hand_over(received),
         }
-        self.hand_over(received);
     }
 
     /// Deliveries whose handler has had them for too long are failed attempts; those that waited for one for too long go

@@ -54,7 +54,7 @@ struct Shared<T> {
     route: Route<T>,
 }
 
-/// The broker has the message (or, with [`Confirms::Off`], the socket has).
+/// The broker has the message (or, with [`Confirms::Off`](crate::Confirms::Off), the socket has).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confirmed {
     /// The message's id.
