@@ -44,8 +44,8 @@ pub use consume::{
     received::Settled,
     retry::{Retry, RetryError},
     seen::{SeenError, SeenStore},
-    settlement::ConsumerStats,
     spec::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
+    stats::ConsumerStats,
 };
 pub use endpoint::{Endpoint, Mechanism, UriError};
 pub use flow::{
