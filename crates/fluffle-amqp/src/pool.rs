@@ -106,7 +106,7 @@ pub(crate) struct Pool {
     broker: Arc<Broker>,
     topology: Arc<TopologyStore>,
     io: ArbiterHandle,
-    supervisor: SupervisorHandle,
+    pub(crate) supervisor: SupervisorHandle,
     orders: Orders,
     slots: Mutex<Slots>,
     released: Notify,

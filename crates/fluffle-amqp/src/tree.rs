@@ -31,7 +31,7 @@ use std::{
     collections::HashMap,
     future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{AsyncContext, Context};
@@ -41,6 +41,7 @@ use fluffle_supervise::{
     SupervisorSpec,
 };
 use fluffle_wire::Wire;
+use futures_util::FutureExt;
 
 use crate::{
     broker::Broker,
@@ -235,7 +236,7 @@ impl Service {
         let lane = Lane::new(at_most_once, consume.max_bytes, consume.rate_limit.clone());
         // First what may not be had: handlers without a consumer would be left behind.
         let lease = self.inner.consume.lease().await?;
-        let (copies, part) = PublisherPart::copies(&name);
+        let (copies, part) = PublisherPart::copies(&name, consume.confirm_timeout);
         self.add_publisher(part).await?;
         self.add_handlers(&name, &consume, &lane, factory).await?;
         let exclusive = consume.exclusive_queues(&application);
@@ -247,6 +248,7 @@ impl Service {
             guarantee: consume.guarantee,
             retry_queue: consume.retries(),
             dead_letter_queue: consume.dead_letters(&application),
+            delivery_limit: consume.deliveries(),
             retry: consume.retry,
             patience,
             exclusive: consume.exclusive,
@@ -403,10 +405,35 @@ impl Service {
     /// # Errors
     /// When the root had given up before.
     pub async fn shutdown(&self) -> Result<(), ServiceEnd> {
-        self.inner.root.shutdown().await;
+        if self.wait().now_or_never().is_none() {
+            let mut stopping = std::pin::pin!(self.inner.root.shutdown());
+            tokio::select! {
+                biased;
+                () = self.tell_steps() => { stopping.await; }
+                _ = &mut stopping => {}
+            }
+        }
         let ended = self.wait().await;
         self.close().await;
         ended
+    }
+
+    /// The steps of a shutdown, a line for each that is over.
+    async fn tell_steps(&self) {
+        let inner = &self.inner;
+        let steps = [
+            ("consumers", &inner.consume.supervisor),
+            ("application", &inner.application),
+            ("publishers", &inner.publish.supervisor),
+            ("handlers", &inner.handlers),
+        ];
+        for (step, supervisor) in steps {
+            let begun = Instant::now();
+            match supervisor.wait().await {
+                ExitReason::Killed => tracing::warn!(step, took = ?begun.elapsed(), "drain: cut off at its deadline"),
+                _ => tracing::info!(step, took = ?begun.elapsed(), "drain: stopped"),
+            }
+        }
     }
 
     /// After the end: hands every unpublished message back to its caller, and lets the threads go.

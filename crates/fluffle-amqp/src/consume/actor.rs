@@ -37,6 +37,7 @@ pub(crate) struct Plan {
     pub(crate) prefetch: u16,
     pub(crate) guarantee: Guarantee,
     pub(crate) retry: Retry,
+    pub(crate) delivery_limit: u32,
     pub(crate) patience: Patience,
     pub(crate) exclusive: bool,
     pub(crate) priority: Option<i32>,

@@ -18,12 +18,14 @@ use crate::{
     channel::{Generation, Lease},
     consume::{
         actor::Plan,
+        draining::Draining,
         failure::Failure,
         guard::Watch,
         lane::{Answers, Completion, Outcome},
+        quarantine::{Arrived, Quarantine},
         received::{Received, Resting, Settled, Settling},
         seen::{self, Known},
-        settlement::{self, Arrival, Settler, count},
+        settlement::{self, Arrival, Settler, Verdict, count},
         spec::Guarantee,
         subscription::Subscription,
         watchdog::{Due, Watchdog},
@@ -49,6 +51,7 @@ pub(crate) struct Turn {
     plan: Arc<Plan>,
     subscription: Subscription,
     watch: Watch,
+    quarantine: Quarantine,
     /// The last delivery tag seen; they count up.
     last_tag: u64,
     answers: Answers,
@@ -63,6 +66,8 @@ pub(crate) struct Turn {
     /// Failed, and waiting here for their next attempt.
     resting: FuturesUnordered<LocalBoxFuture<'static, (Option<Received>, bool)>>,
     watchdog: Watchdog,
+    /// Since when it takes nothing more and finishes what it has.
+    draining: Option<Draining>,
 }
 
 impl Turn {
@@ -77,10 +82,12 @@ impl Turn {
             seen: plan.seen.clone(),
         });
         let watchdog = Watchdog::new(plan.patience);
+        let delivery_limit = (plan.guarantee == Guarantee::AtLeastOnce).then_some(plan.delivery_limit);
         Self {
             channel: lease.channel,
             generation: lease.generation,
             watch: Watch::new(&plan.guard),
+            quarantine: Quarantine::new(delivery_limit, plan.prefetch),
             plan,
             subscription,
             last_tag: 0,
@@ -92,6 +99,7 @@ impl Turn {
             held_up: FuturesUnordered::new(),
             resting: FuturesUnordered::new(),
             watchdog,
+            draining: None,
         }
     }
 
@@ -158,7 +166,9 @@ impl Turn {
     /// Consumes, stops, or takes a few to probe, as circuit breaker and kill switch have it. Stopping leaves nothing behind
     /// that another consumer of the queue could handle: what no handler has begun goes back. What one has, it finishes.
     async fn follow_guard(&mut self) -> Option<End> {
-        let allowed = self.plan.guard.allows(self.plan.prefetch);
+        let in_hand = !self.in_flight.is_empty() || !self.looked_up.is_empty();
+        let guard = self.plan.guard.allows(self.plan.prefetch);
+        let allowed = self.quarantine.allows(guard, self.subscription.prefetch(), in_hand);
         if allowed == self.subscription.prefetch() {
             self.watch.look(self.last_tag + 1);
             return None;
@@ -217,7 +227,10 @@ impl Turn {
 
     fn accept(&mut self, delivery: lapin::message::Delivery) {
         let received = self.receive(delivery);
-        match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some()) {
+        let arrived = self.quarantine.look(&received, self.subscription.prefetch());
+        match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some(), self.plan.delivery_limit) {
+            Arrival::Settle(verdict) => return self.settle(received, verdict),
+            _ if arrived == Arrived::AmongOthers => return self.settle(received, Verdict::Requeue),
             Arrival::Handle => {}
             Arrival::LookUp(key) => return self.look_up(received, key),
             Arrival::AckAndHandle => self.ack_on_receipt(received.tag),
@@ -225,7 +238,6 @@ impl Turn {
                 self.ack_on_receipt(received.tag);
                 return self.drop_delivery(&received, "delivered again, and possibly handled before");
             }
-            Arrival::Settle(verdict) => return self.settle(received, verdict),
         }
         self.hand_over(received);
     }
@@ -276,11 +288,13 @@ impl Turn {
         }
         if received.generation != self.generation {
             self.plan.orphans.remove(&received);
-            if matches!(outcome, Outcome::Handled(_)) {
-                // At most once it was acked before: then this is all there was to do.
-                let at_most_once = self.plan.guarantee == Guarantee::AtMostOnce;
-                let counters = &self.plan.counters;
-                count(if at_most_once { &counters.handled } else { &counters.work_done_ack_lost });
+            // At most once it was acked before: then its channel is nobody's business any more.
+            if self.plan.guarantee == Guarantee::AtMostOnce {
+                self.note(&received, &outcome);
+                received.settle_as(at_most_once(&outcome));
+                received.release();
+            } else if matches!(outcome, Outcome::Handled(_)) {
+                count(&self.plan.counters.work_done_ack_lost);
                 self.remember(received);
             }
             return;
@@ -298,6 +312,7 @@ impl Turn {
             }
             Some(received) => {
                 self.note(&received, &outcome);
+                received.settle_as(at_most_once(&outcome));
                 received.release();
             }
             None => {
@@ -334,9 +349,9 @@ impl Turn {
         );
     }
 
-    fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
+    fn settle(&mut self, received: Arc<Received>, verdict: Verdict) {
         self.watch.settled(received.tag, &verdict);
-        if let settlement::Verdict::RetryHere { wait, attempt, error } = verdict {
+        if let Verdict::RetryHere { wait, attempt, error } = verdict {
             return self.rest(&received, wait, attempt, &error);
         }
         let (settler, received) = (Arc::clone(&self.settler), Settling(received));
@@ -404,12 +419,24 @@ impl Turn {
         self.looked_up.clear();
         self.held_up.clear();
         self.resting.clear();
+        self.draining = Some(Draining::begin(&self.plan.queue, self.plan.drain, self.unsettled()));
     }
+
+    fn unsettled(&self) -> usize {
+        self.in_flight.len() + self.settling.len()
+    }
+}
+
+/// What became of a message that was acked before it was handled.
+fn at_most_once(outcome: &Outcome) -> Settled {
+    if matches!(outcome, Outcome::Handled(_)) { Settled::Acked } else { Settled::Dropped }
 }
 
 /// The channel is gone: what no handler has answered yet cannot be acked any more.
 impl Drop for Turn {
     fn drop(&mut self) {
+        let left = self.unsettled();
+        self.draining.as_mut().into_iter().for_each(|draining| draining.left = left);
         if self.plan.guarantee == Guarantee::AtLeastOnce {
             self.in_flight.values().for_each(|received| received.settle_as(Settled::Lost));
         }
