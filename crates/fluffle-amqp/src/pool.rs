@@ -106,7 +106,7 @@ pub(crate) struct Pool {
     broker: Arc<Broker>,
     topology: Arc<TopologyStore>,
     io: ArbiterHandle,
-    pub(crate) supervisor: SupervisorHandle,
+    supervisor: SupervisorHandle,
     orders: Orders,
     slots: Mutex<Slots>,
     released: Notify,

@@ -31,7 +31,7 @@ use std::{
     collections::HashMap,
     future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::{AsyncContext, Context};
@@ -55,6 +55,7 @@ use crate::{
         spec::{Consume, Guarantee, Threads},
         watchdog::Orphans,
     },
+    drain,
     orders::Orders,
     part::{PublisherPart, RequesterPart},
     payload::{Handles, Payload},
@@ -409,31 +410,13 @@ impl Service {
             let mut stopping = std::pin::pin!(self.inner.root.shutdown());
             tokio::select! {
                 biased;
-                () = self.tell_steps() => { stopping.await; }
+                () = drain::tell(self.events()) => { stopping.await; }
                 _ = &mut stopping => {}
             }
         }
         let ended = self.wait().await;
         self.close().await;
         ended
-    }
-
-    /// The steps of a shutdown, a line for each that is over.
-    async fn tell_steps(&self) {
-        let inner = &self.inner;
-        let steps = [
-            ("consumers", &inner.consume.supervisor),
-            ("application", &inner.application),
-            ("publishers", &inner.publish.supervisor),
-            ("handlers", &inner.handlers),
-        ];
-        for (step, supervisor) in steps {
-            let begun = Instant::now();
-            match supervisor.wait().await {
-                ExitReason::Killed => tracing::warn!(step, took = ?begun.elapsed(), "drain: cut off at its deadline"),
-                _ => tracing::info!(step, took = ?begun.elapsed(), "drain: stopped"),
-            }
-        }
     }
 
     /// After the end: hands every unpublished message back to its caller, and lets the threads go.

@@ -83,7 +83,7 @@ pub(crate) fn spec(
     ActorSpec::new("consumer", factory)
         .reports_ready()
         .backoff(channel::backoff())
-        .shutdown(plan.drain + Duration::from_secs(1))
+        .shutdown(plan.drain)
         .mailbox_gauge(move || fluffle_supervise::MailboxDepth { waiting: gauge.waiting(), capacity })
 }
 

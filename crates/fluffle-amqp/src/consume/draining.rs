@@ -13,7 +13,7 @@ pub(crate) struct Draining {
 
 impl Draining {
     pub(crate) fn begin(queue: &str, limit: Duration, in_hand: usize) -> Self {
-        tracing::info!(queue, in_hand, ?limit, "drain: takes no more messages, finishes what handlers have in hand");
+        tracing::info!(%queue, in_hand, ?limit, "drain: takes no more messages, finishes what handlers have in hand");
         Self { queue: queue.to_owned(), limit, since: Instant::now(), left: in_hand }
     }
 }
