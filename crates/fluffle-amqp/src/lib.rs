@@ -17,6 +17,7 @@ mod class;
 mod confirm;
 mod connection;
 mod consume;
+mod drain;
 mod endpoint;
 mod flow;
 mod orders;

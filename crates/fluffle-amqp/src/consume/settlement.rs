@@ -33,9 +33,6 @@ use crate::{
     },
 };
 
-/// A quorum queue that has handed a message out this often without an answer holds a message that kills its process.
-const DELIVERY_LIMIT: u32 = 20;
-
 /// The waits between attempts to place a copy that was refused, doubling from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -96,14 +93,15 @@ pub(crate) enum Arrival {
 }
 
 /// Decides on arrival: what is acked at once, and what never gets to a handler.
-pub(crate) fn receive(received: &Received, guarantee: Guarantee, remembers: bool) -> Arrival {
+pub(crate) fn receive(received: &Received, guarantee: Guarantee, remembers: bool, delivery_limit: u32) -> Arrival {
     match guarantee {
         Guarantee::AtMostOnce if received.redelivered => Arrival::AckAndDrop,
         Guarantee::AtMostOnce => Arrival::AckAndHandle,
         Guarantee::AtLeastOnce => {
-            // It never even gets to a handler's answer: it has taken its whole process down, again and again.
+            // It never even gets to a handler's answer: it has taken its whole process down, again and again, the last times
+            // with nothing else in hand (`quarantine.rs`).
             let count = received.delivery_count();
-            if count < DELIVERY_LIMIT {
+            if count < delivery_limit {
                 // Without an id it cannot be told from any other: at least once is the best there is.
                 let key = if remembers { seen::key(received) } else { None };
                 return key.map_or(Arrival::Handle, Arrival::LookUp);
@@ -379,7 +377,7 @@ mod tests {
             table.insert("x-delivery-count".into(), lapin::types::AMQPValue::LongLongInt(count));
             received_with(1, lapin::BasicProperties::default().with_headers(table))
         };
-        let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce, false);
+        let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce, false, 20);
         assert!(matches!(arrival(19), Arrival::Handle));
         assert!(matches!(arrival(20), Arrival::Settle(Verdict::DeadLetter { .. })));
     }

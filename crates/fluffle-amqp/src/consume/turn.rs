@@ -20,12 +20,14 @@ use crate::{
         acker::Acker,
         acks::MOST_HELD_BACK,
         actor::Plan,
+        draining::Draining,
         failure::Failure,
         guard::Watch,
         lane::{Answers, Completion, Outcome},
+        quarantine::{Arrived, Quarantine},
         received::{Received, Resting, Settled},
         seen::{self, Known},
-        settlement::{self, Arrival, Settler, Step},
+        settlement::{self, Arrival, Settler, Step, Verdict},
         spec::Guarantee,
         stats::count,
         subscription::Subscription,
@@ -52,6 +54,7 @@ pub(crate) struct Turn {
     plan: Arc<Plan>,
     subscription: Subscription,
     watch: Watch,
+    quarantine: Quarantine,
     /// The last delivery tag seen; they count up.
     last_tag: u64,
     answers: Answers,
@@ -67,6 +70,8 @@ pub(crate) struct Turn {
     /// Failed, and waiting here for their next attempt.
     resting: FuturesUnordered<LocalBoxFuture<'static, (Option<Received>, bool)>>,
     watchdog: Watchdog,
+    /// Since when it takes nothing more and finishes what it has.
+    draining: Option<Draining>,
 }
 
 impl Turn {
@@ -82,9 +87,11 @@ impl Turn {
         });
         let watchdog = Watchdog::new(plan.patience);
         let acker = Acker::new(lease.channel.clone(), plan.lane.most_bytes());
+        let delivery_limit = (plan.guarantee == Guarantee::AtLeastOnce).then_some(plan.delivery_limit);
         Self {
             generation: lease.generation,
             watch: Watch::new(&plan.guard),
+            quarantine: Quarantine::new(delivery_limit, plan.prefetch),
             plan,
             subscription,
             last_tag: 0,
@@ -97,6 +104,7 @@ impl Turn {
             held_up: FuturesUnordered::new(),
             resting: FuturesUnordered::new(),
             watchdog,
+            draining: None,
         }
     }
 
@@ -173,7 +181,9 @@ impl Turn {
     /// Consumes, stops, or takes a few to probe, as circuit breaker and kill switch have it. Stopping leaves nothing behind
     /// that another consumer of the queue could handle: what no handler has begun goes back. What one has, it finishes.
     async fn follow_guard(&mut self) -> Option<End> {
-        let allowed = self.plan.guard.allows(self.plan.prefetch);
+        let in_hand = !self.in_flight.is_empty() || !self.looked_up.is_empty();
+        let guard = self.plan.guard.allows(self.plan.prefetch);
+        let allowed = self.quarantine.allows(guard, self.subscription.prefetch(), in_hand);
         if allowed == self.subscription.prefetch() {
             self.watch.look(self.last_tag + 1);
             return None;
@@ -233,7 +243,10 @@ impl Turn {
 
     fn accept(&mut self, delivery: lapin::message::Delivery) {
         let received = self.receive(delivery);
-        match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some()) {
+        let arrived = self.quarantine.look(&received, self.subscription.prefetch());
+        match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some(), self.plan.delivery_limit) {
+            Arrival::Settle(verdict) => return self.settle(received, verdict),
+            _ if arrived == Arrived::AmongOthers => return self.settle(received, Verdict::Requeue),
             Arrival::Handle => {}
             Arrival::LookUp(key) => return self.look_up(received, key),
             Arrival::AckAndHandle => self.acker.finish_on_receipt(received.tag),
@@ -241,7 +254,6 @@ impl Turn {
                 self.acker.finish_on_receipt(received.tag);
                 return self.drop_delivery(&received, "delivered again, and possibly handled before");
             }
-            Arrival::Settle(verdict) => return self.settle(received, verdict),
         }
         self.hand_over(received);
     }
@@ -284,11 +296,13 @@ impl Turn {
         }
         if received.generation != self.generation {
             self.plan.orphans.remove(&received);
-            if matches!(outcome, Outcome::Handled(_)) {
-                // At most once it was acked before: then this is all there was to do.
-                let at_most_once = self.plan.guarantee == Guarantee::AtMostOnce;
-                let counters = &self.plan.counters;
-                count(if at_most_once { &counters.handled } else { &counters.work_done_ack_lost });
+            // At most once it was acked before: then its channel is nobody's business any more.
+            if self.plan.guarantee == Guarantee::AtMostOnce {
+                self.note(&received, &outcome);
+                received.settle_as(at_most_once(&outcome));
+                received.release();
+            } else if matches!(outcome, Outcome::Handled(_)) {
+                count(&self.plan.counters.work_done_ack_lost);
                 self.remember(received);
             }
             return;
@@ -306,6 +320,7 @@ impl Turn {
             }
             Some(received) => {
                 self.note(&received, &outcome);
+                received.settle_as(at_most_once(&outcome));
                 received.release();
             }
             None => {
@@ -345,9 +360,9 @@ impl Turn {
         );
     }
 
-    fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
+    fn settle(&mut self, received: Arc<Received>, verdict: Verdict) {
         self.watch.settled(received.tag, &verdict);
-        if let settlement::Verdict::RetryHere { wait, attempt, error } = verdict {
+        if let Verdict::RetryHere { wait, attempt, error } = verdict {
             return self.rest(&received, wait, attempt, &error);
         }
         let mut settling = self.settler.begin(received);
@@ -424,12 +439,24 @@ impl Turn {
         self.looked_up.clear();
         self.held_up.clear();
         self.resting.clear();
+        self.draining = Some(Draining::begin(&self.plan.queue, self.plan.drain, self.unsettled()));
     }
+
+    fn unsettled(&self) -> usize {
+        self.in_flight.len() + self.settling.len()
+    }
+}
+
+/// What became of a message that was acked before it was handled.
+fn at_most_once(outcome: &Outcome) -> Settled {
+    if matches!(outcome, Outcome::Handled(_)) { Settled::Acked } else { Settled::Dropped }
 }
 
 /// The channel is gone: what no handler has answered yet cannot be acked any more.
 impl Drop for Turn {
     fn drop(&mut self) {
+        let left = self.unsettled();
+        self.draining.as_mut().into_iter().for_each(|draining| draining.left = left);
         if self.plan.guarantee == Guarantee::AtLeastOnce {
             self.in_flight.iter().for_each(|(_, received)| received.settle_as(Settled::Lost));
         }

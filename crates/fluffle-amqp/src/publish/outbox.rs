@@ -342,7 +342,8 @@ impl Outbox {
 
     fn hand_back(&self, entry: Entry) {
         self.counters.failed.fetch_add(1, Ordering::Relaxed);
-        if entry.reply.send(Outcome::Closed).is_err() && entry.detached {
+        // A journaled one is not lost: the next process sends it.
+        if entry.reply.send(Outcome::Closed).is_err() && entry.detached && self.journal.is_none() {
             tracing::error!(publisher = %self.name, message_id = %entry.message.id, "closed before this message was confirmed");
         }
         self.done();
