@@ -1,0 +1,238 @@
+//! Producers: one publisher each. In a closed loop a producer publishes as fast as confirms come back, in an open loop
+//! whenever something is due.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use fluffle::{amqp::Receipt, prelude::Publisher};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::bench::{
+    message::Message,
+    meter,
+    run::Run,
+    schedule::Schedule,
+    stages::{self, EVERY, Stage},
+};
+
+/// What a producer has and needs.
+pub(crate) struct Producer {
+    pub(crate) number: usize,
+    pub(crate) out: Publisher<Message>,
+    pub(crate) meter: meter::Shared,
+    pub(crate) pace: Pace,
+    pub(crate) run: Arc<Run>,
+}
+
+/// When the next message is due.
+#[derive(Clone)]
+pub(crate) enum Pace {
+    /// As soon as fewer than so many are unconfirmed.
+    Closed(Arc<Semaphore>),
+    /// As scheduled, from the start.
+    Open { schedule: Schedule, start: Instant, wake: Arc<Notify> },
+}
+
+/// A published message on its way to its confirm.
+struct InFlight {
+    receipt: Receipt<Message>,
+    due: Instant,
+    measured: bool,
+    queue: usize,
+    sequence: u64,
+    /// Its place in a closed loop.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+/// Receipts on their way from the half that publishes to the half that waits for confirms; both share a thread.
+const HANDED_OVER: usize = 1024;
+
+impl Producer {
+    /// Publishes until the run ends or its share is done, then waits for what is in flight.
+    pub(crate) async fn work(self) {
+        let (receipts, taken) = mpsc::channel(HANDED_OVER);
+        let confirms = Confirming { number: self.number, meter: self.meter.clone(), run: Arc::clone(&self.run) };
+        tokio::join!(self.publish(receipts), confirms.work(taken));
+    }
+
+    async fn publish(self, receipts: mpsc::Sender<InFlight>) {
+        let mut stopped = pin!(self.run.stopped());
+        let mut share = self.run.plan.share(self.number);
+        let mut sequences = vec![0; self.run.plan.queues];
+        for n in 0.. {
+            if share == Some(0) {
+                return;
+            }
+            let (due, place) = tokio::select! {
+                biased;
+                next = self.next(n) => match next {
+                    Some(next) => next,
+                    None => return,
+                },
+                () = &mut stopped => return,
+            };
+            let measured = self.run.is_measured(due);
+            if self.run.is_over(due) {
+                return;
+            }
+            let queue = (n % sequences.len() as u64) as usize;
+            let sequence = sequences[queue];
+            let message = self.message(queue, sequence, due);
+            let publishing = self.publish_one(message, due, measured && n.is_multiple_of(EVERY));
+            let accepted = tokio::select! {
+                biased;
+                accepted = publishing => accepted,
+                () = &mut stopped => return,
+            };
+            sequences[queue] += 1;
+            self.run.ledger.accepted(self.number, queue);
+            if let Some(receipt) = accepted {
+                let sent = InFlight { receipt, due, measured, queue, sequence, place };
+                if receipts.send(sent).await.is_err() {
+                    return;
+                }
+            }
+            if measured && let Some(share) = &mut share {
+                *share -= 1;
+            }
+        }
+    }
+
+    /// When the `n`th message is due, at that time; `None` at the end of a closed loop.
+    async fn next(&self, n: u64) -> Option<(Instant, Option<OwnedSemaphorePermit>)> {
+        match &self.pace {
+            Pace::Closed(places) => {
+                let place = Arc::clone(places).acquire_owned().await.ok()?;
+                Some((Instant::now(), Some(place)))
+            }
+            Pace::Open { schedule, start, wake } => {
+                let due = *start + schedule.due(self.number, n);
+                while Instant::now() < due {
+                    wake.notified().await;
+                }
+                Some((due, None))
+            }
+        }
+    }
+
+    fn message(&self, queue: usize, sequence: u64, due: Instant) -> Message {
+        let run = &self.run;
+        let stream = run.ledger.stream(self.number, queue);
+        let payload = run.payload.of(stream, sequence);
+        Message { run: run.plan.run, stream, sequence, due: run.nanos(due), payload }
+    }
+
+    /// `None` when it was not accepted.
+    async fn publish_one(&self, message: Message, due: Instant, timed: bool) -> Option<Receipt<Message>> {
+        let bytes = prost::Message::encoded_len(&message) as u64;
+        let accepted = if timed { self.timed(message, due).await } else { self.out.enqueue(message).await };
+        let counts = &mut self.meter.lock().counts;
+        match accepted {
+            Ok(receipt) => {
+                counts.published += 1;
+                counts.published_bytes += bytes;
+                Some(receipt)
+            }
+            Err(error) => {
+                counts.failed += 1;
+                self.run.note_failure(error.kind());
+                None
+            }
+        }
+    }
+
+    async fn timed(
+        &self,
+        message: Message,
+        due: Instant,
+    ) -> Result<Receipt<Message>, fluffle::prelude::PublishError<Message>> {
+        let begin = Instant::now();
+        stages::watch_encoding();
+        let (accepted, first) = FirstPoll { inner: pin!(self.out.enqueue(message)), first: None }.await;
+        let end = Instant::now();
+        if let Some((encode, encoded)) = stages::encoded() {
+            let mut meter = self.meter.lock();
+            let spans = [
+                (Stage::Schedule, due, begin),
+                (Stage::Encode, encode, encoded),
+                (Stage::Compress, encoded, first),
+                (Stage::Room, first, end),
+            ];
+            // What `enqueue` does before it encodes (an id, a routing key) belongs to making bytes of a message.
+            let before = encode.saturating_duration_since(begin);
+            for (stage, from, to) in spans {
+                let extra = if stage == Stage::Encode { before } else { Duration::ZERO };
+                meter.stage(stage, to.saturating_duration_since(from) + extra);
+            }
+            meter.handed_over.record(end.saturating_duration_since(due));
+        }
+        accepted
+    }
+}
+
+/// The half of a producer that waits for confirms.
+struct Confirming {
+    number: usize,
+    meter: meter::Shared,
+    run: Arc<Run>,
+}
+
+impl Confirming {
+    async fn work(self, mut receipts: mpsc::Receiver<InFlight>) {
+        // Each is waited for by itself: confirms of several queues come in any order.
+        let mut waiting = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(()) = waiting.next() => {}
+                taken = receipts.recv() => match taken {
+                    Some(sent) => waiting.push(self.confirmed(sent)),
+                    None => break,
+                }
+            }
+        }
+        while waiting.next().await.is_some() {}
+    }
+
+    async fn confirmed(&self, sent: InFlight) {
+        let InFlight { receipt, due, measured, queue, sequence, place } = sent;
+        let confirmed = receipt.confirmed().await;
+        let now = Instant::now();
+        drop(place);
+        match confirmed {
+            Ok(_) => {
+                self.run.ledger.confirmed(self.number, queue, sequence);
+                let mut meter = self.meter.lock();
+                meter.last = Some(now);
+                meter.counts.confirmed += 1;
+                meter.confirm.record(now.saturating_duration_since(due), measured);
+            }
+            Err(error) => {
+                self.meter.lock().counts.failed += 1;
+                self.run.note_failure(error.kind());
+            }
+        }
+    }
+}
+
+/// Notes when the first poll ended.
+struct FirstPoll<'a, F> {
+    inner: Pin<&'a mut F>,
+    first: Option<Instant>,
+}
+
+impl<F: Future> Future for FirstPoll<'_, F> {
+    type Output = (F::Output, Instant);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.inner.as_mut().poll(cx);
+        let first = *self.first.get_or_insert_with(Instant::now);
+        polled.map(|output| (output, first))
+    }
+}
