@@ -2,14 +2,14 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use fluffle::{amqp::ArgumentValue, prelude::Confirms, prelude::Gzip, wire::Level};
 
 use crate::units::{self, Sizes};
 
-/// Fluffle's command: load for RabbitMQ, and honest figures.
+/// What one wants to have beside a service on RabbitMQ
 #[derive(Clone, Debug, Parser)]
-#[command(name = "fluffle", bin_name = "fluffle", version, max_term_width = 110)]
+#[command(name = "fluffle", bin_name = "fluffle", version, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -17,28 +17,37 @@ pub(crate) struct Cli {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Puts load on a broker, through the whole framework, and measures it
     Bench(Box<BenchArgs>),
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  fluffle bench                                  ten seconds as fast as it goes, on a broker inside
-  AMQP_URL=amqp://guest:guest@rabbit fluffle bench
-  fluffle bench --rate 2000 --size 100           open loop: what latency is at 2,000 messages a second
+  fluffle bench                                      as fast as it goes, on a broker inside
+  AMQP_URL=amqp://guest:guest@rabbit fluffle bench   the same on yours
+  fluffle bench --rate 2000 --size 100               open loop: latency at 2,000 a second
   fluffle bench --queue-type quorum --confirm each   the price of one durable message at a time
-  fluffle bench --producers 2 --queues 4 --consumers 8 --prefetch 512 --time 1m
+  fluffle bench --queues 4 --consumers 8 --time 1m   eight handlers on four queues
   fluffle bench --payload file:records.jsonl --gzip auto --html report.html
   fluffle bench --count 100000 --json | jq .end_to_end.p99_us
 
-Exit code: 0 all is well; 1 a message was lost, damaged, or handled against the guarantee; 2 the run could not be made.";
+Exit codes:
+  0  all is as promised
+  1  a message was lost, damaged, or handled against the guarantee
+  2  the run could not be made";
 
-/// Puts load on a broker, through the whole framework, and measures it
-///
-/// Producers publish to queues, handler actors consume them, in this one process. Every message carries its producer, its
-/// number and the time at which it was due, so that loss, duplicates, order and content are verified, and latency
-/// counts from the moment a message should have been sent, whether or not the generator was held up.
+const ABOUT: &str = "\
+Puts load on a broker, through the whole framework, and measures it.
+
+Producers publish to queues, handler actors consume them, in this one process. Every message
+carries its producer, its number and the time at which it was due: loss, duplicates, order and
+content are verified, and latency counts from when a message should have been sent, whether or
+not the generator was held up.";
+
+/// `fluffle bench`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = EXAMPLES, next_line_help = false)]
+#[command(help_template = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}")]
+#[command(before_help = ABOUT, after_help = EXAMPLES, disable_help_flag = true)]
 pub(crate) struct BenchArgs {
     /// The broker, amqp://user:password@host/vhost [default: $AMQP_URL; without it a broker inside this process]
     #[arg(long, value_name = "URL", help_heading = "Broker")]
@@ -124,6 +133,9 @@ pub(crate) struct BenchArgs {
     /// No line every second
     #[arg(short, long, help_heading = "Output")]
     pub(crate) quiet: bool,
+    /// This page
+    #[arg(short, long, action = ArgAction::HelpShort, help_heading = "Output")]
+    help: Option<bool>,
 }
 
 /// Kind of the queues.
@@ -161,7 +173,9 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse::<f64>() {
             Ok(rate) if (0.001..=1e9).contains(&rate) => Ok(Self((rate * 1000.0).round() as u64)),
-            _ => Err(format!("`{text}` is no rate: write messages a second, like 2000, or 0.5 for one every two seconds")),
+            _ => Err(format!(
+                "`{text}` is no rate: write messages a second, like 2000, or 0.5 for one every two seconds"
+            )),
         }
     }
 }
@@ -202,7 +216,9 @@ impl FromStr for GzipMode {
             "auto" => Ok(Self(Gzip::auto())),
             _ => match level(text) {
                 Some(level) => Ok(Self(Gzip::On(level))),
-                None => Err(format!("`{text}` is no gzip mode: write off, auto, or a level from 1 (fastest) to 9 (smallest)")),
+                None => Err(format!(
+                    "`{text}` is no gzip mode: write off, auto, or a level from 1 (fastest) to 9 (smallest)"
+                )),
             },
         }
     }

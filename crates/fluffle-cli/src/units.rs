@@ -52,7 +52,9 @@ impl FromStr for Sizes {
             }
         };
         if least > most {
-            return Err(format!("from {least} to {most} there are no sizes: the smaller one comes first, `{most}-{least}`"));
+            return Err(format!(
+                "from {least} to {most} there are no sizes: the smaller one comes first, `{most}-{least}`"
+            ));
         }
         Ok(Self(least..=most))
     }
@@ -123,7 +125,9 @@ mod tests {
 
     #[test]
     fn bytes_take_units_of_both_kinds() {
-        for (text, bytes) in [("0", 0), ("1000", 1000), ("64KiB", 65536), ("1.5MB", 1_500_000), ("2 k", 2000), ("7B", 7)] {
+        for (text, bytes) in
+            [("0", 0), ("1000", 1000), ("64KiB", 65536), ("1.5MB", 1_500_000), ("2 k", 2000), ("7B", 7)]
+        {
             assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
         }
         for wrong in ["", "many", "-1", "1.5", "1e30", "5 apples", "NaN"] {

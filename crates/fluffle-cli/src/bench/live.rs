@@ -2,6 +2,7 @@
 
 use std::{io::IsTerminal, time::Duration};
 
+use fluffle::amqp::ConnectionStatus;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
@@ -51,8 +52,17 @@ impl Live {
         Ok(live)
     }
 
-    pub(crate) fn show(&self, second: &Second, counts: &Counts) {
-        self.line(&line(second, self.consumed));
+    /// Shows a second, and what is the matter with a connection, if something is.
+    pub(crate) fn show(&self, second: &Second, counts: &Counts, connections: &[ConnectionStatus]) {
+        let mut line = line(second, self.consumed);
+        for connection in connections {
+            match &connection.blocked {
+                _ if !connection.connected => line.push_str(&format!(" · {} is away", connection.name)),
+                Some(reason) => line.push_str(&format!(" · {} is blocked: {reason}", connection.name)),
+                None => {}
+            }
+        }
+        self.line(&line);
         if let Some(bar) = &self.bar {
             bar.set_prefix(phase(second.phase));
             bar.set_position(match self.goal {
@@ -84,7 +94,7 @@ impl Live {
 fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::WarmUp => "warm-up",
-        Phase::Measure => "",
+        Phase::Measure => "measure",
         Phase::Drain => "drain",
     }
 }
@@ -116,7 +126,7 @@ fn line(second: &Second, consumed: bool) -> String {
         time(second.p50_us),
         time(second.p99_us),
         count(second.in_flight),
-        phase(second.phase),
+        if second.phase == Phase::Measure { "" } else { phase(second.phase) },
     );
     line.trim_end().to_owned()
 }

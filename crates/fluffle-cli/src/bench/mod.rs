@@ -19,7 +19,13 @@ mod usage;
 mod verdict;
 mod watch;
 
-use std::{fs, process::ExitCode};
+use std::{
+    fs,
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
+
+use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::BenchArgs,
@@ -54,15 +60,15 @@ fn bench(args: &BenchArgs) -> Result<Summary, Failure> {
         print!("{}", report::text::render(&summary));
     }
     if let (Some(mut file), Some(path)) = (html, &args.html) {
-        std::io::Write::write_all(&mut file, report::html::render(&summary)?.as_bytes())?;
+        file.write_all(report::html::render(&summary)?.as_bytes())?;
         eprintln!("the report as a page: {}", path.display());
     }
     Ok(summary)
 }
 
-/// What the framework warns of belongs to the picture; `RUST_LOG` says otherwise.
+/// What heals is told by the lines of each second; what does not, by the framework itself. `RUST_LOG` says otherwise.
 fn tell_of_trouble() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,lapin=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error,lapin=off"));
+    let stderr = std::io::stderr;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).init();
 }

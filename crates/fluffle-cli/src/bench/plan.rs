@@ -7,12 +7,7 @@ use serde::Serialize;
 
 use crate::{
     args::{Ack, BenchArgs, PayloadSource, QueueType},
-    bench::{
-        failure::Failure,
-        message::Message,
-        schedule::Schedule,
-        stages::Timed,
-    },
+    bench::{failure::Failure, message::Message, schedule::Schedule, stages::Timed},
     units,
 };
 

@@ -141,7 +141,6 @@ pub(crate) async fn execute(plan: Plan) -> Result<Summary, Failure> {
     let payload = Payload::new(&plan.args.payload, &plan.args.size, plan.args.seed)?;
     let (broker, place) = broker(&plan)?;
     let workload = plan.workload(place, payload.records());
-    let live = Live::new(&plan, &workload)?;
     let run = Arc::new(Run::new(plan, payload));
     let folder = tempfile::Builder::new().prefix("fluffle-bench-").tempdir()?;
     let app = App::new(broker).topology(run.plan.topology()).drain_within(run.plan.args.drain);
@@ -149,7 +148,7 @@ pub(crate) async fn execute(plan: Plan) -> Result<Summary, Failure> {
     let app = consumers(app, &run, folder.path())?;
     let service = app.start().await?;
     let summary = match ready(&service, run.plan.args.connect_within).await {
-        Ok(()) => load(&run, &service, publishers, workload, live).await,
+        Ok(()) => load(&run, &service, publishers, workload).await,
         Err(failure) => Err(failure),
     };
     // A service that has ended by itself says so in the summary, or in the failure.
@@ -225,8 +224,8 @@ async fn load(
     service: &Service,
     publishers: Vec<Publisher<Message>>,
     workload: Workload,
-    live: Live,
 ) -> Result<Summary, Failure> {
+    let live = Live::new(&run.plan, &workload)?;
     let start = Instant::now();
     let from = start + run.plan.warm_up;
     run.measure(from, run.plan.args.count.is_none().then(|| from + run.plan.args.time));

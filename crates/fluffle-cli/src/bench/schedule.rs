@@ -125,8 +125,11 @@ mod tests {
         let schedule = Schedule::new(Rate(500_000), 1);
         let stalled_at = Duration::from_secs(1);
         let back_at = Duration::from_secs(3);
-        let overdue: Vec<Duration> =
-            (0..).map(|n| schedule.due(0, n)).skip_while(|due| *due < stalled_at).take_while(|due| *due < back_at).collect();
+        let overdue: Vec<Duration> = (0..)
+            .map(|n| schedule.due(0, n))
+            .skip_while(|due| *due < stalled_at)
+            .take_while(|due| *due < back_at)
+            .collect();
         assert_eq!(overdue.len(), 1000);
         assert_eq!(back_at - overdue[0], Duration::from_secs(2));
     }

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use fluffle::prelude::Service;
 use serde::Serialize;
 
+use crate::units::count;
+
 use crate::bench::{
     ledger::Verification,
     meter::{Counts, Meter, Times},
@@ -105,7 +107,9 @@ impl Summary {
         let consumed = run.plan.consumers > 0;
         let verification = consumed.then(|| run.ledger.verify());
         let incidents = incidents(service, run.foreign());
-        let judged = verification.clone().unwrap_or_default();
+        let mut verdict =
+            judge(&run.plan.args, run.plan.keeps_order(), &verification.clone().unwrap_or_default(), &incidents);
+        verdict.notes.extend(fell_behind(&workload, measured));
         Self {
             version: env!("CARGO_PKG_VERSION"),
             workload,
@@ -129,7 +133,7 @@ impl Summary {
                     peak_memory_bytes: peak_memory().unwrap_or_default(),
                 }
             }),
-            verdict: judge(&run.plan.args, run.plan.keeps_order(), &judged, &incidents),
+            verdict,
             verification,
             incidents,
             publish_failures: run.failures(),
@@ -199,6 +203,21 @@ fn stages(meter: &Meter, consumed: bool) -> Vec<StageTime> {
         stages.iter_mut().for_each(|stage| stage.share = stage.mean_us / sum);
     }
     stages
+}
+
+/// Latency means little where a queue only grows.
+fn fell_behind(workload: &Workload, measured: &Measured) -> Option<String> {
+    let counts = measured.counts;
+    let behind = counts.published.saturating_sub(counts.handled);
+    // A tenth more published than handled does not come from what is on its way.
+    let grew = workload.consumers > 0 && behind > counts.published / 10 && behind > u64::from(workload.prefetch);
+    grew.then(|| {
+        format!(
+            "the queues grew by {} messages while it was measured, for handlers were slower than producers: end-to-end latency is \
+             waiting in them, and a --rate below what was handled shows it without",
+            count(behind)
+        )
+    })
 }
 
 fn incidents(service: &Service, foreign: u64) -> Incidents {

@@ -1,5 +1,6 @@
 //! Whether what came is what was promised, and if not, what may have happened.
 
+use fluffle::prelude::Confirms;
 use serde::Serialize;
 
 use crate::{
@@ -37,14 +38,18 @@ pub(crate) struct Verdict {
 pub(crate) fn judge(args: &BenchArgs, keeps_order: bool, found: &Verification, incidents: &Incidents) -> Verdict {
     let (mut problems, mut notes) = (Vec::new(), Vec::new());
     if found.lost > 0 {
-        let which: Vec<String> =
-            found.first_lost.iter().map(|lost| format!("producer {} queue {} number {}", lost.producer, lost.queue, lost.sequence)).collect();
-        let more = if found.lost > which.len() as u64 { ", …" } else { "" };
-        let what = if args.confirm.0 == fluffle::prelude::Confirms::Off { "written to the socket" } else { "confirmed by the broker" };
+        let first = found.first_lost.first();
+        let first = first.map(|lost| {
+            format!(
+                ", the first of them number {} from producer {} to queue {}",
+                lost.sequence, lost.producer, lost.queue
+            )
+        });
+        let what = if args.confirm.0 == Confirms::Off { "written to the socket" } else { "confirmed by the broker" };
         problems.push(format!(
-            "LOST: {} messages were {what} and reached no handler ({}{more})",
+            "LOST: {} messages were {what} and reached no handler{}",
             count(found.lost),
-            which.join("; ")
+            first.unwrap_or_default()
         ));
         notes.extend(explanations(args, incidents));
     }
@@ -59,12 +64,17 @@ pub(crate) fn judge(args: &BenchArgs, keeps_order: bool, found: &Verification, i
             if disturbed { " after a lost connection" } else { "" }
         )),
         Ack::AtMostOnce | Ack::EffectivelyOnce if found.duplicates > 0 => {
-            problems.push(format!("TWICE: {} messages were handled again, against {}", count(found.duplicates), args.ack.name()));
+            problems.push(format!(
+                "TWICE: {} messages were handled again, against {}",
+                count(found.duplicates),
+                args.ack.name()
+            ));
         }
         Ack::AtLeastOnce | Ack::AtMostOnce | Ack::EffectivelyOnce => {}
     }
     if found.out_of_order > 0 {
-        let line = format!("{} messages came after a later one of the same producer and queue", count(found.out_of_order));
+        let line =
+            format!("{} messages came after a later one of the same producer and queue", count(found.out_of_order));
         if keeps_order && !disturbed {
             problems.push(format!("ORDER: {line}"));
         } else if keeps_order {
@@ -74,7 +84,10 @@ pub(crate) fn judge(args: &BenchArgs, keeps_order: bool, found: &Verification, i
         }
     }
     if found.unconfirmed > 0 {
-        notes.push(format!("{} messages were neither confirmed nor handled; their producers know", count(found.unconfirmed)));
+        notes.push(format!(
+            "{} messages were neither confirmed nor handled; their producers know",
+            count(found.unconfirmed)
+        ));
     }
     Verdict { ok: problems.is_empty(), problems, notes }
 }
@@ -95,7 +108,7 @@ fn explanations(args: &BenchArgs, incidents: &Incidents) -> Vec<String> {
             _ => {}
         }
     }
-    if args.confirm.0 == fluffle::prelude::Confirms::Off {
+    if args.confirm.0 == Confirms::Off {
         causes.push("--confirm off: nobody learns what became of a message that was on a lost connection".to_owned());
     }
     if args.ack == Ack::AtMostOnce && incidents.dropped > 0 {

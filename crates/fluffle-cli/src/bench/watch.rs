@@ -24,6 +24,9 @@ use crate::bench::{
 /// How often it is looked whether the last messages have arrived.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// What is shorter is no second to tell of, if nothing happened in it.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -104,13 +107,14 @@ impl<'a> Watcher<'a> {
     pub(crate) async fn watch(&mut self, mut done: oneshot::Receiver<()>) -> End {
         let mut end = self.load(&mut done).await;
         self.run.stop();
-        self.end_measurement();
+        self.end = Some((Instant::now(), self.run.meters.counts(), Usage::now()));
+        self.tick();
         if let End::Complete | End::Interrupted = end
             && let Some(other) = self.drain(&mut done).await
         {
             end = other;
         }
-        self.tick(Phase::Drain);
+        self.tick();
         end
     }
 
@@ -131,10 +135,7 @@ impl<'a> Watcher<'a> {
                     self.published = true;
                     return End::Complete;
                 }
-                _ = ticks.tick() => {
-                    let phase = if self.begin.is_some() { Phase::Measure } else { Phase::WarmUp };
-                    self.tick(phase);
-                }
+                _ = ticks.tick() => self.tick(),
                 _ = self.interrupts.recv() => return End::Interrupted,
                 ended = self.service.wait() => return service_ended(ended),
             }
@@ -161,15 +162,20 @@ impl<'a> Watcher<'a> {
                         return None;
                     }
                 }
-                _ = ticks.tick() => self.tick(Phase::Drain),
+                _ = ticks.tick() => self.tick(),
                 _ = self.interrupts.recv() => return Some(End::Interrupted),
                 ended = self.service.wait() => return Some(service_ended(ended)),
             }
         }
     }
 
-    fn tick(&mut self, phase: Phase) {
+    /// Tells of the time since the last call, unless that was just now and nothing has happened since.
+    fn tick(&mut self) {
         let (now, counts) = (Instant::now(), self.run.meters.counts());
+        if now - self.last.0 < SHORTEST && counts == self.last.1 {
+            return;
+        }
+        let phase = self.phase(self.last.0 + (now - self.last.0) / 2);
         let (confirm, end_to_end) = self.run.meters.second();
         let new = counts.since(self.last.1);
         let elapsed = (now - self.last.0).as_secs_f64().max(1e-9);
@@ -196,12 +202,16 @@ impl<'a> Watcher<'a> {
             confirm_p99_us: us(&confirm, 0.99),
             in_flight: counts.published.saturating_sub(settled),
         };
-        self.live.show(&second, &counts);
+        self.live.show(&second, &counts, &self.service.connections());
         self.seconds.push(second);
     }
 
-    fn end_measurement(&mut self) {
-        self.end = Some((Instant::now(), self.run.meters.counts(), Usage::now()));
+    fn phase(&self, at: Instant) -> Phase {
+        match &self.end {
+            Some((end, ..)) if at >= *end => Phase::Drain,
+            _ if at < self.from => Phase::WarmUp,
+            _ => Phase::Measure,
+        }
     }
 
     /// The seconds, and what was measured between the warm-up and the end.

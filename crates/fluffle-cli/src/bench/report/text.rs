@@ -57,7 +57,12 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
     writeln!(out, "\nThroughput over {:.2} s{end}", throughput.seconds)?;
     let row = |out: &mut String, name: &str, rate: f64, bytes: Option<f64>, messages: u64| {
         let bytes = bytes.map_or(String::new(), |bytes| format!("{bytes:.1} MB/s"));
-        writeln!(out, "  {name:<12} {:>12} msg/s {bytes:>14} {:>16} messages", count(rate.round() as u64), count(messages))
+        writeln!(
+            out,
+            "  {name:<12} {:>12} msg/s {bytes:>14} {:>16} messages",
+            count(rate.round() as u64),
+            count(messages)
+        )
     };
     row(out, "published", throughput.published_per_s, Some(throughput.published_mb_per_s), throughput.published)?;
     let confirmed = if workload.confirm == "off" { "written" } else { "confirmed" };
@@ -92,7 +97,8 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
 }
 
 fn latencies(summary: &Summary, out: &mut String) -> std::fmt::Result {
-    let since = if summary.workload.rate.is_some() { "from the intended send time" } else { "from the call to publish" };
+    let since =
+        if summary.workload.rate.is_some() { "from the intended send time" } else { "from the call to publish" };
     writeln!(out, "\nLatency {since}")?;
     write!(out, "  {:<12}", "")?;
     for name in ["p50", "p75", "p95", "p99", "p99.9", "max", "mean"] {
