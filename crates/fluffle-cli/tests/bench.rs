@@ -67,7 +67,8 @@ fn every_message_of_a_counted_run_is_accounted_for() {
     for key in ["published", "confirmed", "handled"] {
         assert_eq!(throughput[key], 3000, "{key}: {report:#}");
     }
-    let expected = [("sent", 3000), ("received", 3000), ("lost", 0), ("duplicates", 0), ("out_of_order", 0), ("damaged", 0)];
+    let expected =
+        [("sent", 3000), ("received", 3000), ("lost", 0), ("duplicates", 0), ("out_of_order", 0), ("damaged", 0)];
     for (key, value) in expected {
         assert_eq!(report["verification"][key], value, "{key}: {report:#}");
     }
@@ -133,11 +134,14 @@ fn a_queue_that_drops_messages_is_a_loss_with_its_reason_and_exit_code_1() {
     assert!(!report["verification"]["first_lost"].as_array().unwrap().is_empty());
 }
 
-/// Starts a run on `broker`, restarts the broker when messages are on their way, and gives what the run says.
+/// Starts a run on `broker`, restarts the broker when more messages wait there than can be unconfirmed, and gives what the
+/// run says.
 async fn with_a_restart(broker: &Broker, arguments: &[&str]) -> (Value, i32) {
     let url = broker.url();
-    let child = bench(&[&["--url", &url, "--time", "3s", "--warm-up", "0s", "--json"], arguments].concat()).spawn().unwrap();
-    let under_way = broker.until(LIMIT, |state| state.queues.iter().any(|queue| queue.ready > 20)).await;
+    let terms =
+        ["--url", &url, "--time", "1s", "--warm-up", "0s", "--confirm", "window:64", "--prefetch", "1", "--json"];
+    let child = bench(&[&terms, arguments].concat()).spawn().unwrap();
+    let under_way = broker.until(LIMIT, |state| state.queues.iter().any(|queue| queue.ready > 200)).await;
     under_way.unwrap();
     broker.kill().unwrap();
     broker.start_again().unwrap();
@@ -147,7 +151,7 @@ async fn with_a_restart(broker: &Broker, arguments: &[&str]) -> (Value, i32) {
 #[tokio::test]
 async fn a_restart_of_the_broker_costs_no_durable_message() {
     let broker = Broker::start().unwrap();
-    let (report, code) = with_a_restart(&broker, &["--prefetch", "5"]).await;
+    let (report, code) = with_a_restart(&broker, &[]).await;
     assert_eq!((code, &report["verification"]["lost"]), (0, &Value::from(0)), "{report:#}");
     assert!(report["incidents"]["reconnects"].as_u64().unwrap() > 0, "{report:#}");
 }
@@ -155,7 +159,7 @@ async fn a_restart_of_the_broker_costs_no_durable_message() {
 #[tokio::test]
 async fn a_restart_of_the_broker_loses_transient_messages_and_that_is_said() {
     let broker = Broker::start().unwrap();
-    let (report, code) = with_a_restart(&broker, &["--transient", "--prefetch", "5", "--drain", "1s"]).await;
+    let (report, code) = with_a_restart(&broker, &["--transient", "--drain", "1s"]).await;
     assert_eq!(code, 1, "{report:#}");
     assert!(report["verification"]["lost"].as_u64().unwrap() > 0, "{report:#}");
     assert!(report["verdict"]["notes"].to_string().contains("--transient"), "{report:#}");
@@ -218,6 +222,7 @@ fn the_page_needs_nothing_but_itself_and_holds_the_figures() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let page = std::fs::read_to_string(&path).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.contains("\"handled\":200"), "{page}");
-    let outside: Vec<&str> = page.split('"').filter(|part| part.starts_with("http") && !part.contains("w3.org")).collect();
+    let outside: Vec<&str> =
+        page.split('"').filter(|part| part.starts_with("http") && !part.contains("w3.org")).collect();
     assert!(outside.is_empty() && !page.contains("src="), "{outside:?}");
 }

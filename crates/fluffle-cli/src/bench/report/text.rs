@@ -171,13 +171,47 @@ fn verification(summary: &Summary, out: &mut String) -> std::fmt::Result {
         writeln!(out, "  {again} reconnects, {republished} messages published again")?;
     }
     for problem in &summary.verdict.problems {
-        writeln!(out, "  {problem}")?;
+        paragraph(out, problem)?;
     }
     for note in &summary.verdict.notes {
-        writeln!(out, "  note: {note}")?;
+        paragraph(out, &format!("note: {note}"))?;
     }
     if summary.verdict.ok {
         writeln!(out, "  ok")?;
     }
     Ok(())
+}
+
+/// Columns of a line of prose.
+const WIDE: usize = 100;
+
+fn paragraph(out: &mut String, text: &str) -> std::fmt::Result {
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let len = word.chars().count() + 1;
+        match column {
+            0 => write!(out, "  {word}")?,
+            _ if column + len > WIDE => {
+                column = 0;
+                write!(out, "\n    {word}")?;
+            }
+            _ => write!(out, " {word}")?,
+        }
+        column += len;
+    }
+    writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prose_is_broken_between_words_and_loses_none() {
+        let text = "word ".repeat(100);
+        let mut out = String::new();
+        paragraph(&mut out, &text).unwrap();
+        assert!(out.lines().count() > 4 && out.lines().all(|line| line.len() <= WIDE + 4), "{out}");
+        assert_eq!(out.split_whitespace().count(), 100);
+    }
 }
