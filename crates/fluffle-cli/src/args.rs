@@ -147,6 +147,7 @@ pub(crate) enum QueueType {
 
 /// When a delivery is acked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(clippy::enum_variant_names, reason = "these are the field's words")]
 pub(crate) enum Ack {
     AtLeastOnce,
     AtMostOnce,

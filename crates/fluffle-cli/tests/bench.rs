@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use fluffle_broker::Broker;
+use fluffle_broker::{Broker, Direction, Fault, Target};
 use serde_json::Value;
 
 /// For one run: past it something hangs.
@@ -92,6 +92,25 @@ fn an_open_loop_keeps_its_rate_and_says_so() {
     assert_eq!(report["workload"]["rate"], 400.0);
     // Due within a second, whenever they were sent.
     assert_eq!(report["end_to_end"]["count"], 400, "{report:#}");
+}
+
+/// Coordinated omission: while the broker stands still for three seconds of three and a half, more messages are due than
+/// publisher and mailbox hold, so that the generator itself is held up. Those it could not send count their wait like the
+/// others: of all, more than half were due in the first two of these seconds.
+#[test]
+fn a_stall_is_in_the_latency_of_every_message_that_was_due_meanwhile() {
+    let broker = Broker::start().unwrap();
+    let terms = ["--url", &broker.url(), "--rate", "800", "--time", "3500ms", "--warm-up", "0s", "--json"];
+    let mut child = bench(&[&terms[..], &["--confirm", "window:8", "--size", "100"]].concat()).spawn().unwrap();
+    wait_for(child.stderr.take().unwrap(), "in flight");
+    let stall = Fault::Stall { direction: Direction::Both, time: Duration::from_secs(3) };
+    broker.faults().strike(stall, Target::all()).unwrap();
+    let (report, code) = answer(&finish(child));
+    assert_eq!(code, 0, "{report:#}");
+    for key in ["confirm", "end_to_end"] {
+        assert_eq!(report[key]["count"], 2800, "{report:#}");
+        assert!(report[key]["p50_us"].as_f64().unwrap() > 1e6, "{report:#}");
+    }
 }
 
 #[test]
