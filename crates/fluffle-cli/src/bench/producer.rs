@@ -62,46 +62,55 @@ impl Producer {
     }
 
     async fn publish(self, receipts: mpsc::Sender<InFlight>) {
+        let sent = self.publish_all(receipts).await;
+        if let (Pace::Open { schedule, start, .. }, Some(until)) = (&self.pace, self.run.until()) {
+            let due = schedule.count(self.number, until.saturating_duration_since(*start));
+            self.run.note_unsent(due.saturating_sub(sent));
+        }
+    }
+
+    /// Publishes until the run ends or its share is done; how many.
+    async fn publish_all(&self, receipts: mpsc::Sender<InFlight>) -> u64 {
         let mut stopped = pin!(self.run.stopped());
         let mut share = self.run.plan.share(self.number);
         let mut sequences = vec![0; self.run.plan.queues];
-        for n in 0.. {
-            if share == Some(0) {
-                return;
-            }
+        let mut n: u64 = 0;
+        while share != Some(0) && !self.run.is_stopped() {
             let (due, place) = tokio::select! {
                 biased;
                 next = self.next(n) => match next {
                     Some(next) => next,
-                    None => return,
+                    None => break,
                 },
-                () = &mut stopped => return,
+                () = &mut stopped => break,
             };
-            let measured = self.run.is_measured(due);
             if self.run.is_over(due) {
-                return;
+                break;
             }
-            let queue = (n % sequences.len() as u64) as usize;
+            let measured = self.run.is_measured(due);
+            let queue = n as usize % sequences.len();
             let sequence = sequences[queue];
             let message = self.message(queue, sequence, due);
             let publishing = self.publish_one(message, due, measured && n.is_multiple_of(EVERY));
             let accepted = tokio::select! {
                 biased;
                 accepted = publishing => accepted,
-                () = &mut stopped => return,
+                () = &mut stopped => break,
             };
+            n += 1;
             sequences[queue] += 1;
             self.run.ledger.accepted(self.number, queue);
             if let Some(receipt) = accepted {
                 let sent = InFlight { receipt, due, measured, queue, sequence, place };
                 if receipts.send(sent).await.is_err() {
-                    return;
+                    break;
                 }
             }
             if measured && let Some(share) = &mut share {
                 *share -= 1;
             }
         }
+        n
     }
 
     /// When the `n`th message is due, at that time; `None` at the end of a closed loop.

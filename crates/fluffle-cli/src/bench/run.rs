@@ -55,6 +55,7 @@ pub(crate) struct Run {
     from: AtomicU64,
     until: AtomicU64,
     stop: watch::Sender<bool>,
+    unsent: AtomicU64,
     foreign: AtomicU64,
     failures: Mutex<BTreeMap<String, u64>>,
 }
@@ -69,6 +70,7 @@ impl Run {
             from: AtomicU64::new(u64::MAX),
             until: AtomicU64::new(u64::MAX),
             stop: watch::Sender::new(false),
+            unsent: AtomicU64::new(0),
             foreign: AtomicU64::new(0),
             failures: Mutex::default(),
             plan,
@@ -102,16 +104,35 @@ impl Run {
         self.nanos(due) >= self.until.load(Ordering::Relaxed)
     }
 
-    /// Nothing more is published.
+    /// When the load ends, if that is known.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        let until = self.until.load(Ordering::Relaxed);
+        (until < u64::MAX).then(|| self.instant(until))
+    }
+
+    /// Nothing more is published, not even what is overdue.
     pub(crate) fn stop(&self) {
         self.until.fetch_min(self.nanos(Instant::now()), Ordering::Relaxed);
         self.stop.send_replace(true);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
     }
 
     /// Waits for [`stop`](Self::stop).
     pub(crate) async fn stopped(&self) {
         // The sender is this run's own.
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// So many messages of an open loop were due and not sent when the run was stopped.
+    pub(crate) fn note_unsent(&self, messages: u64) {
+        self.unsent.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unsent(&self) -> u64 {
+        self.unsent.load(Ordering::Relaxed)
     }
 
     /// A message of another run has come.

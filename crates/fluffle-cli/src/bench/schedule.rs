@@ -38,6 +38,13 @@ impl Schedule {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
+    /// How many of a producer's messages are due before this time.
+    pub(crate) fn count(&self, producer: usize, elapsed: Duration) -> u64 {
+        let slots = (elapsed.as_nanos() * u128::from(self.rate.0)).div_ceil(1_000_000_000_000);
+        let slots = u64::try_from(slots).unwrap_or(u64::MAX);
+        slots.saturating_sub(producer as u64).div_ceil(self.producers)
+    }
+
     /// The first slot that is due after this time.
     fn next(&self, elapsed: Duration) -> u64 {
         let slots = elapsed.as_nanos() * u128::from(self.rate.0) / 1_000_000_000_000;
@@ -132,6 +139,18 @@ mod tests {
             .collect();
         assert_eq!(overdue.len(), 1000);
         assert_eq!(back_at - overdue[0], Duration::from_secs(2));
+    }
+
+    #[test]
+    fn what_is_due_before_a_time_is_counted_to_the_last_message() {
+        let schedule = Schedule::new(Rate(7_000), 3);
+        for millis in [0, 1, 142, 143, 1000, 12_345] {
+            let end = Duration::from_millis(millis);
+            for producer in 0..3 {
+                let due = (0..).take_while(|n| schedule.due(producer, *n) < end).count() as u64;
+                assert_eq!(schedule.count(producer, end), due, "{producer} before {end:?}");
+            }
+        }
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub(crate) struct Throughput {
     pub(crate) handled_per_s: f64,
     pub(crate) published_mb_per_s: f64,
     pub(crate) handled_mb_per_s: f64,
+    /// Due in an open loop, and not sent when the run was given up.
+    pub(crate) never_sent: u64,
 }
 
 /// Times in microseconds.
@@ -110,6 +112,7 @@ impl Summary {
         let mut verdict =
             judge(&run.plan.args, run.plan.keeps_order(), &verification.clone().unwrap_or_default(), &incidents);
         verdict.notes.extend(fell_behind(&workload, measured));
+        verdict.notes.extend(never_sent(run.unsent()));
         Self {
             version: env!("CARGO_PKG_VERSION"),
             workload,
@@ -118,7 +121,7 @@ impl Summary {
                 End::Interrupted => "interrupted".to_owned(),
                 End::ServiceEnded(why) => why.clone(),
             },
-            throughput: Throughput::new(measured),
+            throughput: Throughput::new(measured, run.unsent()),
             confirm: Latency::new(&meter.confirm.run),
             end_to_end: Latency::new(&meter.end_to_end.run),
             stages: stages(&meter, consumed),
@@ -143,7 +146,7 @@ impl Summary {
 }
 
 impl Throughput {
-    fn new(measured: &Measured) -> Self {
+    fn new(measured: &Measured, never_sent: u64) -> Self {
         let (seconds, counts) = (measured.time.as_secs_f64(), measured.counts);
         let rate = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         Self {
@@ -156,6 +159,7 @@ impl Throughput {
             handled_per_s: rate(counts.handled),
             published_mb_per_s: rate(counts.published_bytes) / 1e6,
             handled_mb_per_s: rate(counts.handled_bytes) / 1e6,
+            never_sent,
         }
     }
 }
@@ -216,6 +220,16 @@ fn fell_behind(workload: &Workload, measured: &Measured) -> Option<String> {
             "the queues grew by {} messages while it was measured, for handlers were slower than producers: end-to-end latency is \
              waiting in them, and a --rate below what was handled shows it without",
             count(behind)
+        )
+    })
+}
+
+/// What is not sent has no latency, and would have had the worst.
+fn never_sent(messages: u64) -> Option<String> {
+    (messages > 0).then(|| {
+        format!(
+            "{} messages were due and never sent: this rate is more than what went through, and latency would be worse with them",
+            count(messages)
         )
     })
 }

@@ -99,14 +99,18 @@ impl<'a> Watcher<'a> {
     ) -> std::io::Result<Self> {
         let last = (start, Counts::default());
         let interrupts = signal(SignalKind::interrupt())?;
-        let (seconds, begin, end) = (Vec::new(), None, None);
-        Ok(Self { run, service, live, start, from, seconds, last, begin, end, interrupts, published: false })
+        // Without a warm-up everything is measured, from the very first message.
+        let begin = (from == start).then(|| (Counts::default(), Usage::now()));
+        let seconds = Vec::new();
+        Ok(Self { run, service, live, start, from, seconds, last, begin, end: None, interrupts, published: false })
     }
 
     /// Watches until all is published and has arrived, or nothing arrives any more.
     pub(crate) async fn watch(&mut self, mut done: oneshot::Receiver<()>) -> End {
         let mut end = self.load(&mut done).await;
-        self.run.stop();
+        if end != End::Complete || self.run.plan.schedule().is_none() {
+            self.run.stop();
+        }
         self.end = Some((Instant::now(), self.run.meters.counts(), Usage::now()));
         self.tick();
         if let End::Complete | End::Interrupted = end
@@ -148,12 +152,17 @@ impl<'a> Watcher<'a> {
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         ticks.reset();
         let (mut progress, mut since) = (self.run.meters.counts(), Instant::now());
+        // What is overdue in an open loop is sent: left out, it would be missing where latency was at its worst.
+        let patience = since + self.run.plan.args.drain;
         loop {
             tokio::select! {
                 biased;
                 _ = &mut *done, if !self.published => self.published = true,
                 _ = looks.tick() => {
                     let counts = self.run.meters.counts();
+                    if !self.published && Instant::now() > patience {
+                        self.run.stop();
+                    }
                     if counts != progress {
                         (progress, since) = (counts, Instant::now());
                     }
