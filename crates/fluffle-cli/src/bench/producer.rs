@@ -10,7 +10,7 @@ use std::{
 };
 
 use fluffle::{amqp::Receipt, prelude::Publisher};
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::bench::{
@@ -18,7 +18,7 @@ use crate::bench::{
     meter,
     run::Run,
     schedule::Schedule,
-    stages::{self, EVERY, Stage},
+    stages::{self, Stage},
 };
 
 /// What a producer has and needs.
@@ -44,25 +44,31 @@ struct InFlight {
     receipt: Receipt<Message>,
     due: Instant,
     measured: bool,
-    queue: usize,
     sequence: u64,
     /// Its place in a closed loop.
     place: Option<OwnedSemaphorePermit>,
 }
 
-/// Receipts on their way from the half that publishes to the half that waits for confirms; both share a thread.
-const HANDED_OVER: usize = 1024;
+/// Receipts on their way from who publishes to who waits for confirms; what is unconfirmed is bounded by the publisher, and
+/// past this by the producer's waiting.
+const HANDED_OVER: usize = 1 << 17;
 
 impl Producer {
     /// Publishes until the run ends or its share is done, then waits for what is in flight.
     pub(crate) async fn work(self) {
-        let (receipts, taken) = mpsc::channel(HANDED_OVER);
-        let confirms = Confirming { number: self.number, meter: self.meter.clone(), run: Arc::clone(&self.run) };
-        tokio::join!(self.publish(receipts), confirms.work(taken));
+        let (mut lanes, mut confirming) = (Vec::new(), Vec::new());
+        for queue in 0..self.run.plan.queues {
+            let (lane, receipts) = mpsc::channel(HANDED_OVER);
+            let confirms =
+                Confirming { number: self.number, queue, meter: self.meter.clone(), run: Arc::clone(&self.run) };
+            lanes.push(lane);
+            confirming.push(confirms.work(receipts));
+        }
+        tokio::join!(self.publish(lanes), join_all(confirming));
     }
 
-    async fn publish(self, receipts: mpsc::Sender<InFlight>) {
-        let sent = self.publish_all(receipts).await;
+    async fn publish(self, lanes: Vec<mpsc::Sender<InFlight>>) {
+        let sent = self.publish_all(lanes).await;
         if let (Pace::Open { schedule, start, .. }, Some(until)) = (&self.pace, self.run.until()) {
             let due = schedule.count(self.number, until.saturating_duration_since(*start));
             self.run.note_unsent(due.saturating_sub(sent));
@@ -70,7 +76,7 @@ impl Producer {
     }
 
     /// Publishes until the run ends or its share is done; how many.
-    async fn publish_all(&self, receipts: mpsc::Sender<InFlight>) -> u64 {
+    async fn publish_all(&self, lanes: Vec<mpsc::Sender<InFlight>>) -> u64 {
         let mut stopped = pin!(self.run.stopped());
         let mut share = self.run.plan.share(self.number);
         let mut sequences = vec![0; self.run.plan.queues];
@@ -91,7 +97,7 @@ impl Producer {
             let queue = n as usize % sequences.len();
             let sequence = sequences[queue];
             let message = self.message(queue, sequence, due);
-            let publishing = self.publish_one(message, due, measured && n.is_multiple_of(EVERY));
+            let publishing = self.publish_one(message, due, measured && stages::is_sampled());
             let accepted = tokio::select! {
                 biased;
                 accepted = publishing => accepted,
@@ -101,8 +107,8 @@ impl Producer {
             sequences[queue] += 1;
             self.run.ledger.accepted(self.number, queue);
             if let Some(receipt) = accepted {
-                let sent = InFlight { receipt, due, measured, queue, sequence, place };
-                if receipts.send(sent).await.is_err() {
+                let sent = InFlight { receipt, due, measured, sequence, place };
+                if lanes[queue].send(sent).await.is_err() {
                     break;
                 }
             }
@@ -185,46 +191,34 @@ impl Producer {
     }
 }
 
-/// The half of a producer that waits for confirms.
+/// Waits for the confirms of one producer's messages to one queue, in their order, which is the broker's too: a confirm that
+/// overtakes another counts when the other has come.
 struct Confirming {
     number: usize,
+    queue: usize,
     meter: meter::Shared,
     run: Arc<Run>,
 }
 
 impl Confirming {
     async fn work(self, mut receipts: mpsc::Receiver<InFlight>) {
-        // Each is waited for by itself: confirms of several queues come in any order.
-        let mut waiting = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                biased;
-                Some(()) = waiting.next() => {}
-                taken = receipts.recv() => match taken {
-                    Some(sent) => waiting.push(self.confirmed(sent)),
-                    None => break,
+        while let Some(sent) = receipts.recv().await {
+            let InFlight { receipt, due, measured, sequence, place } = sent;
+            let confirmed = receipt.confirmed().await;
+            let now = Instant::now();
+            drop(place);
+            let mut meter = self.meter.lock();
+            match confirmed {
+                Ok(_) => {
+                    self.run.ledger.confirmed(self.number, self.queue, sequence);
+                    meter.last = Some(now);
+                    meter.counts.confirmed += 1;
+                    meter.confirm.record(now.saturating_duration_since(due), measured);
                 }
-            }
-        }
-        while waiting.next().await.is_some() {}
-    }
-
-    async fn confirmed(&self, sent: InFlight) {
-        let InFlight { receipt, due, measured, queue, sequence, place } = sent;
-        let confirmed = receipt.confirmed().await;
-        let now = Instant::now();
-        drop(place);
-        match confirmed {
-            Ok(_) => {
-                self.run.ledger.confirmed(self.number, queue, sequence);
-                let mut meter = self.meter.lock();
-                meter.last = Some(now);
-                meter.counts.confirmed += 1;
-                meter.confirm.record(now.saturating_duration_since(due), measured);
-            }
-            Err(error) => {
-                self.meter.lock().counts.failed += 1;
-                self.run.note_failure(error.kind());
+                Err(error) => {
+                    meter.counts.failed += 1;
+                    self.run.note_failure(error.kind());
+                }
             }
         }
     }

@@ -56,7 +56,7 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
     let end = if summary.end == "complete" { String::new() } else { format!(" ({})", summary.end) };
     writeln!(out, "\nThroughput over {:.2} s{end}", throughput.seconds)?;
     let row = |out: &mut String, name: &str, rate: f64, bytes: Option<f64>, messages: u64| {
-        let bytes = bytes.map_or(String::new(), |bytes| format!("{bytes:.1} MB/s"));
+        let bytes = bytes.map_or(String::new(), |bytes| format!("{} MB/s", figures(bytes)));
         writeln!(
             out,
             "  {name:<12} {:>12} msg/s {bytes:>14} {:>16} messages",
