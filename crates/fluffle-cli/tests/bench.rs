@@ -184,6 +184,19 @@ async fn a_restart_of_the_broker_loses_transient_messages_and_that_is_said() {
     assert!(report["verdict"]["notes"].to_string().contains("--transient"), "{report:#}");
 }
 
+#[tokio::test]
+async fn a_broker_that_does_not_come_back_is_said_to_be_away() {
+    let broker = Broker::start().unwrap();
+    let url = broker.url();
+    let terms = ["--url", &url, "--time", "1s", "--warm-up", "0s", "--confirm", "window:64", "--prefetch", "1"];
+    let child = bench(&[&terms[..], &["--drain", "500ms", "--json"]].concat()).spawn().unwrap();
+    broker.until(LIMIT, |state| state.queues.iter().any(|queue| queue.ready > 200)).await.unwrap();
+    broker.kill().unwrap();
+    let (report, code) = answer(&tokio::task::spawn_blocking(move || finish(child)).await.unwrap());
+    assert_eq!(code, 1, "{report:#}");
+    assert!(report["verdict"]["notes"].to_string().contains("the broker is away"), "{report:#}");
+}
+
 #[test]
 fn a_run_that_cannot_be_made_says_why_and_ends_with_code_2() {
     let cases: [(&[&str], &str); 6] = [
@@ -236,10 +249,13 @@ fn ctrl_c_ends_a_run_early_with_its_report() {
 #[test]
 fn the_page_needs_nothing_but_itself_and_holds_the_figures() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("report.html");
-    let output = run(&["--count", "200", "--quiet", "--html", path.to_str().unwrap()]);
+    let (path, records) = (folder.path().join("report.html"), folder.path().join("<b>"));
+    std::fs::write(&records, "one\n").unwrap();
+    let records = format!("file:{}", records.display());
+    let output = run(&["--count", "200", "--quiet", "--payload", &records, "--html", path.to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let page = std::fs::read_to_string(&path).unwrap();
+    assert!(page.contains("\\u003cb>") && !page.contains("<b>"), "names from outside are no markup");
     assert!(page.starts_with("<!doctype html>") && page.contains("\"handled\":200"), "{page}");
     let outside: Vec<&str> =
         page.split('"').filter(|part| part.starts_with("http") && !part.contains("w3.org")).collect();

@@ -236,9 +236,10 @@ fn never_sent(messages: u64) -> Option<String> {
 
 fn incidents(service: &Service, foreign: u64) -> Incidents {
     let (publishers, consumers) = (service.publishers(), service.consumers());
-    let connects = service.connections().into_iter().map(|connection| connection.connects.saturating_sub(1));
+    let connections = service.connections();
     Incidents {
-        reconnects: connects.sum(),
+        reconnects: connections.iter().map(|connection| connection.connects.saturating_sub(1)).sum(),
+        away: connections.iter().filter(|connection| !connection.connected).count() as u64,
         republished: publishers.iter().map(|(_, stats)| stats.republished).sum(),
         dropped: consumers.iter().map(|(_, stats)| stats.dropped).sum(),
         dead_lettered: consumers.iter().map(|(_, stats)| stats.dead_lettered).sum(),

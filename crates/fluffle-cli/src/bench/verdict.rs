@@ -14,6 +14,8 @@ use crate::{
 pub(crate) struct Incidents {
     /// Connections that were made again.
     pub(crate) reconnects: u64,
+    /// Connections that were down at the end.
+    pub(crate) away: u64,
     /// Messages published again after a lost channel.
     pub(crate) republished: u64,
     /// Deliveries that were acked and dropped, or known as handled (at most once, effectively once).
@@ -114,6 +116,9 @@ fn explanations(args: &BenchArgs, incidents: &Incidents) -> Vec<String> {
     if args.ack == Ack::AtMostOnce && incidents.dropped > 0 {
         causes.push(format!("--ack at-most-once: {} deliveries came again and were dropped", count(incidents.dropped)));
     }
+    if incidents.away > 0 {
+        causes.push("the broker is away: what it had may be there when it is back".to_owned());
+    }
     if args.transient && incidents.reconnects > 0 {
         causes.push("--transient: a broker that was restarted has forgotten its messages".to_owned());
     }
@@ -164,6 +169,9 @@ mod tests {
             assert!(!verdict.ok && verdict.problems[0].starts_with("LOST: 3 "), "{verdict:?}");
             assert!(verdict.notes[0].contains(words), "{verdict:?}");
         }
+        let away = Incidents { away: 1, ..Incidents::default() };
+        let verdict = judge(&args(&[]), true, &lossy, &away);
+        assert!(verdict.notes[0].contains("the broker is away"), "{verdict:?}");
     }
 
     #[test]
