@@ -33,11 +33,31 @@ pub struct BatchBuilder<M> {
     /// Holds one item of a codec that does not know lengths beforehand.
     scratch: Vec<u8>,
     items: usize,
+    /// Full already here, if it is not empty.
+    most_bytes: usize,
+    most_items: usize,
 }
 
 impl<M> BatchBuilder<M> {
     pub(crate) fn new(wire: Wire<M>) -> Self {
-        Self { wire, body: Vec::new(), scratch: Vec::new(), items: 0 }
+        let (most_bytes, most_items) = (usize::MAX, wire.bounds().batch_items);
+        Self { wire, body: Vec::new(), scratch: Vec::new(), items: 0, most_bytes, most_items }
+    }
+
+    /// Makes it full already at this many bytes before gzip, or this many messages, where the [`Limits`](crate::Limits)
+    /// allow more. A first message larger than that is taken, and stays alone.
+    #[must_use]
+    pub fn at_most(mut self, bytes: usize, items: usize) -> Self {
+        self.most_bytes = bytes;
+        self.most_items = items.max(1).min(self.wire.bounds().batch_items);
+        self
+    }
+
+    /// Takes memory for this many bytes of body beforehand.
+    #[must_use]
+    pub fn with_capacity(mut self, bytes: usize) -> Self {
+        self.body.reserve_exact(bytes);
+        self
     }
 
     /// Adds a message. On an error nothing has been added, and the batch is as good as before.
@@ -47,9 +67,11 @@ impl<M> BatchBuilder<M> {
     /// [`EncodeErrorKind::BatchFull`] if the batch has no room left: finish it and push again.
     /// [`EncodeErrorKind::TooLarge`] if the message would not even fit alone.
     /// [`EncodeErrorKind::Unrepresentable`] if the codec cannot write it.
+    /// [`EncodeErrorKind::LabelTooLong`] if the type's name does not fit into AMQP.
     pub fn push(&mut self, message: &M) -> Result<(), EncodeError> {
-        if self.items >= self.wire.bounds().batch_items {
-            return Err(self.full("items", self.items, self.wire.bounds().batch_items));
+        self.wire.check_label(self.wire.batch_label())?;
+        if self.items >= self.most_items {
+            return Err(self.full("items", self.items, self.most_items));
         }
         match self.wire.codec().encoded_len(message) {
             Some(len) => {
@@ -84,6 +106,11 @@ impl<M> BatchBuilder<M> {
         self.body.len()
     }
 
+    /// Whether no message would fit any more.
+    pub fn is_full(&self) -> bool {
+        self.items >= self.most_items || self.body.len() >= self.most_bytes
+    }
+
     /// Closes the batch and leaves an empty one to fill next.
     ///
     /// # Errors
@@ -109,6 +136,7 @@ impl<M> BatchBuilder<M> {
                 format!("this {} takes {needed} bytes in a batch, the limit is {limit}", self.wire.type_name()),
             ));
         }
+        let limit = if self.items == 0 { limit } else { limit.min(self.most_bytes) };
         if self.body.len() + needed > limit {
             return Err(self.full("bytes", self.body.len(), limit));
         }
