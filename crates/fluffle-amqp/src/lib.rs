@@ -59,11 +59,13 @@ pub use part::{PublisherPart, RequesterPart};
 pub use payload::{Handles, Payload};
 pub use pool::{PoolConfig, PoolError, Role};
 pub use publish::{
+    batching::Batching,
     error::{PublishError, PublishErrorKind},
     forwarder::Forwarder,
     message::{Prepared, PreparedError},
     options::MessageOptions,
-    publisher::{Confirmed, Publisher, Receipt},
+    publisher::Publisher,
+    receipt::{Confirmed, MessageId, Receipt},
     route::{Confirms, Route},
     stats::PublisherStats,
 };

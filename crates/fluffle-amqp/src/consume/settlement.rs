@@ -14,7 +14,7 @@ use fluffle_wire::{
     headers::{Attempt, Reason},
 };
 use lapin::options::BasicNackOptions;
-use tokio::{sync::oneshot, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
     connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
@@ -29,7 +29,7 @@ use crate::{
     },
     publish::{
         message::Prepared,
-        outbox::{self, Entry, Outbox},
+        outbox::{self, Outbox},
     },
 };
 
@@ -317,11 +317,7 @@ impl Settler {
     }
 
     async fn publish(&self, message: Prepared) -> outbox::Outcome {
-        let (reply, outcome) = oneshot::channel();
-        match self.copies.accept(Entry::new(message, reply, true)).await {
-            Ok(()) => outcome.await.unwrap_or(outbox::Outcome::Closed),
-            Err(_) => outbox::Outcome::Closed,
-        }
+        self.copies.publish(message).await
     }
 }
 
