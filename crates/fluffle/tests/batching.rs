@@ -247,6 +247,23 @@ async fn a_publish_dropped_while_it_waits_for_room_was_not_accepted_and_one_in_a
     assert_eq!(raw.ready("other").await, 0);
 }
 
+#[actix::test]
+async fn without_a_broker_a_shutdown_hands_back_what_is_open() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let app = App::new(broker(&format!("amqp://127.0.0.1:{port}")));
+    let out = app.publisher::<String>(Route::queue("q").batch(patient()));
+    let service = app.start().await.unwrap();
+    let receipts = enqueue(&out, 0..3).await;
+    soon("shut down", service.shutdown()).await.unwrap();
+    for (receipt, text) in receipts.into_iter().zip(0..) {
+        let error = soon("handed back", receipt.confirmed()).await.unwrap_err();
+        assert!(matches!(error.kind(), PublishErrorKind::Closed), "{error}");
+        assert_eq!(error.message, text.to_string());
+    }
+    assert_eq!((out.stats().failed, out.stats().outstanding), (3, 0));
+    assert!(matches!(out.publish("late".to_owned()).await.unwrap_err().kind(), PublishErrorKind::Closed));
+}
+
 type Expected = fn(&PublishErrorKind) -> bool;
 
 #[actix::test]
