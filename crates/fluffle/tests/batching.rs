@@ -105,9 +105,8 @@ async fn a_batch_is_sent_when_it_has_its_count_or_its_size_and_not_before() {
     let service = started(app).await;
     let raw = Raw::connect(vhost.url()).await;
 
-    let mut receipts = enqueue(&counted, 0..25).await;
-    let open = receipts.split_off(20);
-    let ids = confirmed(receipts).await;
+    let ids = confirmed(enqueue(&counted, 0..20).await).await;
+    let open = enqueue(&counted, 20..25).await;
     let sent = envelopes(&raw, "q", 2).await;
     assert_eq!(sent.iter().map(|envelope| envelope.texts.len()).collect::<Vec<_>>(), [10, 10]);
     assert_eq!(ids[13], format!("{}/3", sent[1].id), "an item goes by its envelope's id and its index");
