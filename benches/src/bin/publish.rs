@@ -1,18 +1,21 @@
 //! What a publisher's own work costs a message, to be counted rather than timed:
 //!
 //! ```text
-//! fluffle-broker --port 5999 &
-//! perf stat -e instructions:u target/release/publish single 20000 amqp://127.0.0.1:5999
+//! fluffle-broker --listen 127.0.0.1:5999 &
+//! valgrind --tool=callgrind target/release/publish single 20000 amqp://127.0.0.1:5999
 //! ```
 //!
 //! The difference of two counts, divided by the difference of messages, is the cost of one. `single` and `batch` publish to a
 //! broker elsewhere and wait for every confirm; `fill` needs no broker, and only fills and seals batches.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-use fluffle::prelude::*;
+use fluffle::{amqp::Receipt, prelude::*};
 
-/// As many receipts are held before they are awaited.
+/// Receipts held at most; then the oldest is awaited.
 const IN_HAND: usize = 10_000;
 
 #[actix::main]
@@ -31,14 +34,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ => Some(app.start().await?),
     };
     let start = Instant::now();
-    let mut receipts = Vec::with_capacity(IN_HAND);
+    let mut receipts = VecDeque::with_capacity(IN_HAND);
     for _ in 0..count {
-        receipts.push(out.enqueue(text.clone()).await?);
         if receipts.len() == IN_HAND {
-            settle(service.is_some(), &mut receipts).await?;
+            settle(service.is_some(), receipts.pop_front()).await?;
         }
+        receipts.push_back(out.enqueue(text.clone()).await?);
     }
-    settle(service.is_some(), &mut receipts).await?;
+    while let Some(receipt) = receipts.pop_front() {
+        settle(service.is_some(), Some(receipt)).await?;
+    }
     let took = start.elapsed();
     println!("{mode}: {count} in {took:?}, {} a second", per_second(count, took));
     if let Some(service) = service {
@@ -47,16 +52,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn settle(
-    confirmed: bool,
-    receipts: &mut Vec<fluffle::amqp::Receipt<String>>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    for receipt in receipts.drain(..) {
-        if confirmed {
-            receipt.confirmed().await?;
-        }
+async fn settle(wait: bool, receipt: Option<Receipt<String>>) -> Result<(), Box<dyn std::error::Error>> {
+    match receipt {
+        Some(receipt) if wait => receipt.confirmed().await.map(|_| ()).map_err(Into::into),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn per_second(count: usize, took: Duration) -> u64 {
