@@ -22,7 +22,7 @@ use crate::publish::{
 ///
 /// Encoding happens in the caller. Accepted messages wait in a bounded mailbox, whatever happens to connections and
 /// channels meanwhile; after a reconnect everything unconfirmed is published again, in order, under the same ids.
-/// Messages reach the broker in the order in which they were accepted.
+/// Messages reach the broker in the order in which they were accepted; in [batches](Route::batch), those of one routing key.
 ///
 /// When the last clone is dropped, what was accepted is published and settled, then the channel is closed and its place
 /// in the pool given back.
