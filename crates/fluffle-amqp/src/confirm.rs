@@ -14,6 +14,7 @@ use std::{
     collections::HashMap,
     future::{Future, poll_fn},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -52,18 +53,18 @@ type InFlight = Pin<Box<dyn Future<Output = Resolved> + Send>>;
 /// One confirm as lapin resolved it.
 struct Resolved {
     sequence: Sequence,
-    address: Address,
-    mandatory: bool,
+    message: Arc<Prepared>,
     result: lapin::Result<Confirmation>,
 }
 
 /// What tells a message from every other in flight: its id, exchange and routing key. Copies keep the id of their original,
 /// so an id alone may be there twice; with all three equal, the fate is equal too.
-type Address = (String, String, String);
+type Address = (Arc<str>, Arc<str>, Arc<str>);
 
 /// The confirms of one channel generation.
 pub(crate) struct Confirms {
-    channel: lapin::Channel,
+    /// Shared, for a clone of lapin's handle copies a dozen references.
+    channel: Arc<lapin::Channel>,
     in_flight: FuturesUnordered<InFlight>,
     judge: Judge,
 }
@@ -71,15 +72,18 @@ pub(crate) struct Confirms {
 impl Confirms {
     /// Follows what is published on `channel`, which has confirms on unless `requested` is false.
     pub(crate) fn new(channel: lapin::Channel, requested: bool) -> Self {
-        Self { channel, in_flight: FuturesUnordered::new(), judge: Judge { requested, ..Judge::default() } }
+        Self {
+            channel: Arc::new(channel),
+            in_flight: FuturesUnordered::new(),
+            judge: Judge { requested, ..Judge::default() },
+        }
     }
 
     /// Publishes `message`; its verdict comes out of [`settled`](Self::settled) under `sequence`.
     ///
     /// Messages reach the broker in the order of these calls: the futures are first polled first in, first out.
-    pub(crate) fn publish(&mut self, sequence: Sequence, message: &Prepared) {
-        let channel = self.channel.clone();
-        let message = message.clone();
+    pub(crate) fn publish(&mut self, sequence: Sequence, message: impl Into<Arc<Prepared>>) {
+        let (channel, message) = (Arc::clone(&self.channel), message.into());
         self.in_flight.push(Box::pin(async move {
             let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
             let written = channel.basic_publish(
@@ -87,14 +91,13 @@ impl Confirms {
                 (&*message.routing_key).into(),
                 options,
                 &message.body,
-                message.properties,
+                message.properties.clone(),
             );
             let result = match written.await {
                 Ok(confirm) => confirm.await,
                 Err(error) => Err(error),
             };
-            let address = (message.id.to_string(), message.exchange.to_string(), message.routing_key.to_string());
-            Resolved { sequence, address, mandatory: message.mandatory, result }
+            Resolved { sequence, message, result }
         }));
     }
 
@@ -140,7 +143,7 @@ struct Judge {
     /// Returns seen whose own confirm has not been judged yet.
     returned: HashMap<Address, Vec<Returned>>,
     /// Acked messages whose ack carried somebody else's return: their own may still be queued behind it.
-    suspects: Vec<(Sequence, Address)>,
+    suspects: Vec<(Sequence, Arc<Prepared>)>,
 }
 
 impl Judge {
@@ -163,15 +166,15 @@ impl Judge {
                 Ok(Confirmation::NotRequested) => Verdict::Lost(unrequested()),
                 Ok(Confirmation::Nack(_)) => {
                     queue_was_empty |= !carried_a_return;
-                    self.take_return(&one.address);
+                    self.take_return(&one.message);
                     Verdict::Nacked
                 }
                 Ok(Confirmation::Ack(_)) => {
                     queue_was_empty |= !carried_a_return;
-                    match self.take_return(&one.address) {
+                    match self.take_return(&one.message) {
                         Some(returned) => Verdict::Returned(returned),
-                        None if carried_a_return && one.mandatory => {
-                            self.suspects.push((one.sequence, one.address));
+                        None if carried_a_return && one.message.mandatory => {
+                            self.suspects.push((one.sequence, one.message));
                             continue;
                         }
                         None => Verdict::Confirmed,
@@ -192,17 +195,22 @@ impl Judge {
         if let Some(id) = message.delivery.properties.message_id() {
             let returned = Returned { code: message.reply_code, text: message.reply_text.as_str().to_owned() };
             let (exchange, key) = (message.delivery.exchange.as_str(), message.delivery.routing_key.as_str());
-            let address = (id.as_str().to_owned(), exchange.to_owned(), key.to_owned());
+            let address = (id.as_str().into(), exchange.into(), key.into());
             self.returned.entry(address).or_default().push(returned);
         }
         true
     }
 
-    fn take_return(&mut self, address: &Address) -> Option<Returned> {
-        let returns = self.returned.get_mut(address)?;
+    fn take_return(&mut self, message: &Prepared) -> Option<Returned> {
+        // As good as always.
+        if self.returned.is_empty() {
+            return None;
+        }
+        let address = address(message);
+        let returns = self.returned.get_mut(&address)?;
         let one = returns.pop();
         if returns.is_empty() {
-            self.returned.remove(address);
+            self.returned.remove(&address);
         }
         one
     }
@@ -218,19 +226,23 @@ impl Judge {
         verdicts: &mut Vec<(Sequence, Verdict)>,
     ) {
         let suspects = std::mem::take(&mut self.suspects);
-        for (i, (sequence, address)) in suspects.into_iter().enumerate() {
-            let verdict = match (self.take_return(&address), &lost) {
+        for (i, (sequence, message)) in suspects.into_iter().enumerate() {
+            let verdict = match (self.take_return(&message), &lost) {
                 (Some(returned), _) => Verdict::Returned(returned),
                 (None, Some(error)) => Verdict::Lost(error.clone()),
                 (None, None) if nothing_left || (queue_was_empty && i < old) => Verdict::Confirmed,
                 (None, None) => {
-                    self.suspects.push((sequence, address));
+                    self.suspects.push((sequence, message));
                     continue;
                 }
             };
             verdicts.push((sequence, verdict));
         }
     }
+}
+
+fn address(message: &Prepared) -> Address {
+    (Arc::clone(&message.id), Arc::clone(&message.exchange), Arc::clone(&message.routing_key))
 }
 
 fn unrequested() -> lapin::Error {
@@ -253,16 +265,12 @@ mod tests {
     }
 
     fn ack(sequence: u64, carried: Option<BasicReturnMessage>) -> Resolved {
-        Resolved {
-            sequence,
-            address: address(&format!("m{sequence}")),
-            mandatory: true,
-            result: Ok(Confirmation::Ack(carried)),
-        }
+        let message = message(&format!("m{sequence}"), "x", "k");
+        Resolved { sequence, message, result: Ok(Confirmation::Ack(carried)) }
     }
 
-    fn address(id: &str) -> Address {
-        (id.to_owned(), "x".to_owned(), "k".to_owned())
+    fn message(id: &str, exchange: &str, key: &str) -> Arc<Prepared> {
+        Arc::new(Prepared::new(id, exchange, key, BasicProperties::default(), bytes::Bytes::new()))
     }
 
     fn judge() -> Judge {
@@ -315,18 +323,13 @@ mod tests {
         let mut judge = judge();
         assert_eq!(shown(judge.decide(vec![ack(2, returned("m1"))], false)), []);
         let gone = lapin::Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
-        let lost = Resolved { sequence: 1, address: address("m1"), mandatory: true, result: Err(gone) };
+        let lost = Resolved { sequence: 1, message: message("m1", "x", "k"), result: Err(gone) };
         assert_eq!(shown(judge.decide(vec![lost], true)), [(1, "lost"), (2, "lost")]);
     }
 
     #[test]
     fn not_requested_on_a_confirm_channel_is_never_success() {
-        let one = || Resolved {
-            sequence: 1,
-            address: address("m1"),
-            mandatory: false,
-            result: Ok(Confirmation::NotRequested),
-        };
+        let one = || Resolved { sequence: 1, message: message("m1", "x", "k"), result: Ok(Confirmation::NotRequested) };
         assert_eq!(shown(judge().decide(vec![one()], true)), [(1, "lost")]);
         assert_eq!(shown(Judge::default().decide(vec![one()], true)), [(1, "written")]);
     }
@@ -334,7 +337,7 @@ mod tests {
     #[test]
     fn two_copies_under_one_id_keep_their_own_verdicts() {
         let mut other = ack(2, None);
-        other.address = ("m1".to_owned(), String::new(), "elsewhere".to_owned());
+        other.message = message("m1", "", "elsewhere");
         let verdicts = judge().decide(vec![other, ack(1, returned("m1"))], true);
         assert_eq!(shown(verdicts), [(1, "returned"), (2, "confirmed")]);
     }

@@ -105,14 +105,15 @@ async fn a_batch_is_sent_when_it_has_its_count_or_its_size_and_not_before() {
     let service = started(app).await;
     let raw = Raw::connect(vhost.url()).await;
 
-    let mut receipts = enqueue(&counted, 0..25).await;
-    let open = receipts.split_off(20);
-    let ids = confirmed(receipts).await;
+    let ids = confirmed(enqueue(&counted, 0..20).await).await;
+    let open = enqueue(&counted, 20..25).await;
     let sent = envelopes(&raw, "q", 2).await;
     assert_eq!(sent.iter().map(|envelope| envelope.texts.len()).collect::<Vec<_>>(), [10, 10]);
     assert_eq!(ids[13], format!("{}/3", sent[1].id), "an item goes by its envelope's id and its index");
-    let PublisherStats { accepted, confirmed: done, outstanding, .. } = counted.stats();
-    assert_eq!((accepted, done, outstanding), (25, 20, 5), "messages are counted, not envelopes");
+    let PublisherStats { accepted, confirmed: done, .. } = counted.stats();
+    assert_eq!((accepted, done), (25, 20), "messages are counted, not envelopes");
+    // Who waits is told first.
+    until("the confirmed are off the books", || counted.stats().outstanding == 5).await;
     assert!(open.into_iter().all(|receipt| receipt.confirmed().now_or_never().is_none()));
 
     let mut receipts = enqueue(&sized, 10..15).await;
@@ -243,6 +244,23 @@ async fn a_publish_dropped_while_it_waits_for_room_was_not_accepted_and_one_in_a
     let raw = Raw::connect(vhost.url()).await;
     assert_eq!(texts(&envelopes(&raw, "q", 2).await), [["q1"], ["q2"]]);
     assert_eq!(raw.ready("other").await, 0);
+}
+
+#[actix::test]
+async fn without_a_broker_a_shutdown_hands_back_what_is_open() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let app = App::new(broker(&format!("amqp://127.0.0.1:{port}")));
+    let out = app.publisher::<String>(Route::queue("q").batch(patient()));
+    let service = app.start().await.unwrap();
+    let receipts = enqueue(&out, 0..3).await;
+    soon("shut down", service.shutdown()).await.unwrap();
+    for (receipt, text) in receipts.into_iter().zip(0..) {
+        let error = soon("handed back", receipt.confirmed()).await.unwrap_err();
+        assert!(matches!(error.kind(), PublishErrorKind::Closed), "{error}");
+        assert_eq!(error.message, text.to_string());
+    }
+    assert_eq!((out.stats().failed, out.stats().outstanding), (3, 0));
+    assert!(matches!(out.publish("late".to_owned()).await.unwrap_err().kind(), PublishErrorKind::Closed));
 }
 
 type Expected = fn(&PublishErrorKind) -> bool;

@@ -141,7 +141,7 @@ async fn run(
     let mut overdue = Overdue::new(outbox.confirm_limit);
     let mut look = interval(overdue.interval());
     for (sequence, message) in outbox.left_over() {
-        confirms.publish(sequence, &message);
+        confirms.publish(sequence, message);
     }
     // Only an earlier channel leaves suspects; each goes out alone, and nothing new before the last is cleared.
     let mut suspects = outbox.has_suspects();
@@ -154,7 +154,7 @@ async fn run(
         }
         if suspects && confirms.is_empty() {
             match outbox.suspect() {
-                Some((sequence, message)) => confirms.publish(sequence, &message),
+                Some((sequence, message)) => confirms.publish(sequence, message),
                 None => suspects = false,
             }
         }
@@ -174,8 +174,8 @@ async fn run(
                 if taken == 0 {
                     return End::Drained;
                 }
-                for (sequence, message) in burst.drain(..).filter_map(|entry| outbox.take(entry)) {
-                    confirms.publish(sequence, &message);
+                for (sequence, message) in outbox.take(burst.drain(..)) {
+                    confirms.publish(sequence, message);
                 }
             }
             _ = draining.wait_for(|asked| *asked), if !drain_asked => draining_since = Some(Draining::begin(&outbox)),
@@ -239,15 +239,12 @@ fn unconfirmed(outbox: &Outbox) -> lapin::Error {
 
 /// Passes verdicts on; gives the error that ended the channel, if one of them is of that kind.
 fn settle(outbox: &Outbox, settled: Vec<(u64, Verdict)>) -> Option<lapin::Error> {
-    let mut lost = None;
-    for (sequence, verdict) in settled {
-        if let Verdict::Lost(error) = &verdict {
-            // Of several, the broker's own words teach more than "invalid channel state".
-            if lost.as_ref().is_none_or(|_| error.is_amqp_error()) {
-                lost = Some(error.clone());
-            }
-        }
-        outbox.settle(sequence, verdict);
-    }
+    let lost = settled.iter().filter_map(|(_, verdict)| match verdict {
+        Verdict::Lost(error) => Some(error),
+        _ => None,
+    });
+    // Of several, the broker's own words teach more than "invalid channel state".
+    let lost = lost.reduce(|first, other| if other.is_amqp_error() { other } else { first }).cloned();
+    outbox.settle(settled);
     lost
 }

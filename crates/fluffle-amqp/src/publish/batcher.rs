@@ -391,6 +391,18 @@ mod tests {
         assert_eq!(sent(&outbox).await, [3]);
     }
 
+    #[tokio::test]
+    async fn a_batch_that_waits_for_company_gives_its_place_to_who_waits_for_room() {
+        let (batcher, outbox) = batcher(Batching::default().linger(Duration::from_secs(60)), 1);
+        batcher.open_with(&outbox, &"a".to_owned(), "one").await.unwrap();
+        let text = "b".to_owned();
+        let mut waiting: Opening<'_> = Box::pin(batcher.open_with(&outbox, &text, "two"));
+        assert!(poll!(&mut waiting).is_pending());
+        assert_eq!(sent(&outbox).await, [1]);
+        let opened = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("the mailbox was emptied");
+        assert!(opened.is_ok());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_due_is_sent_by_whoever_looks_and_the_rest_stays() {
         let (batcher, outbox) = batcher(Batching::default().linger(Duration::from_millis(5)), 10);

@@ -1,5 +1,7 @@
 //! One accepted message, or one envelope of many, with whoever waits for it.
 
+use std::sync::Arc;
+
 use fluffle_store::Position;
 
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
 
 /// One accepted message and whoever waits for it.
 pub(crate) struct Entry {
-    pub(crate) message: Prepared,
+    pub(crate) message: Arc<Prepared>,
     pub(crate) reply: Reply,
     /// Published even when nobody waits any more.
     pub(crate) detached: bool,
@@ -26,8 +28,17 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(message: Prepared, reply: Reply, detached: bool) -> Self {
-        Self { message, reply, detached, refusals: 0, on_the_wire: false, room: None, position: None, tries: 0 }
+    pub(crate) fn new(message: impl Into<Arc<Prepared>>, reply: Reply, detached: bool) -> Self {
+        Self {
+            message: message.into(),
+            reply,
+            detached,
+            refusals: 0,
+            on_the_wire: false,
+            room: None,
+            position: None,
+            tries: 0,
+        }
     }
 
     /// One that was read from the journal: it goes out, whoever waits for it.

@@ -22,7 +22,7 @@ use crate::publish::{
 ///
 /// Encoding happens in the caller. Accepted messages wait in a bounded mailbox, whatever happens to connections and
 /// channels meanwhile; after a reconnect everything unconfirmed is published again, in order, under the same ids.
-/// Messages reach the broker in the order in which they were accepted.
+/// Messages reach the broker in the order in which they were accepted; in [batches](Route::batch), those of one routing key.
 ///
 /// When the last clone is dropped, what was accepted is published and settled, then the channel is closed and its place
 /// in the pool given back.
@@ -89,7 +89,10 @@ impl<T> Publisher<T> {
     /// Dropped before it is ready, a message not yet on the wire is withdrawn; one on the wire, or in a
     /// [batch](Route::batch), may arrive.
     pub async fn publish(&self, message: T) -> Result<Confirmed, PublishError<T>> {
-        self.accept(message, None, false).await?.confirmed().await
+        match self.join(&message) {
+            Some(claim) => Receipt::new(message, claim).confirmed().await,
+            None => self.accept(message, None, false).await?.confirmed().await,
+        }
     }
 
     /// [`publish`](Self::publish) with an id, a key, headers or other properties for this message.
@@ -108,7 +111,10 @@ impl<T> Publisher<T> {
     /// # Cancellation
     /// Dropped before it is ready, nothing was accepted. A dropped [`Receipt`] withdraws nothing.
     pub async fn enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
-        self.accept(message, None, true).await
+        match self.join(&message) {
+            Some(claim) => Ok(Receipt::new(message, claim)),
+            None => self.accept(message, None, true).await,
+        }
     }
 
     /// [`enqueue`](Self::enqueue) with an id, a key, headers or other properties for this message.
@@ -126,13 +132,12 @@ impl<T> Publisher<T> {
     /// [`PublishError`], with the message, when it was not accepted.
     pub fn try_enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
         let Shared { outbox, route, batcher } = &*self.shared;
-        let options = MessageOptions::new();
         let full = || {
             let limited = route.rate_limit.as_ref().is_some_and(|limit| !limit.take_now());
             if limited || outbox.journal.is_some() { Err(PublishErrorKind::Full) } else { Ok(()) }
         };
         if let Some(batcher) = batcher {
-            let key = route.routing_key(&message, &options);
+            let key = route.routing_key(&message, None);
             let added = full().and_then(|()| match self.add(batcher, &message, &key)? {
                 Some(claim) => Ok(claim),
                 None => batcher.try_open_with(outbox, &message, &key),
@@ -143,7 +148,7 @@ impl<T> Publisher<T> {
                 Err(kind) => Err(self.not_batched(message, &key, kind)),
             };
         }
-        let (receipt, entry) = self.prepare(message, &options, true, Instant::now() + route.deadline)?;
+        let (receipt, entry) = self.prepare(message, &MessageOptions::new(), true, Instant::now() + route.deadline)?;
         match full().and_then(|()| outbox.try_accept(entry)) {
             Ok(()) => Ok(receipt),
             Err(kind) => Err(receipt.failed(kind)),
@@ -165,18 +170,28 @@ impl<T> Publisher<T> {
         self.shared.outbox.stats()
     }
 
+    /// Adds to an open batch with room, as most messages of a batching publisher do: without the clock, a wait or an
+    /// allocation. Whatever else there is to say about a message, [`accept`](Self::accept) says.
+    fn join(&self, message: &T) -> Option<Claim> {
+        let Shared { route, batcher: Some(batcher), .. } = &*self.shared else { return None };
+        if route.rate_limit.is_some() {
+            return None;
+        }
+        self.add(batcher, message, &route.routing_key(message, None)).ok()?
+    }
+
     async fn accept(
         &self,
         message: T,
         options: Option<MessageOptions>,
         detached: bool,
     ) -> Result<Receipt<T>, PublishError<T>> {
-        match (&self.shared.batcher, options) {
-            (Some(batcher), None) => self.accept_in_batch(batcher, message, &MessageOptions::new()).await,
-            (Some(batcher), Some(options)) if options.allow_batch() => {
-                self.accept_in_batch(batcher, message, &options).await
+        let options = options.unwrap_or_default();
+        match &self.shared.batcher {
+            Some(batcher) if options.allow_batch() => {
+                self.accept_in_batch(batcher, message, options.key.as_deref()).await
             }
-            (_, options) => self.accept_alone(message, &options.unwrap_or_default(), detached).await,
+            _ => self.accept_alone(message, &options, detached).await,
         }
     }
 
@@ -184,41 +199,25 @@ impl<T> Publisher<T> {
         &self,
         batcher: &Batcher<T>,
         message: T,
-        options: &MessageOptions,
+        own_key: Option<&str>,
     ) -> Result<Receipt<T>, PublishError<T>> {
         let Shared { outbox, route, .. } = &*self.shared;
-        let key = route.routing_key(&message, options);
-        let added = match &route.rate_limit {
-            // Most find an open batch with room, and need neither the clock nor a wait.
-            None => self.add(batcher, &message, &key),
-            Some(_) => Ok(None),
+        let key = route.routing_key(&message, own_key);
+        let joining = async {
+            if let Some(limit) = &route.rate_limit {
+                limit.take().await;
+            }
+            match self.add(batcher, &message, &key)? {
+                Some(claim) => Ok(claim),
+                None => batcher.open_with(outbox, &message, &key).await,
+            }
         };
-        let added = match added {
-            Ok(None) => {
-                let waiting = async {
-                    if let Some(limit) = &route.rate_limit {
-                        limit.take().await;
-                        if let Some(claim) = self.add(batcher, &message, &key)? {
-                            return Ok(claim);
-                        }
-                    }
-                    batcher.open_with(outbox, &message, &key).await
-                };
-                let in_time = timeout_at(Instant::now() + route.deadline, waiting).await;
-                in_time.unwrap_or(Err(PublishErrorKind::Overloaded))
-            }
-            Ok(Some(claim)) => Ok(claim),
-            Err(kind) => Err(kind),
-        };
-        match added {
-            Ok(claim) => {
-                drop(key);
-                Ok(Receipt::new(message, claim))
-            }
-            Err(kind) => {
-                let key = key.into_owned();
-                Err(self.not_batched(message, &key, kind))
-            }
+        let joined = timeout_at(Instant::now() + route.deadline, joining).await;
+        let joined = joined.unwrap_or(Err(PublishErrorKind::Overloaded));
+        let key = key.into_owned();
+        match joined {
+            Ok(claim) => Ok(Receipt::new(message, claim)),
+            Err(kind) => Err(self.not_batched(message, &key, kind)),
         }
     }
 

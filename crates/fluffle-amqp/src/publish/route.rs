@@ -306,13 +306,14 @@ impl<T> Route<T> {
         let id = options.id.as_deref().map_or_else(|| text(Uuid::now_v7()), Arc::from);
         let routing_key = match (&options.key, &self.key) {
             (None, Key::Fixed(key)) => Arc::clone(key),
-            _ => self.routing_key(message, options).into(),
+            (key, _) => self.routing_key(message, key.as_deref()).into(),
         };
         (id, Address { exchange: Arc::clone(&self.exchange), routing_key })
     }
 
-    pub(crate) fn routing_key<'a>(&'a self, message: &T, options: &'a MessageOptions) -> Cow<'a, str> {
-        match (&options.key, &self.key) {
+    /// `own`, if the message has a key of its own, or the route's.
+    pub(crate) fn routing_key<'a>(&'a self, message: &T, own: Option<&'a str>) -> Cow<'a, str> {
+        match (own, &self.key) {
             (Some(key), _) => Cow::Borrowed(key),
             (None, Key::Fixed(key)) => Cow::Borrowed(key),
             (None, Key::By(key)) => Cow::Owned(key(message)),

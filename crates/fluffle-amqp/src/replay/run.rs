@@ -167,7 +167,7 @@ impl Run<'_> {
             return false;
         }
         let sequence = self.done.looked_at as u64;
-        self.confirms.publish(sequence, &letter.replayed(queue, &self.done.id));
+        self.confirms.publish(sequence, letter.replayed(queue, &self.done.id));
         self.sent.insert(sequence, letter.tag());
         true
     }

@@ -212,7 +212,7 @@ async fn run(lease: Lease, mut replies: lapin::Consumer, exchange: Arc<Exchange>
                     sequence += 1;
                     unconfirmed.insert(sequence, (Arc::clone(&message.id), room));
                     pending.insert(Arc::clone(&message.id), reply);
-                    confirms.publish(sequence, &with_reply_to(message));
+                    confirms.publish(sequence, with_reply_to(message));
                 }
                 Some(_) => {}
                 None => std::future::pending().await,

@@ -1,6 +1,6 @@
 //! What is on the wire, and what becomes of it.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::Outbox;
 use crate::{
@@ -15,22 +15,26 @@ use crate::{
 };
 
 impl Outbox {
-    /// Moves an entry from the mailbox to the unsettled ones; `None` when its caller has withdrawn it.
-    pub(crate) fn take(&self, mut entry: Entry) -> Option<(u64, Prepared)> {
-        if entry.withdrawn() {
-            self.done(entry.items());
-            return None;
-        }
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let message = entry.message.clone();
-        entry.on_the_wire = true;
-        self.unsettled().insert(sequence, entry);
-        Some((sequence, message))
+    /// Moves entries from the mailbox to the unsettled ones, but for those whose callers have withdrawn them.
+    pub(crate) fn take(&self, entries: impl IntoIterator<Item = Entry>) -> Vec<(u64, Arc<Prepared>)> {
+        let mut unsettled = self.unsettled();
+        let taken = entries.into_iter().filter_map(|mut entry| {
+            if entry.withdrawn() {
+                self.done(entry.items());
+                return None;
+            }
+            let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+            let message = Arc::clone(&entry.message);
+            entry.on_the_wire = true;
+            unsettled.insert(sequence, entry);
+            Some((sequence, message))
+        });
+        taken.collect()
     }
 
     /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids; but for
     /// those the broker may have closed that channel over, see [`suspect`](Self::suspect).
-    pub(crate) fn left_over(&self) -> Vec<(u64, Prepared)> {
+    pub(crate) fn left_over(&self) -> Vec<(u64, Arc<Prepared>)> {
         let mut unsettled = self.unsettled();
         unsettled.retain(|_, entry| {
             let withdrawn = entry.withdrawn();
@@ -45,16 +49,16 @@ impl Outbox {
             entry.on_the_wire = entry.refusals == 0;
         }
         let again = unsettled.iter().filter(|(_, entry)| entry.on_the_wire);
-        again.map(|(sequence, entry)| (*sequence, entry.message.clone())).collect()
+        again.map(|(sequence, entry)| (*sequence, Arc::clone(&entry.message))).collect()
     }
 
     /// The next message the broker may have closed an earlier channel over. Such are published one at a time, with nothing
     /// else on the wire: what the broker refuses then is known, and the others are cleared.
-    pub(crate) fn suspect(&self) -> Option<(u64, Prepared)> {
+    pub(crate) fn suspect(&self) -> Option<(u64, Arc<Prepared>)> {
         let mut unsettled = self.unsettled();
         let (sequence, entry) = unsettled.iter_mut().find(|(_, entry)| entry.refusals > 0 && !entry.on_the_wire)?;
         entry.on_the_wire = true;
-        Some((*sequence, entry.message.clone()))
+        Some((*sequence, Arc::clone(&entry.message)))
     }
 
     /// The oldest message without a verdict, and the sequence number the next one will get.
@@ -68,18 +72,27 @@ impl Outbox {
         self.unsettled().values().any(|entry| entry.refusals > 0 && !entry.on_the_wire)
     }
 
-    /// Tells the caller. [`Verdict::Lost`] settles nothing: the entry stays for the next channel.
-    pub(crate) fn settle(&self, sequence: u64, verdict: Verdict) {
-        let (counter, outcome) = match verdict {
-            Verdict::Confirmed => (&self.counters.confirmed, Outcome::Confirmed),
-            Verdict::Written => (&self.counters.confirmed, Outcome::Written),
-            Verdict::Returned(returned) => (&self.counters.returned, Outcome::Returned(returned)),
-            Verdict::Nacked => (&self.counters.nacked, Outcome::Nacked),
-            Verdict::Lost(_) => return,
+    /// Tells the callers. [`Verdict::Lost`] settles nothing: the entry stays for the next channel.
+    pub(crate) fn settle(&self, verdicts: impl IntoIterator<Item = (u64, Verdict)>) {
+        let counters = &self.counters;
+        let settled: Vec<_> = {
+            let mut unsettled = self.unsettled();
+            let settled = verdicts.into_iter().filter_map(|(sequence, verdict)| {
+                let (counter, outcome) = match verdict {
+                    Verdict::Confirmed => (&counters.confirmed, Outcome::Confirmed),
+                    Verdict::Written => (&counters.confirmed, Outcome::Written),
+                    Verdict::Returned(returned) => (&counters.returned, Outcome::Returned(returned)),
+                    Verdict::Nacked => (&counters.nacked, Outcome::Nacked),
+                    Verdict::Lost(_) => return None,
+                };
+                Some((unsettled.remove(&sequence)?, counter, outcome))
+            });
+            settled.collect()
         };
-        let Some(entry) = self.unsettled().remove(&sequence) else { return };
-        counter.fetch_add(entry.items() as u64, Ordering::Relaxed);
-        self.answer(entry, outcome);
+        for (entry, counter, outcome) in settled {
+            counter.fetch_add(entry.items() as u64, Ordering::Relaxed);
+            self.answer(entry, outcome);
+        }
     }
 
     /// The broker closed the channel over something published on it: `error` with a permanent class.
@@ -138,7 +151,7 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use lapin::{BasicProperties, ErrorKind, protocol::AMQPError};
     use tokio::time::Instant;
@@ -168,13 +181,13 @@ mod tests {
             let (entry, outcome) = entry(id, exchange, key);
             outbox.accept(entry).await.unwrap();
             let entry = outbox.inbox().await.recv().await.unwrap();
-            outbox.take(entry).unwrap();
+            assert_eq!(outbox.take([entry]).len(), 1);
             outcomes.push(outcome);
         }
         outcomes
     }
 
-    fn ids(messages: Vec<(u64, Prepared)>) -> Vec<String> {
+    fn ids(messages: Vec<(u64, Arc<Prepared>)>) -> Vec<String> {
         messages.into_iter().map(|(_, message)| message.id().to_owned()).collect()
     }
 
@@ -187,7 +200,7 @@ mod tests {
         assert_eq!(ids(outbox.left_over()), [""; 0], "all three are suspects, published one at a time");
         let (first, message) = outbox.suspect().unwrap();
         assert_eq!(message.id(), "a");
-        outbox.settle(first, Verdict::Confirmed);
+        outbox.settle([(first, Verdict::Confirmed)]);
         assert_eq!(outbox.suspect().unwrap().1.id(), "bad");
         outbox.refuse(&error);
         assert!(matches!(told(&outcomes[0]), Some(Outcome::Confirmed)));
