@@ -257,6 +257,7 @@ async fn load(
         .map(|(number, out)| {
             let pace = match (run.plan.schedule(), &pacer) {
                 (Some(schedule), Some(pacer)) => Pace::Open { schedule, start, wake: pacer.wake(number) },
+                _ if run.plan.args.batch.is_some() => Pace::Unbridled,
                 _ => Pace::Closed(Arc::new(Semaphore::new(run.plan.window()))),
             };
             Producer { number, out, meter: run.meters.add(), pace, run: Arc::clone(run) }
