@@ -98,6 +98,32 @@ fn a_file_holds_one_noun() {
 }
 
 #[test]
+fn each_of_the_fields_traps_has_a_test_that_exists() {
+    let text = fs::read_to_string(root().join("docs/RELIABILITY.md")).unwrap();
+    let section = text.split("\n## ").find(|section| section.starts_with("The field's traps")).expect("the section");
+    let rows: Vec<(&str, &str)> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
+        .filter(|(trap, _)| *trap != "trap" && !trap.starts_with("**"))
+        .collect();
+    assert!(rows.len() >= 30, "the rule reads {} rows only", rows.len());
+    let mut wrong = Vec::new();
+    for (trap, tests) in rows {
+        let named: Vec<(&str, &str)> = tests.split('`').filter_map(|test| test.split_once(".rs::")).collect();
+        if named.is_empty() {
+            wrong.push(format!("no test: {trap}"));
+        }
+        for (file, name) in named {
+            let source = fs::read_to_string(root().join(format!("crates/{file}.rs"))).unwrap_or_default();
+            if !source.contains(&format!("fn {name}(")) {
+                wrong.push(format!("crates/{file}.rs has no test {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "docs/RELIABILITY.md, \"The field's traps\":\n{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_rules_see_code_but_neither_comments_nor_tests() {
     let text = "let a = b.unwrap();\n/// c.unwrap()\nd(); // e.unwrap()\n#[cfg(test)]\nmod tests {\n f.unwrap();\n}\ng.expect(\"h\");\n";
     assert_eq!(offences(text, &NEVER), [(1, ".unwrap()"), (8, ".expect(")]);

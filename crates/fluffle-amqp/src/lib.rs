@@ -17,6 +17,7 @@ mod class;
 mod confirm;
 mod connection;
 mod consume;
+mod drain;
 mod endpoint;
 mod flow;
 mod orders;
@@ -44,8 +45,8 @@ pub use consume::{
     received::Settled,
     retry::{Retry, RetryError},
     seen::{SeenError, SeenStore},
-    settlement::ConsumerStats,
     spec::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
+    stats::ConsumerStats,
 };
 pub use endpoint::{Endpoint, Mechanism, UriError};
 pub use flow::{

@@ -66,8 +66,8 @@ impl PublisherPart {
     }
 
     /// The publisher of a consumer's retry copies, dead letters and answers.
-    pub(crate) fn copies(consumer: &str) -> (Arc<Outbox>, Self) {
-        let outbox = Outbox::new(format!("{consumer}/copies"), 256, 256, CONFIRM_TIMEOUT);
+    pub(crate) fn copies(consumer: &str, confirm_timeout: Duration) -> (Arc<Outbox>, Self) {
+        let outbox = Outbox::new(format!("{consumer}/copies"), 256, 256, confirm_timeout);
         (Arc::clone(&outbox), Self { outbox, confirms: true, in_use: false })
     }
 }

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fluffle_amqp::{
@@ -159,8 +159,12 @@ impl App {
             name = signalled() => name,
         };
         tracing::info!("{name}: finishing what is in flight, within {limit:?}; once more ends at once");
+        let begun = Instant::now();
         tokio::select! {
-            ended = service.shutdown() => Ok(ended?),
+            ended = service.shutdown() => {
+                tracing::info!(took = ?begun.elapsed(), "stopped");
+                Ok(ended?)
+            }
             name = signalled() => {
                 tracing::error!("{name} again: ending at once; the broker delivers again what was in flight");
                 std::process::exit(130)

@@ -24,6 +24,10 @@ impl Budget {
         Self { limit, used: AtomicU64::new(0), refused: AtomicBool::new(false) }
     }
 
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Whether there is room for `bytes` more; if not, [`give_back`](Self::give_back) will say when to ask again. For one at
     /// a time.
     pub(crate) fn fits(&self, bytes: u64) -> bool {

@@ -145,9 +145,10 @@ async fn run(
     }
     // Only an earlier channel leaves suspects; each goes out alone, and nothing new before the last is cleared.
     let mut suspects = outbox.has_suspects();
-    let mut drain_asked = false;
+    let mut draining_since = None;
     let mut linger = pin!(outbox.linger());
     loop {
+        let drain_asked = draining_since.is_some();
         if drain_asked {
             outbox.send_open();
         }
@@ -177,7 +178,7 @@ async fn run(
                     confirms.publish(sequence, &message);
                 }
             }
-            _ = draining.wait_for(|asked| *asked), if !drain_asked => drain_asked = true,
+            _ = draining.wait_for(|asked| *asked), if !drain_asked => draining_since = Some(Draining::begin(&outbox)),
             // A journal tells nobody when its last record goes.
             () = sleep(LOOK), if drain_asked && outbox.journal.is_some() => {}
             _ = look.tick() => {
@@ -190,6 +191,33 @@ async fn run(
                     return End::ChannelLost(unconfirmed(&outbox));
                 }
             }
+        }
+    }
+}
+
+/// The drain of one publisher, which tells the log how it begins and how it ends.
+struct Draining {
+    outbox: Arc<Outbox>,
+    since: Instant,
+}
+
+impl Draining {
+    fn begin(outbox: &Arc<Outbox>) -> Self {
+        tracing::info!(publisher = %outbox.name, unconfirmed = outbox.outstanding(), "drain: waits for its confirms");
+        Self { outbox: Arc::clone(outbox), since: Instant::now() }
+    }
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        let (publisher, took) = (&self.outbox.name, self.since.elapsed());
+        match self.outbox.outstanding() {
+            0 => tracing::info!(%publisher, ?took, "drain: everything is confirmed"),
+            left => tracing::warn!(
+                %publisher, left, ?took,
+                "drain: cut off with messages unconfirmed, by its deadline or a lost channel: they go back to whoever waits \
+                 for them, or stay in the journal"
+            ),
         }
     }
 }

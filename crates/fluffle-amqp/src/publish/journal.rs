@@ -243,8 +243,12 @@ impl Ledger {
     /// The publisher ends: who waits is told so, and what is here stays for the next process, confirms so far written.
     pub(crate) async fn close(&self) {
         self.waiting().clear();
+        let begun = Instant::now();
         match timeout(FLUSH_LIMIT, self.journal.flush()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => tracing::info!(
+                left = self.journal.stats().unconfirmed, took = ?begun.elapsed(),
+                "drain: the journal is flushed; what is left in it is the next process's"
+            ),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the journal could not be flushed: the next process may publish again")
             }

@@ -228,7 +228,8 @@ impl Outbox {
     fn hand_back(&self, entry: Entry) {
         let items = entry.items();
         self.counters.failed.fetch_add(items as u64, Ordering::Relaxed);
-        if entry.reply.unheard() && entry.detached {
+        // A journaled one is not lost: the next process sends it.
+        if entry.reply.unheard() && entry.detached && self.journal.is_none() {
             tracing::error!(publisher = %self.name, message_id = %entry.message.id, "closed before this message was confirmed");
         }
         entry.reply.settle(Outcome::Closed);
