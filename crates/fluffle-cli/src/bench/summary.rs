@@ -111,7 +111,9 @@ impl Summary {
         let incidents = incidents(service, run.foreign());
         let mut verdict =
             judge(&run.plan.args, run.plan.keeps_order(), &verification.clone().unwrap_or_default(), &incidents);
-        verdict.notes.extend(fell_behind(&workload, measured));
+        if verification.as_ref().is_some_and(|found| found.lost == 0) {
+            verdict.notes.extend(fell_behind(&workload, measured));
+        }
         verdict.notes.extend(never_sent(run.unsent()));
         Self {
             version: env!("CARGO_PKG_VERSION"),
