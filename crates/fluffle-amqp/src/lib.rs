@@ -38,6 +38,7 @@ pub use broker::{AMQP_URL, Broker};
 pub use class::Class;
 pub use confirm::Returned;
 pub use consume::{
+    batch::{DeliveryBatch, ItemFailures},
     delivery::Delivery,
     failure::Failure,
     guard::ConsumerState,
@@ -55,7 +56,7 @@ pub use flow::{
 };
 pub use fluffle_store::{Flush, Journal, SeenIds, WhenFull};
 pub use part::{PublisherPart, RequesterPart};
-pub use payload::{Handles, Payload};
+pub use payload::{Handles, HandlesBatches, Payload};
 pub use pool::{PoolConfig, PoolError, Role};
 pub use publish::{
     error::{PublishError, PublishErrorKind},

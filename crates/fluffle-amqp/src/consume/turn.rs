@@ -1,6 +1,9 @@
 //! One generation of consuming: from a channel's first delivery to its last.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use fluffle_wire::headers::Attempt;
 use futures_util::{
@@ -27,7 +30,7 @@ use crate::{
         seen::{self, Known},
         settlement::{self, Arrival, Settler, Step},
         spec::Guarantee,
-        stats::count,
+        stats::{count, count_more},
         subscription::Subscription,
         tags::Tags,
         watchdog::{Due, Watchdog},
@@ -279,24 +282,26 @@ impl Turn {
 
     /// An answer from the lane: settled if it is for a delivery of this channel that still waits for one.
     fn complete(&mut self, Completion { received, outcome }: Completion) {
-        if matches!(outcome, Outcome::Crashed) {
-            count(&self.plan.counters.crashed);
+        count_more(&self.plan.counters.crashed, crashes(&outcome));
+        if let Outcome::LateItem(index, handled) = outcome {
+            count(&self.plan.counters.late);
+            return if handled {
+                self.remember(received, Some(vec![index]))
+            };
         }
         if received.generation != self.generation {
             self.plan.orphans.remove(&received);
-            if matches!(outcome, Outcome::Handled(_)) {
-                // At most once it was acked before: then this is all there was to do.
-                let at_most_once = self.plan.guarantee == Guarantee::AtMostOnce;
-                let counters = &self.plan.counters;
-                count(if at_most_once { &counters.handled } else { &counters.work_done_ack_lost });
-                self.remember(received);
-            }
-            return;
+            // At most once it was acked before: then this is all there was to do.
+            let at_most_once = self.plan.guarantee == Guarantee::AtMostOnce;
+            let counters = &self.plan.counters;
+            let counter = if at_most_once { &counters.handled } else { &counters.work_done_ack_lost };
+            return self.note_done(received, &outcome, counter);
         }
         // A tag may have been given to a handler before, and be at its next attempt: only its own answer is its answer.
         let is_its_own = self.in_flight.get(received.tag).is_some_and(|one| Arc::ptr_eq(one, &received));
         let taken = if is_its_own { self.in_flight.remove(received.tag) } else { None };
         if taken.is_some() {
+            count_more(&self.plan.counters.batches, usize::from(received.contents.get().is_some()));
             self.watch.answered(received.tag, &outcome);
         }
         match taken {
@@ -305,34 +310,59 @@ impl Turn {
                 self.settle(received, verdict);
             }
             Some(received) => {
-                self.note(&received, &outcome);
+                self.note(&received, outcome);
                 received.release();
             }
             None => {
                 count(&self.plan.counters.late);
-                if matches!(outcome, Outcome::Handled(_)) {
-                    self.remember(received);
-                }
+                self.note_done(received, &outcome, &AtomicU64::new(0));
             }
         }
     }
 
-    /// Effectively once: the work is done, though its delivery cannot be acked for it any more.
-    fn remember(&mut self, received: Arc<Received>) {
-        if received.claim.get().is_some() {
-            let settler = Arc::clone(&self.settler);
-            self.settling.push(Box::pin(async move {
-                settler.remember(&received).await;
-                Step::Over
-            }));
+    /// Work that is done and cannot be acked: counted, and remembered.
+    fn note_done(&self, received: Arc<Received>, outcome: &Outcome, counter: &AtomicU64) {
+        match (outcome, received.contents.get()) {
+            (Outcome::Handled(_), _) => {
+                count(counter);
+                self.remember(received, None);
+            }
+            (Outcome::Items(items), Some(contents)) => {
+                let handled: Vec<usize> = items.handled(contents).collect();
+                count_more(counter, handled.len());
+                self.remember(received, Some(handled));
+            }
+            _ => {}
         }
     }
 
+    /// Effectively once: the work is done, of all of it or of these items, though its delivery cannot be acked for it any more.
+    fn remember(&self, received: Arc<Received>, items: Option<Vec<usize>>) {
+        if received.claim.get().is_none() {
+            return;
+        }
+        let settler = Arc::clone(&self.settler);
+        self.settling.push(Box::pin(async move {
+            match items {
+                Some(items) => settler.remember_items(&received, items.into_iter()).await,
+                None => settler.remember(&received).await,
+            }
+            Step::Over
+        }));
+    }
+
     /// `AtMostOnce`: it is acked already, so a failure can only be told.
-    fn note(&self, received: &Received, outcome: &Outcome) {
-        match outcome {
-            Outcome::Handled(_) => count(&self.plan.counters.handled),
-            other => self.drop_delivery(received, &format!("{other:?}")),
+    fn note(&self, received: &Received, outcome: Outcome) {
+        match (outcome, received.contents.get()) {
+            (Outcome::Handled(_), _) => count(&self.plan.counters.handled),
+            (Outcome::Items(items), Some(contents)) => {
+                count_more(&self.plan.counters.handled, items.handled(contents).count());
+                items
+                    .failed
+                    .iter()
+                    .for_each(|(index, why)| self.drop_delivery(received, &format!("item {index}: {why:?}")));
+            }
+            (other, _) => self.drop_delivery(received, &format!("{other:?}")),
         }
     }
 
@@ -346,7 +376,8 @@ impl Turn {
     }
 
     fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
-        self.watch.settled(received.tag, &verdict);
+        let items = received.contents.get().map_or(1, |contents| contents.items.len());
+        self.watch.settled(received.tag, items, &verdict);
         if let settlement::Verdict::RetryHere { wait, attempt, error } = verdict {
             return self.rest(&received, wait, attempt, &error);
         }
@@ -396,7 +427,9 @@ impl Turn {
     /// Deliveries whose handler has had them for too long are failed attempts; those that waited for one for too long go
     /// back to the queue, where another consumer may have time for them.
     fn expire(&mut self) {
-        self.plan.orphans.expire(self.plan.patience.handler_timeout);
+        let limit = self.plan.patience.handler_timeout;
+        self.plan.orphans.expire(limit);
+        self.in_flight.iter().for_each(|(_, received)| received.expire_items(limit));
         for (tag, due) in self.watchdog.look(&self.in_flight) {
             if due == Due::GiveBack {
                 self.plan.lane.take_back(self.generation, tag);
@@ -404,7 +437,6 @@ impl Turn {
             }
             let Some(received) = self.in_flight.get(tag).cloned() else { continue };
             received.give_up();
-            let limit = self.plan.patience.handler_timeout;
             let failure = Failure::retry(format!("the handler did not answer within {limit:?}"));
             self.complete(Completion { received, outcome: Outcome::Failed(failure) });
         }
@@ -424,6 +456,15 @@ impl Turn {
         self.looked_up.clear();
         self.held_up.clear();
         self.resting.clear();
+    }
+}
+
+/// How many messages had their handler crash.
+fn crashes(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Crashed => 1,
+        Outcome::Items(items) => items.failed.iter().filter(|(_, why)| matches!(**why, Outcome::Crashed)).count(),
+        _ => 0,
     }
 }
 
