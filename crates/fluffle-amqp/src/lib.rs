@@ -6,7 +6,7 @@
 //! - [`Topology`]: exchanges, queues and bindings, declared after every connect.
 //! - [`Service`]: the supervision tree of one application; publishers, requesters and consumers are added to it.
 //! - [`Publisher`], [`Route`]: from a message to the broker's confirm.
-//! - [`Consume`], [`Delivery`], [`Failure`], [`Retry`]: from a queue to a handler actor and back.
+//! - [`Consume`], [`Delivery`], [`DeliveryBatch`], [`Failure`], [`Retry`]: from a queue to a handler actor and back.
 //! - [`Requester`]: questions and answers.
 //!
 //! No type of lapin's appears in any signature; its own recovery is off, for the tree owns recovery.

@@ -170,7 +170,8 @@ async fn items_that_answer_later_have_each_a_result_of_their_own() {
     send(&raw, "f", &["b"]).await;
     assert_eq!(texts(&mut record, 4).await, ["slow", "bad", "a", "b"]);
     until("the second batch is acked", || stats(&service).handled == 1).await;
-    assert_eq!((vhost.depth("q").unacked, raw.ready("q.dead").await), (1, 0), "the first waits for its slow item");
+    until("the first waits for its slow item", || vhost.depth("q").unacked == 1).await;
+    assert_eq!(raw.ready("q.dead").await, 0);
     go.notify_one();
     until("the first is settled", || stats(&service).handled == 3 && stats(&service).dead_lettered == 1).await;
     nothing_left(&vhost, service).await;
@@ -266,10 +267,12 @@ async fn what_a_compressed_batch_unpacks_to_counts_for_the_budget() {
     assert_eq!(texts(&mut record, 2).await, [long.as_str(), &long]);
     until("the next has arrived", || stats(&service).received == 2).await;
     assert!(record.try_recv().is_err(), "no room for the next one yet");
-    go.notify_waiters();
+    until("all are handled", || {
+        go.notify_waiters();
+        stats(&service).handled == 3
+    })
+    .await;
     assert_eq!(texts(&mut record, 1).await, ["a"]);
-    go.notify_one();
-    until("all are handled", || stats(&service).handled == 3).await;
     nothing_left(&vhost, service).await;
 }
 
@@ -286,13 +289,12 @@ async fn prefetch_counts_batches_and_concurrency_counts_items() {
     }
     assert_eq!(texts(&mut record, 2).await, ["1", "2"]);
     assert!(record.try_recv().is_err(), "two at a time");
-    assert_eq!((vhost.depth("q").ready, vhost.depth("q").unacked), (1, 1));
-    for _ in 0..6 {
-        go.notify_one();
-        if stats(&service).handled < 3 {
-            let _ = tokio::time::timeout(Duration::from_millis(20), record.recv()).await;
-        }
-    }
+    until("the second batch waits at the broker", || {
+        let depth = vhost.depth("q");
+        (depth.ready, depth.unacked) == (1, 1)
+    })
+    .await;
+    assert_eq!(stats(&service).received, 1);
     until("all are handled", || {
         go.notify_one();
         stats(&service).handled == 6

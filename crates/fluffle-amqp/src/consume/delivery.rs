@@ -20,7 +20,7 @@ use crate::consume::{
 ///
 /// An actor handles it with a plain actix [`Handler`](actix::Handler) whose result says what becomes of the message:
 /// `Ok` acknowledges it (and answers, if the sender asked for an answer of type `R`), `Err` retries or dead-letters it,
-/// see [`Failure`]. The result's type is the concurrency knob:
+/// see [`Failure`]. (An answer cannot be asked for by a batch.) The result's type is the concurrency knob:
 ///
 /// | `type Result =` | the next message is handed over |
 /// |---|---|
