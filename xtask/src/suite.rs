@@ -10,8 +10,20 @@ use crate::{
 };
 
 /// The framework's tests that run on either broker: `crates/fluffle/tests/support/place.rs`.
-const ON_BOTH: [&str; 10] =
-    ["bad_days", "batches", "flow", "living", "order", "pool", "publishing", "replaying", "requesting", "settling"];
+const ON_BOTH: [&str; 12] = [
+    "bad_days",
+    "batches",
+    "batching",
+    "flow",
+    "living",
+    "order",
+    "pool",
+    "publishing",
+    "replaying",
+    "requesting",
+    "settling",
+    "traps",
+];
 
 /// Format, lints, tests.
 pub(crate) fn ci() -> Result<(), Failure> {

@@ -17,6 +17,7 @@ mod class;
 mod confirm;
 mod connection;
 mod consume;
+mod drain;
 mod endpoint;
 mod flow;
 mod orders;
@@ -59,11 +60,13 @@ pub use part::{PublisherPart, RequesterPart};
 pub use payload::{Handles, HandlesBatches, Payload};
 pub use pool::{PoolConfig, PoolError, Role};
 pub use publish::{
+    batching::Batching,
     error::{PublishError, PublishErrorKind},
     forwarder::Forwarder,
     message::{Prepared, PreparedError},
     options::MessageOptions,
-    publisher::{Confirmed, Publisher, Receipt},
+    publisher::Publisher,
+    receipt::{Confirmed, MessageId, Receipt},
     route::{Confirms, Route},
     stats::PublisherStats,
 };

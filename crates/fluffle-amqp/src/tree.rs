@@ -41,6 +41,7 @@ use fluffle_supervise::{
     SupervisorSpec,
 };
 use fluffle_wire::Wire;
+use futures_util::FutureExt;
 
 use crate::{
     broker::Broker,
@@ -48,13 +49,13 @@ use crate::{
     connection::TopologyStore,
     consume::{
         self,
-        dispatch::Dispatch,
-        feed::{AllAtOnce, Feed, OneByOne},
+        feed::{AllAtOnce, Feed, Feeder, OneByOne},
         lane::Lane,
         seen::Seen,
         spec::{Consume, Guarantee, Threads},
         watchdog::Orphans,
     },
+    drain,
     orders::Orders,
     part::{PublisherPart, RequesterPart},
     payload::{Handles, HandlesBatches, Payload},
@@ -102,14 +103,6 @@ pub(crate) struct Inner {
     drain: Duration,
     parts: Mutex<Parts>,
     names: Mutex<HashMap<String, usize>>,
-}
-
-/// What the handlers of a consumer are fed from.
-#[derive(Clone)]
-struct Feeder<F> {
-    lane: Arc<Lane>,
-    seen: Option<Seen>,
-    feed: F,
 }
 
 /// What was added, to be looked at and closed.
@@ -169,7 +162,7 @@ impl Service {
     ///
     /// # Errors
     /// When no channel is to be had in time.
-    pub async fn publisher<T>(&self, route: Route<T>) -> Result<Publisher<T>, ServiceError> {
+    pub async fn publisher<T: 'static>(&self, route: Route<T>) -> Result<Publisher<T>, ServiceError> {
         let (publisher, part) = PublisherPart::new(route);
         self.add_publisher(part).await?;
         Ok(publisher)
@@ -273,7 +266,7 @@ impl Service {
         let lane = Lane::new(at_most_once, consume.max_bytes, consume.rate_limit.clone());
         // First what may not be had: handlers without a consumer would be left behind.
         let lease = self.inner.consume.lease().await?;
-        let (copies, part) = PublisherPart::copies(&name);
+        let (copies, part) = PublisherPart::copies(&name, consume.confirm_timeout);
         self.add_publisher(part).await?;
         let seen = consume.seen.take().map(Seen::new);
         let feeder = Feeder { lane: Arc::clone(&lane), seen: seen.clone(), feed };
@@ -287,6 +280,7 @@ impl Service {
             guarantee: consume.guarantee,
             retry_queue: consume.retries(),
             dead_letter_queue: consume.dead_letters(&application),
+            delivery_limit: consume.deliveries(),
             retry: consume.retry,
             patience,
             exclusive: consume.exclusive,
@@ -344,8 +338,7 @@ impl Service {
                 .on(arbiter.clone())
                 .backoff(consume.handler_backoff)
                 .in_context(move |ctx: &mut Context<A>| {
-                    let (lane, feed) = (Arc::clone(&feeder.lane), Arc::new((feeder.feed)()));
-                    ctx.spawn(Dispatch::new(lane, feed, feeder.seen.clone(), concurrency));
+                    ctx.spawn(feeder.dispatch(concurrency));
                 });
             spec = spec.child(handler);
         }
@@ -442,7 +435,14 @@ impl Service {
     /// # Errors
     /// When the root had given up before.
     pub async fn shutdown(&self) -> Result<(), ServiceEnd> {
-        self.inner.root.shutdown().await;
+        if self.wait().now_or_never().is_none() {
+            let mut stopping = std::pin::pin!(self.inner.root.shutdown());
+            tokio::select! {
+                biased;
+                () = drain::tell(self.events()) => { stopping.await; }
+                _ = &mut stopping => {}
+            }
+        }
         let ended = self.wait().await;
         self.close().await;
         ended

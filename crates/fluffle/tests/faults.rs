@@ -311,6 +311,28 @@ async fn a_nacked_copy_keeps_its_original_until_it_finds_a_place() {
 }
 
 #[actix::test]
+async fn a_lost_confirm_of_a_retry_copy_holds_its_message_up_no_longer_than_the_consumers_confirm_timeout() {
+    let broker = TestBroker::start().unwrap();
+    let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
+    let out = app.publisher::<String>(Route::queue("q"));
+    let (factory, mut record) =
+        handlers(|seen| if seen.attempt == 1 { Act::Err(Failure::retry("not yet")) } else { Act::Ok });
+    let consume = Consume::queue("q").retry(support::retry(2)).confirm_timeout(Duration::from_millis(300));
+    let service = support::started(app.consume(consume, factory)).await;
+    let dropped = broker.faults().inject(Rule::new(Fault::DropConfirm).on_queue("q.retry.50").times(1)).unwrap();
+    out.publish("a".to_owned()).await.unwrap();
+    assert_eq!(support::next(&mut record).await.attempt, 1);
+    assert_eq!(support::next(&mut record).await.attempt, 2, "the first copy, whose confirm was lost");
+    until("its original is acked, and both copies handled", || {
+        let stats = service.consumers()[0].1;
+        (stats.retried, stats.handled) == (1, 2)
+    })
+    .await;
+    assert_eq!(dropped.fired(), 1);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
 async fn a_blocked_publisher_waits_and_goes_on_and_the_consumer_never_stopped() {
     let bench = Bench::on(
         TestBroker::start().unwrap(),

@@ -9,10 +9,12 @@ use fluffle_wire::{DecodeError, Wire};
 use crate::consume::{
     batch::{DeliveryBatch, ItemFailures},
     delivery::Delivery,
+    dispatch::Dispatch,
     envelope::{Contents, ItemOutcomes},
     failure::Failure,
-    lane::Outcome,
+    lane::{Lane, Outcome},
     received::Received,
+    seen::Seen,
 };
 
 pub(crate) trait Feed: 'static {
@@ -32,6 +34,21 @@ pub(crate) trait Feed: 'static {
     fn item(&self, received: &Arc<Received>, index: usize, raw: &Bytes) -> Result<Self::Message, DecodeError>;
 
     fn outcome(&self, received: &Received, answer: Result<Self::Answer, Failure>) -> Outcome;
+}
+
+/// What the handler instances of one consumer are fed from.
+#[derive(Clone)]
+pub(crate) struct Feeder<F> {
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) seen: Option<Seen>,
+    /// Makes the [`Feed`] of one instance.
+    pub(crate) feed: F,
+}
+
+impl<D: Feed, F: Fn() -> D> Feeder<F> {
+    pub(crate) fn dispatch(&self, concurrency: usize) -> Dispatch<D> {
+        Dispatch::new(Arc::clone(&self.lane), Arc::new((self.feed)()), self.seen.clone(), concurrency)
+    }
 }
 
 /// To a `Handler<Delivery<T, R>>`.

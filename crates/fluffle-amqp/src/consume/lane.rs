@@ -49,6 +49,17 @@ pub(crate) enum Outcome {
     LateItem(usize, bool),
 }
 
+impl Outcome {
+    /// How many messages had their handler crash.
+    pub(crate) fn crashes(&self) -> usize {
+        match self {
+            Outcome::Crashed => 1,
+            Outcome::Items(items) => items.failed.iter().filter(|(_, why)| matches!(**why, Outcome::Crashed)).count(),
+            _ => 0,
+        }
+    }
+}
+
 /// An answered ticket on its way back to the consumer.
 pub(crate) struct Completion {
     pub(crate) received: Arc<Received>,

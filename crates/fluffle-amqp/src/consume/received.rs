@@ -62,7 +62,7 @@ pub(crate) struct Received {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Settled {
-    /// Handled and acked.
+    /// Handled and acked; in the other order with `AtMostOnce`, whose ack may not have got through.
     Acked,
     /// Failed; a copy waits in a retry queue.
     Retried,
@@ -70,6 +70,8 @@ pub enum Settled {
     DeadLettered,
     /// Put back into its queue, no attempt charged.
     Requeued,
+    /// With `AtMostOnce`: not handled. It was acked when it came, and does not come again.
+    Dropped,
     /// Its channel or connection was lost first: it cannot be acked any more, and the broker delivers it again, perhaps to
     /// another process. Work that is done for it now, or was, is done twice unless it is idempotent.
     Lost,

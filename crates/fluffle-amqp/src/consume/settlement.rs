@@ -12,7 +12,7 @@ use fluffle_wire::{
 };
 use futures_util::{StreamExt, stream};
 use lapin::options::BasicNackOptions;
-use tokio::{sync::oneshot, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
     connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
@@ -27,12 +27,9 @@ use crate::{
     },
     publish::{
         message::Prepared,
-        outbox::{self, Entry, Outbox},
+        outbox::{self, Outbox},
     },
 };
-
-/// A quorum queue that has handed a message out this often without an answer holds a message that kills its process.
-const DELIVERY_LIMIT: u32 = 20;
 
 /// Copies of one batch's items on their way at a time.
 const COPIES: usize = 64;
@@ -115,14 +112,15 @@ pub(crate) enum Arrival {
 }
 
 /// Decides on arrival: what is acked at once, and what never gets to a handler.
-pub(crate) fn receive(received: &Received, guarantee: Guarantee, remembers: bool) -> Arrival {
+pub(crate) fn receive(received: &Received, guarantee: Guarantee, remembers: bool, delivery_limit: u32) -> Arrival {
     match guarantee {
         Guarantee::AtMostOnce if received.redelivered => Arrival::AckAndDrop,
         Guarantee::AtMostOnce => Arrival::AckAndHandle,
         Guarantee::AtLeastOnce => {
-            // It never even gets to a handler's answer: it has taken its whole process down, again and again.
+            // It never even gets to a handler's answer: it has taken its whole process down, again and again, the last times
+            // with nothing else in hand (`quarantine.rs`).
             let count = received.delivery_count();
-            if count < DELIVERY_LIMIT {
+            if count < delivery_limit {
                 // Without an id it cannot be told from any other: at least once is the best there is.
                 let key = if remembers { seen::key(received) } else { None };
                 return key.map_or(Arrival::Handle, Arrival::LookUp);
@@ -380,11 +378,7 @@ impl Settler {
     }
 
     async fn publish(&self, message: Prepared) -> outbox::Outcome {
-        let (reply, outcome) = oneshot::channel();
-        match self.copies.accept(Entry::new(message, reply, true)).await {
-            Ok(()) => outcome.await.unwrap_or(outbox::Outcome::Closed),
-            Err(_) => outbox::Outcome::Closed,
-        }
+        self.copies.publish(message).await
     }
 }
 
@@ -440,7 +434,7 @@ mod tests {
             table.insert("x-delivery-count".into(), lapin::types::AMQPValue::LongLongInt(count));
             received_with(1, lapin::BasicProperties::default().with_headers(table))
         };
-        let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce, false);
+        let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce, false, 20);
         assert!(matches!(arrival(19), Arrival::Handle));
         assert!(matches!(arrival(20), Arrival::Settle(Verdict::DeadLetter { .. })));
     }

@@ -23,12 +23,15 @@ use crate::{
         acker::Acker,
         acks::MOST_HELD_BACK,
         actor::Plan,
+        at_most_once,
+        draining::Draining,
         failure::Failure,
         guard::Watch,
         lane::{Answers, Completion, Outcome},
+        quarantine::{Arrived, Quarantine},
         received::{Received, Resting, Settled},
         seen::{self, Known},
-        settlement::{self, Arrival, Settler, Step},
+        settlement::{self, Arrival, Settler, Step, Verdict},
         spec::Guarantee,
         stats::{count, count_more},
         subscription::Subscription,
@@ -55,6 +58,7 @@ pub(crate) struct Turn {
     plan: Arc<Plan>,
     subscription: Subscription,
     watch: Watch,
+    quarantine: Quarantine,
     /// The last delivery tag seen; they count up.
     last_tag: u64,
     answers: Answers,
@@ -70,6 +74,8 @@ pub(crate) struct Turn {
     /// Failed, and waiting here for their next attempt.
     resting: FuturesUnordered<LocalBoxFuture<'static, (Option<Received>, bool)>>,
     watchdog: Watchdog,
+    /// Since when it takes nothing more and finishes what it has.
+    draining: Option<Draining>,
 }
 
 impl Turn {
@@ -85,9 +91,11 @@ impl Turn {
         });
         let watchdog = Watchdog::new(plan.patience);
         let acker = Acker::new(lease.channel.clone(), plan.lane.most_bytes());
+        let delivery_limit = (plan.guarantee == Guarantee::AtLeastOnce).then_some(plan.delivery_limit);
         Self {
             generation: lease.generation,
             watch: Watch::new(&plan.guard),
+            quarantine: Quarantine::new(delivery_limit, plan.prefetch),
             plan,
             subscription,
             last_tag: 0,
@@ -100,6 +108,7 @@ impl Turn {
             held_up: FuturesUnordered::new(),
             resting: FuturesUnordered::new(),
             watchdog,
+            draining: None,
         }
     }
 
@@ -176,7 +185,9 @@ impl Turn {
     /// Consumes, stops, or takes a few to probe, as circuit breaker and kill switch have it. Stopping leaves nothing behind
     /// that another consumer of the queue could handle: what no handler has begun goes back. What one has, it finishes.
     async fn follow_guard(&mut self) -> Option<End> {
-        let allowed = self.plan.guard.allows(self.plan.prefetch);
+        let in_hand = !self.in_flight.is_empty() || !self.looked_up.is_empty();
+        let guard = self.plan.guard.allows(self.plan.prefetch);
+        let allowed = self.quarantine.allows(guard, self.subscription.prefetch(), in_hand);
         if allowed == self.subscription.prefetch() {
             self.watch.look(self.last_tag + 1);
             return None;
@@ -236,15 +247,21 @@ impl Turn {
 
     fn accept(&mut self, delivery: lapin::message::Delivery) {
         let received = self.receive(delivery);
-        match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some()) {
+        let arrived = self.quarantine.look(&received, self.subscription.prefetch());
+        match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some(), self.plan.delivery_limit) {
+            Arrival::Settle(verdict) => return self.settle(received, verdict),
+            _ if arrived == Arrived::AmongOthers => return self.settle(received, Verdict::Requeue),
             Arrival::Handle => {}
             Arrival::LookUp(key) => return self.look_up(received, key),
             Arrival::AckAndHandle => self.acker.finish_on_receipt(received.tag),
             Arrival::AckAndDrop => {
                 self.acker.finish_on_receipt(received.tag);
-                return self.drop_delivery(&received, "delivered again, and possibly handled before");
+                return at_most_once::drop_delivery(
+                    &received,
+                    &self.plan.counters,
+                    "delivered again, and possibly handled before",
+                );
             }
-            Arrival::Settle(verdict) => return self.settle(received, verdict),
         }
         self.hand_over(received);
     }
@@ -282,7 +299,7 @@ impl Turn {
 
     /// An answer from the lane: settled if it is for a delivery of this channel that still waits for one.
     fn complete(&mut self, Completion { received, outcome }: Completion) {
-        count_more(&self.plan.counters.crashed, crashes(&outcome));
+        count_more(&self.plan.counters.crashed, outcome.crashes());
         if let Outcome::LateItem(index, handled) = outcome {
             count(&self.plan.counters.late);
             return if handled {
@@ -291,11 +308,13 @@ impl Turn {
         }
         if received.generation != self.generation {
             self.plan.orphans.remove(&received);
-            // At most once it was acked before: then this is all there was to do.
-            let at_most_once = self.plan.guarantee == Guarantee::AtMostOnce;
-            let counters = &self.plan.counters;
-            let counter = if at_most_once { &counters.handled } else { &counters.work_done_ack_lost };
-            return self.note_done(received, &outcome, counter);
+            // At most once it was acked before: then its channel is nobody's business any more.
+            if self.plan.guarantee == Guarantee::AtMostOnce {
+                at_most_once::settle(&received, &outcome, &self.plan.counters);
+            } else {
+                self.note_done(received, &outcome, &self.plan.counters.work_done_ack_lost);
+            }
+            return;
         }
         // A tag may have been given to a handler before, and be at its next attempt: only its own answer is its answer.
         let is_its_own = self.in_flight.get(received.tag).is_some_and(|one| Arc::ptr_eq(one, &received));
@@ -310,8 +329,7 @@ impl Turn {
                 self.settle(received, verdict);
             }
             Some(received) => {
-                self.note(&received, outcome);
-                received.release();
+                at_most_once::settle(&received, &outcome, &self.plan.counters);
             }
             None => {
                 count(&self.plan.counters.late);
@@ -351,34 +369,10 @@ impl Turn {
         }));
     }
 
-    /// `AtMostOnce`: it is acked already, so a failure can only be told.
-    fn note(&self, received: &Received, outcome: Outcome) {
-        match (outcome, received.contents.get()) {
-            (Outcome::Handled(_), _) => count(&self.plan.counters.handled),
-            (Outcome::Items(items), Some(contents)) => {
-                count_more(&self.plan.counters.handled, items.handled(contents).count());
-                items
-                    .failed
-                    .iter()
-                    .for_each(|(index, why)| self.drop_delivery(received, &format!("item {index}: {why:?}")));
-            }
-            (other, _) => self.drop_delivery(received, &format!("{other:?}")),
-        }
-    }
-
-    /// `AtMostOnce`: not handled, and it will not come again.
-    fn drop_delivery(&self, received: &Received, why: &str) {
-        count(&self.plan.counters.dropped);
-        tracing::error!(
-            queue = %received.queue, message_id = received.message_id().unwrap_or("-"), why,
-            "not handled, and at most once: dropped"
-        );
-    }
-
-    fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
+    fn settle(&mut self, received: Arc<Received>, verdict: Verdict) {
         let items = received.contents.get().map_or(1, |contents| contents.items.len());
         self.watch.settled(received.tag, items, &verdict);
-        if let settlement::Verdict::RetryHere { wait, attempt, error } = verdict {
+        if let Verdict::RetryHere { wait, attempt, error } = verdict {
             return self.rest(&received, wait, attempt, &error);
         }
         let mut settling = self.settler.begin(received);
@@ -456,21 +450,19 @@ impl Turn {
         self.looked_up.clear();
         self.held_up.clear();
         self.resting.clear();
+        self.draining = Some(Draining::begin(&self.plan.queue, self.plan.drain, self.unsettled()));
     }
-}
 
-/// How many messages had their handler crash.
-fn crashes(outcome: &Outcome) -> usize {
-    match outcome {
-        Outcome::Crashed => 1,
-        Outcome::Items(items) => items.failed.iter().filter(|(_, why)| matches!(**why, Outcome::Crashed)).count(),
-        _ => 0,
+    fn unsettled(&self) -> usize {
+        self.in_flight.len() + self.settling.len()
     }
 }
 
 /// The channel is gone: what no handler has answered yet cannot be acked any more.
 impl Drop for Turn {
     fn drop(&mut self) {
+        let left = self.unsettled();
+        self.draining.as_mut().into_iter().for_each(|draining| draining.left = left);
         if self.plan.guarantee == Guarantee::AtLeastOnce {
             self.in_flight.iter().for_each(|(_, received)| received.settle_as(Settled::Lost));
         }
