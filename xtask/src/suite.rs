@@ -10,8 +10,9 @@ use crate::{
 };
 
 /// The framework's tests that run on either broker: `crates/fluffle/tests/support/place.rs`.
-const ON_BOTH: [&str; 11] = [
+const ON_BOTH: [&str; 12] = [
     "bad_days",
+    "batches",
     "batching",
     "flow",
     "living",

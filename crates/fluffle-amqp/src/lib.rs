@@ -6,7 +6,7 @@
 //! - [`Topology`]: exchanges, queues and bindings, declared after every connect.
 //! - [`Service`]: the supervision tree of one application; publishers, requesters and consumers are added to it.
 //! - [`Publisher`], [`Route`]: from a message to the broker's confirm.
-//! - [`Consume`], [`Delivery`], [`Failure`], [`Retry`]: from a queue to a handler actor and back.
+//! - [`Consume`], [`Delivery`], [`DeliveryBatch`], [`Failure`], [`Retry`]: from a queue to a handler actor and back.
 //! - [`Requester`]: questions and answers.
 //!
 //! No type of lapin's appears in any signature; its own recovery is off, for the tree owns recovery.
@@ -39,6 +39,7 @@ pub use broker::{AMQP_URL, Broker};
 pub use class::Class;
 pub use confirm::Returned;
 pub use consume::{
+    batch::{DeliveryBatch, ItemFailures},
     delivery::Delivery,
     failure::Failure,
     guard::ConsumerState,
@@ -56,7 +57,7 @@ pub use flow::{
 };
 pub use fluffle_store::{Flush, Journal, SeenIds, WhenFull};
 pub use part::{PublisherPart, RequesterPart};
-pub use payload::{Handles, Payload};
+pub use payload::{Handles, HandlesBatches, Payload};
 pub use pool::{PoolConfig, PoolError, Role};
 pub use publish::{
     batching::Batching,

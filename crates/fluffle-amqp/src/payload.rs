@@ -3,7 +3,7 @@
 use actix::{Actor, Context, Handler};
 use prost::{Message, Name};
 
-use crate::consume::delivery::Delivery;
+use crate::consume::{batch::DeliveryBatch, delivery::Delivery};
 
 /// A Protobuf message with a name: what publishers and consumers take without naming a codec.
 ///
@@ -28,7 +28,7 @@ impl<M: Message + Name + Default + 'static> Payload for M {}
     note = "an actor that handles several types consumes each with its own `Consume::<T>::queue(…)`",
     note = "for requests the answer's type belongs there too: `Handler<Delivery<Question, Answer>>`"
 )]
-pub trait Handles<T, R = ()>: Actor<Context = Context<Self>> + Handler<Delivery<T, R>>
+pub trait Handles<T, R = ()>: Actor<Context = Context<Self>> + Handler<Delivery<T, R>, Result: 'static>
 where
     T: 'static,
     R: 'static,
@@ -37,8 +37,29 @@ where
 
 impl<A, T, R> Handles<T, R> for A
 where
-    A: Actor<Context = Context<A>> + Handler<Delivery<T, R>>,
+    A: Actor<Context = Context<A>> + Handler<Delivery<T, R>, Result: 'static>,
     T: 'static,
     R: 'static,
+{
+}
+
+/// An actor that handles batches of `T`.
+///
+/// Implemented for every actix actor with the ordinary `Context` and a `Handler<DeliveryBatch<T>>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle batches of `{T}`",
+    label = "needs `impl Handler<DeliveryBatch<{T}>> for {Self}` and `type Context = Context<Self>`",
+    note = "to be given the messages of a batch one by one: `Handler<Delivery<{T}>>` and `consume`"
+)]
+pub trait HandlesBatches<T>: Actor<Context = Context<Self>> + Handler<DeliveryBatch<T>, Result: 'static>
+where
+    T: 'static,
+{
+}
+
+impl<A, T> HandlesBatches<T> for A
+where
+    A: Actor<Context = Context<A>> + Handler<DeliveryBatch<T>, Result: 'static>,
+    T: 'static,
 {
 }

@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{AsyncContext, Context};
+use actix::{Actor, AsyncContext, Context, Handler};
 use actix_rt::{Arbiter, ArbiterHandle};
 use fluffle_supervise::{
     ActorSpec, ChildSpec, EventStream, ExitReason, Intensity, NodeSnapshot, State, Strategy, SupervisorHandle,
@@ -49,7 +49,7 @@ use crate::{
     connection::TopologyStore,
     consume::{
         self,
-        dispatch::Dispatch,
+        feed::{AllAtOnce, Feed, Feeder, OneByOne},
         lane::Lane,
         seen::Seen,
         spec::{Consume, Guarantee, Threads},
@@ -58,7 +58,7 @@ use crate::{
     drain,
     orders::Orders,
     part::{PublisherPart, RequesterPart},
-    payload::{Handles, Payload},
+    payload::{Handles, HandlesBatches, Payload},
     pool::{Lease, Pool, Role},
     publish::{self, outbox::Outbox, publisher::Publisher, route::Route},
     request::{actor as requester, requester::Requester},
@@ -219,11 +219,40 @@ impl Service {
     ///
     /// # Errors
     /// When no channel is to be had in time, or the retry and dead-letter queues contradict the topology.
-    pub async fn consume<A, T, R, F>(&self, mut consume: Consume<T, R>, factory: F) -> Result<(), ServiceError>
+    pub async fn consume<A, T, R, F>(&self, consume: Consume<T, R>, factory: F) -> Result<(), ServiceError>
     where
         A: Handles<T, R>,
         T: 'static,
         R: Payload,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        let (wire, reply) = (consume.wire.clone(), Wire::protobuf());
+        self.add_consumer(consume, move || OneByOne { wire: wire.clone(), reply: reply.clone() }, factory).await
+    }
+
+    /// The same, with handlers that are given batches at once: `Handler<DeliveryBatch<T>>`.
+    ///
+    /// # Errors
+    /// As [`consume`](Self::consume).
+    pub async fn consume_batches<A, T, F>(&self, consume: Consume<T>, factory: F) -> Result<(), ServiceError>
+    where
+        A: HandlesBatches<T>,
+        T: 'static,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        let wire = consume.wire.clone();
+        self.add_consumer(consume, move || AllAtOnce { wire: wire.clone() }, factory).await
+    }
+
+    async fn add_consumer<A, T, R, D, F>(
+        &self,
+        mut consume: Consume<T, R>,
+        feed: impl Fn() -> D + Clone + Send + Sync + 'static,
+        factory: F,
+    ) -> Result<(), ServiceError>
+    where
+        A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
+        D: Feed,
         F: Fn() -> A + Send + Sync + 'static,
     {
         let application = self.inner.topology.get();
@@ -239,7 +268,9 @@ impl Service {
         let lease = self.inner.consume.lease().await?;
         let (copies, part) = PublisherPart::copies(&name, consume.confirm_timeout);
         self.add_publisher(part).await?;
-        self.add_handlers(&name, &consume, &lane, factory).await?;
+        let seen = consume.seen.take().map(Seen::new);
+        let feeder = Feeder { lane: Arc::clone(&lane), seen: seen.clone(), feed };
+        self.add_handlers(&name, &consume, feeder, factory).await?;
         let exclusive = consume.exclusive_queues(&application);
         let (guard, patience) = (Arc::new(consume.guard()), consume.patience());
         let plan = Arc::new(consume::actor::Plan {
@@ -260,7 +291,7 @@ impl Service {
             copies,
             connection: lease.place.connection.clone(),
             counters: Arc::default(),
-            seen: consume.seen.map(Seen::new),
+            seen,
             drain: self.inner.drain,
         });
         let mode = Mode::Consume { prefetch: plan.prefetch, exclusive };
@@ -285,31 +316,29 @@ impl Service {
         Ok(self.inner.application.start_child(child).await?)
     }
 
-    async fn add_handlers<A, T, R, F>(
+    async fn add_handlers<A, T, R, D, F>(
         &self,
         name: &str,
         consume: &Consume<T, R>,
-        lane: &Arc<Lane>,
+        feeder: Feeder<impl Fn() -> D + Clone + Send + Sync + 'static>,
         factory: F,
     ) -> Result<(), ServiceError>
     where
-        A: Handles<T, R>,
-        T: 'static,
-        R: Payload,
+        A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
+        D: Feed,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        let wire = &consume.wire;
         let concurrency = consume.concurrency.unwrap_or(usize::from(consume.prefetch));
         let arbiters = self.handler_arbiters(consume.instances, consume.threads)?;
         let factory = Arc::new(factory);
         let mut spec = SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity);
         for (instance, arbiter) in (0..consume.instances).zip(arbiters.iter().cycle()) {
-            let (factory, lane, wire) = (Arc::clone(&factory), Arc::clone(lane), wire.clone());
+            let (factory, feeder) = (Arc::clone(&factory), feeder.clone());
             let handler = ActorSpec::new(instance.to_string(), move || factory())
                 .on(arbiter.clone())
                 .backoff(consume.handler_backoff)
                 .in_context(move |ctx: &mut Context<A>| {
-                    ctx.spawn(Dispatch::new(Arc::clone(&lane), wire.clone(), Wire::<R>::protobuf(), concurrency));
+                    ctx.spawn(feeder.dispatch(concurrency));
                 });
             spec = spec.child(handler);
         }

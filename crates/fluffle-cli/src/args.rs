@@ -1,11 +1,15 @@
 //! What can be asked for on the command line.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use fluffle::{amqp::ArgumentValue, prelude::Confirms, prelude::Gzip, wire::Level};
+use fluffle::{
+    amqp::ArgumentValue,
+    prelude::{Batching, Confirms, Gzip},
+    wire::Level,
+};
 
-use crate::units::{self, Sizes};
+use crate::units::{self, Bytes, Sizes};
 
 /// What one wants to have beside a service on RabbitMQ
 #[derive(Clone, Debug, Parser)]
@@ -28,7 +32,8 @@ Examples:
   fluffle bench --rate 2000 --size 100               open loop: latency at 2,000 a second
   fluffle bench --queue-type quorum --confirm each   the price of one durable message at a time
   fluffle bench --queues 4 --consumers 8 --time 1m   eight handlers on four queues
-  fluffle bench --payload file:records.jsonl --gzip auto --html report.html
+  fluffle bench --size 100 --batch --whole-batches   small messages in batches of 64 KiB
+  fluffle bench --payload file:records.jsonl --batch --gzip auto --html report.html
   fluffle bench --count 100000 --json | jq .end_to_end.p99_us
 
 Exit codes:
@@ -80,10 +85,15 @@ pub(crate) struct BenchArgs {
     /// [default: a closed loop, as fast as confirms come]
     #[arg(long, value_name = "MSG/S", help_heading = "Publishing")]
     pub(crate) rate: Option<Rate>,
-    /// How publishers learn that the broker has a message: `window:N` (N unconfirmed at a time, for each producer), `each` (one at a
-    /// time), `off`
-    #[arg(long, value_name = "MODE", default_value = "window:1024", help_heading = "Publishing")]
-    pub(crate) confirm: Confirm,
+    /// How publishers learn that the broker has a message: `window:N` (N unconfirmed at a time, for each producer; batches, with
+    /// --batch), `each` (one at a time), `off` [default: window:1024; window:64 with --batch]
+    #[arg(long, value_name = "MODE", help_heading = "Publishing")]
+    pub(crate) confirm: Option<Confirm>,
+    /// Gathers messages into batches: of so many bytes, so long after the first, of so many messages, whichever comes first
+    /// [default when given: 64KiB,5ms,10000]
+    #[arg(long, value_name = "BYTES[,LINGER[,ITEMS]]", num_args = 0..=1, default_missing_value = "64KiB",
+          help_heading = "Publishing")]
+    pub(crate) batch: Option<Batch>,
     /// gzip of bodies: `off`, `auto` (where it pays), or a level from 1 to 9
     #[arg(long, value_name = "MODE", default_value = "off", help_heading = "Publishing")]
     pub(crate) gzip: GzipMode,
@@ -91,7 +101,7 @@ pub(crate) struct BenchArgs {
     /// Handler actors, shared out over the queues; 0 only publishes [default: one for each queue]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000), help_heading = "Consuming")]
     pub(crate) consumers: Option<u32>,
-    /// Unacknowledged deliveries of one queue
+    /// Unacknowledged deliveries of one queue; a batch is one
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..),
           help_heading = "Consuming")]
     pub(crate) prefetch: u16,
@@ -99,6 +109,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, visible_alias = "guarantee", value_name = "MODE", value_enum, default_value_t = Ack::AtLeastOnce,
           help_heading = "Consuming")]
     pub(crate) ack: Ack,
+
+    /// Handlers get each batch at once, instead of its messages one by one
+    #[arg(long, help_heading = "Consuming")]
+    pub(crate) whole_batches: bool,
 
     /// Size of a message, before gzip: `1000`, or a range, `100-2KiB`; at least 30 bytes, which are the generator's own
     #[arg(long, value_name = "BYTES", default_value = "1000", help_heading = "Messages")]
@@ -154,6 +168,18 @@ pub(crate) enum Ack {
     EffectivelyOnce,
 }
 
+impl BenchArgs {
+    /// How publishers learn that the broker has a message.
+    pub(crate) fn confirms(&self) -> Confirms {
+        match (self.confirm, self.batch) {
+            (Some(confirm), _) => confirm.0,
+            (None, None) => Confirms::Window(1024),
+            // Four megabytes at the default size: more only waits.
+            (None, Some(_)) => Confirms::Window(64),
+        }
+    }
+}
+
 impl Ack {
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -200,6 +226,45 @@ impl FromStr for Confirm {
             (_, Ok(_)) => Err(format!("a window holds 1 to {WIDEST} messages; `off` is no confirms at all")),
             _ => Err(format!("`{text}` is no way to confirm: write window:N, each or off")),
         }
+    }
+}
+
+/// How messages are gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) bytes: Bytes,
+    pub(crate) linger: Duration,
+    pub(crate) items: usize,
+}
+
+impl Batch {
+    pub(crate) fn batching(self) -> Batching {
+        Batching::default().max_bytes(self.bytes.0).linger(self.linger).max_items(self.items)
+    }
+}
+
+impl FromStr for Batch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',').map(str::trim);
+        let bytes = parts.next().unwrap_or_default().parse::<Bytes>()?;
+        let linger = parts.next().map(units::time).transpose()?.unwrap_or(Duration::from_millis(5));
+        let items = parts.next().map_or(Ok(MOST_ITEMS), |items| items.parse().map_err(|_| items));
+        match (items, parts.next()) {
+            (Ok(items @ 1..=MOST_ITEMS), None) if bytes.0 > 0 => Ok(Self { bytes, linger, items }),
+            _ => Err(format!("`{text}` is no batch: write 64KiB, or 64KiB,5ms,1000, with 1 to {MOST_ITEMS} messages")),
+        }
+    }
+}
+
+/// Most messages that a receiver takes in one batch.
+const MOST_ITEMS: usize = 10_000;
+
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, linger, items } = self;
+        write!(f, "{bytes}, {linger:?}, {} messages", units::count(*items as u64))
     }
 }
 
@@ -293,7 +358,8 @@ mod tests {
     fn without_arguments_everything_has_a_value() {
         let args = parse(&[]).unwrap();
         assert_eq!((args.producers, args.queues, args.prefetch), (1, 1, 256));
-        assert_eq!(args.confirm, Confirm(Confirms::Window(1024)));
+        assert_eq!(args.confirms(), Confirms::Window(1024));
+        assert_eq!(parse(&["--batch"]).unwrap().confirms(), Confirms::Window(64));
         assert_eq!(args.time + Duration::from_secs(2), Duration::from_secs(10));
     }
 
@@ -313,6 +379,22 @@ mod tests {
         let argument = "x-max-length=5".parse::<QueueArgument>().unwrap();
         assert_eq!(argument.value, ArgumentValue::Int(5));
         assert!("x-max-length".parse::<QueueArgument>().is_err());
+    }
+
+    #[test]
+    fn a_batch_has_up_to_three_bounds() {
+        let batch = |bytes, millis, items| Batch { bytes: Bytes(bytes), linger: Duration::from_millis(millis), items };
+        for (text, expected) in [
+            ("1000", batch(1000, 5, 10_000)),
+            ("8KiB,0s", batch(8192, 0, 10_000)),
+            ("1MiB, 20ms, 7", batch(1 << 20, 20, 7)),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        assert_eq!(parse(&["--batch", "--json"]).unwrap().batch, Some(batch(65536, 5, 10_000)));
+        for wrong in ["", "0", "1KiB,5", "1KiB,5ms,0", "1KiB,5ms,10001", "1KiB,5ms,7,8"] {
+            assert!(wrong.parse::<Batch>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

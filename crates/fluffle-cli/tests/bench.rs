@@ -79,7 +79,7 @@ fn every_message_of_a_counted_run_is_accounted_for() {
         let rising = ["p50_us", "p75_us", "p95_us", "p99_us", "p99_9_us", "max_us"].map(at);
         assert!(rising[0] > 0.0 && rising.is_sorted(), "{key}: {rising:?}");
     }
-    let shares: f64 = report["stages"].as_array().unwrap().iter().map(|stage| stage["share"].as_f64().unwrap()).sum();
+    let shares: f64 = report["stages"].as_array().unwrap().iter().filter_map(|stage| stage["share"].as_f64()).sum();
     assert!((shares - 1.0).abs() < 1e-6, "{report:#}");
     assert_eq!(report["workload"]["broker"], "embedded");
     assert!(report["process"]["peak_memory_bytes"].as_u64().unwrap() > 1_000_000);
@@ -128,6 +128,31 @@ fn each_guarantee_and_way_to_confirm_runs_clean() {
         assert_eq!(code, 0, "{way:?}: {report:#}");
         assert_eq!(report["throughput"]["confirmed"], 500, "{way:?}: {report:#}");
     }
+}
+
+#[test]
+fn batches_are_accounted_for_message_by_message() {
+    let ways: [&[&str]; 4] = [
+        &["--batch"],
+        &["--batch", "4KiB,1ms", "--whole-batches", "--gzip", "auto", "--payload", "compressible"],
+        &["--batch", "1MiB,5ms,7", "--queues", "3", "--producers", "2", "--consumers", "6"],
+        &["--batch", "--ack", "effectively-once", "--rate", "2000"],
+    ];
+    for way in ways {
+        let (report, code) = json(&[way, &["--count", "3000", "--size", "100"]].concat());
+        assert_eq!(code, 0, "{way:?}: {report:#}");
+        for key in ["published", "confirmed", "handled"] {
+            assert_eq!(report["throughput"][key], 3000, "{way:?}: {report:#}");
+        }
+        assert_eq!(report["verification"]["received"], 3000, "{way:?}: {report:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_of_the_broker_costs_no_message_of_a_batch() {
+    let broker = Broker::start().unwrap();
+    let (report, code) = with_a_restart(&broker, &["--batch", "1KiB,1ms", "--size", "100"]).await;
+    assert_eq!((code, &report["verification"]["lost"]), (0, &Value::from(0)), "{report:#}");
 }
 
 #[test]

@@ -230,6 +230,16 @@ impl<M> Batch<M> {
         Items { batch: self, frames: Frames { rest: &self.body, index: 0 } }
     }
 
+    /// The items as they are on the wire, from the first on.
+    pub fn raw_items(&self) -> RawItems {
+        RawItems { body: self.body.clone(), at: 0, index: 0, items: self.items }
+    }
+
+    /// Its size, uncompressed, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
     /// The bytes of item `index`, to pass them on as they are (a dead letter of this one message).
     ///
     /// They share the batch's memory. `None` past the end, and for a broken frame.
@@ -284,6 +294,82 @@ impl<M> ExactSizeIterator for Items<'_, M> {}
 impl<M> fmt::Debug for Items<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Items").field("batch", self.batch).field("next", &self.frames.index).finish()
+    }
+}
+
+/// The items of a batch as they are on the wire, one after the other: to decode them ([`Wire::decode_item`]), or to pass them
+/// on. It shares the batch's memory and borrows nothing, so it can be kept, and gone on with later or elsewhere.
+///
+/// ```
+/// use fluffle_wire::Wire;
+/// use protos::usgs::Quake;
+///
+/// let wire = Wire::<Quake>::protobuf();
+/// let sent = wire.encode_batch(&[Quake { id: "a".into(), ..Quake::default() }, Quake::default()])?;
+/// let mut items = wire.decode_batch(&sent.incoming())?.raw_items();
+/// let first = items.next().expect("there are two")?;
+/// assert_eq!(wire.decode_item(&first)?.id, "a");
+/// assert_eq!((items.index(), items.len()), (1, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RawItems {
+    body: Bytes,
+    at: usize,
+    index: usize,
+    items: usize,
+}
+
+impl RawItems {
+    /// Which item is next, from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How many there are in all, good or bad.
+    pub fn len(&self) -> usize {
+        self.items
+    }
+
+    /// Whether there are none at all.
+    pub fn is_empty(&self) -> bool {
+        self.items == 0
+    }
+
+    /// What is left: the next item's frame and all that follows. After a damaged frame: that, and all that follows.
+    pub fn rest(&self) -> Bytes {
+        self.body.slice(self.at.min(self.body.len())..)
+    }
+}
+
+impl Iterator for RawItems {
+    type Item = Result<Bytes, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.index >= self.items {
+            return None;
+        }
+        let index = self.index;
+        self.index += 1;
+        let mut frames = Frames { rest: self.body.get(self.at..)?, index };
+        Some(match frames.split() {
+            Ok(frame) => {
+                self.at = self.body.len() - frames.rest.len();
+                Ok(self.body.slice_ref(frame))
+            }
+            Err(error) => Err(error.at_item(index)),
+        })
+    }
+}
+
+impl<M> Wire<M> {
+    /// Decodes one item of a batch, as [`RawItems`] yields it.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeErrorKind::Malformed`] when the bytes are no such message.
+    pub fn decode_item(&self, raw: &[u8]) -> Result<M, DecodeError> {
+        self.codec().decode(raw)
     }
 }
 

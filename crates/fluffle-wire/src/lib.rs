@@ -41,7 +41,7 @@ mod protobuf;
 mod text;
 mod wire;
 
-pub use batch::{Batch, BatchBuilder, Items};
+pub use batch::{Batch, BatchBuilder, Items, RawItems};
 pub use codec::Codec;
 pub use content_type::ContentType;
 pub use encoded::Encoded;

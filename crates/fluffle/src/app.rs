@@ -8,8 +8,8 @@ use std::{
 };
 
 use fluffle_amqp::{
-    Broker, Consume, DRAIN, Forwarder, Handles, Payload, Publisher, PublisherPart, Requester, RequesterPart, Route,
-    Service, ServiceError, Topology,
+    Broker, Consume, DRAIN, Forwarder, Handles, HandlesBatches, Payload, Publisher, PublisherPart, Requester,
+    RequesterPart, Route, Service, ServiceError, Topology,
 };
 use fluffle_supervise::ChildSpec;
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,6 +82,44 @@ impl App {
         F: Fn() -> A + Send + Sync + 'static,
     {
         self.add(Box::new(move |service| Box::pin(service.consume(consume, factory))));
+        self
+    }
+
+    /// A consumer whose handler actors are given batches at once, see [`DeliveryBatch`](fluffle_amqp::DeliveryBatch); a message
+    /// that came by itself is a batch of one. With [`consume`](Self::consume) handlers are given the messages of a batch one
+    /// after the other.
+    ///
+    /// ```
+    /// use fluffle::prelude::*;
+    ///
+    /// struct Archive;
+    ///
+    /// impl Actor for Archive { type Context = Context<Self>; }
+    ///
+    /// impl Handler<DeliveryBatch<String>> for Archive {
+    ///     type Result = ResponseFuture<Result<ItemFailures, Failure>>;
+    ///     fn handle(&mut self, batch: DeliveryBatch<String>, _: &mut Self::Context) -> Self::Result {
+    ///         Box::pin(async move {
+    ///             let lines: Vec<String> = batch.iter().flatten().collect();
+    ///             append(lines).await?;                // all of them failed, or
+    ///             Ok(ItemFailures::none())             // all are handled
+    ///         })
+    ///     }
+    /// }
+    /// # async fn append(_: Vec<String>) -> Result<(), Failure> { Ok(()) }
+    ///
+    /// # fn app(broker: Broker) -> App {
+    /// App::new(broker).consume_batches(Consume::queue("lines").prefetch(8), || Archive)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn consume_batches<A, T, F>(self, consume: Consume<T>, factory: F) -> Self
+    where
+        A: HandlesBatches<T>,
+        T: 'static,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        self.add(Box::new(move |service| Box::pin(service.consume_batches(consume, factory))));
         self
     }
 

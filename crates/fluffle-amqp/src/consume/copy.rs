@@ -37,6 +37,13 @@ pub(crate) fn tells_of_the_past(name: &str) -> bool {
 
 /// A copy for the retry queue `queue`, to be attempt number `attempt` after `wait`, if that is shorter than the queue's own.
 pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, wait: Duration, error: &str) -> Prepared {
+    let mut copy = again(received, queue, attempt, error);
+    copy.properties = copy.properties.with_expiration(wait.as_millis().to_string().into());
+    copy
+}
+
+/// A copy for `queue`, to be attempt number `attempt`.
+pub(crate) fn again(received: &Received, queue: &str, attempt: Attempt, error: &str) -> Prepared {
     let mut table = carried(received);
     for name in NOT_ON_RETRIES {
         remove(&mut table, name);
@@ -46,9 +53,7 @@ pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, wait: Du
     for header in origin(received).headers() {
         put(&mut table, header);
     }
-    let mut copy = send(received, queue, table);
-    copy.properties = copy.properties.with_expiration(wait.as_millis().to_string().into());
-    copy
+    send(received, queue, table)
 }
 
 /// A copy for the dead-letter queue `queue`, with why and from where.

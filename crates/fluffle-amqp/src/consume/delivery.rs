@@ -1,19 +1,26 @@
 //! What a handler is given.
 
-use std::{fmt, future::Future, marker::PhantomData, ops::Deref, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use actix::Message;
 
 use crate::consume::{
     failure::Failure,
-    received::{Received, Settled},
+    received::{Received, Settled, item_id},
 };
 
 /// One message, decoded, with what came with it. Dereferences to the message.
 ///
 /// An actor handles it with a plain actix [`Handler`](actix::Handler) whose result says what becomes of the message:
 /// `Ok` acknowledges it (and answers, if the sender asked for an answer of type `R`), `Err` retries or dead-letters it,
-/// see [`Failure`]. The result's type is the concurrency knob:
+/// see [`Failure`]. (An answer cannot be asked for by a batch.) The result's type is the concurrency knob:
 ///
 /// | `type Result =` | the next message is handed over |
 /// |---|---|
@@ -21,6 +28,9 @@ use crate::consume::{
 /// | `AtomicResponse<Self, Result<R, Failure>>` | when the future is done: one at a time, in order |
 /// | `ResponseFuture<Result<R, Failure>>` | at once: up to the consumer's `concurrency` at a time, started in order |
 /// | `ResponseActFuture<Self, Result<R, Failure>>` | at once, like the above, with `&mut Self` between polls |
+///
+/// The messages of a batch are handed over one after the other, each with a result of its own; a
+/// [`DeliveryBatch`](crate::DeliveryBatch) has them all at once.
 ///
 /// A panic counts as a failed attempt of the message in hand and of what lived in the actor's context; a `ResponseFuture`
 /// begun beside it finishes, and what only waited is untouched.
@@ -43,12 +53,24 @@ use crate::consume::{
 pub struct Delivery<T, R = ()> {
     message: T,
     received: Arc<Received>,
+    item: Option<Item>,
     reply: PhantomData<fn() -> R>,
+}
+
+/// Its place in the batch it came in.
+struct Item {
+    index: usize,
+    /// Made when asked for.
+    id: OnceLock<String>,
 }
 
 impl<T, R> Delivery<T, R> {
     pub(crate) fn new(message: T, received: Arc<Received>) -> Self {
-        Self { message, received, reply: PhantomData }
+        Self { message, received, item: None, reply: PhantomData }
+    }
+
+    pub(crate) fn item(message: T, received: Arc<Received>, index: usize) -> Self {
+        Self { message, received, item: Some(Item { index, id: OnceLock::new() }), reply: PhantomData }
     }
 
     /// The message alone.
@@ -56,9 +78,11 @@ impl<T, R> Delivery<T, R> {
         self.message
     }
 
-    /// The message's id (a UUIDv7 when Fluffle published it): the same on every attempt and every redelivery.
+    /// The message's id (a UUIDv7 when Fluffle published it): the same on every attempt and every redelivery. Message *i* of a
+    /// batch `<id>` has the id `<id>/<i>`.
     pub fn message_id(&self) -> Option<&str> {
-        self.received.message_id()
+        let id = self.received.message_id()?;
+        Some(self.item.as_ref().map_or(id, |item| item.id.get_or_init(|| item_id(id, item.index))))
     }
 
     /// This attempt's number, from 1. Redelivery after a lost connection does not raise it; a failure does.
@@ -124,8 +148,14 @@ impl<T, R> Delivery<T, R> {
     /// }
     /// ```
     pub fn settled(&self) -> impl Future<Output = Settled> + Send + 'static {
-        let received = Arc::clone(&self.received);
-        async move { *received.settled.wait().await }
+        let (received, item) = (Arc::clone(&self.received), self.item.as_ref().map(|item| item.index));
+        async move {
+            let settled = *received.settled.wait().await;
+            match (item, received.contents.get()) {
+                (Some(index), Some(contents)) => contents.settled(index, settled),
+                _ => settled,
+            }
+        }
     }
 
     /// Runs `work`, but drops it when the connection this message came on is lost: the broker delivers the message again

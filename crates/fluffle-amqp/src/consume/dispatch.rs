@@ -5,6 +5,7 @@
 //! crash's way, and knows which messages the actor had in hand when it panicked.
 
 use std::{
+    any::Any,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -14,169 +15,350 @@ use std::{
 
 use actix::{Actor, AsyncContext, Context, Handler, dev::MessageResponse, fut::ActorFuture};
 use fluffle_supervise::SupervisedContext;
-use fluffle_wire::Wire;
 use futures_util::{
-    StreamExt,
+    FutureExt, StreamExt,
+    future::LocalBoxFuture,
     stream::{FuturesUnordered, LocalBoxStream},
 };
 use tokio::sync::oneshot;
 
 use crate::consume::{
-    delivery::Delivery,
+    envelope::{Contents, ItemOutcomes, ItemTicket, Opened},
     failure::Failure,
-    lane::{Job, Lane, Outcome, Ticket},
+    feed::Feed,
+    lane::{Job, Lane, Outcome, Ticket, Work},
     received::Received,
+    seen::{self, Seen},
 };
 
 /// Messages handled in one turn before the actor's other futures, messages and timers get theirs.
 const BUDGET: usize = 64;
 
 /// Feeds one handler instance.
-pub(crate) struct Dispatch<T, R: 'static> {
+pub(crate) struct Dispatch<F: Feed> {
     lane: Arc<Lane>,
     queue: LocalBoxStream<'static, Job>,
-    wire: Wire<T>,
-    reply: Wire<R>,
+    feed: Arc<F>,
+    seen: Option<Seen>,
     concurrency: usize,
     /// This actor has handled a message.
     proven: bool,
-    unanswered: FuturesUnordered<Unanswered<R>>,
+    /// The batch whose items are handed over now.
+    current: Option<Opened>,
+    /// Effectively once: the batch whose items are being looked up.
+    looked_up: Option<LocalBoxFuture<'static, LookedUp>>,
+    unanswered: FuturesUnordered<Unanswered<F>>,
+}
+
+/// A batch, and which of its items have been handled before.
+type LookedUp = (Arc<Received>, Ticket, Vec<bool>);
+
+/// The duty to answer for a message that a handler has taken.
+enum Duty {
+    Delivery(Ticket, Arc<Received>),
+    Item(ItemTicket),
+}
+
+impl Duty {
+    fn received(&self) -> &Arc<Received> {
+        match self {
+            Duty::Delivery(_, received) => received,
+            Duty::Item(item) => item.received(),
+        }
+    }
+
+    fn poll_given_up(&self, cx: &TaskContext<'_>) -> bool {
+        match self {
+            Duty::Delivery(_, received) => received.poll_given_up(cx),
+            Duty::Item(item) => item.poll_given_up(cx),
+        }
+    }
+
+    fn answer<F: Feed>(self, feed: &F, answer: Result<F::Answer, Failure>) {
+        let outcome = feed.outcome(self.received(), answer);
+        match self {
+            Duty::Delivery(ticket, _) => ticket.answer(outcome),
+            Duty::Item(item) => item.answer(outcome),
+        }
+    }
 }
 
 /// A handler that has taken a message and not answered yet.
-struct Unanswered<R> {
-    ticket: Option<Ticket>,
-    answer: oneshot::Receiver<Result<R, Failure>>,
-    received: Arc<Received>,
+struct Unanswered<F: Feed> {
+    duty: Option<Duty>,
+    answer: oneshot::Receiver<Result<F::Answer, Failure>>,
 }
 
-impl<R> Future for Unanswered<R> {
-    type Output = Answered<R>;
+impl<F: Feed> Future for Unanswered<F> {
+    type Output = Answered<F>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let answer = match Pin::new(&mut self.answer).poll(cx) {
             Poll::Ready(answer) => answer,
-            Poll::Pending if self.received.poll_given_up(cx) => {
+            Poll::Pending if self.duty.as_ref().is_some_and(|duty| duty.poll_given_up(cx)) => {
                 return Poll::Ready(Answered::GivenUp(self.give_away()));
             }
             Poll::Pending => return Poll::Pending,
         };
-        Poll::Ready(match (answer, self.ticket.take()) {
-            (Ok(answer), Some(ticket)) => Answered::Now(ticket, answer, self.received.wants_reply()),
-            // An answer that will never come (the future was dropped or panicked) drops the ticket: a crash.
+        Poll::Ready(match (answer, self.duty.take()) {
+            (Ok(answer), Some(duty)) => Answered::Now(duty, answer),
+            // An answer that will never come (the future was dropped or panicked) drops the duty: a crash.
             _ => Answered::Never,
         })
     }
 }
 
 /// What came of waiting for a handler's answer.
-enum Answered<R> {
-    Now(Ticket, Result<R, Failure>, bool),
+enum Answered<F: Feed> {
+    Now(Duty, Result<F::Answer, Failure>),
     Never,
     /// It took too long: settled already, and only to be counted when it comes.
-    GivenUp(Unanswered<R>),
+    GivenUp(Unanswered<F>),
 }
 
-impl<R> Unanswered<R> {
+impl<F: Feed> Unanswered<F> {
     fn give_away(&mut self) -> Self {
         let (_, nothing) = oneshot::channel();
         let answer = std::mem::replace(&mut self.answer, nothing);
-        Self { ticket: self.ticket.take(), answer, received: Arc::clone(&self.received) }
+        Self { duty: self.duty.take(), answer }
     }
 
     /// Waits for the late answer apart from the handler's concurrency.
-    async fn linger(mut self) {
-        let late = (&mut self.answer).await;
-        match (late, self.ticket.take()) {
-            (Ok(Ok(_)), Some(ticket)) => ticket.answer(Outcome::Handled(None)),
-            (Ok(Err(failure)), Some(ticket)) => ticket.answer(Outcome::Failed(failure)),
-            // An answer that will never come drops the ticket: a crash.
-            (_, ticket) => drop(ticket),
+    async fn linger(mut self, feed: Arc<F>) {
+        // An answer that will never come drops the duty: a crash.
+        if let (Ok(answer), Some(duty)) = ((&mut self.answer).await, self.duty.take()) {
+            duty.answer(&*feed, answer);
         }
     }
 }
 
-impl<T: 'static, R: 'static> Dispatch<T, R> {
-    pub(crate) fn new(lane: Arc<Lane>, wire: Wire<T>, reply: Wire<R>, concurrency: usize) -> Self {
-        let queue = lane.queue();
-        let unanswered = FuturesUnordered::new();
-        Self { lane, queue, wire, reply, concurrency: concurrency.max(1), proven: false, unanswered }
+impl<F: Feed> Dispatch<F> {
+    pub(crate) fn new(lane: Arc<Lane>, feed: Arc<F>, seen: Option<Seen>, concurrency: usize) -> Self {
+        let (queue, unanswered) = (lane.queue(), FuturesUnordered::new());
+        let concurrency = concurrency.max(1);
+        Self { lane, queue, feed, seen, concurrency, proven: false, current: None, looked_up: None, unanswered }
     }
 
-    fn handle<A>(&mut self, job: Job, actor: &mut A, ctx: &mut Context<A>)
+    /// Takes a delivery: a message by itself goes to the handler, a batch is opened.
+    fn take<A>(&mut self, job: Job, actor: &mut A, ctx: &mut Context<A>)
     where
-        A: Actor<Context = Context<A>> + Handler<Delivery<T, R>>,
+        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
     {
-        let Job { received, mut ticket } = job;
+        let Job { received, work } = job;
+        let ticket = match work {
+            Work::Rest(rest) => return self.current = Some(rest),
+            Work::Whole(ticket) => ticket,
+        };
         if !self.lane.is_ours(&received) {
             return;
         }
-        let message = match self.wire.decode_sized(&received.wire()) {
-            Ok((message, unpacked)) => {
-                received.unpacked(unpacked);
-                message
+        match self.feed.open(&received) {
+            Ok(None) => self.hand_over(received, ticket, actor, ctx),
+            Ok(Some(_)) if received.wants_reply() => {
+                let refusal = "a batch asks for an answer: ask for each by itself";
+                ticket.answer(Outcome::Failed(Failure::reject(refusal)));
             }
+            Ok(Some(contents)) => self.open(received, contents, ticket, actor, ctx),
+            Err(error) => ticket.answer(Outcome::Undecodable(error)),
+        }
+    }
+
+    fn open<A>(
+        &mut self,
+        received: Arc<Received>,
+        contents: Contents,
+        ticket: Ticket,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+    ) where
+        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+    {
+        let items = received.open(contents).items.len();
+        received.started.get_or_init(Instant::now);
+        match &self.seen {
+            Some(seen) if received.claim.get().is_some() => {
+                let seen = seen.clone();
+                self.looked_up = Some(Box::pin(async move {
+                    let keys = seen::item_keys(&received, 0..items);
+                    let known = seen.known(&keys).await;
+                    (received, ticket, known)
+                }));
+            }
+            _ => self.begin(received, ticket, actor, ctx),
+        }
+    }
+
+    /// The items are known: they go to the handler, together or one by one.
+    fn begin<A>(&mut self, received: Arc<Received>, ticket: Ticket, actor: &mut A, ctx: &mut Context<A>)
+    where
+        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+    {
+        let Some(contents) = received.contents.get() else { return };
+        if F::APART {
+            self.current = Some(Opened::new(&received, contents, ticket));
+        } else if contents.new_items(..).next().is_none() {
+            ticket.answer(Outcome::Items(ItemOutcomes { until: contents.items.len(), failed: Vec::new() }));
+        } else {
+            self.hand_over(received, ticket, actor, ctx);
+        }
+    }
+
+    /// All of a delivery goes to the handler.
+    fn hand_over<A>(&mut self, received: Arc<Received>, mut ticket: Ticket, actor: &mut A, ctx: &mut Context<A>)
+    where
+        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+    {
+        let message = match self.feed.whole(&received) {
+            Ok(message) => message,
             Err(error) => return ticket.answer(Outcome::Undecodable(error)),
         };
         ticket.start();
         received.started.get_or_init(Instant::now);
-        let kept = Arc::clone(&received);
-        let (reply, mut answer) = oneshot::channel();
-        actor.handle(Delivery::new(message, received), ctx).handle(ctx, Some(reply));
-        match answer.try_recv() {
-            Ok(result) => self.settle(ticket, result, kept.wants_reply(), ctx),
-            Err(oneshot::error::TryRecvError::Empty) => {
-                self.unanswered.push(Unanswered { ticket: Some(ticket), answer, received: kept });
+        match handle::<F, A>(message, actor, ctx) {
+            Reply::Now(answer) => self.settle(Duty::Delivery(ticket, received), answer, ctx),
+            Reply::Later(answer) => {
+                self.unanswered.push(Unanswered { duty: Some(Duty::Delivery(ticket, received)), answer });
             }
-            Err(oneshot::error::TryRecvError::Closed) => drop(ticket),
         }
     }
-}
 
-impl<T, R: 'static> Dispatch<T, R> {
-    /// A handled message proves the actor healthy: a crash now and then costs the shortest wait, only crashes in a row
-    /// wait longer.
-    fn settle<A>(&mut self, ticket: Ticket, result: Result<R, Failure>, asked: bool, ctx: &Context<A>)
+    /// The next item of the batch that is open goes to the handler.
+    fn hand_over_item<A>(&mut self, actor: &mut A, ctx: &mut Context<A>)
+    where
+        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+    {
+        let ours = self.current.as_ref().is_some_and(|opened| self.lane.is_ours(&opened.envelope.received));
+        let Some((opened, (index, raw))) =
+            self.current.as_mut().filter(|_| ours).and_then(|opened| opened.next().map(|item| (opened, item)))
+        else {
+            // At its end; or what is left is the broker's again.
+            return self.current = None;
+        };
+        let envelope = &opened.envelope;
+        let message = match self.feed.item(&envelope.received, index, &raw) {
+            Ok(message) => message,
+            Err(error) => return envelope.failed(index, Outcome::Undecodable(error)),
+        };
+        envelope.begin(index);
+        let answer = match handle::<F, A>(message, actor, ctx) {
+            Reply::Now(answer) => answer,
+            Reply::Later(answer) => {
+                let duty = Some(Duty::Item(envelope.later(index, &self.lane)));
+                return self.unanswered.push(Unanswered { duty, answer });
+            }
+        };
+        match (envelope.end(), answer) {
+            (true, Ok(_)) => {
+                opened.handled();
+                self.prove(ctx);
+            }
+            (true, Err(failure)) => envelope.failed(index, Outcome::Failed(failure)),
+            (false, late) => self.lane.late(&envelope.received, index, late.is_ok()),
+        }
+    }
+
+    fn settle<A>(&mut self, duty: Duty, answer: Result<F::Answer, Failure>, ctx: &Context<A>)
     where
         A: Actor<Context = Context<A>>,
     {
-        if result.is_ok() && !self.proven {
+        if answer.is_ok() {
+            self.prove(ctx);
+        }
+        duty.answer(&*self.feed, answer);
+    }
+
+    /// A handled message proves the actor healthy: a crash now and then costs the shortest wait, only crashes in a row
+    /// wait longer.
+    fn prove<A>(&mut self, ctx: &Context<A>)
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        if !self.proven {
             self.proven = true;
             ctx.healthy();
         }
-        ticket.answer(outcome(&self.reply, result, asked));
+    }
+
+    /// Something to hand over: what is open, else what comes next. Pending when there is nothing.
+    fn poll_hand_over<A>(&mut self, actor: &mut A, ctx: &mut Context<A>, cx: &mut TaskContext<'_>) -> Poll<Option<()>>
+    where
+        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+    {
+        if self.current.is_some() {
+            self.hand_over_item(actor, ctx);
+            return Poll::Ready(Some(()));
+        }
+        if let Some(looked_up) = &mut self.looked_up {
+            let Poll::Ready((received, ticket, known)) = looked_up.poll_unpin(cx) else { return Poll::Pending };
+            self.looked_up = None;
+            if let Some(contents) = received.contents.get().filter(|_| known.contains(&true)) {
+                let _ = contents.known.set(known);
+            }
+            if self.lane.is_ours(&received) {
+                self.begin(received, ticket, actor, ctx);
+            }
+            return Poll::Ready(Some(()));
+        }
+        match self.queue.poll_next_unpin(cx) {
+            Poll::Ready(Some(job)) => {
+                self.take(job, actor, ctx);
+                Poll::Ready(Some(()))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
-/// The answer is encoded only when somebody asked for one.
-fn outcome<R>(reply: &Wire<R>, result: Result<R, Failure>, asked: bool) -> Outcome {
-    match result {
-        Ok(_) if !asked => Outcome::Handled(None),
-        Ok(answer) => match reply.encode(&answer) {
-            Ok(encoded) => Outcome::Handled(Some(encoded)),
-            Err(error) => Outcome::Failed(Failure::reject(error)),
-        },
-        Err(failure) => Outcome::Failed(failure),
+/// A handler's answer, there or to come.
+enum Reply<F: Feed> {
+    Now(Result<F::Answer, Failure>),
+    Later(oneshot::Receiver<Result<F::Answer, Failure>>),
+}
+
+fn handle<F, A>(message: F::Message, actor: &mut A, ctx: &mut Context<A>) -> Reply<F>
+where
+    F: Feed,
+    A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+{
+    let mut response = Some(actor.handle(message, ctx));
+    // A plain result is the answer itself: it takes no channel.
+    let plain = (&mut response as &mut dyn Any).downcast_mut::<Option<Result<F::Answer, Failure>>>();
+    if let Some(answer) = plain.and_then(Option::take) {
+        return Reply::Now(answer);
+    }
+    let (reply, mut answer) = oneshot::channel();
+    if let Some(response) = response {
+        response.handle(ctx, Some(reply));
+    }
+    match answer.try_recv() {
+        Ok(answer) => Reply::Now(answer),
+        Err(_) => Reply::Later(answer),
     }
 }
 
 /// The actor has ended. Its `ResponseFuture`s live on apart from it and will answer: they are waited for, for handling
 /// their messages again would do the work twice. What lived in the actor's context is gone with it, and so is the
-/// sending end of its answer: those tickets say "crashed".
-impl<T, R: 'static> Drop for Dispatch<T, R> {
+/// sending end of its answer: those tickets say "crashed". Of a batch, the item in hand is charged; what comes after it is the
+/// next actor's.
+impl<F: Feed> Drop for Dispatch<F> {
     fn drop(&mut self) {
+        if let Some(mut opened) = self.current.take() {
+            opened.survive();
+            self.lane.go_on(opened);
+        }
         if self.unanswered.is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let mut unanswered = std::mem::take(&mut self.unanswered);
-        let reply = self.reply.clone();
+        let feed = Arc::clone(&self.feed);
         actix_rt::spawn(async move {
             while let Some(answered) = unanswered.next().await {
                 match answered {
-                    Answered::Now(ticket, result, asked) => ticket.answer(outcome(&reply, result, asked)),
+                    Answered::Now(duty, answer) => duty.answer(&*feed, answer),
                     Answered::Never => {}
                     Answered::GivenUp(late) => {
-                        actix_rt::spawn(late.linger());
+                        actix_rt::spawn(late.linger(Arc::clone(&feed)));
                     }
                 }
             }
@@ -184,9 +366,9 @@ impl<T, R: 'static> Drop for Dispatch<T, R> {
     }
 }
 
-impl<A, T: 'static, R: 'static> ActorFuture<A> for Dispatch<T, R>
+impl<A, F: Feed> ActorFuture<A> for Dispatch<F>
 where
-    A: Actor<Context = Context<A>> + Handler<Delivery<T, R>>,
+    A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
 {
     type Output = ();
 
@@ -196,8 +378,8 @@ where
         loop {
             let mut progress = false;
             while !ctx.waiting() && budget > 0 && this.unanswered.len() < this.concurrency {
-                match this.queue.poll_next_unpin(cx) {
-                    Poll::Ready(Some(job)) => this.handle(job, actor, ctx),
+                match this.poll_hand_over(actor, ctx, cx) {
+                    Poll::Ready(Some(())) => {}
                     Poll::Ready(None) => return Poll::Ready(()),
                     Poll::Pending => break,
                 }
@@ -206,10 +388,10 @@ where
             }
             while let Poll::Ready(Some(answered)) = this.unanswered.poll_next_unpin(cx) {
                 match answered {
-                    Answered::Now(ticket, result, asked) => this.settle(ticket, result, asked, ctx),
+                    Answered::Now(duty, answer) => this.settle(duty, answer, ctx),
                     Answered::Never => {}
                     Answered::GivenUp(late) => {
-                        actix_rt::spawn(late.linger());
+                        actix_rt::spawn(late.linger(Arc::clone(&this.feed)));
                     }
                 }
                 progress = true;

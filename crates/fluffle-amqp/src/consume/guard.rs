@@ -141,19 +141,32 @@ impl Watch {
             Outcome::Handled(_) => false,
             Outcome::Crashed => true,
             Outcome::Failed(failure) if breaker.counts(failure) => true,
-            Outcome::Failed(_) | Outcome::Undecodable(_) | Outcome::NotStarted => return,
+            // A batch is one outcome: as most of its items are.
+            Outcome::Items(items) => {
+                let counts = |why: &Outcome| match why {
+                    Outcome::Crashed => true,
+                    Outcome::Failed(failure) => breaker.counts(failure),
+                    _ => false,
+                };
+                items.failed.iter().filter(|(_, why)| counts(why)).count() * 2 > items.until
+            }
+            Outcome::Failed(_) | Outcome::Undecodable(_) | Outcome::NotStarted | Outcome::LateItem(..) => return,
         };
         if tag >= self.since {
             breaker.shared().record(watched.epoch, failed);
         }
     }
 
-    /// What becomes of a delivery, for the kill switch: a message that is retried has not ended yet.
-    pub(crate) fn settled(&self, tag: u64, verdict: &Verdict) {
+    /// What becomes of a delivery of so many messages, for the kill switch: a message that is retried has not ended yet.
+    pub(crate) fn settled(&self, tag: u64, items: usize, verdict: &Verdict) {
         let (Some(watched), Some(switch)) = (&self.kill_switch, self.guard.kill_switch()) else { return };
         let dead = match verdict {
             Verdict::Ack(_) => false,
             Verdict::DeadLetter { .. } => true,
+            Verdict::Apart(copies) => {
+                let is_dead = |(_, verdict): &&(usize, Verdict)| matches!(verdict, Verdict::DeadLetter { .. });
+                copies.iter().filter(is_dead).count() * 2 > items
+            }
             Verdict::Retry { .. } | Verdict::RetryHere { .. } | Verdict::Requeue | Verdict::Duplicate => return,
         };
         if tag >= self.since {

@@ -22,7 +22,11 @@ use tokio::{
 
 use crate::{
     channel::Generation,
-    consume::{failure::Failure, received::Received},
+    consume::{
+        envelope::{ItemOutcomes, Opened},
+        failure::Failure,
+        received::Received,
+    },
     flow::{budget::Budget, rate::RateLimit},
 };
 
@@ -39,6 +43,21 @@ pub(crate) enum Outcome {
     Undecodable(DecodeError),
     /// No handler had been given it.
     NotStarted,
+    /// It was a batch, and each of its items has a result.
+    Items(ItemOutcomes),
+    /// One item of a batch answered after it had been given up; whether it was handled.
+    LateItem(usize, bool),
+}
+
+impl Outcome {
+    /// How many messages had their handler crash.
+    pub(crate) fn crashes(&self) -> usize {
+        match self {
+            Outcome::Crashed => 1,
+            Outcome::Items(items) => items.failed.iter().filter(|(_, why)| matches!(**why, Outcome::Crashed)).count(),
+            _ => 0,
+        }
+    }
 }
 
 /// An answered ticket on its way back to the consumer.
@@ -50,7 +69,14 @@ pub(crate) struct Completion {
 /// One delivery on its way to a handler.
 pub(crate) struct Job {
     pub(crate) received: Arc<Received>,
-    pub(crate) ticket: Ticket,
+    pub(crate) work: Work,
+}
+
+pub(crate) enum Work {
+    /// All of it.
+    Whole(Ticket),
+    /// The items of a batch that the last handler, which is gone, did not come to.
+    Rest(Opened),
 }
 
 /// The duty to answer for one delivery. Answering twice does not compile; not answering is an answer too.
@@ -176,7 +202,9 @@ impl Lane {
     pub(crate) fn begin(&self, generation: Generation) {
         self.generation.store(generation, Ordering::Release);
         if !self.at_most_once {
-            self.clear();
+            let taken = std::mem::take(&mut self.waiting_jobs().jobs);
+            // Without the lock: each answers for itself.
+            drop(taken);
         }
     }
 
@@ -193,21 +221,40 @@ impl Lane {
             answered: false,
             completions: self.completions.clone(),
         };
-        self.waiting_jobs().jobs.push_back(Job { received, ticket });
+        self.waiting_jobs().jobs.push_back(Job { received, work: Work::Whole(ticket) });
         self.changed.notify_waiters();
     }
 
-    /// Takes back what no handler has been given yet.
+    /// What a handler left of a batch is the next one's, before anything else.
+    pub(crate) fn go_on(&self, rest: Opened) {
+        let received = Arc::clone(&rest.envelope.received);
+        self.waiting_jobs().jobs.push_front(Job { received, work: Work::Rest(rest) });
+        self.changed.notify_waiters();
+    }
+
+    /// Answers for an item that was given up before.
+    pub(crate) fn late(&self, received: &Arc<Received>, index: usize, handled: bool) {
+        let outcome = Outcome::LateItem(index, handled);
+        // Without a listener nobody counts.
+        let _ = self.completions.send(Completion { received: Arc::clone(received), outcome });
+    }
+
+    /// Takes back what no handler has begun.
     pub(crate) fn clear(&self) {
-        // Dropped without the lock: each answers for itself.
-        let taken = std::mem::take(&mut self.waiting_jobs().jobs);
-        drop(taken);
+        let mut waiting = self.waiting_jobs();
+        let (begun, taken) = waiting.jobs.drain(..).partition(|job| matches!(job.work, Work::Rest(_)));
+        waiting.jobs = begun;
+        // Without the lock: each answers for itself.
+        drop(waiting);
+        drop::<VecDeque<Job>>(taken);
     }
 
     /// Takes this one back, if no handler has been given it yet.
     pub(crate) fn take_back(&self, generation: Generation, tag: u64) {
         let mut waiting = self.waiting_jobs();
-        let is_it = |job: &Job| (job.received.generation, job.received.tag) == (generation, tag);
+        let is_it = |job: &Job| {
+            (job.received.generation, job.received.tag) == (generation, tag) && matches!(job.work, Work::Whole(_))
+        };
         let taken = waiting.jobs.iter().position(is_it).and_then(|place| waiting.jobs.remove(place));
         // Without the lock it answers for itself.
         drop(waiting);
@@ -244,6 +291,10 @@ impl Lane {
     fn take(self: &Arc<Self>) -> Next {
         let mut waiting = self.waiting_jobs();
         let Some(first) = waiting.jobs.front() else { return Next::Nothing };
+        if let Work::Rest(_) = first.work {
+            // Begun, and so paid for.
+            return waiting.jobs.pop_front().map_or(Next::Nothing, Next::Job);
+        }
         let bytes = first.received.body.len() as u64;
         if !self.in_hand.fits(bytes) {
             return Next::Nothing;

@@ -3,11 +3,15 @@
 pub(crate) mod acker;
 pub(crate) mod acks;
 pub(crate) mod actor;
+pub(crate) mod at_most_once;
+pub(crate) mod batch;
 pub(crate) mod copy;
 pub(crate) mod delivery;
 pub(crate) mod dispatch;
 pub(crate) mod draining;
+pub(crate) mod envelope;
 pub(crate) mod failure;
+pub(crate) mod feed;
 pub(crate) mod guard;
 pub(crate) mod lane;
 pub(crate) mod quarantine;

@@ -2,11 +2,11 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::Context,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -21,7 +21,11 @@ use tokio::sync::SetOnce;
 
 use crate::{
     channel::Generation,
-    consume::{lane::Charge, seen::Claim},
+    consume::{
+        envelope::{Contents, Envelope},
+        lane::Charge,
+        seen::Claim,
+    },
 };
 
 /// One delivery, not decoded. Shared by the handler's [`Delivery`](crate::Delivery) and by whoever settles it.
@@ -50,6 +54,8 @@ pub(crate) struct Received {
     pub(crate) claim: OnceLock<Arc<Claim>>,
     /// What became of it.
     pub(crate) settled: SetOnce<Settled>,
+    /// A batch, once it has been opened.
+    pub(crate) contents: OnceLock<Box<Contents>>,
 }
 
 /// What became of a delivery, as the broker knows it: [`Delivery::settled`](crate::Delivery::settled).
@@ -92,12 +98,17 @@ impl Received {
             started: OnceLock::new(),
             claim: OnceLock::new(),
             settled: SetOnce::new(),
+            contents: OnceLock::new(),
         }
     }
 
     /// The same delivery for its next attempt, without a trip to the broker.
     pub(crate) fn again(&self, attempt: Attempt) -> Self {
         let _ = self.settled.set(Settled::Retried);
+        self.copy(attempt)
+    }
+
+    fn copy(&self, attempt: Attempt) -> Self {
         Self {
             queue: self.queue.clone(),
             exchange: self.exchange.clone(),
@@ -117,6 +128,38 @@ impl Received {
             // Still in hand.
             claim: self.claim.clone(),
             settled: SetOnce::new(),
+            contents: OnceLock::new(),
+        }
+    }
+
+    /// Item `index` of this batch by itself, or all that is left from a damaged one on: as a message of this content type.
+    pub(crate) fn item(&self, index: usize, raw: Bytes, content_type: Option<&str>) -> Self {
+        let mut item = self.copy(self.attempt);
+        item.body = raw;
+        item.properties = of_item(&self.properties, index, content_type);
+        item
+    }
+
+    /// A batch has been opened.
+    pub(crate) fn open(&self, contents: Contents) -> &Contents {
+        self.contents.get_or_init(|| Box::new(contents))
+    }
+
+    /// How long a handler has had it. The items of a batch that go to handlers one by one have each a time of their own.
+    pub(crate) fn busy(&self) -> Option<Duration> {
+        let busy = self.started.get()?.elapsed();
+        Some(if self.apart().is_some() { Duration::ZERO } else { busy })
+    }
+
+    /// Its items, if they go to handlers one by one.
+    pub(crate) fn apart(&self) -> Option<&Weak<Envelope>> {
+        self.contents.get()?.apart.get()
+    }
+
+    /// Gives up items that a handler has had for longer than `limit`.
+    pub(crate) fn expire_items(&self, limit: Duration) {
+        if let Some(envelope) = self.apart().and_then(Weak::upgrade) {
+            envelope.expire(limit);
         }
     }
 
@@ -196,6 +239,41 @@ impl Received {
     pub(crate) fn headers(&self) -> Option<&FieldTable> {
         self.properties.headers().as_ref()
     }
+}
+
+/// What item `index` of a message is known as.
+pub(crate) fn item_id(id: &str, index: usize) -> String {
+    format!("{id}/{index}")
+}
+
+/// The properties of an item: its envelope's, but for those that speak of the batch. It asks for no answer.
+fn of_item(envelope: &BasicProperties, index: usize, content_type: Option<&str>) -> BasicProperties {
+    let mut item = BasicProperties::default();
+    if let Some(id) = envelope.message_id() {
+        item = item.with_message_id(item_id(id.as_str(), index).into());
+    }
+    if let Some(label) = content_type.or(envelope.content_type().as_ref().map(|label| label.as_str())) {
+        item = item.with_content_type(label.into());
+    }
+    if let Some(headers) = envelope.headers() {
+        item = item.with_headers(headers.clone());
+    }
+    if let Some(value) = envelope.kind() {
+        item = item.with_type(value.clone());
+    }
+    if let Some(value) = envelope.correlation_id() {
+        item = item.with_correlation_id(value.clone());
+    }
+    if let Some(value) = envelope.priority() {
+        item = item.with_priority(*value);
+    }
+    if let Some(value) = envelope.timestamp() {
+        item = item.with_timestamp(*value);
+    }
+    if let Some(value) = envelope.app_id() {
+        item = item.with_app_id(value.clone());
+    }
+    item
 }
 
 /// A delivery between two attempts. Should its channel be lost meanwhile, nobody has it in hand any more.

@@ -17,7 +17,7 @@ use fluffle_wire::headers;
 use futures_util::future::BoxFuture;
 use tokio::{sync::SetOnce, time::sleep};
 
-use crate::consume::received::Received;
+use crate::consume::received::{Received, item_id};
 
 /// The waits between attempts to reach a store that fails, doubling from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -54,6 +54,29 @@ pub trait SeenStore: Send + Sync + 'static {
     /// Remembers `key`; resolves when it would survive what the store survives. An error is tried again, while the delivery
     /// waits unacked. Inserting what is there already is no error.
     fn insert<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), SeenError>>;
+
+    /// [`contains`](Self::contains) for the items of a batch: an answer for each key, in their order. By default it asks for one
+    /// after the other; a store that can should ask for all at once.
+    fn contains_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<bool>, SeenError>> {
+        Box::pin(async move {
+            let mut known = Vec::with_capacity(keys.len());
+            for key in keys {
+                known.push(self.contains(key).await?);
+            }
+            Ok(known)
+        })
+    }
+
+    /// [`insert`](Self::insert) for the items of a batch; after an error some may have been inserted. By default one after the
+    /// other; a store that can should take them in one transaction.
+    fn insert_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), SeenError>> {
+        Box::pin(async move {
+            for key in keys {
+                self.insert(key).await?;
+            }
+            Ok(())
+        })
+    }
 }
 
 /// On the local disk, or in memory; kept for as long as its options say.
@@ -65,6 +88,14 @@ impl SeenStore for fluffle_store::SeenIds {
     fn insert<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), SeenError>> {
         Box::pin(async move { Ok(self.insert(key).await.map(|_was_new| ())?) })
     }
+
+    fn contains_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<bool>, SeenError>> {
+        Box::pin(async move { Ok(self.contains_all(keys.to_vec()).await?) })
+    }
+
+    fn insert_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), SeenError>> {
+        Box::pin(async move { Ok(self.insert_all(keys.to_vec()).await.map(|_were_new| ())?) })
+    }
 }
 
 /// Why a [`SeenStore`] cannot answer.
@@ -75,15 +106,25 @@ pub type SeenError = Box<dyn std::error::Error + Send + Sync>;
 /// A deliberate replay passes: one put back from the dead-letter queue, or sent with a replay id of its own, is another
 /// message to the store than the original.
 pub(crate) fn key(received: &Received) -> Option<String> {
+    Some(key_of(received, received.message_id()?))
+}
+
+/// What items of a batch are remembered by: as what each is when it comes by itself, for another attempt.
+pub(crate) fn item_keys(received: &Received, items: impl Iterator<Item = usize>) -> Vec<String> {
+    let Some(id) = received.message_id() else { return Vec::new() };
+    items.map(|index| key_of(received, &item_id(id, index))).collect()
+}
+
+fn key_of(received: &Received, id: &str) -> String {
     // Its length first: a queue's name may hold what stands between it and the id.
-    let mut key = format!("{}:{}/{}", received.queue.len(), received.queue, received.message_id()?);
+    let mut key = format!("{}:{}/{id}", received.queue.len(), received.queue);
     if let Some(replay) = received.header(headers::REPLAY).and_then(|header| header.text()) {
         key.extend(["/replay/", replay]);
     }
     if received.header(headers::REASON).is_some() {
         key.push_str("/dead");
     }
-    Some(key)
+    key
 }
 
 /// The keys whose messages are being handled now, by this consumer, on whichever channel they came.
@@ -171,6 +212,18 @@ impl Seen {
     /// Whether a message has been handled; while the store cannot answer, waits for it.
     pub(crate) async fn has(&self, key: &str) -> bool {
         persist("look a message up", || self.store.contains(key)).await
+    }
+
+    /// Which of the keys belong to handled messages; while the store cannot answer, waits for it.
+    pub(crate) async fn known(&self, keys: &[String]) -> Vec<bool> {
+        persist("look the items of a batch up", || self.store.contains_all(keys)).await
+    }
+
+    /// Remembers handled items; while the store cannot, waits for it.
+    pub(crate) async fn remember_all(&self, keys: &[String]) {
+        if !keys.is_empty() {
+            persist("remember the handled items of a batch", || self.store.insert_all(keys)).await;
+        }
     }
 
     /// Remembers a handled message; while the store cannot, waits for it.

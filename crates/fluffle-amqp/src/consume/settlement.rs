@@ -3,16 +3,14 @@
 //! The order is always: publish the copy, have it confirmed *and* routed, then ack the original. A crash between
 //! the two gives a duplicate, never a loss. A copy that cannot be placed keeps its original unacked and is tried again.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use fluffle_supervise::SupervisedAddr;
 use fluffle_wire::{
     Encoded,
     headers::{Attempt, Reason},
 };
+use futures_util::{StreamExt, stream};
 use lapin::options::BasicNackOptions;
 use tokio::time::sleep;
 
@@ -25,13 +23,16 @@ use crate::{
         retry::Retry,
         seen::{self, Seen},
         spec::Guarantee,
-        stats::{Counters, count},
+        stats::{Counters, Tally, count, count_more},
     },
     publish::{
         message::Prepared,
         outbox::{self, Outbox},
     },
 };
+
+/// Copies of one batch's items on their way at a time.
+const COPIES: usize = 64;
 
 /// The waits between attempts to place a copy that was refused, doubling from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -52,13 +53,31 @@ pub(crate) enum Verdict {
     Requeue,
     /// Handled before, and remembered: ack.
     Duplicate,
+    /// A batch: each item that was not handled has a verdict of its own, its copy goes its own way; then ack.
+    Apart(Vec<(usize, Verdict)>),
 }
 
 /// Decides. Pure: the same outcome on the same attempt always means the same.
 pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Verdict {
-    let (error, wanted) = match outcome {
+    let contents = received.contents.get();
+    let failed = match outcome {
         Outcome::Handled(reply) => return Verdict::Ack(reply),
-        Outcome::NotStarted => return Verdict::Requeue,
+        Outcome::NotStarted | Outcome::LateItem(..) => return Verdict::Requeue,
+        // What it was not given any more comes again, and the rest of it with it.
+        Outcome::Items(items) if contents.is_none_or(|all| items.until < all.items.len()) => return Verdict::Requeue,
+        Outcome::Items(items) => {
+            let each = |(index, why): (usize, Arc<Outcome>)| (index, not_handled(&why, received, retry));
+            return Verdict::Apart(items.failed.into_iter().map(each).collect());
+        }
+        failed => failed,
+    };
+    let verdict = || not_handled(&failed, received, retry);
+    // A batch that was handled at once is taken apart: whoever in it is to blame is alone the next time.
+    contents.map_or_else(verdict, |all| Verdict::Apart(all.new_items(..).map(|index| (index, verdict())).collect()))
+}
+
+fn not_handled(why: &Outcome, received: &Received, retry: &Retry) -> Verdict {
+    let (error, wanted) = match why {
         Outcome::Undecodable(error) => {
             return Verdict::DeadLetter { reason: Reason::Undecodable, error: error.to_string() };
         }
@@ -66,7 +85,7 @@ pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Ve
             return Verdict::DeadLetter { reason: Reason::Rejected, error: failure.chain() };
         }
         Outcome::Failed(failure) => (failure.chain(), failure.wait()),
-        Outcome::Crashed => ("the handler panicked or ended with this message in hand".to_owned(), None),
+        _ => ("the handler panicked or ended with this message in hand".to_owned(), None),
     };
     match retry.delay_after(received.attempt.get(), wanted) {
         Some(delay) if retry.is_in_process(delay) => {
@@ -137,33 +156,35 @@ pub(crate) struct Settling {
     received: Arc<Received>,
     counters: Arc<Counters>,
     /// What it counts as, once its ack is written, which is all that is left to do.
-    done: Option<(Counter, Settled)>,
+    done: Option<(Tally, Settled)>,
 }
-
-type Counter = fn(&Counters) -> &AtomicU64;
 
 impl Settling {
     /// Whether `verdict` takes nothing but its ack; that is all that is left to do then.
     pub(crate) fn at_once(&mut self, verdict: &Verdict) -> bool {
-        let asked = self.received.wants_reply();
+        let answers = |reply: &Option<Encoded>| reply.is_some() && self.received.wants_reply();
+        let remembers = self.received.claim.get().is_some();
         self.done = match verdict {
-            Verdict::Ack(reply) if self.received.claim.get().is_none() && !(asked && reply.is_some()) => {
-                Some((|counters| &counters.handled, Settled::Acked))
+            Verdict::Ack(reply) if !remembers && !answers(reply) => {
+                Some((Tally { handled: 1, ..Tally::default() }, Settled::Acked))
+            }
+            Verdict::Apart(copies) if !remembers && copies.is_empty() => {
+                Some((Tally::of_batch(&self.received, &[]), Settled::Acked))
             }
             Verdict::Duplicate => {
                 tracing::debug!(
                     queue = %self.received.queue, message_id = self.received.message_id().unwrap_or("-"),
                     "handled before: acked and not handled again"
                 );
-                Some((|counters| &counters.duplicates, Settled::Acked))
+                Some((Tally { duplicates: 1, ..Tally::default() }, Settled::Acked))
             }
             _ => None,
         };
         self.done.is_some()
     }
 
-    fn done(mut self, counter: Counter, settled: Settled) -> Step {
-        self.done = Some((counter, settled));
+    fn done(mut self, tally: Tally, settled: Settled) -> Step {
+        self.done = Some((tally, settled));
         Step::Ack(self)
     }
 
@@ -173,8 +194,8 @@ impl Settling {
 
     /// Its ack is written.
     pub(crate) fn acked(mut self) {
-        if let Some((counter, settled)) = self.done.take() {
-            count(counter(&self.counters));
+        if let Some((tally, settled)) = self.done.take() {
+            self.counters.add(&tally);
             self.received.settle_as(settled);
         }
     }
@@ -182,9 +203,9 @@ impl Settling {
 
 impl Drop for Settling {
     fn drop(&mut self) {
-        if self.done.is_some() {
+        if let Some((tally, _)) = &self.done {
             // The work is done and the ack is not: the broker delivers again.
-            count(&self.counters.work_done_ack_lost);
+            count_more(&self.counters.work_done_ack_lost, tally.total());
         }
         self.received.settle_as(Settled::Lost);
         self.received.release();
@@ -214,34 +235,74 @@ impl Settler {
             Verdict::Ack(reply) => {
                 self.remember(received).await;
                 if self.answer(received, reply).await {
-                    return settling.done(|counters| &counters.handled, Settled::Acked);
+                    return settling.done(Tally { handled: 1, ..Tally::default() }, Settled::Acked);
                 }
             }
-            Verdict::Retry { delay, wait, attempt, error } => {
-                tracing::warn!(
-                    queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
-                    attempt = received.attempt.get(), ?wait, %error, "not handled: retry"
-                );
-                let queue = retry_queue(&self.retry_queue, delay);
-                if self.place(copy::retry(received, &queue, attempt, wait, &error)).await {
-                    return settling.done(|counters| &counters.retried, Settled::Retried);
-                }
-            }
-            Verdict::DeadLetter { reason, error } => {
-                tracing::error!(
-                    queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
-                    attempt = received.attempt.get(), reason = reason.as_str(), %error, "not handled: dead letter"
-                );
-                let placed = self.place(copy::dead_letter(received, &self.dead_letter_queue, &reason, &error)).await;
-                if placed && self.refuse_request(received, &reason, &error).await {
-                    return settling.done(|counters| &counters.dead_lettered, Settled::DeadLettered);
+            Verdict::Apart(copies) => {
+                if let Some(not_acked) = self.take_apart(received, copies).await {
+                    let tally = Tally::of_batch(received, &not_acked);
+                    if let Some(contents) = received.contents.get() {
+                        let _ = contents.not_acked.set(not_acked);
+                    }
+                    return settling.done(tally, Settled::Acked);
                 }
             }
             Verdict::Requeue => return self.requeue(received).await,
+            verdict @ (Verdict::Retry { .. } | Verdict::DeadLetter { .. }) => {
+                if let Some(settled) = self.place_copy(received, verdict).await {
+                    return settling.done(Tally::of(settled), settled);
+                }
+            }
             // Nothing to say to the broker: the consumer keeps it, or its ack is all it takes.
             Verdict::RetryHere { .. } | Verdict::Duplicate => {}
         }
         Step::Over
+    }
+
+    /// A batch: its handled items are remembered, each of the others goes its own way, under an id of its own. Gives what
+    /// became of those.
+    async fn take_apart(&self, received: &Received, copies: Vec<(usize, Verdict)>) -> Option<Vec<(usize, Settled)>> {
+        let contents = received.contents.get()?;
+        let is_handled = |index: &usize| copies.binary_search_by_key(index, |(copy, _)| *copy).is_err();
+        self.remember_items(received, contents.new_items(..).filter(is_handled)).await;
+        let placing = contents.by_themselves(received, copies).map(|(index, item, verdict)| async move {
+            let settled = self.place_copy(&item, verdict).await;
+            settled.map(|settled| (index, settled))
+        });
+        let placed: Vec<Option<(usize, Settled)>> = stream::iter(placing).buffered(COPIES).collect().await;
+        self.remember(received).await;
+        placed.into_iter().collect()
+    }
+
+    /// Places the copy of a message, or of one item, that was not handled. `None` when it could not be placed in time.
+    async fn place_copy(&self, received: &Received, verdict: Verdict) -> Option<Settled> {
+        let (queue, message_id, now) = (&received.queue, received.message_id().unwrap_or("-"), received.attempt.get());
+        match verdict {
+            Verdict::Retry { delay, wait, attempt, error } => {
+                tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "not handled: retry");
+                let retries = retry_queue(&self.retry_queue, delay);
+                self.place(copy::retry(received, &retries, attempt, wait, &error)).await.then_some(Settled::Retried)
+            }
+            Verdict::RetryHere { wait, attempt, error } => {
+                tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "not handled: retry, after a wait here");
+                sleep(wait).await;
+                self.place(copy::again(received, queue, attempt, &error)).await.then_some(Settled::Retried)
+            }
+            Verdict::DeadLetter { reason, error } => {
+                let why = reason.as_str();
+                tracing::error!(%queue, message_id, attempt = now, reason = why, %error, "not handled: dead letter");
+                let placed = self.place(copy::dead_letter(received, &self.dead_letter_queue, &reason, &error)).await;
+                (placed && self.refuse_request(received, &reason, &error).await).then_some(Settled::DeadLettered)
+            }
+            Verdict::Ack(_) | Verdict::Requeue | Verdict::Duplicate | Verdict::Apart(_) => None,
+        }
+    }
+
+    /// Effectively once, for items of a batch.
+    pub(crate) async fn remember_items(&self, received: &Received, items: impl Iterator<Item = usize>) {
+        if let (Some(seen), Some(_)) = (&self.seen, received.claim.get()) {
+            seen.remember_all(&seen::item_keys(received, items)).await;
+        }
     }
 
     async fn requeue(&self, received: &Received) -> Step {

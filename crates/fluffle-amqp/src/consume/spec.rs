@@ -45,7 +45,7 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 ///
 /// | setting | default | |
 /// |---|---|---|
-/// | [`prefetch`](Consume::prefetch) | 128 | deliveries in this process and not settled; bounds memory and concurrency |
+/// | [`prefetch`](Consume::prefetch) | 128 | deliveries in this process and not settled, a batch being one; bounds memory and concurrency |
 /// | [`instances`](Consume::instances) | 1 | handler actors, sharing the deliveries |
 /// | [`concurrency`](Consume::concurrency) | = prefetch | messages one instance may have started and not answered |
 /// | [`guarantee`](Consume::guarantee) | `AtLeastOnce` | |
@@ -149,7 +149,7 @@ impl<T, R> Consume<T, R> {
         }
     }
 
-    /// Most deliveries in this process and not settled (`basic.qos`), at least 1.
+    /// Most deliveries in this process and not settled (`basic.qos`), at least 1. A batch is one delivery: its items are not counted.
     #[must_use]
     pub fn prefetch(mut self, count: u16) -> Self {
         self.prefetch = count.max(1);
@@ -164,7 +164,7 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// Messages one instance may have started and not answered, at least 1. Matters to handlers that answer later
+    /// Messages one instance may have started and not answered, at least 1; items of batches are messages. Matters to handlers that answer later
     /// (`ResponseFuture`); 1 makes them run strictly one after the other.
     #[must_use]
     pub fn concurrency(mut self, count: usize) -> Self {
@@ -312,7 +312,7 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// How fast handlers are given deliveries, all instances together; see [`RateLimit`]. What may not be handed out yet
+    /// How fast handlers are given deliveries, a batch being one, all instances together; see [`RateLimit`]. What may not be handed out yet
     /// waits in this process, within the prefetch.
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {

@@ -2,14 +2,19 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::consume::guard::ConsumerState;
+use crate::consume::{
+    guard::ConsumerState,
+    received::{Received, Settled},
+};
 
 /// Running totals of one consumer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerStats {
-    /// Deliveries received.
+    /// Deliveries received; a batch is one.
     pub received: u64,
-    /// Deliveries handled and acked.
+    /// Deliveries among them that turned out to be batches.
+    pub batches: u64,
+    /// Messages handled and acked: deliveries, and items of batches.
     pub handled: u64,
     /// Retry copies placed.
     pub retried: u64,
@@ -17,17 +22,17 @@ pub struct ConsumerStats {
     pub dead_lettered: u64,
     /// Deliveries put back into their queue.
     pub requeued: u64,
-    /// Deliveries whose handler panicked or ended with them in hand.
+    /// Messages whose handler panicked or ended with them in hand.
     pub crashed: u64,
-    /// Deliveries handled after their channel was lost: the work is done, the ack is not, the broker delivers again.
+    /// Messages handled after their channel was lost: the work is done, the ack is not, the broker delivers again.
     pub work_done_ack_lost: u64,
     /// Answers that came after the handler's deadline.
     pub late: u64,
     /// Answers to requests whose requester was gone.
     pub replies_unroutable: u64,
-    /// With `AtMostOnce`: deliveries that failed, or came again and may have been handled before.
+    /// With `AtMostOnce`: messages that failed, or deliveries that came again and may have been handled before.
     pub dropped: u64,
-    /// With `effectively_once`: deliveries of messages handled before, acked without a handler.
+    /// With `effectively_once`: messages handled before, acked without a handler.
     pub duplicates: u64,
     /// What it is doing now.
     pub state: ConsumerState,
@@ -37,6 +42,7 @@ pub struct ConsumerStats {
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) received: AtomicU64,
+    pub(crate) batches: AtomicU64,
     pub(crate) handled: AtomicU64,
     pub(crate) retried: AtomicU64,
     pub(crate) dead_lettered: AtomicU64,
@@ -54,6 +60,7 @@ impl Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ConsumerStats {
             received: read(&self.received),
+            batches: read(&self.batches),
             handled: read(&self.handled),
             retried: read(&self.retried),
             dead_lettered: read(&self.dead_lettered),
@@ -67,6 +74,55 @@ impl Counters {
             state,
         }
     }
+}
+
+/// What one delivery comes to, once it is acked: one message, or the items of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) handled: usize,
+    pub(crate) retried: usize,
+    pub(crate) dead_lettered: usize,
+    pub(crate) duplicates: usize,
+}
+
+impl Tally {
+    /// Of a message that was not handled.
+    pub(crate) fn of(settled: Settled) -> Self {
+        let count = |what| usize::from(settled == what);
+        Self { retried: count(Settled::Retried), dead_lettered: count(Settled::DeadLettered), ..Self::default() }
+    }
+
+    /// Of a batch whose items were handled, but for these.
+    pub(crate) fn of_batch(received: &Received, not_acked: &[(usize, Settled)]) -> Self {
+        let Some(contents) = received.contents.get() else { return Self::default() };
+        let count = |what| not_acked.iter().filter(|(_, settled)| *settled == what).count();
+        let duplicates = contents.items.len() - contents.new_items(..).count();
+        let handled = contents.items.len() - duplicates - not_acked.len();
+        Self { handled, retried: count(Settled::Retried), dead_lettered: count(Settled::DeadLettered), duplicates }
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.handled + self.retried + self.dead_lettered + self.duplicates
+    }
+}
+
+impl Counters {
+    pub(crate) fn add(&self, tally: &Tally) {
+        for (counter, more) in [
+            (&self.handled, tally.handled),
+            (&self.retried, tally.retried),
+            (&self.dead_lettered, tally.dead_lettered),
+            (&self.duplicates, tally.duplicates),
+        ] {
+            if more > 0 {
+                count_more(counter, more);
+            }
+        }
+    }
+}
+
+pub(crate) fn count_more(counter: &AtomicU64, more: usize) {
+    counter.fetch_add(more as u64, Ordering::Relaxed);
 }
 
 pub(crate) fn count(counter: &AtomicU64) {

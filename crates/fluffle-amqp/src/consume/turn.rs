@@ -1,6 +1,9 @@
 //! One generation of consuming: from a channel's first delivery to its last.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use fluffle_wire::headers::Attempt;
 use futures_util::{
@@ -20,6 +23,7 @@ use crate::{
         acker::Acker,
         acks::MOST_HELD_BACK,
         actor::Plan,
+        at_most_once,
         draining::Draining,
         failure::Failure,
         guard::Watch,
@@ -29,7 +33,7 @@ use crate::{
         seen::{self, Known},
         settlement::{self, Arrival, Settler, Step, Verdict},
         spec::Guarantee,
-        stats::count,
+        stats::{count, count_more},
         subscription::Subscription,
         tags::Tags,
         watchdog::{Due, Watchdog},
@@ -252,7 +256,11 @@ impl Turn {
             Arrival::AckAndHandle => self.acker.finish_on_receipt(received.tag),
             Arrival::AckAndDrop => {
                 self.acker.finish_on_receipt(received.tag);
-                return self.drop_delivery(&received, "delivered again, and possibly handled before");
+                return at_most_once::drop_delivery(
+                    &received,
+                    &self.plan.counters,
+                    "delivered again, and possibly handled before",
+                );
             }
         }
         self.hand_over(received);
@@ -291,19 +299,20 @@ impl Turn {
 
     /// An answer from the lane: settled if it is for a delivery of this channel that still waits for one.
     fn complete(&mut self, Completion { received, outcome }: Completion) {
-        if matches!(outcome, Outcome::Crashed) {
-            count(&self.plan.counters.crashed);
+        count_more(&self.plan.counters.crashed, outcome.crashes());
+        if let Outcome::LateItem(index, handled) = outcome {
+            count(&self.plan.counters.late);
+            return if handled {
+                self.remember(received, Some(vec![index]))
+            };
         }
         if received.generation != self.generation {
             self.plan.orphans.remove(&received);
             // At most once it was acked before: then its channel is nobody's business any more.
             if self.plan.guarantee == Guarantee::AtMostOnce {
-                self.note(&received, &outcome);
-                received.settle_as(at_most_once(&outcome));
-                received.release();
-            } else if matches!(outcome, Outcome::Handled(_)) {
-                count(&self.plan.counters.work_done_ack_lost);
-                self.remember(received);
+                at_most_once::settle(&received, &outcome, &self.plan.counters);
+            } else {
+                self.note_done(received, &outcome, &self.plan.counters.work_done_ack_lost);
             }
             return;
         }
@@ -311,6 +320,7 @@ impl Turn {
         let is_its_own = self.in_flight.get(received.tag).is_some_and(|one| Arc::ptr_eq(one, &received));
         let taken = if is_its_own { self.in_flight.remove(received.tag) } else { None };
         if taken.is_some() {
+            count_more(&self.plan.counters.batches, usize::from(received.contents.get().is_some()));
             self.watch.answered(received.tag, &outcome);
         }
         match taken {
@@ -319,49 +329,49 @@ impl Turn {
                 self.settle(received, verdict);
             }
             Some(received) => {
-                self.note(&received, &outcome);
-                received.settle_as(at_most_once(&outcome));
-                received.release();
+                at_most_once::settle(&received, &outcome, &self.plan.counters);
             }
             None => {
                 count(&self.plan.counters.late);
-                if matches!(outcome, Outcome::Handled(_)) {
-                    self.remember(received);
-                }
+                self.note_done(received, &outcome, &AtomicU64::new(0));
             }
         }
     }
 
-    /// Effectively once: the work is done, though its delivery cannot be acked for it any more.
-    fn remember(&mut self, received: Arc<Received>) {
-        if received.claim.get().is_some() {
-            let settler = Arc::clone(&self.settler);
-            self.settling.push(Box::pin(async move {
-                settler.remember(&received).await;
-                Step::Over
-            }));
+    /// Work that is done and cannot be acked: counted, and remembered.
+    fn note_done(&self, received: Arc<Received>, outcome: &Outcome, counter: &AtomicU64) {
+        match (outcome, received.contents.get()) {
+            (Outcome::Handled(_), _) => {
+                count(counter);
+                self.remember(received, None);
+            }
+            (Outcome::Items(items), Some(contents)) => {
+                let handled: Vec<usize> = items.handled(contents).collect();
+                count_more(counter, handled.len());
+                self.remember(received, Some(handled));
+            }
+            _ => {}
         }
     }
 
-    /// `AtMostOnce`: it is acked already, so a failure can only be told.
-    fn note(&self, received: &Received, outcome: &Outcome) {
-        match outcome {
-            Outcome::Handled(_) => count(&self.plan.counters.handled),
-            other => self.drop_delivery(received, &format!("{other:?}")),
+    /// Effectively once: the work is done, of all of it or of these items, though its delivery cannot be acked for it any more.
+    fn remember(&self, received: Arc<Received>, items: Option<Vec<usize>>) {
+        if received.claim.get().is_none() {
+            return;
         }
-    }
-
-    /// `AtMostOnce`: not handled, and it will not come again.
-    fn drop_delivery(&self, received: &Received, why: &str) {
-        count(&self.plan.counters.dropped);
-        tracing::error!(
-            queue = %received.queue, message_id = received.message_id().unwrap_or("-"), why,
-            "not handled, and at most once: dropped"
-        );
+        let settler = Arc::clone(&self.settler);
+        self.settling.push(Box::pin(async move {
+            match items {
+                Some(items) => settler.remember_items(&received, items.into_iter()).await,
+                None => settler.remember(&received).await,
+            }
+            Step::Over
+        }));
     }
 
     fn settle(&mut self, received: Arc<Received>, verdict: Verdict) {
-        self.watch.settled(received.tag, &verdict);
+        let items = received.contents.get().map_or(1, |contents| contents.items.len());
+        self.watch.settled(received.tag, items, &verdict);
         if let Verdict::RetryHere { wait, attempt, error } = verdict {
             return self.rest(&received, wait, attempt, &error);
         }
@@ -411,7 +421,9 @@ impl Turn {
     /// Deliveries whose handler has had them for too long are failed attempts; those that waited for one for too long go
     /// back to the queue, where another consumer may have time for them.
     fn expire(&mut self) {
-        self.plan.orphans.expire(self.plan.patience.handler_timeout);
+        let limit = self.plan.patience.handler_timeout;
+        self.plan.orphans.expire(limit);
+        self.in_flight.iter().for_each(|(_, received)| received.expire_items(limit));
         for (tag, due) in self.watchdog.look(&self.in_flight) {
             if due == Due::GiveBack {
                 self.plan.lane.take_back(self.generation, tag);
@@ -419,7 +431,6 @@ impl Turn {
             }
             let Some(received) = self.in_flight.get(tag).cloned() else { continue };
             received.give_up();
-            let limit = self.plan.patience.handler_timeout;
             let failure = Failure::retry(format!("the handler did not answer within {limit:?}"));
             self.complete(Completion { received, outcome: Outcome::Failed(failure) });
         }
@@ -445,11 +456,6 @@ impl Turn {
     fn unsettled(&self) -> usize {
         self.in_flight.len() + self.settling.len()
     }
-}
-
-/// What became of a message that was acked before it was handled.
-fn at_most_once(outcome: &Outcome) -> Settled {
-    if matches!(outcome, Outcome::Handled(_)) { Settled::Acked } else { Settled::Dropped }
 }
 
 /// The channel is gone: what no handler has answered yet cannot be acked any more.

@@ -84,7 +84,7 @@ impl Watchdog {
         let mut warned = self.warned;
         for (tag, received) in in_flight.iter() {
             let age = received.at.elapsed();
-            match self.patience.due(age, received.started.get().map(Instant::elapsed)) {
+            match self.patience.due(age, received.busy()) {
                 Due::Nothing => {}
                 Due::Warn if tag <= self.warned => {}
                 Due::Warn => {
@@ -137,7 +137,8 @@ impl Orphans {
     /// Gives up those whose handler has had them for longer than `limit`.
     pub(crate) fn expire(&self, limit: Duration) {
         self.all().retain(|received| {
-            let in_time = received.started.get().is_none_or(|started| started.elapsed() <= limit);
+            received.expire_items(limit);
+            let in_time = received.busy().is_none_or(|busy| busy <= limit);
             if !in_time {
                 received.give_up();
                 received.release();

@@ -1,9 +1,12 @@
 //! Handler actors: they verify what they are given, and measure how long it took.
 
-use std::{sync::Arc, time::Instant};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use actix::{Actor, Context, Handler};
-use fluffle::prelude::{Delivery, Failure};
+use fluffle::{
+    amqp::{DeliveryBatch, ItemFailures},
+    prelude::{Delivery, Failure, Settled},
+};
 
 use crate::bench::{
     ledger::Arrival,
@@ -28,26 +31,45 @@ impl Handler<Delivery<Message>> for Verifier {
     type Result = Result<(), Failure>;
 
     fn handle(&mut self, message: Delivery<Message>, _: &mut Self::Context) -> Self::Result {
-        let decoded = stages::decoded();
-        let measured = self.take(&message, Instant::now());
-        if let Some(decoded) = decoded.filter(|_| measured) {
-            self.stages(&message, decoded);
+        if let Some(sample) = self.take(&message) {
+            self.stages(sample, message.received_at(), message.settled());
         }
         Ok(())
     }
 }
 
+impl Handler<DeliveryBatch<Message>> for Verifier {
+    type Result = Result<ItemFailures, Failure>;
+
+    fn handle(&mut self, batch: DeliveryBatch<Message>, _: &mut Self::Context) -> Self::Result {
+        // What cannot be read is a dead letter, whatever is said here.
+        for message in batch.iter().flatten() {
+            if let Some(sample) = self.take(&message) {
+                self.stages(sample, batch.received_at(), batch.settled());
+            }
+        }
+        Ok(ItemFailures::none())
+    }
+}
+
+/// A message that is measured in every stage.
+struct Sample {
+    due: Instant,
+    decode: Span,
+}
+
 impl Verifier {
-    /// Notes that it has come; whether it is one that is measured.
-    fn take(&mut self, message: &Message, now: Instant) -> bool {
+    /// Notes that it has come.
+    fn take(&mut self, message: &Message) -> Option<Sample> {
+        let (decoded, now) = (stages::decoded(), Instant::now());
         let run = &self.run;
         if message.run != run.plan.run {
             run.note_foreign();
-            return false;
+            return None;
         }
         let intact = run.payload.of(message.stream, message.sequence) == message.payload;
         if run.ledger.received(self.queue, message.stream, message.sequence, intact) != Arrival::First {
-            return false;
+            return None;
         }
         let due = run.instant(message.due);
         let measured = run.is_measured(due);
@@ -56,23 +78,24 @@ impl Verifier {
         meter.counts.handled += 1;
         meter.counts.handled_bytes += prost::Message::encoded_len(message) as u64;
         meter.end_to_end.record(now.saturating_duration_since(due), measured);
-        measured
+        decoded.filter(|_| measured).map(|decode| Sample { due, decode })
     }
 
-    fn stages(&self, message: &Delivery<Message>, (decode, decoded): Span) {
-        let received = message.received_at();
+    fn stages(&self, sample: Sample, received: Instant, settled: impl Future<Output = Settled> + Send + 'static) {
+        let Sample { due, decode: (decode, decoded) } = sample;
         let done = Instant::now();
         {
             let mut meter = self.meter.lock();
-            meter.received.record(received.saturating_duration_since(self.run.instant(message.due)));
+            meter.received.record(received.saturating_duration_since(due));
             for (stage, from, to) in
                 [(Stage::Mailbox, received, decode), (Stage::Decode, decode, decoded), (Stage::Handle, decoded, done)]
             {
                 meter.stage(stage, to.saturating_duration_since(from));
             }
         }
-        let (settled, meter) = (message.settled(), self.meter.clone());
-        actix::spawn(async move {
+        let meter = self.meter.clone();
+        // Apart from the handlers' thread, where the answer would wait for its turn behind messages.
+        self.run.aside.spawn(async move {
             settled.await;
             meter.lock().stage(Stage::Settle, done.elapsed());
         });

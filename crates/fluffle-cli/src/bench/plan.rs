@@ -46,6 +46,10 @@ pub(crate) struct Workload {
     pub(crate) prefetch: u16,
     pub(crate) guarantee: &'static str,
     pub(crate) gzip: String,
+    /// Bytes, linger and messages.
+    pub(crate) batch: Option<String>,
+    /// Handlers get batches at once.
+    pub(crate) whole_batches: bool,
     pub(crate) warm_up_s: f64,
     pub(crate) seed: u64,
 }
@@ -104,9 +108,13 @@ impl Plan {
     /// How each producer publishes.
     pub(crate) fn route(&self) -> Route<Message> {
         let route = Route::coded(Timed, "")
-            .confirms(self.args.confirm.0)
+            .confirms(self.args.confirms())
             .persistent(!self.args.transient)
             .gzip(self.args.gzip.0);
+        let route = match self.args.batch {
+            Some(batch) => route.batch(batch.batching()).mailbox(self.window()),
+            None => route,
+        };
         let names: Vec<String> = (0..self.queues).map(|index| self.queue(index)).collect();
         match &names[..] {
             [only] => route.key(only),
@@ -142,9 +150,9 @@ impl Plan {
         self.args.rate.map(|rate| Schedule::new(rate, self.producers))
     }
 
-    /// Most messages that a producer of a closed loop has unconfirmed.
+    /// Most messages, or batches, that a producer of a closed loop has unconfirmed.
     pub(crate) fn window(&self) -> usize {
-        match self.args.confirm.0 {
+        match self.args.confirms() {
             Confirms::Each => 1,
             Confirms::Window(messages) => messages,
             Confirms::Off => 1024,
@@ -179,7 +187,7 @@ impl Plan {
                 PayloadSource::File(path) => format!("file:{}", path.display()),
             },
             rate: args.rate.map(|rate| rate.0 as f64 / 1e3),
-            confirm: match args.confirm.0 {
+            confirm: match args.confirms() {
                 Confirms::Off => "off".to_owned(),
                 Confirms::Each => "each".to_owned(),
                 Confirms::Window(messages) => format!("window:{messages}"),
@@ -191,6 +199,8 @@ impl Plan {
                 Gzip::Auto { .. } => "auto".to_owned(),
                 on => format!("{on:?}"),
             },
+            batch: args.batch.map(|batch| batch.to_string()),
+            whole_batches: args.whole_batches,
             warm_up_s: self.warm_up.as_secs_f64(),
             seed: args.seed,
         }

@@ -35,6 +35,8 @@ pub(crate) struct Producer {
 pub(crate) enum Pace {
     /// As soon as fewer than so many are unconfirmed.
     Closed(Arc<Semaphore>),
+    /// As soon as the publisher takes it: with batches it is they that are counted, and nobody else knows how many there are.
+    Unbridled,
     /// As scheduled, from the start.
     Open { schedule: Schedule, start: Instant, wake: Arc<Notify> },
 }
@@ -126,6 +128,7 @@ impl Producer {
                 let place = Arc::clone(places).acquire_owned().await.ok()?;
                 Some((Instant::now(), Some(place)))
             }
+            Pace::Unbridled => Some((Instant::now(), None)),
             Pace::Open { schedule, start, wake } => {
                 let due = *start + schedule.due(self.number, n);
                 while Instant::now() < due {

@@ -16,6 +16,7 @@ use fluffle::{
     supervise::{NodeSnapshot, State},
 };
 use tokio::{
+    runtime::Handle,
     sync::{Semaphore, oneshot, watch},
     time::timeout,
 };
@@ -50,6 +51,8 @@ pub(crate) struct Run {
     pub(crate) payload: Payload,
     pub(crate) ledger: Ledger,
     pub(crate) meters: Meters,
+    /// The thread that watches, and has time.
+    pub(crate) aside: Handle,
     epoch: Instant,
     /// What is due from the first to the second of these is measured, in nanoseconds of this run's clock.
     from: AtomicU64,
@@ -66,6 +69,7 @@ impl Run {
             payload,
             ledger: Ledger::new(plan.producers, plan.queues),
             meters: Meters::default(),
+            aside: Handle::current(),
             epoch: Instant::now(),
             from: AtomicU64::new(u64::MAX),
             until: AtomicU64::new(u64::MAX),
@@ -205,8 +209,9 @@ fn consumers(mut app: App, run: &Arc<Run>, folder: &std::path::Path) -> Result<A
             Some(seen) => consume.effectively_once(seen.clone()),
             None => consume,
         };
-        let run = Arc::clone(run);
-        app = app.consume(consume, move || Verifier { queue, meter: run.meters.add(), run: Arc::clone(&run) });
+        let (run, whole) = (Arc::clone(run), run.plan.args.whole_batches);
+        let verifier = move || Verifier { queue, meter: run.meters.add(), run: Arc::clone(&run) };
+        app = if whole { app.consume_batches(consume, verifier) } else { app.consume(consume, verifier) };
     }
     Ok(app)
 }
@@ -257,6 +262,7 @@ async fn load(
         .map(|(number, out)| {
             let pace = match (run.plan.schedule(), &pacer) {
                 (Some(schedule), Some(pacer)) => Pace::Open { schedule, start, wake: pacer.wake(number) },
+                _ if run.plan.args.batch.is_some() => Pace::Unbridled,
                 _ => Pace::Closed(Arc::new(Semaphore::new(run.plan.window()))),
             };
             Producer { number, out, meter: run.meters.add(), pace, run: Arc::clone(run) }

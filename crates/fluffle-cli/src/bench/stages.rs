@@ -3,7 +3,7 @@
 //! A codec is called at the beginning and the end of encoding and decoding, so a codec that looks at the clock sees those
 //! two. The first poll of `enqueue` ends when the message is compressed, labelled and, if there is room, handed over; what
 //! follows is waiting for room. `Delivery::received_at` and `Delivery::settled` give the rest. What lies between handing
-//! over and receiving (the publisher's outbox, the wire, the broker, its queue) is one stage here, for nothing is to be
+//! over and receiving (its batch's filling, the publisher's outbox, the wire, the broker, its queue) is one stage here, for nothing is to be
 //! seen in between; it is the mean of what is left.
 
 use std::{cell::Cell, time::Instant};
@@ -70,7 +70,7 @@ impl Stage {
             Self::Encode => "message to bytes",
             Self::Compress => "gzip if on, properties, handing over",
             Self::Room => "waiting for room in the publisher",
-            Self::Broker => "outbox, wire, broker and queue, wire",
+            Self::Broker => "batch if on, outbox, wire, broker and queue, wire",
             Self::Mailbox => "received, waiting for a handler; gunzip if on",
             Self::Decode => "bytes to message",
             Self::Handle => "the handler, which verifies the message",

@@ -37,7 +37,7 @@ pub(crate) struct Summary {
     pub(crate) confirm: Option<Latency>,
     /// From due to the handler's call.
     pub(crate) end_to_end: Option<Latency>,
-    /// Mean times of one message in `stages_of_one_in`, in the order of its life; confirming runs beside them.
+    /// Mean times of one message in `stages_of_one_in`, in the order of its life, and its confirm.
     pub(crate) stages: Vec<StageTime>,
     pub(crate) stages_of_one_in: u64,
     /// `null` where there is no /proc.
@@ -89,8 +89,8 @@ pub(crate) struct StageTime {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) mean_us: f64,
-    /// Of all stages' means together, 0 to 1.
-    pub(crate) share: f64,
+    /// Of all stages' means together, 0 to 1; `null` for what runs beside them.
+    pub(crate) share: Option<f64>,
     /// `null` for what is not measured by itself but left over.
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
@@ -111,7 +111,9 @@ impl Summary {
         let incidents = incidents(service, run.foreign());
         let mut verdict =
             judge(&run.plan.args, run.plan.keeps_order(), &verification.clone().unwrap_or_default(), &incidents);
-        verdict.notes.extend(fell_behind(&workload, measured));
+        if verification.as_ref().is_some_and(|found| found.lost == 0) {
+            verdict.notes.extend(fell_behind(&workload, measured));
+        }
         verdict.notes.extend(never_sent(run.unsent()));
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -182,29 +184,29 @@ impl Latency {
 }
 
 /// The stages in order. What the broker and its surroundings take is what is left between two measured points: mean times
-/// may be subtracted, percentiles may not.
+/// may be subtracted, percentiles may not. Without consumers a message's life ends with its confirm, which otherwise comes
+/// beside it.
 fn stages(meter: &Meter, consumed: bool) -> Vec<StageTime> {
-    let broker = (meter.received.mean() - meter.handed_over.mean()).max(0.0);
+    let left = |later: &Times| (later.mean() - meter.handed_over.mean()).max(0.0) / 1e3;
     let after = [Stage::Broker, Stage::Mailbox, Stage::Decode, Stage::Handle, Stage::Settle];
-    let all = Stage::ALL.into_iter().filter(|stage| consumed || !after.contains(stage));
-    let mut stages: Vec<StageTime> = all
+    let lived = Stage::ALL.into_iter().filter(|stage| consumed || !after.contains(stage));
+    let mut stages: Vec<StageTime> = lived
         .map(|stage| {
             let times = meter.times(stage);
             let measured = |quantile| (times.count() > 0).then(|| micros(times.at(quantile)));
-            let mean = if stage == Stage::Broker { broker } else { times.mean() };
-            StageTime {
-                name: stage.name(),
-                about: stage.about(),
-                mean_us: mean / 1e3,
-                share: 0.0,
-                p50_us: measured(0.5),
-                p99_us: measured(0.99),
-            }
+            let mean_us = if stage == Stage::Broker { left(&meter.received) } else { times.mean() / 1e3 };
+            let (name, about) = (stage.name(), stage.about());
+            StageTime { name, about, mean_us, share: None, p50_us: measured(0.5), p99_us: measured(0.99) }
         })
         .collect();
-    let sum: f64 = stages.iter().map(|stage| stage.mean_us).sum();
-    if sum > 0.0 {
-        stages.iter_mut().for_each(|stage| stage.share = stage.mean_us / sum);
+    let mean_us = left(&meter.confirm.run);
+    let about = "batch if on, outbox, wire, broker, and back";
+    let confirm = StageTime { name: "confirm", about, mean_us, share: None, p50_us: None, p99_us: None };
+    let sum: f64 = stages.iter().map(|stage| stage.mean_us).sum::<f64>() + if consumed { 0.0 } else { mean_us };
+    let shared = stages.len() + usize::from(!consumed);
+    stages.push(confirm);
+    for stage in stages.iter_mut().take(shared).filter(|_| sum > 0.0) {
+        stage.share = Some(stage.mean_us / sum);
     }
     stages
 }

@@ -47,7 +47,7 @@ pub(crate) fn judge(args: &BenchArgs, keeps_order: bool, found: &Verification, i
                 lost.sequence, lost.producer, lost.queue
             )
         });
-        let what = if args.confirm.0 == Confirms::Off { "written to the socket" } else { "confirmed by the broker" };
+        let what = if args.confirms() == Confirms::Off { "written to the socket" } else { "confirmed by the broker" };
         problems.push(format!(
             "LOST: {} messages were {what} and reached no handler{}",
             count(found.lost),
@@ -110,7 +110,7 @@ fn explanations(args: &BenchArgs, incidents: &Incidents) -> Vec<String> {
             _ => {}
         }
     }
-    if args.confirm.0 == Confirms::Off {
+    if args.confirms() == Confirms::Off {
         causes.push("--confirm off: nobody learns what became of a message that was on a lost connection".to_owned());
     }
     if args.ack == Ack::AtMostOnce && incidents.dropped > 0 {

@@ -15,8 +15,9 @@ const PRUNED: usize = 64;
 
 pub(super) struct Command {
     pub(super) question: Question,
-    pub(super) id: String,
-    pub(super) reply: oneshot::Sender<Result<bool, StoreError>>,
+    pub(super) ids: Vec<String>,
+    /// An answer for each id.
+    pub(super) reply: oneshot::Sender<Result<Vec<bool>, StoreError>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl<C: Fn() -> u64> Keeper<C> {
         Self { table, options, path, clock, reclaiming: false }
     }
 
-    fn answer(&mut self, commands: &[Command]) -> Result<Vec<bool>, rusqlite::Error> {
+    fn answer(&mut self, commands: &[Command]) -> Result<Vec<Vec<bool>>, rusqlite::Error> {
         let now = (self.clock)();
         let keep = u64::try_from(self.options.keep.as_millis()).unwrap_or(u64::MAX);
         // At its age's end an id is as good as gone, whether or not its row is.
@@ -48,27 +49,40 @@ impl<C: Fn() -> u64> Keeper<C> {
         let max_ids = self.options.max_ids;
         self.table.together(|changes| {
             let mut answers = Vec::with_capacity(commands.len());
+            let mut asked = 0;
             for command in commands {
-                let found = changes.find(&command.id)?;
-                let known = found.as_ref().is_some_and(|row| !is_old(row.at));
-                match (command.question, &found) {
-                    (Question::Insert, Some(row)) if !known => {
-                        changes.remove(row)?;
-                        changes.insert(&command.id, now)?;
-                    }
-                    (Question::Insert, None) => changes.insert(&command.id, now)?,
-                    (Question::Remove, Some(row)) => changes.remove(row)?,
-                    _ => {}
-                }
-                answers.push(if command.question == Question::Insert { !known } else { known });
+                let answer = command.ids.iter().map(|id| answer(changes, command.question, id, now, is_old));
+                answers.push(answer.collect::<Result<Vec<_>, _>>()?);
+                asked += command.ids.len();
             }
             // What only asked has nothing synced.
             if commands.iter().any(|command| command.question == Question::Insert) {
-                prune(changes, max_ids, is_old, PRUNED + 2 * commands.len())?;
+                prune(changes, max_ids, is_old, PRUNED + 2 * asked)?;
             }
             Ok(answers)
         })
     }
+}
+
+fn answer(
+    changes: &mut Changes<'_>,
+    question: Question,
+    id: &str,
+    now: u64,
+    is_old: impl Fn(u64) -> bool,
+) -> Result<bool, rusqlite::Error> {
+    let found = changes.find(id)?;
+    let known = found.as_ref().is_some_and(|row| !is_old(row.at));
+    match (question, &found) {
+        (Question::Insert, Some(row)) if !known => {
+            changes.remove(row)?;
+            changes.insert(id, now)?;
+        }
+        (Question::Insert, None) => changes.insert(id, now)?,
+        (Question::Remove, Some(row)) => changes.remove(row)?,
+        _ => {}
+    }
+    Ok(if question == Question::Insert { !known } else { known })
 }
 
 /// Takes out the oldest: those past the number, those too old. Never many more than came, so a lowered limit is reached in steps.

@@ -77,6 +77,25 @@ impl SeenIds {
         self.ask(Question::Insert, id).await
     }
 
+    /// [`contains`](Self::contains) for many ids at once: an answer for each, in their order.
+    ///
+    /// # Errors
+    ///
+    /// When the disk fails, or the window is closed.
+    pub async fn contains_all(&self, ids: Vec<String>) -> Result<Vec<bool>, StoreError> {
+        self.ask_all(Question::Contains, ids).await
+    }
+
+    /// [`insert`](Self::insert) for many ids in one transaction: all are on the disk when this resolves. For each, in their
+    /// order, whether it was not there.
+    ///
+    /// # Errors
+    ///
+    /// When the disk fails, or the window is closed. All may then have been inserted, or none.
+    pub async fn insert_all(&self, ids: Vec<String>) -> Result<Vec<bool>, StoreError> {
+        self.ask_all(Question::Insert, ids).await
+    }
+
     /// Forgets an id, so that its message is handled again; true when it was there. On the disk when this resolves.
     ///
     /// # Errors
@@ -96,8 +115,12 @@ impl SeenIds {
     }
 
     async fn ask(&self, question: Question, id: impl Into<String>) -> Result<bool, StoreError> {
-        let id = id.into();
-        self.0.ask(|reply| Command { question, id, reply }).await
+        let answers = self.ask_all(question, vec![id.into()]).await?;
+        Ok(answers.into_iter().any(|answer| answer))
+    }
+
+    async fn ask_all(&self, question: Question, ids: Vec<String>) -> Result<Vec<bool>, StoreError> {
+        self.0.ask(|reply| Command { question, ids, reply }).await
     }
 }
 

@@ -30,8 +30,10 @@ impl Workload {
     }
 
     fn terms(&self) -> String {
+        let batch = self.batch.as_ref().map_or(String::new(), |batch| format!(" · batch {batch}"));
+        let whole = if self.whole_batches { ", handled whole" } else { "" };
         format!(
-            "confirm {} · prefetch {} · {} · gzip {} · warm-up {} s · seed {}",
+            "confirm {} · prefetch {} · {} · gzip {}{batch}{whole} · warm-up {} s · seed {}",
             self.confirm, self.prefetch, self.guarantee, self.gzip, self.warm_up_s, self.seed
         )
     }
@@ -129,22 +131,20 @@ fn stages(summary: &Summary, out: &mut String) -> std::fmt::Result {
     writeln!(out, "  {:<9} {:>9} {:>7} {:>9} {:>9}", "stage", "mean", "share", "p50", "p99")?;
     for stage in &summary.stages {
         let time = |us: Option<f64>| us.map_or("·".to_owned(), |us| nanos(us * 1e3));
+        let share = stage.share.map_or("beside".to_owned(), |share| format!("{:.1} %", share * 100.0));
         writeln!(
             out,
-            "  {:<9} {:>9} {:>5.1} % {:>9} {:>9}  {:<20} {}",
+            "  {:<9} {:>9} {share:>7} {:>9} {:>9}  {:<20} {}",
             stage.name,
             nanos(stage.mean_us * 1e3),
-            stage.share * 100.0,
             time(stage.p50_us),
             time(stage.p99_us),
-            "█".repeat((stage.share * BAR).round() as usize),
+            "█".repeat((stage.share.unwrap_or_default() * BAR).round() as usize),
             stage.about,
         )?;
     }
-    if summary.workload.consumers > 0 {
-        writeln!(out, "  broker is what is left between handing over and receiving; confirms come beside it")?;
-    }
-    Ok(())
+    let left = if summary.workload.consumers > 0 { "broker and confirm are" } else { "confirm is" };
+    writeln!(out, "  {left} what is left between points that are measured: a mean, and no percentiles")
 }
 
 fn verification(summary: &Summary, out: &mut String) -> std::fmt::Result {
