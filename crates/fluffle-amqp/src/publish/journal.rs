@@ -4,22 +4,26 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use fluffle_store::{Enqueued, Journal, Position, Reader, Record, StoreErrorKind};
+use fluffle_store::{Enqueued, Journal, Position, Reader, Record, StoreError, StoreErrorKind};
+use fluffle_wire::headers::error_chain;
 use futures_util::FutureExt;
 use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::publish::{
-    error::PublishErrorKind,
-    message::Prepared,
-    outbox::{Entry, Outcome},
+use crate::{
+    flow::budget::Budget,
+    publish::{
+        error::PublishErrorKind,
+        message::Prepared,
+        outbox::{Entry, Outcome},
+    },
 };
 
 /// The waits before a message that the broker did not take is tried again, doubling from the first to the longest.
@@ -38,13 +42,20 @@ const PRUNE_AT: usize = 4096;
 /// How long after the disk has failed it is asked again.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
 
+/// By message id: who waits for the verdict, each with its number.
+type Waiting = HashMap<String, VecDeque<(u64, oneshot::Sender<Outcome>)>>;
+
 /// A journal and those who wait for what is in it. Everything goes out in the order it was journaled, whether it comes
 /// from this process or an earlier one, for all of it is read from the journal.
 pub(crate) struct Ledger {
     journal: Journal,
     reader: tokio::sync::Mutex<Reader>,
     /// By message id: who waits for the verdict. Entered before the message is, so that no verdict comes too early.
-    waiting: Mutex<HashMap<String, VecDeque<oneshot::Sender<Outcome>>>>,
+    waiting: Mutex<Waiting>,
+    /// How many have come to wait: each its number.
+    came: AtomicU64,
+    /// The bytes of what was read from the journal and is not settled.
+    held: Arc<Budget>,
     /// What the broker did not take, and nobody is there to have it back: tried again when it is due.
     again: Mutex<VecDeque<(Instant, Entry)>>,
     /// Told when there is more of it; from whichever thread dropped it.
@@ -61,12 +72,16 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// `None` when another publisher has the journal.
-    pub(crate) fn new(journal: Journal) -> Option<Self> {
+    ///
+    /// Of what is read from it, up to `max_bytes` are in memory at a time, one larger message alone.
+    pub(crate) fn new(journal: Journal, max_bytes: u64) -> Option<Self> {
         let reader = tokio::sync::Mutex::new(journal.reader()?);
         Some(Self {
             journal,
             reader,
             waiting: Mutex::default(),
+            came: AtomicU64::new(0),
+            held: Arc::new(Budget::new(max_bytes)),
             again: Mutex::default(),
             more_again: Notify::new(),
             in_custody: AtomicUsize::new(0),
@@ -88,8 +103,9 @@ impl Ledger {
         let Ok(bytes) = message.to_bytes() else { return Err(PublishErrorKind::Property("properties")) };
         self.prune();
         // Entered first, so that no verdict comes too early.
-        self.waiting().entry(message.id.clone()).or_default().push_back(reply);
-        let waiter = Waiter { ledger: self, id: Some(&message.id) };
+        let number = self.came.fetch_add(1, Ordering::Relaxed);
+        self.waiting().entry(message.id.clone()).or_default().push_back((number, reply));
+        let waiter = Waiter { ledger: self, id: Some(&message.id), number };
         let posted = self.journal.post(Record { id: message.id.clone(), bytes }).await;
         let posted = posted.map_err(|error| PublishErrorKind::Journal(error.kind))?;
         waiter.stays();
@@ -101,8 +117,8 @@ impl Ledger {
         let mut reader = self.reader.lock().await;
         let before = into.len();
         while into.len() == before {
-            // With so much to be tried again nothing new is begun.
-            let full = self.again().len() >= MOST_AGAIN;
+            // With so much to be tried again, or in memory, nothing new is begun.
+            let full = self.again().len() >= MOST_AGAIN || !self.held.fits(1);
             tokio::select! {
                 biased;
                 entry = self.due() => into.push(entry),
@@ -113,20 +129,35 @@ impl Ledger {
                         self.closed.store(true, Ordering::Release);
                         std::future::pending().await
                     }
+                    Err(error) if self.passes_over(&error) => {}
                     Err(error) => {
                         tracing::error!(%error, "the journal cannot be read: trying again");
                         sleep(AFTER_A_FAILURE).await;
                     }
                 },
             }
-            while !full && into.len() - before < limit {
+            while !full && into.len() - before < limit && self.held.fits(1) {
                 match reader.next().now_or_never() {
                     Some(Ok(entry)) => into.extend(self.entry(entry)),
+                    Some(Err(error)) if self.passes_over(&error) => {}
                     _ => break,
                 }
             }
         }
         into.len() - before
+    }
+
+    /// Whether it is about one record, that stays in the journal for a person to look at, while reading goes on after it.
+    fn passes_over(&self, error: &StoreError) -> bool {
+        let one = error.kind() == StoreErrorKind::DamagedRecord;
+        if one {
+            self.stuck.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                error = error_chain(error),
+                "a journaled message is damaged: it is not sent and stays in the journal, which goes on with the next"
+            );
+        }
+        one
     }
 
     /// What is to be tried again, when it is due. Cancellation safe: it is taken when it is given.
@@ -163,7 +194,8 @@ impl Ledger {
         };
         // An earlier process's: nobody waits any more.
         let reply = self.waiter(&id).unwrap_or_else(|| oneshot::channel().0);
-        Some(Entry::journaled(message, reply, position))
+        let held = Held::new(&self.held, message.body.len());
+        Some(Entry::journaled(message, reply, position, held))
     }
 
     /// The broker has the message, or its sender has it back.
@@ -176,6 +208,7 @@ impl Ledger {
         let wait = (FIRST_WAIT * 2_u32.saturating_pow(entry.tries.into())).min(LONGEST_WAIT);
         let mut again = self.again();
         entry.tries = entry.tries.saturating_add(1);
+        entry.held.get_or_insert_with(|| Held::new(&self.held, entry.message.body.len()));
         let due = Instant::now() + wait;
         let place = again.partition_point(|(other, _)| *other <= due);
         again.insert(place, (due, entry));
@@ -198,7 +231,7 @@ impl Ledger {
         let mut waiting = self.waiting();
         if waiting.len() >= self.prune_at.load(Ordering::Relaxed) {
             waiting.retain(|_, of_this_id| {
-                of_this_id.retain(|waiter| !waiter.is_closed());
+                of_this_id.retain(|(_, waiter)| !waiter.is_closed());
                 !of_this_id.is_empty()
             });
             self.prune_at.store(PRUNE_AT.max(waiting.len() * 2), Ordering::Relaxed);
@@ -231,15 +264,36 @@ impl Ledger {
         let mut waiting = self.waiting();
         let of_this_id = waiting.get_mut(id)?;
         // Who has gone, for instance because the disk failed, is not the one who waits.
-        let waiter = std::iter::from_fn(|| of_this_id.pop_front()).find(|waiter| !waiter.is_closed());
+        let waiter = std::iter::from_fn(|| of_this_id.pop_front()).find(|(_, waiter)| !waiter.is_closed());
         if of_this_id.is_empty() {
             waiting.remove(id);
         }
-        waiter
+        waiter.map(|(_, waiter)| waiter)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<oneshot::Sender<Outcome>>>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bytes of one message that was read from the journal, until it is settled.
+pub(crate) struct Held {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Held {
+    fn new(budget: &Arc<Budget>, bytes: usize) -> Self {
+        let held = Self { budget: Arc::clone(budget), bytes: bytes as u64 };
+        held.budget.take(held.bytes);
+        held
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Whoever reads looks again by itself: at each confirm, and with the publisher's clock.
+        let _somebody_waits = self.budget.give_back(self.bytes);
     }
 }
 
@@ -254,7 +308,9 @@ pub(crate) struct Custody {
 }
 
 impl Custody {
-    pub(crate) fn new(ledger: &Arc<Ledger>, entry: Entry, outcome: Outcome) -> Self {
+    pub(crate) fn new(ledger: &Arc<Ledger>, mut entry: Entry, outcome: Outcome) -> Self {
+        // In its sender's hands, who has it anyway.
+        entry.held = None;
         ledger.in_custody.fetch_add(1, Ordering::Relaxed);
         Self { ledger: Arc::clone(ledger), entry: Some(entry), outcome: Some(outcome) }
     }
@@ -290,6 +346,7 @@ impl Drop for Custody {
 struct Waiter<'a> {
     ledger: &'a Ledger,
     id: Option<&'a str>,
+    number: u64,
 }
 
 impl Waiter<'_> {
@@ -303,11 +360,72 @@ impl Drop for Waiter<'_> {
         if let Some(id) = self.id {
             let mut waiting = self.ledger.waiting();
             if let Some(of_this_id) = waiting.get_mut(id) {
-                of_this_id.pop_back();
+                of_this_id.retain(|(number, _)| *number != self.number);
                 if of_this_id.is_empty() {
                     waiting.remove(id);
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fluffle_store::WhenFull;
+
+    use super::*;
+
+    const BODY: usize = 1_000;
+
+    fn message(id: &str) -> Prepared {
+        Prepared {
+            id: id.to_owned(),
+            exchange: String::new(),
+            routing_key: "q".to_owned(),
+            mandatory: true,
+            properties: lapin::BasicProperties::default().with_message_id(id.into()),
+            body: vec![0; BODY].into(),
+        }
+    }
+
+    fn ledger(folder: &tempfile::TempDir, journal_bytes: u64, memory: u64) -> Ledger {
+        let options = Journal::options().max_bytes(journal_bytes).when_full(WhenFull::Wait);
+        Ledger::new(options.open(folder.path().join("out.journal")).unwrap(), memory).unwrap()
+    }
+
+    #[tokio::test]
+    async fn of_what_is_in_the_journal_no_more_bytes_are_in_memory_than_the_publisher_may_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = ledger(&folder, 1 << 20, 4 * BODY as u64);
+        for number in 0..10 {
+            let _position =
+                ledger.post(&message(&number.to_string()), oneshot::channel().0).await.unwrap().await.unwrap();
+        }
+        let mut taken = Vec::new();
+        while taken.len() < 4 {
+            ledger.take(&mut taken, 64).await;
+        }
+        assert_eq!(taken.len(), 4);
+        assert!(ledger.take(&mut taken, 64).now_or_never().is_none(), "the rest is on the disk");
+        drop(taken.remove(0));
+        ledger.take(&mut taken, 64).await;
+        assert_eq!(taken.iter().map(|entry| entry.message.id.as_str()).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_posting_takes_nobody_elses_place_under_the_same_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = ledger(&folder, 2 * BODY as u64, 1 << 20);
+        let _position = ledger.post(&message("fills it"), oneshot::channel().0).await.unwrap().await.unwrap();
+        let (first, _first_hears) = oneshot::channel();
+        let (second, mut second_hears) = oneshot::channel();
+        let twin = message("twin");
+        let mut giving_up = Box::pin(ledger.post(&twin, first));
+        let mut waiting = Box::pin(ledger.post(&twin, second));
+        assert!(giving_up.as_mut().now_or_never().is_none() && waiting.as_mut().now_or_never().is_none());
+        drop(giving_up);
+        assert_eq!(second_hears.try_recv().unwrap_err(), oneshot::error::TryRecvError::Empty, "it waits as before");
+        drop(waiting);
+        assert!(ledger.waiting().keys().all(|id| id != "twin"));
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     flow::budget::{ByteRoom, DEFAULT_BYTES, NoRoom, Room},
     publish::{
         error::PublishErrorKind,
-        journal::{Custody, Ledger},
+        journal::{Custody, Held, Ledger},
         message::Prepared,
         stats::{Counters, PublisherStats},
     },
@@ -79,18 +79,35 @@ pub(crate) struct Entry {
     room: Option<Room>,
     /// Its place in the journal it came from.
     pub(crate) position: Option<Position>,
+    /// Its part of the bytes that are read from there.
+    pub(crate) held: Option<Held>,
     /// How often it was not taken, with nobody there to have it back.
     pub(crate) tries: u8,
 }
 
 impl Entry {
     pub(crate) fn new(message: Prepared, reply: oneshot::Sender<Outcome>, detached: bool) -> Self {
-        Self { message, reply, detached, refusals: 0, on_the_wire: false, room: None, position: None, tries: 0 }
+        Self {
+            message,
+            reply,
+            detached,
+            refusals: 0,
+            on_the_wire: false,
+            room: None,
+            position: None,
+            held: None,
+            tries: 0,
+        }
     }
 
     /// One that was read from the journal: it goes out, whoever waits for it.
-    pub(crate) fn journaled(message: Prepared, reply: oneshot::Sender<Outcome>, position: Position) -> Self {
-        Self { position: Some(position), ..Self::new(message, reply, true) }
+    pub(crate) fn journaled(
+        message: Prepared,
+        reply: oneshot::Sender<Outcome>,
+        position: Position,
+        held: Held,
+    ) -> Self {
+        Self { position: Some(position), held: Some(held), ..Self::new(message, reply, true) }
     }
 
     /// The caller gave up waiting and was handed the message back: publishing it now would surprise him.

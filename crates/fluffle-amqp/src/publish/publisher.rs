@@ -234,7 +234,13 @@ impl<T> Receipt<T> {
     /// # Errors
     /// [`PublishError`], with the message.
     pub async fn confirmed(self) -> Result<Confirmed, PublishError<T>> {
-        let mut this = self.journaled().await?;
+        let mut this = self;
+        match timeout_at(this.deadline, this.safe()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(kind)) => return Err(this.failed(kind)),
+            // The disk has not said so yet. When it does, the message is published.
+            Err(_) => return Err(this.failed(PublishErrorKind::Unknown)),
+        }
         let outcome = match timeout_at(this.deadline, &mut this.outcome).await {
             Ok(Ok(Outcome::InCustody(custody))) => Ok(Ok(custody.take().unwrap_or(Outcome::Closed))),
             other => other,
@@ -260,14 +266,19 @@ impl<T> Receipt<T> {
     /// # Cancellation
     /// Dropped, the message goes its way, and nobody hears of it.
     pub async fn journaled(mut self) -> Result<Self, PublishError<T>> {
-        match self.posted.take() {
-            None => Ok(self),
-            Some(posted) => match posted.await {
-                // Its position comes back with the journal's reader.
-                Ok(_position) => Ok(self),
-                Err(error) => Err(self.failed(PublishErrorKind::Journal(error.kind))),
-            },
+        match self.safe().await {
+            Ok(()) => Ok(self),
+            Err(kind) => Err(self.failed(kind)),
         }
+    }
+
+    /// Waits for the journal. Cancellation safe.
+    async fn safe(&mut self) -> Result<(), PublishErrorKind> {
+        let Some(posted) = &mut self.posted else { return Ok(()) };
+        // Its position comes back with the journal's reader.
+        let safe = posted.await.map(|_position| ()).map_err(|error| PublishErrorKind::Journal(error.kind));
+        self.posted = None;
+        safe
     }
 
     pub(crate) fn failed(self, kind: PublishErrorKind) -> PublishError<T> {
