@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 /// Who may depend on whom among the workspace's crates. A crate depends only on rows above its own.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("fluffle-build", &[]),
     ("fluffle-store", &[]),
     ("fluffle-supervise", &[]),
@@ -20,6 +20,7 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("fluffle-harness", &[]),
     ("fluffle", &["fluffle-supervise", "fluffle-wire", "fluffle-store", "fluffle-amqp", "fluffle-broker"]),
     ("fluffle-outbox", &["fluffle-supervise", "fluffle-wire", "fluffle-amqp"]),
+    ("fluffle-cli", &["fluffle"]),
 ];
 
 /// Foreign crates that belong in one room only: (crate, the rooms that may use it).
@@ -29,8 +30,19 @@ const FOREIGN: [(&str, &[&str]); 7] = [
     ("flate2", &["fluffle-wire"]),
     ("rusqlite", &["fluffle-store"]),
     ("sqlx", &["fluffle-outbox"]),
-    ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle", "fluffle-outbox"]),
-    ("tokio", &["fluffle-supervise", "fluffle-amqp", "fluffle-broker", "fluffle-store", "fluffle", "fluffle-outbox"]),
+    ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle", "fluffle-outbox", "fluffle-cli"]),
+    (
+        "tokio",
+        &[
+            "fluffle-supervise",
+            "fluffle-amqp",
+            "fluffle-broker",
+            "fluffle-store",
+            "fluffle",
+            "fluffle-outbox",
+            "fluffle-cli",
+        ],
+    ),
 ];
 
 /// What library code never does: a failure is a value, and a message is never thrown away.

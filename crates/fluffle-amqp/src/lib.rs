@@ -45,8 +45,8 @@ pub use consume::{
     received::Settled,
     retry::{Retry, RetryError},
     seen::{SeenError, SeenStore},
-    settlement::ConsumerStats,
     spec::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
+    stats::ConsumerStats,
 };
 pub use endpoint::{Endpoint, Mechanism, UriError};
 pub use flow::{
@@ -59,11 +59,13 @@ pub use part::{PublisherPart, RequesterPart};
 pub use payload::{Handles, Payload};
 pub use pool::{PoolConfig, PoolError, Role};
 pub use publish::{
+    batching::Batching,
     error::{PublishError, PublishErrorKind},
     forwarder::Forwarder,
     message::{Prepared, PreparedError},
     options::MessageOptions,
-    publisher::{Confirmed, Publisher, Receipt},
+    publisher::Publisher,
+    receipt::{Confirmed, MessageId, Receipt},
     route::{Confirms, Route},
     stats::PublisherStats,
 };

@@ -162,7 +162,7 @@ impl Service {
     ///
     /// # Errors
     /// When no channel is to be had in time.
-    pub async fn publisher<T>(&self, route: Route<T>) -> Result<Publisher<T>, ServiceError> {
+    pub async fn publisher<T: 'static>(&self, route: Route<T>) -> Result<Publisher<T>, ServiceError> {
         let (publisher, part) = PublisherPart::new(route);
         self.add_publisher(part).await?;
         Ok(publisher)

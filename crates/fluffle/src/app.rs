@@ -51,7 +51,7 @@ impl App {
     }
 
     /// A publisher. Its handle takes messages at once; they leave when the service runs.
-    pub fn publisher<T>(&self, route: Route<T>) -> Publisher<T> {
+    pub fn publisher<T: 'static>(&self, route: Route<T>) -> Publisher<T> {
         let (publisher, part) = PublisherPart::new(route);
         self.add(Box::new(move |service| Box::pin(service.add_publisher(part))));
         publisher

@@ -1,5 +1,7 @@
 //! From a queue to a handler actor and back: decode, handle, settle.
 
+pub(crate) mod acker;
+pub(crate) mod acks;
 pub(crate) mod actor;
 pub(crate) mod copy;
 pub(crate) mod delivery;
@@ -14,6 +16,8 @@ pub(crate) mod retry;
 pub(crate) mod seen;
 pub(crate) mod settlement;
 pub(crate) mod spec;
+pub(crate) mod stats;
 pub(crate) mod subscription;
+pub(crate) mod tags;
 pub(crate) mod turn;
 pub(crate) mod watchdog;

@@ -198,17 +198,6 @@ impl Received {
     }
 }
 
-/// A delivery while it is being settled. Should that end before it is done, its channel was lost: whoever follows the
-/// delivery is told, or would hold its claim for ever.
-pub(crate) struct Settling(pub(crate) Arc<Received>);
-
-impl Drop for Settling {
-    fn drop(&mut self) {
-        self.0.settle_as(Settled::Lost);
-        self.0.release();
-    }
-}
-
 /// A delivery between two attempts. Should its channel be lost meanwhile, nobody has it in hand any more.
 pub(crate) struct Resting(Option<Received>);
 

@@ -1,6 +1,6 @@
 //! One generation of consuming: from a channel's first delivery to its last.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use fluffle_wire::headers::Attempt;
 use futures_util::{
@@ -8,26 +8,30 @@ use futures_util::{
     future::LocalBoxFuture,
     stream::{FuturesOrdered, FuturesUnordered},
 };
-use lapin::options::BasicAckOptions;
 use tokio::{
     sync::watch,
-    time::{interval, sleep},
+    task::yield_now,
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
     channel::{Generation, Lease},
     consume::{
+        acker::Acker,
+        acks::MOST_HELD_BACK,
         actor::Plan,
         draining::Draining,
         failure::Failure,
         guard::Watch,
         lane::{Answers, Completion, Outcome},
         quarantine::{Arrived, Quarantine},
-        received::{Received, Resting, Settled, Settling},
+        received::{Received, Resting, Settled},
         seen::{self, Known},
-        settlement::{self, Arrival, Settler, Verdict, count},
+        settlement::{self, Arrival, Settler, Step, Verdict},
         spec::Guarantee,
+        stats::count,
         subscription::Subscription,
+        tags::Tags,
         watchdog::{Due, Watchdog},
     },
 };
@@ -46,7 +50,6 @@ pub(crate) enum End {
 
 /// One generation of consuming.
 pub(crate) struct Turn {
-    channel: lapin::Channel,
     generation: Generation,
     plan: Arc<Plan>,
     subscription: Subscription,
@@ -57,8 +60,9 @@ pub(crate) struct Turn {
     answers: Answers,
     settler: Arc<Settler>,
     /// By delivery tag: given to the lane and not answered.
-    in_flight: HashMap<u64, Arc<Received>>,
-    settling: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    in_flight: Tags<Arc<Received>>,
+    acker: Acker,
+    settling: FuturesUnordered<LocalBoxFuture<'static, Step>>,
     /// Effectively once: deliveries whose message is being looked up, in order.
     looked_up: FuturesOrdered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
     /// And those whose message an earlier delivery has in hand; they have no place in the order any more.
@@ -82,9 +86,9 @@ impl Turn {
             seen: plan.seen.clone(),
         });
         let watchdog = Watchdog::new(plan.patience);
+        let acker = Acker::new(lease.channel.clone(), plan.lane.most_bytes());
         let delivery_limit = (plan.guarantee == Guarantee::AtLeastOnce).then_some(plan.delivery_limit);
         Self {
-            channel: lease.channel,
             generation: lease.generation,
             watch: Watch::new(&plan.guard),
             quarantine: Quarantine::new(delivery_limit, plan.prefetch),
@@ -93,7 +97,8 @@ impl Turn {
             last_tag: 0,
             answers,
             settler,
-            in_flight: HashMap::new(),
+            in_flight: Tags::default(),
+            acker,
             settling: FuturesUnordered::new(),
             looked_up: FuturesOrdered::new(),
             held_up: FuturesUnordered::new(),
@@ -106,11 +111,15 @@ impl Turn {
     pub(crate) async fn run(mut self, mut draining: watch::Receiver<bool>) -> End {
         let mut answered = Vec::with_capacity(BURST);
         let mut overdue = interval(self.plan.patience.check_every());
+        let mut held_back = interval(MOST_HELD_BACK / 2);
+        held_back.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut drain_asked = false;
         loop {
             if drain_asked && self.in_flight.is_empty() && self.settling.is_empty() {
+                self.acker.ack_all().await;
                 return End::Drained;
             }
+            self.acker.relieve(self.subscription.prefetch().unwrap_or(self.plan.prefetch));
             if !drain_asked && let Some(end) = self.follow_guard().await {
                 return end;
             }
@@ -123,7 +132,8 @@ impl Turn {
                         self.complete(completion);
                     }
                 }
-                Some(()) = self.settling.next(), if !self.settling.is_empty() => {}
+                Some(()) = self.acker.written() => {}
+                Some(step) = self.settling.next(), if !self.settling.is_empty() => self.follow_up(step),
                 Some((received, known)) = self.looked_up.next(), if !self.looked_up.is_empty() => {
                     self.admit(received, known);
                 }
@@ -141,12 +151,17 @@ impl Turn {
                     self.expire();
                     self.watchdog.look_at_handlers(&self.plan.queue, &self.plan.lane, self.in_flight.len());
                 }
+                _ = held_back.tick(), if self.acker.is_waiting() => self.acker.ack_overdue(),
                 () = self.watch.changed(), if self.watch.is_on() && !drain_asked => {}
                 item = self.subscription.next(), if taking => {
                     if let Some(end) = self.accept_burst(item) {
+                        // After a cancel the channel still takes acks.
+                        self.acker.ack_all().await;
                         return end;
                     }
                 }
+                // Nothing is ready, even after all else had its turn: what is finished waits for no more.
+                () = yield_now(), if self.acker.has_front() => self.acker.ack_front(),
             }
         }
     }
@@ -222,6 +237,7 @@ impl Turn {
     fn receive(&mut self, delivery: lapin::message::Delivery) -> Arc<Received> {
         count(&self.plan.counters.received);
         self.last_tag = delivery.delivery_tag;
+        self.acker.delivered(delivery.delivery_tag);
         Arc::new(Received::new(&self.plan.queue, self.generation, delivery))
     }
 
@@ -233,9 +249,9 @@ impl Turn {
             _ if arrived == Arrived::AmongOthers => return self.settle(received, Verdict::Requeue),
             Arrival::Handle => {}
             Arrival::LookUp(key) => return self.look_up(received, key),
-            Arrival::AckAndHandle => self.ack_on_receipt(received.tag),
+            Arrival::AckAndHandle => self.acker.finish_on_receipt(received.tag),
             Arrival::AckAndDrop => {
-                self.ack_on_receipt(received.tag);
+                self.acker.finish_on_receipt(received.tag);
                 return self.drop_delivery(&received, "delivered again, and possibly handled before");
             }
         }
@@ -273,14 +289,6 @@ impl Turn {
         }
     }
 
-    fn ack_on_receipt(&self, tag: u64) {
-        let channel = self.channel.clone();
-        self.settling.push(Box::pin(async move {
-            // There is nothing else to do about a channel that is gone: what comes again is dropped on arrival.
-            let _ = channel.basic_ack(tag, BasicAckOptions::default()).await;
-        }));
-    }
-
     /// An answer from the lane: settled if it is for a delivery of this channel that still waits for one.
     fn complete(&mut self, Completion { received, outcome }: Completion) {
         if matches!(outcome, Outcome::Crashed) {
@@ -300,8 +308,8 @@ impl Turn {
             return;
         }
         // A tag may have been given to a handler before, and be at its next attempt: only its own answer is its answer.
-        let is_its_own = self.in_flight.get(&received.tag).is_some_and(|one| Arc::ptr_eq(one, &received));
-        let taken = if is_its_own { self.in_flight.remove(&received.tag) } else { None };
+        let is_its_own = self.in_flight.get(received.tag).is_some_and(|one| Arc::ptr_eq(one, &received));
+        let taken = if is_its_own { self.in_flight.remove(received.tag) } else { None };
         if taken.is_some() {
             self.watch.answered(received.tag, &outcome);
         }
@@ -328,7 +336,10 @@ impl Turn {
     fn remember(&mut self, received: Arc<Received>) {
         if received.claim.get().is_some() {
             let settler = Arc::clone(&self.settler);
-            self.settling.push(Box::pin(async move { settler.remember(&received).await }));
+            self.settling.push(Box::pin(async move {
+                settler.remember(&received).await;
+                Step::Over
+            }));
         }
     }
 
@@ -354,11 +365,20 @@ impl Turn {
         if let Verdict::RetryHere { wait, attempt, error } = verdict {
             return self.rest(&received, wait, attempt, &error);
         }
-        let (settler, received) = (Arc::clone(&self.settler), Settling(received));
-        self.settling.push(Box::pin(async move {
-            settler.settle(&received.0, verdict).await;
-            received.0.release();
-        }));
+        let mut settling = self.settler.begin(received);
+        if settling.at_once(&verdict) {
+            return self.acker.finish(settling);
+        }
+        let settler = Arc::clone(&self.settler);
+        self.settling.push(Box::pin(async move { settler.settle(settling, verdict).await }));
+    }
+
+    fn follow_up(&mut self, step: Step) {
+        match step {
+            Step::Ack(settling) => self.acker.finish(settling),
+            Step::Written(tag) => self.acker.settled_otherwise(tag),
+            Step::Over => {}
+        }
     }
 
     /// Keeps a failed delivery until its next attempt.
@@ -397,7 +417,7 @@ impl Turn {
                 self.plan.lane.take_back(self.generation, tag);
                 continue;
             }
-            let Some(received) = self.in_flight.get(&tag).cloned() else { continue };
+            let Some(received) = self.in_flight.get(tag).cloned() else { continue };
             received.give_up();
             let limit = self.plan.patience.handler_timeout;
             let failure = Failure::retry(format!("the handler did not answer within {limit:?}"));
@@ -438,8 +458,8 @@ impl Drop for Turn {
         let left = self.unsettled();
         self.draining.as_mut().into_iter().for_each(|draining| draining.left = left);
         if self.plan.guarantee == Guarantee::AtLeastOnce {
-            self.in_flight.values().for_each(|received| received.settle_as(Settled::Lost));
+            self.in_flight.iter().for_each(|(_, received)| received.settle_as(Settled::Lost));
         }
-        self.plan.orphans.add(self.in_flight.drain().map(|(_, received)| received));
+        self.plan.orphans.add(self.in_flight.drain());
     }
 }

@@ -4,6 +4,7 @@
 //! costs a fresh actor, and the fresh one starts by publishing again, oldest first, whatever has no verdict.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,7 +21,8 @@ use crate::{
     class::{Class, ClientError, Operation, classify},
     confirm::{Confirms, Verdict},
     publish::{
-        outbox::{Entry, LOOK, Outbox},
+        entry::Entry,
+        outbox::{LOOK, Outbox},
         overdue::Overdue,
     },
 };
@@ -144,24 +146,25 @@ async fn run(
     // Only an earlier channel leaves suspects; each goes out alone, and nothing new before the last is cleared.
     let mut suspects = outbox.has_suspects();
     let mut draining_since = None;
+    let mut linger = pin!(outbox.linger());
     loop {
         let drain_asked = draining_since.is_some();
+        if drain_asked {
+            outbox.send_open();
+        }
         if suspects && confirms.is_empty() {
             match outbox.suspect() {
                 Some((sequence, message)) => confirms.publish(sequence, &message),
                 None => suspects = false,
             }
         }
-        let nothing_left = match &outbox.journal {
-            Some(ledger) => ledger.outstanding() == 0,
-            None => inbox.is_empty(),
-        };
-        if drain_asked && !suspects && confirms.is_empty() && nothing_left {
+        if drain_asked && !suspects && confirms.is_empty() && outbox.outstanding() == 0 {
             return End::Drained;
         }
         let room = if suspects { 0 } else { outbox.window.saturating_sub(confirms.len()).min(BURST) };
         tokio::select! {
             biased;
+            () = &mut linger => {}
             settled = confirms.settled(), if !confirms.is_empty() => {
                 if let Some(error) = settle(&outbox, settled) {
                     return End::ChannelLost(error);

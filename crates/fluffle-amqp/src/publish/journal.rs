@@ -4,25 +4,26 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use fluffle_store::{Enqueued, Journal, Position, Reader, Record, StoreError, StoreErrorKind};
+use fluffle_store::{Journal, Place, Position, Reader, Record, StoreError, StoreErrorKind};
 use fluffle_wire::headers::error_chain;
 use futures_util::FutureExt;
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
     flow::budget::Budget,
     publish::{
+        entry::Entry,
         error::PublishErrorKind,
         message::Prepared,
-        outbox::{Entry, Outcome},
+        outcome::{Address, Outcome, Pending, Reply},
     },
 };
 
@@ -39,11 +40,12 @@ const MOST_AGAIN: usize = 1024;
 /// The fewest who may be waiting before those who have gone are looked for.
 const PRUNE_AT: usize = 4096;
 
+/// What a record takes beside its body, when it has no headers: exchange, routing key and properties of at most 255 bytes
+/// each, and what frames them.
+const RECORD_OVERHEAD: u64 = 4 * 1024;
+
 /// How long after the disk has failed it is asked again.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
-
-/// By message id: who waits for the verdict, each with its number.
-type Waiting = HashMap<String, VecDeque<(u64, oneshot::Sender<Outcome>)>>;
 
 /// A journal and those who wait for what is in it. Everything goes out in the order it was journaled, whether it comes
 /// from this process or an earlier one, for all of it is read from the journal.
@@ -51,9 +53,7 @@ pub(crate) struct Ledger {
     journal: Journal,
     reader: tokio::sync::Mutex<Reader>,
     /// By message id: who waits for the verdict. Entered before the message is, so that no verdict comes too early.
-    waiting: Mutex<Waiting>,
-    /// How many have come to wait: each its number.
-    came: AtomicU64,
+    waiting: Mutex<HashMap<Arc<str>, VecDeque<Reply>>>,
     /// The bytes of what was read from the journal and is not settled.
     held: Arc<Budget>,
     /// What the broker did not take, and nobody is there to have it back: tried again when it is due.
@@ -80,7 +80,6 @@ impl Ledger {
             journal,
             reader,
             waiting: Mutex::default(),
-            came: AtomicU64::new(0),
             held: Arc::new(Budget::new(max_bytes)),
             again: Mutex::default(),
             more_again: Notify::new(),
@@ -91,25 +90,52 @@ impl Ledger {
         })
     }
 
-    /// Gives a message its place in the order; what this returns resolves when it is as safe as the journal's flush policy
-    /// says. It is published then, whoever waits for it.
+    /// Gives a message its place in the order; its sender hears when it is as safe as the journal's flush policy says. It is
+    /// published then, whoever waits for it.
     ///
     /// Cancellation safe: dropped before it is ready, nothing is written.
-    pub(crate) async fn post(
-        &self,
-        message: &Prepared,
-        reply: oneshot::Sender<Outcome>,
-    ) -> Result<Enqueued, PublishErrorKind> {
-        let Ok(bytes) = message.to_bytes() else { return Err(PublishErrorKind::Property("properties")) };
+    pub(crate) async fn accept(&self, entry: Entry) -> Result<(), PublishErrorKind> {
+        let record = record(&entry.message)?;
+        let place = self.journal.reserve(record.size()).await.map_err(PublishErrorKind::Journal)?;
+        self.post(place, record, entry);
+        Ok(())
+    }
+
+    /// Waits for room for a body of up to `bytes`, without headers. Cancellation safe.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Result<Place, PublishErrorKind> {
+        let size = RECORD_OVERHEAD.saturating_add(bytes as u64);
+        self.journal.reserve(size).await.map_err(PublishErrorKind::Journal)
+    }
+
+    /// Waits for room for this very message. Cancellation safe.
+    pub(crate) async fn reserve_for(&self, message: &Prepared) -> Result<Place, PublishErrorKind> {
+        self.journal.reserve(record(message)?.size()).await.map_err(PublishErrorKind::Journal)
+    }
+
+    /// Gives a message the place that was reserved for it.
+    pub(crate) fn send(&self, place: Place, entry: Entry) {
+        match record(&entry.message) {
+            Ok(record) => self.post(place, record, entry),
+            Err(kind) => entry.reply.settle(Outcome::Unsent(kind)),
+        }
+    }
+
+    fn post(&self, place: Place, record: Record, entry: Entry) {
         self.prune();
-        // Entered first, so that no verdict comes too early.
-        let number = self.came.fetch_add(1, Ordering::Relaxed);
-        self.waiting().entry(message.id.clone()).or_default().push_back((number, reply));
-        let waiter = Waiter { ledger: self, id: Some(&message.id), number };
-        let posted = self.journal.post(Record { id: message.id.clone(), bytes }).await;
-        let posted = posted.map_err(|error| PublishErrorKind::Journal(error.kind))?;
-        waiter.stays();
-        Ok(posted)
+        let Entry { message, reply, .. } = entry;
+        let pending = reply.pending();
+        // Posted under the lock: no verdict comes before its waiter, and of one id the waiters are in the order of the records.
+        let mut waiting = self.waiting();
+        match place.post(record) {
+            Ok(enqueued) => {
+                waiting.entry(Arc::clone(&message.id)).or_default().push_back(reply);
+                pending.posted(enqueued);
+            }
+            Err(error) => {
+                drop(waiting);
+                reply.settle(Outcome::Unsent(PublishErrorKind::Journal(error.kind)));
+            }
+        }
     }
 
     /// Waits for what is to be published next, and takes up to `limit`. Cancellation safe: what was read is in `into`.
@@ -193,7 +219,7 @@ impl Ledger {
             }
         };
         // An earlier process's: nobody waits any more.
-        let reply = self.waiter(&id).unwrap_or_else(|| oneshot::channel().0);
+        let reply = self.waiter(&id).unwrap_or_else(|| nobody(&message));
         let held = Held::new(&self.held, message.body.len());
         Some(Entry::journaled(message, reply, position, held))
     }
@@ -231,7 +257,7 @@ impl Ledger {
         let mut waiting = self.waiting();
         if waiting.len() >= self.prune_at.load(Ordering::Relaxed) {
             waiting.retain(|_, of_this_id| {
-                of_this_id.retain(|(_, waiter)| !waiter.is_closed());
+                of_this_id.retain(|waiter| !waiter.unheard());
                 !of_this_id.is_empty()
             });
             self.prune_at.store(PRUNE_AT.max(waiting.len() * 2), Ordering::Relaxed);
@@ -260,20 +286,31 @@ impl Ledger {
         }
     }
 
-    fn waiter(&self, id: &str) -> Option<oneshot::Sender<Outcome>> {
+    fn waiter(&self, id: &str) -> Option<Reply> {
         let mut waiting = self.waiting();
         let of_this_id = waiting.get_mut(id)?;
         // Who has gone, for instance because the disk failed, is not the one who waits.
-        let waiter = std::iter::from_fn(|| of_this_id.pop_front()).find(|(_, waiter)| !waiter.is_closed());
+        let waiter = std::iter::from_fn(|| of_this_id.pop_front()).find(|waiter| !waiter.unheard());
         if of_this_id.is_empty() {
             waiting.remove(id);
         }
-        waiter.map(|(_, waiter)| waiter)
+        waiter
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Arc<str>, VecDeque<Reply>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn record(message: &Prepared) -> Result<Record, PublishErrorKind> {
+    let bytes = message.to_bytes().map_err(|_| PublishErrorKind::Property("properties"))?;
+    Ok(Record { id: message.id.to_string(), bytes })
+}
+
+/// A reply that nobody waits for.
+pub(crate) fn nobody(message: &Prepared) -> Reply {
+    let to = Address { exchange: Arc::clone(&message.exchange), routing_key: Arc::clone(&message.routing_key) };
+    Pending::new(Arc::clone(&message.id), to, Instant::now(), true).1
 }
 
 /// The bytes of one message that was read from the journal, until it is settled.
@@ -304,7 +341,7 @@ impl Drop for Held {
 pub(crate) struct Custody {
     ledger: Arc<Ledger>,
     entry: Option<Entry>,
-    outcome: Option<Outcome>,
+    outcome: Outcome,
 }
 
 impl Custody {
@@ -312,14 +349,18 @@ impl Custody {
         // In its sender's hands, who has it anyway.
         entry.held = None;
         ledger.in_custody.fetch_add(1, Ordering::Relaxed);
-        Self { ledger: Arc::clone(ledger), entry: Some(entry), outcome: Some(outcome) }
+        Self { ledger: Arc::clone(ledger), entry: Some(entry), outcome }
     }
 
-    /// Its sender has it back.
-    pub(crate) fn take(mut self) -> Option<Outcome> {
+    /// How many messages that is.
+    pub(crate) fn items(&self) -> usize {
+        self.entry.as_ref().map_or(0, Entry::items)
+    }
+
+    /// Its sender has it back; all of them, if it is an envelope.
+    pub(crate) fn taken_back(mut self) {
         let position = self.entry.take().and_then(|entry| entry.position);
         position.into_iter().for_each(|position| self.ledger.settled(position));
-        self.outcome.take()
     }
 }
 
@@ -342,65 +383,35 @@ impl Drop for Custody {
     }
 }
 
-/// Takes the one who waits out again when the message does not get into the journal.
-struct Waiter<'a> {
-    ledger: &'a Ledger,
-    id: Option<&'a str>,
-    number: u64,
-}
-
-impl Waiter<'_> {
-    fn stays(mut self) {
-        self.id = None;
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            let mut waiting = self.ledger.waiting();
-            if let Some(of_this_id) = waiting.get_mut(id) {
-                of_this_id.retain(|(number, _)| *number != self.number);
-                if of_this_id.is_empty() {
-                    waiting.remove(id);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use fluffle_store::WhenFull;
-
     use super::*;
 
     const BODY: usize = 1_000;
 
-    fn message(id: &str) -> Prepared {
-        Prepared {
-            id: id.to_owned(),
-            exchange: String::new(),
-            routing_key: "q".to_owned(),
+    fn entry(id: &str) -> Entry {
+        let message = Prepared {
+            id: id.into(),
+            exchange: "".into(),
+            routing_key: "q".into(),
             mandatory: true,
             properties: lapin::BasicProperties::default().with_message_id(id.into()),
             body: vec![0; BODY].into(),
-        }
-    }
-
-    fn ledger(folder: &tempfile::TempDir, journal_bytes: u64, memory: u64) -> Ledger {
-        let options = Journal::options().max_bytes(journal_bytes).when_full(WhenFull::Wait);
-        Ledger::new(options.open(folder.path().join("out.journal")).unwrap(), memory).unwrap()
+            items: 1,
+        };
+        let reply = nobody(&message);
+        Entry::new(message, reply, true)
     }
 
     #[tokio::test]
     async fn of_what_is_in_the_journal_no_more_bytes_are_in_memory_than_the_publisher_may_hold() {
         let folder = tempfile::tempdir().unwrap();
-        let ledger = ledger(&folder, 1 << 20, 4 * BODY as u64);
+        let journal = Journal::options().open(folder.path().join("out.journal")).unwrap();
+        let ledger = Ledger::new(journal.clone(), 4 * BODY as u64).unwrap();
         for number in 0..10 {
-            let _position =
-                ledger.post(&message(&number.to_string()), oneshot::channel().0).await.unwrap().await.unwrap();
+            ledger.accept(entry(&number.to_string())).await.unwrap();
         }
+        journal.flush().await.unwrap();
         let mut taken = Vec::new();
         while taken.len() < 4 {
             ledger.take(&mut taken, 64).await;
@@ -409,23 +420,6 @@ mod tests {
         assert!(ledger.take(&mut taken, 64).now_or_never().is_none(), "the rest is on the disk");
         drop(taken.remove(0));
         ledger.take(&mut taken, 64).await;
-        assert_eq!(taken.iter().map(|entry| entry.message.id.as_str()).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
-    }
-
-    #[tokio::test]
-    async fn who_gives_up_posting_takes_nobody_elses_place_under_the_same_id() {
-        let folder = tempfile::tempdir().unwrap();
-        let ledger = ledger(&folder, 2 * BODY as u64, 1 << 20);
-        let _position = ledger.post(&message("fills it"), oneshot::channel().0).await.unwrap().await.unwrap();
-        let (first, _first_hears) = oneshot::channel();
-        let (second, mut second_hears) = oneshot::channel();
-        let twin = message("twin");
-        let mut giving_up = Box::pin(ledger.post(&twin, first));
-        let mut waiting = Box::pin(ledger.post(&twin, second));
-        assert!(giving_up.as_mut().now_or_never().is_none() && waiting.as_mut().now_or_never().is_none());
-        drop(giving_up);
-        assert_eq!(second_hears.try_recv().unwrap_err(), oneshot::error::TryRecvError::Empty, "it waits as before");
-        drop(waiting);
-        assert!(ledger.waiting().keys().all(|id| id != "twin"));
+        assert_eq!(taken.iter().map(|entry| &*entry.message.id).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
     }
 }

@@ -1,0 +1,97 @@
+//! lapin as well as it can be done by hand: two connections, each with a thread and a current-thread runtime of its own;
+//! publish futures polled together in bursts; of each burst the last confirm awaited first, for when it is there the others
+//! are; deliveries taken in bursts and acknowledged once a burst, on the channel.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures_util::{StreamExt, future::try_join_all};
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties, PublisherConfirm,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions},
+    types::FieldTable,
+};
+
+use crate::{
+    Failure, body,
+    contestants::side_by_side,
+    course::{Course, Lap},
+};
+
+/// Publishes polled together, deliveries taken together. More brings no more.
+const BURST: usize = 50;
+
+pub(crate) fn run(course: &Arc<Course>) -> Result<(), Failure> {
+    side_by_side(course, publish(course), consume(course))
+}
+
+async fn publish(course: &Arc<Course>) -> Result<(), Failure> {
+    let connection = Connection::connect(&course.url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    course.attached().await;
+    let burst = BURST.min(course.terms.window);
+    let mut bodies = vec![course.bodies.encoded(1); burst];
+    for mut lap in course.laps() {
+        let (mut open, mut bursts) = (0, VecDeque::new());
+        while let Some(numbers) = lap.burst(burst).await {
+            let count = bodies.iter_mut().zip(numbers).map(|(body, number)| body::stamp(body, number)).count();
+            bursts.push_back(send(course, &channel, &bodies[..count]).await?);
+            open += count;
+            while open + burst > course.terms.window {
+                open -= confirmed(bursts.pop_front(), &lap).await?;
+            }
+        }
+        while open > 0 {
+            open -= confirmed(bursts.pop_front(), &lap).await?;
+        }
+        lap.finish().await?;
+    }
+    connection.close(200, "done".into()).await?;
+    Ok(())
+}
+
+async fn send(course: &Course, channel: &Channel, bodies: &[Vec<u8>]) -> Result<Vec<PublisherConfirm>, Failure> {
+    let properties = BasicProperties::default().with_delivery_mode(course.terms.delivery_mode());
+    let publishes = bodies.iter().map(|body| {
+        let (queue, options) = (course.queue.as_str().into(), BasicPublishOptions::default());
+        channel.basic_publish("".into(), queue, options, body, properties.clone())
+    });
+    Ok(try_join_all(publishes).await?)
+}
+
+/// How many there were; those that were acks are told to the lap.
+async fn confirmed(burst: Option<Vec<PublisherConfirm>>, lap: &Lap) -> Result<usize, Failure> {
+    let mut burst = burst.unwrap_or_default();
+    let (count, mut acks) = (burst.len(), 0);
+    if let Some(last) = burst.pop() {
+        acks += u64::from(last.await?.is_ack());
+    }
+    for confirm in burst {
+        acks += u64::from(confirm.await?.is_ack());
+    }
+    lap.confirmed(acks);
+    Ok(count)
+}
+
+async fn consume(course: &Arc<Course>) -> Result<(), Failure> {
+    let connection = Connection::connect(&course.url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    channel.basic_qos(course.terms.prefetch, BasicQosOptions::default()).await?;
+    let (queue, options) = (course.queue.as_str().into(), BasicConsumeOptions::default());
+    let consumer = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
+    course.consumes();
+    let mut bursts = consumer.ready_chunks(BURST).take_until(Box::pin(course.over()));
+    while let Some(burst) = bursts.next().await {
+        let mut last = None;
+        for delivery in burst {
+            let delivery = delivery?;
+            course.handled(&delivery.data);
+            last = Some(delivery.delivery_tag);
+        }
+        if let Some(tag) = last {
+            channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;
+        }
+    }
+    connection.close(200, "done".into()).await?;
+    Ok(())
+}

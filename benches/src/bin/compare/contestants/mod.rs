@@ -1,0 +1,82 @@
+//! Who is compared: one file each, written as an expert of that library would.
+
+mod amqprs;
+mod fluffle;
+mod lapin_naive;
+mod lapin_tuned;
+mod ruststream;
+
+use std::{sync::Arc, thread};
+
+use tokio::runtime;
+
+use crate::{Failure, course::Course};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Contestant {
+    LapinNaive,
+    LapinTuned,
+    Amqprs,
+    Ruststream,
+    Fluffle,
+    FluffleJournaled,
+}
+
+impl Contestant {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::LapinNaive => "lapin_naive",
+            Self::LapinTuned => "lapin_tuned",
+            Self::Amqprs => "amqprs",
+            Self::Ruststream => "ruststream",
+            Self::Fluffle => "fluffle",
+            Self::FluffleJournaled => "fluffle_journaled",
+        }
+    }
+
+    /// Whether this is Fluffle, in one of its ways.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Fluffle | Self::FluffleJournaled)
+    }
+
+    /// Whether `ours` is held against this.
+    pub(crate) fn is_compared_with(self, ours: Self) -> bool {
+        !self.is_ours() || (self == Self::Fluffle && ours != Self::Fluffle)
+    }
+
+    /// Runs the course to its end, blocking.
+    pub(crate) fn run(self, course: &Arc<Course>) -> Result<(), Failure> {
+        match self {
+            Self::LapinNaive => lapin_naive::run(course),
+            Self::LapinTuned => lapin_tuned::run(course),
+            Self::Amqprs => amqprs::run(course),
+            Self::Ruststream => ruststream::run(course),
+            Self::Fluffle => fluffle::run(course),
+            Self::FluffleJournaled => fluffle::run_journaled(course),
+        }
+    }
+}
+
+/// A publisher and a consumer side by side, each on a thread with a runtime of its own. The consumer consumes until the
+/// course is over, which it is when the publisher ends, or either fails.
+fn side_by_side(
+    course: &Course,
+    publish: impl Future<Output = Result<(), Failure>>,
+    consume: impl Future<Output = Result<(), Failure>> + Send,
+) -> Result<(), Failure> {
+    let to_the_end = |work: Result<(), Failure>| {
+        course.end();
+        work
+    };
+    thread::scope(|scope| {
+        let consuming = scope.spawn(|| to_the_end(on_this_thread(consume)));
+        let published = to_the_end(on_this_thread(publish));
+        // What ended the consumer is why the publisher could not go on.
+        consuming.join().map_err(|_| "the consumer panicked")?.and(published)
+    })
+}
+
+fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

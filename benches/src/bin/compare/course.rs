@@ -1,0 +1,285 @@
+//! What a contestant runs in one round: so many messages to warm up, then so many that count.
+//!
+//! The course numbers the messages, keeps the clock, and checks the work: every message confirmed, every message handled
+//! exactly once, each of the right size. A contestant only publishes, awaits confirms, takes deliveries and acknowledges.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    Failure,
+    body::{self, Bodies, Parcel},
+    cpu::{Processes, Usage},
+    figures::Figures,
+    latency::Latencies,
+    pace::Pace,
+    scenario::Terms,
+};
+
+/// One contestant's round.
+#[derive(Debug)]
+pub(crate) struct Course {
+    pub(crate) url: String,
+    pub(crate) queue: String,
+    pub(crate) terms: Terms,
+    pub(crate) bodies: Bodies,
+    processes: Processes,
+    warm_up: u64,
+    measured: u64,
+    confirmed: AtomicU64,
+    handled: AtomicU64,
+    sum: AtomicU64,
+    wrong_size: AtomicU64,
+    /// Handled messages at the end of the lap, cumulated.
+    goal: AtomicU64,
+    arrived: Notify,
+    consuming: Notify,
+    over: watch::Sender<bool>,
+    latencies: Latencies,
+    figures: Mutex<Option<Figures>>,
+}
+
+impl Course {
+    pub(crate) fn new(url: String, queue: String, terms: Terms, processes: Processes, messages: u64) -> Self {
+        Self {
+            url,
+            queue,
+            bodies: Bodies::new(terms.payload_bytes),
+            terms,
+            processes,
+            warm_up: (messages / 5).max(1),
+            measured: messages.max(1),
+            confirmed: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
+            wrong_size: AtomicU64::new(0),
+            goal: AtomicU64::new(u64::MAX),
+            arrived: Notify::new(),
+            consuming: Notify::new(),
+            over: watch::channel(false).0,
+            latencies: Latencies::default(),
+            figures: Mutex::default(),
+        }
+    }
+
+    /// The consumer is attached.
+    pub(crate) fn consumes(&self) {
+        self.consuming.notify_one();
+    }
+
+    /// Resolves when the consumer is attached, or never will be.
+    pub(crate) async fn attached(&self) {
+        tokio::select! {
+            () = self.consuming.notified() => {}
+            () = self.over() => {}
+        }
+    }
+
+    /// An encoded message was handled.
+    pub(crate) fn handled(&self, body: &[u8]) {
+        self.count(body::number(body), body.len() == self.bodies.bytes());
+    }
+
+    /// A decoded message was handled.
+    pub(crate) fn handled_parcel(&self, parcel: &Parcel) {
+        self.count(parcel.number, parcel.filler.len() == self.bodies.filling());
+    }
+
+    fn count(&self, number: u64, right_size: bool) {
+        if let Some(interval) = self.terms.interval {
+            self.latencies.record(number, interval);
+        }
+        if !right_size {
+            self.wrong_size.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum.fetch_add(number, Ordering::Relaxed);
+        let handled = self.handled.fetch_add(1, Ordering::AcqRel) + 1;
+        if handled == self.goal.load(Ordering::Acquire) {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// There is no more to do, or one side cannot go on.
+    pub(crate) fn end(&self) {
+        self.over.send_replace(true);
+    }
+
+    pub(crate) async fn over(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
+    }
+
+    /// The lap that warms up, then the one that counts.
+    pub(crate) fn laps(self: &Arc<Self>) -> impl Iterator<Item = Lap> {
+        let total = self.warm_up + self.measured;
+        let laps = [(1..self.warm_up + 1, false), (self.warm_up + 1..total + 1, true)];
+        let course = Arc::clone(self);
+        laps.into_iter().map(move |(numbers, counts)| Lap::start(Arc::clone(&course), numbers, counts))
+    }
+
+    /// The figures of a course that was run to its end, if the work was done.
+    pub(crate) fn verdict(&self) -> Result<Figures, Failure> {
+        let total = self.warm_up + self.measured;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let (confirmed, handled, sum) = (read(&self.confirmed), read(&self.handled), read(&self.sum));
+        if confirmed != total {
+            return Err(format!("{confirmed} of {total} messages were confirmed").into());
+        }
+        if handled != total || sum != total * (total + 1) / 2 {
+            return Err(format!("{handled} of {total} messages were handled, or not the right ones (sum {sum})").into());
+        }
+        if read(&self.wrong_size) > 0 {
+            return Err(format!("{} messages had another size", read(&self.wrong_size)).into());
+        }
+        let figures = *self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.ok_or_else(|| "the lap that counts was not run to its end".into())
+    }
+}
+
+/// One lap: its clock runs from here to [`finish`](Lap::finish).
+pub(crate) struct Lap {
+    course: Arc<Course>,
+    numbers: Range<u64>,
+    messages: u64,
+    counts: bool,
+    pace: Option<Pace>,
+    began: Instant,
+    usage: Usage,
+}
+
+impl Lap {
+    fn start(course: Arc<Course>, numbers: Range<u64>, counts: bool) -> Self {
+        let messages = numbers.end - numbers.start;
+        course.goal.store(numbers.end - 1, Ordering::Release);
+        let usage = course.processes.usage();
+        let began = Instant::now();
+        course.latencies.restart(began, numbers.start);
+        let pace = course.terms.interval.map(|interval| Pace::start(began, interval, messages));
+        Self { course, numbers, messages, counts, pace, began, usage }
+    }
+
+    /// The numbers of the next messages to publish, `most` at most, as soon as one is due; none at the end of the lap.
+    /// May be cancelled.
+    pub(crate) async fn burst(&mut self, most: usize) -> Option<Range<u64>> {
+        if self.numbers.is_empty() || *self.course.over.borrow() {
+            return None;
+        }
+        let mut count = (self.numbers.end - self.numbers.start).min(most as u64);
+        if let Some(pace) = &mut self.pace {
+            count = pace.due(count).await;
+        }
+        let start = self.numbers.start;
+        self.numbers.start += count;
+        Some(start..self.numbers.start)
+    }
+
+    /// The broker has confirmed so many messages more.
+    pub(crate) fn confirmed(&self, messages: u64) {
+        self.course.confirmed.fetch_add(messages, Ordering::AcqRel);
+    }
+
+    /// Waits until the consumer has handled everything; then the clock stops.
+    pub(crate) async fn finish(self) -> Result<(), Failure> {
+        let course = &self.course;
+        while course.handled.load(Ordering::Acquire) < self.numbers.end - 1 {
+            tokio::select! {
+                () = course.arrived.notified() => {}
+                () = course.over() => return Err("the consumer ended before its time".into()),
+            }
+        }
+        let elapsed = self.began.elapsed();
+        let used = course.processes.usage().since(&self.usage);
+        if self.counts {
+            let latency = course.latencies.summary();
+            let figures = Figures::new(self.messages, course.bodies.bytes(), elapsed, used, latency);
+            *course.figures.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    fn course() -> Arc<Course> {
+        let terms = Scenario::Single.terms();
+        Arc::new(Course::new(String::new(), String::new(), terms, Processes::new(None), 10))
+    }
+
+    async fn run(course: &Arc<Course>, handle: impl Fn(u64) -> Vec<u64>) -> Result<Figures, Failure> {
+        for mut lap in course.laps() {
+            while let Some(burst) = lap.burst(4).await {
+                for number in burst {
+                    handle(number).into_iter().for_each(|number| course.handled(&course.bodies.encoded(number)));
+                    lap.confirmed(1);
+                }
+            }
+            lap.finish().await?;
+        }
+        course.verdict()
+    }
+
+    #[tokio::test]
+    async fn only_the_second_lap_counts() {
+        let figures = run(&course(), |number| vec![number]).await.unwrap();
+        assert_eq!(figures.messages, 10);
+    }
+
+    #[tokio::test]
+    async fn a_message_handled_twice_in_the_place_of_another_is_noticed() {
+        let swapped = run(&course(), |number| vec![if number == 7 { 6 } else { number }]).await;
+        assert!(swapped.unwrap_err().to_string().contains("not the right ones"));
+    }
+
+    #[tokio::test]
+    async fn one_message_too_many_is_noticed() {
+        let course = course();
+        run(&course, |number| vec![number]).await.unwrap();
+        course.handled(&course.bodies.encoded(3));
+        assert!(course.verdict().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_missing_confirm_is_noticed() {
+        let course = course();
+        for mut lap in course.laps() {
+            while let Some(burst) = lap.burst(4).await {
+                burst.for_each(|number| course.handled(&course.bodies.encoded(number)));
+            }
+            lap.finish().await.unwrap();
+        }
+        assert!(course.verdict().unwrap_err().to_string().contains("0 of 12"));
+    }
+
+    #[tokio::test]
+    async fn a_truncated_body_is_noticed() {
+        let course = course();
+        let cut = run(&course, |number| {
+            let body = course.bodies.encoded(number);
+            course.handled(&body[..99]);
+            Vec::new()
+        });
+        assert!(cut.await.unwrap_err().to_string().contains("another size"));
+    }
+
+    #[tokio::test]
+    async fn a_consumer_that_ends_ends_the_lap() {
+        let course = course();
+        let mut laps = course.laps();
+        let mut lap = laps.next().unwrap();
+        while lap.burst(4).await.is_some() {}
+        course.end();
+        assert!(lap.finish().await.is_err());
+        assert!(laps.next().unwrap().burst(4).await.is_none());
+    }
+}

@@ -1,0 +1,116 @@
+//! Fluffle beside the others: the same messages through the same broker, by hand-written lapin as its examples show it and as
+//! well as it can be done, by amqprs, by ruststream, and by Fluffle.
+//!
+//! `cargo run --release -p benches --bin compare -- --scenario single`; the broker is a private RabbitMQ node, or the one
+//! that `AMQP_URL` names.
+//!
+//! One process, interleaved rounds, medians. In each round every contestant publishes the same number of messages to a fresh
+//! queue, awaits and checks every confirm, handles and acknowledges every delivery; [`course`] checks that each message was
+//! handled exactly once, and the queue must be empty afterwards. Connecting, and a fifth of the messages to warm up, are
+//! not counted. Contestants differ only in their file under `contestants/`.
+
+mod body;
+mod contestants;
+mod course;
+mod cpu;
+mod figures;
+mod latency;
+mod machine;
+mod node;
+mod pace;
+mod report;
+mod rounds;
+mod scenario;
+mod table;
+mod targets;
+
+use std::{error::Error, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    contestants::Contestant, figures::Figures, machine::Machine, node::Node, report::Report, rounds::Plan,
+    scenario::Scenario, table::Tables,
+};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Compares Fluffle with hand-written lapin, amqprs and ruststream: the same work, in turns, through one broker.
+#[derive(Parser)]
+struct Arguments {
+    /// The kind of work
+    #[arg(long, value_enum)]
+    scenario: Scenario,
+
+    /// How long all counted rounds of all contestants take together, about
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+
+    /// Counted rounds; one before them warms up
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+
+    /// Leave the others out, for a profiler: `--only fluffle,lapin_tuned`
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Contestant>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let scenario = arguments.scenario;
+    let mut contestants = scenario.contestants();
+    contestants.retain(|contestant| arguments.only.is_empty() || arguments.only.contains(contestant));
+    if contestants.is_empty() {
+        return Err(format!("none of those takes part in {}", scenario.name()).into());
+    }
+    let mut node = Node::start()?;
+    let plan = Plan {
+        scenario,
+        contestants,
+        rounds: arguments.rounds as usize,
+        time: Duration::from_secs(arguments.seconds.into()),
+    };
+    let progress = progress(&plan);
+    let results = plan.run(&mut node, |round, contestant, figures| {
+        progress.suspend(|| eprintln!("{}", line(round, contestant, figures)));
+        progress.inc(1);
+    })?;
+    progress.finish_and_clear();
+    let report = Report::new(scenario, &results, Machine::here(node.version()));
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{}", Tables { scenario, report: &report });
+    }
+    Ok(())
+}
+
+fn progress(plan: &Plan) -> ProgressBar {
+    let steps = (plan.rounds + 1) * plan.contestants.len();
+    let style =
+        ProgressStyle::with_template("{bar:40} {pos}/{len}, {eta} left").unwrap_or(ProgressStyle::default_bar());
+    let bar = ProgressBar::new(steps as u64).with_style(style);
+    bar.enable_steady_tick(Duration::from_secs(1));
+    bar
+}
+
+fn line(round: usize, contestant: Contestant, figures: &Figures) -> String {
+    let round = if round == 0 { "warm-up".to_owned() } else { format!("round {round}") };
+    let latency = figures.p50_us.zip(figures.p99_us);
+    let latency = latency.map_or_else(String::new, |(p50, p99)| format!(", p50 {p50:.0} µs, p99 {p99:.0} µs"));
+    format!("{round:>9}  {:<18} {:>9.0} messages/s{latency}", contestant.name(), figures.msgs_per_s)
+}

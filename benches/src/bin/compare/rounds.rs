@@ -1,0 +1,102 @@
+//! Rounds: in each, every contestant does the same work on a queue of its own, and who goes first changes.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    Failure,
+    contestants::Contestant,
+    course::Course,
+    figures::Figures,
+    node::Node,
+    scenario::{Scenario, Terms},
+};
+
+/// What shall be done.
+pub(crate) struct Plan {
+    pub(crate) scenario: Scenario,
+    pub(crate) contestants: Vec<Contestant>,
+    pub(crate) rounds: usize,
+    /// For all rounds of all contestants, without their warming up.
+    pub(crate) time: Duration,
+}
+
+/// One contestant's figures, one for each round.
+pub(crate) type Results = Vec<(Contestant, Vec<Figures>)>;
+
+impl Plan {
+    /// Runs a round that is not counted, to warm up and to see how much work fits into the time; then the others. `watch` is
+    /// told of every figure, with the number of its round.
+    pub(crate) fn run(&self, node: &mut Node, watch: impl Fn(usize, Contestant, &Figures)) -> Result<Results, Failure> {
+        let mut rates = Vec::new();
+        for &contestant in &self.contestants {
+            let figures = self.round(node, contestant, self.scenario.first_round())?;
+            watch(0, contestant, &figures);
+            rates.push(figures.msgs_per_s);
+        }
+        let messages = messages(self.time / self.rounds as u32, &rates);
+        let mut results: Results = self.contestants.iter().map(|&contestant| (contestant, Vec::new())).collect();
+        let count = results.len();
+        for round in 1..=self.rounds {
+            for turn in 0..count {
+                let (contestant, all) = &mut results[(round + turn) % count];
+                let figures = self.round(node, *contestant, messages)?;
+                watch(round, *contestant, &figures);
+                all.push(figures);
+            }
+        }
+        Ok(results)
+    }
+
+    fn round(&self, node: &mut Node, contestant: Contestant, messages: u64) -> Result<Figures, Failure> {
+        let terms = self.scenario.terms();
+        let patience = Duration::from_secs(60) + 5 * self.time / self.rounds as u32;
+        round(node, contestant, terms, messages, patience)
+            .map_err(|error| format!("{}, {}: {error}", self.scenario.name(), contestant.name()).into())
+    }
+}
+
+fn round(
+    node: &mut Node,
+    contestant: Contestant,
+    terms: Terms,
+    messages: u64,
+    patience: Duration,
+) -> Result<Figures, Failure> {
+    let queue = node.fresh_queue(&terms)?;
+    let course = Arc::new(Course::new(node.url(), queue.clone(), terms, node.processes(), messages));
+    let (tell, told) = mpsc::channel();
+    let running = Arc::clone(&course);
+    thread::spawn(move || tell.send(contestant.run(&running)));
+    match told.recv_timeout(patience) {
+        Ok(ended) => ended?,
+        Err(mpsc::RecvTimeoutError::Timeout) => return Err(format!("not done within {patience:?}: it hangs").into()),
+        Err(mpsc::RecvTimeoutError::Disconnected) => return Err("it panicked".into()),
+    }
+    let figures = course.verdict()?;
+    match node.remove_queue(&queue)? {
+        0 => Ok(figures),
+        left => Err(format!("{left} messages were handled and not acknowledged").into()),
+    }
+}
+
+/// How many messages a round shall have so that contestants of these rates need that time together.
+fn messages(time: Duration, rates: &[f64]) -> u64 {
+    let seconds_each: f64 = rates.iter().map(|rate| 1.0 / rate).sum();
+    ((time.as_secs_f64() / seconds_each) as u64).max(100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everyone_has_the_same_work_and_all_of_it_fits_into_the_time() {
+        // 1/10,000 s and 1/40,000 s a message: 8,000 messages take 0.8 s and 0.2 s.
+        assert_eq!(messages(Duration::from_secs(1), &[10_000.0, 40_000.0]), 8000);
+        assert_eq!(messages(Duration::from_millis(1), &[1.0]), 100);
+    }
+}

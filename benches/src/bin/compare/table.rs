@@ -1,0 +1,127 @@
+//! The report for people.
+
+use std::fmt;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::{
+    report::{Median, Medians, Report},
+    scenario::Scenario,
+    targets::Target,
+};
+
+/// The report for people.
+pub(crate) struct Tables<'a> {
+    pub(crate) scenario: Scenario,
+    pub(crate) report: &'a Report,
+}
+
+impl fmt::Display for Tables<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (report, terms) = (self.report, self.scenario.terms());
+        let queue = if terms.durable { "quorum queue, persistent" } else { "classic queue, transient" };
+        writeln!(
+            f,
+            "{}: {} bytes a message, {queue}, each confirmed (window {}), handled once and acked (prefetch {})",
+            report.scenario, report.payload_bytes, terms.window, terms.prefetch
+        )?;
+        writeln!(f, "medians of {} rounds (least – most)\n", report.rounds)?;
+        writeln!(f, "{}\n", self.contestants())?;
+        if !report.ratios.0.is_empty() {
+            writeln!(f, "{}\n", self.ratios())?;
+        }
+        write!(f, "{}", report.machine)
+    }
+}
+
+impl Tables<'_> {
+    fn contestants(&self) -> Table {
+        let header = ["", "messages/s", "MB/s", "client CPU, µs/msg", "broker CPU, µs/msg", "p50, µs", "p99, µs"];
+        let mut table = table(&header);
+        for (name, medians) in &self.report.contestants.0 {
+            if let Some(medians) = medians {
+                table.add_row(row(name, medians));
+            }
+        }
+        align(table)
+    }
+
+    fn ratios(&self) -> Table {
+        let mut table = table(&["ratio", "median", "least – most", "target", "met"]);
+        for (name, ratio) in &self.report.ratios.0 {
+            let target = Target::of(self.scenario, name);
+            let met = target.map_or("", |target| if target.met(ratio.median) { "yes" } else { "no" });
+            table.add_row([
+                name.clone(),
+                format!("{:.2}", ratio.median),
+                format!("{:.2} – {:.2}", ratio.least, ratio.most),
+                target.map_or_else(String::new, Target::words),
+                met.into(),
+            ]);
+        }
+        align(table)
+    }
+}
+
+fn row(name: &str, medians: &Medians) -> [String; 7] {
+    let optional = |median: &Option<Median>, digits| median.as_ref().map_or_else(String::new, |it| brief(it, digits));
+    [
+        name.to_owned(),
+        spread(&medians.msgs_per_s, 0),
+        brief(&medians.mb_per_s, 1),
+        brief(&medians.client_cpu_us_per_msg, 1),
+        optional(&medians.broker_cpu_us_per_msg, 1),
+        medians.p50_us.as_ref().map_or_else(String::new, |median| spread(median, 0)),
+        medians.p99_us.as_ref().map_or_else(String::new, |median| spread(median, 0)),
+    ]
+}
+
+fn brief(median: &Median, digits: usize) -> String {
+    grouped(median.median, digits)
+}
+
+fn spread(median: &Median, digits: usize) -> String {
+    let of = |value| grouped(value, digits);
+    format!("{} ({} – {})", of(median.median), of(median.least), of(median.most))
+}
+
+/// Thousands apart: 1,234,567.
+fn grouped(value: f64, digits: usize) -> String {
+    let plain = format!("{value:.digits$}");
+    let (whole, fraction) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
+    let mut text = String::new();
+    for (at, digit) in whole.chars().enumerate() {
+        if at > 0 && (whole.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text + fraction
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table
+}
+
+/// Figures to the right, names to the left.
+fn align(mut table: Table) -> Table {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!(grouped(1_234_567.0, 0), "1,234,567");
+        assert_eq!(grouped(999.0, 0), "999");
+        assert_eq!(grouped(43_210.55, 1), "43,210.5");
+        assert_eq!(grouped(0.0, 1), "0.0");
+    }
+}

@@ -1,0 +1,91 @@
+//! What each scenario is about, and what Fluffle is meant to reach in it.
+
+use crate::{figures::Figures, scenario::Scenario};
+
+/// A figure by which contestants are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Headline {
+    Rate,
+    P50,
+    P99,
+}
+
+impl Headline {
+    /// The first gives its ratio a plain name.
+    pub(crate) fn of(scenario: Scenario) -> &'static [Self] {
+        match scenario {
+            Scenario::Latency => &[Self::P50, Self::P99],
+            Scenario::Single | Scenario::Bytes | Scenario::Durable | Scenario::Journal => &[Self::Rate],
+        }
+    }
+
+    pub(crate) fn read(self, figures: &Figures) -> Option<f64> {
+        match self {
+            // Bytes, not messages: some carry one message in a body and some many.
+            Self::Rate => Some(figures.mb_per_s),
+            Self::P50 => figures.p50_us,
+            Self::P99 => figures.p99_us,
+        }
+    }
+
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Rate | Self::P50 => "",
+            Self::P99 => " p99",
+        }
+    }
+}
+
+/// What a ratio shall be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+    /// As [`AtLeast`](Target::AtLeast), and more than was asked for.
+    Prize(f64),
+}
+
+impl Target {
+    /// Of this ratio in this scenario, if it has one.
+    pub(crate) fn of(scenario: Scenario, ratio: &str) -> Option<Self> {
+        use Target::{AtLeast, AtMost, Prize};
+        match (scenario, ratio) {
+            (Scenario::Single, "fluffle/lapin_naive") => Some(AtLeast(2.2)),
+            (Scenario::Single | Scenario::Durable, "fluffle/lapin_tuned") => Some(AtLeast(0.95)),
+            (Scenario::Single, "fluffle/ruststream") => Some(AtLeast(1.0)),
+            (Scenario::Single, "fluffle/amqprs") => Some(Prize(1.0)),
+            (Scenario::Latency, "fluffle/lapin_tuned") => Some(AtMost(1.1)),
+            (Scenario::Latency, "fluffle/lapin_tuned p99") => Some(AtMost(1.3)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn met(self, ratio: f64) -> bool {
+        match self {
+            Self::AtLeast(least) | Self::Prize(least) => ratio >= least,
+            Self::AtMost(most) => ratio <= most,
+        }
+    }
+
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::AtLeast(least) => format!("≥ {least:.2}"),
+            Self::AtMost(most) => format!("≤ {most:.2}"),
+            Self::Prize(least) => format!("prize: ≥ {least:.2}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_shall_be_low_and_throughput_high() {
+        let latency = Target::of(Scenario::Latency, "fluffle/lapin_tuned").unwrap();
+        assert!(latency.met(1.0) && !latency.met(1.2));
+        let single = Target::of(Scenario::Single, "fluffle/lapin_tuned").unwrap();
+        assert!(single.met(1.0) && !single.met(0.9));
+        assert_eq!(Target::of(Scenario::Bytes, "fluffle/lapin_tuned"), None);
+    }
+}
