@@ -41,7 +41,7 @@ impl PublisherPart {
         };
         let confirms = route.confirms != Confirms::Off;
         let journal = route.journal.clone();
-        let (ledger, in_use) = match journal.map(Ledger::new) {
+        let (ledger, in_use) = match journal.map(|journal| Ledger::new(journal, route.max_bytes)) {
             Some(None) => (None, true),
             Some(ledger) => (ledger, false),
             None => (None, false),

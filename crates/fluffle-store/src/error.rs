@@ -85,6 +85,8 @@ pub enum StoreErrorKind {
     Io,
     /// The file is damaged. Open it again to hear how.
     Corrupt,
+    /// One record is not what was written. It stays where it is, for a person to look at; reading goes on after it.
+    DamagedRecord,
     /// The store was closed, or its thread could not go on.
     Closed,
 }
@@ -112,9 +114,9 @@ impl StoreError {
         Self { kind, path: path.into(), source: Some(Arc::new(error)) }
     }
 
-    pub(crate) fn corrupt(path: &Path, what: String) -> Self {
+    pub(crate) fn damaged_record(path: &Path, what: String) -> Self {
         Self {
-            kind: StoreErrorKind::Corrupt,
+            kind: StoreErrorKind::DamagedRecord,
             path: path.into(),
             source: Some(Arc::from(Box::<dyn Error + Send + Sync>::from(what))),
         }
@@ -137,6 +139,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::DiskFull => write!(f, "{path}: the disk is full; make room and try again"),
             StoreErrorKind::Io => write!(f, "{path}: the disk failed to read, write or sync"),
             StoreErrorKind::Corrupt => write!(f, "{path} is damaged; stop, and open it again to hear how"),
+            StoreErrorKind::DamagedRecord => write!(f, "{path}: a record is damaged, and left where it is"),
             StoreErrorKind::Closed => write!(f, "{path} is closed, or its thread has died; open it again"),
         }
     }

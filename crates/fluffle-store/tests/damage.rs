@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{copy, left, left_ids, record};
-use fluffle_store::{Journal, OpenError, Record};
+use fluffle_store::{Journal, OpenError, Record, StoreErrorKind};
 use tempfile::TempDir;
 
 const RECORDS: usize = 60;
@@ -142,6 +142,42 @@ async fn a_body_that_was_changed_is_named_by_its_position() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// The records are larger than what SQLite keeps in memory, so that they are read from the disk.
+#[tokio::test]
+async fn a_record_that_is_damaged_while_the_journal_is_open_is_an_error_once_and_reading_goes_on_after_it() {
+    const LARGE: usize = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.journal");
+    let journal = Journal::options().open(&path).unwrap();
+    for number in 0..8 {
+        let _position = journal.append(Record::new(format!("id-{number}"), large(number, LARGE))).await.unwrap();
+    }
+    journal.close().await.unwrap();
+    let journal = Journal::options().open(&path).unwrap();
+    let file = fs::read(&path).unwrap();
+    for number in [0, 3, 4] {
+        let mark = format!("amid record {number}").into_bytes();
+        flip(&path, file.windows(mark.len()).position(|window| window == mark).unwrap() as u64);
+    }
+    let mut reader = journal.reader().unwrap();
+    let mut read = Vec::new();
+    for _ in 0..8 {
+        read.push(reader.next().await.map(|entry| entry.id).map_err(|error| error.kind()));
+    }
+    let sound = |number: usize| Ok(format!("id-{number}"));
+    let damaged = Err(StoreErrorKind::DamagedRecord);
+    assert_eq!(read, [damaged.clone(), sound(1), sound(2), damaged.clone(), damaged, sound(5), sound(6), sound(7)]);
+    assert_eq!(journal.stats().unconfirmed, 8, "they are kept, for a person to look at");
+}
+
+/// A body with a mark in its middle.
+fn large(number: usize, length: usize) -> Vec<u8> {
+    let mut body = vec![b'.'; length];
+    let mark = format!("amid record {number}").into_bytes();
+    body[length / 2..length / 2 + mark.len()].copy_from_slice(&mark);
+    body
 }
 
 /// A page that says it has one row fewer is a sound page to whoever only reads rows.

@@ -493,3 +493,18 @@ async fn a_handler_that_hangs_keeps_its_bytes_until_its_message_is_settled_witho
     assert!(stats(&service).dead_lettered >= 1);
     service.shutdown().await.unwrap();
 }
+
+#[actix::test]
+async fn at_most_once_too_a_handler_that_hangs_keeps_its_bytes_no_longer_than_its_time() {
+    let broker = TestBroker::start().unwrap();
+    let downstream = Downstream::default();
+    let consume = Consume::queue("q").guarantee(AtMostOnce).max_bytes_in_flight(500);
+    let consume = consume.handler_timeout(Duration::from_millis(200));
+    let (service, out) = service(&broker, consume, &downstream).await;
+    for _ in 0..2 {
+        out.publish("x".repeat(400)).await.unwrap();
+    }
+    until("the second is begun when the first is given up", || downstream.begun() == 2).await;
+    assert!(stats(&service).dropped >= 1);
+    service.shutdown().await.unwrap();
+}

@@ -170,6 +170,54 @@ async fn what_cannot_be_delivered_goes_back_to_who_waits_or_stays_for_the_next_p
     service.shutdown().await.unwrap();
 }
 
+/// Its deadline has passed before the disk can have answered: a body of this size takes its time to get there.
+#[actix::test]
+async fn a_publish_waits_for_a_slow_disk_no_longer_than_its_deadline() {
+    let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
+    let journal = journal(folder.path());
+    let (app, out) = app_with(&broker, Route::queue("q").journal(journal).deadline(Duration::ZERO));
+    let service = started(app).await;
+    let late = out.publish("x".repeat(12 << 20)).await.unwrap_err();
+    assert!(matches!(late.kind(), PublishErrorKind::Unknown), "neither on the disk nor refused: {late}");
+    soon("it goes its way", out.flush()).await;
+    broker.settled(&service).await.unwrap();
+    assert_eq!(broker.messages("q").unwrap().len(), 1);
+    service.shutdown().await.unwrap();
+}
+
+/// The journal is larger than what SQLite keeps in memory, so that the damage is read.
+#[actix::test]
+async fn a_message_damaged_on_the_disk_stays_in_the_journal_and_those_after_it_go_out() {
+    let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
+    let large = |number: usize| format!("{} amid message {number} {}", ".".repeat(1 << 19), ".".repeat(1 << 19));
+    broker.stop().unwrap();
+    let first = journal(folder.path());
+    let (app, out) = app(&broker, first.clone());
+    let service = app.start().await.unwrap();
+    for number in 0..8 {
+        let _ = out.enqueue(large(number)).await.unwrap().journaled().await.unwrap();
+    }
+    service.shutdown().await.unwrap();
+    drop(out);
+    first.close().await.unwrap();
+    broker.start_again().unwrap();
+    let second = journal(folder.path());
+    let path = folder.path().join("out.journal");
+    let mut file = std::fs::read(&path).unwrap();
+    let mark = b"amid message 2 ";
+    let at = file.windows(mark.len()).position(|window| window == mark).unwrap();
+    file[at] ^= 1;
+    std::fs::write(&path, file).unwrap();
+    let (app, out) = self::app(&broker, second.clone());
+    let (service, mut record) = consuming(app).await;
+    let arrived: Vec<String> = texts(&mut record, 7).await;
+    let all_but_one: Vec<String> = (0..8).filter(|number| *number != 2).map(large).collect();
+    assert!(arrived == all_but_one, "all but the damaged one, in order");
+    soon("nothing else to wait for", out.flush()).await;
+    soon("the drain", service.shutdown()).await.unwrap();
+    assert_eq!(second.stats().unconfirmed, 1, "kept, for a person to look at");
+}
+
 #[actix::test]
 async fn a_full_journal_waits_up_to_the_deadline_or_says_so_at_once() {
     let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());

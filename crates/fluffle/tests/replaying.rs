@@ -134,3 +134,15 @@ async fn a_queue_that_is_not_there_is_an_error_that_says_so() {
     let line = error.to_string();
     assert!(line.contains("nowhere.dead") && line.contains("404"), "{line}");
 }
+
+/// A rate is a promise about the least time: three letters have two pauses between them.
+#[actix::test]
+async fn at_a_rate_no_letter_is_sent_before_its_time() {
+    let mut bench = Bench::start().await;
+    bench.bury(&["a", "b", "c"]).await;
+    let begun = std::time::Instant::now();
+    let replayed = soon("replayed", Replay::from("q.dead").rate(4).run(&bench.broker())).await.unwrap();
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert_eq!((replayed.replayed, bench.dead().await), (3, 0));
+    bench.service.shutdown().await.unwrap();
+}

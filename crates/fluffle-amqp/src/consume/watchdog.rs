@@ -159,7 +159,7 @@ impl Orphans {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consume::received::tests::received;
+    use crate::consume::{received::tests::received, seen::Claims};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -200,6 +200,20 @@ mod tests {
         in_flight.insert(8, Arc::new(received(1)));
         dog.look(&in_flight);
         assert_eq!(dog.warned, 8);
+    }
+
+    #[test]
+    fn a_handler_that_hangs_on_a_lost_channel_gives_its_claim_back_when_its_time_is_over() {
+        let (claims, orphans) = (Arc::<Claims>::default(), Orphans::default());
+        let hung = Arc::new(received(1));
+        hung.claim.get_or_init(|| Arc::new(claims.claim("message".to_owned()).unwrap_or_else(|_| unreachable!())));
+        hung.started.get_or_init(Instant::now);
+        orphans.add(std::iter::once(Arc::clone(&hung)));
+        orphans.expire(10 * MINUTE);
+        assert!(claims.claim("message".to_owned()).is_err(), "its handler may still finish it");
+        std::thread::sleep(Duration::from_millis(1));
+        orphans.expire(Duration::ZERO);
+        assert!(claims.claim("message".to_owned()).is_ok(), "the next delivery of it need not wait any longer");
     }
 
     #[test]

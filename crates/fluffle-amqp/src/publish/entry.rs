@@ -6,7 +6,7 @@ use fluffle_store::Position;
 
 use crate::{
     flow::budget::Room,
-    publish::{message::Prepared, outcome::Reply},
+    publish::{journal::Held, message::Prepared, outcome::Reply},
 };
 
 /// One accepted message and whoever waits for it.
@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) room: Option<Room>,
     /// Its place in the journal it came from.
     pub(crate) position: Option<Position>,
+    /// Its part of the bytes that are read from there.
+    pub(crate) held: Option<Held>,
     /// How often it was not taken, with nobody there to have it back.
     pub(crate) tries: u8,
 }
@@ -37,13 +39,14 @@ impl Entry {
             on_the_wire: false,
             room: None,
             position: None,
+            held: None,
             tries: 0,
         }
     }
 
     /// One that was read from the journal: it goes out, whoever waits for it.
-    pub(crate) fn journaled(message: Prepared, reply: Reply, position: Position) -> Self {
-        Self { position: Some(position), ..Self::new(message, reply, true) }
+    pub(crate) fn journaled(message: Prepared, reply: Reply, position: Position, held: Held) -> Self {
+        Self { position: Some(position), held: Some(held), ..Self::new(message, reply, true) }
     }
 
     /// The caller gave up waiting and was handed the message back: publishing it now would surprise him.

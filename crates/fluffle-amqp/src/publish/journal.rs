@@ -9,18 +9,22 @@ use std::{
     time::Duration,
 };
 
-use fluffle_store::{Journal, Place, Position, Reader, Record, StoreErrorKind};
+use fluffle_store::{Journal, Place, Position, Reader, Record, StoreError, StoreErrorKind};
+use fluffle_wire::headers::error_chain;
 use futures_util::FutureExt;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::publish::{
-    entry::Entry,
-    error::PublishErrorKind,
-    message::Prepared,
-    outcome::{Address, Outcome, Pending, Reply},
+use crate::{
+    flow::budget::Budget,
+    publish::{
+        entry::Entry,
+        error::PublishErrorKind,
+        message::Prepared,
+        outcome::{Address, Outcome, Pending, Reply},
+    },
 };
 
 /// The waits before a message that the broker did not take is tried again, doubling from the first to the longest.
@@ -50,6 +54,8 @@ pub(crate) struct Ledger {
     reader: tokio::sync::Mutex<Reader>,
     /// By message id: who waits for the verdict. Entered before the message is, so that no verdict comes too early.
     waiting: Mutex<HashMap<Arc<str>, VecDeque<Reply>>>,
+    /// The bytes of what was read from the journal and is not settled.
+    held: Arc<Budget>,
     /// What the broker did not take, and nobody is there to have it back: tried again when it is due.
     again: Mutex<VecDeque<(Instant, Entry)>>,
     /// Told when there is more of it; from whichever thread dropped it.
@@ -66,12 +72,15 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// `None` when another publisher has the journal.
-    pub(crate) fn new(journal: Journal) -> Option<Self> {
+    ///
+    /// Of what is read from it, up to `max_bytes` are in memory at a time, one larger message alone.
+    pub(crate) fn new(journal: Journal, max_bytes: u64) -> Option<Self> {
         let reader = tokio::sync::Mutex::new(journal.reader()?);
         Some(Self {
             journal,
             reader,
             waiting: Mutex::default(),
+            held: Arc::new(Budget::new(max_bytes)),
             again: Mutex::default(),
             more_again: Notify::new(),
             in_custody: AtomicUsize::new(0),
@@ -115,14 +124,16 @@ impl Ledger {
         self.prune();
         let Entry { message, reply, .. } = entry;
         let pending = reply.pending();
-        // Entered first, so that no verdict comes too early.
-        self.waiting().entry(Arc::clone(&message.id)).or_default().push_back(reply);
+        // Posted under the lock: no verdict comes before its waiter, and of one id the waiters are in the order of the records.
+        let mut waiting = self.waiting();
         match place.post(record) {
-            Ok(enqueued) => pending.posted(enqueued),
+            Ok(enqueued) => {
+                waiting.entry(Arc::clone(&message.id)).or_default().push_back(reply);
+                pending.posted(enqueued);
+            }
             Err(error) => {
-                if let Some(reply) = self.withdraw(&message.id) {
-                    reply.settle(Outcome::Unsent(PublishErrorKind::Journal(error.kind)));
-                }
+                drop(waiting);
+                reply.settle(Outcome::Unsent(PublishErrorKind::Journal(error.kind)));
             }
         }
     }
@@ -132,8 +143,8 @@ impl Ledger {
         let mut reader = self.reader.lock().await;
         let before = into.len();
         while into.len() == before {
-            // With so much to be tried again nothing new is begun.
-            let full = self.again().len() >= MOST_AGAIN;
+            // With so much to be tried again, or in memory, nothing new is begun.
+            let full = self.again().len() >= MOST_AGAIN || !self.held.fits(1);
             tokio::select! {
                 biased;
                 entry = self.due() => into.push(entry),
@@ -144,20 +155,35 @@ impl Ledger {
                         self.closed.store(true, Ordering::Release);
                         std::future::pending().await
                     }
+                    Err(error) if self.passes_over(&error) => {}
                     Err(error) => {
                         tracing::error!(%error, "the journal cannot be read: trying again");
                         sleep(AFTER_A_FAILURE).await;
                     }
                 },
             }
-            while !full && into.len() - before < limit {
+            while !full && into.len() - before < limit && self.held.fits(1) {
                 match reader.next().now_or_never() {
                     Some(Ok(entry)) => into.extend(self.entry(entry)),
+                    Some(Err(error)) if self.passes_over(&error) => {}
                     _ => break,
                 }
             }
         }
         into.len() - before
+    }
+
+    /// Whether it is about one record, that stays in the journal for a person to look at, while reading goes on after it.
+    fn passes_over(&self, error: &StoreError) -> bool {
+        let one = error.kind() == StoreErrorKind::DamagedRecord;
+        if one {
+            self.stuck.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                error = error_chain(error),
+                "a journaled message is damaged: it is not sent and stays in the journal, which goes on with the next"
+            );
+        }
+        one
     }
 
     /// What is to be tried again, when it is due. Cancellation safe: it is taken when it is given.
@@ -194,7 +220,8 @@ impl Ledger {
         };
         // An earlier process's: nobody waits any more.
         let reply = self.waiter(&id).unwrap_or_else(|| nobody(&message));
-        Some(Entry::journaled(message, reply, position))
+        let held = Held::new(&self.held, message.body.len());
+        Some(Entry::journaled(message, reply, position, held))
     }
 
     /// The broker has the message, or its sender has it back.
@@ -207,6 +234,7 @@ impl Ledger {
         let wait = (FIRST_WAIT * 2_u32.saturating_pow(entry.tries.into())).min(LONGEST_WAIT);
         let mut again = self.again();
         entry.tries = entry.tries.saturating_add(1);
+        entry.held.get_or_insert_with(|| Held::new(&self.held, entry.message.body.len()));
         let due = Instant::now() + wait;
         let place = again.partition_point(|(other, _)| *other <= due);
         again.insert(place, (due, entry));
@@ -269,17 +297,6 @@ impl Ledger {
         waiter
     }
 
-    /// Takes out again who was entered last.
-    fn withdraw(&self, id: &str) -> Option<Reply> {
-        let mut waiting = self.waiting();
-        let of_this_id = waiting.get_mut(id)?;
-        let last = of_this_id.pop_back();
-        if of_this_id.is_empty() {
-            waiting.remove(id);
-        }
-        last
-    }
-
     fn waiting(&self) -> MutexGuard<'_, HashMap<Arc<str>, VecDeque<Reply>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -296,6 +313,27 @@ pub(crate) fn nobody(message: &Prepared) -> Reply {
     Pending::new(Arc::clone(&message.id), to, Instant::now(), true).1
 }
 
+/// The bytes of one message that was read from the journal, until it is settled.
+pub(crate) struct Held {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Held {
+    fn new(budget: &Arc<Budget>, bytes: usize) -> Self {
+        let held = Self { budget: Arc::clone(budget), bytes: bytes as u64 };
+        held.budget.take(held.bytes);
+        held
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Whoever reads looks again by itself: at each confirm, and with the publisher's clock.
+        let _somebody_waits = self.budget.give_back(self.bytes);
+    }
+}
+
 /// A message that the broker did not take, on its way back to its sender. Who awaited no more than [`Receipt::journaled`]
 /// never looks: then it is the journal's again.
 ///
@@ -307,7 +345,9 @@ pub(crate) struct Custody {
 }
 
 impl Custody {
-    pub(crate) fn new(ledger: &Arc<Ledger>, entry: Entry, outcome: Outcome) -> Self {
+    pub(crate) fn new(ledger: &Arc<Ledger>, mut entry: Entry, outcome: Outcome) -> Self {
+        // In its sender's hands, who has it anyway.
+        entry.held = None;
         ledger.in_custody.fetch_add(1, Ordering::Relaxed);
         Self { ledger: Arc::clone(ledger), entry: Some(entry), outcome }
     }
@@ -340,5 +380,46 @@ impl Drop for Custody {
             );
             self.ledger.unheard(entry);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: usize = 1_000;
+
+    fn entry(id: &str) -> Entry {
+        let message = Prepared {
+            id: id.into(),
+            exchange: "".into(),
+            routing_key: "q".into(),
+            mandatory: true,
+            properties: lapin::BasicProperties::default().with_message_id(id.into()),
+            body: vec![0; BODY].into(),
+            items: 1,
+        };
+        let reply = nobody(&message);
+        Entry::new(message, reply, true)
+    }
+
+    #[tokio::test]
+    async fn of_what_is_in_the_journal_no_more_bytes_are_in_memory_than_the_publisher_may_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::options().open(folder.path().join("out.journal")).unwrap();
+        let ledger = Ledger::new(journal.clone(), 4 * BODY as u64).unwrap();
+        for number in 0..10 {
+            ledger.accept(entry(&number.to_string())).await.unwrap();
+        }
+        journal.flush().await.unwrap();
+        let mut taken = Vec::new();
+        while taken.len() < 4 {
+            ledger.take(&mut taken, 64).await;
+        }
+        assert_eq!(taken.len(), 4);
+        assert!(ledger.take(&mut taken, 64).now_or_never().is_none(), "the rest is on the disk");
+        drop(taken.remove(0));
+        ledger.take(&mut taken, 64).await;
+        assert_eq!(taken.iter().map(|entry| &*entry.message.id).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
     }
 }

@@ -107,7 +107,8 @@ impl Pending {
         if let Some(Outcome::Confirmed | Outcome::Written) = self.outcome.get() {
             return Ok(());
         }
-        self.journaled().await?;
+        // Past it the disk has not said so yet. When it does, the message is published.
+        timeout_at(self.deadline, self.journaled()).await.map_err(|_| PublishErrorKind::Unknown)??;
         let kind = match timeout_at(self.deadline, self.outcome()).await {
             Ok(Outcome::Confirmed | Outcome::Written) => return Ok(()),
             Ok(Outcome::Closed) | Err(_) if self.journaled => return Err(PublishErrorKind::Journaled),

@@ -8,7 +8,11 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Entry, Flush, Position, Record, Table, shared::Shared};
+use super::{
+    Flush, Position, Record,
+    shared::Shared,
+    table::{Page, Table},
+};
 use crate::{StoreError, writer::Work};
 
 /// How long a confirm waits for a record to share its transaction with. A publisher that sends one message after the other
@@ -25,7 +29,7 @@ pub(super) enum Command {
     Page {
         after: i64,
         last: i64,
-        reply: oneshot::Sender<Result<Vec<Entry>, StoreError>>,
+        reply: oneshot::Sender<Result<Page, StoreError>>,
     },
     Flush(oneshot::Sender<Result<(), StoreError>>),
 }

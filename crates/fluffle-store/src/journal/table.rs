@@ -20,8 +20,18 @@ const JOURNAL: Purpose = Purpose {
     ) STRICT;",
 };
 
+/// What is read at a time.
+pub(super) enum Page {
+    Entries(Vec<Entry>),
+    /// The next record is not what was written.
+    Damaged {
+        position: i64,
+        error: StoreError,
+    },
+}
+
 /// The most entries in a page of [`Table::page`], and the bytes after which it ends.
-const PAGE: usize = 256;
+const PAGE_ENTRIES: usize = 256;
 const PAGE_BYTES: u64 = 1 << 20;
 
 /// What an earlier process left.
@@ -77,30 +87,38 @@ impl Table {
         Ok((first, removed))
     }
 
-    /// Entries after `after` and up to `last`, in order: none only when there are no more.
-    pub(super) fn page(&self, path: &Path, after: i64, last: i64) -> Result<Vec<Entry>, StoreError> {
+    /// What stands after `after` and up to `last`, in order: no entries only when there are no more.
+    pub(super) fn page(&self, path: &Path, after: i64, last: i64) -> Result<Page, StoreError> {
         let read = || {
             let mut select = self.database.connection.prepare_cached(
                 "SELECT position, checksum, id, body FROM records WHERE position > ?1 AND position <= ?2 ORDER BY position",
             )?;
             let mut rows = select.query([after, last])?;
             let (mut page, mut bytes) = (Vec::new(), 0);
-            while page.len() < PAGE
+            while page.len() < PAGE_ENTRIES
                 && bytes < PAGE_BYTES
                 && let Some(row) = rows.next()?
             {
-                let (position, id, body) = sound(row)?;
+                let (position, id, body) = match sound(row) {
+                    Ok(sound) => sound,
+                    Err(Damage::Record(what)) if page.is_empty() => {
+                        return Ok(Page::Damaged {
+                            position: row.get(0)?,
+                            error: StoreError::damaged_record(path, what),
+                        });
+                    }
+                    // First what stands before it.
+                    Err(Damage::Record(_)) => break,
+                    Err(Damage::Sqlite(error)) => return Err(error),
+                };
                 let record = Record { id: id.to_owned(), bytes: Bytes::copy_from_slice(body) };
                 bytes += record.size();
                 let position = Position { number: position, size: small(record.size()) };
                 page.push(Entry { position, id: record.id, bytes: record.bytes });
             }
-            Ok(page)
+            Ok(Page::Entries(page))
         };
-        read().map_err(|damage| match damage {
-            Damage::Record(what) => StoreError::corrupt(path, what),
-            Damage::Sqlite(error) => StoreError::from_sqlite(path, error),
-        })
+        read().map_err(|error| StoreError::from_sqlite(path, error))
     }
 }
 

@@ -1,8 +1,8 @@
 //! What an earlier process left, read a page at a time.
 
-use std::{collections::VecDeque, fmt};
+use std::fmt;
 
-use super::{Entry, Journal, keeper::Command};
+use super::{Entry, Journal, reader::Pages};
 use crate::StoreError;
 
 /// What earlier processes left without a confirm, in order; see [`Journal::unconfirmed`].
@@ -11,14 +11,12 @@ use crate::StoreError;
 #[must_use = "nothing is read before `next`"]
 pub struct Unconfirmed<'a> {
     journal: &'a Journal,
-    page: VecDeque<Entry>,
-    /// The last position that was read.
-    after: i64,
+    pages: Pages,
 }
 
 impl<'a> Unconfirmed<'a> {
     pub(super) fn new(journal: &'a Journal) -> Self {
-        Self { journal, page: VecDeque::new(), after: 0 }
+        Self { journal, pages: Pages::default() }
     }
 
     /// The next entry, or `None` after the last.
@@ -27,20 +25,14 @@ impl<'a> Unconfirmed<'a> {
     ///
     /// # Errors
     ///
-    /// When the disk fails, a record is damaged since the journal was opened, or the journal is closed.
+    /// As of [`Reader::next`](crate::Reader::next).
     pub async fn next(&mut self) -> Result<Option<Entry>, StoreError> {
-        let last = self.journal.0.left;
-        if self.page.is_empty() && self.after < last {
-            let after = self.after;
-            self.page = self.journal.0.writer.ask(|reply| Command::Page { after, last, reply }).await?.into();
-            self.after = self.page.back().map_or(last, |entry| entry.position.number);
-        }
-        Ok(self.page.pop_front())
+        self.pages.next(self.journal, self.journal.0.left).await
     }
 }
 
 impl fmt::Debug for Unconfirmed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unconfirmed").field("after", &self.after).finish_non_exhaustive()
+        f.debug_struct("Unconfirmed").field("after", &self.pages.after).finish_non_exhaustive()
     }
 }
