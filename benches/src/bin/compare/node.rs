@@ -1,14 +1,25 @@
 //! The broker, and a fresh queue on it for each round.
 
+use std::time::Duration;
+
 use fluffle_harness::Broker;
 use lapin::{
     Channel, Connection, ConnectionProperties,
     options::{QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
-use tokio::runtime::{self, Runtime};
+use tokio::{
+    runtime::{self, Runtime},
+    time::{Instant, sleep},
+};
 
 use crate::{Failure, cpu::Processes, scenario::Terms};
+
+/// How long the broker may take to know of everything a contestant did.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two looks at a queue.
+const POLL: Duration = Duration::from_millis(10);
 
 /// The broker that `AMQP_URL` names, or a private node for the time of the comparison.
 pub(crate) struct Node {
@@ -48,23 +59,40 @@ impl Node {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
         self.with_channel(async |channel| {
-            channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments).await
+            channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments).await?;
+            Ok(())
         })?;
         Ok(name)
     }
 
-    /// Deletes the queue, and Fluffle's queue of its dead letters; answers how many messages were left in both. Whatever was
-    /// delivered and not acknowledged is back by now.
-    pub(crate) fn remove_queue(&self, name: &str) -> Result<u32, Failure> {
+    /// Deletes the queue, and Fluffle's queue of its dead letters, when everything that was delivered from it has been
+    /// acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// When something was not: it is back in the queue when the consumer is gone. Acknowledgements that a channel has not
+    /// passed on to a quorum queue end with the channel, so up to a prefetch of messages may be back there.
+    pub(crate) fn remove_queue(&self, name: &str, terms: &Terms) -> Result<(), Failure> {
+        let returned = if terms.durable { terms.prefetch.into() } else { 0 };
         self.with_channel(async |channel| {
+            let deadline = Instant::now() + SETTLED_WITHIN;
+            while let Some(left) = unsettled(&channel, name, returned).await? {
+                if Instant::now() >= deadline {
+                    return Err(format!("{left} within {SETTLED_WITHIN:?} of the end").into());
+                }
+                sleep(POLL).await;
+            }
             let options = QueueDeleteOptions::default();
-            let dead = channel.queue_delete(format!("{name}.dead").into(), options).await?;
-            Ok(dead + channel.queue_delete(name.into(), options).await?)
+            channel.queue_delete(name.into(), options).await?;
+            match channel.queue_delete(format!("{name}.dead").into(), options).await? {
+                0 => Ok(()),
+                dead => Err(format!("{dead} messages ended as dead letters").into()),
+            }
         })
     }
 
     /// A channel for each, for an error would close it.
-    fn with_channel<T>(&self, work: impl AsyncFnOnce(Channel) -> lapin::Result<T>) -> Result<T, Failure> {
+    fn with_channel<T>(&self, work: impl AsyncFnOnce(Channel) -> Result<T, Failure>) -> Result<T, Failure> {
         self.runtime.block_on(async {
             let channel = self.connection.create_channel().await?;
             let done = work(channel.clone()).await?;
@@ -72,4 +100,14 @@ impl Node {
             Ok(done)
         })
     }
+}
+
+/// What keeps a queue from being done with, in words: a consumer, or more than `returned` messages. A quorum queue takes
+/// acknowledgements, and learns that its consumer is gone, in its own time.
+async fn unsettled(channel: &Channel, name: &str, returned: u32) -> Result<Option<String>, Failure> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
+    let (messages, consumers) = (queue.message_count(), queue.consumer_count());
+    let left = format!("{messages} messages were handled and not acknowledged, {consumers} consumers were not gone");
+    Ok((messages > returned || consumers > 0).then_some(left))
 }
