@@ -11,3 +11,36 @@ pub struct Difference {
 
 /// All of them. A listed behaviour must fail: one that passes is a failure too, so that no line outlives its reason.
 pub const KNOWN_DIFFERENCES: &[Difference] = &[];
+
+/// What RabbitMQ 4 does otherwise than RabbitMQ 3, which is what the embedded broker does. Against a RabbitMQ 4 these must fail.
+pub const CHANGED_IN_4: &[Difference] = &[
+    Difference {
+        behaviour: "connection::another_protocol_is_answered_with_ours_and_closed",
+        reason: "it answers with AMQP 1.0's header, which it speaks without a plugin now",
+    },
+    Difference { behaviour: "connection::start_names_the_product_whose_rules_hold", reason: "its version is 4" },
+    Difference {
+        behaviour: "connection::the_headers_of_amqp_0_8_and_0_9_are_taken_for_0_9_1",
+        reason: "it speaks neither",
+    },
+    Difference {
+        behaviour: "dead_letters::cc_travels_along_and_a_dead_letter_routing_key_ends_it",
+        reason: "CC stays in the headers of the dead letter",
+    },
+    Difference {
+        behaviour: "dead_letters::the_first_death_has_headers_of_its_own",
+        reason: "the last death has headers of its own too: x-last-death-…",
+    },
+    Difference {
+        behaviour: "errors::an_unknown_exchange_kind_is_503_and_ends_the_connection",
+        reason: "it is 406 and ends the channel",
+    },
+    Difference {
+        behaviour: "errors::the_exchange_kind_of_a_plugin_that_is_not_there_is_unknown",
+        reason: "it is 406 and ends the channel",
+    },
+    Difference {
+        behaviour: "quorum_queues::without_a_delivery_limit_a_requeued_message_goes_to_the_end",
+        reason: "there is a limit by default, 20, and so it goes back to its place",
+    },
+];

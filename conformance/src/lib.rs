@@ -5,7 +5,8 @@
 //! RabbitMQ, and the same name under another half for another broker. The two agree when both halves are green;
 //! where they do not, [`KNOWN_DIFFERENCES`] says so and why.
 //!
-//! RabbitMQ is the judge: an expectation is what RabbitMQ 3.10 did, never what a specification promised.
+//! RabbitMQ is the judge: an expectation is what RabbitMQ 3.10 did, never what a specification promised. What RabbitMQ 4 does
+//! otherwise is in [`CHANGED_IN_4`]; `cargo xtask rabbitmq4` puts one on this machine, and says how to run the suite on it.
 //!
 //! This library is what the behaviours are written with: a [`Target`] to speak to, a [`Chan`] for what a client library can
 //! express, a [`Wire`] for what only frames can.
@@ -20,7 +21,7 @@ mod target;
 mod wire;
 
 pub use chan::{Chan, Refusal, refusal, text};
-pub use differences::{Difference, KNOWN_DIFFERENCES};
+pub use differences::{CHANGED_IN_4, Difference, KNOWN_DIFFERENCES};
 pub use run::{Behaviour, Outcome, judge, run};
 pub use subscription::Subscription;
 pub use table::{IntoValue, string};

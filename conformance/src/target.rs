@@ -49,6 +49,16 @@ impl Target {
         }
     }
 
+    /// Whether the RabbitMQ at hand is a 4.x.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn is_rabbitmq_4() -> bool {
+        let version = RabbitMq::shared().unwrap().eval("rabbit_misc:version()").unwrap();
+        version.trim_matches('"').starts_with('4')
+    }
+
     fn embedded() -> Self {
         let broker = Broker::builder().vhost(ANOTHER).consumer_timeout(Duration::from_secs(1)).start().unwrap();
         Self::new(broker.url(), "/".to_owned(), Home::Embedded(Arc::new(broker)))

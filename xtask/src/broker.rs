@@ -22,6 +22,13 @@ const POSTGRES: Package = Package {
     variable: "FLUFFLE_POSTGRES_BIN",
 };
 
+/// Installs another Debian into a folder.
+const DEBOOTSTRAP: Package = Package {
+    name: "debootstrap",
+    is_installed: || std::path::Path::new("/usr/sbin/debootstrap").exists(),
+    variable: "PATH",
+};
+
 /// Finds `rabbitmq-server`, or installs it when this user may, or says in one line what to do.
 pub(crate) fn ensure_installed() -> Result<(), Failure> {
     ensure(&RABBITMQ)
@@ -30,6 +37,11 @@ pub(crate) fn ensure_installed() -> Result<(), Failure> {
 /// The same for PostgreSQL.
 pub(crate) fn ensure_postgres() -> Result<(), Failure> {
     ensure(&POSTGRES)
+}
+
+/// The same for debootstrap.
+pub(crate) fn ensure_debootstrap() -> Result<(), Failure> {
+    ensure(&DEBOOTSTRAP)
 }
 
 fn ensure(package: &Package) -> Result<(), Failure> {
@@ -41,7 +53,7 @@ fn ensure(package: &Package) -> Result<(), Failure> {
     if !succeeds(Command::new("apt-get").arg("--version")) {
         return Err(Failure(format!("there is no apt-get here: install {name} with this system's package manager")));
     }
-    let Some(elevation) = elevation() else {
+    let Some(elevation) = as_root() else {
         return Err(Failure(format!(
             "installing {name} takes root, and there is no passwordless sudo: run `sudo apt-get install -y {name}`, then try again"
         )));
@@ -58,7 +70,7 @@ fn ensure(package: &Package) -> Result<(), Failure> {
 }
 
 /// What comes before a command for it to run as root, if anything can.
-fn elevation() -> Option<&'static [&'static str]> {
+pub(crate) fn as_root() -> Option<&'static [&'static str]> {
     let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
     if root {
         return Some(&[]);

@@ -1,6 +1,7 @@
 //! The project's own chores. `cargo xtask help` lists them.
 
 mod broker;
+mod rabbitmq4;
 mod step;
 mod suite;
 
@@ -25,6 +26,8 @@ Commands:
                        every message. `--broker embedded|rabbitmq`, `--seed N` or many with
                        `--seeds 1..200`, `--seconds S`; `--help` lists the rest. Fails on any
                        breach, with the history of the message. See docs/RELIABILITY.md.
+  rabbitmq4 [DIR]      Install a RabbitMQ 4 into a folder (default target/rabbitmq4), with
+                       debootstrap, and say how to run the tests on it. Needs root or sudo.
   help                 Show this.
 
 Examples need nothing: without AMQP_URL they use a broker inside their own process.
@@ -59,6 +62,7 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
     match command {
         "test" => suite::test(arguments),
         "ci" => suite::ci(),
+        "rabbitmq4" => rabbitmq4::install(arguments),
         "quakes" => example("quakes", arguments),
         "torture" => torture(arguments),
         "example" => match arguments.split_first() {

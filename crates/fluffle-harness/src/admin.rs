@@ -153,8 +153,21 @@ impl RabbitMq {
 
     /// Raises the memory alarm: the broker sends `connection.blocked` to those who publish and reads no more from them, on
     /// every vhost of the node.
+    ///
+    /// When this returns the alarm holds, and every connection there is knows of it: the next publish is the one that blocks.
     pub fn block_publishers(&self) -> Result<(), HarnessError> {
-        self.admin("block_publishers", "vm_memory_monitor:set_vm_memory_high_watermark(0.00001), <<>>").map(drop)
+        // The alarm is sent to the connections before it can be seen here, and each answers a question in its turn.
+        let expression = "vm_memory_monitor:set_vm_memory_high_watermark(0.00001), \
+                          Raised = fun Look(0) -> false; Look(Left) -> \
+                            case [A || {{resource_limit, memory, _}, _} = A <- rabbit_alarm:get_alarms()] of \
+                              [] -> timer:sleep(20), Look(Left - 1); \
+                              _ -> true \
+                            end \
+                          end, \
+                          true = Raised(500), \
+                          [catch rabbit_reader:info(Connection, [pid]) \
+                            || Connection <- rabbit_networking:local_connections()], <<>>";
+        self.admin("block_publishers", expression).map(drop)
     }
 
     /// Clears the alarm that [`block_publishers`](Self::block_publishers) raised: the configured watermark applies again.

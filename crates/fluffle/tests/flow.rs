@@ -5,10 +5,10 @@ mod support;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fluffle::{
@@ -274,18 +274,26 @@ async fn a_kill_switch_with_a_restart_tries_one_message_and_stops_again_when_tha
     let broker = TestBroker::start().unwrap();
     let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
     let out = app.publisher(Route::<String>::queue("q"));
+    let rest = Duration::from_millis(500);
     // Four bad ones, then good ones.
-    let (handler, _record) = handlers(|seen| match seen.text.parse::<usize>() {
-        Ok(0..4) => Act::Err(Failure::reject("bad")),
-        _ => Act::Ok,
+    let begun = Arc::new(Mutex::new(Vec::new()));
+    let (handler, _record) = handlers({
+        let begun = Arc::clone(&begun);
+        move |seen| {
+            begun.lock().unwrap().push(Instant::now());
+            match seen.text.parse::<usize>() {
+                Ok(0..4) => Act::Err(Failure::reject("bad")),
+                _ => Act::Ok,
+            }
+        }
     });
-    let switch = KillSwitch::new(1.0, Window::last(2)).unwrap().restart_after(Duration::from_millis(500));
+    let switch = KillSwitch::new(1.0, Window::last(2)).unwrap().restart_after(rest);
     let service = started(app.consume(Consume::queue("q").prefetch(2).kill_switch(switch), handler)).await;
     fill(&out, 20).await;
-    for dead in [2, 3, 4] {
-        until("stopped", || (stats(&service).dead_lettered, stats(&service).state) == (dead, ConsumerState::Killed))
-            .await;
-    }
+    until("the fifth was tried", || begun.lock().unwrap().len() > 4).await;
+    // It was stopped before the third, the fourth and the fifth: a rest lies before each of them, and each came alone.
+    let begun: Vec<Instant> = begun.lock().unwrap()[..5].to_vec();
+    assert!(begun[1..].windows(2).all(|pair| pair[1] - pair[0] >= rest), "{begun:?}");
     broker.settled(&service).await.unwrap();
     assert_eq!((stats(&service).dead_lettered, stats(&service).handled), (4, 16));
     assert_eq!(stats(&service).state, ConsumerState::Consuming);
