@@ -1,6 +1,6 @@
 //! The broker, and a fresh queue on it for each round.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fluffle_harness::Broker;
 use lapin::{
@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// The broker that `AMQP_URL` names, or a private node for the time of the comparison.
 pub(crate) struct Node {
-    broker: Broker,
+    broker: Arc<Broker>,
     runtime: Runtime,
     connection: Connection,
     queues: u32,
@@ -31,7 +31,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start() -> Result<Self, Failure> {
-        let broker = Broker::from_env_or_private()?;
+        let broker = Arc::new(Broker::from_env_or_private()?);
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let connection = runtime.block_on(Connection::connect(&broker.url(), ConnectionProperties::default()))?;
         Ok(Self { broker, runtime, connection, queues: 0 })
@@ -43,6 +43,12 @@ impl Node {
 
     pub(crate) fn processes(&self) -> Processes {
         Processes::new(self.broker.private("measuring its processor time").ok().and_then(|node| node.pid()))
+    }
+
+    /// What it receives, when it is a node of our own.
+    pub(crate) fn traffic(&self) -> Option<Traffic> {
+        self.broker.private("counting bytes").ok()?;
+        Some(Traffic(Arc::clone(&self.broker)))
     }
 
     /// Its version, when it is a node of our own.
@@ -99,6 +105,18 @@ impl Node {
             channel.close(200, "done".into()).await?;
             Ok(done)
         })
+    }
+}
+
+/// What the node has received on the connections that are open now.
+#[derive(Debug)]
+pub(crate) struct Traffic(Arc<Broker>);
+
+impl Traffic {
+    pub(crate) fn received(&self) -> Option<u64> {
+        let expression = "integer_to_list(lists:sum([Bytes || Pid <- rabbit_networking:connections(), \
+                          {recv_oct, Bytes} <- rabbit_reader:info(Pid, [recv_oct])]))";
+        self.0.private("counting bytes").ok()?.eval(expression).ok()?.parse().ok()
     }
 }
 
