@@ -1,5 +1,6 @@
 //! What the lessons share, so that each can be about one thing: a log, tables, a count of what was handled.
 
+pub mod feed;
 mod seen;
 mod show;
 

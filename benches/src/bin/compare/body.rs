@@ -1,7 +1,10 @@
 //! The bytes that travel: a small Protobuf message, the same for everyone, with its number in it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::{Message, Name};
+use protos::usgs::Quake;
 
 /// Field 1, the number: eight bytes behind a byte of tag.
 const NUMBER: std::ops::Range<usize> = 1..9;
@@ -21,31 +24,47 @@ impl Name for Parcel {
     const PACKAGE: &'static str = "fluffle.compare";
 }
 
-/// Makes bodies of one size. Their filling is shared: making them is not what is measured.
-#[derive(Debug)]
+/// Makes messages. Making them is not what is measured: their fillings are there beforehand.
+#[derive(Clone, Debug)]
 pub(crate) struct Bodies {
     parcel: Parcel,
     encoded: Vec<u8>,
+    /// In their place, when there are any, in turns.
+    quakes: Arc<[Quake]>,
 }
 
 impl Bodies {
-    /// Bodies of exactly `bytes`, 32 at least.
-    pub(crate) fn new(bytes: usize) -> Self {
+    /// All of exactly `bytes`, 32 at least.
+    pub(crate) fn of_size(bytes: usize) -> Self {
         let filled = |length: usize| Parcel { number: 1, filler: (0..length).map(|at| at as u8).collect() };
         // The filling's length has a length of its own: take away what is too much.
         let excess = filled(bytes).encoded_len() - bytes;
         let excess = filled(bytes - excess).encoded_len() + excess - bytes;
         let parcel = filled(bytes - excess);
-        Self { encoded: parcel.encode_to_vec(), parcel }
+        Self { encoded: parcel.encode_to_vec(), parcel, quakes: Arc::default() }
     }
 
+    /// Records, over and over.
+    pub(crate) fn of_quakes(quakes: Vec<Quake>) -> Self {
+        Self { quakes: quakes.into(), ..Self::of_size(32) }
+    }
+
+    /// Of a message on average, encoded, rounded down.
     pub(crate) fn bytes(&self) -> usize {
-        self.encoded.len()
+        match self.quakes.len() {
+            0 => self.encoded.len(),
+            count => self.quakes.iter().map(Message::encoded_len).sum::<usize>() / count,
+        }
     }
 
     /// What a parcel has beside its number, in bytes.
     pub(crate) fn filling(&self) -> usize {
         self.parcel.filler.len()
+    }
+
+    /// What message `number` adds to the sum by which messages are checked.
+    pub(crate) fn fingerprint(&self, number: u64) -> u64 {
+        if self.quakes.is_empty() { number } else { fingerprint(self.record(number)) }
     }
 
     /// Message `number`, to be encoded.
@@ -59,6 +78,21 @@ impl Bodies {
         stamp(&mut body, number);
         body
     }
+
+    /// Message `number` of records.
+    pub(crate) fn quake(&self, number: u64) -> Quake {
+        self.record(number).clone()
+    }
+
+    fn record(&self, number: u64) -> &Quake {
+        &self.quakes[(number % self.quakes.len() as u64) as usize]
+    }
+}
+
+/// Its time in milliseconds: few share one.
+pub(crate) fn fingerprint(quake: &Quake) -> u64 {
+    let time = quake.event_time.unwrap_or_default();
+    (time.seconds * 1000 + i64::from(time.nanos) / 1_000_000).unsigned_abs()
 }
 
 /// Makes the encoded `body` message `number`.
@@ -73,26 +107,33 @@ pub(crate) fn number(body: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use prost_types::Timestamp;
+
     use super::*;
 
     #[test]
     fn bodies_have_the_size_asked_for() {
-        for bytes in [32, 100, 139, 140, 141, 1024, 16_394, 16_395, 64 * 1024] {
-            let bodies = Bodies::new(bytes);
-            // 127 and 128, or 16,383 and 16,384 bytes of filling differ by two on the wire: one size between them is not to be had.
-            assert!(bodies.bytes().abs_diff(bytes) <= 1, "{bytes}: {}", bodies.bytes());
+        for bytes in [32, 100, 138, 141, 1024, 64 * 1024] {
+            assert_eq!(Bodies::of_size(bytes).bytes(), bytes);
         }
-        assert_eq!(Bodies::new(100).bytes(), 100);
-        assert_eq!(Bodies::new(64 * 1024).bytes(), 64 * 1024);
     }
 
     #[test]
     fn a_stamped_body_is_the_parcel_of_that_number() {
-        let bodies = Bodies::new(100);
+        let bodies = Bodies::of_size(100);
         let body = bodies.encoded(70_000);
         assert_eq!(number(&body), 70_000);
         assert_eq!(Parcel::decode(&*body).unwrap(), bodies.parcel(70_000));
         assert_eq!(body, bodies.parcel(70_000).encode_to_vec());
+    }
+
+    #[test]
+    fn records_take_turns_and_are_told_apart() {
+        let at = |seconds| Quake { event_time: Some(Timestamp { seconds, nanos: 7_000_000 }), ..Quake::default() };
+        let bodies = Bodies::of_quakes(vec![at(1), at(2)]);
+        assert_eq!((bodies.quake(3), bodies.quake(4)), (at(2), at(1)));
+        assert_eq!((bodies.fingerprint(3), bodies.fingerprint(4)), (2007, 1007));
+        assert_eq!(bodies.bytes(), at(1).encoded_len());
     }
 
     #[test]

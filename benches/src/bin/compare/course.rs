@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use protos::usgs::Quake;
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     cpu::{Processes, Usage},
     figures::Figures,
     latency::Latencies,
+    node::{Node, Traffic},
     pace::Pace,
     scenario::Terms,
 };
@@ -32,6 +34,7 @@ pub(crate) struct Course {
     pub(crate) terms: Terms,
     pub(crate) bodies: Bodies,
     processes: Processes,
+    traffic: Option<Traffic>,
     warm_up: u64,
     measured: u64,
     confirmed: AtomicU64,
@@ -48,13 +51,27 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    pub(crate) fn new(url: String, queue: String, terms: Terms, processes: Processes, messages: u64) -> Self {
+    pub(crate) fn new(node: &Node, queue: String, terms: Terms, bodies: Bodies, messages: u64) -> Self {
+        Self::with(node.url(), queue, terms, bodies, messages, node.processes(), node.traffic())
+    }
+
+    fn with(
+        url: String,
+        queue: String,
+        terms: Terms,
+        bodies: Bodies,
+        messages: u64,
+        processes: Processes,
+        traffic: Option<Traffic>,
+    ) -> Self {
         Self {
             url,
             queue,
-            bodies: Bodies::new(terms.payload_bytes),
+            bodies,
             terms,
             processes,
+            // Asking costs milliseconds.
+            traffic: traffic.filter(|_| terms.records),
             warm_up: (messages / 5).max(1),
             measured: messages.max(1),
             confirmed: AtomicU64::new(0),
@@ -68,6 +85,11 @@ impl Course {
             latencies: Latencies::default(),
             figures: Mutex::default(),
         }
+    }
+
+    /// Bytes the broker has received, where that is of interest.
+    fn received(&self) -> Option<u64> {
+        self.traffic.as_ref().and_then(Traffic::received)
     }
 
     /// The consumer is attached.
@@ -93,14 +115,19 @@ impl Course {
         self.count(parcel.number, parcel.filler.len() == self.bodies.filling());
     }
 
-    fn count(&self, number: u64, right_size: bool) {
+    /// A record was handled.
+    pub(crate) fn handled_quake(&self, quake: &Quake) {
+        self.count(body::fingerprint(quake), true);
+    }
+
+    fn count(&self, fingerprint: u64, right_size: bool) {
         if let Some(interval) = self.terms.interval {
-            self.latencies.record(number, interval);
+            self.latencies.record(fingerprint, interval);
         }
         if !right_size {
             self.wrong_size.fetch_add(1, Ordering::Relaxed);
         }
-        self.sum.fetch_add(number, Ordering::Relaxed);
+        self.sum.fetch_add(fingerprint, Ordering::Relaxed);
         let handled = self.handled.fetch_add(1, Ordering::AcqRel) + 1;
         if handled == self.goal.load(Ordering::Acquire) {
             self.arrived.notify_one();
@@ -133,7 +160,8 @@ impl Course {
         if confirmed != total {
             return Err(format!("{confirmed} of {total} messages were confirmed").into());
         }
-        if handled != total || sum != total * (total + 1) / 2 {
+        let expected = (1..=total).fold(0u64, |sum, number| sum.wrapping_add(self.bodies.fingerprint(number)));
+        if handled != total || sum != expected {
             return Err(format!("{handled} of {total} messages were handled, or not the right ones (sum {sum})").into());
         }
         if read(&self.wrong_size) > 0 {
@@ -153,17 +181,20 @@ pub(crate) struct Lap {
     pace: Option<Pace>,
     began: Instant,
     usage: Usage,
+    received: Option<u64>,
+    confirmed: u64,
 }
 
 impl Lap {
     fn start(course: Arc<Course>, numbers: Range<u64>, counts: bool) -> Self {
         let messages = numbers.end - numbers.start;
         course.goal.store(numbers.end - 1, Ordering::Release);
+        let received = course.received();
         let usage = course.processes.usage();
         let began = Instant::now();
         course.latencies.restart(began, numbers.start);
         let pace = course.terms.interval.map(|interval| Pace::start(began, interval, messages));
-        Self { course, numbers, messages, counts, pace, began, usage }
+        Self { course, numbers, messages, counts, pace, began, usage, received, confirmed: 0 }
     }
 
     /// The numbers of the next messages to publish, `most` at most, as soon as one is due; none at the end of the lap.
@@ -182,8 +213,8 @@ impl Lap {
     }
 
     /// The broker has confirmed so many messages more.
-    pub(crate) fn confirmed(&self, messages: u64) {
-        self.course.confirmed.fetch_add(messages, Ordering::AcqRel);
+    pub(crate) fn confirmed(&mut self, messages: u64) {
+        self.confirmed += messages;
     }
 
     /// Waits until the consumer has handled everything; then the clock stops.
@@ -197,9 +228,12 @@ impl Lap {
         }
         let elapsed = self.began.elapsed();
         let used = course.processes.usage().since(&self.usage);
+        let received = course.received().zip(self.received).map(|(now, then)| now - then);
+        course.confirmed.fetch_add(self.confirmed, Ordering::AcqRel);
         if self.counts {
             let latency = course.latencies.summary();
-            let figures = Figures::new(self.messages, course.bodies.bytes(), elapsed, used, latency);
+            let bytes = self.messages * course.bodies.bytes() as u64;
+            let figures = Figures::new(self.messages, bytes, elapsed, used, latency, received);
             *course.figures.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
         }
         Ok(())
@@ -213,7 +247,8 @@ mod tests {
 
     fn course() -> Arc<Course> {
         let terms = Scenario::Single.terms();
-        Arc::new(Course::new(String::new(), String::new(), terms, Processes::new(None), 10))
+        let bodies = Bodies::of_size(terms.payload_bytes);
+        Arc::new(Course::with(String::new(), String::new(), terms, bodies, 10, Processes::new(None), None))
     }
 
     async fn run(course: &Arc<Course>, handle: impl Fn(u64) -> Vec<u64>) -> Result<Figures, Failure> {

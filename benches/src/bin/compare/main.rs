@@ -30,8 +30,8 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    contestants::Contestant, figures::Figures, machine::Machine, node::Node, report::Report, rounds::Plan,
-    scenario::Scenario, table::Tables,
+    body::Bodies, contestants::Contestant, figures::Figures, machine::Machine, node::Node, report::Report,
+    rounds::Plan, scenario::Scenario, table::Tables,
 };
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -77,11 +77,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if contestants.is_empty() {
         return Err(format!("none of those takes part in {}", scenario.name()).into());
     }
+    let records = Bodies::of_quakes(examples::feed::read()?);
+    let bodies = if scenario.terms().records { records.bytes() } else { scenario.terms().payload_bytes };
     let mut node = Node::start()?;
     let plan = Plan {
         scenario,
         contestants,
         rounds: arguments.rounds as usize,
+        records,
         time: Duration::from_secs(arguments.seconds.into()),
     };
     let progress = progress(&plan);
@@ -90,7 +93,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         progress.inc(1);
     })?;
     progress.finish_and_clear();
-    let report = Report::new(scenario, &results, Machine::here(node.version()));
+    let report = Report::new(scenario, bodies, &results, Machine::here(node.version()));
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

@@ -1,18 +1,29 @@
 //! The broker, and a fresh queue on it for each round.
 
+use std::{sync::Arc, time::Duration};
+
 use fluffle_harness::Broker;
 use lapin::{
     Channel, Connection, ConnectionProperties,
     options::{QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
-use tokio::runtime::{self, Runtime};
+use tokio::{
+    runtime::{self, Runtime},
+    time::{Instant, sleep},
+};
 
 use crate::{Failure, cpu::Processes, scenario::Terms};
 
+/// How long the broker may take to know of everything a contestant did.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two looks at a queue.
+const POLL: Duration = Duration::from_millis(10);
+
 /// The broker that `AMQP_URL` names, or a private node for the time of the comparison.
 pub(crate) struct Node {
-    broker: Broker,
+    broker: Arc<Broker>,
     runtime: Runtime,
     connection: Connection,
     queues: u32,
@@ -20,7 +31,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start() -> Result<Self, Failure> {
-        let broker = Broker::from_env_or_private()?;
+        let broker = Arc::new(Broker::from_env_or_private()?);
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let connection = runtime.block_on(Connection::connect(&broker.url(), ConnectionProperties::default()))?;
         Ok(Self { broker, runtime, connection, queues: 0 })
@@ -32,6 +43,12 @@ impl Node {
 
     pub(crate) fn processes(&self) -> Processes {
         Processes::new(self.broker.private("measuring its processor time").ok().and_then(|node| node.pid()))
+    }
+
+    /// What it receives, when it is a node of our own.
+    pub(crate) fn traffic(&self) -> Option<Traffic> {
+        self.broker.private("counting bytes").ok()?;
+        Some(Traffic(Arc::clone(&self.broker)))
     }
 
     /// Its version, when it is a node of our own.
@@ -48,23 +65,40 @@ impl Node {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
         self.with_channel(async |channel| {
-            channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments).await
+            channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments).await?;
+            Ok(())
         })?;
         Ok(name)
     }
 
-    /// Deletes the queue, and Fluffle's queue of its dead letters; answers how many messages were left in both. Whatever was
-    /// delivered and not acknowledged is back by now.
-    pub(crate) fn remove_queue(&self, name: &str) -> Result<u32, Failure> {
+    /// Deletes the queue, and Fluffle's queue of its dead letters, when everything that was delivered from it has been
+    /// acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// When something was not: it is back in the queue when the consumer is gone. Acknowledgements that a channel has not
+    /// passed on to a quorum queue end with the channel, so up to a prefetch of messages may be back there.
+    pub(crate) fn remove_queue(&self, name: &str, terms: &Terms) -> Result<(), Failure> {
+        let returned = if terms.durable { terms.prefetch.into() } else { 0 };
         self.with_channel(async |channel| {
+            let deadline = Instant::now() + SETTLED_WITHIN;
+            while let Some(left) = unsettled(&channel, name, returned).await? {
+                if Instant::now() >= deadline {
+                    return Err(format!("{left} within {SETTLED_WITHIN:?} of the end").into());
+                }
+                sleep(POLL).await;
+            }
             let options = QueueDeleteOptions::default();
-            let dead = channel.queue_delete(format!("{name}.dead").into(), options).await?;
-            Ok(dead + channel.queue_delete(name.into(), options).await?)
+            channel.queue_delete(name.into(), options).await?;
+            match channel.queue_delete(format!("{name}.dead").into(), options).await? {
+                0 => Ok(()),
+                dead => Err(format!("{dead} messages ended as dead letters").into()),
+            }
         })
     }
 
     /// A channel for each, for an error would close it.
-    fn with_channel<T>(&self, work: impl AsyncFnOnce(Channel) -> lapin::Result<T>) -> Result<T, Failure> {
+    fn with_channel<T>(&self, work: impl AsyncFnOnce(Channel) -> Result<T, Failure>) -> Result<T, Failure> {
         self.runtime.block_on(async {
             let channel = self.connection.create_channel().await?;
             let done = work(channel.clone()).await?;
@@ -72,4 +106,26 @@ impl Node {
             Ok(done)
         })
     }
+}
+
+/// What the node has received on the connections that are open now.
+#[derive(Debug)]
+pub(crate) struct Traffic(Arc<Broker>);
+
+impl Traffic {
+    pub(crate) fn received(&self) -> Option<u64> {
+        let expression = "integer_to_list(lists:sum([Bytes || Pid <- rabbit_networking:connections(), \
+                          {recv_oct, Bytes} <- rabbit_reader:info(Pid, [recv_oct])]))";
+        self.0.private("counting bytes").ok()?.eval(expression).ok()?.parse().ok()
+    }
+}
+
+/// What keeps a queue from being done with, in words: a consumer, or more than `returned` messages. A quorum queue takes
+/// acknowledgements, and learns that its consumer is gone, in its own time.
+async fn unsettled(channel: &Channel, name: &str, returned: u32) -> Result<Option<String>, Failure> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
+    let (messages, consumers) = (queue.message_count(), queue.consumer_count());
+    let left = format!("{messages} messages were handled and not acknowledged, {consumers} consumers were not gone");
+    Ok((messages > returned || consumers > 0).then_some(left))
 }

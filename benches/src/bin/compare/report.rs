@@ -33,6 +33,8 @@ pub(crate) struct Medians {
     pub(crate) broker_cpu_us_per_msg: Option<Median>,
     pub(crate) p50_us: Option<Median>,
     pub(crate) p99_us: Option<Median>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wire_bytes_per_msg: Option<Median>,
 }
 
 /// A median and what it is the median of; in JSON the median alone.
@@ -44,7 +46,7 @@ pub(crate) struct Median {
 }
 
 impl Report {
-    pub(crate) fn new(scenario: Scenario, results: &Results, machine: Machine) -> Self {
+    pub(crate) fn new(scenario: Scenario, payload_bytes: usize, results: &Results, machine: Machine) -> Self {
         let medians = |contestant: Contestant| {
             let figures = results.iter().find(|(other, _)| *other == contestant);
             figures.and_then(|(_, rounds)| Medians::of(rounds))
@@ -54,7 +56,7 @@ impl Report {
         Self {
             scenario: scenario.name(),
             rounds: results.first().map_or(0, |(_, rounds)| rounds.len()),
-            payload_bytes: scenario.terms().payload_bytes,
+            payload_bytes,
             contestants: InOrder(contestants),
             ratios: InOrder(ratios(scenario, results)),
             machine,
@@ -72,6 +74,7 @@ impl Medians {
             broker_cpu_us_per_msg: median(|figures| figures.broker_cpu_us_per_msg),
             p50_us: median(|figures| figures.p50_us),
             p99_us: median(|figures| figures.p99_us),
+            wire_bytes_per_msg: median(|figures| figures.wire_bytes_per_msg),
         })
     }
 }
@@ -133,11 +136,12 @@ mod tests {
             broker_cpu_us_per_msg: None,
             p50_us,
             p99_us: p50_us.map(|p50| p50 * 3.0),
+            wire_bytes_per_msg: None,
         }
     }
 
     fn json(scenario: Scenario, results: &Results) -> Value {
-        serde_json::to_value(Report::new(scenario, results, Machine::default())).unwrap()
+        serde_json::to_value(Report::new(scenario, 100, results, Machine::default())).unwrap()
     }
 
     fn rounds(rates: [f64; 3]) -> Vec<Figures> {

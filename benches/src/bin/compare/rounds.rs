@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     Failure,
+    body::Bodies,
     contestants::Contestant,
     course::Course,
     figures::Figures,
@@ -20,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) scenario: Scenario,
     pub(crate) contestants: Vec<Contestant>,
     pub(crate) rounds: usize,
+    /// What messages are filled with in scenarios about records.
+    pub(crate) records: Bodies,
     /// For all rounds of all contestants, without their warming up.
     pub(crate) time: Duration,
 }
@@ -33,17 +36,17 @@ impl Plan {
     pub(crate) fn run(&self, node: &mut Node, watch: impl Fn(usize, Contestant, &Figures)) -> Result<Results, Failure> {
         let mut rates = Vec::new();
         for &contestant in &self.contestants {
-            let figures = self.round(node, contestant, self.scenario.first_round())?;
+            let figures = self.round(node, contestant, self.scenario.first_round_bytes())?;
             watch(0, contestant, &figures);
-            rates.push(figures.msgs_per_s);
+            rates.push(figures.mb_per_s * 1e6);
         }
-        let messages = messages(self.time / self.rounds as u32, &rates);
+        let bytes = bytes(self.time / self.rounds as u32, &rates);
         let mut results: Results = self.contestants.iter().map(|&contestant| (contestant, Vec::new())).collect();
         let count = results.len();
         for round in 1..=self.rounds {
             for turn in 0..count {
                 let (contestant, all) = &mut results[(round + turn) % count];
-                let figures = self.round(node, *contestant, messages)?;
+                let figures = self.round(node, *contestant, bytes)?;
                 watch(round, *contestant, &figures);
                 all.push(figures);
             }
@@ -51,10 +54,11 @@ impl Plan {
         Ok(results)
     }
 
-    fn round(&self, node: &mut Node, contestant: Contestant, messages: u64) -> Result<Figures, Failure> {
-        let terms = self.scenario.terms();
+    fn round(&self, node: &mut Node, contestant: Contestant, bytes: f64) -> Result<Figures, Failure> {
+        let terms = self.scenario.terms_for(contestant);
+        let bodies = if terms.records { self.records.clone() } else { Bodies::of_size(terms.payload_bytes) };
         let patience = Duration::from_secs(60) + 5 * self.time / self.rounds as u32;
-        round(node, contestant, terms, messages, patience)
+        round(node, contestant, terms, (bodies, bytes), patience)
             .map_err(|error| format!("{}, {}: {error}", self.scenario.name(), contestant.name()).into())
     }
 }
@@ -63,11 +67,12 @@ fn round(
     node: &mut Node,
     contestant: Contestant,
     terms: Terms,
-    messages: u64,
+    (bodies, bytes): (Bodies, f64),
     patience: Duration,
 ) -> Result<Figures, Failure> {
     let queue = node.fresh_queue(&terms)?;
-    let course = Arc::new(Course::new(node.url(), queue.clone(), terms, node.processes(), messages));
+    let messages = (bytes / bodies.bytes() as f64) as u64;
+    let course = Arc::new(Course::new(node, queue.clone(), terms, bodies, messages.max(100)));
     let (tell, told) = mpsc::channel();
     let running = Arc::clone(&course);
     thread::spawn(move || tell.send(contestant.run(&running)));
@@ -77,16 +82,14 @@ fn round(
         Err(mpsc::RecvTimeoutError::Disconnected) => return Err("it panicked".into()),
     }
     let figures = course.verdict()?;
-    match node.remove_queue(&queue)? {
-        0 => Ok(figures),
-        left => Err(format!("{left} messages were handled and not acknowledged").into()),
-    }
+    node.remove_queue(&queue, &terms)?;
+    Ok(figures)
 }
 
-/// How many messages a round shall have so that contestants of these rates need that time together.
-fn messages(time: Duration, rates: &[f64]) -> u64 {
+/// How many bytes a round shall have so that contestants of these rates need that time together.
+fn bytes(time: Duration, rates: &[f64]) -> f64 {
     let seconds_each: f64 = rates.iter().map(|rate| 1.0 / rate).sum();
-    ((time.as_secs_f64() / seconds_each) as u64).max(100)
+    time.as_secs_f64() / seconds_each
 }
 
 #[cfg(test)]
@@ -95,8 +98,7 @@ mod tests {
 
     #[test]
     fn everyone_has_the_same_work_and_all_of_it_fits_into_the_time() {
-        // 1/10,000 s and 1/40,000 s a message: 8,000 messages take 0.8 s and 0.2 s.
-        assert_eq!(messages(Duration::from_secs(1), &[10_000.0, 40_000.0]), 8000);
-        assert_eq!(messages(Duration::from_millis(1), &[1.0]), 100);
+        // 8,000 bytes take 0.8 s and 0.2 s.
+        assert!((bytes(Duration::from_secs(1), &[10_000.0, 40_000.0]) - 8000.0).abs() < 1e-6);
     }
 }

@@ -17,21 +17,29 @@ pub(crate) enum Scenario {
     Durable,
     /// 100 bytes, written to a local journal before they are published.
     Journal,
+    /// 100 bytes a message in batches of 64 KiB, beside bodies of 64 KiB.
+    Batch,
+    /// A week of earthquakes in batches of 64 KiB, with gzip and without.
+    Gzip,
 }
 
 /// The terms of one scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    /// Of each body on the wire.
+    /// Of each message.
     pub(crate) payload_bytes: usize,
-    /// Publisher confirms outstanding at most.
+    /// Publisher confirms outstanding at most; where messages are batched, of batches.
     pub(crate) window: usize,
-    /// Deliveries unacknowledged at most.
+    /// Deliveries unacknowledged at most; where messages are batched, of batches.
     pub(crate) prefetch: u16,
     /// A quorum queue and persistent messages, or a classic queue and transient ones.
     pub(crate) durable: bool,
     /// Between two messages; without it, as fast as it goes.
     pub(crate) interval: Option<Duration>,
+    /// Many messages in one body.
+    pub(crate) batched: bool,
+    /// Messages filled with records, of whatever size those have, rather than with any bytes.
+    pub(crate) records: bool,
 }
 
 impl Terms {
@@ -49,36 +57,59 @@ impl Scenario {
             Self::Latency => "latency",
             Self::Durable => "durable",
             Self::Journal => "journal",
+            Self::Batch => "batch",
+            Self::Gzip => "gzip",
         }
     }
 
+    /// For everyone but [`Contestant::LapinTuned`] among batches, who shows what the same bytes cost in one piece.
     pub(crate) fn terms(self) -> Terms {
-        let small = Terms { payload_bytes: 100, window: 1000, prefetch: 1000, durable: false, interval: None };
+        let small = Terms {
+            payload_bytes: 100,
+            window: 1000,
+            prefetch: 1000,
+            durable: false,
+            interval: None,
+            batched: false,
+            records: false,
+        };
         match self {
             Self::Single | Self::Journal => small,
             // 64 bodies are 4 MiB under way, on either side.
             Self::Bytes => Terms { payload_bytes: 64 * 1024, window: 64, prefetch: 64, ..small },
             Self::Latency => Terms { interval: Some(Duration::from_micros(500)), ..small },
             Self::Durable => Terms { durable: true, ..small },
+            Self::Batch => Terms { window: 64, prefetch: 64, batched: true, ..small },
+            Self::Gzip => Terms { window: 64, prefetch: 64, batched: true, records: true, ..small },
+        }
+    }
+
+    pub(crate) fn terms_for(self, contestant: Contestant) -> Terms {
+        match (self, contestant) {
+            (Self::Batch, Contestant::LapinTuned) => Self::Bytes.terms(),
+            _ => self.terms(),
         }
     }
 
     pub(crate) fn contestants(self) -> Vec<Contestant> {
-        use Contestant::{Amqprs, Fluffle, FluffleJournaled, LapinNaive, LapinTuned, Ruststream};
+        use Contestant::{Amqprs, Fluffle, FluffleJournaled, FluffleUncompressed, LapinNaive, LapinTuned, Ruststream};
         match self {
             Self::Single | Self::Bytes | Self::Latency | Self::Durable => {
                 vec![LapinNaive, LapinTuned, Amqprs, Ruststream, Fluffle]
             }
             Self::Journal => vec![LapinTuned, Fluffle, FluffleJournaled],
+            Self::Batch => vec![LapinTuned, Fluffle],
+            Self::Gzip => vec![FluffleUncompressed, Fluffle],
         }
     }
 
-    /// In the round that is not counted, and that finds out how many messages a round shall have.
-    pub(crate) fn first_round(self) -> u64 {
+    /// Of bodies, in the round that is not counted, and that finds out how much work a round shall have.
+    pub(crate) fn first_round_bytes(self) -> f64 {
         match self {
-            Self::Single | Self::Journal => 20_000,
-            Self::Bytes | Self::Latency => 2_000,
-            Self::Durable => 5_000,
+            Self::Single | Self::Journal => 2e6,
+            Self::Latency => 0.2e6,
+            Self::Durable => 0.5e6,
+            Self::Bytes | Self::Batch | Self::Gzip => 100e6,
         }
     }
 }

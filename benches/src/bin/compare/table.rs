@@ -20,9 +20,10 @@ impl fmt::Display for Tables<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (report, terms) = (self.report, self.scenario.terms());
         let queue = if terms.durable { "quorum queue, persistent" } else { "classic queue, transient" };
+        let unit = if terms.batched { " batches" } else { "" };
         writeln!(
             f,
-            "{}: {} bytes a message, {queue}, each confirmed (window {}), handled once and acked (prefetch {})",
+            "{}: {} bytes a message, {queue}, each confirmed (window {}{unit}), handled once and acked (prefetch {}{unit})",
             report.scenario, report.payload_bytes, terms.window, terms.prefetch
         )?;
         writeln!(f, "medians of {} rounds (least – most)\n", report.rounds)?;
@@ -35,13 +36,17 @@ impl fmt::Display for Tables<'_> {
 }
 
 impl Tables<'_> {
+    /// Columns in which there is nothing are left out.
     fn contestants(&self) -> Table {
-        let header = ["", "messages/s", "MB/s", "client CPU, µs/msg", "broker CPU, µs/msg", "p50, µs", "p99, µs"];
-        let mut table = table(&header);
-        for (name, medians) in &self.report.contestants.0 {
-            if let Some(medians) = medians {
-                table.add_row(row(name, medians));
-            }
+        let header =
+            ["", "messages/s", "MB/s", "CPU, µs/msg: client + broker", "p50, µs", "p99, µs", "bytes on the wire"];
+        let medians = self.report.contestants.0.iter().filter_map(|(name, medians)| Some((name, medians.as_ref()?)));
+        let rows: Vec<_> = medians.map(|(name, medians)| row(name, medians)).collect();
+        let filled = |column: &usize| rows.iter().any(|row| !row[*column].is_empty());
+        let columns: Vec<usize> = (0..header.len()).filter(filled).collect();
+        let mut table = table(&columns.iter().map(|&column| header[column]).collect::<Vec<_>>());
+        for row in &rows {
+            table.add_row(columns.iter().map(|&column| &row[column]));
         }
         align(table)
     }
@@ -64,20 +69,30 @@ impl Tables<'_> {
 }
 
 fn row(name: &str, medians: &Medians) -> [String; 7] {
-    let optional = |median: &Option<Median>, digits| median.as_ref().map_or_else(String::new, |it| brief(it, digits));
     [
         name.to_owned(),
         spread(&medians.msgs_per_s, 0),
         brief(&medians.mb_per_s, 1),
-        brief(&medians.client_cpu_us_per_msg, 1),
-        optional(&medians.broker_cpu_us_per_msg, 1),
+        cpu(&medians.client_cpu_us_per_msg, medians.broker_cpu_us_per_msg.as_ref()),
         medians.p50_us.as_ref().map_or_else(String::new, |median| spread(median, 0)),
         medians.p99_us.as_ref().map_or_else(String::new, |median| spread(median, 0)),
+        medians.wire_bytes_per_msg.as_ref().map_or_else(String::new, |median| brief(median, 1)),
     ]
 }
 
 fn brief(median: &Median, digits: usize) -> String {
     grouped(median.median, digits)
+}
+
+/// The sum is what a busy machine allows: both share it.
+fn cpu(client: &Median, broker: Option<&Median>) -> String {
+    match broker {
+        None => format!("{} + ?", brief(client, 1)),
+        Some(broker) => {
+            let sum = grouped(client.median + broker.median, 1);
+            format!("{} + {} = {sum}", brief(client, 1), brief(broker, 1))
+        }
+    }
 }
 
 fn spread(median: &Median, digits: usize) -> String {
@@ -121,7 +136,7 @@ mod tests {
     fn thousands_are_apart() {
         assert_eq!(grouped(1_234_567.0, 0), "1,234,567");
         assert_eq!(grouped(999.0, 0), "999");
-        assert_eq!(grouped(43_210.55, 1), "43,210.5");
+        assert_eq!(grouped(43_210.26, 1), "43,210.3");
         assert_eq!(grouped(0.0, 1), "0.0");
     }
 }

@@ -8,6 +8,8 @@ pub(crate) enum Headline {
     Rate,
     P50,
     P99,
+    /// Bytes that went to the broker.
+    Wire,
 }
 
 impl Headline {
@@ -15,7 +17,10 @@ impl Headline {
     pub(crate) fn of(scenario: Scenario) -> &'static [Self] {
         match scenario {
             Scenario::Latency => &[Self::P50, Self::P99],
-            Scenario::Single | Scenario::Bytes | Scenario::Durable | Scenario::Journal => &[Self::Rate],
+            Scenario::Gzip => &[Self::Rate, Self::Wire],
+            Scenario::Single | Scenario::Bytes | Scenario::Durable | Scenario::Journal | Scenario::Batch => {
+                &[Self::Rate]
+            }
         }
     }
 
@@ -25,6 +30,7 @@ impl Headline {
             Self::Rate => Some(figures.mb_per_s),
             Self::P50 => figures.p50_us,
             Self::P99 => figures.p99_us,
+            Self::Wire => figures.wire_bytes_per_msg,
         }
     }
 
@@ -32,6 +38,7 @@ impl Headline {
         match self {
             Self::Rate | Self::P50 => "",
             Self::P99 => " p99",
+            Self::Wire => " bytes on the wire",
         }
     }
 }
@@ -54,6 +61,9 @@ impl Target {
             (Scenario::Single | Scenario::Durable, "fluffle/lapin_tuned") => Some(AtLeast(0.95)),
             (Scenario::Single, "fluffle/ruststream") => Some(AtLeast(1.0)),
             (Scenario::Single, "fluffle/amqprs") => Some(Prize(1.0)),
+            (Scenario::Batch, "fluffle/lapin_tuned") => Some(AtLeast(0.45)),
+            (Scenario::Gzip, "fluffle/fluffle_uncompressed") => Some(AtLeast(0.5)),
+            (Scenario::Gzip, "fluffle/fluffle_uncompressed bytes on the wire") => Some(AtMost(0.4)),
             (Scenario::Latency, "fluffle/lapin_tuned") => Some(AtMost(1.1)),
             (Scenario::Latency, "fluffle/lapin_tuned p99") => Some(AtMost(1.3)),
             _ => None,

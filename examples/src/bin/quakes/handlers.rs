@@ -18,7 +18,7 @@ use fluffle::{Error, prelude::*, wire::Wire};
 use hdrhistogram::Histogram;
 use protos::usgs::{Alert, Quake, alert::Level};
 
-use crate::feed::ALERT_FROM;
+use examples::feed::ALERT_FROM;
 
 /// When the quake was sent, in microseconds since 1970; AMQP's own timestamp knows seconds only.
 const SENT: &str = "x-sent-us";

@@ -16,7 +16,6 @@
 //!
 //! Next: `restart_on_failure`, where connections and the broker die too.
 
-mod feed;
 mod handlers;
 mod report;
 
@@ -27,12 +26,15 @@ use std::{
 };
 
 use clap::Parser;
-use examples::{Progress, check, say};
+use examples::{
+    Progress, check,
+    feed::{self, ALERT_FROM, class, routing_key},
+    say,
+};
 use fluffle::{Error, prelude::*};
 use protos::usgs::{Alert, Quake};
 
 use crate::{
-    feed::{ALERT_FROM, class, routing_key},
     handlers::{Alerts, Archive, Desk, Ledger, Regions, Siren, sent_now},
     report::{Outcome, Report},
 };

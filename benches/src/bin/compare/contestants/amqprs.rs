@@ -59,9 +59,9 @@ async fn publish(course: &Arc<Course>) -> Result<(), Failure> {
                 channel.basic_publish(properties, body, arguments.clone()).await?;
                 published += 1;
             }
-            confirms.reach(published - published.min(course.terms.window as u64), &lap, course).await?;
+            confirms.reach(published - published.min(course.terms.window as u64), &mut lap, course).await?;
         }
-        confirms.reach(published, &lap, course).await?;
+        confirms.reach(published, &mut lap, course).await?;
         lap.finish().await?;
     }
     channel.close().await?;
@@ -80,7 +80,7 @@ struct Confirms {
 
 impl Confirms {
     /// Waits for the first `count` confirms; tells the lap.
-    async fn reach(&self, count: u64, lap: &Lap, course: &Course) -> Result<(), Failure> {
+    async fn reach(&self, count: u64, lap: &mut Lap, course: &Course) -> Result<(), Failure> {
         loop {
             let confirmed = self.confirmed.load(Ordering::Acquire);
             lap.confirmed(confirmed - self.told.swap(confirmed, Ordering::Relaxed));

@@ -50,18 +50,18 @@ async fn publish(course: &Arc<Course>, channel: &Channel) -> Result<(), Failure>
                 confirms.push_back(confirm);
             }
             if confirms.len() >= course.terms.window {
-                confirmed(confirms.pop_front(), &lap).await?;
+                confirmed(confirms.pop_front(), &mut lap).await?;
             }
         }
         while !confirms.is_empty() {
-            confirmed(confirms.pop_front(), &lap).await?;
+            confirmed(confirms.pop_front(), &mut lap).await?;
         }
         lap.finish().await?;
     }
     Ok(())
 }
 
-async fn confirmed(confirm: Option<PublisherConfirm>, lap: &Lap) -> Result<(), Failure> {
+async fn confirmed(confirm: Option<PublisherConfirm>, lap: &mut Lap) -> Result<(), Failure> {
     if let Some(confirm) = confirm {
         lap.confirmed(u64::from(confirm.await?.is_ack()));
     }

@@ -38,11 +38,11 @@ async fn publish(course: &Arc<Course>) -> Result<(), Failure> {
             bursts.push_back(send(course, &channel, &bodies[..count]).await?);
             open += count;
             while open + burst > course.terms.window {
-                open -= confirmed(bursts.pop_front(), &lap).await?;
+                open -= confirmed(bursts.pop_front(), &mut lap).await?;
             }
         }
         while open > 0 {
-            open -= confirmed(bursts.pop_front(), &lap).await?;
+            open -= confirmed(bursts.pop_front(), &mut lap).await?;
         }
         lap.finish().await?;
     }
@@ -60,7 +60,7 @@ async fn send(course: &Course, channel: &Channel, bodies: &[Vec<u8>]) -> Result<
 }
 
 /// How many there were; those that were acks are told to the lap.
-async fn confirmed(burst: Option<Vec<PublisherConfirm>>, lap: &Lap) -> Result<usize, Failure> {
+async fn confirmed(burst: Option<Vec<PublisherConfirm>>, lap: &mut Lap) -> Result<usize, Failure> {
     let mut burst = burst.unwrap_or_default();
     let (count, mut acks) = (burst.len(), 0);
     if let Some(last) = burst.pop() {

@@ -21,6 +21,7 @@ pub(crate) enum Contestant {
     Ruststream,
     Fluffle,
     FluffleJournaled,
+    FluffleUncompressed,
 }
 
 impl Contestant {
@@ -32,17 +33,21 @@ impl Contestant {
             Self::Ruststream => "ruststream",
             Self::Fluffle => "fluffle",
             Self::FluffleJournaled => "fluffle_journaled",
+            Self::FluffleUncompressed => "fluffle_uncompressed",
         }
     }
 
     /// Whether this is Fluffle, in one of its ways.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Fluffle | Self::FluffleJournaled)
+        matches!(self, Self::Fluffle | Self::FluffleJournaled | Self::FluffleUncompressed)
     }
 
     /// Whether `ours` is held against this.
     pub(crate) fn is_compared_with(self, ours: Self) -> bool {
-        !self.is_ours() || (self == Self::Fluffle && ours != Self::Fluffle)
+        match (self, ours) {
+            (Self::Fluffle, Self::FluffleJournaled) | (Self::FluffleUncompressed, Self::Fluffle) => true,
+            _ => !self.is_ours(),
+        }
     }
 
     /// Runs the course to its end, blocking.
@@ -54,6 +59,7 @@ impl Contestant {
             Self::Ruststream => ruststream::run(course),
             Self::Fluffle => fluffle::run(course),
             Self::FluffleJournaled => fluffle::run_journaled(course),
+            Self::FluffleUncompressed => fluffle::run_uncompressed(course),
         }
     }
 }

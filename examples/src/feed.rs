@@ -6,7 +6,7 @@ use protos::usgs::{AlertLevel, Location, Quake, ReviewStatus};
 use serde::Deserialize;
 
 /// The magnitude from which there is an alert.
-pub(crate) const ALERT_FROM: f64 = 4.5;
+pub const ALERT_FROM: f64 = 4.5;
 
 #[derive(Deserialize)]
 struct Feed {
@@ -55,7 +55,7 @@ struct Properties {
 }
 
 /// All events of the week.
-pub(crate) fn read() -> Result<Vec<Quake>, Error> {
+pub fn read() -> Result<Vec<Quake>, Error> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/earthquakes.json");
     let text = std::fs::read(path).map_err(|error| Error::other(format!("{path}: {error}")))?;
     let feed: Feed = serde_json::from_slice(&text).map_err(|error| Error::other(format!("{path}: {error}")))?;
@@ -109,7 +109,7 @@ fn timestamp(milliseconds: i64) -> Timestamp {
 }
 
 /// The survey's classes of magnitude.
-pub(crate) fn class(quake: &Quake) -> &'static str {
+pub fn class(quake: &Quake) -> &'static str {
     match quake.magnitude {
         None => "unknown",
         Some(magnitude) if magnitude < 3.0 => "micro",
@@ -123,6 +123,6 @@ pub(crate) fn class(quake: &Quake) -> &'static str {
 }
 
 /// `quake.<class>.<network>`, such as `quake.light.us`.
-pub(crate) fn routing_key(quake: &Quake) -> String {
+pub fn routing_key(quake: &Quake) -> String {
     format!("quake.{}.{}", class(quake), quake.network)
 }
