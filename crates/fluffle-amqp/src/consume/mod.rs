@@ -6,6 +6,7 @@ pub(crate) mod delivery;
 pub(crate) mod dispatch;
 pub(crate) mod failure;
 pub(crate) mod guard;
+pub(crate) mod key_queues;
 pub(crate) mod lane;
 pub(crate) mod received;
 pub(crate) mod retry;
