@@ -9,7 +9,6 @@ pub(crate) mod dispatch;
 pub(crate) mod draining;
 pub(crate) mod failure;
 pub(crate) mod guard;
-pub(crate) mod key_queues;
 pub(crate) mod lane;
 pub(crate) mod quarantine;
 pub(crate) mod received;
