@@ -91,7 +91,7 @@ impl Target {
         match &self.home {
             Home::Embedded(_) => Self::embedded(),
             Home::Real(_) | Home::RealNode(_) => {
-                let node = RabbitMq::builder().config("consumer_timeout = 1000").start().unwrap();
+                let node = RabbitMq::to_share().config("consumer_timeout = 1000").start().unwrap();
                 // How often a channel looks at its deliveries' age is no setting of `rabbitmq.conf`.
                 node.eval("application:set_env(rabbit, channel_tick_interval, 200), <<>>").unwrap();
                 Self::new(node.url(), "/".to_owned(), Home::RealNode(Box::new(node)))

@@ -43,7 +43,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), Failure> {
     // Built before the node starts: a broker need not sit idle through a cold build.
     step::run("building the tests", tests(nextest, arguments).arg("--no-run"))?;
     // One node for all: a test process that finds it in its environment attaches to it instead of booting its own.
-    let node = timed("starting the RabbitMQ node that the tests share", || Ok(RabbitMq::start()?))?;
+    let node = timed("starting the RabbitMQ node that the tests share", || Ok(RabbitMq::to_share().start()?))?;
     step::run("running the tests", tests(nextest, arguments).env(NODE_VAR, node.folder()))?;
     if arguments.is_empty() {
         let again: Vec<String> = ON_BOTH.iter().flat_map(|file| ["--test", file]).map(str::to_owned).collect();

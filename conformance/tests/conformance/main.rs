@@ -5,6 +5,7 @@ mod acknowledging;
 mod bindings;
 mod confirms;
 mod connection;
+mod consistent_hash;
 mod consuming;
 mod dead_letters;
 mod equivalence;
@@ -142,6 +143,25 @@ macro_rules! against {
                 frames_may_arrive_byte_by_byte
                 a_closed_connection_takes_its_channels_along
                 a_connection_closed_by_the_broker_has_let_go_before_it_is_told
+            }
+            consistent_hash {
+                each_message_goes_to_exactly_one_queue_and_one_value_always_to_the_same
+                a_weight_is_a_share
+                a_queue_added_takes_its_share_and_moves_nothing_between_the_others
+                a_queue_unbound_or_deleted_leaves_its_keys_to_the_others
+                a_queue_bound_again_with_another_weight_keeps_its_first
+                unbinding_one_of_two_weights_unbinds_the_queue_from_the_ring
+                after_a_restart_each_value_has_one_queue_again
+                a_header_may_be_hashed_instead_of_the_key
+                a_property_may_be_hashed_instead_of_the_key
+                without_the_header_all_goes_to_one_queue
+                of_several_keys_the_first_is_hashed
+                without_bindings_nothing_is_routed
+                it_may_feed_an_exchange
+                a_binding_key_that_is_no_number_is_406
+                a_weight_below_one_is_406
+                another_property_is_406
+                a_header_and_a_property_together_are_406
             }
             consuming {
                 a_consumer_without_a_tag_is_given_one

@@ -79,7 +79,7 @@ pub use service_error::{ServiceEnd, ServiceError};
 pub use status::ConnectionStatus;
 pub use tls::{Tls, TlsError};
 pub use topology::{
-    ArgumentValue, Binding, Difference, Entity, Exchange, ExchangeKind, Match, Overflow, Queue, QueueKind, Topology,
-    TopologyError, TopologyErrorKind,
+    ArgumentValue, Binding, Difference, Entity, Exchange, ExchangeKind, HashProperty, Match, Overflow, Queue,
+    QueueKind, Topology, TopologyError, TopologyErrorKind,
 };
 pub use tree::{DRAIN, Service};

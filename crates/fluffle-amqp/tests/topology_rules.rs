@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use fluffle_amqp::{ArgumentValue, Entity, Exchange, Match, Overflow, Queue, QueueKind, Topology, TopologyErrorKind};
+use fluffle_amqp::{
+    ArgumentValue, Entity, Exchange, HashProperty, Match, Overflow, Queue, QueueKind, Topology, TopologyErrorKind,
+};
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -72,6 +74,34 @@ fn bindings_keep_off_the_default_exchange_and_within_the_limits() {
 fn an_exchange_type_is_built_in_or_a_plugins() {
     refuses_exchange(Exchange::custom("x", "topc"), "\"topc\"");
     Topology::new().exchange(Exchange::custom("x", "x-random")).validate().unwrap();
+}
+
+#[test]
+fn a_consistent_hash_exchange_goes_by_one_thing_and_its_bindings_are_weights() {
+    let both = Exchange::consistent_hash("x").hash_header("customer").hash_property(HashProperty::MessageId);
+    refuses_exchange(both, "take the other off");
+    refuses_exchange(Exchange::topic("x").hash_header("customer"), "takes no hash-header");
+
+    let bound = |queue: Queue| Topology::new().exchange(Exchange::consistent_hash("x")).queue(queue);
+    for key in ["", "0", "-1", "eu.#", "1.5"] {
+        let (entity, problem) = problem(&bound(Queue::quorum("q").bind("x", key)));
+        assert!(matches!(entity, Entity::Binding { .. }) && problem.contains("weight"), "{entity}: {problem}");
+    }
+    let (_, twice) = problem(&bound(Queue::quorum("q").bind("x", "1").bind("x", "2")));
+    assert!(twice.contains("bound twice"), "{twice}");
+    bound(Queue::quorum("q").bind("x", "2").bind("elsewhere", "eu.#")).validate().unwrap();
+}
+
+#[test]
+fn a_partitioned_stream_is_an_exchange_and_so_many_queues_with_dead_letters() {
+    let topology = Topology::new().partitioned("orders", 2);
+    topology.validate().unwrap();
+    let names: Vec<_> = topology.queues().map(Queue::name).collect();
+    assert_eq!(names, ["orders.0", "orders.0.dead", "orders.1", "orders.1.dead"]);
+    assert_eq!(Topology::partitions("orders", 2).collect::<Vec<_>>(), ["orders.0", "orders.1"]);
+    let one = topology.find_queue("orders.0").unwrap();
+    assert_eq!((one.kind(), one.bindings()[0].exchange(), one.bindings()[0].key()), (QueueKind::Quorum, "orders", "1"));
+    assert_eq!(Topology::new().partitioned("orders", 0), Topology::new().partitioned("orders", 1));
 }
 
 #[test]

@@ -21,7 +21,8 @@
 //!
 //! PLAIN, AMQPLAIN and EXTERNAL; virtual hosts; heartbeats; all of AMQP 0-9-1's methods that RabbitMQ has, and RabbitMQ's
 //! own (confirms, nack, exchange-to-exchange bindings, alternate exchanges, cancel notification, direct reply-to,
-//! sender-selected distribution by `CC` and `BCC`, transactions). Exchanges direct, fanout, topic and headers. Queues classic
+//! sender-selected distribution by `CC` and `BCC`, transactions). Exchanges direct, fanout, topic and headers, and
+//! `x-consistent-hash`, which RabbitMQ has by a plugin. Queues classic
 //! and quorum, with `x-message-ttl`, `x-expires`, `x-max-length`, `x-max-length-bytes`, `x-overflow`,
 //! `x-dead-letter-exchange` and `-routing-key`, `x-max-priority`, `x-single-active-consumer`, `x-delivery-limit`; consumers
 //! with `x-priority`, prefetch of their own and of the channel, exclusive; the consumer timeout.
@@ -101,7 +102,9 @@
 //! - Clients that ask for AMQP 0-8 or 0-9 are served 0-9-1.
 //! - Where RabbitMQ hangs up without a word, the client is told why: an unknown method or one that cannot be decoded (501), a
 //!   malformed table (502), limits past those offered (530). A body longer than its header says is 501 at once.
-//! - TLS, plugins, policies, users' permissions, disk alarms and the management API are not there.
+//! - A consistent-hash exchange sends a value to another queue than RabbitMQ's does, for it hashes otherwise, and numbers its
+//!   queues as before after a restart; weights are below 2^64.
+//! - TLS, other plugins, policies, users' permissions, disk alarms and the management API are not there.
 //! - The memory alarm counts messages, not the process's memory, and ends when a tenth of the limit is free again.
 //! - `x-death` as RabbitMQ wrote it before 3.5, one entry for each death, is not summed up.
 //! - EXTERNAL has no certificate to look at: it accepts the name of any known user.

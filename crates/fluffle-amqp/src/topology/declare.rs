@@ -174,6 +174,7 @@ fn lapin_kind(kind: &ExchangeKind) -> LapinExchangeKind {
         ExchangeKind::Fanout => LapinExchangeKind::Fanout,
         ExchangeKind::Topic => LapinExchangeKind::Topic,
         ExchangeKind::Headers => LapinExchangeKind::Headers,
+        ExchangeKind::ConsistentHash => LapinExchangeKind::Custom(kind.to_string()),
         ExchangeKind::Custom(name) => LapinExchangeKind::Custom(name.clone()),
     }
 }

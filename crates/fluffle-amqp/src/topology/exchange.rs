@@ -7,6 +7,9 @@ use super::argument::{self, ArgumentValue, Arguments};
 use super::binding::{Binding, Match};
 use super::name;
 
+/// The type of a consistent-hash exchange.
+pub(super) const CONSISTENT_HASH: &str = "x-consistent-hash";
+
 /// How an exchange routes.
 ///
 /// See [AMQP 0-9-1 exchanges](https://www.rabbitmq.com/tutorials/amqp-concepts#exchanges).
@@ -21,6 +24,9 @@ pub enum ExchangeKind {
     Topic,
     /// By the message's headers instead of its routing key.
     Headers,
+    /// To one of the bound queues, by a hash and by weight: `x-consistent-hash`, of the plugin
+    /// `rabbitmq_consistent_hash_exchange`.
+    ConsistentHash,
     /// As a broker plugin does, by the plugin's type name, such as `x-delayed-message`.
     Custom(String),
 }
@@ -32,6 +38,7 @@ impl ExchangeKind {
             "fanout" => Self::Fanout,
             "topic" => Self::Topic,
             "headers" => Self::Headers,
+            CONSISTENT_HASH => Self::ConsistentHash,
             custom => Self::Custom(custom.to_owned()),
         }
     }
@@ -44,8 +51,31 @@ impl fmt::Display for ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => CONSISTENT_HASH,
             Self::Custom(name) => name,
         })
+    }
+}
+
+/// A property of a message that a consistent-hash exchange can go by, instead of the routing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HashProperty {
+    /// `correlation_id`.
+    CorrelationId,
+    /// `message_id`: an even spread, for every message has another.
+    MessageId,
+    /// `timestamp`.
+    Timestamp,
+}
+
+impl HashProperty {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::CorrelationId => "correlation_id",
+            Self::MessageId => "message_id",
+            Self::Timestamp => "timestamp",
+        }
     }
 }
 
@@ -96,6 +126,31 @@ impl Exchange {
         Self::of(ExchangeKind::Headers, name)
     }
 
+    /// A consistent-hash exchange: each message to exactly one of the bound queues, messages with one routing key always to
+    /// the same. The binding key is the queue's weight, a number from 1: a queue with 2 gets twice as many keys as one with 1.
+    ///
+    /// A queue more takes its share of the keys from all others, and no other key moves. Which queue a key goes to is the
+    /// broker's affair, and differs between RabbitMQ and the broker inside the process.
+    ///
+    /// It takes the plugin `rabbitmq_consistent_hash_exchange`, which comes with RabbitMQ (`rabbitmq-plugins enable
+    /// rabbitmq_consistent_hash_exchange`); without it the declaration is a permanent error that says so. See
+    /// [its documentation](https://github.com/rabbitmq/rabbitmq-server/tree/main/deps/rabbitmq_consistent_hash_exchange);
+    /// [`Topology::partitioned`](crate::Topology::partitioned) builds a whole stream on it.
+    ///
+    /// ```
+    /// use fluffle_amqp::{Exchange, Queue, Topology};
+    ///
+    /// let topology = Topology::new()
+    ///     .exchange(Exchange::consistent_hash("orders").hash_header("customer"))
+    ///     .queue(Queue::quorum("orders.small").bind("orders", "1"))
+    ///     .queue(Queue::quorum("orders.large").bind("orders", "3"));
+    /// topology.validate()?;
+    /// # Ok::<(), fluffle_amqp::TopologyError>(())
+    /// ```
+    pub fn consistent_hash(name: impl Into<String>) -> Self {
+        Self::of(ExchangeKind::ConsistentHash, name)
+    }
+
     /// An exchange of a broker plugin's type, such as `x-delayed-message`.
     ///
     /// A broker that does not know the type answers by closing the whole connection (503); that is
@@ -144,6 +199,20 @@ impl Exchange {
     #[must_use]
     pub fn alternate(self, exchange: impl Into<String>) -> Self {
         self.argument("alternate-exchange", exchange.into())
+    }
+
+    /// A consistent-hash exchange goes by this header instead of the routing key (`hash-header`). Messages without it all go
+    /// to one queue.
+    #[must_use]
+    pub fn hash_header(self, header: impl Into<String>) -> Self {
+        self.argument("hash-header", header.into())
+    }
+
+    /// A consistent-hash exchange goes by this property instead of the routing key (`hash-property`). Messages without it
+    /// all go to one queue.
+    #[must_use]
+    pub fn hash_property(self, property: HashProperty) -> Self {
+        self.argument("hash-property", property.as_str())
     }
 
     /// Any other argument, as the plugin or the broker's version defines it.
@@ -253,6 +322,22 @@ impl Exchange {
             ));
         }
         argument::check(&self.arguments)?;
+        self.check_hash()?;
         self.bindings.iter().try_for_each(Binding::check)
+    }
+    fn check_hash(&self) -> Result<(), String> {
+        let hashed: Vec<_> =
+            ["hash-header", "hash-property"].into_iter().filter(|name| self.arguments.contains_key(*name)).collect();
+        match (&self.kind, &hashed[..]) {
+            (_, []) | (ExchangeKind::ConsistentHash, [_]) => Ok(()),
+            (ExchangeKind::ConsistentHash, _) => {
+                Err("it hashes by a header and by a property: a message goes by one of them, take the other off".into())
+            }
+            // By its type's name it may be ours, or a plugin's that knows the argument too.
+            (ExchangeKind::Custom(_), _) => Ok(()),
+            (kind, [name, ..]) => Err(format!(
+                "a {kind} exchange takes no {name}: only consistent-hash exchanges do, see Exchange::consistent_hash"
+            )),
+        }
     }
 }

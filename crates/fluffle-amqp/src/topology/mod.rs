@@ -9,6 +9,7 @@ mod declare;
 mod error;
 mod exchange;
 mod name;
+mod partitions;
 mod queue;
 mod queue_kind;
 mod queue_rules;
@@ -25,7 +26,7 @@ pub use argument::ArgumentValue;
 pub use binding::{Binding, Match};
 pub(crate) use declare::Scope;
 pub use error::{Difference, Entity, TopologyError, TopologyErrorKind};
-pub use exchange::{Exchange, ExchangeKind};
+pub use exchange::{Exchange, ExchangeKind, HashProperty};
 pub use queue::Queue;
 pub use queue_kind::{Overflow, QueueKind};
 
@@ -140,8 +141,8 @@ impl Topology {
     }
 
     /// Finds what is wrong without asking the broker: names, properties that contradict each other or
-    /// the queue's kind, values out of range, dead letters that go in a ring, entities described
-    /// twice and not alike. Bindings to exchanges outside the topology are fine.
+    /// the queue's kind, values out of range, weights that are none, dead letters that go in a ring, entities
+    /// described twice and not alike. Bindings to exchanges outside the topology are fine.
     ///
     /// # Errors
     ///
@@ -156,6 +157,7 @@ impl Topology {
             queue.check().map_err(invalid)?;
         }
         self.check_twins()?;
+        self.check_weights()?;
         cycle::check(&self.queues)
     }
 

@@ -6,6 +6,7 @@
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
 use super::error::{Difference, Entity, TopologyError, TopologyErrorKind as Kind};
+use super::exchange::CONSISTENT_HASH;
 
 /// What the broker's error means for the entity that was being declared.
 pub(super) fn read(entity: Entity, error: lapin::Error) -> TopologyError {
@@ -42,7 +43,13 @@ fn precondition_failed(entity: Entity, text: &str) -> Kind {
 }
 
 fn refused(entity: Entity, text: &str) -> Kind {
-    let problem = format!("the broker refuses it: {text}; change the declaration, or what the broker offers");
+    let what_to_do = if text.contains(&format!("exchange type '{CONSISTENT_HASH}'")) {
+        "its type is a plugin's that comes with RabbitMQ: enable it on every node, `rabbitmq-plugins enable \
+         rabbitmq_consistent_hash_exchange`"
+    } else {
+        "change the declaration, or what the broker offers"
+    };
+    let problem = format!("the broker refuses it: {text}; {what_to_do}");
     Kind::Invalid { entity, problem }
 }
 

@@ -66,6 +66,12 @@ async fn holds_a_message(channel: &Channel, queue: &str) -> bool {
     channel.basic_get(queue.into(), options).await.unwrap().is_some()
 }
 
+/// How many messages are ready in the queue.
+async fn messages(channel: &Channel, queue: &str) -> u32 {
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap().message_count()
+}
+
 async fn exists(client: &Client, queue: &str) -> bool {
     let channel = client.connection.create_channel().await.unwrap();
     let passive = QueueDeclareOptions { passive: true, ..Default::default() };

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use lapin::Channel;
+use fluffle_harness::RabbitMq;
+use lapin::{Channel, types::FieldTable};
 
 use super::super::{Entity, Exchange, Queue, Scope, Topology, TopologyErrorKind as Kind};
-use super::{Client, LIMIT, connect, declare_on, everything};
+use super::{Client, LIMIT, connect, declare_on, everything, messages, publish};
 
 #[tokio::test]
 async fn a_binding_to_a_missing_exchange_names_binding_queue_and_exchange() {
@@ -40,6 +41,33 @@ async fn an_unknown_exchange_type_is_permanent_though_the_broker_closes_the_conn
     assert_eq!(*entity, Entity::Exchange("later".into()));
     assert!(problem.contains("x-no-such-plugin"), "{problem}");
     assert!(error.is_permanent());
+}
+
+#[tokio::test]
+async fn a_consistent_hash_exchange_without_its_plugin_names_the_plugin_and_the_command() {
+    let node = RabbitMq::start().unwrap();
+    let connection = connect(&node.url()).await;
+    let topology = Topology::new().partitioned("orders", 2);
+    let error = declare_on(&connection, &topology, Scope::Shared).await.unwrap_err();
+    assert!(error.is_permanent());
+    let Kind::Invalid { entity, problem } = error.kind() else { panic!("{error:?}") };
+    assert_eq!(*entity, Entity::Exchange("orders".into()));
+    assert!(problem.contains("rabbitmq-plugins enable rabbitmq_consistent_hash_exchange"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_partitioned_stream_sends_each_key_to_one_of_its_queues() {
+    let client = Client::new().await;
+    client.declare(&Topology::new().partitioned("orders", 3)).await.unwrap();
+    let channel = client.channel().await;
+    for number in 0..30 {
+        publish(&channel, "orders", &format!("customer-{number}"), FieldTable::default()).await;
+    }
+    let mut counts = Vec::new();
+    for queue in Topology::partitions("orders", 3) {
+        counts.push(messages(&channel, &queue).await);
+    }
+    assert!(counts.iter().all(|count| *count > 0) && counts.iter().sum::<u32>() == 30, "{counts:?}");
 }
 
 #[tokio::test]

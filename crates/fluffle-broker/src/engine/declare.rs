@@ -8,6 +8,7 @@ use super::{
     ChannelKey, Engine, VhostKey, arguments,
     exchange::{Binding, Destination, Exchange, ExchangeKind, ExchangeSpec},
     refusal::Refusal,
+    ring,
 };
 
 /// `exchange.declare`.
@@ -69,6 +70,9 @@ impl Engine {
         let Some(kind) = ExchangeKind::parse(wanted.kind) else {
             return Err(no_such_kind(wanted.kind));
         };
+        if kind == ExchangeKind::ConsistentHash {
+            ring::check(&wanted.arguments)?;
+        }
         if let Some(existing) = existing {
             let entity = format!("exchange '{}' in vhost '{vhost_name}'", wanted.name);
             if existing.spec.kind != kind {
@@ -156,6 +160,9 @@ impl Engine {
         let exchange = self.bindable(channel, source, &destination)?;
         if exchange.spec.kind == ExchangeKind::Headers {
             check_match(&arguments)?;
+        }
+        if exchange.spec.kind == ExchangeKind::ConsistentHash {
+            exchange.ring.add(&destination, ring::weight(key)?);
         }
         exchange.bind(key, Binding { destination, arguments });
         self.generation += 1;

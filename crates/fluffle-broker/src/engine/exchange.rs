@@ -4,15 +4,16 @@ use std::{collections::HashMap, fmt, rc::Rc};
 
 use amq_protocol::types::FieldTable;
 
-use super::{QueueKey, arguments};
+use super::{QueueKey, arguments, ring::Ring};
 
-/// How an exchange routes (AMQP 0-9-1 section 3.1.3).
+/// How an exchange routes (AMQP 0-9-1 section 3.1.3, and RabbitMQ's `rabbitmq_consistent_hash_exchange`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExchangeKind {
     Direct,
     Fanout,
     Topic,
     Headers,
+    ConsistentHash,
 }
 
 impl ExchangeKind {
@@ -22,6 +23,7 @@ impl ExchangeKind {
             "fanout" => Self::Fanout,
             "topic" => Self::Topic,
             "headers" => Self::Headers,
+            "x-consistent-hash" => Self::ConsistentHash,
             _ => return None,
         })
     }
@@ -34,6 +36,7 @@ impl fmt::Display for ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
         })
     }
 }
@@ -67,6 +70,8 @@ pub(crate) struct Exchange {
     pub(crate) spec: ExchangeSpec,
     /// Bindings by their key or pattern: a direct exchange needs one look, a topic exchange tries each pattern once.
     pub(crate) bindings: HashMap<Rc<str>, Vec<Binding>>,
+    /// Of a consistent-hash exchange: its bindings by number.
+    pub(crate) ring: Ring,
     /// Routes found before, good for one generation of the topology.
     pub(crate) routes: HashMap<Rc<str>, Rc<[QueueKey]>>,
     pub(crate) routes_generation: u64,
@@ -74,7 +79,14 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn new(name: Rc<str>, spec: ExchangeSpec) -> Self {
-        Self { name, spec, bindings: HashMap::new(), routes: HashMap::new(), routes_generation: 0 }
+        Self {
+            name,
+            spec,
+            bindings: HashMap::new(),
+            ring: Ring::default(),
+            routes: HashMap::new(),
+            routes_generation: 0,
+        }
     }
 
     pub(crate) fn alternate(&self) -> Option<Rc<str>> {
@@ -98,12 +110,16 @@ impl Exchange {
         if known.is_empty() {
             self.bindings.remove(key);
         }
+        if removed {
+            self.ring.remove(destination);
+        }
         removed
     }
 
     /// Removes every binding to a destination and says whether there was one.
     pub(crate) fn forget(&mut self, destination: &Destination) -> bool {
         let mut removed = false;
+        self.ring.remove(destination);
         self.bindings.retain(|_, known| {
             let before = known.len();
             known.retain(|binding| binding.destination != *destination);

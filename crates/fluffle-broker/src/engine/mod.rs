@@ -17,6 +17,7 @@ mod queue;
 mod queues;
 mod refusal;
 mod reply_to;
+mod ring;
 mod route;
 mod session;
 mod settle;

@@ -8,6 +8,7 @@ use super::{
     Engine, QueueKey, VhostKey, arguments,
     exchange::{Destination, Exchange, ExchangeKind},
     message::Properties,
+    ring,
 };
 
 /// Routes remembered for each exchange: past this many distinct keys the memory starts afresh.
@@ -57,7 +58,9 @@ impl Engine {
             }
             let Some(exchange) = home.exchanges.get(&name) else { continue };
             let before = (walk.queues.len(), open.len());
-            keys.iter().for_each(|key| walk.visit(exchange, key, &mut open));
+            // A consistent hash is one value's: of several keys, the first's.
+            let looked_at = if exchange.spec.kind == ExchangeKind::ConsistentHash { 1 } else { keys.len() };
+            keys.iter().take(looked_at).for_each(|key| walk.visit(exchange, key, &mut open));
             if (walk.queues.len(), open.len()) == before {
                 open.extend(exchange.alternate());
             }
@@ -103,6 +106,11 @@ impl Walk<'_> {
                 let all = exchange.bindings.values().flatten();
                 all.filter(|binding| headers_match(&binding.arguments, headers))
                     .for_each(|binding| follow(&binding.destination));
+            }
+            ExchangeKind::ConsistentHash => {
+                let arguments = &exchange.spec.arguments;
+                self.by_key_alone &= !arguments.contains_key("hash-header") && !arguments.contains_key("hash-property");
+                exchange.ring.pick(&ring::hashed(arguments, key, self.properties)).into_iter().for_each(follow);
             }
         }
     }

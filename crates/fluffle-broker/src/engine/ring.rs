@@ -1,0 +1,148 @@
+//! The buckets of a consistent-hash exchange: each message goes to one of the bound, by weight.
+//!
+//! As RabbitMQ's plugin has it: buckets are numbered in the order of their bindings, and a jump consistent hash (Lamping and
+//! Veach, 2014) picks one. A binding added at the end takes its share from all others and moves nothing between them.
+
+use amq_protocol::types::FieldTable;
+
+use super::{arguments, exchange::Destination, message::Properties, refusal::Refusal};
+
+/// Buckets, run by run: so many in a row lead to one destination.
+#[derive(Debug, Default)]
+pub(crate) struct Ring {
+    runs: Vec<(Destination, u64)>,
+}
+
+impl Ring {
+    /// Adds a destination with as many buckets as its weight; one that is there already keeps what it has.
+    pub(crate) fn add(&mut self, destination: &Destination, weight: u64) {
+        if !self.runs.iter().any(|(known, _)| known == destination) {
+            self.runs.push((destination.clone(), weight));
+        }
+    }
+
+    /// Takes a destination's buckets away; those behind them move up.
+    pub(crate) fn remove(&mut self, destination: &Destination) {
+        self.runs.retain(|(known, _)| known != destination);
+    }
+
+    /// Where messages with this value go; nowhere while nothing is bound.
+    pub(crate) fn pick(&self, value: &[u8]) -> Option<&Destination> {
+        let buckets = self.runs.iter().fold(0_u64, |sum, (_, weight)| sum.saturating_add(*weight));
+        let mut bucket = jump(fnv1a(value), buckets)?;
+        self.runs.iter().find_map(|(destination, weight)| match bucket.checked_sub(*weight) {
+            None => Some(destination),
+            Some(rest) => {
+                bucket = rest;
+                None
+            }
+        })
+    }
+}
+
+/// What a consistent-hash exchange hashes of a message.
+pub(crate) fn hashed(exchange: &FieldTable, key: &str, properties: &Properties) -> Vec<u8> {
+    if let Some(header) = arguments::text(exchange, "hash-header") {
+        let headers = properties.headers();
+        return headers.inner().get(header).map(|value| arguments::shown(value).into_bytes()).unwrap_or_default();
+    }
+    let properties = match arguments::text(exchange, "hash-property") {
+        None => return key.as_bytes().to_vec(),
+        Some(property) => (property, properties.decode()),
+    };
+    let text = match properties {
+        ("correlation_id", properties) => properties.correlation_id().as_ref().map(ToString::to_string),
+        ("message_id", properties) => properties.message_id().as_ref().map(ToString::to_string),
+        (_, properties) => properties.timestamp().as_ref().map(ToString::to_string),
+    };
+    text.unwrap_or_default().into_bytes()
+}
+
+/// What RabbitMQ's plugin says of the arguments of an exchange.
+pub(crate) fn check(exchange: &FieldTable) -> Result<(), Refusal> {
+    let has = |name: &str| exchange.inner().contains_key(name);
+    match arguments::text(exchange, "hash-property") {
+        Some(_) if has("hash-header") => {
+            Err(Refusal::precondition("hash-header and hash-property are mutually exclusive"))
+        }
+        Some("correlation_id" | "message_id" | "timestamp") | None => Ok(()),
+        Some(other) => Err(Refusal::precondition(format!("Unsupported property: {other}"))),
+    }
+}
+
+/// And of a binding's key.
+pub(crate) fn weight(key: &str) -> Result<u64, Refusal> {
+    let digits = key.strip_prefix(['+', '-']).unwrap_or(key);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let text = format!("The binding key must be an integer: <<\"{key}\">>");
+        return Err(Refusal::precondition(text));
+    }
+    let below_one = key.starts_with('-') || digits.bytes().all(|digit| digit == b'0');
+    match key.parse::<u64>() {
+        _ if below_one => Err(Refusal::precondition("The binding key must be greater than 0")),
+        Ok(weight) => Ok(weight),
+        Err(_) => Err(Refusal::precondition(format!("The binding key must be less than 2^64: {key}"))),
+    }
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// A bucket for a key: growing from *n* to *n + 1* buckets moves one key in *n + 1*, and only to the new one.
+fn jump(mut key: u64, buckets: u64) -> Option<u64> {
+    let (mut bucket, mut next) = (None, 0_u64);
+    while next < buckets {
+        bucket = Some(next);
+        key = key.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(1);
+        let fraction = ((key >> 33) + 1) as f64 / (1_u64 << 31) as f64;
+        next = ((next + 1) as f64 / fraction) as u64;
+    }
+    bucket
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(name: &str) -> Destination {
+        Destination::Exchange(name.into())
+    }
+
+    fn ring(weights: &[(&str, u64)]) -> Ring {
+        let mut ring = Ring::default();
+        weights.iter().for_each(|(name, weight)| ring.add(&to(name), *weight));
+        ring
+    }
+
+    fn picks(ring: &Ring) -> Vec<Option<Destination>> {
+        (0..10_000).map(|number| ring.pick(format!("key-{number}").as_bytes()).cloned()).collect()
+    }
+
+    #[test]
+    fn keys_spread_by_weight() {
+        let picks = picks(&ring(&[("one", 1), ("two", 2), ("one again", 1)]));
+        let share = |name: &str| picks.iter().filter(|pick| **pick == Some(to(name))).count();
+        let shares = (share("one"), share("two"), share("one again"));
+        assert!((2_300..2_700).contains(&shares.0) && (4_700..5_300).contains(&shares.1), "{shares:?}");
+        assert_eq!(shares.0 + shares.1 + shares.2, 10_000);
+    }
+
+    #[test]
+    fn one_more_takes_its_share_from_all_and_moves_nothing_else() {
+        let mut ring = ring(&[("a", 1), ("b", 1), ("c", 1)]);
+        let before = picks(&ring);
+        ring.add(&to("d"), 1);
+        let moved: Vec<_> = before.iter().zip(picks(&ring)).filter(|(before, after)| *before != after).collect();
+        assert!(moved.iter().all(|(_, after)| *after == Some(to("d"))));
+        assert!((2_300..2_700).contains(&moved.len()), "{}", moved.len());
+        ring.remove(&to("d"));
+        assert_eq!(picks(&ring), before);
+    }
+
+    #[test]
+    fn without_buckets_there_is_nowhere_to_go_and_huge_weights_are_no_burden() {
+        assert_eq!(ring(&[]).pick(b"key"), None);
+        assert!(ring(&[("a", u64::MAX), ("b", u64::MAX)]).pick(b"key").is_some());
+    }
+}
