@@ -11,7 +11,7 @@ use fluffle::{App, Error, Service, prelude::Publisher};
 
 use crate::{
     args::{Args, ChildArgs},
-    child::{self, Mortal},
+    child::{self, DISKS_FILL, Full, Mortal},
     fact::{Facts, Tail},
     id::CALM,
     model::{Breach, Model},
@@ -42,7 +42,7 @@ const DRAIN: Duration = Duration::from_secs(120);
 pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail), Error> {
     let place = Place::start(args.broker, seed)?;
     let path = folder.join("facts");
-    let facts = Facts::open(&path, "parent")?;
+    let facts = Facts::begin(&path, "parent")?;
     let mut stage = Stage { tail: Tail::open(&path)?, model: Model::new(Script::new(seed)), place };
     let limit = args.drain_within.map_or(DRAIN, Duration::from_secs);
 
@@ -52,14 +52,14 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     let messages = args.messages.unwrap_or(u64::MAX);
     let child = ChildArgs {
         url: stage.place.url(),
-        facts: path,
+        journals: folder.to_owned(),
         script: seed,
-        life: 1,
+        name: "c1".to_owned(),
         publish_for: 0,
         messages,
         pause: PAUSE.as_millis() as u64,
     };
-    let mut child = Mortal::start(std::env::current_exe()?, child, until, &facts)?;
+    let mut child = Mortal::start(std::env::current_exe()?, child, until, &facts).await?;
     let mut sources = steady.publish("s0", Shift { until, messages, pause: PAUSE });
     let raged = weather::rage(&stage.place, &mut child, seed, lasting, &facts).await;
 
@@ -69,6 +69,10 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
         Err(error) => {
             breaches.push(Breach::Stuck(format!("the weather: {error}")));
             stage.place.faults().heal_all()?;
+            if child.is_full() {
+                // It may have ended: that is what went wrong, then.
+                let _ = child.make_room();
+            }
             weather::Damage::default()
         }
     };
@@ -82,9 +86,14 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     }
     if drained.is_some() {
         let calm = Shift { until: Instant::now() + limit, messages: CALM_MESSAGES, pause: Duration::ZERO };
-        let sources = steady.publish(&format!("{CALM}0"), calm);
-        if let Err(error) = stage.drain(&steady, &mut child, &sources, Instant::now() + limit).await {
+        child.live_again(format!("{CALM}1"), calm, DISKS_FILL.then_some(Full::Copying)).await?;
+        let mut sources = steady.publish(&format!("{CALM}0"), calm);
+        sources.extend(child::sources(child.life()));
+        if let Err(error) = stage.drain(&steady, &mut child, &sources, calm.until).await {
             breaches.push(Breach::Stuck(format!("after the storm, not drained within {limit:?}: {error}")));
+        }
+        if child.is_full() {
+            child.make_room()?;
         }
     }
     for ended in
@@ -93,7 +102,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
         breaches.extend(ended.err().map(|error| Breach::Stuck(format!("shutting down: {error}"))));
     }
     let Stage { mut tail, mut model, .. } = stage;
-    tail.look()?.into_iter().for_each(|fact| model.take(fact));
+    tail.rest(&facts)?.into_iter().for_each(|fact| model.take(fact));
     let (totals, broken) = model.judge();
     breaches.extend(broken);
     Ok((Report { seed, broker: args.broker, totals, damage, breaches, drained }, tail))
