@@ -286,7 +286,7 @@ impl Sending {
 
     /// It is on the disk: the publisher answers for it from here on, and is left alone with it.
     fn promised(&self, promise: Result<fluffle::amqp::Receipt<String>, PublishError<String>>) -> bool {
-        let receipt = promise.map(|receipt| Confirmed { id: receipt.id().to_owned() });
+        let receipt = promise.map(|receipt| Confirmed { id: receipt.id().into() });
         self.answered(receipt)
     }
 

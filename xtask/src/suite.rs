@@ -10,8 +10,19 @@ use crate::{
 };
 
 /// The framework's tests that run on either broker: `crates/fluffle/tests/support/place.rs`.
-const ON_BOTH: [&str; 9] =
-    ["bad_days", "flow", "living", "order", "pool", "publishing", "replaying", "requesting", "settling"];
+const ON_BOTH: [&str; 11] = [
+    "bad_days",
+    "batching",
+    "flow",
+    "living",
+    "order",
+    "pool",
+    "publishing",
+    "replaying",
+    "requesting",
+    "settling",
+    "traps",
+];
 
 /// Format, lints, tests.
 pub(crate) fn ci() -> Result<(), Failure> {

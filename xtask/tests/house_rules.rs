@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 /// Who may depend on whom among the workspace's crates. A crate depends only on rows above its own.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("fluffle-build", &[]),
     ("fluffle-store", &[]),
     ("fluffle-supervise", &[]),
@@ -20,6 +20,7 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("fluffle-harness", &[]),
     ("fluffle", &["fluffle-supervise", "fluffle-wire", "fluffle-store", "fluffle-amqp", "fluffle-broker"]),
     ("fluffle-outbox", &["fluffle-supervise", "fluffle-wire", "fluffle-amqp"]),
+    ("fluffle-cli", &["fluffle"]),
 ];
 
 /// Foreign crates that belong in one room only: (crate, the rooms that may use it).
@@ -29,8 +30,19 @@ const FOREIGN: [(&str, &[&str]); 7] = [
     ("flate2", &["fluffle-wire"]),
     ("rusqlite", &["fluffle-store"]),
     ("sqlx", &["fluffle-outbox"]),
-    ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle", "fluffle-outbox"]),
-    ("tokio", &["fluffle-supervise", "fluffle-amqp", "fluffle-broker", "fluffle-store", "fluffle", "fluffle-outbox"]),
+    ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle", "fluffle-outbox", "fluffle-cli"]),
+    (
+        "tokio",
+        &[
+            "fluffle-supervise",
+            "fluffle-amqp",
+            "fluffle-broker",
+            "fluffle-store",
+            "fluffle",
+            "fluffle-outbox",
+            "fluffle-cli",
+        ],
+    ),
 ];
 
 /// What library code never does: a failure is a value, and a message is never thrown away.
@@ -83,6 +95,32 @@ fn a_file_holds_one_noun() {
         }
     }
     assert!(wrong.is_empty(), "past {LONGEST_FILE} lines there is a second noun to be found:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_of_the_fields_traps_has_a_test_that_exists() {
+    let text = fs::read_to_string(root().join("docs/RELIABILITY.md")).unwrap();
+    let section = text.split("\n## ").find(|section| section.starts_with("The field's traps")).expect("the section");
+    let rows: Vec<(&str, &str)> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
+        .filter(|(trap, _)| *trap != "trap" && !trap.starts_with("**"))
+        .collect();
+    assert!(rows.len() >= 30, "the rule reads {} rows only", rows.len());
+    let mut wrong = Vec::new();
+    for (trap, tests) in rows {
+        let named: Vec<(&str, &str)> = tests.split('`').filter_map(|test| test.split_once(".rs::")).collect();
+        if named.is_empty() {
+            wrong.push(format!("no test: {trap}"));
+        }
+        for (file, name) in named {
+            let source = fs::read_to_string(root().join(format!("crates/{file}.rs"))).unwrap_or_default();
+            if !source.contains(&format!("fn {name}(")) {
+                wrong.push(format!("crates/{file}.rs has no test {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "docs/RELIABILITY.md, \"The field's traps\":\n{}", wrong.join("\n"));
 }
 
 #[test]

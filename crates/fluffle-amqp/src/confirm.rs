@@ -83,8 +83,8 @@ impl Confirms {
         self.in_flight.push(Box::pin(async move {
             let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
             let written = channel.basic_publish(
-                message.exchange.as_str().into(),
-                message.routing_key.as_str().into(),
+                (&*message.exchange).into(),
+                (&*message.routing_key).into(),
                 options,
                 &message.body,
                 message.properties,
@@ -93,7 +93,7 @@ impl Confirms {
                 Ok(confirm) => confirm.await,
                 Err(error) => Err(error),
             };
-            let address = (message.id, message.exchange, message.routing_key);
+            let address = (message.id.to_string(), message.exchange.to_string(), message.routing_key.to_string());
             Resolved { sequence, address, mandatory: message.mandatory, result }
         }));
     }

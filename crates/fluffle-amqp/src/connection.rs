@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{
@@ -133,11 +133,14 @@ impl Actor for ConnectionActor {
         match self.socket.take() {
             Some(socket) if socket.connection.status().connected() => {
                 let limit = self.shared.broker.close_timeout;
+                let connection = self.shared.name.clone();
                 let closing = async move {
+                    let begun = Instant::now();
                     if timeout(limit, socket.connection.close(200, "closed by the application".into())).await.is_err() {
                         tracing::warn!(?limit, "the broker did not answer connection.close: shutting the socket down");
                         socket.cutter.cut();
                     }
+                    tracing::info!(%connection, took = ?begun.elapsed(), "closed");
                 };
                 ctx.spawn(closing.into_actor(self).map(|(), _, ctx| ctx.stop()));
                 Running::Continue

@@ -17,6 +17,7 @@ mod class;
 mod confirm;
 mod connection;
 mod consume;
+mod drain;
 mod endpoint;
 mod flow;
 mod orders;
@@ -44,8 +45,8 @@ pub use consume::{
     received::Settled,
     retry::{Retry, RetryError},
     seen::{SeenError, SeenStore},
-    settlement::ConsumerStats,
     spec::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
+    stats::ConsumerStats,
 };
 pub use endpoint::{Endpoint, Mechanism, UriError};
 pub use flow::{
@@ -58,11 +59,13 @@ pub use part::{PublisherPart, RequesterPart};
 pub use payload::{Handles, Payload};
 pub use pool::{PoolConfig, PoolError, Role};
 pub use publish::{
+    batching::Batching,
     error::{PublishError, PublishErrorKind},
     forwarder::Forwarder,
     message::{Prepared, PreparedError},
     options::MessageOptions,
-    publisher::{Confirmed, Publisher, Receipt},
+    publisher::Publisher,
+    receipt::{Confirmed, MessageId, Receipt},
     route::{Confirms, Route},
     stats::PublisherStats,
 };

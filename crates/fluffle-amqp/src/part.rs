@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     payload::Payload,
     publish::{
+        batcher::Batcher,
         forwarder::Forwarder,
         journal::Ledger,
-        outbox::Outbox,
+        outbox::{OpenBatches, Outbox, Terms},
         publisher::Publisher,
         route::{CONFIRM_TIMEOUT, Confirms, Key, Route},
     },
@@ -28,7 +29,7 @@ pub struct PublisherPart {
 impl PublisherPart {
     /// A publisher's handle and what a service needs to bring it to life; the handle takes messages already. In the tree it
     /// goes by its exchange, or by its queue when it publishes straight to one.
-    pub fn new<T>(mut route: Route<T>) -> (Publisher<T>, Self) {
+    pub fn new<T: 'static>(mut route: Route<T>) -> (Publisher<T>, Self) {
         if route.journal.is_some() && route.confirms == Confirms::Off {
             // What is only written to a socket may not leave the disk.
             route.confirms = Confirms::Window(1024);
@@ -36,7 +37,7 @@ impl PublisherPart {
         let name = match &route.key {
             Key::Fixed(queue) if route.exchange.is_empty() => queue.to_string(),
             Key::By(_) if route.exchange.is_empty() => "queues".to_owned(),
-            _ => route.exchange.clone(),
+            _ => route.exchange.to_string(),
         };
         let confirms = route.confirms != Confirms::Off;
         let journal = route.journal.clone();
@@ -45,9 +46,17 @@ impl PublisherPart {
             Some(ledger) => (ledger, false),
             None => (None, false),
         };
-        let (window, limit) = (route.window(), route.confirm_timeout);
-        let outbox = Outbox::with(name, route.mailbox, window, limit, route.max_bytes, ledger);
-        (Publisher::new(route, Arc::clone(&outbox)), Self { outbox, confirms, in_use })
+        let batcher = route.batching.map(|batching| Arc::new(Batcher::new(&route, batching)));
+        let outbox = Outbox::with(Terms {
+            name,
+            mailbox: route.mailbox,
+            window: route.window(),
+            confirm_limit: route.confirm_timeout,
+            bytes: route.max_bytes,
+            journal: ledger,
+            batches: batcher.clone().map(|batcher| batcher as Arc<dyn OpenBatches>),
+        });
+        (Publisher::new(route, Arc::clone(&outbox), batcher), Self { outbox, confirms, in_use })
     }
 
     /// A forwarder's handle, and what a service needs to bring it to life; in the tree it goes by `name`.
@@ -57,8 +66,8 @@ impl PublisherPart {
     }
 
     /// The publisher of a consumer's retry copies, dead letters and answers.
-    pub(crate) fn copies(consumer: &str) -> (Arc<Outbox>, Self) {
-        let outbox = Outbox::new(format!("{consumer}/copies"), 256, 256, CONFIRM_TIMEOUT);
+    pub(crate) fn copies(consumer: &str, confirm_timeout: Duration) -> (Arc<Outbox>, Self) {
+        let outbox = Outbox::new(format!("{consumer}/copies"), 256, 256, confirm_timeout);
         (Arc::clone(&outbox), Self { outbox, confirms: true, in_use: false })
     }
 }

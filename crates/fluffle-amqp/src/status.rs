@@ -2,7 +2,7 @@
 
 use std::sync::Weak;
 
-use crate::{consume::settlement::ConsumerStats, publish::stats::PublisherStats, tree::Service};
+use crate::{consume::stats::ConsumerStats, publish::stats::PublisherStats, tree::Service};
 
 impl Service {
     /// Running totals of the consumers, by name: the queue's, with a number when it has several.

@@ -41,6 +41,7 @@ use fluffle_supervise::{
     SupervisorSpec,
 };
 use fluffle_wire::Wire;
+use futures_util::FutureExt;
 
 use crate::{
     broker::Broker,
@@ -54,6 +55,7 @@ use crate::{
         spec::{Consume, Guarantee, Threads},
         watchdog::Orphans,
     },
+    drain,
     orders::Orders,
     part::{PublisherPart, RequesterPart},
     payload::{Handles, Payload},
@@ -160,7 +162,7 @@ impl Service {
     ///
     /// # Errors
     /// When no channel is to be had in time.
-    pub async fn publisher<T>(&self, route: Route<T>) -> Result<Publisher<T>, ServiceError> {
+    pub async fn publisher<T: 'static>(&self, route: Route<T>) -> Result<Publisher<T>, ServiceError> {
         let (publisher, part) = PublisherPart::new(route);
         self.add_publisher(part).await?;
         Ok(publisher)
@@ -235,7 +237,7 @@ impl Service {
         let lane = Lane::new(at_most_once, consume.max_bytes, consume.rate_limit.clone());
         // First what may not be had: handlers without a consumer would be left behind.
         let lease = self.inner.consume.lease().await?;
-        let (copies, part) = PublisherPart::copies(&name);
+        let (copies, part) = PublisherPart::copies(&name, consume.confirm_timeout);
         self.add_publisher(part).await?;
         self.add_handlers(&name, &consume, &lane, factory).await?;
         let exclusive = consume.exclusive_queues(&application);
@@ -247,6 +249,7 @@ impl Service {
             guarantee: consume.guarantee,
             retry_queue: consume.retries(),
             dead_letter_queue: consume.dead_letters(&application),
+            delivery_limit: consume.deliveries(),
             retry: consume.retry,
             patience,
             exclusive: consume.exclusive,
@@ -403,7 +406,14 @@ impl Service {
     /// # Errors
     /// When the root had given up before.
     pub async fn shutdown(&self) -> Result<(), ServiceEnd> {
-        self.inner.root.shutdown().await;
+        if self.wait().now_or_never().is_none() {
+            let mut stopping = std::pin::pin!(self.inner.root.shutdown());
+            tokio::select! {
+                biased;
+                () = drain::tell(self.events()) => { stopping.await; }
+                _ = &mut stopping => {}
+            }
+        }
         let ended = self.wait().await;
         self.close().await;
         ended

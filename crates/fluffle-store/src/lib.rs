@@ -43,6 +43,6 @@ mod writer;
 pub use error::{OpenError, StoreError, StoreErrorKind};
 pub use journal::{
     AppendError, AppendErrorKind, Enqueued, Entry, Flush, Journal, JournalOptions, JournalStats, LARGEST_BODY,
-    LONGEST_ID, Position, Reader, Record, Unconfirmed, WhenFull,
+    LONGEST_ID, Place, Position, Reader, Record, Unconfirmed, WhenFull,
 };
 pub use seen::{SeenIds, SeenIdsOptions};

@@ -52,6 +52,15 @@ impl<C> Slot<'_, C> {
     }
 }
 
+/// A place in the queue that may be held for a while.
+pub(crate) struct HeldSlot<C>(mpsc::OwnedPermit<Order<C>>);
+
+impl<C> HeldSlot<C> {
+    pub(crate) fn send(self, command: C) {
+        self.0.send(Order::Do(command));
+    }
+}
+
 impl<C: Send + 'static> Writer<C> {
     pub(crate) fn spawn(name: &str, path: &Path, work: impl Work<Command = C>) -> io::Result<Self> {
         let (orders, queue) = mpsc::channel(QUEUE);
@@ -65,6 +74,11 @@ impl<C: Send + 'static> Writer<C> {
     /// Waits for a place in the queue. Cancel safe.
     pub(crate) async fn slot(&self) -> Result<Slot<'_, C>, StoreError> {
         self.orders.reserve().await.map(Slot).map_err(|_| self.closed())
+    }
+
+    /// As [`slot`](Self::slot), for one that is held for a while. Cancel safe.
+    pub(crate) async fn held_slot(&self) -> Result<HeldSlot<C>, StoreError> {
+        self.orders.clone().reserve_owned().await.map(HeldSlot).map_err(|_| self.closed())
     }
 
     /// Sends a command and waits for its answer.

@@ -397,3 +397,28 @@ async fn a_reader_that_waits_is_woken_by_an_append() {
     let _position = journal.append(record("late")).await.unwrap();
     assert_eq!(tokio::time::timeout(DEADLINE, reading).await.unwrap().unwrap().id, "late");
 }
+
+#[tokio::test]
+async fn a_reserved_place_is_nobody_elses_and_what_it_does_not_need_is_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = record("a").size();
+    let options = Journal::options().max_bytes(4 * size).when_full(WhenFull::Error);
+    let journal = options.open(folder.path().join("j")).unwrap();
+    let place = journal.reserve(3 * size).await.unwrap();
+    assert!(matches!(journal.reserve(2 * size).await.unwrap_err(), AppendErrorKind::Full { .. }));
+    assert!(matches!(journal.reserve(5 * size).await.unwrap_err(), AppendErrorKind::TooLarge { .. }));
+    drop(place);
+    let place = journal.reserve(4 * size).await.unwrap();
+    // Posted, it keeps what its record takes, and the rest is there for others; its answer may be dropped.
+    drop(place.post(record("a")).unwrap());
+    let other = journal.reserve(3 * size).await.unwrap();
+    assert!(matches!(journal.reserve(size).await.unwrap_err(), AppendErrorKind::Full { .. }));
+    let large = Record::new("b", vec![0; 3 * record("a").size() as usize]);
+    let error = other.post(large).unwrap_err();
+    assert!(matches!(error.kind, AppendErrorKind::TooLarge { .. }), "{error}");
+    let place = journal.reserve(3 * size).await.expect("what was refused gave its room back");
+    let _position = place.post(record("c")).unwrap().await.unwrap();
+    journal.close().await.unwrap();
+    let journal = Journal::options().open(folder.path().join("j")).unwrap();
+    assert_eq!(left_ids(&journal).await, ["a", "c"]);
+}

@@ -30,14 +30,36 @@ use crate::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded,
 pub struct BatchBuilder<M> {
     wire: Wire<M>,
     body: Vec<u8>,
+    /// Bytes of whole items; what is behind them is left of one whose codec failed, or panicked.
+    whole: usize,
     /// Holds one item of a codec that does not know lengths beforehand.
     scratch: Vec<u8>,
     items: usize,
+    /// Full already here, if it is not empty.
+    most_bytes: usize,
+    most_items: usize,
 }
 
 impl<M> BatchBuilder<M> {
     pub(crate) fn new(wire: Wire<M>) -> Self {
-        Self { wire, body: Vec::new(), scratch: Vec::new(), items: 0 }
+        let (most_bytes, most_items) = (usize::MAX, wire.bounds().batch_items);
+        Self { wire, body: Vec::new(), whole: 0, scratch: Vec::new(), items: 0, most_bytes, most_items }
+    }
+
+    /// Makes it full already at this many bytes before gzip, or this many messages, where the [`Limits`](crate::Limits)
+    /// allow more. A first message larger than that is taken, and stays alone.
+    #[must_use]
+    pub fn at_most(mut self, bytes: usize, items: usize) -> Self {
+        self.most_bytes = bytes;
+        self.most_items = items.max(1).min(self.wire.bounds().batch_items);
+        self
+    }
+
+    /// Takes memory for this many bytes of body beforehand.
+    #[must_use]
+    pub fn with_capacity(mut self, bytes: usize) -> Self {
+        self.body.reserve_exact(bytes);
+        self
     }
 
     /// Adds a message. On an error nothing has been added, and the batch is as good as before.
@@ -47,26 +69,37 @@ impl<M> BatchBuilder<M> {
     /// [`EncodeErrorKind::BatchFull`] if the batch has no room left: finish it and push again.
     /// [`EncodeErrorKind::TooLarge`] if the message would not even fit alone.
     /// [`EncodeErrorKind::Unrepresentable`] if the codec cannot write it.
+    /// [`EncodeErrorKind::LabelTooLong`] if the type's name does not fit into AMQP.
     pub fn push(&mut self, message: &M) -> Result<(), EncodeError> {
-        if self.items >= self.wire.bounds().batch_items {
-            return Err(self.full("items", self.items, self.wire.bounds().batch_items));
+        self.wire.check_label(self.wire.batch_label())?;
+        if self.items >= self.most_items {
+            return Err(self.full("items", self.items, self.most_items));
         }
-        match self.wire.codec().encoded_len(message) {
-            Some(len) => {
-                self.frame(len)?;
-                let start = self.body.len();
-                let written = self.wire.codec().encode(message, &mut self.body);
-                self.check_written(written, start, len)
-            }
-            None => {
-                self.scratch.clear();
-                self.wire.codec().encode(message, &mut self.scratch)?;
-                self.frame(self.scratch.len())?;
-                self.body.extend_from_slice(&self.scratch);
-                self.items += 1;
-                Ok(())
-            }
+        self.body.truncate(self.whole);
+        self.append(message)?;
+        self.whole = self.body.len();
+        self.items += 1;
+        Ok(())
+    }
+
+    /// Writes a message behind its length; what it wrote when it fails is none of the batch's.
+    fn append(&mut self, message: &M) -> Result<(), EncodeError> {
+        let Some(len) = self.wire.codec().encoded_len(message) else {
+            self.scratch.clear();
+            self.wire.codec().encode(message, &mut self.scratch)?;
+            self.frame(self.scratch.len())?;
+            self.body.extend_from_slice(&self.scratch);
+            return Ok(());
+        };
+        self.frame(len)?;
+        let start = self.body.len();
+        self.wire.codec().encode(message, &mut self.body)?;
+        let actual = self.body.len() - start;
+        if actual != len {
+            let why = format!("the codec announced {len} bytes and wrote {actual}: its encoded_len is wrong");
+            return Err(EncodeError::unrepresentable(self.wire.type_name(), why));
         }
+        Ok(())
     }
 
     /// How many messages are in it.
@@ -81,7 +114,12 @@ impl<M> BatchBuilder<M> {
 
     /// Its size so far, before gzip, in bytes.
     pub fn bytes(&self) -> usize {
-        self.body.len()
+        self.whole
+    }
+
+    /// Whether no message would fit any more.
+    pub fn is_full(&self) -> bool {
+        self.items >= self.most_items || self.whole >= self.most_bytes
     }
 
     /// Closes the batch and leaves an empty one to fill next.
@@ -91,10 +129,25 @@ impl<M> BatchBuilder<M> {
     /// [`EncodeErrorKind::LabelTooLong`] if the type's name does not fit into AMQP; size and count were checked on
     /// the way.
     pub fn finish(&mut self) -> Result<Encoded, EncodeError> {
+        self.body.truncate(std::mem::take(&mut self.whole));
         // The next batch is likely to be as large as this one.
         let next = Vec::with_capacity(self.body.len());
         let body = std::mem::replace(&mut self.body, next);
         self.wire.seal_batch(body, std::mem::take(&mut self.items))
+    }
+
+    /// Closes the batch for good.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish).
+    pub fn seal(mut self) -> Result<Encoded, EncodeError> {
+        self.body.truncate(self.whole);
+        if self.body.capacity() / 2 > self.body.len() {
+            // It may live for as long as the message waits for its confirm.
+            self.body.shrink_to_fit();
+        }
+        self.wire.seal_batch(self.body, self.items)
     }
 
     /// Writes the length of an item, if the item then fits.
@@ -109,25 +162,13 @@ impl<M> BatchBuilder<M> {
                 format!("this {} takes {needed} bytes in a batch, the limit is {limit}", self.wire.type_name()),
             ));
         }
+        let limit = if self.items == 0 { limit } else { limit.min(self.most_bytes) };
         if self.body.len() + needed > limit {
             return Err(self.full("bytes", self.body.len(), limit));
         }
         self.body.reserve(needed);
         encode_varint(len as u64, &mut self.body);
         Ok(())
-    }
-
-    /// Takes the frame back if the codec failed or wrote another length than it had announced.
-    fn check_written(&mut self, written: Result<(), EncodeError>, start: usize, len: usize) -> Result<(), EncodeError> {
-        let actual = self.body.len() - start;
-        if written.is_ok() && actual == len {
-            self.items += 1;
-            return Ok(());
-        }
-        self.body.truncate(start - encoded_len_varint(len as u64));
-        written?;
-        let why = format!("the codec announced {len} bytes and wrote {actual}: its encoded_len is wrong");
-        Err(EncodeError::unrepresentable(self.wire.type_name(), why))
     }
 
     fn full(&self, what: &str, have: usize, limit: usize) -> EncodeError {
@@ -143,7 +184,7 @@ impl<M> fmt::Debug for BatchBuilder<M> {
         f.debug_struct("BatchBuilder")
             .field("wire", &self.wire)
             .field("items", &self.items)
-            .field("bytes", &self.body.len())
+            .field("bytes", &self.whole)
             .finish()
     }
 }

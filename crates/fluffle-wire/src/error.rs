@@ -1,14 +1,15 @@
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 type Source = Box<dyn Error + Send + Sync>;
 
-/// Why a message was not encoded. Nothing has been sent.
-#[derive(Debug)]
+/// Why a message was not encoded. Nothing has been sent. Clones share the cause.
+#[derive(Clone, Debug)]
 pub struct EncodeError {
     kind: EncodeErrorKind,
     message: String,
-    source: Option<Source>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 /// What kind of fault an [`EncodeError`] is.
@@ -87,7 +88,7 @@ impl EncodeError {
         Self {
             kind: EncodeErrorKind::Unrepresentable,
             message: format!("this {type_name} cannot be encoded"),
-            source: Some(source.into()),
+            source: Some(Arc::from(source.into())),
         }
     }
 

@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
@@ -18,6 +19,10 @@ pub enum Gzip {
     /// Every body, at this level; only a body that the receiver's [`Limits::ratio`] would refuse goes uncompressed.
     On(Level),
     /// Bodies of at least `min_size` bytes, and only if that makes them at least a tenth smaller.
+    ///
+    /// It measures: after four bodies in a row that did not get so much smaller, the next 16 are not tried; when the one after
+    /// those does not pay either, the next 32, and so on up to 1,024. The first that pays ends that. Clones of a
+    /// [`Wire`](crate::Wire) measure together.
     Auto {
         /// Bodies below this many bytes are left as they are.
         min_size: usize,
@@ -78,6 +83,42 @@ impl Default for Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("gzip has levels 1 (fastest) to 9 (smallest), not {0}; to send uncompressed use Gzip::Off")]
 pub struct InvalidLevel(pub u32);
+
+/// Bodies in a row that did not pay before the next ones are left alone.
+const PATIENCE: u32 = 4;
+/// How many are left alone first, and at most, in bodies.
+const FIRST_PAUSE: u32 = 16;
+const LONGEST_PAUSE: u32 = 1024;
+
+/// What [`Gzip::Auto`] has measured. Counted, not timed: the same bodies in the same order always travel the same way.
+#[derive(Debug, Default)]
+pub(crate) struct Trend {
+    /// Tries in a row that did not pay.
+    misses: AtomicU32,
+    /// Bodies still to be left alone.
+    pause: AtomicU32,
+}
+
+impl Trend {
+    /// Whether this body is worth a try.
+    pub(crate) fn tries(&self) -> bool {
+        self.pause.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err()
+    }
+
+    /// Takes note of a try. Threads that share a trend may both try or both pause: it is a guess either way.
+    pub(crate) fn learn(&self, paid: bool) {
+        if paid {
+            self.misses.store(0, Relaxed);
+            return;
+        }
+        let misses = self.misses.load(Relaxed).saturating_add(1);
+        self.misses.store(misses, Relaxed);
+        if let Some(doublings) = misses.checked_sub(PATIENCE) {
+            let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doublings));
+            self.pause.store(pause.min(LONGEST_PAUSE), Relaxed);
+        }
+    }
+}
 
 thread_local! {
     /// The last compressor of this thread: its state is some 300 KB, and making it dearer than a small message.

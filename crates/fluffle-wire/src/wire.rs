@@ -32,6 +32,7 @@ pub struct Wire<M> {
     codec: Arc<dyn Codec<M>>,
     labels: Arc<Labels>,
     gzip: Gzip,
+    trend: Arc<gzip::Trend>,
     limits: Limits,
 }
 
@@ -64,13 +65,19 @@ impl<M> Wire<M> {
         let single = format!("{}; proto={type_name}", codec.media_type());
         let batch = format!("{single}; encoding=delimited");
         let labels = Labels { single: single.into(), batch: batch.into(), type_name: type_name.into() };
-        Self { codec: Arc::new(codec), labels: Arc::new(labels), gzip: Gzip::Off, limits: Limits::default() }
+        Self {
+            codec: Arc::new(codec),
+            labels: Arc::new(labels),
+            gzip: Gzip::Off,
+            trend: Arc::default(),
+            limits: Limits::default(),
+        }
     }
 
     /// When to compress what is sent. Default [`Gzip::Off`].
     #[must_use]
     pub fn gzip(self, gzip: Gzip) -> Self {
-        Self { gzip, ..self }
+        Self { gzip, trend: Arc::default(), ..self }
     }
 
     /// Bounds on what is sent and accepted.
@@ -177,23 +184,32 @@ impl<M> Wire<M> {
         &self.limits
     }
 
+    /// What is wrong with the labels, if they have no room in AMQP's short strings, which have one byte for their length.
+    pub(crate) fn check_label(&self, content_type: &str) -> Result<(), EncodeError> {
+        if content_type.len() <= 255 {
+            return Ok(());
+        }
+        Err(EncodeError::new(
+            EncodeErrorKind::LabelTooLong,
+            format!(
+                "the content type of {} is {} bytes long, AMQP has room for 255; shorten the package or message name",
+                shown(self.type_name()),
+                content_type.len()
+            ),
+        ))
+    }
+
+    pub(crate) fn batch_label(&self) -> &str {
+        &self.labels.batch
+    }
+
     pub(crate) fn seal_batch(&self, raw: Vec<u8>, items: usize) -> Result<Encoded, EncodeError> {
         self.seal(raw, items, &self.labels.batch)
     }
 
     /// Compresses if the policy says so, and puts the labels on.
     fn seal(&self, raw: Vec<u8>, items: usize, content_type: &Arc<str>) -> Result<Encoded, EncodeError> {
-        // AMQP short strings, which these two properties are, have one byte for their length.
-        if content_type.len() > 255 {
-            return Err(EncodeError::new(
-                EncodeErrorKind::LabelTooLong,
-                format!(
-                    "the content type of {} is {} bytes long, AMQP has room for 255; shorten the package or message name",
-                    shown(self.type_name()),
-                    content_type.len()
-                ),
-            ));
-        }
+        self.check_label(content_type)?;
         let raw_len = raw.len();
         self.check_raw(raw_len)?;
         let (body, content_encoding) = match self.pack(&raw) {
@@ -218,8 +234,12 @@ impl<M> Wire<M> {
         let packed = match self.gzip {
             Gzip::Off => return None,
             Gzip::On(level) => gzip::compress(raw, level, self.limits.encoded)?,
-            Gzip::Auto { min_size, .. } if raw.len() < min_size => return None,
-            Gzip::Auto { level, .. } => gzip::compress(raw, level, raw.len() - raw.len() / 10)?,
+            Gzip::Auto { min_size, .. } if raw.len() < min_size || !self.trend.tries() => return None,
+            Gzip::Auto { level, .. } => {
+                let packed = gzip::compress(raw, level, raw.len() - raw.len() / 10);
+                self.trend.learn(packed.is_some());
+                packed?
+            }
         };
         (raw.len() <= self.limits.by_ratio(packed.len())).then_some(packed)
     }
@@ -311,7 +331,8 @@ impl<M> Wire<M> {
 
 impl<M> Clone for Wire<M> {
     fn clone(&self) -> Self {
-        Self { codec: Arc::clone(&self.codec), labels: Arc::clone(&self.labels), ..*self }
+        let (codec, labels, trend) = (Arc::clone(&self.codec), Arc::clone(&self.labels), Arc::clone(&self.trend));
+        Self { codec, labels, trend, ..*self }
     }
 }
 

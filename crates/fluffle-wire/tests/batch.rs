@@ -171,3 +171,26 @@ impl Codec<u8> for Fussy {
         bytes.first().copied().ok_or_else(|| DecodeError::malformed("test.Fussy", "empty"))
     }
 }
+
+#[test]
+fn a_batch_kept_small_is_full_early_and_takes_what_is_larger_alone() {
+    let wire = Wire::protobuf();
+    // Each of these takes 5 bytes, its length included.
+    let mut batch = wire.batch().at_most(12, 3);
+    for id in ["q0", "q1"] {
+        batch.push(&quake(id)).unwrap();
+    }
+    assert_eq!(batch.push(&quake("q2")).unwrap_err().kind(), EncodeErrorKind::BatchFull);
+    assert_eq!(batch.finish().unwrap().items, 2);
+    for _ in 0..3 {
+        assert!(!batch.is_full());
+        batch.push(&Quake::default()).unwrap();
+    }
+    assert!(batch.is_full(), "by count");
+    assert_eq!(batch.push(&Quake::default()).unwrap_err().kind(), EncodeErrorKind::BatchFull);
+    batch.finish().unwrap();
+    batch.push(&quake("larger than the whole")).unwrap();
+    assert!(batch.is_full(), "by size");
+    assert_eq!(batch.push(&quake("")).unwrap_err().kind(), EncodeErrorKind::BatchFull);
+    assert_eq!(batch.finish().unwrap().items, 1);
+}

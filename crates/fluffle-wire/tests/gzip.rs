@@ -76,6 +76,41 @@ fn auto_compresses_from_its_size_and_only_if_it_pays() {
 }
 
 #[test]
+fn auto_stops_when_it_does_not_pay_and_tries_again_now_and_then() {
+    let level = Level::FASTEST;
+    let wire = Wire::protobuf().gzip(Gzip::Auto { min_size: 1, level });
+    let packs = |blob: &[u8]| wire.encode(&kinds(blob.to_vec())).unwrap().content_encoding.is_some();
+    let (dull, good) = (noise(200), vec![7; 200]);
+    for _ in 0..3 {
+        assert!(!packs(&dull));
+    }
+    assert!(packs(&good), "three in a row are no reason to stop");
+    let pauses = [16, 32, 64, 128, 256, 512, 1024, 1024];
+    for _ in 0..3 {
+        assert!(!packs(&dull));
+    }
+    for pause in pauses {
+        // This one is tried; those after it are not, however well they would do.
+        assert!(!packs(&dull));
+        assert_eq!((0..pause).filter(|_| packs(&good)).count(), 0, "within a pause of {pause}");
+    }
+    assert!(packs(&good), "the first try that pays");
+    assert!(packs(&good) && !packs(&dull) && packs(&good), "and it is as at the beginning");
+}
+
+#[test]
+fn clones_of_a_wire_measure_together_and_a_new_policy_measures_anew() {
+    let auto = Gzip::Auto { min_size: 1, level: Level::FASTEST };
+    let wire = Wire::protobuf().gzip(auto);
+    let (dull, good) = (kinds(noise(200)), kinds(vec![7; 200]));
+    for _ in 0..4 {
+        wire.clone().encode(&dull).unwrap();
+    }
+    assert_eq!(wire.encode(&good).unwrap().content_encoding, None);
+    assert_eq!(wire.gzip(auto).encode(&good).unwrap().content_encoding, Some("gzip"));
+}
+
+#[test]
 fn each_level_is_its_own_though_the_compressor_is_used_again() {
     let text: String = (0..2_000).map(|i| format!("{} bottles of {} ", i % 99, i * i % 7)).collect();
     let len = |level| {

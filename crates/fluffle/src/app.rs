@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fluffle_amqp::{
@@ -51,7 +51,7 @@ impl App {
     }
 
     /// A publisher. Its handle takes messages at once; they leave when the service runs.
-    pub fn publisher<T>(&self, route: Route<T>) -> Publisher<T> {
+    pub fn publisher<T: 'static>(&self, route: Route<T>) -> Publisher<T> {
         let (publisher, part) = PublisherPart::new(route);
         self.add(Box::new(move |service| Box::pin(service.add_publisher(part))));
         publisher
@@ -159,8 +159,12 @@ impl App {
             name = signalled() => name,
         };
         tracing::info!("{name}: finishing what is in flight, within {limit:?}; once more ends at once");
+        let begun = Instant::now();
         tokio::select! {
-            ended = service.shutdown() => Ok(ended?),
+            ended = service.shutdown() => {
+                tracing::info!(took = ?begun.elapsed(), "stopped");
+                Ok(ended?)
+            }
             name = signalled() => {
                 tracing::error!("{name} again: ending at once; the broker delivers again what was in flight");
                 std::process::exit(130)

@@ -78,8 +78,8 @@ pub use fluffle_amqp::Service;
 pub mod prelude {
     pub use actix::prelude::*;
     pub use fluffle_amqp::{
-        AtLeastOnce, AtMostOnce, Broker, CircuitBreaker, Confirms, Consume, Delivery, Exchange, Failure, Flush,
-        Forwarder, Guarantee, Journal, KillSwitch, MessageOptions, Overflow, PoolConfig, Prepared, PublishError,
+        AtLeastOnce, AtMostOnce, Batching, Broker, CircuitBreaker, Confirms, Consume, Delivery, Exchange, Failure,
+        Flush, Forwarder, Guarantee, Journal, KillSwitch, MessageOptions, Overflow, PoolConfig, Prepared, PublishError,
         PublishErrorKind, Publisher, Queue, RateLimit, RequestError, RequestErrorKind, Requester, Retry, Route,
         SeenIds, SeenStore, Service, Settled, Tls, Topology, Window,
     };

@@ -17,6 +17,8 @@ use support::{Act, Record, handlers, soon, until};
 /// Messages that flow while the fault does its work.
 const MESSAGES: usize = 200;
 
+const PREFETCH: u16 = 16;
+
 /// A service with one publisher and one consumer on one queue.
 struct Bench {
     broker: TestBroker,
@@ -39,13 +41,20 @@ impl Bench {
         let app = App::new(client).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
         let out = app.publisher(route(Route::queue("q")));
         let (factory, record) = handlers(|_| Act::Ok);
-        let service = app.consume(Consume::queue("q").prefetch(16), factory).start().await.unwrap();
+        let service = app.consume(Consume::queue("q").prefetch(PREFETCH), factory).start().await.unwrap();
         soon("ready", service.ready()).await.unwrap();
         Self { broker, service, out, record }
     }
 
     fn inject(&self, rule: Rule) -> FaultHandle {
         self.broker.faults().inject(rule).unwrap()
+    }
+
+    /// Strikes as often as `times` says, further apart than what may be unacked: each strike has a channel of its own.
+    fn inject_apart(&self, rule: &Rule, times: u64) -> Vec<FaultHandle> {
+        (0..times)
+            .map(|number| self.inject(rule.clone().after(20 + number * 2 * u64::from(PREFETCH)).times(1)))
+            .collect()
     }
 
     fn strike(&self, fault: Fault) {
@@ -129,9 +138,9 @@ async fn cut_connections_are_made_again_and_what_was_unconfirmed_is_published_ag
 #[actix::test]
 async fn a_connection_cut_while_it_delivers_brings_its_deliveries_again() {
     let bench = Bench::start().await;
-    let cuts = bench.inject(Rule::new(Fault::Cut).at(Event::Settled).on_queue("q").after(20).times(3));
+    let cuts = bench.inject_apart(&Rule::new(Fault::Cut).at(Event::Settled).on_queue("q"), 3);
     bench.publish().await;
-    cuts.wait_fired(3, support::SOON).unwrap();
+    cuts.iter().for_each(|cut| cut.wait_fired(1, support::SOON).unwrap());
     let totals = bench.nothing_lost().await;
     assert!(totals.connects >= 5 && totals.consumer.received > MESSAGES as u64);
 }
@@ -221,9 +230,9 @@ async fn a_channel_closed_over_a_publish_costs_that_channel_and_no_message() {
 async fn a_channel_closed_over_a_delivery_consumes_again() {
     let bench = Bench::start().await;
     let fault = Fault::CloseChannel { code: 406, text: "PRECONDITION_FAILED - delivery timed out".to_owned() };
-    let closed = bench.inject(Rule::new(fault).at(Event::Settled).on_queue("q").after(20).times(2));
+    let closed = bench.inject_apart(&Rule::new(fault).at(Event::Settled).on_queue("q"), 2);
     bench.publish().await;
-    closed.wait_fired(2, support::SOON).unwrap();
+    closed.iter().for_each(|one| one.wait_fired(1, support::SOON).unwrap());
     let totals = bench.nothing_lost().await;
     assert_eq!(totals.connects, 2, "the connections were not touched");
     assert!(totals.consumers_restarted >= 2);
@@ -232,13 +241,12 @@ async fn a_channel_closed_over_a_delivery_consumes_again() {
 #[actix::test]
 async fn a_cancelled_consumer_consumes_again() {
     let bench = Bench::start().await;
-    let cancelled = bench.inject(Rule::new(Fault::CancelConsumer).on_queue("q").after(20).times(3));
+    let cancelled = bench.inject_apart(&Rule::new(Fault::CancelConsumer).on_queue("q"), 3);
     bench.publish().await;
-    cancelled.wait_fired(3, support::SOON).unwrap();
+    cancelled.iter().for_each(|one| one.wait_fired(1, support::SOON).unwrap());
     let totals = bench.nothing_lost().await;
     assert_eq!(totals.connects, 2, "the connections were not touched");
-    // Two may strike one consumer, before it is gone.
-    assert!(totals.consumers_restarted >= 2, "{totals:?}");
+    assert!(totals.consumers_restarted >= 3, "{totals:?}");
 }
 
 #[actix::test]
@@ -299,6 +307,28 @@ async fn a_nacked_copy_keeps_its_original_until_it_finds_a_place() {
     let dead = broker.read::<String>("q.dead").unwrap();
     assert_eq!(dead.len(), 1, "one dead letter, for one message");
     assert_eq!(dead[0].message().unwrap(), "bad");
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_lost_confirm_of_a_retry_copy_holds_its_message_up_no_longer_than_the_consumers_confirm_timeout() {
+    let broker = TestBroker::start().unwrap();
+    let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
+    let out = app.publisher::<String>(Route::queue("q"));
+    let (factory, mut record) =
+        handlers(|seen| if seen.attempt == 1 { Act::Err(Failure::retry("not yet")) } else { Act::Ok });
+    let consume = Consume::queue("q").retry(support::retry(2)).confirm_timeout(Duration::from_millis(300));
+    let service = support::started(app.consume(consume, factory)).await;
+    let dropped = broker.faults().inject(Rule::new(Fault::DropConfirm).on_queue("q.retry.50").times(1)).unwrap();
+    out.publish("a".to_owned()).await.unwrap();
+    assert_eq!(support::next(&mut record).await.attempt, 1);
+    assert_eq!(support::next(&mut record).await.attempt, 2, "the first copy, whose confirm was lost");
+    until("its original is acked, and both copies handled", || {
+        let stats = service.consumers()[0].1;
+        (stats.retried, stats.handled) == (1, 2)
+    })
+    .await;
+    assert_eq!(dropped.fired(), 1);
     service.shutdown().await.unwrap();
 }
 
@@ -380,7 +410,7 @@ async fn before_a_real_rabbitmq_a_proxy_cuts_stalls_and_goes_silent_and_nothing_
     let app = App::new(client).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
     let out = app.publisher::<String>(Route::queue("q"));
     let (factory, mut record) = handlers(|_| Act::Ok);
-    let service = app.consume(Consume::queue("q").prefetch(16), factory).start().await.unwrap();
+    let service = app.consume(Consume::queue("q").prefetch(PREFETCH), factory).start().await.unwrap();
     soon("ready", service.ready()).await.unwrap();
     let faults = [
         Fault::Cut,

@@ -118,7 +118,7 @@ async fn a_cut_connection_loses_no_message_and_keeps_their_ids() {
     let ids: Vec<String> = soon("all confirmed", join_all(receipts.into_iter().map(|receipt| receipt.confirmed())))
         .await
         .into_iter()
-        .map(|confirmed| confirmed.unwrap().id)
+        .map(|confirmed| confirmed.unwrap().id.to_string())
         .collect();
     assert!(service.connections()[0].connects >= 2, "the connection was cut and is back");
     let tally = Tally::default();

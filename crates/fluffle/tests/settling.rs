@@ -442,6 +442,37 @@ async fn at_most_once_refuses_what_the_broker_delivers_again() {
     empty(vhost.url(), &["q"]).await;
 }
 
+/// Follows what becomes of each delivery; fails those called `bad`.
+struct Follower(tokio::sync::mpsc::UnboundedSender<(String, fluffle::amqp::Settled)>);
+
+impl Actor for Follower {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<String>> for Follower {
+    type Result = Result<(), Failure>;
+
+    fn handle(&mut self, text: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        let (settled, told, name) = (text.settled(), self.0.clone(), (*text).clone());
+        actix::spawn(async move { told.send((name, settled.await)).expect("the test listens") });
+        if *text == "bad" { Err(Failure::retry("no")) } else { Ok(()) }
+    }
+}
+
+#[actix::test]
+async fn at_most_once_too_whoever_follows_a_delivery_learns_what_became_of_it() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let consume = Consume::queue("q").guarantee(AtMostOnce);
+    let service = started(app.consume(consume, move || Follower(tell.clone()))).await;
+    for (text, becomes) in [("good", fluffle::amqp::Settled::Acked), ("bad", fluffle::amqp::Settled::Dropped)] {
+        publish(&out, &[text]).await;
+        assert_eq!(soon("it is settled", told.recv()).await.unwrap(), (text.to_owned(), becomes));
+    }
+    service.shutdown().await.unwrap();
+}
+
 #[actix::test]
 async fn a_short_wait_is_waited_out_here_and_counts_as_an_attempt_all_the_same() {
     let vhost = vhost();

@@ -99,7 +99,7 @@ async fn main() -> Result<(), Error> {
     // By id, for a run that was ended by Ctrl-C may have left jobs in the queue.
     let mut ids = BTreeSet::new();
     for number in 0..40 {
-        ids.insert(out.publish(job(number)).await.map_err(Error::other)?.id);
+        ids.insert(out.publish(job(number)).await.map_err(Error::other)?.id.to_string());
     }
     all.all_of(&ids).await?;
     let (took, work) = (began.elapsed().as_millis(), (0..40).map(|number| u128::from(job(number).milliseconds)).sum());

@@ -18,8 +18,8 @@ use crate::{
         lane::Lane,
         retry::Retry,
         seen::Seen,
-        settlement::Counters,
         spec::Guarantee,
+        stats::Counters,
         subscription::Subscription,
         turn::{End, Turn},
         watchdog::{Orphans, Patience},
@@ -37,6 +37,7 @@ pub(crate) struct Plan {
     pub(crate) prefetch: u16,
     pub(crate) guarantee: Guarantee,
     pub(crate) retry: Retry,
+    pub(crate) delivery_limit: u32,
     pub(crate) patience: Patience,
     pub(crate) exclusive: bool,
     pub(crate) priority: Option<i32>,
@@ -82,7 +83,7 @@ pub(crate) fn spec(
     ActorSpec::new("consumer", factory)
         .reports_ready()
         .backoff(channel::backoff())
-        .shutdown(plan.drain + Duration::from_secs(1))
+        .shutdown(plan.drain)
         .mailbox_gauge(move || fluffle_supervise::MailboxDepth { waiting: gauge.waiting(), capacity })
 }
 

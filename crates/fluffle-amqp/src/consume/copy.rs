@@ -93,7 +93,7 @@ fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -
     if let Some(correlation) = received.properties.correlation_id() {
         properties = properties.with_correlation_id(correlation.clone());
     }
-    Some(Prepared { id, exchange: String::new(), routing_key: reply_to, mandatory: true, properties, body })
+    Some(Prepared::new(id, "", reply_to, properties, body))
 }
 
 fn carried(received: &Received) -> FieldTable {
@@ -136,14 +136,7 @@ pub(crate) fn send(received: &Received, queue: &str, table: FieldTable) -> Prepa
     if let Some(value) = original.app_id() {
         properties = properties.with_app_id(value.clone());
     }
-    Prepared {
-        id,
-        exchange: String::new(),
-        routing_key: queue.to_owned(),
-        mandatory: true,
-        properties,
-        body: received.body.clone(),
-    }
+    Prepared::new(id, "", queue, properties, received.body.clone())
 }
 
 /// Where the message was first seen: what an earlier copy says, else here and now.
@@ -217,8 +210,8 @@ mod tests {
             .with_content_encoding("gzip".into());
         let original = received_with(1, properties);
         let copy = retry(&original, "q.retry.1000", original.attempt.next(), Duration::from_secs(1), "no");
-        assert_eq!((copy.exchange.as_str(), copy.routing_key.as_str(), copy.mandatory), ("", "q.retry.1000", true));
-        assert_eq!(copy.id, "m1");
+        assert_eq!((copy.exchange(), copy.routing_key(), copy.mandatory), ("", "q.retry.1000", true));
+        assert_eq!(copy.id(), "m1");
         assert_eq!(copy.body, original.body);
         assert_eq!(
             copy.properties.expiration().as_ref().unwrap().as_str(),

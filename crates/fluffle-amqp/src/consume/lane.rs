@@ -266,6 +266,11 @@ impl Lane {
         Some(Answers { lane: Arc::clone(self), answers: Some(answers) })
     }
 
+    /// Most bytes that handlers may have in hand.
+    pub(crate) fn most_bytes(&self) -> u64 {
+        self.in_hand.limit()
+    }
+
     /// Deliveries no handler has taken.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting_jobs().jobs.len()

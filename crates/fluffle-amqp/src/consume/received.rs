@@ -56,7 +56,7 @@ pub(crate) struct Received {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Settled {
-    /// Handled and acked.
+    /// Handled and acked; in the other order with `AtMostOnce`, whose ack may not have got through.
     Acked,
     /// Failed; a copy waits in a retry queue.
     Retried,
@@ -64,6 +64,8 @@ pub enum Settled {
     DeadLettered,
     /// Put back into its queue, no attempt charged.
     Requeued,
+    /// With `AtMostOnce`: not handled. It was acked when it came, and does not come again.
+    Dropped,
     /// Its channel or connection was lost first: it cannot be acked any more, and the broker delivers it again, perhaps to
     /// another process. Work that is done for it now, or was, is done twice unless it is idempotent.
     Lost,
@@ -193,17 +195,6 @@ impl Received {
 
     pub(crate) fn headers(&self) -> Option<&FieldTable> {
         self.properties.headers().as_ref()
-    }
-}
-
-/// A delivery while it is being settled. Should that end before it is done, its channel was lost: whoever follows the
-/// delivery is told, or would hold its claim for ever.
-pub(crate) struct Settling(pub(crate) Arc<Received>);
-
-impl Drop for Settling {
-    fn drop(&mut self) {
-        self.0.settle_as(Settled::Lost);
-        self.0.release();
     }
 }
 

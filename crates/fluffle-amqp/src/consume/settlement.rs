@@ -4,10 +4,7 @@
 //! the two gives a duplicate, never a loss. A copy that cannot be placed keeps its original unacked and is tried again.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -16,28 +13,25 @@ use fluffle_wire::{
     Encoded,
     headers::{Attempt, Reason},
 };
-use lapin::options::{BasicAckOptions, BasicNackOptions};
-use tokio::{sync::oneshot, time::sleep};
+use lapin::options::BasicNackOptions;
+use tokio::time::sleep;
 
 use crate::{
     connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
     consume::{
         copy,
-        guard::ConsumerState,
         lane::Outcome,
         received::{Received, Settled},
         retry::Retry,
         seen::{self, Seen},
         spec::Guarantee,
+        stats::{Counters, count},
     },
     publish::{
         message::Prepared,
-        outbox::{self, Entry, Outbox},
+        outbox::{self, Outbox},
     },
 };
-
-/// A quorum queue that has handed a message out this often without an answer holds a message that kills its process.
-const DELIVERY_LIMIT: u32 = 20;
 
 /// The waits between attempts to place a copy that was refused, doubling from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -99,14 +93,15 @@ pub(crate) enum Arrival {
 }
 
 /// Decides on arrival: what is acked at once, and what never gets to a handler.
-pub(crate) fn receive(received: &Received, guarantee: Guarantee, remembers: bool) -> Arrival {
+pub(crate) fn receive(received: &Received, guarantee: Guarantee, remembers: bool, delivery_limit: u32) -> Arrival {
     match guarantee {
         Guarantee::AtMostOnce if received.redelivered => Arrival::AckAndDrop,
         Guarantee::AtMostOnce => Arrival::AckAndHandle,
         Guarantee::AtLeastOnce => {
-            // It never even gets to a handler's answer: it has taken its whole process down, again and again.
+            // It never even gets to a handler's answer: it has taken its whole process down, again and again, the last times
+            // with nothing else in hand (`quarantine.rs`).
             let count = received.delivery_count();
-            if count < DELIVERY_LIMIT {
+            if count < delivery_limit {
                 // Without an id it cannot be told from any other: at least once is the best there is.
                 let key = if remembers { seen::key(received) } else { None };
                 return key.map_or(Arrival::Handle, Arrival::LookUp);
@@ -124,75 +119,6 @@ pub(crate) fn looked_up(handled_before: bool) -> Arrival {
     if handled_before { Arrival::Settle(Verdict::Duplicate) } else { Arrival::Handle }
 }
 
-/// Running totals of one consumer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConsumerStats {
-    /// Deliveries received.
-    pub received: u64,
-    /// Deliveries handled and acked.
-    pub handled: u64,
-    /// Retry copies placed.
-    pub retried: u64,
-    /// Dead letters placed.
-    pub dead_lettered: u64,
-    /// Deliveries put back into their queue.
-    pub requeued: u64,
-    /// Deliveries whose handler panicked or ended with them in hand.
-    pub crashed: u64,
-    /// Deliveries handled after their channel was lost: the work is done, the ack is not, the broker delivers again.
-    pub work_done_ack_lost: u64,
-    /// Answers that came after the handler's deadline.
-    pub late: u64,
-    /// Answers to requests whose requester was gone.
-    pub replies_unroutable: u64,
-    /// With `AtMostOnce`: deliveries that failed, or came again and may have been handled before.
-    pub dropped: u64,
-    /// With `effectively_once`: deliveries of messages handled before, acked without a handler.
-    pub duplicates: u64,
-    /// What it is doing now.
-    pub state: ConsumerState,
-}
-
-/// [`ConsumerStats`] while they count.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) received: AtomicU64,
-    pub(crate) handled: AtomicU64,
-    pub(crate) retried: AtomicU64,
-    pub(crate) dead_lettered: AtomicU64,
-    pub(crate) requeued: AtomicU64,
-    pub(crate) crashed: AtomicU64,
-    pub(crate) work_done_ack_lost: AtomicU64,
-    pub(crate) late: AtomicU64,
-    pub(crate) replies_unroutable: AtomicU64,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) duplicates: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn read(&self, state: ConsumerState) -> ConsumerStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        ConsumerStats {
-            received: read(&self.received),
-            handled: read(&self.handled),
-            retried: read(&self.retried),
-            dead_lettered: read(&self.dead_lettered),
-            requeued: read(&self.requeued),
-            crashed: read(&self.crashed),
-            work_done_ack_lost: read(&self.work_done_ack_lost),
-            late: read(&self.late),
-            replies_unroutable: read(&self.replies_unroutable),
-            dropped: read(&self.dropped),
-            duplicates: read(&self.duplicates),
-            state,
-        }
-    }
-}
-
-pub(crate) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
 /// Carries verdicts out on one channel generation. Tags of another generation never get here.
 pub(crate) struct Settler {
     pub(crate) channel: lapin::Channel,
@@ -205,22 +131,91 @@ pub(crate) struct Settler {
     pub(crate) seen: Option<Seen>,
 }
 
+/// A delivery that is being settled. Dropped before its ack is written, its channel was lost: whoever follows the delivery is
+/// told, or would hold its claim for ever.
+pub(crate) struct Settling {
+    received: Arc<Received>,
+    counters: Arc<Counters>,
+    /// What it counts as, once its ack is written, which is all that is left to do.
+    done: Option<(Counter, Settled)>,
+}
+
+type Counter = fn(&Counters) -> &AtomicU64;
+
+impl Settling {
+    /// Whether `verdict` takes nothing but its ack; that is all that is left to do then.
+    pub(crate) fn at_once(&mut self, verdict: &Verdict) -> bool {
+        let asked = self.received.wants_reply();
+        self.done = match verdict {
+            Verdict::Ack(reply) if self.received.claim.get().is_none() && !(asked && reply.is_some()) => {
+                Some((|counters| &counters.handled, Settled::Acked))
+            }
+            Verdict::Duplicate => {
+                tracing::debug!(
+                    queue = %self.received.queue, message_id = self.received.message_id().unwrap_or("-"),
+                    "handled before: acked and not handled again"
+                );
+                Some((|counters| &counters.duplicates, Settled::Acked))
+            }
+            _ => None,
+        };
+        self.done.is_some()
+    }
+
+    fn done(mut self, counter: Counter, settled: Settled) -> Step {
+        self.done = Some((counter, settled));
+        Step::Ack(self)
+    }
+
+    pub(crate) fn received(&self) -> &Received {
+        &self.received
+    }
+
+    /// Its ack is written.
+    pub(crate) fn acked(mut self) {
+        if let Some((counter, settled)) = self.done.take() {
+            count(counter(&self.counters));
+            self.received.settle_as(settled);
+        }
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        if self.done.is_some() {
+            // The work is done and the ack is not: the broker delivers again.
+            count(&self.counters.work_done_ack_lost);
+        }
+        self.received.settle_as(Settled::Lost);
+        self.received.release();
+    }
+}
+
+/// What settling a delivery has come to.
+pub(crate) enum Step {
+    /// All but its ack is done.
+    Ack(Settling),
+    /// A command of its own is written.
+    Written(u64),
+    /// Nothing is left to do, or nothing can be done on this channel.
+    Over,
+}
+
 impl Settler {
-    /// Settles one delivery. Dropped before it is done, the delivery stays unacked and the broker delivers it again.
-    pub(crate) async fn settle(&self, received: &Received, verdict: Verdict) {
+    pub(crate) fn begin(&self, received: Arc<Received>) -> Settling {
+        Settling { received, counters: Arc::clone(&self.counters), done: None }
+    }
+
+    /// Settles one delivery, up to its ack. Dropped before it is done, the delivery stays unacked and the broker delivers it
+    /// again.
+    pub(crate) async fn settle(&self, settling: Settling, verdict: Verdict) -> Step {
+        let received = &*settling.received;
         match verdict {
             Verdict::Ack(reply) => {
                 self.remember(received).await;
                 if self.answer(received, reply).await {
-                    self.ack(received, &self.counters.handled, Settled::Acked).await;
+                    return settling.done(|counters| &counters.handled, Settled::Acked);
                 }
-            }
-            Verdict::Duplicate => {
-                tracing::debug!(
-                    queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
-                    "handled before: acked and not handled again"
-                );
-                self.ack(received, &self.counters.duplicates, Settled::Acked).await;
             }
             Verdict::Retry { delay, wait, attempt, error } => {
                 tracing::warn!(
@@ -229,7 +224,7 @@ impl Settler {
                 );
                 let queue = retry_queue(&self.retry_queue, delay);
                 if self.place(copy::retry(received, &queue, attempt, wait, &error)).await {
-                    self.ack(received, &self.counters.retried, Settled::Retried).await;
+                    return settling.done(|counters| &counters.retried, Settled::Retried);
                 }
             }
             Verdict::DeadLetter { reason, error } => {
@@ -239,42 +234,31 @@ impl Settler {
                 );
                 let placed = self.place(copy::dead_letter(received, &self.dead_letter_queue, &reason, &error)).await;
                 if placed && self.refuse_request(received, &reason, &error).await {
-                    self.ack(received, &self.counters.dead_lettered, Settled::DeadLettered).await;
+                    return settling.done(|counters| &counters.dead_lettered, Settled::DeadLettered);
                 }
             }
-            Verdict::Requeue => self.requeue(received).await,
-            // Nothing to say to the broker: the consumer keeps it.
-            Verdict::RetryHere { .. } => {}
+            Verdict::Requeue => return self.requeue(received).await,
+            // Nothing to say to the broker: the consumer keeps it, or its ack is all it takes.
+            Verdict::RetryHere { .. } | Verdict::Duplicate => {}
         }
+        Step::Over
     }
 
-    /// Acks and counts; an ack that cannot be written is work done for nothing: the broker delivers again.
-    async fn ack(&self, received: &Received, counter: &AtomicU64, settled: Settled) {
-        match self.channel.basic_ack(received.tag, BasicAckOptions::default()).await {
-            Ok(()) => {
-                count(counter);
-                received.settle_as(settled);
-            }
-            Err(_) => {
-                count(&self.counters.work_done_ack_lost);
-                received.settle_as(Settled::Lost);
-            }
+    async fn requeue(&self, received: &Received) -> Step {
+        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        // When the channel is gone the broker has requeued it already.
+        if self.channel.basic_nack(received.tag, options).await.is_err() {
+            return Step::Over;
         }
+        count(&self.counters.requeued);
+        received.settle_as(Settled::Requeued);
+        Step::Written(received.tag)
     }
 
     /// Effectively once: after the work, before the ack.
     pub(crate) async fn remember(&self, received: &Received) {
         if let (Some(seen), Some(claim)) = (&self.seen, received.claim.get()) {
             seen.remember(&claim.key).await;
-        }
-    }
-
-    async fn requeue(&self, received: &Received) {
-        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-        // When the channel is gone the broker has requeued it already.
-        if self.channel.basic_nack(received.tag, options).await.is_ok() {
-            count(&self.counters.requeued);
-            received.settle_as(Settled::Requeued);
         }
     }
 
@@ -333,11 +317,7 @@ impl Settler {
     }
 
     async fn publish(&self, message: Prepared) -> outbox::Outcome {
-        let (reply, outcome) = oneshot::channel();
-        match self.copies.accept(Entry::new(message, reply, true)).await {
-            Ok(()) => outcome.await.unwrap_or(outbox::Outcome::Closed),
-            Err(_) => outbox::Outcome::Closed,
-        }
+        self.copies.publish(message).await
     }
 }
 
@@ -393,7 +373,7 @@ mod tests {
             table.insert("x-delivery-count".into(), lapin::types::AMQPValue::LongLongInt(count));
             received_with(1, lapin::BasicProperties::default().with_headers(table))
         };
-        let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce, false);
+        let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce, false, 20);
         assert!(matches!(arrival(19), Arrival::Handle));
         assert!(matches!(arrival(20), Arrival::Settle(Verdict::DeadLetter { .. })));
     }

@@ -51,6 +51,8 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 /// | [`guarantee`](Consume::guarantee) | `AtLeastOnce` | |
 /// | [`effectively_once`](Consume::effectively_once) | no | a store of the messages handled before |
 /// | [`retry`](Consume::retry) | 5 attempts, 1 s to 125 s apart | |
+/// | [`delivery_limit`](Consume::delivery_limit) | twice the attempts, 6 to 20 | deliveries without an answer until a message is taken for one that kills its process |
+/// | [`confirm_timeout`](Consume::confirm_timeout) | 10 s | for the confirm of a retry copy or dead letter |
 /// | [`handler_timeout`](Consume::handler_timeout) | 10 min | what a handler has had for longer is a failed attempt |
 /// | [`give_back_after`](Consume::give_back_after) | half of `consumer_timeout` | what has waited for a handler for longer goes back |
 /// | [`consumer_timeout`](Consume::consumer_timeout) | 30 min | what the broker's is set to; half of it unacked is a warning |
@@ -78,6 +80,8 @@ pub struct Consume<T, R = ()> {
     pub(crate) concurrency: Option<usize>,
     pub(crate) guarantee: Guarantee,
     pub(crate) retry: Retry,
+    delivery_limit: Option<u32>,
+    pub(crate) confirm_timeout: Duration,
     pub(crate) handler_timeout: Duration,
     give_back_after: Option<Duration>,
     consumer_timeout: Duration,
@@ -124,6 +128,8 @@ impl<T, R> Consume<T, R> {
             concurrency: None,
             guarantee: Guarantee::default(),
             retry: Retry::default(),
+            delivery_limit: None,
+            confirm_timeout: Duration::from_secs(10),
             handler_timeout: Duration::from_secs(600),
             give_back_after: None,
             consumer_timeout: CONSUMER_TIMEOUT,
@@ -193,6 +199,34 @@ impl<T, R> Consume<T, R> {
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// How often a quorum queue may deliver a message that is never settled (`x-delivery-count`) before it is a dead letter with the
+    /// reason `delivery-limit`: what takes its whole process down answers nothing that an attempt could be charged to. Default:
+    /// twice the [attempts](Retry::attempts), from 6 to 20; at least 2.
+    ///
+    /// The first half may be bad luck: lost connections, or waiting beside a message that killed the process. From then on a
+    /// message is handled alone: the consumer finishes what is in hand, and takes one message at a time, until
+    /// a prefetch of messages in a row was above suspicion. So in the second half each death is that message's own doing, and
+    /// those that stood beside it are handled. (Before RabbitMQ 4 what is given back counts as well, so that it takes fewer deaths.)
+    ///
+    /// Keep it within the queue's own limit (`x-delivery-limit`, 20 unless set since RabbitMQ 4), at which the broker drops or
+    /// dead-letters by itself. Classic queues count nothing: there such a message comes again for ever. Without effect with
+    /// `AtMostOnce`, which refuses what comes again.
+    #[must_use]
+    pub fn delivery_limit(mut self, deliveries: u32) -> Self {
+        self.delivery_limit = Some(deliveries.max(2));
+        self
+    }
+
+    /// How long the broker's confirm of a retry copy, a dead letter or an answer may take. Past it the channel they go out on is
+    /// given up, and what is unconfirmed is published again: there may be two copies then. The original is unacked all that
+    /// time, so this bounds how long one lost confirm holds a message up. Default 10 s, not counting the time the broker blocks
+    /// publishers.
+    #[must_use]
+    pub fn confirm_timeout(mut self, limit: Duration) -> Self {
+        self.confirm_timeout = limit;
         self
     }
 
@@ -383,6 +417,11 @@ impl<T, R> Consume<T, R> {
             Guarantee::AtLeastOnce => self.retry_queues(),
         };
         std::iter::once(self.queue.clone()).chain(retries.into_iter().map(|(name, _)| name)).collect()
+    }
+
+    /// The limit chosen, or what the retry policy makes of it.
+    pub(crate) fn deliveries(&self) -> u32 {
+        self.delivery_limit.unwrap_or_else(|| self.retry.attempts().saturating_mul(2).clamp(6, 20))
     }
 
     /// The circuit breaker and the kill switch, ready for use.

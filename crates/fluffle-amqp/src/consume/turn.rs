@@ -1,6 +1,6 @@
 //! One generation of consuming: from a channel's first delivery to its last.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use fluffle_wire::headers::Attempt;
 use futures_util::{
@@ -8,24 +8,30 @@ use futures_util::{
     future::LocalBoxFuture,
     stream::{FuturesOrdered, FuturesUnordered},
 };
-use lapin::options::BasicAckOptions;
 use tokio::{
     sync::watch,
-    time::{interval, sleep},
+    task::yield_now,
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
     channel::{Generation, Lease},
     consume::{
+        acker::Acker,
+        acks::MOST_HELD_BACK,
         actor::Plan,
+        draining::Draining,
         failure::Failure,
         guard::Watch,
         lane::{Answers, Completion, Outcome},
-        received::{Received, Resting, Settled, Settling},
+        quarantine::{Arrived, Quarantine},
+        received::{Received, Resting, Settled},
         seen::{self, Known},
-        settlement::{self, Arrival, Settler, count},
+        settlement::{self, Arrival, Settler, Step, Verdict},
         spec::Guarantee,
+        stats::count,
         subscription::Subscription,
+        tags::Tags,
         watchdog::{Due, Watchdog},
     },
 };
@@ -44,18 +50,19 @@ pub(crate) enum End {
 
 /// One generation of consuming.
 pub(crate) struct Turn {
-    channel: lapin::Channel,
     generation: Generation,
     plan: Arc<Plan>,
     subscription: Subscription,
     watch: Watch,
+    quarantine: Quarantine,
     /// The last delivery tag seen; they count up.
     last_tag: u64,
     answers: Answers,
     settler: Arc<Settler>,
     /// By delivery tag: given to the lane and not answered.
-    in_flight: HashMap<u64, Arc<Received>>,
-    settling: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    in_flight: Tags<Arc<Received>>,
+    acker: Acker,
+    settling: FuturesUnordered<LocalBoxFuture<'static, Step>>,
     /// Effectively once: deliveries whose message is being looked up, in order.
     looked_up: FuturesOrdered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
     /// And those whose message an earlier delivery has in hand; they have no place in the order any more.
@@ -63,6 +70,8 @@ pub(crate) struct Turn {
     /// Failed, and waiting here for their next attempt.
     resting: FuturesUnordered<LocalBoxFuture<'static, (Option<Received>, bool)>>,
     watchdog: Watchdog,
+    /// Since when it takes nothing more and finishes what it has.
+    draining: Option<Draining>,
 }
 
 impl Turn {
@@ -77,32 +86,40 @@ impl Turn {
             seen: plan.seen.clone(),
         });
         let watchdog = Watchdog::new(plan.patience);
+        let acker = Acker::new(lease.channel.clone(), plan.lane.most_bytes());
+        let delivery_limit = (plan.guarantee == Guarantee::AtLeastOnce).then_some(plan.delivery_limit);
         Self {
-            channel: lease.channel,
             generation: lease.generation,
             watch: Watch::new(&plan.guard),
+            quarantine: Quarantine::new(delivery_limit, plan.prefetch),
             plan,
             subscription,
             last_tag: 0,
             answers,
             settler,
-            in_flight: HashMap::new(),
+            in_flight: Tags::default(),
+            acker,
             settling: FuturesUnordered::new(),
             looked_up: FuturesOrdered::new(),
             held_up: FuturesUnordered::new(),
             resting: FuturesUnordered::new(),
             watchdog,
+            draining: None,
         }
     }
 
     pub(crate) async fn run(mut self, mut draining: watch::Receiver<bool>) -> End {
         let mut answered = Vec::with_capacity(BURST);
         let mut overdue = interval(self.plan.patience.check_every());
+        let mut held_back = interval(MOST_HELD_BACK / 2);
+        held_back.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut drain_asked = false;
         loop {
             if drain_asked && self.in_flight.is_empty() && self.settling.is_empty() {
+                self.acker.ack_all().await;
                 return End::Drained;
             }
+            self.acker.relieve(self.subscription.prefetch().unwrap_or(self.plan.prefetch));
             if !drain_asked && let Some(end) = self.follow_guard().await {
                 return end;
             }
@@ -115,7 +132,8 @@ impl Turn {
                         self.complete(completion);
                     }
                 }
-                Some(()) = self.settling.next(), if !self.settling.is_empty() => {}
+                Some(()) = self.acker.written() => {}
+                Some(step) = self.settling.next(), if !self.settling.is_empty() => self.follow_up(step),
                 Some((received, known)) = self.looked_up.next(), if !self.looked_up.is_empty() => {
                     self.admit(received, known);
                 }
@@ -133,12 +151,17 @@ impl Turn {
                     self.expire();
                     self.watchdog.look_at_handlers(&self.plan.queue, &self.plan.lane, self.in_flight.len());
                 }
+                _ = held_back.tick(), if self.acker.is_waiting() => self.acker.ack_overdue(),
                 () = self.watch.changed(), if self.watch.is_on() && !drain_asked => {}
                 item = self.subscription.next(), if taking => {
                     if let Some(end) = self.accept_burst(item) {
+                        // After a cancel the channel still takes acks.
+                        self.acker.ack_all().await;
                         return end;
                     }
                 }
+                // Nothing is ready, even after all else had its turn: what is finished waits for no more.
+                () = yield_now(), if self.acker.has_front() => self.acker.ack_front(),
             }
         }
     }
@@ -158,7 +181,9 @@ impl Turn {
     /// Consumes, stops, or takes a few to probe, as circuit breaker and kill switch have it. Stopping leaves nothing behind
     /// that another consumer of the queue could handle: what no handler has begun goes back. What one has, it finishes.
     async fn follow_guard(&mut self) -> Option<End> {
-        let allowed = self.plan.guard.allows(self.plan.prefetch);
+        let in_hand = !self.in_flight.is_empty() || !self.looked_up.is_empty();
+        let guard = self.plan.guard.allows(self.plan.prefetch);
+        let allowed = self.quarantine.allows(guard, self.subscription.prefetch(), in_hand);
         if allowed == self.subscription.prefetch() {
             self.watch.look(self.last_tag + 1);
             return None;
@@ -212,20 +237,23 @@ impl Turn {
     fn receive(&mut self, delivery: lapin::message::Delivery) -> Arc<Received> {
         count(&self.plan.counters.received);
         self.last_tag = delivery.delivery_tag;
+        self.acker.delivered(delivery.delivery_tag);
         Arc::new(Received::new(&self.plan.queue, self.generation, delivery))
     }
 
     fn accept(&mut self, delivery: lapin::message::Delivery) {
         let received = self.receive(delivery);
-        match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some()) {
+        let arrived = self.quarantine.look(&received, self.subscription.prefetch());
+        match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some(), self.plan.delivery_limit) {
+            Arrival::Settle(verdict) => return self.settle(received, verdict),
+            _ if arrived == Arrived::AmongOthers => return self.settle(received, Verdict::Requeue),
             Arrival::Handle => {}
             Arrival::LookUp(key) => return self.look_up(received, key),
-            Arrival::AckAndHandle => self.ack_on_receipt(received.tag),
+            Arrival::AckAndHandle => self.acker.finish_on_receipt(received.tag),
             Arrival::AckAndDrop => {
-                self.ack_on_receipt(received.tag);
+                self.acker.finish_on_receipt(received.tag);
                 return self.drop_delivery(&received, "delivered again, and possibly handled before");
             }
-            Arrival::Settle(verdict) => return self.settle(received, verdict),
         }
         self.hand_over(received);
     }
@@ -261,14 +289,6 @@ impl Turn {
         }
     }
 
-    fn ack_on_receipt(&self, tag: u64) {
-        let channel = self.channel.clone();
-        self.settling.push(Box::pin(async move {
-            // There is nothing else to do about a channel that is gone: what comes again is dropped on arrival.
-            let _ = channel.basic_ack(tag, BasicAckOptions::default()).await;
-        }));
-    }
-
     /// An answer from the lane: settled if it is for a delivery of this channel that still waits for one.
     fn complete(&mut self, Completion { received, outcome }: Completion) {
         if matches!(outcome, Outcome::Crashed) {
@@ -276,18 +296,20 @@ impl Turn {
         }
         if received.generation != self.generation {
             self.plan.orphans.remove(&received);
-            if matches!(outcome, Outcome::Handled(_)) {
-                // At most once it was acked before: then this is all there was to do.
-                let at_most_once = self.plan.guarantee == Guarantee::AtMostOnce;
-                let counters = &self.plan.counters;
-                count(if at_most_once { &counters.handled } else { &counters.work_done_ack_lost });
+            // At most once it was acked before: then its channel is nobody's business any more.
+            if self.plan.guarantee == Guarantee::AtMostOnce {
+                self.note(&received, &outcome);
+                received.settle_as(at_most_once(&outcome));
+                received.release();
+            } else if matches!(outcome, Outcome::Handled(_)) {
+                count(&self.plan.counters.work_done_ack_lost);
                 self.remember(received);
             }
             return;
         }
         // A tag may have been given to a handler before, and be at its next attempt: only its own answer is its answer.
-        let is_its_own = self.in_flight.get(&received.tag).is_some_and(|one| Arc::ptr_eq(one, &received));
-        let taken = if is_its_own { self.in_flight.remove(&received.tag) } else { None };
+        let is_its_own = self.in_flight.get(received.tag).is_some_and(|one| Arc::ptr_eq(one, &received));
+        let taken = if is_its_own { self.in_flight.remove(received.tag) } else { None };
         if taken.is_some() {
             self.watch.answered(received.tag, &outcome);
         }
@@ -298,6 +320,7 @@ impl Turn {
             }
             Some(received) => {
                 self.note(&received, &outcome);
+                received.settle_as(at_most_once(&outcome));
                 received.release();
             }
             None => {
@@ -313,7 +336,10 @@ impl Turn {
     fn remember(&mut self, received: Arc<Received>) {
         if received.claim.get().is_some() {
             let settler = Arc::clone(&self.settler);
-            self.settling.push(Box::pin(async move { settler.remember(&received).await }));
+            self.settling.push(Box::pin(async move {
+                settler.remember(&received).await;
+                Step::Over
+            }));
         }
     }
 
@@ -334,16 +360,25 @@ impl Turn {
         );
     }
 
-    fn settle(&mut self, received: Arc<Received>, verdict: settlement::Verdict) {
+    fn settle(&mut self, received: Arc<Received>, verdict: Verdict) {
         self.watch.settled(received.tag, &verdict);
-        if let settlement::Verdict::RetryHere { wait, attempt, error } = verdict {
+        if let Verdict::RetryHere { wait, attempt, error } = verdict {
             return self.rest(&received, wait, attempt, &error);
         }
-        let (settler, received) = (Arc::clone(&self.settler), Settling(received));
-        self.settling.push(Box::pin(async move {
-            settler.settle(&received.0, verdict).await;
-            received.0.release();
-        }));
+        let mut settling = self.settler.begin(received);
+        if settling.at_once(&verdict) {
+            return self.acker.finish(settling);
+        }
+        let settler = Arc::clone(&self.settler);
+        self.settling.push(Box::pin(async move { settler.settle(settling, verdict).await }));
+    }
+
+    fn follow_up(&mut self, step: Step) {
+        match step {
+            Step::Ack(settling) => self.acker.finish(settling),
+            Step::Written(tag) => self.acker.settled_otherwise(tag),
+            Step::Over => {}
+        }
     }
 
     /// Keeps a failed delivery until its next attempt.
@@ -382,7 +417,7 @@ impl Turn {
                 self.plan.lane.take_back(self.generation, tag);
                 continue;
             }
-            let Some(received) = self.in_flight.get(&tag).cloned() else { continue };
+            let Some(received) = self.in_flight.get(tag).cloned() else { continue };
             received.give_up();
             let limit = self.plan.patience.handler_timeout;
             let failure = Failure::retry(format!("the handler did not answer within {limit:?}"));
@@ -404,15 +439,27 @@ impl Turn {
         self.looked_up.clear();
         self.held_up.clear();
         self.resting.clear();
+        self.draining = Some(Draining::begin(&self.plan.queue, self.plan.drain, self.unsettled()));
     }
+
+    fn unsettled(&self) -> usize {
+        self.in_flight.len() + self.settling.len()
+    }
+}
+
+/// What became of a message that was acked before it was handled.
+fn at_most_once(outcome: &Outcome) -> Settled {
+    if matches!(outcome, Outcome::Handled(_)) { Settled::Acked } else { Settled::Dropped }
 }
 
 /// The channel is gone: what no handler has answered yet cannot be acked any more.
 impl Drop for Turn {
     fn drop(&mut self) {
+        let left = self.unsettled();
+        self.draining.as_mut().into_iter().for_each(|draining| draining.left = left);
         if self.plan.guarantee == Guarantee::AtLeastOnce {
-            self.in_flight.values().for_each(|received| received.settle_as(Settled::Lost));
+            self.in_flight.iter().for_each(|(_, received)| received.settle_as(Settled::Lost));
         }
-        self.plan.orphans.add(self.in_flight.drain().map(|(_, received)| received));
+        self.plan.orphans.add(self.in_flight.drain());
     }
 }

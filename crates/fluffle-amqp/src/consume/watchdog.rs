@@ -1,12 +1,11 @@
 //! Looks after deliveries that take long: at their handlers, and on their way to them.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use crate::consume::{lane::Lane, received::Received};
+use crate::consume::{lane::Lane, received::Received, tags::Tags};
 
 /// What RabbitMQ's `consumer_timeout` is unless it is configured: 30 minutes ("Delivery Acknowledgement Timeout").
 pub(crate) const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -80,16 +79,16 @@ impl Watchdog {
     }
 
     /// Warns, and gives what is to be done about which delivery tag.
-    pub(crate) fn look(&mut self, in_flight: &HashMap<u64, Arc<Received>>) -> Vec<(u64, Due)> {
+    pub(crate) fn look(&mut self, in_flight: &Tags<Arc<Received>>) -> Vec<(u64, Due)> {
         let mut to_do = Vec::new();
         let mut warned = self.warned;
-        for (tag, received) in in_flight {
+        for (tag, received) in in_flight.iter() {
             let age = received.at.elapsed();
             match self.patience.due(age, received.started.get().map(Instant::elapsed)) {
                 Due::Nothing => {}
-                Due::Warn if *tag <= self.warned => {}
+                Due::Warn if tag <= self.warned => {}
                 Due::Warn => {
-                    warned = warned.max(*tag);
+                    warned = warned.max(tag);
                     tracing::warn!(
                         queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
                         unacked_for = ?age, begun = received.started.get().is_some(),
@@ -97,7 +96,7 @@ impl Watchdog {
                         "half way to the broker's consumer_timeout, which closes the channel: see `Consume::handler_timeout`"
                     );
                 }
-                due @ (Due::GiveBack | Due::FailAttempt) => to_do.push((*tag, due)),
+                due @ (Due::GiveBack | Due::FailAttempt) => to_do.push((tag, due)),
             }
         }
         self.warned = warned;
@@ -193,7 +192,8 @@ mod tests {
     fn each_delivery_is_warned_about_once() {
         let none = Some(Duration::ZERO);
         let mut dog = Watchdog::new(Patience { consumer_timeout: none, give_back_after: None, ..patience() });
-        let mut in_flight = HashMap::from([(7, Arc::new(received(1)))]);
+        let mut in_flight = Tags::default();
+        in_flight.insert(7, Arc::new(received(1)));
         dog.look(&in_flight);
         assert_eq!(dog.warned, 7);
         in_flight.insert(8, Arc::new(received(1)));

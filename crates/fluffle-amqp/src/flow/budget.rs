@@ -24,6 +24,10 @@ impl Budget {
         Self { limit, used: AtomicU64::new(0), refused: AtomicBool::new(false) }
     }
 
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Whether there is room for `bytes` more; if not, [`give_back`](Self::give_back) will say when to ask again. For one at
     /// a time.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
@@ -63,7 +67,15 @@ pub(crate) struct ByteRoom {
 /// Room taken, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Room {
-    _bytes: OwnedSemaphorePermit,
+    bytes: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Gives back what is more than `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let more = self.bytes.num_permits().saturating_sub(bytes);
+        drop(self.bytes.split(more));
+    }
 }
 
 /// There was no room, or there never will be.
@@ -85,14 +97,14 @@ impl ByteRoom {
     /// Waits for room. Cancellation safe.
     pub(crate) async fn take(&self, bytes: usize) -> Result<Room, NoRoom> {
         match Arc::clone(&self.bytes).acquire_many_owned(self.cost(bytes)).await {
-            Ok(permit) => Ok(Room { _bytes: permit }),
+            Ok(permit) => Ok(Room { bytes: permit }),
             Err(_) => Err(NoRoom::Closed),
         }
     }
 
     pub(crate) fn try_take(&self, bytes: usize) -> Result<Room, NoRoom> {
         match Arc::clone(&self.bytes).try_acquire_many_owned(self.cost(bytes)) {
-            Ok(permit) => Ok(Room { _bytes: permit }),
+            Ok(permit) => Ok(Room { bytes: permit }),
             Err(tokio::sync::TryAcquireError::NoPermits) => Err(NoRoom::Full),
             Err(tokio::sync::TryAcquireError::Closed) => Err(NoRoom::Closed),
         }
@@ -136,6 +148,11 @@ mod tests {
         let large = room.take(1000).await.unwrap();
         assert_eq!(room.try_take(1).unwrap_err(), NoRoom::Full);
         drop(large);
+        let mut shrunk = room.take(100).await.unwrap();
+        shrunk.shrink(60);
+        shrunk.shrink(1000);
+        assert_eq!(room.try_take(41).unwrap_err(), NoRoom::Full);
+        drop(room.try_take(40).unwrap());
         room.close();
         assert_eq!(room.take(1).await.unwrap_err(), NoRoom::Closed);
     }

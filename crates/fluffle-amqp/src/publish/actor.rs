@@ -4,6 +4,7 @@
 //! costs a fresh actor, and the fresh one starts by publishing again, oldest first, whatever has no verdict.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,7 +21,8 @@ use crate::{
     class::{Class, ClientError, Operation, classify},
     confirm::{Confirms, Verdict},
     publish::{
-        outbox::{Entry, LOOK, Outbox},
+        entry::Entry,
+        outbox::{LOOK, Outbox},
         overdue::Overdue,
     },
 };
@@ -143,24 +145,26 @@ async fn run(
     }
     // Only an earlier channel leaves suspects; each goes out alone, and nothing new before the last is cleared.
     let mut suspects = outbox.has_suspects();
-    let mut drain_asked = false;
+    let mut draining_since = None;
+    let mut linger = pin!(outbox.linger());
     loop {
+        let drain_asked = draining_since.is_some();
+        if drain_asked {
+            outbox.send_open();
+        }
         if suspects && confirms.is_empty() {
             match outbox.suspect() {
                 Some((sequence, message)) => confirms.publish(sequence, &message),
                 None => suspects = false,
             }
         }
-        let nothing_left = match &outbox.journal {
-            Some(ledger) => ledger.outstanding() == 0,
-            None => inbox.is_empty(),
-        };
-        if drain_asked && !suspects && confirms.is_empty() && nothing_left {
+        if drain_asked && !suspects && confirms.is_empty() && outbox.outstanding() == 0 {
             return End::Drained;
         }
         let room = if suspects { 0 } else { outbox.window.saturating_sub(confirms.len()).min(BURST) };
         tokio::select! {
             biased;
+            () = &mut linger => {}
             settled = confirms.settled(), if !confirms.is_empty() => {
                 if let Some(error) = settle(&outbox, settled) {
                     return End::ChannelLost(error);
@@ -174,7 +178,7 @@ async fn run(
                     confirms.publish(sequence, &message);
                 }
             }
-            _ = draining.wait_for(|asked| *asked), if !drain_asked => drain_asked = true,
+            _ = draining.wait_for(|asked| *asked), if !drain_asked => draining_since = Some(Draining::begin(&outbox)),
             // A journal tells nobody when its last record goes.
             () = sleep(LOOK), if drain_asked && outbox.journal.is_some() => {}
             _ = look.tick() => {
@@ -187,6 +191,33 @@ async fn run(
                     return End::ChannelLost(unconfirmed(&outbox));
                 }
             }
+        }
+    }
+}
+
+/// The drain of one publisher, which tells the log how it begins and how it ends.
+struct Draining {
+    outbox: Arc<Outbox>,
+    since: Instant,
+}
+
+impl Draining {
+    fn begin(outbox: &Arc<Outbox>) -> Self {
+        tracing::info!(publisher = %outbox.name, unconfirmed = outbox.outstanding(), "drain: waits for its confirms");
+        Self { outbox: Arc::clone(outbox), since: Instant::now() }
+    }
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        let (publisher, took) = (&self.outbox.name, self.since.elapsed());
+        match self.outbox.outstanding() {
+            0 => tracing::info!(%publisher, ?took, "drain: everything is confirmed"),
+            left => tracing::warn!(
+                %publisher, left, ?took,
+                "drain: cut off with messages unconfirmed, by its deadline or a lost channel: they go back to whoever waits \
+                 for them, or stay in the journal"
+            ),
         }
     }
 }

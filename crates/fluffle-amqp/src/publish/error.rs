@@ -36,7 +36,7 @@ pub struct PublishError<T> {
 }
 
 /// What went wrong with a publish.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PublishErrorKind {
     /// The message cannot be encoded, or is over a limit; nothing was sent.

@@ -5,10 +5,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use crate::publish::{
+    entry::Entry,
     error::{PublishError, PublishErrorKind},
     message::Prepared,
-    outbox::{Entry, Outbox},
-    publisher::{Confirmed, Receipt},
+    outbox::Outbox,
+    outcome::{Address, Pending},
+    receipt::{Claim, Confirmed, Receipt},
     stats::PublisherStats,
 };
 
@@ -76,10 +78,12 @@ impl Forwarder {
 
     async fn accept(&self, message: Prepared, detached: bool) -> Result<Receipt<Prepared>, PublishError<Prepared>> {
         let deadline = Instant::now() + self.shared.deadline;
-        let (receipt, reply) = Receipt::new(message.clone(), message.id.clone(), message.target(), deadline);
+        let to = Address { exchange: Arc::clone(&message.exchange), routing_key: Arc::clone(&message.routing_key) };
+        let (pending, reply) = Pending::new(Arc::clone(&message.id), to, deadline, false);
+        let receipt = Receipt::new(message.clone(), Claim::whole(pending));
         match timeout_at(deadline, self.shared.outbox.accept(Entry::new(message, reply, detached))).await {
             Ok(Ok(())) => Ok(receipt),
-            Ok(Err(_)) => Err(receipt.failed(PublishErrorKind::Closed)),
+            Ok(Err(kind)) => Err(receipt.failed(kind)),
             Err(_) => Err(receipt.failed(PublishErrorKind::Overloaded)),
         }
     }

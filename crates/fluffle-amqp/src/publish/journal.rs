@@ -9,17 +9,18 @@ use std::{
     time::Duration,
 };
 
-use fluffle_store::{Enqueued, Journal, Position, Reader, Record, StoreErrorKind};
+use fluffle_store::{Journal, Place, Position, Reader, Record, StoreErrorKind};
 use futures_util::FutureExt;
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::publish::{
+    entry::Entry,
     error::PublishErrorKind,
     message::Prepared,
-    outbox::{Entry, Outcome},
+    outcome::{Address, Outcome, Pending, Reply},
 };
 
 /// The waits before a message that the broker did not take is tried again, doubling from the first to the longest.
@@ -35,6 +36,10 @@ const MOST_AGAIN: usize = 1024;
 /// The fewest who may be waiting before those who have gone are looked for.
 const PRUNE_AT: usize = 4096;
 
+/// What a record takes beside its body, when it has no headers: exchange, routing key and properties of at most 255 bytes
+/// each, and what frames them.
+const RECORD_OVERHEAD: u64 = 4 * 1024;
+
 /// How long after the disk has failed it is asked again.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
 
@@ -44,7 +49,7 @@ pub(crate) struct Ledger {
     journal: Journal,
     reader: tokio::sync::Mutex<Reader>,
     /// By message id: who waits for the verdict. Entered before the message is, so that no verdict comes too early.
-    waiting: Mutex<HashMap<String, VecDeque<oneshot::Sender<Outcome>>>>,
+    waiting: Mutex<HashMap<Arc<str>, VecDeque<Reply>>>,
     /// What the broker did not take, and nobody is there to have it back: tried again when it is due.
     again: Mutex<VecDeque<(Instant, Entry)>>,
     /// Told when there is more of it; from whichever thread dropped it.
@@ -76,24 +81,50 @@ impl Ledger {
         })
     }
 
-    /// Gives a message its place in the order; what this returns resolves when it is as safe as the journal's flush policy
-    /// says. It is published then, whoever waits for it.
+    /// Gives a message its place in the order; its sender hears when it is as safe as the journal's flush policy says. It is
+    /// published then, whoever waits for it.
     ///
     /// Cancellation safe: dropped before it is ready, nothing is written.
-    pub(crate) async fn post(
-        &self,
-        message: &Prepared,
-        reply: oneshot::Sender<Outcome>,
-    ) -> Result<Enqueued, PublishErrorKind> {
-        let Ok(bytes) = message.to_bytes() else { return Err(PublishErrorKind::Property("properties")) };
+    pub(crate) async fn accept(&self, entry: Entry) -> Result<(), PublishErrorKind> {
+        let record = record(&entry.message)?;
+        let place = self.journal.reserve(record.size()).await.map_err(PublishErrorKind::Journal)?;
+        self.post(place, record, entry);
+        Ok(())
+    }
+
+    /// Waits for room for a body of up to `bytes`, without headers. Cancellation safe.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Result<Place, PublishErrorKind> {
+        let size = RECORD_OVERHEAD.saturating_add(bytes as u64);
+        self.journal.reserve(size).await.map_err(PublishErrorKind::Journal)
+    }
+
+    /// Waits for room for this very message. Cancellation safe.
+    pub(crate) async fn reserve_for(&self, message: &Prepared) -> Result<Place, PublishErrorKind> {
+        self.journal.reserve(record(message)?.size()).await.map_err(PublishErrorKind::Journal)
+    }
+
+    /// Gives a message the place that was reserved for it.
+    pub(crate) fn send(&self, place: Place, entry: Entry) {
+        match record(&entry.message) {
+            Ok(record) => self.post(place, record, entry),
+            Err(kind) => entry.reply.settle(Outcome::Unsent(kind)),
+        }
+    }
+
+    fn post(&self, place: Place, record: Record, entry: Entry) {
         self.prune();
+        let Entry { message, reply, .. } = entry;
+        let pending = reply.pending();
         // Entered first, so that no verdict comes too early.
-        self.waiting().entry(message.id.clone()).or_default().push_back(reply);
-        let waiter = Waiter { ledger: self, id: Some(&message.id) };
-        let posted = self.journal.post(Record { id: message.id.clone(), bytes }).await;
-        let posted = posted.map_err(|error| PublishErrorKind::Journal(error.kind))?;
-        waiter.stays();
-        Ok(posted)
+        self.waiting().entry(Arc::clone(&message.id)).or_default().push_back(reply);
+        match place.post(record) {
+            Ok(enqueued) => pending.posted(enqueued),
+            Err(error) => {
+                if let Some(reply) = self.withdraw(&message.id) {
+                    reply.settle(Outcome::Unsent(PublishErrorKind::Journal(error.kind)));
+                }
+            }
+        }
     }
 
     /// Waits for what is to be published next, and takes up to `limit`. Cancellation safe: what was read is in `into`.
@@ -162,7 +193,7 @@ impl Ledger {
             }
         };
         // An earlier process's: nobody waits any more.
-        let reply = self.waiter(&id).unwrap_or_else(|| oneshot::channel().0);
+        let reply = self.waiter(&id).unwrap_or_else(|| nobody(&message));
         Some(Entry::journaled(message, reply, position))
     }
 
@@ -198,7 +229,7 @@ impl Ledger {
         let mut waiting = self.waiting();
         if waiting.len() >= self.prune_at.load(Ordering::Relaxed) {
             waiting.retain(|_, of_this_id| {
-                of_this_id.retain(|waiter| !waiter.is_closed());
+                of_this_id.retain(|waiter| !waiter.unheard());
                 !of_this_id.is_empty()
             });
             self.prune_at.store(PRUNE_AT.max(waiting.len() * 2), Ordering::Relaxed);
@@ -212,8 +243,12 @@ impl Ledger {
     /// The publisher ends: who waits is told so, and what is here stays for the next process, confirms so far written.
     pub(crate) async fn close(&self) {
         self.waiting().clear();
+        let begun = Instant::now();
         match timeout(FLUSH_LIMIT, self.journal.flush()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => tracing::info!(
+                left = self.journal.stats().unconfirmed, took = ?begun.elapsed(),
+                "drain: the journal is flushed; what is left in it is the next process's"
+            ),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the journal could not be flushed: the next process may publish again")
             }
@@ -223,20 +258,42 @@ impl Ledger {
         }
     }
 
-    fn waiter(&self, id: &str) -> Option<oneshot::Sender<Outcome>> {
+    fn waiter(&self, id: &str) -> Option<Reply> {
         let mut waiting = self.waiting();
         let of_this_id = waiting.get_mut(id)?;
         // Who has gone, for instance because the disk failed, is not the one who waits.
-        let waiter = std::iter::from_fn(|| of_this_id.pop_front()).find(|waiter| !waiter.is_closed());
+        let waiter = std::iter::from_fn(|| of_this_id.pop_front()).find(|waiter| !waiter.unheard());
         if of_this_id.is_empty() {
             waiting.remove(id);
         }
         waiter
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<oneshot::Sender<Outcome>>>> {
+    /// Takes out again who was entered last.
+    fn withdraw(&self, id: &str) -> Option<Reply> {
+        let mut waiting = self.waiting();
+        let of_this_id = waiting.get_mut(id)?;
+        let last = of_this_id.pop_back();
+        if of_this_id.is_empty() {
+            waiting.remove(id);
+        }
+        last
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Arc<str>, VecDeque<Reply>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn record(message: &Prepared) -> Result<Record, PublishErrorKind> {
+    let bytes = message.to_bytes().map_err(|_| PublishErrorKind::Property("properties"))?;
+    Ok(Record { id: message.id.to_string(), bytes })
+}
+
+/// A reply that nobody waits for.
+pub(crate) fn nobody(message: &Prepared) -> Reply {
+    let to = Address { exchange: Arc::clone(&message.exchange), routing_key: Arc::clone(&message.routing_key) };
+    Pending::new(Arc::clone(&message.id), to, Instant::now(), true).1
 }
 
 /// A message that the broker did not take, on its way back to its sender. Who awaited no more than [`Receipt::journaled`]
@@ -246,20 +303,24 @@ impl Ledger {
 pub(crate) struct Custody {
     ledger: Arc<Ledger>,
     entry: Option<Entry>,
-    outcome: Option<Outcome>,
+    outcome: Outcome,
 }
 
 impl Custody {
     pub(crate) fn new(ledger: &Arc<Ledger>, entry: Entry, outcome: Outcome) -> Self {
         ledger.in_custody.fetch_add(1, Ordering::Relaxed);
-        Self { ledger: Arc::clone(ledger), entry: Some(entry), outcome: Some(outcome) }
+        Self { ledger: Arc::clone(ledger), entry: Some(entry), outcome }
     }
 
-    /// Its sender has it back.
-    pub(crate) fn take(mut self) -> Option<Outcome> {
+    /// How many messages that is.
+    pub(crate) fn items(&self) -> usize {
+        self.entry.as_ref().map_or(0, Entry::items)
+    }
+
+    /// Its sender has it back; all of them, if it is an envelope.
+    pub(crate) fn taken_back(mut self) {
         let position = self.entry.take().and_then(|entry| entry.position);
         position.into_iter().for_each(|position| self.ledger.settled(position));
-        self.outcome.take()
     }
 }
 
@@ -278,32 +339,6 @@ impl Drop for Custody {
                 "a journaled message failed and nobody waits for it: it is tried again"
             );
             self.ledger.unheard(entry);
-        }
-    }
-}
-
-/// Takes the one who waits out again when the message does not get into the journal.
-struct Waiter<'a> {
-    ledger: &'a Ledger,
-    id: Option<&'a str>,
-}
-
-impl Waiter<'_> {
-    fn stays(mut self) {
-        self.id = None;
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            let mut waiting = self.ledger.waiting();
-            if let Some(of_this_id) = waiting.get_mut(id) {
-                of_this_id.pop_back();
-                if of_this_id.is_empty() {
-                    waiting.remove(id);
-                }
-            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A message ready for the wire, its type forgotten.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use amq_protocol::frame::{GenError, WriteContext};
 use bytes::Bytes;
@@ -28,13 +28,15 @@ use prost::Message;
 #[derive(Clone, Debug)]
 pub struct Prepared {
     /// The message id, also in the properties: what returns, replays and de-duplication go by.
-    pub(crate) id: String,
-    pub(crate) exchange: String,
-    pub(crate) routing_key: String,
+    pub(crate) id: Arc<str>,
+    pub(crate) exchange: Arc<str>,
+    pub(crate) routing_key: Arc<str>,
     /// The broker returns it when no queue takes it, instead of dropping it silently.
     pub(crate) mandatory: bool,
     pub(crate) properties: BasicProperties,
     pub(crate) body: Bytes,
+    /// How many messages the body holds: 1, unless it is a batch.
+    pub(crate) items: u32,
 }
 
 /// The byte form, described in `docs/WIRE.md` for whoever reads it with other means.
@@ -53,6 +55,9 @@ struct Stored {
     properties: Vec<u8>,
     #[prost(bytes = "bytes", tag = "6")]
     body: Bytes,
+    /// 0 in what was stored before there were batches: 1.
+    #[prost(uint32, tag = "7")]
+    items: u32,
 }
 
 /// Bytes that are not a [`Prepared`] message, or properties that have no byte form; with what is wrong.
@@ -61,6 +66,18 @@ struct Stored {
 pub struct PreparedError(String);
 
 impl Prepared {
+    /// One message, which the broker returns when no queue takes it.
+    pub(crate) fn new(
+        id: impl Into<Arc<str>>,
+        exchange: impl Into<Arc<str>>,
+        routing_key: impl Into<Arc<str>>,
+        properties: BasicProperties,
+        body: Bytes,
+    ) -> Self {
+        let (id, exchange, routing_key) = (id.into(), exchange.into(), routing_key.into());
+        Self { id, exchange, routing_key, mandatory: true, properties, body, items: 1 }
+    }
+
     /// The message's id.
     pub fn id(&self) -> &str {
         &self.id
@@ -89,12 +106,13 @@ impl Prepared {
         let written: Result<_, GenError> = gen_properties(&self.properties)(WriteContext::from(Vec::new()));
         let (properties, _) = written.map_err(|error| PreparedError(format!("{error:?}")))?.into_inner();
         let stored = Stored {
-            id: self.id.clone(),
-            exchange: self.exchange.clone(),
-            routing_key: self.routing_key.clone(),
+            id: self.id.to_string(),
+            exchange: self.exchange.to_string(),
+            routing_key: self.routing_key.to_string(),
             mandatory: self.mandatory,
             properties,
             body: self.body.clone(),
+            items: self.items,
         };
         Ok(stored.encode_to_vec().into())
     }
@@ -104,7 +122,7 @@ impl Prepared {
     /// # Errors
     /// When it was not made by that, or has been damaged.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, PreparedError> {
-        let Stored { id, exchange, routing_key, mandatory, properties, body } =
+        let Stored { id, exchange, routing_key, mandatory, properties, body, items } =
             Stored::decode(bytes).map_err(|error| PreparedError(error.to_string()))?;
         let properties = match parse_properties(&properties[..]) {
             Ok(([], properties)) => properties,
@@ -114,7 +132,8 @@ impl Prepared {
         if !labelled {
             return Err(PreparedError("its message id is not the one among its AMQP properties".to_owned()));
         }
-        Ok(Self { id, exchange, routing_key, mandatory, properties, body })
+        let (id, exchange, routing_key) = (id.into(), exchange.into(), routing_key.into());
+        Ok(Self { id, exchange, routing_key, mandatory, properties, body, items: items.max(1) })
     }
 
     /// Where it goes, as errors and logs name it.
@@ -167,7 +186,7 @@ mod tests {
         for cut in 0..good.len() {
             // Cut where a field ends it is a shorter message, but never one with another id.
             if let Ok(less) = Prepared::from_bytes(good.slice(..cut)) {
-                assert_eq!(less.id, prepared_id(&good));
+                assert_eq!(less.id(), prepared_id(&good));
             }
         }
         for at in 0..good.len() {
@@ -178,6 +197,6 @@ mod tests {
     }
 
     fn prepared_id(bytes: &Bytes) -> String {
-        Prepared::from_bytes(bytes.clone()).unwrap().id
+        Prepared::from_bytes(bytes.clone()).unwrap().id().to_owned()
     }
 }

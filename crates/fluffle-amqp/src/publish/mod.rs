@@ -1,13 +1,18 @@
 //! From a message to the broker's confirm.
 
 pub(crate) mod actor;
+pub(crate) mod batcher;
+pub(crate) mod batching;
+pub(crate) mod entry;
 pub(crate) mod error;
 pub(crate) mod forwarder;
 pub(crate) mod journal;
 pub(crate) mod message;
 pub(crate) mod options;
 pub(crate) mod outbox;
+pub(crate) mod outcome;
 pub(crate) mod overdue;
 pub(crate) mod publisher;
+pub(crate) mod receipt;
 pub(crate) mod route;
 pub(crate) mod stats;

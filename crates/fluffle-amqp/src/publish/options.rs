@@ -110,6 +110,12 @@ impl MessageOptions {
         }
     }
 
+    /// Whether it says nothing that an envelope could not say for all its messages.
+    pub(crate) fn allow_batch(&self) -> bool {
+        let Self { id, key: _, correlation_id, expiration, priority, headers } = self;
+        id.is_none() && correlation_id.is_none() && expiration.is_none() && priority.is_none() && headers.is_empty()
+    }
+
     /// The name of a property that AMQP, or a frame, has no room for.
     pub(crate) fn too_long(&self) -> Option<&'static str> {
         let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > 255);

@@ -2,17 +2,18 @@
 
 use std::{fmt, sync::Arc};
 
-use fluffle_store::Enqueued;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
 use crate::publish::{
+    batcher::Batcher,
+    entry::Entry,
     error::{PublishError, PublishErrorKind},
-    message::{Prepared, target},
+    message::target,
     options::MessageOptions,
-    outbox::{Entry, NotAccepted, Outbox, Outcome},
+    outbox::Outbox,
+    outcome::Pending,
+    receipt::{Claim, Confirmed, Receipt},
     route::Route,
     stats::PublisherStats,
 };
@@ -52,17 +53,12 @@ pub struct Publisher<T> {
 struct Shared<T> {
     outbox: Arc<Outbox>,
     route: Route<T>,
-}
-
-/// The broker has the message (or, with [`Confirms::Off`](crate::Confirms::Off), the socket has).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Confirmed {
-    /// The message's id.
-    pub id: String,
+    batcher: Option<Arc<Batcher<T>>>,
 }
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
+        self.outbox.send_open();
         self.outbox.abandon();
     }
 }
@@ -80,8 +76,8 @@ impl<T> fmt::Debug for Publisher<T> {
 }
 
 impl<T> Publisher<T> {
-    pub(crate) fn new(route: Route<T>, outbox: Arc<Outbox>) -> Self {
-        Self { shared: Arc::new(Shared { outbox, route }) }
+    pub(crate) fn new(route: Route<T>, outbox: Arc<Outbox>, batcher: Option<Arc<Batcher<T>>>) -> Self {
+        Self { shared: Arc::new(Shared { outbox, route, batcher }) }
     }
 
     /// Publishes and waits for the broker's confirm, up to the route's deadline.
@@ -90,9 +86,10 @@ impl<T> Publisher<T> {
     /// [`PublishError`], with the message.
     ///
     /// # Cancellation
-    /// Dropped before it is ready, a message not yet on the wire is withdrawn; one on the wire may arrive.
+    /// Dropped before it is ready, a message not yet on the wire is withdrawn; one on the wire, or in a
+    /// [batch](Route::batch), may arrive.
     pub async fn publish(&self, message: T) -> Result<Confirmed, PublishError<T>> {
-        self.publish_with(message, MessageOptions::new()).await
+        self.accept(message, None, false).await?.confirmed().await
     }
 
     /// [`publish`](Self::publish) with an id, a key, headers or other properties for this message.
@@ -100,8 +97,7 @@ impl<T> Publisher<T> {
     /// # Errors
     /// [`PublishError`], with the message.
     pub async fn publish_with(&self, message: T, options: MessageOptions) -> Result<Confirmed, PublishError<T>> {
-        let deadline = Instant::now() + self.shared.route.deadline;
-        self.accept(message, &options, false, deadline).await?.confirmed().await
+        self.accept(message, Some(options), false).await?.confirmed().await
     }
 
     /// Waits for room in the mailbox only; the receipt tells of the confirm.
@@ -112,7 +108,7 @@ impl<T> Publisher<T> {
     /// # Cancellation
     /// Dropped before it is ready, nothing was accepted. A dropped [`Receipt`] withdraws nothing.
     pub async fn enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
-        self.enqueue_with(message, MessageOptions::new()).await
+        self.accept(message, None, true).await
     }
 
     /// [`enqueue`](Self::enqueue) with an id, a key, headers or other properties for this message.
@@ -120,8 +116,7 @@ impl<T> Publisher<T> {
     /// # Errors
     /// [`PublishError`], with the message, when it was not accepted.
     pub async fn enqueue_with(&self, message: T, options: MessageOptions) -> Result<Receipt<T>, PublishError<T>> {
-        let deadline = Instant::now() + self.shared.route.deadline;
-        self.accept(message, &options, true, deadline).await
+        self.accept(message, Some(options), true).await
     }
 
     /// [`enqueue`](Self::enqueue), or at once [`PublishErrorKind::Full`]; always that for a publisher with a journal, whose
@@ -130,24 +125,38 @@ impl<T> Publisher<T> {
     /// # Errors
     /// [`PublishError`], with the message, when it was not accepted.
     pub fn try_enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
-        let deadline = Instant::now() + self.shared.route.deadline;
-        let (raw, receipt, reply) = self.prepare(message, &MessageOptions::new(), deadline)?;
-        let limited = self.shared.route.rate_limit.as_ref().is_some_and(|limit| !limit.take_now());
-        if limited || self.shared.outbox.journal.is_some() {
-            return Err(receipt.failed(PublishErrorKind::Full));
+        let Shared { outbox, route, batcher } = &*self.shared;
+        let options = MessageOptions::new();
+        let full = || {
+            let limited = route.rate_limit.as_ref().is_some_and(|limit| !limit.take_now());
+            if limited || outbox.journal.is_some() { Err(PublishErrorKind::Full) } else { Ok(()) }
+        };
+        if let Some(batcher) = batcher {
+            let key = route.routing_key(&message, &options);
+            let added = full().and_then(|()| match self.add(batcher, &message, &key)? {
+                Some(claim) => Ok(claim),
+                None => batcher.try_open_with(outbox, &message, &key),
+            });
+            let key = key.into_owned();
+            return match added {
+                Ok(claim) => Ok(Receipt::new(message, claim)),
+                Err(kind) => Err(self.not_batched(message, &key, kind)),
+            };
         }
-        match self.shared.outbox.try_accept(Entry::new(raw, reply, true)) {
+        let (receipt, entry) = self.prepare(message, &options, true, Instant::now() + route.deadline)?;
+        match full().and_then(|()| outbox.try_accept(entry)) {
             Ok(()) => Ok(receipt),
-            Err(NotAccepted::Full) => Err(receipt.failed(PublishErrorKind::Full)),
-            Err(NotAccepted::Closed) => Err(receipt.failed(PublishErrorKind::Closed)),
+            Err(kind) => Err(receipt.failed(kind)),
         }
     }
 
-    /// Waits until every message accepted so far by this publisher and its clones is confirmed, or was handed back.
+    /// Waits until every message accepted so far by this publisher and its clones is confirmed, or was handed back. Open batches
+    /// are sent at once.
     ///
     /// # Cancellation
     /// Safe: it only looks.
     pub async fn flush(&self) {
+        self.shared.outbox.send_open();
         self.shared.outbox.idle().await;
     }
 
@@ -159,28 +168,97 @@ impl<T> Publisher<T> {
     async fn accept(
         &self,
         message: T,
+        options: Option<MessageOptions>,
+        detached: bool,
+    ) -> Result<Receipt<T>, PublishError<T>> {
+        match (&self.shared.batcher, options) {
+            (Some(batcher), None) => self.accept_in_batch(batcher, message, &MessageOptions::new()).await,
+            (Some(batcher), Some(options)) if options.allow_batch() => {
+                self.accept_in_batch(batcher, message, &options).await
+            }
+            (_, options) => self.accept_alone(message, &options.unwrap_or_default(), detached).await,
+        }
+    }
+
+    async fn accept_in_batch(
+        &self,
+        batcher: &Batcher<T>,
+        message: T,
+        options: &MessageOptions,
+    ) -> Result<Receipt<T>, PublishError<T>> {
+        let Shared { outbox, route, .. } = &*self.shared;
+        let key = route.routing_key(&message, options);
+        let added = match &route.rate_limit {
+            // Most find an open batch with room, and need neither the clock nor a wait.
+            None => self.add(batcher, &message, &key),
+            Some(_) => Ok(None),
+        };
+        let added = match added {
+            Ok(None) => {
+                let waiting = async {
+                    if let Some(limit) = &route.rate_limit {
+                        limit.take().await;
+                        if let Some(claim) = self.add(batcher, &message, &key)? {
+                            return Ok(claim);
+                        }
+                    }
+                    batcher.open_with(outbox, &message, &key).await
+                };
+                let in_time = timeout_at(Instant::now() + route.deadline, waiting).await;
+                in_time.unwrap_or(Err(PublishErrorKind::Overloaded))
+            }
+            Ok(Some(claim)) => Ok(claim),
+            Err(kind) => Err(kind),
+        };
+        match added {
+            Ok(claim) => {
+                drop(key);
+                Ok(Receipt::new(message, claim))
+            }
+            Err(kind) => {
+                let key = key.into_owned();
+                Err(self.not_batched(message, &key, kind))
+            }
+        }
+    }
+
+    /// Adds to an open batch, if there is one with room.
+    fn add(&self, batcher: &Batcher<T>, message: &T, key: &str) -> Result<Option<Claim>, PublishErrorKind> {
+        match self.shared.route.too_long(key) {
+            Some(property) => Err(PublishErrorKind::Property(property)),
+            None => batcher.add(&self.shared.outbox, message, key),
+        }
+    }
+
+    fn not_batched(&self, message: T, key: &str, kind: PublishErrorKind) -> PublishError<T> {
+        let (id, target) = (Uuid::now_v7().to_string(), target(&self.shared.route.exchange, key));
+        PublishError { message, id, target, kind }
+    }
+
+    async fn accept_alone(
+        &self,
+        message: T,
         options: &MessageOptions,
         detached: bool,
-        deadline: Instant,
     ) -> Result<Receipt<T>, PublishError<T>> {
-        let (raw, mut receipt, reply) = self.prepare(message, options, deadline)?;
-        let outbox = &self.shared.outbox;
+        let Shared { outbox, route, batcher } = &*self.shared;
+        let deadline = Instant::now() + route.deadline;
+        let (receipt, entry) = self.prepare(message, options, detached, deadline)?;
         let accepting = async {
-            if let Some(limit) = &self.shared.route.rate_limit {
+            if let Some(limit) = &route.rate_limit {
                 limit.take().await;
             }
-            if outbox.journal.is_some() {
-                return outbox.post(&raw, reply).await.map(Some);
+            match batcher {
+                Some(batcher) => {
+                    let place = outbox.reserve_for(&entry.message).await?;
+                    batcher.send_alone(outbox, place, entry);
+                    Ok(())
+                }
+                None => outbox.accept(entry).await,
             }
-            let accepted = outbox.accept(Entry::new(raw, reply, detached)).await;
-            accepted.map(|()| None).map_err(|_| PublishErrorKind::Closed)
         };
         match timeout_at(deadline, accepting).await {
-            Ok(Ok(posted)) => {
-                receipt.journaled = outbox.journal.is_some();
-                receipt.posted = posted;
-                Ok(receipt)
-            }
+            Ok(Ok(())) => Ok(receipt),
             Ok(Err(kind)) => Err(receipt.failed(kind)),
             Err(_) => Err(receipt.failed(PublishErrorKind::Overloaded)),
         }
@@ -191,92 +269,16 @@ impl<T> Publisher<T> {
         &self,
         message: T,
         options: &MessageOptions,
+        detached: bool,
         deadline: Instant,
-    ) -> Result<(Prepared, Receipt<T>, oneshot::Sender<Outcome>), PublishError<T>> {
-        let route = &self.shared.route;
-        let (id, routing_key) = route.address(&message, options);
-        let (receipt, reply) = Receipt::new(message, id.clone(), target(&route.exchange, &routing_key), deadline);
-        match route.prepare_as(&receipt.message, options, id, routing_key) {
-            Ok(prepared) => Ok((prepared, receipt, reply)),
+    ) -> Result<(Receipt<T>, Entry), PublishError<T>> {
+        let Shared { outbox, route, .. } = &*self.shared;
+        let (id, to) = route.address(&message, options);
+        let (pending, reply) = Pending::new(Arc::clone(&id), to.clone(), deadline, outbox.journal.is_some());
+        let receipt = Receipt::new(message, Claim::whole(pending));
+        match route.prepare_as(&receipt.message, options, id, to) {
+            Ok(prepared) => Ok((receipt, Entry::new(prepared, reply, detached))),
             Err(kind) => Err(receipt.failed(kind)),
         }
-    }
-}
-
-/// An accepted message on its way, from [`Publisher::enqueue`], where an example is. Dropping it withdraws nothing.
-#[must_use = "the message may still fail: await `confirmed`, or drop the receipt on purpose and watch the stats"]
-pub struct Receipt<T> {
-    message: T,
-    id: String,
-    target: String,
-    outcome: oneshot::Receiver<Outcome>,
-    deadline: Instant,
-    /// Whether it goes by way of a journal.
-    journaled: bool,
-    /// Its way there.
-    posted: Option<Enqueued>,
-}
-
-impl<T> Receipt<T> {
-    /// A receipt, and where its verdict comes from.
-    pub(crate) fn new(message: T, id: String, target: String, deadline: Instant) -> (Self, oneshot::Sender<Outcome>) {
-        let (reply, outcome) = oneshot::channel();
-        (Self { message, id, target, outcome, deadline, journaled: false, posted: None }, reply)
-    }
-
-    /// The message's id.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Waits for the broker's confirm, up to the route's deadline, counted from the call that accepted the message.
-    ///
-    /// # Errors
-    /// [`PublishError`], with the message.
-    pub async fn confirmed(self) -> Result<Confirmed, PublishError<T>> {
-        let mut this = self.journaled().await?;
-        let outcome = match timeout_at(this.deadline, &mut this.outcome).await {
-            Ok(Ok(Outcome::InCustody(custody))) => Ok(Ok(custody.take().unwrap_or(Outcome::Closed))),
-            other => other,
-        };
-        let kind = match outcome {
-            Ok(Ok(Outcome::Confirmed | Outcome::Written)) => return Ok(Confirmed { id: this.id }),
-            Ok(Ok(Outcome::Returned(returned))) => PublishErrorKind::Returned(returned),
-            Ok(Ok(Outcome::Nacked)) => PublishErrorKind::Nacked,
-            Ok(Ok(Outcome::Refused { code, text })) => PublishErrorKind::Refused { code, text },
-            Ok(Ok(Outcome::Closed) | Err(_)) | Err(_) if this.journaled => PublishErrorKind::Journaled,
-            Ok(Ok(Outcome::Closed | Outcome::InCustody(_)) | Err(_)) => PublishErrorKind::Closed,
-            Err(_) => PublishErrorKind::Unknown,
-        };
-        Err(this.failed(kind))
-    }
-
-    /// Waits until the message is in the publisher's journal, as safe as its flush policy says: from then on it is
-    /// published whatever happens to this process. At once for a publisher without a journal.
-    ///
-    /// # Errors
-    /// [`PublishError`], with the message, when it did not get there and will not be published.
-    ///
-    /// # Cancellation
-    /// Dropped, the message goes its way, and nobody hears of it.
-    pub async fn journaled(mut self) -> Result<Self, PublishError<T>> {
-        match self.posted.take() {
-            None => Ok(self),
-            Some(posted) => match posted.await {
-                // Its position comes back with the journal's reader.
-                Ok(_position) => Ok(self),
-                Err(error) => Err(self.failed(PublishErrorKind::Journal(error.kind))),
-            },
-        }
-    }
-
-    pub(crate) fn failed(self, kind: PublishErrorKind) -> PublishError<T> {
-        PublishError { message: self.message, id: self.id, target: self.target, kind }
-    }
-}
-
-impl<T> fmt::Debug for Receipt<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receipt").field("id", &self.id).field("target", &self.target).finish_non_exhaustive()
     }
 }

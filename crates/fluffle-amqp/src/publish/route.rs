@@ -1,6 +1,7 @@
 //! Where a publisher's messages go, and on which terms.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -13,7 +14,9 @@ use uuid::Uuid;
 use crate::{
     flow::{budget::DEFAULT_BYTES, rate::RateLimit},
     payload::Payload,
-    publish::{error::PublishErrorKind, message::Prepared, options::MessageOptions},
+    publish::{
+        batching::Batching, error::PublishErrorKind, message::Prepared, options::MessageOptions, outcome::Address,
+    },
 };
 
 /// How a publisher learns that the broker has a message (RabbitMQ, "Consumer Acknowledgements and Publisher Confirms").
@@ -47,6 +50,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// |---|---|
 /// | routing key | empty; the queue's name with [`Route::queue`] |
 /// | [`confirms`](Route::confirms) | [`Confirms::Window`]`(1024)` |
+/// | [`batch`](Route::batch) | off: each message travels by itself |
 /// | [`journal`](Route::journal) | none; with one, what is accepted outlives the process |
 /// | [`confirm_timeout`](Route::confirm_timeout) | 60 s, then the channel is taken for broken |
 /// | [`mailbox`](Route::mailbox) | 1024 messages accepted and not yet on the wire |
@@ -70,13 +74,14 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 ///     .deadline(Duration::from_secs(10));
 /// ```
 pub struct Route<T> {
-    pub(crate) exchange: String,
+    pub(crate) exchange: Arc<str>,
     pub(crate) key: Key<T>,
     pub(crate) mandatory: bool,
     pub(crate) persistent: bool,
     pub(crate) confirms: Confirms,
     pub(crate) confirm_timeout: Duration,
     pub(crate) journal: Option<Journal>,
+    pub(crate) batching: Option<Batching>,
     pub(crate) mailbox: usize,
     pub(crate) max_bytes: u64,
     pub(crate) rate_limit: Option<RateLimit>,
@@ -120,13 +125,14 @@ impl<T> Route<T> {
     /// [`key`](Route::key).
     pub fn coded(codec: impl Codec<T> + 'static, exchange: impl Into<String>) -> Self {
         Self {
-            exchange: exchange.into(),
+            exchange: exchange.into().into(),
             key: Key::Fixed("".into()),
             mandatory: true,
             persistent: true,
             confirms: Confirms::Window(1024),
             confirm_timeout: CONFIRM_TIMEOUT,
             journal: None,
+            batching: None,
             mailbox: 1024,
             max_bytes: DEFAULT_BYTES,
             rate_limit: None,
@@ -153,6 +159,41 @@ impl<T> Route<T> {
     #[must_use]
     pub fn confirms(mut self, confirms: Confirms) -> Self {
         self.confirms = confirms;
+        self
+    }
+
+    /// Gathers messages into batches: many small ones travel as one AMQP message, an *envelope* (`docs/WIRE.md`, "Batches"), and
+    /// a consumer hands them out again one by one. Off by default.
+    ///
+    /// `publish`, `enqueue`, `try_enqueue` and their receipts stay as they are, but for this:
+    ///
+    /// - A message waits for company, up to the [linger](Batching::linger). Its receipt resolves with the envelope's confirm;
+    ///   what becomes of the envelope (returned, nacked, refused) becomes of each message in it, and each is handed back to
+    ///   its own sender. Its id is `<id of the envelope>/<index>`.
+    /// - Each routing key has an open batch of its own. Up to 32 are open at a time; one more, and the oldest is sent. Messages
+    ///   of one key keep their order, those of different keys have none among them.
+    /// - A message with options of its own beside a key (an id, headers, a priority, …) travels by itself, after what was
+    ///   accepted before it for its key.
+    /// - The caller whose message has no room in a batch compresses and sends that batch, and waits for room for the next:
+    ///   [`mailbox`](Route::mailbox) and [`confirms`](Route::confirms) count envelopes, and an open batch has its place among
+    ///   them. Once in a batch a message goes out, though a `publish` be dropped. [`rate_limit`](Route::rate_limit) counts
+    ///   messages.
+    /// - [`Publisher::flush`](crate::Publisher::flush), the last clone's drop and a shutdown send what is open at once.
+    /// - [`gzip`](Route::gzip) compresses the batch as a whole.
+    /// - With a [journal](Route::journal) an envelope is one record, written when it is sent; until then its messages are
+    ///   in memory alone. [`Receipt::journaled`](crate::Receipt::journaled) tells. What cannot be delivered leaves the journal when every
+    ///   message has been handed back; was one of the receipts dropped, the whole envelope is tried again, with those that
+    ///   were handed back too.
+    ///
+    /// ```
+    /// use fluffle_amqp::{Batching, Route};
+    /// use fluffle_wire::Gzip;
+    ///
+    /// let route = Route::<String>::exchange("quakes").batch(Batching::default()).gzip(Gzip::auto());
+    /// ```
+    #[must_use]
+    pub fn batch(mut self, batching: Batching) -> Self {
+        self.batching = Some(batching);
         self
     }
 
@@ -256,44 +297,58 @@ impl<T> Route<T> {
     /// # Errors
     /// When it cannot be encoded, is over a limit, or a property has no room in AMQP.
     pub fn prepare(&self, message: &T, options: &MessageOptions) -> Result<Prepared, PublishErrorKind> {
-        let (id, routing_key) = self.address(message, options);
-        self.prepare_as(message, options, id, routing_key)
+        let (id, to) = self.address(message, options);
+        self.prepare_as(message, options, id, to)
     }
 
-    /// The message's id and routing key.
-    pub(crate) fn address(&self, message: &T, options: &MessageOptions) -> (String, String) {
-        let id = options.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
+    /// The message's id and where it goes.
+    pub(crate) fn address(&self, message: &T, options: &MessageOptions) -> (Arc<str>, Address) {
+        let id = options.id.as_deref().map_or_else(|| text(Uuid::now_v7()), Arc::from);
         let routing_key = match (&options.key, &self.key) {
-            (Some(key), _) => key.clone(),
-            (None, Key::Fixed(key)) => key.to_string(),
-            (None, Key::By(key)) => key(message),
+            (None, Key::Fixed(key)) => Arc::clone(key),
+            _ => self.routing_key(message, options).into(),
         };
-        (id, routing_key)
+        (id, Address { exchange: Arc::clone(&self.exchange), routing_key })
+    }
+
+    pub(crate) fn routing_key<'a>(&'a self, message: &T, options: &'a MessageOptions) -> Cow<'a, str> {
+        match (&options.key, &self.key) {
+            (Some(key), _) => Cow::Borrowed(key),
+            (None, Key::Fixed(key)) => Cow::Borrowed(key),
+            (None, Key::By(key)) => Cow::Owned(key(message)),
+        }
+    }
+
+    /// The name of what is too long for AMQP in an address of this route.
+    pub(crate) fn too_long(&self, routing_key: &str) -> Option<&'static str> {
+        if routing_key.len() > 255 {
+            Some("routing key")
+        } else if self.exchange.len() > 255 {
+            Some("exchange name")
+        } else {
+            None
+        }
     }
 
     pub(crate) fn prepare_as(
         &self,
         message: &T,
         options: &MessageOptions,
-        id: String,
-        routing_key: String,
+        id: Arc<str>,
+        to: Address,
     ) -> Result<Prepared, PublishErrorKind> {
-        let too_long = options.too_long().or((routing_key.len() > 255).then_some("routing key")).or((self
-            .exchange
-            .len()
-            > 255)
-            .then_some("exchange name"));
-        if let Some(property) = too_long {
+        if let Some(property) = options.too_long().or(self.too_long(&to.routing_key)) {
             return Err(PublishErrorKind::Property(property));
         }
         let encoded = self.wire.encode(message).map_err(PublishErrorKind::Encode)?;
         Ok(Prepared {
-            exchange: self.exchange.clone(),
-            routing_key,
+            exchange: to.exchange,
+            routing_key: to.routing_key,
             mandatory: self.mandatory && self.confirms != Confirms::Off,
             properties: options.apply(labels(&encoded, &id, self.persistent)),
             body: encoded.body,
             id,
+            items: 1,
         })
     }
 
@@ -306,6 +361,11 @@ impl<T> Route<T> {
             Confirms::Off => 1024,
         }
     }
+}
+
+/// An id as it travels.
+pub(crate) fn text(id: Uuid) -> Arc<str> {
+    (&*id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
 }
 
 /// The AMQP properties every message has.

@@ -180,10 +180,10 @@ impl RequesterActor {
 #[error("the broker ended the requester's subscription to its answers")]
 struct Ended;
 
-type Pending = HashMap<String, oneshot::Sender<Answer>>;
+type Pending = HashMap<Arc<str>, oneshot::Sender<Answer>>;
 
 /// Correlation ids of questions that are on the wire, and their room.
-type Unconfirmed = HashMap<u64, (String, Room)>;
+type Unconfirmed = HashMap<u64, (Arc<str>, Room)>;
 
 /// Asks and answers until the channel is lost; open questions are then dropped, which tells who asked them.
 async fn run(lease: Lease, mut replies: lapin::Consumer, exchange: Arc<Exchange>) -> lapin::Error {
@@ -210,8 +210,8 @@ async fn run(lease: Lease, mut replies: lapin::Consumer, exchange: Arc<Exchange>
             asked = inbox.recv(), if pending.len().max(confirms.len()) < exchange.window => match asked {
                 Some(Asked { message, reply, room }) if !reply.is_closed() => {
                     sequence += 1;
-                    unconfirmed.insert(sequence, (message.id.clone(), room));
-                    pending.insert(message.id.clone(), reply);
+                    unconfirmed.insert(sequence, (Arc::clone(&message.id), room));
+                    pending.insert(Arc::clone(&message.id), reply);
                     confirms.publish(sequence, &with_reply_to(message));
                 }
                 Some(_) => {}

@@ -58,7 +58,7 @@ struct Shared<Q, R> {
     exchange: Arc<Exchange>,
     request: Wire<Q>,
     answer: Wire<R>,
-    to: String,
+    to: Arc<str>,
     key: Key<Q>,
     deadline: Duration,
     rate_limit: Option<RateLimit>,
@@ -125,17 +125,10 @@ impl<Q, R> Requester<Q, R> {
         let encoded = shared.request.encode(request).map_err(RequestErrorKind::Encode)?;
         let id = Uuid::now_v7().to_string();
         let expiration = shared.deadline.as_millis().to_string();
-        let message = Prepared {
-            exchange: shared.to.clone(),
-            routing_key,
-            mandatory: true,
-            // Past the deadline nobody waits for the answer: the broker need not deliver it any more.
-            properties: labels(&encoded, &id, false)
-                .with_correlation_id(id.as_str().into())
-                .with_expiration(expiration.into()),
-            body: encoded.body,
-            id,
-        };
+        // Past the deadline nobody waits for the answer: the broker need not deliver it any more.
+        let properties =
+            labels(&encoded, &id, false).with_correlation_id(id.as_str().into()).with_expiration(expiration.into());
+        let message = Prepared::new(id, Arc::clone(&shared.to), routing_key, properties, encoded.body);
         let (reply, answer) = oneshot::channel();
         let accepting = async {
             if let Some(limit) = &shared.rate_limit {

@@ -4,6 +4,7 @@ mod enqueued;
 mod error;
 mod keeper;
 mod options;
+mod place;
 mod reader;
 mod record;
 mod shared;
@@ -24,6 +25,7 @@ pub use self::{
     enqueued::Enqueued,
     error::{AppendError, AppendErrorKind},
     options::{Flush, JournalOptions, WhenFull},
+    place::Place,
     reader::Reader,
     record::{Entry, LARGEST_BODY, LONGEST_ID, Position, Record},
     unconfirmed::Unconfirmed,

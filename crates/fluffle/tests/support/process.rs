@@ -95,6 +95,23 @@ impl Process {
             .clone()
     }
 
+    /// Waits until it has died, or a line on stderr contains `word`; gives whether it died, and what it has said.
+    pub fn died_or_said(&mut self, word: &str, limit: Duration) -> (bool, Vec<String>) {
+        let deadline = Instant::now() + limit;
+        loop {
+            let died = self.child.try_wait().unwrap().is_some();
+            if died && let Some(reader) = self.reader.take() {
+                reader.join().unwrap();
+            }
+            let lines = self.said.0.lock().unwrap().clone();
+            if died || lines.iter().any(|line| line.contains(word)) {
+                return (died, lines);
+            }
+            assert!(Instant::now() < deadline, "runs on after {limit:?}: {lines:#?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// How many lines contain `word`.
     pub fn count(&self, word: &str) -> usize {
         self.said.0.lock().unwrap().iter().filter(|line| line.contains(word)).count()

@@ -1,0 +1,441 @@
+//! The open batches of a publisher. They belong to its outbox and outlive every actor, channel and connection, as it does.
+
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use fluffle_wire::{BatchBuilder, EncodeErrorKind, Wire};
+use futures_util::poll;
+use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
+
+use crate::publish::{
+    batching::Batching,
+    entry::Entry,
+    error::PublishErrorKind,
+    message::Prepared,
+    outbox::{OpenBatches, Outbox, Place},
+    outcome::{Address, Pending, Reply},
+    receipt::Claim,
+    route::{Confirms, Route, labels, text},
+};
+
+/// Most batches open at a time, each for a routing key of its own. One more, and the oldest is sent.
+const MOST_OPEN: usize = 32;
+
+pub(crate) struct Batcher<T> {
+    wire: Wire<T>,
+    terms: Batching,
+    exchange: Arc<str>,
+    mandatory: bool,
+    persistent: bool,
+    journaled: bool,
+    /// From when a batch is due to its confirm.
+    deadline: Duration,
+    open: Mutex<Open<T>>,
+    /// Held while a batch is taken out, compressed and sent: they are sent in the order in which they are taken out. Taken before
+    /// `open`, which is free meanwhile for what is accepted next.
+    sending: Mutex<()>,
+    /// For who sends what is due: there is a batch, and it is the first.
+    opened: Notify,
+    /// For those who wait for room: there is another batch, which may have room for them too.
+    others: Notify,
+}
+
+struct Open<T> {
+    /// Oldest first, which is also the order in which they are due.
+    batches: Vec<OpenBatch<T>>,
+    closed: bool,
+    /// Somebody knows when the oldest is due, or when one was that has been sent since.
+    watched: bool,
+    /// Bytes in the batch sent last: the next is likely to be as large.
+    last: usize,
+}
+
+struct OpenBatch<T> {
+    routing_key: Arc<str>,
+    builder: BatchBuilder<T>,
+    reply: Reply,
+    /// Taken before the batch was opened: sending it waits for nothing.
+    place: Place,
+    due: Instant,
+}
+
+/// What became of a message that was to join an open batch. The [`Pending`] is that of a batch which is now to be sent.
+enum Added {
+    In(Claim),
+    /// And so it is full.
+    Last(Claim, Arc<Pending>),
+    Full(Arc<Pending>),
+    NoneOpen,
+}
+
+impl<T> Batcher<T> {
+    pub(crate) fn new(route: &Route<T>, terms: Batching) -> Self {
+        Self {
+            wire: route.wire.clone(),
+            terms,
+            exchange: Arc::clone(&route.exchange),
+            mandatory: route.mandatory && route.confirms != Confirms::Off,
+            persistent: route.persistent,
+            journaled: route.journal.is_some(),
+            deadline: route.deadline,
+            open: Mutex::new(Open { batches: Vec::new(), closed: false, watched: false, last: 0 }),
+            sending: Mutex::default(),
+            opened: Notify::new(),
+            others: Notify::new(),
+        }
+    }
+
+    /// Puts `message` into the open batch of its key, if there is room in it. Waits for nothing.
+    pub(crate) fn add(&self, outbox: &Outbox, message: &T, key: &str) -> Result<Option<Claim>, PublishErrorKind> {
+        let added = self.open().add(message, key)?;
+        match added {
+            Added::In(claim) => Ok(Some(claim)),
+            Added::Last(claim, batch) => {
+                self.send_one(outbox, &batch);
+                Ok(Some(claim))
+            }
+            Added::Full(batch) => {
+                self.send_one(outbox, &batch);
+                Ok(None)
+            }
+            Added::NoneOpen => Ok(None),
+        }
+    }
+
+    /// Waits for room for another batch and opens it with `message`.
+    ///
+    /// Cancellation safe: dropped before it returns, the message was not accepted.
+    pub(crate) async fn open_with(&self, outbox: &Outbox, message: &T, key: &str) -> Result<Claim, PublishErrorKind> {
+        let first = self.first(message)?;
+        let mut reserving = pin!(outbox.reserve(self.room(&first)));
+        if let Poll::Ready(place) = poll!(reserving.as_mut()) {
+            return self.put_up(outbox, place?, first, message, key);
+        }
+        // What is missing may be held by batches that wait for company.
+        self.send_open(outbox);
+        loop {
+            // Made before the look: what is opened in between is not missed.
+            let others = self.others.notified();
+            if let Some(claim) = self.add(outbox, message, key)? {
+                return Ok(claim);
+            }
+            tokio::select! {
+                biased;
+                place = &mut reserving => return self.put_up(outbox, place?, first, message, key),
+                () = others => {}
+            }
+        }
+    }
+
+    /// Opens another batch with `message`, if there is room for one now.
+    pub(crate) fn try_open_with(&self, outbox: &Outbox, message: &T, key: &str) -> Result<Claim, PublishErrorKind> {
+        let first = self.first(message)?;
+        let place = match outbox.try_reserve(self.room(&first)) {
+            Err(PublishErrorKind::Full) => {
+                self.send_open(outbox);
+                outbox.try_reserve(self.room(&first))?
+            }
+            place => place?,
+        };
+        self.put_up(outbox, place, first, message, key)
+    }
+
+    /// Sends a message that can share no envelope, after what was accepted before it for the same key.
+    pub(crate) fn send_alone(&self, outbox: &Outbox, place: Place, entry: Entry) {
+        let sending = self.sending();
+        let key = Arc::clone(&entry.message.routing_key);
+        self.send_those(outbox, &sending, |batch| batch.routing_key == key);
+        outbox.count(entry.items());
+        outbox.send(place, entry);
+    }
+
+    /// A batch with `message` in it: what is wrong with the message itself shows before anything is waited for.
+    fn first(&self, message: &T) -> Result<BatchBuilder<T>, PublishErrorKind> {
+        let Batching { max_bytes, max_items, .. } = self.terms;
+        let capacity = self.open().last;
+        let mut builder = self.wire.batch().at_most(max_bytes, max_items).with_capacity(capacity);
+        builder.push(message).map_err(PublishErrorKind::Encode)?;
+        Ok(builder)
+    }
+
+    /// What a batch may come to.
+    fn room(&self, first: &BatchBuilder<T>) -> usize {
+        self.terms.max_bytes.max(first.bytes())
+    }
+
+    /// Opens a batch, unless others have opened one for this key meanwhile.
+    fn put_up(
+        &self,
+        outbox: &Outbox,
+        place: Place,
+        first: BatchBuilder<T>,
+        message: &T,
+        key: &str,
+    ) -> Result<Claim, PublishErrorKind> {
+        let envelope = Uuid::now_v7();
+        loop {
+            let mut open = self.open();
+            if open.closed {
+                return Err(PublishErrorKind::Closed);
+            }
+            let to_send = match open.add(message, key)? {
+                Added::In(claim) => return Ok(claim),
+                Added::Last(claim, batch) => {
+                    drop(open);
+                    self.send_one(outbox, &batch);
+                    return Ok(claim);
+                }
+                Added::Full(batch) => batch,
+                Added::NoneOpen => match open.batches.first() {
+                    Some(oldest) if open.batches.len() >= MOST_OPEN => oldest.reply.pending(),
+                    _ => {
+                        let batch = self.batch(envelope, place, first, key);
+                        let (claim, full) = (batch.claim_to_last(), batch.builder.is_full());
+                        let pending = batch.reply.pending();
+                        open.batches.push(batch);
+                        if !std::mem::replace(&mut open.watched, true) {
+                            self.opened.notify_one();
+                        }
+                        drop(open);
+                        self.others.notify_waiters();
+                        if full {
+                            self.send_one(outbox, &pending);
+                        }
+                        return Ok(claim);
+                    }
+                },
+            };
+            drop(open);
+            self.send_one(outbox, &to_send);
+        }
+    }
+
+    fn batch(&self, envelope: Uuid, place: Place, builder: BatchBuilder<T>, key: &str) -> OpenBatch<T> {
+        let due = Instant::now() + self.terms.linger;
+        let routing_key: Arc<str> = key.into();
+        let to = Address { exchange: Arc::clone(&self.exchange), routing_key: Arc::clone(&routing_key) };
+        let (_, reply) = Pending::new(text(envelope), to, due + self.deadline, self.journaled);
+        OpenBatch { routing_key, builder, reply, place, due }
+    }
+
+    /// Sends this batch, unless it has been sent.
+    fn send_one(&self, outbox: &Outbox, pending: &Arc<Pending>) {
+        let sending = self.sending();
+        self.send_those(outbox, &sending, |batch| batch.reply.is_of(pending));
+    }
+
+    fn send_those(&self, outbox: &Outbox, _in_order: &MutexGuard<'_, ()>, which: impl Fn(&OpenBatch<T>) -> bool) {
+        loop {
+            let batch = {
+                let mut open = self.open();
+                let Some(at) = open.batches.iter().position(&which) else { return };
+                let batch = open.batches.remove(at);
+                open.last = batch.builder.bytes();
+                // Before the lock goes: it is on one of the two books at any time.
+                outbox.count(batch.builder.len());
+                batch
+            };
+            self.send(outbox, batch);
+        }
+    }
+
+    fn send(&self, outbox: &Outbox, batch: OpenBatch<T>) {
+        let OpenBatch { routing_key, builder, reply, place, .. } = batch;
+        let items = builder.len();
+        match builder.seal() {
+            Ok(encoded) => {
+                let id = Arc::clone(&reply.pending().id);
+                let properties = labels(&encoded, &id, self.persistent);
+                let message = Prepared {
+                    id,
+                    exchange: Arc::clone(&self.exchange),
+                    routing_key,
+                    mandatory: self.mandatory,
+                    properties,
+                    items: u32::try_from(encoded.items).unwrap_or(u32::MAX),
+                    body: encoded.body,
+                };
+                outbox.send(place, Entry::new(message, reply, true));
+            }
+            Err(error) => outbox.unsent(items, reply, PublishErrorKind::Encode(error)),
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open<T>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sending(&self) -> MutexGuard<'_, ()> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> OpenBatches for Batcher<T> {
+    fn send_due(&self, outbox: &Outbox, now: Instant) -> Option<Instant> {
+        let some_due = self.open().batches.first().is_some_and(|oldest| oldest.due <= now);
+        if some_due {
+            let sending = self.sending();
+            self.send_those(outbox, &sending, |batch| batch.due <= now);
+        }
+        let mut open = self.open();
+        let next = open.batches.first().map(|oldest| oldest.due);
+        open.watched = next.is_some();
+        next
+    }
+
+    fn opened(&self) -> &Notify {
+        &self.opened
+    }
+
+    fn send_open(&self, outbox: &Outbox) {
+        // Not those that others go on opening.
+        let opened_by_now = Instant::now() + self.terms.linger;
+        let sending = self.sending();
+        self.send_those(outbox, &sending, |batch| batch.due <= opened_by_now);
+    }
+
+    fn close(&self, outbox: &Outbox) {
+        self.open().closed = true;
+        let sending = self.sending();
+        self.send_those(outbox, &sending, |_| true);
+    }
+
+    fn hold(&self, look: &mut dyn FnMut(usize)) {
+        let open = self.open();
+        look(open.batches.iter().map(|batch| batch.builder.len()).sum());
+    }
+}
+
+impl<T> Open<T> {
+    fn add(&mut self, message: &T, key: &str) -> Result<Added, PublishErrorKind> {
+        let Some(batch) = self.batches.iter_mut().find(|batch| *batch.routing_key == *key) else {
+            return Ok(Added::NoneOpen);
+        };
+        match batch.builder.push(message) {
+            Ok(()) if batch.builder.is_full() => Ok(Added::Last(batch.claim_to_last(), batch.reply.pending())),
+            Ok(()) => Ok(Added::In(batch.claim_to_last())),
+            Err(error) if error.kind() == EncodeErrorKind::BatchFull => Ok(Added::Full(batch.reply.pending())),
+            Err(error) => Err(PublishErrorKind::Encode(error)),
+        }
+    }
+}
+
+impl<T> OpenBatch<T> {
+    fn claim_to_last(&self) -> Claim {
+        let index = self.builder.len().saturating_sub(1);
+        Claim::item(self.reply.pending(), u32::try_from(index).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, pin::Pin};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::publish::outbox::Terms;
+
+    type Opening<'a> = Pin<Box<dyn Future<Output = Result<Claim, PublishErrorKind>> + 'a>>;
+
+    fn batcher(terms: Batching, mailbox: usize) -> (Arc<Batcher<String>>, Arc<Outbox>) {
+        let batcher = Arc::new(Batcher::new(&Route::<String>::exchange("x"), terms));
+        let outbox = Outbox::with(Terms {
+            name: "test".to_owned(),
+            mailbox,
+            window: 10,
+            confirm_limit: Duration::from_secs(1),
+            bytes: 1 << 26,
+            journal: None,
+            batches: Some(Arc::clone(&batcher) as Arc<dyn OpenBatches>),
+        });
+        (batcher, outbox)
+    }
+
+    fn in_open(batcher: &Batcher<String>) -> usize {
+        let mut items = 0;
+        batcher.hold(&mut |open| items = open);
+        items
+    }
+
+    /// How many messages each envelope in the mailbox has.
+    async fn sent(outbox: &Outbox) -> Vec<usize> {
+        let mut inbox = outbox.inbox().await;
+        std::iter::from_fn(|| inbox.try_recv().ok()).map(|entry| entry.items()).collect()
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_joins_the_batch_that_another_could_open() {
+        let (batcher, outbox) = batcher(Batching::default().linger(Duration::from_secs(60)), 1);
+        let place = outbox.reserve(1).await.unwrap();
+        let texts = ["a", "b", "c"].map(str::to_owned);
+        let mut waiting: Vec<Opening<'_>> = Vec::new();
+        for text in &texts {
+            waiting.push(Box::pin(batcher.open_with(&outbox, text, "k")));
+        }
+        for one in &mut waiting {
+            assert!(poll!(one).is_pending());
+        }
+        drop(place);
+        let claims = tokio::time::timeout(Duration::from_secs(10), join_all(waiting))
+            .await
+            .expect("room for one is room for all");
+        assert!(claims.into_iter().all(|claim| claim.is_ok()));
+        assert_eq!(in_open(&batcher), 3);
+        batcher.send_open(&outbox);
+        assert_eq!(sent(&outbox).await, [3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_is_sent_by_whoever_looks_and_the_rest_stays() {
+        let (batcher, outbox) = batcher(Batching::default().linger(Duration::from_millis(5)), 10);
+        batcher.try_open_with(&outbox, &"a".to_owned(), "one").unwrap();
+        // The first to look is gone before it is due: what it knew is lost with it.
+        assert!(batcher.send_due(&outbox, Instant::now()).is_some());
+        tokio::time::advance(Duration::from_millis(3)).await;
+        batcher.try_open_with(&outbox, &"b".to_owned(), "two").unwrap();
+        tokio::time::advance(Duration::from_millis(2)).await;
+        assert_eq!(batcher.send_due(&outbox, Instant::now()), Some(Instant::now() + Duration::from_millis(3)));
+        assert_eq!((sent(&outbox).await, in_open(&batcher)), (vec![1], 1));
+        let lingering = tokio::spawn({
+            let outbox = Arc::clone(&outbox);
+            async move { outbox.linger().await }
+        });
+        tokio::time::advance(Duration::from_millis(3)).await;
+        while in_open(&batcher) > 0 {
+            tokio::task::yield_now().await;
+        }
+        batcher.try_open_with(&outbox, &"c".to_owned(), "one").unwrap();
+        tokio::time::sleep(Duration::from_millis(6)).await;
+        assert_eq!(sent(&outbox).await, [1, 1], "it is told when there is one again");
+        lingering.abort();
+    }
+
+    #[tokio::test]
+    async fn what_is_closed_has_sent_all_it_had_and_takes_nothing_more() {
+        let (batcher, outbox) = batcher(Batching::default(), 10);
+        batcher.try_open_with(&outbox, &"a".to_owned(), "k").unwrap();
+        let place = outbox.reserve(1).await.unwrap();
+        let first = batcher.first(&"late".to_owned()).unwrap();
+        batcher.close(&outbox);
+        let late = batcher.put_up(&outbox, place, first, &"late".to_owned(), "k");
+        assert!(matches!(late, Err(PublishErrorKind::Closed)));
+        assert_eq!((sent(&outbox).await, in_open(&batcher)), (vec![1], 0));
+    }
+
+    #[tokio::test]
+    async fn a_new_key_past_the_most_open_batches_sends_the_oldest() {
+        let (batcher, outbox) = batcher(Batching::default(), 1000);
+        for key in 0..=MOST_OPEN {
+            batcher.try_open_with(&outbox, &"a".to_owned(), &key.to_string()).unwrap();
+        }
+        assert_eq!((sent(&outbox).await, in_open(&batcher)), (vec![1], MOST_OPEN));
+        assert!(batcher.add(&outbox, &"a".to_owned(), "0").unwrap().is_none(), "the oldest was sent");
+        assert!(batcher.add(&outbox, &"a".to_owned(), "1").unwrap().is_some());
+    }
+}

@@ -1,0 +1,311 @@
+//! What a publisher has accepted and not yet settled. It outlives every channel, connection and actor of that publisher.
+
+mod place;
+mod unsettled;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use fluffle_supervise::MailboxDepth;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, sleep_until, timeout},
+};
+
+pub(crate) use self::place::Place;
+pub(crate) use crate::publish::outcome::Outcome;
+use crate::{
+    flow::budget::{ByteRoom, DEFAULT_BYTES},
+    publish::{
+        entry::Entry,
+        error::PublishErrorKind,
+        journal::Ledger,
+        message::Prepared,
+        outcome::{Address, Pending, Reply},
+        stats::{Counters, PublisherStats},
+    },
+};
+
+/// How often a journal is looked at for what is left in it.
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
+
+/// Longer than any message takes: nobody waits by the clock.
+const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What a publisher's outbox is made of.
+pub(crate) struct Terms {
+    pub(crate) name: String,
+    /// Most messages, or envelopes, accepted and not yet on the wire.
+    pub(crate) mailbox: usize,
+    /// Most messages, or envelopes, on the wire without a confirm.
+    pub(crate) window: usize,
+    /// How long a confirm may take before its channel is given up.
+    pub(crate) confirm_limit: Duration,
+    /// Most bytes of bodies accepted and not settled.
+    pub(crate) bytes: u64,
+    pub(crate) journal: Option<Ledger>,
+    pub(crate) batches: Option<Arc<dyn OpenBatches>>,
+}
+
+/// The open batches of a publisher, the type of their messages forgotten.
+pub(crate) trait OpenBatches: Send + Sync {
+    /// Sends those that were due by `now`, and says when the next one is. Until then nobody is told; when there is none,
+    /// [`opened`](Self::opened) is told of the next.
+    fn send_due(&self, outbox: &Outbox, now: Instant) -> Option<Instant>;
+
+    fn opened(&self) -> &Notify;
+
+    /// Sends all that are open.
+    fn send_open(&self, outbox: &Outbox);
+
+    /// Sends all that are open, and opens no more.
+    fn close(&self, outbox: &Outbox);
+
+    /// Calls `look` with the number of messages in them, none of which is sent meanwhile.
+    fn hold(&self, look: &mut dyn FnMut(usize));
+}
+
+/// A bounded mailbox and the unsettled messages behind it.
+pub(crate) struct Outbox {
+    pub(crate) name: String,
+    pub(crate) window: usize,
+    pub(crate) confirm_limit: Duration,
+    /// For the bodies of all that is accepted and not settled.
+    bytes: ByteRoom,
+    /// What is accepted is there, and not in the mailbox.
+    pub(crate) journal: Option<Arc<Ledger>>,
+    batches: Option<Arc<dyn OpenBatches>>,
+    sender: mpsc::Sender<Entry>,
+    receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Entry>>>,
+    unsettled: Mutex<BTreeMap<u64, Entry>>,
+    sequence: AtomicU64,
+    /// Messages, but for those in open batches.
+    outstanding: AtomicUsize,
+    idle: Notify,
+    closed: AtomicBool,
+    handles_gone: Notify,
+    counters: Counters,
+}
+
+impl Outbox {
+    /// One without a journal or batches.
+    pub(crate) fn new(name: String, mailbox: usize, window: usize, confirm_limit: Duration) -> Arc<Self> {
+        let bytes = DEFAULT_BYTES;
+        Self::with(Terms { name, mailbox, window, confirm_limit, bytes, journal: None, batches: None })
+    }
+
+    pub(crate) fn with(terms: Terms) -> Arc<Self> {
+        let (sender, receiver) = mpsc::channel(terms.mailbox.max(1));
+        Arc::new(Self {
+            name: terms.name,
+            window: terms.window.max(1),
+            confirm_limit: terms.confirm_limit,
+            bytes: ByteRoom::new(terms.bytes),
+            journal: terms.journal.map(Arc::new),
+            batches: terms.batches,
+            sender,
+            receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
+            unsettled: Mutex::default(),
+            sequence: AtomicU64::new(0),
+            outstanding: AtomicUsize::new(0),
+            idle: Notify::new(),
+            closed: AtomicBool::new(false),
+            handles_gone: Notify::new(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Waits for room, in bytes and in the mailbox or in the journal, then accepts, unless the publisher is closed.
+    ///
+    /// Cancellation safe: dropped before it returns, the message was not accepted.
+    pub(crate) async fn accept(&self, entry: Entry) -> Result<(), PublishErrorKind> {
+        if let Some(ledger) = self.ledger()? {
+            ledger.accept(entry).await?;
+            self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        let place = self.reserve(entry.message.body.len()).await?;
+        self.count(entry.items());
+        self.send(place, entry);
+        Ok(())
+    }
+
+    /// Accepts only if there is room now.
+    pub(crate) fn try_accept(&self, entry: Entry) -> Result<(), PublishErrorKind> {
+        let place = self.try_reserve(entry.message.body.len())?;
+        self.count(entry.items());
+        self.send(place, entry);
+        Ok(())
+    }
+
+    /// Publishes `message`, whoever waits, and waits for what becomes of it.
+    pub(crate) async fn publish(&self, message: Prepared) -> Outcome {
+        let to = Address { exchange: Arc::clone(&message.exchange), routing_key: Arc::clone(&message.routing_key) };
+        let deadline = Instant::now() + NO_DEADLINE;
+        let (pending, reply) = Pending::new(Arc::clone(&message.id), to, deadline, self.journal.is_some());
+        match self.accept(Entry::new(message, reply, true)).await {
+            Ok(()) => pending.outcome().await.clone(),
+            Err(_) => Outcome::Closed,
+        }
+    }
+
+    /// What has been [counted](Self::count) cannot be sent after all.
+    pub(crate) fn unsent(&self, items: usize, reply: Reply, kind: PublishErrorKind) {
+        self.counters.failed.fetch_add(items as u64, Ordering::Relaxed);
+        reply.settle(Outcome::Unsent(kind));
+        self.done(items);
+    }
+
+    /// Takes `items` messages on the books that are about to be sent.
+    pub(crate) fn count(&self, items: usize) {
+        self.counters.accepted.fetch_add(items as u64, Ordering::Relaxed);
+        if self.journal.is_none() {
+            self.outstanding.fetch_add(items, Ordering::AcqRel);
+        }
+    }
+
+    fn ledger(&self) -> Result<Option<&Ledger>, PublishErrorKind> {
+        if self.is_closed() { Err(PublishErrorKind::Closed) } else { Ok(self.journal.as_deref()) }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Sends open batches when they are due, for as long as it is polled. What it knows is in the batches: whoever polls it
+    /// next begins with a look at them.
+    pub(crate) async fn linger(&self) {
+        let Some(batches) = &self.batches else { return std::future::pending().await };
+        loop {
+            match batches.send_due(self, Instant::now()) {
+                Some(due) => sleep_until(due).await,
+                None => batches.opened().notified().await,
+            }
+        }
+    }
+
+    /// Sends all open batches.
+    pub(crate) fn send_open(&self) {
+        if let Some(batches) = &self.batches {
+            batches.send_open(self);
+        }
+    }
+
+    /// The mailbox's reading end, for the one actor that drains it now.
+    pub(crate) async fn inbox(&self) -> tokio::sync::OwnedMutexGuard<mpsc::Receiver<Entry>> {
+        Arc::clone(&self.receiver).lock_owned().await
+    }
+
+    /// Ends the publisher for good: everything not settled goes back to its caller.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.bytes.close();
+        // They hold places, and what is in them was accepted.
+        if let Some(batches) = &self.batches {
+            batches.close(self);
+        }
+        let mut inbox = self.inbox().await;
+        inbox.close();
+        // Closed, it ends when the senders that hold a permit have used it: none is missed.
+        while let Some(entry) = inbox.recv().await {
+            self.hand_back(entry);
+        }
+        let left: Vec<Entry> = std::mem::take(&mut *self.unsettled()).into_values().collect();
+        for entry in left {
+            self.hand_back(entry);
+        }
+        if let Some(ledger) = &self.journal {
+            ledger.close().await;
+        }
+    }
+
+    fn hand_back(&self, entry: Entry) {
+        let items = entry.items();
+        self.counters.failed.fetch_add(items as u64, Ordering::Relaxed);
+        // A journaled one is not lost: the next process sends it.
+        if entry.reply.unheard() && entry.detached && self.journal.is_none() {
+            tracing::error!(publisher = %self.name, message_id = %entry.message.id, "closed before this message was confirmed");
+        }
+        entry.reply.settle(Outcome::Closed);
+        self.done(items);
+    }
+
+    fn done(&self, items: usize) {
+        if self.journal.is_some() {
+            return;
+        }
+        if self.outstanding.fetch_sub(items, Ordering::AcqRel) == items {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Waits until every message accepted so far, and since, has been settled.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.outstanding() == 0 {
+                return;
+            }
+            // A journal tells nobody when its last record goes.
+            let look = if self.journal.is_some() { LOOK } else { Duration::MAX };
+            let _ = timeout(look, idle).await;
+        }
+    }
+
+    /// The last handle was dropped: nothing more will be accepted.
+    pub(crate) fn abandon(&self) {
+        self.handles_gone.notify_one();
+    }
+
+    /// Waits until the last handle is gone and everything it accepted has been settled. For one waiter.
+    pub(crate) async fn abandoned(&self) {
+        self.handles_gone.notified().await;
+        self.idle().await;
+    }
+
+    /// Messages accepted and not settled; an envelope that a journal has counts as one.
+    pub(crate) fn outstanding(&self) -> usize {
+        let settling = || match &self.journal {
+            Some(ledger) => ledger.outstanding(),
+            None => self.outstanding.load(Ordering::Acquire),
+        };
+        let mut outstanding = 0;
+        self.with_open(|open| outstanding = open + settling());
+        outstanding
+    }
+
+    /// Calls `look` with the number of messages in open batches, none of which is sent meanwhile.
+    fn with_open(&self, mut look: impl FnMut(usize)) {
+        match &self.batches {
+            Some(batches) => batches.hold(&mut look),
+            None => look(0),
+        }
+    }
+
+    pub(crate) fn depth(&self) -> MailboxDepth {
+        let capacity = self.sender.max_capacity();
+        MailboxDepth { waiting: capacity - self.sender.capacity(), capacity }
+    }
+
+    pub(crate) fn stats(&self) -> PublisherStats {
+        let mut in_open = 0;
+        let mut stats = PublisherStats::default();
+        self.with_open(|open| {
+            in_open = open;
+            stats = self.counters.read(0);
+        });
+        stats.accepted += in_open as u64;
+        stats.outstanding = self.outstanding();
+        stats
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

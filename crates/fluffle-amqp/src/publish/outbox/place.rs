@@ -1,0 +1,73 @@
+//! Places for what is to come.
+
+use tokio::sync::mpsc;
+
+use super::Outbox;
+use crate::{
+    flow::budget::{NoRoom, Room},
+    publish::{entry::Entry, error::PublishErrorKind, message::Prepared},
+};
+
+/// A place for what is to come, in the mailbox or in the journal.
+pub(crate) enum Place {
+    Mailbox { slot: mpsc::OwnedPermit<Entry>, room: Room },
+    Journal(fluffle_store::Place),
+}
+
+impl From<NoRoom> for PublishErrorKind {
+    fn from(no_room: NoRoom) -> Self {
+        match no_room {
+            NoRoom::Full => PublishErrorKind::Full,
+            NoRoom::Closed => PublishErrorKind::Closed,
+        }
+    }
+}
+
+impl Outbox {
+    /// Waits for a place for up to `bytes` of body. Cancellation safe.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Result<Place, PublishErrorKind> {
+        if let Some(ledger) = self.ledger()? {
+            return ledger.reserve(bytes).await.map(Place::Journal);
+        }
+        let room = self.bytes.take(bytes).await.map_err(PublishErrorKind::from)?;
+        match self.sender.clone().reserve_owned().await {
+            Ok(slot) if !self.is_closed() => Ok(Place::Mailbox { slot, room }),
+            _ => Err(PublishErrorKind::Closed),
+        }
+    }
+
+    /// Waits for a place for this message. Cancellation safe.
+    pub(crate) async fn reserve_for(&self, message: &Prepared) -> Result<Place, PublishErrorKind> {
+        match self.ledger()? {
+            Some(ledger) => ledger.reserve_for(message).await.map(Place::Journal),
+            None => self.reserve(message.body.len()).await,
+        }
+    }
+
+    /// A place, if there is one now; never in a journal, whose disk has to be waited for.
+    pub(crate) fn try_reserve(&self, bytes: usize) -> Result<Place, PublishErrorKind> {
+        if self.ledger()?.is_some() {
+            return Err(PublishErrorKind::Full);
+        }
+        let room = self.bytes.try_take(bytes)?;
+        match self.sender.clone().try_reserve_owned() {
+            Ok(slot) if !self.is_closed() => Ok(Place::Mailbox { slot, room }),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(PublishErrorKind::Full),
+            _ => Err(PublishErrorKind::Closed),
+        }
+    }
+
+    /// Puts what has been [counted](Self::count) in its place. Waits for nothing; the order is that of these calls.
+    pub(crate) fn send(&self, place: Place, mut entry: Entry) {
+        match (place, &self.journal) {
+            (Place::Mailbox { slot, mut room }, _) => {
+                room.shrink(entry.message.body.len());
+                entry.room = Some(room);
+                slot.send(entry);
+            }
+            (Place::Journal(place), Some(ledger)) => ledger.send(place, entry),
+            // A journal's place is only ever given out by the journal.
+            (Place::Journal(_), None) => {}
+        }
+    }
+}

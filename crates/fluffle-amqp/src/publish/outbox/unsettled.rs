@@ -1,0 +1,229 @@
+//! What is on the wire, and what becomes of it.
+
+use std::sync::atomic::Ordering;
+
+use super::Outbox;
+use crate::{
+    class::reply,
+    confirm::Verdict,
+    publish::{
+        entry::Entry,
+        journal::{Custody, nobody},
+        message::Prepared,
+        outcome::Outcome,
+    },
+};
+
+impl Outbox {
+    /// Moves an entry from the mailbox to the unsettled ones; `None` when its caller has withdrawn it.
+    pub(crate) fn take(&self, mut entry: Entry) -> Option<(u64, Prepared)> {
+        if entry.withdrawn() {
+            self.done(entry.items());
+            return None;
+        }
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let message = entry.message.clone();
+        entry.on_the_wire = true;
+        self.unsettled().insert(sequence, entry);
+        Some((sequence, message))
+    }
+
+    /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids; but for
+    /// those the broker may have closed that channel over, see [`suspect`](Self::suspect).
+    pub(crate) fn left_over(&self) -> Vec<(u64, Prepared)> {
+        let mut unsettled = self.unsettled();
+        unsettled.retain(|_, entry| {
+            let withdrawn = entry.withdrawn();
+            if withdrawn {
+                self.done(entry.items());
+            }
+            !withdrawn
+        });
+        let items: usize = unsettled.values().map(Entry::items).sum();
+        self.counters.republished.fetch_add(items as u64, Ordering::Relaxed);
+        for entry in unsettled.values_mut() {
+            entry.on_the_wire = entry.refusals == 0;
+        }
+        let again = unsettled.iter().filter(|(_, entry)| entry.on_the_wire);
+        again.map(|(sequence, entry)| (*sequence, entry.message.clone())).collect()
+    }
+
+    /// The next message the broker may have closed an earlier channel over. Such are published one at a time, with nothing
+    /// else on the wire: what the broker refuses then is known, and the others are cleared.
+    pub(crate) fn suspect(&self) -> Option<(u64, Prepared)> {
+        let mut unsettled = self.unsettled();
+        let (sequence, entry) = unsettled.iter_mut().find(|(_, entry)| entry.refusals > 0 && !entry.on_the_wire)?;
+        entry.on_the_wire = true;
+        Some((*sequence, entry.message.clone()))
+    }
+
+    /// The oldest message without a verdict, and the sequence number the next one will get.
+    pub(crate) fn progress(&self) -> (Option<u64>, u64) {
+        let oldest = self.unsettled().first_key_value().map(|(sequence, _)| *sequence);
+        (oldest, self.sequence.load(Ordering::Relaxed))
+    }
+
+    /// Whether there are more of those.
+    pub(crate) fn has_suspects(&self) -> bool {
+        self.unsettled().values().any(|entry| entry.refusals > 0 && !entry.on_the_wire)
+    }
+
+    /// Tells the caller. [`Verdict::Lost`] settles nothing: the entry stays for the next channel.
+    pub(crate) fn settle(&self, sequence: u64, verdict: Verdict) {
+        let (counter, outcome) = match verdict {
+            Verdict::Confirmed => (&self.counters.confirmed, Outcome::Confirmed),
+            Verdict::Written => (&self.counters.confirmed, Outcome::Written),
+            Verdict::Returned(returned) => (&self.counters.returned, Outcome::Returned(returned)),
+            Verdict::Nacked => (&self.counters.nacked, Outcome::Nacked),
+            Verdict::Lost(_) => return,
+        };
+        let Some(entry) = self.unsettled().remove(&sequence) else { return };
+        counter.fetch_add(entry.items() as u64, Ordering::Relaxed);
+        self.answer(entry, outcome);
+    }
+
+    /// The broker closed the channel over something published on it: `error` with a permanent class.
+    ///
+    /// If the text names the exchange (and the topic), it is about all messages for it; else about something that was on
+    /// the wire. The first time they are kept, for the topology is declared again before the next channel, and published
+    /// one at a time if it is not known which; the second time they go back to their callers.
+    pub(crate) fn refuse(&self, error: &lapin::Error) {
+        let Some((code, text)) = reply(error) else { return };
+        let given_back = {
+            let mut given_back = Vec::new();
+            let mut unsettled = self.unsettled();
+            let named = |entry: &Entry| {
+                text.contains(&format!("exchange '{}'", entry.message.exchange))
+                    && (!text.contains("topic '") || text.contains(&format!("topic '{}'", entry.message.routing_key)))
+            };
+            let any_named = unsettled.values().any(named);
+            let about = |entry: &Entry| if any_named { named(entry) } else { entry.on_the_wire };
+            for (sequence, entry) in unsettled.iter_mut().filter(|(_, entry)| about(entry)) {
+                entry.refusals = entry.refusals.saturating_add(1);
+                if entry.refusals > 1 {
+                    given_back.push(*sequence);
+                }
+            }
+            given_back.iter().filter_map(|sequence| unsettled.remove(sequence)).collect::<Vec<_>>()
+        };
+        for entry in given_back {
+            self.counters.failed.fetch_add(entry.items() as u64, Ordering::Relaxed);
+            self.answer(entry, Outcome::Refused { code, text: text.clone() });
+        }
+    }
+
+    fn answer(&self, mut entry: Entry, outcome: Outcome) {
+        let good = matches!(outcome, Outcome::Confirmed | Outcome::Written);
+        let Some(ledger) = &self.journal else {
+            if !good && entry.reply.unheard() {
+                let id = &entry.message.id;
+                tracing::error!(publisher = %self.name, message_id = %id, ?outcome, "a message failed and nobody waits for it");
+            }
+            let items = entry.items();
+            entry.reply.settle(outcome);
+            return self.done(items);
+        };
+        // An entry that is tried again has nobody who waits.
+        let reply = std::mem::replace(&mut entry.reply, nobody(&entry.message));
+        if good {
+            entry.position.into_iter().for_each(|position| ledger.settled(position));
+            reply.settle(outcome);
+        } else {
+            // Refused or dropped unread, it is the journal's again.
+            let custody = Custody::new(ledger, entry, outcome.clone());
+            reply.settle_in_custody(outcome, custody);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use lapin::{BasicProperties, ErrorKind, protocol::AMQPError};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::publish::outcome::{Address, Pending};
+
+    fn refusal(code: u16, text: &str) -> lapin::Error {
+        ErrorKind::ProtocolError(AMQPError::from_id(code, text.into()).unwrap()).into()
+    }
+
+    fn entry(id: &str, exchange: &str, key: &str) -> (Entry, Arc<Pending>) {
+        let message = Prepared::new(id, exchange, key, BasicProperties::default(), bytes::Bytes::new());
+        let to = Address { exchange: exchange.into(), routing_key: key.into() };
+        let (pending, reply) = Pending::new(id.into(), to, Instant::now(), false);
+        (Entry::new(message, reply, false), pending)
+    }
+
+    fn told(pending: &Pending) -> Option<Outcome> {
+        use futures_util::FutureExt;
+        pending.outcome().now_or_never().cloned()
+    }
+
+    async fn on_the_wire(outbox: &Outbox, messages: &[(&str, &str, &str)]) -> Vec<Arc<Pending>> {
+        let mut outcomes = Vec::new();
+        for (id, exchange, key) in messages {
+            let (entry, outcome) = entry(id, exchange, key);
+            outbox.accept(entry).await.unwrap();
+            let entry = outbox.inbox().await.recv().await.unwrap();
+            outbox.take(entry).unwrap();
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    fn ids(messages: Vec<(u64, Prepared)>) -> Vec<String> {
+        messages.into_iter().map(|(_, message)| message.id().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_names_nothing_is_pinned_on_the_one_message_that_repeats_it() {
+        let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(1));
+        let outcomes = on_the_wire(&outbox, &[("a", "x", "k"), ("bad", "x", "k"), ("c", "x", "k")]).await;
+        let error = refusal(406, "PRECONDITION_FAILED - message size 20 is larger than configured max size 10");
+        outbox.refuse(&error);
+        assert_eq!(ids(outbox.left_over()), [""; 0], "all three are suspects, published one at a time");
+        let (first, message) = outbox.suspect().unwrap();
+        assert_eq!(message.id(), "a");
+        outbox.settle(first, Verdict::Confirmed);
+        assert_eq!(outbox.suspect().unwrap().1.id(), "bad");
+        outbox.refuse(&error);
+        assert!(matches!(told(&outcomes[0]), Some(Outcome::Confirmed)));
+        assert!(matches!(told(&outcomes[1]), Some(Outcome::Refused { code: 406, .. })));
+        assert!(told(&outcomes[2]).is_none(), "it was not on the wire: nothing is known against it");
+        outbox.left_over();
+        assert_eq!(outbox.suspect().unwrap().1.id(), "c");
+        assert!(!outbox.has_suspects());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_names_an_exchange_is_about_its_messages_and_no_others() {
+        let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(1));
+        let outcomes = on_the_wire(&outbox, &[("a", "missing", "k"), ("b", "x", "k"), ("c", "missing", "k")]).await;
+        let error = refusal(404, "NOT_FOUND - no exchange 'missing' in vhost '/'");
+        outbox.refuse(&error);
+        assert_eq!(ids(outbox.left_over()), ["b"]);
+        assert_eq!(outbox.suspect().unwrap().1.id(), "a");
+        outbox.refuse(&error);
+        for (outcome, refused) in outcomes.iter().zip([true, false, true]) {
+            assert_eq!(matches!(told(outcome), Some(Outcome::Refused { code: 404, .. })), refused);
+        }
+    }
+
+    #[tokio::test]
+    async fn closing_hands_everything_back_and_leaves_nothing_on_the_books() {
+        let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(1));
+        let mut outcomes = on_the_wire(&outbox, &[("a", "x", "k")]).await;
+        let (waiting, outcome) = entry("b", "x", "k");
+        outbox.accept(waiting).await.unwrap();
+        outcomes.push(outcome);
+        outbox.close().await;
+        for outcome in outcomes {
+            assert!(matches!(told(&outcome), Some(Outcome::Closed)));
+        }
+        assert_eq!(outbox.outstanding(), 0);
+        assert!(outbox.accept(entry("c", "x", "k").0).await.is_err());
+    }
+}

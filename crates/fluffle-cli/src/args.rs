@@ -1,0 +1,327 @@
+//! What can be asked for on the command line.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use fluffle::{amqp::ArgumentValue, prelude::Confirms, prelude::Gzip, wire::Level};
+
+use crate::units::{self, Sizes};
+
+/// What one wants to have beside a service on RabbitMQ
+#[derive(Clone, Debug, Parser)]
+#[command(name = "fluffle", bin_name = "fluffle", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Puts load on a broker, through the whole framework, and measures it
+    Bench(Box<BenchArgs>),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  fluffle bench                                      as fast as it goes, on a broker inside
+  AMQP_URL=amqp://guest:guest@rabbit fluffle bench   the same on yours
+  fluffle bench --rate 2000 --size 100               open loop: latency at 2,000 a second
+  fluffle bench --queue-type quorum --confirm each   the price of one durable message at a time
+  fluffle bench --queues 4 --consumers 8 --time 1m   eight handlers on four queues
+  fluffle bench --payload file:records.jsonl --gzip auto --html report.html
+  fluffle bench --count 100000 --json | jq .end_to_end.p99_us
+
+Exit codes:
+  0  all is as promised
+  1  a message was lost, damaged, or handled against the guarantee
+  2  the run could not be made";
+
+const ABOUT: &str = "\
+Puts load on a broker, through the whole framework, and measures it.
+
+Producers publish to queues, handler actors consume them, in this one process. Every message
+carries its producer, its number and the time at which it was due: loss, duplicates, order and
+content are verified, and latency counts from when a message should have been sent, whether or
+not the generator was held up.";
+
+/// `fluffle bench`.
+#[derive(Clone, Debug, Args)]
+#[command(help_template = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}")]
+#[command(before_help = ABOUT, after_help = EXAMPLES, disable_help_flag = true)]
+pub(crate) struct BenchArgs {
+    /// The broker, amqp://user:password@host/vhost [default: $AMQP_URL; without it a broker inside this process]
+    #[arg(long, value_name = "URL", help_heading = "Broker")]
+    pub(crate) url: Option<String>,
+    /// How long the broker may take to be there, and everything to be declared
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::some_time, help_heading = "Broker")]
+    pub(crate) connect_within: Duration,
+    /// Queues; each producer goes round all of them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000),
+          help_heading = "Broker")]
+    pub(crate) queues: u32,
+    /// Kind of the queues; they get names of their own and expire ten minutes after their last use
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = QueueType::Classic, help_heading = "Broker")]
+    pub(crate) queue_type: QueueType,
+    /// An argument of the queues, as often as wanted: x-max-length=1000
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Broker")]
+    pub(crate) queue_arg: Vec<QueueArgument>,
+    /// Durable queues, persistent messages [the default]
+    #[arg(long, help_heading = "Broker")]
+    pub(crate) durable: bool,
+    /// Transient queues and messages: gone with a restart of the broker
+    #[arg(long, conflicts_with = "durable", help_heading = "Broker")]
+    pub(crate) transient: bool,
+
+    /// Publishers, each with a channel of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000),
+          help_heading = "Publishing")]
+    pub(crate) producers: u32,
+    /// Messages a second, all producers together: an open loop, whose latency counts from the intended time
+    /// [default: a closed loop, as fast as confirms come]
+    #[arg(long, value_name = "MSG/S", help_heading = "Publishing")]
+    pub(crate) rate: Option<Rate>,
+    /// How publishers learn that the broker has a message: `window:N` (N unconfirmed at a time, for each producer), `each` (one at a
+    /// time), `off`
+    #[arg(long, value_name = "MODE", default_value = "window:1024", help_heading = "Publishing")]
+    pub(crate) confirm: Confirm,
+    /// gzip of bodies: `off`, `auto` (where it pays), or a level from 1 to 9
+    #[arg(long, value_name = "MODE", default_value = "off", help_heading = "Publishing")]
+    pub(crate) gzip: GzipMode,
+
+    /// Handler actors, shared out over the queues; 0 only publishes [default: one for each queue]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000), help_heading = "Consuming")]
+    pub(crate) consumers: Option<u32>,
+    /// Unacknowledged deliveries of one queue
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..),
+          help_heading = "Consuming")]
+    pub(crate) prefetch: u16,
+    /// What is promised: acked when handled, acked on receipt, or acked when handled and remembered on disk
+    #[arg(long, visible_alias = "guarantee", value_name = "MODE", value_enum, default_value_t = Ack::AtLeastOnce,
+          help_heading = "Consuming")]
+    pub(crate) ack: Ack,
+
+    /// Size of a message, before gzip: `1000`, or a range, `100-2KiB`; at least 30 bytes, which are the generator's own
+    #[arg(long, value_name = "BYTES", default_value = "1000", help_heading = "Messages")]
+    pub(crate) size: Sizes,
+    /// What is in them: `random`, `compressible` (text, about 4:1), or `file:PATH`, whose lines are one message each
+    #[arg(long, value_name = "WHAT", default_value = "random", help_heading = "Messages")]
+    pub(crate) payload: PayloadSource,
+    /// Where random payloads and sizes come from: the same seed, the same messages
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Messages")]
+    pub(crate) seed: u64,
+
+    /// How long to measure
+    #[arg(long, value_name = "TIME", default_value = "8s", value_parser = units::some_time, help_heading = "Duration")]
+    pub(crate) time: Duration,
+    /// Measure so many messages instead
+    #[arg(long, value_name = "N", conflicts_with = "time", value_parser = clap::value_parser!(u64).range(1..),
+          help_heading = "Duration")]
+    pub(crate) count: Option<u64>,
+    /// Load before the measurement, verified but not measured [default: 2s; none with --count]
+    #[arg(long, value_name = "TIME", value_parser = units::time, help_heading = "Duration")]
+    pub(crate) warm_up: Option<Duration>,
+    /// How long nothing may arrive at the end before what is missing is lost
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::some_time, help_heading = "Duration")]
+    pub(crate) drain: Duration,
+
+    /// Print one JSON object instead of the report
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// Also write the report as one HTML page with plots
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) html: Option<PathBuf>,
+    /// No line every second
+    #[arg(short, long, help_heading = "Output")]
+    pub(crate) quiet: bool,
+    /// This page
+    #[arg(short, long, action = ArgAction::HelpShort, help_heading = "Output")]
+    help: Option<bool>,
+}
+
+/// Kind of the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QueueType {
+    Classic,
+    Quorum,
+}
+
+/// When a delivery is acked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(clippy::enum_variant_names, reason = "these are the field's words")]
+pub(crate) enum Ack {
+    AtLeastOnce,
+    AtMostOnce,
+    EffectivelyOnce,
+}
+
+impl Ack {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::AtLeastOnce => "at-least-once",
+            Self::AtMostOnce => "at-most-once",
+            Self::EffectivelyOnce => "effectively-once",
+        }
+    }
+}
+
+/// Messages a second, in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate(pub(crate) u64);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            Ok(rate) if (0.001..=1e9).contains(&rate) => Ok(Self((rate * 1000.0).round() as u64)),
+            _ => Err(format!(
+                "`{text}` is no rate: write messages a second, like 2000, or 0.5 for one every two seconds"
+            )),
+        }
+    }
+}
+
+/// How publishers learn that the broker has a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Confirm(pub(crate) Confirms);
+
+/// Most messages unconfirmed at a time that can be asked for.
+const WIDEST: usize = 1_000_000;
+
+impl FromStr for Confirm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let window = text.strip_prefix("window:").unwrap_or(text);
+        match (text, window.parse()) {
+            ("each", _) => Ok(Self(Confirms::Each)),
+            ("off", _) => Ok(Self(Confirms::Off)),
+            (_, Ok(messages @ 1..=WIDEST)) => Ok(Self(Confirms::Window(messages))),
+            (_, Ok(_)) => Err(format!("a window holds 1 to {WIDEST} messages; `off` is no confirms at all")),
+            _ => Err(format!("`{text}` is no way to confirm: write window:N, each or off")),
+        }
+    }
+}
+
+/// When bodies are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GzipMode(pub(crate) Gzip);
+
+impl FromStr for GzipMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let level = |text: &str| text.parse().ok().and_then(|level| Level::new(level).ok());
+        match text {
+            "off" => Ok(Self(Gzip::Off)),
+            "auto" => Ok(Self(Gzip::auto())),
+            _ => match level(text) {
+                Some(level) => Ok(Self(Gzip::On(level))),
+                None => Err(format!(
+                    "`{text}` is no gzip mode: write off, auto, or a level from 1 (fastest) to 9 (smallest)"
+                )),
+            },
+        }
+    }
+}
+
+/// What is in the messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PayloadSource {
+    Random,
+    Compressible,
+    File(PathBuf),
+}
+
+impl FromStr for PayloadSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("file:")) {
+            ("random", _) => Ok(Self::Random),
+            ("compressible", _) => Ok(Self::Compressible),
+            (_, Some(path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            _ => Err(format!("`{text}` is no payload: write random, compressible or file:PATH")),
+        }
+    }
+}
+
+/// One argument of the queues.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct QueueArgument {
+    pub(crate) name: String,
+    pub(crate) value: ArgumentValue,
+}
+
+impl FromStr for QueueArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| format!("`{text}` is no queue argument: write NAME=VALUE, like x-max-length=1000"))?;
+        let value = match (value, value.parse::<i64>()) {
+            (_, Ok(number)) => ArgumentValue::Int(number),
+            ("true", _) => ArgumentValue::Bool(true),
+            ("false", _) => ArgumentValue::Bool(false),
+            _ => ArgumentValue::Text(value.to_owned()),
+        };
+        Ok(Self { name: name.to_owned(), value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<BenchArgs, clap::Error> {
+        let all = ["fluffle", "bench"].iter().chain(arguments);
+        Cli::try_parse_from(all).map(|cli| match cli.command {
+            Command::Bench(args) => *args,
+        })
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_arguments_everything_has_a_value() {
+        let args = parse(&[]).unwrap();
+        assert_eq!((args.producers, args.queues, args.prefetch), (1, 1, 256));
+        assert_eq!(args.confirm, Confirm(Confirms::Window(1024)));
+        assert_eq!(args.time + Duration::from_secs(2), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn modes_are_read_as_the_framework_has_them() {
+        assert_eq!("each".parse(), Ok(Confirm(Confirms::Each)));
+        assert_eq!("off".parse(), Ok(Confirm(Confirms::Off)));
+        assert_eq!("window:7".parse(), Ok(Confirm(Confirms::Window(7))));
+        assert!("window:0".parse::<Confirm>().unwrap_err().contains("1 to"));
+        assert_eq!("auto".parse(), Ok(GzipMode(Gzip::auto())));
+        assert_eq!("9".parse(), Ok(GzipMode(Gzip::On(Level::SMALLEST))));
+        assert!("10".parse::<GzipMode>().is_err());
+        assert_eq!("0.5".parse(), Ok(Rate(500)));
+        assert!("0".parse::<Rate>().is_err() && "inf".parse::<Rate>().is_err());
+        assert_eq!("file:a b".parse(), Ok(PayloadSource::File("a b".into())));
+        assert!("file:".parse::<PayloadSource>().is_err());
+        let argument = "x-max-length=5".parse::<QueueArgument>().unwrap();
+        assert_eq!(argument.value, ArgumentValue::Int(5));
+        assert!("x-max-length".parse::<QueueArgument>().is_err());
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for arguments in [&["--time", "5s", "--count", "5"][..], &["--durable", "--transient"]] {
+            assert_eq!(parse(arguments).unwrap_err().kind(), ErrorKind::ArgumentConflict, "{arguments:?}");
+        }
+        for arguments in [["--producers", "0"], ["--prefetch", "0"], ["--count", "0"], ["--time", "0s"]] {
+            assert_eq!(parse(&arguments).unwrap_err().kind(), ErrorKind::ValueValidation, "{arguments:?}");
+        }
+    }
+}

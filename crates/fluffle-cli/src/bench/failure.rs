@@ -1,0 +1,26 @@
+//! Why a run could not be made.
+
+use std::fmt;
+
+/// Why a run could not be made; exit code 2.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    /// What was asked for cannot be had.
+    pub(crate) fn usage(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}

@@ -1,0 +1,252 @@
+//! What was sent and what came: who is missing, who came twice, who overtook whom.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use crate::bench::sequences::Sequences;
+
+/// The books of one run. A *stream* is one producer's messages to one queue.
+pub(crate) struct Ledger {
+    queues: usize,
+    /// By producer.
+    sent: Vec<Mutex<Sent>>,
+    /// By queue.
+    received: Vec<Mutex<Received>>,
+}
+
+/// What one producer has sent.
+struct Sent {
+    /// By queue: how many.
+    accepted: Vec<u64>,
+    /// By queue: those that are the broker's.
+    confirmed: Vec<Sequences>,
+}
+
+/// What has come from one queue.
+struct Received {
+    /// By producer.
+    streams: Vec<Stream>,
+    duplicates: u64,
+    overtaken: u64,
+    damaged: u64,
+}
+
+#[derive(Default)]
+struct Stream {
+    seen: Sequences,
+    /// The highest number so far, plus one.
+    next: u64,
+}
+
+/// What a message is, to those who wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    First,
+    Again,
+    /// No message that this run has sent.
+    Damaged,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Verification {
+    /// Messages that publishers accepted.
+    pub(crate) sent: u64,
+    /// Of those, how many were handled, each counted once.
+    pub(crate) received: u64,
+    /// Confirmed (or written, without confirms) and never handled.
+    pub(crate) lost: u64,
+    /// Neither confirmed nor handled: their producers know.
+    pub(crate) unconfirmed: u64,
+    /// Handled again.
+    pub(crate) duplicates: u64,
+    /// First handled after a later message of the same producer and queue.
+    pub(crate) out_of_order: u64,
+    /// Content that is not what was sent.
+    pub(crate) damaged: u64,
+    /// The first few that were lost: producer, queue, number.
+    pub(crate) first_lost: Vec<Lost>,
+}
+
+/// One lost message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Lost {
+    pub(crate) producer: usize,
+    pub(crate) queue: usize,
+    pub(crate) sequence: u64,
+}
+
+/// How far a message may be ahead of those that have come: sixteen million bits are two megabytes.
+const FARTHEST: u64 = 1 << 24;
+
+/// How many lost messages are named.
+const NAMED: usize = 5;
+
+impl Ledger {
+    pub(crate) fn new(producers: usize, queues: usize) -> Self {
+        let sent = || Sent { accepted: vec![0; queues], confirmed: fresh(queues) };
+        let received = || Received { streams: fresh(producers), duplicates: 0, overtaken: 0, damaged: 0 };
+        Self {
+            queues,
+            sent: (0..producers).map(|_| Mutex::new(sent())).collect(),
+            received: (0..queues).map(|_| Mutex::new(received())).collect(),
+        }
+    }
+
+    /// The number of the stream from this producer to this queue.
+    pub(crate) fn stream(&self, producer: usize, queue: usize) -> u32 {
+        (producer * self.queues + queue) as u32
+    }
+
+    /// A publisher has accepted the next message of this stream.
+    pub(crate) fn accepted(&self, producer: usize, queue: usize) {
+        lock(&self.sent[producer]).accepted[queue] += 1;
+    }
+
+    /// The broker has confirmed this message, or without confirms, it is written.
+    pub(crate) fn confirmed(&self, producer: usize, queue: usize, sequence: u64) {
+        lock(&self.sent[producer]).confirmed[queue].insert(sequence);
+    }
+
+    /// A handler of `queue` has been given this message, whose content is as it was sent or not.
+    pub(crate) fn received(&self, queue: usize, stream: u32, sequence: u64, intact: bool) -> Arrival {
+        let (producer, meant_for) = (stream as usize / self.queues, stream as usize % self.queues);
+        let mut received = lock(&self.received[queue]);
+        // Numbers come from outside: one that nobody has sent would have the books grow without end.
+        let next = received.streams.get(producer).map(|stream| stream.next).filter(|_| intact && meant_for == queue);
+        if next.is_none_or(|next| sequence.saturating_sub(next) > FARTHEST) {
+            received.damaged += 1;
+            return Arrival::Damaged;
+        }
+        let stream = &mut received.streams[producer];
+        if !stream.seen.insert(sequence) {
+            received.duplicates += 1;
+            return Arrival::Again;
+        }
+        if sequence < stream.next {
+            received.overtaken += 1;
+        } else {
+            stream.next = sequence + 1;
+        }
+        Arrival::First
+    }
+
+    /// The state of things.
+    pub(crate) fn verify(&self) -> Verification {
+        let mut all = Verification::default();
+        for (queue, received) in self.received.iter().enumerate() {
+            let received = lock(received);
+            all.duplicates += received.duplicates;
+            all.out_of_order += received.overtaken;
+            all.damaged += received.damaged;
+            for (producer, stream) in received.streams.iter().enumerate() {
+                let sent = lock(&self.sent[producer]);
+                all.sent += sent.accepted[queue];
+                all.received += stream.seen.len();
+                if stream.seen.len() == sent.accepted[queue] {
+                    continue;
+                }
+                for sequence in stream.seen.missing(sent.accepted[queue]) {
+                    if !sent.confirmed[queue].contains(sequence) {
+                        all.unconfirmed += 1;
+                        continue;
+                    }
+                    all.lost += 1;
+                    if all.first_lost.len() < NAMED {
+                        all.first_lost.push(Lost { producer, queue, sequence });
+                    }
+                }
+            }
+        }
+        all
+    }
+}
+
+fn fresh<T: Default>(count: usize) -> Vec<T> {
+    std::iter::repeat_with(T::default).take(count).collect()
+}
+
+fn lock<T>(books: &Mutex<T>) -> MutexGuard<'_, T> {
+    books.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two producers, two queues, ten messages of each stream accepted and, but for these, confirmed.
+    fn ledger_without(unconfirmed: &[(usize, usize, u64)]) -> Ledger {
+        let ledger = Ledger::new(2, 2);
+        for (producer, queue) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            (0..10).for_each(|_| ledger.accepted(producer, queue));
+            for sequence in (0..10).filter(|sequence| !unconfirmed.contains(&(producer, queue, *sequence))) {
+                ledger.confirmed(producer, queue, sequence);
+            }
+        }
+        ledger
+    }
+
+    fn ledger() -> Ledger {
+        ledger_without(&[])
+    }
+
+    fn receive(ledger: &Ledger, producer: usize, queue: usize, sequence: u64) -> Arrival {
+        ledger.received(queue, ledger.stream(producer, queue), sequence, true)
+    }
+
+    fn receive_all_but(ledger: &Ledger, missing: &[(usize, usize, u64)]) {
+        for (producer, queue) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            for sequence in (0..10).filter(|sequence| !missing.contains(&(producer, queue, *sequence))) {
+                assert_eq!(receive(ledger, producer, queue, sequence), Arrival::First);
+            }
+        }
+    }
+
+    #[test]
+    fn when_all_have_come_in_order_there_is_nothing_to_say() {
+        let ledger = ledger();
+        receive_all_but(&ledger, &[]);
+        assert_eq!(ledger.verify(), Verification { sent: 40, received: 40, ..Verification::default() });
+    }
+
+    #[test]
+    fn what_does_not_come_is_lost_by_name_if_it_was_confirmed() {
+        // The second of these arrives all the same.
+        let ledger = ledger_without(&[(0, 0, 0), (0, 0, 5)]);
+        receive_all_but(&ledger, &[(1, 0, 3), (0, 1, 9), (0, 0, 0)]);
+        let found = ledger.verify();
+        assert_eq!((found.lost, found.unconfirmed, found.received), (2, 1, 37));
+        let lost = |producer, queue, sequence| Lost { producer, queue, sequence };
+        assert_eq!(found.first_lost, [lost(1, 0, 3), lost(0, 1, 9)]);
+    }
+
+    #[test]
+    fn coming_twice_is_a_duplicate_and_no_disorder() {
+        let ledger = ledger();
+        receive_all_but(&ledger, &[]);
+        assert_eq!(receive(&ledger, 0, 0, 4), Arrival::Again);
+        let found = ledger.verify();
+        assert_eq!((found.duplicates, found.out_of_order, found.received), (1, 0, 40));
+    }
+
+    #[test]
+    fn coming_after_a_later_one_is_disorder_within_a_stream_only() {
+        let ledger = ledger();
+        for (producer, queue, sequence) in [(0, 0, 5), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 2), (0, 0, 6)] {
+            assert_eq!(receive(&ledger, producer, queue, sequence), Arrival::First);
+        }
+        assert_eq!(ledger.verify().out_of_order, 2, "1 and 2 came after 5");
+    }
+
+    #[test]
+    fn what_nobody_sent_is_damaged_and_takes_no_place() {
+        let ledger = ledger();
+        assert_eq!(ledger.received(0, ledger.stream(0, 0), 0, false), Arrival::Damaged);
+        assert_eq!(ledger.received(1, ledger.stream(0, 0), 0, true), Arrival::Damaged, "another queue's");
+        assert_eq!(ledger.received(0, 4000, 0, true), Arrival::Damaged, "no such producer");
+        assert_eq!(receive(&ledger, 0, 0, u64::MAX), Arrival::Damaged, "the books would have no end");
+        assert_eq!(receive(&ledger, 0, 0, 0), Arrival::First);
+        assert_eq!(ledger.verify().damaged, 4);
+    }
+}

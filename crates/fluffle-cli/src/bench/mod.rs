@@ -1,0 +1,74 @@
+//! `fluffle bench`.
+
+mod consumer;
+mod failure;
+mod ledger;
+mod live;
+mod message;
+mod meter;
+mod payload;
+mod plan;
+mod producer;
+mod report;
+mod run;
+mod schedule;
+mod sequences;
+mod stages;
+mod summary;
+mod usage;
+mod verdict;
+mod watch;
+
+use std::{
+    fs,
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    args::BenchArgs,
+    bench::{failure::Failure, plan::Plan, summary::Summary},
+};
+
+/// Runs it, reports, and says how it went.
+pub(crate) fn command(args: &BenchArgs) -> ExitCode {
+    tell_of_trouble();
+    match bench(args) {
+        Ok(summary) if summary.verdict.ok => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("fluffle bench: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn bench(args: &BenchArgs) -> Result<Summary, Failure> {
+    let plan = Plan::new(args, fastrand::u32(..))?;
+    // Before the run: it would be a pity afterwards.
+    let html = args.html.as_ref().map(|path| {
+        let file = fs::File::create(path);
+        file.map_err(|error| Failure::usage(format!("--html {}: {error}", path.display())))
+    });
+    let html = html.transpose()?;
+    let summary = actix::System::new().block_on(run::execute(plan))?;
+    if args.json {
+        println!("{}", report::json::render(&summary)?);
+    } else {
+        print!("{}", report::text::render(&summary));
+    }
+    if let (Some(mut file), Some(path)) = (html, &args.html) {
+        file.write_all(report::html::render(&summary)?.as_bytes())?;
+        eprintln!("the report as a page: {}", path.display());
+    }
+    Ok(summary)
+}
+
+/// What heals is told by the lines of each second; what does not, by the framework itself. `RUST_LOG` says otherwise.
+fn tell_of_trouble() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error,lapin=off"));
+    let stderr = std::io::stderr;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).init();
+}

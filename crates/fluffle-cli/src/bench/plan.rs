@@ -1,0 +1,251 @@
+//! What is going to be run: the arguments, checked against one another, with every default filled in.
+
+use std::time::Duration;
+
+use fluffle::prelude::*;
+use serde::Serialize;
+
+use crate::{
+    args::{Ack, BenchArgs, PayloadSource, QueueType},
+    bench::{failure::Failure, message::Message, schedule::Schedule, stages::Timed},
+    units,
+};
+
+/// Queues nobody uses any more go by themselves: a run that was killed leaves nothing behind.
+const EXPIRES: Duration = Duration::from_secs(600);
+
+/// A day: dead letters are evidence.
+const EVIDENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// What is going to be run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) args: BenchArgs,
+    /// Names its queues, and is in each message.
+    pub(crate) run: u32,
+    pub(crate) producers: usize,
+    pub(crate) queues: usize,
+    pub(crate) consumers: usize,
+    pub(crate) warm_up: Duration,
+}
+
+/// The same, for the report. Keys are stable.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Workload {
+    pub(crate) broker: String,
+    pub(crate) producers: usize,
+    pub(crate) queues: usize,
+    pub(crate) consumers: usize,
+    pub(crate) queue_type: &'static str,
+    pub(crate) durable: bool,
+    pub(crate) size: String,
+    pub(crate) payload: String,
+    /// Messages a second of an open loop.
+    pub(crate) rate: Option<f64>,
+    pub(crate) confirm: String,
+    pub(crate) prefetch: u16,
+    pub(crate) guarantee: &'static str,
+    pub(crate) gzip: String,
+    pub(crate) warm_up_s: f64,
+    pub(crate) seed: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(args: &BenchArgs, run: u32) -> Result<Self, Failure> {
+        let (producers, queues) = (args.producers as usize, args.queues as usize);
+        let consumers = args.consumers.unwrap_or(args.queues) as usize;
+        if (1..queues).contains(&consumers) {
+            return Err(Failure::usage(format!(
+                "--consumers {consumers}: {queues} queues need at least {queues} handlers, one for each (or none at all: \
+                 --consumers 0 only publishes)"
+            )));
+        }
+        if args.transient && args.queue_type == QueueType::Quorum {
+            return Err(Failure::usage("--transient: quorum queues are always durable; take --queue-type classic"));
+        }
+        if let (PayloadSource::File(path), true) = (&args.payload, args.size.to_string() != DEFAULT_SIZE) {
+            return Err(Failure::usage(format!(
+                "--size: with --payload file:{} messages are as large as the records in it",
+                path.display()
+            )));
+        }
+        let warm_up = match (args.warm_up, args.count) {
+            (Some(time), _) => time,
+            (None, Some(_)) => Duration::ZERO,
+            (None, None) => Duration::from_secs(2),
+        };
+        Ok(Self { args: args.clone(), run, producers, queues, consumers, warm_up })
+    }
+
+    /// The name of a queue.
+    pub(crate) fn queue(&self, index: usize) -> String {
+        format!("fluffle.bench.{:08x}.{index}", self.run)
+    }
+
+    fn dead_letters(&self) -> String {
+        format!("fluffle.bench.{:08x}.dead", self.run)
+    }
+
+    pub(crate) fn topology(&self) -> Topology {
+        let dead = Queue::classic(self.dead_letters()).expires(EVIDENCE);
+        (0..self.queues).fold(Topology::new().queue(dead), |topology, index| {
+            let queue = match self.args.queue_type {
+                QueueType::Classic => Queue::classic(self.queue(index)),
+                QueueType::Quorum => Queue::quorum(self.queue(index)),
+            };
+            let queue = if self.args.transient { queue.transient() } else { queue };
+            let arguments = self.args.queue_arg.iter();
+            topology.queue(arguments.fold(queue.expires(EXPIRES), |queue, argument| {
+                queue.argument(argument.name.clone(), argument.value.clone())
+            }))
+        })
+    }
+
+    /// How each producer publishes.
+    pub(crate) fn route(&self) -> Route<Message> {
+        let route = Route::coded(Timed, "")
+            .confirms(self.args.confirm.0)
+            .persistent(!self.args.transient)
+            .gzip(self.args.gzip.0);
+        let names: Vec<String> = (0..self.queues).map(|index| self.queue(index)).collect();
+        match &names[..] {
+            [only] => route.key(only),
+            _ => route.key_by(move |message| names[message.stream as usize % names.len()].clone()),
+        }
+    }
+
+    /// How a queue is consumed. Handlers here never fail: what does, the framework has a dead-letter queue for.
+    pub(crate) fn consume(&self, index: usize) -> Consume<Message> {
+        let consume = Consume::coded(Timed, self.queue(index))
+            .prefetch(self.args.prefetch)
+            .instances(self.instances(index))
+            .dead_letter_queue(self.dead_letters())
+            .retry(Retry::none());
+        match self.args.ack {
+            Ack::AtMostOnce => consume.guarantee(AtMostOnce),
+            Ack::AtLeastOnce | Ack::EffectivelyOnce => consume.guarantee(AtLeastOnce),
+        }
+    }
+
+    /// The handlers of a queue.
+    pub(crate) fn instances(&self, index: usize) -> usize {
+        self.consumers / self.queues + usize::from(index < self.consumers % self.queues)
+    }
+
+    /// Whether messages of a producer are handled in order: one handler a queue.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.consumers <= self.queues
+    }
+
+    /// The plan of an open loop.
+    pub(crate) fn schedule(&self) -> Option<Schedule> {
+        self.args.rate.map(|rate| Schedule::new(rate, self.producers))
+    }
+
+    /// Most messages that a producer of a closed loop has unconfirmed.
+    pub(crate) fn window(&self) -> usize {
+        match self.args.confirm.0 {
+            Confirms::Each => 1,
+            Confirms::Window(messages) => messages,
+            Confirms::Off => 1024,
+        }
+    }
+
+    /// Of the measured messages, a producer's share.
+    pub(crate) fn share(&self, producer: usize) -> Option<u64> {
+        let (producers, producer) = (self.producers as u64, producer as u64);
+        self.args.count.map(|count| count / producers + u64::from(producer < count % producers))
+    }
+
+    pub(crate) fn workload(&self, broker: String, records: Option<usize>) -> Workload {
+        let args = &self.args;
+        Workload {
+            broker,
+            producers: self.producers,
+            queues: self.queues,
+            consumers: self.consumers,
+            queue_type: match args.queue_type {
+                QueueType::Classic => "classic",
+                QueueType::Quorum => "quorum",
+            },
+            durable: !args.transient,
+            size: match records {
+                Some(records) => format!("{} records", units::count(records as u64)),
+                None => args.size.to_string(),
+            },
+            payload: match &args.payload {
+                PayloadSource::Random => "random".to_owned(),
+                PayloadSource::Compressible => "compressible".to_owned(),
+                PayloadSource::File(path) => format!("file:{}", path.display()),
+            },
+            rate: args.rate.map(|rate| rate.0 as f64 / 1e3),
+            confirm: match args.confirm.0 {
+                Confirms::Off => "off".to_owned(),
+                Confirms::Each => "each".to_owned(),
+                Confirms::Window(messages) => format!("window:{messages}"),
+            },
+            prefetch: args.prefetch,
+            guarantee: args.ack.name(),
+            gzip: match args.gzip.0 {
+                Gzip::Off => "off".to_owned(),
+                Gzip::Auto { .. } => "auto".to_owned(),
+                on => format!("{on:?}"),
+            },
+            warm_up_s: self.warm_up.as_secs_f64(),
+            seed: args.seed,
+        }
+    }
+}
+
+/// What `--size` is when nobody says.
+const DEFAULT_SIZE: &str = "1,000 B";
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn plan(arguments: &[&str]) -> Result<Plan, Failure> {
+        let Command::Bench(args) = Cli::parse_from(["fluffle", "bench"].iter().chain(arguments)).command;
+        Plan::new(&args, 7)
+    }
+
+    #[test]
+    fn handlers_are_shared_out_and_each_queue_has_one() {
+        let plan = plan(&["--queues", "3", "--consumers", "7"]).unwrap();
+        assert_eq!([0, 1, 2].map(|queue| plan.instances(queue)), [3, 2, 2]);
+        assert!(!plan.keeps_order());
+        assert_eq!(self::plan(&["--queues", "3"]).unwrap().consumers, 3);
+    }
+
+    #[test]
+    fn a_count_is_shared_out_to_the_last_message() {
+        let plan = plan(&["--producers", "3", "--count", "10"]).unwrap();
+        assert_eq!([0, 1, 2].map(|producer| plan.share(producer)), [Some(4), Some(3), Some(3)]);
+        assert_eq!(plan.warm_up, Duration::ZERO);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused_with_a_reason() {
+        for (arguments, words) in [
+            (&["--queues", "3", "--consumers", "2"][..], "3 queues need at least 3"),
+            (&["--queue-type", "quorum", "--transient"], "always durable"),
+            (&["--payload", "file:x", "--size", "7kb"], "as large as the records"),
+        ] {
+            let error = plan(arguments).err().unwrap().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(plan(&["--consumers", "0"]).is_ok());
+        assert!(plan(&["--payload", "file:x"]).is_ok());
+    }
+
+    #[test]
+    fn the_queues_and_their_consumers_are_valid() {
+        for kind in ["classic", "quorum"] {
+            let plan = plan(&["--queues", "2", "--queue-type", kind, "--queue-arg", "x-max-length=5"]).unwrap();
+            plan.topology().validate().unwrap();
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! One run: starts the service and the producers, watches them, waits until what is in flight has arrived, and sums up.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use fluffle::{
+    amqp::PublishErrorKind,
+    prelude::*,
+    supervise::{NodeSnapshot, State},
+};
+use tokio::{
+    sync::{Semaphore, oneshot, watch},
+    time::timeout,
+};
+
+use crate::{
+    args::Ack,
+    bench::{
+        consumer::Verifier,
+        failure::Failure,
+        ledger::Ledger,
+        live::Live,
+        message::Message,
+        meter::Meters,
+        payload::Payload,
+        plan::{Plan, Workload},
+        producer::{Pace, Producer},
+        schedule::Pacer,
+        summary::Summary,
+        watch::{End, Watcher},
+    },
+};
+
+/// Ids that `effectively-once` remembers.
+const REMEMBERED: u64 = 1_000_000;
+
+/// Different reasons for failed publishes that are told apart.
+const REASONS: usize = 8;
+
+/// What producers and handlers share.
+pub(crate) struct Run {
+    pub(crate) plan: Plan,
+    pub(crate) payload: Payload,
+    pub(crate) ledger: Ledger,
+    pub(crate) meters: Meters,
+    epoch: Instant,
+    /// What is due from the first to the second of these is measured, in nanoseconds of this run's clock.
+    from: AtomicU64,
+    until: AtomicU64,
+    stop: watch::Sender<bool>,
+    unsent: AtomicU64,
+    foreign: AtomicU64,
+    failures: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Run {
+    fn new(plan: Plan, payload: Payload) -> Self {
+        Self {
+            payload,
+            ledger: Ledger::new(plan.producers, plan.queues),
+            meters: Meters::default(),
+            epoch: Instant::now(),
+            from: AtomicU64::new(u64::MAX),
+            until: AtomicU64::new(u64::MAX),
+            stop: watch::Sender::new(false),
+            unsent: AtomicU64::new(0),
+            foreign: AtomicU64::new(0),
+            failures: Mutex::default(),
+            plan,
+        }
+    }
+
+    /// In nanoseconds of this run's clock.
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn instant(&self, nanos: u64) -> Instant {
+        // Comes from outside: one past the end of time is as good as now.
+        self.epoch.checked_add(Duration::from_nanos(nanos)).unwrap_or_else(Instant::now)
+    }
+
+    /// Sets what is measured.
+    fn measure(&self, from: Instant, until: Option<Instant>) {
+        self.until.store(until.map_or(u64::MAX, |until| self.nanos(until)), Ordering::Relaxed);
+        self.from.store(self.nanos(from), Ordering::Relaxed);
+    }
+
+    /// Whether a message that is due then is measured.
+    pub(crate) fn is_measured(&self, due: Instant) -> bool {
+        let due = self.nanos(due);
+        due >= self.from.load(Ordering::Relaxed) && due < self.until.load(Ordering::Relaxed)
+    }
+
+    /// Whether a message that is due then is not sent any more.
+    pub(crate) fn is_over(&self, due: Instant) -> bool {
+        self.nanos(due) >= self.until.load(Ordering::Relaxed)
+    }
+
+    /// When the load ends, if that is known.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        let until = self.until.load(Ordering::Relaxed);
+        (until < u64::MAX).then(|| self.instant(until))
+    }
+
+    /// Nothing more is published, not even what is overdue.
+    pub(crate) fn stop(&self) {
+        self.until.fetch_min(self.nanos(Instant::now()), Ordering::Relaxed);
+        self.stop.send_replace(true);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Waits for [`stop`](Self::stop).
+    pub(crate) async fn stopped(&self) {
+        // The sender is this run's own.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// So many messages of an open loop were due and not sent when the run was stopped.
+    pub(crate) fn note_unsent(&self, messages: u64) {
+        self.unsent.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unsent(&self) -> u64 {
+        self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// A message of another run has come.
+    pub(crate) fn note_foreign(&self) {
+        self.foreign.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn foreign(&self) -> u64 {
+        self.foreign.load(Ordering::Relaxed)
+    }
+
+    /// A publish has failed.
+    pub(crate) fn note_failure(&self, kind: &PublishErrorKind) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = kind.to_string();
+        let known = failures.contains_key(&why) || failures.len() < REASONS;
+        *failures.entry(if known { why } else { "other reasons".to_owned() }).or_default() += 1;
+    }
+
+    pub(crate) fn failures(&self) -> BTreeMap<String, u64> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Runs the plan.
+pub(crate) async fn execute(plan: Plan) -> Result<Summary, Failure> {
+    let payload = Payload::new(&plan.args.payload, &plan.args.size, plan.args.seed)?;
+    let (broker, place) = broker(&plan)?;
+    let workload = plan.workload(place, payload.records());
+    let run = Arc::new(Run::new(plan, payload));
+    let folder = tempfile::Builder::new().prefix("fluffle-bench-").tempdir()?;
+    let app = App::new(broker).topology(run.plan.topology()).drain_within(run.plan.args.drain);
+    let publishers: Vec<_> = (0..run.plan.producers).map(|_| app.publisher(run.plan.route())).collect();
+    let app = consumers(app, &run, folder.path())?;
+    let service = app.start().await?;
+    let summary = match ready(&service, run.plan.args.connect_within).await {
+        Ok(()) => load(&run, &service, publishers, workload).await,
+        Err(failure) => Err(failure),
+    };
+    // A service that has ended by itself says so in the summary, or in the failure.
+    let _ = service.shutdown().await;
+    summary
+}
+
+/// The broker to load, and how it is called.
+fn broker(plan: &Plan) -> Result<(Broker, String), Failure> {
+    let (broker, embedded) = match &plan.args.url {
+        Some(url) => (Broker::new(url).map_err(|error| Failure::usage(format!("--url: {error}")))?, false),
+        None => {
+            let embedded = Broker::from_env_if_set()?.is_none();
+            (Broker::from_env_or_embedded()?, embedded)
+        }
+    };
+    let places: Vec<String> = broker.endpoints().iter().map(ToString::to_string).collect();
+    let place = if embedded { "embedded".to_owned() } else { places.join(", ") };
+    Ok((broker.name("fluffle-bench"), place))
+}
+
+fn consumers(mut app: App, run: &Arc<Run>, folder: &std::path::Path) -> Result<App, Failure> {
+    if run.plan.consumers == 0 {
+        return Ok(app);
+    }
+    let seen = match run.plan.args.ack {
+        Ack::EffectivelyOnce => Some(Arc::new(SeenIds::options().max_ids(REMEMBERED).open(folder.join("seen"))?)),
+        Ack::AtLeastOnce | Ack::AtMostOnce => None,
+    };
+    for queue in 0..run.plan.queues {
+        let consume = run.plan.consume(queue);
+        let consume = match &seen {
+            Some(seen) => consume.effectively_once(seen.clone()),
+            None => consume,
+        };
+        let run = Arc::clone(run);
+        app = app.consume(consume, move || Verifier { queue, meter: run.meters.add(), run: Arc::clone(&run) });
+    }
+    Ok(app)
+}
+
+/// Waits until everything is there, or says what is not.
+async fn ready(service: &Service, within: Duration) -> Result<(), Failure> {
+    tokio::select! {
+        ready = timeout(within, service.ready()) => match ready {
+            Ok(ready) => Ok(ready?),
+            Err(_) => Err(Failure::usage(format!(
+                "the broker was not ready within {within:?} ({}): is it running, and is the URL right? --connect-within \
+                 waits longer",
+                what_is_missing(&service.snapshot())
+            ))),
+        },
+        signalled = tokio::signal::ctrl_c() => {
+            signalled?;
+            Err(Failure::usage("interrupted before the broker was there"))
+        }
+    }
+}
+
+/// Why the first node in the tree that is not running is not.
+fn what_is_missing(node: &NodeSnapshot) -> String {
+    fn walk(node: &NodeSnapshot) -> Option<String> {
+        let below = node.children.iter().find_map(walk);
+        let exit = node.last_exit.as_ref().filter(|_| node.state != State::Running);
+        below.or_else(|| exit.map(|exit| format!("{}: {exit}", node.path)))
+    }
+    walk(node).unwrap_or_else(|| "it answers nothing".to_owned())
+}
+
+/// Puts the load on and waits for its end.
+async fn load(
+    run: &Arc<Run>,
+    service: &Service,
+    publishers: Vec<Publisher<Message>>,
+    workload: Workload,
+) -> Result<Summary, Failure> {
+    let live = Live::new(&run.plan, &workload)?;
+    let start = Instant::now();
+    let from = start + run.plan.warm_up;
+    run.measure(from, run.plan.args.count.is_none().then(|| from + run.plan.args.time));
+    let pacer = run.plan.schedule().map(|schedule| Pacer::start(schedule, start)).transpose()?;
+    let producers: Vec<Producer> = publishers
+        .into_iter()
+        .enumerate()
+        .map(|(number, out)| {
+            let pace = match (run.plan.schedule(), &pacer) {
+                (Some(schedule), Some(pacer)) => Pace::Open { schedule, start, wake: pacer.wake(number) },
+                _ => Pace::Closed(Arc::new(Semaphore::new(run.plan.window()))),
+            };
+            Producer { number, out, meter: run.meters.add(), pace, run: Arc::clone(run) }
+        })
+        .collect();
+    let done = start_producers(producers)?;
+    let mut watcher = Watcher::new(run, service, live, start, from)?;
+    let end = watcher.watch(done).await;
+    run.stop();
+    drop(pacer);
+    let (seconds, measured) = watcher.finish();
+    if let (End::ServiceEnded(why), 0) = (&end, measured.counts.handled) {
+        return Err(Failure::usage(format!("the service gave up: {why}")));
+    }
+    Ok(Summary::new(run, service, workload, &end, seconds, &measured))
+}
+
+/// Starts the producers on threads of their own, as many as there are cores; resolves when all are done.
+fn start_producers(producers: Vec<Producer>) -> Result<oneshot::Receiver<()>, Failure> {
+    let cores = thread::available_parallelism().map_or(1, usize::from).min(producers.len());
+    let mut crews: Vec<Vec<Producer>> = (0..cores).map(|_| Vec::new()).collect();
+    for (index, producer) in producers.into_iter().enumerate() {
+        crews[index % cores].push(producer);
+    }
+    let mut threads = Vec::with_capacity(cores);
+    for (index, crew) in crews.into_iter().enumerate() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let work = move || {
+            runtime.block_on(futures_util::future::join_all(crew.into_iter().map(Producer::work)));
+        };
+        threads.push(thread::Builder::new().name(format!("producers-{index}")).spawn(work)?);
+    }
+    let (done, all) = oneshot::channel();
+    thread::Builder::new().name("producers".to_owned()).spawn(move || {
+        for thread in threads {
+            // Of a panic the thread has told itself; its messages stay unconfirmed in the books.
+            let _ = thread.join();
+        }
+        let _ = done.send(());
+    })?;
+    Ok(all)
+}

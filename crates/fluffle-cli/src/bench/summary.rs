@@ -1,0 +1,248 @@
+//! Everything there is to tell of a run. This is also what `--json` prints: keys are stable, new ones may come.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use fluffle::prelude::Service;
+use serde::Serialize;
+
+use crate::units::count;
+
+use crate::bench::{
+    ledger::Verification,
+    meter::{Counts, Meter, Times},
+    plan::Workload,
+    run::Run,
+    stages::{EVERY, Stage},
+    usage::{Process, Usage, peak_memory},
+    verdict::{Incidents, Verdict, judge},
+    watch::{End, Second, micros},
+};
+
+/// What was measured, from the end of the warm-up on.
+pub(crate) struct Measured {
+    pub(crate) time: Duration,
+    pub(crate) counts: Counts,
+    pub(crate) usage: Option<Usage>,
+}
+
+/// A run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) version: &'static str,
+    pub(crate) workload: Workload,
+    /// `complete`, `interrupted`, or why the service gave up.
+    pub(crate) end: String,
+    pub(crate) throughput: Throughput,
+    /// From due (in a closed loop: sent) to confirmed.
+    pub(crate) confirm: Option<Latency>,
+    /// From due to the handler's call.
+    pub(crate) end_to_end: Option<Latency>,
+    /// Mean times of one message in `stages_of_one_in`, in the order of its life; confirming runs beside them.
+    pub(crate) stages: Vec<StageTime>,
+    pub(crate) stages_of_one_in: u64,
+    /// `null` where there is no /proc.
+    pub(crate) process: Option<Process>,
+    /// `null` without consumers.
+    pub(crate) verification: Option<Verification>,
+    pub(crate) verdict: Verdict,
+    pub(crate) incidents: Incidents,
+    /// Why publishes failed, and how many.
+    pub(crate) publish_failures: BTreeMap<String, u64>,
+    /// The run second by second, warm-up and drain included.
+    pub(crate) seconds: Vec<Second>,
+}
+
+/// What went through while it was measured. Bytes are those of encoded messages, before gzip.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Throughput {
+    pub(crate) seconds: f64,
+    pub(crate) published: u64,
+    pub(crate) confirmed: u64,
+    pub(crate) handled: u64,
+    pub(crate) published_per_s: f64,
+    pub(crate) confirmed_per_s: f64,
+    pub(crate) handled_per_s: f64,
+    pub(crate) published_mb_per_s: f64,
+    pub(crate) handled_mb_per_s: f64,
+    /// Due in an open loop, and not sent when the run was given up.
+    pub(crate) never_sent: u64,
+}
+
+/// Times in microseconds.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) count: u64,
+    pub(crate) mean_us: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p75_us: f64,
+    pub(crate) p95_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p99_9_us: f64,
+    pub(crate) max_us: f64,
+    /// The whole curve: pairs of a quantile and the time below which it is.
+    pub(crate) curve: Vec<(f64, f64)>,
+}
+
+/// One stage of a message's life.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StageTime {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) mean_us: f64,
+    /// Of all stages' means together, 0 to 1.
+    pub(crate) share: f64,
+    /// `null` for what is not measured by itself but left over.
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
+}
+
+impl Summary {
+    pub(crate) fn new(
+        run: &Run,
+        service: &Service,
+        workload: Workload,
+        end: &End,
+        seconds: Vec<Second>,
+        measured: &Measured,
+    ) -> Self {
+        let meter = run.meters.sum();
+        let consumed = run.plan.consumers > 0;
+        let verification = consumed.then(|| run.ledger.verify());
+        let incidents = incidents(service, run.foreign());
+        let mut verdict =
+            judge(&run.plan.args, run.plan.keeps_order(), &verification.clone().unwrap_or_default(), &incidents);
+        verdict.notes.extend(fell_behind(&workload, measured));
+        verdict.notes.extend(never_sent(run.unsent()));
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            workload,
+            end: match end {
+                End::Complete => "complete".to_owned(),
+                End::Interrupted => "interrupted".to_owned(),
+                End::ServiceEnded(why) => why.clone(),
+            },
+            throughput: Throughput::new(measured, run.unsent()),
+            confirm: Latency::new(&meter.confirm.run),
+            end_to_end: Latency::new(&meter.end_to_end.run),
+            stages: stages(&meter, consumed),
+            stages_of_one_in: EVERY,
+            process: measured.usage.map(|usage| {
+                let messages = if consumed { measured.counts.handled } else { measured.counts.confirmed };
+                let cpu_s = usage.cpu.saturating_sub(usage.broker).as_secs_f64();
+                Process {
+                    cpu_s,
+                    cpu_us_per_message: cpu_s * 1e6 / messages.max(1) as f64,
+                    embedded_broker_cpu_s: usage.broker.as_secs_f64(),
+                    peak_memory_bytes: peak_memory().unwrap_or_default(),
+                }
+            }),
+            verdict,
+            verification,
+            incidents,
+            publish_failures: run.failures(),
+            seconds,
+        }
+    }
+}
+
+impl Throughput {
+    fn new(measured: &Measured, never_sent: u64) -> Self {
+        let (seconds, counts) = (measured.time.as_secs_f64(), measured.counts);
+        let rate = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+        Self {
+            seconds,
+            published: counts.published,
+            confirmed: counts.confirmed,
+            handled: counts.handled,
+            published_per_s: rate(counts.published),
+            confirmed_per_s: rate(counts.confirmed),
+            handled_per_s: rate(counts.handled),
+            published_mb_per_s: rate(counts.published_bytes) / 1e6,
+            handled_mb_per_s: rate(counts.handled_bytes) / 1e6,
+            never_sent,
+        }
+    }
+}
+
+impl Latency {
+    fn new(times: &Times) -> Option<Self> {
+        let at = |quantile| micros(times.at(quantile));
+        (times.count() > 0).then(|| Self {
+            count: times.count(),
+            mean_us: times.mean() / 1e3,
+            p50_us: at(0.5),
+            p75_us: at(0.75),
+            p95_us: at(0.95),
+            p99_us: at(0.99),
+            p99_9_us: at(0.999),
+            max_us: micros(times.max()),
+            curve: times.curve().into_iter().map(|(quantile, nanos)| (quantile, micros(nanos))).collect(),
+        })
+    }
+}
+
+/// The stages in order. What the broker and its surroundings take is what is left between two measured points: mean times
+/// may be subtracted, percentiles may not.
+fn stages(meter: &Meter, consumed: bool) -> Vec<StageTime> {
+    let broker = (meter.received.mean() - meter.handed_over.mean()).max(0.0);
+    let after = [Stage::Broker, Stage::Mailbox, Stage::Decode, Stage::Handle, Stage::Settle];
+    let all = Stage::ALL.into_iter().filter(|stage| consumed || !after.contains(stage));
+    let mut stages: Vec<StageTime> = all
+        .map(|stage| {
+            let times = meter.times(stage);
+            let measured = |quantile| (times.count() > 0).then(|| micros(times.at(quantile)));
+            let mean = if stage == Stage::Broker { broker } else { times.mean() };
+            StageTime {
+                name: stage.name(),
+                about: stage.about(),
+                mean_us: mean / 1e3,
+                share: 0.0,
+                p50_us: measured(0.5),
+                p99_us: measured(0.99),
+            }
+        })
+        .collect();
+    let sum: f64 = stages.iter().map(|stage| stage.mean_us).sum();
+    if sum > 0.0 {
+        stages.iter_mut().for_each(|stage| stage.share = stage.mean_us / sum);
+    }
+    stages
+}
+
+/// Latency means little where a queue only grows.
+fn fell_behind(workload: &Workload, measured: &Measured) -> Option<String> {
+    let counts = measured.counts;
+    let behind = counts.published.saturating_sub(counts.handled);
+    // A tenth more published than handled does not come from what is on its way.
+    let grew = workload.consumers > 0 && behind > counts.published / 10 && behind > u64::from(workload.prefetch);
+    grew.then(|| {
+        format!(
+            "the queues grew by {} messages while it was measured, for handlers were slower than producers: end-to-end latency is \
+             waiting in them, and a --rate below what was handled shows it without",
+            count(behind)
+        )
+    })
+}
+
+/// What is not sent has no latency, and would have had the worst.
+fn never_sent(messages: u64) -> Option<String> {
+    (messages > 0).then(|| {
+        format!(
+            "{} messages were due and never sent: this rate is more than what went through, and latency would be worse with them",
+            count(messages)
+        )
+    })
+}
+
+fn incidents(service: &Service, foreign: u64) -> Incidents {
+    let (publishers, consumers) = (service.publishers(), service.consumers());
+    let connections = service.connections();
+    Incidents {
+        reconnects: connections.iter().map(|connection| connection.connects.saturating_sub(1)).sum(),
+        away: connections.iter().filter(|connection| !connection.connected).count() as u64,
+        republished: publishers.iter().map(|(_, stats)| stats.republished).sum(),
+        dropped: consumers.iter().map(|(_, stats)| stats.dropped).sum(),
+        dead_lettered: consumers.iter().map(|(_, stats)| stats.dead_lettered).sum(),
+        foreign,
+    }
+}
