@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -69,6 +70,9 @@ fn journals(folder: &Path) -> impl Iterator<Item = PathBuf> {
 /// Whether a disk can be made full here: `prlimit` is Linux's.
 pub const DISKS_FILL: bool = cfg!(target_os = "linux");
 
+/// How [`std::process::abort`] ends a process.
+const SIGABRT: i32 = 6;
+
 /// What a full disk still takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
@@ -87,6 +91,8 @@ pub struct Mortal {
     facts: Facts,
     /// The most bytes of a file, while the disk is full.
     most: Option<u64>,
+    /// How often it was aborted; `None` while it should never be.
+    aborts: Option<u32>,
     process: Child,
 }
 
@@ -108,7 +114,7 @@ impl Mortal {
             }
         }
         let process = spawn(&executable, &args, until, None, facts)?;
-        Ok(Self { executable, args, life: 1, until, facts: facts.clone(), most: None, process })
+        Ok(Self { executable, args, life: 1, until, facts: facts.clone(), most: None, aborts: None, process })
     }
 
     fn spawn(&self) -> io::Result<Child> {
@@ -153,6 +159,22 @@ impl Mortal {
         Ok(())
     }
 
+    /// A life under this name that publishes nothing and is given what kills it, and after each death another.
+    ///
+    /// # Errors
+    /// As of [`live_again`](Self::live_again).
+    pub async fn be_poisoned(&mut self, name: String) -> io::Result<()> {
+        let silent = Shift { until: Instant::now(), messages: 0, pause: Duration::ZERO };
+        self.live_again(name, silent, None).await?;
+        self.aborts = Some(0);
+        Ok(())
+    }
+
+    /// How often what it was given has killed it.
+    pub fn aborts(&self) -> u32 {
+        self.aborts.unwrap_or_default()
+    }
+
     /// From now on the disk on which its journals are is full.
     ///
     /// # Errors
@@ -192,12 +214,20 @@ impl Mortal {
         self.most.is_some()
     }
 
+    /// Lives again if it was aborted and may be.
+    ///
     /// # Errors
-    /// When it has ended by itself: it never should.
+    /// When it has ended by itself otherwise: it never should.
     pub fn is_alive(&mut self) -> io::Result<()> {
-        match self.process.try_wait()? {
-            None => Ok(()),
-            Some(status) => {
+        match (self.process.try_wait()?, &mut self.aborts) {
+            (None, _) => Ok(()),
+            (Some(status), Some(aborts)) if status.signal() == Some(SIGABRT) => {
+                *aborts += 1;
+                self.facts.tell(&Fact::Fault(format!("the child was aborted in its life {}", self.args.name)));
+                self.process = self.spawn()?;
+                Ok(())
+            }
+            (Some(status), _) => {
                 Err(io::Error::other(format!("the child ended by itself in its life {}: {status}", self.args.name)))
             }
         }
@@ -228,8 +258,9 @@ impl Drop for Mortal {
     }
 }
 
-/// Waits to be told that its disk is as it should be. A write past the limit is to fail, and not to kill.
-const SHELL: &str = r#"trap "" XFSZ; read -r go; exec "$@""#;
+/// Waits to be told that its disk is as it should be. A write past the limit is to fail, and not to kill, and an abort is no
+/// reason for a core dump.
+const SHELL: &str = r#"trap "" XFSZ; ulimit -c 0; read -r go; exec "$@""#;
 
 fn spawn(executable: &Path, args: &ChildArgs, until: Instant, most: Option<u64>, facts: &Facts) -> io::Result<Child> {
     let left = until.saturating_duration_since(Instant::now()).as_millis();

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     fact::{Fact, Room},
     id::{Id, Lane},
-    script::{ATTEMPTS, Act, Fate, Script},
+    script::{ATTEMPTS, Act, DELIVERIES, Fate, Script},
 };
 
 /// A promise that was not kept.
@@ -29,6 +29,8 @@ pub enum Breach {
     AckedUndone(Id),
     /// An attempt past the last.
     PastTheCap(Id, u32),
+    /// It kills its process, and was given to a handler so often.
+    KilledTooOften(Id, u32),
     /// An attempt, though the one before it did not fail.
     Unearned(Id, u32),
     /// Every publish of it was refused, and it is there.
@@ -57,6 +59,7 @@ impl Breach {
             Self::EffectRepeated(id, _)
             | Self::HandledTwice(id, _)
             | Self::PastTheCap(id, _)
+            | Self::KilledTooOften(id, _)
             | Self::Unearned(id, _) => Some(id),
             Self::DeadWrongly(id, ..) | Self::NotCalm(id, _) => Some(id),
             Self::Stuck(_) => None,
@@ -72,6 +75,7 @@ impl fmt::Display for Breach {
             Self::EffectRepeated(id, times) => write!(f, "{id} had its effect {times} times: effectively once?"),
             Self::HandledTwice(id, times) => write!(f, "{id} was given to a handler {times} times: at most once?"),
             Self::AckedUndone(id) => write!(f, "{id} was acked more often than it was handled"),
+            Self::KilledTooOften(id, times) => write!(f, "{id} killed its process {times} times of {DELIVERIES}"),
             Self::PastTheCap(id, attempt) => write!(f, "{id} came as attempt {attempt} of {ATTEMPTS}"),
             Self::Unearned(id, attempt) => {
                 write!(f, "{id} came as attempt {attempt}, though the one before did not fail")
@@ -239,6 +243,9 @@ impl Model {
             totals.dead += u64::from(story.dead > 0);
             totals.dropped += u64::from(id.lane == Lane::Most && story.accepted && story.done == 0);
             match id.lane {
+                Lane::Wild if id.is_poison() && story.begun > DELIVERIES => {
+                    self.breaches.push(Breach::KilledTooOften(id.clone(), story.begun));
+                }
                 Lane::Wild | Lane::Order => totals.repeated += u64::from(story.done.saturating_sub(1)),
                 Lane::Once if story.done > 1 => {
                     self.breaches.push(Breach::EffectRepeated(id.clone(), story.done));
@@ -289,7 +296,7 @@ fn may_be_dead(script: Script, id: &Id, attempts: u32, why: &str) -> bool {
             attempts == ATTEMPTS && (1..=ATTEMPTS).all(|attempt| is_retried(script.act(id, attempt)))
         }
         // So many connections were lost with it in hand that it might be what kills them.
-        "delivery-limit" => !id.is_calm(),
+        "delivery-limit" => !id.is_calm() && !id.is_beside_poison(),
         _ => false,
     }
 }

@@ -133,6 +133,21 @@ fn attempts_are_earned_and_end() {
 }
 
 #[test]
+fn what_kills_its_process_is_buried_in_time_and_takes_nobody_with_it() {
+    let poison: Id = "wild.x0p1.5".parse().unwrap();
+    assert!(poison.is_poison());
+    let killed = |times| (0..times).map(|_| Fact::Begin(poison.clone(), 1)).chain([dead(&poison, 1, "delivery-limit")]);
+    assert_eq!(breaches(accepted(&poison, killed(8))), []);
+    assert_eq!(breaches(accepted(&poison, killed(9))), [Breach::KilledTooOften(poison.clone(), 9)]);
+    let never_buried = accepted(&poison, killed(8).take(8));
+    assert_eq!(breaches(never_buried), [Breach::Lost(poison.clone())]);
+
+    let beside: Id = "wild.x0p1.6".parse().unwrap();
+    let wrongly = Breach::DeadWrongly(beside.clone(), 1, "delivery-limit".to_owned());
+    assert_eq!(breaches(accepted(&beside, [dead(&beside, 1, "delivery-limit")])), [wrongly]);
+}
+
+#[test]
 fn nothing_is_acked_that_was_not_handled() {
     let id = acts(Lane::Wild, &[Act::Hang]);
     let facts = accepted(&id, [Fact::Begin(id.clone(), 1), Fact::Acked(id.clone(), 1), dead(&id, 4, "delivery-limit")]);

@@ -2,6 +2,7 @@
 
 use std::{
     path::Path,
+    process,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::{
     fact::{Fact, Facts},
     id::{Id, Lane},
-    script::{ATTEMPTS, Act, Script},
+    script::{ATTEMPTS, Act, DELIVERIES, Script},
 };
 
 /// How a publisher publishes.
@@ -133,7 +134,8 @@ pub fn consume(
     let retry = Retry::exponential(ATTEMPTS, Duration::from_millis(20), 2.0)?;
     let crashed = Backoff::exponential(Duration::from_millis(5), Duration::from_millis(100))?;
     for lane in lanes {
-        let consume = Consume::queue(lane.queue()).prefetch(32).retry(retry.clone()).handler_backoff(crashed);
+        let consume = Consume::queue(lane.queue()).prefetch(32).handler_backoff(crashed);
+        let consume = consume.retry(retry.clone()).delivery_limit(DELIVERIES);
         let consume = match lane {
             Lane::Wild => consume.instances(2).handler_timeout(Duration::from_secs(1)),
             Lane::Order => consume.concurrency(1),
@@ -159,6 +161,11 @@ pub fn bury(broker: Broker, facts: &Facts) -> App {
 }
 
 impl Post {
+    /// Where it publishes to.
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
     fn route(&self) -> Route<String> {
         let route = Route::queue(self.lane.queue())
             .deadline(self.deadline())
@@ -344,8 +351,10 @@ impl Handler<Delivery<String>> for Scripted {
             facts.tell(&Fact::Garbled(id.clone()));
         }
         let act = script.act(&id, attempt);
-        if act == Act::Panic {
-            panic!("{PANIC}");
+        match act {
+            Act::Panic => panic!("{PANIC}"),
+            Act::Abort => process::abort(),
+            _ => {}
         }
         Box::pin(async move {
             match act {
@@ -354,6 +363,7 @@ impl Handler<Delivery<String>> for Scripted {
                 Act::Retry => return Err(Failure::retry("scripted failure")),
                 Act::Reject => return Err(Failure::reject("scripted rejection")),
                 Act::Panic | Act::PanicLater => panic!("{PANIC}"),
+                Act::Abort => process::abort(),
                 Act::Hang => std::future::pending().await,
             }
             facts.tell(&Fact::Done(id.clone(), attempt));
