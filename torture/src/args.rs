@@ -64,15 +64,15 @@ pub struct ChildArgs {
     /// The broker.
     #[arg(long)]
     pub url: String,
-    /// The log of facts.
+    /// Where its journals are.
     #[arg(long)]
-    pub facts: PathBuf,
+    pub journals: PathBuf,
     /// The seed of the script.
     #[arg(long)]
     pub script: u64,
-    /// Which life this is, from 1.
+    /// What this life is called in the log of facts, which is its standard output, and what its publishers' names begin with.
     #[arg(long)]
-    pub life: u32,
+    pub name: String,
     /// For how many more milliseconds it publishes.
     #[arg(long)]
     pub publish_for: u64,

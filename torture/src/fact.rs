@@ -1,16 +1,20 @@
-//! What happened, one line each, in one file that all processes append to.
+//! What happened, one line each, in one pipe that all processes write to.
 //!
-//! A line is written with one `write` to a file opened with `O_APPEND`: lines of different processes do not mix, and what
-//! is written when SIGKILL comes is in the file, whole. So the file's order is the order of events, as far as there is one.
+//! A line is one `write` of no more than `PIPE_BUF` bytes: lines of different processes do not mix, and what is written
+//! when SIGKILL comes is in the pipe, whole. So its order is the order of events, as far as there is one. And a process whose
+//! disk is full can still write to it.
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    process::Stdio,
     str::FromStr,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::id::Id;
@@ -24,6 +28,8 @@ pub enum Fact {
     Yes(Id),
     /// Not published, and the broker cannot have it.
     No(Id, String),
+    /// Not published: the disk would not take it into its publisher's journal.
+    Unwritten(Id, String),
     /// Not known whether the broker has it.
     Maybe(Id, String),
     /// A handler has been given it, on this attempt.
@@ -40,17 +46,29 @@ pub enum Fact {
     Quiet(String),
     /// Something was done to the broker, the network, or a process.
     Fault(String),
+    /// The disk on which the child's journals lie is about to be full, or has had room again since just before.
+    Disk(Room),
+}
+
+/// Whether a disk takes more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It does.
+    Some,
+    /// It is full.
+    None,
 }
 
 impl Fact {
     /// The message it is about.
     pub fn id(&self) -> Option<&Id> {
         match self {
-            Self::Try(id) | Self::Yes(id) | Self::No(id, _) | Self::Maybe(id, _) => Some(id),
+            Self::Try(id) | Self::Yes(id) => Some(id),
+            Self::No(id, _) | Self::Unwritten(id, _) | Self::Maybe(id, _) => Some(id),
             Self::Begin(id, _) | Self::Done(id, _) | Self::Acked(id, _) | Self::Garbled(id) | Self::Dead(id, ..) => {
                 Some(id)
             }
-            Self::Quiet(_) | Self::Fault(_) => None,
+            Self::Quiet(_) | Self::Fault(_) | Self::Disk(_) => None,
         }
     }
 }
@@ -61,6 +79,7 @@ impl fmt::Display for Fact {
             Self::Try(id) => write!(f, "try {id}"),
             Self::Yes(id) => write!(f, "yes {id}"),
             Self::No(id, why) => write!(f, "no {id} {why}"),
+            Self::Unwritten(id, why) => write!(f, "unwritten {id} {why}"),
             Self::Maybe(id, why) => write!(f, "maybe {id} {why}"),
             Self::Begin(id, attempt) => write!(f, "begin {id} {attempt}"),
             Self::Done(id, attempt) => write!(f, "done {id} {attempt}"),
@@ -69,6 +88,8 @@ impl fmt::Display for Fact {
             Self::Dead(id, attempts, why) => write!(f, "dead {id} {attempts} {why}"),
             Self::Quiet(source) => write!(f, "quiet {source}"),
             Self::Fault(what) => write!(f, "fault {what}"),
+            Self::Disk(Room::None) => f.write_str("disk full"),
+            Self::Disk(Room::Some) => f.write_str("disk roomy"),
         }
     }
 }
@@ -94,6 +115,13 @@ impl FromStr for Fact {
         match verb {
             "quiet" => return Ok(Self::Quiet(rest.to_owned())),
             "fault" => return Ok(Self::Fault(rest.to_owned())),
+            "disk" => {
+                return match rest {
+                    "full" => Ok(Self::Disk(Room::None)),
+                    "roomy" => Ok(Self::Disk(Room::Some)),
+                    _ => Err(wrong()),
+                };
+            }
             _ => {}
         }
         let (id, rest) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -104,6 +132,7 @@ impl FromStr for Fact {
             "try" => Self::Try(id),
             "yes" => Self::Yes(id),
             "no" => Self::No(id, rest.to_owned()),
+            "unwritten" => Self::Unwritten(id, rest.to_owned()),
             "maybe" => Self::Maybe(id, rest.to_owned()),
             "begin" => Self::Begin(id, number()?),
             "done" => Self::Done(id, number()?),
@@ -115,35 +144,62 @@ impl FromStr for Fact {
     }
 }
 
-/// Where facts are written. Clones write to the same file.
+/// The most characters of a line. A pipe takes 4096 bytes in one piece.
+const LONGEST: usize = 1_000;
+
+/// Where facts are written. Clones write to the same pipe.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    file: Arc<File>,
+    pipe: Arc<File>,
     who: Arc<str>,
 }
 
 impl Facts {
-    /// Opens the log for a process that goes by this name in it.
+    /// Begins a log in this file, for a process that goes by this name in it.
     ///
     /// # Errors
-    /// When the file cannot be opened.
-    pub fn open(path: &Path, who: &str) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { file: Arc::new(file), who: who.into() })
+    /// When there can be no file, pipe or thread.
+    pub fn begin(path: &Path, who: &str) -> io::Result<Self> {
+        let (mut reader, writer) = io::pipe()?;
+        let mut file = File::create(path)?;
+        thread::Builder::new().name("facts".to_owned()).spawn(move || {
+            if let Err(error) = io::copy(&mut reader, &mut file) {
+                give_up(&error);
+            }
+        })?;
+        Ok(Self { pipe: Arc::new(File::from(OwnedFd::from(writer))), who: who.into() })
+    }
+
+    /// The log that another process has begun and [given](Self::for_a_child) to this one.
+    ///
+    /// # Errors
+    /// When there is no standard output.
+    pub fn inherited(who: &str) -> io::Result<Self> {
+        Ok(Self { pipe: Arc::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)), who: who.into() })
+    }
+
+    /// What is to be a child's standard output, for it to write to the same log.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn for_a_child(&self) -> io::Result<Stdio> {
+        Ok(self.pipe.try_clone()?.into())
     }
 
     /// Writes a fact. A torture whose log cannot be written proves nothing: it ends.
-    ///
-    /// # Panics
-    /// When the line cannot be written.
     pub fn tell(&self, fact: &Fact) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        let line = format!("{now} {} {fact}\n", self.who);
-        if let Err(error) = (&*self.file).write_all(line.as_bytes()) {
-            eprintln!("torture: the log of facts cannot be written: {error}");
-            std::process::exit(2);
+        let line = format!("{now} {} {fact}", self.who).replace('\n', " ");
+        let line: String = line.chars().take(LONGEST).chain(['\n']).collect();
+        if let Err(error) = (&*self.pipe).write_all(line.as_bytes()) {
+            give_up(&error);
         }
     }
+}
+
+fn give_up(error: &io::Error) {
+    eprintln!("torture: the log of facts cannot be written: {error}");
+    std::process::exit(2);
 }
 
 /// Reads the log while it is written.
@@ -177,6 +233,21 @@ impl Tail {
         text.lines().map(|line| told(line).2.parse().map_err(io::Error::other)).collect()
     }
 
+    /// The rest of what was told before this call.
+    ///
+    /// # Errors
+    /// As of [`look`](Self::look).
+    pub fn rest(&mut self, facts: &Facts) -> io::Result<Vec<Fact>> {
+        let end = Fact::Fault("the end of the log".to_owned());
+        facts.tell(&end);
+        let mut rest = self.look()?;
+        while !rest.contains(&end) {
+            thread::sleep(Duration::from_millis(1));
+            rest.extend(self.look()?);
+        }
+        Ok(rest)
+    }
+
     /// What the log says of one message, and of the faults that came after it was first published and until the last that was
     /// heard of it: lines with their time since the beginning, in seconds.
     ///
@@ -193,7 +264,7 @@ impl Tail {
             let zero = *zero.get_or_insert(time);
             let fact: Fact = what.parse().map_err(io::Error::other)?;
             let ours = fact.id() == Some(id);
-            let amid = matches!(fact, Fact::Fault(_)) && !history.is_empty();
+            let amid = matches!(fact, Fact::Fault(_) | Fact::Disk(_)) && !history.is_empty();
             if !ours && !amid {
                 continue;
             }
@@ -231,6 +302,7 @@ mod tests {
             Fact::Try(id()),
             Fact::Yes(id()),
             Fact::No(id(), "nacked".to_owned()),
+            Fact::Unwritten(id(), "the disk is full".to_owned()),
             Fact::Maybe(id(), "unknown, after republishing".to_owned()),
             Fact::Begin(id(), 2),
             Fact::Done(id(), 2),
@@ -239,11 +311,13 @@ mod tests {
             Fact::Dead(id(), 4, "attempts-exhausted".to_owned()),
             Fact::Quiet("c3p1".to_owned()),
             Fact::Fault("Crash { away: 3ms } by hand".to_owned()),
+            Fact::Disk(Room::None),
+            Fact::Disk(Room::Some),
         ];
         for fact in facts {
             assert_eq!(fact.to_string().parse(), Ok(fact));
         }
-        for line in ["", "yes", "yes wild.x", "perhaps wild.c3p1.17", "begin wild.c3p1.17 often"] {
+        for line in ["", "yes", "yes wild.x", "perhaps wild.c3p1.17", "begin wild.c3p1.17 often", "disk broken"] {
             assert!(line.parse::<Fact>().is_err(), "{line}");
         }
     }
@@ -252,11 +326,11 @@ mod tests {
     fn what_many_write_is_read_whole_and_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("facts");
-        let facts = Facts::open(&path, "parent").unwrap();
+        let facts = Facts::begin(&path, "parent").unwrap();
         let mut tail = Tail::open(&path).unwrap();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for writer in 0..4 {
-                let facts = Facts::open(&path, "child").unwrap();
+                let facts = Facts { who: "child".into(), ..facts.clone() };
                 scope.spawn(move || {
                     for number in 0..500 {
                         facts.tell(&Fact::Try(format!("wild.w{writer}.{number}").parse().unwrap()));
@@ -264,32 +338,53 @@ mod tests {
                 });
             }
         });
-        let seen = tail.look().unwrap();
-        assert_eq!(seen.len(), 2_000);
+        let seen = tail.rest(&facts).unwrap();
+        assert_eq!(seen.len(), 2_001);
         for writer in 0..4 {
             let source = format!("w{writer}");
             let numbers = seen.iter().filter_map(Fact::id).filter(|id| id.source == source).map(|id| id.number);
             assert!(numbers.eq(0..500));
         }
-        // Half a line is not a fact yet.
-        (&*facts.file).write_all(b"1 child yes wild.w0").unwrap();
+    }
+
+    #[test]
+    fn half_a_line_is_no_fact_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("facts");
+        let mut file = File::create(&path).unwrap();
+        let mut tail = Tail::open(&path).unwrap();
+        file.write_all(b"1 child yes wild.w0").unwrap();
         assert_eq!(tail.look().unwrap(), []);
-        (&*facts.file).write_all(b".7\n").unwrap();
+        file.write_all(b".7\n").unwrap();
         assert_eq!(tail.look().unwrap(), [Fact::Yes("wild.w0.7".parse().unwrap())]);
+    }
+
+    #[test]
+    fn a_fact_is_one_short_line_whatever_a_broker_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("facts");
+        let facts = Facts::begin(&path, "parent").unwrap();
+        let mut tail = Tail::open(&path).unwrap();
+        facts.tell(&Fact::No(id(), format!("refused\nyes wild.c3p1.17{}", "é".repeat(5_000))));
+        let [Fact::No(told, why), Fact::Fault(_)] = &tail.rest(&facts).unwrap()[..] else { panic!("not one line") };
+        assert_eq!(*told, id());
+        assert!(why.starts_with("refused yes wild") && why.chars().count() < LONGEST, "{why}");
     }
 
     #[test]
     fn a_history_has_the_message_and_the_faults_amid_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("facts");
-        let facts = Facts::open(&path, "parent").unwrap();
+        let facts = Facts::begin(&path, "parent").unwrap();
+        let mut tail = Tail::open(&path).unwrap();
         let fault = |what: &str| Fact::Fault(what.to_owned());
         let other = "wild.c3p1.18".parse().unwrap();
         for fact in [fault("before"), Fact::Try(id()), Fact::Try(other), fault("amid"), Fact::Yes(id()), fault("after")]
         {
             facts.tell(&fact);
         }
-        let history = Tail::open(&path).unwrap().history(&id()).unwrap();
+        tail.rest(&facts).unwrap();
+        let history = tail.history(&id()).unwrap();
         let ends: Vec<&str> = history.iter().filter_map(|line| line.rsplit("parent ").next()).collect();
         assert_eq!(ends, ["try wild.c3p1.17", "fault amid", "yes wild.c3p1.17"]);
     }

@@ -53,7 +53,23 @@ pub struct Id {
 /// Publishers whose names begin so publish after the storm, when nothing may go wrong any more.
 pub const CALM: char = 'z';
 
+/// Publishers whose names begin so publish last of all, one of them the message that kills its process.
+pub const DEADLY: char = 'x';
+
+/// Which one, and which of its messages.
+const POISON: (&str, u64) = ("x0p1", 5);
+
 impl Id {
+    /// Whether it kills the process of its handler, each time.
+    pub fn is_poison(&self) -> bool {
+        self.lane == Lane::Wild && (self.source.as_str(), self.number) == POISON
+    }
+
+    /// Whether nothing but poison was about when it was published.
+    pub fn is_beside_poison(&self) -> bool {
+        self.source.starts_with(DEADLY) && !self.is_poison()
+    }
+
     /// Whether it was published after the storm.
     pub fn is_calm(&self) -> bool {
         self.source.starts_with(CALM)

@@ -1,6 +1,11 @@
 //! `cargo xtask torture`.
 
-use std::{any::Any, panic, process::ExitCode};
+use std::{
+    any::Any,
+    io::{Write, stderr},
+    panic,
+    process::ExitCode,
+};
 
 use clap::Parser;
 use torture::{
@@ -11,7 +16,9 @@ use torture::{
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into()))
-        .with_writer(std::io::stderr)
+        .with_writer(stderr)
+        // If it is a file, it cannot be written either when the disk is full.
+        .log_internal_errors(false)
         .init();
     be_quiet_about_scripted_panics();
     let args = Args::parse();
@@ -24,7 +31,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("torture: {error}");
+            let _ = writeln!(stderr(), "torture: {error}");
             ExitCode::from(2)
         }
     }

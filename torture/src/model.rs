@@ -9,9 +9,9 @@ use std::{
 };
 
 use crate::{
-    fact::Fact,
+    fact::{Fact, Room},
     id::{Id, Lane},
-    script::{ATTEMPTS, Act, Fate, Script},
+    script::{ATTEMPTS, Act, DELIVERIES, Fate, Script},
 };
 
 /// A promise that was not kept.
@@ -29,10 +29,14 @@ pub enum Breach {
     AckedUndone(Id),
     /// An attempt past the last.
     PastTheCap(Id, u32),
+    /// It kills its process, and was given to a handler so often.
+    KilledTooOften(Id, u32),
     /// An attempt, though the one before it did not fail.
     Unearned(Id, u32),
     /// Every publish of it was refused, and it is there.
     Refused(Id),
+    /// Its journal did not take it, though the disk had room all the while.
+    Unwritten(Id),
     /// Nobody published it.
     Stranger(Id),
     /// Its body is another.
@@ -49,13 +53,13 @@ impl Breach {
     /// The message it is about.
     pub fn id(&self) -> Option<&Id> {
         match self {
-            Self::Lost(id) | Self::AckedUndone(id) | Self::Refused(id) | Self::Stranger(id) | Self::Garbled(id) => {
-                Some(id)
-            }
+            Self::Lost(id) | Self::AckedUndone(id) | Self::Refused(id) | Self::Unwritten(id) => Some(id),
+            Self::Stranger(id) | Self::Garbled(id) => Some(id),
             Self::OrderBroken(id, _) => Some(id),
             Self::EffectRepeated(id, _)
             | Self::HandledTwice(id, _)
             | Self::PastTheCap(id, _)
+            | Self::KilledTooOften(id, _)
             | Self::Unearned(id, _) => Some(id),
             Self::DeadWrongly(id, ..) | Self::NotCalm(id, _) => Some(id),
             Self::Stuck(_) => None,
@@ -71,11 +75,13 @@ impl fmt::Display for Breach {
             Self::EffectRepeated(id, times) => write!(f, "{id} had its effect {times} times: effectively once?"),
             Self::HandledTwice(id, times) => write!(f, "{id} was given to a handler {times} times: at most once?"),
             Self::AckedUndone(id) => write!(f, "{id} was acked more often than it was handled"),
+            Self::KilledTooOften(id, times) => write!(f, "{id} killed its process {times} times of {DELIVERIES}"),
             Self::PastTheCap(id, attempt) => write!(f, "{id} came as attempt {attempt} of {ATTEMPTS}"),
             Self::Unearned(id, attempt) => {
                 write!(f, "{id} came as attempt {attempt}, though the one before did not fail")
             }
             Self::Refused(id) => write!(f, "{id} was refused each time it was published, and came all the same"),
+            Self::Unwritten(id) => write!(f, "{id} was not written to its journal, though the disk had room"),
             Self::Stranger(id) => write!(f, "{id} was never published"),
             Self::Garbled(id) => write!(f, "{id} has another body than was published"),
             Self::DeadWrongly(id, attempts, why) => write!(f, "{id} is dead after {attempts} attempts: {why:?}?"),
@@ -90,6 +96,8 @@ impl fmt::Display for Breach {
 pub struct Totals {
     /// Confirmed by the broker.
     pub accepted: u64,
+    /// Refused because its journal's disk was full.
+    pub unwritten: u64,
     /// Handled, once at least.
     pub handled: u64,
     /// Dead-lettered.
@@ -104,7 +112,11 @@ pub struct Totals {
 #[derive(Debug, Default)]
 struct Story {
     tries: u32,
+    /// How often the disk had been filled when it was tried last, if there was room then.
+    had_room: Option<u64>,
     noes: u32,
+    /// Some of the noes were for want of room.
+    unwritten: bool,
     accepted: bool,
     begun: u32,
     /// Its place among all first handlings.
@@ -129,6 +141,9 @@ pub struct Model {
     /// Accepted where nothing may be lost, and not ended.
     waiting: usize,
     begun: u64,
+    /// Whether the disk is full, and how often it has been filled.
+    room: Room,
+    filled: u64,
     breaches: Vec<Breach>,
 }
 
@@ -136,7 +151,8 @@ impl Model {
     /// Of messages and handlers that follow this script.
     pub fn new(script: Script) -> Self {
         let (stories, quiet) = (HashMap::new(), HashSet::new());
-        Self { script, stories, quiet, waiting: 0, begun: 0, breaches: Vec::new() }
+        let breaches = Vec::new();
+        Self { script, stories, quiet, waiting: 0, begun: 0, room: Room::Some, filled: 0, breaches }
     }
 
     /// How many accepted messages have not come to an end yet.
@@ -152,8 +168,13 @@ impl Model {
     /// Takes the next fact.
     pub fn take(&mut self, fact: Fact) {
         let Some(id) = fact.id().cloned() else {
-            if let Fact::Quiet(source) = fact {
-                self.quiet.insert(source);
+            match fact {
+                Fact::Quiet(source) => _ = self.quiet.insert(source),
+                Fact::Disk(room) => {
+                    self.room = room;
+                    self.filled += u64::from(room == Room::None);
+                }
+                _ => {}
             }
             return;
         };
@@ -164,9 +185,19 @@ impl Model {
             breaches.push(Breach::Stranger(id.clone()));
         }
         match fact {
-            Fact::Try(_) => story.tries += 1,
+            Fact::Try(_) => {
+                story.tries += 1;
+                story.had_room = (self.room == Room::Some).then_some(self.filled);
+            }
             Fact::Yes(_) => story.accepted = true,
             Fact::No(..) => story.noes += 1,
+            Fact::Unwritten(..) => {
+                story.noes += 1;
+                story.unwritten = true;
+                if story.had_room == Some(self.filled) {
+                    breaches.push(Breach::Unwritten(id.clone()));
+                }
+            }
             Fact::Begin(_, attempt) => {
                 story.begun += 1;
                 if story.first.is_none() {
@@ -193,7 +224,7 @@ impl Model {
                     breaches.push(Breach::DeadWrongly(id.clone(), attempts, why));
                 }
             }
-            Fact::Maybe(..) | Fact::Quiet(_) | Fact::Fault(_) => {}
+            Fact::Maybe(..) | Fact::Quiet(_) | Fact::Fault(_) | Fact::Disk(_) => {}
         }
         let waits = story.accepted && !story.has_ended();
         if id.lane.loses_nothing() {
@@ -207,10 +238,14 @@ impl Model {
         let mut in_order: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
         for (id, story) in &self.stories {
             totals.accepted += u64::from(story.accepted);
+            totals.unwritten += u64::from(story.unwritten);
             totals.handled += u64::from(story.done > 0);
             totals.dead += u64::from(story.dead > 0);
             totals.dropped += u64::from(id.lane == Lane::Most && story.accepted && story.done == 0);
             match id.lane {
+                Lane::Wild if id.is_poison() && story.begun > DELIVERIES => {
+                    self.breaches.push(Breach::KilledTooOften(id.clone(), story.begun));
+                }
                 Lane::Wild | Lane::Order => totals.repeated += u64::from(story.done.saturating_sub(1)),
                 Lane::Once if story.done > 1 => {
                     self.breaches.push(Breach::EffectRepeated(id.clone(), story.done));
@@ -261,7 +296,7 @@ fn may_be_dead(script: Script, id: &Id, attempts: u32, why: &str) -> bool {
             attempts == ATTEMPTS && (1..=ATTEMPTS).all(|attempt| is_retried(script.act(id, attempt)))
         }
         // So many connections were lost with it in hand that it might be what kills them.
-        "delivery-limit" => !id.is_calm(),
+        "delivery-limit" => !id.is_calm() && !id.is_beside_poison(),
         _ => false,
     }
 }
@@ -276,7 +311,9 @@ fn unrest(script: Script, id: &Id, story: &Story) -> Option<String> {
         (_, Fate::Exhausted) => (ATTEMPTS, 0, 1),
     };
     let is = (story.accepted, story.tries, story.begun, story.done, story.dead);
-    if is == (true, 1, begun, done, dead) {
+    // The disk is full in all calm.
+    let refused = story.unwritten && is == (false, 1, 0, 0, 0);
+    if refused || is == (true, 1, begun, done, dead) {
         return None;
     }
     Some(format!(

@@ -133,6 +133,21 @@ fn attempts_are_earned_and_end() {
 }
 
 #[test]
+fn what_kills_its_process_is_buried_in_time_and_takes_nobody_with_it() {
+    let poison: Id = "wild.x0p1.5".parse().unwrap();
+    assert!(poison.is_poison());
+    let killed = |times| (0..times).map(|_| Fact::Begin(poison.clone(), 1)).chain([dead(&poison, 1, "delivery-limit")]);
+    assert_eq!(breaches(accepted(&poison, killed(8))), []);
+    assert_eq!(breaches(accepted(&poison, killed(9))), [Breach::KilledTooOften(poison.clone(), 9)]);
+    let never_buried = accepted(&poison, killed(8).take(8));
+    assert_eq!(breaches(never_buried), [Breach::Lost(poison.clone())]);
+
+    let beside: Id = "wild.x0p1.6".parse().unwrap();
+    let wrongly = Breach::DeadWrongly(beside.clone(), 1, "delivery-limit".to_owned());
+    assert_eq!(breaches(accepted(&beside, [dead(&beside, 1, "delivery-limit")])), [wrongly]);
+}
+
+#[test]
 fn nothing_is_acked_that_was_not_handled() {
     let id = acts(Lane::Wild, &[Act::Hang]);
     let facts = accepted(&id, [Fact::Begin(id.clone(), 1), Fact::Acked(id.clone(), 1), dead(&id, 4, "delivery-limit")]);
@@ -147,6 +162,33 @@ fn what_was_refused_each_time_does_not_come() {
     // Published again, it may.
     let again = refused().into_iter().chain([Fact::Try(id.clone())]).chain(handled(&id)).collect();
     assert_eq!(breaches(again), []);
+}
+
+#[test]
+fn a_journal_refuses_only_while_its_disk_is_full() {
+    use Room::{None, Some};
+    let id = acts(Lane::Wild, &[Act::Ack]);
+    let (tried, refused) = (|| Fact::Try(id.clone()), || Fact::Unwritten(id.clone(), "full".to_owned()));
+    let disk = Fact::Disk;
+    for legitimate in [
+        vec![disk(None), tried(), refused()],
+        // Refused when it had been full, told when there was room again.
+        vec![tried(), disk(None), disk(Some), refused()],
+        vec![disk(None), tried(), disk(Some), refused()],
+    ] {
+        let (totals, breaches) = judged(legitimate);
+        assert_eq!((totals.accepted, totals.unwritten, breaches), (0, 1, vec![]));
+    }
+    for groundless in [
+        vec![tried(), refused()],
+        vec![tried(), refused(), disk(None)],
+        // There is room again, and the publisher has not noticed.
+        vec![disk(None), disk(Some), tried(), refused()],
+    ] {
+        assert_eq!(breaches(groundless), [Breach::Unwritten(id.clone())]);
+    }
+    let came = [disk(None), tried(), refused()].into_iter().chain(handled(&id)).collect();
+    assert_eq!(breaches(came), [Breach::Refused(id.clone())]);
 }
 
 #[test]
@@ -186,6 +228,11 @@ fn after_the_storm_everything_happens_exactly_as_written() {
     let most = first(Lane::Most, |act| act == Act::Ack);
     let [Breach::NotCalm(id, _)] = &breaches(accepted(&most, []))[..] else { panic!("dropped in the calm") };
     assert_eq!(*id, most);
-    let refused = vec![Fact::Try(good.clone()), Fact::No(good, "nacked".to_owned())];
+    let refused = vec![Fact::Try(good.clone()), Fact::No(good.clone(), "nacked".to_owned())];
     assert!(matches!(breaches(refused)[..], [Breach::NotCalm(..)]));
+    // Who has no journal has nothing to do with a full disk; who has one is told.
+    let full = || [Fact::Disk(Room::None), Fact::Try(good.clone())];
+    assert!(matches!(breaches(full().to_vec())[..], [Breach::NotCalm(..)]));
+    let told = full().into_iter().chain([Fact::Unwritten(good.clone(), "full".to_owned())]).collect();
+    assert_eq!(breaches(told), []);
 }

@@ -11,9 +11,9 @@ use fluffle::{App, Error, Service, prelude::Publisher};
 
 use crate::{
     args::{Args, ChildArgs},
-    child::{self, Mortal},
+    child::{self, DISKS_FILL, Full, Mortal},
     fact::{Facts, Tail},
-    id::CALM,
+    id::{CALM, DEADLY, Lane},
     model::{Breach, Model},
     place::Place,
     report::Report,
@@ -42,7 +42,7 @@ const DRAIN: Duration = Duration::from_secs(120);
 pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail), Error> {
     let place = Place::start(args.broker, seed)?;
     let path = folder.join("facts");
-    let facts = Facts::open(&path, "parent")?;
+    let facts = Facts::begin(&path, "parent")?;
     let mut stage = Stage { tail: Tail::open(&path)?, model: Model::new(Script::new(seed)), place };
     let limit = args.drain_within.map_or(DRAIN, Duration::from_secs);
 
@@ -52,23 +52,27 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     let messages = args.messages.unwrap_or(u64::MAX);
     let child = ChildArgs {
         url: stage.place.url(),
-        facts: path,
+        journals: folder.to_owned(),
         script: seed,
-        life: 1,
+        name: "c1".to_owned(),
         publish_for: 0,
         messages,
         pause: PAUSE.as_millis() as u64,
     };
-    let mut child = Mortal::start(std::env::current_exe()?, child, until, &facts)?;
-    let mut sources = steady.publish("s0", Shift { until, messages, pause: PAUSE });
+    let mut child = Mortal::start(std::env::current_exe()?, child, until, &facts).await?;
+    let mut sources = steady.publish("s0", &Lane::ALL, Shift { until, messages, pause: PAUSE });
     let raged = weather::rage(&stage.place, &mut child, seed, lasting, &facts).await;
 
     let mut breaches = Vec::new();
-    let damage = match raged {
+    let mut damage = match raged {
         Ok(damage) => damage,
         Err(error) => {
             breaches.push(Breach::Stuck(format!("the weather: {error}")));
             stage.place.faults().heal_all()?;
+            if child.is_full() {
+                // It may have ended: that is what went wrong, then.
+                let _ = child.make_room();
+            }
             weather::Damage::default()
         }
     };
@@ -82,10 +86,23 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     }
     if drained.is_some() {
         let calm = Shift { until: Instant::now() + limit, messages: CALM_MESSAGES, pause: Duration::ZERO };
-        let sources = steady.publish(&format!("{CALM}0"), calm);
-        if let Err(error) = stage.drain(&steady, &mut child, &sources, Instant::now() + limit).await {
+        child.live_again(format!("{CALM}1"), calm, DISKS_FILL.then_some(Full::Copying)).await?;
+        let mut sources = steady.publish(&format!("{CALM}0"), &Lane::ALL, calm);
+        sources.extend(child::sources(child.life()));
+        if let Err(error) = stage.drain(&steady, &mut child, &sources, calm.until).await {
             breaches.push(Breach::Stuck(format!("after the storm, not drained within {limit:?}: {error}")));
         }
+        if child.is_full() {
+            child.make_room()?;
+        }
+        child.be_poisoned(DEADLY.to_string()).await?;
+        // Not to the other lanes of the child: what one consumer's poison does to another's messages is not bounded.
+        let sources = steady.publish(&format!("{DEADLY}0"), &[Lane::Wild], calm);
+        if let Err(error) = stage.drain(&steady, &mut child, &sources, Instant::now() + limit).await {
+            breaches.push(Breach::Stuck(format!("with poison, not drained within {limit:?}: {error}")));
+        }
+        damage.faults += u64::from(child.aborts());
+        damage.restarts += u64::from(child.aborts());
     }
     for ended in
         [child.end().await.map_err(Error::from), steady.end().await, undertaker.shutdown().await.map_err(Error::from)]
@@ -93,7 +110,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
         breaches.extend(ended.err().map(|error| Breach::Stuck(format!("shutting down: {error}"))));
     }
     let Stage { mut tail, mut model, .. } = stage;
-    tail.look()?.into_iter().for_each(|fact| model.take(fact));
+    tail.rest(&facts)?.into_iter().for_each(|fact| model.take(fact));
     let (totals, broken) = model.judge();
     breaches.extend(broken);
     Ok((Report { seed, broker: args.broker, totals, damage, breaches, drained }, tail))
@@ -162,10 +179,11 @@ impl Steady {
         Ok(Self { service, publishers, script, facts: facts.clone() })
     }
 
-    /// Lets the publishers work, under names that begin so; gives the names.
-    fn publish(&self, prefix: &str, shift: Shift) -> Vec<String> {
+    /// Lets the publishers to these lanes work, under names that begin so; gives the names.
+    fn publish(&self, prefix: &str, lanes: &[Lane], shift: Shift) -> Vec<String> {
         let posts = STEADY.iter().zip(&self.publishers).enumerate();
         posts
+            .filter(|(_, (post, _))| lanes.contains(&post.lane()))
             .map(|(number, (post, out))| {
                 let source = format!("{prefix}p{number}");
                 actix::spawn(post.run(out.clone(), source.clone(), self.script, self.facts.clone(), shift));

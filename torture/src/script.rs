@@ -12,6 +12,9 @@ use crate::id::{Id, Lane};
 /// Most times a message is handed to its handler.
 pub const ATTEMPTS: u32 = 4;
 
+/// Most times a message is delivered without an answer.
+pub const DELIVERIES: u32 = 2 * ATTEMPTS;
+
 /// The longest body, in bytes.
 const LONGEST: usize = 3_000;
 
@@ -32,6 +35,8 @@ pub enum Act {
     PanicLater,
     /// Never answers.
     Hang,
+    /// Ends the process.
+    Abort,
 }
 
 impl Act {
@@ -66,6 +71,9 @@ impl Script {
 
     /// What the handler does.
     pub fn act(self, id: &Id, attempt: u32) -> Act {
+        if id.is_poison() {
+            return Act::Abort;
+        }
         let mut random = self.random(id, attempt);
         let slow = Act::Slow(Duration::from_millis(random.u64(1..40)));
         match (id.lane, random.u8(0..100)) {

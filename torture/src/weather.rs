@@ -18,7 +18,7 @@ use fluffle_harness::{HarnessError, RabbitMq};
 use tokio::time::{sleep, sleep_until};
 
 use crate::{
-    child::Mortal,
+    child::{DISKS_FILL, Full, Mortal},
     fact::{Fact, Facts},
     id::Lane,
     place::Place,
@@ -34,6 +34,10 @@ const GUSTS_RABBITMQ: Duration = Duration::from_millis(700);
 /// From one life of the child to the next, on average.
 const LIFE: Duration = Duration::from_millis(1_500);
 
+/// How long the child's disk has room, and is full, on average.
+const ROOMY: Duration = Duration::from_millis(900);
+const FULL: Duration = Duration::from_millis(500);
+
 /// From what is done to a node to what is done to it next, on average, its boot left out.
 const NODE: Duration = Duration::from_secs(3);
 
@@ -44,6 +48,8 @@ pub struct Damage {
     pub faults: u64,
     /// How often the broker or the child was killed or restarted.
     pub restarts: u64,
+    /// How often the disk with the child's journals was full for a while, among the faults.
+    pub disk_full: u64,
 }
 
 /// Rages for this long; when it returns everything is healed.
@@ -69,10 +75,10 @@ pub async fn rage(
         report
     };
     let until = Instant::now() + lasting;
-    let (report, broker_restarts, kills, node) = tokio::try_join!(
+    let (report, broker_restarts, haunted, node) = tokio::try_join!(
         storming,
         chronicle(place.faults(), facts, &over),
-        async { kill(child, Rng::with_seed(seed ^ 1), until).await.map_err(Error::from) },
+        async { haunt(child, Rng::with_seed(seed ^ 1), until).await.map_err(Error::from) },
         async {
             match place {
                 Place::Embedded(_) => Ok(Damage::default()),
@@ -82,7 +88,11 @@ pub async fn rage(
             }
         },
     )?;
-    Ok(Damage { faults: report.fired + kills + node.faults, restarts: broker_restarts + kills + node.restarts })
+    Ok(Damage {
+        faults: report.fired + haunted.faults + node.faults,
+        restarts: broker_restarts + haunted.restarts + node.restarts,
+        disk_full: haunted.disk_full,
+    })
 }
 
 /// Writes down every fault of the storm, and gives how often the broker was restarted by one.
@@ -107,17 +117,38 @@ async fn chronicle(faults: &Faults, facts: &Facts, over: &Cell<bool>) -> Result<
     }
 }
 
-async fn kill(child: &mut Mortal, mut random: Rng, until: Instant) -> io::Result<u64> {
-    let mut kills = 0;
+/// Kills the child again and again, and fills its disk; when it returns there is room.
+async fn haunt(child: &mut Mortal, mut random: Rng, until: Instant) -> io::Result<Damage> {
+    let mut damage = Damage::default();
+    let mut from_now = |mean: Duration| (Instant::now() + mean.mul_f64(0.2 + 1.6 * random.f64()), random.bool());
+    let mut kill = from_now(LIFE).0;
+    let (mut disk, mut copying) = if DISKS_FILL { from_now(ROOMY) } else { (until, false) };
     loop {
-        let next = Instant::now() + LIFE.mul_f64(0.2 + 1.6 * random.f64());
+        let next = kill.min(disk);
         if next >= until {
-            return Ok(kills);
+            break;
         }
         sleep_until(next.into()).await;
-        child.kill()?;
-        kills += 1;
+        if next == kill {
+            child.kill()?;
+            kill = from_now(LIFE).0;
+            damage.faults += 1;
+            damage.restarts += 1;
+        } else if child.is_full() {
+            child.make_room()?;
+            (disk, copying) = from_now(ROOMY);
+        } else {
+            child.fill_disk(if copying { Full::Copying } else { Full::InPlace })?;
+            (disk, _) = from_now(FULL);
+            damage.faults += 1;
+            damage.disk_full += 1;
+        }
     }
+    sleep_until(until.into()).await;
+    if child.is_full() {
+        child.make_room()?;
+    }
+    Ok(damage)
 }
 
 /// What an operator, or a power failure, does to a node.

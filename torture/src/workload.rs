@@ -2,14 +2,16 @@
 
 use std::{
     path::Path,
+    process,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use fastrand::Rng;
 use fluffle::{
-    amqp::{Confirmed, SeenError},
+    amqp::{Confirmed, SeenError, WhenFull},
     prelude::*,
+    store::AppendErrorKind,
     wire::headers,
 };
 use futures_util::future::{BoxFuture, FutureExt, ready};
@@ -18,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::{
     fact::{Fact, Facts},
     id::{Id, Lane},
-    script::{ATTEMPTS, Act, Script},
+    script::{ATTEMPTS, Act, DELIVERIES, Script},
 };
 
 /// How a publisher publishes.
@@ -33,8 +35,9 @@ pub enum PublisherKind {
     Windowed,
     /// `enqueue` with `Confirms::Each`: one on the wire, more in the mailbox.
     Each,
-    /// `enqueue` into a journal: what is on the disk is promised, whatever becomes of the process, and nobody waits for more.
-    Journaled,
+    /// `enqueue` into a small journal, which may be full: what is on the disk is promised, whatever becomes of the process, and
+    /// nobody waits for more.
+    Journaled(WhenFull),
     /// `Confirms::Off`: nothing is promised past the socket.
     Off,
 }
@@ -59,7 +62,7 @@ pub const STEADY: [Post; 8] = [
     post(PublisherKind::Awaited, Lane::Order, true),
     post(PublisherKind::Windowed, Lane::Once, true),
     post(PublisherKind::Awaited, Lane::Once, false),
-    post(PublisherKind::Journaled, Lane::Once, false),
+    post(PublisherKind::Journaled(WhenFull::Error), Lane::Once, false),
     post(PublisherKind::Off, Lane::Most, true),
 ];
 
@@ -68,8 +71,11 @@ pub const MORTAL: [Post; 4] = [
     post(PublisherKind::Windowed, Lane::Wild, false),
     post(PublisherKind::Each, Lane::Order, true),
     post(PublisherKind::Awaited, Lane::Once, true),
-    post(PublisherKind::Journaled, Lane::Wild, true),
+    post(PublisherKind::Journaled(WhenFull::Wait), Lane::Wild, true),
 ];
+
+/// The most bytes of a journal: about sixty messages, so that it is full when a broker is away for a second.
+const JOURNAL: u64 = 64 << 10;
 
 /// The consumers of the process that lives through it all.
 ///
@@ -128,7 +134,8 @@ pub fn consume(
     let retry = Retry::exponential(ATTEMPTS, Duration::from_millis(20), 2.0)?;
     let crashed = Backoff::exponential(Duration::from_millis(5), Duration::from_millis(100))?;
     for lane in lanes {
-        let consume = Consume::queue(lane.queue()).prefetch(32).retry(retry.clone()).handler_backoff(crashed);
+        let consume = Consume::queue(lane.queue()).prefetch(32).handler_backoff(crashed);
+        let consume = consume.retry(retry.clone()).delivery_limit(DELIVERIES);
         let consume = match lane {
             Lane::Wild => consume.instances(2).handler_timeout(Duration::from_secs(1)),
             Lane::Order => consume.concurrency(1),
@@ -154,13 +161,18 @@ pub fn bury(broker: Broker, facts: &Facts) -> App {
 }
 
 impl Post {
+    /// Where it publishes to.
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
     fn route(&self) -> Route<String> {
         let route = Route::queue(self.lane.queue())
             .deadline(self.deadline())
             .confirm_timeout(Duration::from_secs(1))
             .gzip(if self.gzip { Gzip::on() } else { Gzip::Off });
         route.confirms(match self.kind {
-            PublisherKind::Awaited | PublisherKind::Windowed | PublisherKind::Journaled => Confirms::Window(64),
+            PublisherKind::Awaited | PublisherKind::Windowed | PublisherKind::Journaled(_) => Confirms::Window(64),
             PublisherKind::Each => Confirms::Each,
             PublisherKind::Off => Confirms::Off,
         })
@@ -170,7 +182,7 @@ impl Post {
     fn deadline(&self) -> Duration {
         match self.kind {
             PublisherKind::Awaited => Duration::from_secs(2),
-            PublisherKind::Windowed | PublisherKind::Each | PublisherKind::Journaled | PublisherKind::Off => {
+            PublisherKind::Windowed | PublisherKind::Each | PublisherKind::Journaled(_) | PublisherKind::Off => {
                 Duration::from_secs(30)
             }
         }
@@ -182,10 +194,20 @@ impl Post {
     /// When the journal cannot be opened: an earlier life, killed, has let go of it.
     pub fn publisher(&self, app: &App, journal: &Path) -> Result<Publisher<String>, fluffle::Error> {
         let mut route = self.route();
-        if self.kind == PublisherKind::Journaled {
-            route = route.journal(Journal::options().open(journal).map_err(fluffle::Error::other)?);
+        if let Some(journal) = self.journal(journal)? {
+            route = route.journal(journal);
         }
         Ok(app.publisher(route))
+    }
+
+    /// Its journal, if it is of that kind.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn journal(&self, path: &Path) -> Result<Option<Journal>, fluffle::Error> {
+        let PublisherKind::Journaled(when_full) = self.kind else { return Ok(None) };
+        let options = Journal::options().max_bytes(JOURNAL).when_full(when_full);
+        Ok(Some(options.open(path).map_err(fluffle::Error::other)?))
     }
 
     /// Publishes until the shift is over and every answer is there, then says that it is quiet.
@@ -201,7 +223,7 @@ impl Post {
             match self.kind {
                 PublisherKind::Awaited => sending.until_it_is_there(id.is_calm()).await,
                 PublisherKind::Off => drop(sending.publish().await),
-                PublisherKind::Journaled => {
+                PublisherKind::Journaled(_) => {
                     if let Some(receipt) = sending.enqueue().await {
                         answers.spawn_local(async move { sending.promised(receipt.journaled().await) });
                     }
@@ -279,10 +301,13 @@ impl Sending {
         let id = self.id.clone();
         let fact = match answer {
             Ok(_) => Fact::Yes(id),
+            Err(error) if matches!(error.kind(), PublishErrorKind::Journal(AppendErrorKind::Store(_))) => {
+                Fact::Unwritten(id, error.kind().to_string())
+            }
             Err(error) => {
                 let why = error.kind().to_string();
                 let sure = match error.kind() {
-                    PublishErrorKind::Full | PublishErrorKind::Overloaded => true,
+                    PublishErrorKind::Full | PublishErrorKind::Overloaded | PublishErrorKind::Journal(_) => true,
                     // What was published twice may be there though the second was refused.
                     PublishErrorKind::Nacked | PublishErrorKind::Returned(_) => {
                         self.out.stats().republished == self.republished
@@ -326,8 +351,10 @@ impl Handler<Delivery<String>> for Scripted {
             facts.tell(&Fact::Garbled(id.clone()));
         }
         let act = script.act(&id, attempt);
-        if act == Act::Panic {
-            panic!("{PANIC}");
+        match act {
+            Act::Panic => panic!("{PANIC}"),
+            Act::Abort => process::abort(),
+            _ => {}
         }
         Box::pin(async move {
             match act {
@@ -336,6 +363,7 @@ impl Handler<Delivery<String>> for Scripted {
                 Act::Retry => return Err(Failure::retry("scripted failure")),
                 Act::Reject => return Err(Failure::reject("scripted rejection")),
                 Act::Panic | Act::PanicLater => panic!("{PANIC}"),
+                Act::Abort => process::abort(),
                 Act::Hang => std::future::pending().await,
             }
             facts.tell(&Fact::Done(id.clone(), attempt));

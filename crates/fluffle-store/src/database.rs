@@ -47,17 +47,10 @@ impl Database {
         let connection = Connection::open(path).map_err(failed)?;
         // The lock file says whose it is at once; waiting would not change that.
         connection.busy_timeout(Duration::ZERO).map_err(failed)?;
-        // With NORMAL only checkpoints sync. SQLite's automatic ones keep their errors to themselves, which is harmless only
-        // when the log was synced by each commit.
-        let (synchronous, autocheckpoint) = if synced == Synced::EachCommit { ("FULL", 1_000) } else { ("NORMAL", 0) };
-        // fullfsync: on macOS a plain fsync leaves data in the drive's cache. Elsewhere it means nothing.
-        connection
-            .execute_batch(&format!(
-                "PRAGMA locking_mode = EXCLUSIVE; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
-                 PRAGMA synchronous = {synchronous}; PRAGMA wal_autocheckpoint = {autocheckpoint}; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON; PRAGMA journal_size_limit = 16777216;"
-            ))
-            .map_err(failed)?;
+        // First of all: or reading would make a file of shared memory.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(failed)?;
         let database = Self { connection, lock: Some(lock) };
+        database.configure(synced).map_err(failed)?;
         database.check(path, purpose)?;
         database.prepare(purpose).map_err(failed)?;
         Ok(database)
@@ -68,6 +61,21 @@ impl Database {
         let database = Self { connection: Connection::open_in_memory()?, lock: None };
         database.prepare(purpose)?;
         Ok(database)
+    }
+
+    fn configure(&self, synced: Synced) -> Result<(), rusqlite::Error> {
+        if self.number("PRAGMA page_count")? == 0 {
+            // Of a file that is there already it would be a write, which a full disk refuses.
+            self.connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
+        // With NORMAL only checkpoints sync. SQLite's automatic ones keep their errors to themselves, which is harmless only
+        // when the log was synced by each commit.
+        let (synchronous, autocheckpoint) = if synced == Synced::EachCommit { ("FULL", 1_000) } else { ("NORMAL", 0) };
+        // fullfsync: on macOS a plain fsync leaves data in the drive's cache. Elsewhere it means nothing.
+        self.connection.execute_batch(&format!(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA wal_autocheckpoint = {autocheckpoint};
+             PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON; PRAGMA journal_size_limit = 16777216;"
+        ))
     }
 
     fn check(&self, path: &Path, purpose: &Purpose) -> Result<(), OpenError> {

@@ -31,7 +31,11 @@ impl PathLock {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let name = format!("{}\n", std::process::id());
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(name.as_bytes())).map_err(failed)?;
+        let named = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(name.as_bytes()));
+        if named.is_err() {
+            // A full disk can still be read: that nobody else learns who has the path is no reason not to.
+            let _unnamed = file.set_len(0);
+        }
         Ok(Self { file })
     }
 }

@@ -134,24 +134,39 @@ fn another_process_is_named_as_the_owner_and_its_death_frees_the_path() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_gives_the_records_back_until_there_is_room() {
-    assert_eq!(on_a_full_disk("fill"), ["after"]);
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(on_a_full_disk("fill", 12_000, &folder.path().join("orders.journal")), ["after"]);
 }
 
 /// What was acknowledged before a sync that failed may be gone, so nothing more is until one succeeds.
 #[cfg(target_os = "linux")]
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_until_one_succeeds() {
-    assert_eq!(on_a_full_disk("fail-to-sync"), ["id-0", "id-1", "after"]);
-}
-
-/// The disk is a limit on the size of files, lifted when the child says that it is refused. What the child leaves.
-#[cfg(target_os = "linux")]
-fn on_a_full_disk(role: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("orders.journal");
+    assert_eq!(on_a_full_disk("fail-to-sync", 12_000, &path), ["id-0", "id-1", "after"]);
+}
+
+/// What an earlier process left can be read, and so sent, before there is room to write anything.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_journal_is_opened_and_read_on_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.journal");
+    let (mut child, mut lines) = start("leave", &path);
+    assert!(lines.any(|line| line.unwrap() == "left"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(on_a_full_disk("reopen", 0, &path), ["left", "after"]);
+}
+
+/// The disk is a limit on the size of files, in blocks, lifted when the child says that it is refused. What the child leaves.
+#[cfg(target_os = "linux")]
+fn on_a_full_disk(role: &str, blocks: u32, path: &Path) -> Vec<String> {
     let mut shell = Command::new("sh");
-    shell.args(["-c", r#"trap "" XFSZ; ulimit -S -f 12000; exec "$0" "$@""#]).arg(env::current_exe().unwrap());
-    let (mut child, lines) = spawn(shell, role, &path);
+    let limited = format!(r#"trap "" XFSZ; ulimit -S -f {blocks}; exec "$0" "$@""#);
+    shell.args(["-c", &limited]).arg(env::current_exe().unwrap());
+    let (mut child, lines) = spawn(shell, role, path);
     for line in lines {
         if line.unwrap() == "refused" {
             let pid = child.id().to_string();
@@ -161,7 +176,7 @@ fn on_a_full_disk(role: &str) -> Vec<String> {
     }
     assert!(child.wait().unwrap().success());
     block_on(async {
-        let journal = Journal::options().open(&path).unwrap();
+        let journal = Journal::options().open(path).unwrap();
         let mut left = journal.unconfirmed();
         let mut there = Vec::new();
         while let Some(entry) = left.next().await.unwrap() {
@@ -183,6 +198,8 @@ fn child() {
             say("holding");
             std::thread::sleep(DEADLINE);
         }
+        "leave" => block_on(leave(Path::new(&path))),
+        "reopen" => block_on(reopen(Path::new(&path))),
         "fill" => block_on(fill(Path::new(&path))),
         "fail-to-sync" => block_on(fail_to_sync(Path::new(&path))),
         "seen" => block_on(insert(Path::new(&path), round)),
@@ -222,6 +239,25 @@ async fn insert(path: &Path, round: &str) {
         say(&format!("acknowledged {id}"));
         assert!(started.elapsed() < DEADLINE);
     }
+}
+
+/// Leaves a record behind, and is killed.
+async fn leave(path: &Path) {
+    let journal = options("each").open(path).unwrap();
+    let _position = journal.append(large("left")).await.unwrap();
+    say("left");
+    tokio::time::sleep(DEADLINE).await;
+}
+
+/// Finds it, and can write when there is room.
+async fn reopen(path: &Path) {
+    let journal = options("each").open(path).unwrap();
+    let left = journal.unconfirmed().next().await.unwrap().unwrap();
+    assert_eq!((left.id.as_str(), left.bytes), ("left", large("left").bytes));
+    refused_by_the_disk(journal.append(large("id")).await.unwrap_err(), "id");
+    say("refused");
+    let _position = succeeds(&journal, "after").await;
+    journal.close().await.unwrap();
 }
 
 /// Appends until the disk is full, confirms all that while it is, and goes on when there is room.

@@ -15,10 +15,11 @@ use uuid::Uuid;
 
 use crate::{consume::received::Received, publish::message::Prepared};
 
-/// Headers that make the broker do something to a copy it must not: route it elsewhere too (`CC`, `BCC`), or take a
-/// retry for a dead-letter cycle and drop it (`x-death` and its kin).
-const NEVER_COPIED: [&str; 2] = ["CC", "BCC"];
-const NOT_ON_RETRIES: [&str; 9] = [
+/// Headers that have something done to a copy that must not be: by the broker, which routes it elsewhere too (`CC`, `BCC`), or
+/// takes a retry for a dead-letter cycle and drops it (`x-death` and its kin); by the copy's own consumer, which takes it for
+/// what has been delivered as often as the original (the counts: a broker that has none yet leaves what is there).
+const NEVER_COPIED: [&str; 4] = ["CC", "BCC", "x-delivery-count", "x-acquired-count"];
+const NOT_ON_RETRIES: [&str; 7] = [
     "x-death",
     "x-first-death-exchange",
     "x-first-death-queue",
@@ -26,8 +27,6 @@ const NOT_ON_RETRIES: [&str; 9] = [
     "x-last-death-exchange",
     "x-last-death-queue",
     "x-last-death-reason",
-    "x-delivery-count",
-    "x-acquired-count",
 ];
 
 /// Whether a header says what became of earlier copies: a message that begins anew has none of these.
@@ -230,6 +229,18 @@ mod tests {
         }
         assert!(text(&copy, "mine").is_some());
         assert_eq!(text(&copy, headers::ATTEMPT), Some(&AMQPValue::LongLongInt(2)));
+    }
+
+    #[test]
+    fn a_dead_letter_has_been_delivered_to_nobody_yet() {
+        let mut table = FieldTable::default();
+        for name in ["x-delivery-count", "x-acquired-count", "x-death"] {
+            table.insert(name.into(), AMQPValue::LongLongInt(8));
+        }
+        let original = received_with(1, BasicProperties::default().with_headers(table));
+        let dead = dead_letter(&original, "q.dead", &Reason::Rejected, "never");
+        assert!(text(&dead, "x-delivery-count").is_none() && text(&dead, "x-acquired-count").is_none());
+        assert!(text(&dead, "x-death").is_some(), "its story");
     }
 
     #[test]
