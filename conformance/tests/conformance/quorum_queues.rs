@@ -49,6 +49,8 @@ pub(crate) async fn what_a_lost_channel_held_returns_to_its_place(broker: &Targe
     channel.prefetch(1, false).await;
     channel.consume("q").await.next().await;
     channel.quit().await;
+    // The close is answered before the queue hears of it.
+    conformance::eventually("its return", async || other.ready("q").await == 2).await;
     assert_eq!(other.consume("q").await.bodies(2).await, ["1", "2"]);
 }
 

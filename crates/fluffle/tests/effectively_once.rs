@@ -165,7 +165,7 @@ async fn while_the_store_cannot_answer_messages_wait_and_are_neither_lost_nor_re
     bench.store.failing.store(2, Ordering::SeqCst);
     bench.publish("again", "1").await;
     bench.broker.settled(&bench.service).await.unwrap();
-    assert_eq!((bench.stats().handled, bench.stats().duplicates), (1, 1));
+    until("both counted", || (bench.stats().handled, bench.stats().duplicates) == (1, 1)).await;
     assert_eq!(bench.rest().await, ["patience"]);
 }
 

@@ -45,7 +45,7 @@ mod storm;
 
 use std::{ops::Deref, time::Duration};
 
-use fluffle_amqp::{Broker, Payload, Service};
+use fluffle_amqp::{Broker, ConsumerStats, Payload, Service};
 use fluffle_broker::{QueuedMessage, Value};
 use fluffle_supervise::Backoff;
 use fluffle_wire::{
@@ -120,6 +120,8 @@ impl TestBroker {
         loop {
             let before = books(service);
             self.broker.settled(deadline.saturating_duration_since(Instant::now())).await?;
+            // The broker knows of an ack a moment before the service has counted it.
+            sleep(LOOK).await;
             // What was published between the two looks is on its way again.
             if before.outstanding == 0 && before == books(service) {
                 return Ok(());
@@ -127,7 +129,6 @@ impl TestBroker {
             if Instant::now() >= deadline {
                 return Err(Error::other(format!("not settled within {limit:?}: {}", waiting_for(service))));
             }
-            sleep(LOOK).await;
         }
     }
 
@@ -141,11 +142,12 @@ impl TestBroker {
     }
 }
 
-/// What a service's publishers have taken on, all together.
+/// What a service's publishers have taken on, all together, and what its consumers have counted.
 #[derive(PartialEq)]
 struct Books {
     accepted: u64,
     outstanding: usize,
+    consumers: Vec<(String, ConsumerStats)>,
 }
 
 fn books(service: &Service) -> Books {
@@ -153,6 +155,7 @@ fn books(service: &Service) -> Books {
     Books {
         accepted: publishers.iter().map(|(_, stats)| stats.accepted).sum(),
         outstanding: publishers.iter().map(|(_, stats)| stats.outstanding).sum(),
+        consumers: service.consumers(),
     }
 }
 
