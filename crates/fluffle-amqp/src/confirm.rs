@@ -19,7 +19,8 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use lapin::{Confirmation, options::BasicPublishOptions};
+use lapin::{Confirmation, message::BasicReturnMessage, options::BasicPublishOptions};
+use tokio_util::sync::ReusableBoxFuture;
 
 use crate::publish::message::Prepared;
 
@@ -48,13 +49,56 @@ pub struct Returned {
 }
 
 type Sequence = u64;
-type InFlight = Pin<Box<dyn Future<Output = Resolved> + Send>>;
 
 /// One confirm as lapin resolved it.
 struct Resolved {
     sequence: Sequence,
     message: Arc<Prepared>,
-    result: lapin::Result<Confirmation>,
+    result: lapin::Result<Answer>,
+    /// The return it carried, hardly ever one and hardly ever its own message's.
+    carried: Option<Box<BasicReturnMessage>>,
+}
+
+/// [`Confirmation`], in little room.
+enum Answer {
+    Ack,
+    Nack,
+    NotRequested,
+}
+
+impl Resolved {
+    fn new(sequence: Sequence, message: Arc<Prepared>, result: lapin::Result<Confirmation>) -> Self {
+        let (result, carried) = match result {
+            Ok(Confirmation::Ack(carried)) => (Ok(Answer::Ack), carried.map(Box::new)),
+            Ok(Confirmation::Nack(carried)) => (Ok(Answer::Nack), carried.map(Box::new)),
+            Ok(Confirmation::NotRequested) => (Ok(Answer::NotRequested), None),
+            Err(error) => (Err(error), None),
+        };
+        Self { sequence, message, result, carried }
+    }
+}
+
+/// A publish until its confirm. Takes more than a kilobyte, which is slow to get and to give back: the next one takes it over.
+type Publishing = ReusableBoxFuture<'static, Resolved>;
+
+/// Most of them kept for the next ones.
+const MOST_SPARE: usize = 256;
+
+struct InFlight(Option<Publishing>);
+
+impl Future for InFlight {
+    type Output = (Resolved, Publishing);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(mut publishing) = self.0.take() else { return Poll::Pending };
+        match publishing.poll(cx) {
+            Poll::Ready(resolved) => Poll::Ready((resolved, publishing)),
+            Poll::Pending => {
+                self.0 = Some(publishing);
+                Poll::Pending
+            }
+        }
+    }
 }
 
 /// What tells a message from every other in flight: its id, exchange and routing key. Copies keep the id of their original,
@@ -66,6 +110,9 @@ pub(crate) struct Confirms {
     /// Shared, for a clone of lapin's handle copies a dozen references.
     channel: Arc<lapin::Channel>,
     in_flight: FuturesUnordered<InFlight>,
+    spare: Vec<Publishing>,
+    /// Taken and not judged; empty between two calls.
+    resolved: Vec<Resolved>,
     judge: Judge,
 }
 
@@ -75,6 +122,8 @@ impl Confirms {
         Self {
             channel: Arc::new(channel),
             in_flight: FuturesUnordered::new(),
+            spare: Vec::new(),
+            resolved: Vec::new(),
             judge: Judge { requested, ..Judge::default() },
         }
     }
@@ -84,21 +133,29 @@ impl Confirms {
     /// Messages reach the broker in the order of these calls: the futures are first polled first in, first out.
     pub(crate) fn publish(&mut self, sequence: Sequence, message: impl Into<Arc<Prepared>>) {
         let (channel, message) = (Arc::clone(&self.channel), message.into());
-        self.in_flight.push(Box::pin(async move {
+        let publishing = async move {
             let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
             let written = channel.basic_publish(
                 (&*message.exchange).into(),
                 (&*message.routing_key).into(),
                 options,
                 &message.body,
-                message.properties.clone(),
+                message.amqp_properties(),
             );
             let result = match written.await {
                 Ok(confirm) => confirm.await,
                 Err(error) => Err(error),
             };
-            Resolved { sequence, message, result }
-        }));
+            Resolved::new(sequence, message, result)
+        };
+        let publishing = match self.spare.pop() {
+            Some(mut spare) => {
+                spare.set(publishing);
+                spare
+            }
+            None => ReusableBoxFuture::new(publishing),
+        };
+        self.in_flight.push(InFlight(Some(publishing)));
     }
 
     /// How many messages have no verdict yet.
@@ -120,18 +177,20 @@ impl Confirms {
     /// lapin's one I/O thread resolves confirms, so whichever confirm carries a message's return was resolved before
     /// that message's own; `FuturesUnordered` has it in its ready queue by then, and an emptied queue has shown it.
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Vec<(Sequence, Verdict)>> {
-        let mut resolved = Vec::new();
         // `FuturesUnordered` also pauses to be fair to others, with ready ones left: it is asked until a round is empty.
         loop {
-            let before = resolved.len();
-            while let Poll::Ready(Some(one)) = self.in_flight.poll_next_unpin(cx) {
-                resolved.push(one);
+            let before = self.resolved.len();
+            while let Poll::Ready(Some((resolved, publishing))) = self.in_flight.poll_next_unpin(cx) {
+                self.resolved.push(resolved);
+                if self.spare.len() < MOST_SPARE {
+                    self.spare.push(publishing);
+                }
             }
-            if resolved.len() == before {
+            if self.resolved.len() == before {
                 break;
             }
         }
-        let verdicts = self.judge.decide(resolved, self.in_flight.is_empty());
+        let verdicts = self.judge.decide(&mut self.resolved, self.in_flight.is_empty());
         if verdicts.is_empty() { Poll::Pending } else { Poll::Ready(verdicts) }
     }
 }
@@ -147,29 +206,30 @@ struct Judge {
 }
 
 impl Judge {
-    fn decide(&mut self, resolved: Vec<Resolved>, nothing_left: bool) -> Vec<(Sequence, Verdict)> {
+    /// Empties `resolved`.
+    fn decide(&mut self, resolved: &mut Vec<Resolved>, nothing_left: bool) -> Vec<(Sequence, Verdict)> {
         let mut verdicts = Vec::with_capacity(resolved.len());
         let mut queue_was_empty = false;
         let mut lost = None;
-        let mut carried = Vec::with_capacity(resolved.len());
-        for one in &resolved {
-            carried.push(self.note_return(one));
+        for carried in resolved.iter().filter_map(|one| one.carried.as_deref()) {
+            self.note_return(carried);
         }
         let old_suspects = self.suspects.len();
-        for (one, carried_a_return) in resolved.into_iter().zip(carried) {
+        for one in resolved.drain(..) {
+            let carried_a_return = one.carried.is_some();
             let verdict = match one.result {
                 Err(error) => {
                     lost = Some(error.clone());
                     Verdict::Lost(error)
                 }
-                Ok(Confirmation::NotRequested) if !self.requested => Verdict::Written,
-                Ok(Confirmation::NotRequested) => Verdict::Lost(unrequested()),
-                Ok(Confirmation::Nack(_)) => {
+                Ok(Answer::NotRequested) if !self.requested => Verdict::Written,
+                Ok(Answer::NotRequested) => Verdict::Lost(unrequested()),
+                Ok(Answer::Nack) => {
                     queue_was_empty |= !carried_a_return;
                     self.take_return(&one.message);
                     Verdict::Nacked
                 }
-                Ok(Confirmation::Ack(_)) => {
+                Ok(Answer::Ack) => {
                     queue_was_empty |= !carried_a_return;
                     match self.take_return(&one.message) {
                         Some(returned) => Verdict::Returned(returned),
@@ -187,18 +247,14 @@ impl Judge {
         verdicts
     }
 
-    /// Notes the return a confirm carries under the id of the message it belongs to.
-    fn note_return(&mut self, one: &Resolved) -> bool {
-        let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) = &one.result else {
-            return false;
-        };
+    /// Notes a return that a confirm carried under the address of the message it belongs to.
+    fn note_return(&mut self, message: &BasicReturnMessage) {
         if let Some(id) = message.delivery.properties.message_id() {
             let returned = Returned { code: message.reply_code, text: message.reply_text.as_str().to_owned() };
             let (exchange, key) = (message.delivery.exchange.as_str(), message.delivery.routing_key.as_str());
             let address = (id.as_str().into(), exchange.into(), key.into());
             self.returned.entry(address).or_default().push(returned);
         }
-        true
     }
 
     fn take_return(&mut self, message: &Prepared) -> Option<Returned> {
@@ -253,10 +309,7 @@ fn unrequested() -> lapin::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lapin::{
-        BasicProperties,
-        message::{BasicReturnMessage, Delivery},
-    };
+    use lapin::{BasicProperties, message::Delivery};
 
     fn returned(id: &str) -> Option<BasicReturnMessage> {
         let mut delivery = Delivery::mock(0, "x".into(), "k".into(), false, Vec::new());
@@ -266,7 +319,7 @@ mod tests {
 
     fn ack(sequence: u64, carried: Option<BasicReturnMessage>) -> Resolved {
         let message = message(&format!("m{sequence}"), "x", "k");
-        Resolved { sequence, message, result: Ok(Confirmation::Ack(carried)) }
+        Resolved::new(sequence, message, Ok(Confirmation::Ack(carried)))
     }
 
     fn message(id: &str, exchange: &str, key: &str) -> Arc<Prepared> {
@@ -298,7 +351,7 @@ mod tests {
     #[test]
     fn a_return_carried_by_another_messages_confirm_fails_its_owner_only() {
         // ack multiple over 1..=3, message 3 was returned, lapin gave the return to message 1
-        let verdicts = judge().decide(vec![ack(3, None), ack(1, returned("m3")), ack(2, None)], true);
+        let verdicts = judge().decide(&mut vec![ack(3, None), ack(1, returned("m3")), ack(2, None)], true);
         assert_eq!(shown(verdicts), [(1, "confirmed"), (2, "confirmed"), (3, "returned")]);
     }
 
@@ -306,46 +359,46 @@ mod tests {
     fn an_acked_message_waits_while_its_own_return_may_be_queued_behind_anothers() {
         // returns of 1 and 2 are queued; the ack of 2 takes out the return of 1
         let mut judge = judge();
-        assert_eq!(shown(judge.decide(vec![ack(2, returned("m1"))], false)), []);
-        let verdicts = judge.decide(vec![ack(1, returned("m2"))], false);
+        assert_eq!(shown(judge.decide(&mut vec![ack(2, returned("m1"))], false)), []);
+        let verdicts = judge.decide(&mut vec![ack(1, returned("m2"))], false);
         assert_eq!(shown(verdicts), [(1, "returned"), (2, "returned")]);
     }
 
     #[test]
     fn a_suspect_is_confirmed_once_the_queue_of_returns_was_seen_empty_after_it() {
         let mut judge = judge();
-        assert_eq!(shown(judge.decide(vec![ack(2, returned("m1"))], false)), []);
-        assert_eq!(shown(judge.decide(vec![ack(5, None)], false)), [(2, "confirmed"), (5, "confirmed")]);
+        assert_eq!(shown(judge.decide(&mut vec![ack(2, returned("m1"))], false)), []);
+        assert_eq!(shown(judge.decide(&mut vec![ack(5, None)], false)), [(2, "confirmed"), (5, "confirmed")]);
     }
 
     #[test]
     fn a_lost_channel_leaves_suspects_unknown_not_confirmed() {
         let mut judge = judge();
-        assert_eq!(shown(judge.decide(vec![ack(2, returned("m1"))], false)), []);
+        assert_eq!(shown(judge.decide(&mut vec![ack(2, returned("m1"))], false)), []);
         let gone = lapin::Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
-        let lost = Resolved { sequence: 1, message: message("m1", "x", "k"), result: Err(gone) };
-        assert_eq!(shown(judge.decide(vec![lost], true)), [(1, "lost"), (2, "lost")]);
+        let lost = Resolved::new(1, message("m1", "x", "k"), Err(gone));
+        assert_eq!(shown(judge.decide(&mut vec![lost], true)), [(1, "lost"), (2, "lost")]);
     }
 
     #[test]
     fn not_requested_on_a_confirm_channel_is_never_success() {
-        let one = || Resolved { sequence: 1, message: message("m1", "x", "k"), result: Ok(Confirmation::NotRequested) };
-        assert_eq!(shown(judge().decide(vec![one()], true)), [(1, "lost")]);
-        assert_eq!(shown(Judge::default().decide(vec![one()], true)), [(1, "written")]);
+        let one = || Resolved::new(1, message("m1", "x", "k"), Ok(Confirmation::NotRequested));
+        assert_eq!(shown(judge().decide(&mut vec![one()], true)), [(1, "lost")]);
+        assert_eq!(shown(Judge::default().decide(&mut vec![one()], true)), [(1, "written")]);
     }
 
     #[test]
     fn two_copies_under_one_id_keep_their_own_verdicts() {
         let mut other = ack(2, None);
         other.message = message("m1", "", "elsewhere");
-        let verdicts = judge().decide(vec![other, ack(1, returned("m1"))], true);
+        let verdicts = judge().decide(&mut vec![other, ack(1, returned("m1"))], true);
         assert_eq!(shown(verdicts), [(1, "returned"), (2, "confirmed")]);
     }
 
     #[test]
     fn bookkeeping_is_empty_when_everything_is_judged() {
         let mut judge = judge();
-        judge.decide(vec![ack(1, returned("m2")), ack(2, None), ack(3, None)], true);
+        judge.decide(&mut vec![ack(1, returned("m2")), ack(2, None), ack(3, None)], true);
         assert!(judge.returned.is_empty() && judge.suspects.is_empty());
     }
 }

@@ -46,7 +46,7 @@ impl Service {
     /// ```
     pub fn resume(&self, queue: &str) -> bool {
         self.parts(|parts| {
-            let stopped = parts.consumers.iter().filter(|(_, plan)| plan.queue == queue && plan.guard.resume());
+            let stopped = parts.consumers.iter().filter(|(_, plan)| *plan.queue == *queue && plan.guard.resume());
             stopped.count() > 0
         })
     }

@@ -274,7 +274,7 @@ impl Service {
         let exclusive = consume.exclusive_queues(&application);
         let (guard, patience) = (Arc::new(consume.guard()), consume.patience());
         let plan = Arc::new(consume::actor::Plan {
-            queue: consume.queue.clone(),
+            queue: consume.queue.as_str().into(),
             tag: consumer_tag(&name),
             prefetch: consume.prefetch,
             guarantee: consume.guarantee,

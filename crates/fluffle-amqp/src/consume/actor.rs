@@ -32,7 +32,7 @@ const PARKED: Duration = Duration::from_secs(5);
 
 /// What outlives every incarnation of one consumer.
 pub(crate) struct Plan {
-    pub(crate) queue: String,
+    pub(crate) queue: Arc<str>,
     pub(crate) tag: String,
     pub(crate) prefetch: u16,
     pub(crate) guarantee: Guarantee,
@@ -124,7 +124,7 @@ impl Actor for ConsumerActor {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot consume from queue `{queue}`: {what}{hint}")]
 struct ConsumeRefused {
-    queue: String,
+    queue: Arc<str>,
     what: String,
     hint: &'static str,
 }
@@ -132,7 +132,7 @@ struct ConsumeRefused {
 /// The broker took the queue away from under its consumer (`basic.cancel`): deleted, or moved to another node.
 #[derive(Debug, thiserror::Error)]
 #[error("the broker cancelled the consumer of queue `{0}`: the queue was deleted, or is moving to another node")]
-struct Cancelled(String);
+struct Cancelled(Arc<str>);
 
 impl ConsumerActor {
     fn consume(&mut self, lease: Lease, subscription: Subscription, ctx: &mut Context<Self>) {
@@ -196,4 +196,4 @@ impl ConsumerActor {
 
 #[derive(Debug, thiserror::Error)]
 #[error("the previous consumer of queue `{0}` has not let go yet")]
-struct Overlap(String);
+struct Overlap(Arc<str>);

@@ -37,7 +37,7 @@ pub(crate) fn tells_of_the_past(name: &str) -> bool {
 /// A copy for the retry queue `queue`, to be attempt number `attempt` after `wait`, if that is shorter than the queue's own.
 pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, wait: Duration, error: &str) -> Prepared {
     let mut copy = again(received, queue, attempt, error);
-    copy.properties = copy.properties.with_expiration(wait.as_millis().to_string().into());
+    copy.properties = copy.amqp_properties().with_expiration(wait.as_millis().to_string().into()).into();
     copy
 }
 
@@ -146,9 +146,9 @@ pub(crate) fn send(received: &Received, queue: &str, table: FieldTable) -> Prepa
 /// Where the message was first seen: what an earlier copy says, else here and now.
 fn origin(received: &Received) -> Origin {
     received.origin.clone().unwrap_or_else(|| Origin {
-        exchange: received.exchange.clone(),
-        key: received.routing_key.clone(),
-        queue: received.queue.clone(),
+        exchange: received.exchange.to_string(),
+        key: received.routing_key.to_string(),
+        queue: received.queue.to_string(),
         first_seen: whole_milliseconds(SystemTime::now()),
     })
 }
@@ -195,8 +195,8 @@ mod tests {
     use super::*;
     use crate::consume::received::tests::{received, received_with};
 
-    fn text<'a>(message: &'a Prepared, name: &str) -> Option<&'a AMQPValue> {
-        message.properties.headers().as_ref()?.inner().get(name)
+    fn text(message: &Prepared, name: &str) -> Option<AMQPValue> {
+        message.amqp_properties().headers().as_ref()?.inner().get(name).cloned()
     }
 
     #[test]
@@ -217,18 +217,15 @@ mod tests {
         assert_eq!((copy.exchange(), copy.routing_key(), copy.mandatory), ("", "q.retry.1000", true));
         assert_eq!(copy.id(), "m1");
         assert_eq!(copy.body, original.body);
-        assert_eq!(
-            copy.properties.expiration().as_ref().unwrap().as_str(),
-            "1000",
-            "its wait, and not its old lifetime"
-        );
-        assert!(copy.properties.user_id().is_none());
-        assert_eq!(copy.properties.content_encoding().as_ref().unwrap().as_str(), "gzip");
+        let properties = copy.amqp_properties();
+        assert_eq!(properties.expiration().as_ref().unwrap().as_str(), "1000", "its wait, and not its old lifetime");
+        assert!(properties.user_id().is_none());
+        assert_eq!(properties.content_encoding().as_ref().unwrap().as_str(), "gzip");
         for name in ["CC", "BCC", "x-death", "x-delivery-count"] {
             assert!(text(&copy, name).is_none(), "{name}");
         }
         assert!(text(&copy, "mine").is_some());
-        assert_eq!(text(&copy, headers::ATTEMPT), Some(&AMQPValue::LongLongInt(2)));
+        assert_eq!(text(&copy, headers::ATTEMPT), Some(AMQPValue::LongLongInt(2)));
     }
 
     #[test]
@@ -247,7 +244,7 @@ mod tests {
     fn the_first_origin_is_kept_through_every_copy() {
         let first = received(1);
         let copy = retry(&first, "q.retry.1", first.attempt.next(), Duration::from_secs(1), "no");
-        let second = received_with(2, copy.properties.clone());
+        let second = received_with(2, copy.amqp_properties());
         let dead = dead_letter(&second, "q.dead", &Reason::Rejected, "never");
         assert_eq!(text(&dead, headers::ORIGIN_KEY), text(&copy, headers::ORIGIN_KEY));
         assert_eq!(text(&dead, headers::FIRST_SEEN), text(&copy, headers::FIRST_SEEN));

@@ -102,12 +102,12 @@ impl<T, R> Delivery<T, R> {
 
     /// The exchange it was published to; empty for the default exchange, and on retries.
     pub fn exchange(&self) -> &str {
-        &self.received.exchange
+        self.received.exchange.as_str()
     }
 
     /// The routing key it was published with; the queue's name on retries.
     pub fn routing_key(&self) -> &str {
-        &self.received.routing_key
+        self.received.routing_key.as_str()
     }
 
     /// The sender's correlation id.

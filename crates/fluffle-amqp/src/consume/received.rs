@@ -14,7 +14,7 @@ use fluffle_wire::headers::{Attempt, HeaderValue, Origin};
 use futures_util::task::AtomicWaker;
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 
 use tokio::sync::SetOnce;
@@ -31,9 +31,9 @@ use crate::{
 /// One delivery, not decoded. Shared by the handler's [`Delivery`](crate::Delivery) and by whoever settles it.
 #[derive(Debug)]
 pub(crate) struct Received {
-    pub(crate) queue: String,
-    pub(crate) exchange: String,
-    pub(crate) routing_key: String,
+    pub(crate) queue: Arc<str>,
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
     pub(crate) redelivered: bool,
     pub(crate) generation: Generation,
     pub(crate) tag: u64,
@@ -78,14 +78,14 @@ pub enum Settled {
 }
 
 impl Received {
-    pub(crate) fn new(queue: &str, generation: Generation, delivery: lapin::message::Delivery) -> Self {
+    pub(crate) fn new(queue: &Arc<str>, generation: Generation, delivery: lapin::message::Delivery) -> Self {
         let header = |name: &'static str| lookup(&delivery.properties, name).and_then(|header| header.value());
         Self {
             attempt: Attempt::read(header),
             origin: Origin::read(header),
-            queue: queue.to_owned(),
-            exchange: delivery.exchange.as_str().to_owned(),
-            routing_key: delivery.routing_key.as_str().to_owned(),
+            queue: Arc::clone(queue),
+            exchange: delivery.exchange,
+            routing_key: delivery.routing_key,
             redelivered: delivery.redelivered,
             generation,
             tag: delivery.delivery_tag,
@@ -110,7 +110,7 @@ impl Received {
 
     fn copy(&self, attempt: Attempt) -> Self {
         Self {
-            queue: self.queue.clone(),
+            queue: Arc::clone(&self.queue),
             exchange: self.exchange.clone(),
             routing_key: self.routing_key.clone(),
             redelivered: self.redelivered,
@@ -354,7 +354,7 @@ pub(crate) mod tests {
         let mut delivery =
             lapin::message::Delivery::mock(7, "quakes".into(), "quake.major".into(), false, b"body".to_vec());
         delivery.properties = properties;
-        let mut received = Received::new("q", 1, delivery);
+        let mut received = Received::new(&"q".into(), 1, delivery);
         if let Some(attempt) = Attempt::new(attempt) {
             received.attempt = attempt;
         }
@@ -373,7 +373,7 @@ pub(crate) mod tests {
             table.insert(fluffle_wire::headers::ATTEMPT.into(), value);
             let mut delivery = lapin::message::Delivery::mock(1, "".into(), "q".into(), false, Vec::new());
             delivery.properties = BasicProperties::default().with_headers(table);
-            assert_eq!(Received::new("q", 1, delivery).attempt, Attempt::FIRST);
+            assert_eq!(Received::new(&"q".into(), 1, delivery).attempt, Attempt::FIRST);
         }
     }
 }

@@ -46,7 +46,7 @@ impl Subscription {
             arguments.insert("x-priority".into(), AMQPValue::LongInt(priority));
         }
         let options = BasicConsumeOptions { exclusive: self.plan.exclusive, ..BasicConsumeOptions::default() };
-        let (queue, tag) = (self.plan.queue.as_str(), self.tag());
+        let (queue, tag) = (&*self.plan.queue, self.tag());
         let consuming = self.channel.basic_consume(queue.into(), tag.into(), options, arguments);
         self.deliveries = Some(within_time(consuming).await?);
         Ok(())

@@ -19,8 +19,9 @@ use crate::publish::{
     message::Prepared,
     outbox::{OpenBatches, Outbox, Place},
     outcome::{Address, Pending, Reply},
+    properties::{Labels, Properties},
     receipt::Claim,
-    route::{Confirms, Route, labels, text},
+    route::{Confirms, Route, text},
 };
 
 /// Most batches open at a time, each for a routing key of its own. One more, and the oldest is sent.
@@ -250,7 +251,7 @@ impl<T> Batcher<T> {
         match builder.seal() {
             Ok(encoded) => {
                 let id = Arc::clone(&reply.pending().id);
-                let properties = labels(&encoded, &id, self.persistent);
+                let properties = Properties::Labels(Labels::now(&encoded, self.persistent));
                 let message = Prepared {
                     id,
                     exchange: Arc::clone(&self.exchange),

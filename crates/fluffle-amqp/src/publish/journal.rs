@@ -395,7 +395,7 @@ mod tests {
             exchange: "".into(),
             routing_key: "q".into(),
             mandatory: true,
-            properties: lapin::BasicProperties::default().with_message_id(id.into()),
+            properties: lapin::BasicProperties::default().with_message_id(id.into()).into(),
             body: vec![0; BODY].into(),
             items: 1,
         };

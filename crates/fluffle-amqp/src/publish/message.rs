@@ -10,6 +10,8 @@ use lapin::{
 };
 use prost::Message;
 
+use crate::publish::properties::Properties;
+
 /// A message ready to be published: encoded, labelled, addressed, its type forgotten. Cloning shares the body.
 ///
 /// Made by [`Route::prepare`](crate::Route::prepare), published by a [`Forwarder`](crate::Forwarder); in between it can be
@@ -33,7 +35,7 @@ pub struct Prepared {
     pub(crate) routing_key: Arc<str>,
     /// The broker returns it when no queue takes it, instead of dropping it silently.
     pub(crate) mandatory: bool,
-    pub(crate) properties: BasicProperties,
+    pub(crate) properties: Properties,
     pub(crate) body: Bytes,
     /// How many messages the body holds: 1, unless it is a batch.
     pub(crate) items: u32,
@@ -75,7 +77,7 @@ impl Prepared {
         body: Bytes,
     ) -> Self {
         let (id, exchange, routing_key) = (id.into(), exchange.into(), routing_key.into());
-        Self { id, exchange, routing_key, mandatory: true, properties, body, items: 1 }
+        Self { id, exchange, routing_key, mandatory: true, properties: properties.into(), body, items: 1 }
     }
 
     /// The message's id.
@@ -103,7 +105,7 @@ impl Prepared {
     /// # Errors
     /// When a property is longer than AMQP has room for.
     pub fn to_bytes(&self) -> Result<Bytes, PreparedError> {
-        let written: Result<_, GenError> = gen_properties(&self.properties)(WriteContext::from(Vec::new()));
+        let written: Result<_, GenError> = gen_properties(&self.amqp_properties())(WriteContext::from(Vec::new()));
         let (properties, _) = written.map_err(|error| PreparedError(format!("{error:?}")))?.into_inner();
         let stored = Stored {
             id: self.id.to_string(),
@@ -133,7 +135,13 @@ impl Prepared {
             return Err(PreparedError("its message id is not the one among its AMQP properties".to_owned()));
         }
         let (id, exchange, routing_key) = (id.into(), exchange.into(), routing_key.into());
+        let properties = properties.into();
         Ok(Self { id, exchange, routing_key, mandatory, properties, body, items: items.max(1) })
+    }
+
+    /// What it is labelled with, as AMQP has it.
+    pub(crate) fn amqp_properties(&self) -> BasicProperties {
+        self.properties.to_amqp(&self.id)
     }
 
     /// Where it goes, as errors and logs name it.
@@ -177,7 +185,8 @@ mod tests {
             (&after.id, &after.exchange, &after.routing_key),
             (&before.id, &before.exchange, &before.routing_key)
         );
-        assert_eq!((after.mandatory, &after.properties, &after.body), (true, &before.properties, &before.body));
+        assert_eq!((after.mandatory, &after.body), (true, &before.body));
+        assert_eq!(after.amqp_properties(), before.amqp_properties());
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(crate) mod options;
 pub(crate) mod outbox;
 pub(crate) mod outcome;
 pub(crate) mod overdue;
+pub(crate) mod properties;
 pub(crate) mod publisher;
 pub(crate) mod receipt;
 pub(crate) mod route;

@@ -8,7 +8,10 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::consume::delivery::Delivery;
+use crate::{
+    consume::delivery::Delivery,
+    publish::properties::{Labels, Properties},
+};
 
 /// Most bytes of headers. All of a message's headers travel in one frame (128 KiB unless the broker is configured
 /// otherwise), and a broker closes the whole connection over a larger one; retry copies and dead letters add about 3 KiB.
@@ -139,7 +142,16 @@ impl MessageOptions {
         self.headers.iter().map(|(name, content)| name.len() + value(content) + 6).sum()
     }
 
-    pub(crate) fn apply(&self, mut properties: BasicProperties) -> BasicProperties {
+    /// These beside `labels`, for the message `id`.
+    pub(crate) fn apply(&self, labels: Labels, id: &str) -> Properties {
+        let Self { id: _, key: _, correlation_id, expiration, priority, headers } = self;
+        if correlation_id.is_none() && expiration.is_none() && priority.is_none() && headers.is_empty() {
+            return Properties::Labels(labels);
+        }
+        self.add_to(labels.to_amqp(id)).into()
+    }
+
+    fn add_to(&self, mut properties: BasicProperties) -> BasicProperties {
         if let Some(id) = &self.correlation_id {
             properties = properties.with_correlation_id(id.as_str().into());
         }

@@ -1,14 +1,9 @@
 //! Where a publisher's messages go, and on which terms.
 
-use std::{
-    borrow::Cow,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use fluffle_store::Journal;
-use fluffle_wire::{Codec, Encoded, Gzip, Limits, Protobuf, Wire};
-use lapin::BasicProperties;
+use fluffle_wire::{Codec, Gzip, Limits, Protobuf, Wire};
 use uuid::Uuid;
 
 use crate::{
@@ -16,6 +11,7 @@ use crate::{
     payload::Payload,
     publish::{
         batching::Batching, error::PublishErrorKind, message::Prepared, options::MessageOptions, outcome::Address,
+        properties::Labels,
     },
 };
 
@@ -346,7 +342,7 @@ impl<T> Route<T> {
             exchange: to.exchange,
             routing_key: to.routing_key,
             mandatory: self.mandatory && self.confirms != Confirms::Off,
-            properties: options.apply(labels(&encoded, &id, self.persistent)),
+            properties: options.apply(Labels::now(&encoded, self.persistent), &id),
             body: encoded.body,
             id,
             items: 1,
@@ -367,21 +363,6 @@ impl<T> Route<T> {
 /// An id as it travels.
 pub(crate) fn text(id: Uuid) -> Arc<str> {
     (&*id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
-}
-
-/// The AMQP properties every message has.
-pub(crate) fn labels(encoded: &Encoded, id: &str, persistent: bool) -> BasicProperties {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let properties = BasicProperties::default()
-        .with_content_type((&*encoded.content_type).into())
-        .with_type((&*encoded.type_name).into())
-        .with_message_id(id.into())
-        .with_timestamp(now.as_secs())
-        .with_delivery_mode(if persistent { 2 } else { 1 });
-    match encoded.content_encoding {
-        Some(encoding) => properties.with_content_encoding(encoding.into()),
-        None => properties,
-    }
 }
 
 impl<T> std::fmt::Debug for Route<T> {

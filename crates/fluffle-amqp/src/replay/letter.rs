@@ -90,16 +90,16 @@ mod tests {
         let mut original = received(3);
         original.properties = original.properties.clone().with_message_id("m1".into()).with_type("t".into());
         let dead = copy::dead_letter(&original, "q.dead", &Reason::Rejected, "never");
-        let letter = DeadLetter::new(received_with(3, dead.properties));
+        let letter = DeadLetter::new(received_with(3, dead.amqp_properties()));
         assert_eq!(letter.info().unwrap().attempts.get(), 3);
         assert_eq!(letter.origin_queue(), Some("q"));
 
         let again = letter.replayed("q", "monday");
         assert_eq!((again.id(), again.exchange(), again.routing_key(), again.mandatory), ("m1", "", "q", true));
-        let names: Vec<_> =
-            again.properties.headers().as_ref().unwrap().inner().keys().map(|name| name.as_str()).collect();
+        let properties = again.amqp_properties();
+        let names: Vec<_> = properties.headers().as_ref().unwrap().inner().keys().map(|name| name.as_str()).collect();
         assert_eq!(names, [headers::REPLAY], "nothing tells of its past");
-        assert_eq!(again.properties.kind().as_ref().unwrap().as_str(), "t");
+        assert_eq!(properties.kind().as_ref().unwrap().as_str(), "t");
     }
 
     #[test]
@@ -111,7 +111,8 @@ mod tests {
         assert!(letter.info().is_none());
         assert_eq!(letter.origin_queue(), Some("orders"));
         let again = letter.replayed("orders", "monday");
-        let table = again.properties.headers().as_ref().unwrap();
+        let properties = again.amqp_properties();
+        let table = properties.headers().as_ref().unwrap();
         assert!(table.inner().contains_key("mine") && !table.inner().contains_key("x-first-death-queue"));
     }
 

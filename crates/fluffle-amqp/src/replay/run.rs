@@ -1,6 +1,6 @@
 //! How a replay goes: take, decide, publish, and let go of what is confirmed.
 
-use std::{collections::HashMap, fmt, future::Future, time::Duration};
+use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
 
 use lapin::{
     Channel,
@@ -122,17 +122,18 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn all(&mut self) -> Result<(), String> {
-        let queue = self.replay.queue.as_str();
+        let queue: Arc<str> = self.replay.queue.as_str().into();
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let declared = within(self.letters.queue_declare(queue.into(), passive, FieldTable::default())).await?;
+        let declared = within(self.letters.queue_declare((&*queue).into(), passive, FieldTable::default())).await?;
         let most = self.replay.limit.min(declared.message_count() as usize);
         let mut next = Instant::now();
         while self.done.looked_at < most {
-            let Some(letter) = within(self.letters.basic_get(queue.into(), BasicGetOptions::default())).await? else {
+            let Some(letter) = within(self.letters.basic_get((&*queue).into(), BasicGetOptions::default())).await?
+            else {
                 break;
             };
             self.done.looked_at += 1;
-            let letter = DeadLetter::new(Received::new(queue, 0, letter.delivery));
+            let letter = DeadLetter::new(Received::new(&queue, 0, letter.delivery));
             if self.consider(&letter)
                 && let Some(pause) = self.replay.pause
             {

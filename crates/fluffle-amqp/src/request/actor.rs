@@ -228,7 +228,7 @@ async fn run(lease: Lease, mut replies: lapin::Consumer, exchange: Arc<Exchange>
 }
 
 fn with_reply_to(mut message: Prepared) -> Prepared {
-    message.properties = message.properties.with_reply_to(REPLY_TO.into());
+    message.properties = message.amqp_properties().with_reply_to(REPLY_TO.into()).into();
     message
 }
 

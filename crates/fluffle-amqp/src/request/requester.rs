@@ -15,7 +15,7 @@ use crate::{
     payload::Payload,
     publish::{
         message::{Prepared, target},
-        route::labels,
+        properties::Labels,
         route::{Key, Route},
     },
     request::{
@@ -126,8 +126,8 @@ impl<Q, R> Requester<Q, R> {
         let id = Uuid::now_v7().to_string();
         let expiration = shared.deadline.as_millis().to_string();
         // Past the deadline nobody waits for the answer: the broker need not deliver it any more.
-        let properties =
-            labels(&encoded, &id, false).with_correlation_id(id.as_str().into()).with_expiration(expiration.into());
+        let labels = Labels::now(&encoded, false).to_amqp(&id);
+        let properties = labels.with_correlation_id(id.as_str().into()).with_expiration(expiration.into());
         let message = Prepared::new(id, Arc::clone(&shared.to), routing_key, properties, encoded.body);
         let (reply, answer) = oneshot::channel();
         let accepting = async {

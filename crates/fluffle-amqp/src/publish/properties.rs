@@ -1,0 +1,71 @@
+//! What a message is labelled with.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use fluffle_wire::Encoded;
+use lapin::BasicProperties;
+
+/// The AMQP properties of a message that waits to be published. Most messages have Fluffle's labels and nothing else; those
+/// become properties only where they leave, on the thread that has use for them.
+#[derive(Clone, Debug)]
+pub(crate) enum Properties {
+    Labels(Labels),
+    Any(Box<BasicProperties>),
+}
+
+/// What every message of a publisher has, beside its id.
+#[derive(Clone, Debug)]
+pub(crate) struct Labels {
+    content_type: Arc<str>,
+    type_name: Arc<str>,
+    content_encoding: Option<&'static str>,
+    /// Seconds since 1970.
+    timestamp: u64,
+    persistent: bool,
+}
+
+impl Labels {
+    /// Of a message that is sent now.
+    pub(crate) fn now(encoded: &Encoded, persistent: bool) -> Self {
+        Self {
+            content_type: Arc::clone(&encoded.content_type),
+            type_name: Arc::clone(&encoded.type_name),
+            content_encoding: encoded.content_encoding,
+            timestamp: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            persistent,
+        }
+    }
+
+    /// As AMQP has them.
+    pub(crate) fn to_amqp(&self, id: &str) -> BasicProperties {
+        let properties = BasicProperties::default()
+            .with_content_type((&*self.content_type).into())
+            .with_type((&*self.type_name).into())
+            .with_message_id(id.into())
+            .with_timestamp(self.timestamp)
+            .with_delivery_mode(if self.persistent { 2 } else { 1 });
+        match self.content_encoding {
+            Some(encoding) => properties.with_content_encoding(encoding.into()),
+            None => properties,
+        }
+    }
+}
+
+impl Properties {
+    /// As AMQP has them, for the message `id`.
+    pub(crate) fn to_amqp(&self, id: &str) -> BasicProperties {
+        match self {
+            Self::Labels(labels) => labels.to_amqp(id),
+            Self::Any(properties) => (**properties).clone(),
+        }
+    }
+}
+
+impl From<BasicProperties> for Properties {
+    fn from(properties: BasicProperties) -> Self {
+        Self::Any(Box::new(properties))
+    }
+}
