@@ -15,7 +15,7 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -111,8 +111,10 @@ pub(crate) struct Confirms {
     channel: Arc<lapin::Channel>,
     in_flight: FuturesUnordered<InFlight>,
     spare: Vec<Publishing>,
-    /// Taken and not judged; empty between two calls.
+    /// Taken and not judged.
     resolved: Vec<Resolved>,
+    /// Of whoever waits for verdicts.
+    waker: Waker,
     judge: Judge,
 }
 
@@ -124,6 +126,7 @@ impl Confirms {
             in_flight: FuturesUnordered::new(),
             spare: Vec::new(),
             resolved: Vec::new(),
+            waker: Waker::noop().clone(),
             judge: Judge { requested, ..Judge::default() },
         }
     }
@@ -132,7 +135,25 @@ impl Confirms {
     ///
     /// Messages reach the broker in the order of these calls: the futures are first polled first in, first out.
     pub(crate) fn publish(&mut self, sequence: Sequence, message: impl Into<Arc<Prepared>>) {
-        let (channel, message) = (Arc::clone(&self.channel), message.into());
+        let publishing = self.publishing(sequence, message.into());
+        self.in_flight.push(InFlight(Some(publishing)));
+    }
+
+    /// [`publish`](Self::publish), from any thread: it is on its way when this returns, and whoever waits for verdicts is woken
+    /// when there is one.
+    pub(crate) fn publish_now(&mut self, sequence: Sequence, message: Arc<Prepared>) {
+        let mut publishing = self.publishing(sequence, message);
+        match publishing.poll(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(resolved) => {
+                self.resolved.push(resolved);
+                self.waker.wake_by_ref();
+            }
+            Poll::Pending => self.in_flight.push(InFlight(Some(publishing))),
+        }
+    }
+
+    fn publishing(&mut self, sequence: Sequence, message: Arc<Prepared>) -> Publishing {
+        let channel = Arc::clone(&self.channel);
         let publishing = async move {
             let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
             let written = channel.basic_publish(
@@ -148,19 +169,18 @@ impl Confirms {
             };
             Resolved::new(sequence, message, result)
         };
-        let publishing = match self.spare.pop() {
+        match self.spare.pop() {
             Some(mut spare) => {
                 spare.set(publishing);
                 spare
             }
             None => ReusableBoxFuture::new(publishing),
-        };
-        self.in_flight.push(InFlight(Some(publishing)));
+        }
     }
 
     /// How many messages have no verdict yet.
     pub(crate) fn len(&self) -> usize {
-        self.in_flight.len() + self.judge.suspects.len()
+        self.in_flight.len() + self.resolved.len() + self.judge.suspects.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -176,7 +196,8 @@ impl Confirms {
     ///
     /// lapin's one I/O thread resolves confirms, so whichever confirm carries a message's return was resolved before
     /// that message's own; `FuturesUnordered` has it in its ready queue by then, and an emptied queue has shown it.
-    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Vec<(Sequence, Verdict)>> {
+    pub(crate) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Vec<(Sequence, Verdict)>> {
+        self.waker.clone_from(cx.waker());
         // `FuturesUnordered` also pauses to be fair to others, with ready ones left: it is asked until a round is empty.
         loop {
             let before = self.resolved.len();

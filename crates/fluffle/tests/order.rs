@@ -56,6 +56,23 @@ async fn one_plain_instance_handles_in_the_order_of_publishing() {
     service.shutdown().await.unwrap();
 }
 
+#[actix::test]
+async fn order_holds_while_messages_leave_by_the_mailbox_and_past_it_in_turns() {
+    let vhost = vhost();
+    let app = app(&vhost);
+    // Each confirm makes room on the channel while messages wait in the mailbox.
+    let out = app.publisher::<String>(Route::queue("q").confirms(Confirms::Window(3)));
+    let (seen, mut record) = mpsc::unbounded_channel();
+    let service = started(app.consume(Consume::queue("q"), move || Plain(seen.clone()))).await;
+    for _ in 0..10 {
+        publish(&out, MANY / 10).await;
+    }
+    for expected in 0..MANY {
+        assert_eq!(soon("a delivery", record.recv()).await, Some(expected % (MANY / 10)));
+    }
+    service.shutdown().await.unwrap();
+}
+
 /// Answers later the earlier its message came, and records when it answers.
 struct Later(mpsc::UnboundedSender<usize>);
 

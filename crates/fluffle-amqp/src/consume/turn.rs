@@ -124,6 +124,10 @@ impl Turn {
                 return End::Drained;
             }
             self.acker.relieve(self.subscription.prefetch().unwrap_or(self.plan.prefetch));
+            if self.in_flight.is_empty() {
+                // Nothing is about to join them.
+                self.acker.ack_front();
+            }
             if !drain_asked && let Some(end) = self.follow_guard().await {
                 return end;
             }

@@ -4,8 +4,10 @@
 //! costs a fresh actor, and the fresh one starts by publishing again, oldest first, whatever has no verdict.
 
 use std::{
+    future::{pending, poll_fn},
     pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -22,7 +24,7 @@ use crate::{
     confirm::{Confirms, Verdict},
     publish::{
         entry::Entry,
-        outbox::{LOOK, Outbox},
+        outbox::{LOOK, OnChannel, Outbox, Waiting},
         overdue::Overdue,
     },
 };
@@ -136,13 +138,12 @@ async fn run(
     mut draining: watch::Receiver<bool>,
 ) -> End {
     let mut inbox = outbox.inbox().await;
-    let mut confirms = Confirms::new(lease.channel, confirms_on);
-    let mut burst = Vec::with_capacity(BURST);
+    // Dropped before the mailbox is let go: nobody publishes directly while another empties it.
+    let on_channel = outbox.publish_on(Confirms::new(lease.channel, confirms_on));
+    let mut waiting = Waiting::new(&outbox);
     let mut overdue = Overdue::new(outbox.confirm_limit);
     let mut look = interval(overdue.interval());
-    for (sequence, message) in outbox.left_over() {
-        confirms.publish(sequence, message);
-    }
+    on_channel.publish(outbox.left_over());
     // Only an earlier channel leaves suspects; each goes out alone, and nothing new before the last is cleared.
     let mut suspects = outbox.has_suspects();
     let mut draining_since = None;
@@ -152,30 +153,29 @@ async fn run(
         if drain_asked {
             outbox.send_open();
         }
-        if suspects && confirms.is_empty() {
-            match outbox.suspect() {
-                Some((sequence, message)) => confirms.publish(sequence, message),
-                None => suspects = false,
-            }
+        if suspects && on_channel.is_empty() {
+            let next = outbox.suspect();
+            suspects = next.is_some();
+            on_channel.publish(next);
         }
-        if drain_asked && !suspects && confirms.is_empty() && outbox.outstanding() == 0 {
+        if !suspects {
+            on_channel.publish_waiting(&mut waiting);
+            on_channel.open(true);
+        }
+        if drain_asked && !suspects && on_channel.is_empty() && outbox.outstanding() == 0 {
             return End::Drained;
         }
-        let room = if suspects { 0 } else { outbox.window.saturating_sub(confirms.len()).min(BURST) };
         tokio::select! {
             biased;
             () = &mut linger => {}
-            settled = confirms.settled(), if !confirms.is_empty() => {
+            settled = on_channel.settled() => {
                 if let Some(error) = settle(&outbox, settled) {
                     return End::ChannelLost(error);
                 }
             }
-            taken = take(&outbox, &mut inbox, &mut burst, room), if room > 0 => {
+            taken = take(&on_channel, &outbox, &mut inbox, &mut waiting.entries), if !suspects => {
                 if taken == 0 {
                     return End::Drained;
-                }
-                for (sequence, message) in outbox.take(burst.drain(..)) {
-                    confirms.publish(sequence, message);
                 }
             }
             _ = draining.wait_for(|asked| *asked), if !drain_asked => draining_since = Some(Draining::begin(&outbox)),
@@ -187,7 +187,7 @@ async fn run(
                     continue;
                 }
                 let (oldest, next) = outbox.progress();
-                if overdue.look(oldest.filter(|_| !confirms.is_empty()), next, Instant::now()) {
+                if overdue.look(oldest.filter(|_| !on_channel.is_empty()), next, Instant::now()) {
                     return End::ChannelLost(unconfirmed(&outbox));
                 }
             }
@@ -222,11 +222,26 @@ impl Drop for Draining {
     }
 }
 
-/// What is to be published next: from the journal if there is one. Cancellation safe. 0 when the mailbox is closed.
-async fn take(outbox: &Outbox, inbox: &mut mpsc::Receiver<Entry>, burst: &mut Vec<Entry>, room: usize) -> usize {
+/// What is to be published next: from the journal if there is one, and no more than the window has room for. Cancellation safe.
+/// 0 when the mailbox is closed.
+async fn take(
+    on_channel: &OnChannel,
+    outbox: &Outbox,
+    inbox: &mut mpsc::Receiver<Entry>,
+    into: &mut Vec<Entry>,
+) -> usize {
+    // Looked at each time, for senders publish too: a verdict makes room, and begins a new look.
+    let room = || on_channel.room().min(BURST);
     match &outbox.journal {
-        Some(ledger) => ledger.take(burst, room).await,
-        None => inbox.recv_many(burst, room).await,
+        Some(_) if room() == 0 => pending().await,
+        Some(ledger) => ledger.take(into, room()).await,
+        None => {
+            poll_fn(|cx| match room() {
+                0 => Poll::Pending,
+                room => inbox.poll_recv_many(cx, into, room),
+            })
+            .await
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a publisher has accepted and not yet settled. It outlives every channel, connection and actor of that publisher.
 
+mod direct;
 mod place;
 mod unsettled;
 
@@ -18,7 +19,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-pub(crate) use self::place::Place;
+use self::direct::Direct;
+pub(crate) use self::{
+    direct::{OnChannel, Waiting},
+    place::Place,
+};
 pub(crate) use crate::publish::outcome::Outcome;
 use crate::{
     flow::budget::{ByteRoom, DEFAULT_BYTES},
@@ -81,6 +86,7 @@ pub(crate) struct Outbox {
     /// What is accepted is there, and not in the mailbox.
     pub(crate) journal: Option<Arc<Ledger>>,
     batches: Option<Arc<dyn OpenBatches>>,
+    direct: Direct,
     sender: mpsc::Sender<Entry>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Entry>>>,
     unsettled: Mutex<BTreeMap<u64, Entry>>,
@@ -109,6 +115,7 @@ impl Outbox {
             bytes: ByteRoom::new(terms.bytes),
             journal: terms.journal.map(Arc::new),
             batches: terms.batches,
+            direct: Direct::default(),
             sender,
             receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
             unsettled: Mutex::default(),

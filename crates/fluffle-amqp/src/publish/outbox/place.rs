@@ -57,13 +57,17 @@ impl Outbox {
         }
     }
 
-    /// Puts what has been [counted](Self::count) in its place. Waits for nothing; the order is that of these calls.
+    /// Publishes what has been [counted](Self::count), or puts it in its place. Waits for nothing; the order is that of these
+    /// calls.
     pub(crate) fn send(&self, place: Place, mut entry: Entry) {
         match (place, &self.journal) {
             (Place::Mailbox { slot, mut room }, _) => {
                 room.shrink(entry.message.body.len());
                 entry.room = Some(room);
-                slot.send(entry);
+                if let Err(entry) = self.publish_now(entry) {
+                    self.direct.wait();
+                    slot.send(entry);
+                }
             }
             (Place::Journal(place), Some(ledger)) => ledger.send(place, entry),
             // A journal's place is only ever given out by the journal.

@@ -15,8 +15,17 @@ use crate::{
 };
 
 impl Outbox {
-    /// Moves entries from the mailbox to the unsettled ones, but for those whose callers have withdrawn them.
+    /// Entries that are published now are unsettled from here on, but for those whose callers have withdrawn them.
     pub(crate) fn take(&self, entries: impl IntoIterator<Item = Entry>) -> Vec<(u64, Arc<Prepared>)> {
+        self.settle_later(entries, true)
+    }
+
+    /// Entries that the next channel is to publish before all that come after them.
+    pub(super) fn keep(&self, entries: impl IntoIterator<Item = Entry>) {
+        self.settle_later(entries, false);
+    }
+
+    fn settle_later(&self, entries: impl IntoIterator<Item = Entry>, on_the_wire: bool) -> Vec<(u64, Arc<Prepared>)> {
         let mut unsettled = self.unsettled();
         let taken = entries.into_iter().filter_map(|mut entry| {
             if entry.withdrawn() {
@@ -25,7 +34,7 @@ impl Outbox {
             }
             let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
             let message = Arc::clone(&entry.message);
-            entry.on_the_wire = true;
+            entry.on_the_wire = on_the_wire;
             unsettled.insert(sequence, entry);
             Some((sequence, message))
         });
@@ -43,7 +52,7 @@ impl Outbox {
             }
             !withdrawn
         });
-        let items: usize = unsettled.values().map(Entry::items).sum();
+        let items: usize = unsettled.values().filter(|entry| entry.on_the_wire).map(Entry::items).sum();
         self.counters.republished.fetch_add(items as u64, Ordering::Relaxed);
         for entry in unsettled.values_mut() {
             entry.on_the_wire = entry.refusals == 0;
