@@ -8,6 +8,7 @@ use fluffle_wire::{Codec, Limits, Protobuf, Wire};
 use crate::{
     consume::{
         guard::Guard,
+        quarantine::Quarantine,
         retry::Retry,
         seen::SeenStore,
         watchdog::{CONSUMER_TIMEOUT, Patience},
@@ -422,6 +423,12 @@ impl<T, R> Consume<T, R> {
     /// The limit chosen, or what the retry policy makes of it.
     pub(crate) fn deliveries(&self) -> u32 {
         self.delivery_limit.unwrap_or_else(|| self.retry.attempts().saturating_mul(2).clamp(6, 20))
+    }
+
+    /// At most once nothing comes again, so nothing is suspect.
+    pub(crate) fn quarantine(&self) -> Quarantine {
+        let limit = (self.guarantee == Guarantee::AtLeastOnce).then(|| self.deliveries());
+        Quarantine::new(limit, self.prefetch)
     }
 
     /// The circuit breaker and the kill switch, ready for use.
