@@ -96,7 +96,6 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
             child.make_room()?;
         }
         child.be_poisoned(DEADLY.to_string()).await?;
-        // Not to the other lanes of the child: what one consumer's poison does to another's messages is not bounded.
         let sources = steady.publish(&format!("{DEADLY}0"), &Lane::ALL, calm);
         if let Err(error) = stage.drain(&steady, &mut child, &sources, Instant::now() + limit).await {
             breaches.push(Breach::Stuck(format!("with poison, not drained within {limit:?}: {error}")));

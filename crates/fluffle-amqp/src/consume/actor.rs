@@ -139,7 +139,7 @@ struct Cancelled(String);
 
 /// Not a fault: a channel that ends gives back in order what it holds.
 #[derive(Debug, thiserror::Error)]
-#[error("a message of queue `{0}` may be what ends the process: it is handled alone, on a channel begun anew")]
+#[error("messages of queue `{0}` that may be ending the process are to be handled alone, or no longer")]
 struct Isolated(String);
 
 impl ConsumerActor {

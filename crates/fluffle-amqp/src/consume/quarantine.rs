@@ -4,7 +4,8 @@
 //! everything the process held: the message that killed it, and up to a prefetch of others in each of its consumers. So the
 //! count alone convicts nobody. From half of the limit on a message is a suspect, and everything on its channel goes back: by
 //! closing the channel, for `basic.nack` puts it behind the rest of a queue without an `x-delivery-limit`. It comes again one
-//! by one, to one consumer of the process at a time.
+//! by one, to one consumer of the process at a time. What is unsuspected then comes as ever, on another fresh channel: a quorum
+//! queue may deliver to a consumer that is just cancelled, and nobody would see it.
 //!
 //! Going back counts once, and so does a death, but nobody pays for both who is not alone in the room when it comes. So the one
 //! that kills its process has used up what was left to it twice as fast as those that stood beside it.
@@ -66,8 +67,8 @@ pub(crate) struct Isolation {
     inside: Option<SemaphorePermit<'static>>,
     /// Since when nothing has come and nothing was in hand, inside.
     quiet: Instant,
-    /// A suspect has come among others.
-    broken: bool,
+    /// It came to an end here: a suspect has come among others, or there are none any more.
+    over: bool,
 }
 
 impl Isolation {
@@ -84,7 +85,7 @@ impl Isolation {
             }
         };
         let entering = quarantine.is_on().then(|| enter.boxed_local());
-        Self { quarantine: Arc::clone(quarantine), entering, inside: None, quiet: Instant::now(), broken: false }
+        Self { quarantine: Arc::clone(quarantine), entering, inside: None, quiet: Instant::now(), over: false }
     }
 
     /// Looks at what has arrived.
@@ -102,38 +103,39 @@ impl Isolation {
 
     fn arrived(&mut self, delivery_count: u32) -> Arrived {
         let is_suspect = delivery_count >= self.quarantine.from;
-        let left = &self.quarantine.left;
-        match (is_suspect, self.inside.is_some()) {
-            (true, true) => left.store(self.quarantine.length, Relaxed),
-            (false, true) => {
-                left.store(left.load(Relaxed).saturating_sub(1), Relaxed);
-                if !self.quarantine.is_on() {
-                    self.inside = None;
-                }
-            }
-            (true, false) if !self.broken => {
-                left.store(self.quarantine.length, Relaxed);
-                self.broken = true;
-                return Arrived::First;
-            }
-            (_, false) => {}
+        if self.over {
+            return Arrived::Later;
         }
-        if self.broken { Arrived::Later } else { Arrived::Here }
+        if self.inside.is_some() {
+            match is_suspect {
+                true => self.quarantine.left.store(self.quarantine.length, Relaxed),
+                false if self.quarantine.left.fetch_sub(1, Relaxed) == 1 => self.leave(),
+                false => {}
+            }
+            return Arrived::Here;
+        }
+        if !is_suspect {
+            return Arrived::Here;
+        }
+        self.quarantine.left.store(self.quarantine.length, Relaxed);
+        self.over = true;
+        Arrived::First
+    }
+
+    fn leave(&mut self) {
+        self.quarantine.left.store(0, Relaxed);
+        self.inside = None;
+        self.over = true;
     }
 
     /// How many deliveries may be unacked, of those that would be otherwise.
-    pub(crate) fn allows(&self, otherwise: Option<u16>, subscribed: Option<u16>, in_hand: bool) -> Option<u16> {
-        match otherwise {
-            Some(_) if self.quarantine.is_on() => self.inside.as_ref().map(|_| ALONE),
-            // Another consumer, of a queue with a single active one, would be given the next beside it.
-            Some(_) if subscribed == Some(ALONE) && in_hand => subscribed,
-            otherwise => otherwise,
-        }
+    pub(crate) fn allows(&self, otherwise: Option<u16>) -> Option<u16> {
+        if !self.quarantine.is_on() { otherwise } else { otherwise.and(self.inside.as_ref().map(|_| ALONE)) }
     }
 
-    /// Whether the channel is to be closed, when all that is in hand is settled.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken
+    /// Whether the channel is to be closed, when all that is in hand is settled, and nothing more is begun on it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Something is in hand.
@@ -158,8 +160,7 @@ impl Isolation {
             }
             None => {
                 sleep_until(self.quiet + QUIET).await;
-                self.quarantine.left.store(0, Relaxed);
-                self.inside = None;
+                self.leave();
             }
         }
     }
@@ -172,7 +173,7 @@ pub(crate) enum Arrived {
     Here,
     /// The first suspect among others: with all that no handler has begun it goes back, to come again alone.
     First,
-    /// It came after that one, and goes back in its place.
+    /// It came after that one, or after the last that came alone, and goes back in its place.
     Later,
 }
 
@@ -202,26 +203,26 @@ mod tests {
         let quarantine = quarantine(10, 3);
         let mut among = alone(&quarantine);
         assert_eq!(among.arrived(4), Arrived::Here);
-        assert_eq!((among.allows(Some(3), Some(3), true), among.is_broken()), (Some(3), false));
+        assert_eq!((among.allows(Some(3)), among.is_over()), (Some(3), false));
         assert_eq!([5, 0, 6].map(|count| among.arrived(count)), [Arrived::First, Arrived::Later, Arrived::Later]);
-        assert!(among.is_broken());
+        assert!(among.is_over());
 
         let mut alone = alone(&quarantine);
-        assert_eq!(alone.allows(Some(3), None, false), Some(ALONE));
+        assert_eq!(alone.allows(Some(3)), Some(ALONE));
         assert_eq!([6, 1, 7].map(|count| alone.arrived(count)), [Arrived::Here; 3]);
-        assert!(!alone.is_broken());
+        assert!(!alone.is_over());
     }
 
     #[test]
     fn it_ends_after_a_prefetch_of_others_and_begins_anew_with_each_suspect() {
         let quarantine = quarantine(10, 2);
         alone(&quarantine).arrived(9);
-        let mut alone = alone(&quarantine);
-        [0, 5, 0].into_iter().for_each(|count| _ = alone.arrived(count));
-        assert_eq!(alone.allows(Some(2), Some(ALONE), false), Some(ALONE));
-        alone.arrived(0);
-        assert_eq!(alone.allows(Some(2), Some(ALONE), true), Some(ALONE), "the last one is still in hand");
-        assert_eq!(alone.allows(Some(2), Some(ALONE), false), Some(2));
+        let mut isolation = alone(&quarantine);
+        assert_eq!([0, 5, 0].map(|count| isolation.arrived(count)), [Arrived::Here; 3]);
+        assert!(quarantine.is_on() && !isolation.is_over());
+        assert_eq!([0, 0].map(|count| isolation.arrived(count)), [Arrived::Here, Arrived::Later]);
+        assert!(!quarantine.is_on() && isolation.is_over());
+        assert_eq!(alone(&quarantine).allows(Some(2)), Some(2));
     }
 
     #[tokio::test(start_paused = true)]
@@ -233,48 +234,47 @@ mod tests {
             Isolation::into_room(consumer, room)
         });
         one.changed().await;
-        assert_eq!(one.allows(Some(2), None, false), Some(ALONE));
+        assert_eq!(one.allows(Some(2)), Some(ALONE));
         assert!(other.changed().now_or_never().is_none());
-        assert_eq!(other.allows(Some(2), None, false), None, "it takes nothing meanwhile");
+        assert_eq!(other.allows(Some(2)), None, "it takes nothing meanwhile");
         tokio::time::advance(QUIET).await;
         one.is_busy();
         assert!(one.changed().now_or_never().is_none(), "with something in hand it is not over");
         one.changed().await;
         assert!(!consumers[0].is_on());
         other.changed().await;
-        assert_eq!(other.allows(Some(2), None, false), Some(ALONE));
+        assert_eq!(other.allows(Some(2)), Some(ALONE));
     }
 
     #[test]
     fn an_open_breaker_stays_open_and_without_a_limit_nobody_is_a_suspect() {
         let quarantine = quarantine(2, 2);
         alone(&quarantine).arrived(1);
-        assert_eq!(alone(&quarantine).allows(None, None, false), None);
+        assert_eq!(alone(&quarantine).allows(None), None);
         let none = Arc::new(Quarantine::new(None, 2));
         assert_eq!(alone(&none).arrived(1_000), Arrived::Here);
     }
 
-    /// Each life of a process ends with the death of one poison that was alone; all others went back, or died beside it.
+    /// What is left to those that stood beside it, which go back once in each life, or die with it.
+    fn left_beside(limit: u32) -> Option<u32> {
+        let from = Quarantine::new(Some(limit), 1).from;
+        let (mut poison, mut beside) = (from, from);
+        while poison < limit {
+            (poison, beside) = (poison + 1, beside + 1);
+            if poison >= limit {
+                return (limit - 1).checked_sub(beside);
+            }
+            // Alone, it ends the process.
+            poison += 1;
+        }
+        // It is buried as it comes; they go back.
+        (limit - 1).checked_sub(beside + 1)
+    }
+
     #[test]
     fn whatever_the_limit_a_poison_is_buried_before_those_that_stood_beside_it() {
-        for limit in 4..=20 {
-            let (mut poison, mut beside) = (0, 0);
-            loop {
-                let from = Quarantine::new(Some(limit), 1).from;
-                if poison >= limit {
-                    break;
-                }
-                poison += 1;
-                beside += 1;
-                if poison > from {
-                    // It went back and comes again.
-                    if poison >= limit {
-                        break;
-                    }
-                    poison += 1;
-                }
-            }
-            assert!(beside < limit, "limit {limit}: {beside}");
-        }
+        assert!((4..=20).all(|limit| left_beside(limit).is_some()));
+        // As docs/SEMANTICS.md has it.
+        assert_eq!([10, 20, 8, 3].map(left_beside), [Some(1), Some(3), Some(0), None]);
     }
 }

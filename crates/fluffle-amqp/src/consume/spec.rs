@@ -208,9 +208,10 @@ impl<T, R> Consume<T, R> {
     /// twice the [attempts](Retry::attempts), from 6 to 20; at least 2.
     ///
     /// The first half may be bad luck: lost connections, or waiting beside a message that killed the process. From then on a
-    /// message is handled alone: the consumer finishes what is in hand, and takes one message at a time, until
-    /// a prefetch of messages in a row was above suspicion. So in the second half each death is that message's own doing, and
-    /// those that stood beside it are handled. (Before RabbitMQ 4 what is given back counts as well, so that it takes fewer deaths.)
+    /// message is handled alone: the consumer finishes what is in hand, gives the rest back by closing its channel, and takes one
+    /// message at a time, until a prefetch of messages in a row was above suspicion; no other consumer of the process that has
+    /// such messages takes any meanwhile. So in the second half each death is that message's own doing, and
+    /// those that stood beside it are handled. Going back counts as well, so that it takes fewer deaths.
     ///
     /// Keep it within the queue's own limit (`x-delivery-limit`, 20 unless set since RabbitMQ 4), at which the broker drops or
     /// dead-letters by itself. Classic queues count nothing: there such a message comes again for ever. Without effect with

@@ -124,7 +124,7 @@ impl Turn {
                 self.acker.ack_all().await;
                 return End::Drained;
             }
-            if self.isolation.is_broken() && !drain_asked && self.unsettled() == 0 {
+            if self.isolation.is_over() && !drain_asked && self.unsettled() == 0 {
                 self.acker.ack_all().await;
                 self.subscription.close_channel().await;
                 return End::Isolated;
@@ -192,33 +192,24 @@ impl Turn {
     /// Consumes, stops, or takes a few to probe, as circuit breaker and kill switch have it. Stopping leaves nothing behind
     /// that another consumer of the queue could handle: what no handler has begun goes back. What one has, it finishes.
     async fn follow_guard(&mut self) -> Option<End> {
-        let in_hand = self.unsettled() > 0 || !self.looked_up.is_empty();
-        if in_hand {
+        if self.unsettled() > 0 || !self.looked_up.is_empty() {
             self.isolation.is_busy();
         }
-        let guard = self.plan.guard.allows(self.plan.prefetch);
-        let allowed = self.isolation.allows(guard, self.subscription.prefetch(), in_hand);
-        if allowed == self.subscription.prefetch() || self.isolation.is_broken() {
+        let allowed = self.isolation.allows(self.plan.guard.allows(self.plan.prefetch));
+        if allowed == self.subscription.prefetch() || self.isolation.is_over() {
             self.watch.look(self.last_tag + 1);
             return None;
         }
-        let left = match self.subscription.end().await {
-            Ok(left) => left,
+        match self.subscription.end().await {
+            Ok(left) => self.give_back(left),
             Err(error) => return Some(End::ChannelLost(error)),
-        };
-        tracing::info!(queue = %self.plan.queue, state = ?self.plan.guard.state(), prefetch = ?allowed, "consuming changes");
-        let Some(prefetch) = allowed else {
-            self.give_back(left);
-            self.watch.look(self.last_tag + 1);
-            return None;
-        };
-        self.watch.look(self.last_tag + 1);
-        if let Err(error) = self.subscription.begin(prefetch).await {
-            return Some(End::Refused(error));
         }
-        // Before what comes now: given back, it would come behind.
-        left.into_iter().for_each(|delivery| self.accept(delivery));
-        None
+        self.watch.look(self.last_tag + 1);
+        tracing::info!(queue = %self.plan.queue, state = ?self.plan.guard.state(), prefetch = ?allowed, "consuming changes");
+        match allowed {
+            Some(prefetch) => self.subscription.begin(prefetch).await.err().map(End::Refused),
+            None => None,
+        }
     }
 
     /// What was delivered and no handler has begun. At most once, what waits is acked already, and what would go back would
@@ -346,7 +337,7 @@ impl Turn {
         }
         match taken {
             // It goes back with its channel.
-            Some(received) if self.isolation.is_broken() && matches!(outcome, Outcome::NotStarted) => {
+            Some(received) if self.isolation.is_over() && matches!(outcome, Outcome::NotStarted) => {
                 drop(self.settler.begin(received));
             }
             Some(received) if self.plan.guarantee == Guarantee::AtLeastOnce => {
