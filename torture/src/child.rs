@@ -17,6 +17,7 @@ use crate::{
     args::ChildArgs,
     fact::{Fact, Facts, Room},
     script::Script,
+    stall,
     workload::{self, MORTAL, MORTAL_CONSUMERS, Shift, Store},
 };
 
@@ -30,6 +31,7 @@ const FAREWELL: Duration = Duration::from_secs(30);
 pub async fn live(args: ChildArgs) -> Result<(), fluffle::Error> {
     let script = Script::new(args.script);
     let facts = Facts::inherited(&args.name)?;
+    stall::watch(&facts)?;
     let app = App::new(workload::client(&args.url, &args.name)?).topology(workload::topology());
     let publishers = MORTAL
         .iter()

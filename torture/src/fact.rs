@@ -14,10 +14,10 @@ use std::{
     str::FromStr,
     sync::Arc,
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::id::Id;
+use crate::{id::Id, stall};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub enum Fact {
     Fault(String),
     /// The disk on which the child's journals lie is about to be full, or has had room again since just before.
     Disk(Room),
+    /// The process that tells it got no further for so long.
+    Stall(Duration),
 }
 
 /// Whether a disk takes more.
@@ -68,7 +70,7 @@ impl Fact {
             Self::Begin(id, _) | Self::Done(id, _) | Self::Acked(id, _) | Self::Garbled(id) | Self::Dead(id, ..) => {
                 Some(id)
             }
-            Self::Quiet(_) | Self::Fault(_) | Self::Disk(_) => None,
+            Self::Quiet(_) | Self::Fault(_) | Self::Disk(_) | Self::Stall(_) => None,
         }
     }
 }
@@ -90,6 +92,7 @@ impl fmt::Display for Fact {
             Self::Fault(what) => write!(f, "fault {what}"),
             Self::Disk(Room::None) => f.write_str("disk full"),
             Self::Disk(Room::Some) => f.write_str("disk roomy"),
+            Self::Stall(time) => write!(f, "stall {}", time.as_millis()),
         }
     }
 }
@@ -115,6 +118,7 @@ impl FromStr for Fact {
         match verb {
             "quiet" => return Ok(Self::Quiet(rest.to_owned())),
             "fault" => return Ok(Self::Fault(rest.to_owned())),
+            "stall" => return rest.parse().map(Duration::from_millis).map(Self::Stall).map_err(|_| wrong()),
             "disk" => {
                 return match rest {
                     "full" => Ok(Self::Disk(Room::None)),
@@ -191,8 +195,14 @@ impl Facts {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         let line = format!("{now} {} {fact}", self.who).replace('\n', " ");
         let line: String = line.chars().take(LONGEST).chain(['\n']).collect();
+        let begun = Instant::now();
         if let Err(error) = (&*self.pipe).write_all(line.as_bytes()) {
             give_up(&error);
+        }
+        let late = begun.elapsed();
+        if late >= stall::LONG {
+            // The log is on a disk, and who waits for it may be a handler.
+            self.tell(&Fact::Stall(late));
         }
     }
 }
@@ -264,7 +274,7 @@ impl Tail {
             let zero = *zero.get_or_insert(time);
             let fact: Fact = what.parse().map_err(io::Error::other)?;
             let ours = fact.id() == Some(id);
-            let amid = matches!(fact, Fact::Fault(_) | Fact::Disk(_)) && !history.is_empty();
+            let amid = matches!(fact, Fact::Fault(_) | Fact::Disk(_) | Fact::Stall(_)) && !history.is_empty();
             if !ours && !amid {
                 continue;
             }
@@ -313,6 +323,7 @@ mod tests {
             Fact::Fault("Crash { away: 3ms } by hand".to_owned()),
             Fact::Disk(Room::None),
             Fact::Disk(Room::Some),
+            Fact::Stall(Duration::from_millis(1_300)),
         ];
         for fact in facts {
             assert_eq!(fact.to_string().parse(), Ok(fact));

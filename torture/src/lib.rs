@@ -14,5 +14,6 @@ pub mod place;
 pub mod report;
 pub mod run;
 pub mod script;
+pub mod stall;
 pub mod weather;
 pub mod workload;

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
+    ops::RangeInclusive,
 };
 
 use crate::{
@@ -106,11 +107,16 @@ pub struct Totals {
     pub dropped: u64,
     /// At least once: handled again, so often in all.
     pub repeated: u64,
+    /// How often a process stood still for long enough that a deadline may have passed.
+    pub stalls: u64,
 }
 
 /// What is known of one message.
 #[derive(Debug, Default)]
 struct Story {
+    /// When it was first heard of, and last, in facts.
+    since: u64,
+    until: u64,
     tries: u32,
     /// How often the disk had been filled when it was tried last, if there was room then.
     had_room: Option<u64>,
@@ -131,6 +137,11 @@ impl Story {
     fn has_ended(&self) -> bool {
         self.done > 0 || self.dead > 0
     }
+
+    /// When what it has come to may have happened.
+    fn time(&self) -> RangeInclusive<u64> {
+        self.since..=self.until + SLACK
+    }
 }
 
 /// Every message's story, and the promises it is held against.
@@ -145,14 +156,34 @@ pub struct Model {
     room: Room,
     filled: u64,
     breaches: Vec<Breach>,
+    /// What is one unless the machine stood still meanwhile, and when that would have been.
+    unless_stalled: Vec<(Breach, RangeInclusive<u64>)>,
+    /// How many facts were told.
+    now: u64,
+    /// When a process stood still.
+    stalls: Vec<u64>,
 }
+
+/// So many facts may be told before one who stood still says so.
+const SLACK: u64 = 100;
 
 impl Model {
     /// Of messages and handlers that follow this script.
     pub fn new(script: Script) -> Self {
         let (stories, quiet) = (HashMap::new(), HashSet::new());
-        let breaches = Vec::new();
-        Self { script, stories, quiet, waiting: 0, begun: 0, room: Room::Some, filled: 0, breaches }
+        Self {
+            script,
+            stories,
+            quiet,
+            waiting: 0,
+            begun: 0,
+            room: Room::Some,
+            filled: 0,
+            breaches: Vec::new(),
+            unless_stalled: Vec::new(),
+            now: 0,
+            stalls: Vec::new(),
+        }
     }
 
     /// How many accepted messages have not come to an end yet.
@@ -167,8 +198,10 @@ impl Model {
 
     /// Takes the next fact.
     pub fn take(&mut self, fact: Fact) {
+        self.now += 1;
         let Some(id) = fact.id().cloned() else {
             match fact {
+                Fact::Stall(_) => self.stalls.push(self.now),
                 Fact::Quiet(source) => _ = self.quiet.insert(source),
                 Fact::Disk(room) => {
                     self.room = room;
@@ -181,6 +214,10 @@ impl Model {
         let (script, breaches) = (self.script, &mut self.breaches);
         let story = self.stories.entry(id.clone()).or_default();
         let waited = story.accepted && !story.has_ended();
+        if story.since == 0 {
+            story.since = self.now;
+        }
+        story.until = self.now;
         if story.tries == 0 && !matches!(fact, Fact::Try(_)) {
             breaches.push(Breach::Stranger(id.clone()));
         }
@@ -207,7 +244,12 @@ impl Model {
                 if attempt > ATTEMPTS {
                     breaches.push(Breach::PastTheCap(id.clone(), attempt));
                 } else if attempt > 1 && !is_retried(script.act(&id, attempt - 1)) {
-                    breaches.push(Breach::Unearned(id.clone(), attempt));
+                    let unearned = Breach::Unearned(id.clone(), attempt);
+                    match id.lane {
+                        // A second without an answer is a failure.
+                        Lane::Wild => self.unless_stalled.push((unearned, story.time())),
+                        _ => breaches.push(unearned),
+                    }
                 }
             }
             Fact::Done(..) => story.done += 1,
@@ -220,11 +262,16 @@ impl Model {
             Fact::Garbled(_) => breaches.push(Breach::Garbled(id.clone())),
             Fact::Dead(_, attempts, why) => {
                 story.dead += 1;
-                if !may_be_dead(script, &id, attempts, &why) {
-                    breaches.push(Breach::DeadWrongly(id.clone(), attempts, why));
+                let may = may_be_dead(script, &id, attempts, &why);
+                let wrongly = Breach::DeadWrongly(id.clone(), attempts, why);
+                match may {
+                    Some(true) => {}
+                    // A lost connection counts as a death, and a missed heartbeat is one.
+                    None => self.unless_stalled.push((wrongly, story.time())),
+                    Some(false) => breaches.push(wrongly),
                 }
             }
-            Fact::Maybe(..) | Fact::Quiet(_) | Fact::Fault(_) | Fact::Disk(_) => {}
+            Fact::Maybe(..) | Fact::Quiet(_) | Fact::Fault(_) | Fact::Disk(_) | Fact::Stall(_) => {}
         }
         let waits = story.accepted && !story.has_ended();
         if id.lane.loses_nothing() {
@@ -234,7 +281,7 @@ impl Model {
 
     /// Judges, when all is over.
     pub fn judge(mut self) -> (Totals, Vec<Breach>) {
-        let mut totals = Totals::default();
+        let mut totals = Totals { stalls: self.stalls.len() as u64, ..Totals::default() };
         let mut in_order: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
         for (id, story) in &self.stories {
             totals.accepted += u64::from(story.accepted);
@@ -262,7 +309,7 @@ impl Model {
             if id.is_calm()
                 && let Some(what) = unrest(self.script, id, story)
             {
-                self.breaches.push(Breach::NotCalm(id.clone(), what));
+                self.unless_stalled.push((Breach::NotCalm(id.clone(), what), story.time()));
             }
             if let (Lane::Order, true, Some(first)) = (id.lane, story.accepted, story.first) {
                 in_order.entry(&id.source).or_default().push((id.number, first));
@@ -279,6 +326,10 @@ impl Model {
                 }
             }
         }
+        let stalls = &self.stalls;
+        let stalled = |time: &RangeInclusive<u64>| stalls.iter().any(|stall| time.contains(stall));
+        let unexcused = self.unless_stalled.into_iter().filter(|(_, time)| !stalled(time));
+        self.breaches.extend(unexcused.map(|(breach, _)| breach));
         self.breaches.sort_by_key(|breach| breach.id().cloned());
         (totals, self.breaches)
     }
@@ -289,15 +340,17 @@ fn is_retried(act: Act) -> bool {
     !act.succeeds() && act != Act::Reject
 }
 
-fn may_be_dead(script: Script, id: &Id, attempts: u32, why: &str) -> bool {
+/// Whether it may be; `None`: only if connections were lost.
+fn may_be_dead(script: Script, id: &Id, attempts: u32, why: &str) -> Option<bool> {
     match why {
-        "rejected" => script.act(id, attempts) == Act::Reject,
+        "rejected" => Some(script.act(id, attempts) == Act::Reject),
         "attempts-exhausted" => {
-            attempts == ATTEMPTS && (1..=ATTEMPTS).all(|attempt| is_retried(script.act(id, attempt)))
+            Some(attempts == ATTEMPTS && (1..=ATTEMPTS).all(|attempt| is_retried(script.act(id, attempt))))
         }
         // So many connections were lost with it in hand that it might be what kills them.
-        "delivery-limit" => !id.is_calm() && !id.is_beside_poison(),
-        _ => false,
+        "delivery-limit" if id.is_calm() || id.is_beside_poison() => None,
+        "delivery-limit" => Some(true),
+        _ => Some(false),
     }
 }
 

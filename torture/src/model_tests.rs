@@ -133,6 +133,30 @@ fn attempts_are_earned_and_end() {
 }
 
 #[test]
+fn while_the_machine_stands_still_a_deadline_may_pass_and_nothing_else_is_excused() {
+    let stall = || Fact::Stall(std::time::Duration::from_secs(1));
+    let again = |lane| {
+        let id = acts(lane, &[Act::Ack]);
+        let late = [Fact::Begin(id.clone(), 1), stall(), Fact::Done(id.clone(), 1), Fact::Begin(id.clone(), 2)];
+        (accepted(&id, late), Breach::Unearned(id, 2))
+    };
+    assert_eq!(breaches(again(Lane::Wild).0), []);
+    let (facts, unearned) = again(Lane::Once);
+    assert_eq!(breaches(facts), [unearned], "its handlers have ten minutes");
+    let (mut facts, unearned) = again(Lane::Wild);
+    facts.retain(|fact| *fact != stall());
+    assert_eq!(breaches([vec![stall()], facts].concat()), [unearned], "it was over when this one came");
+
+    let calm = message(Lane::Wild, "z0p0", |id| Script::new(SCRIPT).act(id, 1) == Act::Ack);
+    let twice = handled(&calm).into_iter().chain([stall()]).chain(handled(&calm));
+    assert_eq!(breaches(accepted(&calm, twice)), []);
+    let beside: Id = "wild.x0p1.6".parse().unwrap();
+    assert_eq!(breaches(accepted(&beside, [stall(), dead(&beside, 1, "delivery-limit")])), []);
+    let lost = acts(Lane::Wild, &[Act::Retry]);
+    assert_eq!(breaches(accepted(&lost, [stall()])), [Breach::Lost(lost)]);
+}
+
+#[test]
 fn what_kills_its_process_is_buried_in_time_and_takes_nobody_with_it() {
     let poison: Id = "wild.x0p1.5".parse().unwrap();
     assert!(poison.is_poison());

@@ -18,7 +18,7 @@ use crate::{
     place::Place,
     report::Report,
     script::Script,
-    weather,
+    stall, weather,
     workload::{self, STEADY, STEADY_CONSUMERS, Shift, Store},
 };
 
@@ -43,6 +43,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     let place = Place::start(args.broker, seed)?;
     let path = folder.join("facts");
     let facts = Facts::begin(&path, "parent")?;
+    stall::watch(&facts)?;
     let mut stage = Stage { tail: Tail::open(&path)?, model: Model::new(Script::new(seed)), place };
     let limit = args.drain_within.map_or(DRAIN, Duration::from_secs);
 
