@@ -16,9 +16,11 @@ use futures_util::future::join_all;
 use crate::{
     args::ChildArgs,
     fact::{Fact, Facts, Room},
+    handlers::Store,
+    posts::{MORTAL, Shift},
     script::Script,
     stall,
-    workload::{self, MORTAL, MORTAL_CONSUMERS, Shift, Store},
+    workload::{self, MORTAL_CONSUMERS},
 };
 
 /// How long it may take to end when it is asked to.

@@ -32,8 +32,12 @@ pub enum Fact {
     Unwritten(Id, String),
     /// Not known whether the broker has it.
     Maybe(Id, String),
+    /// What it goes by on the wire.
+    Named(Id, String),
     /// A handler has been given it, on this attempt.
     Begin(Id, u32),
+    /// Its handler is about to fail on this attempt whatever it makes of it: for all that are in one batch with it.
+    Along(Id, u32),
     /// The handler is about to answer that it is handled: its effect.
     Done(Id, u32),
     /// The framework has acked it for good, on this attempt.
@@ -66,10 +70,9 @@ impl Fact {
     pub fn id(&self) -> Option<&Id> {
         match self {
             Self::Try(id) | Self::Yes(id) => Some(id),
-            Self::No(id, _) | Self::Unwritten(id, _) | Self::Maybe(id, _) => Some(id),
-            Self::Begin(id, _) | Self::Done(id, _) | Self::Acked(id, _) | Self::Garbled(id) | Self::Dead(id, ..) => {
-                Some(id)
-            }
+            Self::No(id, _) | Self::Unwritten(id, _) | Self::Maybe(id, _) | Self::Named(id, _) => Some(id),
+            Self::Begin(id, _) | Self::Along(id, _) | Self::Done(id, _) | Self::Acked(id, _) => Some(id),
+            Self::Garbled(id) | Self::Dead(id, ..) => Some(id),
             Self::Quiet(_) | Self::Fault(_) | Self::Disk(_) | Self::Stall(_) => None,
         }
     }
@@ -83,6 +86,8 @@ impl fmt::Display for Fact {
             Self::No(id, why) => write!(f, "no {id} {why}"),
             Self::Unwritten(id, why) => write!(f, "unwritten {id} {why}"),
             Self::Maybe(id, why) => write!(f, "maybe {id} {why}"),
+            Self::Named(id, name) => write!(f, "named {id} {name}"),
+            Self::Along(id, attempt) => write!(f, "along {id} {attempt}"),
             Self::Begin(id, attempt) => write!(f, "begin {id} {attempt}"),
             Self::Done(id, attempt) => write!(f, "done {id} {attempt}"),
             Self::Acked(id, attempt) => write!(f, "acked {id} {attempt}"),
@@ -138,6 +143,8 @@ impl FromStr for Fact {
             "no" => Self::No(id, rest.to_owned()),
             "unwritten" => Self::Unwritten(id, rest.to_owned()),
             "maybe" => Self::Maybe(id, rest.to_owned()),
+            "named" => Self::Named(id, rest.to_owned()),
+            "along" => Self::Along(id, number()?),
             "begin" => Self::Begin(id, number()?),
             "done" => Self::Done(id, number()?),
             "acked" => Self::Acked(id, number()?),
@@ -314,6 +321,8 @@ mod tests {
             Fact::No(id(), "nacked".to_owned()),
             Fact::Unwritten(id(), "the disk is full".to_owned()),
             Fact::Maybe(id(), "unknown, after republishing".to_owned()),
+            Fact::Named(id(), "01997f1e/3".to_owned()),
+            Fact::Along(id(), 1),
             Fact::Begin(id(), 2),
             Fact::Done(id(), 2),
             Fact::Acked(id(), 2),

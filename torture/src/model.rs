@@ -12,7 +12,7 @@ use std::{
 use crate::{
     fact::{Fact, Room},
     id::{Id, Lane},
-    script::{ATTEMPTS, Act, DELIVERIES, Fate, Script},
+    script::{ATTEMPTS, Act, Along, DELIVERIES, Fate, Script},
 };
 
 /// A promise that was not kept.
@@ -42,6 +42,8 @@ pub enum Breach {
     Stranger(Id),
     /// Its body is another.
     Garbled(Id),
+    /// In a batch: it came under these two names.
+    Renamed(Id, String, String),
     /// It is dead for a reason that it has not.
     DeadWrongly(Id, u32, String),
     /// Published when nothing went wrong any more, and not handled exactly as its script says.
@@ -62,7 +64,7 @@ impl Breach {
             | Self::PastTheCap(id, _)
             | Self::KilledTooOften(id, _)
             | Self::Unearned(id, _) => Some(id),
-            Self::DeadWrongly(id, ..) | Self::NotCalm(id, _) => Some(id),
+            Self::DeadWrongly(id, ..) | Self::NotCalm(id, _) | Self::Renamed(id, ..) => Some(id),
             Self::Stuck(_) => None,
         }
     }
@@ -85,6 +87,7 @@ impl fmt::Display for Breach {
             Self::Unwritten(id) => write!(f, "{id} was not written to its journal, though the disk had room"),
             Self::Stranger(id) => write!(f, "{id} was never published"),
             Self::Garbled(id) => write!(f, "{id} has another body than was published"),
+            Self::Renamed(id, name, other) => write!(f, "{id} came as {name}, and as {other}"),
             Self::DeadWrongly(id, attempts, why) => write!(f, "{id} is dead after {attempts} attempts: {why:?}?"),
             Self::NotCalm(id, what) => write!(f, "{id}, published after the storm: {what}"),
             Self::Stuck(what) => f.write_str(what),
@@ -124,6 +127,8 @@ struct Story {
     /// Some of the noes were for want of room.
     unwritten: bool,
     accepted: bool,
+    named: Option<String>,
+    along: Along,
     begun: u32,
     /// Its place among all first handlings.
     first: Option<u64>,
@@ -136,6 +141,27 @@ impl Story {
     /// Whether it came to an end that is promised.
     fn has_ended(&self) -> bool {
         self.done > 0 || self.dead > 0
+    }
+
+    /// Whether another attempt follows this one.
+    fn is_retried(&self, script: Script, id: &Id, attempt: u32) -> bool {
+        let act = script.act(id, attempt);
+        self.along.has(attempt) || !act.succeeds() && act != Act::Reject
+    }
+
+    /// Whether it may be; `None`: only if connections were lost.
+    fn may_be_dead(&self, script: Script, id: &Id, attempts: u32, why: &str) -> Option<bool> {
+        match why {
+            "rejected" => Some(script.act(id, attempts) == Act::Reject),
+            "attempts-exhausted" => {
+                let all_failed = (1..=ATTEMPTS).all(|attempt| self.is_retried(script, id, attempt));
+                Some(attempts == ATTEMPTS && all_failed)
+            }
+            // So many connections were lost with it in hand that it might be what kills them.
+            "delivery-limit" if id.is_calm() || id.is_beside_poison() => None,
+            "delivery-limit" => Some(true),
+            _ => Some(false),
+        }
     }
 
     /// When what it has come to may have happened.
@@ -235,6 +261,13 @@ impl Model {
                     breaches.push(Breach::Unwritten(id.clone()));
                 }
             }
+            Fact::Named(_, name) => {
+                let known = story.named.get_or_insert_with(|| name.clone());
+                if *known != name {
+                    breaches.push(Breach::Renamed(id.clone(), known.clone(), name));
+                }
+            }
+            Fact::Along(_, attempt) => story.along.add(attempt),
             Fact::Begin(_, attempt) => {
                 story.begun += 1;
                 if story.first.is_none() {
@@ -243,7 +276,7 @@ impl Model {
                 }
                 if attempt > ATTEMPTS {
                     breaches.push(Breach::PastTheCap(id.clone(), attempt));
-                } else if attempt > 1 && !is_retried(script.act(&id, attempt - 1)) {
+                } else if attempt > 1 && !story.is_retried(script, &id, attempt - 1) {
                     let unearned = Breach::Unearned(id.clone(), attempt);
                     match id.lane {
                         // A second without an answer is a failure.
@@ -262,7 +295,7 @@ impl Model {
             Fact::Garbled(_) => breaches.push(Breach::Garbled(id.clone())),
             Fact::Dead(_, attempts, why) => {
                 story.dead += 1;
-                let may = may_be_dead(script, &id, attempts, &why);
+                let may = story.may_be_dead(script, &id, attempts, &why);
                 let wrongly = Breach::DeadWrongly(id.clone(), attempts, why);
                 match may {
                     Some(true) => {}
@@ -293,7 +326,7 @@ impl Model {
                 Lane::Wild if id.is_poison() && story.begun > DELIVERIES => {
                     self.breaches.push(Breach::KilledTooOften(id.clone(), story.begun));
                 }
-                Lane::Wild | Lane::Order => totals.repeated += u64::from(story.done.saturating_sub(1)),
+                Lane::Wild | Lane::Order | Lane::Bulk => totals.repeated += u64::from(story.done.saturating_sub(1)),
                 Lane::Once if story.done > 1 => {
                     self.breaches.push(Breach::EffectRepeated(id.clone(), story.done));
                 }
@@ -335,28 +368,9 @@ impl Model {
     }
 }
 
-/// Whether another attempt follows.
-fn is_retried(act: Act) -> bool {
-    !act.succeeds() && act != Act::Reject
-}
-
-/// Whether it may be; `None`: only if connections were lost.
-fn may_be_dead(script: Script, id: &Id, attempts: u32, why: &str) -> Option<bool> {
-    match why {
-        "rejected" => Some(script.act(id, attempts) == Act::Reject),
-        "attempts-exhausted" => {
-            Some(attempts == ATTEMPTS && (1..=ATTEMPTS).all(|attempt| is_retried(script.act(id, attempt))))
-        }
-        // So many connections were lost with it in hand that it might be what kills them.
-        "delivery-limit" if id.is_calm() || id.is_beside_poison() => None,
-        "delivery-limit" => Some(true),
-        _ => Some(false),
-    }
-}
-
 /// What is wrong with a message that nothing went wrong with.
 fn unrest(script: Script, id: &Id, story: &Story) -> Option<String> {
-    let (begun, done, dead) = match (id.lane, script.fate(id)) {
+    let (begun, done, dead) = match (id.lane, script.fate(id, story.along)) {
         // One attempt, whatever comes of it.
         (Lane::Most, _) => (1, u32::from(script.act(id, 1).succeeds()), 0),
         (_, Fate::Handled(attempts)) => (attempts, 1, 0),

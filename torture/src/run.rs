@@ -13,13 +13,15 @@ use crate::{
     args::{Args, ChildArgs},
     child::{self, DISKS_FILL, Full, Mortal},
     fact::{Facts, Tail},
+    handlers::Store,
     id::{CALM, DEADLY, Lane},
     model::{Breach, Model},
     place::Place,
+    posts::{STEADY, Shift},
     report::Report,
     script::Script,
     stall, weather,
-    workload::{self, STEADY, STEADY_CONSUMERS, Shift, Store},
+    workload::{self, STEADY_CONSUMERS},
 };
 
 /// How often it is looked at what has happened.
