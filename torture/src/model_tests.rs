@@ -133,6 +133,40 @@ fn attempts_are_earned_and_end() {
 }
 
 #[test]
+fn in_a_batch_that_fails_as_a_whole_each_message_has_failed_and_in_any_other_none_but_its_own() {
+    let good = acts(Lane::Bulk, &[Act::Ack, Act::Ack]);
+    let (begin, along) = (|attempt| Fact::Begin(good.clone(), attempt), Fact::Along(good.clone(), 1));
+    let again = [begin(2), Fact::Done(good.clone(), 2)];
+    assert_eq!(breaches(accepted(&good, [begin(1), along.clone()].into_iter().chain(again.clone()))), []);
+    let unearned = Breach::Unearned(good.clone(), 2);
+    assert_eq!(breaches(accepted(&good, [begin(1)].into_iter().chain(again))), [unearned]);
+
+    // The first of its failures is another's, so one attempt less was its own.
+    let tired = acts(Lane::Bulk, &[Act::Ack, Act::Retry, Act::Retry, Act::Retry]);
+    let exhausted = dead(&tired, 4, "attempts-exhausted");
+    let wrongly = Breach::DeadWrongly(tired.clone(), 4, "attempts-exhausted".to_owned());
+    assert_eq!(breaches(accepted(&tired, [Fact::Along(tired.clone(), 1), exhausted.clone()])), []);
+    assert_eq!(breaches(accepted(&tired, [exhausted])), [wrongly]);
+
+    let calm = message(Lane::Bulk, "z0p0", |id| {
+        let script = Script::new(SCRIPT);
+        script.act(id, 1) == Act::Ack && script.act(id, 2) == Act::Ack
+    });
+    let (first, second) = (Fact::Begin(calm.clone(), 1), Fact::Begin(calm.clone(), 2));
+    let taken_along = [first, Fact::Along(calm.clone(), 1), second, Fact::Done(calm.clone(), 2)];
+    assert_eq!(breaches(accepted(&calm, taken_along)), []);
+}
+
+#[test]
+fn an_item_of_a_batch_keeps_its_name() {
+    let id = acts(Lane::Wild, &[Act::Ack]);
+    let named = |name: &str| Fact::Named(id.clone(), name.to_owned());
+    let facts = |again| accepted(&id, [named("e/3")].into_iter().chain(handled(&id)).chain([named(again)]));
+    assert_eq!(breaches(facts("e/3")), []);
+    assert_eq!(breaches(facts("f/3")), [Breach::Renamed(id, "e/3".to_owned(), "f/3".to_owned())]);
+}
+
+#[test]
 fn while_the_machine_stands_still_a_deadline_may_pass_and_nothing_else_is_excused() {
     let stall = || Fact::Stall(std::time::Duration::from_secs(1));
     let again = |lane| {

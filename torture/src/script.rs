@@ -164,7 +164,8 @@ mod tests {
             assert!(did(Lane::Wild, act), "{act:?}");
         }
         assert!(ids(Lane::Order).all(|id| script.act(&id, 1).succeeds()));
-        assert!(!did(Lane::Once, Act::Hang) && !did(Lane::Most, Act::Hang));
+        assert!([Lane::Once, Lane::Most, Lane::Bulk].into_iter().all(|lane| !did(lane, Act::Hang)));
+        assert!([Act::Retry, Act::Reject, Act::Panic, Act::PanicLater].into_iter().all(|act| did(Lane::Bulk, act)));
         assert!(ids(Lane::Wild).any(|id| script.fate(&id, Along::default()) == Fate::Exhausted));
     }
 }
