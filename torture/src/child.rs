@@ -16,8 +16,11 @@ use futures_util::future::join_all;
 use crate::{
     args::ChildArgs,
     fact::{Fact, Facts, Room},
+    handlers::Store,
+    posts::{MORTAL, Shift},
     script::Script,
-    workload::{self, MORTAL, MORTAL_CONSUMERS, Shift, Store},
+    stall,
+    workload::{self, MORTAL_CONSUMERS},
 };
 
 /// How long it may take to end when it is asked to.
@@ -30,6 +33,7 @@ const FAREWELL: Duration = Duration::from_secs(30);
 pub async fn live(args: ChildArgs) -> Result<(), fluffle::Error> {
     let script = Script::new(args.script);
     let facts = Facts::inherited(&args.name)?;
+    stall::watch(&facts)?;
     let app = App::new(workload::client(&args.url, &args.name)?).topology(workload::topology());
     let publishers = MORTAL
         .iter()

@@ -14,10 +14,10 @@ use std::{
     str::FromStr,
     sync::Arc,
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::id::Id;
+use crate::{id::Id, stall};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +32,12 @@ pub enum Fact {
     Unwritten(Id, String),
     /// Not known whether the broker has it.
     Maybe(Id, String),
+    /// What it goes by on the wire.
+    Named(Id, String),
     /// A handler has been given it, on this attempt.
     Begin(Id, u32),
+    /// Its handler is about to fail on this attempt whatever it makes of it: for all that are in one batch with it.
+    Along(Id, u32),
     /// The handler is about to answer that it is handled: its effect.
     Done(Id, u32),
     /// The framework has acked it for good, on this attempt.
@@ -48,6 +52,8 @@ pub enum Fact {
     Fault(String),
     /// The disk on which the child's journals lie is about to be full, or has had room again since just before.
     Disk(Room),
+    /// The process that tells it got no further for so long.
+    Stall(Duration),
 }
 
 /// Whether a disk takes more.
@@ -64,11 +70,10 @@ impl Fact {
     pub fn id(&self) -> Option<&Id> {
         match self {
             Self::Try(id) | Self::Yes(id) => Some(id),
-            Self::No(id, _) | Self::Unwritten(id, _) | Self::Maybe(id, _) => Some(id),
-            Self::Begin(id, _) | Self::Done(id, _) | Self::Acked(id, _) | Self::Garbled(id) | Self::Dead(id, ..) => {
-                Some(id)
-            }
-            Self::Quiet(_) | Self::Fault(_) | Self::Disk(_) => None,
+            Self::No(id, _) | Self::Unwritten(id, _) | Self::Maybe(id, _) | Self::Named(id, _) => Some(id),
+            Self::Begin(id, _) | Self::Along(id, _) | Self::Done(id, _) | Self::Acked(id, _) => Some(id),
+            Self::Garbled(id) | Self::Dead(id, ..) => Some(id),
+            Self::Quiet(_) | Self::Fault(_) | Self::Disk(_) | Self::Stall(_) => None,
         }
     }
 }
@@ -81,6 +86,8 @@ impl fmt::Display for Fact {
             Self::No(id, why) => write!(f, "no {id} {why}"),
             Self::Unwritten(id, why) => write!(f, "unwritten {id} {why}"),
             Self::Maybe(id, why) => write!(f, "maybe {id} {why}"),
+            Self::Named(id, name) => write!(f, "named {id} {name}"),
+            Self::Along(id, attempt) => write!(f, "along {id} {attempt}"),
             Self::Begin(id, attempt) => write!(f, "begin {id} {attempt}"),
             Self::Done(id, attempt) => write!(f, "done {id} {attempt}"),
             Self::Acked(id, attempt) => write!(f, "acked {id} {attempt}"),
@@ -90,6 +97,7 @@ impl fmt::Display for Fact {
             Self::Fault(what) => write!(f, "fault {what}"),
             Self::Disk(Room::None) => f.write_str("disk full"),
             Self::Disk(Room::Some) => f.write_str("disk roomy"),
+            Self::Stall(time) => write!(f, "stall {}", time.as_millis()),
         }
     }
 }
@@ -115,6 +123,7 @@ impl FromStr for Fact {
         match verb {
             "quiet" => return Ok(Self::Quiet(rest.to_owned())),
             "fault" => return Ok(Self::Fault(rest.to_owned())),
+            "stall" => return rest.parse().map(Duration::from_millis).map(Self::Stall).map_err(|_| wrong()),
             "disk" => {
                 return match rest {
                     "full" => Ok(Self::Disk(Room::None)),
@@ -134,6 +143,8 @@ impl FromStr for Fact {
             "no" => Self::No(id, rest.to_owned()),
             "unwritten" => Self::Unwritten(id, rest.to_owned()),
             "maybe" => Self::Maybe(id, rest.to_owned()),
+            "named" => Self::Named(id, rest.to_owned()),
+            "along" => Self::Along(id, number()?),
             "begin" => Self::Begin(id, number()?),
             "done" => Self::Done(id, number()?),
             "acked" => Self::Acked(id, number()?),
@@ -191,8 +202,14 @@ impl Facts {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         let line = format!("{now} {} {fact}", self.who).replace('\n', " ");
         let line: String = line.chars().take(LONGEST).chain(['\n']).collect();
+        let begun = Instant::now();
         if let Err(error) = (&*self.pipe).write_all(line.as_bytes()) {
             give_up(&error);
+        }
+        let late = begun.elapsed();
+        if late >= stall::LONG {
+            // The log is on a disk, and who waits for it may be a handler.
+            self.tell(&Fact::Stall(late));
         }
     }
 }
@@ -264,7 +281,7 @@ impl Tail {
             let zero = *zero.get_or_insert(time);
             let fact: Fact = what.parse().map_err(io::Error::other)?;
             let ours = fact.id() == Some(id);
-            let amid = matches!(fact, Fact::Fault(_) | Fact::Disk(_)) && !history.is_empty();
+            let amid = matches!(fact, Fact::Fault(_) | Fact::Disk(_) | Fact::Stall(_)) && !history.is_empty();
             if !ours && !amid {
                 continue;
             }
@@ -304,6 +321,8 @@ mod tests {
             Fact::No(id(), "nacked".to_owned()),
             Fact::Unwritten(id(), "the disk is full".to_owned()),
             Fact::Maybe(id(), "unknown, after republishing".to_owned()),
+            Fact::Named(id(), "01997f1e/3".to_owned()),
+            Fact::Along(id(), 1),
             Fact::Begin(id(), 2),
             Fact::Done(id(), 2),
             Fact::Acked(id(), 2),
@@ -313,6 +332,7 @@ mod tests {
             Fact::Fault("Crash { away: 3ms } by hand".to_owned()),
             Fact::Disk(Room::None),
             Fact::Disk(Room::Some),
+            Fact::Stall(Duration::from_millis(1_300)),
         ];
         for fact in facts {
             assert_eq!(fact.to_string().parse(), Ok(fact));

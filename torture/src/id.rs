@@ -17,11 +17,13 @@ pub enum Lane {
     Once,
     /// At most once.
     Most,
+    /// At least once, by handlers that are given batches at once.
+    Bulk,
 }
 
 impl Lane {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Wild, Self::Order, Self::Once, Self::Most];
+    pub const ALL: [Self; 5] = [Self::Wild, Self::Order, Self::Once, Self::Most, Self::Bulk];
 
     /// The queue's name.
     pub fn queue(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Lane {
             Self::Order => "order",
             Self::Once => "once",
             Self::Most => "most",
+            Self::Bulk => "bulk",
         }
     }
 

@@ -7,12 +7,15 @@
 pub mod args;
 pub mod child;
 pub mod fact;
+pub mod handlers;
 pub mod id;
 pub mod many;
 pub mod model;
 pub mod place;
+pub mod posts;
 pub mod report;
 pub mod run;
 pub mod script;
+pub mod stall;
 pub mod weather;
 pub mod workload;

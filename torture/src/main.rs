@@ -10,7 +10,7 @@ use std::{
 use clap::Parser;
 use torture::{
     args::{Args, Inner},
-    child, many, run, workload,
+    child, handlers, many, run,
 };
 
 fn main() -> ExitCode {
@@ -57,7 +57,7 @@ fn be_quiet_about_scripted_panics() {
     panic::set_hook(Box::new(move |panic| {
         let payload: &dyn Any = panic.payload();
         let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-        if text != Some(workload::PANIC) {
+        if text != Some(handlers::PANIC) {
             tell(panic);
         }
     }));

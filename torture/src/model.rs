@@ -6,12 +6,13 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
+    ops::RangeInclusive,
 };
 
 use crate::{
     fact::{Fact, Room},
     id::{Id, Lane},
-    script::{ATTEMPTS, Act, DELIVERIES, Fate, Script},
+    script::{ATTEMPTS, Act, Along, DELIVERIES, Fate, Script},
 };
 
 /// A promise that was not kept.
@@ -41,6 +42,8 @@ pub enum Breach {
     Stranger(Id),
     /// Its body is another.
     Garbled(Id),
+    /// In a batch: it came under these two names.
+    Renamed(Id, String, String),
     /// It is dead for a reason that it has not.
     DeadWrongly(Id, u32, String),
     /// Published when nothing went wrong any more, and not handled exactly as its script says.
@@ -61,7 +64,7 @@ impl Breach {
             | Self::PastTheCap(id, _)
             | Self::KilledTooOften(id, _)
             | Self::Unearned(id, _) => Some(id),
-            Self::DeadWrongly(id, ..) | Self::NotCalm(id, _) => Some(id),
+            Self::DeadWrongly(id, ..) | Self::NotCalm(id, _) | Self::Renamed(id, ..) => Some(id),
             Self::Stuck(_) => None,
         }
     }
@@ -84,6 +87,7 @@ impl fmt::Display for Breach {
             Self::Unwritten(id) => write!(f, "{id} was not written to its journal, though the disk had room"),
             Self::Stranger(id) => write!(f, "{id} was never published"),
             Self::Garbled(id) => write!(f, "{id} has another body than was published"),
+            Self::Renamed(id, name, other) => write!(f, "{id} came as {name}, and as {other}"),
             Self::DeadWrongly(id, attempts, why) => write!(f, "{id} is dead after {attempts} attempts: {why:?}?"),
             Self::NotCalm(id, what) => write!(f, "{id}, published after the storm: {what}"),
             Self::Stuck(what) => f.write_str(what),
@@ -106,11 +110,16 @@ pub struct Totals {
     pub dropped: u64,
     /// At least once: handled again, so often in all.
     pub repeated: u64,
+    /// How often a process stood still for long enough that a deadline may have passed.
+    pub stalls: u64,
 }
 
 /// What is known of one message.
 #[derive(Debug, Default)]
 struct Story {
+    /// When it was first heard of, and last, in facts.
+    since: u64,
+    until: u64,
     tries: u32,
     /// How often the disk had been filled when it was tried last, if there was room then.
     had_room: Option<u64>,
@@ -118,6 +127,8 @@ struct Story {
     /// Some of the noes were for want of room.
     unwritten: bool,
     accepted: bool,
+    named: Option<String>,
+    along: Along,
     begun: u32,
     /// Its place among all first handlings.
     first: Option<u64>,
@@ -130,6 +141,32 @@ impl Story {
     /// Whether it came to an end that is promised.
     fn has_ended(&self) -> bool {
         self.done > 0 || self.dead > 0
+    }
+
+    /// Whether another attempt follows this one.
+    fn is_retried(&self, script: Script, id: &Id, attempt: u32) -> bool {
+        let act = script.act(id, attempt);
+        self.along.has(attempt) || !act.succeeds() && act != Act::Reject
+    }
+
+    /// Whether it may be; `None`: only if connections were lost.
+    fn may_be_dead(&self, script: Script, id: &Id, attempts: u32, why: &str) -> Option<bool> {
+        match why {
+            "rejected" => Some(script.act(id, attempts) == Act::Reject),
+            "attempts-exhausted" => {
+                let all_failed = (1..=ATTEMPTS).all(|attempt| self.is_retried(script, id, attempt));
+                Some(attempts == ATTEMPTS && all_failed)
+            }
+            // So many connections were lost with it in hand that it might be what kills them.
+            "delivery-limit" if id.is_calm() || id.is_beside_poison() => None,
+            "delivery-limit" => Some(true),
+            _ => Some(false),
+        }
+    }
+
+    /// When what it has come to may have happened.
+    fn time(&self) -> RangeInclusive<u64> {
+        self.since..=self.until + SLACK
     }
 }
 
@@ -145,14 +182,34 @@ pub struct Model {
     room: Room,
     filled: u64,
     breaches: Vec<Breach>,
+    /// What is one unless the machine stood still meanwhile, and when that would have been.
+    unless_stalled: Vec<(Breach, RangeInclusive<u64>)>,
+    /// How many facts were told.
+    now: u64,
+    /// When a process stood still.
+    stalls: Vec<u64>,
 }
+
+/// So many facts may be told before one who stood still says so.
+const SLACK: u64 = 100;
 
 impl Model {
     /// Of messages and handlers that follow this script.
     pub fn new(script: Script) -> Self {
         let (stories, quiet) = (HashMap::new(), HashSet::new());
-        let breaches = Vec::new();
-        Self { script, stories, quiet, waiting: 0, begun: 0, room: Room::Some, filled: 0, breaches }
+        Self {
+            script,
+            stories,
+            quiet,
+            waiting: 0,
+            begun: 0,
+            room: Room::Some,
+            filled: 0,
+            breaches: Vec::new(),
+            unless_stalled: Vec::new(),
+            now: 0,
+            stalls: Vec::new(),
+        }
     }
 
     /// How many accepted messages have not come to an end yet.
@@ -167,8 +224,10 @@ impl Model {
 
     /// Takes the next fact.
     pub fn take(&mut self, fact: Fact) {
+        self.now += 1;
         let Some(id) = fact.id().cloned() else {
             match fact {
+                Fact::Stall(_) => self.stalls.push(self.now),
                 Fact::Quiet(source) => _ = self.quiet.insert(source),
                 Fact::Disk(room) => {
                     self.room = room;
@@ -181,6 +240,10 @@ impl Model {
         let (script, breaches) = (self.script, &mut self.breaches);
         let story = self.stories.entry(id.clone()).or_default();
         let waited = story.accepted && !story.has_ended();
+        if story.since == 0 {
+            story.since = self.now;
+        }
+        story.until = self.now;
         if story.tries == 0 && !matches!(fact, Fact::Try(_)) {
             breaches.push(Breach::Stranger(id.clone()));
         }
@@ -198,6 +261,13 @@ impl Model {
                     breaches.push(Breach::Unwritten(id.clone()));
                 }
             }
+            Fact::Named(_, name) => {
+                let known = story.named.get_or_insert_with(|| name.clone());
+                if *known != name {
+                    breaches.push(Breach::Renamed(id.clone(), known.clone(), name));
+                }
+            }
+            Fact::Along(_, attempt) => story.along.add(attempt),
             Fact::Begin(_, attempt) => {
                 story.begun += 1;
                 if story.first.is_none() {
@@ -206,8 +276,13 @@ impl Model {
                 }
                 if attempt > ATTEMPTS {
                     breaches.push(Breach::PastTheCap(id.clone(), attempt));
-                } else if attempt > 1 && !is_retried(script.act(&id, attempt - 1)) {
-                    breaches.push(Breach::Unearned(id.clone(), attempt));
+                } else if attempt > 1 && !story.is_retried(script, &id, attempt - 1) {
+                    let unearned = Breach::Unearned(id.clone(), attempt);
+                    match id.lane {
+                        // A second without an answer is a failure.
+                        Lane::Wild => self.unless_stalled.push((unearned, story.time())),
+                        _ => breaches.push(unearned),
+                    }
                 }
             }
             Fact::Done(..) => story.done += 1,
@@ -220,11 +295,16 @@ impl Model {
             Fact::Garbled(_) => breaches.push(Breach::Garbled(id.clone())),
             Fact::Dead(_, attempts, why) => {
                 story.dead += 1;
-                if !may_be_dead(script, &id, attempts, &why) {
-                    breaches.push(Breach::DeadWrongly(id.clone(), attempts, why));
+                let may = story.may_be_dead(script, &id, attempts, &why);
+                let wrongly = Breach::DeadWrongly(id.clone(), attempts, why);
+                match may {
+                    Some(true) => {}
+                    // A lost connection counts as a death, and a missed heartbeat is one.
+                    None => self.unless_stalled.push((wrongly, story.time())),
+                    Some(false) => breaches.push(wrongly),
                 }
             }
-            Fact::Maybe(..) | Fact::Quiet(_) | Fact::Fault(_) | Fact::Disk(_) => {}
+            Fact::Maybe(..) | Fact::Quiet(_) | Fact::Fault(_) | Fact::Disk(_) | Fact::Stall(_) => {}
         }
         let waits = story.accepted && !story.has_ended();
         if id.lane.loses_nothing() {
@@ -234,7 +314,7 @@ impl Model {
 
     /// Judges, when all is over.
     pub fn judge(mut self) -> (Totals, Vec<Breach>) {
-        let mut totals = Totals::default();
+        let mut totals = Totals { stalls: self.stalls.len() as u64, ..Totals::default() };
         let mut in_order: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
         for (id, story) in &self.stories {
             totals.accepted += u64::from(story.accepted);
@@ -246,7 +326,7 @@ impl Model {
                 Lane::Wild if id.is_poison() && story.begun > DELIVERIES => {
                     self.breaches.push(Breach::KilledTooOften(id.clone(), story.begun));
                 }
-                Lane::Wild | Lane::Order => totals.repeated += u64::from(story.done.saturating_sub(1)),
+                Lane::Wild | Lane::Order | Lane::Bulk => totals.repeated += u64::from(story.done.saturating_sub(1)),
                 Lane::Once if story.done > 1 => {
                     self.breaches.push(Breach::EffectRepeated(id.clone(), story.done));
                 }
@@ -262,7 +342,7 @@ impl Model {
             if id.is_calm()
                 && let Some(what) = unrest(self.script, id, story)
             {
-                self.breaches.push(Breach::NotCalm(id.clone(), what));
+                self.unless_stalled.push((Breach::NotCalm(id.clone(), what), story.time()));
             }
             if let (Lane::Order, true, Some(first)) = (id.lane, story.accepted, story.first) {
                 in_order.entry(&id.source).or_default().push((id.number, first));
@@ -279,31 +359,18 @@ impl Model {
                 }
             }
         }
+        let stalls = &self.stalls;
+        let stalled = |time: &RangeInclusive<u64>| stalls.iter().any(|stall| time.contains(stall));
+        let unexcused = self.unless_stalled.into_iter().filter(|(_, time)| !stalled(time));
+        self.breaches.extend(unexcused.map(|(breach, _)| breach));
         self.breaches.sort_by_key(|breach| breach.id().cloned());
         (totals, self.breaches)
     }
 }
 
-/// Whether another attempt follows.
-fn is_retried(act: Act) -> bool {
-    !act.succeeds() && act != Act::Reject
-}
-
-fn may_be_dead(script: Script, id: &Id, attempts: u32, why: &str) -> bool {
-    match why {
-        "rejected" => script.act(id, attempts) == Act::Reject,
-        "attempts-exhausted" => {
-            attempts == ATTEMPTS && (1..=ATTEMPTS).all(|attempt| is_retried(script.act(id, attempt)))
-        }
-        // So many connections were lost with it in hand that it might be what kills them.
-        "delivery-limit" => !id.is_calm() && !id.is_beside_poison(),
-        _ => false,
-    }
-}
-
 /// What is wrong with a message that nothing went wrong with.
 fn unrest(script: Script, id: &Id, story: &Story) -> Option<String> {
-    let (begun, done, dead) = match (id.lane, script.fate(id)) {
+    let (begun, done, dead) = match (id.lane, script.fate(id, story.along)) {
         // One attempt, whatever comes of it.
         (Lane::Most, _) => (1, u32::from(script.act(id, 1).succeeds()), 0),
         (_, Fate::Handled(attempts)) => (attempts, 1, 0),

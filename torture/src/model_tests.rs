@@ -133,6 +133,64 @@ fn attempts_are_earned_and_end() {
 }
 
 #[test]
+fn in_a_batch_that_fails_as_a_whole_each_message_has_failed_and_in_any_other_none_but_its_own() {
+    let good = acts(Lane::Bulk, &[Act::Ack, Act::Ack]);
+    let (begin, along) = (|attempt| Fact::Begin(good.clone(), attempt), Fact::Along(good.clone(), 1));
+    let again = [begin(2), Fact::Done(good.clone(), 2)];
+    assert_eq!(breaches(accepted(&good, [begin(1), along.clone()].into_iter().chain(again.clone()))), []);
+    let unearned = Breach::Unearned(good.clone(), 2);
+    assert_eq!(breaches(accepted(&good, [begin(1)].into_iter().chain(again))), [unearned]);
+
+    // The first of its failures is another's, so one attempt less was its own.
+    let tired = acts(Lane::Bulk, &[Act::Ack, Act::Retry, Act::Retry, Act::Retry]);
+    let exhausted = dead(&tired, 4, "attempts-exhausted");
+    let wrongly = Breach::DeadWrongly(tired.clone(), 4, "attempts-exhausted".to_owned());
+    assert_eq!(breaches(accepted(&tired, [Fact::Along(tired.clone(), 1), exhausted.clone()])), []);
+    assert_eq!(breaches(accepted(&tired, [exhausted])), [wrongly]);
+
+    let calm = message(Lane::Bulk, "z0p0", |id| {
+        let script = Script::new(SCRIPT);
+        script.act(id, 1) == Act::Ack && script.act(id, 2) == Act::Ack
+    });
+    let (first, second) = (Fact::Begin(calm.clone(), 1), Fact::Begin(calm.clone(), 2));
+    let taken_along = [first, Fact::Along(calm.clone(), 1), second, Fact::Done(calm.clone(), 2)];
+    assert_eq!(breaches(accepted(&calm, taken_along)), []);
+}
+
+#[test]
+fn an_item_of_a_batch_keeps_its_name() {
+    let id = acts(Lane::Wild, &[Act::Ack]);
+    let named = |name: &str| Fact::Named(id.clone(), name.to_owned());
+    let facts = |again| accepted(&id, [named("e/3")].into_iter().chain(handled(&id)).chain([named(again)]));
+    assert_eq!(breaches(facts("e/3")), []);
+    assert_eq!(breaches(facts("f/3")), [Breach::Renamed(id, "e/3".to_owned(), "f/3".to_owned())]);
+}
+
+#[test]
+fn while_the_machine_stands_still_a_deadline_may_pass_and_nothing_else_is_excused() {
+    let stall = || Fact::Stall(std::time::Duration::from_secs(1));
+    let again = |lane| {
+        let id = acts(lane, &[Act::Ack]);
+        let late = [Fact::Begin(id.clone(), 1), stall(), Fact::Done(id.clone(), 1), Fact::Begin(id.clone(), 2)];
+        (accepted(&id, late), Breach::Unearned(id, 2))
+    };
+    assert_eq!(breaches(again(Lane::Wild).0), []);
+    let (facts, unearned) = again(Lane::Once);
+    assert_eq!(breaches(facts), [unearned], "its handlers have ten minutes");
+    let (mut facts, unearned) = again(Lane::Wild);
+    facts.retain(|fact| *fact != stall());
+    assert_eq!(breaches([vec![stall()], facts].concat()), [unearned], "it was over when this one came");
+
+    let calm = message(Lane::Wild, "z0p0", |id| Script::new(SCRIPT).act(id, 1) == Act::Ack);
+    let twice = handled(&calm).into_iter().chain([stall()]).chain(handled(&calm));
+    assert_eq!(breaches(accepted(&calm, twice)), []);
+    let beside: Id = "wild.x0p1.6".parse().unwrap();
+    assert_eq!(breaches(accepted(&beside, [stall(), dead(&beside, 1, "delivery-limit")])), []);
+    let lost = acts(Lane::Wild, &[Act::Retry]);
+    assert_eq!(breaches(accepted(&lost, [stall()])), [Breach::Lost(lost)]);
+}
+
+#[test]
 fn what_kills_its_process_is_buried_in_time_and_takes_nobody_with_it() {
     let poison: Id = "wild.x0p1.5".parse().unwrap();
     assert!(poison.is_poison());

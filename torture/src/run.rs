@@ -13,13 +13,15 @@ use crate::{
     args::{Args, ChildArgs},
     child::{self, DISKS_FILL, Full, Mortal},
     fact::{Facts, Tail},
+    handlers::Store,
     id::{CALM, DEADLY, Lane},
     model::{Breach, Model},
     place::Place,
+    posts::{STEADY, Shift},
     report::Report,
     script::Script,
-    weather,
-    workload::{self, STEADY, STEADY_CONSUMERS, Shift, Store},
+    stall, weather,
+    workload::{self, STEADY_CONSUMERS},
 };
 
 /// How often it is looked at what has happened.
@@ -43,6 +45,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     let place = Place::start(args.broker, seed)?;
     let path = folder.join("facts");
     let facts = Facts::begin(&path, "parent")?;
+    stall::watch(&facts)?;
     let mut stage = Stage { tail: Tail::open(&path)?, model: Model::new(Script::new(seed)), place };
     let limit = args.drain_within.map_or(DRAIN, Duration::from_secs);
 
@@ -96,8 +99,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
             child.make_room()?;
         }
         child.be_poisoned(DEADLY.to_string()).await?;
-        // Not to the other lanes of the child: what one consumer's poison does to another's messages is not bounded.
-        let sources = steady.publish(&format!("{DEADLY}0"), &[Lane::Wild], calm);
+        let sources = steady.publish(&format!("{DEADLY}0"), &Lane::ALL, calm);
         if let Err(error) = stage.drain(&steady, &mut child, &sources, Instant::now() + limit).await {
             breaches.push(Breach::Stuck(format!("with poison, not drained within {limit:?}: {error}")));
         }

@@ -57,6 +57,22 @@ pub enum Fate {
     Exhausted,
 }
 
+/// The attempts on which one message failed with all that were in one batch with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Along(u32);
+
+impl Along {
+    /// Adds one.
+    pub fn add(&mut self, attempt: u32) {
+        self.0 |= 1 << (attempt % u32::BITS);
+    }
+
+    /// Whether it is one of them.
+    pub fn has(self, attempt: u32) -> bool {
+        self.0 & 1 << (attempt % u32::BITS) != 0
+    }
+}
+
 /// The acts of all handlers, and the bodies of all messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Script {
@@ -79,6 +95,10 @@ impl Script {
         match (id.lane, random.u8(0..100)) {
             (Lane::Order, 0..70) => Act::Ack,
             (Lane::Order, _) => Act::Slow(Duration::from_millis(random.u64(1..6))),
+            // These take their whole batch along.
+            (Lane::Bulk, 91) => Act::Panic,
+            (Lane::Bulk, 92) => Act::PanicLater,
+            (Lane::Bulk, 93..) => Act::Ack,
             (_, 0..62) => Act::Ack,
             (_, 62..75) => slow,
             (_, 75..87) => Act::Retry,
@@ -91,9 +111,9 @@ impl Script {
         }
     }
 
-    /// What becomes of it when nothing goes wrong.
-    pub fn fate(self, id: &Id) -> Fate {
-        for attempt in 1..=ATTEMPTS {
+    /// What becomes of it when nothing goes wrong, but for the attempts on which its batch failed as a whole.
+    pub fn fate(self, id: &Id, along: Along) -> Fate {
+        for attempt in (1..=ATTEMPTS).filter(|attempt| !along.has(*attempt)) {
             match self.act(id, attempt) {
                 act if act.succeeds() => return Fate::Handled(attempt),
                 Act::Reject => return Fate::Rejected(attempt),
@@ -144,7 +164,8 @@ mod tests {
             assert!(did(Lane::Wild, act), "{act:?}");
         }
         assert!(ids(Lane::Order).all(|id| script.act(&id, 1).succeeds()));
-        assert!(!did(Lane::Once, Act::Hang) && !did(Lane::Most, Act::Hang));
-        assert!(ids(Lane::Wild).any(|id| script.fate(&id) == Fate::Exhausted));
+        assert!([Lane::Once, Lane::Most, Lane::Bulk].into_iter().all(|lane| !did(lane, Act::Hang)));
+        assert!([Act::Retry, Act::Reject, Act::Panic, Act::PanicLater].into_iter().all(|act| did(Lane::Bulk, act)));
+        assert!(ids(Lane::Wild).any(|id| script.fate(&id, Along::default()) == Fate::Exhausted));
     }
 }

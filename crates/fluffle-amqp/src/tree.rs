@@ -273,6 +273,7 @@ impl Service {
         self.add_handlers(&name, &consume, feeder, factory).await?;
         let exclusive = consume.exclusive_queues(&application);
         let (guard, patience) = (Arc::new(consume.guard()), consume.patience());
+        let quarantine = Arc::new(consume.quarantine());
         let plan = Arc::new(consume::actor::Plan {
             queue: consume.queue.as_str().into(),
             tag: consumer_tag(&name),
@@ -281,6 +282,7 @@ impl Service {
             retry_queue: consume.retries(),
             dead_letter_queue: consume.dead_letters(&application),
             delivery_limit: consume.deliveries(),
+            quarantine,
             retry: consume.retry,
             patience,
             exclusive: consume.exclusive,

@@ -276,6 +276,23 @@ async fn who_awaits_no_more_than_the_disk_may_leave_the_rest_to_the_journal() {
 }
 
 #[actix::test]
+async fn what_the_broker_did_not_take_is_tried_again_after_the_last_handle_is_gone() {
+    let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
+    let (app, out) = app(&broker, journal(folder.path()));
+    let (service, mut record) = consuming(app).await;
+    let nacks = broker.faults().inject(Rule::new(Fault::Nack).on_queue("q").times(2)).unwrap();
+    let is_there = || service.publishers().iter().any(|(name, _)| name == "q");
+    assert!(is_there());
+    drop(out.enqueue("promised".to_owned()).await.unwrap());
+    drop(out);
+    assert_eq!(next(&mut record).await.text, "promised");
+    assert_eq!(nacks.fired(), 2);
+    // Then it is over.
+    until("it is gone", || !is_there()).await;
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
 async fn what_is_accepted_is_not_flushed_before_it_is_published() {
     let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
     let (app, out) = app(&broker, journal(folder.path()));

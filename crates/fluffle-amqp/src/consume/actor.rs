@@ -16,6 +16,7 @@ use crate::{
     consume::{
         guard::Guard,
         lane::Lane,
+        quarantine::Quarantine,
         retry::Retry,
         seen::Seen,
         spec::Guarantee,
@@ -38,6 +39,7 @@ pub(crate) struct Plan {
     pub(crate) guarantee: Guarantee,
     pub(crate) retry: Retry,
     pub(crate) delivery_limit: u32,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) patience: Patience,
     pub(crate) exclusive: bool,
     pub(crate) priority: Option<i32>,
@@ -96,8 +98,9 @@ impl Actor for ConsumerActor {
             let lease = channel::borrow(channel).await?;
             let mut subscription = Subscription::new(lease.channel.clone(), Arc::clone(&plan));
             let subscribed = match plan.guard.allows(plan.prefetch) {
-                Some(prefetch) => subscription.begin(prefetch).await,
-                None => Ok(()),
+                Some(prefetch) if !plan.quarantine.is_on() => subscription.begin(prefetch).await,
+                // When it may.
+                _ => Ok(()),
             };
             Ok::<_, ExitError>((lease, subscribed.map(|()| subscription)))
         };
@@ -134,6 +137,11 @@ struct ConsumeRefused {
 #[error("the broker cancelled the consumer of queue `{0}`: the queue was deleted, or is moving to another node")]
 struct Cancelled(Arc<str>);
 
+/// Not a fault: a channel that ends gives back in order what it holds.
+#[derive(Debug, thiserror::Error)]
+#[error("messages of queue `{0}` that may be ending the process are to be handled alone, or no longer")]
+struct Isolated(String);
+
 impl ConsumerActor {
     fn consume(&mut self, lease: Lease, subscription: Subscription, ctx: &mut Context<Self>) {
         let Some(answers) = self.plan.lane.answers() else {
@@ -153,6 +161,7 @@ impl ConsumerActor {
                 actor.shared.redeclare();
                 actor.park(ExitError::transient(Cancelled(actor.plan.queue.clone())), ctx);
             }
+            End::Isolated => actor.park(ExitError::transient(Isolated(actor.plan.queue.clone())), ctx),
             End::Refused(error) => actor.refused(&error, ctx),
             End::ChannelLost(error) => actor.park(ExitError::transient(ClientError(error)), ctx),
         }));

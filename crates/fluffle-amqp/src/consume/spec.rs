@@ -8,6 +8,7 @@ use fluffle_wire::{Codec, Limits, Protobuf, Wire};
 use crate::{
     consume::{
         guard::Guard,
+        quarantine::Quarantine,
         retry::Retry,
         seen::SeenStore,
         watchdog::{CONSUMER_TIMEOUT, Patience},
@@ -207,9 +208,10 @@ impl<T, R> Consume<T, R> {
     /// twice the [attempts](Retry::attempts), from 6 to 20; at least 2.
     ///
     /// The first half may be bad luck: lost connections, or waiting beside a message that killed the process. From then on a
-    /// message is handled alone: the consumer finishes what is in hand, and takes one message at a time, until
-    /// a prefetch of messages in a row was above suspicion. So in the second half each death is that message's own doing, and
-    /// those that stood beside it are handled. (Before RabbitMQ 4 what is given back counts as well, so that it takes fewer deaths.)
+    /// message is handled alone: the consumer finishes what is in hand, gives the rest back by closing its channel, and takes one
+    /// message at a time, until a prefetch of messages in a row was above suspicion; no other consumer of the process that has
+    /// such messages takes any meanwhile. So in the second half each death is that message's own doing, and
+    /// those that stood beside it are handled. Going back counts as well, so that it takes fewer deaths.
     ///
     /// Keep it within the queue's own limit (`x-delivery-limit`, 20 unless set since RabbitMQ 4), at which the broker drops or
     /// dead-letters by itself. Classic queues count nothing: there such a message comes again for ever. Without effect with
@@ -422,6 +424,12 @@ impl<T, R> Consume<T, R> {
     /// The limit chosen, or what the retry policy makes of it.
     pub(crate) fn deliveries(&self) -> u32 {
         self.delivery_limit.unwrap_or_else(|| self.retry.attempts().saturating_mul(2).clamp(6, 20))
+    }
+
+    /// At most once nothing comes again, so nothing is suspect.
+    pub(crate) fn quarantine(&self) -> Quarantine {
+        let limit = (self.guarantee == Guarantee::AtLeastOnce).then(|| self.deliveries());
+        Quarantine::new(limit, self.prefetch)
     }
 
     /// The circuit breaker and the kill switch, ready for use.

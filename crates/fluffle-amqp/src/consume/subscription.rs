@@ -12,6 +12,9 @@ use tokio::time::timeout;
 
 use crate::{connection::OPERATION_TIMEOUT, consume::actor::Plan};
 
+/// How AMQP calls a good end.
+const REPLY_SUCCESS: u16 = 200;
+
 /// Consumes from the plan's queue, or does not, as its guard wants.
 pub(crate) struct Subscription {
     channel: lapin::Channel,
@@ -62,6 +65,12 @@ impl Subscription {
             left.push(delivery?);
         }
         Ok(left)
+    }
+
+    /// Closes its channel: what is unacked is the broker's again, all at once and each in its place.
+    pub(crate) async fn close_channel(&self) {
+        // If it is lost instead, that does as well.
+        let _ = within_time(self.channel.close(REPLY_SUCCESS, "what it holds goes back".into())).await;
     }
 
     /// The next delivery; `None` when the broker cancelled. Waits for ever without a subscription. Cancellation safe.

@@ -28,7 +28,7 @@ use crate::{
         failure::Failure,
         guard::Watch,
         lane::{Answers, Completion, Outcome},
-        quarantine::{Arrived, Quarantine},
+        quarantine::{Arrived, Isolation},
         received::{Received, Resting, Settled},
         seen::{self, Known},
         settlement::{self, Arrival, Settler, Step, Verdict},
@@ -47,6 +47,8 @@ const BURST: usize = 64;
 pub(crate) enum End {
     Drained,
     Cancelled,
+    /// What it held is the broker's again, and comes again one by one.
+    Isolated,
     /// It could not consume again after its guard had stopped it.
     Refused(lapin::Error),
     ChannelLost(lapin::Error),
@@ -58,7 +60,7 @@ pub(crate) struct Turn {
     plan: Arc<Plan>,
     subscription: Subscription,
     watch: Watch,
-    quarantine: Quarantine,
+    isolation: Isolation,
     /// The last delivery tag seen; they count up.
     last_tag: u64,
     answers: Answers,
@@ -91,11 +93,10 @@ impl Turn {
         });
         let watchdog = Watchdog::new(plan.patience);
         let acker = Acker::new(lease.channel.clone(), plan.lane.most_bytes());
-        let delivery_limit = (plan.guarantee == Guarantee::AtLeastOnce).then_some(plan.delivery_limit);
         Self {
             generation: lease.generation,
             watch: Watch::new(&plan.guard),
-            quarantine: Quarantine::new(delivery_limit, plan.prefetch),
+            isolation: Isolation::new(&plan.quarantine),
             plan,
             subscription,
             last_tag: 0,
@@ -122,6 +123,11 @@ impl Turn {
             if drain_asked && self.in_flight.is_empty() && self.settling.is_empty() {
                 self.acker.ack_all().await;
                 return End::Drained;
+            }
+            if self.isolation.is_over() && !drain_asked && self.unsettled() == 0 {
+                self.acker.ack_all().await;
+                self.subscription.close_channel().await;
+                return End::Isolated;
             }
             self.acker.relieve(self.subscription.prefetch().unwrap_or(self.plan.prefetch));
             if self.in_flight.is_empty() {
@@ -161,6 +167,7 @@ impl Turn {
                 }
                 _ = held_back.tick(), if self.acker.is_waiting() => self.acker.ack_overdue(),
                 () = self.watch.changed(), if self.watch.is_on() && !drain_asked => {}
+                () = self.isolation.changed(), if self.isolation.is_on() && !drain_asked => {}
                 item = self.subscription.next(), if taking => {
                     if let Some(end) = self.accept_burst(item) {
                         // After a cancel the channel still takes acks.
@@ -189,10 +196,11 @@ impl Turn {
     /// Consumes, stops, or takes a few to probe, as circuit breaker and kill switch have it. Stopping leaves nothing behind
     /// that another consumer of the queue could handle: what no handler has begun goes back. What one has, it finishes.
     async fn follow_guard(&mut self) -> Option<End> {
-        let in_hand = !self.in_flight.is_empty() || !self.looked_up.is_empty();
-        let guard = self.plan.guard.allows(self.plan.prefetch);
-        let allowed = self.quarantine.allows(guard, self.subscription.prefetch(), in_hand);
-        if allowed == self.subscription.prefetch() {
+        if self.unsettled() > 0 || !self.looked_up.is_empty() {
+            self.isolation.is_busy();
+        }
+        let allowed = self.isolation.allows(self.plan.guard.allows(self.plan.prefetch));
+        if allowed == self.subscription.prefetch() || self.isolation.is_over() {
             self.watch.look(self.last_tag + 1);
             return None;
         }
@@ -251,10 +259,14 @@ impl Turn {
 
     fn accept(&mut self, delivery: lapin::message::Delivery) {
         let received = self.receive(delivery);
-        let arrived = self.quarantine.look(&received, self.subscription.prefetch());
+        let arrived = self.isolation.look(&received);
+        if arrived == Arrived::First {
+            self.plan.lane.clear();
+        }
         match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some(), self.plan.delivery_limit) {
             Arrival::Settle(verdict) => return self.settle(received, verdict),
-            _ if arrived == Arrived::AmongOthers => return self.settle(received, Verdict::Requeue),
+            // Until its channel is closed.
+            _ if arrived != Arrived::Here => return,
             Arrival::Handle => {}
             Arrival::LookUp(key) => return self.look_up(received, key),
             Arrival::AckAndHandle => self.acker.finish_on_receipt(received.tag),
@@ -328,6 +340,10 @@ impl Turn {
             self.watch.answered(received.tag, &outcome);
         }
         match taken {
+            // It goes back with its channel.
+            Some(received) if self.isolation.is_over() && matches!(outcome, Outcome::NotStarted) => {
+                drop(self.settler.begin(received));
+            }
             Some(received) if self.plan.guarantee == Guarantee::AtLeastOnce => {
                 let verdict = settlement::decide(outcome, &received, &self.plan.retry);
                 self.settle(received, verdict);

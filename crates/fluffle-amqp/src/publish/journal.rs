@@ -243,13 +243,17 @@ impl Ledger {
 
     /// Messages that are still to be settled, those that wait to be tried again left out; a confirm may be counted up to 50 ms after it has come.
     pub(crate) fn outstanding(&self) -> usize {
+        let elsewhere = self.in_custody.load(Ordering::Relaxed) + self.again().len();
+        self.left().saturating_sub(elsewhere)
+    }
+
+    /// The same, with those that wait to be tried again, or for their senders to look.
+    pub(crate) fn left(&self) -> usize {
         if self.closed.load(Ordering::Acquire) {
             return 0;
         }
         let there = usize::try_from(self.journal.stats().unconfirmed).unwrap_or(usize::MAX);
-        let elsewhere =
-            [self.stuck.load(Ordering::Relaxed), self.in_custody.load(Ordering::Relaxed), self.again().len()];
-        there.saturating_sub(elsewhere.iter().sum())
+        there.saturating_sub(self.stuck.load(Ordering::Relaxed))
     }
 
     /// Forgets who has gone, now and then: their messages may never have got into the journal.

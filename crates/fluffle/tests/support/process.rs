@@ -112,6 +112,11 @@ impl Process {
         }
     }
 
+    /// What it has said so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.said.0.lock().unwrap().clone()
+    }
+
     /// How many lines contain `word`.
     pub fn count(&self, word: &str) -> usize {
         self.said.0.lock().unwrap().iter().filter(|line| line.contains(word)).count()

@@ -16,7 +16,7 @@ use std::{
 use fluffle_supervise::MailboxDepth;
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use self::direct::Direct;
@@ -274,6 +274,10 @@ impl Outbox {
     pub(crate) async fn abandoned(&self) {
         self.handles_gone.notified().await;
         self.idle().await;
+        // Nobody else would try again what waits to be.
+        while self.journal.as_ref().is_some_and(|ledger| ledger.left() > 0) {
+            sleep(LOOK).await;
+        }
     }
 
     /// Messages accepted and not settled; an envelope that a journal has counts as one.

@@ -1,0 +1,192 @@
+//! What is done with each message, and told of it.
+
+use std::process;
+
+use fluffle::{amqp::SeenError, prelude::*, wire::headers};
+use futures_util::future::{BoxFuture, FutureExt, ready};
+
+use crate::{
+    fact::{Fact, Facts},
+    id::{Id, Lane, NoId},
+    script::{Act, Script},
+};
+
+/// Does with each message what the script says, and tells.
+pub(crate) struct Scripted {
+    pub(crate) script: Script,
+    pub(crate) facts: Facts,
+}
+
+/// The same with batches at once: a message's failure is its own, and its panic everybody's.
+pub(crate) struct AtOnce {
+    pub(crate) script: Script,
+    pub(crate) facts: Facts,
+}
+
+/// Which message of ours goes by this name and has this body. In a batch its name is not of our choice.
+fn identify(name: &str, body: &str) -> Result<Id, NoId> {
+    name.parse().or_else(|_| body.split(' ').next().unwrap_or_default().parse())
+}
+
+/// A handler has been given it.
+fn begin(script: Script, facts: &Facts, name: &str, body: &str, attempt: u32) -> Result<(Id, Act), NoId> {
+    let id = identify(name, body)?;
+    if name != id.to_string() {
+        facts.tell(&Fact::Named(id.clone(), name.to_owned()));
+    }
+    facts.tell(&Fact::Begin(id.clone(), attempt));
+    if body != script.body(&id) {
+        facts.tell(&Fact::Garbled(id.clone()));
+    }
+    let act = script.act(&id, attempt);
+    Ok((id, act))
+}
+
+/// Tells when the framework has acked these for good.
+async fn acked(settled: impl Future<Output = Settled>, ids: Vec<Id>, attempt: u32, facts: Facts) {
+    if settled.await == Settled::Acked {
+        ids.into_iter().for_each(|id| facts.tell(&Fact::Acked(id, attempt)));
+    }
+}
+
+/// What scripted panics say, for those who need not be told.
+pub const PANIC: &str = "scripted panic";
+
+impl Actor for Scripted {
+    type Context = Context<Self>;
+}
+
+#[allow(clippy::panic, reason = "handlers that panic are what is tortured with")]
+impl Handler<Delivery<String>> for Scripted {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, body: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        let (script, facts) = (self.script, self.facts.clone());
+        let attempt = body.attempt();
+        let (id, act) = match begin(script, &facts, body.message_id().unwrap_or_default(), &body, attempt) {
+            Ok(begun) => begun,
+            Err(error) => return Box::pin(async { Err(Failure::reject(error)) }),
+        };
+        match act {
+            Act::Panic => panic!("{PANIC}"),
+            Act::Abort => process::abort(),
+            _ => {}
+        }
+        Box::pin(async move {
+            match act {
+                Act::Ack => {}
+                Act::Slow(time) => tokio::time::sleep(time).await,
+                Act::Retry => return Err(Failure::retry("scripted failure")),
+                Act::Reject => return Err(Failure::reject("scripted rejection")),
+                Act::Panic | Act::PanicLater => panic!("{PANIC}"),
+                Act::Abort => process::abort(),
+                Act::Hang => std::future::pending().await,
+            }
+            facts.tell(&Fact::Done(id.clone(), attempt));
+            // At most once it was acked before, and nothing more becomes of it.
+            if id.lane != Lane::Most {
+                actix::spawn(acked(body.settled(), vec![id], attempt, facts));
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Actor for AtOnce {
+    type Context = Context<Self>;
+}
+
+#[allow(clippy::panic, reason = "handlers that panic are what is tortured with")]
+impl Handler<DeliveryBatch<String>> for AtOnce {
+    type Result = ResponseFuture<Result<ItemFailures, Failure>>;
+
+    fn handle(&mut self, batch: DeliveryBatch<String>, _: &mut Self::Context) -> Self::Result {
+        let facts = self.facts.clone();
+        let attempt = batch.attempt();
+        let begun = batch.iter().enumerate().map(|(index, body)| {
+            let name = batch.id(index).unwrap_or_default();
+            begin(self.script, &facts, &name, &body.map_err(Failure::reject)?, attempt).map_err(Failure::reject)
+        });
+        let begun: Vec<(Id, Act)> = match begun.collect() {
+            Ok(begun) => begun,
+            Err(unreadable) => return Box::pin(async { Err(unreadable) }),
+        };
+        let whole = begun.iter().find(|(_, act)| matches!(act, Act::Panic | Act::PanicLater)).cloned();
+        if whole.is_some() {
+            begun.iter().for_each(|(id, _)| facts.tell(&Fact::Along(id.clone(), attempt)));
+        }
+        if let Some((_, Act::Panic)) = whole {
+            panic!("{PANIC}");
+        }
+        Box::pin(async move {
+            match whole {
+                Some((id, _)) if id.number.is_multiple_of(2) => panic!("{PANIC}"),
+                Some(_) => return Err(Failure::retry("scripted failure of a whole batch")),
+                None => {}
+            }
+            let (mut failures, mut done) = (ItemFailures::none(), Vec::new());
+            for (index, (id, act)) in begun.into_iter().enumerate() {
+                match act {
+                    Act::Retry => failures.add(index, Failure::retry("scripted failure")),
+                    Act::Reject => failures.add(index, Failure::reject("scripted rejection")),
+                    act => {
+                        if let Act::Slow(time) = act {
+                            tokio::time::sleep(time).await;
+                        }
+                        facts.tell(&Fact::Done(id.clone(), attempt));
+                        done.push(id);
+                    }
+                }
+            }
+            actix::spawn(acked(batch.settled(), done, attempt, facts));
+            Ok(failures)
+        })
+    }
+}
+
+/// Tells of dead letters.
+pub(crate) struct Undertaker {
+    pub(crate) facts: Facts,
+}
+
+impl Actor for Undertaker {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<String>> for Undertaker {
+    type Result = Result<(), Failure>;
+
+    fn handle(&mut self, letter: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        let name = letter.message_id().unwrap_or_default();
+        let id = identify(name, &letter).map_err(Failure::reject)?;
+        if name != id.to_string() {
+            self.facts.tell(&Fact::Named(id.clone(), name.to_owned()));
+        }
+        let why = letter.header(headers::REASON).unwrap_or_default().to_owned();
+        // `attempt` is what it would be if it were tried again.
+        let attempts = letter.header_integer(headers::ATTEMPT).and_then(|attempts| attempts.try_into().ok());
+        self.facts.tell(&Fact::Dead(id, attempts.unwrap_or_default(), why));
+        Ok(())
+    }
+}
+
+/// Remembers in memory: for a process that is not killed.
+#[derive(Debug, Default)]
+pub struct Store(std::sync::Mutex<std::collections::HashSet<String>>);
+
+impl Store {
+    fn keys(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<String>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl SeenStore for Store {
+    fn contains<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, SeenError>> {
+        ready(Ok(self.keys().contains(key))).boxed()
+    }
+
+    fn insert<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), SeenError>> {
+        self.keys().insert(key.to_owned());
+        ready(Ok(())).boxed()
+    }
+}

@@ -1,0 +1,278 @@
+//! Who publishes, and on which terms.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use fluffle::{
+    amqp::{Confirmed, Receipt, WhenFull},
+    prelude::*,
+    store::AppendErrorKind,
+};
+use tokio::task::JoinSet;
+
+use crate::{
+    fact::{Fact, Facts},
+    id::{Id, Lane},
+    script::Script,
+};
+
+/// How a publisher publishes.
+///
+/// A new kind is a new variant: its [`Route`] in [`Post::route`], its way with outcomes in [`Post::run`], and a row in
+/// [`STEADY`] or [`MORTAL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublisherKind {
+    /// `publish`: one message at a time. What was refused, or is unknown, is published again under its id, now and then.
+    Awaited,
+    /// `enqueue` into a window: many in flight.
+    Windowed,
+    /// `enqueue` with `Confirms::Each`: one on the wire, more in the mailbox.
+    Each,
+    /// `enqueue` into a small journal, which may be full: what is on the disk is promised, whatever becomes of the process, and
+    /// nobody waits for more.
+    Journaled(WhenFull),
+    /// `Confirms::Off`: nothing is promised past the socket.
+    Off,
+}
+
+/// One publisher.
+#[derive(Clone, Copy, Debug)]
+pub struct Post {
+    kind: PublisherKind,
+    lane: Lane,
+    gzip: bool,
+    batches: bool,
+}
+
+const fn post(kind: PublisherKind, lane: Lane, gzip: bool) -> Post {
+    Post { kind, lane, gzip, batches: false }
+}
+
+/// One that publishes in batches.
+const fn batches(kind: PublisherKind, lane: Lane, gzip: bool) -> Post {
+    Post { kind, lane, gzip, batches: true }
+}
+
+/// The publishers of the process that lives through it all.
+pub const STEADY: [Post; 13] = [
+    post(PublisherKind::Awaited, Lane::Wild, false),
+    post(PublisherKind::Windowed, Lane::Wild, true),
+    post(PublisherKind::Each, Lane::Order, false),
+    post(PublisherKind::Awaited, Lane::Order, true),
+    post(PublisherKind::Windowed, Lane::Once, true),
+    post(PublisherKind::Awaited, Lane::Once, false),
+    post(PublisherKind::Journaled(WhenFull::Error), Lane::Once, false),
+    post(PublisherKind::Off, Lane::Most, true),
+    batches(PublisherKind::Windowed, Lane::Wild, true),
+    batches(PublisherKind::Each, Lane::Order, false),
+    batches(PublisherKind::Journaled(WhenFull::Error), Lane::Once, true),
+    batches(PublisherKind::Windowed, Lane::Bulk, false),
+    post(PublisherKind::Windowed, Lane::Bulk, true),
+];
+
+/// The publishers of the process that is killed.
+pub const MORTAL: [Post; 6] = [
+    post(PublisherKind::Windowed, Lane::Wild, false),
+    post(PublisherKind::Each, Lane::Order, true),
+    post(PublisherKind::Awaited, Lane::Once, true),
+    post(PublisherKind::Journaled(WhenFull::Wait), Lane::Wild, true),
+    batches(PublisherKind::Journaled(WhenFull::Wait), Lane::Bulk, true),
+    batches(PublisherKind::Windowed, Lane::Order, false),
+];
+
+/// The most bytes of a journal: about sixty messages, so that it is full when a broker is away for a second.
+const JOURNAL: u64 = 64 << 10;
+
+/// The most messages, and bytes, of a batch.
+const BATCH: u64 = 8;
+const BATCH_BYTES: usize = 16 << 10;
+
+/// How long one publisher goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Shift {
+    /// Until then.
+    pub until: Instant,
+    /// Or until it has published so many.
+    pub messages: u64,
+    /// The pause between two messages, on average.
+    pub pause: Duration,
+}
+
+impl Post {
+    /// Where it publishes to.
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    fn route(&self) -> Route<String> {
+        let route = Route::queue(self.lane.queue())
+            .deadline(self.deadline())
+            .confirm_timeout(Duration::from_secs(1))
+            .gzip(if self.gzip { Gzip::on() } else { Gzip::Off });
+        let batching = Batching::default().max_items(BATCH as usize).max_bytes(BATCH_BYTES);
+        let route = if self.batches { route.batch(batching) } else { route };
+        route.confirms(match self.kind {
+            PublisherKind::Awaited | PublisherKind::Windowed | PublisherKind::Journaled(_) => Confirms::Window(64),
+            PublisherKind::Each => Confirms::Each,
+            PublisherKind::Off => Confirms::Off,
+        })
+    }
+
+    /// Awaited ones are often unsure whether the broker has a message; the others outlive a node's boot.
+    fn deadline(&self) -> Duration {
+        match self.kind {
+            PublisherKind::Awaited => Duration::from_secs(2),
+            PublisherKind::Windowed | PublisherKind::Each | PublisherKind::Journaled(_) | PublisherKind::Off => {
+                Duration::from_secs(30)
+            }
+        }
+    }
+
+    /// Adds its publisher to the application; `journal` is where it keeps its journal, if it is of that kind.
+    ///
+    /// # Errors
+    /// When the journal cannot be opened: an earlier life, killed, has let go of it.
+    pub fn publisher(&self, app: &App, journal: &Path) -> Result<Publisher<String>, fluffle::Error> {
+        let mut route = self.route();
+        if let Some(journal) = self.journal(journal)? {
+            route = route.journal(journal);
+        }
+        Ok(app.publisher(route))
+    }
+
+    /// Its journal, if it is of that kind.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn journal(&self, path: &Path) -> Result<Option<Journal>, fluffle::Error> {
+        let PublisherKind::Journaled(when_full) = self.kind else { return Ok(None) };
+        let options = Journal::options().max_bytes(JOURNAL).when_full(when_full);
+        Ok(Some(options.open(path).map_err(fluffle::Error::other)?))
+    }
+
+    /// Publishes until the shift is over and every answer is there, then says that it is quiet.
+    pub async fn run(self, out: Publisher<String>, source: String, script: Script, facts: Facts, shift: Shift) {
+        let mut answers = JoinSet::new();
+        let mut random = Rng::new();
+        for number in 0..shift.messages {
+            if Instant::now() >= shift.until {
+                break;
+            }
+            let id = Id { lane: self.lane, source: source.clone(), number };
+            let sending = Sending::begin(&out, &id, self.batches, script, &facts);
+            match self.kind {
+                PublisherKind::Awaited => sending.until_it_is_there(id.is_calm()).await,
+                PublisherKind::Off => drop(sending.publish().await),
+                PublisherKind::Journaled(_) => {
+                    if let Some(receipt) = sending.enqueue().await {
+                        answers.spawn_local(async move { sending.promised(receipt.journaled().await) });
+                    }
+                }
+                PublisherKind::Windowed | PublisherKind::Each => {
+                    if let Some(receipt) = sending.enqueue().await {
+                        answers.spawn_local(async move { sending.answered(receipt.confirmed().await) });
+                    }
+                }
+            }
+            while answers.try_join_next().is_some() {}
+            // A batch at a time, and now and then less than a full one.
+            let at_once = if self.batches { random.u64(1..=BATCH) } else { 1 };
+            if (number + 1).is_multiple_of(at_once) {
+                tokio::time::sleep(shift.pause.mul_f64(2.0 * at_once as f64 * random.f64())).await;
+            }
+        }
+        while answers.join_next().await.is_some() {}
+        facts.tell(&Fact::Quiet(source));
+    }
+}
+
+/// One message on its way.
+struct Sending {
+    out: Publisher<String>,
+    id: Id,
+    /// In a batch it gets an id of the batch's.
+    batched: bool,
+    script: Script,
+    facts: Facts,
+    republished: u64,
+}
+
+/// The most times one message is published.
+const TRIES: u32 = 3;
+
+impl Sending {
+    fn begin(out: &Publisher<String>, id: &Id, batched: bool, script: Script, facts: &Facts) -> Self {
+        let republished = out.stats().republished;
+        Self { out: out.clone(), id: id.clone(), batched, script, facts: facts.clone(), republished }
+    }
+
+    fn options(&self) -> MessageOptions {
+        MessageOptions::new().id(self.id.to_string())
+    }
+
+    /// Whether it is there.
+    async fn publish(&self) -> bool {
+        self.facts.tell(&Fact::Try(self.id.clone()));
+        self.answered(self.out.publish_with(self.script.body(&self.id), self.options()).await)
+    }
+
+    async fn until_it_is_there(&self, once: bool) {
+        // Every second one: for the others it must hold that what was refused is not there.
+        let tries = if once || self.id.number.is_multiple_of(2) { 1 } else { TRIES };
+        for _ in 0..tries {
+            if self.publish().await {
+                return;
+            }
+        }
+    }
+
+    async fn enqueue(&self) -> Option<Receipt<String>> {
+        self.facts.tell(&Fact::Try(self.id.clone()));
+        let body = self.script.body(&self.id);
+        let accepted =
+            if self.batched { self.out.enqueue(body).await } else { self.out.enqueue_with(body, self.options()).await };
+        match accepted {
+            Ok(receipt) => Some(receipt),
+            Err(error) => {
+                self.answered(Err(error));
+                None
+            }
+        }
+    }
+
+    /// It is on the disk: the publisher answers for it from here on, and is left alone with it.
+    fn promised(&self, promise: Result<Receipt<String>, PublishError<String>>) -> bool {
+        let receipt = promise.map(|receipt| Confirmed { id: receipt.id().into() });
+        self.answered(receipt)
+    }
+
+    fn answered(&self, answer: Result<Confirmed, PublishError<String>>) -> bool {
+        let id = self.id.clone();
+        let fact = match answer {
+            Ok(confirmed) => {
+                self.facts.tell(&Fact::Named(id.clone(), confirmed.id.into()));
+                Fact::Yes(id)
+            }
+            Err(error) if matches!(error.kind(), PublishErrorKind::Journal(AppendErrorKind::Store(_))) => {
+                Fact::Unwritten(id, error.kind().to_string())
+            }
+            Err(error) => {
+                let why = error.kind().to_string();
+                let sure = match error.kind() {
+                    PublishErrorKind::Full | PublishErrorKind::Overloaded | PublishErrorKind::Journal(_) => true,
+                    // What was published twice may be there though the second was refused.
+                    PublishErrorKind::Nacked | PublishErrorKind::Returned(_) => {
+                        self.out.stats().republished == self.republished
+                    }
+                    _ => false,
+                };
+                if sure { Fact::No(id, why) } else { Fact::Maybe(id, why) }
+            }
+        };
+        self.facts.tell(&fact);
+        matches!(fact, Fact::Yes(_))
+    }
+}
