@@ -374,13 +374,8 @@ async fn an_original_is_never_acked_while_its_copy_has_no_place() {
     let (factory, mut record) = handlers(|_| Act::Err(Failure::retry("not yet")));
     let app = app.drain_within(Duration::from_millis(500)).consume(Consume::queue("q").retry(retry(2)), factory);
     let service = started(app).await;
-    // A retry queue that takes nothing: every copy is nacked.
     let raw = Raw::connect(vhost.url()).await;
-    raw.delete("q.retry.50").await;
-    let mut full = lapin::types::FieldTable::default();
-    full.insert("x-max-length".into(), 0.into());
-    full.insert("x-overflow".into(), lapin::types::AMQPValue::LongString("reject-publish".into()));
-    raw.channel().queue_declare("q.retry.50".into(), Default::default(), full).await.unwrap();
+    raw.let_nothing_into("q.retry.50").await;
     publish(&out, &["a"]).await;
     next(&mut record).await;
     service.shutdown().await.unwrap();
