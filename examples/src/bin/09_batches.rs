@@ -15,6 +15,7 @@
 //! Next: `quakes`, where everything comes together.
 
 use std::{
+    borrow::Borrow,
     collections::VecDeque,
     time::{Duration, Instant},
 };
@@ -43,9 +44,10 @@ struct Arguments {
 struct Tally(watch::Sender<(usize, i64)>);
 
 impl Tally {
-    fn add<'a>(&self, quakes: impl IntoIterator<Item = &'a Quake>) {
-        let of = |quake: &Quake| quake.event_time.map_or(0, |time| time.seconds);
-        let (count, sum) = quakes.into_iter().fold((0, 0), |(count, sum), quake| (count + 1, sum + of(quake)));
+    fn add(&self, quakes: impl IntoIterator<Item = impl Borrow<Quake>>) {
+        let seconds = |quake: &Quake| quake.event_time.map_or(0, |time| time.seconds);
+        let (count, sum) =
+            quakes.into_iter().fold((0, 0), |(count, sum), quake| (count + 1, sum + seconds(quake.borrow())));
         self.0.send_modify(|so_far| *so_far = (so_far.0 + count, so_far.1 + sum));
     }
 
@@ -76,8 +78,7 @@ impl Handler<DeliveryBatch<Quake>> for Statistician {
 
     fn handle(&mut self, quakes: DeliveryBatch<Quake>, _: &mut Self::Context) -> Self::Result {
         // What cannot be read becomes a dead letter, and nobody need see to it.
-        let readable: Vec<Quake> = quakes.iter().flatten().collect();
-        self.0.add(&readable);
+        self.0.add(quakes.iter().flatten());
         Ok(ItemFailures::none())
     }
 }
@@ -86,15 +87,15 @@ impl Handler<DeliveryBatch<Quake>> for Statistician {
 async fn publish(out: &Publisher<Quake>, quakes: impl Iterator<Item = &Quake>) -> Result<(), Error> {
     let mut receipts = VecDeque::new();
     for quake in quakes {
-        receipts.push_back(out.enqueue(quake.clone()).await.map_err(Error::other)?);
+        receipts.push_back(out.enqueue(quake.clone()).await?);
         if receipts.len() > UNCONFIRMED
             && let Some(oldest) = receipts.pop_front()
         {
-            oldest.confirmed().await.map_err(Error::other)?;
+            oldest.confirmed().await?;
         }
     }
     for receipt in receipts {
-        receipt.confirmed().await.map_err(Error::other)?;
+        receipt.confirmed().await?;
     }
     Ok(())
 }
