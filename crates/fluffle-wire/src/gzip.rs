@@ -81,6 +81,11 @@ impl Level {
         }
     }
 
+    /// The level as a number, 1 to 9.
+    pub fn get(self) -> u32 {
+        self.0.into()
+    }
+
     fn of_compressor(self) -> CompressionLvl {
         // It has all of 1 to 9.
         CompressionLvl::new(self.0.into()).unwrap_or_default()
