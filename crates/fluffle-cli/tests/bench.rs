@@ -127,6 +127,8 @@ fn each_guarantee_and_way_to_confirm_runs_clean() {
         let (report, code) = json(&[way, &["--count", "500"]].concat());
         assert_eq!(code, 0, "{way:?}: {report:#}");
         assert_eq!(report["throughput"]["confirmed"], 500, "{way:?}: {report:#}");
+        let moved = |second: &Value| second["published_mb_per_s"].as_f64().unwrap() > 0.0;
+        assert!(report["seconds"].as_array().unwrap().iter().any(moved), "{way:?}: {report:#}");
         let gzip = way.iter().position(|word| *word == "--gzip").map_or("off", |at| way[at + 1]);
         assert_eq!((&report["workload"]["gzip"], &report["batches"]), (&Value::from(gzip), &Value::Null), "{report:#}");
     }
