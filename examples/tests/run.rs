@@ -74,6 +74,12 @@ lesson!(lesson_6_answers, "06_request_reply", [], "06_request_reply: answered=51
 lesson!(lesson_7_retries_and_buries, "07_pipeline", [], "07_pipeline: published=12 shipped=11 dead=1 retried=3");
 lesson!(lesson_8_reads_a_topology, "08_topology_from_toml", [], "08_topology_from_toml: published=3 ");
 lesson!(
+    lesson_9_gathers,
+    "09_batches",
+    ["--messages", "20000"],
+    "09_batches: published=20000+20000 handled=20000+20000"
+);
+lesson!(
     quakes_loses_nothing,
     "quakes",
     [],

@@ -24,10 +24,11 @@ const ROOMS: [(&str, &[&str]); 10] = [
 ];
 
 /// Foreign crates that belong in one room only: (crate, the rooms that may use it).
-const FOREIGN: [(&str, &[&str]); 7] = [
+const FOREIGN: [(&str, &[&str]); 8] = [
     ("lapin", &["fluffle-amqp"]),
     ("amq-protocol", &["fluffle-amqp", "fluffle-broker"]),
     ("flate2", &["fluffle-wire"]),
+    ("libdeflater", &["fluffle-wire"]),
     ("rusqlite", &["fluffle-store"]),
     ("sqlx", &["fluffle-outbox"]),
     ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle", "fluffle-outbox", "fluffle-cli"]),

@@ -89,10 +89,9 @@ pub(crate) struct BenchArgs {
     /// --batch), `each` (one at a time), `off` [default: window:1024; window:64 with --batch]
     #[arg(long, value_name = "MODE", help_heading = "Publishing")]
     pub(crate) confirm: Option<Confirm>,
-    /// Gathers messages into batches: of so many bytes, so long after the first, of so many messages, whichever comes first
-    /// [default when given: 64KiB,5ms,10000]
-    #[arg(long, value_name = "BYTES[,LINGER[,ITEMS]]", num_args = 0..=1, default_missing_value = "64KiB",
-          help_heading = "Publishing")]
+    /// Gathers messages into batches: BYTES[,LINGER[,ITEMS]] (of so many bytes, so long after the first, of so many messages,
+    /// whichever comes first) [default when given: 64KiB,5ms,10000]
+    #[arg(long, value_name = "BOUNDS", num_args = 0..=1, default_missing_value = "64KiB", help_heading = "Publishing")]
     pub(crate) batch: Option<Batch>,
     /// gzip of bodies: `off`, `auto` (where it pays), or a level from 1 to 9
     #[arg(long, value_name = "MODE", default_value = "off", help_heading = "Publishing")]
@@ -272,6 +271,16 @@ impl fmt::Display for Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GzipMode(pub(crate) Gzip);
 
+impl fmt::Display for GzipMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Gzip::Off => f.write_str("off"),
+            Gzip::Auto { .. } => f.write_str("auto"),
+            Gzip::On(level) => write!(f, "{}", level.get()),
+        }
+    }
+}
+
 impl FromStr for GzipMode {
     type Err = String;
 
@@ -371,6 +380,9 @@ mod tests {
         assert!("window:0".parse::<Confirm>().unwrap_err().contains("1 to"));
         assert_eq!("auto".parse(), Ok(GzipMode(Gzip::auto())));
         assert_eq!("9".parse(), Ok(GzipMode(Gzip::On(Level::SMALLEST))));
+        for mode in ["off", "auto", "6"] {
+            assert_eq!(mode.parse::<GzipMode>().unwrap().to_string(), mode);
+        }
         assert!("10".parse::<GzipMode>().is_err());
         assert_eq!("0.5".parse(), Ok(Rate(500)));
         assert!("0".parse::<Rate>().is_err() && "inf".parse::<Rate>().is_err());

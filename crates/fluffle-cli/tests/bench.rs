@@ -127,6 +127,10 @@ fn each_guarantee_and_way_to_confirm_runs_clean() {
         let (report, code) = json(&[way, &["--count", "500"]].concat());
         assert_eq!(code, 0, "{way:?}: {report:#}");
         assert_eq!(report["throughput"]["confirmed"], 500, "{way:?}: {report:#}");
+        let moved = |second: &Value| second["published_mb_per_s"].as_f64().unwrap() > 0.0;
+        assert!(report["seconds"].as_array().unwrap().iter().any(moved), "{way:?}: {report:#}");
+        let gzip = way.iter().position(|word| *word == "--gzip").map_or("off", |at| way[at + 1]);
+        assert_eq!((&report["workload"]["gzip"], &report["batches"]), (&Value::from(gzip), &Value::Null), "{report:#}");
     }
 }
 
@@ -145,6 +149,10 @@ fn batches_are_accounted_for_message_by_message() {
             assert_eq!(report["throughput"][key], 3000, "{way:?}: {report:#}");
         }
         assert_eq!(report["verification"]["received"], 3000, "{way:?}: {report:#}");
+        let of = |key: &str| report["batches"][key].as_f64().unwrap();
+        assert_eq!((of("received") * of("messages_each")).round(), 3000.0, "{way:?}: {report:#}");
+        let most = if way.contains(&"1MiB,5ms,7") { 7.0 } else { 3000.0 };
+        assert!((1.0..=most).contains(&of("messages_each")), "{way:?}: {report:#}");
     }
 }
 

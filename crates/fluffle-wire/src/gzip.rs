@@ -1,7 +1,8 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Decompress, FlushDecompress, Status};
+use libdeflater::{CompressionLvl, Compressor};
 
 use crate::{DecodeError, DecodeErrorKind, Limits};
 
@@ -48,7 +49,15 @@ impl Gzip {
 
 /// How hard gzip tries: 1 (fastest, the default) to 9 (smallest).
 ///
-/// Level 1 is several times faster than level 6 and gives most of its gain.
+/// Level 1 gives most of what there is to gain, at the least cost. A week of earthquakes as Protobuf, in batches of 64 KiB, on
+/// one core:
+///
+/// | level | of its size | packed a second |
+/// |---|---|---|
+/// | 1 | 0.36 | 240 MB |
+/// | 2 | 0.35 | 180 MB |
+/// | 5 | 0.33 | 120 MB |
+/// | 6 | 0.33 | 95 MB |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level(u8);
 
@@ -70,6 +79,16 @@ impl Level {
             Ok(level @ 1..=9) => Ok(Self(level)),
             _ => Err(InvalidLevel(level)),
         }
+    }
+
+    /// The level as a number, 1 to 9.
+    pub fn get(self) -> u32 {
+        self.0.into()
+    }
+
+    fn of_compressor(self) -> CompressionLvl {
+        // It has all of 1 to 9.
+        CompressionLvl::new(self.0.into()).unwrap_or_default()
     }
 }
 
@@ -121,37 +140,22 @@ impl Trend {
 }
 
 thread_local! {
-    /// The last compressor of this thread: its state is some 300 KB, and making it dearer than a small message.
-    static COMPRESSOR: Cell<Option<(Level, Compress)>> = const { Cell::new(None) };
+    /// The last compressor of this thread: its state is 200 KB (700 KB above level 1), and making it dearer than a small
+    /// message.
+    static COMPRESSOR: Cell<Option<(Level, Compressor)>> = const { Cell::new(None) };
 }
 
 /// Compresses `raw`; `None` if that takes more than `most` bytes.
 pub(crate) fn compress(raw: &[u8], level: Level, most: usize) -> Option<Vec<u8>> {
     let mut compressor = match COMPRESSOR.take() {
-        Some((last, mut compressor)) if last == level => {
-            compressor.reset();
-            compressor
-        }
-        _ => Compress::new_gzip(Compression::new(level.0.into()), 15),
+        Some((last, compressor)) if last == level => compressor,
+        _ => Compressor::new(level.of_compressor()),
     };
-    let packed = compress_with(&mut compressor, raw, most);
+    let mut packed = vec![0; compressor.gzip_compress_bound(raw.len()).min(most)];
+    let len = compressor.gzip_compress(raw, &mut packed);
     COMPRESSOR.set(Some((level, compressor)));
-    packed
-}
-
-fn compress_with(compressor: &mut Compress, raw: &[u8], most: usize) -> Option<Vec<u8>> {
-    let mut packed = Vec::new();
-    let mut room = (raw.len() / 2 + 64).min(most);
-    loop {
-        packed.reserve_exact(room);
-        let rest = raw.get(usize::try_from(compressor.total_in()).ok()?..)?;
-        match compressor.compress_vec(rest, &mut packed, FlushCompress::Finish) {
-            Ok(Status::StreamEnd) => break,
-            Ok(_) if packed.len() < most => room = (packed.len() + 64).min(most - packed.len()),
-            _ => return None,
-        }
-    }
-    // The vector is going to live as long as the message waits for its confirm.
+    packed.truncate(len.ok()?);
+    // It is going to live as long as the message waits for its confirm.
     packed.shrink_to_fit();
     Some(packed)
 }

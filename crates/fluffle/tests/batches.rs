@@ -155,6 +155,23 @@ async fn one_bad_item_does_not_fail_or_repeat_the_others() {
 }
 
 #[actix::test]
+async fn an_envelope_is_never_acked_while_the_copy_of_one_of_its_items_has_no_place() {
+    let vhost = vhost();
+    let (seen, mut record) = mpsc::unbounded_channel();
+    let app = app(vhost.url()).drain_within(Duration::from_millis(500));
+    let service = started(app.consume(consume(), move || Plain(seen.clone()))).await;
+    let raw = Raw::connect(vhost.url()).await;
+    raw.let_nothing_into("q.retry.50").await;
+    send(&raw, "e", &["a", "fails once", "b"]).await;
+    for expected in ["a", "fails once", "b"] {
+        assert_eq!(soon("an item", record.recv()).await.unwrap().0, expected);
+    }
+    service.shutdown().await.unwrap();
+    let back = raw.take("q").await;
+    assert_eq!((id(&back).as_str(), &back.body[..]), ("e", &batch(&["a", "fails once", "b"]).body[..]));
+}
+
+#[actix::test]
 async fn items_that_answer_later_have_each_a_result_of_their_own() {
     let vhost = vhost();
     let go = Arc::new(Notify::new());

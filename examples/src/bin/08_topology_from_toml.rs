@@ -8,7 +8,7 @@
 //!
 //! Try: misspell a key. Set a `max_length` of -1. With `AMQP_URL` set, run it, change `max_length` and run it again.
 //!
-//! Next: `quakes`, where everything comes together.
+//! Next: `09_batches`, many small messages.
 
 use std::{collections::BTreeMap, env, path::PathBuf};
 

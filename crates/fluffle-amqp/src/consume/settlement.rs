@@ -389,8 +389,11 @@ pub(crate) fn retry_queue(prefix: &str, delay: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fluffle_wire::Wire;
+
     use super::*;
     use crate::consume::{
+        envelope::{Contents, ItemOutcomes},
         failure::Failure,
         received::tests::{received, received_with},
     };
@@ -425,6 +428,16 @@ mod tests {
     fn a_rejection_is_dead_lettered_at_once() {
         let verdict = decide(Outcome::Failed(Failure::reject("never")), &received(1), &retry());
         assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::Rejected, .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_batch_some_of_whose_items_were_not_begun_goes_back_whole() {
+        let (batch, wire) = (received(1), Wire::<String>::protobuf());
+        let sent = wire.encode_batch(&["a", "b", "c"].map(str::to_owned)).unwrap();
+        batch.open(Contents::new(wire.decode_batch(&sent.incoming()).unwrap().raw_items(), ""));
+        let after = |until| decide(Outcome::Items(ItemOutcomes { until, failed: Vec::new() }), &batch, &retry());
+        assert!(matches!(after(2), Verdict::Requeue));
+        assert!(matches!(after(3), Verdict::Apart(failed) if failed.is_empty()));
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn line(second: &Second, consumed: bool) -> String {
         second.at_s,
         per_second(second.published_per_s),
         per_second(second.confirmed_per_s),
-        second.handled_mb_per_s,
+        if consumed { second.handled_mb_per_s } else { second.published_mb_per_s },
         time(second.p50_us),
         time(second.p99_us),
         count(second.in_flight),

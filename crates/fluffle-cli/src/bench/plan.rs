@@ -194,11 +194,7 @@ impl Plan {
             },
             prefetch: args.prefetch,
             guarantee: args.ack.name(),
-            gzip: match args.gzip.0 {
-                Gzip::Off => "off".to_owned(),
-                Gzip::Auto { .. } => "auto".to_owned(),
-                on => format!("{on:?}"),
-            },
+            gzip: args.gzip.to_string(),
             batch: args.batch.map(|batch| batch.to_string()),
             whole_batches: args.whole_batches,
             warm_up_s: self.warm_up.as_secs_f64(),

@@ -182,10 +182,12 @@ impl Producer {
                 (Stage::Compress, encoded, first),
                 (Stage::Room, first, end),
             ];
-            // What `enqueue` does before it encodes (an id, a routing key) belongs to making bytes of a message.
+            // What `enqueue` does before it encodes: an id and a routing key, which belong to making bytes of a message; or
+            // a batch that had no room left is sealed.
             let before = encode.saturating_duration_since(begin);
+            let part_of = if self.run.plan.args.batch.is_some() { Stage::Compress } else { Stage::Encode };
             for (stage, from, to) in spans {
-                let extra = if stage == Stage::Encode { before } else { Duration::ZERO };
+                let extra = if stage == part_of { before } else { Duration::ZERO };
                 meter.stage(stage, to.saturating_duration_since(from) + extra);
             }
             meter.handed_over.record(end.saturating_duration_since(due));

@@ -2,7 +2,7 @@
 //!
 //! A codec is called at the beginning and the end of encoding and decoding, so a codec that looks at the clock sees those
 //! two. The first poll of `enqueue` ends when the message is compressed, labelled and, if there is room, handed over; what
-//! follows is waiting for room. `Delivery::received_at` and `Delivery::settled` give the rest. What lies between handing
+//! follows is waiting for room. A message that finds its batch full has that compressed, labelled and handed over first. `Delivery::received_at` and `Delivery::settled` give the rest. What lies between handing
 //! over and receiving (its batch's filling, the publisher's outbox, the wire, the broker, its queue) is one stage here, for nothing is to be
 //! seen in between; it is the mean of what is left.
 
@@ -132,7 +132,8 @@ impl Codec<Message> for Timed {
     }
 
     fn encoded_len(&self, message: &Message) -> Option<usize> {
-        if let Watch::Ready = ENCODED.get() {
+        // Asked for once more when the first try found its batch full.
+        if let Watch::Ready | Watch::Running(_) = ENCODED.get() {
             ENCODED.set(Watch::Running(Instant::now()));
         }
         Protobuf.encoded_len(message)
@@ -172,6 +173,16 @@ mod tests {
         wire.encode(&message).unwrap();
         let (begin, end) = encoded().unwrap();
         assert!(begin <= end && encoded().is_none());
+    }
+
+    #[test]
+    fn a_try_that_found_its_batch_full_is_none_of_the_encoding() {
+        let message = Message::default();
+        watch_encoding();
+        Timed.encoded_len(&message);
+        let sealed = Instant::now();
+        Wire::new(Timed).encode(&message).unwrap();
+        assert!(encoded().unwrap().0 >= sealed);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Summary {
     /// `complete`, `interrupted`, or why the service gave up.
     pub(crate) end: String,
     pub(crate) throughput: Throughput,
+    /// `null` without `--batch`, and without consumers.
+    pub(crate) batches: Option<Batches>,
     /// From due (in a closed loop: sent) to confirmed.
     pub(crate) confirm: Option<Latency>,
     /// From due to the handler's call.
@@ -66,6 +68,13 @@ pub(crate) struct Throughput {
     pub(crate) handled_mb_per_s: f64,
     /// Due in an open loop, and not sent when the run was given up.
     pub(crate) never_sent: u64,
+}
+
+/// What was gathered, over the whole run, as consumers have seen it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Batches {
+    pub(crate) received: u64,
+    pub(crate) messages_each: f64,
 }
 
 /// Times in microseconds.
@@ -124,6 +133,10 @@ impl Summary {
                 End::ServiceEnded(why) => why.clone(),
             },
             throughput: Throughput::new(measured, run.unsent()),
+            batches: verification
+                .as_ref()
+                .filter(|_| run.plan.args.batch.is_some())
+                .and_then(|found| Batches::new(service, found)),
             confirm: Latency::new(&meter.confirm.run),
             end_to_end: Latency::new(&meter.end_to_end.run),
             stages: stages(&meter, consumed),
@@ -163,6 +176,15 @@ impl Throughput {
             handled_mb_per_s: rate(counts.handled_bytes) / 1e6,
             never_sent,
         }
+    }
+}
+
+impl Batches {
+    /// Deliveries are counted when they come: all are when their messages have been handled.
+    fn new(service: &Service, found: &Verification) -> Option<Self> {
+        let received = service.consumers().iter().map(|(_, stats)| stats.received).sum();
+        let messages = (found.received + found.duplicates) as f64;
+        (received > 0).then(|| Self { received, messages_each: messages / received as f64 })
     }
 }
 

@@ -56,6 +56,7 @@ pub(crate) struct Second {
     pub(crate) published_per_s: f64,
     pub(crate) confirmed_per_s: f64,
     pub(crate) handled_per_s: f64,
+    pub(crate) published_mb_per_s: f64,
     pub(crate) handled_mb_per_s: f64,
     /// End to end; without consumers, from due to confirmed.
     pub(crate) p50_us: f64,
@@ -202,6 +203,7 @@ impl<'a> Watcher<'a> {
             published_per_s: rate(new.published),
             confirmed_per_s: rate(new.confirmed),
             handled_per_s: rate(new.handled),
+            published_mb_per_s: rate(new.published_bytes) / 1e6,
             handled_mb_per_s: rate(new.handled_bytes) / 1e6,
             p50_us: us(shown, 0.5),
             p95_us: us(shown, 0.95),

@@ -230,7 +230,16 @@ impl Raw {
             .message_count()
     }
 
-    /// Waits until a queue has no message ready or unacked, as its deletion's count shows nothing about unacked ones.
+    /// Puts a queue in the place of another that takes nothing: every message to it is nacked.
+    pub async fn let_nothing_into(&self, queue: &str) {
+        self.delete(queue).await;
+        let mut full = lapin::types::FieldTable::default();
+        full.insert("x-max-length".into(), 0.into());
+        full.insert("x-overflow".into(), lapin::types::AMQPValue::LongString("reject-publish".into()));
+        self.channel.queue_declare(queue.into(), Default::default(), full).await.expect("declared");
+    }
+
+    /// Deletes a queue with all that is in it.
     pub async fn delete(&self, queue: &str) {
         self.channel.queue_delete(queue.into(), Default::default()).await.expect("deleted");
     }

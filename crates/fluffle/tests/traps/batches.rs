@@ -3,9 +3,67 @@
 use std::sync::Arc;
 
 use fluffle::prelude::*;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::{app, publish, stats, support::*};
+
+/// Says how many messages it was given at once.
+struct Counting(mpsc::UnboundedSender<usize>);
+
+impl Actor for Counting {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<String>> for Counting {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, _: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        self.0.send(1).unwrap();
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Handler<DeliveryBatch<String>> for Counting {
+    type Result = ResponseFuture<Result<ItemFailures, Failure>>;
+
+    fn handle(&mut self, batch: DeliveryBatch<String>, _: &mut Self::Context) -> Self::Result {
+        self.0.send(batch.len()).unwrap();
+        Box::pin(async { Ok(ItemFailures::none()) })
+    }
+}
+
+/// A batch is one delivery, and nothing waits for more of them; a bound smaller than one batch lets it pass alone.
+#[actix::test]
+async fn a_batch_waits_for_no_more_than_the_smallest_prefetch_window_and_budget_let_through() {
+    for at_once in [false, true] {
+        let vhost = vhost();
+        let app = App::new(broker(vhost.url())).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
+        let route = Route::queue("q").batch(Batching::default().max_items(100)).gzip(Gzip::on());
+        let out = app.publisher::<String>(route.confirms(Confirms::Each).mailbox(1).max_bytes_in_flight(1));
+        let consume = Consume::<String>::queue("q").prefetch(1).concurrency(1).max_bytes_in_flight(1);
+        let (seen, mut record) = mpsc::unbounded_channel();
+        let app = match at_once {
+            false => app.consume(consume, move || Counting(seen.clone())),
+            true => app.consume_batches(consume, move || Counting(seen.clone())),
+        };
+        let service = started(app).await;
+        let mut receipts = Vec::new();
+        for number in 0..1000 {
+            receipts.push(soon("room", out.enqueue(number.to_string())).await.unwrap());
+        }
+        soon("all sent", out.flush()).await;
+        for receipt in receipts {
+            receipt.confirmed().await.unwrap();
+        }
+        let mut handled = 0;
+        while handled < 1000 {
+            handled += soon("the next batch", record.recv()).await.unwrap();
+        }
+        until("all are acked", || stats(&service).handled == 1000).await;
+        assert!(stats(&service).received < 1000, "they came in batches");
+        service.shutdown().await.unwrap();
+    }
+}
 
 /// The buffer inside the client has no bound of its own.
 #[actix::test]

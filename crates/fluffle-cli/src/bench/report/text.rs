@@ -72,6 +72,10 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
     if workload.consumers > 0 {
         row(out, "handled", throughput.handled_per_s, Some(throughput.handled_mb_per_s), throughput.handled)?;
     }
+    if let Some(batches) = &summary.batches {
+        let (received, each) = (count(batches.received), figures(batches.messages_each));
+        writeln!(out, "  in the whole run {received} batches came, of {each} messages on average")?;
+    }
     if let Some(asked) = workload.rate.filter(|rate| throughput.published_per_s < 0.99 * rate) {
         writeln!(out, "  behind: {} msg/s were asked for; latency includes what was sent late", figures(asked))?;
     }
