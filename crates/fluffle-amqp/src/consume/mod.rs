@@ -13,6 +13,7 @@ pub(crate) mod envelope;
 pub(crate) mod failure;
 pub(crate) mod feed;
 pub(crate) mod guard;
+pub(crate) mod key_queues;
 pub(crate) mod lane;
 pub(crate) mod quarantine;
 pub(crate) mod received;

@@ -1,0 +1,213 @@
+//! Who waits for whom when order is kept by key: pure, so that it can be held against a model.
+//!
+//! Each key has a queue of its own and belongs to one handler instance. One of a key is in hand at a time; the instance
+//! takes from its keys in turn.
+
+use std::collections::{HashMap, VecDeque};
+
+/// What waits for handler instances, by key.
+#[derive(Debug)]
+pub(crate) struct KeyQueues<W> {
+    keys: HashMap<u64, KeyQueue<W>>,
+    /// For each instance: its keys that have something waiting and nothing in hand, in the order they came to be so.
+    ready: Vec<VecDeque<u64>>,
+    waiting: usize,
+}
+
+/// Kept only while something of it waits or is in hand.
+#[derive(Debug)]
+struct KeyQueue<W> {
+    in_hand: bool,
+    waiting: VecDeque<W>,
+}
+
+impl<W> KeyQueues<W> {
+    /// For so many instances, at least one.
+    pub(crate) fn new(instances: usize) -> Self {
+        let ready = (0..instances.max(1)).map(|_| VecDeque::new()).collect();
+        Self { keys: HashMap::new(), ready, waiting: 0 }
+    }
+
+    /// Behind what waits of this key.
+    pub(crate) fn push(&mut self, key: u64, work: W) {
+        let queue = self.keys.entry(key).or_insert_with(|| KeyQueue { in_hand: false, waiting: VecDeque::new() });
+        queue.waiting.push_back(work);
+        self.waiting += 1;
+        if !queue.in_hand && queue.waiting.len() == 1 {
+            self.make_ready(key);
+        }
+    }
+
+    /// What [`take`](Self::take) would give this instance.
+    pub(crate) fn peek(&self, instance: usize) -> Option<&W> {
+        let key = self.ready.get(instance)?.front()?;
+        self.keys.get(key)?.waiting.front()
+    }
+
+    /// The next for this instance. Nothing else of its key is given out until it is [`done`](Self::done).
+    pub(crate) fn take(&mut self, instance: usize) -> Option<(u64, W)> {
+        let key = self.ready.get_mut(instance)?.pop_front()?;
+        let queue = self.keys.get_mut(&key)?;
+        let work = queue.waiting.pop_front()?;
+        queue.in_hand = true;
+        self.waiting -= 1;
+        Some((key, work))
+    }
+
+    /// What was in hand of this key is so no more.
+    pub(crate) fn done(&mut self, key: u64) {
+        let Some(queue) = self.keys.get_mut(&key) else { return };
+        queue.in_hand = false;
+        if queue.waiting.is_empty() {
+            self.keys.remove(&key);
+        } else {
+            self.make_ready(key);
+        }
+    }
+
+    /// Takes out everything that waits and is not to be kept.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&W) -> bool) -> Vec<W> {
+        let mut taken = Vec::new();
+        for queue in self.keys.values_mut() {
+            for work in std::mem::take(&mut queue.waiting) {
+                if keep(&work) { queue.waiting.push_back(work) } else { taken.push(work) }
+            }
+        }
+        self.waiting -= taken.len();
+        let keys = &mut self.keys;
+        for ready in &mut self.ready {
+            ready.retain(|key| keys.get(key).is_some_and(|queue| !queue.waiting.is_empty()));
+        }
+        keys.retain(|_, queue| queue.in_hand || !queue.waiting.is_empty());
+        taken
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    fn make_ready(&mut self, key: u64) {
+        let instances = self.ready.len() as u64;
+        if let Some(ready) = usize::try_from(key % instances).ok().and_then(|instance| self.ready.get_mut(instance)) {
+            ready.push_back(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_of_a_key_is_in_hand_at_a_time_and_other_keys_go_on() {
+        let mut queues = KeyQueues::new(1);
+        for work in ["a1", "a2", "b1", "a3"] {
+            queues.push(u64::from(work.as_bytes()[0]), work);
+        }
+        let (a, first) = queues.take(0).unwrap();
+        assert_eq!(first, "a1");
+        assert_eq!(queues.take(0).unwrap().1, "b1");
+        assert!(queues.take(0).is_none(), "a2 waits for a1");
+        queues.done(a);
+        assert_eq!(queues.peek(0), Some(&"a2"));
+        assert_eq!(queues.take(0).unwrap().1, "a2");
+        assert_eq!(queues.waiting(), 1);
+    }
+
+    #[test]
+    fn keys_take_turns() {
+        let mut queues = KeyQueues::new(1);
+        (0..6).for_each(|number| queues.push(number % 2, number));
+        let mut taken = Vec::new();
+        while let Some((key, number)) = queues.take(0) {
+            taken.push(number);
+            queues.done(key);
+        }
+        assert_eq!(taken, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_key_in_hand_is_remembered_when_all_that_waited_is_taken_out() {
+        let mut queues = KeyQueues::new(1);
+        (0..3).for_each(|number| queues.push(7, number));
+        let (key, _) = queues.take(0).unwrap();
+        assert_eq!(queues.retain(|_| false), [1, 2]);
+        queues.push(7, 3);
+        assert!(queues.take(0).is_none());
+        queues.done(key);
+        assert_eq!(queues.take(0), Some((7, 3)));
+        queues.done(7);
+        assert!(queues.keys.is_empty() && queues.ready[0].is_empty());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(u64),
+        Take(usize),
+        /// The n-th of what is in hand.
+        Done(usize),
+        /// Takes out what is divisible by this.
+        TakeOut(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..6_u64).prop_map(Step::Push),
+            3 => (0..3_usize).prop_map(Step::Take),
+            2 => (0..4_usize).prop_map(Step::Done),
+            1 => (2..5_usize).prop_map(Step::TakeOut),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn each_key_is_a_queue_of_one_instance_and_what_is_free_is_given_out(steps in prop::collection::vec(step(), 0..200)) {
+            const INSTANCES: usize = 3;
+            let mut queues = KeyQueues::new(INSTANCES);
+            let mut model: Vec<(u64, usize)> = Vec::new();
+            let mut in_hand: Vec<u64> = Vec::new();
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Push(key) => {
+                        queues.push(key, number);
+                        model.push((key, number));
+                    }
+                    Step::Take(instance) => {
+                        let free = |key: &u64| *key % INSTANCES as u64 == instance as u64 && !in_hand.contains(key);
+                        match queues.take(instance) {
+                            None => prop_assert!(!model.iter().any(|(key, _)| free(key))),
+                            Some((key, work)) => {
+                                prop_assert!(free(&key));
+                                let first = model.iter().position(|(other, _)| *other == key).unwrap();
+                                prop_assert_eq!(model.remove(first), (key, work));
+                                in_hand.push(key);
+                            }
+                        }
+                    }
+                    Step::Done(place) if place < in_hand.len() => queues.done(in_hand.remove(place)),
+                    Step::Done(_) => {}
+                    Step::TakeOut(divisor) => {
+                        let mut taken = queues.retain(|work| work % divisor != 0);
+                        taken.sort_unstable();
+                        let gone = model.iter().filter(|(_, work)| work % divisor == 0).map(|(_, work)| *work);
+                        prop_assert_eq!(taken, gone.collect::<Vec<_>>());
+                        model.retain(|(_, work)| work % divisor != 0);
+                    }
+                }
+                prop_assert_eq!(queues.waiting(), model.len());
+            }
+            in_hand.into_iter().for_each(|key| queues.done(key));
+            for instance in 0..INSTANCES {
+                while let Some((key, work)) = queues.take(instance) {
+                    let first = model.iter().position(|(other, _)| *other == key).unwrap();
+                    prop_assert_eq!(model.remove(first), (key, work));
+                    queues.done(key);
+                }
+            }
+            prop_assert!(model.is_empty() && queues.keys.is_empty());
+        }
+    }
+}
