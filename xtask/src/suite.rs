@@ -10,10 +10,11 @@ use crate::{
 };
 
 /// The framework's tests that run on either broker: `crates/fluffle/tests/support/place.rs`.
-const ON_BOTH: [&str; 12] = [
+const ON_BOTH: [&str; 13] = [
     "bad_days",
     "batches",
     "batching",
+    "cores",
     "flow",
     "living",
     "order",
