@@ -168,21 +168,26 @@ impl Service {
     /// Adds the publisher that `part` describes.
     ///
     /// # Errors
-    /// When no channel is to be had in time, or its journal is another publisher's.
+    /// When no channel is to be had in time, its journal is another publisher's, or its settings exclude one another.
     pub async fn add_publisher(&self, part: PublisherPart) -> Result<(), ServiceError> {
-        if part.in_use {
-            return Err(ServiceError::JournalInUse(part.outbox.name.clone()));
+        if let Some(refused) = part.refused {
+            return Err(refused);
         }
-        let name = self.unique(Role::Publish, &part.outbox.name);
-        let lease = self.inner.publish.lease().await?;
-        let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
-        let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
-        let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
-        let publisher =
-            publish::actor::spec(&part.outbox, &shared, &channel.addr(), part.confirms, self.inner.drain).on(self.io());
-        self.parts(|parts| remember(&mut parts.outboxes, &part.outbox));
-        self.add_channel(&name, &lease, channel, publisher);
-        self.end_after(async move { part.outbox.abandoned().await }, name, lease);
+        // All lanes, or none.
+        let mut leases = Vec::with_capacity(part.outboxes.len());
+        for _ in &part.outboxes {
+            leases.push(self.inner.publish.lease().await?);
+        }
+        for (outbox, lease) in part.outboxes.into_iter().zip(leases) {
+            let name = self.unique(Role::Publish, &outbox.name);
+            let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
+            let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
+            let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
+            let actor = publish::actor::spec(&outbox, &shared, &channel.addr(), part.confirms, self.inner.drain);
+            self.parts(|parts| remember(&mut parts.outboxes, &outbox));
+            self.add_channel(&name, &lease, channel, actor.on(self.io()));
+            self.end_after(async move { outbox.abandoned().await }, name, lease);
+        }
         Ok(())
     }
 
