@@ -317,6 +317,7 @@ async fn a_key_in_hand_when_its_connection_is_lost_is_finished_before_it_is_begu
     until("all of it came again", || stats(&service).received >= 6).await;
     publish(&out, &["z"]).await;
     assert_eq!(texts_until_z(&mut record).await, [""; 0], "nothing of a key in hand is begun");
+    until("what is the broker's again is forgotten", || waiting(&service.snapshot()) == 4).await;
     go.notify_waiters();
     let mut again = BTreeMap::<char, Vec<String>>::new();
     for _ in 0..4 {
@@ -326,6 +327,84 @@ async fn a_key_in_hand_when_its_connection_is_lost_is_finished_before_it_is_begu
     assert_eq!(again.into_values().collect::<Vec<_>>(), [["a1", "a2"], ["b1", "b2"]]);
     until("the work for the lost channel is counted", || stats(&service).work_done_ack_lost == 2).await;
     nothing_left(&place, service).await;
+}
+
+#[actix::test]
+async fn a_handler_that_hangs_while_its_connection_is_lost_frees_its_key_when_its_time_is_over() {
+    let place = vhost();
+    let app = app(&place);
+    let out = app.publisher::<String>(Route::queue("q"));
+    let (factory, mut record) = handlers(|seen| if seen.redelivered { Act::Ok } else { Act::Hang });
+    let service = started(app.consume(by_key().handler_timeout(Duration::from_secs(1)), factory)).await;
+    let raw = Raw::connect(place.url()).await;
+    publish(&out, &["a1"]).await;
+    send_batch(&raw, "batch", &["b1"]).await;
+    let mut texts = BTreeSet::from([next(&mut record).await.text, next(&mut record).await.text]);
+    place.close_connections("a test cuts the connection");
+    for _ in 0..2 {
+        let seen = next(&mut record).await;
+        assert!(seen.redelivered && texts.remove(&seen.text), "{seen:?}");
+    }
+    nothing_left(&place, service).await;
+}
+
+/// Keeps every delivery, and answers when told, or at once.
+struct Keeper {
+    kept: Vec<Arc<Delivery<String>>>,
+    record: mpsc::UnboundedSender<String>,
+    go: Arc<Notify>,
+}
+
+impl Actor for Keeper {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<String>> for Keeper {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, text: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        let (text, go) = (Arc::new(text), Arc::clone(&self.go));
+        self.kept.push(Arc::clone(&text));
+        self.record.send(text.to_string()).unwrap();
+        Box::pin(async move {
+            if text.ends_with("later") && !text.redelivered() {
+                go.notified().await;
+            }
+            if text.contains("fails") { Err(Failure::reject("no")) } else { Ok(()) }
+        })
+    }
+}
+
+#[actix::test]
+async fn a_handler_that_keeps_what_it_was_given_keeps_no_key() {
+    for guarantee in [AtLeastOnce, AtMostOnce] {
+        let place = vhost();
+        let app = app(&place);
+        let out = app.publisher::<String>(Route::queue("q"));
+        let go = Arc::new(Notify::new());
+        let (record, mut texts) = mpsc::unbounded_channel();
+        let gate = Arc::clone(&go);
+        let factory = move || Keeper { kept: Vec::new(), record: record.clone(), go: Arc::clone(&gate) };
+        let service = started(app.consume(by_key().guarantee(guarantee), factory)).await;
+        publish(&out, &["a handled", "a fails", "a fails later"]).await;
+        for expected in ["a handled", "a fails", "a fails later"] {
+            assert_eq!(soon("a delivery", texts.recv()).await.as_deref(), Some(expected));
+        }
+        until("two are settled", || {
+            let ConsumerStats { handled, dead_lettered, dropped, .. } = stats(&service);
+            (handled, dead_lettered + dropped) == (1, 1)
+        })
+        .await;
+        place.close_connections("a test cuts the connection");
+        until("it consumes again", || place.depth("q").consumers == 1).await;
+        publish(&out, &["a4"]).await;
+        go.notify_one();
+        let again = if guarantee == AtLeastOnce { &["a fails later", "a4"][..] } else { &["a4"] };
+        for expected in again {
+            assert_eq!(soon("a delivery", texts.recv()).await.as_deref(), Some(*expected));
+        }
+        nothing_left(&place, service).await;
+    }
 }
 
 #[actix::test]

@@ -280,3 +280,70 @@ impl Drop for Sorter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fluffle_wire::Wire;
+    use futures_util::FutureExt;
+    use tokio::{
+        task::{LocalSet, spawn_local, yield_now},
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::consume::{
+        keys::{KeyOf, KeysBy},
+        received::tests::received_with,
+    };
+
+    /// By the number that a message is, so that it names its instance.
+    fn lane(instances: usize, bytes: u64) -> Arc<Lane> {
+        let key: KeyOf<String> = Arc::new(|text| text.parse().unwrap_or_default());
+        let order = Order::new(Box::new(KeysBy { wire: Wire::protobuf(), key }), instances, None);
+        Lane::new(true, bytes, None, Some(order))
+    }
+
+    fn push(lane: &Lane, encoded: fluffle_wire::Encoded) {
+        let labels = lapin::BasicProperties::default()
+            .with_content_type((&*encoded.content_type).into())
+            .with_type((&*encoded.type_name).into());
+        let mut received = received_with(1, labels);
+        received.body = encoded.body;
+        lane.push(Arc::new(received));
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_off_with_what_it_has_sorted_leaves_the_rest_to_another() {
+        let sorting = async {
+            let (lane, wire) = (lane(2, 1000), Wire::<String>::protobuf());
+            let (mut zero, mut one) = (lane.queue(0), lane.queue(1));
+            let sorter = Sorter::new(&lane, lane.order.as_ref().unwrap()).unwrap();
+            let other = spawn_local(async move { one.next().await.is_some() });
+            for text in ["0", "1"] {
+                push(&lane, wire.encode(&text.to_owned()).unwrap());
+            }
+            yield_now().await;
+            assert!(zero.next().now_or_never().is_none(), "somebody else sorts");
+            yield_now().await;
+            drop(sorter);
+            // From here on nobody tells the other one but this one.
+            assert!(lane.queue(0).next().now_or_never().is_some());
+            assert!(timeout(Duration::from_secs(10), other).await.expect("it is woken").unwrap());
+        };
+        LocalSet::new().run_until(sorting).await;
+    }
+
+    #[tokio::test]
+    async fn the_room_that_small_items_take_here_counts() {
+        let (lane, wire) = (lane(1, 1000), Wire::<String>::protobuf());
+        let items: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        push(&lane, wire.encode_batch(&items).unwrap());
+        push(&lane, wire.encode(&"20".to_owned()).unwrap());
+        let mut queue = lane.queue(0);
+        let first = queue.next().await.unwrap();
+        assert!(first.received.body.len() < 100);
+        assert!(matches!(lane.take(), Next::Nothing), "20 small items are more than 1000 bytes");
+    }
+}
