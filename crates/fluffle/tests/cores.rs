@@ -202,12 +202,12 @@ async fn what_waits_for_its_key_leaves_the_next_attempt_room_in_the_byte_budget(
     let (factory, mut record) = handlers(|seen| {
         if (seen.text.as_str(), seen.attempt) == ("a1", 1) { Act::Err(Failure::retry("not yet")) } else { Act::Ok }
     });
-    // One delivery at a time: while `a1` waits for its next attempt, `a2` has the budget and waits for `a1`.
+    // One delivery at a time: while `a1` waits for its next attempt, `a2` has the budget and waits for `a1`, and `a3` for both.
     let wait = Duration::from_millis(500);
     let retry = Retry::exponential(2, wait, 1.0).unwrap().in_process_below(2 * wait).unwrap();
     let service = started(app.consume(by_key().max_bytes_in_flight(1).retry(retry), factory)).await;
-    publish(&out, &["a1", "a2"]).await;
-    for expected in ["a1", "a1", "a2"] {
+    publish(&out, &["a1", "a2", "a3"]).await;
+    for expected in ["a1", "a1", "a2", "a3"] {
         assert_eq!(next(&mut record).await.text, expected);
     }
     nothing_left(&place, service).await;

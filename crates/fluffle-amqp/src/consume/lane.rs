@@ -354,6 +354,11 @@ impl Lane {
         self.in_hand.limit()
     }
 
+    /// Whether anything may be left to [`take`](Self::take).
+    pub(crate) fn has_more(&self) -> bool {
+        !self.waiting_jobs().jobs.is_empty()
+    }
+
     /// Deliveries no handler has taken; of batches that are sorted by key, items.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting_jobs().jobs.len() + self.order.as_ref().map_or(0, Order::waiting)

@@ -34,8 +34,6 @@ pub(crate) struct Order {
     sorted: Mutex<KeyQueues<Job>>,
     /// Somebody is sorting.
     sorting: AtomicBool,
-    /// Wakes one instance that could go on sorting.
-    unsorted: Notify,
     /// Wakes the instances, each for what is its own.
     instances: Vec<Notify>,
 }
@@ -48,7 +46,6 @@ impl Order {
             seen,
             sorted: Mutex::new(KeyQueues::new(instances)),
             sorting: AtomicBool::new(false),
-            unsorted: Notify::new(),
             instances: (0..instances).map(|_| Notify::new()).collect(),
         }
     }
@@ -158,11 +155,11 @@ async fn next(lane: &Arc<Lane>, instance: usize) -> Option<Job> {
     let mut has_sorted = false;
     loop {
         // From here on nothing is missed: what comes after these were made wakes them.
-        let (changed, own, unsorted) = (lane.changed.notified(), own.notified(), order.unsorted.notified());
+        let (changed, own) = (lane.changed.notified(), own.notified());
         if let Some(job) = order.take(lane, instance) {
-            if has_sorted {
-                // While this one is busy another may go on.
-                order.unsorted.notify_one();
+            if has_sorted && lane.has_more() {
+                // While this one is busy another may go on: any of them, for the thread of one may be busy too.
+                lane.changed.notify_waiters();
             }
             return Some(job);
         }
@@ -177,7 +174,6 @@ async fn next(lane: &Arc<Lane>, instance: usize) -> Option<Job> {
         tokio::select! {
             () = changed => {}
             () = own => {}
-            () = unsorted => {}
             () = until(again) => {}
         }
     }
@@ -239,7 +235,7 @@ fn look_up(sorter: Sorter, seen: Seen, received: Arc<Received>, ticket: Ticket) 
             sort_items(order, &received, ticket);
         }
         drop(sorter);
-        order.unsorted.notify_one();
+        lane.changed.notify_waiters();
     });
 }
 
