@@ -10,7 +10,7 @@ use std::{
 };
 
 use fluffle::{
-    amqp::{ConsumerStats, SeenError, ServiceError},
+    amqp::{ConsumerState, ConsumerStats, SeenError, ServiceError},
     prelude::*,
     supervise::NodeSnapshot,
     wire::Wire,
@@ -407,22 +407,26 @@ async fn a_handler_that_keeps_what_it_was_given_keeps_no_key() {
     }
 }
 
-#[actix::test]
-async fn what_waits_for_its_key_goes_back_at_shutdown_and_when_it_waits_too_long() {
-    let place = vhost();
-    let app = app(&place);
+/// One batch is begun, the other waits for the key of its first item.
+async fn one_begun_and_one_waits(place: &Place, consume: Consume<String>) -> (Service, Record, Arc<Notify>, Raw) {
+    let app = app(place);
     let go = Arc::new(Notify::new());
     let gate = Arc::clone(&go);
     let (factory, mut record) =
-        handlers(move |seen| if seen.text.ends_with('1') { Act::Wait(Arc::clone(&gate)) } else { Act::Ok });
-    let consume = by_key().give_back_after(Duration::from_secs(2));
+        handlers(move |seen| if seen.text == "a1" { Act::Wait(Arc::clone(&gate)) } else { Act::Ok });
     let service = started(app.consume(consume, factory)).await;
     let raw = Raw::connect(place.url()).await;
     send_batch(&raw, "begun", &["a1", "a2"]).await;
     assert_eq!(next(&mut record).await.text, "a1");
     send_batch(&raw, "waits", &["a3", "a4"]).await;
-    until("what waits goes back, and comes again", || stats(&service).requeued >= 1).await;
-    until("again", || stats(&service).received >= 3).await;
+    until("both are sorted", || waiting(&service.snapshot()) == 3).await;
+    (service, record, go, raw)
+}
+
+#[actix::test]
+async fn what_is_begun_of_a_key_is_finished_at_shutdown_and_what_waits_goes_back() {
+    let place = vhost();
+    let (service, mut record, go, raw) = one_begun_and_one_waits(&place, by_key()).await;
     let stopping = actix::spawn({
         let service = service.clone();
         async move { service.shutdown().await.unwrap() }
@@ -435,8 +439,22 @@ async fn what_waits_for_its_key_goes_back_at_shutdown_and_when_it_waits_too_long
     go.notify_one();
     assert_eq!(next(&mut record).await.text, "a2", "what is begun is finished");
     soon("stopped", stopping).await.unwrap();
-    assert_eq!(stats(&service).handled, 2);
+    assert_eq!((stats(&service).handled, stats(&service).requeued), (2, 1));
     assert_eq!(raw.ready("q").await, 1);
+}
+
+#[actix::test]
+async fn what_waits_too_long_for_its_key_goes_back_and_comes_again() {
+    let place = vhost();
+    let consume = by_key().give_back_after(Duration::from_secs(1));
+    let (service, mut record, go, _raw) = one_begun_and_one_waits(&place, consume).await;
+    until("it goes back", || stats(&service).requeued >= 1).await;
+    until("it comes again", || stats(&service).received >= 3).await;
+    go.notify_one();
+    for expected in ["a2", "a3", "a4"] {
+        assert_eq!(next(&mut record).await.text, expected);
+    }
+    nothing_left(&place, service).await;
 }
 
 /// Knows two items as handled, and takes its time to say so.
@@ -663,4 +681,37 @@ async fn a_journal_has_one_lane() {
     let _out = app.publisher::<String>(Route::queue("q").journal(journal).lanes(2));
     let said = contradiction(app).await;
     assert!(said.contains("journal") && said.contains("`lanes`"), "{said}");
+}
+
+#[actix::test]
+async fn the_lanes_of_a_consumer_remember_and_stop_together() {
+    let place = vhost();
+    let app = app(&place);
+    let out = app.publisher::<String>(Route::queue("q"));
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let (factory, mut record) = handlers(move |seen| match seen.text.as_str() {
+        "waits" => Act::Wait(Arc::clone(&gate)),
+        _ => Act::Err(Failure::reject("no")),
+    });
+    let switch = KillSwitch::new(0.5, Window::last(10).at_least(5)).unwrap();
+    let store = Arc::new(SeenIds::options().in_memory().unwrap());
+    let consume = Consume::queue("q").lanes(2).prefetch(1).effectively_once(store).kill_switch(switch);
+    let service = started(app.consume(consume, factory)).await;
+    let all = |of: fn(&ConsumerStats) -> u64| service.consumers().iter().map(|(_, lane)| of(lane)).sum::<u64>();
+    for _ in 0..2 {
+        let same = MessageOptions::new().id("same");
+        soon("published", out.publish_with("waits".to_owned(), same)).await.unwrap();
+    }
+    until("each lane has one", || service.consumers().iter().all(|(_, lane)| lane.received == 1)).await;
+    go.notify_one();
+    until("one is handled, the other known", || (all(|lane| lane.handled), all(|lane| lane.duplicates)) == (1, 1))
+        .await;
+    assert_eq!(next(&mut record).await.text, "waits");
+    publish(&out, &["1", "2", "3", "4"]).await;
+    let killed = |(_, lane): &(String, ConsumerStats)| lane.state == ConsumerState::Killed;
+    until("both are stopped", || service.consumers().iter().all(killed)).await;
+    until("four are dead letters", || all(|lane| lane.dead_lettered) == 4).await;
+    assert!(service.consumers().iter().all(|(_, lane)| lane.dead_lettered < 4), "neither would have stopped by itself");
+    service.shutdown().await.unwrap();
 }

@@ -29,6 +29,9 @@ struct KeyQueue<W> {
 }
 
 impl<W> KeyQueues<W> {
+    /// Bytes that one thing takes here, if it is the only one of its key.
+    pub(crate) const EACH: usize = size_of::<W>() + size_of::<(u64, KeyQueue<W>)>() + size_of::<u64>();
+
     /// For so many instances, at least one.
     pub(crate) fn new(instances: usize) -> Self {
         let instance = |_| Instance { ready: VecDeque::new(), again: VecDeque::new() };
@@ -37,7 +40,8 @@ impl<W> KeyQueues<W> {
 
     /// Behind what waits of this key. Gives the instance that can take it, if it need not wait for anything.
     pub(crate) fn push(&mut self, key: u64, work: W) -> Option<usize> {
-        let queue = self.keys.entry(key).or_insert_with(|| KeyQueue { in_hand: false, waiting: VecDeque::new() });
+        let queue =
+            self.keys.entry(key).or_insert_with(|| KeyQueue { in_hand: false, waiting: VecDeque::with_capacity(1) });
         queue.waiting.push_back(work);
         self.waiting += 1;
         if queue.in_hand || queue.waiting.len() > 1 {

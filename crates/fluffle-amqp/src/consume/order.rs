@@ -254,7 +254,7 @@ fn sort_items(order: &Order, received: &Arc<Received>, ticket: Ticket) {
         }
     }
     // Small items take more room here than on the wire.
-    received.takes_more(jobs.len() * size_of::<(u64, Job)>());
+    received.takes_more(jobs.len() * KeyQueues::<Job>::EACH);
     order.push(jobs);
 }
 
