@@ -15,6 +15,7 @@ const ON_BOTH: [&str; 13] = [
     "batches",
     "batches_end_to_end",
     "batching",
+    "cores",
     "flow",
     "living",
     "order",

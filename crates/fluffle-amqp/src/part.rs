@@ -9,10 +9,11 @@ use crate::{
         forwarder::Forwarder,
         journal::Ledger,
         outbox::{OpenBatches, Outbox, Terms},
-        publisher::Publisher,
+        publisher::{Lane, Publisher},
         route::{CONFIRM_TIMEOUT, Confirms, Key, Route},
     },
     request::{actor::Exchange, requester::Requester},
+    service_error::ServiceError,
 };
 
 /// How long a forwarded message may take to be confirmed.
@@ -20,10 +21,11 @@ const FORWARD_WITHIN: Duration = Duration::from_secs(30);
 
 /// A publisher to be added, its message type forgotten.
 pub struct PublisherPart {
-    pub(crate) outbox: Arc<Outbox>,
+    /// One a lane.
+    pub(crate) outboxes: Vec<Arc<Outbox>>,
     pub(crate) confirms: bool,
-    /// Its journal is another publisher's.
-    pub(crate) in_use: bool,
+    /// Why it cannot be had as it is.
+    pub(crate) refused: Option<ServiceError>,
 }
 
 impl PublisherPart {
@@ -40,36 +42,52 @@ impl PublisherPart {
             _ => route.exchange.to_string(),
         };
         let confirms = route.confirms != Confirms::Off;
-        let journal = route.journal.clone();
-        let (ledger, in_use) = match journal.map(|journal| Ledger::new(journal, route.max_bytes)) {
-            Some(None) => (None, true),
-            Some(ledger) => (ledger, false),
-            None => (None, false),
+        let (ledger, refused) = match route.journal.clone() {
+            Some(_) if route.lanes > 1 => {
+                let why = "a journal is one order for all it holds, and `lanes` are several: leave one of them";
+                (None, Some(ServiceError::Contradiction { of: name.clone(), why }))
+            }
+            Some(journal) => match Ledger::new(journal, route.max_bytes) {
+                None => (None, Some(ServiceError::JournalInUse(name.clone()))),
+                ledger => (ledger, None),
+            },
+            None => (None, None),
         };
-        let batcher = route.batching.map(|batching| Arc::new(Batcher::new(&route, batching)));
-        let outbox = Outbox::with(Terms {
-            name,
-            mailbox: route.mailbox,
-            window: route.window(),
-            confirm_limit: route.confirm_timeout,
-            bytes: route.max_bytes,
-            journal: ledger,
-            batches: batcher.clone().map(|batcher| batcher as Arc<dyn OpenBatches>),
-        });
-        (Publisher::new(route, Arc::clone(&outbox), batcher), Self { outbox, confirms, in_use })
+        let others = (1..route.lanes).map(|_| lane(&route, name.clone(), None)).collect::<Vec<_>>();
+        let first = lane(&route, name, ledger);
+        let outboxes = std::iter::once(&first).chain(&others).map(|lane| Arc::clone(&lane.outbox)).collect();
+        (Publisher::new(route, first, others), Self { outboxes, confirms, refused })
     }
 
     /// A forwarder's handle, and what a service needs to bring it to life; in the tree it goes by `name`.
     pub fn forwarder(name: impl Into<String>) -> (Forwarder, Self) {
         let outbox = Outbox::new(name.into(), 1024, 1024, CONFIRM_TIMEOUT);
-        (Forwarder::new(Arc::clone(&outbox), FORWARD_WITHIN), Self { outbox, confirms: true, in_use: false })
+        (Forwarder::new(Arc::clone(&outbox), FORWARD_WITHIN), Self::plain(outbox))
     }
 
     /// The publisher of a consumer's retry copies, dead letters and answers.
     pub(crate) fn copies(consumer: &str, confirm_timeout: Duration) -> (Arc<Outbox>, Self) {
         let outbox = Outbox::new(format!("{consumer}/copies"), 256, 256, confirm_timeout);
-        (Arc::clone(&outbox), Self { outbox, confirms: true, in_use: false })
+        (Arc::clone(&outbox), Self::plain(outbox))
     }
+
+    fn plain(outbox: Arc<Outbox>) -> Self {
+        Self { outboxes: vec![outbox], confirms: true, refused: None }
+    }
+}
+
+fn lane<T: 'static>(route: &Route<T>, name: String, journal: Option<Ledger>) -> Lane<T> {
+    let batcher = route.batching.map(|batching| Arc::new(Batcher::new(route, batching)));
+    let outbox = Outbox::with(Terms {
+        name,
+        mailbox: route.mailbox,
+        window: route.window(),
+        confirm_limit: route.confirm_timeout,
+        bytes: route.max_bytes,
+        journal,
+        batches: batcher.clone().map(|batcher| batcher as Arc<dyn OpenBatches>),
+    });
+    Lane { outbox, batcher }
 }
 
 /// A requester to be added, its message types forgotten.

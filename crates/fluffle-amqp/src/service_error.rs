@@ -22,6 +22,14 @@ pub enum ServiceError {
     /// A publisher's journal is another publisher's already.
     #[error("publisher `{0}` cannot have its journal: another publisher has it; open one for each")]
     JournalInUse(String),
+    /// Settings that exclude one another.
+    #[error("`{of}` cannot be added: {why}")]
+    Contradiction {
+        /// The consumer's queue, or the publisher's name.
+        of: String,
+        /// Which settings, and what to do.
+        why: &'static str,
+    },
     /// The service is over.
     #[error("cannot add `{0}`: the service has ended")]
     Ended(String),

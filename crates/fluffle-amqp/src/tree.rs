@@ -27,6 +27,8 @@
 //! actors; then the publishers, which wait for their confirms; the handlers last. Handlers are not children of their consumer: they
 //! live through every lost channel and connection, and finish the work they have begun.
 
+mod consumers;
+
 use std::{
     collections::HashMap,
     future::Future,
@@ -34,11 +36,9 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext, Context, Handler};
 use actix_rt::{Arbiter, ArbiterHandle};
 use fluffle_supervise::{
-    ActorSpec, ChildSpec, EventStream, ExitReason, Intensity, NodeSnapshot, State, Strategy, SupervisorHandle,
-    SupervisorSpec,
+    ChildSpec, EventStream, ExitReason, Intensity, NodeSnapshot, State, Strategy, SupervisorHandle, SupervisorSpec,
 };
 use fluffle_wire::Wire;
 use futures_util::FutureExt;
@@ -49,11 +49,8 @@ use crate::{
     connection::TopologyStore,
     consume::{
         self,
-        feed::{AllAtOnce, Feed, Feeder, OneByOne},
-        lane::Lane,
-        seen::Seen,
-        spec::{Consume, Guarantee, Threads},
-        watchdog::Orphans,
+        feed::{AllAtOnce, OneByOne},
+        spec::Consume,
     },
     drain,
     orders::Orders,
@@ -171,21 +168,26 @@ impl Service {
     /// Adds the publisher that `part` describes.
     ///
     /// # Errors
-    /// When no channel is to be had in time, or its journal is another publisher's.
+    /// When no channel is to be had in time, its journal is another publisher's, or its settings exclude one another.
     pub async fn add_publisher(&self, part: PublisherPart) -> Result<(), ServiceError> {
-        if part.in_use {
-            return Err(ServiceError::JournalInUse(part.outbox.name.clone()));
+        if let Some(refused) = part.refused {
+            return Err(refused);
         }
-        let name = self.unique(Role::Publish, &part.outbox.name);
-        let lease = self.inner.publish.lease().await?;
-        let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
-        let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
-        let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
-        let publisher =
-            publish::actor::spec(&part.outbox, &shared, &channel.addr(), part.confirms, self.inner.drain).on(self.io());
-        self.parts(|parts| remember(&mut parts.outboxes, &part.outbox));
-        self.add_channel(&name, &lease, channel, publisher);
-        self.end_after(async move { part.outbox.abandoned().await }, name, lease);
+        // All lanes, or none.
+        let mut leases = Vec::with_capacity(part.outboxes.len());
+        for _ in &part.outboxes {
+            leases.push(self.inner.publish.lease().await?);
+        }
+        for (outbox, lease) in part.outboxes.into_iter().zip(leases) {
+            let name = self.unique(Role::Publish, &outbox.name);
+            let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
+            let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
+            let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
+            let actor = publish::actor::spec(&outbox, &shared, &channel.addr(), part.confirms, self.inner.drain);
+            self.parts(|parts| remember(&mut parts.outboxes, &outbox));
+            self.add_channel(&name, &lease, channel, actor.on(self.io()));
+            self.end_after(async move { outbox.abandoned().await }, name, lease);
+        }
         Ok(())
     }
 
@@ -233,79 +235,16 @@ impl Service {
     /// The same, with handlers that are given batches at once: `Handler<DeliveryBatch<T>>`.
     ///
     /// # Errors
-    /// As [`consume`](Self::consume).
+    /// As [`consume`](Self::consume); and with [`Consume::ordered_by`].
     pub async fn consume_batches<A, T, F>(&self, consume: Consume<T>, factory: F) -> Result<(), ServiceError>
     where
         A: HandlesBatches<T>,
         T: 'static,
         F: Fn() -> A + Send + Sync + 'static,
     {
+        consume.check_batches()?;
         let wire = consume.wire.clone();
         self.add_consumer(consume, move || AllAtOnce { wire: wire.clone() }, factory).await
-    }
-
-    async fn add_consumer<A, T, R, D, F>(
-        &self,
-        mut consume: Consume<T, R>,
-        feed: impl Fn() -> D + Clone + Send + Sync + 'static,
-        factory: F,
-    ) -> Result<(), ServiceError>
-    where
-        A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
-        D: Feed,
-        F: Fn() -> A + Send + Sync + 'static,
-    {
-        let application = self.inner.topology.get();
-        // A temporary queue may go by its prefix: from here on by its full name.
-        if let Some(queue) = application.find_queue(&consume.queue) {
-            consume.queue = queue.name().to_owned();
-        }
-        self.inner.topology.add(consume.topology(&application))?;
-        let name = self.unique(Role::Consume, &consume.queue);
-        let at_most_once = consume.guarantee == Guarantee::AtMostOnce;
-        let lane = Lane::new(at_most_once, consume.max_bytes, consume.rate_limit.clone());
-        // First what may not be had: handlers without a consumer would be left behind.
-        let lease = self.inner.consume.lease().await?;
-        let (copies, part) = PublisherPart::copies(&name, consume.confirm_timeout);
-        self.add_publisher(part).await?;
-        let seen = consume.seen.take().map(Seen::new);
-        let feeder = Feeder { lane: Arc::clone(&lane), seen: seen.clone(), feed };
-        self.add_handlers(&name, &consume, feeder, factory).await?;
-        let exclusive = consume.exclusive_queues(&application);
-        let (guard, patience) = (Arc::new(consume.guard()), consume.patience());
-        let quarantine = Arc::new(consume.quarantine());
-        let plan = Arc::new(consume::actor::Plan {
-            queue: consume.queue.as_str().into(),
-            tag: consumer_tag(&name),
-            prefetch: consume.prefetch,
-            guarantee: consume.guarantee,
-            retry_queue: consume.retries(),
-            dead_letter_queue: consume.dead_letters(&application),
-            delivery_limit: consume.deliveries(),
-            quarantine,
-            retry: consume.retry,
-            patience,
-            exclusive: consume.exclusive,
-            priority: consume.priority,
-            guard,
-            lane,
-            orphans: Orphans::default(),
-            copies,
-            connection: lease.place.connection.clone(),
-            counters: Arc::default(),
-            seen,
-            drain: self.inner.drain,
-        });
-        let mode = Mode::Consume { prefetch: plan.prefetch, exclusive };
-        let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
-        // The side queues were added after the connection declared what there was.
-        shared.redeclare();
-        let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
-        let consumer = consume::actor::spec(&plan, &shared, &channel.addr()).on(self.io());
-        self.parts(|parts| parts.consumers.push((name.clone(), plan)));
-        self.add_channel(&name, &lease, channel, consumer);
-        self.parts(|parts| parts.leases.push(lease));
-        Ok(())
     }
 
     /// Adds an actor of the application's own, or a supervisor of several, below `app/application`. They share a thread,
@@ -316,53 +255,6 @@ impl Service {
     /// When the service has ended, or supervises a child of that name already.
     pub async fn supervise(&self, child: impl Into<ChildSpec>) -> Result<(), ServiceError> {
         Ok(self.inner.application.start_child(child).await?)
-    }
-
-    async fn add_handlers<A, T, R, D, F>(
-        &self,
-        name: &str,
-        consume: &Consume<T, R>,
-        feeder: Feeder<impl Fn() -> D + Clone + Send + Sync + 'static>,
-        factory: F,
-    ) -> Result<(), ServiceError>
-    where
-        A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
-        D: Feed,
-        F: Fn() -> A + Send + Sync + 'static,
-    {
-        let concurrency = consume.concurrency.unwrap_or(usize::from(consume.prefetch));
-        let arbiters = self.handler_arbiters(consume.instances, consume.threads)?;
-        let factory = Arc::new(factory);
-        let mut spec = SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity);
-        for (instance, arbiter) in (0..consume.instances).zip(arbiters.iter().cycle()) {
-            let (factory, feeder) = (Arc::clone(&factory), feeder.clone());
-            let handler = ActorSpec::new(instance.to_string(), move || factory())
-                .on(arbiter.clone())
-                .backoff(consume.handler_backoff)
-                .in_context(move |ctx: &mut Context<A>| {
-                    ctx.spawn(feeder.dispatch(concurrency));
-                });
-            spec = spec.child(handler);
-        }
-        let added = self.inner.handlers.start_child(spec).await;
-        added.map_err(|_| ServiceError::Ended(name.to_owned()))
-    }
-
-    /// Threads for one consumer's handlers, shared with no other consumer.
-    fn handler_arbiters(&self, instances: usize, threads: Threads) -> Result<Vec<ArbiterHandle>, ServiceError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = match threads {
-            Threads::Shared => instances.min(cores),
-            Threads::Own => instances,
-        };
-        let mut all = self.inner.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut mine = Vec::with_capacity(count);
-        for _ in 0..count {
-            let arbiter = Arbiter::try_new().map_err(ServiceError::Thread)?;
-            mine.push(arbiter.handle());
-            all.push(arbiter);
-        }
-        Ok(mine)
     }
 
     /// Orders a channel and what lives on it. The order is taken up when the connection is first up, which nobody
@@ -485,12 +377,6 @@ impl Service {
 fn remember<P>(parts: &mut Vec<Weak<P>>, part: &Arc<P>) {
     parts.retain(|part| part.strong_count() > 0);
     parts.push(Arc::downgrade(part));
-}
-
-/// Tells an operator which process consumes; a name too long for AMQP's 255 bytes leaves only the process.
-fn consumer_tag(name: &str) -> String {
-    let process = std::process::id();
-    if name.len() <= 200 { format!("{name}-{process}") } else { format!("fluffle-{process}-{}", uuid::Uuid::now_v7()) }
 }
 
 fn all_running(node: &NodeSnapshot) -> bool {

@@ -142,7 +142,7 @@ async fn a_connection_cut_while_it_delivers_brings_its_deliveries_again() {
     bench.publish().await;
     cuts.iter().for_each(|cut| cut.wait_fired(1, support::SOON).unwrap());
     let totals = bench.nothing_lost().await;
-    assert!(totals.connects >= 5 && totals.consumer.received > MESSAGES as u64);
+    assert!(totals.connects >= 5 && totals.consumer.received > MESSAGES as u64, "{totals:?}");
 }
 
 #[actix::test]

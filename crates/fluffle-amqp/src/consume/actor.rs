@@ -140,7 +140,7 @@ struct Cancelled(Arc<str>);
 /// Not a fault: a channel that ends gives back in order what it holds.
 #[derive(Debug, thiserror::Error)]
 #[error("messages of queue `{0}` that may be ending the process are to be handled alone, or no longer")]
-struct Isolated(String);
+struct Isolated(Arc<str>);
 
 impl ConsumerActor {
     fn consume(&mut self, lease: Lease, subscription: Subscription, ctx: &mut Context<Self>) {

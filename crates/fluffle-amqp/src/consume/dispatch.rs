@@ -23,7 +23,7 @@ use futures_util::{
 use tokio::sync::oneshot;
 
 use crate::consume::{
-    envelope::{Contents, ItemOutcomes, ItemTicket, Opened},
+    envelope::{Contents, Item, ItemOutcomes, ItemTicket, Opened},
     failure::Failure,
     feed::Feed,
     lane::{Job, Lane, Outcome, Ticket, Work},
@@ -125,6 +125,9 @@ impl<F: Feed> Unanswered<F> {
 
     /// Waits for the late answer apart from the handler's concurrency.
     async fn linger(mut self, feed: Arc<F>) {
+        if let Some(Duty::Item(item)) = &mut self.duty {
+            item.free_key();
+        }
         // An answer that will never come drops the duty: a crash.
         if let (Ok(answer), Some(duty)) = ((&mut self.answer).await, self.duty.take()) {
             duty.answer(&*feed, answer);
@@ -133,8 +136,8 @@ impl<F: Feed> Unanswered<F> {
 }
 
 impl<F: Feed> Dispatch<F> {
-    pub(crate) fn new(lane: Arc<Lane>, feed: Arc<F>, seen: Option<Seen>, concurrency: usize) -> Self {
-        let (queue, unanswered) = (lane.queue(), FuturesUnordered::new());
+    pub(crate) fn new(lane: Arc<Lane>, instance: usize, feed: Arc<F>, seen: Option<Seen>, concurrency: usize) -> Self {
+        let (queue, unanswered) = (lane.queue(instance), FuturesUnordered::new());
         let concurrency = concurrency.max(1);
         Self { lane, queue, feed, seen, concurrency, proven: false, current: None, looked_up: None, unanswered }
     }
@@ -147,6 +150,7 @@ impl<F: Feed> Dispatch<F> {
         let Job { received, work } = job;
         let ticket = match work {
             Work::Rest(rest) => return self.current = Some(rest),
+            Work::Item(item) => return self.hand_over_by_key(&received, item, actor, ctx),
             Work::Whole(ticket) => ticket,
         };
         if !self.lane.is_ours(&received) {
@@ -154,12 +158,8 @@ impl<F: Feed> Dispatch<F> {
         }
         match self.feed.open(&received) {
             Ok(None) => self.hand_over(received, ticket, actor, ctx),
-            Ok(Some(_)) if received.wants_reply() => {
-                let refusal = "a batch asks for an answer: ask for each by itself";
-                ticket.answer(Outcome::Failed(Failure::reject(refusal)));
-            }
             Ok(Some(contents)) => self.open(received, contents, ticket, actor, ctx),
-            Err(error) => ticket.answer(Outcome::Undecodable(error)),
+            Err(outcome) => ticket.answer(outcome),
         }
     }
 
@@ -254,6 +254,26 @@ impl<F: Feed> Dispatch<F> {
             }
             (true, Err(failure)) => envelope.failed(index, Outcome::Failed(failure)),
             (false, late) => self.lane.late(&envelope.received, index, late.is_ok()),
+        }
+    }
+
+    /// An item goes to the handler that has its key.
+    fn hand_over_by_key<A>(&mut self, received: &Arc<Received>, item: Item, actor: &mut A, ctx: &mut Context<A>)
+    where
+        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+    {
+        if !self.lane.is_ours(received) {
+            return;
+        }
+        let (index, raw) = (item.index, item.raw.clone());
+        let Some(ticket) = item.begin(&self.lane) else { return };
+        let message = match self.feed.item(received, index, &raw) {
+            Ok(message) => message,
+            Err(error) => return ticket.answer(Outcome::Undecodable(error)),
+        };
+        match handle::<F, A>(message, actor, ctx) {
+            Reply::Now(answer) => self.settle(Duty::Item(ticket), answer, ctx),
+            Reply::Later(answer) => self.unanswered.push(Unanswered { duty: Some(Duty::Item(ticket)), answer }),
         }
     }
 

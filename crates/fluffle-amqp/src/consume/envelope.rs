@@ -18,6 +18,7 @@ use futures_util::task::AtomicWaker;
 use crate::consume::{
     failure::Failure,
     lane::{Lane, Outcome, Ticket},
+    order::Hold,
     received::{Received, Settled},
     settlement::Verdict,
 };
@@ -102,11 +103,16 @@ impl Contents {
 pub(crate) struct ItemOutcomes {
     /// Items before this one have results; those from it on were not begun, for their channel is gone.
     pub(crate) until: usize,
-    /// Those that were not handled, by item, and why.
+    /// Those that were not handled, by item, and why; those not begun among them, where order is kept by key.
     pub(crate) failed: Vec<(usize, Arc<Outcome>)>,
 }
 
 impl ItemOutcomes {
+    /// Whether each of `items` was begun.
+    pub(crate) fn is_complete(&self, items: usize) -> bool {
+        self.until >= items && !self.failed.iter().any(|(_, why)| matches!(**why, Outcome::NotStarted))
+    }
+
     /// The items that were handled.
     pub(crate) fn handled(&self, contents: &Contents) -> impl Iterator<Item = usize> {
         let is_handled = |index: &usize| self.failed.binary_search_by_key(index, |(failed, _)| *failed).is_err();
@@ -162,6 +168,10 @@ impl Envelope {
     /// The item in hand will be answered later.
     pub(crate) fn later(self: &Arc<Self>, index: usize, lane: &Arc<Lane>) -> ItemTicket {
         let in_time = self.end();
+        self.ticket(index, in_time, lane)
+    }
+
+    fn ticket(self: &Arc<Self>, index: usize, in_time: bool, lane: &Arc<Lane>) -> ItemTicket {
         let (has_result, waker) = (AtomicBool::new(!in_time), AtomicWaker::new());
         let begun = Arc::new(Begun { index, at: Instant::now(), has_result, waker });
         let mut results = self.results();
@@ -170,7 +180,7 @@ impl Envelope {
             results.begun.retain(|one| !one.has_result.load(Ordering::Acquire));
         }
         results.begun.push(Arc::clone(&begun));
-        ItemTicket { envelope: Arc::clone(self), begun, lane: Arc::clone(lane) }
+        ItemTicket { envelope: Arc::clone(self), begun, lane: Arc::clone(lane), hold: None }
     }
 
     /// So many more items have been handled, or need not be.
@@ -243,9 +253,16 @@ pub(crate) struct ItemTicket {
     envelope: Arc<Envelope>,
     begun: Arc<Begun>,
     lane: Arc<Lane>,
+    /// Its key, where order is kept by key.
+    hold: Option<Hold>,
 }
 
 impl ItemTicket {
+    /// Others of its key may be handed out, for it has been given up.
+    pub(crate) fn free_key(&mut self) {
+        self.hold = None;
+    }
+
     pub(crate) fn received(&self) -> &Arc<Received> {
         &self.envelope.received
     }
@@ -270,6 +287,35 @@ impl Drop for ItemTicket {
     fn drop(&mut self) {
         if self.begun.claim() {
             self.envelope.failed(self.begun.index, Outcome::Crashed);
+        }
+    }
+}
+
+/// An item on its way to a handler of its own, where order is kept by key. Dropped before that, it was not begun.
+pub(crate) struct Item {
+    pub(crate) index: usize,
+    pub(crate) raw: Bytes,
+    pub(crate) hold: Option<Hold>,
+    envelope: Option<Arc<Envelope>>,
+}
+
+impl Item {
+    pub(crate) fn new(envelope: &Arc<Envelope>, index: usize, raw: Bytes) -> Self {
+        Self { index, raw, hold: None, envelope: Some(Arc::clone(envelope)) }
+    }
+
+    /// A handler takes it.
+    pub(crate) fn begin(mut self, lane: &Arc<Lane>) -> Option<ItemTicket> {
+        let mut ticket = self.envelope.take()?.ticket(self.index, true, lane);
+        ticket.hold = self.hold.take();
+        Some(ticket)
+    }
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        if let Some(envelope) = self.envelope.take() {
+            envelope.failed(self.index, Outcome::NotStarted);
         }
     }
 }

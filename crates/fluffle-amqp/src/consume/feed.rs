@@ -24,8 +24,8 @@ pub(crate) trait Feed: 'static {
     /// Whether the items of a batch are handed over one by one.
     const APART: bool;
 
-    /// What is in a batch; `None` when it is a message by itself.
-    fn open(&self, received: &Received) -> Result<Option<Contents>, DecodeError>;
+    /// What is in a batch; `None` when it is a message by itself. One that cannot be opened has its outcome already.
+    fn open(&self, received: &Received) -> Result<Option<Contents>, Outcome>;
 
     /// All of a delivery.
     fn whole(&self, received: &Arc<Received>) -> Result<Self::Message, DecodeError>;
@@ -46,8 +46,9 @@ pub(crate) struct Feeder<F> {
 }
 
 impl<D: Feed, F: Fn() -> D> Feeder<F> {
-    pub(crate) fn dispatch(&self, concurrency: usize) -> Dispatch<D> {
-        Dispatch::new(Arc::clone(&self.lane), Arc::new((self.feed)()), self.seen.clone(), concurrency)
+    pub(crate) fn dispatch(&self, instance: usize, concurrency: usize) -> Dispatch<D> {
+        let lane = Arc::clone(&self.lane);
+        Dispatch::new(lane, instance, Arc::new((self.feed)()), self.seen.clone(), concurrency)
     }
 }
 
@@ -63,7 +64,7 @@ impl<T: 'static, R: 'static> Feed for OneByOne<T, R> {
 
     const APART: bool = true;
 
-    fn open(&self, received: &Received) -> Result<Option<Contents>, DecodeError> {
+    fn open(&self, received: &Received) -> Result<Option<Contents>, Outcome> {
         open(&self.wire, received)
     }
 
@@ -101,7 +102,7 @@ impl<T: 'static> Feed for AllAtOnce<T> {
 
     const APART: bool = false;
 
-    fn open(&self, received: &Received) -> Result<Option<Contents>, DecodeError> {
+    fn open(&self, received: &Received) -> Result<Option<Contents>, Outcome> {
         open(&self.wire, received)
     }
 
@@ -142,12 +143,15 @@ impl<T: 'static> Feed for AllAtOnce<T> {
     }
 }
 
-fn open<T>(wire: &Wire<T>, received: &Received) -> Result<Option<Contents>, DecodeError> {
+pub(crate) fn open<T>(wire: &Wire<T>, received: &Received) -> Result<Option<Contents>, Outcome> {
     let incoming = received.wire();
     if incoming.content_type.is_none_or(|label| label == wire.content_type()) || !incoming.is_batch() {
         return Ok(None);
     }
-    let batch = wire.decode_batch(&incoming)?;
+    let batch = wire.decode_batch(&incoming).map_err(Outcome::Undecodable)?;
     received.unpacked(batch.bytes());
+    if received.wants_reply() {
+        return Err(Outcome::Failed(Failure::reject("a batch asks for an answer: ask for each by itself")));
+    }
     Ok(Some(Contents::new(batch.raw_items(), wire.content_type())))
 }

@@ -183,7 +183,8 @@ async fn changed(watched: &mut Option<Watched>) {
     }
 }
 
-async fn until(due: Option<Instant>) {
+/// For ever without a time.
+pub(crate) async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
         None => pending().await,

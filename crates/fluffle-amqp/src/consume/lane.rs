@@ -23,8 +23,9 @@ use tokio::{
 use crate::{
     channel::Generation,
     consume::{
-        envelope::{ItemOutcomes, Opened},
+        envelope::{Item, ItemOutcomes, Opened},
         failure::Failure,
+        order::{self, Order},
         received::Received,
     },
     flow::{budget::Budget, rate::RateLimit},
@@ -72,17 +73,30 @@ pub(crate) struct Job {
     pub(crate) work: Work,
 }
 
+impl Job {
+    /// Handlers have part of it.
+    fn is_begun(&self) -> bool {
+        match self.work {
+            Work::Whole(_) => false,
+            Work::Rest(_) => true,
+            Work::Item(_) => self.received.started.get().is_some(),
+        }
+    }
+}
+
 pub(crate) enum Work {
     /// All of it.
     Whole(Ticket),
     /// The items of a batch that the last handler, which is gone, did not come to.
     Rest(Opened),
+    /// One item of a batch, where order is kept by key.
+    Item(Item),
 }
 
 /// The duty to answer for one delivery. Answering twice does not compile; not answering is an answer too.
 pub(crate) struct Ticket {
     received: Arc<Received>,
-    unanswered: Outcome,
+    started: bool,
     answered: bool,
     completions: mpsc::UnboundedSender<Completion>,
 }
@@ -90,7 +104,7 @@ pub(crate) struct Ticket {
 impl Ticket {
     /// From here on a dropped ticket means that the handler crashed with the message in hand.
     pub(crate) fn start(&mut self) {
-        self.unanswered = Outcome::Crashed;
+        self.started = true;
     }
 
     /// Answers.
@@ -100,6 +114,10 @@ impl Ticket {
 
     fn send(&mut self, outcome: Outcome) {
         self.answered = true;
+        // After a failure the next attempt may keep the key: the consumer decides.
+        if !matches!(outcome, Outcome::Failed(_) | Outcome::Crashed) {
+            self.received.free_key();
+        }
         // Without a listener the application is shutting down, and the broker will deliver it to somebody else.
         let _ = self.completions.send(Completion { received: Arc::clone(&self.received), outcome });
     }
@@ -108,8 +126,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.answered {
-            let outcome = std::mem::replace(&mut self.unanswered, Outcome::NotStarted);
-            self.send(outcome);
+            self.send(if self.started { Outcome::Crashed } else { Outcome::NotStarted });
         }
     }
 }
@@ -121,9 +138,11 @@ impl Drop for Ticket {
 /// where it can be taken back.
 pub(crate) struct Lane {
     waiting: Mutex<Waiting>,
+    /// What keeps order by key, where that is asked for.
+    pub(crate) order: Option<Order>,
     in_hand: Budget,
     /// Wakes handlers that wait: something came, or there is room again.
-    changed: Notify,
+    pub(crate) changed: Notify,
     rate: Option<RateLimit>,
     completions: mpsc::UnboundedSender<Completion>,
     answers: Mutex<Option<mpsc::UnboundedReceiver<Completion>>>,
@@ -139,7 +158,7 @@ struct Waiting {
 }
 
 /// What a handler that has room gets.
-enum Next {
+pub(crate) enum Next {
     Job(Job),
     /// Nothing before this.
     NotBefore(Instant),
@@ -182,11 +201,12 @@ impl fmt::Debug for Charge {
 }
 
 impl Lane {
-    pub(crate) fn new(at_most_once: bool, bytes: u64, rate: Option<RateLimit>) -> Arc<Self> {
+    pub(crate) fn new(at_most_once: bool, bytes: u64, rate: Option<RateLimit>, order: Option<Order>) -> Arc<Self> {
         let (completions, answers) = mpsc::unbounded_channel();
         let waiting = Waiting { jobs: VecDeque::new(), paced: false };
         Arc::new(Self {
             waiting: Mutex::new(waiting),
+            order,
             in_hand: Budget::new(bytes),
             changed: Notify::new(),
             rate,
@@ -205,6 +225,7 @@ impl Lane {
             let taken = std::mem::take(&mut self.waiting_jobs().jobs);
             // Without the lock: each answers for itself.
             drop(taken);
+            self.order.iter().for_each(|order| order.take_back(|_| true));
         }
     }
 
@@ -213,15 +234,21 @@ impl Lane {
         self.at_most_once || received.generation == self.generation.load(Ordering::Acquire)
     }
 
-    /// Hands a delivery to whichever handler takes it first.
+    /// Hands a delivery to whichever handler takes it first; before all others, if its key has been waiting for it.
     pub(crate) fn push(&self, received: Arc<Received>) {
         let ticket = Ticket {
             received: Arc::clone(&received),
-            unanswered: Outcome::NotStarted,
+            started: false,
             answered: false,
             completions: self.completions.clone(),
         };
-        self.waiting_jobs().jobs.push_back(Job { received, work: Work::Whole(ticket) });
+        let holds_key = received.hold.get().is_some();
+        let job = Job { received, work: Work::Whole(ticket) };
+        if holds_key {
+            self.waiting_jobs().jobs.push_front(job);
+        } else {
+            self.waiting_jobs().jobs.push_back(job);
+        }
         self.changed.notify_waiters();
     }
 
@@ -242,27 +269,30 @@ impl Lane {
     /// Takes back what no handler has begun.
     pub(crate) fn clear(&self) {
         let mut waiting = self.waiting_jobs();
-        let (begun, taken) = waiting.jobs.drain(..).partition(|job| matches!(job.work, Work::Rest(_)));
+        let (begun, taken) = waiting.jobs.drain(..).partition(Job::is_begun);
         waiting.jobs = begun;
         // Without the lock: each answers for itself.
         drop(waiting);
         drop::<VecDeque<Job>>(taken);
+        self.order.iter().for_each(|order| order.take_back(|job| !job.is_begun()));
     }
 
     /// Takes this one back, if no handler has been given it yet.
     pub(crate) fn take_back(&self, generation: Generation, tag: u64) {
+        let is_it = |job: &Job| (job.received.generation, job.received.tag) == (generation, tag) && !job.is_begun();
         let mut waiting = self.waiting_jobs();
-        let is_it = |job: &Job| {
-            (job.received.generation, job.received.tag) == (generation, tag) && matches!(job.work, Work::Whole(_))
-        };
         let taken = waiting.jobs.iter().position(is_it).and_then(|place| waiting.jobs.remove(place));
         // Without the lock it answers for itself.
         drop(waiting);
         drop(taken);
+        self.order.iter().for_each(|order| order.take_back(is_it));
     }
 
-    /// The handlers' end: deliveries as they may be handed out, for ever. Each gets what the others do not.
-    pub(crate) fn queue(self: &Arc<Self>) -> LocalBoxStream<'static, Job> {
+    /// A handler instance's end: deliveries as they may be handed out, for ever. Each gets what the others do not.
+    pub(crate) fn queue(self: &Arc<Self>, instance: usize) -> LocalBoxStream<'static, Job> {
+        if self.order.is_some() {
+            return order::queue(Arc::clone(self), instance);
+        }
         let each = |lane: Arc<Self>| async move { Some((lane.next().await, lane)) };
         futures_util::stream::unfold(Arc::clone(self), each).boxed_local()
     }
@@ -288,7 +318,8 @@ impl Lane {
         }
     }
 
-    fn take(self: &Arc<Self>) -> Next {
+    /// The first, if it may be handed out.
+    pub(crate) fn take(self: &Arc<Self>) -> Next {
         let mut waiting = self.waiting_jobs();
         let Some(first) = waiting.jobs.front() else { return Next::Nothing };
         if let Work::Rest(_) = first.work {
@@ -296,7 +327,8 @@ impl Lane {
             return waiting.jobs.pop_front().map_or(Next::Nothing, Next::Job);
         }
         let bytes = first.received.body.len() as u64;
-        if !self.in_hand.fits(bytes) {
+        // One that its key waits for goes even so: what fills the budget may be waiting behind it.
+        if !self.in_hand.fits(bytes) && first.received.hold.get().is_none() {
             return Next::Nothing;
         }
         if let Some(Err(again)) = self.rate.as_ref().map(RateLimit::try_take) {
@@ -322,9 +354,14 @@ impl Lane {
         self.in_hand.limit()
     }
 
-    /// Deliveries no handler has taken.
+    /// Whether anything may be left to [`take`](Self::take).
+    pub(crate) fn has_more(&self) -> bool {
+        !self.waiting_jobs().jobs.is_empty()
+    }
+
+    /// Deliveries no handler has taken; of batches that are sorted by key, items.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting_jobs().jobs.len()
+        self.waiting_jobs().jobs.len() + self.order.as_ref().map_or(0, Order::waiting)
     }
 
     /// Whether it is the rate limit they wait for.
@@ -379,9 +416,9 @@ mod tests {
 
     #[tokio::test]
     async fn past_the_byte_budget_nothing_is_handed_out_until_something_is_settled() {
-        let lane = Lane::new(true, 8, None);
+        let lane = Lane::new(true, 8, None, None);
         filled(&lane, 3);
-        let (mut one, mut other) = (lane.queue(), lane.queue());
+        let (mut one, mut other) = (lane.queue(0), lane.queue(0));
         let first = one.next().await.unwrap();
         let _second = other.next().await.unwrap();
         assert!(one.next().now_or_never().is_none() && other.next().now_or_never().is_none());
@@ -393,9 +430,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_body_unpacks_to_counts_and_is_given_back_once() {
-        let lane = Lane::new(true, 100, None);
+        let lane = Lane::new(true, 100, None, None);
         filled(&lane, 3);
-        let mut queue = lane.queue();
+        let mut queue = lane.queue(0);
         let first = queue.next().await.unwrap();
         first.received.unpacked(200);
         assert!(queue.next().now_or_never().is_none());
@@ -415,9 +452,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rate_limit_holds_the_first_one_back_where_it_can_be_taken_back() {
-        let lane = Lane::new(true, 100, Some(RateLimit::per_second(10, 1)));
+        let lane = Lane::new(true, 100, Some(RateLimit::per_second(10, 1)), None);
         filled(&lane, 3);
-        let mut queue = lane.queue();
+        let mut queue = lane.queue(0);
         let start = Instant::now();
         let _first = queue.next().await.unwrap();
         let _second = queue.next().await.unwrap();

@@ -24,6 +24,7 @@ use crate::{
     consume::{
         envelope::{Contents, Envelope},
         lane::Charge,
+        order::Hold,
         seen::Claim,
     },
 };
@@ -50,6 +51,8 @@ pub(crate) struct Received {
     charge: OnceLock<Charge>,
     /// Where an earlier copy of it came from; `None` on the first attempt.
     pub(crate) origin: Option<Origin>,
+    /// Its key, in order by key: from when a handler takes it until it has an answer, waits between attempts here included.
+    pub(crate) hold: OnceLock<Hold>,
     /// Held while it is handled, with effectively once.
     pub(crate) claim: OnceLock<Arc<Claim>>,
     /// What became of it.
@@ -96,6 +99,7 @@ impl Received {
             waker: AtomicWaker::new(),
             charge: OnceLock::new(),
             started: OnceLock::new(),
+            hold: OnceLock::new(),
             claim: OnceLock::new(),
             settled: SetOnce::new(),
             contents: OnceLock::new(),
@@ -105,7 +109,11 @@ impl Received {
     /// The same delivery for its next attempt, without a trip to the broker.
     pub(crate) fn again(&self, attempt: Attempt) -> Self {
         let _ = self.settled.set(Settled::Retried);
-        self.copy(attempt)
+        let again = self.copy(attempt);
+        if let Some(hold) = self.hold.get().and_then(Hold::pass_on) {
+            let _ = again.hold.set(hold);
+        }
+        again
     }
 
     fn copy(&self, attempt: Attempt) -> Self {
@@ -124,6 +132,7 @@ impl Received {
             given_up: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             charge: OnceLock::new(),
+            hold: OnceLock::new(),
             origin: self.origin.clone(),
             // Still in hand.
             claim: self.claim.clone(),
@@ -193,10 +202,22 @@ impl Received {
 
     /// It has been unpacked; a body that was not compressed is its own message.
     pub(crate) fn unpacked(&self, bytes: usize) {
-        if bytes != self.body.len()
-            && let Some(charge) = self.charge.get()
-        {
+        if bytes != self.body.len() {
+            self.takes_more(bytes);
+        }
+    }
+
+    /// More than its body is kept for it.
+    pub(crate) fn takes_more(&self, bytes: usize) {
+        if let Some(charge) = self.charge.get() {
             charge.add(bytes as u64);
+        }
+    }
+
+    /// Others of its key may be handed out.
+    pub(crate) fn free_key(&self) {
+        if let Some(hold) = self.hold.get() {
+            hold.free();
         }
     }
 

@@ -64,7 +64,9 @@ pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Ve
         Outcome::Handled(reply) => return Verdict::Ack(reply),
         Outcome::NotStarted | Outcome::LateItem(..) => return Verdict::Requeue,
         // What it was not given any more comes again, and the rest of it with it.
-        Outcome::Items(items) if contents.is_none_or(|all| items.until < all.items.len()) => return Verdict::Requeue,
+        Outcome::Items(items) if contents.is_none_or(|all| !items.is_complete(all.items.len())) => {
+            return Verdict::Requeue;
+        }
         Outcome::Items(items) => {
             let each = |(index, why): (usize, Arc<Outcome>)| (index, not_handled(&why, received, retry));
             return Verdict::Apart(items.failed.into_iter().map(each).collect());

@@ -1,6 +1,6 @@
 //! What to consume, and on which terms.
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{hash::Hash, marker::PhantomData, sync::Arc, time::Duration};
 
 use fluffle_supervise::{Backoff, Intensity};
 use fluffle_wire::{Codec, Limits, Protobuf, Wire};
@@ -8,6 +8,7 @@ use fluffle_wire::{Codec, Limits, Protobuf, Wire};
 use crate::{
     consume::{
         guard::Guard,
+        keys::{KeyOf, hashed},
         quarantine::Quarantine,
         retry::Retry,
         seen::SeenStore,
@@ -19,7 +20,6 @@ use crate::{
         rate::RateLimit,
     },
     payload::Payload,
-    topology::{Overflow, Queue, Topology},
 };
 
 /// What a consumer promises about each message.
@@ -47,7 +47,9 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 /// | setting | default | |
 /// |---|---|---|
 /// | [`prefetch`](Consume::prefetch) | 128 | deliveries in this process and not settled, a batch being one; bounds memory and concurrency |
-/// | [`instances`](Consume::instances) | 1 | handler actors, sharing the deliveries |
+/// | [`instances`](Consume::instances) | 1; with `ordered_by` one a core | handler actors, sharing the deliveries |
+/// | [`ordered_by`](Consume::ordered_by) | no | keeps order by key, among several instances |
+/// | [`lanes`](Consume::lanes) | 1 | consumers on channels of their own |
 /// | [`concurrency`](Consume::concurrency) | = prefetch | messages one instance may have started and not answered |
 /// | [`guarantee`](Consume::guarantee) | `AtLeastOnce` | |
 /// | [`effectively_once`](Consume::effectively_once) | no | a store of the messages handled before |
@@ -77,7 +79,8 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 pub struct Consume<T, R = ()> {
     pub(crate) queue: String,
     pub(crate) prefetch: u16,
-    pub(crate) instances: usize,
+    instances: Option<usize>,
+    pub(crate) lanes: usize,
     pub(crate) concurrency: Option<usize>,
     pub(crate) guarantee: Guarantee,
     pub(crate) retry: Retry,
@@ -96,6 +99,7 @@ pub struct Consume<T, R = ()> {
     pub(crate) circuit_breaker: Option<CircuitBreaker>,
     pub(crate) kill_switch: Option<KillSwitch>,
     pub(crate) dead_letter_queue: Option<String>,
+    pub(crate) key: Option<KeyOf<T>>,
     pub(crate) seen: Option<Arc<dyn SeenStore>>,
     pub(crate) wire: Wire<T>,
     reply: PhantomData<fn() -> R>,
@@ -125,7 +129,8 @@ impl<T, R> Consume<T, R> {
         Self {
             queue: queue.into(),
             prefetch: 128,
-            instances: 1,
+            instances: None,
+            lanes: 1,
             concurrency: None,
             guarantee: Guarantee::default(),
             retry: Retry::default(),
@@ -144,6 +149,7 @@ impl<T, R> Consume<T, R> {
             circuit_breaker: None,
             kill_switch: None,
             dead_letter_queue: None,
+            key: None,
             seen: None,
             wire: Wire::new(codec),
             reply: PhantomData,
@@ -158,10 +164,57 @@ impl<T, R> Consume<T, R> {
     }
 
     /// Handler actors, at least 1. Each takes the next delivery when it has room, so uneven jobs spread by themselves.
-    /// Order holds within one instance only.
+    /// Order holds within one instance only, so the default is 1; with [`ordered_by`](Self::ordered_by), which keeps it among
+    /// several, one for each core ([`available_parallelism`](std::thread::available_parallelism)).
     #[must_use]
     pub fn instances(mut self, count: usize) -> Self {
-        self.instances = count.max(1);
+        self.instances = Some(count.max(1));
+        self
+    }
+
+    /// Keeps the order of messages that have the same key, while those of different keys are handled side by side: each key belongs
+    /// to one handler instance, which is given the next message of it when it has answered the last one. Keys are told apart by
+    /// their hash.
+    ///
+    /// What is kept is the order in which the broker delivers. A wait between attempts in this process
+    /// ([`Retry::in_process_below`](crate::Retry::in_process_below)) holds its key, unless it is an item of a batch that waits. A
+    /// retry through a retry queue, a dead letter, a handler past its [`handler_timeout`](Self::handler_timeout), and whatever goes
+    /// back to the queue free the key: that message comes after others of its key, or not at all. Messages in hand when their
+    /// channel is lost are finished before they are begun again.
+    ///
+    /// The items of a batch that have different keys go to different instances. With as few keys as instances, or one key that
+    /// most messages have, some instances have nothing to do. What waits for its key is within the
+    /// [`prefetch`](Self::prefetch) and within [`max_bytes_in_flight`](Self::max_bytes_in_flight), and counts as handed out for
+    /// [`rate_limit`](Self::rate_limit). Each message is decoded twice, first for its key; a panic in `key` makes it a dead letter.
+    ///
+    /// Not for `consume_batches`, whose handlers are given messages of all keys at once. Over several processes see
+    /// [`Topology::partitioned`](crate::Topology::partitioned).
+    ///
+    /// ```
+    /// use fluffle_amqp::{Consume, Payload};
+    ///
+    /// # fn example<Reading: Payload>(station: fn(&Reading) -> u32) {
+    /// let consume: Consume<Reading> = Consume::queue("readings").ordered_by(move |reading| station(reading));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn ordered_by<K: Hash>(mut self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> Self {
+        self.key = Some(hashed(key));
+        self
+    }
+
+    /// Consumers in one, at least 1 (the default): each lane has a channel, a prefetch, a byte budget, handlers and a publisher of
+    /// copies of its own, on whichever connection of the [pool](crate::PoolConfig) has the fewest channels. For a queue that one
+    /// channel cannot empty fast enough; the broker deals its messages out among the lanes, so order ends.
+    ///
+    /// All lanes share one rate limit, circuit breaker, kill switch and store of handled messages. In the tree and in
+    /// [`Service::consumers`](crate::Service::consumers) each is a consumer by itself: `<queue>`, `<queue>#2` and so on.
+    ///
+    /// Refused with [`ordered_by`](Self::ordered_by), [`exclusive`](Self::exclusive), temporary queues and queues with a single
+    /// active consumer.
+    #[must_use]
+    pub fn lanes(mut self, count: usize) -> Self {
+        self.lanes = count.max(1);
         self
     }
 
@@ -362,63 +415,10 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// `<queue>.dead`, or the name chosen. Temporary queues share one, under the prefix they were named with: theirs
-    /// would outlive them.
-    pub(crate) fn dead_letters(&self, topology: &Topology) -> String {
-        self.dead_letter_queue.clone().unwrap_or_else(|| format!("{}.dead", self.stem(topology)))
-    }
-
-    /// `<queue>.retry`, to which each delay adds its milliseconds. Retries come back to this very queue, so each has
-    /// its own.
-    pub(crate) fn retries(&self) -> String {
-        format!("{}.retry", self.queue)
-    }
-
-    fn stem(&self, topology: &Topology) -> String {
-        match self.queue.rsplit_once('.') {
-            Some((prefix, _)) if self.is_temporary(topology) => prefix.to_owned(),
-            _ => self.queue.clone(),
-        }
-    }
-
-    /// The retry and dead-letter queues this consumer needs beside the application's own topology. `AtMostOnce` needs none.
-    pub(crate) fn topology(&self, application: &Topology) -> Topology {
-        let mut topology = Topology::new();
-        if self.guarantee == Guarantee::AtMostOnce {
-            return topology;
-        }
-        let dead = self.dead_letters(application);
-        // Named already, by `Queue::dead_letter` or by the application: its own words hold.
-        if application.find_queue(&dead).is_none() {
-            topology = topology.queue(Queue::quorum(dead));
-        }
-        let temporary = self.is_temporary(application);
-        for (name, delay) in self.retry_queues() {
-            let queue = if temporary {
-                // Goes with its connection, like the queue itself.
-                Queue::classic(name).exclusive()
-            } else {
-                // The way back is confirmed too: a message leaves only when its queue has it (RabbitMQ, "At-Least-Once
-                // Dead Lettering"), which takes a quorum queue that refuses rather than drops.
-                Queue::quorum(name)
-                    .overflow(Overflow::RejectPublish)
-                    .argument("x-dead-letter-strategy", "at-least-once")
-            };
-            topology = topology.queue(queue.message_ttl(delay).dead_letter_to("", self.queue.as_str()));
-        }
-        topology
-    }
-
-    /// The queues that belong to the connection that consumes: declared there, before the consumer starts.
-    pub(crate) fn exclusive_queues(&self, application: &Topology) -> Vec<String> {
-        if !self.is_temporary(application) {
-            return Vec::new();
-        }
-        let retries = match self.guarantee {
-            Guarantee::AtMostOnce => Vec::new(),
-            Guarantee::AtLeastOnce => self.retry_queues(),
-        };
-        std::iter::once(self.queue.clone()).chain(retries.into_iter().map(|(name, _)| name)).collect()
+    /// How many handler actors, see [`instances`](Self::instances).
+    pub(crate) fn handlers(&self) -> usize {
+        let of_cores = || if self.key.is_some() { cores() } else { 1 };
+        self.instances.unwrap_or_else(of_cores)
     }
 
     /// The limit chosen, or what the retry policy makes of it.
@@ -455,19 +455,11 @@ impl<T, R> Consume<T, R> {
         }
         Patience { handler_timeout, give_back_after: Some(give_back_after), consumer_timeout: Some(consumer_timeout) }
     }
+}
 
-    fn retry_queues(&self) -> Vec<(String, Duration)> {
-        let mut delays = self.retry.delays().to_vec();
-        delays.retain(|delay| !self.retry.is_in_process(*delay));
-        delays.sort_unstable();
-        delays.dedup();
-        let prefix = self.retries();
-        delays.into_iter().map(|delay| (crate::consume::settlement::retry_queue(&prefix, delay), delay)).collect()
-    }
-
-    fn is_temporary(&self, application: &Topology) -> bool {
-        application.find_queue(&self.queue).is_some_and(Queue::is_exclusive)
-    }
+/// How many threads this process can have at work.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn default_handler_backoff() -> Backoff {
@@ -481,7 +473,8 @@ impl<T, R> std::fmt::Debug for Consume<T, R> {
         f.debug_struct("Consume")
             .field("queue", &self.queue)
             .field("prefetch", &self.prefetch)
-            .field("instances", &self.instances)
+            .field("instances", &self.handlers())
+            .field("ordered", &self.key.is_some())
             .field("guarantee", &self.guarantee)
             .field("retry", &self.retry)
             .finish_non_exhaustive()

@@ -324,6 +324,7 @@ impl Turn {
         }
         if received.generation != self.generation {
             self.plan.orphans.remove(&received);
+            received.free_key();
             // At most once it was acked before: then its channel is nobody's business any more.
             if self.plan.guarantee == Guarantee::AtMostOnce {
                 at_most_once::settle(&received, &outcome, &self.plan.counters);
@@ -349,6 +350,7 @@ impl Turn {
                 self.settle(received, verdict);
             }
             Some(received) => {
+                received.free_key();
                 at_most_once::settle(&received, &outcome, &self.plan.counters);
             }
             None => {
@@ -399,6 +401,8 @@ impl Turn {
         if settling.at_once(&verdict) {
             return self.acker.finish(settling);
         }
+        // It failed, and is not tried again here: others of its key need not wait for what becomes of it.
+        settling.received().free_key();
         let settler = Arc::clone(&self.settler);
         self.settling.push(Box::pin(async move { settler.settle(settling, verdict).await }));
     }

@@ -142,6 +142,7 @@ impl Orphans {
             if !in_time {
                 received.give_up();
                 received.release();
+                received.free_key();
                 // Its message may be handled again now, by whoever has been waiting for it.
                 if let Some(claim) = received.claim.get() {
                     claim.release();

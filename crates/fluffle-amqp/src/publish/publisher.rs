@@ -1,6 +1,11 @@
 //! The handle an application publishes with.
 
-use std::{fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -18,11 +23,13 @@ use crate::publish::{
     stats::PublisherStats,
 };
 
-/// Publishes messages of type `T` to one route. Cheap to clone; all clones share one mailbox, window and channel.
+/// Publishes messages of type `T` to one route. Cheap to clone; all clones share one mailbox, window and channel, or as many
+/// as the route has [lanes](Route::lanes).
 ///
 /// Encoding happens in the caller. Accepted messages wait in a bounded mailbox, whatever happens to connections and
 /// channels meanwhile; after a reconnect everything unconfirmed is published again, in order, under the same ids.
-/// Messages reach the broker in the order in which they were accepted; in [batches](Route::batch), those of one routing key.
+/// Messages reach the broker in the order in which they were accepted; in [batches](Route::batch) and over several lanes, those of
+/// one routing key.
 ///
 /// When the last clone is dropped, what was accepted is published and settled, then the channel is closed and its place
 /// in the pool given back.
@@ -51,15 +58,49 @@ pub struct Publisher<T> {
 }
 
 struct Shared<T> {
-    outbox: Arc<Outbox>,
     route: Route<T>,
-    batcher: Option<Arc<Batcher<T>>>,
+    lane: Lane<T>,
+    /// Beside it, if there are several.
+    others: Box<[Lane<T>]>,
+}
+
+/// A channel's worth of a publisher.
+pub(crate) struct Lane<T> {
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) batcher: Option<Arc<Batcher<T>>>,
+}
+
+impl<T> Shared<T> {
+    fn lanes(&self) -> impl Iterator<Item = &Lane<T>> {
+        std::iter::once(&self.lane).chain(&self.others)
+    }
+
+    /// The lane of a routing key, always the same.
+    fn lane(&self, routing_key: &str) -> &Lane<T> {
+        if self.others.is_empty() {
+            return &self.lane;
+        }
+        let mut hasher = DefaultHasher::new();
+        routing_key.hash(&mut hasher);
+        let number = hasher.finish() % (self.others.len() as u64 + 1);
+        number.checked_sub(1).and_then(|other| self.others.get(usize::try_from(other).ok()?)).unwrap_or(&self.lane)
+    }
+
+    /// The routing key of a message that may join a batch, and whose batches; `None` without batches.
+    fn batches<'a>(&'a self, message: &T, own: Option<&'a str>) -> Option<(Cow<'a, str>, &'a Outbox, &'a Batcher<T>)> {
+        self.lane.batcher.as_ref()?;
+        let key = self.route.routing_key(message, own);
+        let lane = self.lane(&key);
+        Some((key, &lane.outbox, lane.batcher.as_deref()?))
+    }
 }
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        self.outbox.send_open();
-        self.outbox.abandon();
+        for lane in self.lanes() {
+            lane.outbox.send_open();
+            lane.outbox.abandon();
+        }
     }
 }
 
@@ -76,8 +117,8 @@ impl<T> fmt::Debug for Publisher<T> {
 }
 
 impl<T> Publisher<T> {
-    pub(crate) fn new(route: Route<T>, outbox: Arc<Outbox>, batcher: Option<Arc<Batcher<T>>>) -> Self {
-        Self { shared: Arc::new(Shared { outbox, route, batcher }) }
+    pub(crate) fn new(route: Route<T>, lane: Lane<T>, others: Vec<Lane<T>>) -> Self {
+        Self { shared: Arc::new(Shared { route, lane, others: others.into() }) }
     }
 
     /// Publishes and waits for the broker's confirm, up to the route's deadline.
@@ -131,14 +172,13 @@ impl<T> Publisher<T> {
     /// # Errors
     /// [`PublishError`], with the message, when it was not accepted.
     pub fn try_enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
-        let Shared { outbox, route, batcher } = &*self.shared;
+        let Shared { route, lane, .. } = &*self.shared;
         let full = || {
             let limited = route.rate_limit.as_ref().is_some_and(|limit| !limit.take_now());
-            if limited || outbox.journal.is_some() { Err(PublishErrorKind::Full) } else { Ok(()) }
+            if limited || lane.outbox.journal.is_some() { Err(PublishErrorKind::Full) } else { Ok(()) }
         };
-        if let Some(batcher) = batcher {
-            let key = route.routing_key(&message, None);
-            let added = full().and_then(|()| match self.add(batcher, &message, &key)? {
+        if let Some((key, outbox, batcher)) = self.shared.batches(&message, None) {
+            let added = full().and_then(|()| match self.add(outbox, batcher, &message, &key)? {
                 Some(claim) => Ok(claim),
                 None => batcher.try_open_with(outbox, &message, &key),
             });
@@ -149,6 +189,7 @@ impl<T> Publisher<T> {
             };
         }
         let (receipt, entry) = self.prepare(message, &MessageOptions::new(), true, Instant::now() + route.deadline)?;
+        let outbox = &self.shared.lane(&entry.message.routing_key).outbox;
         match full().and_then(|()| outbox.try_accept(entry)) {
             Ok(()) => Ok(receipt),
             Err(kind) => Err(receipt.failed(kind)),
@@ -161,23 +202,27 @@ impl<T> Publisher<T> {
     /// # Cancellation
     /// Safe: it only looks.
     pub async fn flush(&self) {
-        self.shared.outbox.send_open();
-        self.shared.outbox.idle().await;
+        for lane in self.shared.lanes() {
+            lane.outbox.send_open();
+        }
+        for lane in self.shared.lanes() {
+            lane.outbox.idle().await;
+        }
     }
 
     /// Running totals of this publisher and its clones.
     pub fn stats(&self) -> PublisherStats {
-        self.shared.outbox.stats()
+        self.shared.lanes().map(|lane| lane.outbox.stats()).fold(PublisherStats::default(), PublisherStats::plus)
     }
 
     /// Adds to an open batch with room, as most messages of a batching publisher do: without the clock, a wait or an
     /// allocation. Whatever else there is to say about a message, [`accept`](Self::accept) says.
     fn join(&self, message: &T) -> Option<Claim> {
-        let Shared { route, batcher: Some(batcher), .. } = &*self.shared else { return None };
-        if route.rate_limit.is_some() {
+        if self.shared.route.rate_limit.is_some() {
             return None;
         }
-        self.add(batcher, message, &route.routing_key(message, None)).ok()?
+        let (key, outbox, batcher) = self.shared.batches(message, None)?;
+        self.add(outbox, batcher, message, &key).ok()?
     }
 
     async fn accept(
@@ -187,27 +232,27 @@ impl<T> Publisher<T> {
         detached: bool,
     ) -> Result<Receipt<T>, PublishError<T>> {
         let options = options.unwrap_or_default();
-        match &self.shared.batcher {
-            Some(batcher) if options.allow_batch() => {
-                self.accept_in_batch(batcher, message, options.key.as_deref()).await
-            }
-            _ => self.accept_alone(message, &options, detached).await,
+        if options.allow_batch()
+            && let Some((key, outbox, batcher)) = self.shared.batches(&message, options.key.as_deref())
+        {
+            return self.accept_in_batch(outbox, batcher, message, key).await;
         }
+        self.accept_alone(message, &options, detached).await
     }
 
     async fn accept_in_batch(
         &self,
+        outbox: &Outbox,
         batcher: &Batcher<T>,
         message: T,
-        own_key: Option<&str>,
+        key: Cow<'_, str>,
     ) -> Result<Receipt<T>, PublishError<T>> {
-        let Shared { outbox, route, .. } = &*self.shared;
-        let key = route.routing_key(&message, own_key);
+        let route = &self.shared.route;
         let joining = async {
             if let Some(limit) = &route.rate_limit {
                 limit.take().await;
             }
-            match self.add(batcher, &message, &key)? {
+            match self.add(outbox, batcher, &message, &key)? {
                 Some(claim) => Ok(claim),
                 None => batcher.open_with(outbox, &message, &key).await,
             }
@@ -222,10 +267,16 @@ impl<T> Publisher<T> {
     }
 
     /// Adds to an open batch, if there is one with room.
-    fn add(&self, batcher: &Batcher<T>, message: &T, key: &str) -> Result<Option<Claim>, PublishErrorKind> {
+    fn add(
+        &self,
+        outbox: &Outbox,
+        batcher: &Batcher<T>,
+        message: &T,
+        key: &str,
+    ) -> Result<Option<Claim>, PublishErrorKind> {
         match self.shared.route.too_long(key) {
             Some(property) => Err(PublishErrorKind::Property(property)),
-            None => batcher.add(&self.shared.outbox, message, key),
+            None => batcher.add(outbox, message, key),
         }
     }
 
@@ -240,9 +291,10 @@ impl<T> Publisher<T> {
         options: &MessageOptions,
         detached: bool,
     ) -> Result<Receipt<T>, PublishError<T>> {
-        let Shared { outbox, route, batcher } = &*self.shared;
+        let route = &self.shared.route;
         let deadline = Instant::now() + route.deadline;
         let (receipt, entry) = self.prepare(message, options, detached, deadline)?;
+        let Lane { outbox, batcher } = self.shared.lane(&entry.message.routing_key);
         let accepting = async {
             if let Some(limit) = &route.rate_limit {
                 limit.take().await;
@@ -271,9 +323,9 @@ impl<T> Publisher<T> {
         detached: bool,
         deadline: Instant,
     ) -> Result<(Receipt<T>, Entry), PublishError<T>> {
-        let Shared { outbox, route, .. } = &*self.shared;
+        let Shared { route, lane, .. } = &*self.shared;
         let (id, to) = route.address(&message, options);
-        let (pending, reply) = Pending::new(Arc::clone(&id), to.clone(), deadline, outbox.journal.is_some());
+        let (pending, reply) = Pending::new(Arc::clone(&id), to.clone(), deadline, lane.outbox.journal.is_some());
         let receipt = Receipt::new(message, Claim::whole(pending));
         match route.prepare_as(&receipt.message, options, id, to) {
             Ok(prepared) => Ok((receipt, Entry::new(prepared, reply, detached))),

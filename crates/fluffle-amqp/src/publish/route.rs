@@ -47,6 +47,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// | routing key | empty; the queue's name with [`Route::queue`] |
 /// | [`confirms`](Route::confirms) | [`Confirms::Window`]`(1024)` |
 /// | [`batch`](Route::batch) | off: each message travels by itself |
+/// | [`lanes`](Route::lanes) | 1 channel |
 /// | [`journal`](Route::journal) | none; with one, what is accepted outlives the process |
 /// | [`confirm_timeout`](Route::confirm_timeout) | 60 s, then the channel is taken for broken |
 /// | [`mailbox`](Route::mailbox) | 1024 messages accepted and not yet on the wire |
@@ -78,6 +79,7 @@ pub struct Route<T> {
     pub(crate) confirm_timeout: Duration,
     pub(crate) journal: Option<Journal>,
     pub(crate) batching: Option<Batching>,
+    pub(crate) lanes: usize,
     pub(crate) mailbox: usize,
     pub(crate) max_bytes: u64,
     pub(crate) rate_limit: Option<RateLimit>,
@@ -129,6 +131,7 @@ impl<T> Route<T> {
             confirm_timeout: CONFIRM_TIMEOUT,
             journal: None,
             batching: None,
+            lanes: 1,
             mailbox: 1024,
             max_bytes: DEFAULT_BYTES,
             rate_limit: None,
@@ -190,6 +193,28 @@ impl<T> Route<T> {
     #[must_use]
     pub fn batch(mut self, batching: Batching) -> Self {
         self.batching = Some(batching);
+        self
+    }
+
+    /// Channels in one publisher, at least 1 (the default), each on whichever connection of the [pool](crate::PoolConfig) has the
+    /// fewest. A message's routing key says which of them it takes, so messages of one key keep their order and those of
+    /// different keys have none among them; a route whose messages all have one key is served by one lane.
+    ///
+    /// Each lane has a [`mailbox`](Route::mailbox), a [window](Route::confirms), [bytes](Route::max_bytes_in_flight) and
+    /// [batches](Route::batch) of its own; all share the [`rate_limit`](Route::rate_limit).
+    /// [`Publisher::stats`](crate::Publisher::stats) adds them up; in the tree each is by itself, as `<exchange>`,
+    /// `<exchange>#2` and so on, and so it is in [`Service::publishers`](crate::Service::publishers), under the exchange's name.
+    ///
+    /// Refused with a [`journal`](Route::journal), which is one order for all it holds. A requester has one lane.
+    ///
+    /// ```
+    /// use fluffle_amqp::Route;
+    ///
+    /// let route = Route::<String>::exchange("lines").key_by(|line| line.chars().take(2).collect()).lanes(4);
+    /// ```
+    #[must_use]
+    pub fn lanes(mut self, count: usize) -> Self {
+        self.lanes = count.max(1);
         self
     }
 

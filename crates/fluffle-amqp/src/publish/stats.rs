@@ -21,6 +21,21 @@ pub struct PublisherStats {
     pub outstanding: usize,
 }
 
+impl PublisherStats {
+    /// Those of two lanes together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            confirmed: self.confirmed + other.confirmed,
+            returned: self.returned + other.returned,
+            nacked: self.nacked + other.nacked,
+            republished: self.republished + other.republished,
+            failed: self.failed + other.failed,
+            outstanding: self.outstanding + other.outstanding,
+        }
+    }
+}
+
 /// [`PublisherStats`] while they count.
 #[derive(Default)]
 pub(crate) struct Counters {

@@ -13,8 +13,8 @@ impl Topology {
     ///
     /// Every process consumes from all of them ([`Topology::partitions`] names them); of those that do, the broker serves
     /// one a queue, and another when that one goes. So what is published with one routing key is handled by one process at
-    /// a time, in order. Within that process [`instances(1)`](crate::Consume::instances) and
-    /// [`concurrency(1)`](crate::Consume::concurrency) keep the order strict.
+    /// a time, in order. Within that process [`ordered_by`](crate::Consume::ordered_by) keeps the order of each key over several
+    /// handler instances; [`instances(1)`](crate::Consume::instances) and [`concurrency(1)`](crate::Consume::concurrency) that of all.
     ///
     /// ```
     /// use fluffle_amqp::{Consume, Queue, Topology};

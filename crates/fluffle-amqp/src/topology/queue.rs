@@ -295,6 +295,11 @@ impl Queue {
         &self.bindings
     }
 
+    /// Whether the broker serves one of its consumers at a time.
+    pub(crate) fn is_single_active_consumer(&self) -> bool {
+        self.arguments.get("x-single-active-consumer") == Some(&ArgumentValue::Bool(true))
+    }
+
     /// The arguments to declare it with: those set, and those that follow from them.
     pub(super) fn arguments(&self) -> Arguments {
         let mut arguments = self.arguments.clone();

@@ -1,0 +1,53 @@
+//! Settings of a consumer that exclude one another.
+
+use crate::{
+    consume::spec::Consume,
+    service_error::ServiceError,
+    topology::{Queue, Topology},
+};
+
+impl<T, R> Consume<T, R> {
+    /// Whether its handlers may be given all messages of a batch at once.
+    pub(crate) fn check_batches(&self) -> Result<(), ServiceError> {
+        if self.key.is_none() {
+            return Ok(());
+        }
+        self.contradiction(
+            "`ordered_by` gives each handler instance the messages of its keys, `consume_batches` a batch with messages of all keys: \
+             take `consume`, or leave out `ordered_by`",
+        )
+    }
+
+    /// Whether it may have the lanes it is to have.
+    pub(crate) fn check_lanes(&self, application: &Topology) -> Result<(), ServiceError> {
+        if self.lanes == 1 {
+            return Ok(());
+        }
+        if self.key.is_some() {
+            return self.contradiction(
+                "`ordered_by` keeps order within one lane, and the broker deals messages of one key out to all `lanes`: leave one of them",
+            );
+        }
+        if self.exclusive {
+            return self.contradiction(
+                "`exclusive` lets one consumer near the queue, and each of its `lanes` is one: leave one of them",
+            );
+        }
+        if self.is_temporary(application) {
+            return self.contradiction(
+                "a temporary queue belongs to one connection, and `lanes` may be on several: leave them out",
+            );
+        }
+        if application.find_queue(&self.queue).is_some_and(Queue::is_single_active_consumer) {
+            return self.contradiction(
+                "of the consumers of a queue with a single active consumer, as those of `Topology::partitioned`, all but one stand \
+                 by, and each of its `lanes` is one: leave them out, and consume from more partitions",
+            );
+        }
+        Ok(())
+    }
+
+    fn contradiction(&self, why: &'static str) -> Result<(), ServiceError> {
+        Err(ServiceError::Contradiction { of: self.queue.clone(), why })
+    }
+}

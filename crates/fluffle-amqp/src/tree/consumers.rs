@@ -1,0 +1,188 @@
+//! A consumer's part of the tree: its channel and consumer actor, its handlers, and the publisher of its copies.
+
+use std::sync::{Arc, PoisonError};
+
+use actix::{Actor, AsyncContext, Context, Handler};
+use actix_rt::{Arbiter, ArbiterHandle};
+use fluffle_supervise::{ActorSpec, Strategy, SupervisorSpec};
+
+use crate::{
+    channel::{self, ChannelShared, Mode},
+    consume::{
+        self,
+        feed::{Feed, Feeder},
+        guard::Guard,
+        keys::KeysBy,
+        lane::Lane,
+        order::Order,
+        seen::Seen,
+        spec::{Consume, Guarantee, Threads, cores},
+        watchdog::{Orphans, Patience},
+    },
+    part::PublisherPart,
+    pool::{Lease, Role},
+    service_error::ServiceError,
+    topology::Topology,
+    tree::Service,
+};
+
+/// What the lanes of one consumer have in common.
+struct Common<D, F> {
+    application: Topology,
+    guard: Arc<Guard>,
+    patience: Patience,
+    seen: Option<Seen>,
+    /// Makes the [`Feed`] of one instance.
+    feed: D,
+    /// Makes a handler.
+    factory: Arc<F>,
+}
+
+impl Service {
+    pub(super) async fn add_consumer<A, T, R, D, F>(
+        &self,
+        mut consume: Consume<T, R>,
+        feed: impl Fn() -> D + Clone + Send + Sync + 'static,
+        factory: F,
+    ) -> Result<(), ServiceError>
+    where
+        A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
+        T: 'static,
+        D: Feed,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        let application = self.inner.topology.get();
+        // A temporary queue may go by its prefix: from here on by its full name.
+        if let Some(queue) = application.find_queue(&consume.queue) {
+            consume.queue = queue.name().to_owned();
+        }
+        consume.check_lanes(&application)?;
+        self.inner.topology.add(consume.topology(&application))?;
+        let common = Common {
+            application,
+            guard: Arc::new(consume.guard()),
+            patience: consume.patience(),
+            seen: consume.seen.take().map(Seen::new),
+            feed,
+            factory: Arc::new(factory),
+        };
+        // First what may not be had: all lanes, or none.
+        let mut leases = Vec::with_capacity(consume.lanes);
+        for _ in 0..consume.lanes {
+            leases.push(self.inner.consume.lease().await?);
+        }
+        for lease in leases {
+            self.add_lane(&consume, &common, lease).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_lane<A, T, R, D, F>(
+        &self,
+        consume: &Consume<T, R>,
+        common: &Common<impl Fn() -> D + Clone + Send + Sync + 'static, F>,
+        lease: Lease,
+    ) -> Result<(), ServiceError>
+    where
+        A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
+        T: 'static,
+        D: Feed,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        let name = self.unique(Role::Consume, &consume.queue);
+        let (at_most_once, seen) = (consume.guarantee == Guarantee::AtMostOnce, common.seen.clone());
+        let keys = consume.key.clone().map(|key| Box::new(KeysBy { wire: consume.wire.clone(), key }));
+        let order = keys.map(|keys| Order::new(keys, consume.handlers(), seen.clone()));
+        let lane = Lane::new(at_most_once, consume.max_bytes, consume.rate_limit.clone(), order);
+        // What may not be had before what would be left behind: handlers without a consumer.
+        let (copies, part) = PublisherPart::copies(&name, consume.confirm_timeout);
+        self.add_publisher(part).await?;
+        let feeder = Feeder { lane: Arc::clone(&lane), seen: seen.clone(), feed: common.feed.clone() };
+        self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
+        let exclusive = consume.exclusive_queues(&common.application);
+        let plan = Arc::new(consume::actor::Plan {
+            queue: consume.queue.as_str().into(),
+            tag: consumer_tag(&name),
+            prefetch: consume.prefetch,
+            guarantee: consume.guarantee,
+            retry_queue: consume.retries(),
+            dead_letter_queue: consume.dead_letters(&common.application),
+            delivery_limit: consume.deliveries(),
+            quarantine: Arc::new(consume.quarantine()),
+            retry: consume.retry.clone(),
+            patience: common.patience,
+            exclusive: consume.exclusive,
+            priority: consume.priority,
+            guard: Arc::clone(&common.guard),
+            lane,
+            orphans: Orphans::default(),
+            copies,
+            connection: lease.place.connection.clone(),
+            counters: Arc::default(),
+            seen,
+            drain: self.inner.drain,
+        });
+        let mode = Mode::Consume { prefetch: plan.prefetch, exclusive };
+        let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
+        // The side queues were added after the connection declared what there was.
+        shared.redeclare();
+        let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
+        let consumer = consume::actor::spec(&plan, &shared, &channel.addr()).on(self.io());
+        self.parts(|parts| parts.consumers.push((name.clone(), plan)));
+        self.add_channel(&name, &lease, channel, consumer);
+        self.parts(|parts| parts.leases.push(lease));
+        Ok(())
+    }
+
+    async fn add_handlers<A, T, R, D, F>(
+        &self,
+        name: &str,
+        consume: &Consume<T, R>,
+        feeder: Feeder<impl Fn() -> D + Clone + Send + Sync + 'static>,
+        factory: Arc<F>,
+    ) -> Result<(), ServiceError>
+    where
+        A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
+        D: Feed,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        let concurrency = consume.concurrency.unwrap_or(usize::from(consume.prefetch));
+        let instances = consume.handlers();
+        let arbiters = self.handler_arbiters(instances, consume.threads)?;
+        let mut spec = SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity);
+        for (instance, arbiter) in (0..instances).zip(arbiters.iter().cycle()) {
+            let (factory, feeder) = (Arc::clone(&factory), feeder.clone());
+            let handler = ActorSpec::new(instance.to_string(), move || factory())
+                .on(arbiter.clone())
+                .backoff(consume.handler_backoff)
+                .in_context(move |ctx: &mut Context<A>| {
+                    ctx.spawn(feeder.dispatch(instance, concurrency));
+                });
+            spec = spec.child(handler);
+        }
+        let added = self.inner.handlers.start_child(spec).await;
+        added.map_err(|_| ServiceError::Ended(name.to_owned()))
+    }
+
+    /// Threads for one consumer's handlers, shared with no other consumer.
+    fn handler_arbiters(&self, instances: usize, threads: Threads) -> Result<Vec<ArbiterHandle>, ServiceError> {
+        let count = match threads {
+            Threads::Shared => instances.min(cores()),
+            Threads::Own => instances,
+        };
+        let mut all = self.inner.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mine = Vec::with_capacity(count);
+        for _ in 0..count {
+            let arbiter = Arbiter::try_new().map_err(ServiceError::Thread)?;
+            mine.push(arbiter.handle());
+            all.push(arbiter);
+        }
+        Ok(mine)
+    }
+}
+
+/// Tells an operator which process consumes; a name too long for AMQP's 255 bytes leaves only the process.
+fn consumer_tag(name: &str) -> String {
+    let process = std::process::id();
+    if name.len() <= 200 { format!("{name}-{process}") } else { format!("fluffle-{process}-{}", uuid::Uuid::now_v7()) }
+}
