@@ -1,5 +1,5 @@
 //! What is counted: messages of 100 bytes, published, confirmed, handled and acked, by lapin as well as it can be done by hand,
-//! and by Fluffle.
+//! with Fluffle's labels and without, and by Fluffle.
 
 use std::{
     collections::VecDeque,
@@ -39,12 +39,18 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) const ALL: [Self; 2] = [
+    pub(crate) const ALL: [Self; 3] = [
         Self {
             name: "lapin",
             what: "bursts of 50, the last confirm of a burst awaited first, one ack a burst; no properties, no decoding",
             messages: (2_000, 8_000),
-            run: lapin_by_hand,
+            run: |messages| lapin_by_hand(messages, false, BasicProperties::default),
+        },
+        Self {
+            name: "labelled",
+            what: "the same, each message mandatory and with the properties that Fluffle gives it",
+            messages: (2_000, 8_000),
+            run: |messages| lapin_by_hand(messages, true, labels),
         },
         Self {
             name: "single",
@@ -140,7 +146,16 @@ fn fluffle(messages: u64, route: Route<Parcel>) -> Result<(), Failure> {
     })
 }
 
-fn lapin_by_hand(messages: u64) -> Result<(), Failure> {
+fn labels() -> BasicProperties {
+    BasicProperties::default()
+        .with_content_type("application/vnd.google.protobuf; proto=fluffle.cost.Parcel".into())
+        .with_type("fluffle.cost.Parcel".into())
+        .with_message_id("01996a0e-7c1b-7000-8000-000000000001".into())
+        .with_timestamp(1_800_000_000)
+        .with_delivery_mode(1)
+}
+
+fn lapin_by_hand(messages: u64, mandatory: bool, properties: fn() -> BasicProperties) -> Result<(), Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let broker = fluffle::broker::Broker::start()?;
         let (publishing, consuming) = (connect(&broker.url()).await?, connect(&broker.url()).await?);
@@ -170,8 +185,8 @@ fn lapin_by_hand(messages: u64) -> Result<(), Failure> {
             let mut bursts = VecDeque::new();
             for _ in 0..messages / BURST as u64 {
                 let publishes = (0..BURST).map(|_| {
-                    let options = BasicPublishOptions::default();
-                    sender.basic_publish("".into(), QUEUE.into(), options, &body, BasicProperties::default())
+                    let options = BasicPublishOptions { mandatory, immediate: false };
+                    sender.basic_publish("".into(), QUEUE.into(), options, &body, properties())
                 });
                 bursts.push_back(try_join_all(publishes).await?);
                 if bursts.len() * BURST >= WINDOW {
