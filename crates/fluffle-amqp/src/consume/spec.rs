@@ -207,7 +207,8 @@ impl<T, R> Consume<T, R> {
     /// copies of its own, on whichever connection of the [pool](crate::PoolConfig) has the fewest channels. For a queue that one
     /// channel cannot empty fast enough; the broker deals its messages out among the lanes, so order ends.
     ///
-    /// All lanes share one rate limit, circuit breaker, kill switch and store of handled messages. In the tree and in
+    /// All lanes share one rate limit, circuit breaker, kill switch and store of handled messages. A message that may be ending its
+    /// process ([`delivery_limit`](Self::delivery_limit)) is handled alone in its lane, beside what other lanes have. In the tree and in
     /// [`Service::consumers`](crate::Service::consumers) each is a consumer by itself: `<queue>`, `<queue>#2` and so on.
     ///
     /// Refused with [`ordered_by`](Self::ordered_by), [`exclusive`](Self::exclusive), temporary queues and queues with a single
