@@ -376,13 +376,14 @@ impl Turn {
             return;
         }
         let settler = Arc::clone(&self.settler);
-        self.settling.push(Box::pin(async move {
+        // Though this channel ends, too.
+        let marking = actix::spawn(async move {
             match items {
                 Some(items) => settler.remember_items(&received, items.into_iter()).await,
                 None => settler.remember(&received).await,
             }
-            Step::Over
-        }));
+        });
+        self.settling.push(Box::pin(marking.map(|_| Step::Over)));
     }
 
     fn settle(&mut self, received: Arc<Received>, verdict: Verdict) {
@@ -396,6 +397,7 @@ impl Turn {
             return self.acker.finish(settling);
         }
         let settler = Arc::clone(&self.settler);
+        settler.mark(&mut settling, &verdict);
         self.settling.push(Box::pin(async move { settler.settle(settling, verdict).await }));
     }
 
