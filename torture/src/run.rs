@@ -181,7 +181,7 @@ impl Steady {
             .enumerate()
             .map(|(number, post)| post.publisher(&app, &journal(number)))
             .collect::<Result<_, _>>()?;
-        let app = workload::consume(app, &STEADY_CONSUMERS, &Arc::new(Store::default()), script, facts)?;
+        let app = workload::consume(app, &STEADY_CONSUMERS, &Arc::new(Store::default()), script, facts, false)?;
         let service = app.start().await?;
         service.ready().await?;
         Ok(Self { service, publishers, script, facts: facts.clone() })
