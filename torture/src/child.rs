@@ -17,6 +17,7 @@ use crate::{
     args::ChildArgs,
     fact::{Fact, Facts, Room},
     handlers::Store,
+    id::DEADLY,
     posts::{MORTAL, Shift},
     script::Script,
     stall,
@@ -41,7 +42,7 @@ pub async fn live(args: ChildArgs) -> Result<(), fluffle::Error> {
         .map(|(post, journal)| post.publisher(&app, &journal))
         .collect::<Result<Vec<_>, _>>()?;
     let store = Arc::new(Store::default());
-    let app = workload::consume(app, &MORTAL_CONSUMERS, &store, script, &facts)?;
+    let app = workload::consume(app, &MORTAL_CONSUMERS, &store, script, &facts, args.name.starts_with(DEADLY))?;
     let service = app.start().await?;
     let shift = Shift {
         until: Instant::now() + Duration::from_millis(args.publish_for),

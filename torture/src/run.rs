@@ -10,7 +10,7 @@ use std::{
 use fluffle::{App, Error, Service, prelude::Publisher};
 
 use crate::{
-    args::{Args, ChildArgs},
+    args::{Args, ChildArgs, Kind},
     child::{self, DISKS_FILL, Full, Mortal},
     fact::{Facts, Tail},
     handlers::Store,
@@ -30,8 +30,10 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How many messages each publisher publishes after the storm.
 const CALM_MESSAGES: u64 = 20;
 
-/// The pause between two messages of a publisher, on average.
-const PAUSE: Duration = Duration::from_millis(12);
+/// The pause between two messages of a publisher, on average. A node that is away a third of the time, with consumers that are
+/// killed every other second, gets through so many that what is left after half an hour drains in time.
+const PAUSE_EMBEDDED: Duration = Duration::from_millis(12);
+const PAUSE_RABBITMQ: Duration = Duration::from_millis(150);
 
 /// How long everything may take to drain. A copy on its way to a retry or dead-letter queue whose confirm never comes is
 /// noticed after 60 to 90 s, and published again.
@@ -53,6 +55,10 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     let lasting = Duration::from_secs(args.seconds);
     let until = Instant::now() + lasting;
     let messages = args.messages.unwrap_or(u64::MAX);
+    let pause = match args.broker {
+        Kind::Embedded => PAUSE_EMBEDDED,
+        Kind::Rabbitmq => PAUSE_RABBITMQ,
+    };
     let child = ChildArgs {
         url: stage.place.url(),
         journals: folder.to_owned(),
@@ -60,10 +66,10 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
         name: "c1".to_owned(),
         publish_for: 0,
         messages,
-        pause: PAUSE.as_millis() as u64,
+        pause: pause.as_millis() as u64,
     };
     let mut child = Mortal::start(std::env::current_exe()?, child, until, &facts).await?;
-    let mut sources = steady.publish("s0", &Lane::ALL, Shift { until, messages, pause: PAUSE });
+    let mut sources = steady.publish("s0", &Lane::ALL, Shift { until, messages, pause });
     let raged = weather::rage(&stage.place, &mut child, seed, lasting, &facts).await;
 
     let mut breaches = Vec::new();
@@ -175,7 +181,7 @@ impl Steady {
             .enumerate()
             .map(|(number, post)| post.publisher(&app, &journal(number)))
             .collect::<Result<_, _>>()?;
-        let app = workload::consume(app, &STEADY_CONSUMERS, &Arc::new(Store::default()), script, facts)?;
+        let app = workload::consume(app, &STEADY_CONSUMERS, &Arc::new(Store::default()), script, facts, false)?;
         let service = app.start().await?;
         service.ready().await?;
         Ok(Self { service, publishers, script, facts: facts.clone() })

@@ -20,7 +20,6 @@ use tokio::time::{sleep, sleep_until};
 use crate::{
     child::{DISKS_FILL, Full, Mortal},
     fact::{Fact, Facts},
-    id::Lane,
     place::Place,
 };
 
@@ -151,7 +150,9 @@ async fn haunt(child: &mut Mortal, mut random: Rng, until: Instant) -> io::Resul
     Ok(damage)
 }
 
-/// What an operator, or a power failure, does to a node.
+/// What an operator, or a power failure, does to a node. No queue is deleted: a quorum queue that is declared again and whose node
+/// is killed then may be one that RabbitMQ 3.10 knows and does not find, and closes every connection over (541) that consumes
+/// from it.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     /// SIGKILL, and a boot on the same data.
@@ -162,8 +163,6 @@ enum Deed {
     Block,
     /// All connections closed with 320.
     CloseConnections,
-    /// The queue of [`Lane::Most`], which may lose messages, deleted: its consumer is cancelled.
-    DeleteQueue,
 }
 
 impl Deed {
@@ -172,7 +171,6 @@ impl Deed {
             0..3 => Self::Kill,
             3..4 => Self::Restart,
             4..6 => Self::Block,
-            6..7 => Self::DeleteQueue,
             _ => Self::CloseConnections,
         }
     }
@@ -190,10 +188,6 @@ impl Deed {
                 let _ = node.block_publishers();
                 std::thread::sleep(Duration::from_secs(1));
                 node.unblock_publishers()
-            }
-            Self::DeleteQueue => {
-                let _ = node.delete_queue("/", Lane::Most.queue());
-                Ok(())
             }
             Self::CloseConnections => {
                 let _ = node.close_all_connections("by the torture");

@@ -43,7 +43,8 @@ pub fn topology() -> Topology {
     })
 }
 
-/// Adds the consumers of these lanes.
+/// Adds the consumers of these lanes. In the storm no message of the ordered one is a suspect: who takes one message at a time and
+/// loses its connection again and again gets them back in another order from a quorum queue. Beside poison they are, in order.
 ///
 /// # Errors
 /// None with the settings below.
@@ -53,12 +54,14 @@ pub fn consume(
     store: &Arc<Store>,
     script: Script,
     facts: &Facts,
+    beside_poison: bool,
 ) -> Result<App, fluffle::Error> {
     let retry = Retry::exponential(ATTEMPTS, Duration::from_millis(20), 2.0)?;
     let crashed = Backoff::exponential(Duration::from_millis(5), Duration::from_millis(100))?;
     for lane in lanes {
         let consume = Consume::queue(lane.queue()).prefetch(32).handler_backoff(crashed);
-        let consume = consume.retry(retry.clone()).delivery_limit(DELIVERIES);
+        let deliveries = if *lane == Lane::Order && !beside_poison { u32::MAX } else { DELIVERIES };
+        let consume = consume.retry(retry.clone()).delivery_limit(deliveries);
         let consume = match lane {
             Lane::Wild => consume.instances(2).handler_timeout(Duration::from_secs(1)),
             Lane::Order => consume.concurrency(1),

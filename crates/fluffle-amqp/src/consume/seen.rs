@@ -232,7 +232,8 @@ impl Seen {
     }
 }
 
-/// Asks until there is an answer. Who waits is dropped with its channel.
+/// Asks until there is an answer. Who wants to know is dropped with its channel; what is to be remembered is not, and no more of
+/// that waits than was in hand, for a message that comes again meanwhile is in hand, too.
 async fn persist<'a, T>(what: &str, ask: impl Fn() -> BoxFuture<'a, Result<T, SeenError>>) -> T {
     let mut wait = FIRST_WAIT;
     loop {

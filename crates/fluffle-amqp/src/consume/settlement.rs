@@ -12,7 +12,7 @@ use fluffle_wire::{
 };
 use futures_util::{StreamExt, stream};
 use lapin::options::BasicNackOptions;
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
@@ -157,6 +157,8 @@ pub(crate) struct Settler {
 pub(crate) struct Settling {
     received: Arc<Received>,
     counters: Arc<Counters>,
+    /// Effectively once: on its way into the store, which it reaches whatever becomes of this.
+    marked: Option<JoinHandle<()>>,
     /// What it counts as, once its ack is written, which is all that is left to do.
     done: Option<(Tally, Settled)>,
 }
@@ -226,16 +228,37 @@ pub(crate) enum Step {
 
 impl Settler {
     pub(crate) fn begin(&self, received: Arc<Received>) -> Settling {
-        Settling { received, counters: Arc::clone(&self.counters), done: None }
+        Settling { received, counters: Arc::clone(&self.counters), marked: None, done: None }
+    }
+
+    /// Effectively once: what is handled is remembered, though the channel ends first. The message is in hand until it is.
+    pub(crate) fn mark(self: &Arc<Self>, settling: &mut Settling, verdict: &Verdict) {
+        let (Some(_), Some(_)) = (&self.seen, settling.received.claim.get()) else { return };
+        let (settler, received) = (Arc::clone(self), Arc::clone(&settling.received));
+        settling.marked = match verdict {
+            Verdict::Ack(_) => Some(actix::spawn(async move { settler.remember(&received).await })),
+            Verdict::Apart(copies) => {
+                let Some(contents) = received.contents.get() else { return };
+                let is_handled = |index: &usize| copies.binary_search_by_key(index, |(copy, _)| *copy).is_err();
+                let handled: Vec<usize> = contents.new_items(..).filter(is_handled).collect();
+                Some(actix::spawn(async move { settler.remember_items(&received, handled.into_iter()).await }))
+            }
+            _ => None,
+        };
     }
 
     /// Settles one delivery, up to its ack. Dropped before it is done, the delivery stays unacked and the broker delivers it
     /// again.
-    pub(crate) async fn settle(&self, settling: Settling, verdict: Verdict) -> Step {
+    pub(crate) async fn settle(&self, mut settling: Settling, verdict: Verdict) -> Step {
+        if let Some(marked) = settling.marked.take()
+            && marked.await.is_err()
+        {
+            // A store that panics has remembered nothing.
+            return Step::Over;
+        }
         let received = &*settling.received;
         match verdict {
             Verdict::Ack(reply) => {
-                self.remember(received).await;
                 if self.answer(received, reply).await {
                     return settling.done(Tally { handled: 1, ..Tally::default() }, Settled::Acked);
                 }
@@ -261,12 +284,10 @@ impl Settler {
         Step::Over
     }
 
-    /// A batch: its handled items are remembered, each of the others goes its own way, under an id of its own. Gives what
-    /// became of those.
+    /// A batch: its handled items are remembered, each of the others goes its own way, under an id of its own. Gives what became
+    /// of those.
     async fn take_apart(&self, received: &Received, copies: Vec<(usize, Verdict)>) -> Option<Vec<(usize, Settled)>> {
         let contents = received.contents.get()?;
-        let is_handled = |index: &usize| copies.binary_search_by_key(index, |(copy, _)| *copy).is_err();
-        self.remember_items(received, contents.new_items(..).filter(is_handled)).await;
         let placing = contents.by_themselves(received, copies).map(|(index, item, verdict)| async move {
             let settled = self.place_copy(&item, verdict).await;
             settled.map(|settled| (index, settled))

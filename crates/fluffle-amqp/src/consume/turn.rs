@@ -382,13 +382,14 @@ impl Turn {
             return;
         }
         let settler = Arc::clone(&self.settler);
-        self.settling.push(Box::pin(async move {
+        // Though this channel ends, too.
+        let marking = actix::spawn(async move {
             match items {
                 Some(items) => settler.remember_items(&received, items.into_iter()).await,
                 None => settler.remember(&received).await,
             }
-            Step::Over
-        }));
+        });
+        self.settling.push(Box::pin(marking.map(|_| Step::Over)));
     }
 
     fn settle(&mut self, received: Arc<Received>, verdict: Verdict) {
@@ -404,6 +405,7 @@ impl Turn {
         // It failed, and is not tried again here: others of its key need not wait for what becomes of it.
         settling.received().free_key();
         let settler = Arc::clone(&self.settler);
+        settler.mark(&mut settling, &verdict);
         self.settling.push(Box::pin(async move { settler.settle(settling, verdict).await }));
     }
 
