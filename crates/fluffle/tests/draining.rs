@@ -60,13 +60,16 @@ fn at_work(program: Program, broker: &TestBroker, journal: &tempfile::TempDir, t
     process
 }
 
-/// Ends it with SIGTERM; the lines must hold all of `steps`, each with its words, in this order.
-fn steps(process: Process, steps: &[&[&str]]) -> Vec<String> {
+/// Ends it with SIGTERM; the lines must hold all of `steps`, each with its words, in this order, and the end of each part.
+fn steps(process: Process, steps: &[&[&str]]) {
     process.signal("TERM");
     let (code, lines) = process.ended(SECONDS);
     assert_eq!(code, 0, "{lines:#?}");
     in_order(&lines, steps);
-    lines
+    // A thread of its own tells of these: in their order, somewhere between the lines of the parts themselves.
+    let part = |name| ["INFO", "drain: stopped", name, "took="];
+    let parts = ["step=\"consumers\"", "step=\"application\"", "step=\"publishers\"", "step=\"handlers\""].map(part);
+    in_order(&lines, &parts.each_ref().map(|words| &words[..]));
 }
 
 fn in_order(lines: &[String], steps: &[&[&str]]) {
@@ -85,27 +88,20 @@ fn each_step_of_a_drain_that_gets_done_is_a_line() {
     let late = Fault::DelayConfirm { time: Duration::from_secs(3) };
     broker.faults().inject(Rule::new(late).on_queue("out").times(3)).unwrap();
     let process = at_work(program.env("DRAIN", "60"), &broker, &journal, "easy");
-    let lines = steps(
+    steps(
         process,
         &[
             &["INFO", "SIGTERM: finishing what is in flight", "within 60s"],
             &["INFO", "drain: takes no more messages", "queue=q", "in_hand=0", "limit=60s"],
             &["INFO", "drain: everything in hand is settled", "queue=q", "took="],
             &["INFO", "closed", "connection=consume-0", "took="],
-            &["INFO", "drain: stopped", "step=\"consumers\"", "took="],
             &["INFO", "drain: waits for its confirms", "publisher=out", "unconfirmed="],
             &["INFO", "drain: everything is confirmed", "publisher=out", "took="],
             &["INFO", "closed", "connection=publish-0"],
-            &["INFO", "drain: stopped", "step=\"publishers\"", "took="],
-            &["INFO", "drain: stopped", "step=\"handlers\"", "took="],
             &["INFO", "drain: the journal is flushed", "left=0", "took="],
             &["INFO", "stopped", "took="],
         ],
     );
-    // A thread of its own tells of these: beside the lines of the others, in its own order.
-    let step = |name| ["INFO", "drain: stopped", name, "took="];
-    let stopped = [step("step=\"consumers\""), step("step=\"application\""), step("step=\"publishers\"")];
-    in_order(&lines, &stopped.each_ref().map(|words| &words[..]));
     assert_eq!(broker.messages("out").unwrap().len(), 3);
 }
 
@@ -122,10 +118,8 @@ fn what_a_drains_deadline_cuts_off_is_a_warning_and_is_with_the_broker_or_in_the
             &["INFO", "SIGTERM: finishing what is in flight"],
             &["INFO", "drain: takes no more messages", "in_hand=1"],
             &["WARN", "drain: cut off with messages in hand", "queue=q", "left=1", "took=", "limit=1s"],
-            &["INFO", "drain: stopped", "step=\"consumers\""],
             &["INFO", "drain: waits for its confirms", "publisher=out", "unconfirmed="],
             &["WARN", "drain: cut off with messages unconfirmed", "publisher=out", "left=2", "took="],
-            &["INFO", "drain: stopped", "step=\"publishers\""],
             &["INFO", "drain: the journal is flushed", "left=2"],
             &["INFO", "stopped", "took="],
         ],
