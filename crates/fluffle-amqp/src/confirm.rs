@@ -131,18 +131,11 @@ impl Confirms {
         }
     }
 
-    /// Publishes `message`; its verdict comes out of [`settled`](Self::settled) under `sequence`.
-    ///
-    /// Messages reach the broker in the order of these calls: the futures are first polled first in, first out.
+    /// Publishes `message`, from any thread: it is in its place in line when this returns. Its verdict comes out of
+    /// [`settled`](Self::settled) under `sequence`, and whoever waits there is woken.
     pub(crate) fn publish(&mut self, sequence: Sequence, message: impl Into<Arc<Prepared>>) {
-        let publishing = self.publishing(sequence, message.into());
-        self.in_flight.push(InFlight(Some(publishing)));
-    }
-
-    /// [`publish`](Self::publish), from any thread: it is on its way when this returns, and whoever waits for verdicts is woken
-    /// when there is one.
-    pub(crate) fn publish_now(&mut self, sequence: Sequence, message: Arc<Prepared>) {
-        let mut publishing = self.publishing(sequence, message);
+        let mut publishing = self.publishing(sequence, message.into());
+        // The first poll puts it in line: left to whoever waits for verdicts, the next message could overtake it.
         match publishing.poll(&mut Context::from_waker(&self.waker)) {
             Poll::Ready(resolved) => {
                 self.resolved.push(resolved);

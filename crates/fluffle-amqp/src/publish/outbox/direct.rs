@@ -57,7 +57,7 @@ impl Outbox {
                 if confirms.len() < self.window && self.direct.behind.load(Ordering::Acquire) == 0 =>
             {
                 for (sequence, message) in self.take([entry]) {
-                    confirms.publish_now(sequence, message);
+                    confirms.publish(sequence, message);
                 }
                 Ok(())
             }
