@@ -160,3 +160,75 @@ impl Drop for OnChannel {
         drop(current);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fluffle_harness::RabbitMq;
+    use lapin::{
+        BasicProperties, Connection, ConnectionProperties,
+        options::{BasicGetOptions, ConfirmSelectOptions, QueueDeclareOptions},
+        types::FieldTable,
+    };
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::publish::journal::nobody;
+
+    fn entry(id: &str) -> Entry {
+        let properties = BasicProperties::default().with_message_id(id.into());
+        let message = Prepared::new(id, "", "q", properties, bytes::Bytes::new());
+        let reply = nobody(&message);
+        Entry::new(message, reply, true)
+    }
+
+    #[tokio::test]
+    async fn nothing_passes_what_came_by_the_mailbox_before_it_is_in_line() {
+        let vhost = RabbitMq::shared().unwrap().fresh_vhost().unwrap();
+        let connection = Connection::connect(vhost.url(), ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        channel.queue_declare("q".into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
+
+        let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(10));
+        assert!(outbox.publish_now(entry("nowhere")).is_err(), "there is no channel");
+        let on_channel = outbox.publish_on(Confirms::new(channel.clone(), true));
+        assert!(outbox.publish_now(entry("closed")).is_err(), "what was left over comes first");
+        on_channel.open(true);
+        let mut waiting = Waiting::new(&outbox);
+        outbox.direct.wait();
+        waiting.entries.push(entry("first"));
+        assert!(outbox.publish_now(entry("too early")).is_err(), "something is before it");
+        on_channel.publish_waiting(&mut waiting);
+        assert!(outbox.publish_now(entry("second")).is_ok());
+        let mut verdicts = 0;
+        while verdicts < 2 {
+            verdicts += timeout(Duration::from_secs(30), on_channel.settled()).await.unwrap().len();
+        }
+        for id in ["first", "second"] {
+            let got = channel.basic_get("q".into(), BasicGetOptions::default()).await.unwrap().unwrap();
+            assert_eq!(got.delivery.properties.message_id().as_ref().unwrap().as_str(), id);
+        }
+        drop(on_channel);
+        assert!(outbox.publish_now(entry("gone")).is_err());
+        connection.close(200, "done".into()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_and_not_published_is_the_next_channels_and_no_refusal_is_charged_to_it() {
+        let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(10));
+        let mut waiting = Waiting::new(&outbox);
+        outbox.direct.wait();
+        waiting.entries.push(entry("taken"));
+        drop(waiting);
+        let error = lapin::protocol::AMQPError::from_id(406, "PRECONDITION_FAILED - too large".into()).unwrap();
+        let error = lapin::Error::from(lapin::ErrorKind::ProtocolError(error));
+        // Twice would be once too often for one that was on the wire.
+        outbox.refuse(&error);
+        outbox.refuse(&error);
+        let left: Vec<_> = outbox.left_over().into_iter().map(|(_, message)| message.id().to_owned()).collect();
+        assert_eq!((left, outbox.stats().republished), (vec!["taken".to_owned()], 0));
+        assert_eq!(outbox.direct.behind.load(Ordering::Acquire), 0, "the short way is free");
+    }
+}
