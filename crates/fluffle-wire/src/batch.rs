@@ -280,7 +280,8 @@ impl<M> Iterator for Items<'_, M> {
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.frames.index;
         let frame = self.frames.next()?;
-        Some(frame.and_then(|bytes| self.batch.wire.codec().decode(bytes)).map_err(|e| e.at_item(index)))
+        let decode = |frame| self.batch.wire.codec().decode(&self.batch.body.slice_ref(frame));
+        Some(frame.and_then(decode).map_err(|e| e.at_item(index)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -368,7 +369,7 @@ impl<M> Wire<M> {
     /// # Errors
     ///
     /// [`DecodeErrorKind::Malformed`] when the bytes are no such message.
-    pub fn decode_item(&self, raw: &[u8]) -> Result<M, DecodeError> {
+    pub fn decode_item(&self, raw: &Bytes) -> Result<M, DecodeError> {
         self.codec().decode(raw)
     }
 }

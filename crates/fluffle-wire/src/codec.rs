@@ -1,3 +1,5 @@
+use bytes::Bytes;
+
 use crate::{DecodeError, EncodeError};
 
 /// One way to write a message as bytes.
@@ -6,6 +8,7 @@ use crate::{DecodeError, EncodeError};
 /// your own and hand it to [`Wire::new`](crate::Wire::new), which adds labels, gzip, batches and limits.
 ///
 /// ```
+/// use bytes::Bytes;
 /// use fluffle_wire::{Codec, DecodeError, EncodeError, Wire};
 ///
 /// /// Plain text, for a queue that a shell script reads.
@@ -18,8 +21,8 @@ use crate::{DecodeError, EncodeError};
 ///         into.extend_from_slice(message.as_bytes());
 ///         Ok(())
 ///     }
-///     fn decode(&self, bytes: &[u8]) -> Result<String, DecodeError> {
-///         String::from_utf8(bytes.to_vec()).map_err(|e| DecodeError::malformed("example.Text", e))
+///     fn decode(&self, body: &Bytes) -> Result<String, DecodeError> {
+///         String::from_utf8(body.to_vec()).map_err(|e| DecodeError::malformed("example.Text", e))
 ///     }
 /// }
 ///
@@ -56,10 +59,11 @@ pub trait Codec<M>: Send + Sync {
     /// If this format cannot express the message. What was appended by then is discarded by the caller.
     fn encode(&self, message: &M, into: &mut Vec<u8>) -> Result<(), EncodeError>;
 
-    /// Reads a message that fills `bytes` exactly. The size has been checked against the limits.
+    /// Reads a message that fills `body` exactly. The size has been checked against the limits. What it takes from there as
+    /// [`Bytes`] shares memory with it, and with the other messages of a batch.
     ///
     /// # Errors
     ///
     /// If the bytes are not such a message. It must not panic, whatever the bytes.
-    fn decode(&self, bytes: &[u8]) -> Result<M, DecodeError>;
+    fn decode(&self, body: &Bytes) -> Result<M, DecodeError>;
 }

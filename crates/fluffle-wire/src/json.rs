@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use prost::Name;
 use prost_reflect::{DynamicMessage, ReflectMessage};
 use serde_json::Deserializer;
@@ -43,8 +44,8 @@ impl<M: ReflectMessage + Name + Default> Codec<M> for Json {
         serde_json::to_writer(into, &dynamic).map_err(|e| EncodeError::unrepresentable(&M::full_name(), e))
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<M, DecodeError> {
-        let mut json = Deserializer::from_slice(bytes);
+    fn decode(&self, body: &Bytes) -> Result<M, DecodeError> {
+        let mut json = Deserializer::from_slice(body);
         let dynamic = DynamicMessage::deserialize(M::default().descriptor(), &mut json)
             .and_then(|message| json.end().map(|()| message))
             // What it quotes from the body can be as long as the body.

@@ -37,6 +37,7 @@ mod incoming;
 #[cfg(feature = "json")]
 mod json;
 mod limits;
+mod parts;
 mod protobuf;
 mod text;
 mod wire;

@@ -1,6 +1,7 @@
+use bytes::Bytes;
 use prost::{Message, Name};
 
-use crate::{Codec, DecodeError, EncodeError};
+use crate::{Codec, DecodeError, EncodeError, parts::Parts};
 
 /// The Protobuf binary format, by prost: `application/vnd.google.protobuf`.
 ///
@@ -10,6 +11,9 @@ use crate::{Codec, DecodeError, EncodeError};
 /// keep a recursive type's depth in hand where it is built. Fields that the reader's `.proto`
 /// does not know are skipped and **dropped**: encoding the decoded message again does not bring them back. A body that
 /// is passed on as bytes (a retry copy, a dead letter) keeps them. A number that an enumeration does not know is kept.
+///
+/// A `bytes` field that is generated as [`Bytes`] shares the memory of the body it came in, of a whole batch perhaps: where it is
+/// kept for longer than its message, keep a copy (`Bytes::copy_from_slice`).
 ///
 /// What a decoded message takes in memory depends on its schema: two bytes on the wire can become one element of a
 /// `repeated` field, at the element's size in Rust (24 bytes for a string, some hundreds for a message with many fields).
@@ -40,7 +44,7 @@ impl<M: Message + Name + Default> Codec<M> for Protobuf {
         message.encode(into).map_err(|e| EncodeError::unrepresentable(&M::full_name(), e))
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<M, DecodeError> {
-        M::decode(bytes).map_err(|e| DecodeError::malformed(&M::full_name(), e))
+    fn decode(&self, body: &Bytes) -> Result<M, DecodeError> {
+        M::decode(Parts::of(body)).map_err(|e| DecodeError::malformed(&M::full_name(), e))
     }
 }

@@ -133,7 +133,10 @@ impl<M> Wire<M> {
     pub fn decode_sized(&self, incoming: &Incoming<'_>) -> Result<(M, usize), DecodeError> {
         self.check_labels(incoming, false)?;
         match self.unpack(incoming)? {
-            Some(raw) => Ok((self.codec.decode(&raw)?, raw.len())),
+            Some(raw) => {
+                let raw = Bytes::from(raw);
+                Ok((self.codec.decode(&raw)?, raw.len()))
+            }
             None => Ok((self.codec.decode(incoming.body)?, incoming.body.len())),
         }
     }

@@ -167,7 +167,7 @@ impl Codec<u8> for Fussy {
             _ => Ok(()),
         }
     }
-    fn decode(&self, bytes: &[u8]) -> Result<u8, DecodeError> {
+    fn decode(&self, bytes: &Bytes) -> Result<u8, DecodeError> {
         bytes.first().copied().ok_or_else(|| DecodeError::malformed("test.Fussy", "empty"))
     }
 }

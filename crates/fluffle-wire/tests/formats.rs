@@ -139,3 +139,38 @@ fn a_malformed_body_names_its_type_and_its_cause() {
     assert!(error.to_string().contains("fluffle.wiretest.v1.Kinds"), "{error}");
     assert!(std::error::Error::source(&error).is_some());
 }
+
+#[test]
+fn a_bytes_field_is_a_part_of_the_body_it_came_in_and_not_a_copy() {
+    #[derive(Clone, PartialEq, Message)]
+    struct Picture {
+        #[prost(string, tag = "1")]
+        name: String,
+        #[prost(bytes = "bytes", tag = "2")]
+        pixels: Bytes,
+        #[prost(bytes = "vec", tag = "3")]
+        checksum: Vec<u8>,
+    }
+    impl prost::Name for Picture {
+        const NAME: &'static str = "Picture";
+        const PACKAGE: &'static str = "test";
+    }
+    let picture = Picture { name: "n".into(), pixels: Bytes::from(vec![7; 1000]), checksum: vec![1, 2, 3] };
+    let wire = Wire::<Picture>::protobuf();
+    let is_part = |part: &Bytes, whole: &Bytes| whole.as_ptr_range().contains(&part.as_ptr());
+
+    let single = wire.encode(&picture).unwrap();
+    let decoded = wire.decode(&single.incoming()).unwrap();
+    assert_eq!(decoded, picture);
+    assert!(is_part(&decoded.pixels, &single.body));
+
+    let batch = wire.encode_batch(&[picture.clone(), picture.clone()]).unwrap();
+    for item in &wire.decode_batch(&batch.incoming()).unwrap() {
+        let item = item.unwrap();
+        assert_eq!(item, picture);
+        assert!(is_part(&item.pixels, &batch.body));
+    }
+    let cut_short = single.body.slice(..single.body.len() - 4);
+    let error = wire.decode(&Incoming { body: &cut_short, ..single.incoming() }).unwrap_err();
+    assert_eq!(error.kind(), DecodeErrorKind::Malformed);
+}

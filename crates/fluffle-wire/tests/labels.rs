@@ -149,7 +149,7 @@ fn a_name_too_long_for_amqp_is_refused_before_sending() {
         fn encode(&self, _: &u8, _: &mut Vec<u8>) -> Result<(), EncodeError> {
             Ok(())
         }
-        fn decode(&self, _: &[u8]) -> Result<u8, DecodeError> {
+        fn decode(&self, _: &Bytes) -> Result<u8, DecodeError> {
             Ok(0)
         }
     }

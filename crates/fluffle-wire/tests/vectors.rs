@@ -16,7 +16,7 @@ fn read(file: &str) -> Vec<u8> {
 
 fn manifest() -> (Vec<Quake>, Vec<Value>) {
     let manifest: Value = serde_json::from_slice(&read("vectors.json")).unwrap();
-    let message = |json: &Value| Json.decode(json.to_string().as_bytes()).unwrap();
+    let message = |json: &Value| Json.decode(&Bytes::from(json.to_string())).unwrap();
     (
         manifest["messages"].as_array().unwrap().iter().map(message).collect(),
         manifest["vectors"].as_array().unwrap().clone(),

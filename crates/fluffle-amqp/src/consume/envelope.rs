@@ -60,7 +60,7 @@ impl Contents {
     }
 
     /// The items that a handler found unreadable, as `decode` has it, and what a damaged frame makes so.
-    pub(crate) fn unreadable(&self, decode: impl Fn(&[u8]) -> Option<DecodeError>) -> Vec<(usize, Arc<Outcome>)> {
+    pub(crate) fn unreadable(&self, decode: impl Fn(&Bytes) -> Option<DecodeError>) -> Vec<(usize, Arc<Outcome>)> {
         let noted = std::mem::take(&mut *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner));
         let why = |(index, raw): (usize, Result<Bytes, DecodeError>)| match raw {
             Ok(raw) if noted.contains(&index) => decode(&raw),

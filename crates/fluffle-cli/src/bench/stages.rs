@@ -8,6 +8,7 @@
 
 use std::{cell::Cell, time::Instant};
 
+use bytes::Bytes;
 use fluffle::wire::{Codec, DecodeError, EncodeError, Protobuf};
 
 use crate::bench::message::Message;
@@ -147,12 +148,12 @@ impl Codec<Message> for Timed {
         encoded
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<Message, DecodeError> {
+    fn decode(&self, body: &Bytes) -> Result<Message, DecodeError> {
         if !is_sampled() {
-            return Protobuf.decode(bytes);
+            return Protobuf.decode(body);
         }
         let begin = Instant::now();
-        let message = Protobuf.decode(bytes);
+        let message = Protobuf.decode(body);
         DECODED.set(Some((begin, Instant::now())));
         message
     }
