@@ -9,7 +9,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -143,6 +143,8 @@ pub(crate) struct Lane {
     in_hand: Budget,
     /// Wakes handlers that wait: something came, or there is room again.
     pub(crate) changed: Notify,
+    /// Something has been pushed since the last [announcement](Self::announce).
+    unannounced: AtomicBool,
     rate: Option<RateLimit>,
     completions: mpsc::UnboundedSender<Completion>,
     answers: Mutex<Option<mpsc::UnboundedReceiver<Completion>>>,
@@ -209,6 +211,7 @@ impl Lane {
             order,
             in_hand: Budget::new(bytes),
             changed: Notify::new(),
+            unannounced: AtomicBool::new(false),
             rate,
             completions,
             answers: Mutex::new(Some(answers)),
@@ -234,7 +237,8 @@ impl Lane {
         self.at_most_once || received.generation == self.generation.load(Ordering::Acquire)
     }
 
-    /// Hands a delivery to whichever handler takes it first; before all others, if its key has been waiting for it.
+    /// Hands a delivery to whichever handler takes it first; before all others, if its key has been waiting for it. Handlers that
+    /// wait hear of it when it is [announced](Self::announce): of many at once.
     pub(crate) fn push(&self, received: Arc<Received>) {
         let ticket = Ticket {
             received: Arc::clone(&received),
@@ -249,7 +253,14 @@ impl Lane {
         } else {
             self.waiting_jobs().jobs.push_back(job);
         }
-        self.changed.notify_waiters();
+        self.unannounced.store(true, Ordering::Release);
+    }
+
+    /// Wakes handlers for what has been pushed.
+    pub(crate) fn announce(&self) {
+        if self.unannounced.swap(false, Ordering::AcqRel) {
+            self.changed.notify_waiters();
+        }
     }
 
     /// What a handler left of a batch is the next one's, before anything else.

@@ -308,6 +308,7 @@ mod tests {
         let mut received = received_with(1, labels);
         received.body = encoded.body;
         lane.push(Arc::new(received));
+        lane.announce();
     }
 
     #[tokio::test]

@@ -120,6 +120,7 @@ impl Turn {
         held_back.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut drain_asked = false;
         loop {
+            self.plan.lane.announce();
             if drain_asked && self.in_flight.is_empty() && self.settling.is_empty() {
                 self.acker.ack_all().await;
                 return End::Drained;
@@ -170,6 +171,7 @@ impl Turn {
                 () = self.isolation.changed(), if self.isolation.is_on() && !drain_asked => {}
                 item = self.subscription.next(), if taking => {
                     if let Some(end) = self.accept_burst(item) {
+                        self.plan.lane.announce();
                         // After a cancel the channel still takes acks.
                         self.acker.ack_all().await;
                         return end;
@@ -208,6 +210,7 @@ impl Turn {
             Ok(left) => self.give_back(left),
             Err(error) => return Some(End::ChannelLost(error)),
         }
+        self.plan.lane.announce();
         self.watch.look(self.last_tag + 1);
         tracing::info!(queue = %self.plan.queue, state = ?self.plan.guard.state(), prefetch = ?allowed, "consuming changes");
         match allowed {
