@@ -182,14 +182,17 @@ impl Confirms {
 
     /// Waits for verdicts and gives all there are. Cancellation safe: nothing is taken out before it is given.
     pub(crate) fn settled(&mut self) -> impl Future<Output = Vec<(Sequence, Verdict)>> {
-        poll_fn(|cx| self.poll_settled(cx))
+        poll_fn(|cx| {
+            let mut verdicts = Vec::new();
+            self.poll_settled(cx, &mut verdicts).map(|()| verdicts)
+        })
     }
 
     /// Takes confirms until none is ready, and only then judges.
     ///
     /// lapin's one I/O thread resolves confirms, so whichever confirm carries a message's return was resolved before
     /// that message's own; `FuturesUnordered` has it in its ready queue by then, and an emptied queue has shown it.
-    pub(crate) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Vec<(Sequence, Verdict)>> {
+    pub(crate) fn poll_settled(&mut self, cx: &mut Context<'_>, into: &mut Vec<(Sequence, Verdict)>) -> Poll<()> {
         self.waker.clone_from(cx.waker());
         // `FuturesUnordered` also pauses to be fair to others, with ready ones left: it is asked until a round is empty.
         loop {
@@ -204,8 +207,8 @@ impl Confirms {
                 break;
             }
         }
-        let verdicts = self.judge.decide(&mut self.resolved, self.in_flight.is_empty());
-        if verdicts.is_empty() { Poll::Pending } else { Poll::Ready(verdicts) }
+        self.judge.decide(&mut self.resolved, self.in_flight.is_empty(), into);
+        if into.is_empty() { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 
@@ -221,8 +224,7 @@ struct Judge {
 
 impl Judge {
     /// Empties `resolved`.
-    fn decide(&mut self, resolved: &mut Vec<Resolved>, nothing_left: bool) -> Vec<(Sequence, Verdict)> {
-        let mut verdicts = Vec::with_capacity(resolved.len());
+    fn decide(&mut self, resolved: &mut Vec<Resolved>, nothing_left: bool, verdicts: &mut Vec<(Sequence, Verdict)>) {
         let mut queue_was_empty = false;
         let mut lost = None;
         for carried in resolved.iter().filter_map(|one| one.carried.as_deref()) {
@@ -257,8 +259,7 @@ impl Judge {
             };
             verdicts.push((one.sequence, verdict));
         }
-        self.release(old_suspects, queue_was_empty, nothing_left, lost, &mut verdicts);
-        verdicts
+        self.release(old_suspects, queue_was_empty, nothing_left, lost, verdicts);
     }
 
     /// Notes a return that a confirm carried under the address of the message it belongs to.
@@ -340,6 +341,12 @@ mod tests {
         Arc::new(Prepared::new(id, exchange, key, BasicProperties::default(), bytes::Bytes::new()))
     }
 
+    fn decide(judge: &mut Judge, mut resolved: Vec<Resolved>, nothing_left: bool) -> Vec<(u64, Verdict)> {
+        let mut verdicts = Vec::new();
+        judge.decide(&mut resolved, nothing_left, &mut verdicts);
+        verdicts
+    }
+
     fn judge() -> Judge {
         Judge { requested: true, ..Judge::default() }
     }
@@ -365,7 +372,7 @@ mod tests {
     #[test]
     fn a_return_carried_by_another_messages_confirm_fails_its_owner_only() {
         // ack multiple over 1..=3, message 3 was returned, lapin gave the return to message 1
-        let verdicts = judge().decide(&mut vec![ack(3, None), ack(1, returned("m3")), ack(2, None)], true);
+        let verdicts = decide(&mut judge(), vec![ack(3, None), ack(1, returned("m3")), ack(2, None)], true);
         assert_eq!(shown(verdicts), [(1, "confirmed"), (2, "confirmed"), (3, "returned")]);
     }
 
@@ -373,46 +380,46 @@ mod tests {
     fn an_acked_message_waits_while_its_own_return_may_be_queued_behind_anothers() {
         // returns of 1 and 2 are queued; the ack of 2 takes out the return of 1
         let mut judge = judge();
-        assert_eq!(shown(judge.decide(&mut vec![ack(2, returned("m1"))], false)), []);
-        let verdicts = judge.decide(&mut vec![ack(1, returned("m2"))], false);
+        assert_eq!(shown(decide(&mut judge, vec![ack(2, returned("m1"))], false)), []);
+        let verdicts = decide(&mut judge, vec![ack(1, returned("m2"))], false);
         assert_eq!(shown(verdicts), [(1, "returned"), (2, "returned")]);
     }
 
     #[test]
     fn a_suspect_is_confirmed_once_the_queue_of_returns_was_seen_empty_after_it() {
         let mut judge = judge();
-        assert_eq!(shown(judge.decide(&mut vec![ack(2, returned("m1"))], false)), []);
-        assert_eq!(shown(judge.decide(&mut vec![ack(5, None)], false)), [(2, "confirmed"), (5, "confirmed")]);
+        assert_eq!(shown(decide(&mut judge, vec![ack(2, returned("m1"))], false)), []);
+        assert_eq!(shown(decide(&mut judge, vec![ack(5, None)], false)), [(2, "confirmed"), (5, "confirmed")]);
     }
 
     #[test]
     fn a_lost_channel_leaves_suspects_unknown_not_confirmed() {
         let mut judge = judge();
-        assert_eq!(shown(judge.decide(&mut vec![ack(2, returned("m1"))], false)), []);
+        assert_eq!(shown(decide(&mut judge, vec![ack(2, returned("m1"))], false)), []);
         let gone = lapin::Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
         let lost = Resolved::new(1, message("m1", "x", "k"), Err(gone));
-        assert_eq!(shown(judge.decide(&mut vec![lost], true)), [(1, "lost"), (2, "lost")]);
+        assert_eq!(shown(decide(&mut judge, vec![lost], true)), [(1, "lost"), (2, "lost")]);
     }
 
     #[test]
     fn not_requested_on_a_confirm_channel_is_never_success() {
         let one = || Resolved::new(1, message("m1", "x", "k"), Ok(Confirmation::NotRequested));
-        assert_eq!(shown(judge().decide(&mut vec![one()], true)), [(1, "lost")]);
-        assert_eq!(shown(Judge::default().decide(&mut vec![one()], true)), [(1, "written")]);
+        assert_eq!(shown(decide(&mut judge(), vec![one()], true)), [(1, "lost")]);
+        assert_eq!(shown(decide(&mut Judge::default(), vec![one()], true)), [(1, "written")]);
     }
 
     #[test]
     fn two_copies_under_one_id_keep_their_own_verdicts() {
         let mut other = ack(2, None);
         other.message = message("m1", "", "elsewhere");
-        let verdicts = judge().decide(&mut vec![other, ack(1, returned("m1"))], true);
+        let verdicts = decide(&mut judge(), vec![other, ack(1, returned("m1"))], true);
         assert_eq!(shown(verdicts), [(1, "returned"), (2, "confirmed")]);
     }
 
     #[test]
     fn bookkeeping_is_empty_when_everything_is_judged() {
         let mut judge = judge();
-        judge.decide(&mut vec![ack(1, returned("m2")), ack(2, None), ack(3, None)], true);
+        decide(&mut judge, vec![ack(1, returned("m2")), ack(2, None), ack(3, None)], true);
         assert!(judge.returned.is_empty() && judge.suspects.is_empty());
     }
 }

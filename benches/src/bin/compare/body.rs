@@ -36,7 +36,9 @@ pub(crate) struct Bodies {
 impl Bodies {
     /// All of exactly `bytes`, 32 at least.
     pub(crate) fn of_size(bytes: usize) -> Self {
-        let filled = |length: usize| Parcel { number: 1, filler: (0..length).map(|at| at as u8).collect() };
+        // Never given back: a copy of it counts nothing.
+        let filling = Bytes::from_static((0..bytes).map(|at| at as u8).collect::<Vec<_>>().leak());
+        let filled = |length: usize| Parcel { number: 1, filler: filling.slice(..length) };
         // The filling's length has a length of its own: take away what is too much.
         let excess = filled(bytes).encoded_len() - bytes;
         let excess = filled(bytes - excess).encoded_len() + excess - bytes;

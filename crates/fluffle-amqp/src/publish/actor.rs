@@ -141,6 +141,7 @@ async fn run(
     // Dropped before the mailbox is let go: nobody publishes directly while another empties it.
     let on_channel = outbox.publish_on(Confirms::new(lease.channel, confirms_on));
     let mut waiting = Waiting::new(&outbox);
+    let mut settled = Vec::new();
     let mut overdue = Overdue::new(outbox.confirm_limit);
     let mut look = interval(overdue.interval());
     on_channel.publish(outbox.left_over());
@@ -168,8 +169,8 @@ async fn run(
         tokio::select! {
             biased;
             () = &mut linger => {}
-            settled = on_channel.settled() => {
-                if let Some(error) = settle(&outbox, settled) {
+            () = on_channel.settled(&mut settled) => {
+                if let Some(error) = settle(&outbox, &mut settled) {
                     return End::ChannelLost(error);
                 }
             }
@@ -252,14 +253,14 @@ fn unconfirmed(outbox: &Outbox) -> lapin::Error {
     lapin::Error::from(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }
 
-/// Passes verdicts on; gives the error that ended the channel, if one of them is of that kind.
-fn settle(outbox: &Outbox, settled: Vec<(u64, Verdict)>) -> Option<lapin::Error> {
+/// Passes verdicts on, and empties `settled`; gives the error that ended the channel, if one of them is of that kind.
+fn settle(outbox: &Outbox, settled: &mut Vec<(u64, Verdict)>) -> Option<lapin::Error> {
     let lost = settled.iter().filter_map(|(_, verdict)| match verdict {
         Verdict::Lost(error) => Some(error),
         _ => None,
     });
     // Of several, the broker's own words teach more than "invalid channel state".
     let lost = lost.reduce(|first, other| if other.is_amqp_error() { other } else { first }).cloned();
-    outbox.settle(settled);
+    outbox.settle(settled.drain(..));
     lost
 }

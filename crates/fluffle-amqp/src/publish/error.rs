@@ -31,7 +31,7 @@ pub struct PublishError<T> {
     pub message: T,
     /// Its id: publish it again under this id ([`MessageOptions::id`](crate::MessageOptions::id)) and consumers can tell.
     pub id: String,
-    pub(crate) target: String,
+    pub(crate) target: Box<str>,
     pub(crate) kind: PublishErrorKind,
 }
 

@@ -53,7 +53,7 @@ pub(crate) struct Pending {
     /// Told of either.
     news: Notify,
     /// The message itself, if the broker did not take it and the journal has it.
-    custody: Mutex<Option<Custody>>,
+    custody: Mutex<Option<Box<Custody>>>,
     /// How many have it back since.
     taken_back: AtomicUsize,
 }
@@ -181,7 +181,7 @@ impl Reply {
 
     /// The broker did not take the message, which stays the journal's until its senders have it back.
     pub(crate) fn settle_in_custody(self, outcome: Outcome, custody: Custody) {
-        *self.0.custody.lock().unwrap_or_else(PoisonError::into_inner) = Some(custody);
+        *self.0.custody.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(custody));
         self.tell(outcome);
     }
 

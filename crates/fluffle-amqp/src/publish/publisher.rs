@@ -282,7 +282,7 @@ impl<T> Publisher<T> {
 
     fn not_batched(&self, message: T, key: &str, kind: PublishErrorKind) -> PublishError<T> {
         let (id, target) = (Uuid::now_v7().to_string(), target(&self.shared.route.exchange, key));
-        PublishError { message, id, target, kind }
+        PublishError { message, id, target: target.into(), kind }
     }
 
     async fn accept_alone(

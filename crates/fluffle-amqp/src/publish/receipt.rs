@@ -5,8 +5,10 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     ops::Deref,
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
+
+use once_cell::race::OnceBox;
 
 use crate::publish::{
     error::{PublishError, PublishErrorKind},
@@ -37,24 +39,24 @@ pub(crate) struct Claim {
     pending: Arc<Pending>,
     /// Which item of its envelope.
     index: Option<u32>,
-    text: OnceLock<Box<str>>,
+    text: OnceBox<String>,
 }
 
 impl Claim {
     /// To a message that travels by itself.
     pub(crate) fn whole(pending: Arc<Pending>) -> Self {
-        Self { pending, index: None, text: OnceLock::new() }
+        Self { pending, index: None, text: OnceBox::new() }
     }
 
     /// To item `index` of an envelope.
     pub(crate) fn item(pending: Arc<Pending>, index: u32) -> Self {
-        Self { pending, index: Some(index), text: OnceLock::new() }
+        Self { pending, index: Some(index), text: OnceBox::new() }
     }
 
     fn id(&self) -> &str {
         match self.index {
             None => &self.pending.id,
-            Some(index) => self.text.get_or_init(|| format!("{}/{index}", self.pending.id).into()),
+            Some(index) => self.text.get_or_init(|| Box::new(format!("{}/{index}", self.pending.id))),
         }
     }
 }
@@ -193,7 +195,7 @@ impl<T> Receipt<T> {
 
     pub(crate) fn failed(self, kind: PublishErrorKind) -> PublishError<T> {
         PublishError {
-            target: self.claim.pending.target(),
+            target: self.claim.pending.target().into(),
             id: self.claim.id().to_owned(),
             message: self.message,
             kind,

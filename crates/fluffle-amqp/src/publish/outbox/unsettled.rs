@@ -26,19 +26,20 @@ impl Outbox {
     }
 
     fn settle_later(&self, entries: impl IntoIterator<Item = Entry>, on_the_wire: bool) -> Vec<(u64, Arc<Prepared>)> {
+        let entries = entries.into_iter();
+        let mut taken = Vec::with_capacity(entries.size_hint().0);
         let mut unsettled = self.unsettled();
-        let taken = entries.into_iter().filter_map(|mut entry| {
+        for mut entry in entries {
             if entry.withdrawn() {
                 self.done(entry.items());
-                return None;
+                continue;
             }
             let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-            let message = Arc::clone(&entry.message);
+            taken.push((sequence, Arc::clone(&entry.message)));
             entry.on_the_wire = on_the_wire;
             unsettled.insert(sequence, entry);
-            Some((sequence, message))
-        });
-        taken.collect()
+        }
+        taken
     }
 
     /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids; but for
@@ -84,23 +85,19 @@ impl Outbox {
     /// Tells the callers. [`Verdict::Lost`] settles nothing: the entry stays for the next channel.
     pub(crate) fn settle(&self, verdicts: impl IntoIterator<Item = (u64, Verdict)>) {
         let counters = &self.counters;
-        let settled: Vec<_> = {
-            let mut unsettled = self.unsettled();
-            let settled = verdicts.into_iter().filter_map(|(sequence, verdict)| {
-                let (counter, outcome) = match verdict {
-                    Verdict::Confirmed => (&counters.confirmed, Outcome::Confirmed),
-                    Verdict::Written => (&counters.confirmed, Outcome::Written),
-                    Verdict::Returned(returned) => (&counters.returned, Outcome::Returned(returned)),
-                    Verdict::Nacked => (&counters.nacked, Outcome::Nacked),
-                    Verdict::Lost(_) => return None,
-                };
-                Some((unsettled.remove(&sequence)?, counter, outcome))
-            });
-            settled.collect()
-        };
-        for (entry, counter, outcome) in settled {
-            counter.fetch_add(entry.items() as u64, Ordering::Relaxed);
-            self.answer(entry, outcome);
+        for (sequence, verdict) in verdicts {
+            let (counter, outcome) = match verdict {
+                Verdict::Confirmed => (&counters.confirmed, Outcome::Confirmed),
+                Verdict::Written => (&counters.confirmed, Outcome::Written),
+                Verdict::Returned(returned) => (&counters.returned, Outcome::Returned(returned)),
+                Verdict::Nacked => (&counters.nacked, Outcome::Nacked),
+                Verdict::Lost(_) => continue,
+            };
+            let settled = self.unsettled().remove(&sequence);
+            if let Some(entry) = settled {
+                counter.fetch_add(entry.items() as u64, Ordering::Relaxed);
+                self.answer(entry, outcome);
+            }
         }
     }
 
