@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Running, WrapFuture,
+};
 use fluffle_supervise::{ActorSpec, Backoff, ExitError, SupervisedAddr, SupervisedContext};
 use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
 use tokio::time::{sleep, timeout};
@@ -19,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     class::{Class, ClientError, Operation, classify},
     connection::{ConnectionActor, ConnectionShared, Declare, OPERATION_TIMEOUT, OpenChannel},
+    socket,
 };
 
 /// How often a channel looks at itself even when nothing is reported.
@@ -89,7 +92,10 @@ pub(crate) fn spec(
         let connection = connection.clone();
         move || ChannelActor { shared: Arc::clone(&shared), connection: connection.clone(), open: None }
     };
-    ActorSpec::new("channel", factory).reports_ready().backoff(backoff())
+    ActorSpec::new("channel", factory)
+        .reports_ready()
+        .backoff(backoff())
+        .shutdown(shared.connection.broker.close_timeout + Duration::from_secs(1))
 }
 
 /// Channels are cheap to open: the first retry comes at once, a stubborn refusal slows down to every 5 s.
@@ -108,6 +114,25 @@ impl Actor for ChannelActor {
             Ok(channel) => actor.opened(channel, ctx),
             Err(error) => ctx.fail(error),
         }));
+    }
+
+    /// Closes the channel, within the broker's `close_timeout`, then stops: what its last user wrote has been acted upon by
+    /// then.
+    fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
+        let Some(Lease { channel, .. }) = self.open.take() else { return Running::Stop };
+        let connection = &self.shared.connection;
+        // A connection that is blocked is not read by the broker, nor written by lapin.
+        if !channel.status().connected() || !connection.connected() || connection.blocked.borrow().is_some() {
+            return Running::Stop;
+        }
+        let (name, limit) = (self.shared.name.clone(), connection.broker.close_timeout);
+        let closing = async move {
+            if let Err(why) = socket::close_channel(&channel, limit).await {
+                tracing::debug!(channel = %name, %why, "the channel was not closed in an orderly way");
+            }
+        };
+        ctx.spawn(closing.into_actor(self).map(|(), _, ctx| ctx.stop()));
+        Running::Continue
     }
 }
 
@@ -179,7 +204,12 @@ impl ChannelActor {
         let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let watching = watch(Arc::clone(&self.shared), channel.clone());
         self.open = Some(Lease { channel, generation });
-        ctx.spawn(watching.into_actor(self).map(|lost, _, ctx| ctx.fail(ExitError::transient(lost))));
+        ctx.spawn(watching.into_actor(self).map(|lost, actor, ctx| {
+            // Unless it is being closed.
+            if actor.open.is_some() {
+                ctx.fail(ExitError::transient(lost));
+            }
+        }));
         ctx.ready();
     }
 }

@@ -136,11 +136,10 @@ impl Actor for ConnectionActor {
                 let connection = self.shared.name.clone();
                 let closing = async move {
                     let begun = Instant::now();
-                    if timeout(limit, socket.connection.close(200, "closed by the application".into())).await.is_err() {
-                        tracing::warn!(?limit, "the broker did not answer connection.close: shutting the socket down");
-                        socket.cutter.cut();
+                    match socket.close("closed by the application", limit).await {
+                        Ok(()) => tracing::info!(%connection, took = ?begun.elapsed(), "closed"),
+                        Err(why) => tracing::warn!(%connection, %why, "the socket was shut down without a good-bye"),
                     }
-                    tracing::info!(%connection, took = ?begun.elapsed(), "closed");
                 };
                 ctx.spawn(closing.into_actor(self).map(|(), _, ctx| ctx.stop()));
                 Running::Continue

@@ -17,10 +17,13 @@ use tokio::time::timeout;
 
 use crate::{
     broker::Broker,
-    class::{Class, Operation, classify, reply},
+    class::{Class, ClientError, Operation, classify, reply},
     endpoint::{Endpoint, Mechanism},
     tls::Tls,
 };
+
+/// How AMQP calls a good end.
+const REPLY_SUCCESS: u16 = 200;
 
 /// A second handle on the TCP socket, to shut it down when lapin does not come back.
 ///
@@ -47,6 +50,36 @@ impl Cutter {
 pub(crate) struct Socket {
     pub(crate) connection: Connection,
     pub(crate) cutter: Cutter,
+}
+
+impl Socket {
+    /// Says good-bye and waits up to `limit` for the broker's answer; else shuts the socket down, and says why. Its channels are
+    /// to be [closed](close_channel) before.
+    pub(crate) async fn close(&self, why: &str, limit: Duration) -> Result<(), String> {
+        let closed = answered("connection.close", limit, self.connection.close(REPLY_SUCCESS, why.into())).await;
+        if closed.is_err() {
+            self.cutter.cut();
+        }
+        closed
+    }
+}
+
+/// Closes `channel` and waits up to `limit` for the broker's answer: it has acted then upon all that was written there, the
+/// last acks among it.
+///
+/// Not to be left to the drop of the last handle. lapin 4.12.3 closes the channel then at its leisure, and when
+/// `connection.close` comes first, gives up on both: it drops the socket without a word, and the broker whatever it had not
+/// read by then.
+pub(crate) async fn close_channel(channel: &lapin::Channel, limit: Duration) -> Result<(), String> {
+    answered("channel.close", limit, channel.close(REPLY_SUCCESS, "done".into())).await
+}
+
+async fn answered(what: &str, limit: Duration, answer: impl Future<Output = lapin::Result<()>>) -> Result<(), String> {
+    match timeout(limit, answer).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("{what} failed: {}", ClientError(error))),
+        Err(_) => Err(format!("{what} was not answered within {limit:?}")),
+    }
 }
 
 /// Why no endpoint could be connected to.

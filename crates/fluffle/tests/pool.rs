@@ -3,7 +3,10 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use fluffle::{
     amqp::{PoolError, Role, ServiceError},
@@ -241,4 +244,47 @@ async fn an_extra_connection_that_is_used_again_in_time_stays_open() {
     assert_eq!(names(&vhost), ["consume-0", "publish-0", "publish-1"]);
     again[0].publish("works".to_owned()).await.unwrap();
     service.shutdown().await.unwrap();
+}
+
+/// Without it the broker drops whatever it had not read, the last acks among it, and delivers those messages again.
+#[actix::test]
+async fn a_shutdown_says_good_bye_on_each_channel_and_connection() {
+    let vhost = vhost();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url =
+        vhost.url().replace(&format!(":{}", vhost.port()), &format!(":{}", listener.local_addr().unwrap().port()));
+    let heard = forward(listener, vhost.port());
+    let (factory, mut record) = handlers(|_| Act::Ok);
+    let app = App::new(broker(&url)).topology(Topology::new().queue(Queue::classic("q")));
+    let out = app.publisher::<String>(Route::queue("q"));
+    let service = started(app.consume(Consume::queue("q"), factory)).await;
+    out.publish("one".to_owned()).await.unwrap();
+    next(&mut record).await;
+    service.shutdown().await.unwrap();
+    let sent: Vec<Vec<u8>> = heard.lock().unwrap().iter().map(|sent| sent.lock().unwrap().clone()).collect();
+    assert_eq!(sent.len(), 2, "one connection to publish on, one to consume on");
+    for sent in sent {
+        let methods = methods(&sent);
+        let count = |method| methods.iter().filter(|one| **one == method).count();
+        assert_eq!(count(CHANNEL_CLOSE), count(CHANNEL_OPEN), "{methods:?}");
+        assert_eq!(methods.last(), Some(&CONNECTION_CLOSE), "{methods:?}");
+    }
+}
+
+const CONNECTION_CLOSE: (u16, u16) = (10, 50);
+const CHANNEL_OPEN: (u16, u16) = (20, 10);
+const CHANNEL_CLOSE: (u16, u16) = (20, 40);
+
+/// Class and method of each method frame that a client sent (AMQP 0-9-1, 2.3.5).
+fn methods(mut sent: &[u8]) -> Vec<(u16, u16)> {
+    let mut methods = Vec::new();
+    sent = sent.strip_prefix(b"AMQP\x00\x00\x09\x01").expect("the protocol header");
+    while let [kind, _, _, a, b, c, d, rest @ ..] = sent {
+        let size = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        if let (1, [a, b, c, d, ..]) = (kind, rest) {
+            methods.push((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])));
+        }
+        sent = &rest[size + 1..];
+    }
+    methods
 }

@@ -10,10 +10,7 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use crate::{connection::OPERATION_TIMEOUT, consume::actor::Plan};
-
-/// How AMQP calls a good end.
-const REPLY_SUCCESS: u16 = 200;
+use crate::{connection::OPERATION_TIMEOUT, consume::actor::Plan, socket};
 
 /// Consumes from the plan's queue, or does not, as its guard wants.
 pub(crate) struct Subscription {
@@ -70,7 +67,7 @@ impl Subscription {
     /// Closes its channel: what is unacked is the broker's again, all at once and each in its place.
     pub(crate) async fn close_channel(&self) {
         // If it is lost instead, that does as well.
-        let _ = within_time(self.channel.close(REPLY_SUCCESS, "what it holds goes back".into())).await;
+        let _ = socket::close_channel(&self.channel, OPERATION_TIMEOUT).await;
     }
 
     /// The next delivery; `None` when the broker cancelled. Waits for ever without a subscription. Cancellation safe.

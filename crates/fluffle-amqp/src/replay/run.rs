@@ -88,14 +88,22 @@ async fn attempt(replay: &Replay, broker: &Broker, done: &mut Replayed) -> Resul
         let letters = within(socket.connection.create_channel()).await?;
         let copies = within(socket.connection.create_channel()).await?;
         within(copies.confirm_select(ConfirmSelectOptions::default())).await?;
-        let mut run =
-            Run { replay, letters, confirms: Confirms::new(copies, true), sent: HashMap::new(), kept: vec![], done };
-        run.all().await?;
-        run.put_back().await
+        let confirms = Confirms::new(copies.clone(), true);
+        let mut run = Run { replay, letters: letters.clone(), confirms, sent: HashMap::new(), kept: vec![], done };
+        let outcome = async {
+            run.all().await?;
+            run.put_back().await
+        }
+        .await;
+        for channel in [letters, copies] {
+            // That of a channel which is over says nothing new.
+            let _ = socket::close_channel(&channel, broker.close_timeout).await;
+        }
+        outcome
     }
     .await;
-    if timeout(broker.close_timeout, socket.connection.close(200, "replayed".into())).await.is_err() {
-        socket.cutter.cut();
+    if let Err(why) = socket.close("replayed", broker.close_timeout).await {
+        tracing::debug!(%why, "the socket was shut down without a good-bye");
     }
     outcome
 }

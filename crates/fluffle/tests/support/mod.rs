@@ -5,6 +5,7 @@ mod place;
 
 use std::{
     future::Future,
+    io::{Read, Write},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -267,18 +268,34 @@ impl Tally {
     }
 }
 
+/// What the clients of a [`forward`]ed port have sent, by connection.
+pub type Heard = Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>;
+
 /// Passes every connection to `listener` on to `port` of this machine, for as long as the test's process lives.
-pub fn forward(listener: std::net::TcpListener, port: u16) {
+pub fn forward(listener: std::net::TcpListener, port: u16) -> Heard {
+    let heard = Heard::default();
+    let all = Arc::clone(&heard);
     std::thread::spawn(move || {
         for inward in listener.incoming() {
             let (Ok(inward), Ok(outward)) = (inward, std::net::TcpStream::connect(("127.0.0.1", port))) else { return };
-            for (mut from, mut to) in [(inward.try_clone().unwrap(), outward.try_clone().unwrap()), (outward, inward)] {
-                std::thread::spawn(move || {
-                    // Either side may end it at any time.
-                    let _ = std::io::copy(&mut from, &mut to);
-                    let _ = to.shutdown(std::net::Shutdown::Write);
-                });
-            }
+            let sent = Arc::default();
+            all.lock().unwrap().push(Arc::clone(&sent));
+            let (inward_too, outward_too) = (inward.try_clone().unwrap(), outward.try_clone().unwrap());
+            std::thread::spawn(move || pass(inward, outward, &sent));
+            std::thread::spawn(move || pass(outward_too, inward_too, &Mutex::default()));
         }
     });
+    heard
+}
+
+/// Until either side ends it.
+fn pass(mut from: std::net::TcpStream, mut to: std::net::TcpStream, heard: &Mutex<Vec<u8>>) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        heard.lock().unwrap().extend_from_slice(&buffer[..count]);
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Write);
 }
