@@ -11,6 +11,11 @@ use crate::consume::tags::Tags;
 /// How long a finished delivery is held back behind one that is not, before it is acked singly.
 pub(crate) const MOST_HELD_BACK: Duration = Duration::from_millis(100);
 
+/// How far apart, at least, two acks are that nothing but their time asks for. The first one waits for nothing; where messages
+/// come faster, the next takes along all that is finished by then. An ack for each would cost client and broker as much as the
+/// message.
+pub(crate) const LEAST_APART: Duration = Duration::from_millis(1);
+
 /// A `basic.ack` to write, and what it finishes.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Ack<D> {

@@ -1,6 +1,7 @@
 //! One generation of consuming: from a channel's first delivery to its last.
 
 use std::{
+    pin::pin,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -13,15 +14,14 @@ use futures_util::{
 };
 use tokio::{
     sync::watch,
-    task::yield_now,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
     channel::{Generation, Lease},
     consume::{
         acker::Acker,
-        acks::MOST_HELD_BACK,
+        acks::{LEAST_APART, MOST_HELD_BACK},
         actor::Plan,
         at_most_once,
         draining::Draining,
@@ -118,6 +118,7 @@ impl Turn {
         let mut overdue = interval(self.plan.patience.check_every());
         let mut held_back = interval(MOST_HELD_BACK / 2);
         held_back.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut pause = pin!(sleep(Duration::ZERO));
         let mut drain_asked = false;
         loop {
             self.plan.lane.announce();
@@ -131,10 +132,6 @@ impl Turn {
                 return End::Isolated;
             }
             self.acker.relieve(self.subscription.prefetch().unwrap_or(self.plan.prefetch));
-            if self.in_flight.is_empty() {
-                // Nothing is about to join them.
-                self.acker.ack_front();
-            }
             if !drain_asked && let Some(end) = self.follow_guard().await {
                 return end;
             }
@@ -177,8 +174,10 @@ impl Turn {
                         return end;
                     }
                 }
-                // Nothing is ready, even after all else had its turn: what is finished waits for no more.
-                () = yield_now(), if self.acker.has_front() => self.acker.ack_front(),
+                () = &mut pause, if self.acker.has_front() => {
+                    self.acker.ack_front();
+                    pause.as_mut().reset(Instant::now() + LEAST_APART);
+                }
             }
         }
     }
