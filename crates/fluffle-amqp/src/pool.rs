@@ -42,8 +42,9 @@ impl fmt::Display for Role {
 /// | setting | default | |
 /// |---|---|---|
 /// | `connections` | 1 | open from the start and always |
-/// | `max_connections` | 4 | more are opened when all channels are taken |
-/// | `channels` | 256 | on one connection (the broker's `channel_max` is 2047) |
+/// | `max_connections` | 4 | more are opened when each has `spread` channels |
+/// | `spread` | 32 | channels on each connection before another is opened: for every frame it writes, lapin looks at each channel of the connection |
+/// | `channels` | 256 | most on one connection (the broker's `channel_max` is 2047), once there may be no more connections |
 /// | `acquire_timeout` | 10 s | how long to wait for a channel when everything is taken |
 /// | `idle_timeout` | 60 s | after which an extra connection without channels is closed |
 ///
@@ -60,6 +61,9 @@ pub struct PoolConfig {
     pub connections: usize,
     /// Most connections, at least `connections`.
     pub max_connections: usize,
+    /// Channels on each connection before another is opened, at least 1. With as many as `channels`, connections are filled one
+    /// after the other.
+    pub spread: usize,
     /// Most channels on one connection, at least 1.
     pub channels: usize,
     /// How long to wait for a channel when everything is taken.
@@ -73,6 +77,7 @@ impl Default for PoolConfig {
         Self {
             connections: 1,
             max_connections: 4,
+            spread: 32,
             channels: 256,
             acquire_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
@@ -175,20 +180,23 @@ impl Pool {
         (pool, spec)
     }
 
-    /// A place for one channel: on the connection with the fewest, on a new one if all are full and one more is
-    /// allowed, else on the first that is given back within `acquire_timeout`.
+    /// A place for one channel, on the connection with the fewest: on a new one if all have `spread` and one more is allowed,
+    /// else on the first that is given back within `acquire_timeout`.
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, PoolError> {
         let limits = &self.broker.pool;
         let deadline = Instant::now() + limits.acquire_timeout;
         loop {
             let released = self.released.notified();
-            if let Some(lease) = self.take() {
+            if let Some(lease) = self.take(limits.spread.min(limits.channels)) {
                 return Ok(lease);
             }
             if let Some(child) = self.extra() {
                 // Not awaited: a caller that goes away in between would leave a place without a connection.
                 self.orders.place(self.supervisor.clone(), child);
                 continue;
+            }
+            if let Some(lease) = self.take(limits.channels) {
+                return Ok(lease);
             }
             if tokio::time::timeout_at(deadline, released).await.is_err() {
                 return Err(PoolError::Exhausted {
@@ -201,8 +209,9 @@ impl Pool {
         }
     }
 
-    fn take(self: &Arc<Self>) -> Option<Lease> {
-        let limit = self.broker.pool.channels.max(1);
+    /// On the connection with the fewest, if that is fewer than `limit`.
+    fn take(self: &Arc<Self>, limit: usize) -> Option<Lease> {
+        let limit = limit.max(1);
         let mut slots = self.slots();
         let slot = slots.open.iter_mut().filter(|slot| slot.channels < limit).min_by_key(|slot| slot.channels)?;
         slot.channels += 1;
@@ -215,7 +224,7 @@ impl Pool {
             return None;
         }
         let (slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.io, true);
-        tracing::info!(connection = %slot.id, "all channels are taken: opening another connection");
+        tracing::info!(connection = %slot.id, "each connection has its share of channels: opening another");
         slots.open.push(slot);
         Some(child)
     }

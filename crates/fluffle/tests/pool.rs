@@ -21,6 +21,7 @@ fn two_and_two() -> PoolConfig {
     PoolConfig {
         connections: 1,
         max_connections: 2,
+        spread: 2,
         channels: 2,
         acquire_timeout: Duration::from_millis(300),
         idle_timeout: IDLE,
@@ -103,6 +104,19 @@ async fn another_connection_opens_when_every_place_is_taken_and_not_before() {
     }
     let open: Vec<String> = service.connections().into_iter().map(|one| one.name).collect();
     assert_eq!(open, ["publish-0", "publish-1", "consume-0"]);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_connection_with_its_share_of_channels_gets_company_before_it_is_filled() {
+    let vhost = vhost();
+    let pool = PoolConfig { spread: 1, ..two_and_two() };
+    let service = service(&vhost, pool).await;
+    let mut all = publishers(&service, 2).await;
+    until("one each", || (channels(&vhost, "publish-0"), channels(&vhost, "publish-1")) == (1, 1)).await;
+    all.extend(publishers(&service, 2).await);
+    until("two each", || (channels(&vhost, "publish-0"), channels(&vhost, "publish-1")) == (2, 2)).await;
+    exhausted(service.publisher::<String>(Route::queue("q")).await.unwrap_err());
     service.shutdown().await.unwrap();
 }
 

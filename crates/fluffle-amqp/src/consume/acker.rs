@@ -25,7 +25,7 @@ pub(crate) struct Acker {
     channel: lapin::Channel,
     /// What was acked on receipt has nothing to be told.
     acks: Acks<Option<Settling>>,
-    writing: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    writing: FuturesUnordered<LocalBoxFuture<'static, Vec<Option<Settling>>>>,
     most_bytes: u64,
 }
 
@@ -101,12 +101,14 @@ impl Acker {
     pub(crate) async fn ack_all(&mut self) {
         self.ack_front();
         self.ack_singly(Instant::now());
-        let _ = timeout(OPERATION_TIMEOUT, self.writing.by_ref().for_each(|()| ready(()))).await;
+        let _ = timeout(OPERATION_TIMEOUT, self.writing.by_ref().for_each(|_written| ready(()))).await;
     }
 
     /// Goes on with what is being written; `None` when that is nothing. Cancellation safe.
     pub(crate) async fn written(&mut self) -> Option<()> {
-        self.writing.next().await
+        let done = self.writing.next().await?;
+        self.acks.reuse(done);
+        Some(())
     }
 
     fn ack_singly(&mut self, until: Instant) {
@@ -117,11 +119,14 @@ impl Acker {
 
     fn write(&self, ack: Ack<Option<Settling>>) {
         let channel = self.channel.clone();
-        let mut writing: LocalBoxFuture<'static, ()> = Box::pin(async move {
-            // What it stands for is lost otherwise, and says so.
-            if channel.basic_ack(ack.tag, BasicAckOptions { multiple: ack.multiple }).await.is_ok() {
-                ack.done.into_iter().flatten().for_each(Settling::acked);
+        let mut writing: LocalBoxFuture<'static, _> = Box::pin(async move {
+            let mut done = ack.done;
+            match channel.basic_ack(ack.tag, BasicAckOptions { multiple: ack.multiple }).await {
+                Ok(()) => done.drain(..).flatten().for_each(Settling::acked),
+                // What it stands for is lost, and says so.
+                Err(_) => done.clear(),
             }
+            done
         });
         // The first poll puts it in line: one `multiple` that overtook another ack would cover its tag a second time.
         if writing.as_mut().now_or_never().is_none() {

@@ -31,7 +31,14 @@ pub(crate) struct Acks<D> {
     last: u64,
     finished: usize,
     bytes: u64,
+    /// Emptied lists of acks that are written, for those to come: one takes more memory than malloc keeps at hand.
+    spare: Vec<Vec<D>>,
 }
+
+/// Emptied lists that are kept, at most: more acks than this are seldom on their way together. One with room for more than
+/// `MOST_ROOM` is given up.
+const MOST_SPARE: usize = 4;
+const MOST_ROOM: usize = 256;
 
 enum State<D> {
     /// With a handler, on its way there, or settled by a command of its own that is not written yet.
@@ -47,7 +54,7 @@ struct Finished<D> {
 
 impl<D> Default for Acks<D> {
     fn default() -> Self {
-        Self { unacked: Tags::default(), last: 0, finished: 0, bytes: 0 }
+        Self { unacked: Tags::default(), last: 0, finished: 0, bytes: 0, spare: Vec::new() }
     }
 }
 
@@ -94,13 +101,24 @@ impl<D> Acks<D> {
 
     /// One ack for all at the front.
     pub(crate) fn prefix(&mut self) -> Option<Ack<D>> {
-        let mut done = Vec::new();
+        if !self.has_prefix() {
+            return None;
+        }
+        let mut done = self.spare.pop().unwrap_or_default();
         let mut last = None;
         while let Some((tag, State::Finished(_))) = self.unacked.first() {
             done.extend(self.take(tag));
             last = Some(tag);
         }
         last.map(|tag| Ack { tag, multiple: done.len() > 1, done })
+    }
+
+    /// Takes back the list of an ack that is written.
+    pub(crate) fn reuse(&mut self, mut done: Vec<D>) {
+        done.clear();
+        if self.spare.len() < MOST_SPARE && (2..=MOST_ROOM).contains(&done.capacity()) {
+            self.spare.push(done);
+        }
     }
 
     /// An ack for each that was finished by `until`, whatever stands before it.
@@ -221,7 +239,12 @@ mod tests {
                         acks.settled_otherwise(tag);
                         unacked.remove(&tag);
                     }
-                    (8, _) => acks.prefix().iter().for_each(|ack| write(&mut unacked, ack)),
+                    (8, _) => {
+                        if let Some(ack) = acks.prefix() {
+                            write(&mut unacked, &ack);
+                            acks.reuse(ack.done);
+                        }
+                    }
                     _ => {
                         now += MOST_HELD_BACK / 3;
                         let until = now - MOST_HELD_BACK;

@@ -1,7 +1,10 @@
-//! Whether a message costs more where there are more queues, or more messages in them: processor time of this process for each
-//! message of 100 bytes, by the scheduler's own account (`/proc/self/task/*/schedstat`), which counts nanoseconds.
+//! Whether a message costs more where there are more queues, or more messages in them, with Fluffle and by hand: processor time
+//! of this process for each message of 100 bytes, by the scheduler's own account (`/proc/self/task/*/schedstat`), which counts
+//! nanoseconds.
 //!
 //! `cargo run --release -p benches --bin growth`, on a private node of RabbitMQ, or the broker that `AMQP_URL` names.
+
+mod by_hand;
 
 use std::{
     collections::VecDeque,
@@ -55,25 +58,30 @@ fn main() -> Result<(), Failure> {
     let url = node.url();
     System::new().block_on(async {
         spread(&url, 1, MESSAGES / 10).await?;
-        println!("{MESSAGES} messages spread over queues, each with a publisher and a consumer of its own\n");
-        let mut rounds = vec![Vec::new(); QUEUES.len()];
-        for _ in 0..ROUNDS {
-            for (queues, costs) in QUEUES.into_iter().zip(&mut rounds) {
+        println!("{MESSAGES} messages spread over queues, each with a publisher and a consumer of its own");
+        let (mut rounds, mut hand_written) = (vec![Vec::new(); QUEUES.len()], vec![Vec::new(); QUEUES.len()]);
+        for round in 1..=ROUNDS {
+            eprintln!("round {round} of {ROUNDS}");
+            for (queues, (costs, by_hand_costs)) in QUEUES.into_iter().zip(rounds.iter_mut().zip(&mut hand_written)) {
                 costs.push(spread(&url, queues, MESSAGES).await?);
+                by_hand_costs.push(by_hand::spread(&url, queues, MESSAGES).await?);
             }
         }
-        table("queues", QUEUES, rounds);
+        both("queues", QUEUES, rounds, hand_written);
 
-        println!("\nmessages that waited in one queue, consumed\n");
-        let mut rounds = Vec::new();
+        println!("\nmessages that waited in one queue, consumed");
+        let (mut rounds, mut hand_written) = (Vec::new(), Vec::new());
         for (queued, times) in QUEUED {
-            let mut costs = Vec::new();
+            eprintln!("{queued} queued");
+            let (mut costs, mut by_hand_costs) = (Vec::new(), Vec::new());
             for _ in 0..times {
                 costs.push(backlog(&url, queued).await?);
+                by_hand_costs.push(by_hand::backlog(&url, queued).await?);
             }
             rounds.push(costs);
+            hand_written.push(by_hand_costs);
         }
-        table("queued", QUEUED.map(|(queued, _)| queued), rounds);
+        both("queued", QUEUED.map(|(queued, _)| queued), rounds, hand_written);
         Ok(())
     })
 }
@@ -94,6 +102,13 @@ impl Cost {
     fn rate(&self) -> f64 {
         self.messages as f64 / self.elapsed.as_secs_f64()
     }
+}
+
+fn both<const N: usize>(what: &str, sizes: [u64; N], ours: Vec<Vec<Cost>>, by_hand: Vec<Vec<Cost>>) {
+    println!("\nby Fluffle\n");
+    table(what, sizes, ours);
+    println!("\nby lapin, as well as it can be done by hand: two connections, a channel for each queue on both\n");
+    table(what, sizes, by_hand);
 }
 
 fn table<const N: usize>(what: &str, sizes: [u64; N], rounds: Vec<Vec<Cost>>) {
