@@ -15,13 +15,13 @@ use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, PublisherConfirm,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-        QueueDeclareOptions, QueueDeleteOptions,
+        QueueDeclareOptions,
     },
     types::FieldTable,
 };
 use tokio::{runtime, sync::watch, task::spawn_blocking};
 
-use crate::{BURST, Cost, Course, Failure, OWN_WINDOW, PREFETCH, WINDOW, body, name};
+use crate::{BURST, Cost, Course, Failure, OWN_WINDOW, PREFETCH, WINDOW, body, clear, name};
 
 /// `messages`, published, confirmed, handled and acked, over so many queues.
 pub(crate) async fn spread(url: &str, queues: u64, messages: u64) -> Result<Cost, Failure> {
@@ -34,7 +34,7 @@ pub(crate) async fn spread(url: &str, queues: u64, messages: u64) -> Result<Cost
     over.send_replace(true);
     joined(publisher).await?;
     joined(consumer).await?;
-    delete(url, queues).await?;
+    clear(url, queues).await?;
     cost
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn backlog(url: &str, messages: u64) -> Result<Cost, Failure> {
     let cost = course.cost().await;
     over.send_replace(true);
     joined(consumer).await?;
-    delete(url, 1).await?;
+    clear(url, 1).await?;
     cost
 }
 
@@ -58,16 +58,6 @@ async fn declare(url: &str, queues: u64) -> Result<(), Failure> {
     for queue in 0..queues {
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         channel.queue_declare(name(queue).as_str().into(), durable, FieldTable::default()).await?;
-    }
-    channel.close(200, "done".into()).await?;
-    Ok(connection.close(200, "done".into()).await?)
-}
-
-async fn delete(url: &str, queues: u64) -> Result<(), Failure> {
-    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    for queue in 0..queues {
-        channel.queue_delete(name(queue).as_str().into(), QueueDeleteOptions::default()).await?;
     }
     channel.close(200, "done".into()).await?;
     Ok(connection.close(200, "done".into()).await?)

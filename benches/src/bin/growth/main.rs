@@ -19,11 +19,7 @@ use std::{
 
 use fluffle::prelude::{Failure as Refusal, *};
 use fluffle_harness::Broker as Node;
-use lapin::{
-    Connection, ConnectionProperties,
-    options::{QueueDeclareOptions, QueueDeleteOptions},
-    types::FieldTable,
-};
+use lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
 use tokio::{sync::Notify, time::timeout};
 
 /// Published to each queue before the next one's turn.
@@ -284,13 +280,12 @@ async fn backlog(url: &str, messages: u64) -> Result<Cost, Failure> {
     Ok(cost)
 }
 
+/// Deletes them, and their dead-letter queues; RabbitMQ does not mind one that is not there.
 async fn clear(url: &str, queues: u64) -> Result<(), Failure> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     for queue in 0..queues {
         for name in [name(queue), format!("{}.dead", name(queue))] {
-            let there = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            channel.queue_declare(name.as_str().into(), there, FieldTable::default()).await?;
             channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
         }
     }
