@@ -20,7 +20,7 @@ use crate::{
 /// | [`connect_timeout`](Broker::connect_timeout) | 10 s per endpoint: TCP, TLS and AMQP handshake together |
 /// | [`close_timeout`](Broker::close_timeout) | 2 s, then the socket is shut down |
 /// | [`reconnect`](Broker::reconnect) | for ever, full jitter from 100 ms up to 10 s, reset after 30 s connected |
-/// | [`pool`](Broker::pool) | one publish and one consume connection; see [`PoolConfig`] |
+/// | [`pool`](Broker::pool) | one publish and one consume connection, more from 32 channels on; see [`PoolConfig`] |
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The same work by lapin without a framework: two connections, each with a thread and a current-thread runtime of its own, and
-//! a channel for each queue on both; publishes polled together in bursts, deliveries acked once a burst. What grows here as well is not the framework's.
+//! a channel for each queue on both; publishes polled together in bursts, deliveries acked once a burst. What grows here as well is
+//! not the framework's.
 
 use std::{
     collections::VecDeque,

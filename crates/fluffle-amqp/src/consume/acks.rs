@@ -16,6 +16,11 @@ pub(crate) const MOST_HELD_BACK: Duration = Duration::from_millis(100);
 /// message.
 pub(crate) const LEAST_APART: Duration = Duration::from_millis(1);
 
+/// Emptied lists that are kept, at most: more acks than this are seldom on their way together. One with room for more than
+/// `MOST_ROOM` is given up.
+const MOST_SPARE: usize = 4;
+const MOST_ROOM: usize = 256;
+
 /// A `basic.ack` to write, and what it finishes.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Ack<D> {
@@ -34,11 +39,6 @@ pub(crate) struct Acks<D> {
     /// Emptied lists of acks that are written, for those to come: one takes more memory than malloc keeps at hand.
     spare: Vec<Vec<D>>,
 }
-
-/// Emptied lists that are kept, at most: more acks than this are seldom on their way together. One with room for more than
-/// `MOST_ROOM` is given up.
-const MOST_SPARE: usize = 4;
-const MOST_ROOM: usize = 256;
 
 enum State<D> {
     /// With a handler, on its way there, or settled by a command of its own that is not written yet.
