@@ -11,7 +11,7 @@
 //!   under the same id, or handed back as unknown. It is never success.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
@@ -19,7 +19,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use lapin::{Confirmation, message::BasicReturnMessage, options::BasicPublishOptions};
+use lapin::{Confirmation, PublisherConfirm, message::BasicReturnMessage, options::BasicPublishOptions};
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::publish::message::Prepared;
@@ -78,25 +78,36 @@ impl Resolved {
     }
 }
 
-/// A publish until its confirm. Takes more than a kilobyte, which is slow to get and to give back: the next one takes it over.
-type Publishing = ReusableBoxFuture<'static, Resolved>;
+/// A publish until it is written. Takes more than a kilobyte, which is slow to get, to give back and to come back to when it is
+/// no longer in the processor's cache: the next one takes it over.
+type Writing = ReusableBoxFuture<'static, lapin::Result<PublisherConfirm>>;
 
 /// Most of them kept for the next ones.
 const MOST_SPARE: usize = 256;
 
-struct InFlight(Option<Publishing>);
+/// A message that is published and not written.
+struct Unwritten {
+    sequence: Sequence,
+    message: Arc<Prepared>,
+    writing: Writing,
+}
 
-impl Future for InFlight {
-    type Output = (Resolved, Publishing);
+/// A message that is written and not confirmed. As many as the window has room for wait like this, each in little room.
+struct Unconfirmed {
+    sequence: Sequence,
+    message: Option<Arc<Prepared>>,
+    confirm: PublisherConfirm,
+}
+
+impl Future for Unconfirmed {
+    type Output = Resolved;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(mut publishing) = self.0.take() else { return Poll::Pending };
-        match publishing.poll(cx) {
-            Poll::Ready(resolved) => Poll::Ready((resolved, publishing)),
-            Poll::Pending => {
-                self.0 = Some(publishing);
-                Poll::Pending
-            }
+        let Poll::Ready(result) = Pin::new(&mut self.confirm).poll(cx) else { return Poll::Pending };
+        match self.message.take() {
+            Some(message) => Poll::Ready(Resolved::new(self.sequence, message, result)),
+            // It has been resolved before.
+            None => Poll::Pending,
         }
     }
 }
@@ -109,8 +120,10 @@ type Address = (Arc<str>, Arc<str>, Arc<str>);
 pub(crate) struct Confirms {
     /// Shared, for a clone of lapin's handle copies a dozen references.
     channel: Arc<lapin::Channel>,
-    in_flight: FuturesUnordered<InFlight>,
-    spare: Vec<Publishing>,
+    /// In the order in which they were published, which is the one in which they are written.
+    unwritten: VecDeque<Unwritten>,
+    unconfirmed: FuturesUnordered<Unconfirmed>,
+    spare: Vec<Writing>,
     /// Taken and not judged.
     resolved: Vec<Resolved>,
     /// Of whoever waits for verdicts.
@@ -123,7 +136,8 @@ impl Confirms {
     pub(crate) fn new(channel: lapin::Channel, requested: bool) -> Self {
         Self {
             channel: Arc::new(channel),
-            in_flight: FuturesUnordered::new(),
+            unwritten: VecDeque::new(),
+            unconfirmed: FuturesUnordered::new(),
             spare: Vec::new(),
             resolved: Vec::new(),
             waker: Waker::noop().clone(),
@@ -134,46 +148,53 @@ impl Confirms {
     /// Publishes `message`, from any thread: it is in its place in line when this returns. Its verdict comes out of
     /// [`settled`](Self::settled) under `sequence`, and whoever waits there is woken.
     pub(crate) fn publish(&mut self, sequence: Sequence, message: impl Into<Arc<Prepared>>) {
-        let mut publishing = self.publishing(sequence, message.into());
+        let message = message.into();
+        let mut writing = self.writing(&message);
+        // Of those that wait to be written only the first wakes anybody.
+        let waker = if self.unwritten.is_empty() { &self.waker } else { Waker::noop() };
         // The first poll puts it in line: left to whoever waits for verdicts, the next message could overtake it.
-        match publishing.poll(&mut Context::from_waker(&self.waker)) {
-            Poll::Ready(resolved) => {
-                self.resolved.push(resolved);
+        match writing.poll(&mut Context::from_waker(waker)) {
+            Poll::Ready(written) => {
+                self.written(sequence, message, written);
                 self.waker.wake_by_ref();
             }
-            Poll::Pending => self.in_flight.push(InFlight(Some(publishing))),
+            Poll::Pending => self.unwritten.push_back(Unwritten { sequence, message, writing }),
         }
     }
 
-    fn publishing(&mut self, sequence: Sequence, message: Arc<Prepared>) -> Publishing {
-        let channel = Arc::clone(&self.channel);
-        let publishing = async move {
+    fn writing(&mut self, message: &Arc<Prepared>) -> Writing {
+        let (channel, message) = (Arc::clone(&self.channel), Arc::clone(message));
+        let writing = async move {
             let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
-            let written = channel.basic_publish(
+            let publishing = channel.basic_publish(
                 (&*message.exchange).into(),
                 (&*message.routing_key).into(),
                 options,
                 &message.body,
                 message.amqp_properties(),
             );
-            let result = match written.await {
-                Ok(confirm) => confirm.await,
-                Err(error) => Err(error),
-            };
-            Resolved::new(sequence, message, result)
+            publishing.await
         };
         match self.spare.pop() {
             Some(mut spare) => {
-                spare.set(publishing);
+                spare.set(writing);
                 spare
             }
-            None => ReusableBoxFuture::new(publishing),
+            None => ReusableBoxFuture::new(writing),
+        }
+    }
+
+    /// A message is written, or will never be.
+    fn written(&mut self, sequence: Sequence, message: Arc<Prepared>, written: lapin::Result<PublisherConfirm>) {
+        match written {
+            Ok(confirm) => self.unconfirmed.push(Unconfirmed { sequence, message: Some(message), confirm }),
+            Err(error) => self.resolved.push(Resolved::new(sequence, message, Err(error))),
         }
     }
 
     /// How many messages have no verdict yet.
     pub(crate) fn len(&self) -> usize {
-        self.in_flight.len() + self.resolved.len() + self.judge.suspects.len()
+        self.unwritten.len() + self.unconfirmed.len() + self.resolved.len() + self.judge.suspects.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -190,25 +211,38 @@ impl Confirms {
 
     /// Takes confirms until none is ready, and only then judges.
     ///
-    /// lapin's one I/O thread resolves confirms, so whichever confirm carries a message's return was resolved before
-    /// that message's own; `FuturesUnordered` has it in its ready queue by then, and an emptied queue has shown it.
+    /// lapin's one I/O thread writes messages in their order and resolves confirms, so whichever confirm carries a message's
+    /// return was resolved before that message's own, and was written before that. An emptied queue of the written, and
+    /// then one of the confirmed, has shown it.
     pub(crate) fn poll_settled(&mut self, cx: &mut Context<'_>, into: &mut Vec<(Sequence, Verdict)>) -> Poll<()> {
         self.waker.clone_from(cx.waker());
         // `FuturesUnordered` also pauses to be fair to others, with ready ones left: it is asked until a round is empty.
         loop {
             let before = self.resolved.len();
-            while let Poll::Ready(Some((resolved, publishing))) = self.in_flight.poll_next_unpin(cx) {
+            self.take_written(cx);
+            while let Poll::Ready(Some(resolved)) = self.unconfirmed.poll_next_unpin(cx) {
                 self.resolved.push(resolved);
-                if self.spare.len() < MOST_SPARE {
-                    self.spare.push(publishing);
-                }
             }
             if self.resolved.len() == before {
                 break;
             }
         }
-        self.judge.decide(&mut self.resolved, self.in_flight.is_empty(), into);
+        let nothing_left = self.unwritten.is_empty() && self.unconfirmed.is_empty();
+        self.judge.decide(&mut self.resolved, nothing_left, into);
         if into.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// Those at the front that are written wait for their confirms from now on.
+    fn take_written(&mut self, cx: &mut Context<'_>) {
+        while let Some(first) = self.unwritten.front_mut()
+            && let Poll::Ready(written) = first.writing.poll(cx)
+            && let Some(Unwritten { sequence, message, writing }) = self.unwritten.pop_front()
+        {
+            self.written(sequence, message, written);
+            if self.spare.len() < MOST_SPARE {
+                self.spare.push(writing);
+            }
+        }
     }
 }
 
@@ -367,6 +401,36 @@ mod tests {
             .collect();
         shown.sort_unstable();
         shown
+    }
+
+    #[tokio::test]
+    async fn of_many_published_at_once_each_has_a_verdict_of_its_own() {
+        let vhost = fluffle_harness::RabbitMq::shared().unwrap().fresh_vhost().unwrap();
+        let connection = lapin::Connection::connect(vhost.url(), lapin::ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.unwrap();
+        let options = lapin::options::QueueDeclareOptions::default();
+        channel.queue_declare("q".into(), options, lapin::types::FieldTable::default()).await.unwrap();
+
+        let mut confirms = Confirms::new(channel, true);
+        for round in 0..3 {
+            let key = |number: u64| if number.is_multiple_of(7) { "nowhere" } else { "q" };
+            for number in 0..500 {
+                let id = format!("{round}/{number}");
+                let properties = BasicProperties::default().with_message_id(id.as_str().into());
+                let message = Prepared::new(id, "", key(number), properties, bytes::Bytes::from_static(b"body"));
+                confirms.publish(number, message);
+            }
+            let mut verdicts = Vec::new();
+            while verdicts.len() < 500 {
+                let more = tokio::time::timeout(std::time::Duration::from_secs(30), confirms.settled());
+                verdicts.extend(more.await.expect("a verdict in time"));
+            }
+            let told = |number| if key(number) == "q" { "confirmed" } else { "returned" };
+            assert_eq!(shown(verdicts), (0..500).map(|number| (number, told(number))).collect::<Vec<_>>());
+            assert!(confirms.is_empty() && confirms.spare.len() <= MOST_SPARE);
+        }
+        connection.close(200, "done".into()).await.unwrap();
     }
 
     #[test]

@@ -398,9 +398,14 @@ impl<'a> Iterator for Frames<'a> {
 
 impl<'a> Frames<'a> {
     fn split(&mut self) -> Result<&'a [u8], DecodeError> {
-        let mut rest = self.rest;
-        let len =
-            prost::encoding::decode_varint(&mut rest).map_err(|_| broken("its length is no varint".to_owned()))?;
+        let (len, rest) = match self.rest {
+            // Most are: read without a loop.
+            [short @ ..0x80, rest @ ..] => (u64::from(*short), rest),
+            mut rest => {
+                let len = prost::encoding::decode_varint(&mut rest);
+                (len.map_err(|_| broken("its length is no varint".to_owned()))?, rest)
+            }
+        };
         let (frame, rest) = usize::try_from(len)
             .ok()
             .and_then(|len| rest.split_at_checked(len))

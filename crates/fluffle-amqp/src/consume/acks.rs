@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::consume::tags::Tags;
+use crate::numbered::Numbered;
 
 /// How long a finished delivery is held back behind one that is not, before it is acked singly.
 pub(crate) const MOST_HELD_BACK: Duration = Duration::from_millis(100);
@@ -31,7 +31,7 @@ pub(crate) struct Ack<D> {
 
 /// The deliveries of one channel that the broker waits to hear about.
 pub(crate) struct Acks<D> {
-    unacked: Tags<State<D>>,
+    unacked: Numbered<State<D>>,
     /// The last tag that was delivered.
     last: u64,
     finished: usize,
@@ -54,7 +54,7 @@ struct Finished<D> {
 
 impl<D> Default for Acks<D> {
     fn default() -> Self {
-        Self { unacked: Tags::default(), last: 0, finished: 0, bytes: 0, spare: Vec::new() }
+        Self { unacked: Numbered::default(), last: 0, finished: 0, bytes: 0, spare: Vec::new() }
     }
 }
 

@@ -27,6 +27,5 @@ pub(crate) mod side_queues;
 pub(crate) mod spec;
 pub(crate) mod stats;
 pub(crate) mod subscription;
-pub(crate) mod tags;
 pub(crate) mod turn;
 pub(crate) mod watchdog;

@@ -35,9 +35,9 @@ use crate::{
         spec::Guarantee,
         stats::{count, count_more},
         subscription::Subscription,
-        tags::Tags,
         watchdog::{Due, Watchdog},
     },
+    numbered::Numbered,
 };
 
 /// Deliveries and answers taken in one turn.
@@ -66,7 +66,7 @@ pub(crate) struct Turn {
     answers: Answers,
     settler: Arc<Settler>,
     /// By delivery tag: given to the lane and not answered.
-    in_flight: Tags<Arc<Received>>,
+    in_flight: Numbered<Arc<Received>>,
     acker: Acker,
     settling: FuturesUnordered<LocalBoxFuture<'static, Step>>,
     /// Effectively once: deliveries whose message is being looked up, in order.
@@ -102,7 +102,7 @@ impl Turn {
             last_tag: 0,
             answers,
             settler,
-            in_flight: Tags::default(),
+            in_flight: Numbered::default(),
             acker,
             settling: FuturesUnordered::new(),
             looked_up: FuturesOrdered::new(),

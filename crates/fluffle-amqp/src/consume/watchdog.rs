@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::consume::{lane::Lane, received::Received, tags::Tags};
+use crate::{
+    consume::{lane::Lane, received::Received},
+    numbered::Numbered,
+};
 
 /// What RabbitMQ's `consumer_timeout` is unless it is configured: 30 minutes ("Delivery Acknowledgement Timeout").
 pub(crate) const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -79,7 +82,7 @@ impl Watchdog {
     }
 
     /// Warns, and gives what is to be done about which delivery tag.
-    pub(crate) fn look(&mut self, in_flight: &Tags<Arc<Received>>) -> Vec<(u64, Due)> {
+    pub(crate) fn look(&mut self, in_flight: &Numbered<Arc<Received>>) -> Vec<(u64, Due)> {
         let mut to_do = Vec::new();
         let mut warned = self.warned;
         for (tag, received) in in_flight.iter() {
@@ -194,7 +197,7 @@ mod tests {
     fn each_delivery_is_warned_about_once() {
         let none = Some(Duration::ZERO);
         let mut dog = Watchdog::new(Patience { consumer_timeout: none, give_back_after: None, ..patience() });
-        let mut in_flight = Tags::default();
+        let mut in_flight = Numbered::default();
         in_flight.insert(7, Arc::new(received(1)));
         dog.look(&in_flight);
         assert_eq!(dog.warned, 7);

@@ -35,6 +35,9 @@ pub struct MessageOptions {
 }
 
 impl MessageOptions {
+    pub(crate) const NONE: &'static Self =
+        &Self { id: None, key: None, correlation_id: None, expiration: None, priority: None, headers: Vec::new() };
+
     /// Nothing set.
     pub fn new() -> Self {
         Self::default()

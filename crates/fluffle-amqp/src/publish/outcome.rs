@@ -107,8 +107,11 @@ impl Pending {
         if let Some(Outcome::Confirmed | Outcome::Written) = self.outcome.get() {
             return Ok(());
         }
-        // Past it the disk has not said so yet. When it does, the message is published.
-        timeout_at(self.deadline, self.journaled()).await.map_err(|_| PublishErrorKind::Unknown)??;
+        if self.journaled {
+            // Past it the disk has not said so yet. When it does, the message is published.
+            let safe = timeout_at(self.deadline, Box::pin(self.journaled())).await;
+            safe.map_err(|_| PublishErrorKind::Unknown)??;
+        }
         let kind = match timeout_at(self.deadline, self.outcome()).await {
             Ok(Outcome::Confirmed | Outcome::Written) => return Ok(()),
             Ok(Outcome::Closed) | Err(_) if self.journaled => return Err(PublishErrorKind::Journaled),

@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::coop::consume_budget,
+    time::{Instant, timeout_at},
+};
 use uuid::Uuid;
 
 use crate::publish::{
@@ -16,7 +19,7 @@ use crate::publish::{
     error::{PublishError, PublishErrorKind},
     message::target,
     options::MessageOptions,
-    outbox::Outbox,
+    outbox::{Outbox, Place},
     outcome::Pending,
     receipt::{Claim, Confirmed, Receipt},
     route::Route,
@@ -68,6 +71,45 @@ struct Shared<T> {
 pub(crate) struct Lane<T> {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) batcher: Option<Arc<Batcher<T>>>,
+}
+
+/// How far accepting a message came without waiting.
+enum Accepting<'a, T> {
+    Done(Result<Receipt<T>, PublishError<T>>),
+    /// There is no open batch with room for it, or its turn has not come.
+    InBatch {
+        message: T,
+        key: Cow<'a, str>,
+        outbox: &'a Outbox,
+        batcher: &'a Batcher<T>,
+    },
+    Alone {
+        receipt: Receipt<T>,
+        entry: Entry,
+        lane: &'a Lane<T>,
+        deadline: Instant,
+    },
+}
+
+impl<T> Lane<T> {
+    /// Waits for a place for a message that travels by itself.
+    async fn accept(&self, entry: Entry) -> Result<(), PublishErrorKind> {
+        let Some(batcher) = &self.batcher else { return self.outbox.accept(entry).await };
+        let place = self.outbox.reserve_for(&entry.message).await?;
+        batcher.send_alone(&self.outbox, place, entry);
+        Ok(())
+    }
+
+    /// Sends it, in the place that it has.
+    fn send(&self, place: Place, entry: Entry) {
+        match &self.batcher {
+            Some(batcher) => batcher.send_alone(&self.outbox, place, entry),
+            None => {
+                self.outbox.count(entry.items());
+                self.outbox.send(place, entry);
+            }
+        }
+    }
 }
 
 impl<T> Shared<T> {
@@ -130,10 +172,7 @@ impl<T> Publisher<T> {
     /// Dropped before it is ready, a message not yet on the wire is withdrawn; one on the wire, or in a
     /// [batch](Route::batch), may arrive.
     pub async fn publish(&self, message: T) -> Result<Confirmed, PublishError<T>> {
-        match self.join(&message) {
-            Some(claim) => Receipt::new(message, claim).confirmed().await,
-            None => self.accept(message, None, false).await?.confirmed().await,
-        }
+        self.accept(message, MessageOptions::NONE, false).await?.confirmed().await
     }
 
     /// [`publish`](Self::publish) with an id, a key, headers or other properties for this message.
@@ -141,7 +180,7 @@ impl<T> Publisher<T> {
     /// # Errors
     /// [`PublishError`], with the message.
     pub async fn publish_with(&self, message: T, options: MessageOptions) -> Result<Confirmed, PublishError<T>> {
-        self.accept(message, Some(options), false).await?.confirmed().await
+        self.accept(message, &options, false).await?.confirmed().await
     }
 
     /// Waits for room in the mailbox only; the receipt tells of the confirm.
@@ -152,10 +191,7 @@ impl<T> Publisher<T> {
     /// # Cancellation
     /// Dropped before it is ready, nothing was accepted. A dropped [`Receipt`] withdraws nothing.
     pub async fn enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
-        match self.join(&message) {
-            Some(claim) => Ok(Receipt::new(message, claim)),
-            None => self.accept(message, None, true).await,
-        }
+        self.accept(message, MessageOptions::NONE, true).await
     }
 
     /// [`enqueue`](Self::enqueue) with an id, a key, headers or other properties for this message.
@@ -163,7 +199,7 @@ impl<T> Publisher<T> {
     /// # Errors
     /// [`PublishError`], with the message, when it was not accepted.
     pub async fn enqueue_with(&self, message: T, options: MessageOptions) -> Result<Receipt<T>, PublishError<T>> {
-        self.accept(message, Some(options), true).await
+        self.accept(message, &options, true).await
     }
 
     /// [`enqueue`](Self::enqueue), or at once [`PublishErrorKind::Full`]; always that for a publisher with a journal, whose
@@ -188,7 +224,7 @@ impl<T> Publisher<T> {
                 Err(kind) => Err(self.not_batched(message, &key, kind)),
             };
         }
-        let (receipt, entry) = self.prepare(message, &MessageOptions::new(), true, Instant::now() + route.deadline)?;
+        let (receipt, entry) = self.prepare(message, MessageOptions::NONE, true, Instant::now() + route.deadline)?;
         let outbox = &self.shared.lane(&entry.message.routing_key).outbox;
         match full().and_then(|()| outbox.try_accept(entry)) {
             Ok(()) => Ok(receipt),
@@ -215,54 +251,89 @@ impl<T> Publisher<T> {
         self.shared.lanes().map(|lane| lane.outbox.stats()).fold(PublisherStats::default(), PublisherStats::plus)
     }
 
-    /// Adds to an open batch with room, as most messages of a batching publisher do: without the clock, a wait or an
-    /// allocation. Whatever else there is to say about a message, [`accept`](Self::accept) says.
-    fn join(&self, message: &T) -> Option<Claim> {
-        if self.shared.route.rate_limit.is_some() {
-            return None;
-        }
-        let (key, outbox, batcher) = self.shared.batches(message, None)?;
-        self.add(outbox, batcher, message, &key).ok()?
-    }
-
     async fn accept(
         &self,
         message: T,
-        options: Option<MessageOptions>,
+        options: &MessageOptions,
         detached: bool,
     ) -> Result<Receipt<T>, PublishError<T>> {
-        let options = options.unwrap_or_default();
+        if self.shared.lane.batcher.is_none() {
+            // Who publishes in a loop leaves time to what else runs on his thread.
+            consume_budget().await;
+        }
+        match self.accept_now(message, options, detached) {
+            Accepting::Done(accepted) => accepted,
+            // Few come here: those who do not need no room for this in their own future, which is moved for each message.
+            waiting => Box::pin(self.accept_in_time(waiting)).await,
+        }
+    }
+
+    /// Accepts a message if that takes no wait.
+    fn accept_now<'a>(&'a self, message: T, options: &'a MessageOptions, detached: bool) -> Accepting<'a, T> {
         if options.allow_batch()
             && let Some((key, outbox, batcher)) = self.shared.batches(&message, options.key.as_deref())
         {
-            return self.accept_in_batch(outbox, batcher, message, key).await;
+            let limited = self.shared.route.rate_limit.is_some();
+            let joined = if limited { Ok(None) } else { self.add(outbox, batcher, &message, &key) };
+            return match joined {
+                Ok(Some(claim)) => Accepting::Done(Ok(Receipt::new(message, claim))),
+                Ok(None) => Accepting::InBatch { message, key, outbox, batcher },
+                Err(kind) => Accepting::Done(Err(self.not_batched(message, &key, kind))),
+            };
         }
-        self.accept_alone(message, &options, detached).await
+        let deadline = Instant::now() + self.shared.route.deadline;
+        let (receipt, entry) = match self.prepare(message, options, detached, deadline) {
+            Ok(prepared) => prepared,
+            Err(error) => return Accepting::Done(Err(error)),
+        };
+        let lane = self.shared.lane(&entry.message.routing_key);
+        if self.shared.route.rate_limit.is_some() {
+            return Accepting::Alone { receipt, entry, lane, deadline };
+        }
+        match lane.outbox.try_reserve(entry.message.body.len()) {
+            Ok(place) => {
+                lane.send(place, entry);
+                Accepting::Done(Ok(receipt))
+            }
+            Err(PublishErrorKind::Full) => Accepting::Alone { receipt, entry, lane, deadline },
+            Err(kind) => Accepting::Done(Err(receipt.failed(kind))),
+        }
     }
 
-    async fn accept_in_batch(
-        &self,
-        outbox: &Outbox,
-        batcher: &Batcher<T>,
-        message: T,
-        key: Cow<'_, str>,
-    ) -> Result<Receipt<T>, PublishError<T>> {
+    /// Waits for what [`accept_now`](Self::accept_now) lacked, up to the route's deadline.
+    async fn accept_in_time(&self, accepting: Accepting<'_, T>) -> Result<Receipt<T>, PublishError<T>> {
         let route = &self.shared.route;
-        let joining = async {
+        let turn = async {
             if let Some(limit) = &route.rate_limit {
                 limit.take().await;
             }
-            match self.add(outbox, batcher, &message, &key)? {
-                Some(claim) => Ok(claim),
-                None => batcher.open_with(outbox, &message, &key).await,
-            }
         };
-        let joined = timeout_at(Instant::now() + route.deadline, joining).await;
-        let joined = joined.unwrap_or(Err(PublishErrorKind::Overloaded));
-        let key = key.into_owned();
-        match joined {
-            Ok(claim) => Ok(Receipt::new(message, claim)),
-            Err(kind) => Err(self.not_batched(message, &key, kind)),
+        match accepting {
+            Accepting::Done(accepted) => accepted,
+            Accepting::InBatch { message, key, outbox, batcher } => {
+                let joining = async {
+                    turn.await;
+                    match self.add(outbox, batcher, &message, &key)? {
+                        Some(claim) => Ok(claim),
+                        None => batcher.open_with(outbox, &message, &key).await,
+                    }
+                };
+                let joined = timeout_at(Instant::now() + route.deadline, joining).await;
+                match joined.unwrap_or(Err(PublishErrorKind::Overloaded)) {
+                    Ok(claim) => Ok(Receipt::new(message, claim)),
+                    Err(kind) => Err(self.not_batched(message, &key, kind)),
+                }
+            }
+            Accepting::Alone { receipt, entry, lane, deadline } => {
+                let accepting = async {
+                    turn.await;
+                    lane.accept(entry).await
+                };
+                match timeout_at(deadline, accepting).await.unwrap_or(Err(PublishErrorKind::Overloaded)) {
+                    Ok(()) => Ok(receipt),
+                    Err(kind) => Err(receipt.failed(kind)),
+                }
+            }
         }
     }
 
@@ -285,36 +356,6 @@ impl<T> Publisher<T> {
         PublishError { message, id, target: target.into(), kind }
     }
 
-    async fn accept_alone(
-        &self,
-        message: T,
-        options: &MessageOptions,
-        detached: bool,
-    ) -> Result<Receipt<T>, PublishError<T>> {
-        let route = &self.shared.route;
-        let deadline = Instant::now() + route.deadline;
-        let (receipt, entry) = self.prepare(message, options, detached, deadline)?;
-        let Lane { outbox, batcher } = self.shared.lane(&entry.message.routing_key);
-        let accepting = async {
-            if let Some(limit) = &route.rate_limit {
-                limit.take().await;
-            }
-            match batcher {
-                Some(batcher) => {
-                    let place = outbox.reserve_for(&entry.message).await?;
-                    batcher.send_alone(outbox, place, entry);
-                    Ok(())
-                }
-                None => outbox.accept(entry).await,
-            }
-        };
-        match timeout_at(deadline, accepting).await {
-            Ok(Ok(())) => Ok(receipt),
-            Ok(Err(kind)) => Err(receipt.failed(kind)),
-            Err(_) => Err(receipt.failed(PublishErrorKind::Overloaded)),
-        }
-    }
-
     /// Encodes, addresses and labels; everything that can be wrong with the message itself shows here.
     fn prepare(
         &self,
@@ -331,5 +372,23 @@ impl<T> Publisher<T> {
             Ok(prepared) => Ok((receipt, Entry::new(prepared, reply, detached))),
             Err(kind) => Err(receipt.failed(kind)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_enqueues_in_a_loop_leaves_time_to_what_else_runs_on_his_thread() {
+        let outbox = Outbox::new("test".to_owned(), 10_000, 10, Duration::from_secs(1));
+        let publisher = Publisher::new(Route::<String>::queue("q"), Lane { outbox, batcher: None }, Vec::new());
+        let other = tokio::spawn(async {});
+        for _ in 0..1000 {
+            let _receipt = publisher.enqueue("there is room".to_owned()).await.unwrap();
+        }
+        assert!(other.is_finished());
     }
 }

@@ -226,6 +226,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_waits_for_verdicts_hears_of_each_message_that_others_publish_meanwhile() {
+        let vhost = RabbitMq::shared().unwrap().fresh_vhost().unwrap();
+        let connection = Connection::connect(vhost.url(), ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        channel.queue_declare("q".into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
+
+        let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(10));
+        let on_channel = outbox.publish_on(Confirms::new(channel.clone(), true));
+        on_channel.open(true);
+        let (tell, mut told) = tokio::sync::mpsc::channel(1);
+        let waiting = tokio::spawn(async move {
+            loop {
+                let mut verdicts = Vec::new();
+                on_channel.settled(&mut verdicts).await;
+                tell.send(verdicts.len()).await.unwrap();
+            }
+        });
+        for count in [1, 3] {
+            // On this one thread it is its turn now: it waits.
+            tokio::task::yield_now().await;
+            for _ in 0..count {
+                assert!(outbox.publish_now(entry("m")).is_ok());
+            }
+            let mut settled = 0;
+            while settled < count {
+                settled += timeout(Duration::from_secs(30), told.recv()).await.expect("it is woken").unwrap();
+            }
+        }
+        waiting.abort();
+        assert!(waiting.await.unwrap_err().is_cancelled());
+        channel.close(200, "done".into()).await.unwrap();
+        connection.close(200, "done".into()).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn what_was_taken_and_not_published_is_the_next_channels_and_no_refusal_is_charged_to_it() {
         let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(10));
         let mut waiting = Waiting::new(&outbox);

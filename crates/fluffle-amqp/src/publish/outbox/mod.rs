@@ -5,7 +5,6 @@ mod place;
 mod unsettled;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -27,6 +26,7 @@ pub(crate) use self::{
 pub(crate) use crate::publish::outcome::Outcome;
 use crate::{
     flow::budget::{ByteRoom, DEFAULT_BYTES},
+    numbered::Numbered,
     publish::{
         entry::Entry,
         error::PublishErrorKind,
@@ -89,7 +89,7 @@ pub(crate) struct Outbox {
     direct: Direct,
     sender: mpsc::Sender<Entry>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Entry>>>,
-    unsettled: Mutex<BTreeMap<u64, Entry>>,
+    unsettled: Mutex<Numbered<Entry>>,
     sequence: AtomicU64,
     /// Messages, but for those in open batches.
     outstanding: AtomicUsize,
@@ -223,8 +223,8 @@ impl Outbox {
         while let Some(entry) = inbox.recv().await {
             self.hand_back(entry);
         }
-        let left: Vec<Entry> = std::mem::take(&mut *self.unsettled()).into_values().collect();
-        for entry in left {
+        let mut left = std::mem::take(&mut *self.unsettled());
+        for entry in left.drain() {
             self.hand_back(entry);
         }
         if let Some(ledger) = &self.journal {
@@ -316,7 +316,7 @@ impl Outbox {
         stats
     }
 
-    fn unsettled(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
+    fn unsettled(&self) -> MutexGuard<'_, Numbered<Entry>> {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

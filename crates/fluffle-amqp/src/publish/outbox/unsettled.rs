@@ -46,20 +46,21 @@ impl Outbox {
     /// those the broker may have closed that channel over, see [`suspect`](Self::suspect).
     pub(crate) fn left_over(&self) -> Vec<(u64, Arc<Prepared>)> {
         let mut unsettled = self.unsettled();
-        unsettled.retain(|_, entry| {
+        unsettled.retain(|entry| {
             let withdrawn = entry.withdrawn();
             if withdrawn {
                 self.done(entry.items());
             }
             !withdrawn
         });
-        let items: usize = unsettled.values().filter(|entry| entry.on_the_wire).map(Entry::items).sum();
+        let on_the_wire = unsettled.iter().filter(|(_, entry)| entry.on_the_wire);
+        let items: usize = on_the_wire.map(|(_, entry)| entry.items()).sum();
         self.counters.republished.fetch_add(items as u64, Ordering::Relaxed);
-        for entry in unsettled.values_mut() {
+        for (_, entry) in unsettled.iter_mut() {
             entry.on_the_wire = entry.refusals == 0;
         }
         let again = unsettled.iter().filter(|(_, entry)| entry.on_the_wire);
-        again.map(|(sequence, entry)| (*sequence, Arc::clone(&entry.message))).collect()
+        again.map(|(sequence, entry)| (sequence, Arc::clone(&entry.message))).collect()
     }
 
     /// The next message the broker may have closed an earlier channel over. Such are published one at a time, with nothing
@@ -68,18 +69,18 @@ impl Outbox {
         let mut unsettled = self.unsettled();
         let (sequence, entry) = unsettled.iter_mut().find(|(_, entry)| entry.refusals > 0 && !entry.on_the_wire)?;
         entry.on_the_wire = true;
-        Some((*sequence, Arc::clone(&entry.message)))
+        Some((sequence, Arc::clone(&entry.message)))
     }
 
     /// The oldest message without a verdict, and the sequence number the next one will get.
     pub(crate) fn progress(&self) -> (Option<u64>, u64) {
-        let oldest = self.unsettled().first_key_value().map(|(sequence, _)| *sequence);
+        let oldest = self.unsettled().first().map(|(sequence, _)| sequence);
         (oldest, self.sequence.load(Ordering::Relaxed))
     }
 
     /// Whether there are more of those.
     pub(crate) fn has_suspects(&self) -> bool {
-        self.unsettled().values().any(|entry| entry.refusals > 0 && !entry.on_the_wire)
+        self.unsettled().iter().any(|(_, entry)| entry.refusals > 0 && !entry.on_the_wire)
     }
 
     /// Tells the callers. [`Verdict::Lost`] settles nothing: the entry stays for the next channel.
@@ -93,7 +94,7 @@ impl Outbox {
                 Verdict::Nacked => (&counters.nacked, Outcome::Nacked),
                 Verdict::Lost(_) => continue,
             };
-            let settled = self.unsettled().remove(&sequence);
+            let settled = self.unsettled().remove(sequence);
             if let Some(entry) = settled {
                 counter.fetch_add(entry.items() as u64, Ordering::Relaxed);
                 self.answer(entry, outcome);
@@ -115,15 +116,15 @@ impl Outbox {
                 text.contains(&format!("exchange '{}'", entry.message.exchange))
                     && (!text.contains("topic '") || text.contains(&format!("topic '{}'", entry.message.routing_key)))
             };
-            let any_named = unsettled.values().any(named);
+            let any_named = unsettled.iter().any(|(_, entry)| named(entry));
             let about = |entry: &Entry| if any_named { named(entry) } else { entry.on_the_wire };
             for (sequence, entry) in unsettled.iter_mut().filter(|(_, entry)| about(entry)) {
                 entry.refusals = entry.refusals.saturating_add(1);
                 if entry.refusals > 1 {
-                    given_back.push(*sequence);
+                    given_back.push(sequence);
                 }
             }
-            given_back.iter().filter_map(|sequence| unsettled.remove(sequence)).collect::<Vec<_>>()
+            given_back.iter().filter_map(|sequence| unsettled.remove(*sequence)).collect::<Vec<_>>()
         };
         for entry in given_back {
             self.counters.failed.fetch_add(entry.items() as u64, Ordering::Relaxed);
