@@ -55,7 +55,8 @@ struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Leave the others out, for a profiler: `--only fluffle,lapin_tuned`
+    /// Leave the others out: `--only fluffle,lapin_tuned`. Only here can lapin_labelled be asked for, which is lapin_tuned
+    /// with the labels that Fluffle gives each message
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Contestant>,
 }
@@ -73,7 +74,10 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let scenario = arguments.scenario;
     let mut contestants = scenario.contestants();
-    contestants.retain(|contestant| arguments.only.is_empty() || arguments.only.contains(contestant));
+    if !arguments.only.is_empty() {
+        contestants.extend(scenario.guests());
+        contestants.retain(|contestant| arguments.only.contains(contestant));
+    }
     if contestants.is_empty() {
         return Err(format!("none of those takes part in {}", scenario.name()).into());
     }

@@ -103,6 +103,14 @@ impl Scenario {
         }
     }
 
+    /// Those that take part only when they are asked for by name.
+    pub(crate) fn guests(self) -> Vec<Contestant> {
+        match self {
+            Self::Single | Self::Bytes | Self::Latency | Self::Durable => vec![Contestant::LapinLabelled],
+            Self::Journal | Self::Batch | Self::Gzip => Vec::new(),
+        }
+    }
+
     /// Of bodies, in the round that is not counted, and that finds out how much work a round shall have.
     pub(crate) fn first_round_bytes(self) -> f64 {
         match self {

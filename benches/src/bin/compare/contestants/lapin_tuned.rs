@@ -2,7 +2,11 @@
 //! publish futures polled together in bursts; of each burst the last confirm awaited first, for when it is there the others
 //! are; deliveries taken in bursts and acknowledged once a burst, on the channel.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use futures_util::{StreamExt, future::try_join_all};
 use lapin::{
@@ -10,6 +14,7 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions},
     types::FieldTable,
 };
+use uuid::Uuid;
 
 use crate::{
     Failure, body,
@@ -21,10 +26,16 @@ use crate::{
 const BURST: usize = 50;
 
 pub(crate) fn run(course: &Arc<Course>) -> Result<(), Failure> {
-    side_by_side(course, publish(course), consume(course))
+    side_by_side(course, publish(course, false), consume(course))
 }
 
-async fn publish(course: &Arc<Course>) -> Result<(), Failure> {
+/// The same with what Fluffle says of each message: its id, type, content type and time, and that it is to be returned when no
+/// queue takes it. What is between this and [`run`] is the price of labels, and what is between this and Fluffle is Fluffle's.
+pub(crate) fn run_labelled(course: &Arc<Course>) -> Result<(), Failure> {
+    side_by_side(course, publish(course, true), consume(course))
+}
+
+async fn publish(course: &Arc<Course>, labelled: bool) -> Result<(), Failure> {
     let connection = Connection::connect(&course.url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -35,7 +46,7 @@ async fn publish(course: &Arc<Course>) -> Result<(), Failure> {
         let (mut open, mut bursts) = (0, VecDeque::new());
         while let Some(numbers) = lap.burst(burst).await {
             let count = bodies.iter_mut().zip(numbers).map(|(body, number)| body::stamp(body, number)).count();
-            bursts.push_back(send(course, &channel, &bodies[..count]).await?);
+            bursts.push_back(send(course, &channel, &bodies[..count], labelled).await?);
             open += count;
             while open + burst > course.terms.window {
                 open -= confirmed(bursts.pop_front(), &mut lap).await?;
@@ -50,13 +61,28 @@ async fn publish(course: &Arc<Course>) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn send(course: &Course, channel: &Channel, bodies: &[Vec<u8>]) -> Result<Vec<PublisherConfirm>, Failure> {
+async fn send(
+    course: &Course,
+    channel: &Channel,
+    bodies: &[Vec<u8>],
+    labelled: bool,
+) -> Result<Vec<PublisherConfirm>, Failure> {
     let properties = BasicProperties::default().with_delivery_mode(course.terms.delivery_mode());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let publishes = bodies.iter().map(|body| {
-        let (queue, options) = (course.queue.as_str().into(), BasicPublishOptions::default());
-        channel.basic_publish("".into(), queue, options, body, properties.clone())
+        let options = BasicPublishOptions { mandatory: labelled, ..BasicPublishOptions::default() };
+        let properties = if labelled { label(properties.clone(), now) } else { properties.clone() };
+        channel.basic_publish("".into(), course.queue.as_str().into(), options, body, properties)
     });
     Ok(try_join_all(publishes).await?)
+}
+
+fn label(properties: BasicProperties, now: u64) -> BasicProperties {
+    properties
+        .with_message_id(Uuid::now_v7().to_string().into())
+        .with_content_type("application/vnd.google.protobuf; proto=fluffle.compare.Parcel".into())
+        .with_type("fluffle.compare.Parcel".into())
+        .with_timestamp(now)
 }
 
 /// How many there were; those that were acks are told to the lap.

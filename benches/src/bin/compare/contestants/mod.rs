@@ -17,6 +17,7 @@ use crate::{Failure, course::Course};
 pub(crate) enum Contestant {
     LapinNaive,
     LapinTuned,
+    LapinLabelled,
     Amqprs,
     Ruststream,
     Fluffle,
@@ -29,6 +30,7 @@ impl Contestant {
         match self {
             Self::LapinNaive => "lapin_naive",
             Self::LapinTuned => "lapin_tuned",
+            Self::LapinLabelled => "lapin_labelled",
             Self::Amqprs => "amqprs",
             Self::Ruststream => "ruststream",
             Self::Fluffle => "fluffle",
@@ -55,6 +57,7 @@ impl Contestant {
         match self {
             Self::LapinNaive => lapin_naive::run(course),
             Self::LapinTuned => lapin_tuned::run(course),
+            Self::LapinLabelled => lapin_tuned::run_labelled(course),
             Self::Amqprs => amqprs::run(course),
             Self::Ruststream => ruststream::run(course),
             Self::Fluffle => fluffle::run(course),
