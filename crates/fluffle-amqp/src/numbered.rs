@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 /// Vacant places that are borne before the rest moves together.
 const SOME: usize = 32;
 
-/// Values by number, in the order of the numbered. Takes room for what it holds, however long the first of them stays.
+/// Values by number, in the order of the numbers. Takes room for what it holds, however long the first of them stays.
 pub(crate) struct Numbered<V> {
     places: VecDeque<(u64, Option<V>)>,
     held: usize,
