@@ -45,7 +45,19 @@ pub(crate) struct ConnectionShared {
     pub(crate) pulse: watch::Sender<Option<lapin::Error>>,
     status: Mutex<Option<ConnectionStatus>>,
     connects: AtomicU64,
+    losses: Mutex<Losses>,
 }
+
+/// How often a connection was lost of late.
+#[derive(Default)]
+struct Losses {
+    count: u32,
+    last: Option<Instant>,
+}
+
+/// After so long without a loss, earlier ones are forgotten: RabbitMQ lets no delivery be unacked for longer by default
+/// (`consumer_timeout`), so whatever was unacked then has been settled since.
+const LOSSES_REMEMBERED: Duration = Duration::from_secs(30 * 60);
 
 impl ConnectionShared {
     pub(crate) fn new(name: String, broker: Arc<Broker>, topology: Arc<TopologyStore>) -> Arc<Self> {
@@ -57,6 +69,7 @@ impl ConnectionShared {
             pulse: watch::Sender::new(None),
             status: Mutex::new(None),
             connects: AtomicU64::new(0),
+            losses: Mutex::default(),
         })
     }
 
@@ -68,6 +81,20 @@ impl ConnectionShared {
     /// How many times this connection has been established.
     pub(crate) fn connects(&self) -> u64 {
         self.connects.load(Ordering::Relaxed)
+    }
+
+    /// How often this connection was lost of late, while this process lived: each message that was unacked then has been handed
+    /// out in vain, and it was not the message's doing.
+    pub(crate) fn losses(&self) -> u32 {
+        let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.last.filter(|last| last.elapsed() < LOSSES_REMEMBERED).map_or(0, |_| losses.count)
+    }
+
+    /// It was lost.
+    pub(crate) fn lost(&self) {
+        let before = self.losses();
+        *self.losses.lock().unwrap_or_else(PoisonError::into_inner) =
+            Losses { count: before.saturating_add(1), last: Some(Instant::now()) };
     }
 
     fn set_status(&self, status: Option<ConnectionStatus>) {
@@ -187,6 +214,9 @@ impl ConnectionActor {
         if lost {
             let cause =
                 cause.map_or_else(|| "the socket is gone".to_owned(), |error| ClientError(error.clone()).to_string());
+            // Once: this actor ends now.
+            self.socket = None;
+            self.shared.lost();
             ctx.fail(ExitError::transient(ConnectionLost { connection: self.shared.name.clone(), cause }));
         }
     }
@@ -286,5 +316,16 @@ impl Handler<Declare> for ConnectionActor {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A connection to nowhere.
+    pub(crate) fn shared() -> Arc<ConnectionShared> {
+        let broker = Broker::new("amqp://localhost").unwrap();
+        ConnectionShared::new("consume-0".to_owned(), Arc::new(broker), TopologyStore::new(Topology::new()))
     }
 }

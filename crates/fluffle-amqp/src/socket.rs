@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use async_rs::{Runtime, Tokio, TokioRuntime, traits::Reactor};
+use async_rs::{Tokio, traits::Reactor};
 use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties,
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism},
@@ -19,6 +19,7 @@ use crate::{
     broker::Broker,
     class::{Class, ClientError, Operation, classify, reply},
     endpoint::{Endpoint, Mechanism},
+    sanitizer::stream::{self, Sanitized, SanitizedRuntime},
     tls::Tls,
 };
 
@@ -139,11 +140,12 @@ async fn connect_to(broker: &Broker, endpoint: &Endpoint, name: &str) -> Result<
     let tls = endpoint.tls.then(|| broker.tls.clone());
     let connecting = Connection::connector(
         uri(broker, endpoint),
-        TokioRuntime::tokio_current(),
+        stream::runtime(),
         {
             let cutter = cutter.clone();
-            async move |uri: AMQPUri, runtime: Runtime<Tokio>| {
-                open_stream(&uri, &runtime, tls.as_ref(), &cutter, limit).await.map_err(lapin::Error::from)
+            async move |uri: AMQPUri, _: SanitizedRuntime| {
+                let opened = open_stream(&uri, tls.as_ref(), &cutter, limit).await?;
+                Ok(AsyncTcpStream::Plain(Sanitized::new(opened, uri.query.frame_max.unwrap_or_default())))
             }
         },
         ConnectionProperties::default()
@@ -165,7 +167,6 @@ async fn connect_to(broker: &Broker, endpoint: &Endpoint, name: &str) -> Result<
 /// TCP to the first address that answers, then TLS when asked for; both within `limit`.
 async fn open_stream(
     uri: &AMQPUri,
-    runtime: &Runtime<Tokio>,
     tls: Option<&Tls>,
     cutter: &Cutter,
     limit: Duration,
@@ -175,7 +176,7 @@ async fn open_stream(
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, uri.authority.port)).await?.collect();
         let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, format!("{host} has no address"));
         for address in addresses {
-            match runtime.tcp_connect_addr(address).await {
+            match Tokio::current().tcp_connect_addr(address).await {
                 Ok(stream) => {
                     cutter.arm(TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?));
                     let stream = AsyncTcpStream::Plain(stream);

@@ -14,6 +14,7 @@ use crate::{
     class::{Class, ClientError, Operation, classify, reply},
     connection::ConnectionActor,
     consume::{
+        deliveries::Deliveries,
         guard::Guard,
         lane::Lane,
         quarantine::Quarantine,
@@ -38,6 +39,7 @@ pub(crate) struct Plan {
     pub(crate) prefetch: u16,
     pub(crate) guarantee: Guarantee,
     pub(crate) retry: Retry,
+    pub(crate) deliveries: Deliveries,
     pub(crate) delivery_limit: u32,
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) patience: Patience,

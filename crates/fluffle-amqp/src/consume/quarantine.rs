@@ -90,7 +90,7 @@ impl Isolation {
 
     /// Looks at what has arrived.
     pub(crate) fn look(&mut self, received: &Received) -> Arrived {
-        let deliveries = received.delivery_count();
+        let deliveries = received.in_vain.charged();
         let arrived = self.arrived(deliveries);
         if deliveries >= self.quarantine.from && arrived == Arrived::Here {
             tracing::warn!(

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fluffle_wire::headers::{Attempt, HeaderValue, Origin};
+use fluffle_wire::headers::{self, Attempt, HeaderValue, Origin};
 use futures_util::task::AtomicWaker;
 use lapin::{
     BasicProperties,
@@ -22,11 +22,13 @@ use tokio::sync::SetOnce;
 use crate::{
     channel::Generation,
     consume::{
+        deliveries::InVain,
         envelope::{Contents, Envelope},
         lane::Charge,
         order::Hold,
         seen::Claim,
     },
+    labels, sanitizer,
 };
 
 /// One delivery, not decoded. Shared by the handler's [`Delivery`](crate::Delivery) and by whoever settles it.
@@ -45,6 +47,10 @@ pub(crate) struct Received {
     pub(crate) started: OnceLock<Instant>,
     /// This attempt's number, from 1: carried by the message, for brokers reset their counters on republishing.
     pub(crate) attempt: Attempt,
+    /// How often it was handed out before, without it being settled.
+    pub(crate) in_vain: InVain,
+    /// What of its properties could not be read: it is never handed to a handler.
+    pub(crate) unreadable: Option<Arc<str>>,
     given_up: AtomicBool,
     waker: AtomicWaker,
     /// Its bytes in a handler's hands: until it is settled, or nobody has it any more.
@@ -81,18 +87,33 @@ pub enum Settled {
 }
 
 impl Received {
-    pub(crate) fn new(queue: &Arc<str>, generation: Generation, delivery: lapin::message::Delivery) -> Self {
-        let header = |name: &'static str| lookup(&delivery.properties, name).and_then(|header| header.value());
+    pub(crate) fn new(
+        queue: &Arc<str>,
+        generation: Generation,
+        in_vain: InVain,
+        delivery: lapin::message::Delivery,
+    ) -> Self {
+        let (properties, unreadable) = match sanitizer::taken(&delivery.properties) {
+            Some((properties, what)) => (properties, Some(what.into())),
+            None => (delivery.properties, None),
+        };
+        let properties = labels::without_empty(properties);
+        let header = |name: &'static str| lookup(&properties, name).and_then(|header| header.value());
+        // What came by way of another queue begins anew here, whatever it was there.
+        let origin = Origin::read(header).filter(|origin| *origin.queue == **queue);
+        let came_back = origin.is_some() || header(headers::ORIGIN_QUEUE).is_none();
         Self {
-            attempt: Attempt::read(header),
-            origin: Origin::read(header),
+            attempt: if came_back { Attempt::read(header) } else { Attempt::FIRST },
+            origin,
+            in_vain,
+            unreadable,
             queue: Arc::clone(queue),
             exchange: delivery.exchange,
             routing_key: delivery.routing_key,
             redelivered: delivery.redelivered,
             generation,
             tag: delivery.delivery_tag,
-            properties: delivery.properties,
+            properties,
             body: Bytes::from(delivery.data),
             at: Instant::now(),
             given_up: AtomicBool::new(false),
@@ -129,6 +150,8 @@ impl Received {
             at: self.at,
             started: OnceLock::new(),
             attempt,
+            in_vain: self.in_vain,
+            unreadable: self.unreadable.clone(),
             given_up: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             charge: OnceLock::new(),
@@ -249,14 +272,6 @@ impl Received {
         lookup(&self.properties, name)
     }
 
-    /// How often a quorum queue has handed this message out before without it being settled (`x-delivery-count`).
-    pub(crate) fn delivery_count(&self) -> u32 {
-        match self.header("x-delivery-count").and_then(|header| header.integer()) {
-            Some(count) => u32::try_from(count).unwrap_or(u32::MAX),
-            None => 0,
-        }
-    }
-
     pub(crate) fn headers(&self) -> Option<&FieldTable> {
         self.properties.headers().as_ref()
     }
@@ -375,7 +390,7 @@ pub(crate) mod tests {
         let mut delivery =
             lapin::message::Delivery::mock(7, "quakes".into(), "quake.major".into(), false, b"body".to_vec());
         delivery.properties = properties;
-        let mut received = Received::new(&"q".into(), 1, delivery);
+        let mut received = Received::new(&"q".into(), 1, InVain::default(), delivery);
         if let Some(attempt) = Attempt::new(attempt) {
             received.attempt = attempt;
         }
@@ -394,7 +409,7 @@ pub(crate) mod tests {
             table.insert(fluffle_wire::headers::ATTEMPT.into(), value);
             let mut delivery = lapin::message::Delivery::mock(1, "".into(), "q".into(), false, Vec::new());
             delivery.properties = BasicProperties::default().with_headers(table);
-            assert_eq!(Received::new(&"q".into(), 1, delivery).attempt, Attempt::FIRST);
+            assert_eq!(Received::new(&"q".into(), 1, InVain::default(), delivery).attempt, Attempt::FIRST);
         }
     }
 }

@@ -107,29 +107,38 @@ pub(crate) enum Arrival {
     LookUp(String),
     /// Acked now, then handed to a handler: at most once.
     AckAndHandle,
-    /// Acked and not handled, at most once: an earlier ack did not get through, and it may have been handled then.
-    AckAndDrop,
+    /// Acked and not handled, at most once; with why.
+    AckAndDrop(String),
     /// Settled without a handler.
     Settle(Verdict),
 }
 
 /// Decides on arrival: what is acked at once, and what never gets to a handler.
 pub(crate) fn receive(received: &Received, guarantee: Guarantee, remembers: bool, delivery_limit: u32) -> Arrival {
+    if let Some(what) = &received.unreadable {
+        let error = format!("its properties cannot be read: {what}");
+        return match guarantee {
+            Guarantee::AtMostOnce => Arrival::AckAndDrop(error),
+            Guarantee::AtLeastOnce => Arrival::Settle(Verdict::DeadLetter { reason: Reason::Undecodable, error }),
+        };
+    }
     match guarantee {
-        Guarantee::AtMostOnce if received.redelivered => Arrival::AckAndDrop,
+        // An earlier ack did not get through, and it may have been handled then.
+        Guarantee::AtMostOnce if received.redelivered => {
+            Arrival::AckAndDrop("delivered again, and possibly handled before".to_owned())
+        }
         Guarantee::AtMostOnce => Arrival::AckAndHandle,
         Guarantee::AtLeastOnce => {
             // It never even gets to a handler's answer: it has taken its whole process down, again and again, the last times
             // with nothing else in hand (`quarantine.rs`).
-            let count = received.delivery_count();
-            if count < delivery_limit {
+            if !received.in_vain.is_past(delivery_limit) {
                 // Without an id it cannot be told from any other: at least once is the best there is.
                 let key = if remembers { seen::key(received) } else { None };
                 return key.map_or(Arrival::Handle, Arrival::LookUp);
             }
             Arrival::Settle(Verdict::DeadLetter {
                 reason: Reason::parse("delivery-limit"),
-                error: format!("delivered {count} times (x-delivery-count) and never settled"),
+                error: format!("delivered {} times (x-delivery-count) and never settled", received.in_vain.counted()),
             })
         }
     }
@@ -416,9 +425,10 @@ mod tests {
 
     use super::*;
     use crate::consume::{
+        deliveries::InVain,
         envelope::{Contents, ItemOutcomes},
         failure::Failure,
-        received::tests::{received, received_with},
+        received::tests::received,
     };
 
     fn retry() -> Retry {
@@ -465,13 +475,27 @@ mod tests {
 
     #[test]
     fn a_message_that_keeps_killing_its_process_is_given_up_on_arrival() {
-        let delivered = |count: i64| {
-            let mut table = lapin::types::FieldTable::default();
-            table.insert("x-delivery-count".into(), lapin::types::AMQPValue::LongLongInt(count));
-            received_with(1, lapin::BasicProperties::default().with_headers(table))
+        let delivered = |count| {
+            let mut received = received(1);
+            received.in_vain = InVain::times(count);
+            received
         };
         let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce, false, 20);
         assert!(matches!(arrival(19), Arrival::Handle));
         assert!(matches!(arrival(20), Arrival::Settle(Verdict::DeadLetter { .. })));
+    }
+
+    #[test]
+    fn what_cannot_be_read_never_gets_to_a_handler() {
+        let mut unreadable = received(1);
+        unreadable.unreadable = Some("correlation_id: not UTF-8".into());
+        let arrival = |guarantee| receive(&unreadable, guarantee, true, 20);
+        match arrival(Guarantee::AtLeastOnce) {
+            Arrival::Settle(Verdict::DeadLetter { reason: Reason::Undecodable, error }) => {
+                assert_eq!(error, "its properties cannot be read: correlation_id: not UTF-8");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(arrival(Guarantee::AtMostOnce), Arrival::AckAndDrop(why) if why.contains("correlation_id")));
     }
 }

@@ -256,7 +256,8 @@ impl Turn {
         count(&self.plan.counters.received);
         self.last_tag = delivery.delivery_tag;
         self.acker.delivered(delivery.delivery_tag);
-        Arc::new(Received::new(&self.plan.queue, self.generation, delivery))
+        let in_vain = self.plan.deliveries.of(&delivery);
+        Arc::new(Received::new(&self.plan.queue, self.generation, in_vain, delivery))
     }
 
     fn accept(&mut self, delivery: lapin::message::Delivery) {
@@ -272,13 +273,9 @@ impl Turn {
             Arrival::Handle => {}
             Arrival::LookUp(key) => return self.look_up(received, key),
             Arrival::AckAndHandle => self.acker.finish_on_receipt(received.tag),
-            Arrival::AckAndDrop => {
+            Arrival::AckAndDrop(why) => {
                 self.acker.finish_on_receipt(received.tag);
-                return at_most_once::drop_delivery(
-                    &received,
-                    &self.plan.counters,
-                    "delivered again, and possibly handled before",
-                );
+                return at_most_once::drop_delivery(&received, &self.plan.counters, &why);
             }
         }
         self.hand_over(received);

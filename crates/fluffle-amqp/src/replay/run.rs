@@ -16,7 +16,7 @@ use crate::{
     class::ClientError,
     confirm::{Confirms, Verdict},
     connection::OPERATION_TIMEOUT,
-    consume::received::Received,
+    consume::{deliveries::InVain, received::Received},
     socket,
 };
 
@@ -141,7 +141,7 @@ impl Run<'_> {
                 break;
             };
             self.done.looked_at += 1;
-            let letter = DeadLetter::new(Received::new(&queue, 0, letter.delivery));
+            let letter = DeadLetter::new(Received::new(&queue, 0, InVain::default(), letter.delivery));
             if self.consider(&letter)
                 && let Some(pause) = self.replay.pause
             {

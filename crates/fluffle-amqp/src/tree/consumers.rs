@@ -10,6 +10,7 @@ use crate::{
     channel::{self, ChannelShared, Mode},
     consume::{
         self,
+        deliveries::Deliveries,
         feed::{Feed, Feeder},
         guard::Guard,
         keys::KeysBy,
@@ -22,7 +23,7 @@ use crate::{
     part::PublisherPart,
     pool::{Lease, Role},
     service_error::ServiceError,
-    topology::Topology,
+    topology::{Queue, Topology},
     tree::Service,
 };
 
@@ -100,6 +101,7 @@ impl Service {
         let feeder = Feeder { lane: Arc::clone(&lane), seen: seen.clone(), feed: common.feed.clone() };
         self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
         let exclusive = consume.exclusive_queues(&common.application);
+        let kind = common.application.find_queue(&consume.queue).map(Queue::kind);
         let plan = Arc::new(consume::actor::Plan {
             queue: consume.queue.as_str().into(),
             tag: consumer_tag(&name),
@@ -107,6 +109,7 @@ impl Service {
             guarantee: consume.guarantee,
             retry_queue: consume.retries(),
             dead_letter_queue: consume.dead_letters(&common.application),
+            deliveries: Deliveries::new(kind, Arc::clone(&lease.place.shared)),
             delivery_limit: consume.deliveries(),
             quarantine: Arc::new(consume.quarantine()),
             retry: consume.retry.clone(),

@@ -43,6 +43,13 @@ pub const FIRST_SEEN: &str = "x-fluffle-first-seen";
 /// On a message sent again on purpose: what tells it from the original, which may have been handled. See `docs/WIRE.md`.
 pub const REPLAY: &str = "x-fluffle-replay";
 
+/// On a dead letter: what of the message could not be read, in words, where the AMQP client could not read it.
+pub const UNREADABLE: &str = "x-fluffle-unreadable";
+/// On a dead letter: the beginning of each part of the message that could not be read, as bytes, by its name.
+pub const UNREADABLE_BYTES: &str = "x-fluffle-unreadable-bytes";
+/// On any message: the names of headers that were shortened or left out, because all of them did not fit into one frame.
+pub const SHORTENED: &str = "x-fluffle-shortened";
+
 /// The value of a header, as far as these headers need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderValue<'a> {

@@ -1,0 +1,143 @@
+//! What is wrong with a message, in words and as the bytes that could not be read.
+
+use std::fmt;
+
+/// Bytes kept of one thing that could not be read.
+const KEPT_OF_ONE: usize = 256;
+
+/// Bytes kept of all that could not be read in one message.
+const KEPT_OF_ALL: usize = 2048;
+
+/// Faults described for one message; of more, only their number is told.
+const DESCRIBED: usize = 8;
+
+/// What is wrong with one part of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// A short string that is not UTF-8.
+    NotUtf8,
+    /// The name of a header, or a name nested in one, that is not UTF-8.
+    NameNotUtf8,
+    /// A length that points past the end, or bytes left over.
+    Malformed,
+    /// A type octet that AMQP 0-9-1 and RabbitMQ do not define.
+    UnknownType(u8),
+    /// Nested deeper than [`MAX_DEPTH`](super::MAX_DEPTH).
+    TooDeep,
+    /// More values than [`MAX_VALUES`](super::MAX_VALUES).
+    TooMany,
+    /// Longer than anything this client looks at as a whole.
+    TooLong,
+    /// Property flags that AMQP 0-9-1 does not define.
+    UnknownFlags,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUtf8 => f.write_str("not UTF-8"),
+            Self::NameNotUtf8 => f.write_str("a name in it is not UTF-8"),
+            Self::Malformed => f.write_str("malformed"),
+            Self::UnknownType(kind) => write!(f, "unknown type {:?}", char::from(*kind)),
+            Self::TooDeep => write!(f, "nested deeper than {} levels", super::MAX_DEPTH),
+            Self::TooMany => write!(f, "more than {} values", super::MAX_VALUES),
+            Self::TooLong => f.write_str("too long to be looked at"),
+            Self::UnknownFlags => f.write_str("flags that AMQP 0-9-1 does not define"),
+        }
+    }
+}
+
+/// All that is wrong with one message.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults {
+    described: Vec<(String, What, Vec<u8>)>,
+    more: usize,
+    kept: usize,
+}
+
+impl Faults {
+    /// Notes that `part` cannot be read, with its bytes.
+    pub(super) fn add(&mut self, part: impl Into<String>, what: What, bytes: &[u8]) {
+        if self.described.len() == DESCRIBED {
+            self.more += 1;
+            return;
+        }
+        let kept = &bytes[..bytes.len().min(KEPT_OF_ONE).min(KEPT_OF_ALL - self.kept)];
+        self.kept += kept.len();
+        self.described.push((part.into(), what, kept.to_vec()));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.described.is_empty()
+    }
+
+    /// The parts that could not be read, with as many of their bytes as are kept.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.described.iter().map(|(part, _, bytes)| (part.as_str(), &bytes[..]))
+    }
+}
+
+/// `correlation_id: not UTF-8; headers.blob: nested deeper than 32 levels`.
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (part, what, _)) in self.described.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{part}: {what}")?;
+        }
+        if self.more > 0 {
+            write!(f, "; and {} more", self.more)?;
+        }
+        Ok(())
+    }
+}
+
+/// `bytes` as text: each byte that is not part of a UTF-8 character becomes `?`, so the length stays as it is.
+pub(super) fn question_marks(bytes: &mut [u8]) {
+    let mut from = 0;
+    while let Err(error) = std::str::from_utf8(&bytes[from..]) {
+        let bad = from + error.valid_up_to();
+        let end = error.error_len().map_or(bytes.len(), |length| bad + length);
+        bytes[bad..end].fill(b'?');
+        from = end;
+    }
+}
+
+/// The largest index up to `at` at which `text` can be cut.
+pub(super) fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// The name of a header for errors: at most 64 bytes of it.
+pub(super) fn shown(name: &[u8]) -> String {
+    let mut name = name[..name.len().min(64)].to_vec();
+    question_marks(&mut name);
+    String::from_utf8_lossy(&name).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_message_is_bounded() {
+        let mut faults = Faults::default();
+        for n in 0..100 {
+            faults.add(format!("headers.h{n}"), What::TooDeep, &[7; 1000]);
+        }
+        assert!(faults.parts().map(|(_, bytes)| bytes.len()).sum::<usize>() <= KEPT_OF_ALL);
+        assert!(faults.to_string().ends_with("and 92 more"), "{faults}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_become_question_marks_in_place() {
+        let mut bytes = *b"a\xe9b\xff\xfec";
+        question_marks(&mut bytes);
+        assert_eq!(&bytes, b"a?b??c");
+        let mut good = "naïve — 日本".as_bytes().to_vec();
+        question_marks(&mut good);
+        assert_eq!(good, "naïve — 日本".as_bytes());
+        let mut cut = "é".as_bytes()[..1].to_vec();
+        question_marks(&mut cut);
+        assert_eq!(cut, b"?");
+    }
+}
