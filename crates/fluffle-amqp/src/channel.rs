@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     class::{Class, ClientError, Operation, classify},
     connection::{ConnectionActor, ConnectionShared, Declare, OPERATION_TIMEOUT, OpenChannel},
+    frame::FrameMax,
     socket,
 };
 
@@ -80,6 +81,8 @@ pub(crate) struct ChannelActor {
 pub(crate) struct Lease {
     pub(crate) channel: lapin::Channel,
     pub(crate) generation: Generation,
+    /// The largest frame of its connection.
+    pub(crate) frame_max: FrameMax,
 }
 
 /// The child specification of a channel.
@@ -203,7 +206,8 @@ impl ChannelActor {
     fn opened(&mut self, channel: lapin::Channel, ctx: &mut Context<Self>) {
         let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let watching = watch(Arc::clone(&self.shared), channel.clone());
-        self.open = Some(Lease { channel, generation });
+        let frame_max = self.shared.connection.frame_max();
+        self.open = Some(Lease { channel, generation, frame_max });
         ctx.spawn(watching.into_actor(self).map(|lost, actor, ctx| {
             // Unless it is being closed.
             if actor.open.is_some() {

@@ -24,6 +24,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     broker::Broker,
     class::{Class, ClientError, Operation, classify},
+    frame::FrameMax,
     socket::{self, Socket},
     topology::{Scope, Topology, TopologyError},
 };
@@ -44,6 +45,8 @@ pub(crate) struct ConnectionShared {
     /// Ticks whenever lapin reports an error anywhere on the socket; it does not say on which channel.
     pub(crate) pulse: watch::Sender<Option<lapin::Error>>,
     status: Mutex<Option<ConnectionStatus>>,
+    /// The largest frame of the socket of now, or of the last one.
+    frame_max: Mutex<FrameMax>,
     connects: AtomicU64,
     losses: Mutex<Losses>,
 }
@@ -68,6 +71,7 @@ impl ConnectionShared {
             blocked: watch::Sender::new(None),
             pulse: watch::Sender::new(None),
             status: Mutex::new(None),
+            frame_max: Mutex::default(),
             connects: AtomicU64::new(0),
             losses: Mutex::default(),
         })
@@ -95,6 +99,12 @@ impl ConnectionShared {
         let before = self.losses();
         *self.losses.lock().unwrap_or_else(PoisonError::into_inner) =
             Losses { count: before.saturating_add(1), last: Some(Instant::now()) };
+    }
+
+    /// The largest frame of the socket that is up, as negotiated with the broker; before the first one, what is asked for
+    /// unless the URI says otherwise.
+    pub(crate) fn frame_max(&self) -> FrameMax {
+        *self.frame_max.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_status(&self, status: Option<ConnectionStatus>) {
@@ -201,6 +211,7 @@ fn exit(error: TopologyError) -> ExitError {
 impl ConnectionActor {
     fn opened(&mut self, socket: Socket, ctx: &mut Context<Self>) {
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
+        *self.shared.frame_max.lock().unwrap_or_else(PoisonError::into_inner) = socket.frame_max();
         self.shared.set_status(Some(socket.connection.status().clone()));
         ctx.add_stream(socket.connection.events_listener());
         self.socket = Some(Rc::new(socket));

@@ -5,7 +5,10 @@ use std::{fmt, time::Duration};
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use crate::secret::Secret;
+use crate::{
+    frame::{DEFAULT_FRAME_MAX, LEAST_FRAME_MAX, MOST_FRAME_MAX},
+    secret::Secret,
+};
 
 /// How the client proves who it is (SASL mechanism, RabbitMQ "Authentication, Authorisation, Access Control").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,7 +124,7 @@ impl Endpoint {
         match key {
             "heartbeat" => self.heartbeat = Some(Duration::from_secs(number::<u16>(key, value)?.into())),
             "connection_timeout" => self.connect_timeout = Some(Duration::from_millis(number(key, value)?)),
-            "frame_max" => self.frame_max = Some(number(key, value)?),
+            "frame_max" => self.frame_max = frame_max(number(key, value)?)?,
             "channel_max" => self.channel_max = Some(number(key, value)?),
             "auth_mechanism" => {
                 self.mechanism = match value.to_ascii_lowercase().as_str() {
@@ -168,6 +171,18 @@ fn decode(part: &str, name: &str) -> Result<String, UriError> {
         .decode_utf8()
         .map(|text| text.into_owned())
         .map_err(|_| UriError::new(format!("the {name} is not UTF-8 after percent-decoding")))
+}
+
+/// 0 is no wish, as in `connection.tune`.
+fn frame_max(bytes: u32) -> Result<Option<u32>, UriError> {
+    match bytes {
+        0 => Ok(None),
+        LEAST_FRAME_MAX..=MOST_FRAME_MAX => Ok(Some(bytes)),
+        _ => Err(UriError::new(format!(
+            "frame_max = {bytes} is out of range: AMQP wants {LEAST_FRAME_MAX} bytes or more, and each connection has buffers of 64 \
+             frames, so the most is {MOST_FRAME_MAX}; 0 or leaving it out asks for {DEFAULT_FRAME_MAX}"
+        ))),
+    }
 }
 
 fn number<N: std::str::FromStr>(key: &str, value: &str) -> Result<N, UriError> {

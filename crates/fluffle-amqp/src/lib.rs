@@ -20,6 +20,7 @@ mod consume;
 mod drain;
 mod endpoint;
 mod flow;
+mod frame;
 mod labels;
 mod numbered;
 mod orders;

@@ -19,6 +19,7 @@ use crate::{
     broker::Broker,
     class::{Class, ClientError, Operation, classify, reply},
     endpoint::{Endpoint, Mechanism},
+    frame::{DEFAULT_FRAME_MAX, FrameMax},
     sanitizer::stream::{self, Sanitized, SanitizedRuntime},
     tls::Tls,
 };
@@ -54,6 +55,11 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
+    /// The largest frame, as negotiated with the broker.
+    pub(crate) fn frame_max(&self) -> FrameMax {
+        FrameMax::new(self.connection.configuration().frame_max())
+    }
+
     /// Says good-bye and waits up to `limit` for the broker's answer; else shuts the socket down, and says why. Its channels are
     /// to be [closed](close_channel) before.
     pub(crate) async fn close(&self, why: &str, limit: Duration) -> Result<(), String> {
@@ -203,7 +209,7 @@ fn uri(broker: &Broker, endpoint: &Endpoint) -> AMQPUri {
         },
         vhost: endpoint.vhost.clone(),
         query: AMQPQueryString {
-            frame_max: endpoint.frame_max,
+            frame_max: Some(endpoint.frame_max.unwrap_or(DEFAULT_FRAME_MAX)),
             channel_max: endpoint.channel_max,
             heartbeat: Some(broker.heartbeat_seconds(endpoint)),
             connection_timeout: None,

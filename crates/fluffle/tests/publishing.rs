@@ -76,6 +76,37 @@ async fn a_missing_exchange_fails_its_own_messages_and_no_other_publisher() {
     service.shutdown().await.unwrap();
 }
 
+/// A broker closes the whole connection over a header frame that is larger than negotiated.
+#[actix::test]
+async fn headers_that_do_not_fit_the_negotiated_frame_fail_their_own_message_and_nothing_else() {
+    let vhost = vhost();
+    let app = app(&format!("{}?frame_max=4096", vhost.url()));
+    let out = app.publisher::<String>(Route::queue("q"));
+    let options = |bytes: usize| MessageOptions::new().header("filler", "x".repeat(bytes));
+    // Accepted before anybody knows how large a frame will be.
+    let early = out.enqueue_with("early".to_owned(), options(5000)).await.unwrap();
+    let beside = out.enqueue("beside".to_owned()).await.unwrap();
+    let service = started(app).await;
+    let error = soon("its end", early.confirmed()).await.unwrap_err();
+    assert!(matches!(error.kind(), PublishErrorKind::HeadersTooLarge { most: 4076, .. }), "{error}");
+    beside.confirmed().await.unwrap();
+
+    let error = out.publish_with("too much".to_owned(), options(5000)).await.unwrap_err();
+    let PublishErrorKind::HeadersTooLarge { bytes, most } = *error.kind() else { panic!("{error}") };
+    assert!(!error.is_transient());
+    for word in ["4076", "frame_max", "headers"] {
+        assert!(error.to_string().contains(word), "{word}: {error}");
+    }
+    out.publish_with("as much as there is room for".to_owned(), options(5000 - (bytes - most))).await.unwrap();
+    let one_more = out.publish_with("one more".to_owned(), options(5001 - (bytes - most))).await.unwrap_err();
+    assert!(matches!(one_more.kind(), PublishErrorKind::HeadersTooLarge { bytes: 4077, most: 4076 }), "{one_more}");
+
+    assert!(service.connections().iter().all(|one| one.connects == 1), "no connection was lost over it");
+    let stats = out.stats();
+    assert_eq!((stats.confirmed, stats.failed, stats.outstanding), (2, 1, 0));
+    service.shutdown().await.unwrap();
+}
+
 #[actix::test]
 async fn an_exchange_of_ours_that_was_deleted_is_declared_again_and_nothing_fails() {
     let vhost = vhost();

@@ -139,7 +139,7 @@ async fn run(
 ) -> End {
     let mut inbox = outbox.inbox().await;
     // Dropped before the mailbox is let go: nobody publishes directly while another empties it.
-    let on_channel = outbox.publish_on(Confirms::new(lease.channel, confirms_on));
+    let on_channel = outbox.publish_on(Confirms::new(lease.channel, lease.frame_max, confirms_on));
     let mut waiting = Waiting::new(&outbox);
     let mut settled = Vec::new();
     let mut overdue = Overdue::new(outbox.confirm_limit);

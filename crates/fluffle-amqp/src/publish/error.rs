@@ -43,6 +43,16 @@ pub enum PublishErrorKind {
     Encode(EncodeError),
     /// The message's routing key, headers or another property is too long for AMQP; nothing was sent.
     Property(&'static str),
+    /// The message's headers and other properties do not fit one frame of the connection; nothing was sent.
+    ///
+    /// The frame is the smaller of what the broker allows and what the URI asks for (`frame_max`, 131,072 bytes unless it says
+    /// otherwise).
+    HeadersTooLarge {
+        /// What they take on the wire, in bytes.
+        bytes: usize,
+        /// What one frame of the connection has room for, in bytes.
+        most: usize,
+    },
     /// No queue took it (`mandatory`, AMQP `basic.return`).
     Returned(Returned),
     /// The broker refused responsibility (`basic.nack`), for instance a full queue with `overflow = reject-publish`.
@@ -79,9 +89,10 @@ impl<T> PublishError<T> {
     /// Whether publishing the same message again later may succeed.
     pub fn class(&self) -> Class {
         match &self.kind {
-            PublishErrorKind::Encode(_) | PublishErrorKind::Property(_) | PublishErrorKind::Refused { .. } => {
-                Class::Permanent
-            }
+            PublishErrorKind::Encode(_)
+            | PublishErrorKind::Property(_)
+            | PublishErrorKind::HeadersTooLarge { .. }
+            | PublishErrorKind::Refused { .. } => Class::Permanent,
             PublishErrorKind::Returned(_) => Class::Permanent,
             PublishErrorKind::Nacked | PublishErrorKind::Full | PublishErrorKind::Overloaded => Class::Contention,
             PublishErrorKind::Journal(AppendErrorKind::TooLarge { .. } | AppendErrorKind::IdTooLong { .. }) => {
@@ -114,6 +125,11 @@ impl fmt::Display for PublishErrorKind {
             PublishErrorKind::Property(name) => {
                 write!(f, "its {name} is longer than AMQP allows (255 bytes; 32 KiB for all headers together)")
             }
+            PublishErrorKind::HeadersTooLarge { bytes, most } => write!(
+                f,
+                "its headers and other properties take {bytes} bytes, and one frame of this connection has room for {most}: \
+                 shorten its headers, or raise `frame_max`, in the broker's URI and in rabbitmq.conf"
+            ),
             PublishErrorKind::Returned(Returned { code, text }) => {
                 write!(f, "no queue took it ({code} {text}): bind a queue, or use `mandatory(false)` if that is fine")
             }

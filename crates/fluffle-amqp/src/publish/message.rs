@@ -144,6 +144,11 @@ impl Prepared {
         self.properties.to_amqp(&self.id)
     }
 
+    /// What its properties take on the wire, in bytes, headers included.
+    pub(crate) fn header_bytes(&self) -> usize {
+        self.properties.header_bytes(&self.id)
+    }
+
     /// Where it goes, as errors and logs name it.
     pub(crate) fn target(&self) -> String {
         target(&self.exchange, &self.routing_key)

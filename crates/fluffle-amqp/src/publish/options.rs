@@ -13,11 +13,12 @@ use crate::{
     publish::properties::{Labels, Properties},
 };
 
-/// Most bytes of headers. All of a message's headers travel in one frame (128 KiB unless the broker is configured
-/// otherwise), and a broker closes the whole connection over a larger one; retry copies and dead letters add about 3 KiB.
+/// Most bytes of headers. All of a message's headers travel in one frame of 128 KiB; retry copies and dead letters add about
+/// 3 KiB. A smaller frame has less room, see [`HeadersTooLarge`](crate::PublishErrorKind::HeadersTooLarge).
 const HEADERS_LIMIT: usize = 32 * 1024;
 
-/// What one message carries beside its body. Everything is optional; headers may take 32 KiB in all.
+/// What one message carries beside its body. Everything is optional; headers may take 32 KiB in all, and
+/// with all other properties what one frame of the connection has room for: 20 bytes less than the negotiated `frame_max`.
 ///
 /// ```
 /// use fluffle_amqp::MessageOptions;

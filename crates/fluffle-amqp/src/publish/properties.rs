@@ -8,6 +8,8 @@ use std::{
 use fluffle_wire::Encoded;
 use lapin::BasicProperties;
 
+use crate::frame;
+
 /// The AMQP properties of a message that waits to be published. Most messages have Fluffle's labels and nothing else; those
 /// become properties only where they leave, on the thread that has use for them.
 #[derive(Clone, Debug)]
@@ -39,6 +41,13 @@ impl Labels {
         }
     }
 
+    /// What they take on the wire, in bytes: two of flags, eight of timestamp, one of delivery mode, and short strings with a
+    /// byte of length each.
+    fn header_bytes(&self, id: &str) -> usize {
+        let encoding = self.content_encoding.map_or(0, |encoding| 1 + encoding.len());
+        2 + 8 + 1 + (1 + self.content_type.len()) + (1 + self.type_name.len()) + (1 + id.len()) + encoding
+    }
+
     /// As AMQP has them.
     pub(crate) fn to_amqp(&self, id: &str) -> BasicProperties {
         let properties = BasicProperties::default()
@@ -62,10 +71,40 @@ impl Properties {
             Self::Any(properties) => (**properties).clone(),
         }
     }
+
+    /// What they take on the wire, in bytes, for the message `id`.
+    pub(crate) fn header_bytes(&self, id: &str) -> usize {
+        match self {
+            Self::Labels(labels) => labels.header_bytes(id),
+            Self::Any(properties) => frame::header_bytes(properties),
+        }
+    }
 }
 
 impl From<BasicProperties> for Properties {
     fn from(properties: BasicProperties) -> Self {
         Self::Any(Box::new(properties))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_labels_take_is_what_they_take_as_amqp() {
+        for content_encoding in [None, Some("gzip")] {
+            let encoded = Encoded {
+                content_type: "application/x-protobuf".into(),
+                type_name: "shop.Order".into(),
+                content_encoding,
+                items: 1,
+                raw_len: 0,
+                body: bytes::Bytes::new(),
+            };
+            let labels = Labels::now(&encoded, true);
+            let written = frame::header_bytes(&labels.to_amqp("an id"));
+            assert_eq!(Properties::Labels(labels).header_bytes("an id"), written);
+        }
     }
 }

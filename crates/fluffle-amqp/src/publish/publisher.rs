@@ -369,7 +369,10 @@ impl<T> Publisher<T> {
         let (pending, reply) = Pending::new(Arc::clone(&id), to.clone(), deadline, lane.outbox.journal.is_some());
         let receipt = Receipt::new(message, Claim::whole(pending));
         match route.prepare_as(&receipt.message, options, id, to) {
-            Ok(prepared) => Ok((receipt, Entry::new(prepared, reply, detached))),
+            Ok(prepared) => match lane.outbox.has_room_for_headers(&prepared) {
+                Ok(()) => Ok((receipt, Entry::new(prepared, reply, detached))),
+                Err(kind) => Err(receipt.failed(kind)),
+            },
             Err(kind) => Err(receipt.failed(kind)),
         }
     }

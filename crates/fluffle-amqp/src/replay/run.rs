@@ -88,7 +88,7 @@ async fn attempt(replay: &Replay, broker: &Broker, done: &mut Replayed) -> Resul
         let letters = within(socket.connection.create_channel()).await?;
         let copies = within(socket.connection.create_channel()).await?;
         within(copies.confirm_select(ConfirmSelectOptions::default())).await?;
-        let confirms = Confirms::new(copies.clone(), true);
+        let confirms = Confirms::new(copies.clone(), socket.frame_max(), true);
         let mut run = Run { replay, letters: letters.clone(), confirms, sent: HashMap::new(), kept: vec![], done };
         let outcome = async {
             run.all().await?;
@@ -207,7 +207,7 @@ impl Run<'_> {
                     within(self.letters.basic_ack(tag, BasicAckOptions::default())).await?;
                     self.done.replayed += 1;
                 }
-                Verdict::Returned(_) | Verdict::Nacked => {
+                Verdict::Returned(_) | Verdict::Nacked | Verdict::DoesNotFit(_) => {
                     self.kept.push(tag);
                     self.done.refused += 1;
                 }

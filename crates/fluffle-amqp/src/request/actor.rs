@@ -25,7 +25,7 @@ use tokio::{
 use crate::{
     channel::{self, Broken, ChannelActor, Lease},
     class::ClientError,
-    confirm::{Confirms, Returned, Verdict},
+    confirm::{Confirms, Returned, TooLarge, Verdict},
     connection::OPERATION_TIMEOUT,
     flow::budget::{ByteRoom, Room},
     publish::message::Prepared,
@@ -45,6 +45,8 @@ pub(crate) enum Answer {
     Reply(Box<Reply>),
     Returned(Returned),
     Nacked,
+    /// It was not sent.
+    DoesNotFit(TooLarge),
     Lost,
 }
 
@@ -188,7 +190,7 @@ type Unconfirmed = HashMap<u64, (Arc<str>, Room)>;
 /// Asks and answers until the channel is lost; open questions are then dropped, which tells who asked them.
 async fn run(lease: Lease, mut replies: lapin::Consumer, exchange: Arc<Exchange>) -> lapin::Error {
     let mut inbox = Arc::clone(&exchange.receiver).lock_owned().await;
-    let mut confirms = Confirms::new(lease.channel, true);
+    let mut confirms = Confirms::new(lease.channel, lease.frame_max, true);
     let mut pending = Pending::new();
     let mut unconfirmed = Unconfirmed::new();
     let mut sequence = 0;
@@ -251,6 +253,7 @@ fn settle(pending: &mut Pending, unconfirmed: &mut Unconfirmed, settled: Vec<(u6
             Verdict::Confirmed | Verdict::Written => continue,
             Verdict::Returned(returned) => Answer::Returned(returned),
             Verdict::Nacked => Answer::Nacked,
+            Verdict::DoesNotFit(why) => Answer::DoesNotFit(why),
             Verdict::Lost(error) => {
                 lost = Some(error);
                 Answer::Lost

@@ -22,6 +22,13 @@ pub enum RequestErrorKind {
     Encode(EncodeError),
     /// The request's routing key is too long for AMQP; nothing was sent.
     Property(&'static str),
+    /// The request's properties do not fit one frame of the connection; nothing was sent.
+    HeadersTooLarge {
+        /// What they take on the wire, in bytes.
+        bytes: usize,
+        /// What one frame of the connection has room for, in bytes.
+        most: usize,
+    },
     /// No room for it before the deadline; nothing was sent.
     Overloaded,
     /// No queue took it.
@@ -56,6 +63,7 @@ impl<Q> RequestError<Q> {
         match &self.kind {
             RequestErrorKind::Encode(_)
             | RequestErrorKind::Property(_)
+            | RequestErrorKind::HeadersTooLarge { .. }
             | RequestErrorKind::Returned(_)
             | RequestErrorKind::Refused { .. }
             | RequestErrorKind::Undecodable(_) => Class::Permanent,
@@ -78,6 +86,9 @@ impl<Q> fmt::Display for RequestError<Q> {
         match &self.kind {
             RequestErrorKind::Encode(error) => write!(f, "{error}"),
             RequestErrorKind::Property(name) => write!(f, "its {name} is longer than the 255 bytes AMQP allows"),
+            RequestErrorKind::HeadersTooLarge { bytes, most } => {
+                write!(f, "its properties take {bytes} bytes, and one frame of this connection has room for {most}")
+            }
             RequestErrorKind::Overloaded => f.write_str("no room for it within the deadline"),
             RequestErrorKind::Returned(Returned { code, text }) => write!(f, "no queue took it ({code} {text})"),
             RequestErrorKind::Nacked => f.write_str("the broker refused it (basic.nack)"),

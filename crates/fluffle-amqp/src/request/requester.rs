@@ -11,6 +11,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
+    confirm::TooLarge,
     flow::rate::RateLimit,
     payload::Payload,
     publish::{
@@ -148,6 +149,9 @@ impl<Q, R> Requester<Q, R> {
             Ok(Ok(Answer::Reply(reply))) => self.read(&reply.properties, &reply.body),
             Ok(Ok(Answer::Returned(returned))) => Err(RequestErrorKind::Returned(returned)),
             Ok(Ok(Answer::Nacked)) => Err(RequestErrorKind::Nacked),
+            Ok(Ok(Answer::DoesNotFit(TooLarge { bytes, most }))) => {
+                Err(RequestErrorKind::HeadersTooLarge { bytes, most })
+            }
             Ok(Ok(Answer::Lost)) => Err(RequestErrorKind::ConnectionLost),
             Ok(Err(_)) => Err(RequestErrorKind::Closed),
             Err(_) => Err(RequestErrorKind::TimedOut),

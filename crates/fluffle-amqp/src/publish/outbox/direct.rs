@@ -72,6 +72,7 @@ impl Outbox {
     /// From now on messages are published here, until what this gives is dropped. Senders may once it is
     /// [open](OnChannel::open).
     pub(crate) fn publish_on(self: &Arc<Self>, confirms: Confirms) -> OnChannel {
+        self.most_header_bytes.store(confirms.frame_max().most_header_bytes(), Ordering::Relaxed);
         *self.direct.current() = Some(Current { confirms, open: false });
         OnChannel { outbox: Arc::clone(self) }
     }
@@ -178,7 +179,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::publish::journal::nobody;
+    use crate::{frame::FrameMax, publish::journal::nobody};
 
     fn entry(id: &str) -> Entry {
         let properties = BasicProperties::default().with_message_id(id.into());
@@ -197,7 +198,7 @@ mod tests {
 
         let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(10));
         assert!(outbox.publish_now(entry("nowhere")).is_err(), "there is no channel");
-        let on_channel = outbox.publish_on(Confirms::new(channel.clone(), true));
+        let on_channel = outbox.publish_on(Confirms::new(channel.clone(), FrameMax::default(), true));
         assert!(outbox.publish_now(entry("closed")).is_err(), "what was left over comes first");
         on_channel.open(true);
         let mut waiting = Waiting::new(&outbox);
@@ -234,7 +235,7 @@ mod tests {
         channel.queue_declare("q".into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
 
         let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(10));
-        let on_channel = outbox.publish_on(Confirms::new(channel.clone(), true));
+        let on_channel = outbox.publish_on(Confirms::new(channel.clone(), FrameMax::default(), true));
         on_channel.open(true);
         let (tell, mut told) = tokio::sync::mpsc::channel(1);
         let waiting = tokio::spawn(async move {

@@ -26,6 +26,7 @@ pub(crate) use self::{
 pub(crate) use crate::publish::outcome::Outcome;
 use crate::{
     flow::budget::{ByteRoom, DEFAULT_BYTES},
+    frame::FrameMax,
     numbered::Numbered,
     publish::{
         entry::Entry,
@@ -97,6 +98,7 @@ pub(crate) struct Outbox {
     closed: AtomicBool,
     handles_gone: Notify,
     counters: Counters,
+    most_header_bytes: AtomicUsize,
 }
 
 impl Outbox {
@@ -125,6 +127,7 @@ impl Outbox {
             closed: AtomicBool::new(false),
             handles_gone: Notify::new(),
             counters: Counters::default(),
+            most_header_bytes: AtomicUsize::new(FrameMax::default().most_header_bytes()),
         })
     }
 
@@ -149,6 +152,22 @@ impl Outbox {
         self.count(entry.items());
         self.send(place, entry);
         Ok(())
+    }
+
+    /// Most bytes that the properties of a message, with its headers, may take on the channel of now, or of the last one:
+    /// what one negotiated frame has room for. To be compared with [`Prepared::header_bytes`]. Before the first channel it is
+    /// that of the frame which is asked for unless the URI says otherwise.
+    ///
+    /// A message that takes more ends as [`PublishErrorKind::HeadersTooLarge`], and is not sent.
+    pub(crate) fn most_header_bytes(&self) -> usize {
+        self.most_header_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Refuses what the channel of now could not send, before it takes a place in the mailbox or the journal. Whether it can be
+    /// sent is decided when it is published ([`Confirms::publish`](crate::confirm::Confirms::publish)), on whichever channel.
+    pub(crate) fn has_room_for_headers(&self, message: &Prepared) -> Result<(), PublishErrorKind> {
+        let (bytes, most) = (message.header_bytes(), self.most_header_bytes());
+        if bytes > most { Err(PublishErrorKind::HeadersTooLarge { bytes, most }) } else { Ok(()) }
     }
 
     /// Publishes `message`, whoever waits, and waits for what becomes of it.

@@ -5,9 +5,10 @@ use std::sync::{Arc, atomic::Ordering};
 use super::Outbox;
 use crate::{
     class::reply,
-    confirm::Verdict,
+    confirm::{TooLarge, Verdict},
     publish::{
         entry::Entry,
+        error::PublishErrorKind,
         journal::{Custody, nobody},
         message::Prepared,
         outcome::Outcome,
@@ -92,6 +93,9 @@ impl Outbox {
                 Verdict::Written => (&counters.confirmed, Outcome::Written),
                 Verdict::Returned(returned) => (&counters.returned, Outcome::Returned(returned)),
                 Verdict::Nacked => (&counters.nacked, Outcome::Nacked),
+                Verdict::DoesNotFit(TooLarge { bytes, most }) => {
+                    (&counters.failed, Outcome::Unsent(PublishErrorKind::HeadersTooLarge { bytes, most }))
+                }
                 Verdict::Lost(_) => continue,
             };
             let settled = self.unsettled().remove(sequence);
