@@ -9,11 +9,12 @@
 //! otherwise is in [`CHANGED_IN_4`]; `cargo xtask rabbitmq4` puts one on this machine, and says how to run the suite on it.
 //!
 //! This library is what the behaviours are written with: a [`Target`] to speak to, a [`Chan`] for what a client library can
-//! express, a [`Wire`] for what only frames can.
+//! express, a [`Wire`] for what only frames can, a [`raw::RawClient`] for what not even a frame parser can.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is test code")]
 
 mod chan;
 mod differences;
+pub mod raw;
 mod run;
 mod subscription;
 mod table;
