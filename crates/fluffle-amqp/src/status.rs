@@ -8,7 +8,7 @@ impl Service {
     /// Running totals of the consumers, by name: the queue's, with a number when it has several.
     pub fn consumers(&self) -> Vec<(String, ConsumerStats)> {
         self.parts(|parts| {
-            parts.consumers.iter().map(|(name, plan)| (name.clone(), plan.counters.read(plan.guard.state()))).collect()
+            parts.consumers.iter().map(|(name, plan)| (name.clone(), plan.counters.read(plan.state()))).collect()
         })
     }
 

@@ -5,7 +5,8 @@ use crate::{Codec, DecodeError, EncodeError, parts::Parts};
 
 /// The Protobuf binary format, by prost: `application/vnd.google.protobuf`.
 ///
-/// Also accepts the two other names in use for it, `application/protobuf` and `application/x-protobuf`.
+/// Also accepts the other names in use for it, `application/protobuf`, `application/x-protobuf` and
+/// `application/x-google-protobuf`, and `application/octet-stream`, which says no more than that the body is bytes.
 ///
 /// Messages nested deeper than 100 levels are refused on decoding (prost's limit); encoding does not measure depth, so
 /// keep a recursive type's depth in hand where it is built. Fields that the reader's `.proto`
@@ -21,7 +22,13 @@ use crate::{Codec, DecodeError, EncodeError, parts::Parts};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Protobuf;
 
-const MEDIA_TYPES: [&str; 3] = ["application/vnd.google.protobuf", "application/protobuf", "application/x-protobuf"];
+const MEDIA_TYPES: [&str; 5] = [
+    "application/vnd.google.protobuf",
+    "application/protobuf",
+    "application/x-protobuf",
+    "application/x-google-protobuf",
+    "application/octet-stream",
+];
 
 impl<M: Message + Name + Default> Codec<M> for Protobuf {
     fn media_type(&self) -> &str {

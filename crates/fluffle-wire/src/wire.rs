@@ -259,10 +259,8 @@ impl<M> Wire<M> {
         }
         match present(incoming.content_encoding) {
             None => Ok(None),
-            Some(label) if label.eq_ignore_ascii_case("identity") => Ok(None),
-            Some(label) if ["gzip", "x-gzip"].iter().any(|gzip| label.eq_ignore_ascii_case(gzip)) => {
-                gzip::decompress(incoming.body, &self.limits).map(Some)
-            }
+            Some(label) if is_one_of(label, &NO_COMPRESSION) => Ok(None),
+            Some(label) if is_one_of(label, &GZIP) => gzip::decompress(incoming.body, &self.limits).map(Some),
             Some(label) => Err(DecodeError::new(
                 DecodeErrorKind::ContentEncoding,
                 format!("content_encoding is {:?}; known are gzip, or none", shown(label)),
@@ -330,6 +328,18 @@ impl<M> Wire<M> {
             format!("{place} is {:?}, expected {:?}", shown(found), self.type_name()),
         )
     }
+}
+
+/// Content encodings that mean gzip.
+const GZIP: [&str; 2] = ["gzip", "x-gzip"];
+
+/// Content encodings that mean nothing for a body of bytes: clients write how a text was encoded (Spring AMQP `UTF-8`, kombu `utf-8`
+/// and `binary`) or how a mail would be (RFC 2045, section 6.1), though AMQP's property is for compression.
+const NO_COMPRESSION: [&str; 9] =
+    ["identity", "binary", "8bit", "7bit", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1"];
+
+fn is_one_of(label: &str, known: &[&str]) -> bool {
+    known.iter().any(|one| label.eq_ignore_ascii_case(one))
 }
 
 impl<M> Clone for Wire<M> {

@@ -31,12 +31,18 @@ fn a_label_written_another_way_is_the_same_label() {
         "application/protobuf ; proto = \"usgs.v1.Quake\" ",
         "application/x-protobuf; charset=utf-8; proto=usgs.v1.Quake",
         "application/x-protobuf; note=\"a;b\"; proto=usgs.v1.Quake",
+        "application/x-google-protobuf",
+        "Application/Octet-Stream",
         "",
         "  ",
     ] {
         assert_eq!(kind(content_type, "", ""), None, "{content_type:?}");
     }
-    assert_eq!(kind("", "Identity", "usgs.v1.Quake"), None);
+    for no_compression in
+        ["Identity", "binary", "BINARY", "utf-8", "UTF-8", "utf8", "8bit", "7bit", "us-ascii", "ISO-8859-1"]
+    {
+        assert_eq!(kind("", no_compression, "usgs.v1.Quake"), None, "{no_compression:?}");
+    }
     assert_eq!(kind("", " ", " "), None);
 }
 

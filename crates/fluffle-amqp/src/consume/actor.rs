@@ -3,7 +3,13 @@
 //! It owns the delivery tags of one channel generation. Whatever ends it — a cancel by the broker, a closed channel, a
 //! lost connection, a crash — ends in a fresh actor consuming on a fresh channel, or in a permanent error that says why.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
@@ -15,7 +21,7 @@ use crate::{
     connection::ConnectionActor,
     consume::{
         deliveries::Deliveries,
-        guard::Guard,
+        guard::{ConsumerState, Guard},
         lane::Lane,
         quarantine::Quarantine,
         retry::Retry,
@@ -46,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) exclusive: bool,
     pub(crate) priority: Option<i32>,
     pub(crate) guard: Arc<Guard>,
+    /// Whether the broker delivers to it, on any channel.
+    pub(crate) subscribed: AtomicBool,
     pub(crate) retry_queue: String,
     pub(crate) dead_letter_queue: String,
     pub(crate) lane: Arc<Lane>,
@@ -57,6 +65,17 @@ pub(crate) struct Plan {
     pub(crate) seen: Option<Seen>,
     /// How long deliveries in flight may take to finish when the application shuts down.
     pub(crate) drain: Duration,
+}
+
+impl Plan {
+    /// What its consumer is doing.
+    pub(crate) fn state(&self) -> ConsumerState {
+        match self.guard.state() {
+            ConsumerState::Consuming if self.quarantine.is_on() => ConsumerState::Isolating,
+            ConsumerState::Consuming if !self.subscribed.load(Relaxed) => ConsumerState::Unsubscribed,
+            state => state,
+        }
+    }
 }
 
 pub(crate) struct ConsumerActor {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use amq_protocol::frame::{GenError, WriteContext};
 use bytes::Bytes;
 use fluffle_wire::{
     Encoded,
@@ -9,11 +10,11 @@ use fluffle_wire::{
 };
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, generation::gen_field_table, parsing::parse_field_table},
 };
 use uuid::Uuid;
 
-use crate::{consume::received::Received, publish::message::Prepared};
+use crate::{consume::received::Received, publish::message::Prepared, sanitizer::shorten};
 
 /// Headers that have something done to a copy that must not be: by the broker, which routes it elsewhere too (`CC`, `BCC`), or
 /// takes a retry for a dead-letter cycle and drops it (`x-death` and its kin); by the copy's own consumer, which takes it for
@@ -28,6 +29,9 @@ const NOT_ON_RETRIES: [&str; 7] = [
     "x-last-death-queue",
     "x-last-death-reason",
 ];
+
+/// What addresses of direct reply-to begin with.
+const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// Whether a header says what became of earlier copies: a message that begins anew has none of these.
 pub(crate) fn tells_of_the_past(name: &str) -> bool {
@@ -92,12 +96,77 @@ pub(crate) fn refusal(received: &Received, reason: &Reason, error: &str) -> Opti
 
 fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -> Option<Prepared> {
     let reply_to = received.properties.reply_to().as_ref()?.as_str().to_owned();
+    // The broker hands an answer to a direct reply-to address to its requester itself and finds no queue for it (RabbitMQ, "Direct
+    // Reply-to"): asked to return what no queue takes, it returns an answer that has arrived.
+    let mandatory = !reply_to.starts_with(DIRECT_REPLY_TO);
     let id = new_id();
     let mut properties = properties.with_message_id(id.as_str().into()).with_delivery_mode(1);
     if let Some(correlation) = received.properties.correlation_id() {
         properties = properties.with_correlation_id(correlation.clone());
     }
-    Some(Prepared::new(id, "", reply_to, properties, body))
+    Some(Prepared { mandatory, ..Prepared::new(id, "", reply_to, properties, body) })
+}
+
+/// Bytes that the broker adds to the headers of a message that it dead-letters, beside the names of its queue and exchange.
+const DEATH: usize = 512;
+
+/// The copy with headers that fit into `most` bytes of properties; so they do when the broker has dead-lettered it, if that is its
+/// way on. What was shortened is named in a header of the copy.
+pub(crate) fn fit(mut copy: Prepared, most: usize, dies_in_queue: bool) -> Prepared {
+    // x-death names the queue twice, and the headers about the first and the last death once each.
+    let reserved = if dies_in_queue { DEATH + 4 * copy.routing_key.len() } else { 0 };
+    let (bytes, most) = (copy.header_bytes(), most.saturating_sub(reserved));
+    if bytes <= most {
+        return copy;
+    }
+    let mut properties = copy.amqp_properties();
+    let Some(table) = properties.headers().as_ref().and_then(encoded) else { return copy };
+    let others = bytes - table.len();
+    let shortened = shorten(table, most.saturating_sub(others));
+    properties = properties.with_headers(decoded(&shortened).unwrap_or_default());
+    copy.properties = properties.into();
+    copy
+}
+
+/// The copy without anything that only its sender had a use for: no foreign header, and no property but those that tell what the
+/// body is.
+pub(crate) fn plain(mut copy: Prepared) -> Prepared {
+    let all = copy.amqp_properties();
+    let mut table = FieldTable::default();
+    for (name, value) in all.headers().iter().flat_map(FieldTable::inner) {
+        if name.as_str().starts_with("x-fluffle-") {
+            table.insert(name.clone(), value.clone());
+        }
+    }
+    let mut properties =
+        BasicProperties::default().with_message_id(copy.id().into()).with_delivery_mode(2).with_headers(table);
+    if let Some(value) = all.content_type() {
+        properties = properties.with_content_type(value.clone());
+    }
+    if let Some(value) = all.content_encoding() {
+        properties = properties.with_content_encoding(value.clone());
+    }
+    if let Some(value) = all.kind() {
+        properties = properties.with_type(value.clone());
+    }
+    if let Some(value) = all.expiration() {
+        properties = properties.with_expiration(value.clone());
+    }
+    copy.properties = properties.into();
+    copy
+}
+
+/// The content of a table as it is on the wire.
+fn encoded(table: &FieldTable) -> Option<Vec<u8>> {
+    let written: Result<_, GenError> = gen_field_table(table)(WriteContext::from(Vec::new()));
+    let (mut bytes, _) = written.ok()?.into_inner();
+    Some(bytes.split_off(4))
+}
+
+fn decoded(content: &[u8]) -> Option<FieldTable> {
+    let length = u32::try_from(content.len()).ok()?;
+    let bytes = [&length.to_be_bytes(), content].concat();
+    parse_field_table(&bytes[..]).ok().map(|(_, table)| table)
 }
 
 fn carried(received: &Received) -> FieldTable {
@@ -248,6 +317,54 @@ mod tests {
         let dead = dead_letter(&second, "q.dead", &Reason::Rejected, "never");
         assert_eq!(text(&dead, headers::ORIGIN_KEY), text(&copy, headers::ORIGIN_KEY));
         assert_eq!(text(&dead, headers::FIRST_SEEN), text(&copy, headers::FIRST_SEEN));
+    }
+
+    fn with_header(name: &str, length: usize) -> Received {
+        let mut table = FieldTable::default();
+        table.insert(name.into(), AMQPValue::LongString("b".repeat(length).into()));
+        table.insert("small".into(), AMQPValue::Boolean(true));
+        received_with(1, BasicProperties::default().with_headers(table).with_correlation_id("c".into()))
+    }
+
+    #[test]
+    fn a_copy_fits_into_the_frame_and_says_what_was_shortened() {
+        for most in [4076, 131_052] {
+            let original = with_header("blob", most);
+            let dead = fit(dead_letter(&original, "q.dead", &Reason::Rejected, "never"), most, false);
+            assert!(dead.header_bytes() <= most && dead.header_bytes() > most - 300, "{}", dead.header_bytes());
+            assert_eq!(text(&dead, headers::SHORTENED), Some(AMQPValue::LongString("blob".into())));
+            assert_eq!(text(&dead, headers::REASON), Some(AMQPValue::LongString("rejected".into())));
+            assert_eq!(text(&dead, "small"), Some(AMQPValue::Boolean(true)));
+
+            let again = retry(&original, "q.retry.1000", original.attempt.next(), Duration::from_secs(1), "no");
+            let again = fit(again, most, true);
+            assert!(again.header_bytes() + DEATH <= most, "there is room for x-death");
+            assert_eq!(text(&again, headers::ATTEMPT), Some(AMQPValue::LongLongInt(2)));
+        }
+        let small = dead_letter(&with_header("blob", 10), "q.dead", &Reason::Rejected, "never");
+        assert_eq!(fit(small.clone(), 4076, false).amqp_properties(), small.amqp_properties());
+    }
+
+    #[test]
+    fn a_plain_copy_keeps_its_story_and_what_its_body_is() {
+        let original = with_header("blob", 10);
+        let plain = plain(retry(&original, "q.retry.1", original.attempt.next(), Duration::from_millis(7), "no"));
+        assert!(text(&plain, "blob").is_none() && text(&plain, "small").is_none());
+        assert_eq!(text(&plain, headers::ATTEMPT), Some(AMQPValue::LongLongInt(2)));
+        let properties = plain.amqp_properties();
+        assert!(properties.correlation_id().is_none());
+        assert_eq!(properties.expiration().as_ref().unwrap().as_str(), "7", "or it would wait for ever");
+        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), plain.id());
+    }
+
+    #[test]
+    fn an_answer_to_a_direct_reply_to_address_is_not_to_be_returned() {
+        let refused = |reply_to: &str| {
+            let asked = received_with(1, BasicProperties::default().with_reply_to(reply_to.into()));
+            refusal(&asked, &Reason::Rejected, "no").unwrap()
+        };
+        assert!(!refused("amq.rabbitmq.reply-to.g1h2").mandatory);
+        assert!(refused("answers").mandatory);
     }
 
     #[test]

@@ -19,9 +19,14 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConsumerState {
-    /// It takes what its queue has.
+    /// It is not subscribed yet, or not any more: it starts, its channel or connection is away, or it stops.
     #[default]
+    Unsubscribed,
+    /// It takes what its queue has.
     Consuming,
+    /// It is not subscribed, or takes one message at a time, because a message may be ending the process: see
+    /// [`delivery_limit`](crate::Consume::delivery_limit).
+    Isolating,
     /// Its circuit breaker is open: it takes nothing for a while.
     BreakerOpen,
     /// Its circuit breaker, or a kill switch with a restart, is half-open: it takes a few to see whether it is over.
@@ -38,6 +43,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
+    /// What the switches say: consuming, unless one of them is not closed.
     pub(crate) fn state(&self) -> ConsumerState {
         match (look(self.kill_switch()), look(self.breaker())) {
             (BreakerState::Open, _) => ConsumerState::Killed,
@@ -50,7 +56,7 @@ impl Guard {
     /// How many deliveries it may have unacked, of `prefetch`; `None`: it must not consume.
     pub(crate) fn allows(&self, prefetch: u16) -> Option<u16> {
         match self.state() {
-            ConsumerState::Consuming => Some(prefetch),
+            ConsumerState::Consuming | ConsumerState::Unsubscribed | ConsumerState::Isolating => Some(prefetch),
             ConsumerState::BreakerOpen | ConsumerState::Killed => None,
             ConsumerState::Probing => {
                 let half_open = self.all().filter(|switch| switch.look().0 == BreakerState::HalfOpen);

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use fluffle_supervise::SupervisedAddr;
 use fluffle_wire::{
     Encoded,
-    headers::{Attempt, Reason},
+    headers::{Attempt, Reason, error_chain},
 };
 use futures_util::{StreamExt, stream};
 use lapin::options::BasicNackOptions;
@@ -26,6 +26,7 @@ use crate::{
         stats::{Counters, Tally, count, count_more},
     },
     publish::{
+        error::PublishErrorKind,
         message::Prepared,
         outbox::{self, Outbox},
     },
@@ -81,7 +82,7 @@ pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Ve
 fn not_handled(why: &Outcome, received: &Received, retry: &Retry) -> Verdict {
     let (error, wanted) = match why {
         Outcome::Undecodable(error) => {
-            return Verdict::DeadLetter { reason: Reason::Undecodable, error: error.to_string() };
+            return Verdict::DeadLetter { reason: Reason::Undecodable, error: error_chain(error) };
         }
         Outcome::Failed(failure) if failure.is_permanent() => {
             return Verdict::DeadLetter { reason: Reason::Rejected, error: failure.chain() };
@@ -313,17 +314,20 @@ impl Settler {
             Verdict::Retry { delay, wait, attempt, error } => {
                 tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "not handled: retry");
                 let retries = retry_queue(&self.retry_queue, delay);
-                self.place(copy::retry(received, &retries, attempt, wait, &error)).await.then_some(Settled::Retried)
+                let copy = copy::retry(received, &retries, attempt, wait, &error);
+                self.place(copy, true).await.then_some(Settled::Retried)
             }
             Verdict::RetryHere { wait, attempt, error } => {
                 tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "not handled: retry, after a wait here");
                 sleep(wait).await;
-                self.place(copy::again(received, queue, attempt, &error)).await.then_some(Settled::Retried)
+                let copy = copy::again(received, queue, attempt, &error);
+                self.place(copy, false).await.then_some(Settled::Retried)
             }
             Verdict::DeadLetter { reason, error } => {
                 let why = reason.as_str();
                 tracing::error!(%queue, message_id, attempt = now, reason = why, %error, "not handled: dead letter");
-                let placed = self.place(copy::dead_letter(received, &self.dead_letter_queue, &reason, &error)).await;
+                let copy = copy::dead_letter(received, &self.dead_letter_queue, &reason, &error);
+                let placed = self.place(copy, false).await;
                 (placed && self.refuse_request(received, &reason, &error).await).then_some(Settled::DeadLettered)
             }
             Verdict::Ack(_) | Verdict::Requeue | Verdict::Duplicate | Verdict::Apart(_) => None,
@@ -383,13 +387,32 @@ impl Settler {
     }
 
     /// Publishes a copy until it is confirmed and routed. False when the channel of the original ended first, or the
-    /// application is closing: then the original is the broker's again.
-    async fn place(&self, message: Prepared) -> bool {
+    /// application is closing: then the original is the broker's again. `dies_in_queue`: the broker dead-letters it from there,
+    /// and adds headers.
+    ///
+    /// If the broker refuses it as it is, the copy is published without its foreign headers. If that is refused, too, no other
+    /// form of it would be taken: a person has to act, and until then it is tried again ever more slowly.
+    async fn place(&self, message: Prepared, dies_in_queue: bool) -> bool {
+        let mut message = copy::fit(message, self.copies.most_header_bytes(), dies_in_queue);
+        let mut is_plain = false;
         let mut wait = FIRST_WAIT;
         loop {
             match self.publish(message.clone()).await {
                 outbox::Outcome::Confirmed => return true,
                 outbox::Outcome::Closed => return false,
+                // The frame may have become smaller since: another broker's, or another setting of this one.
+                outbox::Outcome::Unsent(PublishErrorKind::HeadersTooLarge { most, .. }) if !is_plain => {
+                    message = copy::fit(copy::plain(message), most, dies_in_queue);
+                    is_plain = true;
+                }
+                outbox::Outcome::Refused { code, text } if !is_plain => {
+                    tracing::error!(
+                        queue = %message.routing_key, message_id = message.id(), code, text,
+                        "the broker refused the copy of a failed message: published again without the headers of its sender"
+                    );
+                    message = copy::fit(copy::plain(message), self.copies.most_header_bytes(), dies_in_queue);
+                    is_plain = true;
+                }
                 outcome => {
                     tracing::error!(
                         queue = %message.routing_key, ?outcome, ?wait,

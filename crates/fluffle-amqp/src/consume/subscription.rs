@@ -1,6 +1,9 @@
 //! A consumer's subscription to its queue on one channel, and how it changes.
 
-use std::{future::pending, sync::Arc};
+use std::{
+    future::pending,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
@@ -49,12 +52,14 @@ impl Subscription {
         let (queue, tag) = (&*self.plan.queue, self.tag());
         let consuming = self.channel.basic_consume(queue.into(), tag.into(), options, arguments);
         self.deliveries = Some(within_time(consuming).await?);
+        self.plan.subscribed.store(true, Relaxed);
         Ok(())
     }
 
     /// Cancels it; gives what had been delivered by then and not been taken. Without a subscription there is nothing to do.
     pub(crate) async fn end(&mut self) -> Result<Vec<Delivery>, lapin::Error> {
         let Some(mut deliveries) = self.deliveries.take() else { return Ok(Vec::new()) };
+        self.plan.subscribed.store(false, Relaxed);
         within_time(self.channel.basic_cancel(self.tag().into(), BasicCancelOptions::default())).await?;
         // The broker delivers nothing after its answer: what there is, is here, and no more than the prefetch.
         let mut left = Vec::new();
@@ -83,6 +88,14 @@ impl Subscription {
         match self.begun {
             0 | 1 => self.plan.tag.clone(),
             number => format!("{}.{number}", self.plan.tag),
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if self.deliveries.is_some() {
+            self.plan.subscribed.store(false, Relaxed);
         }
     }
 }

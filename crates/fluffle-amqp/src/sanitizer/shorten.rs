@@ -1,5 +1,9 @@
 //! Headers made to fit: what is shortened first, and how a reader can tell.
 
+use std::cmp::Reverse;
+
+use fluffle_wire::headers;
+
 use super::{
     fault::{boundary, shown},
     mark::{SHORTENED, UNREADABLE_BYTES},
@@ -52,13 +56,23 @@ impl Header {
         self.name == name.as_bytes()
     }
 
-    /// 0 for what is shortened first.
-    fn importance(&self) -> u8 {
-        match () {
-            () if self.is(UNREADABLE_BYTES) => 1,
-            () if self.name.starts_with(OURS.as_bytes()) => 2,
-            () => 0,
+    fn is_ours(&self) -> bool {
+        self.name.starts_with(OURS.as_bytes())
+    }
+
+    /// 0 for what is shortened first; `None` for what always stays: Fluffle's own numbers, which are short and count attempts.
+    fn importance(&self) -> Option<u8> {
+        match self.value.first() {
+            _ if !self.is_ours() => Some(0),
+            _ if self.is(UNREADABLE_BYTES) => Some(1),
+            Some(b'S') => Some(2),
+            _ => None,
         }
+    }
+
+    /// A foreign string, and a text of Fluffle's own that nobody compares: half of a name would be another name.
+    fn can_be_cut(&self) -> bool {
+        !self.is_ours() || self.is(headers::ERROR) || self.is(headers::UNREADABLE)
     }
 }
 
@@ -78,7 +92,8 @@ impl Headers {
             let Some(index) = self.least_needed() else { return };
             let header = &mut self.entries[index];
             self.shortened.push(header.name.clone());
-            match cut(&header.value, over) {
+            let cut = if header.can_be_cut() { cut(&header.value, over) } else { None };
+            match cut {
                 Some(value) => header.value = value,
                 None => drop(self.entries.remove(index)),
             }
@@ -87,11 +102,9 @@ impl Headers {
 
     /// The longest of the least important headers.
     fn least_needed(&self) -> Option<usize> {
-        let indices = 0..self.entries.len();
-        indices.max_by_key(|index| {
-            let header = &self.entries[*index];
-            (std::cmp::Reverse(header.importance()), header.len())
-        })
+        let all = self.entries.iter().enumerate();
+        let by_need = all.filter_map(|(index, header)| Some((Reverse(header.importance()?), header.len(), index)));
+        by_need.max().map(|(_, _, index)| index)
     }
 
     fn forget_oldest_deaths(&mut self, longest: usize) {
@@ -212,19 +225,24 @@ mod tests {
     fn whatever_there_is_fits_in_the_end_and_an_earlier_copys_names_are_kept() {
         let content = [
             entry(b"x-fluffle-shortened", &long(b'S', b"before")),
+            entry(b"x-fluffle-attempt", b"l\0\0\0\0\0\0\0\x03"),
+            entry(b"x-fluffle-origin-key", &long(b'S', &[b'k'; 255])),
             entry(b"x-fluffle-error", &long(b'S', &[b'e'; 2000])),
             entry(b"t", &long(b'F', &entry(b"in", &long(b'S', &[b'i'; 3000])))),
             entry(b"x-fluffle-unreadable-bytes", &long(b'F', &entry(b"in", &long(b'x', &[1; 900])))),
         ]
         .concat();
-        let short = shorten(content.clone(), 2500);
-        assert!(check(&short).is_ok() && short.len() <= 2500, "{}", short.len());
+        let short = shorten(content.clone(), 2800);
+        assert!(check(&short).is_ok() && short.len() <= 2800, "{}", short.len());
         assert!(value(&short, "t").is_none() && value(&short, UNREADABLE_BYTES).is_none());
         assert_eq!(text(&short, "x-fluffle-error").unwrap().len(), 2000);
         assert_eq!(text(&short, SHORTENED).unwrap(), "before, t, x-fluffle-unreadable-bytes");
-        for longest in (300..content.len()).step_by(7) {
+        for longest in (350..content.len()).step_by(7) {
             let short = shorten(content.clone(), longest);
             assert!(check(&short).is_ok() && short.len() <= longest, "{longest}: {}", short.len());
+            assert!(value(&short, "x-fluffle-attempt").is_some(), "or it would be tried for ever");
+            let key = text(&short, "x-fluffle-origin-key");
+            assert!(key.is_none_or(|key| key.len() == 255), "no other name than its own");
         }
     }
 }

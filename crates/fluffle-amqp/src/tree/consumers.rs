@@ -1,6 +1,6 @@
 //! A consumer's part of the tree: its channel and consumer actor, its handlers, and the publisher of its copies.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, atomic::AtomicBool};
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use actix_rt::{Arbiter, ArbiterHandle};
@@ -117,6 +117,7 @@ impl Service {
             exclusive: consume.exclusive,
             priority: consume.priority,
             guard: Arc::clone(&common.guard),
+            subscribed: AtomicBool::new(false),
             lane,
             orphans: Orphans::default(),
             copies,
