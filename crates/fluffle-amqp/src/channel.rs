@@ -63,6 +63,21 @@ impl ChannelShared {
         Arc::new(Self { name, connection, mode, generation: AtomicU64::new(0), redeclare: AtomicBool::new(false) })
     }
 
+    /// The same channel on another connection: generations count on.
+    pub(crate) fn on(&self, connection: Arc<ConnectionShared>, prefetch: u16) -> Arc<Self> {
+        let mode = match &self.mode {
+            Mode::Consume { exclusive, .. } => Mode::Consume { prefetch, exclusive: exclusive.clone() },
+            other => other.clone(),
+        };
+        Arc::new(Self {
+            name: self.name.clone(),
+            connection,
+            mode,
+            generation: AtomicU64::new(self.generation.load(Ordering::Relaxed)),
+            redeclare: AtomicBool::new(true),
+        })
+    }
+
     /// The topology is declared again before the next channel opens: something it names was deleted.
     pub(crate) fn redeclare(&self) {
         self.redeclare.store(true, Ordering::Relaxed);

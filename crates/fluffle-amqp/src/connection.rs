@@ -18,7 +18,7 @@ use actix::{
     StreamHandler, WrapFuture,
 };
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedContext};
-use lapin::{ConnectionStatus, Event};
+use lapin::{ConnectionStatus, ErrorKind, Event};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -49,10 +49,12 @@ pub(crate) struct ConnectionShared {
     frame_max: Mutex<FrameMax>,
     connects: AtomicU64,
     losses: Mutex<Losses>,
+    /// How often lapin's parser could not read what came.
+    pub(crate) deaths_in_parser: watch::Sender<u32>,
 }
 
 /// How often a connection was lost of late.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Losses {
     count: u32,
     last: Option<Instant>,
@@ -74,6 +76,7 @@ impl ConnectionShared {
             frame_max: Mutex::default(),
             connects: AtomicU64::new(0),
             losses: Mutex::default(),
+            deaths_in_parser: watch::Sender::new(0),
         })
     }
 
@@ -92,6 +95,12 @@ impl ConnectionShared {
     pub(crate) fn losses(&self) -> u32 {
         let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
         losses.last.filter(|last| last.elapsed() < LOSSES_REMEMBERED).map_or(0, |_| losses.count)
+    }
+
+    /// Losses of the connection on which the same queue was consumed before.
+    pub(crate) fn losses_before(&self, other: &Self) {
+        let losses = *other.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.losses.lock().unwrap_or_else(PoisonError::into_inner) = losses;
     }
 
     /// It was lost.
@@ -137,13 +146,15 @@ impl TopologyStore {
 pub(crate) struct ConnectionActor {
     shared: Arc<ConnectionShared>,
     socket: Option<Rc<Socket>>,
+    /// lapin's parser could not read what came.
+    unreadable: bool,
 }
 
 /// The child specification of a connection's socket: permanent, retried for ever with the broker's backoff.
 pub(crate) fn spec(shared: &Arc<ConnectionShared>) -> ActorSpec<ConnectionActor> {
     let factory = {
         let shared = Arc::clone(shared);
-        move || ConnectionActor { shared: Arc::clone(&shared), socket: None }
+        move || ConnectionActor { shared: Arc::clone(&shared), socket: None, unreadable: false }
     };
     ActorSpec::new("socket", factory)
         .reports_ready()
@@ -253,6 +264,11 @@ impl StreamHandler<Event> for ConnectionActor {
                 self.shared.blocked.send_replace(None);
             }
             Event::Error(error) => {
+                // lapin reports it more than once.
+                if matches!(error.kind(), ErrorKind::ParsingError(_)) && !std::mem::replace(&mut self.unreadable, true)
+                {
+                    self.shared.deaths_in_parser.send_modify(|deaths| *deaths += 1);
+                }
                 self.shared.pulse.send_replace(Some(error.clone()));
                 self.check(Some(&error), ctx);
             }

@@ -126,6 +126,8 @@ struct Slots {
 struct Slot {
     id: String,
     extra: bool,
+    /// Nothing else is put on it.
+    alone: bool,
     channels: usize,
     idle_since: Instant,
     place: Place,
@@ -209,18 +211,40 @@ impl Pool {
         }
     }
 
+    /// A place for one channel on a new connection that nothing else is put on, however many there are: for a consumer whose
+    /// messages end connections.
+    pub(crate) fn lease_alone(self: &Arc<Self>) -> Lease {
+        let (lease, child) = {
+            let mut slots = self.slots();
+            let (mut slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.io, true);
+            slot.alone = true;
+            slot.channels = 1;
+            let lease = Lease { place: slot.place.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) };
+            slots.open.push(slot);
+            (lease, child)
+        };
+        self.orders.place(self.supervisor.clone(), child);
+        lease
+    }
+
     /// On the connection with the fewest, if that is fewer than `limit`.
     fn take(self: &Arc<Self>, limit: usize) -> Option<Lease> {
         let limit = limit.max(1);
         let mut slots = self.slots();
-        let slot = slots.open.iter_mut().filter(|slot| slot.channels < limit).min_by_key(|slot| slot.channels)?;
+        let slot = slots
+            .open
+            .iter_mut()
+            .filter(|slot| slot.channels < limit && !slot.alone)
+            .min_by_key(|slot| slot.channels)?;
         slot.channels += 1;
         Some(Lease { place: slot.place.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) })
     }
 
     fn extra(&self) -> Option<SupervisorSpec> {
         let mut slots = self.slots();
-        if slots.open.len() >= self.broker.pool.max_connections.max(self.broker.pool.connections) {
+        if slots.open.iter().filter(|slot| !slot.alone).count()
+            >= self.broker.pool.max_connections.max(self.broker.pool.connections)
+        {
             return None;
         }
         let (slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.io, true);
@@ -302,7 +326,7 @@ impl Slots {
             .intensity(Intensity::unlimited())
             .child(socket)
             .child(channels);
-        (Slot { id, extra, channels: 0, idle_since: Instant::now(), place }, spec)
+        (Slot { id, extra, alone: false, channels: 0, idle_since: Instant::now(), place }, spec)
     }
 }
 

@@ -28,6 +28,7 @@
 //! live through every lost channel and connection, and finish the work they have begun.
 
 mod consumers;
+mod isolation;
 
 use std::{
     collections::HashMap,
@@ -108,7 +109,6 @@ pub(crate) struct Parts {
     pub(crate) outboxes: Vec<Weak<Outbox>>,
     requesters: Vec<Weak<requester::Exchange>>,
     pub(crate) consumers: Vec<(String, Arc<consume::actor::Plan>)>,
-    leases: Vec<Lease>,
 }
 
 impl Service {

@@ -32,6 +32,7 @@ use crate::{
         turn::{End, Turn},
         watchdog::{Orphans, Patience},
     },
+    pool::Place,
     publish::outbox::Outbox,
 };
 
@@ -57,7 +58,7 @@ pub(crate) struct Plan {
     pub(crate) retry_queue: String,
     pub(crate) dead_letter_queue: String,
     pub(crate) lane: Arc<Lane>,
-    pub(crate) orphans: Orphans,
+    pub(crate) orphans: Arc<Orphans>,
     pub(crate) copies: Arc<Outbox>,
     pub(crate) connection: SupervisedAddr<ConnectionActor>,
     pub(crate) counters: Arc<Counters>,
@@ -68,6 +69,34 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The same consumer, in another place and with another prefetch.
+    pub(crate) fn on(&self, place: &Place, prefetch: u16) -> Self {
+        Self {
+            queue: Arc::clone(&self.queue),
+            tag: self.tag.clone(),
+            prefetch,
+            guarantee: self.guarantee,
+            retry: self.retry.clone(),
+            deliveries: self.deliveries.on(Arc::clone(&place.shared)),
+            delivery_limit: self.delivery_limit,
+            quarantine: Arc::clone(&self.quarantine),
+            patience: self.patience,
+            exclusive: self.exclusive,
+            priority: self.priority,
+            guard: Arc::clone(&self.guard),
+            subscribed: AtomicBool::new(false),
+            retry_queue: self.retry_queue.clone(),
+            dead_letter_queue: self.dead_letter_queue.clone(),
+            lane: Arc::clone(&self.lane),
+            orphans: Arc::clone(&self.orphans),
+            copies: Arc::clone(&self.copies),
+            connection: place.connection.clone(),
+            counters: Arc::clone(&self.counters),
+            seen: self.seen.clone(),
+            drain: self.drain,
+        }
+    }
+
     /// What its consumer is doing.
     pub(crate) fn state(&self) -> ConsumerState {
         match self.guard.state() {

@@ -60,6 +60,12 @@ impl Deliveries {
         Self { connection, counts: AtomicBool::new(kind.is_none_or(|kind| kind == QueueKind::Quorum)) }
     }
 
+    /// The same queue's, on another connection. What the one before was lost for stays uncharged.
+    pub(crate) fn on(&self, connection: Arc<ConnectionShared>) -> Self {
+        connection.losses_before(&self.connection);
+        Self { connection, counts: AtomicBool::new(self.counts.load(Relaxed)) }
+    }
+
     /// Any client may send the header, and a queue that does not count leaves it as it is. So the count is believed where only
     /// the broker can have written it: on a delivery that comes again, from a queue that counts, as RabbitMQ's 64-bit integer.
     pub(crate) fn of(&self, delivery: &Delivery) -> InVain {

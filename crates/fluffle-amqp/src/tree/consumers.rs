@@ -18,13 +18,13 @@ use crate::{
         order::Order,
         seen::Seen,
         spec::{Consume, Guarantee, Threads, cores},
-        watchdog::{Orphans, Patience},
+        watchdog::Patience,
     },
     part::PublisherPart,
     pool::{Lease, Role},
     service_error::ServiceError,
     topology::{Queue, Topology},
-    tree::Service,
+    tree::{Service, isolation::Placed},
 };
 
 /// What the lanes of one consumer have in common.
@@ -119,7 +119,7 @@ impl Service {
             guard: Arc::clone(&common.guard),
             subscribed: AtomicBool::new(false),
             lane,
-            orphans: Orphans::default(),
+            orphans: Arc::default(),
             copies,
             connection: lease.place.connection.clone(),
             counters: Arc::default(),
@@ -132,9 +132,9 @@ impl Service {
         shared.redeclare();
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let consumer = consume::actor::spec(&plan, &shared, &channel.addr()).on(self.io());
-        self.parts(|parts| parts.consumers.push((name.clone(), plan)));
+        self.parts(|parts| parts.consumers.push((name.clone(), Arc::clone(&plan))));
         self.add_channel(&name, &lease, channel, consumer);
-        self.parts(|parts| parts.leases.push(lease));
+        self.keep_or_move(Placed { name, plan, channel: shared, lease });
         Ok(())
     }
 

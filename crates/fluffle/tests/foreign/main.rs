@@ -5,6 +5,7 @@
 mod cases;
 mod frames;
 mod headers;
+mod parser;
 #[path = "../support/mod.rs"]
 mod support;
 
