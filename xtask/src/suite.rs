@@ -10,13 +10,14 @@ use crate::{
 };
 
 /// The framework's tests that run on either broker: `crates/fluffle/tests/support/place.rs`.
-const ON_BOTH: [&str; 14] = [
+const ON_BOTH: [&str; 15] = [
     "bad_days",
     "batches",
     "batches_end_to_end",
     "batching",
     "cores",
     "flow",
+    "foreign",
     "living",
     "order",
     "pool",

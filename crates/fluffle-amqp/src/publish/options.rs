@@ -44,10 +44,10 @@ impl MessageOptions {
         Self::default()
     }
 
-    /// The message id, instead of a new UUIDv7; for publishing the same message again.
+    /// The message id, instead of a new UUIDv7; for publishing the same message again. An empty one is none.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
-        self.id = Some(id.into());
+        self.id = Some(id.into()).filter(|id| !id.is_empty());
         self
     }
 
@@ -58,10 +58,10 @@ impl MessageOptions {
         self
     }
 
-    /// AMQP `correlation_id`.
+    /// AMQP `correlation_id`. An empty one is none.
     #[must_use]
     pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
-        self.correlation_id = Some(id.into());
+        self.correlation_id = Some(id.into()).filter(|id| !id.is_empty());
         self
     }
 

@@ -1,5 +1,7 @@
 //! A dead letter, as a replay looks at it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
 use fluffle_wire::headers::{self, DeadLetterInfo};
 use lapin::types::{AMQPValue, FieldTable};
@@ -47,12 +49,23 @@ impl DeadLetter {
         self.received.header(name).and_then(|header| header.text())
     }
 
-    /// The queue it was consumed from: as Fluffle, or else the broker's own dead-lettering (`x-first-death-queue`), says.
+    /// The queue it died in last: as Fluffle says, or the broker's own dead-lettering (the first entry of `x-death`, or
+    /// `x-first-death-queue`) where that came later, or Fluffle says nothing.
     pub fn origin_queue(&self) -> Option<&str> {
-        match &self.info {
-            Some(info) => Some(&info.origin.queue),
-            None => self.header("x-first-death-queue"),
+        let last = self.received.headers().and_then(Death::last);
+        match (&self.info, last) {
+            (Some(info), Some(death)) if death.ended_the_message() && death.is_after(info.origin.first_seen) => {
+                Some(death.queue)
+            }
+            (Some(info), _) => Some(&info.origin.queue),
+            (None, Some(death)) => Some(death.queue),
+            (None, None) => self.header("x-first-death-queue"),
         }
+    }
+
+    /// What of it the client cannot read, so that a copy of it would not be the same message.
+    pub(super) fn unreadable(&self) -> Option<&str> {
+        self.received.unreadable.as_deref()
     }
 
     pub(super) fn tag(&self) -> u64 {
@@ -69,6 +82,41 @@ impl DeadLetter {
         }
         table.insert(headers::REPLAY.into(), AMQPValue::LongString(replay.into()));
         copy::send(&self.received, queue, table)
+    }
+}
+
+/// One entry of `x-death`, in which the broker says what it dead-lettered a message for (RabbitMQ, "Dead Letter Exchanges").
+struct Death<'a> {
+    queue: &'a str,
+    reason: &'a str,
+    /// Seconds since 1970, by the broker's clock.
+    time: u64,
+}
+
+impl<'a> Death<'a> {
+    /// The last one, which the broker puts before the others.
+    fn last(headers: &'a FieldTable) -> Option<Self> {
+        let Some(AMQPValue::FieldArray(deaths)) = headers.inner().get("x-death") else { return None };
+        let Some(AMQPValue::FieldTable(death)) = deaths.as_slice().first() else { return None };
+        let text = |name| match death.inner().get(name) {
+            Some(AMQPValue::LongString(text)) => std::str::from_utf8(text.as_bytes()).ok(),
+            _ => None,
+        };
+        let time = match death.inner().get("time") {
+            Some(AMQPValue::Timestamp(seconds)) => *seconds,
+            _ => 0,
+        };
+        Some(Self { queue: text("queue")?, reason: text("reason").unwrap_or_default(), time })
+    }
+
+    /// Whether a consumer refused the message, or died of it: in a retry queue and for want of room it only waits for another.
+    fn ended_the_message(&self) -> bool {
+        matches!(self.reason, "rejected" | "delivery_limit")
+    }
+
+    fn is_after(&self, time: SystemTime) -> bool {
+        // Of the same second both may be true, and Fluffle's own word counts then.
+        time.duration_since(UNIX_EPOCH).is_ok_and(|since| self.time > since.as_secs())
     }
 }
 
@@ -114,6 +162,52 @@ mod tests {
         let properties = again.amqp_properties();
         let table = properties.headers().as_ref().unwrap();
         assert!(table.inner().contains_key("mine") && !table.inner().contains_key("x-first-death-queue"));
+    }
+
+    fn death(queue: &str, reason: &str, time: u64) -> AMQPValue {
+        let mut table = FieldTable::default();
+        table.insert("queue".into(), AMQPValue::LongString(queue.into()));
+        table.insert("reason".into(), AMQPValue::LongString(reason.into()));
+        table.insert("time".into(), AMQPValue::Timestamp(time));
+        AMQPValue::FieldTable(table)
+    }
+
+    fn with_deaths(mut table: FieldTable, deaths: Vec<AMQPValue>) -> DeadLetter {
+        table.insert("x-death".into(), AMQPValue::FieldArray(deaths.into()));
+        DeadLetter::new(received_with(1, BasicProperties::default().with_headers(table)))
+    }
+
+    #[test]
+    fn a_letter_goes_back_to_the_queue_it_died_in_last() {
+        let mut first = FieldTable::default();
+        first.insert("x-first-death-queue".into(), AMQPValue::LongString("first".into()));
+        let letter = with_deaths(first, vec![death("last", "expired", 2), death("first", "rejected", 1)]);
+        assert_eq!(letter.origin_queue(), Some("last"));
+
+        let dead = copy::dead_letter(&received(1), "q.dead", &Reason::Rejected, "never");
+        let ours = || dead.amqp_properties().headers().clone().unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        for (reason, time, queue) in [
+            ("rejected", now + 60, "elsewhere"),
+            ("delivery_limit", now + 60, "elsewhere"),
+            // Before Fluffle saw it.
+            ("rejected", now - 60, "q"),
+            // On its way through a retry queue, or out of the dead-letter queue.
+            ("expired", now + 60, "q"),
+        ] {
+            assert_eq!(
+                with_deaths(ours(), vec![death("elsewhere", reason, time)]).origin_queue(),
+                Some(queue),
+                "{reason}"
+            );
+        }
+    }
+
+    #[test]
+    fn deaths_of_rubbish_are_none() {
+        for rubbish in [vec![], vec![AMQPValue::Void], vec![AMQPValue::FieldTable(FieldTable::default())]] {
+            assert_eq!(with_deaths(FieldTable::default(), rubbish).origin_queue(), None);
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Replayed {
     pub filtered: usize,
     /// Letters that do not say where they came from.
     pub without_origin: usize,
+    /// Letters that stay because they cannot be read, and so could not be put back as they are.
+    pub unreadable: usize,
     /// Letters whose own queue is gone, or refused them.
     pub refused: usize,
     /// What tells this replay from others.
@@ -48,13 +50,13 @@ pub struct Replayed {
 
 impl fmt::Display for Replayed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { looked_at, replayed, filtered, without_origin, refused, .. } = self;
+        let Self { looked_at, replayed, filtered, without_origin, unreadable, refused, .. } = self;
         let verb = if self.dry_run { "would be replayed" } else { "replayed" };
         write!(
             f,
             "{looked_at} looked at: {replayed} {verb}, {filtered} not wanted, {without_origin} without an origin, "
         )?;
-        write!(f, "{refused} refused")
+        write!(f, "{unreadable} unreadable, {refused} refused")
     }
 }
 
@@ -160,6 +162,12 @@ impl Run<'_> {
 
     /// Sends a copy of the letter, or not; says whether it did.
     fn consider(&mut self, letter: &DeadLetter) -> bool {
+        if let Some(what) = letter.unreadable() {
+            tracing::warn!(queue = %self.replay.queue, what, "a dead letter stays: its properties cannot be read");
+            self.done.unreadable += 1;
+            self.kept.push(letter.tag());
+            return false;
+        }
         let Some(queue) = self.replay.to_queue.as_deref().or_else(|| letter.origin_queue()) else {
             self.done.without_origin += 1;
             self.kept.push(letter.tag());

@@ -28,6 +28,7 @@ use crate::{
     confirm::{Confirms, Returned, TooLarge, Verdict},
     connection::OPERATION_TIMEOUT,
     flow::budget::{ByteRoom, Room},
+    labels,
     publish::message::Prepared,
 };
 
@@ -235,7 +236,7 @@ fn with_reply_to(mut message: Prepared) -> Prepared {
 }
 
 fn answer(pending: &mut Pending, delivery: lapin::message::Delivery, late: &AtomicU64) {
-    let properties = delivery.properties;
+    let properties = labels::without_empty(delivery.properties);
     let asked = properties.correlation_id().as_ref().and_then(|id| pending.remove(id.as_str()));
     let body = Bytes::from(delivery.data);
     let told = asked.map(|reply| reply.send(Answer::Reply(Box::new(Reply { properties, body }))).is_ok());

@@ -48,6 +48,8 @@ pub enum RequestErrorKind {
     },
     /// The answer is not what this requester expects.
     Undecodable(DecodeError),
+    /// A property of the answer cannot be read, this one for this reason, so its body may be something else than it seems.
+    Unreadable(String),
     /// The requester was shut down.
     Closed,
 }
@@ -66,7 +68,8 @@ impl<Q> RequestError<Q> {
             | RequestErrorKind::HeadersTooLarge { .. }
             | RequestErrorKind::Returned(_)
             | RequestErrorKind::Refused { .. }
-            | RequestErrorKind::Undecodable(_) => Class::Permanent,
+            | RequestErrorKind::Undecodable(_)
+            | RequestErrorKind::Unreadable(_) => Class::Permanent,
             RequestErrorKind::Overloaded | RequestErrorKind::Nacked => Class::Contention,
             RequestErrorKind::TimedOut | RequestErrorKind::ConnectionLost | RequestErrorKind::Closed => {
                 Class::Transient
@@ -96,6 +99,7 @@ impl<Q> fmt::Display for RequestError<Q> {
             RequestErrorKind::ConnectionLost => f.write_str("the channel was lost while waiting for the answer"),
             RequestErrorKind::Refused { reason, error } => write!(f, "given up by its handler ({reason}): {error}"),
             RequestErrorKind::Undecodable(error) => write!(f, "the answer cannot be read: {error}"),
+            RequestErrorKind::Unreadable(what) => write!(f, "the answer's properties cannot be read: {what}"),
             RequestErrorKind::Closed => f.write_str("the requester was shut down"),
         }
     }

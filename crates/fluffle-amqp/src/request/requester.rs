@@ -23,6 +23,7 @@ use crate::{
         actor::{Answer, Asked, Exchange},
         error::{RequestError, RequestErrorKind},
     },
+    sanitizer,
 };
 
 /// Asks questions of type `Q` and waits for answers of type `R`, over RabbitMQ's direct reply-to.
@@ -159,6 +160,9 @@ impl<Q, R> Requester<Q, R> {
     }
 
     fn read(&self, properties: &lapin::BasicProperties, body: &Bytes) -> Result<R, RequestErrorKind> {
+        if let Some((_, what)) = sanitizer::taken(properties) {
+            return Err(RequestErrorKind::Unreadable(what));
+        }
         let header = |name: &str| {
             let value = properties.headers().as_ref()?.inner().get(name)?;
             value.as_long_string().map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned())

@@ -6,6 +6,7 @@ mod cases;
 mod frames;
 mod headers;
 mod parser;
+mod refused;
 #[path = "../support/mod.rs"]
 mod support;
 
