@@ -163,8 +163,23 @@ fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Whether lapin takes `bytes` for a short string.
+#[inline]
 pub(super) fn is_text(bytes: &[u8]) -> bool {
-    bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
+    is_ascii(bytes) || std::str::from_utf8(bytes).is_ok()
+}
+
+/// The same as the standard library's, in fewer instructions for the short strings of a message: eight bytes at a time, the last
+/// eight of them twice if need be.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let all = words.iter().fold(0, |all, word| all | u64::from_ne_bytes(*word));
+    let last = match bytes.last_chunk::<8>() {
+        Some(last) => u64::from_ne_bytes(*last),
+        None => rest.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)),
+    };
+    (all | last) & HIGH_BITS == 0
 }
 
 #[cfg(test)]
@@ -239,6 +254,18 @@ pub(super) mod tests {
         assert_eq!(check(&entry(b"k", &long(b'A', &voids(MAX_VALUES - 1)))), Ok(()));
         assert_eq!(check(&entry(b"k", &long(b'A', &voids(MAX_VALUES)))), Err(What::TooMany));
         assert_eq!(check(&entry(b"k", b"V").repeat(MAX_VALUES + 1)), Err(What::TooMany));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn text_is_what_the_standard_library_takes_for_it(mut bytes in proptest::collection::vec(0..128_u8, 0..40), at: usize) {
+            proptest::prop_assert!(is_ascii(&bytes));
+            if let Some(length) = std::num::NonZero::new(bytes.len()) {
+                bytes[at % length] |= 0x80;
+                proptest::prop_assert!(!is_ascii(&bytes));
+            }
+            proptest::prop_assert_eq!(is_text(&bytes), std::str::from_utf8(&bytes).is_ok());
+        }
     }
 
     #[test]
