@@ -1,16 +1,18 @@
 //! A message as it waits in a queue, for those who look into queues.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::collections::BTreeMap;
 
-use amq_protocol::{
-    protocol::basic::AMQPProperties,
-    types::{AMQPValue, FieldTable},
-};
 use bytes::Bytes;
 
-use crate::engine::{Entry, Message};
+use crate::engine::{Entry, Plain, Property, Value as Encoded};
+
+/// How many arrays and tables in one another are shown as such.
+const DEEPEST: usize = 64;
 
 /// One message in a queue, as its publisher sent it (AMQP 0-9-1, section 1.8 for the properties).
+///
+/// Texts that are not UTF-8, which RabbitMQ and this broker take and deliver as they are, have U+FFFD here for what is not.
+/// Of several headers of one name the first is here.
 ///
 /// ```
 /// # use fluffle_broker::Broker;
@@ -76,7 +78,7 @@ pub enum Value {
     Decimal(u32, u8),
     /// `S` that is UTF-8
     Text(String),
-    /// `x`, and `S` that is not UTF-8
+    /// `x`, and `S` that is not UTF-8. Also what lies more than 64 arrays and tables deep, as it is encoded
     Bytes(Vec<u8>),
     /// `T`: seconds since 1970-01-01 UTC
     Timestamp(u64),
@@ -109,58 +111,63 @@ impl Value {
 /// What is sent from the broker's thread: `Rc` stays there.
 impl From<&Entry> for QueuedMessage {
     fn from(entry: &Entry) -> Self {
-        let message: &Rc<Message> = &entry.message;
-        let properties: AMQPProperties = message.properties.decode();
-        let text = |text: &Option<amq_protocol::types::ShortString>| text.as_ref().map(|text| text.as_str().to_owned());
+        let message = &entry.message;
+        let properties = &message.properties;
+        let lossy = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+        let text = |property| properties.short(property).map(lossy);
+        let octet = |property| properties.value(property).and_then(|value| value.first().copied());
+        let timestamp = properties.value(Property::Timestamp).and_then(|value| value.try_into().ok());
         Self {
             exchange: message.exchange.to_string(),
-            routing_key: message.key.to_string(),
+            routing_key: lossy(&message.key),
             redelivered: entry.redelivered,
             delivery_count: entry.delivery_count,
-            content_type: text(properties.content_type()),
-            content_encoding: text(properties.content_encoding()),
-            headers: properties.headers().as_ref().map(table).unwrap_or_default(),
-            delivery_mode: *properties.delivery_mode(),
-            priority: *properties.priority(),
-            correlation_id: text(properties.correlation_id()),
-            reply_to: text(properties.reply_to()),
-            expiration: text(properties.expiration()),
-            message_id: text(properties.message_id()),
-            timestamp: *properties.timestamp(),
-            kind: text(properties.kind()),
-            user_id: text(properties.user_id()),
-            app_id: text(properties.app_id()),
+            content_type: text(Property::ContentType),
+            content_encoding: text(Property::ContentEncoding),
+            headers: table(properties.headers().fields(), DEEPEST),
+            delivery_mode: octet(Property::DeliveryMode),
+            priority: octet(Property::Priority),
+            correlation_id: text(Property::CorrelationId),
+            reply_to: text(Property::ReplyTo),
+            expiration: text(Property::Expiration),
+            message_id: text(Property::MessageId),
+            timestamp: timestamp.map(u64::from_be_bytes),
+            kind: text(Property::Type),
+            user_id: text(Property::UserId),
+            app_id: text(Property::AppId),
             body: message.body.clone(),
         }
     }
 }
 
-fn table(table: &FieldTable) -> BTreeMap<String, Value> {
-    table.inner().iter().map(|(name, field)| (name.as_str().to_owned(), value(field))).collect()
+fn table<'a>(fields: impl Iterator<Item = (&'a [u8], Encoded<'a>)>, depth: usize) -> BTreeMap<String, Value> {
+    let mut table = BTreeMap::new();
+    for (name, field) in fields {
+        table.entry(String::from_utf8_lossy(name).into_owned()).or_insert_with(|| value(field, depth));
+    }
+    table
 }
 
-fn value(field: &AMQPValue) -> Value {
-    match field {
-        AMQPValue::Boolean(value) => Value::Bool(*value),
-        AMQPValue::ShortShortInt(number) => Value::Int((*number).into()),
-        AMQPValue::ShortShortUInt(number) => Value::Int((*number).into()),
-        AMQPValue::ShortInt(number) => Value::Int((*number).into()),
-        AMQPValue::ShortUInt(number) => Value::Int((*number).into()),
-        AMQPValue::LongInt(number) => Value::Int((*number).into()),
-        AMQPValue::LongUInt(number) => Value::Int((*number).into()),
-        AMQPValue::LongLongInt(number) => Value::Int(*number),
-        AMQPValue::Float(number) => Value::Float((*number).into()),
-        AMQPValue::Double(number) => Value::Float(*number),
-        AMQPValue::DecimalValue(decimal) => Value::Decimal(decimal.value, decimal.scale),
-        AMQPValue::ShortString(text) => Value::Text(text.as_str().to_owned()),
-        AMQPValue::LongString(text) => match std::str::from_utf8(text.as_bytes()) {
-            Ok(text) => Value::Text(text.to_owned()),
-            Err(_) => Value::Bytes(text.as_bytes().to_vec()),
+fn value(field: Encoded<'_>, depth: usize) -> Value {
+    if let (Some(depth), Some(items)) = (depth.checked_sub(1), field.items()) {
+        return Value::List(items.map(|item| value(item, depth)).collect());
+    }
+    if let (Some(depth), Some(fields)) = (depth.checked_sub(1), field.fields()) {
+        return Value::Table(table(fields, depth));
+    }
+    match field.plain() {
+        Plain::Bool(value) => Value::Bool(value),
+        Plain::Integer(number) if field.kind() == b'T' => Value::Timestamp(number as u64),
+        Plain::Integer(number) => Value::Int(number as i64),
+        Plain::Float(number) => Value::Float(number),
+        Plain::Decimal([scale, value @ ..]) => {
+            Value::Decimal(value.try_into().map(u32::from_be_bytes).unwrap_or_default(), *scale)
+        }
+        Plain::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) if field.kind() == b'S' => Value::Text(text.to_owned()),
+            _ => Value::Bytes(text.to_vec()),
         },
-        AMQPValue::ByteArray(bytes) => Value::Bytes(bytes.as_slice().to_vec()),
-        AMQPValue::Timestamp(seconds) => Value::Timestamp(*seconds),
-        AMQPValue::FieldArray(fields) => Value::List(fields.as_slice().iter().map(value).collect()),
-        AMQPValue::FieldTable(fields) => Value::Table(table(fields)),
-        AMQPValue::Void => Value::Void,
+        Plain::Inside(_) => Value::Bytes(field.encoded().to_vec()),
+        Plain::Decimal([]) | Plain::Void => Value::Void,
     }
 }

@@ -42,7 +42,7 @@ fn a_wrong_frame_ends_its_connection_with_the_right_code_and_no_other() {
         ("trailing bytes", 501, frame(1, 1, &[0, 60, 0, 10, 0, 0, 0, 0, 0, 1, 0, 77])),
         (
             "malformed properties",
-            502,
+            541,
             [publish_frame(1, "q"), frame(2, 1, &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 128, 0])].concat(),
         ),
         ("the broker's own method", 503, frame(1, 1, &[0, 60, 0, 11])),
@@ -70,7 +70,7 @@ fn a_wrong_frame_ends_its_connection_with_the_right_code_and_no_other() {
 }
 
 #[test]
-fn tables_nested_without_end_are_refused_wherever_a_table_may_be() {
+fn tables_nested_without_end_are_taken_wherever_a_table_may_be() {
     let broker = Broker::start().unwrap();
     let mut value = vec![b'V'];
     while value.len() < 100_000 {
@@ -82,26 +82,35 @@ fn tables_nested_without_end_are_refused_wherever_a_table_may_be() {
     let mut table = (value.len() as u32 + 2).to_be_bytes().to_vec();
     table.extend([1, b'k']);
     table.extend(value);
-    let methods: [&[u8]; 8] = [
-        &[0, 40, 0, 10, 0, 0, 1, b'x', 0, 0],
-        &[0, 40, 0, 30, 0, 0, 1, b'x', 1, b'x', 0, 0],
-        &[0, 40, 0, 40, 0, 0, 1, b'x', 1, b'x', 0, 0],
-        &[0, 50, 0, 10, 0, 0, 1, b'q', 0],
-        &[0, 50, 0, 20, 0, 0, 1, b'q', 1, b'x', 0, 0],
-        &[0, 50, 0, 50, 0, 0, 1, b'q', 1, b'x', 0],
-        &[0, 60, 0, 20, 0, 0, 1, b'q', 1, b't', 0],
-        &[0, 10, 0, 11],
+    let direct = b"\x06direct";
+    let methods: [(&str, Vec<u8>); 7] = [
+        ("queue.declare", b"\0\x32\0\x0a\0\0\x01q\0".to_vec()),
+        ("exchange.declare", [&b"\0\x28\0\x0a\0\0\x01x"[..], direct, b"\0"].concat()),
+        ("exchange.bind", b"\0\x28\0\x1e\0\0\x01x\x01x\0\0".to_vec()),
+        ("exchange.unbind", b"\0\x28\0\x28\0\0\x01x\x01x\0\0".to_vec()),
+        ("queue.bind", b"\0\x32\0\x14\0\0\x01q\x01x\0\0".to_vec()),
+        ("queue.unbind", b"\0\x32\0\x32\0\0\x01q\x01x\0".to_vec()),
+        ("basic.consume", b"\0\x3c\0\x14\0\0\x01q\x01t\0".to_vec()),
     ];
-    for method in methods {
-        let mut raw = Raw::with_channel(broker.address());
-        let channel = if method[1] == 10 { 0 } else { 1 };
-        raw.write(&frame(1, channel, &[method, &table].concat()));
-        assert_eq!(raw.read_close(), Some(502), "{method:?}");
-    }
     let mut raw = Raw::with_channel(broker.address());
-    raw.write(&publish_frame(1, "q"));
+    for (name, method) in methods {
+        raw.write(&frame(1, 1, &[&method[..], &table].concat()));
+        let (channel, answer) = raw.read_method();
+        let answer = format!("{answer:?}");
+        assert!(channel == 1 && answer.contains("Ok("), "{name}: {answer}");
+    }
+    raw.select_confirms();
+    raw.write(&publish_frame(1, "nowhere"));
     raw.write(&frame(2, 1, &[&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0][..], &table].concat()));
-    assert_eq!(raw.read_close(), Some(502));
+    assert!(matches!(raw.read_method(), (1, AMQPClass::Basic(basic::AMQPMethod::Ack(_)))));
+}
+
+#[test]
+fn a_table_that_rabbitmq_cannot_read_ends_its_connection_without_a_word() {
+    let broker = Broker::start().unwrap();
+    let mut raw = Raw::with_channel(broker.address());
+    raw.write(&frame(1, 1, b"\0\x32\0\x0a\0\0\x01q\0\0\0\0\x03\x01kZ"));
+    assert_eq!(raw.read_close(), None);
 }
 
 #[test]

@@ -1,84 +1,68 @@
 //! Reads and compares `x-` arguments.
 
-use amq_protocol::types::{AMQPValue, FieldTable};
+use super::{
+    refusal::Refusal,
+    table::{Plain, Table, Value},
+};
 
-use super::refusal::Refusal;
-
-/// A text argument.
-pub(crate) fn text<'a>(arguments: &'a FieldTable, name: &str) -> Option<&'a str> {
-    match arguments.inner().get(name)? {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-        AMQPValue::ShortString(text) => Some(text.as_str()),
-        _ => None,
-    }
+/// A text argument that is UTF-8.
+pub(crate) fn text<'a>(arguments: &'a Table, name: &str) -> Option<&'a str> {
+    std::str::from_utf8(arguments.get(name)?.text()?).ok()
 }
 
 /// A truth value, false when it is absent.
-pub(crate) fn flag(arguments: &FieldTable, name: &str, entity: &str) -> Result<bool, Refusal> {
-    match arguments.inner().get(name) {
+pub(crate) fn flag(arguments: &Table, name: &str, entity: &str) -> Result<bool, Refusal> {
+    match arguments.get(name).map(|value| (value, value.plain())) {
         None => Ok(false),
-        Some(AMQPValue::Boolean(flag)) => Ok(*flag),
-        Some(other) => {
+        Some((_, Plain::Bool(flag))) => Ok(flag),
+        Some((other, _)) => {
             let problem = format!("{{unacceptable_type,{}}}", type_name(other));
             Err(Refusal::precondition(format!("invalid arg '{name}' for {entity}: {problem}")))
         }
     }
 }
 
-/// A number of any integer type.
-pub(crate) fn integer(value: &AMQPValue) -> Option<i64> {
-    Some(match value {
-        AMQPValue::ShortShortInt(n) => (*n).into(),
-        AMQPValue::ShortShortUInt(n) => (*n).into(),
-        AMQPValue::ShortInt(n) => (*n).into(),
-        AMQPValue::ShortUInt(n) => (*n).into(),
-        AMQPValue::LongInt(n) => (*n).into(),
-        AMQPValue::LongUInt(n) => (*n).into(),
-        AMQPValue::LongLongInt(n) => *n,
-        _ => return None,
-    })
-}
-
-/// Whether two values are one to a headers exchange: numbers count for what they amount to, whatever their type.
-pub(crate) fn same_value(a: &AMQPValue, b: &AMQPValue) -> bool {
-    let float = |value: &AMQPValue| match value {
-        AMQPValue::Float(number) => Some(f64::from(*number)),
-        AMQPValue::Double(number) => Some(*number),
-        value => integer(value).map(|number| number as f64),
-    };
-    match (integer(a), integer(b)) {
-        (Some(a), Some(b)) => a == b,
-        _ => a == b || float(a).zip(float(b)).is_some_and(|(a, b)| a == b),
+/// Whether two values are one to a headers exchange: as Erlang's `==` has it, whatever their types. Numbers count for what
+/// they amount to; arrays and tables are compared with their types, as they are encoded.
+pub(crate) fn same_value(a: Value<'_>, b: Value<'_>) -> bool {
+    match (a.plain(), b.plain()) {
+        (Plain::Integer(integer), Plain::Float(float)) | (Plain::Float(float), Plain::Integer(integer)) => {
+            float.fract() == 0.0 && float as i128 == integer
+        }
+        (Plain::Inside(a_fields), Plain::Inside(b_fields)) => {
+            a_fields == b_fields && (a.kind() == b.kind() || a_fields.is_empty())
+        }
+        (a, b) => a == b,
     }
 }
 
 /// The name RabbitMQ gives a value's type in its refusals.
-pub(crate) fn type_name(value: &AMQPValue) -> &'static str {
-    match value {
-        AMQPValue::Boolean(_) => "bool",
-        AMQPValue::ShortShortInt(_) => "byte",
-        AMQPValue::ShortShortUInt(_) => "unsignedbyte",
-        AMQPValue::ShortInt(_) => "short",
-        AMQPValue::ShortUInt(_) => "unsignedshort",
-        AMQPValue::LongInt(_) => "signedint",
-        AMQPValue::LongUInt(_) => "unsignedint",
-        AMQPValue::LongLongInt(_) => "long",
-        AMQPValue::Float(_) => "float",
-        AMQPValue::Double(_) => "double",
-        AMQPValue::DecimalValue(_) => "decimal",
-        AMQPValue::ShortString(_) | AMQPValue::LongString(_) => "longstr",
-        AMQPValue::FieldArray(_) => "array",
-        AMQPValue::Timestamp(_) => "timestamp",
-        AMQPValue::FieldTable(_) => "table",
-        AMQPValue::ByteArray(_) => "binary",
-        AMQPValue::Void => "void",
+pub(crate) fn type_name(value: Value<'_>) -> &'static str {
+    match value.kind() {
+        b't' => "bool",
+        b'b' => "byte",
+        b'B' => "unsignedbyte",
+        b's' => "short",
+        b'u' => "unsignedshort",
+        b'I' => "signedint",
+        b'i' => "unsignedint",
+        b'l' | b'L' => "long",
+        b'f' => "float",
+        b'd' => "double",
+        b'D' => "decimal",
+        b'S' => "longstr",
+        b'A' => "array",
+        b'T' => "timestamp",
+        b'F' => "table",
+        b'x' => "binary",
+        _ => "void",
     }
 }
 
 /// A number that is at least `least`, or RabbitMQ's words for why not.
-pub(crate) fn number(arguments: &FieldTable, name: &str, least: i64, entity: &str) -> Result<Option<u64>, Refusal> {
-    let Some(value) = arguments.inner().get(name) else { return Ok(None) };
-    let problem = match integer(value) {
+pub(crate) fn number(arguments: &Table, name: &str, least: i64, entity: &str) -> Result<Option<u64>, Refusal> {
+    let Some(value) = arguments.get(name) else { return Ok(None) };
+    let problem = match value.integer() {
         Some(number) if number >= least => return Ok(u64::try_from(number).ok()),
         Some(0) => "{value_zero,0}".to_owned(),
         Some(number) => format!("{{value_negative,{number}}}"),
@@ -91,12 +75,12 @@ pub(crate) fn number(arguments: &FieldTable, name: &str, least: i64, entity: &st
 pub(crate) fn equivalent(
     name: &str,
     entity: &str,
-    received: Option<&AMQPValue>,
-    current: Option<&AMQPValue>,
+    received: Option<Value<'_>>,
+    current: Option<Value<'_>>,
 ) -> Result<(), Refusal> {
     let same = match (received, current) {
         (None, None) => true,
-        (Some(a), Some(b)) => match (integer(a), integer(b)) {
+        (Some(a), Some(b)) => match (a.integer(), b.integer()) {
             (Some(a), Some(b)) => a == b,
             _ => a == b,
         },
@@ -105,7 +89,7 @@ pub(crate) fn equivalent(
     if same {
         return Ok(());
     }
-    let described = |value: Option<&AMQPValue>, other: Option<&AMQPValue>| match value {
+    let described = |value: Option<Value<'_>>, other: Option<Value<'_>>| match value {
         None => "none".to_owned(),
         Some(value) if other.is_some_and(|other| alike(value, other)) => format!("'{}'", shown(value)),
         Some(value) => format!("the value '{}' of type '{}'", shown(value), type_name(value)),
@@ -114,8 +98,8 @@ pub(crate) fn equivalent(
 }
 
 /// Integers of any size are of one kind.
-fn alike(a: &AMQPValue, b: &AMQPValue) -> bool {
-    type_name(a) == type_name(b) || integer(a).is_some() && integer(b).is_some()
+fn alike(a: Value<'_>, b: Value<'_>) -> bool {
+    type_name(a) == type_name(b) || a.integer().is_some() && b.integer().is_some()
 }
 
 /// `received` and `current` come quoted, or as `none`.
@@ -133,11 +117,15 @@ pub(crate) fn same_flag(name: &str, entity: &str, received: bool, current: bool)
     Err(inequivalent(name, entity, &format!("'{received}'"), &format!("'{current}'")))
 }
 
-pub(crate) fn shown(value: &AMQPValue) -> String {
-    match value {
-        AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
-        AMQPValue::ShortString(text) => text.as_str().to_owned(),
-        AMQPValue::Boolean(flag) => flag.to_string(),
-        other => integer(other).map_or_else(|| format!("{other:?}"), |number| number.to_string()),
+/// A value in a refusal. What is in an array or a table is not shown: it may be deeper than any text.
+pub(crate) fn shown(value: Value<'_>) -> String {
+    match value.plain() {
+        Plain::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        Plain::Bool(flag) => flag.to_string(),
+        Plain::Integer(number) => number.to_string(),
+        Plain::Float(number) => number.to_string(),
+        Plain::Decimal(_) => "decimal".to_owned(),
+        Plain::Inside(_) => "[...]".to_owned(),
+        Plain::Void => "undefined".to_owned(),
     }
 }

@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 
-use amq_protocol::types::FieldTable;
-
 use super::{
     ChannelKey, ConsumerKey, Engine, QueueKey, arguments,
     consumer::{Consumer, Pending},
     message::Message,
     refusal::Refusal,
+    table::Table,
 };
 
 /// `basic.consume`.
@@ -18,7 +17,7 @@ pub(crate) struct Subscription<'a> {
     pub(crate) tag: &'a str,
     pub(crate) no_ack: bool,
     pub(crate) exclusive: bool,
-    pub(crate) arguments: FieldTable,
+    pub(crate) arguments: Table,
 }
 
 /// A message fetched by `basic.get`.
@@ -27,7 +26,8 @@ pub(crate) struct Fetched {
     pub(crate) tag: u64,
     pub(crate) redelivered: bool,
     pub(crate) message: Rc<Message>,
-    pub(crate) delivery_count: u32,
+    /// Of a quorum queue.
+    pub(crate) delivery_count: Option<u32>,
     pub(crate) remaining: usize,
 }
 
@@ -61,17 +61,15 @@ impl Engine {
             let text = format!("queue '{}' in vhost '{vhost}' does not support global qos", queue.name);
             return Err(Refusal::not_implemented(text));
         }
-        let priority = match wanted.arguments.inner().get("x-priority") {
+        let priority = match wanted.arguments.get("x-priority") {
             None => 0,
-            Some(value) => {
-                arguments::integer(value).and_then(|priority| i32::try_from(priority).ok()).ok_or_else(|| {
-                    let (name, kind) = (&queue.name, arguments::type_name(value));
-                    let entity = format!("queue '{name}' in vhost '{vhost}'");
-                    Refusal::precondition(format!(
-                        "invalid arg 'x-priority' for {entity}: \"expected integer, got {kind}\""
-                    ))
-                })?
-            }
+            Some(value) => value.integer().and_then(|priority| i32::try_from(priority).ok()).ok_or_else(|| {
+                let (name, kind) = (&queue.name, arguments::type_name(value));
+                let entity = format!("queue '{name}' in vhost '{vhost}'");
+                Refusal::precondition(format!(
+                    "invalid arg 'x-priority' for {entity}: \"expected integer, got {kind}\""
+                ))
+            })?,
         };
         let key = self.consumers.insert(Consumer {
             tag: tag.clone(),
@@ -142,7 +140,7 @@ impl Engine {
             tag,
             redelivered: entry.redelivered,
             message: entry.message.clone(),
-            delivery_count: entry.delivery_count,
+            delivery_count: queue.spec.quorum.then_some(entry.delivery_count),
             remaining: queue.ready.len(),
         };
         if !no_ack {

@@ -7,12 +7,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, LongString};
-
 use super::{
     Engine, QueueKey,
-    message::{Message, Properties},
+    message::{Message, Property},
     publish::carbon_copies,
+    table::{self, Table},
 };
 
 impl Engine {
@@ -21,8 +20,11 @@ impl Engine {
         let Some(queue) = self.queues.get(key) else { return };
         let Some(exchange) = queue.spec.dead_letter_exchange.clone() else { return };
         let (vhost, name, new_key) = (queue.vhost, queue.name.clone(), queue.spec.dead_letter_key.clone());
-        let known = self.vhosts.get(vhost).is_some_and(|home| home.exchanges.contains_key(&exchange));
-        let Some(letter) = letter(message, exchange, new_key, &name, reason).filter(|_| known) else { return };
+        // The name of an exchange is always UTF-8; that of a queue's argument need not be, and then names none.
+        let exchange_name = std::str::from_utf8(&exchange).ok();
+        let exchange = exchange_name.and_then(|name| self.vhosts.get(vhost)?.exchanges.get(name));
+        let Some(exchange) = exchange.map(|exchange| exchange.name.clone()) else { return };
+        let Some(letter) = letter(message, exchange, new_key, &name, reason) else { return };
         let queues = self.route_all(vhost, &letter);
         let letter = Rc::new(letter);
         let deaths = if reason == "rejected" { Vec::new() } else { deaths(&letter.properties.headers()) };
@@ -49,112 +51,75 @@ impl Engine {
     }
 }
 
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(LongString::from(value))
-}
-
 /// The message as it is published to the dead-letter exchange.
 fn letter(
     message: &Message,
     exchange: Rc<str>,
-    new_key: Option<Rc<str>>,
+    new_key: Option<Rc<[u8]>>,
     queue: &str,
     reason: &str,
 ) -> Option<Message> {
-    let properties = message.properties.decode();
-    let mut headers = properties.headers().clone().unwrap_or_default();
-    let mut keys = vec![message.key.clone()];
-    keys.extend(carbon_copies(&message.properties, &["CC"]));
+    let mut headers = message.properties.headers().canonical();
+    let copies = carbon_copies(&message.properties, &["CC"]);
+    let keys: Vec<_> = std::iter::once(&message.key).chain(&copies).map(|key| table::text(key)).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut death = FieldTable::default();
-    death.insert("count".into(), AMQPValue::LongLongInt(1));
-    death.insert("reason".into(), text(reason));
-    death.insert("queue".into(), text(queue));
-    death.insert("time".into(), AMQPValue::Timestamp(now));
-    death.insert("exchange".into(), text(&message.exchange));
-    let keys: Vec<_> = keys.iter().map(|key| text(key)).collect();
-    death.insert("routing-keys".into(), AMQPValue::FieldArray(FieldArray::from(keys)));
-    if let Some(expiration) = &message.properties.expiration {
-        death.insert("original-expiration".into(), text(expiration));
+    let mut death = vec![
+        ("count", table::long(1)),
+        ("reason", table::text(reason.as_bytes())),
+        ("queue", table::text(queue.as_bytes())),
+        ("time", table::timestamp(now)),
+        ("exchange", table::text(message.exchange.as_bytes())),
+        ("routing-keys", table::array(&keys)),
+    ];
+    if let Some(expiration) = message.properties.expiration() {
+        death.push(("original-expiration", table::text(expiration)));
     }
     if new_key.is_some() {
-        headers = without(&headers, "CC");
+        headers = headers.without("CC");
     }
-    record(&mut headers, death, queue, reason, &message.exchange);
-    let properties = cleared_expiration(properties.with_headers(headers));
-    let properties = Properties::encode(&properties)?;
+    let headers = record(&headers, Table::of(death), queue, reason, &message.exchange);
+    // A dead letter does not expire again.
+    let properties = message.properties.with_headers(&headers)?.with(Property::Expiration, None)?;
     let key = new_key.unwrap_or_else(|| message.key.clone());
     Some(message.copy((exchange, key), properties, None))
 }
 
-/// Adds a death in front, or counts it on the one of the same queue and reason and moves that to the front.
-fn record(headers: &mut FieldTable, death: FieldTable, queue: &str, reason: &str, exchange: &str) {
+/// Adds a death in front, or counts it on the one of the same queue and reason and moves that to the front. What is not a
+/// table among the deaths is left out: RabbitMQ's queue process dies of it.
+fn record(headers: &Table, death: Table, queue: &str, reason: &str, exchange: &str) -> Table {
+    let mut recorded = headers.clone();
     let mut known = deaths(headers);
-    if !headers.contains_key("x-death") {
+    if !headers.contains("x-death") {
         for (name, value) in [("reason", reason), ("queue", queue), ("exchange", exchange)] {
-            headers.insert(format!("x-first-death-{name}").as_str().into(), text(value));
+            recorded = recorded.with(&format!("x-first-death-{name}"), &table::text(value.as_bytes()));
         }
     }
-    let same =
-        known.iter().position(|death| field(death, "queue") == Some(queue) && field(death, "reason") == Some(reason));
+    let same = known.iter().position(|death| is(death, "queue", queue) && is(death, "reason", reason));
     let death = match same.map(|at| known.remove(at)) {
+        // RabbitMQ sorts the fields of a death that it adds to others, and of none that is the first.
+        None if headers.get("x-death").is_some_and(|value| value.items().is_some()) => death.sorted(),
         None => death,
-        Some(mut again) => {
-            let count = again.inner().get("count").and_then(super::arguments::integer).unwrap_or(0);
-            again.insert("count".into(), AMQPValue::LongLongInt(count.saturating_add(1)));
-            again
+        Some(again) => {
+            let count = again.get("count").and_then(table::Value::integer).unwrap_or(0);
+            again.with("count", &table::long(count.saturating_add(1)))
         }
     };
     known.insert(0, death);
-    let known: Vec<_> = known.into_iter().map(AMQPValue::FieldTable).collect();
-    headers.insert("x-death".into(), AMQPValue::FieldArray(FieldArray::from(known)));
+    let known: Vec<_> = known.iter().map(Table::value).collect();
+    recorded.with("x-death", &table::array(&known))
 }
 
-fn deaths(headers: &FieldTable) -> Vec<FieldTable> {
-    let Some(AMQPValue::FieldArray(deaths)) = headers.inner().get("x-death") else { return Vec::new() };
-    let tables = deaths.as_slice().iter().filter_map(|death| match death {
-        AMQPValue::FieldTable(table) => Some(table.clone()),
-        _ => None,
-    });
-    tables.collect()
+fn deaths(headers: &Table) -> Vec<Table> {
+    let deaths = headers.get("x-death").and_then(table::Value::items);
+    deaths.into_iter().flatten().filter_map(table::Value::table).collect()
 }
 
-fn field<'a>(death: &'a FieldTable, name: &str) -> Option<&'a str> {
-    super::arguments::text(death, name)
+/// Whether a death's field is this text.
+fn is(death: &Table, name: &str, text: &str) -> bool {
+    death.get(name).and_then(table::Value::text) == Some(text.as_bytes())
 }
 
-fn is_cycle(queue: &str, deaths: &[FieldTable]) -> bool {
-    let Some(seen) = deaths.iter().position(|death| field(death, "queue") == Some(queue)) else { return false };
-    deaths.iter().take(seen + 1).all(|death| field(death, "reason") != Some("rejected"))
-}
-
-pub(super) fn without(headers: &FieldTable, name: &str) -> FieldTable {
-    let kept = headers.inner().iter().filter(|(key, _)| key.as_str() != name);
-    kept.map(|(key, value)| (key.clone(), value.clone())).collect::<std::collections::BTreeMap<_, _>>().into()
-}
-
-/// The same properties without `expiration`: a dead letter does not expire again.
-fn cleared_expiration(
-    from: amq_protocol::protocol::basic::AMQPProperties,
-) -> amq_protocol::protocol::basic::AMQPProperties {
-    let mut to = amq_protocol::protocol::basic::AMQPProperties::default();
-    macro_rules! copy {
-        ($($name:ident: $with:ident),*) => { $(if let Some(value) = from.$name() { to = to.$with(value.clone()); })* };
-    }
-    copy!(
-        content_type: with_content_type,
-        content_encoding: with_content_encoding,
-        headers: with_headers,
-        delivery_mode: with_delivery_mode,
-        priority: with_priority,
-        correlation_id: with_correlation_id,
-        reply_to: with_reply_to,
-        message_id: with_message_id,
-        timestamp: with_timestamp,
-        kind: with_type,
-        user_id: with_user_id,
-        app_id: with_app_id,
-        cluster_id: with_cluster_id
-    );
-    to
+fn is_cycle(queue: &str, deaths: &[Table]) -> bool {
+    let Some(seen) = deaths.iter().position(|death| is(death, "queue", queue)) else { return false };
+    deaths.iter().take(seen + 1).all(|death| !is(death, "reason", "rejected"))
 }

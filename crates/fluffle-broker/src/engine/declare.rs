@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 
-use amq_protocol::types::FieldTable;
-
 use super::{
     ChannelKey, Engine, VhostKey, arguments,
     exchange::{Binding, Destination, Exchange, ExchangeKind, ExchangeSpec},
     refusal::Refusal,
     ring,
+    table::Table,
 };
 
 /// `exchange.declare`.
@@ -20,20 +19,23 @@ pub(crate) struct ExchangeDeclaration<'a> {
     pub(crate) durable: bool,
     pub(crate) auto_delete: bool,
     pub(crate) internal: bool,
-    pub(crate) arguments: FieldTable,
+    pub(crate) arguments: Table,
 }
 
 /// The mode of a binding to a headers exchange.
-fn check_match(arguments: &FieldTable) -> Result<(), Refusal> {
-    match (arguments.inner().get("x-match"), arguments::text(arguments, "x-match")) {
-        (None, _) | (_, Some("all" | "any" | "all-with-x" | "any-with-x")) => Ok(()),
-        (_, Some(mode)) => Err(Refusal::precondition(format!(
-            "Invalid x-match field value <<\"{mode}\">>; expected all, any, all-with-x, or any-with-x"
-        ))),
-        (Some(value), None) => Err(Refusal::precondition(format!(
+fn check_match(arguments: &Table) -> Result<(), Refusal> {
+    let Some(value) = arguments.get("x-match") else { return Ok(()) };
+    match value.text() {
+        Some(b"all" | b"any" | b"all-with-x" | b"any-with-x") => Ok(()),
+        Some(mode) => {
+            let (before, after) =
+                ("Invalid x-match field value <<\"", "\">>; expected all, any, all-with-x, or any-with-x");
+            Err(Refusal::precondition([before.as_bytes(), mode, after.as_bytes()].concat()))
+        }
+        None => Err(Refusal::precondition(format!(
             "Invalid x-match field type {} (value {}); expected longstr",
             arguments::type_name(value),
-            arguments::shown(value)
+            if value.kind() == b'x' { format!("<<\"{}\">>", arguments::shown(value)) } else { arguments::shown(value) }
         ))),
     }
 }
@@ -82,9 +84,9 @@ impl Engine {
             arguments::same_flag("durable", &entity, wanted.durable, existing.spec.durable)?;
             arguments::same_flag("auto_delete", &entity, wanted.auto_delete, existing.spec.auto_delete)?;
             arguments::same_flag("internal", &entity, wanted.internal, existing.spec.internal)?;
-            let alternate = |arguments: &FieldTable| arguments.inner().get("alternate-exchange").cloned();
-            let (received, current) = (alternate(&wanted.arguments), alternate(&existing.spec.arguments));
-            return arguments::equivalent("alternate-exchange", &entity, received.as_ref(), current.as_ref());
+            let name = "alternate-exchange";
+            let (received, current) = (wanted.arguments.get(name), existing.spec.arguments.get(name));
+            return arguments::equivalent(name, &entity, received, current);
         }
         if wanted.name.starts_with("amq.") {
             let text = format!("exchange name '{}' contains reserved prefix 'amq.*'", wanted.name);
@@ -152,7 +154,7 @@ impl Engine {
         source: &str,
         destination: Destination,
         key: &str,
-        arguments: FieldTable,
+        arguments: Table,
     ) -> Result<(), Refusal> {
         if source.is_empty() {
             return Err(not_on_default());
@@ -164,7 +166,7 @@ impl Engine {
         if exchange.spec.kind == ExchangeKind::ConsistentHash {
             exchange.ring.add(&destination, ring::weight(key)?);
         }
-        exchange.bind(key, Binding { destination, arguments });
+        exchange.bind(key, Binding { destination, arguments: arguments.sorted() });
         self.generation += 1;
         Ok(())
     }
@@ -176,7 +178,7 @@ impl Engine {
         source: &str,
         destination: Destination,
         key: &str,
-        arguments: FieldTable,
+        arguments: Table,
     ) -> Result<(), Refusal> {
         let Some((vhost, _, _)) = self.place(channel) else { return Ok(()) };
         if source.is_empty() {
@@ -184,7 +186,7 @@ impl Engine {
         }
         // What does not exist is not bound either: RabbitMQ has nothing to complain of.
         let Ok(exchange) = self.bindable(channel, source, &destination) else { return Ok(()) };
-        let removed = exchange.unbind(key, &destination, &arguments);
+        let removed = exchange.unbind(key, &destination, &arguments.sorted());
         let gone = removed && exchange.spec.auto_delete && exchange.bindings.is_empty();
         self.generation += 1;
         if gone {

@@ -78,12 +78,14 @@ impl Engine {
         if let Some(open) = self.connections.get_mut(connection) {
             open.backlog += entry.message.body.len() + DELIVERY_BYTES;
         }
+        let quorum = self.queues.get(queue_key).is_some_and(|queue| queue.spec.quorum);
+        let delivery_count = quorum.then_some(entry.delivery_count);
         let effect = Effect::Deliver {
             consumer: consumer.tag.clone(),
             tag,
             redelivered: entry.redelivered,
             message: entry.message.clone(),
-            delivery_count: entry.delivery_count,
+            delivery_count,
         };
         self.outbox.push(Outgoing { connection, channel: number, effect });
         if consumer.no_ack {

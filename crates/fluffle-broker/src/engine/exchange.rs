@@ -2,9 +2,7 @@
 
 use std::{collections::HashMap, fmt, rc::Rc};
 
-use amq_protocol::types::FieldTable;
-
-use super::{QueueKey, arguments, ring::Ring};
+use super::{QueueKey, arguments, ring::Ring, table::Table};
 
 /// How an exchange routes (AMQP 0-9-1 section 3.1.3, and RabbitMQ's `rabbitmq_consistent_hash_exchange`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +49,8 @@ pub(crate) enum Destination {
 #[derive(Clone, Debug)]
 pub(crate) struct Binding {
     pub(crate) destination: Destination,
-    pub(crate) arguments: FieldTable,
+    /// In the order of their names: bindings that differ in that alone are one.
+    pub(crate) arguments: Table,
 }
 
 /// What a declaration says of an exchange.
@@ -61,7 +60,7 @@ pub(crate) struct ExchangeSpec {
     pub(crate) durable: bool,
     pub(crate) auto_delete: bool,
     pub(crate) internal: bool,
-    pub(crate) arguments: FieldTable,
+    pub(crate) arguments: Table,
 }
 
 #[derive(Debug)]
@@ -69,11 +68,11 @@ pub(crate) struct Exchange {
     pub(crate) name: Rc<str>,
     pub(crate) spec: ExchangeSpec,
     /// Bindings by their key or pattern: a direct exchange needs one look, a topic exchange tries each pattern once.
-    pub(crate) bindings: HashMap<Rc<str>, Vec<Binding>>,
+    pub(crate) bindings: HashMap<Rc<[u8]>, Vec<Binding>>,
     /// Of a consistent-hash exchange: its bindings by number.
     pub(crate) ring: Ring,
     /// Routes found before, good for one generation of the topology.
-    pub(crate) routes: HashMap<Rc<str>, Rc<[QueueKey]>>,
+    pub(crate) routes: HashMap<Rc<[u8]>, Rc<[QueueKey]>>,
     pub(crate) routes_generation: u64,
 }
 
@@ -95,20 +94,20 @@ impl Exchange {
 
     /// Adds a binding; binding twice is binding once.
     pub(crate) fn bind(&mut self, key: &str, binding: Binding) {
-        let known = self.bindings.entry(Rc::from(key)).or_default();
+        let known = self.bindings.entry(Rc::from(key.as_bytes())).or_default();
         if !known.iter().any(|other| other.destination == binding.destination && other.arguments == binding.arguments) {
             known.push(binding);
         }
     }
 
     /// Removes a binding and says whether there was one.
-    pub(crate) fn unbind(&mut self, key: &str, destination: &Destination, arguments: &FieldTable) -> bool {
-        let Some(known) = self.bindings.get_mut(key) else { return false };
+    pub(crate) fn unbind(&mut self, key: &str, destination: &Destination, arguments: &Table) -> bool {
+        let Some(known) = self.bindings.get_mut(key.as_bytes()) else { return false };
         let before = known.len();
         known.retain(|binding| binding.destination != *destination || binding.arguments != *arguments);
         let removed = known.len() < before;
         if known.is_empty() {
-            self.bindings.remove(key);
+            self.bindings.remove(key.as_bytes());
         }
         if removed {
             self.ring.remove(destination);

@@ -5,12 +5,12 @@ use std::{
     rc::Rc,
 };
 
-use amq_protocol::types::FieldTable;
 use slotmap::SlotMap;
 
 use super::{
     Engine, Limits, Memory, Outgoing, QueueKey, Vhost, VhostKey,
     exchange::{Exchange, ExchangeKind, ExchangeSpec},
+    table::Table,
 };
 use crate::{
     fault::Plan,
@@ -69,7 +69,7 @@ impl Engine {
             self.queues.iter().filter(|(_, queue)| !queue.spec.durable).map(|(key, _)| key).collect();
         lost.into_iter().for_each(|queue| self.remove_queue(queue));
         for queue in self.queues.values_mut() {
-            queue.ready.retain(|entry| entry.message.properties.persistent);
+            queue.ready.retain(|entry| entry.message.properties.is_persistent());
             queue.used_at = self.now;
         }
         let transient: Vec<_> = self
@@ -123,7 +123,7 @@ fn standard_exchanges() -> HashMap<Rc<str>, Exchange> {
         ("amq.match", ExchangeKind::Headers),
     ];
     let exchange = |(name, kind): (&str, ExchangeKind)| {
-        let arguments = FieldTable::default();
+        let arguments = Table::default();
         let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal: false, arguments };
         (name.into(), Exchange::new(name.into(), spec))
     };

@@ -1,104 +1,189 @@
 //! A message as it lies in queues: shared between them, its body and properties as they came.
 
-use std::rc::Rc;
+use std::{ops::Range, rc::Rc};
 
-use amq_protocol::{
-    frame::{GenError, WriteContext},
-    protocol::basic::{AMQPProperties, gen_properties, parse_properties},
-    types::FieldTable,
-};
 use bytes::Bytes;
 
 use super::{
     memory::{Charge, Memory},
-    refusal::Refusal,
-    table,
+    table::{self, Reader, Table},
 };
 
+/// A content property: the bit of its flag (AMQP 0-9-1 section 4.2.6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Property {
+    ClusterId = 2,
+    AppId,
+    UserId,
+    Type,
+    Timestamp,
+    MessageId,
+    Expiration,
+    ReplyTo,
+    CorrelationId,
+    Priority,
+    DeliveryMode,
+    Headers,
+    ContentEncoding,
+    ContentType,
+}
+
+/// In the order in which they stand in a property list.
+const ORDER: [Property; 14] = [
+    Property::ContentType,
+    Property::ContentEncoding,
+    Property::Headers,
+    Property::DeliveryMode,
+    Property::Priority,
+    Property::CorrelationId,
+    Property::ReplyTo,
+    Property::Expiration,
+    Property::MessageId,
+    Property::Timestamp,
+    Property::Type,
+    Property::UserId,
+    Property::AppId,
+    Property::ClusterId,
+];
+
+/// The bits of flags that stand for a property. RabbitMQ looks at the others, of which the last would announce more flags,
+/// as little as at any bit without a meaning.
+const KNOWN: u16 = !0b11;
+
+impl Property {
+    fn flag(self) -> u16 {
+        1 << self as u16
+    }
+
+    /// Passes an encoded value; a table only if it is sound.
+    fn pass(self, reader: &mut Reader<'_>) -> Option<()> {
+        match self {
+            Self::DeliveryMode | Self::Priority => reader.skip(1),
+            Self::Timestamp => reader.skip(8),
+            Self::Headers => reader.long().filter(|fields| table::is_sound(fields)).map(|_| ()),
+            _ => reader.short().map(|_| ()),
+        }
+    }
+}
+
 /// The content properties, encoded as the publisher sent them, and what the broker itself reads of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Properties {
     /// Property flags and values, as in a content header frame.
-    pub(crate) raw: Bytes,
-    pub(crate) persistent: bool,
+    raw: Bytes,
+    /// Where the headers stand, their length left out.
+    headers: Option<Range<u32>>,
+    expiration: Option<Range<u32>>,
+    user_id: Option<Range<u32>>,
+    reply_to: Option<Range<u32>>,
+    /// 2 for persistent.
+    pub(crate) mode: Option<u8>,
     pub(crate) priority: u8,
-    pub(crate) has_headers: bool,
-    pub(crate) expiration: Option<Box<str>>,
-    pub(crate) user_id: Option<Box<str>>,
-    pub(crate) reply_to: Option<Box<str>>,
 }
 
 impl Properties {
-    /// Checks an encoded property list and reads what concerns the broker.
-    pub(crate) fn scan(raw: Bytes) -> Result<Self, Refusal> {
-        let mut reader = table::Reader::new(&raw);
-        match Self::read(&mut reader) {
-            Some(found) if reader.is_empty() => Ok(Self { raw, ..found }),
-            _ => Err(Refusal::syntax("malformed content properties")),
-        }
-    }
-
-    fn read(reader: &mut table::Reader<'_>) -> Option<Self> {
-        let mut found = Self::default();
+    /// Checks an encoded property list and notes what concerns the broker; `None` when RabbitMQ could not read it. Texts may
+    /// be any bytes.
+    pub(crate) fn scan(raw: Bytes) -> Option<Self> {
+        let mut found =
+            Self { raw, headers: None, expiration: None, user_id: None, reply_to: None, mode: None, priority: 0 };
+        let raw = found.raw.clone();
+        let mut reader = Reader::new(&raw);
         let flags = reader.u16()?;
-        // Bit 0 would announce a second word of flags: AMQP 0-9-1 has no property for it.
-        if flags & 0b11 != 0 {
-            return None;
+        for property in ORDER {
+            if flags & property.flag() == 0 {
+                continue;
+            }
+            let start = raw.len() - reader.left();
+            property.pass(&mut reader)?;
+            let end = raw.len() - reader.left();
+            // A value's length in front of it takes one octet, that of a table four.
+            let behind = |length: usize| Some((start + length) as u32..end as u32);
+            match property {
+                Property::Headers => found.headers = behind(4),
+                Property::Expiration => found.expiration = behind(1),
+                Property::UserId => found.user_id = behind(1),
+                Property::ReplyTo => found.reply_to = behind(1),
+                Property::DeliveryMode => found.mode = raw.get(start).copied(),
+                Property::Priority => found.priority = raw.get(start).copied().unwrap_or_default(),
+                _ => {}
+            }
         }
-        let has = |bit: u16| flags & (1 << bit) != 0;
-        let skip_text = |reader: &mut table::Reader<'_>, bit: u16| {
-            if has(bit) { reader.short_text().map(|_| ()) } else { Some(()) }
-        };
-        skip_text(reader, 15)?;
-        skip_text(reader, 14)?;
-        if has(13) {
-            found.has_headers = true;
-            reader.table()?;
-        }
-        if has(12) {
-            found.persistent = reader.u8()? == 2;
-        }
-        if has(11) {
-            found.priority = reader.u8()?;
-        }
-        skip_text(reader, 10)?;
-        if has(9) {
-            found.reply_to = Some(reader.short_text()?.into());
-        }
-        if has(8) {
-            found.expiration = Some(reader.short_text()?.into());
-        }
-        skip_text(reader, 7)?;
-        if has(6) {
-            reader.skip(8)?;
-        }
-        skip_text(reader, 5)?;
-        if has(4) {
-            found.user_id = Some(reader.short_text()?.into());
-        }
-        skip_text(reader, 3)?;
-        skip_text(reader, 2)?;
-        Some(found)
+        reader.is_empty().then_some(found)
     }
 
-    /// All properties, decoded. What `scan` let pass always decodes.
-    pub(crate) fn decode(&self) -> AMQPProperties {
-        parse_properties(&self.raw[..]).map(|(_, properties)| properties).unwrap_or_default()
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.mode == Some(2)
     }
 
-    /// The header table, decoded; empty when there is none.
-    pub(crate) fn headers(&self) -> FieldTable {
-        if !self.has_headers {
-            return FieldTable::default();
+    pub(crate) fn has_headers(&self) -> bool {
+        self.headers.is_some()
+    }
+
+    fn at(&self, range: Option<&Range<u32>>) -> Option<&[u8]> {
+        let Range { start, end } = range?;
+        self.raw.get(*start as usize..*end as usize)
+    }
+
+    pub(crate) fn expiration(&self) -> Option<&[u8]> {
+        self.at(self.expiration.as_ref())
+    }
+
+    pub(crate) fn user_id(&self) -> Option<&[u8]> {
+        self.at(self.user_id.as_ref())
+    }
+
+    pub(crate) fn reply_to(&self) -> Option<&[u8]> {
+        self.at(self.reply_to.as_ref())
+    }
+
+    /// The headers; empty when there are none. They are not copied.
+    pub(crate) fn headers(&self) -> Table {
+        match &self.headers {
+            Some(range) => Table::sound(self.raw.slice(range.start as usize..range.end as usize)),
+            None => Table::default(),
         }
-        self.decode().headers().clone().unwrap_or_default()
     }
 
-    /// These properties with others in their place, encoded anew.
-    pub(crate) fn encode(properties: &AMQPProperties) -> Option<Self> {
-        let written: Result<_, GenError> = gen_properties(properties)(WriteContext::from(Vec::new()));
-        let (raw, _) = written.ok()?.into_inner();
-        Self::scan(raw.into()).ok()
+    /// A property's encoded value.
+    pub(crate) fn value(&self, property: Property) -> Option<&[u8]> {
+        self.raw.get(self.place(property)).filter(|value| !value.is_empty())
+    }
+
+    /// A property that is a short string.
+    pub(crate) fn short(&self, property: Property) -> Option<&[u8]> {
+        self.value(property)?.get(1..)
+    }
+
+    /// Where a property stands, or would stand.
+    fn place(&self, wanted: Property) -> Range<usize> {
+        let mut reader = Reader::new(&self.raw);
+        let flags = reader.u16().unwrap_or_default();
+        let place = |reader: &Reader<'_>| self.raw.len() - reader.left();
+        for property in ORDER {
+            let start = place(&reader);
+            if flags & property.flag() != 0 && property.pass(&mut reader).is_none() {
+                return start..start;
+            }
+            if property == wanted {
+                return start..place(&reader);
+            }
+        }
+        self.raw.len()..self.raw.len()
+    }
+
+    /// These properties with another encoded value of one of them, or without it.
+    pub(crate) fn with(&self, property: Property, value: Option<&[u8]>) -> Option<Self> {
+        let place = self.place(property);
+        let flags = Reader::new(&self.raw).u16()? & KNOWN;
+        let flags = if value.is_some() { flags | property.flag() } else { flags & !property.flag() };
+        let (before, after) = (self.raw.get(2..place.start)?, self.raw.get(place.end..)?);
+        Self::scan([&flags.to_be_bytes()[..], before, value.unwrap_or_default(), after].concat().into())
+    }
+
+    /// These properties with other headers.
+    pub(crate) fn with_headers(&self, headers: &Table) -> Option<Self> {
+        self.with(Property::Headers, Some(&headers.encode()))
     }
 }
 
@@ -107,7 +192,8 @@ impl Properties {
 pub(crate) struct Message {
     /// The exchange it was published to.
     pub(crate) exchange: Rc<str>,
-    pub(crate) key: Rc<str>,
+    /// Any bytes: RabbitMQ does not look at the routing key of a publish.
+    pub(crate) key: Rc<[u8]>,
     pub(crate) properties: Properties,
     pub(crate) body: Bytes,
     /// Its own time to live in milliseconds.
@@ -118,7 +204,7 @@ pub(crate) struct Message {
 impl Message {
     pub(crate) fn new(
         memory: &Memory,
-        (exchange, key): (Rc<str>, Rc<str>),
+        (exchange, key): (Rc<str>, Rc<[u8]>),
         properties: Properties,
         body: Bytes,
         ttl: Option<u64>,
@@ -128,16 +214,45 @@ impl Message {
     }
 
     /// A message with the same body and another envelope.
-    pub(super) fn copy(&self, place: (Rc<str>, Rc<str>), properties: Properties, ttl: Option<u64>) -> Self {
+    pub(super) fn copy(&self, place: (Rc<str>, Rc<[u8]>), properties: Properties, ttl: Option<u64>) -> Self {
         Self::new(self.charge.memory(), place, properties, self.body.clone(), ttl)
     }
 
-    /// A property list and a body for the wire; for a quorum queue with the count of earlier deliveries.
-    pub(crate) fn properties_with_delivery_count(&self, count: u32) -> Bytes {
-        use amq_protocol::types::AMQPValue::LongLongInt;
-        let properties = self.properties.decode();
-        let mut headers = properties.headers().clone().unwrap_or_default();
-        headers.insert("x-delivery-count".into(), LongLongInt(count.into()));
-        Properties::encode(&properties.with_headers(headers)).map_or_else(|| self.properties.raw.clone(), |new| new.raw)
+    /// The property list for the wire; for a quorum queue with the count of earlier deliveries, which RabbitMQ always adds.
+    pub(crate) fn delivered_properties(&self, count: Option<u32>) -> Bytes {
+        let counted = count.and_then(|count| {
+            let headers = self.properties.headers().canonical().with("x-delivery-count", &table::long(count.into()));
+            self.properties.with_headers(&headers)
+        });
+        counted.as_ref().unwrap_or(&self.properties).raw.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every property, each with bytes of its own.
+    fn all() -> Properties {
+        let list = [&b"\xff\xfc\x01a\x01b"[..], b"\0\0\0\x03\x01kV", b"\x02\x05\x01c\x01d\x01e\x01f\0\0\0\0\0\0\0\x07"];
+        Properties::scan([&list.concat()[..], b"\x01g\x01h\x01i\x01j"].concat().into()).unwrap()
+    }
+
+    #[test]
+    fn every_property_is_found_and_leaves_the_others_as_they_were() {
+        let all = all();
+        for property in ORDER {
+            let value = all.value(property).unwrap();
+            let without = all.with(property, None).unwrap();
+            assert_eq!(without.value(property), None);
+            assert_eq!(without.with(property, Some(value)).unwrap().raw, all.raw, "{property:?}");
+        }
+        assert_eq!((all.expiration(), all.short(Property::ClusterId)), (Some(&b"e"[..]), Some(&b"j"[..])));
+    }
+
+    #[test]
+    fn flags_without_a_meaning_change_nothing_and_are_not_written_again() {
+        let odd = Properties::scan(Bytes::from_static(b"\x00\x83\x01a")).unwrap();
+        assert_eq!(odd.with(Property::AppId, Some(b"\x01b")).unwrap().raw, b"\x00\x88\x01a\x01b"[..]);
     }
 }

@@ -8,6 +8,7 @@ mod dead_letter;
 mod declare;
 mod deliver;
 mod exchange;
+mod expiration;
 mod fault;
 mod life;
 mod memory;
@@ -43,13 +44,13 @@ pub(crate) use self::{
     exchange::Destination,
     fault::Seat,
     memory::Memory,
-    message::{Message, Properties},
+    message::{Message, Property},
     publish::Publication,
     queue::Entry,
     queues::QueueDeclaration,
     refusal::Refusal,
     settle::Settlement,
-    table::Reader,
+    table::{Plain, Reader, Table, Value},
 };
 use self::{
     consumer::{Channel, Connection, Consumer},
@@ -85,7 +86,7 @@ pub(crate) struct Vhost {
 /// What happens at a client, outside the answer to its command.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    Deliver { consumer: Rc<str>, tag: u64, redelivered: bool, message: Rc<Message>, delivery_count: u32 },
+    Deliver { consumer: Rc<str>, tag: u64, redelivered: bool, message: Rc<Message>, delivery_count: Option<u32> },
     Return(Rc<Message>),
     Ack { tag: u64, multiple: bool },
     Nack { tag: u64 },

@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use amq_protocol::types::AMQPValue;
 use bytes::Bytes;
 
 use super::{
     ChannelKey, Effect, Engine, Outgoing, QueueKey,
+    expiration::milliseconds,
     fault::Answer,
     message::{Message, Properties},
     queue::{Entry, Overflow},
@@ -17,39 +17,52 @@ use super::{
 /// `basic.publish` with its content.
 #[derive(Debug)]
 pub(crate) struct Publication {
-    pub(crate) exchange: Rc<str>,
-    pub(crate) key: Rc<str>,
+    /// Any bytes, as the routing key.
+    pub(crate) exchange: Rc<[u8]>,
+    pub(crate) key: Rc<[u8]>,
     pub(crate) mandatory: bool,
-    pub(crate) properties: Properties,
+    /// Property flags and values, not looked at yet: whether there is such an exchange is asked first.
+    pub(crate) properties: Bytes,
     pub(crate) body: Bytes,
 }
 
 impl Engine {
     /// Publishes, or within a transaction keeps the message for the commit.
     pub(crate) fn publish(&mut self, channel: ChannelKey, publication: Publication) -> Result<(), Refusal> {
-        let ttl = self.check_publication(channel, &publication)?;
-        let Publication { exchange, key, mandatory, mut properties, body } = publication;
-        self.fill_reply_address(channel, &mut properties)?;
+        let exchange = self.check_exchange_of(channel, &publication)?;
+        let Publication { key, mandatory, properties, body, .. } = publication;
+        // RabbitMQ's channel process dies of properties that it cannot read.
+        let properties = Properties::scan(properties).ok_or_else(Refusal::internal)?;
+        let properties = self.fill_reply_address(channel, properties)?;
+        let ttl = self.check_properties(channel, &properties)?;
         let message = Rc::new(Message::new(&self.memory, (exchange, key), properties, body, ttl));
         match self.channels.get_mut(channel).and_then(|open| open.transaction.as_mut()) {
-            Some(transaction) => transaction.published.push((message, mandatory)),
+            Some(transaction) => {
+                transaction.published.push((message, mandatory));
+                Ok(())
+            }
             None => self.accept(channel, message, mandatory),
         }
-        Ok(())
     }
 
     /// Routes a checked message, and returns and confirms it where that was asked for.
-    pub(super) fn accept(&mut self, channel: ChannelKey, message: Rc<Message>, mandatory: bool) {
-        let Some((vhost, _, connection)) = self.place(channel) else { return };
+    pub(super) fn accept(&mut self, channel: ChannelKey, message: Rc<Message>, mandatory: bool) -> Result<(), Refusal> {
+        let Some((vhost, _, connection)) = self.place(channel) else { return Ok(()) };
         let mut queues = self.route_all(vhost, &message);
         let answer = self.answer(channel, &message, mandatory, &queues);
         match answer {
-            Answer::Nack => return self.confirm(channel, false, answer),
+            Answer::Nack => {
+                self.confirm(channel, false, answer);
+                return Ok(());
+            }
             Answer::Return => queues = Rc::new([]),
             _ => {}
         }
-        let answered = answer != Answer::Return && message.exchange.is_empty() && self.deliver_reply(&message);
-        if queues.is_empty() && mandatory && !answered {
+        if answer != Answer::Return && message.exchange.is_empty() {
+            self.deliver_reply(&message)?;
+        }
+        // No queue gets an answer to direct reply-to, so RabbitMQ returns it even when it delivers it.
+        if queues.is_empty() && mandatory {
             let number = self.channels.get(channel).map_or(0, |open| open.number);
             let effect = Effect::Return(message.clone());
             self.outbox.push(Outgoing { connection, channel: number, effect });
@@ -60,27 +73,31 @@ impl Engine {
             accepted &= self.enqueue(*queue, &message);
         }
         self.confirm(channel, accepted, answer);
+        Ok(())
     }
 
     /// The queues of a message: by its routing key, and by those in its `CC` and `BCC` headers
     /// (RabbitMQ's sender-selected distribution).
     pub(super) fn route_all(&mut self, vhost: super::VhostKey, message: &Message) -> Rc<[QueueKey]> {
-        let copies = match message.properties.has_headers {
+        let copies = match message.properties.has_headers() {
             true => carbon_copies(&message.properties, &["CC", "BCC"]),
             false => Vec::new(),
         };
-        let keys: Vec<&str> = std::iter::once(&message.key).chain(&copies).map(|key| &**key).collect();
+        let keys: Vec<&[u8]> = std::iter::once(&message.key).chain(&copies).map(|key| &**key).collect();
         self.route(vhost, &message.exchange, &keys, &message.properties)
     }
 
-    fn check_publication(&self, channel: ChannelKey, publication: &Publication) -> Result<Option<u64>, Refusal> {
-        let Some((vhost, vhost_name, connection)) = self.place(channel) else { return Ok(None) };
+    /// The exchange that a message is published to, if it may be.
+    fn check_exchange_of(&self, channel: ChannelKey, publication: &Publication) -> Result<Rc<str>, Refusal> {
+        let Some((vhost, vhost_name, _)) = self.place(channel) else { return Ok(Rc::from("")) };
         let (size, limit) = (publication.body.len() as u64, self.limits.message_bytes);
         if size > limit {
             let text = format!("message size {size} is larger than configured max size {limit}");
             return Err(Refusal::precondition(text));
         }
-        let exchange = self.vhosts.get(vhost).and_then(|home| home.exchanges.get(&publication.exchange));
+        // The name of an exchange is always UTF-8: what is not is the name of none.
+        let name = std::str::from_utf8(&publication.exchange).ok();
+        let exchange = name.and_then(|name| self.vhosts.get(vhost)?.exchanges.get(name));
         let Some(exchange) = exchange else {
             return Err(Refusal::not_found("exchange", &publication.exchange, &vhost_name));
         };
@@ -88,25 +105,35 @@ impl Engine {
             let text = format!("cannot publish to internal exchange '{}' in vhost '{vhost_name}'", exchange.name);
             return Err(Refusal::access(text));
         }
-        let user = self.connections.get(connection).map(|open| open.user.clone()).unwrap_or_default();
-        if let Some(claimed) = &publication.properties.user_id
-            && **claimed != *user
+        Ok(exchange.name.clone())
+    }
+
+    /// Checks what RabbitMQ checks of properties, in its order, and answers the message's time to live.
+    fn check_properties(&self, channel: ChannelKey, properties: &Properties) -> Result<Option<u64>, Refusal> {
+        let connection = self.channels.get(channel).and_then(|open| self.connections.get(open.connection));
+        let user = connection.map(|open| open.user.clone()).unwrap_or_default();
+        if let Some(claimed) = properties.user_id()
+            && *claimed != *user.as_bytes()
         {
-            let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
-            return Err(Refusal::precondition(text));
+            let (before, between) = ("user_id property set to '", "' but authenticated user was '");
+            let text = [before.as_bytes(), claimed, between.as_bytes(), user.as_bytes(), b"'"];
+            return Err(Refusal::precondition(text.concat()));
         }
-        if publication.properties.has_headers {
-            for name in ["CC", "BCC"] {
-                if let Some(value) = publication.properties.headers().inner().get(name)
-                    && !matches!(value, AMQPValue::FieldArray(_))
-                {
-                    let kind = super::arguments::type_name(value);
-                    let text = format!("invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}");
-                    return Err(Refusal::precondition(text));
-                }
+        let ttl = properties.expiration().map(milliseconds).transpose()?;
+        let headers = properties.headers();
+        for name in ["CC", "BCC"] {
+            if let Some(value) = headers.get(name)
+                && value.items().is_none()
+            {
+                let kind = super::arguments::type_name(value);
+                let text = format!("invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}");
+                return Err(Refusal::precondition(text));
             }
         }
-        publication.properties.expiration.as_deref().map(milliseconds).transpose()
+        match properties.mode {
+            None | Some(1 | 2) => Ok(ttl),
+            Some(other) => Err(Refusal::precondition(format!("invalid message: {{delivery_mode_unknown,{other}}}"))),
+        }
     }
 
     /// Puts a message into a queue and says whether the queue took it.
@@ -209,44 +236,18 @@ impl Engine {
 
 /// The message as its receivers may see it: who else gets it in secret is not for them to know.
 fn without_bcc(message: Rc<Message>) -> Rc<Message> {
-    if !message.properties.has_headers || !message.properties.headers().contains_key("BCC") {
+    if !message.properties.has_headers() || !message.properties.headers().contains("BCC") {
         return message;
     }
-    let properties = message.properties.decode();
-    let headers = super::dead_letter::without(&message.properties.headers(), "BCC");
-    let Some(properties) = Properties::encode(&properties.with_headers(headers)) else { return message };
+    let headers = message.properties.headers().canonical().without("BCC");
+    let Some(properties) = message.properties.with_headers(&headers) else { return message };
     let place = (message.exchange.clone(), message.key.clone());
     Rc::new(message.copy(place, properties, message.ttl))
 }
 
-/// A message's expiration: an integer as Erlang reads one from a string, or RabbitMQ's words for why not.
-fn milliseconds(text: &str) -> Result<u64, Refusal> {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let digits = unsigned.len() - unsigned.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
-    let rest = &unsigned[digits..];
-    let problem = match text.strip_suffix(rest).unwrap_or(text).parse::<i128>() {
-        Err(_) => "no_integer".to_owned(),
-        Ok(_) if !rest.is_empty() => format!("{{leftover_string,\"{rest}\"}}"),
-        Ok(number) if number < 0 => format!("{{value_negative,{number}}}"),
-        Ok(number) => match u32::try_from(number) {
-            Ok(number) => return Ok(number.into()),
-            Err(_) => format!("{{value_too_large,{number}}}"),
-        },
-    };
-    Err(Refusal::precondition(format!("invalid expiration '{text}': {problem}")))
-}
-
 /// The routing keys in array headers of these names.
-pub(super) fn carbon_copies(properties: &Properties, names: &[&str]) -> Vec<Rc<str>> {
+pub(super) fn carbon_copies(properties: &Properties, names: &[&str]) -> Vec<Rc<[u8]>> {
     let headers = properties.headers();
-    let arrays = names.iter().filter_map(|name| match headers.inner().get(*name) {
-        Some(AMQPValue::FieldArray(keys)) => Some(keys),
-        _ => None,
-    });
-    let keys = arrays.flat_map(|keys| keys.as_slice());
-    keys.filter_map(|key| match key {
-        AMQPValue::LongString(key) => std::str::from_utf8(key.as_bytes()).ok().map(Rc::from),
-        _ => None,
-    })
-    .collect()
+    let arrays = names.iter().filter_map(|name| headers.get(name)?.items());
+    arrays.flatten().filter_map(|key| key.text().map(Rc::from)).collect()
 }

@@ -5,9 +5,12 @@ use std::{
     rc::Rc,
 };
 
-use amq_protocol::types::{AMQPValue, FieldTable};
-
-use super::{ConnectionKey, ConsumerKey, VhostKey, arguments, message::Message, refusal::Refusal};
+use super::{
+    ConnectionKey, ConsumerKey, VhostKey, arguments,
+    message::Message,
+    refusal::Refusal,
+    table::{Table, Value},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overflow {
@@ -22,15 +25,15 @@ pub(crate) struct QueueSpec {
     pub(crate) durable: bool,
     pub(crate) exclusive: bool,
     pub(crate) auto_delete: bool,
-    pub(crate) arguments: FieldTable,
+    pub(crate) arguments: Table,
     pub(crate) quorum: bool,
     pub(crate) ttl: Option<u64>,
     pub(crate) expires: Option<u64>,
     pub(crate) max_length: Option<u64>,
     pub(crate) max_bytes: Option<u64>,
     pub(crate) overflow: Overflow,
-    pub(crate) dead_letter_exchange: Option<Rc<str>>,
-    pub(crate) dead_letter_key: Option<Rc<str>>,
+    pub(crate) dead_letter_exchange: Option<Rc<[u8]>>,
+    pub(crate) dead_letter_key: Option<Rc<[u8]>>,
     pub(crate) max_priority: u8,
     pub(crate) single_active: bool,
     pub(crate) delivery_limit: Option<i64>,
@@ -40,16 +43,16 @@ impl QueueSpec {
     /// Reads the arguments; `entity` names the queue in refusals.
     pub(crate) fn read(
         (durable, exclusive, auto_delete): (bool, bool, bool),
-        arguments: FieldTable,
+        arguments: Table,
         entity: &str,
     ) -> Result<Self, Refusal> {
         let number = |name: &str, least: i64| arguments::number(&arguments, name, least, entity);
         let wrong =
             |name: &str, problem: &str| Refusal::precondition(format!("invalid arg '{name}' for {entity}: {problem}"));
-        let text = |name: &str| match arguments.inner().get(name) {
+        let text = |name: &str| match arguments.get(name) {
             None => Ok(None),
-            Some(value) => match arguments::text(&arguments, name) {
-                Some(text) => Ok(Some(Rc::from(text))),
+            Some(value) => match value.text() {
+                Some(text) => Ok(Some(Rc::<[u8]>::from(text))),
                 None => Err(Refusal::precondition(format!(
                     "invalid type '{}' for arg '{name}' in {entity}",
                     arguments::type_name(value)
@@ -57,18 +60,18 @@ impl QueueSpec {
             },
         };
         let quorum = match text("x-queue-type")?.as_deref() {
-            None | Some("classic") => false,
-            Some("quorum") => true,
-            Some("stream") => return Err(Refusal::not_implemented("streams are not part of this broker")),
+            None | Some(b"classic") => false,
+            Some(b"quorum") => true,
+            Some(b"stream") => return Err(Refusal::not_implemented("streams are not part of this broker")),
             Some(other) => {
-                let problem = format!("\"unsupported queue type '{other}'\"");
+                let problem = format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(other));
                 return Err(wrong("x-queue-type", &problem));
             }
         };
         let overflow = match text("x-overflow")?.as_deref() {
-            None | Some("drop-head") => Overflow::DropHead,
-            Some("reject-publish") => Overflow::RejectPublish,
-            Some("reject-publish-dlx") => Overflow::RejectPublishDlx,
+            None | Some(b"drop-head") => Overflow::DropHead,
+            Some(b"reject-publish") => Overflow::RejectPublish,
+            Some(b"reject-publish-dlx") => Overflow::RejectPublishDlx,
             Some(_) => return Err(wrong("x-overflow", "invalid_overflow")),
         };
         let max_priority = match number("x-max-priority", 0)? {
@@ -90,7 +93,7 @@ impl QueueSpec {
             dead_letter_key: text("x-dead-letter-routing-key")?,
             max_priority,
             single_active: arguments::flag(&arguments, "x-single-active-consumer", entity)?,
-            delivery_limit: arguments.inner().get("x-delivery-limit").and_then(arguments::integer),
+            delivery_limit: arguments.get("x-delivery-limit").and_then(Value::integer),
             arguments,
         };
         if spec.dead_letter_key.is_some() && spec.dead_letter_exchange.is_none() {
@@ -118,7 +121,7 @@ impl QueueSpec {
             }
         }
         for name in ["x-max-priority", "x-queue-mode"] {
-            if let Some(AMQPValue::LongString(_) | AMQPValue::LongInt(_)) = self.arguments.inner().get(name) {
+            if self.arguments.get(name).is_some_and(|value| matches!(value.kind(), b'S' | b'I')) {
                 return Err(Refusal::precondition(format!(
                     "invalid arg '{name}' for {entity} of queue type rabbit_quorum_queue"
                 )));
@@ -151,7 +154,7 @@ impl QueueSpec {
             if name == "x-queue-type" && queue_type(received) == queue_type(self) {
                 continue;
             }
-            let (received, current) = (received.arguments.inner().get(name), self.arguments.inner().get(name));
+            let (received, current) = (received.arguments.get(name), self.arguments.get(name));
             arguments::equivalent(name, entity, received, current)?;
         }
         Ok(())

@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 
-use amq_protocol::types::FieldTable;
-
 use super::{
     ChannelKey, Effect, Engine, Outgoing, QueueKey,
     exchange::Destination,
     queue::{Consumers, Queue, QueueSpec, Ready},
     refusal::Refusal,
+    table::Table,
 };
 
 /// `queue.declare`.
@@ -19,7 +18,7 @@ pub(crate) struct QueueDeclaration<'a> {
     pub(crate) durable: bool,
     pub(crate) exclusive: bool,
     pub(crate) auto_delete: bool,
-    pub(crate) arguments: FieldTable,
+    pub(crate) arguments: Table,
 }
 
 impl Engine {
@@ -59,7 +58,7 @@ impl Engine {
                 }
                 key
             }
-            None if wanted.passive => return Err(Refusal::not_found("queue", &name, &vhost_name)),
+            None if wanted.passive => return Err(Refusal::not_found("queue", &*name, &vhost_name)),
             None => {
                 let flags = (wanted.durable, wanted.exclusive, wanted.auto_delete);
                 let spec = QueueSpec::read(flags, wanted.arguments, &entity)?;
@@ -100,8 +99,7 @@ impl Engine {
         let last = self.channels.get(channel).map(|open| open.last_queue.clone()).unwrap_or_default();
         let name = match name {
             "" if last.is_empty() => {
-                let text = "NOT_FOUND - no previously declared queue".to_owned();
-                return Err(Refusal { code: 404, text });
+                return Err(Refusal::no_last_queue());
             }
             "" => &last,
             name => name,

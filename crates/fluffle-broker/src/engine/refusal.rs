@@ -1,62 +1,90 @@
 //! What the broker answers when it will not do as it is told: codes and texts are RabbitMQ's.
 
-use std::fmt::Display;
-
 /// A failed command: it closes the channel it came on, or the whole connection for hard errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: u16,
-    pub(crate) text: String,
+    /// Any bytes: it may repeat what a client sent.
+    pub(crate) text: Vec<u8>,
 }
 
 impl Refusal {
-    pub(crate) fn not_found(what: &str, name: &str, vhost: &str) -> Self {
-        Self { code: 404, text: format!("NOT_FOUND - no {what} '{name}' in vhost '{vhost}'") }
+    fn new(code: u16, name: &str, text: impl Into<Vec<u8>>) -> Self {
+        Self { code, text: [name.as_bytes(), b" - ", &text.into()].concat() }
     }
 
-    pub(crate) fn access(text: impl Display) -> Self {
-        Self { code: 403, text: format!("ACCESS_REFUSED - {text}") }
+    pub(crate) fn not_found(what: &str, name: impl AsRef<[u8]>, vhost: &str) -> Self {
+        let text = [b"no ", what.as_bytes(), b" '", name.as_ref(), b"' in vhost '", vhost.as_bytes(), b"'"];
+        Self::new(404, "NOT_FOUND", text.concat())
     }
 
-    pub(crate) fn precondition(text: impl Display) -> Self {
-        Self { code: 406, text: format!("PRECONDITION_FAILED - {text}") }
+    pub(crate) fn no_last_queue() -> Self {
+        Self::new(404, "NOT_FOUND", "no previously declared queue")
+    }
+
+    pub(crate) fn access(text: impl Into<Vec<u8>>) -> Self {
+        Self::new(403, "ACCESS_REFUSED", text)
+    }
+
+    pub(crate) fn precondition(text: impl Into<Vec<u8>>) -> Self {
+        Self::new(406, "PRECONDITION_FAILED", text)
     }
 
     pub(crate) fn locked(queue: &str, vhost: &str) -> Self {
         let text = format!(
-            "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be \
+            "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be \
              originally declared on another connection or the exclusive property value does not match that of the \
              original declaration."
         );
-        Self { code: 405, text }
+        Self::new(405, "RESOURCE_LOCKED", text)
     }
 
-    pub(crate) fn frame(text: impl Display) -> Self {
-        Self { code: 501, text: format!("FRAME_ERROR - {text}") }
+    pub(crate) fn frame(text: impl Into<Vec<u8>>) -> Self {
+        Self::new(501, "FRAME_ERROR", text)
     }
 
-    pub(crate) fn syntax(text: impl Display) -> Self {
-        Self { code: 502, text: format!("SYNTAX_ERROR - {text}") }
+    pub(crate) fn command_invalid(text: impl Into<Vec<u8>>) -> Self {
+        Self::new(503, "COMMAND_INVALID", text)
     }
 
-    pub(crate) fn command_invalid(text: impl Display) -> Self {
-        Self { code: 503, text: format!("COMMAND_INVALID - {text}") }
+    pub(crate) fn channel(text: impl Into<Vec<u8>>) -> Self {
+        Self::new(504, "CHANNEL_ERROR", text)
     }
 
-    pub(crate) fn channel(text: impl Display) -> Self {
-        Self { code: 504, text: format!("CHANNEL_ERROR - {text}") }
+    pub(crate) fn unexpected_frame(text: impl Into<Vec<u8>>) -> Self {
+        Self::new(505, "UNEXPECTED_FRAME", text)
     }
 
-    pub(crate) fn unexpected_frame(text: impl Display) -> Self {
-        Self { code: 505, text: format!("UNEXPECTED_FRAME - {text}") }
+    pub(crate) fn not_allowed(text: impl Into<Vec<u8>>) -> Self {
+        Self::new(530, "NOT_ALLOWED", text)
     }
 
-    pub(crate) fn not_allowed(text: impl Display) -> Self {
-        Self { code: 530, text: format!("NOT_ALLOWED - {text}") }
+    pub(crate) fn not_implemented(text: impl Into<Vec<u8>>) -> Self {
+        Self::new(540, "NOT_IMPLEMENTED", text)
     }
 
-    pub(crate) fn not_implemented(text: impl Display) -> Self {
-        Self { code: 540, text: format!("NOT_IMPLEMENTED - {text}") }
+    /// What RabbitMQ says when its own process for the channel or queue dies of what a client sent.
+    pub(crate) fn internal() -> Self {
+        Self { code: 541, text: b"INTERNAL_ERROR".to_vec() }
+    }
+
+    pub(crate) fn is_internal(&self) -> bool {
+        self.code == 541
+    }
+
+    /// The broker stops.
+    pub(crate) fn shutdown() -> Self {
+        Self::new(320, "CONNECTION_FORCED", "broker forced connection closure with reason 'shutdown'")
+    }
+
+    /// A client takes more than its share.
+    pub(crate) fn too_much(text: impl Into<Vec<u8>>) -> Self {
+        Self::new(506, "RESOURCE_ERROR", text)
+    }
+
+    /// The text for a log: what is not UTF-8 is replaced.
+    pub(crate) fn shown(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.text)
     }
 
     /// Hard errors end the connection (AMQP 0-9-1 section 1.2).

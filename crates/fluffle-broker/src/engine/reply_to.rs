@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::{
     ChannelKey, Effect, Engine, Outgoing,
     consume::Subscription,
-    message::{Message, Properties},
+    message::{Message, Properties, Property},
     refusal::Refusal,
 };
 
@@ -44,31 +44,36 @@ impl Engine {
     }
 
     /// A request's `reply_to` of `amq.rabbitmq.reply-to` becomes the address of its channel.
-    pub(super) fn fill_reply_address(&self, channel: ChannelKey, properties: &mut Properties) -> Result<(), Refusal> {
-        if properties.reply_to.as_deref() != Some(QUEUE) {
-            return Ok(());
+    pub(super) fn fill_reply_address(&self, channel: ChannelKey, given: Properties) -> Result<Properties, Refusal> {
+        if given.reply_to() != Some(QUEUE.as_bytes()) {
+            return Ok(given);
         }
         let Some((_, address)) = self.channels.get(channel).and_then(|open| open.replies.as_ref()) else {
             return Err(Refusal::precondition("fast reply consumer does not exist"));
         };
-        let named = properties.decode().with_reply_to((&**address).into());
-        *properties = Properties::encode(&named).unwrap_or_default();
-        Ok(())
+        let canonical = given.has_headers().then(|| given.with_headers(&given.headers().canonical())).flatten();
+        let encoded = [&[address.len() as u8], address.as_bytes()].concat();
+        let named = canonical.as_ref().unwrap_or(&given).with(Property::ReplyTo, Some(&encoded));
+        Ok(named.unwrap_or(given))
     }
 
-    /// Delivers an answer if the routing key is a reply address, and says whether it was.
-    pub(super) fn deliver_reply(&mut self, message: &Rc<Message>) -> bool {
-        if !message.key.starts_with(QUEUE) {
-            return false;
-        }
-        let Some(channel) = self.reply_addresses.get(&message.key).and_then(|key| self.channels.get_mut(*key)) else {
-            return false;
+    /// Delivers an answer if the routing key is the address of an open channel.
+    pub(super) fn deliver_reply(&mut self, message: &Rc<Message>) -> Result<(), Refusal> {
+        let Some(address) = message.key.strip_prefix(QUEUE.as_bytes()).and_then(|rest| rest.strip_prefix(b".")) else {
+            return Ok(());
         };
-        let Some((consumer, _)) = channel.replies.clone() else { return false };
+        let known = std::str::from_utf8(&message.key).ok().and_then(|key| self.reply_addresses.get(key));
+        let Some(channel) = known.and_then(|key| self.channels.get_mut(*key)) else {
+            // RabbitMQ takes two words for a process and a key, and its channel dies where they are not.
+            let words = address.split(|octet| *octet == b'.').filter(|word| !word.is_empty()).count();
+            return if words == 2 { Err(Refusal::internal()) } else { Ok(()) };
+        };
+        let Some((consumer, _)) = channel.replies.clone() else { return Ok(()) };
         let tag = channel.next_tag;
         channel.next_tag += 1;
-        let effect = Effect::Deliver { consumer, tag, redelivered: false, message: message.clone(), delivery_count: 0 };
+        let effect =
+            Effect::Deliver { consumer, tag, redelivered: false, message: message.clone(), delivery_count: None };
         self.outbox.push(Outgoing { connection: channel.connection, channel: channel.number, effect });
-        true
+        Ok(())
     }
 }

@@ -3,9 +3,13 @@
 //! As RabbitMQ's plugin has it: buckets are numbered in the order of their bindings, and a jump consistent hash (Lamping and
 //! Veach, 2014) picks one. A binding added at the end takes its share from all others and moves nothing between them.
 
-use amq_protocol::types::FieldTable;
-
-use super::{arguments, exchange::Destination, message::Properties, refusal::Refusal};
+use super::{
+    arguments,
+    exchange::Destination,
+    message::{Properties, Property},
+    refusal::Refusal,
+    table::{Plain, Table},
+};
 
 /// Buckets, run by run: so many in a row lead to one destination.
 #[derive(Debug, Default)]
@@ -41,26 +45,30 @@ impl Ring {
 }
 
 /// What a consistent-hash exchange hashes of a message.
-pub(crate) fn hashed(exchange: &FieldTable, key: &str, properties: &Properties) -> Vec<u8> {
+pub(crate) fn hashed(exchange: &Table, key: &[u8], properties: &Properties) -> Vec<u8> {
     if let Some(header) = arguments::text(exchange, "hash-header") {
-        let headers = properties.headers();
-        return headers.inner().get(header).map(|value| arguments::shown(value).into_bytes()).unwrap_or_default();
+        return properties
+            .headers()
+            .get(header)
+            .map(|value| match value.plain() {
+                Plain::Text(text) => text.to_vec(),
+                Plain::Inside(inside) => inside.to_vec(),
+                _ => arguments::shown(value).into_bytes(),
+            })
+            .unwrap_or_default();
     }
-    let properties = match arguments::text(exchange, "hash-property") {
-        None => return key.as_bytes().to_vec(),
-        Some(property) => (property, properties.decode()),
+    let hashed = match arguments::text(exchange, "hash-property") {
+        None => Some(key),
+        Some("correlation_id") => properties.short(Property::CorrelationId),
+        Some("message_id") => properties.short(Property::MessageId),
+        Some(_) => properties.value(Property::Timestamp),
     };
-    let text = match properties {
-        ("correlation_id", properties) => properties.correlation_id().as_ref().map(ToString::to_string),
-        ("message_id", properties) => properties.message_id().as_ref().map(ToString::to_string),
-        (_, properties) => properties.timestamp().as_ref().map(ToString::to_string),
-    };
-    text.unwrap_or_default().into_bytes()
+    hashed.unwrap_or_default().to_vec()
 }
 
 /// What RabbitMQ's plugin says of the arguments of an exchange.
-pub(crate) fn check(exchange: &FieldTable) -> Result<(), Refusal> {
-    let has = |name: &str| exchange.inner().contains_key(name);
+pub(crate) fn check(exchange: &Table) -> Result<(), Refusal> {
+    let has = |name: &str| exchange.contains(name);
     match arguments::text(exchange, "hash-property") {
         Some(_) if has("hash-header") => {
             Err(Refusal::precondition("hash-header and hash-property are mutually exclusive"))

@@ -1,14 +1,16 @@
 //! Which queues a message goes to.
 
-use std::{collections::HashSet, rc::Rc};
-
-use amq_protocol::types::{AMQPValue, FieldTable};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use super::{
     Engine, QueueKey, VhostKey, arguments,
     exchange::{Destination, Exchange, ExchangeKind},
     message::Properties,
     ring,
+    table::{Table, Value},
 };
 
 /// Routes remembered for each exchange: past this many distinct keys the memory starts afresh.
@@ -17,7 +19,7 @@ const REMEMBERED: usize = 4096;
 /// What a walk over exchanges has found so far.
 struct Walk<'a> {
     properties: &'a Properties,
-    headers: Option<FieldTable>,
+    headers: Option<Table>,
     seen: HashSet<Rc<str>>,
     queues: Vec<QueueKey>,
     /// Whether key and exchange alone decided: then the route can be remembered.
@@ -31,13 +33,13 @@ impl Engine {
         &mut self,
         vhost: VhostKey,
         exchange: &str,
-        keys: &[&str],
+        keys: &[&[u8]],
         properties: &Properties,
     ) -> Rc<[QueueKey]> {
         let generation = self.generation;
         let Some(home) = self.vhosts.get_mut(vhost) else { return Rc::from([]) };
         if let ("", [key]) = (exchange, keys) {
-            return home.queues.get(*key).map_or_else(|| Rc::from([]), |queue| Rc::from([*queue]));
+            return named(&home.queues, key).map_or_else(|| Rc::from([]), |queue| Rc::from([queue]));
         }
         if let [key] = keys
             && let Some(found) = home.exchanges.get(exchange)
@@ -53,7 +55,7 @@ impl Engine {
                 continue;
             }
             if name.is_empty() {
-                walk.queues.extend(keys.iter().filter_map(|key| home.queues.get(*key)));
+                walk.queues.extend(keys.iter().filter_map(|key| named(&home.queues, key)));
                 continue;
             }
             let Some(exchange) = home.exchanges.get(&name) else { continue };
@@ -83,7 +85,7 @@ impl Engine {
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, exchange: &Exchange, key: &str, open: &mut Vec<Rc<str>>) {
+    fn visit(&mut self, exchange: &Exchange, key: &[u8], open: &mut Vec<Rc<str>>) {
         let queues = &mut self.queues;
         let mut follow = |destination: &Destination| match destination {
             Destination::Queue(queue) => queues.push(*queue),
@@ -102,14 +104,14 @@ impl Walk<'_> {
             }
             ExchangeKind::Headers => {
                 self.by_key_alone = false;
-                let headers = self.headers.get_or_insert_with(|| self.properties.headers());
+                let headers = self.headers.get_or_insert_with(|| self.properties.headers().canonical().sorted());
                 let all = exchange.bindings.values().flatten();
                 all.filter(|binding| headers_match(&binding.arguments, headers))
                     .for_each(|binding| follow(&binding.destination));
             }
             ExchangeKind::ConsistentHash => {
                 let arguments = &exchange.spec.arguments;
-                self.by_key_alone &= !arguments.contains_key("hash-header") && !arguments.contains_key("hash-property");
+                self.by_key_alone &= !arguments.contains("hash-header") && !arguments.contains("hash-property");
                 exchange.ring.pick(&ring::hashed(arguments, key, self.properties)).into_iter().for_each(follow);
             }
         }
@@ -117,15 +119,15 @@ impl Walk<'_> {
 }
 
 /// `*` stands for one word, `#` for none or more (AMQP 0-9-1 section 3.1.3.3).
-pub(super) fn topic_matches(pattern: &str, key: &str) -> bool {
+pub(super) fn topic_matches(pattern: &[u8], key: &[u8]) -> bool {
     let (pattern, key) = (words(pattern), words(key));
     // Glob matching with one point to come back to: linear in practice, quadratic at worst.
     let (mut p, mut k, mut back) = (0, 0, None);
     while k < key.len() {
-        if p < pattern.len() && pattern[p] == "#" {
+        if p < pattern.len() && pattern[p] == b"#" {
             back = Some((p, k));
             p += 1;
-        } else if p < pattern.len() && (pattern[p] == "*" || pattern[p] == key[k]) {
+        } else if p < pattern.len() && (pattern[p] == b"*" || pattern[p] == key[k]) {
             p += 1;
             k += 1;
         } else if let Some((hash, from)) = back {
@@ -136,30 +138,42 @@ pub(super) fn topic_matches(pattern: &str, key: &str) -> bool {
             return false;
         }
     }
-    pattern[p..].iter().all(|word| *word == "#")
+    pattern[p..].iter().all(|word| *word == b"#")
 }
 
 /// RabbitMQ splits an empty key into no words, not into one empty word.
-fn words(text: &str) -> Vec<&str> {
-    if text.is_empty() { Vec::new() } else { text.split('.').collect() }
+fn words(text: &[u8]) -> Vec<&[u8]> {
+    if text.is_empty() { Vec::new() } else { text.split(|byte| *byte == b'.').collect() }
+}
+
+/// The queue that a routing key names.
+fn named(queues: &HashMap<Rc<str>, QueueKey>, key: &[u8]) -> Option<QueueKey> {
+    // A name is always UTF-8, a routing key need not be.
+    queues.get(std::str::from_utf8(key).ok()?).copied()
 }
 
 /// `x-match`: `all` (default), `any`, `all-with-x`, `any-with-x`; without `-with-x` arguments whose
-/// names begin with `x-` do not count.
-fn headers_match(wanted: &FieldTable, headers: &FieldTable) -> bool {
+/// names begin with `x-` do not count. Both tables are sorted by name, and of several headers of one name each serves one
+/// argument (`rabbit_exchange_type_headers:headers_match`).
+fn headers_match(wanted: &Table, headers: &Table) -> bool {
     let mode = arguments::text(wanted, "x-match").unwrap_or("all");
-    let with_x = mode.ends_with("-with-x");
-    let mut counted = wanted.inner().iter().filter(|(name, _)| match name.as_str() {
-        "x-match" => false,
-        name => with_x || !name.starts_with("x-"),
-    });
-    let matches = |(name, value): (&amq_protocol::types::ShortString, &AMQPValue)| {
-        headers
-            .inner()
-            .get(name.as_str())
-            .is_some_and(|found| *value == AMQPValue::Void || arguments::same_value(value, found))
-    };
-    if mode.starts_with("any") { counted.any(matches) } else { counted.all(matches) }
+    let (any, with_x) = (mode.starts_with("any"), mode.ends_with("-with-x"));
+    let counted = wanted.fields().filter(|(name, _)| *name != b"x-match" && (with_x || !name.starts_with(b"x-")));
+    let mut headers = headers.fields().peekable();
+    for (name, value) in counted {
+        while headers.next_if(|(header, _)| *header < name).is_some() {}
+        let found = headers.next_if(|(header, _)| *header == name);
+        let matches = found.is_some_and(|(_, found)| is_void(value) || arguments::same_value(value, found));
+        if matches == any {
+            return any;
+        }
+    }
+    !any
+}
+
+/// An argument without a value asks for a header's presence alone.
+fn is_void(value: Value<'_>) -> bool {
+    value.kind() == b'V'
 }
 
 #[cfg(test)]
@@ -186,7 +200,7 @@ mod tests {
             ("", "a", false),
         ];
         for (pattern, key, expected) in cases {
-            assert_eq!(topic_matches(pattern, key), expected, "{pattern:?} {key:?}");
+            assert_eq!(topic_matches(pattern.as_bytes(), key.as_bytes()), expected, "{pattern:?} {key:?}");
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The engine alone: no socket, and time as the test says.
 
-use amq_protocol::types::{AMQPValue, FieldTable};
 use bytes::Bytes;
 
 use super::*;
@@ -12,20 +11,16 @@ struct Bench {
     channel: ChannelKey,
 }
 
-fn arguments(list: &[(&str, AMQPValue)]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (name, value) in list {
-        table.insert((*name).into(), value.clone());
-    }
-    table
+fn arguments(list: &[(&str, Vec<u8>)]) -> Table {
+    Table::of(list.iter().cloned())
 }
 
-fn number(value: i32) -> AMQPValue {
-    AMQPValue::LongInt(value)
+fn number(value: i64) -> Vec<u8> {
+    table::long(value)
 }
 
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
+fn text(value: &str) -> Vec<u8> {
+    table::text(value.as_bytes())
 }
 
 impl Bench {
@@ -38,7 +33,7 @@ impl Bench {
         Self { engine, connection, channel }
     }
 
-    fn declare(&mut self, name: &str, list: &[(&str, AMQPValue)]) {
+    fn declare(&mut self, name: &str, list: &[(&str, Vec<u8>)]) {
         let arguments = arguments(list);
         let (durable, passive, exclusive, auto_delete) = (true, false, false, false);
         let declaration = QueueDeclaration { name, passive, durable, exclusive, auto_delete, arguments };
@@ -46,13 +41,13 @@ impl Bench {
     }
 
     fn publish(&mut self, queue: &str, body: &'static str, priority: u8) {
-        let properties = Properties::scan(Bytes::from(vec![0x08, 0, priority])).unwrap();
-        let (exchange, key, body) = ("".into(), queue.into(), Bytes::from_static(body.as_bytes()));
+        let properties = Bytes::from(vec![0x08, 0, priority]);
+        let (exchange, key, body) = (Rc::new([]), queue.as_bytes().into(), Bytes::from_static(body.as_bytes()));
         let publication = Publication { exchange, key, mandatory: false, properties, body };
         self.engine.publish(self.channel, publication).unwrap();
     }
 
-    fn consume(&mut self, queue: &str, tag: &str, list: &[(&str, AMQPValue)]) {
+    fn consume(&mut self, queue: &str, tag: &str, list: &[(&str, Vec<u8>)]) {
         let arguments = arguments(list);
         let wanted = Subscription { queue, tag, no_ack: false, exclusive: false, arguments };
         let (_, key) = self.engine.consume(self.channel, wanted).unwrap();
@@ -121,7 +116,7 @@ fn a_channels_own_prefetch_counts_all_its_consumers() {
 #[test]
 fn a_single_active_consumer_is_followed_by_the_next() {
     let mut bench = Bench::new();
-    bench.declare("q", &[("x-single-active-consumer", AMQPValue::Boolean(true))]);
+    bench.declare("q", &[("x-single-active-consumer", b"t\x01".to_vec())]);
     bench.consume("q", "first", &[]);
     bench.consume("q", "second", &[]);
     bench.publish("q", "1", 0);

@@ -22,9 +22,14 @@ impl Engine {
     }
 
     pub(crate) fn commit(&mut self, channel: ChannelKey) -> Result<(), Refusal> {
-        let transaction = self.take_transaction(channel)?;
-        transaction.published.into_iter().for_each(|(message, mandatory)| self.accept(channel, message, mandatory));
-        self.conclude(channel, transaction.settled);
+        let Transaction { published, settled } = self.take_transaction(channel)?;
+        for (message, mandatory) in published {
+            if let Err(refusal) = self.accept(channel, message, mandatory) {
+                self.forget(channel, Transaction { published: Vec::new(), settled });
+                return Err(refusal);
+            }
+        }
+        self.conclude(channel, settled);
         Ok(())
     }
 

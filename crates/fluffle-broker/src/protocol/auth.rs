@@ -1,12 +1,9 @@
 //! Who a client is: PLAIN, AMQPLAIN and EXTERNAL.
 
-use amq_protocol::{
-    protocol::connection::StartOk,
-    types::{AMQPValue, FieldTable, parsing::parse_field_table},
-};
+use amq_protocol::protocol::connection::StartOk;
 
 use super::shared::Settings;
-use crate::engine::Reader;
+use crate::engine::Table;
 
 /// The mechanisms offered, in the order of preference.
 pub(crate) const MECHANISMS: &str = "PLAIN AMQPLAIN EXTERNAL";
@@ -25,7 +22,8 @@ pub(crate) fn user(settings: &Settings, offer: &StartOk) -> Option<String> {
             known(name, password)
         }
         "AMQPLAIN" => {
-            let table = bare_table(response)?;
+            // A table that comes without the length it usually begins with.
+            let table = Table::read(response)?;
             known(&text(&table, "LOGIN")?, &text(&table, "PASSWORD")?)
         }
         "EXTERNAL" => {
@@ -37,17 +35,6 @@ pub(crate) fn user(settings: &Settings, offer: &StartOk) -> Option<String> {
     }
 }
 
-/// A table that comes without the length it usually begins with.
-fn bare_table(bytes: &[u8]) -> Option<FieldTable> {
-    let mut whole = u32::try_from(bytes.len()).ok()?.to_be_bytes().to_vec();
-    whole.extend_from_slice(bytes);
-    Reader::new(&whole).table()?;
-    parse_field_table(&whole[..]).ok().map(|(_, table)| table)
-}
-
-fn text(table: &FieldTable, name: &str) -> Option<String> {
-    match table.inner().get(name)? {
-        AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
-        _ => None,
-    }
+fn text(table: &Table, name: &str) -> Option<String> {
+    String::from_utf8(table.get(name)?.text()?.to_vec()).ok()
 }

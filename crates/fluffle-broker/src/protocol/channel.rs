@@ -2,11 +2,10 @@
 
 use std::rc::Rc;
 
-use amq_protocol::protocol::basic::Publish;
 use bytes::{Bytes, BytesMut};
 
-use super::frame::FrameKind;
-use crate::engine::{ChannelKey, Properties, Publication, Reader, Refusal};
+use super::frame::{FrameKind, Publish};
+use crate::engine::{ChannelKey, Publication, Reader, Refusal};
 
 /// A body frame from this size on is kept as it came; a smaller one is copied, so that a little message
 /// does not hold on to a whole read buffer.
@@ -14,6 +13,9 @@ const SHARED_BODY: usize = 16 << 10;
 
 /// How much is reserved for a body on the word of its header alone.
 const TRUSTED: u64 = 1 << 20;
+
+/// What RabbitMQ says of a frame that is no content header.
+pub(crate) const NO_HEADER: &str = "expected content header for class 60, got non content header frame instead";
 
 #[derive(Debug)]
 pub(crate) enum ChannelState {
@@ -27,21 +29,22 @@ pub(crate) struct OpenChannel {
     pub(crate) key: ChannelKey,
     pub(crate) content: Option<Content>,
     /// The last route published to: the next message most likely goes the same way, and shares its names.
-    pub(crate) route: (Rc<str>, Rc<str>),
+    pub(crate) route: (Rc<[u8]>, Rc<[u8]>),
 }
 
 /// A message whose frames are coming in.
 #[derive(Debug)]
 pub(crate) struct Content {
     mandatory: bool,
-    header: Option<(u64, Properties)>,
+    /// The size of the body, and the property list as it came.
+    header: Option<(u64, Bytes)>,
     single: Bytes,
     joined: BytesMut,
 }
 
 impl OpenChannel {
     pub(crate) fn new(key: ChannelKey) -> Self {
-        Self { key, content: None, route: (Rc::from(""), Rc::from("")) }
+        Self { key, content: None, route: (Rc::new([]), Rc::new([])) }
     }
 
     /// What must come next.
@@ -54,12 +57,12 @@ impl OpenChannel {
     }
 
     /// A publish begins.
-    pub(crate) fn begin(&mut self, publish: &Publish) {
-        if *self.route.0 != *publish.exchange.as_str() {
-            self.route.0 = publish.exchange.as_str().into();
+    pub(crate) fn begin(&mut self, publish: &Publish<'_>) {
+        if *self.route.0 != *publish.exchange {
+            self.route.0 = publish.exchange.into();
         }
-        if *self.route.1 != *publish.routing_key.as_str() {
-            self.route.1 = publish.routing_key.as_str().into();
+        if *self.route.1 != *publish.key {
+            self.route.1 = publish.key.into();
         }
         let (single, joined) = (Bytes::new(), BytesMut::new());
         self.content = Some(Content { mandatory: publish.mandatory, header: None, single, joined });
@@ -70,7 +73,12 @@ impl OpenChannel {
         let Some(content) = self.content.as_mut() else { return Ok(None) };
         let mut reader = Reader::new(payload);
         let fields = reader.u16().zip(reader.u16()).zip(reader.u32().zip(reader.u32()));
-        let Some(((class, _), (high, low))) = fields else { return Err(Refusal::frame("content header cut short")) };
+        let Some(((class, weight), (high, low))) = fields else {
+            return Err(Refusal::frame("content header cut short"));
+        };
+        if weight != 0 {
+            return Err(Refusal::unexpected_frame(NO_HEADER));
+        }
         if class != 60 {
             let text = format!("expected content header for class 60, got one for class {class} instead");
             return Err(Refusal::unexpected_frame(text));
@@ -80,7 +88,7 @@ impl OpenChannel {
             let text = format!("message size {size} is larger than configured max size {limit}");
             return Err(Refusal::precondition(text));
         }
-        let properties = Properties::scan(Bytes::copy_from_slice(payload.get(12..).unwrap_or_default()))?;
+        let properties = Bytes::copy_from_slice(payload.get(12..).unwrap_or_default());
         content.header = Some((size, properties));
         Ok(self.finish())
     }

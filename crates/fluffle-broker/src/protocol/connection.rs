@@ -13,10 +13,10 @@ use tokio::{
 };
 
 use super::{
-    channel::ChannelState,
-    frame::{self, Frame, FrameKind},
+    channel::{ChannelState, NO_HEADER},
+    frame::{self, Frame, FrameKind, Method, Undecodable},
     handshake,
-    link::{Link, short},
+    link::Link,
     method,
     shared::Shared,
 };
@@ -167,8 +167,7 @@ impl Incoming {
             tokio::select! {
                 biased;
                 () = link.shut.notified() => {
-                    let text = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'".to_owned();
-                    return link.ending.take().unwrap_or(Refusal { code: 320, text }).into();
+                    return link.ending.take().unwrap_or_else(Refusal::shutdown).into();
                 }
                 more = self.more(all_handled) => if let Err(end) = more { return end },
             }
@@ -226,9 +225,7 @@ impl Incoming {
         };
         let (text, cause) = match expected {
             _ if kind == expected => return Ok(()),
-            FrameKind::Header => {
-                ("expected content header for class 60, got non content header frame instead", PUBLISH)
-            }
+            FrameKind::Header => (NO_HEADER, PUBLISH),
             FrameKind::Body => ("expected content body, got non content body frame instead", PUBLISH),
             _ => ("expected method frame, got non method frame instead", (0, 0)),
         };
@@ -236,8 +233,15 @@ impl Incoming {
     }
 
     fn method(&mut self, key: ConnectionKey, frame: &Frame) -> Result<(), End> {
-        let method = frame::method(&frame.payload).map_err(End::from);
-        match method.and_then(|method| method::handle(self, key, frame, method)) {
+        let outcome = match frame::method(&frame.payload) {
+            Ok(method) => method::handle(self, key, frame, method),
+            Err(Undecodable::Fields(refusal)) => Err(refusal.into()),
+            // RabbitMQ forgets which method it was, but on channel 0.
+            Err(Undecodable::Text(refusal)) if frame.channel != 0 => return Err(refusal.into()),
+            Err(Undecodable::Text(refusal)) => Err(refusal.into()),
+            Err(Undecodable::Table) => Err(End::Silent),
+        };
+        match outcome {
             Err(End::Refused { refusal, .. }) => self.refuse(frame.channel, refusal, frame.ids()),
             outcome => outcome,
         }
@@ -258,14 +262,18 @@ impl Incoming {
             ChannelState::Closing => 0,
         };
         if matches!(outcome, Ok(None)) && channels.values().map(held).sum::<u64>() > limit {
-            return Err(Refusal { code: 506, text: "RESOURCE_ERROR - too many unfinished messages".to_owned() }.into());
+            return Err(Refusal::too_much("too many unfinished messages").into());
         }
         drop(channels);
         let published = outcome.and_then(|publication| match publication {
             Some(publication) => self.shared.engine.borrow_mut().publish(key, publication),
             None => Ok(()),
         });
-        published.or_else(|refusal| self.refuse(frame.channel, refusal, PUBLISH))
+        published.or_else(|refusal| {
+            // RabbitMQ's dead process tells nobody what it was about.
+            let cause = if refusal.is_internal() { (0, 0) } else { PUBLISH };
+            self.refuse(frame.channel, refusal, cause)
+        })
     }
 
     /// A soft error closes the channel; a hard one, or any on channel 0, ends the connection.
@@ -325,24 +333,20 @@ impl Incoming {
         if let Some(key) = self.link.key.take() {
             self.shared.leave(key);
         }
-        let farewell = match end {
+        let wait_for_client = match end {
             End::Lost => return,
-            End::Silent => None,
-            End::Closed => Some(connection::AMQPMethod::CloseOk(connection::CloseOk {})),
+            End::Silent => false,
+            End::Closed => {
+                let answer = connection::AMQPMethod::CloseOk(connection::CloseOk {});
+                self.link.send(0, AMQPClass::Connection(answer));
+                true
+            }
             End::Refused { refusal, cause } => {
-                tracing::debug!(code = refusal.code, text = refusal.text, "connection closed by the broker");
-                Some(connection::AMQPMethod::Close(connection::Close {
-                    reply_code: refusal.code,
-                    reply_text: short(&refusal.text),
-                    class_id: cause.0,
-                    method_id: cause.1,
-                }))
+                tracing::debug!(code = refusal.code, text = %refusal.shown(), "connection closed by the broker");
+                self.link.send_close(0, &refusal, cause);
+                true
             }
         };
-        let wait_for_client = farewell.is_some();
-        if let Some(farewell) = farewell {
-            self.link.send(0, AMQPClass::Connection(farewell));
-        }
         let _ = timeout(FAREWELL, async {
             self.flush().await;
             if wait_for_client {
@@ -368,8 +372,8 @@ impl Incoming {
                 Ok(Some(frame)) if frame.channel == 0 && matches!(frame.kind(), Ok(FrameKind::Method)) => {
                     use connection::AMQPMethod::{Close, CloseOk};
                     match frame::method(&frame.payload) {
-                        Ok(AMQPClass::Connection(CloseOk(_))) => return,
-                        Ok(AMQPClass::Connection(Close(_))) => {
+                        Ok(Method::Other(AMQPClass::Connection(CloseOk(_)), _)) => return,
+                        Ok(Method::Other(AMQPClass::Connection(Close(_)), _)) => {
                             link.send(0, AMQPClass::Connection(CloseOk(connection::CloseOk {})));
                         }
                         _ => {}

@@ -1,14 +1,18 @@
 //! Writes effects as frames. Deliveries and confirms, nearly all of a broker's output, are written
 //! straight into the output; everything else goes through the general encoder.
 
+use std::borrow::Cow;
+
 use amq_protocol::protocol::{AMQPClass, basic, constants};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use super::{frame, output::Output};
-use crate::engine::{Effect, Fetched, Message};
+use crate::engine::{Effect, Fetched, Message, Refusal};
 
 /// Bytes around a frame's payload.
 const OVERHEAD: usize = 8;
+
+const NO_ROUTE: &[u8] = b"NO_ROUTE";
 
 /// Writes an effect that needs no change of state here.
 pub(crate) fn effect(output: &mut Output, channel: u16, frame_max: usize, effect: &Effect) {
@@ -20,14 +24,8 @@ pub(crate) fn effect(output: &mut Output, channel: u16, frame_max: usize, effect
         Effect::Ack { tag, multiple } => output.write(|out| settle(out, channel, 80, *tag, u8::from(*multiple))),
         Effect::Nack { tag } => output.write(|out| settle(out, channel, 120, *tag, 0)),
         Effect::Return(message) => {
-            let returned = basic::Return {
-                reply_code: 312,
-                reply_text: "NO_ROUTE".into(),
-                exchange: (&*message.exchange).into(),
-                routing_key: (&*message.key).into(),
-            };
-            method(output, channel, AMQPClass::Basic(basic::AMQPMethod::Return(returned)));
-            content(output, channel, frame_max, message, 0);
+            output.write(|out| returned(out, channel, message));
+            content(output, channel, frame_max, message, None);
         }
         Effect::Cancel(tag) => {
             let cancel = basic::Cancel { consumer_tag: (&**tag).into(), nowait: true };
@@ -46,14 +44,7 @@ pub(crate) fn method(output: &mut Output, channel: u16, class: AMQPClass) {
 
 /// Writes the answer to `basic.get`.
 pub(crate) fn fetched(output: &mut Output, channel: u16, frame_max: usize, fetched: &Fetched) {
-    let answer = basic::GetOk {
-        delivery_tag: fetched.tag,
-        redelivered: fetched.redelivered,
-        exchange: (&*fetched.message.exchange).into(),
-        routing_key: (&*fetched.message.key).into(),
-        message_count: u32::try_from(fetched.remaining).unwrap_or(u32::MAX),
-    };
-    method(output, channel, AMQPClass::Basic(basic::AMQPMethod::GetOk(answer)));
+    output.write(|out| get_ok(out, channel, fetched));
     content(output, channel, frame_max, &fetched.message, fetched.delivery_count);
 }
 
@@ -66,21 +57,79 @@ fn begin(out: &mut BytesMut, kind: u8, channel: u16, size: usize) {
 }
 
 /// A short string; the broker keeps none that is longer than 255 bytes.
-fn short_text(out: &mut BytesMut, text: &str) {
+fn short_text(out: &mut BytesMut, text: &[u8]) {
     out.put_u8(text.len() as u8);
-    out.put_slice(text.as_bytes());
+    out.put_slice(text);
+}
+
+/// Octets of the exchange and the routing key of a message, in its method.
+fn envelope_size(message: &Message) -> usize {
+    1 + message.exchange.len() + 1 + message.key.len()
+}
+
+/// By hand, as all that repeats a routing key: that may be any bytes, and the general encoder knows UTF-8 alone.
+fn envelope(out: &mut BytesMut, message: &Message) {
+    short_text(out, message.exchange.as_bytes());
+    short_text(out, &message.key);
+}
+
+fn returned(out: &mut BytesMut, channel: u16, message: &Message) {
+    begin(out, constants::FRAME_METHOD, channel, 4 + 2 + 1 + NO_ROUTE.len() + envelope_size(message));
+    out.put_u16(60);
+    out.put_u16(50);
+    out.put_u16(312);
+    short_text(out, NO_ROUTE);
+    envelope(out, message);
+    out.put_u8(constants::FRAME_END);
+}
+
+fn get_ok(out: &mut BytesMut, channel: u16, fetched: &Fetched) {
+    begin(out, constants::FRAME_METHOD, channel, 4 + 8 + 1 + envelope_size(&fetched.message) + 4);
+    out.put_u16(60);
+    out.put_u16(71);
+    out.put_u64(fetched.tag);
+    out.put_u8(u8::from(fetched.redelivered));
+    envelope(out, &fetched.message);
+    out.put_u32(u32::try_from(fetched.remaining).unwrap_or(u32::MAX));
+    out.put_u8(constants::FRAME_END);
+}
+
+/// `connection.close` or `channel.close` with a text of any bytes, cut to the 255 that a short string may have; `cause` is
+/// the class and method that it is about.
+pub(crate) fn close(output: &mut Output, channel: u16, refusal: &Refusal, cause: (u16, u16)) {
+    let text = cut(&refusal.text);
+    output.write(|out| {
+        begin(out, constants::FRAME_METHOD, channel, 4 + 2 + 1 + text.len() + 4);
+        let (class, method) = if channel == 0 { (10, 50) } else { (20, 40) };
+        out.put_u16(class);
+        out.put_u16(method);
+        out.put_u16(refusal.code);
+        short_text(out, &text);
+        out.put_u16(cause.0);
+        out.put_u16(cause.1);
+        out.put_u8(constants::FRAME_END);
+    });
+}
+
+/// A text cut to the 255 bytes a short string may have, and seen to be cut; between characters, if it is UTF-8.
+pub(crate) fn cut(text: &[u8]) -> Cow<'_, [u8]> {
+    if text.len() <= 255 {
+        return text.into();
+    }
+    let continues = |at: usize| text.get(at).is_some_and(|octet| octet & 0xC0 == 0x80);
+    let end = if std::str::from_utf8(text).is_ok() { (0..=252).rev().find(|at| !continues(*at)) } else { None };
+    [&text[..end.unwrap_or(252)], b"..."].concat().into()
 }
 
 fn deliver(out: &mut BytesMut, channel: u16, consumer: &str, tag: u64, redelivered: bool, message: &Message) {
-    let size = 4 + 1 + consumer.len() + 8 + 1 + 1 + message.exchange.len() + 1 + message.key.len();
+    let size = 4 + 1 + consumer.len() + 8 + 1 + envelope_size(message);
     begin(out, constants::FRAME_METHOD, channel, size);
     out.put_u16(60);
     out.put_u16(60);
-    short_text(out, consumer);
+    short_text(out, consumer.as_bytes());
     out.put_u64(tag);
     out.put_u8(u8::from(redelivered));
-    short_text(out, &message.exchange);
-    short_text(out, &message.key);
+    envelope(out, message);
     out.put_u8(constants::FRAME_END);
 }
 
@@ -94,12 +143,10 @@ fn settle(out: &mut BytesMut, channel: u16, id: u16, tag: u64, bits: u8) {
     out.put_u8(constants::FRAME_END);
 }
 
-/// Content header and body frames.
-fn content(output: &mut Output, channel: u16, frame_max: usize, message: &Message, delivery_count: u32) {
-    let properties: Bytes = match delivery_count {
-        0 => message.properties.raw.clone(),
-        count => message.properties_with_delivery_count(count),
-    };
+/// Content header and body frames. A header that is larger than the negotiated frame is sent as it is, as RabbitMQ does: the
+/// client may be another than the publisher, and the broker adds headers of its own.
+fn content(output: &mut Output, channel: u16, frame_max: usize, message: &Message, delivery_count: Option<u32>) {
+    let properties = message.delivered_properties(delivery_count);
     output.write(|out| {
         begin(out, constants::FRAME_HEADER, channel, 12 + properties.len());
         out.put_u16(60);

@@ -77,13 +77,13 @@ impl Shared {
         match hit.fault {
             Fault::CloseConnection { code, text } => {
                 if let Some(link) = self.link(connection) {
-                    link.end_with(Refusal { code, text });
+                    link.end_with(Refusal { code, text: text.into() });
                 }
             }
             Fault::CloseChannel { code, text } => {
                 let mut engine = self.engine.borrow_mut();
                 if let Some(key) = engine.channel(connection, channel) {
-                    engine.fail_channel(key, Refusal { code, text });
+                    engine.fail_channel(key, Refusal { code, text: text.into() });
                 }
             }
             Fault::CancelConsumer => {

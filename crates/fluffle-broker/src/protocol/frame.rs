@@ -6,7 +6,7 @@ use amq_protocol::{
 };
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::engine::{Reader, Refusal};
+use crate::engine::{Reader, Refusal, Table};
 
 const HEADER: usize = 7;
 
@@ -106,34 +106,110 @@ pub(crate) fn split(buffer: &mut BytesMut, frame_max: usize) -> Result<Option<Fr
     Ok(Some(Frame { kind, channel, payload }))
 }
 
-/// Decodes a method. Field tables are looked over first: the decoder recurses into them.
-pub(crate) fn method(payload: &[u8]) -> Result<AMQPClass, Refusal> {
+/// A method of a client's.
+#[derive(Debug)]
+pub(crate) enum Method<'a> {
+    /// `basic.publish`, whose exchange and routing key RabbitMQ takes for bytes.
+    Publish(Publish<'a>),
+    /// Any other, its field table apart: the generated decoder calls itself for each table in a table. In the method itself
+    /// the table is empty.
+    Other(AMQPClass, Table),
+}
+
+/// `basic.publish`.
+#[derive(Debug)]
+pub(crate) struct Publish<'a> {
+    pub(crate) exchange: &'a [u8],
+    pub(crate) key: &'a [u8],
+    pub(crate) mandatory: bool,
+    pub(crate) immediate: bool,
+}
+
+/// Why a method could not be decoded.
+#[derive(Debug)]
+pub(crate) enum Undecodable {
+    /// Its fields do not fit its method: 501.
+    Fields(Refusal),
+    /// A short string in it is not UTF-8: 501.
+    Text(Refusal),
+    /// A table in it holds what RabbitMQ cannot read. Its process for the connection dies of that, without a word.
+    Table,
+}
+
+/// The fields of the methods that clients send and that have texts or tables: `w`, two octets; `b`, one; `l`, four; `s`, a
+/// short string; `S`, a long one; `t`, a table. Only a table may be followed by others.
+fn shape(class: u16, method: u16) -> &'static [u8] {
+    match (class, method) {
+        (10, 11) => b"tsSs",
+        (10, 40) => b"ssb",
+        (10, 50) | (20, 40) => b"wsww",
+        (10, 70) => b"Ss",
+        (20, 10) => b"s",
+        (30, 10) => b"sb",
+        (40, 10) => b"wssbt",
+        (40, 20) => b"wsb",
+        (40, 30) | (40, 40) | (50, 20) => b"wsssbt",
+        (50, 10) => b"wsbt",
+        (50, 30) | (50, 40) => b"wsb",
+        (50, 50) => b"wssst",
+        (60, 20) => b"wssbt",
+        (60, 30) => b"sb",
+        (60, 40) => b"wssb",
+        (60, 70) => b"wsb",
+        _ => b"",
+    }
+}
+
+/// Decodes a method.
+pub(crate) fn method(payload: &[u8]) -> Result<Method<'_>, Undecodable> {
     let mut reader = Reader::new(payload);
     let undecodable = || {
         let fields = payload.get(4..).unwrap_or_default();
-        Refusal::frame(format!("cannot decode {}", binary(&fields[..fields.len().min(SHOWN)])))
+        Undecodable::Fields(Refusal::frame(format!("cannot decode {}", binary(&fields[..fields.len().min(SHOWN)]))))
     };
-    let (class, method) = reader.u16().zip(reader.u16()).ok_or_else(undecodable)?;
-    let shape: &[u8] = match (class, method) {
-        (10, 10) => b"bbt",
-        (10, 11) => b"t",
-        (40, 10) => b"wssbt",
-        (40, 30) | (40, 40) | (50, 20) => b"wsssbt",
-        (50, 50) => b"wssst",
-        (50, 10) => b"wsbt",
-        (60, 20) => b"wssbt",
-        _ => b"",
-    };
+    let ids = reader.u16().zip(reader.u16()).ok_or_else(undecodable)?;
+    let place = |reader: &Reader<'_>| payload.len() - reader.left();
+    let (mut texts, mut bits, mut table) = ([&b""[..]; 3], 0, None);
+    let (mut count, shape) = (0, shape(ids.0, ids.1));
     for field in shape {
         match field {
             b'w' => reader.skip(2).ok_or_else(undecodable)?,
-            b's' => reader.short_text().map(|_| ()).ok_or_else(undecodable)?,
-            b'b' => reader.skip(1).ok_or_else(undecodable)?,
-            _ => reader.table().ok_or_else(|| Refusal::syntax("malformed table"))?,
+            b'b' => bits = reader.u8().ok_or_else(undecodable)?,
+            b'S' => reader.long().map(|_| ()).ok_or_else(undecodable)?,
+            b's' => {
+                let text = reader.short().ok_or_else(undecodable)?;
+                if let Some(kept) = texts.get_mut(count) {
+                    *kept = text;
+                }
+                count += 1;
+            }
+            _ => {
+                let from = place(&reader);
+                let fields = reader.long().ok_or_else(undecodable)?;
+                table = Some((from..place(&reader), fields));
+            }
         }
     }
-    match parse_class(payload) {
-        Ok(([], method)) => Ok(method),
+    if !shape.is_empty() && !reader.is_empty() {
+        return Err(undecodable());
+    }
+    if ids == (60, 40) {
+        let [exchange, key, _] = texts;
+        let (mandatory, immediate) = (bits & 1 != 0, bits & 2 != 0);
+        return Ok(Method::Publish(Publish { exchange, key, mandatory, immediate }));
+    }
+    if texts.iter().any(|text| std::str::from_utf8(text).is_err()) {
+        return Err(Undecodable::Text(Refusal::frame("Malformed UTF-8 in shortstr")));
+    }
+    let (without_table, table) = match table {
+        None => (None, Table::default()),
+        Some((range, fields)) => {
+            let parts = [&payload[..range.start], &[0; 4], &payload[range.end..]];
+            (Some(parts.concat()), Table::read(fields).ok_or(Undecodable::Table)?)
+        }
+    };
+    match parse_class(without_table.as_deref().unwrap_or(payload)) {
+        Ok(([], method)) => Ok(Method::Other(method, table)),
         _ => Err(undecodable()),
     }
 }
@@ -181,7 +257,7 @@ mod tests {
     fn what_is_wrong_is_shown_up_to_16_octets_of_it() {
         let shown = |payload: &[u8]| {
             let frame = split(&mut bytes(9, 1, payload, 0xCE), 4096).unwrap().unwrap();
-            frame.kind().unwrap_err().text
+            frame.kind().unwrap_err().shown().into_owned()
         };
         assert_eq!(shown(b""), "FRAME_ERROR - type 9, all octets = <<>>: unknown_frame");
         assert_eq!(shown(&[0, 255]), "FRAME_ERROR - type 9, all octets = <<0,255>>: unknown_frame");

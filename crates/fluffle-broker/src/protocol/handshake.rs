@@ -11,10 +11,10 @@ use amq_protocol::{
 use super::{
     auth,
     connection::{End, Incoming},
-    frame::{self, FrameKind},
+    frame::{self, FrameKind, Method, Undecodable},
 };
 use crate::{
-    engine::{ConnectionKey, Refusal},
+    engine::{ConnectionKey, Refusal, Table, Value},
     fault::Event,
 };
 
@@ -48,18 +48,18 @@ pub(crate) async fn open(incoming: &mut Incoming) -> Result<ConnectionKey, End> 
         return Err(End::Silent);
     };
     send(incoming, AMQPMethod::Start(start(*version)));
-    let offer = match receive(incoming).await? {
-        AMQPMethod::StartOk(offer) => offer,
-        other => return Err(unexpected(&other)),
+    let (offer, client) = match receive(incoming).await? {
+        (AMQPMethod::StartOk(offer), client) => (offer, client),
+        (other, _) => return Err(unexpected(&other)),
     };
-    let user = login(incoming, &offer)?;
+    let user = login(incoming, &offer, &client)?;
     tune(incoming).await?;
-    let wanted = match receive(incoming).await? {
+    let wanted = match receive(incoming).await?.0 {
         AMQPMethod::Open(open) => open,
         AMQPMethod::Close(_) => return Err(End::Closed),
         other => return Err(unexpected(&other)),
     };
-    let key = enter(incoming, &wanted, &user, &offer)?;
+    let key = enter(incoming, &wanted, &user, &client)?;
     send(incoming, AMQPMethod::OpenOk(OpenOk {}));
     incoming.link.ask(Event::Opened, 0);
     incoming.shared.carry_out_faults();
@@ -70,14 +70,19 @@ fn send(incoming: &Incoming, method: AMQPMethod) {
     incoming.link.send(0, AMQPClass::Connection(method));
 }
 
-async fn receive(incoming: &mut Incoming) -> Result<AMQPMethod, End> {
+/// The next method of a connection, and the table in it.
+async fn receive(incoming: &mut Incoming) -> Result<(AMQPMethod, Table), End> {
     loop {
         let frame = incoming.next_frame().await?;
         match (frame.kind()?, frame.channel) {
             (FrameKind::Heartbeat, 0) => {}
-            (FrameKind::Method, 0) => match frame::method(&frame.payload)? {
-                AMQPClass::Connection(method) => return Ok(method),
-                _ => return Err(Refusal::command_invalid("expected a connection method").into()),
+            (FrameKind::Method, 0) => match frame::method(&frame.payload) {
+                Ok(Method::Other(AMQPClass::Connection(method), table)) => return Ok((method, table)),
+                Err(Undecodable::Fields(refusal) | Undecodable::Text(refusal)) => {
+                    return Err(End::Refused { refusal, cause: frame.ids() });
+                }
+                Err(Undecodable::Table) => return Err(End::Silent),
+                Ok(_) => return Err(Refusal::command_invalid("expected a connection method").into()),
             },
             _ => return Err(Refusal::unexpected_frame("expected a method on channel 0").into()),
         }
@@ -128,7 +133,7 @@ fn start((version_major, version_minor): (u8, u8)) -> Start {
     }
 }
 
-fn login(incoming: &Incoming, offer: &StartOk) -> Result<String, End> {
+fn login(incoming: &Incoming, offer: &StartOk, client: &Table) -> Result<String, End> {
     if let Some(user) = auth::user(&incoming.shared.settings, offer) {
         return Ok(user);
     }
@@ -144,7 +149,7 @@ fn login(incoming: &Incoming, offer: &StartOk) -> Result<String, End> {
         }
     };
     // A client that does not announce that it understands the reason gets a closed socket.
-    match capability(offer, "authentication_failure_close") {
+    match capability(client, "authentication_failure_close") {
         true => Err(Refusal::access(text).into()),
         false => Err(End::Silent),
     }
@@ -154,7 +159,7 @@ async fn tune(incoming: &mut Incoming) -> Result<(), End> {
     let settings = incoming.shared.settings.clone();
     let (channel_max, frame_max, heartbeat) = (settings.channel_max, settings.frame_max, settings.heartbeat);
     send(incoming, AMQPMethod::Tune(Tune { channel_max, frame_max, heartbeat }));
-    let tuned: TuneOk = match receive(incoming).await? {
+    let tuned: TuneOk = match receive(incoming).await?.0 {
         AMQPMethod::TuneOk(tuned) => tuned,
         other => return Err(unexpected(&other)),
     };
@@ -178,30 +183,26 @@ fn check_agreed(limit: &str, agreed: u32, least: u32, offered: u32) -> Result<()
     Err(Refusal::not_allowed(format!("negotiated {limit} = {problem}")))
 }
 
-fn enter(incoming: &Incoming, wanted: &Open, user: &str, offer: &StartOk) -> Result<ConnectionKey, End> {
+fn enter(incoming: &Incoming, wanted: &Open, user: &str, client: &Table) -> Result<ConnectionKey, End> {
     let mut engine = incoming.shared.engine.borrow_mut();
     let Some(vhost) = engine.vhost(wanted.virtual_host.as_str()) else {
         let refusal = Refusal::not_allowed(format!("vhost {} not found", wanted.virtual_host));
         return Err(End::Refused { refusal, cause: OPEN });
     };
-    let name = match offer.client_properties.inner().get("connection_name") {
-        Some(AMQPValue::LongString(name)) => String::from_utf8_lossy(name.as_bytes()).chars().take(255).collect(),
-        _ => String::new(),
-    };
+    let name = client.get("connection_name").and_then(Value::text).unwrap_or_default();
+    let name: String = String::from_utf8_lossy(name).chars().take(255).collect();
     incoming.link.gate.introduce(name.clone(), user.to_owned());
-    incoming.link.hears_blocked.set(capability(offer, "connection.blocked"));
-    let key = engine.open_connection(vhost, user, name, capability(offer, "consumer_cancel_notify"));
+    incoming.link.hears_blocked.set(capability(client, "connection.blocked"));
+    let key = engine.open_connection(vhost, user, name, capability(client, "consumer_cancel_notify"));
     drop(engine);
     incoming.link.key.set(Some(key));
     incoming.shared.enter(key, incoming.link.clone());
     Ok(key)
 }
 
-fn capability(offer: &StartOk, name: &str) -> bool {
-    match offer.client_properties.inner().get("capabilities") {
-        Some(AMQPValue::FieldTable(capabilities)) => {
-            matches!(capabilities.inner().get(name), Some(AMQPValue::Boolean(true)))
-        }
-        _ => false,
-    }
+/// Whether the client's properties name a capability as present.
+fn capability(client: &Table, name: &str) -> bool {
+    let capabilities = client.get("capabilities").and_then(Value::fields);
+    let found = capabilities.into_iter().flatten().find(|(found, _)| *found == name.as_bytes());
+    found.is_some_and(|(_, value)| value.encoded() == *b"t\x01")
 }

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use amq_protocol::protocol::{AMQPClass, channel};
+use amq_protocol::protocol::AMQPClass;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{channel::ChannelState, encode, output::Output};
@@ -93,14 +93,8 @@ impl Link {
         if self.is_closing(number) {
             return;
         }
-        tracing::debug!(channel = number, code = refusal.code, text = refusal.text, "channel closed by the broker");
-        let close = channel::Close {
-            reply_code: refusal.code,
-            reply_text: short(&refusal.text),
-            class_id: cause.0,
-            method_id: cause.1,
-        };
-        self.send(number, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
+        tracing::debug!(channel = number, code = refusal.code, text = %refusal.shown(), "channel closed by the broker");
+        self.send_close(number, refusal, cause);
         self.channels.borrow_mut().insert(number, ChannelState::Closing);
     }
 
@@ -111,6 +105,13 @@ impl Link {
 
     pub(crate) fn send(&self, channel: u16, method: AMQPClass) {
         encode::method(&mut self.output.borrow_mut(), channel, method);
+        self.ask(Event::FrameOut, channel);
+        self.wake.notify_one();
+    }
+
+    /// Sends `channel.close`, or on channel 0 `connection.close`.
+    pub(crate) fn send_close(&self, channel: u16, refusal: &Refusal, cause: (u16, u16)) {
+        encode::close(&mut self.output.borrow_mut(), channel, refusal, cause);
         self.ask(Event::FrameOut, channel);
         self.wake.notify_one();
     }
@@ -150,12 +151,5 @@ impl Link {
 
 /// A text cut to the 255 bytes a short string may have, and seen to be cut.
 pub(crate) fn short(text: &str) -> amq_protocol::types::ShortString {
-    if text.len() <= 255 {
-        return text.into();
-    }
-    let mut end = 252;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}...", &text[..end]).into()
+    (&*String::from_utf8_lossy(&encode::cut(text.as_bytes()))).into()
 }

@@ -9,13 +9,13 @@ use super::{
     channel::{ChannelState, OpenChannel},
     connection::{End, Incoming},
     encode,
-    frame::Frame,
+    frame::{Frame, Method, Publish},
     link::short,
 };
 use crate::{
     engine::{
         ChannelKey, ConnectionKey, Destination, ExchangeDeclaration, QueueDeclaration, Refusal, Settlement,
-        Subscription,
+        Subscription, Table,
     },
     fault::Event,
 };
@@ -25,12 +25,14 @@ pub(crate) fn handle(
     incoming: &Incoming,
     connection: ConnectionKey,
     frame: &Frame,
-    method: AMQPClass,
+    method: Method<'_>,
 ) -> Result<(), End> {
     match (frame.channel, method) {
-        (0, AMQPClass::Connection(method)) => on_connection(incoming, method),
+        (0, Method::Other(AMQPClass::Connection(method), _)) => on_connection(incoming, method),
         (0, _) => Err(misplaced().into()),
-        (number, AMQPClass::Channel(channel::AMQPMethod::Open(_))) => open(incoming, connection, number),
+        (number, Method::Other(AMQPClass::Channel(channel::AMQPMethod::Open(_)), _)) => {
+            open(incoming, connection, number)
+        }
         (number, method) => {
             let key = match incoming.link.channels.borrow().get(&number) {
                 Some(ChannelState::Open(open)) => Some(open.key),
@@ -85,7 +87,8 @@ fn open(incoming: &Incoming, connection: ConnectionKey, number: u16) -> Result<(
 }
 
 /// On a channel that the broker closed only the end of it matters.
-fn closing(incoming: &Incoming, number: u16, method: &AMQPClass) {
+fn closing(incoming: &Incoming, number: u16, method: &Method<'_>) {
+    let Method::Other(method, _) = method else { return };
     match method {
         AMQPClass::Channel(channel::AMQPMethod::CloseOk(_)) => {
             incoming.link.channels.borrow_mut().remove(&number);
@@ -108,11 +111,15 @@ struct Open<'a> {
 type Outcome = Result<(), End>;
 
 impl Open<'_> {
-    fn handle(&self, method: AMQPClass) -> Outcome {
+    fn handle(&self, method: Method<'_>) -> Outcome {
+        let (method, arguments) = match method {
+            Method::Publish(publish) => return self.publish(&publish),
+            Method::Other(method, arguments) => (method, arguments),
+        };
         match method {
-            AMQPClass::Basic(method) => self.basic(method),
-            AMQPClass::Queue(method) => self.queue(method),
-            AMQPClass::Exchange(method) => self.exchange(method),
+            AMQPClass::Basic(method) => self.basic(method, arguments),
+            AMQPClass::Queue(method) => self.queue(method, arguments),
+            AMQPClass::Exchange(method) => self.exchange(method, arguments),
             AMQPClass::Channel(method) => self.channel(method),
             AMQPClass::Confirm(method) => self.confirm(method),
             AMQPClass::Tx(method) => self.tx(method),
@@ -137,18 +144,19 @@ impl Open<'_> {
         Ok(())
     }
 
-    fn basic(&self, method: basic::AMQPMethod) -> Outcome {
+    fn publish(&self, publish: &Publish<'_>) -> Outcome {
+        if publish.immediate {
+            return Err(Refusal::not_implemented("immediate=true").into());
+        }
+        if let Some(ChannelState::Open(open)) = self.incoming.link.channels.borrow_mut().get_mut(&self.frame.channel) {
+            open.begin(publish);
+        }
+        Ok(())
+    }
+
+    fn basic(&self, method: basic::AMQPMethod, arguments: Table) -> Outcome {
         use basic::AMQPMethod as M;
         match method {
-            M::Publish(publish) if publish.immediate => Err(Refusal::not_implemented("immediate=true").into()),
-            M::Publish(publish) => {
-                if let Some(ChannelState::Open(open)) =
-                    self.incoming.link.channels.borrow_mut().get_mut(&self.frame.channel)
-                {
-                    open.begin(&publish);
-                }
-                Ok(())
-            }
             M::Ack(ack) => self.settle(ack.delivery_tag, ack.multiple, Settlement::Ack),
             M::Nack(nack) => self.settle(nack.delivery_tag, nack.multiple, negative(nack.requeue)),
             M::Reject(reject) => self.settle(reject.delivery_tag, false, negative(reject.requeue)),
@@ -175,7 +183,7 @@ impl Open<'_> {
                     tag: consume.consumer_tag.as_str(),
                     no_ack: consume.no_ack,
                     exclusive: consume.exclusive,
-                    arguments: consume.arguments,
+                    arguments,
                 };
                 let (tag, key) = self.engine().consume(self.key, subscription)?;
                 let answer = basic::ConsumeOk { consumer_tag: (&*tag).into() };
@@ -218,7 +226,7 @@ impl Open<'_> {
         Ok(self.engine().settle(self.key, tag, multiple, how)?)
     }
 
-    fn queue(&self, method: queue::AMQPMethod) -> Outcome {
+    fn queue(&self, method: queue::AMQPMethod, arguments: Table) -> Outcome {
         use queue::AMQPMethod as M;
         match method {
             M::Declare(declare) => {
@@ -228,7 +236,7 @@ impl Open<'_> {
                     durable: declare.durable,
                     exclusive: declare.exclusive,
                     auto_delete: declare.auto_delete,
-                    arguments: declare.arguments,
+                    arguments,
                 };
                 let (name, messages, consumers) = self.engine().declare_queue(self.key, declaration)?;
                 let answer = queue::DeclareOk {
@@ -243,7 +251,7 @@ impl Open<'_> {
                 self.engine().check_exchange(self.key, &source)?;
                 let destination = Destination::Queue(self.engine().find_queue(self.key, &queue)?);
                 let key = self.routing_key(&queue, bind.routing_key.as_str());
-                self.engine().bind(self.key, &source, destination, &key, bind.arguments)?;
+                self.engine().bind(self.key, &source, destination, &key, arguments)?;
                 self.reply(bind.nowait, AMQPClass::Queue(M::BindOk(queue::BindOk {})))
             }
             M::Unbind(unbind) => {
@@ -253,7 +261,7 @@ impl Open<'_> {
                     Ok(destination) => {
                         let key = self.routing_key(&queue, unbind.routing_key.as_str());
                         let destination = Destination::Queue(destination);
-                        self.engine().unbind(self.key, &source, destination, &key, unbind.arguments)?;
+                        self.engine().unbind(self.key, &source, destination, &key, arguments)?;
                     }
                     // A queue that is gone is not bound: that is what was wanted.
                     Err(refusal) if refusal.code == 404 => {}
@@ -291,7 +299,7 @@ impl Open<'_> {
         }
     }
 
-    fn exchange(&self, method: exchange::AMQPMethod) -> Outcome {
+    fn exchange(&self, method: exchange::AMQPMethod, arguments: Table) -> Outcome {
         use exchange::AMQPMethod as M;
         match method {
             M::Declare(declare) => {
@@ -302,7 +310,7 @@ impl Open<'_> {
                     durable: declare.durable,
                     auto_delete: declare.auto_delete,
                     internal: declare.internal,
-                    arguments: declare.arguments,
+                    arguments,
                 };
                 self.engine().declare_exchange(self.key, declaration)?;
                 self.reply(declare.nowait, AMQPClass::Exchange(M::DeclareOk(exchange::DeclareOk {})))
@@ -314,13 +322,13 @@ impl Open<'_> {
             M::Bind(bind) => {
                 let destination = Destination::Exchange(one_line(&bind.destination).into());
                 let (source, key) = (one_line(&bind.source), bind.routing_key.as_str());
-                self.engine().bind(self.key, &source, destination, key, bind.arguments)?;
+                self.engine().bind(self.key, &source, destination, key, arguments)?;
                 self.reply(bind.nowait, AMQPClass::Exchange(M::BindOk(exchange::BindOk {})))
             }
             M::Unbind(unbind) => {
                 let destination = Destination::Exchange(one_line(&unbind.destination).into());
                 let (source, key) = (one_line(&unbind.source), unbind.routing_key.as_str());
-                self.engine().unbind(self.key, &source, destination, key, unbind.arguments)?;
+                self.engine().unbind(self.key, &source, destination, key, arguments)?;
                 self.reply(unbind.nowait, AMQPClass::Exchange(M::UnbindOk(exchange::UnbindOk {})))
             }
             _ => Err(unimplemented().into()),
