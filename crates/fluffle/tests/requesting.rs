@@ -4,7 +4,10 @@
 mod support;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -63,6 +66,17 @@ fn app(
     let (app, ask) = asking(broker, route);
     let responder = Responder(Arc::new(script));
     (app.consume(Consume::queue("q").retry(retry(3)), move || responder.clone()), ask)
+}
+
+/// The same, whose responder has questions retried.
+fn retrying(
+    broker: Broker,
+    route: Route<String>,
+    script: impl Fn(&str, u32) -> Say + Send + Sync + 'static,
+) -> (App, Requester<String, String>) {
+    let (app, ask) = asking(broker, route);
+    let responder = Responder(Arc::new(script));
+    (app.consume(Consume::queue("q").retry(retry(3)).retry_requests(), move || responder.clone()), ask)
 }
 
 /// A service that asks on queue `q`, where nobody answers.
@@ -127,7 +141,7 @@ async fn each_of_many_questions_at_once_gets_its_own_answer_whatever_their_order
 }
 
 #[actix::test]
-async fn a_rejected_question_is_refused_with_its_reason_and_dead_lettered() {
+async fn a_rejected_question_is_answered_with_its_no_and_that_is_no_dead_letter() {
     let vhost = vhost();
     let (app, ask) = app(broker(vhost.url()), to_q(), |_, _| Say::Fail(Failure::reject("no such customer")));
     let service = started(app).await;
@@ -140,16 +154,87 @@ async fn a_rejected_question_is_refused_with_its_reason_and_dead_lettered() {
     }
     assert_eq!(error.request, "who?");
     assert!(!error.is_transient());
-    let dead = Raw::connect(vhost.url()).await.take("q.dead").await;
-    assert_eq!(dead.header(headers::REASON).unwrap(), "rejected");
-    assert_eq!(dead.body, body("who?"));
+    until("it is acked", || service.consumers()[0].1.refused == 1).await;
+    assert_eq!(service.consumers()[0].1.dead_lettered, 0);
+    assert_eq!(Raw::connect(vhost.url()).await.ready("q.dead").await, 0);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_question_whose_handler_fails_or_crashes_is_answered_so_at_once_and_not_asked_again() {
+    let vhost = vhost();
+    let (app, ask) = app(broker(vhost.url()), to_q(), |question, _| match question {
+        "crash" => panic!("scripted panic"),
+        _ => Say::Fail(Failure::retry("the database is away")),
+    });
+    let service = started(app).await;
+    for (question, expected) in [("fail", ("failed", "the database is away")), ("crash", ("crashed", "panicked"))] {
+        let error = soon("the failure", ask.request(question.to_owned())).await.unwrap_err();
+        let RequestErrorKind::Failed { reason, error: why } = error.kind() else { panic!("{error:?}") };
+        assert_eq!(reason, expected.0);
+        assert!(why.contains(expected.1), "{why}");
+        assert!(error.is_transient(), "asked again it may be answered");
+    }
+    until("both are acked", || service.consumers()[0].1.refused == 2).await;
+    let stats = service.consumers()[0].1;
+    assert_eq!((stats.received, stats.retried, stats.dead_lettered), (2, 0, 0));
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_question_that_waits_here_for_longer_than_its_asker_is_not_handled() {
+    let vhost = vhost();
+    let route = to_q().deadline(Duration::from_millis(300));
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let handling = Arc::clone(&handled);
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let (app, ask) = asking(broker(vhost.url()), route);
+    let responder = Responder(Arc::new(move |question: &str, _| {
+        handling.lock().unwrap().push(question.to_owned());
+        match question {
+            "slow" => Say::When(Arc::clone(&gate), "late".to_owned()),
+            _ => Say::Now("now".to_owned()),
+        }
+    }));
+    let consume = Consume::queue("q").concurrency(1);
+    let service = started(app.consume(consume, move || responder.clone())).await;
+    let slow = asked(&ask, "slow");
+    until("it is in hand", || handled.lock().unwrap().len() == 1).await;
+    // The time of the second begins when it comes, so it is over when the third, asked after it, has timed out.
+    for question in ["second", "third"] {
+        let error = ask.request(question.to_owned()).await.unwrap_err();
+        assert!(matches!(error.kind(), RequestErrorKind::TimedOut), "{error}");
+    }
+    slow.await.unwrap().unwrap_err();
+    go.notify_one();
+    until("it is let go of", || service.consumers()[0].1.expired >= 1).await;
+    assert_eq!(ask.request("fourth".to_owned()).await.unwrap(), "now");
+    assert!(!handled.lock().unwrap().contains(&"second".to_owned()), "nobody waited for it any more");
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn what_has_a_reply_address_and_no_answer_to_give_is_work() {
+    let vhost = vhost();
+    let (factory, mut record) = handlers(|_| Act::Err(Failure::retry("not yet")));
+    let app = App::new(broker(vhost.url())).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
+    let service = started(app.consume(Consume::queue("q").retry(retry(2)), factory)).await;
+    let raw = Raw::connect(vhost.url()).await;
+    // As NServiceBus and others put one on every message; and it is not over when a request would be.
+    let properties = BasicProperties::default().with_reply_to("their.queue".into());
+    raw.put("q", &body("event"), properties).await;
+    for attempt in 1..=2 {
+        assert_eq!(next(&mut record).await.attempt, attempt);
+    }
+    assert_eq!(raw.take("q.dead").await.header(headers::REASON).unwrap(), "attempts-exhausted");
     service.shutdown().await.unwrap();
 }
 
 #[actix::test]
 async fn a_question_that_fails_for_a_while_is_retried_and_then_answered() {
     let vhost = vhost();
-    let (app, ask) = app(broker(vhost.url()), to_q(), |_, attempt| match attempt {
+    let (app, ask) = retrying(broker(vhost.url()), to_q(), |_, attempt| match attempt {
         3 => Say::Now("at last".to_owned()),
         _ => Say::Fail(Failure::retry("not yet")),
     });
@@ -163,11 +248,33 @@ async fn a_question_that_fails_for_a_while_is_retried_and_then_answered() {
 #[actix::test]
 async fn a_question_whose_attempts_are_used_up_is_refused_before_its_deadline() {
     let vhost = vhost();
-    let (app, ask) = app(broker(vhost.url()), to_q(), |_, _| Say::Fail(Failure::retry("the database is away")));
+    let (app, ask) = retrying(broker(vhost.url()), to_q(), |_, _| Say::Fail(Failure::retry("the database is away")));
     let service = started(app).await;
     let error = soon("the refusal", ask.request("now?".to_owned())).await.unwrap_err();
-    let RequestErrorKind::Refused { reason, error } = error.kind() else { panic!("{error:?}") };
+    let RequestErrorKind::Failed { reason, error } = error.kind() else { panic!("{error:?}") };
     assert_eq!((reason.as_str(), error.as_str()), ("attempts-exhausted", "the database is away"));
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_question_is_not_retried_past_its_deadline() {
+    let vhost = vhost();
+    let route = to_q().deadline(Duration::from_millis(400));
+    let (app, ask) = asking(broker(vhost.url()), route);
+    let handled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&handled);
+    let responder = Responder(Arc::new(move |_: &str, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Say::Fail(Failure::retry("not yet"))
+    }));
+    let retry = Retry::exponential(50, Duration::from_millis(150), 1.0).unwrap();
+    let consume = Consume::queue("q").retry(retry).retry_requests();
+    let service = started(app.consume(consume, move || responder.clone())).await;
+    let error = soon("an end", ask.request("now?".to_owned())).await.unwrap_err();
+    assert!(matches!(error.kind(), RequestErrorKind::Failed { .. } | RequestErrorKind::TimedOut), "{error:?}");
+    until("nothing of it is left", || service.consumers()[0].1.refused + service.consumers()[0].1.expired == 1).await;
+    assert!((2..=4).contains(&handled.load(Ordering::SeqCst)), "{handled:?}");
+    assert_eq!(Raw::connect(vhost.url()).await.ready("q.dead").await, 0);
     service.shutdown().await.unwrap();
 }
 

@@ -22,6 +22,10 @@ pub(crate) fn settle(received: &Received, outcome: &Outcome, counters: &Counters
             let _ = contents.not_acked.set(dropped.collect());
             received.settle_as(Settled::Acked);
         }
+        (Outcome::Expired, _) => {
+            count(&counters.expired);
+            received.settle_as(Settled::Expired);
+        }
         (other, _) => {
             drop_delivery(received, counters, &format!("{other:?}"));
             received.settle_as(Settled::Dropped);

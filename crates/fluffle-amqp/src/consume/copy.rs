@@ -14,7 +14,14 @@ use lapin::{
 };
 use uuid::Uuid;
 
-use crate::{consume::received::Received, publish::message::Prepared, sanitizer::shorten};
+use crate::{
+    consume::{
+        received::Received,
+        requests::{DIRECT_REPLY_TO, Request},
+    },
+    publish::message::Prepared,
+    sanitizer::shorten,
+};
 
 /// Headers that have something done to a copy that must not be: by the broker, which routes it elsewhere too (`CC`, `BCC`), or
 /// takes a retry for a dead-letter cycle and drops it (`x-death` and its kin); by the copy's own consumer, which takes it for
@@ -29,9 +36,6 @@ const NOT_ON_RETRIES: [&str; 7] = [
     "x-last-death-queue",
     "x-last-death-reason",
 ];
-
-/// What addresses of direct reply-to begin with.
-const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// Whether a header says what became of earlier copies: a message that begins anew has none of these.
 pub(crate) fn tells_of_the_past(name: &str) -> bool {
@@ -52,6 +56,9 @@ pub(crate) fn again(received: &Received, queue: &str, attempt: Attempt, error: &
         remove(&mut table, name);
     }
     put(&mut table, attempt.header());
+    if let Some(deadline) = received.request.as_ref().and_then(Request::deadline) {
+        put(&mut table, (headers::DEADLINE, HeaderValue::Int(deadline)));
+    }
     put(&mut table, (headers::ERROR, HeaderValue::Str(cut(error))));
     for header in origin(received).headers() {
         put(&mut table, header);

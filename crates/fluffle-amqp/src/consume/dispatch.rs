@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, dev::MessageResponse, fut::ActorFuture};
@@ -155,6 +155,9 @@ impl<F: Feed> Dispatch<F> {
         };
         if !self.lane.is_ours(&received) {
             return;
+        }
+        if received.request.is_some_and(|request| request.is_over_in(Duration::ZERO)) {
+            return ticket.answer(Outcome::Expired);
         }
         match self.feed.open(&received) {
             Ok(None) => self.hand_over(received, ticket, actor, ctx),

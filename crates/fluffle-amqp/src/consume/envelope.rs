@@ -20,7 +20,7 @@ use crate::consume::{
     lane::{Lane, Outcome, Ticket},
     order::Hold,
     received::{Received, Settled},
-    settlement::Verdict,
+    verdict::Verdict,
 };
 
 /// What an envelope holds, once it has been opened.

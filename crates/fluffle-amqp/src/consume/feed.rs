@@ -1,6 +1,6 @@
 //! What a handler is given, and what its answer means: one message at a time, or a batch at once.
 
-use std::sync::Arc;
+use std::{any::TypeId, sync::Arc};
 
 use actix::Message;
 use bytes::Bytes;
@@ -23,6 +23,9 @@ pub(crate) trait Feed: 'static {
 
     /// Whether the items of a batch are handed over one by one.
     const APART: bool;
+
+    /// Whether its handlers answer with more than `()`.
+    fn answers() -> bool;
 
     /// What is in a batch; `None` when it is a message by itself. One that cannot be opened has its outcome already.
     fn open(&self, received: &Received) -> Result<Option<Contents>, Outcome>;
@@ -64,6 +67,10 @@ impl<T: 'static, R: 'static> Feed for OneByOne<T, R> {
 
     const APART: bool = true;
 
+    fn answers() -> bool {
+        TypeId::of::<R>() != TypeId::of::<()>()
+    }
+
     fn open(&self, received: &Received) -> Result<Option<Contents>, Outcome> {
         open(&self.wire, received)
     }
@@ -101,6 +108,10 @@ impl<T: 'static> Feed for AllAtOnce<T> {
     type Answer = ItemFailures;
 
     const APART: bool = false;
+
+    fn answers() -> bool {
+        false
+    }
 
     fn open(&self, received: &Received) -> Result<Option<Contents>, Outcome> {
         open(&self.wire, received)

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    consume::{lane::Outcome, settlement::Verdict},
+    consume::{lane::Outcome, verdict::Verdict},
     flow::{
         breaker::{CircuitBreaker, SharedSwitch},
         switch::{BreakerState, Epoch},
@@ -156,7 +156,13 @@ impl Watch {
                 };
                 items.failed.iter().filter(|(_, why)| counts(why)).count() * 2 > items.until
             }
-            Outcome::Failed(_) | Outcome::Undecodable(_) | Outcome::NotStarted | Outcome::LateItem(..) => return,
+            Outcome::Failed(_)
+            | Outcome::Undecodable(_)
+            | Outcome::NotStarted
+            | Outcome::Expired
+            | Outcome::LateItem(..) => {
+                return;
+            }
         };
         if tag >= self.since {
             breaker.shared().record(watched.epoch, failed);
@@ -167,13 +173,17 @@ impl Watch {
     pub(crate) fn settled(&self, tag: u64, items: usize, verdict: &Verdict) {
         let (Some(watched), Some(switch)) = (&self.kill_switch, self.guard.kill_switch()) else { return };
         let dead = match verdict {
-            Verdict::Ack(_) => false,
+            Verdict::Ack(_) | Verdict::Refuse { .. } => false,
             Verdict::DeadLetter { .. } => true,
             Verdict::Apart(copies) => {
                 let is_dead = |(_, verdict): &&(usize, Verdict)| matches!(verdict, Verdict::DeadLetter { .. });
                 copies.iter().filter(is_dead).count() * 2 > items
             }
-            Verdict::Retry { .. } | Verdict::RetryHere { .. } | Verdict::Requeue | Verdict::Duplicate => return,
+            Verdict::Retry { .. }
+            | Verdict::RetryHere { .. }
+            | Verdict::Requeue
+            | Verdict::Duplicate
+            | Verdict::Expire => return,
         };
         if tag >= self.since {
             switch.record(watched.epoch, dead);

@@ -44,6 +44,8 @@ pub(crate) enum Outcome {
     Undecodable(DecodeError),
     /// No handler had been given it.
     NotStarted,
+    /// A request that nobody waited for any more when its turn came: no handler was given it.
+    Expired,
     /// It was a batch, and each of its items has a result.
     Items(ItemOutcomes),
     /// One item of a batch answered after it had been given up; whether it was handled.

@@ -26,6 +26,7 @@ use crate::{
         envelope::{Contents, Envelope},
         lane::Charge,
         order::Hold,
+        requests::{Request, Requests},
         seen::Claim,
     },
     labels, sanitizer,
@@ -51,6 +52,8 @@ pub(crate) struct Received {
     pub(crate) in_vain: InVain,
     /// What of its properties could not be read: it is never handed to a handler.
     pub(crate) unreadable: Option<Arc<str>>,
+    /// Somebody waits for its answer.
+    pub(crate) request: Option<Request>,
     given_up: AtomicBool,
     waker: AtomicWaker,
     /// Its bytes in a handler's hands: until it is settled, or nobody has it any more.
@@ -77,6 +80,10 @@ pub enum Settled {
     Retried,
     /// Failed for good; a copy is in the dead-letter queue.
     DeadLettered,
+    /// A request that was not handled: its asker has been told why.
+    Refused,
+    /// A request that nobody waited for any more: it was not handled.
+    Expired,
     /// Put back into its queue, no attempt charged.
     Requeued,
     /// With `AtMostOnce`: not handled. It was acked when it came, and does not come again.
@@ -91,6 +98,7 @@ impl Received {
         queue: &Arc<str>,
         generation: Generation,
         in_vain: InVain,
+        requests: Requests,
         delivery: lapin::message::Delivery,
     ) -> Self {
         let (properties, unreadable) = match sanitizer::taken(&delivery.properties) {
@@ -107,6 +115,7 @@ impl Received {
             origin,
             in_vain,
             unreadable,
+            request: requests.of(&properties),
             queue: Arc::clone(queue),
             exchange: delivery.exchange,
             routing_key: delivery.routing_key,
@@ -152,6 +161,7 @@ impl Received {
             attempt,
             in_vain: self.in_vain,
             unreadable: self.unreadable.clone(),
+            request: self.request,
             given_up: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             charge: OnceLock::new(),
@@ -340,7 +350,7 @@ impl Drop for Resting {
 }
 
 /// One AMQP header value, read as text or as an integer.
-pub(crate) struct AmqpHeader<'a>(&'a AMQPValue);
+pub(crate) struct AmqpHeader<'a>(pub(crate) &'a AMQPValue);
 
 impl<'a> AmqpHeader<'a> {
     pub(crate) fn text(&self) -> Option<&'a str> {
@@ -390,7 +400,7 @@ pub(crate) mod tests {
         let mut delivery =
             lapin::message::Delivery::mock(7, "quakes".into(), "quake.major".into(), false, b"body".to_vec());
         delivery.properties = properties;
-        let mut received = Received::new(&"q".into(), 1, InVain::default(), delivery);
+        let mut received = Received::new(&"q".into(), 1, InVain::default(), Requests::default(), delivery);
         if let Some(attempt) = Attempt::new(attempt) {
             received.attempt = attempt;
         }
@@ -409,7 +419,10 @@ pub(crate) mod tests {
             table.insert(fluffle_wire::headers::ATTEMPT.into(), value);
             let mut delivery = lapin::message::Delivery::mock(1, "".into(), "q".into(), false, Vec::new());
             delivery.properties = BasicProperties::default().with_headers(table);
-            assert_eq!(Received::new(&"q".into(), 1, InVain::default(), delivery).attempt, Attempt::FIRST);
+            assert_eq!(
+                Received::new(&"q".into(), 1, InVain::default(), Requests::default(), delivery).attempt,
+                Attempt::FIRST
+            );
         }
     }
 }

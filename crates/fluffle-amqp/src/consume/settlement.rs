@@ -1,4 +1,4 @@
-//! What becomes of a delivery is decided here and nowhere else: ack, retry, dead letter, or back to the queue.
+//! Carries out what [`verdict`](crate::consume::verdict) has decided of a delivery.
 //!
 //! The order is always: publish the copy, have it confirmed *and* routed, then ack the original. A crash between
 //! the two gives a duplicate, never a loss. A copy that cannot be placed keeps its original unacked and is tried again.
@@ -6,10 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fluffle_supervise::SupervisedAddr;
-use fluffle_wire::{
-    Encoded,
-    headers::{Attempt, Reason, error_chain},
-};
+use fluffle_wire::{Encoded, headers::Reason};
 use futures_util::{StreamExt, stream};
 use lapin::options::BasicNackOptions;
 use tokio::{task::JoinHandle, time::sleep};
@@ -18,12 +15,11 @@ use crate::{
     connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
     consume::{
         copy,
-        lane::Outcome,
         received::{Received, Settled},
-        retry::Retry,
         seen::{self, Seen},
-        spec::Guarantee,
+        side_queues::retry_queue,
         stats::{Counters, Tally, count, count_more},
+        verdict::Verdict,
     },
     publish::{
         error::PublishErrorKind,
@@ -38,117 +34,6 @@ const COPIES: usize = 64;
 /// The waits between attempts to place a copy that was refused, doubling from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-
-/// What is done with one delivery.
-#[derive(Debug)]
-pub(crate) enum Verdict {
-    /// Done: answer if there is somebody to answer, then ack.
-    Ack(Option<Encoded>),
-    /// A copy waits `wait` in the retry queue for `delay` and comes back as attempt `attempt`; then ack.
-    Retry { delay: Duration, wait: Duration, attempt: Attempt, error: String },
-    /// It waits here, unacked, and is attempt `attempt` then.
-    RetryHere { wait: Duration, attempt: Attempt, error: String },
-    /// A copy goes to the dead-letter queue; then ack.
-    DeadLetter { reason: Reason, error: String },
-    /// Nothing happened to it: `basic.nack` with requeue.
-    Requeue,
-    /// Handled before, and remembered: ack.
-    Duplicate,
-    /// A batch: each item that was not handled has a verdict of its own, its copy goes its own way; then ack.
-    Apart(Vec<(usize, Verdict)>),
-}
-
-/// Decides. Pure: the same outcome on the same attempt always means the same.
-pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Verdict {
-    let contents = received.contents.get();
-    let failed = match outcome {
-        Outcome::Handled(reply) => return Verdict::Ack(reply),
-        Outcome::NotStarted | Outcome::LateItem(..) => return Verdict::Requeue,
-        // What it was not given any more comes again, and the rest of it with it.
-        Outcome::Items(items) if contents.is_none_or(|all| !items.is_complete(all.items.len())) => {
-            return Verdict::Requeue;
-        }
-        Outcome::Items(items) => {
-            let each = |(index, why): (usize, Arc<Outcome>)| (index, not_handled(&why, received, retry));
-            return Verdict::Apart(items.failed.into_iter().map(each).collect());
-        }
-        failed => failed,
-    };
-    let verdict = || not_handled(&failed, received, retry);
-    // A batch that was handled at once is taken apart: whoever in it is to blame is alone the next time.
-    contents.map_or_else(verdict, |all| Verdict::Apart(all.new_items(..).map(|index| (index, verdict())).collect()))
-}
-
-fn not_handled(why: &Outcome, received: &Received, retry: &Retry) -> Verdict {
-    let (error, wanted) = match why {
-        Outcome::Undecodable(error) => {
-            return Verdict::DeadLetter { reason: Reason::Undecodable, error: error_chain(error) };
-        }
-        Outcome::Failed(failure) if failure.is_permanent() => {
-            return Verdict::DeadLetter { reason: Reason::Rejected, error: failure.chain() };
-        }
-        Outcome::Failed(failure) => (failure.chain(), failure.wait()),
-        _ => ("the handler panicked or ended with this message in hand".to_owned(), None),
-    };
-    match retry.delay_after(received.attempt.get(), wanted) {
-        Some(delay) if retry.is_in_process(delay) => {
-            Verdict::RetryHere { wait: retry.jittered(delay), attempt: received.attempt.next(), error }
-        }
-        Some(delay) => Verdict::Retry { delay, wait: retry.jittered(delay), attempt: received.attempt.next(), error },
-        None => Verdict::DeadLetter { reason: Reason::AttemptsExhausted, error },
-    }
-}
-
-/// What is done with a delivery before any handler sees it.
-#[derive(Debug)]
-pub(crate) enum Arrival {
-    /// Handed to a handler, whose answer settles it.
-    Handle,
-    /// Handed to a handler, unless its message has been handled before.
-    LookUp(String),
-    /// Acked now, then handed to a handler: at most once.
-    AckAndHandle,
-    /// Acked and not handled, at most once; with why.
-    AckAndDrop(String),
-    /// Settled without a handler.
-    Settle(Verdict),
-}
-
-/// Decides on arrival: what is acked at once, and what never gets to a handler.
-pub(crate) fn receive(received: &Received, guarantee: Guarantee, remembers: bool, delivery_limit: u32) -> Arrival {
-    if let Some(what) = &received.unreadable {
-        let error = format!("its properties cannot be read: {what}");
-        return match guarantee {
-            Guarantee::AtMostOnce => Arrival::AckAndDrop(error),
-            Guarantee::AtLeastOnce => Arrival::Settle(Verdict::DeadLetter { reason: Reason::Undecodable, error }),
-        };
-    }
-    match guarantee {
-        // An earlier ack did not get through, and it may have been handled then.
-        Guarantee::AtMostOnce if received.redelivered => {
-            Arrival::AckAndDrop("delivered again, and possibly handled before".to_owned())
-        }
-        Guarantee::AtMostOnce => Arrival::AckAndHandle,
-        Guarantee::AtLeastOnce => {
-            // It never even gets to a handler's answer: it has taken its whole process down, again and again, the last times
-            // with nothing else in hand (`quarantine.rs`).
-            if !received.in_vain.is_past(delivery_limit) {
-                // Without an id it cannot be told from any other: at least once is the best there is.
-                let key = if remembers { seen::key(received) } else { None };
-                return key.map_or(Arrival::Handle, Arrival::LookUp);
-            }
-            Arrival::Settle(Verdict::DeadLetter {
-                reason: Reason::parse("delivery-limit"),
-                error: format!("delivered {} times (x-delivery-count) and never settled", received.in_vain.counted()),
-            })
-        }
-    }
-}
-
-/// Decides on what the store of seen messages says: acked, or handed to a handler.
-pub(crate) fn looked_up(handled_before: bool) -> Arrival {
-    if handled_before { Arrival::Settle(Verdict::Duplicate) } else { Arrival::Handle }
-}
 
 /// Carries verdicts out on one channel generation. Tags of another generation never get here.
 pub(crate) struct Settler {
@@ -184,6 +69,11 @@ impl Settling {
             }
             Verdict::Apart(copies) if !remembers && copies.is_empty() => {
                 Some((Tally::of_batch(&self.received, &[]), Settled::Acked))
+            }
+            Verdict::Expire => {
+                let (queue, message_id) = (&self.received.queue, self.received.message_id().unwrap_or("-"));
+                tracing::debug!(%queue, message_id, "nobody waits for the answer any more: request not handled");
+                Some((Tally::of(Settled::Expired), Settled::Expired))
             }
             Verdict::Duplicate => {
                 tracing::debug!(
@@ -283,13 +173,24 @@ impl Settler {
                 }
             }
             Verdict::Requeue => return self.requeue(received).await,
+            Verdict::Refuse { reason, error } => {
+                let (queue, message_id, why) = (&received.queue, received.message_id().unwrap_or("-"), reason.as_str());
+                match reason {
+                    // The application's own answer.
+                    Reason::Rejected => tracing::debug!(%queue, message_id, %error, "request answered with no"),
+                    _ => tracing::warn!(%queue, message_id, reason = why, %error, "request answered with its failure"),
+                }
+                if self.refuse_request(received, &reason, &error).await {
+                    return settling.done(Tally::of(Settled::Refused), Settled::Refused);
+                }
+            }
             verdict @ (Verdict::Retry { .. } | Verdict::DeadLetter { .. }) => {
                 if let Some(settled) = self.place_copy(received, verdict).await {
                     return settling.done(Tally::of(settled), settled);
                 }
             }
             // Nothing to say to the broker: the consumer keeps it, or its ack is all it takes.
-            Verdict::RetryHere { .. } | Verdict::Duplicate => {}
+            Verdict::RetryHere { .. } | Verdict::Duplicate | Verdict::Expire => {}
         }
         Step::Over
     }
@@ -330,7 +231,12 @@ impl Settler {
                 let placed = self.place(copy, false).await;
                 (placed && self.refuse_request(received, &reason, &error).await).then_some(Settled::DeadLettered)
             }
-            Verdict::Ack(_) | Verdict::Requeue | Verdict::Duplicate | Verdict::Apart(_) => None,
+            Verdict::Ack(_)
+            | Verdict::Requeue
+            | Verdict::Duplicate
+            | Verdict::Refuse { .. }
+            | Verdict::Expire
+            | Verdict::Apart(_) => None,
         }
     }
 
@@ -434,91 +340,5 @@ impl Settler {
 
     async fn publish(&self, message: Prepared) -> outbox::Outcome {
         self.copies.publish(message).await
-    }
-}
-
-/// `<queue>.retry.<milliseconds>`: the delay is part of the name, so another policy makes other queues, not a conflict.
-pub(crate) fn retry_queue(prefix: &str, delay: Duration) -> String {
-    format!("{prefix}.{}", delay.as_millis())
-}
-
-#[cfg(test)]
-mod tests {
-    use fluffle_wire::Wire;
-
-    use super::*;
-    use crate::consume::{
-        deliveries::InVain,
-        envelope::{Contents, ItemOutcomes},
-        failure::Failure,
-        received::tests::received,
-    };
-
-    fn retry() -> Retry {
-        Retry::exponential(3, Duration::from_secs(1), 2.0).unwrap()
-    }
-
-    #[test]
-    fn success_acks_and_an_untouched_message_goes_back() {
-        assert!(matches!(decide(Outcome::Handled(None), &received(1), &retry()), Verdict::Ack(None)));
-        assert!(matches!(decide(Outcome::NotStarted, &received(1), &retry()), Verdict::Requeue));
-    }
-
-    #[test]
-    fn a_transient_failure_and_a_crash_are_retried_until_the_attempts_are_used_up() {
-        for outcome in [|| Outcome::Failed(Failure::retry("no")), || Outcome::Crashed] {
-            for (attempt, delay) in [(1, 1), (2, 2)] {
-                match decide(outcome(), &received(attempt), &retry()) {
-                    Verdict::Retry { delay: wait, attempt: next, .. } => {
-                        assert_eq!((wait, next.get()), (Duration::from_secs(delay), attempt + 1));
-                    }
-                    other => panic!("attempt {attempt}: {other:?}"),
-                }
-            }
-            let last = decide(outcome(), &received(3), &retry());
-            assert!(matches!(last, Verdict::DeadLetter { reason: Reason::AttemptsExhausted, .. }), "{last:?}");
-        }
-    }
-
-    #[test]
-    fn a_rejection_is_dead_lettered_at_once() {
-        let verdict = decide(Outcome::Failed(Failure::reject("never")), &received(1), &retry());
-        assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::Rejected, .. }), "{verdict:?}");
-    }
-
-    #[test]
-    fn a_batch_some_of_whose_items_were_not_begun_goes_back_whole() {
-        let (batch, wire) = (received(1), Wire::<String>::protobuf());
-        let sent = wire.encode_batch(&["a", "b", "c"].map(str::to_owned)).unwrap();
-        batch.open(Contents::new(wire.decode_batch(&sent.incoming()).unwrap().raw_items(), ""));
-        let after = |until| decide(Outcome::Items(ItemOutcomes { until, failed: Vec::new() }), &batch, &retry());
-        assert!(matches!(after(2), Verdict::Requeue));
-        assert!(matches!(after(3), Verdict::Apart(failed) if failed.is_empty()));
-    }
-
-    #[test]
-    fn a_message_that_keeps_killing_its_process_is_given_up_on_arrival() {
-        let delivered = |count| {
-            let mut received = received(1);
-            received.in_vain = InVain::times(count);
-            received
-        };
-        let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce, false, 20);
-        assert!(matches!(arrival(19), Arrival::Handle));
-        assert!(matches!(arrival(20), Arrival::Settle(Verdict::DeadLetter { .. })));
-    }
-
-    #[test]
-    fn what_cannot_be_read_never_gets_to_a_handler() {
-        let mut unreadable = received(1);
-        unreadable.unreadable = Some("correlation_id: not UTF-8".into());
-        let arrival = |guarantee| receive(&unreadable, guarantee, true, 20);
-        match arrival(Guarantee::AtLeastOnce) {
-            Arrival::Settle(Verdict::DeadLetter { reason: Reason::Undecodable, error }) => {
-                assert_eq!(error, "its properties cannot be read: correlation_id: not UTF-8");
-            }
-            other => panic!("{other:?}"),
-        }
-        assert!(matches!(arrival(Guarantee::AtMostOnce), Arrival::AckAndDrop(why) if why.contains("correlation_id")));
     }
 }

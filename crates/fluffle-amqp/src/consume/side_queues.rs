@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    consume::{
-        settlement::retry_queue,
-        spec::{Consume, Guarantee},
-    },
+    consume::spec::{Consume, Guarantee},
     topology::{Overflow, Queue, Topology},
 };
 
@@ -82,4 +79,9 @@ impl<T, R> Consume<T, R> {
     pub(crate) fn is_temporary(&self, application: &Topology) -> bool {
         application.find_queue(&self.queue).is_some_and(Queue::is_exclusive)
     }
+}
+
+/// `<queue>.retry.<milliseconds>`: the delay is part of the name, so another policy makes other queues, not a conflict.
+pub(crate) fn retry_queue(prefix: &str, delay: Duration) -> String {
+    format!("{prefix}.{}", delay.as_millis())
 }

@@ -7,12 +7,10 @@ use fluffle_wire::{Codec, Limits, Protobuf, Wire};
 
 use crate::{
     consume::{
-        guard::Guard,
         keys::{KeyOf, hashed},
-        quarantine::Quarantine,
         retry::Retry,
         seen::SeenStore,
-        watchdog::{CONSUMER_TIMEOUT, Patience},
+        watchdog::CONSUMER_TIMEOUT,
     },
     flow::{
         breaker::{CircuitBreaker, KillSwitch},
@@ -79,16 +77,17 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 pub struct Consume<T, R = ()> {
     pub(crate) queue: String,
     pub(crate) prefetch: u16,
-    instances: Option<usize>,
+    pub(crate) instances: Option<usize>,
     pub(crate) lanes: usize,
     pub(crate) concurrency: Option<usize>,
     pub(crate) guarantee: Guarantee,
     pub(crate) retry: Retry,
-    delivery_limit: Option<u32>,
+    pub(crate) delivery_limit: Option<u32>,
+    pub(crate) retry_requests: bool,
     pub(crate) confirm_timeout: Duration,
     pub(crate) handler_timeout: Duration,
-    give_back_after: Option<Duration>,
-    consumer_timeout: Duration,
+    pub(crate) give_back_after: Option<Duration>,
+    pub(crate) consumer_timeout: Duration,
     pub(crate) handler_backoff: Backoff,
     pub(crate) handler_intensity: Intensity,
     pub(crate) threads: Threads,
@@ -135,6 +134,7 @@ impl<T, R> Consume<T, R> {
             guarantee: Guarantee::default(),
             retry: Retry::default(),
             delivery_limit: None,
+            retry_requests: false,
             confirm_timeout: Duration::from_secs(10),
             handler_timeout: Duration::from_secs(600),
             give_back_after: None,
@@ -402,6 +402,25 @@ impl<T, R> Consume<T, R> {
         self
     }
 
+    /// Has requests that fail retried as any message is, for as long as their asker waits. Default: a request whose handler
+    /// fails or crashes is not repeated, because only its asker knows whether asking twice is harmless; the asker gets
+    /// [`RequestErrorKind::Failed`](crate::RequestErrorKind::Failed) at once. A handler's [`Failure::reject`](crate::Failure::reject)
+    /// is an answer either way ([`Refused`](crate::RequestErrorKind::Refused)): neither a dead letter nor an error of the log.
+    ///
+    /// A request is a message with a reply address, if this consumer answers with more than `()`, or if that is an address of
+    /// RabbitMQ's direct reply-to. One whose `expiration` has passed when its turn comes is not handled.
+    ///
+    /// ```
+    /// use fluffle_amqp::Consume;
+    ///
+    /// let lookups = Consume::<String, String>::queue("lookups").retry_requests();
+    /// ```
+    #[must_use]
+    pub fn retry_requests(mut self) -> Self {
+        self.retry_requests = true;
+        self
+    }
+
     /// Where dead letters go; the queue is declared for you.
     #[must_use]
     pub fn dead_letter_queue(mut self, name: impl Into<String>) -> Self {
@@ -414,47 +433,6 @@ impl<T, R> Consume<T, R> {
     pub fn limits(mut self, limits: Limits) -> Self {
         self.wire = self.wire.limits(limits);
         self
-    }
-
-    /// How many handler actors, see [`instances`](Self::instances).
-    pub(crate) fn handlers(&self) -> usize {
-        let of_cores = || if self.key.is_some() { cores() } else { 1 };
-        self.instances.unwrap_or_else(of_cores)
-    }
-
-    /// The limit chosen, or what the retry policy makes of it.
-    pub(crate) fn deliveries(&self) -> u32 {
-        self.delivery_limit.unwrap_or_else(|| self.retry.attempts().saturating_mul(2).clamp(6, 20))
-    }
-
-    /// At most once nothing comes again, so nothing is suspect.
-    pub(crate) fn quarantine(&self) -> Quarantine {
-        let limit = (self.guarantee == Guarantee::AtLeastOnce).then(|| self.deliveries());
-        Quarantine::new(limit, self.prefetch)
-    }
-
-    /// The circuit breaker and the kill switch, ready for use.
-    pub(crate) fn guard(&self) -> Guard {
-        let kill_switch = self.kill_switch.as_ref().map(|switch| switch.shared(&self.queue));
-        Guard { breaker: self.circuit_breaker.clone(), kill_switch }
-    }
-
-    /// How long deliveries may take; warns when that is longer than the broker will wait.
-    pub(crate) fn patience(&self) -> Patience {
-        let handler_timeout = self.handler_timeout;
-        if self.guarantee == Guarantee::AtMostOnce {
-            return Patience { handler_timeout, give_back_after: None, consumer_timeout: None };
-        }
-        let consumer_timeout = self.consumer_timeout;
-        let give_back_after = self.give_back_after.unwrap_or(consumer_timeout / 2);
-        if give_back_after.saturating_add(handler_timeout) > consumer_timeout {
-            tracing::warn!(
-                queue = %self.queue, ?handler_timeout, ?give_back_after, ?consumer_timeout,
-                "the broker may close the channel over a slow handler before its time is up: shorten the first two together \
-                 below consumer_timeout, or say with `Consume::consumer_timeout` that the broker's is longer"
-            );
-        }
-        Patience { handler_timeout, give_back_after: Some(give_back_after), consumer_timeout: Some(consumer_timeout) }
     }
 }
 

@@ -30,6 +30,10 @@ pub struct ConsumerStats {
     pub late: u64,
     /// Answers to requests whose requester was gone.
     pub replies_unroutable: u64,
+    /// Requests answered with their failure.
+    pub refused: u64,
+    /// Requests that nobody waited for any more when their turn came: not handled.
+    pub expired: u64,
     /// With `AtMostOnce`: messages that failed, or deliveries that came again and may have been handled before.
     pub dropped: u64,
     /// With `effectively_once`: messages handled before, acked without a handler.
@@ -51,6 +55,8 @@ pub(crate) struct Counters {
     pub(crate) work_done_ack_lost: AtomicU64,
     pub(crate) late: AtomicU64,
     pub(crate) replies_unroutable: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) expired: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) duplicates: AtomicU64,
 }
@@ -69,6 +75,8 @@ impl Counters {
             work_done_ack_lost: read(&self.work_done_ack_lost),
             late: read(&self.late),
             replies_unroutable: read(&self.replies_unroutable),
+            refused: read(&self.refused),
+            expired: read(&self.expired),
             dropped: read(&self.dropped),
             duplicates: read(&self.duplicates),
             state,
@@ -83,13 +91,21 @@ pub(crate) struct Tally {
     pub(crate) retried: usize,
     pub(crate) dead_lettered: usize,
     pub(crate) duplicates: usize,
+    pub(crate) refused: usize,
+    pub(crate) expired: usize,
 }
 
 impl Tally {
     /// Of a message that was not handled.
     pub(crate) fn of(settled: Settled) -> Self {
         let count = |what| usize::from(settled == what);
-        Self { retried: count(Settled::Retried), dead_lettered: count(Settled::DeadLettered), ..Self::default() }
+        Self {
+            retried: count(Settled::Retried),
+            dead_lettered: count(Settled::DeadLettered),
+            refused: count(Settled::Refused),
+            expired: count(Settled::Expired),
+            ..Self::default()
+        }
     }
 
     /// Of a batch whose items were handled, but for these.
@@ -98,11 +114,12 @@ impl Tally {
         let count = |what| not_acked.iter().filter(|(_, settled)| *settled == what).count();
         let duplicates = contents.items.len() - contents.new_items(..).count();
         let handled = contents.items.len() - duplicates - not_acked.len();
-        Self { handled, retried: count(Settled::Retried), dead_lettered: count(Settled::DeadLettered), duplicates }
+        let (retried, dead_lettered) = (count(Settled::Retried), count(Settled::DeadLettered));
+        Self { handled, retried, dead_lettered, duplicates, ..Self::default() }
     }
 
     pub(crate) fn total(&self) -> usize {
-        self.handled + self.retried + self.dead_lettered + self.duplicates
+        self.handled + self.retried + self.dead_lettered + self.duplicates + self.refused + self.expired
     }
 }
 
@@ -113,6 +130,8 @@ impl Counters {
             (&self.retried, tally.retried),
             (&self.dead_lettered, tally.dead_lettered),
             (&self.duplicates, tally.duplicates),
+            (&self.refused, tally.refused),
+            (&self.expired, tally.expired),
         ] {
             if more > 0 {
                 count_more(counter, more);

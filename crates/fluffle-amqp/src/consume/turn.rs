@@ -31,10 +31,11 @@ use crate::{
         quarantine::{Arrived, Isolation},
         received::{Received, Resting, Settled},
         seen::{self, Known},
-        settlement::{self, Arrival, Settler, Step, Verdict},
+        settlement::{Settler, Step},
         spec::Guarantee,
         stats::{count, count_more},
         subscription::Subscription,
+        verdict::{self, Arrival, Verdict},
         watchdog::{Due, Watchdog},
     },
     numbered::Numbered,
@@ -153,7 +154,7 @@ impl Turn {
                     self.admit(received, known);
                 }
                 Some((Some(received), handled)) = self.resting.next(), if !self.resting.is_empty() => {
-                    self.follow(Arc::new(received), settlement::looked_up(handled));
+                    self.follow(Arc::new(received), verdict::looked_up(handled));
                 }
                 _ = draining.wait_for(|asked| *asked), if !drain_asked => {
                     drain_asked = true;
@@ -257,7 +258,7 @@ impl Turn {
         self.last_tag = delivery.delivery_tag;
         self.acker.delivered(delivery.delivery_tag);
         let in_vain = self.plan.deliveries.of(&delivery);
-        Arc::new(Received::new(&self.plan.queue, self.generation, in_vain, delivery))
+        Arc::new(Received::new(&self.plan.queue, self.generation, in_vain, self.plan.requests, delivery))
     }
 
     fn accept(&mut self, delivery: lapin::message::Delivery) {
@@ -266,7 +267,7 @@ impl Turn {
         if arrived == Arrived::First {
             self.plan.lane.clear();
         }
-        match settlement::receive(&received, self.plan.guarantee, self.plan.seen.is_some(), self.plan.delivery_limit) {
+        match verdict::receive(&received, self.plan.guarantee, self.plan.seen.is_some(), self.plan.delivery_limit) {
             Arrival::Settle(verdict) => return self.settle(received, verdict),
             // Until its channel is closed.
             _ if arrived != Arrived::Here => return,
@@ -298,10 +299,10 @@ impl Turn {
     /// Effectively once: what is known of a delivery's message decides whether it is handled.
     fn admit(&mut self, received: Arc<Received>, known: Known) {
         match (known, self.plan.seen.clone()) {
-            (Known::Handled, _) => self.follow(received, settlement::looked_up(true)),
+            (Known::Handled, _) => self.follow(received, verdict::looked_up(true)),
             (Known::New(claim), _) => {
                 let _ = received.claim.set(Arc::new(claim));
-                self.follow(received, settlement::looked_up(false));
+                self.follow(received, verdict::looked_up(false));
             }
             (Known::InHand(release), Some(seen)) => self.held_up.push(Box::pin(async move {
                 release.wait().await;
@@ -345,7 +346,7 @@ impl Turn {
                 drop(self.settler.begin(received));
             }
             Some(received) if self.plan.guarantee == Guarantee::AtLeastOnce => {
-                let verdict = settlement::decide(outcome, &received, &self.plan.retry);
+                let verdict = verdict::decide(outcome, &received, &self.plan.retry);
                 self.settle(received, verdict);
             }
             Some(received) => {

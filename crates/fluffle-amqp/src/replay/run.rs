@@ -16,7 +16,7 @@ use crate::{
     class::ClientError,
     confirm::{Confirms, Verdict},
     connection::OPERATION_TIMEOUT,
-    consume::{deliveries::InVain, received::Received},
+    consume::{deliveries::InVain, received::Received, requests::Requests},
     socket,
 };
 
@@ -143,7 +143,8 @@ impl Run<'_> {
                 break;
             };
             self.done.looked_at += 1;
-            let letter = DeadLetter::new(Received::new(&queue, 0, InVain::default(), letter.delivery));
+            let letter =
+                DeadLetter::new(Received::new(&queue, 0, InVain::default(), Requests::default(), letter.delivery));
             if self.consider(&letter)
                 && let Some(pause) = self.replay.pause
             {

@@ -39,9 +39,16 @@ pub enum RequestErrorKind {
     TimedOut,
     /// The channel was lost while waiting: the answer can no longer arrive. The request may have been handled.
     ConnectionLost,
-    /// The handler's side gave the request up, and dead-lettered it.
+    /// The handler's side said no: asking again would not help.
     Refused {
-        /// `rejected`, `attempts-exhausted`, `undecodable`, …
+        /// `rejected` (the handler's own answer), or `undecodable`.
+        reason: String,
+        /// The handler's error.
+        error: String,
+    },
+    /// The handler failed or crashed; asked again, it may not. Parts of its work may be done.
+    Failed {
+        /// `failed`, `crashed`; `attempts-exhausted` or `delivery-limit` where requests are retried.
         reason: String,
         /// The handler's error.
         error: String,
@@ -71,9 +78,10 @@ impl<Q> RequestError<Q> {
             | RequestErrorKind::Undecodable(_)
             | RequestErrorKind::Unreadable(_) => Class::Permanent,
             RequestErrorKind::Overloaded | RequestErrorKind::Nacked => Class::Contention,
-            RequestErrorKind::TimedOut | RequestErrorKind::ConnectionLost | RequestErrorKind::Closed => {
-                Class::Transient
-            }
+            RequestErrorKind::Failed { .. }
+            | RequestErrorKind::TimedOut
+            | RequestErrorKind::ConnectionLost
+            | RequestErrorKind::Closed => Class::Transient,
         }
     }
 
@@ -97,7 +105,8 @@ impl<Q> fmt::Display for RequestError<Q> {
             RequestErrorKind::Nacked => f.write_str("the broker refused it (basic.nack)"),
             RequestErrorKind::TimedOut => f.write_str("no answer within the deadline"),
             RequestErrorKind::ConnectionLost => f.write_str("the channel was lost while waiting for the answer"),
-            RequestErrorKind::Refused { reason, error } => write!(f, "given up by its handler ({reason}): {error}"),
+            RequestErrorKind::Refused { reason, error } => write!(f, "refused by its handler ({reason}): {error}"),
+            RequestErrorKind::Failed { reason, error } => write!(f, "its handler failed ({reason}): {error}"),
             RequestErrorKind::Undecodable(error) => write!(f, "the answer cannot be read: {error}"),
             RequestErrorKind::Unreadable(what) => write!(f, "the answer's properties cannot be read: {what}"),
             RequestErrorKind::Closed => f.write_str("the requester was shut down"),

@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use fluffle_wire::{Incoming, Wire, headers};
+use fluffle_wire::{
+    Incoming, Wire,
+    headers::{self, Reason},
+};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -168,7 +171,11 @@ impl<Q, R> Requester<Q, R> {
             value.as_long_string().map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned())
         };
         if let Some(reason) = header(headers::REASON) {
-            return Err(RequestErrorKind::Refused { reason, error: header(headers::ERROR).unwrap_or_default() });
+            let error = header(headers::ERROR).unwrap_or_default();
+            return Err(match Reason::parse(&reason) {
+                Reason::Rejected | Reason::Undecodable => RequestErrorKind::Refused { reason, error },
+                _ => RequestErrorKind::Failed { reason, error },
+            });
         }
         let incoming = Incoming {
             content_type: properties.content_type().as_ref().map(|text| text.as_str()),

@@ -45,24 +45,31 @@ pub(super) const AROUND_PAYLOAD: usize = 8;
 
 /// Whether lapin reads this payload of a content header frame.
 pub(super) fn is_sound(payload: &[u8]) -> bool {
-    let Some((mut flags, mut rest)) = flags(payload) else { return false };
-    // From one flag that is set to the next: most messages have five of fourteen properties.
+    flags(payload).and_then(|(flags, properties)| end_of_sound(flags, properties)).is_some_and(<[u8]>::is_empty)
+}
+
+/// What follows the properties with these flags; `None` if one of them is not sound. From one flag that is set to the next: most
+/// messages have five of fourteen properties.
+fn end_of_sound(mut flags: u16, mut rest: &[u8]) -> Option<&[u8]> {
+    /// Flags of properties that are short strings.
+    const TEXTS: u16 = 0b1100_0111_1011_1100;
     while flags != 0 {
-        let bit = flags.leading_zeros();
-        flags &= !(0x8000 >> bit);
-        let Some((_, kind)) = PROPERTIES.get(bit as usize) else { return false };
-        let Some((value, after)) = split(kind, rest) else { return false };
-        let sound = match kind {
-            Kind::Text => is_text(value),
-            Kind::Table => table::check(value).is_ok(),
-            Kind::Octet | Kind::Time => true,
-        };
-        if !sound {
-            return false;
+        let flag = 0x8000 >> flags.leading_zeros();
+        flags ^= flag;
+        if flag & TEXTS != 0 {
+            let (&length, after) = rest.split_first()?;
+            let (text, after) = after.split_at_checked(usize::from(length))?;
+            rest = if is_text(text) { after } else { return None };
+            continue;
+        }
+        let (_, kind) = PROPERTIES.get(flag.leading_zeros() as usize)?;
+        let (value, after) = split(kind, rest)?;
+        if matches!(kind, Kind::Table) && table::check(value).is_err() {
+            return None;
         }
         rest = after;
     }
-    rest.is_empty()
+    Some(rest)
 }
 
 /// A payload that lapin reads and that is at most `longest` bytes long: what can be read of this one, and headers that say what
@@ -213,6 +220,14 @@ pub(super) mod tests {
         assert!(is_sound(&rebuilt) && rebuilt.len() <= LONGEST);
         assert_eq!(rebuilt[..BEFORE_FLAGS], payload[..BEFORE_FLAGS], "the size of the body stays");
         parsed(&rebuilt)
+    }
+
+    #[test]
+    fn the_flags_of_texts_are_those_of_the_properties() {
+        for (bit, (name, kind)) in PROPERTIES.iter().enumerate() {
+            let text = payload(0x8000 >> bit, b"\x01a");
+            assert_eq!(is_sound(&text), matches!(kind, Kind::Text), "{name}");
+        }
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl Service {
             dead_letter_queue: consume.dead_letters(&common.application),
             deliveries: Deliveries::new(kind, Arc::clone(&lease.place.shared)),
             delivery_limit: consume.deliveries(),
+            requests: consume.requests(D::answers()),
             quarantine: Arc::new(consume.quarantine()),
             retry: consume.retry.clone(),
             patience: common.patience,

@@ -43,6 +43,8 @@ pub const FIRST_SEEN: &str = "x-fluffle-first-seen";
 /// On a message sent again on purpose: what tells it from the original, which may have been handled. See `docs/WIRE.md`.
 pub const REPLAY: &str = "x-fluffle-replay";
 
+/// On a retry copy of a request: until when its asker waits, in milliseconds since 1970-01-01 UTC.
+pub const DEADLINE: &str = "x-fluffle-deadline";
 /// On a dead letter: what of the message could not be read, in words, where the AMQP client could not read it.
 pub const UNREADABLE: &str = "x-fluffle-unreadable";
 /// On a dead letter: the beginning of each part of the message that could not be read, as bytes, by its name.
