@@ -126,7 +126,7 @@ fn each_of_the_fields_traps_has_a_test_that_exists() {
 
 #[test]
 fn the_rules_see_code_but_neither_comments_nor_tests() {
-    let text = "let a = b.unwrap();\n/// c.unwrap()\nd(); // e.unwrap()\n#[cfg(test)]\nmod tests {\n f.unwrap();\n}\ng.expect(\"h\");\n";
+    let text = "let a = b.unwrap();\n/// c.unwrap()\nd(); // e.unwrap()\n#[cfg(test)]\npub(crate) mod tests {\n f.unwrap();\n}\ng.expect(\"h\");\n";
     assert_eq!(offences(text, &NEVER), [(1, ".unwrap()"), (8, ".expect(")]);
     assert!(library_sources().len() > 5, "the rules look at no files");
     assert!(library_dependencies().len() >= ROOMS.len(), "the rules look at no crates");
@@ -166,7 +166,8 @@ fn offences(text: &str, patterns: &[&'static str]) -> Vec<(usize, &'static str)>
     let mut in_tests = false;
     let mut lines = text.lines().enumerate().peekable();
     while let Some((index, line)) = lines.next() {
-        let next_is_module = lines.peek().is_some_and(|(_, next)| next.starts_with("mod ") && next.ends_with('{'));
+        let is_module = |line: &str| (line.starts_with("mod ") || line.contains(") mod ")) && line.ends_with('{');
+        let next_is_module = lines.peek().is_some_and(|(_, next)| is_module(next));
         if line == "#[cfg(test)]" && next_is_module {
             in_tests = true;
         }
