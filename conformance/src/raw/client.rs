@@ -101,8 +101,8 @@ pub struct Close {
 /// can.
 ///
 /// It blocks its thread, for at most [`LIMIT`] a call, and needs no runtime: in an async test run it in
-/// `spawn_blocking`, or where it stands if nothing else needs the thread meanwhile. Its calls use channel 1, which is in
-/// confirm mode after [`select_confirms`](Self::select_confirms); [`send`](Self::send) and
+/// `spawn_blocking`, or where it stands if nothing else needs the thread meanwhile. Its calls use channel 1, which is
+/// in confirm mode after [`select_confirms`](Self::select_confirms); [`send`](Self::send) and
 /// [`next_frame`](Self::next_frame) are for everything else.
 ///
 /// ```
@@ -112,7 +112,7 @@ pub struct Close {
 /// let mut client = RawClient::open(broker.address(), "/", 0);
 /// client.declare(b"letters", &[]);
 /// client.select_confirms();
-/// let properties = b"\x04hare";
+/// let properties = b"\x03\xe9t\xe9"; // Latin-1
 /// client.publish(RawPublish {
 ///     key: b"letters",
 ///     flags: flags::CORRELATION_ID,
@@ -129,8 +129,8 @@ pub struct Close {
 ///
 /// # Panics
 ///
-/// Each method panics when the broker does not answer within [`LIMIT`], answers otherwise than the method's documentation
-/// says, or closes the channel or the connection. The panic then shows the broker's reply code and text.
+/// Each method panics when the broker does not answer within [`LIMIT`], answers otherwise than the method's
+/// documentation says, or closes the channel or the connection. The panic then shows the broker's reply code and text.
 #[derive(Debug)]
 pub struct RawClient {
     stream: TcpStream,
@@ -139,8 +139,8 @@ pub struct RawClient {
 }
 
 impl RawClient {
-    /// Connects as `guest` to a virtual host and opens channel 1, without heartbeats. `frame_max` is what the client asks
-    /// for in `tune-ok`, in bytes; 0 takes what the broker offers.
+    /// Connects as `guest` to a virtual host and opens channel 1, without heartbeats. `frame_max` is what the client
+    /// asks for in `tune-ok`, in bytes; 0 takes what the broker offers.
     pub fn open(address: SocketAddr, vhost: &str, frame_max: u32) -> Self {
         let stream = TcpStream::connect_timeout(&address, LIMIT).unwrap();
         stream.set_nodelay(true).unwrap();

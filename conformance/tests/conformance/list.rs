@@ -273,8 +273,55 @@ macro_rules! against {
                 an_exclusive_consumer_leaves_basic_get_to_others
                 others_may_consume_once_the_exclusive_consumer_is_gone
             }
+            expirations {
+                numbers_up_to_ten_years_are_taken_however_they_are_written
+                larger_ones_are_406
+                negative_ones_are_406
+                what_does_not_begin_with_a_number_is_406
+                what_comes_after_a_number_is_406_and_shown_as_erlang_shows_it
+            }
             foreign {
                 a_property_that_is_not_utf8_is_delivered_as_it_came
+                a_user_id_that_is_not_utf8_is_not_the_users
+                a_delivery_mode_is_1_or_2_or_406
+                properties_are_looked_at_in_an_order
+                property_flags_without_a_meaning_are_passed_on
+                a_property_list_longer_or_shorter_than_its_flags_say_is_541
+                a_content_header_without_flags_is_541
+                a_content_header_with_a_weight_is_505
+                a_missing_exchange_is_noticed_before_malformed_properties
+                malformed_properties_are_541_in_a_transaction_too
+                a_routing_key_that_is_not_utf8_is_delivered_as_it_came
+                a_message_to_a_key_that_is_not_utf8_is_returned_as_it_came
+                copies_go_to_keys_of_any_bytes
+                an_exchange_name_that_is_not_utf8_is_404_and_repeated_as_it_came
+                all_other_names_that_are_not_utf8_are_501
+                a_method_cut_short_is_501_whatever_its_names_are
+            }
+            foreign_copies {
+                a_dead_letter_keeps_what_it_was_and_its_headers_are_sorted
+                a_dead_letter_may_be_deep
+                deaths_that_others_have_written_are_counted_on
+                a_dead_letter_keeps_a_routing_key_that_is_not_utf8
+                a_dead_letter_exchange_that_is_not_utf8_is_taken_and_is_none
+                a_content_header_larger_than_the_frame_is_501
+                a_content_header_that_the_broker_makes_larger_than_the_frame_is_sent
+                a_content_header_larger_than_the_receivers_frame_is_sent
+                a_quorum_queue_counts_in_a_header_of_its_own_whatever_came_in_it
+            }
+            foreign_tables {
+                headers_of_every_type_and_of_any_name_are_delivered_as_they_came
+                arrays_and_tables_of_any_depth_are_delivered_as_they_came
+                a_value_of_an_unknown_type_is_541
+                a_float_that_is_not_finite_is_541
+                headers_whose_lengths_do_not_fit_are_541
+                arguments_may_be_deep_too
+                arguments_that_cannot_be_read_end_the_connection_without_a_word
+                arguments_longer_than_their_method_are_501
+                of_several_headers_of_one_name_each_serves_one_argument
+                headers_are_compared_by_value_and_what_is_in_them_by_type
+                an_x_match_of_any_bytes_is_406
+                without_its_secret_copies_a_message_keeps_its_other_headers
             }
             get {
                 an_empty_queue_says_so
@@ -399,6 +446,10 @@ macro_rules! against {
                 a_second_reply_consumer_on_the_channel_is_406
                 the_pseudo_queue_can_be_declared_and_is_empty
                 a_server_can_ask_whether_the_client_still_listens
+                a_mandatory_answer_is_delivered_and_returned
+                an_answer_to_nobody_is_returned_if_it_is_mandatory
+                an_address_of_two_words_that_is_none_is_541
+                a_question_keeps_its_other_properties
             }
             single_active_consumer {
                 only_the_first_consumer_is_served

@@ -1,7 +1,13 @@
 //! Direct reply-to: answers without a reply queue (<https://www.rabbitmq.com/docs/direct-reply-to>).
 
-use conformance::{Chan, Target, refusal, table, text};
+use conformance::{
+    Chan, Target,
+    raw::{self, Fields, RawClient, RawPublish, field, flags, nested_arrays},
+    refusal, table, text,
+};
 use lapin::BasicProperties;
+
+use crate::foreign;
 
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
@@ -62,4 +68,83 @@ async fn ask(client: &Chan, server: &Chan) -> String {
     client.publish_with("", "rpc", "question", properties).await.unwrap();
     let question = server.get("rpc").await.unwrap();
     question.properties.reply_to().as_ref().unwrap().to_string()
+}
+
+/// A client that waits for answers, one that has its address, and the address.
+fn asked(broker: &Target) -> (RawClient, RawClient, Vec<u8>) {
+    let (mut client, mut server) = (foreign::client(broker), foreign::client(broker));
+    client.consume(REPLY_TO.as_bytes(), b"answers", true);
+    let properties = Fields::new().short(REPLY_TO.as_bytes()).into_bytes();
+    client.publish(RawPublish { key: b"q", flags: flags::REPLY_TO, properties: &properties, ..RawPublish::default() });
+    client.confirmed();
+    let address = server.get(b"q").unwrap().properties[1..].to_vec();
+    (client, server, address)
+}
+
+pub(crate) async fn a_mandatory_answer_is_delivered_and_returned(broker: &Target) {
+    let (mut client, mut server, address) = asked(broker);
+    let (flags, properties) = (flags::MESSAGE_ID, b"\x02\xe9a");
+    let answer = RawPublish { key: &address, flags, properties, body: b"answer", ..RawPublish::default() };
+    server.publish(RawPublish { mandatory: true, ..answer });
+    let returned = server.returned();
+    let method = Fields::method(60, 50).word(312).short(b"NO_ROUTE").short(b"").short(&address).into_bytes();
+    assert_eq!((returned.method, &returned.body[..]), (method, &b"answer"[..]));
+    server.confirmed();
+    server.publish(answer);
+    server.confirmed();
+    for _ in 0..2 {
+        let delivered = client.delivery();
+        assert_eq!(
+            (delivered.flags, &delivered.properties[..], &delivered.body[..]),
+            (flags, &properties[..], &b"answer"[..])
+        );
+    }
+    server.close();
+}
+
+pub(crate) async fn an_answer_to_nobody_is_returned_if_it_is_mandatory(broker: &Target) {
+    let (client, mut server, address) = asked(broker);
+    client.close();
+    let nobody: [&[u8]; 5] = [
+        &address,
+        REPLY_TO.as_bytes(),
+        b"amq.rabbitmq.reply-to.word",
+        b"amq.rabbitmq.reply-to\xe9",
+        b"amq.rabbitmq.reply-to.",
+    ];
+    for key in nobody {
+        // Nobody tells when the channel that had the address is gone.
+        server.publish(RawPublish { key, mandatory: true, ..RawPublish::default() });
+        server.returned();
+        server.confirmed();
+        server.publish(RawPublish { key, ..RawPublish::default() });
+        server.confirmed();
+    }
+    server.close();
+}
+
+pub(crate) async fn an_address_of_two_words_that_is_none_is_541(broker: &Target) {
+    for key in [&b"amq.rabbitmq.reply-to.two.words"[..], b"amq.rabbitmq.reply-to.\xe9.\xe9"] {
+        let mut server = foreign::client(broker);
+        server.publish(RawPublish { key, ..RawPublish::default() });
+        assert_eq!(server.closed().code, 541);
+    }
+}
+
+pub(crate) async fn a_question_keeps_its_other_properties(broker: &Target) {
+    let mut client = foreign::client(broker);
+    client.consume(REPLY_TO.as_bytes(), b"answers", true);
+    let headers = raw::table(&[field(b"z", b"V"), field(b"\xe9", &nested_arrays(1000)), field(b"a", b"V")]);
+    let reply_to = Fields::new().short(REPLY_TO.as_bytes()).into_bytes();
+    client.publish(RawPublish {
+        key: b"q",
+        flags: flags::HEADERS | flags::REPLY_TO | flags::MESSAGE_ID,
+        properties: &[&headers[..], &reply_to, b"\x02\xe9a"].concat(),
+        ..RawPublish::default()
+    });
+    client.confirmed();
+    let asked = client.get(b"q").unwrap();
+    assert_eq!(asked.flags, flags::HEADERS | flags::REPLY_TO | flags::MESSAGE_ID);
+    assert!(asked.properties.starts_with(&headers) && asked.properties.ends_with(b"\x02\xe9a"));
+    client.close();
 }

@@ -100,8 +100,14 @@
 //! - Quorum queues are queues with a delivery count and limit: one node, no replicas.
 //! - Streams are refused with 540.
 //! - Clients that ask for AMQP 0-8 or 0-9 are served 0-9-1.
-//! - Where RabbitMQ hangs up without a word, the client is told why: an unknown method or one that cannot be decoded (501), a
-//!   malformed table (502), limits past those offered (530). A body longer than its header says is 501 at once.
+//! - Where RabbitMQ hangs up without a word, the client is told why: an unknown method (501), limits past those offered
+//!   (530). A body longer than its header says is 501 at once.
+//! - What a client sends may end one of RabbitMQ's own processes. This broker does what the client sees of that, 541 or
+//!   the end of its connection, with three exceptions. Items of an `x-death` header that are no tables, or a count that
+//!   is no integer, end the process of the queue at each dead letter, and the message stays; here such an item is left
+//!   out, and the count begins anew. Arguments of a binding that are some 20,000 levels deep end RabbitMQ's whole node;
+//!   here they are taken. A queue type that is not UTF-8 is 541 there and 406 here.
+//! - A refusal that repeats an array or a table shows `[...]` for it.
 //! - A consistent-hash exchange sends a value to another queue than RabbitMQ's does, for it hashes otherwise, and numbers its
 //!   queues as before after a restart; weights are below 2^64.
 //! - TLS, other plugins, policies, users' permissions, disk alarms and the management API are not there.

@@ -11,8 +11,8 @@ const DEEPEST: usize = 64;
 
 /// One message in a queue, as its publisher sent it (AMQP 0-9-1, section 1.8 for the properties).
 ///
-/// Texts that are not UTF-8, which RabbitMQ and this broker take and deliver as they are, have U+FFFD here for what is not.
-/// Of several headers of one name the first is here.
+/// Texts that are not UTF-8, which RabbitMQ and this broker take and deliver as they are, have U+FFFD here for what is
+/// not. Of several headers of one name the first is here.
 ///
 /// ```
 /// # use fluffle_broker::Broker;

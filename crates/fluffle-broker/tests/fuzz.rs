@@ -81,7 +81,12 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
     .prop_map(|name| [&[name.len() as u8][..], &name].concat())
 }
 
-/// An argument table with the keys that mean something.
+/// So many arrays in one another.
+fn nested(levels: u32) -> Vec<u8> {
+    (0..levels).rev().flat_map(|below| [&b"A"[..], &(below * 5 + 1).to_be_bytes()].concat()).chain(*b"V").collect()
+}
+
+/// An argument table with the keys that mean something, and some of any bytes.
 fn table() -> impl Strategy<Value = Vec<u8>> {
     let key = proptest::sample::select(vec![
         "x-message-ttl",
@@ -101,7 +106,9 @@ fn table() -> impl Strategy<Value = Vec<u8>> {
         "CC",
         "BCC",
         "x-death",
-    ]);
+    ])
+    .prop_map(|name| name.as_bytes().to_vec());
+    let key = prop_oneof![8 => key, 1 => vec(any::<u8>(), 0..6)];
     let text = |text: &'static [u8]| Just([&[b'S', 0, 0, 0, text.len() as u8][..], text].concat());
     let value = prop_oneof![
         any::<i32>().prop_map(|number| [&b"I"[..], &number.to_be_bytes()].concat()),
@@ -117,12 +124,14 @@ fn table() -> impl Strategy<Value = Vec<u8>> {
         Just(b"V".to_vec()),
         Just(b"A\x00\x00\x00\x06S\x00\x00\x00\x01a".to_vec()),
         Just(b"A\x00\x00\x00\x05F\x00\x00\x00\x00".to_vec()),
+        text(b"\xe9"),
+        // Finite or not.
+        any::<u64>().prop_map(|bits| [&b"d"[..], &bits.to_be_bytes()].concat()),
+        (0u32..3000).prop_map(nested),
     ];
     vec((key, value), 0..4).prop_map(|fields| {
-        let fields: Vec<u8> = fields
-            .into_iter()
-            .flat_map(|(key, value)| [&[key.len() as u8][..], key.as_bytes(), &value].concat())
-            .collect();
+        let fields: Vec<u8> =
+            fields.into_iter().flat_map(|(key, value)| [&[key.len() as u8][..], &key, &value].concat()).collect();
         [&(fields.len() as u32).to_be_bytes()[..], &fields].concat()
     })
 }
@@ -165,13 +174,18 @@ fn method() -> impl Strategy<Value = Vec<u8>> {
 
 /// A frame, or a whole publish.
 fn sequence() -> impl Strategy<Value = Vec<u8>> {
-    let publish =
-        (name(), name(), table(), 0u8..4, vec(any::<u8>(), 0..40)).prop_map(|(exchange, key, headers, bits, body)| {
+    // Headers, and then a text of any bytes as correlation id, reply-to, message id or type.
+    let text = (name(), proptest::sample::select(vec![1u16 << 10, 1 << 9, 1 << 7, 1 << 5]));
+    let publish = (name(), name(), table(), text, 0u8..4, vec(any::<u8>(), 0..40)).prop_map(
+        |(exchange, key, headers, (text, flag), bits, body)| {
             let method = [&[0, 60, 0, 40, 0, 0][..], &exchange, &key, &[bits & 1]].concat();
-            let header = [&[0, 60, 0, 0][..], &(body.len() as u64).to_be_bytes(), &[0x20, 0], &headers].concat();
+            let flags = (flag | 0x2000).to_be_bytes();
+            let size = (body.len() as u64).to_be_bytes();
+            let header = [&[0, 60, 0, 0][..], &size, &flags, &headers, &text].concat();
             let body = if body.is_empty() { Vec::new() } else { frame(3, 1, &body) };
             [frame(1, 1, &method), frame(2, 1, &header), body].concat()
-        });
+        },
+    );
     prop_oneof![
         6 => method().prop_map(|method| frame(1, 1, &method)),
         6 => publish,

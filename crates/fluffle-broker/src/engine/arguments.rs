@@ -22,8 +22,8 @@ pub(crate) fn flag(arguments: &Table, name: &str, entity: &str) -> Result<bool, 
     }
 }
 
-/// Whether two values are one to a headers exchange: as Erlang's `==` has it, whatever their types. Numbers count for what
-/// they amount to; arrays and tables are compared with their types, as they are encoded.
+/// Whether two values are one to a headers exchange: as Erlang's `==` has it, whatever their types. Numbers count for
+/// what they amount to; arrays and tables are compared with their types, as they are encoded.
 pub(crate) fn same_value(a: Value<'_>, b: Value<'_>) -> bool {
     match (a.plain(), b.plain()) {
         (Plain::Integer(integer), Plain::Float(float)) | (Plain::Float(float), Plain::Integer(integer)) => {

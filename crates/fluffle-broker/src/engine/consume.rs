@@ -26,7 +26,7 @@ pub(crate) struct Fetched {
     pub(crate) tag: u64,
     pub(crate) redelivered: bool,
     pub(crate) message: Rc<Message>,
-    /// Of a quorum queue.
+    /// Of a quorum queue, whose `basic.get` always has one, also of 0.
     pub(crate) delivery_count: Option<u32>,
     pub(crate) remaining: usize,
 }

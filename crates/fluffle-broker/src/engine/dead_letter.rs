@@ -84,8 +84,8 @@ fn letter(
     Some(message.copy((exchange, key), properties, None))
 }
 
-/// Adds a death in front, or counts it on the one of the same queue and reason and moves that to the front. What is not a
-/// table among the deaths is left out: RabbitMQ's queue process dies of it.
+/// Adds a death in front, or counts it on the one of the same queue and reason and moves that to the front. What is not
+/// a table among the deaths is left out: RabbitMQ's queue process dies of it.
 fn record(headers: &Table, death: Table, queue: &str, reason: &str, exchange: &str) -> Table {
     let mut recorded = headers.clone();
     let mut known = deaths(headers);

@@ -78,8 +78,8 @@ impl Engine {
         if let Some(open) = self.connections.get_mut(connection) {
             open.backlog += entry.message.body.len() + DELIVERY_BYTES;
         }
-        let quorum = self.queues.get(queue_key).is_some_and(|queue| queue.spec.quorum);
-        let delivery_count = quorum.then_some(entry.delivery_count);
+        // RabbitMQ's consumers of a quorum queue are told only of deliveries that came to nothing.
+        let delivery_count = (entry.delivery_count > 0).then_some(entry.delivery_count);
         let effect = Effect::Deliver {
             consumer: consumer.tag.clone(),
             tag,

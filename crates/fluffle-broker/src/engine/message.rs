@@ -46,8 +46,8 @@ const ORDER: [Property; 14] = [
     Property::ClusterId,
 ];
 
-/// The bits of flags that stand for a property. RabbitMQ looks at the others, of which the last would announce more flags,
-/// as little as at any bit without a meaning.
+/// The bits of flags that stand for a property. RabbitMQ looks at the others, of which the last would announce more
+/// flags, as little as at any bit without a meaning.
 const KNOWN: u16 = !0b11;
 
 impl Property {
@@ -82,8 +82,8 @@ pub(crate) struct Properties {
 }
 
 impl Properties {
-    /// Checks an encoded property list and notes what concerns the broker; `None` when RabbitMQ could not read it. Texts may
-    /// be any bytes.
+    /// Checks an encoded property list and notes what concerns the broker; `None` when RabbitMQ could not read it.
+    /// Texts may be any bytes.
     pub(crate) fn scan(raw: Bytes) -> Option<Self> {
         let mut found =
             Self { raw, headers: None, expiration: None, user_id: None, reply_to: None, mode: None, priority: 0 };
@@ -218,7 +218,7 @@ impl Message {
         Self::new(self.charge.memory(), place, properties, self.body.clone(), ttl)
     }
 
-    /// The property list for the wire; for a quorum queue with the count of earlier deliveries, which RabbitMQ always adds.
+    /// The property list for the wire, with a count of earlier deliveries if there is one to tell.
     pub(crate) fn delivered_properties(&self, count: Option<u32>) -> Bytes {
         let counted = count.and_then(|count| {
             let headers = self.properties.headers().canonical().with("x-delivery-count", &table::long(count.into()));

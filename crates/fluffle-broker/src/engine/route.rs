@@ -153,8 +153,8 @@ fn named(queues: &HashMap<Rc<str>, QueueKey>, key: &[u8]) -> Option<QueueKey> {
 }
 
 /// `x-match`: `all` (default), `any`, `all-with-x`, `any-with-x`; without `-with-x` arguments whose
-/// names begin with `x-` do not count. Both tables are sorted by name, and of several headers of one name each serves one
-/// argument (`rabbit_exchange_type_headers:headers_match`).
+/// names begin with `x-` do not count. Both tables are sorted by name, and of several headers of one name each serves
+/// one argument (`rabbit_exchange_type_headers:headers_match`).
 fn headers_match(wanted: &Table, headers: &Table) -> bool {
     let mode = arguments::text(wanted, "x-match").unwrap_or("all");
     let (any, with_x) = (mode.starts_with("any"), mode.ends_with("-with-x"));

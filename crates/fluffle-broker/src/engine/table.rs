@@ -1,8 +1,8 @@
-//! Field tables as they came: encoded, checked once, read field by field (AMQP 0-9-1 section 4.2.5, with RabbitMQ's types:
-//! <https://www.rabbitmq.com/amqp-0-9-1-errata.html#section_3>).
+//! Field tables as they came: encoded, checked once, read field by field (AMQP 0-9-1 section 4.2.5, with RabbitMQ's
+//! types: <https://www.rabbitmq.com/amqp-0-9-1-errata.html#section_3>).
 //!
-//! Nothing here recurses. A frame may hold tens of thousands of arrays in one another, and a decoder that calls itself for
-//! each would overflow the stack of the broker's thread. Names and texts are any bytes: RabbitMQ looks at neither.
+//! Nothing here recurses. A frame may hold tens of thousands of arrays in one another, and a decoder that calls itself
+//! for each would overflow the stack of the broker's thread. Names and texts are any bytes: RabbitMQ looks at neither.
 
 use std::fmt;
 
@@ -101,7 +101,8 @@ fn walk(fields: &[u8], mut each: impl FnMut(usize, u8)) -> Option<()> {
             b'S' | b'x' => reader.long().map(|_| ())?,
             b'A' | b'F' => {
                 let length: usize = reader.u32()?.try_into().ok()?;
-                let end = reader.left().checked_sub(length).filter(|end| *end >= after)?;
+                // An end behind that of what is around shows when this one is passed.
+                let end = reader.left().checked_sub(length)?;
                 around.push((after, is_table));
                 (after, is_table) = (end, kind == b'F');
             }
@@ -126,8 +127,8 @@ impl fmt::Debug for Table {
 }
 
 impl Table {
-    /// Checks the fields of a table, without its length, and brings them into the form in which RabbitMQ writes them: then
-    /// those that mean the same are the same bytes.
+    /// Checks the fields of a table, without its length, and brings them into the form in which RabbitMQ writes them:
+    /// then those that mean the same are the same bytes.
     pub(crate) fn read(fields: &[u8]) -> Option<Self> {
         let mut rewritten: Vec<usize> = Vec::new();
         walk(fields, |place, kind| {

@@ -235,10 +235,9 @@ impl Incoming {
     fn method(&mut self, key: ConnectionKey, frame: &Frame) -> Result<(), End> {
         let outcome = match frame::method(&frame.payload) {
             Ok(method) => method::handle(self, key, frame, method),
-            Err(Undecodable::Fields(refusal)) => Err(refusal.into()),
-            // RabbitMQ forgets which method it was, but on channel 0.
+            // RabbitMQ names no method then, but on channel 0.
             Err(Undecodable::Text(refusal)) if frame.channel != 0 => return Err(refusal.into()),
-            Err(Undecodable::Text(refusal)) => Err(refusal.into()),
+            Err(Undecodable::Fields(refusal) | Undecodable::Text(refusal)) => Err(refusal.into()),
             Err(Undecodable::Table) => Err(End::Silent),
         };
         match outcome {

@@ -94,8 +94,8 @@ fn get_ok(out: &mut BytesMut, channel: u16, fetched: &Fetched) {
     out.put_u8(constants::FRAME_END);
 }
 
-/// `connection.close` or `channel.close` with a text of any bytes, cut to the 255 that a short string may have; `cause` is
-/// the class and method that it is about.
+/// `connection.close` or `channel.close` with a text of any bytes, cut to the 255 that a short string may have; `cause`
+/// is the class and method that it is about.
 pub(crate) fn close(output: &mut Output, channel: u16, refusal: &Refusal, cause: (u16, u16)) {
     let text = cut(&refusal.text);
     output.write(|out| {
@@ -143,8 +143,8 @@ fn settle(out: &mut BytesMut, channel: u16, id: u16, tag: u64, bits: u8) {
     out.put_u8(constants::FRAME_END);
 }
 
-/// Content header and body frames. A header that is larger than the negotiated frame is sent as it is, as RabbitMQ does: the
-/// client may be another than the publisher, and the broker adds headers of its own.
+/// Content header and body frames. A header that is larger than the negotiated frame is sent as it is, as RabbitMQ
+/// does: the client may be another than the publisher, and the broker adds headers of its own.
 fn content(output: &mut Output, channel: u16, frame_max: usize, message: &Message, delivery_count: Option<u32>) {
     let properties = message.delivered_properties(delivery_count);
     output.write(|out| {

@@ -111,8 +111,8 @@ pub(crate) fn split(buffer: &mut BytesMut, frame_max: usize) -> Result<Option<Fr
 pub(crate) enum Method<'a> {
     /// `basic.publish`, whose exchange and routing key RabbitMQ takes for bytes.
     Publish(Publish<'a>),
-    /// Any other, its field table apart: the generated decoder calls itself for each table in a table. In the method itself
-    /// the table is empty.
+    /// Any other, its field table apart: the generated decoder calls itself for each table in a table. In the method
+    /// itself the table is empty.
     Other(AMQPClass, Table),
 }
 
@@ -136,8 +136,8 @@ pub(crate) enum Undecodable {
     Table,
 }
 
-/// The fields of the methods that clients send and that have texts or tables: `w`, two octets; `b`, one; `l`, four; `s`, a
-/// short string; `S`, a long one; `t`, a table. Only a table may be followed by others.
+/// The fields of the methods that clients send and that have texts or tables: `w`, two octets; `b`, one; `l`, four;
+/// `s`, a short string; `S`, a long one; `t`, a table. Only a table may be followed by others.
 fn shape(class: u16, method: u16) -> &'static [u8] {
     match (class, method) {
         (10, 11) => b"tsSs",
