@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -25,7 +25,7 @@ use crate::{
     broker::Broker,
     class::{Class, ClientError, Operation, classify},
     frame::FrameMax,
-    socket::{self, Socket},
+    socket::{self, ConnectError, Socket},
     topology::{Scope, Topology, TopologyError},
 };
 
@@ -44,6 +44,8 @@ pub(crate) struct ConnectionShared {
     pub(crate) blocked: watch::Sender<Option<String>>,
     /// Ticks whenever lapin reports an error anywhere on the socket; it does not say on which channel.
     pub(crate) pulse: watch::Sender<Option<lapin::Error>>,
+    /// Whether any connection of the service has been established: then certificates have been good.
+    service_connected: Arc<AtomicBool>,
     status: Mutex<Option<ConnectionStatus>>,
     /// The largest frame of the socket of now, or of the last one.
     frame_max: Mutex<FrameMax>,
@@ -63,11 +65,18 @@ struct Losses {
 const LOSSES_REMEMBERED: Duration = Duration::from_secs(30 * 60);
 
 impl ConnectionShared {
-    pub(crate) fn new(name: String, broker: Arc<Broker>, topology: Arc<TopologyStore>) -> Arc<Self> {
+    /// Connections of one service share `service_connected`, which is false in the beginning.
+    pub(crate) fn new(
+        name: String,
+        broker: Arc<Broker>,
+        topology: Arc<TopologyStore>,
+        service_connected: Arc<AtomicBool>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             broker,
             topology,
+            service_connected,
             blocked: watch::Sender::new(None),
             pulse: watch::Sender::new(None),
             status: Mutex::new(None),
@@ -190,13 +199,28 @@ impl Actor for ConnectionActor {
 async fn open(shared: &ConnectionShared) -> Result<Socket, ExitError> {
     let (socket, endpoint) = socket::connect(&shared.broker, &format!("{}/{}", shared.broker.name, shared.name))
         .await
-        .map_err(|error| match error.class() {
-            Class::Permanent => ExitError::permanent(error),
-            Class::Transient | Class::Contention => ExitError::transient(error),
-        })?;
+        .map_err(|error| refused(shared, error))?;
+    shared.service_connected.store(true, Ordering::Relaxed);
     declare(shared, &socket, Scope::Shared).await?;
     tracing::info!(connection = %shared.name, %endpoint, "connected");
     Ok(socket)
+}
+
+fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
+    let connected_before = shared.service_connected.load(Ordering::Relaxed);
+    match error.class(connected_before) {
+        Class::Permanent => ExitError::permanent(error),
+        Class::Transient | Class::Contention => {
+            if connected_before && error.is_about_tls() {
+                tracing::error!(
+                    connection = %shared.name, %error,
+                    "TLS is refused, which was good when this service connected before: it tries again until somebody puts the \
+                     right certificate back"
+                );
+            }
+            ExitError::transient(error)
+        }
+    }
 }
 
 async fn declare(shared: &ConnectionShared, socket: &Socket, scope: Scope<'_>) -> Result<(), ExitError> {
@@ -337,6 +361,11 @@ pub(crate) mod tests {
     /// A connection to nowhere.
     pub(crate) fn shared() -> Arc<ConnectionShared> {
         let broker = Broker::new("amqp://localhost").unwrap();
-        ConnectionShared::new("consume-0".to_owned(), Arc::new(broker), TopologyStore::new(Topology::new()))
+        ConnectionShared::new(
+            "consume-0".to_owned(),
+            Arc::new(broker),
+            TopologyStore::new(Topology::new()),
+            Arc::default(),
+        )
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -110,6 +110,7 @@ pub(crate) struct Pool {
     role: Role,
     broker: Arc<Broker>,
     topology: Arc<TopologyStore>,
+    service_connected: Arc<AtomicBool>,
     io: ArbiterHandle,
     supervisor: SupervisorHandle,
     orders: Orders,
@@ -153,6 +154,7 @@ impl Pool {
         role: Role,
         broker: &Arc<Broker>,
         topology: &Arc<TopologyStore>,
+        service_connected: &Arc<AtomicBool>,
         io: &ArbiterHandle,
         orders: &Orders,
     ) -> (Arc<Self>, SupervisorSpec) {
@@ -163,7 +165,7 @@ impl Pool {
             .intensity(Intensity::unlimited());
         let handle = spec.handle();
         for _ in 0..broker.pool.connections.max(1) {
-            let (slot, child) = slots.make(role, broker, topology, io, false);
+            let (slot, child) = slots.make(role, broker, topology, service_connected, io, false);
             slots.open.push(slot);
             spec = spec.child(child);
         }
@@ -171,6 +173,7 @@ impl Pool {
             role,
             broker: Arc::clone(broker),
             topology: Arc::clone(topology),
+            service_connected: Arc::clone(service_connected),
             io: io.clone(),
             supervisor: handle,
             orders: orders.clone(),
@@ -223,7 +226,8 @@ impl Pool {
         if slots.open.len() >= self.broker.pool.max_connections.max(self.broker.pool.connections) {
             return None;
         }
-        let (slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.io, true);
+        let (slot, child) =
+            slots.make(self.role, &self.broker, &self.topology, &self.service_connected, &self.io, true);
         tracing::info!(connection = %slot.id, "each connection has its share of channels: opening another");
         slots.open.push(slot);
         Some(child)
@@ -284,12 +288,14 @@ impl Slots {
         role: Role,
         broker: &Arc<Broker>,
         topology: &Arc<TopologyStore>,
+        service_connected: &Arc<AtomicBool>,
         io: &ArbiterHandle,
         extra: bool,
     ) -> (Slot, SupervisorSpec) {
         let id = format!("{role}-{}", self.next);
         self.next += 1;
-        let shared = ConnectionShared::new(id.clone(), Arc::clone(broker), Arc::clone(topology));
+        let shared =
+            ConnectionShared::new(id.clone(), Arc::clone(broker), Arc::clone(topology), Arc::clone(service_connected));
         let socket = connection::spec(&shared).on(io.clone());
         let connection = socket.addr();
         let channels = SupervisorSpec::new("channels")
