@@ -62,15 +62,44 @@ async fn heartbeats_that_are_off_are_off_whatever_the_broker_proposes() {
     }
 }
 
-/// Each endpoint has 10 s: one that does not answer would use up that time at each reconnect.
+/// Each endpoint has its time limit: one that does not answer would use up that time at each reconnect.
 #[actix::test]
 async fn an_endpoint_that_accepts_and_says_nothing_costs_a_moment() {
     let vhost = vhost();
     let mute = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = mute.local_addr().unwrap().port();
-    let broker = broker(&format!("amqp://127.0.0.1:{port},{}", vhost.url()));
+    let broker = broker(&format!("amqp://127.0.0.1:{port},{}", vhost.url())).connect_timeout(SOON);
     let begun = Instant::now();
     let service = started(App::new(broker)).await;
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < SOON / 2, "{:?}", begun.elapsed());
+    service.shutdown().await.unwrap();
+}
+
+/// Of the channels of a connection one is kept for declaring the topology.
+#[actix::test]
+async fn fewer_channels_in_the_uri_make_more_connections_and_an_error_that_says_what_to_raise() {
+    let vhost = vhost();
+    let pool = PoolConfig { acquire_timeout: Duration::from_millis(300), max_connections: 3, ..PoolConfig::default() };
+    let broker = broker(&format!("{}?channel_max=3", vhost.url())).pool(pool);
+    let topology = Topology::new().exchange(Exchange::fanout("x")).queue(Queue::classic("q").bind("x", ""));
+    let app = App::new(broker).topology(topology);
+    let before: Vec<_> = (0..3).map(|_| app.publisher::<String>(Route::exchange("x"))).collect();
+    let service = started(app).await;
+    let mut all = before;
+    for _ in 0..3 {
+        all.push(service.publisher(Route::exchange("x")).await.unwrap());
+    }
+    for out in &all {
+        soon("a confirm", out.publish("a".to_owned())).await.unwrap();
+    }
+    let publishing = service.connections().into_iter().filter(|one| one.name.starts_with("publish-"));
+    assert_eq!(publishing.map(|one| one.connects).collect::<Vec<_>>(), [1, 1, 1]);
+    let error = service.publisher::<String>(Route::queue("q")).await.unwrap_err().to_string();
+    for word in ["3 connections with 2 channels each", "max_connections", "channel_max"] {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+    // The channel that is kept is there when it is needed.
+    Raw::connect(vhost.url()).await.channel().exchange_delete("x".into(), Default::default()).await.unwrap();
+    soon("a confirm", all[0].publish("b".to_owned())).await.unwrap();
     service.shutdown().await.unwrap();
 }

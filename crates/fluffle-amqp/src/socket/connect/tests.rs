@@ -137,8 +137,7 @@ async fn when_no_address_is_good_each_is_named_with_what_it_did() {
     let nobody = Broker::new(&vhost.url().replace("guest:guest@", "nobody:hunter2@")).unwrap();
     let error = connect_resolved(&nobody, "test", [name([refusing, closing, good])]).await.map(|_| ()).unwrap_err();
     let text = error.to_string();
-    for part in
-        ["Connection refused", "ACCESS_REFUSED", &refusing.to_string(), &closing.to_string(), &good.to_string()]
+    for part in ["Connection refused", "ACCESS_REFUSED", &refusing.to_string(), &closing.to_string(), &good.to_string()]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
