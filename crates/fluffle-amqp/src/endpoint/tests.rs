@@ -127,9 +127,11 @@ const URIS: &[(&str, Outcome)] = &[
     ("amqp://a/,amqp://b/", Err("separated by `,`")),
 ];
 
-/// What is shown of each endpoint, or a part of the error.
+/// What is shown of each endpoint and its password, or a part of the error.
+type Outcomes = Result<&'static [(&'static str, &'static str)], &'static str>;
+
 #[rustfmt::skip]
-const LISTS: &[(&str, Result<&[(&str, &str)], &str>)] = &[
+const LISTS: &[(&str, Outcomes)] = &[
     ("amqp://a", Ok(&[("amqp://guest@a:5672/%2f", GUEST)])),
     ("amqp://a,amqps://b/v", Ok(&[("amqp://guest@a:5672/%2f", GUEST), ("amqps://guest@b:5671/v", GUEST)])),
     (" amqp://a ,\n AMQP://b ", Ok(&[("amqp://guest@a:5672/%2f", GUEST), ("amqp://guest@b:5672/%2f", GUEST)])),
