@@ -5,7 +5,7 @@ use std::{env, fmt, time::Duration};
 use fluffle_supervise::Backoff;
 
 use crate::{
-    endpoint::{Endpoint, UriError},
+    endpoint::{self, Endpoint, UriError},
     pool::PoolConfig,
     tls::Tls,
 };
@@ -48,12 +48,15 @@ pub struct Broker {
 pub const AMQP_URL: &str = "AMQP_URL";
 
 impl Broker {
-    /// A broker at `uris`: one AMQP URI, or several separated by commas, tried in turn.
+    /// A broker at `uris`: one AMQP URI, or several separated by commas, tried in turn; see [`Endpoint`] for what a URI says.
+    ///
+    /// A comma separates two URIs where the second begins behind it, with its scheme. One inside a password need not be
+    /// percent-encoded; one inside a vhost is written as `%2C`.
     ///
     /// # Errors
-    /// When a URI is wrong; the error says how, and never repeats a password.
+    /// When a URI is wrong, or one of the list is empty; the error says how, and never repeats a password.
     pub fn new(uris: &str) -> Result<Self, UriError> {
-        let endpoints = uris.split(',').map(str::parse).collect::<Result<Vec<Endpoint>, _>>()?;
+        let endpoints = endpoint::list(uris)?;
         Ok(Self {
             endpoints,
             tls: Tls::new(),
@@ -112,20 +115,23 @@ impl Broker {
         self
     }
 
-    /// Heartbeat interval offered to the broker; the lower of both offers holds. Whole seconds, at least 1.
+    /// Heartbeat interval offered to the broker; the lower of both offers holds. Whole seconds: fractions are cut off, less
+    /// than a second is 1 s, and 65,535 s are the most.
     ///
-    /// A peer that is silent for two intervals is taken for dead. A `heartbeat` in the URI comes first.
+    /// A peer that is silent for two intervals is taken for dead. [`Duration::ZERO`] switches heartbeats off, both ways, whatever
+    /// the broker proposes: a peer that vanished without a word is then noticed by nothing but the system's TCP, and by confirms
+    /// that do not come ([`Route::confirm_timeout`](crate::Route::confirm_timeout)). A `heartbeat` in the URI comes first.
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.heartbeat = interval;
         self
     }
 
-    /// How long one endpoint may take for TCP, TLS and the AMQP handshake together. A `connection_timeout` in the
-    /// URI comes first.
+    /// How long one endpoint may take for TCP, TLS and the AMQP handshake together; at least 1 ms, at most an hour. A
+    /// `connection_timeout` in the URI comes first.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout.min(Duration::from_secs(3600));
+        self.connect_timeout = timeout.clamp(Duration::from_millis(1), Duration::from_secs(3600));
         self
     }
 
@@ -156,8 +162,12 @@ impl Broker {
         &self.endpoints
     }
 
+    /// 0 is off.
     pub(crate) fn heartbeat_seconds(&self, endpoint: &Endpoint) -> u16 {
         let interval = endpoint.heartbeat.unwrap_or(self.heartbeat);
+        if interval.is_zero() {
+            return 0;
+        }
         u16::try_from(interval.as_secs().max(1)).unwrap_or(u16::MAX)
     }
 

@@ -7,6 +7,8 @@ use lapin::{
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
 };
 
+use crate::tls;
+
 /// What an error asks of whoever meets it.
 ///
 /// | class | examples | answer |
@@ -76,7 +78,7 @@ pub(crate) fn classify(error: &lapin::Error, operation: Operation) -> Class {
 
 /// A certificate that is refused stays refused; every other I/O error may pass.
 fn classify_io(error: &std::io::Error, operation: Operation) -> Class {
-    let refused_certificate = operation == Operation::Connect && error.kind() == std::io::ErrorKind::InvalidData;
+    let refused_certificate = operation == Operation::Connect && tls::is_refused(error);
     if refused_certificate { Class::Permanent } else { Class::Transient }
 }
 
@@ -182,10 +184,21 @@ mod tests {
 
     #[test]
     fn a_refused_certificate_is_permanent_and_a_refused_connection_is_not() {
-        let certificate = lapin::Error::from(std::io::Error::new(std::io::ErrorKind::InvalidData, "UnknownIssuer"));
+        let tls =
+            |error: rustls::Error| lapin::Error::from(std::io::Error::new(std::io::ErrorKind::InvalidData, error));
+        let certificate = tls(rustls::CertificateError::UnknownIssuer.into());
         let refused = lapin::Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
         assert_eq!(classify(&certificate, Operation::Connect), Class::Permanent);
         assert_eq!(classify(&certificate, Operation::Publish), Class::Transient);
         assert_eq!(classify(&refused, Operation::Connect), Class::Transient);
+        for (error, expected) in [
+            (rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA), Class::Permanent),
+            (rustls::Error::AlertReceived(rustls::AlertDescription::InternalError), Class::Transient),
+            (rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType), Class::Transient),
+            (rustls::Error::DecryptError, Class::Transient),
+            (rustls::Error::General("whatever".to_owned()), Class::Transient),
+        ] {
+            assert_eq!(classify(&tls(error.clone()), Operation::Connect), expected, "{error}");
+        }
     }
 }

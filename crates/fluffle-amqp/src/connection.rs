@@ -5,10 +5,11 @@
 //! `class.rs`'s.
 
 use std::{
+    fmt,
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -25,7 +26,7 @@ use crate::{
     broker::Broker,
     class::{Class, ClientError, Operation, classify},
     frame::FrameMax,
-    socket::{self, Socket},
+    socket::{self, ConnectError, Socket},
     topology::{Scope, Topology, TopologyError},
 };
 
@@ -44,9 +45,12 @@ pub(crate) struct ConnectionShared {
     pub(crate) blocked: watch::Sender<Option<String>>,
     /// Ticks whenever lapin reports an error anywhere on the socket; it does not say on which channel.
     pub(crate) pulse: watch::Sender<Option<lapin::Error>>,
+    learned: Arc<Learned>,
     status: Mutex<Option<ConnectionStatus>>,
     /// The largest frame of the socket of now, or of the last one.
     frame_max: Mutex<FrameMax>,
+    /// How many channels have a place here; the pool keeps it.
+    pub(crate) places: AtomicUsize,
     connects: AtomicU64,
     losses: Mutex<Losses>,
     /// How often lapin's parser could not read what came.
@@ -65,15 +69,23 @@ struct Losses {
 const LOSSES_REMEMBERED: Duration = Duration::from_secs(30 * 60);
 
 impl ConnectionShared {
-    pub(crate) fn new(name: String, broker: Arc<Broker>, topology: Arc<TopologyStore>) -> Arc<Self> {
+    /// Connections of one service share what they have `learned`.
+    pub(crate) fn new(
+        name: String,
+        broker: Arc<Broker>,
+        topology: Arc<TopologyStore>,
+        learned: Arc<Learned>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             broker,
             topology,
+            learned,
             blocked: watch::Sender::new(None),
             pulse: watch::Sender::new(None),
             status: Mutex::new(None),
             frame_max: Mutex::default(),
+            places: AtomicUsize::new(0),
             connects: AtomicU64::new(0),
             losses: Mutex::default(),
             deaths_in_parser: watch::Sender::new(0),
@@ -116,10 +128,74 @@ impl ConnectionShared {
         *self.frame_max.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// More channels have a place here than the broker allows: they got it before anybody knew.
+    fn too_many_places(&self) -> Option<TooManyChannels> {
+        let (most, places) = (self.learned.most_places()?, self.places.load(Ordering::SeqCst));
+        let connection = self.name.clone();
+        (places > most).then_some(TooManyChannels { connection, places, channel_max: most + 1 })
+    }
+
     fn set_status(&self, status: Option<ConnectionStatus>) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 }
+
+/// What the connections of one service have learned of their broker.
+#[derive(Default)]
+pub(crate) struct Learned {
+    /// Most channels on a connection, as negotiated last; 0 before the first connection.
+    channel_max: AtomicU16,
+}
+
+impl Learned {
+    fn connected(&self, channel_max: u16) {
+        // lapin has made the largest number of "no limit".
+        self.channel_max.store(channel_max.max(1), Ordering::SeqCst);
+    }
+
+    /// Whether any of them has been established.
+    fn has_connected(&self) -> bool {
+        self.channel_max.load(Ordering::SeqCst) > 0
+    }
+
+    /// Most channels that may have a place on one of them; `None` before the first connection.
+    pub(crate) fn most_places(&self) -> Option<usize> {
+        self.has_connected().then(|| most_places(self.channel_max.load(Ordering::SeqCst)))
+    }
+}
+
+/// Of the channels that a connection may have, one is kept for declaring the topology.
+pub(crate) fn most_places(channel_max: u16) -> usize {
+    usize::from(channel_max).saturating_sub(1)
+}
+
+/// The broker allows fewer channels on a connection than have been planned for this one.
+#[derive(Debug)]
+struct TooManyChannels {
+    connection: String,
+    places: usize,
+    channel_max: usize,
+}
+
+impl fmt::Display for TooManyChannels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connection, places, channel_max } = self;
+        write!(
+            f,
+            "connection {connection} is to have {places} channels, and one on which the topology is declared; the broker allows \
+             {channel_max} (`channel_max`): raise `channel_max` in rabbitmq.conf"
+        )?;
+        match channel_max {
+            0 | 1 => Ok(()),
+            _ => write!(
+                f,
+                ", or write it into the broker's URI (?channel_max={channel_max}), so that more connections are opened"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for TooManyChannels {}
 
 /// The application's topology; consumers and requesters add the queues they need.
 #[derive(Default)]
@@ -201,13 +277,31 @@ impl Actor for ConnectionActor {
 async fn open(shared: &ConnectionShared) -> Result<Socket, ExitError> {
     let (socket, endpoint) = socket::connect(&shared.broker, &format!("{}/{}", shared.broker.name, shared.name))
         .await
-        .map_err(|error| match error.class() {
-            Class::Permanent => ExitError::permanent(error),
-            Class::Transient | Class::Contention => ExitError::transient(error),
-        })?;
+        .map_err(|error| refused(shared, error))?;
+    shared.learned.connected(socket.connection.configuration().channel_max());
+    if let Some(error) = shared.too_many_places() {
+        return Err(ExitError::permanent(error));
+    }
     declare(shared, &socket, Scope::Shared).await?;
     tracing::info!(connection = %shared.name, %endpoint, "connected");
     Ok(socket)
+}
+
+fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
+    let connected_before = shared.learned.has_connected();
+    match error.class(connected_before) {
+        Class::Permanent => ExitError::permanent(error),
+        Class::Transient | Class::Contention => {
+            if connected_before && error.is_about_tls() {
+                tracing::error!(
+                    connection = %shared.name, %error,
+                    "TLS is refused, which was good when this service connected before: it tries again until somebody puts the \
+                     right certificate back"
+                );
+            }
+            ExitError::transient(error)
+        }
+    }
 }
 
 async fn declare(shared: &ConnectionShared, socket: &Socket, scope: Scope<'_>) -> Result<(), ExitError> {
@@ -292,6 +386,7 @@ impl Handler<OpenChannel> for ConnectionActor {
 
     fn handle(&mut self, _: OpenChannel, _: &mut Self::Context) -> Self::Result {
         let socket = self.socket.clone();
+        let shared = Arc::clone(&self.shared);
         let connection = self.shared.name.clone();
         Box::pin(async move {
             let lost = |cause: &str| {
@@ -305,7 +400,11 @@ impl Handler<OpenChannel> for ConnectionActor {
                 Ok(Err(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
                     Err(ExitError::permanent(ClientError(error)))
                 }
-                Ok(Err(error)) => Err(ExitError::transient(ClientError(error))),
+                // Places taken while the socket was opened.
+                Ok(Err(error)) => Err(match shared.too_many_places() {
+                    Some(too_many) => ExitError::permanent(too_many),
+                    None => ExitError::transient(ClientError(error)),
+                }),
                 Err(_) => Err(lost("channel.open was not answered in time")),
             }
         })
@@ -353,6 +452,11 @@ pub(crate) mod tests {
     /// A connection to nowhere.
     pub(crate) fn shared() -> Arc<ConnectionShared> {
         let broker = Broker::new("amqp://localhost").unwrap();
-        ConnectionShared::new("consume-0".to_owned(), Arc::new(broker), TopologyStore::new(Topology::new()))
+        ConnectionShared::new(
+            "consume-0".to_owned(),
+            Arc::new(broker),
+            TopologyStore::new(Topology::new()),
+            Arc::default(),
+        )
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     broker::Broker,
-    connection::{self, ConnectionActor, ConnectionShared, TopologyStore},
+    connection::{self, ConnectionActor, ConnectionShared, Learned, TopologyStore},
     orders::Orders,
 };
 
@@ -44,7 +44,7 @@ impl fmt::Display for Role {
 /// | `connections` | 1 | open from the start and always |
 /// | `max_connections` | 4 | more are opened when each has `spread` channels |
 /// | `spread` | 32 | channels on each connection before another is opened: for every frame it writes, lapin looks at each channel of the connection |
-/// | `channels` | 256 | most on one connection (the broker's `channel_max` is 2047), once there may be no more connections |
+/// | `channels` | 256 | most on one connection, once there may be no more connections; one less than `channel_max` (the broker's is 2047, the URI may ask for less) if that is fewer |
 /// | `acquire_timeout` | 10 s | how long to wait for a channel when everything is taken |
 /// | `idle_timeout` | 60 s | after which an extra connection without channels is closed |
 ///
@@ -91,14 +91,14 @@ pub enum PoolError {
     /// Every channel of every connection is taken.
     #[error(
         "no {role} channel within {waited:?}: {connections} connections with {channels} channels each are all taken; \
-         raise PoolConfig::max_connections or PoolConfig::channels"
+         raise PoolConfig::max_connections, or PoolConfig::channels and `channel_max`, in the URI and at the broker"
     )]
     Exhausted {
         /// What for.
         role: Role,
         /// Connections open.
         connections: usize,
-        /// Channels on each.
+        /// Most channels on each.
         channels: usize,
         /// How long was waited.
         waited: Duration,
@@ -110,6 +110,7 @@ pub(crate) struct Pool {
     role: Role,
     broker: Arc<Broker>,
     topology: Arc<TopologyStore>,
+    learned: Arc<Learned>,
     io: ArbiterHandle,
     supervisor: SupervisorHandle,
     orders: Orders,
@@ -155,6 +156,7 @@ impl Pool {
         role: Role,
         broker: &Arc<Broker>,
         topology: &Arc<TopologyStore>,
+        learned: &Arc<Learned>,
         io: &ArbiterHandle,
         orders: &Orders,
     ) -> (Arc<Self>, SupervisorSpec) {
@@ -165,7 +167,7 @@ impl Pool {
             .intensity(Intensity::unlimited());
         let handle = spec.handle();
         for _ in 0..broker.pool.connections.max(1) {
-            let (slot, child) = slots.make(role, broker, topology, io, false);
+            let (slot, child) = slots.make(role, broker, topology, learned, io, false);
             slots.open.push(slot);
             spec = spec.child(child);
         }
@@ -173,6 +175,7 @@ impl Pool {
             role,
             broker: Arc::clone(broker),
             topology: Arc::clone(topology),
+            learned: Arc::clone(learned),
             io: io.clone(),
             supervisor: handle,
             orders: orders.clone(),
@@ -201,12 +204,7 @@ impl Pool {
                 return Ok(lease);
             }
             if tokio::time::timeout_at(deadline, released).await.is_err() {
-                return Err(PoolError::Exhausted {
-                    role: self.role,
-                    connections: self.slots().open.len(),
-                    channels: limits.channels.max(1),
-                    waited: limits.acquire_timeout,
-                });
+                return Err(self.exhausted());
             }
         }
     }
@@ -216,9 +214,9 @@ impl Pool {
     pub(crate) fn lease_alone(self: &Arc<Self>) -> Lease {
         let (lease, child) = {
             let mut slots = self.slots();
-            let (mut slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.io, true);
+            let (mut slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.learned, &self.io, true);
             slot.alone = true;
-            slot.channels = 1;
+            slot.set_channels(1);
             let lease = Lease { place: slot.place.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) };
             slots.open.push(slot);
             (lease, child)
@@ -229,14 +227,14 @@ impl Pool {
 
     /// On the connection with the fewest, if that is fewer than `limit`.
     fn take(self: &Arc<Self>, limit: usize) -> Option<Lease> {
-        let limit = limit.max(1);
+        let limit = limit.max(1).min(self.most_places());
         let mut slots = self.slots();
         let slot = slots
             .open
             .iter_mut()
             .filter(|slot| slot.channels < limit && !slot.alone)
             .min_by_key(|slot| slot.channels)?;
-        slot.channels += 1;
+        slot.set_channels(slot.channels + 1);
         Some(Lease { place: slot.place.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) })
     }
 
@@ -247,7 +245,7 @@ impl Pool {
         {
             return None;
         }
-        let (slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.io, true);
+        let (slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.learned, &self.io, true);
         tracing::info!(connection = %slot.id, "each connection has its share of channels: opening another");
         slots.open.push(slot);
         Some(child)
@@ -256,7 +254,7 @@ impl Pool {
     fn give_back(self: &Arc<Self>, id: &str) {
         let mut slots = self.slots();
         if let Some(slot) = slots.open.iter_mut().find(|slot| slot.id == id) {
-            slot.channels -= 1;
+            slot.set_channels(slot.channels - 1);
             slot.idle_since = Instant::now();
             if slot.extra && slot.channels == 0 {
                 let pool = Arc::downgrade(self);
@@ -290,6 +288,18 @@ impl Pool {
         }
     }
 
+    fn exhausted(&self) -> PoolError {
+        let (connections, waited) = (self.slots().open.len(), self.broker.pool.acquire_timeout);
+        PoolError::Exhausted { role: self.role, connections, channels: self.most_places(), waited }
+    }
+
+    /// Most channels on one connection: what the pool, the URIs and the broker, once it is known, all allow.
+    fn most_places(&self) -> usize {
+        let Broker { endpoints, pool, .. } = &*self.broker;
+        let asked = endpoints.iter().filter_map(|endpoint| endpoint.channel_max).map(connection::most_places).min();
+        [asked, self.learned.most_places()].into_iter().flatten().fold(pool.channels.max(1), usize::min)
+    }
+
     /// The connections open now, always open ones first.
     pub(crate) fn connections(&self) -> Vec<Arc<ConnectionShared>> {
         self.slots().open.iter().map(|slot| Arc::clone(&slot.place.shared)).collect()
@@ -297,6 +307,13 @@ impl Pool {
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    fn set_channels(&mut self, channels: usize) {
+        self.channels = channels;
+        self.place.shared.places.store(channels, Ordering::SeqCst);
     }
 }
 
@@ -308,12 +325,13 @@ impl Slots {
         role: Role,
         broker: &Arc<Broker>,
         topology: &Arc<TopologyStore>,
+        learned: &Arc<Learned>,
         io: &ArbiterHandle,
         extra: bool,
     ) -> (Slot, SupervisorSpec) {
         let id = format!("{role}-{}", self.next);
         self.next += 1;
-        let shared = ConnectionShared::new(id.clone(), Arc::clone(broker), Arc::clone(topology));
+        let shared = ConnectionShared::new(id.clone(), Arc::clone(broker), Arc::clone(topology), Arc::clone(learned));
         let socket = connection::spec(&shared).on(io.clone());
         let connection = socket.addr();
         let channels = SupervisorSpec::new("channels")

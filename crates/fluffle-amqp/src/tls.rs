@@ -3,7 +3,8 @@
 use std::{fmt, fs, io, path::Path};
 
 use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{AlertDescription, Error};
+use rustls_pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, pem::PemObject};
 
 /// TLS settings for `amqps` endpoints (rustls; TLS 1.2 and 1.3).
 ///
@@ -73,7 +74,7 @@ impl Tls {
         Ok(self.client_certificate_pem(chain, key))
     }
 
-    /// The means to make a stream a TLS one. Whatever is wrong here stays wrong: the errors are of the kind `InvalidData`.
+    /// The means to make a stream a TLS one. Whatever is wrong here stays wrong: see [`is_refused`].
     pub(crate) fn connector(&self) -> io::Result<RustlsConnector> {
         let mut config = match RustlsConnectorConfig::new_with_native_certs() {
             Ok(config) => config,
@@ -99,12 +100,46 @@ impl Tls {
     }
 }
 
+/// Settings of our own that TLS cannot be spoken with.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unusable(String);
+
+/// Whether another try cannot help unless somebody changes a certificate or settings: one side has judged the other's certificate
+/// and refused it, or settings of our own are of no use.
+///
+/// Everything else that goes wrong in a handshake may pass: what answers there may be a proxy that says `503` in plain text.
+pub(crate) fn is_refused(error: &io::Error) -> bool {
+    let Some(error) = error.get_ref() else { return false };
+    match error.downcast_ref::<Error>() {
+        Some(Error::InvalidCertificate(_)) => true,
+        Some(Error::AlertReceived(alert)) => matches!(
+            alert,
+            AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateRequired
+                | AlertDescription::UnknownCA
+        ),
+        Some(_) => false,
+        None => error.is::<Unusable>() || error.is::<InvalidDnsNameError>(),
+    }
+}
+
+/// Whether what the peer sent is no TLS.
+pub(crate) fn is_no_tls(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
+    matches!(error, Some(Error::InvalidMessage(_)))
+}
+
 fn certificates(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
     CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(invalid)
 }
 
-fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
+fn invalid(error: impl fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, Unusable(error.to_string()))
 }
 
 /// Says what is set, never what it is.

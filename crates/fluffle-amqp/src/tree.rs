@@ -125,8 +125,9 @@ impl Service {
         let broker = Arc::new(broker);
         let topology = TopologyStore::new(topology);
         let orders = Orders::new(io.handle());
-        let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, &io.handle(), &orders);
-        let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, &io.handle(), &orders);
+        let learned = Arc::default();
+        let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, &learned, &io.handle(), &orders);
+        let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, &learned, &io.handle(), &orders);
         let arbiter = Arbiter::try_new().map_err(ServiceError::Thread)?;
         let apart = |name| SupervisorSpec::new(name).stops_together().intensity(Intensity::unlimited());
         let (handlers, application) = (apart("handlers"), apart("application").on(arbiter.handle()));

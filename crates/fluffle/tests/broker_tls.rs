@@ -8,9 +8,13 @@ mod support;
 
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -157,6 +161,132 @@ async fn a_client_certificate_logs_in_without_a_password_and_its_absence_is_refu
     assert!(line.to_lowercase().contains("certificate"), "{line}");
     let line = refused(external().tls(show(&Authority::new().sign("invoices", |_| {})))).await;
     assert!(line.contains("localhost"), "{line}");
+}
+
+/// A port before a node: what connects is passed on to the port that stands here at that time; while it is 0, it is answered in
+/// plain text, as a load balancer does that has no node to pass it on to.
+struct Front {
+    port: u16,
+    to: Arc<AtomicU16>,
+}
+
+impl Front {
+    fn new(to: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let (port, to) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU16::new(to)));
+        let now = Arc::clone(&to);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                match now.load(Ordering::SeqCst) {
+                    0 => unavailable(client),
+                    port => pass_on(client, port),
+                }
+            }
+        });
+        Self { port, to }
+    }
+
+    fn pass_on_to(&self, port: u16) {
+        self.to.store(port, Ordering::SeqCst);
+    }
+
+    fn answer_in_plain_text(&self) {
+        self.pass_on_to(0);
+    }
+
+    fn broker(&self, authority: &Authority) -> Broker {
+        broker(&format!("amqps://localhost:{}/%2f", self.port)).tls(Tls::new().trust_pem(authority.pem.as_str()))
+    }
+}
+
+fn unavailable(mut client: TcpStream) {
+    // The client may hang up at any time.
+    let _ = client.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    let mut rest = Vec::new();
+    std::thread::spawn(move || client.read_to_end(&mut rest));
+}
+
+fn pass_on(client: TcpStream, port: u16) {
+    let node = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    for (mut from, mut to) in [(client.try_clone().unwrap(), node.try_clone().unwrap()), (node, client)] {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+/// Waits until the log has a line with all of these words.
+async fn logged(log: &Captured, words: &[&str]) {
+    until(&format!("a line with {words:?}"), || {
+        let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+        text.lines().any(|line| words.iter().all(|word| line.contains(word)))
+    })
+    .await;
+}
+
+async fn connected(service: &Service, connects: u64) {
+    let all = || service.connections().iter().all(|one| one.connects >= connects && one.connected);
+    until(&format!("connected {connects} times"), all).await;
+}
+
+#[actix::test]
+async fn what_answers_in_plain_text_is_no_refused_certificate_and_the_service_waits_for_the_broker() {
+    let log = Captured::default();
+    let filter = EnvFilter::new("fluffle=info");
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(log.clone()).init();
+    let (authority, node) = good_node();
+    let front = Front::new(node.amqps_port().unwrap());
+
+    // At the first start.
+    front.answer_in_plain_text();
+    let app = App::new(front.broker(&authority)).topology(Topology::new().queue(Queue::classic("q")));
+    let out = app.publisher::<String>(Route::queue("q"));
+    let service = app.start().await.unwrap();
+    logged(&log, &["WARN", "cannot connect to", "does not speak TLS"]).await;
+    front.pass_on_to(node.amqps_port().unwrap());
+    soon("ready", service.ready()).await.unwrap();
+    out.publish("a".to_owned()).await.unwrap();
+
+    // And at a reconnect.
+    log.0.lock().unwrap().clear();
+    front.answer_in_plain_text();
+    node.close_all_connections("a test cuts the connection").unwrap();
+    logged(&log, &["WARN", "cannot connect to", "does not speak TLS"]).await;
+    front.pass_on_to(node.amqps_port().unwrap());
+    connected(&service, 2).await;
+    out.publish("b".to_owned()).await.unwrap();
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_certificate_that_goes_bad_ends_no_service_that_has_been_connected_and_is_told_loudly() {
+    let log = Captured::default();
+    let filter = EnvFilter::new("fluffle=info");
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(log.clone()).init();
+    let (authority, node) = good_node();
+    let (_, other) = good_node();
+    let (good, bad) = (node.amqps_port().unwrap(), other.amqps_port().unwrap());
+
+    let front = Front::new(bad);
+    let line = refused(front.broker(&authority)).await;
+    assert!(line.contains("invalid peer certificate"), "at the first start it ends the service: {line}");
+
+    front.pass_on_to(good);
+    let app = App::new(front.broker(&authority)).topology(Topology::new().queue(Queue::classic("q")));
+    let out = app.publisher::<String>(Route::queue("q"));
+    let service = started(app).await;
+    out.publish("a".to_owned()).await.unwrap();
+    log.0.lock().unwrap().clear();
+    front.pass_on_to(bad);
+    node.close_all_connections("a test cuts the connection").unwrap();
+    for connection in ["publish-0", "consume-0"] {
+        logged(&log, &["ERROR", connection, "invalid peer certificate", "tries again"]).await;
+    }
+    front.pass_on_to(good);
+    connected(&service, 2).await;
+    out.publish("b".to_owned()).await.unwrap();
+    service.shutdown().await.unwrap();
 }
 
 #[derive(Clone, Default)]

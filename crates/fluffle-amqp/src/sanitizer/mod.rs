@@ -55,6 +55,8 @@ pub(crate) struct Sanitizer {
     to_drop: usize,
     /// Methods with a fault, whose content header has not come yet, by channel.
     awaiting_header: Vec<(u16, Faults)>,
+    /// The broker's proposal of heartbeats is not for lapin's eyes.
+    no_heartbeats: bool,
     /// These bytes are no AMQP: lapin may make of them what it can.
     not_amqp: bool,
 }
@@ -88,8 +90,16 @@ impl Sanitizer {
             to_pass: 0,
             to_drop: 0,
             awaiting_header: Vec::new(),
+            no_heartbeats: false,
             not_amqp: false,
         }
+    }
+
+    /// The broker proposes no heartbeats, whatever it says: lapin 4.12.3 has no way to refuse them, and takes the broker's
+    /// interval when it asks for none itself. The interval it then agrees to is 0, which switches them off at the broker too.
+    pub(crate) fn without_heartbeats(mut self) -> Self {
+        self.no_heartbeats = true;
+        self
     }
 
     /// Looks at `bytes`, which follow those that were passed or replaced before.
@@ -150,6 +160,11 @@ impl Sanitizer {
     fn method(&mut self, channel: u16, payload: &mut [u8]) {
         if let Some(proposed) = tuned_frame_max(payload) {
             self.frame_max = self.frame_max.min(proposed).max(SMALLEST_FRAME);
+        }
+        if self.no_heartbeats
+            && let [0, 10, 0, 30, _, _, _, _, _, _, high, low] = payload
+        {
+            (*high, *low) = (0, 0);
         }
         // A method ends whatever content its channel was waiting for.
         if !self.awaiting_header.is_empty() {

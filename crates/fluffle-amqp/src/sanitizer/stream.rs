@@ -42,9 +42,9 @@ pub(crate) struct Sanitized<S> {
 }
 
 impl<S> Sanitized<S> {
-    /// Around `inner`, for a connection that asks for frames of at most `frame_max` bytes; 0 for no wish.
-    pub(crate) fn new(inner: S, frame_max: u32) -> Self {
-        Self { inner, sanitizer: Sanitizer::new(frame_max), held: Vec::new(), ready: Vec::new(), taken: 0 }
+    /// Around `inner`.
+    pub(crate) fn new(inner: S, sanitizer: Sanitizer) -> Self {
+        Self { inner, sanitizer, held: Vec::new(), ready: Vec::new(), taken: 0 }
     }
 
     fn take_ready(&mut self, to: &mut [u8]) -> usize {
@@ -191,6 +191,6 @@ impl Reactor for SanitizingReactor {
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connecting = self.0.tcp_connect_addr(address);
-        async move { Ok(Sanitized::new(AsyncTcpStream::Plain(connecting.await?), 0)) }
+        async move { Ok(Sanitized::new(AsyncTcpStream::Plain(connecting.await?), Sanitizer::new(0))) }
     }
 }

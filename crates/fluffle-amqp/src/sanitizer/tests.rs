@@ -14,6 +14,10 @@ fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
 
 /// What a reader gets of `bytes` that come in pieces of these lengths, in turn.
 fn read(bytes: &[u8], pieces: &[usize], room: usize, frame_max: u32) -> Vec<u8> {
+    read_by(Sanitizer::new(frame_max), bytes, pieces, room)
+}
+
+fn read_by(sanitizer: Sanitizer, bytes: &[u8], pieces: &[usize], room: usize) -> Vec<u8> {
     use futures_io::AsyncRead;
     use std::{pin::Pin, task::Context};
 
@@ -31,7 +35,7 @@ fn read(bytes: &[u8], pieces: &[usize], room: usize, frame_max: u32) -> Vec<u8> 
             std::task::Poll::Ready(Ok(length))
         }
     }
-    let mut stream = stream::Sanitized::new(Pieces(bytes, pieces.iter().cycle()), frame_max);
+    let mut stream = stream::Sanitized::new(Pieces(bytes, pieces.iter().cycle()), sanitizer);
     let (mut all, mut buffer) = (Vec::new(), vec![0; room]);
     let mut cx = Context::from_waker(std::task::Waker::noop());
     loop {
@@ -192,5 +196,17 @@ proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in bytes(400), pieces in prop::collection::vec(1..50_usize, 1..3)) {
         read(&bytes, &pieces, 64, 0);
+    }
+}
+
+#[test]
+fn heartbeats_that_are_off_are_not_proposed_to_lapin_and_nothing_else_of_the_proposal_changes() {
+    let tune = |heartbeat: u16| {
+        let payload = [&[0, 10, 0, 30, 0x07, 0xff, 0, 2, 0, 0][..], &heartbeat.to_be_bytes()].concat();
+        frame(METHOD, 0, &payload)
+    };
+    for pieces in [1, 5, usize::MAX] {
+        assert_eq!(read_by(Sanitizer::new(0).without_heartbeats(), &tune(60), &[pieces], 64), tune(0));
+        assert_eq!(read_by(Sanitizer::new(0), &tune(60), &[pieces], 64), tune(60));
     }
 }

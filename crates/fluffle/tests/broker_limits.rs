@@ -1,0 +1,49 @@
+//! A broker that allows less than usual.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use fluffle::prelude::*;
+use fluffle_harness::RabbitMq;
+use support::*;
+
+#[actix::test]
+async fn a_broker_that_allows_few_channels_gets_more_connections_or_ends_the_service_with_what_to_do() {
+    let node = RabbitMq::builder().config("channel_max = 3").start().unwrap();
+    let app = |count: usize, query: &str| {
+        let app = App::new(broker(&format!("{}{query}", node.url())));
+        let app = app.topology(Topology::new().queue(Queue::classic("q")));
+        let out: Vec<_> = (0..count).map(|_| app.publisher::<String>(Route::queue("q"))).collect();
+        (app, out)
+    };
+
+    // Known before they are wanted.
+    let (one, mut out) = app(1, "");
+    let service = started(one).await;
+    for _ in 0..4 {
+        out.push(service.publisher(Route::queue("q")).await.unwrap());
+    }
+    for out in &out {
+        soon("a confirm", out.publish("a".to_owned())).await.unwrap();
+    }
+    let names: Vec<_> = service.connections().into_iter().map(|one| one.name).collect();
+    assert_eq!(names, ["publish-0", "publish-1", "publish-2", "consume-0"]);
+    service.shutdown().await.unwrap();
+
+    // Wanted before it is known: nobody can move them.
+    let (three, _out) = app(3, "");
+    let service = three.start().await.unwrap();
+    let end = soon("its end", service.wait()).await.unwrap_err().to_string();
+    for word in ["publish-0", "3 channels", "channel_max", "rabbitmq.conf", "?channel_max=3"] {
+        assert!(end.contains(word), "{word}: {end}");
+    }
+    service.shutdown().await.unwrap_err();
+
+    // What it says to do helps.
+    let (three, out) = app(3, "?channel_max=3");
+    let service = started(three).await;
+    for out in &out {
+        soon("a confirm", out.publish("a".to_owned())).await.unwrap();
+    }
+    service.shutdown().await.unwrap();
+}
