@@ -14,6 +14,7 @@
 mod broker;
 mod channel;
 mod class;
+mod clock;
 mod confirm;
 mod connection;
 mod consume;
@@ -30,8 +31,10 @@ mod replay;
 mod request;
 mod secret;
 mod service_error;
+mod signals;
 mod socket;
 mod status;
+mod threads;
 mod tls;
 mod topology;
 mod tree;

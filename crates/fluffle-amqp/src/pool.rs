@@ -198,7 +198,7 @@ impl Pool {
             if let Some(lease) = self.take(limits.channels) {
                 return Ok(lease);
             }
-            if tokio::time::timeout_at(deadline, released).await.is_err() {
+            if crate::clock::timeout_at(deadline, released).await.is_err() {
                 return Err(PoolError::Exhausted {
                     role: self.role,
                     connections: self.slots().open.len(),

@@ -23,11 +23,13 @@
 //!             └─ consumer
 //! ```
 //!
-//! It stops from the end: consumers first, which need everything else to finish what is in flight; then the application's own
-//! actors; then the publishers, which wait for their confirms; the handlers last. Handlers are not children of their consumer: they
-//! live through every lost channel and connection, and finish the work they have begun.
+//! It stops from the end: consumers first, which need everything else to finish what is in flight; then the
+//! application's own actors; then the publishers, which wait for their confirms; the handlers last. Handlers are not
+//! children of their consumer: they live through every lost channel and connection, and finish the work they have
+//! begun.
 
 mod consumers;
+mod running;
 
 use std::{
     collections::HashMap,
@@ -36,12 +38,9 @@ use std::{
     time::Duration,
 };
 
-use actix_rt::{Arbiter, ArbiterHandle};
-use fluffle_supervise::{
-    ChildSpec, EventStream, ExitReason, Intensity, NodeSnapshot, State, Strategy, SupervisorHandle, SupervisorSpec,
-};
+use actix_rt::ArbiterHandle;
+use fluffle_supervise::{ChildSpec, EventStream, Intensity, NodeSnapshot, Strategy, SupervisorHandle, SupervisorSpec};
 use fluffle_wire::Wire;
-use futures_util::FutureExt;
 
 use crate::{
     broker::Broker,
@@ -52,14 +51,14 @@ use crate::{
         feed::{AllAtOnce, OneByOne},
         spec::Consume,
     },
-    drain,
     orders::Orders,
     part::{PublisherPart, RequesterPart},
     payload::{Handles, HandlesBatches, Payload},
     pool::{Lease, Pool, Role},
     publish::{self, outbox::Outbox, publisher::Publisher, route::Route},
     request::{actor as requester, requester::Requester},
-    service_error::{ServiceEnd, ServiceError},
+    service_error::ServiceError,
+    threads::ServiceThreads,
     topology::Topology,
 };
 
@@ -69,6 +68,18 @@ pub const DRAIN: Duration = Duration::from_secs(15);
 /// A running service: connections, publishers, consumers and handlers, in one supervision tree.
 ///
 /// Clones are handles on the same service; dropping them stops nothing, [`shutdown`](Service::shutdown) does.
+///
+/// # Threads
+/// A service runs on threads of its own, which belong to actix systems of its own. It can be started and awaited on any
+/// executor, and beside anything else: when the application's actix system is stopped (actix-web's server stops it
+/// after SIGTERM), the service runs on, until it is shut down or the process ends. A process that ends without a
+/// shutdown is a process that was killed: what is unacked is delivered again, what was accepted and not confirmed is
+/// lost, unless a journal has it.
+///
+/// For handlers, and for actors given to [`supervise`](Service::supervise), [`System::current`](actix::System::current)
+/// is therefore the service's, not the application's. A `SystemService` has an instance of its own there, and an
+/// [`Arbiter`](actix::Arbiter) made there ends with the service. `System::current().stop()` there is a failure: it ends
+/// the service, with an error, and not the application. Give such code a handle on the application's system instead.
 ///
 /// ```no_run
 /// use fluffle_amqp::{Broker, Service, Topology, DRAIN};
@@ -94,9 +105,7 @@ pub(crate) struct Inner {
     handlers: SupervisorHandle,
     application: SupervisorHandle,
     root: SupervisorHandle,
-    io: Arbiter,
-    /// Of handlers and of the application's own actors.
-    arbiters: Mutex<Vec<Arbiter>>,
+    threads: ServiceThreads,
     drain: Duration,
     parts: Mutex<Parts>,
     names: Mutex<HashMap<String, usize>>,
@@ -114,22 +123,22 @@ pub(crate) struct Parts {
 impl Service {
     /// Starts the tree: connections first. Nothing here waits for the broker.
     ///
-    /// Must be called within an actix system. Connections, channels, consumers and publishers run on an arbiter of
-    /// their own, so that no handler can keep them from answering heartbeats.
+    /// It takes no actix system and no tokio runtime: the service has threads of its own. Connections, channels,
+    /// consumers and publishers share one, so that no handler can keep them from answering heartbeats.
     ///
     /// # Errors
     /// When the topology is invalid, or no thread can be started.
     pub fn start(broker: Broker, topology: Topology, drain: Duration) -> Result<Self, ServiceError> {
         topology.validate()?;
-        let io = Arbiter::try_new().map_err(ServiceError::Thread)?;
+        let threads = ServiceThreads::start().map_err(ServiceError::Thread)?;
+        let io = threads.io();
         let broker = Arc::new(broker);
         let topology = TopologyStore::new(topology);
-        let orders = Orders::new(io.handle());
-        let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, &io.handle(), &orders);
-        let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, &io.handle(), &orders);
-        let arbiter = Arbiter::try_new().map_err(ServiceError::Thread)?;
+        let orders = Orders::new(io.clone());
+        let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, io, &orders);
+        let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, io, &orders);
         let apart = |name| SupervisorSpec::new(name).stops_together().intensity(Intensity::unlimited());
-        let (handlers, application) = (apart("handlers"), apart("application").on(arbiter.handle()));
+        let (handlers, application) = (apart("handlers"), apart("application").on(threads.application().clone()));
         let (handlers_handle, application_handle) = (handlers.handle(), application.handle());
         let root = SupervisorSpec::new("app")
             .strategy(Strategy::OneForOne)
@@ -137,7 +146,7 @@ impl Service {
             .child(publish_spec.shutdown(drain + Duration::from_secs(5)))
             .child(application.shutdown(drain))
             .child(consume_spec.shutdown(drain + Duration::from_secs(5)))
-            .start_on(&io.handle());
+            .start_on(io);
         let inner = Inner {
             topology,
             publish,
@@ -146,8 +155,7 @@ impl Service {
             handlers: handlers_handle,
             application: application_handle,
             root,
-            io,
-            arbiters: Mutex::new(vec![arbiter]),
+            threads,
             drain,
             parts: Mutex::default(),
             names: Mutex::default(),
@@ -247,9 +255,10 @@ impl Service {
         self.add_consumer(consume, move || AllAtOnce { wire: wire.clone() }, factory).await
     }
 
-    /// Adds an actor of the application's own, or a supervisor of several, below `app/application`. They share a thread,
-    /// unless their specs name another; each is restarted for ever, after its own backoff. When the service shuts down they
-    /// are stopped after the consumers and before the publishers, each within its own deadline and all within the drain's.
+    /// Adds an actor of the application's own, or a supervisor of several, below `app/application`. They share a
+    /// thread, unless their specs name another; each is restarted for ever, after its own backoff. When the service
+    /// shuts down they are stopped after the consumers and before the publishers, each within its own deadline and all
+    /// within the drain's.
     ///
     /// # Errors
     /// When the service has ended, or supervises a child of that name already.
@@ -271,7 +280,7 @@ impl Service {
 
     /// Closes the channel `name` and gives its place back once nobody can use it any more.
     fn end_after(&self, abandoned: impl Future<Output = ()> + Send + 'static, name: String, lease: Lease) {
-        self.inner.io.spawn(async move {
+        self.io().spawn(async move {
             abandoned.await;
             // Over already is just as well: the service is shutting down.
             let _ = lease.place.channels.stop_child(&name).await;
@@ -288,76 +297,8 @@ impl Service {
         self.inner.root.events()
     }
 
-    /// Waits until every part of the service is running: connected, topology declared, consuming.
-    ///
-    /// # Errors
-    /// When the service ends first.
-    ///
-    /// # Cancellation
-    /// Safe: it only looks.
-    pub async fn ready(&self) -> Result<(), ServiceEnd> {
-        let mut events = self.events();
-        let mut orders = self.inner.orders.open();
-        loop {
-            let nothing_to_come = *orders.borrow_and_update() == 0;
-            if nothing_to_come && all_running(&self.snapshot()) {
-                return Ok(());
-            }
-            tokio::select! {
-                // Missed events are as good as seen ones: the snapshot is looked at either way.
-                _ = events.next() => {}
-                _ = orders.changed() => {}
-                ended = self.wait() => return ended,
-            }
-        }
-    }
-
-    /// Waits until the service ends by itself (`Err`), or after [`shutdown`](Self::shutdown) (`Ok`).
-    ///
-    /// # Errors
-    /// When the root gave up, with the chain of causes.
-    pub async fn wait(&self) -> Result<(), ServiceEnd> {
-        match self.inner.root.wait().await {
-            ExitReason::Stopped | ExitReason::Finished => Ok(()),
-            reason => Err(ServiceEnd(reason)),
-        }
-    }
-
-    /// Stops taking deliveries, lets what is in flight finish and settles it, waits for confirms, closes the
-    /// connections; each within the drain deadline. What did not finish is the broker's again.
-    ///
-    /// # Errors
-    /// When the root had given up before.
-    pub async fn shutdown(&self) -> Result<(), ServiceEnd> {
-        if self.wait().now_or_never().is_none() {
-            let mut stopping = std::pin::pin!(self.inner.root.shutdown());
-            tokio::select! {
-                biased;
-                () = drain::tell(self.events()) => { stopping.await; }
-                _ = &mut stopping => {}
-            }
-        }
-        let ended = self.wait().await;
-        self.close().await;
-        ended
-    }
-
-    /// After the end: hands every unpublished message back to its caller, and lets the threads go.
-    pub(crate) async fn close(&self) {
-        for outbox in self.parts(|parts| std::mem::take(&mut parts.outboxes)).iter().filter_map(Weak::upgrade) {
-            outbox.close().await;
-        }
-        for requester in self.parts(|parts| std::mem::take(&mut parts.requesters)).iter().filter_map(Weak::upgrade) {
-            requester.close().await;
-        }
-        for arbiter in self.inner.arbiters.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            arbiter.stop();
-        }
-        self.inner.io.stop();
-    }
-
     fn io(&self) -> ArbiterHandle {
-        self.inner.io.handle()
+        self.inner.threads.io().clone()
     }
 
     pub(crate) fn parts<O>(&self, with: impl FnOnce(&mut Parts) -> O) -> O {
@@ -377,8 +318,4 @@ impl Service {
 fn remember<P>(parts: &mut Vec<Weak<P>>, part: &Arc<P>) {
     parts.retain(|part| part.strong_count() > 0);
     parts.push(Arc::downgrade(part));
-}
-
-fn all_running(node: &NodeSnapshot) -> bool {
-    node.state == State::Running && node.children.iter().all(all_running)
 }

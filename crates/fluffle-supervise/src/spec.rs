@@ -125,7 +125,8 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
     /// Lives on this arbiter. Default: on the supervisor's own.
     ///
     /// If the arbiter dies the child cannot live again: its supervisor escalates (and if it is
-    /// [temporary](Restart::Temporary) it is over). [`on_each`](Self::on_each) avoids that.
+    /// [temporary](Restart::Temporary) it is over). [`on_each`](Self::on_each) avoids that. An arbiter dies with the
+    /// actix system of the thread that made it.
     pub fn on(mut self, arbiter: ArbiterHandle) -> Self {
         self.settings.place = Place::On(arbiter);
         self

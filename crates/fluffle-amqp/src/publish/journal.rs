@@ -14,10 +14,11 @@ use fluffle_wire::headers::error_chain;
 use futures_util::FutureExt;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
+    clock,
     flow::budget::Budget,
     publish::{
         entry::Entry,
@@ -276,7 +277,7 @@ impl Ledger {
     pub(crate) async fn close(&self) {
         self.waiting().clear();
         let begun = Instant::now();
-        match timeout(FLUSH_LIMIT, self.journal.flush()).await {
+        match clock::timeout_at(Instant::now() + FLUSH_LIMIT, self.journal.flush()).await {
             Ok(Ok(())) => tracing::info!(
                 left = self.journal.stats().unconfirmed, took = ?begun.elapsed(),
                 "drain: the journal is flushed; what is left in it is the next process's"

@@ -4,13 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fluffle_wire::{Incoming, Wire, headers};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::oneshot, time::Instant};
 use uuid::Uuid;
 
 use crate::{
+    clock::timeout_at,
     flow::rate::RateLimit,
     payload::Payload,
     publish::{

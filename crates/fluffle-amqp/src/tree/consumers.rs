@@ -1,9 +1,8 @@
 //! A consumer's part of the tree: its channel and consumer actor, its handlers, and the publisher of its copies.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use actix_rt::{Arbiter, ArbiterHandle};
 use fluffle_supervise::{ActorSpec, Strategy, SupervisorSpec};
 
 use crate::{
@@ -148,7 +147,12 @@ impl Service {
     {
         let concurrency = consume.concurrency.unwrap_or(usize::from(consume.prefetch));
         let instances = consume.handlers();
-        let arbiters = self.handler_arbiters(instances, consume.threads)?;
+        // Shared with no other consumer.
+        let threads = match consume.threads {
+            Threads::Shared => instances.min(cores()),
+            Threads::Own => instances,
+        };
+        let arbiters = self.inner.threads.handlers(threads).map_err(ServiceError::Thread)?;
         let mut spec = SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity);
         for (instance, arbiter) in (0..instances).zip(arbiters.iter().cycle()) {
             let (factory, feeder) = (Arc::clone(&factory), feeder.clone());
@@ -162,22 +166,6 @@ impl Service {
         }
         let added = self.inner.handlers.start_child(spec).await;
         added.map_err(|_| ServiceError::Ended(name.to_owned()))
-    }
-
-    /// Threads for one consumer's handlers, shared with no other consumer.
-    fn handler_arbiters(&self, instances: usize, threads: Threads) -> Result<Vec<ArbiterHandle>, ServiceError> {
-        let count = match threads {
-            Threads::Shared => instances.min(cores()),
-            Threads::Own => instances,
-        };
-        let mut all = self.inner.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut mine = Vec::with_capacity(count);
-        for _ in 0..count {
-            let arbiter = Arbiter::try_new().map_err(ServiceError::Thread)?;
-            mine.push(arbiter.handle());
-            all.push(arbiter);
-        }
-        Ok(mine)
     }
 }
 

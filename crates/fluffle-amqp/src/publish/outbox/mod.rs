@@ -15,7 +15,7 @@ use std::{
 use fluffle_supervise::MailboxDepth;
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use self::direct::Direct;
@@ -25,6 +25,7 @@ pub(crate) use self::{
 };
 pub(crate) use crate::publish::outcome::Outcome;
 use crate::{
+    clock::timeout_at,
     flow::budget::{ByteRoom, DEFAULT_BYTES},
     numbered::Numbered,
     publish::{
@@ -259,9 +260,12 @@ impl Outbox {
             if self.outstanding() == 0 {
                 return;
             }
-            // A journal tells nobody when its last record goes.
-            let look = if self.journal.is_some() { LOOK } else { Duration::MAX };
-            let _ = timeout(look, idle).await;
+            if self.journal.is_some() {
+                // A journal tells nobody when its last record goes.
+                let _ = timeout_at(Instant::now() + LOOK, idle).await;
+            } else {
+                idle.await;
+            }
         }
     }
 
