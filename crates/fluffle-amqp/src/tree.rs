@@ -51,6 +51,7 @@ use crate::{
         feed::{AllAtOnce, OneByOne},
         spec::Consume,
     },
+    drain::{Clock, Step},
     orders::Orders,
     part::{PublisherPart, RequesterPart},
     payload::{Handles, HandlesBatches, Payload},
@@ -62,7 +63,7 @@ use crate::{
     topology::Topology,
 };
 
-/// How long work in flight may take to finish when the service shuts down. Half a Kubernetes grace period.
+/// How long a shutdown may take in all. Half a Kubernetes grace period.
 pub const DRAIN: Duration = Duration::from_secs(15);
 
 /// A running service: connections, publishers, consumers and handlers, in one supervision tree.
@@ -106,7 +107,7 @@ pub(crate) struct Inner {
     application: SupervisorHandle,
     root: SupervisorHandle,
     threads: ServiceThreads,
-    drain: Duration,
+    clock: Clock,
     parts: Mutex<Parts>,
     names: Mutex<HashMap<String, usize>>,
 }
@@ -140,12 +141,18 @@ impl Service {
         let apart = |name| SupervisorSpec::new(name).stops_together().intensity(Intensity::unlimited());
         let (handlers, application) = (apart("handlers"), apart("application").on(threads.application().clone()));
         let (handlers_handle, application_handle) = (handlers.handle(), application.handle());
+        let clock = Clock::new(drain);
+        let by = |step| {
+            let clock = clock.clone();
+            move || clock.left_of_shutdown(step)
+        };
         let root = SupervisorSpec::new("app")
             .strategy(Strategy::OneForOne)
-            .child(handlers.shutdown(drain))
-            .child(publish_spec.shutdown(drain + Duration::from_secs(5)))
-            .child(application.shutdown(drain))
-            .child(consume_spec.shutdown(drain + Duration::from_secs(5)))
+            .shutdown_within(by(Step::All))
+            .child(handlers.shutdown_within(by(Step::Handlers)))
+            .child(publish_spec.shutdown_within(by(Step::Publishers)))
+            .child(application.shutdown_within(by(Step::Application)))
+            .child(consume_spec.shutdown_within(by(Step::Consumers)))
             .start_on(io);
         let inner = Inner {
             topology,
@@ -156,7 +163,7 @@ impl Service {
             application: application_handle,
             root,
             threads,
-            drain,
+            clock,
             parts: Mutex::default(),
             names: Mutex::default(),
         };
@@ -191,9 +198,9 @@ impl Service {
             let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
             let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
             let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
-            let actor = publish::actor::spec(&outbox, &shared, &channel.addr(), part.confirms, self.inner.drain);
+            let actor = publish::actor::spec(&outbox, &shared, &channel.addr(), part.confirms, &self.inner.clock);
             self.parts(|parts| remember(&mut parts.outboxes, &outbox));
-            self.add_channel(&name, &lease, channel, actor.on(self.io()));
+            self.add_channel(&name, &lease, Step::PublisherChannels, channel, actor.on(self.io()));
             self.end_after(async move { outbox.abandoned().await }, name, lease);
         }
         Ok(())
@@ -220,7 +227,7 @@ impl Service {
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         self.parts(|parts| remember(&mut parts.requesters, &part.0));
         let requester = requester::spec(&part.0, &channel.addr()).on(self.io());
-        self.add_channel(&name, &lease, channel, requester);
+        self.add_channel(&name, &lease, Step::PublisherChannels, channel, requester);
         self.end_after(async move { part.0.abandoned().await }, name, lease);
         Ok(())
     }
@@ -268,11 +275,19 @@ impl Service {
 
     /// Orders a channel and what lives on it. The order is taken up when the connection is first up, which nobody
     /// here waits for: the broker may be away.
-    fn add_channel(&self, name: &str, lease: &Lease, channel: impl Into<ChildSpec>, resident: impl Into<ChildSpec>) {
+    fn add_channel(
+        &self,
+        name: &str,
+        lease: &Lease,
+        closed_by: Step,
+        channel: impl Into<ChildSpec>,
+        resident: impl Into<ChildSpec>,
+    ) {
+        let clock = self.inner.clock.clone();
         let spec = SupervisorSpec::new(name)
             .strategy(Strategy::OneForAll)
             .intensity(Intensity::unlimited())
-            .shutdown(self.inner.drain + Duration::from_secs(3))
+            .shutdown_within(move || clock.left(closed_by))
             .child(channel)
             .child(resident);
         self.inner.orders.place(lease.place.channels.clone(), spec);

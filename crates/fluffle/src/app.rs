@@ -43,7 +43,10 @@ impl App {
         self
     }
 
-    /// How long work in flight may take to finish when the service shuts down. Default 15 s, at most a day.
+    /// How long a shutdown may take in all. Default 15 s, at most a day; less than 1 s leaves 1 s, for closing connections.
+    ///
+    /// Handlers may go on with what they have in hand for all of it but a quarter, at most 4 s, which is for confirms, for
+    /// what the application's own actors do at the end, and for good-byes to the broker.
     #[must_use]
     pub fn drain_within(mut self, limit: Duration) -> Self {
         self.drain = limit.min(Duration::from_secs(24 * 3600));

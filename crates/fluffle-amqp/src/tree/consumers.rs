@@ -18,6 +18,7 @@ use crate::{
         spec::{Consume, Guarantee, Threads, cores},
         watchdog::{Orphans, Patience},
     },
+    drain::Step,
     part::PublisherPart,
     pool::{Lease, Role},
     service_error::ServiceError,
@@ -119,7 +120,7 @@ impl Service {
             connection: lease.place.connection.clone(),
             counters: Arc::default(),
             seen,
-            drain: self.inner.drain,
+            clock: self.inner.clock.clone(),
         });
         let mode = Mode::Consume { prefetch: plan.prefetch, exclusive };
         let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
@@ -128,7 +129,7 @@ impl Service {
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let consumer = consume::actor::spec(&plan, &shared, &channel.addr()).on(self.io());
         self.parts(|parts| parts.consumers.push((name.clone(), plan)));
-        self.add_channel(&name, &lease, channel, consumer);
+        self.add_channel(&name, &lease, Step::ConsumerChannels, channel, consumer);
         self.parts(|parts| parts.leases.push(lease));
         Ok(())
     }

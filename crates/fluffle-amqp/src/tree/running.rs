@@ -1,12 +1,23 @@
 //! A service from its start to its end.
 
-use std::{sync::Weak, time::Instant};
+use std::{
+    sync::Weak,
+    time::{Duration, Instant},
+};
 
 use fluffle_supervise::{ExitReason, NodeSnapshot, State};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use crate::{drain, service_error::ServiceEnd, signals::Signals, tree::Service};
+use crate::{
+    drain::{self, Step},
+    service_error::ServiceEnd,
+    signals::Signals,
+    tree::Service,
+};
+
+/// How long journals may take to be flushed, though the time of the shutdown is over.
+const SHORTEST_FLUSH: Duration = Duration::from_millis(250);
 
 impl Service {
     /// Waits until every part of the service is running: connected, topology declared, consuming.
@@ -45,7 +56,7 @@ impl Service {
     }
 
     /// Stops taking deliveries, lets what is in flight finish and settles it, waits for confirms, closes the
-    /// connections; each within the drain deadline. What did not finish is the broker's again.
+    /// connections; all of it within the drain deadline. What did not finish is the broker's again.
     ///
     /// # Errors
     /// When the root had given up before.
@@ -131,7 +142,7 @@ impl Service {
             ended = running => return ended,
             name = signals.next() => name,
         };
-        let limit = self.inner.drain;
+        let limit = self.inner.clock.limit();
         tracing::info!("{name}: finishing what is in flight, within {limit:?}; once more ends at once");
         let begun = Instant::now();
         tokio::select! {
@@ -149,6 +160,7 @@ impl Service {
     /// On `io`: a runtime is needed for the clock.
     async fn shut_down(&self) -> Result<(), ServiceEnd> {
         if self.wait().now_or_never().is_none() {
+            self.inner.clock.begin();
             let mut stopping = std::pin::pin!(self.inner.root.shutdown());
             tokio::select! {
                 biased;
@@ -163,8 +175,9 @@ impl Service {
 
     /// After the end: hands every unpublished message back to its caller, and lets the threads go.
     pub(crate) async fn close(&self) {
+        let flushed_by = Instant::now() + self.inner.clock.left(Step::All).max(SHORTEST_FLUSH);
         for outbox in self.parts(|parts| std::mem::take(&mut parts.outboxes)).iter().filter_map(Weak::upgrade) {
-            outbox.close().await;
+            outbox.close(flushed_by).await;
         }
         for requester in self.parts(|parts| std::mem::take(&mut parts.requesters)).iter().filter_map(Weak::upgrade) {
             requester.close().await;

@@ -210,8 +210,8 @@ impl Outbox {
         Arc::clone(&self.receiver).lock_owned().await
     }
 
-    /// Ends the publisher for good: everything not settled goes back to its caller.
-    pub(crate) async fn close(&self) {
+    /// Ends the publisher for good: everything not settled goes back to its caller. A journal is flushed, up to `flushed_by`.
+    pub(crate) async fn close(&self, flushed_by: std::time::Instant) {
         self.closed.store(true, Ordering::Release);
         self.bytes.close();
         // They hold places, and what is in them was accepted.
@@ -229,7 +229,7 @@ impl Outbox {
             self.hand_back(entry);
         }
         if let Some(ledger) = &self.journal {
-            ledger.close().await;
+            ledger.close(flushed_by).await;
         }
     }
 
