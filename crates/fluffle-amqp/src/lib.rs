@@ -14,6 +14,7 @@
 mod broker;
 mod channel;
 mod class;
+mod clock;
 mod confirm;
 mod connection;
 mod consume;
@@ -33,8 +34,10 @@ mod request;
 mod sanitizer;
 mod secret;
 mod service_error;
+mod signals;
 mod socket;
 mod status;
+mod threads;
 mod tls;
 mod topology;
 mod tree;

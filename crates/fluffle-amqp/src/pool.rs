@@ -203,7 +203,7 @@ impl Pool {
             if let Some(lease) = self.take(limits.channels) {
                 return Ok(lease);
             }
-            if tokio::time::timeout_at(deadline, released).await.is_err() {
+            if crate::clock::timeout_at(deadline, released).await.is_err() {
                 return Err(self.exhausted());
             }
         }

@@ -1,8 +1,8 @@
 //! Why a service could not take something on, or ended.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use fluffle_supervise::{ExitReason, StartChildError};
+use fluffle_supervise::{ExitError, ExitReason, StartChildError};
 
 use crate::{pool::PoolError, topology::TopologyError};
 
@@ -43,6 +43,10 @@ pub enum ServiceError {
 pub struct ServiceEnd(pub(crate) ExitReason);
 
 impl ServiceEnd {
+    pub(crate) fn failed(why: String) -> Self {
+        Self(ExitReason::Failed(Arc::new(ExitError::permanent(why))))
+    }
+
     /// The exit reason of the tree's root, with the whole chain of causes.
     pub fn reason(&self) -> &ExitReason {
         &self.0

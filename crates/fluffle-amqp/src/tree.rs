@@ -23,12 +23,14 @@
 //!             └─ consumer
 //! ```
 //!
-//! It stops from the end: consumers first, which need everything else to finish what is in flight; then the application's own
-//! actors; then the publishers, which wait for their confirms; the handlers last. Handlers are not children of their consumer: they
-//! live through every lost channel and connection, and finish the work they have begun.
+//! It stops from the end: consumers first, which need everything else to finish what is in flight; then the
+//! application's own actors; then the publishers, which wait for their confirms; the handlers last. Handlers are not
+//! children of their consumer: they live through every lost channel and connection, and finish the work they have
+//! begun.
 
 mod consumers;
 mod isolation;
+mod running;
 
 use std::{
     collections::HashMap,
@@ -37,12 +39,9 @@ use std::{
     time::Duration,
 };
 
-use actix_rt::{Arbiter, ArbiterHandle};
-use fluffle_supervise::{
-    ChildSpec, EventStream, ExitReason, Intensity, NodeSnapshot, State, Strategy, SupervisorHandle, SupervisorSpec,
-};
+use actix_rt::ArbiterHandle;
+use fluffle_supervise::{ChildSpec, EventStream, Intensity, NodeSnapshot, Strategy, SupervisorHandle, SupervisorSpec};
 use fluffle_wire::Wire;
-use futures_util::FutureExt;
 
 use crate::{
     broker::Broker,
@@ -53,23 +52,36 @@ use crate::{
         feed::{AllAtOnce, OneByOne},
         spec::Consume,
     },
-    drain,
+    drain::{Clock, Step},
     orders::Orders,
     part::{PublisherPart, RequesterPart},
     payload::{Handles, HandlesBatches, Payload},
     pool::{Lease, Pool, Role},
     publish::{self, outbox::Outbox, publisher::Publisher, route::Route},
     request::{actor as requester, requester::Requester},
-    service_error::{ServiceEnd, ServiceError},
+    service_error::ServiceError,
+    threads::ServiceThreads,
     topology::Topology,
 };
 
-/// How long work in flight may take to finish when the service shuts down. Half a Kubernetes grace period.
+/// How long a shutdown may take in all. Half a Kubernetes grace period.
 pub const DRAIN: Duration = Duration::from_secs(15);
 
 /// A running service: connections, publishers, consumers and handlers, in one supervision tree.
 ///
 /// Clones are handles on the same service; dropping them stops nothing, [`shutdown`](Service::shutdown) does.
+///
+/// # Threads
+/// A service runs on threads of its own, which belong to actix systems of its own. It can be started and awaited on any
+/// executor, and beside anything else: when the application's actix system is stopped (actix-web's server stops it
+/// after SIGTERM), the service runs on, until it is shut down or the process ends. A process that ends without a
+/// shutdown is a process that was killed: what is unacked is delivered again, what was accepted and not confirmed is
+/// lost, unless a journal has it.
+///
+/// For handlers, and for actors given to [`supervise`](Service::supervise), [`System::current`](actix::System::current)
+/// is therefore the service's, not the application's. A `SystemService` has an instance of its own there, and an
+/// [`Arbiter`](actix::Arbiter) made there ends with the service. `System::current().stop()` there is a failure: it ends
+/// the service, with an error, and not the application. Give such code a handle on the application's system instead.
 ///
 /// ```no_run
 /// use fluffle_amqp::{Broker, Service, Topology, DRAIN};
@@ -95,10 +107,8 @@ pub(crate) struct Inner {
     handlers: SupervisorHandle,
     application: SupervisorHandle,
     root: SupervisorHandle,
-    io: Arbiter,
-    /// Of handlers and of the application's own actors.
-    arbiters: Mutex<Vec<Arbiter>>,
-    drain: Duration,
+    threads: ServiceThreads,
+    clock: Clock,
     parts: Mutex<Parts>,
     names: Mutex<HashMap<String, usize>>,
 }
@@ -114,31 +124,37 @@ pub(crate) struct Parts {
 impl Service {
     /// Starts the tree: connections first. Nothing here waits for the broker.
     ///
-    /// Must be called within an actix system. Connections, channels, consumers and publishers run on an arbiter of
-    /// their own, so that no handler can keep them from answering heartbeats.
+    /// It takes no actix system and no tokio runtime: the service has threads of its own. Connections, channels,
+    /// consumers and publishers share one, so that no handler can keep them from answering heartbeats.
     ///
     /// # Errors
     /// When the topology is invalid, or no thread can be started.
     pub fn start(broker: Broker, topology: Topology, drain: Duration) -> Result<Self, ServiceError> {
         topology.validate()?;
-        let io = Arbiter::try_new().map_err(ServiceError::Thread)?;
+        let threads = ServiceThreads::start().map_err(ServiceError::Thread)?;
+        let io = threads.io();
         let broker = Arc::new(broker);
         let topology = TopologyStore::new(topology);
-        let orders = Orders::new(io.handle());
+        let orders = Orders::new(io.clone());
         let learned = Arc::default();
-        let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, &learned, &io.handle(), &orders);
-        let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, &learned, &io.handle(), &orders);
-        let arbiter = Arbiter::try_new().map_err(ServiceError::Thread)?;
+        let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, &learned, io, &orders);
+        let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, &learned, io, &orders);
         let apart = |name| SupervisorSpec::new(name).stops_together().intensity(Intensity::unlimited());
-        let (handlers, application) = (apart("handlers"), apart("application").on(arbiter.handle()));
+        let (handlers, application) = (apart("handlers"), apart("application").on(threads.application().clone()));
         let (handlers_handle, application_handle) = (handlers.handle(), application.handle());
+        let clock = Clock::new(drain);
+        let by = |step| {
+            let clock = clock.clone();
+            move || clock.left_of_shutdown(step)
+        };
         let root = SupervisorSpec::new("app")
             .strategy(Strategy::OneForOne)
-            .child(handlers.shutdown(drain))
-            .child(publish_spec.shutdown(drain + Duration::from_secs(5)))
-            .child(application.shutdown(drain))
-            .child(consume_spec.shutdown(drain + Duration::from_secs(5)))
-            .start_on(&io.handle());
+            .shutdown_within(by(Step::All))
+            .child(handlers.shutdown_within(by(Step::Handlers)))
+            .child(publish_spec.shutdown_within(by(Step::Publishers)))
+            .child(application.shutdown_within(by(Step::Application)))
+            .child(consume_spec.shutdown_within(by(Step::Consumers)))
+            .start_on(io);
         let inner = Inner {
             topology,
             publish,
@@ -147,9 +163,8 @@ impl Service {
             handlers: handlers_handle,
             application: application_handle,
             root,
-            io,
-            arbiters: Mutex::new(vec![arbiter]),
-            drain,
+            threads,
+            clock,
             parts: Mutex::default(),
             names: Mutex::default(),
         };
@@ -184,9 +199,9 @@ impl Service {
             let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
             let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
             let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
-            let actor = publish::actor::spec(&outbox, &shared, &channel.addr(), part.confirms, self.inner.drain);
+            let actor = publish::actor::spec(&outbox, &shared, &channel.addr(), part.confirms, &self.inner.clock);
             self.parts(|parts| remember(&mut parts.outboxes, &outbox));
-            self.add_channel(&name, &lease, channel, actor.on(self.io()));
+            self.add_channel(&name, &lease, Step::PublisherChannels, channel, actor.on(self.io()));
             self.end_after(async move { outbox.abandoned().await }, name, lease);
         }
         Ok(())
@@ -213,7 +228,7 @@ impl Service {
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         self.parts(|parts| remember(&mut parts.requesters, &part.0));
         let requester = requester::spec(&part.0, &channel.addr()).on(self.io());
-        self.add_channel(&name, &lease, channel, requester);
+        self.add_channel(&name, &lease, Step::PublisherChannels, channel, requester);
         self.end_after(async move { part.0.abandoned().await }, name, lease);
         Ok(())
     }
@@ -248,9 +263,10 @@ impl Service {
         self.add_consumer(consume, move || AllAtOnce { wire: wire.clone() }, factory).await
     }
 
-    /// Adds an actor of the application's own, or a supervisor of several, below `app/application`. They share a thread,
-    /// unless their specs name another; each is restarted for ever, after its own backoff. When the service shuts down they
-    /// are stopped after the consumers and before the publishers, each within its own deadline and all within the drain's.
+    /// Adds an actor of the application's own, or a supervisor of several, below `app/application`. They share a
+    /// thread, unless their specs name another; each is restarted for ever, after its own backoff. When the service
+    /// shuts down they are stopped after the consumers and before the publishers, each within its own deadline and all
+    /// within the drain's.
     ///
     /// # Errors
     /// When the service has ended, or supervises a child of that name already.
@@ -260,11 +276,19 @@ impl Service {
 
     /// Orders a channel and what lives on it. The order is taken up when the connection is first up, which nobody
     /// here waits for: the broker may be away.
-    fn add_channel(&self, name: &str, lease: &Lease, channel: impl Into<ChildSpec>, resident: impl Into<ChildSpec>) {
+    fn add_channel(
+        &self,
+        name: &str,
+        lease: &Lease,
+        closed_by: Step,
+        channel: impl Into<ChildSpec>,
+        resident: impl Into<ChildSpec>,
+    ) {
+        let clock = self.inner.clock.clone();
         let spec = SupervisorSpec::new(name)
             .strategy(Strategy::OneForAll)
             .intensity(Intensity::unlimited())
-            .shutdown(self.inner.drain + Duration::from_secs(3))
+            .shutdown_within(move || clock.left(closed_by))
             .child(channel)
             .child(resident);
         self.inner.orders.place(lease.place.channels.clone(), spec);
@@ -272,7 +296,7 @@ impl Service {
 
     /// Closes the channel `name` and gives its place back once nobody can use it any more.
     fn end_after(&self, abandoned: impl Future<Output = ()> + Send + 'static, name: String, lease: Lease) {
-        self.inner.io.spawn(async move {
+        self.io().spawn(async move {
             abandoned.await;
             // Over already is just as well: the service is shutting down.
             let _ = lease.place.channels.stop_child(&name).await;
@@ -289,76 +313,8 @@ impl Service {
         self.inner.root.events()
     }
 
-    /// Waits until every part of the service is running: connected, topology declared, consuming.
-    ///
-    /// # Errors
-    /// When the service ends first.
-    ///
-    /// # Cancellation
-    /// Safe: it only looks.
-    pub async fn ready(&self) -> Result<(), ServiceEnd> {
-        let mut events = self.events();
-        let mut orders = self.inner.orders.open();
-        loop {
-            let nothing_to_come = *orders.borrow_and_update() == 0;
-            if nothing_to_come && all_running(&self.snapshot()) {
-                return Ok(());
-            }
-            tokio::select! {
-                // Missed events are as good as seen ones: the snapshot is looked at either way.
-                _ = events.next() => {}
-                _ = orders.changed() => {}
-                ended = self.wait() => return ended,
-            }
-        }
-    }
-
-    /// Waits until the service ends by itself (`Err`), or after [`shutdown`](Self::shutdown) (`Ok`).
-    ///
-    /// # Errors
-    /// When the root gave up, with the chain of causes.
-    pub async fn wait(&self) -> Result<(), ServiceEnd> {
-        match self.inner.root.wait().await {
-            ExitReason::Stopped | ExitReason::Finished => Ok(()),
-            reason => Err(ServiceEnd(reason)),
-        }
-    }
-
-    /// Stops taking deliveries, lets what is in flight finish and settles it, waits for confirms, closes the
-    /// connections; each within the drain deadline. What did not finish is the broker's again.
-    ///
-    /// # Errors
-    /// When the root had given up before.
-    pub async fn shutdown(&self) -> Result<(), ServiceEnd> {
-        if self.wait().now_or_never().is_none() {
-            let mut stopping = std::pin::pin!(self.inner.root.shutdown());
-            tokio::select! {
-                biased;
-                () = drain::tell(self.events()) => { stopping.await; }
-                _ = &mut stopping => {}
-            }
-        }
-        let ended = self.wait().await;
-        self.close().await;
-        ended
-    }
-
-    /// After the end: hands every unpublished message back to its caller, and lets the threads go.
-    pub(crate) async fn close(&self) {
-        for outbox in self.parts(|parts| std::mem::take(&mut parts.outboxes)).iter().filter_map(Weak::upgrade) {
-            outbox.close().await;
-        }
-        for requester in self.parts(|parts| std::mem::take(&mut parts.requesters)).iter().filter_map(Weak::upgrade) {
-            requester.close().await;
-        }
-        for arbiter in self.inner.arbiters.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            arbiter.stop();
-        }
-        self.inner.io.stop();
-    }
-
     fn io(&self) -> ArbiterHandle {
-        self.inner.io.handle()
+        self.inner.threads.io().clone()
     }
 
     pub(crate) fn parts<O>(&self, with: impl FnOnce(&mut Parts) -> O) -> O {
@@ -378,8 +334,4 @@ impl Service {
 fn remember<P>(parts: &mut Vec<Weak<P>>, part: &Arc<P>) {
     parts.retain(|part| part.strong_count() > 0);
     parts.push(Arc::downgrade(part));
-}
-
-fn all_running(node: &NodeSnapshot) -> bool {
-    node.state == State::Running && node.children.iter().all(all_running)
 }

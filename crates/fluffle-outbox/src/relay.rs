@@ -53,8 +53,8 @@ fn backoff() -> Backoff {
 /// A batch takes as long as its slowest confirm, 30 s at most.
 ///
 /// When the service shuts down the relay claims nothing more, waits up to 8 s for the confirms of its batch, and gives the
-/// rest back to the table. Under a shorter `App::drain_within` there may be no time for that: the rows wait for their
-/// lease.
+/// rest back to the table. Under a shorter `App::drain_within`, or after handlers that took most of it, there may be no time for
+/// that: the rows wait for their lease.
 ///
 /// ```no_run
 /// use std::time::Duration;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, ActorState, AsyncContext, Context, dev::ContextFut};
+use tokio::runtime::Handle;
 
 use crate::{
     control::{Control, Report},
@@ -53,6 +54,8 @@ struct Incarnation<A: Actor<Context = Context<A>>> {
     waker: Option<Waker>,
     stopping: bool,
     report: Report,
+    /// The runtime it lives on.
+    runtime: Handle,
 }
 
 /// Starts an incarnation on this thread.
@@ -63,7 +66,9 @@ pub(crate) fn spawn<A: Actor<Context = Context<A>>>(recipe: Arc<Recipe<A>>, repo
     let control = report.control().clone();
     let current = Current::new(control.clone(), report.watch());
     recipe.mailbox.attach(control.token());
-    let task = actix_rt::spawn(Incarnation { recipe, actor: None, current, waker: None, stopping: false, report });
+    let runtime = Handle::current();
+    let task =
+        actix_rt::spawn(Incarnation { recipe, actor: None, current, waker: None, stopping: false, report, runtime });
     control.adopt(task.abort_handle());
 }
 
@@ -167,6 +172,10 @@ impl<A: Actor<Context = Context<A>>> Future for Incarnation<A> {
 impl<A: Actor<Context = Context<A>>> Drop for Incarnation<A> {
     /// The arbiter died or the supervisor killed it. A panic in here has nobody left to tell.
     fn drop(&mut self) {
+        // When an arbiter ends it drops its tasks outside its runtime, and actix polls an actor once more that is
+        // dropped alive: without this, each timer that is made then is a panic.
+        let runtime = self.runtime.clone();
+        let _entered = runtime.enter();
         let _ = self.drop_actor();
         self.current.retire();
     }

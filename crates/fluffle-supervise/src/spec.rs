@@ -68,7 +68,23 @@ pub(crate) struct Settings {
     pub(crate) place: Place,
     pub(crate) restart: Restart,
     pub(crate) backoff: Backoff,
-    pub(crate) shutdown: Duration,
+    pub(crate) shutdown: Limit,
+}
+
+/// How long something may take, known beforehand or asked for when it begins.
+#[derive(Clone)]
+pub(crate) enum Limit {
+    Fixed(Duration),
+    Asked(Arc<dyn Fn() -> Duration + Send + Sync>),
+}
+
+impl Limit {
+    pub(crate) fn get(&self) -> Duration {
+        match self {
+            Self::Fixed(limit) => *limit,
+            Self::Asked(limit) => limit(),
+        }
+    }
 }
 
 /// Whoever has this decides the fate of the node. Dropping it ends it for good.
@@ -111,7 +127,7 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
                 place: Place::Here,
                 restart: Restart::default(),
                 backoff: Backoff::default(),
-                shutdown: SHUTDOWN,
+                shutdown: Limit::Fixed(SHUTDOWN),
             },
         }
     }
@@ -125,7 +141,8 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
     /// Lives on this arbiter. Default: on the supervisor's own.
     ///
     /// If the arbiter dies the child cannot live again: its supervisor escalates (and if it is
-    /// [temporary](Restart::Temporary) it is over). [`on_each`](Self::on_each) avoids that.
+    /// [temporary](Restart::Temporary) it is over). [`on_each`](Self::on_each) avoids that. An arbiter dies with the
+    /// actix system of the thread that made it.
     pub fn on(mut self, arbiter: ArbiterHandle) -> Self {
         self.settings.place = Place::On(arbiter);
         self
@@ -153,7 +170,14 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
 
     /// How long it may take to stop when asked; then it is [killed](ExitReason::Killed). Default: 5 s.
     pub fn shutdown(mut self, deadline: Duration) -> Self {
-        self.settings.shutdown = deadline;
+        self.settings.shutdown = Limit::Fixed(deadline);
+        self
+    }
+
+    /// The same, asked for each time it is asked to stop: for children that share the time of one shutdown. Called on
+    /// its supervisor's thread; must be quick.
+    pub fn shutdown_within(mut self, deadline: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        self.settings.shutdown = Limit::Asked(Arc::new(deadline));
         self
     }
 
@@ -242,7 +266,7 @@ impl ChildSpec {
 
     /// How long it may take to stop.
     pub(crate) fn deadline(&self) -> Duration {
-        (self.deadline)(self.settings.shutdown)
+        (self.deadline)(self.settings.shutdown.get())
     }
 
     /// Starts an incarnation where it shall live. Whatever becomes of it is reported.

@@ -4,7 +4,10 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use actix::prelude::*;
 use actix_rt::Arbiter;
@@ -307,6 +310,38 @@ fn a_supervisor_whose_arbiter_dies_takes_its_children_down_and_lives_again_elsew
         assert_eq!(addr.send(Which).await.unwrap(), 2);
         app.shutdown().await;
     });
+}
+
+/// A supervisor on the way out sets its clock for the child's deadline, though its runtime has let go of its thread.
+/// Its panic would be caught: so this counts those that the thread tells of.
+#[test]
+fn a_supervisor_and_its_child_whose_arbiter_ends_under_them_panic_nowhere() {
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    const NAME: &str = "the arbiter that ends";
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() == Some(NAME) {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+        }
+        before(panic);
+    }));
+    let (told, arbiter) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name(NAME.to_owned()).spawn(move || {
+        let system = actix_rt::System::new();
+        let current = actix_rt::System::current();
+        told.send((current.arbiter().clone(), current)).unwrap();
+        system.run().unwrap();
+    });
+    let (arbiter, system) = arbiter.recv().unwrap();
+    real(async move {
+        let (child, addr) = good("child");
+        let app = SupervisorSpec::new("app").child(child).start_on(&arbiter);
+        assert_eq!(addr.send(Which).await.unwrap(), 1);
+        system.stop();
+        assert!(matches!(app.wait().await, ExitReason::ArbiterDied));
+    });
+    thread.unwrap().join().unwrap();
+    assert_eq!(PANICS.load(Ordering::SeqCst), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use fluffle_amqp::{
@@ -12,7 +12,6 @@ use fluffle_amqp::{
     RequesterPart, Route, Service, ServiceError, Topology,
 };
 use fluffle_supervise::ChildSpec;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::Error;
 
@@ -22,7 +21,8 @@ type Part = Box<dyn for<'a> FnOnce(&'a Service) -> Adding<'a>>;
 /// What a service is made of. Building one does no I/O; [`start`](App::start) and
 /// [`run_until_signal`](App::run_until_signal) do.
 ///
-/// Everything must run within an actix system (`#[actix::main]`).
+/// The service runs on threads of its own: any executor will do, `#[actix::main]`, `#[actix_web::main]` or
+/// `#[tokio::main]`. What that means for handlers, and for a system that ends before its service, is told of [`Service`].
 pub struct App {
     broker: Broker,
     topology: Topology,
@@ -43,7 +43,10 @@ impl App {
         self
     }
 
-    /// How long work in flight may take to finish when the service shuts down. Default 15 s, at most a day.
+    /// How long a shutdown may take in all. Default 15 s, at most a day; less than 1 s leaves 1 s, for closing connections.
+    ///
+    /// Handlers may go on with what they have in hand for all of it but a quarter, at most 4 s, which is for confirms, for
+    /// what the application's own actors do at the end, and for good-byes to the broker.
     #[must_use]
     pub fn drain_within(mut self, limit: Duration) -> Self {
         self.drain = limit.min(Duration::from_secs(24 * 3600));
@@ -165,7 +168,11 @@ impl App {
     /// Dropped before it is ready, what was started runs on, with nobody to stop it.
     pub async fn start(self) -> Result<Service, Error> {
         let (service, parts) = self.begin()?;
-        assemble(&service, parts).await?;
+        if let Err(error) = add(&service, parts).await {
+            // The tree may have given up meanwhile: then its reason is the one to tell.
+            service.shutdown().await?;
+            return Err(error);
+        }
         Ok(service)
     }
 
@@ -175,39 +182,9 @@ impl App {
     /// # Errors
     /// When it cannot start, or gives up before a signal comes; with one line that says why.
     pub async fn run_until_signal(self) -> Result<(), Error> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut signalled = async move || {
-            tokio::select! {
-                _ = interrupt.recv() => "Ctrl-C",
-                _ = terminate.recv() => "SIGTERM",
-            }
-        };
-        let limit = self.drain;
         let (service, parts) = self.begin()?;
-        let running = async {
-            assemble(&service, parts).await?;
-            let ended = service.wait().await;
-            service.shutdown().await?;
-            Ok(ended?)
-        };
         // A signal counts from the start: with the broker away, assembling may take for ever.
-        let name = tokio::select! {
-            ended = running => return ended,
-            name = signalled() => name,
-        };
-        tracing::info!("{name}: finishing what is in flight, within {limit:?}; once more ends at once");
-        let begun = Instant::now();
-        tokio::select! {
-            ended = service.shutdown() => {
-                tracing::info!(took = ?begun.elapsed(), "stopped");
-                Ok(ended?)
-            }
-            name = signalled() => {
-                tracing::error!("{name} again: ending at once; the broker delivers again what was in flight");
-                std::process::exit(130)
-            }
-        }
+        service.run_until_signal_with(add(&service, parts)).await
     }
 
     fn begin(self) -> Result<(Service, Vec<Part>), Error> {
@@ -220,13 +197,9 @@ impl App {
     }
 }
 
-async fn assemble(service: &Service, parts: Vec<Part>) -> Result<(), Error> {
+async fn add(service: &Service, parts: Vec<Part>) -> Result<(), Error> {
     for part in parts {
-        if let Err(error) = part(service).await {
-            // The tree may have given up meanwhile: then its reason is the one to tell.
-            service.shutdown().await?;
-            return Err(error.into());
-        }
+        part(service).await?;
     }
     Ok(())
 }

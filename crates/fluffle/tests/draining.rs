@@ -92,7 +92,7 @@ fn each_step_of_a_drain_that_gets_done_is_a_line() {
         process,
         &[
             &["INFO", "SIGTERM: finishing what is in flight", "within 60s"],
-            &["INFO", "drain: takes no more messages", "queue=q", "in_hand=0", "limit=60s"],
+            &["INFO", "drain: takes no more messages", "queue=q", "in_hand=0", "limit=56s"],
             &["INFO", "drain: everything in hand is settled", "queue=q", "took="],
             &["INFO", "closed", "connection=consume-0", "took="],
             &["INFO", "drain: waits for its confirms", "publisher=out", "unconfirmed="],
@@ -117,7 +117,7 @@ fn what_a_drains_deadline_cuts_off_is_a_warning_and_is_with_the_broker_or_in_the
         &[
             &["INFO", "SIGTERM: finishing what is in flight"],
             &["INFO", "drain: takes no more messages", "in_hand=1"],
-            &["WARN", "drain: cut off with messages in hand", "queue=q", "left=1", "took=", "limit=1s"],
+            &["WARN", "drain: cut off with messages in hand", "queue=q", "left=1", "took=", "limit=750ms"],
             &["INFO", "drain: waits for its confirms", "publisher=out", "unconfirmed="],
             &["WARN", "drain: cut off with messages unconfirmed", "publisher=out", "left=2", "took="],
             &["INFO", "drain: the journal is flushed", "left=2"],
@@ -127,4 +127,29 @@ fn what_a_drains_deadline_cuts_off_is_a_warning_and_is_with_the_broker_or_in_the
     assert_eq!(broker.messages("q").unwrap().len(), 1, "the broker's again");
     let left = fluffle::store::Journal::options().open(journal.path().join("out.journal")).unwrap();
     assert_eq!(left.stats().unconfirmed, 2, "the next process's");
+}
+
+/// Each of the two that wait for it, its consumer and the handlers' supervisor, once had the whole limit.
+#[actix::test]
+async fn with_a_handler_that_blocks_its_thread_a_shutdown_takes_its_limit_in_all_and_the_rest_gets_done() {
+    const LIMIT: Duration = Duration::from_secs(3);
+    let place = support::vhost();
+    let topology = Topology::new().queue(Queue::quorum("q")).queue(Queue::quorum("out"));
+    let app = App::new(support::broker(place.url())).topology(topology).drain_within(LIMIT);
+    let (to_q, out) = (app.publisher::<String>(Route::queue("q")), app.publisher::<String>(Route::queue("out")));
+    let (factory, mut record) = handlers(|_| Act::Block(4 * LIMIT));
+    let service = support::started(app.consume(Consume::queue("q"), factory)).await;
+    to_q.publish("blocks".to_owned()).await.unwrap();
+    support::next(&mut record).await;
+    let begun = std::time::Instant::now();
+    let stopping = service.shutdown();
+    // Accepted when the consumer is about to stop: there is time for its confirm.
+    let late = out.enqueue("late".to_owned()).await.unwrap();
+    let (ended, confirmed) = tokio::join!(stopping, late.confirmed());
+    let took = begun.elapsed();
+    ended.unwrap();
+    confirmed.unwrap();
+    assert!(took >= LIMIT * 3 / 4, "the handler has its part: {took:?}");
+    assert!(took < LIMIT + Duration::from_millis(500), "{took:?}");
+    place.wait_depth("q", |depth| depth.ready == 1);
 }

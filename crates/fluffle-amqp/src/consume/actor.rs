@@ -33,6 +33,7 @@ use crate::{
         turn::{End, Turn},
         watchdog::{Orphans, Patience},
     },
+    drain,
     pool::Place,
     publish::outbox::Outbox,
 };
@@ -67,7 +68,7 @@ pub(crate) struct Plan {
     /// Effectively once: what has been handled.
     pub(crate) seen: Option<Seen>,
     /// How long deliveries in flight may take to finish when the application shuts down.
-    pub(crate) drain: Duration,
+    pub(crate) clock: drain::Clock,
 }
 
 impl Plan {
@@ -96,7 +97,7 @@ impl Plan {
             connection: place.connection.clone(),
             counters: Arc::clone(&self.counters),
             seen: self.seen.clone(),
-            drain: self.drain,
+            clock: self.clock.clone(),
         }
     }
 
@@ -134,11 +135,12 @@ pub(crate) fn spec(
             draining: watch::Sender::new(false),
         }
     };
+    let clock = plan.clock.clone();
     let (gauge, capacity) = (Arc::clone(&plan.lane), usize::from(plan.prefetch));
     ActorSpec::new("consumer", factory)
         .reports_ready()
         .backoff(channel::backoff())
-        .shutdown(plan.drain)
+        .shutdown_within(move || clock.left(drain::Step::Work))
         .mailbox_gauge(move || fluffle_supervise::MailboxDepth { waiting: gauge.waiting(), capacity })
 }
 

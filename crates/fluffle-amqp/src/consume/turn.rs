@@ -476,7 +476,7 @@ impl Turn {
         self.looked_up.clear();
         self.held_up.clear();
         self.resting.clear();
-        self.draining = Some(Draining::begin(&self.plan.queue, self.plan.drain, self.unsettled()));
+        self.draining = Some(Draining::begin(&self.plan.queue, self.plan.clock.for_work(), self.unsettled()));
     }
 
     fn unsettled(&self) -> usize {

@@ -7,10 +7,9 @@ use governor::{
     clock::Clock,
     state::{InMemoryState, NotKeyed},
 };
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::clock;
 
 /// At most so many in a time, evenly spread but for a burst: after a pause up to `burst` may go at once.
 ///
@@ -63,7 +62,7 @@ impl RateLimit {
     pub(crate) async fn take(&self) {
         let _first = self.line.lock().await;
         while let Err(again) = self.try_take() {
-            sleep_until(again).await;
+            clock::sleep_until(again).await;
         }
     }
 }

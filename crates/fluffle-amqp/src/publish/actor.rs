@@ -22,6 +22,7 @@ use crate::{
     channel::{self, Broken, ChannelActor, ChannelShared, Lease},
     class::{Class, ClientError, Operation, classify},
     confirm::{Confirms, Verdict},
+    drain::{Clock, Step},
     publish::{
         entry::Entry,
         outbox::{LOOK, OnChannel, Outbox, Waiting},
@@ -45,13 +46,13 @@ pub(crate) struct PublisherActor {
 }
 
 /// The child specification of a publisher; it lives on the channel that `channel` addresses. When the application shuts
-/// down, what is in flight may take `drain` to be confirmed.
+/// down, what is in flight may take what `clock` leaves it to be confirmed.
 pub(crate) fn spec(
     outbox: &Arc<Outbox>,
     shared: &Arc<ChannelShared>,
     channel: &SupervisedAddr<ChannelActor>,
     confirms: bool,
-    drain: Duration,
+    clock: &Clock,
 ) -> ActorSpec<PublisherActor> {
     let factory = {
         let (outbox, shared, channel) = (Arc::clone(outbox), Arc::clone(shared), channel.clone());
@@ -64,11 +65,11 @@ pub(crate) fn spec(
             draining: watch::Sender::new(false),
         }
     };
-    let gauge = Arc::clone(outbox);
+    let (gauge, clock) = (Arc::clone(outbox), clock.clone());
     ActorSpec::new("publisher", factory)
         .reports_ready()
         .backoff(channel::backoff())
-        .shutdown(drain)
+        .shutdown_within(move || clock.left(Step::Confirms))
         .mailbox_gauge(move || gauge.depth())
 }
 

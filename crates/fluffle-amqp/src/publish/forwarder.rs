@@ -2,16 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use crate::publish::{
-    entry::Entry,
-    error::{PublishError, PublishErrorKind},
-    message::Prepared,
-    outbox::Outbox,
-    outcome::{Address, Pending},
-    receipt::{Claim, Confirmed, Receipt},
-    stats::PublisherStats,
+use crate::{
+    clock::timeout_at,
+    publish::{
+        entry::Entry,
+        error::{PublishError, PublishErrorKind},
+        message::Prepared,
+        outbox::Outbox,
+        outcome::{Address, Pending},
+        receipt::{Claim, Confirmed, Receipt},
+        stats::PublisherStats,
+    },
 };
 
 /// Publishes messages that were [prepared](Prepared) before, each where it says: an outbox table's relay, a replay of dead

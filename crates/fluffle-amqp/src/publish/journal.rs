@@ -14,10 +14,11 @@ use fluffle_wire::headers::error_chain;
 use futures_util::FutureExt;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
+    clock,
     flow::budget::Budget,
     publish::{
         entry::Entry,
@@ -273,10 +274,11 @@ impl Ledger {
     }
 
     /// The publisher ends: who waits is told so, and what is here stays for the next process, confirms so far written.
-    pub(crate) async fn close(&self) {
+    pub(crate) async fn close(&self, flushed_by: std::time::Instant) {
         self.waiting().clear();
         let begun = Instant::now();
-        match timeout(FLUSH_LIMIT, self.journal.flush()).await {
+        let limit = Instant::from_std(flushed_by).min(begun + FLUSH_LIMIT);
+        match clock::timeout_at(limit, self.journal.flush()).await {
             Ok(Ok(())) => tracing::info!(
                 left = self.journal.stats().unconfirmed, took = ?begun.elapsed(),
                 "drain: the journal is flushed; what is left in it is the next process's"
@@ -285,7 +287,7 @@ impl Ledger {
                 tracing::warn!(%error, "the journal could not be flushed: the next process may publish again")
             }
             Err(_) => {
-                tracing::warn!("the journal was not flushed within {FLUSH_LIMIT:?}: the next process may publish again")
+                tracing::warn!(took = ?begun.elapsed(), "the journal was not flushed in time: the next process may publish again")
             }
         }
     }

@@ -10,12 +10,10 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
+    clock::timeout_at,
     confirm::Returned,
     publish::{error::PublishErrorKind, journal::Custody, message::target},
 };

@@ -7,23 +7,23 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{
-    task::coop::consume_budget,
-    time::{Instant, timeout_at},
-};
+use tokio::{task::coop::consume_budget, time::Instant};
 use uuid::Uuid;
 
-use crate::publish::{
-    batcher::Batcher,
-    entry::Entry,
-    error::{PublishError, PublishErrorKind},
-    message::target,
-    options::MessageOptions,
-    outbox::{Outbox, Place},
-    outcome::Pending,
-    receipt::{Claim, Confirmed, Receipt},
-    route::Route,
-    stats::PublisherStats,
+use crate::{
+    clock::timeout_at,
+    publish::{
+        batcher::Batcher,
+        entry::Entry,
+        error::{PublishError, PublishErrorKind},
+        message::target,
+        options::MessageOptions,
+        outbox::{Outbox, Place},
+        outcome::Pending,
+        receipt::{Claim, Confirmed, Receipt},
+        route::Route,
+        stats::PublisherStats,
+    },
 };
 
 /// Publishes messages of type `T` to one route. Cheap to clone; all clones share one mailbox, window and channel, or as many

@@ -7,13 +7,11 @@ use fluffle_wire::{
     Incoming, Wire,
     headers::{self, Reason},
 };
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::oneshot, time::Instant};
 use uuid::Uuid;
 
 use crate::{
+    clock::timeout_at,
     confirm::TooLarge,
     flow::rate::RateLimit,
     payload::Payload,

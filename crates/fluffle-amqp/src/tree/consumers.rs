@@ -1,9 +1,8 @@
 //! A consumer's part of the tree: its channel and consumer actor, its handlers, and the publisher of its copies.
 
-use std::sync::{Arc, PoisonError, atomic::AtomicBool};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use actix_rt::{Arbiter, ArbiterHandle};
 use fluffle_supervise::{ActorSpec, Strategy, SupervisorSpec};
 
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
         spec::{Consume, Guarantee, Threads, cores},
         watchdog::Patience,
     },
+    drain::Step,
     part::PublisherPart,
     pool::{Lease, Role},
     service_error::ServiceError,
@@ -125,7 +125,7 @@ impl Service {
             connection: lease.place.connection.clone(),
             counters: Arc::default(),
             seen,
-            drain: self.inner.drain,
+            clock: self.inner.clock.clone(),
         });
         let mode = Mode::Consume { prefetch: plan.prefetch, exclusive };
         let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
@@ -134,7 +134,7 @@ impl Service {
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let consumer = consume::actor::spec(&plan, &shared, &channel.addr()).on(self.io());
         self.parts(|parts| parts.consumers.push((name.clone(), Arc::clone(&plan))));
-        self.add_channel(&name, &lease, channel, consumer);
+        self.add_channel(&name, &lease, Step::ConsumerChannels, channel, consumer);
         self.keep_or_move(Placed { name, plan, channel: shared, lease });
         Ok(())
     }
@@ -153,7 +153,12 @@ impl Service {
     {
         let concurrency = consume.concurrency.unwrap_or(usize::from(consume.prefetch));
         let instances = consume.handlers();
-        let arbiters = self.handler_arbiters(instances, consume.threads)?;
+        // Shared with no other consumer.
+        let threads = match consume.threads {
+            Threads::Shared => instances.min(cores()),
+            Threads::Own => instances,
+        };
+        let arbiters = self.inner.threads.handlers(threads).map_err(ServiceError::Thread)?;
         let mut spec = SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity);
         for (instance, arbiter) in (0..instances).zip(arbiters.iter().cycle()) {
             let (factory, feeder) = (Arc::clone(&factory), feeder.clone());
@@ -167,22 +172,6 @@ impl Service {
         }
         let added = self.inner.handlers.start_child(spec).await;
         added.map_err(|_| ServiceError::Ended(name.to_owned()))
-    }
-
-    /// Threads for one consumer's handlers, shared with no other consumer.
-    fn handler_arbiters(&self, instances: usize, threads: Threads) -> Result<Vec<ArbiterHandle>, ServiceError> {
-        let count = match threads {
-            Threads::Shared => instances.min(cores()),
-            Threads::Own => instances,
-        };
-        let mut all = self.inner.arbiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut mine = Vec::with_capacity(count);
-        for _ in 0..count {
-            let arbiter = Arbiter::try_new().map_err(ServiceError::Thread)?;
-            mine.push(arbiter.handle());
-            all.push(arbiter);
-        }
-        Ok(mine)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     channel::{self, ChannelShared},
     connection::ConnectionShared,
     consume::{self, actor::Plan},
+    drain::Step,
     pool::Lease,
     tree::{Inner, Service},
 };
@@ -72,6 +73,6 @@ async fn isolate(service: &Weak<Inner>, placed: Placed) -> Option<Lease> {
             *before = plan;
         }
     });
-    service.add_channel(&name, &alone, channel, consumer);
+    service.add_channel(&name, &alone, Step::ConsumerChannels, channel, consumer);
     Some(alone)
 }

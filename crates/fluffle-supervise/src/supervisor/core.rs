@@ -10,7 +10,7 @@ use crate::{
     intensity::Intensity,
     node::Node,
     policy::Strategy,
-    spec::{ChildSpec, SHUTDOWN},
+    spec::{ChildSpec, Limit, SHUTDOWN},
 };
 
 /// Shared by the spec, the factory and each incarnation of a supervisor, so that children added to a running supervisor
@@ -22,13 +22,13 @@ pub(crate) struct Core {
     roster: Mutex<Vec<Entry>>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Policy {
     pub(crate) strategy: Strategy,
     pub(crate) intensity: Intensity,
     pub(crate) together: bool,
     /// `None`: as long as the children may take.
-    pub(crate) shutdown: Option<Duration>,
+    pub(crate) shutdown: Option<Limit>,
 }
 
 #[derive(Clone)]
@@ -82,10 +82,13 @@ impl Core {
     /// How long the supervisor may take to stop: what its children may take one after the other, and some time for
     /// itself; or what its spec says.
     pub(crate) fn deadline(&self) -> Duration {
-        let own = self.policy().shutdown;
-        own.unwrap_or_else(|| {
-            let children = self.entries();
-            children.iter().fold(SHUTDOWN, |sum, entry| sum.saturating_add(entry.spec.deadline()))
-        })
+        let own = self.policy().shutdown.clone();
+        own.map_or_else(
+            || {
+                let children = self.entries();
+                children.iter().fold(SHUTDOWN, |sum, entry| sum.saturating_add(entry.spec.deadline()))
+            },
+            |own| own.get(),
+        )
     }
 }

@@ -56,7 +56,7 @@ pub(crate) enum Next {
 
 impl Family {
     pub(crate) fn new(core: &Arc<Core>) -> Self {
-        let policy = *core.policy();
+        let policy = core.policy().clone();
         Self {
             core: core.clone(),
             strategy: policy.strategy,
@@ -250,7 +250,8 @@ impl Family {
         while let Some(index) = self.children.iter().position(|child| child.is_past_its_deadline(now)) {
             self.kill(index, now);
         }
-        // Down: in reverse order, the next one when the last one is down, or all at once if they need not wait for another.
+        // Down: in reverse order, the next one when the last one is down, or all at once if they need not wait for
+        // another.
         let at_once = if self.together && self.ending.is_some() { usize::MAX } else { 1 };
         let mut condemned = self.children.iter_mut().rev().filter(|child| child.condemned).peekable();
         if condemned.peek().is_some() {

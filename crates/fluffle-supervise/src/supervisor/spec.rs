@@ -11,7 +11,7 @@ use crate::{
     node::Node,
     policy::{Restart, Strategy},
     snapshot::NodeKind,
-    spec::{ActorSpec, ChildSpec, Place},
+    spec::{ActorSpec, ChildSpec, Limit, Place},
     supervisor::{Supervisor, core::Core, handle::SupervisorHandle, root::Root},
 };
 
@@ -95,12 +95,19 @@ impl SupervisorSpec {
     /// How long it may take to stop with all its children; then all of it is [killed](crate::ExitReason::Killed).
     /// Default: the sum of what its children may take, and 5 s.
     pub fn shutdown(self, deadline: Duration) -> Self {
-        self.core.policy().shutdown = Some(deadline);
+        self.core.policy().shutdown = Some(Limit::Fixed(deadline));
         self
     }
 
-    /// Stops its children all at once when it stops itself, each within its own deadline, instead of one after the other in
-    /// reverse order. For children that have nothing to do with one another: stopping many takes as long as the slowest.
+    /// The same, asked for each time it is asked to stop. See [`ActorSpec::shutdown_within`].
+    pub fn shutdown_within(self, deadline: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        self.core.policy().shutdown = Some(Limit::Asked(Arc::new(deadline)));
+        self
+    }
+
+    /// Stops its children all at once when it stops itself, each within its own deadline, instead of one after the
+    /// other in reverse order. For children that have nothing to do with one another: stopping many takes as long as
+    /// the slowest.
     pub fn stops_together(self) -> Self {
         self.core.policy().together = true;
         self

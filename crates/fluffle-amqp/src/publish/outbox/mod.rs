@@ -15,7 +15,7 @@ use std::{
 use fluffle_supervise::MailboxDepth;
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use self::direct::Direct;
@@ -25,6 +25,7 @@ pub(crate) use self::{
 };
 pub(crate) use crate::publish::outcome::Outcome;
 use crate::{
+    clock::timeout_at,
     flow::budget::{ByteRoom, DEFAULT_BYTES},
     frame::FrameMax,
     numbered::Numbered,
@@ -228,8 +229,8 @@ impl Outbox {
         Arc::clone(&self.receiver).lock_owned().await
     }
 
-    /// Ends the publisher for good: everything not settled goes back to its caller.
-    pub(crate) async fn close(&self) {
+    /// Ends the publisher for good: everything not settled goes back to its caller. A journal is flushed, up to `flushed_by`.
+    pub(crate) async fn close(&self, flushed_by: std::time::Instant) {
         self.closed.store(true, Ordering::Release);
         self.bytes.close();
         // They hold places, and what is in them was accepted.
@@ -247,7 +248,7 @@ impl Outbox {
             self.hand_back(entry);
         }
         if let Some(ledger) = &self.journal {
-            ledger.close().await;
+            ledger.close(flushed_by).await;
         }
     }
 
@@ -278,9 +279,12 @@ impl Outbox {
             if self.outstanding() == 0 {
                 return;
             }
-            // A journal tells nobody when its last record goes.
-            let look = if self.journal.is_some() { LOOK } else { Duration::MAX };
-            let _ = timeout(look, idle).await;
+            if self.journal.is_some() {
+                // A journal tells nobody when its last record goes.
+                let _ = timeout_at(Instant::now() + LOOK, idle).await;
+            } else {
+                idle.await;
+            }
         }
     }
 

@@ -243,7 +243,7 @@ mod tests {
         let (waiting, outcome) = entry("b", "x", "k");
         outbox.accept(waiting).await.unwrap();
         outcomes.push(outcome);
-        outbox.close().await;
+        outbox.close(std::time::Instant::now()).await;
         for outcome in outcomes {
             assert!(matches!(told(&outcome), Some(Outcome::Closed)));
         }

@@ -1,0 +1,79 @@
+//! The threads of a service, which belong to actix systems of its own.
+//!
+//! An actix arbiter belongs to the system of the thread that makes it, and ends when that system is stopped. The
+//! application's system is stopped by others: actix-web's server stops it 300 ms after SIGTERM. So a service has two
+//! systems of its own, and no thread of it ends before [`stop`](ServiceThreads::stop):
+//!
+//! - `io`, one thread: connections, channels, publishers, consumers and the supervisors.
+//! - `work`: the application's own actors on its first thread, handlers on arbiters of their own. A handler that stops
+//!   the [`System::current`] stops this one. Then the service ends, and `io` is there to close its connections.
+
+use std::{io, sync::mpsc, thread};
+
+use actix_rt::{Arbiter, ArbiterHandle, System};
+
+/// What runs a service. Dropping it stops nothing.
+pub(crate) struct ServiceThreads {
+    io: System,
+    work: System,
+}
+
+impl ServiceThreads {
+    /// Starts both systems.
+    pub(crate) fn start() -> io::Result<Self> {
+        let io = system("fluffle-io")?;
+        match system("fluffle-work") {
+            Ok(work) => Ok(Self { io, work }),
+            Err(error) => {
+                io.stop();
+                Err(error)
+            }
+        }
+    }
+
+    /// For what talks to the broker, and for the supervisors.
+    pub(crate) fn io(&self) -> &ArbiterHandle {
+        self.io.arbiter()
+    }
+
+    /// For the application's own actors.
+    pub(crate) fn application(&self) -> &ArbiterHandle {
+        self.work.arbiter()
+    }
+
+    /// `count` fresh threads for one consumer's handlers.
+    pub(crate) fn handlers(&self, count: usize) -> io::Result<Vec<ArbiterHandle>> {
+        let work = self.work.clone();
+        // An arbiter belongs to the system of the thread that makes it. That is done on a thread of its own, because an
+        // actor may block the one of the application's actors.
+        let making = thread::Builder::new().name("fluffle-threads".to_owned()).spawn(move || {
+            System::set_current(work);
+            (0..count).map(|_| Arbiter::try_new().map(|arbiter| arbiter.handle())).collect()
+        })?;
+        making.join().unwrap_or_else(|_| Err(io::Error::other("making an arbiter panicked")))
+    }
+
+    /// Ends all threads: each as soon as what it does just now gives it back.
+    pub(crate) fn stop(&self) {
+        self.work.stop();
+        self.io.stop();
+    }
+}
+
+/// A system on a thread of its own, which ends when the system is stopped.
+fn system(name: &str) -> io::Result<System> {
+    let (tell, told) = mpsc::sync_channel(1);
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(tell.send(Err(error))),
+        };
+        let runner = System::with_tokio_rt(|| runtime);
+        // Fails only if nobody waits any more.
+        let _ = tell.send(Ok(System::current()));
+        if let Err(error) = runner.run() {
+            tracing::warn!(%error, "a system of the service ended with an error");
+        }
+    })?;
+    told.recv().unwrap_or_else(|_| Err(io::Error::other(format!("thread `{name}` ended before it was ready"))))
+}
