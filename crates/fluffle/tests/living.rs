@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use fluffle::prelude::*;
+use fluffle::{amqp::ConsumerState, prelude::*};
 use support::*;
 
 fn app(url: &str) -> (App, Publisher<String>) {
@@ -31,6 +31,26 @@ async fn a_deleted_queue_is_declared_again_and_consumed_again() {
     assert_eq!(next(&mut record).await.text, "b");
     assert_eq!(service.connections()[1].connects, 1, "the connection was not touched");
     service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_consumer_is_consuming_only_while_it_is_subscribed() {
+    let vhost = vhost();
+    let (app, _out) = app(vhost.url());
+    let (factory, _record) = handlers(|_| Act::Ok);
+    let service = started(app.consume(Consume::<String>::queue("q"), factory)).await;
+    let state = || service.consumers()[0].1.state;
+    assert_eq!(state(), ConsumerState::Consuming);
+    let raw = Raw::connect(vhost.url()).await;
+    // Somebody else has the queue to himself, so the consumer cannot have it back.
+    raw.delete("q").await;
+    let exclusive = lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() };
+    raw.channel().queue_declare("q".into(), exclusive, Default::default()).await.unwrap();
+    until("it is not subscribed", || state() == ConsumerState::Unsubscribed).await;
+    raw.delete("q").await;
+    until("it consumes again", || state() == ConsumerState::Consuming).await;
+    service.shutdown().await.unwrap();
+    assert_eq!(state(), ConsumerState::Unsubscribed);
 }
 
 #[actix::test]

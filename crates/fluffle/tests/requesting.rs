@@ -121,6 +121,7 @@ async fn a_question_is_answered_and_its_message_settled() {
     assert_eq!(ask.request("hello".to_owned()).await.unwrap(), "HELLO");
     until("it is acked", || service.consumers()[0].1.handled == 1).await;
     assert_eq!(ask.late_answers(), 0);
+    assert_eq!(service.consumers()[0].1.replies_unroutable, 0, "the answer has arrived");
     service.shutdown().await.unwrap();
 }
 

@@ -203,6 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_cannot_be_read_says_why_and_why_that() {
+        let body = bytes::Bytes::from_static(b"\x0a\x7f");
+        let error = Wire::<String>::protobuf().decode(&fluffle_wire::Incoming::unlabelled(&body)).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        match decide(Outcome::Undecodable(error), &received(1), &retry()) {
+            Verdict::DeadLetter { reason: Reason::Undecodable, error } => assert!(error.contains(&cause), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn a_batch_some_of_whose_items_were_not_begun_goes_back_whole() {
         let (batch, wire) = (received(1), Wire::<String>::protobuf());
         let sent = wire.encode_batch(&["a", "b", "c"].map(str::to_owned)).unwrap();
