@@ -216,6 +216,24 @@ async fn a_question_that_waits_here_for_longer_than_its_asker_is_not_handled() {
 }
 
 #[actix::test]
+async fn at_most_once_too_whoever_asks_is_told() {
+    let vhost = vhost();
+    let (app, ask) = asking(broker(vhost.url()), to_q());
+    let responder = Responder(Arc::new(|question: &str, _| match question {
+        "no" => Say::Fail(Failure::reject("never")),
+        "fail" => Say::Fail(Failure::retry("away")),
+        _ => Say::Now("yes".to_owned()),
+    }));
+    let consume = Consume::queue("q").guarantee(AtMostOnce);
+    let service = started(app.consume(consume, move || responder.clone())).await;
+    assert_eq!(soon("an answer", ask.request("well?".to_owned())).await.unwrap(), "yes");
+    let failure = async |question: &str| soon("an answer", ask.request(question.to_owned())).await.unwrap_err();
+    assert!(matches!(failure("no").await.kind(), RequestErrorKind::Refused { .. }));
+    assert!(matches!(failure("fail").await.kind(), RequestErrorKind::Failed { .. }));
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
 async fn what_has_a_reply_address_and_no_answer_to_give_is_work() {
     let vhost = vhost();
     let (factory, mut record) = handlers(|_| Act::Err(Failure::retry("not yet")));

@@ -265,6 +265,15 @@ impl Settler {
         }
     }
 
+    /// At most once, the request was acked when it came: whoever asked is told what became of it.
+    pub(crate) async fn tell(&self, received: &Received, verdict: Verdict) {
+        match verdict {
+            Verdict::Ack(reply) => self.answer(received, reply).await,
+            Verdict::Refuse { reason, error } => self.refuse_request(received, &reason, &error).await,
+            _ => true,
+        };
+    }
+
     /// Publishes the answer to a request; nobody asked is fine, and so is a requester that is gone.
     async fn answer(&self, received: &Received, reply: Option<Encoded>) -> bool {
         match reply.and_then(|encoded| copy::reply(received, encoded)) {

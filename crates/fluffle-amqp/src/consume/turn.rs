@@ -1,5 +1,7 @@
 //! One generation of consuming: from a channel's first delivery to its last.
 
+mod answered_without_ack;
+
 use std::{
     pin::pin,
     sync::{Arc, atomic::AtomicU64},
@@ -327,7 +329,7 @@ impl Turn {
             received.free_key();
             // At most once it was acked before: then its channel is nobody's business any more.
             if self.plan.guarantee == Guarantee::AtMostOnce {
-                at_most_once::settle(&received, &outcome, &self.plan.counters);
+                self.settle_at_most_once(received, outcome);
             } else {
                 self.note_done(received, &outcome, &self.plan.counters.work_done_ack_lost);
             }
@@ -351,45 +353,13 @@ impl Turn {
             }
             Some(received) => {
                 received.free_key();
-                at_most_once::settle(&received, &outcome, &self.plan.counters);
+                self.settle_at_most_once(received, outcome);
             }
             None => {
                 count(&self.plan.counters.late);
                 self.note_done(received, &outcome, &AtomicU64::new(0));
             }
         }
-    }
-
-    /// Work that is done and cannot be acked: counted, and remembered.
-    fn note_done(&self, received: Arc<Received>, outcome: &Outcome, counter: &AtomicU64) {
-        match (outcome, received.contents.get()) {
-            (Outcome::Handled(_), _) => {
-                count(counter);
-                self.remember(received, None);
-            }
-            (Outcome::Items(items), Some(contents)) => {
-                let handled: Vec<usize> = items.handled(contents).collect();
-                count_more(counter, handled.len());
-                self.remember(received, Some(handled));
-            }
-            _ => {}
-        }
-    }
-
-    /// Effectively once: the work is done, of all of it or of these items, though its delivery cannot be acked for it any more.
-    fn remember(&self, received: Arc<Received>, items: Option<Vec<usize>>) {
-        if received.claim.get().is_none() {
-            return;
-        }
-        let settler = Arc::clone(&self.settler);
-        // Though this channel ends, too.
-        let marking = actix::spawn(async move {
-            match items {
-                Some(items) => settler.remember_items(&received, items.into_iter()).await,
-                None => settler.remember(&received).await,
-            }
-        });
-        self.settling.push(Box::pin(marking.map(|_| Step::Over)));
     }
 
     fn settle(&mut self, received: Arc<Received>, verdict: Verdict) {

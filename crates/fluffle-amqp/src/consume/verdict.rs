@@ -107,6 +107,19 @@ fn refused(request: &Request, why: &Outcome, received: &Received, retry: &Retry)
     }
 }
 
+/// What whoever asked is told of a request that was acked on receipt, at most once: an answer, or why there is none.
+pub(crate) fn told(outcome: Outcome, received: &Received) -> Option<Verdict> {
+    let refuse = |reason, error| received.request.map(|_| Verdict::Refuse { reason, error });
+    match outcome {
+        Outcome::Handled(Some(reply)) => Some(Verdict::Ack(Some(reply))),
+        Outcome::Failed(failure) if failure.is_permanent() => refuse(Reason::Rejected, failure.chain()),
+        Outcome::Failed(failure) => refuse(Reason::parse(FAILED), failure.chain()),
+        Outcome::Crashed => refuse(Reason::parse(CRASHED), CRASH.to_owned()),
+        Outcome::Undecodable(error) => refuse(Reason::Undecodable, error_chain(&error)),
+        _ => None,
+    }
+}
+
 /// What is done with a delivery before any handler sees it.
 #[derive(Debug)]
 pub(crate) enum Arrival {
