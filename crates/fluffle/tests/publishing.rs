@@ -140,14 +140,15 @@ async fn without_a_broker_a_publish_waits_its_deadline_and_gives_the_message_bac
     let out = app.publisher::<String>(route);
     let service = app.start().await.unwrap();
     let error = soon("the deadline", out.publish("a".to_owned())).await.unwrap_err();
-    assert!(matches!(error.kind(), PublishErrorKind::Unknown), "{error}");
+    assert!(matches!(error.kind(), PublishErrorKind::NotSent(NotSent::Deadline)), "{error}");
     assert_eq!(error.message, "a");
     let _waiting = out.enqueue("b".to_owned()).await;
     let error = soon("no room", out.publish("c".to_owned())).await.unwrap_err();
     assert!(matches!(error.kind(), PublishErrorKind::Overloaded), "{error}");
     assert!(matches!(out.try_enqueue("d".to_owned()).unwrap_err().kind(), PublishErrorKind::Full));
     service.shutdown().await.unwrap();
-    assert!(matches!(out.publish("e".to_owned()).await.unwrap_err().kind(), PublishErrorKind::Closed));
+    let late = out.publish("e".to_owned()).await.unwrap_err();
+    assert!(matches!(late.kind(), PublishErrorKind::NotSent(NotSent::Ended)), "{late}");
 }
 
 #[actix::test]
@@ -156,7 +157,7 @@ async fn a_withdrawn_message_is_not_published_later() {
     let app = app(vhost.url());
     let out = app.publisher::<String>(Route::queue("q").deadline(Duration::from_millis(50)));
     let error = out.publish("given back".to_owned()).await.unwrap_err();
-    assert!(matches!(error.kind(), PublishErrorKind::Unknown), "{error}");
+    assert!(matches!(error.kind(), PublishErrorKind::NotSent(NotSent::Deadline)), "{error}");
     let service = started(app).await;
     out.publish("later".to_owned()).await.ok();
     out.flush().await;

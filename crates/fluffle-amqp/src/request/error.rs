@@ -4,7 +4,7 @@ use std::fmt;
 
 use fluffle_wire::{DecodeError, EncodeError};
 
-use crate::{class::Class, confirm::Returned};
+use crate::{class::Class, confirm::Returned, travel::NotSent};
 
 /// A request without an answer, with the request.
 pub struct RequestError<Q> {
@@ -28,7 +28,7 @@ pub enum RequestErrorKind {
     Returned(Returned),
     /// The broker refused it (`basic.nack`).
     Nacked,
-    /// No answer before the deadline. The request may have been handled, or may be yet; its answer is dropped.
+    /// It was sent, and no answer came before the deadline. The request may have been handled, or may be yet; its answer is dropped.
     TimedOut,
     /// The channel was lost while waiting: the answer can no longer arrive. The request may have been handled.
     ConnectionLost,
@@ -41,7 +41,9 @@ pub enum RequestErrorKind {
     },
     /// The answer is not what this requester expects.
     Undecodable(DecodeError),
-    /// The requester was shut down.
+    /// It was not sent, and will not be: asking again makes no second question.
+    NotSent(NotSent),
+    /// The requester was shut down before the answer came. The request may have been handled.
     Closed,
 }
 
@@ -60,9 +62,27 @@ impl<Q> RequestError<Q> {
             | RequestErrorKind::Refused { .. }
             | RequestErrorKind::Undecodable(_) => Class::Permanent,
             RequestErrorKind::Overloaded | RequestErrorKind::Nacked => Class::Contention,
-            RequestErrorKind::TimedOut | RequestErrorKind::ConnectionLost | RequestErrorKind::Closed => {
-                Class::Transient
-            }
+            RequestErrorKind::TimedOut
+            | RequestErrorKind::ConnectionLost
+            | RequestErrorKind::NotSent(_)
+            | RequestErrorKind::Closed => Class::Transient,
+        }
+    }
+
+    /// Whether no broker has ever heard of the request, nor will: asking again makes no second question.
+    pub fn is_certainly_not_sent(&self) -> bool {
+        match &self.kind {
+            RequestErrorKind::Encode(_)
+            | RequestErrorKind::Property(_)
+            | RequestErrorKind::Overloaded
+            | RequestErrorKind::NotSent(_) => true,
+            RequestErrorKind::Returned(_)
+            | RequestErrorKind::Nacked
+            | RequestErrorKind::TimedOut
+            | RequestErrorKind::ConnectionLost
+            | RequestErrorKind::Refused { .. }
+            | RequestErrorKind::Undecodable(_)
+            | RequestErrorKind::Closed => false,
         }
     }
 
@@ -85,7 +105,8 @@ impl<Q> fmt::Display for RequestError<Q> {
             RequestErrorKind::ConnectionLost => f.write_str("the channel was lost while waiting for the answer"),
             RequestErrorKind::Refused { reason, error } => write!(f, "given up by its handler ({reason}): {error}"),
             RequestErrorKind::Undecodable(error) => write!(f, "the answer cannot be read: {error}"),
-            RequestErrorKind::Closed => f.write_str("the requester was shut down"),
+            RequestErrorKind::NotSent(why) => write!(f, "{why}"),
+            RequestErrorKind::Closed => f.write_str("the requester was shut down before the answer came"),
         }
     }
 }

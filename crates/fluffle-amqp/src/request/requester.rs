@@ -20,6 +20,7 @@ use crate::{
         actor::{Answer, Asked, Exchange},
         error::{RequestError, RequestErrorKind},
     },
+    travel::{NotSent, Travel},
 };
 
 /// Asks questions of type `Q` and waits for answers of type `R`, over RabbitMQ's direct reply-to.
@@ -128,18 +129,20 @@ impl<Q, R> Requester<Q, R> {
         let properties = labels.with_correlation_id(id.as_str().into()).with_expiration(expiration.into());
         let message = Prepared::new(id, Arc::clone(&shared.to), routing_key, properties, encoded.body);
         let (reply, answer) = oneshot::channel();
+        let travel = Arc::new(Travel::default());
+        let departing = Arc::clone(&travel);
         let accepting = async {
             if let Some(limit) = &shared.rate_limit {
                 limit.take().await;
             }
             match shared.exchange.bytes.take(message.body.len()).await {
-                Ok(room) => shared.exchange.accept(Asked { message, reply, room }).await,
+                Ok(room) => shared.exchange.accept(Asked { message, reply, travel: departing, room }).await,
                 Err(_) => false,
             }
         };
         match timeout_at(deadline, accepting).await {
             Ok(true) => {}
-            Ok(false) => return Err(RequestErrorKind::Closed),
+            Ok(false) => return Err(RequestErrorKind::NotSent(shared.exchange.not_sent())),
             Err(_) => return Err(RequestErrorKind::Overloaded),
         }
         match timeout_at(deadline, answer).await {
@@ -147,7 +150,9 @@ impl<Q, R> Requester<Q, R> {
             Ok(Ok(Answer::Returned(returned))) => Err(RequestErrorKind::Returned(returned)),
             Ok(Ok(Answer::Nacked)) => Err(RequestErrorKind::Nacked),
             Ok(Ok(Answer::Lost)) => Err(RequestErrorKind::ConnectionLost),
+            Ok(Err(_)) if travel.withdraw() => Err(RequestErrorKind::NotSent(shared.exchange.not_sent())),
             Ok(Err(_)) => Err(RequestErrorKind::Closed),
+            Err(_) if travel.withdraw() => Err(RequestErrorKind::NotSent(NotSent::Deadline)),
             Err(_) => Err(RequestErrorKind::TimedOut),
         }
     }
