@@ -44,11 +44,11 @@ impl PublisherPart {
             // What is only written to a socket may not leave the disk.
             route.confirms = Confirms::Window(1024);
         }
-        let name = match &route.key {
+        let name = route.name.clone().unwrap_or_else(|| match &route.key {
             Key::Fixed(queue) if route.exchange.is_empty() => queue.to_string(),
             Key::By(_) if route.exchange.is_empty() => "queues".to_owned(),
             _ => route.exchange.to_string(),
-        };
+        });
         let confirms = route.confirms != Confirms::Off;
         let (ledger, refused) = match route.journal.clone() {
             Some(_) if route.lanes > 1 => {

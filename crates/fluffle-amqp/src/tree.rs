@@ -204,7 +204,8 @@ impl Service {
         }
         let outboxes = self.adopt(&mut part.outboxes, |parts| &mut parts.outboxes)?;
         for (outbox, lease) in outboxes.into_iter().zip(leases) {
-            let name = self.unique(Role::Publish, &outbox.name);
+            let name = self.unique(Role::Publish, outbox.name.wished());
+            outbox.name.give(name.clone());
             let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
             let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
             let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
@@ -350,9 +351,19 @@ impl Service {
     /// `name`, with a number when this role has it already: siblings in the tree need ids of their own.
     fn unique(&self, role: Role, name: &str) -> String {
         let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = names.entry(format!("{role} {name}")).or_insert(0);
-        *used += 1;
-        if *used == 1 { name.to_owned() } else { format!("{name}#{used}") }
+        let key = |name: &str| format!("{role} {name}");
+        let mut used = names.get(&key(name)).copied().unwrap_or_default();
+        let unique = loop {
+            used += 1;
+            let wished = if used == 1 { name.to_owned() } else { format!("{name}#{used}") };
+            // Somebody may have wished for a name that looks like a numbered one.
+            if used == 1 || !names.contains_key(&key(&wished)) {
+                break wished;
+            }
+        };
+        names.entry(key(&unique)).or_insert(1);
+        names.insert(key(name), used);
+        unique
     }
 }
 

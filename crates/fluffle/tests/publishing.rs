@@ -249,3 +249,24 @@ async fn a_prepared_message_keeps_its_id_and_route_through_storage() {
     assert_eq!(forwarder.stats().confirmed, 1);
     service.shutdown().await.unwrap();
 }
+
+#[actix::test]
+async fn two_publishers_of_one_exchange_have_names_of_their_own_in_tree_and_stats() {
+    let vhost = vhost();
+    let app = app(vhost.url());
+    let route = || Route::<String>::exchange("x").key("q");
+    let all =
+        [route(), route(), route().name("urgent"), route().name("x#2"), route()].map(|route| app.publisher(route));
+    let service = started(app).await;
+    all[1].publish("from the second".to_owned()).await.unwrap();
+    all[4].publish("from the last".to_owned()).await.unwrap();
+    all[4].publish("from the last".to_owned()).await.unwrap();
+    let stats: Vec<_> = service.publishers().into_iter().map(|(name, stats)| (name, stats.confirmed)).collect();
+    let expected =
+        [("x", 0), ("x#2", 1), ("urgent", 0), ("x#2#2", 0), ("x#3", 2)].map(|(name, n)| (name.to_owned(), n));
+    assert_eq!(stats, expected);
+    let channels = service.snapshot().find("app/publish/publish-0/channels").unwrap().clone();
+    let names: Vec<&str> = channels.children.iter().map(|child| &*child.id).collect();
+    assert_eq!(names, expected.each_ref().map(|(name, _)| name.as_str()));
+    service.shutdown().await.unwrap();
+}

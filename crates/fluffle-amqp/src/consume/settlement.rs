@@ -18,6 +18,7 @@ use crate::{
     connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
     consume::{
         copy,
+        crash::Crash,
         lane::Outcome,
         received::{Received, Settled},
         retry::Retry,
@@ -87,7 +88,8 @@ fn not_handled(why: &Outcome, received: &Received, retry: &Retry) -> Verdict {
             return Verdict::DeadLetter { reason: Reason::Rejected, error: failure.chain() };
         }
         Outcome::Failed(failure) => (failure.chain(), failure.wait()),
-        _ => ("the handler panicked or ended with this message in hand".to_owned(), None),
+        Outcome::Crashed(crash) => (crash.text(), None),
+        _ => (Crash::default().text(), None),
     };
     match retry.delay_after(received.attempt.get(), wanted) {
         Some(delay) if retry.is_in_process(delay) => {
@@ -433,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_transient_failure_and_a_crash_are_retried_until_the_attempts_are_used_up() {
-        for outcome in [|| Outcome::Failed(Failure::retry("no")), || Outcome::Crashed] {
+        for outcome in [|| Outcome::Failed(Failure::retry("no")), || Outcome::Crashed(Crash::default())] {
             for (attempt, delay) in [(1, 1), (2, 2)] {
                 match decide(outcome(), &received(attempt), &retry()) {
                     Verdict::Retry { delay: wait, attempt: next, .. } => {

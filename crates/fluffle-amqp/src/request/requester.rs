@@ -85,7 +85,7 @@ impl<Q, R: Payload> Requester<Q, R> {
     /// A requester on `route`, whose deadline is the longest an answer may take. At most the route's window of
     /// requests wait for answers at once.
     pub(crate) fn new(route: Route<Q>) -> (Self, Arc<Exchange>) {
-        let name = target(&route.exchange, "requests");
+        let name = route.name.clone().unwrap_or_else(|| target(&route.exchange, "requests"));
         let exchange = Exchange::new(name, route.mailbox, route.window(), route.max_bytes);
         let Route { exchange: to, key, deadline, rate_limit, wire: request, .. } = route;
         let answer = Wire::protobuf();

@@ -33,6 +33,7 @@ use crate::{
         error::PublishErrorKind,
         journal::Ledger,
         message::Prepared,
+        name::Name,
         outcome::{Address, Kept, Pending, Reply},
         stats::{Counters, PublisherStats},
     },
@@ -80,7 +81,7 @@ pub(crate) trait OpenBatches: Send + Sync {
 
 /// A bounded mailbox and the unsettled messages behind it.
 pub(crate) struct Outbox {
-    pub(crate) name: String,
+    pub(crate) name: Name,
     pub(crate) window: usize,
     pub(crate) confirm_limit: Duration,
     /// For the bodies of all that is accepted and not settled.
@@ -111,7 +112,7 @@ impl Outbox {
     pub(crate) fn with(terms: Terms) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(terms.mailbox.max(1));
         Arc::new(Self {
-            name: terms.name,
+            name: Name::new(terms.name),
             window: terms.window.max(1),
             confirm_limit: terms.confirm_limit,
             bytes: ByteRoom::new(terms.bytes),
