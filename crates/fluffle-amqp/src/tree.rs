@@ -32,6 +32,7 @@ mod consumers;
 mod running;
 
 use std::{
+    any::TypeId,
     collections::HashMap,
     future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -121,6 +122,8 @@ pub(crate) struct Parts {
     pub(crate) outboxes: Vec<Weak<Outbox>>,
     requesters: Vec<Weak<requester::Exchange>>,
     pub(crate) consumers: Vec<(String, Arc<consume::actor::Plan>)>,
+    /// What is consumed from each queue.
+    types: HashMap<String, (TypeId, &'static str)>,
     leases: Vec<Lease>,
     /// The service has ended: what is added now would be nobody's.
     over: bool,
@@ -247,7 +250,8 @@ impl Service {
     /// Adds a consumer with its handlers, each made by `factory`, and again after each crash.
     ///
     /// # Errors
-    /// When no channel is to be had in time, or the retry and dead-letter queues contradict the topology.
+    /// When no channel is to be had in time, the retry and dead-letter queues contradict the topology, or this service
+    /// consumes another type from the same queue.
     pub async fn consume<A, T, R, F>(&self, consume: Consume<T, R>, factory: F) -> Result<(), ServiceError>
     where
         A: Handles<T, R>,
