@@ -262,7 +262,7 @@ impl Sending {
             Err(error) => {
                 let why = error.kind().to_string();
                 let sure = match error.kind() {
-                    PublishErrorKind::Full | PublishErrorKind::Overloaded | PublishErrorKind::Journal(_) => true,
+                    _ if error.is_certainly_not_sent() => true,
                     // What was published twice may be there though the second was refused.
                     PublishErrorKind::Nacked | PublishErrorKind::Returned(_) => {
                         self.out.stats().republished == self.republished

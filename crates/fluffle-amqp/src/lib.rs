@@ -40,6 +40,7 @@ mod status;
 mod threads;
 mod tls;
 mod topology;
+mod travel;
 mod tree;
 
 pub use broker::{AMQP_URL, Broker};
@@ -89,4 +90,5 @@ pub use topology::{
     ArgumentValue, Binding, Difference, Entity, Exchange, ExchangeKind, HashProperty, Match, Overflow, Queue,
     QueueKind, Topology, TopologyError, TopologyErrorKind,
 };
+pub use travel::NotSent;
 pub use tree::{DRAIN, Service};

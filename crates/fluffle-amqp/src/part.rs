@@ -28,19 +28,27 @@ pub struct PublisherPart {
     pub(crate) refused: Option<ServiceError>,
 }
 
+/// One that is dropped without a service takes no more, and hands back what it has: nothing can bring it to life any
+/// more.
+impl Drop for PublisherPart {
+    fn drop(&mut self) {
+        self.outboxes.iter().for_each(|outbox| outbox.close_unborn());
+    }
+}
+
 impl PublisherPart {
-    /// A publisher's handle and what a service needs to bring it to life; the handle takes messages already. In the tree it
-    /// goes by its exchange, or by its queue when it publishes straight to one.
+    /// A publisher's handle and what a service needs to bring it to life; the handle takes messages already. In the
+    /// tree it goes by its exchange, or by its queue when it publishes straight to one.
     pub fn new<T: 'static>(mut route: Route<T>) -> (Publisher<T>, Self) {
         if route.journal.is_some() && route.confirms == Confirms::Off {
             // What is only written to a socket may not leave the disk.
             route.confirms = Confirms::Window(1024);
         }
-        let name = match &route.key {
+        let name = route.name.clone().unwrap_or_else(|| match &route.key {
             Key::Fixed(queue) if route.exchange.is_empty() => queue.to_string(),
             Key::By(_) if route.exchange.is_empty() => "queues".to_owned(),
             _ => route.exchange.to_string(),
-        };
+        });
         let confirms = route.confirms != Confirms::Off;
         let (ledger, refused) = match route.journal.clone() {
             Some(_) if route.lanes > 1 => {
@@ -91,12 +99,22 @@ fn lane<T: 'static>(route: &Route<T>, name: String, journal: Option<Ledger>) -> 
 }
 
 /// A requester to be added, its message types forgotten.
-pub struct RequesterPart(pub(crate) Arc<Exchange>);
+pub struct RequesterPart {
+    /// One, until a service has it.
+    pub(crate) exchanges: Vec<Arc<Exchange>>,
+}
+
+/// As [`PublisherPart`].
+impl Drop for RequesterPart {
+    fn drop(&mut self) {
+        self.exchanges.iter().for_each(|exchange| exchange.close_unborn());
+    }
+}
 
 impl RequesterPart {
     /// A requester's handle and what a service needs to bring it to life.
     pub fn new<Q, R: Payload>(route: Route<Q>) -> (Requester<Q, R>, Self) {
         let (requester, exchange) = Requester::new(route);
-        (requester, Self(exchange))
+        (requester, Self { exchanges: vec![exchange] })
     }
 }

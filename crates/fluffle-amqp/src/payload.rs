@@ -25,7 +25,7 @@ impl<M: Message + Name + Default + 'static> Payload for M {}
     message = "`{Self}` does not handle deliveries of `{T}`",
     label = "needs `impl Handler<Delivery<{T}>> for {Self}` and `type Context = Context<Self>`",
     note = "the factory given to `consume` must return a fresh actor each time, like `move || Alerts {{ out: out.clone() }}`",
-    note = "an actor that handles several types consumes each with its own `Consume::<T>::queue(…)`",
+    note = "an actor that handles several types consumes each from a queue of its own: `Consume::<T>::queue(…)`",
     note = "for requests the answer's type belongs there too: `Handler<Delivery<Question, Answer>>`"
 )]
 pub trait Handles<T, R = ()>: Actor<Context = Context<Self>> + Handler<Delivery<T, R>, Result: 'static>

@@ -30,6 +30,18 @@ pub enum ServiceError {
         /// Which settings, and what to do.
         why: &'static str,
     },
+    /// Consumers of different types on one queue.
+    #[error(
+        "queue `{queue}` cannot have consumers of both `{}` and `{}`: the broker deals its messages out among its consumers, \
+         and each would dead-letter the other's; give each type a queue of its own, bound to what both come from",
+        types[0], types[1]
+    )]
+    TwoTypes {
+        /// The queue.
+        queue: String,
+        /// The type that is consumed from it already, and the other one.
+        types: [&'static str; 2],
+    },
     /// The service is over.
     #[error("cannot add `{0}`: the service has ended")]
     Ended(String),

@@ -16,7 +16,7 @@ impl Service {
     pub fn publishers(&self) -> Vec<(String, PublisherStats)> {
         self.parts(|parts| {
             let in_use = parts.outboxes.iter().filter_map(Weak::upgrade);
-            in_use.map(|outbox| (outbox.name.clone(), outbox.stats())).collect()
+            in_use.map(|outbox| (outbox.name.to_string(), outbox.stats())).collect()
         })
     }
 

@@ -33,6 +33,7 @@ mod isolation;
 mod running;
 
 use std::{
+    any::TypeId,
     collections::HashMap,
     future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -42,6 +43,7 @@ use std::{
 use actix_rt::ArbiterHandle;
 use fluffle_supervise::{ChildSpec, EventStream, Intensity, NodeSnapshot, Strategy, SupervisorHandle, SupervisorSpec};
 use fluffle_wire::Wire;
+use tokio::sync::watch;
 
 use crate::{
     broker::Broker,
@@ -109,6 +111,8 @@ pub(crate) struct Inner {
     root: SupervisorHandle,
     threads: ServiceThreads,
     clock: Clock,
+    /// Its sender goes when the service has ended, and everything is handed back.
+    closed: watch::Receiver<()>,
     parts: Mutex<Parts>,
     names: Mutex<HashMap<String, usize>>,
 }
@@ -119,6 +123,10 @@ pub(crate) struct Parts {
     pub(crate) outboxes: Vec<Weak<Outbox>>,
     requesters: Vec<Weak<requester::Exchange>>,
     pub(crate) consumers: Vec<(String, Arc<consume::actor::Plan>)>,
+    /// What is consumed from each queue.
+    types: HashMap<String, (TypeId, &'static str)>,
+    /// The service has ended: what is added now would be nobody's.
+    over: bool,
 }
 
 impl Service {
@@ -155,6 +163,7 @@ impl Service {
             .child(application.shutdown_within(by(Step::Application)))
             .child(consume_spec.shutdown_within(by(Step::Consumers)))
             .start_on(io);
+        let (keep_open, closed) = watch::channel(());
         let inner = Inner {
             topology,
             publish,
@@ -165,10 +174,13 @@ impl Service {
             root,
             threads,
             clock,
+            closed,
             parts: Mutex::default(),
             names: Mutex::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let service = Self { inner: Arc::new(inner) };
+        service.close_at_the_end(keep_open);
+        Ok(service)
     }
 
     /// Adds a publisher.
@@ -185,8 +197,8 @@ impl Service {
     ///
     /// # Errors
     /// When no channel is to be had in time, its journal is another publisher's, or its settings exclude one another.
-    pub async fn add_publisher(&self, part: PublisherPart) -> Result<(), ServiceError> {
-        if let Some(refused) = part.refused {
+    pub async fn add_publisher(&self, mut part: PublisherPart) -> Result<(), ServiceError> {
+        if let Some(refused) = part.refused.take() {
             return Err(refused);
         }
         // All lanes, or none.
@@ -194,13 +206,14 @@ impl Service {
         for _ in &part.outboxes {
             leases.push(self.inner.publish.lease().await?);
         }
-        for (outbox, lease) in part.outboxes.into_iter().zip(leases) {
-            let name = self.unique(Role::Publish, &outbox.name);
+        let outboxes = self.adopt(&mut part.outboxes, |parts| &mut parts.outboxes)?;
+        for (outbox, lease) in outboxes.into_iter().zip(leases) {
+            let name = self.unique(Role::Publish, outbox.name.wished());
+            outbox.name.give(name.clone());
             let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
             let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
             let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
             let actor = publish::actor::spec(&outbox, &shared, &channel.addr(), part.confirms, &self.inner.clock);
-            self.parts(|parts| remember(&mut parts.outboxes, &outbox));
             self.add_channel(&name, &lease, Step::PublisherChannels, channel, actor.on(self.io()));
             self.end_after(async move { outbox.abandoned().await }, name, lease);
         }
@@ -221,22 +234,25 @@ impl Service {
     ///
     /// # Errors
     /// When no channel is to be had in time.
-    pub async fn add_requester(&self, part: RequesterPart) -> Result<(), ServiceError> {
-        let name = self.unique(Role::Publish, &part.0.name);
+    pub async fn add_requester(&self, mut part: RequesterPart) -> Result<(), ServiceError> {
         let lease = self.inner.publish.lease().await?;
+        let Some(exchange) = self.adopt(&mut part.exchanges, |parts| &mut parts.requesters)?.pop() else {
+            return Ok(());
+        };
+        let name = self.unique(Role::Publish, &exchange.name);
         let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), Mode::Confirm);
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
-        self.parts(|parts| remember(&mut parts.requesters, &part.0));
-        let requester = requester::spec(&part.0, &channel.addr()).on(self.io());
+        let requester = requester::spec(&exchange, &channel.addr()).on(self.io());
         self.add_channel(&name, &lease, Step::PublisherChannels, channel, requester);
-        self.end_after(async move { part.0.abandoned().await }, name, lease);
+        self.end_after(async move { exchange.abandoned().await }, name, lease);
         Ok(())
     }
 
     /// Adds a consumer with its handlers, each made by `factory`, and again after each crash.
     ///
     /// # Errors
-    /// When no channel is to be had in time, or the retry and dead-letter queues contradict the topology.
+    /// When no channel is to be had in time, the retry and dead-letter queues contradict the topology, or this service
+    /// consumes another type from the same queue.
     pub async fn consume<A, T, R, F>(&self, consume: Consume<T, R>, factory: F) -> Result<(), ServiceError>
     where
         A: Handles<T, R>,
@@ -272,6 +288,22 @@ impl Service {
     /// When the service has ended, or supervises a child of that name already.
     pub async fn supervise(&self, child: impl Into<ChildSpec>) -> Result<(), ServiceError> {
         Ok(self.inner.application.start_child(child).await?)
+    }
+
+    /// Takes these from their part and remembers them, to be closed at the end; unless that has come.
+    fn adopt<P>(
+        &self,
+        adopted: &mut Vec<Arc<P>>,
+        beside: impl FnOnce(&mut Parts) -> &mut Vec<Weak<P>>,
+    ) -> Result<Vec<Arc<P>>, ServiceError> {
+        self.parts(|parts| {
+            if parts.over {
+                return Err(ServiceError::Ended("a publisher or requester".to_owned()));
+            }
+            let beside = beside(parts);
+            adopted.iter().for_each(|part| remember(beside, part));
+            Ok(std::mem::take(adopted))
+        })
     }
 
     /// Orders a channel and what lives on it. The order is taken up when the connection is first up, which nobody
@@ -324,9 +356,19 @@ impl Service {
     /// `name`, with a number when this role has it already: siblings in the tree need ids of their own.
     fn unique(&self, role: Role, name: &str) -> String {
         let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = names.entry(format!("{role} {name}")).or_insert(0);
-        *used += 1;
-        if *used == 1 { name.to_owned() } else { format!("{name}#{used}") }
+        let key = |name: &str| format!("{role} {name}");
+        let mut used = names.get(&key(name)).copied().unwrap_or_default();
+        let unique = loop {
+            used += 1;
+            let wished = if used == 1 { name.to_owned() } else { format!("{name}#{used}") };
+            // Somebody may have wished for a name that looks like a numbered one.
+            if used == 1 || !names.contains_key(&key(&wished)) {
+                break wished;
+            }
+        };
+        names.entry(key(&unique)).or_insert(1);
+        names.insert(key(name), used);
+        unique
     }
 }
 

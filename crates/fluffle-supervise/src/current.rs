@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     control::{Control, Signal, Token, Watch},
-    exit::{ExitReason, Phase},
+    exit::{ExitReason, Panicked, Phase},
 };
 
 thread_local! {
@@ -27,6 +27,8 @@ pub(crate) struct Current {
     healthy: Cell<bool>,
     phase: Cell<Phase>,
     exit: RefCell<Option<ExitReason>>,
+    /// What ended it, from then on until its value and context are dropped.
+    panic: RefCell<Option<Panicked>>,
 }
 
 impl Current {
@@ -38,6 +40,7 @@ impl Current {
             healthy: Cell::new(false),
             phase: Cell::new(Phase::Factory),
             exit: RefCell::new(None),
+            panic: RefCell::new(None),
         });
         LIVING.with_borrow_mut(|living| living.insert(current.control.token(), current.clone()));
         current
@@ -76,6 +79,14 @@ impl Current {
 
     pub(crate) fn take_exit(&self) -> Option<ExitReason> {
         self.exit.borrow_mut().take()
+    }
+
+    pub(crate) fn set_panic(&self, panic: Panicked) {
+        self.panic.replace(Some(panic));
+    }
+
+    pub(crate) fn panic(&self) -> Option<Panicked> {
+        self.panic.borrow().clone()
     }
 
     #[inline]

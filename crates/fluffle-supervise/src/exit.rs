@@ -2,7 +2,7 @@
 
 use std::{any::Any, error::Error, fmt, sync::Arc};
 
-use crate::escalation::Escalation;
+use crate::{current::Current, escalation::Escalation};
 
 /// Why one incarnation of a child ended.
 ///
@@ -91,14 +91,26 @@ pub struct Panicked {
 
 impl Panicked {
     pub(crate) fn new(payload: &(dyn Any + Send), phase: Phase) -> Self {
-        let message = if let Some(message) = payload.downcast_ref::<&str>() {
-            Arc::from(*message)
+        Self { message: Self::message_of(payload).into(), phase }
+    }
+
+    /// What a panic caught elsewhere says.
+    #[must_use]
+    pub fn message_of(payload: &(dyn Any + Send)) -> &str {
+        if let Some(message) = payload.downcast_ref::<&str>() {
+            message
         } else if let Some(message) = payload.downcast_ref::<String>() {
-            Arc::from(message.as_str())
+            message
         } else {
-            Arc::from("(a value that is not text)")
-        };
-        Self { message, phase }
+            "(a value that is not text)"
+        }
+    }
+
+    /// The panic that has ended a supervised actor, while its value and its context are dropped on this thread: for what lives
+    /// in there and must say, when it is dropped, why. `None` at any other time.
+    #[must_use]
+    pub fn of_the_actor_being_dropped() -> Option<Self> {
+        Current::get()?.panic()
     }
 
     /// What the panic said.

@@ -111,7 +111,9 @@ impl<A: Actor<Context = Context<A>>> Incarnation<A> {
             // Else dropping it would run `stopping` and `stopped` on the broken value.
             actor.ctx().terminate();
         }
-        ExitReason::Panicked(Panicked::new(payload, phase))
+        let panicked = Panicked::new(payload, phase);
+        self.current.set_panic(panicked.clone());
+        ExitReason::Panicked(panicked)
     }
 
     fn end(&mut self, mut reason: ExitReason) {

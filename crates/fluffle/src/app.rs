@@ -76,6 +76,8 @@ impl App {
     }
 
     /// A consumer, whose handler actors `factory` makes: one for each instance, and a fresh one after each crash.
+    ///
+    /// A queue has messages of one type: a second consumer of it with another type is refused at the start.
     #[must_use]
     pub fn consume<A, T, R, F>(self, consume: Consume<T, R>, factory: F) -> Self
     where

@@ -79,8 +79,8 @@ pub mod prelude {
     pub use actix::prelude::*;
     pub use fluffle_amqp::{
         AtLeastOnce, AtMostOnce, Batching, Broker, CircuitBreaker, Confirms, Consume, Delivery, DeliveryBatch,
-        Exchange, Failure, Flush, Forwarder, Guarantee, ItemFailures, Journal, KillSwitch, MessageOptions, Overflow,
-        PoolConfig, Prepared, PublishError, PublishErrorKind, Publisher, Queue, RateLimit, RequestError,
+        Exchange, Failure, Flush, Forwarder, Guarantee, ItemFailures, Journal, KillSwitch, MessageOptions, NotSent,
+        Overflow, PoolConfig, Prepared, PublishError, PublishErrorKind, Publisher, Queue, RateLimit, RequestError,
         RequestErrorKind, Requester, Retry, Route, SeenIds, SeenStore, Service, Settled, Tls, Topology, Window,
     };
     pub use fluffle_supervise::{Backoff, Intensity, SupervisedContext};

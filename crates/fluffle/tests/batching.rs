@@ -256,11 +256,12 @@ async fn without_a_broker_a_shutdown_hands_back_what_is_open() {
     soon("shut down", service.shutdown()).await.unwrap();
     for (receipt, text) in receipts.into_iter().zip(0..) {
         let error = soon("handed back", receipt.confirmed()).await.unwrap_err();
-        assert!(matches!(error.kind(), PublishErrorKind::Closed), "{error}");
+        assert!(matches!(error.kind(), PublishErrorKind::NotSent(NotSent::Ended)), "{error}");
         assert_eq!(error.message, text.to_string());
     }
     assert_eq!((out.stats().failed, out.stats().outstanding), (3, 0));
-    assert!(matches!(out.publish("late".to_owned()).await.unwrap_err().kind(), PublishErrorKind::Closed));
+    let late = out.publish("late".to_owned()).await.unwrap_err();
+    assert!(matches!(late.kind(), PublishErrorKind::NotSent(NotSent::Ended)), "{late}");
 }
 
 type Expected = fn(&PublishErrorKind) -> bool;
@@ -421,7 +422,8 @@ async fn a_journaled_batch_is_on_the_disk_when_it_is_sent_and_the_next_process_s
     let ids = {
         let journal = open();
         // Never started: nothing leaves the journal.
-        let out = App::new(broker(vhost.url())).publisher::<String>(route(journal.clone()));
+        let app = App::new(broker(vhost.url()));
+        let out = app.publisher::<String>(route(journal.clone()));
         let mut receipts = enqueue(&out, 0..4).await;
         let open = receipts.pop().unwrap();
         assert!(open.journaled().now_or_never().is_none(), "it is in memory alone");
@@ -430,7 +432,7 @@ async fn a_journaled_batch_is_on_the_disk_when_it_is_sent_and_the_next_process_s
             ids.push(soon("on the disk", receipt.journaled()).await.unwrap().id().to_owned());
         }
         assert_eq!(journal.stats().unconfirmed, 1, "an envelope is one record");
-        drop(out);
+        drop((out, app));
         soon("closed", journal.close()).await.unwrap();
         ids
     };

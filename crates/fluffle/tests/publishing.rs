@@ -171,14 +171,15 @@ async fn without_a_broker_a_publish_waits_its_deadline_and_gives_the_message_bac
     let out = app.publisher::<String>(route);
     let service = app.start().await.unwrap();
     let error = soon("the deadline", out.publish("a".to_owned())).await.unwrap_err();
-    assert!(matches!(error.kind(), PublishErrorKind::Unknown), "{error}");
+    assert!(matches!(error.kind(), PublishErrorKind::NotSent(NotSent::Deadline)), "{error}");
     assert_eq!(error.message, "a");
     let _waiting = out.enqueue("b".to_owned()).await;
     let error = soon("no room", out.publish("c".to_owned())).await.unwrap_err();
     assert!(matches!(error.kind(), PublishErrorKind::Overloaded), "{error}");
     assert!(matches!(out.try_enqueue("d".to_owned()).unwrap_err().kind(), PublishErrorKind::Full));
     service.shutdown().await.unwrap();
-    assert!(matches!(out.publish("e".to_owned()).await.unwrap_err().kind(), PublishErrorKind::Closed));
+    let late = out.publish("e".to_owned()).await.unwrap_err();
+    assert!(matches!(late.kind(), PublishErrorKind::NotSent(NotSent::Ended)), "{late}");
 }
 
 #[actix::test]
@@ -187,7 +188,7 @@ async fn a_withdrawn_message_is_not_published_later() {
     let app = app(vhost.url());
     let out = app.publisher::<String>(Route::queue("q").deadline(Duration::from_millis(50)));
     let error = out.publish("given back".to_owned()).await.unwrap_err();
-    assert!(matches!(error.kind(), PublishErrorKind::Unknown), "{error}");
+    assert!(matches!(error.kind(), PublishErrorKind::NotSent(NotSent::Deadline)), "{error}");
     let service = started(app).await;
     out.publish("later".to_owned()).await.ok();
     out.flush().await;
@@ -277,5 +278,26 @@ async fn a_prepared_message_keeps_its_id_and_route_through_storage() {
     assert!(matches!(error.kind(), PublishErrorKind::Returned(_)), "{error}");
     assert_eq!(error.message.routing_key(), "nowhere");
     assert_eq!(forwarder.stats().confirmed, 1);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn two_publishers_of_one_exchange_have_names_of_their_own_in_tree_and_stats() {
+    let vhost = vhost();
+    let app = app(vhost.url());
+    let route = || Route::<String>::exchange("x").key("q");
+    let all =
+        [route(), route(), route().name("urgent"), route().name("x#2"), route()].map(|route| app.publisher(route));
+    let service = started(app).await;
+    all[1].publish("from the second".to_owned()).await.unwrap();
+    all[4].publish("from the last".to_owned()).await.unwrap();
+    all[4].publish("from the last".to_owned()).await.unwrap();
+    let stats: Vec<_> = service.publishers().into_iter().map(|(name, stats)| (name, stats.confirmed)).collect();
+    let expected =
+        [("x", 0), ("x#2", 1), ("urgent", 0), ("x#2#2", 0), ("x#3", 2)].map(|(name, n)| (name.to_owned(), n));
+    assert_eq!(stats, expected);
+    let channels = service.snapshot().find("app/publish/publish-0/channels").unwrap().clone();
+    let names: Vec<&str> = channels.children.iter().map(|child| &*child.id).collect();
+    assert_eq!(names, expected.each_ref().map(|(name, _)| name.as_str()));
     service.shutdown().await.unwrap();
 }

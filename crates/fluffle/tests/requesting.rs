@@ -361,7 +361,7 @@ async fn without_room_a_question_is_overloaded_and_was_never_sent() {
     let outside = asked(&ask, "third");
     let kinds = [on_the_wire.await.unwrap(), in_the_mailbox.await.unwrap(), outside.await.unwrap()]
         .map(|answered| format!("{:?}", answered.unwrap_err().kind()));
-    assert_eq!(kinds, ["TimedOut", "TimedOut", "Overloaded"]);
+    assert_eq!(kinds, ["TimedOut", "NotSent(Deadline)", "Overloaded"]);
     assert_eq!(raw.ready("q").await, 0);
     service.shutdown().await.unwrap();
 }
@@ -474,5 +474,5 @@ async fn shutting_down_gives_open_questions_back_and_takes_no_more() {
     assert!(matches!(error.kind(), RequestErrorKind::Closed), "{error}");
     assert_eq!(error.request, "open");
     let error = soon("a refusal", ask.request("after".to_owned())).await.unwrap_err();
-    assert!(matches!(error.kind(), RequestErrorKind::Closed), "{error}");
+    assert!(matches!(error.kind(), RequestErrorKind::NotSent(NotSent::Ended)), "{error}");
 }

@@ -516,3 +516,38 @@ async fn what_waits_here_when_the_connection_is_lost_comes_again_and_what_waits_
     soon("the drain", service.shutdown()).await.unwrap();
     vhost.wait_depth("q", |depth| depth.ready == 1);
 }
+
+/// Else the broker deals messages out among both, and each dead-letters the other's.
+#[actix::test]
+async fn two_consumers_of_different_types_on_one_queue_are_refused_with_the_reason_and_two_of_one_are_not() {
+    struct Both;
+    impl Actor for Both {
+        type Context = Context<Self>;
+    }
+    impl Handler<Delivery<String>> for Both {
+        type Result = Result<(), Failure>;
+        fn handle(&mut self, _: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+            Ok(())
+        }
+    }
+    impl Handler<Delivery<Vec<u8>>> for Both {
+        type Result = Result<(), Failure>;
+        fn handle(&mut self, _: Delivery<Vec<u8>>, _: &mut Self::Context) -> Self::Result {
+            Ok(())
+        }
+    }
+    let vhost = vhost();
+    let app = || {
+        let topology = Topology::new().queue(Queue::quorum("q").dead_letter()).queue(Queue::quorum("other"));
+        App::new(broker(vhost.url())).topology(topology).consume(Consume::<String>::queue("q"), || Both)
+    };
+    let error = app().consume(Consume::<Vec<u8>>::queue("q"), || Both).start().await.err().unwrap().to_string();
+    for words in ["queue `q`", "String", "Vec<u8>", "dead-letter the other's", "a queue of its own"] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    let fine =
+        app().consume(Consume::<String>::queue("q"), || Both).consume(Consume::<Vec<u8>>::queue("other"), || Both);
+    let service = started(fine).await;
+    assert_eq!(service.consumers().len(), 3);
+    service.shutdown().await.unwrap();
+}

@@ -7,13 +7,14 @@
 use std::{
     any::Any,
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
     time::{Duration, Instant},
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, dev::MessageResponse, fut::ActorFuture};
+use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture, dev::MessageResponse, fut::ActorFuture};
 use fluffle_supervise::SupervisedContext;
 use futures_util::{
     FutureExt, StreamExt,
@@ -23,6 +24,7 @@ use futures_util::{
 use tokio::sync::oneshot;
 
 use crate::consume::{
+    crash::Crash,
     envelope::{Contents, Item, ItemOutcomes, ItemTicket, Opened},
     failure::Failure,
     feed::Feed,
@@ -43,6 +45,8 @@ pub(crate) struct Dispatch<F: Feed> {
     concurrency: usize,
     /// This actor has handled a message.
     proven: bool,
+    /// What the handler is in the middle of being given: when it panics, this is dropped with the actor, which knows why.
+    in_hand: Option<Duty>,
     /// The batch whose items are handed over now.
     current: Option<Opened>,
     /// Effectively once: the batch whose items are being looked up.
@@ -81,12 +85,38 @@ impl Duty {
             Duty::Item(item) => item.answer(outcome),
         }
     }
+
+    fn crashed(self, crash: Crash) {
+        match self {
+            Duty::Delivery(ticket, _) => ticket.answer(Outcome::Crashed(crash)),
+            Duty::Item(item) => item.answer(Outcome::Crashed(crash)),
+        }
+    }
 }
 
 /// A handler that has taken a message and not answered yet.
 struct Unanswered<F: Feed> {
     duty: Option<Duty>,
-    answer: oneshot::Receiver<Result<F::Answer, Failure>>,
+    answer: Answer<F>,
+}
+
+/// An answer to come.
+enum Answer<F: Feed> {
+    /// By way of actix.
+    Actix(oneshot::Receiver<Result<F::Answer, Failure>>),
+    /// Of a future that runs apart from the actor; or how it crashed.
+    Apart(oneshot::Receiver<Result<Result<F::Answer, Failure>, Crash>>),
+}
+
+impl<F: Feed> Future for Answer<F> {
+    type Output = Result<Result<F::Answer, Failure>, Crash>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Answer::Actix(answer) => answer.poll_unpin(cx).map(|answer| answer.map_err(|_| Crash::default())),
+            Answer::Apart(answer) => answer.poll_unpin(cx).map(|said| said.unwrap_or_else(|_| Err(Crash::default()))),
+        }
+    }
 }
 
 impl<F: Feed> Future for Unanswered<F> {
@@ -102,8 +132,9 @@ impl<F: Feed> Future for Unanswered<F> {
         };
         Poll::Ready(match (answer, self.duty.take()) {
             (Ok(answer), Some(duty)) => Answered::Now(duty, answer),
-            // An answer that will never come (the future was dropped or panicked) drops the duty: a crash.
-            _ => Answered::Never,
+            // An answer that will never come: the future was dropped, or panicked.
+            (Err(crash), Some(duty)) => Answered::Never(duty, crash),
+            (_, None) => Answered::Nothing,
         })
     }
 }
@@ -111,7 +142,9 @@ impl<F: Feed> Future for Unanswered<F> {
 /// What came of waiting for a handler's answer.
 enum Answered<F: Feed> {
     Now(Duty, Result<F::Answer, Failure>),
-    Never,
+    Never(Duty, Crash),
+    /// Its duty was given away before.
+    Nothing,
     /// It took too long: settled already, and only to be counted when it comes.
     GivenUp(Unanswered<F>),
 }
@@ -119,7 +152,7 @@ enum Answered<F: Feed> {
 impl<F: Feed> Unanswered<F> {
     fn give_away(&mut self) -> Self {
         let (_, nothing) = oneshot::channel();
-        let answer = std::mem::replace(&mut self.answer, nothing);
+        let answer = std::mem::replace(&mut self.answer, Answer::Actix(nothing));
         Self { duty: self.duty.take(), answer }
     }
 
@@ -128,9 +161,10 @@ impl<F: Feed> Unanswered<F> {
         if let Some(Duty::Item(item)) = &mut self.duty {
             item.free_key();
         }
-        // An answer that will never come drops the duty: a crash.
-        if let (Ok(answer), Some(duty)) = ((&mut self.answer).await, self.duty.take()) {
-            duty.answer(&*feed, answer);
+        match ((&mut self.answer).await, self.duty.take()) {
+            (Ok(answer), Some(duty)) => duty.answer(&*feed, answer),
+            (Err(crash), Some(duty)) => duty.crashed(crash),
+            (_, None) => {}
         }
     }
 }
@@ -139,7 +173,18 @@ impl<F: Feed> Dispatch<F> {
     pub(crate) fn new(lane: Arc<Lane>, instance: usize, feed: Arc<F>, seen: Option<Seen>, concurrency: usize) -> Self {
         let (queue, unanswered) = (lane.queue(instance), FuturesUnordered::new());
         let concurrency = concurrency.max(1);
-        Self { lane, queue, feed, seen, concurrency, proven: false, current: None, looked_up: None, unanswered }
+        Self {
+            lane,
+            queue,
+            feed,
+            seen,
+            concurrency,
+            proven: false,
+            in_hand: None,
+            current: None,
+            looked_up: None,
+            unanswered,
+        }
     }
 
     /// Takes a delivery: a message by itself goes to the handler, a batch is opened.
@@ -217,11 +262,20 @@ impl<F: Feed> Dispatch<F> {
         };
         ticket.start();
         received.started.get_or_init(Instant::now);
-        match handle::<F, A>(message, actor, ctx) {
-            Reply::Now(answer) => self.settle(Duty::Delivery(ticket, received), answer, ctx),
-            Reply::Later(answer) => {
-                self.unanswered.push(Unanswered { duty: Some(Duty::Delivery(ticket, received)), answer });
-            }
+        self.give(message, Duty::Delivery(ticket, received), actor, ctx);
+    }
+
+    /// The handler takes a message.
+    fn give<A>(&mut self, message: F::Message, duty: Duty, actor: &mut A, ctx: &mut Context<A>)
+    where
+        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+    {
+        self.in_hand = Some(duty);
+        let reply = handle::<F, A>(message, actor, ctx);
+        match (reply, self.in_hand.take()) {
+            (Reply::Now(answer), Some(duty)) => self.settle(duty, answer, ctx),
+            (Reply::Later(answer), duty) => self.unanswered.push(Unanswered { duty, answer }),
+            (Reply::Now(_), None) => {}
         }
     }
 
@@ -274,10 +328,7 @@ impl<F: Feed> Dispatch<F> {
             Ok(message) => message,
             Err(error) => return ticket.answer(Outcome::Undecodable(error)),
         };
-        match handle::<F, A>(message, actor, ctx) {
-            Reply::Now(answer) => self.settle(Duty::Item(ticket), answer, ctx),
-            Reply::Later(answer) => self.unanswered.push(Unanswered { duty: Some(Duty::Item(ticket)), answer }),
-        }
+        self.give(message, Duty::Item(ticket), actor, ctx);
     }
 
     fn settle<A>(&mut self, duty: Duty, answer: Result<F::Answer, Failure>, ctx: &Context<A>)
@@ -336,7 +387,7 @@ impl<F: Feed> Dispatch<F> {
 /// A handler's answer, there or to come.
 enum Reply<F: Feed> {
     Now(Result<F::Answer, Failure>),
-    Later(oneshot::Receiver<Result<F::Answer, Failure>>),
+    Later(Answer<F>),
 }
 
 fn handle<F, A>(message: F::Message, actor: &mut A, ctx: &mut Context<A>) -> Reply<F>
@@ -350,13 +401,24 @@ where
     if let Some(answer) = plain.and_then(Option::take) {
         return Reply::Now(answer);
     }
+    // As actix would: apart from the actor. But that would lose what a panic says.
+    let apart = (&mut response as &mut dyn Any).downcast_mut::<Option<ResponseFuture<Result<F::Answer, Failure>>>>();
+    if let Some(future) = apart.and_then(Option::take) {
+        let (reply, answer) = oneshot::channel();
+        actix_rt::spawn(async move {
+            let answer = AssertUnwindSafe(future).catch_unwind().await;
+            // Fails if nobody waits any more.
+            let _ = reply.send(answer.map_err(|payload| Crash::of_a_future(&*payload)));
+        });
+        return Reply::Later(Answer::Apart(answer));
+    }
     let (reply, mut answer) = oneshot::channel();
     if let Some(response) = response {
         response.handle(ctx, Some(reply));
     }
     match answer.try_recv() {
         Ok(answer) => Reply::Now(answer),
-        Err(_) => Reply::Later(answer),
+        Err(_) => Reply::Later(Answer::Actix(answer)),
     }
 }
 
@@ -374,12 +436,13 @@ impl<F: Feed> Drop for Dispatch<F> {
             return;
         }
         let mut unanswered = std::mem::take(&mut self.unanswered);
-        let feed = Arc::clone(&self.feed);
+        let (feed, actors) = (Arc::clone(&self.feed), Crash::of_the_actor());
         actix_rt::spawn(async move {
             while let Some(answered) = unanswered.next().await {
                 match answered {
                     Answered::Now(duty, answer) => duty.answer(&*feed, answer),
-                    Answered::Never => {}
+                    Answered::Never(duty, crash) => duty.crashed(crash.or(&actors)),
+                    Answered::Nothing => {}
                     Answered::GivenUp(late) => {
                         actix_rt::spawn(late.linger(Arc::clone(&feed)));
                     }
@@ -412,7 +475,8 @@ where
             while let Poll::Ready(Some(answered)) = this.unanswered.poll_next_unpin(cx) {
                 match answered {
                     Answered::Now(duty, answer) => this.settle(duty, answer, ctx),
-                    Answered::Never => {}
+                    Answered::Never(duty, crash) => duty.crashed(crash),
+                    Answered::Nothing => {}
                     Answered::GivenUp(late) => {
                         actix_rt::spawn(late.linger(Arc::clone(&this.feed)));
                     }

@@ -16,6 +16,7 @@ use fluffle_wire::{DecodeError, RawItems};
 use futures_util::task::AtomicWaker;
 
 use crate::consume::{
+    crash::Crash,
     failure::Failure,
     lane::{Lane, Outcome, Ticket},
     order::Hold,
@@ -195,7 +196,7 @@ impl Envelope {
     /// The handler panicked: the item it had in hand, if it had one, is charged.
     fn crashed(&self) {
         if let Some(index) = self.in_hand.swap(0, Ordering::AcqRel).checked_sub(1) {
-            self.failed(index, Outcome::Crashed);
+            self.failed(index, Outcome::Crashed(Crash::of_the_actor()));
         }
     }
 
@@ -286,7 +287,7 @@ impl ItemTicket {
 impl Drop for ItemTicket {
     fn drop(&mut self) {
         if self.begun.claim() {
-            self.envelope.failed(self.begun.index, Outcome::Crashed);
+            self.envelope.failed(self.begun.index, Outcome::Crashed(Crash::of_the_actor()));
         }
     }
 }

@@ -12,6 +12,24 @@ use fluffle_wire::headers::error_chain;
 ///
 /// The error and its sources travel with a dead letter, shortened to 2 KiB.
 ///
+/// `anyhow::Error` and `Box<dyn Error>` are no [`std::error::Error`], so `?` alone does not take them: say which of the
+/// two they are, with `.map_err(Failure::retry)?` or `.map_err(Failure::reject)?`. Their sources are kept.
+///
+/// ```
+/// use anyhow::Context;
+/// use fluffle_amqp::Failure;
+///
+/// fn load(path: &str) -> anyhow::Result<String> {
+///     std::fs::read_to_string(path).context("no price list")
+/// }
+///
+/// fn price() -> Result<u32, Failure> {
+///     let list = load("/no/such/file").map_err(Failure::retry)?;
+///     list.trim().parse::<u32>().context("not a price").map_err(Failure::reject)
+/// }
+/// assert!(price().unwrap_err().to_string().starts_with("no price list: No such file"));
+/// ```
+///
 /// ```
 /// use fluffle_amqp::Failure;
 ///

@@ -145,12 +145,12 @@ impl Watch {
         let (Some(watched), Some(breaker)) = (&self.breaker, &self.guard.breaker) else { return };
         let failed = match outcome {
             Outcome::Handled(_) => false,
-            Outcome::Crashed => true,
+            Outcome::Crashed(_) => true,
             Outcome::Failed(failure) if breaker.counts(failure) => true,
             // A batch is one outcome: as most of its items are.
             Outcome::Items(items) => {
                 let counts = |why: &Outcome| match why {
-                    Outcome::Crashed => true,
+                    Outcome::Crashed(_) => true,
                     Outcome::Failed(failure) => breaker.counts(failure),
                     _ => false,
                 };

@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     channel::Generation,
     consume::{
+        crash::Crash,
         envelope::{Item, ItemOutcomes, Opened},
         failure::Failure,
         order::{self, Order},
@@ -39,7 +40,7 @@ pub(crate) enum Outcome {
     /// The handler said no.
     Failed(Failure),
     /// The handler panicked, or ended, after it had been given the message and before it answered.
-    Crashed,
+    Crashed(Crash),
     /// The body is not what its labels or this consumer say it is.
     Undecodable(DecodeError),
     /// No handler had been given it.
@@ -56,8 +57,10 @@ impl Outcome {
     /// How many messages had their handler crash.
     pub(crate) fn crashes(&self) -> usize {
         match self {
-            Outcome::Crashed => 1,
-            Outcome::Items(items) => items.failed.iter().filter(|(_, why)| matches!(**why, Outcome::Crashed)).count(),
+            Outcome::Crashed(_) => 1,
+            Outcome::Items(items) => {
+                items.failed.iter().filter(|(_, why)| matches!(**why, Outcome::Crashed(_))).count()
+            }
             _ => 0,
         }
     }
@@ -117,7 +120,7 @@ impl Ticket {
     fn send(&mut self, outcome: Outcome) {
         self.answered = true;
         // After a failure the next attempt may keep the key: the consumer decides.
-        if !matches!(outcome, Outcome::Failed(_) | Outcome::Crashed) {
+        if !matches!(outcome, Outcome::Failed(_) | Outcome::Crashed(_)) {
             self.received.free_key();
         }
         // Without a listener the application is shutting down, and the broker will deliver it to somebody else.
@@ -128,7 +131,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.answered {
-            self.send(if self.started { Outcome::Crashed } else { Outcome::NotStarted });
+            self.send(if self.started { Outcome::Crashed(Crash::of_the_actor()) } else { Outcome::NotStarted });
         }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod at_most_once;
 pub(crate) mod batch;
 pub(crate) mod contradictions;
 pub(crate) mod copy;
+pub(crate) mod crash;
 pub(crate) mod deliveries;
 pub(crate) mod delivery;
 pub(crate) mod dispatch;

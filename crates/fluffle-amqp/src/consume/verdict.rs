@@ -8,14 +8,13 @@ use fluffle_wire::{
     headers::{Attempt, Reason, error_chain},
 };
 
-use crate::consume::{lane::Outcome, received::Received, requests::Request, retry::Retry, seen, spec::Guarantee};
+use crate::consume::{
+    crash::Crash, lane::Outcome, received::Received, requests::Request, retry::Retry, seen, spec::Guarantee,
+};
 
 /// Why a request was not handled, beside the reasons of dead letters: its handler failed, or crashed, and may not the next time.
 pub(crate) const FAILED: &str = "failed";
 pub(crate) const CRASHED: &str = "crashed";
-
-/// What is known of a crash.
-const CRASH: &str = "the handler panicked or ended with this message in hand";
 
 /// What is done with one delivery.
 #[derive(Debug)]
@@ -77,7 +76,8 @@ fn not_handled(why: &Outcome, received: &Received, retry: &Retry) -> Verdict {
             return Verdict::DeadLetter { reason: Reason::Rejected, error: failure.chain() };
         }
         Outcome::Failed(failure) => (failure.chain(), failure.wait()),
-        _ => (CRASH.to_owned(), None),
+        Outcome::Crashed(crash) => (crash.text(), None),
+        _ => (Crash::default().text(), None),
     };
     match retry.delay_after(received.attempt.get(), wanted) {
         Some(delay) if retry.is_in_process(delay) => {
@@ -96,7 +96,7 @@ fn refused(request: &Request, why: &Outcome, received: &Received, retry: &Retry)
             return Some(Verdict::Refuse { reason: Reason::Rejected, error: failure.chain() });
         }
         Outcome::Failed(failure) => (Reason::parse(FAILED), failure.chain(), failure.wait()),
-        Outcome::Crashed => (Reason::parse(CRASHED), CRASH.to_owned(), None),
+        Outcome::Crashed(crash) => (Reason::parse(CRASHED), crash.text(), None),
         _ => return None,
     };
     let is_in_time = |wait: Duration| !request.is_over_in(wait);
@@ -114,7 +114,7 @@ pub(crate) fn told(outcome: Outcome, received: &Received) -> Option<Verdict> {
         Outcome::Handled(Some(reply)) => Some(Verdict::Ack(Some(reply))),
         Outcome::Failed(failure) if failure.is_permanent() => refuse(Reason::Rejected, failure.chain()),
         Outcome::Failed(failure) => refuse(Reason::parse(FAILED), failure.chain()),
-        Outcome::Crashed => refuse(Reason::parse(CRASHED), CRASH.to_owned()),
+        Outcome::Crashed(crash) => refuse(Reason::parse(CRASHED), crash.text()),
         Outcome::Undecodable(error) => refuse(Reason::Undecodable, error_chain(&error)),
         _ => None,
     }
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_transient_failure_and_a_crash_are_retried_until_the_attempts_are_used_up() {
-        for outcome in [|| Outcome::Failed(Failure::retry("no")), || Outcome::Crashed] {
+        for outcome in [|| Outcome::Failed(Failure::retry("no")), || Outcome::Crashed(Crash::default())] {
             for (attempt, delay) in [(1, 1), (2, 2)] {
                 match decide(outcome(), &received(attempt), &retry()) {
                     Verdict::Retry { delay: wait, attempt: next, .. } => {
@@ -273,7 +273,7 @@ mod tests {
     fn a_request_that_fails_is_answered_and_not_repeated() {
         for (outcome, why) in [
             (Outcome::Failed(Failure::retry("away")), FAILED),
-            (Outcome::Crashed, CRASHED),
+            (Outcome::Crashed(Crash::default()), CRASHED),
             (Outcome::Failed(Failure::reject("no")), "rejected"),
         ] {
             let verdict = decide(outcome, &request(false, None), &retry());

@@ -18,7 +18,7 @@ use crate::publish::{
     error::PublishErrorKind,
     message::Prepared,
     outbox::{OpenBatches, Outbox, Place},
-    outcome::{Address, Pending, Reply},
+    outcome::{Address, Kept, Pending, Reply},
     properties::{Labels, Properties},
     receipt::Claim,
     route::{Confirms, Route, text},
@@ -33,7 +33,7 @@ pub(crate) struct Batcher<T> {
     exchange: Arc<str>,
     mandatory: bool,
     persistent: bool,
-    journaled: bool,
+    kept: Kept,
     /// From when a batch is due to its confirm.
     deadline: Duration,
     open: Mutex<Open<T>>,
@@ -82,7 +82,7 @@ impl<T> Batcher<T> {
             exchange: Arc::clone(&route.exchange),
             mandatory: route.mandatory && route.confirms != Confirms::Off,
             persistent: route.persistent,
-            journaled: route.journal.is_some(),
+            kept: if route.journal.is_some() { Kept::InJournal } else { Kept::InMemory },
             deadline: route.deadline,
             open: Mutex::new(Open { batches: Vec::new(), closed: false, watched: false, last: 0 }),
             sending: Mutex::default(),
@@ -182,7 +182,7 @@ impl<T> Batcher<T> {
         loop {
             let mut open = self.open();
             if open.closed {
-                return Err(PublishErrorKind::Closed);
+                return Err(outbox.not_sent());
             }
             let to_send = match open.add(message, key)? {
                 Added::In(claim) => return Ok(claim),
@@ -220,7 +220,7 @@ impl<T> Batcher<T> {
         let due = Instant::now() + self.terms.linger;
         let routing_key: Arc<str> = key.into();
         let to = Address { exchange: Arc::clone(&self.exchange), routing_key: Arc::clone(&routing_key) };
-        let (_, reply) = Pending::new(text(envelope), to, due + self.deadline, self.journaled);
+        let (_, reply) = Pending::new(text(envelope), to, due + self.deadline, self.kept);
         OpenBatch { routing_key, builder, reply, place, due }
     }
 
@@ -437,7 +437,7 @@ mod tests {
         let first = batcher.first(&"late".to_owned()).unwrap();
         batcher.close(&outbox);
         let late = batcher.put_up(&outbox, place, first, &"late".to_owned(), "k");
-        assert!(matches!(late, Err(PublishErrorKind::Closed)));
+        assert!(matches!(late, Err(PublishErrorKind::NotSent(_))));
         assert_eq!((sent(&outbox).await, in_open(&batcher)), (vec![1], 0));
     }
 

@@ -51,7 +51,7 @@ impl Entry {
 
     /// The caller gave up waiting and was handed the message back: publishing it now would surprise him.
     pub(crate) fn withdrawn(&self) -> bool {
-        !self.detached && self.reply.unheard()
+        self.reply.withdrawn() || !self.detached && self.reply.unheard()
     }
 
     /// How many messages that is.

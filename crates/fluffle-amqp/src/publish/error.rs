@@ -5,13 +5,14 @@ use std::fmt;
 use fluffle_store::AppendErrorKind;
 use fluffle_wire::EncodeError;
 
-use crate::{class::Class, confirm::Returned};
+use crate::{class::Class, confirm::Returned, travel::NotSent};
 
 /// A publish that failed, with the message it was about.
 ///
-/// [`PublishErrorKind::Unknown`], [`PublishErrorKind::Closed`] and [`PublishErrorKind::Journaled`] leave open whether the broker
-/// has the message. So does any refusal of one that had been published again after a lost channel: the first time may
-/// have arrived.
+/// [`PublishErrorKind::Unknown`], [`PublishErrorKind::Closed`], [`PublishErrorKind::Waiting`] and
+/// [`PublishErrorKind::Journaled`] leave open whether the broker has the message, or will have it. So does any refusal
+/// of one that had been published again after a lost channel: the first time may have arrived.
+/// [`is_certainly_not_sent`](Self::is_certainly_not_sent) tells the others.
 ///
 /// ```
 /// use fluffle_amqp::{Confirmed, MessageOptions, PublishError, PublishErrorKind, Publisher};
@@ -29,7 +30,8 @@ use crate::{class::Class, confirm::Returned};
 pub struct PublishError<T> {
     /// The message, unchanged.
     pub message: T,
-    /// Its id: publish it again under this id ([`MessageOptions::id`](crate::MessageOptions::id)) and consumers can tell.
+    /// Its id: publish it again under this id ([`MessageOptions::id`](crate::MessageOptions::id)) and consumers can
+    /// tell.
     pub id: String,
     pub(crate) target: Box<str>,
     pub(crate) kind: PublishErrorKind,
@@ -66,15 +68,21 @@ pub enum PublishErrorKind {
     },
     /// There was no room in the mailbox, or the rate limit would not let it (`try_enqueue`); nothing was sent.
     Full,
-    /// The deadline passed before it was accepted into the mailbox, for want of room or for the rate limit; nothing was sent.
+    /// The deadline passed before it was accepted into the mailbox, for want of room or for the rate limit; nothing was
+    /// sent.
     Overloaded,
-    /// The deadline passed before the broker confirmed it: it may have arrived, or not. After `publish` it is not
-    /// tried again; after `enqueue` it is, until it is settled.
+    /// The deadline passed when it had been sent and was not confirmed: it may have arrived, or not. After `publish` it
+    /// is not tried again; after `enqueue` it is, until it is settled.
     Unknown,
-    /// The publisher was shut down before the broker confirmed it; if it had been sent, it may have arrived.
+    /// It was not sent, and will not be: publishing it again makes no second one.
+    NotSent(NotSent),
+    /// The deadline passed before it was sent. The publisher still has it, because it was enqueued or is in a batch,
+    /// and sends it when it can: **do not publish it again**.
+    Waiting,
+    /// The publisher was shut down when it had been sent and was not confirmed: it may have arrived.
     Closed,
-    /// It is in the publisher's journal, and not confirmed within the deadline, or before the publisher was shut down. It is
-    /// published when the broker is there, by this process or the next: **do not publish it again**.
+    /// It is in the publisher's journal, and not confirmed within the deadline, or before the publisher was shut down.
+    /// It is published when the broker is there, by this process or the next: **do not publish it again**.
     Journaled,
     /// It did not get into the publisher's journal, and was not sent: the journal is full, or the disk fails.
     Journal(AppendErrorKind),
@@ -100,9 +108,45 @@ impl<T> PublishError<T> {
             }
             PublishErrorKind::Journal(AppendErrorKind::Full { .. }) => Class::Contention,
             PublishErrorKind::Unknown
+            | PublishErrorKind::NotSent(_)
+            | PublishErrorKind::Waiting
             | PublishErrorKind::Closed
             | PublishErrorKind::Journaled
             | PublishErrorKind::Journal(_) => Class::Transient,
+        }
+    }
+
+    /// Whether no broker has ever heard of the message, nor will by what was asked here. Publishing it again makes no
+    /// second one; for a web server that is 503, "try again", where the others are 504, "nobody knows".
+    ///
+    /// ```
+    /// use fluffle_amqp::{PublishError, PublishErrorKind};
+    ///
+    /// fn status(error: &PublishError<String>) -> u16 {
+    ///     match error.kind() {
+    ///         PublishErrorKind::Encode(_) | PublishErrorKind::Property(_) => 400,
+    ///         PublishErrorKind::Journaled | PublishErrorKind::Waiting => 202, // it is on its way
+    ///         _ if error.is_certainly_not_sent() => 503,
+    ///         _ => 504,
+    ///     }
+    /// }
+    /// ```
+    pub fn is_certainly_not_sent(&self) -> bool {
+        match &self.kind {
+            PublishErrorKind::Encode(_)
+            | PublishErrorKind::Property(_)
+            | PublishErrorKind::HeadersTooLarge { .. }
+            | PublishErrorKind::Full
+            | PublishErrorKind::Overloaded
+            | PublishErrorKind::NotSent(_)
+            | PublishErrorKind::Journal(_) => true,
+            PublishErrorKind::Returned(_)
+            | PublishErrorKind::Nacked
+            | PublishErrorKind::Refused { .. }
+            | PublishErrorKind::Unknown
+            | PublishErrorKind::Waiting
+            | PublishErrorKind::Closed
+            | PublishErrorKind::Journaled => false,
         }
     }
 
@@ -146,7 +190,13 @@ impl fmt::Display for PublishErrorKind {
             )
             }
             PublishErrorKind::Unknown => f.write_str("no confirm within the deadline: it may or may not have arrived"),
-            PublishErrorKind::Closed => f.write_str("the publisher was shut down first"),
+            PublishErrorKind::NotSent(why) => write!(f, "{why}"),
+            PublishErrorKind::Waiting => f.write_str(
+                "it is not sent yet, and its deadline has passed; the publisher sends it when it can: do not publish it again",
+            ),
+            PublishErrorKind::Closed => {
+                f.write_str("the publisher was shut down before the broker confirmed it: it may or may not have arrived")
+            }
             PublishErrorKind::Journaled => {
                 f.write_str("it is not confirmed yet; it is in the journal and will be: do not publish it again")
             }

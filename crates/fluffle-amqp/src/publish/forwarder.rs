@@ -11,7 +11,7 @@ use crate::{
         error::{PublishError, PublishErrorKind},
         message::Prepared,
         outbox::Outbox,
-        outcome::{Address, Pending},
+        outcome::{Address, Kept, Pending},
         receipt::{Claim, Confirmed, Receipt},
         stats::PublisherStats,
     },
@@ -82,7 +82,8 @@ impl Forwarder {
     async fn accept(&self, message: Prepared, detached: bool) -> Result<Receipt<Prepared>, PublishError<Prepared>> {
         let deadline = Instant::now() + self.shared.deadline;
         let to = Address { exchange: Arc::clone(&message.exchange), routing_key: Arc::clone(&message.routing_key) };
-        let (pending, reply) = Pending::new(Arc::clone(&message.id), to, deadline, false);
+        let (pending, reply) =
+            Pending::new(Arc::clone(&message.id), to, deadline, if detached { Kept::InMemory } else { Kept::No });
         let receipt = Receipt::new(message.clone(), Claim::whole(pending));
         match timeout_at(deadline, self.shared.outbox.accept(Entry::new(message, reply, detached))).await {
             Ok(Ok(())) => Ok(receipt),

@@ -24,7 +24,7 @@ use crate::{
         entry::Entry,
         error::PublishErrorKind,
         message::Prepared,
-        outcome::{Address, Outcome, Pending, Reply},
+        outcome::{Address, Kept, Outcome, Pending, Reply},
     },
 };
 
@@ -275,7 +275,7 @@ impl Ledger {
 
     /// The publisher ends: who waits is told so, and what is here stays for the next process, confirms so far written.
     pub(crate) async fn close(&self, flushed_by: std::time::Instant) {
-        self.waiting().clear();
+        self.forget_waiting();
         let begun = Instant::now();
         let limit = Instant::from_std(flushed_by).min(begun + FLUSH_LIMIT);
         match clock::timeout_at(limit, self.journal.flush()).await {
@@ -290,6 +290,11 @@ impl Ledger {
                 tracing::warn!(took = ?begun.elapsed(), "the journal was not flushed in time: the next process may publish again")
             }
         }
+    }
+
+    /// Who waits is told that the journal keeps what he sent.
+    pub(crate) fn forget_waiting(&self) {
+        self.waiting().clear();
     }
 
     fn waiter(&self, id: &str) -> Option<Reply> {
@@ -316,7 +321,7 @@ fn record(message: &Prepared) -> Result<Record, PublishErrorKind> {
 /// A reply that nobody waits for.
 pub(crate) fn nobody(message: &Prepared) -> Reply {
     let to = Address { exchange: Arc::clone(&message.exchange), routing_key: Arc::clone(&message.routing_key) };
-    Pending::new(Arc::clone(&message.id), to, Instant::now(), true).1
+    Pending::new(Arc::clone(&message.id), to, Instant::now(), Kept::InJournal).1
 }
 
 /// The bytes of one message that was read from the journal, until it is settled.

@@ -8,6 +8,7 @@ pub(crate) mod error;
 pub(crate) mod forwarder;
 pub(crate) mod journal;
 pub(crate) mod message;
+pub(crate) mod name;
 pub(crate) mod options;
 pub(crate) mod outbox;
 pub(crate) mod outcome;

@@ -16,6 +16,7 @@ use crate::{
     clock::timeout_at,
     confirm::Returned,
     publish::{error::PublishErrorKind, journal::Custody, message::target},
+    travel::{NotSent, Travel},
 };
 
 /// How an accepted message ended.
@@ -36,6 +37,16 @@ pub(crate) enum Outcome {
     Closed,
 }
 
+/// Who has a message when its sender has waited for long enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Nobody: what has not been sent by then will not be.
+    No,
+    /// Its publisher, until it is settled.
+    InMemory,
+    InJournal,
+}
+
 /// What the sender of a message looks at until it is settled, or the senders of all items of one envelope.
 pub(crate) struct Pending {
     /// The id under which it travels; an item's is `<id>/<index>`.
@@ -43,8 +54,8 @@ pub(crate) struct Pending {
     exchange: Arc<str>,
     routing_key: Arc<str>,
     deadline: Instant,
-    /// It goes by way of a journal.
-    journaled: bool,
+    kept: Kept,
+    travel: Travel,
     /// When it has its place there: until it is safe.
     safe: OnceLock<Shared<BoxFuture<'static, Result<(), AppendErrorKind>>>>,
     outcome: OnceLock<Outcome>,
@@ -67,13 +78,14 @@ pub(crate) struct Address {
 }
 
 impl Pending {
-    pub(crate) fn new(id: Arc<str>, to: Address, deadline: Instant, journaled: bool) -> (Arc<Self>, Reply) {
+    pub(crate) fn new(id: Arc<str>, to: Address, deadline: Instant, kept: Kept) -> (Arc<Self>, Reply) {
         let pending = Arc::new(Self {
             id,
             exchange: to.exchange,
             routing_key: to.routing_key,
             deadline,
-            journaled,
+            kept,
+            travel: Travel::default(),
             safe: OnceLock::new(),
             outcome: OnceLock::new(),
             news: Notify::new(),
@@ -105,16 +117,17 @@ impl Pending {
         if let Some(Outcome::Confirmed | Outcome::Written) = self.outcome.get() {
             return Ok(());
         }
-        if self.journaled {
+        let journaled = self.kept == Kept::InJournal;
+        if journaled {
             // Past it the disk has not said so yet. When it does, the message is published.
             let safe = timeout_at(self.deadline, Box::pin(self.journaled())).await;
             safe.map_err(|_| PublishErrorKind::Unknown)??;
         }
         let kind = match timeout_at(self.deadline, self.outcome()).await {
             Ok(Outcome::Confirmed | Outcome::Written) => return Ok(()),
-            Ok(Outcome::Closed) | Err(_) if self.journaled => return Err(PublishErrorKind::Journaled),
+            Ok(Outcome::Closed) | Err(_) if journaled => return Err(PublishErrorKind::Journaled),
             Ok(Outcome::Closed) => PublishErrorKind::Closed,
-            Err(_) => PublishErrorKind::Unknown,
+            Err(_) => self.given_up(),
             Ok(Outcome::Returned(returned)) => PublishErrorKind::Returned(returned.clone()),
             Ok(Outcome::Nacked) => PublishErrorKind::Nacked,
             Ok(Outcome::Refused { code, text }) => PublishErrorKind::Refused { code: *code, text: text.clone() },
@@ -124,9 +137,18 @@ impl Pending {
         Err(kind)
     }
 
+    /// Its deadline has passed. From here on it is withdrawn, unless it has been sent or is kept.
+    fn given_up(&self) -> PublishErrorKind {
+        match self.kept {
+            Kept::No if self.travel.withdraw() => PublishErrorKind::NotSent(NotSent::Deadline),
+            Kept::InMemory if !self.travel.departed() => PublishErrorKind::Waiting,
+            _ => PublishErrorKind::Unknown,
+        }
+    }
+
     /// Waits until the journal has it, if there is one.
     pub(crate) async fn journaled(&self) -> Result<(), PublishErrorKind> {
-        if !self.journaled {
+        if self.kept != Kept::InJournal {
             return Ok(());
         }
         loop {
@@ -136,7 +158,7 @@ impl Pending {
             }
             match self.outcome.get() {
                 Some(Outcome::Unsent(kind)) => return Err(kind.clone()),
-                Some(_) => return Err(PublishErrorKind::Closed),
+                Some(_) => return Err(PublishErrorKind::NotSent(NotSent::Ended)),
                 None => news.await,
             }
         }
@@ -176,6 +198,23 @@ impl Reply {
         Arc::strong_count(&self.0) == 1
     }
 
+    /// It is about to be sent; false if its sender has withdrawn it, and has been told so.
+    pub(crate) fn depart(&self) -> bool {
+        self.0.travel.depart()
+    }
+
+    pub(crate) fn withdrawn(&self) -> bool {
+        self.0.travel.withdrawn()
+    }
+
+    /// The publisher is closed, for this reason. What has been sent may have arrived.
+    pub(crate) fn close(self, why: NotSent) {
+        if self.0.kept != Kept::InJournal && self.0.travel.withdraw() {
+            self.tell(Outcome::Unsent(PublishErrorKind::NotSent(why)));
+        }
+        // Else it is dropped, which says so.
+    }
+
     pub(crate) fn settle(self, outcome: Outcome) {
         self.tell(outcome);
     }
@@ -209,7 +248,7 @@ mod tests {
 
     fn pending() -> (Arc<Pending>, Reply) {
         let to = Address { exchange: "x".into(), routing_key: "k".into() };
-        Pending::new("m".into(), to, Instant::now() + Duration::from_secs(1), false)
+        Pending::new("m".into(), to, Instant::now() + Duration::from_secs(1), Kept::No)
     }
 
     #[tokio::test]
@@ -237,11 +276,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn past_the_deadline_nobody_knows() {
+    async fn past_the_deadline_nobody_knows_of_what_was_sent() {
         let (pending, reply) = pending();
+        assert!(reply.depart());
         assert!(matches!(pending.confirmed().await, Err(PublishErrorKind::Unknown)));
         assert!(!reply.unheard());
         drop(pending);
         assert!(reply.unheard());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn past_the_deadline_what_was_not_sent_is_withdrawn_unless_it_is_kept() {
+        let (withdrawn, reply) = pending();
+        let told = withdrawn.confirmed().await;
+        assert!(matches!(told, Err(PublishErrorKind::NotSent(NotSent::Deadline))));
+        assert!(!reply.depart(), "it must not be sent any more");
+        let to = Address { exchange: "x".into(), routing_key: "k".into() };
+        let (kept, reply) = Pending::new("m".into(), to, Instant::now(), Kept::InMemory);
+        assert!(matches!(kept.confirmed().await, Err(PublishErrorKind::Waiting)));
+        assert!(reply.depart());
+        assert!(matches!(kept.confirmed().await, Err(PublishErrorKind::Unknown)));
+    }
+
+    #[tokio::test]
+    async fn at_the_end_of_its_publisher_what_was_not_sent_is_told_from_what_may_have_arrived() {
+        let ((unsent, first), (sent, second)) = (pending(), pending());
+        assert!(second.depart());
+        first.close(NotSent::Ended);
+        second.close(NotSent::Ended);
+        assert!(matches!(unsent.confirmed().await, Err(PublishErrorKind::NotSent(NotSent::Ended))));
+        assert!(matches!(sent.confirmed().await, Err(PublishErrorKind::Closed)));
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         message::target,
         options::MessageOptions,
         outbox::{Outbox, Place},
-        outcome::Pending,
+        outcome::{Kept, Pending},
         receipt::{Claim, Confirmed, Receipt},
         route::Route,
         stats::PublisherStats,
@@ -366,7 +366,12 @@ impl<T> Publisher<T> {
     ) -> Result<(Receipt<T>, Entry), PublishError<T>> {
         let Shared { route, lane, .. } = &*self.shared;
         let (id, to) = route.address(&message, options);
-        let (pending, reply) = Pending::new(Arc::clone(&id), to.clone(), deadline, lane.outbox.journal.is_some());
+        let kept = match (&lane.outbox.journal, detached) {
+            (Some(_), _) => Kept::InJournal,
+            (None, true) => Kept::InMemory,
+            (None, false) => Kept::No,
+        };
+        let (pending, reply) = Pending::new(Arc::clone(&id), to.clone(), deadline, kept);
         let receipt = Receipt::new(message, Claim::whole(pending));
         match route.prepare_as(&receipt.message, options, id, to) {
             Ok(prepared) => match lane.outbox.has_room_for_headers(&prepared) {

@@ -57,6 +57,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// | [`persistent`](Route::persistent) | true: survives a broker restart in durable queues |
 /// | [`deadline`](Route::deadline) | 30 s from `publish` to the broker's confirm, reconnects included |
 /// | [`gzip`](Route::gzip) | off |
+/// | [`name`](Route::name) | the exchange's, or the queue's |
 /// | codec | Protobuf; another with [`Route::coded`] |
 ///
 /// ```
@@ -77,6 +78,7 @@ pub struct Route<T> {
     pub(crate) persistent: bool,
     pub(crate) confirms: Confirms,
     pub(crate) confirm_timeout: Duration,
+    pub(crate) name: Option<String>,
     pub(crate) journal: Option<Journal>,
     pub(crate) batching: Option<Batching>,
     pub(crate) lanes: usize,
@@ -119,6 +121,21 @@ impl<T> Route<T> {
         Self::exchange("").key(name)
     }
 
+    /// What its publisher goes by in the tree, in the log and in [`Service::publishers`](crate::Service::publishers).
+    /// Default: the name of its exchange, or of its queue. Where another publisher of the service has that name, it gets
+    /// a number: `alerts#2`.
+    ///
+    /// ```
+    /// use fluffle_amqp::Route;
+    ///
+    /// let urgent = Route::<String>::exchange("alerts").name("urgent alerts");
+    /// ```
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     /// To this exchange, in a codec of your choice; to a queue through the default exchange: `""`, with
     /// [`key`](Route::key).
     pub fn coded(codec: impl Codec<T> + 'static, exchange: impl Into<String>) -> Self {
@@ -129,6 +146,7 @@ impl<T> Route<T> {
             persistent: true,
             confirms: Confirms::Window(1024),
             confirm_timeout: CONFIRM_TIMEOUT,
+            name: None,
             journal: None,
             batching: None,
             lanes: 1,
@@ -161,28 +179,28 @@ impl<T> Route<T> {
         self
     }
 
-    /// Gathers messages into batches: many small ones travel as one AMQP message, an *envelope* (`docs/WIRE.md`, "Batches"), and
-    /// a consumer hands them out again one by one. Off by default.
+    /// Gathers messages into batches: many small ones travel as one AMQP message, an *envelope* (`docs/WIRE.md`,
+    /// "Batches"), and a consumer hands them out again one by one. Off by default.
     ///
     /// `publish`, `enqueue`, `try_enqueue` and their receipts stay as they are, but for this:
     ///
-    /// - A message waits for company, up to the [linger](Batching::linger). Its receipt resolves with the envelope's confirm;
-    ///   what becomes of the envelope (returned, nacked, refused) becomes of each message in it, and each is handed back to
-    ///   its own sender. Its id is `<id of the envelope>/<index>`.
-    /// - Each routing key has an open batch of its own. Up to 32 are open at a time; one more, and the oldest is sent. Messages
-    ///   of one key keep their order, those of different keys have none among them.
-    /// - A message with options of its own beside a key (an id, headers, a priority, …) travels by itself, after what was
-    ///   accepted before it for its key.
-    /// - The caller whose message has no room in a batch compresses and sends that batch, and waits for room for the next:
-    ///   [`mailbox`](Route::mailbox) and [`confirms`](Route::confirms) count envelopes, and an open batch has its place among
-    ///   them. Once in a batch a message goes out, though a `publish` be dropped. [`rate_limit`](Route::rate_limit) counts
-    ///   messages.
+    /// - A message waits for company, up to the [linger](Batching::linger). Its receipt resolves with the envelope's
+    ///   confirm; what becomes of the envelope (returned, nacked, refused) becomes of each message in it, and each is
+    ///   handed back to its own sender. Its id is `<id of the envelope>/<index>`.
+    /// - Each routing key has an open batch of its own. Up to 32 are open at a time; one more, and the oldest is sent.
+    ///   Messages of one key keep their order, those of different keys have none among them.
+    /// - A message with options of its own beside a key (an id, headers, a priority, …) travels by itself, after what
+    ///   was accepted before it for its key.
+    /// - The caller whose message has no room in a batch compresses and sends that batch, and waits for room for the
+    ///   next: [`mailbox`](Route::mailbox) and [`confirms`](Route::confirms) count envelopes, and an open batch has its
+    ///   place among them. Once in a batch a message goes out, though a `publish` be dropped.
+    ///   [`rate_limit`](Route::rate_limit) counts messages.
     /// - [`Publisher::flush`](crate::Publisher::flush), the last clone's drop and a shutdown send what is open at once.
     /// - [`gzip`](Route::gzip) compresses the batch as a whole.
-    /// - With a [journal](Route::journal) an envelope is one record, written when it is sent; until then its messages are
-    ///   in memory alone. [`Receipt::journaled`](crate::Receipt::journaled) tells. What cannot be delivered leaves the journal when every
-    ///   message has been handed back; was one of the receipts dropped, the whole envelope is tried again, with those that
-    ///   were handed back too.
+    /// - With a [journal](Route::journal) an envelope is one record, written when it is sent; until then its messages
+    ///   are in memory alone. [`Receipt::journaled`](crate::Receipt::journaled) tells. What cannot be delivered leaves
+    ///   the journal when every message has been handed back; was one of the receipts dropped, the whole envelope is
+    ///   tried again, with those that were handed back too.
     ///
     /// ```
     /// use fluffle_amqp::{Batching, Route};
@@ -196,14 +214,16 @@ impl<T> Route<T> {
         self
     }
 
-    /// Channels in one publisher, at least 1 (the default), each on whichever connection of the [pool](crate::PoolConfig) has the
-    /// fewest. A message's routing key says which of them it takes, so messages of one key keep their order and those of
-    /// different keys have none among them; a route whose messages all have one key is served by one lane.
+    /// Channels in one publisher, at least 1 (the default), each on whichever connection of the
+    /// [pool](crate::PoolConfig) has the fewest. A message's routing key says which of them it takes, so messages of
+    /// one key keep their order and those of different keys have none among them; a route whose messages all have one
+    /// key is served by one lane.
     ///
-    /// Each lane has a [`mailbox`](Route::mailbox), a [window](Route::confirms), [bytes](Route::max_bytes_in_flight) and
-    /// [batches](Route::batch) of its own; all share the [`rate_limit`](Route::rate_limit).
+    /// Each lane has a [`mailbox`](Route::mailbox), a [window](Route::confirms), [bytes](Route::max_bytes_in_flight)
+    /// and [batches](Route::batch) of its own; all share the [`rate_limit`](Route::rate_limit).
     /// [`Publisher::stats`](crate::Publisher::stats) adds them up; in the tree each is by itself, as `<exchange>`,
-    /// `<exchange>#2` and so on, and so it is in [`Service::publishers`](crate::Service::publishers), under the exchange's name.
+    /// `<exchange>#2` and so on, and so it is in [`Service::publishers`](crate::Service::publishers), under the
+    /// exchange's name.
     ///
     /// Refused with a [`journal`](Route::journal), which is one order for all it holds. A requester has one lane.
     ///
@@ -218,15 +238,15 @@ impl<T> Route<T> {
         self
     }
 
-    /// Keeps what is accepted in a journal on the local disk until the broker has confirmed it: nothing accepted is lost
-    /// with the process, and an outage may be as long as the disk is large. `enqueue` returns when the message has its place
-    /// in the order, [`Receipt::journaled`](crate::Receipt::journaled) resolves when it is on the disk, and it goes out
-    /// then, behind what earlier processes left. The mailbox and its bytes are the journal's.
+    /// Keeps what is accepted in a journal on the local disk until the broker has confirmed it: nothing accepted is
+    /// lost with the process, and an outage may be as long as the disk is large. `enqueue` returns when the message has
+    /// its place in the order, [`Receipt::journaled`](crate::Receipt::journaled) resolves when it is on the disk, and
+    /// it goes out then, behind what earlier processes left. The mailbox and its bytes are the journal's.
     ///
-    /// A journal belongs to one publisher, whose confirms are on, whatever [`confirms`](Route::confirms) says. Its window bounds
-    /// in messages, not in bytes, what it has in memory. What cannot be delivered (returned, nacked, refused) goes back to whoever waits
-    /// for it; when nobody does, it stays in the journal, an error is logged, and it is tried again after 200 ms to 60 s, out of
-    /// its order; the next process tries it first.
+    /// A journal belongs to one publisher, whose confirms are on, whatever [`confirms`](Route::confirms) says. Its
+    /// window bounds in messages, not in bytes, what it has in memory. What cannot be delivered (returned, nacked,
+    /// refused) goes back to whoever waits for it; when nobody does, it stays in the journal, an error is logged, and
+    /// it is tried again after 200 ms to 60 s, out of its order; the next process tries it first.
     ///
     /// ```no_run
     /// use fluffle_amqp::{Journal, Route};
@@ -243,8 +263,8 @@ impl<T> Route<T> {
         self
     }
 
-    /// How long the broker may take to confirm a message; 1 ms at least. Then the channel is taken for broken, a fresh one
-    /// opened, and everything unconfirmed published again: a confirm that never comes would keep its place in the
+    /// How long the broker may take to confirm a message; 1 ms at least. Then the channel is taken for broken, a fresh
+    /// one opened, and everything unconfirmed published again: a confirm that never comes would keep its place in the
     /// window for ever. While the broker blocks publishers the time stands still.
     #[must_use]
     pub fn confirm_timeout(mut self, limit: Duration) -> Self {
@@ -259,16 +279,17 @@ impl<T> Route<T> {
         self
     }
 
-    /// Most bytes of bodies accepted and not settled: in the mailbox, on the wire, or waiting for a connection. At least 1,
-    /// at most 4 GiB. Without room `publish` waits, up to the deadline; a single message that is larger goes alone.
+    /// Most bytes of bodies accepted and not settled: in the mailbox, on the wire, or waiting for a connection. At
+    /// least 1, at most 4 GiB. Without room `publish` waits, up to the deadline; a single message that is larger goes
+    /// alone.
     #[must_use]
     pub fn max_bytes_in_flight(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How fast messages are accepted; see [`RateLimit`]. `publish` waits for its turn, first come, first served, up to the
-    /// deadline; then the message comes back as [`PublishErrorKind::Overloaded`].
+    /// How fast messages are accepted; see [`RateLimit`]. `publish` waits for its turn, first come, first served, up to
+    /// the deadline; then the message comes back as [`PublishErrorKind::Overloaded`].
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.rate_limit = Some(limit);

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -30,6 +30,7 @@ use crate::{
     flow::budget::{ByteRoom, Room},
     labels,
     publish::message::Prepared,
+    travel::{NotSent, Travel},
 };
 
 /// RabbitMQ's pseudo-queue for answers.
@@ -61,6 +62,8 @@ pub(crate) struct Reply {
 pub(crate) struct Asked {
     pub(crate) message: Prepared,
     pub(crate) reply: oneshot::Sender<Answer>,
+    /// Whether it has been sent, or must not be any more.
+    pub(crate) travel: Arc<Travel>,
     /// Its part of the exchange's bytes, until the broker has it.
     pub(crate) room: Room,
 }
@@ -74,6 +77,7 @@ pub(crate) struct Exchange {
     sender: mpsc::Sender<Asked>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Asked>>>,
     late: AtomicU64,
+    closed: OnceLock<NotSent>,
     handles_gone: Notify,
 }
 
@@ -82,7 +86,7 @@ impl Exchange {
         let (sender, receiver) = mpsc::channel(mailbox.max(1));
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
         let (bytes, late, handles_gone) = (ByteRoom::new(bytes), AtomicU64::new(0), Notify::new());
-        Arc::new(Self { name, window, bytes, sender, receiver, late, handles_gone })
+        Arc::new(Self { name, window, bytes, sender, receiver, late, closed: OnceLock::new(), handles_gone })
     }
 
     /// Waits for room; false when the requester is closed.
@@ -105,11 +109,28 @@ impl Exchange {
     }
 
     /// Ends the requester for good: whoever waits is told.
-    pub(crate) async fn close(&self) {
+    pub(crate) async fn close(&self, why: NotSent) {
+        let _ = self.closed.set(why);
         self.bytes.close();
         let mut inbox = self.receiver.lock().await;
         inbox.close();
         while inbox.recv().await.is_some() {}
+    }
+
+    /// Closes one that no service has ever had.
+    pub(crate) fn close_unborn(&self) {
+        let _ = self.closed.set(NotSent::NeverStarted);
+        self.bytes.close();
+        // Nobody else has ever read from it.
+        if let Ok(mut inbox) = self.receiver.try_lock() {
+            inbox.close();
+            while inbox.try_recv().is_ok() {}
+        }
+    }
+
+    /// What a question was that never left.
+    pub(crate) fn not_sent(&self) -> NotSent {
+        self.closed.get().copied().unwrap_or(NotSent::Ended)
     }
 
     fn depth(&self) -> MailboxDepth {
@@ -211,7 +232,7 @@ async fn run(lease: Lease, mut replies: lapin::Consumer, exchange: Arc<Exchange>
             }
             // A broker that blocks publishing confirms nothing, while those who asked give up: both are bounded.
             asked = inbox.recv(), if pending.len().max(confirms.len()) < exchange.window => match asked {
-                Some(Asked { message, reply, room }) if !reply.is_closed() => {
+                Some(Asked { message, reply, travel, room }) if !reply.is_closed() && travel.depart() => {
                     sequence += 1;
                     unconfirmed.insert(sequence, (Arc::clone(&message.id), room));
                     pending.insert(Arc::clone(&message.id), reply);

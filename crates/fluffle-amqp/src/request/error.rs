@@ -4,7 +4,7 @@ use std::fmt;
 
 use fluffle_wire::{DecodeError, EncodeError};
 
-use crate::{class::Class, confirm::Returned};
+use crate::{class::Class, confirm::Returned, travel::NotSent};
 
 /// A request without an answer, with the request.
 pub struct RequestError<Q> {
@@ -35,7 +35,7 @@ pub enum RequestErrorKind {
     Returned(Returned),
     /// The broker refused it (`basic.nack`).
     Nacked,
-    /// No answer before the deadline. The request may have been handled, or may be yet; its answer is dropped.
+    /// It was sent, and no answer came before the deadline. The request may have been handled, or may be yet; its answer is dropped.
     TimedOut,
     /// The channel was lost while waiting: the answer can no longer arrive. The request may have been handled.
     ConnectionLost,
@@ -57,7 +57,9 @@ pub enum RequestErrorKind {
     Undecodable(DecodeError),
     /// A property of the answer cannot be read, this one for this reason, so its body may be something else than it seems.
     Unreadable(String),
-    /// The requester was shut down.
+    /// It was not sent, and will not be: asking again makes no second question.
+    NotSent(NotSent),
+    /// The requester was shut down before the answer came. The request may have been handled.
     Closed,
 }
 
@@ -81,7 +83,28 @@ impl<Q> RequestError<Q> {
             RequestErrorKind::Failed { .. }
             | RequestErrorKind::TimedOut
             | RequestErrorKind::ConnectionLost
+            | RequestErrorKind::NotSent(_)
             | RequestErrorKind::Closed => Class::Transient,
+        }
+    }
+
+    /// Whether no broker has ever heard of the request, nor will: asking again makes no second question.
+    pub fn is_certainly_not_sent(&self) -> bool {
+        match &self.kind {
+            RequestErrorKind::Encode(_)
+            | RequestErrorKind::Property(_)
+            | RequestErrorKind::HeadersTooLarge { .. }
+            | RequestErrorKind::Overloaded
+            | RequestErrorKind::NotSent(_) => true,
+            RequestErrorKind::Returned(_)
+            | RequestErrorKind::Nacked
+            | RequestErrorKind::TimedOut
+            | RequestErrorKind::ConnectionLost
+            | RequestErrorKind::Refused { .. }
+            | RequestErrorKind::Failed { .. }
+            | RequestErrorKind::Undecodable(_)
+            | RequestErrorKind::Unreadable(_)
+            | RequestErrorKind::Closed => false,
         }
     }
 
@@ -109,7 +132,8 @@ impl<Q> fmt::Display for RequestError<Q> {
             RequestErrorKind::Failed { reason, error } => write!(f, "its handler failed ({reason}): {error}"),
             RequestErrorKind::Undecodable(error) => write!(f, "the answer cannot be read: {error}"),
             RequestErrorKind::Unreadable(what) => write!(f, "the answer's properties cannot be read: {what}"),
-            RequestErrorKind::Closed => f.write_str("the requester was shut down"),
+            RequestErrorKind::NotSent(why) => write!(f, "{why}"),
+            RequestErrorKind::Closed => f.write_str("the requester was shut down before the answer came"),
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
         error::{RequestError, RequestErrorKind},
     },
     sanitizer,
+    travel::{NotSent, Travel},
 };
 
 /// Asks questions of type `Q` and waits for answers of type `R`, over RabbitMQ's direct reply-to.
@@ -89,7 +90,7 @@ impl<Q, R: Payload> Requester<Q, R> {
     /// A requester on `route`, whose deadline is the longest an answer may take. At most the route's window of
     /// requests wait for answers at once.
     pub(crate) fn new(route: Route<Q>) -> (Self, Arc<Exchange>) {
-        let name = target(&route.exchange, "requests");
+        let name = route.name.clone().unwrap_or_else(|| target(&route.exchange, "requests"));
         let exchange = Exchange::new(name, route.mailbox, route.window(), route.max_bytes);
         let Route { exchange: to, key, deadline, rate_limit, wire: request, .. } = route;
         let answer = Wire::protobuf();
@@ -133,18 +134,20 @@ impl<Q, R> Requester<Q, R> {
         let properties = labels.with_correlation_id(id.as_str().into()).with_expiration(expiration.into());
         let message = Prepared::new(id, Arc::clone(&shared.to), routing_key, properties, encoded.body);
         let (reply, answer) = oneshot::channel();
+        let travel = Arc::new(Travel::default());
+        let departing = Arc::clone(&travel);
         let accepting = async {
             if let Some(limit) = &shared.rate_limit {
                 limit.take().await;
             }
             match shared.exchange.bytes.take(message.body.len()).await {
-                Ok(room) => shared.exchange.accept(Asked { message, reply, room }).await,
+                Ok(room) => shared.exchange.accept(Asked { message, reply, travel: departing, room }).await,
                 Err(_) => false,
             }
         };
         match timeout_at(deadline, accepting).await {
             Ok(true) => {}
-            Ok(false) => return Err(RequestErrorKind::Closed),
+            Ok(false) => return Err(RequestErrorKind::NotSent(shared.exchange.not_sent())),
             Err(_) => return Err(RequestErrorKind::Overloaded),
         }
         match timeout_at(deadline, answer).await {
@@ -155,7 +158,9 @@ impl<Q, R> Requester<Q, R> {
                 Err(RequestErrorKind::HeadersTooLarge { bytes, most })
             }
             Ok(Ok(Answer::Lost)) => Err(RequestErrorKind::ConnectionLost),
+            Ok(Err(_)) if travel.withdraw() => Err(RequestErrorKind::NotSent(shared.exchange.not_sent())),
             Ok(Err(_)) => Err(RequestErrorKind::Closed),
+            Err(_) if travel.withdraw() => Err(RequestErrorKind::NotSent(NotSent::Deadline)),
             Err(_) => Err(RequestErrorKind::TimedOut),
         }
     }

@@ -1,6 +1,9 @@
 //! A consumer's part of the tree: its channel and consumer actor, its handlers, and the publisher of its copies.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    any::{TypeId, type_name},
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use fluffle_supervise::{ActorSpec, Strategy, SupervisorSpec};
@@ -58,6 +61,7 @@ impl Service {
             consume.queue = queue.name().to_owned();
         }
         consume.check_lanes(&application)?;
+        self.one_type::<T>(&consume.queue)?;
         self.inner.topology.add(consume.topology(&application))?;
         let common = Common {
             application,
@@ -76,6 +80,17 @@ impl Service {
             self.add_lane(&consume, &common, lease).await?;
         }
         Ok(())
+    }
+
+    /// The broker deals the messages of a queue out among its consumers, whatever they are: to two of different types
+    /// each would bring the other's, as undecodable.
+    fn one_type<T: 'static>(&self, queue: &str) -> Result<(), ServiceError> {
+        let (id, mine) = (TypeId::of::<T>(), type_name::<T>());
+        let (other_id, other) = self.parts(|parts| *parts.types.entry(queue.to_owned()).or_insert((id, mine)));
+        if id == other_id {
+            return Ok(());
+        }
+        Err(ServiceError::TwoTypes { queue: queue.to_owned(), types: [other, mine] })
     }
 
     async fn add_lane<A, T, R, D, F>(

@@ -7,12 +7,13 @@ use std::{
 
 use fluffle_supervise::{ExitReason, NodeSnapshot, State};
 use futures_util::FutureExt;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::{
     drain::{self, Step},
     service_error::ServiceEnd,
     signals::Signals,
+    travel::NotSent,
     tree::Service,
 };
 
@@ -64,22 +65,12 @@ impl Service {
     /// # Cancellation
     /// Dropped, the shutdown goes on: the service's own threads do it.
     pub async fn shutdown(&self) -> Result<(), ServiceEnd> {
-        let (tell, told) = oneshot::channel();
         let service = self.clone();
-        self.io().spawn(async move {
-            let ended = service.shut_down().await;
-            // Fails if the caller has gone away.
-            let _ = tell.send(ended);
-        });
-        match told.await {
-            Ok(ended) => ended,
-            // The threads are gone: the service has ended before, or another call has shut it down.
-            Err(_) => {
-                let ended = self.wait().await;
-                self.close().await;
-                ended
-            }
-        }
+        self.io().spawn(async move { service.shut_down().await });
+        let mut closed = self.inner.closed.clone();
+        // Nothing is ever sent: it ends when the sender goes.
+        while closed.changed().await.is_ok() {}
+        self.wait().await
     }
 
     /// Runs the service until SIGTERM or Ctrl-C, then [shuts it down](Self::shutdown). A second signal ends the process
@@ -158,7 +149,7 @@ impl Service {
     }
 
     /// On `io`: a runtime is needed for the clock.
-    async fn shut_down(&self) -> Result<(), ServiceEnd> {
+    async fn shut_down(&self) {
         if self.wait().now_or_never().is_none() {
             self.inner.clock.begin();
             let mut stopping = std::pin::pin!(self.inner.root.shutdown());
@@ -168,21 +159,33 @@ impl Service {
                 _ = &mut stopping => {}
             }
         }
-        let ended = self.wait().await;
-        self.close().await;
-        ended
     }
 
-    /// After the end: hands every unpublished message back to its caller, and lets the threads go.
-    pub(crate) async fn close(&self) {
+    /// When the service ends, by itself or not, hands every unpublished message back to its caller, and lets the
+    /// threads go; then drops `keep_open`.
+    pub(super) fn close_at_the_end(&self, keep_open: watch::Sender<()>) {
+        let service = self.clone();
+        self.io().spawn(async move {
+            let _keep_open = keep_open;
+            // How it ended is for others to tell.
+            let _ = service.wait().await;
+            service.close().await;
+            service.inner.threads.stop();
+        });
+    }
+
+    async fn close(&self) {
         let flushed_by = Instant::now() + self.inner.clock.left(Step::All).max(SHORTEST_FLUSH);
-        for outbox in self.parts(|parts| std::mem::take(&mut parts.outboxes)).iter().filter_map(Weak::upgrade) {
-            outbox.close(flushed_by).await;
+        let (outboxes, requesters) = self.parts(|parts| {
+            parts.over = true;
+            (std::mem::take(&mut parts.outboxes), std::mem::take(&mut parts.requesters))
+        });
+        for outbox in outboxes.iter().filter_map(Weak::upgrade) {
+            outbox.close(NotSent::Ended, flushed_by).await;
         }
-        for requester in self.parts(|parts| std::mem::take(&mut parts.requesters)).iter().filter_map(Weak::upgrade) {
-            requester.close().await;
+        for requester in requesters.iter().filter_map(Weak::upgrade) {
+            requester.close(NotSent::Ended).await;
         }
-        self.inner.threads.stop();
     }
 }
 

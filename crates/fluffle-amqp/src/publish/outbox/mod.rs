@@ -6,8 +6,8 @@ mod unsettled;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -34,9 +34,11 @@ use crate::{
         error::PublishErrorKind,
         journal::Ledger,
         message::Prepared,
-        outcome::{Address, Pending, Reply},
+        name::Name,
+        outcome::{Address, Kept, Pending, Reply},
         stats::{Counters, PublisherStats},
     },
+    travel::NotSent,
 };
 
 /// How often a journal is looked at for what is left in it.
@@ -80,7 +82,7 @@ pub(crate) trait OpenBatches: Send + Sync {
 
 /// A bounded mailbox and the unsettled messages behind it.
 pub(crate) struct Outbox {
-    pub(crate) name: String,
+    pub(crate) name: Name,
     pub(crate) window: usize,
     pub(crate) confirm_limit: Duration,
     /// For the bodies of all that is accepted and not settled.
@@ -96,7 +98,7 @@ pub(crate) struct Outbox {
     /// Messages, but for those in open batches.
     outstanding: AtomicUsize,
     idle: Notify,
-    closed: AtomicBool,
+    closed: OnceLock<NotSent>,
     handles_gone: Notify,
     counters: Counters,
     most_header_bytes: AtomicUsize,
@@ -112,7 +114,7 @@ impl Outbox {
     pub(crate) fn with(terms: Terms) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(terms.mailbox.max(1));
         Arc::new(Self {
-            name: terms.name,
+            name: Name::new(terms.name),
             window: terms.window.max(1),
             confirm_limit: terms.confirm_limit,
             bytes: ByteRoom::new(terms.bytes),
@@ -125,7 +127,7 @@ impl Outbox {
             sequence: AtomicU64::new(0),
             outstanding: AtomicUsize::new(0),
             idle: Notify::new(),
-            closed: AtomicBool::new(false),
+            closed: OnceLock::new(),
             handles_gone: Notify::new(),
             counters: Counters::default(),
             most_header_bytes: AtomicUsize::new(FrameMax::default().most_header_bytes()),
@@ -175,9 +177,12 @@ impl Outbox {
     pub(crate) async fn publish(&self, message: Prepared) -> Outcome {
         let to = Address { exchange: Arc::clone(&message.exchange), routing_key: Arc::clone(&message.routing_key) };
         let deadline = Instant::now() + NO_DEADLINE;
-        let (pending, reply) = Pending::new(Arc::clone(&message.id), to, deadline, self.journal.is_some());
+        let (pending, reply) = Pending::new(Arc::clone(&message.id), to, deadline, Kept::InMemory);
         match self.accept(Entry::new(message, reply, true)).await {
-            Ok(()) => pending.outcome().await.clone(),
+            Ok(()) => match pending.outcome().await {
+                Outcome::Unsent(PublishErrorKind::NotSent(_)) => Outcome::Closed,
+                outcome => outcome.clone(),
+            },
             Err(_) => Outcome::Closed,
         }
     }
@@ -198,11 +203,16 @@ impl Outbox {
     }
 
     fn ledger(&self) -> Result<Option<&Ledger>, PublishErrorKind> {
-        if self.is_closed() { Err(PublishErrorKind::Closed) } else { Ok(self.journal.as_deref()) }
+        if self.is_closed() { Err(self.not_sent()) } else { Ok(self.journal.as_deref()) }
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.get().is_some()
+    }
+
+    /// What is not accepted once it is closed.
+    pub(crate) fn not_sent(&self) -> PublishErrorKind {
+        PublishErrorKind::NotSent(self.closed.get().copied().unwrap_or(NotSent::Ended))
     }
 
     /// Sends open batches when they are due, for as long as it is polled. What it knows is in the batches: whoever polls it
@@ -230,13 +240,8 @@ impl Outbox {
     }
 
     /// Ends the publisher for good: everything not settled goes back to its caller. A journal is flushed, up to `flushed_by`.
-    pub(crate) async fn close(&self, flushed_by: std::time::Instant) {
-        self.closed.store(true, Ordering::Release);
-        self.bytes.close();
-        // They hold places, and what is in them was accepted.
-        if let Some(batches) = &self.batches {
-            batches.close(self);
-        }
+    pub(crate) async fn close(&self, why: NotSent, flushed_by: std::time::Instant) {
+        self.take_no_more(why);
         let mut inbox = self.inbox().await;
         inbox.close();
         // Closed, it ends when the senders that hold a permit have used it: none is missed.
@@ -252,6 +257,31 @@ impl Outbox {
         }
     }
 
+    /// Closes one that no service has ever had.
+    pub(crate) fn close_unborn(&self) {
+        self.take_no_more(NotSent::NeverStarted);
+        // Nobody else has ever read from it.
+        if let Ok(mut inbox) = self.receiver.try_lock() {
+            inbox.close();
+            while let Ok(entry) = inbox.try_recv() {
+                self.hand_back(entry);
+            }
+        }
+        if let Some(ledger) = &self.journal {
+            ledger.forget_waiting();
+        }
+    }
+
+    fn take_no_more(&self, why: NotSent) {
+        // The first reason stands.
+        let _ = self.closed.set(why);
+        self.bytes.close();
+        // They hold places, and what is in them was accepted.
+        if let Some(batches) = &self.batches {
+            batches.close(self);
+        }
+    }
+
     fn hand_back(&self, entry: Entry) {
         let items = entry.items();
         self.counters.failed.fetch_add(items as u64, Ordering::Relaxed);
@@ -259,7 +289,7 @@ impl Outbox {
         if entry.reply.unheard() && entry.detached && self.journal.is_none() {
             tracing::error!(publisher = %self.name, message_id = %entry.message.id, "closed before this message was confirmed");
         }
-        entry.reply.settle(Outcome::Closed);
+        entry.reply.close(self.closed.get().copied().unwrap_or(NotSent::Ended));
         self.done(items);
     }
 

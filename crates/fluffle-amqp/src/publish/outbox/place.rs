@@ -14,25 +14,23 @@ pub(crate) enum Place {
     Journal(fluffle_store::Place),
 }
 
-impl From<NoRoom> for PublishErrorKind {
-    fn from(no_room: NoRoom) -> Self {
+impl Outbox {
+    fn refusal(&self, no_room: NoRoom) -> PublishErrorKind {
         match no_room {
             NoRoom::Full => PublishErrorKind::Full,
-            NoRoom::Closed => PublishErrorKind::Closed,
+            NoRoom::Closed => self.not_sent(),
         }
     }
-}
 
-impl Outbox {
     /// Waits for a place for up to `bytes` of body. Cancellation safe.
     pub(crate) async fn reserve(&self, bytes: usize) -> Result<Place, PublishErrorKind> {
         if let Some(ledger) = self.ledger()? {
             return ledger.reserve(bytes).await.map(Place::Journal);
         }
-        let room = self.bytes.take(bytes).await.map_err(PublishErrorKind::from)?;
+        let room = self.bytes.take(bytes).await.map_err(|no_room| self.refusal(no_room))?;
         match self.sender.clone().reserve_owned().await {
             Ok(slot) if !self.is_closed() => Ok(Place::Mailbox { slot, room }),
-            _ => Err(PublishErrorKind::Closed),
+            _ => Err(self.not_sent()),
         }
     }
 
@@ -49,11 +47,11 @@ impl Outbox {
         if self.ledger()?.is_some() {
             return Err(PublishErrorKind::Full);
         }
-        let room = self.bytes.try_take(bytes)?;
+        let room = self.bytes.try_take(bytes).map_err(|no_room| self.refusal(no_room))?;
         match self.sender.clone().try_reserve_owned() {
             Ok(slot) if !self.is_closed() => Ok(Place::Mailbox { slot, room }),
             Err(mpsc::error::TrySendError::Full(_)) => Err(PublishErrorKind::Full),
-            _ => Err(PublishErrorKind::Closed),
+            _ => Err(self.not_sent()),
         }
     }
 

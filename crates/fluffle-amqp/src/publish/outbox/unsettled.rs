@@ -31,7 +31,7 @@ impl Outbox {
         let mut taken = Vec::with_capacity(entries.size_hint().0);
         let mut unsettled = self.unsettled();
         for mut entry in entries {
-            if entry.withdrawn() {
+            if entry.withdrawn() || on_the_wire && !entry.reply.depart() {
                 self.done(entry.items());
                 continue;
             }
@@ -48,7 +48,7 @@ impl Outbox {
     pub(crate) fn left_over(&self) -> Vec<(u64, Arc<Prepared>)> {
         let mut unsettled = self.unsettled();
         unsettled.retain(|entry| {
-            let withdrawn = entry.withdrawn();
+            let withdrawn = entry.withdrawn() || entry.refusals == 0 && !entry.reply.depart();
             if withdrawn {
                 self.done(entry.items());
             }
@@ -68,6 +68,13 @@ impl Outbox {
     /// else on the wire: what the broker refuses then is known, and the others are cleared.
     pub(crate) fn suspect(&self) -> Option<(u64, Arc<Prepared>)> {
         let mut unsettled = self.unsettled();
+        unsettled.retain(|entry| {
+            let withdrawn = entry.refusals > 0 && !entry.on_the_wire && !entry.reply.depart();
+            if withdrawn {
+                self.done(entry.items());
+            }
+            !withdrawn
+        });
         let (sequence, entry) = unsettled.iter_mut().find(|(_, entry)| entry.refusals > 0 && !entry.on_the_wire)?;
         entry.on_the_wire = true;
         Some((sequence, Arc::clone(&entry.message)))
@@ -168,7 +175,9 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::publish::outcome::{Address, Pending};
+    use crate::publish::error::PublishErrorKind;
+    use crate::publish::outcome::{Address, Kept, Pending};
+    use crate::travel::NotSent;
 
     fn refusal(code: u16, text: &str) -> lapin::Error {
         ErrorKind::ProtocolError(AMQPError::from_id(code, text.into()).unwrap()).into()
@@ -177,7 +186,7 @@ mod tests {
     fn entry(id: &str, exchange: &str, key: &str) -> (Entry, Arc<Pending>) {
         let message = Prepared::new(id, exchange, key, BasicProperties::default(), bytes::Bytes::new());
         let to = Address { exchange: exchange.into(), routing_key: key.into() };
-        let (pending, reply) = Pending::new(id.into(), to, Instant::now(), false);
+        let (pending, reply) = Pending::new(id.into(), to, Instant::now(), Kept::No);
         (Entry::new(message, reply, false), pending)
     }
 
@@ -237,16 +246,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_its_sender_was_told_is_not_sent_is_not_sent_though_he_still_holds_it() {
+        let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(1));
+        let ((entry, told), (kept, held)) = (self::entry("a", "x", "k"), self::entry("b", "x", "k"));
+        outbox.keep([kept]);
+        outbox.accept(entry).await.unwrap();
+        let told_so = told.confirmed().await;
+        assert!(matches!(told_so, Err(PublishErrorKind::NotSent(NotSent::Deadline))));
+        let entry = outbox.inbox().await.recv().await.unwrap();
+        assert_eq!(outbox.take([entry]).len(), 0);
+        assert!(matches!(held.confirmed().await, Err(PublishErrorKind::NotSent(NotSent::Deadline))));
+        assert_eq!(ids(outbox.left_over()), [""; 0], "nor is what a channel had taken and not published");
+    }
+
+    #[tokio::test]
     async fn closing_hands_everything_back_and_leaves_nothing_on_the_books() {
         let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(1));
         let mut outcomes = on_the_wire(&outbox, &[("a", "x", "k")]).await;
         let (waiting, outcome) = entry("b", "x", "k");
         outbox.accept(waiting).await.unwrap();
         outcomes.push(outcome);
-        outbox.close(std::time::Instant::now()).await;
-        for outcome in outcomes {
-            assert!(matches!(told(&outcome), Some(Outcome::Closed)));
-        }
+        outbox.close(NotSent::Ended, std::time::Instant::now()).await;
+        let [sent, unsent] = outcomes.as_slice() else { panic!("two") };
+        assert!(matches!(told(sent), Some(Outcome::Closed)));
+        let not_sent = |kind: &PublishErrorKind| matches!(kind, PublishErrorKind::NotSent(NotSent::Ended));
+        assert!(matches!(told(unsent), Some(Outcome::Unsent(kind)) if not_sent(&kind)));
         assert_eq!(outbox.outstanding(), 0);
         assert!(outbox.accept(entry("c", "x", "k").0).await.is_err());
     }

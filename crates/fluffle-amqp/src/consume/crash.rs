@@ -1,0 +1,53 @@
+//! A handler that panicked, or ended, with a message in hand.
+
+use std::{any::Any, sync::Arc};
+
+use fluffle_supervise::Panicked;
+use fluffle_wire::headers::error_chain;
+
+/// What is known of how a handler ended before it answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Crash(Option<Arc<Panic>>);
+
+#[derive(Debug, thiserror::Error)]
+#[error("the handler panicked: {0}")]
+struct Panic(String);
+
+impl Crash {
+    /// Of the handler actor that is being dropped on this thread.
+    pub(crate) fn of_the_actor() -> Self {
+        Self(Panicked::of_the_actor_being_dropped().map(|panicked| Arc::new(Panic(panicked.message().to_owned()))))
+    }
+
+    /// Of a handler whose future has panicked apart from its actor.
+    pub(crate) fn of_a_future(payload: &(dyn Any + Send)) -> Self {
+        Self(Some(Arc::new(Panic(Panicked::message_of(payload).to_owned()))))
+    }
+
+    /// This, or the other one if nothing is known.
+    pub(crate) fn or(self, other: &Self) -> Self {
+        if self.0.is_some() { self } else { other.clone() }
+    }
+
+    /// In one line of at most 2 KiB.
+    pub(crate) fn text(&self) -> String {
+        match &self.0 {
+            Some(panic) => error_chain(&**panic),
+            None => "the handler ended with this message in hand, or a future of it panicked".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_any_length_is_cut_between_characters() {
+        let crash = Crash::of_a_future(&"x\u{e9}".repeat(4_000));
+        assert!(crash.text().starts_with("the handler panicked: x\u{e9}x"));
+        assert!(crash.text().len() <= 2048);
+        assert!(Crash::default().text().contains("ended"));
+        assert_eq!(Crash::default().or(&crash).text(), crash.text());
+    }
+}
