@@ -68,6 +68,7 @@ pub use part::{PublisherPart, RequesterPart};
 pub use payload::{Handles, HandlesBatches, Payload};
 pub use pool::{PoolConfig, PoolError, Role};
 pub use publish::{
+    backlog::{Backlog, BacklogError},
     batching::Batching,
     error::{PublishError, PublishErrorKind},
     forwarder::Forwarder,

@@ -2,7 +2,11 @@
 
 use std::sync::Weak;
 
-use crate::{consume::stats::ConsumerStats, publish::stats::PublisherStats, tree::Service};
+use crate::{
+    consume::stats::ConsumerStats,
+    publish::{backlog::BacklogError, stats::PublisherStats},
+    tree::Service,
+};
 
 impl Service {
     /// Running totals of the consumers, by name: the queue's, with a number when it has several.
@@ -18,6 +22,30 @@ impl Service {
             let in_use = parts.outboxes.iter().filter_map(Weak::upgrade);
             in_use.map(|outbox| (outbox.name.to_string(), outbox.stats())).collect()
         })
+    }
+
+    /// What waits in stores to be published, by publisher: in the journal of one, in the outbox table that feeds
+    /// another. Whoever takes it out is woken, and a table is asked. Publishers without a store are left out.
+    ///
+    /// ```no_run
+    /// # async fn example(service: fluffle_amqp::Service) {
+    /// for (publisher, waiting) in service.backlogs().await {
+    ///     match waiting {
+    ///         Ok(messages) => println!("{publisher}: {messages} wait"),
+    ///         Err(error) => println!("{publisher}: {error}"),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub async fn backlogs(&self) -> Vec<(String, Result<u64, BacklogError>)> {
+        let in_use: Vec<_> = self.parts(|parts| parts.outboxes.iter().filter_map(Weak::upgrade).collect());
+        let mut backlogs = Vec::new();
+        for outbox in in_use {
+            if let Some(waiting) = outbox.backlog().await {
+                backlogs.push((outbox.name.to_string(), waiting));
+            }
+        }
+        backlogs
     }
 
     /// The connections open now.

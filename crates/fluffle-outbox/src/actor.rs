@@ -10,9 +10,9 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
-use fluffle_amqp::{Forwarder, Prepared, Retry};
+use fluffle_amqp::{Backlog, BacklogError, Forwarder, Prepared, Retry};
 use fluffle_supervise::SupervisedContext;
-use futures_util::{StreamExt, pin_mut, poll, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::BoxFuture, pin_mut, poll, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, watch},
     task::unconstrained,
@@ -109,6 +109,16 @@ async fn run(relay: Arc<Shared>, mut stop: watch::Receiver<bool>) -> Result<(), 
             () = relay.wake.notified() => {}
             _ = stop.wait_for(|asked| *asked) => {}
         }
+    }
+}
+
+impl Backlog for Shared {
+    fn waiting(&self) -> BoxFuture<'_, Result<u64, BacklogError>> {
+        Box::pin(async { self.table.waiting().await.map_err(BacklogError::from) })
+    }
+
+    fn hurry(&self) {
+        self.wake.notify_one();
     }
 }
 

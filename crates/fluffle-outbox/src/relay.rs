@@ -2,11 +2,11 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
-use fluffle_amqp::{Forwarder, Retry};
+use fluffle_amqp::{Backlog, Forwarder, Retry};
 use fluffle_supervise::{ActorSpec, Backoff, ChildSpec};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -153,6 +153,8 @@ impl Relay {
 impl From<Relay> for ChildSpec {
     fn from(relay: Relay) -> Self {
         let shared = Arc::new(relay.shared);
+        let backlog: Weak<dyn Backlog> = Arc::<Shared>::downgrade(&shared);
+        shared.forwarder.fed_by(backlog);
         let spec = ActorSpec::new(relay.name, move || RelayActor::new(&shared));
         spec.backoff(relay.backoff).shutdown(SHUTDOWN).into()
     }

@@ -125,6 +125,21 @@ impl Table {
         .await
     }
 
+    /// How many rows wait to be published, those on their way included.
+    pub(crate) async fn waiting(&self) -> Result<u64, RelayError> {
+        const WAITING: &str = "select count(*) from fluffle_outbox where parked_at is null and published_at is null";
+        let waiting: i64 = bounded("counting rows", async {
+            match &self.0 {
+                #[cfg(feature = "postgres")]
+                Kind::Postgres(pool) => sqlx::query_scalar(WAITING).fetch_one(pool).await,
+                #[cfg(feature = "sqlite")]
+                Kind::Sqlite(pool) => sqlx::query_scalar(WAITING).fetch_one(pool).await,
+            }
+        })
+        .await?;
+        Ok(waiting.unsigned_abs())
+    }
+
     /// Deletes some of the rows that were published longer ago; gives how many.
     pub(crate) async fn prune(&self, age: Duration) -> Result<u64, RelayError> {
         bounded("deleting published rows", async {

@@ -18,6 +18,8 @@ on_both!(
     more_old_rows_than_one_statement_deletes_are_all_deleted,
     a_relay_that_is_stopped_marks_what_it_has_published,
     a_prepared_message_comes_out_as_it_went_in,
+    a_test_that_waits_for_settled_waits_for_the_outbox_though_nobody_wakes_it,
+    what_a_relay_waits_with_is_named_and_what_it_has_parked_is_not_waited_for,
 );
 
 async fn a_committed_message_is_published_and_a_rolled_back_one_never_is(database: Database) {
@@ -177,5 +179,35 @@ async fn a_prepared_message_comes_out_as_it_went_in(database: Database) {
     assert_eq!((arrived.correlation_id.as_deref(), arrived.priority), (Some("c"), Some(3)));
     assert_eq!((arrived.headers.len(), arrived.delivery_mode), (1, Some(2)));
     assert_eq!(&arrived.body, message.body());
+    service.shutdown().await.unwrap();
+}
+
+/// Polls once an hour: nothing but `settled` itself has the messages leave.
+async fn a_test_that_waits_for_settled_waits_for_the_outbox_though_nobody_wakes_it(database: Database) {
+    let (broker, topology) = broker();
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let relay = relay(&database, &app).poll_every(Duration::from_secs(3600));
+    let service = started(app.supervise(relay)).await;
+    for number in 0..10 {
+        database.enqueue(&prepared([number]), true).await;
+        broker.settled(&service).await.unwrap();
+        assert_eq!((texts(&broker, "q").len(), database.rows().await), (number + 1, 0));
+    }
+    service.shutdown().await.unwrap();
+}
+
+async fn what_a_relay_waits_with_is_named_and_what_it_has_parked_is_not_waited_for(database: Database) {
+    let (broker, topology) = broker();
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let hour = Duration::from_secs(3600);
+    let relay = relay(&database, &app).retry(Retry::exponential(2, hour, 1.0).unwrap());
+    let service = started(app.supervise(relay)).await;
+    database.enqueue(&prepared_for("missing", ["refused"]), true).await;
+    let error = broker.settled_within(&service, Duration::from_secs(1)).await.unwrap_err().to_string();
+    assert!(error.contains("1 messages wait in the store of publisher outbox"), "{error}");
+    let waits = service.backlogs().await.into_iter().map(|(name, waiting)| (name, waiting.unwrap()));
+    assert_eq!(waits.collect::<Vec<_>>(), [("outbox".to_owned(), 1)]);
+    database.execute("update fluffle_outbox set parked_at = due_at").await;
+    broker.settled(&service).await.unwrap();
     service.shutdown().await.unwrap();
 }

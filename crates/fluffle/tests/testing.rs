@@ -111,3 +111,25 @@ async fn a_broker_that_is_stopped_and_started_again_has_kept_what_is_durable_and
     assert_eq!(record.try_recv().unwrap().text, "while it is away");
     service.shutdown().await.unwrap();
 }
+
+/// Refused once, with nobody who waits for it: it is the journal's, and tried again after a while.
+#[actix::test]
+async fn settled_waits_for_what_is_in_a_journal() {
+    use fluffle::broker::{Fault, Rule};
+    let (broker, folder) = (TestBroker::start().unwrap(), tempfile::tempdir().unwrap());
+    broker.faults().inject(Rule::new(Fault::Nack).on_queue("q").times(1)).unwrap();
+    let journal = Journal::options().open(folder.path().join("out.journal")).unwrap();
+    let (app, _) = app(&broker);
+    let out = app.publisher::<String>(Route::queue("q").journal(journal));
+    let (factory, mut record) = handlers(|_| Act::Ok);
+    let service = app.consume(Consume::queue("q"), factory).start().await.unwrap();
+    soon("ready", service.ready()).await.unwrap();
+    for number in 0..10 {
+        let receipt = out.enqueue(number.to_string()).await.unwrap();
+        drop(if number == 0 { receipt.journaled().await.unwrap() } else { receipt });
+        broker.settled(&service).await.unwrap();
+        assert_eq!(record.try_recv().expect("handled by now").text, number.to_string());
+    }
+    assert_eq!(out.stats().nacked, 1);
+    service.shutdown().await.unwrap();
+}

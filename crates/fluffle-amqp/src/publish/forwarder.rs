@@ -1,12 +1,16 @@
 //! The handle that publishes what was prepared before.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use crate::{
     clock::timeout_at,
     publish::{
+        backlog::Backlog,
         entry::Entry,
         error::{PublishError, PublishErrorKind},
         message::Prepared,
@@ -17,8 +21,8 @@ use crate::{
     },
 };
 
-/// Publishes messages that were [prepared](Prepared) before, each where it says: an outbox table's relay, a replay of dead
-/// letters. Cheap to clone; all clones share one mailbox, window and channel, with the guarantees of a
+/// Publishes messages that were [prepared](Prepared) before, each where it says: an outbox table's relay, a replay of
+/// dead letters. Cheap to clone; all clones share one mailbox, window and channel, with the guarantees of a
 /// [`Publisher`](crate::Publisher): always confirmed, in order, published again under the same id after a lost channel.
 ///
 /// ```no_run
@@ -72,6 +76,12 @@ impl Forwarder {
     /// Dropped before it is ready, nothing was accepted. A dropped [`Receipt`] withdraws nothing.
     pub async fn enqueue(&self, message: Prepared) -> Result<Receipt<Prepared>, PublishError<Prepared>> {
         self.accept(message, true).await
+    }
+
+    /// Makes known what it is fed from, for [`Service::backlogs`](crate::Service::backlogs). Whoever feeds it keeps
+    /// that alive.
+    pub fn fed_by(&self, backlog: Weak<dyn Backlog>) {
+        self.shared.outbox.fed_by(backlog);
     }
 
     /// Running totals of this forwarder and its clones.

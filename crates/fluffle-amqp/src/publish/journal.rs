@@ -248,6 +248,11 @@ impl Ledger {
         self.left().saturating_sub(elsewhere)
     }
 
+    /// The same, with those that wait to be tried again: nobody has them but the journal.
+    pub(crate) fn waiting_to_leave(&self) -> usize {
+        self.left().saturating_sub(self.in_custody.load(Ordering::Relaxed))
+    }
+
     /// The same, with those that wait to be tried again, or for their senders to look.
     pub(crate) fn left(&self) -> usize {
         if self.closed.load(Ordering::Acquire) {

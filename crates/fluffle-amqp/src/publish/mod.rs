@@ -1,6 +1,7 @@
 //! From a message to the broker's confirm.
 
 pub(crate) mod actor;
+pub(crate) mod backlog;
 pub(crate) mod batcher;
 pub(crate) mod batching;
 pub(crate) mod entry;

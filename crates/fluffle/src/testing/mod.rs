@@ -84,8 +84,8 @@ impl TestBroker {
         Ok(fluffle_broker::Broker::start()?.into())
     }
 
-    /// What [`App::new`](crate::App::new) takes: this broker, and reconnects after 10 to 200 ms instead of up to 10 s, for
-    /// tests that break connections.
+    /// What [`App::new`](crate::App::new) takes: this broker, and reconnects after 10 to 200 ms instead of up to 10 s,
+    /// for tests that break connections.
     ///
     /// # Errors
     /// None with a broker started by this program: its URL is an AMQP URI.
@@ -94,10 +94,11 @@ impl TestBroker {
         Ok(Broker::new(&self.broker.url())?.reconnect(waits))
     }
 
-    /// Waits, for 10 s at most, until `service` has done all there is to do: it is [ready](Service::ready), its publishers
-    /// wait for no confirm, and the broker holds nothing that is unacked, waits for its retry, or is ready in a queue
-    /// that has had a consumer. What lies in queues that nobody ever consumed rests there and counts as
-    /// settled: dead letters, and what the service publishes for others.
+    /// Waits, for 10 s at most, until `service` has done all there is to do: it is [ready](Service::ready), its
+    /// publishers wait for no confirm, nothing waits in their journals or in the outbox tables that feed them (relays
+    /// are woken; parked rows wait for a person, and do not count), and the broker holds nothing that is unacked, waits
+    /// for its retry, or is ready in a queue that has had a consumer. What lies in queues that nobody ever consumed
+    /// rests there and counts as settled: dead letters, and what the service publishes for others.
     ///
     /// What several services do together is settled when each is, one after the other, twice.
     ///
@@ -117,17 +118,25 @@ impl TestBroker {
             Ok(ready) => ready?,
             Err(_) => return Err(Error::other(format!("not ready within {limit:?}:\n{}", service.snapshot()))),
         }
+        let mut stored = Vec::new();
         loop {
             let before = books(service);
             self.broker.settled(deadline.saturating_duration_since(Instant::now())).await?;
             // The broker knows of an ack a moment before the service has counted it.
             sleep(LOOK).await;
+            // If the deadline comes amid the look, what was seen last is what the error tells.
+            stored = match timeout_at(deadline, in_stores(service)).await {
+                Ok(seen) => seen,
+                Err(_) if stored.is_empty() => vec!["a database did not answer".to_owned()],
+                Err(_) => stored,
+            };
             // What was published between the two looks is on its way again.
-            if before.outstanding == 0 && before == books(service) {
+            if before.outstanding == 0 && stored.is_empty() && before == books(service) {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                return Err(Error::other(format!("not settled within {limit:?}: {}", waiting_for(service))));
+                let waiting = waiting_for(service).into_iter().chain(stored).collect::<Vec<_>>().join("; ");
+                return Err(Error::other(format!("not settled within {limit:?}: {waiting}")));
             }
         }
     }
@@ -159,11 +168,20 @@ fn books(service: &Service) -> Books {
     }
 }
 
-fn waiting_for(service: &Service) -> String {
+/// What has not left its store, in words.
+async fn in_stores(service: &Service) -> Vec<String> {
+    let backlogs = service.backlogs().await.into_iter();
+    let waiting = backlogs.filter_map(|(name, waiting)| match waiting {
+        Ok(0) => None,
+        Ok(count) => Some(format!("{count} messages wait in the store of publisher {name}")),
+        Err(error) => Some(format!("the store of publisher {name} cannot be looked at: {}", error_chain(&*error))),
+    });
+    waiting.collect()
+}
+
+fn waiting_for(service: &Service) -> Vec<String> {
     let waiting = service.publishers().into_iter().filter(|(_, stats)| stats.outstanding > 0);
-    let lines: Vec<String> =
-        waiting.map(|(name, stats)| format!("publisher {name} waits for {} confirms", stats.outstanding)).collect();
-    lines.join("; ")
+    waiting.map(|(name, stats)| format!("publisher {name} waits for {} confirms", stats.outstanding)).collect()
 }
 
 impl From<fluffle_broker::Broker> for TestBroker {

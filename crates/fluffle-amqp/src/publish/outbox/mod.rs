@@ -6,7 +6,7 @@ mod unsettled;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -30,6 +30,7 @@ use crate::{
     frame::FrameMax,
     numbered::Numbered,
     publish::{
+        backlog::{Backlog, BacklogError},
         entry::Entry,
         error::PublishErrorKind,
         journal::Ledger,
@@ -100,6 +101,7 @@ pub(crate) struct Outbox {
     idle: Notify,
     closed: OnceLock<NotSent>,
     handles_gone: Notify,
+    fed_by: Mutex<Vec<Weak<dyn Backlog>>>,
     counters: Counters,
     most_header_bytes: AtomicUsize,
 }
@@ -129,6 +131,7 @@ impl Outbox {
             idle: Notify::new(),
             closed: OnceLock::new(),
             handles_gone: Notify::new(),
+            fed_by: Mutex::default(),
             counters: Counters::default(),
             most_header_bytes: AtomicUsize::new(FrameMax::default().most_header_bytes()),
         })
@@ -350,6 +353,32 @@ impl Outbox {
             Some(batches) => batches.hold(&mut look),
             None => look(0),
         }
+    }
+
+    pub(crate) fn fed_by(&self, backlog: Weak<dyn Backlog>) {
+        let mut all = self.fed_by.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.strong_count() > 0);
+        all.push(backlog);
+    }
+
+    /// What waits in its journal, or in what it is fed from, which is hurried; `None` if it has neither.
+    pub(crate) async fn backlog(&self) -> Option<Result<u64, BacklogError>> {
+        let sources: Vec<_> = {
+            let all = self.fed_by.lock().unwrap_or_else(PoisonError::into_inner);
+            all.iter().filter_map(Weak::upgrade).collect()
+        };
+        if sources.is_empty() && self.journal.is_none() {
+            return None;
+        }
+        let mut waiting = self.journal.as_ref().map_or(0, |ledger| ledger.waiting_to_leave() as u64);
+        for source in sources {
+            source.hurry();
+            match source.waiting().await {
+                Ok(more) => waiting += more,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        Some(Ok(waiting))
     }
 
     pub(crate) fn depth(&self) -> MailboxDepth {
