@@ -162,7 +162,7 @@ impl Story {
         self.along.has(attempt) || !act.succeeds() && act != Act::Reject
     }
 
-    /// Whether it may be; `None`: only if connections were lost. `killed` is how often the process of its handlers has been.
+    /// Whether it may be; `None`: only if connections were lost. `killed` is how often the child has been killed so far.
     fn may_be_dead(&self, script: Script, id: &Id, attempts: u32, why: &str, killed: u64) -> Option<bool> {
         if is_unreadable(script, id) {
             return Some(why == "undecodable" && attempts == *script.attempts(id).start());
@@ -173,7 +173,7 @@ impl Story {
                 let mut all = script.attempts(id);
                 Some(attempts == *all.end() && all.all(|attempt| self.is_retried(script, id, attempt)))
             }
-            // A lost connection is charged to nobody, and nobody knows those that were lost before a process was killed.
+            // A lost connection is charged to nobody. But a process does not know which ones its predecessor lost.
             "delivery-limit" if self.delivered >= BROKERS_LIMIT => Some(true),
             "delivery-limit" if id.is_poison() => Some(self.delivered >= DELIVERIES),
             "delivery-limit" if id.is_beside_poison() => None,

@@ -110,8 +110,9 @@ mod tests {
         };
         assert_eq!(
             report.to_string(),
-            "torture: seed=7 broker=embedded accepted=5 foreign=3 handled=3 dead=1 undecodable=1 dropped=0 repeated=2 unwritten=4 \
-             faults=9 restarts=2 disk_full=1 stalls=6 lost=1 order_broken=1 effects_repeated=1 other_breaches=2 drained_ms=1234"
+            "torture: seed=7 broker=embedded accepted=5 foreign=3 handled=3 dead=1 undecodable=1 \
+             dropped=0 repeated=2 unwritten=4 faults=9 restarts=2 disk_full=1 stalls=6 lost=1 order_broken=1 \
+             effects_repeated=1 other_breaches=2 drained_ms=1234"
         );
         let stuck = Report { drained: None, ..report };
         assert!(stuck.to_string().ends_with("drained_ms=never"));

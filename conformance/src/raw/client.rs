@@ -112,10 +112,10 @@ pub struct Close {
 /// A client that sends and receives bytes: for tests that publish what no client library sends, and that read what none
 /// can.
 ///
-/// It blocks its thread, for at most [`LIMIT`] a wait unless [`open_within`](Self::open_within) says otherwise, and needs no
-/// runtime: in an async test run it in `spawn_blocking`, or where it stands if nothing else needs the thread meanwhile. Its
-/// calls use channel 1, which is in confirm mode after [`select_confirms`](Self::select_confirms); [`send`](Self::send) and
-/// [`next_frame`](Self::next_frame) are for everything else.
+/// It blocks its thread, for at most [`LIMIT`] a wait unless [`open_within`](Self::open_within) says otherwise, and
+/// needs no runtime: in an async test run it in `spawn_blocking`, or where it stands if nothing else needs the thread
+/// meanwhile. Its calls use channel 1, which is in confirm mode after [`select_confirms`](Self::select_confirms);
+/// [`send`](Self::send) and [`next_frame`](Self::next_frame) are for everything else.
 ///
 /// ```
 /// use conformance::raw::{RawClient, RawPublish, flags};

@@ -60,8 +60,8 @@ pub(crate) fn again(received: &Received, queue: &str, attempt: Attempt, error: &
     for header in origin(received).headers() {
         put(&mut table, header);
     }
-    // A dead letter that was put back into its queue begins anew, but its retry does not: it is none any more. To a store of seen
-    // messages it stays the message that it was.
+    // A dead letter that was put back into its queue begins anew, because of this header. Its retry must not, or the
+    // retries would never end. To a store of seen messages the retry stays the message that was put back.
     if received.header(headers::REASON).is_some() {
         remove(&mut table, headers::REASON);
         put(&mut table, (headers::REPLAY, HeaderValue::Str(&seen::replay(received).unwrap_or_default())));

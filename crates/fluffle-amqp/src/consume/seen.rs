@@ -124,8 +124,8 @@ fn key_of(received: &Received, id: &str) -> String {
     key
 }
 
-/// What tells this sending of a message from the first one: the id of a deliberate replay, and that it is a dead letter that was put
-/// back. On the copies of a retry it stands in the replay's header, so that they are the same message to the store.
+/// What tells a message that was sent again from the first one: the id of a deliberate replay, and `/dead` for a dead
+/// letter that was put back. Its retry copies have this text as their replay header, so that their key is the same.
 pub(crate) fn replay(received: &Received) -> Option<String> {
     let replay = received.header(headers::REPLAY).and_then(|header| header.text());
     match received.header(headers::REASON) {
