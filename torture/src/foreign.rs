@@ -1,8 +1,8 @@
 //! Messages that no well-behaved client sends: their bytes, and what must come of them. Both are pure functions of the
 //! seed and the id.
 //!
-//! A message that cannot be read must become a dead letter (`undecodable`) and must never reach a handler. A message whose
-//! headers are forged or large, or whose properties are empty or odd, must be handled as any other.
+//! A message that cannot be read must become a dead letter (`undecodable`) and must never reach a handler. A message
+//! whose headers are forged or large, or whose properties are empty or odd, must be handled as any other.
 
 use std::ops::RangeInclusive;
 

@@ -162,7 +162,7 @@ impl Story {
         self.along.has(attempt) || !act.succeeds() && act != Act::Reject
     }
 
-    /// Whether it may be; `None`: only if connections were lost. `killed` is how often the child has been killed so far.
+    /// Whether it may be; `None`: only if connections were lost. `killed` is how often the child has been killed yet.
     fn may_be_dead(&self, script: Script, id: &Id, attempts: u32, why: &str, killed: u64) -> Option<bool> {
         if is_unreadable(script, id) {
             return Some(why == "undecodable" && attempts == *script.attempts(id).start());

@@ -1,4 +1,4 @@
-//! The strangers, who publish foreign messages: one for each lane, each with a client made of bytes and a thread of its own.
+//! The strangers, who publish foreign messages: one for each lane, with a client made of bytes on a thread of its own.
 
 use std::{
     any::Any,
@@ -41,8 +41,8 @@ pub struct Stranger {
 }
 
 impl Stranger {
-    /// Publishes to all lanes until the shift is over, under names that begin so; gives the names. No wait for the broker
-    /// takes longer than `patience`.
+    /// Publishes to all lanes until the shift is over, under names that begin so; gives the names. No wait for the
+    /// broker takes longer than `patience`.
     ///
     /// # Errors
     /// When there can be no thread.
