@@ -137,7 +137,7 @@ impl Mortal {
     /// When it had ended by itself, or no process can be started.
     pub fn kill(&mut self) -> io::Result<()> {
         self.is_alive()?;
-        self.facts.tell(&Fact::Fault(format!("SIGKILL of the child in its life {}", self.args.name)));
+        self.facts.tell(&Fact::Killed(self.args.name.clone()));
         self.process.kill()?;
         self.process.wait()?;
         self.life += 1;
@@ -228,7 +228,7 @@ impl Mortal {
             (None, _) => Ok(()),
             (Some(status), Some(aborts)) if status.signal() == Some(SIGABRT) => {
                 *aborts += 1;
-                self.facts.tell(&Fact::Fault(format!("the child was aborted in its life {}", self.args.name)));
+                self.facts.tell(&Fact::Killed(self.args.name.clone()));
                 self.process = self.spawn()?;
                 Ok(())
             }

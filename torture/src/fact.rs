@@ -24,6 +24,8 @@ use crate::{id::Id, stall};
 pub enum Fact {
     /// A publisher is about to publish it.
     Try(Id),
+    /// What is foreign about it.
+    Foreign(Id, String),
     /// Published: the broker has confirmed it.
     Yes(Id),
     /// Not published, and the broker cannot have it.
@@ -44,12 +46,16 @@ pub enum Fact {
     Acked(Id, u32),
     /// Its body was not what was published.
     Garbled(Id),
+    /// Its dead letter says that it was delivered so often in vain.
+    Delivered(Id, u32),
     /// It lies in the dead-letter queue: after how many attempts, and why.
     Dead(Id, u32, String),
     /// A publisher will publish no more, and has all its answers.
     Quiet(String),
     /// Something was done to the broker, the network, or a process.
     Fault(String),
+    /// The child has been killed, or what it was given has killed it, in this life.
+    Killed(String),
     /// The disk on which the child's journals lie is about to be full, or has had room again since just before.
     Disk(Room),
     /// The process that tells it got no further for so long.
@@ -69,11 +75,11 @@ impl Fact {
     /// The message it is about.
     pub fn id(&self) -> Option<&Id> {
         match self {
-            Self::Try(id) | Self::Yes(id) => Some(id),
+            Self::Try(id) | Self::Foreign(id, _) | Self::Yes(id) | Self::Delivered(id, _) => Some(id),
             Self::No(id, _) | Self::Unwritten(id, _) | Self::Maybe(id, _) | Self::Named(id, _) => Some(id),
             Self::Begin(id, _) | Self::Along(id, _) | Self::Done(id, _) | Self::Acked(id, _) => Some(id),
             Self::Garbled(id) | Self::Dead(id, ..) => Some(id),
-            Self::Quiet(_) | Self::Fault(_) | Self::Disk(_) | Self::Stall(_) => None,
+            Self::Quiet(_) | Self::Fault(_) | Self::Killed(_) | Self::Disk(_) | Self::Stall(_) => None,
         }
     }
 }
@@ -82,6 +88,7 @@ impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Try(id) => write!(f, "try {id}"),
+            Self::Foreign(id, what) => write!(f, "foreign {id} {what}"),
             Self::Yes(id) => write!(f, "yes {id}"),
             Self::No(id, why) => write!(f, "no {id} {why}"),
             Self::Unwritten(id, why) => write!(f, "unwritten {id} {why}"),
@@ -92,9 +99,11 @@ impl fmt::Display for Fact {
             Self::Done(id, attempt) => write!(f, "done {id} {attempt}"),
             Self::Acked(id, attempt) => write!(f, "acked {id} {attempt}"),
             Self::Garbled(id) => write!(f, "garbled {id}"),
+            Self::Delivered(id, times) => write!(f, "delivered {id} {times}"),
             Self::Dead(id, attempts, why) => write!(f, "dead {id} {attempts} {why}"),
             Self::Quiet(source) => write!(f, "quiet {source}"),
             Self::Fault(what) => write!(f, "fault {what}"),
+            Self::Killed(life) => write!(f, "killed {life}"),
             Self::Disk(Room::None) => f.write_str("disk full"),
             Self::Disk(Room::Some) => f.write_str("disk roomy"),
             Self::Stall(time) => write!(f, "stall {}", time.as_millis()),
@@ -123,6 +132,7 @@ impl FromStr for Fact {
         match verb {
             "quiet" => return Ok(Self::Quiet(rest.to_owned())),
             "fault" => return Ok(Self::Fault(rest.to_owned())),
+            "killed" => return Ok(Self::Killed(rest.to_owned())),
             "stall" => return rest.parse().map(Duration::from_millis).map(Self::Stall).map_err(|_| wrong()),
             "disk" => {
                 return match rest {
@@ -139,6 +149,7 @@ impl FromStr for Fact {
         let number = || number.parse::<u32>().map_err(|_| wrong());
         Ok(match verb {
             "try" => Self::Try(id),
+            "foreign" => Self::Foreign(id, rest.to_owned()),
             "yes" => Self::Yes(id),
             "no" => Self::No(id, rest.to_owned()),
             "unwritten" => Self::Unwritten(id, rest.to_owned()),
@@ -149,6 +160,7 @@ impl FromStr for Fact {
             "done" => Self::Done(id, number()?),
             "acked" => Self::Acked(id, number()?),
             "garbled" => Self::Garbled(id),
+            "delivered" => Self::Delivered(id, number()?),
             "dead" => Self::Dead(id, number()?, text.to_owned()),
             _ => return Err(wrong()),
         })
@@ -281,7 +293,8 @@ impl Tail {
             let zero = *zero.get_or_insert(time);
             let fact: Fact = what.parse().map_err(io::Error::other)?;
             let ours = fact.id() == Some(id);
-            let amid = matches!(fact, Fact::Fault(_) | Fact::Disk(_) | Fact::Stall(_)) && !history.is_empty();
+            let amid = matches!(fact, Fact::Fault(_) | Fact::Killed(_) | Fact::Disk(_) | Fact::Stall(_));
+            let amid = amid && !history.is_empty();
             if !ours && !amid {
                 continue;
             }
@@ -317,19 +330,23 @@ mod tests {
     fn every_fact_can_be_read_back() {
         let facts = [
             Fact::Try(id()),
+            Fact::Foreign(id(), "Text(128)".to_owned()),
             Fact::Yes(id()),
             Fact::No(id(), "nacked".to_owned()),
             Fact::Unwritten(id(), "the disk is full".to_owned()),
             Fact::Maybe(id(), "unknown, after republishing".to_owned()),
             Fact::Named(id(), "01997f1e/3".to_owned()),
+            Fact::Named(id(), String::new()),
             Fact::Along(id(), 1),
             Fact::Begin(id(), 2),
             Fact::Done(id(), 2),
             Fact::Acked(id(), 2),
             Fact::Garbled(id()),
+            Fact::Delivered(id(), 20),
             Fact::Dead(id(), 4, "attempts-exhausted".to_owned()),
             Fact::Quiet("c3p1".to_owned()),
             Fact::Fault("Crash { away: 3ms } by hand".to_owned()),
+            Fact::Killed("c3".to_owned()),
             Fact::Disk(Room::None),
             Fact::Disk(Room::Some),
             Fact::Stall(Duration::from_millis(1_300)),

@@ -163,11 +163,19 @@ impl Handler<Delivery<String>> for Undertaker {
             self.facts.tell(&Fact::Named(id.clone(), name.to_owned()));
         }
         let why = letter.header(headers::REASON).unwrap_or_default().to_owned();
+        if let Some(times) = letter.header(headers::ERROR).and_then(delivered) {
+            self.facts.tell(&Fact::Delivered(id.clone(), times));
+        }
         // `attempt` is what it would be if it were tried again.
         let attempts = letter.header_integer(headers::ATTEMPT).and_then(|attempts| attempts.try_into().ok());
         self.facts.tell(&Fact::Dead(id, attempts.unwrap_or_default(), why));
         Ok(())
     }
+}
+
+/// How often it was delivered, if its dead letter says that it was delivered too often.
+fn delivered(error: &str) -> Option<u32> {
+    error.strip_prefix("delivered ")?.split(' ').next()?.parse().ok()
 }
 
 /// Remembers in memory: for a process that is not killed.

@@ -59,7 +59,10 @@ pub const CALM: char = 'z';
 /// Publishers whose names begin so publish last of all, one of them the message that kills its process.
 pub const DEADLY: char = 'x';
 
-/// Which one, and which of its messages.
+/// Publishers whose names begin so, or so after one of the above, are strangers: their messages are foreign.
+pub const FOREIGN: char = 'f';
+
+/// Which one kills, and with which of its messages.
 const POISON: (&str, u64) = ("x0p1", 5);
 
 impl Id {
@@ -71,6 +74,11 @@ impl Id {
     /// Whether nothing but poison was about when it was published.
     pub fn is_beside_poison(&self) -> bool {
         self.source.starts_with(DEADLY) && !self.is_poison()
+    }
+
+    /// Whether a stranger published it.
+    pub fn is_foreign(&self) -> bool {
+        self.source.trim_start_matches([CALM, DEADLY]).starts_with(FOREIGN)
     }
 
     /// Whether it was published after the storm.

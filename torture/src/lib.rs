@@ -7,6 +7,7 @@
 pub mod args;
 pub mod child;
 pub mod fact;
+pub mod foreign;
 pub mod handlers;
 pub mod id;
 pub mod many;
@@ -17,5 +18,6 @@ pub mod report;
 pub mod run;
 pub mod script;
 pub mod stall;
+pub mod stranger;
 pub mod weather;
 pub mod workload;

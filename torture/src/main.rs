@@ -5,12 +5,13 @@ use std::{
     io::{Write, stderr},
     panic,
     process::ExitCode,
+    thread,
 };
 
 use clap::Parser;
 use torture::{
     args::{Args, Inner},
-    child, handlers, many, run,
+    child, handlers, many, run, stranger,
 };
 
 fn main() -> ExitCode {
@@ -57,7 +58,7 @@ fn be_quiet_about_scripted_panics() {
     panic::set_hook(Box::new(move |panic| {
         let payload: &dyn Any = panic.payload();
         let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-        if text != Some(handlers::PANIC) {
+        if text != Some(handlers::PANIC) && thread::current().name() != Some(stranger::THREAD) {
             tell(panic);
         }
     }));

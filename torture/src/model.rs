@@ -11,8 +11,10 @@ use std::{
 
 use crate::{
     fact::{Fact, Room},
+    foreign::Foreign,
     id::{Id, Lane},
-    script::{ATTEMPTS, Act, Along, DELIVERIES, Fate, Script},
+    script::{Act, Along, DELIVERIES, Fate, Script},
+    workload::MORTAL_CONSUMERS,
 };
 
 /// A promise that was not kept.
@@ -32,7 +34,7 @@ pub enum Breach {
     PastTheCap(Id, u32),
     /// It kills its process, and was given to a handler so often.
     KilledTooOften(Id, u32),
-    /// An attempt, though the one before it did not fail.
+    /// An attempt, though the one before it did not fail, or before the first that its headers say.
     Unearned(Id, u32),
     /// Every publish of it was refused, and it is there.
     Refused(Id),
@@ -42,6 +44,8 @@ pub enum Breach {
     Stranger(Id),
     /// Its body is another.
     Garbled(Id),
+    /// Nobody can read all of it, and a handler was given it.
+    Unreadable(Id),
     /// In a batch: it came under these two names.
     Renamed(Id, String, String),
     /// It is dead for a reason that it has not.
@@ -57,7 +61,7 @@ impl Breach {
     pub fn id(&self) -> Option<&Id> {
         match self {
             Self::Lost(id) | Self::AckedUndone(id) | Self::Refused(id) | Self::Unwritten(id) => Some(id),
-            Self::Stranger(id) | Self::Garbled(id) => Some(id),
+            Self::Stranger(id) | Self::Garbled(id) | Self::Unreadable(id) => Some(id),
             Self::OrderBroken(id, _) => Some(id),
             Self::EffectRepeated(id, _)
             | Self::HandledTwice(id, _)
@@ -79,14 +83,15 @@ impl fmt::Display for Breach {
             Self::HandledTwice(id, times) => write!(f, "{id} was given to a handler {times} times: at most once?"),
             Self::AckedUndone(id) => write!(f, "{id} was acked more often than it was handled"),
             Self::KilledTooOften(id, times) => write!(f, "{id} killed its process {times} times of {DELIVERIES}"),
-            Self::PastTheCap(id, attempt) => write!(f, "{id} came as attempt {attempt} of {ATTEMPTS}"),
+            Self::PastTheCap(id, attempt) => write!(f, "{id} came as attempt {attempt}, past its last"),
             Self::Unearned(id, attempt) => {
-                write!(f, "{id} came as attempt {attempt}, though the one before did not fail")
+                write!(f, "{id} came as attempt {attempt}, which is not its first, and the one before did not fail")
             }
             Self::Refused(id) => write!(f, "{id} was refused each time it was published, and came all the same"),
             Self::Unwritten(id) => write!(f, "{id} was not written to its journal, though the disk had room"),
             Self::Stranger(id) => write!(f, "{id} was never published"),
             Self::Garbled(id) => write!(f, "{id} has another body than was published"),
+            Self::Unreadable(id) => write!(f, "{id} cannot be read, and was given to a handler"),
             Self::Renamed(id, name, other) => write!(f, "{id} came as {name}, and as {other}"),
             Self::DeadWrongly(id, attempts, why) => write!(f, "{id} is dead after {attempts} attempts: {why:?}?"),
             Self::NotCalm(id, what) => write!(f, "{id}, published after the storm: {what}"),
@@ -100,6 +105,10 @@ impl fmt::Display for Breach {
 pub struct Totals {
     /// Confirmed by the broker.
     pub accepted: u64,
+    /// Of these, from strangers.
+    pub foreign: u64,
+    /// Of the foreign ones, dead because they cannot be read.
+    pub undecodable: u64,
     /// Refused because its journal's disk was full.
     pub unwritten: u64,
     /// Handled, once at least.
@@ -135,6 +144,10 @@ struct Story {
     done: u32,
     acked: u32,
     dead: u32,
+    /// The most deliveries in vain that its dead letter tells of.
+    delivered: u32,
+    /// How often the process of its handlers had been killed when it was first heard of.
+    killed_before: u64,
 }
 
 impl Story {
@@ -149,17 +162,25 @@ impl Story {
         self.along.has(attempt) || !act.succeeds() && act != Act::Reject
     }
 
-    /// Whether it may be; `None`: only if connections were lost.
-    fn may_be_dead(&self, script: Script, id: &Id, attempts: u32, why: &str) -> Option<bool> {
+    /// Whether it may be; `None`: only if connections were lost. `killed` is how often the child has been killed yet.
+    fn may_be_dead(&self, script: Script, id: &Id, attempts: u32, why: &str, killed: u64) -> Option<bool> {
+        if is_unreadable(script, id) {
+            return Some(why == "undecodable" && attempts == *script.attempts(id).start());
+        }
         match why {
             "rejected" => Some(script.act(id, attempts) == Act::Reject),
             "attempts-exhausted" => {
-                let all_failed = (1..=ATTEMPTS).all(|attempt| self.is_retried(script, id, attempt));
-                Some(attempts == ATTEMPTS && all_failed)
+                let mut all = script.attempts(id);
+                Some(attempts == *all.end() && all.all(|attempt| self.is_retried(script, id, attempt)))
             }
-            // So many connections were lost with it in hand that it might be what kills them.
-            "delivery-limit" if id.is_calm() || id.is_beside_poison() => None,
-            "delivery-limit" => Some(true),
+            // A lost connection is charged to nobody. But a process does not know which ones its predecessor lost.
+            "delivery-limit" if self.delivered >= BROKERS_LIMIT => Some(true),
+            "delivery-limit" if id.is_poison() => Some(self.delivered >= DELIVERIES),
+            "delivery-limit" if id.is_beside_poison() => None,
+            "delivery-limit" => {
+                let was_killed = MORTAL_CONSUMERS.contains(&id.lane) && killed > self.killed_before;
+                Some(was_killed && self.delivered >= DELIVERIES)
+            }
             _ => Some(false),
         }
     }
@@ -181,6 +202,8 @@ pub struct Model {
     /// Whether the disk is full, and how often it has been filled.
     room: Room,
     filled: u64,
+    /// How often the child was killed.
+    killed: u64,
     breaches: Vec<Breach>,
     /// What is one unless the machine stood still meanwhile, and when that would have been.
     unless_stalled: Vec<(Breach, RangeInclusive<u64>)>,
@@ -189,6 +212,9 @@ pub struct Model {
     /// When a process stood still.
     stalls: Vec<u64>,
 }
+
+/// Past so many deliveries in vain a broker drops a message by itself, whatever they were in vain for.
+const BROKERS_LIMIT: u32 = 20;
 
 /// So many facts may be told before one who stood still says so.
 const SLACK: u64 = 100;
@@ -205,6 +231,7 @@ impl Model {
             begun: 0,
             room: Room::Some,
             filled: 0,
+            killed: 0,
             breaches: Vec::new(),
             unless_stalled: Vec::new(),
             now: 0,
@@ -228,6 +255,7 @@ impl Model {
         let Some(id) = fact.id().cloned() else {
             match fact {
                 Fact::Stall(_) => self.stalls.push(self.now),
+                Fact::Killed(_) => self.killed += 1,
                 Fact::Quiet(source) => _ = self.quiet.insert(source),
                 Fact::Disk(room) => {
                     self.room = room;
@@ -238,10 +266,12 @@ impl Model {
             return;
         };
         let (script, breaches) = (self.script, &mut self.breaches);
+        let foreign = script.foreign(&id);
         let story = self.stories.entry(id.clone()).or_default();
         let waited = story.accepted && !story.has_ended();
         if story.since == 0 {
             story.since = self.now;
+            story.killed_before = self.killed;
         }
         story.until = self.now;
         if story.tries == 0 && !matches!(fact, Fact::Try(_)) {
@@ -261,6 +291,8 @@ impl Model {
                     breaches.push(Breach::Unwritten(id.clone()));
                 }
             }
+            // The framework gives a name to a copy of a message that has none, and to another copy another.
+            Fact::Named(..) if foreign.is_some_and(|foreign| !foreign.is_named()) => {}
             Fact::Named(_, name) => {
                 let known = story.named.get_or_insert_with(|| name.clone());
                 if *known != name {
@@ -274,9 +306,15 @@ impl Model {
                     self.begun += 1;
                     story.first = Some(self.begun);
                 }
-                if attempt > ATTEMPTS {
+                if is_unreadable(script, &id) {
+                    breaches.push(Breach::Unreadable(id.clone()));
+                }
+                let attempts = script.attempts(&id);
+                if attempt > *attempts.end() {
                     breaches.push(Breach::PastTheCap(id.clone(), attempt));
-                } else if attempt > 1 && !story.is_retried(script, &id, attempt - 1) {
+                } else if attempt != *attempts.start()
+                    && (attempt < *attempts.start() || !story.is_retried(script, &id, attempt - 1))
+                {
                     let unearned = Breach::Unearned(id.clone(), attempt);
                     match id.lane {
                         // A second without an answer is a failure.
@@ -293,9 +331,10 @@ impl Model {
                 }
             }
             Fact::Garbled(_) => breaches.push(Breach::Garbled(id.clone())),
+            Fact::Delivered(_, times) => story.delivered = story.delivered.max(times),
             Fact::Dead(_, attempts, why) => {
                 story.dead += 1;
-                let may = story.may_be_dead(script, &id, attempts, &why);
+                let may = story.may_be_dead(script, &id, attempts, &why, self.killed);
                 let wrongly = Breach::DeadWrongly(id.clone(), attempts, why);
                 match may {
                     Some(true) => {}
@@ -304,7 +343,8 @@ impl Model {
                     Some(false) => breaches.push(wrongly),
                 }
             }
-            Fact::Maybe(..) | Fact::Quiet(_) | Fact::Fault(_) | Fact::Disk(_) | Fact::Stall(_) => {}
+            Fact::Maybe(..) | Fact::Foreign(..) => {}
+            Fact::Quiet(_) | Fact::Fault(_) | Fact::Killed(_) | Fact::Disk(_) | Fact::Stall(_) => {}
         }
         let waits = story.accepted && !story.has_ended();
         if id.lane.loses_nothing() {
@@ -317,7 +357,10 @@ impl Model {
         let mut totals = Totals { stalls: self.stalls.len() as u64, ..Totals::default() };
         let mut in_order: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
         for (id, story) in &self.stories {
+            let foreign = self.script.foreign(id);
             totals.accepted += u64::from(story.accepted);
+            totals.foreign += u64::from(foreign.is_some() && story.accepted);
+            totals.undecodable += u64::from(is_unreadable(self.script, id) && story.dead > 0);
             totals.unwritten += u64::from(story.unwritten);
             totals.handled += u64::from(story.done > 0);
             totals.dead += u64::from(story.dead > 0);
@@ -327,6 +370,10 @@ impl Model {
                     self.breaches.push(Breach::KilledTooOften(id.clone(), story.begun));
                 }
                 Lane::Wild | Lane::Order | Lane::Bulk => totals.repeated += u64::from(story.done.saturating_sub(1)),
+                // Without a name it cannot be told from another.
+                Lane::Once if foreign.is_some_and(|foreign| !foreign.is_named()) => {
+                    totals.repeated += u64::from(story.done.saturating_sub(1));
+                }
                 Lane::Once if story.done > 1 => {
                     self.breaches.push(Breach::EffectRepeated(id.clone(), story.done));
                 }
@@ -368,19 +415,30 @@ impl Model {
     }
 }
 
+fn is_unreadable(script: Script, id: &Id) -> bool {
+    script.foreign(id).is_some_and(|foreign| !foreign.is_readable())
+}
+
 /// What is wrong with a message that nothing went wrong with.
 fn unrest(script: Script, id: &Id, story: &Story) -> Option<String> {
+    let (first, last) = script.attempts(id).into_inner();
+    let until = |attempt: u32| attempt - first + 1;
     let (begun, done, dead) = match (id.lane, script.fate(id, story.along)) {
+        (lane, _) if is_unreadable(script, id) => (0, 0, u32::from(lane.loses_nothing())),
         // One attempt, whatever comes of it.
-        (Lane::Most, _) => (1, u32::from(script.act(id, 1).succeeds()), 0),
-        (_, Fate::Handled(attempts)) => (attempts, 1, 0),
-        (_, Fate::Rejected(attempts)) => (attempts, 0, 1),
-        (_, Fate::Exhausted) => (ATTEMPTS, 0, 1),
+        (Lane::Most, _) => (1, u32::from(script.act(id, first).succeeds()), 0),
+        (_, Fate::Handled(attempt)) => (until(attempt), 1, 0),
+        (_, Fate::Rejected(attempt)) => (until(attempt), 0, 1),
+        (_, Fate::Exhausted) => (until(last), 0, 1),
     };
     let is = (story.accepted, story.tries, story.begun, story.done, story.dead);
     // The disk is full in all calm.
-    let refused = story.unwritten && is == (false, 1, 0, 0, 0);
-    if refused || is == (true, 1, begun, done, dead) {
+    let unwritten = story.unwritten && is == (false, 1, 0, 0, 0);
+    if script.foreign(id).as_ref().is_some_and(Foreign::is_refused) {
+        let refused = story.noes == 1 && is == (false, 1, 0, 0, 0);
+        return (!refused).then(|| "the broker must refuse it, and did not".to_owned());
+    }
+    if unwritten || is == (true, 1, begun, done, dead) {
         return None;
     }
     Some(format!(

@@ -1,6 +1,7 @@
 //! Good histories, and bad ones: for each promise one that breaks it.
 
 use super::*;
+use crate::{foreign::Kind, script::ATTEMPTS};
 
 const SCRIPT: u64 = 7;
 
@@ -34,6 +35,11 @@ fn handled(id: &Id) -> [Fact; 3] {
 
 fn dead(id: &Id, attempts: u32, why: &str) -> Fact {
     Fact::Dead(id.clone(), attempts, why.to_owned())
+}
+
+/// Dead after so many deliveries in vain.
+fn limit(id: &Id, times: u32) -> [Fact; 2] {
+    [Fact::Delivered(id.clone(), times), dead(id, 1, "delivery-limit")]
 }
 
 #[test]
@@ -194,10 +200,10 @@ fn while_the_machine_stands_still_a_deadline_may_pass_and_nothing_else_is_excuse
 fn what_kills_its_process_is_buried_in_time_and_takes_nobody_with_it() {
     let poison: Id = "wild.x0p1.5".parse().unwrap();
     assert!(poison.is_poison());
-    let killed = |times| (0..times).map(|_| Fact::Begin(poison.clone(), 1)).chain([dead(&poison, 1, "delivery-limit")]);
+    let killed = |times| (0..times).map(|_| Fact::Begin(poison.clone(), 1)).chain(limit(&poison, times));
     assert_eq!(breaches(accepted(&poison, killed(8))), []);
     assert_eq!(breaches(accepted(&poison, killed(9))), [Breach::KilledTooOften(poison.clone(), 9)]);
-    let never_buried = accepted(&poison, killed(8).take(8));
+    let never_buried = accepted(&poison, killed(8).take(8).collect::<Vec<_>>());
     assert_eq!(breaches(never_buried), [Breach::Lost(poison.clone())]);
 
     let beside: Id = "wild.x0p1.6".parse().unwrap();
@@ -208,7 +214,8 @@ fn what_kills_its_process_is_buried_in_time_and_takes_nobody_with_it() {
 #[test]
 fn nothing_is_acked_that_was_not_handled() {
     let id = acts(Lane::Wild, &[Act::Hang]);
-    let facts = accepted(&id, [Fact::Begin(id.clone(), 1), Fact::Acked(id.clone(), 1), dead(&id, 4, "delivery-limit")]);
+    let acked = [Fact::Begin(id.clone(), 1), Fact::Acked(id.clone(), 1)];
+    let facts = accepted(&id, acked.into_iter().chain(limit(&id, 20)));
     assert_eq!(breaches(facts), [Breach::AckedUndone(id)]);
 }
 
@@ -271,7 +278,27 @@ fn a_dead_letter_tells_the_truth() {
         let wrongly = Breach::DeadWrongly(id.clone(), attempts, why.to_owned());
         assert_eq!(breaches(accepted(id, [dead(id, attempts, why)])), [wrongly]);
     }
-    assert_eq!(breaches(accepted(&good, [dead(&good, 1, "delivery-limit")])), []);
+}
+
+#[test]
+fn a_lost_connection_is_charged_to_nobody() {
+    let wrongly = |id: &Id| vec![Breach::DeadWrongly(id.clone(), 1, "delivery-limit".to_owned())];
+    let killed = || Fact::Killed("c1".to_owned());
+    for lane in [Lane::Wild, Lane::Once, Lane::Bulk] {
+        let id = acts(lane, &[Act::Ack]);
+        assert_eq!(breaches(accepted(&id, limit(&id, 19))), wrongly(&id));
+        assert_eq!(breaches(accepted(&id, limit(&id, 20))), [], "or the broker would drop it");
+        assert_eq!(breaches(accepted(&id, [dead(&id, 1, "delivery-limit")])), wrongly(&id), "it must say how many");
+        let amid = |times| breaches(accepted(&id, [killed()].into_iter().chain(limit(&id, times))));
+        // Its process is not the one that is killed.
+        assert_eq!(amid(8), if lane == Lane::Once { wrongly(&id) } else { vec![] });
+        assert_eq!(amid(7), wrongly(&id));
+        let before = [vec![killed()], accepted(&id, limit(&id, 8))].concat();
+        assert_eq!(breaches(before), wrongly(&id));
+    }
+    let calm = message(Lane::Wild, "z0p0", |id| Script::new(SCRIPT).act(id, 1) == Act::Ack);
+    let stalled = [Fact::Stall(std::time::Duration::from_secs(1))];
+    assert_eq!(breaches(accepted(&calm, stalled.into_iter().chain(limit(&calm, 8)))), wrongly(&calm));
 }
 
 #[test]
@@ -293,4 +320,116 @@ fn after_the_storm_everything_happens_exactly_as_written() {
     assert!(matches!(breaches(full().to_vec())[..], [Breach::NotCalm(..)]));
     let told = full().into_iter().chain([Fact::Unwritten(good.clone(), "full".to_owned())]).collect();
     assert_eq!(breaches(told), []);
+}
+
+/// The first message of a stranger to this lane that is like this.
+fn foreign(lane: Lane, source: &str, wanted: impl Fn(&Foreign, &Id) -> bool) -> Id {
+    message(lane, source, |id| wanted(&Script::new(SCRIPT).foreign(id).unwrap(), id))
+}
+
+#[test]
+fn what_nobody_can_read_is_a_dead_letter_that_says_so_and_no_handler_is_given_it() {
+    for lane in Lane::ALL {
+        let id = foreign(lane, "f0", |foreign, _| !foreign.is_readable() && !foreign.is_refused());
+        let undecodable = dead(&id, 1, "undecodable");
+        let (totals, none) = judged(accepted(&id, [undecodable.clone()]));
+        assert_eq!((totals.foreign, totals.undecodable, none), (1, 1, vec![]));
+        for (attempts, why) in [(1, "rejected"), (4, "attempts-exhausted"), (1, "delivery-limit"), (2, "undecodable")] {
+            let wrongly = Breach::DeadWrongly(id.clone(), attempts, why.to_owned());
+            assert_eq!(breaches(accepted(&id, [dead(&id, attempts, why)])), [wrongly]);
+        }
+        let begun = accepted(&id, [Fact::Begin(id.clone(), 1), undecodable]);
+        assert_eq!(breaches(begun), [Breach::Unreadable(id.clone())]);
+        let vanished = if lane.loses_nothing() { vec![Breach::Lost(id.clone())] } else { vec![] };
+        assert_eq!(breaches(accepted(&id, [])), vanished);
+    }
+}
+
+#[test]
+fn what_is_foreign_and_can_be_read_is_handled_as_any_other() {
+    let readable = |foreign: &Foreign, id: &Id| {
+        foreign.is_readable() && foreign.first_attempt() == 1 && Script::new(SCRIPT).act(id, 1) == Act::Ack
+    };
+    let id = foreign(Lane::Wild, "f0", readable);
+    let (totals, none) = judged(accepted(&id, handled(&id)));
+    assert_eq!((totals.foreign, totals.undecodable, none), (1, 0, vec![]));
+    let wrongly = Breach::DeadWrongly(id.clone(), 1, "undecodable".to_owned());
+    assert_eq!(breaches(accepted(&id, [dead(&id, 1, "undecodable")])), [wrongly]);
+    assert_eq!(breaches(accepted(&id, [])), [Breach::Lost(id)]);
+
+    let twice = |id: &Id| accepted(id, handled(id).into_iter().chain(handled(id)));
+    let named = foreign(Lane::Once, "f0", |foreign, id| readable(foreign, id) && foreign.is_named());
+    assert_eq!(breaches(twice(&named)), [Breach::EffectRepeated(named.clone(), 2)]);
+    let nameless = foreign(Lane::Once, "f0", |foreign, id| readable(foreign, id) && !foreign.is_named());
+    assert_eq!(breaches(twice(&nameless)), [], "nothing tells it from another");
+
+    let names = |id: &Id| ["", "a"].map(|name| Fact::Named(id.clone(), name.to_owned()));
+    let renamed = Breach::Renamed(named.clone(), String::new(), "a".to_owned());
+    assert_eq!(breaches(accepted(&named, handled(&named).into_iter().chain(names(&named)))), [renamed]);
+    assert_eq!(breaches(accepted(&nameless, handled(&nameless).into_iter().chain(names(&nameless)))), []);
+}
+
+#[test]
+fn attempts_count_from_the_first_that_a_stranger_says() {
+    let saying = |number, first: Act| {
+        foreign(Lane::Wild, "f0", |foreign, id| {
+            let script = Script::new(SCRIPT);
+            foreign.kind == Kind::Attempt(number)
+                && script.act(id, foreign.first_attempt()) == first
+                && (script.act(id, ATTEMPTS) == Act::Retry || number > 3)
+        })
+    };
+    let begin = |id: &Id, attempt| Fact::Begin(id.clone(), attempt);
+    // An attempt before its first is none, though the handler would fail on those before that.
+    let third = foreign(Lane::Wild, "f0", |foreign, id| {
+        let acts = [1, 2, 3].map(|attempt| Script::new(SCRIPT).act(id, attempt));
+        foreign.kind == Kind::Attempt(3) && acts == [Act::Retry, Act::Retry, Act::Ack]
+    });
+    let done = |id: &Id| Fact::Done(id.clone(), 1);
+    assert_eq!(breaches(accepted(&third, [begin(&third, 3), done(&third)])), []);
+    for other in [1, 2, 4] {
+        let unearned = Breach::Unearned(third.clone(), other);
+        assert_eq!(breaches(accepted(&third, [begin(&third, other), done(&third)])), [unearned]);
+    }
+    let exhausted = |id: &Id, attempts| dead(id, attempts, "attempts-exhausted");
+    let tired = saying(3, Act::Retry);
+    let all = [begin(&tired, 3), begin(&tired, 4), exhausted(&tired, 4)];
+    assert_eq!(breaches(accepted(&tired, all)), []);
+    for (number, last) in [(9, 9), (i64::MAX, u32::MAX)] {
+        let late = saying(number, Act::Retry);
+        assert_eq!(breaches(accepted(&late, [begin(&late, last), exhausted(&late, last)])), []);
+        let wrongly = Breach::DeadWrongly(late.clone(), 4, "attempts-exhausted".to_owned());
+        assert_eq!(breaches(accepted(&late, [begin(&late, last), exhausted(&late, 4)])), [wrongly]);
+    }
+    let late = saying(9, Act::Retry);
+    let past = Breach::PastTheCap(late.clone(), 10);
+    assert_eq!(breaches(accepted(&late, [begin(&late, 9), begin(&late, 10), done(&late)])), [past]);
+}
+
+#[test]
+fn after_the_storm_what_is_foreign_comes_out_as_its_kind_says() {
+    let is_not_calm = |facts| matches!(breaches(facts)[..], [Breach::NotCalm(..)]);
+    for lane in Lane::ALL {
+        let id = foreign(lane, "zf0", |foreign, _| !foreign.is_readable() && !foreign.is_refused());
+        let undecodable = || dead(&id, 1, "undecodable");
+        let once = if lane.loses_nothing() { vec![undecodable()] } else { vec![] };
+        assert_eq!(breaches(accepted(&id, once.clone())), []);
+        assert!(is_not_calm(accepted(&id, [once, vec![undecodable()]].concat())));
+        assert!(is_not_calm(vec![Fact::Try(id.clone()), Fact::Maybe(id, "cut".to_owned())]));
+
+        let refused = foreign(lane, "zf0", |foreign, _| foreign.is_refused());
+        let no = || vec![Fact::Try(refused.clone()), Fact::No(refused.clone(), "501".to_owned())];
+        assert_eq!(breaches(no()), []);
+        assert!(is_not_calm(vec![Fact::Try(refused.clone()), Fact::Maybe(refused.clone(), "cut".to_owned())]));
+        let came = breaches([no(), vec![dead(&refused, 1, "undecodable")]].concat());
+        assert!(matches!(came[..], [Breach::Refused(_), Breach::NotCalm(..)]), "{came:?}");
+    }
+    let twice = foreign(Lane::Wild, "zf0", |foreign, id| {
+        let act = |attempt| Script::new(SCRIPT).act(id, attempt);
+        foreign.kind == Kind::Attempt(2) && (act(2), act(3)) == (Act::Retry, Act::Ack)
+    });
+    let begin = |attempt| Fact::Begin(twice.clone(), attempt);
+    let done = || Fact::Done(twice.clone(), 3);
+    assert_eq!(breaches(accepted(&twice, [begin(2), begin(3), done()])), []);
+    assert!(is_not_calm(accepted(&twice, [begin(2), begin(3), begin(3), done()])));
 }

@@ -1,6 +1,6 @@
 //! The broker that is tortured.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use fluffle::{
     Error,
@@ -53,6 +53,14 @@ impl Place {
         match self {
             Self::Embedded(broker) => broker.url(),
             Self::RabbitMq { node, .. } => node.url(),
+        }
+    }
+
+    /// Where a stranger connects to.
+    pub fn quiet_address(&self) -> SocketAddr {
+        match self {
+            Self::Embedded(broker) => broker.address(),
+            Self::RabbitMq { node, .. } => ([127, 0, 0, 1], node.port()).into(),
         }
     }
 

@@ -58,10 +58,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { accepted, unwritten, handled, dead, dropped, repeated, stalls } = self.totals;
+        let Totals { accepted, foreign, undecodable, unwritten, handled, dead, dropped, repeated, stalls } =
+            self.totals;
         let Damage { faults, restarts, disk_full } = self.damage;
-        write!(f, "torture: seed={} broker={} accepted={accepted} handled={handled} ", self.seed, self.broker.name())?;
-        write!(f, "dead={dead} dropped={dropped} repeated={repeated} unwritten={unwritten} ")?;
+        write!(f, "torture: seed={} broker={} accepted={accepted} ", self.seed, self.broker.name())?;
+        write!(f, "foreign={foreign} handled={handled} dead={dead} undecodable={undecodable} ")?;
+        write!(f, "dropped={dropped} repeated={repeated} unwritten={unwritten} ")?;
         write!(f, "faults={faults} restarts={restarts} disk_full={disk_full} stalls={stalls} ")?;
         let lost = self.count(|breach| matches!(breach, Breach::Lost(_)));
         let order = self.count(|breach| matches!(breach, Breach::OrderBroken(..)));
@@ -85,7 +87,17 @@ mod tests {
         let report = Report {
             seed: 7,
             broker: Kind::Embedded,
-            totals: Totals { accepted: 5, unwritten: 4, handled: 3, dead: 1, dropped: 0, repeated: 2, stalls: 6 },
+            totals: Totals {
+                accepted: 5,
+                foreign: 3,
+                undecodable: 1,
+                unwritten: 4,
+                handled: 3,
+                dead: 1,
+                dropped: 0,
+                repeated: 2,
+                stalls: 6,
+            },
             damage: Damage { faults: 9, restarts: 2, disk_full: 1 },
             breaches: vec![
                 Breach::Lost(id("wild.a.1")),
@@ -98,8 +110,9 @@ mod tests {
         };
         assert_eq!(
             report.to_string(),
-            "torture: seed=7 broker=embedded accepted=5 handled=3 dead=1 dropped=0 repeated=2 unwritten=4 faults=9 restarts=2 \
-             disk_full=1 stalls=6 lost=1 order_broken=1 effects_repeated=1 other_breaches=2 drained_ms=1234"
+            "torture: seed=7 broker=embedded accepted=5 foreign=3 handled=3 dead=1 undecodable=1 \
+             dropped=0 repeated=2 unwritten=4 faults=9 restarts=2 disk_full=1 stalls=6 lost=1 order_broken=1 \
+             effects_repeated=1 other_breaches=2 drained_ms=1234"
         );
         let stuck = Report { drained: None, ..report };
         assert!(stuck.to_string().ends_with("drained_ms=never"));

@@ -20,7 +20,9 @@ use crate::{
     posts::{STEADY, Shift},
     report::Report,
     script::Script,
-    stall, weather,
+    stall,
+    stranger::Stranger,
+    weather,
     workload::{self, STEADY_CONSUMERS},
 };
 
@@ -34,6 +36,9 @@ const CALM_MESSAGES: u64 = 20;
 /// killed every other second, gets through so many that what is left after half an hour drains in time.
 const PAUSE_EMBEDDED: Duration = Duration::from_millis(12);
 const PAUSE_RABBITMQ: Duration = Duration::from_millis(150);
+
+/// How long a stranger waits for the broker in the storm.
+const FICKLE: Duration = Duration::from_secs(1);
 
 /// How long everything may take to drain. A copy on its way to a retry or dead-letter queue whose confirm never comes is
 /// noticed after 60 to 90 s, and published again.
@@ -70,6 +75,8 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     };
     let mut child = Mortal::start(std::env::current_exe()?, child, until, &facts).await?;
     let mut sources = steady.publish("s0", &Lane::ALL, Shift { until, messages, pause });
+    let stranger = Stranger { address: stage.place.quiet_address(), script: Script::new(seed), facts: facts.clone() };
+    sources.extend(stranger.publish("", Shift { until, messages, pause }, FICKLE)?);
     let raged = weather::rage(&stage.place, &mut child, seed, lasting, &facts).await;
 
     let mut breaches = Vec::new();
@@ -97,6 +104,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
         let calm = Shift { until: Instant::now() + limit, messages: CALM_MESSAGES, pause: Duration::ZERO };
         child.live_again(format!("{CALM}1"), calm, DISKS_FILL.then_some(Full::Copying)).await?;
         let mut sources = steady.publish(&format!("{CALM}0"), &Lane::ALL, calm);
+        sources.extend(stranger.publish(&CALM.to_string(), calm, limit)?);
         sources.extend(child::sources(child.life()));
         if let Err(error) = stage.drain(&steady, &mut child, &sources, calm.until).await {
             breaches.push(Breach::Stuck(format!("after the storm, not drained within {limit:?}: {error}")));
@@ -105,7 +113,8 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
             child.make_room()?;
         }
         child.be_poisoned(DEADLY.to_string()).await?;
-        let sources = steady.publish(&format!("{DEADLY}0"), &Lane::ALL, calm);
+        let mut sources = steady.publish(&format!("{DEADLY}0"), &Lane::ALL, calm);
+        sources.extend(stranger.publish(&DEADLY.to_string(), calm, limit)?);
         if let Err(error) = stage.drain(&steady, &mut child, &sources, Instant::now() + limit).await {
             breaches.push(Breach::Stuck(format!("with poison, not drained within {limit:?}: {error}")));
         }

@@ -2,12 +2,16 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    ops::RangeInclusive,
     time::Duration,
 };
 
 use fastrand::Rng;
 
-use crate::id::{Id, Lane};
+use crate::{
+    foreign::Foreign,
+    id::{Id, Lane},
+};
 
 /// Most times a message is handed to its handler.
 pub const ATTEMPTS: u32 = 4;
@@ -53,7 +57,7 @@ pub enum Fate {
     Handled(u32),
     /// Rejected on this attempt.
     Rejected(u32),
-    /// Failed [`ATTEMPTS`] times.
+    /// Failed on the last of its attempts.
     Exhausted,
 }
 
@@ -85,6 +89,17 @@ impl Script {
         Self { seed }
     }
 
+    /// What is foreign about it, if a stranger published it.
+    pub fn foreign(self, id: &Id) -> Option<Foreign> {
+        id.is_foreign().then(|| Foreign::draw(&mut self.random(id, u32::MAX)))
+    }
+
+    /// The attempts that it may come as: from the first that its headers say, and once in any case.
+    pub fn attempts(self, id: &Id) -> RangeInclusive<u32> {
+        let first = self.foreign(id).map_or(1, |foreign| foreign.first_attempt());
+        first..=first.max(ATTEMPTS)
+    }
+
     /// What the handler does.
     pub fn act(self, id: &Id, attempt: u32) -> Act {
         if id.is_poison() {
@@ -113,7 +128,7 @@ impl Script {
 
     /// What becomes of it when nothing goes wrong, but for the attempts on which its batch failed as a whole.
     pub fn fate(self, id: &Id, along: Along) -> Fate {
-        for attempt in (1..=ATTEMPTS).filter(|attempt| !along.has(*attempt)) {
+        for attempt in self.attempts(id).filter(|attempt| !along.has(*attempt)) {
             match self.act(id, attempt) {
                 act if act.succeeds() => return Fate::Handled(attempt),
                 Act::Reject => return Fate::Rejected(attempt),
@@ -131,7 +146,7 @@ impl Script {
         format!("{id} {}", &word.repeat(length / word.len() + 1)[..length])
     }
 
-    fn random(self, id: &Id, attempt: u32) -> Rng {
+    pub(crate) fn random(self, id: &Id, attempt: u32) -> Rng {
         // Its result is the same on every machine that runs one build, which is what repeating takes.
         let mut hasher = DefaultHasher::new();
         (self.seed, id, attempt).hash(&mut hasher);

@@ -6,6 +6,7 @@ use fluffle::prelude::*;
 
 use crate::{
     fact::Facts,
+    foreign,
     handlers::{AtOnce, Scripted, Store, Undertaker},
     id::Lane,
     script::{ATTEMPTS, DELIVERIES, Script},
@@ -33,8 +34,9 @@ pub fn client(url: &str, name: &str) -> Result<Broker, fluffle::Error> {
 /// A queue for each lane. The ordered one has a single active consumer: while a broker does not know yet that a connection is
 /// dead it has messages on it, and a second consumer would be given later ones.
 pub fn topology() -> Topology {
-    Lane::ALL.into_iter().fold(Topology::new(), |topology, lane| {
-        let queue = Queue::quorum(lane.queue());
+    let topology = Topology::new().exchange(Exchange::topic(foreign::EXCHANGE));
+    Lane::ALL.into_iter().fold(topology, |topology, lane| {
+        let queue = Queue::quorum(lane.queue()).bind(foreign::EXCHANGE, format!("{}.#", lane.queue()));
         topology.queue(match lane {
             Lane::Wild | Lane::Once | Lane::Bulk => queue.dead_letter(),
             Lane::Order => queue.dead_letter().single_active_consumer(),

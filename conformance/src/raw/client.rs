@@ -38,6 +38,18 @@ impl RawFrame {
         let ids = self.payload.first_chunk::<4>().filter(|_| self.kind == METHOD)?;
         Some((u16::from_be_bytes([ids[0], ids[1]]), u16::from_be_bytes([ids[2], ids[3]])))
     }
+
+    /// What it closes, if it is `channel.close` or `connection.close`.
+    pub fn close(&self) -> Option<Close> {
+        let connection = match self.method()? {
+            (10, 50) => true,
+            (20, 40) => false,
+            _ => return None,
+        };
+        let code = u16::from_be_bytes([self.payload[4], self.payload[5]]);
+        let end = 7 + usize::from(self.payload[6]);
+        Some(Close { connection, code, text: String::from_utf8_lossy(&self.payload[7..end]).into_owned() })
+    }
 }
 
 /// A message to be published as it is. Its default is an empty message to the queue without a name.
@@ -100,10 +112,10 @@ pub struct Close {
 /// A client that sends and receives bytes: for tests that publish what no client library sends, and that read what none
 /// can.
 ///
-/// It blocks its thread, for at most [`LIMIT`] a call, and needs no runtime: in an async test run it in
-/// `spawn_blocking`, or where it stands if nothing else needs the thread meanwhile. Its calls use channel 1, which is
-/// in confirm mode after [`select_confirms`](Self::select_confirms); [`send`](Self::send) and
-/// [`next_frame`](Self::next_frame) are for everything else.
+/// It blocks its thread, for at most [`LIMIT`] a wait unless [`open_within`](Self::open_within) says otherwise, and
+/// needs no runtime: in an async test run it in `spawn_blocking`, or where it stands if nothing else needs the thread
+/// meanwhile. Its calls use channel 1, which is in confirm mode after [`select_confirms`](Self::select_confirms);
+/// [`send`](Self::send) and [`next_frame`](Self::next_frame) are for everything else.
 ///
 /// ```
 /// use conformance::raw::{RawClient, RawPublish, flags};
@@ -129,23 +141,29 @@ pub struct Close {
 ///
 /// # Panics
 ///
-/// Each method panics when the broker does not answer within [`LIMIT`], answers otherwise than the method's
-/// documentation says, or closes the channel or the connection. The panic then shows the broker's reply code and text.
+/// Each method panics when the broker does not answer in time, answers otherwise than the method's documentation
+/// says, or closes the channel or the connection. The panic then shows the broker's reply code and text.
 #[derive(Debug)]
 pub struct RawClient {
     stream: TcpStream,
     unread: Vec<u8>,
     frame_max: usize,
+    limit: Duration,
 }
 
 impl RawClient {
     /// Connects as `guest` to a virtual host and opens channel 1, without heartbeats. `frame_max` is what the client
     /// asks for in `tune-ok`, in bytes; 0 takes what the broker offers.
     pub fn open(address: SocketAddr, vhost: &str, frame_max: u32) -> Self {
-        let stream = TcpStream::connect_timeout(&address, LIMIT).unwrap();
+        Self::open_within(LIMIT, address, vhost, frame_max)
+    }
+
+    /// As [`open`](Self::open), but no wait for the broker, this one or a later one, is longer than `limit`.
+    pub fn open_within(limit: Duration, address: SocketAddr, vhost: &str, frame_max: u32) -> Self {
+        let stream = TcpStream::connect_timeout(&address, limit).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_write_timeout(Some(LIMIT)).unwrap();
-        let mut client = Self { stream, unread: Vec::new(), frame_max: 4096 };
+        stream.set_write_timeout(Some(limit)).unwrap();
+        let mut client = Self { stream, unread: Vec::new(), frame_max: 4096, limit };
         client.send_bytes(b"AMQP\0\0\x09\x01");
         client.expect(0, (10, 10));
         let yes = b"t\x01";
@@ -313,7 +331,7 @@ impl RawClient {
 
     /// The next frame but heartbeats, or `None` when the broker has ended the connection.
     pub fn next_frame(&mut self) -> Option<RawFrame> {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + self.limit;
         loop {
             match self.take_frame() {
                 Some(frame) if frame.kind == HEARTBEAT => continue,
@@ -327,7 +345,7 @@ impl RawClient {
                 Ok(0) => return None,
                 Ok(count) => self.unread.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("no frame from the broker within {LIMIT:?}: {error}"),
+                Err(error) => panic!("no frame from the broker within {:?}: {error}", self.limit),
             }
         }
     }
@@ -365,7 +383,7 @@ impl RawClient {
     pub fn closed(&mut self) -> Close {
         loop {
             let frame = self.must_next();
-            let Some(close) = close(&frame) else { continue };
+            let Some(close) = frame.close() else { continue };
             let ok = if close.connection { Fields::method(10, 51) } else { Fields::method(20, 41) };
             self.send(frame.channel, ok);
             return close;
@@ -384,20 +402,9 @@ impl RawClient {
     }
 }
 
-fn close(frame: &RawFrame) -> Option<Close> {
-    let connection = match frame.method()? {
-        (10, 50) => true,
-        (20, 40) => false,
-        _ => return None,
-    };
-    let code = u16::from_be_bytes([frame.payload[4], frame.payload[5]]);
-    let end = 7 + usize::from(frame.payload[6]);
-    Some(Close { connection, code, text: String::from_utf8_lossy(&frame.payload[7..end]).into_owned() })
-}
-
 /// A frame for a panic's message: reply code and text of a close, else its first bytes.
 fn shown(frame: &RawFrame) -> String {
-    match close(frame) {
+    match frame.close() {
         Some(close) => format!("{close:?}"),
         None => {
             let first = &frame.payload[..frame.payload.len().min(64)];

@@ -35,6 +35,8 @@ pub(crate) async fn a_restart_spares_what_is_durable_and_persistent(broker: &Tar
         channel.publish_with("", "kept", body, persistent.clone()).await.unwrap();
     }
     channel.publish("", "kept", "transient").await.unwrap();
+    channel.queue_with("quorum", table! { "x-queue-type" => "quorum" }).await;
+    channel.publish("", "quorum", "transient").await.unwrap();
     channel.get("kept").await.unwrap();
 
     own.restart();
@@ -44,6 +46,8 @@ pub(crate) async fn a_restart_spares_what_is_durable_and_persistent(broker: &Tar
     assert_eq!((&held.data[..], held.redelivered), (&b"held"[..], true));
     assert_eq!(waiting.data, b"waiting");
     assert!(channel.get("kept").await.is_none());
+    channel.queue_with("quorum", table! { "x-queue-type" => "quorum" }).await;
+    assert_eq!(channel.drain("quorum").await, ["transient"], "in a quorum queue everything is persistent");
     channel.publish("kept", "k", "the binding is there").await.unwrap();
     assert_eq!(channel.drain("kept").await, ["the binding is there"]);
     assert_eq!(refusal(own.plain_channel().await.inspect("lost").await).0, 404);

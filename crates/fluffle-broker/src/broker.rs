@@ -76,7 +76,7 @@ impl Broker {
 
     /// Shuts down as RabbitMQ does: connections are closed with 320 CONNECTION_FORCED, the port closes.
     /// Durable queues and exchanges and the persistent messages in them stay for
-    /// [`start_again`](Self::start_again). Stopping a stopped broker does nothing.
+    /// [`start_again`](Self::start_again); in quorum queues every message does. Stopping a stopped broker does nothing.
     ///
     /// Blocks until the connections have ended, for a second at most.
     ///

@@ -18,6 +18,7 @@ use crate::{
     consume::{
         received::Received,
         requests::{DIRECT_REPLY_TO, Request},
+        seen,
     },
     publish::message::Prepared,
     sanitizer::shorten,
@@ -62,6 +63,12 @@ pub(crate) fn again(received: &Received, queue: &str, attempt: Attempt, error: &
     put(&mut table, (headers::ERROR, HeaderValue::Str(cut(error))));
     for header in origin(received).headers() {
         put(&mut table, header);
+    }
+    // A dead letter that was put back into its queue begins anew, because of this header. Its retry must not, or the
+    // retries would never end. To a store of seen messages the retry stays the message that was put back.
+    if received.header(headers::REASON).is_some() {
+        remove(&mut table, headers::REASON);
+        put(&mut table, (headers::REPLAY, HeaderValue::Str(&seen::replay(received).unwrap_or_default())));
     }
     send(received, queue, table)
 }
@@ -314,6 +321,23 @@ mod tests {
         let dead = dead_letter(&original, "q.dead", &Reason::Rejected, "never");
         assert!(text(&dead, "x-delivery-count").is_none() && text(&dead, "x-acquired-count").is_none());
         assert!(text(&dead, "x-death").is_some(), "its story");
+    }
+
+    #[test]
+    fn the_retry_of_a_dead_letter_that_was_put_back_counts_on_and_stays_the_same_message() {
+        for replay in [None, Some("monday")] {
+            let mut table = FieldTable::default();
+            table.insert(headers::REASON.into(), AMQPValue::LongString("rejected".into()));
+            if let Some(replay) = replay {
+                table.insert(headers::REPLAY.into(), AMQPValue::LongString(replay.into()));
+            }
+            let letter = received_with(0, BasicProperties::default().with_message_id("m1".into()).with_headers(table));
+            assert_eq!(letter.attempt, Attempt::FIRST);
+            let copy = retry(&letter, "q.retry.1", letter.attempt.next(), Duration::from_secs(1), "no");
+            let second = received_with(0, copy.amqp_properties());
+            assert_eq!(second.attempt.get(), 2, "or it would be retried for ever");
+            assert_eq!(seen::key(&second), seen::key(&letter));
+        }
     }
 
     #[test]

@@ -118,13 +118,20 @@ pub(crate) fn item_keys(received: &Received, items: impl Iterator<Item = usize>)
 fn key_of(received: &Received, id: &str) -> String {
     // Its length first: a queue's name may hold what stands between it and the id.
     let mut key = format!("{}:{}/{id}", received.queue.len(), received.queue);
-    if let Some(replay) = received.header(headers::REPLAY).and_then(|header| header.text()) {
-        key.extend(["/replay/", replay]);
-    }
-    if received.header(headers::REASON).is_some() {
-        key.push_str("/dead");
+    if let Some(replay) = replay(received) {
+        key.extend(["/replay/", &replay]);
     }
     key
+}
+
+/// What tells a message that was sent again from the first one: the id of a deliberate replay, and `/dead` for a dead
+/// letter that was put back. Its retry copies have this text as their replay header, so that their key is the same.
+pub(crate) fn replay(received: &Received) -> Option<String> {
+    let replay = received.header(headers::REPLAY).and_then(|header| header.text());
+    match received.header(headers::REASON) {
+        Some(_) => Some(format!("{}/dead", replay.unwrap_or_default())),
+        None => replay.map(str::to_owned),
+    }
 }
 
 /// The keys whose messages are being handled now, by this consumer, on whichever channel they came.

@@ -61,7 +61,7 @@ impl Engine {
         std::mem::take(&mut self.outbox)
     }
 
-    /// The state after a restart: durable entities and persistent messages, no connections.
+    /// The state after a restart: durable entities, persistent messages and those of quorum queues, no connections.
     pub(crate) fn restart(&mut self) {
         let connections: Vec<_> = self.connections.keys().collect();
         connections.into_iter().for_each(|connection| self.close_connection(connection));
@@ -69,7 +69,10 @@ impl Engine {
             self.queues.iter().filter(|(_, queue)| !queue.spec.durable).map(|(key, _)| key).collect();
         lost.into_iter().for_each(|queue| self.remove_queue(queue));
         for queue in self.queues.values_mut() {
-            queue.ready.retain(|entry| entry.message.properties.is_persistent());
+            // A quorum queue keeps all of its messages on disk (RabbitMQ, "Quorum Queues", feature matrix).
+            if !queue.spec.quorum {
+                queue.ready.retain(|entry| entry.message.properties.is_persistent());
+            }
             queue.used_at = self.now;
         }
         let transient: Vec<_> = self

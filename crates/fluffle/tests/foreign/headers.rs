@@ -126,3 +126,16 @@ async fn what_cannot_be_read_is_handled_when_it_is_replayed_without_it() {
     assert_eq!(next(&mut bench.record).await.text, "good");
     bench.nobody_noticed().await;
 }
+
+#[actix::test]
+async fn what_says_that_it_was_a_dead_letter_begins_anew_and_its_retries_come_to_an_end() {
+    let mut bench = Bench::with(|_| Act::Err(Failure::retry("not yet"))).await;
+    let put_back =
+        table(&[field(b"x-fluffle-reason", &long_string(b"rejected")), field(b"x-fluffle-attempt", &integer(3))]);
+    bench.put(flags::HEADERS, &put_back);
+    for attempt in 1..=3 {
+        assert_eq!(next(&mut bench.record).await.attempt, attempt);
+    }
+    assert_eq!(bench.dead().await.header("x-fluffle-reason").unwrap(), "attempts-exhausted");
+    bench.nobody_noticed().await;
+}
