@@ -56,11 +56,19 @@ pub(crate) struct ChannelShared {
     mode: Mode,
     generation: AtomicU64,
     redeclare: AtomicBool,
+    /// The channel of now has done what it is for.
+    proven: AtomicBool,
 }
 
 impl ChannelShared {
     pub(crate) fn new(name: String, connection: Arc<ConnectionShared>, mode: Mode) -> Arc<Self> {
-        Arc::new(Self { name, connection, mode, generation: AtomicU64::new(0), redeclare: AtomicBool::new(false) })
+        let (generation, redeclare, proven) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { name, connection, mode, generation, redeclare, proven })
+    }
+
+    /// The channel of now has done what it is for: should it be lost, the next one is opened as soon as after a first loss.
+    pub(crate) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
     }
 
     /// The same channel on another connection: generations count on.
@@ -220,16 +228,25 @@ fn lost(shared: &ChannelShared, cause: &str) -> ChannelLost {
 impl ChannelActor {
     fn opened(&mut self, channel: lapin::Channel, ctx: &mut Context<Self>) {
         let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.proven.store(false, Ordering::Relaxed);
         let watching = watch(Arc::clone(&self.shared), channel.clone());
         let frame_max = self.shared.connection.frame_max();
         self.open = Some(Lease { channel, generation, frame_max });
         ctx.spawn(watching.into_actor(self).map(|lost, actor, ctx| {
             // Unless it is being closed.
             if actor.open.is_some() {
-                ctx.fail(ExitError::transient(lost));
+                actor.fail(ExitError::transient(lost), ctx);
             }
         }));
         ctx.ready();
+    }
+
+    /// Ends. A channel that has done what it is for between two losses costs the shortest wait; only losses in a row wait longer.
+    fn fail(&self, error: ExitError, ctx: &mut Context<Self>) {
+        if self.shared.proven.load(Ordering::Relaxed) {
+            ctx.healthy();
+        }
+        ctx.fail(error);
     }
 }
 
@@ -262,7 +279,7 @@ impl Handler<Broken> for ChannelActor {
     fn handle(&mut self, Broken(error): Broken, ctx: &mut Self::Context) {
         // A lost connection takes everything on it down by itself, once and in order.
         if self.shared.connection.connected() {
-            ctx.fail(error);
+            self.fail(error, ctx);
         }
     }
 }

@@ -3,8 +3,11 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use fluffle::prelude::*;
 use fluffle_harness::RabbitMq;
+use futures_util::future::join_all;
 use support::*;
 
 #[actix::test]
@@ -45,5 +48,34 @@ async fn a_broker_that_allows_few_channels_gets_more_connections_or_ends_the_ser
     for out in &out {
         soon("a confirm", out.publish("a".to_owned())).await.unwrap();
     }
+    service.shutdown().await.unwrap();
+}
+
+/// The broker does not say which message it closed the channel over.
+#[actix::test]
+async fn messages_too_large_for_the_broker_hold_up_nobody() {
+    let node = RabbitMq::builder().config("max_message_size = 1000").start().unwrap();
+    let app = App::new(broker(&node.url())).topology(Topology::new().queue(Queue::quorum("q")));
+    let out = app.publisher::<String>(Route::queue("q"));
+    let service = started(app).await;
+    let text = |number: usize| if number.is_multiple_of(2) { "fits".to_owned() } else { "x".repeat(2000) };
+    let check = |number: usize, outcome: Result<Confirmed, PublishError<String>>| match outcome {
+        Ok(_) => assert!(number.is_multiple_of(2), "{number}"),
+        Err(error) => {
+            assert!(!number.is_multiple_of(2), "{number}: {error}");
+            assert!(matches!(error.kind(), PublishErrorKind::Refused { code: 406, .. }), "{error}");
+        }
+    };
+
+    let begun = Instant::now();
+    for number in 0..20 {
+        check(number, soon("its end", out.publish(text(number))).await);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "one by one: {:?}", begun.elapsed());
+
+    let begun = Instant::now();
+    let outcomes = soon("all ends", join_all((0..20).map(|number| out.publish(text(number))))).await;
+    outcomes.into_iter().enumerate().for_each(|(number, outcome)| check(number, outcome));
+    assert!(begun.elapsed() < Duration::from_secs(10), "at once: {:?}", begun.elapsed());
     service.shutdown().await.unwrap();
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fluffle::prelude::*;
 use futures_util::future::join_all;
@@ -77,6 +77,40 @@ async fn a_missing_exchange_fails_its_own_messages_and_no_other_publisher() {
 }
 
 /// A broker closes the whole connection over a header frame that is larger than negotiated.
+/// A refusal closes the channel, twice: what the broker confirms in between keeps the waits for the next channel short.
+#[actix::test]
+async fn refusals_between_confirmed_messages_hold_up_nobody() {
+    let vhost = vhost();
+    let app = app(vhost.url());
+    let out = app.forwarder("relay");
+    let service = started(app).await;
+    let prepare = |number: usize| {
+        let route = match number % 2 {
+            0 => Route::<String>::exchange("x").key("q"),
+            _ => Route::exchange(format!("nobody-made-{number}")),
+        };
+        route.prepare(&number.to_string(), &MessageOptions::new()).unwrap()
+    };
+    let begun = Instant::now();
+    let mut longest = Duration::ZERO;
+    for number in 0..20 {
+        let since = Instant::now();
+        let outcome = soon("its end", out.publish(prepare(number))).await;
+        longest = longest.max(since.elapsed());
+        assert_eq!(outcome.is_ok(), number % 2 == 0, "{number}: {outcome:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "one by one: {:?}", begun.elapsed());
+
+    let begun = Instant::now();
+    let outcomes = join_all((0..20).map(|number| out.publish(prepare(number))));
+    let outcomes = soon("all ends", outcomes).await;
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        assert_eq!(outcome.is_ok(), number % 2 == 0, "{number}: {outcome:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "at once: {:?}", begun.elapsed());
+    service.shutdown().await.unwrap();
+}
+
 #[actix::test]
 async fn headers_that_do_not_fit_the_negotiated_frame_fail_their_own_message_and_nothing_else() {
     let vhost = vhost();

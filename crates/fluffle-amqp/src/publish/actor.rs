@@ -99,7 +99,8 @@ impl PublisherActor {
     fn publish_on(&mut self, lease: Lease, ctx: &mut Context<Self>) {
         self.lease = Some(lease.clone());
         let blocked = self.shared.connection.blocked.subscribe();
-        let running = run(lease, Arc::clone(&self.outbox), self.confirms, blocked, self.draining.subscribe());
+        let shared = Arc::clone(&self.shared);
+        let running = run(lease, Arc::clone(&self.outbox), shared, self.confirms, blocked, self.draining.subscribe());
         ctx.spawn(running.into_actor(self).map(|end, actor, ctx| match end {
             End::Drained => {
                 actor.lease = None;
@@ -116,7 +117,9 @@ impl PublisherActor {
         if classify(&error, Operation::Publish) == Class::Permanent {
             tracing::error!(publisher = %self.outbox.name, %error, "the broker closed the channel over a publish");
             self.shared.redeclare();
-            self.outbox.refuse(&error);
+            if self.outbox.refuse(&error) {
+                self.shared.prove();
+            }
         }
         // Even a refusal is transient for the channel: the messages it was about have been dealt with above.
         let telling = self.channel.post(Broken(ExitError::transient(ClientError(error.clone()))));
@@ -134,6 +137,7 @@ enum End {
 async fn run(
     lease: Lease,
     outbox: Arc<Outbox>,
+    shared: Arc<ChannelShared>,
     confirms_on: bool,
     blocked: watch::Receiver<Option<String>>,
     mut draining: watch::Receiver<bool>,
@@ -149,6 +153,7 @@ async fn run(
     // Only an earlier channel leaves suspects; each goes out alone, and nothing new before the last is cleared.
     let mut suspects = outbox.has_suspects();
     let mut draining_since = None;
+    let mut proven = false;
     let mut linger = pin!(outbox.linger());
     loop {
         let drain_asked = draining_since.is_some();
@@ -171,6 +176,10 @@ async fn run(
             biased;
             () = &mut linger => {}
             () = on_channel.settled(&mut settled) => {
+                if !proven && settled.iter().any(|(_, verdict)| matches!(verdict, Verdict::Confirmed)) {
+                    proven = true;
+                    shared.prove();
+                }
                 if let Some(error) = settle(&outbox, &mut settled) {
                     return End::ChannelLost(error);
                 }

@@ -118,10 +118,13 @@ impl Outbox {
     /// If the text names the exchange (and the topic), it is about all messages for it; else about something that was on
     /// the wire. The first time they are kept, for the topology is declared again before the next channel, and published
     /// one at a time if it is not known which; the second time they go back to their callers.
-    pub(crate) fn refuse(&self, error: &lapin::Error) {
-        let Some((code, text)) = reply(error) else { return };
-        let given_back = {
-            let mut given_back = Vec::new();
+    ///
+    /// Says whether other messages wait for the next channel. They need not wait long for it: a message is charged twice at most,
+    /// so there are no more refusals than that.
+    pub(crate) fn refuse(&self, error: &lapin::Error) -> bool {
+        let Some((code, text)) = reply(error) else { return false };
+        let (given_back, kept) = {
+            let (mut given_back, mut kept) = (Vec::new(), 0);
             let mut unsettled = self.unsettled();
             let named = |entry: &Entry| {
                 text.contains(&format!("exchange '{}'", entry.message.exchange))
@@ -133,14 +136,18 @@ impl Outbox {
                 entry.refusals = entry.refusals.saturating_add(1);
                 if entry.refusals > 1 {
                     given_back.push(sequence);
+                } else if any_named || kept == 0 {
+                    // Of those that are not named one is to blame.
+                    kept += entry.items();
                 }
             }
-            given_back.iter().filter_map(|sequence| unsettled.remove(*sequence)).collect::<Vec<_>>()
+            (given_back.iter().filter_map(|sequence| unsettled.remove(*sequence)).collect::<Vec<_>>(), kept)
         };
         for entry in given_back {
             self.counters.failed.fetch_add(entry.items() as u64, Ordering::Relaxed);
             self.answer(entry, Outcome::Refused { code, text: text.clone() });
         }
+        self.outstanding() > kept
     }
 
     fn answer(&self, mut entry: Entry, outcome: Outcome) {
