@@ -5,7 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use fluffle::prelude::*;
+use fluffle::{amqp::Confirmed, prelude::*};
 use fluffle_harness::RabbitMq;
 use futures_util::future::join_all;
 use support::*;

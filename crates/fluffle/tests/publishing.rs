@@ -3,9 +3,15 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use fluffle::prelude::*;
+use fluffle::{prelude::*, supervise::What};
 use futures_util::future::join_all;
 use support::*;
 
@@ -77,6 +83,23 @@ async fn a_missing_exchange_fails_its_own_messages_and_no_other_publisher() {
 }
 
 /// A broker closes the whole connection over a header frame that is larger than negotiated.
+/// The most losses in a row that a node's waits have grown with.
+fn losses_in_a_row(service: &Service, path: &'static str) -> impl Fn() -> u32 + use<> {
+    let most = Arc::new(AtomicU32::new(0));
+    let (mut events, counted) = (service.events(), Arc::clone(&most));
+    actix_rt::spawn(async move {
+        while let Some(event) = events.next().await {
+            let event = event.expect("none is missed");
+            if let What::Backoff { attempt, .. } = event.what
+                && *event.path == *path
+            {
+                counted.fetch_max(attempt, Ordering::SeqCst);
+            }
+        }
+    });
+    move || most.load(Ordering::SeqCst)
+}
+
 /// A refusal closes the channel, twice: what the broker confirms in between keeps the waits for the next channel short.
 #[actix::test]
 async fn refusals_between_confirmed_messages_hold_up_nobody() {
@@ -91,15 +114,14 @@ async fn refusals_between_confirmed_messages_hold_up_nobody() {
         };
         route.prepare(&number.to_string(), &MessageOptions::new()).unwrap()
     };
+    let in_a_row = losses_in_a_row(&service, "app/publish/publish-0/channels/relay/channel");
     let begun = Instant::now();
-    let mut longest = Duration::ZERO;
     for number in 0..20 {
-        let since = Instant::now();
         let outcome = soon("its end", out.publish(prepare(number))).await;
-        longest = longest.max(since.elapsed());
         assert_eq!(outcome.is_ok(), number % 2 == 0, "{number}: {outcome:?}");
     }
     assert!(begun.elapsed() < Duration::from_secs(10), "one by one: {:?}", begun.elapsed());
+    assert_eq!(in_a_row(), 2, "each refused message costs its channel twice");
 
     let begun = Instant::now();
     let outcomes = join_all((0..20).map(|number| out.publish(prepare(number))));
@@ -108,6 +130,7 @@ async fn refusals_between_confirmed_messages_hold_up_nobody() {
         assert_eq!(outcome.is_ok(), number % 2 == 0, "{number}: {outcome:?}");
     }
     assert!(begun.elapsed() < Duration::from_secs(10), "at once: {:?}", begun.elapsed());
+    assert!(in_a_row() <= 3, "none of them while others wait: {}", in_a_row());
     service.shutdown().await.unwrap();
 }
 

@@ -143,11 +143,14 @@ impl Outbox {
             }
             (given_back.iter().filter_map(|sequence| unsettled.remove(*sequence)).collect::<Vec<_>>(), kept)
         };
+        let about = kept + given_back.iter().map(Entry::items).sum::<usize>();
+        // Before anybody is told, and sends more.
+        let others_wait = self.outstanding() > about;
         for entry in given_back {
             self.counters.failed.fetch_add(entry.items() as u64, Ordering::Relaxed);
             self.answer(entry, Outcome::Refused { code, text: text.clone() });
         }
-        self.outstanding() > kept
+        others_wait
     }
 
     fn answer(&self, mut entry: Entry, outcome: Outcome) {
