@@ -79,3 +79,33 @@ async fn messages_too_large_for_the_broker_hold_up_nobody() {
     assert!(begun.elapsed() < Duration::from_secs(10), "at once: {:?}", begun.elapsed());
     service.shutdown().await.unwrap();
 }
+
+/// The broker inside has no streams.
+#[actix::test]
+async fn a_stream_that_others_declared_ends_the_service_with_a_line_that_says_why_and_other_queues_are_consumed_from() {
+    let vhost = RabbitMq::shared().unwrap().fresh_vhost().unwrap();
+    let raw = Raw::connect(vhost.url()).await;
+    for (queue, kind) in [("log", "stream"), ("old", "classic"), ("new", "quorum")] {
+        let mut arguments = lapin::types::FieldTable::default();
+        arguments.insert("x-queue-type".into(), lapin::types::AMQPValue::LongString(kind.into()));
+        let options = lapin::options::QueueDeclareOptions { durable: true, ..Default::default() };
+        raw.channel().queue_declare(queue.into(), options, arguments).await.unwrap();
+    }
+    for queue in ["old", "new"] {
+        let (factory, mut record) = handlers(|_| Act::Ok);
+        let service = started(App::new(broker(vhost.url())).consume(Consume::<String>::queue(queue), factory)).await;
+        let out = service.publisher::<String>(Route::queue(queue)).await.unwrap();
+        out.publish("a".to_owned()).await.unwrap();
+        assert_eq!(next(&mut record).await.text, "a", "{queue}");
+        service.shutdown().await.unwrap();
+    }
+    let (factory, _record) = handlers(|_| Act::Ok);
+    let service =
+        App::new(broker(vhost.url())).consume(Consume::<String>::queue("log"), factory).start().await.unwrap();
+    let end = soon("its end", service.wait()).await.unwrap_err();
+    assert!(end.reason().is_permanent());
+    for word in ["queue `log`", "stream", "offsets", "quorum queue"] {
+        assert!(end.to_string().contains(word), "{word}: {end}");
+    }
+    service.shutdown().await.unwrap_err();
+}

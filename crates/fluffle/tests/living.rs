@@ -70,6 +70,19 @@ async fn a_queue_that_is_gone_and_not_ours_ends_the_service_with_a_line_that_say
     let _ = service.shutdown().await;
 }
 
+/// What a stream is given while nobody is subscribed would be skipped.
+#[actix::test]
+async fn a_stream_of_the_topology_is_not_consumed_from_and_the_error_says_why() {
+    let vhost = vhost();
+    let (factory, _record) = handlers(|_| Act::Ok);
+    let app = App::new(broker(vhost.url())).topology(Topology::new().queue(Queue::stream("audit")));
+    let started = app.consume(Consume::<String>::queue("audit"), factory).start().await;
+    let error = started.map(|_| ()).unwrap_err().to_string();
+    for word in ["audit", "stream", "offsets", "quorum queue"] {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+}
+
 #[actix::test]
 async fn a_cut_connection_ends_in_a_consuming_consumer_and_the_same_handlers() {
     let vhost = vhost();

@@ -20,6 +20,7 @@ use crate::{
     class::{Class, ClientError, Operation, classify, reply},
     connection::ConnectionActor,
     consume::{
+        contradictions,
         deliveries::Deliveries,
         guard::{ConsumerState, Guard},
         lane::Lane,
@@ -180,7 +181,7 @@ impl Actor for ConsumerActor {
 
 /// The broker refused `basic.consume`.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot consume from queue `{queue}`: {what}{hint}")]
+#[error("cannot consume from queue `{queue}`: {what}{}{hint}", if hint.is_empty() { "" } else { " — " })]
 struct ConsumeRefused {
     queue: Arc<str>,
     what: String,
@@ -196,6 +197,12 @@ struct Cancelled(Arc<str>);
 #[derive(Debug, thiserror::Error)]
 #[error("messages of queue `{0}` that may be ending the process are to be handled alone, or no longer")]
 struct Isolated(Arc<str>);
+
+/// RabbitMQ refuses the priority of a consumer for no other kind of queue: "invalid arg 'x-priority' for queue 's' in vhost '/' of
+/// queue type rabbit_stream_queue".
+fn is_stream(error: &lapin::Error) -> bool {
+    reply(error).is_some_and(|(code, text)| code == 406 && text.contains("x-priority") && text.contains("stream"))
+}
 
 impl ConsumerActor {
     fn consume(&mut self, lease: Lease, subscription: Subscription, ctx: &mut Context<Self>) {
@@ -232,8 +239,10 @@ impl ConsumerActor {
         let refusal = ConsumeRefused {
             queue: self.plan.queue.clone(),
             what: reply(error).map_or_else(|| error.to_string(), |(_, text)| text),
-            hint: if missing && !ours {
-                " — declare it in this application's topology, or create it first"
+            hint: if is_stream(error) {
+                contradictions::NO_STREAMS
+            } else if missing && !ours {
+                "declare it in this application's topology, or create it first"
             } else {
                 ""
             },

@@ -3,8 +3,12 @@
 use crate::{
     consume::spec::Consume,
     service_error::ServiceError,
-    topology::{Queue, Topology},
+    topology::{Queue, QueueKind, Topology},
 };
+
+/// Why no consumer takes a stream.
+pub(super) const NO_STREAMS: &str = "it is a stream, which hands out what comes from now on at each subscription: what comes while the connection is lost would be \
+     skipped without a word, and Fluffle keeps no offsets. Consume from a quorum queue that is bound to the same exchange";
 
 impl<T, R> Consume<T, R> {
     /// Whether its handlers may be given all messages of a batch at once.
@@ -16,6 +20,15 @@ impl<T, R> Consume<T, R> {
             "`ordered_by` gives each handler instance the messages of its keys, `consume_batches` a batch with messages of all keys: \
              take `consume`, or leave out `ordered_by`",
         )
+    }
+
+    /// Whether its queue is one to consume from, if the application declares it. Of any other the broker is
+    /// [asked](crate::consume::subscription::Subscription::begin).
+    pub(crate) fn check_kind(&self, application: &Topology) -> Result<(), ServiceError> {
+        match application.find_queue(&self.queue).map(Queue::kind) {
+            Some(QueueKind::Stream) => self.contradiction(NO_STREAMS),
+            Some(QueueKind::Classic | QueueKind::Quorum) | None => Ok(()),
+        }
     }
 
     /// Whether it may have the lanes it is to have.

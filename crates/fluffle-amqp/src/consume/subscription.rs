@@ -45,9 +45,9 @@ impl Subscription {
         }
         self.begun += 1;
         let mut arguments = FieldTable::default();
-        if let Some(priority) = self.plan.priority {
-            arguments.insert("x-priority".into(), AMQPValue::LongInt(priority));
-        }
+        // A priority of 0 is none. It is always said, because RabbitMQ refuses it for a stream, and nothing else would tell that
+        // a queue which others have declared is one: a stream hands out what comes from now on, and skips what came before.
+        arguments.insert("x-priority".into(), AMQPValue::LongInt(self.plan.priority.unwrap_or(0)));
         let options = BasicConsumeOptions { exclusive: self.plan.exclusive, ..BasicConsumeOptions::default() };
         let (queue, tag) = (&*self.plan.queue, self.tag());
         let consuming = self.channel.basic_consume(queue.into(), tag.into(), options, arguments);

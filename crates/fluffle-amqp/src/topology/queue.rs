@@ -58,7 +58,8 @@ impl Queue {
         Self::of(QueueKind::Quorum, name)
     }
 
-    /// A stream: replicated, always durable, read without consuming.
+    /// A stream: replicated, always durable, read without consuming. To be published to: a [`Consume`](crate::Consume) of it is
+    /// refused, because Fluffle keeps no offsets.
     pub fn stream(name: impl Into<String>) -> Self {
         Self::of(QueueKind::Stream, name)
     }

@@ -12,7 +12,7 @@ pub enum QueueKind {
     Classic,
     /// Replicated by Raft: the kind for messages that must not be lost.
     Quorum,
-    /// A replicated log, read without consuming.
+    /// A replicated log, read without consuming. No consumer takes it: Fluffle keeps no offsets.
     Stream,
 }
 

@@ -60,6 +60,7 @@ impl Service {
         if let Some(queue) = application.find_queue(&consume.queue) {
             consume.queue = queue.name().to_owned();
         }
+        consume.check_kind(&application)?;
         consume.check_lanes(&application)?;
         self.one_type::<T>(&consume.queue)?;
         self.inner.topology.add(consume.topology(&application))?;
