@@ -15,6 +15,7 @@ const ON_BOTH: [&str; 15] = [
     "batches",
     "batches_end_to_end",
     "batching",
+    "connecting",
     "cores",
     "flow",
     "foreign",
