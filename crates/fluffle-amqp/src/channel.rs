@@ -83,6 +83,7 @@ impl ChannelShared {
             mode,
             generation: AtomicU64::new(self.generation.load(Ordering::Relaxed)),
             redeclare: AtomicBool::new(true),
+            proven: AtomicBool::new(false),
         })
     }
 
