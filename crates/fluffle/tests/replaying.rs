@@ -100,7 +100,10 @@ async fn a_dry_run_counts_and_moves_nothing() {
     bench.bury(&["a", "b"]).await;
     let replayed = soon("replayed", Replay::from("q.dead").dry_run().run(&bench.broker())).await.unwrap();
     assert_eq!((replayed.replayed, replayed.dry_run), (2, true));
-    assert_eq!(replayed.to_string(), "2 looked at: 2 would be replayed, 0 not wanted, 0 without an origin, 0 refused");
+    assert_eq!(
+        replayed.to_string(),
+        "2 looked at: 2 would be replayed, 0 not wanted, 0 without an origin, 0 unreadable, 0 refused"
+    );
     bench.dead_are(2).await;
     assert!(bench.record.try_recv().is_err());
     bench.service.shutdown().await.unwrap();
