@@ -241,12 +241,15 @@ async fn what_has_a_reply_address_and_no_answer_to_give_is_work() {
     let service = started(app.consume(Consume::queue("q").retry(retry(2)), factory)).await;
     let raw = Raw::connect(vhost.url()).await;
     // As NServiceBus and others put one on every message; and it is not over when a request would be.
+    raw.channel().queue_declare("their.queue".into(), Default::default(), Default::default()).await.unwrap();
     let properties = BasicProperties::default().with_reply_to("their.queue".into());
     raw.put("q", &body("event"), properties).await;
     for attempt in 1..=2 {
         assert_eq!(next(&mut record).await.attempt, attempt);
     }
     assert_eq!(raw.take("q.dead").await.header(headers::REASON).unwrap(), "attempts-exhausted");
+    until("it is settled", || service.consumers()[0].1.dead_lettered == 1).await;
+    assert_eq!(raw.ready("their.queue").await, 0, "nobody asked");
     service.shutdown().await.unwrap();
 }
 

@@ -270,8 +270,9 @@ impl Received {
         }
     }
 
+    /// Whether somebody waits for an answer. A reply address alone does not say so: see [`Requests::of`].
     pub(crate) fn wants_reply(&self) -> bool {
-        self.properties.reply_to().is_some()
+        self.request.is_some()
     }
 
     pub(crate) fn message_id(&self) -> Option<&str> {

@@ -284,6 +284,9 @@ impl Settler {
 
     /// Tells the requester that its request was given up, so that it need not wait for its deadline.
     async fn refuse_request(&self, received: &Received, reason: &Reason, error: &str) -> bool {
+        if !received.wants_reply() {
+            return true;
+        }
         match copy::refusal(received, reason, error) {
             Some(message) => self.send_reply(message).await,
             None => true,

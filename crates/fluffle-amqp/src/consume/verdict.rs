@@ -63,7 +63,8 @@ pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Ve
 }
 
 fn not_handled(why: &Outcome, received: &Received, retry: &Retry) -> Verdict {
-    if let Some(request) = &received.request
+    // A batch that asks for an answer is refused whole, and kept: its messages are more than a question.
+    if let Some(request) = received.request.as_ref().filter(|_| !received.wire().is_batch())
         && let Some(refusal) = refused(request, why, received, retry)
     {
         return refusal;
