@@ -5,6 +5,7 @@
 //! else does, as long as one process handles the queue. See `docs/SEMANTICS.md`.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
@@ -118,13 +119,21 @@ pub(crate) fn item_keys(received: &Received, items: impl Iterator<Item = usize>)
 fn key_of(received: &Received, id: &str) -> String {
     // Its length first: a queue's name may hold what stands between it and the id.
     let mut key = format!("{}:{}/{id}", received.queue.len(), received.queue);
-    if let Some(replay) = received.header(headers::REPLAY).and_then(|header| header.text()) {
-        key.extend(["/replay/", replay]);
-    }
-    if received.header(headers::REASON).is_some() {
-        key.push_str("/dead");
+    if let Some(replay) = replay(received) {
+        key.extend(["/replay/", &*replay]);
     }
     key
+}
+
+/// What tells a message that is sent again on purpose from its original: the id of its replay, and whether it is a dead letter
+/// that was put back.
+pub(crate) fn replay(received: &Received) -> Option<Cow<'_, str>> {
+    let replay = received.header(headers::REPLAY).and_then(|header| header.text());
+    match (replay, received.header(headers::REASON)) {
+        (replay, None) => replay.map(Cow::Borrowed),
+        (None, Some(_)) => Some(Cow::Borrowed("dead")),
+        (Some(replay), Some(_)) => Some(Cow::Owned(format!("{replay}/dead"))),
+    }
 }
 
 /// The keys whose messages are being handled now, by this consumer, on whichever channel they came.
