@@ -123,6 +123,12 @@ fn classify_amqp(kind: &AMQPErrorKind, text: &str, operation: Operation) -> Clas
     }
 }
 
+/// Whether the broker says that the error is its own (`541 INTERNAL_ERROR`).
+pub(crate) fn is_internal(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(amqp)
+        if matches!(amqp.kind(), AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR)))
+}
+
 /// A client error in the broker's or the system's own words, without the client's around them.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientError(pub(crate) lapin::Error);

@@ -17,11 +17,11 @@ use uuid::Uuid;
 use crate::{
     consume::{
         received::Received,
-        requests::{DIRECT_REPLY_TO, Request},
+        requests::{DIRECT_REPLY_TO, Request, can_be_answered},
         seen,
     },
     publish::message::Prepared,
-    sanitizer::shorten,
+    sanitizer::{is_ours, shorten},
 };
 
 /// Headers that have something done to a copy that must not be: by the broker, which routes it elsewhere too (`CC`, `BCC`), or
@@ -56,6 +56,7 @@ pub(crate) fn again(received: &Received, queue: &str, attempt: Attempt, error: &
     for name in NOT_ON_RETRIES {
         remove(&mut table, name);
     }
+    begins_anew(received, &mut table);
     put(&mut table, attempt.header());
     if let Some(deadline) = received.request.as_ref().and_then(Request::deadline) {
         put(&mut table, (headers::DEADLINE, HeaderValue::Int(deadline)));
@@ -64,13 +65,18 @@ pub(crate) fn again(received: &Received, queue: &str, attempt: Attempt, error: &
     for header in origin(received).headers() {
         put(&mut table, header);
     }
-    // A dead letter that was put back into its queue begins anew, because of this header. Its retry must not, or the
-    // retries would never end. To a store of seen messages the retry stays the message that was put back.
-    if received.header(headers::REASON).is_some() {
-        remove(&mut table, headers::REASON);
-        put(&mut table, (headers::REPLAY, HeaderValue::Str(&seen::replay(received).unwrap_or_default())));
-    }
     send(received, queue, table)
+}
+
+/// A dead letter that was put back with its headers begins anew. The copy for its next attempt is no dead letter, or each of its
+/// attempts would count as the first; what keeps it apart from the message that died is said as for a replay.
+fn begins_anew(received: &Received, table: &mut FieldTable) {
+    if received.header(headers::REASON).is_some() {
+        remove(table, headers::REASON);
+        if let Some(replay) = seen::replay(received) {
+            put(table, (headers::REPLAY, HeaderValue::Str(&replay)));
+        }
+    }
 }
 
 /// A copy for the dead-letter queue `queue`, with why and from where.
@@ -110,6 +116,10 @@ pub(crate) fn refusal(received: &Received, reason: &Reason, error: &str) -> Opti
 
 fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -> Option<Prepared> {
     let reply_to = received.properties.reply_to().as_ref()?.as_str().to_owned();
+    if !can_be_answered(&reply_to) {
+        tracing::warn!(queue = %received.queue, reply_to, "no answer: the reply address is none that the broker made");
+        return None;
+    }
     // The broker hands an answer to a direct reply-to address to its requester itself and finds no queue for it (RabbitMQ, "Direct
     // Reply-to"): asked to return what no queue takes, it returns an answer that has arrived.
     let mandatory = !reply_to.starts_with(DIRECT_REPLY_TO);
@@ -148,7 +158,7 @@ pub(crate) fn plain(mut copy: Prepared) -> Prepared {
     let all = copy.amqp_properties();
     let mut table = FieldTable::default();
     for (name, value) in all.headers().iter().flat_map(FieldTable::inner) {
-        if name.as_str().starts_with("x-fluffle-") {
+        if is_ours(name.as_str(), value) {
             table.insert(name.clone(), value.clone());
         }
     }

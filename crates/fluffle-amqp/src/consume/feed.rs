@@ -13,7 +13,7 @@ use crate::consume::{
     envelope::{Contents, ItemOutcomes},
     failure::Failure,
     lane::{Lane, Outcome},
-    received::Received,
+    received::{Received, has_room_for_items},
     seen::Seen,
 };
 
@@ -164,5 +164,12 @@ pub(crate) fn open<T>(wire: &Wire<T>, received: &Received) -> Result<Option<Cont
     if received.wants_reply() {
         return Err(Outcome::Failed(Failure::reject("a batch asks for an answer: ask for each by itself")));
     }
-    Ok(Some(Contents::new(batch.raw_items(), wire.content_type())))
+    let items = batch.raw_items();
+    if let Some(id) = received.message_id()
+        && !has_room_for_items(id, items.len())
+    {
+        let why = "the id of a batch is too long: `<id>/<number of the item>` may have 255 bytes";
+        return Err(Outcome::Failed(Failure::reject(why)));
+    }
+    Ok(Some(Contents::new(items, wire.content_type())))
 }

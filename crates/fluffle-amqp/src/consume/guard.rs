@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    consume::{lane::Outcome, verdict::Verdict},
+    consume::{lane::Outcome, received::Received, verdict::Verdict},
     flow::{
         breaker::{CircuitBreaker, SharedSwitch},
         switch::{BreakerState, Epoch},
@@ -140,9 +140,12 @@ impl Watch {
     }
 
     /// A handler's answer, for the breaker. What a handler rejected, could not be decoded or was not begun says nothing
-    /// about what the breaker guards.
-    pub(crate) fn answered(&self, tag: u64, outcome: &Outcome) {
+    /// about what the breaker guards. Nor does what no handler was given: or whoever may publish to the queue could open the breaker.
+    pub(crate) fn answered(&self, received: &Received, outcome: &Outcome) {
         let (Some(watched), Some(breaker)) = (&self.breaker, &self.guard.breaker) else { return };
+        if received.started.get().is_none() {
+            return;
+        }
         let failed = match outcome {
             Outcome::Handled(_) => false,
             Outcome::Crashed(_) => true,
@@ -164,7 +167,7 @@ impl Watch {
                 return;
             }
         };
-        if tag >= self.since {
+        if received.tag >= self.since {
             breaker.shared().record(watched.epoch, failed);
         }
     }

@@ -293,6 +293,11 @@ pub(crate) fn item_id(id: &str, index: usize) -> String {
     format!("{id}/{index}")
 }
 
+/// Whether each of so many items has an id: `<id>/<index>` must fit into a short string (AMQP 0-9-1, section 4.2.5.3).
+pub(crate) fn has_room_for_items(id: &str, items: usize) -> bool {
+    item_id(id, items.saturating_sub(1)).len() <= usize::from(u8::MAX)
+}
+
 /// The properties of an item: its envelope's, but for those that speak of the batch. It asks for no answer.
 fn of_item(envelope: &BasicProperties, index: usize, content_type: Option<&str>) -> BasicProperties {
     let mut item = BasicProperties::default();

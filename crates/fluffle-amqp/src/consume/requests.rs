@@ -2,6 +2,11 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use fluffle_wire::headers;
 use lapin::BasicProperties;
 
@@ -9,6 +14,44 @@ use crate::consume::received::AmqpHeader;
 
 /// What addresses of direct reply-to begin with (RabbitMQ, "Direct Reply-to").
 pub(crate) const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// Whether an answer may be sent to this address. RabbitMQ's channel crashes, and the whole connection with it, over an address of
+/// direct reply-to that has the form of its own (`<process>.<key>`) and is none: the process is an Erlang term, in base64. Anybody
+/// may write such an address into a message.
+pub(crate) fn can_be_answered(reply_to: &str) -> bool {
+    let Some(words) = reply_to.strip_prefix(DIRECT_REPLY_TO).and_then(|rest| rest.strip_prefix('.')) else {
+        return true;
+    };
+    let mut words = words.split('.').filter(|word| !word.is_empty());
+    match (words.next(), words.next(), words.next()) {
+        (Some(process), Some(_), None) => PROCESS.decode(process).is_ok_and(|term| is_process(&term)),
+        // RabbitMQ finds nobody there; other brokers have addresses of one word.
+        _ => true,
+    }
+}
+
+/// With padding or without, as RabbitMQ's versions have it.
+const PROCESS: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Whether `term` is a process identifier in Erlang's external term format (`PID_EXT`, `NEW_PID_EXT`).
+fn is_process(term: &[u8]) -> bool {
+    let (numbers, atom) = match term {
+        [131, 88, atom @ ..] => (12, atom),
+        [131, 103, atom @ ..] => (9, atom),
+        _ => return false,
+    };
+    let node = match atom {
+        // ATOM_EXT, ATOM_UTF8_EXT
+        [100 | 118, high, low, node @ ..] => node.split_at_checked(usize::from(u16::from_be_bytes([*high, *low]))),
+        // SMALL_ATOM_EXT, SMALL_ATOM_UTF8_EXT
+        [115 | 119, length, node @ ..] => node.split_at_checked(usize::from(*length)),
+        _ => None,
+    };
+    node.is_some_and(|(name, rest)| name.is_ascii() && rest.len() == numbers)
+}
 
 /// How one consumer takes messages that ask for an answer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +76,9 @@ impl Requests {
     /// behind which somebody waits. Any other is work: frameworks put a reply address on every message they send.
     pub(crate) fn of(self, properties: &BasicProperties) -> Option<Request> {
         let reply_to = properties.reply_to().as_ref()?;
+        if !can_be_answered(reply_to.as_str()) {
+            return None;
+        }
         let is_request = self.answers || reply_to.as_str().starts_with(DIRECT_REPLY_TO);
         is_request.then(|| Request { expires: expires(properties), retried: self.retried })
     }
@@ -83,6 +129,28 @@ mod tests {
         assert!(answers.of(&asking("errors")).is_some());
         assert!(work.of(&asking("amq.rabbitmq.reply-to.g1h2AA")).is_some());
         assert!(answers.of(&BasicProperties::default()).is_none());
+    }
+
+    #[test]
+    fn an_address_of_direct_reply_to_names_a_process_or_has_another_form() {
+        // As RabbitMQ 3.10 made it.
+        let made = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3OAAAAAEAAAACAAAAAw==.c2VjcmV0";
+        for address in [made, "q", "amq.rabbitmq.reply-to", "amq.rabbitmq.reply-to.one", "amq.rabbitmq.reply-to.a.b.c"]
+        {
+            assert!(can_be_answered(address), "{address}");
+        }
+        assert!(Requests::default().of(&asking(made)).is_some());
+        for address in [
+            "!!!.key",
+            "AAAA.key",
+            "g2gCYQFhAg==.key",
+            "g1h2AA5yZXBs.key",
+            "g1h2AA5yZXBseUAxMjM0NTY3OAAAAAEAAAACAAAA.key",
+        ] {
+            let address = format!("{DIRECT_REPLY_TO}.{address}");
+            assert!(!can_be_answered(&address), "{address}");
+            assert!(Requests { answers: true, retried: false }.of(&asking(&address)).is_none(), "{address}");
+        }
     }
 
     #[test]

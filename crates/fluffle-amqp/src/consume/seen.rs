@@ -5,6 +5,7 @@
 //! else does, as long as one process handles the queue. See `docs/SEMANTICS.md`.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
@@ -119,18 +120,19 @@ fn key_of(received: &Received, id: &str) -> String {
     // Its length first: a queue's name may hold what stands between it and the id.
     let mut key = format!("{}:{}/{id}", received.queue.len(), received.queue);
     if let Some(replay) = replay(received) {
-        key.extend(["/replay/", &replay]);
+        key.extend(["/replay/", &*replay]);
     }
     key
 }
 
-/// What tells a message that was sent again from the first one: the id of a deliberate replay, and `/dead` for a dead
-/// letter that was put back. Its retry copies have this text as their replay header, so that their key is the same.
-pub(crate) fn replay(received: &Received) -> Option<String> {
+/// What tells a message that is sent again on purpose from its original: the id of its replay, and whether it is a dead letter
+/// that was put back.
+pub(crate) fn replay(received: &Received) -> Option<Cow<'_, str>> {
     let replay = received.header(headers::REPLAY).and_then(|header| header.text());
-    match received.header(headers::REASON) {
-        Some(_) => Some(format!("{}/dead", replay.unwrap_or_default())),
-        None => replay.map(str::to_owned),
+    match (replay, received.header(headers::REASON)) {
+        (replay, None) => replay.map(Cow::Borrowed),
+        (None, Some(_)) => Some(Cow::Borrowed("dead")),
+        (Some(replay), Some(_)) => Some(Cow::Owned(format!("{replay}/dead"))),
     }
 }
 

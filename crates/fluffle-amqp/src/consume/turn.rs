@@ -340,7 +340,7 @@ impl Turn {
         let taken = if is_its_own { self.in_flight.remove(received.tag) } else { None };
         if taken.is_some() {
             count_more(&self.plan.counters.batches, usize::from(received.contents.get().is_some()));
-            self.watch.answered(received.tag, &outcome);
+            self.watch.answered(&received, &outcome);
         }
         match taken {
             // It goes back with its channel.

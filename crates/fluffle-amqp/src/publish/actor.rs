@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     channel::{self, Broken, ChannelActor, ChannelShared, Lease},
-    class::{Class, ClientError, Operation, classify},
+    class::{Class, ClientError, Operation, classify, is_internal},
     confirm::{Confirms, Verdict},
     drain::{Clock, Step},
     publish::{
@@ -120,6 +120,8 @@ impl PublisherActor {
             if self.outbox.refuse(&error) {
                 self.shared.prove();
             }
+        } else if is_internal(&error) {
+            self.outbox.refuse_answers(&error);
         }
         // Even a refusal is transient for the channel: the messages it was about have been dealt with above.
         let telling = self.channel.post(Broken(ExitError::transient(ClientError(error.clone()))));

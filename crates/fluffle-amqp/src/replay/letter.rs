@@ -7,7 +7,7 @@ use fluffle_wire::headers::{self, DeadLetterInfo};
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::{
-    consume::{copy, received::Received},
+    consume::{copy, received::Received, requests::DIRECT_REPLY_TO},
     publish::message::Prepared,
 };
 
@@ -51,7 +51,13 @@ impl DeadLetter {
 
     /// The queue it died in last: as Fluffle says, or the broker's own dead-lettering (the first entry of `x-death`, or
     /// `x-first-death-queue`) where that came later, or Fluffle says nothing.
+    ///
+    /// `None` also for what cannot be a queue: an empty name, one of more than 255 bytes, an address of direct reply-to.
     pub fn origin_queue(&self) -> Option<&str> {
+        self.named_queue().filter(|name| (1..=255).contains(&name.len()) && !name.starts_with(DIRECT_REPLY_TO))
+    }
+
+    fn named_queue(&self) -> Option<&str> {
         let last = self.received.headers().and_then(Death::last);
         match (&self.info, last) {
             (Some(info), Some(death)) if death.ended_the_message() && death.is_after(info.origin.first_seen) => {
@@ -76,7 +82,8 @@ impl DeadLetter {
     pub(super) fn replayed(&self, queue: &str, replay: &str) -> Prepared {
         let mut table = FieldTable::default();
         for (name, value) in self.received.headers().into_iter().flat_map(|table| table.inner()) {
-            if !copy::tells_of_the_past(name.as_str()) {
+            // What was shortened stays so.
+            if name.as_str() == headers::SHORTENED || !copy::tells_of_the_past(name.as_str()) {
                 table.insert(name.clone(), value.clone());
             }
         }

@@ -127,11 +127,16 @@ fn split<'a>(kind: &Kind, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     }
 }
 
-/// The entries of a table that can be read; the others are faults.
+/// The entries of a table that can be read; the others are faults. Of a header that only the broker is to write the first is kept.
 fn readable<'a>(content: &'a [u8], faults: &mut Faults) -> Vec<Entry<'a>> {
     let (entries, rest) = table::entries(content);
-    let (mut readable, mut values) = (Vec::new(), 0);
+    let (mut readable, mut values, mut written) = (Vec::new(), 0, 0);
     for entry in entries {
+        let bit = table::the_brokers(entry.name);
+        if written & bit != 0 {
+            continue;
+        }
+        written |= bit;
         let what = if is_text(entry.name) {
             table::check_value(entry.value, &mut values).err()
         } else {
@@ -265,6 +270,16 @@ pub(super) mod tests {
         let headers = properties.headers().as_ref().unwrap().inner();
         assert!(headers.contains_key("z") && !headers.contains_key("deep"));
         assert_eq!(text(&properties, mark::UNREADABLE), "headers.deep: nested deeper than 32 levels");
+    }
+
+    #[test]
+    fn of_a_header_of_the_brokers_that_is_there_twice_the_first_is_kept() {
+        let count = |n: u8| entry(b"x-delivery-count", &[b"l\0\0\0\0\0\0\0", &[n][..]].concat());
+        let content = [count(1), entry(b"twice", b"V"), entry(b"twice", b"V"), count(9)].concat();
+        let properties = rebuilt(&payload(0x2000, &long(b'F', &content)[1..]));
+        let headers = properties.headers().as_ref().unwrap();
+        assert_eq!(headers.inner().get("x-delivery-count"), Some(&AMQPValue::LongLongInt(1)));
+        assert!(mark::taken(&properties).is_none(), "it can be handled");
     }
 
     #[test]

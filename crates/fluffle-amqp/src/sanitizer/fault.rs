@@ -26,6 +26,8 @@ pub(super) enum What {
     TooDeep,
     /// More values than [`MAX_VALUES`](super::MAX_VALUES).
     TooMany,
+    /// A header of the broker's is there twice.
+    Twice,
     /// Longer than anything this client looks at as a whole.
     TooLong,
     /// Property flags that AMQP 0-9-1 does not define.
@@ -41,6 +43,7 @@ impl fmt::Display for What {
             Self::UnknownType(kind) => write!(f, "unknown type {:?}", char::from(*kind)),
             Self::TooDeep => write!(f, "nested deeper than {} levels", super::MAX_DEPTH),
             Self::TooMany => write!(f, "more than {} values", super::MAX_VALUES),
+            Self::Twice => f.write_str("there twice"),
             Self::TooLong => f.write_str("too long to be looked at"),
             Self::UnknownFlags => f.write_str("flags that AMQP 0-9-1 does not define"),
         }
@@ -107,11 +110,12 @@ pub(super) fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// The name of a header for errors: at most 64 bytes of it.
+/// The name of a header for errors: at most 64 bytes of it. Control characters become question marks, too, or a name could end a
+/// line of the log and write the next.
 pub(super) fn shown(name: &[u8]) -> String {
     let mut name = name[..name.len().min(64)].to_vec();
     question_marks(&mut name);
-    String::from_utf8_lossy(&name).into_owned()
+    String::from_utf8_lossy(&name).replace(char::is_control, "?")
 }
 
 #[cfg(test)]
@@ -139,5 +143,6 @@ mod tests {
         let mut cut = "é".as_bytes()[..1].to_vec();
         question_marks(&mut cut);
         assert_eq!(cut, b"?");
+        assert_eq!(shown(b"a\nERROR \x1b[31m\xff"), "a?ERROR ?[31m?");
     }
 }

@@ -21,7 +21,7 @@ pub(crate) const UNREADABLE_BYTES: &str = headers::UNREADABLE_BYTES;
 pub(crate) const SHORTENED: &str = headers::SHORTENED;
 
 /// Holds a number that no other process can know: only the sanitizer of this one can have written it.
-const MARK: &str = "x-fluffle-unreadable-mark";
+pub(super) const MARK: &str = "x-fluffle-unreadable-mark";
 
 fn secret() -> i64 {
     static SECRET: OnceLock<i64> = OnceLock::new();

@@ -21,7 +21,7 @@ pub(crate) mod stream;
 mod table;
 
 pub(crate) use mark::taken;
-pub(crate) use shorten::shorten;
+pub(crate) use shorten::{is_ours, shorten};
 pub(crate) use table::{MAX_DEPTH, MAX_VALUES};
 
 use content_header::AROUND_PAYLOAD;

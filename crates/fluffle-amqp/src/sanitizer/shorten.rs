@@ -1,20 +1,41 @@
 //! Headers made to fit: what is shortened first, and how a reader can tell.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::HashSet};
 
 use fluffle_wire::headers;
+use lapin::types::AMQPValue;
 
 use super::{
     fault::{boundary, shown},
-    mark::{SHORTENED, UNREADABLE_BYTES},
+    mark::{MARK, SHORTENED, UNREADABLE, UNREADABLE_BYTES},
     table::{self, Entry},
 };
 
 /// Fluffle's own headers: they tell why a message is where it is, so they are shortened last.
-const OURS: &str = "x-fluffle-";
+const NUMBERS: [&str; 4] = [headers::ATTEMPT, headers::FIRST_SEEN, headers::DEADLINE, MARK];
+const TEXTS: [&str; 8] = [
+    headers::REASON,
+    headers::ERROR,
+    headers::ORIGIN_EXCHANGE,
+    headers::ORIGIN_KEY,
+    headers::ORIGIN_QUEUE,
+    headers::REPLAY,
+    UNREADABLE,
+    SHORTENED,
+];
 
 /// What the broker adds each time it dead-letters a message: the newest entry is the first.
 const X_DEATH: &str = "x-death";
+
+/// Whether a header is one that Fluffle writes, of the type that it has then.
+pub(crate) fn is_ours(name: &str, value: &AMQPValue) -> bool {
+    match value {
+        AMQPValue::LongLongInt(_) => NUMBERS.contains(&name),
+        AMQPValue::LongString(_) => TEXTS.contains(&name),
+        AMQPValue::FieldTable(_) => name == UNREADABLE_BYTES,
+        _ => false,
+    }
+}
 
 /// Bytes for the header that names what was shortened.
 const NAMES: usize = 256;
@@ -30,11 +51,20 @@ pub(crate) fn shorten(content: Vec<u8>, longest: usize) -> Vec<u8> {
         return content;
     }
     let (entries, _) = table::entries(&content);
-    let mut headers = Headers { entries: entries.iter().map(Header::new).collect(), shortened: Vec::new() };
+    let mut headers = Headers { entries: once_each(&entries), shortened: Vec::new() };
     // Room for the header that tells.
     let room = longest.saturating_sub(1 + SHORTENED.len() + 5 + NAMES);
     headers.shorten(room);
     headers.encoded()
+}
+
+/// Of a name that comes twice lapin takes the last.
+fn once_each(entries: &[Entry<'_>]) -> Vec<Header> {
+    let mut names = HashSet::new();
+    let mut last: Vec<Header> =
+        entries.iter().rev().filter(|entry| names.insert(entry.name)).map(Header::new).collect();
+    last.reverse();
+    last
 }
 
 struct Header {
@@ -56,23 +86,20 @@ impl Header {
         self.name == name.as_bytes()
     }
 
-    fn is_ours(&self) -> bool {
-        self.name.starts_with(OURS.as_bytes())
-    }
-
-    /// 0 for what is shortened first; `None` for what always stays: Fluffle's own numbers, which are short and count attempts.
+    /// 0 for what is shortened first; `None` for what always stays: Fluffle's own numbers, which are short and count attempts. A
+    /// header that only looks like one of Fluffle's is foreign.
     fn importance(&self) -> Option<u8> {
         match self.value.first() {
-            _ if !self.is_ours() => Some(0),
-            _ if self.is(UNREADABLE_BYTES) => Some(1),
-            Some(b'S') => Some(2),
-            _ => None,
+            Some(b'l') if NUMBERS.iter().any(|name| self.is(name)) => None,
+            Some(b'S') if TEXTS.iter().any(|name| self.is(name)) => Some(2),
+            Some(b'F') if self.is(UNREADABLE_BYTES) => Some(1),
+            _ => Some(0),
         }
     }
 
     /// A foreign string, and a text of Fluffle's own that nobody compares: half of a name would be another name.
     fn can_be_cut(&self) -> bool {
-        !self.is_ours() || self.is(headers::ERROR) || self.is(headers::UNREADABLE)
+        self.importance() == Some(0) || self.is(headers::ERROR) || self.is(UNREADABLE)
     }
 }
 
@@ -88,23 +115,33 @@ impl Headers {
 
     fn shorten(&mut self, longest: usize) {
         self.forget_oldest_deaths(longest);
-        while let Some(over) = self.len().checked_sub(longest).filter(|over| *over > 0) {
-            let Some(index) = self.least_needed() else { return };
+        let mut over = self.len().saturating_sub(longest);
+        if over == 0 {
+            return;
+        }
+        // The longest of the least important headers first; a header that is cut is the last.
+        let all = self.entries.iter().enumerate();
+        let by_need = all.filter_map(|(index, header)| Some((header.importance()?, Reverse(header.len()), index)));
+        let mut by_need: Vec<_> = by_need.collect();
+        by_need.sort_unstable();
+        let mut left_out = vec![false; self.entries.len()];
+        for (_, _, index) in by_need {
             let header = &mut self.entries[index];
             self.shortened.push(header.name.clone());
-            let cut = if header.can_be_cut() { cut(&header.value, over) } else { None };
-            match cut {
-                Some(value) => header.value = value,
-                None => drop(self.entries.remove(index)),
+            if header.can_be_cut()
+                && let Some(value) = cut(&header.value, over)
+            {
+                header.value = value;
+                break;
+            }
+            left_out[index] = true;
+            over = over.saturating_sub(header.len());
+            if over == 0 {
+                break;
             }
         }
-    }
-
-    /// The longest of the least important headers.
-    fn least_needed(&self) -> Option<usize> {
-        let all = self.entries.iter().enumerate();
-        let by_need = all.filter_map(|(index, header)| Some((Reverse(header.importance()?), header.len(), index)));
-        by_need.max().map(|(_, _, index)| index)
+        let mut left_out = left_out.into_iter();
+        self.entries.retain(|_| !left_out.next().unwrap_or_default());
     }
 
     fn forget_oldest_deaths(&mut self, longest: usize) {
@@ -140,7 +177,9 @@ impl Headers {
         let before = self.entries.iter().position(|header| header.is(SHORTENED)).map(|at| self.entries.remove(at));
         let before = before.and_then(|header| Some(String::from_utf8_lossy(header.value.get(5..)?).into_owned()));
         let mut names: Vec<String> = before.iter().flat_map(|text| text.split(", ")).map(str::to_owned).collect();
-        for name in self.shortened.drain(..) {
+        // More would not be told anyway.
+        let most = NAMES / ", ".len();
+        for name in self.shortened.drain(..).take(most) {
             let name = shown(&name);
             if !names.contains(&name) {
                 names.push(name);
@@ -176,6 +215,23 @@ mod tests {
         check, entries,
         tests::{entry, long},
     };
+
+    #[test]
+    fn what_only_looks_like_fluffles_own_is_foreign_and_of_a_name_that_comes_twice_the_last_counts() {
+        let number = |n: u8| [b"l\0\0\0\0\0\0\0", &[n][..]].concat();
+        let content = [
+            entry(b"x-fluffle-attempt", &number(1)).repeat(500),
+            entry(b"x-fluffle-attempt", &number(2)),
+            (0..250_u8)
+                .flat_map(|n| entry(&[b"x-fluffle-", &[b'a' + n % 26, b'a' + n / 26][..]].concat(), &number(n)))
+                .collect(),
+            entry(b"x-fluffle-first-seen", &long(b'x', &[7; 5000])),
+        ]
+        .concat();
+        let short = shorten(content, 1000);
+        assert!(check(&short).is_ok() && short.len() <= 1000, "{}", short.len());
+        assert_eq!(value(&short, "x-fluffle-attempt").unwrap(), number(2));
+    }
 
     fn value<'a>(content: &'a [u8], name: &str) -> Option<&'a [u8]> {
         entries(content).0.into_iter().find(|entry| entry.name == name.as_bytes()).map(|entry| entry.value)

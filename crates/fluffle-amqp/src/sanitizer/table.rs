@@ -12,6 +12,22 @@ pub(crate) const MAX_DEPTH: usize = 32;
 /// however short it is on the wire.
 pub(crate) const MAX_VALUES: usize = 4096;
 
+/// A nested table counts as so many values: that is what it takes in memory.
+const VALUES_OF_A_TABLE: usize = 8;
+
+/// What the broker writes into a message's headers, and a replay or a count of deliveries goes by. Where its sender has put the name
+/// there twice RabbitMQ writes the first and lapin reads the last.
+const THE_BROKERS: [&[u8]; 3] = [b"x-death", b"x-delivery-count", b"x-first-death-queue"];
+
+/// Which of the names that only the broker is to write this is, as a bit; 0 for any other.
+#[inline]
+pub(super) fn the_brokers(name: &[u8]) -> u8 {
+    match name.len() {
+        7 | 16 | 19 => THE_BROKERS.iter().position(|one| *one == name).map_or(0, |at| 1 << at),
+        _ => 0,
+    }
+}
+
 /// One top-level entry of a table, as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
@@ -104,7 +120,7 @@ struct Container {
 /// Walks `outer`, from `at` to its end, and everything nested in it. Gives where it ends.
 fn walk(bytes: &[u8], mut at: usize, outer: Container, values: &mut usize) -> Result<usize, What> {
     let mut around = [outer; MAX_DEPTH + 1];
-    let mut depth = 0;
+    let (mut depth, mut written) = (0, 0);
     loop {
         let inner = around[depth];
         if at == inner.end {
@@ -120,13 +136,20 @@ fn walk(bytes: &[u8], mut at: usize, outer: Container, values: &mut usize) -> Re
             if !is_text(name) {
                 return Err(What::NameNotUtf8);
             }
+            if depth == 0 {
+                let bit = the_brokers(name);
+                if written & bit != 0 {
+                    return Err(What::Twice);
+                }
+                written |= bit;
+            }
             at += 1 + length;
         }
-        *values += 1;
+        let kind = *bytes.get(at).ok_or(What::Malformed)?;
+        *values += if kind == b'F' { VALUES_OF_A_TABLE } else { 1 };
         if *values > MAX_VALUES {
             return Err(What::TooMany);
         }
-        let kind = *bytes.get(at).ok_or(What::Malformed)?;
         at += 1;
         let length = match shape(kind).ok_or(What::UnknownType(kind))? {
             Shape::Fixed(length) => length,
@@ -258,6 +281,9 @@ pub(super) mod tests {
         assert_eq!(check(&entry(b"k", &long(b'A', &voids(MAX_VALUES - 1)))), Ok(()));
         assert_eq!(check(&entry(b"k", &long(b'A', &voids(MAX_VALUES)))), Err(What::TooMany));
         assert_eq!(check(&entry(b"k", b"V").repeat(MAX_VALUES + 1)), Err(What::TooMany));
+        let tables = |count| entry(b"k", &long(b'A', &long(b'F', b"").repeat(count)));
+        assert_eq!(check(&tables(MAX_VALUES / 8 - 1)), Ok(()));
+        assert_eq!(check(&tables(MAX_VALUES / 8)), Err(What::TooMany), "each takes more memory");
     }
 
     proptest::proptest! {

@@ -6,6 +6,7 @@ use super::Outbox;
 use crate::{
     class::reply,
     confirm::{TooLarge, Verdict},
+    consume::requests::DIRECT_REPLY_TO,
     publish::{
         entry::Entry,
         error::PublishErrorKind,
@@ -123,20 +124,34 @@ impl Outbox {
     /// so there are no more refusals than that.
     pub(crate) fn refuse(&self, error: &lapin::Error) -> bool {
         let Some((code, text)) = reply(error) else { return false };
+        let named = |entry: &Entry| {
+            text.contains(&format!("exchange '{}'", entry.message.exchange))
+                && (!text.contains("topic '") || text.contains(&format!("topic '{}'", entry.message.routing_key)))
+        };
+        let any_named = self.unsettled().iter().any(|(_, entry)| named(entry));
+        self.charge(code, &text, any_named, |entry| if any_named { named(entry) } else { entry.on_the_wire })
+    }
+
+    /// The broker closed the connection over an error of its own (541). RabbitMQ's channel crashes over an answer to an address of
+    /// direct reply-to that it cannot read, and a request's sender writes what it likes there. So answers that were on the wire are
+    /// refused as [`refuse`](Self::refuse) says, and no other message.
+    pub(crate) fn refuse_answers(&self, error: &lapin::Error) {
+        let Some((code, text)) = reply(error) else { return };
+        self.charge(code, &text, true, |entry| {
+            entry.on_the_wire && entry.message.routing_key.starts_with(DIRECT_REPLY_TO)
+        });
+    }
+
+    /// A refusal for each message that it is `about`; with the second one it goes back to its caller. Says whether others wait.
+    fn charge(&self, code: u16, text: &str, all_to_blame: bool, about: impl Fn(&Entry) -> bool) -> bool {
         let (given_back, kept) = {
             let (mut given_back, mut kept) = (Vec::new(), 0);
             let mut unsettled = self.unsettled();
-            let named = |entry: &Entry| {
-                text.contains(&format!("exchange '{}'", entry.message.exchange))
-                    && (!text.contains("topic '") || text.contains(&format!("topic '{}'", entry.message.routing_key)))
-            };
-            let any_named = unsettled.iter().any(|(_, entry)| named(entry));
-            let about = |entry: &Entry| if any_named { named(entry) } else { entry.on_the_wire };
             for (sequence, entry) in unsettled.iter_mut().filter(|(_, entry)| about(entry)) {
                 entry.refusals = entry.refusals.saturating_add(1);
                 if entry.refusals > 1 {
                     given_back.push(sequence);
-                } else if any_named || kept == 0 {
+                } else if all_to_blame || kept == 0 {
                     // Of those that are not named one is to blame.
                     kept += entry.items();
                 }
@@ -148,7 +163,7 @@ impl Outbox {
         let others_wait = self.outstanding() > about;
         for entry in given_back {
             self.counters.failed.fetch_add(entry.items() as u64, Ordering::Relaxed);
-            self.answer(entry, Outcome::Refused { code, text: text.clone() });
+            self.answer(entry, Outcome::Refused { code, text: text.to_owned() });
         }
         others_wait
     }
@@ -267,6 +282,20 @@ mod tests {
         assert_eq!(outbox.take([entry]).len(), 0);
         assert!(matches!(held.confirmed().await, Err(PublishErrorKind::NotSent(NotSent::Deadline))));
         assert_eq!(ids(outbox.left_over()), [""; 0], "nor is what a channel had taken and not published");
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_brokers_own_is_charged_to_answers_and_to_nothing_else() {
+        let outbox = Outbox::new("test".to_owned(), 10, 10, Duration::from_secs(1));
+        let answer = "amq.rabbitmq.reply-to.a.b";
+        let outcomes = on_the_wire(&outbox, &[("a", "", "q.dead"), ("b", "", answer)]).await;
+        let error = refusal(541, "INTERNAL_ERROR");
+        outbox.refuse_answers(&error);
+        assert_eq!(ids(outbox.left_over()), ["a"]);
+        assert_eq!(outbox.suspect().unwrap().1.id(), "b");
+        outbox.refuse_answers(&error);
+        assert!(told(&outcomes[0]).is_none());
+        assert!(matches!(told(&outcomes[1]), Some(Outcome::Refused { code: 541, .. })));
     }
 
     #[tokio::test]
