@@ -67,6 +67,7 @@ fn orders_accepted_while_the_broker_is_killed_are_shipped_once_and_the_others_ar
         order_until(202);
     });
     (1..=accepted).for_each(|id| shipped(&address, id));
+    assert_eq!(http(&address, &format!("GET /orders/{}", accepted + 1), "").0, 404, "an order nobody was told of");
     shop.signal("TERM");
     let (code, said) = shop.ended();
     assert!(code == Some(0) && !said.contains("panicked"), "{code:?} {said}");
