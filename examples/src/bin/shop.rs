@@ -6,7 +6,7 @@ use std::{env, net::TcpListener, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, HttpServer, http::StatusCode, web};
 use examples::shop::{OrderPaid, OrderPlaced, Price, PriceQuestion};
-use fluffle::{Error, prelude::*};
+use fluffle::{Error, amqp::RequestErrorKind as Kind, prelude::*};
 use fluffle_outbox::{Relay, Waker, sqlite};
 use futures_util::FutureExt;
 use serde_json::json;
@@ -34,28 +34,25 @@ struct NewOrder {
 
 async fn order(shop: web::Data<Shop>, order: web::Json<NewOrder>) -> HttpResponse {
     let question = PriceQuestion { item: order.item.clone(), quantity: order.quantity };
-    let answer = match shop.prices.request(question).await {
-        Ok(Price { cents }) => match shop.place(&order, cents).await {
-            Ok(id) => return HttpResponse::Accepted().json(json!({ "id": id, "cents": cents })),
-            Err(error) => return broken(error),
-        },
+    let error = match shop.prices.request(question).await {
+        Ok(Price { cents }) => {
+            let placed = |id| HttpResponse::Accepted().json(json!({ "id": id, "cents": cents }));
+            return shop.place(&order, cents).await.map_or_else(broken, placed);
+        }
         Err(error) => error,
     };
     // There is no order. The type says whether the question was answered, may be asked again, or may have been heard.
-    let said = json!({ "error": answer.to_string() });
-    match answer.kind() {
-        RequestErrorKind::Refused { error, .. } => HttpResponse::UnprocessableEntity().json(json!({ "error": error })),
-        RequestErrorKind::TimedOut | RequestErrorKind::ConnectionLost | RequestErrorKind::Closed => {
-            HttpResponse::GatewayTimeout().json(said)
-        }
-        _ if answer.is_transient() => HttpResponse::ServiceUnavailable().insert_header(("Retry-After", "5")).json(said),
-        _ => broken(answer),
+    let said = json!({ "error": error.to_string() });
+    match error.kind() {
+        Kind::Refused { error, .. } => HttpResponse::UnprocessableEntity().json(json!({ "error": error })),
+        Kind::TimedOut | Kind::ConnectionLost | Kind::Closed => HttpResponse::GatewayTimeout().json(said),
+        _ if error.is_transient() => HttpResponse::ServiceUnavailable().insert_header(("Retry-After", "5")).json(said),
+        _ => broken(error),
     }
 }
 
 async fn show(shop: web::Data<Shop>, id: web::Path<i64>) -> HttpResponse {
-    let row = "select json_object('id', id, 'item', item, 'cents', cents, 'state', state, 'parcels', parcels) \
-        from orders where id = ?";
+    let row = "select json_object('id', id, 'item', item, 'state', state, 'parcels', parcels) from orders where id = ?";
     match sqlx::query_scalar::<_, String>(row).bind(*id).fetch_optional(&shop.db).await {
         Ok(Some(order)) => HttpResponse::Ok().content_type("application/json").body(order),
         Ok(None) => HttpResponse::NotFound().finish(),
