@@ -22,6 +22,9 @@ mod generated {
 /// The lessons' messages, compiled from `proto/lessons/v1/lessons.proto`.
 pub use generated::lessons::v1 as messages;
 
+/// The messages of the web shop, compiled from `proto/shop/v1/shop.proto`.
+pub use generated::shop::v1 as shop;
+
 /// Logs what matters to the terminal: what was retried, dead-lettered, restarted. `RUST_LOG=info` shows every start,
 /// `RUST_LOG=off` nothing.
 pub fn logging() {

@@ -21,7 +21,8 @@ Commands:
                        a test's name; then only those tests run.
   ci                   Check the format, run clippy with warnings denied, then `test`.
   quakes [ARGS]        Run the flagship example; `--crash-every 50` makes it harder.
-  example NAME [ARGS]  Run any example, e.g. `01_hello`. Without NAME: list them.
+  example NAME [ARGS]  Run any example, e.g. `01_hello`, or `shop`, a service with HTTP.
+                       Without NAME: list them.
   torture [ARGS]       Publishers, consumers and a storm of faults, held against a model of
                        every message. `--broker embedded|rabbitmq`, `--seed N` or many with
                        `--seeds 1..200`, `--seconds S`; `--help` lists the rest. Fails on any
@@ -95,5 +96,5 @@ fn example(name: &str, arguments: &[String]) -> Result<(), Failure> {
     }
     let mut run = cargo();
     run.args(["run", "--quiet", "--package", "examples", "--bin", name, "--"]).args(arguments);
-    step::run(&format!("building and running the example {name}"), &mut run)
+    Err(step::become_it(&format!("building and running the example {name}"), &mut run))
 }

@@ -2,6 +2,7 @@
 
 use std::{
     env, fmt,
+    os::unix::process::CommandExt,
     process::Command,
     time::{Duration, Instant},
 };
@@ -47,6 +48,14 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<(), Failure> {
         }
         Err(Failure(format!("{what} failed ({status})")))
     })
+}
+
+/// Announces the last step of a chore and becomes its command: Ctrl-C then has nobody to end but the command, and the shell
+/// waits until that has finished what it has in hand. Returns only if the command cannot be started.
+pub(crate) fn become_it(what: &str, command: &mut Command) -> Failure {
+    eprintln!("==> {what}");
+    let error = command.exec();
+    Failure(format!("cannot start {}: {error}", command.get_program().to_string_lossy()))
 }
 
 /// Announces a step, does it, and says how long it took.

@@ -64,7 +64,7 @@ fn job(number: u32) -> Job {
 #[actix::main]
 async fn main() -> Result<(), Error> {
     let arguments = Arguments::parse();
-    examples::logging_from("warn,lapin=off,fluffle::app=info");
+    examples::logging_from("warn,lapin=off,fluffle_amqp::tree::running=info");
     let broker = Broker::from_env_or_embedded()?;
 
     let app = App::new(broker).topology(Topology::new().queue(Queue::quorum("jobs")));
