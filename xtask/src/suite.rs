@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The framework's tests that run on either broker: `crates/fluffle/tests/support/place.rs`.
-const ON_BOTH: [&str; 15] = [
+const ON_BOTH: [&str; 16] = [
     "bad_days",
     "batches",
     "batches_end_to_end",
