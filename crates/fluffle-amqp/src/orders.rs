@@ -1,7 +1,7 @@
 //! Parts of the tree that were ordered and are not there yet.
 
 use actix_rt::ArbiterHandle;
-use fluffle_supervise::{SupervisorHandle, SupervisorSpec};
+use fluffle_supervise::{ChildSpec, SupervisorHandle};
 use tokio::sync::watch;
 
 /// Orders children of supervisors that may not run yet: a connection's channels start when the connection is up. Nobody
@@ -18,7 +18,8 @@ impl Orders {
     }
 
     /// Has `supervisor` start `child` as soon as it can.
-    pub(crate) fn place(&self, supervisor: SupervisorHandle, child: SupervisorSpec) {
+    pub(crate) fn place(&self, supervisor: SupervisorHandle, child: impl Into<ChildSpec>) {
+        let child = child.into();
         self.open.send_modify(|open| *open += 1);
         let open = self.open.clone();
         self.io.spawn(async move {

@@ -34,14 +34,16 @@ mod running;
 
 use std::{
     any::TypeId,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use actix_rt::ArbiterHandle;
-use fluffle_supervise::{ChildSpec, EventStream, Intensity, NodeSnapshot, Strategy, SupervisorHandle, SupervisorSpec};
+use fluffle_supervise::{
+    ChildSpec, EventStream, Intensity, NodeSnapshot, StartChildError, State, Strategy, SupervisorHandle, SupervisorSpec,
+};
 use fluffle_wire::Wire;
 use tokio::sync::watch;
 
@@ -125,6 +127,8 @@ pub(crate) struct Parts {
     pub(crate) consumers: Vec<(String, Arc<consume::actor::Plan>)>,
     /// What is consumed from each queue.
     types: HashMap<String, (TypeId, &'static str)>,
+    /// Names of the application's own actors that were ordered before their supervisor ran.
+    ordered: HashSet<Arc<str>>,
     /// The service has ended: what is added now would be nobody's.
     over: bool,
 }
@@ -284,10 +288,24 @@ impl Service {
     /// shuts down they are stopped after the consumers and before the publishers, each within its own deadline and all
     /// within the drain's.
     ///
+    /// They start after the publishers' connections are first up, which nobody here waits for: the broker may be away.
+    ///
     /// # Errors
     /// When the service has ended, or supervises a child of that name already.
     pub async fn supervise(&self, child: impl Into<ChildSpec>) -> Result<(), ServiceError> {
-        Ok(self.inner.application.start_child(child).await?)
+        let child = child.into();
+        let supervisor = self.snapshot();
+        if supervisor.find("app/application").is_some_and(|node| node.state == State::Running) {
+            return Ok(self.inner.application.start_child(child).await?);
+        }
+        let id: Arc<str> = child.id().into();
+        self.parts(|parts| match parts.over {
+            true => Err(StartChildError::SupervisorOver { id: Arc::clone(&id) }),
+            false if !parts.ordered.insert(Arc::clone(&id)) => Err(StartChildError::Duplicate { id: Arc::clone(&id) }),
+            false => Ok(()),
+        })?;
+        self.inner.orders.place(self.inner.application.clone(), child);
+        Ok(())
     }
 
     /// Takes these from their part and remembers them, to be closed at the end; unless that has come.

@@ -82,6 +82,22 @@ async fn two_actors_of_one_name_are_refused() {
     assert!(error.to_string().contains("already has a child named \"clerk\""), "{error}");
 }
 
+#[actix::test]
+async fn an_actor_of_the_application_keeps_no_service_from_starting_without_a_broker() {
+    // Nothing listens there.
+    let app = || App::new(Broker::new("amqp://127.0.0.1:1").unwrap().reconnect(fast()));
+    let (one, other) = (app(), app());
+    let clerk = |app: &App| clerk(app.publisher(Route::queue("q"))).0;
+    let spec = clerk(&one);
+    let service = soon("it starts", one.supervise(spec).start()).await.unwrap();
+    assert!(service.snapshot().find("app/application/clerk").is_none(), "its time has not come");
+    soon("shutdown", service.shutdown()).await.unwrap();
+
+    let (spec, again) = (clerk(&other), clerk(&other));
+    let error = soon("it is refused", other.supervise(spec).supervise(again).start()).await.err().unwrap();
+    assert!(error.to_string().contains("already has a child named \"clerk\""), "{error}");
+}
+
 /// Both sides of its place in the shutdown: a handler that finishes late still finds it, and it still finds its publisher.
 #[actix::test]
 async fn at_shutdown_it_outlives_the_consumers_and_is_outlived_by_the_publishers() {
