@@ -143,7 +143,7 @@ impl Handler<Delivery<OrderPaid>> for Shop {
     }
 }
 
-fn assemble(broker: Broker, db: SqlitePool) -> (App, Relay, Shop) {
+fn assemble(broker: Broker, db: SqlitePool) -> (App, Shop) {
     let topology = Topology::new()
         .exchange(Exchange::topic("orders"))
         .queue(Queue::quorum("prices"))
@@ -159,7 +159,7 @@ fn assemble(broker: Broker, db: SqlitePool) -> (App, Relay, Shop) {
     let actor = move || actor.clone();
     let app = app.consume(Consume::<PriceQuestion, Price>::queue("prices"), actor.clone());
     let app = app.consume(Consume::<OrderPlaced>::queue("payment"), actor.clone());
-    (app.consume(Consume::<OrderPaid>::queue("shipping"), actor), relay, shop)
+    (app.consume(Consume::<OrderPaid>::queue("shipping"), actor).supervise(relay), shop)
 }
 
 #[actix::main]
@@ -177,7 +177,7 @@ async fn main() -> Result<(), Error> {
     sqlite::migrate(&db).await.map_err(Error::other)?;
     sqlx::raw_sql(SCHEMA).execute(&db).await.map_err(Error::other)?;
 
-    let (app, relay, shop) = assemble(Broker::from_env_or_embedded()?, db);
+    let (app, shop) = assemble(Broker::from_env_or_embedded()?, db);
     let service = app.start().await?;
     let (shop, probed) = (web::Data::new(shop), web::Data::new(service.clone()));
     let http = HttpServer::new(move || {
@@ -196,9 +196,8 @@ async fn main() -> Result<(), Error> {
         // SIGTERM or Ctrl-C ends HTTP first, so that customers get the answers they wait for; at most 5 s and the 15 s of
         // a drain are within the 30 s that Kubernetes gives.
         served = http.shutdown_timeout(5).listen(bound)?.run() => served?,
-        // It gave up, over a wrong password say: better no process than HTTP without a service. Supervised here and not
-        // before, because the relay waits for the broker, and HTTP must not.
-        ended = service.supervise(relay).then(|_| service.wait()) => return Ok(ended?),
+        // It gave up, over a wrong password say: better no process than HTTP without a service.
+        ended = service.wait() => return Ok(ended?),
     }
     info!("closing: what was begun is finished first");
     Ok(service.shutdown().await?)

@@ -82,12 +82,14 @@ impl Service {
     /// ```no_run
     /// use fluffle_amqp::Service;
     ///
-    /// # type Served = Result<(), Box<dyn std::error::Error>>;
-    /// # async fn serve(server: impl Future<Output = std::io::Result<()>>, service: Service) -> Served {
-    /// // `server` is an `HttpServer` that runs, say. Both end with SIGTERM, each after its own work in hand.
-    /// let (served, ended) = tokio::join!(server, service.run_until_signal());
-    /// served?;
-    /// ended?;
+    /// # type Error = Box<dyn std::error::Error>;
+    /// # async fn serve(server: impl Future<Output = std::io::Result<()>>, service: Service) -> Result<(), Error> {
+    /// // `server` is an `HttpServer` that runs, say. Both end with SIGTERM, each after its own work in hand. If the service gives
+    /// // up, so does the server: `join!` would leave it without a service.
+    /// tokio::try_join!(
+    ///     async { server.await.map_err(Error::from) },
+    ///     async { service.run_until_signal().await.map_err(Error::from) },
+    /// )?;
     /// # Ok(())
     /// # }
     /// ```
