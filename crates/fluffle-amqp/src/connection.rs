@@ -115,7 +115,7 @@ impl ConnectionShared {
         *self.losses.lock().unwrap_or_else(PoisonError::into_inner) = losses;
     }
 
-    /// It was lost.
+    /// Counts one loss of this connection.
     pub(crate) fn lost(&self) {
         let before = self.losses();
         *self.losses.lock().unwrap_or_else(PoisonError::into_inner) =

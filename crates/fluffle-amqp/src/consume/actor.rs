@@ -102,7 +102,7 @@ impl Plan {
         }
     }
 
-    /// What its consumer is doing.
+    /// What the consumer of this plan is doing: its switches first, then isolation, then its subscription.
     pub(crate) fn state(&self) -> ConsumerState {
         match self.guard.state() {
             ConsumerState::Consuming if self.quarantine.is_on() => ConsumerState::Isolating,

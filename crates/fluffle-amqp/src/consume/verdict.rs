@@ -92,13 +92,11 @@ fn not_handled(why: &Outcome, received: &Received, retry: &Retry) -> Verdict {
 /// What becomes of a request that was not handled, unless the consumer has requests retried and there is time for it. One that
 /// cannot be read, or has used up its attempts, is a dead letter as any message is, and its asker is told beside.
 fn refused(request: &Request, why: &Outcome, received: &Received, retry: &Retry) -> Option<Verdict> {
-    let (reason, error, wanted) = match why {
-        Outcome::Failed(failure) if failure.is_permanent() => {
-            return Some(Verdict::Refuse { reason: Reason::Rejected, error: failure.chain() });
-        }
-        Outcome::Failed(failure) => (Reason::parse(FAILED), failure.chain(), failure.wait()),
-        Outcome::Crashed(crash) => (Reason::parse(CRASHED), crash.text(), None),
-        _ => return None,
+    let (reason, error) = refusal(why)?;
+    let wanted = match why {
+        Outcome::Failed(failure) if failure.is_permanent() => return Some(Verdict::Refuse { reason, error }),
+        Outcome::Failed(failure) => failure.wait(),
+        _ => None,
     };
     let is_in_time = |wait: Duration| !request.is_over_in(wait);
     match retry.delay_after(received.attempt.get(), wanted) {
@@ -110,13 +108,21 @@ fn refused(request: &Request, why: &Outcome, received: &Received, retry: &Retry)
 
 /// What whoever asked is told of a request that was acked on receipt, at most once: an answer, or why there is none.
 pub(crate) fn told(outcome: Outcome, received: &Received) -> Option<Verdict> {
-    let refuse = |reason, error| received.request.map(|_| Verdict::Refuse { reason, error });
-    match outcome {
-        Outcome::Handled(Some(reply)) => Some(Verdict::Ack(Some(reply))),
-        Outcome::Failed(failure) if failure.is_permanent() => refuse(Reason::Rejected, failure.chain()),
-        Outcome::Failed(failure) => refuse(Reason::parse(FAILED), failure.chain()),
-        Outcome::Crashed(crash) => refuse(Reason::parse(CRASHED), crash.text()),
-        Outcome::Undecodable(error) => refuse(Reason::Undecodable, error_chain(&error)),
+    received.request?;
+    let (reason, error) = match outcome {
+        Outcome::Handled(reply) => return reply.map(|reply| Verdict::Ack(Some(reply))),
+        Outcome::Undecodable(error) => (Reason::Undecodable, error_chain(&error)),
+        failed => refusal(&failed)?,
+    };
+    Some(Verdict::Refuse { reason, error })
+}
+
+/// How a handler that failed or crashed is told to whoever asked; `None` for any other outcome.
+fn refusal(why: &Outcome) -> Option<(Reason, String)> {
+    match why {
+        Outcome::Failed(failure) if failure.is_permanent() => Some((Reason::Rejected, failure.chain())),
+        Outcome::Failed(failure) => Some((Reason::parse(FAILED), failure.chain())),
+        Outcome::Crashed(crash) => Some((Reason::parse(CRASHED), crash.text())),
         _ => None,
     }
 }
