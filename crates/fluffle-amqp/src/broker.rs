@@ -48,7 +48,8 @@ pub struct Broker {
 pub const AMQP_URL: &str = "AMQP_URL";
 
 impl Broker {
-    /// A broker at `uris`: one AMQP URI, or several separated by commas, tried in turn; see [`Endpoint`] for what a URI says.
+    /// A broker at `uris`: one AMQP URI, or several separated by commas, tried in turn; see [`Endpoint`] for what a URI
+    /// says.
     ///
     /// A comma separates two URIs where the second begins behind it, with its scheme. One inside a password need not be
     /// percent-encoded; one inside a vhost is written as `%2C`.
@@ -115,12 +116,13 @@ impl Broker {
         self
     }
 
-    /// Heartbeat interval offered to the broker; the lower of both offers holds. Whole seconds: fractions are cut off, less
-    /// than a second is 1 s, and 65,535 s are the most.
+    /// Heartbeat interval offered to the broker; the lower of both offers holds. Whole seconds: fractions are cut off,
+    /// less than a second is 1 s, and 65,535 s are the most.
     ///
-    /// A peer that is silent for two intervals is taken for dead. [`Duration::ZERO`] switches heartbeats off, both ways, whatever
-    /// the broker proposes: a peer that vanished without a word is then noticed by nothing but the system's TCP, and by confirms
-    /// that do not come ([`Route::confirm_timeout`](crate::Route::confirm_timeout)). A `heartbeat` in the URI comes first.
+    /// A peer that is silent for two intervals is taken for dead. [`Duration::ZERO`] switches heartbeats off, both
+    /// ways, whatever the broker proposes: a peer that vanished without a word is then noticed by nothing but the
+    /// system's TCP, and by confirms that do not come ([`Route::confirm_timeout`](crate::Route::confirm_timeout)). A
+    /// `heartbeat` in the URI comes first.
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.heartbeat = interval;
