@@ -11,65 +11,50 @@
 //!
 //! No type of lapin's appears in any signature; its own recovery is off, for the tree owns recovery.
 
-mod broker;
-mod channel;
-mod class;
-mod clock;
-mod confirm;
-mod connection;
+mod base;
 mod consume;
-mod drain;
-mod endpoint;
 mod flow;
-mod frame;
-mod labels;
-mod numbered;
-mod orders;
-mod part;
-mod payload;
-mod pool;
+mod link;
 mod publish;
 mod replay;
 mod request;
-mod sanitizer;
-mod secret;
-mod service_error;
-mod signals;
-mod socket;
-mod status;
-mod threads;
-mod tls;
+mod service;
 mod topology;
-mod travel;
-mod tree;
 
-pub use broker::{AMQP_URL, Broker};
-pub use class::Class;
-pub use confirm::Returned;
-pub use consume::{
-    batch::{DeliveryBatch, ItemFailures},
-    delivery::Delivery,
+pub use base::{
     failure::Failure,
-    guard::ConsumerState,
-    received::Settled,
-    retry::{Retry, RetryError},
-    seen::{SeenError, SeenStore},
-    spec::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
-    stats::ConsumerStats,
+    payload::{Handles, HandlesBatches, Payload},
 };
-pub use endpoint::{Endpoint, Mechanism, UriError};
+pub use consume::{
+    handler::{
+        batch::{DeliveryBatch, ItemFailures},
+        delivery::Delivery,
+    },
+    intake::seen::{SeenError, SeenStore},
+    message::received::Settled,
+    session::{guard::ConsumerState, stats::ConsumerStats},
+    spec::{
+        consume::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
+        retry::{Retry, RetryError},
+    },
+};
 pub use flow::{
     breaker::{CircuitBreaker, KillSwitch},
     rate::RateLimit,
     switch::{BreakerState, RatioError, Window},
 };
 pub use fluffle_store::{Flush, Journal, SeenIds, WhenFull};
-pub use part::{PublisherPart, RequesterPart};
-pub use payload::{Handles, HandlesBatches, Payload};
-pub use pool::{PoolConfig, PoolError, Role};
+pub use link::{
+    broker::{AMQP_URL, Broker},
+    class::Class,
+    endpoint::{Endpoint, Mechanism, UriError},
+    pool::{PoolConfig, PoolError, Role},
+    tls::{Tls, TlsError},
+};
 pub use publish::{
     backlog::{Backlog, BacklogError},
     batching::Batching,
+    confirm::Returned,
     error::{PublishError, PublishErrorKind},
     forwarder::Forwarder,
     message::{Prepared, PreparedError},
@@ -78,18 +63,20 @@ pub use publish::{
     receipt::{Confirmed, MessageId, Receipt},
     route::{Confirms, Route},
     stats::PublisherStats,
+    travel::NotSent,
 };
 pub use replay::{DeadLetter, Replay, ReplayError, Replayed};
 pub use request::{
     error::{RequestError, RequestErrorKind},
     requester::Requester,
 };
-pub use service_error::{ServiceEnd, ServiceError};
-pub use status::ConnectionStatus;
-pub use tls::{Tls, TlsError};
+pub use service::{
+    DRAIN, Service,
+    error::{ServiceEnd, ServiceError},
+    status::ConnectionStatus,
+    unstarted::{PublisherPart, RequesterPart},
+};
 pub use topology::{
     ArgumentValue, Binding, Difference, Entity, Exchange, ExchangeKind, HashProperty, Match, Overflow, Queue,
     QueueKind, Topology, TopologyError, TopologyErrorKind,
 };
-pub use travel::NotSent;
-pub use tree::{DRAIN, Service};

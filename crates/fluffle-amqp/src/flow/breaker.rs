@@ -11,7 +11,7 @@ use fluffle_supervise::Backoff;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    consume::failure::Failure,
+    base::failure::Failure,
     flow::switch::{BreakerState, Change, Epoch, RatioError, Switch, Terms, Window},
 };
 

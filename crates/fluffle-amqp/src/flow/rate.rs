@@ -9,7 +9,7 @@ use governor::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::clock;
+use crate::base::clock;
 
 /// At most so many in a time, evenly spread but for a burst: after a pause up to `burst` may go at once.
 ///

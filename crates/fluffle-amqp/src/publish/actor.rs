@@ -1,6 +1,6 @@
 //! The publisher actor: takes messages from its outbox, puts them on its channel, and brings the verdicts back.
 //!
-//! All it knows that matters is in the [`Outbox`], which outlives it: a crash, a closed channel or a lost connection
+//! All it knows that matters is in the [`SendQueue`], which outlives it: a crash, a closed channel or a lost connection
 //! costs a fresh actor, and the fresh one starts by publishing again, oldest first, whatever has no verdict.
 
 use std::{
@@ -19,14 +19,16 @@ use tokio::{
 };
 
 use crate::{
-    channel::{self, Broken, ChannelActor, ChannelShared, Lease},
-    class::{Class, ClientError, Operation, classify, is_internal},
-    confirm::{Confirms, Verdict},
-    drain::{Clock, Step},
+    base::drain::{Clock, Step},
+    link::{
+        channel::{self, Broken, ChannelActor, ChannelShared, LeasedChannel},
+        class::{Class, ClientError, Operation, classify, is_internal},
+    },
     publish::{
+        confirm::{ConfirmTracker, ConfirmVerdict},
         entry::Entry,
-        outbox::{LOOK, OnChannel, Outbox, Waiting},
         overdue::Overdue,
+        send_queue::{LOOK, OnChannel, SendQueue, Waiting},
     },
 };
 
@@ -37,27 +39,27 @@ const BURST: usize = 64;
 const PARKED: Duration = Duration::from_secs(5);
 
 pub(crate) struct PublisherActor {
-    outbox: Arc<Outbox>,
+    send_queue: Arc<SendQueue>,
     channel: SupervisedAddr<ChannelActor>,
     shared: Arc<ChannelShared>,
     confirms: bool,
-    lease: Option<Lease>,
+    lease: Option<LeasedChannel>,
     draining: watch::Sender<bool>,
 }
 
 /// The child specification of a publisher; it lives on the channel that `channel` addresses. When the application shuts
 /// down, what is in flight may take what `clock` leaves it to be confirmed.
 pub(crate) fn spec(
-    outbox: &Arc<Outbox>,
+    send_queue: &Arc<SendQueue>,
     shared: &Arc<ChannelShared>,
     channel: &SupervisedAddr<ChannelActor>,
     confirms: bool,
     clock: &Clock,
 ) -> ActorSpec<PublisherActor> {
     let factory = {
-        let (outbox, shared, channel) = (Arc::clone(outbox), Arc::clone(shared), channel.clone());
+        let (send_queue, shared, channel) = (Arc::clone(send_queue), Arc::clone(shared), channel.clone());
         move || PublisherActor {
-            outbox: Arc::clone(&outbox),
+            send_queue: Arc::clone(&send_queue),
             channel: channel.clone(),
             shared: Arc::clone(&shared),
             confirms,
@@ -65,7 +67,7 @@ pub(crate) fn spec(
             draining: watch::Sender::new(false),
         }
     };
-    let (gauge, clock) = (Arc::clone(outbox), clock.clone());
+    let (gauge, clock) = (Arc::clone(send_queue), clock.clone());
     ActorSpec::new("publisher", factory)
         .reports_ready()
         .backoff(channel::backoff())
@@ -86,7 +88,7 @@ impl Actor for PublisherActor {
     /// With a channel that still works: publishes what was accepted, waits for its confirms, then stops.
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
         let usable = self.lease.as_ref().is_some_and(|lease| lease.channel.status().connected());
-        if usable && self.outbox.outstanding() > 0 {
+        if usable && self.send_queue.outstanding() > 0 {
             self.draining.send_replace(true);
             Running::Continue
         } else {
@@ -96,11 +98,12 @@ impl Actor for PublisherActor {
 }
 
 impl PublisherActor {
-    fn publish_on(&mut self, lease: Lease, ctx: &mut Context<Self>) {
+    fn publish_on(&mut self, lease: LeasedChannel, ctx: &mut Context<Self>) {
         self.lease = Some(lease.clone());
         let blocked = self.shared.connection.blocked.subscribe();
         let shared = Arc::clone(&self.shared);
-        let running = run(lease, Arc::clone(&self.outbox), shared, self.confirms, blocked, self.draining.subscribe());
+        let running =
+            run(lease, Arc::clone(&self.send_queue), shared, self.confirms, blocked, self.draining.subscribe());
         ctx.spawn(running.into_actor(self).map(|end, actor, ctx| match end {
             End::Drained => {
                 actor.lease = None;
@@ -115,13 +118,13 @@ impl PublisherActor {
     fn park(&mut self, error: lapin::Error, ctx: &mut Context<Self>) {
         self.lease = None;
         if classify(&error, Operation::Publish) == Class::Permanent {
-            tracing::error!(publisher = %self.outbox.name, %error, "the broker closed the channel over a publish");
+            tracing::error!(publisher = %self.send_queue.name, %error, "the broker closed the channel over a publish");
             self.shared.redeclare();
-            if self.outbox.refuse(&error) {
+            if self.send_queue.refuse(&error) {
                 self.shared.prove();
             }
         } else if is_internal(&error) {
-            self.outbox.refuse_answers(&error);
+            self.send_queue.refuse_answers(&error);
         }
         // Even a refusal is transient for the channel: the messages it was about have been dealt with above.
         let telling = self.channel.post(Broken(ExitError::transient(ClientError(error.clone()))));
@@ -137,33 +140,33 @@ enum End {
 
 /// Publishes until the channel is lost, or until everything accepted is settled after `draining` turned true.
 async fn run(
-    lease: Lease,
-    outbox: Arc<Outbox>,
+    lease: LeasedChannel,
+    send_queue: Arc<SendQueue>,
     shared: Arc<ChannelShared>,
     confirms_on: bool,
     blocked: watch::Receiver<Option<String>>,
     mut draining: watch::Receiver<bool>,
 ) -> End {
-    let mut inbox = outbox.inbox().await;
+    let mut inbox = send_queue.inbox().await;
     // Dropped before the mailbox is let go: nobody publishes directly while another empties it.
-    let on_channel = outbox.publish_on(Confirms::new(lease.channel, lease.frame_max, confirms_on));
-    let mut waiting = Waiting::new(&outbox);
+    let on_channel = send_queue.publish_on(ConfirmTracker::new(lease.channel, lease.frame_max, confirms_on));
+    let mut waiting = Waiting::new(&send_queue);
     let mut settled = Vec::new();
-    let mut overdue = Overdue::new(outbox.confirm_limit);
+    let mut overdue = Overdue::new(send_queue.confirm_limit);
     let mut look = interval(overdue.interval());
-    on_channel.publish(outbox.left_over());
+    on_channel.publish(send_queue.left_over());
     // Only an earlier channel leaves suspects; each goes out alone, and nothing new before the last is cleared.
-    let mut suspects = outbox.has_suspects();
+    let mut suspects = send_queue.has_suspects();
     let mut draining_since = None;
     let mut proven = false;
-    let mut linger = pin!(outbox.linger());
+    let mut linger = pin!(send_queue.linger());
     loop {
         let drain_asked = draining_since.is_some();
         if drain_asked {
-            outbox.send_open();
+            send_queue.send_open();
         }
         if suspects && on_channel.is_empty() {
-            let next = outbox.suspect();
+            let next = send_queue.suspect();
             suspects = next.is_some();
             on_channel.publish(next);
         }
@@ -171,37 +174,37 @@ async fn run(
             on_channel.publish_waiting(&mut waiting);
             on_channel.open(true);
         }
-        if drain_asked && !suspects && on_channel.is_empty() && outbox.outstanding() == 0 {
+        if drain_asked && !suspects && on_channel.is_empty() && send_queue.outstanding() == 0 {
             return End::Drained;
         }
         tokio::select! {
             biased;
             () = &mut linger => {}
             () = on_channel.settled(&mut settled) => {
-                if !proven && settled.iter().any(|(_, verdict)| matches!(verdict, Verdict::Confirmed)) {
+                if !proven && settled.iter().any(|(_, verdict)| matches!(verdict, ConfirmVerdict::Confirmed)) {
                     proven = true;
                     shared.prove();
                 }
-                if let Some(error) = settle(&outbox, &mut settled) {
+                if let Some(error) = settle(&send_queue, &mut settled) {
                     return End::ChannelLost(error);
                 }
             }
-            taken = take(&on_channel, &outbox, &mut inbox, &mut waiting.entries), if !suspects => {
+            taken = take(&on_channel, &send_queue, &mut inbox, &mut waiting.entries), if !suspects => {
                 if taken == 0 {
                     return End::Drained;
                 }
             }
-            _ = draining.wait_for(|asked| *asked), if !drain_asked => draining_since = Some(Draining::begin(&outbox)),
+            _ = draining.wait_for(|asked| *asked), if !drain_asked => draining_since = Some(PublisherDrain::begin(&send_queue)),
             // A journal tells nobody when its last record goes.
-            () = sleep(LOOK), if drain_asked && outbox.journal.is_some() => {}
+            () = sleep(LOOK), if drain_asked && send_queue.journal.is_some() => {}
             _ = look.tick() => {
                 if blocked.borrow().is_some() {
                     overdue.pause();
                     continue;
                 }
-                let (oldest, next) = outbox.progress();
+                let (oldest, next) = send_queue.progress();
                 if overdue.look(oldest.filter(|_| !on_channel.is_empty()), next, Instant::now()) {
-                    return End::ChannelLost(unconfirmed(&outbox));
+                    return End::ChannelLost(unconfirmed(&send_queue));
                 }
             }
         }
@@ -209,22 +212,22 @@ async fn run(
 }
 
 /// The drain of one publisher, which tells the log how it begins and how it ends.
-struct Draining {
-    outbox: Arc<Outbox>,
+struct PublisherDrain {
+    send_queue: Arc<SendQueue>,
     since: Instant,
 }
 
-impl Draining {
-    fn begin(outbox: &Arc<Outbox>) -> Self {
-        tracing::info!(publisher = %outbox.name, unconfirmed = outbox.outstanding(), "drain: waits for its confirms");
-        Self { outbox: Arc::clone(outbox), since: Instant::now() }
+impl PublisherDrain {
+    fn begin(send_queue: &Arc<SendQueue>) -> Self {
+        tracing::info!(publisher = %send_queue.name, unconfirmed = send_queue.outstanding(), "drain: waits for its confirms");
+        Self { send_queue: Arc::clone(send_queue), since: Instant::now() }
     }
 }
 
-impl Drop for Draining {
+impl Drop for PublisherDrain {
     fn drop(&mut self) {
-        let (publisher, took) = (&self.outbox.name, self.since.elapsed());
-        match self.outbox.outstanding() {
+        let (publisher, took) = (&self.send_queue.name, self.since.elapsed());
+        match self.send_queue.outstanding() {
             0 => tracing::info!(%publisher, ?took, "drain: everything is confirmed"),
             left => tracing::warn!(
                 %publisher, left, ?took,
@@ -239,13 +242,13 @@ impl Drop for Draining {
 /// 0 when the mailbox is closed.
 async fn take(
     on_channel: &OnChannel,
-    outbox: &Outbox,
+    send_queue: &SendQueue,
     inbox: &mut mpsc::Receiver<Entry>,
     into: &mut Vec<Entry>,
 ) -> usize {
     // Looked at each time, for senders publish too: a verdict makes room, and begins a new look.
     let room = || on_channel.room().min(BURST);
-    match &outbox.journal {
+    match &send_queue.journal {
         Some(_) if room() == 0 => pending().await,
         Some(ledger) => ledger.take(into, room()).await,
         None => {
@@ -259,20 +262,20 @@ async fn take(
 }
 
 /// A confirm has not come in its time: whatever the reason, this channel cannot be relied on.
-fn unconfirmed(outbox: &Outbox) -> lapin::Error {
-    let (name, limit) = (&outbox.name, outbox.confirm_limit);
+fn unconfirmed(send_queue: &SendQueue) -> lapin::Error {
+    let (name, limit) = (&send_queue.name, send_queue.confirm_limit);
     let text = format!("the broker has not confirmed a message of publisher {name} for {limit:?}: publishing it again");
     lapin::Error::from(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }
 
 /// Passes verdicts on, and empties `settled`; gives the error that ended the channel, if one of them is of that kind.
-fn settle(outbox: &Outbox, settled: &mut Vec<(u64, Verdict)>) -> Option<lapin::Error> {
+fn settle(send_queue: &SendQueue, settled: &mut Vec<(u64, ConfirmVerdict)>) -> Option<lapin::Error> {
     let lost = settled.iter().filter_map(|(_, verdict)| match verdict {
-        Verdict::Lost(error) => Some(error),
+        ConfirmVerdict::Lost(error) => Some(error),
         _ => None,
     });
     // Of several, the broker's own words teach more than "invalid channel state".
     let lost = lost.reduce(|first, other| if other.is_amqp_error() { other } else { first }).cloned();
-    outbox.settle(settled.drain(..));
+    send_queue.settle(settled.drain(..));
     lost
 }

@@ -17,11 +17,11 @@ use crate::publish::{
     entry::Entry,
     error::PublishErrorKind,
     message::Prepared,
-    outbox::{OpenBatches, Outbox, Place},
     outcome::{Address, Kept, Pending, Reply},
     properties::{Labels, Properties},
     receipt::Claim,
     route::{Confirms, Route, text},
+    send_queue::{OpenBatches, Reserved, SendQueue},
 };
 
 /// Most batches open at a time, each for a routing key of its own. One more, and the oldest is sent.
@@ -61,7 +61,7 @@ struct OpenBatch<T> {
     builder: BatchBuilder<T>,
     reply: Reply,
     /// Taken before the batch was opened: sending it waits for nothing.
-    place: Place,
+    place: Reserved,
     due: Instant,
 }
 
@@ -92,16 +92,21 @@ impl<T> Batcher<T> {
     }
 
     /// Puts `message` into the open batch of its key, if there is room in it. Waits for nothing.
-    pub(crate) fn add(&self, outbox: &Outbox, message: &T, key: &str) -> Result<Option<Claim>, PublishErrorKind> {
+    pub(crate) fn add(
+        &self,
+        send_queue: &SendQueue,
+        message: &T,
+        key: &str,
+    ) -> Result<Option<Claim>, PublishErrorKind> {
         let added = self.open().add(message, key)?;
         match added {
             Added::In(claim) => Ok(Some(claim)),
             Added::Last(claim, batch) => {
-                self.send_one(outbox, &batch);
+                self.send_one(send_queue, &batch);
                 Ok(Some(claim))
             }
             Added::Full(batch) => {
-                self.send_one(outbox, &batch);
+                self.send_one(send_queue, &batch);
                 Ok(None)
             }
             Added::NoneOpen => Ok(None),
@@ -111,48 +116,58 @@ impl<T> Batcher<T> {
     /// Waits for room for another batch and opens it with `message`.
     ///
     /// Cancellation safe: dropped before it returns, the message was not accepted.
-    pub(crate) async fn open_with(&self, outbox: &Outbox, message: &T, key: &str) -> Result<Claim, PublishErrorKind> {
+    pub(crate) async fn open_with(
+        &self,
+        send_queue: &SendQueue,
+        message: &T,
+        key: &str,
+    ) -> Result<Claim, PublishErrorKind> {
         let first = self.first(message)?;
-        let mut reserving = pin!(outbox.reserve(self.room(&first)));
+        let mut reserving = pin!(send_queue.reserve(self.room(&first)));
         if let Poll::Ready(place) = poll!(reserving.as_mut()) {
-            return self.put_up(outbox, place?, first, message, key);
+            return self.put_up(send_queue, place?, first, message, key);
         }
         // What is missing may be held by batches that wait for company.
-        self.send_open(outbox);
+        self.send_open(send_queue);
         loop {
             // Made before the look: what is opened in between is not missed.
             let others = self.others.notified();
-            if let Some(claim) = self.add(outbox, message, key)? {
+            if let Some(claim) = self.add(send_queue, message, key)? {
                 return Ok(claim);
             }
             tokio::select! {
                 biased;
-                place = &mut reserving => return self.put_up(outbox, place?, first, message, key),
+                place = &mut reserving => return self.put_up(send_queue, place?, first, message, key),
                 () = others => {}
             }
         }
     }
 
     /// Opens another batch with `message`, if there is room for one now.
-    pub(crate) fn try_open_with(&self, outbox: &Outbox, message: &T, key: &str) -> Result<Claim, PublishErrorKind> {
+    pub(crate) fn try_open_with(
+        &self,
+        send_queue: &SendQueue,
+        message: &T,
+        key: &str,
+    ) -> Result<Claim, PublishErrorKind> {
         let first = self.first(message)?;
-        let place = match outbox.try_reserve(self.room(&first)) {
+        let place = match send_queue.try_reserve(self.room(&first)) {
             Err(PublishErrorKind::Full) => {
-                self.send_open(outbox);
-                outbox.try_reserve(self.room(&first))?
+                self.send_open(send_queue);
+                send_queue.try_reserve(self.room(&first))?
             }
             place => place?,
         };
-        self.put_up(outbox, place, first, message, key)
+        self.put_up(send_queue, place, first, message, key)
     }
 
     /// Sends a message that can share no envelope, after what was accepted before it for the same key.
-    pub(crate) fn send_alone(&self, outbox: &Outbox, place: Place, entry: Entry) {
+    pub(crate) fn send_alone(&self, send_queue: &SendQueue, place: Reserved, entry: Entry) {
         let sending = self.sending();
         let key = Arc::clone(&entry.message.routing_key);
-        self.send_those(outbox, &sending, |batch| batch.routing_key == key);
-        outbox.count(entry.items());
-        outbox.send(place, entry);
+        self.send_those(send_queue, &sending, |batch| batch.routing_key == key);
+        send_queue.count(entry.items());
+        send_queue.send(place, entry);
     }
 
     /// A batch with `message` in it: what is wrong with the message itself shows before anything is waited for.
@@ -172,8 +187,8 @@ impl<T> Batcher<T> {
     /// Opens a batch, unless others have opened one for this key meanwhile.
     fn put_up(
         &self,
-        outbox: &Outbox,
-        place: Place,
+        send_queue: &SendQueue,
+        place: Reserved,
         first: BatchBuilder<T>,
         message: &T,
         key: &str,
@@ -182,13 +197,13 @@ impl<T> Batcher<T> {
         loop {
             let mut open = self.open();
             if open.closed {
-                return Err(outbox.not_sent());
+                return Err(send_queue.not_sent());
             }
             let to_send = match open.add(message, key)? {
                 Added::In(claim) => return Ok(claim),
                 Added::Last(claim, batch) => {
                     drop(open);
-                    self.send_one(outbox, &batch);
+                    self.send_one(send_queue, &batch);
                     return Ok(claim);
                 }
                 Added::Full(batch) => batch,
@@ -205,18 +220,18 @@ impl<T> Batcher<T> {
                         drop(open);
                         self.others.notify_waiters();
                         if full {
-                            self.send_one(outbox, &pending);
+                            self.send_one(send_queue, &pending);
                         }
                         return Ok(claim);
                     }
                 },
             };
             drop(open);
-            self.send_one(outbox, &to_send);
+            self.send_one(send_queue, &to_send);
         }
     }
 
-    fn batch(&self, envelope: Uuid, place: Place, builder: BatchBuilder<T>, key: &str) -> OpenBatch<T> {
+    fn batch(&self, envelope: Uuid, place: Reserved, builder: BatchBuilder<T>, key: &str) -> OpenBatch<T> {
         let due = Instant::now() + self.terms.linger;
         let routing_key: Arc<str> = key.into();
         let to = Address { exchange: Arc::clone(&self.exchange), routing_key: Arc::clone(&routing_key) };
@@ -225,12 +240,17 @@ impl<T> Batcher<T> {
     }
 
     /// Sends this batch, unless it has been sent.
-    fn send_one(&self, outbox: &Outbox, pending: &Arc<Pending>) {
+    fn send_one(&self, send_queue: &SendQueue, pending: &Arc<Pending>) {
         let sending = self.sending();
-        self.send_those(outbox, &sending, |batch| batch.reply.is_of(pending));
+        self.send_those(send_queue, &sending, |batch| batch.reply.is_of(pending));
     }
 
-    fn send_those(&self, outbox: &Outbox, _in_order: &MutexGuard<'_, ()>, which: impl Fn(&OpenBatch<T>) -> bool) {
+    fn send_those(
+        &self,
+        send_queue: &SendQueue,
+        _in_order: &MutexGuard<'_, ()>,
+        which: impl Fn(&OpenBatch<T>) -> bool,
+    ) {
         loop {
             let batch = {
                 let mut open = self.open();
@@ -238,14 +258,14 @@ impl<T> Batcher<T> {
                 let batch = open.batches.remove(at);
                 open.last = batch.builder.bytes();
                 // Before the lock goes: it is on one of the two books at any time.
-                outbox.count(batch.builder.len());
+                send_queue.count(batch.builder.len());
                 batch
             };
-            self.send(outbox, batch);
+            self.send(send_queue, batch);
         }
     }
 
-    fn send(&self, outbox: &Outbox, batch: OpenBatch<T>) {
+    fn send(&self, send_queue: &SendQueue, batch: OpenBatch<T>) {
         let OpenBatch { routing_key, builder, reply, place, .. } = batch;
         let items = builder.len();
         match builder.seal() {
@@ -261,9 +281,9 @@ impl<T> Batcher<T> {
                     items: u32::try_from(encoded.items).unwrap_or(u32::MAX),
                     body: encoded.body,
                 };
-                outbox.send(place, Entry::new(message, reply, true));
+                send_queue.send(place, Entry::new(message, reply, true));
             }
-            Err(error) => outbox.unsent(items, reply, PublishErrorKind::Encode(error)),
+            Err(error) => send_queue.unsent(items, reply, PublishErrorKind::Encode(error)),
         }
     }
 
@@ -277,11 +297,11 @@ impl<T> Batcher<T> {
 }
 
 impl<T> OpenBatches for Batcher<T> {
-    fn send_due(&self, outbox: &Outbox, now: Instant) -> Option<Instant> {
+    fn send_due(&self, send_queue: &SendQueue, now: Instant) -> Option<Instant> {
         let some_due = self.open().batches.first().is_some_and(|oldest| oldest.due <= now);
         if some_due {
             let sending = self.sending();
-            self.send_those(outbox, &sending, |batch| batch.due <= now);
+            self.send_those(send_queue, &sending, |batch| batch.due <= now);
         }
         let mut open = self.open();
         let next = open.batches.first().map(|oldest| oldest.due);
@@ -293,17 +313,17 @@ impl<T> OpenBatches for Batcher<T> {
         &self.opened
     }
 
-    fn send_open(&self, outbox: &Outbox) {
+    fn send_open(&self, send_queue: &SendQueue) {
         // Not those that others go on opening.
         let opened_by_now = Instant::now() + self.terms.linger;
         let sending = self.sending();
-        self.send_those(outbox, &sending, |batch| batch.due <= opened_by_now);
+        self.send_those(send_queue, &sending, |batch| batch.due <= opened_by_now);
     }
 
-    fn close(&self, outbox: &Outbox) {
+    fn close(&self, send_queue: &SendQueue) {
         self.open().closed = true;
         let sending = self.sending();
-        self.send_those(outbox, &sending, |_| true);
+        self.send_those(send_queue, &sending, |_| true);
     }
 
     fn hold(&self, look: &mut dyn FnMut(usize)) {
@@ -340,13 +360,13 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
-    use crate::publish::outbox::Terms;
+    use crate::publish::send_queue::SendSettings;
 
     type Opening<'a> = Pin<Box<dyn Future<Output = Result<Claim, PublishErrorKind>> + 'a>>;
 
-    fn batcher(terms: Batching, mailbox: usize) -> (Arc<Batcher<String>>, Arc<Outbox>) {
+    fn batcher(terms: Batching, mailbox: usize) -> (Arc<Batcher<String>>, Arc<SendQueue>) {
         let batcher = Arc::new(Batcher::new(&Route::<String>::exchange("x"), terms));
-        let outbox = Outbox::with(Terms {
+        let send_queue = SendQueue::with(SendSettings {
             name: "test".to_owned(),
             mailbox,
             window: 10,
@@ -355,7 +375,7 @@ mod tests {
             journal: None,
             batches: Some(Arc::clone(&batcher) as Arc<dyn OpenBatches>),
         });
-        (batcher, outbox)
+        (batcher, send_queue)
     }
 
     fn in_open(batcher: &Batcher<String>) -> usize {
@@ -365,19 +385,19 @@ mod tests {
     }
 
     /// How many messages each envelope in the mailbox has.
-    async fn sent(outbox: &Outbox) -> Vec<usize> {
-        let mut inbox = outbox.inbox().await;
+    async fn sent(send_queue: &SendQueue) -> Vec<usize> {
+        let mut inbox = send_queue.inbox().await;
         std::iter::from_fn(|| inbox.try_recv().ok()).map(|entry| entry.items()).collect()
     }
 
     #[tokio::test]
     async fn who_waits_for_room_joins_the_batch_that_another_could_open() {
-        let (batcher, outbox) = batcher(Batching::default().linger(Duration::from_secs(60)), 1);
-        let place = outbox.reserve(1).await.unwrap();
+        let (batcher, send_queue) = batcher(Batching::default().linger(Duration::from_secs(60)), 1);
+        let place = send_queue.reserve(1).await.unwrap();
         let texts = ["a", "b", "c"].map(str::to_owned);
         let mut waiting: Vec<Opening<'_>> = Vec::new();
         for text in &texts {
-            waiting.push(Box::pin(batcher.open_with(&outbox, text, "k")));
+            waiting.push(Box::pin(batcher.open_with(&send_queue, text, "k")));
         }
         for one in &mut waiting {
             assert!(poll!(one).is_pending());
@@ -388,67 +408,67 @@ mod tests {
             .expect("room for one is room for all");
         assert!(claims.into_iter().all(|claim| claim.is_ok()));
         assert_eq!(in_open(&batcher), 3);
-        batcher.send_open(&outbox);
-        assert_eq!(sent(&outbox).await, [3]);
+        batcher.send_open(&send_queue);
+        assert_eq!(sent(&send_queue).await, [3]);
     }
 
     #[tokio::test]
     async fn a_batch_that_waits_for_company_gives_its_place_to_who_waits_for_room() {
-        let (batcher, outbox) = batcher(Batching::default().linger(Duration::from_secs(60)), 1);
-        batcher.open_with(&outbox, &"a".to_owned(), "one").await.unwrap();
+        let (batcher, send_queue) = batcher(Batching::default().linger(Duration::from_secs(60)), 1);
+        batcher.open_with(&send_queue, &"a".to_owned(), "one").await.unwrap();
         let text = "b".to_owned();
-        let mut waiting: Opening<'_> = Box::pin(batcher.open_with(&outbox, &text, "two"));
+        let mut waiting: Opening<'_> = Box::pin(batcher.open_with(&send_queue, &text, "two"));
         assert!(poll!(&mut waiting).is_pending());
-        assert_eq!(sent(&outbox).await, [1]);
+        assert_eq!(sent(&send_queue).await, [1]);
         let opened = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("the mailbox was emptied");
         assert!(opened.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_due_is_sent_by_whoever_looks_and_the_rest_stays() {
-        let (batcher, outbox) = batcher(Batching::default().linger(Duration::from_millis(5)), 10);
-        batcher.try_open_with(&outbox, &"a".to_owned(), "one").unwrap();
+        let (batcher, send_queue) = batcher(Batching::default().linger(Duration::from_millis(5)), 10);
+        batcher.try_open_with(&send_queue, &"a".to_owned(), "one").unwrap();
         // The first to look is gone before it is due: what it knew is lost with it.
-        assert!(batcher.send_due(&outbox, Instant::now()).is_some());
+        assert!(batcher.send_due(&send_queue, Instant::now()).is_some());
         tokio::time::advance(Duration::from_millis(3)).await;
-        batcher.try_open_with(&outbox, &"b".to_owned(), "two").unwrap();
+        batcher.try_open_with(&send_queue, &"b".to_owned(), "two").unwrap();
         tokio::time::advance(Duration::from_millis(2)).await;
-        assert_eq!(batcher.send_due(&outbox, Instant::now()), Some(Instant::now() + Duration::from_millis(3)));
-        assert_eq!((sent(&outbox).await, in_open(&batcher)), (vec![1], 1));
+        assert_eq!(batcher.send_due(&send_queue, Instant::now()), Some(Instant::now() + Duration::from_millis(3)));
+        assert_eq!((sent(&send_queue).await, in_open(&batcher)), (vec![1], 1));
         let lingering = tokio::spawn({
-            let outbox = Arc::clone(&outbox);
-            async move { outbox.linger().await }
+            let send_queue = Arc::clone(&send_queue);
+            async move { send_queue.linger().await }
         });
         tokio::time::advance(Duration::from_millis(3)).await;
         while in_open(&batcher) > 0 {
             tokio::task::yield_now().await;
         }
-        batcher.try_open_with(&outbox, &"c".to_owned(), "one").unwrap();
+        batcher.try_open_with(&send_queue, &"c".to_owned(), "one").unwrap();
         tokio::time::sleep(Duration::from_millis(6)).await;
-        assert_eq!(sent(&outbox).await, [1, 1], "it is told when there is one again");
+        assert_eq!(sent(&send_queue).await, [1, 1], "it is told when there is one again");
         lingering.abort();
     }
 
     #[tokio::test]
     async fn what_is_closed_has_sent_all_it_had_and_takes_nothing_more() {
-        let (batcher, outbox) = batcher(Batching::default(), 10);
-        batcher.try_open_with(&outbox, &"a".to_owned(), "k").unwrap();
-        let place = outbox.reserve(1).await.unwrap();
+        let (batcher, send_queue) = batcher(Batching::default(), 10);
+        batcher.try_open_with(&send_queue, &"a".to_owned(), "k").unwrap();
+        let place = send_queue.reserve(1).await.unwrap();
         let first = batcher.first(&"late".to_owned()).unwrap();
-        batcher.close(&outbox);
-        let late = batcher.put_up(&outbox, place, first, &"late".to_owned(), "k");
+        batcher.close(&send_queue);
+        let late = batcher.put_up(&send_queue, place, first, &"late".to_owned(), "k");
         assert!(matches!(late, Err(PublishErrorKind::NotSent(_))));
-        assert_eq!((sent(&outbox).await, in_open(&batcher)), (vec![1], 0));
+        assert_eq!((sent(&send_queue).await, in_open(&batcher)), (vec![1], 0));
     }
 
     #[tokio::test]
     async fn a_new_key_past_the_most_open_batches_sends_the_oldest() {
-        let (batcher, outbox) = batcher(Batching::default(), 1000);
+        let (batcher, send_queue) = batcher(Batching::default(), 1000);
         for key in 0..=MOST_OPEN {
-            batcher.try_open_with(&outbox, &"a".to_owned(), &key.to_string()).unwrap();
+            batcher.try_open_with(&send_queue, &"a".to_owned(), &key.to_string()).unwrap();
         }
-        assert_eq!((sent(&outbox).await, in_open(&batcher)), (vec![1], MOST_OPEN));
-        assert!(batcher.add(&outbox, &"a".to_owned(), "0").unwrap().is_none(), "the oldest was sent");
-        assert!(batcher.add(&outbox, &"a".to_owned(), "1").unwrap().is_some());
+        assert_eq!((sent(&send_queue).await, in_open(&batcher)), (vec![1], MOST_OPEN));
+        assert!(batcher.add(&send_queue, &"a".to_owned(), "0").unwrap().is_none(), "the oldest was sent");
+        assert!(batcher.add(&send_queue, &"a".to_owned(), "1").unwrap().is_some());
     }
 }

@@ -5,7 +5,10 @@ use std::fmt;
 use fluffle_store::AppendErrorKind;
 use fluffle_wire::EncodeError;
 
-use crate::{class::Class, confirm::Returned, travel::NotSent};
+use crate::{
+    link::class::Class,
+    publish::{confirm::Returned, travel::NotSent},
+};
 
 /// A publish that failed, with the message it was about.
 ///

@@ -8,15 +8,15 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    clock::timeout_at,
+    base::clock::timeout_at,
     publish::{
         backlog::Backlog,
         entry::Entry,
         error::{PublishError, PublishErrorKind},
         message::Prepared,
-        outbox::Outbox,
         outcome::{Address, Kept, Pending},
         receipt::{Claim, Confirmed, Receipt},
+        send_queue::SendQueue,
         stats::PublisherStats,
     },
 };
@@ -41,19 +41,19 @@ pub struct Forwarder {
 }
 
 struct Shared {
-    outbox: Arc<Outbox>,
+    send_queue: Arc<SendQueue>,
     deadline: Duration,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.outbox.abandon();
+        self.send_queue.abandon();
     }
 }
 
 impl Forwarder {
-    pub(crate) fn new(outbox: Arc<Outbox>, deadline: Duration) -> Self {
-        Self { shared: Arc::new(Shared { outbox, deadline }) }
+    pub(crate) fn new(send_queue: Arc<SendQueue>, deadline: Duration) -> Self {
+        Self { shared: Arc::new(Shared { send_queue, deadline }) }
     }
 
     /// Publishes and waits for the broker's confirm, for 30 s at most.
@@ -81,12 +81,12 @@ impl Forwarder {
     /// Makes known what it is fed from, for [`Service::backlogs`](crate::Service::backlogs). Whoever feeds it keeps
     /// that alive.
     pub fn fed_by(&self, backlog: Weak<dyn Backlog>) {
-        self.shared.outbox.fed_by(backlog);
+        self.shared.send_queue.fed_by(backlog);
     }
 
     /// Running totals of this forwarder and its clones.
     pub fn stats(&self) -> PublisherStats {
-        self.shared.outbox.stats()
+        self.shared.send_queue.stats()
     }
 
     async fn accept(&self, message: Prepared, detached: bool) -> Result<Receipt<Prepared>, PublishError<Prepared>> {
@@ -95,7 +95,7 @@ impl Forwarder {
         let (pending, reply) =
             Pending::new(Arc::clone(&message.id), to, deadline, if detached { Kept::InMemory } else { Kept::No });
         let receipt = Receipt::new(message.clone(), Claim::whole(pending));
-        match timeout_at(deadline, self.shared.outbox.accept(Entry::new(message, reply, detached))).await {
+        match timeout_at(deadline, self.shared.send_queue.accept(Entry::new(message, reply, detached))).await {
             Ok(Ok(())) => Ok(receipt),
             Ok(Err(kind)) => Err(receipt.failed(kind)),
             Err(_) => Err(receipt.failed(PublishErrorKind::Overloaded)),
@@ -105,6 +105,6 @@ impl Forwarder {
 
 impl std::fmt::Debug for Forwarder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Forwarder").field("name", &self.shared.outbox.name).finish_non_exhaustive()
+        f.debug_struct("Forwarder").field("name", &self.shared.send_queue.name).finish_non_exhaustive()
     }
 }

@@ -18,13 +18,13 @@ use tokio::{
 };
 
 use crate::{
-    clock,
+    base::clock,
     flow::budget::Budget,
     publish::{
         entry::Entry,
         error::PublishErrorKind,
         message::Prepared,
-        outcome::{Address, Kept, Outcome, Pending, Reply},
+        outcome::{Address, Kept, Pending, Reply, SendOutcome},
     },
 };
 
@@ -117,7 +117,7 @@ impl Ledger {
     pub(crate) fn send(&self, place: Place, entry: Entry) {
         match record(&entry.message) {
             Ok(record) => self.post(place, record, entry),
-            Err(kind) => entry.reply.settle(Outcome::Unsent(kind)),
+            Err(kind) => entry.reply.settle(SendOutcome::Unsent(kind)),
         }
     }
 
@@ -134,7 +134,7 @@ impl Ledger {
             }
             Err(error) => {
                 drop(waiting);
-                reply.settle(Outcome::Unsent(PublishErrorKind::Journal(error.kind)));
+                reply.settle(SendOutcome::Unsent(PublishErrorKind::Journal(error.kind)));
             }
         }
     }
@@ -357,11 +357,11 @@ impl Drop for Held {
 pub(crate) struct Custody {
     ledger: Arc<Ledger>,
     entry: Option<Entry>,
-    outcome: Outcome,
+    outcome: SendOutcome,
 }
 
 impl Custody {
-    pub(crate) fn new(ledger: &Arc<Ledger>, mut entry: Entry, outcome: Outcome) -> Self {
+    pub(crate) fn new(ledger: &Arc<Ledger>, mut entry: Entry, outcome: SendOutcome) -> Self {
         // In its sender's hands, who has it anyway.
         entry.held = None;
         ledger.in_custody.fetch_add(1, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use lapin::{
 };
 
 use crate::{
-    consume::delivery::Delivery,
+    consume::handler::delivery::Delivery,
     publish::properties::{Labels, Properties},
 };
 

@@ -13,15 +13,19 @@ use futures_util::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    clock::timeout_at,
-    confirm::Returned,
-    publish::{error::PublishErrorKind, journal::Custody, message::target},
-    travel::{NotSent, Travel},
+    base::clock::timeout_at,
+    publish::{
+        confirm::Returned,
+        error::PublishErrorKind,
+        journal::Custody,
+        message::target,
+        travel::{NotSent, Travel},
+    },
 };
 
 /// How an accepted message ended.
 #[derive(Clone, Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum SendOutcome {
     Confirmed,
     Written,
     Returned(Returned),
@@ -58,7 +62,7 @@ pub(crate) struct Pending {
     travel: Travel,
     /// When it has its place there: until it is safe.
     safe: OnceLock<Shared<BoxFuture<'static, Result<(), AppendErrorKind>>>>,
-    outcome: OnceLock<Outcome>,
+    outcome: OnceLock<SendOutcome>,
     /// Told of either.
     news: Notify,
     /// The message itself, if the broker did not take it and the journal has it.
@@ -67,7 +71,7 @@ pub(crate) struct Pending {
     taken_back: AtomicUsize,
 }
 
-/// What whoever settles a message holds. Dropped unused, the message's end is [`Outcome::Closed`].
+/// What whoever settles a message holds. Dropped unused, the message's end is [`SendOutcome::Closed`].
 pub(crate) struct Reply(Arc<Pending>);
 
 /// Where a message goes, as its sender is told.
@@ -101,7 +105,7 @@ impl Pending {
     }
 
     /// Waits for its end. Cancellation safe: it only looks.
-    pub(crate) async fn outcome(&self) -> &Outcome {
+    pub(crate) async fn outcome(&self) -> &SendOutcome {
         loop {
             // Made before the look: what is told in between is not missed.
             let news = self.news.notified();
@@ -114,7 +118,7 @@ impl Pending {
 
     /// Waits for the broker's confirm, up to the deadline; for one of the senders, who is told of it once.
     pub(crate) async fn confirmed(&self) -> Result<(), PublishErrorKind> {
-        if let Some(Outcome::Confirmed | Outcome::Written) = self.outcome.get() {
+        if let Some(SendOutcome::Confirmed | SendOutcome::Written) = self.outcome.get() {
             return Ok(());
         }
         let journaled = self.kept == Kept::InJournal;
@@ -124,14 +128,14 @@ impl Pending {
             safe.map_err(|_| PublishErrorKind::Unknown)??;
         }
         let kind = match timeout_at(self.deadline, self.outcome()).await {
-            Ok(Outcome::Confirmed | Outcome::Written) => return Ok(()),
-            Ok(Outcome::Closed) | Err(_) if journaled => return Err(PublishErrorKind::Journaled),
-            Ok(Outcome::Closed) => PublishErrorKind::Closed,
+            Ok(SendOutcome::Confirmed | SendOutcome::Written) => return Ok(()),
+            Ok(SendOutcome::Closed) | Err(_) if journaled => return Err(PublishErrorKind::Journaled),
+            Ok(SendOutcome::Closed) => PublishErrorKind::Closed,
             Err(_) => self.given_up(),
-            Ok(Outcome::Returned(returned)) => PublishErrorKind::Returned(returned.clone()),
-            Ok(Outcome::Nacked) => PublishErrorKind::Nacked,
-            Ok(Outcome::Refused { code, text }) => PublishErrorKind::Refused { code: *code, text: text.clone() },
-            Ok(Outcome::Unsent(kind)) => kind.clone(),
+            Ok(SendOutcome::Returned(returned)) => PublishErrorKind::Returned(returned.clone()),
+            Ok(SendOutcome::Nacked) => PublishErrorKind::Nacked,
+            Ok(SendOutcome::Refused { code, text }) => PublishErrorKind::Refused { code: *code, text: text.clone() },
+            Ok(SendOutcome::Unsent(kind)) => kind.clone(),
         };
         self.take_back();
         Err(kind)
@@ -157,7 +161,7 @@ impl Pending {
                 return safe.clone().await.map_err(PublishErrorKind::Journal);
             }
             match self.outcome.get() {
-                Some(Outcome::Unsent(kind)) => return Err(kind.clone()),
+                Some(SendOutcome::Unsent(kind)) => return Err(kind.clone()),
                 Some(_) => return Err(PublishErrorKind::NotSent(NotSent::Ended)),
                 None => news.await,
             }
@@ -210,22 +214,22 @@ impl Reply {
     /// The publisher is closed, for this reason. What has been sent may have arrived.
     pub(crate) fn close(self, why: NotSent) {
         if self.0.kept != Kept::InJournal && self.0.travel.withdraw() {
-            self.tell(Outcome::Unsent(PublishErrorKind::NotSent(why)));
+            self.tell(SendOutcome::Unsent(PublishErrorKind::NotSent(why)));
         }
         // Else it is dropped, which says so.
     }
 
-    pub(crate) fn settle(self, outcome: Outcome) {
+    pub(crate) fn settle(self, outcome: SendOutcome) {
         self.tell(outcome);
     }
 
     /// The broker did not take the message, which stays the journal's until its senders have it back.
-    pub(crate) fn settle_in_custody(self, outcome: Outcome, custody: Custody) {
+    pub(crate) fn settle_in_custody(self, outcome: SendOutcome, custody: Custody) {
         *self.0.custody.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(custody));
         self.tell(outcome);
     }
 
-    fn tell(&self, outcome: Outcome) {
+    fn tell(&self, outcome: SendOutcome) {
         if self.0.outcome.set(outcome).is_ok() {
             self.0.news.notify_waiters();
         }
@@ -234,7 +238,7 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.tell(Outcome::Closed);
+        self.tell(SendOutcome::Closed);
     }
 }
 
@@ -258,7 +262,7 @@ mod tests {
         for one in &mut waiting {
             assert!(poll!(one).is_pending());
         }
-        reply.settle(Outcome::Nacked);
+        reply.settle(SendOutcome::Nacked);
         for one in waiting {
             assert!(matches!(one.await, Err(PublishErrorKind::Nacked)));
         }
@@ -271,7 +275,7 @@ mod tests {
         drop(reply);
         assert!(matches!(first.confirmed().await, Err(PublishErrorKind::Closed)));
         let (second, reply) = pending();
-        reply.settle(Outcome::Confirmed);
+        reply.settle(SendOutcome::Confirmed);
         assert!(second.confirmed().await.is_ok());
     }
 

@@ -8,7 +8,7 @@ use std::{
 use fluffle_wire::Encoded;
 use lapin::BasicProperties;
 
-use crate::frame;
+use crate::base::frame;
 
 /// The AMQP properties of a message that waits to be published. Most messages have Fluffle's labels and nothing else; those
 /// become properties only where they leave, on the thread that has use for them.

@@ -11,17 +11,17 @@ use tokio::{task::coop::consume_budget, time::Instant};
 use uuid::Uuid;
 
 use crate::{
-    clock::timeout_at,
+    base::clock::timeout_at,
     publish::{
         batcher::Batcher,
         entry::Entry,
         error::{PublishError, PublishErrorKind},
         message::target,
         options::MessageOptions,
-        outbox::{Outbox, Place},
         outcome::{Kept, Pending},
         receipt::{Claim, Confirmed, Receipt},
         route::Route,
+        send_queue::{Reserved, SendQueue},
         stats::PublisherStats,
     },
 };
@@ -62,14 +62,14 @@ pub struct Publisher<T> {
 
 struct Shared<T> {
     route: Route<T>,
-    lane: Lane<T>,
+    lane: PublisherChannel<T>,
     /// Beside it, if there are several.
-    others: Box<[Lane<T>]>,
+    others: Box<[PublisherChannel<T>]>,
 }
 
 /// A channel's worth of a publisher.
-pub(crate) struct Lane<T> {
-    pub(crate) outbox: Arc<Outbox>,
+pub(crate) struct PublisherChannel<T> {
+    pub(crate) send_queue: Arc<SendQueue>,
     pub(crate) batcher: Option<Arc<Batcher<T>>>,
 }
 
@@ -80,45 +80,45 @@ enum Accepting<'a, T> {
     InBatch {
         message: T,
         key: Cow<'a, str>,
-        outbox: &'a Outbox,
+        send_queue: &'a SendQueue,
         batcher: &'a Batcher<T>,
     },
     Alone {
         receipt: Receipt<T>,
         entry: Entry,
-        lane: &'a Lane<T>,
+        lane: &'a PublisherChannel<T>,
         deadline: Instant,
     },
 }
 
-impl<T> Lane<T> {
+impl<T> PublisherChannel<T> {
     /// Waits for a place for a message that travels by itself.
     async fn accept(&self, entry: Entry) -> Result<(), PublishErrorKind> {
-        let Some(batcher) = &self.batcher else { return self.outbox.accept(entry).await };
-        let place = self.outbox.reserve_for(&entry.message).await?;
-        batcher.send_alone(&self.outbox, place, entry);
+        let Some(batcher) = &self.batcher else { return self.send_queue.accept(entry).await };
+        let place = self.send_queue.reserve_for(&entry.message).await?;
+        batcher.send_alone(&self.send_queue, place, entry);
         Ok(())
     }
 
     /// Sends it, in the place that it has.
-    fn send(&self, place: Place, entry: Entry) {
+    fn send(&self, place: Reserved, entry: Entry) {
         match &self.batcher {
-            Some(batcher) => batcher.send_alone(&self.outbox, place, entry),
+            Some(batcher) => batcher.send_alone(&self.send_queue, place, entry),
             None => {
-                self.outbox.count(entry.items());
-                self.outbox.send(place, entry);
+                self.send_queue.count(entry.items());
+                self.send_queue.send(place, entry);
             }
         }
     }
 }
 
 impl<T> Shared<T> {
-    fn lanes(&self) -> impl Iterator<Item = &Lane<T>> {
+    fn lanes(&self) -> impl Iterator<Item = &PublisherChannel<T>> {
         std::iter::once(&self.lane).chain(&self.others)
     }
 
     /// The lane of a routing key, always the same.
-    fn lane(&self, routing_key: &str) -> &Lane<T> {
+    fn lane(&self, routing_key: &str) -> &PublisherChannel<T> {
         if self.others.is_empty() {
             return &self.lane;
         }
@@ -129,19 +129,23 @@ impl<T> Shared<T> {
     }
 
     /// The routing key of a message that may join a batch, and whose batches; `None` without batches.
-    fn batches<'a>(&'a self, message: &T, own: Option<&'a str>) -> Option<(Cow<'a, str>, &'a Outbox, &'a Batcher<T>)> {
+    fn batches<'a>(
+        &'a self,
+        message: &T,
+        own: Option<&'a str>,
+    ) -> Option<(Cow<'a, str>, &'a SendQueue, &'a Batcher<T>)> {
         self.lane.batcher.as_ref()?;
         let key = self.route.routing_key(message, own);
         let lane = self.lane(&key);
-        Some((key, &lane.outbox, lane.batcher.as_deref()?))
+        Some((key, &lane.send_queue, lane.batcher.as_deref()?))
     }
 }
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         for lane in self.lanes() {
-            lane.outbox.send_open();
-            lane.outbox.abandon();
+            lane.send_queue.send_open();
+            lane.send_queue.abandon();
         }
     }
 }
@@ -159,7 +163,7 @@ impl<T> fmt::Debug for Publisher<T> {
 }
 
 impl<T> Publisher<T> {
-    pub(crate) fn new(route: Route<T>, lane: Lane<T>, others: Vec<Lane<T>>) -> Self {
+    pub(crate) fn new(route: Route<T>, lane: PublisherChannel<T>, others: Vec<PublisherChannel<T>>) -> Self {
         Self { shared: Arc::new(Shared { route, lane, others: others.into() }) }
     }
 
@@ -211,12 +215,12 @@ impl<T> Publisher<T> {
         let Shared { route, lane, .. } = &*self.shared;
         let full = || {
             let limited = route.rate_limit.as_ref().is_some_and(|limit| !limit.take_now());
-            if limited || lane.outbox.journal.is_some() { Err(PublishErrorKind::Full) } else { Ok(()) }
+            if limited || lane.send_queue.journal.is_some() { Err(PublishErrorKind::Full) } else { Ok(()) }
         };
-        if let Some((key, outbox, batcher)) = self.shared.batches(&message, None) {
-            let added = full().and_then(|()| match self.add(outbox, batcher, &message, &key)? {
+        if let Some((key, send_queue, batcher)) = self.shared.batches(&message, None) {
+            let added = full().and_then(|()| match self.add(send_queue, batcher, &message, &key)? {
                 Some(claim) => Ok(claim),
-                None => batcher.try_open_with(outbox, &message, &key),
+                None => batcher.try_open_with(send_queue, &message, &key),
             });
             let key = key.into_owned();
             return match added {
@@ -225,8 +229,8 @@ impl<T> Publisher<T> {
             };
         }
         let (receipt, entry) = self.prepare(message, MessageOptions::NONE, true, Instant::now() + route.deadline)?;
-        let outbox = &self.shared.lane(&entry.message.routing_key).outbox;
-        match full().and_then(|()| outbox.try_accept(entry)) {
+        let send_queue = &self.shared.lane(&entry.message.routing_key).send_queue;
+        match full().and_then(|()| send_queue.try_accept(entry)) {
             Ok(()) => Ok(receipt),
             Err(kind) => Err(receipt.failed(kind)),
         }
@@ -239,16 +243,16 @@ impl<T> Publisher<T> {
     /// Safe: it only looks.
     pub async fn flush(&self) {
         for lane in self.shared.lanes() {
-            lane.outbox.send_open();
+            lane.send_queue.send_open();
         }
         for lane in self.shared.lanes() {
-            lane.outbox.idle().await;
+            lane.send_queue.idle().await;
         }
     }
 
     /// Running totals of this publisher and its clones.
     pub fn stats(&self) -> PublisherStats {
-        self.shared.lanes().map(|lane| lane.outbox.stats()).fold(PublisherStats::default(), PublisherStats::plus)
+        self.shared.lanes().map(|lane| lane.send_queue.stats()).fold(PublisherStats::default(), PublisherStats::plus)
     }
 
     async fn accept(
@@ -271,13 +275,13 @@ impl<T> Publisher<T> {
     /// Accepts a message if that takes no wait.
     fn accept_now<'a>(&'a self, message: T, options: &'a MessageOptions, detached: bool) -> Accepting<'a, T> {
         if options.allow_batch()
-            && let Some((key, outbox, batcher)) = self.shared.batches(&message, options.key.as_deref())
+            && let Some((key, send_queue, batcher)) = self.shared.batches(&message, options.key.as_deref())
         {
             let limited = self.shared.route.rate_limit.is_some();
-            let joined = if limited { Ok(None) } else { self.add(outbox, batcher, &message, &key) };
+            let joined = if limited { Ok(None) } else { self.add(send_queue, batcher, &message, &key) };
             return match joined {
                 Ok(Some(claim)) => Accepting::Done(Ok(Receipt::new(message, claim))),
-                Ok(None) => Accepting::InBatch { message, key, outbox, batcher },
+                Ok(None) => Accepting::InBatch { message, key, send_queue, batcher },
                 Err(kind) => Accepting::Done(Err(self.not_batched(message, &key, kind))),
             };
         }
@@ -290,7 +294,7 @@ impl<T> Publisher<T> {
         if self.shared.route.rate_limit.is_some() {
             return Accepting::Alone { receipt, entry, lane, deadline };
         }
-        match lane.outbox.try_reserve(entry.message.body.len()) {
+        match lane.send_queue.try_reserve(entry.message.body.len()) {
             Ok(place) => {
                 lane.send(place, entry);
                 Accepting::Done(Ok(receipt))
@@ -310,12 +314,12 @@ impl<T> Publisher<T> {
         };
         match accepting {
             Accepting::Done(accepted) => accepted,
-            Accepting::InBatch { message, key, outbox, batcher } => {
+            Accepting::InBatch { message, key, send_queue, batcher } => {
                 let joining = async {
                     turn.await;
-                    match self.add(outbox, batcher, &message, &key)? {
+                    match self.add(send_queue, batcher, &message, &key)? {
                         Some(claim) => Ok(claim),
-                        None => batcher.open_with(outbox, &message, &key).await,
+                        None => batcher.open_with(send_queue, &message, &key).await,
                     }
                 };
                 let joined = timeout_at(Instant::now() + route.deadline, joining).await;
@@ -340,14 +344,14 @@ impl<T> Publisher<T> {
     /// Adds to an open batch, if there is one with room.
     fn add(
         &self,
-        outbox: &Outbox,
+        send_queue: &SendQueue,
         batcher: &Batcher<T>,
         message: &T,
         key: &str,
     ) -> Result<Option<Claim>, PublishErrorKind> {
         match self.shared.route.too_long(key) {
             Some(property) => Err(PublishErrorKind::Property(property)),
-            None => batcher.add(outbox, message, key),
+            None => batcher.add(send_queue, message, key),
         }
     }
 
@@ -366,7 +370,7 @@ impl<T> Publisher<T> {
     ) -> Result<(Receipt<T>, Entry), PublishError<T>> {
         let Shared { route, lane, .. } = &*self.shared;
         let (id, to) = route.address(&message, options);
-        let kept = match (&lane.outbox.journal, detached) {
+        let kept = match (&lane.send_queue.journal, detached) {
             (Some(_), _) => Kept::InJournal,
             (None, true) => Kept::InMemory,
             (None, false) => Kept::No,
@@ -374,7 +378,7 @@ impl<T> Publisher<T> {
         let (pending, reply) = Pending::new(Arc::clone(&id), to.clone(), deadline, kept);
         let receipt = Receipt::new(message, Claim::whole(pending));
         match route.prepare_as(&receipt.message, options, id, to) {
-            Ok(prepared) => match lane.outbox.has_room_for_headers(&prepared) {
+            Ok(prepared) => match lane.send_queue.has_room_for_headers(&prepared) {
                 Ok(()) => Ok((receipt, Entry::new(prepared, reply, detached))),
                 Err(kind) => Err(receipt.failed(kind)),
             },
@@ -391,8 +395,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_enqueues_in_a_loop_leaves_time_to_what_else_runs_on_his_thread() {
-        let outbox = Outbox::new("test".to_owned(), 10_000, 10, Duration::from_secs(1));
-        let publisher = Publisher::new(Route::<String>::queue("q"), Lane { outbox, batcher: None }, Vec::new());
+        let send_queue = SendQueue::new("test".to_owned(), 10_000, 10, Duration::from_secs(1));
+        let publisher =
+            Publisher::new(Route::<String>::queue("q"), PublisherChannel { send_queue, batcher: None }, Vec::new());
         let other = tokio::spawn(async {});
         for _ in 0..1000 {
             let _receipt = publisher.enqueue("there is room".to_owned()).await.unwrap();

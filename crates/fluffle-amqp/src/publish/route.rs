@@ -7,8 +7,8 @@ use fluffle_wire::{Codec, Gzip, Limits, Protobuf, Wire};
 use uuid::Uuid;
 
 use crate::{
+    base::payload::Payload,
     flow::{budget::DEFAULT_BYTES, rate::RateLimit},
-    payload::Payload,
     publish::{
         batching::Batching, error::PublishErrorKind, message::Prepared, options::MessageOptions, outcome::Address,
         properties::Labels,

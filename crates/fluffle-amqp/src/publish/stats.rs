@@ -38,7 +38,7 @@ impl PublisherStats {
 
 /// [`PublisherStats`] while they count.
 #[derive(Default)]
-pub(crate) struct Counters {
+pub(crate) struct PublisherCounters {
     pub(crate) accepted: AtomicU64,
     pub(crate) confirmed: AtomicU64,
     pub(crate) returned: AtomicU64,
@@ -47,7 +47,7 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
 }
 
-impl Counters {
+impl PublisherCounters {
     pub(crate) fn read(&self, outstanding: usize) -> PublisherStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         PublisherStats {

@@ -7,7 +7,8 @@ use fluffle_wire::headers::{self, DeadLetterInfo};
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::{
-    consume::{copy, received::Received, requests::DIRECT_REPLY_TO},
+    base::requests::DIRECT_REPLY_TO,
+    consume::{message::received::Received, settle::copy},
     publish::message::Prepared,
 };
 
@@ -136,7 +137,7 @@ impl std::fmt::Debug for DeadLetter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consume::received::tests::{received, received_with};
+    use crate::consume::message::received::tests::{received, received_with};
     use fluffle_wire::headers::Reason;
     use lapin::BasicProperties;
 

@@ -8,7 +8,7 @@ use std::{fmt, time::Duration};
 pub use letter::DeadLetter;
 pub use run::{ReplayError, Replayed};
 
-use crate::broker::Broker;
+use crate::link::broker::Broker;
 
 /// Sends dead letters back to the queues they came from, to be tried anew.
 ///

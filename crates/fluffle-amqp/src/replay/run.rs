@@ -10,14 +10,12 @@ use lapin::{
 use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
-use super::{DeadLetter, Replay};
+use crate::replay::{DeadLetter, Replay};
 use crate::{
-    broker::Broker,
-    class::ClientError,
-    confirm::{Confirms, Verdict},
-    connection::OPERATION_TIMEOUT,
-    consume::{deliveries::InVain, received::Received, requests::Requests},
-    socket,
+    base::requests::Requests,
+    consume::message::{deliveries::InVain, received::Received},
+    link::{broker::Broker, class::ClientError, connection::OPERATION_TIMEOUT, socket},
+    publish::confirm::{ConfirmTracker, ConfirmVerdict},
 };
 
 /// Copies on the wire at a time.
@@ -90,7 +88,7 @@ async fn attempt(replay: &Replay, broker: &Broker, done: &mut Replayed) -> Resul
         let letters = within(socket.connection.create_channel()).await?;
         let copies = within(socket.connection.create_channel()).await?;
         within(copies.confirm_select(ConfirmSelectOptions::default())).await?;
-        let confirms = Confirms::new(copies.clone(), socket.frame_max(), true);
+        let confirms = ConfirmTracker::new(copies.clone(), socket.frame_max(), true);
         let mut run = Run { replay, letters: letters.clone(), confirms, sent: HashMap::new(), kept: vec![], done };
         let outcome = async {
             run.all().await?;
@@ -122,7 +120,7 @@ async fn within<T>(operation: impl Future<Output = lapin::Result<T>>) -> Result<
 struct Run<'a> {
     replay: &'a Replay,
     letters: Channel,
-    confirms: Confirms,
+    confirms: ConfirmTracker,
     /// By sequence number: the tags of letters whose copies have no verdict yet.
     sent: HashMap<u64, u64>,
     /// Tags of letters that stay.
@@ -207,21 +205,21 @@ impl Run<'_> {
     }
 
     /// Lets go of the letters whose copies are confirmed; says why in the end, if others were lost.
-    async fn let_go(&mut self, verdicts: Vec<(u64, Verdict)>) -> Result<(), String> {
+    async fn let_go(&mut self, verdicts: Vec<(u64, ConfirmVerdict)>) -> Result<(), String> {
         let mut lost = Ok(());
         for (sequence, verdict) in verdicts {
             let Some(tag) = self.sent.remove(&sequence) else { continue };
             match verdict {
-                Verdict::Confirmed => {
+                ConfirmVerdict::Confirmed => {
                     within(self.letters.basic_ack(tag, BasicAckOptions::default())).await?;
                     self.done.replayed += 1;
                 }
-                Verdict::Returned(_) | Verdict::Nacked | Verdict::DoesNotFit(_) => {
+                ConfirmVerdict::Returned(_) | ConfirmVerdict::Nacked | ConfirmVerdict::DoesNotFit(_) => {
                     self.kept.push(tag);
                     self.done.refused += 1;
                 }
-                Verdict::Written => return Err("a copy was not confirmed".to_owned()),
-                Verdict::Lost(error) => lost = Err(ClientError(error).to_string()),
+                ConfirmVerdict::Written => return Err("a copy was not confirmed".to_owned()),
+                ConfirmVerdict::Lost(error) => lost = Err(ClientError(error).to_string()),
             }
         }
         lost

@@ -1,6 +1,6 @@
 //! The requester actor: questions out, answers in, on one channel.
 //!
-//! Direct reply-to ties an answer to the very channel that asked (RabbitMQ, "Direct Reply-to"), so consuming the
+//! Direct reply-to ties an answer to the very channel that asked (RabbitMQ, "Direct Answered-to"), so consuming the
 //! answers and publishing the questions share it, and a lost channel answers every open question with "lost".
 
 use std::{
@@ -23,14 +23,18 @@ use tokio::{
 };
 
 use crate::{
-    channel::{self, Broken, ChannelActor, Lease},
-    class::ClientError,
-    confirm::{Confirms, Returned, TooLarge, Verdict},
-    connection::OPERATION_TIMEOUT,
+    base::labels,
     flow::budget::{ByteRoom, Room},
-    labels,
-    publish::message::Prepared,
-    travel::{NotSent, Travel},
+    link::{
+        channel::{self, Broken, ChannelActor, LeasedChannel},
+        class::ClientError,
+        connection::OPERATION_TIMEOUT,
+    },
+    publish::{
+        confirm::{ConfirmTracker, ConfirmVerdict, Returned, TooLarge},
+        message::Prepared,
+        travel::{NotSent, Travel},
+    },
 };
 
 /// RabbitMQ's pseudo-queue for answers.
@@ -44,7 +48,7 @@ const PARKED: Duration = Duration::from_secs(5);
 
 /// What came of a question.
 pub(crate) enum Answer {
-    Reply(Box<Reply>),
+    Answered(Box<Answered>),
     Returned(Returned),
     Nacked,
     /// It was not sent.
@@ -53,7 +57,7 @@ pub(crate) enum Answer {
 }
 
 /// An answer as it arrived.
-pub(crate) struct Reply {
+pub(crate) struct Answered {
     pub(crate) properties: BasicProperties,
     pub(crate) body: Bytes,
 }
@@ -69,7 +73,7 @@ pub(crate) struct Asked {
 }
 
 /// What outlives every incarnation of one requester: questions not sent yet.
-pub(crate) struct Exchange {
+pub(crate) struct RequestTable {
     pub(crate) name: String,
     window: usize,
     /// For the bodies of all questions that the broker does not have yet.
@@ -81,7 +85,7 @@ pub(crate) struct Exchange {
     handles_gone: Notify,
 }
 
-impl Exchange {
+impl RequestTable {
     pub(crate) fn new(name: String, mailbox: usize, window: usize, bytes: u64) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(mailbox.max(1));
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
@@ -140,12 +144,12 @@ impl Exchange {
 }
 
 pub(crate) struct RequesterActor {
-    exchange: Arc<Exchange>,
+    exchange: Arc<RequestTable>,
     channel: SupervisedAddr<ChannelActor>,
 }
 
 /// The child specification of a requester; it lives on the channel that `channel` addresses.
-pub(crate) fn spec(exchange: &Arc<Exchange>, channel: &SupervisedAddr<ChannelActor>) -> ActorSpec<RequesterActor> {
+pub(crate) fn spec(exchange: &Arc<RequestTable>, channel: &SupervisedAddr<ChannelActor>) -> ActorSpec<RequesterActor> {
     let factory = {
         let (exchange, channel) = (Arc::clone(exchange), channel.clone());
         move || RequesterActor { exchange: Arc::clone(&exchange), channel: channel.clone() }
@@ -174,7 +178,7 @@ impl Actor for RequesterActor {
     }
 }
 
-async fn listen(lease: &Lease) -> Result<lapin::Consumer, lapin::Error> {
+async fn listen(lease: &LeasedChannel) -> Result<lapin::Consumer, lapin::Error> {
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let listening = lease.channel.basic_consume(REPLY_TO.into(), "".into(), options, FieldTable::default());
     match timeout(OPERATION_TIMEOUT, listening).await {
@@ -184,7 +188,7 @@ async fn listen(lease: &Lease) -> Result<lapin::Consumer, lapin::Error> {
 }
 
 impl RequesterActor {
-    fn run_on(&mut self, lease: Lease, replies: lapin::Consumer, ctx: &mut Context<Self>) {
+    fn run_on(&mut self, lease: LeasedChannel, replies: lapin::Consumer, ctx: &mut Context<Self>) {
         let running = run(lease, replies, Arc::clone(&self.exchange));
         ctx.spawn(
             running.into_actor(self).map(|error, actor, ctx| actor.park(ExitError::transient(ClientError(error)), ctx)),
@@ -210,9 +214,9 @@ type Pending = HashMap<Arc<str>, oneshot::Sender<Answer>>;
 type Unconfirmed = HashMap<u64, (Arc<str>, Room)>;
 
 /// Asks and answers until the channel is lost; open questions are then dropped, which tells who asked them.
-async fn run(lease: Lease, mut replies: lapin::Consumer, exchange: Arc<Exchange>) -> lapin::Error {
+async fn run(lease: LeasedChannel, mut replies: lapin::Consumer, exchange: Arc<RequestTable>) -> lapin::Error {
     let mut inbox = Arc::clone(&exchange.receiver).lock_owned().await;
-    let mut confirms = Confirms::new(lease.channel, lease.frame_max, true);
+    let mut confirms = ConfirmTracker::new(lease.channel, lease.frame_max, true);
     let mut pending = Pending::new();
     let mut unconfirmed = Unconfirmed::new();
     let mut sequence = 0;
@@ -260,23 +264,27 @@ fn answer(pending: &mut Pending, delivery: lapin::message::Delivery, late: &Atom
     let properties = labels::without_empty(delivery.properties);
     let asked = properties.correlation_id().as_ref().and_then(|id| pending.remove(id.as_str()));
     let body = Bytes::from(delivery.data);
-    let told = asked.map(|reply| reply.send(Answer::Reply(Box::new(Reply { properties, body }))).is_ok());
+    let told = asked.map(|reply| reply.send(Answer::Answered(Box::new(Answered { properties, body }))).is_ok());
     if told != Some(true) {
         late.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// A confirmed question waits on for its answer; any other verdict is the answer.
-fn settle(pending: &mut Pending, unconfirmed: &mut Unconfirmed, settled: Vec<(u64, Verdict)>) -> Option<lapin::Error> {
+fn settle(
+    pending: &mut Pending,
+    unconfirmed: &mut Unconfirmed,
+    settled: Vec<(u64, ConfirmVerdict)>,
+) -> Option<lapin::Error> {
     let mut lost = None;
     for (sequence, verdict) in settled {
         let Some((id, _room)) = unconfirmed.remove(&sequence) else { continue };
         let answer = match verdict {
-            Verdict::Confirmed | Verdict::Written => continue,
-            Verdict::Returned(returned) => Answer::Returned(returned),
-            Verdict::Nacked => Answer::Nacked,
-            Verdict::DoesNotFit(why) => Answer::DoesNotFit(why),
-            Verdict::Lost(error) => {
+            ConfirmVerdict::Confirmed | ConfirmVerdict::Written => continue,
+            ConfirmVerdict::Returned(returned) => Answer::Returned(returned),
+            ConfirmVerdict::Nacked => Answer::Nacked,
+            ConfirmVerdict::DoesNotFit(why) => Answer::DoesNotFit(why),
+            ConfirmVerdict::Lost(error) => {
                 lost = Some(error);
                 Answer::Lost
             }

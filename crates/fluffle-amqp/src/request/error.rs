@@ -4,7 +4,10 @@ use std::fmt;
 
 use fluffle_wire::{DecodeError, EncodeError};
 
-use crate::{class::Class, confirm::Returned, travel::NotSent};
+use crate::{
+    link::class::Class,
+    publish::{confirm::Returned, travel::NotSent},
+};
 
 /// A request without an answer, with the request.
 pub struct RequestError<Q> {

@@ -11,21 +11,20 @@ use tokio::{sync::oneshot, time::Instant};
 use uuid::Uuid;
 
 use crate::{
-    clock::timeout_at,
-    confirm::TooLarge,
+    base::{clock::timeout_at, payload::Payload},
     flow::rate::RateLimit,
-    payload::Payload,
+    link::sanitizer,
     publish::{
+        confirm::TooLarge,
         message::{Prepared, target},
         properties::Labels,
         route::{Key, Route},
+        travel::{NotSent, Travel},
     },
     request::{
-        actor::{Answer, Asked, Exchange},
+        actor::{Answer, Asked, RequestTable},
         error::{RequestError, RequestErrorKind},
     },
-    sanitizer,
-    travel::{NotSent, Travel},
 };
 
 /// Asks questions of type `Q` and waits for answers of type `R`, over RabbitMQ's direct reply-to.
@@ -59,7 +58,7 @@ pub struct Requester<Q, R> {
 }
 
 struct Shared<Q, R> {
-    exchange: Arc<Exchange>,
+    exchange: Arc<RequestTable>,
     request: Wire<Q>,
     answer: Wire<R>,
     to: Arc<str>,
@@ -89,9 +88,9 @@ impl<Q, R> fmt::Debug for Requester<Q, R> {
 impl<Q, R: Payload> Requester<Q, R> {
     /// A requester on `route`, whose deadline is the longest an answer may take. At most the route's window of
     /// requests wait for answers at once.
-    pub(crate) fn new(route: Route<Q>) -> (Self, Arc<Exchange>) {
+    pub(crate) fn new(route: Route<Q>) -> (Self, Arc<RequestTable>) {
         let name = route.name.clone().unwrap_or_else(|| target(&route.exchange, "requests"));
-        let exchange = Exchange::new(name, route.mailbox, route.window(), route.max_bytes);
+        let exchange = RequestTable::new(name, route.mailbox, route.window(), route.max_bytes);
         let Route { exchange: to, key, deadline, rate_limit, wire: request, .. } = route;
         let answer = Wire::protobuf();
         let shared = Shared { exchange: Arc::clone(&exchange), request, answer, to, key, deadline, rate_limit };
@@ -151,7 +150,7 @@ impl<Q, R> Requester<Q, R> {
             Err(_) => return Err(RequestErrorKind::Overloaded),
         }
         match timeout_at(deadline, answer).await {
-            Ok(Ok(Answer::Reply(reply))) => self.read(&reply.properties, &reply.body),
+            Ok(Ok(Answer::Answered(reply))) => self.read(&reply.properties, &reply.body),
             Ok(Ok(Answer::Returned(returned))) => Err(RequestErrorKind::Returned(returned)),
             Ok(Ok(Answer::Nacked)) => Err(RequestErrorKind::Nacked),
             Ok(Ok(Answer::DoesNotFit(TooLarge { bytes, most }))) => {

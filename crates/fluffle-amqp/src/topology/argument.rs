@@ -5,7 +5,7 @@ use std::fmt;
 
 use lapin::types::{AMQPValue, FieldArray, FieldTable, ShortString};
 
-use super::name;
+use crate::topology::name;
 
 /// Arguments by name. Sorted, so that equal sets compare, print and travel alike.
 pub(super) type Arguments = BTreeMap<String, ArgumentValue>;

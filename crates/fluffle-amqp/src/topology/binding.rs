@@ -1,8 +1,8 @@
 //! Bindings: which messages of an exchange reach a queue or another exchange.
 
-use super::argument::{self, ArgumentValue, Arguments};
-use super::error::Entity;
-use super::name;
+use crate::topology::argument::{self, ArgumentValue, Arguments};
+use crate::topology::error::Entity;
+use crate::topology::name;
 
 /// How a binding to a headers exchange compares its headers with a message's.
 ///

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::error::{Entity, TopologyError};
-use super::queue::Queue;
+use crate::topology::error::{Entity, TopologyError};
+use crate::topology::queue::Queue;
 
 /// Refuses rings of queues in which messages move by expiry alone.
 ///

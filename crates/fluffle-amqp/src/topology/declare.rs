@@ -7,13 +7,13 @@ use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptio
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind as LapinExchangeKind};
 
-use super::Topology;
-use super::argument::{self, Arguments};
-use super::binding::Binding;
-use super::error::{Entity, TopologyError, TopologyErrorKind};
-use super::exchange::{Exchange, ExchangeKind};
-use super::queue::Queue;
-use super::refusal;
+use crate::topology::Topology;
+use crate::topology::argument::{self, Arguments};
+use crate::topology::binding::Binding;
+use crate::topology::error::{Entity, TopologyError, TopologyErrorKind};
+use crate::topology::exchange::{Exchange, ExchangeKind};
+use crate::topology::queue::Queue;
+use crate::topology::refusal;
 
 /// What part of a topology to declare.
 #[derive(Clone, Copy, Debug)]

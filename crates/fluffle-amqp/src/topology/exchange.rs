@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::argument::{self, ArgumentValue, Arguments};
-use super::binding::{Binding, Match};
-use super::name;
+use crate::topology::argument::{self, ArgumentValue, Arguments};
+use crate::topology::binding::{Binding, Match};
+use crate::topology::name;
 
 /// The type of a consistent-hash exchange.
 pub(super) const CONSISTENT_HASH: &str = "x-consistent-hash";

@@ -1,9 +1,9 @@
 //! One stream of messages over several queues, by key.
 
-use super::Topology;
-use super::error::TopologyError;
-use super::exchange::{Exchange, ExchangeKind};
-use super::queue::Queue;
+use crate::topology::Topology;
+use crate::topology::error::TopologyError;
+use crate::topology::exchange::{Exchange, ExchangeKind};
+use crate::topology::queue::Queue;
 
 impl Topology {
     /// Spreads a stream of messages over several queues, and with them over machines, so that messages of one routing key

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::argument::{ArgumentValue, Arguments};
-use super::binding::{Binding, Match};
-use super::queue_kind::{Overflow, QueueKind};
-use super::queue_rules;
+use crate::topology::argument::{ArgumentValue, Arguments};
+use crate::topology::binding::{Binding, Match};
+use crate::topology::queue_kind::{Overflow, QueueKind};
+use crate::topology::queue_rules;
 
 /// A queue and its bindings: durable, shared between connections and unlimited unless told otherwise.
 ///

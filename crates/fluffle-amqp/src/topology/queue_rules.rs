@@ -3,10 +3,10 @@
 //! The rules hold for RabbitMQ 3.10 to 4.x. An argument that is not listed here goes to the broker as
 //! it is: newer versions and plugins know more of them.
 
-use super::argument::{self, ArgumentValue, Arguments};
-use super::name;
-use super::queue::Queue;
-use super::queue_kind::QueueKind;
+use crate::topology::argument::{self, ArgumentValue, Arguments};
+use crate::topology::name;
+use crate::topology::queue::Queue;
+use crate::topology::queue_kind::QueueKind;
 
 use QueueKind::{Classic, Quorum, Stream};
 

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use toml::{Spanned, Table, Value};
 
-use super::Topology;
-use super::error::{Entity, TopologyError, TopologyErrorKind};
-use super::exchange::{Exchange, ExchangeKind};
-use super::queue::Queue;
-use super::toml_values::{
+use crate::topology::Topology;
+use crate::topology::error::{Entity, TopologyError, TopologyErrorKind};
+use crate::topology::exchange::{Exchange, ExchangeKind};
+use crate::topology::queue::Queue;
+use crate::topology::toml_values::{
     ArgumentToml, ArgumentsToml, BindingToml, DeadLetterTarget, DeadLetterToml, DurationToml, OverflowToml,
 };
 

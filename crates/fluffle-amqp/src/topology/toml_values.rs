@@ -8,9 +8,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use toml::Value;
 
-use super::argument::ArgumentValue;
-use super::binding::{Binding, Match};
-use super::queue_kind::Overflow;
+use crate::topology::argument::ArgumentValue;
+use crate::topology::binding::{Binding, Match};
+use crate::topology::queue_kind::Overflow;
 
 /// Arguments or headers as written.
 pub(super) type ArgumentsToml = BTreeMap<String, ArgumentToml>;

@@ -1,0 +1,2 @@
+pub(crate) mod crash;
+pub(crate) mod envelope;

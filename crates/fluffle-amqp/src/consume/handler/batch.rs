@@ -1,0 +1,227 @@
+//! What a handler of batches is given.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use actix::Message;
+use fluffle_wire::{DecodeError, Wire};
+
+use crate::{
+    base::failure::Failure,
+    consume::message::received::{Received, Settled, item_id},
+};
+
+/// All messages of one batch, decoded as they are asked for. A message that came by itself is a batch of one.
+///
+/// An actor handles it with a [`Handler`](actix::Handler) whose result says what becomes of the messages:
+///
+/// | result | |
+/// |---|---|
+/// | `Ok(ItemFailures::none())` | all are handled |
+/// | `Ok(failures)` | those [added](ItemFailures::add) to it have failed, the others are handled |
+/// | `Err(failure)`, or a panic | all have failed |
+///
+/// A message that has failed is retried or dead-lettered by itself, as a message of its own: a poison batch is taken apart, and
+/// the next time only the poison fails. The batch is acked when every such copy is confirmed. A message that could not be read
+/// ([`iter`](Self::iter) gave an error for it) is a dead letter, whatever the result says.
+///
+/// `prefetch`, `concurrency` and `handler_timeout` count batches here.
+///
+/// ```
+/// use actix::prelude::*;
+/// use fluffle_amqp::{DeliveryBatch, Failure, ItemFailures};
+///
+/// struct Archive { lines: Vec<String> }
+/// impl Actor for Archive { type Context = Context<Self>; }
+///
+/// impl Handler<DeliveryBatch<String>> for Archive {
+///     type Result = Result<ItemFailures, Failure>;
+///     fn handle(&mut self, batch: DeliveryBatch<String>, _: &mut Self::Context) -> Self::Result {
+///         let mut failures = ItemFailures::none();
+///         for (index, line) in batch.iter().enumerate() {
+///             match line {
+///                 Ok(line) if line.is_empty() => failures.add(index, Failure::reject("an empty line")),
+///                 Ok(line) => self.lines.push(line),
+///                 Err(_) => {} // a dead letter by itself
+///             }
+///         }
+///         Ok(failures)
+///     }
+/// }
+/// ```
+pub struct DeliveryBatch<T> {
+    received: Arc<Received>,
+    wire: Wire<T>,
+    /// Effectively once: the items that have not been handled before.
+    new: Option<Vec<usize>>,
+    /// A message by itself, once read.
+    alone: Mutex<Option<T>>,
+}
+
+impl<T> DeliveryBatch<T> {
+    pub(crate) fn new(wire: Wire<T>, received: Arc<Received>, alone: Option<T>) -> Self {
+        let contents = received.contents.get().filter(|contents| contents.known.get().is_some());
+        let new = contents.map(|contents| contents.new_items(..).collect());
+        Self { received, wire, new, alone: Mutex::new(alone) }
+    }
+
+    /// How many messages [`iter`](Self::iter) yields, good or bad.
+    pub fn len(&self) -> usize {
+        let all = || self.received.contents.get().map_or(1, |contents| contents.items.len());
+        self.new.as_ref().map_or_else(all, Vec::len)
+    }
+
+    /// Whether there are none: a batch may be empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The messages in order, decoded one by one. With [`effectively_once`](crate::Consume::effectively_once) those that have
+    /// been handled before are left out.
+    ///
+    /// One that cannot be read is an error and costs only itself; behind a damaged length nothing can be read, and the error
+    /// in its place is the last.
+    pub fn iter(&self) -> impl Iterator<Item = Result<T, DecodeError>> + '_ {
+        let contents = self.received.contents.get();
+        let mut items = contents.map(|contents| contents.items.clone());
+        (0..self.len()).filter_map(move |number| {
+            let (Some(items), Some(contents)) = (&mut items, contents) else { return Some(self.alone()) };
+            let index = self.place(number)?;
+            let raw = items.nth(index.checked_sub(items.index())?)?;
+            let message = raw.and_then(|raw| self.wire.decode_item(&raw));
+            if message.is_err() {
+                contents.note_unreadable(index);
+            }
+            Some(message)
+        })
+    }
+
+    /// The id of message `index`: `<id of the batch>/<place in it>`, or the message's own if it came by itself. `None` past the
+    /// end, and when whoever published it gave none.
+    pub fn id(&self, index: usize) -> Option<String> {
+        let id = self.received.message_id()?;
+        match self.received.contents.get() {
+            Some(_) => self.place(index).map(|place| item_id(id, place)),
+            None => (index == 0).then(|| id.to_owned()),
+        }
+    }
+
+    /// The id of the batch.
+    pub fn message_id(&self) -> Option<&str> {
+        self.received.message_id()
+    }
+
+    /// This attempt's number, from 1; above that it is one message by itself.
+    pub fn attempt(&self) -> u32 {
+        self.received.attempt.get()
+    }
+
+    /// Whether the broker has delivered it before (AMQP `redelivered`).
+    pub fn redelivered(&self) -> bool {
+        self.received.redelivered
+    }
+
+    /// The queue it came from.
+    pub fn queue(&self) -> &str {
+        &self.received.queue
+    }
+
+    /// The exchange it was published to; empty for the default exchange, and on retries.
+    pub fn exchange(&self) -> &str {
+        self.received.exchange.as_str()
+    }
+
+    /// The routing key it was published with; the queue's name on retries.
+    pub fn routing_key(&self) -> &str {
+        self.received.routing_key.as_str()
+    }
+
+    /// When this process received it.
+    pub fn received_at(&self) -> Instant {
+        self.received.at
+    }
+
+    /// A header that holds text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.received.header(name).and_then(|header| header.text())
+    }
+
+    /// What becomes of the batch as a whole; see [`Delivery::settled`](crate::Delivery::settled).
+    pub fn settled(&self) -> impl Future<Output = Settled> + Send + 'static {
+        let received = Arc::clone(&self.received);
+        async move { *received.settled.wait().await }
+    }
+
+    /// Where message `number` of those handed over is in the batch.
+    fn place(&self, number: usize) -> Option<usize> {
+        match &self.new {
+            Some(new) => new.get(number).copied(),
+            None => (number < self.len()).then_some(number),
+        }
+    }
+
+    /// It was read when it was handed over, so that what cannot be read never is; who asks twice has it read twice.
+    fn alone(&self) -> Result<T, DecodeError> {
+        let read = self.alone.lock().unwrap_or_else(PoisonError::into_inner).take();
+        read.map_or_else(|| self.wire.decode(&self.received.wire()), Ok)
+    }
+}
+
+impl<T> Message for DeliveryBatch<T> {
+    type Result = Result<ItemFailures, Failure>;
+}
+
+impl<T> fmt::Debug for DeliveryBatch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeliveryBatch")
+            .field("len", &self.len())
+            .field("message_id", &self.message_id())
+            .field("attempt", &self.attempt())
+            .field("queue", &self.queue())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which messages of a [`DeliveryBatch`] were not handled, and why.
+#[derive(Debug, Default)]
+#[must_use = "messages that are not in the handler's result count as handled"]
+pub struct ItemFailures(Vec<(usize, Failure)>);
+
+impl ItemFailures {
+    /// All were handled.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Message `index`, counted as [`DeliveryBatch::iter`] yields them, has failed. The first failure of a message holds.
+    pub fn add(&mut self, index: usize, failure: impl Into<Failure>) {
+        self.0.push((index, failure.into()));
+    }
+
+    /// How many were added.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none were.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn first(self) -> Option<Failure> {
+        self.0.into_iter().next().map(|(_, failure)| failure)
+    }
+}
+
+impl IntoIterator for ItemFailures {
+    type Item = (usize, Failure);
+    type IntoIter = std::vec::IntoIter<(usize, Failure)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}

@@ -1,0 +1,4 @@
+pub(crate) mod adapter;
+pub(crate) mod batch;
+pub(crate) mod delivery;
+pub(crate) mod dispatch;

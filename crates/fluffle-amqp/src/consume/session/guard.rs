@@ -1,0 +1,211 @@
+//! Whether a consumer takes deliveries: what its circuit breaker and its kill switch say, and what they learn from it.
+
+use std::{future::pending, sync::Arc};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    consume::{decide::verdict::Verdict, message::received::Received, queue::handler_queue::Outcome},
+    flow::{
+        breaker::{CircuitBreaker, SharedSwitch},
+        switch::{BreakerState, Epoch},
+    },
+};
+
+/// What a consumer is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConsumerState {
+    /// It is not subscribed yet, or not any more: it starts, its channel or connection is away, or it stops.
+    #[default]
+    Unsubscribed,
+    /// It takes what its queue has.
+    Consuming,
+    /// It is not subscribed, or takes one message at a time, because a message may be ending the process: see
+    /// [`delivery_limit`](crate::Consume::delivery_limit).
+    Isolating,
+    /// Its circuit breaker is open: it takes nothing for a while.
+    BreakerOpen,
+    /// Its circuit breaker, or a kill switch with a restart, is half-open: it takes a few to see whether it is over.
+    Probing,
+    /// Stopped by its kill switch.
+    Killed,
+}
+
+/// The switches of one consumer. It outlives every channel of it, so that a lost connection does not close them.
+#[derive(Default)]
+pub(crate) struct Guard {
+    pub(crate) breaker: Option<CircuitBreaker>,
+    pub(crate) kill_switch: Option<Arc<SharedSwitch>>,
+}
+
+impl Guard {
+    /// What the switches say: consuming, unless one of them is not closed.
+    pub(crate) fn state(&self) -> ConsumerState {
+        match (look(self.kill_switch()), look(self.breaker())) {
+            (BreakerState::Open, _) => ConsumerState::Killed,
+            (_, BreakerState::Open) => ConsumerState::BreakerOpen,
+            (BreakerState::HalfOpen, _) | (_, BreakerState::HalfOpen) => ConsumerState::Probing,
+            (BreakerState::Closed, BreakerState::Closed) => ConsumerState::Consuming,
+        }
+    }
+
+    /// How many deliveries it may have unacked, of `prefetch`; `None`: it must not consume.
+    pub(crate) fn allows(&self, prefetch: u16) -> Option<u16> {
+        match self.state() {
+            ConsumerState::Consuming | ConsumerState::Unsubscribed | ConsumerState::Isolating => Some(prefetch),
+            ConsumerState::BreakerOpen | ConsumerState::Killed => None,
+            ConsumerState::Probing => {
+                let half_open = self.all().filter(|switch| switch.look().0 == BreakerState::HalfOpen);
+                half_open.map(SharedSwitch::probes).min().map(|probes| probes.min(prefetch))
+            }
+        }
+    }
+
+    /// Closes both; whether either was anything else.
+    pub(crate) fn resume(&self) -> bool {
+        // Each of them, whatever the first one says.
+        self.all().filter(|switch| switch.reset()).count() > 0
+    }
+
+    fn breaker(&self) -> Option<&SharedSwitch> {
+        self.breaker.as_ref().map(|breaker| &**breaker.shared())
+    }
+
+    fn kill_switch(&self) -> Option<&SharedSwitch> {
+        self.kill_switch.as_deref()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &SharedSwitch> {
+        self.breaker().into_iter().chain(self.kill_switch())
+    }
+}
+
+fn look(switch: Option<&SharedSwitch>) -> BreakerState {
+    switch.map_or(BreakerState::Closed, |switch| switch.look().0)
+}
+
+/// One channel's view of a [`Guard`]: what was delivered since the last change counts, and nothing before it.
+pub(crate) struct Watch {
+    guard: Arc<Guard>,
+    breaker: Option<Watched>,
+    kill_switch: Option<Watched>,
+    /// The first delivery tag that counts.
+    since: u64,
+}
+
+struct Watched {
+    epoch: Epoch,
+    changes: watch::Receiver<()>,
+}
+
+impl Watch {
+    pub(crate) fn new(guard: &Arc<Guard>) -> Self {
+        let watched =
+            |switch: Option<&SharedSwitch>| switch.map(|one| Watched { changes: one.changes(), epoch: one.look().1 });
+        let (breaker, kill_switch) = (watched(guard.breaker()), watched(guard.kill_switch()));
+        Self { guard: Arc::clone(guard), breaker, kill_switch, since: 0 }
+    }
+
+    /// Whether there is anything to wait for.
+    pub(crate) fn is_on(&self) -> bool {
+        self.breaker.is_some() || self.kill_switch.is_some()
+    }
+
+    /// Looks at the switches again. If one has changed, deliveries from `tag` on are the first to count.
+    pub(crate) fn look(&mut self, tag: u64) {
+        for (watched, switch) in
+            [(&mut self.breaker, self.guard.breaker()), (&mut self.kill_switch, self.guard.kill_switch())]
+        {
+            let (Some(watched), Some(switch)) = (watched, switch) else { continue };
+            let (_, epoch, _) = switch.look();
+            if epoch != watched.epoch {
+                watched.epoch = epoch;
+                self.since = tag;
+            }
+        }
+    }
+
+    /// Waits until the guard may have another opinion. Cancellation safe.
+    pub(crate) async fn changed(&mut self) {
+        let due = self.guard.all().filter_map(|switch| switch.look().2).min();
+        tokio::select! {
+            () = changed(&mut self.breaker) => {}
+            () = changed(&mut self.kill_switch) => {}
+            () = until(due) => {}
+        }
+    }
+
+    /// A handler's answer, for the breaker. What a handler rejected, could not be decoded or was not begun says nothing
+    /// about what the breaker guards. Nor does what no handler was given: or whoever may publish to the queue could open the breaker.
+    pub(crate) fn answered(&self, received: &Received, outcome: &Outcome) {
+        let (Some(watched), Some(breaker)) = (&self.breaker, &self.guard.breaker) else { return };
+        if received.started.get().is_none() {
+            return;
+        }
+        let failed = match outcome {
+            Outcome::Handled(_) => false,
+            Outcome::Crashed(_) => true,
+            Outcome::Failed(failure) if breaker.counts(failure) => true,
+            // A batch is one outcome: as most of its items are.
+            Outcome::Items(items) => {
+                let counts = |why: &Outcome| match why {
+                    Outcome::Crashed(_) => true,
+                    Outcome::Failed(failure) => breaker.counts(failure),
+                    _ => false,
+                };
+                items.failed.iter().filter(|(_, why)| counts(why)).count() * 2 > items.until
+            }
+            Outcome::Failed(_)
+            | Outcome::Undecodable(_)
+            | Outcome::NotStarted
+            | Outcome::Expired
+            | Outcome::LateItem(..) => {
+                return;
+            }
+        };
+        if received.tag >= self.since {
+            breaker.shared().record(watched.epoch, failed);
+        }
+    }
+
+    /// What becomes of a delivery of so many messages, for the kill switch: a message that is retried has not ended yet.
+    pub(crate) fn settled(&self, tag: u64, items: usize, verdict: &Verdict) {
+        let (Some(watched), Some(switch)) = (&self.kill_switch, self.guard.kill_switch()) else { return };
+        let dead = match verdict {
+            Verdict::Ack(_) | Verdict::Refuse { .. } => false,
+            Verdict::DeadLetter { .. } => true,
+            Verdict::Apart(copies) => {
+                let is_dead = |(_, verdict): &&(usize, Verdict)| matches!(verdict, Verdict::DeadLetter { .. });
+                copies.iter().filter(is_dead).count() * 2 > items
+            }
+            Verdict::Retry { .. }
+            | Verdict::RetryHere { .. }
+            | Verdict::Requeue
+            | Verdict::Duplicate
+            | Verdict::Expire => return,
+        };
+        if tag >= self.since {
+            switch.record(watched.epoch, dead);
+        }
+    }
+}
+
+async fn changed(watched: &mut Option<Watched>) {
+    let Some(watched) = watched else { return pending().await };
+    if watched.changes.changed().await.is_err() {
+        // Cannot be: the guard holds the sending end for as long as this lives.
+        pending().await
+    }
+}
+
+/// For ever without a time.
+pub(crate) async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
+}

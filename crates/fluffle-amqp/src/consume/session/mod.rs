@@ -1,0 +1,10 @@
+pub(crate) mod actor;
+pub(crate) mod answered_without_ack;
+pub(crate) mod draining;
+pub(crate) mod guard;
+pub(crate) mod quarantine;
+pub(crate) mod session;
+pub(crate) mod stats;
+pub(crate) mod subscription;
+pub(crate) mod terms;
+pub(crate) mod watchdog;

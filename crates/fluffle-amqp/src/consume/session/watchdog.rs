@@ -1,0 +1,229 @@
+//! Looks after deliveries that take long: at their handlers, and on their way to them.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    base::numbered::Numbered,
+    consume::{message::received::Received, queue::handler_queue::HandlerQueue},
+};
+
+/// What RabbitMQ's `consumer_timeout` is unless it is configured: 30 minutes ("Delivery Acknowledgement Timeout").
+pub(crate) const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// How often deliveries are looked at: four times in the shortest limit, within these bounds.
+const SHORTEST_CHECK: Duration = Duration::from_millis(10);
+const LONGEST_CHECK: Duration = Duration::from_secs(1);
+
+/// How long handlers may leave waiting deliveries alone, without an answer, before that is worth a warning.
+const STALLED: Duration = Duration::from_secs(10);
+
+/// How long a delivery may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// At its handler.
+    pub(crate) handler_timeout: Duration,
+    /// On its way there, if it can be given back.
+    pub(crate) give_back_after: Option<Duration>,
+    /// Until the broker closes the channel, if it waits for an ack.
+    pub(crate) consumer_timeout: Option<Duration>,
+}
+
+/// What a delivery's time asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Nothing,
+    /// It is half way to the broker's timeout.
+    Warn,
+    /// No handler has begun it: another consumer may.
+    GiveBack,
+    /// Its handler has taken too long.
+    FailAttempt,
+}
+
+impl Patience {
+    /// About a delivery that is `age` old and has been `with_handler` for so long.
+    pub(crate) fn due(&self, age: Duration, with_handler: Option<Duration>) -> Due {
+        let past = |limit: Option<Duration>| limit.is_some_and(|limit| age > limit);
+        match with_handler {
+            Some(busy) if busy > self.handler_timeout => Due::FailAttempt,
+            None if past(self.give_back_after) => Due::GiveBack,
+            _ if past(self.consumer_timeout.map(|timeout| timeout / 2)) => Due::Warn,
+            _ => Due::Nothing,
+        }
+    }
+
+    pub(crate) fn check_every(&self) -> Duration {
+        let limits = [Some(self.handler_timeout), self.give_back_after, self.consumer_timeout.map(|limit| limit / 2)];
+        let shortest = limits.into_iter().flatten().min().unwrap_or(LONGEST_CHECK);
+        (shortest / 4).clamp(SHORTEST_CHECK, LONGEST_CHECK)
+    }
+}
+
+/// Watches the deliveries of one channel.
+pub(crate) struct Watchdog {
+    patience: Patience,
+    /// Tags count up and so do ages: up to here all have been warned about.
+    warned: u64,
+    /// When a handler last answered, or had nothing to take.
+    moved: Instant,
+}
+
+impl Watchdog {
+    pub(crate) fn new(patience: Patience) -> Self {
+        Self { patience, warned: 0, moved: Instant::now() }
+    }
+
+    /// A handler has answered.
+    pub(crate) fn moved(&mut self) {
+        self.moved = Instant::now();
+    }
+
+    /// Warns, and gives what is to be done about which delivery tag.
+    pub(crate) fn look(&mut self, in_flight: &Numbered<Arc<Received>>) -> Vec<(u64, Due)> {
+        let mut to_do = Vec::new();
+        let mut warned = self.warned;
+        for (tag, received) in in_flight.iter() {
+            let age = received.at.elapsed();
+            match self.patience.due(age, received.busy()) {
+                Due::Nothing => {}
+                Due::Warn if tag <= self.warned => {}
+                Due::Warn => {
+                    warned = warned.max(tag);
+                    tracing::warn!(
+                        queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
+                        unacked_for = ?age, begun = received.started.get().is_some(),
+                        consumer_timeout = ?self.patience.consumer_timeout,
+                        "half way to the broker's consumer_timeout, which closes the channel: see `Consume::handler_timeout`"
+                    );
+                }
+                due @ (Due::GiveBack | Due::FailAttempt) => to_do.push((tag, due)),
+            }
+        }
+        self.warned = warned;
+        to_do
+    }
+
+    /// Says so when deliveries wait and no handler has answered for a while: a handler that blocks its thread looks
+    /// like a quiet service otherwise.
+    pub(crate) fn look_at_handlers(&mut self, queue: &str, handler_queue: &HandlerQueue, in_flight: usize) {
+        let waiting = handler_queue.waiting();
+        if waiting == 0 || handler_queue.is_paced() {
+            self.moved();
+        } else if self.moved.elapsed() > STALLED {
+            tracing::warn!(
+                queue, waiting, in_flight, for_ = ?STALLED,
+                "no handler of this consumer answers or takes anything: is its thread blocked? See `Consume::blocking`"
+            );
+            self.moved();
+        }
+    }
+}
+
+/// Deliveries that a handler had in hand when their channel was lost. The broker delivers them again; the handler works on,
+/// for as long as any may, and then its place goes to the next.
+#[derive(Default)]
+pub(crate) struct Orphans(Mutex<Vec<Arc<Received>>>);
+
+impl Orphans {
+    pub(crate) fn add(&self, in_flight: impl Iterator<Item = Arc<Received>>) {
+        self.all().extend(in_flight.filter(|received| received.started.get().is_some()));
+    }
+
+    /// Its handler has answered.
+    pub(crate) fn remove(&self, answered: &Arc<Received>) {
+        self.all().retain(|received| !Arc::ptr_eq(received, answered));
+    }
+
+    /// Gives up those whose handler has had them for longer than `limit`.
+    pub(crate) fn expire(&self, limit: Duration) {
+        self.all().retain(|received| {
+            received.expire_items(limit);
+            let in_time = received.busy().is_none_or(|busy| busy <= limit);
+            if !in_time {
+                received.give_up();
+                received.release();
+                received.free_key();
+                // Its message may be handled again now, by whoever has been waiting for it.
+                if let Some(claim) = received.claim.get() {
+                    claim.release();
+                }
+            }
+            in_time
+        });
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<Received>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consume::{intake::seen::Claims, message::received::tests::received};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn patience() -> Patience {
+        Patience {
+            handler_timeout: 10 * MINUTE,
+            give_back_after: Some(12 * MINUTE),
+            consumer_timeout: Some(30 * MINUTE),
+        }
+    }
+
+    #[test]
+    fn what_waits_is_given_back_and_what_a_handler_has_is_not() {
+        let patience = patience();
+        assert_eq!(patience.due(12 * MINUTE, None), Due::Nothing);
+        assert_eq!(patience.due(13 * MINUTE, None), Due::GiveBack);
+        assert_eq!(patience.due(14 * MINUTE, Some(MINUTE)), Due::Nothing);
+        assert_eq!(patience.due(16 * MINUTE, Some(MINUTE)), Due::Warn);
+        assert_eq!(patience.due(16 * MINUTE, Some(11 * MINUTE)), Due::FailAttempt);
+    }
+
+    #[test]
+    fn what_was_acked_on_receipt_is_left_to_its_handler() {
+        let patience = Patience { give_back_after: None, consumer_timeout: None, ..patience() };
+        assert_eq!(patience.due(1000 * MINUTE, None), Due::Nothing);
+        assert_eq!(patience.due(1000 * MINUTE, Some(MINUTE)), Due::Nothing);
+        assert_eq!(patience.due(MINUTE, Some(11 * MINUTE)), Due::FailAttempt);
+    }
+
+    #[test]
+    fn each_delivery_is_warned_about_once() {
+        let none = Some(Duration::ZERO);
+        let mut dog = Watchdog::new(Patience { consumer_timeout: none, give_back_after: None, ..patience() });
+        let mut in_flight = Numbered::default();
+        in_flight.insert(7, Arc::new(received(1)));
+        dog.look(&in_flight);
+        assert_eq!(dog.warned, 7);
+        in_flight.insert(8, Arc::new(received(1)));
+        dog.look(&in_flight);
+        assert_eq!(dog.warned, 8);
+    }
+
+    #[test]
+    fn a_handler_that_hangs_on_a_lost_channel_gives_its_claim_back_when_its_time_is_over() {
+        let (claims, orphans) = (Arc::<Claims>::default(), Orphans::default());
+        let hung = Arc::new(received(1));
+        hung.claim.get_or_init(|| Arc::new(claims.claim("message".to_owned()).unwrap_or_else(|_| unreachable!())));
+        hung.started.get_or_init(Instant::now);
+        orphans.add(std::iter::once(Arc::clone(&hung)));
+        orphans.expire(10 * MINUTE);
+        assert!(claims.claim("message".to_owned()).is_err(), "its handler may still finish it");
+        std::thread::sleep(Duration::from_millis(1));
+        orphans.expire(Duration::ZERO);
+        assert!(claims.claim("message".to_owned()).is_ok(), "the next delivery of it need not wait any longer");
+    }
+
+    #[test]
+    fn the_shortest_limit_says_how_often_to_look() {
+        assert_eq!(patience().check_every(), LONGEST_CHECK);
+        let short = Patience { give_back_after: Some(Duration::from_millis(100)), ..patience() };
+        assert_eq!(short.check_every(), Duration::from_millis(25));
+    }
+}

@@ -1,0 +1,413 @@
+//! The copies a settlement publishes: retry, dead letter, answer, refusal. Bodies travel untouched.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use amq_protocol::frame::{GenError, WriteContext};
+use bytes::Bytes;
+use fluffle_wire::{
+    Encoded,
+    headers::{self, Attempt, DeadLetterInfo, HeaderValue, Origin, Reason},
+};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, generation::gen_field_table, parsing::parse_field_table},
+};
+use uuid::Uuid;
+
+use crate::{
+    base::requests::{DIRECT_REPLY_TO, Request, can_be_answered},
+    consume::{intake::seen, message::received::Received},
+    link::sanitizer::{is_ours, shorten},
+    publish::message::Prepared,
+};
+
+/// Headers that have something done to a copy that must not be: by the broker, which routes it elsewhere too (`CC`, `BCC`), or
+/// takes a retry for a dead-letter cycle and drops it (`x-death` and its kin); by the copy's own consumer, which takes it for
+/// what has been delivered as often as the original (the counts: a broker that has none yet leaves what is there).
+const NEVER_COPIED: [&str; 4] = ["CC", "BCC", "x-delivery-count", "x-acquired-count"];
+const NOT_ON_RETRIES: [&str; 7] = [
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+];
+
+/// Whether a header says what became of earlier copies: a message that begins anew has none of these.
+pub(crate) fn tells_of_the_past(name: &str) -> bool {
+    name.starts_with("x-fluffle-") || NOT_ON_RETRIES.contains(&name) || NEVER_COPIED.contains(&name)
+}
+
+/// A copy for the retry queue `queue`, to be attempt number `attempt` after `wait`, if that is shorter than the queue's own.
+pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, wait: Duration, error: &str) -> Prepared {
+    let mut copy = again(received, queue, attempt, error);
+    copy.properties = copy.amqp_properties().with_expiration(wait.as_millis().to_string().into()).into();
+    copy
+}
+
+/// A copy for `queue`, to be attempt number `attempt`.
+pub(crate) fn again(received: &Received, queue: &str, attempt: Attempt, error: &str) -> Prepared {
+    let mut table = carried(received);
+    for name in NOT_ON_RETRIES {
+        remove(&mut table, name);
+    }
+    begins_anew(received, &mut table);
+    put(&mut table, attempt.header());
+    if let Some(deadline) = received.request.as_ref().and_then(Request::deadline) {
+        put(&mut table, (headers::DEADLINE, HeaderValue::Int(deadline)));
+    }
+    put(&mut table, (headers::ERROR, HeaderValue::Str(cut(error))));
+    for header in origin(received).headers() {
+        put(&mut table, header);
+    }
+    send(received, queue, table)
+}
+
+/// A dead letter that was put back with its headers begins anew. The copy for its next attempt is no dead letter, or each of its
+/// attempts would count as the first; what keeps it apart from the message that died is said as for a replay.
+fn begins_anew(received: &Received, table: &mut FieldTable) {
+    if received.header(headers::REASON).is_some() {
+        remove(table, headers::REASON);
+        if let Some(replay) = seen::replay(received) {
+            put(table, (headers::REPLAY, HeaderValue::Str(&replay)));
+        }
+    }
+}
+
+/// A copy for the dead-letter queue `queue`, with why and from where.
+pub(crate) fn dead_letter(received: &Received, queue: &str, reason: &Reason, error: &str) -> Prepared {
+    let mut table = carried(received);
+    let info = DeadLetterInfo {
+        reason: reason.clone(),
+        error: error.to_owned(),
+        attempts: received.attempt,
+        origin: origin(received),
+    };
+    for header in info.headers() {
+        put(&mut table, header);
+    }
+    send(received, queue, table)
+}
+
+/// The answer to a request; `None` when nobody asked for one.
+pub(crate) fn reply(received: &Received, encoded: Encoded) -> Option<Prepared> {
+    let properties = BasicProperties::default()
+        .with_content_type((&*encoded.content_type).into())
+        .with_type((&*encoded.type_name).into());
+    let properties = match encoded.content_encoding {
+        Some(encoding) => properties.with_content_encoding(encoding.into()),
+        None => properties,
+    };
+    to_requester(received, properties, encoded.body)
+}
+
+/// Tells a requester that its request was dead-lettered, and why.
+pub(crate) fn refusal(received: &Received, reason: &Reason, error: &str) -> Option<Prepared> {
+    let mut table = FieldTable::default();
+    put(&mut table, (headers::REASON, HeaderValue::Str(reason.as_str())));
+    put(&mut table, (headers::ERROR, HeaderValue::Str(cut(error))));
+    to_requester(received, BasicProperties::default().with_headers(table), Bytes::new())
+}
+
+fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -> Option<Prepared> {
+    let reply_to = received.properties.reply_to().as_ref()?.as_str().to_owned();
+    if !can_be_answered(&reply_to) {
+        tracing::warn!(queue = %received.queue, reply_to, "no answer: the reply address is none that the broker made");
+        return None;
+    }
+    // The broker hands an answer to a direct reply-to address to its requester itself and finds no queue for it (RabbitMQ, "Direct
+    // Reply-to"): asked to return what no queue takes, it returns an answer that has arrived.
+    let mandatory = !reply_to.starts_with(DIRECT_REPLY_TO);
+    let id = new_id();
+    let mut properties = properties.with_message_id(id.as_str().into()).with_delivery_mode(1);
+    if let Some(correlation) = received.properties.correlation_id() {
+        properties = properties.with_correlation_id(correlation.clone());
+    }
+    Some(Prepared { mandatory, ..Prepared::new(id, "", reply_to, properties, body) })
+}
+
+/// Bytes that the broker adds to the headers of a message that it dead-letters, beside the names of its queue and exchange.
+const DEATH: usize = 512;
+
+/// The copy with headers that fit into `most` bytes of properties; so they do when the broker has dead-lettered it, if that is its
+/// way on. What was shortened is named in a header of the copy.
+pub(crate) fn fit(mut copy: Prepared, most: usize, dies_in_queue: bool) -> Prepared {
+    // x-death names the queue twice, and the headers about the first and the last death once each.
+    let reserved = if dies_in_queue { DEATH + 4 * copy.routing_key.len() } else { 0 };
+    let (bytes, most) = (copy.header_bytes(), most.saturating_sub(reserved));
+    if bytes <= most {
+        return copy;
+    }
+    let mut properties = copy.amqp_properties();
+    let Some(table) = properties.headers().as_ref().and_then(encoded) else { return copy };
+    let others = bytes - table.len();
+    let shortened = shorten(table, most.saturating_sub(others));
+    properties = properties.with_headers(decoded(&shortened).unwrap_or_default());
+    copy.properties = properties.into();
+    copy
+}
+
+/// The copy without anything that only its sender had a use for: no foreign header, and no property but those that tell what the
+/// body is.
+pub(crate) fn plain(mut copy: Prepared) -> Prepared {
+    let all = copy.amqp_properties();
+    let mut table = FieldTable::default();
+    for (name, value) in all.headers().iter().flat_map(FieldTable::inner) {
+        if is_ours(name.as_str(), value) {
+            table.insert(name.clone(), value.clone());
+        }
+    }
+    let mut properties =
+        BasicProperties::default().with_message_id(copy.id().into()).with_delivery_mode(2).with_headers(table);
+    if let Some(value) = all.content_type() {
+        properties = properties.with_content_type(value.clone());
+    }
+    if let Some(value) = all.content_encoding() {
+        properties = properties.with_content_encoding(value.clone());
+    }
+    if let Some(value) = all.kind() {
+        properties = properties.with_type(value.clone());
+    }
+    if let Some(value) = all.expiration() {
+        properties = properties.with_expiration(value.clone());
+    }
+    copy.properties = properties.into();
+    copy
+}
+
+/// The content of a table as it is on the wire.
+fn encoded(table: &FieldTable) -> Option<Vec<u8>> {
+    let written: Result<_, GenError> = gen_field_table(table)(WriteContext::from(Vec::new()));
+    let (mut bytes, _) = written.ok()?.into_inner();
+    Some(bytes.split_off(4))
+}
+
+fn decoded(content: &[u8]) -> Option<FieldTable> {
+    let length = u32::try_from(content.len()).ok()?;
+    let bytes = [&length.to_be_bytes(), content].concat();
+    parse_field_table(&bytes[..]).ok().map(|(_, table)| table)
+}
+
+fn carried(received: &Received) -> FieldTable {
+    let mut table = received.headers().cloned().unwrap_or_default();
+    for name in NEVER_COPIED {
+        remove(&mut table, name);
+    }
+    table
+}
+
+/// The original's properties with `table` as headers, sent to `queue` itself, so that no other queue gets a copy.
+///
+/// Left out: `expiration` (the copy has a lifetime of its own) and `user_id` (the broker refuses another user's).
+pub(crate) fn send(received: &Received, queue: &str, table: FieldTable) -> Prepared {
+    let original = &received.properties;
+    let id = received.message_id().map_or_else(new_id, str::to_owned);
+    let mut properties =
+        BasicProperties::default().with_message_id(id.as_str().into()).with_delivery_mode(2).with_headers(table);
+    if let Some(value) = original.content_type() {
+        properties = properties.with_content_type(value.clone());
+    }
+    if let Some(value) = original.content_encoding() {
+        properties = properties.with_content_encoding(value.clone());
+    }
+    if let Some(value) = original.kind() {
+        properties = properties.with_type(value.clone());
+    }
+    if let Some(value) = original.correlation_id() {
+        properties = properties.with_correlation_id(value.clone());
+    }
+    if let Some(value) = original.reply_to() {
+        properties = properties.with_reply_to(value.clone());
+    }
+    if let Some(value) = original.priority() {
+        properties = properties.with_priority(*value);
+    }
+    if let Some(value) = original.timestamp() {
+        properties = properties.with_timestamp(*value);
+    }
+    if let Some(value) = original.app_id() {
+        properties = properties.with_app_id(value.clone());
+    }
+    Prepared::new(id, "", queue, properties, received.body.clone())
+}
+
+/// Where the message was first seen: what an earlier copy says, else here and now.
+fn origin(received: &Received) -> Origin {
+    received.origin.clone().unwrap_or_else(|| Origin {
+        exchange: received.exchange.to_string(),
+        key: received.routing_key.to_string(),
+        queue: received.queue.to_string(),
+        first_seen: whole_milliseconds(SystemTime::now()),
+    })
+}
+
+fn whole_milliseconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + std::time::Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn cut(error: &str) -> &str {
+    let mut end = error.len().min(DeadLetterInfo::ERROR_BYTES);
+    while !error.is_char_boundary(end) {
+        end -= 1;
+    }
+    &error[..end]
+}
+
+fn put(table: &mut FieldTable, (name, value): (&str, HeaderValue<'_>)) {
+    let value = match value {
+        HeaderValue::Str(text) => AMQPValue::LongString(text.into()),
+        HeaderValue::Int(number) => AMQPValue::LongLongInt(number),
+    };
+    table.insert(name.into(), value);
+}
+
+fn remove(table: &mut FieldTable, name: &str) {
+    if table.contains_key(name) {
+        *table = table.inner().iter().filter(|(key, _)| key.as_str() != name).fold(
+            FieldTable::default(),
+            |mut kept, (key, value)| {
+                kept.insert(key.clone(), value.clone());
+                kept
+            },
+        );
+    }
+}
+
+fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consume::message::received::tests::{received, received_with};
+
+    fn text(message: &Prepared, name: &str) -> Option<AMQPValue> {
+        message.amqp_properties().headers().as_ref()?.inner().get(name).cloned()
+    }
+
+    #[test]
+    fn a_retry_copy_goes_to_its_queue_alone_and_counts_on() {
+        let mut table = FieldTable::default();
+        for name in ["CC", "BCC", "x-death", "x-delivery-count"] {
+            table.insert(name.into(), AMQPValue::LongString("bad".into()));
+        }
+        table.insert("mine".into(), AMQPValue::LongString("kept".into()));
+        let properties = BasicProperties::default()
+            .with_headers(table)
+            .with_expiration("5".into())
+            .with_user_id("somebody".into())
+            .with_message_id("m1".into())
+            .with_content_encoding("gzip".into());
+        let original = received_with(1, properties);
+        let copy = retry(&original, "q.retry.1000", original.attempt.next(), Duration::from_secs(1), "no");
+        assert_eq!((copy.exchange(), copy.routing_key(), copy.mandatory), ("", "q.retry.1000", true));
+        assert_eq!(copy.id(), "m1");
+        assert_eq!(copy.body, original.body);
+        let properties = copy.amqp_properties();
+        assert_eq!(properties.expiration().as_ref().unwrap().as_str(), "1000", "its wait, and not its old lifetime");
+        assert!(properties.user_id().is_none());
+        assert_eq!(properties.content_encoding().as_ref().unwrap().as_str(), "gzip");
+        for name in ["CC", "BCC", "x-death", "x-delivery-count"] {
+            assert!(text(&copy, name).is_none(), "{name}");
+        }
+        assert!(text(&copy, "mine").is_some());
+        assert_eq!(text(&copy, headers::ATTEMPT), Some(AMQPValue::LongLongInt(2)));
+    }
+
+    #[test]
+    fn a_dead_letter_has_been_delivered_to_nobody_yet() {
+        let mut table = FieldTable::default();
+        for name in ["x-delivery-count", "x-acquired-count", "x-death"] {
+            table.insert(name.into(), AMQPValue::LongLongInt(8));
+        }
+        let original = received_with(1, BasicProperties::default().with_headers(table));
+        let dead = dead_letter(&original, "q.dead", &Reason::Rejected, "never");
+        assert!(text(&dead, "x-delivery-count").is_none() && text(&dead, "x-acquired-count").is_none());
+        assert!(text(&dead, "x-death").is_some(), "its story");
+    }
+
+    #[test]
+    fn the_retry_of_a_dead_letter_that_was_put_back_counts_on_and_stays_the_same_message() {
+        for replay in [None, Some("monday")] {
+            let mut table = FieldTable::default();
+            table.insert(headers::REASON.into(), AMQPValue::LongString("rejected".into()));
+            if let Some(replay) = replay {
+                table.insert(headers::REPLAY.into(), AMQPValue::LongString(replay.into()));
+            }
+            let letter = received_with(0, BasicProperties::default().with_message_id("m1".into()).with_headers(table));
+            assert_eq!(letter.attempt, Attempt::FIRST);
+            let copy = retry(&letter, "q.retry.1", letter.attempt.next(), Duration::from_secs(1), "no");
+            let second = received_with(0, copy.amqp_properties());
+            assert_eq!(second.attempt.get(), 2, "or it would be retried for ever");
+            assert_eq!(seen::key(&second), seen::key(&letter));
+        }
+    }
+
+    #[test]
+    fn the_first_origin_is_kept_through_every_copy() {
+        let first = received(1);
+        let copy = retry(&first, "q.retry.1", first.attempt.next(), Duration::from_secs(1), "no");
+        let second = received_with(2, copy.amqp_properties());
+        let dead = dead_letter(&second, "q.dead", &Reason::Rejected, "never");
+        assert_eq!(text(&dead, headers::ORIGIN_KEY), text(&copy, headers::ORIGIN_KEY));
+        assert_eq!(text(&dead, headers::FIRST_SEEN), text(&copy, headers::FIRST_SEEN));
+    }
+
+    fn with_header(name: &str, length: usize) -> Received {
+        let mut table = FieldTable::default();
+        table.insert(name.into(), AMQPValue::LongString("b".repeat(length).into()));
+        table.insert("small".into(), AMQPValue::Boolean(true));
+        received_with(1, BasicProperties::default().with_headers(table).with_correlation_id("c".into()))
+    }
+
+    #[test]
+    fn a_copy_fits_into_the_frame_and_says_what_was_shortened() {
+        for most in [4076, 131_052] {
+            let original = with_header("blob", most);
+            let dead = fit(dead_letter(&original, "q.dead", &Reason::Rejected, "never"), most, false);
+            assert!(dead.header_bytes() <= most && dead.header_bytes() > most - 300, "{}", dead.header_bytes());
+            assert_eq!(text(&dead, headers::SHORTENED), Some(AMQPValue::LongString("blob".into())));
+            assert_eq!(text(&dead, headers::REASON), Some(AMQPValue::LongString("rejected".into())));
+            assert_eq!(text(&dead, "small"), Some(AMQPValue::Boolean(true)));
+
+            let again = retry(&original, "q.retry.1000", original.attempt.next(), Duration::from_secs(1), "no");
+            let again = fit(again, most, true);
+            assert!(again.header_bytes() + DEATH <= most, "there is room for x-death");
+            assert_eq!(text(&again, headers::ATTEMPT), Some(AMQPValue::LongLongInt(2)));
+        }
+        let small = dead_letter(&with_header("blob", 10), "q.dead", &Reason::Rejected, "never");
+        assert_eq!(fit(small.clone(), 4076, false).amqp_properties(), small.amqp_properties());
+    }
+
+    #[test]
+    fn a_plain_copy_keeps_its_story_and_what_its_body_is() {
+        let original = with_header("blob", 10);
+        let plain = plain(retry(&original, "q.retry.1", original.attempt.next(), Duration::from_millis(7), "no"));
+        assert!(text(&plain, "blob").is_none() && text(&plain, "small").is_none());
+        assert_eq!(text(&plain, headers::ATTEMPT), Some(AMQPValue::LongLongInt(2)));
+        let properties = plain.amqp_properties();
+        assert!(properties.correlation_id().is_none());
+        assert_eq!(properties.expiration().as_ref().unwrap().as_str(), "7", "or it would wait for ever");
+        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), plain.id());
+    }
+
+    #[test]
+    fn an_answer_to_a_direct_reply_to_address_is_not_to_be_returned() {
+        let refused = |reply_to: &str| {
+            let asked = received_with(1, BasicProperties::default().with_reply_to(reply_to.into()));
+            refusal(&asked, &Reason::Rejected, "no").unwrap()
+        };
+        assert!(!refused("amq.rabbitmq.reply-to.g1h2").mandatory);
+        assert!(refused("answers").mandatory);
+    }
+
+    #[test]
+    fn an_error_of_any_length_is_cut_between_characters() {
+        let long = "é".repeat(DeadLetterInfo::ERROR_BYTES);
+        assert!(cut(&long).len() <= DeadLetterInfo::ERROR_BYTES);
+    }
+}

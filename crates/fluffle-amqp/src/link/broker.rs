@@ -1,0 +1,203 @@
+//! Which broker, and how to stay connected to it. No I/O happens here.
+
+use std::{env, fmt, time::Duration};
+
+use fluffle_supervise::Backoff;
+
+use crate::link::{
+    endpoint::{self, Endpoint, UriError},
+    pool::PoolConfig,
+    tls::Tls,
+};
+
+/// A broker (or the nodes of one cluster) and the terms on which to be connected to it.
+///
+/// Building one does no I/O; every connection of the application is made from it.
+///
+/// | setting | default |
+/// |---|---|
+/// | [`heartbeat`](Broker::heartbeat) | 10 s (RabbitMQ recommends 5 to 20 s) |
+/// | [`connect_timeout`](Broker::connect_timeout) | 10 s per endpoint: TCP, TLS and AMQP handshake together |
+/// | [`close_timeout`](Broker::close_timeout) | 2 s, then the socket is shut down |
+/// | [`reconnect`](Broker::reconnect) | for ever, full jitter from 100 ms up to 10 s, reset after 30 s connected |
+/// | [`pool`](Broker::pool) | one publish and one consume connection, more from 32 channels on; see [`PoolConfig`] |
+///
+/// ```
+/// use std::time::Duration;
+/// use fluffle_amqp::Broker;
+///
+/// let broker = Broker::new("amqp://app:secret@rabbit-1/orders")?
+///     .endpoint("amqp://app:secret@rabbit-2/orders")?
+///     .name("invoices")
+///     .heartbeat(Duration::from_secs(15));
+/// # Ok::<(), fluffle_amqp::UriError>(())
+/// ```
+#[derive(Clone)]
+pub struct Broker {
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) tls: Tls,
+    pub(crate) name: String,
+    pub(crate) heartbeat: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) reconnect: Backoff,
+    pub(crate) pool: PoolConfig,
+}
+
+/// The environment variable that names the broker: one AMQP URI, or several separated by commas.
+pub const AMQP_URL: &str = "AMQP_URL";
+
+impl Broker {
+    /// A broker at `uris`: one AMQP URI, or several separated by commas, tried in turn; see [`Endpoint`] for what a URI
+    /// says.
+    ///
+    /// A comma separates two URIs where the second begins behind it, with its scheme. One inside a password need not be
+    /// percent-encoded; one inside a vhost is written as `%2C`.
+    ///
+    /// # Errors
+    /// When a URI is wrong, or one of the list is empty; the error says how, and never repeats a password.
+    pub fn new(uris: &str) -> Result<Self, UriError> {
+        let endpoints = endpoint::list(uris)?;
+        Ok(Self {
+            endpoints,
+            tls: Tls::new(),
+            name: program_name(),
+            heartbeat: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(2),
+            reconnect: default_reconnect(),
+            pool: PoolConfig::default(),
+        })
+    }
+
+    /// The broker that the environment variable `AMQP_URL` names, or `amqp://guest:guest@localhost:5672/%2f`.
+    ///
+    /// # Errors
+    /// When `AMQP_URL` is set but is not an AMQP URI.
+    pub fn from_env() -> Result<Self, UriError> {
+        match Self::from_env_if_set()? {
+            Some(broker) => Ok(broker),
+            None => Self::new("amqp://guest:guest@localhost:5672/%2f"),
+        }
+    }
+
+    /// The broker that the environment variable `AMQP_URL` names; `None` when it is unset or empty.
+    ///
+    /// # Errors
+    /// When `AMQP_URL` is set but is not an AMQP URI.
+    pub fn from_env_if_set() -> Result<Option<Self>, UriError> {
+        match env::var_os(AMQP_URL) {
+            None => Ok(None),
+            Some(uris) if uris.is_empty() => Ok(None),
+            Some(uris) => Self::new(uris.to_str().ok_or_else(UriError::not_text)?).map(Some),
+        }
+    }
+
+    /// Adds another endpoint, tried after those before it. They should be nodes of one cluster.
+    ///
+    /// # Errors
+    /// When the URI is wrong.
+    pub fn endpoint(mut self, uri: &str) -> Result<Self, UriError> {
+        self.endpoints.push(uri.parse()?);
+        Ok(self)
+    }
+
+    /// TLS settings for the `amqps` endpoints.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// The name the broker shows for the connections (`<name>/publish-0`, `<name>/consume-0`). Default: the program's.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Heartbeat interval offered to the broker; the lower of both offers holds. Whole seconds: fractions are cut off,
+    /// less than a second is 1 s, and 65,535 s are the most.
+    ///
+    /// A peer that is silent for two intervals is taken for dead. [`Duration::ZERO`] switches heartbeats off, both
+    /// ways, whatever the broker proposes: a peer that vanished without a word is then noticed by nothing but the
+    /// system's TCP, and by confirms that do not come ([`Route::confirm_timeout`](crate::Route::confirm_timeout)). A
+    /// `heartbeat` in the URI comes first.
+    #[must_use]
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.heartbeat = interval;
+        self
+    }
+
+    /// How long one endpoint may take for TCP, TLS and the AMQP handshake together; at least 1 ms, at most an hour. A
+    /// `connection_timeout` in the URI comes first.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout.clamp(Duration::from_millis(1), Duration::from_secs(3600));
+        self
+    }
+
+    /// How long an orderly `connection.close` may take before the socket is shut down.
+    #[must_use]
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout.min(Duration::from_secs(3600));
+        self
+    }
+
+    /// The waits between attempts to connect. Losing the broker is no fault of the application's: there is no limit
+    /// on the number of attempts. Permanent errors (refused credentials, missing vhost) are not tried again.
+    #[must_use]
+    pub fn reconnect(mut self, backoff: Backoff) -> Self {
+        self.reconnect = backoff;
+        self
+    }
+
+    /// How many connections and channels.
+    #[must_use]
+    pub fn pool(mut self, pool: PoolConfig) -> Self {
+        self.pool = pool;
+        self
+    }
+
+    /// The endpoints, in the order they are tried.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// 0 is off.
+    pub(crate) fn heartbeat_seconds(&self, endpoint: &Endpoint) -> u16 {
+        let interval = endpoint.heartbeat.unwrap_or(self.heartbeat);
+        if interval.is_zero() {
+            return 0;
+        }
+        u16::try_from(interval.as_secs().max(1)).unwrap_or(u16::MAX)
+    }
+
+    pub(crate) fn connect_timeout_for(&self, endpoint: &Endpoint) -> Duration {
+        endpoint.connect_timeout.unwrap_or(self.connect_timeout)
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("endpoints", &self.endpoints)
+            .field("name", &self.name)
+            .field("heartbeat", &self.heartbeat)
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
+}
+
+fn default_reconnect() -> Backoff {
+    Backoff::exponential(Duration::from_millis(100), Duration::from_secs(10))
+        .map(|backoff| backoff.reset_after(Duration::from_secs(30)))
+        .unwrap_or_default()
+}
+
+fn program_name() -> String {
+    env::current_exe()
+        .ok()
+        .and_then(|path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| "fluffle".to_owned())
+}

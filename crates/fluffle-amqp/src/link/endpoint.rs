@@ -1,0 +1,146 @@
+//! One AMQP URI, taken apart: where to connect, as whom, to which virtual host.
+
+mod uri;
+
+pub(crate) use uri::list;
+
+use std::{fmt, time::Duration};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+
+use crate::base::secret::Secret;
+
+/// How the client proves who it is (SASL mechanism, RabbitMQ "Authentication, Authorisation, Access Control").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mechanism {
+    /// User name and password (the default).
+    #[default]
+    Plain,
+    /// The client certificate of the TLS connection; needs RabbitMQ's plugin `rabbitmq_auth_mechanism_ssl`.
+    External,
+}
+
+/// One broker address with its credentials, parsed from an AMQP URI.
+///
+/// `amqp[s]://user:password@host:port/vhost?heartbeat=10&connection_timeout=5000&auth_mechanism=external`; the
+/// vhost is percent-encoded (`%2f` is `/`), parts left out take RabbitMQ's defaults: `guest`/`guest`, port 5672
+/// (5671 for `amqps`), vhost `/`. See RabbitMQ's "URI Specification" and "URI Query Parameters". What has a meaning of its own in
+/// a URI is percent-encoded where it has none: `@`, `:`, `/`, `?`, `#` and `%` in a user name or password (`%40` is `@`), `/`, `?`,
+/// `#`, `%`, `@` and `,` in a vhost.
+///
+/// | parameter | unit, range | left out |
+/// |---|---|---|
+/// | `heartbeat` | seconds, up to 65,535; 0 switches heartbeats off, whatever the broker proposes | [`Broker::heartbeat`](crate::Broker::heartbeat) |
+/// | `connection_timeout` | milliseconds, 1 to 3,600,000 (an hour) | [`Broker::connect_timeout`](crate::Broker::connect_timeout) |
+/// | `frame_max` | bytes, 4,096 to 1,048,576, or 0 as if left out; the broker may want less. A connection has buffers of 64 frames | 131,072 |
+/// | `channel_max` | channels on one connection, 2 to 65,535, or 0 as if left out; the broker may want less. One of them is kept for declaring the topology | as many as the broker allows |
+/// | `auth_mechanism` | `plain` or `external` | `plain` |
+///
+/// The password shows in no `Debug`, `Display` or error.
+///
+/// ```
+/// use fluffle_amqp::Endpoint;
+///
+/// let endpoint: Endpoint = "amqp://app:hunter2@rabbit.local/orders".parse()?;
+/// assert_eq!(endpoint.to_string(), "amqp://app@rabbit.local:5672/orders");
+/// assert!(!format!("{endpoint:?}").contains("hunter2"));
+/// # Ok::<(), fluffle_amqp::UriError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub(crate) tls: bool,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+    pub(crate) vhost: String,
+    pub(crate) mechanism: Mechanism,
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) frame_max: Option<u32>,
+    pub(crate) channel_max: Option<u16>,
+}
+
+/// Why a text is not an AMQP URI. It never repeats the password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not an AMQP URI: {what}. Expected amqp://user:password@host:port/vhost (amqps:// for TLS; write the vhost `/` as %2f)"
+)]
+pub struct UriError {
+    what: String,
+}
+
+impl UriError {
+    fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into() }
+    }
+
+    /// The value is not repeated: it may hold a password.
+    pub(crate) fn not_text() -> Self {
+        Self::new("it is not UTF-8 text")
+    }
+}
+
+impl Endpoint {
+    /// Host name or address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// TCP port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Virtual host, decoded.
+    pub fn vhost(&self) -> &str {
+        &self.vhost
+    }
+
+    /// User name.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Whether the connection is wrapped in TLS (`amqps`).
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+}
+
+/// The URI without the password. It parses back to the same endpoint, with the default password.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "amqps" } else { "amqp" };
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let vhost = if self.vhost == "/" { "%2f".to_owned() } else { encoded(&self.vhost).to_string() };
+        write!(f, "{scheme}://{}@{host}:{}/{vhost}", encoded(&self.user), self.port)?;
+        let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let parameters = [
+            ("heartbeat", self.heartbeat.map(|interval| interval.as_secs())),
+            ("connection_timeout", self.connect_timeout.map(milliseconds)),
+            ("frame_max", self.frame_max.map(u64::from)),
+            ("channel_max", self.channel_max.map(u64::from)),
+        ];
+        let mut separator = '?';
+        for (key, value) in parameters {
+            if let Some(value) = value {
+                write!(f, "{separator}{key}={value}")?;
+                separator = '&';
+            }
+        }
+        match self.mechanism {
+            Mechanism::Plain => Ok(()),
+            Mechanism::External => write!(f, "{separator}auth_mechanism=external"),
+        }
+    }
+}
+
+/// RFC 3986's unreserved characters stay as they are.
+fn encoded(part: &str) -> PercentEncode<'_> {
+    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(part, ENCODED)
+}
+
+#[cfg(test)]
+mod tests;

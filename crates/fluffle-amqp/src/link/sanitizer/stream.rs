@@ -1,0 +1,196 @@
+//! The stream that lapin reads from: the socket, TLS if there is any, and the sanitizer above both.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use async_rs::{Runtime, Tokio, traits::Reactor, util::RuntimeParts};
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::Stream;
+use lapin::AsyncTcpStream;
+
+use crate::link::sanitizer::{Looked, Sanitizer};
+
+/// What tokio's reactor makes of a TCP socket.
+type TokioStream = <Tokio as Reactor>::TcpStream;
+
+/// What lapin runs on: tokio, whose streams are sanitized.
+pub(crate) type SanitizedRuntime = Runtime<RuntimeParts<Tokio, SanitizingReactor>>;
+
+/// The current tokio runtime.
+pub(crate) fn runtime() -> SanitizedRuntime {
+    Runtime::new(RuntimeParts::new(Tokio::current(), SanitizingReactor(Tokio::current())))
+}
+
+/// Bytes read at a time when lapin has too little room for what is held back.
+const SCRATCH: usize = 16 * 1024;
+
+/// A stream whose readers see sound frames only.
+pub(crate) struct Sanitized<S> {
+    inner: S,
+    sanitizer: Sanitizer,
+    /// The beginning of a frame that has not come whole.
+    held: Vec<u8>,
+    /// For the reader, before anything else is read.
+    ready: Vec<u8>,
+    taken: usize,
+}
+
+impl<S> Sanitized<S> {
+    /// Around `inner`.
+    pub(crate) fn new(inner: S, sanitizer: Sanitizer) -> Self {
+        Self { inner, sanitizer, held: Vec::new(), ready: Vec::new(), taken: 0 }
+    }
+
+    fn take_ready(&mut self, to: &mut [u8]) -> usize {
+        let left = &self.ready[self.taken..];
+        let length = left.len().min(to.len());
+        to[..length].copy_from_slice(&left[..length]);
+        self.taken += length;
+        if self.taken == self.ready.len() {
+            self.ready.clear();
+            self.taken = 0;
+        }
+        length
+    }
+
+    /// Looks at all of `bytes`. Gives how many of them, from the first on, the reader may have as they stand. What comes after
+    /// those is held back, or ready in another form.
+    fn look(&mut self, bytes: &mut [u8]) -> usize {
+        let (sound, replaced, instead) = match self.sanitizer.look(bytes) {
+            Looked::Sound(sound) => {
+                self.held.extend_from_slice(&bytes[sound..]);
+                return sound;
+            }
+            Looked::Replaced { sound, replaced, instead } => (sound, replaced, instead),
+        };
+        self.ready.extend_from_slice(&instead);
+        let mut rest = &mut bytes[sound + replaced..];
+        while !rest.is_empty() {
+            match self.sanitizer.look(rest) {
+                Looked::Sound(sound) => {
+                    self.ready.extend_from_slice(&rest[..sound]);
+                    self.held.extend_from_slice(&rest[sound..]);
+                    break;
+                }
+                Looked::Replaced { sound, replaced, instead } => {
+                    self.ready.extend_from_slice(&rest[..sound]);
+                    self.ready.extend_from_slice(&instead);
+                    rest = &mut rest[sound + replaced..];
+                }
+            }
+        }
+        sound
+    }
+}
+
+impl<S: AsyncRead + Unpin> Sanitized<S> {
+    /// Reads behind what is held, into the reader's own buffer, which has room for more than that.
+    fn poll_into(&mut self, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<Option<usize>>> {
+        let held = self.held.len();
+        let read = ready!(Pin::new(&mut self.inner).poll_read(cx, &mut to[held..]))?;
+        if read == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        to[..held].copy_from_slice(&self.held);
+        self.held.clear();
+        Poll::Ready(Ok(Some(self.look(&mut to[..held + read]))))
+    }
+
+    /// Reads behind what is held, into memory of its own.
+    fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<usize>>> {
+        let mut scratch = [0; SCRATCH];
+        let read = ready!(Pin::new(&mut self.inner).poll_read(cx, &mut scratch))?;
+        if read == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        let mut bytes = std::mem::take(&mut self.held);
+        bytes.extend_from_slice(&scratch[..read]);
+        let sound = self.look(&mut bytes);
+        // Before what look() has put there: nothing was ready when this was called.
+        self.ready.splice(..0, bytes.drain(..sound));
+        Poll::Ready(Ok(Some(0)))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Sanitized<S> {
+    /// Cancellation: nothing is lost, as with any `poll_read`.
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
+        if to.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        loop {
+            if !self.ready.is_empty() {
+                return Poll::Ready(Ok(self.take_ready(to)));
+            }
+            let read = if self.held.len() < to.len() { self.poll_into(cx, to) } else { self.poll_aside(cx) };
+            match ready!(read)? {
+                // The end. A frame that is held back never becomes whole.
+                None => return Poll::Ready(Ok(0)),
+                Some(0) => {}
+                Some(sound) => return Poll::Ready(Ok(sound)),
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Sanitized<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+}
+
+/// Tokio's reactor, whose TCP streams may be TLS streams and are sanitized.
+///
+/// lapin takes the stream that its connector gives, of the type that its runtime's reactor names: this names ours.
+#[derive(Clone, Debug)]
+pub(crate) struct SanitizingReactor(Tokio);
+
+impl Reactor for SanitizingReactor {
+    type TcpStream = Sanitized<AsyncTcpStream<TokioStream>>;
+    type Sleep = <Tokio as Reactor>::Sleep;
+
+    fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
+        &self,
+        socket: H,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        self.0.register(socket)
+    }
+
+    fn sleep(&self, duration: Duration) -> Self::Sleep {
+        self.0.sleep(duration)
+    }
+
+    fn interval(&self, duration: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+        self.0.interval(duration)
+    }
+
+    fn tcp_connect_addr(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+        let connecting = self.0.tcp_connect_addr(address);
+        async move { Ok(Sanitized::new(AsyncTcpStream::Plain(connecting.await?), Sanitizer::new(0))) }
+    }
+}

@@ -1,0 +1,270 @@
+//! From a broker's endpoints to one open connection.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::{SocketAddr, TcpStream},
+    os::fd::AsFd,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_rs::{Tokio, traits::Reactor};
+use lapin::{
+    AsyncTcpStream, Connection, ConnectionProperties, ErrorKind,
+    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism},
+};
+use tokio::time::timeout;
+
+use crate::link::socket::{
+    CutOnDrop, Cutter, Socket,
+    candidates::{Candidate, Candidates, Resolving, resolve},
+    race::{Progress, race},
+};
+use crate::{
+    base::frame::DEFAULT_FRAME_MAX,
+    link::{
+        broker::Broker,
+        class::{Class, Operation, classify, reply},
+        endpoint::{Endpoint, Mechanism},
+        sanitizer::{
+            Sanitizer,
+            stream::{self, Sanitized, SanitizedRuntime},
+        },
+        tls::{self, Tls},
+    },
+};
+
+/// Why no endpoint could be connected to.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectError {
+    attempts: Vec<Attempt>,
+}
+
+/// One address that could not be connected to, or a name that has none.
+#[derive(Clone, Debug)]
+struct Attempt {
+    /// Its place in the broker's list.
+    number: usize,
+    endpoint: String,
+    address: Option<SocketAddr>,
+    what: String,
+    class: Class,
+    /// It had TCP.
+    reached: bool,
+    /// TLS failed for good: over a certificate, or settings of our own.
+    tls: bool,
+}
+
+impl ConnectError {
+    /// Permanent only when every endpoint refused for good: one that is merely away may yet let us in. Of the addresses of one
+    /// endpoint those count that had TCP: a name often stands for addresses at which nobody listens.
+    ///
+    /// Once `connected_before`, a certificate is no reason to give up: it was good, so somebody is likely to be changing it.
+    pub(crate) fn class(&self, connected_before: bool) -> Class {
+        let refused = |attempt: &Attempt| attempt.class == Class::Permanent && !(attempt.tls && connected_before);
+        let permanent = self.endpoints().values().all(|attempts| {
+            let mut reached = attempts.iter().filter(|attempt| attempt.reached).peekable();
+            reached.peek().is_some() && reached.all(|attempt| refused(attempt))
+        });
+        if permanent { Class::Permanent } else { Class::Transient }
+    }
+
+    /// Whether TLS failed somewhere over a certificate, or settings of our own.
+    pub(crate) fn is_about_tls(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.tls)
+    }
+
+    /// By their place in the broker's list.
+    fn endpoints(&self) -> BTreeMap<usize, Vec<&Attempt>> {
+        let mut endpoints = BTreeMap::<_, Vec<_>>::new();
+        for attempt in &self.attempts {
+            endpoints.entry(attempt.number).or_default().push(attempt);
+        }
+        endpoints
+    }
+}
+
+impl fmt::Display for ConnectError {
+    /// A part for each endpoint. Addresses are named where not all of them failed alike.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, attempts) in self.endpoints().values().enumerate() {
+            let separator = if i == 0 { "" } else { "; " };
+            let Some(first) = attempts.first() else { continue };
+            write!(f, "{separator}cannot connect to {}: ", first.endpoint)?;
+            if attempts.iter().all(|attempt| attempt.what == first.what) {
+                write!(f, "{}", first.what)?;
+                continue;
+            }
+            for (i, Attempt { address, what, .. }) in attempts.iter().enumerate() {
+                let separator = if i == 0 { "" } else { ", " };
+                match address {
+                    Some(address) => write!(f, "{separator}{what} (at {address})")?,
+                    None => write!(f, "{separator}{what}")?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// Connects to the first address of the first endpoint that lets us in; see [`race`] for when the next is tried.
+///
+/// Each address has its endpoint's time limit for TCP, TLS and the AMQP handshake together.
+///
+/// Cancellation: dropping the future cuts the sockets it was working on.
+pub(crate) async fn connect(broker: &Broker, name: &str) -> Result<(Socket, Endpoint), ConnectError> {
+    let names = broker.endpoints.iter().map(|endpoint| resolve(endpoint, broker.connect_timeout_for(endpoint)));
+    connect_resolved(broker, name, names).await
+}
+
+/// The same, with what resolves the name of each endpoint.
+async fn connect_resolved(
+    broker: &Broker,
+    name: &str,
+    names: impl IntoIterator<Item = Resolving>,
+) -> Result<(Socket, Endpoint), ConnectError> {
+    let attempt = |Candidate { endpoint: number, address }: Candidate, progress| async move {
+        let endpoint =
+            broker.endpoints.get(number).ok_or_else(|| unresolved(number, "?".to_owned(), "no such endpoint"))?;
+        match address {
+            Ok(address) => {
+                let connected = connect_to(broker, endpoint, address, name, &progress).await;
+                connected.map(|socket| (socket, endpoint.clone())).map_err(|failed| Attempt { number, ..failed })
+            }
+            Err(why) => Err(unresolved(number, endpoint.to_string(), why)),
+        }
+    };
+    race(Candidates::new(names), attempt).await.map_err(|attempts| ConnectError { attempts })
+}
+
+fn unresolved(number: usize, endpoint: String, why: impl fmt::Display) -> Attempt {
+    let (class, what) = (Class::Transient, why.to_string());
+    Attempt { number, endpoint, address: None, what, class, reached: false, tls: false }
+}
+
+/// TCP, TLS if asked for, and the AMQP handshake with one address, within the endpoint's limit.
+async fn connect_to(
+    broker: &Broker,
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    name: &str,
+    progress: &Progress,
+) -> Result<Socket, Attempt> {
+    let limit = broker.connect_timeout_for(endpoint);
+    let cutter = Cutter::default();
+    let guard = CutOnDrop(Some(cutter.clone()));
+    let reached = AtomicBool::new(false);
+    let connecting = async {
+        let stream = open_tcp(address, &cutter).await?;
+        reached.store(true, Ordering::Relaxed);
+        progress.has_tcp();
+        let stream = secure(stream, endpoint, &broker.tls).await?;
+        handshake(stream, uri(broker, endpoint), name).await
+    };
+    let failed = |what: String, class, tls| Attempt {
+        number: 0,
+        endpoint: endpoint.to_string(),
+        address: Some(address),
+        what,
+        class,
+        reached: reached.load(Ordering::Relaxed),
+        tls,
+    };
+    match timeout(limit, connecting).await {
+        Ok(Ok(connection)) => {
+            guard.disarm();
+            Ok(Socket { connection, cutter })
+        }
+        Ok(Err(error)) => {
+            let about_tls = matches!(error.kind(), ErrorKind::IOError(io) if tls::is_refused(io));
+            Err(failed(explain(&error, endpoint), classify(&error, Operation::Connect), about_tls))
+        }
+        Err(_) => Err(failed(format!("no answer within {limit:?}"), Class::Transient, false)),
+    }
+}
+
+type TokioStream = <Tokio as Reactor>::TcpStream;
+
+async fn open_tcp(address: SocketAddr, cutter: &Cutter) -> io::Result<TokioStream> {
+    let stream = Tokio::current().tcp_connect_addr(address).await?;
+    cutter.arm(TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?));
+    Ok(stream)
+}
+
+/// TLS around it, if the endpoint asks for it.
+async fn secure(stream: TokioStream, endpoint: &Endpoint, tls: &Tls) -> io::Result<AsyncTcpStream<TokioStream>> {
+    let stream = AsyncTcpStream::Plain(stream);
+    if endpoint.tls { stream.into_rustls(&tls.connector()?, &endpoint.host).await } else { Ok(stream) }
+}
+
+/// The AMQP handshake on an open stream, behind the sanitizer.
+async fn handshake(stream: AsyncTcpStream<TokioStream>, uri: AMQPUri, name: &str) -> lapin::Result<Connection> {
+    let sanitizer = Sanitizer::new(uri.query.frame_max.unwrap_or_default());
+    let no_heartbeats = uri.query.heartbeat == Some(0);
+    let sanitizer = if no_heartbeats { sanitizer.without_heartbeats() } else { sanitizer };
+    let stream = Mutex::new(Some(Sanitized::new(stream, sanitizer)));
+    // lapin asks once: its own retries and its recovery are off.
+    let take = async move |_: AMQPUri, _: SanitizedRuntime| {
+        let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        stream.map(AsyncTcpStream::Plain).ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected).into())
+    };
+    let properties = ConnectionProperties::default()
+        .with_connection_name(name.into())
+        .with_client_property("product".into(), "Fluffle".into())
+        .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+    Connection::connector(uri, stream::runtime(), take, properties).await
+}
+
+fn uri(broker: &Broker, endpoint: &Endpoint) -> AMQPUri {
+    AMQPUri {
+        scheme: if endpoint.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo { username: endpoint.user.clone(), password: endpoint.password.reveal().to_owned() },
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+        },
+        vhost: endpoint.vhost.clone(),
+        query: AMQPQueryString {
+            frame_max: Some(endpoint.frame_max.unwrap_or(DEFAULT_FRAME_MAX)),
+            channel_max: endpoint.channel_max,
+            heartbeat: Some(broker.heartbeat_seconds(endpoint)),
+            connection_timeout: None,
+            auth_mechanism: Some(match endpoint.mechanism {
+                Mechanism::Plain => SASLMechanism::Plain,
+                Mechanism::External => SASLMechanism::External,
+            }),
+        },
+    }
+}
+
+/// What the broker or the network said, and what to do about it.
+fn explain(error: &lapin::Error, endpoint: &Endpoint) -> String {
+    match reply(error) {
+        Some((403, text)) => format!(
+            "{text} — check user `{}` and its password, and that it may access vhost `{}` \
+             (user `guest` may connect from the broker's own host only)",
+            endpoint.user, endpoint.vhost
+        ),
+        Some((530, text)) if text.contains("not found") => format!(
+            "{text} — create vhost `{0}` with `rabbitmqctl add_vhost {0}`, or correct the path of the URI",
+            endpoint.vhost
+        ),
+        Some((_, text)) => text,
+        None => match error.kind() {
+            ErrorKind::IOError(io) if tls::is_no_tls(io) => format!(
+                "{io} — what answered does not speak TLS: a plain port of the broker (amqp://), or a proxy before it that answers in \
+                 its place"
+            ),
+            ErrorKind::IOError(io) => io.to_string(),
+            _ => error.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

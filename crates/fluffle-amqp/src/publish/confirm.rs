@@ -1,0 +1,398 @@
+//! Whether a publish succeeded is decided here and nowhere else.
+//!
+//! The rules, and why they are not simply lapin's `Confirmation`:
+//!
+//! - A mandatory message that found no queue is *returned and then acked* (RabbitMQ, "Consumer Acknowledgements and
+//!   Publisher ConfirmTracker"): an ack alone is not success. lapin hands the return to whichever confirm it resolves next, and
+//!   after an ack with `multiple = true` that may be another message's. So returns are matched by message id and address, and a
+//!   message is called confirmed only once its own return can no longer be on its way.
+//! - `NotRequested` on a channel with confirms is a bug of ours, never success.
+//! - A message whose headers do not fit a frame of its connection is [`ConfirmVerdict::DoesNotFit`], and not sent: the broker would
+//!   close the connection over it, and with it the channels of others.
+//! - A confirm that ends in an error says nothing about the message: it is [`ConfirmVerdict::Lost`], and is published again
+//!   under the same id, or handed back as unknown. It is never success.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use lapin::{Confirmation, PublisherConfirm, message::BasicReturnMessage, options::BasicPublishOptions};
+use tokio_util::sync::ReusableBoxFuture;
+
+use crate::{base::frame::FrameMax, publish::message::Prepared};
+
+/// What became of one published message.
+#[derive(Debug)]
+pub(crate) enum ConfirmVerdict {
+    /// The broker took responsibility for it, and a queue has it if it was mandatory.
+    Confirmed,
+    /// Written to the socket; nothing more was asked for.
+    Written,
+    /// It was mandatory and found no queue.
+    Returned(Returned),
+    /// The broker refused responsibility (`basic.nack`): a full queue with reject-publish, an internal error.
+    Nacked,
+    /// Its headers do not fit a frame of this connection: not sent.
+    DoesNotFit(TooLarge),
+    /// The channel ended first: nobody knows.
+    Lost(lapin::Error),
+}
+
+/// Headers, with all other properties, that do not fit one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLarge {
+    /// What they take.
+    pub(crate) bytes: usize,
+    /// What one frame has room for.
+    pub(crate) most: usize,
+}
+
+/// The broker's reason for returning a mandatory message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// AMQP reply code; 312 is `NO_ROUTE`.
+    pub code: u16,
+    /// The broker's text.
+    pub text: String,
+}
+
+type Sequence = u64;
+
+/// One confirm as lapin resolved it.
+struct Resolved {
+    sequence: Sequence,
+    message: Arc<Prepared>,
+    result: lapin::Result<Answer>,
+    /// The return it carried, hardly ever one and hardly ever its own message's.
+    carried: Option<Box<BasicReturnMessage>>,
+}
+
+/// [`Confirmation`], in little room.
+enum Answer {
+    Ack,
+    Nack,
+    NotRequested,
+    DoesNotFit(TooLarge),
+}
+
+impl Resolved {
+    fn new(sequence: Sequence, message: Arc<Prepared>, result: lapin::Result<Confirmation>) -> Self {
+        let (result, carried) = match result {
+            Ok(Confirmation::Ack(carried)) => (Ok(Answer::Ack), carried.map(Box::new)),
+            Ok(Confirmation::Nack(carried)) => (Ok(Answer::Nack), carried.map(Box::new)),
+            Ok(Confirmation::NotRequested) => (Ok(Answer::NotRequested), None),
+            Err(error) => (Err(error), None),
+        };
+        Self { sequence, message, result, carried }
+    }
+}
+
+/// A publish until it is written. Takes more than a kilobyte, which is slow to get, to give back and to come back to when it is
+/// no longer in the processor's cache: the next one takes it over.
+type Writing = ReusableBoxFuture<'static, lapin::Result<PublisherConfirm>>;
+
+/// Most of them kept for the next ones.
+const MOST_SPARE: usize = 256;
+
+/// A message that is published and not written.
+struct Unwritten {
+    sequence: Sequence,
+    message: Arc<Prepared>,
+    writing: Writing,
+}
+
+/// A message that is written and not confirmed. As many as the window has room for wait like this, each in little room.
+struct Unconfirmed {
+    sequence: Sequence,
+    message: Option<Arc<Prepared>>,
+    confirm: PublisherConfirm,
+}
+
+impl Future for Unconfirmed {
+    type Output = Resolved;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(result) = Pin::new(&mut self.confirm).poll(cx) else { return Poll::Pending };
+        match self.message.take() {
+            Some(message) => Poll::Ready(Resolved::new(self.sequence, message, result)),
+            // It has been resolved before.
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// What tells a message from every other in flight: its id, exchange and routing key. Copies keep the id of their original,
+/// so an id alone may be there twice; with all three equal, the fate is equal too.
+type Address = (Arc<str>, Arc<str>, Arc<str>);
+
+/// The confirms of one channel generation.
+pub(crate) struct ConfirmTracker {
+    /// Shared, for a clone of lapin's handle copies a dozen references.
+    channel: Arc<lapin::Channel>,
+    /// In the order in which they were published, which is the one in which they are written.
+    unwritten: VecDeque<Unwritten>,
+    unconfirmed: FuturesUnordered<Unconfirmed>,
+    spare: Vec<Writing>,
+    /// Taken and not judged.
+    resolved: Vec<Resolved>,
+    /// Of whoever waits for verdicts.
+    waker: Waker,
+    judge: Judge,
+    frame_max: FrameMax,
+}
+
+impl ConfirmTracker {
+    /// Follows what is published on `channel`, whose connection has frames of `frame_max`, and which has confirms on unless
+    /// `requested` is false.
+    pub(crate) fn new(channel: lapin::Channel, frame_max: FrameMax, requested: bool) -> Self {
+        Self {
+            channel: Arc::new(channel),
+            frame_max,
+            unwritten: VecDeque::new(),
+            unconfirmed: FuturesUnordered::new(),
+            spare: Vec::new(),
+            resolved: Vec::new(),
+            waker: Waker::noop().clone(),
+            judge: Judge { requested, ..Judge::default() },
+        }
+    }
+
+    /// The largest frame of the channel's connection.
+    pub(crate) fn frame_max(&self) -> FrameMax {
+        self.frame_max
+    }
+
+    /// Publishes `message`, from any thread: it is in its place in line when this returns. Its verdict comes out of
+    /// [`settled`](Self::settled) under `sequence`, and whoever waits there is woken. If its headers do not fit a frame of the
+    /// connection, it is not sent, and has its verdict at once.
+    pub(crate) fn publish(&mut self, sequence: Sequence, message: impl Into<Arc<Prepared>>) {
+        let message = message.into();
+        let (bytes, most) = (message.header_bytes(), self.frame_max.most_header_bytes());
+        if bytes > most {
+            let result = Ok(Answer::DoesNotFit(TooLarge { bytes, most }));
+            self.resolved.push(Resolved { sequence, message, result, carried: None });
+            return self.waker.wake_by_ref();
+        }
+        let mut writing = self.writing(&message);
+        // Of those that wait to be written only the first wakes anybody.
+        let waker = if self.unwritten.is_empty() { &self.waker } else { Waker::noop() };
+        // The first poll puts it in line: left to whoever waits for verdicts, the next message could overtake it.
+        match writing.poll(&mut Context::from_waker(waker)) {
+            Poll::Ready(written) => {
+                self.written(sequence, message, written);
+                self.waker.wake_by_ref();
+            }
+            Poll::Pending => self.unwritten.push_back(Unwritten { sequence, message, writing }),
+        }
+    }
+
+    fn writing(&mut self, message: &Arc<Prepared>) -> Writing {
+        let (channel, message) = (Arc::clone(&self.channel), Arc::clone(message));
+        let writing = async move {
+            let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
+            let publishing = channel.basic_publish(
+                (&*message.exchange).into(),
+                (&*message.routing_key).into(),
+                options,
+                &message.body,
+                message.amqp_properties(),
+            );
+            publishing.await
+        };
+        match self.spare.pop() {
+            Some(mut spare) => {
+                spare.set(writing);
+                spare
+            }
+            None => ReusableBoxFuture::new(writing),
+        }
+    }
+
+    /// A message is written, or will never be.
+    fn written(&mut self, sequence: Sequence, message: Arc<Prepared>, written: lapin::Result<PublisherConfirm>) {
+        match written {
+            Ok(confirm) => self.unconfirmed.push(Unconfirmed { sequence, message: Some(message), confirm }),
+            Err(error) => self.resolved.push(Resolved::new(sequence, message, Err(error))),
+        }
+    }
+
+    /// How many messages have no verdict yet.
+    pub(crate) fn len(&self) -> usize {
+        self.unwritten.len() + self.unconfirmed.len() + self.resolved.len() + self.judge.suspects.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits for verdicts and gives all there are. Cancellation safe: nothing is taken out before it is given.
+    pub(crate) fn settled(&mut self) -> impl Future<Output = Vec<(Sequence, ConfirmVerdict)>> {
+        poll_fn(|cx| {
+            let mut verdicts = Vec::new();
+            self.poll_settled(cx, &mut verdicts).map(|()| verdicts)
+        })
+    }
+
+    /// Takes confirms until none is ready, and only then judges.
+    ///
+    /// lapin's one I/O thread writes messages in their order and resolves confirms, so whichever confirm carries a message's
+    /// return was resolved before that message's own, and was written before that. An emptied queue of the written, and
+    /// then one of the confirmed, has shown it.
+    pub(crate) fn poll_settled(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<(Sequence, ConfirmVerdict)>,
+    ) -> Poll<()> {
+        self.waker.clone_from(cx.waker());
+        // `FuturesUnordered` also pauses to be fair to others, with ready ones left: it is asked until a round is empty.
+        loop {
+            let before = self.resolved.len();
+            self.take_written(cx);
+            while let Poll::Ready(Some(resolved)) = self.unconfirmed.poll_next_unpin(cx) {
+                self.resolved.push(resolved);
+            }
+            if self.resolved.len() == before {
+                break;
+            }
+        }
+        let nothing_left = self.unwritten.is_empty() && self.unconfirmed.is_empty();
+        self.judge.decide(&mut self.resolved, nothing_left, into);
+        if into.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// Those at the front that are written wait for their confirms from now on.
+    fn take_written(&mut self, cx: &mut Context<'_>) {
+        while let Some(first) = self.unwritten.front_mut()
+            && let Poll::Ready(written) = first.writing.poll(cx)
+            && let Some(Unwritten { sequence, message, writing }) = self.unwritten.pop_front()
+        {
+            self.written(sequence, message, written);
+            if self.spare.len() < MOST_SPARE {
+                self.spare.push(writing);
+            }
+        }
+    }
+}
+
+/// The part that decides, apart from the channel.
+#[derive(Default)]
+struct Judge {
+    requested: bool,
+    /// Returns seen whose own confirm has not been judged yet.
+    returned: HashMap<Address, Vec<Returned>>,
+    /// Acked messages whose ack carried somebody else's return: their own may still be queued behind it.
+    suspects: Vec<(Sequence, Arc<Prepared>)>,
+}
+
+impl Judge {
+    /// Empties `resolved`.
+    fn decide(
+        &mut self,
+        resolved: &mut Vec<Resolved>,
+        nothing_left: bool,
+        verdicts: &mut Vec<(Sequence, ConfirmVerdict)>,
+    ) {
+        let mut queue_was_empty = false;
+        let mut lost = None;
+        for carried in resolved.iter().filter_map(|one| one.carried.as_deref()) {
+            self.note_return(carried);
+        }
+        let old_suspects = self.suspects.len();
+        for one in resolved.drain(..) {
+            let carried_a_return = one.carried.is_some();
+            let verdict = match one.result {
+                Err(error) => {
+                    lost = Some(error.clone());
+                    ConfirmVerdict::Lost(error)
+                }
+                Ok(Answer::NotRequested) if !self.requested => ConfirmVerdict::Written,
+                Ok(Answer::NotRequested) => ConfirmVerdict::Lost(unrequested()),
+                Ok(Answer::DoesNotFit(why)) => ConfirmVerdict::DoesNotFit(why),
+                Ok(Answer::Nack) => {
+                    queue_was_empty |= !carried_a_return;
+                    self.take_return(&one.message);
+                    ConfirmVerdict::Nacked
+                }
+                Ok(Answer::Ack) => {
+                    queue_was_empty |= !carried_a_return;
+                    match self.take_return(&one.message) {
+                        Some(returned) => ConfirmVerdict::Returned(returned),
+                        None if carried_a_return && one.message.mandatory => {
+                            self.suspects.push((one.sequence, one.message));
+                            continue;
+                        }
+                        None => ConfirmVerdict::Confirmed,
+                    }
+                }
+            };
+            verdicts.push((one.sequence, verdict));
+        }
+        self.release(old_suspects, queue_was_empty, nothing_left, lost, verdicts);
+    }
+
+    /// Notes a return that a confirm carried under the address of the message it belongs to.
+    fn note_return(&mut self, message: &BasicReturnMessage) {
+        if let Some(id) = message.delivery.properties.message_id() {
+            let returned = Returned { code: message.reply_code, text: message.reply_text.as_str().to_owned() };
+            let (exchange, key) = (message.delivery.exchange.as_str(), message.delivery.routing_key.as_str());
+            let address = (id.as_str().into(), exchange.into(), key.into());
+            self.returned.entry(address).or_default().push(returned);
+        }
+    }
+
+    fn take_return(&mut self, message: &Prepared) -> Option<Returned> {
+        // As good as always.
+        if self.returned.is_empty() {
+            return None;
+        }
+        let address = address(message);
+        let returns = self.returned.get_mut(&address)?;
+        let one = returns.pop();
+        if returns.is_empty() {
+            self.returned.remove(&address);
+        }
+        one
+    }
+
+    /// Judges the suspects that can be: their return has come, or lapin's queue of returns was empty after their ack,
+    /// or every ack is in (each ack takes one return out, so none is left). A lost channel leaves them unknown.
+    fn release(
+        &mut self,
+        old: usize,
+        queue_was_empty: bool,
+        nothing_left: bool,
+        lost: Option<lapin::Error>,
+        verdicts: &mut Vec<(Sequence, ConfirmVerdict)>,
+    ) {
+        let suspects = std::mem::take(&mut self.suspects);
+        for (i, (sequence, message)) in suspects.into_iter().enumerate() {
+            let verdict = match (self.take_return(&message), &lost) {
+                (Some(returned), _) => ConfirmVerdict::Returned(returned),
+                (None, Some(error)) => ConfirmVerdict::Lost(error.clone()),
+                (None, None) if nothing_left || (queue_was_empty && i < old) => ConfirmVerdict::Confirmed,
+                (None, None) => {
+                    self.suspects.push((sequence, message));
+                    continue;
+                }
+            };
+            verdicts.push((sequence, verdict));
+        }
+    }
+}
+
+fn address(message: &Prepared) -> Address {
+    (Arc::clone(&message.id), Arc::clone(&message.exchange), Arc::clone(&message.routing_key))
+}
+
+fn unrequested() -> lapin::Error {
+    tracing::error!("a confirm was not requested on a channel that should have confirms: this is a bug in Fluffle");
+    lapin::Error::from(std::io::Error::other("confirms are not on"))
+}
+
+#[cfg(test)]
+mod tests;
