@@ -16,7 +16,7 @@
 //! Try: `kill` instead of `stop` in scene 4. A second consumer of the same queue in another terminal. `Confirms::Off`
 //! on the route: what is lost now?
 //!
-//! Next: `ARCHITECTURE.md`, which draws the whole tree and says why it is like this.
+//! Next: `ARCHITECTURE.md`, which draws the whole tree, and `docs/DECISIONS.md`, which says why it is like this.
 
 mod flow;
 mod node;
