@@ -26,16 +26,16 @@ pub use base::{
     payload::{Handles, HandlesBatches, Payload},
 };
 pub use consume::{
+    events::stats::{ConsumerState, ConsumerStats},
     handler::{
         batch::{DeliveryBatch, ItemFailures},
         delivery::Delivery,
     },
-    intake::seen::{SeenError, SeenStore},
-    message::received::Settled,
-    session::{guard::ConsumerState, stats::ConsumerStats},
+    message::settled::Settled,
     spec::{
         consume::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
         retry::{Retry, RetryError},
+        seen_store::{SeenError, SeenStore},
     },
 };
 pub use flow::{

@@ -2,6 +2,7 @@
 
 pub(crate) mod attempt;
 pub(crate) mod decide;
+pub(crate) mod events;
 pub(crate) mod handler;
 pub(crate) mod intake;
 pub(crate) mod message;

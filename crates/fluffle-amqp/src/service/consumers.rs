@@ -2,7 +2,7 @@
 
 use std::{
     any::{TypeId, type_name},
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
 };
 
 use actix::{Actor, AsyncContext, Context, Handler};
@@ -11,12 +11,15 @@ use fluffle_supervise::{ActorSpec, Strategy, SupervisorSpec};
 use crate::{
     base::drain::Step,
     consume::{
-        self,
-        handler::adapter::{Adapter, Feeder},
+        handler::{adapter::Adapter, dispatch::Feeder},
         intake::seen::Seen,
-        message::deliveries::Deliveries,
-        queue::{by_key::Order, handler_queue::HandlerQueue, keys::KeysBy},
-        session::{guard::Guard, watchdog::Patience},
+        queue::{by_key::SortBy, handler_queue::HandlerQueue, read_key::DecodeKey, waiting::Waiting},
+        session::{
+            self,
+            guard::Guard,
+            settings::{Made, SharedSettings},
+            watchdog::Patience,
+        },
         spec::consume::{Consume, Guarantee, Threads, cores},
     },
     link::{
@@ -104,49 +107,41 @@ impl Service {
         F: Fn() -> A + Send + Sync + 'static,
     {
         let name = self.unique(Role::Consume, &consume.queue);
-        let (at_most_once, seen) = (consume.guarantee == Guarantee::AtMostOnce, common.seen.clone());
-        let keys = consume.key.clone().map(|key| Box::new(KeysBy { wire: consume.wire.clone(), key }));
-        let order = keys.map(|keys| Order::new(keys, consume.handlers(), seen.clone()));
-        let handler_queue = HandlerQueue::new(at_most_once, consume.max_bytes, consume.rate_limit.clone(), order);
-        // What may not be had before what would be left behind: handlers without a consumer.
-        let (copies, part) = PublisherPart::copies(&name, consume.confirm_timeout);
+        let acked_on_arrival = consume.guarantee == Guarantee::AtMostOnce;
+        let waiting =
+            Waiting::new(acked_on_arrival, consume.max_bytes, consume.rate_limit.clone(), consume.key.is_some());
+        let sort_by = consume.key.clone().map(|key| SortBy {
+            key: Box::new(DecodeKey { wire: consume.wire.clone(), key }),
+            instances: consume.handlers(),
+            seen: common.seen.clone(),
+        });
+        let handler_queue = HandlerQueue::new(waiting, sort_by);
+        // Acquired before the handlers are added, so that a failure leaves no handlers without a consumer behind.
+        let (send_queue, part) = PublisherPart::copies(&name, consume.confirm_timeout);
         self.add_publisher(part).await?;
         let feeder =
-            Feeder { handler_queue: Arc::clone(&handler_queue), seen: seen.clone(), adapter: common.adapter.clone() };
+            Feeder { queue: Arc::clone(&handler_queue), seen: common.seen.clone(), adapter: common.adapter.clone() };
         self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
         let exclusive = consume.exclusive_queues(&common.application);
         let kind = common.application.find_queue(&consume.queue).map(Queue::kind);
-        let settings = Arc::new(consume::session::actor::SharedSettings {
-            queue: consume.queue.as_str().into(),
+        let made = Made {
             tag: consumer_tag(&name),
-            prefetch: consume.prefetch,
-            guarantee: consume.guarantee,
-            retry_queue: consume.retries(),
-            dead_letter_queue: consume.dead_letters(&common.application),
-            deliveries: Deliveries::new(kind, Arc::clone(&lease.place.shared)),
-            delivery_limit: consume.deliveries(),
-            requests: consume.requests(D::answers()),
-            quarantine: Arc::new(consume.quarantine()),
-            retry: consume.retry.clone(),
+            side_queues: consume.side_queues(&common.application),
+            answers: D::answers(),
             patience: common.patience,
-            exclusive: consume.exclusive,
-            priority: consume.priority,
             guard: Arc::clone(&common.guard),
-            subscribed: AtomicBool::new(false),
             handler_queue,
-            orphans: Arc::default(),
-            copies,
-            connection: lease.place.connection.clone(),
-            counters: Arc::default(),
-            seen,
+            send_queue,
+            seen: common.seen.clone(),
             clock: self.inner.clock.clone(),
-        });
+        };
+        let settings = Arc::new(SharedSettings::new(consume, made, kind, &lease.place));
         let mode = Mode::Consume { prefetch: settings.prefetch, exclusive };
         let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
         // The side queues were added after the connection declared what there was.
         shared.redeclare();
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
-        let consumer = consume::session::actor::spec(&settings, &shared, &channel.addr()).on(self.io());
+        let consumer = session::actor::spec(&settings, &shared, &channel.addr()).on(self.io());
         self.parts(|parts| parts.consumers.push((name.clone(), Arc::clone(&settings))));
         self.add_channel(&name, &lease, Step::ConsumerChannels, channel, consumer);
         self.keep_or_move(Placed { name, settings, channel: shared, lease });

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use fluffle_supervise::{ExitError, ExitReason, StartChildError};
 
-use crate::{link::pool::PoolError, topology::TopologyError};
+use crate::{consume::spec::contradictions::Contradiction, link::pool::PoolError, topology::TopologyError};
 
 /// Why something could not be added to a service.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,12 @@ pub enum ServiceError {
     /// No thread could be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
+}
+
+impl From<Contradiction> for ServiceError {
+    fn from(Contradiction { of, why }: Contradiction) -> Self {
+        Self::Contradiction { of, why }
+    }
 }
 
 /// Why a service ended by itself.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use crate::{
     base::drain::Step,
-    consume::{self, session::actor::SharedSettings},
+    consume::{self, session::settings::SharedSettings},
     link::{
         channel::{self, ChannelShared},
         connection::ConnectionShared,

@@ -135,7 +135,7 @@ pub(crate) struct Inner {
 pub(crate) struct Parts {
     pub(crate) outboxes: Vec<Weak<SendQueue>>,
     requesters: Vec<Weak<requester::RequestTable>>,
-    pub(crate) consumers: Vec<(String, Arc<consume::session::actor::SharedSettings>)>,
+    pub(crate) consumers: Vec<(String, Arc<consume::session::settings::SharedSettings>)>,
     /// What is consumed from each queue.
     types: HashMap<String, (TypeId, &'static str)>,
     /// Names of the application's own actors that were ordered before their supervisor ran.

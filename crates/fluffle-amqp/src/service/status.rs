@@ -3,7 +3,7 @@
 use std::sync::Weak;
 
 use crate::{
-    consume::session::stats::ConsumerStats,
+    consume::events::stats::ConsumerStats,
     publish::{backlog::BacklogError, stats::PublisherStats},
     service::Service,
 };

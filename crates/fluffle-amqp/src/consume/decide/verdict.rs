@@ -1,84 +1,164 @@
-//! What becomes of a delivery is decided here and nowhere else, for every guarantee: ack, retry, dead letter, or back to the
-//! queue. Pure; [`settlement`](crate::consume::settle::settler) carries it out.
+//! What becomes of a delivery. It is decided here and nowhere else, for every guarantee, on arrival and after its handler.
+//!
+//! Everything here is pure: the same facts always give the same verdict. `settle/` carries verdicts out.
 
 use std::{sync::Arc, time::Duration};
 
 use fluffle_wire::{
     Encoded,
-    headers::{Attempt, Reason, error_chain},
+    headers::{Attempt as AttemptNumber, Reason, error_chain},
 };
 
 use crate::{
     base::requests::Request,
     consume::{
-        attempt::crash::Crash,
-        intake::seen,
+        attempt::{
+            attempt::Attempt,
+            crash::Crash,
+            outcome::{ItemOutcomes, Outcome},
+        },
         message::received::Received,
-        queue::handler_queue::Outcome,
         spec::{consume::Guarantee, retry::Retry},
     },
 };
 
-/// Why a request was not handled, beside the reasons of dead letters: its handler failed, or crashed, and may not the next time.
+/// Why a request was not handled, beside the reasons of dead letters: its handler failed or crashed this time.
 pub(crate) const FAILED: &str = "failed";
 pub(crate) const CRASHED: &str = "crashed";
+
+/// The reason of a dead letter that was handed out too often without being settled.
+const DELIVERY_LIMIT: &str = "delivery-limit";
+
+/// What a consumer's settings say about verdicts.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) guarantee: Guarantee,
+    pub(crate) retry: Retry,
+    /// How often a message may be handed out without being settled.
+    pub(crate) delivery_limit: u32,
+}
+
+impl Rules {
+    /// Whether a delivery is acked when it arrives, before anybody handles it.
+    pub(crate) fn acks_on_arrival(&self) -> bool {
+        self.guarantee == Guarantee::AtMostOnce
+    }
+}
 
 /// What is done with one delivery.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// Done: answer if there is somebody to answer, then ack.
+    /// Handled: send the answer, if there is one, then ack.
     Ack(Option<Encoded>),
-    /// A copy waits `wait` in the retry queue for `delay` and comes back as attempt `attempt`; then ack.
-    Retry { delay: Duration, wait: Duration, attempt: Attempt, error: String },
-    /// It waits here, unacked, and is attempt `attempt` then.
-    RetryHere { wait: Duration, attempt: Attempt, error: String },
-    /// A copy goes to the dead-letter queue; then ack.
+    /// Publish a copy to the retry queue for `delay`, from which it returns after `wait` as attempt `attempt`; then ack.
+    Retry { delay: Duration, wait: Duration, attempt: AttemptNumber, error: String },
+    /// Keep it here, unacked, and begin attempt `attempt` after `wait`.
+    RetryHere { wait: Duration, attempt: AttemptNumber, error: String },
+    /// Publish a copy to the dead-letter queue, then ack.
     DeadLetter { reason: Reason, error: String },
     /// Nothing happened to it: `basic.nack` with requeue.
     Requeue,
+    /// Nothing happened to it, and its channel is about to be closed: that puts it back into its place in the queue, whereas
+    /// `basic.nack` may put it behind the others.
+    Leave,
     /// Handled before, and remembered: ack.
     Duplicate,
-    /// A request: its asker is told why it was not handled; then ack. No copy is made: only the asker knows whether it still wants
-    /// an answer.
+    /// A request: tell its requester why it was not handled, then ack. There is no copy, because only the requester knows whether
+    /// it still wants an answer.
     Refuse { reason: Reason, error: String },
-    /// A request that nobody waits for any more: ack.
+    /// A request whose requester has stopped waiting: ack.
     Expire,
-    /// A batch: each item that was not handled has a verdict of its own, its copy goes its own way; then ack.
+    /// With `AtMostOnce`, so acked already: count it as not handled, and tell the requester why if `refusal` says so.
+    Drop { error: String, refusal: Option<Reason> },
+    /// A batch: each item that was not handled has a verdict of its own; when each is carried out, ack.
     Apart(Vec<(usize, Verdict)>),
 }
 
-/// Decides. Pure: the same outcome on the same attempt always means the same.
-pub(crate) fn decide(outcome: Outcome, received: &Received, retry: &Retry) -> Verdict {
-    let contents = received.contents.get();
+/// What is done with a delivery before any handler sees it.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// It goes to a handler, whose answer decides.
+    Handle,
+    /// It is settled without a handler.
+    Settle(Verdict),
+}
+
+/// Decides on arrival what never gets to a handler.
+pub(crate) fn on_arrival(message: &Received, rules: &Rules) -> Arrival {
+    let unreadable = message.unreadable.as_ref().map(|what| format!("its properties cannot be read: {what}"));
+    match (rules.guarantee, unreadable) {
+        (Guarantee::AtMostOnce, Some(error)) => Arrival::Settle(Verdict::Drop { error, refusal: None }),
+        // An earlier ack did not reach the broker, so the message may have been handled then.
+        (Guarantee::AtMostOnce, None) if message.redelivered => {
+            let error = "delivered again, and possibly handled before".to_owned();
+            Arrival::Settle(Verdict::Drop { error, refusal: None })
+        }
+        (Guarantee::AtMostOnce, None) => Arrival::Handle,
+        (Guarantee::AtLeastOnce, Some(error)) => {
+            Arrival::Settle(Verdict::DeadLetter { reason: Reason::Undecodable, error })
+        }
+        // It never gets as far as a handler's answer: it has ended its process again and again, the last times with nothing else
+        // in hand (`session/quarantine.rs`).
+        (Guarantee::AtLeastOnce, None) if message.in_vain.is_past(rules.delivery_limit) => {
+            let error = format!("delivered {} times (x-delivery-count) and never settled", message.in_vain.counted());
+            Arrival::Settle(Verdict::DeadLetter { reason: Reason::parse(DELIVERY_LIMIT), error })
+        }
+        (Guarantee::AtLeastOnce, None) => Arrival::Handle,
+    }
+}
+
+/// Decides on a delivery that no handler began and that this consumer does not keep. `channel_closes`: its channel is about to be
+/// closed.
+pub(crate) fn not_begun(rules: &Rules, channel_closes: bool) -> Verdict {
+    match rules.guarantee {
+        Guarantee::AtMostOnce => dropped(&Outcome::NotStarted),
+        Guarantee::AtLeastOnce if channel_closes => Verdict::Leave,
+        Guarantee::AtLeastOnce => Verdict::Requeue,
+    }
+}
+
+/// Decides on what came of an attempt at its handler.
+pub(crate) fn on_outcome(outcome: Outcome, attempt: &Attempt, rules: &Rules) -> Verdict {
+    match rules.guarantee {
+        Guarantee::AtLeastOnce => at_least_once(outcome, attempt, &rules.retry),
+        Guarantee::AtMostOnce => at_most_once(outcome),
+    }
+}
+
+fn at_least_once(outcome: Outcome, attempt: &Attempt, retry: &Retry) -> Verdict {
+    let contents = attempt.contents();
     let failed = match outcome {
         Outcome::Handled(reply) => return Verdict::Ack(reply),
         Outcome::NotStarted | Outcome::LateItem(..) => return Verdict::Requeue,
         Outcome::Expired => return Verdict::Expire,
-        // What it was not given any more comes again, and the rest of it with it.
+        // The items that were not begun come again, and the rest of the batch with them.
         Outcome::Items(items) if contents.is_none_or(|all| !items.is_complete(all.items.len())) => {
             return Verdict::Requeue;
         }
         Outcome::Items(items) => {
-            let each = |(index, why): (usize, Arc<Outcome>)| (index, not_handled(&why, received, retry));
+            let each = |(index, why): (usize, Arc<Outcome>)| (index, not_handled(&why, attempt, retry));
             return Verdict::Apart(items.failed.into_iter().map(each).collect());
         }
         failed => failed,
     };
-    let verdict = || not_handled(&failed, received, retry);
-    // A batch that was handled at once is taken apart: whoever in it is to blame is alone the next time.
+    let verdict = || not_handled(&failed, attempt, retry);
+    // A batch that was handed over at once is taken apart, so that the next time each message fails for itself alone.
     contents.map_or_else(verdict, |all| Verdict::Apart(all.new_items(..).map(|index| (index, verdict())).collect()))
 }
 
-fn not_handled(why: &Outcome, received: &Received, retry: &Retry) -> Verdict {
-    // A batch that asks for an answer is refused whole, and kept: its messages are more than a question.
-    if let Some(request) = received.request.as_ref().filter(|_| !received.wire().is_batch())
-        && let Some(refusal) = refused(request, why, received, retry)
+fn not_handled(why: &Outcome, message: &Received, retry: &Retry) -> Verdict {
+    // A batch that asks for an answer is refused as a whole and kept: its messages are more than a question.
+    if let Some(request) = message.request.as_ref().filter(|_| !message.wire().is_batch())
+        && let Some(refusal) = refused(request, why, message, retry)
     {
         return refusal;
     }
     let (error, wanted) = match why {
         Outcome::Undecodable(error) => {
             return Verdict::DeadLetter { reason: Reason::Undecodable, error: error_chain(error) };
+        }
+        Outcome::Unusable(why) => {
+            return Verdict::DeadLetter { reason: Reason::Rejected, error: error_chain(why) };
         }
         Outcome::Failed(failure) if failure.is_permanent() => {
             return Verdict::DeadLetter { reason: Reason::Rejected, error: failure.chain() };
@@ -87,101 +167,69 @@ fn not_handled(why: &Outcome, received: &Received, retry: &Retry) -> Verdict {
         Outcome::Crashed(crash) => (crash.text(), None),
         _ => (Crash::default().text(), None),
     };
-    match retry.delay_after(received.attempt.get(), wanted) {
+    let next = message.attempt_number.next();
+    match retry.delay_after(message.attempt_number.get(), wanted) {
         Some(delay) if retry.is_in_process(delay) => {
-            Verdict::RetryHere { wait: retry.jittered(delay), attempt: received.attempt.next(), error }
+            Verdict::RetryHere { wait: retry.jittered(delay), attempt: next, error }
         }
-        Some(delay) => Verdict::Retry { delay, wait: retry.jittered(delay), attempt: received.attempt.next(), error },
+        Some(delay) => Verdict::Retry { delay, wait: retry.jittered(delay), attempt: next, error },
         None => Verdict::DeadLetter { reason: Reason::AttemptsExhausted, error },
     }
 }
 
-/// What becomes of a request that was not handled, unless the consumer has requests retried and there is time for it. One that
-/// cannot be read, or has used up its attempts, is a dead letter as any message is, and its asker is told beside.
-fn refused(request: &Request, why: &Outcome, received: &Received, retry: &Retry) -> Option<Verdict> {
+/// Decides on a request that was not handled. `None` if it is treated as any other message: if the consumer retries requests and
+/// there is time for a retry, if its attempts are used up, or if it cannot be read. Then it becomes a dead letter, and its
+/// requester is told as well.
+fn refused(request: &Request, why: &Outcome, message: &Received, retry: &Retry) -> Option<Verdict> {
     let (reason, error) = refusal(why)?;
     let wanted = match why {
-        Outcome::Failed(failure) if failure.is_permanent() => return Some(Verdict::Refuse { reason, error }),
-        Outcome::Failed(failure) => failure.wait(),
-        _ => None,
+        Outcome::Failed(failure) if !failure.is_permanent() => failure.wait(),
+        Outcome::Crashed(_) => None,
+        _ => return Some(Verdict::Refuse { reason, error }),
     };
     let is_in_time = |wait: Duration| !request.is_over_in(wait);
-    match retry.delay_after(received.attempt.get(), wanted) {
+    match retry.delay_after(message.attempt_number.get(), wanted) {
         Some(wait) if request.retried && is_in_time(wait) => None,
         None if request.retried => None,
         _ => Some(Verdict::Refuse { reason, error }),
     }
 }
 
-/// What whoever asked is told of a request that was acked on receipt, at most once: an answer, or why there is none.
-pub(crate) fn told(outcome: Outcome, received: &Received) -> Option<Verdict> {
-    received.request?;
-    let (reason, error) = match outcome {
-        Outcome::Handled(reply) => return reply.map(|reply| Verdict::Ack(Some(reply))),
-        Outcome::Undecodable(error) => (Reason::Undecodable, error_chain(&error)),
-        failed => refusal(&failed)?,
-    };
-    Some(Verdict::Refuse { reason, error })
-}
-
-/// How a handler that failed or crashed is told to whoever asked; `None` for any other outcome.
+/// How a requester is told that its request was not handled; `None` for outcomes that say nothing to it.
 fn refusal(why: &Outcome) -> Option<(Reason, String)> {
     match why {
         Outcome::Failed(failure) if failure.is_permanent() => Some((Reason::Rejected, failure.chain())),
         Outcome::Failed(failure) => Some((Reason::parse(FAILED), failure.chain())),
         Outcome::Crashed(crash) => Some((Reason::parse(CRASHED), crash.text())),
+        Outcome::Unusable(why) => Some((Reason::Rejected, error_chain(why))),
         _ => None,
     }
 }
 
-/// What is done with a delivery before any handler sees it.
-#[derive(Debug)]
-pub(crate) enum Arrival {
-    /// Handed to a handler, whose answer settles it.
-    Handle,
-    /// Handed to a handler, unless its message has been handled before.
-    LookUp(String),
-    /// Acked now, then handed to a handler: at most once.
-    AckAndHandle,
-    /// Acked and not handled, at most once; with why.
-    AckAndDrop(String),
-    /// Settled without a handler.
-    Settle(Verdict),
-}
-
-/// Decides on arrival: what is acked at once, and what never gets to a handler.
-pub(crate) fn receive(received: &Received, guarantee: Guarantee, remembers: bool, delivery_limit: u32) -> Arrival {
-    if let Some(what) = &received.unreadable {
-        let error = format!("its properties cannot be read: {what}");
-        return match guarantee {
-            Guarantee::AtMostOnce => Arrival::AckAndDrop(error),
-            Guarantee::AtLeastOnce => Arrival::Settle(Verdict::DeadLetter { reason: Reason::Undecodable, error }),
-        };
-    }
-    match guarantee {
-        // An earlier ack did not get through, and it may have been handled then.
-        Guarantee::AtMostOnce if received.redelivered => {
-            Arrival::AckAndDrop("delivered again, and possibly handled before".to_owned())
+fn at_most_once(outcome: Outcome) -> Verdict {
+    match outcome {
+        Outcome::Handled(reply) => Verdict::Ack(reply),
+        Outcome::Expired => Verdict::Expire,
+        Outcome::Items(ItemOutcomes { failed, .. }) => {
+            Verdict::Apart(failed.into_iter().map(|(index, why)| (index, dropped(&why))).collect())
         }
-        Guarantee::AtMostOnce => Arrival::AckAndHandle,
-        Guarantee::AtLeastOnce => {
-            // It never even gets to a handler's answer: it has taken its whole process down, again and again, the last times
-            // with nothing else in hand (`quarantine.rs`).
-            if !received.in_vain.is_past(delivery_limit) {
-                // Without an id it cannot be told from any other: at least once is the best there is.
-                let key = if remembers { seen::key(received) } else { None };
-                return key.map_or(Arrival::Handle, Arrival::LookUp);
-            }
-            Arrival::Settle(Verdict::DeadLetter {
-                reason: Reason::parse("delivery-limit"),
-                error: format!("delivered {} times (x-delivery-count) and never settled", received.in_vain.counted()),
-            })
-        }
+        failed => dropped(&failed),
     }
 }
 
-/// Decides on what the store of seen messages says: acked, or handed to a handler.
-pub(crate) fn looked_up(handled_before: bool) -> Arrival {
+/// Not handled, at most once. A request that cannot be read is refused as well: there is no dead letter that would tell of it.
+fn dropped(why: &Outcome) -> Verdict {
+    let (refusal, error) = match (refusal(why), why) {
+        (Some((reason, error)), _) => (Some(reason), error),
+        (None, Outcome::Undecodable(error)) => (Some(Reason::Undecodable), error_chain(error)),
+        (None, Outcome::NotStarted) => (None, "no handler was given it before its consumer ended".to_owned()),
+        (None, _) => (None, Crash::default().text()),
+    };
+    Verdict::Drop { error, refusal }
+}
+
+/// Decides on what a store of seen messages says.
+pub(crate) fn on_looking_up(handled_before: bool) -> Arrival {
     if handled_before { Arrival::Settle(Verdict::Duplicate) } else { Arrival::Handle }
 }
 
@@ -193,40 +241,48 @@ mod tests {
     use crate::{
         base::failure::Failure,
         consume::{
-            attempt::envelope::{Contents, ItemOutcomes},
-            message::{deliveries::InVain, received::tests::received},
+            attempt::{
+                attempt::tests::{attempt, attempt_at},
+                contents::Contents,
+            },
+            message::deliveries::InVain,
         },
     };
 
-    fn retry() -> Retry {
-        Retry::exponential(3, Duration::from_secs(1), 2.0).unwrap()
+    fn rules(guarantee: Guarantee) -> Rules {
+        let retry = Retry::exponential(3, Duration::from_secs(1), 2.0).unwrap();
+        Rules { guarantee, retry, delivery_limit: 20 }
+    }
+
+    fn decide(outcome: Outcome, attempt: &Attempt) -> Verdict {
+        on_outcome(outcome, attempt, &rules(Guarantee::AtLeastOnce))
     }
 
     #[test]
     fn success_acks_and_an_untouched_message_goes_back() {
-        assert!(matches!(decide(Outcome::Handled(None), &received(1), &retry()), Verdict::Ack(None)));
-        assert!(matches!(decide(Outcome::NotStarted, &received(1), &retry()), Verdict::Requeue));
+        assert!(matches!(decide(Outcome::Handled(None), &attempt(1)), Verdict::Ack(None)));
+        assert!(matches!(decide(Outcome::NotStarted, &attempt(1)), Verdict::Requeue));
     }
 
     #[test]
     fn a_transient_failure_and_a_crash_are_retried_until_the_attempts_are_used_up() {
         for outcome in [|| Outcome::Failed(Failure::retry("no")), || Outcome::Crashed(Crash::default())] {
-            for (attempt, delay) in [(1, 1), (2, 2)] {
-                match decide(outcome(), &received(attempt), &retry()) {
+            for (number, delay) in [(1, 1), (2, 2)] {
+                match decide(outcome(), &attempt(number)) {
                     Verdict::Retry { delay: wait, attempt: next, .. } => {
-                        assert_eq!((wait, next.get()), (Duration::from_secs(delay), attempt + 1));
+                        assert_eq!((wait, next.get()), (Duration::from_secs(delay), number + 1));
                     }
-                    other => panic!("attempt {attempt}: {other:?}"),
+                    other => panic!("attempt {number}: {other:?}"),
                 }
             }
-            let last = decide(outcome(), &received(3), &retry());
+            let last = decide(outcome(), &attempt(3));
             assert!(matches!(last, Verdict::DeadLetter { reason: Reason::AttemptsExhausted, .. }), "{last:?}");
         }
     }
 
     #[test]
     fn a_rejection_is_dead_lettered_at_once() {
-        let verdict = decide(Outcome::Failed(Failure::reject("never")), &received(1), &retry());
+        let verdict = decide(Outcome::Failed(Failure::reject("never")), &attempt(1));
         assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::Rejected, .. }), "{verdict:?}");
     }
 
@@ -235,7 +291,7 @@ mod tests {
         let body = bytes::Bytes::from_static(b"\x0a\x7f");
         let error = Wire::<String>::protobuf().decode(&fluffle_wire::Incoming::unlabelled(&body)).unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
-        match decide(Outcome::Undecodable(error), &received(1), &retry()) {
+        match decide(Outcome::Undecodable(error), &attempt(1)) {
             Verdict::DeadLetter { reason: Reason::Undecodable, error } => assert!(error.contains(&cause), "{error}"),
             other => panic!("{other:?}"),
         }
@@ -243,45 +299,78 @@ mod tests {
 
     #[test]
     fn a_batch_some_of_whose_items_were_not_begun_goes_back_whole() {
-        let (batch, wire) = (received(1), Wire::<String>::protobuf());
+        let (batch, wire) = (attempt(1), Wire::<String>::protobuf());
         let sent = wire.encode_batch(&["a", "b", "c"].map(str::to_owned)).unwrap();
         batch.open(Contents::new(wire.decode_batch(&sent.incoming()).unwrap().raw_items(), ""));
-        let after = |until| decide(Outcome::Items(ItemOutcomes { until, failed: Vec::new() }), &batch, &retry());
+        let after = |until| decide(Outcome::Items(ItemOutcomes { until, failed: Vec::new() }), &batch);
         assert!(matches!(after(2), Verdict::Requeue));
         assert!(matches!(after(3), Verdict::Apart(failed) if failed.is_empty()));
     }
 
     #[test]
     fn a_message_that_keeps_killing_its_process_is_given_up_on_arrival() {
-        let delivered = |count| {
-            let mut received = received(1);
-            received.in_vain = InVain::times(count);
-            received
+        let arrival = |count| {
+            let message =
+                attempt_at(lapin::BasicProperties::default(), |message| message.in_vain = InVain::times(count));
+            on_arrival(&message, &rules(Guarantee::AtLeastOnce))
         };
-        let arrival = |count| receive(&delivered(count), Guarantee::AtLeastOnce, false, 20);
         assert!(matches!(arrival(19), Arrival::Handle));
         assert!(matches!(arrival(20), Arrival::Settle(Verdict::DeadLetter { .. })));
     }
 
     #[test]
     fn what_cannot_be_read_never_gets_to_a_handler() {
-        let mut unreadable = received(1);
-        unreadable.unreadable = Some("correlation_id: not UTF-8".into());
-        let arrival = |guarantee| receive(&unreadable, guarantee, true, 20);
-        match arrival(Guarantee::AtLeastOnce) {
+        let unreadable = attempt_at(lapin::BasicProperties::default(), |message| {
+            message.unreadable = Some("correlation_id: not UTF-8".into());
+        });
+        match on_arrival(&unreadable, &rules(Guarantee::AtLeastOnce)) {
             Arrival::Settle(Verdict::DeadLetter { reason: Reason::Undecodable, error }) => {
                 assert_eq!(error, "its properties cannot be read: correlation_id: not UTF-8");
             }
             other => panic!("{other:?}"),
         }
-        assert!(matches!(arrival(Guarantee::AtMostOnce), Arrival::AckAndDrop(why) if why.contains("correlation_id")));
+        match on_arrival(&unreadable, &rules(Guarantee::AtMostOnce)) {
+            Arrival::Settle(Verdict::Drop { error, refusal: None }) => assert!(error.contains("correlation_id")),
+            other => panic!("{other:?}"),
+        }
     }
 
-    fn request(retried: bool, expires_in: Option<Duration>) -> Received {
+    #[test]
+    fn at_most_once_what_comes_again_is_dropped_and_what_comes_first_is_handled() {
+        let arrival = |redelivered| {
+            let message = attempt_at(lapin::BasicProperties::default(), |message| message.redelivered = redelivered);
+            on_arrival(&message, &rules(Guarantee::AtMostOnce))
+        };
+        assert!(matches!(arrival(false), Arrival::Handle));
+        assert!(matches!(arrival(true), Arrival::Settle(Verdict::Drop { refusal: None, .. })));
+    }
+
+    #[test]
+    fn at_most_once_nothing_is_retried_and_a_requester_is_told() {
+        let decide = |outcome| on_outcome(outcome, &attempt(1), &rules(Guarantee::AtMostOnce));
+        assert!(matches!(decide(Outcome::Handled(None)), Verdict::Ack(None)));
+        assert!(matches!(decide(Outcome::NotStarted), Verdict::Drop { refusal: None, .. }));
+        for (outcome, why) in [
+            (Outcome::Failed(Failure::retry("away")), FAILED),
+            (Outcome::Crashed(Crash::default()), CRASHED),
+            (Outcome::Failed(Failure::reject("no")), "rejected"),
+        ] {
+            let verdict = decide(outcome);
+            let is_told = matches!(&verdict, Verdict::Drop { refusal: Some(reason), .. } if reason.as_str() == why);
+            assert!(is_told, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_began_goes_back_the_way_that_keeps_its_place() {
+        assert!(matches!(not_begun(&rules(Guarantee::AtLeastOnce), false), Verdict::Requeue));
+        assert!(matches!(not_begun(&rules(Guarantee::AtLeastOnce), true), Verdict::Leave));
+        assert!(matches!(not_begun(&rules(Guarantee::AtMostOnce), true), Verdict::Drop { .. }));
+    }
+
+    fn request(retried: bool, expires_in: Option<Duration>) -> Attempt {
         let expires = expires_in.map(|left| std::time::Instant::now() + left);
-        let mut received = received(1);
-        received.request = Some(Request { expires, retried });
-        received
+        attempt_at(lapin::BasicProperties::default(), |message| message.request = Some(Request { expires, retried }))
     }
 
     #[test]
@@ -291,20 +380,20 @@ mod tests {
             (Outcome::Crashed(Crash::default()), CRASHED),
             (Outcome::Failed(Failure::reject("no")), "rejected"),
         ] {
-            let verdict = decide(outcome, &request(false, None), &retry());
+            let verdict = decide(outcome, &request(false, None));
             assert!(matches!(&verdict, Verdict::Refuse { reason, .. } if reason.as_str() == why), "{verdict:?}");
         }
-        assert!(matches!(decide(Outcome::Expired, &request(false, None), &retry()), Verdict::Expire));
-        assert!(matches!(decide(Outcome::NotStarted, &request(false, None), &retry()), Verdict::Requeue));
+        assert!(matches!(decide(Outcome::Expired, &request(false, None)), Verdict::Expire));
+        assert!(matches!(decide(Outcome::NotStarted, &request(false, None)), Verdict::Requeue));
     }
 
     #[test]
     fn a_request_is_retried_where_the_consumer_says_so_and_its_asker_still_waits() {
-        let fails = |expires_in| decide(Outcome::Failed(Failure::retry("away")), &request(true, expires_in), &retry());
+        let fails = |expires_in| decide(Outcome::Failed(Failure::retry("away")), &request(true, expires_in));
         assert!(matches!(fails(None), Verdict::Retry { .. }));
         assert!(matches!(fails(Some(Duration::from_secs(60))), Verdict::Retry { .. }));
         assert!(matches!(fails(Some(Duration::from_millis(500))), Verdict::Refuse { .. }), "its wait is a second");
-        let rejected = decide(Outcome::Failed(Failure::reject("no")), &request(true, None), &retry());
+        let rejected = decide(Outcome::Failed(Failure::reject("no")), &request(true, None));
         assert!(matches!(rejected, Verdict::Refuse { reason: Reason::Rejected, .. }));
     }
 }

@@ -9,18 +9,20 @@ use fluffle_wire::{DecodeError, Wire};
 use crate::{
     base::failure::Failure,
     consume::{
-        attempt::envelope::{Contents, ItemOutcomes},
+        attempt::{
+            attempt::Attempt,
+            contents::Contents,
+            open,
+            outcome::{ItemOutcomes, Outcome, Unusable},
+        },
         handler::{
             batch::{DeliveryBatch, ItemFailures},
             delivery::Delivery,
-            dispatch::Dispatch,
         },
-        intake::seen::Seen,
-        message::received::{Received, has_room_for_items},
-        queue::handler_queue::{HandlerQueue, Outcome},
     },
 };
 
+/// Stands between an attempt and one kind of handler.
 pub(crate) trait Adapter: 'static {
     type Message: Message<Result = Result<Self::Answer, Failure>> + 'static;
     type Answer: 'static;
@@ -31,35 +33,20 @@ pub(crate) trait Adapter: 'static {
     /// Whether its handlers answer with more than `()`.
     fn answers() -> bool;
 
-    /// What is in a batch; `None` when it is a message by itself. One that cannot be opened has its outcome already.
-    fn open(&self, received: &Received) -> Result<Option<Contents>, Outcome>;
+    /// What is in a batch; `None` for a message by itself. A batch that cannot be opened has its outcome already.
+    fn open(&self, attempt: &Attempt) -> Result<Option<Contents>, Outcome>;
 
-    /// All of a delivery.
-    fn whole(&self, received: &Arc<Received>) -> Result<Self::Message, DecodeError>;
+    /// The whole of a delivery.
+    fn whole(&self, attempt: &Arc<Attempt>) -> Result<Self::Message, DecodeError>;
 
     /// One item of a batch, if they go one by one.
-    fn item(&self, received: &Arc<Received>, index: usize, raw: &Bytes) -> Result<Self::Message, DecodeError>;
+    fn item(&self, attempt: &Arc<Attempt>, index: usize, raw: &Bytes) -> Result<Self::Message, DecodeError>;
 
-    fn outcome(&self, received: &Received, answer: Result<Self::Answer, Failure>) -> Outcome;
+    /// What the handler's answer means.
+    fn outcome(&self, attempt: &Attempt, answer: Result<Self::Answer, Failure>) -> Outcome;
 }
 
-/// What the handler instances of one consumer are fed from.
-#[derive(Clone)]
-pub(crate) struct Feeder<F> {
-    pub(crate) handler_queue: Arc<HandlerQueue>,
-    pub(crate) seen: Option<Seen>,
-    /// Makes the [`Adapter`] of one instance.
-    pub(crate) adapter: F,
-}
-
-impl<D: Adapter, F: Fn() -> D> Feeder<F> {
-    pub(crate) fn dispatch(&self, instance: usize, concurrency: usize) -> Dispatch<D> {
-        let handler_queue = Arc::clone(&self.handler_queue);
-        Dispatch::new(handler_queue, instance, Arc::new((self.adapter)()), self.seen.clone(), concurrency)
-    }
-}
-
-/// To a `Handler<Delivery<T, R>>`.
+/// For a `Handler<Delivery<T, R>>`.
 pub(crate) struct OneByOne<T, R> {
     pub(crate) wire: Wire<T>,
     pub(crate) reply: Wire<R>,
@@ -75,34 +62,34 @@ impl<T: 'static, R: 'static> Adapter for OneByOne<T, R> {
         TypeId::of::<R>() != TypeId::of::<()>()
     }
 
-    fn open(&self, received: &Received) -> Result<Option<Contents>, Outcome> {
-        open(&self.wire, received)
+    fn open(&self, attempt: &Attempt) -> Result<Option<Contents>, Outcome> {
+        open::open(&self.wire, attempt)
     }
 
-    fn whole(&self, received: &Arc<Received>) -> Result<Self::Message, DecodeError> {
-        let (message, unpacked) = self.wire.decode_sized(&received.wire())?;
-        received.unpacked(unpacked);
-        Ok(Delivery::new(message, Arc::clone(received)))
+    fn whole(&self, attempt: &Arc<Attempt>) -> Result<Self::Message, DecodeError> {
+        let (message, unpacked) = self.wire.decode_sized(&attempt.wire())?;
+        attempt.unpacked(unpacked);
+        Ok(Delivery::new(message, Arc::clone(attempt)))
     }
 
-    fn item(&self, received: &Arc<Received>, index: usize, raw: &Bytes) -> Result<Self::Message, DecodeError> {
-        Ok(Delivery::item(self.wire.decode_item(raw)?, Arc::clone(received), index))
+    fn item(&self, attempt: &Arc<Attempt>, index: usize, raw: &Bytes) -> Result<Self::Message, DecodeError> {
+        Ok(Delivery::item(self.wire.decode_item(raw)?, Arc::clone(attempt), index))
     }
 
-    /// The answer is encoded only when somebody asked for one.
-    fn outcome(&self, received: &Received, answer: Result<R, Failure>) -> Outcome {
+    /// The answer is encoded only if somebody asked for one.
+    fn outcome(&self, attempt: &Attempt, answer: Result<R, Failure>) -> Outcome {
         match answer {
-            Ok(_) if !received.wants_reply() => Outcome::Handled(None),
+            Ok(_) if !attempt.wants_reply() => Outcome::Handled(None),
             Ok(answer) => match self.reply.encode(&answer) {
                 Ok(encoded) => Outcome::Handled(Some(encoded)),
-                Err(error) => Outcome::Failed(Failure::reject(error)),
+                Err(error) => Outcome::Unusable(Unusable::Answer(error)),
             },
             Err(failure) => Outcome::Failed(failure),
         }
     }
 }
 
-/// To a `Handler<DeliveryBatch<T>>`.
+/// For a `Handler<DeliveryBatch<T>>`.
 pub(crate) struct AllAtOnce<T> {
     pub(crate) wire: Wire<T>,
 }
@@ -117,38 +104,40 @@ impl<T: 'static> Adapter for AllAtOnce<T> {
         false
     }
 
-    fn open(&self, received: &Received) -> Result<Option<Contents>, Outcome> {
-        open(&self.wire, received)
+    fn open(&self, attempt: &Attempt) -> Result<Option<Contents>, Outcome> {
+        open::open(&self.wire, attempt)
     }
 
-    fn whole(&self, received: &Arc<Received>) -> Result<Self::Message, DecodeError> {
-        if received.contents.get().is_some() {
-            return Ok(DeliveryBatch::new(self.wire.clone(), Arc::clone(received), None));
+    fn whole(&self, attempt: &Arc<Attempt>) -> Result<Self::Message, DecodeError> {
+        if attempt.contents().is_some() {
+            return Ok(DeliveryBatch::new(self.wire.clone(), Arc::clone(attempt), None));
         }
-        let (message, unpacked) = self.wire.decode_sized(&received.wire())?;
-        received.unpacked(unpacked);
-        Ok(DeliveryBatch::new(self.wire.clone(), Arc::clone(received), Some(message)))
+        let (message, unpacked) = self.wire.decode_sized(&attempt.wire())?;
+        attempt.unpacked(unpacked);
+        Ok(DeliveryBatch::new(self.wire.clone(), Arc::clone(attempt), Some(message)))
     }
 
-    /// Not asked for, and the same as the whole.
-    fn item(&self, received: &Arc<Received>, _: usize, _: &Bytes) -> Result<Self::Message, DecodeError> {
-        self.whole(received)
+    /// Never asked for: the items of a batch go together.
+    fn item(&self, attempt: &Arc<Attempt>, _: usize, _: &Bytes) -> Result<Self::Message, DecodeError> {
+        self.whole(attempt)
     }
 
-    fn outcome(&self, received: &Received, answer: Result<ItemFailures, Failure>) -> Outcome {
-        let (failures, contents) = match (answer, received.contents.get()) {
+    fn outcome(&self, attempt: &Attempt, answer: Result<ItemFailures, Failure>) -> Outcome {
+        let (failures, contents) = match (answer, attempt.contents()) {
             (Err(failure), _) => return Outcome::Failed(failure),
             (Ok(failures), None) => return failures.first().map_or(Outcome::Handled(None), Outcome::Failed),
             (Ok(failures), Some(contents)) => (failures, contents),
         };
-        // What could not be read was not handled, whatever its handler says.
-        let mut failed = contents.unreadable(|raw| self.wire.decode_item(raw).err());
+        // An item that cannot be read was not handled, whatever its handler says.
+        let unreadable = contents.unreadable(|raw| self.wire.decode_item(raw).err());
+        let undecodable = |(index, error)| (index, Arc::new(Outcome::Undecodable(error)));
+        let mut failed: Vec<_> = unreadable.into_iter().map(undecodable).collect();
         let places: Vec<usize> = contents.new_items(..).collect();
         for (index, failure) in failures {
             match places.get(index) {
                 Some(item) => failed.push((*item, Arc::new(Outcome::Failed(failure)))),
                 None => {
-                    tracing::error!(queue = %received.queue, index, "a failure for an item that the batch does not have")
+                    tracing::error!(queue = %attempt.queue, index, "a failure for an item that the batch does not have")
                 }
             }
         }
@@ -156,24 +145,4 @@ impl<T: 'static> Adapter for AllAtOnce<T> {
         failed.dedup_by_key(|(index, _)| *index);
         Outcome::Items(ItemOutcomes { until: contents.items.len(), failed })
     }
-}
-
-pub(crate) fn open<T>(wire: &Wire<T>, received: &Received) -> Result<Option<Contents>, Outcome> {
-    let incoming = received.wire();
-    if incoming.content_type.is_none_or(|label| label == wire.content_type()) || !incoming.is_batch() {
-        return Ok(None);
-    }
-    let batch = wire.decode_batch(&incoming).map_err(Outcome::Undecodable)?;
-    received.unpacked(batch.bytes());
-    if received.wants_reply() {
-        return Err(Outcome::Failed(Failure::reject("a batch asks for an answer: ask for each by itself")));
-    }
-    let items = batch.raw_items();
-    if let Some(id) = received.message_id()
-        && !has_room_for_items(id, items.len())
-    {
-        let why = "the id of a batch is too long: `<id>/<number of the item>` may have 255 bytes";
-        return Err(Outcome::Failed(Failure::reject(why)));
-    }
-    Ok(Some(Contents::new(items, wire.content_type())))
 }

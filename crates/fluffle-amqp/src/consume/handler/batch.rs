@@ -4,7 +4,6 @@ use std::{
     fmt,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
 };
 
 use actix::Message;
@@ -12,7 +11,11 @@ use fluffle_wire::{DecodeError, Wire};
 
 use crate::{
     base::failure::Failure,
-    consume::message::received::{Received, Settled, item_id},
+    consume::{
+        attempt::attempt::Attempt,
+        handler::accessors::accessors,
+        message::{item::item_id, settled::Settled},
+    },
 };
 
 /// All messages of one batch, decoded as they are asked for. A message that came by itself is a batch of one.
@@ -54,7 +57,7 @@ use crate::{
 /// }
 /// ```
 pub struct DeliveryBatch<T> {
-    received: Arc<Received>,
+    attempt: Arc<Attempt>,
     wire: Wire<T>,
     /// Effectively once: the items that have not been handled before.
     new: Option<Vec<usize>>,
@@ -63,15 +66,15 @@ pub struct DeliveryBatch<T> {
 }
 
 impl<T> DeliveryBatch<T> {
-    pub(crate) fn new(wire: Wire<T>, received: Arc<Received>, alone: Option<T>) -> Self {
-        let contents = received.contents.get().filter(|contents| contents.known.get().is_some());
+    pub(crate) fn new(wire: Wire<T>, attempt: Arc<Attempt>, alone: Option<T>) -> Self {
+        let contents = attempt.contents().filter(|contents| contents.known.get().is_some());
         let new = contents.map(|contents| contents.new_items(..).collect());
-        Self { received, wire, new, alone: Mutex::new(alone) }
+        Self { attempt, wire, new, alone: Mutex::new(alone) }
     }
 
     /// How many messages [`iter`](Self::iter) yields, good or bad.
     pub fn len(&self) -> usize {
-        let all = || self.received.contents.get().map_or(1, |contents| contents.items.len());
+        let all = || self.attempt.contents().map_or(1, |contents| contents.items.len());
         self.new.as_ref().map_or_else(all, Vec::len)
     }
 
@@ -86,7 +89,7 @@ impl<T> DeliveryBatch<T> {
     /// One that cannot be read is an error and costs only itself; behind a damaged length nothing can be read, and the error
     /// in its place is the last.
     pub fn iter(&self) -> impl Iterator<Item = Result<T, DecodeError>> + '_ {
-        let contents = self.received.contents.get();
+        let contents = self.attempt.contents();
         let mut items = contents.map(|contents| contents.items.clone());
         (0..self.len()).filter_map(move |number| {
             let (Some(items), Some(contents)) = (&mut items, contents) else { return Some(self.alone()) };
@@ -103,8 +106,8 @@ impl<T> DeliveryBatch<T> {
     /// The id of message `index`: `<id of the batch>/<place in it>`, or the message's own if it came by itself. `None` past the
     /// end, and when whoever published it gave none.
     pub fn id(&self, index: usize) -> Option<String> {
-        let id = self.received.message_id()?;
-        match self.received.contents.get() {
+        let id = self.attempt.message_id()?;
+        match self.attempt.contents() {
             Some(_) => self.place(index).map(|place| item_id(id, place)),
             None => (index == 0).then(|| id.to_owned()),
         }
@@ -112,48 +115,15 @@ impl<T> DeliveryBatch<T> {
 
     /// The id of the batch.
     pub fn message_id(&self) -> Option<&str> {
-        self.received.message_id()
+        self.attempt.message_id()
     }
 
-    /// This attempt's number, from 1; above that it is one message by itself.
-    pub fn attempt(&self) -> u32 {
-        self.received.attempt.get()
-    }
-
-    /// Whether the broker has delivered it before (AMQP `redelivered`).
-    pub fn redelivered(&self) -> bool {
-        self.received.redelivered
-    }
-
-    /// The queue it came from.
-    pub fn queue(&self) -> &str {
-        &self.received.queue
-    }
-
-    /// The exchange it was published to; empty for the default exchange, and on retries.
-    pub fn exchange(&self) -> &str {
-        self.received.exchange.as_str()
-    }
-
-    /// The routing key it was published with; the queue's name on retries.
-    pub fn routing_key(&self) -> &str {
-        self.received.routing_key.as_str()
-    }
-
-    /// When this process received it.
-    pub fn received_at(&self) -> Instant {
-        self.received.at
-    }
-
-    /// A header that holds text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.received.header(name).and_then(|header| header.text())
-    }
+    accessors!();
 
     /// What becomes of the batch as a whole; see [`Delivery::settled`](crate::Delivery::settled).
     pub fn settled(&self) -> impl Future<Output = Settled> + Send + 'static {
-        let received = Arc::clone(&self.received);
-        async move { *received.settled.wait().await }
+        let attempt = Arc::clone(&self.attempt);
+        async move { attempt.settled().await }
     }
 
     /// Where message `number` of those handed over is in the batch.
@@ -167,7 +137,7 @@ impl<T> DeliveryBatch<T> {
     /// It was read when it was handed over, so that what cannot be read never is; who asks twice has it read twice.
     fn alone(&self) -> Result<T, DecodeError> {
         let read = self.alone.lock().unwrap_or_else(PoisonError::into_inner).take();
-        read.map_or_else(|| self.wire.decode(&self.received.wire()), Ok)
+        read.map_or_else(|| self.wire.decode(&self.attempt.wire()), Ok)
     }
 }
 

@@ -6,14 +6,17 @@ use std::{
     marker::PhantomData,
     ops::Deref,
     sync::{Arc, OnceLock},
-    time::Instant,
 };
 
 use actix::Message;
 
 use crate::{
     base::failure::Failure,
-    consume::message::received::{Received, Settled, item_id},
+    consume::{
+        attempt::attempt::Attempt,
+        handler::accessors::accessors,
+        message::{item::item_id, settled::Settled},
+    },
 };
 
 /// One message, decoded, with what came with it. Dereferences to the message.
@@ -52,7 +55,7 @@ use crate::{
 /// ```
 pub struct Delivery<T, R = ()> {
     message: T,
-    received: Arc<Received>,
+    attempt: Arc<Attempt>,
     item: Option<Item>,
     reply: PhantomData<fn() -> R>,
 }
@@ -65,12 +68,12 @@ struct Item {
 }
 
 impl<T, R> Delivery<T, R> {
-    pub(crate) fn new(message: T, received: Arc<Received>) -> Self {
-        Self { message, received, item: None, reply: PhantomData }
+    pub(crate) fn new(message: T, attempt: Arc<Attempt>) -> Self {
+        Self { message, attempt, item: None, reply: PhantomData }
     }
 
-    pub(crate) fn item(message: T, received: Arc<Received>, index: usize) -> Self {
-        Self { message, received, item: Some(Item { index, id: OnceLock::new() }), reply: PhantomData }
+    pub(crate) fn item(message: T, attempt: Arc<Attempt>, index: usize) -> Self {
+        Self { message, attempt, item: Some(Item { index, id: OnceLock::new() }), reply: PhantomData }
     }
 
     /// The message alone.
@@ -81,54 +84,11 @@ impl<T, R> Delivery<T, R> {
     /// The message's id (a UUIDv7 when Fluffle published it): the same on every attempt and every redelivery. Message *i* of a
     /// batch `<id>` has the id `<id>/<i>`.
     pub fn message_id(&self) -> Option<&str> {
-        let id = self.received.message_id()?;
+        let id = self.attempt.message_id()?;
         Some(self.item.as_ref().map_or(id, |item| item.id.get_or_init(|| item_id(id, item.index))))
     }
 
-    /// This attempt's number, from 1. Redelivery after a lost connection does not raise it; a failure does.
-    pub fn attempt(&self) -> u32 {
-        self.received.attempt.get()
-    }
-
-    /// Whether the broker has delivered this message before (AMQP `redelivered`): it may have been handled already.
-    pub fn redelivered(&self) -> bool {
-        self.received.redelivered
-    }
-
-    /// The queue it came from.
-    pub fn queue(&self) -> &str {
-        &self.received.queue
-    }
-
-    /// The exchange it was published to; empty for the default exchange, and on retries.
-    pub fn exchange(&self) -> &str {
-        self.received.exchange.as_str()
-    }
-
-    /// The routing key it was published with; the queue's name on retries.
-    pub fn routing_key(&self) -> &str {
-        self.received.routing_key.as_str()
-    }
-
-    /// The sender's correlation id.
-    pub fn correlation_id(&self) -> Option<&str> {
-        self.received.properties.correlation_id().as_ref().map(|id| id.as_str())
-    }
-
-    /// The priority, 0 when none was set.
-    pub fn priority(&self) -> u8 {
-        self.received.properties.priority().unwrap_or(0)
-    }
-
-    /// When it was published, in seconds since 1970, if the sender said.
-    pub fn timestamp(&self) -> Option<u64> {
-        *self.received.properties.timestamp()
-    }
-
-    /// When this process received it.
-    pub fn received_at(&self) -> Instant {
-        self.received.at
-    }
+    accessors!();
 
     /// What becomes of it, as soon as that is known; the future may outlive the delivery.
     ///
@@ -148,10 +108,10 @@ impl<T, R> Delivery<T, R> {
     /// }
     /// ```
     pub fn settled(&self) -> impl Future<Output = Settled> + Send + 'static {
-        let (received, item) = (Arc::clone(&self.received), self.item.as_ref().map(|item| item.index));
+        let (attempt, item) = (Arc::clone(&self.attempt), self.item.as_ref().map(|item| item.index));
         async move {
-            let settled = *received.settled.wait().await;
-            match (item, received.contents.get()) {
+            let settled = attempt.settled().await;
+            match (item, attempt.contents()) {
                 (Some(index), Some(contents)) => contents.settled(index, settled),
                 _ => settled,
             }
@@ -169,7 +129,7 @@ impl<T, R> Delivery<T, R> {
         work: impl Future<Output = Result<O, E>>,
     ) -> impl Future<Output = Result<O, Failure>> {
         let settled = self.settled();
-        // Settled in another way, for its handler took too long, it is nobody's business here.
+        // Settled in any other way, because its handler took too long, it is not this future's business.
         let lost = async move {
             if settled.await != Settled::Lost {
                 std::future::pending::<()>().await;
@@ -181,16 +141,6 @@ impl<T, R> Delivery<T, R> {
                 () = lost => Err(Failure::retry("the connection was lost: the broker delivers this message again")),
             }
         }
-    }
-
-    /// A header that holds text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.received.header(name).and_then(|header| header.text())
-    }
-
-    /// A header that holds an integer.
-    pub fn header_integer(&self, name: &str) -> Option<i64> {
-        self.received.header(name).and_then(|header| header.integer())
     }
 }
 

@@ -1,50 +1,61 @@
-//! Order by key: deliveries are sorted by the key of their message, each key's to one handler instance, which has one of them at a
-//! time.
+//! Order by key: deliveries are sorted by the key of their message. Each key belongs to one handler instance, which has one message
+//! of the key at a time.
 //!
-//! A key is known once its message is decoded, which is handlers' work: whichever instance has nothing to do sorts what comes
-//! next, one instance at a time, for two would overtake one another. What is sorted waits in [`KeyQueues`], within the prefetch
-//! and the byte budget, where it can still be taken back; it outlives every incarnation of its handler.
+//! A key is known once its message is decoded, and decoding is handlers' work. So whichever instance has nothing to do sorts the
+//! next delivery, one instance at a time, because two would overtake one another. Sorted jobs wait in [`KeyQueues`], within the
+//! prefetch and the byte budget. They can still be taken back, and they outlive every incarnation of their handler.
 
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    atomic::{AtomicBool, Ordering},
 };
 
 use futures_util::{StreamExt, stream::LocalBoxStream};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep_until};
 
 use crate::consume::{
-    attempt::envelope::{Item, Opened},
-    intake::seen::{self, Seen},
-    message::received::Received,
-    queue::{
-        handler_queue::{HandlerQueue, Job, Next, Ticket, Work},
-        key_queues::KeyQueues,
-        keys::Keys,
+    attempt::{
+        attempt::Attempt,
+        items::{Item, Opened},
+        job::{Job, Work},
+        permits::{KeyLock, Keys},
+        ticket::Ticket,
     },
-    session::guard::until,
+    intake::seen::Seen,
+    message::identity,
+    queue::{
+        key_queues::KeyQueues,
+        read_key::ReadKey,
+        waiting::{Next, Waiting},
+    },
 };
 
-/// The part of a [`HandlerQueue`] that keeps order by key.
-pub(crate) struct Order {
-    keys: Box<dyn Keys>,
+/// How deliveries are sorted.
+pub(crate) struct SortBy {
+    pub(crate) key: Box<dyn ReadKey>,
+    /// How many handler instances there are.
+    pub(crate) instances: usize,
+    /// With effectively once: which items of a batch have been handled before.
+    pub(crate) seen: Option<Seen>,
+}
+
+/// The deliveries of one consumer, sorted by key.
+pub(crate) struct ByKey {
+    waiting: Arc<Waiting>,
+    key: Box<dyn ReadKey>,
     seen: Option<Seen>,
     sorted: Mutex<KeyQueues<Job>>,
-    /// Somebody is sorting.
+    /// An instance is sorting.
     sorting: AtomicBool,
-    /// Wakes the instances, each for what is its own.
+    /// Wakes the instances, each for its own jobs.
     instances: Vec<Notify>,
 }
 
-impl Order {
-    /// By `keys`, for so many instances; `seen` knows which items of a batch have been handled before.
-    pub(crate) fn new(keys: Box<dyn Keys>, instances: usize, seen: Option<Seen>) -> Self {
+impl ByKey {
+    pub(crate) fn new(waiting: Arc<Waiting>, SortBy { key, instances, seen }: SortBy) -> Self {
         Self {
-            keys,
+            waiting,
+            key,
             seen,
             sorted: Mutex::new(KeyQueues::new(instances)),
             sorting: AtomicBool::new(false),
@@ -52,30 +63,125 @@ impl Order {
         }
     }
 
-    /// What is sorted and not taken.
-    pub(crate) fn waiting(&self) -> usize {
+    /// Sorted jobs that no handler has taken.
+    pub(crate) fn len(&self) -> usize {
         self.sorted().waiting()
     }
 
-    /// Takes back what is sorted and `is_meant`.
+    /// Takes back the sorted jobs that `is_meant`.
     pub(crate) fn take_back(&self, is_meant: impl Fn(&Job) -> bool) {
         let taken = self.sorted().retain(|job| !is_meant(job));
-        // Without the lock: each answers for itself, and lets go of its key.
+        // Outside the lock: each ticket answers for itself, and frees its key.
         drop(taken);
     }
 
-    /// What this instance is to handle next, with its key in hand.
-    fn take(&self, handler_queue: &Arc<HandlerQueue>, instance: usize) -> Option<Job> {
+    /// The jobs of one instance, in the order of each key, for ever.
+    pub(crate) fn jobs(by_key: Arc<Self>, instance: usize) -> LocalBoxStream<'static, Job> {
+        let each = move |by_key: Arc<Self>| async move { Some((by_key.next(instance).await?, by_key)) };
+        futures_util::stream::unfold(by_key, each).boxed_local()
+    }
+
+    /// Waits for the next job of an instance. Cancellation safe: a job is taken and returned in one go, and sorted in one go.
+    async fn next(self: &Arc<Self>, instance: usize) -> Option<Job> {
+        let own = self.instances.get(instance)?;
+        let mut has_sorted = false;
+        loop {
+            // Made before the look, so that nothing is missed: what comes after them wakes them.
+            let (changed, own) = (self.waiting.in_hand.changed.notified(), own.notified());
+            if let Some(job) = self.take(instance) {
+                if has_sorted && self.waiting.has_more() {
+                    // While this instance is busy another may go on sorting. Any of them, because the thread of one may be busy.
+                    self.waiting.in_hand.changed.notify_waiters();
+                }
+                return Some(job);
+            }
+            match self.sort_next() {
+                Sorted::One => has_sorted = true,
+                Sorted::NotBefore(again) => {
+                    tokio::select! {
+                        () = changed => {}
+                        () = own => {}
+                        () = sleep_until(again) => {}
+                    }
+                }
+                Sorted::Nothing => {
+                    tokio::select! {
+                        () = changed => {}
+                        () = own => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the next job of an instance, with its key locked.
+    fn take(self: &Arc<Self>, instance: usize) -> Option<Job> {
         let mut sorted = self.sorted();
         let (key, mut job) = sorted.take(instance)?;
         if let Work::Item(item) = &mut job.work {
-            // With the lock: what is begun is not taken back.
-            job.received.started.get_or_init(Instant::now);
-            item.hold = Some(KeyLock::new(handler_queue, key));
-        } else {
-            job.received.hold.get_or_init(|| KeyLock::new(handler_queue, key));
+            // Under the lock, because what is begun must not be taken back.
+            job.attempt.start();
+            item.key = Some(self.lock(key));
+        } else if job.attempt.permits.key().is_none() {
+            job.attempt.permits.take_key(self.lock(key));
         }
         Some(job)
+    }
+
+    fn lock(self: &Arc<Self>, key: u64) -> KeyLock {
+        KeyLock::new(Arc::downgrade(self) as Weak<dyn Keys>, key)
+    }
+
+    /// Sorts the next delivery that may be handed out.
+    fn sort_next(self: &Arc<Self>) -> Sorted {
+        let Some(sorter) = Sorter::new(self) else { return Sorted::Nothing };
+        let job = match self.waiting.take() {
+            Next::Job(job) => job,
+            Next::NotBefore(again) => return Sorted::NotBefore(again),
+            Next::Nothing => return Sorted::Nothing,
+        };
+        if let Some(key) = job.attempt.permits.key() {
+            self.push_again(key, job);
+            return Sorted::One;
+        }
+        let Job { attempt, work: Work::Whole(ticket) } = job else { return Sorted::One };
+        if !self.waiting.is_ours(&attempt) {
+            return Sorted::One;
+        }
+        match self.key.open(&attempt) {
+            Ok(None) => match self.key.of_message(&attempt) {
+                Ok(key) => self.push([(key, Job::whole(attempt, ticket))]),
+                Err(outcome) => ticket.answer(outcome),
+            },
+            Ok(Some(contents)) => {
+                attempt.open(contents);
+                match &self.seen {
+                    Some(seen) if attempt.seen_key.is_some() => look_up(sorter, seen.clone(), attempt, ticket),
+                    _ => self.sort_items(&attempt, ticket),
+                }
+            }
+            Err(outcome) => ticket.answer(outcome),
+        }
+        Sorted::One
+    }
+
+    /// Sorts the items of a batch that has been opened, each by its own key.
+    fn sort_items(&self, attempt: &Arc<Attempt>, ticket: Ticket) {
+        let Some(contents) = attempt.contents() else { return };
+        let mut opened = Opened::new(attempt, contents, ticket);
+        let mut jobs = Vec::with_capacity(contents.items.len());
+        while let Some((index, raw)) = opened.next() {
+            match self.key.of_item(&raw) {
+                Ok(key) => {
+                    let work = Work::Item(Item::new(&opened.items, index, raw));
+                    jobs.push((key, Job { attempt: Arc::clone(attempt), work }));
+                }
+                Err(outcome) => opened.items.failed(index, outcome),
+            }
+        }
+        // A small item takes more room here than on the wire.
+        attempt.permits.take_more_bytes((jobs.len() * KeyQueues::<Job>::EACH) as u64);
+        self.push(jobs);
     }
 
     fn push(&self, jobs: impl IntoIterator<Item = (u64, Job)>) {
@@ -87,15 +193,10 @@ impl Order {
         ready.into_iter().for_each(|instance| self.wake(instance));
     }
 
-    /// For another attempt at what is in hand.
+    /// Puts the next attempt of a message that holds its key first.
     fn push_again(&self, key: u64, job: Job) {
         let instance = self.sorted().again(key, job);
         self.wake(instance);
-    }
-
-    fn free(&self, key: u64) {
-        let ready = self.sorted().done(key);
-        ready.into_iter().for_each(|instance| self.wake(instance));
     }
 
     fn wake(&self, instance: usize) {
@@ -107,79 +208,10 @@ impl Order {
     }
 }
 
-/// A key in hand: nothing else of it is handed out until it is free. Dropped, it is.
-pub(crate) struct KeyLock {
-    handler_queue: Arc<HandlerQueue>,
-    key: u64,
-    over: AtomicBool,
-}
-
-impl KeyLock {
-    fn new(handler_queue: &Arc<HandlerQueue>, key: u64) -> Self {
-        Self { handler_queue: Arc::clone(handler_queue), key, over: AtomicBool::new(false) }
-    }
-
-    /// The next of this key may be handed out.
-    pub(crate) fn free(&self) {
-        if let (false, Some(order)) = (self.over.swap(true, Ordering::AcqRel), &self.handler_queue.order) {
-            order.free(self.key);
-        }
-    }
-
-    /// The same for the next attempt, unless it is free.
-    pub(crate) fn pass_on(&self) -> Option<Self> {
-        (!self.over.swap(true, Ordering::AcqRel)).then(|| Self::new(&self.handler_queue, self.key))
-    }
-}
-
-impl Drop for KeyLock {
-    fn drop(&mut self) {
-        self.free();
-    }
-}
-
-impl fmt::Debug for KeyLock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyLock").field("key", &self.key).field("over", &self.over).finish_non_exhaustive()
-    }
-}
-
-/// What instance `instance` is to handle, in the order of each key, for ever.
-pub(crate) fn queue(handler_queue: Arc<HandlerQueue>, instance: usize) -> LocalBoxStream<'static, Job> {
-    let each = move |handler_queue: Arc<HandlerQueue>| async move {
-        Some((next(&handler_queue, instance).await?, handler_queue))
-    };
-    futures_util::stream::unfold(handler_queue, each).boxed_local()
-}
-
-/// Cancellation safe: a delivery is taken and returned in one go, and sorted in one go. `None` without order by key.
-async fn next(handler_queue: &Arc<HandlerQueue>, instance: usize) -> Option<Job> {
-    let order = handler_queue.order.as_ref()?;
-    let own = order.instances.get(instance)?;
-    let mut has_sorted = false;
-    loop {
-        // From here on nothing is missed: what comes after these were made wakes them.
-        let (changed, own) = (handler_queue.changed.notified(), own.notified());
-        if let Some(job) = order.take(handler_queue, instance) {
-            if has_sorted && handler_queue.has_more() {
-                // While this one is busy another may go on: any of them, for the thread of one may be busy too.
-                handler_queue.changed.notify_waiters();
-            }
-            return Some(job);
-        }
-        let again = match sort_next(handler_queue, order) {
-            Sorted::One => {
-                has_sorted = true;
-                continue;
-            }
-            Sorted::NotBefore(again) => Some(again),
-            Sorted::Nothing => None,
-        };
-        tokio::select! {
-            () = changed => {}
-            () = own => {}
-            () = until(again) => {}
-        }
+impl Keys for ByKey {
+    fn free(&self, key: u64) {
+        let ready = self.sorted().done(key);
+        ready.into_iter().for_each(|instance| self.wake(instance));
     }
 }
 
@@ -187,98 +219,43 @@ enum Sorted {
     One,
     /// Nothing may be handed out before this.
     NotBefore(tokio::time::Instant),
-    /// Nothing to sort, or somebody else does.
+    /// There is nothing to sort, or another instance is sorting.
     Nothing,
 }
 
-/// Sorts the next delivery that may be handed out.
-fn sort_next(handler_queue: &Arc<HandlerQueue>, order: &Order) -> Sorted {
-    let Some(sorter) = Sorter::new(handler_queue, order) else { return Sorted::Nothing };
-    let job = match handler_queue.take() {
-        Next::Job(job) => job,
-        Next::NotBefore(again) => return Sorted::NotBefore(again),
-        Next::Nothing => return Sorted::Nothing,
-    };
-    if let Some(hold) = job.received.hold.get() {
-        let key = hold.key;
-        order.push_again(key, job);
-        return Sorted::One;
-    }
-    let Job { received, work: Work::Whole(ticket) } = job else { return Sorted::One };
-    if !handler_queue.is_ours(&received) {
-        return Sorted::One;
-    }
-    match order.keys.open(&received) {
-        Ok(None) => match order.keys.whole(&received) {
-            Ok(key) => order.push([(key, Job { received, work: Work::Whole(ticket) })]),
-            Err(outcome) => ticket.answer(outcome),
-        },
-        Ok(Some(contents)) => {
-            received.open(contents);
-            match &order.seen {
-                Some(seen) if received.claim.get().is_some() => look_up(sorter, seen.clone(), received, ticket),
-                _ => sort_items(order, &received, ticket),
-            }
-        }
-        Err(outcome) => ticket.answer(outcome),
-    }
-    Sorted::One
-}
-
-/// Effectively once: which items have been handled before. What comes next waits for that, or it would overtake them.
-fn look_up(sorter: Sorter, seen: Seen, received: Arc<Received>, ticket: Ticket) {
-    actix_rt::spawn(async move {
-        let items = received.contents.get().map_or(0, |contents| contents.items.len());
-        let known = seen.known(&seen::item_keys(&received, 0..items)).await;
-        if let Some(contents) = received.contents.get().filter(|_| known.contains(&true)) {
-            let _ = contents.known.set(known);
-        }
-        let handler_queue = Arc::clone(&sorter.handler_queue);
-        let Some(order) = &handler_queue.order else { return };
-        if handler_queue.is_ours(&received) {
-            sort_items(order, &received, ticket);
-        }
-        drop(sorter);
-        handler_queue.changed.notify_waiters();
-    });
-}
-
-/// The items of a batch that has been opened, each by its own key.
-fn sort_items(order: &Order, received: &Arc<Received>, ticket: Ticket) {
-    let Some(contents) = received.contents.get() else { return };
-    let mut opened = Opened::new(received, contents, ticket);
-    let mut jobs = Vec::with_capacity(contents.items.len());
-    while let Some((index, raw)) = opened.next() {
-        match order.keys.item(&raw) {
-            Ok(key) => {
-                let work = Work::Item(Item::new(&opened.envelope, index, raw));
-                jobs.push((key, Job { received: Arc::clone(received), work }));
-            }
-            Err(outcome) => opened.envelope.failed(index, outcome),
-        }
-    }
-    // Small items take more room here than on the wire.
-    received.takes_more(jobs.len() * KeyQueues::<Job>::EACH);
-    order.push(jobs);
-}
-
-/// The right to sort, one at a time.
+/// The right to sort. One instance has it at a time.
 struct Sorter {
-    handler_queue: Arc<HandlerQueue>,
+    by_key: Arc<ByKey>,
 }
 
 impl Sorter {
-    fn new(handler_queue: &Arc<HandlerQueue>, order: &Order) -> Option<Self> {
-        (!order.sorting.swap(true, Ordering::AcqRel)).then(|| Self { handler_queue: Arc::clone(handler_queue) })
+    fn new(by_key: &Arc<ByKey>) -> Option<Self> {
+        (!by_key.sorting.swap(true, Ordering::AcqRel)).then(|| Self { by_key: Arc::clone(by_key) })
     }
 }
 
 impl Drop for Sorter {
     fn drop(&mut self) {
-        if let Some(order) = &self.handler_queue.order {
-            order.sorting.store(false, Ordering::Release);
-        }
+        self.by_key.sorting.store(false, Ordering::Release);
     }
+}
+
+/// With effectively once: looks up which items have been handled before, then sorts the others. The next delivery is not sorted
+/// before that, or it would overtake them.
+fn look_up(sorter: Sorter, seen: Seen, attempt: Arc<Attempt>, ticket: Ticket) {
+    actix_rt::spawn(async move {
+        let items = attempt.messages();
+        let known = seen.known(&identity::item_keys(&attempt, 0..items)).await;
+        if let Some(contents) = attempt.contents() {
+            contents.note_known(known);
+        }
+        let by_key = Arc::clone(&sorter.by_key);
+        if by_key.waiting.is_ours(&attempt) {
+            by_key.sort_items(&attempt, ticket);
+        }
+        drop(sorter);
+        by_key.waiting.in_hand.changed.notify_waiters();
+    });
 }
 
 #[cfg(test)]
@@ -294,43 +271,42 @@ mod tests {
 
     use super::*;
     use crate::consume::{
-        message::received::tests::received_with,
-        queue::keys::{KeyOf, KeysBy},
+        attempt::attempt::tests::attempt_at,
+        queue::{handler_queue::HandlerQueue, read_key::DecodeKey},
+        spec::key::KeyOf,
     };
 
-    /// By the number that a message is, so that it names its instance.
-    fn handler_queue(instances: usize, bytes: u64) -> Arc<HandlerQueue> {
+    /// Sorted by the number that a message is, so that the message names its instance.
+    fn sorted(instances: usize, bytes: u64) -> Arc<HandlerQueue> {
         let key: KeyOf<String> = Arc::new(|text| text.parse().unwrap_or_default());
-        let order = Order::new(Box::new(KeysBy { wire: Wire::protobuf(), key }), instances, None);
-        HandlerQueue::new(true, bytes, None, Some(order))
+        let sort_by = SortBy { key: Box::new(DecodeKey { wire: Wire::protobuf(), key }), instances, seen: None };
+        HandlerQueue::new(Waiting::new(true, bytes, None, true), Some(sort_by))
     }
 
-    fn push(handler_queue: &HandlerQueue, encoded: fluffle_wire::Encoded) {
+    fn push(queue: &HandlerQueue, encoded: fluffle_wire::Encoded) {
         let labels = lapin::BasicProperties::default()
             .with_content_type((&*encoded.content_type).into())
             .with_type((&*encoded.type_name).into());
-        let mut received = received_with(1, labels);
-        received.body = encoded.body;
-        handler_queue.push(Arc::new(received));
-        handler_queue.announce();
+        queue.push(Arc::new(attempt_at(labels, |message| message.body = encoded.body)));
+        queue.announce();
     }
 
     #[tokio::test]
-    async fn whoever_goes_off_with_what_it_has_sorted_leaves_the_rest_to_another() {
+    async fn an_instance_that_goes_off_with_what_it_has_sorted_leaves_the_rest_to_another() {
         let sorting = async {
-            let (handler_queue, wire) = (handler_queue(2, 1000), Wire::<String>::protobuf());
-            let (mut zero, mut one) = (handler_queue.queue(0), handler_queue.queue(1));
-            let sorter = Sorter::new(&handler_queue, handler_queue.order.as_ref().unwrap()).unwrap();
+            let (queue, wire) = (sorted(2, 1000), Wire::<String>::protobuf());
+            let (mut zero, mut one) = (queue.jobs(0), queue.jobs(1));
+            let sorter = Sorter::new(queue.by_key.as_ref().unwrap()).unwrap();
             let other = spawn_local(async move { one.next().await.is_some() });
             for text in ["0", "1"] {
-                push(&handler_queue, wire.encode(&text.to_owned()).unwrap());
+                push(&queue, wire.encode(&text.to_owned()).unwrap());
             }
             yield_now().await;
             assert!(zero.next().now_or_never().is_none(), "somebody else sorts");
             yield_now().await;
             drop(sorter);
-            // From here on nobody tells the other one but this one.
-            assert!(handler_queue.queue(0).next().now_or_never().is_some());
+            // From here on only this instance tells the other one.
+            assert!(queue.jobs(0).next().now_or_never().is_some());
             assert!(timeout(Duration::from_secs(10), other).await.expect("it is woken").unwrap());
         };
         LocalSet::new().run_until(sorting).await;
@@ -338,13 +314,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_room_that_small_items_take_here_counts() {
-        let (handler_queue, wire) = (handler_queue(1, 1000), Wire::<String>::protobuf());
+        let (queue, wire) = (sorted(1, 1000), Wire::<String>::protobuf());
         let items: Vec<String> = (0..20).map(|number| number.to_string()).collect();
-        push(&handler_queue, wire.encode_batch(&items).unwrap());
-        push(&handler_queue, wire.encode(&"20".to_owned()).unwrap());
-        let mut queue = handler_queue.queue(0);
-        let first = queue.next().await.unwrap();
-        assert!(first.received.body.len() < 100);
-        assert!(matches!(handler_queue.take(), Next::Nothing), "20 small items are more than 1000 bytes");
+        push(&queue, wire.encode_batch(&items).unwrap());
+        push(&queue, wire.encode(&"20".to_owned()).unwrap());
+        let mut jobs = queue.jobs(0);
+        let first = jobs.next().await.unwrap();
+        assert!(first.attempt.body.len() < 100);
+        assert!(matches!(queue.waiting.take(), Next::Nothing), "20 small items are more than 1000 bytes");
     }
 }

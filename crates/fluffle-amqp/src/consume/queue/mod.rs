@@ -1,4 +1,7 @@
+//! What waits for handlers: in one queue, or sorted by key.
+
 pub(crate) mod by_key;
 pub(crate) mod handler_queue;
 pub(crate) mod key_queues;
-pub(crate) mod keys;
+pub(crate) mod read_key;
+pub(crate) mod waiting;

@@ -3,115 +3,30 @@
 //! It owns the delivery tags of one channel generation. Whatever ends it — a cancel by the broker, a closed channel, a
 //! lost connection, a crash — ends in a fresh actor consuming on a fresh channel, or in a permanent error that says why.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
 use tokio::sync::watch;
 
 use crate::{
-    base::{drain, requests::Requests},
+    base::drain,
     consume::{
-        intake::seen::Seen,
-        message::deliveries::Deliveries,
-        queue::handler_queue::HandlerQueue,
         session::{
-            guard::{ConsumerState, Guard},
-            quarantine::Quarantine,
             session::{End, Session},
-            stats::ConsumerCounters,
-            subscription::Subscription,
-            watchdog::{Orphans, Patience},
+            settings::SharedSettings,
+            subscription::{Subscribe, Subscription},
         },
-        spec::{consume::Guarantee, contradictions, retry::Retry},
+        spec::contradictions,
     },
     link::{
         channel::{self, Broken, ChannelActor, ChannelShared, LeasedChannel},
         class::{Class, ClientError, Operation, classify, reply},
-        connection::ConnectionActor,
-        pool::PooledConnection,
     },
-    publish::send_queue::SendQueue,
 };
 
 /// How long a consumer without a channel waits to be stopped before it ends by itself.
 const PARKED: Duration = Duration::from_secs(5);
-
-/// What outlives every incarnation of one consumer.
-pub(crate) struct SharedSettings {
-    pub(crate) queue: Arc<str>,
-    pub(crate) tag: String,
-    pub(crate) prefetch: u16,
-    pub(crate) guarantee: Guarantee,
-    pub(crate) retry: Retry,
-    pub(crate) deliveries: Deliveries,
-    pub(crate) delivery_limit: u32,
-    pub(crate) requests: Requests,
-    pub(crate) quarantine: Arc<Quarantine>,
-    pub(crate) patience: Patience,
-    pub(crate) exclusive: bool,
-    pub(crate) priority: Option<i32>,
-    pub(crate) guard: Arc<Guard>,
-    /// Whether the broker delivers to it, on any channel.
-    pub(crate) subscribed: AtomicBool,
-    pub(crate) retry_queue: String,
-    pub(crate) dead_letter_queue: String,
-    pub(crate) handler_queue: Arc<HandlerQueue>,
-    pub(crate) orphans: Arc<Orphans>,
-    pub(crate) copies: Arc<SendQueue>,
-    pub(crate) connection: SupervisedAddr<ConnectionActor>,
-    pub(crate) counters: Arc<ConsumerCounters>,
-    /// Effectively once: what has been handled.
-    pub(crate) seen: Option<Seen>,
-    /// How long deliveries in flight may take to finish when the application shuts down.
-    pub(crate) clock: drain::Clock,
-}
-
-impl SharedSettings {
-    /// The same consumer, in another place and with another prefetch.
-    pub(crate) fn on(&self, place: &PooledConnection, prefetch: u16) -> Self {
-        Self {
-            queue: Arc::clone(&self.queue),
-            tag: self.tag.clone(),
-            prefetch,
-            guarantee: self.guarantee,
-            retry: self.retry.clone(),
-            deliveries: self.deliveries.on(Arc::clone(&place.shared)),
-            delivery_limit: self.delivery_limit,
-            requests: self.requests,
-            quarantine: Arc::clone(&self.quarantine),
-            patience: self.patience,
-            exclusive: self.exclusive,
-            priority: self.priority,
-            guard: Arc::clone(&self.guard),
-            subscribed: AtomicBool::new(false),
-            retry_queue: self.retry_queue.clone(),
-            dead_letter_queue: self.dead_letter_queue.clone(),
-            handler_queue: Arc::clone(&self.handler_queue),
-            orphans: Arc::clone(&self.orphans),
-            copies: Arc::clone(&self.copies),
-            connection: place.connection.clone(),
-            counters: Arc::clone(&self.counters),
-            seen: self.seen.clone(),
-            clock: self.clock.clone(),
-        }
-    }
-
-    /// What the consumer of this settings is doing: its switches first, then isolation, then its subscription.
-    pub(crate) fn state(&self) -> ConsumerState {
-        match self.guard.state() {
-            ConsumerState::Consuming if self.quarantine.is_on() => ConsumerState::Isolating,
-            ConsumerState::Consuming if !self.subscribed.load(Relaxed) => ConsumerState::Unsubscribed,
-            state => state,
-        }
-    }
-}
 
 pub(crate) struct ConsumerActor {
     settings: Arc<SharedSettings>,
@@ -143,7 +58,7 @@ pub(crate) fn spec(
         .reports_ready()
         .backoff(channel::backoff())
         .shutdown_within(move || clock.left(drain::Step::Work))
-        .mailbox_gauge(move || fluffle_supervise::MailboxDepth { waiting: gauge.waiting(), capacity })
+        .mailbox_gauge(move || fluffle_supervise::MailboxDepth { waiting: gauge.len(), capacity })
 }
 
 impl Actor for ConsumerActor {
@@ -156,7 +71,7 @@ impl Actor for ConsumerActor {
             let mut subscription = Subscription::new(lease.channel.clone(), Arc::clone(&settings));
             let subscribed = match settings.guard.allows(settings.prefetch) {
                 Some(prefetch) if !settings.quarantine.is_on() => subscription.begin(prefetch).await,
-                // When it may.
+                // It subscribes later: when its switches allow it, or when it is alone in quarantine.
                 _ => Ok(()),
             };
             Ok::<_, ExitError>((lease, subscribed.map(|()| subscription)))
@@ -168,7 +83,7 @@ impl Actor for ConsumerActor {
         }));
     }
 
-    /// With a channel that still works: stops taking, lets what is in flight finish and settles it, then stops.
+    /// If the channel still works, the session first stops taking deliveries and settles those in flight.
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
         let usable = self.lease.as_ref().is_some_and(|lease| lease.channel.status().connected());
         if usable && !*self.draining.borrow() {
@@ -194,7 +109,7 @@ struct ConsumeRefused {
 #[error("the broker cancelled the consumer of queue `{0}`: the queue was deleted, or is moving to another node")]
 struct Cancelled(Arc<str>);
 
-/// Not a fault: a channel that ends gives back in order what it holds.
+/// Not a fault: closing a channel gives back in order what it holds.
 #[derive(Debug, thiserror::Error)]
 #[error("messages of queue `{0}` that may be ending the process are to be handled alone, or no longer")]
 struct Isolated(Arc<str>);
@@ -212,7 +127,8 @@ impl ConsumerActor {
         };
         self.settings.handler_queue.begin(lease.generation);
         tracing::info!(queue = %self.settings.queue, generation = lease.generation, "consuming");
-        let turn = Session::new(lease.clone(), Arc::clone(&self.settings), subscription, answers);
+        let turn =
+            Session::new(lease.generation, lease.channel.clone(), Arc::clone(&self.settings), subscription, answers);
         let running = turn.run(self.draining.subscribe());
         self.lease = Some(lease);
         ctx.spawn(running.into_actor(self).map(|end, actor, ctx| match end {
@@ -258,7 +174,8 @@ impl ConsumerActor {
         }
     }
 
-    /// Without a channel: tells the channel actor, which takes this actor down with itself. Should it not, ends.
+    /// The channel is lost: tells the channel actor, which takes this actor down with itself. If it does not, this actor ends by
+    /// itself.
     fn park(&mut self, error: ExitError, ctx: &mut Context<Self>) {
         self.lease = None;
         let telling = self.channel.post(Broken(error));

@@ -8,32 +8,16 @@ use tokio::{
 };
 
 use crate::{
-    consume::{decide::verdict::Verdict, message::received::Received, queue::handler_queue::Outcome},
+    consume::{
+        attempt::{attempt::Attempt, outcome::Outcome},
+        decide::verdict::Verdict,
+        events::stats::ConsumerState,
+    },
     flow::{
         breaker::{CircuitBreaker, SharedSwitch},
         switch::{BreakerState, Epoch},
     },
 };
-
-/// What a consumer is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConsumerState {
-    /// It is not subscribed yet, or not any more: it starts, its channel or connection is away, or it stops.
-    #[default]
-    Unsubscribed,
-    /// It takes what its queue has.
-    Consuming,
-    /// It is not subscribed, or takes one message at a time, because a message may be ending the process: see
-    /// [`delivery_limit`](crate::Consume::delivery_limit).
-    Isolating,
-    /// Its circuit breaker is open: it takes nothing for a while.
-    BreakerOpen,
-    /// Its circuit breaker, or a kill switch with a restart, is half-open: it takes a few to see whether it is over.
-    Probing,
-    /// Stopped by its kill switch.
-    Killed,
-}
 
 /// The switches of one consumer. It outlives every channel of it, so that a lost connection does not close them.
 #[derive(Default)]
@@ -141,9 +125,9 @@ impl Watch {
 
     /// A handler's answer, for the breaker. What a handler rejected, could not be decoded or was not begun says nothing
     /// about what the breaker guards. Nor does what no handler was given: or whoever may publish to the queue could open the breaker.
-    pub(crate) fn answered(&self, received: &Received, outcome: &Outcome) {
+    pub(crate) fn answered(&self, attempt: &Attempt, outcome: &Outcome) {
         let (Some(watched), Some(breaker)) = (&self.breaker, &self.guard.breaker) else { return };
-        if received.started.get().is_none() {
+        if !attempt.is_started() {
             return;
         }
         let failed = match outcome {
@@ -161,13 +145,14 @@ impl Watch {
             }
             Outcome::Failed(_)
             | Outcome::Undecodable(_)
+            | Outcome::Unusable(_)
             | Outcome::NotStarted
             | Outcome::Expired
             | Outcome::LateItem(..) => {
                 return;
             }
         };
-        if received.tag >= self.since {
+        if attempt.tag >= self.since {
             breaker.shared().record(watched.epoch, failed);
         }
     }
@@ -185,7 +170,9 @@ impl Watch {
             Verdict::Retry { .. }
             | Verdict::RetryHere { .. }
             | Verdict::Requeue
+            | Verdict::Leave
             | Verdict::Duplicate
+            | Verdict::Drop { .. }
             | Verdict::Expire => return,
         };
         if tag >= self.since {
@@ -197,13 +184,13 @@ impl Watch {
 async fn changed(watched: &mut Option<Watched>) {
     let Some(watched) = watched else { return pending().await };
     if watched.changes.changed().await.is_err() {
-        // Cannot be: the guard holds the sending end for as long as this lives.
+        // Unreachable: the guard owns the sender and outlives this receiver.
         pending().await
     }
 }
 
-/// For ever without a time.
-pub(crate) async fn until(due: Option<Instant>) {
+/// Waits until `due`; for ever without it.
+async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
         None => pending().await,

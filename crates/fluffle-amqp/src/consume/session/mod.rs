@@ -1,10 +1,13 @@
+//! One consumer on one channel: subscribed, watched, drained.
+
 pub(crate) mod actor;
-pub(crate) mod answered_without_ack;
 pub(crate) mod draining;
+pub(crate) mod gate;
 pub(crate) mod guard;
+pub(crate) mod orphans;
 pub(crate) mod quarantine;
+#[allow(clippy::module_inception, reason = "the folder is about this one noun")]
 pub(crate) mod session;
-pub(crate) mod stats;
+pub(crate) mod settings;
 pub(crate) mod subscription;
-pub(crate) mod terms;
 pub(crate) mod watchdog;

@@ -80,7 +80,7 @@ impl Isolation {
         let enter = async move {
             match room.acquire().await {
                 Ok(permit) => permit,
-                // Cannot be: nobody closes it.
+                // Unreachable: nobody closes this semaphore.
                 Err(_) => pending().await,
             }
         };

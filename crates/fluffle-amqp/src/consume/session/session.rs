@@ -1,217 +1,173 @@
-//! One generation of consuming: from a channel's first delivery to its last.
+//! One consumer on one channel, from the first delivery to the last.
 
-use std::{
-    pin::pin,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use fluffle_wire::headers::Attempt;
-use futures_util::{
-    FutureExt, StreamExt,
-    future::LocalBoxFuture,
-    stream::{FuturesOrdered, FuturesUnordered},
-};
+use fluffle_wire::headers::Attempt as AttemptNumber;
+use futures_util::FutureExt;
+use lapin::message::Delivery;
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, interval, sleep},
 };
 
 use crate::{
-    base::{failure::Failure, numbered::Numbered},
+    base::numbered::Numbered,
     consume::{
+        attempt::{attempt::Attempt, outcome::Outcome, ticket::Completion},
         decide::verdict::{self, Arrival, Verdict},
-        intake::seen::{self, Known},
-        message::received::{Received, Resting, Settled},
-        queue::handler_queue::{Answers, Completion, Outcome},
+        events::stats::{count, count_more},
+        intake::{intake::Intake, step::Taken},
+        message::{received::Received, settled::Settled},
+        queue::handler_queue::Answers,
         session::{
-            actor::SharedSettings,
             draining::ConsumerDrain,
-            guard::Watch,
-            quarantine::{Arrived, Isolation},
-            stats::{count, count_more},
-            subscription::Subscription,
+            gate::Gate,
+            quarantine::Arrived,
+            settings::SharedSettings,
+            subscription::Subscribe,
             watchdog::{Due, Watchdog},
         },
-        settle::{
-            acker::Acker,
-            acks::{LEAST_APART, MOST_HELD_BACK},
-            at_most_once,
-            settler::{NextStep, Settler},
-        },
+        settle::{acks::LEAST_APART, commands::Commands, copies::Copies, settlements::Settlements, settler::Settler},
         spec::consume::Guarantee,
     },
-    link::channel::{Generation, LeasedChannel},
+    link::channel::Generation,
 };
 
-/// Deliveries and answers taken in one turn.
+/// Deliveries and answers taken in one turn of the loop.
 const BURST: usize = 64;
 
-/// How it ended.
+/// How a session ended.
 pub(crate) enum End {
     Drained,
     Cancelled,
-    /// What it held is the broker's again, and comes again one by one.
+    /// Everything it held has gone back, and comes again one by one.
     Isolated,
-    /// It could not consume again after its guard had stopped it.
+    /// It could not subscribe again after its guard had stopped it.
     Refused(lapin::Error),
     ChannelLost(lapin::Error),
 }
 
-/// One generation of consuming.
-pub(crate) struct Session {
-    pub(super) generation: Generation,
-    pub(super) settings: Arc<SharedSettings>,
-    subscription: Subscription,
-    watch: Watch,
-    isolation: Isolation,
-    /// The last delivery tag seen; they count up.
-    last_tag: u64,
+/// One consumer on one channel.
+pub(crate) struct Session<S, C> {
+    generation: Generation,
+    settings: Arc<SharedSettings>,
+    subscription: S,
+    gate: Gate,
+    intake: Intake,
     answers: Answers,
-    pub(super) settler: Arc<Settler>,
-    /// By delivery tag: given to the lane and not answered.
-    pub(super) in_flight: Numbered<Arc<Received>>,
-    acker: Acker,
-    pub(super) settling: FuturesUnordered<LocalBoxFuture<'static, NextStep>>,
-    /// Effectively once: deliveries whose message is being looked up, in order.
-    looked_up: FuturesOrdered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
-    /// And those whose message an earlier delivery has in hand; they have no place in the order any more.
-    held_up: FuturesUnordered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
-    /// Failed, and waiting here for their next attempt.
-    resting: FuturesUnordered<LocalBoxFuture<'static, (Option<Received>, bool)>>,
+    /// By delivery tag: given to the handler queue and not answered.
+    in_flight: Numbered<Arc<Attempt>>,
+    settlements: Settlements<C>,
     watchdog: Watchdog,
-    /// Since when it takes nothing more and finishes what it has.
-    draining: Option<ConsumerDrain>,
+    /// Set once the session takes no more deliveries and finishes those it has.
+    drain: Option<ConsumerDrain>,
 }
 
-impl Session {
+impl<S: Subscribe, C: Commands> Session<S, C> {
     pub(crate) fn new(
-        lease: LeasedChannel,
+        generation: Generation,
+        commands: C,
         settings: Arc<SharedSettings>,
-        subscription: Subscription,
+        subscription: S,
         answers: Answers,
     ) -> Self {
-        let settler = Arc::new(Settler {
-            channel: lease.channel.clone(),
-            copies: Arc::clone(&settings.copies),
-            retry_queue: settings.retry_queue.clone(),
-            dead_letter_queue: settings.dead_letter_queue.clone(),
+        let copies = Copies {
+            send_queue: Arc::clone(&settings.send_queue),
             connection: settings.connection.clone(),
-            counters: Arc::clone(&settings.counters),
-            seen: settings.seen.clone(),
-        });
-        let watchdog = Watchdog::new(settings.patience);
-        let acker = Acker::new(lease.channel.clone(), settings.handler_queue.most_bytes());
+            side_queues: settings.side_queues.clone(),
+        };
+        let settler =
+            Settler { commands, copies, counters: Arc::clone(&settings.counters), seen: settings.seen.clone() };
         Self {
-            generation: lease.generation,
-            watch: Watch::new(&settings.guard),
-            isolation: Isolation::new(&settings.quarantine),
+            generation,
+            gate: Gate::new(&settings.guard, &settings.quarantine),
+            intake: Intake::new(Arc::clone(&settings.steps)),
+            settlements: Settlements::new(settler, settings.handler_queue.most_bytes()),
+            watchdog: Watchdog::new(settings.patience),
             settings,
             subscription,
-            last_tag: 0,
             answers,
-            settler,
             in_flight: Numbered::default(),
-            acker,
-            settling: FuturesUnordered::new(),
-            looked_up: FuturesOrdered::new(),
-            held_up: FuturesUnordered::new(),
-            resting: FuturesUnordered::new(),
-            watchdog,
-            draining: None,
+            drain: None,
         }
     }
 
+    /// Runs until the session has ended. `draining` turns true when it is to take nothing more.
     pub(crate) async fn run(mut self, mut draining: watch::Receiver<bool>) -> End {
         let mut answered = Vec::with_capacity(BURST);
         let mut overdue = interval(self.settings.patience.check_every());
-        let mut held_back = interval(MOST_HELD_BACK / 2);
-        held_back.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        // Until when an ack that only time asks for waits for others to go with it.
         let mut pause = pin!(sleep(Duration::ZERO));
-        let mut drain_asked = false;
         loop {
             self.settings.handler_queue.announce();
-            if drain_asked && self.in_flight.is_empty() && self.settling.is_empty() {
-                self.acker.ack_all().await;
-                return End::Drained;
-            }
-            if self.isolation.is_over() && !drain_asked && self.unsettled() == 0 {
-                self.acker.ack_all().await;
-                self.subscription.close_channel().await;
-                return End::Isolated;
-            }
-            self.acker.relieve(self.subscription.prefetch().unwrap_or(self.settings.prefetch));
-            if !drain_asked && let Some(end) = self.follow_guard().await {
+            if let Some(end) = self.follow().await {
                 return end;
             }
-            let taking = !drain_asked && self.has_room();
+            let takes = self.drain.is_none();
+            let has_room = takes && self.has_room();
             tokio::select! {
                 biased;
                 () = self.answers.take(&mut answered, BURST) => {
                     self.watchdog.moved();
-                    for completion in answered.drain(..) {
-                        self.complete(completion);
-                    }
+                    answered.drain(..).for_each(|completion| self.complete(completion));
                 }
-                Some(()) = self.acker.written() => {}
-                Some(step) = self.settling.next(), if !self.settling.is_empty() => self.follow_up(step),
-                Some((received, known)) = self.looked_up.next(), if !self.looked_up.is_empty() => {
-                    self.admit(received, known);
-                }
-                Some((received, known)) = self.held_up.next(), if !self.held_up.is_empty() => {
-                    self.admit(received, known);
-                }
-                Some((Some(received), handled)) = self.resting.next(), if !self.resting.is_empty() => {
-                    self.follow(Arc::new(received), verdict::looked_up(handled));
-                }
-                _ = draining.wait_for(|asked| *asked), if !drain_asked => {
-                    drain_asked = true;
-                    self.stop_taking().await;
-                }
-                _ = overdue.tick() => {
-                    self.expire();
-                    self.watchdog.look_at_handlers(&self.settings.queue, &self.settings.handler_queue, self.in_flight.len());
-                }
-                _ = held_back.tick(), if self.acker.is_waiting() => self.acker.ack_overdue(),
-                () = self.watch.changed(), if self.watch.is_on() && !drain_asked => {}
-                () = self.isolation.changed(), if self.isolation.is_on() && !drain_asked => {}
-                item = self.subscription.next(), if taking => {
+                () = self.settlements.progress() => {}
+                taken = self.intake.next() => self.admit(taken),
+                _ = draining.wait_for(|asked| *asked), if takes => self.stop_taking().await,
+                _ = overdue.tick() => self.look_at_time(),
+                () = self.gate.changed(), if takes => {}
+                item = self.subscription.next(), if has_room => {
                     if let Some(end) = self.accept_burst(item) {
                         self.settings.handler_queue.announce();
                         // After a cancel the channel still takes acks.
-                        self.acker.ack_all().await;
+                        self.settlements.ack_all().await;
                         return end;
                     }
                 }
-                () = &mut pause, if self.acker.has_front() => {
-                    self.acker.ack_front();
+                () = &mut pause, if self.settlements.has_front() => {
+                    self.settlements.ack_front();
                     pause.as_mut().reset(Instant::now() + LEAST_APART);
                 }
             }
         }
     }
 
-    /// With `AtMostOnce` the broker's prefetch counts what is acked at once, so the lane is bounded here; and so are the
-    /// probes of a half-open circuit breaker.
+    /// Follows the drain, the isolation and the switches; gives the end if one of them ends the session.
+    async fn follow(&mut self) -> Option<End> {
+        let idle = self.in_flight.is_empty() && self.settlements.running() == 0;
+        if self.drain.is_some() {
+            if idle {
+                self.settlements.ack_all().await;
+                return Some(End::Drained);
+            }
+        } else if self.gate.closes_channel() && idle {
+            self.settlements.ack_all().await;
+            self.subscription.close_channel().await;
+            return Some(End::Isolated);
+        }
+        self.settlements.relieve(self.subscription.prefetch().unwrap_or(self.settings.prefetch));
+        if self.drain.is_none() { self.follow_gate().await } else { None }
+    }
+
+    /// With `AtMostOnce` the broker's prefetch does not count what is acked on arrival, so the queue's length is bounded here; and
+    /// so are the probes of a half-open circuit breaker.
     fn has_room(&self) -> bool {
-        match (self.settings.guarantee, self.subscription.prefetch()) {
+        match (self.settings.rules.guarantee, self.subscription.prefetch()) {
             (Guarantee::AtLeastOnce, _) | (_, None) => true,
             (Guarantee::AtMostOnce, Some(all)) if all == self.settings.prefetch => {
-                self.settings.handler_queue.waiting() < usize::from(all)
+                self.settings.handler_queue.len() < usize::from(all)
             }
             (Guarantee::AtMostOnce, Some(probes)) => self.in_flight.len() < usize::from(probes),
         }
     }
 
-    /// Consumes, stops, or takes a few to probe, as circuit breaker and kill switch have it. Stopping leaves nothing behind
-    /// that another consumer of the queue could handle: what no handler has begun goes back. What one has, it finishes.
-    async fn follow_guard(&mut self) -> Option<End> {
-        if self.unsettled() > 0 || !self.looked_up.is_empty() {
-            self.isolation.is_busy();
-        }
-        let allowed = self.isolation.allows(self.settings.guard.allows(self.settings.prefetch));
-        if allowed == self.subscription.prefetch() || self.isolation.is_over() {
-            self.watch.look(self.last_tag + 1);
+    /// Consumes, stops, or takes a few to probe, as the gate says. Stopping leaves nothing behind that another consumer of the
+    /// queue could handle: what no handler has begun goes back. Handlers finish what they have begun.
+    async fn follow_gate(&mut self) -> Option<End> {
+        let busy = self.unsettled() > 0 || !self.intake.is_empty();
+        let allowed = self.gate.allows(self.settings.prefetch, busy);
+        if allowed == self.subscription.prefetch() || self.gate.closes_channel() {
+            self.gate.followed();
             return None;
         }
         match self.subscription.end().await {
@@ -219,30 +175,32 @@ impl Session {
             Err(error) => return Some(End::ChannelLost(error)),
         }
         self.settings.handler_queue.announce();
-        self.watch.look(self.last_tag + 1);
-        tracing::info!(queue = %self.settings.queue, state = ?self.settings.guard.state(), prefetch = ?allowed, "consuming changes");
+        self.gate.followed();
+        tracing::info!(
+            queue = %self.settings.queue, state = ?self.settings.guard.state(), prefetch = ?allowed,
+            "what the consumer may take has changed"
+        );
         match allowed {
             Some(prefetch) => self.subscription.begin(prefetch).await.err().map(End::Refused),
             None => None,
         }
     }
 
-    /// What was delivered and no handler has begun. At most once, what waits is acked already, and what would go back would
-    /// be refused as delivered again: all of it is handled.
-    fn give_back(&mut self, left: Vec<lapin::message::Delivery>) {
-        if self.settings.guarantee == Guarantee::AtMostOnce {
+    /// Gives back what was delivered and no handler has begun. At most once, everything delivered is handled instead: what waits
+    /// is acked already, and what went back would be dropped when it came again.
+    fn give_back(&mut self, left: Vec<Delivery>) {
+        if self.settings.rules.acks_on_arrival() {
             return left.into_iter().for_each(|delivery| self.accept(delivery));
         }
         self.settings.handler_queue.clear();
         for delivery in left {
-            let received = self.receive(delivery);
-            self.in_flight.insert(received.tag, Arc::clone(&received));
-            self.complete(Completion { received, outcome: Outcome::NotStarted });
+            let attempt = Attempt::new(self.receive(delivery));
+            self.not_begun(Arc::new(attempt));
         }
     }
 
-    /// Takes what has arrived, up to a burst; gives the end if that has arrived too.
-    fn accept_burst(&mut self, first: Option<lapin::Result<lapin::message::Delivery>>) -> Option<End> {
+    /// Takes what has arrived, up to a burst; gives the end if that has arrived as well.
+    fn accept_burst(&mut self, first: Option<lapin::Result<Delivery>>) -> Option<End> {
         let mut item = first;
         for taken in 1.. {
             match item {
@@ -261,218 +219,208 @@ impl Session {
         None
     }
 
-    fn receive(&mut self, delivery: lapin::message::Delivery) -> Arc<Received> {
+    fn receive(&mut self, delivery: Delivery) -> Received {
         count(&self.settings.counters.received);
-        self.last_tag = delivery.delivery_tag;
-        self.acker.delivered(delivery.delivery_tag);
+        self.gate.delivered(delivery.delivery_tag);
+        self.settlements.delivered(delivery.delivery_tag);
         let in_vain = self.settings.deliveries.of(&delivery);
-        Arc::new(Received::new(&self.settings.queue, self.generation, in_vain, self.settings.requests, delivery))
+        Received::new(&self.settings.queue, self.generation, in_vain, self.settings.requests, delivery)
     }
 
-    fn accept(&mut self, delivery: lapin::message::Delivery) {
-        let received = self.receive(delivery);
-        let arrived = self.isolation.look(&received);
+    fn accept(&mut self, delivery: Delivery) {
+        let message = self.receive(delivery);
+        let arrived = self.gate.arrived(&message);
         if arrived == Arrived::First {
             self.settings.handler_queue.clear();
         }
-        match verdict::receive(
-            &received,
-            self.settings.guarantee,
-            self.settings.seen.is_some(),
-            self.settings.delivery_limit,
-        ) {
-            Arrival::Settle(verdict) => return self.settle(received, verdict),
-            // Until its channel is closed.
-            _ if arrived != Arrived::Here => return,
-            Arrival::Handle => {}
-            Arrival::LookUp(key) => return self.look_up(received, key),
-            Arrival::AckAndHandle => self.acker.finish_on_receipt(received.tag),
-            Arrival::AckAndDrop(why) => {
-                self.acker.finish_on_receipt(received.tag);
-                return at_most_once::drop_delivery(&received, &self.settings.counters, &why);
+        let arrival = verdict::on_arrival(&message, &self.settings.rules);
+        if matches!(arrival, Arrival::Handle) && arrived != Arrived::Here {
+            // It stays unacked and goes back when its channel is closed.
+            return;
+        }
+        if self.settings.rules.acks_on_arrival() {
+            self.settlements.ack_on_arrival(message.tag);
+        }
+        let attempt = Attempt::new(message);
+        match arrival {
+            Arrival::Settle(verdict) => self.settle(Arc::new(attempt), verdict),
+            Arrival::Handle => {
+                if let Some(attempt) = self.intake.begin(attempt) {
+                    self.hand_over(attempt);
+                }
             }
         }
-        self.hand_over(received);
     }
 
-    /// To whichever handler takes it first; back to its queue, if the consumer has stopped taking meanwhile.
-    fn hand_over(&mut self, received: Arc<Received>) {
-        self.in_flight.insert(received.tag, Arc::clone(&received));
-        if self.subscription.prefetch().is_none() && self.settings.guarantee == Guarantee::AtLeastOnce {
-            return self.complete(Completion { received, outcome: Outcome::NotStarted });
-        }
-        self.settings.handler_queue.push(received);
-    }
-
-    fn look_up(&mut self, received: Arc<Received>, key: String) {
-        let Some(seen) = self.settings.seen.clone() else { return self.hand_over(received) };
-        self.looked_up.push_back(Box::pin(async move { (received, seen.look_up(key).await) }));
-    }
-
-    /// Effectively once: what is known of a delivery's message decides whether it is handled.
-    fn admit(&mut self, received: Arc<Received>, known: Known) {
-        match (known, self.settings.seen.clone()) {
-            (Known::Handled, _) => self.follow(received, verdict::looked_up(true)),
-            (Known::New(claim), _) => {
-                let _ = received.claim.set(Arc::new(claim));
-                self.follow(received, verdict::looked_up(false));
+    /// An intake step is done with a delivery.
+    fn admit(&mut self, taken: Taken) {
+        let (attempt, arrival) = match taken {
+            Taken::Ready(attempt) => (attempt, verdict::on_looking_up(false)),
+            Taken::HandledBefore(attempt) => (attempt, verdict::on_looking_up(true)),
+            Taken::Failed(attempt, outcome) => {
+                let verdict = verdict::on_outcome(outcome, &attempt, &self.settings.rules);
+                (attempt, Arrival::Settle(verdict))
             }
-            (Known::InHand(release), Some(seen)) => self.held_up.push(Box::pin(async move {
-                release.wait().await;
-                let key = seen::key(&received).unwrap_or_default();
-                (received, seen.look_up(key).await)
-            })),
-            (Known::InHand(_), None) => self.hand_over(received),
+            Taken::Apart(_) => return,
+        };
+        match arrival {
+            Arrival::Handle => self.hand_over(attempt),
+            Arrival::Settle(verdict) => self.settle(Arc::new(attempt), verdict),
         }
     }
 
-    /// An answer from the lane: settled if it is for a delivery of this channel that still waits for one.
-    fn complete(&mut self, Completion { received, outcome }: Completion) {
+    /// Gives a delivery to whichever handler takes it first; back to its queue, if the consumer has stopped taking meanwhile.
+    fn hand_over(&mut self, attempt: Attempt) {
+        let attempt = Arc::new(attempt);
+        if self.subscription.prefetch().is_none() && !self.settings.rules.acks_on_arrival() {
+            return self.not_begun(attempt);
+        }
+        self.in_flight.insert(attempt.tag, Arc::clone(&attempt));
+        self.settings.handler_queue.push(attempt);
+    }
+
+    /// No handler has begun the delivery, and this consumer does not keep it.
+    fn not_begun(&mut self, attempt: Arc<Attempt>) {
+        let verdict = verdict::not_begun(&self.settings.rules, self.gate.closes_channel());
+        self.settle(attempt, verdict);
+    }
+
+    /// An answer from the handler queue. It settles its delivery if that is of this channel and still waits for an answer.
+    fn complete(&mut self, Completion { attempt, outcome }: Completion) {
         count_more(&self.settings.counters.crashed, outcome.crashes());
         if let Outcome::LateItem(index, handled) = outcome {
             count(&self.settings.counters.late);
-            return if handled {
-                self.remember(received, Some(vec![index]))
-            };
-        }
-        if received.generation != self.generation {
-            self.settings.orphans.remove(&received);
-            received.free_key();
-            // At most once it was acked before: then its channel is nobody's business any more.
-            if self.settings.guarantee == Guarantee::AtMostOnce {
-                self.settle_at_most_once(received, outcome);
-            } else {
-                self.note_done(received, &outcome, &self.settings.counters.work_done_ack_lost);
+            if handled {
+                self.settlements.remember(attempt, Some(vec![index]));
             }
             return;
         }
-        // A tag may have been given to a handler before, and be at its next attempt: only its own answer is its answer.
-        let is_its_own = self.in_flight.get(received.tag).is_some_and(|one| Arc::ptr_eq(one, &received));
-        let taken = if is_its_own { self.in_flight.remove(received.tag) } else { None };
-        if taken.is_some() {
-            count_more(&self.settings.counters.batches, usize::from(received.contents.get().is_some()));
-            self.watch.answered(&received, &outcome);
+        if attempt.generation != self.generation {
+            return self.complete_orphan(attempt, outcome);
         }
-        match taken {
-            // It goes back with its channel.
-            Some(received) if self.isolation.is_over() && matches!(outcome, Outcome::NotStarted) => {
-                drop(self.settler.begin(received));
+        // The tag may be at its next attempt already: only the answer to that attempt is its answer.
+        let is_its_own = self.in_flight.get(attempt.tag).is_some_and(|one| Arc::ptr_eq(one, &attempt));
+        if !is_its_own {
+            count(&self.settings.counters.late);
+            self.note_done(attempt, &outcome);
+            return;
+        }
+        self.in_flight.remove(attempt.tag);
+        if attempt.contents().is_some() {
+            count(&self.settings.counters.batches);
+        }
+        self.gate.answered(&attempt, &outcome);
+        if matches!(outcome, Outcome::NotStarted) {
+            return self.not_begun(attempt);
+        }
+        let verdict = verdict::on_outcome(outcome, &attempt, &self.settings.rules);
+        self.settle(attempt, verdict);
+    }
+
+    /// The channel of an answered delivery is gone, so no ack is owed. If it was acked on arrival it is concluded all the same.
+    fn complete_orphan(&mut self, attempt: Arc<Attempt>, outcome: Outcome) {
+        self.settings.orphans.remove(&attempt);
+        if self.settings.rules.acks_on_arrival() {
+            let verdict = verdict::on_outcome(outcome, &attempt, &self.settings.rules);
+            return self.settle(attempt, verdict);
+        }
+        attempt.permits.free_key();
+        let done = self.note_done(attempt, &outcome);
+        count_more(&self.settings.counters.work_done_ack_lost, done);
+    }
+
+    /// Work that is done though its delivery cannot be acked for it any more: remembered, with effectively once. Gives how many
+    /// messages that is.
+    fn note_done(&mut self, attempt: Arc<Attempt>, outcome: &Outcome) -> usize {
+        match (outcome, attempt.contents()) {
+            (Outcome::Handled(_), _) => {
+                self.settlements.remember(attempt, None);
+                1
             }
-            Some(received) if self.settings.guarantee == Guarantee::AtLeastOnce => {
-                let verdict = verdict::decide(outcome, &received, &self.settings.retry);
-                self.settle(received, verdict);
+            (Outcome::Items(items), Some(contents)) => {
+                let handled: Vec<usize> = items.handled(contents).collect();
+                let count = handled.len();
+                self.settlements.remember(attempt, Some(handled));
+                count
             }
-            Some(received) => {
-                received.free_key();
-                self.settle_at_most_once(received, outcome);
-            }
-            None => {
-                count(&self.settings.counters.late);
-                self.note_done(received, &outcome, &AtomicU64::new(0));
-            }
+            _ => 0,
         }
     }
 
-    fn settle(&mut self, received: Arc<Received>, verdict: Verdict) {
-        let items = received.contents.get().map_or(1, |contents| contents.items.len());
-        self.watch.settled(received.tag, items, &verdict);
-        if let Verdict::RetryHere { wait, attempt, error } = verdict {
-            return self.rest(&received, wait, attempt, &error);
+    fn settle(&mut self, attempt: Arc<Attempt>, verdict: Verdict) {
+        self.gate.settled(&attempt, &verdict);
+        if let Verdict::RetryHere { wait, attempt: number, error } = verdict {
+            return self.rest(&attempt, wait, number, &error);
         }
-        let mut settling = self.settler.begin(received);
-        if settling.at_once(&verdict) {
-            return self.acker.finish(settling);
-        }
-        // It failed, and is not tried again here: others of its key need not wait for what becomes of it.
-        settling.received().free_key();
-        let settler = Arc::clone(&self.settler);
-        settler.mark(&mut settling, &verdict);
-        self.settling.push(Box::pin(async move { settler.settle(settling, verdict).await }));
-    }
-
-    fn follow_up(&mut self, step: NextStep) {
-        match step {
-            NextStep::Ack(settling) => self.acker.finish(settling),
-            NextStep::Written(tag) => self.acker.settled_otherwise(tag),
-            NextStep::Over => {}
+        // It is not tried again here, so the next message of its key need not wait for what becomes of it.
+        attempt.permits.free_key();
+        if self.settings.rules.acks_on_arrival() {
+            self.settlements.conclude(&attempt, verdict);
+        } else {
+            self.settlements.settle(attempt, verdict);
         }
     }
 
-    /// Keeps a failed delivery until its next attempt.
-    fn rest(&mut self, received: &Received, wait: Duration, attempt: Attempt, error: &str) {
+    /// Keeps a failed delivery here until its next attempt.
+    fn rest(&mut self, failed: &Attempt, wait: Duration, number: AttemptNumber, error: &str) {
         tracing::warn!(
-            queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
-            attempt = received.attempt.get(), ?wait, %error, "not handled: retry in this process"
+            queue = %failed.queue, message_id = failed.id_or_dash(),
+            attempt = failed.attempt_number.get(), ?wait, %error, "not handled: retry in this process"
         );
         count(&self.settings.counters.retried);
-        received.release();
-        let (again, seen) = (Resting::new(received.again(attempt)), self.settings.seen.clone());
-        self.resting.push(Box::pin(async move {
-            sleep(wait).await;
-            // Its handler may have finished after all, too late to say so.
-            let handled = match (&seen, again.key()) {
-                (Some(seen), Some(key)) => seen.has(key).await,
-                _ => false,
-            };
-            (again.wake(), handled)
-        }));
+        self.intake.rest(failed, number, wait, self.settings.seen.clone());
     }
 
-    fn follow(&mut self, received: Arc<Received>, arrival: Arrival) {
-        match arrival {
-            Arrival::Settle(verdict) => self.settle(received, verdict),
-            _ => self.hand_over(received),
-        }
-    }
-
-    /// Deliveries whose handler has had them for too long are failed attempts; those that waited for one for too long go
-    /// back to the queue, where another consumer may have time for them.
-    fn expire(&mut self) {
+    /// Fails deliveries whose handler has had them for too long. Gives back those that have waited too long for a handler, so
+    /// that another consumer may have time for them.
+    fn look_at_time(&mut self) {
         let limit = self.settings.patience.handler_timeout;
         self.settings.orphans.expire(limit);
-        self.in_flight.iter().for_each(|(_, received)| received.expire_items(limit));
+        self.in_flight.iter().for_each(|(_, attempt)| attempt.expire_items(limit));
         for (tag, due) in self.watchdog.look(&self.in_flight) {
             if due == Due::GiveBack {
                 self.settings.handler_queue.take_back(self.generation, tag);
                 continue;
             }
-            let Some(received) = self.in_flight.get(tag).cloned() else { continue };
-            received.give_up();
-            let failure = Failure::retry(format!("the handler did not answer within {limit:?}"));
-            self.complete(Completion { received, outcome: Outcome::Failed(failure) });
+            let Some(attempt) = self.in_flight.get(tag).cloned() else { continue };
+            attempt.give_up();
+            self.complete(Completion { attempt, outcome: Outcome::too_late(limit) });
         }
+        let (queue, handlers) = (&self.settings.queue, &self.settings.handler_queue);
+        self.watchdog.look_at_handlers(queue, handlers, self.in_flight.len());
     }
 
-    /// No more deliveries: cancels the subscription and takes back what no handler has been given.
+    /// Takes no more deliveries: cancels the subscription and takes back what no handler has begun.
     async fn stop_taking(&mut self) {
         let left = self.subscription.end().await.unwrap_or_else(|error| {
-            tracing::warn!(queue = %self.settings.queue, %error, "basic.cancel did not work: closing the channel will do");
+            tracing::warn!(
+                queue = %self.settings.queue, %error,
+                "basic.cancel failed: closing the channel will end the subscription"
+            );
             Vec::new()
         });
-        // At most once what waits is acked already: nobody else will handle it.
-        if self.settings.guarantee == Guarantee::AtLeastOnce {
+        // At most once, what waits is acked already and nobody else will handle it.
+        if !self.settings.rules.acks_on_arrival() {
             self.give_back(left);
         }
         // The broker has these again when the channel closes.
-        self.looked_up.clear();
-        self.held_up.clear();
-        self.resting.clear();
-        self.draining =
-            Some(ConsumerDrain::begin(&self.settings.queue, self.settings.clock.for_work(), self.unsettled()));
+        self.intake.clear();
+        let limit = self.settings.clock.for_work();
+        self.drain = Some(ConsumerDrain::begin(&self.settings.queue, limit, self.unsettled()));
     }
 
     fn unsettled(&self) -> usize {
-        self.in_flight.len() + self.settling.len()
+        self.in_flight.len() + self.settlements.running()
     }
 }
 
 /// The channel is gone: what no handler has answered yet cannot be acked any more.
-impl Drop for Session {
+impl<S, C> Drop for Session<S, C> {
     fn drop(&mut self) {
-        let left = self.unsettled();
-        self.draining.as_mut().into_iter().for_each(|draining| draining.left = left);
-        if self.settings.guarantee == Guarantee::AtLeastOnce {
-            self.in_flight.iter().for_each(|(_, received)| received.settle_as(Settled::Lost));
+        let left = self.in_flight.len() + self.settlements.running();
+        self.drain.iter_mut().for_each(|drain| drain.left = left);
+        if !self.settings.rules.acks_on_arrival() {
+            self.in_flight.iter().for_each(|(_, attempt)| attempt.settle_as(Settled::Lost));
         }
         self.settings.orphans.add(self.in_flight.drain());
     }

@@ -14,11 +14,29 @@ use lapin::{
 use tokio::time::timeout;
 
 use crate::{
-    consume::session::actor::SharedSettings,
+    consume::session::settings::SharedSettings,
     link::{connection::OPERATION_TIMEOUT, socket},
 };
 
-/// Consumes from the settings's queue, or does not, as its guard wants.
+/// A subscription to a queue that a session begins and ends.
+pub(crate) trait Subscribe {
+    /// The prefetch of the subscription; `None` if there is none.
+    fn prefetch(&self) -> Option<u16>;
+
+    /// Subscribes with this prefetch.
+    async fn begin(&mut self, prefetch: u16) -> Result<(), lapin::Error>;
+
+    /// Cancels the subscription and gives the deliveries that had arrived and had not been taken. Does nothing without one.
+    async fn end(&mut self) -> Result<Vec<Delivery>, lapin::Error>;
+
+    /// The next delivery; `None` if the broker cancelled the subscription. Waits for ever without one. Cancellation safe.
+    async fn next(&mut self) -> Option<lapin::Result<Delivery>>;
+
+    /// Closes the channel: everything unacked goes back to its queue at once, each message into its place.
+    async fn close_channel(&self);
+}
+
+/// A subscription on one channel.
 pub(crate) struct Subscription {
     channel: lapin::Channel,
     settings: Arc<SharedSettings>,
@@ -35,13 +53,21 @@ impl Subscription {
         Self { channel, settings, deliveries: None, prefetch, begun: 0 }
     }
 
-    /// The prefetch it consumes with.
-    pub(crate) fn prefetch(&self) -> Option<u16> {
+    /// A name of its own for each: a quorum queue counts what an earlier one of the same name holds against its prefetch.
+    fn tag(&self) -> String {
+        match self.begun {
+            0 | 1 => self.settings.tag.clone(),
+            number => format!("{}.{number}", self.settings.tag),
+        }
+    }
+}
+
+impl Subscribe for Subscription {
+    fn prefetch(&self) -> Option<u16> {
         self.deliveries.as_ref().map(|_| self.prefetch)
     }
 
-    /// Subscribes with this prefetch.
-    pub(crate) async fn begin(&mut self, prefetch: u16) -> Result<(), lapin::Error> {
+    async fn begin(&mut self, prefetch: u16) -> Result<(), lapin::Error> {
         if prefetch != self.prefetch {
             within_time(self.channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
             self.prefetch = prefetch;
@@ -59,8 +85,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// Cancels it; gives what had been delivered by then and not been taken. Without a subscription there is nothing to do.
-    pub(crate) async fn end(&mut self) -> Result<Vec<Delivery>, lapin::Error> {
+    async fn end(&mut self) -> Result<Vec<Delivery>, lapin::Error> {
         let Some(mut deliveries) = self.deliveries.take() else { return Ok(Vec::new()) };
         self.settings.subscribed.store(false, Relaxed);
         within_time(self.channel.basic_cancel(self.tag().into(), BasicCancelOptions::default())).await?;
@@ -72,25 +97,15 @@ impl Subscription {
         Ok(left)
     }
 
-    /// Closes its channel: what is unacked is the broker's again, all at once and each in its place.
-    pub(crate) async fn close_channel(&self) {
+    async fn close_channel(&self) {
         // If it is lost instead, that does as well.
         let _ = socket::close_channel(&self.channel, OPERATION_TIMEOUT).await;
     }
 
-    /// The next delivery; `None` when the broker cancelled. Waits for ever without a subscription. Cancellation safe.
-    pub(crate) async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
+    async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
         match &mut self.deliveries {
             Some(deliveries) => deliveries.next().await,
             None => pending().await,
-        }
-    }
-
-    /// A name of its own for each: a quorum queue counts what an earlier one of the same name holds against its prefetch.
-    fn tag(&self) -> String {
-        match self.begun {
-            0 | 1 => self.settings.tag.clone(),
-            number => format!("{}.{number}", self.settings.tag),
         }
     }
 }

@@ -1,17 +1,14 @@
 //! Looks after deliveries that take long: at their handlers, and on their way to them.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
     base::numbered::Numbered,
-    consume::{message::received::Received, queue::handler_queue::HandlerQueue},
+    consume::{attempt::attempt::Attempt, queue::handler_queue::HandlerQueue},
 };
-
-/// What RabbitMQ's `consumer_timeout` is unless it is configured: 30 minutes ("Delivery Acknowledgement Timeout").
-pub(crate) const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// How often deliveries are looked at: four times in the shortest limit, within these bounds.
 const SHORTEST_CHECK: Duration = Duration::from_millis(10);
@@ -82,19 +79,19 @@ impl Watchdog {
     }
 
     /// Warns, and gives what is to be done about which delivery tag.
-    pub(crate) fn look(&mut self, in_flight: &Numbered<Arc<Received>>) -> Vec<(u64, Due)> {
+    pub(crate) fn look(&mut self, in_flight: &Numbered<Arc<Attempt>>) -> Vec<(u64, Due)> {
         let mut to_do = Vec::new();
         let mut warned = self.warned;
-        for (tag, received) in in_flight.iter() {
-            let age = received.at.elapsed();
-            match self.patience.due(age, received.busy()) {
+        for (tag, attempt) in in_flight.iter() {
+            let age = attempt.at.elapsed();
+            match self.patience.due(age, attempt.busy()) {
                 Due::Nothing => {}
                 Due::Warn if tag <= self.warned => {}
                 Due::Warn => {
                     warned = warned.max(tag);
                     tracing::warn!(
-                        queue = %received.queue, message_id = received.message_id().unwrap_or("-"),
-                        unacked_for = ?age, begun = received.started.get().is_some(),
+                        queue = %attempt.queue, message_id = attempt.id_or_dash(),
+                        unacked_for = ?age, begun = attempt.is_started(),
                         consumer_timeout = ?self.patience.consumer_timeout,
                         "half way to the broker's consumer_timeout, which closes the channel: see `Consume::handler_timeout`"
                     );
@@ -109,7 +106,7 @@ impl Watchdog {
     /// Says so when deliveries wait and no handler has answered for a while: a handler that blocks its thread looks
     /// like a quiet service otherwise.
     pub(crate) fn look_at_handlers(&mut self, queue: &str, handler_queue: &HandlerQueue, in_flight: usize) {
-        let waiting = handler_queue.waiting();
+        let waiting = handler_queue.len();
         if waiting == 0 || handler_queue.is_paced() {
             self.moved();
         } else if self.moved.elapsed() > STALLED {
@@ -122,48 +119,10 @@ impl Watchdog {
     }
 }
 
-/// Deliveries that a handler had in hand when their channel was lost. The broker delivers them again; the handler works on,
-/// for as long as any may, and then its place goes to the next.
-#[derive(Default)]
-pub(crate) struct Orphans(Mutex<Vec<Arc<Received>>>);
-
-impl Orphans {
-    pub(crate) fn add(&self, in_flight: impl Iterator<Item = Arc<Received>>) {
-        self.all().extend(in_flight.filter(|received| received.started.get().is_some()));
-    }
-
-    /// Its handler has answered.
-    pub(crate) fn remove(&self, answered: &Arc<Received>) {
-        self.all().retain(|received| !Arc::ptr_eq(received, answered));
-    }
-
-    /// Gives up those whose handler has had them for longer than `limit`.
-    pub(crate) fn expire(&self, limit: Duration) {
-        self.all().retain(|received| {
-            received.expire_items(limit);
-            let in_time = received.busy().is_none_or(|busy| busy <= limit);
-            if !in_time {
-                received.give_up();
-                received.release();
-                received.free_key();
-                // Its message may be handled again now, by whoever has been waiting for it.
-                if let Some(claim) = received.claim.get() {
-                    claim.release();
-                }
-            }
-            in_time
-        });
-    }
-
-    fn all(&self) -> MutexGuard<'_, Vec<Arc<Received>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consume::{intake::seen::Claims, message::received::tests::received};
+    use crate::consume::attempt::attempt::tests::attempt;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -198,26 +157,12 @@ mod tests {
         let none = Some(Duration::ZERO);
         let mut dog = Watchdog::new(Patience { consumer_timeout: none, give_back_after: None, ..patience() });
         let mut in_flight = Numbered::default();
-        in_flight.insert(7, Arc::new(received(1)));
+        in_flight.insert(7, Arc::new(attempt(1)));
         dog.look(&in_flight);
         assert_eq!(dog.warned, 7);
-        in_flight.insert(8, Arc::new(received(1)));
+        in_flight.insert(8, Arc::new(attempt(1)));
         dog.look(&in_flight);
         assert_eq!(dog.warned, 8);
-    }
-
-    #[test]
-    fn a_handler_that_hangs_on_a_lost_channel_gives_its_claim_back_when_its_time_is_over() {
-        let (claims, orphans) = (Arc::<Claims>::default(), Orphans::default());
-        let hung = Arc::new(received(1));
-        hung.claim.get_or_init(|| Arc::new(claims.claim("message".to_owned()).unwrap_or_else(|_| unreachable!())));
-        hung.started.get_or_init(Instant::now);
-        orphans.add(std::iter::once(Arc::clone(&hung)));
-        orphans.expire(10 * MINUTE);
-        assert!(claims.claim("message".to_owned()).is_err(), "its handler may still finish it");
-        std::thread::sleep(Duration::from_millis(1));
-        orphans.expire(Duration::ZERO);
-        assert!(claims.claim("message".to_owned()).is_ok(), "the next delivery of it need not wait any longer");
     }
 
     #[test]

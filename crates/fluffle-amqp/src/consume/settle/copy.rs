@@ -6,7 +6,7 @@ use amq_protocol::frame::{GenError, WriteContext};
 use bytes::Bytes;
 use fluffle_wire::{
     Encoded,
-    headers::{self, Attempt, DeadLetterInfo, HeaderValue, Origin, Reason},
+    headers::{self, Attempt as AttemptNumber, DeadLetterInfo, HeaderValue, Origin, Reason},
 };
 use lapin::{
     BasicProperties,
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     base::requests::{DIRECT_REPLY_TO, Request, can_be_answered},
-    consume::{intake::seen, message::received::Received},
+    consume::message::{identity, received::Received},
     link::sanitizer::{is_ours, shorten},
     publish::message::Prepared,
 };
@@ -41,14 +41,14 @@ pub(crate) fn tells_of_the_past(name: &str) -> bool {
 }
 
 /// A copy for the retry queue `queue`, to be attempt number `attempt` after `wait`, if that is shorter than the queue's own.
-pub(crate) fn retry(received: &Received, queue: &str, attempt: Attempt, wait: Duration, error: &str) -> Prepared {
+pub(crate) fn retry(received: &Received, queue: &str, attempt: AttemptNumber, wait: Duration, error: &str) -> Prepared {
     let mut copy = again(received, queue, attempt, error);
     copy.properties = copy.amqp_properties().with_expiration(wait.as_millis().to_string().into()).into();
     copy
 }
 
 /// A copy for `queue`, to be attempt number `attempt`.
-pub(crate) fn again(received: &Received, queue: &str, attempt: Attempt, error: &str) -> Prepared {
+pub(crate) fn again(received: &Received, queue: &str, attempt: AttemptNumber, error: &str) -> Prepared {
     let mut table = carried(received);
     for name in NOT_ON_RETRIES {
         remove(&mut table, name);
@@ -70,7 +70,7 @@ pub(crate) fn again(received: &Received, queue: &str, attempt: Attempt, error: &
 fn begins_anew(received: &Received, table: &mut FieldTable) {
     if received.header(headers::REASON).is_some() {
         remove(table, headers::REASON);
-        if let Some(replay) = seen::replay(received) {
+        if let Some(replay) = identity::replay(received) {
             put(table, (headers::REPLAY, HeaderValue::Str(&replay)));
         }
     }
@@ -82,7 +82,7 @@ pub(crate) fn dead_letter(received: &Received, queue: &str, reason: &Reason, err
     let info = DeadLetterInfo {
         reason: reason.clone(),
         error: error.to_owned(),
-        attempts: received.attempt,
+        attempts: received.attempt_number,
         origin: origin(received),
     };
     for header in info.headers() {
@@ -303,7 +303,7 @@ mod tests {
             .with_message_id("m1".into())
             .with_content_encoding("gzip".into());
         let original = received_with(1, properties);
-        let copy = retry(&original, "q.retry.1000", original.attempt.next(), Duration::from_secs(1), "no");
+        let copy = retry(&original, "q.retry.1000", original.attempt_number.next(), Duration::from_secs(1), "no");
         assert_eq!((copy.exchange(), copy.routing_key(), copy.mandatory), ("", "q.retry.1000", true));
         assert_eq!(copy.id(), "m1");
         assert_eq!(copy.body, original.body);
@@ -339,18 +339,18 @@ mod tests {
                 table.insert(headers::REPLAY.into(), AMQPValue::LongString(replay.into()));
             }
             let letter = received_with(0, BasicProperties::default().with_message_id("m1".into()).with_headers(table));
-            assert_eq!(letter.attempt, Attempt::FIRST);
-            let copy = retry(&letter, "q.retry.1", letter.attempt.next(), Duration::from_secs(1), "no");
+            assert_eq!(letter.attempt_number, AttemptNumber::FIRST);
+            let copy = retry(&letter, "q.retry.1", letter.attempt_number.next(), Duration::from_secs(1), "no");
             let second = received_with(0, copy.amqp_properties());
-            assert_eq!(second.attempt.get(), 2, "or it would be retried for ever");
-            assert_eq!(seen::key(&second), seen::key(&letter));
+            assert_eq!(second.attempt_number.get(), 2, "or it would be retried for ever");
+            assert_eq!(identity::key(&second), identity::key(&letter));
         }
     }
 
     #[test]
     fn the_first_origin_is_kept_through_every_copy() {
         let first = received(1);
-        let copy = retry(&first, "q.retry.1", first.attempt.next(), Duration::from_secs(1), "no");
+        let copy = retry(&first, "q.retry.1", first.attempt_number.next(), Duration::from_secs(1), "no");
         let second = received_with(2, copy.amqp_properties());
         let dead = dead_letter(&second, "q.dead", &Reason::Rejected, "never");
         assert_eq!(text(&dead, headers::ORIGIN_KEY), text(&copy, headers::ORIGIN_KEY));
@@ -374,7 +374,7 @@ mod tests {
             assert_eq!(text(&dead, headers::REASON), Some(AMQPValue::LongString("rejected".into())));
             assert_eq!(text(&dead, "small"), Some(AMQPValue::Boolean(true)));
 
-            let again = retry(&original, "q.retry.1000", original.attempt.next(), Duration::from_secs(1), "no");
+            let again = retry(&original, "q.retry.1000", original.attempt_number.next(), Duration::from_secs(1), "no");
             let again = fit(again, most, true);
             assert!(again.header_bytes() + DEATH <= most, "there is room for x-death");
             assert_eq!(text(&again, headers::ATTEMPT), Some(AMQPValue::LongLongInt(2)));
@@ -386,7 +386,8 @@ mod tests {
     #[test]
     fn a_plain_copy_keeps_its_story_and_what_its_body_is() {
         let original = with_header("blob", 10);
-        let plain = plain(retry(&original, "q.retry.1", original.attempt.next(), Duration::from_millis(7), "no"));
+        let plain =
+            plain(retry(&original, "q.retry.1", original.attempt_number.next(), Duration::from_millis(7), "no"));
         assert!(text(&plain, "blob").is_none() && text(&plain, "small").is_none());
         assert_eq!(text(&plain, headers::ATTEMPT), Some(AMQPValue::LongLongInt(2)));
         let properties = plain.amqp_properties();

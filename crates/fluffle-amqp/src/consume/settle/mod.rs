@@ -1,5 +1,10 @@
+//! Carries verdicts out: copies, answers and acks.
+
 pub(crate) mod acker;
 pub(crate) mod acks;
-pub(crate) mod at_most_once;
+pub(crate) mod commands;
+pub(crate) mod copies;
 pub(crate) mod copy;
+pub(crate) mod settlements;
 pub(crate) mod settler;
+pub(crate) mod settling;

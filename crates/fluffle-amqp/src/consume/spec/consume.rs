@@ -7,11 +7,10 @@ use fluffle_wire::{Codec, Limits, Protobuf, Wire};
 
 use crate::{
     base::payload::Payload,
-    consume::{
-        intake::seen::SeenStore,
-        queue::keys::{KeyOf, hashed},
-        session::watchdog::CONSUMER_TIMEOUT,
-        spec::retry::Retry,
+    consume::spec::{
+        key::{KeyOf, hashed},
+        retry::Retry,
+        seen_store::SeenStore,
     },
     flow::{
         breaker::{CircuitBreaker, KillSwitch},
@@ -19,6 +18,9 @@ use crate::{
         rate::RateLimit,
     },
 };
+
+/// RabbitMQ's `consumer_timeout` unless it is configured otherwise: 30 minutes ("Delivery Acknowledgement Timeout").
+const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// What a consumer promises about each message.
 ///

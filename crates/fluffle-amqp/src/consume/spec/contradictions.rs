@@ -2,29 +2,37 @@
 
 use crate::{
     consume::spec::consume::Consume,
-    service::error::ServiceError,
     topology::{Queue, QueueKind, Topology},
 };
 
 /// Why no consumer takes a stream.
-pub(crate) const NO_STREAMS: &str = "it is a stream, which hands out what comes from now on at each subscription: what comes while the connection is lost would be \
-     skipped without a word, and Fluffle keeps no offsets. Consume from a quorum queue that is bound to the same exchange";
+pub(crate) const NO_STREAMS: &str = "it is a stream, which hands out only what arrives after each subscription: what arrives \
+     while the connection is lost would be skipped without a word, and Fluffle keeps no offsets. Consume from a quorum queue \
+     that is bound to the same exchange";
+
+/// Settings of one consumer that exclude one another.
+pub(crate) struct Contradiction {
+    /// The consumer's queue.
+    pub(crate) of: String,
+    /// Which settings, and what to do.
+    pub(crate) why: &'static str,
+}
 
 impl<T, R> Consume<T, R> {
     /// Whether its handlers may be given all messages of a batch at once.
-    pub(crate) fn check_batches(&self) -> Result<(), ServiceError> {
+    pub(crate) fn check_batches(&self) -> Result<(), Contradiction> {
         if self.key.is_none() {
             return Ok(());
         }
         self.contradiction(
-            "`ordered_by` gives each handler instance the messages of its keys, `consume_batches` a batch with messages of all keys: \
-             take `consume`, or leave out `ordered_by`",
+            "`ordered_by` gives each handler instance the messages of its keys, `consume_batches` a batch with messages of all \
+             keys: take `consume`, or leave out `ordered_by`",
         )
     }
 
     /// Whether its queue is one to consume from, if the application declares it. Of any other the broker is
-    /// [asked](crate::consume::session::subscription::Subscription::begin).
-    pub(crate) fn check_kind(&self, application: &Topology) -> Result<(), ServiceError> {
+    /// asked when the consumer subscribes.
+    pub(crate) fn check_kind(&self, application: &Topology) -> Result<(), Contradiction> {
         match application.find_queue(&self.queue).map(Queue::kind) {
             Some(QueueKind::Stream) => self.contradiction(NO_STREAMS),
             Some(QueueKind::Classic | QueueKind::Quorum) | None => Ok(()),
@@ -32,13 +40,14 @@ impl<T, R> Consume<T, R> {
     }
 
     /// Whether it may have the lanes it is to have.
-    pub(crate) fn check_lanes(&self, application: &Topology) -> Result<(), ServiceError> {
+    pub(crate) fn check_lanes(&self, application: &Topology) -> Result<(), Contradiction> {
         if self.lanes == 1 {
             return Ok(());
         }
         if self.key.is_some() {
             return self.contradiction(
-                "`ordered_by` keeps order within one handler_queue, and the broker deals messages of one key out to all `lanes`: leave one of them",
+                "`ordered_by` keeps order within one channel, and the broker deals messages of one key out to all `lanes`: leave \
+                 one of them",
             );
         }
         if self.exclusive {
@@ -60,7 +69,7 @@ impl<T, R> Consume<T, R> {
         Ok(())
     }
 
-    fn contradiction(&self, why: &'static str) -> Result<(), ServiceError> {
-        Err(ServiceError::Contradiction { of: self.queue.clone(), why })
+    fn contradiction(&self, why: &'static str) -> Result<(), Contradiction> {
+        Err(Contradiction { of: self.queue.clone(), why })
     }
 }

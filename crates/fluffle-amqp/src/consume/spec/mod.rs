@@ -1,4 +1,8 @@
+//! What the application says about a consumer, and the queues that follow from it.
+
 pub(crate) mod consume;
 pub(crate) mod contradictions;
+pub(crate) mod key;
 pub(crate) mod retry;
+pub(crate) mod seen_store;
 pub(crate) mod side_queues;

@@ -7,17 +7,30 @@ use crate::{
     topology::{Overflow, Queue, Topology},
 };
 
+/// The names of one consumer's side queues.
+#[derive(Clone)]
+pub(crate) struct SideQueues {
+    pub(crate) dead_letter: String,
+    retry_prefix: String,
+}
+
+impl SideQueues {
+    /// `<queue>.retry.<milliseconds>`: the delay is part of the name, so another policy makes other queues and no conflict.
+    pub(crate) fn retry(&self, delay: Duration) -> String {
+        format!("{}.{}", self.retry_prefix, delay.as_millis())
+    }
+}
+
 impl<T, R> Consume<T, R> {
-    /// `<queue>.dead`, or the name chosen. Temporary queues share one, under the prefix they were named with: theirs
-    /// would outlive them.
-    pub(crate) fn dead_letters(&self, topology: &Topology) -> String {
-        self.dead_letter_queue.clone().unwrap_or_else(|| format!("{}.dead", self.stem(topology)))
+    pub(crate) fn side_queues(&self, application: &Topology) -> SideQueues {
+        // Retries come back to this very queue, so each queue has its own.
+        SideQueues { dead_letter: self.dead_letters(application), retry_prefix: format!("{}.retry", self.queue) }
     }
 
-    /// `<queue>.retry`, to which each delay adds its milliseconds. Retries come back to this very queue, so each has
-    /// its own.
-    pub(crate) fn retries(&self) -> String {
-        format!("{}.retry", self.queue)
+    /// `<queue>.dead`, or the name chosen. Temporary queues share one, under the prefix they were named with, because
+    /// a queue for each would outlive it.
+    fn dead_letters(&self, topology: &Topology) -> String {
+        self.dead_letter_queue.clone().unwrap_or_else(|| format!("{}.dead", self.stem(topology)))
     }
 
     fn stem(&self, topology: &Topology) -> String {
@@ -34,14 +47,14 @@ impl<T, R> Consume<T, R> {
             return topology;
         }
         let dead = self.dead_letters(application);
-        // Named already, by `Queue::dead_letter` or by the application: its own words hold.
+        // The application declares it already, itself or by `Queue::dead_letter`: its declaration holds.
         if application.find_queue(&dead).is_none() {
             topology = topology.queue(Queue::quorum(dead));
         }
         let temporary = self.is_temporary(application);
-        for (name, delay) in self.retry_queues() {
+        for (name, delay) in self.retry_queues(application) {
             let queue = if temporary {
-                // Goes with its connection, like the queue itself.
+                // It ends with its connection, like the queue itself.
                 Queue::classic(name).exclusive()
             } else {
                 // The way back is confirmed too: a message leaves only when its queue has it (RabbitMQ, "At-Least-Once
@@ -62,26 +75,21 @@ impl<T, R> Consume<T, R> {
         }
         let retries = match self.guarantee {
             Guarantee::AtMostOnce => Vec::new(),
-            Guarantee::AtLeastOnce => self.retry_queues(),
+            Guarantee::AtLeastOnce => self.retry_queues(application),
         };
         std::iter::once(self.queue.clone()).chain(retries.into_iter().map(|(name, _)| name)).collect()
     }
 
-    fn retry_queues(&self) -> Vec<(String, Duration)> {
+    fn retry_queues(&self, application: &Topology) -> Vec<(String, Duration)> {
         let mut delays = self.retry.delays().to_vec();
         delays.retain(|delay| !self.retry.is_in_process(*delay));
         delays.sort_unstable();
         delays.dedup();
-        let prefix = self.retries();
-        delays.into_iter().map(|delay| (retry_queue(&prefix, delay), delay)).collect()
+        let names = self.side_queues(application);
+        delays.into_iter().map(|delay| (names.retry(delay), delay)).collect()
     }
 
     pub(crate) fn is_temporary(&self, application: &Topology) -> bool {
         application.find_queue(&self.queue).is_some_and(Queue::is_exclusive)
     }
-}
-
-/// `<queue>.retry.<milliseconds>`: the delay is part of the name, so another policy makes other queues, not a conflict.
-pub(crate) fn retry_queue(prefix: &str, delay: Duration) -> String {
-    format!("{prefix}.{}", delay.as_millis())
 }

@@ -2,10 +2,27 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::consume::{
-    message::received::{Received, Settled},
-    session::guard::ConsumerState,
-};
+use crate::consume::{attempt::attempt::Attempt, message::settled::Settled};
+
+/// What a consumer is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConsumerState {
+    /// It is not subscribed yet, or not any more: it starts, its channel or connection is away, or it stops.
+    #[default]
+    Unsubscribed,
+    /// It takes what its queue has.
+    Consuming,
+    /// It is not subscribed, or takes one message at a time, because a message may be ending the process: see
+    /// [`delivery_limit`](crate::Consume::delivery_limit).
+    Isolating,
+    /// Its circuit breaker is open: it takes nothing for a while.
+    BreakerOpen,
+    /// Its circuit breaker, or a kill switch with a restart, is half-open: it takes a few to see whether it is over.
+    Probing,
+    /// Stopped by its kill switch.
+    Killed,
+}
 
 /// Running totals of one consumer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,9 +125,9 @@ impl Tally {
         }
     }
 
-    /// Of a batch whose items were handled, but for these.
-    pub(crate) fn of_batch(received: &Received, not_acked: &[(usize, Settled)]) -> Self {
-        let Some(contents) = received.contents.get() else { return Self::default() };
+    /// Of a batch whose items were handled, except these.
+    pub(crate) fn of_batch(attempt: &Attempt, not_acked: &[(usize, Settled)]) -> Self {
+        let Some(contents) = attempt.contents() else { return Self::default() };
         let count = |what| not_acked.iter().filter(|(_, settled)| *settled == what).count();
         let duplicates = contents.items.len() - contents.new_items(..).count();
         let handled = contents.items.len() - duplicates - not_acked.len();

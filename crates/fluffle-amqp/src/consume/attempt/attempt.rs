@@ -1,0 +1,194 @@
+//! One attempt at a delivery.
+
+use std::{
+    ops::Deref,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Context,
+    time::{Duration, Instant},
+};
+
+use fluffle_wire::headers::Attempt as AttemptNumber;
+use futures_util::task::AtomicWaker;
+use tokio::sync::SetOnce;
+
+use crate::consume::{
+    attempt::{
+        contents::{Contents, HandedOut},
+        permits::Permits,
+    },
+    message::{received::Received, settled::Settled},
+};
+
+/// A message and one attempt at it, shared by the handler's [`Delivery`](crate::Delivery) and by whoever settles it.
+/// Dereferences to the message.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    message: Received,
+    /// With effectively once: the key under which the store remembers the message once it is handled.
+    pub(crate) seen_key: Option<Arc<str>>,
+    pub(crate) permits: Permits,
+    started: OnceLock<Instant>,
+    given_up: AtomicBool,
+    waker: AtomicWaker,
+    settled: SetOnce<Settled>,
+    contents: OnceLock<Box<Contents>>,
+}
+
+impl Attempt {
+    pub(crate) fn new(message: Received) -> Self {
+        Self {
+            message,
+            seen_key: None,
+            permits: Permits::default(),
+            started: OnceLock::new(),
+            given_up: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            settled: SetOnce::new(),
+            contents: OnceLock::new(),
+        }
+    }
+
+    /// Ends this attempt as retried and begins the next at the same delivery, without a trip to the broker.
+    pub(crate) fn again(&self, number: AttemptNumber) -> Self {
+        let _ = self.settled.set(Settled::Retried);
+        Self {
+            seen_key: self.seen_key.clone(),
+            permits: self.permits.pass_on(),
+            ..Self::new(Received { attempt_number: number, ..self.message.clone() })
+        }
+    }
+
+    /// A handler takes it.
+    pub(crate) fn start(&self) {
+        self.started.get_or_init(Instant::now);
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        self.started.get().is_some()
+    }
+
+    /// How long a handler has had it; `None` before that. Zero for a batch whose items go to handlers one by one, because each
+    /// of those has a time of its own.
+    pub(crate) fn busy(&self) -> Option<Duration> {
+        let busy = self.started.get()?.elapsed();
+        Some(if self.handed_out().is_some() { Duration::ZERO } else { busy })
+    }
+
+    /// The batch, opened.
+    pub(crate) fn open(&self, contents: Contents) -> &Contents {
+        self.contents.get_or_init(|| Box::new(contents))
+    }
+
+    /// What is in the batch. `None` for a message by itself, and for a batch that is not opened yet.
+    pub(crate) fn contents(&self) -> Option<&Contents> {
+        self.contents.get().map(|contents| &**contents)
+    }
+
+    /// How many messages it is: one, or the items of the batch.
+    pub(crate) fn messages(&self) -> usize {
+        self.contents().map_or(1, |contents| contents.items.len())
+    }
+
+    fn handed_out(&self) -> Option<&Weak<dyn HandedOut>> {
+        self.contents()?.handed_out.get()
+    }
+
+    /// Gives up items that a handler has had for longer than `limit`.
+    pub(crate) fn expire_items(&self, limit: Duration) {
+        if let Some(items) = self.handed_out().and_then(Weak::upgrade) {
+            items.expire(limit);
+        }
+    }
+
+    /// Counts what the body has unpacked to. A body that was not compressed is its own message and counts nothing more.
+    pub(crate) fn unpacked(&self, bytes: usize) {
+        if bytes != self.body.len() {
+            self.permits.take_more_bytes(bytes as u64);
+        }
+    }
+
+    /// Settles it in the books; only the first call counts.
+    ///
+    /// Gives all permits back, except when the attempt is [`Lost`](Settled::Lost) and its handler has not been given up: that
+    /// handler still works on the message, so the permits end with the last reference to the attempt.
+    pub(crate) fn settle_as(&self, settled: Settled) {
+        let _ = self.settled.set(settled);
+        if settled != Settled::Lost || self.given_up.load(Ordering::Acquire) {
+            self.permits.give_back();
+        }
+    }
+
+    /// What became of it, as soon as that is known. Cancellation safe.
+    pub(crate) async fn settled(&self) -> Settled {
+        *self.settled.wait().await
+    }
+
+    /// Its handler has had it for too long, and it is settled without the handler's answer. The handler's place among those that
+    /// may run at a time is free.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// [Gives it up](Self::give_up) after its channel was lost: nobody settles it, so the permits are given back now.
+    pub(crate) fn abandon(&self) {
+        self.give_up();
+        self.permits.give_back();
+    }
+
+    /// Whether it has been given up. If not, wakes the task when it is.
+    pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.given_up.load(Ordering::Acquire)
+    }
+}
+
+impl Deref for Attempt {
+    type Target = Received;
+
+    fn deref(&self) -> &Received {
+        &self.message
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::consume::message::received::tests::received_with;
+
+    /// Attempt `number` at a delivery of four bytes, for the tests of this module's neighbours.
+    pub(crate) fn attempt(number: u32) -> Attempt {
+        Attempt::new(crate::consume::message::received::tests::received(number))
+    }
+
+    /// An attempt at a delivery with these properties, changed by `change`.
+    pub(crate) fn attempt_at(properties: lapin::BasicProperties, change: impl FnOnce(&mut Received)) -> Attempt {
+        let mut received = received_with(1, properties);
+        change(&mut received);
+        Attempt::new(received)
+    }
+
+    #[tokio::test]
+    async fn lost_with_its_handler_at_work_it_keeps_what_it_borrowed_until_it_is_given_up() {
+        let lent = Arc::new(());
+        let lost = attempt(1);
+        lost.permits.lend(Box::new(Arc::clone(&lent)));
+        lost.settle_as(Settled::Lost);
+        assert_eq!((Arc::strong_count(&lent), lost.settled().await), (2, Settled::Lost));
+        lost.abandon();
+        assert_eq!(Arc::strong_count(&lent), 1);
+    }
+
+    #[tokio::test]
+    async fn settled_it_gives_back_what_it_borrowed_and_is_not_settled_twice() {
+        let lent = Arc::new(());
+        let done = attempt(1);
+        done.permits.lend(Box::new(Arc::clone(&lent)));
+        done.settle_as(Settled::Acked);
+        done.settle_as(Settled::Lost);
+        assert_eq!((Arc::strong_count(&lent), done.settled().await), (1, Settled::Acked));
+    }
+}

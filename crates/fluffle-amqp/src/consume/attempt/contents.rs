@@ -1,0 +1,100 @@
+//! What is in a batch.
+
+use std::{
+    ops::RangeBounds,
+    sync::{Mutex, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fluffle_wire::{DecodeError, RawItems};
+
+use crate::consume::message::{received::Received, settled::Settled};
+
+/// Items that went to handlers one by one.
+pub(crate) trait HandedOut: Send + Sync + std::fmt::Debug {
+    /// Fails items that a handler has had for longer than `limit`.
+    fn expire(&self, limit: Duration);
+}
+
+/// What an opened batch holds.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    /// From the first item on.
+    pub(crate) items: RawItems,
+    /// The content type of one item by itself.
+    pub(crate) single: Box<str>,
+    /// With effectively once: which items have been handled before. Empty or not set: none.
+    pub(crate) known: OnceLock<Vec<bool>>,
+    /// What became of the items that were not acked, by index.
+    pub(crate) not_acked: OnceLock<Vec<(usize, Settled)>>,
+    /// In a batch that a handler takes at once: the items that turned out to be unreadable.
+    unreadable: Mutex<Vec<usize>>,
+    /// In a batch whose items go to handlers one by one: those items.
+    pub(crate) handed_out: OnceLock<Weak<dyn HandedOut>>,
+}
+
+impl Contents {
+    pub(crate) fn new(items: RawItems, single: &str) -> Self {
+        let (known, not_acked, unreadable) = (OnceLock::new(), OnceLock::new(), Mutex::default());
+        Self { items, single: single.into(), known, not_acked, unreadable, handed_out: OnceLock::new() }
+    }
+
+    /// Notes which items have been handled before.
+    pub(crate) fn note_known(&self, known: Vec<bool>) {
+        if known.contains(&true) {
+            let _ = self.known.set(known);
+        }
+    }
+
+    pub(crate) fn is_known(&self, index: usize) -> bool {
+        self.known.get().is_some_and(|known| known.get(index).copied().unwrap_or(false))
+    }
+
+    /// The items in this range that have not been handled before.
+    pub(crate) fn new_items(&self, range: impl RangeBounds<usize>) -> impl Iterator<Item = usize> {
+        (0..self.items.len()).filter(move |index| range.contains(index) && !self.is_known(*index))
+    }
+
+    pub(crate) fn note_unreadable(&self, index: usize) {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).push(index);
+    }
+
+    /// The items that cannot be read, and why: those a handler found unreadable, by the error of `decode`, and those behind a
+    /// damaged frame.
+    pub(crate) fn unreadable(&self, decode: impl Fn(&Bytes) -> Option<DecodeError>) -> Vec<(usize, DecodeError)> {
+        let noted = std::mem::take(&mut *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner));
+        let why = |(index, raw): (usize, Result<Bytes, DecodeError>)| match raw {
+            Ok(raw) if noted.contains(&index) => decode(&raw),
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        self.items.clone().enumerate().filter_map(|item| Some((item.0, why(item)?))).collect()
+    }
+
+    /// The items that `each` names, in order, each as a message of its own. Everything behind a damaged frame is one message.
+    pub(crate) fn by_themselves<'a, T: 'a>(
+        &'a self,
+        received: &'a Received,
+        each: Vec<(usize, T)>,
+    ) -> impl Iterator<Item = (usize, Received, T)> + 'a {
+        let mut items = self.items.clone();
+        each.into_iter().filter_map(move |(index, about)| {
+            let item = match items.nth(index.checked_sub(items.index())?)? {
+                Ok(raw) => received.item(index, raw, Some(&self.single)),
+                Err(_) => received.item(index, items.rest(), None),
+            };
+            Some((index, item, about))
+        })
+    }
+
+    /// What became of item `index` if its batch was settled as `batch`.
+    pub(crate) fn settled(&self, index: usize, batch: Settled) -> Settled {
+        let others = self.not_acked.get().map(Vec::as_slice).unwrap_or_default();
+        let own = others.binary_search_by_key(&index, |(index, _)| *index).ok().and_then(|place| others.get(place));
+        match (batch, own) {
+            (Settled::Acked, Some((_, settled))) => *settled,
+            _ => batch,
+        }
+    }
+}

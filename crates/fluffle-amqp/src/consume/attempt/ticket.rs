@@ -1,0 +1,84 @@
+//! The duty to answer for an attempt.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::consume::attempt::{attempt::Attempt, crash::Crash, outcome::Outcome};
+
+/// An answered ticket on its way back to the session.
+pub(crate) struct Completion {
+    pub(crate) attempt: Arc<Attempt>,
+    pub(crate) outcome: Outcome,
+}
+
+/// Where answers go.
+pub(crate) type Completions = mpsc::UnboundedSender<Completion>;
+
+/// The duty to answer for one attempt, exactly once: answering consumes the ticket, and dropping it answers for the handler that
+/// did not.
+pub(crate) struct Ticket {
+    /// `None` once it is answered.
+    attempt: Option<Arc<Attempt>>,
+    started: bool,
+    completions: Completions,
+}
+
+impl Ticket {
+    pub(crate) fn new(attempt: Arc<Attempt>, completions: Completions) -> Self {
+        Self { attempt: Some(attempt), started: false, completions }
+    }
+
+    pub(crate) fn completions(&self) -> &Completions {
+        &self.completions
+    }
+
+    /// A handler is given the message. From here on a dropped ticket means that the handler crashed with the message in hand.
+    pub(crate) fn start(&mut self) {
+        self.started = true;
+    }
+
+    pub(crate) fn answer(mut self, outcome: Outcome) {
+        self.send(outcome);
+    }
+
+    fn send(&mut self, outcome: Outcome) {
+        let Some(attempt) = self.attempt.take() else { return };
+        // After a failure the next attempt may keep the key, which the session decides. Any other answer lets the next message
+        // of the key go ahead now, without waiting for the session's thread.
+        if !matches!(outcome, Outcome::Failed(_) | Outcome::Crashed(_)) {
+            attempt.permits.free_key();
+        }
+        // Fails if the service has stopped; then the broker delivers the message to somebody else.
+        let _ = self.completions.send(Completion { attempt, outcome });
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.attempt.is_some() {
+            self.send(if self.started { Outcome::Crashed(Crash::of_the_actor()) } else { Outcome::NotStarted });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consume::attempt::attempt::tests::attempt;
+
+    fn answered(act: impl FnOnce(Ticket)) -> Outcome {
+        let (completions, mut answers) = mpsc::unbounded_channel();
+        act(Ticket::new(Arc::new(attempt(1)), completions));
+        let outcome = answers.try_recv().unwrap().outcome;
+        assert!(answers.try_recv().is_err(), "one answer");
+        outcome
+    }
+
+    #[test]
+    fn a_ticket_is_answered_once_whatever_happens_to_it() {
+        assert!(matches!(answered(|ticket| ticket.answer(Outcome::Expired)), Outcome::Expired));
+        assert!(matches!(answered(drop), Outcome::NotStarted));
+        assert!(matches!(answered(|mut ticket| ticket.start()), Outcome::Crashed(_)));
+    }
+}

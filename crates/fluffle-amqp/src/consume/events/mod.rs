@@ -1,0 +1,3 @@
+//! What happened to deliveries, counted.
+
+pub(crate) mod stats;

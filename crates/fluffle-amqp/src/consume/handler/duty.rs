@@ -1,0 +1,58 @@
+//! The duty to answer for a message that a handler has taken.
+
+use std::{sync::Arc, task::Context};
+
+use crate::{
+    base::failure::Failure,
+    consume::{
+        attempt::{attempt::Attempt, crash::Crash, items::ItemTicket, outcome::Outcome, ticket::Ticket},
+        handler::adapter::Adapter,
+    },
+};
+
+/// The duty to answer for a delivery, or for one item of a batch. Dropping it answers "crashed".
+pub(crate) enum Duty {
+    Delivery(Ticket, Arc<Attempt>),
+    Item(ItemTicket),
+}
+
+impl Duty {
+    fn attempt(&self) -> &Arc<Attempt> {
+        match self {
+            Duty::Delivery(_, attempt) => attempt,
+            Duty::Item(item) => item.attempt(),
+        }
+    }
+
+    /// Whether the message has been given up. If not, wakes the task when it is.
+    pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
+        match self {
+            Duty::Delivery(_, attempt) => attempt.poll_given_up(cx),
+            Duty::Item(item) => item.poll_given_up(cx),
+        }
+    }
+
+    /// The message has been given up, so the next one of its key may be handed out. A delivery's key is freed by whoever settles
+    /// it.
+    pub(crate) fn free_key(&mut self) {
+        if let Duty::Item(item) = self {
+            item.free_key();
+        }
+    }
+
+    pub(crate) fn answer<F: Adapter>(self, adapter: &F, answer: Result<F::Answer, Failure>) {
+        let outcome = adapter.outcome(self.attempt(), answer);
+        self.answer_with(outcome);
+    }
+
+    pub(crate) fn crashed(self, crash: Crash) {
+        self.answer_with(Outcome::Crashed(crash));
+    }
+
+    fn answer_with(self, outcome: Outcome) {
+        match self {
+            Duty::Delivery(ticket, _) => ticket.answer(outcome),
+            Duty::Item(item) => item.answer(outcome),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! An asynchronous step between a delivery's arrival and its handler.
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::consume::attempt::{attempt::Attempt, outcome::Outcome};
+
+/// A step that every delivery of a consumer passes before its handler: a look-up of what has been handled before, a body that is
+/// kept elsewhere, a foreign format.
+///
+/// A step that has nothing to do for a delivery costs one call. Deliveries keep their order through all steps.
+pub(crate) trait Step: Send + Sync {
+    /// Begins the step, or gives the attempt back if there is nothing to do for it. The future is dropped with its channel; the
+    /// broker then delivers the message again.
+    fn begin(&self, attempt: Attempt) -> Result<LocalBoxFuture<'static, Taken>, Attempt>;
+}
+
+/// What came of a step.
+pub(crate) enum Taken {
+    /// The attempt goes on to its handler.
+    Ready(Attempt),
+    /// Its message has been handled before.
+    HandledBefore(Attempt),
+    /// The step failed. What becomes of the delivery is decided as if its handler had failed.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the first step inside the framework never fails"))]
+    Failed(Attempt, Outcome),
+    /// The attempt has to wait and gives up its place in the order: those behind it go ahead.
+    Apart(LocalBoxFuture<'static, Taken>),
+}

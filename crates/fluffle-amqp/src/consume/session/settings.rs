@@ -1,0 +1,196 @@
+//! What a consumer's settings come to: made once, shared by its handlers and by all its sessions.
+
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use fluffle_supervise::SupervisedAddr;
+
+use crate::{
+    base::{drain, requests::Requests},
+    consume::{
+        decide::verdict::Rules,
+        events::stats::{ConsumerCounters, ConsumerState},
+        intake::{intake::Steps, seen::Seen, step::Step},
+        message::deliveries::Deliveries,
+        queue::handler_queue::HandlerQueue,
+        session::{guard::Guard, orphans::Orphans, quarantine::Quarantine, watchdog::Patience},
+        spec::{
+            consume::{Consume, Guarantee, cores},
+            side_queues::SideQueues,
+        },
+    },
+    link::{connection::ConnectionActor, pool::PooledConnection},
+    publish::send_queue::SendQueue,
+    topology::QueueKind,
+};
+
+/// What stays the same wherever the consumer is.
+pub(crate) struct Common {
+    pub(crate) queue: Arc<str>,
+    pub(crate) tag: String,
+    pub(crate) rules: Rules,
+    pub(crate) requests: Requests,
+    pub(crate) quarantine: Arc<Quarantine>,
+    pub(crate) patience: Patience,
+    pub(crate) exclusive: bool,
+    pub(crate) priority: Option<i32>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) handler_queue: Arc<HandlerQueue>,
+    pub(crate) orphans: Orphans,
+    pub(crate) send_queue: Arc<SendQueue>,
+    pub(crate) side_queues: SideQueues,
+    pub(crate) counters: Arc<ConsumerCounters>,
+    /// With effectively once: what has been handled.
+    pub(crate) seen: Option<Seen>,
+    pub(crate) steps: Steps,
+    /// How long deliveries in flight may take to finish when the application shuts down.
+    pub(crate) clock: drain::Clock,
+}
+
+/// What is made for a consumer beside its settings.
+pub(crate) struct Made {
+    pub(crate) tag: String,
+    pub(crate) side_queues: SideQueues,
+    /// Whether its handlers answer with more than `()`.
+    pub(crate) answers: bool,
+    pub(crate) patience: Patience,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) handler_queue: Arc<HandlerQueue>,
+    pub(crate) send_queue: Arc<SendQueue>,
+    pub(crate) seen: Option<Seen>,
+    pub(crate) clock: drain::Clock,
+}
+
+/// A consumer's settings, and where it is. It outlives every incarnation of the consumer there.
+pub(crate) struct SharedSettings {
+    common: Arc<Common>,
+    pub(crate) prefetch: u16,
+    pub(crate) deliveries: Deliveries,
+    /// Whether the broker delivers to it, on any channel.
+    pub(crate) subscribed: AtomicBool,
+    pub(crate) connection: SupervisedAddr<ConnectionActor>,
+}
+
+impl Deref for SharedSettings {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
+}
+
+impl SharedSettings {
+    /// Of `consume`, on `place`. `kind`: of its queue, if the application declares it.
+    pub(crate) fn new<T, R>(
+        consume: &Consume<T, R>,
+        made: Made,
+        kind: Option<QueueKind>,
+        place: &PooledConnection,
+    ) -> Self {
+        let Made { tag, side_queues, answers, patience, guard, handler_queue, send_queue, seen, clock } = made;
+        let steps: Vec<Arc<dyn Step>> = seen.iter().map(|seen| Arc::new(seen.clone()) as Arc<dyn Step>).collect();
+        let common = Common {
+            queue: consume.queue.as_str().into(),
+            tag,
+            rules: consume.rules(),
+            requests: consume.requests(answers),
+            quarantine: Arc::new(consume.quarantine()),
+            patience,
+            exclusive: consume.exclusive,
+            priority: consume.priority,
+            guard,
+            handler_queue,
+            orphans: Orphans::default(),
+            send_queue,
+            side_queues,
+            counters: Arc::default(),
+            seen,
+            steps: steps.into(),
+            clock,
+        };
+        Self {
+            common: Arc::new(common),
+            prefetch: consume.prefetch,
+            deliveries: Deliveries::new(kind, Arc::clone(&place.shared)),
+            subscribed: AtomicBool::new(false),
+            connection: place.connection.clone(),
+        }
+    }
+
+    /// The same consumer in another place, with another prefetch.
+    pub(crate) fn on(&self, place: &PooledConnection, prefetch: u16) -> Self {
+        Self {
+            common: Arc::clone(&self.common),
+            prefetch,
+            deliveries: self.deliveries.on(Arc::clone(&place.shared)),
+            subscribed: AtomicBool::new(false),
+            connection: place.connection.clone(),
+        }
+    }
+
+    /// What the consumer is doing: its switches say so first, then its isolation, then its subscription.
+    pub(crate) fn state(&self) -> ConsumerState {
+        match self.guard.state() {
+            ConsumerState::Consuming if self.quarantine.is_on() => ConsumerState::Isolating,
+            ConsumerState::Consuming if !self.subscribed.load(Relaxed) => ConsumerState::Unsubscribed,
+            state => state,
+        }
+    }
+}
+
+impl<T, R> Consume<T, R> {
+    fn rules(&self) -> Rules {
+        Rules { guarantee: self.guarantee, retry: self.retry.clone(), delivery_limit: self.deliveries() }
+    }
+
+    /// How it takes messages that ask for an answer.
+    fn requests(&self, answers: bool) -> Requests {
+        Requests { answers, retried: self.retry_requests }
+    }
+
+    /// How many handler actors there are: see [`instances`](Self::instances).
+    pub(crate) fn handlers(&self) -> usize {
+        let of_cores = || if self.key.is_some() { cores() } else { 1 };
+        self.instances.unwrap_or_else(of_cores)
+    }
+
+    /// The limit chosen, or what the retry policy makes of it.
+    fn deliveries(&self) -> u32 {
+        self.delivery_limit.unwrap_or_else(|| self.retry.attempts().saturating_mul(2).clamp(6, 20))
+    }
+
+    /// At most once nothing comes again, so nothing is suspect.
+    fn quarantine(&self) -> Quarantine {
+        let limit = (self.guarantee == Guarantee::AtLeastOnce).then(|| self.deliveries());
+        Quarantine::new(limit, self.prefetch)
+    }
+
+    /// The circuit breaker and the kill switch, ready for use.
+    pub(crate) fn guard(&self) -> Guard {
+        let kill_switch = self.kill_switch.as_ref().map(|switch| switch.shared(&self.queue));
+        Guard { breaker: self.circuit_breaker.clone(), kill_switch }
+    }
+
+    /// How long deliveries may take; warns when that is longer than the broker will wait.
+    pub(crate) fn patience(&self) -> Patience {
+        let handler_timeout = self.handler_timeout;
+        if self.guarantee == Guarantee::AtMostOnce {
+            return Patience { handler_timeout, give_back_after: None, consumer_timeout: None };
+        }
+        let consumer_timeout = self.consumer_timeout;
+        let give_back_after = self.give_back_after.unwrap_or(consumer_timeout / 2);
+        if give_back_after.saturating_add(handler_timeout) > consumer_timeout {
+            tracing::warn!(
+                queue = %self.queue, ?handler_timeout, ?give_back_after, ?consumer_timeout,
+                "the broker may close the channel over a slow handler before its time is up: shorten the first two together \
+                 below consumer_timeout, or say with `Consume::consumer_timeout` that the broker's is longer"
+            );
+        }
+        Patience { handler_timeout, give_back_after: Some(give_back_after), consumer_timeout: Some(consumer_timeout) }
+    }
+}

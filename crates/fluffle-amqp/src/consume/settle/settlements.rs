@@ -1,0 +1,130 @@
+//! The settlements of one channel: those that are carried out, and the acks that follow them.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::consume::{
+    attempt::attempt::Attempt,
+    decide::verdict::Verdict,
+    settle::{
+        acker::Acker,
+        acks::MOST_HELD_BACK,
+        commands::Commands,
+        settler::{Remaining, Settler},
+    },
+};
+
+/// The settlements of one channel.
+pub(crate) struct Settlements<C> {
+    settler: Arc<Settler<C>>,
+    acker: Acker<C>,
+    running: FuturesUnordered<LocalBoxFuture<'static, Remaining>>,
+    /// Looks for acks that have been held back for too long.
+    held_back: Interval,
+}
+
+impl<C> Settlements<C> {
+    /// How many are being carried out. Their acks are not among them.
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
+    }
+}
+
+impl<C: Commands> Settlements<C> {
+    /// For handlers that may have `most_bytes` in hand.
+    pub(crate) fn new(settler: Settler<C>, most_bytes: u64) -> Self {
+        let mut held_back = interval(MOST_HELD_BACK / 2);
+        held_back.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let acker = Acker::new(settler.commands.clone(), most_bytes);
+        Self { settler: Arc::new(settler), acker, running: FuturesUnordered::new(), held_back }
+    }
+
+    /// A delivery has arrived.
+    pub(crate) fn delivered(&mut self, tag: u64) {
+        self.acker.delivered(tag);
+    }
+
+    /// Acks a delivery before anybody handles it.
+    pub(crate) fn ack_on_arrival(&mut self, tag: u64) {
+        self.acker.finish_on_arrival(tag);
+    }
+
+    /// Settles a delivery that is not acked yet.
+    pub(crate) fn settle(&mut self, attempt: Arc<Attempt>, verdict: Verdict) {
+        let mut settling = self.settler.begin(attempt);
+        if settling.at_once(&verdict) {
+            return self.acker.finish(settling);
+        }
+        self.settler.mark(&mut settling, &verdict);
+        let settler = Arc::clone(&self.settler);
+        self.running.push(Box::pin(async move { settler.settle(settling, verdict).await }));
+    }
+
+    /// Concludes a delivery that was acked on arrival.
+    pub(crate) fn conclude(&self, attempt: &Arc<Attempt>, verdict: Verdict) {
+        if let Some(telling) = self.settler.conclude(attempt, verdict) {
+            self.running.push(Box::pin(async move {
+                telling.await;
+                Remaining::Nothing
+            }));
+        }
+    }
+
+    /// With effectively once: remembers work that is done though its delivery cannot be acked any more; all of the delivery, or
+    /// these items.
+    pub(crate) fn remember(&self, attempt: Arc<Attempt>, items: Option<Vec<usize>>) {
+        if attempt.seen_key.is_none() {
+            return;
+        }
+        let settler = Arc::clone(&self.settler);
+        // A task of its own, because it must go on even if this channel ends as well.
+        let marking = actix::spawn(async move {
+            match items {
+                Some(items) => settler.remember_items(&attempt, items.into_iter()).await,
+                None => settler.remember(&attempt).await,
+            }
+        });
+        self.running.push(Box::pin(async move {
+            let _ = marking.await;
+            Remaining::Nothing
+        }));
+    }
+
+    /// Goes on with what is being carried out, and with acks that are overdue. Never returns while there is nothing to do.
+    /// Cancellation safe.
+    pub(crate) async fn progress(&mut self) {
+        tokio::select! {
+            biased;
+            Some(()) = self.acker.written() => {}
+            Some(remaining) = self.running.next(), if !self.running.is_empty() => match remaining {
+                Remaining::Ack(settling) => self.acker.finish(settling),
+                Remaining::Settled(tag) => self.acker.settled_otherwise(tag),
+                Remaining::Nothing => {}
+            },
+            _ = self.held_back.tick(), if self.acker.is_waiting() => self.acker.ack_overdue(),
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Acks if enough waits for it, given that `prefetch` deliveries may be unacked.
+    pub(crate) fn relieve(&mut self, prefetch: u16) {
+        self.acker.relieve(prefetch);
+    }
+
+    /// Whether a finished delivery has no unfinished one before it, so that one ack does for all at the front.
+    pub(crate) fn has_front(&self) -> bool {
+        self.acker.has_front()
+    }
+
+    /// Acks what is finished at the front. Call it no sooner than [`LEAST_APART`](crate::consume::settle::acks::LEAST_APART) after the last time.
+    pub(crate) fn ack_front(&mut self) {
+        self.acker.ack_front();
+    }
+
+    /// Acks everything that is finished, within the time limit of an operation.
+    pub(crate) async fn ack_all(&mut self) {
+        self.acker.ack_all().await;
+    }
+}

@@ -1,0 +1,123 @@
+//! A delivery that is being settled.
+
+use std::sync::Arc;
+
+use fluffle_wire::Encoded;
+use tokio::task::JoinHandle;
+
+use crate::consume::{
+    attempt::attempt::Attempt,
+    decide::verdict::Verdict,
+    events::stats::{ConsumerCounters, Tally, count_more},
+    message::settled::Settled,
+};
+
+/// A delivery that is being settled. Dropped before its ack is written, its channel was lost, and whoever follows the delivery is
+/// told so.
+pub(crate) struct Settling {
+    attempt: Arc<Attempt>,
+    counters: Arc<ConsumerCounters>,
+    /// With effectively once: the mark on its way into the store. It gets there whatever becomes of this settling.
+    pub(super) marked: Option<JoinHandle<()>>,
+    /// What the delivery counts as once its ack is written; set when the ack is all that is left to do.
+    done: Option<(Tally, Settled)>,
+}
+
+impl Settling {
+    pub(super) fn new(attempt: Arc<Attempt>, counters: &Arc<ConsumerCounters>) -> Self {
+        Self { attempt, counters: Arc::clone(counters), marked: None, done: None }
+    }
+
+    /// Whether the verdict takes nothing but an ack. Then the ack is all that is left to do.
+    pub(crate) fn at_once(&mut self, verdict: &Verdict) -> bool {
+        let answers = |reply: &Option<Encoded>| reply.is_some() && self.attempt.wants_reply();
+        let remembers = self.attempt.seen_key.is_some();
+        self.done = match verdict {
+            Verdict::Ack(reply) if !remembers && !answers(reply) => {
+                Some((Tally { handled: 1, ..Tally::default() }, Settled::Acked))
+            }
+            Verdict::Apart(copies) if !remembers && copies.is_empty() => {
+                Some((Tally::of_batch(&self.attempt, &[]), Settled::Acked))
+            }
+            Verdict::Expire => {
+                let (queue, message_id) = (&self.attempt.queue, self.attempt.id_or_dash());
+                tracing::debug!(%queue, message_id, "nobody waits for the answer any more: request not handled");
+                Some((Tally::of(Settled::Expired), Settled::Expired))
+            }
+            Verdict::Duplicate => {
+                let (queue, message_id) = (&self.attempt.queue, self.attempt.id_or_dash());
+                tracing::debug!(%queue, message_id, "handled before: acked and not handled again");
+                Some((Tally { duplicates: 1, ..Tally::default() }, Settled::Acked))
+            }
+            _ => None,
+        };
+        self.done.is_some()
+    }
+
+    /// All but its ack is done.
+    pub(super) fn done(mut self, tally: Tally, settled: Settled) -> Self {
+        self.done = Some((tally, settled));
+        self
+    }
+
+    pub(crate) fn attempt(&self) -> &Arc<Attempt> {
+        &self.attempt
+    }
+
+    /// Its ack is written.
+    pub(crate) fn acked(mut self) {
+        if let Some((tally, settled)) = self.done.take() {
+            self.counters.add(&tally);
+            self.attempt.settle_as(settled);
+        }
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        if let Some((tally, _)) = &self.done {
+            // The work is done and the ack is not written: the broker delivers the message again.
+            count_more(&self.counters.work_done_ack_lost, tally.total());
+        }
+        self.attempt.settle_as(Settled::Lost);
+        // Its handler has answered, or was given up. What intake lent stays until the mark is in the store.
+        self.attempt.permits.free_bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::consume::attempt::attempt::tests::attempt;
+
+    fn settling() -> (Settling, Arc<Attempt>, Arc<ConsumerCounters>) {
+        let (attempt, counters) = (Arc::new(attempt(1)), Arc::new(ConsumerCounters::default()));
+        (Settling::new(Arc::clone(&attempt), &counters), attempt, counters)
+    }
+
+    #[tokio::test]
+    async fn a_written_ack_counts_and_one_that_is_lost_says_so() {
+        let (mut written, attempt, counters) = settling();
+        assert!(written.at_once(&Verdict::Ack(None)));
+        written.acked();
+        assert_eq!((attempt.settled().await, counters.handled.load(Ordering::Relaxed)), (Settled::Acked, 1));
+
+        let (mut lost, attempt, counters) = settling();
+        assert!(lost.at_once(&Verdict::Ack(None)));
+        drop(lost);
+        assert_eq!(attempt.settled().await, Settled::Lost);
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        assert_eq!((read(&counters.handled), read(&counters.work_done_ack_lost)), (0, 1));
+    }
+
+    #[test]
+    fn a_copy_and_a_requeue_take_more_than_an_ack() {
+        let (mut settling, ..) = settling();
+        let dead = Verdict::DeadLetter { reason: fluffle_wire::headers::Reason::Rejected, error: String::new() };
+        for verdict in [Verdict::Requeue, Verdict::Leave, dead] {
+            assert!(!settling.at_once(&verdict), "{verdict:?}");
+        }
+    }
+}
