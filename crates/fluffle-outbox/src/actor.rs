@@ -186,7 +186,7 @@ impl Shared {
             }
             Outcome::Parked { attempts, error } => tracing::error!(
                 row = row.id, attempts, %error,
-                "an outbox message is parked: set parked_at to null and attempts to 0 to try it again, or delete the row"
+                "an outbox message is parked: set parked_at to null and attempts to 0 to retry it, or delete the row"
             ),
             Outcome::Published | Outcome::Again => {}
         }

@@ -134,9 +134,9 @@
 //! - If a handler fails or crashes before its commit, nothing is recorded: the retry does the work.
 //! - A second delivery, even one at the same time on another machine, waits for the first one's transaction. If that
 //!   commits, the second has no effect; if it rolls back, the second does the work.
-//! - A *deliberate* replay is handled. A message from the dead-letter queue is, because no handler's transaction was
-//!   committed for it. A message that was handled is, if it is sent with a replay id (the header `x-fluffle-replay`),
-//!   which [`seen::key`] adds to the key.
+//! - A *deliberate* replay is handled: a message from the dead-letter queue, because no handler's transaction was
+//!   committed for it; and a message that was handled before, if it is sent with a replay id (the header
+//!   `x-fluffle-replay`), which [`seen::key`] adds to the key.
 //! - These can still happen twice: effects outside of the transaction (mail, HTTP calls, messages published directly:
 //!   enqueue them in the same transaction instead); a duplicate that arrives after its id was pruned; the same thing
 //!   sent under two ids.

@@ -18,13 +18,17 @@ pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Ro
         " or claimed_by = $1))"
     );
     const CLAIM: &str = concat!(
-        "update fluffle_outbox set claimed_by = $1, due_at = ", now!(), " + $4
+        "update fluffle_outbox set claimed_by = $1, due_at = ",
+        now!(),
+        " + $4
         where id in (
             select id from (
                 select id, sum(size) over (order by id rows between unbounded preceding and 1 preceding) as before
                 from (
                     select id, length(message) as size from fluffle_outbox
-                    where parked_at is null and published_at is null and (due_at <= ", now!(), " or claimed_by = $1)
+                    where parked_at is null and published_at is null and (due_at <= ",
+        now!(),
+        " or claimed_by = $1)
                     order by id limit $2))
             where coalesce(before, 0) < $3)
         returning id, message, attempts"
