@@ -15,7 +15,8 @@ use std::{fmt, time::Duration};
 /// *Over* means ended for good: the mailbox closes, and not even a restart of the supervisor starts the child again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Restart {
-    /// Restarted after every end, normal ends included, unless it was stopped on request. The default.
+    /// Restarted after every end, normal ends included, unless it was stopped on request or failed permanently. The
+    /// default.
     #[default]
     Permanent,
     /// Restarted only after an end that was not [normal](crate::ExitReason::is_normal).
