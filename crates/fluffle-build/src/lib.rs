@@ -1,4 +1,4 @@
-//! Compiles `.proto` files from a build script, in pure Rust: nobody who builds the application needs `protoc`.
+//! Compiles `.proto` files from a build script, in pure Rust: building the application does not need `protoc`.
 //!
 //! ```no_run
 //! // build.rs
@@ -12,12 +12,12 @@
 //! include!(concat!(env!("OUT_DIR"), "/protos.rs"));
 //! ```
 //!
-//! The generated code names `prost` and, for the well-known types, `prost_types`; with [`compile_with_json`] also
-//! `prost_reflect` (feature `derive`). The application lists those it uses among its own dependencies.
+//! The generated code uses `prost` and, for the well-known types, `prost_types`; with [`compile_with_json`] also
+//! `prost_reflect` (feature `derive`). The application must list those that it uses among its own dependencies.
 //!
-//! Two things set this apart from calling `prost-build` directly: `protox` parses the files, and every message gets
-//! its full Protobuf name (`prost::Name`), which is what travels in the `type` property and tells a consumer what it
-//! holds.
+//! Two things differ from calling `prost-build` directly: `protox` parses the files, and every message gets its full
+//! Protobuf name (`prost::Name`). The `type` property of a message carries this name, so that a consumer knows the
+//! type.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ pub const INCLUDE_FILE: &str = "protos.rs";
 /// Why `.proto` files could not be compiled.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file is missing, does not parse or does not resolve; the text points at the line.
+    /// A file is missing, does not parse or does not resolve. The text points at the line.
     #[error("cannot compile the .proto files: {0:?}")]
     Proto(#[from] protox::Error),
     /// The Rust code could not be generated or written.
@@ -35,7 +35,8 @@ pub enum Error {
     Write(#[from] std::io::Error),
 }
 
-/// Compiles `files` (paths below one of `includes`, imports resolved there too) to `$OUT_DIR/protos.rs`.
+/// Compiles `files` to `$OUT_DIR/protos.rs`. The paths are relative to one of `includes`; imports are resolved there
+/// too.
 ///
 /// The messages can be sent as Protobuf. Cargo runs the build script again when a file compiled here changes.
 ///
@@ -46,10 +47,10 @@ pub fn compile(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Res
     generate(parse(files, includes)?, &mut prost_build::Config::new())
 }
 
-/// As [`compile`], and the messages can also be sent as proto3 JSON.
+/// Like [`compile`], and the messages can also be sent as proto3 JSON.
 ///
-/// They carry their descriptors (a few KiB in the executable), which is what makes the JSON faithful to the
-/// specification: field names, 64-bit numbers as strings, `NaN`, well-known types.
+/// The messages carry their descriptors (a few KiB in the executable). The JSON follows the specification because of
+/// them: field names, 64-bit numbers as strings, `NaN`, well-known types.
 ///
 /// # Errors
 ///
@@ -59,7 +60,7 @@ pub fn compile_with_json(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path
     let mut config = prost_build::Config::new();
     for message in parsed.descriptor_pool().all_messages() {
         let name = message.full_name();
-        // Not `.name`: with the dot it would stand for the messages nested in this one too.
+        // Without a leading dot, because `.name` would also match the messages nested in this one.
         config.message_attribute(name, "#[derive(::prost_reflect::ReflectMessage)]");
         config.message_attribute(
             name,
@@ -70,7 +71,7 @@ pub fn compile_with_json(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path
     generate(parsed, &mut config)
 }
 
-/// Where the descriptors lie, and the expression by which generated code finds them.
+/// The file that holds the descriptors, and the expression by which generated code reads it.
 const DESCRIPTOR_FILE: &str = "protos.bin";
 const DESCRIPTORS: &str = r#"include_bytes!(concat!(env!("OUT_DIR"), "/protos.bin")).as_slice()"#;
 
@@ -81,11 +82,11 @@ fn parse(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Result<pr
 }
 
 fn generate(mut parsed: protox::Compiler, config: &mut prost_build::Config) -> Result<(), Error> {
-    // Well-known types come from within protox and have no path.
+    // Well-known types are built into protox and have no path.
     for path in parsed.files().filter_map(|file| file.path()) {
         println!("cargo::rerun-if-changed={}", path.display());
     }
-    // The comments, for the generated code only: the descriptors in the executable do without.
+    // Includes the comments, but only for the generated code. The descriptors in the executable do not need them.
     let descriptors = parsed.include_source_info(true).file_descriptor_set();
     config.enable_type_names().include_file(INCLUDE_FILE).compile_fds(descriptors)?;
     Ok(())

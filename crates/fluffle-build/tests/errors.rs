@@ -1,4 +1,4 @@
-//! A build script that fails says which file and why.
+//! A failed build script names the file and the reason.
 #![allow(clippy::unwrap_used)]
 
 use fluffle_build::Error;

@@ -1,4 +1,4 @@
-//! What can be asked for on the command line.
+//! The arguments of the command line.
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
@@ -11,7 +11,7 @@ use fluffle::{
 
 use crate::units::{self, Bytes, Sizes};
 
-/// What one wants to have beside a service on RabbitMQ
+/// Tools for services on RabbitMQ
 #[derive(Clone, Debug, Parser)]
 #[command(name = "fluffle", bin_name = "fluffle", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -27,113 +27,113 @@ pub(crate) enum Command {
 
 const EXAMPLES: &str = "\
 Examples:
-  fluffle bench                                      as fast as it goes, on a broker inside
-  AMQP_URL=amqp://guest:guest@rabbit fluffle bench   the same on yours
+  fluffle bench                                      as fast as possible, on an embedded broker
+  AMQP_URL=amqp://guest:guest@rabbit fluffle bench   the same on your own broker
   fluffle bench --rate 2000 --size 100               open loop: latency at 2,000 a second
-  fluffle bench --queue-type quorum --confirm each   the price of one durable message at a time
+  fluffle bench --queue-type quorum --confirm each   the cost of one durable message at a time
   fluffle bench --queues 4 --consumers 8 --time 1m   eight handlers on four queues
   fluffle bench --size 100 --batch --whole-batches   small messages in batches of 64 KiB
   fluffle bench --payload file:records.jsonl --batch --gzip auto --html report.html
   fluffle bench --count 100000 --json | jq .end_to_end.p99_us
 
 Exit codes:
-  0  all is as promised
-  1  a message was lost, damaged, or handled against the guarantee
-  2  the run could not be made";
+  0  every guarantee was kept
+  1  a message was lost or damaged, or was handled in a way that the guarantee forbids
+  2  the run could not be carried out";
 
 const ABOUT: &str = "\
 Puts load on a broker, through the whole framework, and measures it.
 
-Producers publish to queues, handler actors consume them, in this one process. Every message
+Producers publish to queues, and handler actors consume them, all in this process. Every message
 carries its producer, its number and the time at which it was due: loss, duplicates, order and
-content are verified, and latency counts from when a message should have been sent, whether or
-not the generator was held up.";
+content are verified. Latency counts from the time at which a message should have been sent, even
+if the generator was delayed.";
 
 /// `fluffle bench`.
 #[derive(Clone, Debug, Args)]
 #[command(help_template = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}")]
 #[command(before_help = ABOUT, after_help = EXAMPLES, disable_help_flag = true)]
 pub(crate) struct BenchArgs {
-    /// The broker, amqp://user:password@host/vhost [default: $AMQP_URL; without it a broker inside this process]
+    /// The broker, amqp://user:password@host/vhost [default: $AMQP_URL, else a broker embedded in this process]
     #[arg(long, value_name = "URL", help_heading = "Broker")]
     pub(crate) url: Option<String>,
-    /// How long the broker may take to be there, and everything to be declared
+    /// How long to wait until the broker answers and everything is declared
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::some_time, help_heading = "Broker")]
     pub(crate) connect_within: Duration,
-    /// Queues; each producer goes round all of them
+    /// Number of queues; each producer publishes to all of them in turn
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000),
           help_heading = "Broker")]
     pub(crate) queues: u32,
-    /// Kind of the queues; they get names of their own and expire ten minutes after their last use
+    /// Type of the queues; they have names of their own and expire ten minutes after their last use
     #[arg(long, value_name = "TYPE", value_enum, default_value_t = QueueType::Classic, help_heading = "Broker")]
     pub(crate) queue_type: QueueType,
-    /// An argument of the queues, as often as wanted: x-max-length=1000
+    /// An argument of the queues, may be repeated: x-max-length=1000
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Broker")]
     pub(crate) queue_arg: Vec<QueueArgument>,
     /// Durable queues, persistent messages [the default]
     #[arg(long, help_heading = "Broker")]
     pub(crate) durable: bool,
-    /// Transient queues and messages: gone with a restart of the broker
+    /// Transient queues and messages, which a restart of the broker deletes
     #[arg(long, conflicts_with = "durable", help_heading = "Broker")]
     pub(crate) transient: bool,
 
-    /// Publishers, each with a channel of its own
+    /// Number of publishers, each with a channel of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000),
           help_heading = "Publishing")]
     pub(crate) producers: u32,
-    /// Messages a second, all producers together: an open loop, whose latency counts from the intended time
-    /// [default: a closed loop, as fast as confirms come]
+    /// Messages per second of all producers together: an open loop, whose latency counts from the intended time
+    /// [default: a closed loop, as fast as confirms arrive]
     #[arg(long, value_name = "MSG/S", help_heading = "Publishing")]
     pub(crate) rate: Option<Rate>,
-    /// How publishers learn that the broker has a message: `window:N` (N unconfirmed at a time, for each producer; batches, with
-    /// --batch), `each` (one at a time), `off` [default: window:1024; window:64 with --batch]
+    /// How publishers wait for confirms: `window:N` (each producer has at most N messages unconfirmed; with --batch, N
+    /// batches), `each` (one at a time), `off` [default: window:1024; window:64 with --batch]
     #[arg(long, value_name = "MODE", help_heading = "Publishing")]
     pub(crate) confirm: Option<Confirm>,
-    /// Gathers messages into batches: BYTES[,LINGER[,ITEMS]] (of so many bytes, so long after the first, of so many messages,
-    /// whichever comes first) [default when given: 64KiB,5ms,10000]
+    /// Gathers messages into batches: BYTES[,LINGER[,ITEMS]]. A batch is sent when it has BYTES bytes or ITEMS
+    /// messages, or when its first message has waited for LINGER [default when given: 64KiB,5ms,10000]
     #[arg(long, value_name = "BOUNDS", num_args = 0..=1, default_missing_value = "64KiB", help_heading = "Publishing")]
     pub(crate) batch: Option<Batch>,
-    /// gzip of bodies: `off`, `auto` (where it pays), or a level from 1 to 9
+    /// gzip of bodies: `off`, `auto` (if it makes a body a tenth smaller), or a level from 1 to 9
     #[arg(long, value_name = "MODE", default_value = "off", help_heading = "Publishing")]
     pub(crate) gzip: GzipMode,
 
-    /// Handler actors, shared out over the queues; 0 only publishes [default: one for each queue]
+    /// Number of handler actors, distributed over the queues; 0 only publishes [default: one for each queue]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000), help_heading = "Consuming")]
     pub(crate) consumers: Option<u32>,
-    /// Unacknowledged deliveries of one queue; a batch is one
+    /// Unacknowledged deliveries of one queue; a batch counts as one
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..),
           help_heading = "Consuming")]
     pub(crate) prefetch: u16,
-    /// What is promised: acked when handled, acked on receipt, or acked when handled and remembered on disk
+    /// The guarantee: acked when handled, acked on receipt, or acked when handled and remembered on disk
     #[arg(long, visible_alias = "guarantee", value_name = "MODE", value_enum, default_value_t = Ack::AtLeastOnce,
           help_heading = "Consuming")]
     pub(crate) ack: Ack,
 
-    /// Handlers get each batch at once, instead of its messages one by one
+    /// Handlers get each batch as a whole, instead of its messages one by one
     #[arg(long, help_heading = "Consuming")]
     pub(crate) whole_batches: bool,
 
-    /// Size of a message, before gzip: `1000`, or a range, `100-2KiB`; at least 30 bytes, which are the generator's own
+    /// Size of a message before gzip: `1000`, or a range, `100-2KiB`; at least 30 bytes, which the generator needs
     #[arg(long, value_name = "BYTES", default_value = "1000", help_heading = "Messages")]
     pub(crate) size: Sizes,
-    /// What is in them: `random`, `compressible` (text, about 4:1), or `file:PATH`, whose lines are one message each
+    /// Content of the messages: `random`, `compressible` (text, about 4:1), or `file:PATH`, one message for each line
     #[arg(long, value_name = "WHAT", default_value = "random", help_heading = "Messages")]
     pub(crate) payload: PayloadSource,
-    /// Where random payloads and sizes come from: the same seed, the same messages
+    /// Seed of random payloads and sizes: the same seed gives the same messages
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Messages")]
     pub(crate) seed: u64,
 
     /// How long to measure
     #[arg(long, value_name = "TIME", default_value = "8s", value_parser = units::some_time, help_heading = "Duration")]
     pub(crate) time: Duration,
-    /// Measure so many messages instead
+    /// Measure this many messages instead
     #[arg(long, value_name = "N", conflicts_with = "time", value_parser = clap::value_parser!(u64).range(1..),
           help_heading = "Duration")]
     pub(crate) count: Option<u64>,
-    /// Load before the measurement, verified but not measured [default: 2s; none with --count]
+    /// How long the load runs before the measurement; it is verified but not measured [default: 2s; none with --count]
     #[arg(long, value_name = "TIME", value_parser = units::time, help_heading = "Duration")]
     pub(crate) warm_up: Option<Duration>,
-    /// How long nothing may arrive at the end before what is missing is lost
+    /// At the end: if nothing arrives for this time, missing messages count as lost
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::some_time, help_heading = "Duration")]
     pub(crate) drain: Duration,
 
@@ -143,15 +143,15 @@ pub(crate) struct BenchArgs {
     /// Also write the report as one HTML page with plots
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) html: Option<PathBuf>,
-    /// No line every second
+    /// Do not print a line every second
     #[arg(short, long, help_heading = "Output")]
     pub(crate) quiet: bool,
-    /// This page
+    /// Print this help
     #[arg(short, long, action = ArgAction::HelpShort, help_heading = "Output")]
     help: Option<bool>,
 }
 
-/// Kind of the queues.
+/// The type of the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum QueueType {
     Classic,
@@ -160,7 +160,7 @@ pub(crate) enum QueueType {
 
 /// When a delivery is acked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(clippy::enum_variant_names, reason = "these are the field's words")]
+#[allow(clippy::enum_variant_names, reason = "these are the usual terms")]
 pub(crate) enum Ack {
     AtLeastOnce,
     AtMostOnce,
@@ -168,12 +168,12 @@ pub(crate) enum Ack {
 }
 
 impl BenchArgs {
-    /// How publishers learn that the broker has a message.
+    /// How publishers wait for confirms.
     pub(crate) fn confirms(&self) -> Confirms {
         match (self.confirm, self.batch) {
             (Some(confirm), _) => confirm.0,
             (None, None) => Confirms::Window(1024),
-            // Four megabytes at the default size: more only waits.
+            // Four megabytes at the default size. A larger window would only make messages wait.
             (None, Some(_)) => Confirms::Window(64),
         }
     }
@@ -189,7 +189,7 @@ impl Ack {
     }
 }
 
-/// Messages a second, in thousandths.
+/// Messages per second, in thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate(pub(crate) u64);
 
@@ -200,17 +200,17 @@ impl FromStr for Rate {
         match text.parse::<f64>() {
             Ok(rate) if (0.001..=1e9).contains(&rate) => Ok(Self((rate * 1000.0).round() as u64)),
             _ => Err(format!(
-                "`{text}` is no rate: write messages a second, like 2000, or 0.5 for one every two seconds"
+                "`{text}` is not a rate: write messages per second, like 2000, or 0.5 for one every two seconds"
             )),
         }
     }
 }
 
-/// How publishers learn that the broker has a message.
+/// How publishers wait for confirms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Confirm(pub(crate) Confirms);
 
-/// Most messages unconfirmed at a time that can be asked for.
+/// The largest window: how many messages may be unconfirmed at a time.
 const WIDEST: usize = 1_000_000;
 
 impl FromStr for Confirm {
@@ -222,13 +222,13 @@ impl FromStr for Confirm {
             ("each", _) => Ok(Self(Confirms::Each)),
             ("off", _) => Ok(Self(Confirms::Off)),
             (_, Ok(messages @ 1..=WIDEST)) => Ok(Self(Confirms::Window(messages))),
-            (_, Ok(_)) => Err(format!("a window holds 1 to {WIDEST} messages; `off` is no confirms at all")),
-            _ => Err(format!("`{text}` is no way to confirm: write window:N, each or off")),
+            (_, Ok(_)) => Err(format!("a window holds 1 to {WIDEST} messages; for no confirms at all write off")),
+            _ => Err(format!("`{text}` is not a confirm mode: write window:N, each or off")),
         }
     }
 }
 
-/// How messages are gathered.
+/// How messages are gathered into batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub(crate) bytes: Bytes,
@@ -252,12 +252,12 @@ impl FromStr for Batch {
         let items = parts.next().map_or(Ok(MOST_ITEMS), |items| items.parse().map_err(|_| items));
         match (items, parts.next()) {
             (Ok(items @ 1..=MOST_ITEMS), None) if bytes.0 > 0 => Ok(Self { bytes, linger, items }),
-            _ => Err(format!("`{text}` is no batch: write 64KiB, or 64KiB,5ms,1000, with 1 to {MOST_ITEMS} messages")),
+            _ => Err(format!("`{text}` is not a batch: write 64KiB, or 64KiB,5ms,1000 (1 to {MOST_ITEMS} messages)")),
         }
     }
 }
 
-/// Most messages that a receiver takes in one batch.
+/// The most messages that a receiver accepts in one batch.
 const MOST_ITEMS: usize = 10_000;
 
 impl fmt::Display for Batch {
@@ -267,7 +267,7 @@ impl fmt::Display for Batch {
     }
 }
 
-/// When bodies are compressed.
+/// Which bodies are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GzipMode(pub(crate) Gzip);
 
@@ -292,14 +292,14 @@ impl FromStr for GzipMode {
             _ => match level(text) {
                 Some(level) => Ok(Self(Gzip::On(level))),
                 None => Err(format!(
-                    "`{text}` is no gzip mode: write off, auto, or a level from 1 (fastest) to 9 (smallest)"
+                    "`{text}` is not a gzip mode: write off, auto, or a level from 1 (fastest) to 9 (smallest)"
                 )),
             },
         }
     }
 }
 
-/// What is in the messages.
+/// The content of the messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PayloadSource {
     Random,
@@ -315,7 +315,7 @@ impl FromStr for PayloadSource {
             ("random", _) => Ok(Self::Random),
             ("compressible", _) => Ok(Self::Compressible),
             (_, Some(path)) if !path.is_empty() => Ok(Self::File(path.into())),
-            _ => Err(format!("`{text}` is no payload: write random, compressible or file:PATH")),
+            _ => Err(format!("`{text}` is not a payload: write random, compressible or file:PATH")),
         }
     }
 }
@@ -334,7 +334,7 @@ impl FromStr for QueueArgument {
         let (name, value) = text
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
-            .ok_or_else(|| format!("`{text}` is no queue argument: write NAME=VALUE, like x-max-length=1000"))?;
+            .ok_or_else(|| format!("`{text}` is not a queue argument: write NAME=VALUE, like x-max-length=1000"))?;
         let value = match (value, value.parse::<i64>()) {
             (_, Ok(number)) => ArgumentValue::Int(number),
             ("true", _) => ArgumentValue::Bool(true),

@@ -1,4 +1,4 @@
-//! `fluffle`: what one wants to have beside a service on RabbitMQ. So far `fluffle bench`, a load generator.
+//! `fluffle`: command-line tools for services on RabbitMQ. So far there is one, `fluffle bench`, a load generator.
 
 mod args;
 mod bench;

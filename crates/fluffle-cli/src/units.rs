@@ -1,4 +1,4 @@
-//! Quantities as people write them on a command line, and as they like to read them.
+//! Quantities in the forms that people write on a command line and read in a report.
 
 use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
@@ -21,7 +21,7 @@ impl FromStr for Bytes {
         let bytes = number.trim().parse::<f64>().map(|number| number * factor);
         match bytes {
             Ok(bytes) if (0.0..1e12).contains(&bytes) && bytes.fract() == 0.0 => Ok(Self(bytes as usize)),
-            _ => Err(format!("`{text}` is no number of bytes: write 1000, 64KiB or 1.5MB")),
+            _ => Err(format!("`{text}` is not a number of bytes: write 1000, 64KiB or 1.5MB")),
         }
     }
 }
@@ -36,7 +36,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// How large messages are: `1000`, or `100-2000` for every size in between, equally often.
+/// The sizes of messages: `1000`, or `100-2000` for every size in that range with equal probability.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sizes(pub(crate) RangeInclusive<usize>);
 
@@ -52,9 +52,7 @@ impl FromStr for Sizes {
             }
         };
         if least > most {
-            return Err(format!(
-                "from {least} to {most} there are no sizes: the smaller one comes first, `{most}-{least}`"
-            ));
+            return Err(format!("the range {least}-{most} is empty: write the smaller size first, `{most}-{least}`"));
         }
         Ok(Self(least..=most))
     }
@@ -67,7 +65,7 @@ impl fmt::Display for Sizes {
     }
 }
 
-/// A time with its unit, more than none and at most a year: `30s`, `500ms`, `2m 30s`.
+/// Parses a time with its unit, at most a year: `30s`, `500ms`, `2m 30s`.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let wrong = |why: &dyn fmt::Display| format!("{why}; write a time with its unit: 30s, 500ms, 2m");
     match humantime::parse_duration(text) {
@@ -77,15 +75,15 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A time that is more than none.
+/// Parses a time above zero.
 pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     match time(text)? {
-        Duration::ZERO => Err("no time at all is too short".to_owned()),
+        Duration::ZERO => Err("the time must be above zero".to_owned()),
         time => Ok(time),
     }
 }
 
-/// Thousands set apart: `1,234,567`.
+/// A number with its thousands separated: `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
@@ -98,7 +96,7 @@ pub(crate) fn count(number: u64) -> String {
     out
 }
 
-/// Three figures and a unit, for a time in nanoseconds: `850 ns`, `1.24 ms`, `12.4 s`.
+/// A time in nanoseconds with about three significant figures and a unit: `850 ns`, `1.24 ms`, `12.4 s`.
 pub(crate) fn nanos(nanos: f64) -> String {
     let (value, unit) = match nanos {
         n if n < 1e3 => (n, "ns"),
@@ -109,7 +107,7 @@ pub(crate) fn nanos(nanos: f64) -> String {
     format!("{} {unit}", figures(value))
 }
 
-/// Three figures, as far as they go.
+/// A number with about three significant figures.
 pub(crate) fn figures(value: f64) -> String {
     match value.abs() {
         v if v < 0.005 => "0".to_owned(),

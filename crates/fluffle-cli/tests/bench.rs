@@ -1,4 +1,4 @@
-//! `fluffle bench` as a program: what it prints, and with which code it ends.
+//! Tests of the program `fluffle bench`: its output and its exit codes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 use fluffle_broker::{Broker, Direction, Fault, Target};
 use serde_json::Value;
 
-/// For one run: past it something hangs.
+/// The limit for one run. If a run takes longer, it hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn bench(arguments: &[&str]) -> Command {
@@ -22,7 +22,7 @@ fn bench(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end, within the limit.
+/// Runs the command to its end, within the limit.
 fn run(arguments: &[&str]) -> Output {
     finish(bench(arguments).spawn().unwrap())
 }
@@ -47,7 +47,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What a run with `--json` says, and its exit code.
+/// The report of a run with `--json`, and its exit code.
 fn json(arguments: &[&str]) -> (Value, i32) {
     let output = run(&[arguments, &["--json"]].concat());
     answer(&output)
@@ -90,13 +90,13 @@ fn an_open_loop_keeps_its_rate_and_says_so() {
     let (report, code) = json(&["--rate", "400", "--time", "1s", "--warm-up", "200ms"]);
     assert_eq!(code, 0, "{report:#}");
     assert_eq!(report["workload"]["rate"], 400.0);
-    // Due within a second, whenever they were sent.
+    // 400 messages were due within the second, whenever they were sent.
     assert_eq!(report["end_to_end"]["count"], 400, "{report:#}");
 }
 
-/// Coordinated omission: while the broker stands still for three seconds of three and a half, more messages are due than
-/// publisher and mailbox hold, so that the generator itself is held up. Those it could not send count their wait like the
-/// others: of all, more than half were due in the first two of these seconds.
+/// Coordinated omission: the broker stands still for three seconds of three and a half. Meanwhile more messages are due
+/// than publisher and mailbox can hold, so the generator itself is delayed. The messages that it could not send in time
+/// must count their wait like the others: more than half of all messages were due in the first two of these seconds.
 #[test]
 fn a_stall_is_in_the_latency_of_every_message_that_was_due_meanwhile() {
     let broker = Broker::start().unwrap();
@@ -186,8 +186,8 @@ fn a_queue_that_drops_messages_is_a_loss_with_its_reason_and_exit_code_1() {
     assert!(!report["verification"]["first_lost"].as_array().unwrap().is_empty());
 }
 
-/// Starts a run on `broker`, restarts the broker when more messages wait there than can be unconfirmed, and gives what the
-/// run says.
+/// Starts a run on `broker`, and restarts the broker when more messages wait there than can be unconfirmed. Returns the
+/// report and the exit code.
 async fn with_a_restart(broker: &Broker, arguments: &[&str]) -> (Value, i32) {
     let url = broker.url();
     let terms =
@@ -248,7 +248,7 @@ fn a_run_that_cannot_be_made_says_why_and_ends_with_code_2() {
     }
 }
 
-/// Reads standard error until a line says this; what follows goes on being read.
+/// Reads standard error until a line contains `words`. The rest is read and discarded.
 fn wait_for(stderr: ChildStderr, words: &'static str) {
     let (said, heard) = mpsc::channel();
     thread::spawn(move || {

@@ -1,7 +1,7 @@
-//! What an operator does to a broker, as methods.
+//! The operations of a broker's administrator, as methods.
 //!
-//! These call functions inside the node that RabbitMQ's own `rabbitmqctl` calls (unchanged from 3.9 to 4.x), through the
-//! node's control socket.
+//! The methods call, through the node's control socket, the functions inside the node that RabbitMQ's own `rabbitmqctl`
+//! also calls (unchanged from 3.9 to 4.x).
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,36 +14,38 @@ use crate::{
 /// A client's connection, as the broker sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// The broker's name for it: `127.0.0.1:41234 -> 127.0.0.1:21504`.
+    /// The broker's name for the connection: `127.0.0.1:41234 -> 127.0.0.1:21504`.
     pub name: String,
-    /// The name the client gave itself (client property `connection_name`), or empty.
+    /// The name that the client chose (client property `connection_name`), or empty.
     pub client_name: String,
-    /// Its vhost.
+    /// The vhost.
     pub vhost: String,
-    /// Its user.
+    /// The user.
     pub user: String,
-    /// `running`, `blocking`, `blocked`, ...
+    /// The state: `running`, `blocking`, `blocked`, ...
     pub state: String,
     /// How many channels are open.
     pub channels: usize,
 }
 
-/// How much a queue holds and who listens.
+/// How many messages and consumers a queue has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueDepth {
     /// Messages that wait for a consumer.
     pub ready: u64,
     /// Messages delivered and not yet settled.
     pub unacked: u64,
-    /// Consumers.
+    /// Number of consumers.
     pub consumers: u64,
 }
 
-/// Erlang text that turns a value into hexadecimal: names may hold any byte, the answer's separators included.
+/// Erlang text that turns a value into hexadecimal, because names may contain any byte, including the separators of the
+/// answer.
 const HEX: &str = "H = fun(V) when is_binary(V) -> binary:encode_hex(V); (V) when is_atom(V) -> \
-                   binary:encode_hex(atom_to_binary(V)); (V) -> binary:encode_hex(iolist_to_binary(io_lib:format(\"~p\", [V]))) end";
+                   binary:encode_hex(atom_to_binary(V)); \
+                   (V) -> binary:encode_hex(iolist_to_binary(io_lib:format(\"~p\", [V]))) end";
 
-/// Erlang text for the name a client gave itself. A connection in its handshake has no list of properties yet.
+/// Erlang text for the name that a client chose. A connection in its handshake has no list of properties yet.
 const CLIENT_NAME: &str = "ClientName = fun(Info) -> case proplists:get_value(client_properties, Info, []) of \
                            L when is_list(L) -> case lists:keyfind(<<\"connection_name\">>, 1, L) of \
                            {_, _, N} -> N; false -> <<>> end; _ -> <<>> end end";
@@ -71,7 +73,8 @@ impl RabbitMq {
 
     /// Closes every client connection with 320 CONNECTION_FORCED and `reason`, and returns how many there were.
     ///
-    /// On a shared node this hits other tests too: there use [`Vhost::close_connections`](crate::Vhost::close_connections).
+    /// On a shared node this also affects other tests; use
+    /// [`Vhost::close_connections`](crate::Vhost::close_connections) there.
     pub fn close_all_connections(&self, reason: &str) -> Result<usize, HarnessError> {
         self.close_connections_where("true", reason)
     }
@@ -81,12 +84,13 @@ impl RabbitMq {
         self.close_connections_where(&format!("proplists:get_value(vhost, Info) =:= {}", binary(vhost)), reason)
     }
 
-    /// Closes the connections whose client called itself `client_name`, and returns how many there were.
+    /// Closes the connections whose client chose the name `client_name`, and returns how many there were.
     pub fn close_connections_named(&self, client_name: &str, reason: &str) -> Result<usize, HarnessError> {
         self.close_connections_where(&format!("ClientName(Info) =:= {}", binary(client_name)), reason)
     }
 
-    /// One that ends by itself meanwhile is as good as closed.
+    /// Closes the connections that meet an Erlang condition. A connection that ends by itself meanwhile counts as
+    /// closed.
     fn close_connections_where(&self, condition: &str, reason: &str) -> Result<usize, HarnessError> {
         let expression = format!(
             "{CLIENT_NAME}, Pids = [proplists:get_value(pid, Info) || Info <- \
@@ -100,12 +104,13 @@ impl RabbitMq {
 
     /// The queues of a vhost by name.
     ///
-    /// Exact at once for classic queues. A quorum queue's leader publishes its counts about every five seconds
-    /// (`quorum_tick_interval`), so wait for what you expect: [`wait_queue`](Self::wait_queue).
+    /// The counts of classic queues are always exact. A quorum queue's leader publishes its counts only about every
+    /// five seconds (`quorum_tick_interval`), so wait for the expected counts with [`wait_queue`](Self::wait_queue).
     pub fn queue_depths(&self, vhost: &str) -> Result<HashMap<String, QueueDepth>, HarnessError> {
         let expression = format!(
             "{HEX}, [begin {{resource, _, queue, Name}} = proplists:get_value(name, Info), \
-             [lists:join($ , [H(Name) | [H(proplists:get_value(K, Info, 0)) || K <- [messages_ready, messages_unacknowledged, consumers]]]), $\\n] \
+             [lists:join($ , [H(Name) | [H(proplists:get_value(K, Info, 0)) || \
+             K <- [messages_ready, messages_unacknowledged, consumers]]]), $\\n] \
              end || Info <- rabbit_amqqueue:info_all({}, [name, messages_ready, messages_unacknowledged, consumers])]",
             binary(vhost)
         );
@@ -119,7 +124,7 @@ impl RabbitMq {
             .collect())
     }
 
-    /// Waits until a queue exists and `expected` says yes to its depth, for at most `limit`; returns that depth.
+    /// Waits until a queue exists and `expected` returns true for its depth, for at most `limit`. Returns that depth.
     pub fn wait_queue(
         &self,
         vhost: &str,
@@ -141,7 +146,7 @@ impl RabbitMq {
         })
     }
 
-    /// Removes the messages that are ready in a queue. Slow, see [`ctl`](Self::ctl).
+    /// Removes the ready messages of a queue. Slow, see [`ctl`](Self::ctl).
     pub fn purge_queue(&self, vhost: &str, queue: &str) -> Result<(), HarnessError> {
         self.ctl(&["purge_queue", "--vhost", vhost, queue]).map(drop)
     }
@@ -151,12 +156,14 @@ impl RabbitMq {
         self.ctl(&["delete_queue", "--vhost", vhost, queue]).map(drop)
     }
 
-    /// Raises the memory alarm: the broker sends `connection.blocked` to those who publish and reads no more from them, on
-    /// every vhost of the node.
+    /// Raises the memory alarm: the broker sends `connection.blocked` to clients that publish and stops reading from
+    /// them, on every vhost of the node.
     ///
-    /// When this returns the alarm holds, and every connection there is knows of it: the next publish is the one that blocks.
+    /// When this returns, the alarm is raised and every existing connection knows of it, so the next publish is the one
+    /// that blocks.
     pub fn block_publishers(&self) -> Result<(), HarnessError> {
-        // The alarm is sent to the connections before it can be seen here, and each answers a question in its turn.
+        // The node sends the alarm to the connections before it lists it here. Each connection then answers a question,
+        // so it has handled the alarm.
         let expression = "vm_memory_monitor:set_vm_memory_high_watermark(0.00001), \
                           Raised = fun Look(0) -> false; Look(Left) -> \
                             case [A || {{resource_limit, memory, _}, _} = A <- rabbit_alarm:get_alarms()] of \
@@ -170,7 +177,8 @@ impl RabbitMq {
         self.admin("block_publishers", expression).map(drop)
     }
 
-    /// Clears the alarm that [`block_publishers`](Self::block_publishers) raised: the configured watermark applies again.
+    /// Clears the alarm that [`block_publishers`](Self::block_publishers) raised: the configured watermark applies
+    /// again.
     pub fn unblock_publishers(&self) -> Result<(), HarnessError> {
         let expression = "{ok, W} = application:get_env(rabbit, vm_memory_high_watermark), \
                           vm_memory_monitor:set_vm_memory_high_watermark(W), <<>>";
@@ -188,7 +196,7 @@ impl RabbitMq {
         Ok(self.layout.url(name))
     }
 
-    /// Deletes a vhost with everything in it; its connections are closed.
+    /// Deletes a vhost with everything in it. Its connections are closed.
     pub fn delete_vhost(&self, name: &str) -> Result<(), HarnessError> {
         let expression = format!("ok = rabbit_vhost:delete({}, <<\"harness\">>), <<>>", binary(name));
         self.admin("delete_vhost", &expression).map(drop)
@@ -216,7 +224,7 @@ impl RabbitMq {
         self.admin("add_user", &expression).map(drop)
     }
 
-    /// Deletes a user. Its open connections stay.
+    /// Deletes a user. Its open connections stay open.
     pub fn delete_user(&self, name: &str) -> Result<(), HarnessError> {
         let expression = format!("rabbit_auth_backend_internal:delete_user({}, <<\"harness\">>), <<>>", binary(name));
         self.admin("delete_user", &expression).map(drop)

@@ -1,25 +1,26 @@
-//! Whatever broker there is: the one `AMQP_URL` names, or a private one.
+//! The broker that `AMQP_URL` names, or else a private one.
 
 use std::{env, fmt};
 
 use crate::{HarnessError, RabbitMq, URL_VAR};
 
-/// A broker for a program that can use any.
+/// A broker for a program that works with any broker.
 pub enum Broker {
-    /// A broker somebody else runs, by its URL.
+    /// A broker that runs outside of this program, by its URL.
     External(String),
-    /// A node of our own.
+    /// A private node.
     Private(Box<RabbitMq>),
 }
 
 impl Broker {
-    /// Uses the broker that `AMQP_URL` names; without it, starts a private node.
+    /// Uses the broker that `AMQP_URL` names. If the variable is not set, starts a private node.
     ///
-    /// The external broker is not contacted here: a client says better than we could why it cannot reach one.
+    /// An external broker is not contacted here, because a client's own error says better why it cannot be reached.
     ///
     /// # Errors
     ///
-    /// [`HarnessError::BadSetting`] when `AMQP_URL` is no AMQP URI, else as [`Builder::start`](crate::Builder::start).
+    /// [`HarnessError::BadSetting`] if `AMQP_URL` is not an AMQP URI, otherwise the errors of
+    /// [`Builder::start`](crate::Builder::start).
     pub fn from_env_or_private() -> Result<Self, HarnessError> {
         match env::var(URL_VAR) {
             Ok(url) if !url.is_empty() => Self::external(url),
@@ -32,7 +33,7 @@ impl Broker {
         if url.starts_with("amqp://") || url.starts_with("amqps://") { Ok(Self::External(url)) } else { Err(no_uri()) }
     }
 
-    /// The URL to connect to. It holds a password: not for logs.
+    /// The URL to connect to. It contains a password, so it must not be logged.
     #[must_use]
     pub fn url(&self) -> String {
         match self {
@@ -41,11 +42,11 @@ impl Broker {
         }
     }
 
-    /// The node, for those who want to stop, kill or administer it; `operation` names that wish in the error.
+    /// The private node, to stop, kill or administer it. `operation` names the intended operation in the error.
     ///
     /// # Errors
     ///
-    /// [`HarnessError::NeedsOwnBroker`] when the broker is somebody else's.
+    /// [`HarnessError::NeedsOwnBroker`] if the broker is external.
     ///
     /// ```no_run
     /// # let broker = fluffle_harness::Broker::from_env_or_private()?;
@@ -56,13 +57,13 @@ impl Broker {
         match self {
             Self::Private(rabbit) => Ok(rabbit),
             Self::External(_) => {
-                Err(HarnessError::NeedsOwnBroker { operation, broker: "AMQP_URL names somebody else's; unset it" })
+                Err(HarnessError::NeedsOwnBroker { operation, broker: "AMQP_URL names an external one; unset it" })
             }
         }
     }
 }
 
-/// The value is not repeated: it may hold a password.
+/// The error for an invalid `AMQP_URL`. It does not repeat the value, which may contain a password.
 fn no_uri() -> HarnessError {
     HarnessError::BadSetting { name: URL_VAR, why: "it must look like amqp://user:password@host:5672/vhost".into() }
 }
@@ -71,7 +72,7 @@ impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::External(url) => {
-                // Only what follows the credentials.
+                // Only the part after the credentials.
                 let place = url.rsplit_once('@').map_or(url.as_str(), |(_, place)| place);
                 f.debug_tuple("External").field(&place).finish()
             }

@@ -1,4 +1,4 @@
-//! What a private node is made of.
+//! The builder of a private node.
 
 use std::{
     fs::{self, Permissions},
@@ -17,22 +17,22 @@ use crate::{
     ports::{free_port, random},
 };
 
-/// A cold boot takes 4 to 7 s on two cores; a machine busy with compilers needs several times that.
+/// A cold boot takes 4 to 7 s on two cores. A machine that is busy compiling needs several times that.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
-/// Another process may take a port between our look and the node's bind.
+/// Another process may take a port between the check and the node's bind.
 const PORT_ATTEMPTS: u32 = 3;
 
 /// The files for a node that speaks TLS (`amqps://`), in PEM form. They are copied into the node's folder.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
-    /// Certificates of the authorities whose client certificates the node accepts.
+    /// Certificates of the authorities whose client certificates the node accepts, in one file.
     pub ca: PathBuf,
     /// The node's own certificate, for `localhost` or `127.0.0.1`.
     pub cert: PathBuf,
     /// The private key of `cert`.
     pub key: PathBuf,
-    /// `true`: a client must show a certificate signed by `ca`. `false`: none is asked for.
+    /// If `true`, a client must show a certificate signed by `ca`. If `false`, the node asks for none.
     pub verify_peer: bool,
 }
 
@@ -56,21 +56,22 @@ impl Builder {
     /// Adds lines to the node's `rabbitmq.conf`, in its "ini" form:
     /// <https://www.rabbitmq.com/docs/configure>. Default: none.
     ///
-    /// Not every setting has a key there: how often channels look for overdue acks, once a minute, is set with
-    /// [`RabbitMq::eval`] (`application:set_env(rabbit, channel_tick_interval, 500)`).
+    /// Not every setting has a key in that file. For example, use [`RabbitMq::eval`] to set how often channels look for
+    /// overdue acks (once a minute by default): `application:set_env(rabbit, channel_tick_interval, 500)`.
     pub fn config(mut self, lines: &str) -> Self {
         self.config.push_str(lines);
         self.config.push('\n');
         self
     }
 
-    /// Enables a plugin by name, e.g. `rabbitmq_auth_mechanism_ssl`. Default: none; each costs boot time.
+    /// Enables a plugin by name, e.g. `rabbitmq_auth_mechanism_ssl`. Default: none, because each plugin makes the boot
+    /// longer.
     pub fn plugin(mut self, name: &str) -> Self {
         self.plugins.push(name.to_owned());
         self
     }
 
-    /// Listens for TLS connections beside the plain ones, on [`RabbitMq::amqps_port`]. Default: plain only.
+    /// Also listens for TLS connections, on [`RabbitMq::amqps_port`]. Default: plain connections only.
     pub fn tls(mut self, files: TlsFiles) -> Self {
         self.tls = Some(files);
         self
@@ -89,7 +90,7 @@ impl Builder {
     /// # Errors
     ///
     /// [`HarnessError::NotInstalled`], [`HarnessError::BootFailed`] with the end of the node's log,
-    /// [`HarnessError::BadSetting`] for a plugin name that is none or TLS files that cannot be read.
+    /// [`HarnessError::BadSetting`] for an invalid plugin name or TLS files that cannot be read.
     pub fn start(self) -> Result<RabbitMq, HarnessError> {
         let installation = Installation::find()?;
         self.check_plugin_names()?;
@@ -112,7 +113,7 @@ impl Builder {
         RabbitMq::boot(folder, layout, installation, self.boot_limit)
     }
 
-    /// Makes the node's folder with everything it reads, in the hands of the node's account.
+    /// Makes the node's folder with every file that the node reads, owned by the node's account.
     fn furnish(&self, installation: &Installation) -> Result<(TempDir, Layout), HarnessError> {
         let mut folder = tempfile::Builder::new()
             .prefix("fluffle-")
@@ -166,7 +167,7 @@ impl Builder {
         text
     }
 
-    /// The names are written into an Erlang term.
+    /// Checks the names of plugins, because they are written into an Erlang term.
     fn check_plugin_names(&self) -> Result<(), HarnessError> {
         let is_atom = |name: &str| {
             name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -176,7 +177,7 @@ impl Builder {
             None => Ok(()),
             Some(name) => Err(HarnessError::BadSetting {
                 name: "plugin",
-                why: format!("{name:?} is no plugin name: they look like rabbitmq_auth_mechanism_ssl"),
+                why: format!("{name:?} is not a plugin name; plugin names look like rabbitmq_auth_mechanism_ssl"),
             }),
         }
     }
@@ -186,7 +187,7 @@ fn lost_a_port(why: &str, log: &str) -> bool {
     log.contains("eaddrinuse") || why.contains("epmd")
 }
 
-/// The address of a Unix socket holds 108 bytes.
+/// The address of a Unix socket has room for 108 bytes.
 fn check_socket_path(layout: &Layout) -> Result<(), HarnessError> {
     let path = layout.control_socket();
     if path.as_os_str().len() < 108 {

@@ -1,10 +1,10 @@
-//! What can go wrong with a broker of one's own, and what to do about it.
+//! Errors of a private broker or database, and what to do about them.
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-/// Why the harness could not do what was asked.
+/// Why an operation of the harness failed.
 ///
-/// Cloneable, because the one failure of a shared node is told to every test that asks for it.
+/// Cloneable, because every test that asks for a shared node gets the same failure.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum HarnessError {
@@ -29,7 +29,7 @@ pub enum HarnessError {
     },
 
     /// The node ended, or was not ready in time, while it booted.
-    #[error("the {server} {why}; its last words ({dir}, FLUFFLE_KEEP_BROKER=1 keeps the folder):\n{log}")]
+    #[error("the {server} {why}; the end of its log ({dir}, FLUFFLE_KEEP_BROKER=1 keeps the folder):\n{log}")]
     BootFailed {
         /// What booted: `RabbitMQ node` or `PostgreSQL server`.
         server: &'static str,
@@ -57,14 +57,14 @@ pub enum HarnessError {
         operation: &'static str,
     },
 
-    /// The node is running already.
-    #[error("the node runs already: stop() or kill() it first, or use restart()")]
+    /// The node is already running.
+    #[error("the node is already running: stop() or kill() it first, or use restart()")]
     AlreadyRunning,
 
     /// A bounded wait ended without the awaited event.
     #[error("{what} took longer than {limit:?}")]
     Timeout {
-        /// What was waited for.
+        /// The event that was awaited.
         what: String,
         /// The wait's limit.
         limit: Duration,
@@ -84,7 +84,7 @@ pub enum HarnessError {
     Ctl {
         /// The command with its arguments.
         command: String,
-        /// What it printed.
+        /// The output of the command.
         output: String,
     },
 
@@ -97,12 +97,12 @@ pub enum HarnessError {
         reason: String,
     },
 
-    /// `AMQP_URL`, `FLUFFLE_HARNESS_NODE` or a builder's argument makes no sense.
+    /// `AMQP_URL`, `FLUFFLE_HARNESS_NODE` or a builder's argument is invalid.
     #[error("{name} is not usable: {why}")]
     BadSetting {
         /// The name of the variable or argument.
         name: &'static str,
-        /// What is wrong and what would be right.
+        /// What is wrong, and what a valid value looks like.
         why: String,
     },
 
@@ -117,7 +117,7 @@ pub enum HarnessError {
 }
 
 impl HarnessError {
-    /// Says what was tried when the operating system refused it.
+    /// Makes an error from the operating system's answer to `action`.
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
         move |source| Self::Io { action, source: Arc::new(source) }

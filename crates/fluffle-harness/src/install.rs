@@ -1,4 +1,4 @@
-//! Where RabbitMQ is installed, and as whom it runs.
+//! Finds RabbitMQ's programs and the account under which it runs.
 
 use std::{
     env,
@@ -8,27 +8,27 @@ use std::{
 
 use crate::HarnessError;
 
-/// Names a folder with `rabbitmq-server` and `rabbitmqctl`, before all known places.
+/// The variable that names a folder with `rabbitmq-server` and `rabbitmqctl`. It is tried before all known places.
 const BIN_VAR: &str = "FLUFFLE_RABBITMQ_BIN";
 
-/// Where packages put the scripts that do not switch the user.
+/// Where packages install the scripts that do not switch the user.
 const KNOWN_FOLDERS: [&str; 4] =
     ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/opt/homebrew/sbin", "/usr/local/sbin"];
 
-/// The search path of the node's processes: whoever starts a test may have a bare one.
+/// The search path of the node's processes, because the `PATH` of the test's process may lack these folders.
 pub(crate) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The programs a node needs and the account it runs under.
+/// The programs that a node needs, and the account under which it runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Installation {
     pub(crate) server: PathBuf,
     pub(crate) ctl: PathBuf,
     pub(crate) epmd: PathBuf,
-    /// `Some` when this process is root: RabbitMQ then runs as the account its package made.
+    /// If this process is root, the account that RabbitMQ's package created. The node runs under it.
     pub(crate) account: Option<Account>,
 }
 
-/// A user and its group by number.
+/// The ids of a user and its group.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Account {
     pub(crate) uid: u32,
@@ -48,9 +48,9 @@ impl Installation {
     }
 }
 
-/// True when a private node can be started on this machine.
+/// Whether a private node can be started on this machine.
 ///
-/// Looks into `FLUFFLE_RABBITMQ_BIN`, the folders packages use, and `PATH`. Starts nothing.
+/// Looks into `FLUFFLE_RABBITMQ_BIN`, the folders that packages use, and `PATH`. Starts nothing.
 #[must_use]
 pub fn is_installed() -> bool {
     Installation::find().is_ok()
@@ -66,8 +66,8 @@ fn script_folder() -> Option<PathBuf> {
         .find(|folder| is_plain_script(&folder.join("rabbitmq-server")) && folder.join("rabbitmqctl").is_file())
 }
 
-/// Debian's `/usr/sbin/rabbitmq-server` is a wrapper that insists on root or on the user `rabbitmq`
-/// and on the system's own folders; the script behind it does not.
+/// Whether this is RabbitMQ's own script. Debian's `/usr/sbin/rabbitmq-server` is a wrapper that requires root or the
+/// user `rabbitmq`, and the system's own folders; the script behind it does not.
 fn is_plain_script(path: &Path) -> bool {
     path.canonicalize().is_ok_and(|real| real.is_file() && !real.ends_with("rabbitmq-script-wrapper"))
 }
@@ -90,7 +90,7 @@ pub(crate) fn account_of(user: &str) -> Option<Account> {
     Some(Account { uid: id_of("-u", Some(user))?, gid: id_of("-g", Some(user))? })
 }
 
-/// std tells nobody's user id: `id` does.
+/// Asks the program `id`, because std cannot look up user ids.
 fn id_of(which: &str, user: Option<&str>) -> Option<u32> {
     let output = Command::new("id").arg(which).args(user).env("PATH", SYSTEM_PATH).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()

@@ -1,4 +1,4 @@
-//! A node's folder and ports: everything another process needs to talk to it.
+//! A node's folder and ports: everything that another process needs to reach it.
 
 use std::{
     fs,
@@ -7,12 +7,12 @@ use std::{
 
 use crate::{HarnessError, install::SYSTEM_PATH};
 
-/// Every node has an epmd of its own, so that all of them can bear the same name.
+/// All nodes have the same name. This is possible because every node has an epmd of its own.
 pub(crate) const NODE_NAME: &str = "rabbit@localhost";
 
 const DESCRIPTION: &str = "node.txt";
 
-/// Where a node keeps its things and where it listens.
+/// The folder of a node, and the ports on which it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) folder: PathBuf,
@@ -30,7 +30,7 @@ impl Layout {
         self.folder.join("enabled_plugins")
     }
 
-    /// Also the home of the node's Erlang cookie.
+    /// The home folder, which also holds the node's Erlang cookie.
     pub(crate) fn home(&self) -> PathBuf {
         self.folder.join("home")
     }
@@ -43,12 +43,12 @@ impl Layout {
         self.folder.join("log")
     }
 
-    /// What the node prints: the only place for a failure that comes before logging starts.
+    /// The log of what the node prints. A failure before RabbitMQ's logging starts shows only here.
     pub(crate) fn console(&self) -> PathBuf {
         self.logs().join("console.log")
     }
 
-    /// The socket on which the node evaluates what the harness asks, see `remote.rs`.
+    /// The socket on which the node evaluates expressions of the harness; see `remote.rs`.
     pub(crate) fn control_socket(&self) -> PathBuf {
         self.folder.join("control.sock")
     }
@@ -57,8 +57,8 @@ impl Layout {
         format!("amqp://guest:guest@127.0.0.1:{}/{}", self.port, percent_encode(vhost))
     }
 
-    /// The environment of the node and of `rabbitmqctl`. Nothing else is inherited: a `RABBITMQ_*` variable of the caller
-    /// must not lead a private node into somebody's data folder.
+    /// The environment of the node and of `rabbitmqctl`. Nothing else is inherited, so that a `RABBITMQ_*` variable of
+    /// the caller cannot direct a private node to another data folder.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         let path = |path: PathBuf| path.to_string_lossy().into_owned();
         vec![
@@ -73,13 +73,13 @@ impl Layout {
             ("RABBITMQ_MNESIA_BASE", path(self.data())),
             ("RABBITMQ_LOG_BASE", path(self.logs())),
             ("RABBITMQ_PID_FILE", path(self.folder.join("pid"))),
-            // A file that does not exist: the system's rabbitmq-env.conf must not be read.
+            // A file that does not exist, so that the system's rabbitmq-env.conf is not read.
             ("RABBITMQ_CONF_ENV_FILE", path(self.folder.join("no-such-file"))),
             ("RABBITMQ_ADVANCED_CONFIG_FILE", path(self.folder.join("advanced.config"))),
         ]
     }
 
-    /// Writes the ports beside the data, so that the folder's path alone lets another process attach.
+    /// Writes the ports into the folder, so that another process can attach with the folder's path alone.
     pub(crate) fn save(&self) -> Result<(), HarnessError> {
         let amqps = self.amqps_port.unwrap_or(0);
         let text = format!("{} {amqps} {}\n", self.port, self.epmd_port);
@@ -91,7 +91,7 @@ impl Layout {
         let unusable = |why: String| HarnessError::BadSetting { name: crate::NODE_VAR, why };
         let file = folder.join(DESCRIPTION);
         let text = fs::read_to_string(&file)
-            .map_err(|error| unusable(format!("no node lives in that folder ({}: {error})", file.display())))?;
+            .map_err(|error| unusable(format!("there is no node in that folder ({}: {error})", file.display())))?;
         let ports: Vec<u16> = text.split_whitespace().filter_map(|port| port.parse().ok()).collect();
         let [port, amqps, epmd_port] = ports[..] else {
             return Err(unusable(format!("{} does not hold three ports", file.display())));
@@ -101,7 +101,7 @@ impl Layout {
     }
 }
 
-/// Percent-encodes everything but RFC 3986's unreserved characters; the default vhost `/` becomes `%2f`.
+/// Percent-encodes everything except RFC 3986's unreserved characters. The default vhost `/` becomes `%2f`.
 fn percent_encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {

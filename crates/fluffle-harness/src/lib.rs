@@ -1,22 +1,25 @@
-//! A RabbitMQ node of one's own, for tests and examples; and a PostgreSQL server.
+//! A private RabbitMQ node and a private PostgreSQL server, for tests and examples.
 //!
-//! [`RabbitMq::start`] boots a private node on loopback: own ports, own Erlang node, own data folder, so that any number
-//! can live side by side and none touches the system's broker. Its owner stops it, kills it, starts it again on the same data,
-//! closes connections through it, and cleans up by dropping it.
+//! [`RabbitMq::start`] boots a private node on loopback with its own ports, Erlang node and data folder. Any number of
+//! nodes can run side by side, and none touches the system's broker. The owner can stop the node, kill it, start it
+//! again on the same data, and close connections through it. Dropping the value cleans up.
 //!
-//! | wanted | use | cost |
+//! | you need | use | cost |
 //! |---|---|---|
-//! | a broker that may be broken | [`RabbitMq::start`] | a boot, 4 to 7 s |
-//! | a vhost nobody else uses | [`RabbitMq::shared`] and [`RabbitMq::fresh_vhost`] | one boot per process or test run, then about 50 ms a vhost |
-//! | a database that may be broken | [`Postgres::start`] | 1 to 2 s |
-//! | whatever broker there is | [`Broker::from_env_or_private`] | nothing with `AMQP_URL`, else a boot |
+//! | a broker that the test may stop or kill | [`RabbitMq::start`] | a boot, 4 to 7 s |
+//! | a vhost that nothing else uses | [`RabbitMq::shared`], [`RabbitMq::fresh_vhost`] | one boot, then 50 ms each |
+//! | a database that the test may stop or kill | [`Postgres::start`] | 1 to 2 s |
+//! | any broker | [`Broker::from_env_or_private`] | nothing with `AMQP_URL`, else a boot |
 //!
-//! Runs on Linux with `rabbitmq-server` from the distribution or from the RabbitMQ team, as root (the node then runs as the
-//! user `rabbitmq`) or as anybody else (the node runs as that user), without systemd.
+//! Runs on Linux with `rabbitmq-server` from the distribution or from the RabbitMQ team, without systemd. If the
+//! process is root, the node runs as the user `rabbitmq`; otherwise as the user of the process.
 //!
-//! Environment variables: `AMQP_URL` (an existing broker), `FLUFFLE_KEEP_BROKER=1` (nodes' folders stay for a post-mortem),
-//! `FLUFFLE_RABBITMQ_BIN` and `FLUFFLE_POSTGRES_BIN` (where RabbitMQ's scripts and PostgreSQL's programs are), `FLUFFLE_HARNESS_NODE` (the folder of the node that
-//! `cargo xtask test` shares among test processes).
+//! Environment variables:
+//!
+//! - `AMQP_URL`: an existing broker to use.
+//! - `FLUFFLE_KEEP_BROKER=1`: keep the nodes' folders for inspection.
+//! - `FLUFFLE_RABBITMQ_BIN`, `FLUFFLE_POSTGRES_BIN`: the folders of RabbitMQ's scripts and PostgreSQL's programs.
+//! - `FLUFFLE_HARNESS_NODE`: the folder of the node that `cargo xtask test` shares among test processes.
 
 mod admin;
 mod broker;
@@ -42,13 +45,15 @@ pub use postgres::Postgres;
 pub use rabbit::RabbitMq;
 pub use vhost::Vhost;
 
-/// Names the folder of a running node for [`RabbitMq::shared`] to attach to, instead of starting one per process.
+/// The variable that names the folder of a running node. [`RabbitMq::shared`] attaches to that node instead of starting
+/// one per process.
 pub const NODE_VAR: &str = "FLUFFLE_HARNESS_NODE";
 
-/// The broker to use instead of a private one, as an AMQP URI (<https://www.rabbitmq.com/docs/uri-spec>).
+/// The variable that names a broker to use instead of a private one, as an AMQP URI
+/// (<https://www.rabbitmq.com/docs/uri-spec>).
 pub const URL_VAR: &str = "AMQP_URL";
 
-/// `FLUFFLE_KEEP_BROKER=1`: leave the folder behind for a post-mortem.
+/// Whether `FLUFFLE_KEEP_BROKER=1` asks to keep the folder for inspection.
 fn keep_folder() -> bool {
     std::env::var_os("FLUFFLE_KEEP_BROKER").is_some_and(|value| !value.is_empty() && value != "0")
 }

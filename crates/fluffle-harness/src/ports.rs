@@ -11,11 +11,11 @@ use crate::HarnessError;
 const LOWEST: u16 = 20_000;
 const ATTEMPTS: u32 = 200;
 
-/// Finds a TCP port nobody listens on at 127.0.0.1.
+/// Finds a TCP port at 127.0.0.1 on which nobody listens.
 ///
-/// The port lies below the range from which the kernel picks the near ends of outgoing connections. Inside it, a client
-/// that keeps trying to reach a stopped broker would sooner or later be given the broker's port as its own near end, connect
-/// to itself, and keep the broker from coming back.
+/// The port is below the range from which the kernel picks the local ports of outgoing connections. If it were in that
+/// range, a client that keeps trying to reach a stopped broker could be given the broker's port as its own local port.
+/// It would then connect to itself and keep the broker from starting again.
 pub(crate) fn free_port() -> Result<u16, HarnessError> {
     let end = first_ephemeral_port().max(LOWEST + 1_000);
     let span = u64::from(end - LOWEST);
@@ -32,7 +32,7 @@ fn first_ephemeral_port() -> u16 {
         .unwrap_or(32_768)
 }
 
-/// A random number from std's per-process hash seeds: several processes must not walk the same ports.
+/// A random number from std's per-process hash seeds, so that several processes try different ports.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

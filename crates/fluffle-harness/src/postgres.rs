@@ -1,4 +1,4 @@
-//! A private PostgreSQL server, owned by the value that stands for it.
+//! A private PostgreSQL server, owned by a [`Postgres`] value.
 
 use std::{
     env, fmt,
@@ -22,29 +22,30 @@ use crate::{
     wait::{exit_within, output_within, poll_until},
 };
 
-/// Names the folder of `initdb` and `postgres`, before all known places.
+/// The variable that names the folder of `initdb` and `postgres`. It is tried before all known places.
 const BIN_VAR: &str = "FLUFFLE_POSTGRES_BIN";
 
-/// Where Debian puts them, in a folder for each version.
+/// Where Debian installs the programs, with one folder for each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// PostgreSQL refuses to run as root. Its package makes the first of these accounts; the second is everywhere.
+/// PostgreSQL refuses to run as root. Its package creates the first of these accounts; the second exists on every
+/// system.
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 
 const INITDB_LIMIT: Duration = Duration::from_secs(90);
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Another process may take a port between our look and the server's bind.
+/// Another process may take a port between the check and the server's bind.
 const PORT_ATTEMPTS: u32 = 3;
 
 const LOG_LINES: usize = 12;
 
 /// A PostgreSQL server on loopback, with its own port and data. Its superuser `postgres` needs no password.
 ///
-/// Dropping it kills the server and removes its folder. Should the owning process die without dropping it, a watcher process
-/// does the same. It does not wait for the disk (`fsync = off`): what was committed survives its own death, not
-/// the machine's.
+/// Dropping the value kills the server and removes its folder. If the owning process dies without dropping it, a
+/// watcher process does the same. The server does not wait for the disk (`fsync = off`): committed data survive a crash
+/// of the server, but not of the machine.
 ///
 /// All calls block; in async code use `spawn_blocking`, or accept the pause.
 ///
@@ -53,7 +54,7 @@ const LOG_LINES: usize = 12;
 ///
 /// let postgres = Postgres::start()?;
 /// println!("{}", postgres.url()); // postgres://postgres@127.0.0.1:21504/postgres
-/// postgres.kill()?;               // connections are lost, what was committed is not
+/// postgres.kill()?;               // connections are lost, committed data are not
 /// postgres.start_again()?;        // same port, same data
 /// # Ok::<(), fluffle_harness::HarnessError>(())
 /// ```
@@ -61,13 +62,13 @@ pub struct Postgres {
     programs: PathBuf,
     account: Option<Account>,
     port: u16,
-    // Declared before the folder its processes write to, and so dropped first.
+    // Declared before the folder to which its processes write, so that it is dropped first.
     server: Mutex<Server>,
     folder: TempDir,
 }
 
-/// The server's process, and the watcher that outlives its owner. The server's own children have groups of their own; they
-/// end when it does.
+/// The server's process, and the watcher that outlives its owner. The server's own children are in other process
+/// groups; they end when the server ends.
 struct Server {
     watcher: Child,
     postmaster: Option<Child>,
@@ -81,7 +82,8 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Ends the server with `name`, and waits; past the limit it is killed and the time-out reported.
+    /// Sends the signal `name` to the server and waits for its end. After the limit the server is killed, and the
+    /// time-out is returned as an error.
     fn shut(&mut self, name: &str) -> Result<(), HarnessError> {
         let Some(mut postmaster) = self.postmaster.take() else {
             return Ok(());
@@ -96,18 +98,20 @@ impl Server {
 }
 
 impl Postgres {
-    /// True when a server can be started on this machine. Starts nothing.
+    /// Whether a server can be started on this machine. Starts nothing.
     #[must_use]
     pub fn is_installed() -> bool {
         programs().is_ok()
     }
 
-    /// Makes a cluster and starts a server on it; returns when it takes connections, after 1 to 2 s on two cores.
+    /// Makes a cluster and starts a server on it. Returns when the server takes connections, after 1 to 2 s on two
+    /// cores.
     ///
-    /// As root it runs under the account `postgres`, or `nobody` when there is none; else as this user.
+    /// If this process is root, the server runs under the account `postgres`, or `nobody` if there is no such account;
+    /// otherwise as this user.
     ///
     /// # Errors
-    /// [`HarnessError::NoPostgres`], [`HarnessError::BootFailed`] with the end of its log.
+    /// [`HarnessError::NoPostgres`], [`HarnessError::BootFailed`] with the end of the server's log.
     pub fn start() -> Result<Self, HarnessError> {
         let programs = programs()?;
         let account = if is_root() { ACCOUNTS.into_iter().find_map(account_of) } else { None };
@@ -140,7 +144,7 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// The TCP port; it stays the same when the server is started again.
+    /// The TCP port. It stays the same when the server is started again.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -158,20 +162,20 @@ impl Postgres {
         self.server().postmaster.as_ref().map(Child::id)
     }
 
-    /// Shuts the server down as an operator would ("fast"): transactions are rolled back, connections closed. Does nothing
-    /// when it is stopped already.
+    /// Shuts the server down as an operator would ("fast"): transactions are rolled back, connections are closed. Does
+    /// nothing if the server is already stopped.
     ///
     /// # Errors
-    /// When it takes longer than 60 s; it is killed then.
+    /// If it takes longer than 60 s. The server is then killed.
     pub fn stop(&self) -> Result<(), HarnessError> {
         self.server().shut("INT")
     }
 
-    /// Ends the server as a crash does ("immediate shutdown"): nothing is written any more, transactions end where they
-    /// are, and the next start recovers from the log. Does nothing when it is stopped already.
+    /// Ends the server like a crash ("immediate shutdown"): nothing more is written, open transactions are lost, and
+    /// the next start recovers from the log. Does nothing if the server is already stopped.
     ///
     /// # Errors
-    /// When it takes longer than 60 s; it is killed then.
+    /// If it takes longer than 60 s. The server is then killed.
     pub fn kill(&self) -> Result<(), HarnessError> {
         self.server().shut("QUIT")
     }
@@ -179,7 +183,7 @@ impl Postgres {
     /// Starts a stopped or killed server on its old data and port, and waits until it takes connections.
     ///
     /// # Errors
-    /// [`HarnessError::AlreadyRunning`], or as [`start`](Self::start).
+    /// [`HarnessError::AlreadyRunning`], or the errors of [`start`](Self::start).
     pub fn start_again(&self) -> Result<(), HarnessError> {
         let mut server = self.server();
         if server.postmaster.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None))) {
@@ -206,7 +210,7 @@ impl Postgres {
             .arg(self.folder().join("data"))
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-k"])
             .arg(self.folder())
-            // Small and fast: it serves one test, and its data need not outlive the machine.
+            // Small and fast, because the server serves one test and its data need not survive the machine.
             .args(["-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=50"])
             .stdin(Stdio::null())
             .stdout(log)
@@ -237,7 +241,7 @@ impl Postgres {
     }
 
     fn server(&self) -> MutexGuard<'_, Server> {
-        // A poisoned lock only says that some other call panicked: the processes are as real as before.
+        // A poisoned lock only means that another call panicked; the processes are still valid.
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -248,7 +252,7 @@ impl fmt::Debug for Postgres {
     }
 }
 
-/// The folder with the programs, those of the newest version.
+/// The folder with the programs. If several versions are installed, the newest.
 fn programs() -> Result<PathBuf, HarnessError> {
     let named = env::var_os(BIN_VAR).map(PathBuf::from);
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir(DEBIAN)
@@ -265,8 +269,8 @@ fn programs() -> Result<PathBuf, HarnessError> {
     found.ok_or(HarnessError::NoPostgres { program: "initdb" })
 }
 
-/// A command in the server's folder, under its account. Nothing is inherited: a `PG*` variable of the caller must not lead it to
-/// somebody else's data.
+/// A command in the server's folder, under its account. The environment is cleared, so that a `PG*` variable of the
+/// caller cannot direct it to other data.
 fn program(programs: &Path, name: &str, folder: &Path, account: Option<Account>) -> Command {
     let mut command = Command::new(programs.join(name));
     command.env_clear().env("PATH", SYSTEM_PATH).env("LC_ALL", "C").current_dir(folder);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! owner (a test, an example, xtask)
-//! ├─ watcher  sh: blocks on a pipe from the owner; when that closes, however the owner died, it kills the group
+//! ├─ watcher  sh: blocks on a pipe from the owner; when the pipe closes (the owner died), it kills the group
 //! ├─ epmd     in the watcher's process group; the node's name server, on a port of its own
 //! └─ beam     in the watcher's process group; RabbitMQ itself, stopped, killed and started again by the owner
 //! ```
@@ -28,9 +28,10 @@ use crate::{
 const EPMD_LIMIT: Duration = Duration::from_secs(10);
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Waits for the end of the pipe, then ends its own process group from outside of it and removes the folder, unless it is to
-/// be kept; again and again, because a killed process may still be finishing a write.
-/// Erlang's own helpers (they resolve names and measure the disk) end when the virtual machine closes their pipes.
+/// A shell script. It waits for the end of the pipe, then ends its own process group from a process outside of it, and
+/// removes the folder unless it is to be kept. It tries to remove the folder up to ten times, because a killed process
+/// may still be finishing a write. Erlang's own helpers (they resolve names and measure the disk) end when the virtual
+/// machine closes their pipes.
 const WATCH: &str = r#"read -r _; exec setsid sh -c '
 kill -s "$4" -- "-$1"
 for _ in 1 2 3 4 5 6 7 8 9 10; do
@@ -39,12 +40,13 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
 done
 ' watcher $$ "$1" "$2" "$3""#;
 
-/// Few schedulers, unbound: private nodes share the machine with the tests they serve. The name is given here, not left to
-/// RabbitMQ: then it neither boots a second virtual machine to start a shared epmd, nor listens beyond loopback.
+/// Few schedulers, not bound to cores, because private nodes share the machine with the tests that use them. The node's
+/// name is given here, not left to RabbitMQ, so that RabbitMQ neither boots a second virtual machine to start a shared
+/// epmd nor listens beyond loopback.
 const ERLANG_ARGUMENTS: &str = "-sname rabbit@localhost -start_epmd false -kernel inet_dist_use_interface {127,0,0,1} \
                                 +S 2:2 +sbt u +A 2 +SDio 2";
 
-/// One node's processes.
+/// The processes of one node.
 #[derive(Debug)]
 pub(crate) struct Processes {
     watcher: Child,
@@ -53,7 +55,7 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Starts the watcher and epmd; the node itself is started by [`Processes::start_node`].
+    /// Starts the watcher and epmd. [`Processes::start_node`] starts the node itself.
     pub(crate) fn new(layout: &Layout, installation: &Installation) -> Result<Self, HarnessError> {
         let mut watcher = start_watcher(&layout.folder, installation.account, "KILL")?;
         match start_epmd(layout, installation, &watcher) {
@@ -69,14 +71,14 @@ impl Processes {
         self.beam.as_mut().is_some_and(|beam| matches!(beam.try_wait(), Ok(None)))
     }
 
-    /// The node's process id, which tests need to look at it from outside.
+    /// The node's process id, for tests that inspect the process.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.beam.as_ref().map(Child::id)
     }
 
     /// Starts the node without waiting until it is ready.
     pub(crate) fn start_node(&mut self, layout: &Layout, installation: &Installation) -> Result<(), HarnessError> {
-        // A killed node leaves its socket file, on which the next could not listen.
+        // A killed node leaves its socket file, which would keep the next one from listening.
         let _ = fs::remove_file(layout.control_socket());
         let console = File::create(layout.console()).map_err(HarnessError::io("create the console log"))?;
         let errors = console.try_clone().map_err(HarnessError::io("share the console log"))?;
@@ -84,8 +86,8 @@ impl Processes {
         command
             .env_clear()
             .envs(layout.environment())
-            // With "input allowed" the script becomes the node instead of waiting for it: our child is the node itself, so
-            // that a SIGKILL hits the right process. `-noinput` then takes the input away again.
+            // With "input allowed", the script becomes the node instead of waiting for it. Our child is then the node
+            // itself, so that a SIGKILL hits the right process. `-noinput` disables the input again.
             .env("RABBITMQ_ALLOW_INPUT", "true")
             .env("RABBITMQ_SERVER_START_ARGS", "-noinput +B i")
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG_ARGUMENTS)
@@ -100,13 +102,13 @@ impl Processes {
         Ok(())
     }
 
-    /// How the node ended, if it did.
+    /// The node's exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let beam = self.beam.as_mut()?;
         beam.try_wait().ok().flatten().map(|status| status.to_string())
     }
 
-    /// Asks the node to shut down and waits; past `limit` it is killed and the time-out reported.
+    /// Asks the node to shut down and waits. After `limit` it is killed, and the time-out is returned as an error.
     pub(crate) fn stop_node(&mut self, limit: Duration) -> Result<(), HarnessError> {
         let Some(beam) = &mut self.beam else {
             return Ok(());
@@ -120,7 +122,7 @@ impl Processes {
         stopped.map(|_| ())
     }
 
-    /// SIGKILL, at once.
+    /// Kills the node with SIGKILL at once.
     pub(crate) fn kill_node(&mut self) {
         if let Some(mut beam) = self.beam.take() {
             end(&mut beam);
@@ -130,21 +132,21 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        // The watcher goes last: until then it still cleans up should this process die right here.
+        // The watcher ends last, so that it still cleans up if this process dies in here.
         self.kill_node();
         end(&mut self.epmd);
         end(&mut self.watcher);
     }
 }
 
-/// Runs a command under the account, when there is one to change to.
+/// Sets the account of a command, if there is one to change to.
 pub(crate) fn run_as(command: &mut Command, account: Option<Account>) {
     if let Some(Account { uid, gid }) = account {
         command.uid(uid).gid(gid);
     }
 }
 
-/// A process that outlives this one to end the watcher's process group with `signal`, and to remove the folder.
+/// Starts a process that outlives this one, ends its own process group with `signal`, and removes the folder.
 pub(crate) fn start_watcher(folder: &Path, account: Option<Account>, signal: &str) -> Result<Child, HarnessError> {
     let fate = if keep_folder() { "keep" } else { "remove" };
     let mut command = Command::new("sh");
@@ -192,7 +194,7 @@ fn start_epmd(layout: &Layout, installation: &Installation, watcher: &Child) -> 
     }
 }
 
-/// std can send no signal but SIGKILL; the shell's `kill` is there on every system.
+/// Sends a signal with the shell's `kill`, because std can only send SIGKILL.
 pub(crate) fn signal(child: &Child, name: &str) {
     let mut kill = Command::new("sh");
     kill.args(["-c", "kill -s \"$1\" \"$2\"", "signal", name, &child.id().to_string()]);
@@ -200,11 +202,11 @@ pub(crate) fn signal(child: &Child, name: &str) {
 }
 
 pub(crate) fn group(watcher: &Child) -> i32 {
-    // Process ids fit: Linux caps them at 2^22.
+    // Always fits, because Linux limits process ids to 2^22.
     i32::try_from(watcher.id()).unwrap_or(0)
 }
 
-/// SIGKILL, and the wait for the end.
+/// Kills the child with SIGKILL and waits for its end.
 pub(crate) fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = exit_within(child, EXIT_LIMIT, "a killed process");

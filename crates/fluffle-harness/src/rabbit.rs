@@ -1,4 +1,4 @@
-//! A private RabbitMQ node, owned by the value that stands for it.
+//! A private RabbitMQ node, owned by a [`RabbitMq`] value.
 
 use std::{
     fmt, fs,
@@ -22,17 +22,17 @@ const LOG_LINES: usize = 12;
 
 /// A RabbitMQ node on loopback, with its own ports, data and account.
 ///
-/// Dropping it kills the node and removes its folder. Should the owning process die without dropping it, even by SIGKILL,
-/// a watcher process does the same.
+/// Dropping the value kills the node and removes its folder. If the owning process dies without dropping it, even by
+/// SIGKILL, a watcher process does the same.
 ///
-/// All calls block; in async code use `spawn_blocking`, or accept the pause. None may be cancelled half-way.
+/// All calls block; in async code use `spawn_blocking`, or accept the pause. A call must not be cancelled half-way.
 ///
 /// ```no_run
 /// use fluffle_harness::RabbitMq;
 ///
 /// let broker = RabbitMq::start()?;
 /// println!("{}", broker.url()); // amqp://guest:guest@127.0.0.1:21504/%2f
-/// broker.kill()?;               // as a power failure would
+/// broker.kill()?;               // like a power failure
 /// broker.start_again()?;        // same ports, same data
 /// # Ok::<(), fluffle_harness::HarnessError>(())
 /// ```
@@ -43,13 +43,14 @@ pub struct RabbitMq {
     tenure: Tenure,
 }
 
-/// What this value may do with the node's life.
+/// Whether this value may stop and start the node.
 enum Tenure {
-    /// Ours alone. The processes are declared before the folder they write to, and so dropped first.
+    /// The node belongs to this value alone. The processes are declared before the folder to which they write, so that
+    /// they are dropped first.
     Owned { processes: Mutex<Processes>, _folder: TempDir },
-    /// Ours, but handed out to a whole process as [`RabbitMq::shared`].
+    /// The node belongs to this process, which shares it as [`RabbitMq::shared`].
     Shared { _processes: Mutex<Processes>, _folder: TempDir },
-    /// Another process's.
+    /// The node belongs to another process.
     Attached,
 }
 
@@ -59,7 +60,7 @@ impl RabbitMq {
         Self::builder().start()
     }
 
-    /// A node to be configured first.
+    /// A builder, to configure the node before it starts.
     ///
     /// ```no_run
     /// # use fluffle_harness::RabbitMq;
@@ -85,7 +86,7 @@ impl RabbitMq {
         Ok(rabbit)
     }
 
-    /// Another process's node, by its folder.
+    /// Attaches to another process's node by its folder.
     pub(crate) fn attach(folder: &Path) -> Result<Self, HarnessError> {
         let rabbit = Self {
             layout: Layout::load(folder)?,
@@ -112,7 +113,7 @@ impl RabbitMq {
         self.layout.url("/")
     }
 
-    /// The TCP port for plain connections; it stays the same across restarts.
+    /// The TCP port for plain connections. It stays the same across restarts.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.layout.port
@@ -130,30 +131,30 @@ impl RabbitMq {
         &self.layout.folder
     }
 
-    /// The process id of the node's virtual machine, while it runs and is ours.
+    /// The process id of the node's virtual machine, while it runs and belongs to this value alone.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.processes("pid").ok().and_then(|processes| processes.pid())
     }
 
-    /// Shuts the node down as an operator would: connections are closed with 320 CONNECTION_FORCED, data are kept.
+    /// Shuts the node down as an operator would: connections are closed with 320 CONNECTION_FORCED, and data are kept.
     ///
-    /// Does nothing when it is stopped already. Takes about a second; past 60 s the node is killed and the time-out
-    /// reported.
+    /// Does nothing if the node is already stopped. Takes about a second. After 60 s the node is killed, and the
+    /// time-out is returned as an error.
     pub fn stop(&self) -> Result<(), HarnessError> {
         self.processes("stop")?.stop_node(STOP_LIMIT)
     }
 
-    /// Kills the node with SIGKILL: sockets close without a goodbye, messages that were not on disk are lost, as when the
-    /// broker's process crashes. Does nothing when it is stopped already.
+    /// Kills the node with SIGKILL, as when the broker's process crashes: sockets close without notice, and messages
+    /// that were not on disk are lost. Does nothing if the node is already stopped.
     ///
-    /// Definitions (vhosts, queues, bindings) are flushed first, which takes milliseconds. RabbitMQ 3 answers `declare-ok`
-    /// while Mnesia's commit decision still waits, up to two seconds, to be written; a crash in between undoes the declaration,
-    /// and the queue is gone with its confirmed messages. That is a matter between Mnesia and the disk in which no client
-    /// has a say, and it would make every test that declares, publishes and kills fail now and then.
+    /// Definitions (vhosts, queues, bindings) are flushed first, which takes milliseconds. The reason: RabbitMQ 3
+    /// answers `declare-ok` up to two seconds before Mnesia writes its commit decision. A crash in between undoes the
+    /// declaration, and the queue is lost with its confirmed messages. No client can influence that, and it would make
+    /// every test that declares, publishes and kills fail now and then.
     pub fn kill(&self) -> Result<(), HarnessError> {
         let mut processes = self.processes("kill")?;
-        // A node that cannot do it (stopped, booting, without Mnesia) is killed all the same.
+        // The result is ignored: a node that cannot flush (stopped, booting, without Mnesia) is killed all the same.
         let _ = remote::eval_within(&self.layout, FLUSH_LIMIT, "kill", "mnesia:sync_log(), <<>>");
         processes.kill_node();
         Ok(())
@@ -163,7 +164,7 @@ impl RabbitMq {
     ///
     /// # Errors
     ///
-    /// [`HarnessError::AlreadyRunning`], or as [`Builder::start`].
+    /// [`HarnessError::AlreadyRunning`], or the errors of [`Builder::start`].
     pub fn start_again(&self) -> Result<(), HarnessError> {
         let mut processes = self.processes("start_again")?;
         if processes.is_running() {
@@ -188,15 +189,15 @@ impl RabbitMq {
 
     /// Waits until the node answers an AMQP handshake, for at most `limit`.
     ///
-    /// Only needed when something else starts the node: `start` and `start_again` wait themselves.
+    /// Only needed if something else starts the node, because `start` and `start_again` wait themselves.
     pub fn wait_ready(&self, limit: Duration) -> Result<(), HarnessError> {
         poll_until(limit, "the node's answer to an AMQP handshake", || Ok(self.is_ready().then_some(())))
     }
 
     /// Runs `rabbitmqctl` with these arguments against the node and returns what it printed to stdout.
     ///
-    /// Slow: each call boots a virtual machine, 0.4 s on two idle cores and more on busy ones. The named operations of this
-    /// type (`queue_depths`, `close_all_connections`, ...) take a millisecond or two instead.
+    /// Slow: each call boots a virtual machine, which takes 0.4 s on two idle cores and more on busy ones. The named
+    /// operations of this type (`queue_depths`, `close_all_connections`, ...) take a millisecond or two instead.
     ///
     /// ```no_run
     /// # let broker = fluffle_harness::RabbitMq::start()?;
@@ -209,7 +210,7 @@ impl RabbitMq {
 
     /// Evaluates an Erlang expression, without its final dot, inside the node. Its value must be iodata.
     ///
-    /// For what RabbitMQ can do and this type has no method for; takes a millisecond or two.
+    /// For operations of RabbitMQ for which this type has no method. Takes a millisecond or two.
     ///
     /// ```no_run
     /// # let broker = fluffle_harness::RabbitMq::start()?;
@@ -222,7 +223,7 @@ impl RabbitMq {
 
     fn processes(&self, operation: &'static str) -> Result<MutexGuard<'_, Processes>, HarnessError> {
         let broker = match &self.tenure {
-            // A poisoned lock only says that some other call panicked: the children are as real as before.
+            // A poisoned lock only means that another call panicked; the processes are still valid.
             Tenure::Owned { processes, .. } => {
                 return Ok(processes.lock().unwrap_or_else(PoisonError::into_inner));
             }
@@ -232,7 +233,7 @@ impl RabbitMq {
         Err(HarnessError::NeedsOwnBroker { operation, broker })
     }
 
-    /// The control socket opens when the boot is over, listeners included.
+    /// The control socket opens only when the boot is over and the listeners are up.
     fn is_ready(&self) -> bool {
         self.eval("<<>>").is_ok() && answers_amqp(self.layout.port)
     }
@@ -267,7 +268,7 @@ fn answers_amqp(port: u16) -> bool {
     probe().unwrap_or(false)
 }
 
-/// The lines from the first error on, and the last ones: between them lie pages of crash reports.
+/// The first lines from the first error on, and the last lines of the file. Pages of crash reports are between them.
 fn telling_lines(file: &Path) -> String {
     let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let text = text.unwrap_or_default();

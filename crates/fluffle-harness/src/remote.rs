@@ -1,8 +1,9 @@
-//! Talking to the node: `rabbitmqctl`, and a quicker way for what tests do often.
+//! Commands to the node: `rabbitmqctl`, and a faster way for frequent operations.
 //!
-//! `rabbitmqctl` boots a virtual machine of its own for every command (0.4 s on an idle machine, seconds on a busy one).
-//! The node therefore evaluates Erlang expressions for its owner on a Unix socket inside its private folder, which answers
-//! in a millisecond or two. The folder belongs to the node's account and nobody else may enter it.
+//! `rabbitmqctl` boots a virtual machine of its own for every command (0.4 s on an idle machine, seconds on a busy
+//! one). Therefore the node also evaluates Erlang expressions for its owner, on a Unix socket inside its private
+//! folder, which takes a millisecond or two. The folder belongs to the node's account, and no other account can enter
+//! it.
 
 use std::{
     io::{self, Read, Write},
@@ -24,12 +25,13 @@ const EVAL_LIMIT: Duration = Duration::from_secs(30);
 const CTL_LIMIT: Duration = Duration::from_secs(90);
 const ANSWER_LIMIT: u64 = 64 << 20;
 
-/// The expression given to the node at its start: it listens on the socket and evaluates each request in a process of
-/// its own. Requests and answers are framed by a four-byte length; an answer starts with `ok ` or `error `.
+/// The Erlang expression that the node runs at its start. It listens on the socket and evaluates each request in a
+/// process of its own. Requests and answers are framed by a four-byte length. An answer starts with `ok ` or `error `.
 pub(crate) fn listener_expression(socket: &Path) -> String {
     format!(
         r#"spawn(fun() ->
-  {{ok, L}} = gen_tcp:listen(0, [{{ifaddr, {{local, {path}}}}}, binary, {{packet, 4}}, {{active, false}}, {{backlog, 128}}]),
+  {{ok, L}} = gen_tcp:listen(0,
+    [{{ifaddr, {{local, {path}}}}}, binary, {{packet, 4}}, {{active, false}}, {{backlog, 128}}]),
   (fun Accept() ->
     {{ok, S}} = gen_tcp:accept(L),
     Worker = spawn(fun() ->
@@ -54,7 +56,7 @@ end)."#,
     )
 }
 
-/// An Erlang binary literal of any text: nothing in it can end the literal early.
+/// Any text as an Erlang binary literal. The text cannot end the literal early.
 pub(crate) fn binary(text: &str) -> String {
     let bytes: Vec<String> = text.bytes().map(|byte| byte.to_string()).collect();
     format!("<<{}>>", bytes.join(","))
@@ -65,7 +67,7 @@ pub(crate) fn eval(layout: &Layout, operation: &'static str, expression: &str) -
     eval_within(layout, EVAL_LIMIT, operation, expression)
 }
 
-/// As [`eval`], for at most `limit`.
+/// Like [`eval`], for at most `limit`.
 pub(crate) fn eval_within(
     layout: &Layout,
     limit: Duration,
@@ -109,7 +111,7 @@ pub(crate) fn ctl(layout: &Layout, installation: &Installation, arguments: &[&st
     command
         .env_clear()
         .envs(layout.environment())
-        // A node's epmd is started by the harness and ends with the node: a command must not leave one behind.
+        // The harness starts a node's epmd and ends it with the node, so a command must not start another one.
         .env("RABBITMQ_CTL_ERL_ARGS", "-start_epmd false +S 1:1")
         .args(["--quiet", "--node", NODE_NAME])
         .args(arguments)

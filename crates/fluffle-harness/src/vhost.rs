@@ -1,4 +1,4 @@
-//! A vhost of one's own on a shared node.
+//! A private vhost on a shared node.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use crate::{HarnessError, QueueDepth, RabbitMq};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// A vhost that nothing else uses; dropping it deletes it with its queues and closes its connections.
+/// A vhost that nothing else uses. Dropping this value deletes the vhost with its queues and closes its connections.
 ///
 /// ```no_run
 /// use fluffle_harness::RabbitMq;
@@ -27,7 +27,7 @@ pub struct Vhost<'a> {
 }
 
 impl RabbitMq {
-    /// Adds a vhost with a name of its own. Takes about 50 ms: the cheap way to keep tests apart.
+    /// Adds a vhost with a unique name. Takes about 50 ms, so it is the cheap way to keep tests apart.
     pub fn fresh_vhost(&self) -> Result<Vhost<'_>, HarnessError> {
         let name = format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let url = self.add_vhost(&name)?;
@@ -48,18 +48,18 @@ impl<'a> Vhost<'a> {
         &self.name
     }
 
-    /// The node it lives on.
+    /// The node that holds the vhost.
     #[must_use]
     pub fn broker(&self) -> &'a RabbitMq {
         self.broker
     }
 
-    /// As [`RabbitMq::queue_depths`].
+    /// Like [`RabbitMq::queue_depths`], for this vhost.
     pub fn queue_depths(&self) -> Result<HashMap<String, QueueDepth>, HarnessError> {
         self.broker.queue_depths(&self.name)
     }
 
-    /// As [`RabbitMq::wait_queue`].
+    /// Like [`RabbitMq::wait_queue`], for this vhost.
     pub fn wait_queue(
         &self,
         queue: &str,
@@ -77,7 +77,7 @@ impl<'a> Vhost<'a> {
 
 impl Drop for Vhost<'_> {
     fn drop(&mut self) {
-        // The node may be stopped or gone, and its folder with it: then there is nothing to delete.
+        // Fails if the node is stopped, or gone with its folder. Then there is nothing to delete.
         let _ = self.broker.delete_vhost(&self.name);
     }
 }

@@ -9,10 +9,10 @@ use std::{
 
 use crate::HarnessError;
 
-/// How often a condition without an event of its own is looked at.
+/// How often a condition that sends no event is checked.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Calls `look` until it gives a value, for at most `limit`.
+/// Calls `look` until it returns a value, for at most `limit`.
 pub(crate) fn poll_until<T>(
     limit: Duration,
     what: &str,
@@ -35,11 +35,11 @@ pub(crate) fn exit_within(child: &mut Child, limit: Duration, what: &str) -> Res
     poll_until(limit, what, || child.try_wait().map_err(HarnessError::io(format!("wait for {what}"))))
 }
 
-/// Runs a command to its end and collects its output; past `limit` it is killed.
+/// Runs a command to its end and collects its output. If it takes longer than `limit`, it is killed.
 pub(crate) fn output_within(command: &mut Command, limit: Duration, what: &str) -> Result<Output, HarnessError> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(HarnessError::io(format!("start {what}")))?;
-    // Both pipes are drained while we wait: a child that fills one would never end.
+    // Both pipes are drained meanwhile, because a child that fills one would never end.
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
     let status = exit_within(&mut child, limit, what).inspect_err(|_| {

@@ -1,4 +1,5 @@
-//! What an operator does to a broker. All on the shared node, each test on a vhost of its own, but for the alarm.
+//! Tests of the administrator's operations. All use the shared node, each test on a vhost of its own, except the test
+//! of the alarm.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
@@ -87,7 +88,7 @@ async fn blocking_publishers_raises_connection_blocked_and_unblocking_clears_it(
     declare_durable(&channel, "stuck").await;
 
     broker.block_publishers().unwrap();
-    // The broker tells a connection only once it publishes, and an alarm takes its time to get to all connections.
+    // The broker tells a connection only when it publishes, and an alarm needs some time to reach all connections.
     let publishing = async {
         loop {
             let publish =

@@ -1,4 +1,4 @@
-//! A private node from birth to death: these tests start nodes of their own.
+//! The life of a private node. These tests start nodes of their own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
@@ -29,7 +29,7 @@ fn a_node_listens_on_loopback_only() {
     let broker = RabbitMq::start().unwrap();
     let listening = listening_addresses(broker.pid().unwrap());
     assert!(listening.len() >= 2, "AMQP and Erlang distribution, but found {listening:?}");
-    // 127.0.0.1 as the kernel prints it on a little-endian machine.
+    // 127.0.0.1 in the kernel's notation on a little-endian machine.
     assert!(listening.iter().all(|address| address.starts_with("0100007F:")), "{listening:?}");
 }
 

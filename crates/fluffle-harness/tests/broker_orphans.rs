@@ -1,4 +1,4 @@
-//! However its owner dies, a node leaves no process and no folder behind.
+//! In whatever way its owner dies, a node leaves no process and no folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -62,7 +62,7 @@ fn owner_of_a_node() -> (Child, PathBuf) {
 fn private_broker(node: Option<&Path>) -> Child {
     Command::new(env!("CARGO_BIN_EXE_private-broker"))
         .env_remove("FLUFFLE_KEEP_BROKER")
-        // What the caller says to the system's broker must not reach a private one.
+        // A variable for the system's broker must not affect a private one.
         .env("RABBITMQ_MNESIA_BASE", "/nonexistent")
         .env(NODE_VAR, node.unwrap_or(Path::new("")))
         .stdin(Stdio::piped())
@@ -87,7 +87,7 @@ fn assert_nothing_left(folder: &Path) {
     }
 }
 
-/// Every living process that has the folder's name in its arguments or environment. (A zombie has neither.)
+/// Every living process with the folder's name in its arguments or environment. (A zombie has neither.)
 fn processes_of(folder: &Path) -> Vec<String> {
     let name = folder.to_str().unwrap();
     let mentions = |path: PathBuf| fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(name));

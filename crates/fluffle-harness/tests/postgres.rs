@@ -1,4 +1,4 @@
-//! A private PostgreSQL server from birth to death.
+//! The life of a private PostgreSQL server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -15,7 +15,7 @@ use fluffle_harness::{HarnessError, Postgres};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Tells the test's second process, which owns a server until it is killed, that it is the second.
+/// Set for the test's second process, which owns a server until it is killed.
 const PART: &str = "FLUFFLE_TEST_OWNS_POSTGRES";
 
 #[test]
@@ -108,7 +108,8 @@ fn assert_nothing_left(folder: &Path) {
     }
 }
 
-/// Every living process that works in the folder or names it in its arguments. (A zombie has neither.)
+/// Every living process whose working folder is in the folder, or that names the folder in its arguments. (A zombie has
+/// neither.)
 fn processes_of(folder: &Path) -> Vec<String> {
     let name = folder.to_str().unwrap();
     let named = |path: PathBuf| fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(name));

@@ -1,7 +1,8 @@
-//! The relay actor: claims rows, publishes them, marks what became of them.
+//! The relay actor: claims rows, publishes them, and marks their outcomes.
 //!
-//! All that must survive a crash is in [`Shared`], which outlives the actor: what is known and not yet in the table is written
-//! there before anything else, and what an earlier incarnation had claimed is taken again at once, not after its lease.
+//! Everything that must survive a crash of the actor is in [`Shared`], which outlives the actor. Outcomes that are
+//! known but not yet in the table are written there before anything else. Rows that an earlier incarnation had claimed
+//! are claimed again at once, not after their lease.
 
 use std::{
     collections::BTreeSet,
@@ -25,20 +26,20 @@ use crate::{
     table::{Claim, PRUNED, Row, Table},
 };
 
-/// How long the confirms of a batch are waited for once the relay shall stop.
+/// How long a relay that must stop waits for the confirms of its batch.
 const GRACE: Duration = Duration::from_secs(8);
 
-/// How long it rests when the broker took nothing.
+/// How long the relay pauses if the broker accepted no message of a batch.
 const REST: Duration = Duration::from_secs(1);
 
-/// How often published rows past their time are looked for.
+/// How often the relay looks for published rows past their age.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// What all incarnations of one relay share.
+/// State shared by all incarnations of one relay.
 pub(crate) struct Shared {
     pub(crate) table: Table,
     pub(crate) forwarder: Forwarder,
-    /// What it writes into the rows it claims.
+    /// The relay's id, written into the rows that it claims.
     pub(crate) claimant: String,
     pub(crate) poll: Duration,
     pub(crate) batch: i64,
@@ -46,7 +47,8 @@ pub(crate) struct Shared {
     pub(crate) retry: Retry,
     pub(crate) keep: Option<Duration>,
     pub(crate) wake: Arc<Notify>,
-    /// Known, and not in the table yet. Never more than a batch: nothing is claimed before it is empty.
+    /// Outcomes that are known but not in the table yet. Never more than one batch, because nothing is claimed before
+    /// this is empty.
     pub(crate) unmarked: Mutex<Vec<(i64, Outcome)>>,
 }
 
@@ -77,7 +79,7 @@ impl Actor for RelayActor {
         }));
     }
 
-    /// Finishes the batch in hand first.
+    /// Finishes the current batch first.
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
         if self.over {
             return Running::Stop;
@@ -87,7 +89,7 @@ impl Actor for RelayActor {
     }
 }
 
-/// Relays until told to stop, or until the database fails.
+/// Runs until it is told to stop, or until the database fails.
 async fn run(relay: Arc<Shared>, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
     let mut pruned = None;
     loop {
@@ -100,7 +102,7 @@ async fn run(relay: Arc<Shared>, mut stop: watch::Receiver<bool>) -> Result<(), 
         let rest = match rows.is_empty() {
             true => relay.poll,
             false if relay.publish(rows, &mut stop).await => continue,
-            // Not one of them got through: the next would fare no better.
+            // The broker accepted none of them, so the next batch would fail too.
             false => REST,
         };
         relay.mark().await?;
@@ -128,7 +130,7 @@ impl Shared {
         self.table.claim(&claim).await
     }
 
-    /// Publishes the rows in order, and notes what becomes of each; says whether the broker took any.
+    /// Publishes the rows in order and records the outcome of each. True if the broker accepted any.
     async fn publish(&self, rows: Vec<Row>, stop: &mut watch::Receiver<bool>) -> bool {
         let mut open: BTreeSet<i64> = rows.iter().map(|row| row.id).collect();
         let mut any = false;
@@ -139,8 +141,9 @@ impl Shared {
         };
         let mut publishing = FuturesUnordered::new();
         for row in rows {
-            // Each is asked once before the next is made: the forwarder keeps the order in which it is asked. Unconstrained,
-            // for tokio's budget would have it answer "not now" past some dozens and not note that it was asked.
+            // Each publish is polled once before the next is made, because the forwarder keeps the order of the first
+            // polls. Unconstrained, because past some dozens of polls tokio's budget would return pending before the
+            // forwarder sees the poll.
             let mut published = Box::pin(unconstrained(self.forward(row)));
             match poll!(&mut published) {
                 std::task::Poll::Ready((id, outcome)) => note(id, outcome),
@@ -162,7 +165,7 @@ impl Shared {
                 () = &mut patience => break,
             }
         }
-        // Dropped, a publish withdraws a message that is not on the wire yet.
+        // Dropping a publish withdraws its message if it is not on the wire yet.
         drop(publishing);
         self.unmarked().extend(open.into_iter().map(|id| (id, Outcome::Again)));
         any
@@ -176,18 +179,21 @@ impl Shared {
         };
         match &outcome {
             Outcome::Later { attempts, error, wait } => {
-                tracing::warn!(row = row.id, attempts, ?wait, %error, "the broker does not take an outbox message; it is tried again");
+                tracing::warn!(
+                    row = row.id, attempts, ?wait, %error,
+                    "the broker did not accept an outbox message; it is tried again after the wait"
+                );
             }
             Outcome::Parked { attempts, error } => tracing::error!(
                 row = row.id, attempts, %error,
-                "an outbox message is parked: set parked_at to null and attempts to 0 to have it tried again, or delete it"
+                "an outbox message is parked: set parked_at to null and attempts to 0 to retry it, or delete the row"
             ),
             Outcome::Published | Outcome::Again => {}
         }
         (row.id, outcome)
     }
 
-    /// Writes into the table what is known and not in it yet.
+    /// Writes the outcomes that are not in the table yet.
     async fn mark(&self) -> Result<(), RelayError> {
         let known = self.unmarked().clone();
         if known.is_empty() {

@@ -1,14 +1,14 @@
-//! What can go wrong between the application, its database and the relay.
+//! Errors of enqueueing and of the relay.
 
 use std::time::Duration;
 
 use fluffle_amqp::PreparedError;
 
-/// Why a message was not written. The transaction should not be committed: it would be the change without its message.
+/// Why a message was not written. Do not commit the transaction, because it would make the change without its message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnqueueError {
-    /// The database refused it. When the table is missing, call `migrate` first.
+    /// The database refused the insert. If the table is missing, call `migrate` first.
     #[error("message {id} was not written to fluffle_outbox: {source}")]
     Database {
         /// The message's id.
@@ -16,12 +16,12 @@ pub enum EnqueueError {
         /// The database's answer.
         source: sqlx::Error,
     },
-    /// It has no byte form.
+    /// The message cannot be written as bytes.
     #[error(transparent)]
     Message(#[from] PreparedError),
 }
 
-/// Why an incarnation of a relay ended. All of these are worth another try.
+/// Why an incarnation of a relay ended. After each of these, a restart may help.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RelayError {
     #[error("the outbox table cannot be used ({doing}): {source}")]

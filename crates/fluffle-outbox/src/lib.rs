@@ -1,9 +1,10 @@
-//! The transactional outbox, and de-duplication, in the application's own SQL transaction: PostgreSQL and SQLite, on
+//! A transactional outbox and de-duplication, both in the application's own SQL transaction: PostgreSQL and SQLite, on
 //! [sqlx](https://docs.rs/sqlx).
 //!
-//! A service that changes a database and publishes a message about it does two things that can fail apart. Here it does
-//! one: it writes the message into a table, in the transaction of the change. A [`Relay`], an actor of the service, publishes
-//! what has been committed, waits for the broker's confirm, and takes it off the table.
+//! A service that changes a database and publishes a message about the change does two things, and each can fail alone.
+//! With an outbox it does one: it writes the message into a table, in the transaction of the change. A [`Relay`], an
+//! actor of the service, publishes the committed messages, waits for the broker's confirm, and removes them from the
+//! table.
 //!
 //! ```no_run
 //! use fluffle::prelude::*;
@@ -18,7 +19,7 @@
 //!         sqlx::query("insert into orders (name) values ($1)").bind(&order).execute(&mut *tx).await?;
 //!         postgres::enqueue(&mut tx, &message).await?;
 //!         tx.commit().await?;                                   // both, or neither
-//!         self.waker.wake();                                    // else within the poll interval, 200 ms
+//!         self.waker.wake();                                    // otherwise within the poll interval, 200 ms
 //!         Ok(())
 //!     }
 //! }
@@ -33,24 +34,30 @@
 //! # }
 //! ```
 //!
-//! With SQLite it is `sqlite::` in the place of `postgres::`.
+//! With SQLite, use `sqlite::` instead of `postgres::`.
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! | | |
-//! |---|---|
-//! | a transaction that is rolled back | its messages are never published. (A database told not to wait for its disk, `synchronous_commit = off` or SQLite's `synchronous = normal`, may lose a commit with its machine that others have seen, this relay too) |
-//! | a transaction that is committed | its messages are published at least once, each under the id it was prepared with |
-//! | twice | what the broker has and the table does not say so: the process, its machine or the database ended between confirm and mark; or a confirm did not come within 30 s and the message was published again. Several relays alone cause none: a row is claimed by one of them |
-//! | a message the broker refuses for good (no such exchange, no queue took it, not permitted) | tried again after 1, 5, 25 and 125 s, then *parked* with its error ([`Relay::retry`]); the others go on meanwhile |
-//! | the broker is away, blocks or nacks | the rows stay; nothing is counted against them |
-//! | the database is away | the relay is restarted with backoff; what it knows to be confirmed it marks first |
+//! - **A transaction is rolled back:** its messages are never published. (Exception: a database that does not wait for
+//!   its disk, `synchronous_commit = off` or SQLite's `synchronous = normal`, may lose a commit in a crash of its
+//!   machine after others, including the relay, have seen it.)
+//! - **A transaction is committed:** its messages are published at least once, each under the id with which it was
+//!   prepared.
+//! - **A message is published twice** if the broker has it but the table does not say so: the process, its machine or
+//!   the database ended between confirm and mark, or a confirm did not come within 30 s and the message was published
+//!   again. Using several relays causes no duplicates, because each row is claimed by one of them.
+//! - **The broker refuses a message for good** (no such exchange, no queue took it, not permitted): it is tried again
+//!   after 1, 5, 25 and 125 s, then *parked* with its error ([`Relay::retry`]). The other messages are published
+//!   meanwhile.
+//! - **The broker is away, blocks or nacks:** the rows stay, and nothing is counted against them.
+//! - **The database is away:** the relay is restarted with backoff. It first marks the rows that it knows to be
+//!   confirmed.
 //!
-//! **Order.** With one relay messages reach the broker in the order of their rows' ids: the order of `enqueue` within a
-//! transaction, and of transactions that came one after the other. Of transactions that ran at the same time each is in
-//! order in itself, and none is before the other. A message that failed is overtaken by those that did not. With several
-//! relays each publishes its batches in order, side by side with the others. What a process had claimed when it died
-//! comes after its lease, up to a minute late.
+//! **Order.** With one relay, messages reach the broker in the order of their rows' ids. This is the order of `enqueue`
+//! within a transaction, and of transactions that ran one after the other. If transactions ran at the same time, the
+//! messages of each are in order, but there is no order between the transactions. A message that failed is overtaken by
+//! those that did not. With several relays, each publishes its own batches in order, concurrently with the others. If a
+//! process dies, the rows that it had claimed are published after their lease, up to a minute late.
 //!
 //! # The tables
 //!
@@ -58,39 +65,43 @@
 //!
 //! | `fluffle_outbox` | |
 //! |---|---|
-//! | `id` | ascending: the order of publishing |
+//! | `id` | increasing: the order of publishing |
 //! | `message_id`, `message` | the id, and the bytes of [`Prepared::to_bytes`](fluffle_amqp::Prepared::to_bytes) |
-//! | `enqueued_at` | when its transaction began (PostgreSQL) or inserted it (SQLite) |
-//! | `due_at` | no other relay takes it before: the lease of the one that has it, or the wait after a failure |
-//! | `claimed_by` | the relay that has it |
-//! | `attempts`, `error` | how often the broker refused it for good, and what it said last |
-//! | `parked_at` | set: tried too often; a person has to look |
-//! | `published_at` | set: published, and kept for a while ([`Relay::keep_published`]); without that the row is deleted |
+//! | `enqueued_at` | when the transaction began (PostgreSQL) or inserted the row (SQLite) |
+//! | `due_at` | no other relay takes the row before: the end of the lease, or of the wait after a failure |
+//! | `claimed_by` | the relay that has claimed the row |
+//! | `attempts`, `error` | how often the broker refused the message for good, and its last error |
+//! | `parked_at` | if set, the message was refused too often, and a person must decide |
+//! | `published_at` | if set, published and kept for a while ([`Relay::keep_published`]); by default deleted |
 //!
 //! | `fluffle_seen` | |
 //! |---|---|
 //! | `consumer`, `message_id` | the primary key |
-//! | `seen_at` | what `prune` goes by |
+//! | `seen_at` | when the message was handled; `prune` uses it |
 //!
-//! SQLite has its times as milliseconds since 1970-01-01 UTC. All times are the database's: clocks of relays do not matter.
+//! In SQLite, times are milliseconds since 1970-01-01 UTC. All times come from the database's clock, so the clocks of
+//! the relays do not matter.
 //!
-//! What waits, and for how long: `select count(*), min(enqueued_at) from fluffle_outbox where parked_at is null and
-//! published_at is null`. To try parked messages again: `update fluffle_outbox set parked_at = null, attempts = 0 where
-//! parked_at is not null`; to give one up, delete its row.
+//! To see how many messages wait, and for how long:
+//! `select count(*), min(enqueued_at) from fluffle_outbox where parked_at is null and published_at is null`. To try
+//! parked messages again: `update fluffle_outbox set parked_at = null, attempts = 0 where parked_at is not null`. To
+//! give a message up, delete its row.
 //!
-//! **Claims are leases, not locks.** A relay takes rows by writing its name and a time into them, in a transaction of a
-//! moment (`for update skip locked` on PostgreSQL), not by holding them locked until the broker has confirmed. A
-//! transaction open for as long as a broker takes would keep VACUUM from every table and, with SQLite, every writer waiting.
-//! The price is one more update for each message, and a minute's wait for what a dead process had claimed.
+//! **Claims are leases, not locks.** A relay claims rows by writing its name and a time into them in a short
+//! transaction (`for update skip locked` on PostgreSQL). It does not hold them locked until the broker has confirmed,
+//! because such a long transaction would keep VACUUM from cleaning every table and, with SQLite, would make every
+//! writer wait. The cost is one more update for each message, and a minute's wait for rows that a dead process had
+//! claimed.
 //!
-//! **No LISTEN/NOTIFY.** `NOTIFY` takes a lock at commit that puts all commits which notify in a row, database-wide; an
-//! outbox would make that every commit of the application. [`Waker::wake`] costs nothing within the process, and between
-//! processes polling costs an index lookup each 200 ms.
+//! **No LISTEN/NOTIFY.** `NOTIFY` takes a database-wide lock at commit, so all commits that notify run one after the
+//! other. With an outbox, this would apply to every commit of the application. [`Waker::wake`] costs nothing within the
+//! process, and between processes polling costs one index lookup each 200 ms.
 //!
 //! # De-duplication
 //!
-//! What is published at least once is delivered at least once. A handler whose effects are in a database has them exactly
-//! once when it notes the message's id in the same transaction ([`postgres::seen::insert`], [`sqlite::seen::insert`]):
+//! A message that is published at least once is delivered at least once. If the effects of a handler are in a database,
+//! it can have them exactly once: it records the message's id in the same transaction ([`postgres::seen::insert`],
+//! [`sqlite::seen::insert`]).
 //!
 //! ```no_run
 //! use fluffle::prelude::*;
@@ -110,7 +121,7 @@
 //!             let id = seen::key(&order).ok_or_else(|| Failure::reject("it has no message id"))?;
 //!             let mut tx = pool.begin().await?;
 //!             if !postgres::seen::insert(&mut tx, "invoices", &id).await? {
-//!                 return Ok(());                                // done before: ack
+//!                 return Ok(());                                // already done: ack
 //!             }
 //!             sqlx::query("insert into invoices (name) values ($1)").bind(&*order).execute(&mut *tx).await?;
 //!             tx.commit().await?;                               // the effect and the id, or neither
@@ -120,14 +131,15 @@
 //! }
 //! ```
 //!
-//! - A handler that fails, or crashes, before its commit leaves no trace: the retry does the work.
-//! - A second delivery, also one at the same time on another machine, waits for the first one's commit and then has no
-//!   effect; or does the work, if that rolls back.
-//! - A *deliberate* replay passes: a message from the dead-letter queue, because no handler's transaction was committed for it; one
-//!   that was handled, when it is sent with a replay id (the header `x-fluffle-replay`), which [`seen::key`] makes part of
-//!   the key.
-//! - What still repeats: effects outside of the transaction (mail, HTTP calls, messages published directly: enqueue them in the same
-//!   transaction instead); a duplicate that comes after its id was pruned; the same thing sent under two ids.
+//! - If a handler fails or crashes before its commit, nothing is recorded: the retry does the work.
+//! - A second delivery, even one at the same time on another machine, waits for the first one's transaction. If that
+//!   commits, the second has no effect; if it rolls back, the second does the work.
+//! - A *deliberate* replay is handled: a message from the dead-letter queue, because no handler's transaction was
+//!   committed for it; and a message that was handled before, if it is sent with a replay id (the header
+//!   `x-fluffle-replay`), which [`seen::key`] adds to the key.
+//! - These can still happen twice: effects outside of the transaction (mail, HTTP calls, messages published directly:
+//!   enqueue them in the same transaction instead); a duplicate that arrives after its id was pruned; the same thing
+//!   sent under two ids.
 
 mod actor;
 mod error;

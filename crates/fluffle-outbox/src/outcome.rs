@@ -1,26 +1,27 @@
-//! What becomes of a row once the broker has spoken, or has not.
+//! Decides the outcome of a row from the result of publishing it.
 
 use std::time::Duration;
 
 use fluffle_amqp::{Class, Confirmed, Prepared, PublishError, PublishErrorKind, Retry};
 
-/// How long a row waits that was nacked: its queue is full, for now.
+/// How long a nacked row waits. A nack usually means that its queue is full at the moment.
 const NACKED: Duration = Duration::from_secs(1);
 
-/// What becomes of a row.
+/// The outcome of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The broker has it.
+    /// The broker has the message.
     Published,
-    /// Nobody knows: the broker is away, or busy. Due again at once, so that it keeps its place in the order.
+    /// The result is not known: the broker is away, or busy. The row is due again at once, so that it keeps its place
+    /// in the order.
     Again,
-    /// The broker does not want it now. Tried again after a wait, which lets others pass.
+    /// The broker does not accept the message now. It is tried again after a wait; other messages pass it meanwhile.
     Later { attempts: u32, error: String, wait: Duration },
-    /// Refused too often, or damaged.
+    /// The message was refused too often, or is damaged.
     Parked { attempts: u32, error: String },
 }
 
-/// Decides. `attempts` is how often it had been refused before.
+/// Decides the outcome. `attempts` is how often the message was refused before.
 pub(crate) fn decide(published: Result<Confirmed, PublishError<Prepared>>, attempts: u32, retry: &Retry) -> Outcome {
     match published {
         Ok(_) => Outcome::Published,
@@ -32,12 +33,13 @@ pub(crate) fn decide(published: Result<Confirmed, PublishError<Prepared>>, attem
     }
 }
 
-/// An error as a column can hold it: the broker chose some of its words, and PostgreSQL takes no NUL in a text.
+/// An error text that a column can hold. The broker chose some of its words, and PostgreSQL accepts no NUL in a text.
 pub(crate) fn told(error: &impl ToString) -> String {
     error.to_string().replace('\0', "\u{fffd}")
 }
 
-/// Refused for good, it is said; but queues get bound and permissions granted.
+/// The broker refused the message for good. It is tried again all the same, because an operator may bind a queue or
+/// grant a permission.
 fn refused(error: String, before: u32, retry: &Retry) -> Outcome {
     let attempts = before.saturating_add(1);
     match retry.delays().get(before as usize) {

@@ -1,4 +1,4 @@
-//! What makes a relay.
+//! The settings of a relay.
 
 use std::{
     fmt,
@@ -16,26 +16,27 @@ use crate::{
     table::Table,
 };
 
-/// Most rows in a batch: as many as a forwarder's mailbox takes.
+/// The most rows in a batch: the capacity of a forwarder's mailbox.
 const LARGEST_BATCH: usize = 1024;
 
-/// Longest that published rows are kept: ten years, for an interval that any database can subtract.
+/// The longest time that published rows are kept: ten years, an interval that every database can subtract.
 const LONGEST_KEPT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// How long a relay may take to stop: for the confirms of the batch in hand, and to mark them.
+/// How long a relay may take to stop: it waits for the confirms of the current batch and marks the rows.
 const SHUTDOWN: Duration = Duration::from_secs(12);
 
-/// Its own, since the default's 30 s are long for a database that is back.
+/// A backoff of its own, because the default's maximum of 30 s is long for a database that is back.
 fn backoff() -> Backoff {
     Backoff::exponential(Duration::from_millis(100), Duration::from_secs(10)).unwrap_or_default()
 }
 
-/// Publishes what committed transactions have left in an outbox table: an actor, for `App::supervise`.
+/// Publishes the messages that committed transactions have left in an outbox table. A relay is an actor for
+/// `App::supervise`.
 ///
-/// It claims the oldest rows that are due, publishes them through its forwarder, all at once and in order, and when all
-/// have their verdict marks them and claims the next. With nothing to claim it sleeps until it is
-/// [woken](Self::waker), or for the poll interval. It holds one batch in memory. What it promises is on the
-/// [crate's page](crate).
+/// The relay claims the oldest rows that are due and publishes them through its forwarder, all at once and in order.
+/// When all have their result, it marks them and claims the next rows. If there is nothing to claim, it sleeps until it
+/// is [woken](Self::waker), or for the poll interval. It holds one batch in memory. The [crate's page](crate) says what
+/// it guarantees.
 ///
 /// | setting | default |
 /// |---|---|
@@ -47,14 +48,14 @@ fn backoff() -> Backoff {
 /// | [`backoff`](Self::backoff) | 100 ms to 10 s, full jitter, reset after 10 s |
 /// | [`name`](Self::name) | `outbox` |
 ///
-/// Several relays may work on one table, in one process or many: each row is claimed by one of them. A relay on its own keeps
-/// the order.
+/// Several relays may work on one table, in one process or many: each row is claimed by one of them. Only a single
+/// relay keeps the order.
 ///
 /// A batch takes as long as its slowest confirm, 30 s at most.
 ///
-/// When the service shuts down the relay claims nothing more, waits up to 8 s for the confirms of its batch, and gives the
-/// rest back to the table. Under a shorter `App::drain_within`, or after handlers that took most of it, there may be no time for
-/// that: the rows wait for their lease.
+/// When the service shuts down, the relay claims no more rows, waits up to 8 s for the confirms of its batch, and gives
+/// the other rows back to the table. With a shorter `App::drain_within`, or if the handlers took most of it, there may
+/// be no time for that: those rows then wait until their lease ends.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -78,7 +79,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay from a table (made from a `PgPool` or a `SqlitePool`) to a forwarder, best one of its own.
+    /// A relay from a table (made from a `PgPool` or a `SqlitePool`) to a forwarder. Give each relay a forwarder of its
+    /// own.
     pub fn new(table: impl Into<Table>, forwarder: Forwarder) -> Self {
         Self {
             name: "outbox".to_owned(),
@@ -98,52 +100,53 @@ impl Relay {
         }
     }
 
-    /// How long it sleeps when there is nothing to publish and nobody wakes it; at least 1 ms. Each poll is one query.
+    /// How long the relay sleeps if there is nothing to publish and nobody wakes it. At least 1 ms. Each poll is one
+    /// query.
     pub fn poll_every(mut self, interval: Duration) -> Self {
         self.shared.poll = interval.max(Duration::from_millis(1));
         self
     }
 
-    /// Most rows at a time, 1 to 1024.
+    /// The most rows in a batch, 1 to 1024.
     pub fn batch(mut self, rows: usize) -> Self {
         self.shared.batch = rows.clamp(1, LARGEST_BATCH) as i64;
         self
     }
 
-    /// Most bytes at a time; a message that is larger goes alone.
+    /// The most bytes in a batch. A larger message is sent alone.
     pub fn batch_bytes(mut self, bytes: u64) -> Self {
         self.shared.batch_bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self
     }
 
-    /// How often, and how long apart, a message is tried that the broker refuses for good: it returns it, closes the channel
-    /// over it. Then its row is parked: it keeps the error and waits for a person. A broker that is away or nacks counts for
-    /// nothing here.
+    /// How often, and after which waits, a message is tried again that the broker refuses for good: the broker returns
+    /// it, or closes the channel because of it. After the last try its row is parked: it keeps the error and waits for
+    /// a person. If the broker is away or nacks, that does not count here.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.shared.retry = retry;
         self
     }
 
-    /// Keeps the rows of published messages for this long, at most ten years, marked with `published_at`, instead of deleting
-    /// them at once. The relay looks each minute for those to delete, and does so 1000 at a time.
+    /// Keeps the rows of published messages for this long, at most ten years, marked with `published_at`, instead of
+    /// deleting them at once. Once a minute the relay deletes rows past this age, 1000 at a time.
     pub fn keep_published(mut self, age: Duration) -> Self {
         self.shared.keep = Some(age.min(LONGEST_KEPT));
         self
     }
 
-    /// The waits between restarts while the database is away.
+    /// The waits between restarts while the database cannot be reached.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// What it goes by in the tree: `app/application/outbox`. A second relay of a service needs another name.
+    /// The relay's name in the tree: `app/application/outbox`. A second relay of the same service needs another name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Wakes it from outside: after a commit, for its messages to leave at once.
+    /// Returns a handle that wakes the relay after a commit, so that the messages are sent at once.
     #[must_use]
     pub fn waker(&self) -> Waker {
         Waker(Arc::clone(&self.shared.wake))
@@ -166,12 +169,12 @@ impl fmt::Debug for Relay {
     }
 }
 
-/// Wakes a [`Relay`] of this process. Cheap to clone; wakes that come while it works are one wake.
+/// Wakes a [`Relay`] of this process. Cheap to clone. Several wakes while the relay works count as one.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<Notify>);
 
 impl Waker {
-    /// Call it after the commit: before, there is nothing to see.
+    /// Wakes the relay. Call it after the commit, because the relay cannot see the rows before.
     pub fn wake(&self) {
         self.0.notify_one();
     }

@@ -1,4 +1,4 @@
-//! The outbox table as the relay sees it, whichever database it is in.
+//! The outbox table for the relay, in either database.
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -10,16 +10,17 @@ use crate::postgres;
 use crate::sqlite;
 use crate::{error::RelayError, outcome::Outcome};
 
-/// How long a claimed row is the relay's alone. Longer than a publish (30 s) and the mark after it can take.
+/// How long a claimed row belongs to one relay. Longer than a publish (30 s) and the mark after it can take.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
-/// Most published rows deleted at a time: a longer statement would hold up others.
+/// The most published rows deleted at a time, because a longer statement would hold up others.
 pub(crate) const PRUNED: i64 = 1000;
 
-/// How long the database may take to answer: a connection that is dead and does not say so must not stop the relay.
+/// How long the database may take to answer, so that a dead connection does not block the relay.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Where the outbox is: made from a pool, `PgPool` or `SqlitePool`. The relay needs one connection of it, now and then.
+/// The database with the outbox, made from a `PgPool` or a `SqlitePool`. The relay uses one of its connections at a
+/// time.
 #[derive(Clone)]
 pub struct Table(Kind);
 
@@ -45,12 +46,12 @@ impl From<sqlx::SqlitePool> for Table {
     }
 }
 
-/// Which rows a relay takes.
+/// Limits of a claim.
 pub(crate) struct Claim<'a> {
-    /// Who takes them. What is its own already it may take again.
+    /// The relay that claims. It may claim again the rows that it already has.
     pub(crate) relay: &'a str,
     pub(crate) rows: i64,
-    /// Most bytes together, but for one row there is always room.
+    /// The most bytes together, but at least one row is always claimed.
     pub(crate) bytes: i64,
 }
 
@@ -67,12 +68,12 @@ impl From<(i64, Vec<u8>, i32)> for Row {
     }
 }
 
-/// What is to be written about a batch.
+/// The outcomes of a batch, sorted for the queries.
 #[derive(Default)]
 pub(crate) struct Books<'a> {
     pub(crate) published: Vec<i64>,
     pub(crate) again: Vec<i64>,
-    /// Id, attempts, error, and the wait until the next; without one it is parked.
+    /// Id, attempts, error, and the wait until the next try. Without a wait the row is parked.
     pub(crate) refused: Vec<(i64, i32, &'a str, Option<Duration>)>,
 }
 
@@ -95,7 +96,7 @@ impl<'a> Books<'a> {
 }
 
 impl Table {
-    /// Takes the oldest rows that are due, in order.
+    /// Claims the oldest rows that are due, in order.
     pub(crate) async fn claim(&self, claim: &Claim<'_>) -> Result<Vec<Row>, RelayError> {
         let mut rows = bounded("claiming rows", async {
             match &self.0 {
@@ -106,12 +107,12 @@ impl Table {
             }
         })
         .await?;
-        // `returning` promises no order.
+        // `returning` guarantees no order.
         rows.sort_unstable_by_key(|row| row.id);
         Ok(rows)
     }
 
-    /// Writes what became of claimed rows, all or nothing. Doing it twice changes nothing more.
+    /// Writes the outcomes of claimed rows in one transaction. A second call with the same outcomes changes nothing.
     pub(crate) async fn settle(&self, relay: &str, outcomes: &[(i64, Outcome)], keep: bool) -> Result<(), RelayError> {
         let books = Books::new(outcomes);
         bounded("marking rows", async {
@@ -125,7 +126,7 @@ impl Table {
         .await
     }
 
-    /// How many rows wait to be published, those on their way included.
+    /// How many rows wait to be published, including those being published now.
     pub(crate) async fn waiting(&self) -> Result<u64, RelayError> {
         const WAITING: &str = "select count(*) from fluffle_outbox where parked_at is null and published_at is null";
         let waiting: i64 = bounded("counting rows", async {
@@ -140,7 +141,7 @@ impl Table {
         Ok(waiting.unsigned_abs())
     }
 
-    /// Deletes some of the rows that were published longer ago; gives how many.
+    /// Deletes some of the rows that were published more than `age` ago. Returns how many.
     pub(crate) async fn prune(&self, age: Duration) -> Result<u64, RelayError> {
         bounded("deleting published rows", async {
             match &self.0 {

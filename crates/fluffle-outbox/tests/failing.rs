@@ -1,4 +1,4 @@
-//! What a relay does when it dies, when the broker or the database is away, and when the broker refuses a message.
+//! Tests of a relay that dies, of a broker or a database that is away, and of a broker that refuses a message.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -63,7 +63,7 @@ async fn what_an_earlier_incarnation_had_claimed_is_taken_again_before_its_lease
     let service = relaying(&database, &broker, &topology).await;
     until("restarts", async || restarts(&service) > 0).await;
     database.enqueue(&prepared(["two", "three"]), true).await;
-    // As if it had died right after its claim of the second; the third is another relay's.
+    // Looks as if the relay had died right after it claimed the second row; the third row belongs to another relay.
     let claimed = |text: &str, by: &str| match database {
         Database::Postgres { .. } => {
             format!("update fluffle_outbox set claimed_by = {by}, due_at = now() + interval '1 hour' where id = {text}")
@@ -108,7 +108,7 @@ async fn a_batch_that_a_stopped_relay_cannot_publish_goes_back_to_the_table(data
     assert_eq!(database.number("select count(*) from fluffle_outbox where attempts = 0").await, 3);
 }
 
-/// Three ways of refusing: no queue takes it, its exchange does not exist, and both at once beside good ones.
+/// Three cases: no queue takes the message, its exchange does not exist, and both at once beside good messages.
 async fn a_message_refused_for_good_is_parked_and_the_others_go_on(database: Database) {
     let (broker, topology) = broker();
     let app = App::new(broker.client().unwrap()).topology(topology.clone());
@@ -138,7 +138,7 @@ async fn a_message_refused_for_good_is_parked_and_the_others_go_on(database: Dat
     assert_eq!(database.number(parked).await, 2, "parked, they are not tried again");
     service.shutdown().await.unwrap();
 
-    // A person has added the queue, and lets them go.
+    // A person has added the queues, and releases the parked rows.
     let repaired = topology.queue(Queue::classic("nowhere")).exchange(Exchange::fanout("missing"));
     let repaired = repaired.queue(Queue::classic("found").bind("missing", ""));
     let service = relaying(&database, &broker, &repaired).await;
@@ -236,7 +236,7 @@ async fn a_relay_survives_the_database_going_away_and_coming_back() {
     server.kill().unwrap();
     until("restarts", async || restarts(&service) > 2).await;
     server.start_again().unwrap();
-    // The pool may still hold connections that were lost: its first answer is of one that was not.
+    // The pool may still hold lost connections, so wait until a query succeeds.
     until("an answer", async || database.try_number("select count(*) from fluffle_outbox").await.is_ok()).await;
     database.enqueue(&prepared(["after"]), true).await;
     until("an empty table", async || database.rows().await == 0).await;

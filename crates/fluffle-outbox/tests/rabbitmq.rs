@@ -1,4 +1,4 @@
-//! The whole way on the real things: PostgreSQL, SQLite, and RabbitMQ.
+//! End to end with real PostgreSQL, SQLite and RabbitMQ.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! From a committed transaction to the broker: what is published, how often, in which order.
+//! From a committed transaction to the broker: which messages are published, how often, and in which order.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -29,7 +29,7 @@ async fn a_committed_message_is_published_and_a_rolled_back_one_never_is(databas
     database.enqueue(&prepared(["done"]), true).await;
     database.enqueue(&prepared(["undone too"]), false).await;
     database.enqueue(&prepared(["done too"]), true).await;
-    // Both published and taken off, nothing is left that could still come.
+    // The table is empty, so nothing is left that could still be published.
     until("an empty table", async || database.rows().await == 0).await;
     assert_eq!(texts(&broker, "q"), ["done", "done too"]);
     service.shutdown().await.unwrap();
@@ -92,7 +92,7 @@ async fn a_wake_is_as_good_as_a_poll(database: Database) {
 }
 
 async fn a_batch_is_bounded_in_rows_and_in_bytes_and_a_larger_message_goes_alone(database: Database) {
-    // What cannot be marked is not followed by another batch: the claims of the first stay to be counted.
+    // If rows cannot be marked, the relay claims no further batch, so the claims of the first can be counted.
     database.forbid_marking().await;
     let kilobytes = |sizes: &[usize]| prepared(sizes.iter().map(|size| "x".repeat(size * 1000)));
     for (sizes, rows, bytes, claimed) in [
@@ -110,7 +110,7 @@ async fn a_batch_is_bounded_in_rows_and_in_bytes_and_a_larger_message_goes_alone
         assert_eq!(database.number("select count(*) from fluffle_outbox where claimed_by is not null").await, claimed);
         assert_eq!(i64::try_from(broker.messages("q").unwrap().len()).unwrap(), claimed);
         service.shutdown().await.unwrap();
-        // Out of the way, which is not forbidden.
+        // Removes the rows from the next round with an update, which is not forbidden.
         database.execute("update fluffle_outbox set published_at = due_at, claimed_by = null").await;
     }
 }
@@ -118,7 +118,7 @@ async fn a_batch_is_bounded_in_rows_and_in_bytes_and_a_larger_message_goes_alone
 async fn published_rows_are_kept_for_as_long_as_asked(database: Database) {
     let (broker, topology) = broker();
     database.enqueue(&prepared(["two hours old", "one hour old"]), true).await;
-    // Ids count from 1.
+    // The ids start at 1.
     database
         .execute(match database {
             Database::Postgres { .. } => {
@@ -182,7 +182,7 @@ async fn a_prepared_message_comes_out_as_it_went_in(database: Database) {
     service.shutdown().await.unwrap();
 }
 
-/// Polls once an hour: nothing but `settled` itself has the messages leave.
+/// The relay polls once an hour, so only `settled` itself makes it publish.
 async fn a_test_that_waits_for_settled_waits_for_the_outbox_though_nobody_wakes_it(database: Database) {
     let (broker, topology) = broker();
     let app = App::new(broker.client().unwrap()).topology(topology);

@@ -22,7 +22,7 @@ on_both!(
     a_duplicate_delivery_has_no_second_effect_and_a_deliberate_replay_has_one,
 );
 
-/// A transaction of either kind.
+/// A transaction of either database.
 enum Tx {
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
@@ -104,7 +104,7 @@ async fn what_is_older_than_the_window_is_forgotten(database: Database) {
     assert!(!seen_first(&database, "invoices", "new").await);
 }
 
-/// Two deliveries of one message at the same time, on two machines.
+/// Simulates two deliveries of one message at the same time, on two machines.
 #[actix::test]
 async fn the_second_of_two_at_once_waits_for_the_first_and_then_knows() {
     let database = Database::postgres().await;
@@ -128,7 +128,7 @@ async fn the_second_of_two_at_once_waits_for_the_first_and_then_knows() {
     }
 }
 
-/// Has one effect for each message it has not seen; fails as often as it is told, after its insert.
+/// Makes one effect for each message that it has not seen. Fails as often as it is told, after its insert.
 struct Invoices {
     database: Arc<Database>,
     failures: Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! One SQLite database with one owner: how it is opened, checked, synced and kept small.
+//! A SQLite database with one owner: opens, checks, syncs and shrinks it.
 
 use std::{path::Path, time::Duration};
 
@@ -6,16 +6,16 @@ use rusqlite::Connection;
 
 use crate::{OpenError, lock::PathLock};
 
-/// 4 MiB of the usual pages: less that is free is not worth giving back to the file system.
+/// In pages; 4 MiB at the usual page size. Fewer free pages are not given back to the file system.
 const WORTH_RECLAIMING: u64 = 1_024;
-/// Pages given back in one go, so that nobody waits long behind it.
+/// The most pages given back at once, so that callers do not wait long behind it.
 const RECLAIM: u64 = 2_048;
-/// Written to `PRAGMA user_version`; raised when the tables change.
+/// The version of the tables, stored in `PRAGMA user_version`.
 const VERSION: u32 = 1;
 
 /// What a database is for.
 pub(crate) struct Purpose {
-    /// As an error names it: "journal".
+    /// The name used in errors, such as "journal".
     pub(crate) name: &'static str,
     /// `PRAGMA application_id`, so that one type's file is not opened as another's.
     pub(crate) application_id: u32,
@@ -25,29 +25,30 @@ pub(crate) struct Purpose {
 /// When a commit is on the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Synced {
-    /// When it returns.
+    /// When the commit returns.
     EachCommit,
-    /// When [`Database::sync`] returns. Until then the operating system has it: a killed process loses nothing.
+    /// When [`Database::sync`] returns. Until then the operating system has the data, so a killed process loses
+    /// nothing.
     OnDemand,
 }
 
 /// A connection, and the lock that makes it the only one.
 pub(crate) struct Database {
-    // Dropped in this order: the lock outlives the connection.
+    // Fields are dropped in this order, so that the lock outlives the connection.
     pub(crate) connection: Connection,
     /// None for a database in memory.
     lock: Option<PathLock>,
 }
 
 impl Database {
-    /// Opens or creates the database, and reads all its pages once to know they are sound.
+    /// Opens or creates the database, and reads all its pages once to check them.
     pub(crate) fn open(path: &Path, purpose: &Purpose, synced: Synced) -> Result<Self, OpenError> {
         let lock = PathLock::take(path)?;
         let failed = |error| OpenError::from_sqlite(path, error);
         let connection = Connection::open(path).map_err(failed)?;
-        // The lock file says whose it is at once; waiting would not change that.
+        // No waiting: the lock file already decides who owns the database.
         connection.busy_timeout(Duration::ZERO).map_err(failed)?;
-        // First of all: or reading would make a file of shared memory.
+        // Set before anything is read, because a read would otherwise create a shared-memory file.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(failed)?;
         let database = Self { connection, lock: Some(lock) };
         database.configure(synced).map_err(failed)?;
@@ -56,7 +57,7 @@ impl Database {
         Ok(database)
     }
 
-    /// A database without a file, gone with its connection.
+    /// A database without a file. It exists for as long as its connection.
     pub(crate) fn in_memory(purpose: &Purpose) -> Result<Self, rusqlite::Error> {
         let database = Self { connection: Connection::open_in_memory()?, lock: None };
         database.prepare(purpose)?;
@@ -65,15 +66,17 @@ impl Database {
 
     fn configure(&self, synced: Synced) -> Result<(), rusqlite::Error> {
         if self.number("PRAGMA page_count")? == 0 {
-            // Of a file that is there already it would be a write, which a full disk refuses.
+            // Only for a new file: on an existing one this pragma writes, which a full disk refuses.
             self.connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         }
-        // With NORMAL only checkpoints sync. SQLite's automatic ones keep their errors to themselves, which is harmless only
-        // when the log was synced by each commit.
+        // With NORMAL, only checkpoints sync. SQLite does not report the errors of its automatic checkpoints, which is
+        // harmless only if each commit has synced the log.
         let (synchronous, autocheckpoint) = if synced == Synced::EachCommit { ("FULL", 1_000) } else { ("NORMAL", 0) };
-        // fullfsync: on macOS a plain fsync leaves data in the drive's cache. Elsewhere it means nothing.
+        // fullfsync: on macOS a plain fsync leaves data in the drive's cache. On other systems the pragma has no
+        // effect.
         self.connection.execute_batch(&format!(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA wal_autocheckpoint = {autocheckpoint};
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};
+             PRAGMA wal_autocheckpoint = {autocheckpoint};
              PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON; PRAGMA journal_size_limit = 16777216;"
         ))
     }
@@ -95,7 +98,7 @@ impl Database {
         Err(OpenError::Foreign { path: path.to_path_buf(), expected: purpose.name, found })
     }
 
-    /// All or nothing, so a crash in between leaves an empty file that is taken for a new one.
+    /// Creates the tables in one transaction, so that a crash in between leaves an empty file, which counts as new.
     fn prepare(&self, purpose: &Purpose) -> Result<(), rusqlite::Error> {
         if self.number("PRAGMA user_version")? == u64::from(VERSION) {
             return Ok(());
@@ -106,21 +109,21 @@ impl Database {
         ))
     }
 
-    /// Puts all that was committed on the disk, whatever the policy: a checkpoint syncs the log, then the database.
+    /// Writes everything committed to the disk, whatever the policy: a checkpoint syncs the log, then the database.
     pub(crate) fn sync(&self) -> Result<(), rusqlite::Error> {
         self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 
-    /// Gives free pages back to the file system, some at a time; true when there are more.
+    /// Gives some free pages back to the file system. True if there are more.
     ///
-    /// Half the file may stay free: a store under load would use those pages again at once.
+    /// Up to half of the file may stay free, because a store under load would use those pages again at once.
     pub(crate) fn reclaim(&self) -> Result<bool, rusqlite::Error> {
         let free = self.number("PRAGMA freelist_count")?;
         if self.lock.is_none() || free < WORTH_RECLAIMING || free * 2 < self.number("PRAGMA page_count")? {
             return Ok(false);
         }
         self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({RECLAIM})"))?;
-        // The file gets shorter with a checkpoint, and so few pages change that none would come by itself.
+        // Only a checkpoint shortens the file, and so few pages change here that none would come by itself.
         self.sync()?;
         Ok(self.number("PRAGMA freelist_count")? < free)
     }
@@ -139,7 +142,7 @@ mod tests {
 
     const PURPOSE: Purpose = Purpose { name: "test", application_id: 7, schema: "CREATE TABLE t (a);" };
 
-    /// No test can cut the power, so this is what can be seen of it: the settings that SQLite's promises hang on.
+    /// No test can cut the power, so this one checks the settings on which SQLite's guarantees depend.
     #[test]
     fn each_commit_waits_for_the_disk_unless_told_otherwise() {
         let folder = tempfile::tempdir().unwrap();

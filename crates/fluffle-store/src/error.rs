@@ -1,4 +1,4 @@
-//! What can go wrong with a store, opening it and later.
+//! Errors of opening and using a store.
 
 use std::{
     error::Error,
@@ -13,7 +13,7 @@ use rusqlite::ErrorCode;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another process, or another handle in this one, has it open.
+    /// Another process, or another handle in this process, has the store open.
     #[error(
         "{} is already open{}: a store belongs to one process at a time; stop that one or use another path",
         path.display(),
@@ -22,12 +22,13 @@ pub enum OpenError {
     Locked {
         /// The store's path.
         path: PathBuf,
-        /// The process that has it, where it could be read.
+        /// The process that has the store open, if it could be read from the lock file.
         owner: Option<u32>,
     },
-    /// The file is there, but its content cannot be trusted. A tail torn by a power cut is not that: it is cut off.
+    /// The file exists, but its content is damaged. A torn end (after a power cut) is not damage: it is cut off.
     #[error(
-        "{path} is damaged: {what}. Move it away together with {path}-wal to start empty; `sqlite3 {path} .recover` reads what is still there",
+        "{path} is damaged: {what}. Move it away together with {path}-wal to start empty; `sqlite3 {path} .recover` \
+         reads what is still there",
         path = path.display()
     )]
     Corrupt {
@@ -36,14 +37,17 @@ pub enum OpenError {
         /// What was found.
         what: String,
     },
-    /// The file is a database, but not one this version and type writes.
-    #[error("{} is no {expected} of this version ({found}): use another path, or the version that wrote it", path.display())]
+    /// The file is a database, but not of this type and version.
+    #[error(
+        "{} is not a {expected} of this version ({found}): use another path, or the version that wrote it",
+        path.display()
+    )]
     Foreign {
         /// The store's path.
         path: PathBuf,
-        /// What was to be opened.
+        /// The type of store that was expected.
         expected: &'static str,
-        /// What is there.
+        /// What the file contains.
         found: String,
     },
     /// The file could not be created, opened, read or written.
@@ -52,7 +56,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Damage and a lock keep their meaning; all else is a [`StoreError`].
+    /// Converts damage and a lock to their own variants, and any other error to a [`StoreError`].
     pub(crate) fn from_sqlite(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_path_buf();
         match error.sqlite_error_code() {
@@ -65,9 +69,9 @@ impl OpenError {
     }
 }
 
-/// Why an open store could not do what it was asked to.
+/// Why an operation on an open store failed.
 ///
-/// Many callers may get the same one: what is written together fails together.
+/// Many callers may get the same error, because commands that are written together fail together.
 #[derive(Debug, Clone)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -75,30 +79,30 @@ pub struct StoreError {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What sort of failure a [`StoreError`] is.
+/// The kinds of [`StoreError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// No room on the disk. Later calls succeed again when there is some.
+    /// The disk is full. Later calls succeed when there is room again.
     DiskFull,
     /// The operating system failed to read, write or sync.
     Io,
-    /// The file is damaged. Open it again to hear how.
+    /// The file is damaged. The error of opening it again says how.
     Corrupt,
-    /// One record is not what was written. It stays where it is, for a person to look at; reading goes on after it.
+    /// One record is not what was written. It stays in the store for inspection; reading continues after it.
     DamagedRecord,
-    /// The store was closed, or its thread could not go on.
+    /// The store was closed, or its thread has ended.
     Closed,
 }
 
 impl StoreError {
-    /// What sort of failure this is.
+    /// The kind of failure.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
 
-    /// The store it happened to.
+    /// The path of the store.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -138,8 +142,10 @@ impl fmt::Display for StoreError {
         match self.kind {
             StoreErrorKind::DiskFull => write!(f, "{path}: the disk is full; make room and try again"),
             StoreErrorKind::Io => write!(f, "{path}: the disk failed to read, write or sync"),
-            StoreErrorKind::Corrupt => write!(f, "{path} is damaged; stop, and open it again to hear how"),
-            StoreErrorKind::DamagedRecord => write!(f, "{path}: a record is damaged, and left where it is"),
+            StoreErrorKind::Corrupt => write!(f, "{path} is damaged; stop, and open it again to see how"),
+            StoreErrorKind::DamagedRecord => {
+                write!(f, "{path}: a record is damaged; it stays in the file, and reading continues after it")
+            }
             StoreErrorKind::Closed => write!(f, "{path} is closed, or its thread has died; open it again"),
         }
     }

@@ -1,14 +1,14 @@
-//! Local durable state for a service: what it must still know after a crash, on its own disk.
+//! Local durable state for a service: the data that must survive a crash, on the service's own disk.
 //!
-//! - [`Journal`]: what a publisher has promised to send. A record is written before it goes out and confirmed when the
-//!   broker has it; the next process finds, in order, what was never confirmed.
-//! - [`SeenIds`]: the ids of messages already handled, for as long as they may come again.
+//! - [`Journal`]: the messages that a publisher has promised to send. A record is written before its message is sent,
+//!   and confirmed when the broker has it. The next process finds, in order, the records that were never confirmed.
+//! - [`SeenIds`]: the ids of messages already handled, kept for as long as the messages may come again.
 //!
-//! Each is one SQLite database (a file, with `-wal` and `-lock` files beside it) and one thread that alone touches it.
-//! The futures here only wait for that thread: they block no executor and work on any. What waits together goes to the disk
-//! together, so many callers share one sync.
+//! Each is one SQLite database (a file, with `-wal` and `-lock` files beside it) with one thread that is the only one
+//! to use it. The futures here only wait for that thread: they do not block an executor and work on any. Commands that
+//! wait at the same time are written together, so many callers share one sync.
 //!
-//! The files belong on a local disk: network file systems keep neither locks nor syncs as promised.
+//! Keep the files on a local disk, because network file systems do not guarantee locks and syncs.
 //!
 //! ```
 //! use fluffle_store::{Flush, Journal, Record, WhenFull};

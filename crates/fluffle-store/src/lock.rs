@@ -1,7 +1,7 @@
-//! One owner for a path, on this machine: a lock file beside the store, held by the operating system's own lock.
+//! Gives a path one owner on this machine: a lock file beside the store, held by the operating system's own lock.
 //!
-//! The lock ends with the process however it ends, so nothing stale is left to clear away. The file stays: deleting it would
-//! let a third process lock a new file while a second still holds the old one.
+//! The lock ends when the process ends, in whatever way, so no stale lock is left. The file stays, because deleting it
+//! would let a third process lock a new file while a second one still holds the old file.
 
 use std::{
     fs::{File, TryLockError},
@@ -11,7 +11,7 @@ use std::{
 
 use crate::{OpenError, StoreError};
 
-/// Held as long as this lives.
+/// The lock on a path, held for as long as this value exists.
 #[derive(Debug)]
 pub(crate) struct PathLock {
     file: File,
@@ -33,7 +33,8 @@ impl PathLock {
         let name = format!("{}\n", std::process::id());
         let named = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(name.as_bytes()));
         if named.is_err() {
-            // A full disk can still be read: that nobody else learns who has the path is no reason not to.
+            // The disk may be full. The store can still be read, so the lock is taken even if the file cannot name its
+            // owner.
             let _unnamed = file.set_len(0);
         }
         Ok(Self { file })
@@ -42,19 +43,20 @@ impl PathLock {
 
 impl Drop for PathLock {
     fn drop(&mut self) {
-        // Closing alone would not do while a child that was just forked still shares the file.
+        // Unlocks explicitly, because closing alone would not free the lock while a child that was just forked still
+        // shares the file.
         let _closed_then = self.file.unlock();
     }
 }
 
-/// `path` with `suffix` at its end, as SQLite names what it keeps beside a database.
+/// `path` with `suffix` at its end. SQLite names the files beside a database in the same way.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// Who holds the lock, if the file says so: on some systems it cannot be read while it is locked.
+/// The process that holds the lock, if the file can be read. On some systems it cannot be read while it is locked.
 fn owner(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;
@@ -70,7 +72,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let lock = PathLock::take(&path).unwrap();
-        // What fork does to every file that is open.
+        // Duplicates the open file, as fork does with every open file.
         let _shared = lock.file.try_clone().unwrap();
         assert!(matches!(PathLock::take(&path), Err(OpenError::Locked { .. })));
         drop(lock);

@@ -1,7 +1,7 @@
 //! The thread that owns a store, and the bounded queue to it.
 //!
-//! It takes all that waits at once and works on it as one group: while one group is on its way to the disk, the next
-//! gathers. That is the whole of group commit.
+//! The thread takes all waiting commands at once and works on them as one group. While one group is written to the
+//! disk, the next one gathers. This is the group commit.
 
 use std::{io, path::Path, sync::Arc, thread, time::Duration};
 
@@ -14,20 +14,21 @@ use tokio::{
 
 use crate::StoreError;
 
-/// Commands that wait for the thread, and so the most in one group. Whoever comes then waits for room.
+/// The most commands that wait for the thread, and the most in one group. Callers beyond that wait for room.
 pub(crate) const QUEUE: usize = 1_024;
 
-/// What a store's thread does.
+/// The work of a store's thread.
 pub(crate) trait Work: Send + 'static {
     type Command: Send + 'static;
 
-    /// Does and answers all `commands`, which may be none: then the patience is over, or [`Writer::wake`] was called.
+    /// Executes and answers all `commands`. The list is empty if [`patience`](Self::patience) is over, or if
+    /// [`Writer::wake`] was called.
     fn work(&mut self, commands: Vec<Self::Command>);
 
-    /// How long to wait for a command before `work` is called without; `None` is for ever.
+    /// How long to wait for a command before `work` is called without one. `None` waits without limit.
     fn patience(&self) -> Option<Duration>;
 
-    /// The end: what is not on the disk goes there.
+    /// Called once at the end. Writes everything that is not on the disk yet.
     fn finish(&mut self) -> Result<(), StoreError>;
 }
 
@@ -36,7 +37,7 @@ enum Order<C> {
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
-/// The callers' side. When it is dropped the thread finishes and ends.
+/// The callers' side. When it is dropped, the thread finishes its work and ends.
 pub(crate) struct Writer<C> {
     orders: mpsc::Sender<Order<C>>,
     wake: Arc<Notify>,
@@ -52,7 +53,7 @@ impl<C> Slot<'_, C> {
     }
 }
 
-/// A place in the queue that may be held for a while.
+/// A place in the queue that borrows nothing, so it can be held for a while.
 pub(crate) struct HeldSlot<C>(mpsc::OwnedPermit<Order<C>>);
 
 impl<C> HeldSlot<C> {
@@ -76,7 +77,7 @@ impl<C: Send + 'static> Writer<C> {
         self.orders.reserve().await.map(Slot).map_err(|_| self.closed())
     }
 
-    /// As [`slot`](Self::slot), for one that is held for a while. Cancel safe.
+    /// Like [`slot`](Self::slot), for a place that is held for a while. Cancel safe.
     pub(crate) async fn held_slot(&self) -> Result<HeldSlot<C>, StoreError> {
         self.orders.clone().reserve_owned().await.map(HeldSlot).map_err(|_| self.closed())
     }
@@ -91,12 +92,12 @@ impl<C: Send + 'static> Writer<C> {
         answer.await.unwrap_or_else(|_| Err(self.closed()))
     }
 
-    /// Has the thread look for work that came by another way than the queue.
+    /// Wakes the thread for work that did not come through the queue.
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// Resolves when all is on the disk, the file closed and its lock free.
+    /// Resolves when everything is on the disk, the file is closed and its lock is free.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         self.orders.send(Order::Close(reply)).await.map_err(|_| self.closed())?;
@@ -124,7 +125,8 @@ async fn run<W: Work>(mut work: W, mut queue: mpsc::Receiver<Order<W::Command>>,
             match order {
                 Order::Do(command) => commands.push(command),
                 Order::Close(reply) => {
-                    // What is already in the queue is still done; then `recv_many` takes nothing.
+                    // Commands already in the queue are still executed. After them `recv_many` returns 0, which ends
+                    // the loop.
                     queue.close();
                     closers.push(reply);
                 }
@@ -138,7 +140,7 @@ async fn run<W: Work>(mut work: W, mut queue: mpsc::Receiver<Order<W::Command>>,
     let finished = work.finish();
     drop(work);
     for closer in closers {
-        // Whoever closed may have stopped waiting.
+        // Fails only if the caller of `close` no longer waits.
         let _gone = closer.send(finished.clone());
     }
 }
@@ -152,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// A disk that stands still until the test lets it go on.
+    /// Work that blocks, like a stuck disk, until the test lets it continue.
     struct Stuck(mpsc::Receiver<()>);
 
     type Reply = oneshot::Sender<Result<usize, StoreError>>;
@@ -175,20 +177,20 @@ mod tests {
         }
     }
 
-    /// The test has one thread: were a caller to wait on it for the disk, nobody would let the disk go on.
+    /// The test has one thread: if a caller blocked on the disk, nothing could let the disk continue.
     #[tokio::test]
     async fn a_disk_that_stands_still_blocks_no_executor_and_bounds_the_queue() {
         let (go_on, stuck) = mpsc::channel();
         let writer = Writer::spawn("stuck", Path::new("stuck"), Stuck(stuck)).unwrap();
         let mut first = Box::pin(writer.ask(|reply| reply));
         assert!(poll!(&mut first).is_pending());
-        // Taken by the thread when a place is free again.
+        // When all places are free again, the thread has taken the command.
         while writer.orders.capacity() < QUEUE {
             tokio::task::yield_now().await;
         }
         let mut queued: Vec<_> = (0..QUEUE).map(|_| Box::pin(writer.ask(|reply| reply))).collect();
         for ask in &mut queued {
-            // Outside the task's budget, or its end would look like a full queue.
+            // Outside tokio's task budget, because an exhausted budget would look like a full queue.
             assert!(tokio::task::unconstrained(ask).now_or_never().is_none());
         }
         assert!(tokio::task::unconstrained(writer.slot()).now_or_never().is_none(), "the queue has no bound");
@@ -198,12 +200,12 @@ mod tests {
         }
         assert_eq!(first.await.unwrap(), 1);
         for ask in queued {
-            assert_eq!(ask.await.unwrap(), QUEUE, "what waited together was done together");
+            assert_eq!(ask.await.unwrap(), QUEUE, "commands that waited together are one group");
         }
         drop(go_on);
     }
 
-    /// A thread that died leaves errors, not callers who wait for ever.
+    /// If the thread dies, callers get errors and do not wait for ever.
     #[tokio::test]
     async fn a_dead_thread_is_told_of() {
         let (go_on, stuck) = mpsc::channel();

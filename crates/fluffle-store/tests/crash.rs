@@ -1,4 +1,4 @@
-//! What `kill -9` leaves, under each policy. The process that is killed is this test binary again.
+//! The state that `kill -9` leaves, under each policy. The killed process is this test binary, started again.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod common;
@@ -17,7 +17,7 @@ use fluffle_store::{
     AppendError, AppendErrorKind, Flush, Journal, OpenError, Position, Record, SeenIds, StoreErrorKind, WhenFull,
 };
 
-/// What the child is to do, and on which path.
+/// Tell the child what to do, and on which path.
 const ROLE: &str = "FLUFFLE_STORE_ROLE";
 const STORE: &str = "FLUFFLE_STORE_PATH";
 const WRITERS: usize = 8;
@@ -38,7 +38,7 @@ fn under_an_interval_a_killed_process_loses_nothing_acknowledged() {
     killed_again_and_again("interval");
 }
 
-/// Several processes one after the other on one journal, each killed in the middle of its work.
+/// Runs several processes one after the other on one journal, and kills each in the middle of its work.
 fn killed_again_and_again(policy: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("orders.journal");
@@ -79,7 +79,8 @@ fn check(path: &Path, policy: &str, acknowledged: &[String], confirmed: &HashSet
         acknowledged.iter().filter(|id| !there.contains(id.as_str()) && !confirmed.contains(*id)).collect();
     assert!(lost.is_empty(), "{} of {} lost, the first {:?}", lost.len(), acknowledged.len(), lost[0]);
 
-    // Each writer waited for one append before the next; rounds came one after the other.
+    // Each writer waited for one append before the next, and rounds ran one after the other, so both orders must be
+    // kept.
     let mut last: HashMap<usize, (usize, usize)> = HashMap::new();
     for entry in &left {
         let parts: Vec<usize> = entry.id.split('-').map(|part| part.parse().unwrap()).collect();
@@ -138,7 +139,7 @@ fn a_full_disk_gives_the_records_back_until_there_is_room() {
     assert_eq!(on_a_full_disk("fill", 12_000, &folder.path().join("orders.journal")), ["after"]);
 }
 
-/// What was acknowledged before a sync that failed may be gone, so nothing more is until one succeeds.
+/// Records acknowledged before a failed sync may be lost, so no record is acknowledged until a sync succeeds.
 #[cfg(target_os = "linux")]
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_until_one_succeeds() {
@@ -147,7 +148,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_one_succeeds() {
     assert_eq!(on_a_full_disk("fail-to-sync", 12_000, &path), ["id-0", "id-1", "after"]);
 }
 
-/// What an earlier process left can be read, and so sent, before there is room to write anything.
+/// Records that an earlier process left can be read, and therefore sent, before there is room to write anything.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_journal_is_opened_and_read_on_a_full_disk() {
@@ -160,7 +161,8 @@ fn a_journal_is_opened_and_read_on_a_full_disk() {
     assert_eq!(on_a_full_disk("reopen", 0, &path), ["left", "after"]);
 }
 
-/// The disk is a limit on the size of files, in blocks, lifted when the child says that it is refused. What the child leaves.
+/// Simulates a full disk with a limit on the size of files, in blocks. The limit is lifted when the child reports that
+/// it was refused. Returns the ids that the child leaves.
 #[cfg(target_os = "linux")]
 fn on_a_full_disk(role: &str, blocks: u32, path: &Path) -> Vec<String> {
     let mut shell = Command::new("sh");
@@ -186,7 +188,7 @@ fn on_a_full_disk(role: &str, blocks: u32, path: &Path) -> Vec<String> {
     })
 }
 
-/// Not a test: what a child does, when this binary is started by [`start`].
+/// Not a test: the work of a child, when [`start`] starts this binary.
 #[test]
 fn child() {
     let Ok(role) = env::var(ROLE) else { return };
@@ -207,7 +209,8 @@ fn child() {
     }
 }
 
-/// Appends and confirms until killed. Says that it confirms before it does, that something is appended after.
+/// Appends and confirms until it is killed. Reports each confirm before it makes it, because the confirm may be written
+/// with the next append.
 fn append(path: &Path, policy: &str, round: &str) {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(async {
         let journal = options(policy).open(path).unwrap();
@@ -241,7 +244,7 @@ async fn insert(path: &Path, round: &str) {
     }
 }
 
-/// Leaves a record behind, and is killed.
+/// Leaves a record and waits to be killed.
 async fn leave(path: &Path) {
     let journal = options("each").open(path).unwrap();
     let _position = journal.append(large("left")).await.unwrap();
@@ -249,7 +252,7 @@ async fn leave(path: &Path) {
     tokio::time::sleep(DEADLINE).await;
 }
 
-/// Finds it, and can write when there is room.
+/// Finds the record that [`leave`] wrote, and can write when there is room.
 async fn reopen(path: &Path) {
     let journal = options("each").open(path).unwrap();
     let left = journal.unconfirmed().next().await.unwrap().unwrap();
@@ -260,7 +263,7 @@ async fn reopen(path: &Path) {
     journal.close().await.unwrap();
 }
 
-/// Appends until the disk is full, confirms all that while it is, and goes on when there is room.
+/// Appends until the disk is full, confirms all records while it is, and continues when there is room.
 async fn fill(path: &Path) {
     const ROOM: usize = 32 << 20;
     let options = Journal::options().max_bytes(ROOM as u64).when_full(WhenFull::Error);
@@ -281,14 +284,14 @@ async fn fill(path: &Path) {
     say("refused");
     let after = succeeds(&journal, "after").await;
     assert_eq!(journal.stats().unconfirmed, 1, "confirms were lost on the full disk");
-    // Those refused kept no room.
+    // The refused records kept no room.
     let rest = ROOM - journal.stats().bytes as usize - 32;
     journal.confirm(journal.append(Record::new("", vec![7; rest])).await.unwrap());
     journal.close().await.unwrap();
     drop(after);
 }
 
-/// Appends as much as the log holds, which the database then does not.
+/// Appends records that still fit into the log but no longer into the database.
 async fn fail_to_sync(path: &Path) {
     let journal = options("interval").open(path).unwrap();
     let half = |id: &str| Record::new(id, vec![7; 4_000_000]);
@@ -333,7 +336,7 @@ fn options(policy: &str) -> fluffle_store::JournalOptions {
     })
 }
 
-/// One line in one write: a killed process leaves no half of it.
+/// Writes the line in one write, so that a killed process never leaves half a line.
 fn say(line: &str) {
     stdout().lock().write_all(format!("{line}\n").as_bytes()).unwrap();
 }

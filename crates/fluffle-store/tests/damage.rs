@@ -1,4 +1,4 @@
-//! What a torn or damaged file does: its tail is cut off, its body is refused, and nothing false comes out.
+//! Torn or damaged files: a torn end is cut off, a damaged file is refused, and no false record is ever read.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod common;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 const RECORDS: usize = 60;
 
-/// A journal as a killed process leaves it: each record a transaction of its own, all still in the log.
+/// A journal as a killed process leaves it: each record is a transaction of its own, and all are still in the log.
 struct Killed {
     folder: TempDir,
     ids: Vec<String>,
@@ -33,7 +33,7 @@ impl Killed {
         Self { folder, ids }
     }
 
-    /// A fresh copy to do harm to: the database, and its log.
+    /// A fresh copy to be damaged: the database, and its log.
     fn victim(&self) -> (PathBuf, PathBuf) {
         let (killed, victim) = (self.folder.path().join("killed.journal"), self.folder.path().join("victim.journal"));
         copy(&killed, &victim);
@@ -44,7 +44,7 @@ impl Killed {
 async fn reopened(path: &Path) -> Vec<String> {
     let journal = Journal::options().open(path).unwrap();
     let ids = left_ids(&journal).await;
-    // What is there after the damage is a journal like any other.
+    // After the damage, the journal works like any other.
     let _position = journal.append(record("after")).await.unwrap();
     journal.close().await.unwrap();
     let journal = Journal::options().open(path).unwrap();
@@ -89,7 +89,8 @@ async fn a_flipped_bit_in_the_log_ends_it_there() {
     assert!(lengths.is_sorted(), "{lengths:?}");
 }
 
-/// Bits flipped all over the database file: it is refused with what was found, or nothing was hit and all is there.
+/// Bits are flipped all over the database file. Either the file is refused with what was found, or nothing was hit and
+/// all records are there.
 #[tokio::test]
 async fn a_flipped_bit_in_the_database_is_never_read_as_a_record() {
     let folder = tempfile::tempdir().unwrap();
@@ -101,7 +102,7 @@ async fn a_flipped_bit_in_the_database_is_never_read_as_a_record() {
     }
     journal.close().await.unwrap();
     let (mut refused, mut unhurt) = (0, 0);
-    // The first hundred bytes, SQLite's header, one by one; the rest here and there.
+    // Each of the first hundred bytes (SQLite's header), and every 61st byte of the rest.
     let length = fs::metadata(&whole).unwrap().len();
     for at in (0..100).chain((100..length).step_by(61)) {
         copy(&whole, &victim);
@@ -116,7 +117,7 @@ async fn a_flipped_bit_in_the_database_is_never_read_as_a_record() {
                 assert!(path == victim && !what.is_empty());
                 refused += 1;
             }
-            // A header may also claim another type, or a format that this SQLite only reads.
+            // A damaged header may also name another type, or a format that this SQLite can only read.
             Err(OpenError::Foreign { .. } | OpenError::Store(_)) if at < 100 => refused += 1,
             Err(other) => panic!("flipped at {at}: {other:?}"),
         }
@@ -144,7 +145,7 @@ async fn a_body_that_was_changed_is_named_by_its_position() {
     }
 }
 
-/// The records are larger than what SQLite keeps in memory, so that they are read from the disk.
+/// The records are larger than SQLite's cache, so that they are read from the disk.
 #[tokio::test]
 async fn a_record_that_is_damaged_while_the_journal_is_open_is_an_error_once_and_reading_goes_on_after_it() {
     const LARGE: usize = 1 << 20;
@@ -172,7 +173,7 @@ async fn a_record_that_is_damaged_while_the_journal_is_open_is_an_error_once_and
     assert_eq!(journal.stats().unconfirmed, 8, "they are kept, for a person to look at");
 }
 
-/// A body with a mark in its middle.
+/// A body with a marker text in its middle.
 fn large(number: usize, length: usize) -> Vec<u8> {
     let mut body = vec![b'.'; length];
     let mark = format!("amid record {number}").into_bytes();
@@ -180,7 +181,7 @@ fn large(number: usize, length: usize) -> Vec<u8> {
     body
 }
 
-/// A page that says it has one row fewer is a sound page to whoever only reads rows.
+/// A page whose header counts one row too few looks sound to code that only reads rows.
 #[tokio::test]
 async fn rows_that_are_hidden_are_missed() {
     const PAGE: usize = 4_096;
@@ -192,7 +193,7 @@ async fn rows_that_are_hidden_are_missed() {
     }
     journal.close().await.unwrap();
     let whole = fs::read(&path).unwrap();
-    // A table's leaf begins with 13; its count of rows stands at 3 and 4 (SQLite's file format, 1.6).
+    // A leaf page of a table begins with 13; its count of rows is at bytes 3 and 4 (SQLite's file format, section 1.6).
     let leaves: Vec<usize> = (PAGE..whole.len()).step_by(PAGE).filter(|page| whole[*page] == 13).collect();
     assert!(leaves.len() > 3);
     for page in leaves {

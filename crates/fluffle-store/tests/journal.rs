@@ -1,4 +1,4 @@
-//! The journal by its contract: order, room, cancellation, one owner.
+//! The contract of the journal: order, room, cancellation, one owner.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod common;
@@ -35,7 +35,7 @@ async fn what_is_not_confirmed_is_there_next_time_in_order() {
     assert_eq!(left_ids(&journal).await, odd);
     assert_eq!(journal.stats().unconfirmed, 300);
 
-    // What comes now stands behind it, and is not what an earlier process left.
+    // Records appended now come after those, and do not count as left by an earlier process.
     let last = left(&journal).await.pop().unwrap().position;
     assert!(journal.append(record("new")).await.unwrap() > last);
     assert_eq!(left_ids(&journal).await, odd);
@@ -112,7 +112,7 @@ async fn an_interval_syncs_when_it_is_over_and_when_told() {
     assert_eq!(journal.stats().syncs, 0);
     journal.flush().await.unwrap();
     assert_eq!(journal.stats().syncs, 1);
-    // A long interval does not let the log grow for ever.
+    // A long interval must not let the log grow without limit.
     for number in 0..10 {
         let _position = journal.append(Record::new(format!("large-{number}"), vec![7; 1 << 20])).await.unwrap();
     }
@@ -249,17 +249,17 @@ async fn a_dropped_append_leaves_nothing_and_keeps_no_room() {
     for round in 0..50 {
         let mut appends: Vec<_> = (0..20).map(|_| Box::pin(journal.append(record("dropped")))).collect();
         for append in &mut appends {
-            // The thread may be so quick that it is done already.
+            // The thread may have written the record already.
             if let Some(done) = append.as_mut().now_or_never() {
                 journal.confirm(done.unwrap());
             }
         }
         if round % 2 == 0 {
-            // They are written, and their answers are on the way to nobody.
+            // The records are written, but nobody will read the answers.
             journal.flush().await.unwrap();
         }
     }
-    // One to write what was dropped just before, one to take it out.
+    // The first flush writes the records dropped just before, the second removes them.
     journal.flush().await.unwrap();
     journal.flush().await.unwrap();
     let stats = journal.stats();
@@ -278,7 +278,7 @@ async fn a_journal_has_one_owner() {
         }
         other => panic!("{other:?}"),
     }
-    // Even a lock file that somebody tidied away does not make it two.
+    // Even if somebody deletes the lock file, the journal cannot be opened twice.
     fs::remove_file(folder.path().join("orders.journal-lock")).unwrap();
     let second = Journal::options().open(&path);
     assert!(matches!(second, Err(OpenError::Locked { owner: None, .. })), "{second:?}");
@@ -308,7 +308,7 @@ async fn space_is_used_again_and_given_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("orders.journal");
     let journal = Journal::options().open(&path).unwrap();
-    // Confirmed as they come: 15 MB go through a file that stays small.
+    // Records are confirmed as they come: 15 MB go through a file that stays small.
     let mut in_flight = Vec::new();
     for round in 0..50 {
         let appends = (0..1_000).map(|number| journal.append(Record::new(format!("{round}-{number}"), vec![1; 300])));
@@ -320,13 +320,13 @@ async fn space_is_used_again_and_given_back() {
     journal.flush().await.unwrap();
     assert!(on_disk(folder.path()) < 10 << 20, "{}", on_disk(folder.path()));
 
-    // An outage: 12 MB gather, then all are confirmed.
+    // An outage: 12 MB of records gather, then all are confirmed.
     let large = (0..300).map(|number| journal.append(Record::new(format!("{number}"), vec![1; 40_000])));
     in_flight.extend(try_join_all(large).await.unwrap());
     assert!(on_disk(folder.path()) > 11 << 20);
     in_flight.into_iter().for_each(|position| journal.confirm(position));
     journal.close().await.unwrap();
-    // The rest of the free pages go with the next process's first work.
+    // The other free pages are given back with the next process's first work.
     let journal = Journal::options().open(&path).unwrap();
     assert_eq!(journal.stats().unconfirmed, 0);
     let position = journal.append(record("next")).await.unwrap();
@@ -409,7 +409,7 @@ async fn a_reserved_place_is_nobody_elses_and_what_it_does_not_need_is_given_bac
     assert!(matches!(journal.reserve(5 * size).await.unwrap_err(), AppendErrorKind::TooLarge { .. }));
     drop(place);
     let place = journal.reserve(4 * size).await.unwrap();
-    // Posted, it keeps what its record takes, and the rest is there for others; its answer may be dropped.
+    // A posted place keeps only the room that its record takes; the rest is free for others. Its answer may be dropped.
     drop(place.post(record("a")).unwrap());
     let other = journal.reserve(3 * size).await.unwrap();
     assert!(matches!(journal.reserve(size).await.unwrap_err(), AppendErrorKind::Full { .. }));

@@ -1,4 +1,4 @@
-//! The journal beside a model of it, over random lives.
+//! Runs random steps on the journal and on a model of it, and compares them.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod common;
@@ -12,13 +12,13 @@ use tempfile::TempDir;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// So many at the same time.
+    /// Appends this many records at the same time.
     Append(usize),
     Confirm(Index),
     Flush,
-    /// Close, and open again.
+    /// Closes the journal and opens it again.
     Reopen,
-    /// Open again what a kill just now would leave.
+    /// Opens a copy of the files as a kill at this moment would leave them.
     Crash,
 }
 
@@ -43,7 +43,7 @@ struct Life {
     options: JournalOptions,
     path: PathBuf,
     journal: Journal,
-    /// Not confirmed, in order.
+    /// The records that are not confirmed, in order.
     there: Vec<(Position, String)>,
     appended: usize,
 }
@@ -81,7 +81,7 @@ impl Life {
                 self.open().await;
             }
             Step::Crash => {
-                // A copy of two files is a moment in time only while the thread rests.
+                // Flush first, because a copy of two files is consistent only while the thread writes nothing.
                 self.journal.flush().await.unwrap();
                 let next = self.folder.path().join(format!("{}.journal", self.appended));
                 if next == self.path {
@@ -94,7 +94,7 @@ impl Life {
         }
     }
 
-    /// Opens what is there, and holds it against the model.
+    /// Opens the files, and compares the journal with the model.
     async fn open(&mut self) {
         self.journal = self.options.clone().open(&self.path).unwrap();
         let left = left(&self.journal).await;

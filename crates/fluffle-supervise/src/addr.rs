@@ -13,11 +13,11 @@ use crate::{
 
 /// The address of a supervised actor: stable across its restarts, cheap to clone, usable from any thread.
 ///
-/// Messages are handled one after the other in the order in which they found room. What waits when the actor crashes
-/// is handled by its next incarnation; only the message in hand is lost with the crash, and its sender is told
-/// ([`SendError::Crashed`]). While the child is not running (starting, backing off) senders wait.
+/// Messages are handled one after the other, in the order in which they found room. If the actor crashes, the waiting
+/// messages are handled by its next incarnation; only the message being handled is lost, and its sender gets
+/// [`SendError::Crashed`]. While the child is not running (starting, backing off), senders wait.
 ///
-/// A bare actix address (`ctx.address()`) ends with its incarnation. Keep this one instead.
+/// A bare actix address (`ctx.address()`) is valid for one incarnation only. Keep a `SupervisedAddr` instead.
 ///
 /// ```
 /// use std::time::Duration;
@@ -68,11 +68,13 @@ impl<A: Actor> SupervisedAddr<A> {
 
     /// Sends a message and waits for the reply.
     ///
-    /// Takes room in the mailbox at once if there is some, also before it is first polled. Otherwise it waits for room,
-    /// first come, first served. It waits without limit for both, unless told [`within`](Request::within).
+    /// If there is room in the mailbox, the message enters it at once, even before the future is first polled.
+    /// Otherwise the future waits for room, first come, first served. It waits without limit for room and reply, unless
+    /// [`within`](Request::within) sets one.
     ///
     /// # Cancellation
-    /// Dropping it before the actor took the message withdraws the message. After that, only the reply is dropped.
+    /// Dropping the future before the actor took the message withdraws the message. After that, only the reply is
+    /// dropped.
     ///
     /// # Errors
     /// [`SendError::Closed`], [`TimedOut`](SendError::TimedOut), [`TimedOutInHand`](SendError::TimedOutInHand) or
@@ -88,14 +90,16 @@ impl<A: Actor> SupervisedAddr<A> {
         Request::new(self.mailbox.clone(), msg)
     }
 
-    /// Puts a message into the mailbox, waiting for room, and not for its handling: its reply is dropped, and a crash
-    /// while it is handled is not reported here. If the child is over for good before it is handled, it is dropped and
-    /// counted in a warning.
+    /// Puts a message into the mailbox. Waits for room, but not until the message is handled: the reply is dropped, and
+    /// a crash while the message is handled is not reported here. If the child is over for good before it handles the
+    /// message, the message is dropped and counted in a warning.
     ///
-    /// Like [`send`](Self::send) it takes room at once if there is some, also before it is first polled.
+    /// As with [`send`](Self::send), if there is room the message enters the mailbox at once, even before the future is
+    /// first polled.
     ///
     /// # Cancellation
-    /// Dropping it while it waits for room takes the message back; later the message stays in the mailbox.
+    /// Dropping the future while it waits for room takes the message back. After that, the message stays in the
+    /// mailbox.
     ///
     /// # Errors
     /// [`SendError::Closed`] or [`TimedOut`](SendError::TimedOut).
@@ -109,7 +113,7 @@ impl<A: Actor> SupervisedAddr<A> {
         Posting::new(self.mailbox.clone(), msg)
     }
 
-    /// Like [`post`](Self::post), if there is room now.
+    /// Like [`post`](Self::post), but fails if there is no room now.
     ///
     /// # Errors
     /// [`SendError::Closed`] or [`Full`](SendError::Full).
@@ -137,7 +141,7 @@ impl<A: Actor> SupervisedAddr<A> {
         self.mailbox.is_closed()
     }
 
-    /// How many messages wait, and how many fit.
+    /// How many messages wait in the mailbox, and its capacity.
     #[must_use]
     pub fn depth(&self) -> MailboxDepth {
         self.mailbox.depth()
@@ -160,7 +164,7 @@ impl<A: Actor> fmt::Debug for SupervisedAddr<A> {
     }
 }
 
-/// Two addresses are equal if they are of the same child.
+/// Two addresses are equal if they belong to the same child.
 impl<A: Actor> PartialEq for SupervisedAddr<A> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.mailbox, &other.mailbox)

@@ -1,4 +1,4 @@
-//! How long a child waits before it is started again.
+//! The delay before a child is started again.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use crate::policy::PolicyError;
 /// How long a child that ended waits before it is started again: exponential, with *full jitter*.
 ///
 /// The wait before restart *n* (from 0) is drawn uniformly from `min ..= min(max, min × factorⁿ)`, so children that
-/// failed together do not come back together
-/// ([the reasons](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)). The count starts
-/// over when the child had been ready for [`reset_after`](Self::reset_after) before it ended.
+/// failed together do not come back together ([the
+/// reasons](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)). If the child had been ready
+/// for [`reset_after`](Self::reset_after) before it ended, the count starts again at 0.
 ///
 /// Default: 100 ms to 30 s, factor 2, reset after 10 s.
 ///
@@ -48,7 +48,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Waits of at least `min` and at most `max`, the upper end doubling with each failure.
+    /// Waits of at least `min` and at most `max`. The upper end of the range doubles with each failure.
     ///
     /// # Errors
     /// [`PolicyError::ZeroMin`] when `min` is zero, [`PolicyError::MinAboveMax`] when `min` is above `max`.
@@ -62,16 +62,18 @@ impl Backoff {
         Ok(Self { min, max, ..Self::default() })
     }
 
-    /// No wait: restart at once. Only the supervisor's [`Intensity`](crate::Intensity) holds a crash loop back.
+    /// No wait: the child is restarted at once. Only the supervisor's [`Intensity`](crate::Intensity) then limits a
+    /// crash loop.
     #[must_use]
     pub fn none() -> Self {
         Self { min: Duration::ZERO, max: Duration::ZERO, ..Self::default() }
     }
 
-    /// By how much the upper end of the wait grows with each failure. Default: 2. A factor of 1 waits `min` always.
+    /// By how much the upper end of the range grows with each failure. Default: 2. With a factor of 1 every wait is
+    /// `min`.
     ///
     /// # Errors
-    /// [`PolicyError::Factor`] when it is below 1 or not finite.
+    /// [`PolicyError::Factor`] when `factor` is below 1 or not finite.
     pub fn factor(mut self, factor: f64) -> Result<Self, PolicyError> {
         if !factor.is_finite() || factor < 1.0 {
             return Err(PolicyError::Factor(factor));
@@ -80,7 +82,7 @@ impl Backoff {
         Ok(self)
     }
 
-    /// How long a child must have been ready for its next failure to count as its first. Default: 10 s.
+    /// How long a child must have been ready so that its next failure counts as its first. Default: 10 s.
     #[must_use]
     pub fn reset_after(mut self, healthy: Duration) -> Self {
         self.reset_after = healthy;
@@ -95,7 +97,7 @@ impl Backoff {
         self
     }
 
-    /// A wait before try `attempt` (from 0), for what waits by this policy without being supervised.
+    /// Draws a wait before try `attempt` (from 0), for code that is not supervised but waits by the same policy.
     ///
     /// ```
     /// use std::time::Duration;
@@ -120,12 +122,12 @@ impl Backoff {
     /// The longest wait before restart `attempt` (from 0).
     fn ceiling(&self, attempt: u32) -> Duration {
         let grown = self.min.as_secs_f64() * self.factor.powf(f64::from(attempt));
-        // Compared as numbers first: a Duration cannot hold what factor^attempt may become.
+        // Compared as floats before the conversion, because min × factor^attempt may exceed what a Duration can hold.
         if grown < self.max.as_secs_f64() { Duration::from_secs_f64(grown).max(self.min) } else { self.max }
     }
 }
 
-/// Where one child stands in its backoff.
+/// The state of one child's backoff: how many restarts it had in a row.
 #[derive(Debug)]
 pub(crate) struct Waits {
     policy: Backoff,
@@ -139,7 +141,8 @@ impl Waits {
         Self { policy, attempt: 0, rng }
     }
 
-    /// The next wait, and which restart in a row it precedes (from 1), for a child that had been ready for `healthy`.
+    /// The next wait, and the number (from 1) of the restart in a row that follows it. `healthy` is how long the child
+    /// had been ready.
     pub(crate) fn next(&mut self, healthy: Option<Duration>) -> (Duration, u32) {
         if healthy.is_some_and(|healthy| healthy >= self.policy.reset_after) {
             self.attempt = 0;

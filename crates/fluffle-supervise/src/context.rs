@@ -1,4 +1,4 @@
-//! What a supervised actor can tell its supervisor through its context.
+//! Reports from a supervised actor to its supervisor, through the actor's context.
 
 use actix::{Actor, ActorContext, Context};
 
@@ -8,7 +8,7 @@ use crate::{
     exit::{ExitError, ExitReason},
 };
 
-/// Adds to `actix::Context` what a supervised actor can say to its supervisor.
+/// Adds to `actix::Context` the reports that a supervised actor can make to its supervisor.
 ///
 /// ```
 /// use actix::prelude::*;
@@ -28,26 +28,28 @@ use crate::{
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot speak to a supervisor",
+    message = "`{Self}` cannot report to a supervisor",
     note = "a supervised actor has `type Context = actix::Context<Self>`"
 )]
 pub trait SupervisedContext {
     /// Ends the actor with [`ExitReason::Failed`]: stops it as `ctx.stop()` does (`stopping` may still answer
-    /// `Running::Continue`), and reports `error` when it has stopped. The first error given stands.
+    /// `Running::Continue`), and reports `error` when it has stopped. If `fail` is called more than once, the first
+    /// error counts.
     ///
-    /// Any `std::error::Error` converts, as a transient one; [`ExitError::permanent`] says that a restart is useless.
+    /// Any `std::error::Error` converts to a transient error; [`ExitError::permanent`] says that a restart is useless.
     ///
-    /// In an actor that is not supervised it logs the error and stops.
+    /// In an actor that is not supervised, it logs the error and stops the actor.
     fn fail(&mut self, error: impl Into<ExitError>);
 
-    /// Reports that the actor is ready for work. Its supervisor waits for this if the child's spec says
-    /// [`reports_ready`](crate::ActorSpec::reports_ready): later siblings start only then, and the healthy spell that
-    /// resets the backoff begins. Otherwise, and when repeated, and outside supervision, it does nothing.
+    /// Reports that the actor is ready for work. If the child's spec says
+    /// [`reports_ready`](crate::ActorSpec::reports_ready), its supervisor waits for this report: only then do later
+    /// siblings start, and the healthy spell that resets the backoff begins. Otherwise, and when repeated, and outside
+    /// supervision, it does nothing.
     fn ready(&self);
 
-    /// Reports that the actor has proven itself: should it end now, it is restarted as if for the first time, whatever
-    /// [`Backoff::reset_after`](crate::Backoff::reset_after) says. For actors whose health shows in work done rather than
-    /// in time. Repeated, and outside supervision, it does nothing.
+    /// Reports that the actor is healthy. If it ends later, the restart counts as the first in a row, whatever
+    /// [`Backoff::reset_after`](crate::Backoff::reset_after) says. For actors whose health shows in work done rather
+    /// than in time. Repeated, and outside supervision, it does nothing.
     fn healthy(&self);
 }
 

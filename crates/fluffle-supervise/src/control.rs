@@ -1,4 +1,5 @@
-//! What passes between a supervisor and one incarnation of a child: stop and kill one way, ready and exited the other.
+//! The link between a supervisor and one incarnation of a child. Stop and kill go to the incarnation; ready, healthy
+//! and exited come back.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use crate::exit::ExitReason;
 
-/// Tells one incarnation from every other one in the process.
+/// Identifies one incarnation, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Token(u64);
 
@@ -25,7 +26,7 @@ impl Token {
     }
 }
 
-/// The supervisor's hold on one incarnation.
+/// Lets the supervisor stop or kill one incarnation.
 #[derive(Debug)]
 pub(crate) struct Control {
     token: Token,
@@ -61,12 +62,12 @@ impl Control {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// To be called before `stop_requested` is looked at, so that no request falls between.
+    /// Call it before `stop_requested`, so that a request between the two calls wakes the task.
     pub(crate) fn wake_on_stop(&self, cx: &Context<'_>) {
         self.task.register(cx.waker());
     }
 
-    /// Drops the incarnation at its next chance, and silences it: nobody waits for its report any more.
+    /// Aborts the incarnation's task, which then drops the incarnation, and silences it: its report is no longer sent.
     pub(crate) fn kill(&self) {
         self.killed.store(true, Ordering::Release);
         let abort = self.abort.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -79,7 +80,8 @@ impl Control {
         self.killed.load(Ordering::Acquire)
     }
 
-    /// Takes hold of the task that runs the incarnation, which may have been killed before it had one.
+    /// Stores the handle of the task that runs the incarnation. If the incarnation was killed before it had a task, the
+    /// task is aborted at once.
     pub(crate) fn adopt(&self, task: AbortHandle) {
         let mut abort = self.abort.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_killed() {
@@ -90,7 +92,7 @@ impl Control {
     }
 }
 
-/// What an incarnation reports.
+/// What an incarnation reports to its supervisor.
 #[derive(Debug)]
 pub(crate) enum Signal {
     Ready,
@@ -98,14 +100,14 @@ pub(crate) enum Signal {
     Exited(ExitReason),
 }
 
-/// Who wants to know about an incarnation. Called from the incarnation's thread, also while it unwinds: must neither
+/// Receives an incarnation's signals. Called on the incarnation's thread, also while it unwinds, so it must neither
 /// block nor panic.
 pub(crate) trait Watch: Send + Sync {
     fn signal(&self, from: Token, signal: Signal);
 }
 
-/// Sends exactly one [`Signal::Exited`]. Dropped without one, it reports that the arbiter died: the only way for a
-/// task or a queued command to vanish that nobody asked for.
+/// Sends exactly one [`Signal::Exited`]. If it is dropped without having sent one, it reports that the arbiter died,
+/// because a task or a queued command disappears unasked only with its arbiter.
 pub(crate) struct Report {
     control: Arc<Control>,
     watch: Option<Arc<dyn Watch>>,
@@ -140,8 +142,8 @@ impl Drop for Report {
     }
 }
 
-/// Where a supervisor finds its children's signals. Bounded by the number of children: an incarnation sends at most
-/// two, and the next one starts only when the supervisor has read both.
+/// The queue of the signals from a supervisor's children. Its length is bounded by the number of children: an
+/// incarnation sends at most three signals, and the next one starts only when the supervisor has read them.
 #[derive(Default)]
 pub(crate) struct Inbox {
     signals: Mutex<VecDeque<(Token, Signal)>>,
@@ -153,7 +155,7 @@ impl Inbox {
         self.supervisor.register(cx.waker());
     }
 
-    /// Has the supervisor look at its children and its clock again.
+    /// Wakes the supervisor to look at its children and its clock again.
     pub(crate) fn nudge(&self) {
         self.supervisor.wake();
     }

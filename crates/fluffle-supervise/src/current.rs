@@ -1,4 +1,4 @@
-//! Which incarnation this thread is running just now, so that an actor's context can speak for it.
+//! Which incarnation this thread is running now, so that an actor's context can report for it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,13 +13,13 @@ use crate::{
 };
 
 thread_local! {
-    /// The one being polled. A plain number, since it is set around every poll.
+    /// The incarnation being polled. Only its token, because it is set around every poll and must be cheap.
     static NOW: Cell<Option<Token>> = const { Cell::new(None) };
-    /// All that live on this thread, for the rare case that one is asked for.
+    /// Every incarnation on this thread, looked up only when an actor's code reports something.
     static LIVING: RefCell<HashMap<Token, Rc<Current>>> = RefCell::default();
 }
 
-/// What the code of an incarnation shares with the wrapper that polls it.
+/// State that the code of an incarnation shares with the wrapper that polls it.
 pub(crate) struct Current {
     control: Arc<Control>,
     watch: Option<Arc<dyn Watch>>,
@@ -27,7 +27,7 @@ pub(crate) struct Current {
     healthy: Cell<bool>,
     phase: Cell<Phase>,
     exit: RefCell<Option<ExitReason>>,
-    /// What ended it, from then on until its value and context are dropped.
+    /// The panic that ended the incarnation. Set until its value and context are dropped.
     panic: RefCell<Option<Panicked>>,
 }
 
@@ -46,13 +46,13 @@ impl Current {
         current
     }
 
-    /// It lives no more.
+    /// Forgets this incarnation.
     pub(crate) fn retire(&self) {
-        // Fails only while the thread's own locals are torn down: then nobody looks any more.
+        // Fails only while the thread's locals are being destroyed. Nobody looks it up then.
         let _ = LIVING.try_with(|living| living.borrow_mut().remove(&self.control.token()));
     }
 
-    /// Runs `code` as this incarnation's.
+    /// Runs `code` as part of this incarnation.
     #[inline]
     pub(crate) fn enter<T>(&self, code: impl FnOnce() -> T) -> T {
         struct Restore(Option<Token>);
@@ -72,7 +72,7 @@ impl Current {
         LIVING.try_with(|living| living.borrow().get(&now).cloned()).ok().flatten()
     }
 
-    /// Why the incarnation is about to end. The first reason stands: what comes later is a consequence.
+    /// Sets why the incarnation is about to end. The first reason counts, because later ones are its consequences.
     pub(crate) fn set_exit(&self, reason: ExitReason) {
         self.exit.borrow_mut().get_or_insert(reason);
     }
@@ -98,7 +98,7 @@ impl Current {
         self.phase.get()
     }
 
-    /// Reports readiness, once.
+    /// Reports that the actor is ready. Only the first call counts.
     pub(crate) fn ready(&self) {
         if !self.ready.replace(true)
             && let Some(watch) = &self.watch
@@ -108,7 +108,7 @@ impl Current {
         }
     }
 
-    /// Reports health, once.
+    /// Reports that the actor is healthy. Only the first call counts.
     pub(crate) fn healthy(&self) {
         if !self.healthy.replace(true)
             && let Some(watch) = &self.watch
@@ -134,7 +134,7 @@ mod tests {
         }
     }
 
-    /// What bounds a supervisor's inbox.
+    /// A supervisor's inbox is bounded because of this.
     #[test]
     fn readiness_is_reported_once_however_often_it_is_said() {
         let heard = Arc::new(Heard::default());

@@ -1,18 +1,18 @@
-//! A message on its way.
+//! Messages of any type, boxed for a mailbox.
 
 use std::any::Any;
 
 use actix::{Actor, AsyncContext, Handler, Message, dev::MessageResponse};
 use tokio::sync::oneshot;
 
-/// A message and the way back for its reply.
+/// A message and the channel for its reply.
 struct Parcel<M: Message> {
     msg: M,
     /// `None` when nobody waits for the reply.
     reply: Option<oneshot::Sender<M::Result>>,
 }
 
-/// A parcel of any type, as an `A` receives it.
+/// A [`Parcel`] with its message type erased, to be delivered to an `A`.
 trait Deliver<A: Actor>: Send {
     fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut A::Context);
     fn wants_reply(&self) -> bool;
@@ -29,7 +29,7 @@ where
 {
     fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut A::Context) {
         let Self { msg, reply } = *self;
-        // A panic in here drops the reply: that is how the sender learns of it.
+        // A panic in here drops the reply, which tells the sender.
         <A as Handler<M>>::handle(actor, msg, ctx).handle(ctx, reply);
     }
 
@@ -46,10 +46,10 @@ where
     }
 }
 
-/// The way back to a sender, for whoever only wants to drop it.
+/// A reply channel with its type erased. Dropping it tells the sender that no reply will come.
 pub(crate) struct Reply(#[expect(dead_code, reason = "held to be dropped")] Box<dyn Any + Send>);
 
-/// A message to an `A`, of whatever type.
+/// A message of any type to an `A`.
 pub(crate) struct Envelope<A: Actor>(Box<dyn Deliver<A>>);
 
 impl<A: Actor> Envelope<A> {
@@ -73,12 +73,12 @@ impl<A: Actor> Envelope<A> {
         self.0.wants_reply()
     }
 
-    /// The way back. Dropping it tells the sender that no reply will come.
+    /// Takes the reply channel out. Dropping it tells the sender that no reply will come.
     pub(crate) fn take_reply(&mut self) -> Reply {
         self.0.take_reply()
     }
 
-    /// The message, for the sender who knows its type.
+    /// Unpacks the message. `None` if its type is not `M`.
     pub(crate) fn open<M: Message + 'static>(self) -> Option<M> {
         self.0.into_any().downcast::<Parcel<M>>().ok().map(|parcel| parcel.msg)
     }

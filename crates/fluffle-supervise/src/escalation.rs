@@ -1,11 +1,11 @@
-//! What a supervisor says when it gives up on a child.
+//! The report of a supervisor that gives up on a child.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::exit::ExitReason;
 
-/// Which child a supervisor gave up on, and why. It may itself hold an escalation: together they are the chain of
-/// causes from the root of the tree down to the actor that failed.
+/// Which child a supervisor gave up on, and why. If that child is a supervisor, its reason may be an escalation too:
+/// together they form the chain of causes from the root of the tree down to the actor that failed.
 #[derive(Clone, Debug)]
 pub struct Escalation {
     path: Arc<str>,
@@ -26,7 +26,7 @@ pub enum GivingUp {
         /// The budget's window.
         within: Duration,
     },
-    /// The child's arbiter died, and the child was not told where else it may live
+    /// The child's arbiter died, and the child's spec names no source of other arbiters
     /// ([`on_each`](crate::ActorSpec::on_each)).
     NoArbiter,
 }
@@ -42,13 +42,13 @@ impl Escalation {
         &self.path
     }
 
-    /// How that child ended the last time.
+    /// How that child's last incarnation ended.
     #[must_use]
     pub fn reason(&self) -> &ExitReason {
         &self.reason
     }
 
-    /// Why it was not restarted.
+    /// Why the child was not restarted.
     #[must_use]
     pub fn cause(&self) -> GivingUp {
         self.cause
@@ -59,21 +59,21 @@ impl fmt::Display for Escalation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, reason, cause } = self;
         match (cause, reason) {
-            // The word "permanently" belongs to the actor that failed, not to each supervisor above it.
+            // Only the actor that failed is named as failed permanently, not each supervisor above it.
             (GivingUp::Permanent, ExitReason::Escalated(inner)) => inner.fmt(f),
             (GivingUp::Permanent, ExitReason::Failed(error)) => {
                 write!(f, "{path} failed permanently: {error}")
             }
             (GivingUp::Permanent, reason) => write!(f, "{path} failed permanently: {reason}"),
             (GivingUp::TooManyRestarts { restarts: 0, .. }, reason) => {
-                write!(f, "{path} ended and may not be restarted: {reason}")
+                write!(f, "{path} ended, and its supervisor allows no restart: {reason}")
             }
             (GivingUp::TooManyRestarts { restarts, within }, reason) => {
                 let times = if *restarts == 1 { "once" } else { &format!("{restarts} times") };
                 write!(f, "{path} was restarted {times} in {within:?}; last: {reason}")
             }
             (GivingUp::NoArbiter, _) => {
-                write!(f, "{path} lost its arbiter and has no other to live on")
+                write!(f, "{path} lost its arbiter and has no other to run on")
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What happened in a tree, as it happens.
+//! The events of a tree, as they happen.
 
 use std::{
     fmt,
@@ -16,47 +16,47 @@ use crate::{
 /// Something that happened to a node of the tree.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// When.
+    /// When it happened.
     pub at: Instant,
-    /// To which node, such as `app/consume/socket`.
+    /// The path of the node, such as `app/consume/socket`.
     pub path: Arc<str>,
-    /// What.
+    /// What happened.
     pub what: What,
 }
 
-/// What happened to a node. `Display` says it as in a log line.
+/// What happened to a node. `Display` writes it in the words of a log line.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum What {
     /// An incarnation was sent to its arbiter.
     Started {
-        /// Which one, from 1.
+        /// The number of the incarnation, from 1.
         incarnation: u64,
     },
-    /// It is ready for work.
+    /// The node is ready for work.
     Ready,
     /// An incarnation ended.
     Exited {
         /// Why.
         reason: ExitReason,
     },
-    /// It waits before it is started again.
+    /// The node waits before it is started again.
     Backoff {
         /// How long.
         delay: Duration,
-        /// Which restart in a row this will be, from 1; the count starts over after a healthy spell.
+        /// The number of the restart in a row that follows, from 1. The count starts again after a healthy spell.
         attempt: u32,
     },
-    /// It is started again; [`Started`](Self::Started) follows.
+    /// The node is started again; [`Started`](Self::Started) follows.
     Restarting,
     /// This supervisor gave up on a child and will end.
     Escalated {
-        /// On which, and why.
+        /// Which child, and why.
         escalation: Arc<Escalation>,
     },
-    /// It was asked to stop.
+    /// The node was asked to stop.
     StopRequested,
-    /// It is over for good: it will not be started again, and its mailbox is closed.
+    /// The node is over for good: it will not be started again, and its mailbox is closed.
     Stopped,
 }
 
@@ -84,8 +84,8 @@ impl fmt::Display for Event {
 }
 
 impl What {
-    /// Tells the log. An operator wants to see at `info` what a healthy tree does, at `warn` what it heals itself, at
-    /// `error` what it cannot.
+    /// Logs the event: at `info` what a healthy tree does, at `warn` what the tree repairs itself, at `error` what it
+    /// cannot repair.
     pub(crate) fn trace(&self, path: &str) {
         match self {
             Self::Started { incarnation } => {
@@ -95,9 +95,9 @@ impl What {
             Self::Exited { reason } if reason.is_normal() => {
                 tracing::info!(target: TARGET, path, %reason, "exited")
             }
-            // It was told, in full, where it began; on the way up it only repeats itself.
+            // This failure was already logged in full where it began; each supervisor above it would only repeat it.
             Self::Exited { reason: ExitReason::Escalated(_) } => {
-                tracing::debug!(target: TARGET, path, "exited: a child of its gave up")
+                tracing::debug!(target: TARGET, path, "exited: it gave up on a child")
             }
             Self::Exited { reason } if reason.is_permanent() => {
                 tracing::error!(target: TARGET, path, %reason, "exited")
@@ -119,19 +119,19 @@ impl What {
     }
 }
 
-/// The target of every tracing event of this crate.
+/// The `target` of every tracing event of this crate.
 pub(crate) const TARGET: &str = "fluffle_supervise";
 
 /// How many events a slow reader may fall behind before it misses some.
 pub(crate) const BACKLOG: usize = 256;
 
-/// The events of a supervisor and of everything below it, from the moment this was made.
+/// The events of a supervisor and of everything below it, from the moment this stream was made.
 ///
 /// A reader that falls more than 256 events behind misses the oldest and is told how many.
 #[derive(Debug)]
 pub struct EventStream(broadcast::Receiver<Event>);
 
-/// The reader was too slow, and this many events are gone.
+/// The reader was too slow and missed this many events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} events were missed: the reader was too slow")]
 pub struct Missed(pub u64);
@@ -141,7 +141,7 @@ impl EventStream {
         Self(receiver)
     }
 
-    /// The next event. `None` when the supervisor is over for good and all was read.
+    /// The next event. `None` when the supervisor is over for good and every event was read.
     ///
     /// Cancel-safe: dropping the future loses no event.
     ///

@@ -12,30 +12,30 @@ use crate::{current::Current, escalation::Escalation};
 pub enum ExitReason {
     /// The actor ended by itself and named no error: it called `ctx.stop()` or `ctx.terminate()`.
     Finished,
-    /// It ended because it was asked to: by its supervisor, or through a [`SupervisorHandle`](crate::SupervisorHandle).
+    /// The actor's supervisor, or a [`SupervisorHandle`](crate::SupervisorHandle), asked it to stop.
     Stopped,
-    /// It called [`ctx.fail(error)`](crate::SupervisedContext::fail).
+    /// The actor called [`ctx.fail(error)`](crate::SupervisedContext::fail).
     Failed(Arc<ExitError>),
-    /// Its code panicked.
+    /// The actor's code panicked.
     Panicked(Panicked),
-    /// The thread it lived on ended, or had ended before it could start there.
+    /// The actor's arbiter ended, or had ended before the actor could start on it.
     ArbiterDied,
-    /// It did not stop by its deadline and was abandoned. If its thread is blocked, its value is dropped only when the
-    /// thread comes back.
+    /// The actor did not stop by its deadline and was abandoned. If its thread is blocked, its value is dropped only
+    /// when the thread is free again.
     Killed,
-    /// It is a supervisor that gave up on a child.
+    /// The actor is a supervisor that gave up on a child.
     Escalated(Arc<Escalation>),
 }
 
 impl ExitReason {
-    /// Whether a [transient](crate::Restart::Transient) child is left alone after this: [`Finished`](Self::Finished)
-    /// and [`Stopped`](Self::Stopped).
+    /// Whether a [transient](crate::Restart::Transient) child is not restarted after this: true for
+    /// [`Finished`](Self::Finished) and [`Stopped`](Self::Stopped).
     #[must_use]
     pub fn is_normal(&self) -> bool {
         matches!(self, Self::Finished | Self::Stopped)
     }
 
-    /// Whether a restart is known to be useless: the error at the root of it is
+    /// Whether a restart is known to be useless, because the error at the bottom of the chain is
     /// [permanent](ExitError::permanent). Such an exit goes up to the root of the tree at once.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
@@ -46,8 +46,8 @@ impl ExitReason {
         }
     }
 
-    /// The error given to [`fail`](crate::SupervisedContext::fail) at the bottom of this chain of escalations, if
-    /// that is how it began.
+    /// The error given to [`fail`](crate::SupervisedContext::fail) at the bottom of this chain of escalations. `None`
+    /// if the chain began with another kind of exit.
     #[must_use]
     pub fn error(&self) -> Option<&(dyn Error + 'static)> {
         match self {
@@ -57,7 +57,8 @@ impl ExitReason {
         }
     }
 
-    /// The last [`source`](Error::source) of [`error`](Self::error).
+    /// The last error in the chain of [`source`](Error::source)s of [`error`](Self::error), or that error itself if it
+    /// has none.
     #[must_use]
     pub fn root_error(&self) -> Option<&(dyn Error + 'static)> {
         let mut root = self.error()?;
@@ -82,7 +83,7 @@ impl fmt::Display for ExitReason {
     }
 }
 
-/// A panic, caught.
+/// A panic that was caught.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Panicked {
     message: Arc<str>,
@@ -94,7 +95,7 @@ impl Panicked {
         Self { message: Self::message_of(payload).into(), phase }
     }
 
-    /// What a panic caught elsewhere says.
+    /// The text of a panic from the payload that `catch_unwind` returned.
     #[must_use]
     pub fn message_of(payload: &(dyn Any + Send)) -> &str {
         if let Some(message) = payload.downcast_ref::<&str>() {
@@ -106,20 +107,20 @@ impl Panicked {
         }
     }
 
-    /// The panic that has ended a supervised actor, while its value and its context are dropped on this thread: for what lives
-    /// in there and must say, when it is dropped, why. `None` at any other time.
+    /// The panic that ended a supervised actor, while the actor's value and context are dropped on this thread. A value
+    /// that lives in the actor can call this from its own `drop` to learn why it is dropped. `None` at any other time.
     #[must_use]
     pub fn of_the_actor_being_dropped() -> Option<Self> {
         Current::get()?.panic()
     }
 
-    /// What the panic said.
+    /// The panic's message.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Where it was, as far as can be known from outside.
+    /// Where the panic happened, as far as the supervisor can tell.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.phase
@@ -132,23 +133,23 @@ impl fmt::Display for Panicked {
     }
 }
 
-/// What an actor was doing.
+/// What an actor was doing when it panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// The factory, or a hook given to [`in_context`](crate::ActorSpec::in_context), was building it.
+    /// The factory, or a hook given to [`in_context`](crate::ActorSpec::in_context), was building the actor.
     Factory,
-    /// In `Actor::started`, or in a future it told its context to wait for from there.
+    /// In `Actor::started`, or in a future that `started` told the context to wait for.
     Started,
-    /// Handling a message sent to its [`SupervisedAddr`](crate::SupervisedAddr).
+    /// Handling a message sent to the actor's [`SupervisedAddr`](crate::SupervisedAddr).
     Handler,
-    /// In a future of its context, or handling a message sent to its bare actix address.
+    /// In a future of the actor's context, or handling a message sent to its bare actix address.
     Future,
-    /// In `Actor::stopping`, or in other code of its own after it had called `ctx.stop()`.
+    /// In `Actor::stopping`, or in other code of the actor after it had called `ctx.stop()`.
     Stopping,
     /// In `Actor::stopped`.
     Stopped,
-    /// Its value was being dropped.
+    /// The actor's value was being dropped.
     Drop,
 }
 
@@ -166,10 +167,10 @@ impl fmt::Display for Phase {
     }
 }
 
-/// The error an actor ends with, and whether starting it again can help.
+/// The error with which an actor ends, and whether a restart can help.
 ///
-/// Like anyhow's error it is made from any error by `?` or `into()`, which means *transient*: try again. It is not
-/// itself a [`std::error::Error`]; [`error`](Self::error) is.
+/// `?` and `into()` convert any error into a *transient* `ExitError`, which means: try again. Like anyhow's error,
+/// `ExitError` is not itself a [`std::error::Error`]; [`error`](Self::error) returns one.
 ///
 /// ```
 /// use fluffle_supervise::ExitError;
@@ -192,7 +193,7 @@ impl ExitError {
         Self { error: error.into(), permanent: false }
     }
 
-    /// A restart cannot help: never restarted, goes up to the root of the tree at once.
+    /// A restart cannot help: the actor is never restarted, and the error goes up to the root of the tree at once.
     pub fn permanent(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { error: error.into(), permanent: true }
     }
@@ -203,7 +204,7 @@ impl ExitError {
         self.permanent
     }
 
-    /// The error itself.
+    /// The wrapped error.
     #[must_use]
     pub fn error(&self) -> &(dyn Error + 'static) {
         &*self.error
@@ -222,7 +223,7 @@ impl fmt::Debug for ExitError {
     }
 }
 
-/// The error and its sources, in one line. A source whose text its error already quotes is left out.
+/// Writes the error and its sources in one line. A source whose text is already part of its error's text is left out.
 impl fmt::Display for ExitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut said = self.error.to_string();

@@ -1,4 +1,4 @@
-//! One life of an actor: from the factory to exactly one exit report.
+//! One incarnation of an actor: from the factory to exactly one exit report.
 
 use std::{
     any::Any,
@@ -20,7 +20,7 @@ use crate::{
     pump::Pump,
 };
 
-/// A hook run in the context of each incarnation before `started`.
+/// A function that runs with the context of each incarnation before `started`.
 pub(crate) type Hook<A> = dyn Fn(&mut Context<A>) + Send + Sync;
 
 /// How to make an incarnation. Shared by all incarnations of a child.
@@ -44,17 +44,17 @@ impl<A: Actor<Context = Context<A>>> Recipe<A> {
     }
 }
 
-/// Runs an actor on the thread it was spawned on. It polls the actor's context under `catch_unwind`, passes the
-/// supervisor's wish to stop on to it, and reports how it ended.
+/// Runs an actor on the thread on which it was spawned: polls the actor's context under `catch_unwind`, passes the
+/// supervisor's stop request on to it, and reports how it ended.
 struct Incarnation<A: Actor<Context = Context<A>>> {
     recipe: Arc<Recipe<A>>,
     actor: Option<ContextFut<A, Context<A>>>,
     current: Rc<Current>,
-    /// Registered for the stop request. Kept to spare the registration in each poll.
+    /// The waker registered for the stop request. Kept to avoid registering it again in each poll.
     waker: Option<Waker>,
     stopping: bool,
     report: Report,
-    /// The runtime it lives on.
+    /// The runtime on which the incarnation was spawned.
     runtime: Handle,
 }
 
@@ -73,15 +73,15 @@ pub(crate) fn spawn<A: Actor<Context = Context<A>>>(recipe: Arc<Recipe<A>>, repo
 }
 
 impl<A: Actor<Context = Context<A>>> Incarnation<A> {
-    /// Runs the actor's code.
+    /// Runs `code` of the actor as the current incarnation and catches a panic.
     fn run<T>(current: &Rc<Current>, code: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
-        // What a panic leaves behind is never used again: the actor's value is dropped, and the rest is behind locks
-        // that are not held while its code runs.
+        // Unwind safe: the actor's value is dropped after a panic, and everything else is behind locks that are not
+        // held while the actor's code runs.
         current.enter(|| catch_unwind(AssertUnwindSafe(code)))
     }
 
-    /// Passes on the wish to stop. Done here and not in a future of the context, since the context does not poll its
-    /// futures while it waits for one.
+    /// Passes a stop request on to the actor. Done here and not in a future of the context, because the context does
+    /// not poll its futures while it waits for one.
     fn heed_stop(&mut self, task: &Task<'_>) {
         let control = self.report.control();
         if self.stopping {
@@ -108,7 +108,7 @@ impl<A: Actor<Context = Context<A>>> Incarnation<A> {
                 (_, ActorState::Stopped) => Phase::Stopped,
                 (phase, _) => phase,
             };
-            // Else dropping it would run `stopping` and `stopped` on the broken value.
+            // Without this, the drop would run `stopping` and `stopped` on the broken value.
             actor.ctx().terminate();
         }
         let panicked = Panicked::new(payload, phase);
@@ -126,7 +126,7 @@ impl<A: Actor<Context = Context<A>>> Incarnation<A> {
     }
 
     fn drop_actor(&mut self) -> Result<(), Box<dyn Any + Send>> {
-        // An actor that is dropped alive is polled once more by actix: it must find no messages then.
+        // If an actor is dropped alive, actix polls it once more. That poll must find no messages.
         self.recipe.mailbox.detach(self.report.control().token());
         let actor = self.actor.take();
         Self::run(&self.current, || drop(actor))
@@ -172,10 +172,11 @@ impl<A: Actor<Context = Context<A>>> Future for Incarnation<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Drop for Incarnation<A> {
-    /// The arbiter died or the supervisor killed it. A panic in here has nobody left to tell.
+    /// Also runs when the arbiter died or the supervisor killed the incarnation. Then nobody is left to hear of a
+    /// panic.
     fn drop(&mut self) {
-        // When an arbiter ends it drops its tasks outside its runtime, and actix polls an actor once more that is
-        // dropped alive: without this, each timer that is made then is a panic.
+        // When an arbiter ends, it drops its tasks outside its runtime, and actix polls an actor once more that is
+        // dropped alive. Without this, a timer that such a poll makes would panic.
         let runtime = self.runtime.clone();
         let _entered = runtime.enter();
         let _ = self.drop_actor();

@@ -1,4 +1,4 @@
-//! How many restarts a supervisor allows before it gives up.
+//! The restart budget of a supervisor.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::policy::PolicyError;
 
-/// A supervisor's restart budget: at most so many restarts within a window; one more, and the supervisor stops its
-/// children and [escalates](crate::ExitReason::Escalated).
+/// A supervisor's restart budget: how many restarts it allows within a time window. If a child would need one restart
+/// more, the supervisor stops its children and [escalates](crate::ExitReason::Escalated).
 ///
 /// A restart of several children for one failure (one-for-all, rest-for-one) counts once, as in OTP
 /// ([maximum restart intensity](https://www.erlang.org/doc/system/sup_princ.html#maximum-restart-intensity)).
@@ -46,15 +46,15 @@ impl Intensity {
         Ok(Self { limit: Some((max_restarts, within)) })
     }
 
-    /// Never gives up: right for what must come back however long it takes, such as a connection to a broker. Give
-    /// such children a [`Backoff`](crate::Backoff) with a sensible `max`.
+    /// Never gives up. Right for a child that must come back however long it takes, such as a connection to a broker.
+    /// Give such a child a [`Backoff`](crate::Backoff) with a sensible `max`.
     #[must_use]
     pub fn unlimited() -> Self {
         Self { limit: None }
     }
 }
 
-/// The restarts a supervisor has spent.
+/// The restarts that a supervisor has already spent.
 #[derive(Debug)]
 pub(crate) struct Budget {
     intensity: Intensity,
@@ -62,7 +62,7 @@ pub(crate) struct Budget {
     spent: VecDeque<Instant>,
 }
 
-/// The budget is used up: so many restarts within that window.
+/// The budget is used up: `restarts` restarts happened within the window `within`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Exhausted {
     pub(crate) restarts: u32,
@@ -74,7 +74,7 @@ impl Budget {
         Self { intensity, spent: VecDeque::new() }
     }
 
-    /// Spends one restart, if there is one left.
+    /// Spends one restart. Fails if none is left in the current window.
     pub(crate) fn spend(&mut self, now: Instant) -> Result<(), Exhausted> {
         let Some((max, within)) = self.intensity.limit else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! A child's mailbox. It is outside the actor, and so outlives each incarnation of it.
+//! A child's mailbox. It is outside the actor and therefore outlives each incarnation.
 
 use std::{
     collections::VecDeque,
@@ -15,19 +15,21 @@ use crate::{control::Token, envelope::Envelope};
 /// How full a mailbox is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MailboxDepth {
-    /// Messages that wait.
+    /// How many messages wait.
     pub waiting: usize,
-    /// Messages that fit.
+    /// How many messages fit.
     pub capacity: usize,
 }
 
-/// A bounded queue of envelopes with one reader at a time: the incarnation that last attached. A killed incarnation
+/// A bounded queue of envelopes with one reader at a time: the incarnation that attached last. A killed incarnation
 /// whose thread is blocked therefore holds nothing that its successor needs.
 ///
-/// One lock for each message in and one for each out: the semaphore is only for senders that find no room.
+/// Each message takes the lock once on the way in and once on the way out. The semaphore is only for senders that find
+/// no room.
 pub(crate) struct Mailbox<A: Actor> {
     queue: Mutex<Queue<A>>,
-    /// Hands free places to waiting senders, first come, first served. Has permits only on their way to one.
+    /// Passes free places to waiting senders, first come, first served. It holds a permit only while one is being
+    /// passed to a sender.
     handover: Arc<Semaphore>,
 }
 
@@ -38,17 +40,17 @@ struct Queue<A: Actor> {
     capacity: usize,
     /// Places in use: by envelopes, and by senders that were given one and are about to fill it.
     taken: usize,
-    /// Senders that wait for a place and were not given one.
+    /// Senders that wait for a place and have not been given one.
     senders: usize,
     reader: Option<Token>,
     waker: Option<Waker>,
     closed: bool,
 }
 
-/// By which a sender finds its message again.
+/// Identifies a message in the queue, so that its sender can take it back.
 pub(crate) type Ticket = u64;
 
-/// Why there is no room at once.
+/// Why a message could not enter at once.
 #[derive(Debug)]
 pub(crate) enum NoRoom {
     Full,
@@ -79,7 +81,7 @@ impl<A: Actor> Mailbox<A> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the capacity, at least 1, before the start. What is in already stays in.
+    /// Sets the capacity, at least 1, before the start. Messages already in the mailbox stay.
     pub(crate) fn resize(&self, capacity: usize) {
         let mut queue = self.queue();
         queue.capacity = capacity.max(1);
@@ -104,7 +106,7 @@ impl<A: Actor> Mailbox<A> {
         Ok(Self::put(queue, envelope))
     }
 
-    /// Puts an envelope into a place that was waited for; or hands it back if the mailbox has closed since.
+    /// Puts an envelope into the place that [`Waiting`] was given. If the mailbox has closed since, hands it back.
     pub(crate) fn fill(&self, envelope: Envelope<A>) -> Result<Ticket, Envelope<A>> {
         let queue = self.queue();
         if queue.closed {
@@ -119,7 +121,7 @@ impl<A: Actor> Mailbox<A> {
         queue.next_ticket += 1;
         queue.envelopes.push_back((ticket, envelope));
         let waker = queue.waker.take();
-        // Not under the lock: the reader may be on another thread, and would run into it.
+        // Woken after the lock is released, because the reader may run at once on another thread and need the lock.
         drop(queue);
         if let Some(waker) = waker {
             waker.wake();
@@ -134,8 +136,8 @@ impl<A: Actor> Mailbox<A> {
         queue.waker = None;
     }
 
-    /// The next envelope, and whether there may be more now; if not, the reader is woken when there are. Pending for
-    /// ever for a reader that another has replaced.
+    /// The next envelope, and whether there are more now. If there are none, the reader is woken when one arrives.
+    /// Stays pending for ever if another reader has replaced `reader`.
     #[inline]
     pub(crate) fn poll_next(&self, reader: Token, task: &Context<'_>) -> Poll<(Envelope<A>, bool)> {
         let mut queue = self.queue();
@@ -156,8 +158,8 @@ impl<A: Actor> Mailbox<A> {
         }
     }
 
-    /// Takes a message back out, if the actor has not taken it. From a closed mailbox too: it keeps what somebody waits
-    /// for.
+    /// Takes a message back out, unless the actor has taken it. Works on a closed mailbox too, which keeps the messages
+    /// whose senders wait for a reply.
     pub(crate) fn take_back(&self, ticket: Ticket) -> Option<Envelope<A>> {
         let mut queue = self.queue();
         let at = queue.envelopes.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
@@ -166,10 +168,10 @@ impl<A: Actor> Mailbox<A> {
         Some(envelope)
     }
 
-    /// Gives a place up, to the sender that has waited longest if there is one.
+    /// Frees a place: passes it to the sender that has waited longest, if there is one.
     #[inline]
     fn free_place(&self, mut queue: MutexGuard<'_, Queue<A>>) {
-        // Above the capacity, after it was made smaller: one less is taken.
+        // If the mailbox holds more than its capacity because it was made smaller, the place is not passed on.
         if queue.senders == 0 || queue.taken > queue.capacity {
             queue.taken -= 1;
             return;
@@ -204,7 +206,7 @@ impl<A: Actor> Waiting<A> {
         Self { mailbox, permit: Some(permit) }
     }
 
-    /// True when a place is the sender's, to be [filled](Mailbox::fill); false when the mailbox has closed.
+    /// True when the sender has a place, which it must [fill](Mailbox::fill). False when the mailbox has closed.
     pub(crate) fn poll(&mut self, task: &mut Context<'_>) -> Poll<bool> {
         let Some(permit) = &mut self.permit else {
             return Poll::Ready(false);
@@ -220,7 +222,8 @@ impl<A: Actor> Drop for Waiting<A> {
         let Some(permit) = self.permit.take() else {
             return;
         };
-        // If a place was on its way to this sender, the next one gets it now, or it comes back here.
+        // If a place was being passed to this sender, dropping the permit gives it to the next sender, or back to the
+        // semaphore.
         drop(permit);
         let mut queue = self.mailbox.queue();
         match self.mailbox.handover.try_acquire() {
@@ -233,16 +236,17 @@ impl<A: Actor> Drop for Waiting<A> {
     }
 }
 
-/// What the tree needs of a mailbox without knowing whose it is.
+/// The part of a mailbox that does not depend on the actor's type, for the tree.
 pub(crate) trait AnyMailbox: Send + Sync {
     fn depth(&self) -> MailboxDepth;
 
     fn is_closed(&self) -> bool;
 
-    /// Ends it: senders get their messages back. Returns how many messages were in it that nobody waits for.
+    /// Closes the mailbox: senders that wait for a reply get their messages back. Returns how many posted messages, for
+    /// which no sender waits, were dropped.
     fn close(&self) -> usize;
 
-    /// The reader may receive nothing more.
+    /// From now on `reader` receives nothing more.
     fn detach(&self, reader: Token);
 }
 
@@ -269,7 +273,8 @@ impl<A: Actor> AnyMailbox for Mailbox<A> {
         replies.extend(queue.envelopes.iter_mut().map(|(_, envelope)| envelope.take_reply()));
         drop(queue);
         self.handover.close();
-        // Without the lock, and when the messages are in their place again: this wakes the senders, who come for them.
+        // Dropped without the lock and after the envelopes are back in the queue, because this wakes the senders, which
+        // take their messages from it.
         drop(replies);
         lost.len()
     }

@@ -1,4 +1,4 @@
-//! A node of the tree as seen from outside: shared state behind short locks, written by its supervisor.
+//! A node of the tree as seen from outside: shared state behind short locks, written by the node's supervisor.
 
 use std::{
     sync::{
@@ -23,22 +23,22 @@ use crate::{
     supervisor::Supervisor,
 };
 
-/// Measures a queue that an actor takes its work from instead of its mailbox.
+/// Returns the depth of a queue that an actor reads instead of its mailbox.
 pub(crate) type Gauge = Box<dyn Fn() -> MailboxDepth + Send + Sync>;
 
 pub(crate) struct Node {
     id: Arc<str>,
     mailbox: Arc<dyn AnyMailbox>,
     parent: OnceLock<Weak<Node>>,
-    /// Where a supervisor takes its orders.
+    /// The address for orders. Set for a supervisor only.
     orders: OnceLock<SupervisedAddr<Supervisor>>,
-    /// Known when the tree above is complete.
+    /// Set when the tree above this node is complete.
     path: OnceLock<Arc<str>>,
     status: Mutex<Status>,
     children: Mutex<Vec<Arc<Node>>>,
-    /// The incarnation that lives now.
+    /// The current incarnation, if one lives.
     control: Mutex<Option<Arc<Control>>>,
-    /// Asked to stop while no incarnation was there to hear it.
+    /// The node was asked to stop. If no incarnation lived then, the next one gets the request when it starts.
     stop_wanted: AtomicBool,
     listeners: Mutex<Listeners>,
     over: OnceLock<ExitReason>,
@@ -118,7 +118,7 @@ impl Node {
         }
     }
 
-    /// Keeps the paths from here down: the tree above is complete.
+    /// Stores the paths from this node down. Call it only when the tree above is complete.
     pub(crate) fn settle_paths(&self) {
         let _ = self.path.set(self.path());
         for child in &*lock(&self.children) {
@@ -130,7 +130,7 @@ impl Node {
         let _ = self.orders.set(orders);
     }
 
-    /// Where the supervisor above takes its orders. `None` for the root of a tree.
+    /// The address for orders to the supervisor above. `None` for the root of a tree.
     pub(crate) fn orders_above(&self) -> Option<SupervisedAddr<Supervisor>> {
         self.parent.get().and_then(Weak::upgrade).and_then(|parent| parent.orders.get().cloned())
     }
@@ -160,18 +160,18 @@ impl Node {
 
     fn set_state(&self, state: State) {
         let mut status = lock(&self.status);
-        // Late news of an incarnation that was given up.
+        // A node that is over keeps its state: this may be a late signal of an abandoned incarnation.
         if !status.is_over() {
             status.become_now(state);
         }
     }
 
-    /// Waits for its turn to be started.
+    /// The node waits for its turn to start.
     pub(crate) fn waiting(&self) {
         self.set_state(State::Waiting);
     }
 
-    /// A new incarnation is on its way.
+    /// The supervisor starts a new incarnation.
     pub(crate) fn starting(&self, control: &Arc<Control>) {
         *lock(&self.control) = Some(control.clone());
         if self.stop_wanted.load(Ordering::Acquire) {
@@ -208,7 +208,7 @@ impl Node {
         self.set(State::Stopping, What::StopRequested);
     }
 
-    /// Asks the incarnation that lives now to stop, or else the next one. True if one lives now.
+    /// Asks the current incarnation to stop, or else the next one. True if one lives now.
     pub(crate) fn request_stop(&self) -> bool {
         let again = self.stop_wanted.swap(true, Ordering::AcqRel);
         let control = lock(&self.control).clone();
@@ -221,7 +221,8 @@ impl Node {
         control.is_some()
     }
 
-    /// Drops this incarnation, and everything below it if it is the one that lives. Does not depend on its thread.
+    /// Drops `incarnation`, and everything below this node if `incarnation` is the current one. Works even if the
+    /// incarnation's thread is blocked.
     pub(crate) fn kill(&self, incarnation: &Control) {
         let lives = {
             let mut control = lock(&self.control);
@@ -229,7 +230,7 @@ impl Node {
         };
         incarnation.kill();
         self.mailbox.detach(incarnation.token());
-        // If another one lives by now, what is below belongs to that one.
+        // If another incarnation lives by now, the children belong to that one.
         if lives.is_some() {
             for child in lock(&self.children).clone() {
                 child.kill_current();
@@ -246,7 +247,7 @@ impl Node {
         }
     }
 
-    /// It is over for good, and so is everything below it. Does nothing the second time.
+    /// Ends the node and everything below it for good. Does nothing the second time.
     pub(crate) fn finish(&self, reason: ExitReason) {
         {
             let mut status = lock(&self.status);
@@ -261,11 +262,11 @@ impl Node {
         }
         let lost = self.mailbox.close();
         if lost > 0 {
-            tracing::warn!(target: TARGET, path = &*self.path(), lost, "messages were posted that nobody will handle");
+            tracing::warn!(target: TARGET, path = &*self.path(), lost, "posted messages dropped: the child is over");
         }
         self.emit(What::Stopped);
         *lock(&self.listeners) = Listeners::Closed;
-        // Last: whoever waits for the end finds everything done.
+        // Set last, so that a task that waits for the end finds everything done.
         let _ = self.over.set(reason);
         self.over_now.notify_waiters();
     }
@@ -274,12 +275,12 @@ impl Node {
         self.over.get().cloned()
     }
 
-    /// Resolves when it is over for good.
+    /// Resolves when the node is over for good.
     pub(crate) async fn wait(&self) -> ExitReason {
         loop {
             let notified = self.over_now.notified();
             tokio::pin!(notified);
-            // Before the look, so that an end between the look and the wait is noticed.
+            // Enabled before the check, so that an end between the check and the await is noticed.
             notified.as_mut().enable();
             if let Some(reason) = self.over() {
                 return reason;
@@ -288,7 +289,7 @@ impl Node {
         }
     }
 
-    /// Tells the log, and whoever listens to this node or one above it.
+    /// Logs the event and sends it to the listeners of this node and of every node above it.
     pub(crate) fn emit(&self, what: What) {
         let path = self.path();
         what.trace(&path);
@@ -299,10 +300,10 @@ impl Node {
         }
     }
 
-    /// Returns the node above.
+    /// Sends the event to this node's listeners and returns the node above.
     fn hear(&self, event: &Event) -> Option<Arc<Node>> {
         if let Listeners::Some(sender) = &*lock(&self.listeners) {
-            // Fails when nobody listens any more, which is fine.
+            // Fails only when nobody listens any more.
             let _ = sender.send(event.clone());
         }
         self.parent.get().and_then(Weak::upgrade)
@@ -343,7 +344,7 @@ impl Node {
         NodeSnapshot {
             mailbox: match (snapshot.kind, gauge) {
                 (NodeKind::Supervisor(_), _) => None,
-                // Someone else's code: called without a lock held.
+                // The gauge is the application's code, so no lock is held while it runs.
                 (_, Some(gauge)) => Some(gauge()),
                 (_, None) => Some(self.mailbox.depth()),
             },

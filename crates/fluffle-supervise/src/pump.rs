@@ -1,4 +1,4 @@
-//! Carries messages from a child's mailbox to one incarnation of its actor.
+//! Delivers messages from a child's mailbox to one incarnation of its actor.
 
 use std::{
     pin::Pin,
@@ -11,16 +11,17 @@ use actix::{Actor, AsyncContext, Context, fut::ActorFuture};
 
 use crate::{control::Token, current::Current, exit::Phase, mailbox::Mailbox};
 
-/// How many messages are handled before the actor's other futures and its thread's other tasks get their turn.
+/// How many messages are handled in one poll, before the actor's other futures and the thread's other tasks get their
+/// turn.
 const BUDGET: usize = 64;
 
-/// A future in the actor's own context. It has `&mut A`, so handling a message costs no second mailbox; and being an
-/// item of the context, it keeps an actor alive that nobody holds an actix address of.
+/// A future in the actor's own context. It gets `&mut A`, so handling a message needs no second mailbox. As an item of
+/// the context it also keeps an actor alive to which nobody holds an actix address.
 pub(crate) struct Pump<A: Actor> {
     mailbox: Arc<Mailbox<A>>,
     reader: Token,
     current: Rc<Current>,
-    /// Whether taking the first look at the mailbox is what makes the actor ready.
+    /// Whether the first poll reports the actor as ready.
     reports_ready: bool,
 }
 
@@ -34,14 +35,15 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, actor: &mut A, ctx: &mut Context<A>, task: &mut Task<'_>) -> Poll<()> {
-        // An actor that is polled here has started, and what it told its context to wait for is done.
+        // actix polls this only when the actor has started and every future that it told its context to wait for is
+        // done.
         self.current.set_phase(Phase::Future);
         if self.reports_ready {
             self.reports_ready = false;
             self.current.ready();
         }
         for _ in 0..BUDGET {
-            // The context polls its items again when the wait is over: no waker is needed.
+            // No waker is needed: the context polls its items again when the wait is over.
             if ctx.waiting() {
                 return Poll::Pending;
             }

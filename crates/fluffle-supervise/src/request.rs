@@ -1,4 +1,4 @@
-//! The futures of a sender: waiting for room, then for the reply.
+//! The futures of a sender, which waits for room and then for the reply.
 
 use std::{
     fmt,
@@ -25,7 +25,7 @@ use crate::{
 #[must_use = "dropping a request withdraws its message: await it, or use post"]
 pub struct Request<A: Actor, M: Message> {
     entry: Entry<A>,
-    /// `None` when the future has been ready.
+    /// `None` after the future has returned its result.
     reply: Option<oneshot::Receiver<M::Result>>,
     deadline: Deadline,
 }
@@ -47,8 +47,8 @@ impl<A: Actor, M: Message> Request<A, M> {
         }
     }
 
-    /// Waits at most this long from now, for room and reply together. Then a message not yet taken comes back as
-    /// [`SendError::TimedOut`]; of one in the actor's hands only the reply is lost
+    /// Limits the wait for room and reply together to `limit` from now. At the limit, a message that the actor has not
+    /// taken comes back as [`SendError::TimedOut`]; if the actor has taken it, only the reply is lost
     /// ([`TimedOutInHand`](SendError::TimedOutInHand)). Default: no limit.
     pub fn within(mut self, limit: Duration) -> Self {
         self.deadline = Deadline::after(limit);
@@ -56,7 +56,7 @@ impl<A: Actor, M: Message> Request<A, M> {
     }
 }
 
-// Nothing in here is pinned but what is boxed.
+// Every pinned part is in a box of its own, so moving this is sound.
 impl<A: Actor, M: Message> Unpin for Request<A, M> {}
 
 impl<A: Actor, M: Message + 'static> Future for Request<A, M> {
@@ -65,7 +65,7 @@ impl<A: Actor, M: Message + 'static> Future for Request<A, M> {
     fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let Some(reply) = &mut this.reply else {
-            // Polled again after it was ready.
+            // Polled again after it had returned its result.
             return Poll::Pending;
         };
         let reply = match this.entry.poll(task) {
@@ -77,7 +77,8 @@ impl<A: Actor, M: Message + 'static> Future for Request<A, M> {
             this.reply = None;
             return Poll::Ready(match reply {
                 Some(Ok(reply)) => Ok(reply),
-                // The other end is gone: did the mailbox close, or did the actor drop it?
+                // The reply channel is gone. A message that is still in the mailbox means that the mailbox closed;
+                // otherwise the actor dropped the channel.
                 None | Some(Err(_)) => Err(this.entry.withdraw().map_or(SendError::Crashed, SendError::Closed)),
             });
         }
@@ -126,15 +127,15 @@ impl<A: Actor, M: Message> Posting<A, M> {
         }
     }
 
-    /// Waits at most this long from now for room; then the message comes back as [`SendError::TimedOut`]. Default: no
-    /// limit.
+    /// Limits the wait for room to `limit` from now. At the limit, the message comes back as [`SendError::TimedOut`].
+    /// Default: no limit.
     pub fn within(mut self, limit: Duration) -> Self {
         self.deadline = Deadline::after(limit);
         self
     }
 }
 
-// Nothing in here is pinned but what is boxed.
+// Every pinned part is in a box of its own, so moving this is sound.
 impl<A: Actor, M: Message> Unpin for Posting<A, M> {}
 
 impl<A: Actor, M: Message + 'static> Future for Posting<A, M> {
@@ -159,19 +160,19 @@ impl<A: Actor, M: Message> fmt::Debug for Posting<A, M> {
     }
 }
 
-/// A message on its way into a mailbox, or in it.
+/// A message that waits for room in a mailbox, or is in it.
 struct Entry<A: Actor> {
     mailbox: Arc<Mailbox<A>>,
     place: Place<A>,
 }
 
 enum Place<A: Actor> {
-    /// Boxed: a request that finds room at once, as most do, stays small.
+    /// Boxed, so that a request that finds room at once, as most do, stays small.
     Outside(Box<(Waiting<A>, Envelope<A>)>),
     Inside(Ticket),
     /// The mailbox has closed.
     Refused(Envelope<A>),
-    /// The message was handed back.
+    /// The message was taken back.
     Empty,
 }
 
@@ -186,7 +187,7 @@ impl<A: Actor> Entry<A> {
         Self { mailbox, place }
     }
 
-    /// Waits until the message is inside (true) or refused (false).
+    /// Waits until the message is in the mailbox (true) or was refused (false).
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<bool> {
         if let Place::Outside(outside) = &mut self.place {
             let given = ready!(outside.0.poll(task));
@@ -199,7 +200,7 @@ impl<A: Actor> Entry<A> {
         Poll::Ready(matches!(self.place, Place::Inside(_)))
     }
 
-    /// Takes the message back, unless the actor has it.
+    /// Takes the message back, unless the actor has taken it.
     fn take_back(&mut self) -> Option<Envelope<A>> {
         match std::mem::replace(&mut self.place, Place::Empty) {
             Place::Outside(outside) => Some(outside.1),
@@ -214,18 +215,18 @@ impl<A: Actor> Entry<A> {
     }
 }
 
-/// A point in time, or never.
+/// A point in time, or none: then the wait has no limit.
 #[derive(Default)]
 struct Deadline {
     at: Option<Instant>,
-    /// Made in the first poll: a timer can only be made inside a runtime.
+    /// Made in the first poll, because a timer can only be made inside a runtime.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadline {
     fn after(limit: Duration) -> Self {
         Self {
-            // A time too far away to be told is never.
+            // If the sum overflows, there is no limit.
             at: Instant::now().checked_add(limit),
             sleep: None,
         }

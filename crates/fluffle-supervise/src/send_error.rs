@@ -1,22 +1,22 @@
-//! Why a message was not answered.
+//! The error of a message that got no reply.
 
 use std::fmt;
 
-/// Why a message was not answered. What was never handled comes back.
+/// Why a message got no reply. A message that was never handled comes back in the error.
 ///
 /// `M` need not be `Debug`: neither `Debug` nor `Display` shows the message.
 pub enum SendError<M> {
     /// The mailbox has no room now. Only from [`try_post`](crate::SupervisedAddr::try_post).
     Full(M),
-    /// The time allowed was over before the actor took the message: it will not be handled.
+    /// The sender's limit was over before the actor took the message: it will not be handled.
     TimedOut(M),
     /// The child is over for good: the message was not and will not be handled.
     Closed(M),
-    /// The time allowed was over while the actor was handling the message: it may still be handled to the end, but its
+    /// The sender's limit was over while the actor was handling the message: the actor may still finish it, but the
     /// reply is lost.
     TimedOutInHand,
-    /// The actor took the message and will not answer: it crashed or stopped while handling it, or dropped the reply.
-    /// How far it got is not known.
+    /// The actor took the message and will not reply: it crashed or stopped while handling the message, or dropped the
+    /// reply. How far the actor got is not known.
     Crashed,
 }
 
@@ -46,7 +46,7 @@ impl<M> SendError<M> {
         }
     }
 
-    /// What kind it is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> SendErrorKind {
         match self {

@@ -1,4 +1,4 @@
-//! A picture of the tree at one moment.
+//! The state of the tree at one moment.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -6,8 +6,8 @@ use crate::{exit::ExitReason, mailbox::MailboxDepth, policy::Strategy};
 
 /// A node of the tree and what is below it, at one moment.
 ///
-/// Made from shared state without asking any actor: cheap enough to take ten times a second, and possible while
-/// actors are blocked. `Display` draws the tree, one line a node:
+/// A snapshot reads shared state and asks no actor, so it is cheap enough to take ten times a second, and possible
+/// while actors are blocked. `Display` draws the tree, one line a node:
 ///
 /// ```text
 /// app  one-for-one  running for 12s
@@ -17,23 +17,23 @@ use crate::{exit::ExitReason, mailbox::MailboxDepth, policy::Strategy};
 /// ```
 #[derive(Clone, Debug)]
 pub struct NodeSnapshot {
-    /// Its name among its siblings.
+    /// The node's name, unique among its siblings.
     pub id: Arc<str>,
-    /// Its name in the tree: the ids from the root down, joined by `/`.
+    /// The node's name in the tree: the ids from the root down, joined by `/`.
     pub path: Arc<str>,
-    /// What it is.
+    /// Whether the node is an actor or a supervisor.
     pub kind: NodeKind,
-    /// How it is.
+    /// The node's state.
     pub state: State,
-    /// Since when it is so.
+    /// When the node entered this state.
     pub since: Instant,
-    /// How often it was started again.
+    /// How often the node was restarted.
     pub restarts: u64,
-    /// How its last incarnation ended.
+    /// How the node's last incarnation ended.
     pub last_exit: Option<ExitReason>,
-    /// When it will be started again, while it [backs off](State::BackingOff).
+    /// When the node will be started again. Only while it [backs off](State::BackingOff).
     pub next_restart_at: Option<Instant>,
-    /// How full its mailbox is. `None` for a supervisor.
+    /// How full the actor's mailbox is. `None` for a supervisor.
     pub mailbox: Option<MailboxDepth>,
     /// The children of a supervisor, in start order.
     pub children: Vec<NodeSnapshot>,
@@ -49,11 +49,11 @@ pub enum NodeKind {
     Supervisor(Strategy),
 }
 
-/// How a node is.
+/// The state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
-    /// Not started: its supervisor is not running, or an earlier sibling is not ready yet.
+    /// Not started: the node's supervisor is not running, or an earlier sibling is not ready yet.
     Waiting,
     /// Started, not ready.
     Starting,
@@ -119,7 +119,7 @@ impl NodeSnapshot {
         {
             write!(f, "  mailbox {waiting}/{capacity}")?;
         }
-        // That it was stopped on request says nothing of its own: something above or beside it was the reason.
+        // `Stopped` is left out because it only repeats that a supervisor or a handle stopped this node.
         match &self.last_exit {
             None | Some(ExitReason::Stopped) => Ok(()),
             Some(reason) => write!(f, "  last exit: {reason}"),
@@ -141,7 +141,7 @@ impl NodeSnapshot {
 
 impl fmt::Display for NodeSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // tokio's clock, which tests can pause, and which agrees with `since`.
+        // tokio's clock, because `since` comes from it and tests can pause it.
         let now = tokio::time::Instant::now().into_std();
         self.line(now, f)?;
         self.branch(now, "", f)

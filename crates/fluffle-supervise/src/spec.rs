@@ -1,4 +1,4 @@
-//! What a supervisor needs to know of a child.
+//! The spec of a child: how its supervisor builds, places, restarts and stops it.
 
 use std::{
     fmt,
@@ -22,10 +22,10 @@ use crate::{
     snapshot::NodeKind,
 };
 
-/// How long a child may take to stop, unless its spec says otherwise.
+/// How long a child may take to stop if its spec sets no other deadline.
 pub(crate) const SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// How to build and keep an actor.
+/// How a supervisor builds an actor, places it, restarts it and stops it.
 ///
 /// | setting | default |
 /// |---|---|
@@ -62,7 +62,7 @@ pub struct ActorSpec<A: Actor<Context = Context<A>>> {
     settings: Settings,
 }
 
-/// What is the same for a child of any kind.
+/// The settings that an actor and a supervisor have in common as children.
 pub(crate) struct Settings {
     pub(crate) owner: Owner,
     pub(crate) place: Place,
@@ -71,7 +71,7 @@ pub(crate) struct Settings {
     pub(crate) shutdown: Limit,
 }
 
-/// How long something may take, known beforehand or asked for when it begins.
+/// A time limit: fixed, or computed by a function each time it is needed.
 #[derive(Clone)]
 pub(crate) enum Limit {
     Fixed(Duration),
@@ -87,7 +87,7 @@ impl Limit {
     }
 }
 
-/// Whoever has this decides the fate of the node. Dropping it ends it for good.
+/// Owns a node. Dropping the owner ends the node for good.
 pub(crate) struct Owner(pub(crate) Arc<Node>);
 
 impl Drop for Owner {
@@ -96,7 +96,7 @@ impl Drop for Owner {
     }
 }
 
-/// Where incarnations live.
+/// The arbiter on which incarnations run.
 pub(crate) enum Place {
     /// On the supervisor's own thread.
     Here,
@@ -105,10 +105,10 @@ pub(crate) enum Place {
 }
 
 impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
-    /// A child named `id`, built by `factory` on its own arbiter for each incarnation: a crash never meets a value that
-    /// an earlier crash left behind. The actor need not be `Send`.
+    /// A child named `id`. `factory` builds a new value for each incarnation, on the child's own arbiter, so a crash
+    /// never leaves a broken value to the next incarnation. The actor need not be `Send`.
     ///
-    /// `id` must be unique among its siblings. A factory that panics counts as a crash of the child.
+    /// `id` must be unique among its siblings. A panic in `factory` counts as a crash of the child.
     pub fn new(id: impl Into<Arc<str>>, factory: impl Fn() -> A + Send + Sync + 'static) -> Self {
         let mailbox = Mailbox::new();
         let node = Node::new(id.into(), NodeKind::Actor, mailbox.clone());
@@ -132,78 +132,80 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
         }
     }
 
-    /// Its address. It is valid before the start: messages wait.
+    /// The child's address. It is valid before the start: messages then wait in the mailbox.
     #[must_use]
     pub fn addr(&self) -> SupervisedAddr<A> {
         SupervisedAddr::new(self.recipe.mailbox.clone())
     }
 
-    /// Lives on this arbiter. Default: on the supervisor's own.
+    /// Runs the child on this arbiter. Default: the supervisor's own.
     ///
-    /// If the arbiter dies the child cannot live again: its supervisor escalates (and if it is
-    /// [temporary](Restart::Temporary) it is over). [`on_each`](Self::on_each) avoids that. An arbiter dies with the
-    /// actix system of the thread that made it.
+    /// If the arbiter dies, the child cannot be restarted: its supervisor escalates (a [temporary](Restart::Temporary)
+    /// child is just over). [`on_each`](Self::on_each) avoids that. An arbiter dies with the actix system of the thread
+    /// that made it.
     pub fn on(mut self, arbiter: ArbiterHandle) -> Self {
         self.settings.place = Place::On(arbiter);
         self
     }
 
-    /// Asks for the arbiter of each incarnation: to spread children over threads, or to give a child a fresh thread
-    /// when its arbiter died. Called on the supervisor's thread; must not block. A panic in it counts as a crash of
-    /// the child.
+    /// Calls `arbiter` for the arbiter of each incarnation. Use it to spread children over threads, or to give a child
+    /// a fresh thread when its arbiter died. `arbiter` is called on the supervisor's thread and must not block. A panic
+    /// in it counts as a crash of the child.
     pub fn on_each(mut self, arbiter: impl Fn() -> ArbiterHandle + Send + Sync + 'static) -> Self {
         self.settings.place = Place::Each(Box::new(arbiter));
         self
     }
 
-    /// Whether it is started again after it ended. Default: [`Restart::Permanent`].
+    /// Whether the child is started again after it ended. Default: [`Restart::Permanent`].
     pub fn restart(mut self, restart: Restart) -> Self {
         self.settings.restart = restart;
         self
     }
 
-    /// How long it waits before that. Default: [`Backoff::default`].
+    /// How long the child waits before a restart. Default: [`Backoff::default`].
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.settings.backoff = backoff;
         self
     }
 
-    /// How long it may take to stop when asked; then it is [killed](ExitReason::Killed). Default: 5 s.
+    /// How long the child may take to stop when asked. Past this deadline it is [killed](ExitReason::Killed). Default:
+    /// 5 s.
     pub fn shutdown(mut self, deadline: Duration) -> Self {
         self.settings.shutdown = Limit::Fixed(deadline);
         self
     }
 
-    /// The same, asked for each time it is asked to stop: for children that share the time of one shutdown. Called on
-    /// its supervisor's thread; must be quick.
+    /// Like [`shutdown`](Self::shutdown), but computed each time the child is asked to stop, for children that share
+    /// the time of one shutdown. `deadline` is called on the supervisor's thread and must be quick.
     pub fn shutdown_within(mut self, deadline: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         self.settings.shutdown = Limit::Asked(Arc::new(deadline));
         self
     }
 
-    /// How many messages may wait in its mailbox, at least 1. Default: 64.
+    /// How many messages may wait in the child's mailbox. 0 counts as 1. Default: 64.
     pub fn mailbox(self, capacity: usize) -> Self {
         self.recipe.mailbox.resize(capacity);
         self
     }
 
-    /// It is ready when it calls [`ctx.ready()`](crate::SupervisedContext::ready); later siblings wait for that.
-    /// Default: it is ready when `started` has returned and the futures that `started` told the context to wait for
-    /// are done.
+    /// The child is ready only when it calls [`ctx.ready()`](crate::SupervisedContext::ready); later siblings wait for
+    /// that. Default: the child is ready when `started` has returned and the futures that `started` told the context to
+    /// wait for are done.
     pub fn reports_ready(mut self) -> Self {
         self.recipe.reports_ready = true;
         self
     }
 
-    /// Runs `hook` with the context of each incarnation, after the factory and before `started`: for example to spawn a
-    /// future into it. Several hooks run in the order given. A panic in one counts as a panic of the factory.
+    /// Runs `hook` with the context of each incarnation, after the factory and before `started`, for example to spawn a
+    /// future into the context. Several hooks run in the order given. A panic in a hook counts as a panic of the
+    /// factory.
     pub fn in_context(mut self, hook: impl Fn(&mut Context<A>) + Send + Sync + 'static) -> Self {
         self.recipe.hooks.push(Box::new(hook));
         self
     }
 
-    /// Shows this depth in snapshots in place of the mailbox's: for an actor that takes its work from a queue of its
-    /// own. Called by whoever takes the snapshot; must be quick.
+    /// Snapshots show the depth that `gauge` returns instead of the mailbox's. Use it for an actor that takes its work
+    /// from a queue of its own. `gauge` is called by the thread that takes the snapshot and must be quick.
     pub fn mailbox_gauge(self, gauge: impl Fn() -> MailboxDepth + Send + Sync + 'static) -> Self {
         self.settings.owner.0.set_gauge(Box::new(gauge));
         self
@@ -217,7 +219,8 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
         &self.settings.owner.0
     }
 
-    /// The spec of any child, with a deadline that is asked for when it is needed.
+    /// Converts to a [`ChildSpec`]. `deadline` gets the child's own shutdown limit and returns the one that applies; it
+    /// is called each time the limit is needed.
     pub(crate) fn with_deadline(self, deadline: impl Fn(Duration) -> Duration + Send + Sync + 'static) -> ChildSpec {
         let recipe = Arc::new(self.recipe);
         ChildSpec {
@@ -254,7 +257,7 @@ impl<A: Actor<Context = Context<A>>> From<ActorSpec<A>> for ChildSpec {
 }
 
 impl ChildSpec {
-    /// Its name among its siblings.
+    /// The child's name, unique among its siblings.
     #[must_use]
     pub fn id(&self) -> &str {
         self.node().id()
@@ -264,12 +267,12 @@ impl ChildSpec {
         &self.settings.owner.0
     }
 
-    /// How long it may take to stop.
+    /// How long the child may take to stop.
     pub(crate) fn deadline(&self) -> Duration {
         (self.deadline)(self.settings.shutdown.get())
     }
 
-    /// Starts an incarnation where it shall live. Whatever becomes of it is reported.
+    /// Starts an incarnation on its arbiter. `report` tells the supervisor how it ends, even if it cannot start.
     pub(crate) fn spawn(&self, mut report: Report) {
         let arbiter = match &self.settings.place {
             Place::Here => return (self.spawn)(report)(),
@@ -281,11 +284,11 @@ impl ChildSpec {
                 }
             },
         };
-        // A dead arbiter drops the function, and with it the report, which then says so.
+        // A dead arbiter drops the function and with it the report, which then reports `ArbiterDied`.
         arbiter.spawn_fn((self.spawn)(report));
     }
 
-    /// Whether another incarnation may live although the arbiter of the last one died.
+    /// Whether the child can be restarted although the arbiter of its last incarnation died.
     pub(crate) fn survives_its_arbiter(&self) -> bool {
         matches!(self.settings.place, Place::Each(_))
     }

@@ -1,4 +1,4 @@
-//! How long a child waits before it lives again, on a paused clock.
+//! How long a child waits before its restart, tested on a paused clock.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -36,7 +36,7 @@ fn delays_are_drawn_below_a_ceiling_that_doubles_up_to_max() {
             assert!(delay >= SEC && delay <= ceiling * SEC, "{delay:?} for a ceiling of {ceiling} s");
             addr.send(Which).await.unwrap();
             let took = start.elapsed();
-            // tokio's clock counts milliseconds.
+            // tokio's clock has a resolution of one millisecond.
             assert!(took >= delay && took <= delay + Duration::from_millis(2), "{took:?} for {delay:?}");
         }
         app.shutdown().await;

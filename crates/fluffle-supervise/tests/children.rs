@@ -1,4 +1,4 @@
-//! Children that come to and leave a running supervisor.
+//! Children that are added to a running supervisor or removed from it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

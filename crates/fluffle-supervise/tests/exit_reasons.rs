@@ -1,5 +1,5 @@
-//! However a child ends, in whatever hook, under whatever strategy: the reason is the right one, and it takes down
-//! those siblings that the strategy names and no other.
+//! Every way in which a child can end, in every hook and under every strategy: the reported reason is right, and
+//! exactly the siblings that the strategy names are restarted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -29,7 +29,7 @@ const HOOKS: [Hook; 10] = [
     Hook::Drop,
 ];
 
-/// Whether a fault can be committed there at all: without a context only a panic can, and one cannot stop twice.
+/// Whether a fault is possible in a hook. Without a context only a panic is, and an actor cannot stop twice.
 fn possible(hook: Hook, fault: Fault) -> bool {
     match fault {
         Fault::Panic => true,
@@ -101,7 +101,7 @@ async fn one_restart(strategy: Strategy, hook: Hook, fault: Fault) {
     }
     let reason = events.exited("app/faulty").await;
     assert_is(&reason, hook, fault);
-    // The last child is ready again only when all those before it are.
+    // The last child becomes ready again only after all those before it.
     events.ready("app/faulty").await;
     while app.snapshot().children.iter().any(|child| child.state != fluffle_supervise::State::Running) {
         events.until(|_| Some(())).await;
@@ -111,7 +111,7 @@ async fn one_restart(strategy: Strategy, hook: Hook, fault: Fault) {
     let restarts: Vec<_> = app.snapshot().children.iter().map(|child| child.restarts).collect();
     let expected = match strategy {
         Strategy::OneForOne => [0, 1, 0],
-        // The last child was not up yet, and is not taken down.
+        // The last child was not running yet, so it is not restarted.
         Strategy::RestForOne if at_start => [0, 1, 0],
         Strategy::OneForAll if at_start => [1, 1, 0],
         Strategy::RestForOne => [0, 1, 1],
@@ -189,7 +189,7 @@ fn the_restart_policy_decides_who_lives_again() {
     }
 }
 
-/// Stops the arbiter it runs on.
+/// An actor that stops the arbiter on which it runs.
 struct Doomed;
 
 impl Actor for Doomed {
@@ -257,9 +257,9 @@ fn a_dead_arbiter_without_another_ends_the_supervisor_and_a_temporary_child_alon
         let reason = app.wait().await;
         let ExitReason::Escalated(escalation) = &reason else { panic!("{reason}") };
         assert_eq!(escalation.cause(), GivingUp::NoArbiter);
-        assert_eq!(reason.to_string(), "gave up: app/doomed lost its arbiter and has no other to live on");
+        assert_eq!(reason.to_string(), "gave up: app/doomed lost its arbiter and has no other to run on");
 
-        // The arbiter is dead before the start now.
+        // This time the arbiter is dead before the child starts.
         let spec = ActorSpec::new("doomed", || Doomed).on(arbiter.handle()).restart(Restart::Temporary);
         let addr = spec.addr();
         let (sibling, sibling_addr) = good("sibling");
@@ -288,7 +288,7 @@ fn a_root_whose_arbiter_is_dead_says_so() {
 fn a_supervisor_whose_arbiter_dies_takes_its_children_down_and_lives_again_elsewhere() {
     real(async {
         let (child, addr) = good("child");
-        // On another arbiter than its supervisor: it would survive if nobody cared.
+        // The child runs on another arbiter than its supervisor, so it would survive if the supervisor did not kill it.
         let child = child.on(Arbiter::new().handle());
         let handles = Arc::new(Mutex::new(Vec::new()));
         let below = SupervisorSpec::new("below").child(child).backoff(Backoff::none()).on_each({
@@ -312,8 +312,8 @@ fn a_supervisor_whose_arbiter_dies_takes_its_children_down_and_lives_again_elsew
     });
 }
 
-/// A supervisor on the way out sets its clock for the child's deadline, though its runtime has let go of its thread.
-/// Its panic would be caught: so this counts those that the thread tells of.
+/// A supervisor that ends sets a timer for the child's deadline, although its thread has already left the runtime. The
+/// panic of such a timer would be caught, so this test counts the panics that the thread's panic hook sees.
 #[test]
 fn a_supervisor_and_its_child_whose_arbiter_ends_under_them_panic_nowhere() {
     static PANICS: AtomicUsize = AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! Handlers of every kind that actix knows, and an actor's own futures beside them.
+//! Every kind of handler that actix has, and an actor's own futures beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 const SEC: Duration = Duration::from_secs(1);
 
-/// Answers late, in the ways that actix knows.
+/// Answers late, with each of actix's asynchronous result types.
 struct Slow(u64);
 
 impl Actor for Slow {
@@ -107,7 +107,7 @@ fn a_crash_during_asynchronous_handling_is_told_to_all_in_hand() {
 
 #[test]
 fn a_flood_does_not_starve_the_actors_own_futures() {
-    /// Floods itself until its own timer stops it.
+    /// Sends itself messages without end until its own timer stops it.
     struct Flooded {
         addr: Arc<std::sync::OnceLock<SupervisedAddr<Flooded>>>,
         done: bool,

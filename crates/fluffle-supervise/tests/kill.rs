@@ -1,4 +1,5 @@
-//! Killing: what does not stop in time is left behind, whatever its thread does, and takes nothing with it.
+//! Killing: a child that does not stop in time is abandoned even if its thread is blocked, and its messages are not
+//! lost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -79,7 +80,7 @@ fn a_supervisor_on_a_blocked_thread_is_killed_with_all_its_children() {
         let (blocker, _) = slow("blocker", None);
         let blocker_addr = blocker.addr();
         let (child, child_addr) = good("child");
-        // The child lives elsewhere: it could go on although its supervisor cannot even be dropped.
+        // The child is on another arbiter: it could go on although its supervisor cannot even be dropped.
         let below = SupervisorSpec::new("below")
             .on(arbiter.handle())
             .shutdown(Duration::from_millis(50))
@@ -156,7 +157,7 @@ fn a_killed_incarnation_whose_thread_comes_back_takes_no_message_before_its_succ
 
 #[test]
 fn a_supervisor_that_crashes_takes_its_children_with_it_and_all_live_again() {
-    /// Blows up whoever drops it.
+    /// Panics when it is dropped.
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -166,7 +167,7 @@ fn a_supervisor_that_crashes_takes_its_children_with_it_and_all_live_again() {
         }
     }
     real(async {
-        // It does not stop when asked: only an abort ends it.
+        // This child does not stop when asked: only an abort ends it.
         let (stubborn, handled) = slow("stubborn", None);
         let stubborn = stubborn.on(Arbiter::new().handle()).shutdown(Duration::from_millis(50));
         let addr = stubborn.addr();
@@ -214,13 +215,13 @@ fn a_child_killed_before_its_arbiter_came_to_it_never_starts() {
         while app.snapshot().find("app/below/child").unwrap().state != State::Starting {
             tokio::task::yield_now().await;
         }
-        // Its supervisor cannot ask it to stop: it is killed over that one's head.
+        // The child's supervisor is blocked and cannot ask it to stop, so the supervisor above kills both.
         let release_stuck = block(&stuck);
         app.shutdown().await;
         drop(release_busy);
         let (passed, pass) = tokio::sync::oneshot::channel();
         busy.spawn(async move {
-            // Whatever was started here before has had its turn then.
+            // After these turns, everything that was started here before has run.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
@@ -235,7 +236,7 @@ fn a_child_killed_before_its_arbiter_came_to_it_never_starts() {
 #[test]
 fn an_actor_dropped_with_its_thread_handles_no_message_on_the_way() {
     let system = actix_rt::System::new();
-    // It goes on when it is asked to stop, and so it would in its drop.
+    // This actor goes on when it is asked to stop, so it would also go on while it is dropped.
     let (spec, handled) = slow("slow", None);
     let addr = spec.addr();
     let elsewhere = system.block_on(async {

@@ -26,8 +26,8 @@ impl Write for Log {
     }
 }
 
-/// Logs for the whole process: a subscriber for one thread would depend on what the other tests' threads do. Each test
-/// therefore names its tree differently.
+/// Installs a subscriber for the whole process, because one for a single thread would depend on what the other tests'
+/// threads do. Each test therefore gives its tree another name.
 fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -40,7 +40,7 @@ fn listen() {
     });
 }
 
-/// The lines about this tree.
+/// The log lines about this tree.
 fn lines(tree: &str) -> Vec<String> {
     let log = LOG.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let log = String::from_utf8(log).unwrap();
@@ -76,7 +76,7 @@ fn what_is_healthy_is_told_at_info_what_is_healed_at_warn_and_what_is_not_at_err
             "WARN fluffle_supervise: exited path=\"tree/child\" reason=panicked in a handler: crashed as asked",
             "ERROR fluffle_supervise: escalates path=\"tree\" escalation=tree/child was restarted once in 1s; last: \
              panicked in a handler: crashed as asked",
-            "DEBUG fluffle_supervise: exited: a child of its gave up path=\"tree\"",
+            "DEBUG fluffle_supervise: exited: it gave up on a child path=\"tree\"",
             "INFO fluffle_supervise: over path=\"tree/child\"",
             "INFO fluffle_supervise: over path=\"tree\"",
         ]
@@ -91,6 +91,6 @@ fn messages_posted_to_a_child_that_ends_for_good_are_counted_in_a_warning() {
     addr.try_post(Which).unwrap();
     addr.try_post(Which).unwrap();
     drop(posted);
-    let warning = "WARN fluffle_supervise: messages were posted that nobody will handle path=\"posted/child\" lost=2";
+    let warning = "WARN fluffle_supervise: posted messages dropped: the child is over path=\"posted/child\" lost=2";
     assert!(lines("posted").contains(&warning.to_owned()), "{:?}", lines("posted"));
 }

@@ -1,5 +1,4 @@
-//! What becomes of messages: those that wait outlive a crash, the one in hand does not, and no sender is left in the
-//! dark.
+//! What becomes of messages: those that wait outlive a crash, the one being handled does not, and every sender is told.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -23,7 +22,7 @@ use tokio::{
 
 const SEC: Duration = Duration::from_secs(1);
 
-/// Notes every number it is sent, and crashes on 13, each time.
+/// Notes every number that it is sent, and crashes on every 13.
 struct Clerk(Arc<Mutex<Vec<u64>>>);
 
 impl Actor for Clerk {
@@ -44,7 +43,7 @@ impl Handler<Number> for Clerk {
     }
 }
 
-/// Holds the actor's context in a wait until told.
+/// Makes the actor's context wait until the sender is used or dropped.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Hold(oneshot::Receiver<()>);
@@ -164,7 +163,7 @@ fn a_message_not_taken_in_time_comes_back_and_frees_its_place() {
         let (inside, outside, posted) = tokio::join!(inside, outside, posted);
         assert_eq!(start.elapsed(), 2 * SEC);
         assert!(matches!(inside, Err(SendError::TimedOut(Number(1)))));
-        // The place of the first became its own after a second, and it waited there.
+        // The second sender got the place of the first after a second, and its message waited there.
         assert!(matches!(outside, Err(SendError::TimedOut(Number(2)))));
         assert!(matches!(posted, Err(SendError::TimedOut(Number(3)))));
         assert_eq!(office.addr.depth(), MailboxDepth { waiting: 0, capacity: 1 });
@@ -264,7 +263,7 @@ fn a_place_that_nobody_waits_for_any_more_is_free_again() {
         let inside = office.addr.send(Number(1));
         let mut outside = office.addr.send(Number(2));
         assert!((&mut outside).now_or_never().is_none());
-        // The place is on its way to the second sender, which leaves before it takes it.
+        // The place is being passed to the second sender, which leaves before it takes it.
         drop(inside);
         drop(outside);
         office.addr.try_post(Number(3)).unwrap();

@@ -184,7 +184,7 @@ fn a_slow_reader_is_told_how_many_events_it_missed() {
         let app = SupervisorSpec::new("app").intensity(Intensity::unlimited()).child(child).start();
         addr.send(Which).await.unwrap();
         let mut events = app.events();
-        // Five events each: exited, backoff, restarting, started, ready.
+        // Each crash makes five events: exited, backoff, restarting, started, ready.
         for _ in 0..100 {
             addr.send(Crash).await.unwrap_err();
             addr.send(Which).await.unwrap();

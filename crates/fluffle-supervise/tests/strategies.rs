@@ -1,4 +1,4 @@
-//! Who goes down and comes up with whom, in which order, and when a supervisor gives up.
+//! Which children are stopped and started together, in which order, and when a supervisor gives up.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -18,7 +18,7 @@ fn wait(seconds: u32) -> Backoff {
     Backoff::exponential(seconds * SEC, seconds * SEC).unwrap()
 }
 
-/// The events from a crash of `b` among `a`, `b`, `c`, `d` until all are ready again, as `path: what`.
+/// The events, as `path: what`, from a crash of `b` among `a`, `b`, `c`, `d` until all are ready again.
 async fn crash_of_b(strategy: Strategy) -> Vec<String> {
     let ((a, _), (b, b_addr), (c, _), (d, _)) = (good("a"), good("b"), good("c"), good("d"));
     let app =
@@ -102,7 +102,7 @@ fn a_child_starts_only_when_those_before_it_are_ready() {
                 SupervisorSpec::new("app").strategy(strategy).child(first).child(second.reports_ready()).child(third);
             let app = app.start();
             first_addr.send(Which).await.unwrap();
-            // Nothing is left to happen.
+            // Leave time for whatever could still happen.
             tokio::time::sleep(SEC).await;
             let states: Vec<_> = app.snapshot().children.iter().map(|child| child.state).collect();
             assert_eq!(states, [State::Running, State::Starting, State::Waiting]);
@@ -233,7 +233,7 @@ fn an_escalation_restarts_the_supervisor_below_with_its_own_backoff_and_the_budg
         let reason = events.exited("app/below").await;
         assert_eq!(
             reason.to_string(),
-            "gave up: app/below/a ended and may not be restarted: panicked in a handler: crashed as asked"
+            "gave up: app/below/a ended, and its supervisor allows no restart: panicked in a handler: crashed as asked"
         );
         assert_eq!(addr.send(Which).await.unwrap(), 2);
         assert_eq!(start.elapsed(), 3 * SEC);
@@ -242,8 +242,8 @@ fn an_escalation_restarts_the_supervisor_below_with_its_own_backoff_and_the_budg
         addr.send(Crash).await.unwrap_err();
         assert_eq!(
             app.wait().await.to_string(),
-            "gave up: app/below was restarted once in 60s; last: gave up: app/below/a ended and may not be restarted: \
-             panicked in a handler: crashed as asked"
+            "gave up: app/below was restarted once in 60s; last: gave up: app/below/a ended, and its \
+             supervisor allows no restart: panicked in a handler: crashed as asked"
         );
     });
 }

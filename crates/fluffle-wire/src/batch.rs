@@ -5,10 +5,10 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 
 use crate::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Wire};
 
-/// Many messages on their way into one body, each behind its length as a varint.
+/// Collects messages into one body, each behind its length as a varint.
 ///
-/// The framing is Protobuf's own for streams (`writeDelimitedTo` and `parseDelimitedFrom` elsewhere), and the same for
-/// every codec.
+/// The framing is Protobuf's own for streams (`writeDelimitedTo` and `parseDelimitedFrom` in other languages). It is
+/// the same for every codec.
 ///
 /// ```
 /// use fluffle_wire::Wire;
@@ -30,12 +30,12 @@ use crate::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded,
 pub struct BatchBuilder<M> {
     wire: Wire<M>,
     body: Vec<u8>,
-    /// Bytes of whole items; what is behind them is left of one whose codec failed, or panicked.
+    /// Bytes of complete items. Any bytes after them belong to an item whose codec failed or panicked.
     whole: usize,
-    /// Holds one item of a codec that does not know lengths beforehand.
+    /// Holds one item while it is encoded, if the codec does not know lengths beforehand.
     scratch: Vec<u8>,
     items: usize,
-    /// Full already here, if it is not empty.
+    /// The size at which the batch is full, unless it is empty.
     most_bytes: usize,
     most_items: usize,
 }
@@ -46,8 +46,8 @@ impl<M> BatchBuilder<M> {
         Self { wire, body: Vec::new(), whole: 0, scratch: Vec::new(), items: 0, most_bytes, most_items }
     }
 
-    /// Makes it full already at this many bytes before gzip, or this many messages, where the [`Limits`](crate::Limits)
-    /// allow more. A first message larger than that is taken, and stays alone.
+    /// Makes the batch full at this many bytes before gzip, or this many messages, if the [`Limits`](crate::Limits)
+    /// allow more. If the first message is larger than that, it is accepted and stays alone.
     #[must_use]
     pub fn at_most(mut self, bytes: usize, items: usize) -> Self {
         self.most_bytes = bytes;
@@ -55,14 +55,14 @@ impl<M> BatchBuilder<M> {
         self
     }
 
-    /// Takes memory for this many bytes of body beforehand.
+    /// Reserves memory for a body of this many bytes.
     #[must_use]
     pub fn with_capacity(mut self, bytes: usize) -> Self {
         self.body.reserve_exact(bytes);
         self
     }
 
-    /// Adds a message. On an error nothing has been added, and the batch is as good as before.
+    /// Adds a message. If it returns an error, nothing was added and the batch stays usable.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl<M> BatchBuilder<M> {
         Ok(())
     }
 
-    /// Writes a message behind its length; what it wrote when it fails is none of the batch's.
+    /// Writes a message behind its length. If it fails, the caller must ignore the bytes it wrote.
     fn append(&mut self, message: &M) -> Result<(), EncodeError> {
         let Some(len) = self.wire.codec().encoded_len(message) else {
             self.scratch.clear();
@@ -102,32 +102,32 @@ impl<M> BatchBuilder<M> {
         Ok(())
     }
 
-    /// How many messages are in it.
+    /// How many messages are in the batch.
     pub fn len(&self) -> usize {
         self.items
     }
 
-    /// Whether nothing is in it.
+    /// Whether the batch holds no message.
     pub fn is_empty(&self) -> bool {
         self.items == 0
     }
 
-    /// Its size so far, before gzip, in bytes.
+    /// The size of the body so far, before gzip, in bytes.
     pub fn bytes(&self) -> usize {
         self.whole
     }
 
-    /// Whether no message would fit any more.
+    /// Whether the batch takes no further message.
     pub fn is_full(&self) -> bool {
         self.items >= self.most_items || self.whole >= self.most_bytes
     }
 
-    /// Closes the batch and leaves an empty one to fill next.
+    /// Returns the finished batch and leaves this builder empty, to be filled again.
     ///
     /// # Errors
     ///
-    /// [`EncodeErrorKind::LabelTooLong`] if the type's name does not fit into AMQP; size and count were checked on
-    /// the way.
+    /// [`EncodeErrorKind::LabelTooLong`] if the type's name does not fit into AMQP. Size and count were checked by
+    /// [`push`](Self::push).
     pub fn finish(&mut self) -> Result<Encoded, EncodeError> {
         self.body.truncate(std::mem::take(&mut self.whole));
         // The next batch is likely to be as large as this one.
@@ -136,24 +136,24 @@ impl<M> BatchBuilder<M> {
         self.wire.seal_batch(body, std::mem::take(&mut self.items))
     }
 
-    /// Closes the batch for good.
+    /// Returns the finished batch and consumes the builder.
     ///
     /// # Errors
     ///
-    /// As [`finish`](Self::finish).
+    /// The same as for [`finish`](Self::finish).
     pub fn seal(mut self) -> Result<Encoded, EncodeError> {
         self.body.truncate(self.whole);
         if self.body.capacity() / 2 > self.body.len() {
-            // It may live for as long as the message waits for its confirm.
+            // The body may stay in memory for as long as the message waits for its confirm.
             self.body.shrink_to_fit();
         }
         self.wire.seal_batch(self.body, self.items)
     }
 
-    /// Writes the length of an item, if the item then fits.
+    /// Writes the length of an item if the item fits.
     fn frame(&mut self, len: usize) -> Result<(), EncodeError> {
         let limits = self.wire.bounds();
-        // Counted before gzip, so that a full batch is known before it is compressed.
+        // Counted before gzip, so that a full batch is noticed before it is compressed.
         let limit = limits.encoded.min(limits.decompressed);
         let needed = encoded_len_varint(len as u64).saturating_add(len);
         if needed > limit {
@@ -189,10 +189,10 @@ impl<M> fmt::Debug for BatchBuilder<M> {
     }
 }
 
-/// A received batch: the unpacked body, whose messages are decoded as they are asked for.
+/// A received batch: the unpacked body. Each message is decoded when it is asked for.
 ///
-/// A message that does not decode costs only itself. A damaged *length* ends the batch, since where the next message
-/// begins is then unknown: the messages before it stand, and the damage is the last item, an error of kind
+/// If a message does not decode, only that message is lost. If a *length* is damaged, the batch ends there, because the
+/// start of the next message is unknown: the messages before it are good, and the last item is an error of kind
 /// [`DecodeErrorKind::Framing`].
 #[derive(Clone)]
 pub struct Batch<M> {
@@ -202,7 +202,7 @@ pub struct Batch<M> {
 }
 
 impl<M> Batch<M> {
-    /// Walks the lengths once, so that the count is known and a hostile one is refused before anything is decoded.
+    /// Walks the lengths once, so that the count is known and too many items are refused before any is decoded.
     pub(crate) fn open(wire: Wire<M>, body: Bytes) -> Result<Self, DecodeError> {
         let most = wire.bounds().batch_items;
         let items = Frames { rest: &body, index: 0 }.take(most.saturating_add(1)).count();
@@ -215,34 +215,34 @@ impl<M> Batch<M> {
         Ok(Self { wire, body, items })
     }
 
-    /// How many items [`iter`](Batch::iter) yields, good or bad.
+    /// How many items [`iter`](Batch::iter) yields, including those that do not decode.
     pub fn len(&self) -> usize {
         self.items
     }
 
-    /// Whether there are none.
+    /// Whether the batch has no items.
     pub fn is_empty(&self) -> bool {
         self.items == 0
     }
 
-    /// The messages in order; item `i` of a message `<id>` is known as `<id>/<i>`.
+    /// The messages in order. Item `i` of a message `<id>` is known as `<id>/<i>`.
     pub fn iter(&self) -> Items<'_, M> {
         Items { batch: self, frames: Frames { rest: &self.body, index: 0 } }
     }
 
-    /// The items as they are on the wire, from the first on.
+    /// The undecoded bytes of the items, from the first on.
     pub fn raw_items(&self) -> RawItems {
         RawItems { body: self.body.clone(), at: 0, index: 0, items: self.items }
     }
 
-    /// Its size, uncompressed, in bytes.
+    /// The uncompressed size of the body, in bytes.
     pub fn bytes(&self) -> usize {
         self.body.len()
     }
 
-    /// The bytes of item `index`, to pass them on as they are (a dead letter of this one message).
+    /// The bytes of item `index`, to pass them on unchanged (for example in a dead letter of this one message).
     ///
-    /// They share the batch's memory. `None` past the end, and for a broken frame.
+    /// The bytes share the batch's memory. `None` past the end, and for a broken frame.
     pub fn raw(&self, index: usize) -> Option<Bytes> {
         let frame = Frames { rest: &self.body, index: 0 }.nth(index)?.ok()?;
         Some(self.body.slice_ref(frame))
@@ -298,8 +298,9 @@ impl<M> fmt::Debug for Items<'_, M> {
     }
 }
 
-/// The items of a batch as they are on the wire, one after the other: to decode them ([`Wire::decode_item`]), or to pass them
-/// on. It shares the batch's memory and borrows nothing, so it can be kept, and gone on with later or elsewhere.
+/// The undecoded items of a batch, one after the other, to decode them ([`Wire::decode_item`]) or to pass them on. The
+/// iterator shares the batch's memory and borrows nothing, so it can be stored and continued later or on another
+/// thread.
 ///
 /// ```
 /// use fluffle_wire::Wire;
@@ -322,22 +323,23 @@ pub struct RawItems {
 }
 
 impl RawItems {
-    /// Which item is next, from 0.
+    /// The index of the next item, from 0.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// How many there are in all, good or bad.
+    /// How many items the batch has in all, including those already yielded and those that do not decode.
     pub fn len(&self) -> usize {
         self.items
     }
 
-    /// Whether there are none at all.
+    /// Whether the batch has no items at all.
     pub fn is_empty(&self) -> bool {
         self.items == 0
     }
 
-    /// What is left: the next item's frame and all that follows. After a damaged frame: that, and all that follows.
+    /// The rest of the body: the next item's frame and everything after it. After a damaged frame, the rest begins with
+    /// that frame.
     pub fn rest(&self) -> Bytes {
         self.body.slice(self.at.min(self.body.len())..)
     }
@@ -368,13 +370,13 @@ impl<M> Wire<M> {
     ///
     /// # Errors
     ///
-    /// [`DecodeErrorKind::Malformed`] when the bytes are no such message.
+    /// [`DecodeErrorKind::Malformed`] if the bytes are not such a message.
     pub fn decode_item(&self, raw: &Bytes) -> Result<M, DecodeError> {
         self.codec().decode(raw)
     }
 }
 
-/// The pieces of a delimited body; ends after the first damaged length.
+/// The frames of a delimited body. Ends after the first damaged length.
 struct Frames<'a> {
     rest: &'a [u8],
     index: usize,
@@ -399,11 +401,11 @@ impl<'a> Iterator for Frames<'a> {
 impl<'a> Frames<'a> {
     fn split(&mut self) -> Result<&'a [u8], DecodeError> {
         let (len, rest) = match self.rest {
-            // Most are: read without a loop.
+            // Most lengths fit into one byte and are read without a loop.
             [short @ ..0x80, rest @ ..] => (u64::from(*short), rest),
             mut rest => {
                 let len = prost::encoding::decode_varint(&mut rest);
-                (len.map_err(|_| broken("its length is no varint".to_owned()))?, rest)
+                (len.map_err(|_| broken("its length is not a varint".to_owned()))?, rest)
             }
         };
         let (frame, rest) = usize::try_from(len)
@@ -416,5 +418,5 @@ impl<'a> Frames<'a> {
 }
 
 fn broken(how: String) -> DecodeError {
-    DecodeError::new(DecodeErrorKind::Framing, format!("{how}; this and all that follows is lost"))
+    DecodeError::new(DecodeErrorKind::Framing, format!("{how}; this item and everything after it is lost"))
 }

@@ -2,10 +2,10 @@ use bytes::Bytes;
 
 use crate::{DecodeError, EncodeError};
 
-/// One way to write a message as bytes.
+/// A format: how a message becomes bytes and bytes become a message.
 ///
-/// [`Protobuf`](crate::Protobuf) and `Json` are here. Another format is one file: implement this trait for a type of
-/// your own and hand it to [`Wire::new`](crate::Wire::new), which adds labels, gzip, batches and limits.
+/// This crate has [`Protobuf`](crate::Protobuf) and `Json`. To add another format, implement this trait for a type of
+/// your own and pass it to [`Wire::new`](crate::Wire::new), which adds labels, gzip, batches and limits.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -33,20 +33,21 @@ use crate::{DecodeError, EncodeError};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Codec<M>: Send + Sync {
-    /// The media type this codec writes, without parameters: `application/vnd.google.protobuf`.
+    /// The media type that this codec writes, without parameters: `application/vnd.google.protobuf`.
     fn media_type(&self) -> &str;
 
-    /// The full name of `M` that travels in the `type` property and in the `proto` parameter of the content type.
+    /// The full name of `M`, as written to the `type` property and to the `proto` parameter of the content type.
     fn type_name(&self) -> String;
 
-    /// Whether a body under this media type (no parameters) is for this codec; by default only its own, in any case.
+    /// Whether this codec reads bodies with this media type (without parameters). By default only its own, compared
+    /// without regard to case.
     fn accepts(&self, media_type: &str) -> bool {
         media_type.eq_ignore_ascii_case(self.media_type())
     }
 
     /// The exact number of bytes [`encode`](Codec::encode) will write, if that is cheap to know.
     ///
-    /// Knowing it lets a message past the limits be refused before memory is taken. By default unknown.
+    /// If the length is known, a message past the limits is refused before memory is taken. By default unknown.
     fn encoded_len(&self, message: &M) -> Option<usize> {
         let _ = message;
         None
@@ -56,14 +57,14 @@ pub trait Codec<M>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If this format cannot express the message. What was appended by then is discarded by the caller.
+    /// If this format cannot express the message. The caller discards whatever was appended by then.
     fn encode(&self, message: &M, into: &mut Vec<u8>) -> Result<(), EncodeError>;
 
-    /// Reads a message that fills `body` exactly. The size has been checked against the limits. What it takes from there as
-    /// [`Bytes`] shares memory with it, and with the other messages of a batch.
+    /// Reads a message that fills `body` exactly. The size has already been checked against the limits. A part of the
+    /// message that is taken from `body` as [`Bytes`] shares memory with it, and with the other messages of a batch.
     ///
     /// # Errors
     ///
-    /// If the bytes are not such a message. It must not panic, whatever the bytes.
+    /// If the bytes are not such a message. An implementation must not panic, whatever the bytes.
     fn decode(&self, body: &Bytes) -> Result<M, DecodeError>;
 }

@@ -1,7 +1,7 @@
-/// A content type taken apart: `application/vnd.google.protobuf; proto=usgs.v1.Quake; encoding=delimited`.
+/// A parsed content type, such as `application/vnd.google.protobuf; proto=usgs.v1.Quake; encoding=delimited`.
 ///
-/// Reading never fails: what makes no sense is simply not the type one looks for. Names are compared in any case, spaces
-/// around `;` and `=` and quotes around values are allowed, as RFC 9110 section 8.3 has it.
+/// Parsing never fails: a malformed content type just does not match the expected one. Names are compared without
+/// regard to case; spaces around `;` and `=` and quotes around values are allowed (RFC 9110, section 8.3).
 ///
 /// ```
 /// use fluffle_wire::ContentType;
@@ -24,7 +24,7 @@ impl<'a> ContentType<'a> {
         Self { media_type: media_type.trim(), parameters }
     }
 
-    /// The media type without parameters, as written.
+    /// The media type without parameters, as it was written.
     pub fn media_type(&self) -> &'a str {
         self.media_type
     }

@@ -5,27 +5,27 @@ use bytes::Bytes;
 
 use crate::Incoming;
 
-/// A body ready to be published, with the properties that must go with it.
+/// A body ready to be published, and the properties that must go with it.
 ///
-/// `Debug` shows how long the body is, never what is in it.
+/// `Debug` shows the length of the body, never its content.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Encoded {
     /// The body.
     pub body: Bytes,
     /// The AMQP `content_type`.
     pub content_type: Arc<str>,
-    /// The AMQP `content_encoding`: `gzip`, or none at all.
+    /// The AMQP `content_encoding`: `gzip`, or none.
     pub content_encoding: Option<&'static str>,
     /// The AMQP `type`: the full Protobuf name.
     pub type_name: Arc<str>,
     /// Size of the body before gzip, in bytes.
     pub raw_len: usize,
-    /// How many messages the body holds: 1, unless it is a batch.
+    /// How many messages the body holds: 1 if it is not a batch.
     pub items: usize,
 }
 
 impl Encoded {
-    /// This body as a receiver sees it.
+    /// This body as a receiver gets it.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming {
             content_type: Some(&self.content_type),

@@ -12,7 +12,7 @@ pub struct EncodeError {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What kind of fault an [`EncodeError`] is.
+/// The kinds of [`EncodeError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EncodeErrorKind {
@@ -22,14 +22,14 @@ pub enum EncodeErrorKind {
     BatchFull,
     /// The format cannot express this message.
     Unrepresentable,
-    /// The content type or type name is longer than the 255 bytes AMQP has room for.
+    /// The content type is longer than the 255 bytes that AMQP allows, because the type's name is too long.
     LabelTooLong,
 }
 
-/// Why a body did not become a message.
+/// Why a body was not decoded.
 ///
-/// Every kind is permanent: the same bytes under the same labels fail again, so the message belongs in the dead-letter
-/// queue and never back in its own.
+/// Every kind is permanent: the same bytes with the same labels fail again. So the message belongs in the dead-letter
+/// queue and must not go back to its own queue.
 #[derive(Debug)]
 pub struct DecodeError {
     kind: DecodeErrorKind,
@@ -37,7 +37,7 @@ pub struct DecodeError {
     source: Option<Source>,
 }
 
-/// What kind of fault a [`DecodeError`] is.
+/// The kinds of [`DecodeError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DecodeErrorKind {
@@ -47,25 +47,25 @@ pub enum DecodeErrorKind {
     TypeName,
     /// `content_encoding` is neither absent nor gzip.
     ContentEncoding,
-    /// One message where a batch was asked for, or a batch where one message was.
+    /// The body is one message but a batch was expected, or the reverse.
     Batching,
     /// The body is larger than [`Limits::encoded`](crate::Limits::encoded) or, unpacked, than
     /// [`Limits::decompressed`](crate::Limits::decompressed).
     TooLarge,
     /// The body unpacks to more than [`Limits::ratio`](crate::Limits::ratio) times its size: a gzip bomb.
     Ratio,
-    /// Labelled gzip, but not gzip, damaged, cut short or followed by something else.
+    /// The body is labelled gzip, but is not gzip, or is damaged, cut short or followed by other bytes.
     Gzip,
-    /// More messages in a batch than [`Limits::batch_items`](crate::Limits::batch_items).
+    /// The batch has more messages than [`Limits::batch_items`](crate::Limits::batch_items).
     TooManyItems,
-    /// A length in a batch is damaged or points past the end: what stands before it is good.
+    /// A length in a batch is damaged or points past the end. The items before it are good.
     Framing,
-    /// The bytes are no such message, or it nests too deep.
+    /// The bytes are not such a message, or the message nests too deep.
     Malformed,
 }
 
 impl DecodeErrorKind {
-    /// A short name for metrics and log fields: `too_large`.
+    /// A short name for metrics and log fields, such as `too_large`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ContentType => "content_type",
@@ -83,7 +83,7 @@ impl DecodeErrorKind {
 }
 
 impl EncodeError {
-    /// The error of a codec whose format cannot express the message of this type.
+    /// For a codec whose format cannot express this message of type `type_name`.
     pub fn unrepresentable(type_name: &str, source: impl Into<Source>) -> Self {
         Self {
             kind: EncodeErrorKind::Unrepresentable,
@@ -101,18 +101,18 @@ impl EncodeError {
         self
     }
 
-    /// What kind of fault this is.
+    /// The kind of fault.
     pub fn kind(&self) -> EncodeErrorKind {
         self.kind
     }
 }
 
 impl DecodeError {
-    /// The error of a codec for bytes that are no message of this type.
+    /// For a codec that gets bytes that are not a message of type `type_name`.
     pub fn malformed(type_name: &str, source: impl Into<Source>) -> Self {
         Self {
             kind: DecodeErrorKind::Malformed,
-            message: format!("the body is no {type_name}"),
+            message: format!("the body is not a {type_name}"),
             source: Some(source.into()),
         }
     }
@@ -126,7 +126,7 @@ impl DecodeError {
         self
     }
 
-    /// What kind of fault this is.
+    /// The kind of fault.
     pub fn kind(&self) -> DecodeErrorKind {
         self.kind
     }

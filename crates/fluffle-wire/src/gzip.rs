@@ -8,32 +8,33 @@ use crate::{DecodeError, DecodeErrorKind, Limits};
 
 /// When bodies are compressed with gzip (RFC 1952).
 ///
-/// Reading needs no policy: a body labelled `gzip` is unpacked, within [`Limits`].
+/// This policy concerns sending only. A received body labelled `gzip` is always unpacked, within [`Limits`].
 ///
-/// Off by default. On one machine or a fast network, compressing costs more than it saves; small messages grow. Where
-/// bandwidth or the broker's disk is the scarce thing, [`Gzip::auto`] is the policy to start with.
+/// Off by default. On one machine or a fast network, compressing costs more than it saves, and small messages grow. If
+/// bandwidth or the broker's disk is scarce, start with [`Gzip::auto`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Gzip {
     /// Never.
     #[default]
     Off,
-    /// Every body, at this level; only a body that the receiver's [`Limits::ratio`] would refuse goes uncompressed.
+    /// Every body, at this level. The exception: a body that would unpack to more than the receiver's [`Limits::ratio`]
+    /// allows is sent uncompressed.
     On(Level),
-    /// Bodies of at least `min_size` bytes, and only if that makes them at least a tenth smaller.
+    /// Bodies of at least `min_size` bytes, if gzip makes them at least a tenth smaller.
     ///
-    /// It measures: after four bodies in a row that did not get so much smaller, the next 16 are not tried; when the one after
-    /// those does not pay either, the next 32, and so on up to 1,024. The first that pays ends that. Clones of a
-    /// [`Wire`](crate::Wire) measure together.
+    /// The policy adapts: after four bodies in a row that did not become a tenth smaller, it skips the next 16 bodies.
+    /// If the body after those does not become smaller either, it skips the next 32, and so on up to 1,024. The first
+    /// body that does become smaller resets this. Clones of a [`Wire`](crate::Wire) share the count.
     Auto {
-        /// Bodies below this many bytes are left as they are.
+        /// Bodies below this many bytes are sent uncompressed.
         min_size: usize,
-        /// How hard to try.
+        /// The compression level.
         level: Level,
     },
 }
 
 impl Gzip {
-    /// Size from which [`Gzip::auto`] tries: 1 KiB.
+    /// The smallest body that [`Gzip::auto`] tries to compress: 1 KiB.
     pub const AUTO_MIN_SIZE: usize = 1024;
 
     /// Every body, at the fastest level.
@@ -41,18 +42,18 @@ impl Gzip {
         Self::On(Level::FASTEST)
     }
 
-    /// Bodies from [`Gzip::AUTO_MIN_SIZE`] up, at the fastest level, if it pays.
+    /// Bodies of at least [`Gzip::AUTO_MIN_SIZE`] bytes, at the fastest level, if gzip makes them a tenth smaller.
     pub fn auto() -> Self {
         Self::Auto { min_size: Self::AUTO_MIN_SIZE, level: Level::FASTEST }
     }
 }
 
-/// How hard gzip tries: 1 (fastest, the default) to 9 (smallest).
+/// The gzip level: 1 (fastest, the default) to 9 (smallest).
 ///
-/// Level 1 gives most of what there is to gain, at the least cost. A week of earthquakes as Protobuf, in batches of 64 KiB, on
-/// one core:
+/// Level 1 gives most of the possible gain, at the least cost. For example, a week of earthquakes as Protobuf, in
+/// batches of 64 KiB, on one core:
 ///
-/// | level | of its size | packed a second |
+/// | level | size after / before | input per second |
 /// |---|---|---|
 /// | 1 | 0.36 | 240 MB |
 /// | 2 | 0.35 | 180 MB |
@@ -73,7 +74,7 @@ impl Level {
     ///
     /// # Errors
     ///
-    /// [`InvalidLevel`] outside 1 to 9.
+    /// [`InvalidLevel`] if `level` is outside 1 to 9.
     pub fn new(level: u32) -> Result<Self, InvalidLevel> {
         match u8::try_from(level) {
             Ok(level @ 1..=9) => Ok(Self(level)),
@@ -87,7 +88,7 @@ impl Level {
     }
 
     fn of_compressor(self) -> CompressionLvl {
-        // It has all of 1 to 9.
+        // Never falls back to the default: libdeflate has all levels from 1 to 9.
         CompressionLvl::new(self.0.into()).unwrap_or_default()
     }
 }
@@ -103,28 +104,30 @@ impl Default for Level {
 #[error("gzip has levels 1 (fastest) to 9 (smallest), not {0}; to send uncompressed use Gzip::Off")]
 pub struct InvalidLevel(pub u32);
 
-/// Bodies in a row that did not pay before the next ones are left alone.
+/// How many bodies in a row must fail to become a tenth smaller before the next ones are skipped.
 const PATIENCE: u32 = 4;
-/// How many are left alone first, and at most, in bodies.
+/// The length of the first pause and of the longest one, in bodies that are skipped.
 const FIRST_PAUSE: u32 = 16;
 const LONGEST_PAUSE: u32 = 1024;
 
-/// What [`Gzip::Auto`] has measured. Counted, not timed: the same bodies in the same order always travel the same way.
+/// The state of [`Gzip::Auto`]. It counts bodies and measures no time, so that the same bodies in the same order are
+/// always sent the same way.
 #[derive(Debug, Default)]
 pub(crate) struct Trend {
-    /// Tries in a row that did not pay.
+    /// Tries in a row that did not make the body a tenth smaller.
     misses: AtomicU32,
-    /// Bodies still to be left alone.
+    /// How many bodies are still to be skipped.
     pause: AtomicU32,
 }
 
 impl Trend {
-    /// Whether this body is worth a try.
+    /// Whether to try to compress this body. If not, counts it as skipped.
     pub(crate) fn tries(&self) -> bool {
         self.pause.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err()
     }
 
-    /// Takes note of a try. Threads that share a trend may both try or both pause: it is a guess either way.
+    /// Records the result of a try. Threads that share a trend may both try or both skip; that is harmless, because the
+    /// trend is only a guess.
     pub(crate) fn learn(&self, paid: bool) {
         if paid {
             self.misses.store(0, Relaxed);
@@ -140,12 +143,12 @@ impl Trend {
 }
 
 thread_local! {
-    /// The last compressor of this thread: its state is 200 KB (700 KB above level 1), and making it dearer than a small
-    /// message.
+    /// The last compressor of this thread. It is kept because its state is 200 KB (700 KB above level 1), and making it
+    /// costs more than compressing a small message.
     static COMPRESSOR: Cell<Option<(Level, Compressor)>> = const { Cell::new(None) };
 }
 
-/// Compresses `raw`; `None` if that takes more than `most` bytes.
+/// Compresses `raw`. `None` if the result has more than `most` bytes.
 pub(crate) fn compress(raw: &[u8], level: Level, most: usize) -> Option<Vec<u8>> {
     let mut compressor = match COMPRESSOR.take() {
         Some((last, compressor)) if last == level => compressor,
@@ -155,7 +158,7 @@ pub(crate) fn compress(raw: &[u8], level: Level, most: usize) -> Option<Vec<u8>>
     let len = compressor.gzip_compress(raw, &mut packed);
     COMPRESSOR.set(Some((level, compressor)));
     packed.truncate(len.ok()?);
-    // It is going to live as long as the message waits for its confirm.
+    // The body stays in memory for as long as the message waits for its confirm.
     packed.shrink_to_fit();
     Some(packed)
 }
@@ -163,13 +166,13 @@ pub(crate) fn compress(raw: &[u8], level: Level, most: usize) -> Option<Vec<u8>>
 /// The first two bytes of every gzip member (RFC 1952 section 2.3.1).
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// More gzip members than this in one body is an attack on the clock, not a message.
+/// The most gzip members that one body may have. A body with more is treated as an attack on the receiver's CPU time.
 const MOST_MEMBERS: usize = 1024;
 
 /// Unpacks a gzip body, one member or several in a row, within the limits.
 pub(crate) fn decompress(packed: &[u8], limits: &Limits) -> Result<Vec<u8>, DecodeError> {
     let most = limits.decompressed_from(packed.len());
-    // One byte more than announced is room to notice that more comes, and to end without growing if none does.
+    // One byte more than announced, so that the loop can end without growing the buffer, and notices if more follows.
     let mut raw = Vec::with_capacity(announced_len(packed).min(most).saturating_add(1));
     let mut rest = packed;
     for _ in 0..MOST_MEMBERS {
@@ -184,13 +187,13 @@ pub(crate) fn decompress(packed: &[u8], limits: &Limits) -> Result<Vec<u8>, Deco
     Err(damaged(&format!("it has more than {MOST_MEMBERS} members")))
 }
 
-/// The size in the last four bytes: right for an honest body of one member, and only ever used as a hint.
+/// The size in the last four bytes. It is right for an honest body of one member, and is only used as a hint.
 fn announced_len(packed: &[u8]) -> usize {
     packed.last_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize)
 }
 
-/// Appends what the first member of `packed` holds to `raw`, and returns what follows that member; `None` as soon as
-/// `raw` passes `most` bytes.
+/// Appends the content of the first member of `packed` to `raw`, and returns the bytes after that member. `None` as
+/// soon as `raw` exceeds `most` bytes.
 fn decompress_member<'a>(packed: &'a [u8], raw: &mut Vec<u8>, most: usize) -> Result<Option<&'a [u8]>, DecodeError> {
     let mut decompressor = Decompress::new_gzip(15);
     let mut rest = packed;
@@ -221,7 +224,8 @@ fn expands(body: usize, most: usize, limits: &Limits) -> DecodeError {
         return DecodeError::new(
             DecodeErrorKind::Ratio,
             format!(
-                "{body} bytes of gzip unpack to more than {most} bytes, the limit at a ratio of {}:1; a gzip bomb, or raise Limits::ratio",
+                "{body} bytes of gzip unpack to more than {most} bytes, the limit at a ratio of {}:1; this is a \
+                 gzip bomb, or Limits::ratio is too low",
                 limits.ratio
             ),
         );

@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use crate::ContentType;
 
-/// A body as it arrived, with the properties that say what it is.
+/// A received body, and the properties that describe it.
 ///
-/// Empty properties count as absent. `Debug` shows how long the body is, never what is in it.
+/// Empty properties count as absent. `Debug` shows the length of the body, never its content.
 #[derive(Clone, Copy)]
 pub struct Incoming<'a> {
     /// The AMQP `content_type`.
@@ -15,12 +15,12 @@ pub struct Incoming<'a> {
     pub content_encoding: Option<&'a str>,
     /// The AMQP `type`.
     pub type_name: Option<&'a str>,
-    /// The body. Batches share it instead of copying.
+    /// The body. A batch shares its memory instead of copying it.
     pub body: &'a Bytes,
 }
 
 impl<'a> Incoming<'a> {
-    /// A body that says nothing of itself.
+    /// A body without labels.
     pub fn unlabelled(body: &'a Bytes) -> Self {
         Self { content_type: None, content_encoding: None, type_name: None, body }
     }
@@ -30,9 +30,10 @@ impl<'a> Incoming<'a> {
         self.content_type.is_some_and(|label| ContentType::parse(label).parameter("encoding").is_some())
     }
 
-    /// The message type this body says it is: `type`, or else the `proto` parameter of the content type.
+    /// The message type that the labels name: `type`, or else the `proto` parameter of the content type.
     ///
-    /// For a queue that carries several types, to find the right [`Wire`](crate::Wire); decoding then checks both labels.
+    /// If a queue carries several types, use it to find the right [`Wire`](crate::Wire); decoding then checks both
+    /// labels.
     pub fn declared_type(&self) -> Option<&'a str> {
         present(self.type_name)
             .or_else(|| present(self.content_type.and_then(|label| ContentType::parse(label).parameter("proto"))))
@@ -50,7 +51,7 @@ impl fmt::Debug for Incoming<'_> {
     }
 }
 
-/// AMQP clients send an empty string as readily as nothing.
+/// Treats an empty label as absent, because some AMQP clients send an empty string for an unset property.
 pub(crate) fn present(label: Option<&str>) -> Option<&str> {
     label.map(str::trim).filter(|label| !label.is_empty())
 }

@@ -1,7 +1,7 @@
-//! What travels: bytes to messages and back.
+//! The wire format: messages to bytes and back.
 //!
-//! Pure and synchronous. It knows Protobuf, JSON, gzip and the names of headers; it knows no socket, no actor and no
-//! AMQP client. The format is written down for other languages in `docs/WIRE.md`, with test vectors.
+//! Pure and synchronous. This crate knows Protobuf, JSON, gzip and the names of headers. It knows no socket, no actor
+//! and no AMQP client. `docs/WIRE.md` describes the format for other languages, with test vectors.
 //!
 //! ```
 //! use fluffle_wire::{Gzip, Wire};
@@ -20,11 +20,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`Wire`] is a codec with a gzip policy and limits: what a publisher and a consumer of a type hold.
-//! - [`Codec`] is one way to write a message; [`Protobuf`] and, by the feature `json`, `Json` are here; another is one file elsewhere.
+//! - [`Wire`] is a codec with a gzip policy and limits. Each publisher and consumer of a type holds one.
+//! - [`Codec`] is a format. [`Protobuf`] and, with the feature `json`, `Json` are in this crate; others can be added
+//!   outside.
 //! - [`BatchBuilder`] and [`Batch`] put many messages into one body and take them out again.
-//! - [`headers`] names the headers and gives their values types.
-//! - [`Limits`] bound all that comes from outside; past one, a typed error, never an allocation.
+//! - [`headers`] names the headers and has types for their values.
+//! - [`Limits`] bound everything that comes from outside. Past a limit, the result is a typed error, never an
+//!   allocation.
 
 mod batch;
 mod codec;

@@ -1,8 +1,8 @@
-//! Reading a body by parts that share its memory.
+//! Reads a body in parts that share its memory.
 
 use bytes::{Buf, Bytes};
 
-/// Reads as fast as from a slice, and gives `bytes` fields out as parts of the body.
+/// Reads as fast as a slice, and returns `bytes` fields as parts of the body.
 pub(crate) struct Parts<'a> {
     body: &'a Bytes,
     rest: &'a [u8],
@@ -27,7 +27,7 @@ impl Buf for Parts<'_> {
         self.rest.advance(count);
     }
 
-    /// Instead of a copy.
+    /// Shares the body's memory instead of copying.
     fn copy_to_bytes(&mut self, len: usize) -> Bytes {
         let (part, rest) = self.rest.split_at(len);
         self.rest = rest;

@@ -5,20 +5,20 @@ use crate::{Codec, DecodeError, EncodeError, parts::Parts};
 
 /// The Protobuf binary format, by prost: `application/vnd.google.protobuf`.
 ///
-/// Also accepts the other names in use for it, `application/protobuf`, `application/x-protobuf` and
-/// `application/x-google-protobuf`, and `application/octet-stream`, which says no more than that the body is bytes.
+/// Also accepts the other names in use for the format, `application/protobuf`, `application/x-protobuf` and
+/// `application/x-google-protobuf`, and `application/octet-stream`, which only says that the body is bytes.
 ///
-/// Messages nested deeper than 100 levels are refused on decoding (prost's limit); encoding does not measure depth, so
-/// keep a recursive type's depth in hand where it is built. Fields that the reader's `.proto`
-/// does not know are skipped and **dropped**: encoding the decoded message again does not bring them back. A body that
-/// is passed on as bytes (a retry copy, a dead letter) keeps them. A number that an enumeration does not know is kept.
+/// Messages nested deeper than 100 levels are refused on decoding (prost's limit). Encoding does not check the depth,
+/// so limit the depth of a recursive type where it is built. Fields that the reader's `.proto` does not know are
+/// skipped and **dropped**: encoding the decoded message again does not bring them back. A body that is passed on as
+/// bytes (a retry copy, a dead letter) keeps them. A number that an enumeration does not know is kept.
 ///
-/// A `bytes` field that is generated as [`Bytes`] shares the memory of the body it came in, of a whole batch perhaps: where it is
-/// kept for longer than its message, keep a copy (`Bytes::copy_from_slice`).
+/// A `bytes` field that is generated as [`Bytes`] shares the memory of the received body, which may be a whole batch.
+/// If you keep the field for longer than its message, keep a copy (`Bytes::copy_from_slice`).
 ///
-/// What a decoded message takes in memory depends on its schema: two bytes on the wire can become one element of a
-/// `repeated` field, at the element's size in Rust (24 bytes for a string, some hundreds for a message with many fields).
-/// Where bodies come from strangers and that matters, lower [`Limits`](crate::Limits).
+/// The memory that a decoded message takes depends on its schema: two bytes on the wire can become one element of a
+/// `repeated` field, at the element's size in Rust (24 bytes for a string, some hundreds for a message with many
+/// fields). If bodies come from untrusted senders and this matters, lower [`Limits`](crate::Limits).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Protobuf;
 

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-/// The longest beginning of `text` that has at most `most` bytes.
+/// The longest prefix of `text` of at most `most` bytes that ends at a character boundary.
 pub(crate) fn cut(text: &str, most: usize) -> &str {
     let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
@@ -9,7 +9,7 @@ pub(crate) fn cut(text: &str, most: usize) -> &str {
     &text[..end]
 }
 
-/// At most `most` bytes of `text` (at least 3); what was cut shows as an ellipsis.
+/// `text`, cut to at most `most` bytes (3 or more), with an ellipsis at the end if it was cut.
 pub(crate) fn bounded(text: &str, most: usize) -> Cow<'_, str> {
     const CUT: &str = "…";
     if text.len() <= most {

@@ -11,9 +11,9 @@ use crate::{
     Incoming, Limits, Protobuf, gzip,
 };
 
-/// How messages of one type travel: a [`Codec`], when to [`Gzip`], and the [`Limits`].
+/// How messages of one type are written and read: a [`Codec`], a [`Gzip`] policy and [`Limits`].
 ///
-/// Cheap to clone, and shared between threads. Made once for a publisher or consumer.
+/// Cheap to clone, and may be shared between threads. Make one for each publisher or consumer.
 ///
 /// ```
 /// use fluffle_wire::{Gzip, Limits, Wire};
@@ -36,7 +36,7 @@ pub struct Wire<M> {
     limits: Limits,
 }
 
-/// What the properties of a message say about its body, made once.
+/// The labels that go into a message's properties, built once.
 struct Labels {
     single: Arc<str>,
     batch: Arc<str>,
@@ -74,19 +74,19 @@ impl<M> Wire<M> {
         }
     }
 
-    /// When to compress what is sent. Default [`Gzip::Off`].
+    /// When to compress bodies that are sent. Default [`Gzip::Off`].
     #[must_use]
     pub fn gzip(self, gzip: Gzip) -> Self {
         Self { gzip, trend: Arc::default(), ..self }
     }
 
-    /// Bounds on what is sent and accepted.
+    /// Sets the bounds on what is sent and accepted.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// The full name of the message type, as it travels in `type`.
+    /// The full name of the message type, as written to the `type` property.
     pub fn type_name(&self) -> &str {
         &self.labels.type_name
     }
@@ -101,7 +101,8 @@ impl<M> Wire<M> {
     /// # Errors
     ///
     /// [`EncodeErrorKind::TooLarge`] past [`Limits::encoded`] or [`Limits::decompressed`],
-    /// [`EncodeErrorKind::Unrepresentable`] if the codec cannot write it.
+    /// [`EncodeErrorKind::Unrepresentable`] if the codec cannot write the message, [`EncodeErrorKind::LabelTooLong`] if
+    /// the type's name does not fit into AMQP.
     pub fn encode(&self, message: &M) -> Result<Encoded, EncodeError> {
         let mut raw = Vec::new();
         if let Some(len) = self.codec.encoded_len(message) {
@@ -114,22 +115,22 @@ impl<M> Wire<M> {
 
     /// Decodes one message.
     ///
-    /// A label that is absent is taken on trust: a body without `content_type` and `type` is read as this codec's
-    /// format and this type. A label that is present must fit.
+    /// If a label is absent, the body is trusted to be right: a body without `content_type` and `type` is read as this
+    /// codec's format and this type. If a label is present, it must fit.
     ///
     /// # Errors
     ///
-    /// One kind of [`DecodeErrorKind`] for each way in which labels, size, gzip or bytes can be wrong, with what was
-    /// found and what was expected. It never panics and takes no memory past the [`Limits`] to find out.
+    /// One kind of [`DecodeErrorKind`] for each way in which labels, size, gzip or bytes can be wrong. The text says
+    /// what was found and what was expected. Decoding never panics and takes no memory past the [`Limits`].
     pub fn decode(&self, incoming: &Incoming<'_>) -> Result<M, DecodeError> {
         self.decode_sized(incoming).map(|(message, _)| message)
     }
 
-    /// [`decode`](Wire::decode), and how many bytes the message had uncompressed.
+    /// Like [`decode`](Wire::decode), and also returns the uncompressed size of the message in bytes.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// The same as for [`decode`](Wire::decode).
     pub fn decode_sized(&self, incoming: &Incoming<'_>) -> Result<(M, usize), DecodeError> {
         self.check_labels(incoming, false)?;
         match self.unpack(incoming)? {
@@ -143,12 +144,13 @@ impl<M> Wire<M> {
 
     /// Encodes many messages into one body, each behind its length.
     ///
-    /// No messages make an empty body, which is a valid batch of none.
+    /// Without messages the body is empty, which is a valid batch of none.
     ///
     /// # Errors
     ///
-    /// As [`encode`](Wire::encode), naming the item; [`EncodeErrorKind::BatchFull`] if they are too many or too
-    /// large for one body. To fill bodies one after the other use [`batch`](Wire::batch).
+    /// The same as for [`encode`](Wire::encode), with the index of the item; and [`EncodeErrorKind::BatchFull`] if the
+    /// messages are too many or too large for one body. To fill several bodies one after the other, use
+    /// [`batch`](Wire::batch).
     pub fn encode_batch<'a>(&self, messages: impl IntoIterator<Item = &'a M>) -> Result<Encoded, EncodeError>
     where
         M: 'a,
@@ -165,14 +167,14 @@ impl<M> Wire<M> {
         BatchBuilder::new(self.clone())
     }
 
-    /// Opens a batch; its messages are decoded one by one as they are asked for.
+    /// Opens a batch. Each message is decoded when it is asked for.
     ///
-    /// A body without `content_type` is taken for a batch, since the caller says so.
+    /// A body without `content_type` is read as a batch, because the caller asks for one.
     ///
     /// # Errors
     ///
-    /// As [`decode`](Wire::decode) for faults of the body as a whole, and [`DecodeErrorKind::TooManyItems`]. A fault of
-    /// one message shows when that message is reached.
+    /// The same as for [`decode`](Wire::decode), for faults of the whole body, and [`DecodeErrorKind::TooManyItems`]. A
+    /// fault of one message is returned when that message is reached.
     pub fn decode_batch(&self, incoming: &Incoming<'_>) -> Result<Batch<M>, DecodeError> {
         self.check_labels(incoming, true)?;
         let body = self.unpack(incoming)?.map_or_else(|| incoming.body.clone(), Bytes::from);
@@ -187,7 +189,7 @@ impl<M> Wire<M> {
         &self.limits
     }
 
-    /// What is wrong with the labels, if they have no room in AMQP's short strings, which have one byte for their length.
+    /// Checks that the label fits into AMQP's short strings, whose length is one byte.
     pub(crate) fn check_label(&self, content_type: &str) -> Result<(), EncodeError> {
         if content_type.len() <= 255 {
             return Ok(());
@@ -210,7 +212,7 @@ impl<M> Wire<M> {
         self.seal(raw, items, &self.labels.batch)
     }
 
-    /// Compresses if the policy says so, and puts the labels on.
+    /// Compresses the body if the policy says so, and adds the labels.
     fn seal(&self, raw: Vec<u8>, items: usize, content_type: &Arc<str>) -> Result<Encoded, EncodeError> {
         self.check_label(content_type)?;
         let raw_len = raw.len();
@@ -232,7 +234,8 @@ impl<M> Wire<M> {
         })
     }
 
-    /// The compressed body, if it is to be compressed and the receiver's limits let it in.
+    /// The compressed body. `None` if the policy is not to compress it, or if the receiver's limits would refuse it
+    /// compressed.
     fn pack(&self, raw: &[u8]) -> Option<Vec<u8>> {
         let packed = match self.gzip {
             Gzip::Off => return None,
@@ -247,7 +250,7 @@ impl<M> Wire<M> {
         (raw.len() <= self.limits.by_ratio(packed.len())).then_some(packed)
     }
 
-    /// The unpacked body, or `None` if it is not packed.
+    /// The unpacked body, or `None` if it is not compressed.
     fn unpack(&self, incoming: &Incoming<'_>) -> Result<Option<Vec<u8>>, DecodeError> {
         let len = incoming.body.len();
         if len > self.limits.encoded {
@@ -263,7 +266,7 @@ impl<M> Wire<M> {
             Some(label) if is_one_of(label, &GZIP) => gzip::decompress(incoming.body, &self.limits).map(Some),
             Some(label) => Err(DecodeError::new(
                 DecodeErrorKind::ContentEncoding,
-                format!("content_encoding is {:?}; known are gzip, or none", shown(label)),
+                format!("content_encoding is {:?}; expected gzip, or none", shown(label)),
             )),
         }
     }
@@ -313,7 +316,7 @@ impl<M> Wire<M> {
         }
         let wrong = match found.parameter("encoding") {
             Some(encoding) if !encoding.eq_ignore_ascii_case("delimited") => {
-                format!("the encoding parameter of content_type is {:?}; known is delimited, or none", shown(encoding))
+                format!("the encoding parameter of content_type is {:?}; expected delimited, or none", shown(encoding))
             }
             Some(_) if !batch => "the body is a batch (encoding=delimited), expected one message".to_owned(),
             None if batch => "the body is one message, expected a batch (encoding=delimited)".to_owned(),
@@ -333,8 +336,8 @@ impl<M> Wire<M> {
 /// Content encodings that mean gzip.
 const GZIP: [&str; 2] = ["gzip", "x-gzip"];
 
-/// Content encodings that mean nothing for a body of bytes: clients write how a text was encoded (Spring AMQP `UTF-8`, kombu `utf-8`
-/// and `binary`) or how a mail would be (RFC 2045, section 6.1), though AMQP's property is for compression.
+/// Content encodings that do not compress. Some clients write a text encoding (Spring AMQP `UTF-8`, kombu `utf-8` and
+/// `binary`) or a mail transfer encoding (RFC 2045, section 6.1) here, although AMQP's property is for compression.
 const NO_COMPRESSION: [&str; 9] =
     ["identity", "binary", "8bit", "7bit", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1"];
 

@@ -1,4 +1,4 @@
-//! Many messages in one body: what is full is said in time, and what is damaged costs only itself.
+//! Many messages in one body: a full batch is reported in time, and a damaged item costs only itself.
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
@@ -45,7 +45,7 @@ fn an_empty_batch_is_a_batch() {
 #[test]
 fn an_item_that_does_not_decode_costs_only_itself() {
     let wire = Wire::protobuf();
-    // Field 1 (a string) announced with 9 bytes where none follow.
+    // Field 1 (a string) is announced with 9 bytes, but none follow.
     let body = [&b"\x04\x0a\x02q0"[..], b"\x02\x0a\x09", b"\x04\x0a\x02q2"].concat();
     assert_eq!(ids(&wire, body.clone()), [Ok("q0".into()), Err(DecodeErrorKind::Malformed), Ok("q2".into())]);
 
@@ -141,7 +141,7 @@ fn a_codec_that_announces_a_wrong_length_cannot_break_the_framing() {
     assert_eq!(batch.finish().unwrap().body, &[1, 5][..]);
 }
 
-/// One byte a message; fails half-way through 0, and writes 9 twice.
+/// A codec with one byte for each message. It fails half-way through 0, and writes 9 twice.
 struct Fussy {
     announce: bool,
 }
@@ -175,7 +175,7 @@ impl Codec<u8> for Fussy {
 #[test]
 fn a_batch_kept_small_is_full_early_and_takes_what_is_larger_alone() {
     let wire = Wire::protobuf();
-    // Each of these takes 5 bytes, its length included.
+    // Each of these messages takes 5 bytes, its length included.
     let mut batch = wire.batch().at_most(12, 3);
     for id in ["q0", "q1"] {
         batch.push(&quake(id)).unwrap();

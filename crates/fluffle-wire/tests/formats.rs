@@ -1,4 +1,4 @@
-//! What each format promises about fields, numbers and depth.
+//! The guarantees of each format about fields, numbers and depth.
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ fn from_json(text: &str) -> Result<Kinds, DecodeErrorKind> {
     Wire::<Kinds>::json().decode(&Incoming::unlabelled(&body)).map_err(|e| e.kind())
 }
 
-/// A message of which each holds the next, `depth` in all.
+/// A message nested `depth` levels deep.
 fn nested(depth: usize) -> Kinds {
     (1..depth).fold(Kinds::default(), |inner, _| Kinds { inner: Some(Box::new(inner)), ..Kinds::default() })
 }

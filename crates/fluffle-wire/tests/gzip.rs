@@ -1,4 +1,4 @@
-//! Compression: when it is done, and what is done about bodies that lie about it.
+//! Compression: when it is used, and how bodies with a false gzip label or false sizes are refused.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write;
@@ -25,7 +25,7 @@ fn raw(blob: Vec<u8>) -> Vec<u8> {
     Wire::<Kinds>::protobuf().encode(&kinds(blob)).unwrap().body.into()
 }
 
-/// Bytes that no compressor makes smaller.
+/// Bytes that no compressor can make smaller.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
@@ -66,7 +66,7 @@ fn auto_compresses_from_its_size_and_only_if_it_pays() {
     assert_eq!(encoding(vec![7; 1100]), Some("gzip"));
     assert_eq!(encoding(noise(100_000)), None);
 
-    // Five per cent smaller is not worth the receiver's time, fifteen are.
+    // A body that becomes five per cent smaller is not compressed, one that becomes fifteen per cent smaller is.
     let level = Level::BALANCED;
     let wire = Wire::protobuf().gzip(Gzip::Auto { min_size: 0, level });
     let encoding =
@@ -90,7 +90,7 @@ fn auto_stops_when_it_does_not_pay_and_tries_again_now_and_then() {
         assert!(!packs(&dull));
     }
     for pause in pauses {
-        // This one is tried; those after it are not, however well they would do.
+        // This body is tried; those after it are not, however well they would compress.
         assert!(!packs(&dull));
         assert_eq!((0..pause).filter(|_| packs(&good)).count(), 0, "within a pause of {pause}");
     }
@@ -169,7 +169,7 @@ fn the_sender_refuses_what_the_receiver_would_refuse() {
 #[test]
 fn a_bomb_is_refused_by_its_ratio() {
     assert_eq!(kind(gz(&vec![0; 2 * MIB])), DecodeErrorKind::Ratio);
-    // The same many bytes as members of one body.
+    // Now the bytes are spread over two members of one body.
     assert_eq!(kind(gz(&vec![0; MIB]).repeat(2)), DecodeErrorKind::Ratio);
 }
 
@@ -256,7 +256,7 @@ fn one_flipped_bit_never_gives_another_message() {
         let mut damaged = body.clone();
         damaged[at] ^= 0x10;
         match decode(Limits::default(), damaged) {
-            // A bit that means nothing: a time, a padding.
+            // The bit has no meaning, for example in the time or the padding.
             Ok(message) => assert_eq!(message, kinds(noise(300)), "flipped at {at}"),
             Err(error) => assert_eq!(error.kind(), DecodeErrorKind::Gzip, "flipped at {at}"),
         }

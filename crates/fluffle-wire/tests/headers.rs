@@ -1,4 +1,4 @@
-//! Header values written here are read here, and nonsense from outside harms nobody.
+//! Header values that Fluffle writes are read back, and invalid values from outside do no harm.
 #![allow(clippy::unwrap_used)]
 
 use std::error::Error;
@@ -91,7 +91,7 @@ fn a_time_that_is_none_makes_no_origin() {
         table[3].1 = nonsense;
         assert_eq!(Origin::read(lookup(&table)), None, "{nonsense:?}");
     }
-    // Far in the future is still a time, or none; never a panic.
+    // A time far in the future is read as a time or as none, but never panics.
     let mut table = info.origin.headers().to_vec();
     table[3].1 = Int(i64::MAX);
     let _ = Origin::read(lookup(&table));
@@ -240,7 +240,10 @@ proptest! {
             headers::TRACEPARENT, headers::TRACESTATE, headers::ATTEMPT, headers::REASON, headers::ERROR,
             headers::ORIGIN_EXCHANGE, headers::ORIGIN_KEY, headers::ORIGIN_QUEUE, headers::FIRST_SEEN,
         ];
-        let table: Table<'_> = values.iter().map(|(name, text, number)| (NAMES[*name], text.as_deref().map_or(Int(*number), Str))).collect();
+        let table: Table<'_> = values
+            .iter()
+            .map(|(name, text, number)| (NAMES[*name], text.as_deref().map_or(Int(*number), Str)))
+            .collect();
         prop_assert!(Attempt::read(lookup(&table)).get() >= 1);
         if let Some(info) = DeadLetterInfo::read(lookup(&table)) {
             prop_assert_eq!(DeadLetterInfo::read(lookup(&info.headers().to_vec())), Some(info.clone()));

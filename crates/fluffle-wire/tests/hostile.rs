@@ -1,6 +1,6 @@
-//! Any bytes under any labels give a value or a typed error: no panic, and no more memory than the limits.
+//! Any bytes with any labels give a value or a typed error: no panic, and no more memory than the limits allow.
 //!
-//! One test alone in its program, because it counts what the whole program allocates.
+//! This program has only one test, because it counts the allocations of the whole program.
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
@@ -17,11 +17,11 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 const LIMITS: Limits = Limits { encoded: 64 * 1024, decompressed: 256 * 1024, ratio: 100, batch_items: 1_000 };
 
-/// Before anything is decoded: the unpacked body (while it grows, half of it is there twice), and what inflating itself
-/// needs, its window and tables.
+/// The most memory used before anything is decoded: the unpacked body (while it grows, half of it is held twice), and
+/// the window and tables of the inflater.
 const UNPACKED: usize = LIMITS.decompressed * 3 / 2 + 128 * 1024;
 
-/// How many bytes one byte of a decoded body may become in this schema: an empty JSON object in a list is the worst.
+/// To how many bytes one byte of a body may grow in this schema. The worst case is an empty JSON object in a list.
 const GROWTH: usize = 60;
 
 const CONTENT_TYPES: [&str; 9] = [
@@ -56,10 +56,11 @@ impl Hostile {
 }
 
 fn label(known: Vec<&'static str>) -> impl Strategy<Value = Option<String>> {
-    prop_oneof![4 => Just(None), 8 => select(known).prop_map(|label| Some(label.to_owned())), 1 => ".{0,40}".prop_map(Some)]
+    let known = select(known).prop_map(|label| Some(label.to_owned()));
+    prop_oneof![4 => Just(None), 8 => known, 1 => ".{0,40}".prop_map(Some)]
 }
 
-/// Rubbish, and things that are nearly right: good bodies with a few bytes changed, plain and compressed.
+/// Random bytes, and bodies that are nearly right: good bodies with a few bytes changed, plain and compressed.
 fn body() -> impl Strategy<Value = Vec<u8>> {
     let message = Kinds { text: "text".into(), numbers: vec![1, 2, 3], blob: vec![0; 300], ..Kinds::default() };
     let mut good = Vec::new();
@@ -117,7 +118,7 @@ fn peak<T>(work: impl FnOnce() -> T) -> (usize, T) {
 fn any_bytes_under_any_labels_give_a_value_or_an_error_within_the_limits() {
     let protobuf = Wire::<Kinds>::protobuf().limits(LIMITS);
     let json = Wire::<Kinds>::json().limits(LIMITS);
-    // What is made once, on first use, is not counted: the descriptors.
+    // Makes the descriptors, which are built once on first use and must not be counted.
     let _ = json.encode(&Kinds::default());
 
     let mut runner =
@@ -133,7 +134,7 @@ fn any_bytes_under_any_labels_give_a_value_or_an_error_within_the_limits() {
                 if let Err(error) = outcome {
                     prop_assert!(error.to_string().len() < 1_000);
                 }
-                // Opening unpacks and counts, and decodes nothing.
+                // Opening a batch unpacks it and counts its items, but decodes nothing.
                 let (used, batch) = peak(|| wire.decode_batch(&incoming));
                 prop_assert!(used <= UNPACKED, "{used} bytes were used, {UNPACKED} allowed");
                 if let Ok(batch) = batch {
@@ -145,11 +146,11 @@ fn any_bytes_under_any_labels_give_a_value_or_an_error_within_the_limits() {
         })
         .unwrap();
 
-    // The bound is not met by luck: a body that unpacks to exactly the limit uses most of it.
-    // (Of the byte 255, so that as a batch it is one broken length and not many items.)
+    // The bound is tight: a body that unpacks to exactly the limit uses most of it. (Its bytes are 255, so that as a
+    // batch it is one broken length and not many items.)
     let blob = vec![255; LIMITS.decompressed - 6];
     let sent = protobuf.clone().gzip(Gzip::on()).encode(&Kinds { blob, ..Kinds::default() }).unwrap();
     let (used, batch) = peak(|| protobuf.decode_batch(&Incoming { content_type: None, ..sent.incoming() }));
     assert!(batch.is_ok());
-    assert!(used >= LIMITS.decompressed, "the counter does not count");
+    assert!(used >= LIMITS.decompressed, "the memory counter counts nothing");
 }

@@ -1,4 +1,4 @@
-//! A body is what its labels say, or it is refused by name.
+//! If a body does not fit its labels, it is refused with an error that names the reason.
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
@@ -127,7 +127,7 @@ fn a_queue_of_several_types_is_told_apart_by_type_or_else_by_content_type() {
     assert_eq!(declared(Some("application/protobuf"), None), None);
     assert_eq!(declared(None, None), None);
 
-    // Two labels that contradict each other reach one of the two types, which refuses.
+    // If two labels contradict each other, the wire of one of the two types gets the body and refuses it.
     let sent = Wire::<Alert>::protobuf().encode(&Alert::default()).unwrap();
     let lying = Incoming { type_name: Some("usgs.v1.Quake"), ..sent.incoming() };
     assert_eq!(Wire::<Quake>::protobuf().decode(&lying).unwrap_err().kind(), TypeName);

@@ -41,7 +41,7 @@ proptest! {
 
     #[test]
     fn encoding_twice_gives_the_same_bytes(message in any_kinds(), gzip in any_gzip()) {
-        // The compressor is used again: nothing of the last body may show in the next.
+        // The compressor is reused: nothing of one body must show in the next.
         let wire = Wire::protobuf().gzip(gzip);
         prop_assert_eq!(wire.encode(&message).unwrap(), wire.encode(&message).unwrap());
     }

@@ -1,5 +1,5 @@
-//! The golden vectors in `tests/vectors`, made by Google's Python implementation: what another language writes is read
-//! here, and what is written here is, byte for byte, what it would have written.
+//! The golden vectors in `tests/vectors`, made by Google's Python implementation. Fluffle reads what another language
+//! writes, and writes, byte for byte, what that implementation writes.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -23,7 +23,7 @@ fn manifest() -> (Vec<Quake>, Vec<Value>) {
     )
 }
 
-/// Decodes as a consumer does: single or batch as the label says, by the codec of the content type's family.
+/// Decodes as a consumer does: single or batch as the label says, with the codec of the file's format.
 fn decode(vector: &Value) -> Result<Vec<Result<Quake, DecodeErrorKind>>, DecodeErrorKind> {
     let file = vector["file"].as_str().unwrap();
     let body = Bytes::from(read(file));
@@ -68,7 +68,7 @@ fn what_is_written_here_is_what_google_writes() {
     assert_eq!(protobuf.encode(&messages[0]).unwrap().body, read("quake.pb"));
     assert_eq!(protobuf.encode_batch(&messages).unwrap().body, read("quakes.delimited"));
 
-    // JSON has no canonical spacing or order: compared as JSON values.
+    // Compared as JSON values, because JSON has no canonical spacing or order.
     let ours: Value = serde_json::from_slice(&Wire::json().encode(&messages[0]).unwrap().body).unwrap();
     let theirs: Value = serde_json::from_slice(&read("quake.json")).unwrap();
     assert_eq!(ours, theirs);

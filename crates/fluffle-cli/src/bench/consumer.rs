@@ -1,4 +1,4 @@
-//! Handler actors: they verify what they are given, and measure how long it took.
+//! Handler actors, which verify messages and measure latency.
 
 use std::{future::Future, sync::Arc, time::Instant};
 
@@ -42,7 +42,7 @@ impl Handler<DeliveryBatch<Message>> for Verifier {
     type Result = Result<ItemFailures, Failure>;
 
     fn handle(&mut self, batch: DeliveryBatch<Message>, _: &mut Self::Context) -> Self::Result {
-        // What cannot be read is a dead letter, whatever is said here.
+        // An item that cannot be decoded becomes a dead letter, whatever this returns.
         for message in batch.iter().flatten() {
             if let Some(sample) = self.take(&message) {
                 self.stages(sample, batch.received_at(), batch.settled());
@@ -52,14 +52,14 @@ impl Handler<DeliveryBatch<Message>> for Verifier {
     }
 }
 
-/// A message that is measured in every stage.
+/// A message that was sampled to measure every stage.
 struct Sample {
     due: Instant,
     decode: Span,
 }
 
 impl Verifier {
-    /// Notes that it has come.
+    /// Records and verifies a message. Returns a sample if the stages are to be measured.
     fn take(&mut self, message: &Message) -> Option<Sample> {
         let (decoded, now) = (stages::decoded(), Instant::now());
         let run = &self.run;
@@ -94,7 +94,7 @@ impl Verifier {
             }
         }
         let meter = self.meter.clone();
-        // Apart from the handlers' thread, where the answer would wait for its turn behind messages.
+        // On another thread, because on the handlers' thread this task would wait behind messages.
         self.run.aside.spawn(async move {
             settled.await;
             meter.lock().stage(Stage::Settle, done.elapsed());

@@ -1,13 +1,13 @@
-//! Why a run could not be made.
+//! Why a run could not be carried out.
 
 use std::fmt;
 
-/// Why a run could not be made; exit code 2.
+/// Why a run could not be carried out. The exit code is then 2.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 
 impl Failure {
-    /// What was asked for cannot be had.
+    /// An error in the arguments, or a condition that they need and that is not met.
     pub(crate) fn usage(why: impl Into<String>) -> Self {
         Self(why.into())
     }

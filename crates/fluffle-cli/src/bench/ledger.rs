@@ -1,4 +1,4 @@
-//! What was sent and what came: who is missing, who came twice, who overtook whom.
+//! Records which messages were sent and which arrived, to find missing, duplicate and overtaken ones.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,26 +6,26 @@ use serde::Serialize;
 
 use crate::bench::sequences::Sequences;
 
-/// The books of one run. A *stream* is one producer's messages to one queue.
+/// The records of one run. A *stream* is one producer's messages to one queue.
 pub(crate) struct Ledger {
     queues: usize,
-    /// By producer.
+    /// Indexed by producer.
     sent: Vec<Mutex<Sent>>,
-    /// By queue.
+    /// Indexed by queue.
     received: Vec<Mutex<Received>>,
 }
 
-/// What one producer has sent.
+/// The messages that one producer has sent.
 struct Sent {
-    /// By queue: how many.
+    /// Indexed by queue: how many messages the publisher accepted.
     accepted: Vec<u64>,
-    /// By queue: those that are the broker's.
+    /// Indexed by queue: the messages that the broker confirmed.
     confirmed: Vec<Sequences>,
 }
 
-/// What has come from one queue.
+/// The messages that arrived from one queue.
 struct Received {
-    /// By producer.
+    /// Indexed by producer.
     streams: Vec<Stream>,
     duplicates: u64,
     overtaken: u64,
@@ -35,37 +35,37 @@ struct Received {
 #[derive(Default)]
 struct Stream {
     seen: Sequences,
-    /// The highest number so far, plus one.
+    /// The highest sequence number so far, plus one.
     next: u64,
 }
 
-/// What a message is, to those who wait for it.
+/// How an arrived message is classified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     First,
     Again,
-    /// No message that this run has sent.
+    /// Not a message that this run has sent.
     Damaged,
 }
 
-/// How it ended.
+/// The result of the verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Verification {
     /// Messages that publishers accepted.
     pub(crate) sent: u64,
-    /// Of those, how many were handled, each counted once.
+    /// How many of those were handled, each counted once.
     pub(crate) received: u64,
-    /// Confirmed (or written, without confirms) and never handled.
+    /// Confirmed (or written, without confirms) but never handled.
     pub(crate) lost: u64,
-    /// Neither confirmed nor handled: their producers know.
+    /// Neither confirmed nor handled. Their producers got an error.
     pub(crate) unconfirmed: u64,
-    /// Handled again.
+    /// Handled more than once.
     pub(crate) duplicates: u64,
     /// First handled after a later message of the same producer and queue.
     pub(crate) out_of_order: u64,
-    /// Content that is not what was sent.
+    /// Content that differs from what was sent.
     pub(crate) damaged: u64,
-    /// The first few that were lost: producer, queue, number.
+    /// The first few lost messages.
     pub(crate) first_lost: Vec<Lost>,
 }
 
@@ -77,10 +77,10 @@ pub(crate) struct Lost {
     pub(crate) sequence: u64,
 }
 
-/// How far a message may be ahead of those that have come: sixteen million bits are two megabytes.
+/// How far a message may be ahead of those that have arrived. Sixteen million bits take two megabytes.
 const FARTHEST: u64 = 1 << 24;
 
-/// How many lost messages are named.
+/// How many lost messages are listed.
 const NAMED: usize = 5;
 
 impl Ledger {
@@ -94,26 +94,26 @@ impl Ledger {
         }
     }
 
-    /// The number of the stream from this producer to this queue.
+    /// The id of the stream from this producer to this queue.
     pub(crate) fn stream(&self, producer: usize, queue: usize) -> u32 {
         (producer * self.queues + queue) as u32
     }
 
-    /// A publisher has accepted the next message of this stream.
+    /// Records that a publisher has accepted the next message of this stream.
     pub(crate) fn accepted(&self, producer: usize, queue: usize) {
         lock(&self.sent[producer]).accepted[queue] += 1;
     }
 
-    /// The broker has confirmed this message, or without confirms, it is written.
+    /// Records that the broker has confirmed this message, or, without confirms, that it is written.
     pub(crate) fn confirmed(&self, producer: usize, queue: usize, sequence: u64) {
         lock(&self.sent[producer]).confirmed[queue].insert(sequence);
     }
 
-    /// A handler of `queue` has been given this message, whose content is as it was sent or not.
+    /// Records that a handler of `queue` got this message. `intact` says whether its content is what was sent.
     pub(crate) fn received(&self, queue: usize, stream: u32, sequence: u64, intact: bool) -> Arrival {
         let (producer, meant_for) = (stream as usize / self.queues, stream as usize % self.queues);
         let mut received = lock(&self.received[queue]);
-        // Numbers come from outside: one that nobody has sent would have the books grow without end.
+        // The numbers come from outside. One that was never sent must not make the records grow without limit.
         let next = received.streams.get(producer).map(|stream| stream.next).filter(|_| intact && meant_for == queue);
         if next.is_none_or(|next| sequence.saturating_sub(next) > FARTHEST) {
             received.damaged += 1;
@@ -132,7 +132,7 @@ impl Ledger {
         Arrival::First
     }
 
-    /// The state of things.
+    /// Compares what was sent with what arrived so far.
     pub(crate) fn verify(&self) -> Verification {
         let mut all = Verification::default();
         for (queue, received) in self.received.iter().enumerate() {
@@ -175,7 +175,7 @@ fn lock<T>(books: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    /// Two producers, two queues, ten messages of each stream accepted and, but for these, confirmed.
+    /// Two producers, two queues, ten messages of each stream. All are accepted and, except these, confirmed.
     fn ledger_without(unconfirmed: &[(usize, usize, u64)]) -> Ledger {
         let ledger = Ledger::new(2, 2);
         for (producer, queue) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_does_not_come_is_lost_by_name_if_it_was_confirmed() {
-        // The second of these arrives all the same.
+        // The second of these messages arrives although it was not confirmed.
         let ledger = ledger_without(&[(0, 0, 0), (0, 0, 5)]);
         receive_all_but(&ledger, &[(1, 0, 3), (0, 1, 9), (0, 0, 0)]);
         let found = ledger.verify();

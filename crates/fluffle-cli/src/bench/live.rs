@@ -1,4 +1,4 @@
-//! A line every second, on standard error: above a progress bar on a terminal, plain elsewhere.
+//! Prints a line every second on standard error: above a progress bar on a terminal, otherwise plain.
 
 use std::{io::IsTerminal, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     units::{count, nanos},
 };
 
-/// What is shown while a run goes on.
+/// The display during a run.
 pub(crate) struct Live {
     bar: Option<ProgressBar>,
     quiet: bool,
@@ -23,11 +23,11 @@ pub(crate) struct Live {
     goal: Goal,
 }
 
-/// Where the bar ends.
+/// The end of the progress bar.
 enum Goal {
     /// After this time, in milliseconds.
     Time(u64),
-    /// After so many messages.
+    /// After a number of messages.
     Count,
 }
 
@@ -52,7 +52,7 @@ impl Live {
         Ok(live)
     }
 
-    /// Shows a second, and what is the matter with a connection, if something is.
+    /// Shows a second, and any problem of a connection.
     pub(crate) fn show(&self, second: &Second, counts: &Counts, connections: &[ConnectionStatus]) {
         let mut line = line(second, self.consumed);
         for connection in connections {

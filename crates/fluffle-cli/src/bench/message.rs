@@ -1,21 +1,22 @@
-//! What travels: the generator's own few bytes, then the payload.
+//! The message of the load: the generator's own few bytes, then the payload.
 
 use bytes::Bytes;
 use prost::Name;
 
-/// A message of the load. Its own fields are of fixed size and always written, so that a message of a given size can be made.
+/// A message of the load. Its own fields have a fixed size and are always written, so that messages of an exact size
+/// can be made.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Message {
-    /// Which run it belongs to: a queue may hold those of another.
+    /// The run to which the message belongs. A queue may hold messages of another run.
     #[prost(fixed32, required, tag = "1")]
     pub(crate) run: u32,
-    /// Which producer and queue: producer × queues + queue.
+    /// The producer and queue: producer × queues + queue.
     #[prost(fixed32, required, tag = "2")]
     pub(crate) stream: u32,
-    /// Its number in this stream, from 0.
+    /// The message's number in this stream, from 0.
     #[prost(fixed64, required, tag = "3")]
     pub(crate) sequence: u64,
-    /// When it was to be sent, in nanoseconds of the run's clock.
+    /// When the message was due to be sent, in nanoseconds of the run's clock.
     #[prost(fixed64, required, tag = "4")]
     pub(crate) due: u64,
     #[prost(bytes = "bytes", required, tag = "5")]
@@ -33,8 +34,8 @@ const OWN: usize = 2 * 5 + 2 * 9;
 /// The smallest message: its own fields and an empty payload.
 pub(crate) const SMALLEST: usize = OWN + 2;
 
-/// The payload that makes a message of `size` bytes; at sizes where the payload's length just needs one more byte, of one
-/// byte less.
+/// The length of the payload that makes a message of `size` bytes. If the payload's length would then need one more
+/// byte, the message is one byte smaller.
 pub(crate) fn payload_len(size: usize) -> usize {
     let room = size.saturating_sub(OWN + 1);
     let varint = prost::encoding::encoded_len_varint;

@@ -1,4 +1,5 @@
-//! What workers count. Each has a meter of its own, which nobody else locks but the reporter, once a second.
+//! The counts and times of the workers. Each worker has a meter of its own; only the reporter also locks it, once a
+//! second.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,7 +10,7 @@ use hdrhistogram::Histogram;
 
 use crate::bench::stages::Stage;
 
-/// An hour: nothing is in hand for longer.
+/// The longest time recorded: an hour. No message takes longer.
 const LONGEST: u64 = 3_600_000_000_000;
 
 /// Times, in nanoseconds.
@@ -17,9 +18,9 @@ const LONGEST: u64 = 3_600_000_000_000;
 pub(crate) struct Times(Histogram<u64>);
 
 impl Times {
-    /// With so many significant figures.
+    /// An empty histogram with this many significant figures.
     fn new(figures: u8) -> Self {
-        // An error is about the bounds alone, and these are constants.
+        // Only invalid bounds are an error, and these bounds are valid constants.
         let empty = Histogram::new_with_bounds(1, LONGEST, figures);
         Self(empty.unwrap_or_else(|error| unreachable!("a histogram of {figures} figures: {error}")))
     }
@@ -29,7 +30,7 @@ impl Times {
     }
 
     fn add(&mut self, other: &Self) {
-        // Both have the same bounds: it always fits.
+        // Cannot fail, because both have the same bounds.
         let _ = self.0.add(&other.0);
     }
 
@@ -37,7 +38,7 @@ impl Times {
         self.0.len()
     }
 
-    /// In nanoseconds; 0 when there are none.
+    /// The time at this quantile, in nanoseconds. 0 if nothing was recorded.
     pub(crate) fn at(&self, quantile: f64) -> u64 {
         self.0.value_at_quantile(quantile)
     }
@@ -50,7 +51,7 @@ impl Times {
         self.0.mean()
     }
 
-    /// The curve: quantiles and the times below which they are, a few for each halving of what is left.
+    /// The curve: quantiles and their times, with a few points for each halving of the distance to 1.
     pub(crate) fn curve(&self) -> Vec<(f64, u64)> {
         let mut curve: Vec<(f64, u64)> = Vec::new();
         for step in self.0.iter_quantiles(5) {
@@ -63,21 +64,21 @@ impl Times {
     }
 }
 
-/// Latencies to three figures.
+/// An empty histogram for latencies, with three significant figures.
 pub(crate) fn latencies() -> Times {
     Times::new(3)
 }
 
-/// Running totals.
+/// Totals so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Accepted by publishers.
+    /// Messages that publishers accepted.
     pub(crate) published: u64,
     pub(crate) published_bytes: u64,
     pub(crate) confirmed: u64,
-    /// Failed to be published.
+    /// Messages whose publish failed.
     pub(crate) failed: u64,
-    /// Handled for the first time.
+    /// Messages handled for the first time.
     pub(crate) handled: u64,
     pub(crate) handled_bytes: u64,
 }
@@ -94,28 +95,29 @@ impl Counts {
         }
     }
 
-    /// What came since `earlier`.
+    /// The difference to `earlier`.
     pub(crate) fn since(self, earlier: Self) -> Self {
         self.each(earlier, u64::saturating_sub)
     }
 }
 
-/// One worker's.
+/// The counts and times of one worker.
 pub(crate) struct Meter {
     pub(crate) counts: Counts,
     /// When the last message was handled, or, without consumers, confirmed.
     pub(crate) last: Option<Instant>,
-    /// From due to confirmed, and from due to handled: since the reporter looked, and as a whole (of what is measured).
+    /// From due to confirmed, and from due to handled: one histogram since the reporter's last look, one for the whole
+    /// measurement.
     pub(crate) confirm: Pair,
     pub(crate) end_to_end: Pair,
-    /// From due to handed over, and from due to received: their difference is the broker's.
+    /// From due to handed over, and from due to received. The difference of their means is the broker's time.
     pub(crate) handed_over: Times,
     pub(crate) received: Times,
-    /// Those stages that are measured, by [`Stage::ALL`]'s order.
+    /// The measured stages, in the order of [`Stage::ALL`].
     stages: [Times; Stage::ALL.len()],
 }
 
-/// A latency, of this second and of the run.
+/// A latency of the current second and of the whole measurement.
 pub(crate) struct Pair {
     pub(crate) second: Times,
     pub(crate) run: Times,
@@ -171,7 +173,7 @@ impl Meter {
     }
 }
 
-/// A worker's end of its meter.
+/// A worker's handle of its meter.
 #[derive(Clone)]
 pub(crate) struct Shared(Arc<Mutex<Meter>>);
 
@@ -186,7 +188,7 @@ impl Shared {
 pub(crate) struct Meters(Mutex<Vec<Shared>>);
 
 impl Meters {
-    /// One more worker's.
+    /// Adds the meter of one more worker.
     pub(crate) fn add(&self) -> Shared {
         let meter = Shared(Arc::new(Mutex::new(Meter::new())));
         self.all().push(meter.clone());
@@ -215,7 +217,7 @@ impl Meters {
         self.all().iter().filter_map(|meter| meter.lock().last).max()
     }
 
-    /// Everything.
+    /// The sum of all meters.
     pub(crate) fn sum(&self) -> Meter {
         let mut sum = Meter::new();
         self.all().iter().for_each(|meter| sum.add(&meter.lock()));

@@ -32,7 +32,7 @@ use crate::{
     bench::{failure::Failure, plan::Plan, summary::Summary},
 };
 
-/// Runs it, reports, and says how it went.
+/// Runs the command, prints the report, and returns the exit code.
 pub(crate) fn command(args: &BenchArgs) -> ExitCode {
     tell_of_trouble();
     match bench(args) {
@@ -47,7 +47,7 @@ pub(crate) fn command(args: &BenchArgs) -> ExitCode {
 
 fn bench(args: &BenchArgs) -> Result<Summary, Failure> {
     let plan = Plan::new(args, fastrand::u32(..))?;
-    // Before the run: it would be a pity afterwards.
+    // Creates the file before the run, so that a wrong path is noticed before the load and not after it.
     let html = args.html.as_ref().map(|path| {
         let file = fs::File::create(path);
         file.map_err(|error| Failure::usage(format!("--html {}: {error}", path.display())))
@@ -61,12 +61,13 @@ fn bench(args: &BenchArgs) -> Result<Summary, Failure> {
     }
     if let (Some(mut file), Some(path)) = (html, &args.html) {
         file.write_all(report::html::render(&summary)?.as_bytes())?;
-        eprintln!("the report as a page: {}", path.display());
+        eprintln!("the report as an HTML page: {}", path.display());
     }
     Ok(summary)
 }
 
-/// What heals is told by the lines of each second; what does not, by the framework itself. `RUST_LOG` says otherwise.
+/// Logs errors only, because the line of each second already shows problems that the framework repairs. `RUST_LOG`
+/// overrides this.
 fn tell_of_trouble() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error,lapin=off"));
     let stderr = std::io::stderr;

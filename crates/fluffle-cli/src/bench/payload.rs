@@ -1,5 +1,5 @@
-//! What is in the messages: the same seed, stream and number always give the same bytes, so that whoever receives them can
-//! tell whether they are the ones that were sent.
+//! The payloads of the messages. The same seed, stream and number always give the same bytes, so that a receiver can
+//! check that they are the ones that were sent.
 
 use std::{fs, path::Path};
 
@@ -15,23 +15,23 @@ use crate::{
     units::Sizes,
 };
 
-/// Random and compressible bytes are cut from a pool; this is the least it holds.
+/// Random and compressible payloads are slices of a pool; this is its smallest size, in bytes.
 const POOL: usize = 1 << 20;
 
-/// Largest file of records: it is kept in memory.
+/// The largest file of records, in bytes. Limited because it is kept in memory.
 const LARGEST_FILE: u64 = 1 << 30;
 
-/// Largest message: the framework's own limit.
+/// The largest message, in bytes: the framework's own limit.
 const LARGEST: usize = 16 << 20;
 
-/// Where payloads come from.
+/// The source of payloads.
 pub(crate) struct Payload {
     seed: u64,
     source: Source,
 }
 
 enum Source {
-    /// A pool, and the sizes of messages.
+    /// Slices of a pool, with the sizes of the messages.
     Cut { pool: Bytes, sizes: Sizes },
     /// The lines of a file, in order.
     Records(Vec<Bytes>),
@@ -42,8 +42,8 @@ impl Payload {
     pub(crate) fn new(source: &PayloadSource, sizes: &Sizes, seed: u64) -> Result<Self, Failure> {
         if *sizes.0.start() < SMALLEST {
             return Err(Failure::usage(format!(
-                "--size {sizes}: a message takes at least {SMALLEST} bytes, for it carries its producer, its number and \
-                 the time at which it was due"
+                "--size {sizes}: a message takes at least {SMALLEST} bytes, because it carries its producer, its \
+                 number and the time at which it was due"
             )));
         }
         if *sizes.0.end() > LARGEST {
@@ -59,13 +59,13 @@ impl Payload {
         Ok(Self { seed, source })
     }
 
-    /// The payload of this message. Cheap: it shares the pool.
+    /// The payload of this message. Cheap, because it shares the pool's memory.
     pub(crate) fn of(&self, stream: u32, sequence: u64) -> Bytes {
         match &self.source {
             Source::Cut { pool, sizes } => {
                 let draw = mixed(self.seed ^ (u64::from(stream) << 40) ^ sequence);
                 let (least, most) = (*sizes.0.start() as u64, *sizes.0.end() as u64);
-                // The two halves of a draw are independent enough for a size and a place.
+                // One half of the draw gives the size, the other the place. They are independent enough.
                 let len = payload_len((least + (draw >> 32) % (most - least + 1)) as usize);
                 let start = (draw as u32 as usize) % (pool.len() - len + 1);
                 pool.slice(start..start + len)
@@ -100,7 +100,7 @@ fn noise(random: &mut Rng, len: usize) -> Bytes {
     pool.into()
 }
 
-/// Lines like those of a log or of JSON records: words that come again, numbers that do not.
+/// Lines like those of a log or of JSON records, with repeated words and unique numbers.
 fn text(random: &mut Rng, len: usize) -> Bytes {
     const PLACES: [&str; 8] =
         ["Alaska", "Papua New Guinea", "Northern California", "Fiji", "Hawaii", "Chile", "Tonga", "Oklahoma"];
@@ -124,13 +124,13 @@ fn records(path: &Path) -> Result<Vec<Bytes>, Failure> {
     let cannot = |why: String| Failure::usage(format!("--payload file:{}: {why}", path.display()));
     let len = fs::metadata(path).map_err(|error| cannot(error.to_string()))?.len();
     if len > LARGEST_FILE {
-        return Err(cannot("it is larger than 1 GiB, and would be kept in memory".to_owned()));
+        return Err(cannot("it is larger than 1 GiB, and it must fit into memory".to_owned()));
     }
     let all = Bytes::from(fs::read(path).map_err(|error| cannot(error.to_string()))?);
     let lines = all.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let records: Vec<Bytes> = lines.filter(|line| !line.is_empty()).map(|line| all.slice_ref(line)).collect();
     if records.is_empty() {
-        return Err(cannot("there is no line in it".to_owned()));
+        return Err(cannot("there is no line in the file".to_owned()));
     }
     match records.iter().position(|record| record.len() > LARGEST - SMALLEST - 4) {
         Some(index) => Err(cannot(format!("record {} is larger than a message may be, 16 MiB", index + 1))),

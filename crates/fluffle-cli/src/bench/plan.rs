@@ -1,4 +1,4 @@
-//! What is going to be run: the arguments, checked against one another, with every default filled in.
+//! The plan of a run: the arguments, checked against one another, with every default filled in.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use crate::{
     units,
 };
 
-/// Queues nobody uses any more go by themselves: a run that was killed leaves nothing behind.
+/// How long unused queues exist, so that a killed run leaves nothing.
 const EXPIRES: Duration = Duration::from_secs(600);
 
-/// A day: dead letters are evidence.
+/// How long the unused dead-letter queue exists: a day, because dead letters are evidence.
 const EVIDENCE: Duration = Duration::from_secs(24 * 3600);
 
-/// What is going to be run.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) args: BenchArgs,
-    /// Names its queues, and is in each message.
+    /// The id of the run. It is part of the queues' names and of each message.
     pub(crate) run: u32,
     pub(crate) producers: usize,
     pub(crate) queues: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
 }
 
-/// The same, for the report. Keys are stable.
+/// The plan for the report. Keys are stable.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Workload {
     pub(crate) broker: String,
@@ -40,15 +40,15 @@ pub(crate) struct Workload {
     pub(crate) durable: bool,
     pub(crate) size: String,
     pub(crate) payload: String,
-    /// Messages a second of an open loop.
+    /// Messages per second of an open loop. `null` for a closed loop.
     pub(crate) rate: Option<f64>,
     pub(crate) confirm: String,
     pub(crate) prefetch: u16,
     pub(crate) guarantee: &'static str,
     pub(crate) gzip: String,
-    /// Bytes, linger and messages.
+    /// The bounds of a batch: bytes, linger and messages.
     pub(crate) batch: Option<String>,
-    /// Handlers get batches at once.
+    /// Whether handlers get batches as a whole.
     pub(crate) whole_batches: bool,
     pub(crate) warm_up_s: f64,
     pub(crate) seed: u64,
@@ -60,12 +60,12 @@ impl Plan {
         let consumers = args.consumers.unwrap_or(args.queues) as usize;
         if (1..queues).contains(&consumers) {
             return Err(Failure::usage(format!(
-                "--consumers {consumers}: {queues} queues need at least {queues} handlers, one for each (or none at all: \
-                 --consumers 0 only publishes)"
+                "--consumers {consumers}: {queues} queues need at least {queues} handlers, one for each; or write \
+                 --consumers 0 to only publish"
             )));
         }
         if args.transient && args.queue_type == QueueType::Quorum {
-            return Err(Failure::usage("--transient: quorum queues are always durable; take --queue-type classic"));
+            return Err(Failure::usage("--transient: quorum queues are always durable; use --queue-type classic"));
         }
         if let (PayloadSource::File(path), true) = (&args.payload, args.size.to_string() != DEFAULT_SIZE) {
             return Err(Failure::usage(format!(
@@ -81,7 +81,7 @@ impl Plan {
         Ok(Self { args: args.clone(), run, producers, queues, consumers, warm_up })
     }
 
-    /// The name of a queue.
+    /// The name of the queue with this index.
     pub(crate) fn queue(&self, index: usize) -> String {
         format!("fluffle.bench.{:08x}.{index}", self.run)
     }
@@ -122,7 +122,8 @@ impl Plan {
         }
     }
 
-    /// How a queue is consumed. Handlers here never fail: what does, the framework has a dead-letter queue for.
+    /// How a queue is consumed. The handlers here never fail, so only messages that the framework rejects (such as
+    /// undecodable ones) become dead letters.
     pub(crate) fn consume(&self, index: usize) -> Consume<Message> {
         let consume = Consume::coded(Timed, self.queue(index))
             .prefetch(self.args.prefetch)
@@ -135,22 +136,22 @@ impl Plan {
         }
     }
 
-    /// The handlers of a queue.
+    /// The number of handlers of a queue.
     pub(crate) fn instances(&self, index: usize) -> usize {
         self.consumers / self.queues + usize::from(index < self.consumers % self.queues)
     }
 
-    /// Whether messages of a producer are handled in order: one handler a queue.
+    /// Whether messages of a producer are handled in order. True if each queue has one handler.
     pub(crate) fn keeps_order(&self) -> bool {
         self.consumers <= self.queues
     }
 
-    /// The plan of an open loop.
+    /// The schedule of an open loop. `None` for a closed loop.
     pub(crate) fn schedule(&self) -> Option<Schedule> {
         self.args.rate.map(|rate| Schedule::new(rate, self.producers))
     }
 
-    /// Most messages, or batches, that a producer of a closed loop has unconfirmed.
+    /// The most messages, or batches, that a producer of a closed loop has unconfirmed.
     pub(crate) fn window(&self) -> usize {
         match self.args.confirms() {
             Confirms::Each => 1,
@@ -159,7 +160,7 @@ impl Plan {
         }
     }
 
-    /// Of the measured messages, a producer's share.
+    /// A producer's share of the messages to be measured. `None` without `--count`.
     pub(crate) fn share(&self, producer: usize) -> Option<u64> {
         let (producers, producer) = (self.producers as u64, producer as u64);
         self.args.count.map(|count| count / producers + u64::from(producer < count % producers))
@@ -203,7 +204,7 @@ impl Plan {
     }
 }
 
-/// What `--size` is when nobody says.
+/// The default of `--size`, as it is displayed.
 const DEFAULT_SIZE: &str = "1,000 B";
 
 #[cfg(test)]

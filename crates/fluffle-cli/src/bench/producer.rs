@@ -1,5 +1,5 @@
-//! Producers: one publisher each. In a closed loop a producer publishes as fast as confirms come back, in an open loop
-//! whenever something is due.
+//! Producers, with one publisher each. In a closed loop a producer publishes as fast as confirms come back; in an open
+//! loop, whenever a message is due.
 
 use std::{
     future::Future,
@@ -21,7 +21,7 @@ use crate::bench::{
     stages::{self, Stage},
 };
 
-/// What a producer has and needs.
+/// A producer of load.
 pub(crate) struct Producer {
     pub(crate) number: usize,
     pub(crate) out: Publisher<Message>,
@@ -33,30 +33,31 @@ pub(crate) struct Producer {
 /// When the next message is due.
 #[derive(Clone)]
 pub(crate) enum Pace {
-    /// As soon as fewer than so many are unconfirmed.
+    /// As soon as the semaphore has a permit: it limits how many messages are unconfirmed.
     Closed(Arc<Semaphore>),
-    /// As soon as the publisher takes it: with batches it is they that are counted, and nobody else knows how many there are.
+    /// As soon as the publisher accepts it. With batches the window counts batches, and only the publisher knows how
+    /// many there are.
     Unbridled,
-    /// As scheduled, from the start.
+    /// As scheduled, counted from `start`.
     Open { schedule: Schedule, start: Instant, wake: Arc<Notify> },
 }
 
-/// A published message on its way to its confirm.
+/// A published message that waits for its confirm.
 struct InFlight {
     receipt: Receipt<Message>,
     due: Instant,
     measured: bool,
     sequence: u64,
-    /// Its place in a closed loop.
+    /// The permit of a closed loop, held until the confirm.
     place: Option<OwnedSemaphorePermit>,
 }
 
-/// Receipts on their way from who publishes to who waits for confirms; what is unconfirmed is bounded by the publisher, and
-/// past this by the producer's waiting.
+/// The capacity of the channel that passes receipts from the publishing task to the one that waits for confirms. The
+/// publisher bounds how many messages are unconfirmed; if the channel is full, the producer waits.
 const HANDED_OVER: usize = 1 << 17;
 
 impl Producer {
-    /// Publishes until the run ends or its share is done, then waits for what is in flight.
+    /// Publishes until the run ends or the producer's share is done, then waits for the messages in flight.
     pub(crate) async fn work(self) {
         let (mut lanes, mut confirming) = (Vec::new(), Vec::new());
         for queue in 0..self.run.plan.queues {
@@ -77,7 +78,7 @@ impl Producer {
         }
     }
 
-    /// Publishes until the run ends or its share is done; how many.
+    /// Publishes until the run ends or the producer's share is done. Returns how many messages.
     async fn publish_all(&self, lanes: Vec<mpsc::Sender<InFlight>>) -> u64 {
         let mut stopped = pin!(self.run.stopped());
         let mut share = self.run.plan.share(self.number);
@@ -121,7 +122,7 @@ impl Producer {
         n
     }
 
-    /// When the `n`th message is due, at that time; `None` at the end of a closed loop.
+    /// Waits until the `n`th message is due, and returns when it was due. `None` at the end of a closed loop.
     async fn next(&self, n: u64) -> Option<(Instant, Option<OwnedSemaphorePermit>)> {
         match &self.pace {
             Pace::Closed(places) => {
@@ -146,7 +147,7 @@ impl Producer {
         Message { run: run.plan.run, stream, sequence, due: run.nanos(due), payload }
     }
 
-    /// `None` when it was not accepted.
+    /// Publishes one message. `None` if the publisher did not accept it.
     async fn publish_one(&self, message: Message, due: Instant, timed: bool) -> Option<Receipt<Message>> {
         let bytes = prost::Message::encoded_len(&message) as u64;
         let accepted = if timed { self.timed(message, due).await } else { self.out.enqueue(message).await };
@@ -182,8 +183,8 @@ impl Producer {
                 (Stage::Compress, encoded, first),
                 (Stage::Room, first, end),
             ];
-            // What `enqueue` does before it encodes: an id and a routing key, which belong to making bytes of a message; or
-            // a batch that had no room left is sealed.
+            // The time of `enqueue` before it encodes. Without batches it makes an id and a routing key, which counts
+            // as encoding. With batches it may seal a full batch, which counts as compressing.
             let before = encode.saturating_duration_since(begin);
             let part_of = if self.run.plan.args.batch.is_some() { Stage::Compress } else { Stage::Encode };
             for (stage, from, to) in spans {
@@ -196,8 +197,8 @@ impl Producer {
     }
 }
 
-/// Waits for the confirms of one producer's messages to one queue, in their order, which is the broker's too: a confirm that
-/// overtakes another counts when the other has come.
+/// Waits for the confirms of one producer's messages to one queue, in the order of publishing, which is also the
+/// broker's order. A confirm that overtakes another counts only when the other has arrived.
 struct Confirming {
     number: usize,
     queue: usize,
@@ -229,7 +230,7 @@ impl Confirming {
     }
 }
 
-/// Notes when the first poll ended.
+/// Records when the first poll of a future ended.
 struct FirstPoll<'a, F> {
     inner: Pin<&'a mut F>,
     first: Option<Instant>,

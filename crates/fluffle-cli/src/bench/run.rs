@@ -1,4 +1,5 @@
-//! One run: starts the service and the producers, watches them, waits until what is in flight has arrived, and sums up.
+//! Executes a run: starts the service and the producers, watches them, waits until the messages in flight have arrived,
+//! and summarizes.
 
 use std::{
     collections::BTreeMap,
@@ -39,22 +40,22 @@ use crate::{
     },
 };
 
-/// Ids that `effectively-once` remembers.
+/// How many ids `effectively-once` remembers.
 const REMEMBERED: u64 = 1_000_000;
 
-/// Different reasons for failed publishes that are told apart.
+/// How many different reasons for failed publishes are counted separately.
 const REASONS: usize = 8;
 
-/// What producers and handlers share.
+/// State shared by producers and handlers.
 pub(crate) struct Run {
     pub(crate) plan: Plan,
     pub(crate) payload: Payload,
     pub(crate) ledger: Ledger,
     pub(crate) meters: Meters,
-    /// The thread that watches, and has time.
+    /// The runtime of the watching thread, which has time for other tasks.
     pub(crate) aside: Handle,
     epoch: Instant,
-    /// What is due from the first to the second of these is measured, in nanoseconds of this run's clock.
+    /// Messages that are due from `from` to `until` are measured. Both are in nanoseconds of this run's clock.
     from: AtomicU64,
     until: AtomicU64,
     stop: watch::Sender<bool>,
@@ -81,40 +82,40 @@ impl Run {
         }
     }
 
-    /// In nanoseconds of this run's clock.
+    /// Converts an instant to nanoseconds of this run's clock.
     pub(crate) fn nanos(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn instant(&self, nanos: u64) -> Instant {
-        // Comes from outside: one past the end of time is as good as now.
+        // The value comes from outside. If it overflows, any instant will do.
         self.epoch.checked_add(Duration::from_nanos(nanos)).unwrap_or_else(Instant::now)
     }
 
-    /// Sets what is measured.
+    /// Sets the period that is measured.
     fn measure(&self, from: Instant, until: Option<Instant>) {
         self.until.store(until.map_or(u64::MAX, |until| self.nanos(until)), Ordering::Relaxed);
         self.from.store(self.nanos(from), Ordering::Relaxed);
     }
 
-    /// Whether a message that is due then is measured.
+    /// Whether a message that is due at `due` is measured.
     pub(crate) fn is_measured(&self, due: Instant) -> bool {
         let due = self.nanos(due);
         due >= self.from.load(Ordering::Relaxed) && due < self.until.load(Ordering::Relaxed)
     }
 
-    /// Whether a message that is due then is not sent any more.
+    /// Whether the load is over at `due`, so that the message is not sent any more.
     pub(crate) fn is_over(&self, due: Instant) -> bool {
         self.nanos(due) >= self.until.load(Ordering::Relaxed)
     }
 
-    /// When the load ends, if that is known.
+    /// When the load ends, if this is known.
     pub(crate) fn until(&self) -> Option<Instant> {
         let until = self.until.load(Ordering::Relaxed);
         (until < u64::MAX).then(|| self.instant(until))
     }
 
-    /// Nothing more is published, not even what is overdue.
+    /// Stops publishing, including overdue messages.
     pub(crate) fn stop(&self) {
         self.until.fetch_min(self.nanos(Instant::now()), Ordering::Relaxed);
         self.stop.send_replace(true);
@@ -126,11 +127,11 @@ impl Run {
 
     /// Waits for [`stop`](Self::stop).
     pub(crate) async fn stopped(&self) {
-        // The sender is this run's own.
+        // Cannot fail, because this run owns the sender.
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
-    /// So many messages of an open loop were due and not sent when the run was stopped.
+    /// Records how many messages of an open loop were due but not sent when the run was stopped.
     pub(crate) fn note_unsent(&self, messages: u64) {
         self.unsent.fetch_add(messages, Ordering::Relaxed);
     }
@@ -139,7 +140,7 @@ impl Run {
         self.unsent.load(Ordering::Relaxed)
     }
 
-    /// A message of another run has come.
+    /// Records that a message of another run has arrived.
     pub(crate) fn note_foreign(&self) {
         self.foreign.fetch_add(1, Ordering::Relaxed);
     }
@@ -148,7 +149,7 @@ impl Run {
         self.foreign.load(Ordering::Relaxed)
     }
 
-    /// A publish has failed.
+    /// Records a failed publish.
     pub(crate) fn note_failure(&self, kind: &PublishErrorKind) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let why = kind.to_string();
@@ -176,12 +177,12 @@ pub(crate) async fn execute(plan: Plan) -> Result<Summary, Failure> {
         Ok(()) => load(&run, &service, publishers, workload).await,
         Err(failure) => Err(failure),
     };
-    // A service that has ended by itself says so in the summary, or in the failure.
+    // The error is ignored, because the summary or the failure already says if the service has ended by itself.
     let _ = service.shutdown().await;
     summary
 }
 
-/// The broker to load, and how it is called.
+/// The broker to load, and its name in the report.
 fn broker(plan: &Plan) -> Result<(Broker, String), Failure> {
     let (broker, embedded) = match &plan.args.url {
         Some(url) => (Broker::new(url).map_err(|error| Failure::usage(format!("--url: {error}")))?, false),
@@ -216,35 +217,35 @@ fn consumers(mut app: App, run: &Arc<Run>, folder: &std::path::Path) -> Result<A
     Ok(app)
 }
 
-/// Waits until everything is there, or says what is not.
+/// Waits until the service is ready. The error says what is not ready.
 async fn ready(service: &Service, within: Duration) -> Result<(), Failure> {
     tokio::select! {
         ready = timeout(within, service.ready()) => match ready {
             Ok(ready) => Ok(ready?),
             Err(_) => Err(Failure::usage(format!(
-                "the broker was not ready within {within:?} ({}): is it running, and is the URL right? --connect-within \
-                 waits longer",
+                "the broker was not ready within {within:?} ({}): is it running, and is the URL right? A larger \
+                 --connect-within waits longer",
                 what_is_missing(&service.snapshot())
             ))),
         },
         signalled = tokio::signal::ctrl_c() => {
             signalled?;
-            Err(Failure::usage("interrupted before the broker was there"))
+            Err(Failure::usage("interrupted before the broker was ready"))
         }
     }
 }
 
-/// Why the first node in the tree that is not running is not.
+/// The reason of the first node in the tree that is not running.
 fn what_is_missing(node: &NodeSnapshot) -> String {
     fn walk(node: &NodeSnapshot) -> Option<String> {
         let below = node.children.iter().find_map(walk);
         let exit = node.last_exit.as_ref().filter(|_| node.state != State::Running);
         below.or_else(|| exit.map(|exit| format!("{}: {exit}", node.path)))
     }
-    walk(node).unwrap_or_else(|| "it answers nothing".to_owned())
+    walk(node).unwrap_or_else(|| "it does not answer".to_owned())
 }
 
-/// Puts the load on and waits for its end.
+/// Starts the load and waits for its end.
 async fn load(
     run: &Arc<Run>,
     service: &Service,
@@ -280,7 +281,7 @@ async fn load(
     Ok(Summary::new(run, service, workload, &end, seconds, &measured))
 }
 
-/// Starts the producers on threads of their own, as many as there are cores; resolves when all are done.
+/// Starts the producers on threads of their own, at most one for each core. Resolves when all producers are done.
 fn start_producers(producers: Vec<Producer>) -> Result<oneshot::Receiver<()>, Failure> {
     let cores = thread::available_parallelism().map_or(1, usize::from).min(producers.len());
     let mut crews: Vec<Vec<Producer>> = (0..cores).map(|_| Vec::new()).collect();
@@ -298,7 +299,7 @@ fn start_producers(producers: Vec<Producer>) -> Result<oneshot::Receiver<()>, Fa
     let (done, all) = oneshot::channel();
     thread::Builder::new().name("producers".to_owned()).spawn(move || {
         for thread in threads {
-            // Of a panic the thread has told itself; its messages stay unconfirmed in the books.
+            // A thread that panicked has already printed its panic. Its messages stay unconfirmed in the ledger.
             let _ = thread.join();
         }
         let _ = done.send(());

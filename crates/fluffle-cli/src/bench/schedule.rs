@@ -1,5 +1,5 @@
-//! When messages are due. In an open loop that is fixed beforehand, whatever happens: a generator that is held up sends
-//! what was due meanwhile as fast as it can, and every one of those counts its wait (wrk2's remedy for coordinated omission).
+//! When messages are due. In an open loop this is fixed beforehand. If the generator is delayed, it then sends all
+//! overdue messages as fast as it can, and each counts its wait. This avoids coordinated omission, as in wrk2.
 
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::args::Rate;
 
-/// The plan of an open loop: at `rate`, beginning with the start, producers in turns.
+/// The schedule of an open loop: messages at `rate`, from the start on, with the producers taking turns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     rate: Rate,
@@ -26,47 +26,48 @@ impl Schedule {
         Self { rate, producers: producers as u64 }
     }
 
-    /// When a producer's `n`th message is due, from the start. Exact: a thousandth of a message a second does not drift.
+    /// When a producer's `n`th message is due, counted from the start. Exact, so that even a rate with thousandths does
+    /// not drift.
     pub(crate) fn due(&self, producer: usize, n: u64) -> Duration {
         self.slot(n.saturating_mul(self.producers).saturating_add(producer as u64))
     }
 
-    /// When the `n`th message of all is due.
+    /// When the `n`th message of all producers together is due.
     fn slot(&self, n: u64) -> Duration {
-        // Thousandths of messages a second: 10⁹ ns × 1000.
+        // The rate is in thousandths per second, so a second is 10⁹ ns × 1000.
         let nanos = u128::from(n) * 1_000_000_000_000 / u128::from(self.rate.0.max(1));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// How many of a producer's messages are due before this time.
+    /// How many of a producer's messages are due before `elapsed`.
     pub(crate) fn count(&self, producer: usize, elapsed: Duration) -> u64 {
         let slots = (elapsed.as_nanos() * u128::from(self.rate.0)).div_ceil(1_000_000_000_000);
         let slots = u64::try_from(slots).unwrap_or(u64::MAX);
         slots.saturating_sub(producer as u64).div_ceil(self.producers)
     }
 
-    /// The first slot that is due after this time.
+    /// The first slot that is due after `elapsed`.
     fn next(&self, elapsed: Duration) -> u64 {
         let slots = elapsed.as_nanos() * u128::from(self.rate.0) / 1_000_000_000_000;
         u64::try_from(slots).unwrap_or(u64::MAX).saturating_add(1)
     }
 }
 
-/// Wakes producers when something of theirs is due, from a thread of its own: tokio's timers count in milliseconds, and the
-/// latencies here are shorter.
+/// Wakes producers when their messages are due. It has a thread of its own, because tokio's timers have a resolution of
+/// one millisecond and the latencies here are shorter.
 pub(crate) struct Pacer {
     wakes: Vec<Arc<Notify>>,
     stop: Arc<AtomicBool>,
 }
 
-/// Not woken more often: past some thousand messages a second several are due at a time.
+/// The shortest sleep. At more than some thousand messages per second, several are due at each wake.
 const SHORTEST: Duration = Duration::from_micros(100);
 
-/// Looks up at least this often, for the end.
+/// The longest sleep, so that the thread notices soon that it must stop.
 const LONGEST: Duration = Duration::from_millis(50);
 
 impl Pacer {
-    /// Starts with the first message, at `start`.
+    /// Starts the thread. The first message is due at `start`.
     pub(crate) fn start(schedule: Schedule, start: Instant) -> std::io::Result<Self> {
         let wakes: Vec<Arc<Notify>> = (0..schedule.producers).map(|_| Arc::default()).collect();
         let pacer = Self { wakes: wakes.clone(), stop: Arc::default() };
@@ -81,7 +82,7 @@ impl Pacer {
                 }
                 thread::sleep(wait.max(SHORTEST));
                 let next = schedule.next(start.elapsed());
-                // Each producer once, however many messages are due.
+                // Each producer is woken once, however many of its messages are due.
                 let due = next.saturating_sub(slot).min(schedule.producers);
                 for producer in (slot..slot + due).map(|slot| slot % schedule.producers) {
                     wakes[producer as usize].notify_one();
@@ -93,7 +94,7 @@ impl Pacer {
         Ok(pacer)
     }
 
-    /// What wakes this producer.
+    /// The `Notify` that wakes this producer.
     pub(crate) fn wake(&self, producer: usize) -> Arc<Notify> {
         Arc::clone(&self.wakes[producer])
     }
@@ -125,8 +126,8 @@ mod tests {
         assert_eq!(schedule.due(0, u64::MAX), Duration::from_nanos(u64::MAX), "the end of time");
     }
 
-    /// The schedule knows nothing of what has been sent: after a stall of two seconds a thousand messages are overdue, and the
-    /// oldest of them by two seconds.
+    /// The schedule does not depend on what was sent: after a stall of two seconds, a thousand messages are overdue,
+    /// the oldest of them by two seconds.
     #[test]
     fn a_stalled_producer_owes_what_was_due_meanwhile() {
         let schedule = Schedule::new(Rate(500_000), 1);

@@ -1,18 +1,18 @@
-//! A set of sequence numbers, most of which come in order: what has come without a gap costs nothing.
+//! A set of sequence numbers, for numbers that mostly arrive in order.
 
 use std::collections::VecDeque;
 
-/// A set of sequence numbers. Up to the first gap it takes no memory, beyond it a bit a number.
+/// A set of sequence numbers. Numbers before the first gap take no memory, those after it one bit each.
 #[derive(Default)]
 pub(crate) struct Sequences {
-    /// In 64s: all below are in the set.
+    /// The number of full 64-bit words: every number below `64 * full` is in the set.
     full: u64,
     words: VecDeque<u64>,
     len: u64,
 }
 
 impl Sequences {
-    /// Adds a number; whether it is new.
+    /// Adds a number. True if it is new.
     pub(crate) fn insert(&mut self, sequence: u64) -> bool {
         let (word, bit) = (sequence / 64, 1 << (sequence % 64));
         let Some(place) = word.checked_sub(self.full) else { return false };
@@ -37,12 +37,12 @@ impl Sequences {
         self.words.get(place as usize).is_some_and(|word| word & (1 << (sequence % 64)) != 0)
     }
 
-    /// How many are in it.
+    /// How many numbers are in the set.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Those below `end` that are not in it, in order.
+    /// The numbers below `end` that are not in the set, in order.
     pub(crate) fn missing(&self, end: u64) -> impl Iterator<Item = u64> + '_ {
         (self.full.saturating_mul(64)..end).filter(|sequence| !self.contains(*sequence))
     }

@@ -1,10 +1,14 @@
-//! Where a message spends its time, by what can be seen from outside the framework: one message in [`EVERY`].
+//! Measures how long a message spends in each stage, from outside the framework, for one message in [`EVERY`].
 //!
-//! A codec is called at the beginning and the end of encoding and decoding, so a codec that looks at the clock sees those
-//! two. The first poll of `enqueue` ends when the message is compressed, labelled and, if there is room, handed over; what
-//! follows is waiting for room. A message that finds its batch full has that compressed, labelled and handed over first. `Delivery::received_at` and `Delivery::settled` give the rest. What lies between handing
-//! over and receiving (its batch's filling, the publisher's outbox, the wire, the broker, its queue) is one stage here, for nothing is to be
-//! seen in between; it is the mean of what is left.
+//! - Encoding and decoding: the codec reads the clock before and after.
+//! - Compressing: the first poll of `enqueue` ends when the message is compressed, labelled and, if there is room,
+//!   handed over. If a message finds its batch full, that batch is first compressed, labelled and handed over.
+//! - Waiting for room: everything after the first poll of `enqueue`.
+//! - Receiving and settling: `Delivery::received_at` and `Delivery::settled` give these times.
+//!
+//! The time between handing over and receiving (filling of the batch, the publisher's outbox, the wire, the broker and
+//! its queue) is one stage, because nothing in between can be observed. Only its mean is known: the rest that the other
+//! stages leave.
 
 use std::{cell::Cell, time::Instant};
 
@@ -13,15 +17,16 @@ use fluffle::wire::{Codec, DecodeError, EncodeError, Protobuf};
 
 use crate::bench::message::Message;
 
-/// One message in so many is timed in every stage.
+/// One message in this many is timed in every stage.
 pub(crate) const EVERY: u64 = 16;
 
-/// Whether it is this one. By chance: batches have sizes of their own, with which every sixteenth might keep step.
+/// Whether to time this message. Decided at random, because every sixteenth message could fall on the same place in
+/// each batch.
 pub(crate) fn is_sampled() -> bool {
     fastrand::u64(..EVERY) == 0
 }
 
-/// A part of a message's life.
+/// A stage of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Schedule,
@@ -36,7 +41,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    /// In the order of a message's life.
+    /// All stages in order.
     pub(crate) const ALL: [Self; 9] = [
         Self::Schedule,
         Self::Encode,
@@ -49,7 +54,7 @@ impl Stage {
         Self::Settle,
     ];
 
-    /// A name that does not change.
+    /// The stable name of the stage.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Schedule => "schedule",
@@ -64,15 +69,15 @@ impl Stage {
         }
     }
 
-    /// What is in it.
+    /// What the stage includes.
     pub(crate) fn about(self) -> &'static str {
         match self {
-            Self::Schedule => "due, and the producer was not there yet",
+            Self::Schedule => "message due, producer still busy",
             Self::Encode => "message to bytes",
-            Self::Compress => "gzip if on, properties, handing over",
+            Self::Compress => "gzip if enabled, properties, handing over",
             Self::Room => "waiting for room in the publisher",
-            Self::Broker => "batch if on, outbox, wire, broker and queue, wire",
-            Self::Mailbox => "received, waiting for a handler; gunzip if on",
+            Self::Broker => "batch if enabled, outbox, wire, broker and queue, wire",
+            Self::Mailbox => "received, waiting for a handler; gunzip if enabled",
             Self::Decode => "bytes to message",
             Self::Handle => "the handler, which verifies the message",
             Self::Settle => "from the handler's answer to the ack",
@@ -80,7 +85,7 @@ impl Stage {
     }
 }
 
-/// When something began and ended.
+/// The begin and end of a stage.
 pub(crate) type Span = (Instant, Instant);
 
 thread_local! {
@@ -97,12 +102,12 @@ enum Watch {
     Stopped(Span),
 }
 
-/// From here on the next encoding on this thread is timed.
+/// Times the next encoding on this thread.
 pub(crate) fn watch_encoding() {
     ENCODED.set(Watch::Ready);
 }
 
-/// The encoding that was timed.
+/// Takes the times of the encoding that was timed.
 pub(crate) fn encoded() -> Option<Span> {
     match ENCODED.replace(Watch::Off) {
         Watch::Stopped(span) => Some(span),
@@ -110,12 +115,12 @@ pub(crate) fn encoded() -> Option<Span> {
     }
 }
 
-/// The last decoding on this thread, if it was timed and has not been asked for yet.
+/// Takes the times of the last timed decoding on this thread. `None` if there is none, or if it was already taken.
 pub(crate) fn decoded() -> Option<Span> {
     DECODED.take()
 }
 
-/// Protobuf, with a look at the clock now and then.
+/// Protobuf that times some encodings and decodings.
 #[derive(Clone, Copy)]
 pub(crate) struct Timed;
 
@@ -133,7 +138,7 @@ impl Codec<Message> for Timed {
     }
 
     fn encoded_len(&self, message: &Message) -> Option<usize> {
-        // Asked for once more when the first try found its batch full.
+        // Called again, and timed anew, if the first try found its batch full.
         if let Watch::Ready | Watch::Running(_) = ENCODED.get() {
             ENCODED.set(Watch::Running(Instant::now()));
         }

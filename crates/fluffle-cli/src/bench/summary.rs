@@ -1,4 +1,4 @@
-//! Everything there is to tell of a run. This is also what `--json` prints: keys are stable, new ones may come.
+//! The complete result of a run. `--json` prints it: keys are stable, and new ones may be added.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,14 +18,14 @@ use crate::bench::{
     watch::{End, Second, micros},
 };
 
-/// What was measured, from the end of the warm-up on.
+/// The totals of the measurement, from the end of the warm-up on.
 pub(crate) struct Measured {
     pub(crate) time: Duration,
     pub(crate) counts: Counts,
     pub(crate) usage: Option<Usage>,
 }
 
-/// A run.
+/// The result of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Summary {
     pub(crate) version: &'static str,
@@ -35,26 +35,26 @@ pub(crate) struct Summary {
     pub(crate) throughput: Throughput,
     /// `null` without `--batch`, and without consumers.
     pub(crate) batches: Option<Batches>,
-    /// From due (in a closed loop: sent) to confirmed.
+    /// From when a message was due (in a closed loop: sent) to its confirm.
     pub(crate) confirm: Option<Latency>,
-    /// From due to the handler's call.
+    /// From when a message was due to the handler's call.
     pub(crate) end_to_end: Option<Latency>,
-    /// Mean times of one message in `stages_of_one_in`, in the order of its life, and its confirm.
+    /// Mean times of one message in `stages_of_one_in`, in the order of the stages, and of its confirm.
     pub(crate) stages: Vec<StageTime>,
     pub(crate) stages_of_one_in: u64,
-    /// `null` where there is no /proc.
+    /// `null` if there is no /proc.
     pub(crate) process: Option<Process>,
     /// `null` without consumers.
     pub(crate) verification: Option<Verification>,
     pub(crate) verdict: Verdict,
     pub(crate) incidents: Incidents,
-    /// Why publishes failed, and how many.
+    /// The reasons why publishes failed, with how many.
     pub(crate) publish_failures: BTreeMap<String, u64>,
-    /// The run second by second, warm-up and drain included.
+    /// The run second by second, including warm-up and drain.
     pub(crate) seconds: Vec<Second>,
 }
 
-/// What went through while it was measured. Bytes are those of encoded messages, before gzip.
+/// The throughput of the measurement. Bytes are those of encoded messages, before gzip.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Throughput {
     pub(crate) seconds: f64,
@@ -66,11 +66,11 @@ pub(crate) struct Throughput {
     pub(crate) handled_per_s: f64,
     pub(crate) published_mb_per_s: f64,
     pub(crate) handled_mb_per_s: f64,
-    /// Due in an open loop, and not sent when the run was given up.
+    /// Messages of an open loop that were due but not sent when the run was stopped.
     pub(crate) never_sent: u64,
 }
 
-/// What was gathered, over the whole run, as consumers have seen it.
+/// The batches of the whole run, as consumers received them.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Batches {
     pub(crate) received: u64,
@@ -88,19 +88,19 @@ pub(crate) struct Latency {
     pub(crate) p99_us: f64,
     pub(crate) p99_9_us: f64,
     pub(crate) max_us: f64,
-    /// The whole curve: pairs of a quantile and the time below which it is.
+    /// The whole curve: pairs of a quantile and the time below which that part of the messages is.
     pub(crate) curve: Vec<(f64, f64)>,
 }
 
-/// One stage of a message's life.
+/// The time of one stage of a message.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct StageTime {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) mean_us: f64,
-    /// Of all stages' means together, 0 to 1; `null` for what runs beside them.
+    /// The share in the sum of all stages' means, 0 to 1. `null` for a stage that runs in parallel to them.
     pub(crate) share: Option<f64>,
-    /// `null` for what is not measured by itself but left over.
+    /// `null` for a stage that is not measured itself but is the rest between others.
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
 }
@@ -180,7 +180,7 @@ impl Throughput {
 }
 
 impl Batches {
-    /// Deliveries are counted when they come: all are when their messages have been handled.
+    /// Deliveries are counted when they arrive, so all are counted when their messages have been handled.
     fn new(service: &Service, found: &Verification) -> Option<Self> {
         let received = service.consumers().iter().map(|(_, stats)| stats.received).sum();
         let messages = (found.received + found.duplicates) as f64;
@@ -205,9 +205,9 @@ impl Latency {
     }
 }
 
-/// The stages in order. What the broker and its surroundings take is what is left between two measured points: mean times
-/// may be subtracted, percentiles may not. Without consumers a message's life ends with its confirm, which otherwise comes
-/// beside it.
+/// The stages in order. The time of the broker and its surroundings is the rest between two measured points, so only
+/// its mean is known: means may be subtracted, percentiles must not. Without consumers, the stages end with the
+/// confirm, which otherwise runs in parallel to them.
 fn stages(meter: &Meter, consumed: bool) -> Vec<StageTime> {
     let left = |later: &Times| (later.mean() - meter.handed_over.mean()).max(0.0) / 1e3;
     let after = [Stage::Broker, Stage::Mailbox, Stage::Decode, Stage::Handle, Stage::Settle];
@@ -222,7 +222,7 @@ fn stages(meter: &Meter, consumed: bool) -> Vec<StageTime> {
         })
         .collect();
     let mean_us = left(&meter.confirm.run);
-    let about = "batch if on, outbox, wire, broker, and back";
+    let about = "batch if enabled, outbox, wire, broker, and back";
     let confirm = StageTime { name: "confirm", about, mean_us, share: None, p50_us: None, p99_us: None };
     let sum: f64 = stages.iter().map(|stage| stage.mean_us).sum::<f64>() + if consumed { 0.0 } else { mean_us };
     let shared = stages.len() + usize::from(!consumed);
@@ -233,26 +233,28 @@ fn stages(meter: &Meter, consumed: bool) -> Vec<StageTime> {
     stages
 }
 
-/// Latency means little where a queue only grows.
+/// Latency means little if a queue only grows.
 fn fell_behind(workload: &Workload, measured: &Measured) -> Option<String> {
     let counts = measured.counts;
     let behind = counts.published.saturating_sub(counts.handled);
-    // A tenth more published than handled does not come from what is on its way.
+    // If a tenth more is published than handled, messages in flight do not explain the difference.
     let grew = workload.consumers > 0 && behind > counts.published / 10 && behind > u64::from(workload.prefetch);
     grew.then(|| {
         format!(
-            "the queues grew by {} messages while it was measured, for handlers were slower than producers: end-to-end latency is \
-             waiting in them, and a --rate below what was handled shows it without",
+            "the queues grew by {} messages during the measurement, because handlers were slower than producers: \
+             end-to-end latency is mostly waiting in the queues; a --rate below the handled rate shows it without \
+             that wait",
             count(behind)
         )
     })
 }
 
-/// What is not sent has no latency, and would have had the worst.
+/// Messages that were not sent have no latency, but theirs would have been the worst.
 fn never_sent(messages: u64) -> Option<String> {
     (messages > 0).then(|| {
         format!(
-            "{} messages were due and never sent: this rate is more than what went through, and latency would be worse with them",
+            "{} messages were due but never sent: the rate is higher than the throughput, and latency would be \
+             worse with them",
             count(messages)
         )
     })

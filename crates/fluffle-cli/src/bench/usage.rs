@@ -1,23 +1,23 @@
-//! What this process has used so far, as Linux counts it (proc(5)).
+//! The CPU time and memory that this process has used so far, from Linux's /proc (proc(5)).
 
 use std::{fs, time::Duration};
 
 use serde::Serialize;
 
-/// What this process has used.
+/// The CPU time that this process has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Usage {
     /// CPU time of all threads, user and system.
     pub(crate) cpu: Duration,
-    /// The part of the broker inside, if there is one.
+    /// The part of it that the embedded broker used, if there is one.
     pub(crate) broker: Duration,
 }
 
-/// Clock ticks a second in /proc: fixed by the kernel's interface.
+/// Clock ticks per second in /proc. The kernel's interface fixes this value.
 const TICKS: u64 = 100;
 
 impl Usage {
-    /// Now; `None` where there is no /proc.
+    /// Reads the current usage. `None` if there is no /proc.
     pub(crate) fn now() -> Option<Self> {
         let cpu = ticks(&fs::read_to_string("/proc/self/stat").ok()?)?;
         let tasks = fs::read_dir("/proc/self/task").ok()?.flatten();
@@ -33,30 +33,31 @@ impl Usage {
     }
 }
 
-/// utime and stime: fields 14 and 15, counted from behind the name, which may hold anything.
+/// The sum of utime and stime, fields 14 and 15. They are counted from the end of the name, which may contain any
+/// character.
 fn ticks(stat: &str) -> Option<Duration> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut next = || fields.next()?.parse::<u64>().ok();
     Some(Duration::from_millis((next()? + next()?) * 1000 / TICKS))
 }
 
-/// The most memory this process has had resident, in bytes.
+/// The peak resident memory of this process, in bytes.
 pub(crate) fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?;
     Some(kib.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// For the report. Keys are stable.
+/// The usage for the report. Keys are stable.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Process {
-    /// CPU seconds while it was measured, the broker inside left out.
+    /// CPU seconds during the measurement, without the embedded broker.
     pub(crate) cpu_s: f64,
-    /// The same for each handled (or, without consumers, confirmed) message.
+    /// CPU microseconds for each handled (or, without consumers, confirmed) message.
     pub(crate) cpu_us_per_message: f64,
-    /// CPU seconds of the broker inside.
+    /// CPU seconds of the embedded broker.
     pub(crate) embedded_broker_cpu_s: f64,
-    /// Most memory resident, in bytes, from start to end, the broker inside included.
+    /// Peak resident memory of the whole run, in bytes, including the embedded broker.
     pub(crate) peak_memory_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Whether what came is what was promised, and if not, what may have happened.
+//! Decides whether the guarantees were kept, and if not, lists possible causes.
 
 use fluffle::prelude::Confirms;
 use serde::Serialize;
@@ -9,65 +9,63 @@ use crate::{
     units::count,
 };
 
-/// What happened on the way, as far as this process knows.
+/// Incidents during the run, as far as this process knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Incidents {
-    /// Connections that were made again.
+    /// Reconnects.
     pub(crate) reconnects: u64,
     /// Connections that were down at the end.
     pub(crate) away: u64,
     /// Messages published again after a lost channel.
     pub(crate) republished: u64,
-    /// Deliveries that were acked and dropped, or known as handled (at most once, effectively once).
+    /// Deliveries that were acked and dropped, because they came again (at most once) or their ids were known
+    /// (effectively once).
     pub(crate) dropped: u64,
     /// Messages in the dead-letter queue.
     pub(crate) dead_lettered: u64,
-    /// Messages of other runs that came from these queues.
+    /// Messages of other runs that arrived from these queues.
     pub(crate) foreign: u64,
 }
 
-/// What to think of the run.
+/// The verdict on the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Verdict {
     pub(crate) ok: bool,
-    /// What is wrong, a line each.
+    /// Broken guarantees, one line each.
     pub(crate) problems: Vec<String>,
-    /// What may explain it, or is worth knowing.
+    /// Possible causes, and other facts worth knowing.
     pub(crate) notes: Vec<String>,
 }
 
-/// Judges. Pure.
+/// Makes the verdict. A pure function.
 pub(crate) fn judge(args: &BenchArgs, keeps_order: bool, found: &Verification, incidents: &Incidents) -> Verdict {
     let (mut problems, mut notes) = (Vec::new(), Vec::new());
     if found.lost > 0 {
         let first = found.first_lost.first();
         let first = first.map(|lost| {
-            format!(
-                ", the first of them number {} from producer {} to queue {}",
-                lost.sequence, lost.producer, lost.queue
-            )
+            format!("; the first is number {} from producer {} to queue {}", lost.sequence, lost.producer, lost.queue)
         });
         let what = if args.confirms() == Confirms::Off { "written to the socket" } else { "confirmed by the broker" };
         problems.push(format!(
-            "LOST: {} messages were {what} and reached no handler{}",
+            "LOST: {} messages were {what} but reached no handler{}",
             count(found.lost),
             first.unwrap_or_default()
         ));
         notes.extend(explanations(args, incidents));
     }
     if found.damaged > 0 {
-        problems.push(format!("DAMAGED: {} messages are not what was sent", count(found.damaged)));
+        problems.push(format!("DAMAGED: {} messages differ from what was sent", count(found.damaged)));
     }
     let disturbed = incidents.reconnects > 0 || incidents.republished > 0;
     match args.ack {
         Ack::AtLeastOnce if found.duplicates > 0 => notes.push(format!(
-            "{} messages came twice, which at-least-once allows{}",
+            "{} messages arrived twice, which at-least-once allows{}",
             count(found.duplicates),
             if disturbed { " after a lost connection" } else { "" }
         )),
         Ack::AtMostOnce | Ack::EffectivelyOnce if found.duplicates > 0 => {
             problems.push(format!(
-                "TWICE: {} messages were handled again, against {}",
+                "TWICE: {} messages were handled again, which {} forbids",
                 count(found.duplicates),
                 args.ack.name()
             ));
@@ -76,59 +74,59 @@ pub(crate) fn judge(args: &BenchArgs, keeps_order: bool, found: &Verification, i
     }
     if found.out_of_order > 0 {
         let line =
-            format!("{} messages came after a later one of the same producer and queue", count(found.out_of_order));
+            format!("{} messages arrived after a later one of the same producer and queue", count(found.out_of_order));
         if keeps_order && !disturbed {
             problems.push(format!("ORDER: {line}"));
         } else if keeps_order {
-            notes.push(format!("{line}; connections were lost meanwhile"));
+            notes.push(format!("{line}; connections were lost during the run"));
         } else {
-            notes.push(format!("{line}: several handlers share a queue, and promise no order"));
+            notes.push(format!("{line}; several handlers share a queue, so no order is guaranteed"));
         }
     }
     if found.unconfirmed > 0 {
         notes.push(format!(
-            "{} messages were neither confirmed nor handled; their producers know",
+            "{} messages were neither confirmed nor handled; their producers got an error",
             count(found.unconfirmed)
         ));
     }
     Verdict { ok: problems.is_empty(), problems, notes }
 }
 
-/// What may have become of lost messages, by what was asked for and what happened.
+/// Possible causes of lost messages, from the arguments and the incidents.
 fn explanations(args: &BenchArgs, incidents: &Incidents) -> Vec<String> {
     let mut causes = Vec::new();
     for argument in &args.queue_arg {
         match argument.name.as_str() {
             "x-max-length" | "x-max-length-bytes" => causes.push(format!(
-                "{} is set: past it a queue drops its oldest messages, which the broker had confirmed; x-overflow=reject-publish \
-                 would refuse new ones instead",
+                "{} is set: past it a queue drops its oldest messages, although the broker had confirmed them; \
+                 x-overflow=reject-publish would refuse new ones instead",
                 argument.name
             )),
             "x-message-ttl" | "x-expires" => {
-                causes.push(format!("{} is set: the broker drops what is older, confirmed or not", argument.name));
+                causes.push(format!("{} is set: the broker drops older messages, confirmed or not", argument.name));
             }
             _ => {}
         }
     }
     if args.confirms() == Confirms::Off {
-        causes.push("--confirm off: nobody learns what became of a message that was on a lost connection".to_owned());
+        causes.push("--confirm off: nobody knows whether a message on a lost connection arrived".to_owned());
     }
     if args.ack == Ack::AtMostOnce && incidents.dropped > 0 {
         causes.push(format!("--ack at-most-once: {} deliveries came again and were dropped", count(incidents.dropped)));
     }
     if incidents.away > 0 {
-        causes.push("the broker is away: what it had may be there when it is back".to_owned());
+        causes.push("the broker is away: its messages may be there when it is back".to_owned());
     }
     if args.transient && incidents.reconnects > 0 {
-        causes.push("--transient: a broker that was restarted has forgotten its messages".to_owned());
+        causes.push("--transient: a restart of the broker deletes its messages".to_owned());
     }
     if incidents.dead_lettered > 0 {
         causes.push(format!("{} are in the dead-letter queue", count(incidents.dead_lettered)));
     }
     if causes.is_empty() {
         causes.push(format!(
-            "nothing in this process explains it: a purge, a policy, another consumer of these queues, or a broker that needs \
-             longer than {:?} for the next message (--drain waits longer)",
+            "nothing in this process explains it; possible causes are a purge, a policy, another consumer of these \
+             queues, or a broker that needs more than {:?} for the next message (a larger --drain waits longer)",
             args.drain
         ));
     }

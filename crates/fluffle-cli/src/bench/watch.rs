@@ -1,4 +1,4 @@
-//! Watching a run: a line every second, and the end of it.
+//! Watches a run: prints a line every second, and detects the end.
 
 use std::{
     sync::Arc,
@@ -21,10 +21,10 @@ use crate::bench::{
     usage::Usage,
 };
 
-/// How often it is looked whether the last messages have arrived.
+/// How often to check whether the last messages have arrived.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What is shorter is no second to tell of, if nothing happened in it.
+/// A shorter interval is not reported if nothing happened in it.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// How a run ended.
@@ -38,7 +38,7 @@ pub(crate) enum End {
     ServiceEnded(String),
 }
 
-/// What a run is doing.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Phase {
@@ -50,7 +50,7 @@ pub(crate) enum Phase {
 /// One second of a run. Keys are stable.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Second {
-    /// Its end, from the start of the load.
+    /// The end of this second, counted from the start of the load.
     pub(crate) at_s: f64,
     pub(crate) phase: Phase,
     pub(crate) published_per_s: f64,
@@ -58,14 +58,14 @@ pub(crate) struct Second {
     pub(crate) handled_per_s: f64,
     pub(crate) published_mb_per_s: f64,
     pub(crate) handled_mb_per_s: f64,
-    /// End to end; without consumers, from due to confirmed.
+    /// Percentiles of the end-to-end latency, or without consumers, from due to confirmed.
     pub(crate) p50_us: f64,
     pub(crate) p95_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) max_us: f64,
     pub(crate) confirm_p50_us: f64,
     pub(crate) confirm_p99_us: f64,
-    /// Published and not handled; without consumers, not confirmed.
+    /// Messages published but not handled, or without consumers, not confirmed.
     pub(crate) in_flight: u64,
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1e3
 }
 
-/// Keeps an eye on one run.
+/// Watches one run.
 pub(crate) struct Watcher<'a> {
     run: &'a Arc<Run>,
     service: &'a Service,
@@ -82,11 +82,11 @@ pub(crate) struct Watcher<'a> {
     from: Instant,
     seconds: Vec<Second>,
     last: (Instant, Counts),
-    /// Where the measurement began.
+    /// The counts and usage when the measurement began.
     begin: Option<(Counts, Option<Usage>)>,
     end: Option<(Instant, Counts, Option<Usage>)>,
     interrupts: Signal,
-    /// All producers are done.
+    /// Whether all producers are done.
     published: bool,
 }
 
@@ -100,13 +100,13 @@ impl<'a> Watcher<'a> {
     ) -> std::io::Result<Self> {
         let last = (start, Counts::default());
         let interrupts = signal(SignalKind::interrupt())?;
-        // Without a warm-up everything is measured, from the very first message.
+        // Without a warm-up, the measurement begins with the first message.
         let begin = (from == start).then(|| (Counts::default(), Usage::now()));
         let seconds = Vec::new();
         Ok(Self { run, service, live, start, from, seconds, last, begin, end: None, interrupts, published: false })
     }
 
-    /// Watches until all is published and has arrived, or nothing arrives any more.
+    /// Watches until every message is published and has arrived, or until nothing arrives any more.
     pub(crate) async fn watch(&mut self, mut done: oneshot::Receiver<()>) -> End {
         let mut end = self.load(&mut done).await;
         if end != End::Complete || self.run.plan.schedule().is_none() {
@@ -123,7 +123,7 @@ impl<'a> Watcher<'a> {
         end
     }
 
-    /// Until nothing more is published.
+    /// Waits until nothing more is to be published.
     async fn load(&mut self, done: &mut oneshot::Receiver<()>) -> End {
         let second = Duration::from_secs(1);
         let mut ticks = interval_at((self.start + second).into(), second);
@@ -147,13 +147,14 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    /// Until all has arrived, or for so long nothing has. When the run ends otherwise, how.
+    /// Waits until every message has arrived, or until nothing arrived for the time of `--drain`. If the run ends in
+    /// another way, returns how.
     async fn drain(&mut self, done: &mut oneshot::Receiver<()>) -> Option<End> {
         let (mut looks, mut ticks) = (interval(LOOK), interval(Duration::from_secs(1)));
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         ticks.reset();
         let (mut progress, mut since) = (self.run.meters.counts(), Instant::now());
-        // What is overdue in an open loop is sent: left out, it would be missing where latency was at its worst.
+        // Overdue messages of an open loop are still sent, because without them the worst latencies would be missing.
         let patience = since + self.run.plan.args.drain;
         loop {
             tokio::select! {
@@ -179,7 +180,7 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    /// Tells of the time since the last call, unless that was just now and nothing has happened since.
+    /// Reports the time since the last call, unless that was just now and nothing has happened since.
     fn tick(&mut self) {
         let (now, counts) = (Instant::now(), self.run.meters.counts());
         if now - self.last.0 < SHORTEST && counts == self.last.1 {
@@ -225,14 +226,15 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    /// The seconds, and what was measured between the warm-up and the end.
+    /// Returns the seconds, and the totals between the warm-up and the end.
     pub(crate) fn finish(self) -> (Vec<Second>, Measured) {
         self.live.finish();
         let now = Instant::now();
         let (begin, used) = self.begin.unwrap_or_default();
         let (mut until, mut counts, mut usage) = self.end.unwrap_or((now, self.run.meters.counts(), Usage::now()));
         if self.run.plan.args.count.is_some() {
-            // What was counted includes what arrived while it drained: it ends with the last of them.
+            // With `--count`, messages that arrive during the drain count too, so the measurement ends with the last of
+            // them.
             (counts, usage) = (self.run.meters.counts(), Usage::now());
             until = self.run.meters.last().unwrap_or(now);
         }

@@ -1,6 +1,7 @@
-//! Runs a private RabbitMQ node for as long as it runs itself, and prints the node's URL and folder.
+//! Prints the URL and folder of a private RabbitMQ node, which runs for as long as this program.
 //!
-//! `cargo run -p fluffle-harness` gives a broker to play with; end it with Ctrl-C, or by closing its standard input.
+//! `cargo run -p fluffle-harness` starts a broker to try things out. End it with Ctrl-C, or by closing its standard
+//! input.
 
 use std::io::{Read, stdin};
 

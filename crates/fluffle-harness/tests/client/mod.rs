@@ -1,4 +1,4 @@
-//! The few things these tests do as an AMQP client.
+//! AMQP client helpers for these tests.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, options::*, types::FieldTable};
@@ -12,7 +12,7 @@ pub(crate) async fn declare_durable(channel: &Channel, queue: &str) {
     channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
 }
 
-/// Publishes persistent messages and returns once the broker has confirmed each.
+/// Publishes persistent messages and returns when the broker has confirmed each.
 pub(crate) async fn publish_confirmed(channel: &Channel, queue: &str, count: usize) {
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     for number in 0..count {

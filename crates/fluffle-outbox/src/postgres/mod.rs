@@ -8,30 +8,31 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::error::EnqueueError;
 
-/// The tables, for an application's own migrations; [`migrate`] runs it. Creates what is not there, in the schema that is
-/// first in the `search_path`.
+/// The SQL that creates the tables, for an application's own migrations. [`migrate`] runs it. It creates the tables
+/// that do not exist, in the schema that is first in the `search_path`.
 pub const SCHEMA: &str = include_str!("schema.sql");
 
-/// Creates the tables unless they are there. Several processes may do so at once.
+/// Creates the tables that do not exist. Several processes may call it at the same time.
 ///
 /// # Errors
-/// When the database is away, or this user may not create tables.
+/// If the database cannot be reached, or this user is not allowed to create tables.
 pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin().await?;
-    // Two at once would both find the table missing, and one fail. The key is "fluffle" in ASCII.
+    // Takes a lock, because two migrations at the same time would both find the table missing, and one would fail. The
+    // key is "fluffle" in ASCII.
     sqlx::query("select pg_advisory_xact_lock($1)").bind(0x66_6c75_6666_6c65_i64).execute(&mut *tx).await?;
     sqlx::raw_sql(SCHEMA).execute(&mut *tx).await?;
     tx.commit().await
 }
 
-/// Writes a message in the transaction that `connection` is in; a [`Relay`](crate::Relay) publishes it once that is
-/// committed, under the id that [`Prepared::id`] tells. Pass `&mut tx`.
+/// Writes a message in the transaction that `connection` is in. After the commit, a [`Relay`](crate::Relay) publishes
+/// it, under the id that [`Prepared::id`] returns. Pass `&mut tx`.
 ///
 /// # Errors
-/// When it was not written. PostgreSQL has aborted the transaction then.
+/// If the message was not written. PostgreSQL has then aborted the transaction.
 ///
 /// # Cancellation
-/// Dropped before it is ready, the message may have been written: roll the transaction back.
+/// If the future is dropped before it resolves, the message may have been written: roll the transaction back.
 pub async fn enqueue(connection: &mut PgConnection, message: &Prepared) -> Result<(), EnqueueError> {
     let bytes = message.to_bytes()?;
     sqlx::query("insert into fluffle_outbox (message_id, message) values ($1, $2)")

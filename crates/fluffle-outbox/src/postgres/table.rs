@@ -1,4 +1,4 @@
-//! What a relay asks of PostgreSQL.
+//! The queries of a relay on PostgreSQL.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use crate::table::{Books, Claim, LEASE, PRUNED, Row};
 
 pub(crate) async fn claim(pool: &PgPool, claim: &Claim<'_>) -> Result<Vec<Row>, sqlx::Error> {
-    // Rows that another relay is claiming this moment are skipped; those it has claimed are not due.
+    // Rows that another relay is claiming at this moment are skipped; rows that it has claimed are not due.
     const CLAIM: &str = "
         with due as (
             select id, octet_length(message) as size from fluffle_outbox
@@ -31,7 +31,7 @@ pub(crate) async fn claim(pool: &PgPool, claim: &Claim<'_>) -> Result<Vec<Row>, 
 
 pub(crate) async fn settle(pool: &PgPool, relay: &str, books: &Books<'_>, keep: bool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin().await?;
-    // Whoever has claimed them by now: the broker has them.
+    // Marked even if another relay has claimed them by now, because the broker has them.
     let published = match keep {
         true => "update fluffle_outbox set published_at = now(), claimed_by = null where id = any($1)",
         false => "delete from fluffle_outbox where id = any($1)",

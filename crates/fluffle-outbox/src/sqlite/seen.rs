@@ -1,4 +1,5 @@
-//! Which messages a consumer has handled, in SQLite. What this promises is on the [crate's page](crate#de-duplication).
+//! The messages that a consumer has handled, in SQLite. The [crate's page](crate#de-duplication) says what this
+//! guarantees.
 
 use std::time::Duration;
 
@@ -6,13 +7,13 @@ use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::sqlite::{milliseconds, now};
 
-/// Notes that `consumer` handles the message [`id`](crate::seen::key), in the transaction that `connection` is in; pass
-/// `&mut tx`. `false`: it has been handled before.
+/// Records that `consumer` handles the message [`id`](crate::seen::key), in the transaction that `connection` is in.
+/// Pass `&mut tx`. Returns `false` if the message has been handled before.
 ///
-/// As every write it waits until no other transaction writes, for as long as the `busy_timeout` allows.
+/// Like every write, it waits until no other transaction writes, for at most the `busy_timeout`.
 ///
 /// # Errors
-/// When the database cannot say: the handler fails, and is retried.
+/// If the database cannot answer. The handler then fails and is retried.
 pub async fn insert(connection: &mut SqliteConnection, consumer: &str, id: &str) -> Result<bool, sqlx::Error> {
     let inserted =
         sqlx::query("insert into fluffle_seen (consumer, message_id) values ($1, $2) on conflict do nothing")
@@ -23,12 +24,12 @@ pub async fn insert(connection: &mut SqliteConnection, consumer: &str, id: &str)
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Forgets what was handled longer than `age` ago, by any consumer, and gives how many that were. Call it now and then;
-/// `age` should be longer than a duplicate can be on its way: the retries of the relay and of the consumer, and the time
-/// messages may wait in queues.
+/// Deletes the records of all consumers that are older than `age`, and returns how many. Call it from time to time.
+/// `age` should be longer than a duplicate can take to arrive: the retries of the relay and of the consumer, and the
+/// time that messages may wait in queues.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub async fn prune(pool: &SqlitePool, age: Duration) -> Result<u64, sqlx::Error> {
     sqlx::query(concat!("delete from fluffle_seen where seen_at < ", now!(), " - $1"))
         .bind(milliseconds(age))

@@ -1,4 +1,4 @@
-//! What a relay asks of SQLite.
+//! The queries of a relay on SQLite.
 
 use std::{fmt::Write, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Row>, sqlx::Error> {
-    // Looked at first: an update takes the one write lock there is, even if it finds nothing to do.
+    // Looks for due rows before the update, because an update takes the only write lock even if it finds no row.
     const LOOK: &str = concat!(
         "select exists (select 1 from fluffle_outbox
             where parked_at is null and published_at is null and (due_at <= ",
@@ -18,12 +18,17 @@ pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Ro
         " or claimed_by = $1))"
     );
     const CLAIM: &str = concat!(
-        "update fluffle_outbox set claimed_by = $1, due_at = ", now!(), " + $4
+        "update fluffle_outbox set claimed_by = $1, due_at = ",
+        now!(),
+        " + $4
         where id in (
             select id from (
-                select id, sum(size) over (order by id rows between unbounded preceding and 1 preceding) as before from (
+                select id, sum(size) over (order by id rows between unbounded preceding and 1 preceding) as before
+                from (
                     select id, length(message) as size from fluffle_outbox
-                    where parked_at is null and published_at is null and (due_at <= ", now!(), " or claimed_by = $1)
+                    where parked_at is null and published_at is null and (due_at <= ",
+        now!(),
+        " or claimed_by = $1)
                     order by id limit $2))
             where coalesce(before, 0) < $3)
         returning id, message, attempts"
@@ -43,7 +48,7 @@ pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Ro
 
 pub(crate) async fn settle(pool: &SqlitePool, relay: &str, books: &Books<'_>, keep: bool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin_with("begin immediate").await?;
-    // Whoever has claimed them by now: the broker has them.
+    // Marked even if another relay has claimed them by now, because the broker has them.
     let published = match keep {
         true => concat!(
             "update fluffle_outbox set published_at = ",
@@ -94,7 +99,7 @@ pub(crate) async fn prune(pool: &SqlitePool, age: Duration) -> Result<u64, sqlx:
     Ok(done.rows_affected())
 }
 
-/// SQLite has no arrays to bind, but reads JSON's.
+/// A JSON array of ids, because SQLite cannot bind an array but can read JSON.
 fn json(ids: &[i64]) -> String {
     let mut text = String::from("[");
     for (index, id) in ids.iter().enumerate() {

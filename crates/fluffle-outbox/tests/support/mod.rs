@@ -1,4 +1,4 @@
-//! What the outbox's tests share: a database of the test's own, of either kind; messages; waiting with a deadline.
+//! Helpers for the outbox's tests: a database for each test, of either kind; messages; waits with a deadline.
 #![allow(dead_code, unreachable_pub)]
 
 use std::{future::Future, time::Duration};
@@ -14,7 +14,7 @@ use sqlx::{
 use tempfile::TempDir;
 use tokio::time::{interval, timeout};
 
-/// The longest any single wait may take before the test has failed.
+/// The longest that a single wait may take before the test fails.
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// Defines each scenario, an `async fn(Database)`, as a test on PostgreSQL and as one on SQLite.
@@ -70,7 +70,7 @@ impl Database {
         with_pool!(self, pool, pool.clone().into())
     }
 
-    /// The same, for a relay that is soon tired of a database that is away, or locked.
+    /// The same table with short timeouts, so that the relay soon fails if the database is away or locked.
     pub fn impatient_table(&self) -> Table {
         const TIRED: Duration = Duration::from_millis(100);
         match self {
@@ -81,7 +81,7 @@ impl Database {
         }
     }
 
-    /// Enqueues all in one transaction, and commits it or not.
+    /// Enqueues all messages in one transaction, and commits it or rolls it back.
     pub async fn enqueue(&self, messages: &[Prepared], commit: bool) {
         match self {
             Self::Postgres { pool, .. } => {
@@ -122,7 +122,7 @@ impl Database {
         self.number("select count(*) from fluffle_outbox").await
     }
 
-    /// Lets no relay take a row off the table, as if it died between confirm and mark.
+    /// Prevents every relay from removing rows from the table, as if it died between confirm and mark.
     pub async fn forbid_marking(&self) {
         self.execute(match self {
             Self::Postgres { .. } => {
@@ -144,7 +144,7 @@ impl Database {
         .await;
     }
 
-    /// As if a minute had passed for every row.
+    /// Ends all leases, as if a minute had passed for every row.
     pub async fn end_leases(&self) {
         self.execute(match self {
             Self::Postgres { .. } => "update fluffle_outbox set due_at = now()",
@@ -164,7 +164,7 @@ pub fn broker() -> (TestBroker, Topology) {
     (TestBroker::start().unwrap(), Topology::new().queue(Queue::classic("q")))
 }
 
-/// Texts for the queue `q`, prepared.
+/// Prepared messages with these texts for the queue `q`.
 pub fn prepared(texts: impl IntoIterator<Item = impl ToString>) -> Vec<Prepared> {
     prepared_for("q", texts)
 }
@@ -191,7 +191,7 @@ pub async fn relaying(database: &Database, broker: &TestBroker, topology: &Topol
     started(app.supervise(relay)).await
 }
 
-/// Starts and waits until everything runs.
+/// Starts the service and waits until it is ready.
 pub async fn started(app: App) -> Service {
     let service = app.start().await.expect("it starts");
     soon("ready", service.ready()).await.expect("it runs");
@@ -213,7 +213,7 @@ pub fn texts(broker: &TestBroker, queue: &str) -> Vec<String> {
     broker.read::<String>(queue).unwrap().into_iter().map(|text| text.message().unwrap().clone()).collect()
 }
 
-/// The future's output, or a failed test.
+/// The future's output. The test fails if it takes longer than [`SOON`].
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     match timeout(SOON, future).await {
         Ok(output) => output,
@@ -221,7 +221,7 @@ pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
-/// Waits until `check` says yes, looking every 5 ms: tables and queues send no event.
+/// Waits until `check` returns true. Polls every 5 ms, because tables and queues send no event.
 pub async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
     soon(what, async {
         let mut look = interval(Duration::from_millis(5));

@@ -1,4 +1,4 @@
-//! A record on its way to the disk.
+//! A record that is about to be written to the disk.
 
 use std::{
     fmt,
@@ -15,16 +15,16 @@ use crate::StoreError;
 
 pub(super) type Answer = oneshot::Receiver<Result<Position, StoreError>>;
 
-/// A record in the journal's queue, and the wait for it to be safe; see [`Journal::enqueue`].
+/// A record in the journal's queue. The future resolves when the record is durable; see [`Journal::enqueue`].
 ///
-/// Dropped before it has resolved, it withdraws its record: that is not written, or taken out again. One that was
+/// If it is dropped before it has resolved, its record is not written, or is removed again. A record that was
 /// [posted](Journal::post) stays.
-#[must_use = "dropped, it withdraws its record, unless that was posted"]
+#[must_use = "dropping it withdraws its record, unless the record was posted"]
 pub struct Enqueued {
     pub(super) answer: Answer,
     pub(super) record: Arc<Record>,
     pub(super) journal: Journal,
-    /// The record stays, whoever waits for it.
+    /// If true, the record stays even if this is dropped.
     pub(super) keep: bool,
 }
 
@@ -43,7 +43,8 @@ impl Future for Enqueued {
 
 impl Drop for Enqueued {
     fn drop(&mut self) {
-        // From here on the thread notices; what it has sent before is here.
+        // From here on the thread sees that nobody waits. An answer that it sent before is in the channel and is
+        // handled below.
         self.answer.close();
         if self.keep {
             return;

@@ -1,11 +1,11 @@
-//! Why a record was not appended. It always comes back.
+//! Errors of an append. The record always comes back.
 
 use super::{LARGEST_BODY, LONGEST_ID, Record};
 use crate::StoreError;
 
 /// A record that was not appended, and why.
 ///
-/// When the disk failed in the middle of a write, the record may be found by the next process all the same.
+/// If the disk failed during the write, the next process may find the record all the same.
 #[derive(Debug, thiserror::Error)]
 #[error("the record {id:?} was not written to the journal", id = record.id)]
 pub struct AppendError {
@@ -26,20 +26,21 @@ pub enum AppendErrorKind {
         /// The limit, in bytes.
         max_bytes: u64,
     },
-    /// It would not fit if the journal were empty, or is larger than any record may be.
+    /// The record would not fit even into an empty journal, or is larger than any record may be.
     #[error(
-        "it takes {size} bytes and the journal holds {max_bytes}, a record at most {LARGEST_BODY}; send less, or raise max_bytes"
+        "the record takes {size} bytes; the limit is {max_bytes} (max_bytes, or the size reserved), and {LARGEST_BODY} \
+         for its body; send less, or raise the limit"
     )]
     TooLarge {
-        /// What it takes, in bytes.
+        /// The size of the record, in bytes.
         size: u64,
-        /// The journal's limit, in bytes.
+        /// The limit, in bytes: the journal's, or the size that was reserved.
         max_bytes: u64,
     },
-    /// Its id is longer than [`LONGEST_ID`].
-    #[error("its id has {length} bytes; a message id has at most {LONGEST_ID}")]
+    /// The id is longer than [`LONGEST_ID`].
+    #[error("the id has {length} bytes; a message id has at most {LONGEST_ID}")]
     IdTooLong {
-        /// The id's length, in bytes.
+        /// The length of the id, in bytes.
         length: usize,
     },
     /// The journal is closed, or the disk failed.

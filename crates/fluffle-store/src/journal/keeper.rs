@@ -1,4 +1,4 @@
-//! The journal's thread: groups what waits into transactions, and says how each went.
+//! The work of the journal's thread: groups waiting commands into transactions and reports the result of each.
 
 use std::{
     path::Path,
@@ -15,17 +15,17 @@ use super::{
 };
 use crate::{StoreError, writer::Work};
 
-/// How long a confirm waits for a record to share its transaction with. A publisher that sends one message after the other
-/// would else wait for two syncs each.
+/// How long a confirm waits for a record with which it can share a transaction. Without this, a publisher that sends
+/// one message after the other would wait for two syncs for each.
 const CONFIRM_DELAY: Duration = Duration::from_millis(50);
-/// How long after a failure the disk is asked again on nobody's behalf.
+/// After a failed write that no caller waits for, the time until the next try.
 const RETRY: Duration = Duration::from_secs(1);
-/// Bytes that `Flush::Interval` leaves unsynced at most: it bounds the log.
+/// The most bytes that `Flush::Interval` leaves unsynced. It bounds the size of the log.
 const UNSYNCED: u64 = 8 << 20;
 
 pub(super) enum Command {
     Append(Append),
-    /// Done after the records that came with it.
+    /// Reads a page of entries, after the records of the same group are written.
     Page {
         after: i64,
         last: i64,
@@ -36,9 +36,9 @@ pub(super) enum Command {
 
 pub(super) struct Append {
     pub(super) record: Arc<Record>,
-    /// Room for it has been taken, and is given back when it is not written.
+    /// The record's size. This room is taken, and is given back if the record is not written.
     pub(super) size: u32,
-    /// It is written, and stays, though nobody waits for it.
+    /// If true, the record is written and stays even if nobody waits for the reply.
     pub(super) keep: bool,
     pub(super) reply: oneshot::Sender<Result<Position, StoreError>>,
 }
@@ -48,19 +48,19 @@ pub(super) struct Keeper {
     shared: Arc<Shared>,
     flush: Flush,
     path: Arc<Path>,
-    /// When confirms that found no company are written.
+    /// When the waiting confirms are written if no record is appended before.
     confirms_due: Option<Instant>,
     unsynced: Unsynced,
-    /// There are free pages to give back.
+    /// The database still has free pages to give back to the file system.
     reclaiming: bool,
 }
 
-/// What `Flush::Interval` has committed and not synced.
+/// What `Flush::Interval` has committed but not synced.
 #[derive(Default)]
 struct Unsynced {
     bytes: u64,
     due: Option<Instant>,
-    /// A sync failed, and none has succeeded since: what was written before may be gone, so no append may succeed.
+    /// Set after a failed sync, until one succeeds. Records written before it may be lost, so appends fail until then.
     failed: Option<StoreError>,
 }
 
@@ -69,7 +69,7 @@ impl Keeper {
         Self { table, shared, flush, path, confirms_due: None, unsynced: Unsynced::default(), reclaiming: false }
     }
 
-    /// One transaction for these records and all confirms so far.
+    /// Writes these records and all confirms so far in one transaction. Returns the position of the first record.
     fn commit(&mut self, appends: &[Append]) -> Result<i64, StoreError> {
         if let Some(failed) = self.unsynced.failed.clone().filter(|_| !appends.is_empty()) {
             return Err(failed);
@@ -109,7 +109,8 @@ impl Keeper {
             Ok(first) => {
                 for (number, append) in (first..).zip(appends) {
                     let position = Position { number, size: append.size };
-                    // Its caller went away while it was written: nobody will publish it, so it is taken out again.
+                    // If the caller left while its record was written, the record is removed again, because nobody will
+                    // publish it.
                     let keep = append.keep;
                     if let Err(Ok(position)) = append.reply.send(Ok(position))
                         && !keep
@@ -125,14 +126,14 @@ impl Keeper {
                     let (id, keep) = (append.record.id.clone(), append.keep);
                     if append.reply.send(Err(error.clone())).is_err() && keep {
                         let (path, error) = (self.path.display(), &error as &dyn std::error::Error);
-                        tracing::error!(%path, id, error, "journal: a record was not written, and nobody waits for it");
+                        tracing::error!(%path, id, error, "journal: a posted record was not written; no caller waits");
                     }
                 }
             }
         }
     }
 
-    /// Writes the confirms when they have waited long enough, or somebody waits for what they give back.
+    /// Writes the confirms if they have waited long enough, or if a caller waits for the room they free.
     fn write_confirms(&mut self, at_once: bool) -> Result<(), StoreError> {
         if !self.shared.has_confirmed() {
             return Ok(());
@@ -145,7 +146,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Syncs what `Flush::Interval` has left unsynced, when it is time.
+    /// Syncs what `Flush::Interval` has left unsynced, if it is due or `at_once` is set.
     fn sync(&mut self, at_once: bool) -> Result<(), StoreError> {
         let Some(due) = self.unsynced.due else { return Ok(()) };
         if !at_once && due > Instant::now() && self.unsynced.bytes < UNSYNCED {
@@ -173,10 +174,11 @@ impl Keeper {
         self.sync(true)
     }
 
-    /// Not all of it has a caller who would hear.
+    /// Logs an error, because some of this work has no caller that would get it.
     fn note(&self, outcome: &Result<(), StoreError>) {
         if let Err(error) = outcome {
-            tracing::warn!(path = %self.path.display(), error = error as &dyn std::error::Error, "journal: the disk failed, will try again");
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(path = %self.path.display(), error, "journal: the disk failed; the write is tried again");
         }
     }
 }

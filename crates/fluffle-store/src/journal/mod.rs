@@ -1,4 +1,4 @@
-//! The publisher's journal.
+//! The journal of a publisher.
 
 mod enqueued;
 mod error;
@@ -32,13 +32,14 @@ pub use self::{
 };
 use crate::{StoreError, writer::Writer};
 
-/// A log of what is to be published, on the local disk: written before, confirmed after.
+/// A log, on the local disk, of messages to be published. A record is written before its message is sent, and confirmed
+/// after the broker has it.
 ///
-/// Each process that opens it finds what the earlier ones left without a confirm, in the order of appending. See [`Flush`]
-/// for what a crash can take, and [`JournalOptions::max_bytes`] for its size.
+/// Each process that opens the journal finds the records that earlier processes left unconfirmed, in the order of
+/// appending. [`Flush`] says what a crash can lose, and [`JournalOptions::max_bytes`] limits the size.
 ///
-/// A handle is cheap to clone, and all clones are one journal. When the last is dropped, the journal's thread writes what is
-/// left and ends, in its own time; [`close`](Self::close) waits for that.
+/// A handle is cheap to clone, and all clones are one journal. When the last handle is dropped, the journal's thread
+/// writes what is left and then ends. [`close`](Self::close) waits for that.
 #[derive(Clone)]
 pub struct Journal(Arc<Inner>);
 
@@ -46,30 +47,30 @@ struct Inner {
     writer: Writer<Command>,
     shared: Arc<Shared>,
     options: JournalOptions,
-    /// The last position an earlier process left.
+    /// The last position that earlier processes left.
     left: i64,
 }
 
-/// What a journal holds and has done since it was opened.
+/// What a journal holds, and what it has done since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalStats {
-    /// Records in it or on their way there, without a confirm or with one that is not written yet.
+    /// Records in the journal or about to be written, whose confirm is missing or not written yet.
     pub unconfirmed: u64,
-    /// What they count for [`JournalOptions::max_bytes`].
+    /// How many bytes those records count towards [`JournalOptions::max_bytes`].
     pub bytes: u64,
     /// Records appended.
     pub appended: u64,
     /// Confirms written.
     pub confirmed: u64,
-    /// Transactions that did all that.
+    /// Transactions that wrote those records and confirms.
     pub transactions: u64,
-    /// Times a commit or an interval waited for the disk.
+    /// How many times a commit or an interval waited for the disk to sync.
     pub syncs: u64,
 }
 
 impl Journal {
-    /// A journal's options: grouped flush, 1 GiB, waiting when full.
+    /// The default options: grouped flush, 1 GiB, waiting when full.
     pub fn options() -> JournalOptions {
         JournalOptions::default()
     }
@@ -78,44 +79,44 @@ impl Journal {
         Self(Arc::new(Inner { writer, shared, options, left }))
     }
 
-    /// Writes a record; resolves when it is as safe as the [`Flush`] policy says.
+    /// Writes a record. Resolves when the record is as durable as the [`Flush`] policy says.
     ///
-    /// Order: a record appended after another's append has resolved comes after it. Appends under way at the same time have
-    /// none; see [`enqueue`](Self::enqueue) for that.
+    /// Order: if one append starts after another has resolved, its record comes later. Concurrent appends have no fixed
+    /// order; see [`enqueue`](Self::enqueue).
     ///
-    /// Cancel safe: a record whose append is dropped is not written, or taken out again. Only a crash just then leaves it to
-    /// the next process.
+    /// Cancel safe: if the future is dropped, the record is not written, or is removed again. Only if the process
+    /// crashes at that moment, the next process may find the record.
     ///
     /// # Errors
     ///
-    /// The record comes back in an [`AppendError`] that says why. An append after a failed one succeeds only when its own
-    /// record is as safe as promised.
+    /// The record comes back in an [`AppendError`] that says why. After a failed append, a later one succeeds only if
+    /// its own record is as durable as promised.
     pub async fn append(&self, record: Record) -> Result<Position, AppendError> {
         self.enqueue(record).await?.await
     }
 
-    /// The first half of [`append`](Self::append): resolves when the record's place in the order is fixed. The second half, until
-    /// it is safe, is the [`Enqueued`] that this returns.
+    /// The first half of [`append`](Self::append): resolves when the record's place in the order is fixed. The returned
+    /// [`Enqueued`] is the second half, which waits until the record is durable.
     ///
-    /// For a publisher that keeps its order without a wait for the disk at each message: it enqueues one after the other, and
-    /// waits for many at once.
+    /// A publisher uses it to keep its order without waiting for the disk at each message: it enqueues messages one
+    /// after the other, and waits for many at once.
     ///
     /// Cancel safe, as `append` is.
     ///
     /// # Errors
     ///
-    /// As of `append`, where there is no room, the record is past a limit or the journal is closed.
+    /// The same as for `append`: if there is no room, if the record exceeds a limit, or if the journal is closed.
     pub async fn enqueue(&self, record: Record) -> Result<Enqueued, AppendError> {
         self.begin(record, false).await
     }
 
-    /// As [`enqueue`](Self::enqueue), but the record stays when what this returns is dropped.
+    /// Like [`enqueue`](Self::enqueue), but the record stays even if the returned [`Enqueued`] is dropped.
     ///
-    /// Cancel safe: dropped before it resolves, nothing is written.
+    /// Cancel safe: if the future is dropped before it resolves, nothing is written.
     ///
     /// # Errors
     ///
-    /// As of `enqueue`.
+    /// The same as for `enqueue`.
     pub async fn post(&self, record: Record) -> Result<Enqueued, AppendError> {
         self.begin(record, true).await
     }
@@ -133,7 +134,7 @@ impl Journal {
         let room = self.room(size).await?;
         let slot = self.0.writer.slot().await?;
         let (reply, answer) = oneshot::channel();
-        // From here on the thread gives it back.
+        // From here on the journal's thread gives this room back.
         room.forget();
         self.0.shared.counts.add(size);
         slot.send(Command::Append(Append { record: Arc::clone(record), size, keep, reply }));
@@ -163,53 +164,55 @@ impl Journal {
             return Err(AppendErrorKind::Full { max_bytes: self.0.options.max_bytes });
         }
         let _waiting = Waiting::new(shared);
-        // Confirms may be there already, waiting for company.
+        // Confirms may be waiting for a record to share a transaction with; writing them now frees room.
         self.0.writer.wake();
         shared.room.acquire_many(size).await.map_err(|_closed| self.0.writer.closed().into())
     }
 
-    /// Takes a record out: its message is safe with the broker.
+    /// Removes a record because the broker has confirmed its message.
     ///
-    /// Costs no more than a push to a list. It is written with a later record or within 50 ms; a crash before that has the
-    /// next process publish the message again, under the same id.
+    /// Costs no more than a push to a list. The removal is written with a later record or within 50 ms. After a crash
+    /// before that, the next process publishes the message again, under the same id.
     pub fn confirm(&self, position: Position) {
         if self.0.shared.confirm(position) {
             self.0.writer.wake();
         }
     }
 
-    /// What earlier processes left without a confirm, in order. Each call starts at the beginning, with what is still there.
+    /// The records that earlier processes left unconfirmed, in order. Each call starts at the beginning, with the
+    /// records that are still there.
     pub fn unconfirmed(&self) -> Unconfirmed<'_> {
         Unconfirmed::new(self)
     }
 
-    /// All of it in order, and then what is appended: for whoever publishes from it. `None` while another reader lives.
+    /// Reads all records in order, and then those that are appended, for a task that publishes from the journal. `None`
+    /// while another reader exists.
     pub fn reader(&self) -> Option<Reader> {
         Reader::new(self)
     }
 
-    /// Resolves when all that was appended and confirmed before is on the disk, whatever the policy.
+    /// Resolves when everything appended and confirmed before this call is on the disk, whatever the policy.
     ///
     /// Cancel safe.
     ///
     /// # Errors
     ///
-    /// When the disk fails, or the journal is closed.
+    /// If the disk fails, or the journal is closed.
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.0.writer.ask(Command::Flush).await
     }
 
-    /// What it holds and has done.
+    /// What the journal holds and has done.
     #[must_use]
     pub fn stats(&self) -> JournalStats {
         self.0.shared.stats()
     }
 
-    /// Flushes, and resolves when the file is closed and free for another. What other handles ask for later fails.
+    /// Flushes, closes the file, and resolves when another process can open it. Later calls on other handles fail.
     ///
     /// # Errors
     ///
-    /// When the disk fails, though the file is closed then too, or when it was closed before.
+    /// If the disk fails (the file is closed all the same), or if the journal was already closed.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.0.writer.close().await
     }
@@ -224,7 +227,7 @@ impl std::fmt::Debug for Journal {
     }
 }
 
-/// A caller that waits for room, counted as long as it does.
+/// Counts a caller for as long as it waits for room.
 struct Waiting<'a>(&'a Shared);
 
 impl<'a> Waiting<'a> {

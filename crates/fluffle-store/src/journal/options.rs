@@ -1,30 +1,31 @@
-//! How a journal is opened.
+//! The options of a journal, and how it is opened.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{Journal, Table, keeper::Keeper, shared::Shared};
 use crate::{OpenError, StoreError, database::Synced, writer::Writer};
 
-/// When [`Journal::append`] resolves, and what can be lost after it has.
+/// When [`Journal::append`] resolves, and what a crash can lose after that.
 ///
-/// | policy | a killed process loses | a power cut loses | costs |
+/// | policy | a killed process loses | a power cut loses | cost |
 /// |---|---|---|---|
 /// | `Each` | nothing | nothing | a sync for each record |
-/// | `Grouped` | nothing | nothing | a sync for all that waits |
+/// | `Grouped` | nothing | nothing | a sync for each group of waiting records |
 /// | `Interval(d)` | nothing | up to the last `d` | a sync every `d` |
 ///
-/// "Nothing" is said of records whose `append` has resolved, of a disk that keeps what it has synced, and of a file nobody
-/// damages. Confirms are written with a later record or within 50 ms, and a crash before that loses them under any policy: their
-/// messages are published a second time, under the same ids.
+/// "Nothing" holds for records whose `append` has resolved, if the disk keeps what it has synced and nobody damages the
+/// file. Confirms are written with a later record or within 50 ms. A crash before that loses them under any policy;
+/// their messages are then published a second time, under the same ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Flush {
-    /// Each record is a transaction and a sync of its own. Promises no more than `Grouped`; what fails, fails alone.
+    /// Each record is a transaction and a sync of its own. This guarantees no more than `Grouped`, but a record that
+    /// fails does not fail others.
     Each,
-    /// All that waits goes in one transaction with one sync, and fails or succeeds together. The default.
+    /// All waiting records go into one transaction with one sync, and succeed or fail together. The default.
     #[default]
     Grouped,
-    /// `append` resolves when the operating system has the record; it is synced at most this much later.
+    /// `append` resolves when the operating system has the record. The record is synced at most this much later.
     Interval(Duration),
 }
 
@@ -32,10 +33,10 @@ pub enum Flush {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// It waits for confirms to make room, in order of arrival. The default.
+    /// The append waits until confirms free enough room. Appends wait in order of arrival. The default.
     #[default]
     Wait,
-    /// It fails with [`AppendErrorKind::Full`](crate::AppendErrorKind::Full).
+    /// The append fails with [`AppendErrorKind::Full`](crate::AppendErrorKind::Full).
     Error,
 }
 
@@ -61,32 +62,35 @@ impl JournalOptions {
         self
     }
 
-    /// The most that unconfirmed records may take, in bytes, reckoned by [`Record::size`](crate::Record::size); 1 GiB by default.
+    /// The most bytes that unconfirmed records may take, measured by [`Record::size`](crate::Record::size). 1 GiB by
+    /// default.
     ///
-    /// The files are larger: by a third for small records, and by 16 MiB and one group of records for the log.
-    /// What an earlier process left counts; when that is more than the limit, nothing is lost, and appends find it full.
+    /// The files are larger: by a third for small records, and by 16 MiB and one group of records for the log. Records
+    /// that an earlier process left count. If they exceed the limit, none are lost, but the journal is full for
+    /// appends.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// What an append does then. [`WhenFull::Wait`] by default.
+    /// What an append does when the journal is full. [`WhenFull::Wait`] by default.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
         self
     }
 
-    /// Opens the journal at `path`, creating it (but no folder), and starts its thread.
+    /// Opens the journal at `path` and starts its thread. Creates the file if needed, but no folder.
     ///
-    /// Blocks: it reads the whole file once and checks every record, about a second for each gigabyte. Do it before the
-    /// service starts, or where blocking is allowed.
+    /// Blocks: it reads the whole file once and checks every record, about one second for each gigabyte. Call it before
+    /// the service starts, or where blocking is allowed.
     ///
-    /// A tail torn by a power cut or cut off is no error: what came after the last whole transaction is gone.
+    /// A truncated or torn end of the file (after a power cut) is not an error: everything after the last complete
+    /// transaction is dropped.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Locked`] when somebody has it open, [`OpenError::Corrupt`] when a page or a record is damaged,
-    /// [`OpenError::Foreign`] when it is something else, [`OpenError::Store`] when the disk fails.
+    /// [`OpenError::Locked`] if the journal is already open, [`OpenError::Corrupt`] if a page or a record is damaged,
+    /// [`OpenError::Foreign`] if the file is something else, [`OpenError::Store`] if the disk fails.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Journal, OpenError> {
         let path = path.as_ref();
         let synced = match self.flush {

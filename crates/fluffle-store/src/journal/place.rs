@@ -1,4 +1,4 @@
-//! A record's place, taken before the record is there.
+//! Room for a record, reserved before the record exists.
 
 use std::{fmt, sync::Arc};
 
@@ -11,21 +11,22 @@ use super::{
 };
 use crate::writer::HeldSlot;
 
-/// Room in the journal and in its thread's queue, held for a record to come; see [`Journal::reserve`]. Dropped unused, it is
-/// given back. While it is held, [`Journal::close`] waits for it.
-#[must_use = "it holds room that others wait for"]
+/// Room in the journal and a slot in its thread's queue, reserved for a record that is posted later; see
+/// [`Journal::reserve`]. If it is dropped unused, the room is given back. While a `Place` exists, [`Journal::close`]
+/// waits for it.
+#[must_use = "a place holds room that other appends may wait for"]
 pub struct Place {
     room: Room,
     slot: HeldSlot<Command>,
 }
 
 impl Place {
-    /// Gives the record its place in the order, which is that of these calls; it stays when what this returns is dropped.
-    /// What it needs less than was reserved is given back. Waits for nothing.
+    /// Appends the record. Records are ordered by these calls. The record stays even if the returned future is dropped.
+    /// Room that was reserved but is not needed is given back. This never waits.
     ///
     /// # Errors
     ///
-    /// The record comes back in an [`AppendError`] when it is larger than what was reserved, or its id too long.
+    /// If the record is larger than the reserved size, or its id is too long, it comes back in an [`AppendError`].
     pub fn post(mut self, record: Record) -> Result<Enqueued, AppendError> {
         let journal = self.room.journal.clone();
         let size = match journal.size(&record) {
@@ -36,7 +37,7 @@ impl Place {
             }
             Err(kind) => return Err(AppendError { record, kind }),
         };
-        // From here on the thread gives it back.
+        // From here on the journal's thread gives this room back.
         self.room.size -= size;
         let (reply, answer) = oneshot::channel();
         let record = Arc::new(record);
@@ -52,7 +53,7 @@ impl fmt::Debug for Place {
     }
 }
 
-/// Given back when dropped.
+/// Reserved bytes of the journal. Dropping this gives them back.
 struct Room {
     journal: Journal,
     size: u32,
@@ -65,14 +66,15 @@ impl Drop for Room {
 }
 
 impl Journal {
-    /// Waits for room for a record of up to `size` bytes ([`Record::size`]), to be [posted](Place::post) later without a wait:
-    /// for one that is still being made.
+    /// Waits for room for a record of up to `size` bytes ([`Record::size`]). The record can be [posted](Place::post)
+    /// later without waiting. Use it if the record is still being made.
     ///
-    /// Cancel safe: dropped before it resolves, nothing is held.
+    /// Cancel safe: if the future is dropped before it resolves, nothing stays reserved.
     ///
     /// # Errors
     ///
-    /// As of [`enqueue`](Self::enqueue), where there is no room, it would never fit, or the journal is closed.
+    /// The same as for [`enqueue`](Self::enqueue): if there is no room, if `size` exceeds the journal's limit, or if
+    /// the journal is closed.
     pub async fn reserve(&self, size: u64) -> Result<Place, AppendErrorKind> {
         let max_bytes = self.0.options.max_bytes;
         if size > max_bytes {

@@ -1,4 +1,4 @@
-//! Everything in a journal, in order, and then what is appended.
+//! Reads everything in a journal in order, and then the records that are appended.
 
 use std::{
     collections::VecDeque,
@@ -18,9 +18,10 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// The next entry up to position `last`, if there is one now. A damaged record is an error once, and passed over then.
+    /// The next entry up to position `last`, if there is one now. A damaged record returns an error once; the next call
+    /// continues after it.
     ///
-    /// Cancel safe: nothing is skipped.
+    /// Cancel safe: no entry is skipped.
     pub(super) async fn next(&mut self, journal: &Journal, last: i64) -> Result<Option<Entry>, StoreError> {
         if self.page.is_empty() && self.after < last {
             let after = self.after;
@@ -37,10 +38,11 @@ impl Pages {
     }
 }
 
-/// Reads a journal from its beginning: what earlier processes left without a confirm, and then what this one appends, in the
-/// order of appending, each once. There is one at a time: two would each publish everything.
+/// Reads a journal from its beginning: first the records that earlier processes left unconfirmed, then the records that
+/// this process appends, in the order of appending, each once. Only one reader exists at a time, because two would each
+/// publish every record.
 ///
-/// Holds at most 256 entries or about a mebibyte in memory, whichever is less, but always one. See
+/// Holds at most 256 entries or about one mebibyte in memory, whichever is less, but always at least one entry. See
 /// [`Journal::reader`].
 #[must_use = "nothing is read before `next`"]
 pub struct Reader {
@@ -54,19 +56,19 @@ impl Reader {
         (!taken).then(|| Self { journal: journal.clone(), pages: Pages::default() })
     }
 
-    /// Waits for the next entry. It is as safe then as the journal's [`Flush`](crate::Flush) policy makes it.
+    /// Waits for the next entry. The entry is then as durable as the journal's [`Flush`](crate::Flush) policy says.
     ///
-    /// Cancel safe: nothing is skipped.
+    /// Cancel safe: no entry is skipped.
     ///
     /// # Errors
     ///
-    /// When the disk fails, or the journal is closed; asking again goes on at the same place. When a record has been damaged since
-    /// the journal was opened ([`DamagedRecord`](crate::StoreErrorKind::DamagedRecord)): it stays in the journal, and asking
-    /// again goes on after it.
+    /// If the disk fails or the journal is closed: the next call continues at the same place. If a record was damaged
+    /// after the journal was opened ([`DamagedRecord`](crate::StoreErrorKind::DamagedRecord)): the record stays in the
+    /// journal, and the next call continues after it.
     pub async fn next(&mut self) -> Result<Entry, StoreError> {
         loop {
             let shared = self.journal.0.shared.clone();
-            // Listening before asking: what comes in between is not missed.
+            // Listens before it asks, so that a record appended in between is not missed.
             let mut appended = std::pin::pin!(shared.appended.notified());
             appended.as_mut().enable();
             match self.pages.next(&self.journal, i64::MAX).await? {

@@ -1,4 +1,4 @@
-//! What the journal's callers and its thread both see: the room there is, the confirms to be written, the counts.
+//! State shared by the journal's callers and its thread: free room, confirms to be written, counts.
 
 use std::{
     mem,
@@ -13,22 +13,23 @@ use tokio::sync::{Notify, Semaphore};
 use super::{JournalStats, Position, table::Left};
 
 pub(super) struct Shared {
-    /// A permit for each byte there is room for. Closed when the thread ends.
+    /// One permit for each free byte. Closed when the thread ends.
     pub(super) room: Semaphore,
-    /// Callers that wait for room.
+    /// How many callers wait for room.
     pub(super) waiting: AtomicUsize,
     pub(super) counts: Counts,
-    /// Somebody reads the journal from its beginning.
+    /// Whether a [`Reader`](super::Reader) exists.
     pub(super) reading: AtomicBool,
-    /// Told when records have been appended.
+    /// Notified when records have been appended.
     pub(super) appended: Notify,
     books: Mutex<Books>,
 }
 
 struct Books {
-    /// Confirmed, not written yet. Bounded by the positions handed out: each is given back once.
+    /// Confirms that are not written yet. Bounded by the positions that were handed out, because each is given back
+    /// once.
     confirmed: Vec<Position>,
-    /// Bytes by which what is there is past the limit; they are paid back before there is room again.
+    /// Bytes by which the records exceed the limit. Freed bytes pay this off before there is room again.
     debt: u64,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// A record is on its way.
+    /// Counts a record that is about to be written.
     pub(super) fn add(&self, size: u32) {
         self.records.fetch_add(1, Relaxed);
         self.bytes.fetch_add(u64::from(size), Relaxed);
@@ -63,7 +64,7 @@ impl Shared {
         }
     }
 
-    /// True when it is the first to be written.
+    /// Adds a confirm to be written. True if none was waiting before.
     pub(super) fn confirm(&self, position: Position) -> bool {
         let mut books = self.books();
         books.confirmed.push(position);
@@ -74,7 +75,7 @@ impl Shared {
         mem::take(&mut self.books().confirmed)
     }
 
-    /// For a later transaction, this one having failed.
+    /// Puts confirms back for a later transaction, because this one failed.
     pub(super) fn put_back(&self, mut confirmed: Vec<Position>) {
         let mut books = self.books();
         confirmed.append(&mut books.confirmed);
@@ -85,14 +86,14 @@ impl Shared {
         !self.books().confirmed.is_empty()
     }
 
-    /// Takes back the count and the room of a record that was not written.
+    /// Undoes the count and gives back the room of a record that was not written.
     pub(super) fn give_up(&self, size: u32) {
         self.counts.records.fetch_sub(1, Relaxed);
         self.counts.bytes.fetch_sub(u64::from(size), Relaxed);
         self.release(size);
     }
 
-    /// Gives back the room of a record that is gone, or never came.
+    /// Gives back the room of a record that was removed or never written.
     pub(super) fn release(&self, size: u32) {
         let mut books = self.books();
         let paid = books.debt.min(u64::from(size));

@@ -1,4 +1,4 @@
-//! The journal's rows, and the only SQL about them.
+//! The journal's rows. All SQL about them is here.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::{
     database::{Database, Purpose, Synced},
 };
 
-// The checksum stands before the body: it is read without walking the pages of a large one.
+// The checksum is before the body, so that SQLite reads it without walking the pages of a large body.
 const JOURNAL: Purpose = Purpose {
     name: "journal",
     application_id: 0x466c_754a, // "FluJ"
@@ -20,10 +20,10 @@ const JOURNAL: Purpose = Purpose {
     ) STRICT;",
 };
 
-/// What is read at a time.
+/// The result of one read.
 pub(super) enum Page {
     Entries(Vec<Entry>),
-    /// The next record is not what was written.
+    /// The next record is not what was written. Its position, and why.
     Damaged {
         position: i64,
         error: StoreError,
@@ -34,12 +34,12 @@ pub(super) enum Page {
 const PAGE_ENTRIES: usize = 256;
 const PAGE_BYTES: u64 = 1 << 20;
 
-/// What an earlier process left.
+/// What earlier processes left in the journal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Left {
     pub(super) records: u64,
     pub(super) bytes: u64,
-    /// The last position, 0 when there is none.
+    /// The last position, or 0 if there is none.
     pub(super) last: i64,
 }
 
@@ -59,8 +59,8 @@ impl Table {
         Ok((Self { database, next: left.last + 1 }, left))
     }
 
-    /// One transaction: takes out what was confirmed, then appends. Returns the first position appended and which of the confirmed
-    /// were still there.
+    /// In one transaction, removes the confirmed records and then appends. Returns the first position appended, and for
+    /// each confirmed record whether it was still there.
     pub(super) fn commit<'r>(
         &mut self,
         append: impl IntoIterator<Item = &'r Record>,
@@ -87,11 +87,12 @@ impl Table {
         Ok((first, removed))
     }
 
-    /// What stands after `after` and up to `last`, in order: no entries only when there are no more.
+    /// The entries after `after` and up to `last`, in order. The page is empty only if there are no more.
     pub(super) fn page(&self, path: &Path, after: i64, last: i64) -> Result<Page, StoreError> {
         let read = || {
             let mut select = self.database.connection.prepare_cached(
-                "SELECT position, checksum, id, body FROM records WHERE position > ?1 AND position <= ?2 ORDER BY position",
+                "SELECT position, checksum, id, body FROM records \
+                 WHERE position > ?1 AND position <= ?2 ORDER BY position",
             )?;
             let mut rows = select.query([after, last])?;
             let (mut page, mut bytes) = (Vec::new(), 0);
@@ -107,7 +108,7 @@ impl Table {
                             error: StoreError::damaged_record(path, what),
                         });
                     }
-                    // First what stands before it.
+                    // Return the good records before the damaged one first.
                     Err(Damage::Record(_)) => break,
                     Err(Damage::Sqlite(error)) => return Err(error),
                 };
@@ -122,7 +123,7 @@ impl Table {
     }
 }
 
-/// A record's size fits: [`LARGEST_BODY`](super::LARGEST_BODY) and the rest are far below 4 GiB.
+/// Never saturates, because [`LARGEST_BODY`](super::LARGEST_BODY) and the rest of a record are far below 4 GiB.
 pub(super) fn small(size: u64) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }
@@ -152,7 +153,7 @@ fn survey(database: &Database) -> Result<Left, Damage> {
     Ok(left)
 }
 
-/// A row's position, id and body, when they are what was written.
+/// A row's position, id and body. An error if they are not what was written.
 fn sound<'a>(row: &'a Row<'_>) -> Result<(i64, &'a str, &'a [u8]), Damage> {
     let position = row.get(0)?;
     let damaged = |what: &str| Damage::Record(format!("the record at position {position} {what}"));
@@ -165,7 +166,7 @@ fn sound<'a>(row: &'a Row<'_>) -> Result<(i64, &'a str, &'a [u8]), Damage> {
     Ok((position, id, body))
 }
 
-/// SQLite checks its log but not its pages, so each record brings a CRC-32 of all that it is.
+/// A CRC-32 over the whole record, because SQLite checks its log but not its pages.
 fn checksum(position: i64, id: &[u8], body: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&position.to_le_bytes());

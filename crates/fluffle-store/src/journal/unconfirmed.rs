@@ -1,13 +1,13 @@
-//! What an earlier process left, read a page at a time.
+//! Reads the records that earlier processes left, a page at a time.
 
 use std::fmt;
 
 use super::{Entry, Journal, reader::Pages};
 use crate::StoreError;
 
-/// What earlier processes left without a confirm, in order; see [`Journal::unconfirmed`].
+/// The records that earlier processes left unconfirmed, in order; see [`Journal::unconfirmed`].
 ///
-/// Holds at most 256 entries or about a mebibyte in memory, whichever is less, but always one.
+/// Holds at most 256 entries or about one mebibyte in memory, whichever is less, but always at least one entry.
 #[must_use = "nothing is read before `next`"]
 pub struct Unconfirmed<'a> {
     journal: &'a Journal,
@@ -21,11 +21,11 @@ impl<'a> Unconfirmed<'a> {
 
     /// The next entry, or `None` after the last.
     ///
-    /// Cancel safe: nothing is skipped.
+    /// Cancel safe: no entry is skipped.
     ///
     /// # Errors
     ///
-    /// As of [`Reader::next`](crate::Reader::next).
+    /// The same as for [`Reader::next`](crate::Reader::next).
     pub async fn next(&mut self) -> Result<Option<Entry>, StoreError> {
         self.pages.next(self.journal, self.journal.0.left).await
     }

@@ -1,4 +1,4 @@
-//! The window's thread: one transaction for all that waits.
+//! The work of the window's thread: one transaction for all waiting commands.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -10,13 +10,14 @@ use super::{
 };
 use crate::{StoreError, writer::Work};
 
-/// Ids taken out with each group, beyond two for each of its commands. It bounds what one caller waits for.
+/// How many old ids are removed with each group, in addition to two for each id asked about. It bounds how long one
+/// caller waits.
 const PRUNED: usize = 64;
 
 pub(super) struct Command {
     pub(super) question: Question,
     pub(super) ids: Vec<String>,
-    /// An answer for each id.
+    /// Gets one answer for each id.
     pub(super) reply: oneshot::Sender<Result<Vec<bool>, StoreError>>,
 }
 
@@ -44,7 +45,7 @@ impl<C: Fn() -> u64> Keeper<C> {
     fn answer(&mut self, commands: &[Command]) -> Result<Vec<Vec<bool>>, rusqlite::Error> {
         let now = (self.clock)();
         let keep = u64::try_from(self.options.keep.as_millis()).unwrap_or(u64::MAX);
-        // At its age's end an id is as good as gone, whether or not its row is.
+        // An id past its age counts as unknown even if its row still exists.
         let is_old = |at: u64| now.saturating_sub(at) >= keep;
         let max_ids = self.options.max_ids;
         self.table.together(|changes| {
@@ -55,7 +56,7 @@ impl<C: Fn() -> u64> Keeper<C> {
                 answers.push(answer.collect::<Result<Vec<_>, _>>()?);
                 asked += command.ids.len();
             }
-            // What only asked has nothing synced.
+            // Prune only in a group that inserts, so that a group of mere lookups writes and syncs nothing.
             if commands.iter().any(|command| command.question == Question::Insert) {
                 prune(changes, max_ids, is_old, PRUNED + 2 * asked)?;
             }
@@ -85,7 +86,8 @@ fn answer(
     Ok(if question == Question::Insert { !known } else { known })
 }
 
-/// Takes out the oldest: those past the number, those too old. Never many more than came, so a lowered limit is reached in steps.
+/// Removes the oldest ids: those beyond the number, and those past their age. Removes at most `at_most` of them, so a
+/// lowered limit is reached in steps.
 fn prune(
     changes: &mut Changes<'_>,
     max_ids: u64,
@@ -120,7 +122,7 @@ impl<C: Fn() -> u64 + Send + 'static> Work for Keeper<C> {
                 }
             }
         }
-        // Tried again with the next group.
+        // An error is ignored here, because the next group tries again.
         self.reclaiming = self.table.database.reclaim().unwrap_or(false);
     }
 

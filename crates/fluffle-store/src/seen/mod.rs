@@ -1,4 +1,4 @@
-//! The ids already handled.
+//! The ids of messages that were already handled.
 
 mod keeper;
 mod options;
@@ -12,18 +12,21 @@ use self::keeper::{Command, Question};
 pub use self::options::SeenIdsOptions;
 use crate::{StoreError, writer::Writer};
 
-/// The ids of messages that were handled, for as long as they may come again: a window bounded by age and by number.
+/// The ids of messages that were handled, kept for as long as the messages may come again: a window bounded by age and
+/// by number.
 ///
-/// On disk, or in memory with the same behaviour ([`SeenIdsOptions::in_memory`]), where a restart forgets.
+/// The window is on disk, or in memory with the same behaviour ([`SeenIdsOptions::in_memory`]), where a restart forgets
+/// all ids.
 ///
-/// When to [`insert`](Self::insert) decides what a crash does. Before the work, it swallows the message that was being worked on;
-/// after it, the work may be done twice. A deliberate replay passes when the id is [removed](Self::remove) first.
+/// The moment of [`insert`](Self::insert) decides what a crash does. If the id is inserted before the work, a crash
+/// loses the message that was being handled. If it is inserted after the work, a crash may cause the work to be done
+/// twice. To replay a message on purpose, [remove](Self::remove) its id first.
 ///
-/// Damage that breaks the file's structure is found when it is opened. A bit that flipped inside an id is not: that id is unknown then,
-/// and its message would be handled again.
+/// If the file's structure is damaged, opening it fails. A flipped bit inside an id is not noticed: that id is then
+/// unknown, and its message would be handled again.
 ///
-/// A handle is cheap to clone, and all clones are one window. What callers ask for at the same time is done in one
-/// transaction, in the order asked. Dropping a future does not take back what it asked for.
+/// A handle is cheap to clone, and all clones are one window. Commands that wait at the same time are executed in one
+/// transaction, in the order in which they were given. Dropping a future does not withdraw its command.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,7 +51,7 @@ use crate::{StoreError, writer::Writer};
 pub struct SeenIds(Arc<Writer<Command>>);
 
 impl SeenIds {
-    /// A window's options: seven days, a million ids.
+    /// The default options: seven days, a million ids.
     pub fn options() -> SeenIdsOptions {
         SeenIdsOptions::default()
     }
@@ -57,59 +60,60 @@ impl SeenIds {
         Self(Arc::new(writer))
     }
 
-    /// Whether the id was inserted, and is still within the window.
+    /// Whether the id was inserted and is still in the window.
     ///
     /// # Errors
     ///
-    /// When the disk fails, or the window is closed.
+    /// If the disk fails, or the window is closed.
     pub async fn contains(&self, id: impl Into<String>) -> Result<bool, StoreError> {
         self.ask(Question::Contains, id).await
     }
 
-    /// Inserts an id; true when it was not there. It is on the disk when this resolves.
+    /// Inserts an id. True if the id was not in the window. The id is on the disk when this resolves.
     ///
-    /// An id that is there keeps its age. Past the limit, the oldest id goes.
+    /// If the id is already in the window, it keeps its age. If there are too many ids, the oldest is forgotten.
     ///
     /// # Errors
     ///
-    /// When the disk fails, or the window is closed. The id may then have been inserted, or not.
+    /// If the disk fails, or the window is closed. The id may have been inserted, or not.
     pub async fn insert(&self, id: impl Into<String>) -> Result<bool, StoreError> {
         self.ask(Question::Insert, id).await
     }
 
-    /// [`contains`](Self::contains) for many ids at once: an answer for each, in their order.
+    /// Like [`contains`](Self::contains), for many ids at once. Returns one answer for each, in the same order.
     ///
     /// # Errors
     ///
-    /// When the disk fails, or the window is closed.
+    /// If the disk fails, or the window is closed.
     pub async fn contains_all(&self, ids: Vec<String>) -> Result<Vec<bool>, StoreError> {
         self.ask_all(Question::Contains, ids).await
     }
 
-    /// [`insert`](Self::insert) for many ids in one transaction: all are on the disk when this resolves. For each, in their
-    /// order, whether it was not there.
+    /// Like [`insert`](Self::insert), for many ids in one transaction. All are on the disk when this resolves. Returns
+    /// for each, in the same order, whether it was not in the window.
     ///
     /// # Errors
     ///
-    /// When the disk fails, or the window is closed. All may then have been inserted, or none.
+    /// If the disk fails, or the window is closed. Either all ids have been inserted, or none.
     pub async fn insert_all(&self, ids: Vec<String>) -> Result<Vec<bool>, StoreError> {
         self.ask_all(Question::Insert, ids).await
     }
 
-    /// Forgets an id, so that its message is handled again; true when it was there. On the disk when this resolves.
+    /// Forgets an id, so that its message is handled again. True if the id was in the window. The removal is on the
+    /// disk when this resolves.
     ///
     /// # Errors
     ///
-    /// When the disk fails, or the window is closed. The id may then have been removed, or not.
+    /// If the disk fails, or the window is closed. The id may have been removed, or not.
     pub async fn remove(&self, id: impl Into<String>) -> Result<bool, StoreError> {
         self.ask(Question::Remove, id).await
     }
 
-    /// Resolves when the file is closed and free for another. What other handles ask for later fails.
+    /// Closes the file, and resolves when another process can open it. Later calls on other handles fail.
     ///
     /// # Errors
     ///
-    /// When it was closed before.
+    /// If the window was already closed.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.0.close().await
     }

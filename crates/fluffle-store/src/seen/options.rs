@@ -1,4 +1,4 @@
-//! How a window of ids is opened.
+//! The options of a window of ids, and how it is opened.
 
 use std::{
     path::Path,
@@ -8,7 +8,7 @@ use std::{
 use super::{SeenIds, keeper::Keeper, table::Table};
 use crate::{OpenError, StoreError, writer::Writer};
 
-/// How a path is called where there is none.
+/// The name used in errors instead of a path.
 const IN_MEMORY: &str = "the ids in memory";
 
 /// Options of [`SeenIds`]; see [`SeenIds::options`].
@@ -26,35 +26,37 @@ impl Default for SeenIdsOptions {
 }
 
 impl SeenIdsOptions {
-    /// How long an id is known, by the system's clock; seven days by default. A clock that is set back keeps ids longer.
+    /// How long an id is remembered, by the system's clock. Seven days by default. If the clock is set back, ids are
+    /// kept longer.
     pub fn keep(mut self, keep: Duration) -> Self {
         self.keep = keep;
         self
     }
 
-    /// The most ids that are known, at least one; a million by default, at some 150 bytes each on disk. The oldest goes first.
+    /// The most ids that are remembered, at least one. A million by default, at about 150 bytes each on disk. The
+    /// oldest id is forgotten first.
     pub fn max_ids(mut self, ids: u64) -> Self {
         self.max_ids = ids.max(1);
         self
     }
 
-    /// Opens the window at `path`, creating it (but no folder), and starts its thread.
+    /// Opens the window at `path` and starts its thread. Creates the file if needed, but no folder.
     ///
-    /// Blocks: it reads the whole file once to check it, about a second for each gigabyte.
+    /// Blocks: it reads the whole file once to check it, about one second for each gigabyte.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Locked`] when somebody has it open, [`OpenError::Corrupt`] when it is damaged, [`OpenError::Foreign`] when
-    /// it is something else, [`OpenError::Store`] when the disk fails.
+    /// [`OpenError::Locked`] if the window is already open, [`OpenError::Corrupt`] if it is damaged,
+    /// [`OpenError::Foreign`] if the file is something else, [`OpenError::Store`] if the disk fails.
     pub fn open(self, path: impl AsRef<Path>) -> Result<SeenIds, OpenError> {
         self.open_by(path.as_ref(), now)
     }
 
-    /// A window that ends with its last handle.
+    /// A window in memory, which ends when its last handle is dropped.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Store`] when its thread cannot be started.
+    /// [`OpenError::Store`] if the window's thread cannot be started.
     pub fn in_memory(self) -> Result<SeenIds, OpenError> {
         self.in_memory_by(now)
     }

@@ -1,4 +1,4 @@
-//! The window's rows, and the only SQL about them.
+//! The window's rows. All SQL about them is here.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub(super) struct Table {
     pub(super) ids: u64,
 }
 
-/// An id that is there.
+/// The row of an id.
 pub(super) struct Row {
     turn: i64,
     /// When it was inserted, in milliseconds since 1970.
@@ -42,7 +42,7 @@ impl Table {
         Ok(Self { database, ids: ids.unsigned_abs() })
     }
 
-    /// Does `changes` in one transaction; on an error nothing has changed.
+    /// Runs `changes` in one transaction. If it returns an error, nothing has changed.
     pub(super) fn together<T>(
         &mut self,
         changes: impl FnOnce(&mut Changes<'_>) -> Result<T, rusqlite::Error>,
@@ -57,7 +57,7 @@ impl Table {
     }
 }
 
-/// A transaction under way.
+/// An open transaction.
 pub(super) struct Changes<'a> {
     connection: &'a Connection,
     pub(super) ids: u64,
@@ -68,7 +68,7 @@ impl Changes<'_> {
         self.connection.prepare_cached("SELECT turn, at FROM ids WHERE id = ?1")?.query_row([id], row).optional()
     }
 
-    /// Turns rise, so the oldest has the lowest.
+    /// The oldest id has the lowest turn, because turns increase with each insert.
     pub(super) fn oldest(&self) -> Result<Option<Row>, rusqlite::Error> {
         self.connection.prepare_cached("SELECT turn, at FROM ids ORDER BY turn LIMIT 1")?.query_row([], row).optional()
     }

@@ -1,4 +1,4 @@
-//! The window by its contract, on disk and in memory, with a clock of the test's own.
+//! The contract of the window, on disk and in memory, with a clock that the test sets.
 
 use std::{
     collections::VecDeque,
@@ -115,7 +115,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..80)
 }
 
-/// The window in as few words as it has: ids with their times, the oldest first.
+/// A model of the window: ids with their times, the oldest first.
 struct Model {
     ids: VecDeque<(u8, u64)>,
     now: u64,

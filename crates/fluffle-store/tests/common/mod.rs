@@ -1,11 +1,11 @@
-//! What the tests share.
+//! Helpers for all tests.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 use std::{fs, path::Path};
 
 use fluffle_store::{Entry, Journal, Record};
 
-/// A body that can be told from every other by its id, of up to 1,000 bytes.
+/// A body of up to 1,000 bytes, made from the id, so that each id has its own.
 pub fn body(id: &str) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(u64::from(crc(id)));
     let mut body = vec![0; random.usize(0..1_000)];
@@ -23,7 +23,7 @@ fn crc(id: &str) -> u32 {
     id.bytes().fold(17, |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)))
 }
 
-/// All that was left, each checked against its id.
+/// All entries that were left, each checked against its id.
 pub async fn left(journal: &Journal) -> Vec<Entry> {
     let mut left = journal.unconfirmed();
     let mut entries: Vec<Entry> = Vec::new();
@@ -39,7 +39,7 @@ pub async fn left_ids(journal: &Journal) -> Vec<String> {
     left(journal).await.into_iter().map(|entry| entry.id).collect()
 }
 
-/// The files as a killed process would leave them just now, in another folder.
+/// Copies the files to another folder, as a process killed now would leave them.
 pub fn copy(from: &Path, to: &Path) {
     fs::copy(from, to).unwrap();
     let log = |path: &Path| path.with_extension("journal-wal");

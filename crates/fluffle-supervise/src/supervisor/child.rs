@@ -1,4 +1,4 @@
-//! One child as its supervisor sees it.
+//! The state of one child in its supervisor.
 
 use std::sync::Arc;
 
@@ -8,37 +8,38 @@ use crate::{backoff::Waits, control::Control, node::Node, spec::ChildSpec, super
 
 pub(crate) struct Child {
     pub(crate) spec: Arc<ChildSpec>,
-    /// Added to the running supervisor.
+    /// The child was added to the running supervisor and is not part of its spec.
     pub(crate) added: bool,
     pub(crate) phase: Phase,
-    /// The incarnation that lives, if one does.
+    /// The current incarnation, if one lives.
     pub(crate) control: Option<Arc<Control>>,
-    /// It was ready since the last time its order of start mattered. Until then it holds back later siblings.
+    /// The child has been ready since the last group start in which it took part. Until it is, later siblings do not
+    /// start.
     pub(crate) settled: bool,
-    /// It has to stop when those after it have stopped.
+    /// The child must stop as soon as the siblings after it have stopped.
     pub(crate) condemned: bool,
-    /// Who waits for it to be stopped and removed.
+    /// Told when the child is stopped and removed.
     pub(crate) removal: Vec<oneshot::Sender<()>>,
     pub(crate) waits: Waits,
     pub(crate) ready_at: Option<Instant>,
-    /// It said that it was healthy, however short its life.
+    /// The child reported that it is healthy, so its next failure counts as its first.
     pub(crate) proven: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// For its turn.
+    /// The child waits for its turn to start.
     Waiting,
     Starting,
     Up,
-    /// `None`: a time too far away to be told.
+    /// `None`: the deadline overflows `Instant`, so the wait has no limit.
     Stopping {
         deadline: Option<Instant>,
     },
     BackingOff {
         until: Instant,
     },
-    /// For good.
+    /// The child has ended for good.
     Over,
 }
 
@@ -68,13 +69,13 @@ impl Child {
         self.control.is_some()
     }
 
-    /// Waits for its turn.
+    /// Puts the child back to waiting for its turn to start.
     pub(crate) fn wait(&mut self) {
         self.phase = Phase::Waiting;
         self.node().waiting();
     }
 
-    /// Asks it to stop, unless it was asked before.
+    /// Asks the child to stop, unless it was asked before.
     pub(crate) fn ask_to_stop(&mut self, now: Instant) {
         let Some(control) = &self.control else { return };
         if !matches!(self.phase, Phase::Stopping { .. }) {
@@ -88,14 +89,14 @@ impl Child {
         matches!(self.phase, Phase::Stopping { deadline: Some(deadline) } if deadline <= now)
     }
 
-    /// When its supervisor has to look at it, if nothing happens before.
+    /// When the supervisor must look at this child again if no signal arrives before.
     pub(crate) fn look_at(&self, now: Instant) -> Option<Instant> {
         let at = match self.phase {
             Phase::Stopping { deadline } => deadline,
             Phase::BackingOff { until } => Some(until),
             Phase::Waiting | Phase::Starting | Phase::Up | Phase::Over => None,
         };
-        // What is past waits for something else, such as a sibling.
+        // If the time is past, the child waits for something else, such as a sibling.
         at.filter(|at| *at > now)
     }
 }

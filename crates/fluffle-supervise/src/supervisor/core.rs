@@ -1,4 +1,4 @@
-//! What a supervisor knows beyond its incarnation: its policy and its children's specs.
+//! The state of a supervisor that outlives its incarnations: its policy and its children's specs.
 
 use std::{
     collections::HashSet,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Shared by the spec, the factory and each incarnation of a supervisor, so that children added to a running supervisor
-/// are there again after a restart.
+/// are started again after its restart.
 pub(crate) struct Core {
     node: Arc<Node>,
     policy: Mutex<Policy>,
@@ -27,14 +27,14 @@ pub(crate) struct Policy {
     pub(crate) strategy: Strategy,
     pub(crate) intensity: Intensity,
     pub(crate) together: bool,
-    /// `None`: as long as the children may take.
+    /// `None`: the sum of the children's deadlines, plus [`SHUTDOWN`].
     pub(crate) shutdown: Option<Limit>,
 }
 
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) spec: Arc<ChildSpec>,
-    /// Added to the running supervisor, not part of its spec.
+    /// The child was added to the running supervisor and is not part of its spec.
     pub(crate) added: bool,
 }
 
@@ -71,7 +71,7 @@ impl Core {
         self.roster().retain(|entry| !Arc::ptr_eq(&entry.spec, spec));
     }
 
-    /// An id that two children have.
+    /// An id that two children share, if there is one.
     pub(crate) fn duplicate(&self) -> Option<Arc<str>> {
         let mut seen = HashSet::new();
         let roster = self.roster();
@@ -79,8 +79,8 @@ impl Core {
         twice.cloned()
     }
 
-    /// How long the supervisor may take to stop: what its children may take one after the other, and some time for
-    /// itself; or what its spec says.
+    /// How long the supervisor may take to stop: the limit of its spec, or else the sum of the children's deadlines,
+    /// plus [`SHUTDOWN`] for itself.
     pub(crate) fn deadline(&self) -> Duration {
         let own = self.policy().shutdown.clone();
         own.map_or_else(

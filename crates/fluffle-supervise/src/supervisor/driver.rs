@@ -1,4 +1,4 @@
-//! Wakes a supervisor for its children's signals and for its clock.
+//! Polls a supervisor's decisions when a child sends a signal or a deadline is due.
 
 use std::{
     pin::Pin,
@@ -14,7 +14,7 @@ use crate::{
     supervisor::{Supervisor, family::Next},
 };
 
-/// A future in the supervisor's context that lives as long as it.
+/// A future in the supervisor's context. It lives as long as the supervisor.
 #[derive(Default)]
 pub(crate) struct Driver {
     clock: Option<Pin<Box<Sleep>>>,

@@ -1,4 +1,4 @@
-//! A supervisor's children and what becomes of them: the decisions, without actix.
+//! The decisions about a supervisor's children, without actix.
 
 use std::{collections::VecDeque, sync::Arc, task::Context as Task, time::Duration};
 
@@ -21,9 +21,10 @@ use crate::{
 
 /// The children of one incarnation of a supervisor.
 ///
-/// Each event (a signal, the clock, an order) changes what single children are meant to do; [`advance`](Self::advance)
-/// then takes the next steps that order allows: down in reverse, one at a time, and only then up in order. A second
-/// failure in the middle of a restart therefore needs no case of its own.
+/// Each event (a signal, the clock, an order) changes the target state of single children. [`advance`](Self::advance)
+/// then takes the next steps that the order of the children allows: first it stops children in reverse order, one at a
+/// time, and only then it starts children in order. A second failure in the middle of a restart therefore needs no case
+/// of its own.
 pub(crate) struct Family {
     core: Arc<Core>,
     strategy: Strategy,
@@ -33,7 +34,7 @@ pub(crate) struct Family {
     children: Vec<Child>,
     inbox: Arc<Inbox>,
     ending: Option<Ending>,
-    /// Whether it was said that all children are up.
+    /// Whether [`Next::Ready`] was returned.
     announced: bool,
 }
 
@@ -46,11 +47,11 @@ enum Ending {
 pub(crate) enum Next {
     /// A signal or an order.
     Signal,
-    /// The same, or this point in time.
+    /// A signal, an order, or this point in time.
     Clock(Instant),
-    /// Nothing: all children are ready for the first time. To be asked again.
+    /// Nothing: all children are ready for the first time. Call `advance` again.
     Ready,
-    /// Nothing: all children are down and it ends; because it gave up on one, if one is named.
+    /// Nothing: all children are down and the supervisor ends. If it gave up on a child, the escalation says why.
     End(Option<Arc<Escalation>>),
 }
 
@@ -73,7 +74,7 @@ impl Family {
         self.core.node()
     }
 
-    /// Takes in the children of the roster, those added to earlier incarnations too.
+    /// Takes over the children of the roster, including those added to earlier incarnations.
     pub(crate) fn gather(&mut self, core: &Core) {
         self.children = core.entries().into_iter().map(Child::new).collect();
         for child in &self.children {
@@ -89,7 +90,7 @@ impl Family {
         let signals: VecDeque<_> = self.inbox.take();
         for (token, signal) in signals {
             let from = |child: &Child| child.control.as_ref().is_some_and(|control| control.token() == token);
-            // None: an incarnation that was given up before it could say this.
+            // None: the signal comes from an incarnation that was abandoned before it sent this.
             let Some(index) = self.children.iter().position(from) else {
                 continue;
             };
@@ -114,7 +115,7 @@ impl Family {
         }
     }
 
-    /// Decides what becomes of a child whose incarnation has ended.
+    /// Decides whether a child whose incarnation has ended is over, restarted or given up.
     fn ended(&mut self, index: usize, reason: ExitReason, now: Instant) {
         let child = &mut self.children[index];
         child.control = None;
@@ -138,7 +139,8 @@ impl Family {
         let over = match restart {
             Restart::Temporary => true,
             Restart::Transient => reason.is_normal(),
-            // Stopped although this supervisor did not ask: through its own handle, before it ran.
+            // `Stopped` although this supervisor did not ask for it: the child was stopped through its own handle
+            // before it ran.
             Restart::Permanent => matches!(reason, ExitReason::Stopped),
         };
         if over {
@@ -152,7 +154,7 @@ impl Family {
             return self.give_up(index, reason, cause);
         }
         let (delay, attempt) = child.waits.next(healthy);
-        // A wait too long to be told ends never; `Duration::MAX` is what was asked for then.
+        // If the sum overflows, the wait was meant to be endless (such as `Duration::MAX`).
         let until = now.checked_add(delay).unwrap_or_else(|| now + FAR_AWAY);
         child.phase = Phase::BackingOff { until };
         child.node().backing_off(delay, until, attempt);
@@ -163,7 +165,7 @@ impl Family {
         }
     }
 
-    /// Has these stop, and start again in order when they are down.
+    /// Marks these children to be stopped and, when they are down, started again in order.
     fn condemn(&mut self, range: impl std::slice::SliceIndex<[Child], Output = [Child]>) {
         for child in &mut self.children[range] {
             child.settled = false;
@@ -171,7 +173,7 @@ impl Family {
         }
     }
 
-    /// Ends, and tells the supervisor above why.
+    /// Begins to end this supervisor. The escalation tells the one above why.
     fn give_up(&mut self, index: usize, reason: ExitReason, cause: GivingUp) {
         let child = &mut self.children[index];
         child.wait();
@@ -181,8 +183,8 @@ impl Family {
         self.condemn(0..);
     }
 
-    /// A child ended for good by itself. Of those in the supervisor's spec the node stays to be seen; of those added
-    /// later there is no end, so that theirs go.
+    /// Handles a child that ended for good by itself. If it belongs to the supervisor's spec, its node stays visible in
+    /// snapshots. If it was added later, it is removed, because the number of added children has no limit.
     fn over(&mut self, index: usize, reason: ExitReason) {
         let child = &mut self.children[index];
         if child.added {
@@ -197,12 +199,12 @@ impl Family {
         self.core.remove(&child.spec);
         child.node().finish(reason);
         for waiting in child.removal {
-            // Fails if the one who asked no longer waits.
+            // Fails if the caller of `stop_child` no longer waits.
             let _ = waiting.send(());
         }
     }
 
-    /// Adds a child behind the others, or refuses to.
+    /// Adds a child after the others, or refuses to.
     pub(crate) fn add(&mut self, spec: ChildSpec) -> Result<(), Refused> {
         if self.ending.is_some() {
             return Err(Refused::Ending);
@@ -217,7 +219,7 @@ impl Family {
         Ok(())
     }
 
-    /// Stops a child and removes it. `done` is told when it is down, or at once if it does not live.
+    /// Stops a child and removes it. `done` is notified when the child is down, or at once if it does not live.
     pub(crate) fn stop(&mut self, id: &str, done: oneshot::Sender<()>) -> Result<(), Refused> {
         let index = self.find(id).ok_or(Refused::Unknown)?;
         let child = &mut self.children[index];
@@ -235,7 +237,7 @@ impl Family {
         self.children.iter().position(|child| child.spec.id() == id)
     }
 
-    /// Begins to end, unless it has begun. True if there is nothing left to wait for.
+    /// Begins to end the supervisor, unless it has already begun. True if there is nothing left to wait for.
     pub(crate) fn end(&mut self) -> bool {
         if self.ending.is_none() {
             self.ending = Some(Ending::Asked);
@@ -245,12 +247,12 @@ impl Family {
         !self.children.iter().any(Child::is_alive)
     }
 
-    /// Takes every step that can be taken now.
+    /// Takes every step that is possible now.
     pub(crate) fn advance(&mut self, now: Instant) -> Next {
         while let Some(index) = self.children.iter().position(|child| child.is_past_its_deadline(now)) {
             self.kill(index, now);
         }
-        // Down: in reverse order, the next one when the last one is down, or all at once if they need not wait for
+        // Stop in reverse order, each child when the one after it is down; or all at once if they do not depend on one
         // another.
         let at_once = if self.together && self.ending.is_some() { usize::MAX } else { 1 };
         let mut condemned = self.children.iter_mut().rev().filter(|child| child.condemned).peekable();
@@ -274,7 +276,7 @@ impl Family {
         self.wait(now)
     }
 
-    /// Up: in order, each when those before it are ready. True if all are.
+    /// Starts children in order, each when those before it are ready. True if all are ready.
     fn climb(&mut self, now: Instant) -> bool {
         let backing_off = |child: &Child| matches!(child.phase, Phase::BackingOff { until } if until > now);
         if self.strategy == Strategy::OneForAll && self.children.iter().any(backing_off) {
@@ -283,7 +285,7 @@ impl Family {
         let mut all_ready = true;
         for index in 0..self.children.len() {
             let child = &self.children[index];
-            // Independent children: whoever adds one does not wait for the others.
+            // Under one-for-one, an added child does not wait for the others.
             let in_order = !(child.added && self.strategy == Strategy::OneForOne);
             let due = match child.phase {
                 Phase::Waiting => true,
@@ -308,7 +310,7 @@ impl Family {
         child.spec.spawn(Report::new(control, self.inbox.clone()));
     }
 
-    /// Gives up an incarnation that did not stop in time. Its thread may be blocked: nothing waits for it.
+    /// Abandons an incarnation that did not stop in time. Nothing waits for it, because its thread may be blocked.
     fn kill(&mut self, index: usize, now: Instant) {
         let child = &self.children[index];
         if let Some(control) = &child.control {
@@ -323,10 +325,10 @@ impl Family {
     }
 }
 
-/// Thirty years, as in tokio's timer: as good as never.
+/// Thirty years, the value that tokio's timer also uses for "never".
 const FAR_AWAY: std::time::Duration = std::time::Duration::from_secs(86400 * 365 * 30);
 
-/// Why an order is not carried out.
+/// Why an order is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Duplicate,
@@ -335,7 +337,8 @@ pub(crate) enum Refused {
 }
 
 impl Drop for Family {
-    /// The supervisor crashed, was killed, or lost its arbiter: its children must not outlive it.
+    /// If the supervisor crashed, was killed or lost its arbiter, its children are killed, because they must not
+    /// outlive it.
     fn drop(&mut self) {
         for child in self.children.iter().rev() {
             if let Some(control) = &child.control {

@@ -1,4 +1,4 @@
-//! How the rest of the program speaks to a supervisor.
+//! A handle through which the rest of the program controls and observes a supervisor.
 
 use std::{
     fmt,
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Speaks to a supervisor and looks at its tree, from any thread. Cheap to clone. Valid before the start and after the
+/// Controls a supervisor and observes its tree, from any thread. Cheap to clone. Valid before the start and after the
 /// end; dropping it stops nothing.
 #[derive(Clone)]
 pub struct SupervisorHandle {
@@ -71,12 +71,12 @@ impl SupervisorHandle {
         Self { node: core.node().clone(), core: Arc::downgrade(core), orders }
     }
 
-    /// Adds a child behind the others, for good: it is there again when the supervisor is restarted. Resolves when the
-    /// child is added, not when it is ready. If the supervisor is starting or backing off it waits.
+    /// Adds a child after the others. The child stays: if the supervisor is restarted, it is started again. Resolves
+    /// when the child is added, not when it is ready. If the supervisor is starting or backing off, the order waits.
     ///
-    /// Under one-for-one the child starts at once; under the other strategies, when those before it are ready.
-    /// Once it is over by itself ([temporary](crate::Restart::Temporary) or [transient](crate::Restart::Transient)), or
-    /// stopped, it is removed.
+    /// Under one-for-one the child starts at once; under the other strategies it starts when those before it are ready.
+    /// When the child is over by itself ([temporary](crate::Restart::Temporary) or
+    /// [transient](crate::Restart::Transient)), or is stopped, it is removed.
     ///
     /// # Cancellation
     /// Dropping the future withdraws the order if the supervisor has not taken it yet.
@@ -90,10 +90,10 @@ impl SupervisorHandle {
         order.await.unwrap_or(Err(StartChildError::SupervisorOver { id }))
     }
 
-    /// Stops a child and removes it. Resolves when it is down, which its shutdown deadline bounds.
+    /// Stops a child and removes it. Resolves when the child is down, at the latest after its shutdown deadline.
     ///
     /// # Cancellation
-    /// Dropping the future withdraws the order if the supervisor has not taken it yet; after that the child stops all
+    /// Dropping the future withdraws the order if the supervisor has not taken it yet. After that, the child stops all
     /// the same.
     ///
     /// # Errors
@@ -105,16 +105,20 @@ impl SupervisorHandle {
     }
 
     /// Stops the supervisor and everything below it, in reverse start order and each child with its own deadline, and
-    /// returns how it ended. A supervisor below another one is stopped by that one, which removes it.
+    /// returns how the supervisor ended. A supervisor that is a child is stopped and removed by the supervisor above
+    /// it.
     ///
-    /// What has not stopped by the supervisor's own deadline is killed. Before the start it prevents the start.
+    /// Whatever has not stopped by the supervisor's own deadline is killed. If the supervisor has not started yet, it
+    /// never starts.
     ///
     /// # Cancellation
-    /// Dropping the future does not undo the order; but of a root it takes away the deadline.
+    /// Dropping the future does not undo the order. But a root then has no deadline any more, because this future
+    /// enforces it.
     pub async fn shutdown(&self) -> ExitReason {
         match self.node.orders_above() {
             Some(above) => {
-                // An error means that it is over already, or its supervisor is: then so is this one.
+                // An error means that this supervisor or the one above is already over. In both cases this one is over
+                // too.
                 let _ = above.send(StopChild(self.node.id().clone())).await;
             }
             None => self.stop_root().await,
@@ -123,7 +127,7 @@ impl SupervisorHandle {
     }
 
     async fn stop_root(&self) {
-        // None: its spec is gone, and it is over.
+        // None: the spec was dropped, so the supervisor is over.
         let Some(deadline) = self.core.upgrade().map(|core| core.deadline()) else {
             return;
         };
@@ -135,20 +139,20 @@ impl SupervisorHandle {
         }
     }
 
-    /// Resolves when the supervisor is over for good, with how it ended.
+    /// Resolves to the exit reason when the supervisor is over for good.
     ///
     /// Cancel-safe, and may be called any number of times.
     pub async fn wait(&self) -> ExitReason {
         self.node.wait().await
     }
 
-    /// The tree from here down, now. Takes some short locks and asks no actor.
+    /// The state of the tree from this supervisor down. Takes a few short locks and asks no actor.
     #[must_use]
     pub fn snapshot(&self) -> NodeSnapshot {
         self.node.snapshot()
     }
 
-    /// What happens to this supervisor and below it from now on.
+    /// The events of this supervisor and of everything below it, from now on.
     #[must_use]
     pub fn events(&self) -> EventStream {
         self.node.events()

@@ -1,4 +1,4 @@
-//! A supervisor: itself an actor, and so supervised like any other.
+//! A supervisor. It is an actor itself and therefore supervised like any other.
 
 mod child;
 mod core;
@@ -20,7 +20,7 @@ pub use self::{
 };
 use crate::{context::SupervisedContext, exit::ExitError};
 
-/// One incarnation of a supervisor. What it decides is in [`Family`]; this is the actor around it.
+/// One incarnation of a supervisor. The decisions are made in [`Family`]; this is the actor around it.
 pub(crate) struct Supervisor {
     core: Arc<Core>,
     family: Family,
@@ -38,7 +38,7 @@ impl Actor for Supervisor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         if let Some(id) = self.core.duplicate() {
-            // A mistake in the program: no restart mends it.
+            // Permanent, because this is a mistake in the program that no restart can repair.
             ctx.fail(ExitError::permanent(StartChildError::Duplicate { id }));
             return;
         }

@@ -1,4 +1,5 @@
-//! What a supervisor is told through its handle, as messages to its own mailbox: so orders wait while it restarts.
+//! Orders from a handle to a supervisor. They are messages to the supervisor's own mailbox, so they wait while it
+//! restarts.
 
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ impl Handler<StopChild> for Supervisor {
             if ordered.is_err() {
                 return Err(StopChildError::Unknown { id });
             }
-            // Dropped unsent if the supervisor ends first.
+            // The sender is dropped unused if the supervisor ends first.
             down.await.map_err(|_| StopChildError::SupervisorOver { id })
         })
     }

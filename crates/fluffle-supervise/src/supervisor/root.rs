@@ -1,4 +1,4 @@
-//! What is above the root of a tree: nobody, who never restarts it.
+//! Stands in for the supervisor above the root of a tree. It never restarts the root.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Watch for Root {
         let node = self.0.node();
         match signal {
             Signal::Ready => node.ready(),
-            // A root is not restarted.
+            // Health matters only for a restart, and a root is not restarted.
             Signal::Healthy => {}
             Signal::Exited(reason) => {
                 node.exited(&reason);

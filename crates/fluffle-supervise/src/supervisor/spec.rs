@@ -1,4 +1,4 @@
-//! What makes a supervisor.
+//! The spec of a supervisor.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     supervisor::{Supervisor, core::Core, handle::SupervisorHandle, root::Root},
 };
 
-/// A supervisor and its children. It is the root of a tree ([`start`](Self::start)) or a child in another one.
+/// A supervisor and its children, as the root of a tree ([`start`](Self::start)) or as a child of another supervisor.
 ///
 /// | setting | default |
 /// |---|---|
@@ -23,7 +23,7 @@ use crate::{
 /// | [`intensity`](Self::intensity) | 3 restarts in 5 s |
 /// | [`restart`](Self::restart) (as a child) | [`Restart::Permanent`] |
 /// | [`backoff`](Self::backoff) (as a child) | 100 ms to 30 s, doubling, full jitter |
-/// | [`shutdown`](Self::shutdown) | the sum of what its children may take, and 5 s |
+/// | [`shutdown`](Self::shutdown) | the sum of its children's deadlines, plus 5 s |
 /// | [`on`](Self::on), [`on_each`](Self::on_each) | the arbiter of the supervisor above |
 ///
 /// ```
@@ -34,7 +34,7 @@ use crate::{
 /// # struct Consumer; impl Actor for Consumer { type Context = Context<Self>; }
 ///
 /// let consume = SupervisorSpec::new("consume")
-///     .strategy(Strategy::RestForOne) // without its socket a consumer is worth nothing
+///     .strategy(Strategy::RestForOne) // a consumer cannot work without its socket
 ///     .intensity(Intensity::new(5, Duration::from_secs(60))?)
 ///     .child(ActorSpec::new("socket", || Socket))
 ///     .child(ActorSpec::new("consumer", || Consumer));
@@ -49,7 +49,7 @@ pub struct SupervisorSpec {
 }
 
 impl SupervisorSpec {
-    /// A supervisor named `id` without children. `id` must be unique among its siblings.
+    /// A supervisor named `id`, without children. `id` must be unique among its siblings.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         let mailbox = Mailbox::new();
         let kind = NodeKind::Supervisor(Strategy::default());
@@ -61,87 +61,88 @@ impl SupervisorSpec {
         });
         core.node().set_orders(actor.addr());
         Self {
-            // Ready when its children are.
+            // The supervisor is ready when its children are.
             actor: actor.reports_ready(),
             core,
         }
     }
 
-    /// Which children are restarted with one that failed. Default: [`Strategy::OneForOne`].
+    /// Which children are restarted together with a child that failed. Default: [`Strategy::OneForOne`].
     pub fn strategy(self, strategy: Strategy) -> Self {
         self.core.policy().strategy = strategy;
         self.core.node().set_kind(NodeKind::Supervisor(strategy));
         self
     }
 
-    /// How many restarts it allows before it gives up. Default: 3 in 5 s.
+    /// How many restarts the supervisor allows before it gives up. Default: 3 in 5 s.
     pub fn intensity(self, intensity: Intensity) -> Self {
         self.core.policy().intensity = intensity;
         self
     }
 
-    /// Whether, as a child, it is started again after it ended. Default: [`Restart::Permanent`].
+    /// Whether the supervisor, as a child, is started again after it ended. Default: [`Restart::Permanent`].
     pub fn restart(mut self, restart: Restart) -> Self {
         self.actor = self.actor.restart(restart);
         self
     }
 
-    /// How long, as a child, it waits before that. Default: [`Backoff::default`].
+    /// How long the supervisor, as a child, waits before a restart. Default: [`Backoff::default`].
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.actor = self.actor.backoff(backoff);
         self
     }
 
-    /// How long it may take to stop with all its children; then all of it is [killed](crate::ExitReason::Killed).
-    /// Default: the sum of what its children may take, and 5 s.
+    /// How long the supervisor may take to stop with all its children. Past this deadline they are all
+    /// [killed](crate::ExitReason::Killed). Default: the sum of the children's deadlines, plus 5 s.
     pub fn shutdown(self, deadline: Duration) -> Self {
         self.core.policy().shutdown = Some(Limit::Fixed(deadline));
         self
     }
 
-    /// The same, asked for each time it is asked to stop. See [`ActorSpec::shutdown_within`].
+    /// Like [`shutdown`](Self::shutdown), but computed each time the supervisor is asked to stop. See
+    /// [`ActorSpec::shutdown_within`].
     pub fn shutdown_within(self, deadline: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         self.core.policy().shutdown = Some(Limit::Asked(Arc::new(deadline)));
         self
     }
 
-    /// Stops its children all at once when it stops itself, each within its own deadline, instead of one after the
-    /// other in reverse order. For children that have nothing to do with one another: stopping many takes as long as
-    /// the slowest.
+    /// When the supervisor stops, it stops its children all at once, each within its own deadline, instead of one after
+    /// the other in reverse order. For children that do not depend on one another: stopping many then takes only as
+    /// long as the slowest.
     pub fn stops_together(self) -> Self {
         self.core.policy().together = true;
         self
     }
 
-    /// Lives on this arbiter, and with it those of its children that name no other. Default: the arbiter of the
-    /// supervisor above. See [`ActorSpec::on`].
+    /// Runs the supervisor on this arbiter, and with it those of its children that name no other. Default: the arbiter
+    /// of the supervisor above. See [`ActorSpec::on`].
     pub fn on(mut self, arbiter: ArbiterHandle) -> Self {
         self.actor = self.actor.on(arbiter);
         self
     }
 
-    /// Asks for the arbiter of each incarnation. See [`ActorSpec::on_each`].
+    /// Calls `arbiter` for the arbiter of each incarnation. See [`ActorSpec::on_each`].
     pub fn on_each(mut self, arbiter: impl Fn() -> ArbiterHandle + Send + Sync + 'static) -> Self {
         self.actor = self.actor.on_each(arbiter);
         self
     }
 
-    /// Adds a child behind the others. Children start in this order, each when the one before it is ready, and stop in
+    /// Adds a child after the others. Children start in this order, each when the one before it is ready, and stop in
     /// reverse.
     ///
-    /// Two children of the same id make the supervisor fail, permanently, at its start.
+    /// If two children have the same id, the supervisor fails permanently when it starts.
     pub fn child(self, child: impl Into<ChildSpec>) -> Self {
         self.core.add(child.into(), false);
         self
     }
 
-    /// Its handle. It is valid before the start: orders wait.
+    /// The supervisor's handle. It is valid before the start: orders then wait.
     #[must_use]
     pub fn handle(&self) -> SupervisorHandle {
         SupervisorHandle::new(&self.core, self.actor.addr())
     }
 
-    /// Starts it as the root of a tree on the current thread's arbiter. Nothing restarts a root:
+    /// Starts the supervisor as the root of a tree on the current thread's arbiter. Nothing restarts a root:
     /// [`wait`](SupervisorHandle::wait) tells when and why it ended.
     ///
     /// # Panics
@@ -152,7 +153,8 @@ impl SupervisorSpec {
         handle
     }
 
-    /// Starts it as the root of a tree on this arbiter. If that is dead, [`wait`](SupervisorHandle::wait) says so.
+    /// Starts the supervisor as the root of a tree on this arbiter. If the arbiter is dead,
+    /// [`wait`](SupervisorHandle::wait) returns that as the reason.
     pub fn start_on(mut self, arbiter: &ArbiterHandle) -> SupervisorHandle {
         self.actor.settings().place = Place::On(arbiter.clone());
         self.start()

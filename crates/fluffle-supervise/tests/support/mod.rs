@@ -1,4 +1,4 @@
-//! Actors that misbehave on command, and ways to wait for what comes of it.
+//! Actors that fail on command, and helpers that wait for the consequences.
 #![allow(dead_code, unreachable_pub, reason = "a module of each test file, which uses its own part")]
 
 use std::{
@@ -19,7 +19,7 @@ use fluffle_supervise::{
 };
 use tokio::time::timeout;
 
-/// Runs a test in an actix system whose clock moves only when nothing else can: waits cost no time, and a test that
+/// Runs a test in an actix system whose clock moves only when nothing else can run. Waits cost no time, and a test that
 /// waits in vain fails at once.
 pub fn paused<T>(test: impl Future<Output = T>) -> T {
     run(true, Duration::from_secs(24 * 3600), test)
@@ -46,7 +46,7 @@ impl Watcher {
         Self(tree.events())
     }
 
-    /// Waits for the next event for which `wanted` has an answer.
+    /// Waits for the next event for which `wanted` returns a value, and returns that value.
     pub async fn until<T>(&mut self, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
         loop {
             let event = self.0.next().await.expect("the tree is over").expect("no event is missed");
@@ -78,7 +78,7 @@ impl Watcher {
     }
 }
 
-/// Where in its life an actor is.
+/// The point in its life at which an actor misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     Factory,
@@ -93,11 +93,11 @@ pub enum Hook {
     Wait,
     Stopping,
     Stopped,
-    /// The drop of its value.
+    /// The drop of the actor's value.
     Drop,
 }
 
-/// What it does there, in its first incarnation.
+/// What the actor does at that point, in its first incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
@@ -118,7 +118,7 @@ pub struct Script {
     hook: Hook,
     fault: Fault,
     incarnations: AtomicU64,
-    /// What it did, across all incarnations.
+    /// What the actor did, across all incarnations.
     pub log: Mutex<Vec<String>>,
 }
 
@@ -221,7 +221,7 @@ impl Drop for Probe {
     }
 }
 
-/// Has a probe come to the hook of its script, if it does not by itself.
+/// Makes a probe reach the hook of its script, if it does not do so by itself.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Go;
@@ -292,14 +292,14 @@ impl Handler<Which> for Probe {
     }
 }
 
-/// A probe that does as asked, and its address.
+/// A probe without a fault, and its address.
 pub fn good(id: &str) -> (ActorSpec<Probe>, SupervisedAddr<Probe>) {
     let spec = Script::good().spec(id);
     let addr = spec.addr();
     (spec, addr)
 }
 
-/// Takes its time to stop.
+/// An actor that stops late or never.
 pub struct Slow {
     pub takes: Option<Duration>,
     pub draining: bool,
@@ -349,7 +349,8 @@ impl Handler<Block> for Slow {
     }
 }
 
-/// A slow child, restarted without delay, and what it handles. Without a time it never stops.
+/// A slow child, restarted without delay, and the list of what it handles. `takes` is how long it takes to stop; with
+/// `None` it never stops.
 pub fn slow(id: &str, takes: Option<Duration>) -> (ActorSpec<Slow>, Arc<Mutex<Vec<u64>>>) {
     let handled = Arc::new(Mutex::new(Vec::new()));
     let spec = ActorSpec::new(id, {

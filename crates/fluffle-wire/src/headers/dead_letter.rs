@@ -10,18 +10,18 @@ use crate::text::{bounded, cut};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The handler said that it can never be handled: `rejected`.
+    /// The handler said that the message can never be handled: `rejected`.
     Rejected,
-    /// It failed on its last allowed attempt: `attempts-exhausted`.
+    /// The last allowed attempt failed: `attempts-exhausted`.
     AttemptsExhausted,
     /// The body or its labels are wrong: `undecodable`.
     Undecodable,
-    /// Another program's word, at most 64 bytes of it.
+    /// The reason that another program wrote, cut to at most 64 bytes.
     Other(String),
 }
 
 impl Reason {
-    /// The word on the wire.
+    /// The reason as it is written on the wire.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Rejected => "rejected",
@@ -31,7 +31,7 @@ impl Reason {
         }
     }
 
-    /// The reason a word on the wire stands for.
+    /// Reads a reason from the wire.
     pub fn parse(word: &str) -> Self {
         match word {
             "rejected" => Self::Rejected,
@@ -48,24 +48,25 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Where a message came from, and when: kept through all its retry copies, whose own route is the retry queue's.
+/// Where a message came from, and when. All retry copies carry it, because their own exchange and key are those of the
+/// retry queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The exchange it was first published to; empty for the default exchange.
+    /// The exchange to which the message was first published. Empty for the default exchange.
     pub exchange: String,
-    /// The routing key it was first published with.
+    /// The routing key with which the message was first published.
     pub key: String,
-    /// The queue it was consumed from.
+    /// The queue from which the message was consumed.
     pub queue: String,
-    /// When it was first delivered, to the millisecond.
+    /// When the message was first delivered, to the millisecond.
     pub first_seen: SystemTime,
 }
 
 impl Origin {
     /// Reads the headers of a retry copy or dead letter.
     ///
-    /// `None` if any of the four is missing or makes no sense: the message is then its own origin. Names are cut at
-    /// the 255 bytes AMQP allows them.
+    /// `None` if any of the four headers is missing or invalid: the message is then its own origin. Names are cut to
+    /// 255 bytes, the limit of AMQP.
     pub fn read<'a>(header: impl Fn(&'static str) -> Option<HeaderValue<'a>>) -> Option<Self> {
         let name = |name| Some(bounded(header(name)?.as_str()?, 255).into_owned());
         Some(Self {
@@ -76,7 +77,7 @@ impl Origin {
         })
     }
 
-    /// The headers that say so.
+    /// The headers with this origin.
     pub fn headers(&self) -> [(&'static str, HeaderValue<'_>); 4] {
         [
             (ORIGIN_EXCHANGE, HeaderValue::Str(&self.exchange)),
@@ -87,7 +88,7 @@ impl Origin {
     }
 }
 
-/// What a dead letter tells about itself.
+/// What the headers of a dead letter say about it.
 ///
 /// ```
 /// use fluffle_wire::headers::{Attempt, DeadLetterInfo, Origin, Reason};
@@ -109,21 +110,22 @@ impl Origin {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterInfo {
-    /// Why it was given up.
+    /// Why the message became a dead letter.
     pub reason: Reason,
-    /// The last error with its causes; at most [`DeadLetterInfo::ERROR_BYTES`] of it travel.
+    /// The last error with its causes. At most [`DeadLetterInfo::ERROR_BYTES`] of it are sent.
     pub error: String,
-    /// How often it was tried.
+    /// How many attempts were made.
     pub attempts: Attempt,
-    /// Where it came from.
+    /// Where the message came from.
     pub origin: Origin,
 }
 
 impl DeadLetterInfo {
-    /// How much of an error travels: 2 KiB. All headers of a message must fit into one AMQP frame.
+    /// The most bytes of an error that are sent: 2 KiB. The limit exists because all headers of a message must fit into
+    /// one AMQP frame.
     pub const ERROR_BYTES: usize = 2048;
 
-    /// Reads the headers; `None` if this is no dead letter of Fluffle's (no reason, or no origin).
+    /// Reads the headers. `None` if the message is not a dead letter made by Fluffle (it has no reason, or no origin).
     pub fn read<'a>(header: impl Fn(&'static str) -> Option<HeaderValue<'a>>) -> Option<Self> {
         let error = header(ERROR).and_then(|value| value.as_str()).unwrap_or_default();
         Some(Self {
@@ -134,7 +136,7 @@ impl DeadLetterInfo {
         })
     }
 
-    /// The headers that say so. An error longer than [`DeadLetterInfo::ERROR_BYTES`] is cut.
+    /// The headers with this information. An error longer than [`DeadLetterInfo::ERROR_BYTES`] is cut.
     pub fn headers(&self) -> [(&'static str, HeaderValue<'_>); 7] {
         let [exchange, key, queue, first_seen] = self.origin.headers();
         let error = cut(&self.error, Self::ERROR_BYTES);
@@ -152,9 +154,9 @@ impl DeadLetterInfo {
 
 /// An error and its causes on one line, `what: why: why that`, of at most [`DeadLetterInfo::ERROR_BYTES`].
 ///
-/// A cause whose text its error already ends with is not said twice.
+/// If an error's text already ends with the text of its cause, the cause is not repeated.
 pub fn error_chain(error: &dyn Error) -> String {
-    /// Errors that name each other in a circle end here.
+    /// Ends the loop if errors name each other as source in a circle.
     const MOST_CAUSES: usize = 16;
     let mut text = error.to_string();
     let causes = std::iter::successors(error.source(), |&cause| cause.source());

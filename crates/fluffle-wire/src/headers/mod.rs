@@ -1,8 +1,8 @@
-//! The headers Fluffle reads and writes, and types for their values.
+//! The headers that Fluffle reads and writes, and types for their values.
 //!
-//! No AMQP client's types: a value is a [`HeaderValue`], and reading takes a function from a name to a value, so any
-//! header table will do. Headers come from outside: nonsense in one never fails a delivery. What each type does with
-//! nonsense is said there.
+//! The module uses no AMQP client's types: a value is a [`HeaderValue`], and reading takes a function from a name to a
+//! value, so any header table works. Headers come from outside, so an invalid value never fails a delivery. Each type
+//! documents what it does with invalid values.
 //!
 //! ```
 //! use fluffle_wire::headers::{self, Attempt, HeaderValue};
@@ -22,42 +22,45 @@ pub use attempt::Attempt;
 pub use dead_letter::{DeadLetterInfo, Origin, Reason, error_chain};
 pub use trace::{InvalidTrace, TraceContext};
 
-/// W3C Trace Context: which span sent this message.
+/// W3C Trace Context: the span that sent this message.
 pub const TRACEPARENT: &str = "traceparent";
-/// W3C Trace Context: what tracing systems add to it.
+/// W3C Trace Context: data that tracing systems add to the span.
 pub const TRACESTATE: &str = "tracestate";
-/// Which attempt at handling this message is, from 1. See [`Attempt`].
+/// The number of this attempt to handle the message, from 1. See [`Attempt`].
 pub const ATTEMPT: &str = "x-fluffle-attempt";
-/// On a dead letter: why. See [`Reason`].
+/// On a dead letter: why the message became one. See [`Reason`].
 pub const REASON: &str = "x-fluffle-reason";
 /// On a retry copy or dead letter: the last error and its causes.
 pub const ERROR: &str = "x-fluffle-error";
-/// On a retry copy or dead letter: the exchange the message was first published to; empty for the default exchange.
+/// On a retry copy or dead letter: the exchange to which the message was first published. Empty for the default
+/// exchange.
 pub const ORIGIN_EXCHANGE: &str = "x-fluffle-origin-exchange";
-/// On a retry copy or dead letter: the routing key the message was first published with.
+/// On a retry copy or dead letter: the routing key with which the message was first published.
 pub const ORIGIN_KEY: &str = "x-fluffle-origin-key";
-/// On a retry copy or dead letter: the queue it was consumed from.
+/// On a retry copy or dead letter: the queue from which the message was consumed.
 pub const ORIGIN_QUEUE: &str = "x-fluffle-origin-queue";
-/// On a retry copy or dead letter: when it was first delivered, in milliseconds since 1970-01-01 UTC.
+/// On a retry copy or dead letter: when the message was first delivered, in milliseconds since 1970-01-01 UTC.
 pub const FIRST_SEEN: &str = "x-fluffle-first-seen";
-/// On a message sent again on purpose: what tells it from the original, which may have been handled. See `docs/WIRE.md`.
+/// On a message that was sent again on purpose: a value that distinguishes it from the original, which may already have
+/// been handled. See `docs/WIRE.md`.
 pub const REPLAY: &str = "x-fluffle-replay";
 
-/// On a retry copy of a request: until when its asker waits, in milliseconds since 1970-01-01 UTC.
+/// On a retry copy of a request: until when the requester waits, in milliseconds since 1970-01-01 UTC.
 pub const DEADLINE: &str = "x-fluffle-deadline";
-/// On a dead letter: what of the message could not be read, in words, where the AMQP client could not read it.
+/// On a dead letter: a description of the parts of the message that the AMQP client could not read.
 pub const UNREADABLE: &str = "x-fluffle-unreadable";
-/// On a dead letter: the beginning of each part of the message that could not be read, as bytes, by its name.
+/// On a dead letter: for each part that could not be read, by its name, the beginning of its bytes.
 pub const UNREADABLE_BYTES: &str = "x-fluffle-unreadable-bytes";
-/// On any message: the names of headers that were shortened or left out, because all of them did not fit into one frame.
+/// On any message: the names of the headers that were shortened or left out because all headers together did not fit
+/// into one frame.
 pub const SHORTENED: &str = "x-fluffle-shortened";
 
-/// The value of a header, as far as these headers need it.
+/// The value of a header. It has only the types that these headers need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderValue<'a> {
     /// Text: AMQP's long string (`S`).
     Str(&'a str),
-    /// A number: AMQP's 64-bit integer (`l`); read from any of its integer kinds.
+    /// A number: written as AMQP's 64-bit integer (`l`), read from any of AMQP's integer types.
     Int(i64),
 }
 
@@ -70,7 +73,7 @@ impl<'a> HeaderValue<'a> {
         }
     }
 
-    /// The number; also of text that is a decimal number, since some languages write every header as text.
+    /// The number. Text that is a decimal number counts too, because some clients write every header as text.
     pub fn as_int(&self) -> Option<i64> {
         match self {
             Self::Str(text) => text.trim().parse().ok(),

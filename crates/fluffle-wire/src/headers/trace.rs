@@ -2,14 +2,14 @@ use std::fmt::Write;
 
 use super::{HeaderValue, TRACEPARENT, TRACESTATE};
 
-/// The span that sent a message, as W3C Trace Context has it (<https://www.w3.org/TR/trace-context/>).
+/// The span that sent a message, in the form of W3C Trace Context (<https://www.w3.org/TR/trace-context/>).
 ///
 /// ```
 /// use fluffle_wire::headers::TraceContext;
 ///
 /// let context: TraceContext = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse()?;
 /// assert!(context.sampled());
-/// // What is sent on while handling it names the new span as parent, within the same trace.
+/// // A message sent while this one is handled names the new span as parent, in the same trace.
 /// let sent_on = context.with_span([1, 2, 3, 4, 5, 6, 7, 8])?;
 /// assert_eq!(sent_on.traceparent(), "00-4bf92f3577b34da6a3ce929d0e0e4736-0102030405060708-01");
 /// # Ok::<(), fluffle_wire::headers::InvalidTrace>(())
@@ -22,10 +22,10 @@ pub struct TraceContext {
     state: Option<String>,
 }
 
-/// Why something is no trace context.
+/// Why a text or an id is not a valid trace context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTrace {
-    /// Not of the form the specification gives.
+    /// Not in the form that the specification requires.
     #[error("a traceparent reads 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, in lower case")]
     Form,
     /// Version 255 is forbidden.
@@ -40,9 +40,9 @@ pub enum InvalidTrace {
 }
 
 impl TraceContext {
-    /// Longest `tracestate` kept, in characters: 512, what the specification asks every system to carry.
+    /// The longest `tracestate` that is kept, in characters: 512, which the specification asks every system to carry.
     pub const STATE_CHARS: usize = 512;
-    /// Most members of a `tracestate`: 32, as the specification says.
+    /// The most members of a `tracestate`: 32, as the specification says.
     pub const STATE_MEMBERS: usize = 32;
 
     /// A span of a trace.
@@ -57,7 +57,7 @@ impl TraceContext {
         Ok(Self { trace_id, span_id, flags: sampled.into(), state: None })
     }
 
-    /// The same trace with another span as the parent of what follows. The caller makes the id, at random.
+    /// The same trace with another span as the parent of what follows. The caller must choose the id at random.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl TraceContext {
     ///
     /// # Errors
     ///
-    /// [`InvalidTrace::State`] past its limits, or if it is no list of `key=value`.
+    /// [`InvalidTrace::State`] if `state` exceeds the limits, or is not a list of `key=value`.
     pub fn with_state(self, state: &str) -> Result<Self, InvalidTrace> {
         let state = state.trim();
         let mut members = 0;
@@ -91,8 +91,8 @@ impl TraceContext {
 
     /// Reads both headers.
     ///
-    /// A `traceparent` that is absent or no such thing gives `None`: the message starts a new trace, as the
-    /// specification asks. A bad `tracestate` is dropped, and the rest kept.
+    /// If `traceparent` is absent or invalid, the result is `None`: the message starts a new trace, as the
+    /// specification asks. If only `tracestate` is invalid, it is dropped and the rest is kept.
     pub fn read<'a>(header: impl Fn(&'static str) -> Option<HeaderValue<'a>>) -> Option<Self> {
         let context: Self = header(TRACEPARENT)?.as_str()?.trim().parse().ok()?;
         let state = header(TRACESTATE).and_then(|value| value.as_str());
@@ -102,12 +102,12 @@ impl TraceContext {
         }
     }
 
-    /// The trace.
+    /// The id of the trace.
     pub fn trace_id(&self) -> [u8; 16] {
         self.trace_id
     }
 
-    /// The span that sent the message: the parent of those that handle it.
+    /// The id of the span that sent the message. It is the parent of the spans that handle it.
     pub fn span_id(&self) -> [u8; 8] {
         self.span_id
     }
@@ -117,7 +117,7 @@ impl TraceContext {
         self.flags & 1 == 1
     }
 
-    /// What tracing systems added.
+    /// The `tracestate`: data that tracing systems added.
     pub fn state(&self) -> Option<&str> {
         self.state.as_deref()
     }
@@ -138,7 +138,7 @@ impl TraceContext {
 impl std::str::FromStr for TraceContext {
     type Err = InvalidTrace;
 
-    /// Reads a `traceparent`. Of a version later than 00, the part that version 00 knows is read, as the
+    /// Reads a `traceparent`. If its version is later than 00, the part that version 00 defines is read, as the
     /// specification asks.
     fn from_str(text: &str) -> Result<Self, InvalidTrace> {
         let mut parts = text.splitn(5, '-');
@@ -150,12 +150,12 @@ impl std::str::FromStr for TraceContext {
             (0, Some(_)) => return Err(InvalidTrace::Form),
             _ => {}
         }
-        // Of the flags version 00 knows "sampled"; the others must not be passed on.
+        // Version 00 defines only the flag "sampled". The other flags must not be passed on.
         Self::new(trace_id, span_id, flags & 1 == 1)
     }
 }
 
-/// Exactly `N` bytes in lower-case hex.
+/// Reads exactly `N` bytes of lower-case hex.
 fn hex<const N: usize>(text: &str) -> Result<[u8; N], InvalidTrace> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Ok(byte - b'0'),

@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 use protos::wiretest::kinds::{Choice, Part};
 use protos::wiretest::{Colour, Kinds};
 
-/// Any message that both formats can express, but for `NaN`, which is not equal to itself.
+/// Any message that both formats can express, except those with `NaN`, which is not equal to itself.
 pub(crate) fn any_kinds() -> impl Strategy<Value = Kinds> {
     let leaf = flat().boxed();
     leaf.prop_recursive(4, 8, 1, |inner| {
@@ -50,12 +50,12 @@ fn float() -> impl Strategy<Value = f64> {
     ]
 }
 
-/// Also a number that the enumeration does not know.
+/// Colours, and a number that the enumeration does not know.
 fn colour() -> impl Strategy<Value = i32> {
     prop_oneof![Just(Colour::Red as i32), Just(Colour::Green as i32), Just(77)]
 }
 
-/// JSON knows the years 1 to 9999.
+/// Only the years 1 to 9999, because JSON has no others.
 fn timestamp() -> impl Strategy<Value = Timestamp> {
     (-62_135_596_800_i64..253_402_300_800, 0..1_000_000_000).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos })
 }

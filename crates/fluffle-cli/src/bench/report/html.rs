@@ -1,14 +1,14 @@
-//! The report as one page, which needs nothing but itself.
+//! The report as one HTML page that loads no other file.
 
 use crate::bench::summary::Summary;
 
 const PAGE: &str = include_str!("page.html");
 
-/// Where the page wants its data.
+/// The placeholder for the data in the page.
 const PLACE: &str = "/*DATA*/null";
 
 pub(crate) fn render(summary: &Summary) -> Result<String, serde_json::Error> {
-    // Inside a script element the only way out is a tag's beginning.
+    // Inside a script element, only the beginning of a tag could end the element.
     let data = serde_json::to_string(summary)?.replace('<', "\\u003c");
     Ok(PAGE.replacen(PLACE, &data, 1))
 }
@@ -17,7 +17,7 @@ pub(crate) fn render(summary: &Summary) -> Result<String, serde_json::Error> {
 mod tests {
     use super::*;
 
-    /// No browser looks at it here: what is easily broken is counted.
+    /// No browser runs in this test, so it counts what is easily broken.
     #[test]
     fn the_page_has_a_place_for_its_data_and_every_bracket_is_closed() {
         assert_eq!(PAGE.matches(PLACE).count(), 1);

@@ -1,4 +1,4 @@
-//! One JSON object: [`Summary`], field by field. The crate's README describes it.
+//! The report as one JSON object: the fields of [`Summary`]. The crate's README describes it.
 
 use crate::bench::summary::Summary;
 

@@ -1,4 +1,4 @@
-//! A run, for people, for programs, and for both.
+//! The report of a run: text, JSON and HTML.
 
 pub(crate) mod html;
 pub(crate) mod json;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Workload {
-    /// In one line.
+    /// The workload in one line.
     pub(crate) fn line(&self) -> String {
         let loop_kind = match self.rate {
             Some(rate) => format!("open loop at {} msg/s", figures(rate)),
@@ -74,10 +74,10 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
     }
     if let Some(batches) = &summary.batches {
         let (received, each) = (count(batches.received), figures(batches.messages_each));
-        writeln!(out, "  in the whole run {received} batches came, of {each} messages on average")?;
+        writeln!(out, "  in the whole run {received} batches arrived, with {each} messages on average")?;
     }
     if let Some(asked) = workload.rate.filter(|rate| throughput.published_per_s < 0.99 * rate) {
-        writeln!(out, "  behind: {} msg/s were asked for; latency includes what was sent late", figures(asked))?;
+        writeln!(out, "  behind: the requested rate is {} msg/s; latency includes messages sent late", figures(asked))?;
     }
     latencies(summary, out)?;
     stages(summary, out)?;
@@ -86,7 +86,7 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\nThis process")?;
         writeln!(
             out,
-            "  CPU {:.2} s, {} µs a message, {cores:.2} cores; peak memory {} MB",
+            "  CPU {:.2} s, {} µs per message, {cores:.2} cores; peak memory {} MB",
             process.cpu_s,
             figures(process.cpu_us_per_message),
             figures(process.peak_memory_bytes as f64 / 1e6)
@@ -94,7 +94,7 @@ fn write(summary: &Summary, out: &mut String) -> std::fmt::Result {
         if workload.broker == "embedded" {
             writeln!(
                 out,
-                "  the broker inside took {:.2} s more, and shares the memory",
+                "  the embedded broker used {:.2} s more CPU, and shares the memory",
                 process.embedded_broker_cpu_s
             )?;
         }
@@ -124,21 +124,21 @@ fn latencies(summary: &Summary, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-/// As wide as a bar may be, in characters.
+/// The greatest width of a bar, in characters.
 const BAR: f64 = 20.0;
 
 fn stages(summary: &Summary, out: &mut String) -> std::fmt::Result {
     if summary.stages.iter().all(|stage| stage.mean_us == 0.0) {
         return Ok(());
     }
-    writeln!(out, "\nA message's life (one message in {})", summary.stages_of_one_in)?;
-    writeln!(out, "  {:<9} {:>9} {:>7} {:>9} {:>9}", "stage", "mean", "share", "p50", "p99")?;
+    writeln!(out, "\nStages of a message (one message in {} is timed)", summary.stages_of_one_in)?;
+    writeln!(out, "  {:<9} {:>9} {:>8} {:>9} {:>9}", "stage", "mean", "share", "p50", "p99")?;
     for stage in &summary.stages {
         let time = |us: Option<f64>| us.map_or("·".to_owned(), |us| nanos(us * 1e3));
-        let share = stage.share.map_or("beside".to_owned(), |share| format!("{:.1} %", share * 100.0));
+        let share = stage.share.map_or("parallel".to_owned(), |share| format!("{:.1} %", share * 100.0));
         writeln!(
             out,
-            "  {:<9} {:>9} {share:>7} {:>9} {:>9}  {:<20} {}",
+            "  {:<9} {:>9} {share:>8} {:>9} {:>9}  {:<20} {}",
             stage.name,
             nanos(stage.mean_us * 1e3),
             time(stage.p50_us),
@@ -148,7 +148,7 @@ fn stages(summary: &Summary, out: &mut String) -> std::fmt::Result {
         )?;
     }
     let left = if summary.workload.consumers > 0 { "broker and confirm are" } else { "confirm is" };
-    writeln!(out, "  {left} what is left between points that are measured: a mean, and no percentiles")
+    writeln!(out, "  {left} the rest between measured points: only a mean, no percentiles")
 }
 
 fn verification(summary: &Summary, out: &mut String) -> std::fmt::Result {
@@ -164,7 +164,7 @@ fn verification(summary: &Summary, out: &mut String) -> std::fmt::Result {
             count(found.out_of_order),
             count(found.damaged)
         )?,
-        None => writeln!(out, "  nothing: there were no consumers")?,
+        None => writeln!(out, "  nothing, because there were no consumers")?,
     }
     for (why, messages) in &summary.publish_failures {
         writeln!(out, "  {} publishes failed: {why}", count(*messages))?;
@@ -186,7 +186,7 @@ fn verification(summary: &Summary, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-/// Columns of a line of prose.
+/// The columns of a line of text.
 const WIDE: usize = 100;
 
 fn paragraph(out: &mut String, text: &str) -> std::fmt::Result {
