@@ -217,7 +217,8 @@ impl<const FULL: bool> Store for Sqlite<FULL> {
         connection
             .execute_batch(&format!(
                 "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};
-                 CREATE TABLE IF NOT EXISTS records (position INTEGER PRIMARY KEY, id TEXT NOT NULL, body BLOB NOT NULL);"
+                 CREATE TABLE IF NOT EXISTS records
+                     (position INTEGER PRIMARY KEY, id TEXT NOT NULL, body BLOB NOT NULL);"
             ))
             .unwrap();
         Self(connection)

@@ -55,8 +55,8 @@ fn ensure(package: &Package) -> Result<(), Failure> {
     }
     let Some(elevation) = as_root() else {
         return Err(Failure(format!(
-            "installing {name} needs root, and there is no passwordless sudo: run `sudo apt-get install -y {name}`, then \
-             try again"
+            "installing {name} needs root, and there is no passwordless sudo: run \
+             `sudo apt-get install -y {name}`, then try again"
         )));
     };
     step::run("refreshing the list of packages", apt_get(elevation).arg("update"))?;
