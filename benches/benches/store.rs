@@ -1,4 +1,5 @@
-//! What the journal and the window of seen ids carry, through their public doors: many callers, grouped flush, marks included.
+//! The throughput of the journal and of the store of seen ids, through their public API: many callers, grouped flush,
+//! marks included.
 //!
 //! `cargo bench -p benches --bench store`
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -18,10 +19,11 @@ fn main() {
 
 /// Records or ids in one sample.
 const ROUNDS: usize = 20_000;
-/// What a publisher keeps on its way to the disk: the journal's own queue holds 1,024.
+/// How many messages a publisher has on their way to the disk. The journal's own queue holds 1,024.
 const IN_FLIGHT: usize = 1_000;
 
-/// Grouped, or else at an interval. One caller that keeps its order: enqueues, and confirms the oldest as soon as it is safe.
+/// With grouped flush, or else at an interval. One caller enqueues in order, and confirms the oldest record as soon as
+/// it is safe.
 #[divan::bench(args = [100, 300, 1_000], consts = [true, false], sample_count = 10, sample_size = 1)]
 fn journal<const GROUPED: bool>(bencher: Bencher<'_, '_>, size: usize) {
     let (runtime, folder) = start();
@@ -45,7 +47,7 @@ fn journal<const GROUPED: bool>(bencher: Bencher<'_, '_>, size: usize) {
     });
 }
 
-/// What a consumer does with each message: asks, works, inserts.
+/// The calls of a consumer for each message: look up, handle, insert.
 #[divan::bench(args = [1, 64, 1_000], sample_count = 10, sample_size = 1)]
 fn seen_ids(bencher: Bencher<'_, '_>, at_once: usize) {
     let (runtime, folder) = start();
@@ -72,11 +74,11 @@ fn seen_ids(bencher: Bencher<'_, '_>, at_once: usize) {
 
 fn start() -> (Runtime, TempDir) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    // On the disk that is measured: /tmp may be memory.
+    // In the target folder, because /tmp may be in memory.
     (runtime, tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
 }
 
-/// As long as a UUID.
+/// An id as long as a UUID.
 fn id(number: usize) -> String {
     format!("0190a8f1-6a52-7c3e-9d1b-{number:012}")
 }

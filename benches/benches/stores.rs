@@ -1,8 +1,10 @@
-//! Which embedded store carries the journal: redb, fjall or SQLite (in WAL mode), each doing what the journal would ask of it.
+//! Compares embedded stores as the basis of the journal: redb, fjall and SQLite (in WAL mode), each under the journal's
+//! load.
 //!
-//! Records of 300 bytes and an id are appended in transactions of 1, 64 and 512, each synced to the disk, each taking
-//! out again what was appended [`IN_FLIGHT`] records before. Then: what is on disk, how long opening takes, and what is
-//! there after `kill -9`. Not a divan benchmark: a million records are one sample.
+//! Records of 300 bytes with an id are appended in transactions of 1, 64 and 512 records. Each transaction is synced to
+//! the disk, and removes the records appended [`IN_FLIGHT`] records before. Then the benchmark measures the size on
+//! disk, the time to open, and which records are left after `kill -9`. It is no divan benchmark, because a million
+//! records are one sample.
 //!
 //! `cargo bench -p benches --bench stores [redb|fjall|sqlite-full|sqlite-normal]`
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
@@ -18,13 +20,13 @@ use std::{
 
 use redb::{ReadableDatabase, ReadableTable};
 
-/// Records on the wire without a confirm, as a publisher with some load has them.
+/// Records without a confirm, as a publisher under load has them.
 const IN_FLIGHT: u64 = 1_024;
 const BODY: usize = 300;
 const ID: &str = "0190a8f1-6a52-7c3e-9d1b-0123456789ab";
 /// (records in one transaction, records in all)
 const ROUNDS: [(u64, u64); 3] = [(1, 10_000), (64, 200_000), (512, 1_024_000)];
-/// Names the store and the folder a child is to write in until it is killed.
+/// Variable with the store and the folder in which a child writes until it is killed.
 const CHILD: &str = "STORES_CHILD";
 
 fn main() {
@@ -45,9 +47,9 @@ fn main() {
 
 trait Store {
     fn open(folder: &Path) -> Self;
-    /// One transaction, on disk when this returns.
+    /// Runs one transaction, which is on the disk when this returns.
     fn commit(&mut self, append: Range<u64>, confirm: Range<u64>);
-    /// The positions there, in order.
+    /// The stored positions, in order.
     fn left(&self) -> Vec<u64>;
 }
 
@@ -101,7 +103,7 @@ impl Run for Measure<'_> {
     }
 }
 
-/// A child appends without confirming and says what is durable; it is killed after two seconds.
+/// A child appends without confirming, and prints what is durable. It is killed after two seconds.
 fn kill<S: Store>(name: &str) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut child = Command::new(env::current_exe().unwrap())
@@ -140,7 +142,7 @@ impl Run for ChildRun<'_> {
         let mut out = std::io::stdout().lock();
         for first in (0..).step_by(64) {
             store.commit(first..first + 64, 0..0);
-            // Ends when nobody reads any more.
+            // This fails, and ends the child, when nobody reads its output any more.
             if writeln!(out, "{}", first + 64).is_err() {
                 return;
             }
@@ -215,7 +217,8 @@ impl<const FULL: bool> Store for Sqlite<FULL> {
         connection
             .execute_batch(&format!(
                 "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};
-                 CREATE TABLE IF NOT EXISTS records (position INTEGER PRIMARY KEY, id TEXT NOT NULL, body BLOB NOT NULL);"
+                 CREATE TABLE IF NOT EXISTS records
+                     (position INTEGER PRIMARY KEY, id TEXT NOT NULL, body BLOB NOT NULL);"
             ))
             .unwrap();
         Self(connection)
@@ -242,7 +245,7 @@ impl<const FULL: bool> Store for Sqlite<FULL> {
     }
 }
 
-/// Bytes that no store compresses to nothing.
+/// Bytes that compression does not make much smaller.
 fn body(position: u64) -> [u8; BODY] {
     let mut random = fastrand::Rng::with_seed(position);
     let mut body = [0; BODY];
@@ -251,7 +254,7 @@ fn body(position: u64) -> [u8; BODY] {
 }
 
 fn on_disk(folder: &Path) -> u64 {
-    // A store may delete a file between the listing and the look.
+    // A store may delete a file after it was listed.
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(
@@ -270,11 +273,12 @@ fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// What this process has used of the processors, all threads, at the kernel's usual 100 ticks a second.
+/// The CPU time of all threads of this process, at the kernel's usual 100 ticks a second.
 fn cpu() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<i64> =
         stat.rsplit(')').next().unwrap().split_whitespace().filter_map(|field| field.parse().ok()).collect();
-    // The state is no number, so utime is the eleventh that is left, stime the twelfth (proc(5), fields 14 and 15).
+    // The state is not a number, so of the remaining fields utime is the eleventh and stime the twelfth (proc(5),
+    // fields 14 and 15).
     Duration::from_millis((fields[10] + fields[11]) as u64 * 10)
 }

@@ -1,5 +1,5 @@
-//! What supervision costs: a message to a supervised actor beside one to a bare actix actor, and the time from a crash
-//! to the next incarnation's first message.
+//! The cost of supervision: a message to a supervised actor compared with one to a bare actix actor, and the time from
+//! a crash to the first message of the next incarnation.
 //!
 //! `cargo bench -p benches --bench supervise`
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
@@ -10,7 +10,7 @@ use divan::{Bencher, counter::ItemsCount};
 use fluffle_supervise::{ActorSpec, Backoff, Intensity, SupervisedAddr, SupervisorHandle, SupervisorSpec};
 
 fn main() {
-    // The crashes below are meant: their backtraces would only be noise.
+    // The crashes below are deliberate, so do not print their backtraces.
     std::panic::set_hook(Box::new(|_| {}));
     divan::main();
 }
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Place {
 
 const PLACES: [Place; 2] = [Place::SameArbiter, Place::AnotherArbiter];
 
-/// A system, and the arbiter on which the actor shall live in it.
+/// A system, and the arbiter in it on which the actor lives.
 fn system(place: Place) -> (SystemRunner, ArbiterHandle) {
     let system = System::new();
     let arbiter = system.block_on(async {
@@ -113,7 +113,7 @@ fn send_supervised(bencher: Bencher<'_, '_>, place: Place) {
     arbiter.stop();
 }
 
-/// From sending the message that crashes the actor to the reply of the next incarnation to the next message.
+/// Measures from sending the message that crashes the actor until the next incarnation answers the next message.
 #[divan::bench(args = PLACES, sample_count = 500, sample_size = 1)]
 fn restart_latency(bencher: Bencher<'_, '_>, place: Place) {
     let (system, arbiter) = system(place);

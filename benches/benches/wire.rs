@@ -1,6 +1,6 @@
-//! What a message costs to encode and decode, with and without gzip, alone and in batches.
+//! The cost of encoding and decoding a message, with and without gzip, alone and in batches.
 //!
-//! `cargo bench -p benches --bench wire`; bytes a second are counted before gzip.
+//! `cargo bench -p benches --bench wire`; bytes per second are counted before gzip.
 #![allow(clippy::expect_used, missing_docs)]
 
 use divan::counter::{BytesCount, ItemsCount};

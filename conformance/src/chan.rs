@@ -1,6 +1,7 @@
-//! A channel, with the calls behaviours make most.
+//! A channel, with short calls for what behaviours do most.
 //!
-//! A method that is named after an AMQP method and returns a `Result` lets the broker refuse; the others do not.
+//! A method that is named after an AMQP method returns a `Result` if the broker may refuse it; the other methods panic
+//! on a refusal.
 
 use std::ops::Deref;
 
@@ -11,20 +12,20 @@ use lapin::{
 
 use crate::{Subscription, within};
 
-/// A reply code and a reply text: how AMQP says no.
+/// A reply code and a reply text: a refusal in AMQP.
 pub type Refusal = (u16, String);
 
 /// The code and text with which the broker refused.
 ///
 /// # Panics
 ///
-/// When it did not refuse, or something else went wrong.
+/// If the broker did not refuse, or something else went wrong.
 pub fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> Refusal {
     let error = result.expect_err("the broker should have refused");
     reason(&error)
 }
 
-/// What the broker said.
+/// The reply code and text of an error.
 pub(crate) fn reason(error: &Error) -> Refusal {
     match error.kind() {
         ErrorKind::ProtocolError(error) => (error.get_id(), error.get_message().to_string()),
@@ -37,7 +38,7 @@ pub fn text(body: &[u8]) -> String {
     String::from_utf8_lossy(body).into_owned()
 }
 
-/// A lapin channel with shorter calls. Everything else of it is there too.
+/// A lapin channel with shorter calls. It dereferences to the lapin channel.
 #[derive(Clone)]
 pub struct Chan(Channel);
 
@@ -55,7 +56,7 @@ impl Chan {
         Self(within("a channel", connection.create_channel()).await.unwrap())
     }
 
-    /// Declares a durable queue without arguments: the simplest there is.
+    /// Declares a durable queue without arguments.
     pub async fn queue(&self, name: &str) {
         self.queue_with(name, FieldTable::default()).await;
     }
@@ -122,7 +123,7 @@ impl Chan {
         self.publish_with(exchange, key, body, BasicProperties::default()).await
     }
 
-    /// As [`publish`](Self::publish), with properties.
+    /// Like [`publish`](Self::publish), with properties.
     pub async fn publish_with(
         &self,
         exchange: &str,
@@ -147,7 +148,7 @@ impl Chan {
         within("basic.get-ok", self.basic_get(queue.into(), BasicGetOptions::default())).await.unwrap()
     }
 
-    /// Takes what is ready in a queue, bodies only.
+    /// Takes all ready messages of a queue, and returns their bodies.
     pub async fn drain(&self, queue: &str) -> Vec<String> {
         let mut bodies = Vec::new();
         while let Some(message) = self.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap() {
@@ -156,10 +157,10 @@ impl Chan {
         bodies
     }
 
-    /// Takes the next messages of a queue, bodies only, and makes sure that there are no more.
+    /// Takes the next `count` messages of a queue, checks that there are no more, and returns their bodies.
     ///
-    /// Where [`drain`](Self::drain) may look too early: a broker may answer `channel.close` before what the channel held is
-    /// back in its queue.
+    /// Use this where [`drain`](Self::drain) may look too early: a broker may answer `channel.close` before the
+    /// channel's messages are back in their queue.
     pub async fn await_only(&self, queue: &str, count: usize) -> Vec<String> {
         let mut consumer = self.consume_no_ack(queue).await;
         let bodies = consumer.bodies(count).await;
@@ -168,7 +169,7 @@ impl Chan {
         bodies
     }
 
-    /// Consumes from a queue, to be acknowledged.
+    /// Consumes from a queue, with acknowledgements.
     pub async fn consume(&self, queue: &str) -> Subscription {
         self.consume_with(queue, "", BasicConsumeOptions::default(), FieldTable::default()).await.unwrap()
     }
@@ -201,7 +202,7 @@ impl Chan {
         self.basic_ack(tag, BasicAckOptions::default()).await.unwrap();
     }
 
-    /// Acknowledges all up to a message.
+    /// Acknowledges all messages up to this one.
     pub async fn ack_up_to(&self, tag: u64) {
         self.basic_ack(tag, BasicAckOptions { multiple: true }).await.unwrap();
     }
@@ -216,14 +217,14 @@ impl Chan {
         self.basic_nack(tag, BasicNackOptions { multiple, requeue }).await.unwrap();
     }
 
-    /// A consumer of nothing, which will be told why the broker closed the channel: what has no answer, as `basic.ack`, has
-    /// none to hear it by either.
+    /// A consumer on an empty queue, which gets the reason if the broker closes the channel. Methods without an answer,
+    /// such as `basic.ack`, cannot report it.
     pub async fn sentinel(&self) -> Subscription {
         let queue = self.declare("", QueueDeclareOptions::exclusive(), FieldTable::default()).await.unwrap();
         self.consume_no_ack(queue.name().as_str()).await
     }
 
-    /// Closes the channel: what it has not settled goes back to the queues.
+    /// Closes the channel. Its unsettled messages go back to the queues.
     pub async fn quit(&self) {
         within("channel.close-ok", self.close(200, "done".into())).await.unwrap();
     }

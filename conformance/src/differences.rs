@@ -1,18 +1,20 @@
-//! Where a broker of ours does not do as RabbitMQ does.
+//! Known differences between the embedded broker and RabbitMQ.
 
 /// A behaviour that the embedded broker does not share with RabbitMQ.
 #[derive(Debug, Clone, Copy)]
 pub struct Difference {
     /// The behaviour: `module::name`.
     pub behaviour: &'static str,
-    /// What differs, and why it is not mended.
+    /// What differs, and why it is not fixed.
     pub reason: &'static str,
 }
 
-/// All of them. A listed behaviour must fail: one that passes is a failure too, so that no line outlives its reason.
+/// All known differences. A listed behaviour must fail; if it passes, that is a failure, too, so that outdated entries
+/// are noticed.
 pub const KNOWN_DIFFERENCES: &[Difference] = &[];
 
-/// What RabbitMQ 4 does otherwise than RabbitMQ 3, which is what the embedded broker does. Against a RabbitMQ 4 these must fail.
+/// Behaviours of RabbitMQ 4 that differ from RabbitMQ 3, which the embedded broker follows. They must fail against
+/// RabbitMQ 4.
 pub const CHANGED_IN_4: &[Difference] = &[
     Difference {
         behaviour: "connection::another_protocol_is_answered_with_ours_and_closed",

@@ -1,15 +1,16 @@
-//! What a broker does, as tests that any broker can be put through.
+//! A conformance suite: the behaviours of a broker, as tests that run against any broker.
 //!
-//! Each behaviour is one function, `async fn behaviour(broker: &Target)`, in a module of `tests/conformance/` named after
-//! its noun. `tests/conformance/main.rs` lists them once and makes of each a test for every broker: `real::queues::…` against
-//! RabbitMQ, and the same name under another half for another broker. The two agree when both halves are green;
-//! where they do not, [`KNOWN_DIFFERENCES`] says so and why.
+//! Each behaviour is one function, `async fn behaviour(broker: &Target)`, in a module of `tests/conformance/` named
+//! after its subject. `tests/conformance/main.rs` lists them once, and turns each into one test for every broker:
+//! `real::queues::…` against RabbitMQ, and the same name in another half for another broker. The brokers agree if both
+//! halves pass; [`KNOWN_DIFFERENCES`] lists the exceptions and their reasons.
 //!
-//! RabbitMQ is the judge: an expectation is what RabbitMQ 3.10 did, never what a specification promised. What RabbitMQ 4 does
-//! otherwise is in [`CHANGED_IN_4`]; `cargo xtask rabbitmq4` puts one on this machine, and says how to run the suite on it.
+//! RabbitMQ decides: an expectation is what RabbitMQ 3.10 does, not what a specification says. [`CHANGED_IN_4`] lists
+//! what RabbitMQ 4 does differently; `cargo xtask rabbitmq4` installs RabbitMQ 4, and prints how to run the suite on
+//! it.
 //!
-//! This library is what the behaviours are written with: a [`Target`] to speak to, a [`Chan`] for what a client library can
-//! express, a [`Wire`] for what only frames can, a [`raw::RawClient`] for what not even a frame parser can.
+//! This library has the tools for behaviours: a [`Target`] to connect to, a [`Chan`] for everything that a client
+//! library can express, a [`Wire`] for single frames, and a [`raw::RawClient`] for bytes that no frame parser accepts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is test code")]
 
 mod chan;
@@ -31,14 +32,14 @@ pub use wire::{Content, Frame, Method, Wire, start_ok};
 
 use std::time::Duration;
 
-/// How long anything awaited may take. Only a failing test ever waits this long.
+/// The limit of every wait. Only a failing test waits this long.
 pub const LIMIT: Duration = Duration::from_secs(15);
 
 /// Awaits `future` for at most [`LIMIT`].
 ///
 /// # Panics
 ///
-/// When the time is over, naming `what` did not happen.
+/// If the time is over; the panic names `what` did not happen.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(LIMIT, future).await {
         Ok(value) => value,
@@ -46,11 +47,11 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Waits until `probe` says yes, for at most [`LIMIT`]: for what a broker does in its own time and tells nobody.
+/// Waits until `probe` returns `true`, for at most [`LIMIT`]. For effects that a broker does not report.
 ///
 /// # Panics
 ///
-/// When the time is over, naming `what` did not happen.
+/// If the time is over; the panic names `what` did not happen.
 pub async fn eventually(what: &str, probe: impl AsyncFn() -> bool) {
     within(what, async {
         while !probe().await {

@@ -1,4 +1,4 @@
-//! One behaviour against one broker.
+//! Runs one behaviour against one broker.
 
 use std::{
     any::Any,
@@ -10,30 +10,30 @@ use std::{
 
 use crate::{CHANGED_IN_4, Difference, Half, KNOWN_DIFFERENCES, Target};
 
-/// A behaviour as a value: what `async fn behaviour(broker: &Target)` becomes.
+/// A behaviour as a function pointer, made from `async fn behaviour(broker: &Target)`.
 pub type Behaviour = for<'a> fn(&'a Target) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// A whole behaviour's time.
+/// The time limit of a whole behaviour.
 const BEHAVIOUR_LIMIT: Duration = Duration::from_secs(50);
 
-/// How a behaviour ended, in the light of what is known to differ.
+/// How a behaviour ended, with the known differences taken into account.
 #[derive(Debug)]
 pub enum Outcome {
-    /// As RabbitMQ does.
+    /// Like RabbitMQ.
     Agrees,
-    /// Not as RabbitMQ does, which is known.
+    /// Unlike RabbitMQ, which is a known difference.
     KnownDifference(&'static str),
-    /// Not as RabbitMQ does: the panic to go on with.
+    /// Unlike RabbitMQ; with the panic to resume.
     Differs(Box<dyn Any + Send>),
-    /// As RabbitMQ does, although the list says otherwise.
+    /// Like RabbitMQ, although it is listed as a difference.
     Stale(&'static str),
 }
 
-/// Puts one broker through one behaviour and panics unless they agree or are known to differ.
+/// Runs one behaviour against one broker. Panics unless the broker agrees with RabbitMQ, or the difference is known.
 ///
 /// # Panics
 ///
-/// With the behaviour's own panic, or because a listed difference is none any more.
+/// With the behaviour's own panic, or because a listed difference no longer exists.
 pub fn run(half: Half, name: &str, behaviour: Behaviour) {
     let differences = match half {
         Half::Real if Target::is_rabbitmq_4() => CHANGED_IN_4,
@@ -48,7 +48,7 @@ pub fn run(half: Half, name: &str, behaviour: Behaviour) {
     }
 }
 
-/// Decides how a behaviour ended: it is at odds with the broker when it panics.
+/// Decides how a behaviour ended. If it panics, the broker differs.
 pub fn judge(name: &str, differences: &[Difference], behaviour: impl FnOnce()) -> Outcome {
     let known = differences.iter().find(|difference| difference.behaviour == name);
     match (catch_unwind(AssertUnwindSafe(behaviour)), known) {

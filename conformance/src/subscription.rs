@@ -5,7 +5,7 @@ use lapin::{Consumer, message::Delivery};
 
 use crate::{Chan, Refusal, chan::reason, text, within};
 
-/// A lapin consumer and the channel it lives on.
+/// A lapin consumer and its channel.
 pub struct Subscription {
     channel: Chan,
     consumer: Consumer,
@@ -36,10 +36,10 @@ impl Subscription {
         bodies
     }
 
-    /// Makes sure that the broker has nothing more for this consumer.
+    /// Checks that the broker has nothing more for this consumer.
     ///
-    /// The queue answers a passive declare after everything it had to deliver before, and over the same channel: what has
-    /// not come by then does not come.
+    /// The broker answers a passive declare on the same channel after all earlier deliveries of the queue, so a
+    /// delivery that has not come by then does not exist.
     pub async fn is_quiet(&mut self) {
         let queue = self.consumer.queue().to_string();
         self.channel.inspect(&queue).await.unwrap();

@@ -1,10 +1,10 @@
-//! Field tables, written short.
+//! A short notation for field tables.
 
 use lapin::types::{AMQPValue, FieldTable};
 
-/// What may stand for a value in [`table!`](crate::table).
+/// Types that can be values in [`table!`](crate::table).
 pub trait IntoValue {
-    /// The value as AMQP types it: a string is a long string, an `i32` a signed 32-bit integer.
+    /// The value with its AMQP type: a string is a long string, an `i32` a signed 32-bit integer.
     fn into_value(self) -> AMQPValue;
 }
 
@@ -55,11 +55,11 @@ macro_rules! table {
     }};
 }
 
-/// The string a table holds under a key.
+/// The string that a table has under a key.
 ///
 /// # Panics
 ///
-/// When there is none.
+/// If there is none.
 pub fn string(table: &FieldTable, key: &str) -> String {
     match table.inner().get(key) {
         Some(AMQPValue::LongString(text)) => text.to_string(),

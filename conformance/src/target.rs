@@ -1,4 +1,4 @@
-//! A broker to be put through a behaviour.
+//! The broker against which a behaviour runs.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,16 +12,16 @@ use crate::{Chan, Wire, within};
 /// A second virtual host of the embedded broker.
 const ANOTHER: &str = "another";
 
-/// Which broker.
+/// The kind of broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Half {
     /// RabbitMQ, on the node that all tests share.
     Real,
-    /// `fluffle-broker`, one of its own for each test.
+    /// `fluffle-broker`, a new one for each test.
     Embedded,
 }
 
-/// A broker with nothing in it yet, for one test alone.
+/// An empty broker, or virtual host, for one test.
 pub struct Target {
     url: String,
     vhost: String,
@@ -29,7 +29,7 @@ pub struct Target {
     home: Home,
 }
 
-/// What keeps a broker running, or a virtual host in it, for as long as its test.
+/// Keeps a broker, or a virtual host in it, running during its test.
 enum Home {
     Real(Vhost<'static>),
     RealNode(Box<RabbitMq>),
@@ -37,11 +37,11 @@ enum Home {
 }
 
 impl Target {
-    /// A virtual host nobody else uses. Blocks: for RabbitMQ about 50 ms, and once a boot.
+    /// A virtual host for this test only. Blocks: on RabbitMQ for about 50 ms, and once for its boot.
     ///
     /// # Panics
     ///
-    /// When the broker cannot be had.
+    /// If the broker cannot be started.
     pub fn fresh(half: Half) -> Self {
         match half {
             Half::Real => Self::on_rabbitmq(RabbitMq::shared().unwrap()),
@@ -49,11 +49,11 @@ impl Target {
         }
     }
 
-    /// Whether the RabbitMQ at hand is a 4.x.
+    /// Whether the installed RabbitMQ is a 4.x.
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// If there is none.
     pub fn is_rabbitmq_4() -> bool {
         let version = RabbitMq::shared().unwrap().eval("rabbit_misc:version()").unwrap();
         version.trim_matches('"').starts_with('4')
@@ -73,7 +73,7 @@ impl Target {
         Self { url, vhost, connection: OnceCell::new(), home }
     }
 
-    /// Another virtual host of the same broker. Blocks, as [`fresh`](Self::fresh).
+    /// Another virtual host of the same broker. Blocks like [`fresh`](Self::fresh).
     pub fn another_vhost(&self) -> Self {
         match &self.home {
             Home::Real(vhost) => Self::on_rabbitmq(vhost.broker()),
@@ -85,21 +85,21 @@ impl Target {
         }
     }
 
-    /// A broker that nothing else uses, to be restarted; its consumers have a second to acknowledge. Blocks, for RabbitMQ
-    /// about 5 s.
+    /// A broker for this test only, which it may restart. Its consumers have one second to acknowledge. Blocks, on
+    /// RabbitMQ for about 5 s.
     pub fn of_its_own(&self) -> Self {
         match &self.home {
             Home::Embedded(_) => Self::embedded(),
             Home::Real(_) | Home::RealNode(_) => {
                 let node = RabbitMq::to_share().config("consumer_timeout = 1000").start().unwrap();
-                // How often a channel looks at its deliveries' age is no setting of `rabbitmq.conf`.
+                // `rabbitmq.conf` has no setting for how often a channel checks the age of its deliveries.
                 node.eval("application:set_env(rabbit, channel_tick_interval, 200), <<>>").unwrap();
                 Self::new(node.url(), "/".to_owned(), Home::RealNode(Box::new(node)))
             }
         }
     }
 
-    /// Stops the broker, as an operator does, and starts it again: [`of_its_own`](Self::of_its_own) only.
+    /// Stops the broker in order, and starts it again. Only for [`of_its_own`](Self::of_its_own).
     pub fn restart(&mut self) {
         self.connection = OnceCell::new();
         match &self.home {
@@ -112,12 +112,12 @@ impl Target {
         }
     }
 
-    /// Where to connect to, as user `guest`.
+    /// The URL to connect to, as user `guest`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The virtual host's name, as reply texts repeat it.
+    /// The name of the virtual host, as shown in reply texts.
     pub fn vhost(&self) -> &str {
         &self.vhost
     }
@@ -128,17 +128,17 @@ impl Target {
         place.split('/').next().unwrap().parse().unwrap()
     }
 
-    /// A connection of its own.
+    /// Opens a new connection.
     pub async fn connect(&self) -> Connection {
         within("a connection", Connection::connect(self.url(), ConnectionProperties::default())).await.unwrap()
     }
 
-    /// The test's first connection, opened when it is asked for.
+    /// The first connection of the test, opened on first use.
     pub async fn connection(&self) -> &Connection {
         self.connection.get_or_init(|| self.connect()).await
     }
 
-    /// A channel on [`connection`](Self::connection), in confirm mode: what it has published is in its queues.
+    /// A channel on [`connection`](Self::connection), in confirm mode, so that published messages are in their queues.
     pub async fn channel(&self) -> Chan {
         let channel = self.plain_channel().await;
         channel.confirm_select(Default::default()).await.unwrap();
@@ -150,7 +150,7 @@ impl Target {
         Chan::open(self.connection().await).await
     }
 
-    /// A connection in frames, with channel 1 open.
+    /// A frame-level connection, with channel 1 open.
     pub async fn wire(&self) -> Wire {
         Wire::open(self.address(), self.vhost()).await
     }

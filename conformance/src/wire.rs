@@ -1,4 +1,4 @@
-//! A connection in frames: what it sends and receives is exactly what is on the wire, in that order.
+//! A frame-level connection: it sends and receives exactly the given frames, in order.
 
 use std::net::SocketAddr;
 
@@ -14,14 +14,14 @@ use tokio::{
 
 use crate::within;
 
-/// A frame, as `amq-protocol` has it.
+/// A frame, as defined by `amq-protocol`.
 pub type Frame = AMQPFrame;
 
-/// A method that can be sent and recognised.
+/// A method that can be sent and recognized.
 pub trait Method: Sized {
-    /// The method among all methods.
+    /// This method as an `AMQPClass`.
     fn into_class(self) -> AMQPClass;
-    /// This method, if it is this one.
+    /// The method, if `class` contains it.
     fn from_class(class: AMQPClass) -> Option<Self>;
 }
 
@@ -59,7 +59,7 @@ methods! {
 pub struct Content {
     /// Its properties.
     pub properties: BasicProperties,
-    /// Its body, put together from all its frames.
+    /// Its body, joined from all its frames.
     pub body: Vec<u8>,
 }
 
@@ -70,14 +70,14 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A TCP connection over which nothing has been said.
+    /// A TCP connection on which nothing has been sent.
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = within("a TCP connection", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, unread: Vec::new() }
     }
 
-    /// As far as `connection.start`.
+    /// Performs the handshake up to `connection.start`.
     pub async fn greet(address: SocketAddr) -> (Self, connection::Start) {
         let mut wire = Self::connect(address).await;
         wire.send_bytes(b"AMQP\0\0\x09\x01").await;
@@ -85,7 +85,7 @@ impl Wire {
         (wire, start)
     }
 
-    /// As far as `connection.tune`, with these capabilities.
+    /// Performs the handshake up to `connection.tune`, with these client properties.
     pub async fn log_in(address: SocketAddr, client_properties: FieldTable) -> (Self, connection::Tune) {
         let (mut wire, _) = Self::greet(address).await;
         wire.send(0, start_ok("PLAIN", "\0guest\0guest", client_properties)).await;
@@ -93,7 +93,7 @@ impl Wire {
         (wire, tune)
     }
 
-    /// As far as `connection.open-ok`, with the limits of `tune_ok`.
+    /// Performs the handshake up to `connection.open-ok`, with the limits of `tune_ok`.
     pub async fn tuned(address: SocketAddr, vhost: &str, tune_ok: connection::TuneOk) -> Self {
         let capabilities = crate::table! {
             "consumer_cancel_notify" => true, "basic.nack" => true, "publisher_confirms" => true,
@@ -130,7 +130,7 @@ impl Wire {
         self.call(id, queue::Declare { queue: name.into(), durable: true, arguments, ..Default::default() }).await
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
         within("the broker taking bytes", self.stream.write_all(bytes)).await.unwrap();
     }
@@ -167,12 +167,12 @@ impl Wire {
         self.send_frame(&Frame::Header(channel, header)).await;
     }
 
-    /// The next frame, whatever it is; `None` at the connection's end.
+    /// The next frame of any kind; `None` at the end of the connection.
     pub async fn next(&mut self) -> Option<Frame> {
         within("a frame", async {
             loop {
-                // The parser only says that it failed, be it for want of bytes or for bad ones: an unreadable answer shows
-                // as a frame that never comes.
+                // The parser does not distinguish missing bytes from bad ones, so an unreadable answer looks like a
+                // frame that never comes.
                 if let Ok((rest, frame)) = parse_frame(&self.unread[..]) {
                     let used = self.unread.len() - rest.len();
                     self.unread.drain(..used);
@@ -199,7 +199,7 @@ impl Wire {
         }
     }
 
-    /// The header and body frames that follow a method with content.
+    /// The header and body frames after a method with content.
     pub async fn content(&mut self, channel: u16) -> Content {
         let Some(Frame::Header(id, header)) = self.next().await else { panic!("expected a header") };
         assert_eq!((id, header.class_id), (channel, 60));
@@ -213,14 +213,14 @@ impl Wire {
         Content { properties: header.properties, body }
     }
 
-    /// The broker's `channel.close`, answered.
+    /// Waits for the broker's `channel.close`, and answers it.
     pub async fn channel_closed(&mut self, id: u16) -> channel::Close {
         let close = self.expect(id).await;
         self.send(id, channel::CloseOk {}).await;
         close
     }
 
-    /// The broker's `connection.close`, answered; then the connection must end.
+    /// Waits for the broker's `connection.close`, and answers it. Then the connection must end.
     pub async fn connection_closed(&mut self) -> connection::Close {
         let close = self.expect(0).await;
         self.send(0, connection::CloseOk {}).await;
@@ -228,14 +228,14 @@ impl Wire {
         close
     }
 
-    /// Waits for the end of the connection, with nothing before it.
+    /// Waits for the end of the connection. No frame may come before it.
     pub async fn ends(&mut self) {
         let next = self.next().await;
         assert!(next.is_none(), "the connection should have ended, received {next:?}");
         assert!(self.unread.is_empty(), "the connection ended within a frame: {:?}", self.unread);
     }
 
-    /// Waits for the end of the connection; a `connection.close` before it is welcome, and not demanded.
+    /// Waits for the end of the connection. A `connection.close` may come before it, but need not.
     pub async fn ends_with_or_without_a_word(&mut self) {
         match self.next().await {
             None => {}
@@ -249,7 +249,7 @@ impl Wire {
 
     /// Waits for the end of the connection and returns the bytes before it.
     pub async fn last_bytes(mut self) -> Vec<u8> {
-        // A broker that resets the connection has ended it too.
+        // A reset by the broker also ends the connection.
         let _ = within("the connection's end", self.stream.read_to_end(&mut self.unread)).await;
         self.unread
     }

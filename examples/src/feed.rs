@@ -1,11 +1,11 @@
-//! The week of earthquakes, from GeoJSON to Protobuf.
+//! Reads the week of earthquakes from GeoJSON, and converts it to Protobuf.
 
 use fluffle::Error;
 use prost_types::Timestamp;
 use protos::usgs::{AlertLevel, Location, Quake, ReviewStatus};
 use serde::Deserialize;
 
-/// The magnitude from which there is an alert.
+/// The smallest magnitude that causes an alert.
 pub const ALERT_FROM: f64 = 4.5;
 
 #[derive(Deserialize)]
@@ -54,7 +54,7 @@ struct Properties {
     title: String,
 }
 
-/// All events of the week.
+/// Returns all events of the week.
 pub fn read() -> Result<Vec<Quake>, Error> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/earthquakes.json");
     let text = std::fs::read(path).map_err(|error| Error::other(format!("{path}: {error}")))?;
@@ -108,7 +108,7 @@ fn timestamp(milliseconds: i64) -> Timestamp {
     Timestamp { seconds: milliseconds.div_euclid(1000), nanos }
 }
 
-/// The survey's classes of magnitude.
+/// The survey's class of the quake's magnitude.
 pub fn class(quake: &Quake) -> &'static str {
     match quake.magnitude {
         None => "unknown",
@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    /// The size of what is sent, and what it was before gzip.
+    /// The size of the encoded quakes: as sent, and before gzip.
     fn packed(quakes: &[Quake], gzip: Gzip) -> (usize, usize) {
         let wire = Wire::protobuf().gzip(gzip);
         let mut batch = wire.batch().at_most(64 * 1024, 10_000);

@@ -1,4 +1,4 @@
-//! What the lessons share, so that each can be about one thing: a log, tables, a count of what was handled.
+//! Shared by the lessons: logging, tables, and a count of the handled messages.
 
 pub mod feed;
 mod seen;
@@ -25,14 +25,14 @@ pub use generated::lessons::v1 as messages;
 /// The messages of the web shop, compiled from `proto/shop/v1/shop.proto`.
 pub use generated::shop::v1 as shop;
 
-/// Logs what matters to the terminal: what was retried, dead-lettered, restarted. `RUST_LOG=info` shows every start,
-/// `RUST_LOG=off` nothing.
+/// Logs warnings and errors to standard error: retries, dead letters, restarts. `RUST_LOG=info` also shows every start,
+/// `RUST_LOG=off` shows nothing.
 pub fn logging() {
-    // lapin tells of lost sockets in its own words; the supervisors tell it better.
+    // lapin also logs lost sockets, which the supervisors already report.
     logging_from("warn,lapin=off");
 }
 
-/// [`logging`] with another filter, for when `RUST_LOG` is not set.
+/// Like [`logging`], with this filter if `RUST_LOG` is not set.
 pub fn logging_from(filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     let color = std::io::stderr().is_terminal();
@@ -40,10 +40,10 @@ pub fn logging_from(filter: &str) {
     log.without_time().with_target(false).compact().init();
 }
 
-/// A lesson checks what it claims: `Err` with `claim` when it does not hold.
+/// Checks a claim of a lesson.
 ///
 /// # Errors
-/// When `holds` is false.
+/// If `holds` is false; the error names `claim`.
 pub fn check(holds: bool, claim: impl std::fmt::Display) -> Result<(), Error> {
     if holds { Ok(()) } else { Err(Error::other(format!("this should not happen: {claim}"))) }
 }

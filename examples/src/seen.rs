@@ -1,4 +1,4 @@
-//! Which messages were handled, and how often.
+//! Counts which messages were handled, and how often.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,15 +13,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which messages were handled, by message id, and how often.
 ///
-/// The clones share one count. Handler actors carry a clone instead of a count of their own, for an actor's fields die
-/// with it when it crashes, and a fresh actor starts with fresh fields.
+/// All clones share one count. A handler actor holds a clone instead of its own count, because its fields are lost when
+/// it crashes, and a fresh actor starts with fresh fields.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     ids: watch::Sender<HashMap<String, u32>>,
 }
 
 impl Seen {
-    /// Nothing seen yet.
+    /// An empty count.
     pub fn new() -> Self {
         Self::default()
     }
@@ -31,7 +31,7 @@ impl Seen {
         self.note_id(delivery.message_id().unwrap_or("(without an id)"));
     }
 
-    /// Counts what was handled under an id of your choice.
+    /// Counts a message as handled under the id `id`.
     pub fn note_id(&self, id: &str) {
         self.ids.send_modify(|ids| *ids.entry(id.to_owned()).or_insert(0) += 1);
     }
@@ -55,7 +55,7 @@ impl Seen {
     /// Waits until every one of `ids` was handled.
     ///
     /// # Errors
-    /// When some were not after a minute.
+    /// If some were not handled after a minute.
     pub async fn all_of(&self, ids: &BTreeSet<String>) -> Result<(), Error> {
         let mut watching = self.ids.subscribe();
         let all = watching.wait_for(|seen| seen.len() >= ids.len() && ids.iter().all(|id| seen.contains_key(id)));
@@ -68,7 +68,7 @@ impl Seen {
     /// Waits until `count` different messages were handled.
     ///
     /// # Errors
-    /// When there were fewer after a minute.
+    /// If there were fewer after a minute.
     pub async fn count(&self, count: usize) -> Result<(), Error> {
         let mut watching = self.ids.subscribe();
         let reached = timeout(PATIENCE, watching.wait_for(|seen| seen.len() >= count)).await.is_ok();

@@ -1,4 +1,4 @@
-//! What the terminal shows.
+//! Output on the terminal.
 
 use std::{
     fmt::Display,
@@ -10,12 +10,12 @@ use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
-/// A line of the narrative, after an empty one.
+/// Prints a line of text, after an empty one.
 pub fn say(line: impl Display) {
     println!("\n{line}");
 }
 
-/// The text in lines of at most 100 characters, each behind `indent` spaces.
+/// Wraps the text into lines of at most 100 characters, each indented by `indent` spaces.
 pub fn wrapped(text: &str, indent: usize) -> String {
     let margin = " ".repeat(indent);
     let mut lines: Vec<String> = Vec::new();
@@ -31,7 +31,7 @@ pub fn wrapped(text: &str, indent: usize) -> String {
 /// A table with these column heads; columns of numbers are aligned to the right.
 pub fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let rows: Vec<Vec<String>> = rows.into_iter().collect();
-    // "3.4", "12.0 ms", "85 %", but not "3km NE of".
+    // Numbers are "3.4", "12.0 ms" and "85 %", but not "3km NE of".
     let is_number = |text: &String| text.split(' ').next().is_some_and(|word| word.parse::<f64>().is_ok());
     let numbers: Vec<bool> = rows.first().into_iter().flatten().map(is_number).collect();
     let mut table = Table::new();
@@ -46,7 +46,7 @@ pub fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Tab
     table
 }
 
-/// Bars that follow counters until they are finished; silent when the output is not a terminal.
+/// Progress bars that follow counters until they are finished. They print nothing if the output is not a terminal.
 #[derive(Default)]
 pub struct Progress {
     together: MultiProgress,
@@ -57,7 +57,7 @@ pub struct Progress {
 type Bar = (ProgressBar, Box<dyn Fn() -> u64 + Send>);
 
 impl Progress {
-    /// No bars yet. Must be made within an actix system, where it looks at the counters twenty times a second.
+    /// Starts without bars. Must be called within an actix system, where it reads the counters twenty times a second.
     pub fn new() -> Self {
         let bars = Arc::<Mutex<Vec<Bar>>>::default();
         let followed = Arc::clone(&bars);

@@ -1,10 +1,11 @@
-//! The shop in a process of its own: over HTTP, told to end, and with its broker killed.
+//! Tests of the shop in its own process: over HTTP, with SIGTERM, and with its broker killed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod support;
 use fluffle_harness::RabbitMq;
 use support::{Program, http, until};
 
-/// The shop, when its readiness is this, and its address. Without a URL: on the broker inside.
+/// Starts the shop, and waits until its readiness probe answers `ready`. Returns it with its address. An empty URL
+/// means the embedded broker.
 fn open(amqp_url: &str, ready: u16) -> (Program, String) {
     let mut shop = Program::start(env!("CARGO_BIN_EXE_shop"), &[("PORT", "0"), ("AMQP_URL", amqp_url)]);
     let address = shop.line("open on http://").rsplit('/').next().unwrap().to_owned();

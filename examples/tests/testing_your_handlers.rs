@@ -1,5 +1,5 @@
-//! The code of the chapter "Testing your handlers" (`docs/TESTING.md`), whole and running: what the chapter shows is
-//! taken from here, and a test below sees to it.
+//! The complete code of the chapter "Testing your handlers" (`docs/TESTING.md`). The last test checks that every code
+//! block of the chapter is in this file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{sync::Arc, time::Duration};
@@ -11,7 +11,7 @@ use fluffle::{
     testing::{Storm, TestBroker},
 };
 
-// ---- The application, as it would stand in its own crate.
+// ---- The application, which would be a crate of its own.
 
 trait Stock: Send + Sync {
     fn take(&self, item: &str, quantity: u32) -> std::io::Result<bool>;
@@ -45,7 +45,7 @@ impl Handler<Delivery<Order>> for Shipping {
     }
 }
 
-/// What `main` and the tests have in common: all but the broker and the stock.
+/// Builds the service for `main` and for the tests, which differ only in broker and stock.
 fn shipping(broker: Broker, stock: Arc<dyn Stock>) -> Result<App, fluffle::Error> {
     let topology = Topology::new().queue(Queue::quorum("orders").dead_letter()).queue(Queue::quorum("parcels"));
     let app = App::new(broker).topology(topology);
@@ -59,7 +59,7 @@ fn shipping(broker: Broker, stock: Arc<dyn Stock>) -> Result<App, fluffle::Error
 
 // ---- Its tests.
 
-/// Has two dozen carrots, and nothing else.
+/// A stock of 24 carrots and nothing else.
 struct Carrots;
 
 impl Stock for Carrots {
@@ -179,7 +179,7 @@ async fn no_parcel_is_lost_in_a_storm() -> Result<(), fluffle::Error> {
     let orders = app.publisher(Route::queue("orders"));
     let service = app.start().await?;
 
-    // A confirm that never comes is waited for longer than this test shall take.
+    // Left out: a publisher waits for a dropped confirm longer than this test should take.
     let storm = Storm::seeded(seed).lasting(Duration::from_secs(1)).only(|fault| *fault != Fault::DropConfirm);
     let publishing = async {
         let mut accepted = Vec::new();
@@ -209,7 +209,7 @@ async fn no_parcel_is_lost_in_a_storm() -> Result<(), fluffle::Error> {
 
 #[actix::test]
 async fn a_proxy_brings_the_same_faults_to_any_broker() -> Result<(), fluffle::Error> {
-    // In earnest: RabbitMQ's address and URL.
+    // In practice, use the address and URL of a RabbitMQ node.
     let far = TestBroker::start()?;
     let proxy = Proxy::start(far.address())?;
     let url = proxy.url_for(&far.url());
@@ -228,14 +228,14 @@ async fn a_proxy_brings_the_same_faults_to_any_broker() -> Result<(), fluffle::E
 
 #[test]
 fn the_chapter_shows_this_code() {
-    // Line breaks are rustfmt's, here and there.
+    // rustfmt breaks lines differently in the two files, so compare without white space.
     let squeeze = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
     let here = squeeze(include_str!("testing_your_handlers.rs"));
     let chapter = include_str!("../../docs/TESTING.md");
     let blocks: Vec<&str> = chapter.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(blocks.len() >= 5, "the chapter shows {} pieces of code", blocks.len());
     for block in blocks {
-        // `…` stands for what is left out.
+        // `…` in the chapter stands for omitted code.
         for piece in block.split('…') {
             assert!(here.contains(&squeeze(piece)), "the chapter shows what is not here:\n{piece}");
         }

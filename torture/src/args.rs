@@ -1,42 +1,42 @@
-//! What can be asked for on the command line.
+//! The command line.
 
 use std::{ops::RangeInclusive, path::PathBuf, str::FromStr};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Publishers, consumers and a storm of faults, held against a model of every message.
+/// Runs publishers and consumers in a storm of faults, and checks every message against a model.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "torture", bin_name = "cargo xtask torture")]
 pub struct Args {
-    /// Which broker to torture
+    /// Broker to torture
     #[arg(long, value_enum, default_value_t = Kind::Embedded)]
     pub broker: Kind,
-    /// What all chance comes from [default: another one each time]
+    /// Seed of all randomness [default: a different one each time]
     #[arg(long, conflicts_with = "seeds")]
     pub seed: Option<u64>,
     /// Many seeds, one after the other: `1..200`, or `200` for the same
     #[arg(long)]
     pub seeds: Option<Seeds>,
-    /// How long the storm lasts
+    /// Duration of the storm, in seconds
     #[arg(long, default_value_t = 10)]
     pub seconds: u64,
-    /// The most messages of each publisher in one life [default: as many as the time allows]
+    /// Most messages of each publisher in one life [default: as many as the time allows]
     #[arg(long)]
     pub messages: Option<u64>,
-    /// How long everything may take to drain when all faults are healed, in seconds [default: 120]
+    /// Seconds in which everything must drain after all faults are healed [default: 120]
     #[arg(long)]
     pub drain_within: Option<u64>,
-    /// What only the torture itself asks for
+    /// Subcommands that only the torture itself uses
     #[command(subcommand)]
     pub inner: Option<Inner>,
 }
 
-/// Which broker.
+/// The kind of broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// The broker inside the process: every fault there is.
+    /// The embedded broker, with every kind of fault.
     Embedded,
-    /// A private RabbitMQ node: faults of the transport, of the node and of connections.
+    /// A private RabbitMQ node, with faults of the network, the node and the connections.
     Rabbitmq,
 }
 
@@ -50,36 +50,36 @@ impl Kind {
     }
 }
 
-/// What only the torture itself asks for.
+/// Subcommands that only the torture itself uses.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Inner {
-    /// The process that is killed: runs until its standard input ends.
+    /// The process that is killed. It runs until its standard input ends.
     #[command(hide = true)]
     Child(ChildArgs),
 }
 
-/// What the process that is killed must know.
+/// Arguments of the process that is killed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ChildArgs {
-    /// The broker.
+    /// URL of the broker.
     #[arg(long)]
     pub url: String,
-    /// Where its journals are.
+    /// Folder of its journals.
     #[arg(long)]
     pub journals: PathBuf,
-    /// The seed of the script.
+    /// Seed of the script.
     #[arg(long)]
     pub script: u64,
-    /// What this life is called in the log of facts, which is its standard output, and what its publishers' names begin with.
+    /// Name of this life in the log of facts, which is its standard output, and prefix of its publishers' names.
     #[arg(long)]
     pub name: String,
-    /// For how many more milliseconds it publishes.
+    /// How many more milliseconds it publishes.
     #[arg(long)]
     pub publish_for: u64,
-    /// The most messages of each publisher.
+    /// Most messages of each publisher.
     #[arg(long)]
     pub messages: u64,
-    /// The pause between two messages of a publisher, on average, in milliseconds.
+    /// Average pause between two messages of a publisher, in milliseconds.
     #[arg(long)]
     pub pause: u64,
 }

@@ -1,4 +1,4 @@
-//! The process that is killed, from within and from without.
+//! The process that is killed: its own code, and its parent's handle.
 
 use std::{
     fs,
@@ -24,13 +24,13 @@ use crate::{
     workload::{self, MORTAL_CONSUMERS},
 };
 
-/// How long it may take to end when it is asked to.
+/// How long it may take to end on request.
 const FAREWELL: Duration = Duration::from_secs(30);
 
-/// The child's whole life, until its standard input ends: with its parent, at the latest.
+/// Runs the child until its standard input ends, which happens when its parent ends, at the latest.
 ///
 /// # Errors
-/// When the service cannot start, or gives up.
+/// If the service cannot start, or gives up.
 pub async fn live(args: ChildArgs) -> Result<(), fluffle::Error> {
     let script = Script::new(args.script);
     let facts = Facts::inherited(&args.name)?;
@@ -62,49 +62,49 @@ pub async fn live(args: ChildArgs) -> Result<(), fluffle::Error> {
     Ok(())
 }
 
-/// The names of the publishers of the life that is called so.
+/// The names of the publishers in the life with this name.
 pub fn sources(life: &str) -> impl Iterator<Item = String> {
     (0..MORTAL.len()).map(move |post| format!("{life}p{post}"))
 }
 
-/// Where each of its publishers has its journal, if it has one.
+/// The path of each publisher's journal, used or not.
 fn journals(folder: &Path) -> impl Iterator<Item = PathBuf> {
     (0..MORTAL.len()).map(move |post| folder.join(format!("c{post}.journal")))
 }
 
-/// Whether a disk can be made full here: `prlimit` is Linux's.
+/// Whether a disk can be made full here: `prlimit` exists only on Linux.
 pub const DISKS_FILL: bool = cfg!(target_os = "linux");
 
-/// How [`std::process::abort`] ends a process.
+/// The signal with which [`std::process::abort`] ends a process.
 const SIGABRT: i32 = 6;
 
-/// What a full disk still takes.
+/// Which writes a full disk still accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// Nothing: the file system writes what is overwritten to another place.
+    /// None: the file system writes changed data to another place.
     Copying,
-    /// What a file has already may be overwritten.
+    /// Existing data of a file may be overwritten.
     InPlace,
 }
 
-/// The child as its parent holds it: one process after the other, on one disk.
+/// The parent's handle for the child: one process after the other, on one disk.
 pub struct Mortal {
     executable: PathBuf,
     args: ChildArgs,
     life: u32,
     until: Instant,
     facts: Facts,
-    /// The most bytes of a file, while the disk is full.
+    /// While the disk is full: the largest size of a file, in bytes.
     most: Option<u64>,
-    /// How often it was aborted; `None` while it should never be.
+    /// How often the child was aborted; `None` while it must not be.
     aborts: Option<u32>,
     process: Child,
 }
 
 impl Mortal {
-    /// Starts its first life; its publishers go on until `until`, in whichever life.
+    /// Starts the first life. Its publishers go on until `until`, over all lives.
     ///
-    /// # Errors
+    /// If no process can be started, or a journal cannot be created.
     /// When no process can be started, or there can be no journal.
     pub async fn start(
         executable: PathBuf,
@@ -113,7 +113,7 @@ impl Mortal {
         facts: &Facts,
     ) -> Result<Self, fluffle::Error> {
         for (post, journal) in MORTAL.iter().zip(journals(&args.journals)) {
-            // On a full disk none could be begun.
+            // Create the journals now, because a full disk would not allow it.
             if let Some(journal) = post.journal(&journal)? {
                 journal.close().await.map_err(fluffle::Error::other)?;
             }
@@ -126,14 +126,14 @@ impl Mortal {
         spawn(&self.executable, &self.args, self.until, self.most, &self.facts)
     }
 
-    /// What its life is called.
+    /// The name of the current life.
     pub fn life(&self) -> &str {
         &self.args.name
     }
 
-    /// SIGKILL, and the next life.
+    /// Kills the process with SIGKILL, and starts the next life.
     ///
-    /// # Errors
+    /// If the process had ended by itself, or no process can be started.
     /// When it had ended by itself, or no process can be started.
     pub fn kill(&mut self) -> io::Result<()> {
         self.is_alive()?;
@@ -146,10 +146,11 @@ impl Mortal {
         Ok(())
     }
 
-    /// An orderly end, and a life under this name in which the publishers have this shift, on a disk that may be full.
+    /// Ends the process in order, and starts a life with this name in which the publishers have this shift, on a disk
+    /// that may be full.
     ///
     /// # Errors
-    /// When it does not end in time or not well, or no process can be started.
+    /// If the process does not end in time or fails, or no process can be started.
     pub async fn live_again(&mut self, name: String, shift: Shift, full: Option<Full>) -> io::Result<()> {
         self.end().await?;
         self.until = shift.until;
@@ -164,10 +165,11 @@ impl Mortal {
         Ok(())
     }
 
-    /// A life under this name that publishes nothing and is given what kills it, and after each death another.
+    /// Starts a life with this name that publishes nothing, and receives messages that kill it. After each death,
+    /// starts another.
     ///
     /// # Errors
-    /// As of [`live_again`](Self::live_again).
+    /// Those of [`live_again`](Self::live_again).
     pub async fn be_poisoned(&mut self, name: String) -> io::Result<()> {
         let silent = Shift { until: Instant::now(), messages: 0, pause: Duration::ZERO };
         self.live_again(name, silent, None).await?;
@@ -175,15 +177,15 @@ impl Mortal {
         Ok(())
     }
 
-    /// How often what it was given has killed it.
+    /// How often a message has killed the child.
     pub fn aborts(&self) -> u32 {
         self.aborts.unwrap_or_default()
     }
 
-    /// From now on the disk on which its journals are is full.
+    /// Makes the disk with its journals full from now on.
     ///
     /// # Errors
-    /// When the child has ended by itself, or `prlimit` is not there.
+    /// If the child has ended by itself, or `prlimit` is missing.
     pub fn fill_disk(&mut self, full: Full) -> io::Result<()> {
         self.is_alive()?;
         let most = self.most_while(full);
@@ -202,10 +204,10 @@ impl Mortal {
         }
     }
 
-    /// From now on there is room again.
+    /// Makes room on the disk from now on.
     ///
     /// # Errors
-    /// As of [`fill_disk`](Self::fill_disk).
+    /// Those of [`fill_disk`](Self::fill_disk).
     pub fn make_room(&mut self) -> io::Result<()> {
         self.is_alive()?;
         limit_files(&self.process, None)?;
@@ -219,10 +221,10 @@ impl Mortal {
         self.most.is_some()
     }
 
-    /// Lives again if it was aborted and may be.
+    /// Starts a new life if the child was aborted and may be.
     ///
     /// # Errors
-    /// When it has ended by itself otherwise: it never should.
+    /// If it has ended by itself in another way, which must not happen.
     pub fn is_alive(&mut self) -> io::Result<()> {
         match (self.process.try_wait()?, &mut self.aborts) {
             (None, _) => Ok(()),
@@ -238,10 +240,10 @@ impl Mortal {
         }
     }
 
-    /// Asks it to end, and waits for it.
+    /// Asks the child to end, and waits for it.
     ///
     /// # Errors
-    /// When it does not end in time, or not well.
+    /// If it does not end in time, or fails.
     pub async fn end(&mut self) -> io::Result<()> {
         drop(self.process.stdin.take());
         let deadline = Instant::now() + FAREWELL;
@@ -257,14 +259,14 @@ impl Mortal {
 
 impl Drop for Mortal {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Waits to be told that its disk is as it should be. A write past the limit is to fail, and not to kill, and an abort is no
-/// reason for a core dump.
+/// Waits for a line that says that its disk is set up. A write past the limit must fail instead of killing the process,
+/// and an abort must write no core dump.
 const SHELL: &str = r#"trap "" XFSZ; ulimit -c 0; read -r go; exec "$@""#;
 
 fn spawn(executable: &Path, args: &ChildArgs, until: Instant, most: Option<u64>, facts: &Facts) -> io::Result<Child> {
@@ -293,7 +295,7 @@ fn spawn(executable: &Path, args: &ChildArgs, until: Instant, most: Option<u64>,
     Ok(child)
 }
 
-/// The most bytes of a file this process may write, as a full disk would have it: a real limit, of the system's.
+/// Limits the size of files that this process may write, like a full disk. The operating system enforces the limit.
 fn limit_files(process: &Child, most: Option<u64>) -> io::Result<()> {
     let soft = most.map_or("unlimited".to_owned(), |most| most.to_string());
     let mut command = Command::new("prlimit");

@@ -1,8 +1,8 @@
-//! What happened, one line each, in one pipe that all processes write to.
+//! The log of facts: one line each, in one pipe that all processes write to.
 //!
-//! A line is one `write` of no more than `PIPE_BUF` bytes: lines of different processes do not mix, and what is written
-//! when SIGKILL comes is in the pipe, whole. So its order is the order of events, as far as there is one. And a process whose
-//! disk is full can still write to it.
+//! A line is one `write` of at most `PIPE_BUF` bytes, so lines of different processes do not mix. SIGKILL cannot lose
+//! or cut a line that was written, and the order of lines is the order of events, as far as there is one. A process
+//! whose disk is full can still write to the pipe.
 
 use std::{
     fmt,
@@ -19,60 +19,60 @@ use std::{
 
 use crate::{id::Id, stall};
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// A publisher is about to publish it.
+    /// A publisher is about to publish the message.
     Try(Id),
-    /// What is foreign about it.
+    /// How the message is foreign.
     Foreign(Id, String),
-    /// Published: the broker has confirmed it.
+    /// The message was published: the broker has confirmed it.
     Yes(Id),
-    /// Not published, and the broker cannot have it.
+    /// The message was not published, and the broker cannot have it.
     No(Id, String),
-    /// Not published: the disk would not take it into its publisher's journal.
+    /// The message was not published: its publisher's journal refused it because of the disk.
     Unwritten(Id, String),
-    /// Not known whether the broker has it.
+    /// It is unknown whether the broker has the message.
     Maybe(Id, String),
-    /// What it goes by on the wire.
+    /// The id of the message on the wire.
     Named(Id, String),
-    /// A handler has been given it, on this attempt.
+    /// A handler received the message, on this attempt.
     Begin(Id, u32),
-    /// Its handler is about to fail on this attempt whatever it makes of it: for all that are in one batch with it.
+    /// The message's handler is about to fail its whole batch on this attempt, whatever its own result.
     Along(Id, u32),
-    /// The handler is about to answer that it is handled: its effect.
+    /// The handler is about to report success: its effect has happened.
     Done(Id, u32),
-    /// The framework has acked it for good, on this attempt.
+    /// The framework has acked the message for good, on this attempt.
     Acked(Id, u32),
-    /// Its body was not what was published.
+    /// The body differs from the published one.
     Garbled(Id),
-    /// Its dead letter says that it was delivered so often in vain.
+    /// The dead letter says how many deliveries ended without an answer.
     Delivered(Id, u32),
-    /// It lies in the dead-letter queue: after how many attempts, and why.
+    /// The message is in the dead-letter queue: after how many attempts, and why.
     Dead(Id, u32, String),
-    /// A publisher will publish no more, and has all its answers.
+    /// A publisher publishes nothing more, and has all its answers.
     Quiet(String),
     /// Something was done to the broker, the network, or a process.
     Fault(String),
-    /// The child has been killed, or what it was given has killed it, in this life.
+    /// The child was killed, or a message has killed it, in the life with this name.
     Killed(String),
-    /// The disk on which the child's journals lie is about to be full, or has had room again since just before.
+    /// The disk with the child's journals is about to become full, or has just got room again.
     Disk(Room),
-    /// The process that tells it got no further for so long.
+    /// The process that writes this made no progress for so long.
     Stall(Duration),
 }
 
-/// Whether a disk takes more.
+/// Whether a disk accepts more data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// It does.
+    /// It has room.
     Some,
     /// It is full.
     None,
 }
 
 impl Fact {
-    /// The message it is about.
+    /// The message that the fact is about.
     pub fn id(&self) -> Option<&Id> {
         match self {
             Self::Try(id) | Self::Foreign(id, _) | Self::Yes(id) | Self::Delivered(id, _) => Some(id),
@@ -111,7 +111,7 @@ impl fmt::Display for Fact {
     }
 }
 
-/// A line that tells no fact.
+/// A line that contains no fact.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoFact(String);
 
@@ -167,10 +167,10 @@ impl FromStr for Fact {
     }
 }
 
-/// The most characters of a line. A pipe takes 4096 bytes in one piece.
+/// The most characters of a line. A pipe accepts 4096 bytes in one piece.
 const LONGEST: usize = 1_000;
 
-/// Where facts are written. Clones write to the same pipe.
+/// The writer of facts. All clones write to the same pipe.
 #[derive(Clone, Debug)]
 pub struct Facts {
     pipe: Arc<File>,
@@ -178,10 +178,10 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Begins a log in this file, for a process that goes by this name in it.
+    /// Starts a log in this file. The log shows this process as `who`.
     ///
     /// # Errors
-    /// When there can be no file, pipe or thread.
+    /// If the file, the pipe or the thread cannot be created.
     pub fn begin(path: &Path, who: &str) -> io::Result<Self> {
         let (mut reader, writer) = io::pipe()?;
         let mut file = File::create(path)?;
@@ -193,23 +193,23 @@ impl Facts {
         Ok(Self { pipe: Arc::new(File::from(OwnedFd::from(writer))), who: who.into() })
     }
 
-    /// The log that another process has begun and [given](Self::for_a_child) to this one.
+    /// Opens the log that another process has started and [passed](Self::for_a_child) to this one.
     ///
     /// # Errors
-    /// When there is no standard output.
+    /// If there is no standard output.
     pub fn inherited(who: &str) -> io::Result<Self> {
         Ok(Self { pipe: Arc::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)), who: who.into() })
     }
 
-    /// What is to be a child's standard output, for it to write to the same log.
+    /// The standard output of a child, so that it writes to the same log.
     ///
     /// # Errors
-    /// When there are too many open files.
+    /// If there are too many open files.
     pub fn for_a_child(&self) -> io::Result<Stdio> {
         Ok(self.pipe.try_clone()?.into())
     }
 
-    /// Writes a fact. A torture whose log cannot be written proves nothing: it ends.
+    /// Writes a fact. If the log cannot be written, the process ends, because a torture without a log proves nothing.
     pub fn tell(&self, fact: &Fact) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         let line = format!("{now} {} {fact}", self.who).replace('\n', " ");
@@ -220,7 +220,7 @@ impl Facts {
         }
         let late = begun.elapsed();
         if late >= stall::LONG {
-            // The log is on a disk, and who waits for it may be a handler.
+            // The log is on a disk, and a slow write may have delayed a handler.
             self.tell(&Fact::Stall(late));
         }
     }
@@ -236,23 +236,23 @@ fn give_up(error: &io::Error) {
 pub struct Tail {
     path: PathBuf,
     file: File,
-    /// The beginning of a line whose end is not written yet.
+    /// The beginning of a line that is not complete yet.
     begun: Vec<u8>,
 }
 
 impl Tail {
-    /// From the beginning.
+    /// Reads from the beginning.
     ///
     /// # Errors
-    /// When the file cannot be opened.
+    /// If the file cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), file: File::open(path)?, begun: Vec::new() })
     }
 
-    /// The facts written since the last look.
+    /// Returns the facts written since the last call.
     ///
     /// # Errors
-    /// When the file cannot be read, or holds what is no fact.
+    /// If the file cannot be read, or contains a line that is no fact.
     pub fn look(&mut self) -> io::Result<Vec<Fact>> {
         let mut bytes = std::mem::take(&mut self.begun);
         self.file.read_to_end(&mut bytes)?;
@@ -262,10 +262,10 @@ impl Tail {
         text.lines().map(|line| told(line).2.parse().map_err(io::Error::other)).collect()
     }
 
-    /// The rest of what was told before this call.
+    /// Returns the rest of the facts written before this call.
     ///
     /// # Errors
-    /// As of [`look`](Self::look).
+    /// Those of [`look`](Self::look).
     pub fn rest(&mut self, facts: &Facts) -> io::Result<Vec<Fact>> {
         let end = Fact::Fault("the end of the log".to_owned());
         facts.tell(&end);
@@ -277,11 +277,11 @@ impl Tail {
         Ok(rest)
     }
 
-    /// What the log says of one message, and of the faults that came after it was first published and until the last that was
-    /// heard of it: lines with their time since the beginning, in seconds.
+    /// Returns the log lines about one message, and the faults between its first publish and its last line. Each line
+    /// has its time since the beginning, in seconds.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub fn history(&self, id: &Id) -> io::Result<Vec<String>> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(0))?;
@@ -311,7 +311,7 @@ impl Tail {
     }
 }
 
-/// Time in microseconds, process, fact.
+/// Splits a line into time in microseconds, process and fact.
 fn told(line: &str) -> (u64, &str, &str) {
     let mut parts = line.splitn(3, ' ');
     let time = parts.next().and_then(|time| time.parse().ok()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Messages that no well-behaved client sends: their bytes, and what must come of them. Both are pure functions of the
+//! Messages that no well-behaved client sends: their bytes, and the expected result. Both are pure functions of the
 //! seed and the id.
 //!
 //! A message that cannot be read must become a dead letter (`undecodable`) and must never reach a handler. A message
@@ -12,10 +12,10 @@ use fluffle::wire::headers;
 
 use crate::id::Lane;
 
-/// The topic exchange that routes a message to the queue that is the first word of its routing key, whatever follows.
+/// The topic exchange. It routes a message to the queue named by the first word of its routing key.
 pub const EXCHANGE: &str = "foreign";
 
-/// The properties that a broker passes on as short strings of any bytes. `expiration` and `user_id` it checks itself.
+/// The properties that a broker forwards as short strings of any bytes. It checks `expiration` and `user_id` itself.
 const TEXTS: [u16; 8] = [
     flags::CONTENT_TYPE,
     flags::CONTENT_ENCODING,
@@ -27,25 +27,25 @@ const TEXTS: [u16; 8] = [
     flags::CLUSTER_ID,
 ];
 
-/// Levels of one header value: those that are read, and those that no parser can take.
+/// Nesting levels of one header value: readable ones, and ones that no parser accepts.
 const SHALLOW: RangeInclusive<usize> = 1..=30;
 const DEEP: RangeInclusive<usize> = 33..=10_000;
 
-/// Values in one header: so many are read, and so many are not.
+/// Numbers of values in one header: readable ones, and too many.
 const SOME: RangeInclusive<usize> = 500..=4_000;
 const MANY: RangeInclusive<usize> = 4_100..=30_000;
 
-/// Bytes of one header. Its frame holds 131,072 bytes, some 200 of which are needed for everything else. Copies of the
-/// message have more headers, and do not fit.
+/// Sizes of one header, in bytes. Its frame holds 131,072 bytes, of which about 200 are needed for everything else.
+/// Copies of the message have more headers, and do not fit.
 const LARGE: RangeInclusive<usize> = 129_500..=130_700;
 
-/// Octets that are no type of a field value to RabbitMQ: it closes the connection over them.
+/// Octets that are no field type in RabbitMQ, which closes the connection over them.
 const NO_TYPES: &[u8] = b"Z?\0\xffgE";
 
-/// What is foreign about a message.
+/// How a message is foreign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing but its sender.
+    /// Only by its sender.
     Plain,
     /// The property of this flag is not UTF-8.
     Text(u16),
@@ -53,23 +53,23 @@ pub enum Kind {
     Key,
     /// The name of a header is not UTF-8.
     HeaderName,
-    /// A header nested so deep.
+    /// A header value nested so deep.
     Nested(usize),
     /// A header with so many values.
     Values(usize),
-    /// A header of a type that there is not.
+    /// A header with a type that does not exist.
     NoType(u8),
     /// A header of so many bytes.
     Large(usize),
     /// Headers that only the broker writes.
     Brokers,
-    /// `x-fluffle-attempt`, believed.
+    /// `x-fluffle-attempt` with a value that counts.
     Attempt(i64),
-    /// Headers that only Fluffle writes, of values that are nonsense or do not fit together.
+    /// Headers that only Fluffle writes, with values that are invalid or contradict each other.
     Fluffles,
     /// Properties that are present, and empty.
     Empty,
-    /// Numbers that no client of ours sends, and an answer to be sent where nobody is.
+    /// Unusual numbers, and a reply address that does not exist.
     Odd,
 }
 
@@ -80,9 +80,9 @@ pub struct Foreign {
     pub kind: Kind,
     /// Whether its `message_id` is its id.
     named: bool,
-    /// Whether it says what its body is.
+    /// Whether its labels say what the body is.
     labelled: bool,
-    /// Draws its bytes.
+    /// The seed of its bytes.
     bytes: u64,
 }
 
@@ -99,7 +99,7 @@ pub struct Message {
     pub properties: Vec<u8>,
 }
 
-/// What a client of ours says that a body is.
+/// The labels of a body, as a Fluffle client sets them.
 #[derive(Clone, Copy, Debug)]
 pub struct Labels<'a> {
     /// The content type.
@@ -109,7 +109,7 @@ pub struct Labels<'a> {
 }
 
 impl Foreign {
-    /// Draws one.
+    /// Draws a foreign message.
     pub fn draw(random: &mut Rng) -> Self {
         let kind = match random.u8(0..100) {
             0..4 => Kind::Plain,
@@ -146,12 +146,12 @@ impl Foreign {
         matches!(self.kind, Kind::NoType(_))
     }
 
-    /// Whether its `message_id` tells it from other messages. If not, *effectively once* cannot know it again.
+    /// Whether its `message_id` identifies it. If not, *effectively once* cannot recognize it.
     pub fn is_named(&self) -> bool {
         self.named && !matches!(self.kind, Kind::Empty | Kind::Text(flags::MESSAGE_ID))
     }
 
-    /// The attempt that it comes as first.
+    /// The number of its first attempt.
     pub fn first_attempt(&self) -> u32 {
         match self.kind {
             Kind::Attempt(number) => u32::try_from(number).unwrap_or(u32::MAX),
@@ -159,7 +159,7 @@ impl Foreign {
         }
     }
 
-    /// Its bytes, all but the body: for the queue of this lane, under this id.
+    /// Everything except the body: for the queue of this lane, with this id.
     pub fn message(&self, lane: Lane, id: &str, labels: Labels<'_>) -> Message {
         let mut random = Rng::with_seed(self.bytes);
         let mut properties: Vec<(u16, Vec<u8>)> = Vec::new();
@@ -205,7 +205,7 @@ impl Foreign {
         if !fields.is_empty() {
             properties.push((flags::HEADERS, table(&fields)));
         }
-        // In the order of their flags; of two of one flag the one that is foreign.
+        // Sort by flag. If two have the same flag, keep the foreign one.
         properties.reverse();
         properties.sort_by_key(|(flag, _)| std::cmp::Reverse(*flag));
         properties.dedup_by_key(|(flag, _)| *flag);
@@ -219,7 +219,7 @@ fn short(text: &[u8]) -> Vec<u8> {
     Fields::new().short(text).into_bytes()
 }
 
-/// Up to 200 bytes that are no UTF-8.
+/// Up to 200 bytes that are not UTF-8.
 fn no_text(random: &mut Rng) -> Vec<u8> {
     let mut bytes: Vec<u8> = match random.u8(0..3) {
         0 => (0..random.usize(1..=200)).map(|_| random.u8(..)).collect(),
@@ -250,7 +250,7 @@ fn brokers(random: &mut Rng, lane: Lane) -> Vec<Vec<u8>> {
         fields.push(field(b"routing-keys", &array(&[long_string(queue.as_bytes())])));
         [b"F", &table(&fields)[..]].concat()
     };
-    // With the first of these it has come through all of its retry queues already, of its own accord: a cycle.
+    // With the first of these, the message seems to have passed all its retry queues without a rejection: a cycle.
     let queues =
         ["", ".retry.20", ".retry.40", ".retry.80", ".dead"].map(|end| death(&format!("{}{end}", lane.queue())));
     let nonsense =
@@ -265,12 +265,12 @@ fn brokers(random: &mut Rng, lane: Lane) -> Vec<Vec<u8>> {
         field(b"x-first-death-reason", &first),
         field(b"x-last-death-queue", &first),
     ];
-    // One after the other, or all.
+    // Use one of them, or all.
     let (only, every) = (random.usize(..all.len()), random.bool());
     all.into_iter().enumerate().filter(|(index, _)| every || *index == only).map(|(_, header)| header).collect()
 }
 
-/// Says that it comes from `queue`.
+/// Headers that claim `queue` as the origin.
 fn origin(queue: &str) -> [Vec<u8>; 4] {
     [
         field(headers::ORIGIN_EXCHANGE.as_bytes(), &long_string(b"")),
@@ -280,18 +280,18 @@ fn origin(queue: &str) -> [Vec<u8>; 4] {
     ]
 }
 
-/// Headers that only Fluffle writes, none of which is to be believed.
+/// Headers that only Fluffle writes, none of which must be believed.
 fn fluffles(random: &mut Rng) -> Vec<Vec<u8>> {
     let attempt = |value: &[u8]| field(headers::ATTEMPT.as_bytes(), value);
     let nonsense =
         one_of(random, vec![long_string(b"many"), integer(-7), integer(0), array(&[integer(3)]), b"V".to_vec()]);
     let text = one_of(random, vec![long_string(b"rejected"), long_string(b"attempts-exhausted"), long_string(b"any")]);
     match random.u8(0..5) {
-        // Twice.
+        // The header is there twice.
         0 => vec![attempt(&nonsense), attempt(&nonsense)],
-        // It was tried in another queue.
+        // The attempt was made in another queue.
         1 => [&origin("elsewhere")[..], &[attempt(&integer(3))]].concat(),
-        // It was a dead letter, which somebody has put back: it begins anew.
+        // A dead letter that somebody has put back: it begins anew.
         2 => vec![field(headers::REASON.as_bytes(), &text), attempt(&integer(3))],
         3 => {
             let time = one_of(random, vec![integer(i64::MAX), integer(i64::MIN), long_string(b"yesterday")]);

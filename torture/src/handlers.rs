@@ -1,4 +1,4 @@
-//! What is done with each message, and told of it.
+//! The handlers, and what they report.
 
 use std::process;
 
@@ -11,24 +11,24 @@ use crate::{
     script::{Act, Script},
 };
 
-/// Does with each message what the script says, and tells.
+/// Handles each message as the script says, and reports it.
 pub(crate) struct Scripted {
     pub(crate) script: Script,
     pub(crate) facts: Facts,
 }
 
-/// The same with batches at once: a message's failure is its own, and its panic everybody's.
+/// The same with whole batches. A failure concerns one message, a panic the whole batch.
 pub(crate) struct AtOnce {
     pub(crate) script: Script,
     pub(crate) facts: Facts,
 }
 
-/// Which message of ours goes by this name and has this body. In a batch its name is not of our choice.
+/// Returns the id of our message with this name and body. In a batch, the framework chose the name.
 fn identify(name: &str, body: &str) -> Result<Id, NoId> {
     name.parse().or_else(|_| body.split(' ').next().unwrap_or_default().parse())
 }
 
-/// A handler has been given it.
+/// Reports that a handler received a message.
 fn begin(script: Script, facts: &Facts, name: &str, body: &str, attempt: u32) -> Result<(Id, Act), NoId> {
     let id = identify(name, body)?;
     if name != id.to_string() {
@@ -42,14 +42,14 @@ fn begin(script: Script, facts: &Facts, name: &str, body: &str, attempt: u32) ->
     Ok((id, act))
 }
 
-/// Tells when the framework has acked these for good.
+/// Reports when the framework has acked these messages for good.
 async fn acked(settled: impl Future<Output = Settled>, ids: Vec<Id>, attempt: u32, facts: Facts) {
     if settled.await == Settled::Acked {
         ids.into_iter().for_each(|id| facts.tell(&Fact::Acked(id, attempt)));
     }
 }
 
-/// What scripted panics say, for those who need not be told.
+/// The text of scripted panics, so that they can be hidden from the output.
 pub const PANIC: &str = "scripted panic";
 
 impl Actor for Scripted {
@@ -83,7 +83,7 @@ impl Handler<Delivery<String>> for Scripted {
                 Act::Hang => std::future::pending().await,
             }
             facts.tell(&Fact::Done(id.clone(), attempt));
-            // At most once it was acked before, and nothing more becomes of it.
+            // With at-most-once, the message was acked before, and there is nothing more to report.
             if id.lane != Lane::Most {
                 actix::spawn(acked(body.settled(), vec![id], attempt, facts));
             }
@@ -144,7 +144,7 @@ impl Handler<DeliveryBatch<String>> for AtOnce {
     }
 }
 
-/// Tells of dead letters.
+/// Reports dead letters.
 pub(crate) struct Undertaker {
     pub(crate) facts: Facts,
 }
@@ -166,19 +166,19 @@ impl Handler<Delivery<String>> for Undertaker {
         if let Some(times) = letter.header(headers::ERROR).and_then(delivered) {
             self.facts.tell(&Fact::Delivered(id.clone(), times));
         }
-        // `attempt` is what it would be if it were tried again.
+        // `attempt` would be the number of the next attempt.
         let attempts = letter.header_integer(headers::ATTEMPT).and_then(|attempts| attempts.try_into().ok());
         self.facts.tell(&Fact::Dead(id, attempts.unwrap_or_default(), why));
         Ok(())
     }
 }
 
-/// How often it was delivered, if its dead letter says that it was delivered too often.
+/// How often the message was delivered, if its dead letter has the reason `delivery-limit`.
 fn delivered(error: &str) -> Option<u32> {
     error.strip_prefix("delivered ")?.split(' ').next()?.parse().ok()
 }
 
-/// Remembers in memory: for a process that is not killed.
+/// A store in memory, for a process that is not killed.
 #[derive(Debug, Default)]
 pub struct Store(std::sync::Mutex<std::collections::HashSet<String>>);
 

@@ -1,28 +1,28 @@
-//! The id of a message, which says all that the model must know of it before it is published.
+//! The id of a message. It contains everything the model must know about the message before it is published.
 
 use std::{fmt, str::FromStr};
 
-/// A queue and the kind of consumer on it: what is promised of its messages.
+/// A queue and its kind of consumer, which determine the promises for its messages.
 ///
-/// A new kind of consumer is a new variant: it gets a queue of this name, its rules in
-/// [`Model`](crate::model::Model), its acts in [`Script`](crate::script::Script) and its terms in
-/// [`workload`](crate::workload).
+/// A new kind of consumer is a new variant. It gets a queue of this name, its rules in [`Model`](crate::model::Model),
+/// its acts in [`Script`](crate::script::Script) and its settings in [`workload`](crate::workload).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// At least once, by handlers that do all that handlers do.
+    /// At least once, with handlers that do everything.
     Wild,
-    /// At least once and in order: one active consumer, one instance, one message at a time, that never fails.
+    /// At least once and in order: a single active consumer, one instance, one message at a time. Its handlers never
+    /// fail.
     Order,
     /// Effectively once.
     Once,
     /// At most once.
     Most,
-    /// At least once, by handlers that are given batches at once.
+    /// At least once, with handlers that receive whole batches.
     Bulk,
 }
 
 impl Lane {
-    /// All of them.
+    /// All lanes.
     pub const ALL: [Self; 5] = [Self::Wild, Self::Order, Self::Once, Self::Most, Self::Bulk];
 
     /// The queue's name.
@@ -36,42 +36,42 @@ impl Lane {
         }
     }
 
-    /// Whether what is accepted must be handled or dead-lettered.
+    /// Whether every accepted message must be handled or dead-lettered.
     pub fn loses_nothing(self) -> bool {
         self != Self::Most
     }
 }
 
-/// Which message: `wild.s0p1.17` is the 18th that publisher `s0p1` sent to the queue `wild`.
+/// The id of a message: `wild.s0p1.17` is the 18th message that publisher `s0p1` sent to the queue `wild`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id {
-    /// Where it goes.
+    /// The lane of its queue.
     pub lane: Lane,
-    /// Its publisher: one life of one publisher of one process.
+    /// Its publisher, in one life of one process.
     pub source: String,
-    /// Its place among the messages of its publisher, from 0.
+    /// Its number among the messages of its publisher, from 0.
     pub number: u64,
 }
 
-/// Publishers whose names begin so publish after the storm, when nothing may go wrong any more.
+/// First letter of publishers that publish after the storm, when nothing may go wrong any more.
 pub const CALM: char = 'z';
 
-/// Publishers whose names begin so publish last of all, one of them the message that kills its process.
+/// First letter of publishers that publish last, one of them the message that kills its process.
 pub const DEADLY: char = 'x';
 
-/// Publishers whose names begin so, or so after one of the above, are strangers: their messages are foreign.
+/// First letter, or first after one of the above, of strangers, whose messages are foreign.
 pub const FOREIGN: char = 'f';
 
-/// Which one kills, and with which of its messages.
+/// The publisher of the poison message, and its number.
 const POISON: (&str, u64) = ("x0p1", 5);
 
 impl Id {
-    /// Whether it kills the process of its handler, each time.
+    /// Whether the message kills the process of its handler each time.
     pub fn is_poison(&self) -> bool {
         self.lane == Lane::Wild && (self.source.as_str(), self.number) == POISON
     }
 
-    /// Whether nothing but poison was about when it was published.
+    /// Whether it was published when poison was the only fault.
     pub fn is_beside_poison(&self) -> bool {
         self.source.starts_with(DEADLY) && !self.is_poison()
     }

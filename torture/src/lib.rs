@@ -1,8 +1,8 @@
-//! The torture: publishers, consumers and handlers that do all that handlers do, in a storm of faults drawn from a seed,
-//! while every message is held against a model of what is promised.
+//! The torture: publishers, consumers and handlers of all kinds run in a storm of faults drawn from a seed, and every
+//! message is checked against a model of the promises.
 //!
-//! `docs/RELIABILITY.md` says what it does, what its model means, what it cannot see, and what it has found.
-//! An application's own handlers are put through a storm with `fluffle::testing::Storm`.
+//! `docs/RELIABILITY.md` describes what it does, its model, what it cannot see, and what it has found. To test an
+//! application's own handlers in a storm, use `fluffle::testing::Storm`.
 
 pub mod args;
 pub mod child;

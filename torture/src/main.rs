@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into()))
         .with_writer(stderr)
-        // If it is a file, it cannot be written either when the disk is full.
+        // If standard error is a file, it cannot be written either while the disk is full.
         .log_internal_errors(false)
         .init();
     be_quiet_about_scripted_panics();
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs one seed; whether all was as promised.
+/// Runs one seed. Returns whether every promise was kept.
 async fn one(args: &Args) -> Result<bool, fluffle::Error> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}");

@@ -1,4 +1,4 @@
-//! Many seeds, one after the other, each in a process of its own.
+//! Runs many seeds one after the other, each in its own process.
 
 use std::{
     io,
@@ -8,10 +8,10 @@ use std::{
 
 use crate::args::{Args, Seeds};
 
-/// Runs them all, and gives those that failed.
+/// Runs all seeds, and returns those that failed.
 ///
 /// # Errors
-/// When no process can be started.
+/// If no process can be started.
 pub fn run(args: &Args, Seeds(seeds): &Seeds) -> io::Result<Vec<u64>> {
     let begin = Instant::now();
     let mut failed = Vec::new();
@@ -51,7 +51,7 @@ fn one(args: &Args, seed: u64) -> io::Result<Command> {
     Ok(command)
 }
 
-/// The numbers of the last lines, added up; of `drained_ms` the largest.
+/// The sums of the numbers in the last lines; for `drained_ms` the largest.
 #[derive(Debug, Default)]
 struct Sums(Vec<(String, u64)>);
 

@@ -1,6 +1,6 @@
-//! What must hold of every message. Pure: facts in, breaches out.
+//! The model: what must hold for every message. Pure: facts in, breaches out.
 //!
-//! What is promised is in `docs/SEMANTICS.md`; what the model takes it to mean, and what it cannot see, is in
+//! The promises are in `docs/SEMANTICS.md`. How the model interprets them, and what it cannot see, is in
 //! `docs/RELIABILITY.md`.
 
 use std::{
@@ -17,47 +17,47 @@ use crate::{
     workload::MORTAL_CONSUMERS,
 };
 
-/// A promise that was not kept.
+/// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Breach {
-    /// Accepted, and neither handled nor dead.
+    /// The message was accepted, but neither handled nor dead-lettered.
     Lost(Id),
-    /// First handled after a later message of its publisher was.
+    /// The message was first handled after a later message of its publisher.
     OrderBroken(Id, u64),
-    /// Effectively once, and its effect came so often.
+    /// With effectively once, the effect of the message happened so often.
     EffectRepeated(Id, u32),
-    /// At most once, and given to a handler so often.
+    /// With at most once, handlers received the message so often.
     HandledTwice(Id, u32),
-    /// Acked more often than it was handled.
+    /// The message was acked more often than it was handled.
     AckedUndone(Id),
     /// An attempt past the last.
     PastTheCap(Id, u32),
-    /// It kills its process, and was given to a handler so often.
+    /// The message kills its process, and handlers received it so often.
     KilledTooOften(Id, u32),
-    /// An attempt, though the one before it did not fail, or before the first that its headers say.
+    /// An attempt, although the one before it did not fail, or before the first one that its headers claim.
     Unearned(Id, u32),
-    /// Every publish of it was refused, and it is there.
+    /// Every publish of the message was refused, but it arrived.
     Refused(Id),
-    /// Its journal did not take it, though the disk had room all the while.
+    /// The journal refused the message, although the disk had room all the time.
     Unwritten(Id),
-    /// Nobody published it.
+    /// A message that nobody published.
     Stranger(Id),
-    /// Its body is another.
+    /// The body differs from the published one.
     Garbled(Id),
-    /// Nobody can read all of it, and a handler was given it.
+    /// A handler received a message that cannot be read completely.
     Unreadable(Id),
-    /// In a batch: it came under these two names.
+    /// A message in a batch had these two names.
     Renamed(Id, String, String),
-    /// It is dead for a reason that it has not.
+    /// The reason of the dead letter does not follow from the script.
     DeadWrongly(Id, u32, String),
-    /// Published when nothing went wrong any more, and not handled exactly as its script says.
+    /// The message was published when nothing went wrong any more, but was not handled exactly as its script says.
     NotCalm(Id, String),
-    /// Not about one message: what did not end in time, or ended by itself.
+    /// A process or a step that did not end in time, or ended by itself.
     Stuck(String),
 }
 
 impl Breach {
-    /// The message it is about.
+    /// The message of the breach.
     pub fn id(&self) -> Option<&Id> {
         match self {
             Self::Lost(id) | Self::AckedUndone(id) | Self::Refused(id) | Self::Unwritten(id) => Some(id),
@@ -79,90 +79,95 @@ impl fmt::Display for Breach {
         match self {
             Self::Lost(id) => write!(f, "{id} was accepted, and is neither handled nor dead"),
             Self::OrderBroken(id, later) => write!(f, "{id} was first handled after number {later} of its publisher"),
-            Self::EffectRepeated(id, times) => write!(f, "{id} had its effect {times} times: effectively once?"),
-            Self::HandledTwice(id, times) => write!(f, "{id} was given to a handler {times} times: at most once?"),
+            Self::EffectRepeated(id, times) => write!(f, "{id} had its effect {times} times, despite effectively once"),
+            Self::HandledTwice(id, times) => {
+                write!(f, "{id} was given to a handler {times} times, despite at most once")
+            }
             Self::AckedUndone(id) => write!(f, "{id} was acked more often than it was handled"),
             Self::KilledTooOften(id, times) => write!(f, "{id} killed its process {times} times of {DELIVERIES}"),
             Self::PastTheCap(id, attempt) => write!(f, "{id} came as attempt {attempt}, past its last"),
             Self::Unearned(id, attempt) => {
-                write!(f, "{id} came as attempt {attempt}, which is not its first, and the one before did not fail")
+                write!(f, "{id} came as attempt {attempt}, but it is not its first, and the one before did not fail")
             }
-            Self::Refused(id) => write!(f, "{id} was refused each time it was published, and came all the same"),
-            Self::Unwritten(id) => write!(f, "{id} was not written to its journal, though the disk had room"),
+            Self::Refused(id) => write!(f, "{id} was refused at each publish, but arrived"),
+            Self::Unwritten(id) => write!(f, "{id} was not written to its journal, although the disk had room"),
             Self::Stranger(id) => write!(f, "{id} was never published"),
             Self::Garbled(id) => write!(f, "{id} has another body than was published"),
-            Self::Unreadable(id) => write!(f, "{id} cannot be read, and was given to a handler"),
+            Self::Unreadable(id) => write!(f, "{id} cannot be read, but was given to a handler"),
             Self::Renamed(id, name, other) => write!(f, "{id} came as {name}, and as {other}"),
-            Self::DeadWrongly(id, attempts, why) => write!(f, "{id} is dead after {attempts} attempts: {why:?}?"),
+            Self::DeadWrongly(id, attempts, why) => {
+                write!(f, "{id} is dead after {attempts} attempts with a wrong reason or count: {why:?}")
+            }
             Self::NotCalm(id, what) => write!(f, "{id}, published after the storm: {what}"),
             Self::Stuck(what) => f.write_str(what),
         }
     }
 }
 
-/// How many messages came to what.
+/// The number of messages by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Confirmed by the broker.
     pub accepted: u64,
-    /// Of these, from strangers.
+    /// Of the accepted ones: published by strangers.
     pub foreign: u64,
-    /// Of the foreign ones, dead because they cannot be read.
+    /// Of the foreign ones: dead-lettered because they cannot be read.
     pub undecodable: u64,
-    /// Refused because its journal's disk was full.
+    /// Refused because the disk of the journal was full.
     pub unwritten: u64,
-    /// Handled, once at least.
+    /// Handled at least once.
     pub handled: u64,
     /// Dead-lettered.
     pub dead: u64,
-    /// At most once: published and not handled, for it did not arrive or its handler failed.
+    /// At most once: published but not handled, because the message did not arrive or its handler failed.
     pub dropped: u64,
-    /// At least once: handled again, so often in all.
+    /// At least once: how often messages were handled again, in all.
     pub repeated: u64,
-    /// How often a process stood still for long enough that a deadline may have passed.
+    /// How often a process made no progress for so long that a deadline may have passed.
     pub stalls: u64,
 }
 
-/// What is known of one message.
+/// What is known about one message.
 #[derive(Debug, Default)]
 struct Story {
-    /// When it was first heard of, and last, in facts.
+    /// The numbers of the first and the last fact about it.
     since: u64,
     until: u64,
     tries: u32,
-    /// How often the disk had been filled when it was tried last, if there was room then.
+    /// If the disk had room at the last try: how often the disk had been filled by then.
     had_room: Option<u64>,
     noes: u32,
-    /// Some of the noes were for want of room.
+    /// Whether a refusal was due to the full disk.
     unwritten: bool,
     accepted: bool,
     named: Option<String>,
     along: Along,
     begun: u32,
-    /// Its place among all first handlings.
+    /// Its position among all first handlings.
     first: Option<u64>,
     done: u32,
     acked: u32,
     dead: u32,
-    /// The most deliveries in vain that its dead letter tells of.
+    /// The most deliveries without an answer that its dead letter reports.
     delivered: u32,
-    /// How often the process of its handlers had been killed when it was first heard of.
+    /// How often the process of its handlers had been killed before its first fact.
     killed_before: u64,
 }
 
 impl Story {
-    /// Whether it came to an end that is promised.
+    /// Whether the message has reached an end that the promises allow.
     fn has_ended(&self) -> bool {
         self.done > 0 || self.dead > 0
     }
 
-    /// Whether another attempt follows this one.
+    /// Whether another attempt must follow this one.
     fn is_retried(&self, script: Script, id: &Id, attempt: u32) -> bool {
         let act = script.act(id, attempt);
         self.along.has(attempt) || !act.succeeds() && act != Act::Reject
     }
 
-    /// Whether it may be; `None`: only if connections were lost. `killed` is how often the child has been killed yet.
+    /// Whether the message may be dead-lettered; `None` means only if connections were lost. `killed` is how often the
+    /// child has been killed so far.
     fn may_be_dead(&self, script: Script, id: &Id, attempts: u32, why: &str, killed: u64) -> Option<bool> {
         if is_unreadable(script, id) {
             return Some(why == "undecodable" && attempts == *script.attempts(id).start());
@@ -173,7 +178,7 @@ impl Story {
                 let mut all = script.attempts(id);
                 Some(attempts == *all.end() && all.all(|attempt| self.is_retried(script, id, attempt)))
             }
-            // A lost connection is charged to nobody. But a process does not know which ones its predecessor lost.
+            // Lost connections are not charged, but a process does not know which ones its predecessor lost.
             "delivery-limit" if self.delivered >= BROKERS_LIMIT => Some(true),
             "delivery-limit" if id.is_poison() => Some(self.delivered >= DELIVERIES),
             "delivery-limit" if id.is_beside_poison() => None,
@@ -185,18 +190,18 @@ impl Story {
         }
     }
 
-    /// When what it has come to may have happened.
+    /// The range of facts during which its result may have come about.
     fn time(&self) -> RangeInclusive<u64> {
         self.since..=self.until + SLACK
     }
 }
 
-/// Every message's story, and the promises it is held against.
+/// The stories of all messages, checked against the promises.
 pub struct Model {
     script: Script,
     stories: HashMap<Id, Story>,
     quiet: HashSet<String>,
-    /// Accepted where nothing may be lost, and not ended.
+    /// How many messages were accepted where nothing may be lost, and have not ended.
     waiting: usize,
     begun: u64,
     /// Whether the disk is full, and how often it has been filled.
@@ -205,22 +210,22 @@ pub struct Model {
     /// How often the child was killed.
     killed: u64,
     breaches: Vec<Breach>,
-    /// What is one unless the machine stood still meanwhile, and when that would have been.
+    /// Breaches that count only if the machine did not stand still in that range of facts.
     unless_stalled: Vec<(Breach, RangeInclusive<u64>)>,
-    /// How many facts were told.
+    /// How many facts were read.
     now: u64,
-    /// When a process stood still.
+    /// The facts at which a process reported a stall.
     stalls: Vec<u64>,
 }
 
-/// Past so many deliveries in vain a broker drops a message by itself, whatever they were in vain for.
+/// After so many deliveries without an answer, a broker drops a message by itself, whatever the reason.
 const BROKERS_LIMIT: u32 = 20;
 
-/// So many facts may be told before one who stood still says so.
+/// So many facts may come before a process reports that it stood still.
 const SLACK: u64 = 100;
 
 impl Model {
-    /// Of messages and handlers that follow this script.
+    /// A model for messages and handlers that follow this script.
     pub fn new(script: Script) -> Self {
         let (stories, quiet) = (HashMap::new(), HashSet::new());
         Self {
@@ -239,17 +244,17 @@ impl Model {
         }
     }
 
-    /// How many accepted messages have not come to an end yet.
+    /// How many accepted messages have not ended yet.
     pub fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Whether a publisher has all its answers and will publish no more.
+    /// Whether a publisher publishes nothing more, and has all its answers.
     pub fn is_quiet(&self, source: &str) -> bool {
         self.quiet.contains(source)
     }
 
-    /// Takes the next fact.
+    /// Adds the next fact.
     pub fn take(&mut self, fact: Fact) {
         self.now += 1;
         let Some(id) = fact.id().cloned() else {
@@ -291,7 +296,7 @@ impl Model {
                     breaches.push(Breach::Unwritten(id.clone()));
                 }
             }
-            // The framework gives a name to a copy of a message that has none, and to another copy another.
+            // The framework gives each copy of a message without an id a new id.
             Fact::Named(..) if foreign.is_some_and(|foreign| !foreign.is_named()) => {}
             Fact::Named(_, name) => {
                 let known = story.named.get_or_insert_with(|| name.clone());
@@ -317,7 +322,7 @@ impl Model {
                 {
                     let unearned = Breach::Unearned(id.clone(), attempt);
                     match id.lane {
-                        // A second without an answer is a failure.
+                        // A handler that does not answer within a second has failed.
                         Lane::Wild => self.unless_stalled.push((unearned, story.time())),
                         _ => breaches.push(unearned),
                     }
@@ -338,7 +343,7 @@ impl Model {
                 let wrongly = Breach::DeadWrongly(id.clone(), attempts, why);
                 match may {
                     Some(true) => {}
-                    // A lost connection counts as a death, and a missed heartbeat is one.
+                    // A lost connection counts like a death, and a missed heartbeat loses the connection.
                     None => self.unless_stalled.push((wrongly, story.time())),
                     Some(false) => breaches.push(wrongly),
                 }
@@ -352,7 +357,7 @@ impl Model {
         }
     }
 
-    /// Judges, when all is over.
+    /// Judges at the end of a run.
     pub fn judge(mut self) -> (Totals, Vec<Breach>) {
         let mut totals = Totals { stalls: self.stalls.len() as u64, ..Totals::default() };
         let mut in_order: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
@@ -370,7 +375,7 @@ impl Model {
                     self.breaches.push(Breach::KilledTooOften(id.clone(), story.begun));
                 }
                 Lane::Wild | Lane::Order | Lane::Bulk => totals.repeated += u64::from(story.done.saturating_sub(1)),
-                // Without a name it cannot be told from another.
+                // Without an id, the message cannot be recognized.
                 Lane::Once if foreign.is_some_and(|foreign| !foreign.is_named()) => {
                     totals.repeated += u64::from(story.done.saturating_sub(1));
                 }
@@ -419,20 +424,20 @@ fn is_unreadable(script: Script, id: &Id) -> bool {
     script.foreign(id).is_some_and(|foreign| !foreign.is_readable())
 }
 
-/// What is wrong with a message that nothing went wrong with.
+/// What is wrong with a message in the calm part, in which nothing goes wrong.
 fn unrest(script: Script, id: &Id, story: &Story) -> Option<String> {
     let (first, last) = script.attempts(id).into_inner();
     let until = |attempt: u32| attempt - first + 1;
     let (begun, done, dead) = match (id.lane, script.fate(id, story.along)) {
         (lane, _) if is_unreadable(script, id) => (0, 0, u32::from(lane.loses_nothing())),
-        // One attempt, whatever comes of it.
+        // There is one attempt, whatever its result.
         (Lane::Most, _) => (1, u32::from(script.act(id, first).succeeds()), 0),
         (_, Fate::Handled(attempt)) => (until(attempt), 1, 0),
         (_, Fate::Rejected(attempt)) => (until(attempt), 0, 1),
         (_, Fate::Exhausted) => (until(last), 0, 1),
     };
     let is = (story.accepted, story.tries, story.begun, story.done, story.dead);
-    // The disk is full in all calm.
+    // The disk is full during the whole calm part.
     let unwritten = story.unwritten && is == (false, 1, 0, 0, 0);
     if script.foreign(id).as_ref().is_some_and(Foreign::is_refused) {
         let refused = story.noes == 1 && is == (false, 1, 0, 0, 0);

@@ -1,11 +1,11 @@
-//! Good histories, and bad ones: for each promise one that breaks it.
+//! Tests of the model: good histories, and for each promise one that breaks it.
 
 use super::*;
 use crate::{foreign::Kind, script::ATTEMPTS};
 
 const SCRIPT: u64 = 7;
 
-/// The first message of this lane, and of this publisher, to which the handler does `act` first.
+/// The first message of this lane and this publisher for which the handler first does `act`.
 fn message(lane: Lane, source: &str, wanted: impl Fn(&Id) -> bool) -> Id {
     (0..100_000).map(|number| Id { lane, source: source.to_owned(), number }).find(|id| wanted(id)).unwrap()
 }
@@ -24,7 +24,7 @@ fn breaches(facts: Vec<Fact>) -> Vec<Breach> {
     judged(facts).1
 }
 
-/// Published, confirmed, and then this.
+/// A message that was published and confirmed, followed by these facts.
 fn accepted(id: &Id, then: impl IntoIterator<Item = Fact>) -> Vec<Fact> {
     [Fact::Try(id.clone()), Fact::Yes(id.clone())].into_iter().chain(then).collect()
 }
@@ -37,7 +37,7 @@ fn dead(id: &Id, attempts: u32, why: &str) -> Fact {
     Fact::Dead(id.clone(), attempts, why.to_owned())
 }
 
-/// Dead after so many deliveries in vain.
+/// A dead letter after so many deliveries without an answer.
 fn limit(id: &Id, times: u32) -> [Fact; 2] {
     [Fact::Delivered(id.clone(), times), dead(id, 1, "delivery-limit")]
 }
@@ -62,7 +62,7 @@ fn what_is_accepted_and_never_ends_is_lost_and_waited_for() {
     facts.iter().cloned().for_each(|fact| model.take(fact));
     assert_eq!(model.waiting(), 1);
     assert_eq!(breaches(facts), [Breach::Lost(id.clone())]);
-    // What was not accepted may come to nothing.
+    // A message that was not accepted may get lost.
     let unknown = vec![Fact::Try(id.clone()), Fact::Maybe(id.clone(), "unknown".to_owned())];
     assert_eq!(breaches(unknown), []);
 }
@@ -147,7 +147,7 @@ fn in_a_batch_that_fails_as_a_whole_each_message_has_failed_and_in_any_other_non
     let unearned = Breach::Unearned(good.clone(), 2);
     assert_eq!(breaches(accepted(&good, [begin(1)].into_iter().chain(again))), [unearned]);
 
-    // The first of its failures is another's, so one attempt less was its own.
+    // The first failure is that of another item in the batch, so the message itself failed once less.
     let tired = acts(Lane::Bulk, &[Act::Ack, Act::Retry, Act::Retry, Act::Retry]);
     let exhausted = dead(&tired, 4, "attempts-exhausted");
     let wrongly = Breach::DeadWrongly(tired.clone(), 4, "attempts-exhausted".to_owned());
@@ -224,7 +224,7 @@ fn what_was_refused_each_time_does_not_come() {
     let id = acts(Lane::Wild, &[Act::Ack]);
     let refused = || [Fact::Try(id.clone()), Fact::No(id.clone(), "nacked".to_owned())];
     assert_eq!(breaches(refused().into_iter().chain(handled(&id)).collect()), [Breach::Refused(id.clone())]);
-    // Published again, it may.
+    // A message that was published again may arrive.
     let again = refused().into_iter().chain([Fact::Try(id.clone())]).chain(handled(&id)).collect();
     assert_eq!(breaches(again), []);
 }
@@ -237,7 +237,7 @@ fn a_journal_refuses_only_while_its_disk_is_full() {
     let disk = Fact::Disk;
     for legitimate in [
         vec![disk(None), tried(), refused()],
-        // Refused when it had been full, told when there was room again.
+        // The message was refused while the disk was full, and its sender got the refusal when there was room again.
         vec![tried(), disk(None), disk(Some), refused()],
         vec![disk(None), tried(), disk(Some), refused()],
     ] {
@@ -247,7 +247,7 @@ fn a_journal_refuses_only_while_its_disk_is_full() {
     for groundless in [
         vec![tried(), refused()],
         vec![tried(), refused(), disk(None)],
-        // There is room again, and the publisher has not noticed.
+        // The disk has room again, but the publisher has not noticed.
         vec![disk(None), disk(Some), tried(), refused()],
     ] {
         assert_eq!(breaches(groundless), [Breach::Unwritten(id.clone())]);
@@ -315,14 +315,14 @@ fn after_the_storm_everything_happens_exactly_as_written() {
     assert_eq!(*id, most);
     let refused = vec![Fact::Try(good.clone()), Fact::No(good.clone(), "nacked".to_owned())];
     assert!(matches!(breaches(refused)[..], [Breach::NotCalm(..)]));
-    // Who has no journal has nothing to do with a full disk; who has one is told.
+    // A publisher without a journal is not affected by a full disk; one with a journal gets an error.
     let full = || [Fact::Disk(Room::None), Fact::Try(good.clone())];
     assert!(matches!(breaches(full().to_vec())[..], [Breach::NotCalm(..)]));
     let told = full().into_iter().chain([Fact::Unwritten(good.clone(), "full".to_owned())]).collect();
     assert_eq!(breaches(told), []);
 }
 
-/// The first message of a stranger to this lane that is like this.
+/// The first message of a stranger to this lane that satisfies the condition.
 fn foreign(lane: Lane, source: &str, wanted: impl Fn(&Foreign, &Id) -> bool) -> Id {
     message(lane, source, |id| wanted(&Script::new(SCRIPT).foreign(id).unwrap(), id))
 }
@@ -380,7 +380,7 @@ fn attempts_count_from_the_first_that_a_stranger_says() {
         })
     };
     let begin = |id: &Id, attempt| Fact::Begin(id.clone(), attempt);
-    // An attempt before its first is none, though the handler would fail on those before that.
+    // Attempts before the claimed one do not happen, although the handler would fail on them.
     let third = foreign(Lane::Wild, "f0", |foreign, id| {
         let acts = [1, 2, 3].map(|attempt| Script::new(SCRIPT).act(id, attempt));
         foreign.kind == Kind::Attempt(3) && acts == [Act::Retry, Act::Retry, Act::Ack]

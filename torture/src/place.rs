@@ -1,4 +1,4 @@
-//! The broker that is tortured.
+//! The broker under torture.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
@@ -11,24 +11,24 @@ use fluffle_harness::{QueueDepth, RabbitMq};
 
 use crate::{args::Kind, id::Lane};
 
-/// A broker, and where its faults come from.
+/// A broker, and the source of its faults.
 pub enum Place {
-    /// The broker inside this process.
+    /// The embedded broker.
     Embedded(TestBroker),
-    /// A node of our own behind a proxy.
+    /// A private node behind a proxy.
     RabbitMq {
         /// The node.
         node: Arc<RabbitMq>,
-        /// What stands before it.
+        /// The proxy in front of it.
         proxy: Proxy,
     },
 }
 
 impl Place {
-    /// Starts one.
+    /// Starts a broker.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// If it cannot be started.
     pub fn start(kind: Kind, seed: u64) -> Result<Self, Error> {
         match kind {
             Kind::Embedded => Ok(Self::Embedded(fluffle::broker::Broker::builder().fault_seed(seed).start()?.into())),
@@ -40,7 +40,7 @@ impl Place {
         }
     }
 
-    /// Where the tortured connect to.
+    /// The URL for the services under torture.
     pub fn url(&self) -> String {
         match self {
             Self::Embedded(broker) => broker.url(),
@@ -48,7 +48,7 @@ impl Place {
         }
     }
 
-    /// Where those connect to who only look.
+    /// The URL for observers, without network faults.
     pub fn quiet_url(&self) -> String {
         match self {
             Self::Embedded(broker) => broker.url(),
@@ -56,7 +56,7 @@ impl Place {
         }
     }
 
-    /// Where a stranger connects to.
+    /// The address for strangers, without network faults.
     pub fn quiet_address(&self) -> SocketAddr {
         match self {
             Self::Embedded(broker) => broker.address(),
@@ -64,7 +64,7 @@ impl Place {
         }
     }
 
-    /// What can be made to go wrong by storm.
+    /// The faults that the storm uses.
     pub fn faults(&self) -> &Faults {
         match self {
             Self::Embedded(broker) => broker.faults(),
@@ -72,11 +72,11 @@ impl Place {
         }
     }
 
-    /// What is not as it is when nothing is left to do, in words: queues that hold anything, and those of a lane without a
-    /// consumer. RabbitMQ counts a quorum queue's messages every five seconds.
+    /// Describes what is still unsettled: queues that are not empty, and lanes whose queue has no consumer. RabbitMQ
+    /// counts the messages of a quorum queue every five seconds.
     ///
     /// # Errors
-    /// When the broker cannot be asked.
+    /// If the broker does not answer.
     pub fn unsettled(&self) -> Result<Vec<String>, Error> {
         let queues = self.queues()?;
         let full = queues.iter().filter(|(_, depth)| depth.ready + depth.unacked > 0);

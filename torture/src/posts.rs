@@ -1,4 +1,4 @@
-//! Who publishes, and on which terms.
+//! The publishers, and their settings.
 
 use std::{
     path::Path,
@@ -21,20 +21,21 @@ use crate::{
 
 /// How a publisher publishes.
 ///
-/// A new kind is a new variant: its [`Route`] in [`Post::route`], its way with outcomes in [`Post::run`], and a row in
-/// [`STEADY`] or [`MORTAL`].
+/// A new kind is a new variant. It needs a [`Route`] in [`Post::route`], its handling of results in [`Post::run`], and
+/// a row in [`STEADY`] or [`MORTAL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublisherKind {
-    /// `publish`: one message at a time. What was refused, or is unknown, is published again under its id, now and then.
+    /// `publish`, one message at a time. Some messages that were refused, or whose result is unknown, are published
+    /// again under the same id.
     Awaited,
     /// `enqueue` into a window: many in flight.
     Windowed,
     /// `enqueue` with `Confirms::Each`: one on the wire, more in the mailbox.
     Each,
-    /// `enqueue` into a small journal, which may be full: what is on the disk is promised, whatever becomes of the process, and
-    /// nobody waits for more.
+    /// `enqueue` into a small journal, which may be full. A message on the disk is promised, whatever happens to the
+    /// process, and the publisher waits for nothing more.
     Journaled(WhenFull),
-    /// `Confirms::Off`: nothing is promised past the socket.
+    /// `Confirms::Off`: nothing is promised once the message is written to the socket.
     Off,
 }
 
@@ -51,12 +52,12 @@ const fn post(kind: PublisherKind, lane: Lane, gzip: bool) -> Post {
     Post { kind, lane, gzip, batches: false }
 }
 
-/// One that publishes in batches.
+/// A publisher that publishes in batches.
 const fn batches(kind: PublisherKind, lane: Lane, gzip: bool) -> Post {
     Post { kind, lane, gzip, batches: true }
 }
 
-/// The publishers of the process that lives through it all.
+/// The publishers of the surviving process.
 pub const STEADY: [Post; 13] = [
     post(PublisherKind::Awaited, Lane::Wild, false),
     post(PublisherKind::Windowed, Lane::Wild, true),
@@ -73,7 +74,7 @@ pub const STEADY: [Post; 13] = [
     post(PublisherKind::Windowed, Lane::Bulk, true),
 ];
 
-/// The publishers of the process that is killed.
+/// The publishers of the killed process.
 pub const MORTAL: [Post; 6] = [
     post(PublisherKind::Windowed, Lane::Wild, false),
     post(PublisherKind::Each, Lane::Order, true),
@@ -83,26 +84,26 @@ pub const MORTAL: [Post; 6] = [
     batches(PublisherKind::Windowed, Lane::Order, false),
 ];
 
-/// The most bytes of a journal: about sixty messages, so that it is full when a broker is away for a second.
+/// The largest size of a journal: about sixty messages, so that it is full when a broker is away for a second.
 const JOURNAL: u64 = 64 << 10;
 
 /// The most messages, and bytes, of a batch.
 const BATCH: u64 = 8;
 const BATCH_BYTES: usize = 16 << 10;
 
-/// How long one publisher goes on.
+/// How long a publisher works.
 #[derive(Clone, Copy, Debug)]
 pub struct Shift {
-    /// Until then.
+    /// The end of the shift.
     pub until: Instant,
-    /// Or until it has published so many.
+    /// The most messages it publishes.
     pub messages: u64,
-    /// The pause between two messages, on average.
+    /// The average pause between two messages.
     pub pause: Duration,
 }
 
 impl Post {
-    /// Where it publishes to.
+    /// The lane to which it publishes.
     pub fn lane(&self) -> Lane {
         self.lane
     }
@@ -121,7 +122,7 @@ impl Post {
         })
     }
 
-    /// Awaited ones are often unsure whether the broker has a message; the others outlive a node's boot.
+    /// An awaited message often ends as unknown; the others have time to outlive the boot of a node.
     fn deadline(&self) -> Duration {
         match self.kind {
             PublisherKind::Awaited => Duration::from_secs(2),
@@ -131,10 +132,10 @@ impl Post {
         }
     }
 
-    /// Adds its publisher to the application; `journal` is where it keeps its journal, if it is of that kind.
+    /// Adds the publisher to the application. `journal` is the path of its journal, if its kind has one.
     ///
     /// # Errors
-    /// When the journal cannot be opened: an earlier life, killed, has let go of it.
+    /// If the journal cannot be opened. An earlier life has released it when it was killed.
     pub fn publisher(&self, app: &App, journal: &Path) -> Result<Publisher<String>, fluffle::Error> {
         let mut route = self.route();
         if let Some(journal) = self.journal(journal)? {
@@ -143,17 +144,17 @@ impl Post {
         Ok(app.publisher(route))
     }
 
-    /// Its journal, if it is of that kind.
+    /// Opens its journal, if its kind has one.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// If it cannot be opened.
     pub fn journal(&self, path: &Path) -> Result<Option<Journal>, fluffle::Error> {
         let PublisherKind::Journaled(when_full) = self.kind else { return Ok(None) };
         let options = Journal::options().max_bytes(JOURNAL).when_full(when_full);
         Ok(Some(options.open(path).map_err(fluffle::Error::other)?))
     }
 
-    /// Publishes until the shift is over and every answer is there, then says that it is quiet.
+    /// Publishes until the shift is over and every answer has come. Then reports that it is quiet.
     pub async fn run(self, out: Publisher<String>, source: String, script: Script, facts: Facts, shift: Shift) {
         let mut answers = JoinSet::new();
         let mut random = Rng::new();
@@ -178,7 +179,7 @@ impl Post {
                 }
             }
             while answers.try_join_next().is_some() {}
-            // A batch at a time, and now and then less than a full one.
+            // Publish a batch at a time, and now and then less than a full one.
             let at_once = if self.batches { random.u64(1..=BATCH) } else { 1 };
             if (number + 1).is_multiple_of(at_once) {
                 tokio::time::sleep(shift.pause.mul_f64(2.0 * at_once as f64 * random.f64())).await;
@@ -189,18 +190,18 @@ impl Post {
     }
 }
 
-/// One message on its way.
+/// A message being published.
 struct Sending {
     out: Publisher<String>,
     id: Id,
-    /// In a batch it gets an id of the batch's.
+    /// Whether it is in a batch, which chooses its id.
     batched: bool,
     script: Script,
     facts: Facts,
     republished: u64,
 }
 
-/// The most times one message is published.
+/// The most times that one message is published.
 const TRIES: u32 = 3;
 
 impl Sending {
@@ -213,14 +214,14 @@ impl Sending {
         MessageOptions::new().id(self.id.to_string())
     }
 
-    /// Whether it is there.
+    /// Publishes the message. Returns whether the broker has it.
     async fn publish(&self) -> bool {
         self.facts.tell(&Fact::Try(self.id.clone()));
         self.answered(self.out.publish_with(self.script.body(&self.id), self.options()).await)
     }
 
     async fn until_it_is_there(&self, once: bool) {
-        // Every second one: for the others it must hold that what was refused is not there.
+        // Only every second message is tried again. The others check that a refused message does not arrive.
         let tries = if once || self.id.number.is_multiple_of(2) { 1 } else { TRIES };
         for _ in 0..tries {
             if self.publish().await {
@@ -243,7 +244,7 @@ impl Sending {
         }
     }
 
-    /// It is on the disk: the publisher answers for it from here on, and is left alone with it.
+    /// The message is on the disk: the publisher is responsible for it from here on.
     fn promised(&self, promise: Result<Receipt<String>, PublishError<String>>) -> bool {
         let receipt = promise.map(|receipt| Confirmed { id: receipt.id().into() });
         self.answered(receipt)
@@ -263,7 +264,7 @@ impl Sending {
                 let why = error.kind().to_string();
                 let sure = match error.kind() {
                     _ if error.is_certainly_not_sent() => true,
-                    // What was published twice may be there though the second was refused.
+                    // A message published twice may have arrived, even if the second publish was refused.
                     PublishErrorKind::Nacked | PublishErrorKind::Returned(_) => {
                         self.out.stats().republished == self.republished
                     }

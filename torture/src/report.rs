@@ -1,4 +1,4 @@
-//! What is said at the end.
+//! The report of a run.
 
 use std::{fmt, time::Duration};
 
@@ -11,28 +11,28 @@ use crate::{
 /// The most breaches that are listed.
 const LISTED: usize = 20;
 
-/// The most messages whose history is told.
+/// The most messages whose history is printed.
 const TOLD: usize = 3;
 
-/// The outcome of one run. Its `Display` is the last line.
+/// The result of one run. Its `Display` is the last line.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What to repeat it with.
+    /// The seed, to repeat the run.
     pub seed: u64,
-    /// Which broker.
+    /// The kind of broker.
     pub broker: Kind,
-    /// What became of the messages.
+    /// The messages by result.
     pub totals: Totals,
-    /// What was done to them.
+    /// The faults that happened.
     pub damage: Damage,
-    /// What was not as promised.
+    /// The broken promises.
     pub breaches: Vec<Breach>,
-    /// From the last fault healed to nothing left to do; `None` when that did not come.
+    /// The time from the last healed fault until everything was drained; `None` if that did not happen.
     pub drained: Option<Duration>,
 }
 
 impl Report {
-    /// The breaches, and of the first messages that broke something all that is known.
+    /// Prints the breaches, and the history of the first messages that broke a promise.
     pub fn tell_breaches(&self, history: impl Fn(&crate::id::Id) -> std::io::Result<Vec<String>>) {
         for breach in self.breaches.iter().take(LISTED) {
             println!("breach: {breach}");

@@ -1,4 +1,4 @@
-//! One run: safety while everything goes wrong, then liveness, then calm.
+//! One run: safety during the storm, then liveness, calm and poison.
 
 use std::{
     io,
@@ -26,28 +26,28 @@ use crate::{
     workload::{self, STEADY_CONSUMERS},
 };
 
-/// How often it is looked at what has happened.
+/// How often the log of facts is read.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How many messages each publisher publishes after the storm.
 const CALM_MESSAGES: u64 = 20;
 
-/// The pause between two messages of a publisher, on average. A node that is away a third of the time, with consumers that are
-/// killed every other second, gets through so many that what is left after half an hour drains in time.
+/// The average pause between two messages of a publisher. Against a node that is away a third of the time, and with
+/// consumers killed every other second, the rest of half an hour's messages still drains in time.
 const PAUSE_EMBEDDED: Duration = Duration::from_millis(12);
 const PAUSE_RABBITMQ: Duration = Duration::from_millis(150);
 
-/// How long a stranger waits for the broker in the storm.
+/// How long a stranger waits for the broker during the storm.
 const FICKLE: Duration = Duration::from_secs(1);
 
-/// How long everything may take to drain. A copy on its way to a retry or dead-letter queue whose confirm never comes is
-/// noticed after 60 to 90 s, and published again.
+/// How long everything may take to drain. A retry copy or dead letter whose confirm never comes is published again
+/// after 10 to 15 s.
 const DRAIN: Duration = Duration::from_secs(120);
 
-/// Runs one seed. Everything that many processes write is in `folder`.
+/// Runs one seed. The files of all processes are in `folder`.
 ///
 /// # Errors
-/// When the run cannot be made: no broker, no process. What breaks a promise is in the report.
+/// If the run is impossible: no broker, or no process. Broken promises are in the report.
 pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail), Error> {
     let place = Place::start(args.broker, seed)?;
     let path = folder.join("facts");
@@ -86,7 +86,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
             breaches.push(Breach::Stuck(format!("the weather: {error}")));
             stage.place.faults().heal_all()?;
             if child.is_full() {
-                // It may have ended: that is what went wrong, then.
+                // The child may have ended, which is then the failure to report.
                 let _ = child.make_room();
             }
             weather::Damage::default()
@@ -133,7 +133,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     Ok((Report { seed, broker: args.broker, totals, damage, breaches, drained }, tail))
 }
 
-/// What is looked at while it runs.
+/// The state that is checked during a run.
 struct Stage {
     tail: Tail,
     model: Model,
@@ -141,8 +141,8 @@ struct Stage {
 }
 
 impl Stage {
-    /// Waits until nothing is left to do: these publishers have their answers, every accepted message has ended, no copy is on
-    /// its way, every queue is empty and has its consumer.
+    /// Waits until nothing is left to do: these publishers have their answers, every accepted message has ended, no
+    /// copy is on its way, and every queue is empty and has its consumer.
     async fn drain(
         &mut self,
         steady: &Steady,
@@ -172,7 +172,7 @@ impl Stage {
     }
 }
 
-/// The application of the process that lives through it all.
+/// The application of the surviving process.
 struct Steady {
     service: Service,
     publishers: Vec<Publisher<String>>,
@@ -196,7 +196,7 @@ impl Steady {
         Ok(Self { service, publishers, script, facts: facts.clone() })
     }
 
-    /// Lets the publishers to these lanes work, under names that begin so; gives the names.
+    /// Starts the publishers of these lanes, with names that begin with `prefix`, and returns the names.
     fn publish(&self, prefix: &str, lanes: &[Lane], shift: Shift) -> Vec<String> {
         let posts = STEADY.iter().zip(&self.publishers).enumerate();
         posts
@@ -209,7 +209,7 @@ impl Steady {
             .collect()
     }
 
-    /// Confirms that its publishers wait for, those of its consumers' copies among them.
+    /// How many confirms its publishers wait for, including those of its consumers' copies.
     fn outstanding(&self) -> usize {
         self.service.publishers().iter().map(|(_, stats)| stats.outstanding).sum()
     }

@@ -1,4 +1,4 @@
-//! What handlers do, and what is in a message: pure functions of the seed, so that a run can be repeated and judged.
+//! What handlers do, and the content of messages: pure functions of the seed, so that a run can be repeated and judged.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -13,10 +13,10 @@ use crate::{
     id::{Id, Lane},
 };
 
-/// Most times a message is handed to its handler.
+/// The most attempts of a message.
 pub const ATTEMPTS: u32 = 4;
 
-/// Most times a message is delivered without an answer.
+/// The most deliveries of a message without an answer.
 pub const DELIVERIES: u32 = 2 * ATTEMPTS;
 
 /// The longest body, in bytes.
@@ -27,15 +27,15 @@ const LONGEST: usize = 3_000;
 pub enum Act {
     /// Handles it at once.
     Ack,
-    /// Handles it, after a while.
+    /// Handles the message after a while.
     Slow(Duration),
     /// Fails: try again.
     Retry,
     /// Fails for good.
     Reject,
-    /// Panics in `handle`: the actor dies.
+    /// Panics in `handle`: the actor crashes.
     Panic,
-    /// Panics in the future that `handle` returned: the actor lives.
+    /// Panics in the future that `handle` returned: the actor lives on.
     PanicLater,
     /// Never answers.
     Hang,
@@ -44,34 +44,34 @@ pub enum Act {
 }
 
 impl Act {
-    /// Whether the message is handled by it.
+    /// Whether this act handles the message.
     pub fn succeeds(self) -> bool {
         matches!(self, Self::Ack | Self::Slow(_))
     }
 }
 
-/// What becomes of a message if every attempt is made once.
+/// The result for a message if every attempt is made once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Handled on this attempt.
     Handled(u32),
     /// Rejected on this attempt.
     Rejected(u32),
-    /// Failed on the last of its attempts.
+    /// Failed on its last attempt.
     Exhausted,
 }
 
-/// The attempts on which one message failed with all that were in one batch with it.
+/// The attempts on which the whole batch of a message failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Along(u32);
 
 impl Along {
-    /// Adds one.
+    /// Adds an attempt.
     pub fn add(&mut self, attempt: u32) {
         self.0 |= 1 << (attempt % u32::BITS);
     }
 
-    /// Whether it is one of them.
+    /// Whether this attempt is one of them.
     pub fn has(self, attempt: u32) -> bool {
         self.0 & 1 << (attempt % u32::BITS) != 0
     }
@@ -84,23 +84,23 @@ pub struct Script {
 }
 
 impl Script {
-    /// Of this seed.
+    /// The script of this seed.
     pub fn new(seed: u64) -> Self {
         Self { seed }
     }
 
-    /// What is foreign about it, if a stranger published it.
+    /// How the message is foreign, if a stranger published it.
     pub fn foreign(self, id: &Id) -> Option<Foreign> {
         id.is_foreign().then(|| Foreign::draw(&mut self.random(id, u32::MAX)))
     }
 
-    /// The attempts that it may come as: from the first that its headers say, and once in any case.
+    /// The attempts the message may have: from the first that its headers claim, and always at least one.
     pub fn attempts(self, id: &Id) -> RangeInclusive<u32> {
         let first = self.foreign(id).map_or(1, |foreign| foreign.first_attempt());
         first..=first.max(ATTEMPTS)
     }
 
-    /// What the handler does.
+    /// The act of the handler.
     pub fn act(self, id: &Id, attempt: u32) -> Act {
         if id.is_poison() {
             return Act::Abort;
@@ -110,7 +110,7 @@ impl Script {
         match (id.lane, random.u8(0..100)) {
             (Lane::Order, 0..70) => Act::Ack,
             (Lane::Order, _) => Act::Slow(Duration::from_millis(random.u64(1..6))),
-            // These take their whole batch along.
+            // These acts fail the whole batch.
             (Lane::Bulk, 91) => Act::Panic,
             (Lane::Bulk, 92) => Act::PanicLater,
             (Lane::Bulk, 93..) => Act::Ack,
@@ -121,12 +121,13 @@ impl Script {
             (_, 91..95) => Act::Panic,
             (_, 95..98) => Act::PanicLater,
             (Lane::Wild, _) => Act::Hang,
-            // What gave up on a handler that hangs would handle again what the handler may yet finish.
+            // If a handler that hangs were given up, the next handler would repeat work that the first may still
+            // finish.
             (_, _) => Act::Retry,
         }
     }
 
-    /// What becomes of it when nothing goes wrong, but for the attempts on which its batch failed as a whole.
+    /// The result for the message if nothing goes wrong, except the attempts on which its whole batch failed.
     pub fn fate(self, id: &Id, along: Along) -> Fate {
         for attempt in self.attempts(id).filter(|attempt| !along.has(*attempt)) {
             match self.act(id, attempt) {
@@ -138,7 +139,7 @@ impl Script {
         Fate::Exhausted
     }
 
-    /// The body: the id, and filling of some length that gzip can do something with.
+    /// The body: the id, and compressible filling of some length.
     pub fn body(self, id: &Id) -> String {
         let mut random = self.random(id, 0);
         let word = ["carrot ", "lettuce ", "clover ", "dandelion "][random.usize(0..4)];
@@ -147,7 +148,7 @@ impl Script {
     }
 
     pub(crate) fn random(self, id: &Id, attempt: u32) -> Rng {
-        // Its result is the same on every machine that runs one build, which is what repeating takes.
+        // The result is the same on all machines with the same build, so a seed can be repeated on them.
         let mut hasher = DefaultHasher::new();
         (self.seed, id, attempt).hash(&mut hasher);
         Rng::with_seed(hasher.finish())

@@ -1,4 +1,4 @@
-//! Whether the machine stands still: then deadlines pass that nobody has missed.
+//! Detects that the machine stands still. Deadlines then pass although nobody was late.
 
 use std::{
     io, thread,
@@ -7,16 +7,16 @@ use std::{
 
 use crate::fact::{Fact, Facts};
 
-/// How often the clock is looked at.
+/// How often the clock is read.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What takes so much longer than it should is worth telling. The shortest deadline of the workload is a second.
+/// A delay longer than this is reported. The shortest deadline of the workload is a second.
 pub(crate) const LONG: Duration = Duration::from_millis(250);
 
-/// Tells of it for as long as this process lives.
+/// Reports stalls as long as this process lives.
 ///
 /// # Errors
-/// When there can be no thread.
+/// If no thread can be started.
 pub fn watch(facts: &Facts) -> io::Result<()> {
     let facts = facts.clone();
     let watching = move || {

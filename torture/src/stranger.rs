@@ -1,4 +1,4 @@
-//! The strangers, who publish foreign messages: one for each lane, with a client made of bytes on a thread of its own.
+//! The strangers, which publish foreign messages: one for each lane, with a byte-level client on its own thread.
 
 use std::{
     any::Any,
@@ -20,13 +20,13 @@ use crate::{
     script::Script,
 };
 
-/// What its threads are called. Its client panics when its connection dies, as it may at any time.
+/// The name of its threads. Its client panics when its connection ends, which may happen at any time.
 pub const THREAD: &str = "stranger";
 
-/// How long it waits before it connects again.
+/// The pause before it connects again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often it publishes, compared with our own publishers.
+/// How many times longer its pauses are than those of the other publishers.
 const SELDOM: u32 = 4;
 
 /// Publishes foreign messages to each lane.
@@ -34,18 +34,18 @@ const SELDOM: u32 = 4;
 pub struct Stranger {
     /// The broker.
     pub address: SocketAddr,
-    /// Draws the messages.
+    /// The script that determines the messages.
     pub script: Script,
-    /// Told what becomes of them.
+    /// The log for their results.
     pub facts: Facts,
 }
 
 impl Stranger {
-    /// Publishes to all lanes until the shift is over, under names that begin so; gives the names. No wait for the
-    /// broker takes longer than `patience`.
+    /// Publishes to all lanes until the shift is over, with names that begin with `prefix`. Returns the names. Waits at
+    /// most `patience` for the broker each time.
     ///
     /// # Errors
-    /// When there can be no thread.
+    /// If no thread can be started.
     pub fn publish(&self, prefix: &str, shift: Shift, patience: Duration) -> io::Result<Vec<String>> {
         let lanes = Lane::ALL.into_iter().enumerate();
         lanes
@@ -76,13 +76,13 @@ impl Stranger {
             number += 1;
             let mut random = self.script.random(&id, u32::MAX);
             let answer = self.offer(&mut connected, &id);
-            // One that has not answered, or has closed something, is of no more use.
+            // A client without an answer, or with a closed channel or connection, is of no more use.
             client = matches!(answer, Answer::Taken | Answer::NotTaken(_)).then_some(connected);
             self.facts.tell(&answer.of(id, self.script));
             thread::sleep((shift.pause * SELDOM).mul_f64(2.0 * random.f64()));
         }
         if let Some(client) = client {
-            // It may be dead by now.
+            // The client may be dead by now.
             let _ = caught(|| client.close());
         }
         self.facts.tell(&Fact::Quiet(source.to_owned()));
@@ -116,15 +116,15 @@ impl Stranger {
     }
 }
 
-/// What the broker says to a message.
+/// The broker's answer to a message.
 enum Answer {
-    /// It has it.
+    /// The broker has the message.
     Taken,
-    /// It cannot have it.
+    /// The broker cannot have the message.
     NotTaken(String),
     /// The broker closed the channel or the connection.
     Closed(String),
-    /// Nothing.
+    /// No answer came.
     None(String),
 }
 
@@ -139,7 +139,7 @@ impl Answer {
     }
 }
 
-/// Waits for the broker's answer to the one message that is on its way.
+/// Waits for the broker's answer to the message that was just published.
 fn answer(client: &mut RawClient) -> Answer {
     let mut returned = false;
     while let Some(frame) = client.next_frame() {
@@ -158,7 +158,7 @@ fn answer(client: &mut RawClient) -> Answer {
     Answer::None("the connection was lost".to_owned())
 }
 
-/// Does it, and gives what it panics with.
+/// Runs `deed`, and returns the text of its panic, if any.
 fn caught<T>(deed: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(deed)).map_err(|panic| {
         let panic: &dyn Any = &*panic;

@@ -1,4 +1,4 @@
-//! What goes wrong, and when: drawn from the seed.
+//! The faults of a run, and their times, drawn from the seed.
 
 use std::{
     cell::Cell,
@@ -23,38 +23,38 @@ use crate::{
     place::Place,
 };
 
-/// How often the faults that happened are written down.
+/// How often new faults are written to the log.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// From one fault to the next, on average.
+/// The average time between two faults.
 const GUSTS_EMBEDDED: Duration = Duration::from_millis(120);
 const GUSTS_RABBITMQ: Duration = Duration::from_millis(700);
 
-/// From one life of the child to the next, on average.
+/// The average life of the child.
 const LIFE: Duration = Duration::from_millis(1_500);
 
 /// How long the child's disk has room, and is full, on average.
 const ROOMY: Duration = Duration::from_millis(900);
 const FULL: Duration = Duration::from_millis(500);
 
-/// From what is done to a node to what is done to it next, on average, its boot left out.
+/// The average time between two faults of a node, not counting its boot.
 const NODE: Duration = Duration::from_secs(3);
 
-/// What the weather did.
+/// The faults of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// Faults, restarts included.
+    /// The number of faults, restarts included.
     pub faults: u64,
     /// How often the broker or the child was killed or restarted.
     pub restarts: u64,
-    /// How often the disk with the child's journals was full for a while, among the faults.
+    /// How often the disk with the child's journals was full for a while. These count as faults, too.
     pub disk_full: u64,
 }
 
-/// Rages for this long; when it returns everything is healed.
+/// Causes faults for this long. When it returns, everything is healed.
 ///
 /// # Errors
-/// When something cannot be done, or the child had ended by itself.
+/// If a fault cannot be caused, or the child had ended by itself.
 pub async fn rage(
     place: &Place,
     child: &mut Mortal,
@@ -94,7 +94,7 @@ pub async fn rage(
     })
 }
 
-/// Writes down every fault of the storm, and gives how often the broker was restarted by one.
+/// Writes every fault of the storm to the log. Returns how often a fault restarted the broker.
 async fn chronicle(faults: &Faults, facts: &Facts, over: &Cell<bool>) -> Result<u64, Error> {
     let mut told = 0;
     let mut restarts = HashSet::new();
@@ -116,7 +116,7 @@ async fn chronicle(faults: &Faults, facts: &Facts, over: &Cell<bool>) -> Result<
     }
 }
 
-/// Kills the child again and again, and fills its disk; when it returns there is room.
+/// Kills the child again and again, and fills its disk. When it returns, the disk has room.
 async fn haunt(child: &mut Mortal, mut random: Rng, until: Instant) -> io::Result<Damage> {
     let mut damage = Damage::default();
     let mut from_now = |mean: Duration| (Instant::now() + mean.mul_f64(0.2 + 1.6 * random.f64()), random.bool());
@@ -150,9 +150,9 @@ async fn haunt(child: &mut Mortal, mut random: Rng, until: Instant) -> io::Resul
     Ok(damage)
 }
 
-/// What an operator, or a power failure, does to a node. No queue is deleted: a quorum queue that is declared again and whose node
-/// is killed then may be one that RabbitMQ 3.10 knows and does not find, and closes every connection over (541) that consumes
-/// from it.
+/// What an operator or a power failure does to a node. No queue is deleted: if a quorum queue is declared again and its
+/// node is killed then, RabbitMQ 3.10 may know the queue without finding it, and closes every connection that consumes
+/// from it (541).
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     /// SIGKILL, and a boot on the same data.
@@ -175,12 +175,13 @@ impl Deed {
         }
     }
 
-    /// Blocks until it is done. A busy node may refuse what does not matter: then it was another fault, or none.
+    /// Carries out the fault, and blocks until it is done. A busy node may refuse some of these commands, which is then
+    /// another fault, or none.
     fn do_to(self, node: &RabbitMq) -> Result<(), HarnessError> {
         match self {
             Self::Kill => node.kill().and_then(|()| node.start_again()),
             Self::Restart => {
-                // One that does not stop in time is killed.
+                // A node that does not stop in time is killed.
                 let _ = node.stop();
                 node.start_again()
             }

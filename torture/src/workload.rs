@@ -1,4 +1,4 @@
-//! Who consumes, from which queues, and on which terms.
+//! The consumers, their queues and their settings.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,27 +12,27 @@ use crate::{
     script::{ATTEMPTS, DELIVERIES, Script},
 };
 
-/// The consumers of the process that lives through it all.
+/// The consumers of the surviving process.
 ///
-/// Effectively once is among them because its mark is in memory: between an effect and its mark a killed process repeats the
+/// Effectively once is here because its mark is in memory: a process killed between an effect and its mark repeats the
 /// effect, unless the application writes both in one transaction.
 pub const STEADY_CONSUMERS: [Lane; 1] = [Lane::Once];
 
-/// The consumers of the process that is killed.
+/// The consumers of the killed process.
 pub const MORTAL_CONSUMERS: [Lane; 4] = [Lane::Wild, Lane::Order, Lane::Most, Lane::Bulk];
 
-/// A configuration that notices and mends fast, so that a short run sees much.
+/// A configuration that detects and repairs faults quickly, so that a short run sees many of them.
 ///
 /// # Errors
-/// When the URL is none.
+/// If the URL is invalid.
 pub fn client(url: &str, name: &str) -> Result<Broker, fluffle::Error> {
     let waits = Backoff::exponential(Duration::from_millis(10), Duration::from_millis(300))?;
     let broker = Broker::new(url)?.name(name).reconnect(waits);
     Ok(broker.heartbeat(Duration::from_secs(1)).connect_timeout(Duration::from_secs(2)))
 }
 
-/// A queue for each lane. The ordered one has a single active consumer: while a broker does not know yet that a connection is
-/// dead it has messages on it, and a second consumer would be given later ones.
+/// A queue for each lane. The ordered one has a single active consumer: as long as a broker has not noticed that a
+/// connection is dead, it considers messages delivered on it, and would give later ones to a second consumer.
 pub fn topology() -> Topology {
     let topology = Topology::new().exchange(Exchange::topic(foreign::EXCHANGE));
     Lane::ALL.into_iter().fold(topology, |topology, lane| {
@@ -45,8 +45,9 @@ pub fn topology() -> Topology {
     })
 }
 
-/// Adds the consumers of these lanes. In the storm no message of the ordered one is a suspect: who takes one message at a time and
-/// loses its connection again and again gets them back in another order from a quorum queue. Beside poison they are, in order.
+/// Adds the consumers of these lanes. During the storm, no message of the ordered lane is a suspect: a consumer that
+/// takes one message at a time, and loses its connection again and again, gets them back from a quorum queue in another
+/// order. In the poison part there are suspects, and order must hold.
 ///
 /// # Errors
 /// None with the settings below.
@@ -80,7 +81,7 @@ pub fn consume(
     Ok(app)
 }
 
-/// Reads the dead letters of every lane that has some.
+/// Reads the dead letters of every lane that has them.
 ///
 /// # Errors
 /// None with the settings below.

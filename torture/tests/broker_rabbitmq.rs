@@ -1,4 +1,4 @@
-//! One short seed on a RabbitMQ node of its own, another one each time.
+//! Runs one short seed, a different one each time, on a RabbitMQ node of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::process::Command;

@@ -1,9 +1,9 @@
-//! A few short seeds on the broker inside, other ones each time; and that a breach fails the run.
+//! Runs a few short seeds, different ones each time, on the embedded broker. Checks that a breach fails the run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::process::{Command, Output};
 
-/// Runs the torture; its folders are removed with `folder`.
+/// Runs the torture. Its folders are removed with `folder`.
 fn torture(arguments: &[&str]) -> (Output, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_torture"));
@@ -40,7 +40,7 @@ fn whatever_the_weather_every_promise_is_kept() {
 
 #[test]
 fn a_breach_is_told_and_is_an_exit_code() {
-    // What must be drained within no time at all is not.
+    // A limit of zero for draining must make the run fail.
     let (output, text) = torture(&["--seed", "1", "--seconds", "1", "--drain-within", "0"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text.contains("breach: not drained within 0ns: "), "{text}");

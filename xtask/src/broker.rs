@@ -1,35 +1,35 @@
-//! Makes sure that a private RabbitMQ node can be started here, and a private PostgreSQL server.
+//! Makes sure that private RabbitMQ nodes and PostgreSQL servers can be started here.
 
 use std::process::{Command, Stdio};
 
 use crate::step::{self, Failure};
 
-/// A Debian package the tests need.
+/// A Debian package that the tests need.
 struct Package {
     name: &'static str,
     is_installed: fn() -> bool,
-    /// Names the folder of its programs when they are in none that is known.
+    /// The variable that names the folder of its programs, if that is not a known one.
     variable: &'static str,
 }
 
 const RABBITMQ: Package =
     Package { name: "rabbitmq-server", is_installed: fluffle_harness::is_installed, variable: "FLUFFLE_RABBITMQ_BIN" };
 
-/// Installed for its programs: the cluster that the package makes for the system is not used.
+/// Only its programs are used, not the cluster that the package creates for the system.
 const POSTGRES: Package = Package {
     name: "postgresql",
     is_installed: fluffle_harness::Postgres::is_installed,
     variable: "FLUFFLE_POSTGRES_BIN",
 };
 
-/// Installs another Debian into a folder.
+/// Installs another Debian release into a folder.
 const DEBOOTSTRAP: Package = Package {
     name: "debootstrap",
     is_installed: || std::path::Path::new("/usr/sbin/debootstrap").exists(),
     variable: "PATH",
 };
 
-/// Finds `rabbitmq-server`, or installs it when this user may, or says in one line what to do.
+/// Finds `rabbitmq-server`. If it is missing, installs it if the user may do so; otherwise says in one line what to do.
 pub(crate) fn ensure_installed() -> Result<(), Failure> {
     ensure(&RABBITMQ)
 }
@@ -55,7 +55,8 @@ fn ensure(package: &Package) -> Result<(), Failure> {
     }
     let Some(elevation) = as_root() else {
         return Err(Failure(format!(
-            "installing {name} takes root, and there is no passwordless sudo: run `sudo apt-get install -y {name}`, then try again"
+            "installing {name} needs root, and there is no passwordless sudo: run \
+             `sudo apt-get install -y {name}`, then try again"
         )));
     };
     step::run("refreshing the list of packages", apt_get(elevation).arg("update"))?;
@@ -69,7 +70,7 @@ fn ensure(package: &Package) -> Result<(), Failure> {
     Err(Failure(format!("{name} was installed but its programs were not found: set {variable} to their folder")))
 }
 
-/// What comes before a command for it to run as root, if anything can.
+/// The words to put before a command so that it runs as root, if that is possible.
 pub(crate) fn as_root() -> Option<&'static [&'static str]> {
     let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
     if root {
@@ -78,7 +79,8 @@ pub(crate) fn as_root() -> Option<&'static [&'static str]> {
     succeeds(Command::new("sudo").args(["-n", "true"])).then_some(&["sudo", "-n"])
 }
 
-/// `apt-get` that asks no questions: there may be nobody to answer. (sudo drops the environment, `env` gives it back.)
+/// `apt-get` without questions, because there may be nobody to answer. (sudo drops the environment, and `env` sets it
+/// again.)
 fn apt_get(elevation: &[&str]) -> Command {
     let words = elevation.iter().chain(&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2"]);
     let mut words = words.copied();

@@ -1,4 +1,4 @@
-//! The project's own chores. `cargo xtask help` lists them.
+//! Development commands of the project. `cargo xtask help` lists them.
 
 mod broker;
 mod rabbitmq4;
@@ -10,7 +10,7 @@ use std::{env, process::ExitCode};
 use step::{Failure, cargo};
 
 const HELP: &str = "\
-The chores of Fluffle.
+Development commands of Fluffle.
 
 Usage: cargo xtask <command> [arguments]
 
@@ -23,27 +23,27 @@ Commands:
   quakes [ARGS]        Run the flagship example; `--crash-every 50` makes it harder.
   example NAME [ARGS]  Run any example, e.g. `01_hello`, or `shop`, a service with HTTP.
                        Without NAME: list them.
-  torture [ARGS]       Publishers, consumers and a storm of faults, held against a model of
-                       every message. `--broker embedded|rabbitmq`, `--seed N` or many with
+  torture [ARGS]       Run publishers and consumers in a storm of faults, and check every
+                       message against a model. `--broker embedded|rabbitmq`, `--seed N` or many with
                        `--seeds 1..200`, `--seconds S`; `--help` lists the rest. Fails on any
-                       breach, with the history of the message. See docs/RELIABILITY.md.
+                       breach, and prints the history of the message. See docs/RELIABILITY.md.
   rabbitmq4 [DIR]      Install a RabbitMQ 4 into a folder (default target/rabbitmq4), with
-                       debootstrap, and say how to run the tests on it. Needs root or sudo.
+                       debootstrap, and print how to run the tests on it. Needs root or sudo.
   help                 Show this.
 
-Examples need nothing: without AMQP_URL they use a broker inside their own process.
+Examples need no broker: without AMQP_URL they use one inside their own process.
 
-Tests need RabbitMQ and PostgreSQL. When `rabbitmq-server` or `postgresql` is missing it is
-installed with apt-get, if this user may do that (root or passwordless sudo). Neither need
-run as a service: private ones are started on ports of their own and removed at the end.
+Tests need RabbitMQ and PostgreSQL. If `rabbitmq-server` or `postgresql` is missing, it is
+installed with apt-get, if the user may do that (root or passwordless sudo). Neither has to
+run as a service: private ones are started on free ports and removed at the end.
 
 Environment:
-  AMQP_URL               Examples use this broker; restart_on_failure has its own, or with
-                         --rabbitmq a RabbitMQ node.
-                         Tests keep to private nodes: they stop, block and kill them.
+  AMQP_URL               Examples use this broker, except restart_on_failure, which starts its
+                         own one, or with --rabbitmq a RabbitMQ node.
+                         Tests use private nodes only, because they stop, block and kill them.
   FLUFFLE_KEEP_BROKER=1  Keep the folders (logs, data) of private nodes.
-  FLUFFLE_RABBITMQ_BIN   The folder of rabbitmq-server and rabbitmqctl, if it is unusual.
-  FLUFFLE_POSTGRES_BIN   The folder of initdb and postgres, if it is unusual.
+  FLUFFLE_RABBITMQ_BIN   Folder of rabbitmq-server and rabbitmqctl, if not the usual one.
+  FLUFFLE_POSTGRES_BIN   Folder of initdb and postgres, if not the usual one.
 ";
 
 fn main() -> ExitCode {
@@ -68,7 +68,7 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
         "torture" => torture(arguments),
         "example" => match arguments.split_first() {
             Some((name, rest)) => example(name, rest),
-            // Cargo answers a `--bin` without a name with the list of names.
+            // Without a name for `--bin`, Cargo lists all names.
             None => step::run("no example named; these exist", cargo().args(["run", "--package", "examples", "--bin"])),
         },
         "help" | "-h" | "--help" => {
@@ -79,7 +79,7 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
     }
 }
 
-/// Needs RabbitMQ only if it is what is to be tortured.
+/// Needs RabbitMQ only if the torture runs on it.
 fn torture(arguments: &[String]) -> Result<(), Failure> {
     if arguments.iter().any(|argument| argument.ends_with("rabbitmq")) {
         broker::ensure_installed()?;
@@ -89,7 +89,7 @@ fn torture(arguments: &[String]) -> Result<(), Failure> {
     step::run("building and running the torture", &mut run)
 }
 
-/// Examples need no broker but the one inside them; those that can take a RabbitMQ node do so with `--rabbitmq`.
+/// Examples use the embedded broker; those that can use a RabbitMQ node do so with `--rabbitmq`.
 fn example(name: &str, arguments: &[String]) -> Result<(), Failure> {
     if arguments.iter().any(|argument| argument == "--rabbitmq") {
         broker::ensure_installed()?;

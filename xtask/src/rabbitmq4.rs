@@ -1,4 +1,4 @@
-//! A RabbitMQ 4 on a machine whose packages have RabbitMQ 3: Debian 13's, in a folder of its own.
+//! Installs RabbitMQ 4 on a machine whose packages have RabbitMQ 3: the version of Debian 13, in its own folder.
 
 use std::{
     env, fs,
@@ -15,8 +15,9 @@ use crate::{
 /// Debian 13 has RabbitMQ 4.0.
 const RELEASE: &str = "trixie";
 
-/// Runs a program of the folder in a mount namespace of its own, as whoever calls. What private nodes keep in the temporary
-/// folder is at the same place inside. Each step replaces the one before: the caller's child is the node itself.
+/// Runs a program from the folder in a mount namespace of its own, as the calling user. The temporary folder, which
+/// holds the data of private nodes, has the same path inside. Each step replaces its process, so the caller's child is
+/// the node itself.
 const WRAPPER: &str = r#"#!/bin/sh
 exec unshare --user --map-root-user --mount sh -c '
     root=$1; temp=$2; here=$3; shift 3
@@ -25,7 +26,7 @@ exec unshare --user --map-root-user --mount sh -c '
 ' rabbitmq4 'ROOT' 'TEMP' "$PWD" "/usr/lib/rabbitmq/bin/${0##*/}" "$@"
 "#;
 
-/// Installs it into `arguments`' folder, by default `target/rabbitmq4`, unless it is there.
+/// Installs it into the folder in `arguments`, by default `target/rabbitmq4`, unless it is already there.
 pub(crate) fn install(arguments: &[String]) -> Result<(), Failure> {
     let io = |what: &'static str| move |error| Failure(format!("cannot {what}: {error}"));
     let folder = PathBuf::from(arguments.first().map_or("target/rabbitmq4", String::as_str));

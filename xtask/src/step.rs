@@ -1,4 +1,4 @@
-//! A chore is a row of steps, each announced, run and timed.
+//! A command consists of steps. Each step is announced, run and timed.
 
 use std::{
     env, fmt,
@@ -9,7 +9,7 @@ use std::{
 
 use fluffle_harness::HarnessError;
 
-/// Why a chore ended early, in words for the person who ran it.
+/// Why a command ended early, as text for the user.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) String);
 
@@ -25,10 +25,11 @@ impl From<HarnessError> for Failure {
     }
 }
 
-/// The cargo that runs us, so that a toolchain chosen with `cargo +name` stays chosen.
+/// The cargo that runs this program, so that a toolchain chosen with `cargo +name` is kept.
 ///
-/// Cargo tells a program it runs about that program's package, and build scripts (ring's, for one) count such variables
-/// among their inputs: handed on, they would have half the tree rebuilt whenever a chore follows a plain `cargo test`.
+/// Cargo passes variables about this program's package to it. Some build scripts, such as ring's, depend on such
+/// variables. If they were passed on, half the dependencies would be rebuilt whenever a step follows a plain `cargo
+/// test`.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
@@ -38,7 +39,7 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Announces a step, runs the command with our own terminal, and says how long it took.
+/// Announces a step, runs the command in our terminal, and prints how long it took.
 pub(crate) fn run(what: &str, command: &mut Command) -> Result<(), Failure> {
     timed(what, || {
         let program = command.get_program().to_string_lossy().into_owned();
@@ -50,15 +51,15 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<(), Failure> {
     })
 }
 
-/// Announces the last step of a chore and becomes its command: Ctrl-C then has nobody to end but the command, and the shell
-/// waits until that has finished what it has in hand. Returns only if the command cannot be started.
+/// Announces the last step and replaces this process by its command. Ctrl-C then only reaches the command, and the
+/// shell waits until it has finished. Returns only if the command cannot be started.
 pub(crate) fn become_it(what: &str, command: &mut Command) -> Failure {
     eprintln!("==> {what}");
     let error = command.exec();
     Failure(format!("cannot start {}: {error}", command.get_program().to_string_lossy()))
 }
 
-/// Announces a step, does it, and says how long it took.
+/// Announces a step, runs it, and prints how long it took.
 pub(crate) fn timed<T>(what: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     eprintln!("==> {what}");
     let begin = Instant::now();

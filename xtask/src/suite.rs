@@ -1,4 +1,4 @@
-//! All tests, and all that CI asks for.
+//! Runs all tests, and everything that CI checks.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use crate::{
     step::{self, Failure, cargo, timed},
 };
 
-/// The framework's tests that run on either broker: `crates/fluffle/tests/support/place.rs`.
+/// The framework's tests that run on both brokers (see `crates/fluffle/tests/support/place.rs`).
 const ON_BOTH: [&str; 16] = [
     "bad_days",
     "batches",
@@ -29,7 +29,7 @@ const ON_BOTH: [&str; 16] = [
     "traps",
 ];
 
-/// Format, lints, tests.
+/// Checks format and lints, and runs the tests.
 pub(crate) fn ci() -> Result<(), Failure> {
     step::run("checking the format", cargo().args(["fmt", "--all", "--check"]))?;
     step::run(
@@ -39,31 +39,31 @@ pub(crate) fn ci() -> Result<(), Failure> {
     test(&[])
 }
 
-/// Runs the tests that `arguments` select, or all of them.
+/// Runs the tests that `arguments` select, or all.
 pub(crate) fn test(arguments: &[String]) -> Result<(), Failure> {
     broker::ensure_installed()?;
     broker::ensure_postgres()?;
     let nextest = has_nextest();
-    // Built before the node starts: a broker need not sit idle through a cold build.
+    // Build before the node starts, so that the node does not idle during a cold build.
     step::run("building the tests", tests(nextest, arguments).arg("--no-run"))?;
-    // One node for all: a test process that finds it in its environment attaches to it instead of booting its own.
+    // Start one node for all tests: a test process that finds it in its environment uses it instead of booting its own.
     let node = timed("starting the RabbitMQ node that the tests share", || Ok(RabbitMq::to_share().start()?))?;
     step::run("running the tests", tests(nextest, arguments).env(NODE_VAR, node.folder()))?;
     if arguments.is_empty() {
         let again: Vec<String> = ON_BOTH.iter().flat_map(|file| ["--test", file]).map(str::to_owned).collect();
         let again = [&["-p".to_owned(), "fluffle".to_owned()], &again[..]].concat();
         let mut run = tests(nextest, &again);
-        step::run("running the framework's tests on the broker inside", run.env("FLUFFLE_TEST_BROKER", "embedded"))?;
+        step::run("running the framework's tests on the embedded broker", run.env("FLUFFLE_TEST_BROKER", "embedded"))?;
     }
     if nextest && arguments.is_empty() {
-        // nextest leaves the examples in the documentation to cargo.
+        // nextest does not run documentation examples, so cargo does.
         step::run("running the documentation's examples", cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     }
     eprintln!("==> all tests passed");
     Ok(())
 }
 
-/// cargo-nextest gives each test a process and a time limit; without it cargo's own runner does.
+/// cargo-nextest runs each test in its own process with a time limit; without it, cargo's own runner is used.
 fn tests(nextest: bool, arguments: &[String]) -> Command {
     let mut command = cargo();
     command.args(if nextest { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] });

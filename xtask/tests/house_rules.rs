@@ -1,4 +1,4 @@
-//! The house rules, as tests: which crate may know which, and what library code never does.
+//! The house rules as tests: which crate may depend on which, and what library code must not do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-/// Who may depend on whom among the workspace's crates. A crate depends only on rows above its own.
+/// For each library crate, the workspace crates on which it may depend. Each is in a row above.
 const ROOMS: [(&str, &[&str]); 10] = [
     ("fluffle-build", &[]),
     ("fluffle-store", &[]),
@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("fluffle-cli", &["fluffle"]),
 ];
 
-/// Foreign crates that belong in one room only: (crate, the rooms that may use it).
+/// Foreign crates that only some workspace crates may use: (crate, the workspace crates).
 const FOREIGN: [(&str, &[&str]); 8] = [
     ("lapin", &["fluffle-amqp"]),
     ("amq-protocol", &["fluffle-amqp", "fluffle-broker"]),
@@ -46,7 +46,7 @@ const FOREIGN: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// What library code never does: a failure is a value, and a message is never thrown away.
+/// Calls that library code must not contain, because it returns failures as values, and loses no message.
 const NEVER: [&str; 3] = [".unwrap()", ".expect(", "do_send("];
 
 const LONGEST_FILE: usize = 500;
@@ -132,7 +132,7 @@ fn the_rules_see_code_but_neither_comments_nor_tests() {
     assert!(library_dependencies().len() >= ROOMS.len(), "the rules look at no crates");
 }
 
-/// Each library crate with its normal and build dependencies. Tests may use what they like.
+/// Each library crate with its normal and build dependencies. Tests may use any crate.
 fn library_dependencies() -> Vec<(String, Vec<String>)> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
@@ -160,7 +160,7 @@ fn findings(file: &Path, patterns: &[&'static str]) -> Vec<String> {
     offences(&text, patterns).into_iter().map(|(line, pattern)| format!("{place}:{line}: {pattern}")).collect()
 }
 
-/// Lines of code, comments and `#[cfg(test)]` modules left out, that contain a pattern.
+/// Lines of code that contain a pattern, without comments and `#[cfg(test)]` modules.
 fn offences(text: &str, patterns: &[&'static str]) -> Vec<(usize, &'static str)> {
     let mut found = Vec::new();
     let mut in_tests = false;
@@ -177,7 +177,7 @@ fn offences(text: &str, patterns: &[&'static str]) -> Vec<(usize, &'static str)>
                 patterns.iter().filter(|pattern| code.contains(**pattern)).map(|pattern| (index + 1, *pattern)),
             );
         }
-        // rustfmt closes a top-level module with a brace in the first column, and nothing inside it.
+        // rustfmt puts only the closing brace of a top-level item in the first column.
         if line == "}" {
             in_tests = false;
         }
@@ -185,7 +185,7 @@ fn offences(text: &str, patterns: &[&'static str]) -> Vec<(usize, &'static str)>
     found
 }
 
-/// Every source of every library crate, but files that are test modules as a whole.
+/// Every source file of every library crate, except files that are test modules.
 fn library_sources() -> Vec<PathBuf> {
     let crates = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path().join("src"));
     let is_tests = |file: &PathBuf| file.iter().any(|part| part == "tests" || part == "tests.rs");

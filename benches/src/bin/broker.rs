@@ -1,5 +1,5 @@
-//! The broker inside the process against RabbitMQ: 100-byte messages, published, confirmed, delivered and acknowledged
-//! through lapin as fast as it goes, on both in turns, so that the ratio means something on a busy machine.
+//! Compares the embedded broker with RabbitMQ: 100-byte messages are published, confirmed, delivered and acknowledged
+//! through lapin as fast as possible. The brokers take turns, so that the ratio is meaningful on a busy machine.
 //!
 //! `cargo run --release -p benches --bin broker`; RabbitMQ is a private node, or the broker that `AMQP_URL` names.
 
@@ -23,19 +23,19 @@ use lapin::{
 };
 use tokio::{runtime, time::timeout};
 
-/// In each round, on each broker.
+/// Messages in each round, on each broker.
 const MESSAGES: usize = 100_000;
 
-/// Those counted; one before them warms both up.
+/// Counted rounds. One more round before them warms both brokers up.
 const ROUNDS: usize = 5;
 
-/// Messages on the wire before the first of them must be confirmed.
+/// How many messages may be on the wire before the first of them must be confirmed.
 const BURST: usize = 50;
 
 /// Deliveries that may wait for their acknowledgement.
 const PREFETCH: u16 = 1000;
 
-/// For one round: past it something hangs.
+/// Time limit of one round, in case something hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -48,7 +48,7 @@ fn main() -> Result<(), Failure> {
     println!("{:>10} {:>18} {:>18} {:>8}", "round", "fluffle-broker", "RabbitMQ", "ratio");
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for number in 0..=ROUNDS {
-        // Who goes first changes too.
+        // The brokers also take turns in going first.
         let (our, their) = match number % 2 {
             0 => (round(&embedded)?, round(&rabbit)?),
             _ => {
@@ -99,7 +99,7 @@ fn bounded<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failu
     runtime.block_on(async { timeout(PATIENCE, work).await })?
 }
 
-/// Answers when it began.
+/// Returns the time at which it began.
 async fn publish(url: &str, queue: &str) -> Result<Instant, Failure> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
@@ -114,12 +114,12 @@ async fn publish(url: &str, queue: &str) -> Result<Instant, Failure> {
 
 async fn burst(channel: &Channel, queue: &str) -> Result<(), Failure> {
     let published = (0..BURST).map(|_| {
-        // Transient: a broker with a disk is not to be measured by its disk.
+        // The messages are transient, so that a broker's disk is not measured.
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
         channel.basic_publish("".into(), queue.into(), options, &[7; 100], properties)
     });
     let mut confirms = join_all(published).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-    // When the last is confirmed the others are: one wake instead of fifty.
+    // When the last message is confirmed, the others are, too: one wake-up instead of fifty.
     if let Some(last) = confirms.pop() {
         last.await?;
     }
@@ -129,7 +129,7 @@ async fn burst(channel: &Channel, queue: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Answers when it ended; its queue's name goes to `ready` when it consumes.
+/// Returns the time at which it ended. Sends its queue's name to `ready` when it consumes.
 async fn consume(url: &str, ready: mpsc::Sender<String>) -> Result<Instant, Failure> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
@@ -140,7 +140,7 @@ async fn consume(url: &str, ready: mpsc::Sender<String>) -> Result<Instant, Fail
     let consumer = channel.basic_consume(queue.name().clone(), "".into(), options, FieldTable::default()).await?;
     ready.send(queue.name().to_string())?;
     take(&channel, consumer).await?;
-    // An answer after all acknowledgements: they have arrived.
+    // An answer that comes after all acknowledgements proves that they have arrived.
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
     let end = Instant::now();
     connection.close(200, "done".into()).await?;

@@ -1,7 +1,8 @@
-//! What the journal and de-duplication cost: the same publisher with and without a journal, the same consumer with and
-//! without a store of seen ids, in turns on one broker.
+//! The cost of the journal and of de-duplication: the same publisher with and without a journal, and the same consumer
+//! with and without a store of seen ids, in turns on one broker.
 //!
-//! `cargo run --release -p benches --bin journal`; the broker is a private RabbitMQ node, or the one that `AMQP_URL` names.
+//! `cargo run --release -p benches --bin journal`; the broker is a private RabbitMQ node, or the one that `AMQP_URL`
+//! names.
 
 use std::{
     sync::{
@@ -15,13 +16,13 @@ use fluffle::prelude::*;
 use fluffle_harness::Broker as Node;
 use tokio::{sync::Notify, time::timeout};
 
-/// In each round.
+/// Messages in each round.
 const MESSAGES: usize = 20_000;
 
-/// Those counted; one before them warms up.
+/// Counted rounds. One more before them warms up.
 const ROUNDS: usize = 5;
 
-/// For one round: past it something hangs.
+/// Time limit of one round, in case something hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Counter {
@@ -44,7 +45,7 @@ impl Handler<Delivery<String>> for Counter {
     }
 }
 
-/// One way of publishing or consuming, and what it managed in each round.
+/// One way of publishing or consuming, and its rate in each round.
 struct Contestant {
     name: &'static str,
     rates: Vec<f64>,
@@ -105,7 +106,7 @@ fn seen(path: &std::path::Path) -> Result<SeenIds, fluffle::Error> {
 }
 
 fn topology() -> Topology {
-    // Bounded, so that what nobody reads does not gather; classic, so that the broker's disk is not what is measured.
+    // Bounded, because nobody reads it; classic, so that the broker's disk is not measured.
     let unread = Queue::classic("bench.publish").max_length(1000);
     Topology::new().queue(unread).queue(Queue::classic("bench.consume"))
 }

@@ -1,12 +1,13 @@
-//! What a publisher's own work costs a message, to be counted rather than timed:
+//! The cost of a message in the publisher itself, to be counted instead of timed:
 //!
 //! ```text
 //! fluffle-broker --listen 127.0.0.1:5999 &
 //! valgrind --tool=callgrind target/release/publish single 20000 amqp://127.0.0.1:5999
 //! ```
 //!
-//! The difference of two counts, divided by the difference of messages, is the cost of one. `single` and `batch` publish to a
-//! broker elsewhere and wait for every confirm; `fill` needs no broker, and only fills and seals batches.
+//! Divide the difference of two counts by the difference of their messages to get the cost of one message. `single` and
+//! `batch` publish to another process's broker and wait for every confirm. `fill` needs no broker, and only fills and
+//! seals batches.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +16,7 @@ use std::{
 
 use fluffle::{amqp::Receipt, prelude::*};
 
-/// Receipts held at most; then the oldest is awaited.
+/// The most receipts held. Then the oldest is awaited.
 const IN_HAND: usize = 10_000;
 
 #[actix::main]

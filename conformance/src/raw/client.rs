@@ -1,4 +1,4 @@
-//! The client itself.
+//! The byte-level client.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -15,10 +15,10 @@ const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 const FRAME_END: u8 = 0xCE;
 
-/// Octets of a frame that are not its payload.
+/// Octets of a frame besides its payload.
 const OVERHEAD: usize = 8;
 
-/// Channel that the calls of [`RawClient`] speak on.
+/// The channel of [`RawClient`]'s calls.
 const CHANNEL: u16 = 1;
 
 /// A frame as it was on the wire (AMQP 0-9-1, section 2.3.5).
@@ -28,18 +28,18 @@ pub struct RawFrame {
     pub kind: u8,
     /// The channel.
     pub channel: u16,
-    /// What is between the frame's length and its end.
+    /// The bytes between the frame's length and its end octet.
     pub payload: Vec<u8>,
 }
 
 impl RawFrame {
-    /// Class and method, of a method frame.
+    /// Class and method of a method frame.
     pub fn method(&self) -> Option<(u16, u16)> {
         let ids = self.payload.first_chunk::<4>().filter(|_| self.kind == METHOD)?;
         Some((u16::from_be_bytes([ids[0], ids[1]]), u16::from_be_bytes([ids[2], ids[3]])))
     }
 
-    /// What it closes, if it is `channel.close` or `connection.close`.
+    /// The content of `channel.close` or `connection.close`, if it is one.
     pub fn close(&self) -> Option<Close> {
         let connection = match self.method()? {
             (10, 50) => true,
@@ -52,20 +52,20 @@ impl RawFrame {
     }
 }
 
-/// A message to be published as it is. Its default is an empty message to the queue without a name.
+/// A message to be published byte by byte. The default is an empty message to the queue without a name.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RawPublish<'a> {
     /// The exchange's name; empty for the default exchange.
     pub exchange: &'a [u8],
     /// The routing key.
     pub key: &'a [u8],
-    /// Whether the broker is to return the message if no queue gets it.
+    /// Whether the broker must return the message if no queue gets it.
     pub mandatory: bool,
     /// The property flags: see [`flags`](super::flags).
     pub flags: u16,
     /// The property list, without the flags.
     pub properties: &'a [u8],
-    /// The body, which is cut into frames of the negotiated size.
+    /// The body, which is split into frames of the negotiated size.
     pub body: &'a [u8],
 }
 
@@ -78,7 +78,7 @@ pub struct RawMessage {
     pub flags: u16,
     /// The property list, without the flags.
     pub properties: Vec<u8>,
-    /// The body, put together from its frames.
+    /// The body, joined from its frames.
     pub body: Vec<u8>,
 }
 
@@ -87,7 +87,7 @@ impl RawMessage {
     ///
     /// # Panics
     ///
-    /// When the message was returned: then it has none.
+    /// If the message was returned, because it then has no tag.
     pub fn tag(&self) -> u64 {
         let at = match self.method.get(..4) {
             Some([0, 60, 0, 60]) => 5 + usize::from(self.method[4]),
@@ -101,21 +101,20 @@ impl RawMessage {
 /// `channel.close` or `connection.close`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {
-    /// Whether it closes the connection and not only a channel.
+    /// Whether it closes the connection, and not only a channel.
     pub connection: bool,
     /// The reply code.
     pub code: u16,
-    /// The reply text; what of it is not UTF-8 is replaced.
+    /// The reply text, with U+FFFD in place of bytes that are not UTF-8.
     pub text: String,
 }
 
-/// A client that sends and receives bytes: for tests that publish what no client library sends, and that read what none
-/// can.
+/// A client that sends and receives bytes, for tests with messages that no client library can send or read.
 ///
-/// It blocks its thread, for at most [`LIMIT`] a wait unless [`open_within`](Self::open_within) says otherwise, and
-/// needs no runtime: in an async test run it in `spawn_blocking`, or where it stands if nothing else needs the thread
-/// meanwhile. Its calls use channel 1, which is in confirm mode after [`select_confirms`](Self::select_confirms);
-/// [`send`](Self::send) and [`next_frame`](Self::next_frame) are for everything else.
+/// It blocks its thread, for at most [`LIMIT`] in each wait unless [`open_within`](Self::open_within) sets another
+/// limit. It needs no runtime: in an async test, run it in `spawn_blocking`, or directly if nothing else needs the
+/// thread. Its calls use channel 1, which is in confirm mode after [`select_confirms`](Self::select_confirms). For
+/// everything else, use [`send`](Self::send) and [`next_frame`](Self::next_frame).
 ///
 /// ```
 /// use conformance::raw::{RawClient, RawPublish, flags};
@@ -141,8 +140,8 @@ pub struct Close {
 ///
 /// # Panics
 ///
-/// Each method panics when the broker does not answer in time, answers otherwise than the method's documentation
-/// says, or closes the channel or the connection. The panic then shows the broker's reply code and text.
+/// Each method panics if the broker does not answer in time, answers differently from the method's documentation, or
+/// closes the channel or the connection. The panic then shows the broker's reply code and text.
 #[derive(Debug)]
 pub struct RawClient {
     stream: TcpStream,
@@ -152,13 +151,13 @@ pub struct RawClient {
 }
 
 impl RawClient {
-    /// Connects as `guest` to a virtual host and opens channel 1, without heartbeats. `frame_max` is what the client
-    /// asks for in `tune-ok`, in bytes; 0 takes what the broker offers.
+    /// Connects as `guest` to a virtual host, and opens channel 1, without heartbeats. `frame_max` is the frame size
+    /// requested in `tune-ok`, in bytes; 0 accepts the broker's.
     pub fn open(address: SocketAddr, vhost: &str, frame_max: u32) -> Self {
         Self::open_within(LIMIT, address, vhost, frame_max)
     }
 
-    /// As [`open`](Self::open), but no wait for the broker, this one or a later one, is longer than `limit`.
+    /// Like [`open`](Self::open), but each wait for the broker, now or later, takes at most `limit`.
     pub fn open_within(limit: Duration, address: SocketAddr, vhost: &str, frame_max: u32) -> Self {
         let stream = TcpStream::connect_timeout(&address, limit).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -188,7 +187,7 @@ impl RawClient {
         client
     }
 
-    /// The negotiated size of a frame in bytes.
+    /// The negotiated frame size, in bytes.
     pub fn frame_max(&self) -> usize {
         self.frame_max
     }
@@ -199,7 +198,7 @@ impl RawClient {
         self.expect(channel, (20, 11));
     }
 
-    /// Sets channel 1 to confirm what is published: see [`confirmed`](Self::confirmed).
+    /// Switches confirms on for channel 1; see [`confirmed`](Self::confirmed).
     pub fn select_confirms(&mut self) {
         self.send(CHANNEL, Fields::method(85, 10).octet(0));
         self.expect(CHANNEL, (85, 11));
@@ -226,7 +225,7 @@ impl RawClient {
         self.expect(CHANNEL, (50, 21));
     }
 
-    /// Publishes a message and waits for nothing.
+    /// Publishes a message, without waiting.
     pub fn publish(&mut self, message: RawPublish<'_>) {
         let RawPublish { exchange, key, mandatory, flags, properties, body } = message;
         let publish = Fields::method(60, 40).word(0).short(exchange).short(key).octet(mandatory.into());
@@ -238,18 +237,18 @@ impl RawClient {
         }
     }
 
-    /// Waits for `basic.ack`, and answers the tag of the publish and whether those before it are confirmed with it.
+    /// Waits for `basic.ack`. Returns its tag, and whether it also confirms all earlier publishes.
     pub fn confirmed(&mut self) -> (u64, bool) {
         let ack = self.expect(CHANNEL, (60, 80));
         (u64::from_be_bytes(ack[4..12].try_into().unwrap()), ack[12] & 1 == 1)
     }
 
-    /// Fetches one message and acknowledges it with that; `None` when the queue is empty.
+    /// Fetches one message and acknowledges it; `None` if the queue is empty.
     pub fn get(&mut self, queue: &[u8]) -> Option<RawMessage> {
         self.fetch(queue, true)
     }
 
-    /// Fetches one message and leaves it unacknowledged: see [`reject`](Self::reject).
+    /// Fetches one message and leaves it unacknowledged; see [`reject`](Self::reject).
     pub fn get_unacked(&mut self, queue: &[u8]) -> Option<RawMessage> {
         self.fetch(queue, false)
     }
@@ -274,20 +273,20 @@ impl RawClient {
         self.send(CHANNEL, Fields::method(60, 80).long_long(tag).octet(0));
     }
 
-    /// Begins to consume, and answers the consumer's tag.
+    /// Starts a consumer, and returns its tag.
     pub fn consume(&mut self, queue: &[u8], tag: &[u8], no_ack: bool) -> Vec<u8> {
         let bits = u8::from(no_ack) << 1;
         self.send(CHANNEL, Fields::method(60, 20).word(0).short(queue).short(tag).octet(bits).bytes(&table(&[])));
         self.expect(CHANNEL, (60, 21))[5..].to_vec()
     }
 
-    /// The next message, which must be delivered.
+    /// Waits for the next message, which must be a delivery.
     pub fn delivery(&mut self) -> RawMessage {
         let method = self.expect(CHANNEL, (60, 60));
         self.content(method)
     }
 
-    /// The next message, which must be returned.
+    /// Waits for the next message, which must be a return.
     pub fn returned(&mut self) -> RawMessage {
         let method = self.expect(CHANNEL, (60, 50));
         self.content(method)
@@ -324,12 +323,12 @@ impl RawClient {
         self.send_bytes(&head.bytes(payload).octet(FRAME_END).into_bytes());
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// The next frame but heartbeats, or `None` when the broker has ended the connection.
+    /// The next frame except heartbeats, or `None` if the broker has ended the connection.
     pub fn next_frame(&mut self) -> Option<RawFrame> {
         let deadline = Instant::now() + self.limit;
         loop {
@@ -379,7 +378,7 @@ impl RawClient {
         frame.payload
     }
 
-    /// Reads until the broker closes channel 1 or the connection, and answers the close. Other frames are dropped.
+    /// Reads until the broker closes channel 1 or the connection, and returns the close. Other frames are dropped.
     pub fn closed(&mut self) -> Close {
         loop {
             let frame = self.must_next();
@@ -390,7 +389,7 @@ impl RawClient {
         }
     }
 
-    /// Closes the connection in good order.
+    /// Closes the connection in order.
     pub fn close(mut self) {
         self.send(0, Fields::method(10, 50).word(200).short(b"").word(0).word(0));
         loop {
@@ -402,7 +401,7 @@ impl RawClient {
     }
 }
 
-/// A frame for a panic's message: reply code and text of a close, else its first bytes.
+/// Formats a frame for a panic: code and text of a close, or else the first bytes.
 fn shown(frame: &RawFrame) -> String {
     match frame.close() {
         Some(close) => format!("{close:?}"),

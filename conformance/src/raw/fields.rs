@@ -34,7 +34,7 @@ pub mod flags {
     pub const CLUSTER_ID: u16 = 1 << 2;
 }
 
-/// Bytes that are written field by field: the arguments of a method, or a property list.
+/// Bytes written field by field: the arguments of a method, or a property list.
 ///
 /// ```
 /// use conformance::raw::Fields;
@@ -84,20 +84,20 @@ impl Fields {
     ///
     /// # Panics
     ///
-    /// When it has more than 255 bytes.
+    /// If it has more than 255 bytes.
     #[must_use]
     pub fn short(self, text: &[u8]) -> Self {
         self.octet(u8::try_from(text.len()).expect("a short string has at most 255 bytes")).bytes(text)
     }
 
-    /// Bytes as they are, for instance a [`table`].
+    /// Bytes unchanged, for example a [`table`].
     #[must_use]
     pub fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    /// What was written.
+    /// The bytes written so far.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
@@ -108,7 +108,7 @@ pub fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
     Fields::new().short(name).bytes(value).into_bytes()
 }
 
-/// A field table with its length in front, made of [`field`]s.
+/// A field table of [`field`]s, with its length in front.
 ///
 /// ```
 /// use conformance::raw::{field, long_string, table};
@@ -135,17 +135,18 @@ pub fn array(values: &[Vec<u8>]) -> Vec<u8> {
     [b"A", &measured(&values.concat())[..]].concat()
 }
 
-/// A value of so many arrays (at least one), each but the outermost the only value of another.
+/// A value of `levels` nested arrays (at least one). Each inner array is the only value of the array around it.
 pub fn nested_arrays(levels: usize) -> Vec<u8> {
     nested(levels, b"A")
 }
 
-/// A value of so many tables (at least one), each but the outermost the only value of another, under the name `k`.
+/// A value of `levels` nested tables (at least one). Each inner table is the only value of the table around it, with
+/// the name `k`.
 pub fn nested_tables(levels: usize) -> Vec<u8> {
     nested(levels, b"\x01kF")
 }
 
-/// Written from the outermost level inwards, in time linear in their number.
+/// Written from the outermost level inwards, in linear time.
 fn nested(levels: usize, opening: &[u8]) -> Vec<u8> {
     assert!(levels > 0, "a nested value has at least one level");
     let step = opening.len() + 4;
@@ -154,7 +155,7 @@ fn nested(levels: usize, opening: &[u8]) -> Vec<u8> {
         bytes.extend_from_slice(opening);
         bytes.extend_from_slice(&length(below * step));
     }
-    // The outermost value has its name from whoever puts it into a table.
+    // The outermost value gets its name when it is put into a table.
     bytes.split_off(opening.len() - 1)
 }
 

@@ -1,4 +1,4 @@
-//! A client made of bytes, for messages that client libraries cannot send or read: see [`RawClient`].
+//! A byte-level client, for messages that client libraries cannot send or read: see [`RawClient`].
 
 mod client;
 mod fields;

@@ -1,4 +1,4 @@
-//! Acknowledging, rejecting, recovering: where a message goes back to, and what a bad tag costs.
+//! Acknowledging, rejecting and recovering: where messages go back to, and the errors for bad tags.
 
 use conformance::{Chan, Target, refusal, table, text};
 use lapin::{options::*, protocol::basic};
@@ -27,7 +27,7 @@ pub(crate) async fn what_is_not_acknowledged_returns_when_the_connection_is_lost
     let mut wire = broker.wire().await;
     let _: basic::GetOk = wire.call(1, basic::Get { queue: "q".into(), no_ack: false }).await;
     let mut waiting = channel.consume("q").await;
-    // No goodbye.
+    // Drop the socket without closing the connection.
     drop(wire);
     let delivery = waiting.next().await;
     assert_eq!((text(&delivery.data).as_str(), delivery.redelivered), ("1", true));
@@ -155,7 +155,7 @@ pub(crate) async fn a_requeued_message_returns_to_its_old_place(broker: &Target)
     channel.reject(tags[1], true).await;
     channel.nack(tags[0], false, true).await;
     let mut consumer = channel.consume("q").await;
-    // In the order of publishing, whatever the order of returning; "3" is still held.
+    // In the order of publishing, in whatever order they are returned. "3" is still held.
     assert_eq!(seen(&mut consumer, 3).await, [("1".into(), true), ("2".into(), true), ("4".into(), false)]);
 }
 
@@ -250,7 +250,7 @@ pub(crate) async fn acknowledging_for_a_deleted_queue_is_welcome(broker: &Target
     assert_eq!(refusal(channel.inspect("q").await).0, 404);
 }
 
-/// A queue with messages in it, a channel to take them and another to look.
+/// A queue with messages, a channel to take them and another to inspect the queue.
 async fn filled(broker: &Target, bodies: &[&str]) -> (Chan, Chan) {
     let (channel, other) = (broker.channel().await, broker.channel().await);
     channel.queue("q").await;
@@ -258,7 +258,7 @@ async fn filled(broker: &Target, bodies: &[&str]) -> (Chan, Chan) {
     (channel, other)
 }
 
-/// The next deliveries: body, and whether it was delivered before.
+/// The next deliveries: body, and whether it was redelivered.
 async fn seen(consumer: &mut conformance::Subscription, count: usize) -> Vec<(String, bool)> {
     let mut seen = Vec::new();
     for _ in 0..count {

@@ -81,7 +81,7 @@ pub(crate) async fn an_exchange_feeds_the_exchanges_bound_to_it(broker: &Target)
     channel.publish("source", "a.b", "through").await.unwrap();
     channel.publish("source", "b.b", "not").await.unwrap();
     let message = channel.get("q").await.unwrap();
-    // The message keeps the exchange it was published to.
+    // The message keeps the exchange to which it was published.
     assert_eq!((message.exchange.as_str(), message.routing_key.as_str()), ("source", "a.b"));
     assert_eq!(channel.ready("q").await, 0);
 }

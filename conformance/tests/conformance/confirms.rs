@@ -68,7 +68,7 @@ pub(crate) async fn a_full_queue_that_rejects_publishers_nacks(broker: &Target) 
     wire.publish(2, to("q"), BasicProperties::default(), b"in").await;
     assert_eq!(wire.expect::<basic::Ack>(2).await, basic::Ack { delivery_tag: 1, multiple: false });
     wire.publish(2, to("q"), BasicProperties::default(), b"out").await;
-    // Whether a nack for one message says `multiple` is the broker's choice; `requeue` means nothing here.
+    // The broker may set `multiple` in a nack for one message; `requeue` has no meaning here.
     assert_eq!(wire.expect::<basic::Nack>(2).await.delivery_tag, 2);
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn one_full_queue_among_several_nacks(broker: &Target) {
         channel.bind(queue, "amq.fanout", "").await.unwrap();
     }
     assert_eq!(channel.publish("amq.fanout", "", "m").await.unwrap(), Confirmation::Nack(None));
-    // The others keep it.
+    // The other queues keep the message.
     assert_eq!(channel.drain("open").await, ["m"]);
 }
 

@@ -1,4 +1,4 @@
-//! Connections and channels, frame by frame: handshake, limits, heartbeats, ends.
+//! Connections and channels, frame by frame: handshake, limits, heartbeats, closing.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub(crate) async fn start_tells_what_the_broker_can(broker: &Target) {
 
 pub(crate) async fn start_names_the_product_whose_rules_hold(broker: &Target) {
     let (_, start) = Wire::greet(broker.address()).await;
-    // Clients ask: kombu takes basic.qos as the standard has it from anyone else.
+    // Clients check this: kombu uses the standard's meaning of basic.qos with any other product.
     let text = |name| match start.server_properties.inner().get(name) {
         Some(AMQPValue::LongString(text)) => text.to_string(),
         other => panic!("{name} should be text and is {other:?}"),
@@ -76,7 +76,7 @@ pub(crate) async fn tune_proposes_2047_channels_128_kib_and_a_minute(broker: &Ta
 
 pub(crate) async fn amqplain_logs_in(broker: &Target) {
     let (mut wire, _) = Wire::greet(broker.address()).await;
-    // A field table without its length: LOGIN and PASSWORD, long strings.
+    // A field table without its length: LOGIN and PASSWORD, as long strings.
     let response = "\x05LOGINS\0\0\0\x05guest\x08PASSWORDS\0\0\0\x05guest";
     wire.send(0, start_ok("AMQPLAIN", response, table! {})).await;
     let _: connection::Tune = wire.expect(0).await;
@@ -109,7 +109,7 @@ pub(crate) async fn a_wrong_password_is_just_the_end_for_others(broker: &Target)
 pub(crate) async fn an_unknown_mechanism_ends_the_connection(broker: &Target) {
     let (mut wire, _) = Wire::greet(broker.address()).await;
     wire.send(0, start_ok("NONE", "", table! {})).await;
-    // RabbitMQ says nothing, not even why.
+    // RabbitMQ closes the connection without a reason.
     wire.ends_with_or_without_a_word().await;
 }
 
@@ -138,13 +138,14 @@ pub(crate) async fn no_limit_is_past_the_offer_too(broker: &Target) {
 pub(crate) async fn close_is_answered(broker: &Target) {
     let mut wire = broker.wire().await;
     let close = connection::Close { reply_code: 200, reply_text: "bye".into(), class_id: 0, method_id: 0 };
-    // Who asked closes the socket (AMQP 0-9-1, section 4.2.5): the broker leaves that to the client.
+    // The side that asked for the close should close the socket (AMQP 0-9-1, section 4.2.5): the broker leaves that to
+    // the client.
     let _: connection::CloseOk = wire.call(0, close).await;
 }
 
 pub(crate) async fn closing_again_is_answered_again(broker: &Target) {
     let mut wire = broker.wire().await;
-    // As amqp091-go does when several goroutines close one connection.
+    // amqp091-go does this when several goroutines close one connection.
     for _ in 0..3 {
         let close = connection::Close { reply_code: 200, reply_text: "bye".into(), class_id: 0, method_id: 0 };
         let _: connection::CloseOk = wire.call(0, close).await;
@@ -217,7 +218,7 @@ pub(crate) async fn a_body_is_cut_into_frames_of_the_agreed_size(broker: &Target
         let Some(Frame::Body(1, part)) = wire.next().await else { panic!("expected a body frame") };
         sizes.push(part.len());
     }
-    // Eight bytes of each frame are its own.
+    // Each frame has eight bytes besides its payload.
     assert_eq!(sizes, [4088, 4088, 1824]);
 }
 
@@ -236,13 +237,13 @@ pub(crate) async fn a_frame_of_unknown_type_is_501(broker: &Target) {
 pub(crate) async fn an_unknown_method_ends_the_connection(broker: &Target) {
     let mut wire = broker.wire().await;
     wire.send_bytes(&[1, 0, 1, 0, 0, 0, 4, 0, 60, 0, 99, 206]).await;
-    // RabbitMQ says nothing, not even why.
+    // RabbitMQ closes the connection without a reason.
     wire.ends_with_or_without_a_word().await;
 }
 
 pub(crate) async fn a_method_that_is_cut_short_is_501(broker: &Target) {
     let mut wire = broker.wire().await;
-    // basic.ack with two of its nine bytes.
+    // basic.ack, cut to two of its nine bytes.
     wire.send_bytes(&[1, 0, 1, 0, 0, 0, 6, 0, 60, 0, 80, 0, 0, 206]).await;
     assert_closed(wire, 501, "FRAME_ERROR - cannot decode <<0,0>>").await;
 }
@@ -305,7 +306,7 @@ pub(crate) async fn the_broker_sends_heartbeats(broker: &Target) {
     let mut wire = Wire::tuned(broker.address(), broker.vhost(), tuned(1)).await;
     for _ in 0..2 {
         assert_eq!(wire.next().await, Some(Frame::Heartbeat));
-        // And hears ours, or it would end the connection.
+        // The client must send heartbeats, too, or the broker ends the connection.
         wire.send_frame(&Frame::Heartbeat).await;
     }
 }
@@ -375,7 +376,7 @@ pub(crate) async fn a_connection_closed_by_the_broker_has_let_go_before_it_is_to
     wire.content(1).await;
     let exclusive = queue::Declare { queue: "mine".into(), exclusive: true, ..Default::default() };
     let _: queue::DeclareOk = wire.call(1, exclusive).await;
-    // A second channel.open is a hard error; the client does not answer.
+    // A second channel.open is a hard error. The client does not answer the close.
     wire.send(1, channel::Open {}).await;
     let close: connection::Close = wire.expect(0).await;
     assert_eq!(close.reply_code, 504);
@@ -383,15 +384,15 @@ pub(crate) async fn a_connection_closed_by_the_broker_has_let_go_before_it_is_to
     assert_eq!(refusal(channel.inspect("mine").await).0, 404);
 }
 
-/// Whoever agrees to limits that were not offered must not come in.
+/// A client that agrees to limits above those offered must be refused.
 async fn is_shown_out(mut wire: Wire, tune_ok: connection::TuneOk, vhost: &str) {
     wire.send(0, tune_ok).await;
     wire.send(0, connection::Open { virtual_host: vhost.into() }).await;
-    // RabbitMQ says nothing, not even why.
+    // RabbitMQ closes the connection without a reason.
     wire.ends_with_or_without_a_word().await;
 }
 
-/// The limits offered, and this many seconds between heartbeats.
+/// The offered limits, with this heartbeat interval in seconds.
 fn tuned(heartbeat: u16) -> connection::TuneOk {
     connection::TuneOk { channel_max: 2047, frame_max: 131_072, heartbeat }
 }

@@ -1,12 +1,12 @@
-//! The consistent-hash exchange of RabbitMQ's own plugin. Which queue a value goes to is each broker's own affair; that it
-//! is one, always the same, and how many values go there, is not.
+//! The consistent-hash exchange of RabbitMQ's plugin. Each broker may choose the queue for a value; but it must be one
+//! queue, always the same, and the shares of the queues must match.
 
 use std::collections::BTreeMap;
 
 use conformance::{Chan, Target, refusal, table};
 use lapin::{BasicProperties, ExchangeKind, options::*, types::FieldTable};
 
-/// Enough for shares to show. They are the same each time, so nothing is left to chance here.
+/// Enough values for the shares to show. The values are always the same, so nothing is random.
 const KEYS: usize = 400;
 
 pub(crate) async fn each_message_goes_to_exactly_one_queue_and_one_value_always_to_the_same(broker: &Target) {
@@ -54,7 +54,7 @@ pub(crate) async fn unbinding_one_of_two_weights_unbinds_the_queue_from_the_ring
     by_key(&channel, &["two"]).await;
 }
 
-/// RabbitMQ may number the queues in another order then, and so move keys between them.
+/// RabbitMQ may then number the queues in another order, and so move keys between them.
 pub(crate) async fn after_a_restart_each_value_has_one_queue_again(broker: &Target) {
     let mut broker = broker.of_its_own();
     let channel = broker.channel().await;
@@ -147,7 +147,7 @@ fn kind() -> ExchangeKind {
     ExchangeKind::Custom("x-consistent-hash".into())
 }
 
-/// The exchange `x`, with queues bound by their weights.
+/// The exchange `x`, with queues bound with their weights.
 async fn ring(broker: &Target, arguments: FieldTable, queues: &[(&str, &str)]) -> Chan {
     let channel = broker.channel().await;
     channel.exchange_with("x", kind(), arguments).await;
@@ -167,7 +167,7 @@ async fn refused(broker: &Target, arguments: FieldTable) -> conformance::Refusal
     refusal(channel.declare_exchange("x", kind(), ExchangeDeclareOptions::default(), arguments).await)
 }
 
-/// Publishes a message under each key, and says where each went: to one queue of these.
+/// Publishes a message under each key, and returns the one queue of these that each reached.
 async fn by_key<'a>(channel: &Chan, queues: &[&'a str]) -> BTreeMap<String, &'a str> {
     for number in 0..KEYS {
         let key = format!("key-{number}");
@@ -187,7 +187,7 @@ async fn taken<'a>(channel: &Chan, queues: &[&'a str]) -> BTreeMap<String, &'a s
     places
 }
 
-/// Messages with one value go to one queue whatever their keys, and those with many values to both.
+/// Messages with one value reach one queue whatever their keys; those with many values reach both.
 async fn hashed(channel: &Chan, with: impl Fn(&str) -> BasicProperties) {
     for number in 0..20 {
         channel.publish_with("x", &number.to_string(), "m", with("same")).await.unwrap();

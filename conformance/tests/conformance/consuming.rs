@@ -115,7 +115,7 @@ pub(crate) async fn cancelling_stops_deliveries_and_leaves_what_was_delivered(br
     consumer.cancel().await;
     channel.fill("q", &["2"]).await;
     assert_eq!(channel.ready("q").await, 1);
-    // A delivery outlives its consumer and is acknowledged as ever.
+    // A delivery survives its consumer, and can be acknowledged as usual.
     channel.ack(held.delivery_tag).await;
     assert_eq!(channel.drain("q").await, ["2"]);
 }
@@ -135,7 +135,7 @@ pub(crate) async fn deleting_a_queue_cancels_its_consumers(broker: &Target) {
     other.queue_delete("q".into(), Default::default()).await.unwrap();
     let wanted = basic::Cancel { consumer_tag: "tag".into(), nowait: true };
     assert_eq!(wire.expect::<basic::Cancel>(1).await, wanted);
-    // The channel goes on.
+    // The channel stays usable.
     wire.queue(1, "q", table! {}).await;
 }
 
@@ -159,7 +159,7 @@ pub(crate) async fn a_client_that_cannot_be_cancelled_is_not_told(broker: &Targe
     let _: basic::ConsumeOk = wire.call(1, basic::Consume { queue: "q".into(), ..Default::default() }).await;
     let other = broker.channel().await;
     other.queue_delete("q".into(), Default::default()).await.unwrap();
-    // The next frame is the answer to what is asked next.
+    // The next frame is the answer to the next method.
     wire.queue(1, "q", table! {}).await;
 }
 
@@ -218,7 +218,7 @@ pub(crate) async fn a_consumer_of_higher_priority_is_served_first(broker: &Targe
     let mut high = channel.consume_with("q", "", Default::default(), arguments).await.unwrap();
     channel.fill("q", &["1", "2", "3"]).await;
     assert_eq!(high.bodies(2).await, ["1", "2"]);
-    // Only when it has its fill is the other one's turn.
+    // The other consumer gets messages only when this one has reached its prefetch.
     assert_eq!(text(&low.next().await.data), "3");
 }
 

@@ -1,4 +1,4 @@
-//! Dead letters: which messages become one, where they go, what their headers say.
+//! Dead letters: which messages become dead letters, where they go, and what their headers contain.
 
 use conformance::{Chan, Target, string, table};
 use lapin::{
@@ -107,14 +107,14 @@ pub(crate) async fn a_circle_without_a_rejection_ends(broker: &Target) {
         table! { "x-dead-letter-exchange" => "", "x-dead-letter-routing-key" => "dead", "x-message-ttl" => 100 };
     channel.queue_with("clock", clock).await;
     channel.queue("dead").await;
-    // Back to where it was, and to where each round is seen.
+    // Route it back to its queue, and to a queue that shows each round.
     for queue in ["a", "dead"] {
         channel.bind(queue, "amq.direct", "b").await.unwrap();
     }
     channel.fill("a", &["round"]).await;
     let mut dead = channel.consume_no_ack("dead").await;
     assert_eq!(dead.bodies(1).await, ["round"]);
-    // A second round would be over long before the clock strikes.
+    // A second round would be over long before the message of `clock` expires.
     channel.fill("clock", &["clock"]).await;
     assert_eq!(dead.bodies(1).await, ["clock"]);
 }
@@ -234,7 +234,7 @@ pub(crate) async fn cc_travels_along_and_a_dead_letter_routing_key_ends_it(broke
     assert!(!dead.properties.headers().as_ref().unwrap().contains_key("CC"));
 }
 
-/// A queue `q` whose dead letters go to `dead` by way of `amq.fanout`.
+/// A queue `q` whose dead letters go to `dead` through `amq.fanout`.
 async fn with_dead_letters(broker: &Target, mut arguments: FieldTable) -> Chan {
     let channel = broker.channel().await;
     arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("amq.fanout".into()));
@@ -249,7 +249,7 @@ async fn reject_next(channel: &Chan, queue: &str) {
     channel.reject(held.delivery_tag, false).await;
 }
 
-/// The next message in the dead-letter queue; taken.
+/// Takes the next message of the dead-letter queue.
 async fn next_dead(channel: &Chan) -> Delivery {
     let mut consumer = channel.consume_no_ack("dead").await;
     let delivery = consumer.next().await;

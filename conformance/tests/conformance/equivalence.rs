@@ -1,4 +1,4 @@
-//! Declaring again: the same is welcome, anything else is 406.
+//! Declaring an entity again: the same declaration succeeds, a different one is 406.
 
 use conformance::{Refusal, Target, refusal, table};
 use lapin::{

@@ -1,4 +1,4 @@
-//! Reply codes and reply texts, where no other module has them.
+//! Reply codes and reply texts that no other module covers.
 
 use conformance::{Target, refusal, table};
 use lapin::{
@@ -104,7 +104,7 @@ pub(crate) async fn after_a_refusal_the_channel_is_deaf_until_close_ok(broker: &
     wire.send(1, queue::Declare { queue: "q".into(), durable: true, ..Default::default() }).await;
     wire.channel_closed(1).await;
     wire.channel(1).await;
-    // The second declaration was thrown away.
+    // The second declaration had no effect.
     wire.send(1, queue::Declare { queue: "q".into(), passive: true, ..Default::default() }).await;
     assert_eq!(wire.channel_closed(1).await.reply_code, 404);
 }

@@ -218,7 +218,7 @@ pub(crate) async fn an_alternate_exchange_takes_what_is_not_routed(broker: &Targ
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let sent =
         channel.basic_publish("x".into(), "other".into(), options, b"unknown", Default::default()).await.unwrap();
-    // Routed by the alternate is routed: not returned.
+    // A message routed by the alternate exchange counts as routed, so it is not returned.
     assert_eq!(sent.await.unwrap(), lapin::Confirmation::Ack(None));
     assert_eq!(channel.drain("routed").await, ["known"]);
     let message = channel.get("unrouted").await.unwrap();
@@ -251,7 +251,7 @@ async fn bound(channel: &Chan, exchange: &str, bindings: &[(&str, &str)]) {
     }
 }
 
-/// The queues among these that hold a message.
+/// Those of these queues that have a message.
 async fn received<'a>(channel: &Chan, queues: &[&'a str]) -> Vec<&'a str> {
     let mut found = Vec::new();
     for queue in queues {
@@ -262,7 +262,7 @@ async fn received<'a>(channel: &Chan, queues: &[&'a str]) -> Vec<&'a str> {
     found
 }
 
-/// The routing keys among these that a binding to a topic exchange lets through.
+/// Those of these routing keys that match a binding of a topic exchange.
 async fn topic(broker: &Target, pattern: &str, keys: &[&str]) -> Vec<String> {
     let channel = broker.channel().await;
     channel.queue("q").await;
@@ -273,7 +273,7 @@ async fn topic(broker: &Target, pattern: &str, keys: &[&str]) -> Vec<String> {
     channel.drain("q").await
 }
 
-/// Which of these headers a binding to a headers exchange lets through.
+/// Those of these headers that match a binding of a headers exchange.
 async fn headers(
     broker: &Target,
     arguments: lapin::types::FieldTable,

@@ -64,7 +64,7 @@ pub(crate) async fn it_goes_with_its_connection_even_if_durable(broker: &Target)
     let channel = Chan::open(&connection).await;
     channel.declare("q", options, table! {}).await.unwrap();
     connection.close(200, "done".into()).await.unwrap();
-    // Its end is complete when the connection's is.
+    // When the close of the connection is answered, the queue is gone, too.
     let channel = broker.channel().await;
     assert_eq!(refusal(channel.inspect("q").await).0, 404);
 }
@@ -115,7 +115,7 @@ async fn exclusive_queue(broker: &Target) -> Chan {
     channel
 }
 
-/// An exclusive queue, and a channel of another connection.
+/// An exclusive queue, and a channel on another connection.
 async fn locked(broker: &Target) -> (Chan, Connection, Chan) {
     let channel = exclusive_queue(broker).await;
     let connection = broker.connect().await;

@@ -1,4 +1,4 @@
-//! A message's `expiration`: which texts are numbers, how large one may be, and what is said of the others.
+//! A message's `expiration`: which texts are valid numbers, the maximum, and the refusals of other texts.
 
 use conformance::{Target, raw::flags};
 
@@ -11,14 +11,14 @@ fn property(text: &[u8]) -> Vec<u8> {
     [&[text.len() as u8], text].concat()
 }
 
-/// How the broker refuses an expiration.
+/// The broker's refusal of an expiration.
 fn said_of(broker: &Target, text: &[u8]) -> String {
     let (connection, code, said) = refused(broker, flags::EXPIRATION, &property(text));
     assert_eq!((connection, code), (false, 406), "{text:?}");
     said
 }
 
-/// Makes sure what the broker says of an expiration, behind the words that introduce it.
+/// Checks the broker's refusal of an expiration, without its introductory words.
 fn says(broker: &Target, text: &str, problem: &str) {
     let expected = format!("PRECONDITION_FAILED - invalid expiration '{text}': {problem}");
     assert_eq!(said_of(broker, text.as_bytes()), expected);
@@ -35,7 +35,7 @@ pub(crate) async fn larger_ones_are_406(broker: &Target) {
     says(broker, "0315360000001", "{value_too_large,315360000001}");
     let widest = "9".repeat(18);
     says(broker, &widest, &format!("{{value_too_large,{widest}}}"));
-    // Erlang breaks a line that has no room for the number.
+    // Erlang breaks the line if the number does not fit.
     let wider = "9".repeat(19);
     says(broker, &wider, &format!("{{value_too_large,\n{}{wider}}}", " ".repeat(43)));
     let text = said_of(broker, "9".repeat(200).as_bytes());
@@ -67,7 +67,7 @@ pub(crate) async fn what_comes_after_a_number_is_406_and_shown_as_erlang_shows_i
         ("5\"q", r#""\"q""#),
         ("5\\", r#""\\""#),
         ("5\u{1b}", r#""\e""#),
-        // Characters of Latin-1 are readable to Erlang, other octets are numbers.
+        // Erlang shows printable Latin-1 as characters, and other octets as numbers.
         ("5\u{e9}", "\"\u{e9}\""),
         ("5\u{20ac}", "[226,130,172]"),
         ("5\0", "[0]"),

@@ -1,15 +1,15 @@
-//! Messages that client libraries do not send and other software does: any bytes where AMQP has short strings, and
-//! property lists that are none.
+//! Messages that client libraries do not send, but other software does: any bytes in AMQP's short strings, and
+//! malformed property lists.
 
 use conformance::{
     Target,
     raw::{Close, Fields, RawClient, RawMessage, RawPublish, array, field, flags, long_string, table},
 };
 
-/// What RabbitMQ says when a client's bytes have ended one of its own processes.
+/// RabbitMQ's answer if a client's bytes crash one of its own processes.
 pub(crate) const INTERNAL: &str = "INTERNAL_ERROR";
 
-/// A connection in bytes, with confirms and an empty queue `q`.
+/// A byte-level connection with confirms, and an empty queue `q`.
 pub(crate) fn client(broker: &Target) -> RawClient {
     let mut client = RawClient::open(broker.address(), broker.vhost(), 0);
     client.declare(b"q", &[]);
@@ -17,7 +17,7 @@ pub(crate) fn client(broker: &Target) -> RawClient {
     client
 }
 
-/// What comes of a message with these properties that is published to `q`: what is in `q` then.
+/// Publishes a message with these properties to `q`, and returns what is in `q` then.
 pub(crate) fn through(broker: &Target, flags: u16, properties: &[u8]) -> RawMessage {
     let mut client = client(broker);
     client.publish(RawPublish { key: b"q", flags, properties, body: b"hare", ..RawPublish::default() });
@@ -28,14 +28,14 @@ pub(crate) fn through(broker: &Target, flags: u16, properties: &[u8]) -> RawMess
     message
 }
 
-/// Makes sure that a message with these properties comes as it was sent.
+/// Checks that a message with these properties is delivered as sent.
 pub(crate) fn comes_as_it_was(broker: &Target, flags: u16, properties: &[u8]) {
     let message = through(broker, flags, properties);
     assert_eq!(message.flags, flags, "the flags of {properties:?}");
     assert!(message.properties == properties, "sent {properties:?}, received {:?}", message.properties);
 }
 
-/// How the broker refuses a message with these properties: whether it closes the connection, with what code and text.
+/// The broker's refusal of a message with these properties: whether it closes the connection, with which code and text.
 pub(crate) fn refused(broker: &Target, flags: u16, properties: &[u8]) -> (bool, u16, String) {
     let mut client = client(broker);
     client.publish(RawPublish { key: b"q", flags, properties, ..RawPublish::default() });
@@ -43,7 +43,7 @@ pub(crate) fn refused(broker: &Target, flags: u16, properties: &[u8]) -> (bool, 
     (connection, code, text)
 }
 
-/// The broker's own process died: 541 for the connection.
+/// The broker's own process crashed: 541 for the connection.
 pub(crate) fn internal() -> (bool, u16, String) {
     (true, 541, INTERNAL.to_owned())
 }
@@ -120,7 +120,7 @@ pub(crate) async fn a_property_list_longer_or_shorter_than_its_flags_say_is_541(
         (flags::MESSAGE_ID, b""),
         (flags::DELIVERY_MODE, b""),
         (flags::TIMESTAMP, b"\0\0"),
-        // The last flag does not announce more of them.
+        // The broker ignores the flag that announces more flags.
         (1, b"\0\0"),
         (flags::MESSAGE_ID | 1, b"\0\0\x01a"),
         (2, b"\x01a"),
@@ -159,7 +159,7 @@ pub(crate) async fn malformed_properties_are_541_in_a_transaction_too(broker: &T
     client.send(1, Fields::method(90, 10));
     client.expect(1, (90, 11));
     client.publish(RawPublish { flags: flags::MESSAGE_ID, ..RawPublish::default() });
-    // The close says nothing of the method that it is about.
+    // The close does not name the method that caused it.
     let expected = Fields::method(10, 50).word(541).short(INTERNAL.as_bytes()).word(0).word(0);
     assert_eq!(client.expect(0, (10, 50)), expected.into_bytes());
 }
@@ -181,7 +181,7 @@ pub(crate) async fn a_routing_key_that_is_not_utf8_is_delivered_as_it_came(broke
     }
     client.consume(b"q", b"c", true);
     client.publish(RawPublish { exchange: b"amq.fanout", key: b"\xe9", ..RawPublish::default() });
-    // The confirm may come before the delivery or after it.
+    // The confirm may come before or after the delivery.
     let frames = [client.next_frame().unwrap(), client.next_frame().unwrap(), client.next_frame().unwrap()];
     let delivered = frames.iter().find(|frame| frame.method() == Some((60, 60))).unwrap();
     assert!(delivered.payload.ends_with(b"\x0aamq.fanout\x01\xe9"), "{:?}", delivered.payload);

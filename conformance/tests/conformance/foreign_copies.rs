@@ -1,4 +1,4 @@
-//! Foreign messages to which the broker adds headers of its own, and headers that are larger than the negotiated frame.
+//! Foreign messages to which the broker adds headers, and headers larger than the negotiated frame.
 
 use conformance::{
     Target, eventually,
@@ -27,7 +27,7 @@ async fn awaited(client: &mut RawClient, queue: &[u8]) -> RawMessage {
     shared.into_inner().1.unwrap()
 }
 
-/// The dead letter of a message with these properties that is rejected in the queue `dying`, the time of its death
+/// Rejects a message with these properties in the queue `dying`, and returns the dead letter, with the time of death
 /// blanked.
 async fn letter(client: &mut RawClient, flags: u16, properties: &[u8]) -> RawMessage {
     client.declare(b"dying", &to_q());
@@ -118,7 +118,7 @@ pub(crate) async fn deaths_that_others_have_written_are_counted_on(broker: &Targ
         text("reason", b"rejected"),
     ]);
     assert!(received.properties == table(&[x_death(&[counted, other])]));
-    // What is no array is replaced, and keeps the headers of a first death away.
+    // A value that is no array is replaced, and prevents the headers of a first death.
     let received = letter(&mut client, flags::HEADERS, &table(&[field(b"x-death", &integer(1))])).await;
     assert_eq!(received.properties, table(&[x_death(&[death(None)])]));
     client.close();
@@ -158,7 +158,7 @@ pub(crate) async fn a_dead_letter_exchange_that_is_not_utf8_is_taken_and_is_none
     client.close();
 }
 
-/// Headers that make a content header frame of so many bytes.
+/// Headers for a content header frame of this size.
 fn headers_for_a_frame_of(bytes: usize) -> Vec<u8> {
     // Frame: 8; class, weight, size and flags: 14; table: 4; name, type and length: 7.
     table(&[field(b"k", &long_string(&vec![b'x'; bytes - 8 - 14 - 4 - 7]))])
@@ -170,7 +170,7 @@ pub(crate) async fn a_content_header_larger_than_the_frame_is_501(broker: &Targe
         client.declare(b"q", &[]);
         client.select_confirms();
         let most = client.frame_max();
-        // RabbitMQ forgives eight bytes: it forgets the frame's own.
+        // RabbitMQ allows eight bytes too many, because it does not count the frame's overhead.
         for size in [most, most + 8] {
             let properties = &headers_for_a_frame_of(size);
             client.publish(RawPublish { key: b"q", flags: flags::HEADERS, properties, ..RawPublish::default() });
@@ -208,7 +208,7 @@ pub(crate) async fn a_content_header_larger_than_the_receivers_frame_is_sent(bro
     let sizes = std::array::from_fn(|_| receiver.next_frame().unwrap().payload.len());
     let [_, header, bodies @ ..]: [usize; 5] = sizes;
     assert_eq!((header, bodies), (100_000 - 8, [4088, 4088, 1824]));
-    // And is returned to a sender whose own frame it fits.
+    // The message is returned to a sender whose frame size it fits.
     receiver.select_confirms();
     let properties = &headers_for_a_frame_of(4096 + 8);
     receiver.publish(RawPublish {
@@ -237,7 +237,7 @@ pub(crate) async fn a_quorum_queue_counts_in_a_header_of_its_own_whatever_came_i
         client.confirmed();
         for earlier in 0..3 {
             let message = eventually_unacked(&mut client).await;
-            // The count stands before what follows it by name, and before another of its own name.
+            // The count comes before headers whose names sort after it, and before another header of its own name.
             let at = kept.iter().position(|field| field[1..] >= b"x-delivery-count"[..]).unwrap();
             let mut headers = kept.clone();
             headers.insert(at, count(earlier));
@@ -250,7 +250,7 @@ pub(crate) async fn a_quorum_queue_counts_in_a_header_of_its_own_whatever_came_i
     client.close();
 }
 
-/// The next message of the queue `quorum`, unacknowledged; a requeued one is not there at once.
+/// The next message of the queue `quorum`, unacknowledged. A requeued message is not available at once.
 async fn eventually_unacked(client: &mut RawClient) -> RawMessage {
     let shared = std::cell::RefCell::new((client, None));
     eventually("a message in the queue", async || {

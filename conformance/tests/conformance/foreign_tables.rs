@@ -1,4 +1,4 @@
-//! Field tables that other software sends: any types, any names, any depth.
+//! Field tables from other software: any types, any names, any depth.
 
 use conformance::{
     Target,
@@ -20,11 +20,11 @@ fn header(value: &[u8]) -> Vec<u8> {
     table(&[field(b"k", value)])
 }
 
-/// Values of every type that RabbitMQ knows.
+/// Values of every type that RabbitMQ supports.
 fn every_type() -> Vec<Vec<u8>> {
     let fixed: [&[u8]; 14] = [
         b"t\x01",
-        // Whatever is not 0 is true.
+        // Every value except 0 is true.
         b"t\x02",
         b"b\xff",
         b"B\xff",
@@ -211,6 +211,6 @@ pub(crate) async fn without_its_secret_copies_a_message_keeps_its_other_headers(
     let (bcc, bool_of) = (field(b"BCC", &array(&[])), |octet| field(b"z", &[b't', octet]));
     let sent = table(&[field(b"z", b"V"), bcc, bool_of(2), field(b"a", b"V")]);
     let received = through(broker, flags::HEADERS, &sent).properties;
-    // In their order, and as RabbitMQ writes them.
+    // In their order, and in RabbitMQ's encoding.
     assert_eq!(received, table(&[field(b"z", b"V"), bool_of(1), field(b"a", b"V")]));
 }

@@ -1,4 +1,4 @@
-//! What time and a restart do. Each on a broker of its own: these are what a virtual host does not keep apart.
+//! Effects of time and restarts. Each test has its own broker, because virtual hosts do not separate these effects.
 
 use conformance::{Target, refusal, table};
 use lapin::{BasicProperties, ExchangeKind, options::*};
@@ -17,7 +17,7 @@ pub(crate) async fn a_delivery_held_past_the_consumer_timeout_closes_its_channel
         channel.id()
     );
     assert!(text.starts_with(&wanted), "{text}");
-    // The message is somebody else's now.
+    // Another consumer can have the message now.
     assert!(other.consume("q").await.next().await.redelivered);
 }
 

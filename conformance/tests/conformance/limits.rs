@@ -70,7 +70,7 @@ pub(crate) async fn what_is_delivered_does_not_count(broker: &Target) {
     let held = channel.get("q").await.unwrap();
     channel.fill("q", &["2"]).await;
     assert_eq!(channel.ready("q").await, 1);
-    // What returns pushes out the oldest: itself.
+    // The returned message is the oldest, so it is dropped itself.
     channel.reject(held.delivery_tag, true).await;
     assert_eq!(channel.drain("q").await, ["2"]);
 }
@@ -92,7 +92,7 @@ pub(crate) async fn a_priority_queues_head_is_its_highest_priority(broker: &Targ
         let properties = lapin::BasicProperties::default().with_priority(priority);
         channel.publish_with("", "q", body, properties).await.unwrap();
     }
-    // Not what one might wish for.
+    // RabbitMQ drops the message with the highest priority, although that may be surprising.
     assert_eq!(channel.drain("q").await, ["middle", "low"]);
 }
 

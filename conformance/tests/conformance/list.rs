@@ -1,8 +1,8 @@
-//! Every behaviour's name, once.
+//! The list of all behaviours, each once.
 
 /// One half of the suite: every behaviour against one broker.
 ///
-/// A behaviour that is missing here is dead code, and the compiler says so.
+/// A behaviour missing from this list is dead code, about which the compiler warns.
 macro_rules! against {
     ($half:ident, $variant:ident) => {
         behaviours! { $half, $variant,

@@ -1,4 +1,4 @@
-//! The behaviours, and a test for each on each broker.
+//! The behaviours, with one test for each on each broker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[macro_use]

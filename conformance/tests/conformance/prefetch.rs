@@ -1,4 +1,4 @@
-//! `basic.qos`: how much a consumer, or a channel, may hold.
+//! `basic.qos`: how many deliveries a consumer, or a channel, may hold.
 
 use conformance::{Chan, Target, refusal, table};
 
@@ -45,7 +45,7 @@ pub(crate) async fn a_global_prefetch_is_shared_by_the_channels_consumers(broker
     let mut two = channel.consume("q").await;
     two.is_quiet().await;
     channel.ack_up_to(2).await;
-    // Two may be held again, whoever gets them.
+    // Two deliveries may be held again, by either consumer.
     conformance::eventually("two more deliveries", async || channel.ready("q").await == 1).await;
 }
 
@@ -96,7 +96,7 @@ pub(crate) async fn basic_get_is_not_bound(broker: &Target) {
     let mut consumer = channel.consume("q").await;
     consumer.bodies(1).await;
     assert_eq!(channel.get("q").await.unwrap().data, b"2");
-    // And what it holds does not count against the consumer.
+    // The fetched message does not count against the consumer's prefetch.
     channel.ack(1).await;
     assert_eq!(consumer.bodies(1).await, ["3"]);
 }
@@ -122,7 +122,7 @@ pub(crate) async fn a_quorum_queue_refuses_a_global_prefetch(broker: &Target) {
 
 pub(crate) async fn a_prefetch_size_is_540(broker: &Target) {
     let mut wire = broker.wire().await;
-    // amq-protocol cannot say a size: basic.qos (60, 10), size 1, count 0, not global.
+    // amq-protocol cannot encode a size: basic.qos (60, 10), size 1, count 0, not global.
     wire.send_bytes(&[1, 0, 1, 0, 0, 0, 11, 0, 60, 0, 10, 0, 0, 0, 1, 0, 0, 0, 206]).await;
     let close = wire.connection_closed().await;
     assert_eq!((close.reply_code, close.reply_text.as_str()), (540, "NOT_IMPLEMENTED - prefetch_size!=0 (1)"));
@@ -166,7 +166,7 @@ pub(crate) async fn consumers_that_share_a_limit_all_have_their_turn(broker: &Ta
         };
         channel.ack(delivery.delivery_tag).await;
     }
-    // RabbitMQ does not promise turns, only that nobody is left behind.
+    // RabbitMQ does not promise turns, only that every consumer gets messages.
     for queue in ["one", "two"] {
         assert!((channel.ready(queue).await as usize) < EACH - 1, "{queue} waits");
     }

@@ -19,7 +19,7 @@ pub(crate) async fn a_priority_past_the_maximum_counts_as_the_maximum(broker: &T
     let first = channel.get("q").await.unwrap();
     let second = channel.get("q").await.unwrap();
     assert_eq!((&first.data[..], &second.data[..]), (&b"five"[..], &b"two hundred"[..]));
-    // What it says of itself stays.
+    // The priority property of the message is unchanged.
     assert_eq!(second.properties.priority(), &Some(200));
 }
 

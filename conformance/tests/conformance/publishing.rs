@@ -1,4 +1,4 @@
-//! Publishing: what a message carries, and what becomes of one that finds no queue.
+//! Publishing: the content of messages, and what happens to those that no queue gets.
 
 use conformance::{Frame, Method, Target, refusal, table, text};
 use lapin::{
@@ -105,7 +105,7 @@ pub(crate) async fn publishing_to_an_exchange_that_is_not_there_closes_the_chann
     let wanted = format!("NOT_FOUND - no exchange 'none' in vhost '{}'", broker.vhost());
     assert_eq!((close.reply_code, close.reply_text.as_str()), (404, wanted.as_str()));
     assert_eq!((close.class_id, close.method_id), (60, 40));
-    // The number may be used again, and the connection is unharmed.
+    // The channel number may be used again, and the connection stays usable.
     wire.channel(1).await;
 }
 
@@ -188,7 +188,7 @@ pub(crate) async fn messages_of_two_channels_may_be_interleaved_frame_by_frame(b
     for (id, part) in [(1, "on"), (2, "tw"), (2, "o!"), (1, "e!")] {
         wire.send_frame(&Frame::Body(id, part.into())).await;
     }
-    // Channel 2 was complete first; each channel answers for itself, so look once both have.
+    // Channel 2 was complete first. The channels answer independently, so check only when both have answered.
     let get = basic::Get { queue: "q".into(), no_ack: true };
     let mut bodies = Vec::new();
     while bodies.len() < 2 {

@@ -27,7 +27,7 @@ pub(crate) async fn declare_ok_counts_ready_messages_and_consumers(broker: &Targ
     channel.prefetch(2, false).await;
     let mut consumer = channel.consume("q").await;
     consumer.bodies(2).await;
-    // What is delivered and not yet acknowledged is not counted.
+    // Unacknowledged deliveries are not counted.
     let queue = channel.inspect("q").await.unwrap();
     assert_eq!((queue.message_count(), queue.consumer_count()), (1, 1));
 }

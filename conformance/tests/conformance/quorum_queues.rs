@@ -1,4 +1,4 @@
-//! Quorum queues: what they do that classic queues do not.
+//! Behaviours of quorum queues that classic queues do not have.
 
 use conformance::{Chan, Target, refusal, string, table, text};
 use lapin::{
@@ -49,7 +49,7 @@ pub(crate) async fn what_a_lost_channel_held_returns_to_its_place(broker: &Targe
     channel.prefetch(1, false).await;
     channel.consume("q").await.next().await;
     channel.quit().await;
-    // The close is answered before the queue hears of it.
+    // The close is answered before the queue notices it.
     conformance::eventually("its return", async || other.ready("q").await == 2).await;
     assert_eq!(other.consume("q").await.bodies(2).await, ["1", "2"]);
 }

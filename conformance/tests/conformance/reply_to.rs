@@ -62,7 +62,7 @@ pub(crate) async fn a_server_can_ask_whether_the_client_still_listens(broker: &T
     assert_eq!(refusal(server.inspect(&reply_to).await).0, 404);
 }
 
-/// Asks, and returns the address the server sees.
+/// Sends a request, and returns the address that the server sees.
 async fn ask(client: &Chan, server: &Chan) -> String {
     let properties = BasicProperties::default().with_reply_to(REPLY_TO.into());
     client.publish_with("", "rpc", "question", properties).await.unwrap();
@@ -70,7 +70,7 @@ async fn ask(client: &Chan, server: &Chan) -> String {
     question.properties.reply_to().as_ref().unwrap().to_string()
 }
 
-/// A client that waits for answers, one that has its address, and the address.
+/// A client that waits for answers, a client that has its address, and the address.
 fn asked(broker: &Target) -> (RawClient, RawClient, Vec<u8>) {
     let (mut client, mut server) = (foreign::client(broker), foreign::client(broker));
     client.consume(REPLY_TO.as_bytes(), b"answers", true);
@@ -113,7 +113,7 @@ pub(crate) async fn an_answer_to_nobody_is_returned_if_it_is_mandatory(broker: &
         b"amq.rabbitmq.reply-to.",
     ];
     for key in nobody {
-        // Nobody tells when the channel that had the address is gone.
+        // Nobody reports when the channel with the address is closed.
         server.publish(RawPublish { key, mandatory: true, ..RawPublish::default() });
         server.returned();
         server.confirmed();

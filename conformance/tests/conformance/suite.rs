@@ -1,4 +1,4 @@
-//! The suite's own honesty.
+//! Tests of the suite itself.
 
 use conformance::{CHANGED_IN_4, Difference, KNOWN_DIFFERENCES, Outcome, judge};
 

@@ -44,7 +44,7 @@ pub(crate) async fn acknowledgements_count_at_commit(broker: &Target) {
     channel.tx_commit().await.unwrap();
     let second = channel.get("q").await.unwrap();
     channel.ack(second.delivery_tag).await;
-    // Not committed: it comes back.
+    // The acknowledgement was not committed, so the message comes again.
     channel.quit().await;
     assert_eq!(other.await_only("q", 1).await, ["2"]);
 }
@@ -99,7 +99,7 @@ pub(crate) async fn an_unroutable_mandatory_message_is_returned_at_commit(broker
     let _: tx::SelectOk = wire.call(1, tx::Select {}).await;
     let publish = basic::Publish { routing_key: "none".into(), mandatory: true, ..Default::default() };
     wire.publish(1, publish, Default::default(), b"lost").await;
-    // Were it returned at once, the return would come before this answer.
+    // If the message were returned at once, the return would come before this answer.
     wire.queue(1, "q", table! {}).await;
     wire.send(1, tx::Commit {}).await;
     assert_eq!(wire.expect::<basic::Return>(1).await.reply_code, 312);
@@ -144,7 +144,7 @@ pub(crate) async fn recover_returns_nothing_that_was_acknowledged_and_not_commit
     channel.ack(message.delivery_tag).await;
     channel.basic_recover(BasicRecoverOptions { requeue: true }).await.unwrap();
     assert_eq!(channel.ready("q").await, 0);
-    // Nor does it forget what was published.
+    // The published messages are kept, too.
     channel.tx_commit().await.unwrap();
     assert_eq!(channel.drain("q").await, ["2"]);
 }

@@ -1,4 +1,4 @@
-//! Messages and queues that live for a time.
+//! Messages and queues with a time to live.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ pub(crate) async fn a_message_expires_only_at_the_head(broker: &Target) {
     publish(&channel, "long", 300).await;
     publish(&channel, "short", 1).await;
     let mut dead = channel.consume("dead").await;
-    // The short one is long dead when the long one makes way.
+    // The short message has long expired when the long one leaves the head.
     assert_eq!(dead.bodies(2).await, ["long", "short"]);
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn a_dead_message_behind_the_head_is_still_counted(broker: &Tar
     let channel = expiring(broker, table! {}).await;
     channel.fill("q", &["stays"]).await;
     publish(&channel, "expired", 1).await;
-    // Something published later elsewhere with a longer life has expired: so has this.
+    // A message published later, to another queue and with a longer TTL, has expired, so this one has, too.
     channel.queue_with("clock", table! { "x-message-ttl" => 30, "x-dead-letter-exchange" => "amq.fanout" }).await;
     channel.fill("clock", &["tick"]).await;
     assert_eq!(channel.consume("dead").await.bodies(1).await, ["tick"]);
@@ -69,7 +69,7 @@ pub(crate) async fn what_is_delivered_does_not_expire_until_it_returns(broker: &
     let mut dead = channel.consume("dead").await;
     assert_eq!(dead.bodies(1).await, ["clock"]);
     dead.is_quiet().await;
-    // Its time was up in the meantime.
+    // Its TTL was over in the meantime.
     channel.reject(held.delivery_tag, true).await;
     assert_eq!(dead.bodies(1).await, ["held"]);
 }
@@ -100,7 +100,7 @@ pub(crate) async fn a_consumed_queue_does_not_expire(broker: &Target) {
     gone(&channel, "clock").await;
     channel.fill("consumed", &["m"]).await;
     assert_eq!(channel.ready("consumed").await, 0);
-    // The clock starts when the last consumer leaves.
+    // The time counts from the end of the last consumer.
     consumer.cancel().await;
     gone(&channel, "consumed").await;
 }
@@ -139,7 +139,7 @@ async fn publish(channel: &Chan, body: &str, milliseconds: u32) {
     channel.publish_with("", "q", body, properties).await.unwrap();
 }
 
-/// Waits until a queue is gone without using it: publishing does not renew its lease.
+/// Waits until a queue is gone, without using it: publishing does not renew its `x-expires`.
 async fn gone(channel: &Chan, queue: &str) {
     eventually("the queue's expiry", async || {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };

@@ -1,4 +1,4 @@
-//! The broker as its owner holds it.
+//! The broker's handle and its builder.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -20,7 +20,7 @@ use crate::{
     thread::{Command, Making, run},
 };
 
-/// Commands that wait for the broker's thread. Each caller waits for its answer: the queue is short.
+/// How many commands may wait for the broker's thread. Each caller waits for its answer, so the queue stays short.
 const COMMANDS: usize = 16;
 
 /// A running broker. Dropping it stops it.
@@ -48,95 +48,95 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// When no port can be had or no thread be started.
+    /// If no port or thread is available.
     pub fn start() -> Result<Self, BrokerError> {
         Self::builder().start()
     }
 
-    /// A broker with other settings.
+    /// Returns a builder, to start a broker with other settings.
     pub fn builder() -> BrokerBuilder {
         BrokerBuilder::default()
     }
 
-    /// What a client connects to: user, password, address and virtual host.
+    /// The AMQP URI to connect to: user, password, address and virtual host.
     pub fn url(&self) -> String {
         let vhost = self.vhost.replace('%', "%25").replace('/', "%2f");
         format!("amqp://{}:{}@{}/{vhost}", self.user.0, self.user.1, self.address)
     }
 
-    /// The port it listens on; the same after [`start_again`](Self::start_again).
+    /// The port on which it listens. It stays the same after [`start_again`](Self::start_again).
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// The address it listens on.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Shuts down as RabbitMQ does: connections are closed with 320 CONNECTION_FORCED, the port closes.
-    /// Durable queues and exchanges and the persistent messages in them stay for
-    /// [`start_again`](Self::start_again); in quorum queues every message does. Stopping a stopped broker does nothing.
+    /// Shuts down like RabbitMQ: closes the connections with 320 CONNECTION_FORCED, and closes the port. Durable queues
+    /// and exchanges are kept for [`start_again`](Self::start_again), with the persistent messages in them; quorum
+    /// queues keep all messages. Stopping a stopped broker does nothing.
     ///
-    /// Blocks until the connections have ended, for a second at most.
+    /// Blocks until the connections have ended, for 1 s at most.
     ///
     /// # Errors
     ///
-    /// When the broker's thread is gone.
+    /// If the broker's thread has ended.
     pub fn stop(&self) -> Result<(), BrokerError> {
         self.ask(|answer| Command::Stop { polite: true, answer })
     }
 
-    /// Ends as a crash does: every socket is dropped without a word. What is durable stays, as with
-    /// [`stop`](Self::stop).
+    /// Ends like a crash: drops every socket without closing the connections. Keeps the same as [`stop`](Self::stop).
     ///
     /// # Errors
     ///
-    /// When the broker's thread is gone.
+    /// If the broker's thread has ended.
     pub fn kill(&self) -> Result<(), BrokerError> {
         self.ask(|answer| Command::Stop { polite: false, answer })
     }
 
-    /// Listens again on the same port. What was persistent and delivered but not acknowledged is ready
-    /// again, marked as redelivered. Starting a running broker does nothing.
+    /// Listens again on the same port. Persistent messages that were delivered but not acknowledged are ready again,
+    /// marked as redelivered. Starting a running broker does nothing.
     ///
     /// # Errors
     ///
-    /// When another program has taken the port, or the broker's thread is gone.
+    /// If another program has taken the port, or the broker's thread has ended.
     pub fn start_again(&self) -> Result<(), BrokerError> {
         self.ask(|answer| Command::Start { answer })?
     }
 
-    /// The state at this moment.
+    /// Returns the current state.
     ///
     /// # Errors
     ///
-    /// When the broker's thread is gone.
+    /// If the broker's thread has ended.
     pub fn snapshot(&self) -> Result<Snapshot, BrokerError> {
         self.ask(|answer| Command::Snapshot { answer })
     }
 
-    /// What is ready in the queue of that name, in any virtual host, in the order it would be delivered. Nothing is
-    /// taken from it: what is delivered and unacked is not among it.
+    /// Returns the ready messages of the queue of that name, in any virtual host, in delivery order. They stay in the
+    /// queue. Messages that are delivered and unacked are not included.
     ///
     /// # Errors
     ///
-    /// When there is no such queue, or the broker's thread is gone.
+    /// If there is no such queue, or the broker's thread has ended.
     pub fn messages(&self, queue: &str) -> Result<Vec<QueuedMessage>, BrokerError> {
         let found = self.ask(|answer| Command::Messages { queue: queue.to_owned(), answer })?;
         found.ok_or_else(|| BrokerError::NoQueue { queue: queue.to_owned() })
     }
 
-    /// Waits until all is settled: nothing is unacked, and nothing ready but what is [at
-    /// rest](crate::QueueSnapshot::at_rest), such as the dead letters in a queue that nobody reads. Retries that wait for
-    /// their time are not settled. What a client has not published yet the broker cannot know of: await the
-    /// confirms first.
+    /// Waits until the broker is settled: no message is unacked, and no message is ready except those [at
+    /// rest](crate::QueueSnapshot::at_rest), such as dead letters in a queue that nobody reads. Retries that wait for
+    /// their time are not settled. The broker does not know of messages that a client has not published yet, so await
+    /// the confirms first.
     ///
     /// Needs a tokio runtime with time. Dropping the future is harmless.
     ///
     /// # Errors
     ///
-    /// When something is unsettled after `limit`; the error says what lies where. When the broker's thread is gone.
+    /// If something is unsettled after `limit`; the error names the queues and their messages. If the broker's thread
+    /// has ended.
     pub async fn settled(&self, limit: Duration) -> Result<(), BrokerError> {
         match self.until(limit, |state| state.unsettled().next().is_none()).await {
             Err(BrokerError::NotYet { state, .. }) => {
@@ -147,13 +147,14 @@ impl Broker {
         }
     }
 
-    /// Waits until the state is as wished, looking every millisecond, and gives it.
+    /// Waits until `wished` accepts the state, checking every millisecond, and returns that state.
     ///
     /// Needs a tokio runtime with time. Dropping the future is harmless.
     ///
     /// # Errors
     ///
-    /// When it is not within `limit`; with the state as it is then. When the broker's thread is gone.
+    /// If that does not happen within `limit`; the error contains the state at the end. If the broker's thread has
+    /// ended.
     pub async fn until(&self, limit: Duration, wished: impl Fn(&Snapshot) -> bool) -> Result<Snapshot, BrokerError> {
         let deadline = tokio::time::Instant::now() + limit;
         loop {
@@ -168,7 +169,7 @@ impl Broker {
         }
     }
 
-    /// What can be made to go wrong here.
+    /// The faults of this broker.
     pub fn faults(&self) -> &Faults {
         &self.faults
     }
@@ -231,19 +232,19 @@ impl Default for BrokerBuilder {
 impl BrokerBuilder {
     /// The address to listen on. Default: a free port of 127.0.0.1.
     ///
-    /// There is no TLS and everyone knows the password: think twice before listening to a network.
+    /// There is no TLS, and the password is public knowledge, so do not listen on an untrusted network.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address;
         self
     }
 
-    /// One more virtual host beside `/`.
+    /// Adds a virtual host besides `/`.
     pub fn vhost(mut self, name: impl Into<String>) -> Self {
         self.vhosts.push(name.into());
         self
     }
 
-    /// One more user beside guest.
+    /// Adds a user besides guest.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         self.settings.users.push((name.into(), password.into()));
         self
@@ -281,21 +282,21 @@ impl BrokerBuilder {
         self
     }
 
-    /// The most connections at a time; what comes beyond is closed at once. Default: 10,000.
+    /// The most connections at a time; further ones are closed at once. Default: 10,000.
     pub fn connection_max(mut self, connections: usize) -> Self {
         self.settings.most_connections = connections;
         self
     }
 
-    /// The bytes that messages may take in queues and with consumers, bodies, properties and 256 bytes each; one in many
-    /// queues counts once. Past it, who publishes is told `connection.blocked` and not read until a tenth of it is
-    /// free again. Default: 1,073,741,824.
+    /// How many bytes messages may take, in queues and with consumers: body, properties and 256 bytes for each message.
+    /// A message in several queues counts once. Above this limit, a connection that publishes gets
+    /// `connection.blocked`, and is not read until a tenth of the limit is free again. Default: 1,073,741,824.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.settings.memory_limit = bytes;
         self
     }
 
-    /// What all chance in [faults](Broker::faults) comes from. Default: another one each time.
+    /// The seed of all randomness in [faults](Broker::faults). Default: a different one each time.
     pub fn fault_seed(mut self, seed: u64) -> Self {
         self.fault_seed = Some(seed);
         self
@@ -305,7 +306,7 @@ impl BrokerBuilder {
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on or no thread be started.
+    /// If the broker cannot listen on the address, or no thread is available.
     pub fn start(self) -> Result<Broker, BrokerError> {
         let (commands, received) = commands::channel(COMMANDS);
         let (started, listening) = mpsc::sync_channel(1);

@@ -1,4 +1,4 @@
-//! What can go wrong with a broker itself.
+//! Errors of the broker itself.
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
@@ -10,15 +10,15 @@ use crate::snapshot::{QueueSnapshot, Snapshot};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BrokerError {
-    /// The address cannot be listened on.
+    /// The broker cannot listen on the address.
     #[error("the broker cannot listen on {address}: {source}; choose a free port, or port 0 for any")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// The system's reason.
+        /// The operating system's reason.
         source: io::Error,
     },
-    /// The system gives no thread, or no runtime for it.
+    /// The operating system provides no thread, or no runtime for it.
     #[error("the broker cannot start its thread: {0}; free system resources and start again")]
     Thread(#[source] io::Error),
     /// The broker's thread has ended.
@@ -30,20 +30,20 @@ pub enum BrokerError {
         /// The name.
         queue: String,
     },
-    /// The wished state did not come.
-    #[error("the broker did not get into the wished state within {limit:?}; its queues now: {}", list(&state.queues))]
+    /// The expected state was not reached in time.
+    #[error("the broker did not reach the expected state within {limit:?}; its queues now: {}", list(&state.queues))]
     NotYet {
-        /// How long was waited.
+        /// How long the call waited.
         limit: Duration,
         /// The state at the end.
         state: Box<Snapshot>,
     },
-    /// Messages are still on their way.
+    /// Messages are still unsettled.
     #[error("not settled within {limit:?}: {}", list(queues))]
     Unsettled {
-        /// How long was waited.
+        /// How long the call waited.
         limit: Duration,
-        /// The queues where something is still to happen.
+        /// The queues that are not settled.
         queues: Vec<QueueSnapshot>,
     },
 }

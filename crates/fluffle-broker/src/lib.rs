@@ -1,9 +1,9 @@
-//! An AMQP 0-9-1 broker inside the process, for first runs and for tests. **It is not a production
-//! broker**: messages live in memory, on one node, and are gone with the process; production is RabbitMQ.
+//! An embedded AMQP 0-9-1 broker, for first runs and for tests. **It is not a production broker**: it keeps messages in
+//! memory, on one node, and they are lost when the process ends. In production, use RabbitMQ.
 //!
-//! It speaks the protocol on loopback TCP, so any client (lapin, pika, Go's amqp091) talks to it as it is,
-//! and an application's own tests run its real handlers through the real client, with nothing installed.
-//! Its semantics are RabbitMQ's, down to the texts of its refusals.
+//! It speaks the protocol on loopback TCP, so any client (lapin, pika, Go's amqp091) can use it unchanged. The tests of
+//! an application can therefore run its real handlers with the real client, without installing anything. It behaves
+//! like RabbitMQ, down to the texts of its refusals.
 //!
 //! ```
 //! use fluffle_broker::Broker;
@@ -17,39 +17,39 @@
 //!
 //! As a command, for other languages: `cargo run --release -p fluffle-broker -- --listen 127.0.0.1:5672`.
 //!
-//! # What is there
+//! # Supported features
 //!
-//! PLAIN, AMQPLAIN and EXTERNAL; virtual hosts; heartbeats; all of AMQP 0-9-1's methods that RabbitMQ has, and RabbitMQ's
-//! own (confirms, nack, exchange-to-exchange bindings, alternate exchanges, cancel notification, direct reply-to,
-//! sender-selected distribution by `CC` and `BCC`, transactions). Exchanges direct, fanout, topic and headers, and
-//! `x-consistent-hash`, which RabbitMQ has by a plugin. Queues classic
-//! and quorum, with `x-message-ttl`, `x-expires`, `x-max-length`, `x-max-length-bytes`, `x-overflow`,
-//! `x-dead-letter-exchange` and `-routing-key`, `x-max-priority`, `x-single-active-consumer`, `x-delivery-limit`; consumers
-//! with `x-priority`, prefetch of their own and of the channel, exclusive; the consumer timeout.
+//! PLAIN, AMQPLAIN and EXTERNAL; virtual hosts; heartbeats; all of AMQP 0-9-1's methods that RabbitMQ has, and
+//! RabbitMQ's own (confirms, nack, exchange-to-exchange bindings, alternate exchanges, cancel notification, direct
+//! reply-to, sender-selected distribution by `CC` and `BCC`, transactions). Exchanges direct, fanout, topic and
+//! headers, and `x-consistent-hash`, which in RabbitMQ is a plugin. Queues classic and quorum, with `x-message-ttl`,
+//! `x-expires`, `x-max-length`, `x-max-length-bytes`, `x-overflow`, `x-dead-letter-exchange` and `-routing-key`,
+//! `x-max-priority`, `x-single-active-consumer`, `x-delivery-limit`; consumers with `x-priority`, prefetch for each
+//! consumer and for the channel, exclusive; the consumer timeout.
 //!
 //! # Limits
 //!
-//! | what | bound | past it |
+//! | what | bound | if exceeded |
 //! |---|---|---|
-//! | connections | 10,000 ([`BrokerBuilder::connection_max`]) | closed at once |
+//! | connections | 10,000 ([`BrokerBuilder::connection_max`]) | a new one is closed at once |
 //! | handshake | 10 s ([`BrokerBuilder::handshake_timeout`]) | closed |
 //! | channels of a connection | 2,047 | 530 |
 //! | frame | 128 KiB ([`BrokerBuilder::frame_max`]) | 501 |
 //! | message body | 128 MiB ([`BrokerBuilder::message_max`]) | 406, before it is received |
-//! | unfinished messages of a connection | one message body together | 506 |
-//! | tables and arrays in one another | 64 | 502 |
-//! | deliveries waiting for a socket | 1 MiB | they stay in the queue |
-//! | anything waiting for a socket | 8 MiB | the client's commands wait |
+//! | unfinished messages of a connection | together, the size of one message body | 506 |
+//! | nesting of tables and arrays | 64 | 502 |
+//! | deliveries waiting for a socket | 1 MiB | further ones stay in the queue |
+//! | all output waiting for a socket | 8 MiB | the client's commands are not read |
 //! | all messages together | 1 GiB ([`BrokerBuilder::memory_limit`]) | publishers are blocked |
 //! | fault rules | 1,000 | [`FaultError::TooManyRules`] |
-//! | history of faults | 10,000 | the oldest are forgotten |
+//! | history of faults | 10,000 | the oldest are dropped |
 //!
-//! A queued message takes its body and some 220 bytes; `x-max-length` and `x-max-length-bytes` bound a queue.
+//! A queued message takes its body and some 220 bytes of memory. `x-max-length` and `x-max-length-bytes` bound a queue.
 //!
 //! # Faults
 //!
-//! [`Broker::faults`] makes things go wrong, by hand or by rules with a seed of chance: same seed, same rules, same events,
-//! same faults. Without a rule an event costs one look at a few bits.
+//! [`Broker::faults`] causes faults, by hand or by rules. A seed determines all randomness: the same seed, rules and
+//! events cause the same faults. While no rule is set, an event costs a check of a few bits.
 //!
 //! ```
 //! use std::time::Duration;
@@ -58,13 +58,13 @@
 //!
 //! let broker = Broker::builder().fault_seed(7).start()?;
 //! let faults = broker.faults();
-//! // By rule: one message in ten for the queue is refused; the connection named so is cut after 100 acknowledgements.
+//! // By rule: refuse one message in ten for "orders"; cut connection "consume-0" after 100 acknowledgements.
 //! let nacks = faults.inject(Rule::new(Fault::Nack).on_queue("orders").probability(0.1))?;
 //! faults.inject(Rule::new(Fault::Cut).at(Event::Settled).on_connection("consume-0").after(100).times(1))?;
-//! // By hand: an alarm, for as long as it takes.
+//! // By hand: an alarm, until it is healed.
 //! let alarm = faults.strike(Fault::Block { reason: "low on disk".to_owned(), time: Duration::MAX }, Target::all())?;
 //! alarm.heal()?;
-//! // All is well again, and the log says what was not.
+//! // Heal everything, and print the faults that happened.
 //! faults.heal_all()?;
 //! println!("seed {}, {} nacks", faults.seed(), nacks.fired());
 //! faults.history()?.iter().for_each(|fired| println!("{fired}"));
@@ -73,49 +73,75 @@
 //!
 //! | fault | natural event | what the client sees | [`Proxy`] |
 //! |---|---|---|---|
-//! | [`Refuse`](Fault::Refuse) | [`Accepted`](Event::Accepted) | its connection ends before a word is said | ✓ |
-//! | [`HalfOpen`](Fault::HalfOpen) | `Accepted` | nothing any more, no heartbeat either; healed: a reset | ✓ |
-//! | [`Cut`](Fault::Cut) | [`FrameIn`](Event::FrameIn) | the end of its connection, and no reason | ✓ |
-//! | [`Stall`](Fault::Stall) | `FrameIn` | nothing for a time | ✓ |
-//! | [`Delay`](Fault::Delay) | `Accepted` | everything takes longer | ✓ |
-//! | [`Slow`](Fault::Slow) | `Accepted` | few bytes a second; its own writes wait | ✓ |
-//! | [`CorruptFrame`](Fault::CorruptFrame) | [`FrameOut`](Event::FrameOut) | a frame with a wrong end: its connection cannot go on | |
-//! | [`CloseConnection`](Fault::CloseConnection) | `FrameIn` | `connection.close` with the code | |
-//! | [`CloseChannel`](Fault::CloseChannel) | [`Published`](Event::Published) | `channel.close` with the code; its unacknowledged deliveries go to others | |
-//! | [`DropConfirm`](Fault::DropConfirm) | `Published` | no confirm for the message, which is in the queue; those for others are single | |
-//! | [`DelayConfirm`](Fault::DelayConfirm) | `Published` | the confirm later, after others | |
-//! | [`Nack`](Fault::Nack) | `Published` | `basic.nack`; the message is not in the queue | |
-//! | [`Return`](Fault::Return) | `Published` | `basic.return` with 312, then the confirm; the message is not in the queue | |
-//! | [`CancelConsumer`](Fault::CancelConsumer) | [`Delivered`](Event::Delivered) | `basic.cancel`, or without that capability nothing | |
-//! | [`Block`](Fault::Block) | `Published` | `connection.blocked` when it publishes next, `connection.unblocked` in the end | |
-//! | [`Restart`](Fault::Restart) | `FrameIn` | 320 CONNECTION_FORCED, then a closed port for a time | |
-//! | [`Crash`](Fault::Crash) | `FrameIn` | the end of its connection, then a closed port for a time | |
+//! | [`Refuse`] | [`Accepted`] | its connection ends before any data | ✓ |
+//! | [`HalfOpen`] | `Accepted` | no more data, not even heartbeats; after healing, a reset | ✓ |
+//! | [`Cut`] | [`FrameIn`] | the end of its connection, without a reason | ✓ |
+//! | [`Stall`] | `FrameIn` | no data for a time | ✓ |
+//! | [`Delay`] | `Accepted` | everything takes longer | ✓ |
+//! | [`Slow`] | `Accepted` | few bytes a second; its own writes wait | ✓ |
+//! | [`CorruptFrame`] | [`FrameOut`] | a frame with a wrong end octet; its connection is unusable then | |
+//! | [`CloseConnection`] | `FrameIn` | `connection.close` with the code | |
+//! | [`CloseChannel`] | [`Published`] | `channel.close` with the code; other consumers get its unacked deliveries | |
+//! | [`DropConfirm`] | `Published` | no confirm, although it is in the queue; others are confirmed one by one | |
+//! | [`DelayConfirm`] | `Published` | the confirm comes later, after those of other messages | |
+//! | [`Nack`] | `Published` | `basic.nack`; the message is not in the queue | |
+//! | [`Return`] | `Published` | `basic.return` with 312, then the confirm; the message is not in the queue | |
+//! | [`CancelConsumer`] | [`Delivered`] | `basic.cancel`, or nothing if the client lacks that capability | |
+//! | [`Block`] | `Published` | `connection.blocked` when it publishes next, `connection.unblocked` at the end | |
+//! | [`Restart`] | `FrameIn` | 320 CONNECTION_FORCED, then a closed port for a time | |
+//! | [`Crash`] | `FrameIn` | the end of its connection, then a closed port for a time | |
 //!
-//! [`Settled`](Event::Settled) and [`Opened`](Event::Opened) are nobody's natural event; [`Rule::at`] chooses them.
-//! [`Proxy`] has the marked ones for any broker, a real RabbitMQ too.
+//! [`Refuse`]: Fault::Refuse
+//! [`Accepted`]: Event::Accepted
+//! [`HalfOpen`]: Fault::HalfOpen
+//! [`Cut`]: Fault::Cut
+//! [`FrameIn`]: Event::FrameIn
+//! [`Stall`]: Fault::Stall
+//! [`Delay`]: Fault::Delay
+//! [`Slow`]: Fault::Slow
+//! [`CorruptFrame`]: Fault::CorruptFrame
+//! [`FrameOut`]: Event::FrameOut
+//! [`CloseConnection`]: Fault::CloseConnection
+//! [`CloseChannel`]: Fault::CloseChannel
+//! [`Published`]: Event::Published
+//! [`DropConfirm`]: Fault::DropConfirm
+//! [`DelayConfirm`]: Fault::DelayConfirm
+//! [`Nack`]: Fault::Nack
+//! [`Return`]: Fault::Return
+//! [`CancelConsumer`]: Fault::CancelConsumer
+//! [`Delivered`]: Event::Delivered
+//! [`Block`]: Fault::Block
+//! [`Restart`]: Fault::Restart
+//! [`Crash`]: Fault::Crash
+//!
+//! A fault without [`Rule::at`] happens at its natural event. [`Settled`](Event::Settled) and [`Opened`](Event::Opened)
+//! are the natural event of no fault; choose them with [`Rule::at`]. The faults marked ✓ also work in [`Proxy`], in
+//! front of any broker, such as a real RabbitMQ.
 //!
 //! # Known differences from RabbitMQ
 //!
-//! - Messages and entities survive [`Broker::stop`] and [`Broker::kill`], not the end of the process.
+//! - Messages and entities survive [`Broker::stop`] and [`Broker::kill`], but not the end of the process.
 //! - Quorum queues are queues with a delivery count and limit: one node, no replicas.
 //! - Streams are refused with 540.
 //! - Clients that ask for AMQP 0-8 or 0-9 are served 0-9-1.
-//! - Where RabbitMQ hangs up without a word, the client is told why: an unknown method (501), limits past those offered
-//!   (530). A body longer than its header says is 501 at once.
-//! - What a client sends may end one of RabbitMQ's own processes. This broker does what the client sees of that, 541 or
-//!   the end of its connection, with three exceptions. Items of an `x-death` header that are no tables, or a count that
-//!   is no integer, end the process of the queue at each dead letter, and the message stays; here such an item is left
-//!   out, and the count begins anew. Arguments of a binding that are some 20,000 levels deep end RabbitMQ's whole node;
-//!   here they are taken. A queue type that is not UTF-8 is 541 there and 406 here.
-//! - A refusal that repeats an array or a table shows `[...]` for it.
-//! - A consistent-hash exchange sends a value to another queue than RabbitMQ's does, for it hashes otherwise, and numbers its
-//!   queues as before after a restart; weights are below 2^64.
-//! - TLS, other plugins, policies, users' permissions, disk alarms and the management API are not there.
-//! - The memory alarm counts messages, not the process's memory, and ends when a tenth of the limit is free again.
-//! - `x-death` as RabbitMQ wrote it before 3.5, one entry for each death, is not summed up.
-//! - EXTERNAL has no certificate to look at: it accepts the name of any known user.
-//! - An exchange type that does not exist is "invalid" if it is a word in lower case and "unknown" otherwise; to RabbitMQ it is
-//!   invalid if its node's Erlang happens to use that name for anything.
+//! - In two cases RabbitMQ closes the connection without a reason, and this broker gives one: an unknown method (501),
+//!   and limits above those offered (530). A body longer than its header says is refused with 501 at once.
+//! - Some input makes one of RabbitMQ's own processes crash. This broker then shows the client the same result, 541 or
+//!   the end of its connection, with three exceptions:
+//!   - If an `x-death` header contains items that are no tables, or a count that is no integer, RabbitMQ's queue
+//!     process crashes at each attempt to dead-letter the message, and the message stays. This broker leaves out such
+//!     an item, and starts the count again.
+//!   - Binding arguments some 20,000 levels deep end RabbitMQ's whole node. This broker accepts them.
+//!   - A queue type that is not UTF-8 is refused with 541 by RabbitMQ, and with 406 by this broker.
+//! - A refusal that repeats an array or a table shows `[...]` instead.
+//! - A consistent-hash exchange uses a different hash than RabbitMQ's, so it sends a value to another queue. It keeps
+//!   the numbers of its queues over a restart. Weights are below 2^64.
+//! - There is no TLS, no other plugin, and there are no policies, user permissions, disk alarms or management API.
+//! - The memory alarm counts messages, not the memory of the process, and ends when a tenth of the limit is free again.
+//! - `x-death` in the format before RabbitMQ 3.5, with one entry for each death, is not summed up.
+//! - EXTERNAL checks no certificate: it accepts the name of any known user.
+//! - A missing exchange type is "invalid" if it is a word in lower case, and "unknown" otherwise. RabbitMQ calls it
+//!   invalid if its Erlang node already uses that name as an atom.
 
 mod ask;
 mod broker;

@@ -1,4 +1,4 @@
-//! The broker as a command: for first steps, and for the tests of clients in other languages.
+//! The broker as a command, for first steps, and for tests of clients in other languages.
 
 use std::{error::Error, io, io::IsTerminal, net::SocketAddr, process::ExitCode};
 
@@ -7,21 +7,21 @@ use fluffle_broker::Broker;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// An AMQP 0-9-1 broker in memory, for first runs and tests; production is RabbitMQ.
+/// An AMQP 0-9-1 broker in memory, for first runs and tests; in production, use RabbitMQ.
 ///
-/// Its first line on standard output says how to connect, as soon as it listens. Ctrl-C and SIGTERM close the connections
-/// with 320 and end it; everything in it is gone then. Warnings are logged to standard error; RUST_LOG=debug adds why
-/// channels and connections were closed.
+/// As soon as it listens, it prints how to connect on the first line of standard output. Ctrl-C and SIGTERM close the
+/// connections with 320 and end it; all its messages and entities are lost then. Warnings are logged to standard error;
+/// RUST_LOG=debug also logs why channels and connections were closed.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
-    /// Where to listen; port 0 for any free port, [::] for every address of this machine
+    /// Address to listen on; port 0 for any free port, [::] for every address of this machine
     #[arg(long, default_value = "127.0.0.1:5672")]
     listen: SocketAddr,
-    /// One more virtual host beside / (may be given several times)
+    /// Additional virtual host besides / (may be given several times)
     #[arg(long, value_name = "NAME")]
     vhost: Vec<String>,
-    /// One more user beside guest (password guest), for every virtual host (may be given several times)
+    /// Additional user besides guest (password guest), for every virtual host (may be given several times)
     #[arg(long, value_name = "NAME:PASSWORD", value_parser = name_and_password)]
     user: Vec<(String, String)>,
 }
@@ -53,7 +53,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let builder = options.user.into_iter().fold(builder, |builder, (name, password)| builder.user(name, password));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
-        // Before the first line: whoever has read it may send a signal.
+        // Register before the first line is printed, because a reader of that line may send a signal at once.
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let broker = builder.start()?;
         println!("listening on {}", broker.url());

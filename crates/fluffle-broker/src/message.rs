@@ -1,4 +1,4 @@
-//! A message as it waits in a queue, for those who look into queues.
+//! A message as it lies in a queue, for callers who inspect queues.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use crate::engine::{Entry, Plain, Property, Value as Encoded};
 
-/// How many arrays and tables in one another are shown as such.
+/// Up to this nesting depth, arrays and tables are shown as such.
 const DEEPEST: usize = 64;
 
 /// One message in a queue, as its publisher sent it (AMQP 0-9-1, section 1.8 for the properties).
 ///
-/// Texts that are not UTF-8, which RabbitMQ and this broker take and deliver as they are, have U+FFFD here for what is
-/// not. Of several headers of one name the first is here.
+/// RabbitMQ and this broker accept and deliver texts that are not UTF-8. Here, U+FFFD replaces their invalid bytes. If
+/// several headers have the same name, only the first one is here.
 ///
 /// ```
 /// # use fluffle_broker::Broker;
@@ -32,7 +32,7 @@ pub struct QueuedMessage {
     pub routing_key: String,
     /// Whether it has been delivered before.
     pub redelivered: bool,
-    /// How many deliveries came to nothing (quorum queues: `x-delivery-count`).
+    /// How many deliveries ended without an acknowledgement (quorum queues: `x-delivery-count`).
     pub delivery_count: u32,
     /// MIME type.
     pub content_type: Option<String>,
@@ -46,7 +46,7 @@ pub struct QueuedMessage {
     pub priority: Option<u8>,
     /// Correlation id.
     pub correlation_id: Option<String>,
-    /// Where to answer.
+    /// Reply address.
     pub reply_to: Option<String>,
     /// Time to live in milliseconds, as text.
     pub expiration: Option<String>,
@@ -54,9 +54,9 @@ pub struct QueuedMessage {
     pub message_id: Option<String>,
     /// Seconds since 1970-01-01 UTC.
     pub timestamp: Option<u64>,
-    /// AMQP's `type`: what is in the body.
+    /// AMQP's `type`: the type of the body.
     pub kind: Option<String>,
-    /// The user it was published as.
+    /// The user who published it.
     pub user_id: Option<String>,
     /// The application's name.
     pub app_id: Option<String>,

@@ -18,8 +18,7 @@ impl Snapshot {
         self.queues.iter().find(|queue| queue.name == name)
     }
 
-    /// The queues where something is still to happen: a message is unacked, or ready and not [at
-    /// rest](QueueSnapshot::at_rest).
+    /// The unsettled queues: those in which a message is unacked, or ready and not [at rest](QueueSnapshot::at_rest).
     pub fn unsettled(&self) -> impl Iterator<Item = &QueueSnapshot> {
         self.queues.iter().filter(|queue| queue.unacked > 0 || queue.ready > 0 && !queue.at_rest)
     }
@@ -41,8 +40,9 @@ pub struct QueueSnapshot {
     pub unacked: usize,
     /// Consumers.
     pub consumers: usize,
-    /// Whether its ready messages wait for nothing: it has never had a consumer, and none of them is about to expire. So
-    /// a dead-letter queue that nobody reads, but neither a queue whose consumer is away nor one for retries.
+    /// Whether its ready messages will stay as they are: the queue has never had a consumer, and no message at its head
+    /// will expire. This is true for a dead-letter queue that nobody reads, but neither for a queue whose consumer is
+    /// away, nor for a retry queue.
     pub at_rest: bool,
 }
 

@@ -19,13 +19,13 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// How long clients may take to answer the broker's goodbye.
+/// How long clients may take to answer `connection.close`.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Connections that may wait to be accepted.
+/// How many connections may wait to be accepted.
 const WAITING: u32 = 1024;
 
-/// What the owner asks.
+/// A request of the broker's owner.
 pub(crate) enum Command {
     Stop { polite: bool, answer: mpsc::SyncSender<()> },
     Start { answer: mpsc::SyncSender<Result<(), BrokerError>> },
@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Messages { queue: String, answer: mpsc::SyncSender<Option<Vec<QueuedMessage>>> },
 }
 
-/// What a broker is made of.
+/// What [`run`] needs to start a broker.
 pub(crate) struct Making {
     pub(crate) address: SocketAddr,
     pub(crate) vhosts: Vec<String>,
@@ -42,7 +42,7 @@ pub(crate) struct Making {
     pub(crate) fault_seed: u64,
 }
 
-/// Runs a broker until its owner is gone.
+/// Runs a broker until its owner drops it.
 pub(crate) fn run(
     making: Making,
     commands: Receiver<Command>,
@@ -78,9 +78,9 @@ pub(crate) fn run(
 struct Running {
     address: SocketAddr,
     shared: Rc<Shared>,
-    /// While it listens.
+    /// The accepting task, while the broker listens.
     accepting: Option<JoinHandle<()>>,
-    /// When it is to listen again, if a fault has stopped it.
+    /// If a fault has stopped the broker: when it must listen again.
     due: Option<Instant>,
 }
 
@@ -98,7 +98,7 @@ impl Running {
                 () = shared.outage_due.notified() => self.go_away().await,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     if let Err(error) = self.start() {
-                        tracing::error!(%error, "cannot start again: a fault stopped the broker, and its port is taken");
+                        tracing::error!(%error, "restart after a fault failed: the broker stays stopped");
                     }
                 }
             }
@@ -136,7 +136,7 @@ impl Running {
         self.due = None;
         let Some(accepting) = self.accepting.take() else { return };
         accepting.abort();
-        // The port closes when the task is gone, not before.
+        // The port is closed only when the task has ended.
         let _ = accepting.await;
         end_connections(&self.shared, polite).await;
         self.shared.refresh_clock();
@@ -144,22 +144,22 @@ impl Running {
         self.shared.dispatch();
     }
 
-    /// A fault stops the broker for a time. What is stopped already stays as it is.
+    /// Stops the broker for a time, because of a fault. A broker that is already stopped stays stopped.
     async fn go_away(&mut self) {
         let Some(outage) = self.shared.outage.take().filter(|_| self.accepting.is_some()) else { return };
         self.stop(outage.polite).await;
-        // The last words of connections may have asked for the same again.
+        // Events at the end of the connections may have triggered the same fault again.
         self.shared.outage.set(None);
         self.due = Instant::now().checked_add(outage.away);
     }
 }
 
-/// Ends every connection: with a word and a little time to answer it, or at once.
+/// Ends every connection: if `polite`, with `connection.close` and a little time to answer it; otherwise at once.
 async fn end_connections(shared: &Shared, polite: bool) {
     let open = || shared.all_links();
     if polite {
         open().iter().for_each(|link| link.shut.notify_one());
-        // The links are counted by their tasks alone: this waits for those.
+        // Each link is held only by its tasks, so this waits for the tasks to end.
         let _ = timeout(FAREWELL, async {
             while !open().is_empty() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -176,7 +176,7 @@ async fn end_connections(shared: &Shared, polite: bool) {
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BrokerError> {
     let open = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A stopped broker's port is in TIME_WAIT when it starts again.
+        // The port of a stopped broker may be in TIME_WAIT when it starts again.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(WAITING)?;

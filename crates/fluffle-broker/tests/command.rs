@@ -1,4 +1,4 @@
-//! The broker as a command, from outside.
+//! The broker as a command, tested from outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -14,7 +14,7 @@ use common::run;
 use futures_util::StreamExt;
 use lapin::{Connection, ConnectionProperties, Event};
 
-/// The command, running; killed when dropped.
+/// The running command; killed when dropped.
 struct Running {
     child: Child,
     output: BufReader<ChildStdout>,

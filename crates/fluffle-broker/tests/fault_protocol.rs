@@ -1,4 +1,4 @@
-//! Faults of channels, messages, consumers and the broker, and what a client sees of them.
+//! Faults of channels, messages, consumers and the broker, as a client sees them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -30,7 +30,7 @@ fn block() -> Fault {
     Fault::Block { reason: "low on patience".to_owned(), time: Duration::MAX }
 }
 
-/// A client with confirms, and queue q.
+/// A client with confirms, and a queue q.
 fn publisher(broker: &Broker) -> Raw {
     let mut raw = Raw::with_channel(broker.address());
     raw.declare("q");
@@ -38,7 +38,7 @@ fn publisher(broker: &Broker) -> Raw {
     raw
 }
 
-/// What confirms come, each with its number, until that of `last`.
+/// The confirms received, each with its number, up to the one of `last`.
 fn confirms_until(raw: &mut Raw, last: u64) -> Vec<(&'static str, u64, bool)> {
     let mut confirms = Vec::new();
     loop {
@@ -107,7 +107,7 @@ fn a_rule_closes_the_channel_that_publishes_to_the_queue_after_its_confirms() {
 #[test]
 fn nothing_follows_the_end_of_a_channel_on_it() {
     let broker = Broker::start().unwrap();
-    // The answer to a command whose deliveries closed the channel.
+    // The answer to a command whose deliveries closed the channel must not be sent.
     let mut raw = Raw::with_channel(broker.address());
     raw.declare("q");
     raw.consume("q");
@@ -117,7 +117,7 @@ fn nothing_follows_the_end_of_a_channel_on_it() {
     raw.send(1, AMQPClass::Basic(basic::AMQPMethod::Recover(basic::Recover { requeue: true })));
     ends_once(raw);
 
-    // The refusal of a command before which the channel was closed.
+    // The refusal of a command must not be sent if the channel was closed before it.
     let mut raw = publisher(&broker);
     broker.faults().inject(Rule::new(close_channel()).at(Event::FrameOut).times(1)).unwrap();
     let mut both = publish_frame(1, "q");
@@ -157,7 +157,7 @@ fn a_delayed_confirm_comes_after_those_behind_it() {
     let told = confirms_until(&mut raw, 1);
     assert_eq!(told, [2, 3, 1].map(|tag| ("ack", tag, false)));
     assert!(start.elapsed() >= time - Duration::from_millis(1), "{:?}", start.elapsed());
-    // With nothing held back, one stands for many again.
+    // When no confirm is withheld, one confirm covers several messages again.
     raw.publish("q", 3);
     assert_eq!(confirms_until(&mut raw, 6).last(), Some(&("ack", 6, true)));
 }
@@ -168,7 +168,7 @@ fn a_nacked_message_is_not_in_the_queue() {
     let mut raw = publisher(&broker);
     let mut careless = Raw::with_channel(broker.address());
     let nacked = broker.faults().inject(Rule::new(Fault::Nack).after(1).times(1)).unwrap();
-    // Without confirms there is nobody to be told: the rule does not see it.
+    // Without confirms the rule does not count the event.
     careless.publish("q", 3);
     until(&broker, |state| state.queue("q").unwrap().ready == 3);
     raw.publish("q", 3);
@@ -258,7 +258,7 @@ fn blocked_whoever_publishes_is_told_and_not_read_and_the_others_go_on() {
     let AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)) = blocked else { panic!("{blocked:?}") };
     assert_eq!(blocked.reason.as_str(), "low on patience");
     raw.send_declare("not read");
-    // RabbitMQ stops at the content header of the message.
+    // Like RabbitMQ, the broker stops reading at the content header of the message.
     consumer.declare("read");
     assert!(broker.snapshot().unwrap().queue("not read").is_none());
     assert_eq!(broker.snapshot().unwrap().queue("q").unwrap().unacked, 0);
@@ -274,7 +274,7 @@ fn a_blocked_client_is_not_taken_for_dead_and_hears_of_a_stop() {
     let mut raw = Raw::open(broker.address(), 1).and_channel();
     broker.faults().strike(block(), Target::all()).unwrap();
     raw.publish("q", 1);
-    // A client that is not blocked and as silent is dropped in this time.
+    // A client that is not blocked, and is as silent, is dropped in this time.
     let mut silent = Raw::open(broker.address(), 1);
     while silent.read_frame().is_some() {}
     assert_eq!(broker.snapshot().unwrap().connections.len(), 1);
@@ -320,9 +320,9 @@ fn past_the_memory_limit_publishers_are_blocked_until_consumers_have_made_room()
     }
     assert_eq!(blocked.as_deref(), Some("low on memory"));
     let held = broker.snapshot().unwrap().queue("q").unwrap().ready;
-    // Up to a whole buffer is handled before the limit is looked at.
+    // The limit is checked after each buffer, so a whole buffer may exceed it.
     assert!((9..36).contains(&held), "{held}");
-    // Deliveries alone make no room, acknowledgements do.
+    // Deliveries free no memory; acknowledgements do.
     consumer.consume("q");
     consumer.declare("q");
     assert_eq!(broker.snapshot().unwrap().queue("q").unwrap().unacked, held);

@@ -1,4 +1,4 @@
-//! The proxy before the embedded broker, and before RabbitMQ.
+//! The proxy in front of the embedded broker, and of RabbitMQ.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -25,7 +25,7 @@ fn works(proxy: &Proxy, upstream: &str) {
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let name = channel.queue_declare("".into(), Default::default(), Default::default()).await.unwrap();
-        // More than the proxy holds, so that it goes through in pieces.
+        // Larger than the proxy's buffer, so that it passes in pieces.
         let body = vec![7; 300_000];
         publish(&channel, name.name().as_str(), &body, false).await;
         let got = channel.basic_get(name.name().clone(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap();
@@ -34,7 +34,7 @@ fn works(proxy: &Proxy, upstream: &str) {
     });
 }
 
-/// Every fault of the transport, before any broker, by hand and by rule.
+/// Tests every network fault in front of any broker, by hand and by rule.
 fn faults_before(address: SocketAddr, url: &str) {
     let proxy = Proxy::with_seed(address, 7).unwrap();
     works(&proxy, url);
@@ -81,7 +81,7 @@ fn faults_before(address: SocketAddr, url: &str) {
     silent.heal().unwrap();
     assert_eq!(second.read_close(), None);
 
-    // 1 MiB comes: after exactly half of it, it is cut.
+    // 1 MiB is sent; the connection is cut after exactly half of it.
     let cut = faults.inject(Rule::new(Fault::Cut).after_bytes(Direction::ToBroker, 1 << 19).times(1)).unwrap();
     let mut doomed = open();
     let flood = std::iter::repeat_with(|| doomed.socket.write(&[8, 0, 0, 0, 0, 0, 0, 0xCE].repeat(1024)));
@@ -157,7 +157,7 @@ fn half_open_or_stalled_the_client_is_not_told_of_a_reset_either() {
             broker
         });
         proxy.faults().strike(fault.clone(), Target::all()).unwrap();
-        // What was not read makes this end a reset.
+        // Dropping unread bytes makes this end send a reset.
         drop(unread);
         let mut other = Raw::bare(proxy.address());
         let (mut broker, _) = upstream.accept().unwrap();
@@ -173,7 +173,7 @@ fn half_open_or_stalled_the_client_is_not_told_of_a_reset_either() {
     }
 }
 
-/// Waits until the proxy has so many connections: a stall of no time strikes each.
+/// Waits until the proxy has so many connections: a stall of zero duration strikes, and so counts, each of them.
 fn until_connections(proxy: &Proxy, count: u64) {
     let count_now = || {
         let stall = Fault::Stall { direction: Direction::Both, time: Duration::ZERO };
@@ -195,7 +195,7 @@ fn a_half_open_connection_ends_with_its_client() {
     assert_eq!(proxy.faults().strike(Fault::HalfOpen, Target::all()).unwrap().fired(), 1);
     drop(raw);
     assert_eq!(broker.read(&mut [0]).unwrap(), 0);
-    // An answer now goes nowhere: the connection is gone as a whole.
+    // Writing must fail in the end, because both directions of the connection are gone.
     while broker.write(&[0]).is_ok() {}
 }
 
@@ -207,7 +207,7 @@ fn half_open_or_stalled_the_broker_hears_nothing_from_the_first_byte_on() {
         let proxy = Proxy::start(upstream.local_addr().unwrap()).unwrap();
         let mut raw = Raw::bare(proxy.address());
         let (mut broker, _) = upstream.accept().unwrap();
-        // When this has come through, the proxy waits for more.
+        // Once this has arrived, the proxy waits for more input.
         raw.write(b"?");
         broker.read_exact(&mut [0]).unwrap();
         proxy.faults().strike(fault.clone(), Target::all()).unwrap();
@@ -232,7 +232,7 @@ fn an_end_goes_through_in_both_directions() {
     broker.stop().unwrap();
     assert_eq!(raw.read_close(), Some(320));
     assert_eq!(raw.read_close(), None);
-    // Nobody is there: the proxy says it by an end.
+    // If nothing listens upstream, the proxy ends the connection.
     assert_eq!(Raw::bare(proxy.address()).read_close(), None);
     let mut raw = {
         broker.start_again().unwrap();

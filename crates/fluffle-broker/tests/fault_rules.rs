@@ -1,4 +1,4 @@
-//! When rules fire, what they refuse, and what is told of them.
+//! When rules fire, what they refuse, and what their history reports.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -11,7 +11,7 @@ use fluffle_broker::{Broker, Direction, Event, Fault, FaultError, Proxy, Rule, T
 
 const MESSAGES: usize = 200;
 
-/// The messages that were nacked of those published, under a seed.
+/// The messages that were nacked, under a seed.
 fn nacked(seed: u64, others: impl Fn(&Broker)) -> (Vec<u64>, Vec<String>) {
     let broker = Broker::builder().fault_seed(seed).start().unwrap();
     let rule = Rule::new(Fault::Nack).on_queue("q").after(20).times(30).probability(0.3);

@@ -1,4 +1,4 @@
-//! Faults of the transport, and what a client sees of them.
+//! Network faults, as a client sees them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -18,7 +18,7 @@ fn stall(direction: Direction) -> Fault {
     Fault::Stall { direction, time: AGES }
 }
 
-/// Another client's work, to its end: by then the broker has done what it had to do before.
+/// Does another client's work to its end. By then, the broker has done everything it had to do before.
 fn others_are_served(broker: &Broker) {
     let mut other = Raw::with_channel(broker.address());
     other.declare("served");
@@ -29,7 +29,7 @@ fn has_queue(broker: &Broker, name: &str) -> bool {
     broker.snapshot().unwrap().queue(name).is_some()
 }
 
-/// The client sees the end of its connection, and no reason.
+/// Checks that the connection ended without a reason.
 fn is_cut(raw: &mut Raw) {
     assert_eq!(raw.read_close(), None);
 }
@@ -107,7 +107,7 @@ fn half_open_nothing_is_answered_the_broker_gives_up_silently_and_healing_resets
     let gone = broker.faults().strike(Fault::HalfOpen, Target::all()).unwrap();
     assert_eq!(gone.fired(), 1);
     raw.send_declare("q");
-    // Two heartbeats later the broker has forgotten it; the client was told nothing, and no heartbeat came.
+    // After two heartbeats the broker has dropped it. The client got no reason, and no heartbeat.
     until(&broker, |state| state.connections.is_empty());
     assert!(raw.hears_nothing());
     raw.send_declare("q");
@@ -183,7 +183,7 @@ fn with_a_delay_everything_takes_longer_until_it_is_healed() {
     let one_way = Fault::Delay { direction: Direction::ToBroker, time };
     let one_way = broker.faults().strike(one_way, Target::all()).unwrap();
     for _ in 0..3 {
-        // A delay counts from when something comes, not from when it was first waited for.
+        // A delay counts from the arrival of the bytes, not from the first wait for them.
         std::thread::sleep(time / 2);
         let start = Instant::now();
         raw.declare("q");
@@ -219,7 +219,7 @@ fn a_slow_connection_passes_its_rate_each_way() {
         raw.publish_body("q", &[0; BODY]);
         raw.send_get("q");
         while raw.read_frame().is_some_and(|frame| !matches!(frame, amq_protocol::frame::AMQPFrame::Body(..))) {}
-        // 20 kB at 50 kB a second, and the last portion may pass at once.
+        // 20 kB at 50 kB a second; the last portion may pass at once.
         assert!(start.elapsed() >= Duration::from_millis(300), "{direction:?}: {:?}", start.elapsed());
         slow.heal().unwrap();
     }

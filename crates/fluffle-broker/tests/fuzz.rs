@@ -1,4 +1,4 @@
-//! Any bytes, and any frames in any order: the broker lives, and serves others.
+//! Any bytes, and any frames in any order: the broker survives, and serves other clients.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -20,7 +20,8 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-/// Panics on the broker's thread: a task's panic ends that connection alone, and would go unseen.
+/// Counts panics on the broker's thread. A panic in a task ends only its connection, so without this count a test would
+/// not notice it.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 static BROKER: LazyLock<Broker> = LazyLock::new(|| {
@@ -34,7 +35,7 @@ static BROKER: LazyLock<Broker> = LazyLock::new(|| {
     Broker::builder().message_max(1 << 20).start().unwrap()
 });
 
-/// How long each of the properties is looked into.
+/// How long each property is tested.
 const TIME: Duration = Duration::from_secs(8);
 
 fn property<S: Strategy>(strategy: S, check: impl Fn(S::Value)) {
@@ -53,20 +54,20 @@ fn property<S: Strategy>(strategy: S, check: impl Fn(S::Value)) {
     assert!(cases > 32, "too slow to tell anything");
 }
 
-/// The broker is there for a client with manners.
+/// Checks that the broker serves a well-behaved client.
 fn still_serving() {
     let mut raw = Raw::with_channel(BROKER.address());
     raw.declare("witness");
     assert_eq!(PANICS.load(Relaxed), 0, "the broker panicked");
 }
 
-/// Sends what the broker takes; it may hang up at any time.
+/// Sends bytes; the broker may close the connection at any time.
 fn throw(mut raw: Raw, bytes: &[u8]) {
     let _ = raw.socket.write_all(bytes);
     still_serving();
 }
 
-/// Short names, so that commands meet one another's entities.
+/// Short names, so that commands often hit the same entities.
 fn name() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(b"".to_vec()),
@@ -81,12 +82,12 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
     .prop_map(|name| [&[name.len() as u8][..], &name].concat())
 }
 
-/// So many arrays in one another.
+/// An array with this nesting depth.
 fn nested(levels: u32) -> Vec<u8> {
     (0..levels).rev().flat_map(|below| [&b"A"[..], &(below * 5 + 1).to_be_bytes()].concat()).chain(*b"V").collect()
 }
 
-/// An argument table with the keys that mean something, and some of any bytes.
+/// An argument table with known keys, and with keys of any bytes.
 fn table() -> impl Strategy<Value = Vec<u8>> {
     let key = proptest::sample::select(vec![
         "x-message-ttl",
@@ -136,7 +137,7 @@ fn table() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Methods whose fields are well formed and whose meaning is anyone's guess.
+/// Methods with well-formed fields and random meaning.
 fn method() -> impl Strategy<Value = Vec<u8>> {
     let bits = || any::<u8>().prop_map(|bits| vec![bits & 0b1111]);
     let word = || (0u16..3).prop_map(|word| word.to_be_bytes().to_vec());
@@ -174,7 +175,7 @@ fn method() -> impl Strategy<Value = Vec<u8>> {
 
 /// A frame, or a whole publish.
 fn sequence() -> impl Strategy<Value = Vec<u8>> {
-    // Headers, and then a text of any bytes as correlation id, reply-to, message id or type.
+    // Flags for the headers, and for one text of any bytes: correlation id, reply-to, message id or type.
     let text = (name(), proptest::sample::select(vec![1u16 << 10, 1 << 9, 1 << 7, 1 << 5]));
     let publish = (name(), name(), table(), text, 0u8..4, vec(any::<u8>(), 0..40)).prop_map(
         |(exchange, key, headers, (text, flag), bits, body)| {
@@ -189,7 +190,7 @@ fn sequence() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         6 => method().prop_map(|method| frame(1, 1, &method)),
         6 => publish,
-        // After an error: the channel is closed, and opened again.
+        // After an error, close the channel and open it again.
         3 => Just([frame(1, 1, &[0, 20, 0, 41]), frame(1, 1, &[0, 20, 0, 10, 0])].concat()),
         1 => Just([frame(1, 1, &[0, 20, 0, 40, 0, 0, 0, 0, 0, 0, 0]), frame(1, 1, &[0, 20, 0, 10, 0])].concat()),
         1 => (any::<u8>(), 0u16..3, vec(any::<u8>(), 0..30)).prop_map(|(kind, channel, payload)| frame(kind % 5, channel, &payload)),

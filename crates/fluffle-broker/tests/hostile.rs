@@ -1,4 +1,4 @@
-//! Clients that do not read, do not speak, or never stop: none of them may cost the others anything.
+//! Clients that do not read, do not send, or never stop must not harm other clients.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -14,7 +14,7 @@ use common::{
 use fluffle_broker::Broker;
 use lapin::options::{BasicGetOptions, QueueDeclareOptions};
 
-/// Sees to it that the broker still does a client's work.
+/// Checks that the broker still does a client's work.
 fn others_are_served(broker: &Broker) {
     run(async {
         let channel = channel(broker).await;
@@ -48,11 +48,11 @@ fn a_consumer_that_does_not_read_leaves_the_messages_in_the_queue() {
     for _ in 0..COUNT {
         publisher.write(&message);
     }
-    // 50 MB were sent: sockets hold some megabytes, the output one, and the queue has the rest.
+    // 50 MB were sent: the sockets hold some megabytes, the output holds one, and the queue holds the rest.
     let state = until(&broker, |state| state.queue("q").unwrap().ready > COUNT / 2);
     assert_eq!(state.queue("q").unwrap().consumers, 1);
     others_are_served(&broker);
-    // When it reads at last, it gets everything.
+    // When the client reads at last, it gets everything.
     let mut delivered = 0;
     while delivered < COUNT {
         if let (1, AMQPClass::Basic(basic::AMQPMethod::Deliver(_))) = consumer.read_method() {
@@ -73,12 +73,12 @@ fn a_client_that_asks_and_does_not_read_is_no_longer_answered() {
     (0..COUNT).for_each(|_| raw.write(&message));
     until(&broker, |state| state.queue("q").unwrap().ready == COUNT);
     let get = basic::Get { queue: "q".into(), no_ack: false };
-    // Twenty kilobytes of questions that have a hundred megabytes of answers.
+    // 20 kB of requests whose answers take 100 MB.
     raw.write(&method_frame(1, AMQPClass::Basic(basic::AMQPMethod::Get(get))).repeat(COUNT));
     others_are_served(&broker);
     let unacked = until(&broker, |state| state.queue("q").unwrap().unacked > 50).queue("q").unwrap().unacked;
     assert!(unacked < COUNT / 2, "{unacked} answers wait for someone who does not read");
-    // When it reads at last, it gets every answer.
+    // When the client reads at last, it gets every answer.
     let mut answered = 0;
     while answered < COUNT {
         if let (1, AMQPClass::Basic(basic::AMQPMethod::GetOk(_))) = raw.read_method() {
@@ -100,7 +100,7 @@ fn a_client_that_never_stops_publishing_leaves_the_others_their_turns() {
             raw.write(&burst);
         }
     });
-    // Each has a deadline of its own.
+    // Each connection has its own deadline.
     for _ in 0..5 {
         others_are_served(&broker);
     }

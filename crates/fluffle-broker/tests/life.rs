@@ -75,7 +75,7 @@ fn stop_closes_connections_with_320_and_kill_without_a_word() {
                     }
                 }
             });
-            // Elsewhere, so that the client's runtime can answer.
+            // Stop the broker from another thread, so that the client's runtime can answer the close.
             let owner = broker.clone();
             let end = move || if kill { owner.kill() } else { owner.stop() };
             tokio::task::spawn_blocking(end).await.unwrap().unwrap();

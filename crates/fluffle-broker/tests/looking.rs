@@ -1,4 +1,4 @@
-//! Looking into queues, and waiting until all is settled.
+//! Inspecting queues, and waiting until all are settled.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -93,7 +93,7 @@ fn settled_waits_for_what_is_unacked_and_for_what_a_consumer_is_yet_to_take() {
         durable(&channel, "q").await;
         broker.settled(LONG).await.unwrap();
         publish(&channel, "q", b"one", true).await;
-        // Nobody has ever consumed: it rests there, like a dead letter.
+        // The queue has never had a consumer, so its message is at rest, like a dead letter.
         broker.settled(LONG).await.unwrap();
         let mut consumer = consume(&channel, "q").await;
         let delivery = consumer.next().await.unwrap().unwrap();
@@ -101,7 +101,7 @@ fn settled_waits_for_what_is_unacked_and_for_what_a_consumer_is_yet_to_take() {
         assert!(error.to_string().contains("q: 0 ready, 1 unacked, 1 consumer"), "{error}");
         delivery.ack(BasicAckOptions::default()).await.unwrap();
         broker.settled(LONG).await.unwrap();
-        // The consumer is away, as during a restart of its channel: the message is not at rest.
+        // The consumer is away, as during a restart of its channel, so the message is not at rest.
         channel.basic_cancel(consumer.tag(), Default::default()).await.unwrap();
         publish(&channel, "q", b"two", true).await;
         let error = broker.settled(SHORT).await.unwrap_err();

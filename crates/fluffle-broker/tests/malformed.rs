@@ -1,4 +1,4 @@
-//! Frames that are wrong: each is answered with its code, and nobody else notices.
+//! Each malformed frame is answered with its code, and other clients do not notice.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -137,7 +137,7 @@ fn a_message_too_large_closes_its_channel_before_it_is_sent() {
         (code, &text[..]),
         (406, "PRECONDITION_FAILED - message size 1001 is larger than configured max size 1000")
     );
-    // The rest of it was on its way already.
+    // The rest of the frame was already on its way.
     raw.write(&frame(3, 1, &[0; 1001]));
     raw.send(1, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})));
     raw.send(1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));

@@ -1,4 +1,4 @@
-//! What a queued message costs.
+//! The memory that a queued message takes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -29,7 +29,7 @@ fn a_queued_message_costs_less_than_500_bytes_besides_its_body() {
     let each = (MEMORY.current_usage() - before) / COUNT - BODY;
     println!("{each} bytes of overhead each");
     assert!(each < 500, "{each} bytes");
-    // And it is given back.
+    // The memory is freed again.
     broker.kill().unwrap();
     assert!(MEMORY.current_usage() < before + (1 << 20), "{} bytes are kept", MEMORY.current_usage() - before);
 }

@@ -1,4 +1,4 @@
-//! What a service is made of, and how it runs.
+//! [`App`]: the parts of a service, and the functions that start it.
 
 use std::{
     future::Future,
@@ -18,11 +18,11 @@ use crate::error::Error;
 type Adding<'a> = Pin<Box<dyn Future<Output = Result<(), ServiceError>> + 'a>>;
 type Part = Box<dyn for<'a> FnOnce(&'a Service) -> Adding<'a>>;
 
-/// What a service is made of. Building one does no I/O; [`start`](App::start) and
+/// The parts of a service. Building an `App` does no I/O; [`start`](App::start) and
 /// [`run_until_signal`](App::run_until_signal) do.
 ///
-/// The service runs on threads of its own: any executor will do, `#[actix::main]`, `#[actix_web::main]` or
-/// `#[tokio::main]`. What that means for handlers, and for a system that ends before its service, is told of [`Service`].
+/// The service runs on its own threads, so it works under any executor: `#[actix::main]`, `#[actix_web::main]` or
+/// `#[tokio::main]`. [`Service`] describes what that means for handlers, and for a system that ends before its service.
 pub struct App {
     broker: Broker,
     topology: Topology,
@@ -31,53 +31,54 @@ pub struct App {
 }
 
 impl App {
-    /// A service on `broker`.
+    /// Creates an app for a service on `broker`.
     pub fn new(broker: Broker) -> Self {
         Self { broker, topology: Topology::new(), drain: DRAIN, parts: Mutex::default() }
     }
 
-    /// The exchanges, queues and bindings to declare after every connect.
+    /// Sets the exchanges, queues and bindings that the service declares after every connect.
     #[must_use]
     pub fn topology(mut self, topology: Topology) -> Self {
         self.topology = topology;
         self
     }
 
-    /// How long a shutdown may take in all. Default 15 s, at most a day; less than 1 s leaves 1 s, for closing connections.
+    /// Sets how long a shutdown may take in all. Default 15 s, at most a day. A shutdown always has at least 1 s, to
+    /// close connections.
     ///
-    /// Handlers may go on with what they have in hand for all of it but a quarter, at most 4 s, which is for confirms, for
-    /// what the application's own actors do at the end, and for good-byes to the broker.
+    /// A quarter of this time, at most 4 s, is kept for confirms, for the application's own actors, and for closing
+    /// channels and connections. In the rest, handlers may finish what they have in hand.
     #[must_use]
     pub fn drain_within(mut self, limit: Duration) -> Self {
         self.drain = limit.min(Duration::from_secs(24 * 3600));
         self
     }
 
-    /// A publisher. Its handle takes messages at once; they leave when the service runs.
+    /// Adds a publisher. Its handle accepts messages at once; they are sent when the service runs.
     pub fn publisher<T: 'static>(&self, route: Route<T>) -> Publisher<T> {
         let (publisher, part) = PublisherPart::new(route);
         self.add(Box::new(move |service| Box::pin(service.add_publisher(part))));
         publisher
     }
 
-    /// A forwarder of prepared messages; in the tree it goes by `name`. Its handle takes messages at once; they leave when
-    /// the service runs.
+    /// Adds a forwarder of prepared messages, which has the name `name` in the tree. Its handle accepts messages at
+    /// once; they are sent when the service runs.
     pub fn forwarder(&self, name: impl Into<String>) -> Forwarder {
         let (forwarder, part) = PublisherPart::forwarder(name);
         self.add(Box::new(move |service| Box::pin(service.add_publisher(part))));
         forwarder
     }
 
-    /// A requester. Its handle takes requests at once; they leave when the service runs.
+    /// Adds a requester. Its handle accepts requests at once; they are sent when the service runs.
     pub fn requester<Q, R: Payload>(&self, route: Route<Q>) -> Requester<Q, R> {
         let (requester, part) = RequesterPart::new(route);
         self.add(Box::new(move |service| Box::pin(service.add_requester(part))));
         requester
     }
 
-    /// A consumer, whose handler actors `factory` makes: one for each instance, and a fresh one after each crash.
+    /// Adds a consumer. `factory` makes its handler actors: one for each instance, and a fresh one after each crash.
     ///
-    /// A queue has messages of one type: a second consumer of it with another type is refused at the start.
+    /// All consumers of one queue must have the same message type: a second one with another type is refused at start.
     #[must_use]
     pub fn consume<A, T, R, F>(self, consume: Consume<T, R>, factory: F) -> Self
     where
@@ -90,9 +91,9 @@ impl App {
         self
     }
 
-    /// A consumer whose handler actors are given batches at once, see [`DeliveryBatch`](fluffle_amqp::DeliveryBatch); a message
-    /// that came by itself is a batch of one. With [`consume`](Self::consume) handlers are given the messages of a batch one
-    /// after the other.
+    /// Adds a consumer whose handler actors receive whole batches, see [`DeliveryBatch`](fluffle_amqp::DeliveryBatch).
+    /// A message that came by itself is a batch of one. With [`consume`](Self::consume), handlers receive the messages
+    /// of a batch one after the other.
     ///
     /// ```
     /// use fluffle::prelude::*;
@@ -106,8 +107,8 @@ impl App {
     ///     fn handle(&mut self, batch: DeliveryBatch<String>, _: &mut Self::Context) -> Self::Result {
     ///         Box::pin(async move {
     ///             let lines: Vec<String> = batch.iter().flatten().collect();
-    ///             append(lines).await?;                // all of them failed, or
-    ///             Ok(ItemFailures::none())             // all are handled
+    ///             append(lines).await?;                // an error fails all of them
+    ///             Ok(ItemFailures::none())             // all of them are handled
     ///         })
     ///     }
     /// }
@@ -128,14 +129,14 @@ impl App {
         self
     }
 
-    /// An actor of the application's own, or a supervisor of several, in the service's tree (`app/application`): started with
-    /// the service, restarted for ever when it fails (after its own backoff; with an
-    /// [`ExitError::permanent`](fluffle_supervise::ExitError::permanent) the service ends), shown in snapshots.
+    /// Adds an actor of the application's own, or a supervisor of several, to the service's tree (`app/application`).
+    /// It is started with the service and shown in snapshots. If it fails, it is restarted without limit, after its own
+    /// backoff; with an [`ExitError::permanent`](fluffle_supervise::ExitError::permanent) the service ends.
     ///
-    /// These actors share a thread, apart from the broker's connections and from handlers, unless their specs name another
-    /// ([`ActorSpec::on`](fluffle_supervise::ActorSpec::on)). When the service shuts down they are stopped after the
-    /// consumers, whose handlers may need them, and before the publishers, which they may need themselves: all at once, each within its
-    /// own deadline ([`ActorSpec::shutdown`](fluffle_supervise::ActorSpec::shutdown)) and within
+    /// These actors share one thread, which carries neither connections nor handlers, unless their specs name another
+    /// ([`ActorSpec::on`](fluffle_supervise::ActorSpec::on)). At shutdown, they are stopped after the consumers, whose
+    /// handlers may need them, and before the publishers, which they may need themselves. They are stopped all at once,
+    /// each within its own deadline ([`ActorSpec::shutdown`](fluffle_supervise::ActorSpec::shutdown)) and within
     /// [`drain_within`](Self::drain_within).
     ///
     /// ```
@@ -160,32 +161,33 @@ impl App {
 
     /// Starts the service. It runs until its [`Service::shutdown`], or until it gives up ([`Service::wait`]).
     ///
-    /// It does not wait for the broker: each part starts when the connection it lives on is up. Handles work before;
-    /// [`Service::ready`] waits until everything runs.
+    /// `start` does not wait for the broker: each part starts when its connection is up. Handles accept messages before
+    /// that. [`Service::ready`] waits until everything runs.
     ///
     /// # Errors
-    /// When the topology is wrong, or a part cannot be added.
+    /// If the topology is invalid, or a part cannot be added.
     ///
     /// # Cancellation
-    /// Dropped before it is ready, what was started runs on, with nobody to stop it.
+    /// If the future is dropped before it is ready, the parts already started keep running, and nothing can stop them.
     pub async fn start(self) -> Result<Service, Error> {
         let (service, parts) = self.begin()?;
         if let Err(error) = add(&service, parts).await {
-            // The tree may have given up meanwhile: then its reason is the one to tell.
+            // If the tree has given up meanwhile, return its reason, because that is the cause.
             service.shutdown().await?;
             return Err(error);
         }
         Ok(service)
     }
 
-    /// Starts the service and runs it until SIGTERM or Ctrl-C, then drains: stops taking, lets what is in flight
-    /// finish, waits for confirms, closes. A second signal ends the process at once, with exit code 130.
+    /// Starts the service and runs it until SIGTERM or Ctrl-C. Then drains it: stops taking deliveries, lets handlers
+    /// finish the work in hand, waits for confirms, and closes. A second signal ends the process at once, with exit
+    /// code 130.
     ///
     /// # Errors
-    /// When it cannot start, or gives up before a signal comes; with one line that says why.
+    /// If the service cannot start, or gives up before a signal comes. The error says why in one line.
     pub async fn run_until_signal(self) -> Result<(), Error> {
         let (service, parts) = self.begin()?;
-        // A signal counts from the start: with the broker away, assembling may take for ever.
+        // Signals are handled while parts are added, because adding may take for ever if the broker is away.
         service.run_until_signal_with(add(&service, parts)).await
     }
 

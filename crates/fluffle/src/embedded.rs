@@ -1,4 +1,4 @@
-//! The broker inside this process, for when `AMQP_URL` names none.
+//! The embedded broker, used if `AMQP_URL` names no broker.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,18 +6,18 @@ use fluffle_amqp::Broker;
 
 use crate::error::Error;
 
-/// One for the process: who asks twice means the same broker, as with `AMQP_URL`.
+/// One broker for the whole process, so that two calls mean the same broker, as they do with `AMQP_URL`.
 static IN_THIS_PROCESS: Mutex<Option<fluffle_broker::Broker>> = Mutex::new(None);
 
-/// A [`Broker`] inside this process. In the [prelude](crate::prelude), so that `Broker::from_env_or_embedded()` can be
-/// written.
+/// Adds `Broker::from_env_or_embedded()` to [`Broker`]. The [prelude](crate::prelude) includes this trait.
 pub trait Embedded: Sized {
-    /// The broker that the environment variable `AMQP_URL` names; when that is unset or empty, a broker inside this
-    /// process, started by the first call and shared by all. A line on standard error says so, and on which port.
+    /// Returns the broker that the environment variable `AMQP_URL` names. If the variable is unset or empty, returns a
+    /// broker inside this process. The first call starts that broker, and prints one line with its port to standard
+    /// error; later calls share it.
     ///
-    /// The one inside speaks AMQP 0-9-1 on loopback and behaves as RabbitMQ does, but **what it holds ends with the
-    /// process**: it is for first runs and tests. In production the variable is set, or the code says
-    /// [`Broker::from_env`], which knows no other broker.
+    /// The embedded broker speaks AMQP 0-9-1 on loopback and behaves like RabbitMQ, but **its messages and queues end
+    /// with the process**. Use it for first runs and tests. In production, set the variable, or call
+    /// [`Broker::from_env`], which never starts a broker.
     ///
     /// ```
     /// use fluffle::prelude::*;
@@ -27,7 +27,7 @@ pub trait Embedded: Sized {
     /// ```
     ///
     /// # Errors
-    /// When `AMQP_URL` is set but is not an AMQP URI, or no port or thread can be had.
+    /// If `AMQP_URL` is set but is not an AMQP URI, or if no port or thread is available.
     fn from_env_or_embedded() -> Result<Self, Error>;
 }
 
@@ -47,7 +47,7 @@ fn in_this_process() -> Result<String, Error> {
     }
     let broker = fluffle_broker::Broker::start()?;
     eprintln!(
-        "AMQP_URL is not set: using a broker inside this process, on port {}; what it holds ends with the process",
+        "AMQP_URL is not set: using a broker inside this process, on port {}; its messages end with the process",
         broker.port()
     );
     Ok(running.insert(broker).url())

@@ -1,4 +1,4 @@
-//! Why a service could not start, or ended.
+//! [`Error`]: why a service could not start, or ended.
 
 use std::fmt;
 
@@ -9,36 +9,36 @@ use fluffle_supervise::PolicyError;
 
 /// Why a service could not start, or ended by itself.
 ///
-/// `Debug` prints the same one line as `Display`, so that `fn main() -> Result<(), fluffle::Error>` ends with it and exit
-/// code 1.
+/// `Debug` prints the same single line as `Display`, so that `fn main() -> Result<(), fluffle::Error>` ends with that
+/// line and exit code 1.
 #[non_exhaustive]
 pub enum Error {
-    /// The broker's URI is wrong.
+    /// The broker's URI is invalid.
     Uri(UriError),
     /// A TLS file cannot be used.
     Tls(TlsError),
-    /// The topology is wrong.
+    /// The topology is invalid.
     Topology(TopologyError),
-    /// A retry policy is wrong.
+    /// A retry policy is invalid.
     Retry(RetryError),
-    /// A backoff or restart intensity is wrong.
+    /// A backoff or restart intensity is invalid.
     Policy(PolicyError),
     /// A publisher, requester or consumer could not be added.
     Service(ServiceError),
     /// The service gave up: the first cause, with the whole chain behind it.
     Ended(ServiceEnd),
-    /// The broker inside the process did not start, or its queues are not as wished.
+    /// The embedded broker did not start, or a call to it failed (no such queue, not settled in time).
     #[cfg(feature = "embedded")]
     Embedded(fluffle_broker::BrokerError),
-    /// A fault cannot be had as asked.
+    /// A fault or fault rule was refused.
     #[cfg(feature = "embedded")]
     Fault(fluffle_broker::FaultError),
-    /// Something of the application's own.
+    /// An error of the application's own.
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
-    /// An error of the application's own.
+    /// Wraps an error of the application's own.
     pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Other(error.into())
     }
@@ -111,7 +111,7 @@ from!(
 #[cfg(feature = "embedded")]
 from!(Embedded(fluffle_broker::BrokerError), Fault(fluffle_broker::FaultError));
 
-/// The message stays behind: an error of the service's as a whole has no use for it.
+/// Wraps the whole publish error, its message included, in [`Error::Other`].
 impl<T: Send + Sync + 'static> From<PublishError<T>> for Error {
     fn from(error: PublishError<T>) -> Self {
         Self::other(error)

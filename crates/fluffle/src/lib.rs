@@ -1,4 +1,4 @@
-//! Services that live on RabbitMQ: actix actors handle messages, Fluffle does the rest.
+//! A framework for services on RabbitMQ: your actix actors handle messages, and Fluffle does the rest.
 //!
 //! ```no_run
 //! use fluffle::prelude::*;
@@ -15,7 +15,7 @@
 //!         let out = self.out.clone();
 //!         Box::pin(async move {
 //!             if quake.len() > 4 {
-//!                 out.publish(quake.to_uppercase()).await?;  // resolves on the broker's confirm; `?` = retry with backoff
+//!                 out.publish(quake.to_uppercase()).await?;  // resolves on the confirm; `?` = retry with backoff
 //!             }
 //!             Ok(())                                         // ack
 //!         })
@@ -33,27 +33,28 @@
 //!     let out = app.publisher::<Alert>(Route::exchange("alerts"));
 //!     app.consume(Consume::queue("strong").prefetch(256).instances(2).guarantee(AtLeastOnce),
 //!                 move || Alerts { out: out.clone() })       // a factory: a fresh actor after each crash
-//!        .run_until_signal().await                           // cancel, finish what is in flight, flush confirms, close
+//!        .run_until_signal().await                           // cancel, finish work in hand, await confirms, close
 //! }
 //! ```
 //!
-//! Connections, channels, publishers and consumers are actors in one supervision tree that restarts what fails, with
-//! backoff, and nothing else. What each promises is on one page: `docs/SEMANTICS.md`.
+//! Connections, channels, publishers and consumers are actors in one supervision tree. The tree restarts only the parts
+//! that fail, with backoff. `docs/SEMANTICS.md` lists what each part promises.
 //!
-//! What happens is told by [`tracing`](https://docs.rs/tracing): `info` for what a healthy service does, `warn` for what
-//! it heals itself, `error` for what it cannot. lapin tells of lost sockets in its own words, and of every returned message
-//! with its whole body: leave it out, for instance with the filter `info,lapin=off`.
+//! Fluffle logs with [`tracing`](https://docs.rs/tracing): `info` for events of a healthy service, `warn` for faults
+//! from which it recovers by itself, `error` for those from which it cannot. lapin logs lost sockets, and every
+//! returned message with its whole body; to switch that off, use a filter such as `info,lapin=off`.
 //!
-//! - [`App`]: what a service is made of; [`Service`]: the same, running.
-//! - [`prelude`]: what a service's code usually needs, actix's prelude included.
-//! - [`testing`]: a broker inside your tests, to run your handlers on and break.
-//! - [`amqp`] ([`Replay`](amqp::Replay), say), [`supervise`], [`wire`], [`store`], [`broker`]: the crates underneath, for what
-//!   is needed less often. Beside them: `fluffle-build` for `.proto` files, `fluffle-outbox` for SQL databases.
+//! - [`App`] is the description of a service; [`Service`] is a running one.
+//! - [`prelude`] has what the code of a service usually needs, actix's prelude included.
+//! - [`testing`] has an embedded broker for your tests, which runs your handlers and can cause faults.
+//! - [`amqp`] (for example [`Replay`](amqp::Replay)), [`supervise`], [`wire`], [`store`] and [`broker`] are the
+//!   underlying crates, for features needed less often. Two more crates are separate: `fluffle-build` for `.proto`
+//!   files, and `fluffle-outbox` for SQL databases.
 //!
 //! # Features
 //!
-//! `embedded` (default): the broker inside the process, [`Embedded`] and [`testing`]. A service that only ever talks to
-//! RabbitMQ can do without: `default-features = false`.
+//! `embedded` (default): the embedded broker, with [`Embedded`] and [`testing`]. A service that only uses RabbitMQ can
+//! leave it out with `default-features = false`.
 
 mod app;
 #[cfg(feature = "embedded")]
@@ -74,7 +75,7 @@ pub use crate::embedded::Embedded;
 pub use crate::{app::App, error::Error};
 pub use fluffle_amqp::Service;
 
-/// What a service's code usually needs, actix's prelude included.
+/// The names that the code of a service usually needs, actix's prelude included.
 pub mod prelude {
     pub use actix::prelude::*;
     pub use fluffle_amqp::{

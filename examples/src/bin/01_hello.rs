@@ -1,16 +1,19 @@
-//! Lesson 1: a message goes to a queue, and an actor handles it.
+//! Lesson 1: publish messages to a queue, and handle them in an actor.
 //!
-//! - A **queue** keeps messages until somebody has handled them. We declare it in the [`Topology`].
-//! - A [`Publisher`] sends to it. `publish` returns when the broker has confirmed that it holds the message.
-//! - A **handler** is a plain actix actor. Returning `Ok(())` acknowledges the message: the broker forgets it.
+//! - A **queue** keeps messages until they are handled. The [`Topology`] declares it.
+//! - A [`Publisher`] sends messages to it. `publish` returns when the broker has confirmed that it holds the message.
+//! - A **handler** is a plain actix actor. Returning `Ok(())` acknowledges the message, and the broker removes it.
 //!
 //! Run it: `cargo run -p examples --bin 01_hello`
 //!
-//! Try: as the first line of `handle`, `if greeting.attempt() == 1 { return Err(Failure::retry("not now")) }`, and see each
-//! greeting come back after a second. With `AMQP_URL` set, leave out `.consume(…)` and what waits for it, and run; then leave
-//! out the loop instead: the queue has kept your greetings.
+//! Try:
 //!
-//! Next: `02_work_queue`, where several actors share the work.
+//! - Add `if greeting.attempt() == 1 { return Err(Failure::retry("not now")) }` as the first line of `handle`. Each
+//!   greeting comes back after a second.
+//! - With `AMQP_URL` set, remove `.consume(…)` and `seen.count(3)`, and run it. Then put them back, remove the loop
+//!   instead, and run it again: the queue has kept your greetings.
+//!
+//! Next: `02_work_queue`, in which several actors share the work.
 
 use examples::{Seen, check, messages::Greeting, say};
 use fluffle::{Error, prelude::*};
@@ -42,7 +45,7 @@ async fn main() -> Result<(), Error> {
     let out = app.publisher::<Greeting>(Route::queue("hello"));
     let seen = Seen::new();
     let handlers = seen.clone();
-    // The factory makes the actor, and a fresh one should it ever crash.
+    // The factory makes the actor, and a fresh one after each crash.
     let service = app.consume(Consume::queue("hello"), move || Listener { seen: handlers.clone() }).start().await?;
     service.ready().await?;
 
@@ -53,8 +56,11 @@ async fn main() -> Result<(), Error> {
     }
     seen.count(3).await?;
 
-    say(format!("What runs behind it, each part restarted by the one above should it fail:\n\n{}", service.snapshot()));
-    // Stops taking, finishes what is in flight, closes.
+    say(format!(
+        "The supervision tree of the service. If a part fails, the part above restarts it:\n\n{}",
+        service.snapshot()
+    ));
+    // Stops consuming, finishes the work in hand, and closes.
     service.shutdown().await?;
     say(format!("01_hello: published=3 handled={}", seen.distinct()));
     check(seen.repeats() == 0, "a greeting was handled twice")

@@ -1,15 +1,16 @@
-//! Lesson 2: several workers share a queue, and the jobs are of very different sizes.
+//! Lesson 2: several workers share a queue of jobs of very different lengths.
 //!
-//! Each worker takes the next job when it is done with the last: nobody is dealt a pile in advance, so one long job
-//! holds up no short ones. Two settings make it so: `instances` is how many workers there are, and `concurrency(1)` how
-//! many jobs each has at a time. `prefetch` is how many the broker hands to this process at once.
+//! Each worker takes the next job when it has finished the last. No job is assigned to a worker in advance, so a long
+//! job delays no short ones. Two settings do this: `instances` is the number of workers, and `concurrency(1)` limits
+//! each to one job at a time. `prefetch` is how many jobs the broker delivers to this process before they are
+//! acknowledged.
 //!
-//! Run it: `cargo run -p examples --bin 02_work_queue`, and with `-- --until-ctrl-c` to see the end of a service:
-//! it takes no more jobs, finishes those it has begun, and leaves the rest in the queue.
+//! Run it: `cargo run -p examples --bin 02_work_queue`. With `-- --until-ctrl-c`, it shows how a service ends: it takes
+//! no more jobs, finishes those it has begun, and leaves the rest in the queue.
 //!
-//! Try: `instances(1)`. `prefetch(1)`: four workers, and only one of them busy. Press Ctrl-C twice.
+//! Try: `instances(1)`; then `prefetch(1)`, with which only one of the four workers is busy; press Ctrl-C twice.
 //!
-//! Next: `03_publish_subscribe`, where everybody gets every message.
+//! Next: `03_publish_subscribe`, in which every subscriber gets every message.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +27,7 @@ const WORKERS: usize = 4;
 /// Four workers share forty jobs of 5 to 400 ms.
 #[derive(Parser)]
 struct Arguments {
-    /// Bring new jobs for ever; Ctrl-C finishes what was begun, a second one ends at once.
+    /// Publish jobs until Ctrl-C, then finish those begun; a second Ctrl-C ends the process at once.
     #[arg(long)]
     until_ctrl_c: bool,
 }
@@ -56,7 +57,7 @@ impl Handler<Delivery<Job>> for Worker {
     }
 }
 
-/// Every tenth job is a long one.
+/// Every tenth job is long.
 fn job(number: u32) -> Job {
     Job { number, milliseconds: if number % 10 == 1 { 400 } else { 5 + number % 7 * 5 } }
 }
@@ -78,10 +79,10 @@ async fn main() -> Result<(), Error> {
     });
 
     if arguments.until_ctrl_c {
-        say("Jobs for ever; press Ctrl-C:");
+        say("Jobs until you press Ctrl-C:");
         actix::spawn(async move {
             for number in 0.. {
-                // Waits for the confirm, so never runs ahead of the broker. Fails when the service is over.
+                // Waits for the confirm, so it is never faster than the broker. Fails when the service has ended.
                 if out.publish(job(number)).await.is_err() {
                     return;
                 }
@@ -89,14 +90,14 @@ async fn main() -> Result<(), Error> {
             }
         });
         app.run_until_signal().await?;
-        say(format!("02_work_queue: handled={} (what was begun was finished)", all.distinct()));
+        say(format!("02_work_queue: handled={} (all jobs that were begun are finished)", all.distinct()));
         return Ok(());
     }
     let service = app.start().await?;
     service.ready().await?;
     say("Forty jobs for four workers:");
     let began = Instant::now();
-    // By id, for a run that was ended by Ctrl-C may have left jobs in the queue.
+    // Wait for these ids, because a run ended by Ctrl-C may have left other jobs in the queue.
     let mut ids = BTreeSet::new();
     for number in 0..40 {
         ids.insert(out.publish(job(number)).await.map_err(Error::other)?.id.to_string());
@@ -108,6 +109,6 @@ async fn main() -> Result<(), Error> {
     let rows = done.iter().enumerate().map(|(me, done)| vec![format!("worker {me}"), done.distinct().to_string()]);
     say(table(&["", "jobs"], rows));
     say(format!("02_work_queue: published=40 handled={} work={work}ms took={took}ms", 40 - all.missing(&ids)));
-    check(done.iter().all(|one| one.distinct() > 0), "a worker stood idle")?;
+    check(done.iter().all(|one| one.distinct() > 0), "a worker had no job")?;
     check(took < work, "four workers should be faster than one")
 }

@@ -1,15 +1,18 @@
-//! Lesson 3: everybody who listens gets every message.
+//! Lesson 3: every subscriber gets every message.
 //!
-//! A publisher sends to an **exchange**, not to a queue; a *fanout* exchange copies each message to every queue bound to
-//! it. Each subscriber brings a queue of its own: [`Queue::temporary`] has a unique name and goes away with its
-//! connection, which suits those who care for what happens now and not for what they missed.
+//! A publisher sends to an **exchange**, not to a queue; a *fanout* exchange copies each message to every queue bound
+//! to it. Each subscriber has its own queue. A [`Queue::temporary`] has a unique name and is deleted with its
+//! connection, which suits subscribers that do not need messages from before they connected.
 //!
 //! Run it: `cargo run -p examples --bin 03_publish_subscribe`
 //!
-//! Try: give one subscriber a [`Queue::quorum`] instead: it then also gets what was published while it was away. Take all
-//! subscribers away: `publish` fails, for a message that no queue takes is an error (or say `mandatory(false)`).
+//! Try:
 //!
-//! Next: `04_routing`, where subscribers choose what they get.
+//! - Give one subscriber a [`Queue::quorum`]. It then also gets the messages published while it was away.
+//! - Remove all subscribers. `publish` fails, because a message that no queue takes is an error (unless you set
+//!   `mandatory(false)`).
+//!
+//! Next: `04_routing`, in which subscribers choose their messages.
 
 use examples::{Seen, check, messages::Weather, say};
 use fluffle::{Error, prelude::*};
@@ -47,7 +50,7 @@ async fn main() -> Result<(), Error> {
     let out = app.publisher::<Weather>(Route::exchange("weather"));
     let seen = SUBSCRIBERS.map(|_| Seen::new());
     for ((who, name), seen) in SUBSCRIBERS.into_iter().zip(&names).zip(seen.clone()) {
-        // What is news only now is not worth a second try.
+        // A report is only useful at once, so do not retry it.
         let consume = Consume::queue(name).retry(Retry::none());
         app = app.consume(consume, move || Subscriber { who, seen: seen.clone() });
     }

@@ -1,14 +1,15 @@
-//! Lesson 4: subscribers choose what they get.
+//! Lesson 4: subscribers choose their messages by routing key.
 //!
-//! A *direct* exchange puts a message in the queues whose **binding key** equals its **routing key**. A queue may have
-//! several bindings, and several queues the same one. Here the key is made from each message, by `key_by`.
+//! A *direct* exchange puts a message in each queue whose **binding key** equals the **routing key** of the message. A
+//! queue may have several bindings, and several queues may have the same one. Here, `key_by` derives the key from each
+//! message.
 //!
 //! Run it: `cargo run -p examples --bin 04_routing`
 //!
-//! Try: remove the binding for "info": publishing an info line is then an error, because no queue takes it. Catch it by an
-//! exchange for strays: `Exchange::direct("log").alternate("strays")`.
+//! Try: remove the binding for "info". Publishing an info line is then an error, because no queue takes it. To catch
+//! such messages, declare an alternate exchange: `Exchange::direct("log").alternate("strays")`.
 //!
-//! Next: `05_topics`, where keys are patterns.
+//! Next: `05_topics`, in which binding keys are patterns.
 
 use examples::{
     Seen, check,

@@ -1,21 +1,22 @@
-//! Lesson 5: keys with words, and patterns over them.
+//! Lesson 5: routing keys made of words, and patterns that match them.
 //!
-//! On a *topic* exchange a routing key is words between dots, here `<place>.<colour>.<species>`. A binding key is a
-//! pattern: `*` stands for exactly one word, `#` for any number of them, none included. A queue gets one copy, however
-//! many of its patterns match.
+//! On a *topic* exchange, a routing key consists of words separated by dots, here `<place>.<colour>.<species>`. A
+//! binding key is a pattern: `*` matches exactly one word, and `#` matches any number of words, also none. A queue gets
+//! one copy, however many of its patterns match.
 //!
 //! Run it: `cargo run -p examples --bin 05_topics`
 //!
-//! Try: bind with `#` (everything), `meadow.#`, `*.*`. Which routing key does nobody want, and what happens to it?
+//! Try: bind with `#` (everything), `meadow.#`, `*.*`. Which routing key matches no pattern, and what happens to its
+//! message?
 //!
-//! Next: `06_request_reply`, where messages are questions.
+//! Next: `06_request_reply`, in which messages are requests.
 
 use std::collections::BTreeMap;
 
 use examples::{Seen, check, messages::Sighting, say, table};
 use fluffle::{Error, prelude::*};
 
-/// Who wants to know of what.
+/// The queues and their binding keys.
 const WATCHERS: [(&str, &[&str]); 3] =
     [("rabbit_friends", &["*.*.rabbit"]), ("gardener", &["garden.#"]), ("photographer", &["*.white.*", "meadow.*.*"])];
 
@@ -57,7 +58,7 @@ async fn main() -> Result<(), Error> {
     let service = app.start().await?;
     service.ready().await?;
 
-    say("Six animals were seen; three parties want to know of some:");
+    say("Six sightings of animals; three watchers each want some of them:");
     for words in [
         ["meadow", "brown", "hare"],
         ["meadow", "white", "rabbit"],
@@ -69,7 +70,7 @@ async fn main() -> Result<(), Error> {
         let [place, colour, species] = words.map(str::to_owned);
         let animal = Sighting { place, colour, species };
         if let Err(error) = out.publish(animal).await {
-            // Not lost in silence: the error names the key and holds the message.
+            // The message is not lost silently: the error names its key and holds the message.
             println!("  nobody          ← {error}");
         }
     }
@@ -87,6 +88,6 @@ async fn main() -> Result<(), Error> {
     say(format!("05_topics: published=6 returned={returned} {counts}"));
     check(
         returned == 1 && seen["photographer"].distinct() == 3,
-        "one fox interests nobody, and the photographer wants three",
+        "one sighting matches no pattern, and the photographer gets three",
     )
 }

@@ -1,15 +1,15 @@
-//! Lesson 6: questions and answers.
+//! Lesson 6: requests and answers.
 //!
-//! A [`Requester`] sends a question and waits for its answer; a handler answers by returning it: `Result<Answer, Failure>`.
-//! The answers come back over RabbitMQ's *direct reply-to*, without a queue of their own. A question ends in one of three
-//! ways: answered; refused, when the handler gives it up; or no answer by the deadline, and then nobody knows whether
-//! it was handled. So ask only what may be asked twice.
+//! A [`Requester`] sends a question and waits for its answer. A handler returns the answer: `Result<Answer, Failure>`.
+//! Answers come back over RabbitMQ's *direct reply-to*, without a queue of their own. A question can be answered, or
+//! refused by the handler, or get no answer by its deadline. In the last case it is unknown whether the question was
+//! handled, so ask only questions that may be asked twice.
 //!
 //! Run it: `cargo run -p examples --bin 06_request_reply`
 //!
-//! Try: `concurrency(1)` on the consumer: the questions are then answered one after the other.
+//! Try: `concurrency(1)` on the consumer. The questions are then answered one after the other.
 //!
-//! Next: `07_pipeline`, where handlers publish too.
+//! Next: `07_pipeline`, in which handlers also publish.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ impl Handler<Delivery<Question, Answer>> for Adder {
             let sum = question.numbers.iter().try_fold(0_i64, |sum, number| sum.checked_add(*number));
             match sum {
                 Some(sum) => Ok(Answer { sum }),
-                // Asking again would not help: the question goes to `sums.dead`, and the one who asked is told at once.
+                // Asking again would not help. `reject` is an answer: the requester gets `Refused` at once.
                 None => Err(Failure::reject("the sum does not fit in 64 bits")),
             }
         })
@@ -49,7 +49,7 @@ fn question(numbers: impl Into<Vec<i64>>) -> Question {
 
 #[actix::main]
 async fn main() -> Result<(), Error> {
-    // The refused question is part of the lesson, its log line is not.
+    // Keep log lines out of the lesson's output.
     examples::logging_from("off");
     let broker = Broker::from_env_or_embedded()?;
 
@@ -75,7 +75,7 @@ async fn main() -> Result<(), Error> {
     let refused = refused.err().filter(|error| matches!(error.kind(), RequestErrorKind::Refused { .. }));
     println!("  {}", refused.as_ref().map_or("answered?".to_owned(), ToString::to_string));
 
-    say("One whose asker waits 50 ms only:");
+    say("One whose requester waits only 50 ms:");
     let late = hurried.request(question([20, 22])).await;
     let late = late.err().filter(|error| matches!(error.kind(), RequestErrorKind::TimedOut));
     println!("  {}", late.as_ref().map_or("answered?".to_owned(), ToString::to_string));

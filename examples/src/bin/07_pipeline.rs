@@ -1,15 +1,17 @@
-//! Lesson 7: three stages, one behind the other, and the first fails now and then.
+//! Lesson 7: a pipeline of three stages, of which the first fails now and then.
 //!
-//! `orders` → price → `priced` → pack → `parcels` → ship. A stage publishes the next message, waits for its
-//! confirm and only then returns `Ok`, which acknowledges the one it had: at every moment a message is in at least one
-//! queue, and no crash can lose it. (It can do a step twice; the number of the order tells.)
+//! `orders` → price → `priced` → pack → `parcels` → ship. A stage publishes the next message, waits for its confirm,
+//! and only then returns `Ok`, which acknowledges the message it handled. At every moment an order is in at least one
+//! queue, so no crash can lose it. A crash can repeat a step; the number of the order shows that.
 //!
-//! An error that `?` passes on means *try again later*: a copy waits in `orders.retry.<milliseconds>` and holds up
-//! nobody. [`Failure::reject`] means *never*: the message goes to `orders.dead`, with the reason in its headers.
+//! An error passed on by `?` means *try again later*: a copy waits in `orders.retry.<milliseconds>`, and delays no
+//! other message. [`Failure::reject`] means *never try again*: the message goes to `orders.dead`, with the reason in
+//! its headers.
 //!
 //! Run it: `cargo run -p examples --bin 07_pipeline`
 //!
-//! Try: `Retry::none()`. A panic in the second stage. A price service that never answers: what happens after three attempts?
+//! Try: `Retry::none()`; a panic in the second stage; a price service that never answers, and see what happens after
+//! three attempts.
 //!
 //! Next: `08_topology_from_toml`.
 
@@ -22,10 +24,10 @@ use examples::{
 };
 use fluffle::{Error, prelude::*};
 
-/// A stage that publishes what it makes.
+/// A stage that publishes its result.
 struct Stage<Out>(Publisher<Out>);
 
-/// The end of the line.
+/// Handles the parcels, and the dead letters of orders.
 struct Clerk(Seen);
 
 impl<Out: 'static> Actor for Stage<Out> {
@@ -50,7 +52,7 @@ impl Handler<Delivery<Order>> for Stage<PricedOrder> {
                 Err(io::Error::other("the price service did not answer"))?;
             }
             let cents = 250 * order.quantity;
-            // The trace and the correlation id go on with it.
+            // Passes on the trace and the correlation id.
             let options = MessageOptions::new().caused_by(&order);
             out.publish_with(PricedOrder { order: Some(order.into_inner()), cents }, options).await?;
             Ok(())
@@ -84,7 +86,7 @@ impl Handler<Delivery<Parcel>> for Clerk {
     }
 }
 
-/// One actor may handle several types. Dead letters are messages like any other; why they died is in their headers.
+/// One actor may handle several types. Dead letters are ordinary messages; their headers give the reason.
 impl Handler<Delivery<Order>> for Clerk {
     type Result = Result<(), Failure>;
 

@@ -1,14 +1,15 @@
 //! Lesson 8: exchanges, queues and bindings from a file.
 //!
-//! Who gets which messages is often the operators' business more than the code's. `Topology::from_toml_file` reads it,
-//! checks it without a broker, and the service declares it after every connect. What exists alike is left alone; what
-//! exists differently stops the service with a line that names the entity and both values.
+//! Operators often want to configure the routing of messages without changing code. `Topology::from_toml_file` reads a
+//! topology and checks it without a broker; the service declares it after every connect. If an entity already exists
+//! with the same properties, it is left alone. If it exists with others, the service stops with a line that names the
+//! entity and both values.
 //!
 //! Run it: `cargo run -p examples --bin 08_topology_from_toml [FILE]`; the file is `examples/data/meadow.toml`.
 //!
-//! Try: misspell a key. Set a `max_length` of -1. With `AMQP_URL` set, run it, change `max_length` and run it again.
+//! Try: misspell a key; set a `max_length` of -1; with `AMQP_URL` set, run it, change `max_length`, and run it again.
 //!
-//! Next: `09_batches`, many small messages.
+//! Next: `09_batches`, with many small messages.
 
 use std::{collections::BTreeMap, env, path::PathBuf};
 

@@ -1,18 +1,19 @@
-//! Lesson 9: small messages by the hundred thousand.
+//! Lesson 9: hundreds of thousands of small messages.
 //!
-//! A small message costs a broker about as much as a large one. So [`Route::batch`] has a publisher gather small messages into
-//! *envelopes* of up to 64 KiB, and RabbitMQ carries one message where there were hundreds. [`Gzip::auto`] compresses them, as
-//! long as that pays.
+//! A small message costs a broker about as much as a large one. With [`Route::batch`], a publisher therefore gathers
+//! small messages into *envelopes* of up to 64 KiB, so that RabbitMQ carries one message instead of hundreds.
+//! [`Gzip::auto`] compresses the envelopes while that makes them smaller.
 //!
-//! Nothing else changes. Each message has its own receipt, and its own result at the handler: should one fail, it is tried
-//! again by itself. A handler of [`Delivery`] need not know; a handler of [`DeliveryBatch`] has an envelope's messages at once,
-//! which suits a transaction or a bulk insert.
+//! Nothing else changes. Each message has its own receipt, and its own result at the handler; if one fails, it is tried
+//! again by itself. A handler of [`Delivery`] does not notice batches. A handler of [`DeliveryBatch`] receives all
+//! messages of an envelope at once, for example for a transaction or a bulk insert.
 //!
 //! Run it: `cargo run --release -p examples --bin 09_batches`, and with `-- --messages 1000000` for a million each.
 //!
-//! Try: without `.batch(…)`. Without `.gzip(…)`. Let one earthquake in a thousand fail: which come again, and how?
+//! Try: remove `.batch(…)`; remove `.gzip(…)`; let one earthquake in a thousand fail, and see which messages come
+//! again.
 //!
-//! Next: `quakes`, where everything comes together.
+//! Next: `quakes`, a whole service.
 
 use std::{
     borrow::Borrow,
@@ -26,20 +27,20 @@ use fluffle::{Error, prelude::*};
 use protos::usgs::Quake;
 use tokio::{sync::watch, time::timeout};
 
-/// Most messages published and not yet known to be confirmed.
+/// The most messages that are published and whose confirm was not awaited yet.
 const UNCONFIRMED: usize = 50_000;
-/// How long the last messages may take.
+/// How long to wait for the last messages.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A week of earthquakes, over and over, in envelopes.
+/// Publishes a week of earthquakes, over and over, in envelopes.
 #[derive(Parser)]
 struct Arguments {
-    /// How many messages each of the two handlers gets.
+    /// Number of messages for each of the two handlers.
     #[arg(long, default_value_t = 100_000)]
     messages: usize,
 }
 
-/// What was handled: how many, and the sum of their times, which tells whether they were the right ones.
+/// The number of handled messages, and the sum of their times, as a checksum.
 #[derive(Clone, Default)]
 struct Tally(watch::Sender<(usize, i64)>);
 
@@ -62,7 +63,7 @@ impl Actor for Statistician {
     type Context = Context<Self>;
 }
 
-/// One message after the other, in envelopes or not.
+/// Receives one message after the other, whether they come in envelopes or not.
 impl Handler<Delivery<Quake>> for Statistician {
     type Result = Result<(), Failure>;
 
@@ -72,18 +73,18 @@ impl Handler<Delivery<Quake>> for Statistician {
     }
 }
 
-/// All messages of an envelope.
+/// Receives all messages of an envelope at once.
 impl Handler<DeliveryBatch<Quake>> for Statistician {
     type Result = Result<ItemFailures, Failure>;
 
     fn handle(&mut self, quakes: DeliveryBatch<Quake>, _: &mut Self::Context) -> Self::Result {
-        // What cannot be read becomes a dead letter, and nobody need see to it.
+        // The framework dead-letters messages that cannot be decoded, so skip them here.
         self.0.add(quakes.iter().flatten());
         Ok(ItemFailures::none())
     }
 }
 
-/// Publishes and awaits every confirm, those of the oldest while newer ones are on their way.
+/// Publishes, and awaits every confirm; the oldest first, while newer messages are on their way.
 async fn publish(out: &Publisher<Quake>, quakes: impl Iterator<Item = &Quake>) -> Result<(), Error> {
     let mut receipts = VecDeque::new();
     for quake in quakes {

@@ -1,7 +1,8 @@
-//! The service of a web shop. `POST /orders` asks for a price (RPC), writes the order and its event in one transaction (the
-//! outbox) and answers 202. Handlers move the order on: placed, paid, shipped. Tests: `tests/broker_shop.rs`.
+//! The service of a web shop. `POST /orders` requests a price, writes the order and its event in one transaction (the
+//! outbox), and answers 202. Handlers move the order on: placed, paid, shipped. Tests: `tests/broker_shop.rs`.
 //!
-//! Run it: `cargo xtask example shop`. Try: AMQP_URL, to keep the messages, and DATABASE (a file), to keep the orders.
+//! Run it: `cargo xtask example shop`. Try: set AMQP_URL to keep the messages, and DATABASE (a file) to keep the
+//! orders.
 use std::{env, net::TcpListener, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, HttpServer, http::StatusCode, web};
@@ -16,7 +17,7 @@ use tracing::{error, info};
 const SCHEMA: &str = "create table if not exists orders (id integer primary key, item text not null, \
     quantity integer not null, cents integer not null, state text not null, parcels integer not null default 0)";
 
-/// What HTTP and the handlers work with, and the handler actor of all three queues.
+/// State of the HTTP server and the handlers, and also the handler actor of all three queues.
 #[derive(Clone)]
 struct Shop {
     db: SqlitePool,
@@ -41,7 +42,8 @@ async fn order(shop: web::Data<Shop>, order: web::Json<NewOrder>) -> HttpRespons
         }
         Err(error) => error,
     };
-    // There is no order. The type says whether the question was answered, may be asked again, or may have been heard.
+    // There is no order. The kind of error says whether the request was refused, may be repeated, or may have been
+    // handled.
     let said = json!({ "error": error.to_string() });
     match error.kind() {
         Kind::Refused { error, .. } => HttpResponse::UnprocessableEntity().json(json!({ "error": error })),
@@ -60,13 +62,13 @@ async fn show(shop: web::Data<Shop>, id: web::Path<i64>) -> HttpResponse {
     }
 }
 
-/// Details are for the log, not for the customer.
+/// Logs the details, and does not show them to the customer.
 fn broken(error: impl std::fmt::Display) -> HttpResponse {
     error!("{error}");
     HttpResponse::InternalServerError().finish()
 }
 
-/// Without a broker there are no prices, so no customers are wanted.
+/// Readiness: without a broker there are no prices, so the shop takes no customers.
 async fn ready(service: web::Data<Service>) -> HttpResponse {
     let ready = matches!(service.ready().now_or_never(), Some(Ok(())));
     HttpResponse::new(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
@@ -78,7 +80,7 @@ impl Shop {
         let insert = "insert into orders (item, quantity, cents, state) values (?, ?, ?, 'placed') returning id";
         let insert = sqlx::query_scalar(insert).bind(&order.item).bind(order.quantity).bind(cents);
         let order_id = insert.fetch_one(&mut *tx).await?;
-        // In the same transaction: there is no order without its event, and no event without its order.
+        // The same transaction writes the order and its event, so neither exists without the other.
         sqlite::enqueue(&mut tx, &self.placed.prepare(&OrderPlaced { order_id }, &MessageOptions::new())?).await?;
         tx.commit().await?;
         self.outbox.wake();
@@ -98,7 +100,7 @@ impl Handler<Delivery<PriceQuestion, Price>> for Shop {
     fn handle(&mut self, question: Delivery<PriceQuestion, Price>, _: &mut Self::Context) -> Self::Result {
         let each = [("carrots", 25_u32), ("lettuce", 120)].into_iter().find(|(item, _)| *item == question.item);
         let cents = each.and_then(|(_, cents)| cents.checked_mul(question.quantity)).filter(|cents| *cents > 0);
-        // A "no" is an answer: `Refused` to whoever asked, and no dead letter.
+        // `reject` is an answer: the requester gets `Refused`, and there is no dead letter.
         let no = || Failure::reject(format!("we do not sell {} {}", question.quantity, question.item));
         Ok(Price { cents: cents.ok_or_else(no)? })
     }
@@ -113,7 +115,7 @@ impl Handler<Delivery<OrderPlaced>> for Shop {
         Box::pin(async move {
             let mut tx = shop.db.begin_with("begin immediate").await?;
             let pay = "update orders set state = 'paid' where id = ? and state = 'placed'";
-            // At least once is twice now and then: the second time finds nothing to do, and is acked.
+            // Delivery is at least once. A second delivery finds nothing to update, and is acked.
             if sqlx::query(pay).bind(order_id).execute(&mut *tx).await?.rows_affected() == 1 {
                 sqlite::enqueue(&mut tx, &shop.paid.prepare(&OrderPaid { order_id }, &MessageOptions::new())?).await?;
                 tx.commit().await?;
@@ -151,7 +153,7 @@ fn assemble(broker: Broker, db: SqlitePool) -> (App, Shop) {
         .queue(Queue::quorum("shipping").bind("orders", "paid").dead_letter());
     let app = App::new(broker).topology(topology);
     let relay = Relay::new(db.clone(), app.forwarder("outbox"));
-    // For a customer who waits; the default is 30 s.
+    // A customer waits for the price, so use less than the default of 30 s.
     let prices = app.requester(Route::queue("prices").deadline(Duration::from_secs(2)));
     let (placed, paid) = (Route::exchange("orders").key("placed").into(), Route::exchange("orders").key("paid").into());
     let shop = Shop { db, outbox: relay.waker(), prices, placed, paid };
@@ -172,7 +174,8 @@ async fn main() -> Result<(), Error> {
     let (address, folder) = (bound.local_addr()?, tempfile::tempdir()?);
     let file = env::var_os("DATABASE").map_or_else(|| folder.path().join("shop.db"), Into::into);
     let file = SqliteConnectOptions::new().filename(file).create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
-    // SQLite has one writer at a time: with one connection the others wait in line here, and none is told "busy".
+    // SQLite allows one writer at a time. With one connection, the others wait in the pool instead of failing with
+    // "busy".
     let db = SqlitePoolOptions::new().max_connections(1).connect_with(file).await.map_err(Error::other)?;
     sqlite::migrate(&db).await.map_err(Error::other)?;
     sqlx::raw_sql(SCHEMA).execute(&db).await.map_err(Error::other)?;
@@ -184,7 +187,7 @@ async fn main() -> Result<(), Error> {
         let app = actix_web::App::new().app_data(shop.clone()).app_data(probed.clone());
         app.route("/orders", web::post().to(order))
             .route("/orders/{id}", web::get().to(show))
-            // Not about the broker: the service reconnects by itself, and a restart would not be faster.
+            // Liveness ignores the broker: the service reconnects by itself, and a restart would not be faster.
             .route("/live", web::get().to(HttpResponse::Ok))
             .route("/ready", web::get().to(ready))
     });
@@ -193,10 +196,10 @@ async fn main() -> Result<(), Error> {
     println!("       -d '{{\"item\": \"carrots\", \"quantity\": 3}}'");
     println!("  curl -i {address}/orders/1\n  curl -i {address}/ready\n\nCtrl-C closes it.\n");
     tokio::select! {
-        // SIGTERM or Ctrl-C ends HTTP first, so that customers get the answers they wait for; at most 5 s and the 15 s of
-        // a drain are within the 30 s that Kubernetes gives.
+        // SIGTERM or Ctrl-C ends HTTP first, so that waiting customers still get their answers. Its limit of 5 s and
+        // the 15 s of the drain are within the 30 s that Kubernetes allows.
         served = http.shutdown_timeout(5).listen(bound)?.run() => served?,
-        // It gave up, over a wrong password say: better no process than HTTP without a service.
+        // The service gave up, for example over a wrong password. End the process, because HTTP is useless without it.
         ended = service.wait() => return Ok(ended?),
     }
     info!("closing: what was begun is finished first");

@@ -1,4 +1,4 @@
-//! A service in a process of its own, and its customer: what tests of examples with an HTTP side share.
+//! Shared by tests of examples with an HTTP server: a service in its own process, and an HTTP client.
 #![allow(dead_code, unreachable_pub)]
 
 use std::{
@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The longest any single wait may take before the test has failed, a boot of RabbitMQ on a busy machine included.
+/// The longest that a single wait may take, such as a boot of RabbitMQ on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A program that runs. Dropped, it is killed.
+/// A running program. It is killed when dropped.
 pub struct Program {
     child: Child,
     lines: Receiver<String>,
-    /// What it has said so far on stdout and stderr, as far as somebody waited for it.
+    /// The output on stdout and stderr that was read so far.
     pub said: String,
 }
 
@@ -35,7 +35,7 @@ impl Program {
         Self { child, lines, said: String::new() }
     }
 
-    /// Waits until it says a line with these words.
+    /// Waits until it prints a line that contains `words`.
     pub fn line(&mut self, words: &str) -> String {
         self.hear(|line| line.contains(words)).unwrap_or_else(|| panic!("ended without {words:?}:\n{}", self.said))
     }
@@ -44,7 +44,7 @@ impl Program {
         assert!(Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap().success());
     }
 
-    /// Waits for its end; gives its exit code, and all that it has said.
+    /// Waits for its end. Returns its exit code and all its output.
     pub fn ended(mut self) -> (Option<i32>, String) {
         assert_eq!(self.hear(|_| false), None);
         (self.child.wait().unwrap().code(), std::mem::take(&mut self.said))
@@ -74,8 +74,8 @@ impl Drop for Program {
     }
 }
 
-/// One request, such as `GET /ready`, with a JSON body or "": the status, and what follows the status line. An answer takes
-/// less than 10 s.
+/// Sends one request, such as `GET /ready`, with a JSON body or "". Returns the status, and everything after the status
+/// line. An answer must come within 10 s.
 pub fn http(address: &str, request: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

@@ -1,4 +1,4 @@
-//! The bytes that travel: a small Protobuf message, the same for everyone, with its number in it.
+//! The message bodies: a small Protobuf message with its number in it, the same for all contestants.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use bytes::Bytes;
 use prost::{Message, Name};
 use protos::usgs::Quake;
 
-/// Field 1, the number: eight bytes behind a byte of tag.
+/// The bytes of field 1, the number: eight bytes after a tag byte.
 const NUMBER: std::ops::Range<usize> = 1..9;
 
-/// What the bodies are for those who read Protobuf. The others read the number where it lies.
+/// The body for contestants that decode Protobuf. The others read the number from its bytes.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Parcel {
-    /// From 1 on: proto3 leaves a zero out.
+    /// Starts at 1, because proto3 leaves out a zero.
     #[prost(fixed64, tag = "1")]
     pub(crate) number: u64,
     #[prost(bytes = "bytes", tag = "2")]
@@ -24,34 +24,34 @@ impl Name for Parcel {
     const PACKAGE: &'static str = "fluffle.compare";
 }
 
-/// Makes messages. Making them is not what is measured: their fillings are there beforehand.
+/// Makes messages. Their content is prepared beforehand, because making them must not be measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Bodies {
     parcel: Parcel,
     encoded: Vec<u8>,
-    /// In their place, when there are any, in turns.
+    /// Records to use instead, in turns, if there are any.
     quakes: Arc<[Quake]>,
 }
 
 impl Bodies {
-    /// All of exactly `bytes`, 32 at least.
+    /// Bodies of exactly `bytes`, at least 32.
     pub(crate) fn of_size(bytes: usize) -> Self {
-        // Never given back: a copy of it counts nothing.
+        // Never freed, so a copy updates no reference count.
         let filling = Bytes::from_static((0..bytes).map(|at| at as u8).collect::<Vec<_>>().leak());
         let filled = |length: usize| Parcel { number: 1, filler: filling.slice(..length) };
-        // The filling's length has a length of its own: take away what is too much.
+        // The length of the filling is encoded, too, so subtract the excess.
         let excess = filled(bytes).encoded_len() - bytes;
         let excess = filled(bytes - excess).encoded_len() + excess - bytes;
         let parcel = filled(bytes - excess);
         Self { encoded: parcel.encode_to_vec(), parcel, quakes: Arc::default() }
     }
 
-    /// Records, over and over.
+    /// Bodies with these records, over and over.
     pub(crate) fn of_quakes(quakes: Vec<Quake>) -> Self {
         Self { quakes: quakes.into(), ..Self::of_size(32) }
     }
 
-    /// Of a message on average, encoded, rounded down.
+    /// The average encoded size of a message, rounded down.
     pub(crate) fn bytes(&self) -> usize {
         match self.quakes.len() {
             0 => self.encoded.len(),
@@ -59,12 +59,12 @@ impl Bodies {
         }
     }
 
-    /// What a parcel has beside its number, in bytes.
+    /// The size of a parcel without its number, in bytes.
     pub(crate) fn filling(&self) -> usize {
         self.parcel.filler.len()
     }
 
-    /// What message `number` adds to the sum by which messages are checked.
+    /// The share of message `number` in the checksum over all messages.
     pub(crate) fn fingerprint(&self, number: u64) -> u64 {
         if self.quakes.is_empty() { number } else { fingerprint(self.record(number)) }
     }
@@ -91,7 +91,7 @@ impl Bodies {
     }
 }
 
-/// Its time in milliseconds: few share one.
+/// The time of a quake in milliseconds, which few quakes share.
 pub(crate) fn fingerprint(quake: &Quake) -> u64 {
     let time = quake.event_time.unwrap_or_default();
     (time.seconds * 1000 + i64::from(time.nanos) / 1_000_000).unsigned_abs()
@@ -102,7 +102,7 @@ pub(crate) fn stamp(body: &mut [u8], number: u64) {
     body[NUMBER].copy_from_slice(&number.to_le_bytes());
 }
 
-/// The number of an encoded message; 0, which none has, when it is too short.
+/// The number of an encoded message; 0, which no message has, if it is too short.
 pub(crate) fn number(body: &[u8]) -> u64 {
     body.get(NUMBER).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
 }

@@ -1,7 +1,8 @@
-//! What a contestant runs in one round: so many messages to warm up, then so many that count.
+//! One round of a contestant: some messages to warm up, then those that count.
 //!
-//! The course numbers the messages, keeps the clock, and checks the work: every message confirmed, every message handled
-//! exactly once, each of the right size. A contestant only publishes, awaits confirms, takes deliveries and acknowledges.
+//! The course numbers the messages, measures the time, and checks the work: every message must be confirmed, handled
+//! exactly once, and of the right size. A contestant only publishes, awaits confirms, takes deliveries and
+//! acknowledges.
 
 use std::{
     ops::Range,
@@ -26,7 +27,7 @@ use crate::{
     scenario::Terms,
 };
 
-/// One contestant's round.
+/// The round of one contestant.
 #[derive(Debug)]
 pub(crate) struct Course {
     pub(crate) url: String,
@@ -41,7 +42,7 @@ pub(crate) struct Course {
     handled: AtomicU64,
     sum: AtomicU64,
     wrong_size: AtomicU64,
-    /// Handled messages at the end of the lap, cumulated.
+    /// How many messages must be handled by the end of the lap, counted from the start.
     goal: AtomicU64,
     arrived: Notify,
     consuming: Notify,
@@ -70,7 +71,7 @@ impl Course {
             bodies,
             terms,
             processes,
-            // Asking costs milliseconds.
+            // Reading the traffic takes milliseconds, so only do it where it is needed.
             traffic: traffic.filter(|_| terms.records),
             warm_up: (messages / 5).max(1),
             measured: messages.max(1),
@@ -87,12 +88,12 @@ impl Course {
         }
     }
 
-    /// Bytes the broker has received, where that is of interest.
+    /// Bytes the broker has received, if that matters.
     fn received(&self) -> Option<u64> {
         self.traffic.as_ref().and_then(Traffic::received)
     }
 
-    /// The consumer is attached.
+    /// Called when the consumer is attached.
     pub(crate) fn consumes(&self) {
         self.consuming.notify_one();
     }
@@ -105,17 +106,17 @@ impl Course {
         }
     }
 
-    /// An encoded message was handled.
+    /// Counts an encoded message as handled.
     pub(crate) fn handled(&self, body: &[u8]) {
         self.count(body::number(body), body.len() == self.bodies.bytes());
     }
 
-    /// A decoded message was handled.
+    /// Counts a decoded message as handled.
     pub(crate) fn handled_parcel(&self, parcel: &Parcel) {
         self.count(parcel.number, parcel.filler.len() == self.bodies.filling());
     }
 
-    /// A record was handled.
+    /// Counts a record as handled.
     pub(crate) fn handled_quake(&self, quake: &Quake) {
         self.count(body::fingerprint(quake), true);
     }
@@ -134,17 +135,17 @@ impl Course {
         }
     }
 
-    /// There is no more to do, or one side cannot go on.
+    /// Called when there is nothing left to do, or one side has failed.
     pub(crate) fn end(&self) {
         self.over.send_replace(true);
     }
 
     pub(crate) async fn over(&self) {
-        // The sender lives as long as `self`.
+        // `wait_for` cannot fail, because `self` owns the sender.
         let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 
-    /// The lap that warms up, then the one that counts.
+    /// The lap for warming up, then the one that counts.
     pub(crate) fn laps(self: &Arc<Self>) -> impl Iterator<Item = Lap> {
         let total = self.warm_up + self.measured;
         let laps = [(1..self.warm_up + 1, false), (self.warm_up + 1..total + 1, true)];
@@ -152,7 +153,7 @@ impl Course {
         laps.into_iter().map(move |(numbers, counts)| Lap::start(Arc::clone(&course), numbers, counts))
     }
 
-    /// The figures of a course that was run to its end, if the work was done.
+    /// Returns the figures of a finished course, if all the work was done.
     pub(crate) fn verdict(&self) -> Result<Figures, Failure> {
         let total = self.warm_up + self.measured;
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
@@ -197,8 +198,8 @@ impl Lap {
         Self { course, numbers, messages, counts, pace, began, usage, received, confirmed: 0 }
     }
 
-    /// The numbers of the next messages to publish, `most` at most, as soon as one is due; none at the end of the lap.
-    /// May be cancelled.
+    /// Returns the numbers of the next messages to publish, at most `most`, as soon as one is due; `None` at the end of
+    /// the lap. Cancellation safe.
     pub(crate) async fn burst(&mut self, most: usize) -> Option<Range<u64>> {
         if self.numbers.is_empty() || *self.course.over.borrow() {
             return None;
@@ -212,12 +213,12 @@ impl Lap {
         Some(start..self.numbers.start)
     }
 
-    /// The broker has confirmed so many messages more.
+    /// Reports that the broker has confirmed so many more messages.
     pub(crate) fn confirmed(&mut self, messages: u64) {
         self.confirmed += messages;
     }
 
-    /// Waits until the consumer has handled everything; then the clock stops.
+    /// Waits until the consumer has handled everything, then stops the clock.
     pub(crate) async fn finish(self) -> Result<(), Failure> {
         let course = &self.course;
         while course.handled.load(Ordering::Acquire) < self.numbers.end - 1 {

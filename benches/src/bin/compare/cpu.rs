@@ -1,17 +1,17 @@
-//! What this process and the broker's have used of the processor, by `/proc/<pid>/stat`.
+//! The CPU time of this process and of the broker's processes, from `/proc/<pid>/stat`.
 
 use std::{fs, time::Duration};
 
-/// The kernel's `USER_HZ`, 100 on every Linux architecture Rust runs RabbitMQ's clients on.
+/// The kernel's `USER_HZ`, which is 100 on every Linux architecture on which these benchmarks run.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Those whose time is counted.
+/// The processes whose time is counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Processes {
     broker: Option<u32>,
 }
 
-/// Processor time used so far; without the broker's when it runs elsewhere.
+/// The CPU time so far, without the broker's if it runs elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Usage {
     pub(crate) client: Duration,
@@ -19,7 +19,7 @@ pub(crate) struct Usage {
 }
 
 impl Processes {
-    /// This process, and the broker's, if that is on this machine and known.
+    /// This process, and the broker's if it is known and on this machine.
     pub(crate) fn new(broker: Option<u32>) -> Self {
         Self { broker }
     }
@@ -27,7 +27,7 @@ impl Processes {
     pub(crate) fn usage(&self) -> Usage {
         let time = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|stat| used(&stat));
         let client = time(std::process::id()).unwrap_or_default();
-        // Its children are Erlang's helpers; one that ended is in its parent's own count.
+        // The broker's children are Erlang's helpers. The time of an ended child is included in its parent's.
         let broker = self.broker.and_then(|pid| {
             let helpers: Duration = children(pid).into_iter().filter_map(time).sum();
             Some(time(pid)? + helpers)
@@ -47,14 +47,14 @@ impl Usage {
 
 /// `utime`, `stime`, `cutime` and `cstime` of a `stat` file (proc(5)).
 fn used(stat: &str) -> Option<Duration> {
-    // The second field, the program's name in parentheses, may hold anything.
+    // The second field, the program's name in parentheses, may contain any characters.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut times = fields.split_whitespace().skip(11).map(|field| field.parse::<u32>().ok());
     let ticks = (0..4).map(|_| times.next().flatten()).sum::<Option<u32>>()?;
     Some(TICK * ticks)
 }
 
-/// The processes below this one.
+/// The child processes of this one.
 fn children(pid: u32) -> Vec<u32> {
     let read = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let direct: Vec<u32> = read.split_whitespace().filter_map(|child| child.parse().ok()).collect();

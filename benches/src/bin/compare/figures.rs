@@ -1,26 +1,26 @@
-//! What one round of one contestant gave.
+//! The figures of one round of one contestant.
 
 use std::time::Duration;
 
 use crate::{cpu::Usage, latency::Summary};
 
-/// What one round of one contestant gave. A field that does not apply is none.
+/// The figures of one round of one contestant. A field that does not apply is `None`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Figures {
     pub(crate) messages: u64,
     pub(crate) msgs_per_s: f64,
-    /// Millions of bytes of bodies a second.
+    /// Millions of bytes of bodies per second.
     pub(crate) mb_per_s: f64,
     pub(crate) client_cpu_us_per_msg: f64,
     pub(crate) broker_cpu_us_per_msg: Option<f64>,
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
-    /// What the broker received, framing and acknowledgements included.
+    /// Bytes that the broker received, including framing and acknowledgements.
     pub(crate) wire_bytes_per_msg: Option<f64>,
 }
 
 impl Figures {
-    /// Of so many messages with so many bytes of bodies together.
+    /// Computes the figures for so many messages, with so many bytes of bodies in all.
     pub(crate) fn new(
         messages: u64,
         bytes: u64,

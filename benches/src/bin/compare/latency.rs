@@ -1,5 +1,5 @@
-//! How late messages are handled, counted from the time at which they were meant to be sent: a publisher that falls behind
-//! does not get away with it.
+//! The latency of messages, counted from the time at which they should have been sent, so that a publisher that falls
+//! behind does not look better.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -8,7 +8,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-/// Microseconds; 60 s at most, three digits.
+/// A histogram of microseconds, up to 60 s, with three significant digits.
 #[derive(Debug)]
 pub(crate) struct Latencies(Mutex<State>);
 
@@ -19,7 +19,7 @@ struct State {
     histogram: Option<Histogram<u64>>,
 }
 
-/// In microseconds.
+/// Latencies in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) p50_us: f64,
@@ -34,7 +34,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// A lap begins: message `first` is due now.
+    /// Starts a lap in which message `first` is due now.
     pub(crate) fn restart(&self, began: Instant, first: u64) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.began = began;
@@ -44,11 +44,11 @@ impl Latencies {
         }
     }
 
-    /// Message `number` is handled now; messages are `interval` apart.
+    /// Records that message `number` was handled now, where messages are due `interval` apart.
     pub(crate) fn record(&self, number: u64, interval: Duration) {
         let now = Instant::now();
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What comes late from the lap before does not count.
+        // Late messages of the lap before do not count.
         let Some(position) = number.checked_sub(state.first) else { return };
         let nanos = interval.as_nanos().saturating_mul(u128::from(position));
         let intended = state.began + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -58,7 +58,7 @@ impl Latencies {
         }
     }
 
-    /// None when nothing was recorded.
+    /// `None` if nothing was recorded.
     pub(crate) fn summary(&self) -> Option<Summary> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let histogram = state.histogram.as_ref().filter(|histogram| !histogram.is_empty())?;
@@ -76,7 +76,7 @@ mod tests {
         let latencies = Latencies::default();
         let began = Instant::now().checked_sub(Duration::from_millis(30)).unwrap();
         latencies.restart(began, 11);
-        // Due 30 and 20 ms ago, and one of the lap before.
+        // Two messages due 30 and 20 ms ago, and one of the lap before.
         latencies.record(11, Duration::from_millis(10));
         latencies.record(12, Duration::from_millis(10));
         latencies.record(10, Duration::from_millis(10));

@@ -1,13 +1,13 @@
-//! Where the figures come from: without it they mean little to anybody else.
+//! A description of the machine, without which the figures mean little to other readers.
 
 use std::{collections::BTreeMap, fmt, fs, process::Command, thread};
 
 use serde::Serialize;
 
-/// The versions compared, as they were built.
+/// The versions of the compared libraries, from the lock file of this build.
 const LOCK: &str = include_str!("../../../../Cargo.lock");
 
-/// The machine, and what ran on it. What cannot be found out is null.
+/// The machine and its software. Unknown values are null.
 #[derive(Default, Serialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: Option<String>,
@@ -20,7 +20,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This one, with this broker.
+    /// Describes this machine, with this broker.
     pub(crate) fn here(rabbitmq: Option<String>) -> Self {
         let versions = ["lapin", "amqprs", "ruststream", "ruststream-lapin", "fluffle"];
         Self {
@@ -35,7 +35,7 @@ impl Machine {
     }
 }
 
-/// The one on the path; built with another one, it is not the right one.
+/// The version of the `rustc` in the path. This is wrong if another one built the program.
 fn rustc() -> Option<String> {
     let output = Command::new("rustc").arg("--version").output().ok()?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())

@@ -1,13 +1,14 @@
-//! Fluffle beside the others: the same messages through the same broker, by hand-written lapin as its examples show it and as
-//! well as it can be done, by amqprs, by ruststream, and by Fluffle.
+//! Compares Fluffle with other clients: the same messages go through the same broker, with lapin as in its examples,
+//! with hand-optimized lapin, with amqprs, with ruststream, and with Fluffle.
 //!
-//! `cargo run --release -p benches --bin compare -- --scenario single`; the broker is a private RabbitMQ node, or the one
-//! that `AMQP_URL` names.
+//! `cargo run --release -p benches --bin compare -- --scenario single`; the broker is a private RabbitMQ node, or the
+//! one that `AMQP_URL` names.
 //!
-//! One process, interleaved rounds, medians. In each round every contestant publishes the same number of messages to a fresh
-//! queue, awaits and checks every confirm, handles and acknowledges every delivery; [`course`] checks that each message was
-//! handled exactly once, and the queue must be empty afterwards. Connecting, and a fifth of the messages to warm up, are
-//! not counted. Contestants differ only in their file under `contestants/`.
+//! All contestants run in one process, in interleaved rounds, of which the median counts. In each round, every
+//! contestant publishes the same number of messages to a fresh queue, awaits and checks every confirm, and handles and
+//! acknowledges every delivery. [`course`] checks that each message was handled exactly once, and the queue must be
+//! empty afterwards. Connecting, and a fifth of the messages to warm up, are not counted. Contestants differ only in
+//! their file under `contestants/`.
 
 mod body;
 mod contestants;
@@ -43,11 +44,11 @@ struct Arguments {
     #[arg(long, value_enum)]
     scenario: Scenario,
 
-    /// How long all counted rounds of all contestants take together, about
+    /// About how long all counted rounds of all contestants take together, in seconds
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
 
-    /// Counted rounds; one before them warms up
+    /// Counted rounds; one more before them warms up
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 
@@ -55,8 +56,8 @@ struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Leave the others out: `--only fluffle,lapin_tuned`. Only here can lapin_labelled be asked for, which is lapin_tuned
-    /// with the labels that Fluffle gives each message
+    /// Run only these contestants, for example `--only fluffle,lapin_tuned`. Only this option includes lapin_labelled,
+    /// which is lapin_tuned with the labels that Fluffle gives each message
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Contestant>,
 }

@@ -1,4 +1,4 @@
-//! The broker, and a fresh queue on it for each round.
+//! The broker, with a fresh queue for each round.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,13 +15,13 @@ use tokio::{
 
 use crate::{Failure, cpu::Processes, scenario::Terms};
 
-/// How long the broker may take to know of everything a contestant did.
+/// How long the broker may take to process everything a contestant did.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Between two looks at a queue.
+/// The pause between two looks at a queue.
 const POLL: Duration = Duration::from_millis(10);
 
-/// The broker that `AMQP_URL` names, or a private node for the time of the comparison.
+/// The broker that `AMQP_URL` names, or a private node for the duration of the comparison.
 pub(crate) struct Node {
     broker: Arc<Broker>,
     runtime: Runtime,
@@ -45,19 +45,19 @@ impl Node {
         Processes::new(self.broker.private("measuring its processor time").ok().and_then(|node| node.pid()))
     }
 
-    /// What it receives, when it is a node of our own.
+    /// The traffic it receives, if it is a private node.
     pub(crate) fn traffic(&self) -> Option<Traffic> {
         self.broker.private("counting bytes").ok()?;
         Some(Traffic(Arc::clone(&self.broker)))
     }
 
-    /// Its version, when it is a node of our own.
+    /// Its version, if it is a private node.
     pub(crate) fn version(&self) -> Option<String> {
         self.broker.private("asking for its version").ok()?.eval("rabbit_misc:version()").ok()
     }
 
-    /// Declares an empty queue of a name of its own. Durable, for brokers to come know no other that is shared between
-    /// connections; whether messages go to the disk is their own affair.
+    /// Declares an empty queue with a unique name. It is durable, because later brokers support no other queue shared
+    /// between connections. Whether messages are written to the disk depends on the messages.
     pub(crate) fn fresh_queue(&mut self, terms: &Terms) -> Result<String, Failure> {
         self.queues += 1;
         let name = format!("fluffle.compare.{}.{}", std::process::id(), self.queues);
@@ -71,13 +71,14 @@ impl Node {
         Ok(name)
     }
 
-    /// Deletes the queue, and Fluffle's queue of its dead letters, when everything that was delivered from it has been
+    /// Deletes the queue, and Fluffle's dead-letter queue for it, when everything delivered from it has been
     /// acknowledged.
     ///
     /// # Errors
     ///
-    /// When something was not: it is back in the queue when the consumer is gone. Acknowledgements that a channel has not
-    /// passed on to a quorum queue end with the channel, so up to a prefetch of messages may be back there.
+    /// If something was not acknowledged, and so is back in the queue after the consumer has gone. Acknowledgements
+    /// that a channel has not passed on to a quorum queue end with the channel, so up to a prefetch of messages may be
+    /// back.
     pub(crate) fn remove_queue(&self, name: &str, terms: &Terms) -> Result<(), Failure> {
         let returned = if terms.durable { terms.prefetch.into() } else { 0 };
         self.with_channel(async |channel| {
@@ -97,7 +98,7 @@ impl Node {
         })
     }
 
-    /// A channel for each, for an error would close it.
+    /// Uses a new channel for each call, because an error closes the channel.
     fn with_channel<T>(&self, work: impl AsyncFnOnce(Channel) -> Result<T, Failure>) -> Result<T, Failure> {
         self.runtime.block_on(async {
             let channel = self.connection.create_channel().await?;
@@ -108,7 +109,7 @@ impl Node {
     }
 }
 
-/// What the node has received on the connections that are open now.
+/// The bytes the node has received on the currently open connections.
 #[derive(Debug)]
 pub(crate) struct Traffic(Arc<Broker>);
 
@@ -120,8 +121,8 @@ impl Traffic {
     }
 }
 
-/// What keeps a queue from being done with, in words: a consumer, or more than `returned` messages. A quorum queue takes
-/// acknowledgements, and learns that its consumer is gone, in its own time.
+/// Describes why a queue is not finished: it has a consumer, or more than `returned` messages. A quorum queue processes
+/// acknowledgements, and the end of its consumer, with a delay.
 async fn unsettled(channel: &Channel, name: &str, returned: u32) -> Result<Option<String>, Failure> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;

@@ -1,4 +1,4 @@
-//! An open loop: messages fall due at fixed times, whatever becomes of the earlier ones.
+//! An open loop: messages fall due at fixed times, whatever happens to the earlier ones.
 
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// A clock on a thread of its own: an asynchronous timer would round to milliseconds.
+/// A clock on its own thread, because an asynchronous timer would round to milliseconds.
 pub(crate) struct Pace {
     clock: Arc<Clock>,
     taken: u64,
@@ -25,7 +25,7 @@ struct Clock {
 }
 
 impl Pace {
-    /// The first message is due at `began`, the others `interval` apart.
+    /// The first message is due at `began`, the others follow `interval` apart.
     pub(crate) fn start(began: Instant, interval: Duration, messages: u64) -> Self {
         let clock = Arc::new(Clock::default());
         let ticking = Arc::clone(&clock);
@@ -33,7 +33,7 @@ impl Pace {
         Self { clock, taken: 0 }
     }
 
-    /// Waits until a message is due; takes those that are, `most` at most. May be cancelled.
+    /// Waits until a message is due, and takes those that are due, at most `most`. Cancellation safe.
     pub(crate) async fn due(&mut self, most: u64) -> u64 {
         loop {
             let waiting = self.clock.due.load(Ordering::Acquire) - self.taken;

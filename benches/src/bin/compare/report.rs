@@ -1,4 +1,4 @@
-//! Medians and ratios, and the JSON object that holds them.
+//! Medians and ratios, and the JSON object with them.
 
 use serde::{Serialize, Serializer};
 
@@ -6,11 +6,11 @@ use crate::{
     contestants::Contestant, figures::Figures, machine::Machine, rounds::Results, scenario::Scenario, targets::Headline,
 };
 
-/// Those whose place in the object is kept when they take no part.
+/// The contestants that are always listed in the object, even if they did not take part.
 const REGULARS: [Contestant; 5] =
     [Contestant::LapinNaive, Contestant::LapinTuned, Contestant::Amqprs, Contestant::Ruststream, Contestant::Fluffle];
 
-/// What a comparison found: `--json` prints this object.
+/// The result of a comparison, as printed by `--json`.
 #[derive(Serialize)]
 pub(crate) struct Report {
     pub(crate) scenario: &'static str,
@@ -24,7 +24,7 @@ pub(crate) struct Report {
 /// An object whose keys keep their order.
 pub(crate) struct InOrder<T>(pub(crate) Vec<(String, T)>);
 
-/// Of one contestant, over all rounds. What does not apply is null.
+/// The figures of one contestant over all rounds. Values that do not apply are null.
 #[derive(Serialize)]
 pub(crate) struct Medians {
     pub(crate) msgs_per_s: Median,
@@ -37,7 +37,7 @@ pub(crate) struct Medians {
     pub(crate) wire_bytes_per_msg: Option<Median>,
 }
 
-/// A median and what it is the median of; in JSON the median alone.
+/// A median, and its range; in JSON only the median.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Median {
     pub(crate) least: f64,
@@ -80,7 +80,7 @@ impl Medians {
 }
 
 impl Median {
-    /// None of no values.
+    /// `None` without values.
     pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (least, most) = (*values.first()?, *values.last()?);
@@ -91,8 +91,8 @@ impl Median {
     }
 }
 
-/// Fluffle to each of the others, in what the scenario is about: the medians of the ratios in each round, for what slows the
-/// machine down for a while slows a whole round down.
+/// The ratios of Fluffle to each of the others, in the figures that matter for the scenario. Each is the median of the
+/// ratios in each round, because a slow phase of the machine slows down a whole round.
 fn ratios(scenario: Scenario, results: &Results) -> Vec<(String, Median)> {
     let mut ratios = Vec::new();
     for (ours, our_rounds) in results.iter().filter(|(who, _)| who.is_ours()) {
@@ -116,7 +116,7 @@ impl<T: Serialize> Serialize for InOrder<T> {
 
 impl Serialize for Median {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Three digits behind the point say more than any of these is worth.
+        // More than three decimals would be meaningless.
         serializer.serialize_f64((self.median * 1000.0).round() / 1000.0)
     }
 }
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_ratio_is_the_median_of_the_ratios_of_each_round() {
-        // The machine was slow in the second round, for both.
+        // The machine was slow in the second round, for both contestants.
         let results = vec![
             (Contestant::LapinTuned, rounds([40.0, 10.0, 50.0])),
             (Contestant::Fluffle, rounds([40.0, 20.0, 60.0])),

@@ -1,4 +1,4 @@
-//! Rounds: in each, every contestant does the same work on a queue of its own, and who goes first changes.
+//! Rounds: in each, every contestant does the same work on its own queue. The contestants take turns in going first.
 
 use std::{
     sync::{Arc, mpsc},
@@ -16,14 +16,14 @@ use crate::{
     scenario::{Scenario, Terms},
 };
 
-/// What shall be done.
+/// The work to do.
 pub(crate) struct Plan {
     pub(crate) scenario: Scenario,
     pub(crate) contestants: Vec<Contestant>,
     pub(crate) rounds: usize,
-    /// What messages are filled with in scenarios about records.
+    /// The content of messages in scenarios about records.
     pub(crate) records: Bodies,
-    /// For all rounds of all contestants, without their warming up.
+    /// The time for all rounds of all contestants, without warming up.
     pub(crate) time: Duration,
 }
 
@@ -31,8 +31,8 @@ pub(crate) struct Plan {
 pub(crate) type Results = Vec<(Contestant, Vec<Figures>)>;
 
 impl Plan {
-    /// Runs a round that is not counted, to warm up and to see how much work fits into the time; then the others. `watch` is
-    /// told of every figure, with the number of its round.
+    /// Runs an uncounted round, to warm up and to find out how much work fits into the time, then the counted ones.
+    /// Calls `watch` with every result and the number of its round.
     pub(crate) fn run(&self, node: &mut Node, watch: impl Fn(usize, Contestant, &Figures)) -> Result<Results, Failure> {
         let mut rates = Vec::new();
         for &contestant in &self.contestants {
@@ -86,7 +86,7 @@ fn round(
     Ok(figures)
 }
 
-/// How many bytes a round shall have so that contestants of these rates need that time together.
+/// How many bytes a round must have so that contestants with these rates take that time together.
 fn bytes(time: Duration, rates: &[f64]) -> f64 {
     let seconds_each: f64 = rates.iter().map(|rate| 1.0 / rate).sum();
     time.as_secs_f64() / seconds_each

@@ -1,4 +1,4 @@
-//! What is compared, and on which terms: the same for every contestant.
+//! The scenarios, with settings that are the same for every contestant.
 
 use std::time::Duration;
 
@@ -7,38 +7,38 @@ use crate::contestants::Contestant;
 /// A kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Scenario {
-    /// 100 bytes a message, as fast as it goes.
+    /// 100 bytes per message, as fast as possible.
     Single,
-    /// 64 KiB a message, as fast as it goes.
+    /// 64 KiB per message, as fast as possible.
     Bytes,
-    /// 100 bytes a message at 2,000 a second (open loop): how late each one is handled.
+    /// 100 bytes per message, at 2,000 a second (open loop): the latency of each.
     Latency,
     /// 100 bytes, persistent, through a quorum queue.
     Durable,
     /// 100 bytes, written to a local journal before they are published.
     Journal,
-    /// 100 bytes a message in batches of 64 KiB, beside bodies of 64 KiB.
+    /// 100 bytes per message in batches of 64 KiB, compared with bodies of 64 KiB.
     Batch,
     /// A week of earthquakes in batches of 64 KiB, with gzip and without.
     Gzip,
 }
 
-/// The terms of one scenario.
+/// The settings of one scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    /// Of each message.
+    /// The size of each message.
     pub(crate) payload_bytes: usize,
-    /// Publisher confirms outstanding at most; where messages are batched, of batches.
+    /// The most outstanding publisher confirms; with batches, those of batches.
     pub(crate) window: usize,
-    /// Deliveries unacknowledged at most; where messages are batched, of batches.
+    /// The most unacknowledged deliveries; with batches, those of batches.
     pub(crate) prefetch: u16,
     /// A quorum queue and persistent messages, or a classic queue and transient ones.
     pub(crate) durable: bool,
-    /// Between two messages; without it, as fast as it goes.
+    /// The interval between two messages; without it, as fast as possible.
     pub(crate) interval: Option<Duration>,
-    /// Many messages in one body.
+    /// Whether one body holds many messages.
     pub(crate) batched: bool,
-    /// Messages filled with records, of whatever size those have, rather than with any bytes.
+    /// Whether messages contain records, of whatever size, instead of arbitrary bytes.
     pub(crate) records: bool,
 }
 
@@ -62,7 +62,8 @@ impl Scenario {
         }
     }
 
-    /// For everyone but [`Contestant::LapinTuned`] among batches, who shows what the same bytes cost in one piece.
+    /// The settings of every contestant except [`Contestant::LapinTuned`] in scenarios with batches, which shows the
+    /// cost of the same bytes in one body.
     pub(crate) fn terms(self) -> Terms {
         let small = Terms {
             payload_bytes: 100,
@@ -75,7 +76,7 @@ impl Scenario {
         };
         match self {
             Self::Single | Self::Journal => small,
-            // 64 bodies are 4 MiB under way, on either side.
+            // 64 bodies are 4 MiB in flight on each side.
             Self::Bytes => Terms { payload_bytes: 64 * 1024, window: 64, prefetch: 64, ..small },
             Self::Latency => Terms { interval: Some(Duration::from_micros(500)), ..small },
             Self::Durable => Terms { durable: true, ..small },
@@ -103,7 +104,7 @@ impl Scenario {
         }
     }
 
-    /// Those that take part only when they are asked for by name.
+    /// The contestants that take part only if they are named.
     pub(crate) fn guests(self) -> Vec<Contestant> {
         match self {
             Self::Single | Self::Bytes | Self::Latency | Self::Durable => vec![Contestant::LapinLabelled],
@@ -111,7 +112,7 @@ impl Scenario {
         }
     }
 
-    /// Of bodies, in the round that is not counted, and that finds out how much work a round shall have.
+    /// How many bytes of bodies the uncounted round has. It finds out how much work the counted rounds get.
     pub(crate) fn first_round_bytes(self) -> f64 {
         match self {
             Self::Single | Self::Journal => 2e6,

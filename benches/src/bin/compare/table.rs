@@ -1,4 +1,4 @@
-//! The report for people.
+//! The report as tables.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::{
     targets::Target,
 };
 
-/// The report for people.
+/// The report as tables.
 pub(crate) struct Tables<'a> {
     pub(crate) scenario: Scenario,
     pub(crate) report: &'a Report,
@@ -23,7 +23,8 @@ impl fmt::Display for Tables<'_> {
         let unit = if terms.batched { " batches" } else { "" };
         writeln!(
             f,
-            "{}: {} bytes a message, {queue}, each confirmed (window {}{unit}), handled once and acked (prefetch {}{unit})",
+            "{}: {} bytes per message, {queue}, each confirmed (window {}{unit}), handled once and acked \
+             (prefetch {}{unit})",
             report.scenario, report.payload_bytes, terms.window, terms.prefetch
         )?;
         writeln!(f, "medians of {} rounds (least – most)\n", report.rounds)?;
@@ -36,7 +37,7 @@ impl fmt::Display for Tables<'_> {
 }
 
 impl Tables<'_> {
-    /// Columns in which there is nothing are left out.
+    /// Columns without values are left out.
     fn contestants(&self) -> Table {
         let header =
             ["", "messages/s", "MB/s", "CPU, µs/msg: client + broker", "p50, µs", "p99, µs", "bytes on the wire"];
@@ -84,7 +85,7 @@ fn brief(median: &Median, digits: usize) -> String {
     grouped(median.median, digits)
 }
 
-/// The sum is what a busy machine allows: both share it.
+/// The sum limits the throughput of a busy machine, because client and broker share it.
 fn cpu(client: &Median, broker: Option<&Median>) -> String {
     match broker {
         None => format!("{} + ?", brief(client, 1)),
@@ -100,7 +101,7 @@ fn spread(median: &Median, digits: usize) -> String {
     format!("{} ({} – {})", of(median.median), of(median.least), of(median.most))
 }
 
-/// Thousands apart: 1,234,567.
+/// Groups thousands: 1,234,567.
 fn grouped(value: f64, digits: usize) -> String {
     let plain = format!("{value:.digits$}");
     let (whole, fraction) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
@@ -120,7 +121,7 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-/// Figures to the right, names to the left.
+/// Aligns numbers to the right and names to the left.
 fn align(mut table: Table) -> Table {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

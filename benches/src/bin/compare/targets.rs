@@ -1,4 +1,4 @@
-//! What each scenario is about, and what Fluffle is meant to reach in it.
+//! The figures that matter in each scenario, and Fluffle's targets for them.
 
 use crate::{figures::Figures, scenario::Scenario};
 
@@ -8,12 +8,12 @@ pub(crate) enum Headline {
     Rate,
     P50,
     P99,
-    /// Bytes that went to the broker.
+    /// Bytes sent to the broker.
     Wire,
 }
 
 impl Headline {
-    /// The first gives its ratio a plain name.
+    /// The figures of a scenario. The ratio of the first one has a name without a suffix.
     pub(crate) fn of(scenario: Scenario) -> &'static [Self] {
         match scenario {
             Scenario::Latency => &[Self::P50, Self::P99],
@@ -26,7 +26,7 @@ impl Headline {
 
     pub(crate) fn read(self, figures: &Figures) -> Option<f64> {
         match self {
-            // Bytes, not messages: some carry one message in a body and some many.
+            // Bytes, not messages, because some contestants put one message into a body and some put many.
             Self::Rate => Some(figures.mb_per_s),
             Self::P50 => figures.p50_us,
             Self::P99 => figures.p99_us,
@@ -43,17 +43,17 @@ impl Headline {
     }
 }
 
-/// What a ratio shall be.
+/// The target for a ratio.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Target {
     AtLeast(f64),
     AtMost(f64),
-    /// As [`AtLeast`](Target::AtLeast), and more than was asked for.
+    /// Like [`AtLeast`](Target::AtLeast), but a stretch goal.
     Prize(f64),
 }
 
 impl Target {
-    /// Of this ratio in this scenario, if it has one.
+    /// The target for this ratio in this scenario, if there is one.
     pub(crate) fn of(scenario: Scenario, ratio: &str) -> Option<Self> {
         use Target::{AtLeast, AtMost, Prize};
         match (scenario, ratio) {
@@ -81,7 +81,7 @@ impl Target {
         match self {
             Self::AtLeast(least) => format!("≥ {least:.2}"),
             Self::AtMost(most) => format!("≤ {most:.2}"),
-            Self::Prize(least) => format!("prize: ≥ {least:.2}"),
+            Self::Prize(least) => format!("stretch goal: ≥ {least:.2}"),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Runs a work under callgrind and reads what it counted.
+//! Runs a work under callgrind, and reads its counts.
 
 use std::{collections::HashMap, env, fs, process::Command};
 
 use crate::Failure;
 
-/// Whose code it is.
+/// The owner of some code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Fluffle,
@@ -42,7 +42,7 @@ impl Part {
         }
     }
 
-    /// By the first crate in a function's name.
+    /// Determined by the first crate in a function's name.
     fn of(function: &str) -> Self {
         let path = function.trim_start_matches(['<', '&', '(', '*', '[', '{']);
         let path = path.trim_start_matches("dyn ").trim_start_matches("impl ").trim_start_matches("mut ");
@@ -71,7 +71,7 @@ impl Part {
     }
 }
 
-/// Instructions by function, the broker's thread left out.
+/// Instructions by function, without the broker's thread.
 #[derive(Debug, Default)]
 pub(crate) struct Tally(HashMap<String, u64>);
 
@@ -91,7 +91,7 @@ impl Tally {
     fn add(&mut self, thread: HashMap<String, u64>) {
         let broker: u64 =
             thread.iter().filter(|(name, _)| name.contains("fluffle_broker::")).map(|(_, cost)| cost).sum();
-        // Its own thread spends a good part of its time in the broker's code; the others none, but for starting it.
+        // The broker's thread spends much of its time in the broker's code; other threads only start it.
         if broker * 10 > thread.values().sum() {
             return;
         }
@@ -121,7 +121,7 @@ pub(crate) fn count(work: &str, messages: u64) -> Result<Tally, Failure> {
     Ok(tally)
 }
 
-/// The cost of each function itself, in callgrind's format: what follows a `calls=` line is the called one's.
+/// The cost of each function itself, in callgrind's format. The line after `calls=` is the cost of the called function.
 fn functions(text: &str) -> HashMap<String, u64> {
     let mut costs = HashMap::new();
     let (mut function, mut called) = (String::new(), false);
@@ -141,7 +141,7 @@ fn functions(text: &str) -> HashMap<String, u64> {
     costs
 }
 
-/// Without the hash that tells instances of one generic function apart, and callgrind's marks of recursion.
+/// The name without the hash of a generic instance, and without callgrind's marks of recursion.
 fn unhashed(name: &str) -> String {
     let name = name.split('\'').next().unwrap_or(name);
     match name.rfind("::h") {

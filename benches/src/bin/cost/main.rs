@@ -1,8 +1,8 @@
-//! What a message costs on the client's side, counted in instructions: no clock, so a busy machine changes nothing.
+//! The cost of a message on the client's side, counted in instructions, so that a busy machine does not change it.
 //!
-//! `cargo run --release -p benches --bin cost`. The program runs itself under callgrind (package `valgrind`), with the broker
-//! that lives inside the process, whose thread is left out of the count. Each work is run with fewer and with more messages:
-//! the difference is what the messages cost, without start and end.
+//! `cargo run --release -p benches --bin cost`. The program runs itself under callgrind (package `valgrind`) with the
+//! embedded broker, whose thread is not counted. Each work is run with fewer and with more messages; the difference is
+//! the cost of the messages, without start and end.
 
 mod callgrind;
 mod work;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Counts one work and prints what a message of it costs.
+/// Counts one work, and prints the cost of one message.
 fn report(work: &Work) -> Result<(), Failure> {
     let (few, many) = work.messages;
     eprintln!("{}: {few} and then {many} messages, under callgrind", work.name);

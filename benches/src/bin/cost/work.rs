@@ -1,5 +1,5 @@
-//! What is counted: messages of 100 bytes, published, confirmed, handled and acked, by lapin as well as it can be done by hand,
-//! with Fluffle's labels and without, and by Fluffle.
+//! The counted works: messages of 100 bytes are published, confirmed, handled and acked, by hand-optimized lapin with
+//! and without Fluffle's labels, and by Fluffle.
 
 use std::{
     collections::VecDeque,
@@ -33,7 +33,7 @@ const QUEUE: &str = "cost";
 pub(crate) struct Work {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
-    /// Fewer and more.
+    /// The smaller and the larger number of messages.
     pub(crate) messages: (u64, u64),
     run: fn(u64) -> Result<(), Failure>,
 }
@@ -42,7 +42,7 @@ impl Work {
     pub(crate) const ALL: [Self; 3] = [
         Self {
             name: "lapin",
-            what: "bursts of 50, the last confirm of a burst awaited first, one ack a burst; no properties, no decoding",
+            what: "bursts of 50, last confirm of a burst awaited first, one ack per burst; no properties, no decoding",
             messages: (2_000, 8_000),
             run: |messages| lapin_by_hand(messages, false, BasicProperties::default),
         },
@@ -69,7 +69,7 @@ impl Work {
     }
 }
 
-/// 100 bytes on the wire.
+/// A message of 100 bytes on the wire.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Parcel {
     #[prost(fixed64, tag = "1")]
@@ -87,7 +87,7 @@ fn filler() -> Bytes {
     Bytes::from_static(&[7; 89])
 }
 
-/// Counts what is handled, and tells when all is.
+/// Counts handled messages, and reports when all are handled.
 #[derive(Debug, Default)]
 struct Handled {
     count: AtomicU64,

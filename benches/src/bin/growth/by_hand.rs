@@ -1,6 +1,6 @@
-//! The same work by lapin without a framework: two connections, each with a thread and a current-thread runtime of its own, and
-//! a channel for each queue on both; publishes polled together in bursts, deliveries acked once a burst. What grows here as well is
-//! not the framework's.
+//! The same work with lapin and no framework: two connections, each with its own thread and current-thread runtime, and
+//! on both a channel for each queue. Publishes are polled together in bursts, and deliveries are acked once for each
+//! burst. A cost that grows here, too, is not caused by the framework.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ use tokio::{runtime, sync::watch, task::spawn_blocking};
 
 use crate::{BURST, Cost, Course, Failure, OWN_WINDOW, PREFETCH, WINDOW, body, clear, name};
 
-/// `messages`, published, confirmed, handled and acked, over so many queues.
+/// Publishes, confirms, handles and acks `messages`, spread over so many queues.
 pub(crate) async fn spread(url: &str, queues: u64, messages: u64) -> Result<Cost, Failure> {
     declare(url, queues).await?;
     let course = Course::new(messages);
@@ -39,7 +39,7 @@ pub(crate) async fn spread(url: &str, queues: u64, messages: u64) -> Result<Cost
     cost
 }
 
-/// `messages` that are all there before they are handled and acked.
+/// Handles and acks `messages` that all wait in the queue beforehand.
 pub(crate) async fn backlog(url: &str, messages: u64) -> Result<Cost, Failure> {
     declare(url, 1).await?;
     joined(publisher(url, 1, messages)).await?;
@@ -64,7 +64,7 @@ async fn declare(url: &str, queues: u64) -> Result<(), Failure> {
     Ok(connection.close(200, "done".into()).await?)
 }
 
-/// A side, on a thread of its own.
+/// One side, on its own thread.
 type Side = JoinHandle<Result<(), Failure>>;
 
 fn publisher(url: &str, queues: u64, messages: u64) -> Side {
@@ -77,12 +77,12 @@ fn consumer(url: &str, queues: u64, course: &Arc<Course>, is_over: watch::Receiv
     thread::spawn(move || alone(consume(&url, queues, &course, is_over)))
 }
 
-/// Waits for a side, without holding up the thread of this one.
+/// Waits for a side without blocking the current thread.
 async fn joined(side: Side) -> Result<(), Failure> {
     spawn_blocking(move || side.join()).await?.map_err(|_| "a side panicked")?
 }
 
-/// Runs one side on the thread it is called on.
+/// Runs one side on the calling thread.
 fn alone(side: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(side)
 }
@@ -129,7 +129,7 @@ async fn send(channel: &Channel, queue: &str, count: u64) -> Result<Vec<Publishe
     Ok(try_join_all(publishes).await?)
 }
 
-/// The last one first: when it is there, so are the others.
+/// Awaits the last confirm first: when it has come, the others have, too.
 async fn confirmed(burst: Vec<PublisherConfirm>) -> Result<usize, Failure> {
     let count = burst.len();
     for confirm in burst.into_iter().rev() {

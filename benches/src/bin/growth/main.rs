@@ -1,6 +1,6 @@
-//! Whether a message costs more where there are more queues, or more messages in them, with Fluffle and by hand: processor time
-//! of this process for each message of 100 bytes, by the scheduler's own account (`/proc/self/task/*/schedstat`), which counts
-//! nanoseconds.
+//! Measures whether a message costs more with more queues, or with more messages in them, with Fluffle and with plain
+//! lapin: the CPU time of this process for each message of 100 bytes, from the scheduler's account
+//! (`/proc/self/task/*/schedstat`), in nanoseconds.
 //!
 //! `cargo run --release -p benches --bin growth`, on a private node of RabbitMQ, or the broker that `AMQP_URL` names.
 
@@ -22,21 +22,21 @@ use fluffle_harness::Broker as Node;
 use lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
 use tokio::{sync::Notify, time::timeout};
 
-/// Published to each queue before the next one's turn.
+/// How many messages are published to each queue before the next one's turn.
 const BURST: u64 = 50;
 
-/// Without a confirm, all queues together.
+/// The most messages without a confirm, over all queues.
 const WINDOW: usize = 4000;
 
-/// Of one publisher.
+/// The window of one publisher.
 const OWN_WINDOW: usize = 1000;
 
 const PREFETCH: u16 = 1000;
 
-/// In each round, over all queues.
+/// Messages in each round, over all queues.
 const MESSAGES: u64 = 200_000;
 
-/// Of each number of queues, in turns; a short one before them warms up.
+/// Rounds for each number of queues, in turns. A short round before them warms up.
 const ROUNDS: usize = 5;
 
 const QUEUES: [u64; 4] = [1, 4, 16, 64];
@@ -44,7 +44,7 @@ const QUEUES: [u64; 4] = [1, 4, 16, 64];
 /// Messages queued before the consumer starts, and how often.
 const QUEUED: [(u64, usize); 4] = [(1_000, 25), (10_000, 9), (100_000, 3), (1_000_000, 1)];
 
-/// For one round: past it something hangs.
+/// Time limit of one round, in case something hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -65,7 +65,7 @@ fn main() -> Result<(), Failure> {
         }
         both("queues", QUEUES, rounds, hand_written);
 
-        println!("\nmessages that waited in one queue, consumed");
+        println!("\nwaiting messages of one queue, consumed");
         let (mut rounds, mut hand_written) = (Vec::new(), Vec::new());
         for (queued, times) in QUEUED {
             eprintln!("{queued} queued");
@@ -82,7 +82,7 @@ fn main() -> Result<(), Failure> {
     })
 }
 
-/// What a message took.
+/// The cost of a message.
 #[derive(Clone, Copy)]
 struct Cost {
     processor: Duration,
@@ -101,14 +101,14 @@ impl Cost {
 }
 
 fn both<const N: usize>(what: &str, sizes: [u64; N], ours: Vec<Vec<Cost>>, by_hand: Vec<Vec<Cost>>) {
-    println!("\nby Fluffle\n");
+    println!("\nwith Fluffle\n");
     table(what, sizes, ours);
-    println!("\nby lapin, as well as it can be done by hand: two connections, a channel for each queue on both\n");
+    println!("\nwith hand-optimized lapin: two connections, a channel for each queue on both\n");
     table(what, sizes, by_hand);
 }
 
 fn table<const N: usize>(what: &str, sizes: [u64; N], rounds: Vec<Vec<Cost>>) {
-    println!("{what:>10} {:>14} {:>12} {:>12}", "us a message", "to the first", "messages/s");
+    println!("{what:>10} {:>14} {:>12} {:>12}", "us/message", "to the first", "messages/s");
     let mut first = None;
     for (size, costs) in sizes.into_iter().zip(rounds) {
         let micros = median(costs.iter().map(Cost::micros));
@@ -124,7 +124,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// A mark on the clock and on the processor's.
+/// A point in time, with the CPU time so far.
 #[derive(Clone, Copy)]
 struct Mark {
     at: Instant,
@@ -147,11 +147,11 @@ impl Mark {
     }
 }
 
-/// What the handlers of one round share.
+/// Shared by the handlers of one round.
 struct Course {
     goal: u64,
     handled: AtomicU64,
-    /// At the first message and at the last.
+    /// The marks at the first and the last message.
     marks: Mutex<Vec<Mark>>,
     done: Notify,
 }
@@ -171,7 +171,7 @@ impl Course {
         }
     }
 
-    /// When all is handled: what it cost from the first message on.
+    /// Waits until all messages are handled. Returns the cost from the first message on.
     async fn cost(&self) -> Result<Cost, Failure> {
         timeout(PATIENCE, self.done.notified()).await?;
         match self.marks.lock().unwrap_or_else(PoisonError::into_inner)[..] {
@@ -216,7 +216,7 @@ fn body() -> String {
     "x".repeat(98)
 }
 
-/// `messages`, published, confirmed, handled and acked, over so many queues.
+/// Publishes, confirms, handles and acks `messages`, spread over so many queues.
 async fn spread(url: &str, queues: u64, messages: u64) -> Result<Cost, Failure> {
     let course = Course::new(messages);
     let mut app = App::new(Broker::new(url)?).topology(topology(queues));
@@ -254,14 +254,14 @@ async fn spread(url: &str, queues: u64, messages: u64) -> Result<Cost, Failure> 
     Ok(cost)
 }
 
-/// `messages` that are all there before they are handled and acked.
+/// Handles and acks `messages` that all wait in the queue beforehand.
 async fn backlog(url: &str, messages: u64) -> Result<Cost, Failure> {
     let app = App::new(Broker::new(url)?).topology(topology(1));
     let publisher = app.publisher(route(0));
     let service = app.start().await?;
     service.ready().await?;
     for _ in 0..messages {
-        // Their confirms are waited for together.
+        // All confirms are awaited together, below.
         drop(publisher.enqueue(body()).await?);
     }
     publisher.flush().await;
@@ -280,7 +280,7 @@ async fn backlog(url: &str, messages: u64) -> Result<Cost, Failure> {
     Ok(cost)
 }
 
-/// Deletes them, and their dead-letter queues; RabbitMQ does not mind one that is not there.
+/// Deletes the queues and their dead-letter queues. RabbitMQ accepts the deletion of a missing queue.
 async fn clear(url: &str, queues: u64) -> Result<(), Failure> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;

@@ -5,12 +5,12 @@ use super::{
     table::{Plain, Table, Value},
 };
 
-/// A text argument that is UTF-8.
+/// Returns a text argument that is UTF-8.
 pub(crate) fn text<'a>(arguments: &'a Table, name: &str) -> Option<&'a str> {
     std::str::from_utf8(arguments.get(name)?.text()?).ok()
 }
 
-/// A truth value, false when it is absent.
+/// Returns a boolean argument; `false` if it is absent.
 pub(crate) fn flag(arguments: &Table, name: &str, entity: &str) -> Result<bool, Refusal> {
     match arguments.get(name).map(|value| (value, value.plain())) {
         None => Ok(false),
@@ -22,8 +22,8 @@ pub(crate) fn flag(arguments: &Table, name: &str, entity: &str) -> Result<bool, 
     }
 }
 
-/// Whether two values are one to a headers exchange: as Erlang's `==` has it, whatever their types. Numbers count for
-/// what they amount to; arrays and tables are compared with their types, as they are encoded.
+/// Whether a headers exchange considers two values equal, which follows Erlang's `==`. Numbers of different types are
+/// compared by value; arrays and tables are compared as encoded, with their types.
 pub(crate) fn same_value(a: Value<'_>, b: Value<'_>) -> bool {
     match (a.plain(), b.plain()) {
         (Plain::Integer(integer), Plain::Float(float)) | (Plain::Float(float), Plain::Integer(integer)) => {
@@ -59,7 +59,7 @@ pub(crate) fn type_name(value: Value<'_>) -> &'static str {
     }
 }
 
-/// A number that is at least `least`, or RabbitMQ's words for why not.
+/// Returns a number that is at least `least`, or the refusal in RabbitMQ's words.
 pub(crate) fn number(arguments: &Table, name: &str, least: i64, entity: &str) -> Result<Option<u64>, Refusal> {
     let Some(value) = arguments.get(name) else { return Ok(None) };
     let problem = match value.integer() {
@@ -71,7 +71,7 @@ pub(crate) fn number(arguments: &Table, name: &str, least: i64, entity: &str) ->
     Err(Refusal::precondition(format!("invalid arg '{name}' for {entity}: {problem}")))
 }
 
-/// Compares an argument of a declaration with that of what exists, in RabbitMQ's words.
+/// Compares an argument of a declaration with that of the existing entity. The refusal uses RabbitMQ's words.
 pub(crate) fn equivalent(
     name: &str,
     entity: &str,
@@ -97,19 +97,19 @@ pub(crate) fn equivalent(
     Err(inequivalent(name, entity, &described(received, current), &described(current, received)))
 }
 
-/// Integers of any size are of one kind.
+/// Whether two values have the same type, where all integer types count as one.
 fn alike(a: Value<'_>, b: Value<'_>) -> bool {
     type_name(a) == type_name(b) || a.integer().is_some() && b.integer().is_some()
 }
 
-/// `received` and `current` come quoted, or as `none`.
+/// `received` and `current` are quoted, or `none`.
 pub(crate) fn inequivalent(name: &str, entity: &str, received: &str, current: &str) -> Refusal {
     Refusal::precondition(format!(
         "inequivalent arg '{name}' for {entity}: received {received} but current is {current}"
     ))
 }
 
-/// Compares a yes-or-no property.
+/// Compares a boolean property.
 pub(crate) fn same_flag(name: &str, entity: &str, received: bool, current: bool) -> Result<(), Refusal> {
     if received == current {
         return Ok(());
@@ -117,7 +117,7 @@ pub(crate) fn same_flag(name: &str, entity: &str, received: bool, current: bool)
     Err(inequivalent(name, entity, &format!("'{received}'"), &format!("'{current}'")))
 }
 
-/// A value in a refusal. What is in an array or a table is not shown: it may be deeper than any text.
+/// A value as shown in a refusal. The content of an array or table is not shown, because it may be nested too deeply.
 pub(crate) fn shown(value: Value<'_>) -> String {
     match value.plain() {
         Plain::Text(text) => String::from_utf8_lossy(text).into_owned(),

@@ -1,4 +1,4 @@
-//! Consumers come and go; single messages are fetched; limits are set.
+//! Consumers start and end, single messages are fetched, and prefetch limits are set.
 
 use std::rc::Rc;
 
@@ -26,14 +26,14 @@ pub(crate) struct Fetched {
     pub(crate) tag: u64,
     pub(crate) redelivered: bool,
     pub(crate) message: Rc<Message>,
-    /// Of a quorum queue, whose `basic.get` always has one, also of 0.
+    /// For a quorum queue, whose `basic.get` always shows the count, even if it is 0.
     pub(crate) delivery_count: Option<u32>,
     pub(crate) remaining: usize,
 }
 
 impl Engine {
-    /// Adds a consumer and answers its tag. Deliveries begin with the next call of `start_consumer`, so
-    /// that the answer goes first.
+    /// Adds a consumer and returns its tag. Deliveries begin only when `start_consumer` is called, so that
+    /// `basic.consume-ok` is sent first.
     pub(crate) fn consume(
         &mut self,
         channel_key: ChannelKey,
@@ -92,12 +92,12 @@ impl Engine {
         Ok((tag, Some(key)))
     }
 
-    /// Lets a new consumer have messages.
+    /// Lets a new consumer receive messages.
     pub(crate) fn start_consumer(&mut self, key: ConsumerKey) {
         self.wake_consumer(key);
     }
 
-    /// Ends a consumer; what it holds unacknowledged stays with the channel.
+    /// Ends a consumer. Its unacknowledged deliveries stay with the channel.
     pub(crate) fn cancel(&mut self, channel: ChannelKey, tag: &str) {
         let Some(open) = self.channels.get_mut(channel) else { return };
         if open.replies.as_ref().is_some_and(|(own, _)| **own == *tag)
@@ -121,11 +121,11 @@ impl Engine {
             return;
         }
         self.touch(consumer.queue);
-        // With a single active consumer it is the next one's turn.
+        // If the queue has a single active consumer, the next one becomes active.
         self.run_queue(consumer.queue);
     }
 
-    /// Fetches one message, or none.
+    /// Fetches one message, if there is one.
     pub(crate) fn get(&mut self, channel: ChannelKey, name: &str, no_ack: bool) -> Result<Option<Fetched>, Refusal> {
         let key = self.find_queue(channel, name)?;
         self.touch(key);
@@ -152,7 +152,7 @@ impl Engine {
         Ok(Some(fetched))
     }
 
-    /// `basic.qos`: for each consumer to come, or with `global` for the channel (RabbitMQ's reading).
+    /// `basic.qos`: for each later consumer, or with `global` for the whole channel (RabbitMQ's interpretation).
     pub(crate) fn qos(&mut self, channel: ChannelKey, prefetch: u16, global: bool) {
         let Some(open) = self.channels.get_mut(channel) else { return };
         match global {
@@ -162,7 +162,7 @@ impl Engine {
         self.wake_channel(channel);
     }
 
-    /// A queue was used: its `x-expires` starts again.
+    /// Marks a queue as used, which restarts its `x-expires`.
     pub(super) fn touch(&mut self, key: QueueKey) {
         let now = self.now;
         let Some(queue) = self.queues.get_mut(key) else { return };

@@ -7,7 +7,7 @@ use std::{
 
 use super::{ChannelKey, ConnectionKey, ConsumerKey, QueueKey, VhostKey, queue::Entry, transaction::Transaction};
 
-/// Bytes waiting for one connection's socket above which the engine delivers nothing more to it.
+/// If more bytes than this wait for the socket of a connection, the engine delivers nothing more to it.
 pub(crate) const BACKLOG_LIMIT: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -16,9 +16,9 @@ pub(crate) struct Connection {
     pub(crate) user: Rc<str>,
     pub(crate) name: String,
     pub(crate) channels: HashMap<u16, ChannelKey>,
-    /// Bytes on their way to the client, as far as the engine knows.
+    /// Bytes that wait for the client's socket, as far as the engine knows.
     pub(crate) backlog: usize,
-    /// Whether consumers were passed over for the backlog, and wait for it to shrink.
+    /// Whether consumers were skipped because of the backlog, and wait until it shrinks.
     pub(crate) congested: bool,
     /// Whether the client understands `basic.cancel` from the broker.
     pub(crate) cancel_notify: bool,
@@ -29,11 +29,11 @@ pub(crate) struct Connection {
 pub(crate) struct Confirms {
     /// The number of the last message published.
     pub(crate) last: u64,
-    /// Confirmed up to here, with everything before it, but not yet told.
+    /// The last message number up to which everything is confirmed, but not yet told to the client.
     pub(crate) acked: Option<u64>,
-    /// How many that is.
+    /// How many confirms that is.
     pub(crate) count: u64,
-    /// Messages whose confirm comes late or never.
+    /// How many messages have a confirm that comes late or never.
     pub(crate) withheld: u64,
 }
 
@@ -44,14 +44,14 @@ pub(crate) struct Channel {
     pub(crate) next_tag: u64,
     pub(crate) unacked: Unacked,
     pub(crate) consumers: HashMap<Rc<str>, ConsumerKey>,
-    /// For consumers to come; 0 for no limit.
+    /// The limit for later consumers; 0 for no limit.
     pub(crate) prefetch: u16,
-    /// For all consumers together; 0 for no limit.
+    /// The limit for all consumers together; 0 for no limit.
     pub(crate) global_prefetch: u16,
     pub(crate) confirms: Option<Confirms>,
     pub(crate) transaction: Option<Transaction>,
     pub(crate) last_queue: Rc<str>,
-    /// Consumer tag and reply address of direct reply-to.
+    /// The consumer tag and the reply address of direct reply-to.
     pub(crate) replies: Option<(Rc<str>, Rc<str>)>,
     pub(crate) timeout_set: bool,
 }
@@ -65,9 +65,9 @@ pub(crate) struct Consumer {
     pub(crate) priority: i32,
     pub(crate) prefetch: u16,
     pub(crate) unacked: u32,
-    /// Of its last delivery, 0 before the first.
+    /// The tag of its last delivery; 0 before the first.
     pub(crate) last_tag: u64,
-    /// Not among the queue's active consumers: it could not take a message when its turn came.
+    /// Whether it was removed from the queue's active consumers, because it could not take a message in its turn.
     pub(crate) parked: bool,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Consumer {
 pub(crate) struct Pending {
     pub(crate) tag: u64,
     pub(crate) queue: QueueKey,
-    /// None for `basic.get`.
+    /// `None` if fetched by `basic.get`.
     pub(crate) consumer: Option<ConsumerKey>,
     pub(crate) since: u64,
     pub(crate) entry: Entry,
@@ -85,10 +85,11 @@ pub(crate) struct Pending {
 /// Unacknowledged deliveries of one channel, in the order of their tags.
 #[derive(Debug, Default)]
 pub(crate) struct Unacked {
-    /// Acknowledged out of turn leaves a gap, filled when it reaches the front or gaps outweigh the rest.
+    /// A delivery acknowledged out of order leaves a gap. The gap is removed when it reaches the front, or when there
+    /// are more gaps than deliveries.
     slots: VecDeque<(u64, Option<Pending>)>,
     count: usize,
-    /// Those that count against a prefetch limit shared by the channel.
+    /// How many of them count against a prefetch limit of the whole channel.
     pub(crate) consumed: usize,
 }
 
@@ -107,7 +108,7 @@ impl Unacked {
         self.find(tag).is_some()
     }
 
-    /// Takes one delivery out.
+    /// Removes one delivery.
     pub(crate) fn take(&mut self, tag: u64) -> Option<Pending> {
         let index = self.find(tag)?;
         let pending = self.slots.get_mut(index)?.1.take()?;
@@ -121,7 +122,7 @@ impl Unacked {
         Some(pending)
     }
 
-    /// Takes the first delivery out if its tag is at most `tag`.
+    /// Removes the first delivery if its tag is at most `tag`.
     pub(crate) fn take_first(&mut self, tag: u64) -> Option<Pending> {
         while self.slots.front().is_some_and(|(first, _)| *first <= tag) {
             if let Some((_, Some(pending))) = self.slots.pop_front() {
@@ -132,7 +133,7 @@ impl Unacked {
         None
     }
 
-    /// Takes back what a transaction had settled and does not commit.
+    /// Takes back deliveries that a transaction had settled and did not commit.
     pub(crate) fn put_back(&mut self, mut returned: Vec<Pending>) {
         returned.extend(std::iter::from_fn(|| self.take_first(u64::MAX)));
         returned.sort_by_key(|pending| pending.tag);

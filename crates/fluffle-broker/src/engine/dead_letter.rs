@@ -1,4 +1,4 @@
-//! Dead letters: what left a queue without being taken, with its history in `x-death`.
+//! Dead letters: messages that left a queue without being consumed, with their history in `x-death`.
 //!
 //! Semantics: <https://www.rabbitmq.com/docs/3.13/dlx>.
 
@@ -15,12 +15,13 @@ use super::{
 };
 
 impl Engine {
-    /// Publishes a message that leaves `key` to the queue's dead-letter exchange; without one it is dropped.
+    /// Publishes a message that leaves `key` to the dead-letter exchange of the queue. Without such an exchange the
+    /// message is dropped.
     pub(super) fn dead_letter(&mut self, key: QueueKey, message: &Rc<Message>, reason: &'static str) {
         let Some(queue) = self.queues.get(key) else { return };
         let Some(exchange) = queue.spec.dead_letter_exchange.clone() else { return };
         let (vhost, name, new_key) = (queue.vhost, queue.name.clone(), queue.spec.dead_letter_key.clone());
-        // The name of an exchange is always UTF-8; that of a queue's argument need not be, and then names none.
+        // The name of an exchange is always UTF-8. If the queue's argument is not, it names no exchange.
         let exchange_name = std::str::from_utf8(&exchange).ok();
         let exchange = exchange_name.and_then(|name| self.vhosts.get(vhost)?.exchanges.get(name));
         let Some(exchange) = exchange.map(|exchange| exchange.name.clone()) else { return };
@@ -30,7 +31,8 @@ impl Engine {
         let deaths = if reason == "rejected" { Vec::new() } else { deaths(&letter.properties.headers()) };
         for target in queues.iter() {
             let Some(target_name) = self.queues.get(*target).map(|queue| queue.name.clone()) else { continue };
-            // A message that has come round by itself, without a rejection on the way, would go on for ever.
+            // Drop a message that returned to a queue without a rejection on the way, because it would circulate for
+            // ever.
             if !is_cycle(&target_name, &deaths) {
                 self.waiting_letters.push_back((*target, letter.clone()));
             }
@@ -38,8 +40,8 @@ impl Engine {
         self.deliver_letters();
     }
 
-    /// Enqueues dead letters one after the other: a letter may push out the next one, and so on, and a
-    /// long chain of queues must not become a deep recursion.
+    /// Enqueues dead letters one after the other. Each letter may push out the next one, so a loop avoids a deep
+    /// recursion over a long chain of queues.
     fn deliver_letters(&mut self) {
         if std::mem::replace(&mut self.delivering_letters, true) {
             return;
@@ -51,7 +53,7 @@ impl Engine {
     }
 }
 
-/// The message as it is published to the dead-letter exchange.
+/// Builds the message that is published to the dead-letter exchange.
 fn letter(
     message: &Message,
     exchange: Rc<str>,
@@ -84,8 +86,8 @@ fn letter(
     Some(message.copy((exchange, key), properties, None))
 }
 
-/// Adds a death in front, or counts it on the one of the same queue and reason and moves that to the front. What is not
-/// a table among the deaths is left out: RabbitMQ's queue process dies of it.
+/// Adds a death at the front. If there is already one for the same queue and reason, counts it there and moves it to
+/// the front. Items that are no tables are left out; RabbitMQ's queue process crashes over them.
 fn record(headers: &Table, death: Table, queue: &str, reason: &str, exchange: &str) -> Table {
     let mut recorded = headers.clone();
     let mut known = deaths(headers);
@@ -96,7 +98,7 @@ fn record(headers: &Table, death: Table, queue: &str, reason: &str, exchange: &s
     }
     let same = known.iter().position(|death| is(death, "queue", queue) && is(death, "reason", reason));
     let death = match same.map(|at| known.remove(at)) {
-        // RabbitMQ sorts the fields of a death that it adds to others, and of none that is the first.
+        // RabbitMQ sorts the fields of a new death only if there are other deaths already.
         None if headers.get("x-death").is_some_and(|value| value.items().is_some()) => death.sorted(),
         None => death,
         Some(again) => {
@@ -114,7 +116,7 @@ fn deaths(headers: &Table) -> Vec<Table> {
     deaths.into_iter().flatten().filter_map(table::Value::table).collect()
 }
 
-/// Whether a death's field is this text.
+/// Whether a field of a death has this text.
 fn is(death: &Table, name: &str, text: &str) -> bool {
     death.get(name).and_then(table::Value::text) == Some(text.as_bytes())
 }

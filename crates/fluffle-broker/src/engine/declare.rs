@@ -1,4 +1,4 @@
-//! Exchanges declared, deleted and bound.
+//! Declaring, deleting and binding exchanges.
 
 use std::rc::Rc;
 
@@ -22,7 +22,7 @@ pub(crate) struct ExchangeDeclaration<'a> {
     pub(crate) arguments: Table,
 }
 
-/// The mode of a binding to a headers exchange.
+/// Checks `x-match`, the mode of a binding to a headers exchange.
 fn check_match(arguments: &Table) -> Result<(), Refusal> {
     let Some(value) = arguments.get("x-match") else { return Ok(()) };
     match value.text() {
@@ -40,7 +40,8 @@ fn check_match(arguments: &Table) -> Result<(), Refusal> {
     }
 }
 
-/// To RabbitMQ a type is invalid rather than unknown when its name is an atom of the node's Erlang: in practice, a word.
+/// RabbitMQ calls a missing type invalid, rather than unknown, if its name is an atom of the Erlang node: in practice,
+/// a word in lower case.
 fn no_such_kind(kind: &str) -> Refusal {
     let word = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     let problem = if word { "invalid" } else { "unknown" };
@@ -100,7 +101,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Deleting what does not exist succeeds.
+    /// Deletes an exchange. Succeeds if it does not exist.
     pub(crate) fn delete_exchange(&mut self, channel: ChannelKey, name: &str, if_unused: bool) -> Result<(), Refusal> {
         let Some((vhost, vhost_name, _)) = self.place(channel) else { return Ok(()) };
         if name.is_empty() {
@@ -118,7 +119,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes an exchange, all bindings to it, and the auto-delete exchanges that this leaves without any.
+    /// Removes an exchange, all bindings to it, and the auto-delete exchanges that have no binding left then.
     pub(super) fn remove_exchange(&mut self, vhost: VhostKey, name: &str) {
         self.generation += 1;
         let removed = self.vhosts.get_mut(vhost).and_then(|home| home.exchanges.remove(name));
@@ -127,7 +128,7 @@ impl Engine {
         }
     }
 
-    /// Removes all bindings to a destination that is gone.
+    /// Removes all bindings to a deleted destination.
     pub(super) fn forget_destination(&mut self, vhost: VhostKey, destination: &Destination) {
         self.generation += 1;
         let Some(home) = self.vhosts.get_mut(vhost) else { return };
@@ -140,7 +141,7 @@ impl Engine {
         emptied.into_iter().for_each(|name| self.remove_exchange(vhost, &name));
     }
 
-    /// 404 when there is no such exchange.
+    /// 404 if there is no such exchange.
     pub(crate) fn check_exchange(&self, channel: ChannelKey, name: &str) -> Result<(), Refusal> {
         let Some((vhost, vhost_name, _)) = self.place(channel) else { return Ok(()) };
         let known = self.vhosts.get(vhost).is_some_and(|home| home.exchanges.contains_key(name));
@@ -171,7 +172,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a binding; one that does not exist is as good as removed.
+    /// Removes a binding. Succeeds if it does not exist.
     pub(crate) fn unbind(
         &mut self,
         channel: ChannelKey,
@@ -184,7 +185,7 @@ impl Engine {
         if source.is_empty() {
             return Err(not_on_default());
         }
-        // What does not exist is not bound either: RabbitMQ has nothing to complain of.
+        // If the source or the destination does not exist, RabbitMQ reports success.
         let Ok(exchange) = self.bindable(channel, source, &destination) else { return Ok(()) };
         let removed = exchange.unbind(key, &destination, &arguments.sorted());
         let gone = removed && exchange.spec.auto_delete && exchange.bindings.is_empty();

@@ -1,4 +1,4 @@
-//! Ready messages meet consumers.
+//! Delivering ready messages to consumers.
 
 use super::{
     ChannelKey, ConsumerKey, Effect, Engine, Outgoing, QueueKey,
@@ -6,13 +6,13 @@ use super::{
     queue::Entry,
 };
 
-/// What a delivery costs on the wire besides its body, roughly.
+/// About how many bytes a delivery takes on the wire besides its body.
 const DELIVERY_BYTES: usize = 100;
 
 impl Engine {
-    /// Drops what has expired, then delivers as long as there is a message and a consumer that can take it.
+    /// Drops expired messages, then delivers as long as there are messages and consumers that can take them.
     pub(super) fn run_queue(&mut self, key: QueueKey) {
-        // A message with no time to live at all still reaches a consumer that is ready for it.
+        // A message with a TTL of 0 still reaches a consumer that is ready for it.
         while self.queues.get(key).is_some_and(|queue| queue.ready.len() > 0) {
             let Some(consumer) = self.next_consumer(key) else { break };
             let fresh = |entry: &Entry, now: u64| entry.expires > now || entry.expires == now && !entry.redelivered;
@@ -27,7 +27,7 @@ impl Engine {
         self.drop_expired(key);
     }
 
-    /// The consumer whose turn it is. Those that cannot take a message are parked on the way.
+    /// Returns the consumer whose turn it is, and parks consumers on the way that cannot take a message.
     fn next_consumer(&mut self, key: QueueKey) -> Option<ConsumerKey> {
         let queue = self.queues.get_mut(key)?;
         if queue.spec.single_active {
@@ -42,7 +42,7 @@ impl Engine {
                 continue;
             };
             if self.can_take(candidate) {
-                // To the back: the next message is someone else's.
+                // Move it to the back, because the next message goes to another consumer.
                 let queue = self.queues.get_mut(key)?;
                 queue.consumers.active.last_entry()?.get_mut().push_back(candidate);
                 return Some(candidate);
@@ -63,7 +63,8 @@ impl Engine {
         }
         let within = |count: usize, limit: u16| limit == 0 || count < limit.into();
         (consumer.no_ack || within(consumer.unacked as usize, consumer.prefetch))
-            // Who need not acknowledge waits too: it takes nothing from the channel's limit, and obeys it.
+            // A consumer without acknowledgements also obeys the channel's limit, although it does not count against
+            // it.
             && within(channel.unacked.consumed, channel.global_prefetch)
     }
 
@@ -78,7 +79,7 @@ impl Engine {
         if let Some(open) = self.connections.get_mut(connection) {
             open.backlog += entry.message.body.len() + DELIVERY_BYTES;
         }
-        // RabbitMQ's consumers of a quorum queue are told only of deliveries that came to nothing.
+        // RabbitMQ tells consumers of a quorum queue the delivery count only if an earlier delivery was returned.
         let delivery_count = (entry.delivery_count > 0).then_some(entry.delivery_count);
         let effect = Effect::Deliver {
             consumer: consumer.tag.clone(),
@@ -101,7 +102,7 @@ impl Engine {
         self.watch_timeout(channel_key);
     }
 
-    /// A consumer may take messages again: back among the active ones, and its queue runs.
+    /// A consumer can take messages again: makes it active, and runs its queue.
     pub(super) fn wake_consumer(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let queue_key = consumer.queue;
@@ -114,8 +115,8 @@ impl Engine {
         self.run_queue(queue_key);
     }
 
-    /// All consumers of a channel may take messages again, those first that have waited longest: under a limit
-    /// they share, the others would get none.
+    /// All consumers of a channel can take messages again. The ones that have waited longest come first, because under
+    /// a shared limit the others would take everything.
     pub(super) fn wake_channel(&mut self, key: ChannelKey) {
         let Some(channel) = self.channels.get(key) else { return };
         let mut consumers: Vec<_> = channel.consumers.values().copied().collect();

@@ -39,7 +39,7 @@ impl fmt::Display for ExchangeKind {
     }
 }
 
-/// Where a binding leads.
+/// The destination of a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     Queue(QueueKey),
@@ -49,11 +49,11 @@ pub(crate) enum Destination {
 #[derive(Clone, Debug)]
 pub(crate) struct Binding {
     pub(crate) destination: Destination,
-    /// In the order of their names: bindings that differ in that alone are one.
+    /// Sorted by name, because bindings that differ only in the order of arguments are the same.
     pub(crate) arguments: Table,
 }
 
-/// What a declaration says of an exchange.
+/// The declaration of an exchange.
 #[derive(Clone, Debug)]
 pub(crate) struct ExchangeSpec {
     pub(crate) kind: ExchangeKind,
@@ -67,11 +67,11 @@ pub(crate) struct ExchangeSpec {
 pub(crate) struct Exchange {
     pub(crate) name: Rc<str>,
     pub(crate) spec: ExchangeSpec,
-    /// Bindings by their key or pattern: a direct exchange needs one look, a topic exchange tries each pattern once.
+    /// Bindings by key or pattern: a direct exchange needs one look-up, and a topic exchange tries each pattern once.
     pub(crate) bindings: HashMap<Rc<[u8]>, Vec<Binding>>,
-    /// Of a consistent-hash exchange: its bindings by number.
+    /// The numbered bindings of a consistent-hash exchange.
     pub(crate) ring: Ring,
-    /// Routes found before, good for one generation of the topology.
+    /// Cache of routes, valid for one generation of the topology.
     pub(crate) routes: HashMap<Rc<[u8]>, Rc<[QueueKey]>>,
     pub(crate) routes_generation: u64,
 }
@@ -92,7 +92,7 @@ impl Exchange {
         arguments::text(&self.spec.arguments, "alternate-exchange").map(Rc::from)
     }
 
-    /// Adds a binding; binding twice is binding once.
+    /// Adds a binding. A second identical binding has no effect.
     pub(crate) fn bind(&mut self, key: &str, binding: Binding) {
         let known = self.bindings.entry(Rc::from(key.as_bytes())).or_default();
         if !known.iter().any(|other| other.destination == binding.destination && other.arguments == binding.arguments) {
@@ -100,7 +100,7 @@ impl Exchange {
         }
     }
 
-    /// Removes a binding and says whether there was one.
+    /// Removes a binding. Returns whether there was one.
     pub(crate) fn unbind(&mut self, key: &str, destination: &Destination, arguments: &Table) -> bool {
         let Some(known) = self.bindings.get_mut(key.as_bytes()) else { return false };
         let before = known.len();
@@ -115,7 +115,7 @@ impl Exchange {
         removed
     }
 
-    /// Removes every binding to a destination and says whether there was one.
+    /// Removes every binding to a destination. Returns whether there was one.
     pub(crate) fn forget(&mut self, destination: &Destination) -> bool {
         let mut removed = false;
         self.ring.remove(destination);

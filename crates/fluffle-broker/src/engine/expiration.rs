@@ -1,11 +1,11 @@
-//! A message's `expiration`: a number in text, and RabbitMQ's words for why one is none.
+//! A message's `expiration`: a number as text. Refusals use RabbitMQ's words.
 
 use super::refusal::Refusal;
 
 /// RabbitMQ's bound: ten years, in milliseconds (`?MAX_EXPIRY_TIMER`).
 const LONGEST: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
-/// The last column that Erlang writes a term to before it breaks the line.
+/// Erlang breaks the line of a term after this column.
 const WIDTH: usize = 78;
 
 /// Reads an expiration as RabbitMQ does: `string:to_integer`, then `rabbit_misc:check_expiry`.
@@ -31,7 +31,7 @@ pub(super) fn milliseconds(text: &[u8]) -> Result<u64, Refusal> {
     Err(Refusal::precondition([before, problem].concat()))
 }
 
-/// `{word,number}` as Erlang writes it from a column on: on two lines, if one is too narrow.
+/// `{word,number}` as Erlang writes it from a column on: on two lines if one line is too narrow.
 fn tuple(word: &str, number: &str, column: usize) -> Vec<u8> {
     let whole = format!("{{{word},{number}}}");
     if column + whole.len() <= WIDTH {
@@ -41,7 +41,7 @@ fn tuple(word: &str, number: &str, column: usize) -> Vec<u8> {
     format!("{{{word},\n{indent}{number}}}").into_bytes()
 }
 
-/// A list of octets as Erlang writes it: in quotation marks, if it takes all of them for characters of Latin-1.
+/// A list of octets as Erlang writes it: quoted, if all of them are printable Latin-1.
 fn string(octets: &[u8]) -> Vec<u8> {
     let readable = |octet: &u8| matches!(octet, 8..=13 | 27 | 32..=126 | 160..);
     if !octets.iter().all(readable) {

@@ -1,5 +1,5 @@
-//! Faults among messages: the rules are asked here; what they decide is the answer to a publish, or is
-//! done when the engine is in nobody's hands.
+//! Faults among messages. The rules are checked here. Their decision is either the answer to a publish, or is carried
+//! out later, when the engine is not borrowed.
 
 use std::rc::Rc;
 
@@ -8,16 +8,16 @@ use super::{
 };
 use crate::fault::{Event, Fault, Scene, Strike};
 
-/// What becomes of a message that was published.
+/// What happens to a published message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// What becomes of every message.
+    /// The normal case: no fault.
     Usual,
     Nack,
     Return,
-    /// Taken, and never confirmed.
+    /// Accepted, but never confirmed.
     Never,
-    /// Taken, and confirmed so many milliseconds later.
+    /// Accepted, and confirmed so many milliseconds later.
     Late(u64),
 }
 
@@ -27,7 +27,7 @@ impl Answer {
     }
 }
 
-/// A consumer and where it sits.
+/// A consumer, with its channel and connection.
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) connection: ConnectionKey,
@@ -37,7 +37,7 @@ pub(crate) struct Seat {
 }
 
 impl Engine {
-    /// What the rules say of a message that was published; the first that has an answer decides.
+    /// Returns what the rules decide about a published message. The first rule with an answer decides.
     pub(super) fn answer(&self, key: ChannelKey, message: &Message, mandatory: bool, queues: &[QueueKey]) -> Answer {
         let mut answer = Answer::Usual;
         if !self.faults.awaits(Event::Published) {
@@ -56,7 +56,7 @@ impl Engine {
         answer
     }
 
-    /// A message is on its way to a consumer.
+    /// Reports that a message is on its way to a consumer.
     pub(super) fn delivered(&self, key: ConsumerKey, message: &Message, queue: QueueKey) {
         if self.faults.awaits(Event::Delivered)
             && let Some(consumer) = self.consumers.get(key)
@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// A delivery was settled by its client.
+    /// Reports that a client settled a delivery.
     pub(super) fn settled(&self, key: ChannelKey, pending: &Pending) {
         if self.faults.awaits(Event::Settled) {
             let consumer = pending.consumer.and_then(|key| self.consumers.get(key)).map(|consumer| &consumer.tag);
@@ -73,7 +73,7 @@ impl Engine {
         }
     }
 
-    /// Asks the rules, keeps for later what changes the state, and answers the rest.
+    /// Checks the rules. Keeps hits that change the state for later, and returns the others.
     fn ask(
         &self,
         event: Event,
@@ -106,12 +106,12 @@ impl Engine {
         answers
     }
 
-    /// The channel of that number on a connection.
+    /// Returns the channel with this number on a connection.
     pub(crate) fn channel(&self, connection: ConnectionKey, number: u16) -> Option<ChannelKey> {
         self.connections.get(connection)?.channels.get(&number).copied()
     }
 
-    /// Every consumer of a queue.
+    /// Returns every consumer of every queue.
     pub(crate) fn seats(&self) -> Vec<Seat> {
         let seat = |consumer: &super::Consumer| {
             let channel = self.channels.get(consumer.channel)?;
@@ -121,7 +121,7 @@ impl Engine {
         self.consumers.values().filter_map(seat).collect()
     }
 
-    /// Ends a consumer on the broker's own account, and tells its client if it understands that.
+    /// Ends a consumer on behalf of the broker, and tells its client if it supports that.
     pub(crate) fn cancel_consumer(&mut self, key: ChannelKey, tag: &Rc<str>) {
         let Some(channel) = self.channels.get(key).filter(|open| open.consumers.contains_key(tag)) else { return };
         let (connection, number) = (channel.connection, channel.number);

@@ -1,4 +1,4 @@
-//! The engine as a whole: made, asked, stopped and started again.
+//! Creating, inspecting, stopping and restarting the engine.
 
 use std::{
     collections::{BinaryHeap, HashMap, VecDeque},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl Engine {
-    /// An engine with the given virtual hosts, each with the exchanges that the standard demands.
+    /// Creates an engine with the given virtual hosts. Each has the exchanges that the standard requires.
     pub(crate) fn new<'a>(vhosts: impl IntoIterator<Item = &'a str>, limits: Limits, faults: Rc<Plan>) -> Self {
         let mut engine = Self {
             limits,
@@ -55,13 +55,14 @@ impl Engine {
         self.now = self.now.max(now);
     }
 
-    /// Takes what happened since the last call, confirms told last and as few as possible.
+    /// Takes the effects since the last call. Confirms come last, as few as possible.
     pub(crate) fn take_outbox(&mut self) -> Vec<Outgoing> {
         self.tell_confirms();
         std::mem::take(&mut self.outbox)
     }
 
-    /// The state after a restart: durable entities, persistent messages and those of quorum queues, no connections.
+    /// Resets the state as after a restart: keeps durable entities, persistent messages and all messages of quorum
+    /// queues, but no connections.
     pub(crate) fn restart(&mut self) {
         let connections: Vec<_> = self.connections.keys().collect();
         connections.into_iter().for_each(|connection| self.close_connection(connection));
@@ -95,7 +96,8 @@ impl Engine {
             ready_bytes: queue.ready.bytes(),
             unacked: queue.unacked,
             consumers: queue.consumers.all.len(),
-            // Only what stands at the head of a queue expires: no other expiry can come without a consumer.
+            // Only the message at the head of a queue can expire, so without a consumer no later expiry can come into
+            // play.
             at_rest: !queue.was_consumed && queue.ready.next_expiry() == u64::MAX,
         };
         let connection = |connection: &super::Connection| ConnectionSnapshot {
@@ -109,7 +111,7 @@ impl Engine {
         Snapshot { queues, connections: self.connections.values().map(connection).collect() }
     }
 
-    /// What is ready in a queue of any virtual host, in the order it would be delivered.
+    /// Returns the ready messages of a queue in any virtual host, in delivery order.
     pub(crate) fn messages(&self, name: &str) -> Option<Vec<QueuedMessage>> {
         let queue = self.queues.values().find(|queue| &*queue.name == name)?;
         Some(queue.ready.iter().map(QueuedMessage::from).collect())

@@ -2,11 +2,11 @@
 
 use std::{cell::Cell, rc::Rc};
 
-/// What a message costs besides its body and properties, roughly.
+/// About how many bytes a message takes besides its body and properties.
 const OVERHEAD: usize = 256;
 
-/// Bytes of all the messages there are. A message counts once, however many queues have it, until it is
-/// acknowledged everywhere.
+/// The bytes of all current messages. A message counts once, however many queues have it, until it is acknowledged
+/// everywhere.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory(Rc<Cell<u64>>);
 
@@ -15,7 +15,7 @@ impl Memory {
         self.0.get()
     }
 
-    /// Counts a message of that size for as long as the charge lives.
+    /// Counts a message of that size as long as the charge lives.
     pub(super) fn charge(&self, body_and_properties: usize) -> Charge {
         let bytes = (body_and_properties + OVERHEAD) as u64;
         self.0.set(self.0.get() + bytes);
@@ -23,7 +23,7 @@ impl Memory {
     }
 }
 
-/// One message's part.
+/// The share of one message.
 #[derive(Debug)]
 pub(crate) struct Charge {
     memory: Memory,

@@ -1,4 +1,4 @@
-//! A message as it lies in queues: shared between them, its body and properties as they came.
+//! A message in queues. Queues share it; body and properties stay encoded as they came.
 
 use std::{ops::Range, rc::Rc};
 
@@ -28,7 +28,7 @@ pub(crate) enum Property {
     ContentType,
 }
 
-/// In the order in which they stand in a property list.
+/// The order of the properties in a property list.
 const ORDER: [Property; 14] = [
     Property::ContentType,
     Property::ContentEncoding,
@@ -46,8 +46,8 @@ const ORDER: [Property; 14] = [
     Property::ClusterId,
 ];
 
-/// The bits of flags that stand for a property. RabbitMQ looks at the others, of which the last would announce more
-/// flags, as little as at any bit without a meaning.
+/// The flag bits that stand for a property. RabbitMQ ignores the other two bits. The last of them would announce more
+/// flags.
 const KNOWN: u16 = !0b11;
 
 impl Property {
@@ -55,7 +55,7 @@ impl Property {
         1 << self as u16
     }
 
-    /// Passes an encoded value; a table only if it is sound.
+    /// Skips an encoded value. A table must be sound.
     fn pass(self, reader: &mut Reader<'_>) -> Option<()> {
         match self {
             Self::DeliveryMode | Self::Priority => reader.skip(1),
@@ -66,12 +66,12 @@ impl Property {
     }
 }
 
-/// The content properties, encoded as the publisher sent them, and what the broker itself reads of them.
+/// The content properties, encoded as the publisher sent them, with those values that the broker itself reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Properties {
     /// Property flags and values, as in a content header frame.
     raw: Bytes,
-    /// Where the headers stand, their length left out.
+    /// The range of the headers in `raw`, without their length.
     headers: Option<Range<u32>>,
     expiration: Option<Range<u32>>,
     user_id: Option<Range<u32>>,
@@ -82,7 +82,8 @@ pub(crate) struct Properties {
 }
 
 impl Properties {
-    /// Checks an encoded property list and notes what concerns the broker; `None` when RabbitMQ could not read it.
+    /// Checks an encoded property list, and notes the values that the broker needs. Returns `None` if RabbitMQ could
+    /// not read it. Texts may be any bytes.
     /// Texts may be any bytes.
     pub(crate) fn scan(raw: Bytes) -> Option<Self> {
         let mut found =
@@ -97,7 +98,7 @@ impl Properties {
             let start = raw.len() - reader.left();
             property.pass(&mut reader)?;
             let end = raw.len() - reader.left();
-            // A value's length in front of it takes one octet, that of a table four.
+            // The length before a short string takes one octet, the length before a table four.
             let behind = |length: usize| Some((start + length) as u32..end as u32);
             match property {
                 Property::Headers => found.headers = behind(4),
@@ -137,7 +138,7 @@ impl Properties {
         self.at(self.reply_to.as_ref())
     }
 
-    /// The headers; empty when there are none. They are not copied.
+    /// The headers, without a copy; empty if there are none.
     pub(crate) fn headers(&self) -> Table {
         match &self.headers {
             Some(range) => Table::sound(self.raw.slice(range.start as usize..range.end as usize)),
@@ -155,7 +156,7 @@ impl Properties {
         self.value(property)?.get(1..)
     }
 
-    /// Where a property stands, or would stand.
+    /// The range of a property, or the place where it would be.
     fn place(&self, wanted: Property) -> Range<usize> {
         let mut reader = Reader::new(&self.raw);
         let flags = reader.u16().unwrap_or_default();
@@ -172,7 +173,7 @@ impl Properties {
         self.raw.len()..self.raw.len()
     }
 
-    /// These properties with another encoded value of one of them, or without it.
+    /// Returns these properties with another encoded value for one of them, or without it.
     pub(crate) fn with(&self, property: Property, value: Option<&[u8]>) -> Option<Self> {
         let place = self.place(property);
         let flags = Reader::new(&self.raw).u16()? & KNOWN;
@@ -181,22 +182,22 @@ impl Properties {
         Self::scan([&flags.to_be_bytes()[..], before, value.unwrap_or_default(), after].concat().into())
     }
 
-    /// These properties with other headers.
+    /// Returns these properties with other headers.
     pub(crate) fn with_headers(&self, headers: &Table) -> Option<Self> {
         self.with(Property::Headers, Some(&headers.encode()))
     }
 }
 
-/// One message: published once, referred to by every queue it was routed to.
+/// One message: published once, and shared by every queue to which it was routed.
 #[derive(Debug)]
 pub(crate) struct Message {
-    /// The exchange it was published to.
+    /// The exchange to which it was published.
     pub(crate) exchange: Rc<str>,
-    /// Any bytes: RabbitMQ does not look at the routing key of a publish.
+    /// The routing key. It may be any bytes, because RabbitMQ does not check the routing key of a publish.
     pub(crate) key: Rc<[u8]>,
     pub(crate) properties: Properties,
     pub(crate) body: Bytes,
-    /// Its own time to live in milliseconds.
+    /// Its TTL in milliseconds.
     pub(crate) ttl: Option<u64>,
     charge: Charge,
 }
@@ -213,12 +214,12 @@ impl Message {
         Self { exchange, key, properties, body, ttl, charge }
     }
 
-    /// A message with the same body and another envelope.
+    /// A message with the same body and another exchange, routing key and properties.
     pub(super) fn copy(&self, place: (Rc<str>, Rc<[u8]>), properties: Properties, ttl: Option<u64>) -> Self {
         Self::new(self.charge.memory(), place, properties, self.body.clone(), ttl)
     }
 
-    /// The property list for the wire, with a count of earlier deliveries if there is one to tell.
+    /// The property list for the wire, with the count of earlier deliveries if there is one.
     pub(crate) fn delivered_properties(&self, count: Option<u32>) -> Bytes {
         let counted = count.and_then(|count| {
             let headers = self.properties.headers().canonical().with("x-delivery-count", &table::long(count.into()));
@@ -232,7 +233,7 @@ impl Message {
 mod tests {
     use super::*;
 
-    /// Every property, each with bytes of its own.
+    /// Every property, each with different bytes.
     fn all() -> Properties {
         let list = [&b"\xff\xfc\x01a\x01b"[..], b"\0\0\0\x03\x01kV", b"\x02\x05\x01c\x01d\x01e\x01f\0\0\0\0\0\0\0\x07"];
         Properties::scan([&list.concat()[..], b"\x01g\x01h\x01i\x01j"].concat().into()).unwrap()

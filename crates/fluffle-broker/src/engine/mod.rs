@@ -1,5 +1,5 @@
-//! The broker's state and rules: synchronous, without I/O, time handed in. Commands come for a
-//! connection or channel, effects for any of them gather in the outbox.
+//! The broker's state and rules: synchronous, without I/O, with the time passed in. A command comes from a connection
+//! or channel; effects for any connection or channel are collected in the outbox.
 
 mod arguments;
 mod consume;
@@ -67,12 +67,12 @@ new_key_type! {
     pub(crate) struct QueueKey;
 }
 
-/// What the engine can be told about its limits.
+/// The limits of the engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    /// Milliseconds a delivery may wait for its acknowledgement.
+    /// How many milliseconds a delivery may wait for its acknowledgement.
     pub(crate) consumer_timeout: u64,
-    /// Bytes of a message's body.
+    /// The largest message body, in bytes.
     pub(crate) message_bytes: u64,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Vhost {
     pub(crate) queues: HashMap<Rc<str>, QueueKey>,
 }
 
-/// What happens at a client, outside the answer to its command.
+/// An effect at a client, apart from the answer to its command.
 #[derive(Debug)]
 pub(crate) enum Effect {
     Deliver { consumer: Rc<str>, tag: u64, redelivered: bool, message: Rc<Message>, delivery_count: Option<u32> },
@@ -94,7 +94,7 @@ pub(crate) enum Effect {
     CloseChannel(Refusal),
 }
 
-/// An effect and the channel it happens on.
+/// An effect and its channel.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) connection: ConnectionKey,
@@ -113,16 +113,16 @@ pub(crate) struct Engine {
     channels: SlotMap<ChannelKey, Channel>,
     consumers: SlotMap<ConsumerKey, Consumer>,
     outbox: Vec<Outgoing>,
-    /// Channels that have confirms to tell.
+    /// Channels with confirms that are not sent yet.
     confirming: Vec<ChannelKey>,
     timers: BinaryHeap<Reverse<(u64, Timer)>>,
-    /// Raised by every change of exchanges, queues and bindings: remembered routes end with it.
+    /// Increased by every change of exchanges, queues and bindings, which invalidates cached routes.
     generation: u64,
-    /// For names the broker gives.
+    /// Counter for generated names.
     names: u64,
-    /// Milliseconds on a clock that the caller keeps.
+    /// The time in milliseconds, on a clock that the caller keeps.
     now: u64,
-    /// Dead letters on their way to a queue.
+    /// Dead letters that are not enqueued yet.
     waiting_letters: VecDeque<(QueueKey, Rc<Message>)>,
     delivering_letters: bool,
     /// Reply addresses of direct reply-to.

@@ -1,4 +1,4 @@
-//! A message comes in: checked, routed, enqueued, returned, confirmed.
+//! Publishing: a message is checked, routed, enqueued, returned and confirmed.
 
 use std::rc::Rc;
 
@@ -17,21 +17,21 @@ use super::{
 /// `basic.publish` with its content.
 #[derive(Debug)]
 pub(crate) struct Publication {
-    /// Any bytes, as the routing key.
+    /// The exchange. Like the routing key, it may be any bytes.
     pub(crate) exchange: Rc<[u8]>,
     pub(crate) key: Rc<[u8]>,
     pub(crate) mandatory: bool,
-    /// Property flags and values, not looked at yet: whether there is such an exchange is asked first.
+    /// Property flags and values. They are checked only after the exchange was found.
     pub(crate) properties: Bytes,
     pub(crate) body: Bytes,
 }
 
 impl Engine {
-    /// Publishes, or within a transaction keeps the message for the commit.
+    /// Publishes a message; in a transaction, keeps it for the commit.
     pub(crate) fn publish(&mut self, channel: ChannelKey, publication: Publication) -> Result<(), Refusal> {
         let exchange = self.check_exchange_of(channel, &publication)?;
         let Publication { key, mandatory, properties, body, .. } = publication;
-        // RabbitMQ's channel process dies of properties that it cannot read.
+        // RabbitMQ's channel process crashes over properties that it cannot read.
         let properties = Properties::scan(properties).ok_or_else(Refusal::internal)?;
         let properties = self.fill_reply_address(channel, properties)?;
         let ttl = self.check_properties(channel, &properties)?;
@@ -45,7 +45,7 @@ impl Engine {
         }
     }
 
-    /// Routes a checked message, and returns and confirms it where that was asked for.
+    /// Routes a checked message. Returns and confirms it if that was asked for.
     pub(super) fn accept(&mut self, channel: ChannelKey, message: Rc<Message>, mandatory: bool) -> Result<(), Refusal> {
         let Some((vhost, _, connection)) = self.place(channel) else { return Ok(()) };
         let mut queues = self.route_all(vhost, &message);
@@ -61,7 +61,7 @@ impl Engine {
         if answer != Answer::Return && message.exchange.is_empty() {
             self.deliver_reply(&message)?;
         }
-        // No queue gets an answer to direct reply-to, so RabbitMQ returns it even when it delivers it.
+        // No queue gets an answer to direct reply-to, so RabbitMQ returns it even if it delivers it.
         if queues.is_empty() && mandatory {
             let number = self.channels.get(channel).map_or(0, |open| open.number);
             let effect = Effect::Return(message.clone());
@@ -87,7 +87,7 @@ impl Engine {
         self.route(vhost, &message.exchange, &keys, &message.properties)
     }
 
-    /// The exchange that a message is published to, if it may be.
+    /// The exchange to which a message is published, if that is allowed.
     fn check_exchange_of(&self, channel: ChannelKey, publication: &Publication) -> Result<Rc<str>, Refusal> {
         let Some((vhost, vhost_name, _)) = self.place(channel) else { return Ok(Rc::from("")) };
         let (size, limit) = (publication.body.len() as u64, self.limits.message_bytes);
@@ -95,7 +95,7 @@ impl Engine {
             let text = format!("message size {size} is larger than configured max size {limit}");
             return Err(Refusal::precondition(text));
         }
-        // The name of an exchange is always UTF-8: what is not is the name of none.
+        // The name of an exchange is always UTF-8, so other bytes name no exchange.
         let name = std::str::from_utf8(&publication.exchange).ok();
         let exchange = name.and_then(|name| self.vhosts.get(vhost)?.exchanges.get(name));
         let Some(exchange) = exchange else {
@@ -108,7 +108,7 @@ impl Engine {
         Ok(exchange.name.clone())
     }
 
-    /// Checks what RabbitMQ checks of properties, in its order, and answers the message's time to live.
+    /// Checks the same properties as RabbitMQ, in the same order, and returns the message's TTL.
     fn check_properties(&self, channel: ChannelKey, properties: &Properties) -> Result<Option<u64>, Refusal> {
         let connection = self.channels.get(channel).and_then(|open| self.connections.get(open.connection));
         let user = connection.map(|open| open.user.clone()).unwrap_or_default();
@@ -136,7 +136,7 @@ impl Engine {
         }
     }
 
-    /// Puts a message into a queue and says whether the queue took it.
+    /// Puts a message into a queue. Returns whether the queue accepted it.
     pub(super) fn enqueue(&mut self, key: QueueKey, message: &Rc<Message>) -> bool {
         let Some(queue) = self.queues.get_mut(key) else { return true };
         let full = |count: usize, bytes: u64| {
@@ -166,7 +166,7 @@ impl Engine {
         true
     }
 
-    /// Drops from the head, dead-lettering, what is over the queue's length limits.
+    /// Drops messages from the head, dead-lettering them, until the queue is within its length limits.
     pub(super) fn drop_surplus(&mut self, key: QueueKey) {
         while let Some(queue) = self.queues.get_mut(key) {
             let (count, bytes) = (queue.ready.len() as u64, queue.ready.bytes());
@@ -180,7 +180,7 @@ impl Engine {
         }
     }
 
-    /// Notes a confirm; the outbox gets it, joined with its neighbours, when it is taken.
+    /// Notes a confirm. When the outbox is taken, neighbouring confirms are joined.
     fn confirm(&mut self, key: ChannelKey, accepted: bool, answer: Answer) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         let Some(confirms) = channel.confirms.as_mut() else { return };
@@ -194,7 +194,7 @@ impl Engine {
             }
             _ => {}
         }
-        // One for many would confirm those in between that are to wait.
+        // A joined confirm would also confirm withheld messages in between.
         if accepted && confirms.withheld == 0 {
             if confirms.acked.replace(confirms.last).is_none() {
                 self.confirming.push(key);
@@ -205,7 +205,7 @@ impl Engine {
         self.tell_confirm(key, tag, accepted);
     }
 
-    /// Tells one confirm, after those before it.
+    /// Sends one confirm, after the earlier ones.
     fn tell_confirm(&mut self, key: ChannelKey, tag: u64, accepted: bool) {
         self.tell_confirms();
         let Some(channel) = self.channels.get(key) else { return };
@@ -213,7 +213,7 @@ impl Engine {
         self.outbox.push(Outgoing { connection: channel.connection, channel: channel.number, effect });
     }
 
-    /// Tells a confirm that was to come late.
+    /// Sends a confirm that was delayed.
     pub(super) fn tell_late(&mut self, key: ChannelKey, tag: u64, accepted: bool) {
         self.tell_confirm(key, tag, accepted);
         if let Some(confirms) = self.channels.get_mut(key).and_then(|open| open.confirms.as_mut()) {
@@ -234,7 +234,7 @@ impl Engine {
     }
 }
 
-/// The message as its receivers may see it: who else gets it in secret is not for them to know.
+/// The message without `BCC`, because its receivers must not see the other receivers.
 fn without_bcc(message: Rc<Message>) -> Rc<Message> {
     if !message.properties.has_headers() || !message.properties.headers().contains("BCC") {
         return message;

@@ -1,4 +1,4 @@
-//! A queue: what was declared, what lies in it, who takes from it.
+//! A queue: its declaration, its messages and its consumers.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,7 +19,7 @@ pub(crate) enum Overflow {
     RejectPublishDlx,
 }
 
-/// What a declaration says of a queue, its arguments read and checked.
+/// The declaration of a queue, with its arguments read and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct QueueSpec {
     pub(crate) durable: bool,
@@ -40,7 +40,7 @@ pub(crate) struct QueueSpec {
 }
 
 impl QueueSpec {
-    /// Reads the arguments; `entity` names the queue in refusals.
+    /// Reads and checks the arguments. `entity` names the queue in refusals.
     pub(crate) fn read(
         (durable, exclusive, auto_delete): (bool, bool, bool),
         arguments: Table,
@@ -130,7 +130,7 @@ impl QueueSpec {
         Ok(())
     }
 
-    /// 406 in RabbitMQ's words when another declaration of the same queue differs.
+    /// 406, in RabbitMQ's words, if another declaration of the same queue differs.
     pub(crate) fn check_same(&self, received: &Self, entity: &str) -> Result<(), Refusal> {
         arguments::same_flag("durable", entity, received.durable, self.durable)?;
         arguments::same_flag("auto_delete", entity, received.auto_delete, self.auto_delete)?;
@@ -148,7 +148,7 @@ impl QueueSpec {
             "x-queue-type",
             "x-delivery-limit",
         ];
-        // A queue declared without a type is a classic one.
+        // A queue declared without a type is a classic queue.
         let queue_type = |spec: &Self| if spec.quorum { "quorum" } else { "classic" };
         for name in compared {
             if name == "x-queue-type" && queue_type(received) == queue_type(self) {
@@ -165,16 +165,16 @@ impl QueueSpec {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) message: Rc<Message>,
-    /// Its place in the queue; kept when it is delivered, so that a requeue finds back there.
+    /// Its position in the queue. It keeps the position while it is delivered, so that a requeue puts it back there.
     pub(crate) position: u64,
     /// When it expires, in the engine's milliseconds; `u64::MAX` for never.
     pub(crate) expires: u64,
-    /// How many deliveries came to nothing.
+    /// How many deliveries were returned.
     pub(crate) delivery_count: u32,
     pub(crate) redelivered: bool,
 }
 
-/// Ready messages, by priority and then by place.
+/// Ready messages, ordered by priority, then by position.
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
     levels: BTreeMap<u8, VecDeque<Entry>>,
@@ -222,7 +222,7 @@ impl Ready {
         self.levels.values().rev().find_map(VecDeque::front).map_or(u64::MAX, |first| first.expires)
     }
 
-    /// All of them, in the order they would be delivered.
+    /// All messages, in delivery order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.levels.values().rev().flatten()
     }
@@ -233,7 +233,7 @@ impl Ready {
         std::mem::take(&mut self.count)
     }
 
-    /// Keeps what `keep` says.
+    /// Removes the messages for which `keep` returns `false`.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&mut Entry) -> bool) {
         let (mut count, mut bytes) = (0, 0);
         for level in self.levels.values_mut() {
@@ -250,14 +250,14 @@ impl Ready {
     }
 }
 
-/// The consumers of a queue: those that could take a message now stand in `active`, by priority, in turn.
+/// The consumers of a queue. `active` has those that can take a message now, by priority, in round-robin order.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
-    /// All of them, in the order of their coming.
+    /// All of them, in the order in which they were added.
     pub(crate) all: Vec<ConsumerKey>,
     /// By priority, highest last.
     pub(crate) active: BTreeMap<i32, VecDeque<ConsumerKey>>,
-    /// The one that holds the queue for itself.
+    /// The exclusive consumer.
     pub(crate) exclusive: Option<ConsumerKey>,
 }
 
@@ -266,7 +266,7 @@ pub(crate) struct Queue {
     pub(crate) name: Rc<str>,
     pub(crate) vhost: VhostKey,
     pub(crate) spec: QueueSpec,
-    /// The connection that an exclusive queue belongs to.
+    /// The connection to which an exclusive queue belongs.
     pub(crate) owner: Option<ConnectionKey>,
     pub(crate) ready: Ready,
     pub(crate) unacked: usize,
@@ -276,8 +276,8 @@ pub(crate) struct Queue {
     pub(crate) was_consumed: bool,
     /// When it was last declared, read from or consumed from.
     pub(crate) used_at: u64,
-    /// Whether a timer for `x-expires` is set: one at a time, however often the queue is used.
+    /// Whether a timer for `x-expires` is set. Only one is set at a time, however often the queue is used.
     pub(crate) idle_timer: bool,
-    /// The expiry timer that is set, `u64::MAX` for none.
+    /// The time of the current expiry timer; `u64::MAX` if none is set.
     pub(crate) timer_at: u64,
 }

@@ -1,4 +1,4 @@
-//! Queues declared, purged and deleted.
+//! Declaring, purging and deleting queues.
 
 use std::rc::Rc;
 
@@ -22,7 +22,7 @@ pub(crate) struct QueueDeclaration<'a> {
 }
 
 impl Engine {
-    /// Declares a queue and answers its name, its ready messages and its consumers.
+    /// Declares a queue. Returns its name, and how many ready messages and consumers it has.
     pub(crate) fn declare_queue(
         &mut self,
         channel: ChannelKey,
@@ -91,7 +91,7 @@ impl Engine {
         Ok((name, counts.0, counts.1))
     }
 
-    /// The queue a command names, the last declared one for an empty name; 404 or 405 otherwise.
+    /// Returns the queue that a command names; for an empty name, the last declared one. 404 or 405 if that fails.
     pub(crate) fn find_queue(&self, channel: ChannelKey, name: &str) -> Result<QueueKey, Refusal> {
         let Some((vhost, vhost_name, _)) = self.place(channel) else {
             return Err(Refusal::not_found("queue", name, ""));
@@ -125,13 +125,13 @@ impl Engine {
         }
     }
 
-    /// Drops what is ready and says how much that was.
+    /// Drops the ready messages, and returns how many there were.
     pub(crate) fn purge(&mut self, channel: ChannelKey, name: &str) -> Result<usize, Refusal> {
         let key = self.find_queue(channel, name)?;
         Ok(self.queues.get_mut(key).map_or(0, |queue| queue.ready.clear()))
     }
 
-    /// Deletes a queue and says how many messages were ready in it; none for a queue that does not exist.
+    /// Deletes a queue, and returns how many messages were ready in it. Returns 0 for a queue that does not exist.
     pub(crate) fn delete_queue(
         &mut self,
         channel: ChannelKey,
@@ -157,7 +157,7 @@ impl Engine {
         Ok(count)
     }
 
-    /// Removes a queue, its bindings and its consumers, who are told.
+    /// Removes a queue, its bindings and its consumers, and tells the consumers.
     pub(super) fn remove_queue(&mut self, key: QueueKey) {
         let Some(queue) = self.queues.remove(key) else { return };
         if let Some(home) = self.vhosts.get_mut(queue.vhost) {

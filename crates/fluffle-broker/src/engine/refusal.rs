@@ -1,10 +1,10 @@
-//! What the broker answers when it will not do as it is told: codes and texts are RabbitMQ's.
+//! Refusals of the broker. Codes and texts are those of RabbitMQ.
 
-/// A failed command: it closes the channel it came on, or the whole connection for hard errors.
+/// A failed command. It closes its channel, or for hard errors the whole connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: u16,
-    /// Any bytes: it may repeat what a client sent.
+    /// Any bytes, because it may repeat what a client sent.
     pub(crate) text: Vec<u8>,
 }
 
@@ -63,7 +63,7 @@ impl Refusal {
         Self::new(540, "NOT_IMPLEMENTED", text)
     }
 
-    /// What RabbitMQ says when its own process for the channel or queue dies of what a client sent.
+    /// What RabbitMQ answers if its process for the channel or queue crashes over a client's input.
     pub(crate) fn internal() -> Self {
         Self { code: 541, text: b"INTERNAL_ERROR".to_vec() }
     }
@@ -77,12 +77,12 @@ impl Refusal {
         Self::new(320, "CONNECTION_FORCED", "broker forced connection closure with reason 'shutdown'")
     }
 
-    /// A client takes more than its share.
+    /// A client exceeds a limit.
     pub(crate) fn too_much(text: impl Into<Vec<u8>>) -> Self {
         Self::new(506, "RESOURCE_ERROR", text)
     }
 
-    /// The text for a log: what is not UTF-8 is replaced.
+    /// The text for a log, with U+FFFD in place of bytes that are not UTF-8.
     pub(crate) fn shown(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.text)
     }

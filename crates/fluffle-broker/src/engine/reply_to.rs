@@ -1,4 +1,4 @@
-//! Direct reply-to: answers that go straight to a channel, through no queue.
+//! Direct reply-to: answers go straight to a channel, through no queue.
 //!
 //! Semantics: <https://www.rabbitmq.com/docs/direct-reply-to>.
 
@@ -11,7 +11,7 @@ use super::{
     refusal::Refusal,
 };
 
-/// The queue that does not exist.
+/// The pseudo-queue of direct reply-to.
 pub(super) const QUEUE: &str = "amq.rabbitmq.reply-to";
 
 impl Engine {
@@ -38,12 +38,12 @@ impl Engine {
         Ok(tag)
     }
 
-    /// Whether someone waits for answers at an address; the general one always exists.
+    /// Whether answers can be sent to an address. The general address always exists.
     pub(super) fn is_reply_address(&self, name: &str) -> bool {
         name == QUEUE || self.reply_addresses.contains_key(name)
     }
 
-    /// A request's `reply_to` of `amq.rabbitmq.reply-to` becomes the address of its channel.
+    /// Replaces a request's `reply_to` of `amq.rabbitmq.reply-to` by the address of its channel.
     pub(super) fn fill_reply_address(&self, channel: ChannelKey, given: Properties) -> Result<Properties, Refusal> {
         if given.reply_to() != Some(QUEUE.as_bytes()) {
             return Ok(given);
@@ -57,14 +57,14 @@ impl Engine {
         Ok(named.unwrap_or(given))
     }
 
-    /// Delivers an answer if the routing key is the address of an open channel.
+    /// Delivers an answer, if the routing key is the address of an open channel.
     pub(super) fn deliver_reply(&mut self, message: &Rc<Message>) -> Result<(), Refusal> {
         let Some(address) = message.key.strip_prefix(QUEUE.as_bytes()).and_then(|rest| rest.strip_prefix(b".")) else {
             return Ok(());
         };
         let known = std::str::from_utf8(&message.key).ok().and_then(|key| self.reply_addresses.get(key));
         let Some(channel) = known.and_then(|key| self.channels.get_mut(*key)) else {
-            // RabbitMQ takes two words for a process and a key, and its channel dies where they are not.
+            // RabbitMQ reads two words as a process and a key. If they are not that, its channel crashes.
             let words = address.split(|octet| *octet == b'.').filter(|word| !word.is_empty()).count();
             return if words == 2 { Err(Refusal::internal()) } else { Ok(()) };
         };

@@ -1,7 +1,8 @@
-//! The buckets of a consistent-hash exchange: each message goes to one of the bound, by weight.
+//! The buckets of a consistent-hash exchange: each message goes to one bound destination, chosen by weight.
 //!
-//! As RabbitMQ's plugin has it: buckets are numbered in the order of their bindings, and a jump consistent hash (Lamping and
-//! Veach, 2014) picks one. A binding added at the end takes its share from all others and moves nothing between them.
+//! Like RabbitMQ's plugin: buckets are numbered in the order of their bindings, and a jump consistent hash (Lamping and
+//! Veach, 2014) picks one. A binding added at the end takes an equal share from all others, and moves nothing between
+//! them.
 
 use super::{
     arguments,
@@ -11,26 +12,26 @@ use super::{
     table::{Plain, Table},
 };
 
-/// Buckets, run by run: so many in a row lead to one destination.
+/// Runs of consecutive buckets, each run leading to one destination.
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
     runs: Vec<(Destination, u64)>,
 }
 
 impl Ring {
-    /// Adds a destination with as many buckets as its weight; one that is there already keeps what it has.
+    /// Adds a destination with as many buckets as its weight. If it already exists, it keeps its buckets.
     pub(crate) fn add(&mut self, destination: &Destination, weight: u64) {
         if !self.runs.iter().any(|(known, _)| known == destination) {
             self.runs.push((destination.clone(), weight));
         }
     }
 
-    /// Takes a destination's buckets away; those behind them move up.
+    /// Removes the buckets of a destination; the buckets behind them move up.
     pub(crate) fn remove(&mut self, destination: &Destination) {
         self.runs.retain(|(known, _)| known != destination);
     }
 
-    /// Where messages with this value go; nowhere while nothing is bound.
+    /// The destination for this value; `None` while nothing is bound.
     pub(crate) fn pick(&self, value: &[u8]) -> Option<&Destination> {
         let buckets = self.runs.iter().fold(0_u64, |sum, (_, weight)| sum.saturating_add(*weight));
         let mut bucket = jump(fnv1a(value), buckets)?;
@@ -44,7 +45,7 @@ impl Ring {
     }
 }
 
-/// What a consistent-hash exchange hashes of a message.
+/// The value of a message that a consistent-hash exchange hashes.
 pub(crate) fn hashed(exchange: &Table, key: &[u8], properties: &Properties) -> Vec<u8> {
     if let Some(header) = arguments::text(exchange, "hash-header") {
         return properties
@@ -66,7 +67,7 @@ pub(crate) fn hashed(exchange: &Table, key: &[u8], properties: &Properties) -> V
     hashed.unwrap_or_default().to_vec()
 }
 
-/// What RabbitMQ's plugin says of the arguments of an exchange.
+/// Checks the arguments of an exchange. Refusals use the words of RabbitMQ's plugin.
 pub(crate) fn check(exchange: &Table) -> Result<(), Refusal> {
     let has = |name: &str| exchange.contains(name);
     match arguments::text(exchange, "hash-property") {
@@ -78,7 +79,7 @@ pub(crate) fn check(exchange: &Table) -> Result<(), Refusal> {
     }
 }
 
-/// And of a binding's key.
+/// Reads the key of a binding, which is its weight.
 pub(crate) fn weight(key: &str) -> Result<u64, Refusal> {
     let digits = key.strip_prefix(['+', '-']).unwrap_or(key);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -97,7 +98,8 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// A bucket for a key: growing from *n* to *n + 1* buckets moves one key in *n + 1*, and only to the new one.
+/// Returns the bucket for a key. Growing from *n* to *n + 1* buckets moves one key in *n + 1*, and only to the new
+/// bucket.
 fn jump(mut key: u64, buckets: u64) -> Option<u64> {
     let (mut bucket, mut next) = (None, 0_u64);
     while next < buckets {

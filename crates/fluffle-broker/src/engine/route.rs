@@ -1,4 +1,4 @@
-//! Which queues a message goes to.
+//! Routing: which queues a message goes to.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,22 +13,22 @@ use super::{
     table::{Table, Value},
 };
 
-/// Routes remembered for each exchange: past this many distinct keys the memory starts afresh.
+/// How many routes an exchange caches. Beyond this number of keys, its cache is emptied.
 const REMEMBERED: usize = 4096;
 
-/// What a walk over exchanges has found so far.
+/// The intermediate result of a walk over exchanges.
 struct Walk<'a> {
     properties: &'a Properties,
     headers: Option<Table>,
     seen: HashSet<Rc<str>>,
     queues: Vec<QueueKey>,
-    /// Whether key and exchange alone decided: then the route can be remembered.
+    /// Whether the route depends only on key and exchange, and can be cached.
     by_key_alone: bool,
 }
 
 impl Engine {
-    /// The queues for a message's routing keys, through exchange-to-exchange bindings and alternate exchanges,
-    /// each queue once. Every exchange on the way looks at all the keys.
+    /// The queues for a message's routing keys, through exchange-to-exchange bindings and alternate exchanges, each
+    /// queue once. Every exchange on the way checks all keys.
     pub(super) fn route(
         &mut self,
         vhost: VhostKey,
@@ -60,7 +60,7 @@ impl Engine {
             }
             let Some(exchange) = home.exchanges.get(&name) else { continue };
             let before = (walk.queues.len(), open.len());
-            // A consistent hash is one value's: of several keys, the first's.
+            // A consistent-hash exchange hashes one value, so with several keys it uses only the first.
             let looked_at = if exchange.spec.kind == ExchangeKind::ConsistentHash { 1 } else { keys.len() };
             keys.iter().take(looked_at).for_each(|key| walk.visit(exchange, key, &mut open));
             if (walk.queues.len(), open.len()) == before {
@@ -121,7 +121,7 @@ impl Walk<'_> {
 /// `*` stands for one word, `#` for none or more (AMQP 0-9-1 section 3.1.3.3).
 pub(super) fn topic_matches(pattern: &[u8], key: &[u8]) -> bool {
     let (pattern, key) = (words(pattern), words(key));
-    // Glob matching with one point to come back to: linear in practice, quadratic at worst.
+    // Glob matching with one backtracking point: linear in practice, quadratic in the worst case.
     let (mut p, mut k, mut back) = (0, 0, None);
     while k < key.len() {
         if p < pattern.len() && pattern[p] == b"#" {
@@ -141,20 +141,20 @@ pub(super) fn topic_matches(pattern: &[u8], key: &[u8]) -> bool {
     pattern[p..].iter().all(|word| *word == b"#")
 }
 
-/// RabbitMQ splits an empty key into no words, not into one empty word.
+/// An empty key has no words, as in RabbitMQ.
 fn words(text: &[u8]) -> Vec<&[u8]> {
     if text.is_empty() { Vec::new() } else { text.split(|byte| *byte == b'.').collect() }
 }
 
 /// The queue that a routing key names.
 fn named(queues: &HashMap<Rc<str>, QueueKey>, key: &[u8]) -> Option<QueueKey> {
-    // A name is always UTF-8, a routing key need not be.
+    // A queue name is always UTF-8; a routing key may be any bytes.
     queues.get(std::str::from_utf8(key).ok()?).copied()
 }
 
-/// `x-match`: `all` (default), `any`, `all-with-x`, `any-with-x`; without `-with-x` arguments whose
-/// names begin with `x-` do not count. Both tables are sorted by name, and of several headers of one name each serves
-/// one argument (`rabbit_exchange_type_headers:headers_match`).
+/// `x-match`: `all` (default), `any`, `all-with-x`, `any-with-x`. Without `-with-x`, arguments whose names begin with
+/// `x-` are ignored. Both tables are sorted by name. If several headers have the same name, each matches one argument
+/// (`rabbit_exchange_type_headers:headers_match`).
 fn headers_match(wanted: &Table, headers: &Table) -> bool {
     let mode = arguments::text(wanted, "x-match").unwrap_or("all");
     let (any, with_x) = (mode.starts_with("any"), mode.ends_with("-with-x"));
@@ -171,7 +171,7 @@ fn headers_match(wanted: &Table, headers: &Table) -> bool {
     !any
 }
 
-/// An argument without a value asks for a header's presence alone.
+/// An argument without a value only requires that the header is present.
 fn is_void(value: Value<'_>) -> bool {
     value.kind() == b'V'
 }

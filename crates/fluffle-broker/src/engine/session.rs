@@ -1,4 +1,4 @@
-//! Connections and channels come and go.
+//! Opening and closing connections and channels.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -31,7 +31,7 @@ impl Engine {
         })
     }
 
-    /// Ends a connection: its channels close, its exclusive queues go.
+    /// Ends a connection: closes its channels and deletes its exclusive queues.
     pub(crate) fn close_connection(&mut self, connection: ConnectionKey) {
         let channels: Vec<_> =
             self.connections.get(connection).map(|open| open.channels.values().copied().collect()).unwrap_or_default();
@@ -62,7 +62,7 @@ impl Engine {
         Some(channel)
     }
 
-    /// Ends a channel: its consumers go, what it did not acknowledge returns to the queues.
+    /// Ends a channel: removes its consumers, and returns its unacknowledged deliveries to their queues.
     pub(crate) fn close_channel(&mut self, key: ChannelKey) {
         let tags: Vec<_> =
             self.channels.get(key).map(|channel| channel.consumers.keys().cloned().collect()).unwrap_or_default();
@@ -77,9 +77,9 @@ impl Engine {
         }
     }
 
-    /// Ends a channel on the broker's own account, and tells its client.
+    /// Ends a channel on behalf of the broker, and tells its client.
     pub(crate) fn fail_channel(&mut self, key: ChannelKey, refusal: Refusal) {
-        // What happened before the end goes first.
+        // Confirms of earlier messages must be sent before the close.
         self.tell_confirms();
         let Some(channel) = self.channels.get(key) else { return };
         let (connection, channel) = (channel.connection, channel.number);
@@ -87,7 +87,7 @@ impl Engine {
         self.close_channel(key);
     }
 
-    /// How many bytes wait for a connection's socket now. Deliveries go on when it has drained.
+    /// Reports how many bytes wait for the socket of a connection. Deliveries go on when it has drained.
     pub(crate) fn set_backlog(&mut self, connection: ConnectionKey, bytes: usize) {
         let Some(open) = self.connections.get_mut(connection) else { return };
         open.backlog = bytes;
@@ -98,7 +98,7 @@ impl Engine {
         }
     }
 
-    /// Publisher confirms from here on (RabbitMQ's `confirm.select`).
+    /// Switches publisher confirms on (RabbitMQ's `confirm.select`).
     pub(crate) fn select_confirms(&mut self, channel: ChannelKey) -> Result<(), Refusal> {
         let Some(open) = self.channels.get_mut(channel) else { return Ok(()) };
         if open.transaction.is_some() {
@@ -108,22 +108,22 @@ impl Engine {
         Ok(())
     }
 
-    /// The name of the virtual host a channel lives in, with its key and connection.
+    /// Returns the virtual host of a channel, with its name and the connection.
     pub(super) fn place(&self, channel: ChannelKey) -> Option<(VhostKey, Rc<str>, ConnectionKey)> {
         let connection = self.channels.get(channel)?.connection;
         let vhost = self.connections.get(connection)?.vhost;
         Some((vhost, self.vhosts.get(vhost)?.name.clone(), connection))
     }
 
-    /// A name that no other entity has, in RabbitMQ's form: 16 random bytes in URL-safe base64.
+    /// A name that no other entity has, in RabbitMQ's format: 16 random bytes in URL-safe base64.
     pub(super) fn fresh_name(&mut self, prefix: &str) -> String {
         const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         self.names += 1;
-        // Not a secret and not guessable by accident: hashes of the counter, seeded by the process.
+        // Not secret, but not guessable by accident: hashes of the counter, seeded by the process.
         let seed = RandomState::new();
         let half = |which: u8| u128::from(seed.hash_one((self.names, which)));
         let random = half(0) << 64 | half(1);
-        // 21 digits of six bits, and one for the two bits left over.
+        // 21 digits of six bits, and one digit for the remaining two bits.
         let digit = |at: u32| char::from(DIGITS[(random.rotate_left(6 * (at + 1)) & 0x3F) as usize]);
         let last = char::from(DIGITS[(random as usize & 0x3) << 4]);
         prefix.chars().chain((0..21).map(digit)).chain([last]).collect()

@@ -1,8 +1,8 @@
-//! Deliveries settled: acknowledged, rejected, requeued, recovered.
+//! Settling deliveries: acknowledged, rejected, requeued, recovered.
 
 use super::{ChannelKey, Engine, consumer::Pending, refusal::Refusal};
 
-/// What becomes of a delivery.
+/// How a delivery is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settlement {
     Ack,
@@ -13,8 +13,8 @@ pub(crate) enum Settlement {
 }
 
 impl Engine {
-    /// Settles one delivery, or all up to it; tag 0 with `multiple` means all. Within a transaction it
-    /// waits for the commit.
+    /// Settles one delivery, or all up to it; tag 0 with `multiple` means all. In a transaction, this waits for the
+    /// commit.
     pub(crate) fn settle(
         &mut self,
         channel: ChannelKey,
@@ -47,7 +47,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Carries out settlements whose deliveries have left the channel's list.
+    /// Carries out the settlement of deliveries that were already removed from the channel's list.
     pub(super) fn conclude(&mut self, channel: ChannelKey, settled: Vec<(Pending, Settlement)>) {
         let mut consumers = Vec::new();
         let mut queues = Vec::new();
@@ -86,7 +86,7 @@ impl Engine {
         }
     }
 
-    /// Puts a delivery back to its place, or past its limit out of the queue.
+    /// Puts a delivery back to its position, or removes it from the queue if it is past the delivery limit.
     fn put_back(&mut self, pending: Pending, how: Settlement) {
         let Some(queue) = self.queues.get_mut(pending.queue) else { return };
         let mut entry = pending.entry;
@@ -97,7 +97,7 @@ impl Engine {
                 self.dead_letter(pending.queue, &entry.message, "delivery_limit");
                 return;
             }
-            // RabbitMQ appends it to the queue's log anew, unless a delivery limit bounds how often it can come back.
+            // RabbitMQ appends it to the end of the queue, unless a delivery limit bounds how often it can return.
             if queue.spec.delivery_limit.is_none() && how == Settlement::Requeue {
                 entry.position = queue.next_position;
                 queue.next_position += 1;
@@ -107,7 +107,7 @@ impl Engine {
         queue.ready.push(priority, entry);
     }
 
-    /// `basic.recover` with requeue: what the channel has not settled goes back, all of it.
+    /// `basic.recover` with requeue: returns all unsettled deliveries of the channel.
     pub(crate) fn recover(&mut self, channel: ChannelKey) {
         let Some(open) = self.channels.get_mut(channel) else { return };
         let unsettled = std::iter::from_fn(|| open.unacked.take_first(u64::MAX));
@@ -115,7 +115,7 @@ impl Engine {
         self.conclude(channel, returned);
     }
 
-    /// Gives back what an ending channel holds, and forgets its transaction.
+    /// Returns the deliveries of a closing channel, and drops its transaction.
     pub(super) fn give_back(&mut self, channel: ChannelKey) {
         self.end_transaction(channel);
         let Some(open) = self.channels.get_mut(channel) else { return };

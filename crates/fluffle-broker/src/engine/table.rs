@@ -1,14 +1,14 @@
-//! Field tables as they came: encoded, checked once, read field by field (AMQP 0-9-1 section 4.2.5, with RabbitMQ's
+//! Field tables stay encoded: they are checked once, and read field by field (AMQP 0-9-1 section 4.2.5, with RabbitMQ's
 //! types: <https://www.rabbitmq.com/amqp-0-9-1-errata.html#section_3>).
 //!
-//! Nothing here recurses. A frame may hold tens of thousands of arrays in one another, and a decoder that calls itself
-//! for each would overflow the stack of the broker's thread. Names and texts are any bytes: RabbitMQ looks at neither.
+//! No code here recurses. A frame may hold tens of thousands of nested arrays, and a recursive decoder would overflow
+//! the stack of the broker's thread. Names and texts may be any bytes, because RabbitMQ does not check them.
 
 use std::fmt;
 
 use bytes::{BufMut, Bytes};
 
-/// Reads big-endian AMQP primitives from a slice; `None` when there is not enough, or it is malformed.
+/// Reads big-endian AMQP primitives from a slice. Returns `None` if bytes are missing or malformed.
 #[derive(Clone)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
@@ -59,18 +59,18 @@ impl<'a> Reader<'a> {
         self.take(length.into())
     }
 
-    /// A long string, or the inside of a table, which have their length in front.
+    /// A long string, or the content of a table; both have their length in front.
     pub(crate) fn long(&mut self) -> Option<&'a [u8]> {
         let length = self.u32()?;
         self.take(length.try_into().ok()?)
     }
 }
 
-/// Passes over the fields of a table, however deep, and tells `each` the place of every value's type octet; `None` when
-/// they are malformed, or hold what RabbitMQ cannot: its floats are finite.
+/// Walks over the fields of a table, however deep, and calls `each` with the position of every value's type octet.
+/// Returns `None` if the fields are malformed, or contain a value that RabbitMQ cannot hold (its floats are finite).
 fn walk(fields: &[u8], mut each: impl FnMut(usize, u8)) -> Option<()> {
     let mut reader = Reader::new(fields);
-    // Arrays and tables around the current one: how many octets come after its end, and whether it is a table.
+    // The arrays and tables around the current one: how many octets follow after each, and whether it is a table.
     let mut around: Vec<(usize, bool)> = Vec::new();
     let (mut after, mut is_table) = (0, true);
     loop {
@@ -101,7 +101,8 @@ fn walk(fields: &[u8], mut each: impl FnMut(usize, u8)) -> Option<()> {
             b'S' | b'x' => reader.long().map(|_| ())?,
             b'A' | b'F' => {
                 let length: usize = reader.u32()?.try_into().ok()?;
-                // An end behind that of what is around shows when this one is passed.
+                // If this value ends behind the end of the surrounding one, that is detected when the outer end is
+                // passed.
                 let end = reader.left().checked_sub(length)?;
                 around.push((after, is_table));
                 (after, is_table) = (end, kind == b'F');
@@ -111,12 +112,12 @@ fn walk(fields: &[u8], mut each: impl FnMut(usize, u8)) -> Option<()> {
     }
 }
 
-/// Whether these are the fields of a table that RabbitMQ could read.
+/// Whether RabbitMQ could read these fields of a table.
 pub(crate) fn is_sound(fields: &[u8]) -> bool {
     walk(fields, |_, _| {}).is_some()
 }
 
-/// The fields of a table, without its length, known to be sound.
+/// The fields of a table, without its length. They are known to be sound.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Table(Bytes);
 
@@ -127,8 +128,8 @@ impl fmt::Debug for Table {
 }
 
 impl Table {
-    /// Checks the fields of a table, without its length, and brings them into the form in which RabbitMQ writes them:
-    /// then those that mean the same are the same bytes.
+    /// Checks the fields of a table, without its length, and converts them to the form in which RabbitMQ writes them,
+    /// so that equal tables are equal bytes.
     pub(crate) fn read(fields: &[u8]) -> Option<Self> {
         let mut rewritten: Vec<usize> = Vec::new();
         walk(fields, |place, kind| {
@@ -147,7 +148,7 @@ impl Table {
         Some(Self(fields.into()))
     }
 
-    /// Fields that are known to be sound.
+    /// Fields already known to be sound.
     pub(super) fn sound(fields: Bytes) -> Self {
         Self(fields)
     }
@@ -164,7 +165,7 @@ impl Table {
         Fields(Reader::new(&self.0))
     }
 
-    /// The value of a name: of several of that name, the first.
+    /// The value of a name; if several fields have it, the first.
     pub(crate) fn get(&self, name: &str) -> Option<Value<'_>> {
         self.fields().find_map(|(found, value)| (found == name.as_bytes()).then_some(value))
     }
@@ -173,19 +174,19 @@ impl Table {
         self.get(name).is_some()
     }
 
-    /// As RabbitMQ writes it.
+    /// The form in which RabbitMQ writes it.
     pub(crate) fn canonical(&self) -> Self {
         Self::read(&self.0).unwrap_or_default()
     }
 
-    /// The same fields in the order of their names; those of one name keep theirs.
+    /// The same fields sorted by name. Fields of the same name keep their order.
     pub(crate) fn sorted(&self) -> Self {
         let mut fields: Vec<_> = self.fields().collect();
         fields.sort_by_key(|(name, _)| *name);
         Self::join(fields)
     }
 
-    /// This table with a value for a name, in place of the first of that name, and sorted: RabbitMQ's
+    /// This table, sorted, with a value for a name in place of the first of that name: RabbitMQ's
     /// `rabbit_misc:set_table_value`.
     pub(crate) fn with(&self, name: &str, value: &[u8]) -> Self {
         let (name, value) = (name.as_bytes(), Value(value));
@@ -224,7 +225,7 @@ impl Table {
     }
 }
 
-/// Names and values; ends where there is no more, or where it is malformed, which a sound table nowhere is.
+/// Iterates over names and values. Ends at the end, or at a malformed field, which a sound table does not have.
 #[derive(Clone)]
 pub(crate) struct Fields<'a>(Reader<'a>);
 
@@ -250,11 +251,11 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-/// One value: its type octet and what follows.
+/// One value: its type octet and its content.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Value<'a>(&'a [u8]);
 
-/// A value without its type, as RabbitMQ compares those of a headers exchange.
+/// A value without its type, as RabbitMQ compares values in a headers exchange.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Plain<'a> {
     Bool(bool),
@@ -263,7 +264,7 @@ pub(crate) enum Plain<'a> {
     Decimal(&'a [u8]),
     /// Text, or bytes.
     Text(&'a [u8]),
-    /// The inside of an array or a table.
+    /// The content of an array or a table.
     Inside(&'a [u8]),
     Void,
 }
@@ -327,12 +328,12 @@ impl<'a> Value<'a> {
         (self.kind() == b'F').then(|| Fields(Reader::new(self.content())))
     }
 
-    /// A copy of the table that this value is.
+    /// A copy of this value, if it is a table.
     pub(crate) fn table(self) -> Option<Table> {
         (self.kind() == b'F').then(|| Table(Bytes::copy_from_slice(self.content())))
     }
 
-    /// What it amounts to, whatever its type.
+    /// Its value, whatever its type.
     pub(crate) fn plain(self) -> Plain<'a> {
         let content = self.content();
         let eight = || content.try_into().unwrap_or_default();

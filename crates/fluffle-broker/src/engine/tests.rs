@@ -1,4 +1,4 @@
-//! The engine alone: no socket, and time as the test says.
+//! Tests of the engine alone: no socket, and the test sets the time.
 
 use bytes::Bytes;
 
@@ -54,7 +54,7 @@ impl Bench {
         self.engine.start_consumer(key.unwrap());
     }
 
-    /// Who got what since the last time.
+    /// The deliveries since the last call: consumer and body.
     fn delivered(&mut self) -> Vec<(String, String)> {
         let outbox = self.engine.take_outbox();
         let body = |message: &Message| String::from_utf8(message.body.to_vec()).unwrap();

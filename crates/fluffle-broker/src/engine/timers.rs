@@ -1,4 +1,4 @@
-//! What happens by itself when time passes.
+//! Timed events.
 
 use std::cmp::Reverse;
 
@@ -6,23 +6,23 @@ use super::{ChannelKey, Engine, QueueKey, refusal::Refusal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// A message at a queue's head expires.
+    /// The message at the head of a queue expires.
     Expiry(QueueKey),
     /// A queue has been unused for its `x-expires`.
     Idle(QueueKey),
     /// A delivery has waited for its acknowledgement for too long.
     Unacked(ChannelKey),
-    /// A confirm that was held back is told: its message's number, and whether it was taken.
+    /// A withheld confirm is sent: the number of its message, and whether it was accepted.
     Confirm(ChannelKey, u64, bool),
 }
 
 impl Engine {
-    /// When `tick` has something to do, in the engine's milliseconds.
+    /// The time of the next timer, in the engine's milliseconds.
     pub(crate) fn next_timer(&self) -> Option<u64> {
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Does what is due.
+    /// Handles all timers that are due.
     pub(crate) fn tick(&mut self) {
         while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
             if at > self.now {
@@ -31,7 +31,7 @@ impl Engine {
             self.timers.pop();
             match timer {
                 Timer::Expiry(key) => {
-                    // Only the last one set counts: a stale one would set another, and they would never end.
+                    // Only the timer set last counts. An outdated one would set another, and that would never end.
                     if let Some(queue) = self.queues.get_mut(key).filter(|queue| queue.timer_at == at) {
                         queue.timer_at = u64::MAX;
                         self.drop_expired(key);
@@ -66,7 +66,7 @@ impl Engine {
         let Some(queue) = self.queues.get_mut(key) else { return };
         let Some(after) = queue.spec.expires else { return };
         queue.idle_timer = false;
-        // With consumers it is in use: the timer is set again when one of them goes.
+        // A queue with consumers is in use. The timer is set again when one of them ends.
         if !queue.consumers.all.is_empty() {
             return;
         }
@@ -79,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// Sees to it that the oldest delivery of a channel is looked at when its time is over.
+    /// Ensures that the oldest delivery of a channel is checked when its time is over.
     pub(super) fn watch_timeout(&mut self, key: ChannelKey) {
         let timeout = self.limits.consumer_timeout;
         let Some(channel) = self.channels.get_mut(key) else { return };
@@ -99,8 +99,8 @@ impl Engine {
             return;
         }
         let text = format!(
-            "delivery acknowledgement on channel {} timed out. Timeout value used: {timeout} ms. This timeout value can \
-             be configured, see consumers doc guide to learn more",
+            "delivery acknowledgement on channel {} timed out. Timeout value used: {timeout} ms. This timeout value \
+             can be configured, see consumers doc guide to learn more",
             channel.number
         );
         self.fail_channel(key, Refusal::precondition(text));

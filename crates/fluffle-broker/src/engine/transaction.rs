@@ -1,4 +1,4 @@
-//! Transactions of one channel: publishes and settlements wait for the commit.
+//! Transactions of a channel: publishes and settlements wait for the commit.
 
 use std::rc::Rc;
 
@@ -6,7 +6,7 @@ use super::{ChannelKey, Engine, consumer::Pending, message::Message, refusal::Re
 
 #[derive(Debug, Default)]
 pub(crate) struct Transaction {
-    /// Each with its `mandatory` flag.
+    /// Each message with its `mandatory` flag.
     pub(super) published: Vec<(Rc<Message>, bool)>,
     pub(super) settled: Vec<(Pending, Settlement)>,
 }
@@ -33,14 +33,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets what was published; what was settled is unacknowledged again.
+    /// Drops the published messages. Settled deliveries are unacknowledged again.
     pub(crate) fn roll_back(&mut self, channel: ChannelKey) -> Result<(), Refusal> {
         let transaction = self.take_transaction(channel)?;
         self.forget(channel, transaction);
         Ok(())
     }
 
-    /// The end of a channel, transactional or not, rolls back what it did not commit.
+    /// Rolls back an uncommitted transaction when its channel ends.
     pub(super) fn end_transaction(&mut self, channel: ChannelKey) {
         if let Some(transaction) = self.channels.get_mut(channel).and_then(|open| open.transaction.take()) {
             self.forget(channel, transaction);

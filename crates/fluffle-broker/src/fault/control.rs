@@ -1,4 +1,4 @@
-//! Faults as their owner sets them, and the thread's side of it.
+//! The owner's handle for faults, and the thread's side of it.
 
 use std::{
     sync::{Arc, mpsc},
@@ -10,10 +10,10 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use super::{Cause, Event, Fault, FaultError, FiredFault, Hit, Plan, Rule, Target, tally::Tally, target::Chosen};
 use crate::ask::ask;
 
-/// Requests that wait for the thread. Each caller waits for its answer: the queue is short.
+/// How many requests may wait for the thread. Each caller waits for its answer, so the queue stays short.
 const REQUESTS: usize = 16;
 
-/// Who carries out the faults.
+/// What carries out the faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Broker,
@@ -51,7 +51,7 @@ impl Place {
     }
 }
 
-/// What the owner asks of the thread.
+/// A request of the owner to the thread.
 #[derive(Debug)]
 pub(crate) enum Request {
     Inject { rule: Rule, event: Event, tally: Arc<Tally>, answer: mpsc::SyncSender<Result<u64, FaultError>> },
@@ -60,9 +60,9 @@ pub(crate) enum Request {
     History { answer: mpsc::SyncSender<Vec<FiredFault>> },
 }
 
-/// The faults of a [`Broker`](crate::Broker) or a [`Proxy`](crate::Proxy). Clones speak to the same.
+/// The faults of a [`Broker`](crate::Broker) or a [`Proxy`](crate::Proxy). All clones control the same faults.
 ///
-/// Each call blocks for the short time that the broker's thread takes for it.
+/// Each call blocks for the short time that the broker's thread needs for it.
 ///
 /// ```
 /// use fluffle_broker::{Broker, Fault, Rule, Target};
@@ -87,7 +87,7 @@ impl Faults {
         (Self { place, seed, requests }, received)
     }
 
-    /// What all chance comes from: the same seed, the same rules and the same events make the same faults.
+    /// The seed of all randomness: the same seed, rules and events cause the same faults.
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -96,7 +96,7 @@ impl Faults {
     ///
     /// # Errors
     ///
-    /// When the rule makes no sense, there are 1,000 already, or the thread has ended.
+    /// If the rule is invalid, there are already 1,000 rules, or the thread has ended.
     pub fn inject(&self, rule: Rule) -> Result<FaultHandle, FaultError> {
         let event = rule.check(self.place)?;
         let tally = Arc::<Tally>::default();
@@ -105,11 +105,11 @@ impl Faults {
         Ok(FaultHandle { cause: Cause { id, tally }, faults: self.clone() })
     }
 
-    /// Lets a fault happen now, to those there are now. The handle says to how many.
+    /// Causes a fault now, on the current connections. The handle says how many it struck.
     ///
     /// # Errors
     ///
-    /// When the fault cannot be had by hand or not for this target, or the thread has ended.
+    /// If the fault needs a rule, or does not fit this target, or the thread has ended.
     pub fn strike(&self, fault: Fault, target: Target) -> Result<FaultHandle, FaultError> {
         self.place.check_strike(&fault, &target)?;
         let tally = Arc::<Tally>::default();
@@ -118,20 +118,20 @@ impl Faults {
         Ok(FaultHandle { cause: Cause { id, tally }, faults: self.clone() })
     }
 
-    /// Removes every rule and ends every fault that lasts.
+    /// Removes every rule, and ends every lasting fault.
     ///
     /// # Errors
     ///
-    /// When the thread has ended.
+    /// If the thread has ended.
     pub fn heal_all(&self) -> Result<(), FaultError> {
         self.ask(|answer| Request::Heal { id: None, answer })
     }
 
-    /// The faults that have happened, the last 10,000 of them, oldest first.
+    /// Returns the faults that have happened: the last 10,000, oldest first.
     ///
     /// # Errors
     ///
-    /// When the thread has ended.
+    /// If the thread has ended.
     pub fn history(&self) -> Result<Vec<FiredFault>, FaultError> {
         self.ask(|answer| Request::History { answer })
     }
@@ -149,21 +149,21 @@ pub struct FaultHandle {
 }
 
 impl FaultHandle {
-    /// Its number, as the [history](Faults::history) has it.
+    /// The number of this fault in the [history](Faults::history).
     pub fn id(&self) -> u64 {
         self.cause.id
     }
 
-    /// How often it has happened: for a fault by hand, to how many.
+    /// How often the fault has happened. A fault by hand counts once for each target it struck.
     pub fn fired(&self) -> u64 {
         self.cause.tally.fired()
     }
 
-    /// Waits until it has happened so often. Blocks the thread.
+    /// Waits until the fault has happened `wanted` times. Blocks the thread.
     ///
     /// # Errors
     ///
-    /// When it has not within this time.
+    /// If it has not happened so often `within` this time.
     pub fn wait_fired(&self, wanted: u64, within: Duration) -> Result<(), FaultError> {
         match self.cause.tally.wait(wanted, within) {
             fired if fired >= wanted => Ok(()),
@@ -171,29 +171,29 @@ impl FaultHandle {
         }
     }
 
-    /// Removes the rule, and ends what lasts of what it did. Healing what is healed does nothing.
+    /// Removes the rule, and ends its lasting faults. Healing twice does nothing.
     ///
     /// # Errors
     ///
-    /// When the thread has ended.
+    /// If the thread has ended.
     pub fn heal(&self) -> Result<(), FaultError> {
         let id = Some(self.cause.id);
         self.faults.ask(|answer| Request::Heal { id, answer })
     }
 }
 
-/// Where faults happen.
+/// A broker or proxy, in which faults happen.
 pub(crate) trait Site {
     fn plan(&self) -> &Plan;
 
-    /// Carries out a fault on all whom the target means, recording each.
+    /// Carries out a fault on everything that the target names, and records each.
     fn strike(&self, hit: &Hit, target: &Target);
 
-    /// Ends what lasts of one cause, or of all.
+    /// Ends the lasting faults of one cause, or all.
     fn heal(&self, id: Option<u64>);
 }
 
-/// Does what the owner asks.
+/// Carries out a request of the owner.
 pub(crate) fn serve(site: &impl Site, request: Request) {
     match request {
         Request::Inject { rule, event, tally, answer } => {

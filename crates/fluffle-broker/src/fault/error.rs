@@ -1,4 +1,4 @@
-//! Why a fault cannot be had.
+//! Why a fault was refused.
 
 use std::time::Duration;
 
@@ -10,38 +10,36 @@ use super::Event;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum FaultError {
-    /// The fault means nothing at that event.
+    /// The fault cannot happen at that event.
     #[error("{fault} cannot happen at {event:?}: choose one of {possible:?}, or leave `at` out for the first of them")]
     WrongEvent {
         /// The fault.
         fault: &'static str,
         /// The event.
         event: Event,
-        /// Where it can happen.
+        /// The events at which it can happen.
         possible: &'static [Event],
     },
-    /// The rule asks for something that is not known when it is asked.
+    /// The rule filters by something that is not known at its event.
     #[error("no {filter} is known at {event:?}: leave the filter out, or choose with `at` an event that knows it")]
     WrongFilter {
-        /// What the rule asks for.
+        /// The filter.
         filter: &'static str,
         /// The event.
         event: Event,
     },
-    /// Bytes are counted from a connection's beginning, for faults that happen to bytes.
-    #[error(
-        "{fault} at {event:?} cannot wait for bytes: `after_bytes` is for faults of the transport, from Accepted or Opened"
-    )]
+    /// Bytes are counted from the beginning of a connection, and only for network faults.
+    #[error("{fault} at {event:?} cannot wait for bytes: use `after_bytes` with network faults, at Accepted or Opened")]
     WrongBytes {
         /// The fault.
         fault: &'static str,
         /// The event.
         event: Event,
     },
-    /// A proxy moves bytes and knows nothing of AMQP.
+    /// The fault needs the broker, but a proxy only moves bytes.
     #[error("{fault} needs the broker's help, and a proxy has none: inject it into a fluffle broker")]
     NeedsBroker {
-        /// The fault, or what the rule or target asks for.
+        /// The fault, or the condition of the rule or target.
         fault: &'static str,
     },
     /// The fault is an answer to something that must happen first.
@@ -56,17 +54,17 @@ pub enum FaultError {
         /// The fault.
         fault: &'static str,
     },
-    /// A number that makes no sense.
+    /// A number is outside the allowed range.
     #[error("{what} is {value}: it must be {allowed}")]
     OutOfRange {
-        /// What it is.
+        /// The name of the value.
         what: &'static str,
-        /// Its value.
+        /// The value.
         value: f64,
-        /// What would do.
+        /// The allowed range.
         allowed: &'static str,
     },
-    /// Too many rules.
+    /// There are too many rules.
     #[error("there are {most} rules already: heal some first")]
     TooManyRules {
         /// The limit.
@@ -75,11 +73,11 @@ pub enum FaultError {
     /// The fault did not happen in time.
     #[error("the fault happened {fired} times within {within:?}, not {wanted}: see what events its rule waits for")]
     NotFired {
-        /// How often it was to happen.
+        /// How often it was expected to happen.
         wanted: u64,
-        /// How often it did.
+        /// How often it happened.
         fired: u64,
-        /// The time it had.
+        /// How long the call waited.
         within: Duration,
     },
     /// The broker, or the proxy, has ended.

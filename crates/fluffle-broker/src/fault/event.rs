@@ -1,18 +1,18 @@
-//! The moments at which a fault can happen by itself.
+//! The events at which a fault can happen.
 
 use super::Fault;
 
-/// A moment at which a [`Rule`](super::Rule) is asked.
+/// An event at which the broker checks the [`Rule`](super::Rule)s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection was accepted; nothing is known of it yet.
+    /// A connection was accepted. Its client is not known yet.
     Accepted,
     /// A connection is open: `connection.open` was answered.
     Opened,
-    /// A frame came in and was handled; one of the handshake's: came in. Heartbeats do not count.
+    /// A frame arrived and was handled; a frame of the handshake: arrived. Heartbeats do not count.
     FrameIn,
-    /// A method, with its content, is about to go out. Heartbeats do not count.
+    /// A method, with its content, is about to be sent. Heartbeats do not count.
     FrameOut,
     /// A message was published and routed, and is not in its queues yet.
     Published,
@@ -40,7 +40,7 @@ impl Event {
 }
 
 impl Fault {
-    /// Where it can happen, its natural event first.
+    /// The events at which the fault can happen, its natural event first.
     pub(crate) fn events(&self) -> &'static [Event] {
         use Event::{Accepted, Delivered, FrameIn, FrameOut, Opened, Published, Settled};
         match self {

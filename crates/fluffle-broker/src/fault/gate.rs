@@ -1,4 +1,5 @@
-//! What a connection's bytes pass: open, and free of cost, until a fault of the transport stands in it.
+//! The gate that the bytes of a connection pass. It is open, and then costs nothing, until a network fault obstructs
+//! it.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -17,16 +18,16 @@ use tokio::{
 
 use super::{Direction, Fault, Hit, Plan};
 
-/// A slow connection's bytes pass in this many portions a second.
+/// Into how many portions a second the bytes of a slow connection are divided.
 const PORTIONS: u64 = 20;
 
-/// Bytes swallowed at a time.
+/// How many bytes are discarded at a time.
 const SWALLOW: usize = 16 << 10;
 
-/// A time that does not come.
+/// 30 years: longer than any wait.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-/// What stands in the gate, and which cause put it there.
+/// An obstacle in the gate, with the fault that put it there.
 #[derive(Debug)]
 struct Obstacle {
     cause: u64,
@@ -53,7 +54,7 @@ enum Kind {
     },
 }
 
-/// A fault that waits until so many bytes more have passed.
+/// A fault that waits until so many more bytes have passed.
 #[derive(Debug)]
 struct Fuse {
     direction: Direction,
@@ -61,13 +62,13 @@ struct Fuse {
     hit: Hit,
 }
 
-/// The gate of one connection, before its client's socket.
+/// The gate of one connection, in front of its client's socket.
 #[derive(Debug)]
 pub(crate) struct Gate {
     plan: Rc<Plan>,
-    /// Name and user, when they are known.
+    /// Name and user of the client, once they are known.
     client: OnceCell<(String, String)>,
-    /// Nothing is the matter: the one thing looked at then.
+    /// Whether there is no obstacle. An open gate checks only this.
     open: Cell<bool>,
     closed: Cell<bool>,
     obstacles: RefCell<Vec<Obstacle>>,
@@ -103,7 +104,7 @@ impl Gate {
         self.client.get().map_or(("", ""), |(name, user)| (name, user))
     }
 
-    /// Puts a fault of the transport in the way, now or when its bytes have passed.
+    /// Applies a network fault, now or after its bytes have passed.
     pub(crate) fn strike(&self, hit: &Hit) {
         if let Some((direction, left @ 1..)) = hit.bytes {
             self.open.set(false);
@@ -126,14 +127,14 @@ impl Gate {
         };
         self.open.set(false);
         let mut obstacles = self.obstacles.borrow_mut();
-        // A rule that fires again puts the same thing there again.
+        // If a rule fires again, it replaces its earlier obstacle.
         obstacles.retain(|obstacle| obstacle.cause != hit.cause.id);
         obstacles.push(Obstacle { cause: hit.cause.id, kind });
         drop(obstacles);
         self.changed.notify_waiters();
     }
 
-    /// Takes away what one cause put there, or all. A half-open connection does not come to life again: it is reset.
+    /// Removes the obstacles of one cause, or all. A half-open connection does not recover: it is reset.
     pub(crate) fn heal(&self, id: Option<u64>) {
         let healed = |cause: u64| id.is_none_or(|id| id == cause);
         self.fuses.borrow_mut().retain(|fuse| !healed(fuse.hit.cause.id));
@@ -150,7 +151,7 @@ impl Gate {
         self.changed.notify_waiters();
     }
 
-    /// Drops the socket at once: whoever serves the connection waits for `cut_off`.
+    /// Drops the socket at once: the task that serves the connection waits for `cut_off`.
     pub(crate) fn cut(&self) {
         self.closed.set(true);
         self.open.set(false);
@@ -167,12 +168,12 @@ impl Gate {
         !self.open.get() && self.obstacles.borrow().iter().any(|obstacle| matches!(obstacle.kind, Kind::HalfOpen))
     }
 
-    /// Whether what the client has sent may be handled.
+    /// Whether the bytes that the client has sent may be handled.
     pub(crate) fn is_open(&self) -> bool {
         self.open.get() || !self.closed.get() && !self.is_half_open() && self.stalled(Direction::ToBroker).is_none()
     }
 
-    /// Waits until it may be, or nothing of it matters any more.
+    /// Waits until they may be handled, or until they no longer matter.
     pub(crate) async fn opened(&self) {
         while !self.open.get() && !self.is_half_open() {
             let until =
@@ -182,14 +183,15 @@ impl Gate {
         }
     }
 
-    /// Reads what the client has sent, when it may pass. Half-open, it swallows everything to the end.
+    /// Reads what the client has sent, as soon as it may pass. On a half-open connection, discards everything until the
+    /// end.
     pub(crate) async fn read<S>(&self, socket: &mut S, buffer: &mut BytesMut) -> io::Result<usize>
     where
         S: AsyncRead + AsRef<TcpStream> + Unpin,
     {
         if self.open.get() {
             let count = socket.read_buf(buffer).await?;
-            // What came first may have come when the gate was no longer open.
+            // The gate may have been closed while these bytes arrived.
             self.pass(Direction::ToBroker).await;
             if !self.is_half_open() {
                 self.passed(Direction::ToBroker, count);
@@ -198,7 +200,7 @@ impl Gate {
         }
         let socket = socket.as_ref();
         loop {
-            // Readable is what was so once; what is delayed is delayed from when it is there.
+            // `readable` may be outdated, and a delay counts from the arrival of the bytes, so wait for a byte.
             socket.peek(&mut [0]).await?;
             let portion = self.pass(Direction::ToBroker).await;
             if self.is_half_open() {
@@ -216,7 +218,7 @@ impl Gate {
         }
     }
 
-    /// Writes some of a chunk to the client, when it may pass.
+    /// Writes a part of a chunk to the client, as soon as it may pass.
     pub(crate) async fn write(&self, socket: &TcpStream, chunk: &mut Bytes) -> io::Result<usize> {
         loop {
             socket.writable().await?;
@@ -233,7 +235,7 @@ impl Gate {
         }
     }
 
-    /// Keeps a half-open connection when the broker has given it up, until the client does as well.
+    /// Keeps a half-open connection after the broker has given it up, until the client gives it up, too.
     pub(crate) async fn outlive(&self, socket: &TcpStream) {
         if self.is_half_open() {
             tokio::select! {
@@ -243,7 +245,7 @@ impl Gate {
         }
     }
 
-    /// Waits until bytes may pass and says how many.
+    /// Waits until bytes may pass, and returns how many.
     pub(crate) async fn pass(&self, direction: Direction) -> usize {
         if self.open.get() {
             return usize::MAX;
@@ -257,7 +259,7 @@ impl Gate {
         }
     }
 
-    /// Reads and forgets until the client gives up as well: then nothing is left of the connection.
+    /// Reads and discards until the client gives up, too.
     async fn swallow(&self, socket: &TcpStream) {
         let mut forgotten = [0; SWALLOW];
         while socket.readable().await.is_ok() {
@@ -270,7 +272,7 @@ impl Gate {
         self.cut();
     }
 
-    /// Sleeps until then, or until something in the gate changes.
+    /// Sleeps until `until`, or until the obstacles change.
     async fn until(&self, until: Instant) {
         tokio::select! {
             () = sleep_until(until) => self.tidy(),
@@ -288,14 +290,14 @@ impl Gate {
         until.max().filter(|until| *until > now)
     }
 
-    /// When bytes that arrived at that time may pass.
+    /// When bytes that arrived at that time may pass. `None` means now.
     fn obstructed(&self, direction: Direction, arrived: Instant) -> Option<Instant> {
         if self.closed.get() {
             return Some(Instant::now() + NEVER);
         }
         let obstacles = self.obstacles.borrow();
         let until = obstacles.iter().filter_map(|obstacle| match obstacle.kind {
-            // What comes in is swallowed, not held.
+            // Incoming bytes are discarded, not held back.
             Kind::HalfOpen => (direction == Direction::ToClient).then(|| Instant::now() + NEVER),
             Kind::Stalled { direction: stalled, until } => stalled.includes(direction).then_some(until),
             Kind::Delayed { direction: delayed, time } => delayed.includes(direction).then_some(arrived + time),
@@ -348,7 +350,7 @@ impl Gate {
         self.tidy();
     }
 
-    /// Forgets stalls that are over; with nothing left the gate is open.
+    /// Removes stalls that are over. Without obstacles the gate is open.
     fn tidy(&self) {
         let now = Instant::now();
         let mut obstacles = self.obstacles.borrow_mut();

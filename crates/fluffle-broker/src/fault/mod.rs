@@ -1,5 +1,5 @@
-//! Faults: what can be made to go wrong, when, for whom; decided here, carried out where the bytes and
-//! messages pass.
+//! Faults: which may happen, when, and to whom. They are decided here, and carried out where the bytes and messages
+//! pass.
 
 mod control;
 mod error;
@@ -29,14 +29,14 @@ pub(crate) use self::{
     target::Chosen,
 };
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// What the client sends: the broker reads late, slowly or not at all.
+    /// From the client: the broker reads late, slowly or not at all.
     ToBroker,
-    /// What the broker sends.
+    /// From the broker.
     ToClient,
-    /// Both ways.
+    /// Both directions.
     Both,
 }
 
@@ -46,87 +46,88 @@ impl Direction {
     }
 }
 
-/// What goes wrong. [The table](crate#faults) says when each happens by itself and what the client sees.
+/// A kind of fault. [The table](crate#faults) lists the natural event of each, and what the client sees.
 ///
 /// [`HalfOpen`](Self::HalfOpen), [`Delay`](Self::Delay), [`Slow`](Self::Slow), [`Stall`](Self::Stall) and
-/// [`Block`](Self::Block) last; healing ends them early. The others are over when they have happened.
+/// [`Block`](Self::Block) last; healing ends them early. The others happen at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// A new connection is closed before a word is said.
+    /// A new connection is closed before any data.
     Refuse,
-    /// The connection stays, and nothing comes back any more: bytes are swallowed, heartbeats end, the broker takes the
-    /// client for dead after two intervals without telling it. Healed, the connection is cut, as a peer that knows
-    /// nothing of it would reset it.
+    /// The connection stays, but no data comes back: bytes are discarded, heartbeats stop, and after two intervals the
+    /// broker considers the client dead without telling it. When healed, the connection is reset, as by a peer that
+    /// does not know it.
     HalfOpen,
-    /// The socket is dropped without a word.
+    /// The socket is dropped without closing the connection.
     Cut,
-    /// Nothing passes for a time, then everything goes on.
+    /// No bytes pass for a time; then everything goes on.
     Stall {
-        /// Which way.
+        /// The direction.
         direction: Direction,
         /// How long.
         time: Duration,
     },
-    /// From now on everything that is read or written waits first.
+    /// From now on, every read or write is delayed.
     Delay {
-        /// Which way.
+        /// The direction.
         direction: Direction,
         /// How long each read or write waits.
         time: Duration,
     },
-    /// From now on no more than so much passes.
+    /// From now on, the rate of bytes is limited.
     Slow {
-        /// Which way; both ways have the rate each.
+        /// The direction; with both, each direction has this rate.
         direction: Direction,
-        /// The rate, one at least.
+        /// Bytes a second, at least 1.
         bytes_per_second: u64,
     },
     /// A frame to the client ends with a wrong octet.
     CorruptFrame,
     /// The broker closes the connection.
     CloseConnection {
-        /// The reply code, as 320.
+        /// The reply code, such as 320.
         code: u16,
         /// The reply text, cut to 255 bytes.
         text: String,
     },
-    /// The broker closes the channel; what was delivered on it and not acknowledged is ready again.
+    /// The broker closes the channel. Deliveries on it that were not acknowledged are ready again.
     CloseChannel {
-        /// The reply code, as 406.
+        /// The reply code, such as 406.
         code: u16,
         /// The reply text, cut to 255 bytes.
         text: String,
     },
-    /// The message is taken, its publisher never hears of it.
+    /// The broker accepts the message, but never confirms it.
     DropConfirm,
-    /// The message is taken, its publisher hears of it later.
+    /// The broker accepts the message, but confirms it later.
     DelayConfirm {
         /// How much later.
         time: Duration,
     },
-    /// The message is not taken, and `basic.nack` says so. For channels with confirms.
+    /// The broker does not accept the message, and answers with `basic.nack`. Only on channels with confirms.
     Nack,
-    /// The message is not taken, and comes back with 312 NO_ROUTE before it is confirmed. For mandatory messages.
+    /// The broker does not accept the message, and returns it with 312 NO_ROUTE before it is confirmed. Only for
+    /// mandatory messages.
     Return,
-    /// The consumer ends, as when its queue is deleted: `basic.cancel` tells clients that understand it.
+    /// The consumer ends, as if its queue had been deleted. A client that supports it gets `basic.cancel`.
     CancelConsumer,
-    /// An alarm, as when memory is low: each connection that publishes is told `connection.blocked`, if it
-    /// understands it, and is not read any more.
+    /// An alarm, as if memory were low: each connection that publishes gets `connection.blocked`, if its client
+    /// supports it, and is not read any more.
     Block {
-        /// What clients are told; RabbitMQ says "low on memory".
+        /// The reason for the client; RabbitMQ says "low on memory".
         reason: String,
-        /// How long; [`Duration::MAX`] for until it is healed.
+        /// How long; [`Duration::MAX`] means until it is healed.
         time: Duration,
     },
     /// The broker stops as [`Broker::stop`](crate::Broker::stop) does, and starts again.
     Restart {
-        /// How long it is away.
+        /// How long the broker is away.
         away: Duration,
     },
     /// The broker ends as [`Broker::kill`](crate::Broker::kill) does, and starts again.
     Crash {
-        /// How long it is away.
+        /// How long the broker is away.
         away: Duration,
     },
 }
@@ -154,17 +155,17 @@ impl Fault {
         }
     }
 
-    /// Whether it happens to bytes: a [`Gate`] carries it out, and needs no broker for it.
+    /// Whether the fault affects bytes: a [`Gate`] carries it out, without a broker.
     pub(crate) fn is_of_transport(&self) -> bool {
         matches!(self, Self::HalfOpen | Self::Cut | Self::Stall { .. } | Self::Delay { .. } | Self::Slow { .. })
     }
 
-    /// Whether it is the answer to a publish, and means nothing without one.
+    /// Whether the fault is an answer to a publish, and impossible without one.
     pub(crate) fn answers_a_publish(&self) -> bool {
         matches!(self, Self::DropConfirm | Self::DelayConfirm { .. } | Self::Nack | Self::Return)
     }
 
-    /// Whether it happens to the broker as a whole.
+    /// Whether the fault affects the whole broker.
     pub(crate) fn is_of_the_broker(&self) -> bool {
         matches!(self, Self::Block { .. } | Self::Restart { .. } | Self::Crash { .. })
     }

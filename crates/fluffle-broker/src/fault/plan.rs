@@ -1,4 +1,4 @@
-//! The rules that are set, asked at every event; what they decided and nobody has done yet.
+//! The active rules, checked at every event, and the decisions that are not carried out yet.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,10 +12,10 @@ use crate::engine::ConnectionKey;
 /// The most rules at a time.
 const MOST_RULES: usize = 1000;
 
-/// How many faults the history remembers.
+/// How many faults the history keeps.
 const MEMORY: usize = 10_000;
 
-/// What is known at an event.
+/// What is known about an event.
 pub(crate) struct Scene<'a> {
     pub(crate) connection: &'a str,
     pub(crate) user: &'a str,
@@ -33,7 +33,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// A rule's decision: this happens now, or when so many bytes have passed.
+/// A rule's decision: the fault happens now, or after so many more bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Hit {
     pub(crate) cause: Cause,
@@ -42,7 +42,7 @@ pub(crate) struct Hit {
     pub(crate) bytes: Option<(Direction, u64)>,
 }
 
-/// A hit that waits until the state it changes is in nobody's hands.
+/// A hit that waits until the state it changes is not borrowed.
 #[derive(Debug)]
 pub(crate) struct Strike {
     pub(crate) hit: Hit,
@@ -75,7 +75,7 @@ impl Armed {
 #[derive(Debug)]
 pub(crate) struct Plan {
     seed: u64,
-    /// The events that any rule still waits for, as bits: all that an event costs when none does.
+    /// The events for which any rule waits, as bits. If no rule waits for an event, checking this is its whole cost.
     awaited: Cell<u8>,
     rules: RefCell<Vec<Armed>>,
     strikes: RefCell<Vec<Strike>>,
@@ -109,7 +109,7 @@ impl Plan {
         if rules.len() >= MOST_RULES {
             return Err(FaultError::TooManyRules { most: MOST_RULES });
         }
-        // Each rule draws from a stream of its own: what happens to one changes nothing for the others.
+        // Each rule draws from its own stream, so that rules do not change each other's randomness.
         let stream = self.sown.replace(self.sown.get() + 1);
         let random = fastrand::Rng::with_seed(self.seed.wrapping_add(stream.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
         rules.push(Armed { cause, rule, event, random, seen: 0, fired: 0 });
@@ -118,7 +118,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Forgets one rule, or all.
+    /// Removes one rule, or all.
     pub(super) fn remove(&self, id: Option<u64>) {
         self.rules.borrow_mut().retain(|armed| id.is_some_and(|id| id != armed.cause.id));
         self.count_awaited();
@@ -135,7 +135,7 @@ impl Plan {
         self.awaited.get() & event.bit() != 0
     }
 
-    /// What happens at an event.
+    /// Returns the faults that happen at an event.
     pub(crate) fn ask(&self, event: Event, scene: &Scene<'_>) -> Vec<Hit> {
         let mut hits = Vec::new();
         if !self.awaits(event) {
@@ -151,12 +151,12 @@ impl Plan {
             return hits;
         }
         self.count_awaited();
-        // What waits for its bytes has not happened yet.
+        // A hit that waits for bytes has not happened yet.
         hits.iter().filter(|hit| hit.bytes.is_none()).for_each(|hit| self.record(hit, scene.connection));
         hits
     }
 
-    /// Counts a fault and writes it into the history.
+    /// Counts a fault and adds it to the history.
     pub(crate) fn record(&self, hit: &Hit, connection: &str) {
         self.happened.set(self.happened.get() + 1);
         let (number, id, connection) = (self.happened.get(), hit.cause.id, connection.to_owned());
@@ -175,7 +175,7 @@ impl Plan {
         self.history.borrow().iter().cloned().collect()
     }
 
-    /// Keeps a hit for who may change the state.
+    /// Keeps a hit until the state can be changed.
     pub(crate) fn defer(&self, strike: Strike) {
         self.strikes.borrow_mut().push(strike);
     }

@@ -1,16 +1,16 @@
-//! A fault and when it happens by itself.
+//! A fault and the conditions under which it happens.
 
 use super::{Direction, Event, Fault, FaultError, control::Place, plan::Scene};
 
 /// A [`Fault`], the [`Event`] it happens at, for whom, and how often.
 ///
-/// It is asked at each event of its kind that passes its filters. Without more said it happens every time,
-/// until it is healed.
+/// The broker checks the rule at each event of its kind that passes its filters. Without further conditions the fault
+/// happens every time, until it is healed.
 ///
 /// ```
 /// use fluffle_broker::{Fault, Rule};
 ///
-/// // Of the messages for "orders", past the tenth, one in ten is refused, three in all.
+/// Refuse one in ten of the messages for "orders", from the 11th on, and three in all.
 /// let rule = Rule::new(Fault::Nack).on_queue("orders").after(10).times(3).probability(0.1);
 /// ```
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule for every natural event of the fault, for everyone.
+    /// Creates a rule for every natural event of the fault, on all connections.
     pub fn new(fault: Fault) -> Self {
         Self {
             fault,
@@ -44,63 +44,65 @@ impl Rule {
         }
     }
 
-    /// Another event than the fault's natural one.
+    /// Uses another event than the fault's natural one.
     pub fn at(mut self, event: Event) -> Self {
         self.event = Some(event);
         self
     }
 
-    /// Only for messages that are routed to, delivered from or settled in the queue of this name, in any virtual host.
+    /// Applies only to messages that are routed to, delivered from or settled in the queue of this name, in any virtual
+    /// host.
     pub fn on_queue(mut self, name: impl Into<String>) -> Self {
         self.queue = Some(name.into());
         self
     }
 
-    /// Only for messages published to the exchange of this name, in any virtual host; the default exchange's is empty.
+    /// Applies only to messages published to the exchange of this name, in any virtual host. The name of the default
+    /// exchange is empty.
     pub fn on_exchange(mut self, name: impl Into<String>) -> Self {
         self.exchange = Some(name.into());
         self
     }
 
-    /// Only for connections whose client gave them this `connection_name`.
+    /// Applies only to connections to which their client gave this `connection_name`.
     pub fn on_connection(mut self, name: impl Into<String>) -> Self {
         self.connection = Some(name.into());
         self
     }
 
-    /// Only for connections of this user.
+    /// Applies only to connections of this user.
     pub fn by_user(mut self, name: impl Into<String>) -> Self {
         self.user = Some(name.into());
         self
     }
 
-    /// The first `events` that pass the filters are spared. Default: none.
+    /// Skips the first `events` that pass the filters. Default: 0.
     pub fn after(mut self, events: u64) -> Self {
         self.after = events;
         self
     }
 
-    /// At most so often. Default: no limit.
+    /// Limits how often the fault happens. Default: no limit.
     pub fn times(mut self, times: u64) -> Self {
         self.times = times;
         self
     }
 
-    /// How likely it is at each event, from 0 to 1; drawn from the seed. Default: 1.
+    /// Sets the probability at each event, from 0 to 1; drawn from the seed. Default: 1.
     pub fn probability(mut self, probability: f64) -> Self {
         self.probability = probability;
         self
     }
 
-    /// Not at the event itself, but when so many bytes have passed on the connection since, exactly then: amidst a frame,
-    /// if that is where it is. For faults of the transport, from [`Event::Accepted`] (then the default) or
+    /// The fault happens not at the event itself, but exactly when so many bytes have passed on the connection since
+    /// the event, even in the middle of a frame. For network faults, from [`Event::Accepted`] (then the default) or
     /// [`Event::Opened`].
     pub fn after_bytes(mut self, direction: Direction, bytes: u64) -> Self {
         self.bytes = Some((direction, bytes));
         self
     }
 
-    /// The event it happens at, if the rule makes sense.
+    /// Returns the event of the rule, if the rule is valid.
     pub(super) fn check(&self, place: Place) -> Result<Event, FaultError> {
         let (fault, possible) = (self.fault.name(), self.fault.events());
         place.check_fault(&self.fault)?;

@@ -1,9 +1,10 @@
-//! Whom a fault by hand strikes.
+//! What a fault by hand strikes.
 
-/// Whom a fault by hand strikes: connections, and the channels and consumers on them.
+/// What a fault by hand strikes: connections, and the channels and consumers on them.
 ///
-/// A channel is struck by [`Fault::CloseChannel`](super::Fault::CloseChannel), a consumer by
-/// [`Fault::CancelConsumer`](super::Fault::CancelConsumer), a connection by the others.
+/// [`Fault::CloseChannel`](super::Fault::CloseChannel) strikes channels,
+/// [`Fault::CancelConsumer`](super::Fault::CancelConsumer) strikes consumers, and every other fault strikes
+/// connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target(pub(crate) Chosen);
 
@@ -16,17 +17,17 @@ pub(crate) enum Chosen {
 }
 
 impl Target {
-    /// All there are now.
+    /// All current ones.
     pub fn all() -> Self {
         Self(Chosen::All)
     }
 
-    /// The `count` oldest connections, and what is on them.
+    /// The `count` oldest connections, and everything on them.
     pub fn first(count: usize) -> Self {
         Self(Chosen::First(count))
     }
 
-    /// Every connection whose client gave it this `connection_name`, and what is on it.
+    /// Every connection to which its client gave this `connection_name`, and everything on it.
     pub fn connection(name: impl Into<String>) -> Self {
         Self(Chosen::Connection(name.into()))
     }

@@ -1,5 +1,5 @@
-//! The alarm that stops publishers, as RabbitMQ's does: whoever publishes while it is raised is told, and
-//! not read any more until it is over (rabbit_reader's throttle).
+//! The alarm that stops publishers. As in RabbitMQ (rabbit_reader's throttle), a connection that publishes while the
+//! alarm is raised is told so, and is not read until the alarm is over.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,10 +18,10 @@ use super::{
     shared::Shared,
 };
 
-/// What RabbitMQ says of memory.
+/// RabbitMQ's text of the memory alarm.
 const LOW_ON_MEMORY: &str = "low on memory";
 
-/// Who raises an alarm.
+/// A source of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Memory,
@@ -44,7 +44,7 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    /// Raises it, or raises it anew for the same source.
+    /// Raises the alarm for a source, or renews it.
     pub(super) fn raise(&self, source: Source, text: &str, time: Duration) {
         let mut reasons = self.reasons.borrow_mut();
         reasons.retain(|reason| reason.source != source);
@@ -63,14 +63,14 @@ impl Alarm {
 }
 
 impl Shared {
-    /// A connection has published: while the alarm is raised it is the last thing that is read from it.
+    /// Called when a connection has published. If the alarm is raised, nothing more is read from the connection.
     pub(super) fn throttle(&self, link: &Link) {
         if self.alarm.raised.get() {
             link.block(&self.alarm.text());
         }
     }
 
-    /// Raises the alarm when messages take too much memory, and lifts it when a tenth of that is free again.
+    /// Raises the alarm when messages take too much memory, and ends it when a tenth of the limit is free again.
     pub(super) fn watch_memory(&self) {
         let (used, limit) = (self.memory.used(), self.settings.memory_limit);
         if !self.alarm.low_on_memory.get() {
@@ -85,7 +85,7 @@ impl Shared {
         }
     }
 
-    /// Ends the alarm for these sources; when none is left, publishers go on.
+    /// Ends the alarm for these sources. When no source is left, publishers go on.
     pub(super) fn lift(&self, lifted: impl Fn(Source) -> bool) {
         self.lift_reasons(|reason| lifted(reason.source));
     }
@@ -123,7 +123,7 @@ impl Link {
     }
 }
 
-/// Ends alarms that were raised for a time.
+/// Ends alarms whose time is over.
 pub(crate) async fn keep_alarm(shared: Rc<Shared>) {
     loop {
         let Some(end) = shared.alarm.next_end() else {

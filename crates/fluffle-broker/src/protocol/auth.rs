@@ -1,15 +1,15 @@
-//! Who a client is: PLAIN, AMQPLAIN and EXTERNAL.
+//! Authentication of clients: PLAIN, AMQPLAIN and EXTERNAL.
 
 use amq_protocol::protocol::connection::StartOk;
 
 use super::shared::Settings;
 use crate::engine::Table;
 
-/// The mechanisms offered, in the order of preference.
+/// The offered mechanisms, in the order of preference.
 pub(crate) const MECHANISMS: &str = "PLAIN AMQPLAIN EXTERNAL";
 
-/// The user that a client has proved to be. EXTERNAL has nothing to look at, there being no TLS: it
-/// names a known user, or is the first one.
+/// Returns the authenticated user. EXTERNAL cannot check anything, because there is no TLS: the client names any known
+/// user, or gets the first one.
 pub(crate) fn user(settings: &Settings, offer: &StartOk) -> Option<String> {
     let response = offer.response.as_bytes();
     let known = |name: &str, password: &str| {
@@ -22,7 +22,7 @@ pub(crate) fn user(settings: &Settings, offer: &StartOk) -> Option<String> {
             known(name, password)
         }
         "AMQPLAIN" => {
-            // A table that comes without the length it usually begins with.
+            // This table comes without its usual length in front.
             let table = Table::read(response)?;
             known(&text(&table, "LOGIN")?, &text(&table, "PASSWORD")?)
         }

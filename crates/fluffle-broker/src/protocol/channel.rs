@@ -1,4 +1,4 @@
-//! A channel's state: open, with perhaps a message being assembled, or closing.
+//! The state of a channel: open, perhaps with a message being received, or closing.
 
 use std::rc::Rc;
 
@@ -7,20 +7,20 @@ use bytes::{Bytes, BytesMut};
 use super::frame::{FrameKind, Publish};
 use crate::engine::{ChannelKey, Publication, Reader, Refusal};
 
-/// A body frame from this size on is kept as it came; a smaller one is copied, so that a little message
-/// does not hold on to a whole read buffer.
+/// Body frames of at least this size are kept without a copy. Smaller ones are copied, so that a small message does not
+/// keep a whole read buffer alive.
 const SHARED_BODY: usize = 16 << 10;
 
-/// How much is reserved for a body on the word of its header alone.
+/// The most memory that is reserved for a body because of its header alone.
 const TRUSTED: u64 = 1 << 20;
 
-/// What RabbitMQ says of a frame that is no content header.
+/// RabbitMQ's text if a frame other than a content header arrives.
 pub(crate) const NO_HEADER: &str = "expected content header for class 60, got non content header frame instead";
 
 #[derive(Debug)]
 pub(crate) enum ChannelState {
     Open(Box<OpenChannel>),
-    /// `channel.close` was sent: everything but its answer is ignored.
+    /// `channel.close` was sent: everything except its answer is ignored.
     Closing,
 }
 
@@ -28,15 +28,15 @@ pub(crate) enum ChannelState {
 pub(crate) struct OpenChannel {
     pub(crate) key: ChannelKey,
     pub(crate) content: Option<Content>,
-    /// The last route published to: the next message most likely goes the same way, and shares its names.
+    /// Exchange and routing key of the last publish. The next message probably has the same, and then shares the names.
     pub(crate) route: (Rc<[u8]>, Rc<[u8]>),
 }
 
-/// A message whose frames are coming in.
+/// A message whose frames are being received.
 #[derive(Debug)]
 pub(crate) struct Content {
     mandatory: bool,
-    /// The size of the body, and the property list as it came.
+    /// The size of the body, and the encoded property list.
     header: Option<(u64, Bytes)>,
     single: Bytes,
     joined: BytesMut,
@@ -47,7 +47,7 @@ impl OpenChannel {
         Self { key, content: None, route: (Rc::new([]), Rc::new([])) }
     }
 
-    /// What must come next.
+    /// The kind of frame that must come next.
     pub(crate) fn expected(&self) -> FrameKind {
         match &self.content {
             None => FrameKind::Method,
@@ -56,7 +56,7 @@ impl OpenChannel {
         }
     }
 
-    /// A publish begins.
+    /// Starts a message.
     pub(crate) fn begin(&mut self, publish: &Publish<'_>) {
         if *self.route.0 != *publish.exchange {
             self.route.0 = publish.exchange.into();
@@ -68,7 +68,7 @@ impl OpenChannel {
         self.content = Some(Content { mandatory: publish.mandatory, header: None, single, joined });
     }
 
-    /// A content header, which was expected: the message, if it has no body.
+    /// Handles an expected content header. Returns the message if it has no body.
     pub(crate) fn header(&mut self, payload: &Bytes, limit: u64) -> Result<Option<Publication>, Refusal> {
         let Some(content) = self.content.as_mut() else { return Ok(None) };
         let mut reader = Reader::new(payload);
@@ -93,7 +93,7 @@ impl OpenChannel {
         Ok(self.finish())
     }
 
-    /// A body frame, which was expected: the message, if this is the last of it.
+    /// Handles an expected body frame. Returns the message if the body is complete.
     pub(crate) fn body(&mut self, payload: Bytes) -> Result<Option<Publication>, Refusal> {
         let Some(content) = self.content.as_mut() else { return Ok(None) };
         let Some((size, _)) = content.header else { return Ok(None) };
@@ -123,7 +123,7 @@ impl OpenChannel {
 }
 
 impl Content {
-    /// Bytes of the body that are here.
+    /// How many bytes of the body have been received.
     pub(crate) fn held(&self) -> usize {
         self.single.len() + self.joined.len()
     }

@@ -1,4 +1,4 @@
-//! One connection from its first byte to its last.
+//! One connection, from its first byte to its last.
 
 use std::{io, rc::Rc, time::Duration};
 
@@ -25,25 +25,25 @@ use crate::{
     fault::Event,
 };
 
-/// How long the client may take over the last exchange of a connection.
+/// How long the client may take to answer `connection.close`.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Bytes read at a time: also what one connection may do before the others have their turn.
+/// How many bytes are read at a time. This is also how much one connection may do before the others get their turn.
 const READ: usize = 128 << 10;
 
-/// Class and method of `basic.publish`, the one method of a client's that has content.
+/// Class and method of `basic.publish`, the only method from a client that has content.
 const PUBLISH: (u16, u16) = (60, 40);
 
 /// Why reading ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// The client closed, and was answered.
+    /// The client closed the connection, and was answered.
     Closed,
     /// The socket broke or ended.
     Lost,
-    /// The client is to be told why.
+    /// The client must be told why.
     Refused { refusal: Refusal, cause: (u16, u16) },
-    /// Nothing may be said: what came was not AMQP, or there is no one to say it to.
+    /// Nothing can be said: the input was not AMQP, or the client is gone.
     Silent,
 }
 
@@ -67,9 +67,9 @@ pub(crate) struct Incoming {
     pub(crate) shared: Rc<Shared>,
 }
 
-/// Serves a connection to its end.
+/// Serves a connection until it ends.
 pub(crate) async fn serve(socket: TcpStream, link: Rc<Link>, shared: Rc<Shared>) {
-    // Answers are small and awaited.
+    // Send small packets at once, because the client waits for them.
     let _ = socket.set_nodelay(true);
     let (read, write) = socket.into_split();
     let incoming = Incoming { socket: read, buffer: BytesMut::new(), link: link.clone(), shared: shared.clone() };
@@ -86,7 +86,7 @@ pub(crate) async fn serve(socket: TcpStream, link: Rc<Link>, shared: Rc<Shared>)
     link.gate.outlive(write.as_ref()).await;
 }
 
-/// Writes what waits, as much as possible at once.
+/// Writes the waiting output, as much as possible at once.
 async fn write_out(socket: &OwnedWriteHalf, link: &Link, shared: &Shared) {
     loop {
         let batch = link.output.borrow_mut().take();
@@ -113,8 +113,8 @@ async fn write_out(socket: &OwnedWriteHalf, link: &Link, shared: &Shared) {
     }
 }
 
-/// Sends heartbeats into silence and ends when the client has been silent for two intervals
-/// (AMQP 0-9-1 section 4.2.7).
+/// Sends heartbeats while nothing else is sent. Ends when the client has been silent for two intervals (AMQP 0-9-1
+/// section 4.2.7).
 async fn heartbeats(link: &Link) {
     link.tuned.notified().await;
     let interval = Duration::from_secs(link.heartbeat.get().into());
@@ -125,7 +125,7 @@ async fn heartbeats(link: &Link) {
         let (send, drop) = (link.last_write.get() + interval / 2, link.last_read.get() + interval * 2);
         sleep_until(send.min(drop)).await;
         let now = Instant::now();
-        // Who is not read cannot be heard.
+        // The silence of a client that is not read means nothing.
         if link.blocked.get() {
             link.last_read.set(now);
         }
@@ -151,7 +151,7 @@ impl Incoming {
         self.finish(end).await;
     }
 
-    /// Handles frames, a buffer at a time.
+    /// Handles frames, one buffer at a time.
     async fn frames(&mut self, key: ConnectionKey) -> End {
         let link = self.link.clone();
         loop {
@@ -162,7 +162,7 @@ impl Incoming {
                 Ok(all_handled) => all_handled,
                 Err(end) => return end,
             };
-            // The others, and this connection's own writer, have their turn now.
+            // Give other connections, and this connection's own writer, their turn.
             tokio::task::yield_now().await;
             tokio::select! {
                 biased;
@@ -174,15 +174,15 @@ impl Incoming {
         }
     }
 
-    /// Waits until there is something to handle, and it may be.
+    /// Waits until there is something to handle, and handling is allowed.
     async fn more(&mut self, all_handled: bool) -> Result<(), End> {
         self.link.until_readable().await;
-        // Half-open, what is in the buffer does not matter any more, and neither does the rest.
+        // On a half-open connection, neither the buffer nor later input matters.
         if all_handled || self.link.gate.is_half_open() { self.read().await } else { Ok(()) }
     }
 
-    /// Handles the frames in the buffer and says whether that was all of them: a few small questions
-    /// may have large answers.
+    /// Handles the frames in the buffer. Returns whether all were handled: it stops early if too much output waits,
+    /// because a few small requests may have large answers.
     fn handle_buffer(&mut self, key: ConnectionKey) -> Result<bool, End> {
         while self.link.is_readable() {
             let Some(frame) = frame::split(&mut self.buffer, self.link.frame_max.get())? else { return Ok(true) };
@@ -208,8 +208,8 @@ impl Incoming {
         Ok(false)
     }
 
-    /// Sees to it that a frame of this kind may come now on a channel: a method on any, opening it if there is room, and
-    /// after a publish its header and its body (AMQP 0-9-1 section 4.2.6.1).
+    /// Checks that a frame of this kind is allowed now on a channel. A method is allowed on any channel, and opens it
+    /// if the limit allows; after a publish, its header and body must follow (AMQP 0-9-1 section 4.2.6.1).
     fn admit(&self, kind: FrameKind, number: u16) -> Result<(), End> {
         let channels = self.link.channels.borrow();
         let (open, most) = (channels.len(), self.link.channel_max.get());
@@ -235,7 +235,7 @@ impl Incoming {
     fn method(&mut self, key: ConnectionKey, frame: &Frame) -> Result<(), End> {
         let outcome = match frame::method(&frame.payload) {
             Ok(method) => method::handle(self, key, frame, method),
-            // RabbitMQ names no method then, but on channel 0.
+            // RabbitMQ then names no method, except on channel 0.
             Err(Undecodable::Text(refusal)) if frame.channel != 0 => return Err(refusal.into()),
             Err(Undecodable::Fields(refusal) | Undecodable::Text(refusal)) => Err(refusal.into()),
             Err(Undecodable::Table) => Err(End::Silent),
@@ -255,7 +255,7 @@ impl Incoming {
             FrameKind::Header => open.header(&frame.payload, limit),
             _ => open.body(frame.payload),
         };
-        // Messages in pieces on many channels: together no more than one whole one may be.
+        // Unfinished messages on all channels together must not be larger than one message.
         let held = |state: &ChannelState| match state {
             ChannelState::Open(open) => open.content.as_ref().map_or(0, |content| content.held() as u64),
             ChannelState::Closing => 0,
@@ -269,13 +269,13 @@ impl Incoming {
             None => Ok(()),
         });
         published.or_else(|refusal| {
-            // RabbitMQ's dead process tells nobody what it was about.
+            // After a crash of its process, RabbitMQ does not say which method was the cause.
             let cause = if refusal.is_internal() { (0, 0) } else { PUBLISH };
             self.refuse(frame.channel, refusal, cause)
         })
     }
 
-    /// A soft error closes the channel; a hard one, or any on channel 0, ends the connection.
+    /// A soft error closes the channel. A hard error, or any error on channel 0, ends the connection.
     fn refuse(&mut self, number: u16, refusal: Refusal, cause: (u16, u16)) -> Result<(), End> {
         if refusal.is_hard() || number == 0 {
             return Err(End::Refused { refusal, cause });
@@ -284,7 +284,7 @@ impl Incoming {
             Some(ChannelState::Open(open)) => open.key,
             _ => return Ok(()),
         };
-        // What happened before the error goes first, and nothing comes after it.
+        // Effects from before the error are sent first, and nothing is sent after it.
         self.shared.dispatch();
         self.link.close_channel(number, &refusal, cause);
         self.shared.engine.borrow_mut().close_channel(key);
@@ -303,7 +303,7 @@ impl Incoming {
         }
     }
 
-    /// Reads one whole frame, as the handshake does.
+    /// Reads one whole frame, for the handshake.
     pub(crate) async fn next_frame(&mut self) -> Result<Frame, End> {
         loop {
             match frame::split(&mut self.buffer, self.link.frame_max.get()) {
@@ -327,8 +327,8 @@ impl Incoming {
     }
 
     async fn finish(mut self, end: End) {
-        // The end is told when it has happened: whoever hears of it finds the exclusive queues gone and
-        // what was not acknowledged back in its queue.
+        // Tell the client only after the connection has ended in the engine. A client that sees the end then finds its
+        // exclusive queues gone, and its unacknowledged deliveries back in their queues.
         if let Some(key) = self.link.key.take() {
             self.shared.leave(key);
         }
@@ -355,15 +355,15 @@ impl Incoming {
         .await;
     }
 
-    /// Waits for the writer to have written everything.
+    /// Waits until the writer has written everything.
     async fn flush(&self) {
         while self.link.output.borrow().len() > 0 {
             self.link.drained.notified().await;
         }
     }
 
-    /// Reads, and forgets, until the client answers the close or ends the socket, which is for it to do: it
-    /// may have closed more than once, and waits for as many answers.
+    /// Reads and discards until the client answers the close, or ends the socket. The client has to end it, because it
+    /// may have closed several channels, and waits for as many answers.
     async fn until_client_leaves(&mut self) {
         let link = self.link.clone();
         loop {
@@ -381,7 +381,7 @@ impl Incoming {
                 }
                 Ok(Some(_)) => continue,
                 Ok(None) => {}
-                // The stream can no longer be followed.
+                // The frames can no longer be told apart.
                 Err(_) => self.buffer.clear(),
             }
             self.flush().await;

@@ -1,5 +1,5 @@
-//! Writes effects as frames. Deliveries and confirms, nearly all of a broker's output, are written
-//! straight into the output; everything else goes through the general encoder.
+//! Encodes effects as frames. Deliveries and confirms, which are nearly all of a broker's output, are encoded directly;
+//! everything else uses the general encoder.
 
 use std::borrow::Cow;
 
@@ -9,12 +9,12 @@ use bytes::{BufMut, BytesMut};
 use super::{frame, output::Output};
 use crate::engine::{Effect, Fetched, Message, Refusal};
 
-/// Bytes around a frame's payload.
+/// Bytes around the payload of a frame.
 const OVERHEAD: usize = 8;
 
 const NO_ROUTE: &[u8] = b"NO_ROUTE";
 
-/// Writes an effect that needs no change of state here.
+/// Writes an effect that changes no state here.
 pub(crate) fn effect(output: &mut Output, channel: u16, frame_max: usize, effect: &Effect) {
     match effect {
         Effect::Deliver { consumer, tag, redelivered, message, delivery_count } => {
@@ -31,7 +31,7 @@ pub(crate) fn effect(output: &mut Output, channel: u16, frame_max: usize, effect
             let cancel = basic::Cancel { consumer_tag: (&**tag).into(), nowait: true };
             method(output, channel, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
         }
-        // The dispatcher closes channels: that changes their state.
+        // The dispatcher closes channels, because that changes their state.
         Effect::CloseChannel(_) => {}
     }
 }
@@ -56,18 +56,19 @@ fn begin(out: &mut BytesMut, kind: u8, channel: u16, size: usize) {
     out.put_u32(size as u32);
 }
 
-/// A short string; the broker keeps none that is longer than 255 bytes.
+/// A short string. The broker holds none longer than 255 bytes.
 fn short_text(out: &mut BytesMut, text: &[u8]) {
     out.put_u8(text.len() as u8);
     out.put_slice(text);
 }
 
-/// Octets of the exchange and the routing key of a message, in its method.
+/// The size of the exchange and the routing key in the method of a message.
 fn envelope_size(message: &Message) -> usize {
     1 + message.exchange.len() + 1 + message.key.len()
 }
 
-/// By hand, as all that repeats a routing key: that may be any bytes, and the general encoder knows UTF-8 alone.
+/// Encoded by hand, like everything that contains a routing key: the key may be any bytes, but the general encoder
+/// accepts only UTF-8.
 fn envelope(out: &mut BytesMut, message: &Message) {
     short_text(out, message.exchange.as_bytes());
     short_text(out, &message.key);
@@ -94,8 +95,8 @@ fn get_ok(out: &mut BytesMut, channel: u16, fetched: &Fetched) {
     out.put_u8(constants::FRAME_END);
 }
 
-/// `connection.close` or `channel.close` with a text of any bytes, cut to the 255 that a short string may have; `cause`
-/// is the class and method that it is about.
+/// `connection.close` or `channel.close`. The text may be any bytes, and is cut to the 255 bytes of a short string.
+/// `cause` is the class and method that caused the close.
 pub(crate) fn close(output: &mut Output, channel: u16, refusal: &Refusal, cause: (u16, u16)) {
     let text = cut(&refusal.text);
     output.write(|out| {
@@ -111,7 +112,7 @@ pub(crate) fn close(output: &mut Output, channel: u16, refusal: &Refusal, cause:
     });
 }
 
-/// A text cut to the 255 bytes a short string may have, and seen to be cut; between characters, if it is UTF-8.
+/// Cuts a text to the 255 bytes of a short string, and marks the cut. UTF-8 is cut between characters.
 pub(crate) fn cut(text: &[u8]) -> Cow<'_, [u8]> {
     if text.len() <= 255 {
         return text.into();
@@ -143,8 +144,8 @@ fn settle(out: &mut BytesMut, channel: u16, id: u16, tag: u64, bits: u8) {
     out.put_u8(constants::FRAME_END);
 }
 
-/// Content header and body frames. A header that is larger than the negotiated frame is sent as it is, as RabbitMQ
-/// does: the client may be another than the publisher, and the broker adds headers of its own.
+/// Content header and body frames. A header larger than the negotiated frame is sent unchanged, as RabbitMQ does: the
+/// receiver may have another limit than the publisher, and the broker adds headers of its own.
 fn content(output: &mut Output, channel: u16, frame_max: usize, message: &Message, delivery_count: Option<u32>) {
     let properties = message.delivered_properties(delivery_count);
     output.write(|out| {

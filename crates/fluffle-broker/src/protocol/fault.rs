@@ -1,4 +1,4 @@
-//! Faults carried out: on a link at once, on channels, consumers and the broker when nobody holds them.
+//! Carries out faults: on a link at once; on channels, consumers and the broker when the state is not borrowed.
 
 use std::{rc::Rc, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{
     fault::{Chosen, Event, Fault, Hit, Plan, Scene, Site, Strike, Target},
 };
 
-/// A heartbeat that does not end as a frame does (AMQP 0-9-1 section 4.2.3).
+/// A heartbeat frame with a wrong end octet (AMQP 0-9-1 section 4.2.3).
 const CORRUPT_FRAME: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0];
 
 impl Link {
-    /// Asks the rules at an event of this connection, and says whether it is refused.
+    /// Checks the rules at an event of this connection. Returns whether the connection is refused.
     pub(super) fn ask(&self, event: Event, channel: u16) -> bool {
         let plan = self.gate.plan();
         if !plan.awaits(event) {
@@ -28,7 +28,7 @@ impl Link {
         for hit in plan.ask(event, &Scene::of(name, user)) {
             match hit.fault {
                 Fault::Refuse => refused = true,
-                // The frame that goes out is the last one written.
+                // The frame about to be sent is the last one written.
                 Fault::CorruptFrame => self.output.borrow_mut().corrupt_end(),
                 _ => self.suffer(hit, channel, None),
             }
@@ -36,7 +36,7 @@ impl Link {
         refused
     }
 
-    /// Has a fault: what happens to bytes happens now, the rest when the state is free.
+    /// Applies a fault: to bytes at once, to everything else when the state is not borrowed.
     fn suffer(&self, hit: Hit, channel: u16, consumer: Option<Rc<str>>) {
         match hit.fault {
             _ if hit.fault.is_of_transport() => self.gate.strike(&hit),
@@ -64,7 +64,7 @@ impl Link {
 }
 
 impl Shared {
-    /// Carries out what the rules have decided, and says whether that was anything.
+    /// Carries out the deferred faults. Returns whether there were any.
     pub(super) fn carry_out_faults(&self) -> bool {
         if !self.faults.has_strikes() {
             return false;
@@ -103,13 +103,13 @@ impl Shared {
         }
     }
 
-    /// The broker's own thread stops it and starts it again.
+    /// Asks the broker's own thread to stop the broker and start it again.
     fn go_away(&self, polite: bool, away: Duration) {
         self.outage.set(Some(Outage { polite, away }));
         self.outage_due.notify_one();
     }
 
-    /// Those on a link whom the fault strikes: the link itself, channels or consumers.
+    /// Returns what the fault strikes on a link: the link itself, channels or consumers.
     fn struck(link: &Link, fault: &Fault, seats: &[&Seat], by_queue: bool) -> Vec<(u16, Option<Rc<str>>)> {
         let mut struck: Vec<(u16, Option<Rc<str>>)> = match fault {
             Fault::CancelConsumer => seats.iter().map(|seat| (seat.channel, Some(seat.tag.clone()))).collect(),

@@ -1,4 +1,4 @@
-//! Cuts the byte stream into frames (AMQP 0-9-1 section 2.3.5), and says in RabbitMQ's words what is wrong with one.
+//! Splits the byte stream into frames (AMQP 0-9-1 section 2.3.5), and describes a bad frame in RabbitMQ's words.
 
 use amq_protocol::{
     frame::{AMQPFrame, GenError, WriteContext, gen_frame},
@@ -10,10 +10,10 @@ use crate::engine::{Reader, Refusal, Table};
 
 const HEADER: usize = 7;
 
-/// Octets of a frame that are not its payload.
+/// Octets of a frame besides its payload.
 const OVERHEAD: usize = HEADER + 1;
 
-/// How many octets of undecodable fields are shown: a reply text has no room for more.
+/// How many octets of undecodable fields are shown. A reply text has no room for more.
 const SHOWN: usize = 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// What the frame is; 501 when it is nothing.
+    /// The kind of the frame; 501 if it has none.
     pub(crate) fn kind(&self) -> Result<FrameKind, Refusal> {
         match (self.kind, self.payload.len()) {
             (constants::FRAME_METHOD, 4..) => Ok(FrameKind::Method),
@@ -43,18 +43,18 @@ impl Frame {
         }
     }
 
-    /// 505: frames of this kind have no place on this channel.
+    /// 505: a frame of this kind is not allowed on this channel.
     pub(crate) fn misplaced(&self) -> Refusal {
         Refusal::unexpected_frame(described(self.kind, &self.payload))
     }
 
-    /// The class and method a method frame begins with.
+    /// The class and method at the beginning of a method frame.
     pub(crate) fn ids(&self) -> (u16, u16) {
         let mut reader = Reader::new(&self.payload);
         reader.u16().zip(reader.u16()).unwrap_or_default()
     }
 
-    /// The first argument of `basic.qos`, which the decoder throws away.
+    /// The first argument of `basic.qos`, which the decoder drops.
     pub(crate) fn prefetch_size(&self) -> u32 {
         let mut reader = Reader::new(&self.payload);
         reader.skip(4).and_then(|()| reader.u32()).unwrap_or_default()
@@ -84,7 +84,7 @@ fn binary(octets: &[u8]) -> String {
     format!("<<{}>>", octets.join(","))
 }
 
-/// Takes the first whole frame from the buffer; `frame_max` bounds its payload, as lenient as RabbitMQ.
+/// Takes the first whole frame from the buffer. `frame_max` limits its payload, as leniently as RabbitMQ.
 pub(crate) fn split(buffer: &mut BytesMut, frame_max: usize) -> Result<Option<Frame>, Refusal> {
     let Some(header) = buffer.first_chunk::<HEADER>() else { return Ok(None) };
     let [kind, channel_high, channel_low, size @ ..] = *header;
@@ -106,13 +106,13 @@ pub(crate) fn split(buffer: &mut BytesMut, frame_max: usize) -> Result<Option<Fr
     Ok(Some(Frame { kind, channel, payload }))
 }
 
-/// A method of a client's.
+/// A method from a client.
 #[derive(Debug)]
 pub(crate) enum Method<'a> {
-    /// `basic.publish`, whose exchange and routing key RabbitMQ takes for bytes.
+    /// `basic.publish`. RabbitMQ accepts any bytes as its exchange and routing key.
     Publish(Publish<'a>),
-    /// Any other, its field table apart: the generated decoder calls itself for each table in a table. In the method
-    /// itself the table is empty.
+    /// Any other method, and its field table, which is taken out of the method: the generated decoder would recurse
+    /// into nested tables.
     Other(AMQPClass, Table),
 }
 
@@ -128,16 +128,17 @@ pub(crate) struct Publish<'a> {
 /// Why a method could not be decoded.
 #[derive(Debug)]
 pub(crate) enum Undecodable {
-    /// Its fields do not fit its method: 501.
+    /// Its fields do not match its method: 501.
     Fields(Refusal),
     /// A short string in it is not UTF-8: 501.
     Text(Refusal),
-    /// A table in it holds what RabbitMQ cannot read. Its process for the connection dies of that, without a word.
+    /// A table in it contains a value that RabbitMQ cannot read. RabbitMQ's process for the connection crashes over
+    /// that, and the client gets no reason.
     Table,
 }
 
-/// The fields of the methods that clients send and that have texts or tables: `w`, two octets; `b`, one; `l`, four;
-/// `s`, a short string; `S`, a long one; `t`, a table. Only a table may be followed by others.
+/// The fields of those client methods that have texts or tables: `w` is two octets, `b` one, `l` four, `s` a short
+/// string, `S` a long string, `t` a table. Only a table may be followed by other fields.
 fn shape(class: u16, method: u16) -> &'static [u8] {
     match (class, method) {
         (10, 11) => b"tsSs",

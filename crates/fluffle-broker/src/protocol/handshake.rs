@@ -20,8 +20,8 @@ use crate::{
 
 const HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 
-/// The protocol headers that are welcome, and the version that `connection.start` then names. Whoever asks for AMQP 0-8 or
-/// 0-9 is served 0-9-1, which differs from them in little.
+/// The accepted protocol headers, each with the version that `connection.start` then names. Clients that ask for AMQP
+/// 0-8 or 0-9 get 0-9-1, which differs little.
 const WELCOME: [(&[u8; 8], (u8, u8)); 4] = [
     (HEADER, (0, 9)),
     (b"AMQP\x01\x01\x00\x09", (0, 9)),
@@ -32,17 +32,17 @@ const WELCOME: [(&[u8; 8], (u8, u8)); 4] = [
 /// Class and method of `connection.open`.
 const OPEN: (u16, u16) = (10, 40);
 
-/// The RabbitMQ whose rules are followed.
+/// The RabbitMQ version whose rules this broker follows.
 const RULES: &str = "3.10.8";
 
-/// Smaller frames are not allowed (AMQP 0-9-1, connection.tune).
+/// The smallest allowed frame (AMQP 0-9-1, connection.tune).
 const LEAST_FRAME_MAX: u32 = 4096;
 
-/// Leads a client to an open connection.
+/// Performs the handshake until the connection is open.
 pub(crate) async fn open(incoming: &mut Incoming) -> Result<ConnectionKey, End> {
     let asked = incoming.take(HEADER.len()).await?;
     let Some((_, version)) = WELCOME.iter().find(|(header, _)| asked == header[..]) else {
-        // The one answer to an unknown protocol: the header that would have been right.
+        // The only answer to an unknown protocol is the correct header.
         incoming.link.output.borrow_mut().write(|out| out.extend_from_slice(HEADER));
         incoming.link.wake.notify_one();
         return Err(End::Silent);
@@ -70,7 +70,7 @@ fn send(incoming: &Incoming, method: AMQPMethod) {
     incoming.link.send(0, AMQPClass::Connection(method));
 }
 
-/// The next method of a connection, and the table in it.
+/// The next method of a connection, and its table.
 async fn receive(incoming: &mut Incoming) -> Result<(AMQPMethod, Table), End> {
     loop {
         let frame = incoming.next_frame().await?;
@@ -113,7 +113,7 @@ fn start((version_major, version_minor): (u8, u8)) -> Start {
     let mut properties = FieldTable::default();
     properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
     let texts = [
-        // Clients look at these two to know which rules hold, kombu for the meaning of basic.qos.
+        // Clients derive the rules from these two; kombu, for example, the meaning of basic.qos.
         ("product", "RabbitMQ"),
         ("version", RULES),
         ("platform", concat!("Fluffle broker ", env!("CARGO_PKG_VERSION"))),
@@ -148,7 +148,7 @@ fn login(incoming: &Incoming, offer: &StartOk, client: &Table) -> Result<String,
             return Err(Refusal::not_allowed(format!("unknown authentication mechanism '{}'", offer.mechanism)).into());
         }
     };
-    // A client that does not announce that it understands the reason gets a closed socket.
+    // A client that does not announce this capability only gets a closed socket.
     match capability(client, "authentication_failure_close") {
         true => Err(Refusal::access(text).into()),
         false => Err(End::Silent),
@@ -172,7 +172,7 @@ async fn tune(incoming: &mut Incoming) -> Result<(), End> {
     Ok(())
 }
 
-/// A limit in `connection.tune-ok` may be lower than the one offered; 0, which is no limit, is higher.
+/// A limit in `connection.tune-ok` must not be higher than the offered one. 0 means no limit, and so counts as higher.
 fn check_agreed(limit: &str, agreed: u32, least: u32, offered: u32) -> Result<(), Refusal> {
     let problem = match agreed {
         0 => format!("0 (no limit) is higher than the maximum allowed value ({offered})"),
@@ -200,7 +200,7 @@ fn enter(incoming: &Incoming, wanted: &Open, user: &str, client: &Table) -> Resu
     Ok(key)
 }
 
-/// Whether the client's properties name a capability as present.
+/// Whether the client's properties announce a capability.
 fn capability(client: &Table, name: &str) -> bool {
     let capabilities = client.get("capabilities").and_then(Value::fields);
     let found = capabilities.into_iter().flatten().find(|(found, _)| *found == name.as_bytes());

@@ -1,4 +1,4 @@
-//! One connection, as the rest of the protocol layer sees it.
+//! One connection, as seen by the rest of the protocol layer.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,8 +15,8 @@ use crate::{
     fault::{Event, Gate, Plan},
 };
 
-/// Bytes waiting for a socket above which nothing more is read from its client: whoever does not read
-/// answers may not ask questions.
+/// If more bytes than this wait for the socket, nothing more is read from its client, so that a client that reads no
+/// answers cannot send more requests.
 const READ_LIMIT: usize = 8 << 20;
 
 pub(crate) struct Link {
@@ -25,23 +25,23 @@ pub(crate) struct Link {
     pub(crate) channels: RefCell<HashMap<u16, ChannelState>>,
     pub(crate) frame_max: Cell<usize>,
     pub(crate) channel_max: Cell<u16>,
-    /// Seconds; 0 for none.
+    /// Seconds; 0 means no heartbeats.
     pub(crate) heartbeat: Cell<u16>,
     pub(crate) last_read: Cell<Instant>,
     pub(crate) last_write: Cell<Instant>,
-    /// There is something to write.
+    /// Wakes the writer: there is output.
     pub(crate) wake: Notify,
-    /// Something was written.
+    /// Wakes waiting tasks: output was written.
     pub(crate) drained: Notify,
-    /// The negotiation is over: heartbeats begin.
+    /// The limits are negotiated: heartbeats begin.
     pub(crate) tuned: Notify,
     /// The broker stops: close with 320.
     pub(crate) shut: Notify,
-    /// Why it is to be closed, if not for the broker's stop.
+    /// Why the connection must be closed, if not because the broker stops.
     pub(crate) ending: RefCell<Option<Refusal>>,
-    /// What its bytes pass.
+    /// The gate that its bytes pass.
     pub(crate) gate: Gate,
-    /// The client published while an alarm was raised: nothing is read from it until that is over.
+    /// Whether the client published while an alarm was raised. Then nothing is read from it until the alarm is over.
     pub(crate) blocked: Cell<bool>,
     /// Whether the client understands `connection.blocked`.
     pub(crate) hears_blocked: Cell<bool>,
@@ -88,7 +88,7 @@ impl Link {
         self.wake.notify_one();
     }
 
-    /// Tells the client that a channel is closed, and why; `cause` is the class and method.
+    /// Tells the client that a channel is closed, and why. `cause` is the class and method.
     pub(crate) fn close_channel(&self, number: u16, refusal: &Refusal, cause: (u16, u16)) {
         if self.is_closing(number) {
             return;
@@ -98,7 +98,7 @@ impl Link {
         self.channels.borrow_mut().insert(number, ChannelState::Closing);
     }
 
-    /// Whether the broker has closed this channel, and says nothing more on it.
+    /// Whether the broker has closed this channel, and sends nothing more on it.
     pub(crate) fn is_closing(&self, number: u16) -> bool {
         matches!(self.channels.borrow().get(&number), Some(ChannelState::Closing))
     }
@@ -116,13 +116,13 @@ impl Link {
         self.wake.notify_one();
     }
 
-    /// Closes the connection when its reader comes to it, which goes no further than that.
+    /// Asks the reader to close the connection. The reader handles no further commands.
     pub(crate) fn end_with(&self, refusal: Refusal) {
         self.ending.borrow_mut().get_or_insert(refusal);
         self.shut.notify_one();
     }
 
-    /// Whether to go on with the client's commands: little enough waits for the socket, and nothing stands in the way.
+    /// Whether the client's commands may be handled: not too much output waits, and no fault obstructs the gate.
     pub(crate) fn is_readable(&self) -> bool {
         self.has_room() && !self.blocked.get() && self.gate.is_open() && self.ending.borrow().is_none()
     }
@@ -131,7 +131,7 @@ impl Link {
         self.output.borrow().len() <= READ_LIMIT
     }
 
-    /// Waits until it is time to go on.
+    /// Waits until commands may be handled.
     pub(crate) async fn until_readable(&self) {
         loop {
             if self.blocked.get() {
@@ -139,7 +139,7 @@ impl Link {
             } else if !self.has_room() {
                 self.drained.notified().await;
             } else {
-                // No more than a look, when nothing stands in the way.
+                // This returns at once if the gate is open.
                 self.gate.opened().await;
                 if !self.blocked.get() && self.has_room() {
                     return;
@@ -149,7 +149,7 @@ impl Link {
     }
 }
 
-/// A text cut to the 255 bytes a short string may have, and seen to be cut.
+/// Cuts a text to the 255 bytes of a short string, and marks the cut.
 pub(crate) fn short(text: &str) -> amq_protocol::types::ShortString {
     (&*String::from_utf8_lossy(&encode::cut(text.as_bytes()))).into()
 }

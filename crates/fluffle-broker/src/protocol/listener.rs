@@ -7,7 +7,7 @@ use tokio::{net::TcpListener, task::spawn_local};
 use super::{connection, link::Link, shared::Shared};
 use crate::fault::Event;
 
-/// Accepts until the task is ended. Past the limit a connection is closed at once.
+/// Accepts connections until the task is ended. Beyond the limit, a connection is closed at once.
 pub(crate) async fn accept(listener: TcpListener, shared: Rc<Shared>) {
     loop {
         match listener.accept().await {
@@ -29,7 +29,7 @@ pub(crate) async fn accept(listener: TcpListener, shared: Rc<Shared>) {
                 }
                 spawn_local(connection::serve(socket, link, shared.clone()));
             }
-            // Out of descriptors, or the client was gone already: the next one may do better.
+            // The process is out of descriptors, or the client has already gone; the next accept may succeed.
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -1,4 +1,4 @@
-//! One method from the client: told to the engine, and answered.
+//! Handles one method from the client: passes it to the engine, and answers it.
 
 use amq_protocol::{
     protocol::{AMQPClass, access, basic, channel, confirm, connection, exchange, queue, tx},
@@ -50,12 +50,13 @@ pub(crate) fn handle(
     }
 }
 
-/// What may not be said on channel 0, or not any more.
+/// Refusal of a method that is not allowed on channel 0, or not any more.
 fn misplaced() -> Refusal {
     Refusal::channel("unexpected method in connection state running")
 }
 
-/// What no client may say on a channel: the broker's own methods, and the connection's.
+/// Refusal of a method that no client may send on a channel: the broker's own methods, and those of the connection
+/// class.
 fn unimplemented() -> Refusal {
     Refusal::command_invalid("unimplemented method")
 }
@@ -86,14 +87,14 @@ fn open(incoming: &Incoming, connection: ConnectionKey, number: u16) -> Result<(
     Ok(())
 }
 
-/// On a channel that the broker closed only the end of it matters.
+/// On a channel that the broker has closed, only the end of the close matters.
 fn closing(incoming: &Incoming, number: u16, method: &Method<'_>) {
     let Method::Other(method, _) = method else { return };
     match method {
         AMQPClass::Channel(channel::AMQPMethod::CloseOk(_)) => {
             incoming.link.channels.borrow_mut().remove(&number);
         }
-        // Both sides closed at once: the client waits for its answer, and still owes one.
+        // Both sides closed at the same time: the client waits for its answer, and still has to send its own.
         AMQPClass::Channel(channel::AMQPMethod::Close(_)) => {
             incoming.link.send(number, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})));
         }
@@ -101,7 +102,7 @@ fn closing(incoming: &Incoming, number: u16, method: &Method<'_>) {
     }
 }
 
-/// An open channel with a method in hand.
+/// An open channel, and the method being handled.
 struct Open<'a> {
     incoming: &'a Incoming,
     key: ChannelKey,
@@ -123,7 +124,7 @@ impl Open<'_> {
             AMQPClass::Channel(method) => self.channel(method),
             AMQPClass::Confirm(method) => self.confirm(method),
             AMQPClass::Tx(method) => self.tx(method),
-            // A leftover of AMQP 0-8: everyone is let in.
+            // A relic of AMQP 0-8: access is always granted.
             AMQPClass::Access(access::AMQPMethod::Request(_)) => {
                 self.reply(false, AMQPClass::Access(access::AMQPMethod::RequestOk(access::RequestOk {})))
             }
@@ -135,7 +136,7 @@ impl Open<'_> {
         self.incoming.shared.engine.borrow_mut()
     }
 
-    /// Answers, after everything that has happened so far.
+    /// Sends the answer, after all earlier effects.
     fn reply(&self, nowait: bool, method: AMQPClass) -> Outcome {
         self.incoming.shared.dispatch();
         if !nowait && !self.incoming.link.is_closing(self.frame.channel) {
@@ -208,7 +209,7 @@ impl Open<'_> {
             }
             M::Recover(recover) => {
                 check_recover(recover.requeue)?;
-                // First the answer: a client may take what comes before it for deliveries of old, and drop them.
+                // Answer first: a client may take deliveries before the answer for old ones, and drop them.
                 self.reply(false, AMQPClass::Basic(M::RecoverOk(basic::RecoverOk {})))?;
                 self.engine().recover(self.key);
                 Ok(())
@@ -263,7 +264,7 @@ impl Open<'_> {
                         let destination = Destination::Queue(destination);
                         self.engine().unbind(self.key, &source, destination, &key, arguments)?;
                     }
-                    // A queue that is gone is not bound: that is what was wanted.
+                    // A queue that does not exist is not bound, so the unbind succeeds.
                     Err(refusal) if refusal.code == 404 => {}
                     Err(refusal) => return Err(refusal.into()),
                 }
@@ -276,8 +277,8 @@ impl Open<'_> {
             }
             M::Delete(delete) => {
                 let (unused, empty) = (delete.if_unused, delete.if_empty);
-                // Its consumers hear of it after whoever deleted it: kombu takes the channel's next frame for
-                // the answer, and a cancel before it for a failure.
+                // The client that deleted the queue gets its answer first, then the consumers are told: kombu reads the
+                // channel's next frame as the answer, and would treat a cancel as a failure.
                 self.incoming.shared.dispatch();
                 let messages = self.engine().delete_queue(self.key, &one_line(&delete.queue), unused, empty)?;
                 if !delete.nowait {
@@ -290,8 +291,8 @@ impl Open<'_> {
         }
     }
 
-    /// Without a queue name and without a key, the key is the name of the last queue declared
-    /// (AMQP 0-9-1, queue.bind).
+    /// If both the queue name and the key are empty, the key is the name of the last declared queue (AMQP 0-9-1,
+    /// queue.bind).
     fn routing_key(&self, queue: &str, key: &str) -> String {
         match (queue, key) {
             ("", "") => self.engine().last_queue(self.key).to_string(),
@@ -379,8 +380,7 @@ impl Open<'_> {
     }
 }
 
-/// The name of an exchange or queue, as RabbitMQ takes it where entities are made, bound and deleted: without its
-/// line ends.
+/// The name of an exchange or queue in a declaration, binding or deletion. Like RabbitMQ, this removes line breaks.
 fn one_line(name: &ShortString) -> String {
     name.as_str().replace(['\r', '\n'], "")
 }

@@ -1,16 +1,16 @@
-//! What waits for one connection's socket.
+//! The output that waits for one connection's socket.
 
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Bodies from this size on are sent from where they lie; smaller ones are copied among the frames.
+/// Bodies of at least this size are sent without a copy. Smaller ones are copied between the frames.
 const SHARED_BODY: usize = 8 << 10;
 
-/// How much is handed to the socket at once.
+/// The most that is passed to the socket at once.
 const BATCH: usize = 256 << 10;
 
-/// Bytes in the order they are to be written, and a count of them until the socket has them.
+/// Bytes in the order of writing. They count until the socket has taken them.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     chunks: VecDeque<Bytes>,
@@ -19,12 +19,12 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Bytes not yet taken by the socket.
+    /// How many bytes the socket has not taken yet.
     pub(crate) fn len(&self) -> usize {
         self.queued
     }
 
-    /// Appends what `write` writes.
+    /// Appends the bytes that `write` writes.
     pub(crate) fn write(&mut self, write: impl FnOnce(&mut BytesMut)) {
         let before = self.tail.len();
         write(&mut self.tail);
@@ -44,14 +44,14 @@ impl Output {
         self.chunks.push_back(body);
     }
 
-    /// Spoils the last octet of what was written last, which ends a frame.
+    /// Corrupts the last octet written, which ends a frame.
     pub(crate) fn corrupt_end(&mut self) {
         if let Some(end) = self.tail.last_mut() {
             *end = !*end;
         }
     }
 
-    /// Takes what is to be written next; `written` must follow.
+    /// Takes the next bytes to write. The caller must call `written` afterwards.
     pub(crate) fn take(&mut self) -> Vec<Bytes> {
         if !self.tail.is_empty() {
             self.chunks.push_back(self.tail.split().freeze());

@@ -1,4 +1,4 @@
-//! What all connections share: the engine, and the links that its effects go to.
+//! State shared by all connections: the engine, and the links that receive its effects.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,25 +18,25 @@ use crate::{
     fault::Plan,
 };
 
-/// What the protocol layer can be told.
+/// Settings of the protocol layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Names and passwords.
     pub(crate) users: Vec<(String, String)>,
     pub(crate) frame_max: u32,
     pub(crate) channel_max: u16,
-    /// Seconds proposed to clients.
+    /// Heartbeat interval proposed to clients, in seconds.
     pub(crate) heartbeat: u16,
     pub(crate) handshake_timeout: Duration,
     pub(crate) most_connections: usize,
-    /// Bytes of messages past which publishers are blocked.
+    /// If messages take more bytes than this, publishers are blocked.
     pub(crate) memory_limit: u64,
 }
 
 /// The broker goes away for a time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outage {
-    /// Whether it says so.
+    /// Whether clients are told.
     pub(crate) polite: bool,
     pub(crate) away: Duration,
 }
@@ -45,16 +45,16 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) engine: RefCell<Engine>,
     links: RefCell<HashMap<ConnectionKey, Rc<Link>>>,
-    /// Every connection that has a socket, the handshake included.
+    /// Every connection that has a socket, also during the handshake.
     pub(crate) sockets: RefCell<Vec<std::rc::Weak<Link>>>,
     epoch: Instant,
-    /// When the timekeeper wakes, in the engine's milliseconds.
+    /// When the timer task wakes, in the engine's milliseconds.
     armed: Cell<u64>,
     rearm: Notify,
     pub(crate) faults: Rc<Plan>,
     pub(super) memory: Memory,
     pub(super) alarm: Alarm,
-    /// What the broker's thread is to do, and that it is.
+    /// A stop that the broker's thread has to carry out.
     pub(crate) outage: Cell<Option<Outage>>,
     pub(crate) outage_due: Notify,
 }
@@ -81,7 +81,7 @@ impl Shared {
         self.links.borrow_mut().insert(key, link);
     }
 
-    /// A connection has ended, in whatever way.
+    /// Called when a connection has ended, in any way.
     pub(crate) fn leave(&self, key: ConnectionKey) {
         self.links.borrow_mut().remove(&key);
         self.refresh_clock();
@@ -103,7 +103,7 @@ impl Shared {
         self.sockets.borrow().iter().filter_map(std::rc::Weak::upgrade).collect()
     }
 
-    /// Hands the engine's effects to the connections they are for, until there are no more and no fault makes any.
+    /// Passes the engine's effects to their connections, until there are no more effects and no more faults.
     pub(crate) fn dispatch(&self) {
         self.hand_out();
         while self.carry_out_faults() {

@@ -1,4 +1,4 @@
-//! A TCP proxy with faults, to stand before any broker.
+//! A TCP proxy with network faults, for use in front of any broker.
 
 mod pipe;
 mod thread;
@@ -12,13 +12,14 @@ use crate::{
     fault::{Faults, Place},
 };
 
-/// A TCP proxy before a broker, with the faults that need no broker's help: [`Refuse`](crate::Fault::Refuse),
-/// [`HalfOpen`](crate::Fault::HalfOpen), [`Cut`](crate::Fault::Cut), [`Stall`](crate::Fault::Stall),
-/// [`Delay`](crate::Fault::Delay) and [`Slow`](crate::Fault::Slow). It knows bytes, not frames: rules are asked when a
-/// connection is [accepted](crate::Event::Accepted), and may wait [for bytes](crate::Rule::after_bytes).
+/// A TCP proxy in front of a broker, with the faults that do not need the broker's help:
+/// [`Refuse`](crate::Fault::Refuse), [`HalfOpen`](crate::Fault::HalfOpen), [`Cut`](crate::Fault::Cut),
+/// [`Stall`](crate::Fault::Stall), [`Delay`](crate::Fault::Delay) and [`Slow`](crate::Fault::Slow). It knows bytes, not
+/// frames: it checks rules when a connection is [accepted](crate::Event::Accepted), and a rule may wait [for
+/// bytes](crate::Rule::after_bytes).
 ///
-/// It holds 64 KiB for each connection and direction: who does not read slows down who writes. 1,000 connections at
-/// a time; what comes beyond is closed at once. Dropping it drops its connections.
+/// It buffers 64 KiB for each connection and direction, so a peer that does not read slows down the peer that writes.
+/// It carries 1,000 connections at a time; further ones are closed at once. Dropping the proxy drops its connections.
 ///
 /// ```
 /// use fluffle_broker::{Broker, Direction, Fault, Proxy, Rule};
@@ -33,26 +34,26 @@ use crate::{
 pub struct Proxy {
     address: SocketAddr,
     faults: Faults,
-    /// Its end is the thread's.
+    /// Dropping this ends the thread.
     alive: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
-    /// Starts a proxy on a free port of 127.0.0.1, with a seed of chance.
+    /// Starts a proxy on a free port of 127.0.0.1, with a random seed.
     ///
     /// # Errors
     ///
-    /// When no port can be had or no thread be started.
+    /// If no port or thread is available.
     pub fn start(upstream: SocketAddr) -> Result<Self, BrokerError> {
         Self::with_seed(upstream, fastrand::u64(..))
     }
 
-    /// The same, with the seed that all chance in its [faults](Self::faults) comes from.
+    /// Starts a proxy whose [faults](Self::faults) take all randomness from `seed`.
     ///
     /// # Errors
     ///
-    /// When no port can be had or no thread be started.
+    /// If no port or thread is available.
     pub fn with_seed(upstream: SocketAddr, seed: u64) -> Result<Self, BrokerError> {
         let (faults, requests) = Faults::new(Place::Proxy, seed);
         let (alive, ended) = oneshot::channel();
@@ -75,12 +76,13 @@ impl Proxy {
         self.address.port()
     }
 
-    /// An AMQP URI of the broker's with the proxy's address in it: same user, password, virtual host and parameters.
+    /// Returns the broker's AMQP URI with the proxy's address in it; user, password, virtual host and parameters stay
+    /// the same.
     pub fn url_for(&self, upstream: &str) -> String {
         with_address(upstream, self.address)
     }
 
-    /// What can be made to go wrong here.
+    /// The faults of this proxy.
     pub fn faults(&self) -> &Faults {
         &self.faults
     }

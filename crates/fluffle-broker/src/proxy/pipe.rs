@@ -17,12 +17,12 @@ use crate::fault::{Direction, Gate};
 /// How long the broker may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What is read at a time, and all that is held.
+/// How many bytes are read at a time, and the most that are held.
 const HELD: usize = 64 << 10;
 
-/// Moves bytes both ways until both have ended, or the gate is closed.
+/// Moves bytes in both directions until both have ended, or the gate is closed.
 pub(super) async fn serve(mut client: TcpStream, upstream: SocketAddr, gate: &Gate) {
-    // What is small is awaited.
+    // Send small packets at once, because the peer waits for them.
     let _ = client.set_nodelay(true);
     tokio::select! {
         biased;
@@ -31,7 +31,7 @@ pub(super) async fn serve(mut client: TcpStream, upstream: SocketAddr, gate: &Ga
             if let Err(error) = carry(&mut client, upstream, gate).await {
                 tracing::debug!(%error, "a connection through the proxy has broken");
             }
-            // The client sees the end when it may pass.
+            // The client sees the end of the connection only when the gate lets it pass.
             gate.outlive(&client).await;
             gate.pass(Direction::ToClient).await;
         } => {}
@@ -65,7 +65,7 @@ async fn downwards(mut broker: ReadHalf<'_>, mut client: WriteHalf<'_>, gate: &G
         }
         buffer.reserve(HELD);
     }
-    // The end comes after what came before it.
+    // The end must not overtake the bytes before it.
     gate.pass(Direction::ToClient).await;
     client.shutdown().await
 }

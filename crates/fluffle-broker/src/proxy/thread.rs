@@ -22,13 +22,13 @@ use crate::{
     fault::{self, Chosen, Event, Fault, Gate, Hit, Plan, Request, Scene, Site, Target},
 };
 
-/// Connections at a time.
+/// The most connections at a time.
 const MOST: usize = 1000;
 
-/// How long to wait when nothing can be accepted.
+/// How long to wait after a failed accept.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Runs a proxy until its owner is gone.
+/// Runs a proxy until its owner drops it.
 pub(super) fn run(
     upstream: SocketAddr,
     seed: u64,
@@ -61,7 +61,7 @@ pub(super) fn run(
                 Some(request) = requests.recv() => fault::serve(&house, request),
                 accepted = listener.accept() => match accepted {
                     Ok((client, _)) => house.admit(client, upstream),
-                    // Out of descriptors, or the client was gone already: the next one may do better.
+                    // The process is out of descriptors, or the client has already gone; the next accept may succeed.
                     Err(error) => {
                         tracing::warn!(%error, "the proxy cannot accept a connection");
                         tokio::time::sleep(PAUSE).await;
@@ -82,10 +82,10 @@ async fn listen() -> Result<(TcpListener, SocketAddr), BrokerError> {
     open().await.map_err(|source| BrokerError::Listen { address, source })
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct House {
     plan: Rc<Plan>,
-    /// The gates of those there are, the oldest first.
+    /// The gates of the current connections, the oldest first.
     gates: RefCell<Vec<Weak<Gate>>>,
 }
 

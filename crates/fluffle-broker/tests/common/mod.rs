@@ -1,4 +1,4 @@
-//! What the tests share: deadlines, and clients of both kinds.
+//! Shared by the tests: deadlines, and clients of both kinds.
 #![allow(dead_code, unreachable_pub)]
 
 pub mod raw;
@@ -12,7 +12,7 @@ use lapin::{
     types::FieldTable,
 };
 
-/// How long anything may take.
+/// The deadline of each test and each wait.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Runs a test's future with a deadline.
@@ -46,7 +46,7 @@ pub async fn consume(channel: &Channel, queue: &str) -> Consumer {
     channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await.unwrap()
 }
 
-/// Waits until the broker's state is as wished.
+/// Waits until the broker's state is as expected.
 pub fn until(broker: &Broker, wished: impl Fn(&Snapshot) -> bool) -> Snapshot {
     let start = std::time::Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! A client made of bytes: for what no decent client would send.
+//! A byte-level client, to send what no well-behaved client sends.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -12,21 +12,21 @@ use amq_protocol::{
     types::{AMQPValue, FieldTable, LongString},
 };
 
-/// A socket, and what was read from it and not yet understood.
+/// A socket, and the bytes read from it and not parsed yet.
 pub struct Raw {
     pub socket: TcpStream,
     unread: Vec<u8>,
 }
 
 impl Raw {
-    /// A connection without a word said.
+    /// A connection on which nothing has been sent.
     pub fn bare(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         Self { socket, unread: Vec::new() }
     }
 
-    /// A connection that is open, with a heartbeat interval in seconds.
+    /// An open connection, with a heartbeat interval in seconds.
     pub fn open(address: SocketAddr, heartbeat: u16) -> Self {
         Self::named(address, heartbeat, "raw")
     }
@@ -74,7 +74,7 @@ impl Raw {
         self
     }
 
-    /// Confirms for what is published on channel 1.
+    /// Switches confirms on for channel 1.
     pub fn select_confirms(&mut self) {
         self.send(1, AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select { nowait: false })));
         self.read_method();
@@ -115,7 +115,7 @@ impl Raw {
         self.send(1, AMQPClass::Basic(basic::AMQPMethod::Consume(consume)));
     }
 
-    /// Whether nothing has come from the broker, and the connection stands.
+    /// Whether the broker has sent nothing and the connection is still open.
     pub fn hears_nothing(&mut self) -> bool {
         self.socket.set_nonblocking(true).unwrap();
         let heard = self.socket.peek(&mut [0]);
@@ -154,7 +154,7 @@ impl Raw {
         method_frame(1, AMQPClass::Queue(queue::AMQPMethod::Declare(declare)))
     }
 
-    /// The next frame, or none when the broker has ended the connection.
+    /// The next frame; `None` if the broker has ended the connection.
     pub fn read_frame(&mut self) -> Option<AMQPFrame> {
         loop {
             if let Ok((rest, frame)) = parse_frame(&self.unread[..]) {
@@ -183,7 +183,7 @@ impl Raw {
         }
     }
 
-    /// Reads on until the broker closes the connection, and answers the code; none without a word.
+    /// Reads until the broker closes the connection, and returns the code; `None` if it gives no reason.
     pub fn read_close(&mut self) -> Option<u16> {
         loop {
             match self.read_frame() {
@@ -196,7 +196,7 @@ impl Raw {
         }
     }
 
-    /// Reads on until the broker closes a channel, and answers code and text.
+    /// Reads until the broker closes a channel, and returns code and text.
     pub fn read_channel_close(&mut self) -> (u16, String) {
         loop {
             if let (1, AMQPClass::Channel(channel::AMQPMethod::Close(close))) = self.read_method() {

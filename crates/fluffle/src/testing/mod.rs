@@ -1,6 +1,6 @@
-//! An application's own tests: its real handlers, through the real client, on a broker inside the test.
+//! Tests of an application: its real handlers, with the real client, on an embedded broker.
 //!
-//! The chapter "Testing your handlers" (`docs/TESTING.md`) shows how; in short:
+//! The chapter "Testing your handlers" (`docs/TESTING.md`) explains this in detail. In short:
 //!
 //! ```
 //! use fluffle::{prelude::*, testing::TestBroker};
@@ -31,7 +31,7 @@
 //!
 //! words.publish("hello".to_owned()).await?;
 //! words.publish(String::new()).await?;
-//! broker.settled(&service).await?;                 // nothing is on its way any more
+//! broker.settled(&service).await?;                 // waits until nothing is left to do
 //!
 //! assert_eq!(broker.read::<String>("shouts")?[0].message()?, "HELLO");
 //! let dead = broker.read::<String>("words.dead")?;
@@ -61,57 +61,63 @@ use crate::error::Error;
 /// How long [`TestBroker::settled`] waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often it looks at the publishers, who tell nobody when they are done.
+/// How often `settled` polls the publishers, because they do not report when they are done.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// A broker of one test's own, inside the test: real AMQP on a free port of 127.0.0.1, started in under a millisecond,
-/// gone when dropped.
+/// A broker for one test, inside the test process. It speaks AMQP on a free port of 127.0.0.1, starts in under a
+/// millisecond, and ends when it is dropped.
 ///
-/// Dereferences to the [broker](fluffle_broker::Broker) itself, for what a test may do to it: `stop`, `kill`,
-/// `start_again`, faults, its snapshot. Its rules are RabbitMQ's; where they differ is listed
-/// [there](fluffle_broker#known-differences-from-rabbitmq).
+/// It dereferences to the [broker](fluffle_broker::Broker) itself, which a test can `stop`, `kill` and `start_again`,
+/// and which has faults and a snapshot. It behaves like RabbitMQ, with the [known
+/// differences](fluffle_broker#known-differences-from-rabbitmq).
 #[derive(Debug)]
 pub struct TestBroker {
     broker: fluffle_broker::Broker,
 }
 
 impl TestBroker {
-    /// Starts one with the default settings. For others: `fluffle_broker::Broker::builder()…start()?.into()`.
+    /// Starts a broker with the default settings. For other settings, use
+    /// `fluffle_broker::Broker::builder()…start()?.into()`.
     ///
     /// # Errors
-    /// When no port or thread can be had.
+    /// If no port or thread is available.
     pub fn start() -> Result<Self, Error> {
         Ok(fluffle_broker::Broker::start()?.into())
     }
 
-    /// What [`App::new`](crate::App::new) takes: this broker, and reconnects after 10 to 200 ms instead of up to 10 s,
-    /// for tests that break connections.
+    /// Returns this broker as the argument for [`App::new`](crate::App::new). Clients reconnect after 10 to 200 ms
+    /// instead of up to 10 s, for tests that break connections.
     ///
     /// # Errors
-    /// None with a broker started by this program: its URL is an AMQP URI.
+    /// Never: the URL of this broker is a valid AMQP URI.
     pub fn client(&self) -> Result<Broker, Error> {
         let waits = Backoff::exponential(Duration::from_millis(10), Duration::from_millis(200))?;
         Ok(Broker::new(&self.broker.url())?.reconnect(waits))
     }
 
-    /// Waits, for 10 s at most, until `service` has done all there is to do: it is [ready](Service::ready), its
-    /// publishers wait for no confirm, nothing waits in their journals or in the outbox tables that feed them (relays
-    /// are woken; parked rows wait for a person, and do not count), and the broker holds nothing that is unacked, waits
-    /// for its retry, or is ready in a queue that has had a consumer. What lies in queues that nobody ever consumed
-    /// rests there and counts as settled: dead letters, and what the service publishes for others.
+    /// Waits, for 10 s at most, until `service` has nothing left to do. That is, until
     ///
-    /// What several services do together is settled when each is, one after the other, twice.
+    /// - the service is [ready](Service::ready), and its publishers wait for no confirm;
+    /// - no message waits in their journals, or in the outbox tables that feed them (relays are woken; parked rows wait
+    ///   for a person and do not count);
+    /// - the broker holds no message that is unacked, waits for its retry, or is ready in a queue that has ever had a
+    ///   consumer.
+    ///
+    /// Messages in queues that never had a consumer count as settled: dead letters, and what the service publishes for
+    /// others.
+    ///
+    /// If several services exchange messages, call this for each in turn, and then for each once more.
     ///
     /// # Errors
-    /// When it is not settled in time: the error names what is still on its way. When the service gave up.
+    /// If the service is not settled in time; the error names what is still unfinished. If the service gave up.
     pub async fn settled(&self, service: &Service) -> Result<(), Error> {
         self.settled_within(service, PATIENCE).await
     }
 
-    /// [`settled`](Self::settled), with a limit of one's own.
+    /// Like [`settled`](Self::settled), with this limit instead of 10 s.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`settled`](Self::settled).
     pub async fn settled_within(&self, service: &Service, limit: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + limit;
         match timeout_at(deadline, service.ready()).await {
@@ -122,15 +128,15 @@ impl TestBroker {
         loop {
             let before = books(service);
             self.broker.settled(deadline.saturating_duration_since(Instant::now())).await?;
-            // The broker knows of an ack a moment before the service has counted it.
+            // The broker receives an ack a moment before the service counts it.
             sleep(LOOK).await;
-            // If the deadline comes amid the look, what was seen last is what the error tells.
+            // If the deadline passes during this look, the error reports the result of the look before.
             stored = match timeout_at(deadline, in_stores(service)).await {
                 Ok(seen) => seen,
                 Err(_) if stored.is_empty() => vec!["a database did not answer".to_owned()],
                 Err(_) => stored,
             };
-            // What was published between the two looks is on its way again.
+            // If the counts have changed between the two looks, messages were published meanwhile: look again.
             if before.outstanding == 0 && stored.is_empty() && before == books(service) {
                 return Ok(());
             }
@@ -141,17 +147,17 @@ impl TestBroker {
         }
     }
 
-    /// What is ready in a queue, decoded as `T`, in the order of delivery. Nothing is taken from it.
+    /// Returns the ready messages of a queue, decoded as `T`, in delivery order. They stay in the queue.
     ///
     /// # Errors
-    /// When the queue does not exist. A message that is no `T` is not an error: see [`Queued::message`].
+    /// If the queue does not exist. A message that cannot be decoded as `T` is no error here; see [`Queued::message`].
     pub fn read<T: Payload>(&self, queue: &str) -> Result<Vec<Queued<T>>, Error> {
         let wire = Wire::protobuf();
         Ok(self.broker.messages(queue)?.into_iter().map(|raw| Queued::new(raw, &wire)).collect())
     }
 }
 
-/// What a service's publishers have taken on, all together, and what its consumers have counted.
+/// The counts of a service: those of all its publishers, summed up, and those of its consumers.
 #[derive(PartialEq)]
 struct Books {
     accepted: u64,
@@ -168,7 +174,7 @@ fn books(service: &Service) -> Books {
     }
 }
 
-/// What has not left its store, in words.
+/// Describes the messages that still wait in journals and outbox tables.
 async fn in_stores(service: &Service) -> Vec<String> {
     let backlogs = service.backlogs().await.into_iter();
     let waiting = backlogs.filter_map(|(name, waiting)| match waiting {
@@ -203,11 +209,11 @@ impl Deref for TestBroker {
 #[non_exhaustive]
 pub struct Queued<T> {
     decoded: Result<T, DecodeError>,
-    /// The attempt it would be if it were delivered now, from 1.
+    /// The attempt number of the next delivery, from 1.
     pub attempt: u32,
-    /// On a dead letter of Fluffle's: why, after how many attempts, and where from.
+    /// On a dead letter that Fluffle made: its reason, number of attempts and origin.
     pub dead_letter: Option<DeadLetterInfo>,
-    /// As it lies there: properties, headers, bytes.
+    /// The message as the queue holds it: properties, headers, bytes.
     pub raw: QueuedMessage,
 }
 
@@ -229,10 +235,10 @@ impl<T> Queued<T> {
         Self { decoded, attempt, dead_letter, raw }
     }
 
-    /// The message itself.
+    /// Returns the decoded message.
     ///
     /// # Errors
-    /// Why it cannot be decoded: in a dead-letter queue it may be there for just that reason.
+    /// If the message cannot be decoded, which may be the reason why it is in a dead-letter queue.
     pub fn message(&self) -> Result<&T, Error> {
         self.decoded.as_ref().map_err(|error| Error::other(error_chain(error)))
     }

@@ -1,4 +1,4 @@
-//! Faults at random for a while, by a seed.
+//! Random faults for a limited time, derived from a seed.
 
 use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
@@ -8,10 +8,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::Error;
 
-/// Most connections that one fault by hand strikes, unless it strikes all.
+/// Most connections that a fault without a rule strikes, unless it strikes all.
 const FEW: usize = 3;
 
-/// Faults of all kinds, at random times, for a while; then everything is healed. What comes when is drawn from a seed.
+/// Causes faults of all kinds at random times for a limited time, and then heals them all. A seed determines the kinds
+/// and times.
 ///
 /// | setting | default |
 /// |---|---|
@@ -19,9 +20,9 @@ const FEW: usize = 3;
 /// | [`every`](Storm::every) | 100 ms between one fault and the next, on average |
 /// | [`only`](Storm::only) | all kinds of [`Fault`] |
 ///
-/// The same seed and settings give the same [forecast](Storm::forecast): the same kinds, at the same times, for as long.
-/// Whom they hit cannot be repeated: that depends on which connections there are at that moment, and which message is
-/// published next, and so on how threads happen to run.
+/// The same seed and settings give the same [forecast](Storm::forecast): the same kinds of faults, at the same times,
+/// for the same durations. Which connections and messages they hit is not repeatable, because that depends on the
+/// connections of that moment and the message published next, and so on the scheduling of threads.
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,11 +30,11 @@ const FEW: usize = 3;
 ///
 /// # actix::System::new().block_on(async {
 /// let broker = TestBroker::start()?;
-/// // … start the service, and let somebody publish meanwhile.
+/// // … start the service, and publish messages during the storm.
 /// let storm = Storm::seeded(42).lasting(Duration::from_millis(300)).only(|fault| *fault != Fault::Return);
 /// let report = storm.rage(broker.faults()).await?;
 /// println!("{report}");
-/// // … broker.settled(&service).await?; and look: is everything there?
+/// // … broker.settled(&service).await?; then check that every message is there.
 /// # Ok::<(), fluffle::Error>(())
 /// # }).unwrap();
 /// ```
@@ -46,27 +47,27 @@ pub struct Storm {
 }
 
 impl Storm {
-    /// The storm of this seed.
+    /// Creates the storm of this seed.
     pub fn seeded(seed: u64) -> Self {
         Self { seed, lasting: Duration::from_secs(2), every: Duration::from_millis(100), wanted: Arc::new(|_| true) }
     }
 
-    /// How long it rages. Default 2 s, at most a day.
+    /// Sets how long the storm lasts. Default 2 s, at most a day.
     #[must_use]
     pub fn lasting(mut self, time: Duration) -> Self {
         self.lasting = time.min(Duration::from_secs(24 * 3600));
         self
     }
 
-    /// The time from one fault to the next, on average; 1 ms at least. Default 100 ms.
+    /// Sets the average time from one fault to the next. At least 1 ms, default 100 ms.
     #[must_use]
     pub fn every(mut self, time: Duration) -> Self {
         self.every = time.max(Duration::from_millis(1));
         self
     }
 
-    /// Leaves out the faults to which `wanted` says no. The others come when they would have come, so a storm that broke
-    /// something can be taken apart, kind by kind. Said twice, both must say yes.
+    /// Leaves out the faults for which `wanted` returns `false`. The times of the others do not change, so you can
+    /// narrow down which kind of fault causes a failure. If `only` is called twice, a fault needs `true` from both.
     #[must_use]
     pub fn only(mut self, wanted: impl Fn(&Fault) -> bool + Send + Sync + 'static) -> Self {
         let before = self.wanted;
@@ -74,7 +75,7 @@ impl Storm {
         self
     }
 
-    /// What will come, in order.
+    /// Returns the faults of this storm, in order of time.
     ///
     /// ```
     /// use fluffle::{broker::Fault, testing::Storm};
@@ -100,15 +101,15 @@ impl Storm {
         }
     }
 
-    /// Rages where these faults happen: `broker.faults()`, or `proxy.faults()`, before which faults that need the broker's
-    /// help are left out. Each fault that lasts is healed when its time is over, and all of them at the end. Rules and
-    /// faults that are not the storm's are left alone.
+    /// Runs the storm on `faults`, which is `broker.faults()` or `proxy.faults()`. A proxy leaves out the faults that
+    /// need the broker's help. Each lasting fault is healed when its time is over, and all remaining ones at the end.
+    /// Rules and faults of others are not touched.
     ///
     /// # Errors
-    /// When the broker or proxy has ended, or has a thousand rules already.
+    /// If the broker or proxy has ended, or already has 1,000 rules.
     ///
     /// # Cancellation
-    /// Dropped before it is over, what rages then goes on: [`Faults::heal_all`] ends it.
+    /// If the future is dropped before the storm is over, the current faults go on; [`Faults::heal_all`] ends them.
     pub async fn rage(&self, faults: &Faults) -> Result<StormReport, Error> {
         let begin = Instant::now();
         let mut raging = Raging { begin, lasting: Vec::new() };
@@ -142,14 +143,14 @@ impl fmt::Debug for Storm {
     }
 }
 
-/// What was struck and is not healed yet, with the time when it is to be.
+/// The faults that are not healed yet, each with the time at which it must be healed.
 struct Raging {
     begin: Instant,
     lasting: Vec<(Duration, FaultHandle)>,
 }
 
 impl Raging {
-    /// Heals, each at its time, what ends up to then.
+    /// Heals the faults that end up to `time`, each at its own time.
     async fn heal_until(&mut self, time: Duration) -> Result<(), Error> {
         self.lasting.sort_by_key(|(ends, _)| *ends);
         let over = self.lasting.iter().take_while(|(ends, _)| *ends <= time).count();
@@ -161,16 +162,16 @@ impl Raging {
     }
 }
 
-/// One fault of a [`Storm`], and when it comes.
+/// One fault of a [`Storm`], and its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gust {
-    /// How long after the storm's beginning it comes.
+    /// The time of the fault, counted from the beginning of the storm.
     pub at: Duration,
-    /// How long after that it is healed: it ends, if it is a fault that lasts, and its rule is removed, if it is one that
-    /// waits for something to happen to.
+    /// The time from then until it is healed. Healing ends a fault that lasts, and removes the rule of a fault that
+    /// waits for an event.
     pub lasts: Duration,
-    /// What it is.
+    /// The fault.
     pub fault: Fault,
     whom: Whom,
 }
@@ -179,7 +180,7 @@ pub struct Gust {
 enum Whom {
     All,
     Oldest(usize),
-    /// Those to whom it happens next, by rule: so many, at the fault's natural event or another.
+    /// The next so many that a rule hits, at this event, or at the fault's natural event if there is none.
     Next(u64, Option<Event>),
 }
 
@@ -189,7 +190,8 @@ impl Gust {
         let direction = [Direction::ToBroker, Direction::ToClient, Direction::Both][random.usize(0..3)];
         let (some, next) = (random.usize(0..=FEW), random.u64(1..=5));
         let some = if some == 0 { Whom::All } else { Whom::Oldest(some) };
-        // A 406 to whoever declares would be a lie about its queue, and a permanent one: channels close over messages.
+        // Close channels only at message events: a 406 in answer to a declaration would look like a conflict of the
+        // topology, which is a permanent error.
         let message = Whom::Next(next, Some([Event::Published, Event::Settled][random.usize(0..2)]));
         let next = Whom::Next(next, None);
         let (fault, whom) = match random.u8(0..17) {
@@ -211,7 +213,7 @@ impl Gust {
             15 => (Fault::Restart { away: time }, Whom::All),
             _ => (Fault::Crash { away: time }, Whom::All),
         };
-        // Only missing heartbeats tell a client that its connection is half open, which takes two intervals.
+        // A client notices a half-open connection only by missing heartbeats, which takes two intervals.
         let longest = if fault == Fault::HalfOpen { 4_000 } else { 1_500 };
         Self { at, lasts: Duration::from_millis(random.u64(50..longest)), fault, whom }
     }
@@ -239,17 +241,17 @@ impl fmt::Display for Gust {
     }
 }
 
-/// What a [`Storm`] did.
+/// The faults that a [`Storm`] caused.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StormReport {
     /// The storm's seed.
     pub seed: u64,
-    /// How many faults happened: one that strikes three connections counts three times, a rule that nothing ever came to
-    /// not at all.
+    /// The number of faults that happened. A fault that strikes three connections counts three times; a rule whose
+    /// event never came counts zero times.
     pub fired: u64,
-    /// What happened to whom, in order; the oldest are left out when there were more than the
-    /// [history](Faults::history) holds.
+    /// The faults that happened and what they hit, in order. If there were more than the [history](Faults::history)
+    /// holds, the oldest are missing.
     pub history: Vec<FiredFault>,
 }
 

@@ -1,4 +1,4 @@
-//! The handler actors, and what outlives them.
+//! The handler actors, and the state that survives their crashes.
 
 use std::{
     collections::BTreeMap,
@@ -20,13 +20,13 @@ use protos::usgs::{Alert, Quake, alert::Level};
 
 use examples::feed::ALERT_FROM;
 
-/// When the quake was sent, in microseconds since 1970; AMQP's own timestamp knows seconds only.
+/// Header with the time of publishing, in microseconds since 1970. AMQP's own timestamp has only seconds.
 const SENT: &str = "x-sent-us";
 
-/// The longest time that is told apart from longer ones: an hour, in microseconds.
+/// The longest time that the histogram distinguishes from longer ones: an hour, in microseconds.
 const LONGEST: u64 = 3_600_000_000;
 
-/// What one handler has done; shared by every actor that takes its place after a crash.
+/// The counts of one handler. After a crash, the fresh actor shares them.
 #[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) seen: Seen,
@@ -42,16 +42,16 @@ impl Desk {
         Ok(Self { seen: Seen::new(), took, crash_every, first_attempts: Arc::default() })
     }
 
-    /// Panics on every Nth message, when it is seen for the first time.
+    /// Panics on every Nth message, at its first delivery.
     fn begin<T>(&self, delivery: &Delivery<T>) {
         let Some(every) = self.crash_every.filter(|_| delivery.attempt() == 1) else { return };
         if (self.first_attempts.fetch_add(1, Relaxed) + 1).is_multiple_of(every) {
-            // As `panic!` does, without the lines on the terminal that `panic!` writes first.
+            // Like `panic!`, but prints nothing to the terminal.
             resume_unwind(Box::new("a crash on purpose"));
         }
     }
 
-    /// Counts a message as handled, under the id of the quake it is about.
+    /// Counts a message as handled, under the id of its quake.
     fn done<T>(&self, delivery: &Delivery<T>, quake: Option<&str>) {
         let sent = delivery.header_integer(SENT).unwrap_or_default();
         let took = u64::try_from(now() - sent).unwrap_or_default();
@@ -65,15 +65,15 @@ fn now() -> i64 {
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Options that say when a message was sent.
+/// Options with the time of publishing.
 pub(crate) fn sent_now() -> MessageOptions {
     MessageOptions::new().header_integer(SENT, now())
 }
 
 /// Publishes an alert for each quake that is strong enough.
 ///
-/// A panic counts as a failed attempt of every message the actor had begun and not answered, so their alerts might be
-/// published twice: at least once. With `concurrency(1)` nothing else is ever under way.
+/// A panic counts as a failed attempt of every message that the actor had begun and not answered, so their alerts might
+/// be published twice (at least once). With `concurrency(1)`, the actor never has another message in hand.
 pub(crate) struct Alerts {
     pub(crate) desk: Desk,
     pub(crate) out: Publisher<Alert>,
@@ -93,7 +93,7 @@ impl Handler<Delivery<Quake>> for Alerts {
             if quake.magnitude() >= ALERT_FROM {
                 let sent = quake.header_integer(SENT).unwrap_or_default();
                 let options = MessageOptions::new().caused_by(&quake).header_integer(SENT, sent);
-                // Resolves on the broker's confirm; until then the quake is not acknowledged.
+                // Waits for the broker's confirm. The quake is acknowledged only after that.
                 out.publish_with(alert(&quake), options).await?;
             }
             desk.done(&quake, quake.message_id());
@@ -134,16 +134,16 @@ impl Handler<Delivery<Alert>> for Siren {
 
     fn handle(&mut self, alert: Delivery<Alert>, _: &mut Self::Context) -> Self::Result {
         self.desk.begin(&alert);
-        // `caused_by` made the quake's message id the alert's correlation id.
+        // `caused_by` set the alert's correlation id to the quake's message id.
         self.desk.done(&alert, alert.correlation_id());
         Ok(())
     }
 }
 
-/// How many quakes, and the largest, for each network.
+/// For each network, the number of quakes and the largest one.
 pub(crate) type Ledger = Arc<Mutex<BTreeMap<String, (u64, Quake)>>>;
 
-/// Keeps the ledger.
+/// Maintains the ledger.
 pub(crate) struct Regions {
     pub(crate) desk: Desk,
     pub(crate) ledger: Ledger,
@@ -179,7 +179,7 @@ pub(crate) struct Archive {
 impl Actor for Archive {
     type Context = Context<Self>;
 
-    /// After a crash the fresh actor opens the file again; when that fails, its supervisor tries later.
+    /// After a crash, the fresh actor opens the file again. If that fails, its supervisor tries again later.
     fn started(&mut self, ctx: &mut Self::Context) {
         match File::options().append(true).create(true).open(&self.path) {
             Ok(file) => self.file = Some(file),
@@ -196,7 +196,7 @@ impl Handler<Delivery<Quake>> for Archive {
         let file = self.file.as_mut().ok_or_else(|| Failure::retry("the archive is not open"))?;
         let mut line = Wire::<Quake>::json().encode(&quake).map_err(Failure::reject)?.body.to_vec();
         line.push(b'\n');
-        // A full disk is an error that may pass: `?` retries.
+        // A full disk may have room again later, so `?` makes this a retry.
         file.write_all(&line)?;
         self.desk.done(&quake, quake.message_id());
         Ok(())

@@ -1,20 +1,20 @@
-//! `quakes`, the flagship: one week of the world's earthquakes through a whole service.
+//! `quakes`: a whole service that processes one week of the world's earthquakes.
 //!
 //! ```text
-//!                      quake.<class>.<network>                       ┌→ quakes.alerts  → Alerts ─→ alerts → siren → Siren
-//! earthquakes.json → Quake (Protobuf, gzip) → exchange `quakes` ─────┼→ quakes.regions → Regions
-//!                                             (topic)                └→ quakes.archive → Archive (NDJSON file)
+//!                quake.<class>.<network>                       ┌→ quakes.alerts  → Alerts ─→ alerts → siren → Siren
+//! earthquakes.json → Quake (Protobuf) → exchange `quakes` ─────┼→ quakes.regions → Regions
+//!                                       (topic)                └→ quakes.archive → Archive (NDJSON file)
 //! ```
 //!
-//! It counts what it claims: every id that was published, confirmed and handled, and how often.
+//! It verifies itself: it counts every id that was published, confirmed and handled, and how often.
 //!
-//! Run it: `cargo run --release -p examples --bin quakes`, then with `-- --crash-every 50`: handlers panic, their
-//! supervisors start fresh ones, the messages come back, and the last line still says `lost=0 duplicates=0`.
+//! Run it: `cargo run --release -p examples --bin quakes`, then with `-- --crash-every 50`. Handlers then panic, their
+//! supervisors start fresh ones, the messages are delivered again, and the last line still says `lost=0 duplicates=0`.
 //!
-//! Try: `--rate 300` with `RUST_LOG=info`. `--crash-every 5`. Take `concurrency(1)` away from the alerts, and crash: why are
-//! there duplicates now? See `Alerts` in `handlers.rs`.
+//! Try: `--rate 300` with `RUST_LOG=info`; `--crash-every 5`; crashes without the `concurrency(1)` of the alerts. Why
+//! are there duplicates now? See `Alerts` in `handlers.rs`.
 //!
-//! Next: `restart_on_failure`, where connections and the broker die too.
+//! Next: `restart_on_failure`, in which connections and the broker fail, too.
 
 mod handlers;
 mod report;
@@ -39,19 +39,19 @@ use crate::{
     report::{Outcome, Report},
 };
 
-/// The classes that people feel; the alerts' queue gets these.
+/// The classes of quakes that people feel. The alerts' queue gets these.
 const FELT: [&str; 5] = ["light", "moderate", "strong", "major", "great"];
 
-/// Replays one week of earthquakes through RabbitMQ and counts what arrives.
+/// Sends one week of earthquakes through RabbitMQ, and counts the messages that arrive.
 #[derive(Parser)]
 struct Arguments {
-    /// Handlers panic when they first see every Nth message.
+    /// Handlers panic on every Nth message, at its first delivery.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     crash_every: Option<u64>,
-    /// Quakes to publish per second; as fast as it goes if not given.
+    /// Quakes to publish per second; without it, as fast as possible.
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// Where the archive is written; a file of its own in the temporary folder if not given.
+    /// File of the archive; without it, a new file in the temporary folder.
     #[arg(long, value_name = "FILE")]
     archive: Option<PathBuf>,
 }
@@ -70,8 +70,8 @@ fn topology() -> Topology {
         .queue(Queue::quorum("siren").bind("alerts", "").dead_letter())
 }
 
-/// What each handler has done. All that must survive the crash of a handler lives outside of it, like this: an actor's
-/// fields die with the actor.
+/// The counts of each handler. They are outside of the handler actors, because the fields of an actor are lost when it
+/// crashes.
 struct Desks {
     alerts: Desk,
     siren: Desk,
@@ -93,11 +93,11 @@ async fn start(broker: Broker, desks: &Desks, archive: &Path) -> Result<(Service
     let out = app.publisher::<Quake>(Route::exchange("quakes").key_by(routing_key).gzip(Gzip::on()));
     let alerts = app.publisher::<Alert>(Route::exchange("alerts"));
     let retry = Retry::exponential(5, Duration::from_millis(50), 2.0)?;
-    // Crashes on purpose, every few milliseconds, are no crash loop: do not back off as if they were.
+    // The deliberate crashes, every few milliseconds, must not cause the long delays of a crash loop.
     let backoff = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(20)).map_err(Error::other)?;
     let consume = |queue| Consume::queue(queue).retry(retry.clone()).handler_backoff(backoff);
 
-    // The factories make the handler actors, and a fresh one after each crash.
+    // The factories make the handler actors, and fresh ones after crashes.
     let make_alerts = {
         let desk = desks.alerts.clone();
         move || Alerts { desk: desk.clone(), out: alerts.clone() }
@@ -112,13 +112,13 @@ async fn start(broker: Broker, desks: &Desks, archive: &Path) -> Result<(Service
     };
     let siren = desks.siren.clone();
     let service = app
-        // One at a time each: a crash then interrupts no half-done alert, and nobody is alarmed twice.
+        // One message at a time, so that a crash never interrupts another alert, and no alert is sent twice.
         .consume(consume("quakes.alerts").instances(2).concurrency(1), make_alerts)
         .consume(Consume::queue("siren").retry(retry.clone()).handler_backoff(backoff), move || Siren {
             desk: siren.clone(),
         })
         .consume(consume("quakes.regions"), make_regions)
-        // Writing to a file blocks the thread: it gets one of its own.
+        // Writing to a file blocks, so this handler gets its own thread.
         .consume(consume("quakes.archive").blocking(), make_archive)
         .start()
         .await?;
@@ -126,7 +126,7 @@ async fn start(broker: Broker, desks: &Desks, archive: &Path) -> Result<(Service
     Ok((service, out))
 }
 
-/// The message ids of what was published, and which of them each handler should see.
+/// The ids of the published messages, and which of them each handler should receive.
 #[derive(Default)]
 struct Published {
     all: BTreeSet<String>,
@@ -135,8 +135,8 @@ struct Published {
     confirmed: usize,
 }
 
-/// `publish` would wait for each confirm in turn. `enqueue` waits only for room in the publisher's mailbox, and its receipt
-/// tells of the confirm later.
+/// `publish` would wait for each confirm in turn. `enqueue` waits only for room in the publisher's mailbox; its receipt
+/// resolves with the confirm later.
 async fn publish(out: &Publisher<Quake>, quakes: &[Quake], rate: Option<u32>) -> Result<Published, Error> {
     let mut pace = rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
     let mut receipts = Vec::with_capacity(quakes.len());
@@ -163,7 +163,7 @@ async fn publish(out: &Publisher<Quake>, quakes: &[Quake], rate: Option<u32>) ->
     Ok(published)
 }
 
-/// Whether the alerts' queue gets it.
+/// Whether the alerts' queue gets the quake.
 fn is_felt(quake: &Quake) -> bool {
     FELT.contains(&class(quake))
 }
@@ -189,7 +189,7 @@ fn bars(desks: &Desks, out: &Publisher<Quake>, quakes: &[Quake]) -> Progress {
 #[actix::main]
 async fn main() -> Result<(), Error> {
     let arguments = Arguments::parse();
-    // Crashes on purpose are counted below, not told one by one.
+    // The deliberate crashes are counted below, so do not log each of them.
     examples::logging_from(if arguments.crash_every.is_some() { "error,lapin=off" } else { "warn,lapin=off" });
     let quakes = feed::read()?;
     let desks = Desks::new(arguments.crash_every)?;
@@ -210,7 +210,7 @@ async fn main() -> Result<(), Error> {
         ("siren", &desks.siren, &published.strong),
     ];
     for (_, desk, ids) in expected {
-        // What does not come within a minute is counted as lost below.
+        // Messages that do not come within a minute are counted as lost below.
         let _ = desk.seen.all_of(ids).await;
     }
     let took = began.elapsed();

@@ -1,4 +1,4 @@
-//! What came of it: tables, and one line of counts.
+//! The result of a run: tables, and one line of counts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use protos::usgs::Quake;
 
 use crate::handlers::{Desk, Ledger};
 
-/// What one handler did with the messages meant for it.
+/// How one handler handled its messages.
 pub(crate) struct Outcome {
     queue: &'static str,
     handled: usize,
@@ -25,7 +25,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Of the messages with these ids.
+    /// Computes the outcome for the messages with these ids.
     pub(crate) fn new(queue: &'static str, ids: &BTreeSet<String>, desk: &Desk, tree: &NodeSnapshot) -> Self {
         let lost = desk.seen.missing(ids);
         let took = desk.took.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,13 +53,13 @@ impl Outcome {
 pub(crate) struct Report {
     pub(crate) published: usize,
     pub(crate) confirmed: usize,
-    /// Of regions, archive, alerts and siren.
+    /// The outcomes of regions, archive, alerts and siren.
     pub(crate) outcomes: [Outcome; 4],
     pub(crate) took: Duration,
 }
 
 impl Report {
-    /// The tables.
+    /// Prints the tables.
     pub(crate) fn print(&self, quakes: &[Quake], ledger: &Ledger) -> Result<(), Error> {
         let ledger: BTreeMap<_, _> = ledger.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut regions: Vec<_> = ledger.into_iter().collect();
@@ -80,7 +80,7 @@ impl Report {
         Ok(())
     }
 
-    /// Whether every count is as it should be.
+    /// Whether every count is as expected.
     pub(crate) fn is_clean(&self) -> bool {
         let whole = self.outcomes.iter().all(|outcome| outcome.lost == 0 && outcome.duplicates == 0);
         whole && self.confirmed == self.published
@@ -103,7 +103,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// The same quakes, encoded in several ways.
+/// The sizes of the same quakes in several encodings.
 fn sizes(quakes: &[Quake]) -> Result<Vec<Vec<String>>, Error> {
     let each = |wire: Wire<Quake>| -> Result<usize, Error> {
         let bodies = quakes.iter().map(|quake| wire.encode(quake).map(|encoded| encoded.body.len()));

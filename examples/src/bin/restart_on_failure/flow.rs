@@ -1,4 +1,4 @@
-//! A steady flow of numbered messages, and the count of them.
+//! A steady flow of numbered messages, and their count.
 
 use std::{
     cell::RefCell,
@@ -17,7 +17,7 @@ use examples::{Seen, messages::Tick};
 use fluffle::{amqp::PublisherStats, prelude::*};
 use tokio::{task::JoinHandle, time::interval};
 
-/// Handles the messages; each takes it a while, so that some are in flight at any moment.
+/// Handles the messages. Each takes some time, so that some are always in flight.
 pub(crate) struct Counter {
     pub(crate) seen: Seen,
     pub(crate) redelivered: Arc<AtomicU64>,
@@ -36,7 +36,7 @@ impl Handler<Delivery<Tick>> for Counter {
             self.redelivered.fetch_add(1, Relaxed);
         }
         if self.panic_next.swap(false, Relaxed) {
-            // As `panic!` does, without the lines on the terminal that `panic!` writes first.
+            // Like `panic!`, but prints nothing to the terminal.
             resume_unwind(Box::new(format!("message {} was too much for me", tick.number)));
         }
         let seen = self.seen.clone();
@@ -48,15 +48,15 @@ impl Handler<Delivery<Tick>> for Counter {
     }
 }
 
-/// A hundred messages a second, each confirmed.
+/// Publishes a hundred messages a second, each confirmed.
 pub(crate) struct Flow {
     out: Publisher<Tick>,
     published: Rc<RefCell<BTreeSet<String>>>,
     stop: Arc<AtomicBool>,
     pub(crate) seen: Seen,
-    /// Deliveries that the broker had made before.
+    /// How many deliveries the broker had marked as redelivered.
     pub(crate) redelivered: Arc<AtomicU64>,
-    /// The next message will be too much for its handler.
+    /// Whether the handler panics on the next message.
     pub(crate) panic_next: Arc<AtomicBool>,
 }
 
@@ -72,7 +72,8 @@ impl Flow {
         }
     }
 
-    /// Starts it. While the broker is away messages wait in the publisher; when its mailbox is full, the flow waits too.
+    /// Starts the flow. While the broker is away, messages wait in the publisher; if its mailbox is full, the flow
+    /// waits, too.
     pub(crate) fn run(&self) -> JoinHandle<()> {
         let (out, published, stop) = (self.out.clone(), Rc::clone(&self.published), Arc::clone(&self.stop));
         actix::spawn(async move {
@@ -83,7 +84,7 @@ impl Flow {
                     return;
                 }
                 if let Ok(receipt) = out.enqueue(Tick { number }).await {
-                    // The receipt may go: `flush` waits for its confirm, the stats count it.
+                    // The receipt can be dropped: `flush` waits for the confirm, and the stats count it.
                     published.borrow_mut().insert(receipt.id().to_owned());
                 }
             }
@@ -99,20 +100,20 @@ impl Flow {
         self.out.stats()
     }
 
-    /// Messages that were accepted and are not confirmed.
+    /// How many messages are accepted and not confirmed.
     pub(crate) fn waiting(&self) -> u64 {
         let PublisherStats { accepted, confirmed, returned, nacked, failed, .. } = self.out.stats();
         accepted - confirmed - returned - nacked - failed
     }
 
-    /// Ends it, waits for the last confirm and the last handler, and counts.
+    /// Ends the flow, waits for the last confirm and the last handler, and counts.
     pub(crate) async fn finish(&self, running: JoinHandle<()>) -> Outcome {
         self.stop.store(true, Relaxed);
-        // It ends by itself, at its next message.
+        // The task ends by itself, at its next message.
         let _ = running.await;
         self.out.flush().await;
         let published = self.published();
-        // What is not handled within a minute is counted as lost.
+        // Messages that are not handled within a minute are counted as lost.
         let _ = self.seen.all_of(&published).await;
         let lost = self.seen.missing(&published);
         Outcome {
@@ -126,7 +127,7 @@ impl Flow {
     }
 }
 
-/// What came of the flow. `Display` ends with the line of counts.
+/// The result of the flow. `Display` ends with the line of counts.
 pub(crate) struct Outcome {
     published: usize,
     confirmed: u64,
@@ -137,7 +138,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Whether everything published was confirmed and handled.
+    /// Whether every published message was confirmed and handled.
     pub(crate) fn is_whole(&self) -> bool {
         self.lost == 0 && self.confirmed == self.published as u64
     }

@@ -1,20 +1,20 @@
-//! `restart_on_failure`: a steady flow of messages, and one thing after another dies under it.
+//! `restart_on_failure`: one part after another fails during a steady flow of messages.
 //!
 //! 1. a handler actor panics;
 //! 2. the broker closes a channel over a 404;
 //! 3. a connection is cut;
 //! 4. the broker is stopped, and started again.
 //!
-//! Each time you see the part of the supervision tree before and after, what ended and why, how long its supervisor waited
-//! before the restart (exponential backoff with full jitter, so never the same twice), and what became of the
-//! messages in flight. A hundred numbered messages a second run through it all, and in the end every single one is
-//! accounted for.
+//! For each failure, the example shows the affected part of the supervision tree before and after, which parts ended
+//! and why, how long their supervisor waited before the restart (exponential backoff with full jitter, so the delays
+//! differ each time), and what happened to the messages in flight. A hundred numbered messages a second are published
+//! throughout, and at the end every one is checked.
 //!
-//! Run it: `cargo run -p examples --bin restart_on_failure`; with `-- --rabbitmq` a private RabbitMQ node is broken instead of
-//! the broker inside this process; with `RUST_LOG=info` the log tells the same story.
+//! Run it: `cargo run -p examples --bin restart_on_failure`. With `-- --rabbitmq`, it breaks a private RabbitMQ node
+//! instead of the embedded broker. With `RUST_LOG=info`, the log shows the same events.
 //!
-//! Try: `kill` instead of `stop` in scene 4. A second consumer of the same queue in another terminal. `Confirms::Off`
-//! on the route: what is lost now?
+//! Try: `kill` instead of `stop` in scene 4; a second consumer of the same queue in another terminal; `Confirms::Off`
+//! on the route, and see what is lost.
 //!
 //! Next: `ARCHITECTURE.md`, which draws the whole tree, and `docs/DECISIONS.md`, which says why it is like this.
 
@@ -34,10 +34,10 @@ use crate::{
     watch::Watch,
 };
 
-/// Breaks a service, piece by piece, under a steady flow of messages, and counts them.
+/// Breaks a service part by part during a steady flow of messages, and counts them.
 #[derive(Parser)]
 struct Arguments {
-    /// Break a private RabbitMQ node instead of the broker inside this process (rabbitmq-server must be installed).
+    /// Break a private RabbitMQ node instead of the embedded broker (rabbitmq-server must be installed).
     #[arg(long)]
     rabbitmq: bool,
 }
@@ -48,15 +48,15 @@ const AWAY: Duration = Duration::from_secs(3);
 #[actix::main]
 async fn main() -> Result<(), Error> {
     let arguments = Arguments::parse();
-    // The narrative tells it all.
+    // The output already shows everything that the log would.
     examples::logging_from("off");
     let node = Node::start(arguments.rabbitmq)?;
 
-    // An application would keep the default, waits of up to 10 s.
+    // Short delays, for the example only. An application would keep the default of up to 10 s.
     let impatient = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(2)).map_err(Error::other)?;
     let broker = node.client()?.name("lesson").reconnect(impatient);
     let app = App::new(broker).topology(Topology::new().queue(Queue::quorum("ticks").dead_letter()));
-    // The deadline is how long a publish may take, outages included.
+    // The deadline must be longer than the outages, because it includes them.
     let out = app.publisher::<Tick>(Route::queue("ticks").deadline(Duration::from_secs(120)));
     let astray = app.publisher::<Tick>(Route::exchange("nowhere"));
     let flow = Flow::new(out);
@@ -73,9 +73,9 @@ async fn main() -> Result<(), Error> {
         .await?;
     service.ready().await?;
     let running = flow.run();
-    say("A hundred messages a second are published, confirmed and handled. Now things begin to die.");
+    say("A hundred messages a second are published, confirmed and handled. Now one part after another fails.");
 
-    scene("1. A handler panics", "Its supervisor makes a fresh actor; its sibling goes on with the work.");
+    scene("1. A handler panics", "Its supervisor starts a fresh actor. The other handler goes on with the work.");
     let watch = Watch::begin(&service, &flow, "app/handlers").await?;
     flow.panic_next.store(true, std::sync::atomic::Ordering::Relaxed);
     watch.end(1).await?;
@@ -83,14 +83,15 @@ async fn main() -> Result<(), Error> {
     scene(
         "2. The broker closes a channel",
         "Another publisher publishes to an exchange that does not exist. The broker answers such a 404 by closing the \
-         whole channel. The topology is declared again and the message tried once more; then it goes back to its sender.",
+         whole channel. The topology is declared again, and the message is tried once more. Then it goes back to its \
+         sender.",
     );
     let watch = Watch::begin(&service, &flow, "app/publish").await?;
     let refused = astray.publish(Tick { number: 0 }).await;
     let heard = refused.as_ref().map_or_else(ToString::to_string, |_| "confirmed?".to_owned());
-    println!("\n{}", wrapped(&format!("The sender hears: {heard}"), 2));
+    println!("\n{}", wrapped(&format!("The sender gets: {heard}"), 2));
     check(refused.is_err(), "a message to nowhere was confirmed")?;
-    // Its channel: once for each time the message was tried.
+    // The channel ends once for each of the two tries.
     watch.end(2).await?;
 
     outages(&service, &flow, &node).await?;
@@ -102,25 +103,25 @@ async fn main() -> Result<(), Error> {
     check(outcome.is_whole(), "a message was lost")
 }
 
-/// What only the owner of a broker may do to it.
+/// The failures that only the owner of a broker can cause.
 async fn outages(service: &Service, flow: &Flow, node: &Node) -> Result<(), Error> {
     scene(
         "3. A connection is cut",
-        "The one that consumes; publishers have their own. What had been delivered and not acknowledged is the \
-         broker's again, and comes once more.",
+        "It is the connection that consumes; publishers have another. The broker delivers unacknowledged messages \
+         again.",
     );
     let watch = Watch::begin(service, flow, "app/consume").await?;
     node.close("lesson/consume-0").await?;
     watch.end(1).await?;
 
-    scene("4. The broker is stopped, and started again", "Nothing connects, and everybody keeps trying.");
+    scene("4. The broker is stopped, and started again", "No connection succeeds, and every part keeps trying.");
     let watch = Watch::begin(service, flow, "app").await?;
     node.stop().await?;
     tokio::time::sleep(AWAY).await;
     println!("\n  The broker has been away for {AWAY:?}; {} messages wait in the publisher:\n", flow.waiting());
     watch.draw();
     node.start_again().await?;
-    // Both connections.
+    // Both connections end.
     watch.end(2).await
 }
 

@@ -1,4 +1,4 @@
-//! A broker to break: the one inside this process, or a private RabbitMQ node.
+//! The broker that the example breaks: an embedded one, or a private RabbitMQ node.
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,7 +16,7 @@ pub(crate) enum Node {
 }
 
 impl Node {
-    /// Starts one. `AMQP_URL` is of no use here: that broker is not ours to break.
+    /// Starts the broker. `AMQP_URL` is ignored, because the example must not break a broker that it does not own.
     pub(crate) fn start(rabbitmq: bool) -> Result<Self, Error> {
         if !rabbitmq {
             let broker = fluffle::broker::Broker::start()?;
@@ -41,7 +41,7 @@ impl Node {
         Ok(Broker::new(&url)?)
     }
 
-    /// Closes the connections of this name.
+    /// Closes the connections with this name.
     pub(crate) async fn close(&self, connection: &'static str) -> Result<(), Error> {
         self.order(
             move |broker| {
@@ -64,7 +64,7 @@ impl Node {
         self.order(|broker| Ok(broker.start_again()?), |node| node.start_again().map_err(Error::other)).await
     }
 
-    /// Both block while they do as told; the flow must not.
+    /// Runs a command on another thread, because both kinds of broker block, and the flow of messages must go on.
     async fn order(
         &self,
         embedded: impl FnOnce(&fluffle::broker::Broker) -> Result<(), Error> + Send + 'static,

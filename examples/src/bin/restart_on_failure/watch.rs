@@ -1,4 +1,4 @@
-//! What happens to the tree, and to the messages, while something dies.
+//! Shows what happens to the tree and to the messages during a failure.
 
 use std::{
     collections::BTreeMap,
@@ -17,13 +17,13 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use crate::flow::Flow;
 
-/// How long a part may take to die, and how long to recover.
+/// How long a part may take to end, and how long to recover.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How much of a line of the tree fits the terminal.
+/// The most characters of a line of the tree that are shown.
 const WIDTH: usize = 92;
 
-/// Looks at one part of the tree from before something dies until all is well again.
+/// Watches one part of the tree from before a failure until the part has recovered.
 pub(crate) struct Watch<'a> {
     service: &'a Service,
     flow: &'a Flow,
@@ -35,7 +35,7 @@ pub(crate) struct Watch<'a> {
     before: Counts,
 }
 
-/// Totals at one moment.
+/// The counts at one moment.
 struct Counts {
     publisher: PublisherStats,
     consumer: ConsumerStats,
@@ -57,9 +57,9 @@ impl Counts {
 }
 
 impl<'a> Watch<'a> {
-    /// Shows the part of the tree that `part` is the path of, and begins to listen.
+    /// Shows the part of the tree at the path `part`, and begins to listen to its events.
     pub(crate) async fn begin(service: &'a Service, flow: &'a Flow, part: &'static str) -> Result<Self, Error> {
-        // The flow flows, so that something is in flight.
+        // Wait until messages flow, so that some are in flight.
         flow.seen.count(flow.seen.distinct() + 50).await?;
         let events = Arc::<Mutex<Vec<Event>>>::default();
         let (died, deaths) = watch::channel(0);
@@ -71,27 +71,28 @@ impl<'a> Watch<'a> {
         Ok(watch)
     }
 
-    /// Draws the part of the tree as it is now.
+    /// Prints the current state of the part of the tree.
     pub(crate) fn draw(&self) {
         let tree = self.service.snapshot();
         let part = tree.find(self.part).unwrap_or(&tree).to_string();
         for line in part.lines() {
-            // The reasons are told in full below, and every part of a part that ended was "stopped on request".
+            // The reasons are shown in full below, and each child of an ended part was "stopped on request".
             let line = line.trim_end_matches("  last exit: stopped on request");
             let long = line.chars().count() > WIDTH;
             println!("    {}{}", line.chars().take(WIDTH).collect::<String>(), if long { "…" } else { "" });
         }
     }
 
-    /// Waits until `deaths` actors have died, all run again and all published meanwhile was handled; then tells.
+    /// Waits until `deaths` actors have ended, all parts run again, and all published messages are handled. Then prints
+    /// the result.
     pub(crate) async fn end(mut self, deaths: usize) -> Result<(), Error> {
         let died = timeout(PATIENCE, self.deaths.wait_for(|died| *died >= deaths)).await;
-        died.map_err(|_| Error::other("nothing died"))?.map_err(Error::other)?;
+        died.map_err(|_| Error::other("no part ended"))?.map_err(Error::other)?;
         let ready = timeout(PATIENCE, self.service.ready()).await;
         ready.map_err(|_| Error::other("it did not recover"))??;
         let recovered = self.began.elapsed();
         self.flow.seen.all_of(&self.flow.published()).await?;
-        // What comes a second time comes a little later.
+        // Redelivered messages come a little later.
         self.flow.seen.count(self.flow.seen.distinct() + 40).await?;
         self.listening.abort();
 
@@ -138,18 +139,15 @@ impl<'a> Watch<'a> {
         for (count, what) in [
             (
                 now.consumer.crashed - before.consumer.crashed,
-                "in the hands of the actor that died, each charged one attempt",
+                "in hand of the actor that crashed, each charged one attempt",
             ),
-            (now.consumer.retried - before.consumer.retried, "sent back by way of the retry queue"),
+            (now.consumer.retried - before.consumer.retried, "sent through the retry queue"),
             (
                 now.publisher.republished - before.publisher.republished,
                 "published again under the same id: the connection was lost before their confirm",
             ),
             (now.redelivered - before.redelivered, "delivered again by the broker"),
-            (
-                (now.repeats - before.repeats) as u64,
-                "handled twice: their handler finished, and could no longer say so",
-            ),
+            ((now.repeats - before.repeats) as u64, "handled twice: their handler finished, but its ack was lost"),
         ] {
             if count > 0 {
                 println!("    {count:>5} {what}");
@@ -158,10 +156,10 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Keeps the events, and counts the deaths.
+/// Records the events, and counts the actors that ended.
 async fn listen(mut stream: EventStream, events: Arc<Mutex<Vec<Event>>>, died: watch::Sender<usize>) {
     while let Some(next) = stream.next().await {
-        // A reader too slow misses some; this one only writes them down.
+        // A slow reader misses events, but this one only records them.
         let Ok(event) = next else { continue };
         if matches!(&event.what, What::Exited { reason } if !reason.is_normal()) {
             died.send_modify(|deaths| *deaths += 1);

@@ -1,5 +1,6 @@
-//! amqprs by hand: two connections, each with a thread and a current-thread runtime of its own; deliveries taken in bursts and
-//! acknowledged once a burst; confirms counted in its callback, as it leaves them to its users.
+//! Hand-written amqprs code: two connections, each with its own thread and current-thread runtime. Deliveries are taken
+//! in bursts and acknowledged once for each burst. Confirms are counted in the callback, because amqprs leaves them to
+//! its users.
 
 use std::{
     collections::BTreeSet,
@@ -28,7 +29,7 @@ use crate::{
     course::{Course, Lap},
 };
 
-/// Deliveries taken together.
+/// How many deliveries are taken together.
 const BURST: usize = 50;
 
 pub(crate) fn run(course: &Arc<Course>) -> Result<(), Failure> {
@@ -69,7 +70,7 @@ async fn publish(course: &Arc<Course>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the broker has confirmed so far on this channel.
+/// The confirms received so far on this channel.
 #[derive(Default)]
 struct Confirms {
     confirmed: AtomicU64,
@@ -79,7 +80,7 @@ struct Confirms {
 }
 
 impl Confirms {
-    /// Waits for the first `count` confirms; tells the lap.
+    /// Waits for the first `count` confirms, and reports them to the lap.
     async fn reach(&self, count: u64, lap: &mut Lap, course: &Course) -> Result<(), Failure> {
         loop {
             let confirmed = self.confirmed.load(Ordering::Acquire);
@@ -103,7 +104,7 @@ impl Confirms {
     }
 }
 
-/// Keeps account of confirms: each for one message, or for all up to it, and in any order.
+/// Tracks confirms, each for one message or for all up to it, in any order.
 struct Judge {
     confirms: Arc<Confirms>,
     /// All up to this tag are confirmed.

@@ -1,6 +1,6 @@
-//! Fluffle as its users have it: an `App` with a publisher and a consumer, and a handler actor with a plain result. On top of
-//! what the others do it labels each message with an id, a type and a time, has it returned when no queue takes it, encodes and
-//! decodes Protobuf, and survives what breaks.
+//! Fluffle as its users write it: an `App` with a publisher and a consumer, and a handler actor with a plain result.
+//! Unlike the others, it also labels each message with an id, a type and a time, asks the broker to return it if no
+//! queue takes it, encodes and decodes Protobuf, and survives failures.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -9,10 +9,10 @@ use protos::usgs::Quake;
 
 use crate::{body::Parcel, course::Course};
 
-/// Messages handed over together.
+/// How many messages are published together.
 const BURST: usize = 50;
 
-/// Bytes of messages in a batch, as is the default.
+/// Bytes of messages in a batch; this is the default.
 const BATCH: usize = 64 * 1024;
 
 struct Counter {
@@ -32,12 +32,12 @@ impl<T: Cargo> Handler<Delivery<T>> for Counter {
     }
 }
 
-/// What is sent.
+/// The kind of message that is sent.
 trait Cargo: Payload {
     /// Message `number`.
     fn make(course: &Course, number: u64) -> Self;
 
-    /// It was handled.
+    /// Counts it as handled.
     fn count(&self, course: &Course);
 }
 
@@ -69,12 +69,12 @@ pub(crate) fn run(course: &Arc<Course>) -> Result<(), crate::Failure> {
     }
 }
 
-/// Records in batches as they are.
+/// Records in batches, without gzip.
 pub(crate) fn run_uncompressed(course: &Arc<Course>) -> Result<(), crate::Failure> {
     work::<Quake>(course, route(course))
 }
 
-/// What is accepted is on the local disk first, in groups.
+/// Accepted messages are first written to the local disk, in groups.
 pub(crate) fn run_journaled(course: &Arc<Course>) -> Result<(), crate::Failure> {
     let folder = tempfile::tempdir()?;
     let journal = Journal::options().flush(Flush::Grouped).open(folder.path().join("compare.journal"))?;
@@ -87,7 +87,7 @@ fn route<T: Cargo>(course: &Course) -> Route<T> {
     if terms.batched { route.batch(Batching::default().max_bytes(BATCH)) } else { route }
 }
 
-/// Messages whose confirms may be open: as many as the window's batches hold.
+/// How many confirms may be outstanding: as many messages as the window's batches hold.
 fn window(course: &Course) -> usize {
     let each = if course.terms.batched { BATCH / course.bodies.bytes() } else { 1 };
     course.terms.window * each

@@ -1,6 +1,7 @@
-//! lapin as its examples use it (`examples/pubsub.rs`, `examples/publisher_confirms.rs`): one connection, two channels,
-//! tokio's default runtime, each publish awaited, `Delivery::ack` for each message. The examples await each confirm before
-//! the next publish, or all of them at the end; this does what is kinder, and keeps up to a window of them open.
+//! lapin as in its examples (`examples/pubsub.rs`, `examples/publisher_confirms.rs`): one connection, two channels,
+//! tokio's default runtime, each publish awaited, `Delivery::ack` for each message. The examples await each confirm
+//! before the next publish, or all of them at the end. To be fair, this contestant keeps up to a window of confirms
+//! open.
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -1,6 +1,6 @@
-//! lapin as well as it can be done by hand: two connections, each with a thread and a current-thread runtime of its own;
-//! publish futures polled together in bursts; of each burst the last confirm awaited first, for when it is there the others
-//! are; deliveries taken in bursts and acknowledged once a burst, on the channel.
+//! Hand-optimized lapin: two connections, each with its own thread and current-thread runtime. Publish futures are
+//! polled together in bursts. Of each burst, the last confirm is awaited first, because when it has come, the others
+//! have, too. Deliveries are taken in bursts and acknowledged once for each burst, on the channel.
 
 use std::{
     collections::VecDeque,
@@ -22,15 +22,15 @@ use crate::{
     course::{Course, Lap},
 };
 
-/// Publishes polled together, deliveries taken together. More brings no more.
+/// How many publishes are polled together, and deliveries taken together. More brings no gain.
 const BURST: usize = 50;
 
 pub(crate) fn run(course: &Arc<Course>) -> Result<(), Failure> {
     side_by_side(course, publish(course, false), consume(course))
 }
 
-/// The same with what Fluffle says of each message: its id, type, content type and time, and that it is to be returned when no
-/// queue takes it. What is between this and [`run`] is the price of labels, and what is between this and Fluffle is Fluffle's.
+/// The same with the labels that Fluffle gives each message: id, type, content type, time and `mandatory`. The
+/// difference to [`run`] is the price of the labels; the difference to Fluffle is the price of Fluffle.
 pub(crate) fn run_labelled(course: &Arc<Course>) -> Result<(), Failure> {
     side_by_side(course, publish(course, true), consume(course))
 }
@@ -85,7 +85,7 @@ fn label(properties: BasicProperties, now: u64) -> BasicProperties {
         .with_timestamp(now)
 }
 
-/// How many there were; those that were acks are told to the lap.
+/// Returns how many confirms there were, and reports the acks among them to the lap.
 async fn confirmed(burst: Option<Vec<PublisherConfirm>>, lap: &mut Lap) -> Result<usize, Failure> {
     let mut burst = burst.unwrap_or_default();
     let (count, mut acks) = (burst.len(), 0);

@@ -1,4 +1,4 @@
-//! Who is compared: one file each, written as an expert of that library would.
+//! The contestants: one file each, written as an expert of that library would write it.
 
 mod amqprs;
 mod fluffle;
@@ -39,12 +39,12 @@ impl Contestant {
         }
     }
 
-    /// Whether this is Fluffle, in one of its ways.
+    /// Whether this is one of the variants of Fluffle.
     pub(crate) fn is_ours(self) -> bool {
         matches!(self, Self::Fluffle | Self::FluffleJournaled | Self::FluffleUncompressed)
     }
 
-    /// Whether `ours` is held against this.
+    /// Whether the report shows the ratio of `ours` to this.
     pub(crate) fn is_compared_with(self, ours: Self) -> bool {
         match (self, ours) {
             (Self::Fluffle, Self::FluffleJournaled) | (Self::FluffleUncompressed, Self::Fluffle) => true,
@@ -67,8 +67,8 @@ impl Contestant {
     }
 }
 
-/// A publisher and a consumer side by side, each on a thread with a runtime of its own. The consumer consumes until the
-/// course is over, which it is when the publisher ends, or either fails.
+/// Runs a publisher and a consumer side by side, each on a thread with its own runtime. The consumer runs until the
+/// course is over, which is when the publisher ends or either fails.
 fn side_by_side(
     course: &Course,
     publish: impl Future<Output = Result<(), Failure>>,
@@ -81,7 +81,7 @@ fn side_by_side(
     thread::scope(|scope| {
         let consuming = scope.spawn(|| to_the_end(on_this_thread(consume)));
         let published = to_the_end(on_this_thread(publish));
-        // What ended the consumer is why the publisher could not go on.
+        // If the consumer failed, that is why the publisher could not go on.
         consuming.join().map_err(|_| "the consumer panicked")?.and(published)
     })
 }
