@@ -119,7 +119,6 @@ fn offences(document: &str, house: &House) -> Vec<String> {
 impl House {
     /// The files, and folders with a `/` at their end, that a span may mean.
     fn places(&self, span: &str) -> Vec<String> {
-        let is_bare = !span.trim_end_matches('/').contains('/');
         let mut found: Vec<String> = Vec::new();
         for file in &self.files {
             // A folder exists when a file is in it.
@@ -130,7 +129,7 @@ impl House {
                     || BASES.iter().any(|base| candidate.strip_prefix(base).is_some_and(|rest| matches(span, rest)));
                 let as_a_bare_name = || {
                     let name = candidate.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-                    is_bare && matches(span.trim_end_matches('/'), name)
+                    matches(span.trim_end_matches('/'), name)
                 };
                 if (in_a_base() || as_a_bare_name()) && !found.iter().any(|known| known == candidate) {
                     found.push(candidate.to_owned());
@@ -315,6 +314,9 @@ mod tests {
         }
         let moved = wrong("`Acks::next` (`fluffle-wire/src/wire.rs`)");
         assert!(moved[0].ends_with("does not define `Acks::next`: it is in another file; name that"), "{}", moved[0]);
+        // A stray backtick ends with its row, or before a drawing.
+        assert_eq!(wrong("| a ` | b |\n| `Acks::gone` | c |").len(), 1);
+        assert_eq!(wrong("a `\n```text\nb\n```\n`Acks::gone`").len(), 1);
         assert_eq!(wrong("`due` alone is a word, `acks.rs` is far from it."), Vec::<String>::new());
     }
 }

@@ -124,10 +124,10 @@ fn the_rules_see_where_a_path_leads() {
              fn a() { assert!(make()) } pub use serde::Serialize;",
         ),
         ("a/inner.rs", "pub struct Inner;"),
-        ("a/made.rs", "pub fn made() {} macro_rules! shout { () => {} } pub(crate) use shout;"),
+        ("a/made.rs", "pub fn made() {} pub fn only_made() {} macro_rules! shout { () => {} } pub(crate) use shout;"),
         (
             "b.rs",
-            "use crate::a::{self, A};\nuse crate::a::Inner;\nfn b() {\n a::made();\n \
+            "use crate::a::{self, A};\nuse crate::a::Inner;\nfn b() {\n a::only_made();\n \
              matches!(1, crate::a::inner::Inner::X);\n}\n\
              mod deep {\n fn c() { super::super::a::Serialize; }\n #[cfg(test)]\n fn t() { crate::nowhere::x() }\n}\n\
              #[cfg(test)]\nmod tests { use super::*; }",
