@@ -119,6 +119,15 @@ impl Current {
     }
 }
 
+impl Panicked {
+    /// The panic that has ended a supervised actor, while its value and its context are dropped on this thread: for what lives
+    /// in there and must say, when it is dropped, why. `None` at any other time.
+    #[must_use]
+    pub fn of_the_actor_being_dropped() -> Option<Self> {
+        Current::get()?.panic()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;

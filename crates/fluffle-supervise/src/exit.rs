@@ -2,7 +2,7 @@
 
 use std::{any::Any, error::Error, fmt, sync::Arc};
 
-use crate::{current::Current, escalation::Escalation};
+use crate::escalation::Escalation;
 
 /// Why one incarnation of a child ended.
 ///
@@ -104,13 +104,6 @@ impl Panicked {
         } else {
             "(a value that is not text)"
         }
-    }
-
-    /// The panic that has ended a supervised actor, while its value and its context are dropped on this thread: for what lives
-    /// in there and must say, when it is dropped, why. `None` at any other time.
-    #[must_use]
-    pub fn of_the_actor_being_dropped() -> Option<Self> {
-        Current::get()?.panic()
     }
 
     /// What the panic said.
