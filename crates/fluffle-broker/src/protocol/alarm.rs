@@ -1,6 +1,8 @@
 //! The alarm that stops publishers, as RabbitMQ's does: whoever publishes while it is raised is told, and
 //! not read any more until it is over (rabbit_reader's throttle).
 
+// One thought with shared.rs: the connections share one alarm, and raising or lifting it is told to all that they share.
+
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
