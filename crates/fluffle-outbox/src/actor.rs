@@ -22,7 +22,8 @@ use tokio::{
 use crate::{
     error::RelayError,
     outcome::{Outcome, decide, told},
-    table::{Claim, PRUNED, Row, Table},
+    rows::{Claim, PRUNED, Row},
+    table::Table,
 };
 
 /// How long the confirms of a batch are waited for once the relay shall stop.
