@@ -1,5 +1,7 @@
 //! A consumer, one delivery at a time.
 
+// One thought with chan.rs: a `Chan` makes subscriptions, and a subscription acknowledges and cancels on its `Chan`.
+
 use futures_util::{FutureExt, StreamExt};
 use lapin::{Consumer, message::Delivery};
 

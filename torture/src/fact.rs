@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{id::Id, stall};
+use crate::id::Id;
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +167,9 @@ impl FromStr for Fact {
     }
 }
 
+/// A delay longer than this is reported. The shortest deadline of the workload is a second.
+pub(crate) const LONG_STALL: Duration = Duration::from_millis(250);
+
 /// The most characters of a line. A pipe accepts 4096 bytes in one piece.
 const LONGEST: usize = 1_000;
 
@@ -219,7 +222,7 @@ impl Facts {
             give_up(&error);
         }
         let late = begun.elapsed();
-        if late >= stall::LONG {
+        if late >= LONG_STALL {
             // The log is on a disk, and a slow write may have delayed a handler.
             self.tell(&Fact::Stall(late));
         }

@@ -5,13 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::fact::{Fact, Facts};
+use crate::fact::{Fact, Facts, LONG_STALL};
 
 /// How often the clock is read.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// A delay longer than this is reported. The shortest deadline of the workload is a second.
-pub(crate) const LONG: Duration = Duration::from_millis(250);
 
 /// Reports stalls as long as this process lives.
 ///
@@ -24,7 +21,7 @@ pub fn watch(facts: &Facts) -> io::Result<()> {
             let asleep = Instant::now();
             thread::sleep(LOOK);
             let late = asleep.elapsed().saturating_sub(LOOK);
-            if late >= LONG {
+            if late >= LONG_STALL {
                 facts.tell(&Fact::Stall(late));
             }
         }

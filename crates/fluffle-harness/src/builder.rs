@@ -1,5 +1,7 @@
 //! The builder of a private node.
 
+// One thought with rabbit.rs: `RabbitMq::builder` gives a `Builder`, and `Builder::start` gives a `RabbitMq`.
+
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, chown},

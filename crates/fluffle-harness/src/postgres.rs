@@ -15,10 +15,10 @@ use tempfile::TempDir;
 use crate::{
     HarnessError,
     builder::give,
-    install::{Account, SYSTEM_PATH, account_of, is_root, path_folders},
+    install::{Account, SYSTEM_PATH, account_of, is_root, path_folders, run_as},
     keep_folder,
     ports::free_port,
-    process::{end, group, run_as, signal, start_watcher},
+    process::{end, group, signal, start_watcher},
     wait::{exit_within, output_within, poll_until},
 };
 

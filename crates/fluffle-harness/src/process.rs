@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     HarnessError,
-    install::{Account, Installation},
+    install::{Account, Installation, run_as},
     keep_folder,
     layout::Layout,
     remote,
@@ -136,13 +136,6 @@ impl Drop for Processes {
         self.kill_node();
         end(&mut self.epmd);
         end(&mut self.watcher);
-    }
-}
-
-/// Sets the account of a command, if there is one to change to.
-pub(crate) fn run_as(command: &mut Command, account: Option<Account>) {
-    if let Some(Account { uid, gid }) = account {
-        command.uid(uid).gid(gid);
     }
 }
 

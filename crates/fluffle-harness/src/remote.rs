@@ -15,9 +15,8 @@ use std::{
 
 use crate::{
     HarnessError,
-    install::Installation,
+    install::{Installation, run_as},
     layout::{Layout, NODE_NAME},
-    process::run_as,
     wait::output_within,
 };
 

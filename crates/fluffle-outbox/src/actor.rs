@@ -23,7 +23,8 @@ use tokio::{
 use crate::{
     error::RelayError,
     outcome::{Outcome, decide, told},
-    table::{Claim, PRUNED, Row, Table},
+    rows::{Claim, PRUNED, Row},
+    table::Table,
 };
 
 /// How long a relay that must stop waits for the confirms of its batch.

@@ -147,6 +147,7 @@ mod outcome;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod relay;
+mod rows;
 pub mod seen;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

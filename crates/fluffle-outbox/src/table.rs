@@ -8,13 +8,11 @@ use tokio::time::timeout;
 use crate::postgres;
 #[cfg(feature = "sqlite")]
 use crate::sqlite;
-use crate::{error::RelayError, outcome::Outcome};
-
-/// How long a claimed row belongs to one relay. Longer than a publish (30 s) and the mark after it can take.
-pub(crate) const LEASE: Duration = Duration::from_secs(60);
-
-/// The most published rows deleted at a time, because a longer statement would hold up others.
-pub(crate) const PRUNED: i64 = 1000;
+use crate::{
+    error::RelayError,
+    outcome::Outcome,
+    rows::{Books, Claim, Row},
+};
 
 /// How long the database may take to answer, so that a dead connection does not block the relay.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -43,55 +41,6 @@ impl From<sqlx::PgPool> for Table {
 impl From<sqlx::SqlitePool> for Table {
     fn from(pool: sqlx::SqlitePool) -> Self {
         Self(Kind::Sqlite(pool))
-    }
-}
-
-/// Limits of a claim.
-pub(crate) struct Claim<'a> {
-    /// The relay that claims. It may claim again the rows that it already has.
-    pub(crate) relay: &'a str,
-    pub(crate) rows: i64,
-    /// The most bytes together, but at least one row is always claimed.
-    pub(crate) bytes: i64,
-}
-
-/// A claimed row.
-pub(crate) struct Row {
-    pub(crate) id: i64,
-    pub(crate) message: Vec<u8>,
-    pub(crate) attempts: i32,
-}
-
-impl From<(i64, Vec<u8>, i32)> for Row {
-    fn from((id, message, attempts): (i64, Vec<u8>, i32)) -> Self {
-        Self { id, message, attempts }
-    }
-}
-
-/// The outcomes of a batch, sorted for the queries.
-#[derive(Default)]
-pub(crate) struct Books<'a> {
-    pub(crate) published: Vec<i64>,
-    pub(crate) again: Vec<i64>,
-    /// Id, attempts, error, and the wait until the next try. Without a wait the row is parked.
-    pub(crate) refused: Vec<(i64, i32, &'a str, Option<Duration>)>,
-}
-
-impl<'a> Books<'a> {
-    pub(crate) fn new(outcomes: &'a [(i64, Outcome)]) -> Self {
-        let mut books = Self::default();
-        for (id, outcome) in outcomes {
-            let mut refused = |attempts: u32, error: &'a str, wait| {
-                books.refused.push((*id, i32::try_from(attempts).unwrap_or(i32::MAX), error, wait));
-            };
-            match outcome {
-                Outcome::Published => books.published.push(*id),
-                Outcome::Again => books.again.push(*id),
-                Outcome::Later { attempts, error, wait } => refused(*attempts, error, Some(*wait)),
-                Outcome::Parked { attempts, error } => refused(*attempts, error, None),
-            }
-        }
-        books
     }
 }
 

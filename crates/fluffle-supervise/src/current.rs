@@ -119,6 +119,15 @@ impl Current {
     }
 }
 
+impl Panicked {
+    /// The panic that ended a supervised actor, while the actor's value and context are dropped on this thread. A value
+    /// that lives in the actor can call this from its own `drop` to learn why it is dropped. `None` at any other time.
+    #[must_use]
+    pub fn of_the_actor_being_dropped() -> Option<Self> {
+        Current::get()?.panic()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;

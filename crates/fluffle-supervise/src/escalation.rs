@@ -1,5 +1,7 @@
 //! The report of a supervisor that gives up on a child.
 
+// One thought with exit.rs: an escalation holds the reason a child ended by, and that reason may be an escalation.
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::exit::ExitReason;

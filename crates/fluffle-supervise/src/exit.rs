@@ -2,7 +2,7 @@
 
 use std::{any::Any, error::Error, fmt, sync::Arc};
 
-use crate::{current::Current, escalation::Escalation};
+use crate::escalation::Escalation;
 
 /// Why one incarnation of a child ended.
 ///
@@ -105,13 +105,6 @@ impl Panicked {
         } else {
             "(a value that is not text)"
         }
-    }
-
-    /// The panic that ended a supervised actor, while the actor's value and context are dropped on this thread. A value
-    /// that lives in the actor can call this from its own `drop` to learn why it is dropped. `None` at any other time.
-    #[must_use]
-    pub fn of_the_actor_being_dropped() -> Option<Self> {
-        Current::get()?.panic()
     }
 
     /// The panic's message.

@@ -1,3 +1,5 @@
+// One thought with wire.rs: a `Wire` opens batches, and a batch encodes and decodes its items with that `Wire`.
+
 use std::fmt;
 
 use bytes::Bytes;

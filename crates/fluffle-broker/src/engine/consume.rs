@@ -39,7 +39,7 @@ impl Engine {
         channel_key: ChannelKey,
         wanted: Subscription<'_>,
     ) -> Result<(Rc<str>, Option<ConsumerKey>), Refusal> {
-        if wanted.queue == super::reply_to::QUEUE {
+        if wanted.is_of_replies() {
             return self.consume_replies(channel_key, &wanted).map(|tag| (tag, None));
         }
         let queue_key = self.find_queue(channel_key, wanted.queue)?;

@@ -14,6 +14,12 @@ use super::{
 /// The pseudo-queue of direct reply-to.
 pub(super) const QUEUE: &str = "amq.rabbitmq.reply-to";
 
+impl Subscription<'_> {
+    pub(super) fn is_of_replies(&self) -> bool {
+        self.queue == QUEUE
+    }
+}
+
 impl Engine {
     pub(super) fn consume_replies(
         &mut self,

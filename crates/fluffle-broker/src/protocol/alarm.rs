@@ -1,6 +1,8 @@
 //! The alarm that stops publishers. As in RabbitMQ (rabbit_reader's throttle), a connection that publishes while the
 //! alarm is raised is told so, and is not read until the alarm is over.
 
+// One thought with shared.rs: the connections share one alarm, and raising or lifting it is told to all that they share.
+
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use crate::table::{Books, Claim, LEASE, PRUNED, Row};
+use crate::rows::{Books, Claim, LEASE, PRUNED, Row};
 
 pub(crate) async fn claim(pool: &PgPool, claim: &Claim<'_>) -> Result<Vec<Row>, sqlx::Error> {
     // Rows that another relay is claiming at this moment are skipped; rows that it has claimed are not due.

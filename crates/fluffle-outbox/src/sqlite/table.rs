@@ -5,8 +5,8 @@ use std::{fmt::Write, time::Duration};
 use sqlx::SqlitePool;
 
 use crate::{
+    rows::{Books, Claim, LEASE, PRUNED, Row},
     sqlite::{milliseconds, now},
-    table::{Books, Claim, LEASE, PRUNED, Row},
 };
 
 pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Row>, sqlx::Error> {

@@ -1,13 +1,29 @@
-//! The house rules as tests: which crate may depend on which, and what library code must not do.
+//! The house rules as tests: which crate may depend on which, what library code must not do, and in modules of their own:
+//!
+//! - [`layers`]: the order of fluffle-amqp's modules
+//! - [`circles`]: files that import one another
+//! - [`names`]: one name for one thing
+//! - [`columns`]: the width of a line
+//! - [`architecture`]: what ARCHITECTURE.md names
+//!
+//! Each has its table or its limit at the top. A rule that is in the way is changed there, with its reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+mod architecture;
+mod circles;
+mod columns;
+mod definitions;
+mod imports;
+mod krate;
+mod layers;
+mod names;
+mod paths;
+mod sources;
+
+use std::{fs, path::Path};
 
 use serde_json::Value;
+use sources::{is_in_crates, library_sources, packages, place, root, rust_files};
 
 /// For each library crate, the workspace crates on which it may depend. Each is in a row above.
 const ROOMS: [(&str, &[&str]); 10] = [
@@ -126,7 +142,8 @@ fn each_of_the_fields_traps_has_a_test_that_exists() {
 
 #[test]
 fn the_rules_see_code_but_neither_comments_nor_tests() {
-    let text = "let a = b.unwrap();\n/// c.unwrap()\nd(); // e.unwrap()\n#[cfg(test)]\npub(crate) mod tests {\n f.unwrap();\n}\ng.expect(\"h\");\n";
+    let text = "let a = b.unwrap();\n/// c.unwrap()\nd(); // e.unwrap()\n\
+                #[cfg(test)]\npub(crate) mod tests {\n f.unwrap();\n}\ng.expect(\"h\");\n";
     assert_eq!(offences(text, &NEVER), [(1, ".unwrap()"), (8, ".expect(")]);
     assert!(library_sources().len() > 5, "the rules look at no files");
     assert!(library_dependencies().len() >= ROOMS.len(), "the rules look at no crates");
@@ -134,18 +151,9 @@ fn the_rules_see_code_but_neither_comments_nor_tests() {
 
 /// Each library crate with its normal and build dependencies. Tests may use any crate.
 fn library_dependencies() -> Vec<(String, Vec<String>)> {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let crates = root().join("crates");
-    let packages = metadata["packages"].as_array().unwrap().iter();
+    let packages = packages().into_iter().filter(is_in_crates);
     packages
-        .filter(|package| Path::new(package["manifest_path"].as_str().unwrap()).starts_with(&crates))
         .map(|package| {
             let dependencies = package["dependencies"].as_array().unwrap().iter();
             let ours = dependencies.filter(|dependency| dependency["kind"] != "dev");
@@ -156,7 +164,7 @@ fn library_dependencies() -> Vec<(String, Vec<String>)> {
 
 fn findings(file: &Path, patterns: &[&'static str]) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap();
-    let place = file.strip_prefix(root()).unwrap().display();
+    let place = place(file);
     offences(&text, patterns).into_iter().map(|(line, pattern)| format!("{place}:{line}: {pattern}")).collect()
 }
 
@@ -183,23 +191,4 @@ fn offences(text: &str, patterns: &[&'static str]) -> Vec<(usize, &'static str)>
         }
     }
     found
-}
-
-/// Every source file of every library crate, except files that are test modules.
-fn library_sources() -> Vec<PathBuf> {
-    let crates = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path().join("src"));
-    let is_tests = |file: &PathBuf| file.iter().any(|part| part == "tests" || part == "tests.rs");
-    crates.flat_map(|source| rust_files(&source)).filter(|file| !is_tests(file)).collect()
-}
-
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries
-        .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .collect()
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
