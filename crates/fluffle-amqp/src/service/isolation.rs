@@ -1,8 +1,9 @@
 //! Consumers of a connection that keeps dying in lapin's parser are moved to connections of their own.
 //!
-//! The sanitizer takes out of what arrives whatever is known to end the parser. Should something else end it, the broker delivers
-//! the same messages again on the next connection, which dies of them again, for every consumer on it. After the second death each
-//! of its consumers gets a connection of its own and takes one message at a time, so that the others go on.
+//! The sanitizer takes out of what arrives whatever is known to end the parser. Should something else end it, the
+//! broker delivers the same messages again on the next connection, which dies of them again, for every consumer on it.
+//! After the second death each of its consumers gets a connection of its own and takes one message at a time, so that
+//! the others go on.
 
 use std::sync::{Arc, Weak};
 
@@ -32,7 +33,8 @@ pub(super) struct Placed {
 }
 
 impl Service {
-    /// Keeps a consumer's place on its connection, until that has died too often in the parser; then moves the consumer, once.
+    /// Keeps a consumer's place on its connection, until that has died too often in the parser; then moves the
+    /// consumer, once.
     pub(super) fn keep_or_move(&self, placed: Placed) {
         let service = Arc::downgrade(&self.inner);
         self.io().spawn(async move {

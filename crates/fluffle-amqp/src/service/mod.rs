@@ -335,8 +335,8 @@ impl Service {
         })
     }
 
-    /// PendingStarts a channel and what lives on it. The order is taken up when the connection is first up, which nobody
-    /// here waits for: the broker may be away.
+    /// PendingStarts a channel and what lives on it. The order is taken up when the connection is first up, which
+    /// nobody here waits for: the broker may be away.
     fn add_channel(
         &self,
         name: &str,

@@ -70,8 +70,8 @@ impl Attempt {
         self.started.get().is_some()
     }
 
-    /// How long a handler has had it; `None` before that. Zero for a batch whose items go to handlers one by one, because each
-    /// of those has a time of its own.
+    /// How long a handler has had it; `None` before that. Zero for a batch whose items go to handlers one by one,
+    /// because each of those has a time of its own.
     pub(crate) fn busy(&self) -> Option<Duration> {
         let busy = self.started.get()?.elapsed();
         Some(if self.handed_out().is_some() { Duration::ZERO } else { busy })
@@ -112,8 +112,8 @@ impl Attempt {
 
     /// Settles it in the books; only the first call counts.
     ///
-    /// Gives all permits back, except when the attempt is [`Lost`](Settled::Lost) and its handler has not been given up: that
-    /// handler still works on the message, so the permits end with the last reference to the attempt.
+    /// Gives all permits back, except when the attempt is [`Lost`](Settled::Lost) and its handler has not been given
+    /// up: that handler still works on the message, so the permits end with the last reference to the attempt.
     pub(crate) fn settle_as(&self, settled: Settled) {
         let _ = self.settled.set(settled);
         if settled != Settled::Lost || self.given_up.load(Ordering::Acquire) {
@@ -126,8 +126,8 @@ impl Attempt {
         *self.settled.wait().await
     }
 
-    /// Its handler has had it for too long, and it is settled without the handler's answer. The handler's place among those that
-    /// may run at a time is free.
+    /// Its handler has had it for too long, and it is settled without the handler's answer. The handler's place among
+    /// those that may run at a time is free.
     pub(crate) fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
         self.waker.wake();

@@ -60,8 +60,8 @@ impl Contents {
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).push(index);
     }
 
-    /// The items that cannot be read, and why: those a handler found unreadable, by the error of `decode`, and those behind a
-    /// damaged frame.
+    /// The items that cannot be read, and why: those a handler found unreadable, by the error of `decode`, and those
+    /// behind a damaged frame.
     pub(crate) fn unreadable(&self, decode: impl Fn(&Bytes) -> Option<DecodeError>) -> Vec<(usize, DecodeError)> {
         let noted = std::mem::take(&mut *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner));
         let why = |(index, raw): (usize, Result<Bytes, DecodeError>)| match raw {
@@ -72,7 +72,8 @@ impl Contents {
         self.items.clone().enumerate().filter_map(|item| Some((item.0, why(item)?))).collect()
     }
 
-    /// The items that `each` names, in order, each as a message of its own. Everything behind a damaged frame is one message.
+    /// The items that `each` names, in order, each as a message of its own. Everything behind a damaged frame is one
+    /// message.
     pub(crate) fn by_themselves<'a, T: 'a>(
         &'a self,
         received: &'a Received,

@@ -1,5 +1,5 @@
-//! The items of a batch that go to handlers one by one: each has a result of its own, and when the last one has, the batch has
-//! its outcome.
+//! The items of a batch that go to handlers one by one: each has a result of its own, and when the last one has, the
+//! batch has its outcome.
 
 use std::{
     fmt,
@@ -168,7 +168,8 @@ impl fmt::Debug for Items {
     }
 }
 
-/// The duty to answer for one item whose handler answers later. Dropping it answers "crashed", because then its handler is gone.
+/// The duty to answer for one item whose handler answers later. Dropping it answers "crashed", because then its handler
+/// is gone.
 pub(crate) struct ItemTicket {
     items: Arc<Items>,
     begun: Arc<Begun>,
@@ -210,7 +211,8 @@ impl Drop for ItemTicket {
     }
 }
 
-/// An item on its way to a handler by itself, where order is kept by key. Dropped before a handler takes it, it was not begun.
+/// An item on its way to a handler by itself, where order is kept by key. Dropped before a handler takes it, it was not
+/// begun.
 pub(crate) struct Item {
     pub(crate) index: usize,
     pub(crate) raw: Bytes,
@@ -238,7 +240,8 @@ impl Drop for Item {
     }
 }
 
-/// A batch on its way through its items. One handler has it at a time, and the next one goes on where the last one stopped.
+/// A batch on its way through its items. One handler has it at a time, and the next one goes on where the last one
+/// stopped.
 pub(crate) struct Opened {
     pub(crate) items: Arc<Items>,
     left: RawItems,
@@ -272,7 +275,8 @@ impl Opened {
         Self { items, left, untold: 0 }
     }
 
-    /// The next item that has not been handled before: its index and its bytes. An item that cannot be read fails by itself.
+    /// The next item that has not been handled before: its index and its bytes. An item that cannot be read fails by
+    /// itself.
     pub(crate) fn next(&mut self) -> Option<(usize, Bytes)> {
         loop {
             let index = self.left.index();

@@ -68,7 +68,8 @@ impl Outcome {
 pub(crate) struct ItemOutcomes {
     /// Items before this index have results. Those from it on were not begun, because their channel is gone.
     pub(crate) until: usize,
-    /// Those that were not handled, by index, and why. Where order is kept by key, items that were not begun are among them.
+    /// Those that were not handled, by index, and why. Where order is kept by key, items that were not begun are among
+    /// them.
     pub(crate) failed: Vec<(usize, Arc<Outcome>)>,
 }
 

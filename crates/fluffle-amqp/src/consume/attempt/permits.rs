@@ -1,7 +1,8 @@
-//! What one attempt has borrowed. Each permit is given back once: when it is no longer needed, or when the attempt is dropped.
+//! What one attempt has borrowed. Each permit is given back once: when it is no longer needed, or when the attempt is
+//! dropped.
 //!
-//! A permit holds what it gives back to (a budget, a set of keys), never the queue its own attempt waits in, so no permit keeps
-//! its queue alive.
+//! A permit holds what it gives back to (a budget, a set of keys), never the queue its own attempt waits in, so no
+//! permit keeps its queue alive.
 
 use std::{
     fmt,
@@ -75,7 +76,8 @@ impl Permits {
         borrowed.in_hand.get_or_insert_with(|| Arc::clone(in_hand));
     }
 
-    /// Counts more bytes, which become known only when a body is unpacked. Without effect once they have been given back.
+    /// Counts more bytes, which become known only when a body is unpacked. Without effect once they have been given
+    /// back.
     pub(crate) fn take_more_bytes(&self, bytes: u64) {
         let mut borrowed = self.borrowed();
         if let Some(in_hand) = &borrowed.in_hand {
@@ -118,7 +120,8 @@ impl Permits {
         give_back(all.bytes, all.in_hand.as_deref());
     }
 
-    /// Moves the key and what intake lent to the next attempt. The bytes are given back: between attempts no handler has them.
+    /// Moves the key and what intake lent to the next attempt. The bytes are given back: between attempts no handler
+    /// has them.
     pub(crate) fn pass_on(&self) -> Self {
         let all = std::mem::take(&mut *self.borrowed());
         give_back(all.bytes, all.in_hand.as_deref());

@@ -15,8 +15,8 @@ pub(crate) struct Completion {
 /// Where answers go.
 pub(crate) type Completions = mpsc::UnboundedSender<Completion>;
 
-/// The duty to answer for one attempt, exactly once: answering consumes the ticket, and dropping it answers for the handler that
-/// did not.
+/// The duty to answer for one attempt, exactly once: answering consumes the ticket, and dropping it answers for the
+/// handler that did not.
 pub(crate) struct Ticket {
     /// `None` once it is answered.
     attempt: Option<Arc<Attempt>>,
@@ -33,7 +33,8 @@ impl Ticket {
         &self.completions
     }
 
-    /// A handler is given the message. From here on a dropped ticket means that the handler crashed with the message in hand.
+    /// A handler is given the message. From here on a dropped ticket means that the handler crashed with the message in
+    /// hand.
     pub(crate) fn start(&mut self) {
         self.started = true;
     }
@@ -44,8 +45,8 @@ impl Ticket {
 
     fn send(&mut self, outcome: Outcome) {
         let Some(attempt) = self.attempt.take() else { return };
-        // After a failure the next attempt may keep the key, which the session decides. Any other answer lets the next message
-        // of the key go ahead now, without waiting for the session's thread.
+        // After a failure the next attempt may keep the key, which the session decides. Any other answer lets the next
+        // message of the key go ahead now, without waiting for the session's thread.
         if !matches!(outcome, Outcome::Failed(_) | Outcome::Crashed(_)) {
             attempt.permits.free_key();
         }

@@ -1,4 +1,5 @@
-//! What becomes of a delivery. It is decided here and nowhere else, for every guarantee, on arrival and after its handler.
+//! What becomes of a delivery. It is decided here and nowhere else, for every guarantee, on arrival and after its
+//! handler.
 //!
 //! Everything here is pure: the same facts always give the same verdict. `settle/` carries verdicts out.
 
@@ -50,7 +51,8 @@ impl Rules {
 pub(crate) enum Verdict {
     /// Handled: send the answer, if there is one, then ack.
     Ack(Option<Encoded>),
-    /// Publish a copy to the retry queue for `delay`, from which it returns after `wait` as attempt `attempt`; then ack.
+    /// Publish a copy to the retry queue for `delay`, from which it returns after `wait` as attempt `attempt`; then
+    /// ack.
     Retry { delay: Duration, wait: Duration, attempt: AttemptNumber, error: String },
     /// Keep it here, unacked, and begin attempt `attempt` after `wait`.
     RetryHere { wait: Duration, attempt: AttemptNumber, error: String },
@@ -58,13 +60,13 @@ pub(crate) enum Verdict {
     DeadLetter { reason: Reason, error: String },
     /// Nothing happened to it: `basic.nack` with requeue.
     Requeue,
-    /// Nothing happened to it, and its channel is about to be closed: that puts it back into its place in the queue, whereas
-    /// `basic.nack` may put it behind the others.
+    /// Nothing happened to it, and its channel is about to be closed: that puts it back into its place in the queue,
+    /// whereas `basic.nack` may put it behind the others.
     Leave,
     /// Handled before, and remembered: ack.
     Duplicate,
-    /// A request: tell its requester why it was not handled, then ack. There is no copy, because only the requester knows whether
-    /// it still wants an answer.
+    /// A request: tell its requester why it was not handled, then ack. There is no copy, because only the requester
+    /// knows whether it still wants an answer.
     Refuse { reason: Reason, error: String },
     /// A request whose requester has stopped waiting: ack.
     Expire,
@@ -97,8 +99,8 @@ pub(crate) fn on_arrival(message: &Received, rules: &Rules) -> Arrival {
         (Guarantee::AtLeastOnce, Some(error)) => {
             Arrival::Settle(Verdict::DeadLetter { reason: Reason::Undecodable, error })
         }
-        // It never gets as far as a handler's answer: it has ended its process again and again, the last times with nothing else
-        // in hand (`session/quarantine.rs`).
+        // It never gets as far as a handler's answer: it has ended its process again and again, the last times with
+        // nothing else in hand (`session/quarantine.rs`).
         (Guarantee::AtLeastOnce, None) if message.in_vain.is_past(rules.delivery_limit) => {
             let error = format!("delivered {} times (x-delivery-count) and never settled", message.in_vain.counted());
             Arrival::Settle(Verdict::DeadLetter { reason: Reason::parse(DELIVERY_LIMIT), error })
@@ -107,8 +109,8 @@ pub(crate) fn on_arrival(message: &Received, rules: &Rules) -> Arrival {
     }
 }
 
-/// Decides on a delivery that no handler began and that this consumer does not keep. `channel_closes`: its channel is about to be
-/// closed.
+/// Decides on a delivery that no handler began and that this consumer does not keep. `channel_closes`: its channel is
+/// about to be closed.
 pub(crate) fn not_begun(rules: &Rules, channel_closes: bool) -> Verdict {
     match rules.guarantee {
         Guarantee::AtMostOnce => dropped(&Outcome::NotStarted),
@@ -177,9 +179,9 @@ fn not_handled(why: &Outcome, message: &Received, retry: &Retry) -> Verdict {
     }
 }
 
-/// Decides on a request that was not handled. `None` if it is treated as any other message: if the consumer retries requests and
-/// there is time for a retry, if its attempts are used up, or if it cannot be read. Then it becomes a dead letter, and its
-/// requester is told as well.
+/// Decides on a request that was not handled. `None` if it is treated as any other message: if the consumer retries
+/// requests and there is time for a retry, if its attempts are used up, or if it cannot be read. Then it becomes a dead
+/// letter, and its requester is told as well.
 fn refused(request: &Request, why: &Outcome, message: &Received, retry: &Retry) -> Option<Verdict> {
     let (reason, error) = refusal(why)?;
     let wanted = match why {
@@ -217,7 +219,8 @@ fn at_most_once(outcome: Outcome) -> Verdict {
     }
 }
 
-/// Not handled, at most once. A request that cannot be read is refused as well: there is no dead letter that would tell of it.
+/// Not handled, at most once. A request that cannot be read is refused as well: there is no dead letter that would tell
+/// of it.
 fn dropped(why: &Outcome) -> Verdict {
     let (refusal, error) = match (refusal(why), why) {
         (Some((reason, error)), _) => (Some(reason), error),

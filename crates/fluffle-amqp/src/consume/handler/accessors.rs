@@ -1,4 +1,5 @@
-//! What `Delivery` and `DeliveryBatch` tell of the message they came in: one source, so that the two cannot drift apart.
+//! What `Delivery` and `DeliveryBatch` tell of the message they came in: one source, so that the two cannot drift
+//! apart.
 
 /// The accessors, for a type with a field `attempt: Arc<Attempt>`.
 macro_rules! accessors {

@@ -39,7 +39,8 @@ where
     if let Some(answer) = plain.and_then(Option::take) {
         return Reply::Now(answer);
     }
-    // A `ResponseFuture` runs apart from the actor, as actix would run it; but actix would lose what a panic in it says.
+    // A `ResponseFuture` runs apart from the actor, as actix would run it; but actix would lose what a panic in it
+    // says.
     let apart = (&mut response as &mut dyn Any).downcast_mut::<Option<ResponseFuture<Result<F::Answer, Failure>>>>();
     if let Some(future) = apart.and_then(Option::take) {
         let (reply, answer) = oneshot::channel();

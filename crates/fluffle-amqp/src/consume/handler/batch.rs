@@ -28,9 +28,9 @@ use crate::{
 /// | `Ok(failures)` | those [added](ItemFailures::add) to it have failed, the others are handled |
 /// | `Err(failure)`, or a panic | all have failed |
 ///
-/// A message that has failed is retried or dead-lettered by itself, as a message of its own: a poison batch is taken apart, and
-/// the next time only the poison fails. The batch is acked when every such copy is confirmed. A message that could not be read
-/// ([`iter`](Self::iter) gave an error for it) is a dead letter, whatever the result says.
+/// A message that has failed is retried or dead-lettered by itself, as a message of its own: a poison batch is taken
+/// apart, and the next time only the poison fails. The batch is acked when every such copy is confirmed. A message that
+/// could not be read ([`iter`](Self::iter) gave an error for it) is a dead letter, whatever the result says.
 ///
 /// `prefetch`, `concurrency` and `handler_timeout` count batches here.
 ///
@@ -83,11 +83,11 @@ impl<T> DeliveryBatch<T> {
         self.len() == 0
     }
 
-    /// The messages in order, decoded one by one. With [`effectively_once`](crate::Consume::effectively_once) those that have
-    /// been handled before are left out.
+    /// The messages in order, decoded one by one. With [`effectively_once`](crate::Consume::effectively_once) those
+    /// that have been handled before are left out.
     ///
-    /// One that cannot be read is an error and costs only itself; behind a damaged length nothing can be read, and the error
-    /// in its place is the last.
+    /// One that cannot be read is an error and costs only itself; behind a damaged length nothing can be read, and the
+    /// error in its place is the last.
     pub fn iter(&self) -> impl Iterator<Item = Result<T, DecodeError>> + '_ {
         let contents = self.attempt.contents();
         let mut items = contents.map(|contents| contents.items.clone());
@@ -103,8 +103,8 @@ impl<T> DeliveryBatch<T> {
         })
     }
 
-    /// The id of message `index`: `<id of the batch>/<place in it>`, or the message's own if it came by itself. `None` past the
-    /// end, and when whoever published it gave none.
+    /// The id of message `index`: `<id of the batch>/<place in it>`, or the message's own if it came by itself. `None`
+    /// past the end, and when whoever published it gave none.
     pub fn id(&self, index: usize) -> Option<String> {
         let id = self.attempt.message_id()?;
         match self.attempt.contents() {
@@ -167,7 +167,8 @@ impl ItemFailures {
         Self::default()
     }
 
-    /// Message `index`, counted as [`DeliveryBatch::iter`] yields them, has failed. The first failure of a message holds.
+    /// Message `index`, counted as [`DeliveryBatch::iter`] yields them, has failed. The first failure of a message
+    /// holds.
     pub fn add(&mut self, index: usize, failure: impl Into<Failure>) {
         self.0.push((index, failure.into()));
     }

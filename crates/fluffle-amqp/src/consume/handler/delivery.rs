@@ -35,8 +35,8 @@ use crate::{
 /// The messages of a batch are handed over one after the other, each with a result of its own; a
 /// [`DeliveryBatch`](crate::DeliveryBatch) has them all at once.
 ///
-/// A panic counts as a failed attempt of the message in hand and of what lived in the actor's context; a `ResponseFuture`
-/// begun beside it finishes, and what only waited is untouched.
+/// A panic counts as a failed attempt of the message in hand and of what lived in the actor's context; a
+/// `ResponseFuture` begun beside it finishes, and what only waited is untouched.
 ///
 /// ```
 /// use actix::prelude::*;
@@ -81,8 +81,8 @@ impl<T, R> Delivery<T, R> {
         self.message
     }
 
-    /// The message's id (a UUIDv7 when Fluffle published it): the same on every attempt and every redelivery. Message *i* of a
-    /// batch `<id>` has the id `<id>/<i>`.
+    /// The message's id (a UUIDv7 when Fluffle published it): the same on every attempt and every redelivery. Message
+    /// *i* of a batch `<id>` has the id `<id>/<i>`.
     pub fn message_id(&self) -> Option<&str> {
         let id = self.attempt.message_id()?;
         Some(self.item.as_ref().map_or(id, |item| item.id.get_or_init(|| item_id(id, item.index))))
@@ -118,9 +118,9 @@ impl<T, R> Delivery<T, R> {
         }
     }
 
-    /// Runs `work`, but drops it when the connection this message came on is lost: the broker delivers the message again
-    /// then, and whoever gets it should not find half of the work going on here. Without it the work is finished, its
-    /// ack counted as lost ([`ConsumerStats::work_done_ack_lost`](crate::ConsumerStats::work_done_ack_lost)).
+    /// Runs `work`, but drops it when the connection this message came on is lost: the broker delivers the message
+    /// again then, and whoever gets it should not find half of the work going on here. Without it the work is finished,
+    /// its ack counted as lost ([`ConsumerStats::work_done_ack_lost`](crate::ConsumerStats::work_done_ack_lost)).
     ///
     /// # Errors
     /// What `work` says, or a failure that says that the connection was lost; it charges no attempt.

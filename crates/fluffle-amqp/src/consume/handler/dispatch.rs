@@ -1,7 +1,8 @@
-//! A future inside the handler actor's own context that takes deliveries, decodes them and calls `Handler::handle` on the actor.
+//! A future inside the handler actor's own context that takes deliveries, decodes them and calls `Handler::handle` on
+//! the actor.
 //!
-//! Sending each delivery to the actor's mailbox would cost a hop per message, lose what waits there in a crash, and hide which
-//! message the actor had in hand when it panicked.
+//! Sending each delivery to the actor's mailbox would cost a hop per message, lose what waits there in a crash, and
+//! hide which message the actor had in hand when it panicked.
 
 use std::{
     pin::Pin,
@@ -80,7 +81,8 @@ pub(crate) struct Dispatch<F: Adapter> {
     concurrency: usize,
     /// This actor has handled a message.
     proven: bool,
-    /// What the handler is being given at this moment. If it panics, this is dropped with the actor, and the duty knows why.
+    /// What the handler is being given at this moment. If it panics, this is dropped with the actor, and the duty knows
+    /// why.
     in_hand: Option<Duty>,
     /// The batch whose items are handed over now.
     current: Option<Opened>,
@@ -244,8 +246,8 @@ impl<F: Adapter> Dispatch<F> {
         duty.answer(&*self.adapter, answer);
     }
 
-    /// A handled message proves the actor healthy: a crash now and then costs the shortest wait, and only crashes in a row wait
-    /// longer.
+    /// A handled message proves the actor healthy: a crash now and then costs the shortest wait, and only crashes in a
+    /// row wait longer.
     fn prove<A>(&mut self, ctx: &Context<A>)
     where
         A: Actor<Context = Context<A>>,
@@ -287,9 +289,10 @@ impl<F: Adapter> Dispatch<F> {
     }
 }
 
-/// The actor has ended. Its `ResponseFuture`s live on apart from it and will answer. They are waited for, because handling their
-/// messages again would do the work twice. Futures in the actor's context are gone, and the sending ends of their answers with
-/// them, so those tickets say "crashed". Of a batch, the item in hand is charged; the next actor gets the items behind it.
+/// The actor has ended. Its `ResponseFuture`s live on apart from it and will answer. They are waited for, because
+/// handling their messages again would do the work twice. Futures in the actor's context are gone, and the sending ends
+/// of their answers with them, so those tickets say "crashed". Of a batch, the item in hand is charged; the next actor
+/// gets the items behind it.
 impl<F: Adapter> Drop for Dispatch<F> {
     fn drop(&mut self) {
         if let Some(mut opened) = self.current.take() {

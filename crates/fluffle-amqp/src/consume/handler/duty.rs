@@ -32,8 +32,8 @@ impl Duty {
         }
     }
 
-    /// The message has been given up, so the next one of its key may be handed out. A delivery's key is freed by whoever settles
-    /// it.
+    /// The message has been given up, so the next one of its key may be handed out. A delivery's key is freed by
+    /// whoever settles it.
     pub(crate) fn free_key(&mut self) {
         if let Duty::Item(item) = self {
             item.free_key();

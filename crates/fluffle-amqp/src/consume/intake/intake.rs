@@ -33,7 +33,8 @@ impl Intake {
         Self { steps, in_order: FuturesOrdered::new(), apart: FuturesUnordered::new() }
     }
 
-    /// Takes a delivery in. Gives it back at once if no step has anything to do for it and no earlier delivery is on its way.
+    /// Takes a delivery in. Gives it back at once if no step has anything to do for it and no earlier delivery is on
+    /// its way.
     pub(crate) fn begin(&mut self, attempt: Attempt) -> Option<Attempt> {
         match begin(&self.steps, 0, attempt) {
             Ok(taking) => self.in_order.push_back(taking),
@@ -43,8 +44,8 @@ impl Intake {
         None
     }
 
-    /// Keeps a failed delivery here until its next attempt, number `number`, after `wait`. With effectively once its message is
-    /// looked up again then, because its handler may have finished after all, too late to say so.
+    /// Keeps a failed delivery here until its next attempt, number `number`, after `wait`. With effectively once its
+    /// message is looked up again then, because its handler may have finished after all, too late to say so.
     pub(crate) fn rest(&mut self, failed: &Attempt, number: AttemptNumber, wait: Duration, seen: Option<Seen>) {
         let next = failed.again(number);
         self.apart.push(

@@ -1,8 +1,8 @@
 //! Effectively once: which messages have been handled before, and which are being handled now.
 //!
-//! An id is remembered *after* its handler succeeded and *before* its delivery is acked. Remembered before the work, a crash would
-//! swallow the retry. So a crash between the end of the work and its mark repeats the work, and nothing else does, as long as one
-//! process handles the queue. See `docs/SEMANTICS.md`.
+//! An id is remembered *after* its handler succeeded and *before* its delivery is acked. Remembered before the work, a
+//! crash would swallow the retry. So a crash between the end of the work and its mark repeats the work, and nothing
+//! else does, as long as one process handles the queue. See `docs/SEMANTICS.md`.
 
 use std::{
     collections::HashMap,
@@ -45,7 +45,8 @@ impl Claims {
     }
 }
 
-/// A key that is being handled. An attempt borrows it; when it is dropped, the next delivery with this key is looked up.
+/// A key that is being handled. An attempt borrows it; when it is dropped, the next delivery with this key is looked
+/// up.
 struct Claim {
     claims: Arc<Claims>,
     key: Arc<str>,
@@ -98,7 +99,8 @@ impl Seen {
     async fn look_up(self, mut attempt: Attempt, key: Arc<str>) -> Taken {
         let claim = match self.claims.claim(&key) {
             Ok(claim) => claim,
-            // An earlier delivery of the same message is in hand. This one waits for its end and loses its place in the order.
+            // An earlier delivery of the same message is in hand. This one waits for its end and loses its place in the
+            // order.
             Err(release) => {
                 return Taken::Apart(
                     async move {
@@ -119,7 +121,8 @@ impl Seen {
 }
 
 impl Step for Seen {
-    /// A message without an id is handed over unseen: it cannot be told from any other, so at least once is all there is.
+    /// A message without an id is handed over unseen: it cannot be told from any other, so at least once is all there
+    /// is.
     fn begin(&self, attempt: Attempt) -> Result<LocalBoxFuture<'static, Taken>, Attempt> {
         match identity::key(&attempt) {
             Some(key) => Ok(self.clone().look_up(attempt, key.into()).boxed_local()),
@@ -128,8 +131,8 @@ impl Step for Seen {
     }
 }
 
-/// Asks until there is an answer. A look-up is dropped with its channel. A mark is not, and no more marks wait than there are
-/// messages in hand, because a message that comes again meanwhile waits for the mark of the first.
+/// Asks until there is an answer. A look-up is dropped with its channel. A mark is not, and no more marks wait than
+/// there are messages in hand, because a message that comes again meanwhile waits for the mark of the first.
 async fn persist<'a, T>(what: &str, ask: impl Fn() -> BoxFuture<'a, Result<T, SeenError>>) -> T {
     let mut wait = FIRST_WAIT;
     loop {

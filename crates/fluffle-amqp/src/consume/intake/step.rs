@@ -4,13 +4,13 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::consume::attempt::{attempt::Attempt, outcome::Outcome};
 
-/// A step that every delivery of a consumer passes before its handler: a look-up of what has been handled before, a body that is
-/// kept elsewhere, a foreign format.
+/// A step that every delivery of a consumer passes before its handler: a look-up of what has been handled before, a
+/// body that is kept elsewhere, a foreign format.
 ///
 /// A step that has nothing to do for a delivery costs one call. Deliveries keep their order through all steps.
 pub(crate) trait Step: Send + Sync {
-    /// Begins the step, or gives the attempt back if there is nothing to do for it. The future is dropped with its channel; the
-    /// broker then delivers the message again.
+    /// Begins the step, or gives the attempt back if there is nothing to do for it. The future is dropped with its
+    /// channel; the broker then delivers the message again.
     fn begin(&self, attempt: Attempt) -> Result<LocalBoxFuture<'static, Taken>, Attempt>;
 }
 

@@ -1,4 +1,5 @@
-//! How often a message has been handed out in vain, as far as that can be believed, and how much of it is charged to the message.
+//! How often a message has been handed out in vain, as far as that can be believed, and how much of it is charged to
+//! the message.
 
 use std::sync::{
     Arc,
@@ -13,7 +14,8 @@ use crate::{link::connection::ConnectionShared, topology::QueueKind};
 /// (RabbitMQ, "Quorum Queues", poison message handling).
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
-/// Past so many deliveries in vain RabbitMQ 4 drops a message, or dead-letters it, by itself, whatever they were in vain for.
+/// Past so many deliveries in vain RabbitMQ 4 drops a message, or dead-letters it, by itself, whatever they were in
+/// vain for.
 const BROKERS_LIMIT: u32 = 20;
 
 /// How often a message has been handed out in vain.
@@ -66,8 +68,9 @@ impl Deliveries {
         Self { connection, counts: AtomicBool::new(self.counts.load(Relaxed)) }
     }
 
-    /// Any client may send the header, and a queue that does not count leaves it as it is. So the count is believed where only
-    /// the broker can have written it: on a delivery that comes again, from a queue that counts, as RabbitMQ's 64-bit integer.
+    /// Any client may send the header, and a queue that does not count leaves it as it is. So the count is believed
+    /// where only the broker can have written it: on a delivery that comes again, from a queue that counts, as
+    /// RabbitMQ's 64-bit integer.
     pub(crate) fn of(&self, delivery: &Delivery) -> InVain {
         if !delivery.redelivered {
             return InVain::default();

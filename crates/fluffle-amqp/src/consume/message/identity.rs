@@ -28,8 +28,8 @@ fn key_of(received: &Received, id: &str) -> String {
     key
 }
 
-/// What tells a message that is sent again on purpose from its original: the id of its replay, and whether it is a dead letter
-/// that was put back.
+/// What tells a message that is sent again on purpose from its original: the id of its replay, and whether it is a dead
+/// letter that was put back.
 pub(crate) fn replay(received: &Received) -> Option<Cow<'_, str>> {
     let replay = received.header(headers::REPLAY).and_then(|header| header.text());
     match (replay, received.header(headers::REASON)) {

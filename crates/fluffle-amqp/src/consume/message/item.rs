@@ -7,13 +7,14 @@ pub(crate) fn item_id(id: &str, index: usize) -> String {
     format!("{id}/{index}")
 }
 
-/// Whether each of `items` items can have an id: `<id>/<index>` must fit into a short string (AMQP 0-9-1, section 4.2.5.3).
+/// Whether each of `items` items can have an id: `<id>/<index>` must fit into a short string (AMQP 0-9-1, section
+/// 4.2.5.3).
 pub(crate) fn has_room_for_items(id: &str, items: usize) -> bool {
     item_id(id, items.saturating_sub(1)).len() <= usize::from(u8::MAX)
 }
 
-/// The properties of item `index`: those of its batch, except what concerns the batch alone (its encoding, lifetime and reply
-/// address). An item never asks for an answer.
+/// The properties of item `index`: those of its batch, except what concerns the batch alone (its encoding, lifetime and
+/// reply address). An item never asks for an answer.
 pub(crate) fn properties_of_item(batch: &BasicProperties, index: usize, content_type: Option<&str>) -> BasicProperties {
     let mut item = BasicProperties::default();
     if let Some(id) = batch.message_id() {

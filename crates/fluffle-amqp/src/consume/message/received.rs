@@ -30,8 +30,8 @@ pub(crate) struct Received {
     pub(crate) properties: BasicProperties,
     pub(crate) body: Bytes,
     pub(crate) at: Instant,
-    /// The number of this attempt, from 1. The message carries it, because brokers reset their own counters when a copy is
-    /// published.
+    /// The number of this attempt, from 1. The message carries it, because brokers reset their own counters when a copy
+    /// is published.
     pub(crate) attempt_number: AttemptNumber,
     /// How often the broker has handed it out before without its being settled.
     pub(crate) in_vain: InVain,

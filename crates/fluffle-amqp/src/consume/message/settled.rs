@@ -18,7 +18,7 @@ pub enum Settled {
     Requeued,
     /// With `AtMostOnce`: not handled. It was acked on arrival and does not come again.
     Dropped,
-    /// Its channel or connection was lost before its ack. The broker delivers it again, perhaps to another process, so work done
-    /// for this delivery is done twice unless it is idempotent.
+    /// Its channel or connection was lost before its ack. The broker delivers it again, perhaps to another process, so
+    /// work done for this delivery is done twice unless it is idempotent.
     Lost,
 }

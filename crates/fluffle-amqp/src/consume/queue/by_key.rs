@@ -1,9 +1,10 @@
-//! Order by key: deliveries are sorted by the key of their message. Each key belongs to one handler instance, which has one message
-//! of the key at a time.
+//! Order by key: deliveries are sorted by the key of their message. Each key belongs to one handler instance, which has
+//! one message of the key at a time.
 //!
-//! A key is known once its message is decoded, and decoding is handlers' work. So whichever instance has nothing to do sorts the
-//! next delivery, one instance at a time, because two would overtake one another. Sorted jobs wait in [`KeyQueues`], within the
-//! prefetch and the byte budget. They can still be taken back, and they outlive every incarnation of their handler.
+//! A key is known once its message is decoded, and decoding is handlers' work. So whichever instance has nothing to do
+//! sorts the next delivery, one instance at a time, because two would overtake one another. Sorted jobs wait in
+//! [`KeyQueues`], within the prefetch and the byte budget. They can still be taken back, and they outlive every
+//! incarnation of their handler.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -81,7 +82,8 @@ impl ByKey {
         futures_util::stream::unfold(by_key, each).boxed_local()
     }
 
-    /// Waits for the next job of an instance. Cancellation safe: a job is taken and returned in one go, and sorted in one go.
+    /// Waits for the next job of an instance. Cancellation safe: a job is taken and returned in one go, and sorted in
+    /// one go.
     async fn next(self: &Arc<Self>, instance: usize) -> Option<Job> {
         let own = self.instances.get(instance)?;
         let mut has_sorted = false;
@@ -90,7 +92,8 @@ impl ByKey {
             let (changed, own) = (self.waiting.in_hand.changed.notified(), own.notified());
             if let Some(job) = self.take(instance) {
                 if has_sorted && self.waiting.has_more() {
-                    // While this instance is busy another may go on sorting. Any of them, because the thread of one may be busy.
+                    // While this instance is busy another may go on sorting. Any of them, because the thread of one may
+                    // be busy.
                     self.waiting.in_hand.changed.notify_waiters();
                 }
                 return Some(job);
@@ -240,8 +243,8 @@ impl Drop for Sorter {
     }
 }
 
-/// With effectively once: looks up which items have been handled before, then sorts the others. The next delivery is not sorted
-/// before that, or it would overtake them.
+/// With effectively once: looks up which items have been handled before, then sorts the others. The next delivery is
+/// not sorted before that, or it would overtake them.
 fn look_up(sorter: Sorter, seen: Seen, attempt: Arc<Attempt>, ticket: Ticket) {
     actix_rt::spawn(async move {
         let items = attempt.messages();

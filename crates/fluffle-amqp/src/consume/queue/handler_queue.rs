@@ -1,8 +1,8 @@
 //! The way from a consumer's session to its handlers and back.
 //!
-//! Deliveries wait in one queue per consumer that all its handler instances draw from, each when it has room. So uneven work
-//! spreads by itself, and a crashed handler leaves the waiting deliveries untouched. Where order is kept by key, each instance
-//! draws from the keys that are its own instead.
+//! Deliveries wait in one queue per consumer that all its handler instances draw from, each when it has room. So uneven
+//! work spreads by itself, and a crashed handler leaves the waiting deliveries untouched. Where order is kept by key,
+//! each instance draws from the keys that are its own instead.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

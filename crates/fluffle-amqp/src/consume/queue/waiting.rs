@@ -24,9 +24,9 @@ use crate::{
     link::channel::Generation,
 };
 
-/// What waits for handlers. The broker's prefetch bounds how many deliveries that are; the budget bounds how many bytes of them
-/// handlers have in hand; the rate limit says how fast handlers get them. A delivery that must not be handed out yet waits at the
-/// front, where it can be taken back.
+/// What waits for handlers. The broker's prefetch bounds how many deliveries that are; the budget bounds how many bytes
+/// of them handlers have in hand; the rate limit says how fast handlers get them. A delivery that must not be handed
+/// out yet waits at the front, where it can be taken back.
 pub(crate) struct Waiting {
     jobs: Mutex<Jobs>,
     pub(crate) in_hand: Arc<InHand>,
@@ -68,8 +68,8 @@ impl Waiting {
         }
     }
 
-    /// Starts a generation. What waits from older channels is dropped, because the broker delivers it again, unless it was acked
-    /// on arrival. Gives whether it was dropped.
+    /// Starts a generation. What waits from older channels is dropped, because the broker delivers it again, unless it
+    /// was acked on arrival. Gives whether it was dropped.
     pub(crate) fn begin(&self, generation: Generation) -> bool {
         self.generation.store(generation, Ordering::Release);
         if !self.acked_on_arrival {
@@ -85,8 +85,8 @@ impl Waiting {
         self.acked_on_arrival || message.generation == self.generation.load(Ordering::Acquire)
     }
 
-    /// Adds a job at the end; at the front if it holds its key already, because everything else of the key waits for it. Handlers
-    /// hear of it when it is [announced](Self::announce).
+    /// Adds a job at the end; at the front if it holds its key already, because everything else of the key waits for
+    /// it. Handlers hear of it when it is [announced](Self::announce).
     pub(crate) fn push(&self, job: Job) {
         if self.keyed && job.attempt.permits.key().is_some() {
             self.jobs().queue.push_front(job);

@@ -1,7 +1,8 @@
 //! The consumer actor: takes deliveries off its channel, hands them to the lane, and settles what comes back.
 //!
 //! It owns the delivery tags of one channel generation. Whatever ends it — a cancel by the broker, a closed channel, a
-//! lost connection, a crash — ends in a fresh actor consuming on a fresh channel, or in a permanent error that says why.
+//! lost connection, a crash — ends in a fresh actor consuming on a fresh channel, or in a permanent error that says
+//! why.
 
 use std::{sync::Arc, time::Duration};
 
@@ -114,8 +115,8 @@ struct Cancelled(Arc<str>);
 #[error("messages of queue `{0}` that may be ending the process are to be handled alone, or no longer")]
 struct Isolated(Arc<str>);
 
-/// RabbitMQ refuses the priority of a consumer for no other kind of queue: "invalid arg 'x-priority' for queue 's' in vhost '/' of
-/// queue type rabbit_stream_queue".
+/// RabbitMQ refuses the priority of a consumer for no other kind of queue: "invalid arg 'x-priority' for queue 's' in
+/// vhost '/' of queue type rabbit_stream_queue".
 fn is_stream(error: &lapin::Error) -> bool {
     reply(error).is_some_and(|(code, text)| code == 406 && text.contains("x-priority") && text.contains("stream"))
 }
@@ -174,8 +175,8 @@ impl ConsumerActor {
         }
     }
 
-    /// The channel is lost: tells the channel actor, which takes this actor down with itself. If it does not, this actor ends by
-    /// itself.
+    /// The channel is lost: tells the channel actor, which takes this actor down with itself. If it does not, this
+    /// actor ends by itself.
     fn park(&mut self, error: ExitError, ctx: &mut Context<Self>) {
         self.lease = None;
         let telling = self.channel.post(Broken(error));

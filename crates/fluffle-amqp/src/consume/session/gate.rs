@@ -44,12 +44,14 @@ impl Gate {
         self.isolation.allows(self.guard.allows(prefetch))
     }
 
-    /// The session follows what is allowed now: if a switch has changed, what was delivered before no longer counts for it.
+    /// The session follows what is allowed now: if a switch has changed, what was delivered before no longer counts for
+    /// it.
     pub(crate) fn followed(&mut self) {
         self.watch.look(self.last_tag + 1);
     }
 
-    /// Whether the channel is to be closed as soon as everything in hand is settled, and nothing more is to be begun on it.
+    /// Whether the channel is to be closed as soon as everything in hand is settled, and nothing more is to be begun on
+    /// it.
     pub(crate) fn closes_channel(&self) -> bool {
         self.isolation.is_over()
     }

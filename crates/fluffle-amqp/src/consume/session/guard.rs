@@ -124,7 +124,8 @@ impl Watch {
     }
 
     /// A handler's answer, for the breaker. What a handler rejected, could not be decoded or was not begun says nothing
-    /// about what the breaker guards. Nor does what no handler was given: or whoever may publish to the queue could open the breaker.
+    /// about what the breaker guards. Nor does what no handler was given: or whoever may publish to the queue could
+    /// open the breaker.
     pub(crate) fn answered(&self, attempt: &Attempt, outcome: &Outcome) {
         let (Some(watched), Some(breaker)) = (&self.breaker, &self.guard.breaker) else { return };
         if !attempt.is_started() {
@@ -157,7 +158,8 @@ impl Watch {
         }
     }
 
-    /// What becomes of a delivery of so many messages, for the kill switch: a message that is retried has not ended yet.
+    /// What becomes of a delivery of so many messages, for the kill switch: a message that is retried has not ended
+    /// yet.
     pub(crate) fn settled(&self, tag: u64, items: usize, verdict: &Verdict) {
         let (Some(watched), Some(switch)) = (&self.kill_switch, self.guard.kill_switch()) else { return };
         let dead = match verdict {

@@ -7,8 +7,8 @@ use std::{
 
 use crate::consume::attempt::attempt::Attempt;
 
-/// Deliveries that a handler had in hand when their channel was lost. The broker delivers them again. The handler works on, for no
-/// longer than any handler may; then its place among the concurrent ones goes to the next message.
+/// Deliveries that a handler had in hand when their channel was lost. The broker delivers them again. The handler works
+/// on, for no longer than any handler may; then its place among the concurrent ones goes to the next message.
 #[derive(Default)]
 pub(crate) struct Orphans(Mutex<Vec<Arc<Attempt>>>);
 
@@ -22,7 +22,8 @@ impl Orphans {
         self.all().retain(|attempt| !Arc::ptr_eq(attempt, answered));
     }
 
-    /// Gives up those whose handler has had them for longer than `limit`. Whoever waits to handle the same message goes ahead.
+    /// Gives up those whose handler has had them for longer than `limit`. Whoever waits to handle the same message goes
+    /// ahead.
     pub(crate) fn expire(&self, limit: Duration) {
         let mut overdue = Vec::new();
         self.all().retain(|attempt| {

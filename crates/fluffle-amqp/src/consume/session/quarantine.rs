@@ -1,14 +1,15 @@
 //! Messages that may be ending their process: each is handled alone, so that the next death has one suspect.
 //!
 //! A quorum queue counts how often it has handed a message out in vain (`x-delivery-count`), and a death counts against
-//! everything the process held: the message that killed it, and up to a prefetch of others in each of its consumers. So the
-//! count alone convicts nobody. From half of the limit on a message is a suspect, and everything on its channel goes back: by
-//! closing the channel, for `basic.nack` puts it behind the rest of a queue without an `x-delivery-limit`. It comes again one
-//! by one, to one consumer of the process at a time. What is unsuspected then comes as ever, on another fresh channel: a quorum
-//! queue may deliver to a consumer that is just cancelled, and nobody would see it.
+//! everything the process held: the message that killed it, and up to a prefetch of others in each of its consumers. So
+//! the count alone convicts nobody. From half of the limit on a message is a suspect, and everything on its channel
+//! goes back: by closing the channel, for `basic.nack` puts it behind the rest of a queue without an
+//! `x-delivery-limit`. It comes again one by one, to one consumer of the process at a time. What is unsuspected then
+//! comes as ever, on another fresh channel: a quorum queue may deliver to a consumer that is just cancelled, and nobody
+//! would see it.
 //!
-//! Going back counts once, and so does a death, but nobody pays for both who is not alone in the room when it comes. So the one
-//! that kills its process has used up what was left to it twice as fast as those that stood beside it.
+//! Going back counts once, and so does a death, but nobody pays for both who is not alone in the room when it comes. So
+//! the one that kills its process has used up what was left to it twice as fast as those that stood beside it.
 
 use std::{
     future::pending,
@@ -33,7 +34,8 @@ static ROOM: Semaphore = Semaphore::const_new(1);
 /// The prefetch of who is alone.
 const ALONE: u16 = 1;
 
-/// What a suspect has left at least, so that others who went back as often as it was killed have something left at its end.
+/// What a suspect has left at least, so that others who went back as often as it was killed have something left at its
+/// end.
 const LEAST_LEFT: u32 = 3;
 
 /// When nothing has come for so long, what went back is with somebody else, or was handled.

@@ -149,8 +149,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         if self.drain.is_none() { self.follow_gate().await } else { None }
     }
 
-    /// With `AtMostOnce` the broker's prefetch does not count what is acked on arrival, so the queue's length is bounded here; and
-    /// so are the probes of a half-open circuit breaker.
+    /// With `AtMostOnce` the broker's prefetch does not count what is acked on arrival, so the queue's length is
+    /// bounded here; and so are the probes of a half-open circuit breaker.
     fn has_room(&self) -> bool {
         match (self.settings.rules.guarantee, self.subscription.prefetch()) {
             (Guarantee::AtLeastOnce, _) | (_, None) => true,
@@ -161,8 +161,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// Consumes, stops, or takes a few to probe, as the gate says. Stopping leaves nothing behind that another consumer of the
-    /// queue could handle: what no handler has begun goes back. Handlers finish what they have begun.
+    /// Consumes, stops, or takes a few to probe, as the gate says. Stopping leaves nothing behind that another consumer
+    /// of the queue could handle: what no handler has begun goes back. Handlers finish what they have begun.
     async fn follow_gate(&mut self) -> Option<End> {
         let busy = self.unsettled() > 0 || !self.intake.is_empty();
         let allowed = self.gate.allows(self.settings.prefetch, busy);
@@ -186,8 +186,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// Gives back what was delivered and no handler has begun. At most once, everything delivered is handled instead: what waits
-    /// is acked already, and what went back would be dropped when it came again.
+    /// Gives back what was delivered and no handler has begun. At most once, everything delivered is handled instead:
+    /// what waits is acked already, and what went back would be dropped when it came again.
     fn give_back(&mut self, left: Vec<Delivery>) {
         if self.settings.rules.acks_on_arrival() {
             return left.into_iter().for_each(|delivery| self.accept(delivery));
@@ -269,7 +269,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// Gives a delivery to whichever handler takes it first; back to its queue, if the consumer has stopped taking meanwhile.
+    /// Gives a delivery to whichever handler takes it first; back to its queue, if the consumer has stopped taking
+    /// meanwhile.
     fn hand_over(&mut self, attempt: Attempt) {
         let attempt = Arc::new(attempt);
         if self.subscription.prefetch().is_none() && !self.settings.rules.acks_on_arrival() {
@@ -285,7 +286,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         self.settle(attempt, verdict);
     }
 
-    /// An answer from the handler queue. It settles its delivery if that is of this channel and still waits for an answer.
+    /// An answer from the handler queue. It settles its delivery if that is of this channel and still waits for an
+    /// answer.
     fn complete(&mut self, Completion { attempt, outcome }: Completion) {
         count_more(&self.settings.counters.crashed, outcome.crashes());
         if let Outcome::LateItem(index, handled) = outcome {
@@ -317,7 +319,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         self.settle(attempt, verdict);
     }
 
-    /// The channel of an answered delivery is gone, so no ack is owed. If it was acked on arrival it is concluded all the same.
+    /// The channel of an answered delivery is gone, so no ack is owed. If it was acked on arrival it is concluded all
+    /// the same.
     fn complete_orphan(&mut self, attempt: Arc<Attempt>, outcome: Outcome) {
         self.settings.orphans.remove(&attempt);
         if self.settings.rules.acks_on_arrival() {
@@ -329,8 +332,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         count_more(&self.settings.counters.work_done_ack_lost, done);
     }
 
-    /// Work that is done though its delivery cannot be acked for it any more: remembered, with effectively once. Gives how many
-    /// messages that is.
+    /// Work that is done though its delivery cannot be acked for it any more: remembered, with effectively once. Gives
+    /// how many messages that is.
     fn note_done(&mut self, attempt: Arc<Attempt>, outcome: &Outcome) -> usize {
         match (outcome, attempt.contents()) {
             (Outcome::Handled(_), _) => {
@@ -371,8 +374,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         self.intake.rest(failed, number, wait, self.settings.seen.clone());
     }
 
-    /// Fails deliveries whose handler has had them for too long. Gives back those that have waited too long for a handler, so
-    /// that another consumer may have time for them.
+    /// Fails deliveries whose handler has had them for too long. Gives back those that have waited too long for a
+    /// handler, so that another consumer may have time for them.
     fn look_at_time(&mut self) {
         let limit = self.settings.patience.handler_timeout;
         self.settings.orphans.expire(limit);

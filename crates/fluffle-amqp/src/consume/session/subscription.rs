@@ -26,10 +26,12 @@ pub(crate) trait Subscribe {
     /// Subscribes with this prefetch.
     async fn begin(&mut self, prefetch: u16) -> Result<(), lapin::Error>;
 
-    /// Cancels the subscription and gives the deliveries that had arrived and had not been taken. Does nothing without one.
+    /// Cancels the subscription and gives the deliveries that had arrived and had not been taken. Does nothing without
+    /// one.
     async fn end(&mut self) -> Result<Vec<Delivery>, lapin::Error>;
 
-    /// The next delivery; `None` if the broker cancelled the subscription. Waits for ever without one. Cancellation safe.
+    /// The next delivery; `None` if the broker cancelled the subscription. Waits for ever without one. Cancellation
+    /// safe.
     async fn next(&mut self) -> Option<lapin::Result<Delivery>>;
 
     /// Closes the channel: everything unacked goes back to its queue at once, each message into its place.
@@ -53,7 +55,8 @@ impl Subscription {
         Self { channel, settings, deliveries: None, prefetch, begun: 0 }
     }
 
-    /// A name of its own for each: a quorum queue counts what an earlier one of the same name holds against its prefetch.
+    /// A name of its own for each: a quorum queue counts what an earlier one of the same name holds against its
+    /// prefetch.
     fn tag(&self) -> String {
         match self.begun {
             0 | 1 => self.settings.tag.clone(),
@@ -74,8 +77,9 @@ impl Subscribe for Subscription {
         }
         self.begun += 1;
         let mut arguments = FieldTable::default();
-        // A priority of 0 is none. It is always said, because RabbitMQ refuses it for a stream, and nothing else would tell that
-        // a queue which others have declared is one: a stream hands out what comes from now on, and skips what came before.
+        // A priority of 0 is none. It is always said, because RabbitMQ refuses it for a stream, and nothing else would
+        // tell that a queue which others have declared is one: a stream hands out what comes from now on, and skips
+        // what came before.
         arguments.insert("x-priority".into(), AMQPValue::LongInt(self.settings.priority.unwrap_or(0)));
         let options = BasicConsumeOptions { exclusive: self.settings.exclusive, ..BasicConsumeOptions::default() };
         let (queue, tag) = (&*self.settings.queue, self.tag());

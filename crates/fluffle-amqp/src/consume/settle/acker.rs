@@ -14,11 +14,13 @@ use crate::{
     link::connection::OPERATION_TIMEOUT,
 };
 
-/// The most finished deliveries, and bytes of them, that wait for a common ack; fewer if that is much of what may be in hand.
+/// The most finished deliveries, and bytes of them, that wait for a common ack; fewer if that is much of what may be in
+/// hand.
 const MOST_WAITING: usize = 64;
 const MOST_BYTES: u64 = 256 * 1024;
 
-/// A quarter of what may be unacked may wait for a common ack. If all of it waited, the broker would have nothing to deliver.
+/// A quarter of what may be unacked may wait for a common ack. If all of it waited, the broker would have nothing to
+/// deliver.
 const PART: usize = 4;
 
 pub(crate) struct Acker<C> {
@@ -47,8 +49,8 @@ impl<C: Commands> Acker<C> {
         self.acks.finished(tag, bytes, Some(settling), Instant::now());
     }
 
-    /// A delivery is acked on arrival. If its channel is lost first, nothing is done about it: the message is dropped when it
-    /// comes again.
+    /// A delivery is acked on arrival. If its channel is lost first, nothing is done about it: the message is dropped
+    /// when it comes again.
     pub(crate) fn finish_on_arrival(&mut self, tag: u64) {
         self.acks.finished(tag, 0, None, Instant::now());
     }
@@ -129,7 +131,8 @@ impl<C: Commands> Acker<C> {
             }
             done
         });
-        // The first poll puts the ack in line. A `multiple` that overtook an earlier ack would cover its tag a second time.
+        // The first poll puts the ack in line. A `multiple` that overtook an earlier ack would cover its tag a second
+        // time.
         if writing.as_mut().now_or_never().is_none() {
             self.writing.push(writing);
         }

@@ -1,8 +1,8 @@
 //! Which acks to write: few, and never one too many.
 //!
 //! `basic.ack` with `multiple` acks every delivery of its channel up to its tag, so it may only ever stand for the
-//! deliveries at the front that are all finished. Behind one that is not, the finished ones are held back, in the hope that
-//! it ends soon, and then acked singly. Pure: tags and times in, acks out.
+//! deliveries at the front that are all finished. Behind one that is not, the finished ones are held back, in the hope
+//! that it ends soon, and then acked singly. Pure: tags and times in, acks out.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use crate::base::numbered::Numbered;
 /// How long a finished delivery is held back behind one that is not, before it is acked singly.
 pub(crate) const MOST_HELD_BACK: Duration = Duration::from_millis(100);
 
-/// How far apart, at least, two acks are that nothing but their time asks for. The first one waits for nothing; where messages
-/// come faster, the next takes along all that is finished by then. An ack for each would cost client and broker as much as the
-/// message.
+/// How far apart, at least, two acks are that nothing but their time asks for. The first one waits for nothing; where
+/// messages come faster, the next takes along all that is finished by then. An ack for each would cost client and
+/// broker as much as the message.
 pub(crate) const LEAST_APART: Duration = Duration::from_millis(1);
 
-/// Emptied lists that are kept, at most: more acks than this are seldom on their way together. One with room for more than
-/// `MOST_ROOM` is given up.
+/// Emptied lists that are kept, at most: more acks than this are seldom on their way together. One with room for more
+/// than `MOST_ROOM` is given up.
 const MOST_SPARE: usize = 4;
 const MOST_ROOM: usize = 256;
 

@@ -42,12 +42,13 @@ impl Copies {
         }
     }
 
-    /// Publishes a copy until it is confirmed and routed. False if the original's channel ends first, as `is_connected` says, or
-    /// if the application stops: then the broker has the original again. `dies_in_queue`: the broker dead-letters the copy from
-    /// its queue, and adds headers to it.
+    /// Publishes a copy until it is confirmed and routed. False if the original's channel ends first, as `is_connected`
+    /// says, or if the application stops: then the broker has the original again. `dies_in_queue`: the broker
+    /// dead-letters the copy from its queue, and adds headers to it.
     ///
-    /// If the broker refuses the copy, it is published once more without the sender's own headers. If that is refused as well,
-    /// no other form of it would be accepted: a person has to act, and until then it is tried again ever more slowly.
+    /// If the broker refuses the copy, it is published once more without the sender's own headers. If that is refused
+    /// as well, no other form of it would be accepted: a person has to act, and until then it is tried again ever more
+    /// slowly.
     pub(crate) async fn place(&self, message: Prepared, dies_in_queue: bool, is_connected: impl Fn() -> bool) -> bool {
         let mut message = copy::fit(message, self.send_queue.most_header_bytes(), dies_in_queue);
         let mut is_plain = false;

@@ -21,9 +21,10 @@ use crate::{
     publish::message::Prepared,
 };
 
-/// Headers that have something done to a copy that must not be: by the broker, which routes it elsewhere too (`CC`, `BCC`), or
-/// takes a retry for a dead-letter cycle and drops it (`x-death` and its kin); by the copy's own consumer, which takes it for
-/// what has been delivered as often as the original (the counts: a broker that has none yet leaves what is there).
+/// Headers that have something done to a copy that must not be: by the broker, which routes it elsewhere too (`CC`,
+/// `BCC`), or takes a retry for a dead-letter cycle and drops it (`x-death` and its kin); by the copy's own consumer,
+/// which takes it for what has been delivered as often as the original (the counts: a broker that has none yet leaves
+/// what is there).
 const NEVER_COPIED: [&str; 4] = ["CC", "BCC", "x-delivery-count", "x-acquired-count"];
 const NOT_ON_RETRIES: [&str; 7] = [
     "x-death",
@@ -40,7 +41,8 @@ pub(crate) fn tells_of_the_past(name: &str) -> bool {
     name.starts_with("x-fluffle-") || NOT_ON_RETRIES.contains(&name) || NEVER_COPIED.contains(&name)
 }
 
-/// A copy for the retry queue `queue`, to be attempt number `attempt` after `wait`, if that is shorter than the queue's own.
+/// A copy for the retry queue `queue`, to be attempt number `attempt` after `wait`, if that is shorter than the queue's
+/// own.
 pub(crate) fn retry(received: &Received, queue: &str, attempt: AttemptNumber, wait: Duration, error: &str) -> Prepared {
     let mut copy = again(received, queue, attempt, error);
     copy.properties = copy.amqp_properties().with_expiration(wait.as_millis().to_string().into()).into();
@@ -65,8 +67,9 @@ pub(crate) fn again(received: &Received, queue: &str, attempt: AttemptNumber, er
     send(received, queue, table)
 }
 
-/// A dead letter that was put back with its headers begins anew. The copy for its next attempt is no dead letter, or each of its
-/// attempts would count as the first; what keeps it apart from the message that died is said as for a replay.
+/// A dead letter that was put back with its headers begins anew. The copy for its next attempt is no dead letter, or
+/// each of its attempts would count as the first; what keeps it apart from the message that died is said as for a
+/// replay.
 fn begins_anew(received: &Received, table: &mut FieldTable) {
     if received.header(headers::REASON).is_some() {
         remove(table, headers::REASON);
@@ -117,8 +120,8 @@ fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -
         tracing::warn!(queue = %received.queue, reply_to, "no answer: the reply address is none that the broker made");
         return None;
     }
-    // The broker hands an answer to a direct reply-to address to its requester itself and finds no queue for it (RabbitMQ, "Direct
-    // Reply-to"): asked to return what no queue takes, it returns an answer that has arrived.
+    // The broker hands an answer to a direct reply-to address to its requester itself and finds no queue for it
+    // (RabbitMQ, "Direct Reply-to"): asked to return what no queue takes, it returns an answer that has arrived.
     let mandatory = !reply_to.starts_with(DIRECT_REPLY_TO);
     let id = new_id();
     let mut properties = properties.with_message_id(id.as_str().into()).with_delivery_mode(1);
@@ -128,11 +131,12 @@ fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -
     Some(Prepared { mandatory, ..Prepared::new(id, "", reply_to, properties, body) })
 }
 
-/// Bytes that the broker adds to the headers of a message that it dead-letters, beside the names of its queue and exchange.
+/// Bytes that the broker adds to the headers of a message that it dead-letters, beside the names of its queue and
+/// exchange.
 const DEATH: usize = 512;
 
-/// The copy with headers that fit into `most` bytes of properties; so they do when the broker has dead-lettered it, if that is its
-/// way on. What was shortened is named in a header of the copy.
+/// The copy with headers that fit into `most` bytes of properties; so they do when the broker has dead-lettered it, if
+/// that is its way on. What was shortened is named in a header of the copy.
 pub(crate) fn fit(mut copy: Prepared, most: usize, dies_in_queue: bool) -> Prepared {
     // x-death names the queue twice, and the headers about the first and the last death once each.
     let reserved = if dies_in_queue { DEATH + 4 * copy.routing_key.len() } else { 0 };
@@ -149,8 +153,8 @@ pub(crate) fn fit(mut copy: Prepared, most: usize, dies_in_queue: bool) -> Prepa
     copy
 }
 
-/// The copy without anything that only its sender had a use for: no foreign header, and no property but those that tell what the
-/// body is.
+/// The copy without anything that only its sender had a use for: no foreign header, and no property but those that tell
+/// what the body is.
 pub(crate) fn plain(mut copy: Prepared) -> Prepared {
     let all = copy.amqp_properties();
     let mut table = FieldTable::default();

@@ -72,8 +72,8 @@ impl<C: Commands> Settlements<C> {
         }
     }
 
-    /// With effectively once: remembers work that is done though its delivery cannot be acked any more; all of the delivery, or
-    /// these items.
+    /// With effectively once: remembers work that is done though its delivery cannot be acked any more; all of the
+    /// delivery, or these items.
     pub(crate) fn remember(&self, attempt: Arc<Attempt>, items: Option<Vec<usize>>) {
         if attempt.seen_key.is_none() {
             return;
@@ -92,8 +92,8 @@ impl<C: Commands> Settlements<C> {
         }));
     }
 
-    /// Goes on with what is being carried out, and with acks that are overdue. Never returns while there is nothing to do.
-    /// Cancellation safe.
+    /// Goes on with what is being carried out, and with acks that are overdue. Never returns while there is nothing to
+    /// do. Cancellation safe.
     pub(crate) async fn progress(&mut self) {
         tokio::select! {
             biased;
@@ -118,7 +118,8 @@ impl<C: Commands> Settlements<C> {
         self.acker.has_front()
     }
 
-    /// Acks what is finished at the front. Call it no sooner than [`LEAST_APART`](crate::consume::settle::acks::LEAST_APART) after the last time.
+    /// Acks what is finished at the front. Call it no sooner than
+    /// [`LEAST_APART`](crate::consume::settle::acks::LEAST_APART) after the last time.
     pub(crate) fn ack_front(&mut self) {
         self.acker.ack_front();
     }

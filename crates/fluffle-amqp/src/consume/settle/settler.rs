@@ -1,7 +1,7 @@
 //! Carries out what [`decide`](crate::consume::decide) has decided of a delivery.
 //!
-//! The order is always: publish the copy, have it confirmed *and* routed, then ack the original. A crash between the two gives a
-//! duplicate, never a loss. A copy that cannot be placed keeps its original unacked and is tried again.
+//! The order is always: publish the copy, have it confirmed *and* routed, then ack the original. A crash between the
+//! two gives a duplicate, never a loss. A copy that cannot be placed keeps its original unacked and is tried again.
 
 use std::sync::Arc;
 
@@ -52,8 +52,8 @@ impl<C: Commands> Settler<C> {
         Settling::new(attempt, &self.counters)
     }
 
-    /// With effectively once: begins to remember what the verdict says is handled. The mark reaches the store even if the channel
-    /// ends first, and the message is in hand until then.
+    /// With effectively once: begins to remember what the verdict says is handled. The mark reaches the store even if
+    /// the channel ends first, and the message is in hand until then.
     pub(crate) fn mark(self: &Arc<Self>, settling: &mut Settling, verdict: &Verdict) {
         let attempt = Arc::clone(settling.attempt());
         if self.seen.is_none() || attempt.seen_key.is_none() {
@@ -72,7 +72,8 @@ impl<C: Commands> Settler<C> {
         };
     }
 
-    /// Settles one delivery, up to its ack. Dropped before that, the delivery stays unacked and the broker delivers it again.
+    /// Settles one delivery, up to its ack. Dropped before that, the delivery stays unacked and the broker delivers it
+    /// again.
     pub(crate) async fn settle(&self, mut settling: Settling, verdict: Verdict) -> Remaining {
         if let Some(marked) = settling.marked.take()
             && marked.await.is_err()
@@ -180,8 +181,8 @@ impl<C: Commands> Settler<C> {
         );
     }
 
-    /// Places the copies of a batch's items that were not handled, each under an id of its own. Gives what became of those; `None`
-    /// if one could not be placed in time.
+    /// Places the copies of a batch's items that were not handled, each under an id of its own. Gives what became of
+    /// those; `None` if one could not be placed in time.
     async fn take_apart(&self, attempt: &Attempt, copies: Vec<(usize, Verdict)>) -> Option<Vec<(usize, Settled)>> {
         let contents = attempt.contents()?;
         let placing = contents.by_themselves(attempt, copies).map(|(index, item, verdict)| async move {

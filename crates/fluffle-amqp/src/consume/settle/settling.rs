@@ -12,8 +12,8 @@ use crate::consume::{
     message::settled::Settled,
 };
 
-/// A delivery that is being settled. Dropped before its ack is written, its channel was lost, and whoever follows the delivery is
-/// told so.
+/// A delivery that is being settled. Dropped before its ack is written, its channel was lost, and whoever follows the
+/// delivery is told so.
 pub(crate) struct Settling {
     attempt: Arc<Attempt>,
     counters: Arc<ConsumerCounters>,

@@ -31,8 +31,8 @@ const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Guarantee {
-    /// Acked on receipt, and refused when the broker delivers it again: never handled twice, lost if the handler fails, the
-    /// process dies, or the ack did not get through.
+    /// Acked on receipt, and refused when the broker delivers it again: never handled twice, lost if the handler fails,
+    /// the process dies, or the ack did not get through.
     AtMostOnce,
     /// Acked after the handler is done (the default): never lost, handled again when the ack did not get through.
     #[default]
@@ -158,7 +158,8 @@ impl<T, R> Consume<T, R> {
         }
     }
 
-    /// Most deliveries in this process and not settled (`basic.qos`), at least 1. A batch is one delivery: its items are not counted.
+    /// Most deliveries in this process and not settled (`basic.qos`), at least 1. A batch is one delivery: its items
+    /// are not counted.
     #[must_use]
     pub fn prefetch(mut self, count: u16) -> Self {
         self.prefetch = count.max(1);
@@ -166,28 +167,30 @@ impl<T, R> Consume<T, R> {
     }
 
     /// Handler actors, at least 1. Each takes the next delivery when it has room, so uneven jobs spread by themselves.
-    /// Order holds within one instance only, so the default is 1; with [`ordered_by`](Self::ordered_by), which keeps it among
-    /// several, one for each core ([`available_parallelism`](std::thread::available_parallelism)).
+    /// Order holds within one instance only, so the default is 1; with [`ordered_by`](Self::ordered_by), which keeps it
+    /// among several, one for each core ([`available_parallelism`](std::thread::available_parallelism)).
     #[must_use]
     pub fn instances(mut self, count: usize) -> Self {
         self.instances = Some(count.max(1));
         self
     }
 
-    /// Keeps the order of messages that have the same key, while those of different keys are handled side by side: each key belongs
-    /// to one handler instance, which is given the next message of it when it has answered the last one. Keys are told apart by
-    /// their hash.
+    /// Keeps the order of messages that have the same key, while those of different keys are handled side by side: each
+    /// key belongs to one handler instance, which is given the next message of it when it has answered the last one.
+    /// Keys are told apart by their hash.
     ///
     /// What is kept is the order in which the broker delivers. A wait between attempts in this process
-    /// ([`Retry::in_process_below`](crate::Retry::in_process_below)) holds its key, unless it is an item of a batch that waits. A
-    /// retry through a retry queue, a dead letter, a handler past its [`handler_timeout`](Self::handler_timeout), and whatever goes
-    /// back to the queue free the key: that message comes after others of its key, or not at all. Messages in hand when their
-    /// channel is lost are finished before they are begun again.
+    /// ([`Retry::in_process_below`](crate::Retry::in_process_below)) holds its key, unless it is an item of a batch
+    /// that waits. A retry through a retry queue, a dead letter, a handler past its
+    /// [`handler_timeout`](Self::handler_timeout), and whatever goes back to the queue free the key: that message comes
+    /// after others of its key, or not at all. Messages in hand when their channel is lost are finished before they are
+    /// begun again.
     ///
-    /// The items of a batch that have different keys go to different instances. With as few keys as instances, or one key that
-    /// most messages have, some instances have nothing to do. What waits for its key is within the
-    /// [`prefetch`](Self::prefetch) and within [`max_bytes_in_flight`](Self::max_bytes_in_flight), and counts as handed out for
-    /// [`rate_limit`](Self::rate_limit). Each message is decoded twice, first for its key; a panic in `key` makes it a dead letter.
+    /// The items of a batch that have different keys go to different instances. With as few keys as instances, or one
+    /// key that most messages have, some instances have nothing to do. What waits for its key is within the
+    /// [`prefetch`](Self::prefetch) and within [`max_bytes_in_flight`](Self::max_bytes_in_flight), and counts as handed
+    /// out for [`rate_limit`](Self::rate_limit). Each message is decoded twice, first for its key; a panic in `key`
+    /// makes it a dead letter.
     ///
     /// Not for `consume_batches`, whose handlers are given messages of all keys at once. Over several processes see
     /// [`Topology::partitioned`](crate::Topology::partitioned).
@@ -205,24 +208,26 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// Consumers in one, at least 1 (the default): each lane has a channel, a prefetch, a byte budget, handlers and a publisher of
-    /// copies of its own, on whichever connection of the [pool](crate::PoolConfig) has the fewest channels. For a queue that one
-    /// channel cannot empty fast enough; the broker deals its messages out among the lanes, so order ends.
+    /// Consumers in one, at least 1 (the default): each lane has a channel, a prefetch, a byte budget, handlers and a
+    /// publisher of copies of its own, on whichever connection of the [pool](crate::PoolConfig) has the fewest
+    /// channels. For a queue that one channel cannot empty fast enough; the broker deals its messages out among the
+    /// lanes, so order ends.
     ///
-    /// All lanes share one rate limit, circuit breaker, kill switch and store of handled messages. A message that may be ending its
-    /// process ([`delivery_limit`](Self::delivery_limit)) is handled alone in its lane, beside what other lanes have. In the tree and in
-    /// [`Service::consumers`](crate::Service::consumers) each is a consumer by itself: `<queue>`, `<queue>#2` and so on.
+    /// All lanes share one rate limit, circuit breaker, kill switch and store of handled messages. A message that may
+    /// be ending its process ([`delivery_limit`](Self::delivery_limit)) is handled alone in its lane, beside what other
+    /// lanes have. In the tree and in [`Service::consumers`](crate::Service::consumers) each is a consumer by itself:
+    /// `<queue>`, `<queue>#2` and so on.
     ///
-    /// Refused with [`ordered_by`](Self::ordered_by), [`exclusive`](Self::exclusive), temporary queues and queues with a single
-    /// active consumer.
+    /// Refused with [`ordered_by`](Self::ordered_by), [`exclusive`](Self::exclusive), temporary queues and queues with
+    /// a single active consumer.
     #[must_use]
     pub fn lanes(mut self, count: usize) -> Self {
         self.lanes = count.max(1);
         self
     }
 
-    /// Messages one instance may have started and not answered, at least 1; items of batches are messages. Matters to handlers that answer later
-    /// (`ResponseFuture`); 1 makes them run strictly one after the other.
+    /// Messages one instance may have started and not answered, at least 1; items of batches are messages. Matters to
+    /// handlers that answer later (`ResponseFuture`); 1 makes them run strictly one after the other.
     #[must_use]
     pub fn concurrency(mut self, count: usize) -> Self {
         self.concurrency = Some(count.max(1));
@@ -237,9 +242,9 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// At least once, and a message whose id `store` knows as handled is acked without being handled again: duplicates of a
-    /// publisher that was unsure, deliveries whose ack did not get through. While one delivery of a message is being
-    /// handled the next one of it waits.
+    /// At least once, and a message whose id `store` knows as handled is acked without being handled again: duplicates
+    /// of a publisher that was unsure, deliveries whose ack did not get through. While one delivery of a message is
+    /// being handled the next one of it waits.
     ///
     /// What can still repeat: work whose process dies between its end and the mark in the store; work that another
     /// process has begun after this one lost its connection ([`Delivery::unless_lost`](crate::Delivery::unless_lost)
@@ -259,29 +264,30 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// How often a quorum queue may deliver a message that is never settled (`x-delivery-count`) before it is a dead letter with the
-    /// reason `delivery-limit`: what takes its whole process down answers nothing that an attempt could be charged to. Default:
-    /// twice the [attempts](Retry::attempts), from 6 to 20; at least 2.
+    /// How often a quorum queue may deliver a message that is never settled (`x-delivery-count`) before it is a dead
+    /// letter with the reason `delivery-limit`: what takes its whole process down answers nothing that an attempt could
+    /// be charged to. Default: twice the [attempts](Retry::attempts), from 6 to 20; at least 2.
     ///
-    /// The first half may be bad luck: lost connections, or waiting beside a message that killed the process. From then on a
-    /// message is handled alone: the consumer finishes what is in hand, gives the rest back by closing its channel, and takes one
-    /// message at a time, until a prefetch of messages in a row was above suspicion; no other consumer of the process that has
-    /// such messages takes any meanwhile. So in the second half each death is that message's own doing, and
-    /// those that stood beside it are handled. Going back counts as well, so that it takes fewer deaths.
+    /// The first half may be bad luck: lost connections, or waiting beside a message that killed the process. From then
+    /// on a message is handled alone: the consumer finishes what is in hand, gives the rest back by closing its
+    /// channel, and takes one message at a time, until a prefetch of messages in a row was above suspicion; no other
+    /// consumer of the process that has such messages takes any meanwhile. So in the second half each death is that
+    /// message's own doing, and those that stood beside it are handled. Going back counts as well, so that it takes
+    /// fewer deaths.
     ///
-    /// Keep it within the queue's own limit (`x-delivery-limit`, 20 unless set since RabbitMQ 4), at which the broker drops or
-    /// dead-letters by itself. Classic queues count nothing: there such a message comes again for ever. Without effect with
-    /// `AtMostOnce`, which refuses what comes again.
+    /// Keep it within the queue's own limit (`x-delivery-limit`, 20 unless set since RabbitMQ 4), at which the broker
+    /// drops or dead-letters by itself. Classic queues count nothing: there such a message comes again for ever.
+    /// Without effect with `AtMostOnce`, which refuses what comes again.
     #[must_use]
     pub fn delivery_limit(mut self, deliveries: u32) -> Self {
         self.delivery_limit = Some(deliveries.max(2));
         self
     }
 
-    /// How long the broker's confirm of a retry copy, a dead letter or an answer may take. Past it the channel they go out on is
-    /// given up, and what is unconfirmed is published again: there may be two copies then. The original is unacked all that
-    /// time, so this bounds how long one lost confirm holds a message up. Default 10 s, not counting the time the broker blocks
-    /// publishers.
+    /// How long the broker's confirm of a retry copy, a dead letter or an answer may take. Past it the channel they go
+    /// out on is given up, and what is unconfirmed is published again: there may be two copies then. The original is
+    /// unacked all that time, so this bounds how long one lost confirm holds a message up. Default 10 s, not counting
+    /// the time the broker blocks publishers.
     #[must_use]
     pub fn confirm_timeout(mut self, limit: Duration) -> Self {
         self.confirm_timeout = limit;
@@ -291,9 +297,9 @@ impl<T, R> Consume<T, R> {
     /// How long a handler may take with one message before that counts as a failed attempt. The handler is not
     /// interrupted; what it answers later is counted as late and ignored.
     ///
-    /// This is how a message is taken from a handler before the broker would do it, and close the channel: as a retry copy
-    /// that charges an attempt, for a message that hangs its handler would be given back, and hang the next one, for ever.
-    /// Together with [`give_back_after`](Self::give_back_after) keep it below the broker's
+    /// This is how a message is taken from a handler before the broker would do it, and close the channel: as a retry
+    /// copy that charges an attempt, for a message that hangs its handler would be given back, and hang the next one,
+    /// for ever. Together with [`give_back_after`](Self::give_back_after) keep it below the broker's
     /// [`consumer_timeout`](Self::consumer_timeout); a warning says so when they are not.
     #[must_use]
     pub fn handler_timeout(mut self, limit: Duration) -> Self {
@@ -302,19 +308,19 @@ impl<T, R> Consume<T, R> {
     }
 
     /// How long a delivery may wait for a handler before it is given back to the queue (`basic.nack` with requeue), for
-    /// another consumer that has time, or for this one again. Nobody has begun it, so no attempt is charged. Default: half of
-    /// [`consumer_timeout`](Self::consumer_timeout), so that a long queue of slow messages never has the broker close the
-    /// channel over those at its end. (Brokers before RabbitMQ 4 count it in a quorum queue's `x-delivery-count`, as they
-    /// would a closed channel.) Without effect with `AtMostOnce`.
+    /// another consumer that has time, or for this one again. Nobody has begun it, so no attempt is charged. Default:
+    /// half of [`consumer_timeout`](Self::consumer_timeout), so that a long queue of slow messages never has the broker
+    /// close the channel over those at its end. (Brokers before RabbitMQ 4 count it in a quorum queue's
+    /// `x-delivery-count`, as they would a closed channel.) Without effect with `AtMostOnce`.
     #[must_use]
     pub fn give_back_after(mut self, limit: Duration) -> Self {
         self.give_back_after = Some(limit);
         self
     }
 
-    /// What the broker's `consumer_timeout` is set to, in `rabbitmq.conf`, by policy or queue argument: how long it waits for
-    /// an ack before it closes the channel (RabbitMQ, "Delivery Acknowledgement Timeout"). Nothing here changes it. A
-    /// delivery unacked for half of it is a warning with its queue, message id and age.
+    /// What the broker's `consumer_timeout` is set to, in `rabbitmq.conf`, by policy or queue argument: how long it
+    /// waits for an ack before it closes the channel (RabbitMQ, "Delivery Acknowledgement Timeout"). Nothing here
+    /// changes it. A delivery unacked for half of it is a warning with its queue, message id and age.
     #[must_use]
     pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
         self.consumer_timeout = timeout;
@@ -361,17 +367,17 @@ impl<T, R> Consume<T, R> {
     /// Most bytes of deliveries that handlers have in hand, all instances together: bodies as they came, and what
     /// compressed ones unpack to, from handing out until settled. Default 64 MiB.
     ///
-    /// Past it deliveries wait, in the order they came, and a single one that is larger goes alone. What a body unpacks to
-    /// is known only then, so each instance may pass the budget by one body's unpacked size
-    /// ([`Limits`], 64 MiB by default). What waits is bounded by the prefetch times the largest body (16 MiB by default).
+    /// Past it deliveries wait, in the order they came, and a single one that is larger goes alone. What a body unpacks
+    /// to is known only then, so each instance may pass the budget by one body's unpacked size ([`Limits`], 64 MiB by
+    /// default). What waits is bounded by the prefetch times the largest body (16 MiB by default).
     #[must_use]
     pub fn max_bytes_in_flight(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How fast handlers are given deliveries, a batch being one, all instances together; see [`RateLimit`]. What may not be handed out yet
-    /// waits in this process, within the prefetch.
+    /// How fast handlers are given deliveries, a batch being one, all instances together; see [`RateLimit`]. What may
+    /// not be handed out yet waits in this process, within the prefetch.
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.rate_limit = Some(limit);
@@ -380,13 +386,14 @@ impl<T, R> Consume<T, R> {
 
     /// Stops taking deliveries while handlers only fail, because something they need is down; see [`CircuitBreaker`].
     ///
-    /// Failures are [transient](crate::Failure::retry) ones, crashes and timeouts; rejections and undecodable bodies say nothing
-    /// about what is down. While it is open the consumer is not subscribed: what no handler has begun goes back to the
-    /// queue, for other consumers and so that the broker's `consumer_timeout` has nothing to run out on. (Brokers before
-    /// RabbitMQ 4 count that in a quorum queue's `x-delivery-count`.) Half-open, it consumes with its probes as prefetch.
+    /// Failures are [transient](crate::Failure::retry) ones, crashes and timeouts; rejections and undecodable bodies
+    /// say nothing about what is down. While it is open the consumer is not subscribed: what no handler has begun goes
+    /// back to the queue, for other consumers and so that the broker's `consumer_timeout` has nothing to run out on.
+    /// (Brokers before RabbitMQ 4 count that in a quorum queue's `x-delivery-count`.) Half-open, it consumes with its
+    /// probes as prefetch.
     ///
-    /// What failed while it opened, and a probe that fails, is charged an attempt like any failure. [`ConsumerStats`] shows
-    /// the state, `warn` says when it opens.
+    /// What failed while it opened, and a probe that fails, is charged an attempt like any failure. [`ConsumerStats`]
+    /// shows the state, `warn` says when it opens.
     ///
     /// [`ConsumerStats`]: crate::ConsumerStats
     #[must_use]
@@ -404,13 +411,14 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// Has requests that fail retried as any message is, for as long as their asker waits. Default: a request whose handler
-    /// fails or crashes is not repeated, because only its asker knows whether asking twice is harmless; the asker gets
-    /// [`RequestErrorKind::Failed`](crate::RequestErrorKind::Failed) at once. A handler's [`Failure::reject`](crate::Failure::reject)
-    /// is an answer either way ([`Refused`](crate::RequestErrorKind::Refused)): neither a dead letter nor an error of the log.
+    /// Has requests that fail retried as any message is, for as long as their asker waits. Default: a request whose
+    /// handler fails or crashes is not repeated, because only its asker knows whether asking twice is harmless; the
+    /// asker gets [`RequestErrorKind::Failed`](crate::RequestErrorKind::Failed) at once. A handler's
+    /// [`Failure::reject`](crate::Failure::reject) is an answer either way
+    /// ([`Refused`](crate::RequestErrorKind::Refused)): neither a dead letter nor an error of the log.
     ///
-    /// A request is a message with a reply address, if this consumer answers with more than `()`, or if that is an address of
-    /// RabbitMQ's direct reply-to. One whose `expiration` has passed when its turn comes is not handled.
+    /// A request is a message with a reply address, if this consumer answers with more than `()`, or if that is an
+    /// address of RabbitMQ's direct reply-to. One whose `expiration` has passed when its turn comes is not handled.
     ///
     /// ```
     /// use fluffle_amqp::Consume;

@@ -9,8 +9,8 @@ use std::time::Duration;
 /// "Time-To-Live and Expiration"). Waiting messages therefore cost no memory here, survive every crash, and hold
 /// back nothing else. Past the last attempt a message goes to the dead-letter queue.
 ///
-/// Default: 5 attempts, waits of 1 s, 5 s, 25 s and 125 s, each up to a tenth shorter by chance: what failed together does
-/// not come back together ([`jitter`](Retry::jitter)).
+/// Default: 5 attempts, waits of 1 s, 5 s, 25 s and 125 s, each up to a tenth shorter by chance: what failed together
+/// does not come back together ([`jitter`](Retry::jitter)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -87,10 +87,12 @@ impl Retry {
         self
     }
 
-    /// By how much a wait may be shorter, as a part of it from 0 to 0.5; by chance, different for each message. Default 0.1.
+    /// By how much a wait may be shorter, as a part of it from 0 to 0.5; by chance, different for each message. Default
+    /// 0.1.
     ///
     /// # Errors
-    /// When it is not in that range. More would have messages wait for others with longer waits: a queue expires in order.
+    /// When it is not in that range. More would have messages wait for others with longer waits: a queue expires in
+    /// order.
     pub fn jitter(mut self, part: f64) -> Result<Self, RetryError> {
         if !(0.0..=0.5).contains(&part) {
             return Err(RetryError(format!("jitter = {part}, must be 0 to 0.5")));
@@ -99,8 +101,8 @@ impl Retry {
         Ok(self)
     }
 
-    /// Waits shorter than this are waited out in this process: the message stays unacked, and no copy is made. Default 0: all
-    /// go by way of the retry queues. At most 10 s, for it keeps its place in the prefetch meanwhile.
+    /// Waits shorter than this are waited out in this process: the message stays unacked, and no copy is made. Default
+    /// 0: all go by way of the retry queues. At most 10 s, for it keeps its place in the prefetch meanwhile.
     ///
     /// Such an attempt is written nowhere: should the process die, the message comes again with the attempts that its
     /// last copy had.

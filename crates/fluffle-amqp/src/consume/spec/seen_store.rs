@@ -4,8 +4,9 @@ use futures_util::future::BoxFuture;
 
 /// Where [`Consume::effectively_once`](crate::Consume::effectively_once) remembers which messages have been handled.
 ///
-/// A key is the consumer's queue and the message's id, so several consumers may share a store. How long a key is kept is the
-/// store's to say: longer than a duplicate can be on its way, retries and replays of unconfirmed messages included.
+/// A key is the consumer's queue and the message's id, so several consumers may share a store. How long a key is kept
+/// is the store's to say: longer than a duplicate can be on its way, retries and replays of unconfirmed messages
+/// included.
 ///
 /// ```
 /// use std::{collections::HashSet, sync::Mutex};
@@ -30,12 +31,12 @@ pub trait SeenStore: Send + Sync + 'static {
     /// Whether `key` has been inserted, and is still kept. An error is tried again, while the delivery waits unacked.
     fn contains<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, SeenError>>;
 
-    /// Remembers `key`; resolves when it would survive what the store survives. An error is tried again, while the delivery
-    /// waits unacked. Inserting what is there already is no error.
+    /// Remembers `key`; resolves when it would survive what the store survives. An error is tried again, while the
+    /// delivery waits unacked. Inserting what is there already is no error.
     fn insert<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), SeenError>>;
 
-    /// [`contains`](Self::contains) for the items of a batch: an answer for each key, in their order. By default it asks for one
-    /// after the other; a store that can should ask for all at once.
+    /// [`contains`](Self::contains) for the items of a batch: an answer for each key, in their order. By default it
+    /// asks for one after the other; a store that can should ask for all at once.
     fn contains_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<bool>, SeenError>> {
         Box::pin(async move {
             let mut known = Vec::with_capacity(keys.len());
@@ -46,8 +47,8 @@ pub trait SeenStore: Send + Sync + 'static {
         })
     }
 
-    /// [`insert`](Self::insert) for the items of a batch; after an error some may have been inserted. By default one after the
-    /// other; a store that can should take them in one transaction.
+    /// [`insert`](Self::insert) for the items of a batch; after an error some may have been inserted. By default one
+    /// after the other; a store that can should take them in one transaction.
     fn insert_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), SeenError>> {
         Box::pin(async move {
             for key in keys {

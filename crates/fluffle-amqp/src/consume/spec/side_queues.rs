@@ -15,7 +15,8 @@ pub(crate) struct SideQueues {
 }
 
 impl SideQueues {
-    /// `<queue>.retry.<milliseconds>`: the delay is part of the name, so another policy makes other queues and no conflict.
+    /// `<queue>.retry.<milliseconds>`: the delay is part of the name, so another policy makes other queues and no
+    /// conflict.
     pub(crate) fn retry(&self, delay: Duration) -> String {
         format!("{}.{}", self.retry_prefix, delay.as_millis())
     }
@@ -40,7 +41,8 @@ impl<T, R> Consume<T, R> {
         }
     }
 
-    /// The retry and dead-letter queues this consumer needs beside the application's own topology. `AtMostOnce` needs none.
+    /// The retry and dead-letter queues this consumer needs beside the application's own topology. `AtMostOnce` needs
+    /// none.
     pub(crate) fn topology(&self, application: &Topology) -> Topology {
         let mut topology = Topology::new();
         if self.guarantee == Guarantee::AtMostOnce {
