@@ -9,8 +9,8 @@ use crate::{
     step::{self, Failure, cargo, timed},
 };
 
-/// The modules of `crates/fluffle/tests/it` that the second run, on the broker inside, leaves out: most of them start the
-/// broker they need themselves, so it would repeat them. All others run on either broker, as
+/// The modules of `crates/fluffle/tests/it` that the second run, on the broker inside, leaves out. Most of them start
+/// the broker they need themselves, so a second run would repeat the first. All other modules run on either broker, as
 /// `crates/fluffle/tests/support/place.rs` gives it to them.
 const ONCE: [&str; 10] = [
     "consume::effectively_once",
@@ -57,7 +57,8 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The arguments that select the tests for the second run. nextest takes `--skip` behind `--` as cargo's own runner does.
+/// The arguments that select the tests for the second run. nextest takes `--skip` behind `--`, as cargo's own runner
+/// does.
 fn on_either_broker() -> Vec<String> {
     let selected = ["-p", "fluffle", "--test", "it", "--"].map(str::to_owned);
     let left_out = ONCE.iter().flat_map(|module| ["--skip".to_owned(), format!("{module}::")]);

@@ -283,8 +283,8 @@ async fn a_certificate_that_goes_bad_ends_no_service_that_has_been_connected_and
     service.shutdown().await.unwrap();
 }
 
-/// What this process has logged since a moment. The tests of a process share its log: a test looks for lines that it alone
-/// can have caused.
+/// What this process has logged since a moment. The tests of a process share its log, so a test looks for lines that it
+/// alone can have caused.
 struct Logged {
     from: usize,
 }

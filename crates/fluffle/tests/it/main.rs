@@ -1,8 +1,8 @@
-//! The framework on a running broker, by the side that a test looks at: a consumer's, a publisher's, or that of the whole
+//! The framework on a running broker, by the side that a test looks at: that of a consumer, a publisher, or the whole
 //! service. `traps` has the tests that belong to no side: one for each place where systems like this one lose messages.
 //!
-//! Most modules run on RabbitMQ and on the broker inside: see `support/place.rs`, and `xtask/src/suite.rs` for those that do
-//! not. Tests that kill or configure a RabbitMQ node are in the binary `broker`.
+//! Most modules run on RabbitMQ and on the broker inside: see `support/place.rs`, and `xtask/src/suite.rs` for those
+//! that do not. Tests that kill or configure a RabbitMQ node are in the binary `broker`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod consume;

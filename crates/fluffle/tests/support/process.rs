@@ -41,7 +41,8 @@ pub fn test_of(here: &'static str) -> &'static str {
 
 /// In the test's own process: how to start `service` in another, which runs it as `fn main` would and ends there.
 ///
-/// `test` is [`this_test!`] of the calling test function: the other process runs that test alone, and gets no further than here.
+/// `test` is [`this_test!`] of the calling test function: the other process runs that test alone, and gets no further
+/// than here.
 pub fn service<F, E>(test: &str, log: Log, service: impl FnOnce() -> F) -> Program
 where
     F: Future<Output = Result<(), E>>,

@@ -39,7 +39,7 @@ async fn an_open_circuit_breaker_leaves_in_the_queue_what_no_handler_has_begun()
     assert_eq!(stats(&service).state, ConsumerState::Consuming);
     downstream.let_through(3);
     state(&service, ConsumerState::BreakerOpen).await;
-    // The three failed ones come back to the queue after their waits; those begun meanwhile are still with their handlers.
+    // The three failed ones come back to the queue after their waits; those begun meanwhile are still with handlers.
     until("nobody consumes, and all but those begun is in the queue", || {
         let begun = downstream.begun() - 3;
         begun <= 3 && counts(&broker, "q") == (20 - begun, begun, 0)

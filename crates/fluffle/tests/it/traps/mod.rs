@@ -1,5 +1,6 @@
 //! The field's traps: where systems like this one lose messages, and a test for each that fails without its care.
-//! `docs/RELIABILITY.md`, "The field's traps", lists all of them; those that are not here have their test where it belongs.
+//! `docs/RELIABILITY.md`, "The field's traps", lists all of them; the traps that are not here have their test with the
+//! consumers, publishers or services that they concern.
 
 mod acknowledging;
 mod compression;

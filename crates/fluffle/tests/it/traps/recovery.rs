@@ -17,8 +17,8 @@ use crate::support::{
     *,
 };
 
-/// A consumer that the broker's timeout ends gets `basic.cancel` from RabbitMQ 4.3 on, as one does whose queue is deleted. Its
-/// channel stays open.
+/// From RabbitMQ 4.3 on a consumer that the broker's timeout ends gets `basic.cancel`, as a consumer does whose queue
+/// is deleted. Its channel stays open.
 #[actix::test]
 async fn a_basic_cancel_is_no_clean_end_what_was_in_hand_comes_again_to_a_consumer_that_consumes_again() {
     let embedded = TestBroker::start().unwrap();
