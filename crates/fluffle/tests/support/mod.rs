@@ -1,7 +1,13 @@
 //! What the tests on a real broker share: a scripted handler that records, raw messages, waiting with a deadline.
+//! Compiled once for each of the binaries `it` and `broker`, neither of which uses all of it.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+mod envelope;
+mod numbers;
 mod place;
+pub mod process;
+mod queue;
+mod tree;
 
 use std::{
     future::Future,
@@ -13,11 +19,18 @@ use std::{
     time::Duration,
 };
 
-use fluffle::prelude::*;
+use fluffle::{
+    amqp::{ConsumerStats, ServiceError},
+    prelude::*,
+};
 use lapin::{BasicProperties, Connection, ConnectionProperties, options::BasicPublishOptions};
 use tokio::{sync::mpsc, time::timeout};
 
+pub use envelope::{batch, encoded, labels, send_batch};
+pub use numbers::{Numbers, publish_numbers};
 pub use place::{OpenConnection, Place, vhost};
+pub use queue::{app, app_with_q, counts, nothing_left, publish, publish_before_consuming};
+pub use tree::{children, node};
 
 /// The longest any single wait may take before the test has failed.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -63,6 +76,25 @@ pub async fn started(app: App) -> Service {
     let service = app.start().await.expect("it starts");
     soon("ready", service.ready()).await.expect("it runs");
     service
+}
+
+/// The counts of a service's first consumer.
+pub fn stats(service: &Service) -> ConsumerStats {
+    service.consumers()[0].1
+}
+
+/// What the error says of settings that exclude one another.
+pub async fn contradiction(app: App) -> String {
+    match soon("an answer", app.start()).await.err().expect("it is refused") {
+        fluffle::Error::Service(error @ ServiceError::Contradiction { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The first letter is the key; a message called `!` has none.
+pub fn key(text: &String) -> char {
+    assert_ne!(text, "!", "no key");
+    text.chars().next().unwrap()
 }
 
 /// What a handler saw of one delivery.
@@ -139,6 +171,8 @@ impl Handler<Delivery<String>> for Scripted {
             instance: self.instance,
         };
         let act = (self.script)(&seen);
+        // Created before the test learns of the delivery: `notify_waiters` reaches whatever is created, polled or not.
+        let told = if let Act::Wait(go) = &act { Some(Arc::clone(go).notified_owned()) } else { None };
         self.seen.send(seen).expect("the test listens");
         match act {
             Act::Ok => Box::pin(async { Ok(()) }),
@@ -149,8 +183,10 @@ impl Handler<Delivery<String>> for Scripted {
                 Box::pin(async { Ok(()) })
             }
             Act::Hang => Box::pin(std::future::pending()),
-            Act::Wait(go) => Box::pin(async move {
-                go.notified().await;
+            Act::Wait(_) => Box::pin(async move {
+                if let Some(told) = told {
+                    told.await;
+                }
                 Ok(())
             }),
         }

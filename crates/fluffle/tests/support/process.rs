@@ -1,7 +1,5 @@
 //! A test that plays two parts: the service in a process of its own, and the user who looks at its exit code and signals
 //! it.
-#![allow(dead_code, unreachable_pub)]
-
 use std::{
     env,
     future::Future,
@@ -13,6 +11,9 @@ use std::{
 
 const PART: &str = "FLUFFLE_TEST_PART";
 
+/// How long the service may take for a step, a cold start on a busy machine included.
+pub const SECONDS: Duration = Duration::from_secs(15);
+
 /// Whether the service logs to stderr, at `info`.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Log {
@@ -20,9 +21,28 @@ pub enum Log {
     Off,
 }
 
+/// The name of the test function that this stands in, as its binary lists it, for [`service`].
+///
+/// Taken from the function itself, so that a test can be moved or renamed.
+macro_rules! this_test {
+    () => {{
+        fn here() {}
+        $crate::support::process::test_of(std::any::type_name_of_val(&here))
+    }};
+}
+pub(crate) use this_test;
+
+/// `settling::a_test` of `it::settling::a_test::here`.
+pub fn test_of(here: &'static str) -> &'static str {
+    let (_, in_binary) = here.split_once("::").expect("a path below its binary");
+    let function = in_binary.strip_suffix("::here").expect("`here` itself");
+    function.trim_end_matches("::{{closure}}")
+}
+
 /// In the test's own process: how to start `service` in another, which runs it as `fn main` would and ends there.
 ///
-/// `test` is the name of the calling test function: the other process runs that test alone, and gets no further than here.
+/// `test` is [`this_test!`] of the calling test function: the other process runs that test alone, and gets no further
+/// than here.
 pub fn service<F, E>(test: &str, log: Log, service: impl FnOnce() -> F) -> Program
 where
     F: Future<Output = Result<(), E>>,

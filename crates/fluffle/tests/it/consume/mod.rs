@@ -1,0 +1,21 @@
+//! Consumers: what they are given, in which order, what becomes of it, and what holds them back.
+
+mod at_most_once;
+mod at_shutdown;
+mod batch_items;
+mod blocking;
+mod contradictions;
+mod downstream;
+mod effectively_once;
+mod foreign;
+mod lanes;
+mod limits;
+mod order_by_key;
+mod order_by_queue;
+mod panic_messages;
+mod recovery;
+mod replaying;
+mod settling;
+mod switches;
+mod time_limits;
+mod whole_batches;

@@ -1,0 +1,12 @@
+//! The whole service: its process, its connections, its actors, its end, and the faults it outlives.
+
+mod actors;
+mod batches_end_to_end;
+mod beside;
+mod connecting;
+mod draining;
+mod exit;
+mod faults;
+mod pool;
+mod storm;
+mod testing;
