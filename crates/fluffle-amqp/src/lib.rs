@@ -21,10 +21,7 @@ mod request;
 mod service;
 mod topology;
 
-pub use base::{
-    failure::Failure,
-    payload::{Handles, HandlesBatches, Payload},
-};
+pub use base::{failure::Failure, payload::Payload};
 pub use consume::{
     handler::{
         batch::{DeliveryBatch, ItemFailures},
@@ -47,9 +44,11 @@ pub use fluffle_store::{Flush, Journal, SeenIds, WhenFull};
 pub use link::{
     broker::{AMQP_URL, Broker},
     class::Class,
-    endpoint::{Endpoint, Mechanism, UriError},
-    pool::{PoolConfig, PoolError, Role},
+    endpoint::{Endpoint, Mechanism},
+    pool::{PoolError, Role},
+    pool_config::PoolConfig,
     tls::{Tls, TlsError},
+    uri::UriError,
 };
 pub use publish::{
     backlog::{Backlog, BacklogError},
@@ -73,6 +72,7 @@ pub use request::{
 pub use service::{
     DRAIN, Service,
     error::{ServiceEnd, ServiceError},
+    handles::{Handles, HandlesBatches},
     status::ConnectionStatus,
     unstarted::{PublisherPart, RequesterPart},
 };

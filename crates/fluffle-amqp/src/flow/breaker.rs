@@ -98,12 +98,13 @@ impl SharedSwitch {
 
 /// Stops work while it would only fail, and tries now and then whether it is over.
 ///
-/// *Closed*, all goes through. When failures reach a ratio of a window it *opens*: nothing goes through for a while. Then it
-/// is *half-open* and lets a few through; when they succeed it closes, when one fails it opens again, for longer.
-/// (Nygard, "Release It!"; Microsoft, "Circuit Breaker pattern".)
+/// *Closed*, all goes through. When failures reach a ratio of a window it *opens*: nothing goes through for a while.
+/// Then it is *half-open* and lets a few through; when they succeed it closes, when one fails it opens again, for
+/// longer. (Nygard, "Release It!"; Microsoft, "Circuit Breaker pattern".)
 ///
-/// Around a consumer, [`Consume::circuit_breaker`](crate::Consume::circuit_breaker): deliveries stay in their queue while it
-/// is open. Around a call, [`call`](Self::call), for a handler that needs several things of which one may be down.
+/// Around a consumer, [`Consume::circuit_breaker`](crate::Consume::circuit_breaker): deliveries stay in their queue
+/// while it is open. Around a call, [`call`](Self::call), for a handler that needs several things of which one may be
+/// down.
 ///
 /// | setting | default | |
 /// |---|---|---|
@@ -113,8 +114,8 @@ impl SharedSwitch {
 /// | [`probes`](Self::probes) | 1 | successes that close it, and how many are tried at a time |
 /// | [`count_rejections`](Self::count_rejections) | no | whether [`Failure::reject`] is a failure of what is guarded |
 ///
-/// Clones share one state: two consumers that need one database stop together when they are given clones of one breaker.
-/// A setting makes a breaker of its own, so set first and clone then.
+/// Clones share one state: two consumers that need one database stop together when they are given clones of one
+/// breaker. A setting makes a breaker of its own, so set first and clone then.
 ///
 /// ```
 /// use std::time::Duration;
@@ -164,8 +165,8 @@ impl CircuitBreaker {
         self.renewed()
     }
 
-    /// How long it stays open: the shortest wait first, with each failed try more. Jitter keeps many processes from trying
-    /// at the same moment.
+    /// How long it stays open: the shortest wait first, with each failed try more. Jitter keeps many processes from
+    /// trying at the same moment.
     #[must_use]
     pub fn open_for(mut self, waits: Backoff) -> Self {
         self.terms.wait = Some(waits);
@@ -280,8 +281,8 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// Stops a consumer when too many of its messages end as dead letters, so that a bad release does not move a whole queue
-/// into the dead-letter queue: [`Consume::kill_switch`](crate::Consume::kill_switch).
+/// Stops a consumer when too many of its messages end as dead letters, so that a bad release does not move a whole
+/// queue into the dead-letter queue: [`Consume::kill_switch`](crate::Consume::kill_switch).
 ///
 /// ```
 /// use std::time::Duration;
@@ -295,8 +296,8 @@ impl Drop for Permit<'_> {
 pub struct KillSwitch(Terms);
 
 impl KillSwitch {
-    /// Trips when dead letters reach `ratio` (above 0, at most 1) of the messages in the window. Messages that are handled
-    /// or dead-lettered are in it; those that are retried have not ended yet.
+    /// Trips when dead letters reach `ratio` (above 0, at most 1) of the messages in the window. Messages that are
+    /// handled or dead-lettered are in it; those that are retried have not ended yet.
     ///
     /// # Errors
     /// When `ratio` is anything else.
@@ -304,8 +305,9 @@ impl KillSwitch {
         Terms::new(ratio, window, None).map(Self)
     }
 
-    /// Consumes again after this wait: first one message, and all of them when it is handled; when it is a dead letter too,
-    /// it waits again. Without, [`Service::resume`](crate::Service::resume) starts it again, or a restart of the process.
+    /// Consumes again after this wait: first one message, and all of them when it is handled; when it is a dead letter
+    /// too, it waits again. Without, [`Service::resume`](crate::Service::resume) starts it again, or a restart of the
+    /// process.
     #[must_use]
     pub fn restart_after(mut self, wait: Duration) -> Self {
         let wait = wait.max(Duration::from_millis(1));

@@ -28,8 +28,8 @@ impl Budget {
         self.limit
     }
 
-    /// Whether there is room for `bytes` more; if not, [`give_back`](Self::give_back) will say when to ask again. For one at
-    /// a time.
+    /// Whether there is room for `bytes` more; if not, [`give_back`](Self::give_back) will say when to ask again. For
+    /// one at a time.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
         if self.has_room(bytes) {
             return true;

@@ -13,8 +13,8 @@ use crate::base::clock;
 
 /// At most so many in a time, evenly spread but for a burst: after a pause up to `burst` may go at once.
 ///
-/// In any span of time *t* at most `burst + rate × t` go. Clones share one limit, so that several publishers or consumers
-/// can keep the limit of one downstream together; it holds for this process alone. For
+/// In any span of time *t* at most `burst + rate × t` go. Clones share one limit, so that several publishers or
+/// consumers can keep the limit of one downstream together; it holds for this process alone. For
 /// [`Consume::rate_limit`](crate::Consume::rate_limit) and [`Route::rate_limit`](crate::Route::rate_limit).
 ///
 /// ```

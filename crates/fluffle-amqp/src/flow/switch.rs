@@ -40,8 +40,8 @@ impl Window {
         self
     }
 
-    /// How many outcomes there must be before the ratio counts, from 1 to the window's length: one failure of one is not
-    /// "all fail".
+    /// How many outcomes there must be before the ratio counts, from 1 to the window's length: one failure of one is
+    /// not "all fail".
     #[must_use]
     pub fn at_least(mut self, outcomes: usize) -> Self {
         self.at_least = outcomes.clamp(1, self.last);

@@ -5,9 +5,10 @@ use std::{env, fmt, time::Duration};
 use fluffle_supervise::Backoff;
 
 use crate::link::{
-    endpoint::{self, Endpoint, UriError},
-    pool::PoolConfig,
+    endpoint::Endpoint,
+    pool_config::PoolConfig,
     tls::Tls,
+    uri::{self, UriError},
 };
 
 /// A broker (or the nodes of one cluster) and the terms on which to be connected to it.
@@ -57,7 +58,7 @@ impl Broker {
     /// # Errors
     /// When a URI is wrong, or one of the list is empty; the error says how, and never repeats a password.
     pub fn new(uris: &str) -> Result<Self, UriError> {
-        let endpoints = endpoint::list(uris)?;
+        let endpoints = uri::list(uris)?;
         Ok(Self {
             endpoints,
             tls: Tls::new(),

@@ -21,8 +21,9 @@ use tokio::time::{sleep, timeout};
 use crate::{
     base::frame::FrameMax,
     link::{
+        bounded::{OPERATION_TIMEOUT, OperationError, bounded},
         class::{Class, ClientError, Operation, classify},
-        connection::{ConnectionActor, ConnectionShared, Declare, OPERATION_TIMEOUT, OpenChannel},
+        connection::{ConnectionActor, ConnectionShared, Declare, OpenChannel},
         socket,
     },
 };
@@ -68,7 +69,8 @@ impl ChannelShared {
         Arc::new(Self { name, connection, mode, generation, redeclare, proven })
     }
 
-    /// The channel of now has done what it is for: should it be lost, the next one is opened as soon as after a first loss.
+    /// The channel of now has done what it is for: should it be lost, the next one is opened as soon as after a first
+    /// loss.
     pub(crate) fn prove(&self) {
         self.proven.store(true, Ordering::Relaxed);
     }
@@ -145,8 +147,8 @@ impl Actor for ChannelActor {
         }));
     }
 
-    /// Closes the channel, within the broker's `close_timeout`, then stops: what its last user wrote has been acted upon by
-    /// then.
+    /// Closes the channel, within the broker's `close_timeout`, then stops: what its last user wrote has been acted
+    /// upon by then.
     fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
         let Some(LeasedChannel { channel, .. }) = self.open.take() else { return Running::Stop };
         let connection = &self.shared.connection;
@@ -181,7 +183,7 @@ async fn open(
         ask(&connection, Declare::Exclusive(exclusive.clone())).await?;
     }
     let channel = ask(&connection, OpenChannel).await?;
-    let prepared = timeout(OPERATION_TIMEOUT, async {
+    let prepared = bounded(OPERATION_TIMEOUT, async {
         match &shared.mode {
             Mode::Confirm => channel.confirm_select(ConfirmSelectOptions::default()).await,
             Mode::Consume { prefetch, .. } => channel.basic_qos(*prefetch, BasicQosOptions::default()).await,
@@ -189,12 +191,12 @@ async fn open(
         }
     });
     match prepared.await {
-        Ok(Ok(())) => Ok(channel),
-        Ok(Err(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
+        Ok(()) => Ok(channel),
+        Err(OperationError::Failed(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
             Err(ExitError::permanent(ClientError(error)))
         }
-        Ok(Err(error)) => Err(ExitError::transient(ClientError(error))),
-        Err(_) => Err(ExitError::transient(lost(&shared, "it did not open in time"))),
+        Err(OperationError::Failed(error)) => Err(ExitError::transient(ClientError(error))),
+        Err(OperationError::Unanswered(_)) => Err(ExitError::transient(lost(&shared, "it did not open in time"))),
     }
 }
 
@@ -244,7 +246,8 @@ impl ChannelActor {
         ctx.ready();
     }
 
-    /// Ends. A channel that has done what it is for between two losses costs the shortest wait; only losses in a row wait longer.
+    /// Ends. A channel that has done what it is for between two losses costs the shortest wait; only losses in a row
+    /// wait longer.
     fn fail(&self, error: ExitError, ctx: &mut Context<Self>) {
         if self.shared.proven.load(Ordering::Relaxed) {
             ctx.healthy();

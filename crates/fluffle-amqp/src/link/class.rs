@@ -88,7 +88,8 @@ fn classify_amqp(kind: &AMQPErrorKind, text: &str, operation: Operation) -> Clas
         AMQPErrorKind::Soft(soft) => match soft {
             AMQPSoftError::CONTENTTOOLARGE => Class::Permanent,
             AMQPSoftError::NOROUTE | AMQPSoftError::NOCONSUMERS => Class::Transient,
-            // Another exclusive consumer has the queue: our own, on the connection just lost, or the one we take over from.
+            // Another exclusive consumer has the queue: our own, on the connection just lost, or the one we take over
+            // from.
             AMQPSoftError::ACCESSREFUSED if text.contains("in exclusive use") => Class::Transient,
             AMQPSoftError::ACCESSREFUSED => Class::Permanent,
             AMQPSoftError::NOTFOUND => match operation {

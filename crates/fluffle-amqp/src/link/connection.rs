@@ -20,23 +20,22 @@ use actix::{
 };
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedContext};
 use lapin::{ConnectionStatus, ErrorKind, Event};
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
 use crate::{
     base::frame::FrameMax,
     link::{
+        bounded::{OPERATION_TIMEOUT, OperationError, bounded},
         broker::Broker,
         class::{Class, ClientError, Operation, classify},
+        declare::{self, Scope},
         socket::{self, ConnectError, Socket},
     },
-    topology::{Scope, Topology, TopologyError},
+    topology::{Topology, TopologyError},
 };
 
 /// How often a connection looks at itself even when lapin reports nothing.
 const SELF_CHECK: Duration = Duration::from_secs(1);
-
-/// How long one channel may take to open, and one topology operation to answer.
-pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What outlives every incarnation of one connection actor, and what its channels watch.
 pub(crate) struct ConnectionShared {
@@ -104,8 +103,8 @@ impl ConnectionShared {
         self.connects.load(Ordering::Relaxed)
     }
 
-    /// How often this connection was lost of late, while this process lived: each message that was unacked then has been handed
-    /// out in vain, and it was not the message's doing.
+    /// How often this connection was lost of late, while this process lived: each message that was unacked then has
+    /// been handed out in vain, and it was not the message's doing.
     pub(crate) fn losses(&self) -> u32 {
         let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
         losses.last.filter(|last| last.elapsed() < LOSSES_REMEMBERED).map_or(0, |_| losses.count)
@@ -124,8 +123,8 @@ impl ConnectionShared {
             Losses { count: before.saturating_add(1), last: Some(Instant::now()) };
     }
 
-    /// The largest frame of the socket that is up, as negotiated with the broker; before the first one, what is asked for
-    /// unless the URI says otherwise.
+    /// The largest frame of the socket that is up, as negotiated with the broker; before the first one, what is asked
+    /// for unless the URI says otherwise.
     pub(crate) fn frame_max(&self) -> FrameMax {
         *self.frame_max.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -308,7 +307,8 @@ fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
 
 async fn declare(shared: &ConnectionShared, socket: &Socket, scope: Scope<'_>) -> Result<(), ExitError> {
     let topology = shared.topology.get();
-    topology.declare(async || socket.connection.create_channel().await, scope, OPERATION_TIMEOUT).await.map_err(exit)
+    let open = async || socket.connection.create_channel().await;
+    declare::declare(&topology, open, scope, OPERATION_TIMEOUT).await.map_err(exit)
 }
 
 fn exit(error: TopologyError) -> ExitError {
@@ -397,17 +397,17 @@ impl Handler<OpenChannel> for ConnectionActor {
             let Some(socket) = socket else {
                 return Err(lost("it is not connected"));
             };
-            match timeout(OPERATION_TIMEOUT, socket.connection.create_channel()).await {
-                Ok(Ok(channel)) => Ok(channel),
-                Ok(Err(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
+            match bounded(OPERATION_TIMEOUT, socket.connection.create_channel()).await {
+                Ok(channel) => Ok(channel),
+                Err(OperationError::Failed(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
                     Err(ExitError::permanent(ClientError(error)))
                 }
                 // Places taken while the socket was opened.
-                Ok(Err(error)) => Err(match shared.too_many_places() {
+                Err(OperationError::Failed(error)) => Err(match shared.too_many_places() {
                     Some(too_many) => ExitError::permanent(too_many),
                     None => ExitError::transient(ClientError(error)),
                 }),
-                Err(_) => Err(lost("channel.open was not answered in time")),
+                Err(OperationError::Unanswered(_)) => Err(lost("channel.open was not answered in time")),
             }
         })
     }

@@ -1,9 +1,5 @@
 //! One AMQP URI, taken apart: where to connect, as whom, to which virtual host.
 
-mod uri;
-
-pub(crate) use uri::list;
-
 use std::{fmt, time::Duration};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
@@ -22,11 +18,11 @@ pub enum Mechanism {
 
 /// One broker address with its credentials, parsed from an AMQP URI.
 ///
-/// `amqp[s]://user:password@host:port/vhost?heartbeat=10&connection_timeout=5000&auth_mechanism=external`; the
-/// vhost is percent-encoded (`%2f` is `/`), parts left out take RabbitMQ's defaults: `guest`/`guest`, port 5672
-/// (5671 for `amqps`), vhost `/`. See RabbitMQ's "URI Specification" and "URI Query Parameters". What has a meaning of its own in
-/// a URI is percent-encoded where it has none: `@`, `:`, `/`, `?`, `#` and `%` in a user name or password (`%40` is `@`), `/`, `?`,
-/// `#`, `%`, `@` and `,` in a vhost.
+/// `amqp[s]://user:password@host:port/vhost?heartbeat=10&connection_timeout=5000&auth_mechanism=external`; the vhost is
+/// percent-encoded (`%2f` is `/`), parts left out take RabbitMQ's defaults: `guest`/`guest`, port 5672 (5671 for
+/// `amqps`), vhost `/`. See RabbitMQ's "URI Specification" and "URI Query Parameters". What has a meaning of its own in
+/// a URI is percent-encoded where it has none: `@`, `:`, `/`, `?`, `#` and `%` in a user name or password (`%40` is
+/// `@`), `/`, `?`, `#`, `%`, `@` and `,` in a vhost.
 ///
 /// | parameter | unit, range | left out |
 /// |---|---|---|
@@ -59,26 +55,6 @@ pub struct Endpoint {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) frame_max: Option<u32>,
     pub(crate) channel_max: Option<u16>,
-}
-
-/// Why a text is not an AMQP URI. It never repeats the password.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "not an AMQP URI: {what}. Expected amqp://user:password@host:port/vhost (amqps:// for TLS; write the vhost `/` as %2f)"
-)]
-pub struct UriError {
-    what: String,
-}
-
-impl UriError {
-    fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into() }
-    }
-
-    /// The value is not repeated: it may hold a password.
-    pub(crate) fn not_text() -> Self {
-        Self::new("it is not UTF-8 text")
-    }
 }
 
 impl Endpoint {
@@ -141,6 +117,3 @@ fn encoded(part: &str) -> PercentEncode<'_> {
     const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     utf8_percent_encode(part, ENCODED)
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,8 +4,8 @@ use actix_rt::ArbiterHandle;
 use fluffle_supervise::{ChildSpec, SupervisorHandle};
 use tokio::sync::watch;
 
-/// PendingStarts children of supervisors that may not run yet: a connection's channels start when the connection is up. Nobody
-/// waits for that to happen, but who asks whether everything runs must know what is still to come.
+/// PendingStarts children of supervisors that may not run yet: a connection's channels start when the connection is up.
+/// Nobody waits for that to happen, but who asks whether everything runs must know what is still to come.
 #[derive(Clone)]
 pub(crate) struct PendingStarts {
     io: ArbiterHandle,

@@ -105,10 +105,11 @@ impl Tls {
 #[error("{0}")]
 struct Unusable(String);
 
-/// Whether another try cannot help unless somebody changes a certificate or settings: one side has judged the other's certificate
-/// and refused it, or settings of our own are of no use.
+/// Whether another try cannot help unless somebody changes a certificate or settings: one side has judged the other's
+/// certificate and refused it, or settings of our own are of no use.
 ///
-/// Everything else that goes wrong in a handshake may pass: what answers there may be a proxy that says `503` in plain text.
+/// Everything else that goes wrong in a handshake may pass: what answers there may be a proxy that says `503` in plain
+/// text.
 pub(crate) fn is_refused(error: &io::Error) -> bool {
     let Some(error) = error.get_ref() else { return false };
     match error.downcast_ref::<Error>() {

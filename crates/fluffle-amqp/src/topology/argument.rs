@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use lapin::types::{AMQPValue, FieldArray, FieldTable, ShortString};
-
 use crate::topology::name;
 
 /// Arguments by name. Sorted, so that equal sets compare, print and travel alike.
-pub(super) type Arguments = BTreeMap<String, ArgumentValue>;
+pub(crate) type Arguments = BTreeMap<String, ArgumentValue>;
 
 /// The arguments of one declaration must fit one AMQP frame (128 KiB unless negotiated lower) with
 /// room to spare: a method frame cannot be split, and an oversized one costs the connection.
@@ -55,24 +53,19 @@ impl ArgumentValue {
         }
     }
 
-    fn to_amqp(&self) -> Result<AMQPValue, String> {
-        Ok(match self {
-            Self::Bool(value) => AMQPValue::Boolean(*value),
-            Self::Int(value) => AMQPValue::LongLongInt(*value),
-            Self::Float(value) => AMQPValue::Double(*value),
-            Self::Text(value) => AMQPValue::LongString(value.as_str().into()),
-            Self::List(values) => {
-                let values: Result<Vec<_>, _> = values.iter().map(Self::to_amqp).collect();
-                AMQPValue::FieldArray(FieldArray::from(values?))
-            }
-            Self::Table(table) => AMQPValue::FieldTable(fields(table)?),
-        })
+    /// Checks the names in nested tables.
+    fn check_names(&self) -> Result<(), String> {
+        match self {
+            Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Text(_) => Ok(()),
+            Self::List(values) => values.iter().try_for_each(Self::check_names),
+            Self::Table(table) => check_names(table),
+        }
     }
 }
 
 /// Refuses what cannot travel: argument names that are empty or too long, or too much of it all.
 pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
-    fields(arguments)?;
+    check_names(arguments)?;
     match size(arguments) {
         bytes if bytes > MAX_ARGUMENT_BYTES => Err(format!(
             "its arguments take {bytes} bytes, the limit is {MAX_ARGUMENT_BYTES}: \
@@ -82,15 +75,11 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
-/// The arguments as lapin sends them.
-pub(super) fn fields(arguments: &Arguments) -> Result<FieldTable, String> {
-    let mut fields = FieldTable::default();
-    for (key, value) in arguments {
+fn check_names(arguments: &Arguments) -> Result<(), String> {
+    arguments.iter().try_for_each(|(key, value)| {
         name::check_argument(key)?;
-        let key = ShortString::try_new(key.as_str()).map_err(|error| error.to_string())?;
-        fields.insert(key, value.to_amqp()?);
-    }
-    Ok(fields)
+        value.check_names()
+    })
 }
 
 fn size(arguments: &Arguments) -> usize {

@@ -6,7 +6,8 @@ use crate::topology::name;
 
 /// How a binding to a headers exchange compares its headers with a message's.
 ///
-/// See the headers exchange in the [AMQP 0-9-1 model](https://www.rabbitmq.com/tutorials/amqp-concepts#exchange-headers).
+/// See the headers exchange in the [AMQP 0-9-1
+/// model](https://www.rabbitmq.com/tutorials/amqp-concepts#exchange-headers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
     /// Every header of the binding must be in the message, with the same value.
@@ -64,12 +65,12 @@ impl Binding {
         &self.key
     }
 
-    pub(super) fn arguments(&self) -> &Arguments {
+    pub(crate) fn arguments(&self) -> &Arguments {
         &self.arguments
     }
 
     /// What errors call this binding of `destination`.
-    pub(super) fn entity(&self, destination: Entity) -> Entity {
+    pub(crate) fn entity(&self, destination: Entity) -> Entity {
         Entity::Binding { exchange: self.exchange.clone(), destination: Box::new(destination), key: self.key.clone() }
     }
 

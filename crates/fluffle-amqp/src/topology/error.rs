@@ -1,8 +1,12 @@
 //! What can go wrong with a topology, and what to do about it.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    error::Error,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// What an error is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,16 +63,25 @@ pub struct Difference {
 ///     "queue \"jobs\": a quorum queue cannot be exclusive: make it classic, or take that off"
 /// );
 /// ```
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct TopologyError(Box<Inner>);
+#[derive(Clone, Debug)]
+pub struct TopologyError(Box<Details>);
 
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{kind}")]
-struct Inner {
+#[derive(Clone, Debug)]
+struct Details {
     kind: TopologyErrorKind,
-    #[source]
-    source: Option<lapin::Error>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl fmt::Display for TopologyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.kind.fmt(f)
+    }
+}
+
+impl Error for TopologyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
 }
 
 /// The kinds of [`TopologyError`].
@@ -138,15 +151,16 @@ pub enum TopologyErrorKind {
 }
 
 impl TopologyError {
-    pub(super) fn new(kind: TopologyErrorKind) -> Self {
-        Self(Box::new(Inner { kind, source: None }))
+    pub(crate) fn new(kind: TopologyErrorKind) -> Self {
+        Self(Box::new(Details { kind, source: None }))
     }
 
-    pub(super) fn with_source(kind: TopologyErrorKind, source: lapin::Error) -> Self {
-        Self(Box::new(Inner { kind, source: Some(source) }))
+    /// An error that another one, of the client or the network, led to.
+    pub(crate) fn with_source(kind: TopologyErrorKind, source: impl Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(Details { kind, source: Some(Arc::new(source)) }))
     }
 
-    pub(super) fn invalid(entity: Entity, problem: impl Into<String>) -> Self {
+    pub(crate) fn invalid(entity: Entity, problem: impl Into<String>) -> Self {
         Self::new(TopologyErrorKind::Invalid { entity, problem: problem.into() })
     }
 

@@ -5,10 +5,11 @@ use std::fmt;
 
 use crate::topology::argument::{self, ArgumentValue, Arguments};
 use crate::topology::binding::{Binding, Match};
+use crate::topology::error::Entity;
 use crate::topology::name;
 
 /// The type of a consistent-hash exchange.
-pub(super) const CONSISTENT_HASH: &str = "x-consistent-hash";
+pub(crate) const CONSISTENT_HASH: &str = "x-consistent-hash";
 
 /// How an exchange routes.
 ///
@@ -126,15 +127,16 @@ impl Exchange {
         Self::of(ExchangeKind::Headers, name)
     }
 
-    /// A consistent-hash exchange: each message to exactly one of the bound queues, messages with one routing key always to
-    /// the same. The binding key is the queue's weight, a number from 1: a queue with 2 gets twice as many keys as one with 1.
+    /// A consistent-hash exchange: each message to exactly one of the bound queues, messages with one routing key
+    /// always to the same. The binding key is the queue's weight, a number from 1: a queue with 2 gets twice as many
+    /// keys as one with 1.
     ///
-    /// A queue more takes its share of the keys from all others, and no other key moves. Which queue a key goes to is the
-    /// broker's affair, and differs between RabbitMQ and the broker inside the process.
+    /// A queue more takes its share of the keys from all others, and no other key moves. Which queue a key goes to is
+    /// the broker's affair, and differs between RabbitMQ and the broker inside the process.
     ///
     /// It takes the plugin `rabbitmq_consistent_hash_exchange`, which comes with RabbitMQ (`rabbitmq-plugins enable
-    /// rabbitmq_consistent_hash_exchange`); without it the declaration is a permanent error that says so. See
-    /// [its documentation](https://github.com/rabbitmq/rabbitmq-server/tree/main/deps/rabbitmq_consistent_hash_exchange);
+    /// rabbitmq_consistent_hash_exchange`); without it the declaration is a permanent error that says so. See [its
+    /// documentation](https://github.com/rabbitmq/rabbitmq-server/tree/main/deps/rabbitmq_consistent_hash_exchange);
     /// [`Topology::partitioned`](crate::Topology::partitioned) builds a whole stream on it.
     ///
     /// ```
@@ -201,15 +203,15 @@ impl Exchange {
         self.argument("alternate-exchange", exchange.into())
     }
 
-    /// A consistent-hash exchange goes by this header instead of the routing key (`hash-header`). Messages without it all go
-    /// to one queue.
+    /// A consistent-hash exchange goes by this header instead of the routing key (`hash-header`). Messages without it
+    /// all go to one queue.
     #[must_use]
     pub fn hash_header(self, header: impl Into<String>) -> Self {
         self.argument("hash-header", header.into())
     }
 
-    /// A consistent-hash exchange goes by this property instead of the routing key (`hash-property`). Messages without it
-    /// all go to one queue.
+    /// A consistent-hash exchange goes by this property instead of the routing key (`hash-property`). Messages without
+    /// it all go to one queue.
     #[must_use]
     pub fn hash_property(self, property: HashProperty) -> Self {
         self.argument("hash-property", property.as_str())
@@ -281,7 +283,12 @@ impl Exchange {
         &self.bindings
     }
 
-    pub(super) fn arguments(&self) -> &Arguments {
+    /// How errors name this exchange.
+    pub(crate) fn entity(&self) -> Entity {
+        Entity::Exchange(self.name.clone())
+    }
+
+    pub(crate) fn arguments(&self) -> &Arguments {
         &self.arguments
     }
 

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::topology::argument::{ArgumentValue, Arguments};
 use crate::topology::binding::{Binding, Match};
+use crate::topology::error::Entity;
 use crate::topology::queue_kind::{Overflow, QueueKind};
-use crate::topology::queue_rules;
 
 /// A queue and its bindings: durable, shared between connections and unlimited unless told otherwise.
 ///
@@ -58,8 +58,8 @@ impl Queue {
         Self::of(QueueKind::Quorum, name)
     }
 
-    /// A stream: replicated, always durable, read without consuming. To be published to: a [`Consume`](crate::Consume) of it is
-    /// refused, because Fluffle keeps no offsets.
+    /// A stream: replicated, always durable, read without consuming. To be published to: a [`Consume`](crate::Consume)
+    /// of it is refused, because Fluffle keeps no offsets.
     pub fn stream(name: impl Into<String>) -> Self {
         Self::of(QueueKind::Stream, name)
     }
@@ -302,7 +302,7 @@ impl Queue {
     }
 
     /// The arguments to declare it with: those set, and those that follow from them.
-    pub(super) fn arguments(&self) -> Arguments {
+    pub(crate) fn arguments(&self) -> Arguments {
         let mut arguments = self.arguments.clone();
         // Said even for "classic": a virtual host may have another default type.
         arguments.entry("x-queue-type".into()).or_insert_with(|| self.kind.as_str().into());
@@ -368,12 +368,14 @@ impl Queue {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
-        if let Some(problem) = &self.problem {
-            return Err(problem.clone());
-        }
-        queue_rules::check(self)?;
-        self.bindings.iter().try_for_each(Binding::check)
+    /// The first setter that was given a value it cannot keep, as a problem for the validation.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// How errors name this queue.
+    pub(crate) fn entity(&self) -> Entity {
+        Entity::Queue(self.name.clone())
     }
 
     /// The text of an argument that was set, if it is text.

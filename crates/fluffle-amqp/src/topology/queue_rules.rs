@@ -4,6 +4,7 @@
 //! it is: newer versions and plugins know more of them.
 
 use crate::topology::argument::{self, ArgumentValue, Arguments};
+use crate::topology::binding::Binding;
 use crate::topology::name;
 use crate::topology::queue::Queue;
 use crate::topology::queue_kind::QueueKind;
@@ -41,13 +42,18 @@ const RANGES: &[(&str, i64, i64)] = &[
 
 const TEN_YEARS_MS: i64 = 10 * 365 * 86_400 * 1_000;
 
+/// Checks a queue and its bindings; the first problem is the error.
 pub(super) fn check(queue: &Queue) -> Result<(), String> {
+    if let Some(problem) = queue.problem() {
+        return Err(problem.to_owned());
+    }
     name::check_declared(queue.name())?;
     let arguments = queue.arguments();
     argument::check(&arguments)?;
     check_kind(queue, &arguments)?;
     check_ranges(&arguments)?;
-    check_dead_letters(queue, &arguments)
+    check_dead_letters(queue, &arguments)?;
+    queue.bindings().iter().try_for_each(Binding::check)
 }
 
 fn check_kind(queue: &Queue, arguments: &Arguments) -> Result<(), String> {

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use toml::{Spanned, Table, Value};
 
-use crate::topology::Topology;
 use crate::topology::error::{Entity, TopologyError, TopologyErrorKind};
 use crate::topology::exchange::{Exchange, ExchangeKind};
 use crate::topology::queue::Queue;
 use crate::topology::toml_values::{
     ArgumentToml, ArgumentsToml, BindingToml, DeadLetterTarget, DeadLetterToml, DurationToml, OverflowToml,
 };
+use crate::topology::topology::Topology;
 
 /// A topology is a few pages at most; a bigger file is some other file.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;

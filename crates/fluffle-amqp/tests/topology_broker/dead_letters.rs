@@ -7,8 +7,8 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 
-use super::super::{Queue, Topology};
 use super::{Client, LIMIT, publish};
+use crate::topology::{Queue, Topology};
 
 #[tokio::test]
 async fn a_rejected_message_reaches_the_dead_letter_queue() {

@@ -11,7 +11,7 @@ use crate::{
         acks::{Ack, Acks, MOST_HELD_BACK},
         settler::Settling,
     },
-    link::connection::OPERATION_TIMEOUT,
+    link::bounded::OPERATION_TIMEOUT,
 };
 
 /// Finished deliveries, and bytes of them, that wait for a common ack; fewer if that is much of what may be in hand.

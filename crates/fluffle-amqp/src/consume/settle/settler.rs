@@ -20,7 +20,10 @@ use crate::{
         settle::copy,
         spec::side_queues::retry_queue,
     },
-    link::connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
+    link::{
+        bounded::OPERATION_TIMEOUT,
+        connection::{ConnectionActor, Declare},
+    },
     publish::{error::PublishErrorKind, message::Prepared, outcome::SendOutcome, send_queue::SendQueue},
 };
 

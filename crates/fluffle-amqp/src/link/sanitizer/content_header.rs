@@ -48,8 +48,8 @@ pub(super) fn is_sound(payload: &[u8]) -> bool {
     flags(payload).and_then(|(flags, properties)| end_of_sound(flags, properties)).is_some_and(<[u8]>::is_empty)
 }
 
-/// What follows the properties with these flags; `None` if one of them is not sound. From one flag that is set to the next: most
-/// messages have five of fourteen properties.
+/// What follows the properties with these flags; `None` if one of them is not sound. From one flag that is set to the
+/// next: most messages have five of fourteen properties.
 fn end_of_sound(mut flags: u16, mut rest: &[u8]) -> Option<&[u8]> {
     /// Flags of properties that are short strings.
     const TEXTS: u16 = 0b1100_0111_1011_1100;
@@ -72,11 +72,11 @@ fn end_of_sound(mut flags: u16, mut rest: &[u8]) -> Option<&[u8]> {
     Some(rest)
 }
 
-/// A payload that lapin reads and that is at most `longest` bytes long: what can be read of this one, and headers that say what
-/// cannot (`faults` are those found before), or what was shortened to make it fit.
+/// A payload that lapin reads and that is at most `longest` bytes long: what can be read of this one, and headers that
+/// say what cannot (`faults` are those found before), or what was shortened to make it fit.
 ///
-/// The class, the weight and the size of the body stay as they are. A payload too short for those stays as it is, too: it is no
-/// content header, and only ending the connection helps.
+/// The class, the weight and the size of the body stay as they are. A payload too short for those stays as it is, too:
+/// it is no content header, and only ending the connection helps.
 pub(super) fn rebuild(payload: &[u8], mut faults: Faults, longest: usize) -> Option<Vec<u8>> {
     let (flags, mut rest) = flags(payload)?;
     if flags & UNKNOWN_FLAGS != 0 {
@@ -127,7 +127,8 @@ fn split<'a>(kind: &Kind, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     }
 }
 
-/// The entries of a table that can be read; the others are faults. Of a header that only the broker is to write the first is kept.
+/// The entries of a table that can be read; the others are faults. Of a header that only the broker is to write the
+/// first is kept.
 fn readable<'a>(content: &'a [u8], faults: &mut Faults) -> Vec<TableEntry<'a>> {
     let (entries, rest) = table::entries(content);
     let (mut readable, mut values, mut written) = (Vec::new(), 0, 0);

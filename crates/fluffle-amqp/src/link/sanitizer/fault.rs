@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::link::sanitizer::limits::{MAX_DEPTH, MAX_VALUES};
+
 /// Bytes kept of one thing that could not be read.
 const KEPT_OF_ONE: usize = 256;
 
@@ -22,9 +24,9 @@ pub(super) enum What {
     Malformed,
     /// A type octet that AMQP 0-9-1 and RabbitMQ do not define.
     UnknownType(u8),
-    /// Nested deeper than [`MAX_DEPTH`](super::MAX_DEPTH).
+    /// Nested deeper than [`MAX_DEPTH`].
     TooDeep,
-    /// More values than [`MAX_VALUES`](super::MAX_VALUES).
+    /// More values than [`MAX_VALUES`].
     TooMany,
     /// A header of the broker's is there twice.
     Twice,
@@ -41,8 +43,8 @@ impl fmt::Display for What {
             Self::NameNotUtf8 => f.write_str("a name in it is not UTF-8"),
             Self::Malformed => f.write_str("malformed"),
             Self::UnknownType(kind) => write!(f, "unknown type {:?}", char::from(*kind)),
-            Self::TooDeep => write!(f, "nested deeper than {} levels", super::MAX_DEPTH),
-            Self::TooMany => write!(f, "more than {} values", super::MAX_VALUES),
+            Self::TooDeep => write!(f, "nested deeper than {} levels", MAX_DEPTH),
+            Self::TooMany => write!(f, "more than {} values", MAX_VALUES),
             Self::Twice => f.write_str("there twice"),
             Self::TooLong => f.write_str("too long to be looked at"),
             Self::UnknownFlags => f.write_str("flags that AMQP 0-9-1 does not define"),
@@ -110,8 +112,8 @@ pub(super) fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// The name of a header for errors: at most 64 bytes of it. Control characters become question marks, too, or a name could end a
-/// line of the log and write the next.
+/// The name of a header for errors: at most 64 bytes of it. Control characters become question marks, too, or a name
+/// could end a line of the log and write the next.
 pub(super) fn shown(name: &[u8]) -> String {
     let mut name = name[..name.len().min(64)].to_vec();
     question_marks(&mut name);

@@ -10,8 +10,8 @@ use lapin::{
 
 use crate::link::sanitizer::fault::Faults;
 
-/// What of a message could not be read, in words. A message that arrives with it, from the sanitizer of this process, is never
-/// handled.
+/// What of a message could not be read, in words. A message that arrives with it, from the sanitizer of this process,
+/// is never handled.
 pub(crate) const UNREADABLE: &str = headers::UNREADABLE;
 
 /// What of a message could not be read, as bytes: a table of byte arrays by the name of the property.

@@ -18,8 +18,8 @@ use Argument::{Skip, Text};
 const BASIC: u16 = 60;
 const DELIVER: u16 = 60;
 
-/// The arguments of a method up to its last short string; none for a method that has no short string, or that a broker does not
-/// send. Tables come in `connection.start` alone, before anybody but the broker had a say.
+/// The arguments of a method up to its last short string; none for a method that has no short string, or that a broker
+/// does not send. Tables come in `connection.start` alone, before anybody but the broker had a say.
 fn arguments(class: u16, method: u16) -> &'static [Argument] {
     match (class, method) {
         // connection.open-ok, connection.blocked
@@ -46,8 +46,8 @@ pub(super) fn has_content(payload: &[u8]) -> bool {
     matches!(ids(payload), Some((BASIC, 50 | DELIVER | 71)))
 }
 
-/// Puts question marks where a short string is not UTF-8, which keeps its length, and gives what was there. `None` if all is
-/// sound.
+/// Puts question marks where a short string is not UTF-8, which keeps its length, and gives what was there. `None` if
+/// all is sound.
 pub(super) fn mend(payload: &mut [u8]) -> Option<Faults> {
     let (class, method) = ids(payload)?;
     if (class, method) == (BASIC, DELIVER) && is_sound_deliver(payload) {

@@ -43,9 +43,9 @@ const NAMES: usize = 256;
 /// A string that is to be shortened to less than this is left out instead.
 const LEAST_KEPT: usize = 16;
 
-/// `content`, a table's, with at most `longest` bytes. If it is longer, the oldest entries of `x-death` go first, then the
-/// longest foreign header is cut (a string) or left out (anything else), and the next longest, until it fits; Fluffle's own
-/// headers come last. [`SHORTENED`] names what was cut or left out.
+/// `content`, a table's, with at most `longest` bytes. If it is longer, the oldest entries of `x-death` go first, then
+/// the longest foreign header is cut (a string) or left out (anything else), and the next longest, until it fits;
+/// Fluffle's own headers come last. [`SHORTENED`] names what was cut or left out.
 pub(crate) fn shorten(content: Vec<u8>, longest: usize) -> Vec<u8> {
     if content.len() <= longest {
         return content;
@@ -86,8 +86,8 @@ impl Header {
         self.name == name.as_bytes()
     }
 
-    /// 0 for what is shortened first; `None` for what always stays: Fluffle's own numbers, which are short and count attempts. A
-    /// header that only looks like one of Fluffle's is foreign.
+    /// 0 for what is shortened first; `None` for what always stays: Fluffle's own numbers, which are short and count
+    /// attempts. A header that only looks like one of Fluffle's is foreign.
     fn importance(&self) -> Option<u8> {
         match self.value.first() {
             Some(b'l') if NUMBERS.iter().any(|name| self.is(name)) => None,
@@ -191,7 +191,8 @@ impl Headers {
     }
 }
 
-/// A string or byte array that is `over` bytes shorter; `None` if not enough of it would be left, or it is of another type.
+/// A string or byte array that is `over` bytes shorter; `None` if not enough of it would be left, or it is of another
+/// type.
 fn cut(value: &[u8], over: usize) -> Option<Vec<u8>> {
     let kind = *value.first().filter(|kind| matches!(kind, b'S' | b'x'))?;
     let bytes = value.get(5..)?;

@@ -14,7 +14,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
 use lapin::AsyncTcpStream;
 
-use crate::link::sanitizer::{Looked, Sanitizer};
+use crate::link::sanitizer::frames::{Looked, Sanitizer};
 
 /// What tokio's reactor makes of a TCP socket.
 type TokioStream = <Tokio as Reactor>::TcpStream;
@@ -59,8 +59,8 @@ impl<S> Sanitized<S> {
         length
     }
 
-    /// Looks at all of `bytes`. Gives how many of them, from the first on, the reader may have as they stand. What comes after
-    /// those is held back, or ready in another form.
+    /// Looks at all of `bytes`. Gives how many of them, from the first on, the reader may have as they stand. What
+    /// comes after those is held back, or ready in another form.
     fn look(&mut self, bytes: &mut [u8]) -> usize {
         let (sound, replaced, instead) = match self.sanitizer.look(bytes) {
             Looked::Sound(sound) => {

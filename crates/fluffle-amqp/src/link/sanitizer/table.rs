@@ -1,22 +1,19 @@
 //! A field table in its encoded form: whether lapin can read it, and its entries one by one if it cannot.
 //!
-//! Grammar: AMQP 0-9-1, section 4.2.5.5, with the type octets that RabbitMQ uses ("AMQP 0-9-1 Errata", section 3). Nothing
-//! here recurses: lapin's parser does, on an I/O thread with a stack of 2 MiB, so nesting is bounded before it sees a table.
+//! Grammar: AMQP 0-9-1, section 4.2.5.5, with the type octets that RabbitMQ uses ("AMQP 0-9-1 Errata", section 3).
+//! Nothing here recurses: lapin's parser does, on an I/O thread with a stack of 2 MiB, so nesting is bounded before it
+//! sees a table.
 
-use crate::link::sanitizer::fault::What;
-
-/// Deepest nesting of tables and arrays in one header value.
-pub(crate) const MAX_DEPTH: usize = 32;
-
-/// Most values in one table, those in nested tables and arrays included. Each takes some 100 bytes of memory when it is parsed,
-/// however short it is on the wire.
-pub(crate) const MAX_VALUES: usize = 4096;
+use crate::link::sanitizer::{
+    fault::What,
+    limits::{MAX_DEPTH, MAX_VALUES},
+};
 
 /// A nested table counts as so many values: that is what it takes in memory.
 const VALUES_OF_A_TABLE: usize = 8;
 
-/// What the broker writes into a message's headers, and a replay or a count of deliveries goes by. Where its sender has put the name
-/// there twice RabbitMQ writes the first and lapin reads the last.
+/// What the broker writes into a message's headers, and a replay or a count of deliveries goes by. Where its sender has
+/// put the name there twice RabbitMQ writes the first and lapin reads the last.
 const THE_BROKERS: [&[u8]; 3] = [b"x-death", b"x-delivery-count", b"x-first-death-queue"];
 
 /// Which of the names that only the broker is to write this is, as a bit; 0 for any other.
@@ -191,8 +188,8 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
     is_ascii(bytes) || std::str::from_utf8(bytes).is_ok()
 }
 
-/// The same as the standard library's, in fewer instructions for the short strings of a message: sixteen, eight or four bytes at a
-/// time, the last of them twice if need be.
+/// The same as the standard library's, in fewer instructions for the short strings of a message: sixteen, eight or four
+/// bytes at a time, the last of them twice if need be.
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
     const HIGH_BITS: u128 = 0x8080_8080_8080_8080_8080_8080_8080_8080;

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use crate::link::endpoint::Endpoint;
 use crate::link::socket::race::Source;
 
-/// How long a name may take before the next endpoint's addresses are tried in its place. It is waited for again after them.
+/// How long a name may take before the next endpoint's addresses are tried in its place. It is waited for again after
+/// them.
 const NAME_DELAY: Duration = Duration::from_secs(1);
 
 /// What a name stands for.

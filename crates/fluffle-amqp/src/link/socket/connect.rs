@@ -18,11 +18,6 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use crate::link::socket::{
-    CutOnDrop, Cutter, Socket,
-    candidates::{Candidate, Candidates, Resolving, resolve},
-    race::{Progress, race},
-};
 use crate::{
     base::frame::DEFAULT_FRAME_MAX,
     link::{
@@ -32,6 +27,11 @@ use crate::{
         sanitizer::{
             Sanitizer,
             stream::{self, Sanitized, SanitizedRuntime},
+        },
+        socket::{
+            candidates::{Candidate, Candidates, Resolving, resolve},
+            open::{CutOnDrop, Cutter, Socket},
+            race::{Progress, race},
         },
         tls::{self, Tls},
     },
@@ -59,10 +59,11 @@ struct Attempt {
 }
 
 impl ConnectError {
-    /// Permanent only when every endpoint refused for good: one that is merely away may yet let us in. Of the addresses of one
-    /// endpoint those count that had TCP: a name often stands for addresses at which nobody listens.
+    /// Permanent only when every endpoint refused for good: one that is merely away may yet let us in. Of the addresses
+    /// of one endpoint those count that had TCP: a name often stands for addresses at which nobody listens.
     ///
-    /// Once `connected_before`, a certificate is no reason to give up: it was good, so somebody is likely to be changing it.
+    /// Once `connected_before`, a certificate is no reason to give up: it was good, so somebody is likely to be
+    /// changing it.
     pub(crate) fn class(&self, connected_before: bool) -> Class {
         let refused = |attempt: &Attempt| attempt.class == Class::Permanent && !(attempt.tls && connected_before);
         let permanent = self.endpoints().values().all(|attempts| {
@@ -157,7 +158,7 @@ async fn connect_to(
 ) -> Result<Socket, Attempt> {
     let limit = broker.connect_timeout_for(endpoint);
     let cutter = Cutter::default();
-    let guard = CutOnDrop(Some(cutter.clone()));
+    let guard = CutOnDrop::new(cutter.clone());
     let reached = AtomicBool::new(false);
     let connecting = async {
         let stream = open_tcp(address, &cutter).await?;

@@ -1,7 +1,7 @@
 //! When the next address is tried while earlier attempts are still on their way (RFC 8305, "Happy Eyeballs").
 //!
-//! A peer that does not answer must not use up the time of those after it. So attempts are begun one after the other, each
-//! without waiting for the end of those before, and the first that succeeds wins; the others are dropped.
+//! A peer that does not answer must not use up the time of those after it. So attempts are begun one after the other,
+//! each without waiting for the end of those before, and the first that succeeds wins; the others are dropped.
 
 use std::{future::Future, time::Duration};
 
@@ -14,9 +14,9 @@ use tokio::{
 /// How long the latest attempt may take for TCP before the next one begins (RFC 8305, 5 and 8: 250 ms).
 pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// How long an attempt may take for TLS and AMQP, once it has TCP, before the next one begins. Longer than the delay of TCP,
-/// because a busy broker may need it, and each further attempt that gets so far is a login at the broker. A peer that accepts
-/// TCP and says nothing so costs a second in all.
+/// How long an attempt may take for TLS and AMQP, once it has TCP, before the next one begins. Longer than the delay of
+/// TCP, because a busy broker may need it, and each further attempt that gets so far is a login at the broker. A peer
+/// that accepts TCP and says nothing so costs a second in all.
 pub(super) const HANDSHAKE_DELAY: Duration = Duration::from_millis(750);
 
 /// When the next attempt may begin. Pure: time is passed in.

@@ -1,20 +1,43 @@
-//! From a text to endpoints. What a URI cannot say clearly is refused with what to write instead; a password is in no error.
+//! From a text to endpoints. What a URI cannot say clearly is refused with what to write instead; a password is in no
+//! error.
 
 use std::{net::Ipv6Addr, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use crate::base::{
-    frame::{DEFAULT_FRAME_MAX, LEAST_FRAME_MAX, MOST_FRAME_MAX},
-    secret::Secret,
+use crate::{
+    base::{
+        frame::{DEFAULT_FRAME_MAX, LEAST_FRAME_MAX, MOST_FRAME_MAX},
+        secret::Secret,
+    },
+    link::endpoint::{Endpoint, Mechanism},
 };
-use crate::link::endpoint::{Endpoint, Mechanism, UriError};
 
 const QUERY_KEYS: &str = "heartbeat, connection_timeout, auth_mechanism, frame_max, channel_max";
 
 /// The longest that an attempt to connect may take, in milliseconds.
 const LONGEST_TIMEOUT: u64 = 3_600_000;
+
+/// Why a text is not an AMQP URI. It never repeats the password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not an AMQP URI: {what}. Expected amqp://user:password@host:port/vhost (amqps:// for TLS; write the vhost `/` as %2f)"
+)]
+pub struct UriError {
+    what: String,
+}
+
+impl UriError {
+    fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into() }
+    }
+
+    /// The value is not repeated: it may hold a password.
+    pub(crate) fn not_text() -> Self {
+        Self::new("it is not UTF-8 text")
+    }
+}
 
 /// Endpoints of a text that holds one URI, or several separated by commas.
 ///
@@ -305,3 +328,6 @@ fn number<N: std::str::FromStr>(key: &str, value: &str) -> Result<N, UriError> {
     let number = if digits { value.parse().ok() } else { None };
     number.ok_or_else(|| UriError::new(format!("{key} = `{value}` is not a number in range")))
 }
+
+#[cfg(test)]
+mod tests;

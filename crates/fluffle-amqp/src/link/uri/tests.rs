@@ -1,7 +1,6 @@
 //! What a URI means, or what is wrong with it: a row for each.
 
-use crate::link::endpoint::*;
-use crate::{Broker, base::frame::DEFAULT_FRAME_MAX};
+use crate::{Broker, link::uri::*};
 
 /// What is shown of an endpoint and its password, or a part of the error.
 type Outcome = Result<(&'static str, &'static str), &'static str>;

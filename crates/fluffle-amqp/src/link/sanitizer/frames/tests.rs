@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use crate::link::sanitizer::{
     content_header::tests::{parsed, payload},
+    frames::*,
     method::tests::deliver,
     table::tests::{entry, long, nested},
     *,

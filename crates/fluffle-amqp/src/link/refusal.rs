@@ -5,8 +5,7 @@
 
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
-use crate::topology::error::{Difference, Entity, TopologyError, TopologyErrorKind as Kind};
-use crate::topology::exchange::CONSISTENT_HASH;
+use crate::topology::{CONSISTENT_HASH, Difference, Entity, TopologyError, TopologyErrorKind as Kind};
 
 /// What the broker's error means for the entity that was being declared.
 pub(super) fn read(entity: Entity, error: lapin::Error) -> TopologyError {
