@@ -3,8 +3,8 @@
 use lapin::{BasicProperties, types::ShortString};
 
 /// The properties without those that are an empty string. Some clients send an empty string instead of leaving the
-/// property out (Spring AMQP, amqplib), and an empty id, address or type names nothing. This function is the only place
-/// that decides so: every property that is read has passed through it.
+/// property out (Spring AMQP, amqplib), and an empty id, address or type names nothing. Only this function decides so:
+/// every delivery and every answer passes through it before a property is read.
 pub(crate) fn without_empty(properties: BasicProperties) -> BasicProperties {
     let texts = [
         properties.content_type(),

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-/// How many connections and channels. The same bounds hold for publishing and consuming, each counted by itself.
+/// The bounds of a connection pool. The same bounds hold for publishing and for consuming, which have a pool each.
 ///
-/// | setting | default | |
-/// |---|---|---|
-/// | `connections` | 1 | open from the start and always |
-/// | `max_connections` | 4 | more are opened when each has `spread` channels |
-/// | `spread` | 32 | channels on each connection before another is opened: for every frame it writes, lapin looks at each channel of the connection |
-/// | `channels` | 256 | most on one connection, once there may be no more connections; one less than `channel_max` (the broker's is 2047, the URI may ask for less) if that is fewer |
-/// | `acquire_timeout` | 10 s | how long to wait for a channel when everything is taken |
-/// | `idle_timeout` | 60 s | after which an extra connection without channels is closed |
+/// | setting | default |
+/// |---|---|
+/// | [`connections`](Self::connections) | 1 |
+/// | [`max_connections`](Self::max_connections) | 4 |
+/// | [`spread`](Self::spread) | 32 |
+/// | [`channels`](Self::channels) | 256 |
+/// | [`acquire_timeout`](Self::acquire_timeout) | 10 s |
+/// | [`idle_timeout`](Self::idle_timeout) | 60 s |
 ///
 /// ```
 /// use fluffle_amqp::{Broker, PoolConfig};
@@ -22,18 +22,20 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// Connections open from the start and always, at least 1.
+    /// Connections that are opened at the start and stay open; at least 1.
     pub connections: usize,
-    /// Most connections, at least `connections`.
+    /// The most connections; at least `connections`. Another one is opened when each has `spread` channels.
     pub max_connections: usize,
-    /// Channels on each connection before another is opened, at least 1. With as many as `channels`, connections are
-    /// filled one after the other.
+    /// Channels on each connection before another connection is opened; at least 1. A low number is faster, because
+    /// lapin looks at each channel of the connection for every frame it writes. If `spread` is as large as `channels`,
+    /// the connections are filled one after the other.
     pub spread: usize,
-    /// Most channels on one connection, at least 1.
+    /// The most channels on one connection once no more connections are allowed; at least 1. If `channel_max` less one
+    /// is lower, that holds instead: the broker's `channel_max` is 2047 by default, and a URI may ask for less.
     pub channels: usize,
-    /// How long to wait for a channel when everything is taken.
+    /// How long a caller waits for a channel if all are in use.
     pub acquire_timeout: Duration,
-    /// How long an extra connection stays open without a channel.
+    /// How long a connection beyond `connections` stays open without a channel.
     pub idle_timeout: Duration,
 }
 

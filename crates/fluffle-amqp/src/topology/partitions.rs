@@ -26,14 +26,19 @@ impl Topology {
     /// # Ok::<(), fluffle_amqp::TopologyError>(())
     /// ```
     ///
-    /// | when | then |
-    /// |---|---|
-    /// | several processes start | the first consumer of a queue is the active one: the process that starts first has all queues. From RabbitMQ 4 a quorum queue prefers the consumer with the highest [`priority`](crate::Consume::priority): give each process other queues to prefer |
-    /// | a process ends | the broker activates another consumer once it has noticed the lost connection; unsettled messages are delivered again, in order |
-    /// | `partitions` grows | one key in *n* moves to each new queue, and its messages there may overtake those left in the old queue. If that matters: stop publishing, let the queues run empty, then declare |
-    /// | `partitions` shrinks | a declaration never unbinds or deletes anything: unbind the last queues by hand, let them run empty, delete them. If another queue than the last is removed, its keys are spread over all the others, and other keys move too |
-    /// | the whole broker restarts | the plugin may number the queues in another order (RabbitMQ 3.10 does): keys move as above |
-    /// | a message is retried | the order of its key is lost |
+    /// - If several processes start, the first consumer of a queue is the active one: the process that starts first has
+    ///   all queues. From RabbitMQ 4 a quorum queue prefers the consumer with the highest
+    ///   [`priority`](crate::Consume::priority): let each process prefer other queues.
+    /// - If a process ends, the broker activates another consumer once it has noticed the lost connection. Unsettled
+    ///   messages are delivered again, in order.
+    /// - If `partitions` grows, one key in *n* moves to each new queue, and its messages there may overtake those left
+    ///   in the old queue. If that matters, stop publishing, let the queues run empty, then declare.
+    /// - If `partitions` shrinks, a declaration does not unbind or delete anything: unbind the last queues by hand, let
+    ///   them run empty, delete them. If another queue than the last is removed, its keys are spread over all the
+    ///   others, and other keys move too.
+    /// - If the whole broker restarts, its plugin may number the queues in another order (RabbitMQ 3.10 does): keys
+    ///   then move as above.
+    /// - A message that is retried loses its place in the order of its key.
     ///
     /// The exchange needs the plugin `rabbitmq_consistent_hash_exchange`, which comes with RabbitMQ and must be
     /// enabled.

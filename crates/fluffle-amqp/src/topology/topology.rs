@@ -1,4 +1,4 @@
-//! The topology itself: what is in it, how two are merged, what makes one invalid.
+//! The topology: its entities, how two are merged, and what makes one invalid.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -157,7 +157,7 @@ impl Topology {
     }
 }
 
-/// The first property in which two descriptions of one entity differ.
+/// Words for the first property in which two descriptions of one entity differ.
 fn contradiction(first: &BTreeMap<String, String>, second: &BTreeMap<String, String>) -> String {
     let say = |properties: &BTreeMap<String, String>, key: &String| match properties.get(key) {
         Some(value) => format!("with {key} = {value}"),
@@ -168,7 +168,7 @@ fn contradiction(first: &BTreeMap<String, String>, second: &BTreeMap<String, Str
     let both = differing.next().map(|key| (say(first, key), say(second, key)));
     let (once, again) = both.unwrap_or_default();
     format!(
-        "it is described twice with different properties, once {once} and once {again}: keep one description, or make them \
-         equal"
+        "it is described twice with different properties, once {once} and once {again}: keep one description, or make \
+         them equal"
     )
 }
