@@ -206,7 +206,7 @@ impl Pool {
             return None;
         }
         let (slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.learned, &self.io, true);
-        tracing::info!(connection = %slot.id, "each connection has its share of channels: another connection is opened");
+        tracing::info!(connection = %slot.id, "each connection has its share of channels: another is opened");
         slots.open.push(slot);
         Some(child)
     }
@@ -242,7 +242,7 @@ impl Pool {
             ids
         };
         for id in closing {
-            tracing::info!(connection = %id, ?idle, "an extra connection has had no channel for the idle time: it is closed");
+            tracing::info!(connection = %id, ?idle, "an extra connection without channels is closed");
             // An error means that the connection has ended by itself.
             let _ = self.supervisor.stop_child(&id).await;
         }
