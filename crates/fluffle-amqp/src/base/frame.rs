@@ -123,7 +123,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_properties_take_is_what_is_written_of_them(
-            headers in prop::option::of(table(value())), id in prop::option::of("[a-z]{0,255}"), priority in prop::option::of(0_u8..10),
+            headers in prop::option::of(table(value())),
+            id in prop::option::of("[a-z]{0,255}"),
+            priority in prop::option::of(0_u8..10),
         ) {
             let mut properties = BasicProperties::default();
             if let Some(headers) = headers {

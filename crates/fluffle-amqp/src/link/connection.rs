@@ -263,7 +263,7 @@ impl Actor for ConnectionActor {
                 let closing = async move {
                     let begun = Instant::now();
                     match socket.close("closed by the application", limit).await {
-                        Ok(()) => tracing::info!(%connection, took = ?begun.elapsed(), "closed"),
+                        Ok(()) => tracing::info!(%connection, took = ?begun.elapsed(), "connection closed"),
                         Err(why) => {
                             tracing::warn!(%connection, %why, "the close failed: the socket was shut down")
                         }
@@ -299,8 +299,8 @@ fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
             if connected_before && error.is_about_tls() {
                 tracing::error!(
                     connection = %shared.name, %error,
-                    "a certificate is refused that was accepted when this service connected before: the connection is \
-                     tried again until a valid certificate is installed"
+                    "TLS is refused, but it worked when this service connected before: the connection is tried again \
+                     until a valid certificate is installed"
                 );
             }
             ExitError::transient(error)
@@ -359,7 +359,7 @@ impl StreamHandler<Event> for ConnectionActor {
                 self.shared.blocked.send_replace(Some(reason));
             }
             Event::ConnectionUnblocked => {
-                tracing::info!(connection = %self.shared.name, "the broker takes messages again");
+                tracing::info!(connection = %self.shared.name, "the broker no longer blocks publishing");
                 self.shared.blocked.send_replace(None);
             }
             Event::Error(error) => {

@@ -17,51 +17,52 @@ const FRAME_END: u8 = 0xce;
 /// Type, channel and size of a frame.
 const BEFORE_PAYLOAD: usize = 7;
 
-/// No frame may be made larger than this before the broker has proposed one (AMQP 0-9-1, section 4.2.3).
+/// The largest frame before the broker has proposed a size (AMQP 0-9-1, section 4.2.3).
 const SMALLEST_FRAME: usize = 4096;
 
-/// Bytes of one content header that are looked at as a whole: a broker that adds to a header of 128 KiB does not come
-/// near. Of a larger one only the beginning is kept.
+/// The largest content header that is checked as a whole, in bytes. The broker adds far less than this to a header of
+/// 128 KiB. Of a larger header only the beginning is kept.
 const LONGEST_HEADER: usize = 1 << 20;
 
-/// Follows the frames of one connection.
+/// Checks the frames of one connection.
 pub(crate) struct Sanitizer {
-    /// The largest frame that lapin takes.
+    /// The largest frame that lapin accepts.
     frame_max: usize,
-    /// Bytes of a frame that need no looking at and have not come yet.
+    /// Bytes of an unchecked frame that have not arrived yet; they are passed on as they are.
     to_pass: usize,
-    /// Bytes of a content header that is too long, which are to be dropped, its end octet included.
+    /// Bytes of an overlong content header that have not arrived yet; they are dropped. The end octet is included.
     to_drop: usize,
-    /// Methods with a fault, whose content header has not come yet, by channel.
+    /// Faults of methods whose content header has not arrived yet, by channel.
     awaiting_header: Vec<(u16, Faults)>,
-    /// The broker's proposal of heartbeats is not for lapin's eyes.
+    /// Whether the broker's proposal of heartbeats is hidden from lapin.
     no_heartbeats: bool,
-    /// These bytes are no AMQP: lapin may make of them what it can.
+    /// Whether the bytes are not AMQP; they are then passed to lapin unchecked.
     not_amqp: bool,
 }
 
-/// What became of the bytes that were looked at.
+/// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Looked {
-    /// So many of them, from the first on, are for lapin as they stand. The others are a frame that is not whole yet.
+    /// The first so many bytes are for lapin as they are. The rest is the beginning of a frame that has not arrived
+    /// whole.
     Sound(usize),
-    /// So many of them are for lapin as they stand; after them `instead` comes in place of the next `replaced`. What
-    /// follows those has not been looked at.
+    /// The first `sound` bytes are for lapin as they are. After them, `instead` takes the place of the next `replaced`
+    /// bytes. The bytes behind those have not been checked.
     Replaced { sound: usize, replaced: usize, instead: Vec<u8> },
 }
 
-/// What one frame is.
+/// The kind of one frame.
 enum Frame {
-    /// It has not come whole.
+    /// The frame has not arrived whole.
     Partial,
     Sound(usize),
-    /// Of this many bytes, the rest of which need not be looked at.
+    /// The frame has this many bytes and needs no check.
     Passing(usize),
     Replaced(usize, Vec<u8>),
 }
 
 impl Sanitizer {
-    /// For a connection that asks for frames of at most `frame_max` bytes; 0 for no wish.
+    /// A sanitizer for a connection that asks for frames of at most `frame_max` bytes; 0 if it asks for nothing.
     pub(crate) fn new(frame_max: u32) -> Self {
         let asked = usize::try_from(frame_max).unwrap_or(usize::MAX);
         Self {
@@ -74,15 +75,15 @@ impl Sanitizer {
         }
     }
 
-    /// The broker proposes no heartbeats, whatever it says: lapin 4.12.3 has no way to refuse them, and takes the
-    /// broker's interval when it asks for none itself. The interval it then agrees to is 0, which switches them off at
-    /// the broker too.
+    /// Hides the broker's proposal of heartbeats from lapin: lapin 4.12.3 cannot refuse heartbeats, and takes the
+    /// broker's interval if it asks for none itself. With the proposal hidden, lapin agrees to the interval 0, which
+    /// switches heartbeats off at the broker too.
     pub(crate) fn without_heartbeats(mut self) -> Self {
         self.no_heartbeats = true;
         self
     }
 
-    /// Looks at `bytes`, which follow those that were passed or replaced before.
+    /// Checks `bytes`, which follow the bytes that were passed or replaced before.
     pub(crate) fn look(&mut self, bytes: &mut [u8]) -> Looked {
         if self.to_drop > 0 {
             let dropped = self.to_drop.min(bytes.len());
@@ -111,10 +112,10 @@ impl Sanitizer {
         Looked::Sound(at)
     }
 
-    /// Looks at the frame that `bytes` begin with.
+    /// Checks the frame at the beginning of `bytes`.
     fn frame(&mut self, bytes: &mut [u8]) -> Frame {
         let Some(&[kind, c1, c2, s1, s2, s3, s4]) = bytes.first_chunk::<BEFORE_PAYLOAD>() else {
-            // `AMQP` and a version is how a broker refuses ours.
+            // A broker that refuses the client's protocol version answers with `AMQP` and its own version.
             self.not_amqp = !matches!(bytes[0], METHOD | HEADER | BODY | HEARTBEAT);
             return if self.not_amqp { Frame::Passing(bytes.len()) } else { Frame::Partial };
         };
@@ -146,7 +147,7 @@ impl Sanitizer {
         {
             (*high, *low) = (0, 0);
         }
-        // A method ends whatever content its channel was waiting for.
+        // A method means that the content its channel was waiting for does not come.
         if !self.awaiting_header.is_empty() {
             self.awaiting_header.retain(|(waiting, _)| *waiting != channel);
         }
@@ -178,7 +179,7 @@ impl Sanitizer {
         at.map(|at| self.awaiting_header.swap_remove(at).1).unwrap_or_default()
     }
 
-    /// A whole frame in place of one with this payload.
+    /// A whole frame that replaces the one with this payload.
     fn instead(&self, channel: u16, payload: &[u8], faults: Faults) -> Option<Vec<u8>> {
         let longest = self.frame_max.min(LONGEST_HEADER) - AROUND_PAYLOAD;
         let payload = content_header::rebuild(payload, faults, longest)?;
@@ -186,8 +187,8 @@ impl Sanitizer {
         Some([&[HEADER][..], &channel.to_be_bytes(), &size.to_be_bytes(), &payload, &[FRAME_END]].concat())
     }
 
-    /// A frame that is never held as a whole: the beginning of a content header is looked at, the rest of it is
-    /// dropped. A method of such a length is no message's doing, and lapin ends the connection over it.
+    /// An overlong frame, which is never held as a whole. Of a content header the beginning is checked and the rest
+    /// dropped. A method of such a length does not come from a message; lapin ends the connection over it.
     fn too_long(&mut self, kind: u8, channel: u16, bytes: &[u8], whole: usize) -> Frame {
         if kind == METHOD {
             return Frame::Passing(whole);
@@ -208,7 +209,7 @@ impl Sanitizer {
     }
 }
 
-/// The `frame-max` of `connection.tune`; `None` for any other method, or no limit.
+/// The `frame-max` of `connection.tune`; `None` for any other method, and if the broker has no limit.
 fn tuned_frame_max(payload: &[u8]) -> Option<usize> {
     match payload {
         [0, 10, 0, 30, _, _, a, b, c, d, ..] => {

@@ -1,17 +1,17 @@
-//! What stands between the socket and lapin: everything that arrives is looked at before lapin parses it.
+//! Checks all incoming bytes before lapin parses them.
 //!
-//! Anybody who may publish to a queue chooses the bytes of a message's properties, and the broker hands them on as they
-//! are. lapin's parser (amq-protocol-types 10.6) ends the connection over a short string that is not UTF-8, recurses
-//! without a bound into nested tables, which ends the process, and refuses a content header that is larger than a
-//! frame, which the broker makes by adding `x-death`. Each redelivery would do so again, for every consumer of the
-//! connection. So a property that lapin cannot read is taken out, and a header in its place says what it was: the
-//! message arrives, and ends as a dead letter (`consume/settlement.rs`). See `docs/SEMANTICS.md`, "What others put on
-//! your queue".
+//! Anyone who may publish to a queue chooses the bytes of a message's properties, and the broker passes them on
+//! unchanged. Three kinds of bytes break lapin's parser (amq-protocol-types 10.6). A short string that is not UTF-8
+//! ends the connection. Deeply nested tables make the parser recurse without a bound, which ends the process. A content
+//! header that is larger than a frame, which the broker makes by adding `x-death`, ends the connection. Each redelivery
+//! does so again, for every consumer of the connection. The sanitizer therefore removes a property that lapin cannot
+//! read and adds a header that names it. The message arrives, and becomes a dead letter (`consume/decide/verdict.rs`).
+//! See `docs/SEMANTICS.md`, "What others put on your queue".
 //!
-//! A sound frame is not copied: it is looked at where lapin's buffer has it. The cost is one walk over the methods and
-//! content headers; bodies are stepped over. Time is linear in the bytes and the stack is bounded.
+//! A sound frame is not copied: it is checked in lapin's own buffer. The cost is one pass over methods and content
+//! headers; bodies are skipped. Time is linear in the bytes, and the use of the stack is bounded.
 //!
-//! [`Sanitizer`] is pure; [`stream`] puts it under lapin.
+//! [`Sanitizer`] does no I/O; [`stream`] puts it between the socket and lapin.
 
 mod content_header;
 mod fault;
