@@ -19,7 +19,7 @@ use crate::{
 /// A [`Switch`] that several tasks use. It logs each change and signals it.
 pub(crate) struct SharedSwitch {
     name: String,
-    kind: Kind,
+    kind: SwitchKind,
     switch: Mutex<Switch>,
     /// Signals when the switch opens or closes. There is no signal when it turns half-open: that depends on time alone,
     /// and [`look`](Self::look) says when.
@@ -27,13 +27,13 @@ pub(crate) struct SharedSwitch {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum SwitchKind {
     Breaker,
     KillSwitch,
 }
 
 impl SharedSwitch {
-    fn new(name: String, kind: Kind, terms: Terms) -> Arc<Self> {
+    fn new(name: String, kind: SwitchKind, terms: Terms) -> Arc<Self> {
         Arc::new(Self { name, kind, switch: Mutex::new(Switch::new(terms)), changed: watch::Sender::new(()) })
     }
 
@@ -75,23 +75,25 @@ impl SharedSwitch {
     fn tell(&self, change: Change) {
         let name = &self.name;
         match (self.kind, change) {
-            (Kind::Breaker, Change::Opened { failures, of, wait }) => {
+            (SwitchKind::Breaker, Change::Opened { failures, of, wait }) => {
                 tracing::warn!(breaker = %name, failures, of, ?wait, "the circuit breaker opens");
             }
-            (Kind::Breaker, Change::Closed) => tracing::info!(breaker = %name, "the circuit breaker is closed again"),
-            (Kind::KillSwitch, Change::Opened { failures, of, wait: Some(wait) }) => {
+            (SwitchKind::Breaker, Change::Closed) => {
+                tracing::info!(breaker = %name, "the circuit breaker is closed again")
+            }
+            (SwitchKind::KillSwitch, Change::Opened { failures, of, wait: Some(wait) }) => {
                 tracing::error!(
                     queue = %name, dead_letters = failures, of, ?wait,
                     "the kill switch stops this consumer"
                 );
             }
-            (Kind::KillSwitch, Change::Opened { failures, of, wait: None }) => {
+            (SwitchKind::KillSwitch, Change::Opened { failures, of, wait: None }) => {
                 tracing::error!(
                     queue = %name, dead_letters = failures, of,
                     "the kill switch stops this consumer, until `Service::resume` is called"
                 );
             }
-            (Kind::KillSwitch, Change::Closed) => {
+            (SwitchKind::KillSwitch, Change::Closed) => {
                 tracing::info!(queue = %name, "the kill switch lets this consumer start again")
             }
         }
@@ -153,7 +155,7 @@ impl CircuitBreaker {
     pub fn new(name: impl Into<String>) -> Self {
         let wait = Backoff::exponential(Duration::from_secs(5), Duration::from_secs(60)).unwrap_or_default();
         let terms = Terms::half(wait);
-        Self { shared: SharedSwitch::new(name.into(), Kind::Breaker, terms.clone()), terms, rejections: false }
+        Self { shared: SharedSwitch::new(name.into(), SwitchKind::Breaker, terms.clone()), terms, rejections: false }
     }
 
     /// The part of the window that must have failed for the breaker to open: above 0, at most 1. Default: 0.5.
@@ -250,7 +252,7 @@ impl CircuitBreaker {
     }
 
     fn renewed(mut self) -> Self {
-        self.shared = SharedSwitch::new(self.shared.name.clone(), Kind::Breaker, self.terms.clone());
+        self.shared = SharedSwitch::new(self.shared.name.clone(), SwitchKind::Breaker, self.terms.clone());
         self
     }
 }
@@ -327,7 +329,7 @@ impl KillSwitch {
 
     /// The switch of one consumer: it has a state of its own.
     pub(crate) fn shared(&self, queue: &str) -> Arc<SharedSwitch> {
-        SharedSwitch::new(queue.to_owned(), Kind::KillSwitch, self.0.clone())
+        SharedSwitch::new(queue.to_owned(), SwitchKind::KillSwitch, self.0.clone())
     }
 }
 

@@ -24,10 +24,10 @@ pub(crate) enum OperationError {
 /// Waits for `operation` for at most `limit`.
 ///
 /// After the limit the operation is dropped and the error is [`OperationError::Unanswered`]. The broker may still carry
-/// it out: close the channel or the connection before you try again. A caller that passes on lapin's errors converts
-/// the error into a
-/// [`lapin::Error`]: an elapsed limit becomes an I/O error of kind [`TimedOut`](io::ErrorKind::TimedOut), which
-/// `classify` calls transient.
+/// it out: close the channel or the connection before you try again.
+///
+/// A caller that passes on lapin's errors converts the error into a [`lapin::Error`]: an elapsed limit becomes an I/O
+/// error of kind [`TimedOut`](io::ErrorKind::TimedOut), which `classify` calls transient.
 ///
 /// lapin itself has no limits: connect, close and any other operation can wait for ever on a silent peer (lapin #409,
 /// #437, #470).

@@ -51,7 +51,7 @@ pub(crate) struct ConnectionShared {
     /// The largest frame of the present socket, or of the last one.
     frame_max: Mutex<FrameMax>,
     /// The number of slots in use on this connection; the pool updates it.
-    pub(crate) places: AtomicUsize,
+    pub(crate) slots_in_use: AtomicUsize,
     connects: AtomicU64,
     losses: Mutex<Losses>,
     /// How many times lapin's parser could not read the incoming bytes.
@@ -86,7 +86,7 @@ impl ConnectionShared {
             pulse: watch::Sender::new(None),
             status: Mutex::new(None),
             frame_max: Mutex::default(),
-            places: AtomicUsize::new(0),
+            slots_in_use: AtomicUsize::new(0),
             connects: AtomicU64::new(0),
             losses: Mutex::default(),
             deaths_in_parser: watch::Sender::new(0),
@@ -131,10 +131,10 @@ impl ConnectionShared {
 
     /// The error if more slots are in use than the broker allows. That can happen because slots are given out before
     /// the broker's limit is known.
-    fn too_many_places(&self) -> Option<TooManyChannels> {
-        let (most, places) = (self.learned.most_places()?, self.places.load(Ordering::SeqCst));
+    fn too_many_channels(&self) -> Option<TooManyChannels> {
+        let (most, channels) = (self.learned.most_slots()?, self.slots_in_use.load(Ordering::SeqCst));
         let connection = self.name.clone();
-        (places > most).then_some(TooManyChannels { connection, places, channel_max: most + 1 })
+        (channels > most).then_some(TooManyChannels { connection, channels, channel_max: most + 1 })
     }
 
     fn set_status(&self, status: Option<ConnectionStatus>) {
@@ -161,13 +161,13 @@ impl Learned {
     }
 
     /// The most slots on one connection; `None` before the first connection.
-    pub(crate) fn most_places(&self) -> Option<usize> {
-        self.has_connected().then(|| most_places(self.channel_max.load(Ordering::SeqCst)))
+    pub(crate) fn most_slots(&self) -> Option<usize> {
+        self.has_connected().then(|| most_slots(self.channel_max.load(Ordering::SeqCst)))
     }
 }
 
 /// The most slots on a connection with this `channel_max`. One channel is reserved for declaring the topology.
-pub(crate) fn most_places(channel_max: u16) -> usize {
+pub(crate) fn most_slots(channel_max: u16) -> usize {
     usize::from(channel_max).saturating_sub(1)
 }
 
@@ -175,16 +175,16 @@ pub(crate) fn most_places(channel_max: u16) -> usize {
 #[derive(Debug)]
 struct TooManyChannels {
     connection: String,
-    places: usize,
+    channels: usize,
     channel_max: usize,
 }
 
 impl fmt::Display for TooManyChannels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connection, places, channel_max } = self;
+        let Self { connection, channels, channel_max } = self;
         write!(
             f,
-            "connection {connection} needs {places} channels and one more for declaring the topology; the broker \
+            "connection {connection} needs {channels} channels and one more for declaring the topology; the broker \
              allows {channel_max} (`channel_max`): raise `channel_max` in rabbitmq.conf"
         )?;
         match channel_max {
@@ -283,7 +283,7 @@ async fn open(shared: &ConnectionShared) -> Result<Socket, ExitError> {
         .await
         .map_err(|error| refused(shared, error))?;
     shared.learned.connected(socket.connection.configuration().channel_max());
-    if let Some(error) = shared.too_many_places() {
+    if let Some(error) = shared.too_many_channels() {
         return Err(ExitError::permanent(error));
     }
     declare(shared, &socket, Scope::Shared).await?;
@@ -406,7 +406,7 @@ impl Handler<OpenChannel> for ConnectionActor {
                     Err(ExitError::permanent(ClientError(error)))
                 }
                 // The broker refuses the channel if slots beyond its limit were given out while the socket was opening.
-                Err(OperationError::Failed(error)) => Err(match shared.too_many_places() {
+                Err(OperationError::Failed(error)) => Err(match shared.too_many_channels() {
                     Some(too_many) => ExitError::permanent(too_many),
                     None => ExitError::transient(ClientError(error)),
                 }),

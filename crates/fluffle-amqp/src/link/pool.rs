@@ -89,7 +89,7 @@ struct Slot {
     channels: usize,
     /// When a slot was last freed; only read while no slot is in use.
     idle_since: Instant,
-    place: PooledConnection,
+    connection: PooledConnection,
 }
 
 /// A connection of the pool, on which a channel can be opened.
@@ -177,7 +177,7 @@ impl Pool {
             slot.alone = true;
             slot.set_channels(1);
             let reserved =
-                ConnectionSlot { place: slot.place.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) };
+                ConnectionSlot { place: slot.connection.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) };
             slots.open.push(slot);
             (reserved, child)
         };
@@ -187,7 +187,7 @@ impl Pool {
 
     /// A slot on the connection with the fewest channels, if it has fewer than `limit`.
     fn take(self: &Arc<Self>, limit: usize) -> Option<ConnectionSlot> {
-        let limit = limit.max(1).min(self.most_places());
+        let limit = limit.max(1).min(self.most_slots());
         let mut slots = self.slots();
         let slot = slots
             .open
@@ -195,7 +195,7 @@ impl Pool {
             .filter(|slot| slot.channels < limit && !slot.alone)
             .min_by_key(|slot| slot.channels)?;
         slot.set_channels(slot.channels + 1);
-        Some(ConnectionSlot { place: slot.place.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) })
+        Some(ConnectionSlot { place: slot.connection.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) })
     }
 
     fn extra(&self) -> Option<SupervisorSpec> {
@@ -250,20 +250,20 @@ impl Pool {
 
     fn exhausted(&self) -> PoolError {
         let (connections, waited) = (self.slots().open.len(), self.broker.pool.acquire_timeout);
-        PoolError::Exhausted { role: self.role, connections, channels: self.most_places(), waited }
+        PoolError::Exhausted { role: self.role, connections, channels: self.most_slots(), waited }
     }
 
     /// The most channels on one connection: the least of the limits of the pool, of the URIs and, once it is known, of
     /// the broker.
-    fn most_places(&self) -> usize {
+    fn most_slots(&self) -> usize {
         let Broker { endpoints, pool, .. } = &*self.broker;
-        let asked = endpoints.iter().filter_map(|endpoint| endpoint.channel_max).map(connection::most_places).min();
-        [asked, self.learned.most_places()].into_iter().flatten().fold(pool.channels.max(1), usize::min)
+        let asked = endpoints.iter().filter_map(|endpoint| endpoint.channel_max).map(connection::most_slots).min();
+        [asked, self.learned.most_slots()].into_iter().flatten().fold(pool.channels.max(1), usize::min)
     }
 
     /// The connections that are open now, the permanent ones first.
     pub(crate) fn connections(&self) -> Vec<Arc<ConnectionShared>> {
-        self.slots().open.iter().map(|slot| Arc::clone(&slot.place.shared)).collect()
+        self.slots().open.iter().map(|slot| Arc::clone(&slot.connection.shared)).collect()
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
@@ -274,7 +274,7 @@ impl Pool {
 impl Slot {
     fn set_channels(&mut self, channels: usize) {
         self.channels = channels;
-        self.place.shared.places.store(channels, Ordering::SeqCst);
+        self.connection.shared.slots_in_use.store(channels, Ordering::SeqCst);
     }
 }
 
@@ -299,13 +299,13 @@ impl Slots {
             .strategy(Strategy::OneForOne)
             .stops_together()
             .intensity(Intensity::unlimited());
-        let place = PooledConnection { shared, connection, channels: channels.handle() };
+        let pooled = PooledConnection { shared, connection, channels: channels.handle() };
         let spec = SupervisorSpec::new(id.as_str())
             .strategy(Strategy::RestForOne)
             .intensity(Intensity::unlimited())
             .child(socket)
             .child(channels);
-        (Slot { id, extra, alone: false, channels: 0, idle_since: Instant::now(), place }, spec)
+        (Slot { id, extra, alone: false, channels: 0, idle_since: Instant::now(), connection: pooled }, spec)
     }
 }
 

@@ -79,7 +79,7 @@ impl std::str::FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, UriError> {
         let text = text.trim();
-        let Parts { authority, path, query } = Parts::of(text)?;
+        let UriParts { authority, path, query } = UriParts::of(text)?;
         let url = Url::parse(text).map_err(|error| wrong(error, authority))?;
         let tls = match url.scheme() {
             "amqp" => false,
@@ -123,14 +123,14 @@ impl std::str::FromStr for Endpoint {
 }
 
 /// The parts of a URI as they are written, still percent-encoded.
-struct Parts<'a> {
+struct UriParts<'a> {
     authority: &'a str,
     /// With its leading `/`, if there is one.
     path: &'a str,
     query: &'a str,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> UriParts<'a> {
     /// Refuses what the URL parser accepts silently or misinterprets.
     fn of(text: &'a str) -> Result<Self, UriError> {
         if text.is_empty() {

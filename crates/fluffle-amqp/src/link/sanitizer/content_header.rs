@@ -15,7 +15,7 @@ const BEFORE_FLAGS: usize = 12;
 /// The flags that AMQP 0-9-1 does not define for class `basic`: a continuation and a reserved bit.
 const UNKNOWN_FLAGS: u16 = 0b11;
 
-enum Kind {
+enum PropertyKind {
     Text,
     Table,
     Octet,
@@ -23,21 +23,21 @@ enum Kind {
 }
 
 /// The properties of class `basic` in the order of their flags, from the highest bit down.
-const PROPERTIES: [(&str, Kind); 14] = [
-    ("content_type", Kind::Text),
-    ("content_encoding", Kind::Text),
-    ("headers", Kind::Table),
-    ("delivery_mode", Kind::Octet),
-    ("priority", Kind::Octet),
-    ("correlation_id", Kind::Text),
-    ("reply_to", Kind::Text),
-    ("expiration", Kind::Text),
-    ("message_id", Kind::Text),
-    ("timestamp", Kind::Time),
-    ("type", Kind::Text),
-    ("user_id", Kind::Text),
-    ("app_id", Kind::Text),
-    ("cluster_id", Kind::Text),
+const PROPERTIES: [(&str, PropertyKind); 14] = [
+    ("content_type", PropertyKind::Text),
+    ("content_encoding", PropertyKind::Text),
+    ("headers", PropertyKind::Table),
+    ("delivery_mode", PropertyKind::Octet),
+    ("priority", PropertyKind::Octet),
+    ("correlation_id", PropertyKind::Text),
+    ("reply_to", PropertyKind::Text),
+    ("expiration", PropertyKind::Text),
+    ("message_id", PropertyKind::Text),
+    ("timestamp", PropertyKind::Time),
+    ("type", PropertyKind::Text),
+    ("user_id", PropertyKind::Text),
+    ("app_id", PropertyKind::Text),
+    ("cluster_id", PropertyKind::Text),
 ];
 
 /// Bytes of a frame that are not its payload.
@@ -64,7 +64,7 @@ fn end_of_sound(mut flags: u16, mut rest: &[u8]) -> Option<&[u8]> {
         }
         let (_, kind) = PROPERTIES.get(flag.leading_zeros() as usize)?;
         let (value, after) = split(kind, rest)?;
-        if matches!(kind, Kind::Table) && table::check(value).is_err() {
+        if matches!(kind, PropertyKind::Table) && table::check(value).is_err() {
             return None;
         }
         rest = after;
@@ -82,7 +82,8 @@ pub(super) fn rebuild(payload: &[u8], mut faults: Faults, longest: usize) -> Opt
     if flags & UNKNOWN_FLAGS != 0 {
         faults.add("property flags", What::UnknownFlags, &flags.to_be_bytes());
     }
-    let mut kept = Kept { flags: 0, before_headers: Vec::new(), headers: Vec::new(), after_headers: Vec::new() };
+    let mut kept =
+        KeptProperties { flags: 0, before_headers: Vec::new(), headers: Vec::new(), after_headers: Vec::new() };
     for (bit, (name, kind)) in PROPERTIES.iter().enumerate() {
         if flags & (0x8000 >> bit) == 0 {
             continue;
@@ -93,8 +94,8 @@ pub(super) fn rebuild(payload: &[u8], mut faults: Faults, longest: usize) -> Opt
             break;
         };
         match kind {
-            Kind::Table => kept.headers = readable(value, &mut faults),
-            Kind::Text if !is_text(value) => faults.add(*name, What::NotUtf8, value),
+            PropertyKind::Table => kept.headers = readable(value, &mut faults),
+            PropertyKind::Text if !is_text(value) => faults.add(*name, What::NotUtf8, value),
             _ => kept.add(bit, &rest[..rest.len() - after.len()]),
         }
         rest = after;
@@ -111,19 +112,19 @@ fn flags(payload: &[u8]) -> Option<(u16, &[u8])> {
 }
 
 /// The value of a property without its length field, and the bytes behind it.
-fn split<'a>(kind: &Kind, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+fn split<'a>(kind: &PropertyKind, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     match kind {
-        Kind::Text => {
+        PropertyKind::Text => {
             let (&length, rest) = bytes.split_first()?;
             rest.split_at_checked(usize::from(length))
         }
-        Kind::Table => {
+        PropertyKind::Table => {
             let (length, rest) = bytes.split_at_checked(4)?;
             let length = u32::from_be_bytes(length.try_into().ok()?);
             rest.split_at_checked(usize::try_from(length).ok()?)
         }
-        Kind::Octet => bytes.split_at_checked(1),
-        Kind::Time => bytes.split_at_checked(8),
+        PropertyKind::Octet => bytes.split_at_checked(1),
+        PropertyKind::Time => bytes.split_at_checked(8),
     }
 }
 
@@ -155,7 +156,7 @@ fn readable<'a>(content: &'a [u8], faults: &mut Faults) -> Vec<TableEntry<'a>> {
 }
 
 /// The parts of a message's properties that are kept.
-struct Kept<'a> {
+struct KeptProperties<'a> {
     flags: u16,
     before_headers: Vec<u8>,
     headers: Vec<TableEntry<'a>>,
@@ -164,7 +165,7 @@ struct Kept<'a> {
 
 const HEADERS_BIT: usize = 2;
 
-impl Kept<'_> {
+impl KeptProperties<'_> {
     fn add(&mut self, bit: usize, encoded: &[u8]) {
         self.flags |= 0x8000 >> bit;
         let part = if bit < HEADERS_BIT { &mut self.before_headers } else { &mut self.after_headers };
@@ -232,7 +233,7 @@ pub(super) mod tests {
     fn the_flags_of_texts_are_those_of_the_properties() {
         for (bit, (name, kind)) in PROPERTIES.iter().enumerate() {
             let text = payload(0x8000 >> bit, b"\x01a");
-            assert_eq!(is_sound(&text), matches!(kind, Kind::Text), "{name}");
+            assert_eq!(is_sound(&text), matches!(kind, PropertyKind::Text), "{name}");
         }
     }
 

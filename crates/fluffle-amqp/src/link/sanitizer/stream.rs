@@ -17,7 +17,7 @@ use lapin::AsyncTcpStream;
 use crate::link::sanitizer::frames::{Looked, Sanitizer};
 
 /// The TCP stream type of tokio's reactor.
-type TokioStream = <Tokio as Reactor>::TcpStream;
+pub(crate) type TokioStream = <Tokio as Reactor>::TcpStream;
 
 /// lapin's runtime: tokio with sanitized streams.
 pub(crate) type SanitizedRuntime = Runtime<RuntimeParts<Tokio, SanitizingReactor>>;

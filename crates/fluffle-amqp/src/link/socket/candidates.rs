@@ -12,7 +12,7 @@ use std::{
 use tokio::time::timeout;
 
 use crate::link::endpoint::Endpoint;
-use crate::link::socket::race::Source;
+use crate::link::socket::race::CandidateSource;
 
 /// How long a name may take to resolve before the next endpoint's addresses are tried first. After those the name is
 /// waited for again.
@@ -42,7 +42,7 @@ impl Candidates {
     }
 }
 
-impl Source for Candidates {
+impl CandidateSource for Candidates {
     type Candidate = Candidate;
 
     async fn next(&mut self) -> Option<Candidate> {

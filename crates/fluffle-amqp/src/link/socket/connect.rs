@@ -26,7 +26,7 @@ use crate::{
         endpoint::{Endpoint, Mechanism},
         sanitizer::{
             Sanitizer,
-            stream::{self, Sanitized, SanitizedRuntime},
+            stream::{self, Sanitized, SanitizedRuntime, TokioStream},
         },
         socket::{
             candidates::{Candidate, Candidates, Resolving, resolve},
@@ -190,8 +190,6 @@ async fn connect_to(
         Err(_) => Err(failed(format!("no answer within {limit:?}"), Class::Transient, false)),
     }
 }
-
-type TokioStream = <Tokio as Reactor>::TcpStream;
 
 async fn open_tcp(address: SocketAddr, cutter: &Cutter) -> io::Result<TokioStream> {
     let stream = Tokio::current().tcp_connect_addr(address).await?;

@@ -58,7 +58,7 @@ impl Progress {
 }
 
 /// A source of candidates, in order; `None` means that there are no more.
-pub(super) trait Source {
+pub(super) trait CandidateSource {
     type Candidate;
 
     /// Cancellation safe: if the future is dropped before it is ready, no candidate is lost.
@@ -69,7 +69,7 @@ pub(super) trait Source {
 /// order in which they started.
 ///
 /// Cancellation: dropping the future drops all attempts.
-pub(super) async fn race<S: Source, T, E, F>(
+pub(super) async fn race<S: CandidateSource, T, E, F>(
     mut source: S,
     attempt: impl Fn(S::Candidate, Progress) -> F,
 ) -> Result<T, Vec<E>>
@@ -132,7 +132,7 @@ mod tests {
 
     struct Listed(VecDeque<(usize, Peer)>);
 
-    impl Source for Listed {
+    impl CandidateSource for Listed {
         type Candidate = (usize, Peer);
 
         async fn next(&mut self) -> Option<Self::Candidate> {
