@@ -1,4 +1,4 @@
-//! What a topology refuses before any broker is asked.
+//! Rules that a topology checks before it asks a broker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
@@ -209,7 +209,7 @@ fn arguments_that_fit_no_frame_are_refused() {
 #[test]
 fn dead_letters_that_come_straight_back_are_refused() {
     refuses_queue(Queue::classic("q").dead_letter_to("", "q"), "to itself");
-    // Under the key a message came by: the wait of a delay, whose target that key names.
+    // With an empty key a dead letter keeps its routing key, which names the target queue: a delay queue works so.
     accepts(Queue::classic("q").dead_letter_to("", ""));
 }
 

@@ -299,8 +299,8 @@ fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
             if connected_before && error.is_about_tls() {
                 tracing::error!(
                     connection = %shared.name, %error,
-                    "TLS is refused, but it worked when this service connected before: the connection is tried again \
-                     until a valid certificate is installed"
+                    "TLS is refused, but it worked when this service connected before: this service tries again until \
+                     a valid certificate is installed"
                 );
             }
             ExitError::transient(error)

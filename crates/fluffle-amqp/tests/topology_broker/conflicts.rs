@@ -1,4 +1,4 @@
-//! What exists otherwise than declared.
+//! Entities that exist with other properties than declared.
 
 use super::{Client, minutes};
 use crate::topology::{

@@ -1,4 +1,4 @@
-//! What is declared exists, routes, and can be declared again.
+//! Declared entities exist, route messages, and can be declared again.
 
 use lapin::types::{AMQPValue, FieldTable};
 

@@ -1,4 +1,4 @@
-//! Declarations against a real RabbitMQ, one virtual host a test.
+//! Declarations against a real RabbitMQ, with one virtual host for each test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,4 @@
-//! What the broker refuses, and what happens when it is silent or gone.
+//! Declarations that the broker refuses, or does not answer because it is silent or gone.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a URI means, or what is wrong with it: a row for each.
+//! Tables of URIs: each row has a URI and its endpoint, or a part of its error.
 
 use crate::{Broker, link::uri::*};
 
