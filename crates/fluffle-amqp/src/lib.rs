@@ -1,15 +1,30 @@
 //! Supervised connections, channels, publishers and consumers for RabbitMQ, on lapin.
 //!
-//! Applications use this through the `fluffle` crate. What is here:
+//! Applications use this crate through the `fluffle` crate. Its main types:
 //!
-//! - [`Broker`]: where the broker is, and how to stay connected to it.
-//! - [`Topology`]: exchanges, queues and bindings, declared after every connect.
-//! - [`Service`]: the supervision tree of one application; publishers, requesters and consumers are added to it.
-//! - [`Publisher`], [`Route`]: from a message to the broker's confirm.
-//! - [`Consume`], [`Delivery`], [`DeliveryBatch`], [`Failure`], [`Retry`]: from a queue to a handler actor and back.
-//! - [`Requester`]: questions and answers.
+//! - [`Broker`]: the addresses of the broker, and the settings of the connections to it.
+//! - [`Topology`]: exchanges, queues and bindings, which are declared after every connect.
+//! - [`Service`]: the supervision tree of one application. Publishers, requesters and consumers are added to it.
+//! - [`Publisher`], [`Route`]: publish a message and wait for the broker's confirm.
+//! - [`Consume`], [`Delivery`], [`DeliveryBatch`], [`Failure`], [`Retry`]: pass deliveries to a handler actor and
+//!   settle them by its answer.
+//! - [`Requester`]: sends requests and receives their answers.
+//! - [`Replay`]: publishes dead letters again.
 //!
-//! No type of lapin's appears in any signature; its own recovery is off, for the tree owns recovery.
+//! No type of lapin appears in a signature. lapin's own recovery is off, because the supervision tree recovers
+//! connections and channels.
+//!
+//! # Layers
+//!
+//! A module imports only modules of lower numbers:
+//!
+//! 1. `base`: timers, shutdown deadlines, properties and headers of a message, requests, and the failure of a handler.
+//! 2. `flow`: circuit breakers, kill switches, rate limits, byte budgets. `topology`: exchanges, queues and bindings as
+//!    data.
+//! 3. `link`: addresses, TLS, sockets, connections, channels and declarations.
+//! 4. `publish`; `request` uses it.
+//! 5. `consume`; `replay` uses it.
+//! 6. `service`: the supervision tree.
 
 mod base;
 mod consume;
@@ -21,10 +36,7 @@ mod request;
 mod service;
 mod topology;
 
-pub use base::{
-    failure::Failure,
-    payload::{Handles, HandlesBatches, Payload},
-};
+pub use base::{failure::Failure, payload::Payload};
 pub use consume::{
     events::stats::{ConsumerState, ConsumerStats},
     handler::{
@@ -47,9 +59,11 @@ pub use fluffle_store::{Flush, Journal, SeenIds, WhenFull};
 pub use link::{
     broker::{AMQP_URL, Broker},
     class::Class,
-    endpoint::{Endpoint, Mechanism, UriError},
-    pool::{PoolConfig, PoolError, Role},
+    endpoint::{Endpoint, Mechanism},
+    pool::{PoolError, Role},
+    pool_config::PoolConfig,
     tls::{Tls, TlsError},
+    uri::UriError,
 };
 pub use publish::{
     backlog::{Backlog, BacklogError},
@@ -73,6 +87,7 @@ pub use request::{
 pub use service::{
     DRAIN, Service,
     error::{ServiceEnd, ServiceError},
+    handles::{Handles, HandlesBatches},
     status::ConnectionStatus,
     unstarted::{PublisherPart, RequesterPart},
 };

@@ -1,4 +1,4 @@
-//! What a topology refuses before any broker is asked.
+//! Rules that a topology checks before it asks a broker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
@@ -79,7 +79,7 @@ fn an_exchange_type_is_built_in_or_a_plugins() {
 #[test]
 fn a_consistent_hash_exchange_goes_by_one_thing_and_its_bindings_are_weights() {
     let both = Exchange::consistent_hash("x").hash_header("customer").hash_property(HashProperty::MessageId);
-    refuses_exchange(both, "take the other off");
+    refuses_exchange(both, "remove the other");
     refuses_exchange(Exchange::topic("x").hash_header("customer"), "takes no hash-header");
 
     let bound = |queue: Queue| Topology::new().exchange(Exchange::consistent_hash("x")).queue(queue);
@@ -209,7 +209,7 @@ fn arguments_that_fit_no_frame_are_refused() {
 #[test]
 fn dead_letters_that_come_straight_back_are_refused() {
     refuses_queue(Queue::classic("q").dead_letter_to("", "q"), "to itself");
-    // Under the key a message came by: the wait of a delay, whose target that key names.
+    // With an empty key a dead letter keeps its routing key, which names the target queue: a delay queue works so.
     accepts(Queue::classic("q").dead_letter_to("", ""));
 }
 
@@ -308,7 +308,7 @@ fn differing_twins_are_refused_naming_both_values() {
     let error = ours.merge(theirs).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "queue \"q\": it is described twice and not alike, once with x-max-length = 5 and once \
+        "queue \"q\": it is described twice with different properties, once with x-max-length = 5 and once \
          without x-max-length: keep one description, or make them equal"
     );
     let twins = Topology::new().exchange(Exchange::topic("x")).exchange(Exchange::direct("x"));

@@ -1,4 +1,4 @@
-//! Topologies written by hand.
+//! Topologies in TOML.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Write;
@@ -136,7 +136,7 @@ fn refused(text: &str) -> (Option<usize>, Option<Entity>, String) {
     }
 }
 
-/// A first exchange and queue that are right, so that the faulty one must be told from them.
+/// A valid exchange and queue before the faulty one, so that the error must name the right entity.
 const RIGHT: &str = "[[exchange]]\nname = 'x'\ntype = 'topic'\n[[queue]]\nname = 'a'\ntype = 'classic'\n";
 
 #[test]

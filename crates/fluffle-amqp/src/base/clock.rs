@@ -1,8 +1,8 @@
-//! Timers for what an application awaits, on whatever thread that is.
+//! Timers for futures that an application awaits, on any thread.
 //!
-//! A tokio timer belongs to the runtime of the thread that makes it, and making one without a runtime is a panic. A
-//! handle such as a publisher's may be awaited under any executor. So a thread without a runtime uses the timers of one
-//! that is kept for this.
+//! A tokio timer belongs to the runtime of the thread that makes it, and making a timer without a runtime panics. An
+//! application may await a handle, such as a publisher's, under any executor. A thread without a runtime therefore uses
+//! the timers of a runtime that this module starts.
 
 use std::{
     sync::{OnceLock, mpsc},
@@ -18,12 +18,12 @@ use tokio::{
     time::{self, Instant},
 };
 
-/// The deadline passed first.
+/// The deadline passed before the future was ready.
 #[derive(Debug)]
 pub(crate) struct Elapsed;
 
-/// `future`, up to `deadline`. Where no timer can be had, because a thread for it cannot be started, the deadline
-/// counts as passed.
+/// Waits for `future` until `deadline`. If there is no timer, because its thread cannot be started, the deadline counts
+/// as passed.
 pub(crate) fn timeout_at<F: Future>(deadline: Instant, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
     let limited = with_timers(|| time::timeout_at(deadline, future));
     match limited {
@@ -32,7 +32,8 @@ pub(crate) fn timeout_at<F: Future>(deadline: Instant, future: F) -> impl Future
     }
 }
 
-/// Waits until `at`; where no timer can be had, for ever: to be used below a [`timeout_at`], which does not wait there.
+/// Waits until `at`. If there is no timer, this waits for ever: call it inside a [`timeout_at`], which does not wait
+/// without a timer.
 pub(crate) async fn sleep_until(at: Instant) {
     match with_timers(|| time::sleep_until(at)) {
         Some(sleep) => sleep.await,
@@ -44,31 +45,32 @@ fn with_timers<T>(make: impl FnOnce() -> T) -> Option<T> {
     if Handle::try_current().is_ok() {
         return Some(make());
     }
-    let _entered = kept()?.enter();
+    let _entered = timer_runtime()?.enter();
     Some(make())
 }
 
-/// The runtime for threads that have none: a thread that runs its timers, started when it is first needed, for as long
-/// as the process lives.
-fn kept() -> Option<&'static Handle> {
-    static KEPT: OnceLock<Option<Handle>> = OnceLock::new();
-    KEPT.get_or_init(|| {
-        let (tell, told) = mpsc::sync_channel(1);
-        let started = thread::Builder::new().name("fluffle-clock".to_owned()).spawn(move || {
-            match Builder::new_current_thread().enable_time().build() {
-                Ok(runtime) => {
-                    let _ = tell.send(Ok(runtime.handle().clone()));
-                    runtime.block_on(std::future::pending::<()>());
-                }
-                Err(error) => drop(tell.send(Err(error))),
-            }
-        });
-        let handle = started.and_then(|_| told.recv().map_err(std::io::Error::other)?);
-        handle
-            .inspect_err(|error| tracing::error!(%error, "no thread for the timers of threads without a runtime"))
-            .ok()
-    })
-    .as_ref()
+/// The runtime for threads that have none. Its thread runs the timers; it starts at first use and lives as long as the
+/// process.
+fn timer_runtime() -> Option<&'static Handle> {
+    static RUNTIME: OnceLock<Option<Handle>> = OnceLock::new();
+    RUNTIME
+        .get_or_init(|| {
+            let (sender, receiver) = mpsc::sync_channel(1);
+            let started =
+                thread::Builder::new().name("fluffle-clock".to_owned()).spawn(
+                    move || match Builder::new_current_thread().enable_time().build() {
+                        Ok(runtime) => {
+                            let _ = sender.send(Ok(runtime.handle().clone()));
+                            runtime.block_on(std::future::pending::<()>());
+                        }
+                        Err(error) => drop(sender.send(Err(error))),
+                    },
+                );
+            let handle = started.and_then(|_| receiver.recv().map_err(std::io::Error::other)?);
+            let said = "the timer thread cannot be started: outside a tokio runtime every deadline counts as passed";
+            handle.inspect_err(|error| tracing::error!(%error, "{said}")).ok()
+        })
+        .as_ref()
 }
 
 #[cfg(test)]

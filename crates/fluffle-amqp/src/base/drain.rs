@@ -1,5 +1,5 @@
-//! The steps of a shutdown: the time that they share, and what the log tells of them. What each consumer and publisher
-//! leaves, they say themselves.
+//! The steps of a shutdown: how they share the time limit, and the log line of each. Each consumer and publisher logs
+//! by itself which messages it leaves unsettled.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -8,33 +8,37 @@ use std::{
 
 use fluffle_supervise::{EventStream, ExitReason, What};
 
-/// The shortest time for a shutdown in all, whatever its limit: connections are closed in it.
+/// The shortest time for a whole shutdown, even if its limit is shorter: closing the connections takes time.
 const LEAST: Duration = Duration::from_secs(1);
 
-/// The longest that the steps after the consumers' work are left, out of the limit.
+/// At most this much of the limit is reserved for the steps after the consumers' work.
 const MOST_RESERVED: Duration = Duration::from_secs(4);
 
-/// By when a step of a shutdown must be over, in the order in which they come. What one does not use is the next one's.
+/// The steps of a shutdown, in their order. Time that a step does not use is left for the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
-    /// Handlers have answered what they had in hand, and it is settled.
+    /// Handlers answer the deliveries they have in hand, and these are settled.
     Work,
-    /// The consumers' channels are closed.
+    /// The consumers' channels close.
     ConsumerChannels,
-    /// And their connections.
+    /// The consumers' connections close.
     Consumers,
+    /// The actors stop that the application has put under supervision.
     Application,
-    /// The publishers have their confirms.
+    /// The publishers wait for their confirms.
     Confirms,
+    /// The publishers' channels close.
     PublisherChannels,
+    /// The publishers' connections close.
     Publishers,
+    /// The handlers stop.
     Handlers,
-    /// Journals are flushed, and it is over.
+    /// Journals are flushed; then the shutdown is over.
     All,
 }
 
 impl Step {
-    /// Of what is left after the work, how much may have gone by, in percent.
+    /// The end of this step, in percent of the time that is reserved for the steps after the work.
     fn share(self) -> u32 {
         match self {
             Self::Work => 0,
@@ -50,7 +54,8 @@ impl Step {
     }
 }
 
-/// The time of one shutdown, which all its steps share: a step that is cut off leaves the next ones their part.
+/// The time limit of one shutdown, shared by all its steps. A step is cut off at its own deadline, so that the next
+/// steps keep their shares.
 #[derive(Clone)]
 pub(crate) struct Clock {
     limit: Duration,
@@ -62,44 +67,44 @@ impl Clock {
         Self { limit, begun: Arc::default() }
     }
 
-    /// The limit as the application set it.
+    /// The limit, as set by the application.
     pub(crate) fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// The shutdown begins now, unless it has begun.
+    /// Starts the shutdown's clock. If it has started before, nothing happens.
     pub(crate) fn begin(&self) {
         self.begun.get_or_init(Instant::now);
     }
 
-    /// How long handlers may go on with what they have in hand.
+    /// How long handlers may go on with the deliveries they have in hand, from the beginning of the shutdown.
     pub(crate) fn for_work(&self) -> Duration {
         self.mark(Step::Work)
     }
 
-    /// When `step` must be over, from the beginning on.
+    /// The deadline of `step`, as a time since the beginning of the shutdown.
     pub(crate) fn mark(&self, step: Step) -> Duration {
         let work = self.limit - (self.limit / 4).min(MOST_RESERVED);
         let rest = self.limit.max(LEAST).saturating_sub(work);
         work + rest * step.share() / 100
     }
 
-    /// How long what belongs to `step` may take now. Without a shutdown, when a single part is stopped: as long as if
-    /// one began now.
+    /// The time left until the deadline of `step`. If no shutdown has begun, because a single part is being stopped,
+    /// this is the time that `step` would have if a shutdown began now.
     pub(crate) fn left(&self, step: Step) -> Duration {
         let gone = self.begun.get().map(Instant::elapsed).unwrap_or_default();
         self.mark(step).saturating_sub(gone)
     }
 
-    /// [`left`](Self::left), of something that is stopped in a shutdown only, which begins now if nobody has said so: a
-    /// service that gives up stops by itself.
+    /// Like [`left`](Self::left), for a part that is stopped only in a shutdown. If the clock has not started, it
+    /// starts now, because a service that gives up stops by itself, without a call of `begin`.
     pub(crate) fn left_of_shutdown(&self, step: Step) -> Duration {
         self.begin();
         self.left(step)
     }
 }
 
-/// Tells of each step when it is over, until the tree is.
+/// Logs the end of each step, until the supervision tree has ended.
 pub(crate) async fn tell(mut events: EventStream) {
     let mut begun = Instant::now();
     while let Some(event) = events.next().await {
@@ -114,7 +119,8 @@ pub(crate) async fn tell(mut events: EventStream) {
     }
 }
 
-/// In the order in which they come (`tree.rs`).
+/// The name of the step that ends with the supervisor at `path`; the paths are those of the tree that `service/mod.rs`
+/// builds.
 fn step(path: &str) -> Option<&'static str> {
     match path {
         "app/consume" => Some("consumers"),

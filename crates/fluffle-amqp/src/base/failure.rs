@@ -1,19 +1,19 @@
-//! How a handler says that a message was not handled, and what should become of it.
+//! How a handler reports that it did not handle a message, and whether to retry or to dead-letter the message.
 
 use std::{error::Error, fmt, time::Duration};
 
 use fluffle_wire::headers::error_chain;
 
-/// Why a message was not handled; works like `anyhow::Error` with `?`.
+/// The reason why a handler did not handle a message; works like `anyhow::Error` with `?`.
 ///
-/// - Any [`std::error::Error`] becomes one by `?`: *transient*, tried again after the consumer's backoff.
-/// - [`Failure::reject`]: *permanent*, dead-lettered now.
-/// - [`Failure::retry`] with [`after`](Failure::after): transient, with a wait of your choice.
+/// - Any [`std::error::Error`] becomes a `Failure` by `?`: *transient*, retried after the consumer's backoff.
+/// - [`Failure::reject`]: *permanent*, dead-lettered at once.
+/// - [`Failure::retry`] with [`after`](Failure::after): transient, retried after a wait that you choose.
 ///
-/// The error and its sources travel with a dead letter, shortened to 2 KiB.
+/// The text of the error and its sources is written into a header of the dead letter, at most 2 KiB of it.
 ///
-/// `anyhow::Error` and `Box<dyn Error>` are no [`std::error::Error`], so `?` alone does not take them: say which of the
-/// two they are, with `.map_err(Failure::retry)?` or `.map_err(Failure::reject)?`. Their sources are kept.
+/// `anyhow::Error` and `Box<dyn Error>` do not implement [`std::error::Error`], so `?` alone does not convert them:
+/// write `.map_err(Failure::retry)?` or `.map_err(Failure::reject)?`. Their sources are kept.
 ///
 /// ```
 /// use anyhow::Context;
@@ -34,8 +34,8 @@ use fluffle_wire::headers::error_chain;
 /// use fluffle_amqp::Failure;
 ///
 /// fn parse(text: &str) -> Result<u32, Failure> {
-///     let n: u32 = text.parse().map_err(Failure::reject)?; // will never parse: dead letter
-///     std::fs::metadata("/")?;                             // may work later: retry
+///     let n: u32 = text.parse().map_err(Failure::reject)?; // it never parses: dead letter
+///     std::fs::metadata("/")?;                             // it may exist later: retry
 ///     Ok(n)
 /// }
 /// assert!(parse("x").unwrap_err().is_permanent());
@@ -47,34 +47,35 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// This message will never be handled: dead-letter it now.
+    /// A permanent failure: the message is dead-lettered without another attempt.
     pub fn reject(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { permanent: true, after: None, error: error.into() }
     }
 
-    /// Try this message again, after the consumer's backoff.
+    /// A transient failure: the message is retried after the consumer's backoff.
     pub fn retry(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { permanent: false, after: None, error: error.into() }
     }
 
-    /// Sets the wait before the next attempt. The consumer's next longer delay class is used, or its longest; see
-    /// [`Retry`](crate::Retry). Without effect on a rejection.
+    /// Sets the wait before the next attempt. The wait is rounded up to the consumer's next delay class, or is its
+    /// longest delay class if `wait` is longer; see [`Retry`](crate::Retry). On a rejection this has no effect.
     #[must_use]
     pub fn after(mut self, wait: Duration) -> Self {
         self.after = Some(wait);
         self
     }
 
-    /// Whether the message is to be dead-lettered without another attempt.
+    /// Whether the message is dead-lettered without another attempt.
     pub fn is_permanent(&self) -> bool {
         self.permanent
     }
 
+    /// The wait before the next attempt, if the handler chose one.
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.after
     }
 
-    /// The error and its sources, outermost first, on one line of at most 2 KiB.
+    /// The texts of the error and its sources, outermost first, on one line of at most 2 KiB.
     pub(crate) fn chain(&self) -> String {
         error_chain(&*self.error)
     }

@@ -1,25 +1,25 @@
-//! What fits into one frame of a connection.
+//! The largest frame of a connection, and how many bytes the properties of a message take in it.
 
 use std::io::{self, Write};
 
 use amq_protocol::frame::{BackToTheBuffer, GenError, GenResult, WriteContext};
 use lapin::{BasicProperties, protocol::basic::gen_properties};
 
-/// The largest frame every AMQP peer must take, in bytes (AMQP 0-9-1, 4.2.3 "frame-min-size").
+/// The frame size that every AMQP peer must accept, in bytes (AMQP 0-9-1, 4.2.3 "frame-min-size").
 pub(crate) const LEAST_FRAME_MAX: u32 = 4096;
 
-/// The largest frame asked for unless the URI says otherwise, in bytes: RabbitMQ's own default.
+/// The frame size that a connection asks for unless the URI names another, in bytes: RabbitMQ's own default.
 ///
-/// It is always asked for. lapin 4.12.3 takes the broker's value when it has no wish of its own, and a broker without a limit
-/// would make it allocate buffers for frames of 4 GiB.
+/// Every connection asks for a size. Without one lapin 4.12.3 takes the broker's value, and a broker without a limit
+/// makes lapin allocate buffers for frames of 4 GiB.
 pub(crate) const DEFAULT_FRAME_MAX: u32 = 128 * 1024;
 
-/// The largest frame that may be asked for, in bytes. lapin 4.12.3 gives each connection two buffers of 32 such frames: 64 MiB
-/// with this one.
+/// The largest frame size that a URI may ask for, in bytes. lapin 4.12.3 gives each connection two buffers of 32
+/// frames: with this size they take 64 MiB.
 pub(crate) const MOST_FRAME_MAX: u32 = 1024 * 1024;
 
-/// What a content header frame takes beside the properties: type, channel, size and end (8 bytes), class, weight and body size
-/// (12 bytes); AMQP 0-9-1, 2.3.5 and 2.3.5.2.
+/// Bytes of a content header frame that are not properties: type, channel, size and end (8 bytes), class, weight and
+/// body size (12 bytes); AMQP 0-9-1, 2.3.5 and 2.3.5.2.
 const HEADER_FRAME_OVERHEAD: usize = 8 + 12;
 
 /// The largest frame of one connection, as negotiated with the broker.
@@ -27,13 +27,13 @@ const HEADER_FRAME_OVERHEAD: usize = 8 + 12;
 pub(crate) struct FrameMax(u32);
 
 impl FrameMax {
-    /// As lapin's configuration has it after the handshake.
+    /// From the size in lapin's configuration after the handshake, in bytes.
     pub(crate) fn new(bytes: u32) -> Self {
         Self(bytes.max(LEAST_FRAME_MAX))
     }
 
-    /// Most bytes that the properties of a message, with its headers, may take: AMQP does not split them over several frames,
-    /// and a broker closes the whole connection over a frame that is larger. To be compared with [`header_bytes`].
+    /// The most bytes that the properties of a message may take, headers included; compare it with [`header_bytes`].
+    /// AMQP does not split them over several frames, and a broker closes the whole connection over a larger frame.
     pub(crate) fn most_header_bytes(self) -> usize {
         self.0 as usize - HEADER_FRAME_OVERHEAD
     }
@@ -45,14 +45,14 @@ impl Default for FrameMax {
     }
 }
 
-/// What these properties take on the wire, in bytes, flags and header table included. Nothing is allocated.
+/// The bytes that these properties take on the wire, flags and header table included. Nothing is allocated.
 pub(crate) fn header_bytes(properties: &BasicProperties) -> usize {
     let counted: Result<_, GenError> = gen_properties(properties)(WriteContext::from(Count(0)));
-    // Counting does not fail; if it did, the message could not be written either.
+    // Counting never fails. If it did, writing the message would fail too, so it must not fit.
     counted.map_or(usize::MAX, |written| written.into_inner().0.0)
 }
 
-/// Bytes, counted instead of written.
+/// A writer that counts bytes instead of writing them.
 struct Count(usize);
 
 impl Write for Count {
@@ -67,7 +67,7 @@ impl Write for Count {
 }
 
 impl BackToTheBuffer for Count {
-    /// The length in front of a table takes its room whatever it is.
+    /// Counts the length field in front of a table: its size does not depend on the length.
     fn reserve_write_use<
         Tmp,
         Gen: Fn(WriteContext<Self>) -> Result<(WriteContext<Self>, Tmp), GenError>,
@@ -123,7 +123,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_properties_take_is_what_is_written_of_them(
-            headers in prop::option::of(table(value())), id in prop::option::of("[a-z]{0,255}"), priority in prop::option::of(0_u8..10),
+            headers in prop::option::of(table(value())),
+            id in prop::option::of("[a-z]{0,255}"),
+            priority in prop::option::of(0_u8..10),
         ) {
             let mut properties = BasicProperties::default();
             if let Some(headers) = headers {

@@ -1,9 +1,10 @@
-//! Properties that are present but empty.
+//! Properties that are present but empty count as absent.
 
 use lapin::{BasicProperties, types::ShortString};
 
-/// The properties without those that are an empty string. Clients send one as readily as none (Spring AMQP, amqplib), and an
-/// empty id, address or type names nothing: present but empty means absent, everywhere, by this rule alone.
+/// The properties without those that are an empty string. Some clients send an empty string instead of leaving the
+/// property out (Spring AMQP, amqplib), and an empty id, address or type names nothing. Only this function decides so:
+/// every delivery and every answer passes through it before a property is read.
 pub(crate) fn without_empty(properties: BasicProperties) -> BasicProperties {
     let texts = [
         properties.content_type(),
@@ -21,7 +22,7 @@ pub(crate) fn without_empty(properties: BasicProperties) -> BasicProperties {
     if texts.iter().any(is_empty) { rebuilt(&properties) } else { properties }
 }
 
-/// A property cannot be taken out of a [`BasicProperties`], so the others are put into a new one.
+/// Copies the other properties, because a property cannot be removed from a [`BasicProperties`].
 fn rebuilt(from: &BasicProperties) -> BasicProperties {
     fn text(
         to: BasicProperties,

@@ -1,12 +1,13 @@
-//! What is kept by a number that counts up: a delivery tag of one channel, a publisher's sequence. A queue in their order is all
-//! it takes.
+//! Values kept by a number that counts up, such as a channel's delivery tags or a publisher's sequence numbers. Because
+//! new numbers come at the end, a queue in the order of the numbers is enough.
 
 use std::collections::VecDeque;
 
-/// Vacant places that are borne before the rest moves together.
-const SOME: usize = 32;
+/// The queue is compacted once it has this many vacant places more than values.
+const VACANT: usize = 32;
 
-/// Values by number, in the order of the numbers. Takes room for what it holds, however long the first of them stays.
+/// Values by number, in the order of the numbers. The memory it takes is proportional to the values it holds, even if
+/// the first value stays for a long time.
 pub(crate) struct Numbered<V> {
     places: VecDeque<(u64, Option<V>)>,
     held: usize,
@@ -29,7 +30,7 @@ impl<V> Numbered<V> {
         }
     }
 
-    /// One that comes back to its place after others.
+    /// Inserts a value whose number is not the highest: a value that comes back after later ones were inserted.
     fn insert_between(&mut self, number: u64, value: V) {
         let old = match self.find(number) {
             Ok(place) => self.places.get_mut(place).and_then(|(_, held)| held.replace(value)),
@@ -57,13 +58,13 @@ impl<V> Numbered<V> {
         while self.places.front().is_some_and(|(_, held)| held.is_none()) {
             self.places.pop_front();
         }
-        if self.places.len() > 2 * self.held + SOME {
+        if self.places.len() > 2 * self.held + VACANT {
             self.places.retain(|(_, held)| held.is_some());
         }
         Some(value)
     }
 
-    /// The lowest number, and what it stands for.
+    /// The lowest number and its value.
     pub(crate) fn first(&self) -> Option<(u64, &V)> {
         self.iter().next()
     }
@@ -76,7 +77,7 @@ impl<V> Numbered<V> {
         self.places.iter_mut().filter_map(|(number, held)| Some((*number, held.as_mut()?)))
     }
 
-    /// Keeps those that `keep` says yes to.
+    /// Keeps only the values for which `keep` is true.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&V) -> bool) {
         self.places.retain(|(_, held)| held.as_ref().is_some_and(&mut keep));
         self.held = self.places.len();
@@ -95,9 +96,9 @@ impl<V> Numbered<V> {
         self.held == 0
     }
 
-    /// Where it is, or would be.
+    /// The index of `number`, or the index at which it would be inserted, as for a binary search.
     fn find(&self, number: u64) -> Result<usize, usize> {
-        // Without a vacancy before it, it is as far from the first as its number is.
+        // If no number is missing before it, its distance from the first one is the difference of the numbers.
         let first = self.places.front().map_or(number, |(first, _)| *first);
         let near = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
         match self.places.get(near) {
@@ -158,7 +159,7 @@ mod tests {
             numbered.insert(number, ());
             numbered.remove(number);
         }
-        assert!(numbered.places.len() <= SOME + 3, "{}", numbered.places.len());
+        assert!(numbered.places.len() <= VACANT + 3, "{}", numbered.places.len());
         assert_eq!(numbered.first(), Some((1, &())));
     }
 }

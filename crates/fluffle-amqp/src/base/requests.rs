@@ -1,4 +1,4 @@
-//! Which deliveries are requests, and until when somebody waits for their answer.
+//! Which deliveries are requests, and until when their sender waits for the answer.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,14 +10,17 @@ use base64::{
 use fluffle_wire::headers;
 use lapin::BasicProperties;
 
-use crate::consume::message::received::AmqpHeader;
+use crate::base::header::lookup;
 
-/// What addresses of direct reply-to begin with (RabbitMQ, "Direct Reply-to").
+/// The prefix of every direct reply-to address (RabbitMQ, "Direct Reply-to").
 pub(crate) const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-/// Whether an answer may be sent to this address. RabbitMQ's channel crashes, and the whole connection with it, over an address of
-/// direct reply-to that has the form of its own (`<process>.<key>`) and is none: the process is an Erlang term, in base64. Anybody
-/// may write such an address into a message.
+/// Whether an answer may be sent to this address.
+///
+/// A direct reply-to address of RabbitMQ has the form `amq.rabbitmq.reply-to.<process>.<key>`, where the process is an
+/// Erlang term in base64. If an address has this form but the process is invalid, publishing to it crashes RabbitMQ's
+/// channel, and the whole connection with it. Any sender can write such an address into a message, so it is checked
+/// here first.
 pub(crate) fn can_be_answered(reply_to: &str) -> bool {
     let Some(words) = reply_to.strip_prefix(DIRECT_REPLY_TO).and_then(|rest| rest.strip_prefix('.')) else {
         return true;
@@ -25,12 +28,12 @@ pub(crate) fn can_be_answered(reply_to: &str) -> bool {
     let mut words = words.split('.').filter(|word| !word.is_empty());
     match (words.next(), words.next(), words.next()) {
         (Some(process), Some(_), None) => PROCESS.decode(process).is_ok_and(|term| is_process(&term)),
-        // RabbitMQ finds nobody there; other brokers have addresses of one word.
+        // RabbitMQ finds no process for such an address, which does no harm; other brokers use addresses of one word.
         _ => true,
     }
 }
 
-/// With padding or without, as RabbitMQ's versions have it.
+/// The padding is optional, because RabbitMQ's versions differ in it.
 const PROCESS: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -53,27 +56,29 @@ fn is_process(term: &[u8]) -> bool {
     node.is_some_and(|(name, rest)| name.is_ascii() && rest.len() == numbers)
 }
 
-/// How one consumer takes messages that ask for an answer.
+/// How one consumer treats messages that ask for an answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Requests {
-    /// Its handlers answer with more than `()`.
+    /// Whether its handlers answer with a type other than `()`.
     pub(crate) answers: bool,
-    /// A request that fails is retried as any message is, instead of being answered with its failure.
+    /// Whether a request that fails is retried like any other message, instead of being answered with its failure.
     pub(crate) retried: bool,
 }
 
-/// A request: somebody waits for what becomes of it.
+/// A request: a delivery whose sender waits for the answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
-    /// When nobody waits any more, if the request says so.
+    /// When its sender stops waiting; `None` if the message does not say.
     pub(crate) expires: Option<Instant>,
-    /// What fails is retried.
+    /// Whether the request is retried if it fails.
     pub(crate) retried: bool,
 }
 
 impl Requests {
-    /// A message with a reply address is a request if this consumer gives answers, or if the address is one of direct reply-to,
-    /// behind which somebody waits. Any other is work: frameworks put a reply address on every message they send.
+    /// The request in a message with these properties, if it is one. A message with a reply address is a request if
+    /// this consumer gives answers, or if the address is a direct reply-to address, because a requester waits behind
+    /// each of those. Any other message is not a request: some frameworks put a reply address on every message they
+    /// send.
     pub(crate) fn of(self, properties: &BasicProperties) -> Option<Request> {
         let reply_to = properties.reply_to().as_ref()?;
         if !can_be_answered(reply_to.as_str()) {
@@ -85,13 +90,13 @@ impl Requests {
 }
 
 impl Request {
-    /// Whether nobody waits for an answer that comes after `wait`.
+    /// Whether the sender will have stopped waiting when `wait` is over.
     pub(crate) fn is_over_in(&self, wait: Duration) -> bool {
         self.expires.is_some_and(|expires| Instant::now() + wait >= expires)
     }
 
-    /// The header that keeps the deadline on a copy, in milliseconds since 1970: the broker takes `expiration` away when it
-    /// dead-letters a message.
+    /// The value of the header that keeps the deadline on a copy, in milliseconds since 1970. A copy needs it because
+    /// the broker removes `expiration` when it dead-letters a message.
     pub(crate) fn deadline(&self) -> Option<i64> {
         let left = self.expires?.saturating_duration_since(Instant::now());
         let deadline = (SystemTime::now() + left).duration_since(UNIX_EPOCH).ok()?;
@@ -99,11 +104,11 @@ impl Request {
     }
 }
 
-/// On a copy its header says it. On a first delivery it is no later than `expiration` from now: how long the message lay in its
-/// queue nobody tells, and the broker delivers none that expired there.
+/// When the sender stops waiting. On a copy the header says it. On a first delivery it is `expiration` from now at the
+/// latest: the broker does not tell how long the message was in its queue, and does not deliver a message that expired
+/// there.
 fn expires(properties: &BasicProperties) -> Option<Instant> {
-    let header = properties.headers().as_ref().and_then(|headers| headers.inner().get(headers::DEADLINE));
-    let left = match header.and_then(|value| AmqpHeader(value).integer()) {
+    let left = match lookup(properties, headers::DEADLINE).and_then(|header| header.integer()) {
         Some(deadline) => {
             let deadline = UNIX_EPOCH.checked_add(Duration::from_millis(u64::try_from(deadline).ok()?))?;
             deadline.duration_since(SystemTime::now()).unwrap_or_default()

@@ -1,8 +1,8 @@
-//! A string that never prints itself.
+//! A string that never appears in a log or an error.
 
 use std::fmt;
 
-/// A password or private key: `Debug` shows `***`, there is no `Display`, and nothing but the socket reads it.
+/// A password. `Debug` shows `***`, there is no `Display`, and only the connection handshake reads it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
@@ -12,6 +12,7 @@ impl Secret {
         Self(value.into())
     }
 
+    /// The value itself: never pass it to a log or an error.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,5 @@
-//! Circuit breakers and kill switches as applications name them: a shared [`Switch`], its log, and who waits for it.
+//! Circuit breakers and kill switches, as applications configure them: a shared [`Switch`], its log lines, and the
+//! signal for tasks that wait for a change.
 
 use std::{
     fmt,
@@ -15,32 +16,34 @@ use crate::{
     flow::switch::{BreakerState, Change, Epoch, RatioError, Switch, Terms, Window},
 };
 
-/// A [`Switch`] that several look at, and that says what it does.
+/// A [`Switch`] that several tasks use. It logs each change and signals it.
 pub(crate) struct SharedSwitch {
     name: String,
-    kind: Kind,
+    kind: SwitchKind,
     switch: Mutex<Switch>,
-    /// Ticks when it opens or closes; that it turns half-open is a matter of time.
+    /// Signals when the switch opens or closes. There is no signal when it turns half-open: that depends on time alone,
+    /// and [`look`](Self::look) says when.
     changed: watch::Sender<()>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum SwitchKind {
     Breaker,
     KillSwitch,
 }
 
 impl SharedSwitch {
-    fn new(name: String, kind: Kind, terms: Terms) -> Arc<Self> {
+    fn new(name: String, kind: SwitchKind, terms: Terms) -> Arc<Self> {
         Arc::new(Self { name, kind, switch: Mutex::new(Switch::new(terms)), changed: watch::Sender::new(()) })
     }
 
-    /// Where it stands, under which epoch, and when it will turn half-open by itself.
+    /// The state, its epoch, and when the switch turns half-open by itself.
     pub(crate) fn look(&self) -> (BreakerState, Epoch, Option<Instant>) {
         let mut switch = self.lock();
         (switch.state(Instant::now()), switch.epoch(), switch.due())
     }
 
+    /// How many probes may be under way at a time.
     pub(crate) fn probes(&self) -> u16 {
         self.lock().probes()
     }
@@ -57,7 +60,7 @@ impl SharedSwitch {
         }
     }
 
-    /// Closes it; whether it was anything else.
+    /// Closes the switch. Returns whether it was open or half-open before.
     pub(crate) fn reset(&self) -> bool {
         let was = {
             let mut switch = self.lock();
@@ -72,21 +75,26 @@ impl SharedSwitch {
     fn tell(&self, change: Change) {
         let name = &self.name;
         match (self.kind, change) {
-            (Kind::Breaker, Change::Opened { failures, of, wait }) => {
+            (SwitchKind::Breaker, Change::Opened { failures, of, wait }) => {
                 tracing::warn!(breaker = %name, failures, of, ?wait, "the circuit breaker opens");
             }
-            (Kind::Breaker, Change::Closed) => tracing::info!(breaker = %name, "the circuit breaker is closed again"),
-            (Kind::KillSwitch, Change::Opened { failures, of, wait: Some(wait) }) => {
-                tracing::error!(queue = %name, dead_letters = failures, of, ?wait, "the kill switch stops this consumer");
+            (SwitchKind::Breaker, Change::Closed) => {
+                tracing::info!(breaker = %name, "the circuit breaker is closed again")
             }
-            (Kind::KillSwitch, Change::Opened { failures, of, wait: None }) => {
+            (SwitchKind::KillSwitch, Change::Opened { failures, of, wait: Some(wait) }) => {
+                tracing::error!(
+                    queue = %name, dead_letters = failures, of, ?wait,
+                    "the kill switch stops this consumer"
+                );
+            }
+            (SwitchKind::KillSwitch, Change::Opened { failures, of, wait: None }) => {
                 tracing::error!(
                     queue = %name, dead_letters = failures, of,
                     "the kill switch stops this consumer, until `Service::resume` is called"
                 );
             }
-            (Kind::KillSwitch, Change::Closed) => {
-                tracing::info!(queue = %name, "the kill switch lets it consume again")
+            (SwitchKind::KillSwitch, Change::Closed) => {
+                tracing::info!(queue = %name, "the kill switch lets this consumer start again")
             }
         }
     }
@@ -96,25 +104,27 @@ impl SharedSwitch {
     }
 }
 
-/// Stops work while it would only fail, and tries now and then whether it is over.
+/// Stops work while a service that it needs is failing, and probes now and then whether that service works again.
 ///
-/// *Closed*, all goes through. When failures reach a ratio of a window it *opens*: nothing goes through for a while. Then it
-/// is *half-open* and lets a few through; when they succeed it closes, when one fails it opens again, for longer.
-/// (Nygard, "Release It!"; Microsoft, "Circuit Breaker pattern".)
+/// A *closed* breaker lets every call through. When the failures in a window of outcomes reach a ratio, the breaker
+/// *opens*: for some time it lets nothing through. Then it is *half-open* and lets a few calls through, as probes. If
+/// the probes succeed, the breaker closes; if one fails, it opens again, for a longer time. (Nygard, "Release It!";
+/// Microsoft, "Circuit Breaker pattern".)
 ///
-/// Around a consumer, [`Consume::circuit_breaker`](crate::Consume::circuit_breaker): deliveries stay in their queue while it
-/// is open. Around a call, [`call`](Self::call), for a handler that needs several things of which one may be down.
+/// Around a consumer, with [`Consume::circuit_breaker`](crate::Consume::circuit_breaker): deliveries stay in their
+/// queue while the breaker is open. Around a call, with [`call`](Self::call): for a handler that needs several services
+/// of which one may be down.
 ///
-/// | setting | default | |
+/// | setting | default | meaning |
 /// |---|---|---|
-/// | [`ratio`](Self::ratio) | 0.5 | opens when this part of the window failed |
-/// | [`window`](Self::window) | the last 20, from 10 on | |
-/// | [`open_for`](Self::open_for) | 5 s to 60 s | the wait before it tries, growing with each failed try |
-/// | [`probes`](Self::probes) | 1 | successes that close it, and how many are tried at a time |
-/// | [`count_rejections`](Self::count_rejections) | no | whether [`Failure::reject`] is a failure of what is guarded |
+/// | [`ratio`](Self::ratio) | 0.5 | the breaker opens when this part of the window has failed |
+/// | [`window`](Self::window) | the last 20, from 10 on | the outcomes that the ratio is taken of |
+/// | [`open_for`](Self::open_for) | 5 s to 60 s | the time for which it stays open; grows with each failed probe |
+/// | [`probes`](Self::probes) | 1 | successes that close it, and the probes at a time |
+/// | [`count_rejections`](Self::count_rejections) | no | whether a [`Failure::reject`] counts as a failure |
 ///
-/// Clones share one state: two consumers that need one database stop together when they are given clones of one breaker.
-/// A setting makes a breaker of its own, so set first and clone then.
+/// Clones share one state: two consumers that need one database stop together if they have clones of one breaker. A
+/// setter makes a breaker with a state of its own, so set first and clone then.
 ///
 /// ```
 /// use std::time::Duration;
@@ -141,65 +151,66 @@ pub struct CircuitBreaker {
 }
 
 impl CircuitBreaker {
-    /// A closed breaker; `name` says in logs and errors what it guards.
+    /// A closed breaker. `name` appears in logs and errors: name the service that the breaker guards.
     pub fn new(name: impl Into<String>) -> Self {
         let wait = Backoff::exponential(Duration::from_secs(5), Duration::from_secs(60)).unwrap_or_default();
         let terms = Terms::half(wait);
-        Self { shared: SharedSwitch::new(name.into(), Kind::Breaker, terms.clone()), terms, rejections: false }
+        Self { shared: SharedSwitch::new(name.into(), SwitchKind::Breaker, terms.clone()), terms, rejections: false }
     }
 
-    /// Which part of the window must have failed for it to open: above 0, at most 1.
+    /// The part of the window that must have failed for the breaker to open: above 0, at most 1. Default: 0.5.
     ///
     /// # Errors
-    /// When it is anything else.
+    /// If `ratio` is out of this range.
     pub fn ratio(mut self, ratio: f64) -> Result<Self, RatioError> {
         self.terms.set_ratio(ratio)?;
         Ok(self.renewed())
     }
 
-    /// Over which outcomes the ratio is taken.
+    /// The outcomes that the ratio is taken of. Default: the last 20, once there are 10.
     #[must_use]
     pub fn window(mut self, window: Window) -> Self {
         self.terms.window = window;
         self.renewed()
     }
 
-    /// How long it stays open: the shortest wait first, with each failed try more. Jitter keeps many processes from trying
-    /// at the same moment.
+    /// How long the breaker stays open: first the shortest wait, then longer with each failed probe. Default: 5 s to 60
+    /// s. Jitter keeps many processes from probing at the same moment.
     #[must_use]
     pub fn open_for(mut self, waits: Backoff) -> Self {
         self.terms.wait = Some(waits);
         self.renewed()
     }
 
-    /// How many successes close it, and how many are tried for that at a time. At least 1.
+    /// How many probes must succeed for the breaker to close; as many may be under way at a time. At least 1, the
+    /// default.
     #[must_use]
     pub fn probes(mut self, count: u16) -> Self {
         self.terms.probes = count.max(1);
         self.renewed()
     }
 
-    /// Counts [`Failure::reject`] as a failure. Without, a rejection is about the message, and neither a failure nor a
-    /// success of what is guarded.
+    /// Counts [`Failure::reject`] as a failure. Without this, a rejection is about the message: it counts neither as a
+    /// failure nor as a success of the guarded service.
     #[must_use]
     pub fn count_rejections(mut self) -> Self {
         self.rejections = true;
         self.renewed()
     }
 
-    /// Where it stands now.
+    /// The state now.
     pub fn state(&self) -> BreakerState {
         self.shared.look().0
     }
 
-    /// Runs `call` if the breaker lets it through, and learns from its result.
+    /// Runs `call` if the breaker lets it through, and counts its result.
     ///
     /// # Errors
-    /// `call`'s own; or, when the breaker is open, a transient [`Failure`] that asks to be tried again when it will be
-    /// half-open.
+    /// The error of `call`. If the breaker is open, a transient [`Failure`] that asks for a retry at the time at which
+    /// the breaker turns half-open; `call` is then not started.
     ///
     /// # Cancellation
-    /// Dropped before it is ready, the call counts neither as failed nor as done.
+    /// If this future is dropped before it is ready, the call counts neither as a failure nor as a success.
     pub async fn call<O, E: Into<Failure>>(&self, call: impl Future<Output = Result<O, E>>) -> Result<O, Failure> {
         let permit = self.admit()?;
         match call.await {
@@ -217,7 +228,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether `failure` speaks against what is guarded.
+    /// Whether `failure` counts as a failure of the guarded service.
     pub(crate) fn counts(&self, failure: &Failure) -> bool {
         self.rejections || !failure.is_permanent()
     }
@@ -241,7 +252,7 @@ impl CircuitBreaker {
     }
 
     fn renewed(mut self) -> Self {
-        self.shared = SharedSwitch::new(self.shared.name.clone(), Kind::Breaker, self.terms.clone());
+        self.shared = SharedSwitch::new(self.shared.name.clone(), SwitchKind::Breaker, self.terms.clone());
         self
     }
 }
@@ -253,12 +264,12 @@ impl fmt::Debug for CircuitBreaker {
     }
 }
 
-/// The circuit breaker did not let it through.
+/// The circuit breaker did not let a call through.
 #[derive(Debug, thiserror::Error)]
-#[error("the circuit breaker `{0}` is open: not tried")]
+#[error("the circuit breaker `{0}` is open: the call was not started")]
 struct BreakerOpen(String);
 
-/// One call let through. Dropped unrecorded, it leaves its place to another.
+/// A call that was let through. If it is dropped without a record, another call may take its place.
 struct Permit<'a> {
     shared: &'a SharedSwitch,
     epoch: Option<Epoch>,
@@ -280,8 +291,8 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// Stops a consumer when too many of its messages end as dead letters, so that a bad release does not move a whole queue
-/// into the dead-letter queue: [`Consume::kill_switch`](crate::Consume::kill_switch).
+/// Stops a consumer when too many of its messages become dead letters, so that a faulty release does not move a whole
+/// queue into the dead-letter queue: [`Consume::kill_switch`](crate::Consume::kill_switch).
 ///
 /// ```
 /// use std::time::Duration;
@@ -295,17 +306,20 @@ impl Drop for Permit<'_> {
 pub struct KillSwitch(Terms);
 
 impl KillSwitch {
-    /// Trips when dead letters reach `ratio` (above 0, at most 1) of the messages in the window. Messages that are handled
-    /// or dead-lettered are in it; those that are retried have not ended yet.
+    /// A switch that stops the consumer when dead letters reach `ratio` (above 0, at most 1) of the messages in the
+    /// window. The window counts messages that were handled or dead-lettered; a message that waits for a retry is not
+    /// counted yet.
     ///
     /// # Errors
-    /// When `ratio` is anything else.
+    /// If `ratio` is out of this range.
     pub fn new(ratio: f64, window: Window) -> Result<Self, RatioError> {
         Terms::new(ratio, window, None).map(Self)
     }
 
-    /// Consumes again after this wait: first one message, and all of them when it is handled; when it is a dead letter too,
-    /// it waits again. Without, [`Service::resume`](crate::Service::resume) starts it again, or a restart of the process.
+    /// Starts the consumer again after this wait, at least 1 ms: first with one message. If that message is handled,
+    /// the consumer takes all messages again; if it becomes a dead letter, the consumer waits again. Without this
+    /// setting the consumer stays stopped until [`Service::resume`](crate::Service::resume) is called or the process
+    /// restarts.
     #[must_use]
     pub fn restart_after(mut self, wait: Duration) -> Self {
         let wait = wait.max(Duration::from_millis(1));
@@ -313,8 +327,9 @@ impl KillSwitch {
         self
     }
 
+    /// The switch of one consumer: it has a state of its own.
     pub(crate) fn shared(&self, queue: &str) -> Arc<SharedSwitch> {
-        SharedSwitch::new(queue.to_owned(), Kind::KillSwitch, self.0.clone())
+        SharedSwitch::new(queue.to_owned(), SwitchKind::KillSwitch, self.0.clone())
     }
 }
 

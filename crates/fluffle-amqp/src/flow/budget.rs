@@ -1,4 +1,4 @@
-//! How many bytes may be under way.
+//! Limits on the bytes of messages in memory.
 
 use std::sync::{
     Arc,
@@ -7,15 +7,16 @@ use std::sync::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// 64 MiB: what a consumer's handlers, and what a publisher, have in hand.
+/// The default limit, in bytes: 64 MiB for the handlers of a consumer, and 64 MiB for a publisher.
 pub(crate) const DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A count of bytes with a limit, which a single one larger than the limit may break, alone.
+/// A count of bytes with a limit. A single message that is larger than the limit is admitted when nothing else is
+/// counted.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: u64,
     used: AtomicU64,
-    /// Somebody was refused, and nobody has been told since that there is room.
+    /// Whether a call of `fits` was refused and no `give_back` has reported it since.
     refused: AtomicBool,
 }
 
@@ -28,14 +29,14 @@ impl Budget {
         self.limit
     }
 
-    /// Whether there is room for `bytes` more; if not, [`give_back`](Self::give_back) will say when to ask again. For one at
-    /// a time.
+    /// Whether there is room for `bytes` more. If not, the next [`give_back`](Self::give_back) returns true, which says
+    /// when to ask again. Only one task may ask.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
         if self.has_room(bytes) {
             return true;
         }
         self.refused.store(true, Ordering::SeqCst);
-        // What was given back in between has told nobody.
+        // Bytes that were given back before the flag was set were not reported, so look again.
         self.has_room(bytes)
     }
 
@@ -44,12 +45,14 @@ impl Budget {
         used == 0 || used.saturating_add(bytes) <= self.limit
     }
 
-    /// Counts `bytes`, room or not: what fits is asked before, what a body unpacks to is known only afterwards.
+    /// Counts `bytes`, even past the limit. Callers ask [`fits`](Self::fits) before, but the unpacked size of a body is
+    /// known only afterwards.
     pub(crate) fn take(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::SeqCst);
     }
 
-    /// Takes `bytes` off again, each that was [taken](Self::take) once; whether somebody waits for them.
+    /// Takes `bytes` off the count; give back exactly what was [taken](Self::take). Returns whether a task waits for
+    /// room.
     #[must_use]
     pub(crate) fn give_back(&self, bytes: u64) -> bool {
         self.used.fetch_sub(bytes, Ordering::SeqCst);
@@ -57,44 +60,46 @@ impl Budget {
     }
 }
 
-/// A [`Budget`] one waits for, first come, first served.
+/// A limit on bytes whose callers wait for room, first come, first served.
 #[derive(Debug)]
 pub(crate) struct ByteRoom {
     bytes: Arc<Semaphore>,
     limit: u32,
 }
 
-/// Room taken, given back when dropped.
+/// Room that was taken; dropping it gives the room back.
 #[derive(Debug)]
 pub(crate) struct Room {
     bytes: OwnedSemaphorePermit,
 }
 
 impl Room {
-    /// Gives back what is more than `bytes`.
+    /// Gives back the room in excess of `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         let more = self.bytes.num_permits().saturating_sub(bytes);
         drop(self.bytes.split(more));
     }
 }
 
-/// There was no room, or there never will be.
+/// Why no room was given.
 #[derive(Debug, PartialEq)]
 pub(crate) enum NoRoom {
+    /// There is no room now.
     Full,
+    /// [`ByteRoom::close`] was called: there will be no room again.
     Closed,
 }
 
 impl ByteRoom {
-    /// For `limit` bytes: at least 1, at most 4 GiB.
+    /// Room for `limit` bytes, clamped to 1 byte to 4 GiB.
     pub(crate) fn new(limit: u64) -> Self {
-        // 32 bits is what one permit can count; 32-bit machines have less room than that.
+        // A semaphore's permit counts 32 bits; on 32-bit machines the semaphore's own limit is lower.
         let most = u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
         let limit = u32::try_from(limit).unwrap_or(u32::MAX).clamp(1, most);
         Self { bytes: Arc::new(Semaphore::new(limit as usize)), limit }
     }
 
-    /// Waits for room. Cancellation safe.
+    /// Waits for room. Cancellation: a future that is dropped takes no room and loses its place in line.
     pub(crate) async fn take(&self, bytes: usize) -> Result<Room, NoRoom> {
         match Arc::clone(&self.bytes).acquire_many_owned(self.cost(bytes)).await {
             Ok(permit) => Ok(Room { bytes: permit }),
@@ -110,12 +115,12 @@ impl ByteRoom {
         }
     }
 
-    /// Nothing gets in any more, and who waits is told.
+    /// Refuses all further callers, and wakes those that wait with [`NoRoom::Closed`].
     pub(crate) fn close(&self) {
         self.bytes.close();
     }
 
-    /// One larger than the whole takes the whole, and so goes alone.
+    /// A message larger than the limit takes all of the room, so it is alone.
     fn cost(&self, bytes: usize) -> u32 {
         u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limit)
     }

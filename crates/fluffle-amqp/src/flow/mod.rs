@@ -1,4 +1,4 @@
-//! What holds back: circuit breakers and kill switches, rate limits, byte budgets.
+//! Limits on the flow of messages: circuit breakers, kill switches, rate limits and byte budgets.
 
 pub(crate) mod breaker;
 pub(crate) mod budget;

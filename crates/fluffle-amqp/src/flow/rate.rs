@@ -1,4 +1,4 @@
-//! How many a second: governor's generic cell rate algorithm, on the clock that the rest of the runtime goes by.
+//! Rate limits: governor's generic cell rate algorithm, on tokio's clock.
 
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -11,11 +11,12 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::base::clock;
 
-/// At most so many in a time, evenly spread but for a burst: after a pause up to `burst` may go at once.
+/// A limit on the rate of messages: they are evenly spaced, except that after a pause up to `burst` messages go at
+/// once.
 ///
-/// In any span of time *t* at most `burst + rate × t` go. Clones share one limit, so that several publishers or consumers
-/// can keep the limit of one downstream together; it holds for this process alone. For
-/// [`Consume::rate_limit`](crate::Consume::rate_limit) and [`Route::rate_limit`](crate::Route::rate_limit).
+/// In any span of time *t* at most `burst + rate × t` messages go. Clones share one limit, so that several publishers
+/// or consumers can keep the limit of one downstream service together. The limit holds for this process alone. Used
+/// with [`Consume::rate_limit`](crate::Consume::rate_limit) and [`Route::rate_limit`](crate::Route::rate_limit).
 ///
 /// ```
 /// use fluffle_amqp::{Consume, RateLimit, Route};
@@ -26,17 +27,17 @@ use crate::base::clock;
 #[derive(Clone)]
 pub struct RateLimit {
     limiter: Arc<RateLimiter<NotKeyed, InMemoryState, RuntimeClock>>,
-    /// Who waits does so in line: one looks at the limiter, not all.
+    /// The waiting callers stand in line: only the first one looks at the limiter.
     line: Arc<Mutex<()>>,
 }
 
 impl RateLimit {
-    /// `count` a second, and up to `burst` at once; each at least 1.
+    /// `count` messages a second, and up to `burst` at once; each is at least 1.
     pub fn per_second(count: u32, burst: u32) -> Self {
         Self::every(Duration::from_secs(1), count, burst)
     }
 
-    /// `count` a minute, and up to `burst` at once; each at least 1.
+    /// `count` messages a minute, and up to `burst` at once; each is at least 1.
     pub fn per_minute(count: u32, burst: u32) -> Self {
         Self::every(Duration::from_secs(60), count, burst)
     }
@@ -48,17 +49,17 @@ impl RateLimit {
         Self { limiter: Arc::new(RateLimiter::direct_with_clock(quota, RuntimeClock)), line: Arc::default() }
     }
 
-    /// One more, if it may go now; or when to ask again.
+    /// Takes one message's turn if it may go now. The error is the time at which to ask again.
     pub(crate) fn try_take(&self) -> Result<(), Instant> {
         self.limiter.check().map_err(|early| Instant::from_std(early.earliest_possible()))
     }
 
-    /// One more, if it may go now and nobody waits in line.
+    /// Takes one message's turn if it may go now and no caller waits in line. Returns whether it did.
     pub(crate) fn take_now(&self) -> bool {
         self.line.try_lock().is_ok() && self.try_take().is_ok()
     }
 
-    /// Waits for the turn of one more, first come, first served. Cancellation safe.
+    /// Waits for one message's turn, first come, first served. Cancellation: a future that is dropped takes no turn.
     pub(crate) async fn take(&self) {
         let _first = self.line.lock().await;
         while let Err(again) = self.try_take() {
@@ -73,7 +74,7 @@ impl fmt::Debug for RateLimit {
     }
 }
 
-/// tokio's clock, which tests can pause.
+/// Tokio's clock, which tests can pause.
 #[derive(Clone, Copy, Debug)]
 struct RuntimeClock;
 

@@ -1,16 +1,17 @@
-//! What trips when too much fails: the state machine below circuit breakers and kill switches.
+//! The state machine below circuit breakers and kill switches.
 //!
-//! Pure: every question comes with its time.
+//! It is pure: the caller passes in the time.
 
 use std::{collections::VecDeque, time::Duration};
 
 use fluffle_supervise::Backoff;
 use tokio::time::Instant;
 
-/// Most outcomes a window remembers.
+/// The most outcomes that a window holds.
 const LARGEST_WINDOW: usize = 10_000;
 
-/// Over which outcomes a ratio is taken: the last so many, and of these, if wanted, only what is recent.
+/// The outcomes that a ratio is taken of: the last ones up to a number and, if [`within`](Self::within) is set, only
+/// the recent ones of them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,22 +27,22 @@ pub struct Window {
 }
 
 impl Window {
-    /// The last `outcomes`, 1 to 10,000, of any age. The ratio counts from 10 of them on, or from all if that is fewer;
-    /// [`at_least`](Self::at_least) says otherwise.
+    /// The last `outcomes`, clamped to 1 to 10,000, of any age. The ratio counts once there are 10 outcomes, or all of
+    /// them if the window holds fewer; [`at_least`](Self::at_least) changes that number.
     pub fn last(outcomes: usize) -> Self {
         let last = outcomes.clamp(1, LARGEST_WINDOW);
         Self { last, within: None, at_least: last.min(10) }
     }
 
-    /// Leaves out what is older than `age`.
+    /// Leaves out outcomes that are older than `age`.
     #[must_use]
     pub fn within(mut self, age: Duration) -> Self {
         self.within = Some(age);
         self
     }
 
-    /// How many outcomes there must be before the ratio counts, from 1 to the window's length: one failure of one is not
-    /// "all fail".
+    /// How many outcomes there must be before the ratio counts, clamped to 1 to the window's length: with a single
+    /// outcome, one failure would be a ratio of 1.
     #[must_use]
     pub fn at_least(mut self, outcomes: usize) -> Self {
         self.at_least = outcomes.clamp(1, self.last);
@@ -49,19 +50,19 @@ impl Window {
     }
 }
 
-/// A circuit breaker or kill switch that cannot work, and why.
+/// A failure ratio that is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("failure ratio = {0}, must be above 0 and at most 1")]
 pub struct RatioError(f64);
 
-/// When it trips, and how it comes back.
+/// When a switch opens, and how it closes again.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
     ratio: f64,
     pub(crate) window: Window,
-    /// How long it stays open; without, until somebody resets it.
+    /// How long it stays open; `None`: until it is reset.
     pub(crate) wait: Option<Backoff>,
-    /// Successes that close it again, and how many are tried for that at a time.
+    /// Successes that close it again, and the most probes at a time.
     pub(crate) probes: u16,
 }
 
@@ -70,7 +71,7 @@ impl Terms {
         Ok(Self { ratio: checked(ratio)?, window, wait, probes: 1 })
     }
 
-    /// Half of the last 20.
+    /// Opens when half of the last 20 outcomes failed.
     pub(crate) fn half(wait: Backoff) -> Self {
         Self { ratio: 0.5, window: Window::last(20), wait: Some(wait), probes: 1 }
     }
@@ -85,19 +86,20 @@ fn checked(ratio: f64) -> Result<f64, RatioError> {
     if ratio > 0.0 && ratio <= 1.0 { Ok(ratio) } else { Err(RatioError(ratio)) }
 }
 
-/// Where a circuit breaker stands.
+/// The state of a circuit breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BreakerState {
-    /// All goes through.
+    /// Every call is let through.
     #[default]
     Closed,
-    /// Nothing goes through.
+    /// No call is let through.
     Open,
-    /// A few go through, to see whether it is over.
+    /// A few calls are let through as probes; their outcome closes or opens the breaker.
     HalfOpen,
 }
 
-/// Counts the changes of state. What was let through before a change says nothing about the time after it.
+/// A number that changes with each change of state. The outcome of a call that was let through in an earlier epoch says
+/// nothing about the present state.
 pub(crate) type Epoch = u64;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,7 +109,7 @@ enum Phase {
     HalfOpen { succeeded: u16, under_way: u16 },
 }
 
-/// What an outcome changed, in numbers for the log.
+/// A change of state that an outcome caused, with the numbers for the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Change {
     Opened { failures: usize, of: usize, wait: Option<Duration> },
@@ -119,11 +121,11 @@ pub(crate) struct Switch {
     terms: Terms,
     phase: Phase,
     epoch: Epoch,
-    /// When, and whether it failed.
+    /// Each outcome's time, and whether it is a failure.
     outcomes: VecDeque<(Instant, bool)>,
-    /// Those of them that failed.
+    /// The number of failures among `outcomes`.
     failures: usize,
-    /// How often it has opened since it was last closed.
+    /// How many times it has opened since it was last closed.
     in_a_row: u32,
 }
 
@@ -140,7 +142,7 @@ impl Switch {
         self.epoch
     }
 
-    /// Where it stands at `now`: open turns half-open when its time is up.
+    /// The state at `now`. An open switch turns half-open here when its wait is over.
     pub(crate) fn state(&mut self, now: Instant) -> BreakerState {
         if let Phase::Open { until: Some(until) } = self.phase
             && now >= until
@@ -154,7 +156,7 @@ impl Switch {
         }
     }
 
-    /// When it will turn half-open by itself.
+    /// When it turns half-open by itself; `None` if it is not open, or stays open until it is reset.
     pub(crate) fn due(&self) -> Option<Instant> {
         match self.phase {
             Phase::Open { until } => until,
@@ -162,7 +164,8 @@ impl Switch {
         }
     }
 
-    /// Lets one through, to be [recorded](Self::record) or [given up](Self::withdraw) under this epoch; or not.
+    /// Lets a call through if the state allows it. The caller must [record](Self::record) its outcome or
+    /// [withdraw](Self::withdraw) it, with the epoch that is returned.
     pub(crate) fn admit(&mut self, now: Instant) -> Option<Epoch> {
         self.state(now);
         match &mut self.phase {
@@ -175,7 +178,7 @@ impl Switch {
         }
     }
 
-    /// What was let through under `epoch` came to nothing that counts.
+    /// A call of this epoch ended without an outcome that counts: its place as a probe is free again.
     pub(crate) fn withdraw(&mut self, epoch: Epoch) {
         if let Phase::HalfOpen { under_way, .. } = &mut self.phase
             && epoch == self.epoch
@@ -184,8 +187,9 @@ impl Switch {
         }
     }
 
-    /// What came of something that was let through under `epoch`. Outcomes of an earlier epoch count for nothing: the
-    /// failures of what was under way when it opened do not hold it open, nor does a late success close it.
+    /// Counts the outcome of a call that was let through in `epoch`. An outcome of an earlier epoch does not count:
+    /// failures of calls that were under way when the switch opened do not keep it open, and a late success does not
+    /// close it.
     pub(crate) fn record(&mut self, epoch: Epoch, failed: bool, now: Instant) -> Option<Change> {
         if epoch != self.epoch {
             return None;
@@ -206,7 +210,7 @@ impl Switch {
         }
     }
 
-    /// Closed, and as if nothing had ever failed.
+    /// Closes the switch and forgets all failures.
     pub(crate) fn reset(&mut self) {
         self.in_a_row = 0;
         self.enter(Phase::Closed);
@@ -235,7 +239,7 @@ impl Switch {
     fn open(&mut self, failures: usize, of: usize, now: Instant) -> Change {
         let wait = self.terms.wait.map(|backoff| backoff.wait(self.in_a_row));
         self.in_a_row = self.in_a_row.saturating_add(1);
-        // A wait past what the clock can tell is one until somebody resets it.
+        // A wait that the clock cannot represent counts as "until it is reset".
         self.enter(Phase::Open { until: wait.and_then(|wait| now.checked_add(wait)) });
         Change::Opened { failures, of, wait }
     }
@@ -262,7 +266,7 @@ mod tests {
         Switch::new(Terms::new(ratio, window, waits(30, 30)).unwrap())
     }
 
-    /// Records on the epoch of now.
+    /// Records these outcomes in the present epoch: `x` is a failure.
     fn record(switch: &mut Switch, outcomes: &str, now: Instant) {
         for outcome in outcomes.chars() {
             switch.record(switch.epoch(), outcome == 'x', now);

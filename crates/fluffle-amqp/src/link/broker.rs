@@ -1,26 +1,27 @@
-//! Which broker, and how to stay connected to it. No I/O happens here.
+//! The broker's addresses, and the settings for staying connected. Nothing here does I/O.
 
 use std::{env, fmt, time::Duration};
 
 use fluffle_supervise::Backoff;
 
 use crate::link::{
-    endpoint::{self, Endpoint, UriError},
-    pool::PoolConfig,
+    endpoint::Endpoint,
+    pool_config::PoolConfig,
     tls::Tls,
+    uri::{self, UriError},
 };
 
-/// A broker (or the nodes of one cluster) and the terms on which to be connected to it.
+/// A broker, or the nodes of one cluster, and the settings of the connections to it.
 ///
-/// Building one does no I/O; every connection of the application is made from it.
+/// Building a `Broker` does no I/O. Every connection of the application is made from it.
 ///
 /// | setting | default |
 /// |---|---|
 /// | [`heartbeat`](Broker::heartbeat) | 10 s (RabbitMQ recommends 5 to 20 s) |
-/// | [`connect_timeout`](Broker::connect_timeout) | 10 s per endpoint: TCP, TLS and AMQP handshake together |
+/// | [`connect_timeout`](Broker::connect_timeout) | 10 s per endpoint, for TCP, TLS and AMQP handshake together |
 /// | [`close_timeout`](Broker::close_timeout) | 2 s, then the socket is shut down |
-/// | [`reconnect`](Broker::reconnect) | for ever, full jitter from 100 ms up to 10 s, reset after 30 s connected |
-/// | [`pool`](Broker::pool) | one publish and one consume connection, more from 32 channels on; see [`PoolConfig`] |
+/// | [`reconnect`](Broker::reconnect) | without limit, full jitter from 100 ms up to 10 s, reset after 30 s connected |
+/// | [`pool`](Broker::pool) | one connection to publish and one to consume, more from 32 channels on |
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,16 +49,17 @@ pub struct Broker {
 pub const AMQP_URL: &str = "AMQP_URL";
 
 impl Broker {
-    /// A broker at `uris`: one AMQP URI, or several separated by commas, tried in turn; see [`Endpoint`] for what a URI
-    /// says.
+    /// A broker at `uris`: one AMQP URI, or several separated by commas. They are tried in this order; see [`Endpoint`]
+    /// for the parts of a URI.
     ///
-    /// A comma separates two URIs where the second begins behind it, with its scheme. One inside a password need not be
-    /// percent-encoded; one inside a vhost is written as `%2C`.
+    /// A comma separates two URIs only if a URI with its scheme begins after it. A comma inside a password need not be
+    /// percent-encoded; a comma inside a vhost is written as `%2C`.
     ///
     /// # Errors
-    /// When a URI is wrong, or one of the list is empty; the error says how, and never repeats a password.
+    /// If a URI is invalid, or one URI of the list is empty. The error says what is wrong, and never contains a
+    /// password.
     pub fn new(uris: &str) -> Result<Self, UriError> {
-        let endpoints = endpoint::list(uris)?;
+        let endpoints = uri::list(uris)?;
         Ok(Self {
             endpoints,
             tls: Tls::new(),
@@ -73,7 +75,7 @@ impl Broker {
     /// The broker that the environment variable `AMQP_URL` names, or `amqp://guest:guest@localhost:5672/%2f`.
     ///
     /// # Errors
-    /// When `AMQP_URL` is set but is not an AMQP URI.
+    /// If `AMQP_URL` is set but is not an AMQP URI.
     pub fn from_env() -> Result<Self, UriError> {
         match Self::from_env_if_set()? {
             Some(broker) => Ok(broker),
@@ -81,10 +83,10 @@ impl Broker {
         }
     }
 
-    /// The broker that the environment variable `AMQP_URL` names; `None` when it is unset or empty.
+    /// The broker that the environment variable `AMQP_URL` names; `None` if the variable is unset or empty.
     ///
     /// # Errors
-    /// When `AMQP_URL` is set but is not an AMQP URI.
+    /// If `AMQP_URL` is set but is not an AMQP URI.
     pub fn from_env_if_set() -> Result<Option<Self>, UriError> {
         match env::var_os(AMQP_URL) {
             None => Ok(None),
@@ -93,78 +95,80 @@ impl Broker {
         }
     }
 
-    /// Adds another endpoint, tried after those before it. They should be nodes of one cluster.
+    /// Adds another endpoint, which is tried after the earlier ones. All endpoints should be nodes of one cluster.
     ///
     /// # Errors
-    /// When the URI is wrong.
+    /// If the URI is invalid.
     pub fn endpoint(mut self, uri: &str) -> Result<Self, UriError> {
         self.endpoints.push(uri.parse()?);
         Ok(self)
     }
 
-    /// TLS settings for the `amqps` endpoints.
+    /// Sets the TLS settings for the `amqps` endpoints.
     #[must_use]
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = tls;
         self
     }
 
-    /// The name the broker shows for the connections (`<name>/publish-0`, `<name>/consume-0`). Default: the program's.
+    /// Sets the name that the broker shows for the connections (`<name>/publish-0`, `<name>/consume-0`). Default: the
+    /// name of the program.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Heartbeat interval offered to the broker; the lower of both offers holds. Whole seconds: fractions are cut off,
-    /// less than a second is 1 s, and 65,535 s are the most.
+    /// Sets the heartbeat interval that is offered to the broker; the lower of both offers holds. Fractions of a second
+    /// are cut off; the least is 1 s and the most 65,535 s. Default: 10 s.
     ///
-    /// A peer that is silent for two intervals is taken for dead. [`Duration::ZERO`] switches heartbeats off, both
-    /// ways, whatever the broker proposes: a peer that vanished without a word is then noticed by nothing but the
-    /// system's TCP, and by confirms that do not come ([`Route::confirm_timeout`](crate::Route::confirm_timeout)). A
-    /// `heartbeat` in the URI comes first.
+    /// A peer that is silent for two intervals counts as dead. [`Duration::ZERO`] switches heartbeats off in both
+    /// directions, even if the broker proposes an interval. A peer that vanishes is then noticed only by the system's
+    /// TCP and by confirms that do not come ([`Route::confirm_timeout`](crate::Route::confirm_timeout)). A `heartbeat`
+    /// in the URI takes precedence.
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.heartbeat = interval;
         self
     }
 
-    /// How long one endpoint may take for TCP, TLS and the AMQP handshake together; at least 1 ms, at most an hour. A
-    /// `connection_timeout` in the URI comes first.
+    /// Sets the limit for TCP, TLS and the AMQP handshake with one endpoint together, clamped to 1 ms to 1 hour.
+    /// Default: 10 s. A `connection_timeout` in the URI takes precedence.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout.clamp(Duration::from_millis(1), Duration::from_secs(3600));
         self
     }
 
-    /// How long an orderly `connection.close` may take before the socket is shut down.
+    /// Sets how long `connection.close` may take before the socket is shut down, at most 1 hour. Default: 2 s.
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout.min(Duration::from_secs(3600));
         self
     }
 
-    /// The waits between attempts to connect. Losing the broker is no fault of the application's: there is no limit
-    /// on the number of attempts. Permanent errors (refused credentials, missing vhost) are not tried again.
+    /// Sets the waits between attempts to connect. The number of attempts is not limited, because the loss of the
+    /// broker is not the application's fault. After a permanent error, such as refused credentials or a missing vhost,
+    /// there is no further attempt.
     #[must_use]
     pub fn reconnect(mut self, backoff: Backoff) -> Self {
         self.reconnect = backoff;
         self
     }
 
-    /// How many connections and channels.
+    /// Sets the bounds for connections and channels.
     #[must_use]
     pub fn pool(mut self, pool: PoolConfig) -> Self {
         self.pool = pool;
         self
     }
 
-    /// The endpoints, in the order they are tried.
+    /// The endpoints, in the order in which they are tried.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
 
-    /// 0 is off.
+    /// The heartbeat interval to offer at this endpoint, in seconds; 0 switches heartbeats off.
     pub(crate) fn heartbeat_seconds(&self, endpoint: &Endpoint) -> u16 {
         let interval = endpoint.heartbeat.unwrap_or(self.heartbeat);
         if interval.is_zero() {

@@ -1,7 +1,8 @@
-//! The channel actor: owns one AMQP channel of one generation, and ends when the broker closes it.
+//! The channel actor: it owns one AMQP channel of one generation, and ends when the broker closes the channel.
 //!
-//! A channel lives with what works on it (one-for-all): when a 404 or 406 closes it, this channel and its consumer or
-//! publisher start afresh, and nothing else notices. Delivery tags and confirms belong to the generation it hands out.
+//! A channel actor and its consumer or publisher live and end together (one-for-all). When a 404 or 406 closes the
+//! channel, these start again, and nothing else is affected. Delivery tags and confirms belong to the generation of the
+//! channel.
 
 use std::{
     sync::{
@@ -21,44 +22,46 @@ use tokio::time::{sleep, timeout};
 use crate::{
     base::frame::FrameMax,
     link::{
+        bounded::{OPERATION_TIMEOUT, OperationError, bounded},
         class::{Class, ClientError, Operation, classify},
-        connection::{ConnectionActor, ConnectionShared, Declare, OPERATION_TIMEOUT, OpenChannel},
+        connection::{ConnectionActor, ConnectionShared, Declare, OpenChannel},
         socket,
     },
 };
 
-/// How often a channel looks at itself even when nothing is reported.
+/// How often the actor checks the state of its channel even if lapin reports nothing.
 const SELF_CHECK: Duration = Duration::from_millis(500);
 
-/// How long a closed channel waits for what works on it to say why.
+/// How long the actor of a closed channel waits for the consumer or publisher to report the cause.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Counts the channels one consumer or publisher has had; a tag or confirm of an older one is worthless.
+/// Counts the channels that one consumer or publisher has had. A delivery tag or confirm of an earlier generation is
+/// invalid.
 pub(crate) type Generation = u64;
 
-/// What a channel is opened for.
+/// The use that a channel is opened for.
 #[derive(Clone, Debug)]
 pub(crate) enum Mode {
     /// Publisher confirms on (`confirm.select`).
     Confirm,
-    /// Neither confirms nor prefetch.
+    /// Without confirms and without a prefetch.
     Plain,
     /// `basic.qos` with this prefetch count, for each consumer on the channel.
     Consume {
         prefetch: u16,
-        /// Exclusive queues to declare on this connection before consuming from them.
+        /// Exclusive queues to declare on this connection before the consumer starts.
         exclusive: Vec<String>,
     },
 }
 
-/// What outlives every incarnation of one channel actor.
+/// The state that outlives the incarnations of one channel actor.
 pub(crate) struct ChannelShared {
     pub(crate) name: String,
     pub(crate) connection: Arc<ConnectionShared>,
     mode: Mode,
     generation: AtomicU64,
     redeclare: AtomicBool,
-    /// The channel of now has done what it is for.
+    /// Whether the present channel has been used successfully.
     proven: AtomicBool,
 }
 
@@ -68,12 +71,13 @@ impl ChannelShared {
         Arc::new(Self { name, connection, mode, generation, redeclare, proven })
     }
 
-    /// The channel of now has done what it is for: should it be lost, the next one is opened as soon as after a first loss.
+    /// Notes that the present channel has been used successfully. If it is lost, the next channel is opened with the
+    /// shortest wait, as after a first loss.
     pub(crate) fn prove(&self) {
         self.proven.store(true, Ordering::Relaxed);
     }
 
-    /// The same channel on another connection: generations count on.
+    /// The state of the same channel on another connection: its generations continue.
     pub(crate) fn on(&self, connection: Arc<ConnectionShared>, prefetch: u16) -> Arc<Self> {
         let mode = match &self.mode {
             Mode::Consume { exclusive, .. } => Mode::Consume { prefetch, exclusive: exclusive.clone() },
@@ -89,13 +93,13 @@ impl ChannelShared {
         })
     }
 
-    /// The topology is declared again before the next channel opens: something it names was deleted.
+    /// Declares the topology again before the next channel opens, because an entity of it was deleted.
     pub(crate) fn redeclare(&self) {
         self.redeclare.store(true, Ordering::Relaxed);
     }
 }
 
-/// Owns the lapin channel of one incarnation.
+/// One incarnation of a channel; it owns the lapin channel.
 pub(crate) struct ChannelActor {
     shared: Arc<ChannelShared>,
     connection: SupervisedAddr<ConnectionActor>,
@@ -107,7 +111,7 @@ pub(crate) struct ChannelActor {
 pub(crate) struct LeasedChannel {
     pub(crate) channel: lapin::Channel,
     pub(crate) generation: Generation,
-    /// The largest frame of its connection.
+    /// The largest frame of the channel's connection.
     pub(crate) frame_max: FrameMax,
 }
 
@@ -127,7 +131,8 @@ pub(crate) fn spec(
         .shutdown(shared.connection.broker.close_timeout + Duration::from_secs(1))
 }
 
-/// Channels are cheap to open: the first retry comes at once, a stubborn refusal slows down to every 5 s.
+/// The waits between attempts to open a channel. Opening one is cheap: the first retry comes after 20 ms at most, and
+/// repeated refusals slow the retries down to one in 5 s.
 pub(crate) fn backoff() -> Backoff {
     Backoff::exponential(Duration::from_millis(20), Duration::from_secs(5))
         .map(|backoff| backoff.reset_after(Duration::from_secs(10)))
@@ -145,12 +150,13 @@ impl Actor for ChannelActor {
         }));
     }
 
-    /// Closes the channel, within the broker's `close_timeout`, then stops: what its last user wrote has been acted upon by
-    /// then.
+    /// Closes the channel within the broker's `close_timeout`, then stops. By then the broker has acted upon everything
+    /// that was written on the channel.
     fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
         let Some(LeasedChannel { channel, .. }) = self.open.take() else { return Running::Stop };
         let connection = &self.shared.connection;
-        // A connection that is blocked is not read by the broker, nor written by lapin.
+        // While a connection is blocked, the broker does not read from it and lapin does not write to it: a close would
+        // wait in vain.
         if !channel.status().connected() || !connection.connected() || connection.blocked.borrow().is_some() {
             return Running::Stop;
         }
@@ -181,7 +187,7 @@ async fn open(
         ask(&connection, Declare::Exclusive(exclusive.clone())).await?;
     }
     let channel = ask(&connection, OpenChannel).await?;
-    let prepared = timeout(OPERATION_TIMEOUT, async {
+    let prepared = bounded(OPERATION_TIMEOUT, async {
         match &shared.mode {
             Mode::Confirm => channel.confirm_select(ConfirmSelectOptions::default()).await,
             Mode::Consume { prefetch, .. } => channel.basic_qos(*prefetch, BasicQosOptions::default()).await,
@@ -189,16 +195,19 @@ async fn open(
         }
     });
     match prepared.await {
-        Ok(Ok(())) => Ok(channel),
-        Ok(Err(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
+        Ok(()) => Ok(channel),
+        Err(OperationError::Failed(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
             Err(ExitError::permanent(ClientError(error)))
         }
-        Ok(Err(error)) => Err(ExitError::transient(ClientError(error))),
-        Err(_) => Err(ExitError::transient(lost(&shared, "it did not open in time"))),
+        Err(OperationError::Failed(error)) => Err(ExitError::transient(ClientError(error))),
+        Err(OperationError::Unanswered(_)) => {
+            Err(ExitError::transient(lost(&shared, "the broker did not answer its opening in time")))
+        }
     }
 }
 
-/// Asks the connection, which may be down just now: then this channel fails, and is started again with it.
+/// Asks the connection actor. If the connection is down, this fails; the channel actor then fails too, and is started
+/// again with the connection.
 async fn ask<M, T>(connection: &SupervisedAddr<ConnectionActor>, message: M) -> Result<T, ExitError>
 where
     M: Message<Result = Result<T, ExitError>> + Send + 'static,
@@ -215,7 +224,7 @@ where
 #[error("the connection actor did not answer: {0}")]
 struct Unreachable(String);
 
-/// The broker closed the channel (or it never opened).
+/// The broker closed the channel, or the channel did not open.
 #[derive(Debug, thiserror::Error)]
 #[error("channel {channel} on {connection} was lost: {cause}")]
 pub(crate) struct ChannelLost {
@@ -236,7 +245,7 @@ impl ChannelActor {
         let frame_max = self.shared.connection.frame_max();
         self.open = Some(LeasedChannel { channel, generation, frame_max });
         ctx.spawn(watching.into_actor(self).map(|lost, actor, ctx| {
-            // Unless it is being closed.
+            // Unless the channel is being closed by this actor.
             if actor.open.is_some() {
                 actor.fail(ExitError::transient(lost), ctx);
             }
@@ -244,7 +253,8 @@ impl ChannelActor {
         ctx.ready();
     }
 
-    /// Ends. A channel that has done what it is for between two losses costs the shortest wait; only losses in a row wait longer.
+    /// Ends this incarnation. If the channel was used successfully, the next one is opened after the shortest wait;
+    /// only losses in a row wait longer.
     fn fail(&self, error: ExitError, ctx: &mut Context<Self>) {
         if self.shared.proven.load(Ordering::Relaxed) {
             ctx.healthy();
@@ -253,25 +263,27 @@ impl ChannelActor {
     }
 }
 
-/// Resolves when this channel is over while its connection lives on, unless what works on it has said so first.
+/// Resolves when the channel is closed while its connection is still up, unless the consumer or publisher reports it
+/// first.
 ///
-/// When the connection is gone too, this says nothing: the connection actor ends for the same reason, and its
+/// If the connection is lost too, this does not resolve. The connection actor then ends for the same reason, and its
 /// supervisor takes this channel down with everything else on that socket, once and in order.
 async fn watch(shared: Arc<ChannelShared>, channel: lapin::Channel) -> ChannelLost {
     let mut pulse = shared.connection.pulse.subscribe();
     loop {
-        // Either way, look: an error was reported somewhere on the socket, or nothing was for a while.
+        // Check in either case: lapin has reported an error somewhere on the socket, or nothing for a while.
         let _ = timeout(SELF_CHECK, pulse.changed()).await;
         if !channel.status().connected() && shared.connection.connected() {
             let cause = pulse.borrow_and_update().clone().map(|error| ClientError(error).to_string());
-            // Who was using it knows better what was refused: see `Broken`.
+            // Wait, because the consumer or publisher knows better which operation was refused: see `Broken`.
             sleep(GRACE).await;
             return lost(&shared, cause.as_deref().unwrap_or("the broker closed it"));
         }
     }
 }
 
-/// What works on the channel says that it is over, and why: only this actor ends it.
+/// The consumer or publisher on the channel reports that the channel is over, and why. It does not end the channel
+/// itself: only the channel actor does.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Broken(pub(crate) ExitError);
@@ -280,7 +292,7 @@ impl Handler<Broken> for ChannelActor {
     type Result = ();
 
     fn handle(&mut self, Broken(error): Broken, ctx: &mut Self::Context) {
-        // A lost connection takes everything on it down by itself, once and in order.
+        // If the connection is lost, its supervisor takes everything on it down, once and in order.
         if self.shared.connection.connected() {
             self.fail(error, ctx);
         }
@@ -300,10 +312,11 @@ impl Handler<Borrow> for ChannelActor {
     }
 }
 
-/// Borrows the channel for what lives on it; the channel is ready before its siblings start, so this is a formality.
+/// Gets the open channel for its consumer or publisher. Those start after the channel is ready, so this does not wait
+/// for it.
 pub(crate) async fn borrow(channel: SupervisedAddr<ChannelActor>) -> Result<LeasedChannel, ExitError> {
     match channel.send(Borrow).within(OPERATION_TIMEOUT).await {
-        Ok(Some(lease)) => Ok(lease),
+        Ok(Some(leased)) => Ok(leased),
         Ok(None) => Err(ExitError::transient(Unreachable("the channel is not open".to_owned()))),
         Err(error) => Err(ExitError::transient(Unreachable(error.to_string()))),
     }

@@ -1,4 +1,5 @@
-//! Every error of the client, sorted once: what is worth another try, what never will be, what asks to slow down.
+//! The class of each error of the client: worth a retry, permanent, or a request to slow down. Only this file decides
+//! it.
 
 use std::fmt;
 
@@ -9,20 +10,20 @@ use lapin::{
 
 use crate::link::tls;
 
-/// What an error asks of whoever meets it.
+/// How to react to an error.
 ///
-/// | class | examples | answer |
-/// |---|---|---|
-/// | [`Transient`](Class::Transient) | socket lost, timeout, `320 CONNECTION_FORCED` | back off and try again |
-/// | [`Permanent`](Class::Permanent) | `403 ACCESS_REFUSED`, `404` on a declared queue, `406` on topology | stop that part and say so |
-/// | [`Contention`](Class::Contention) | `connection.blocked`, a full window, `506 RESOURCE_ERROR` | slow down; nothing is dropped |
+/// - [`Transient`](Class::Transient): a lost socket, a timeout, `320 CONNECTION_FORCED`. Back off and try again.
+/// - [`Permanent`](Class::Permanent): `403 ACCESS_REFUSED`, `404` on a declared queue, `406` on a topology. Stop the
+///   part concerned and report it.
+/// - [`Contention`](Class::Contention): `connection.blocked`, a full window, `506 RESOURCE_ERROR`. Slow down; no
+///   message is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Another try may succeed without anyone changing anything.
+    /// A retry may succeed without any change by a person.
     Transient,
-    /// No number of tries helps: a person has to change code, configuration or permissions.
+    /// No retry helps: a person has to change code, configuration or permissions.
     Permanent,
-    /// The broker or a bound of our own asks to slow down.
+    /// The broker, or a limit of Fluffle, asks to slow down.
     Contention,
 }
 
@@ -36,10 +37,11 @@ impl fmt::Display for Class {
     }
 }
 
-/// What was being done when the error came: the same reply code means different things to each.
+/// The operation that met the error. The same reply code means different things for different operations.
 ///
-/// A channel or connection that ends while it is simply in use (`consumer_timeout` closes a channel with 406) is not in
-/// here: that is always worth a new one, and opening the new one then says what cannot be.
+/// The end of a channel or connection that is in use is not listed here (`consumer_timeout`, for example, closes a
+/// channel with 406). It is always worth a new channel or connection, and opening that one then gives an error to
+/// classify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// TCP, TLS, the AMQP handshake, `connection.open`.
@@ -52,10 +54,10 @@ pub(crate) enum Operation {
     Publish,
 }
 
-/// Sorts `error`, met during `operation`.
+/// The class of `error`, which occurred during `operation`.
 ///
-/// lapin marks its `ErrorKind` non-exhaustive, so one wildcard is forced on us; every variant it has today is named
-/// before it, and the protocol's own codes are matched without one.
+/// lapin's `ErrorKind` is non-exhaustive, so the match needs one wildcard. Every variant that exists today is named
+/// before it, and the reply codes of the protocol are matched without a wildcard.
 pub(crate) fn classify(error: &lapin::Error, operation: Operation) -> Class {
     match error.kind() {
         ErrorKind::ChannelsLimitReached => Class::Contention,
@@ -65,7 +67,7 @@ pub(crate) fn classify(error: &lapin::Error, operation: Operation) -> Class {
         }
         ErrorKind::IOError(io) => classify_io(io, operation),
         ErrorKind::RuntimeShutdownError(_) => Class::Transient,
-        // The stream is out of step: nothing on this socket can be trusted, a new one can.
+        // The parser no longer knows where frames begin: this socket is useless, a new one is not.
         ErrorKind::ParsingError(_) => Class::Transient,
         ErrorKind::ProtocolError(amqp) => classify_amqp(amqp.kind(), amqp.get_message().as_str(), operation),
         ErrorKind::SerialisationError(_) => Class::Permanent,
@@ -76,26 +78,28 @@ pub(crate) fn classify(error: &lapin::Error, operation: Operation) -> Class {
     }
 }
 
-/// A certificate that is refused stays refused; every other I/O error may pass.
+/// A refused certificate stays refused; every other I/O error may pass.
 fn classify_io(error: &std::io::Error, operation: Operation) -> Class {
     let refused_certificate = operation == Operation::Connect && tls::is_refused(error);
     if refused_certificate { Class::Permanent } else { Class::Transient }
 }
 
-/// AMQP 0-9-1 reply codes (spec section 1.1, constants; RabbitMQ adds meaning in the text).
+/// The class of an AMQP 0-9-1 reply code (specification, section 1.1, constants). Some codes have several meanings,
+/// which only RabbitMQ's text tells apart.
 fn classify_amqp(kind: &AMQPErrorKind, text: &str, operation: Operation) -> Class {
     match kind {
         AMQPErrorKind::Soft(soft) => match soft {
             AMQPSoftError::CONTENTTOOLARGE => Class::Permanent,
             AMQPSoftError::NOROUTE | AMQPSoftError::NOCONSUMERS => Class::Transient,
-            // Another exclusive consumer has the queue: our own, on the connection just lost, or the one we take over from.
+            // Another exclusive consumer has the queue: this process's own, on the connection that was just lost, or
+            // one that this process replaces.
             AMQPSoftError::ACCESSREFUSED if text.contains("in exclusive use") => Class::Transient,
             AMQPSoftError::ACCESSREFUSED => Class::Permanent,
             AMQPSoftError::NOTFOUND => match operation {
                 Operation::Consume | Operation::Publish | Operation::Connect => Class::Permanent,
                 Operation::OpenChannel => Class::Transient,
             },
-            // An exclusive queue is still held by the connection we just lost; the broker lets go of it soon.
+            // The connection that was just lost still holds the exclusive queue; the broker releases it soon.
             AMQPSoftError::RESOURCELOCKED => Class::Transient,
             AMQPSoftError::PRECONDITIONFAILED => match operation {
                 Operation::Consume | Operation::Publish | Operation::Connect => Class::Permanent,
@@ -105,7 +109,7 @@ fn classify_amqp(kind: &AMQPErrorKind, text: &str, operation: Operation) -> Clas
         AMQPErrorKind::Hard(hard) => match hard {
             AMQPHardError::CONNECTIONFORCED => Class::Transient,
             AMQPHardError::INVALIDPATH => Class::Permanent,
-            // Headers larger than a frame: the broker closes the connection over them each time.
+            // The headers are larger than a frame, and the broker closes the connection at each attempt.
             AMQPHardError::FRAMEERROR if operation == Operation::Publish => Class::Permanent,
             AMQPHardError::FRAMEERROR
             | AMQPHardError::SYNTAXERROR
@@ -113,23 +117,23 @@ fn classify_amqp(kind: &AMQPErrorKind, text: &str, operation: Operation) -> Clas
             | AMQPHardError::CHANNELERROR
             | AMQPHardError::UNEXPECTEDFRAME => Class::Transient,
             AMQPHardError::RESOURCEERROR => Class::Contention,
-            // 530 is "vhost not found" (for good) and "connection limit is reached" (for now).
+            // 530 is "vhost not found", which is permanent, and "connection limit is reached", which passes.
             AMQPHardError::NOTALLOWED if text.contains("limit (") => Class::Contention,
             AMQPHardError::NOTALLOWED => Class::Permanent,
             AMQPHardError::NOTIMPLEMENTED => Class::Permanent,
-            // RabbitMQ says 541 while a vhost is still starting up.
+            // RabbitMQ answers 541 while a vhost is starting.
             AMQPHardError::INTERNALERROR => Class::Transient,
         },
     }
 }
 
-/// Whether the broker says that the error is its own (`541 INTERNAL_ERROR`).
+/// Whether the error is an internal error of the broker (`541 INTERNAL_ERROR`).
 pub(crate) fn is_internal(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(amqp)
         if matches!(amqp.kind(), AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR)))
 }
 
-/// A client error in the broker's or the system's own words, without the client's around them.
+/// Displays a client error with the text of the broker or of the operating system, without lapin's words around it.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientError(pub(crate) lapin::Error);
 
@@ -145,7 +149,7 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
-/// The AMQP reply code and text the broker gave, if the error is one of the protocol's.
+/// The broker's AMQP reply code and text, if the error is a protocol error.
 pub(crate) fn reply(error: &lapin::Error) -> Option<(u16, String)> {
     match error.kind() {
         ErrorKind::ProtocolError(amqp) => Some((amqp.get_id(), amqp.get_message().as_str().to_owned())),

@@ -1,8 +1,7 @@
-//! The connection actor: owns one socket, hands out channels on it, and ends when it is lost.
+//! The connection actor: it owns one socket, opens channels on it, and ends when the socket is lost.
 //!
-//! It never reconnects by itself: it fails with a typed reason, its supervisor waits and starts a fresh one, and
-//! everything that lived on the old socket goes down with it (rest-for-one). The decision "once more, or never" is
-//! `class.rs`'s.
+//! The actor does not reconnect by itself. It fails with a typed reason; its supervisor waits and starts a new actor,
+//! and takes down everything that used the old socket (rest-for-one). `class.rs` decides whether a retry is worth it.
 
 use std::{
     fmt,
@@ -20,58 +19,58 @@ use actix::{
 };
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedContext};
 use lapin::{ConnectionStatus, ErrorKind, Event};
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
 use crate::{
     base::frame::FrameMax,
     link::{
+        bounded::{OPERATION_TIMEOUT, OperationError, bounded},
         broker::Broker,
         class::{Class, ClientError, Operation, classify},
+        declare::{self, Scope},
         socket::{self, ConnectError, Socket},
     },
-    topology::{Scope, Topology, TopologyError},
+    topology::{Topology, TopologyError},
 };
 
-/// How often a connection looks at itself even when lapin reports nothing.
+/// How often the actor checks the state of its connection even if lapin reports nothing.
 const SELF_CHECK: Duration = Duration::from_secs(1);
 
-/// How long one channel may take to open, and one topology operation to answer.
-pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What outlives every incarnation of one connection actor, and what its channels watch.
+/// The state that outlives the incarnations of one connection actor, and that its channels watch.
 pub(crate) struct ConnectionShared {
     pub(crate) name: String,
     pub(crate) broker: Arc<Broker>,
     pub(crate) topology: Arc<TopologyStore>,
-    /// The broker's reason while it blocks publishing on this connection (`connection.blocked`).
+    /// The broker's reason while it blocks publishing on this connection (`connection.blocked`); `None` while it does
+    /// not.
     pub(crate) blocked: watch::Sender<Option<String>>,
-    /// Ticks whenever lapin reports an error anywhere on the socket; it does not say on which channel.
+    /// The last error that lapin reported on the socket. lapin does not say on which channel it occurred.
     pub(crate) pulse: watch::Sender<Option<lapin::Error>>,
     learned: Arc<Learned>,
     status: Mutex<Option<ConnectionStatus>>,
-    /// The largest frame of the socket of now, or of the last one.
+    /// The largest frame of the present socket, or of the last one.
     frame_max: Mutex<FrameMax>,
-    /// How many channels have a place here; the pool keeps it.
-    pub(crate) places: AtomicUsize,
+    /// The number of slots in use on this connection; the pool updates it.
+    pub(crate) slots_in_use: AtomicUsize,
     connects: AtomicU64,
     losses: Mutex<Losses>,
-    /// How often lapin's parser could not read what came.
+    /// How many times lapin's parser could not read the incoming bytes.
     pub(crate) deaths_in_parser: watch::Sender<u32>,
 }
 
-/// How often a connection was lost of late.
+/// Recent losses of a connection.
 #[derive(Clone, Copy, Default)]
 struct Losses {
     count: u32,
     last: Option<Instant>,
 }
 
-/// After so long without a loss, earlier ones are forgotten: RabbitMQ lets no delivery be unacked for longer by default
-/// (`consumer_timeout`), so whatever was unacked then has been settled since.
+/// After this time without a loss, earlier losses are forgotten. By default RabbitMQ lets no delivery be unacked for
+/// longer (`consumer_timeout`), so every delivery that was unacked at the loss has been settled since.
 const LOSSES_REMEMBERED: Duration = Duration::from_secs(30 * 60);
 
 impl ConnectionShared {
-    /// Connections of one service share what they have `learned`.
+    /// The state of a connection that has not been established yet. The connections of one service share `learned`.
     pub(crate) fn new(
         name: String,
         broker: Arc<Broker>,
@@ -87,14 +86,14 @@ impl ConnectionShared {
             pulse: watch::Sender::new(None),
             status: Mutex::new(None),
             frame_max: Mutex::default(),
-            places: AtomicUsize::new(0),
+            slots_in_use: AtomicUsize::new(0),
             connects: AtomicU64::new(0),
             losses: Mutex::default(),
             deaths_in_parser: watch::Sender::new(0),
         })
     }
 
-    /// Whether the socket is up at this moment.
+    /// Whether the socket is up now.
     pub(crate) fn connected(&self) -> bool {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(ConnectionStatus::connected)
     }
@@ -104,14 +103,14 @@ impl ConnectionShared {
         self.connects.load(Ordering::Relaxed)
     }
 
-    /// How often this connection was lost of late, while this process lived: each message that was unacked then has been handed
-    /// out in vain, and it was not the message's doing.
+    /// How many times this connection was lost recently, within the life of this process. Each loss makes the broker
+    /// redeliver every message that was unacked on the connection, and this is not the message's fault.
     pub(crate) fn losses(&self) -> u32 {
         let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
         losses.last.filter(|last| last.elapsed() < LOSSES_REMEMBERED).map_or(0, |_| losses.count)
     }
 
-    /// Losses of the connection on which the same queue was consumed before.
+    /// Takes over the losses of `other`, the connection on which the same queue was consumed before.
     pub(crate) fn losses_before(&self, other: &Self) {
         let losses = *other.losses.lock().unwrap_or_else(PoisonError::into_inner);
         *self.losses.lock().unwrap_or_else(PoisonError::into_inner) = losses;
@@ -124,17 +123,18 @@ impl ConnectionShared {
             Losses { count: before.saturating_add(1), last: Some(Instant::now()) };
     }
 
-    /// The largest frame of the socket that is up, as negotiated with the broker; before the first one, what is asked for
-    /// unless the URI says otherwise.
+    /// The largest frame of the present socket, as negotiated with the broker. Before the first connect it is the size
+    /// that a connection asks for by default.
     pub(crate) fn frame_max(&self) -> FrameMax {
         *self.frame_max.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// More channels have a place here than the broker allows: they got it before anybody knew.
-    fn too_many_places(&self) -> Option<TooManyChannels> {
-        let (most, places) = (self.learned.most_places()?, self.places.load(Ordering::SeqCst));
+    /// The error if more slots are in use than the broker allows. That can happen because slots are given out before
+    /// the broker's limit is known.
+    fn too_many_channels(&self) -> Option<TooManyChannels> {
+        let (most, channels) = (self.learned.most_slots()?, self.slots_in_use.load(Ordering::SeqCst));
         let connection = self.name.clone();
-        (places > most).then_some(TooManyChannels { connection, places, channel_max: most + 1 })
+        (channels > most).then_some(TooManyChannels { connection, channels, channel_max: most + 1 })
     }
 
     fn set_status(&self, status: Option<ConnectionStatus>) {
@@ -142,50 +142,50 @@ impl ConnectionShared {
     }
 }
 
-/// What the connections of one service have learned of their broker.
+/// The facts about the broker that the connections of one service share.
 #[derive(Default)]
 pub(crate) struct Learned {
-    /// Most channels on a connection, as negotiated last; 0 before the first connection.
+    /// The most channels on a connection, as negotiated last; 0 before the first connection.
     channel_max: AtomicU16,
 }
 
 impl Learned {
     fn connected(&self, channel_max: u16) {
-        // lapin has made the largest number of "no limit".
+        // lapin reports "no limit" as the largest number.
         self.channel_max.store(channel_max.max(1), Ordering::SeqCst);
     }
 
-    /// Whether any of them has been established.
+    /// Whether any connection has been established.
     fn has_connected(&self) -> bool {
         self.channel_max.load(Ordering::SeqCst) > 0
     }
 
-    /// Most channels that may have a place on one of them; `None` before the first connection.
-    pub(crate) fn most_places(&self) -> Option<usize> {
-        self.has_connected().then(|| most_places(self.channel_max.load(Ordering::SeqCst)))
+    /// The most slots on one connection; `None` before the first connection.
+    pub(crate) fn most_slots(&self) -> Option<usize> {
+        self.has_connected().then(|| most_slots(self.channel_max.load(Ordering::SeqCst)))
     }
 }
 
-/// Of the channels that a connection may have, one is kept for declaring the topology.
-pub(crate) fn most_places(channel_max: u16) -> usize {
+/// The most slots on a connection with this `channel_max`. One channel is reserved for declaring the topology.
+pub(crate) fn most_slots(channel_max: u16) -> usize {
     usize::from(channel_max).saturating_sub(1)
 }
 
-/// The broker allows fewer channels on a connection than have been planned for this one.
+/// The broker allows fewer channels on a connection than the pool has assigned to it.
 #[derive(Debug)]
 struct TooManyChannels {
     connection: String,
-    places: usize,
+    channels: usize,
     channel_max: usize,
 }
 
 impl fmt::Display for TooManyChannels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connection, places, channel_max } = self;
+        let Self { connection, channels, channel_max } = self;
         write!(
             f,
-            "connection {connection} is to have {places} channels, and one on which the topology is declared; the broker allows \
-             {channel_max} (`channel_max`): raise `channel_max` in rabbitmq.conf"
+            "connection {connection} needs {channels} channels and one more for declaring the topology; the broker \
+             allows {channel_max} (`channel_max`): raise `channel_max` in rabbitmq.conf"
         )?;
         match channel_max {
             0 | 1 => Ok(()),
@@ -199,7 +199,7 @@ impl fmt::Display for TooManyChannels {
 
 impl std::error::Error for TooManyChannels {}
 
-/// The application's topology; consumers and requesters add the queues they need.
+/// The application's topology, and the queues that consumers and requesters add.
 #[derive(Default)]
 pub(crate) struct TopologyStore(Mutex<Topology>);
 
@@ -212,7 +212,7 @@ impl TopologyStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds what `other` names; entities already there must be the same.
+    /// Adds the entities of `other`. An entity that is in both must have the same properties.
     pub(crate) fn add(&self, other: Topology) -> Result<(), TopologyError> {
         let mut topology = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *topology = topology.clone().merge(other)?;
@@ -220,15 +220,15 @@ impl TopologyStore {
     }
 }
 
-/// Owns the lapin connection of one incarnation.
+/// One incarnation of a connection; it owns the lapin connection.
 pub(crate) struct ConnectionActor {
     shared: Arc<ConnectionShared>,
     socket: Option<Rc<Socket>>,
-    /// lapin's parser could not read what came.
+    /// Whether lapin's parser could not read the incoming bytes.
     unreadable: bool,
 }
 
-/// The child specification of a connection's socket: permanent, retried for ever with the broker's backoff.
+/// The child specification of a connection's socket: permanent, restarted without limit, with the broker's backoff.
 pub(crate) fn spec(shared: &Arc<ConnectionShared>) -> ActorSpec<ConnectionActor> {
     let factory = {
         let shared = Arc::clone(shared);
@@ -252,7 +252,7 @@ impl Actor for ConnectionActor {
         }));
     }
 
-    /// Closes the connection in an orderly way, within the broker's `close_timeout`, then stops.
+    /// Closes the connection with `connection.close`, within the broker's `close_timeout`, then stops.
     fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
         self.shared.set_status(None);
         self.shared.blocked.send_replace(None);
@@ -263,8 +263,10 @@ impl Actor for ConnectionActor {
                 let closing = async move {
                     let begun = Instant::now();
                     match socket.close("closed by the application", limit).await {
-                        Ok(()) => tracing::info!(%connection, took = ?begun.elapsed(), "closed"),
-                        Err(why) => tracing::warn!(%connection, %why, "the socket was shut down without a good-bye"),
+                        Ok(()) => tracing::info!(%connection, took = ?begun.elapsed(), "connection closed"),
+                        Err(why) => {
+                            tracing::warn!(%connection, %why, "the close failed: the socket was shut down")
+                        }
                     }
                 };
                 ctx.spawn(closing.into_actor(self).map(|(), _, ctx| ctx.stop()));
@@ -275,13 +277,13 @@ impl Actor for ConnectionActor {
     }
 }
 
-/// Connects, then declares the topology, so that nothing ever publishes to or consumes from what is not there yet.
+/// Connects, then declares the topology, so that no publisher or consumer starts before its exchange or queue exists.
 async fn open(shared: &ConnectionShared) -> Result<Socket, ExitError> {
     let (socket, endpoint) = socket::connect(&shared.broker, &format!("{}/{}", shared.broker.name, shared.name))
         .await
         .map_err(|error| refused(shared, error))?;
     shared.learned.connected(socket.connection.configuration().channel_max());
-    if let Some(error) = shared.too_many_places() {
+    if let Some(error) = shared.too_many_channels() {
         return Err(ExitError::permanent(error));
     }
     declare(shared, &socket, Scope::Shared).await?;
@@ -297,8 +299,8 @@ fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
             if connected_before && error.is_about_tls() {
                 tracing::error!(
                     connection = %shared.name, %error,
-                    "TLS is refused, which was good when this service connected before: it tries again until somebody puts the \
-                     right certificate back"
+                    "TLS is refused, but it worked when this service connected before: this service tries again until \
+                     a valid certificate is installed"
                 );
             }
             ExitError::transient(error)
@@ -308,7 +310,8 @@ fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
 
 async fn declare(shared: &ConnectionShared, socket: &Socket, scope: Scope<'_>) -> Result<(), ExitError> {
     let topology = shared.topology.get();
-    topology.declare(async || socket.connection.create_channel().await, scope, OPERATION_TIMEOUT).await.map_err(exit)
+    let open = async || socket.connection.create_channel().await;
+    declare::declare(&topology, open, scope, OPERATION_TIMEOUT).await.map_err(exit)
 }
 
 fn exit(error: TopologyError) -> ExitError {
@@ -326,13 +329,13 @@ impl ConnectionActor {
         ctx.ready();
     }
 
-    /// Ends this incarnation when the connection is no longer usable.
+    /// Ends this incarnation if the connection is lost.
     fn check(&mut self, cause: Option<&lapin::Error>, ctx: &mut Context<Self>) {
         let lost = self.socket.as_ref().is_some_and(|socket| !socket.connection.status().connected());
         if lost {
             let cause =
                 cause.map_or_else(|| "the socket is gone".to_owned(), |error| ClientError(error.clone()).to_string());
-            // Once: this actor ends now.
+            // Clears the socket, so that the loss is counted once.
             self.socket = None;
             self.shared.lost();
             ctx.fail(ExitError::transient(ConnectionLost { connection: self.shared.name.clone(), cause }));
@@ -340,7 +343,7 @@ impl ConnectionActor {
     }
 }
 
-/// The connection ended under the application: the broker stopped, closed it, or the network did.
+/// The connection was lost: the broker stopped or closed it, or the network failed.
 #[derive(Debug, thiserror::Error)]
 #[error("connection {connection} was lost: {cause}")]
 struct ConnectionLost {
@@ -356,11 +359,11 @@ impl StreamHandler<Event> for ConnectionActor {
                 self.shared.blocked.send_replace(Some(reason));
             }
             Event::ConnectionUnblocked => {
-                tracing::info!(connection = %self.shared.name, "the broker takes messages again");
+                tracing::info!(connection = %self.shared.name, "the broker no longer blocks publishing");
                 self.shared.blocked.send_replace(None);
             }
             Event::Error(error) => {
-                // lapin reports it more than once.
+                // lapin reports a parsing error more than once.
                 if matches!(error.kind(), ErrorKind::ParsingError(_)) && !std::mem::replace(&mut self.unreadable, true)
                 {
                     self.shared.deaths_in_parser.send_modify(|deaths| *deaths += 1);
@@ -372,13 +375,13 @@ impl StreamHandler<Event> for ConnectionActor {
         }
     }
 
-    /// lapin's event stream ends with the connection.
+    /// Called when lapin's event stream ends, which it does with the connection.
     fn finished(&mut self, ctx: &mut Self::Context) {
         self.check(None, ctx);
     }
 }
 
-/// Asks for a fresh channel on the connection.
+/// Asks for a new channel on the connection.
 #[derive(Message)]
 #[rtype(result = "Result<lapin::Channel, ExitError>")]
 pub(crate) struct OpenChannel;
@@ -397,29 +400,29 @@ impl Handler<OpenChannel> for ConnectionActor {
             let Some(socket) = socket else {
                 return Err(lost("it is not connected"));
             };
-            match timeout(OPERATION_TIMEOUT, socket.connection.create_channel()).await {
-                Ok(Ok(channel)) => Ok(channel),
-                Ok(Err(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
+            match bounded(OPERATION_TIMEOUT, socket.connection.create_channel()).await {
+                Ok(channel) => Ok(channel),
+                Err(OperationError::Failed(error)) if classify(&error, Operation::OpenChannel) == Class::Permanent => {
                     Err(ExitError::permanent(ClientError(error)))
                 }
-                // Places taken while the socket was opened.
-                Ok(Err(error)) => Err(match shared.too_many_places() {
+                // The broker refuses the channel if slots beyond its limit were given out while the socket was opening.
+                Err(OperationError::Failed(error)) => Err(match shared.too_many_channels() {
                     Some(too_many) => ExitError::permanent(too_many),
                     None => ExitError::transient(ClientError(error)),
                 }),
-                Err(_) => Err(lost("channel.open was not answered in time")),
+                Err(OperationError::Unanswered(_)) => Err(lost("channel.open was not answered in time")),
             }
         })
     }
 }
 
-/// Asks for part of the topology to be declared now: exclusive queues, or all of it after something was deleted.
+/// Asks for a declaration of part of the topology: of exclusive queues, or of everything after an entity was deleted.
 #[derive(Message)]
 #[rtype(result = "Result<(), ExitError>")]
 pub(crate) enum Declare {
     /// Everything but exclusive queues.
     Shared,
-    /// These exclusive queues and their bindings.
+    /// The exclusive queues of these names, and their bindings.
     Exclusive(Vec<String>),
 }
 
@@ -451,7 +454,7 @@ impl Handler<Declare> for ConnectionActor {
 pub(crate) mod tests {
     use super::*;
 
-    /// A connection to nowhere.
+    /// The state of a connection that is never established.
     pub(crate) fn shared() -> Arc<ConnectionShared> {
         let broker = Broker::new("amqp://localhost").unwrap();
         ConnectionShared::new(

@@ -1,8 +1,4 @@
-//! One AMQP URI, taken apart: where to connect, as whom, to which virtual host.
-
-mod uri;
-
-pub(crate) use uri::list;
+//! One broker address with its credentials, virtual host and settings.
 
 use std::{fmt, time::Duration};
 
@@ -10,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 
 use crate::base::secret::Secret;
 
-/// How the client proves who it is (SASL mechanism, RabbitMQ "Authentication, Authorisation, Access Control").
+/// How the client authenticates (SASL mechanism; RabbitMQ, "Authentication, Authorisation, Access Control").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mechanism {
     /// User name and password (the default).
@@ -22,21 +18,24 @@ pub enum Mechanism {
 
 /// One broker address with its credentials, parsed from an AMQP URI.
 ///
-/// `amqp[s]://user:password@host:port/vhost?heartbeat=10&connection_timeout=5000&auth_mechanism=external`; the
-/// vhost is percent-encoded (`%2f` is `/`), parts left out take RabbitMQ's defaults: `guest`/`guest`, port 5672
-/// (5671 for `amqps`), vhost `/`. See RabbitMQ's "URI Specification" and "URI Query Parameters". What has a meaning of its own in
-/// a URI is percent-encoded where it has none: `@`, `:`, `/`, `?`, `#` and `%` in a user name or password (`%40` is `@`), `/`, `?`,
-/// `#`, `%`, `@` and `,` in a vhost.
+/// A URI has the form
+/// `amqp[s]://user:password@host:port/vhost?heartbeat=10&connection_timeout=5000&auth_mechanism=external`. The vhost is
+/// percent-encoded (`%2f` is `/`). Parts that are left out have RabbitMQ's defaults: `guest`/`guest`, port 5672 (5671
+/// for `amqps`), vhost `/`. See RabbitMQ's "URI Specification" and "URI Query Parameters". A character with a meaning
+/// in a URI must be percent-encoded where it does not have that meaning: `@`, `:`, `/`, `?`, `#` and `%` in a user name
+/// or password (`%40` is `@`), and `/`, `?`, `#`, `%`, `@` and `,` in a vhost. The parameters are:
 ///
-/// | parameter | unit, range | left out |
-/// |---|---|---|
-/// | `heartbeat` | seconds, up to 65,535; 0 switches heartbeats off, whatever the broker proposes | [`Broker::heartbeat`](crate::Broker::heartbeat) |
-/// | `connection_timeout` | milliseconds, 1 to 3,600,000 (an hour) | [`Broker::connect_timeout`](crate::Broker::connect_timeout) |
-/// | `frame_max` | bytes, 4,096 to 1,048,576, or 0 as if left out; the broker may want less. A connection has buffers of 64 frames | 131,072 |
-/// | `channel_max` | channels on one connection, 2 to 65,535, or 0 as if left out; the broker may want less. One of them is kept for declaring the topology | as many as the broker allows |
-/// | `auth_mechanism` | `plain` or `external` | `plain` |
+/// - `heartbeat`: seconds, up to 65,535; 0 switches heartbeats off, even if the broker proposes them. If left out:
+///   [`Broker::heartbeat`](crate::Broker::heartbeat).
+/// - `connection_timeout`: milliseconds, 1 to 3,600,000 (an hour). If left out:
+///   [`Broker::connect_timeout`](crate::Broker::connect_timeout).
+/// - `frame_max`: bytes, 4,096 to 1,048,576; the broker may demand less. A connection has buffers of 64 frames. If left
+///   out or 0: 131,072.
+/// - `channel_max`: channels on one connection, 2 to 65,535; the broker may demand less. One of the channels is
+///   reserved for declaring the topology. If left out or 0: as many as the broker allows.
+/// - `auth_mechanism`: `plain` or `external`. If left out: `plain`.
 ///
-/// The password shows in no `Debug`, `Display` or error.
+/// No `Debug`, `Display` or error contains the password.
 ///
 /// ```
 /// use fluffle_amqp::Endpoint;
@@ -61,54 +60,34 @@ pub struct Endpoint {
     pub(crate) channel_max: Option<u16>,
 }
 
-/// Why a text is not an AMQP URI. It never repeats the password.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "not an AMQP URI: {what}. Expected amqp://user:password@host:port/vhost (amqps:// for TLS; write the vhost `/` as %2f)"
-)]
-pub struct UriError {
-    what: String,
-}
-
-impl UriError {
-    fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into() }
-    }
-
-    /// The value is not repeated: it may hold a password.
-    pub(crate) fn not_text() -> Self {
-        Self::new("it is not UTF-8 text")
-    }
-}
-
 impl Endpoint {
-    /// Host name or address.
+    /// The host name or address.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// TCP port.
+    /// The TCP port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Virtual host, decoded.
+    /// The virtual host, decoded.
     pub fn vhost(&self) -> &str {
         &self.vhost
     }
 
-    /// User name.
+    /// The user name, decoded.
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// Whether the connection is wrapped in TLS (`amqps`).
+    /// Whether the connection uses TLS (`amqps`).
     pub fn is_tls(&self) -> bool {
         self.tls
     }
 }
 
-/// The URI without the password. It parses back to the same endpoint, with the default password.
+/// Displays the URI without the password. The text parses to the same endpoint, but with the default password.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "amqps" } else { "amqp" };
@@ -136,11 +115,8 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// RFC 3986's unreserved characters stay as they are.
+/// Percent-encodes everything but RFC 3986's unreserved characters.
 fn encoded(part: &str) -> PercentEncode<'_> {
     const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     utf8_percent_encode(part, ENCODED)
 }
-
-#[cfg(test)]
-mod tests;

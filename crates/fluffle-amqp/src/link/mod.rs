@@ -1,12 +1,17 @@
-//! The way to the broker: addresses, TLS, sockets, connections and channels.
+//! The way to the broker: addresses, TLS, sockets, connections, channels and declarations.
 
+pub(crate) mod bounded;
 pub(crate) mod broker;
 pub(crate) mod channel;
 pub(crate) mod class;
 pub(crate) mod connection;
+mod declare;
 pub(crate) mod endpoint;
 pub(crate) mod pending_starts;
 pub(crate) mod pool;
+pub(crate) mod pool_config;
+mod refusal;
 pub(crate) mod sanitizer;
 pub(crate) mod socket;
 pub(crate) mod tls;
+pub(crate) mod uri;

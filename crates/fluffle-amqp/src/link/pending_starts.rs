@@ -1,37 +1,38 @@
-//! Parts of the tree that were ordered and are not there yet.
+//! Parts of the supervision tree that are to be started and have not started yet.
 
 use actix_rt::ArbiterHandle;
 use fluffle_supervise::{ChildSpec, SupervisorHandle};
 use tokio::sync::watch;
 
-/// PendingStarts children of supervisors that may not run yet: a connection's channels start when the connection is up. Nobody
-/// waits for that to happen, but who asks whether everything runs must know what is still to come.
+/// Counts the children that supervisors are still to start. A supervisor may not run yet: a connection's channels start
+/// when the connection is up. No caller waits for such a start, but whether the service is ready depends on the starts
+/// that are pending.
 #[derive(Clone)]
 pub(crate) struct PendingStarts {
     io: ArbiterHandle,
-    open: watch::Sender<usize>,
+    pending: watch::Sender<usize>,
 }
 
 impl PendingStarts {
     pub(crate) fn new(io: ArbiterHandle) -> Self {
-        Self { io, open: watch::Sender::new(0) }
+        Self { io, pending: watch::Sender::new(0) }
     }
 
-    /// Has `supervisor` start `child` as soon as it can.
+    /// Lets `supervisor` start `child` as soon as it can; returns at once.
     pub(crate) fn place(&self, supervisor: SupervisorHandle, child: impl Into<ChildSpec>) {
         let child = child.into();
-        self.open.send_modify(|open| *open += 1);
-        let open = self.open.clone();
+        self.pending.send_modify(|pending| *pending += 1);
+        let pending = self.pending.clone();
         self.io.spawn(async move {
             if let Err(error) = supervisor.start_child(child).await {
-                tracing::debug!(%error, "the service ended before this part of it was started");
+                tracing::debug!(%error, "a part of the service was not started: the service ended first");
             }
-            open.send_modify(|open| *open -= 1);
+            pending.send_modify(|pending| *pending -= 1);
         });
     }
 
-    /// How many orders are open, now and whenever that changes.
+    /// The number of pending starts, now and after each change.
     pub(crate) fn open(&self) -> watch::Receiver<usize> {
-        self.open.subscribe()
+        self.pending.subscribe()
     }
 }

@@ -1,7 +1,7 @@
-//! Connections, and places for channels on them.
+//! The connection pool: it opens connections and assigns each channel a slot on one of them.
 //!
-//! Publishing and consuming never share a socket: a broker that blocks publishers (`connection.blocked`) stops reading
-//! from their sockets, and an ack on such a socket would wait with them (RabbitMQ, "Memory and Disk Alarms").
+//! Publishing and consuming never share a socket. A broker that blocks publishers (`connection.blocked`) stops reading
+//! from their sockets, and an ack on such a socket would wait with the messages (RabbitMQ, "Memory and Disk Alarms").
 
 use std::{
     fmt,
@@ -13,16 +13,19 @@ use actix_rt::ArbiterHandle;
 use fluffle_supervise::{Intensity, Strategy, SupervisedAddr, SupervisorHandle, SupervisorSpec};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::link::{
-    broker::Broker,
-    connection::{self, ConnectionActor, ConnectionShared, Learned, TopologyStore},
-    pending_starts::PendingStarts,
+use crate::{
+    base::clock,
+    link::{
+        broker::Broker,
+        connection::{self, ConnectionActor, ConnectionShared, Learned, TopologyStore},
+        pending_starts::PendingStarts,
+    },
 };
 
-/// What a connection is used for.
+/// The use of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Publishers, requesters, and the copies that settlements publish.
+    /// Publishers, requesters, and the copies for retries and dead letters.
     Publish,
     /// Consumers.
     Consume,
@@ -37,70 +40,22 @@ impl fmt::Display for Role {
     }
 }
 
-/// How many connections and channels. The same bounds hold for publishing and consuming, each counted by itself.
-///
-/// | setting | default | |
-/// |---|---|---|
-/// | `connections` | 1 | open from the start and always |
-/// | `max_connections` | 4 | more are opened when each has `spread` channels |
-/// | `spread` | 32 | channels on each connection before another is opened: for every frame it writes, lapin looks at each channel of the connection |
-/// | `channels` | 256 | most on one connection, once there may be no more connections; one less than `channel_max` (the broker's is 2047, the URI may ask for less) if that is fewer |
-/// | `acquire_timeout` | 10 s | how long to wait for a channel when everything is taken |
-/// | `idle_timeout` | 60 s | after which an extra connection without channels is closed |
-///
-/// ```
-/// use fluffle_amqp::{Broker, PoolConfig};
-///
-/// let pool = PoolConfig { connections: 2, channels: 64, ..PoolConfig::default() };
-/// let broker = Broker::new("amqp://localhost")?.pool(pool);
-/// # Ok::<(), fluffle_amqp::UriError>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolConfig {
-    /// Connections open from the start and always, at least 1.
-    pub connections: usize,
-    /// Most connections, at least `connections`.
-    pub max_connections: usize,
-    /// Channels on each connection before another is opened, at least 1. With as many as `channels`, connections are filled one
-    /// after the other.
-    pub spread: usize,
-    /// Most channels on one connection, at least 1.
-    pub channels: usize,
-    /// How long to wait for a channel when everything is taken.
-    pub acquire_timeout: Duration,
-    /// How long an extra connection stays open without a channel.
-    pub idle_timeout: Duration,
-}
-
-impl Default for PoolConfig {
-    fn default() -> Self {
-        Self {
-            connections: 1,
-            max_connections: 4,
-            spread: 32,
-            channels: 256,
-            acquire_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
-        }
-    }
-}
-
-/// No channel could be had in time.
+/// The pool had no free channel in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// Every channel of every connection is taken.
+    /// All channels of all connections are in use.
     #[error(
         "no {role} channel within {waited:?}: {connections} connections with {channels} channels each are all taken; \
          raise PoolConfig::max_connections, or PoolConfig::channels and `channel_max`, in the URI and at the broker"
     )]
     Exhausted {
-        /// What for.
+        /// The use that a channel was wanted for.
         role: Role,
-        /// Connections open.
+        /// The number of open connections.
         connections: usize,
-        /// Most channels on each.
+        /// The most channels on each connection.
         channels: usize,
-        /// How long was waited.
+        /// How long the caller has waited.
         waited: Duration,
     },
 }
@@ -113,7 +68,7 @@ pub(crate) struct Pool {
     learned: Arc<Learned>,
     io: ArbiterHandle,
     supervisor: SupervisorHandle,
-    orders: PendingStarts,
+    pending_starts: PendingStarts,
     slots: Mutex<Slots>,
     released: Notify,
 }
@@ -126,24 +81,27 @@ struct Slots {
 
 struct Slot {
     id: String,
+    /// Whether the connection is closed when it has no channel for `idle_timeout`.
     extra: bool,
-    /// Nothing else is put on it.
+    /// Whether the connection is reserved for one channel.
     alone: bool,
+    /// Slots in use.
     channels: usize,
+    /// When a slot was last freed; only read while no slot is in use.
     idle_since: Instant,
-    place: PooledConnection,
+    connection: PooledConnection,
 }
 
-/// Where a channel can be opened.
+/// A connection of the pool, on which a channel can be opened.
 #[derive(Clone)]
 pub(crate) struct PooledConnection {
     pub(crate) shared: Arc<ConnectionShared>,
     pub(crate) connection: SupervisedAddr<ConnectionActor>,
-    /// The supervisor its channels live under.
+    /// The supervisor of its channels.
     pub(crate) channels: SupervisorHandle,
 }
 
-/// A place taken; dropping it gives the place back.
+/// A slot for one channel on a connection. Dropping it frees the slot.
 pub(crate) struct ConnectionSlot {
     pub(crate) place: PooledConnection,
     slot: String,
@@ -151,14 +109,14 @@ pub(crate) struct ConnectionSlot {
 }
 
 impl Pool {
-    /// The pool and the specification of its supervisor, with the connections that are always open as its children.
+    /// The pool, and the specification of its supervisor with the permanent connections as children.
     pub(crate) fn new(
         role: Role,
         broker: &Arc<Broker>,
         topology: &Arc<TopologyStore>,
         learned: &Arc<Learned>,
         io: &ArbiterHandle,
-        orders: &PendingStarts,
+        pending_starts: &PendingStarts,
     ) -> (Arc<Self>, SupervisorSpec) {
         let mut slots = Slots::default();
         let mut spec = SupervisorSpec::new(role.to_string())
@@ -178,56 +136,58 @@ impl Pool {
             learned: Arc::clone(learned),
             io: io.clone(),
             supervisor: handle,
-            orders: orders.clone(),
+            pending_starts: pending_starts.clone(),
             slots: Mutex::new(slots),
             released: Notify::new(),
         });
         (pool, spec)
     }
 
-    /// A place for one channel, on the connection with the fewest: on a new one if all have `spread` and one more is allowed,
-    /// else on the first that is given back within `acquire_timeout`.
+    /// A slot for one channel, on the connection with the fewest channels. If all connections have `spread` channels
+    /// and one more connection is allowed, the slot is on a new connection; else it is the first slot that becomes free
+    /// within `acquire_timeout`.
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<ConnectionSlot, PoolError> {
         let limits = &self.broker.pool;
         let deadline = Instant::now() + limits.acquire_timeout;
         loop {
             let released = self.released.notified();
-            if let Some(lease) = self.take(limits.spread.min(limits.channels)) {
-                return Ok(lease);
+            if let Some(slot) = self.take(limits.spread.min(limits.channels)) {
+                return Ok(slot);
             }
             if let Some(child) = self.extra() {
-                // Not awaited: a caller that goes away in between would leave a place without a connection.
-                self.orders.place(self.supervisor.clone(), child);
+                // Not awaited: if the caller were dropped meanwhile, the pool would have a slot without a connection.
+                self.pending_starts.place(self.supervisor.clone(), child);
                 continue;
             }
-            if let Some(lease) = self.take(limits.channels) {
-                return Ok(lease);
+            if let Some(slot) = self.take(limits.channels) {
+                return Ok(slot);
             }
-            if crate::base::clock::timeout_at(deadline, released).await.is_err() {
+            if clock::timeout_at(deadline, released).await.is_err() {
                 return Err(self.exhausted());
             }
         }
     }
 
-    /// A place for one channel on a new connection that nothing else is put on, however many there are: for a consumer whose
+    /// A slot on a new connection that no other channel gets, whatever the number of connections: for a consumer whose
     /// messages end connections.
     pub(crate) fn lease_alone(self: &Arc<Self>) -> ConnectionSlot {
-        let (lease, child) = {
+        let (reserved, child) = {
             let mut slots = self.slots();
             let (mut slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.learned, &self.io, true);
             slot.alone = true;
             slot.set_channels(1);
-            let lease = ConnectionSlot { place: slot.place.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) };
+            let reserved =
+                ConnectionSlot { place: slot.connection.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) };
             slots.open.push(slot);
-            (lease, child)
+            (reserved, child)
         };
-        self.orders.place(self.supervisor.clone(), child);
-        lease
+        self.pending_starts.place(self.supervisor.clone(), child);
+        reserved
     }
 
-    /// On the connection with the fewest, if that is fewer than `limit`.
+    /// A slot on the connection with the fewest channels, if it has fewer than `limit`.
     fn take(self: &Arc<Self>, limit: usize) -> Option<ConnectionSlot> {
-        let limit = limit.max(1).min(self.most_places());
+        let limit = limit.max(1).min(self.most_slots());
         let mut slots = self.slots();
         let slot = slots
             .open
@@ -235,7 +195,7 @@ impl Pool {
             .filter(|slot| slot.channels < limit && !slot.alone)
             .min_by_key(|slot| slot.channels)?;
         slot.set_channels(slot.channels + 1);
-        Some(ConnectionSlot { place: slot.place.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) })
+        Some(ConnectionSlot { place: slot.connection.clone(), slot: slot.id.clone(), pool: Arc::downgrade(self) })
     }
 
     fn extra(&self) -> Option<SupervisorSpec> {
@@ -246,7 +206,7 @@ impl Pool {
             return None;
         }
         let (slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.learned, &self.io, true);
-        tracing::info!(connection = %slot.id, "each connection has its share of channels: opening another");
+        tracing::info!(connection = %slot.id, "each connection has its share of channels: another is opened");
         slots.open.push(slot);
         Some(child)
     }
@@ -271,7 +231,7 @@ impl Pool {
         self.released.notify_one();
     }
 
-    /// Closes the extra connections that have had no channel for the idle time.
+    /// Closes the extra connections that have had no channel for `idle_timeout`.
     async fn close_idle(&self) {
         let idle = self.broker.pool.idle_timeout;
         let closing: Vec<String> = {
@@ -282,27 +242,28 @@ impl Pool {
             ids
         };
         for id in closing {
-            tracing::info!(connection = %id, ?idle, "closing an extra connection without channels");
-            // Gone already is just as well.
+            tracing::info!(connection = %id, ?idle, "an extra connection without channels is closed");
+            // An error means that the connection has ended by itself.
             let _ = self.supervisor.stop_child(&id).await;
         }
     }
 
     fn exhausted(&self) -> PoolError {
         let (connections, waited) = (self.slots().open.len(), self.broker.pool.acquire_timeout);
-        PoolError::Exhausted { role: self.role, connections, channels: self.most_places(), waited }
+        PoolError::Exhausted { role: self.role, connections, channels: self.most_slots(), waited }
     }
 
-    /// Most channels on one connection: what the pool, the URIs and the broker, once it is known, all allow.
-    fn most_places(&self) -> usize {
+    /// The most channels on one connection: the least of the limits of the pool, of the URIs and, once it is known, of
+    /// the broker.
+    fn most_slots(&self) -> usize {
         let Broker { endpoints, pool, .. } = &*self.broker;
-        let asked = endpoints.iter().filter_map(|endpoint| endpoint.channel_max).map(connection::most_places).min();
-        [asked, self.learned.most_places()].into_iter().flatten().fold(pool.channels.max(1), usize::min)
+        let asked = endpoints.iter().filter_map(|endpoint| endpoint.channel_max).map(connection::most_slots).min();
+        [asked, self.learned.most_slots()].into_iter().flatten().fold(pool.channels.max(1), usize::min)
     }
 
-    /// The connections open now, always open ones first.
+    /// The connections that are open now, the permanent ones first.
     pub(crate) fn connections(&self) -> Vec<Arc<ConnectionShared>> {
-        self.slots().open.iter().map(|slot| Arc::clone(&slot.place.shared)).collect()
+        self.slots().open.iter().map(|slot| Arc::clone(&slot.connection.shared)).collect()
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
@@ -313,13 +274,13 @@ impl Pool {
 impl Slot {
     fn set_channels(&mut self, channels: usize) {
         self.channels = channels;
-        self.place.shared.places.store(channels, Ordering::SeqCst);
+        self.connection.shared.slots_in_use.store(channels, Ordering::SeqCst);
     }
 }
 
 impl Slots {
-    /// A connection and its supervisor: the socket first, then its channels; a lost socket takes the channels down, a
-    /// closed channel leaves the socket alone (rest-for-one).
+    /// A connection and its supervisor, with the socket as the first child and the supervisor of the channels as the
+    /// second (rest-for-one): a lost socket takes the channels down, a closed channel leaves the socket alone.
     fn make(
         &mut self,
         role: Role,
@@ -338,13 +299,13 @@ impl Slots {
             .strategy(Strategy::OneForOne)
             .stops_together()
             .intensity(Intensity::unlimited());
-        let place = PooledConnection { shared, connection, channels: channels.handle() };
+        let pooled = PooledConnection { shared, connection, channels: channels.handle() };
         let spec = SupervisorSpec::new(id.as_str())
             .strategy(Strategy::RestForOne)
             .intensity(Intensity::unlimited())
             .child(socket)
             .child(channels);
-        (Slot { id, extra, alone: false, channels: 0, idle_since: Instant::now(), place }, spec)
+        (Slot { id, extra, alone: false, channels: 0, idle_since: Instant::now(), connection: pooled }, spec)
     }
 }
 

@@ -1,4 +1,4 @@
-//! TLS: whom to trust and which certificate to show.
+//! TLS settings: the trusted authorities, and the client certificate.
 
 use std::{fmt, fs, io, path::Path};
 
@@ -8,8 +8,8 @@ use rustls_pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, pem::
 
 /// TLS settings for `amqps` endpoints (rustls; TLS 1.2 and 1.3).
 ///
-/// By default the system's root certificates are trusted and no client certificate is shown. The host name of the
-/// URI is always verified; there is no way to switch that off.
+/// By default the system's root certificates are trusted and no client certificate is sent. The host name of the URI is
+/// always verified; this cannot be switched off.
 ///
 /// ```no_run
 /// use fluffle_amqp::Tls;
@@ -23,7 +23,7 @@ pub struct Tls {
     identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-/// A certificate or key that could not be used.
+/// A certificate or key file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS file {file}: {what}")]
 pub struct TlsError {
@@ -34,12 +34,12 @@ pub struct TlsError {
 }
 
 impl Tls {
-    /// The system's root certificates, no client certificate.
+    /// Trusts the system's root certificates, and sends no client certificate.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Also trusts the authorities in this PEM text (one or several certificates).
+    /// Also trusts the authorities in this PEM text, which holds one or several certificates.
     #[must_use]
     pub fn trust_pem(mut self, pem: impl Into<String>) -> Self {
         let roots = self.roots.get_or_insert_default();
@@ -51,34 +51,35 @@ impl Tls {
     /// Also trusts the authorities in this PEM file.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no certificate.
+    /// If the file cannot be read or holds no certificate.
     pub fn trust_file(self, path: impl AsRef<Path>) -> Result<Self, TlsError> {
         let pem = read(path.as_ref(), "CERTIFICATE")?;
         Ok(self.trust_pem(pem))
     }
 
-    /// Shows this certificate chain (PEM, leaf first) and signs with this private key (PEM: PKCS#8, PKCS#1 or SEC1).
+    /// Sends this certificate chain (PEM, leaf first) to the broker and signs with this private key (PEM: PKCS#8,
+    /// PKCS#1 or SEC1).
     #[must_use]
     pub fn client_certificate_pem(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         self.identity = Some((chain.into(), key.into()));
         self
     }
 
-    /// Like [`client_certificate_pem`](Tls::client_certificate_pem), from files.
+    /// Like [`client_certificate_pem`](Tls::client_certificate_pem), but reads the PEM texts from files.
     ///
     /// # Errors
-    /// When a file cannot be read, the first holds no certificate or the second no private key.
+    /// If a file cannot be read, the first one holds no certificate or the second one no private key.
     pub fn client_certificate_files(self, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, TlsError> {
         let chain = read(chain.as_ref(), "CERTIFICATE")?;
         let key = read(key.as_ref(), "PRIVATE KEY")?;
         Ok(self.client_certificate_pem(chain, key))
     }
 
-    /// The means to make a stream a TLS one. Whatever is wrong here stays wrong: see [`is_refused`].
+    /// The connector that turns a stream into a TLS stream. An error here is permanent: see [`is_refused`].
     pub(crate) fn connector(&self) -> io::Result<RustlsConnector> {
         let mut config = match RustlsConnectorConfig::new_with_native_certs() {
             Ok(config) => config,
-            // Containers often have no root certificates, and need none when they are told whom to trust.
+            // Containers often have no root certificates. They need none if the application names its authorities.
             Err(_) if self.roots.is_some() => RustlsConnectorConfig::default(),
             Err(error) => {
                 return Err(invalid(format!(
@@ -100,15 +101,15 @@ impl Tls {
     }
 }
 
-/// Settings of our own that TLS cannot be spoken with.
+/// The application's TLS settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Unusable(String);
 
-/// Whether another try cannot help unless somebody changes a certificate or settings: one side has judged the other's certificate
-/// and refused it, or settings of our own are of no use.
+/// Whether a retry cannot help until a person changes a certificate or the settings: one side has refused the other's
+/// certificate, or the application's TLS settings cannot be used.
 ///
-/// Everything else that goes wrong in a handshake may pass: what answers there may be a proxy that says `503` in plain text.
+/// Every other failure of a handshake may pass. For example, the peer may be a proxy that answers `503` in plain text.
 pub(crate) fn is_refused(error: &io::Error) -> bool {
     let Some(error) = error.get_ref() else { return false };
     match error.downcast_ref::<Error>() {
@@ -128,7 +129,7 @@ pub(crate) fn is_refused(error: &io::Error) -> bool {
     }
 }
 
-/// Whether what the peer sent is no TLS.
+/// Whether the peer's bytes are not TLS.
 pub(crate) fn is_no_tls(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
     matches!(error, Some(Error::InvalidMessage(_)))
@@ -142,7 +143,7 @@ fn invalid(error: impl fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, Unusable(error.to_string()))
 }
 
-/// Says what is set, never what it is.
+/// Shows which settings are set, never their values.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")

@@ -14,7 +14,12 @@ use crate::replay::{DeadLetter, Replay};
 use crate::{
     base::requests::Requests,
     consume::message::{deliveries::InVain, received::Received},
-    link::{broker::Broker, class::ClientError, connection::OPERATION_TIMEOUT, socket},
+    link::{
+        bounded::{OPERATION_TIMEOUT, bounded},
+        broker::Broker,
+        class::ClientError,
+        socket,
+    },
     publish::confirm::{ConfirmTracker, ConfirmVerdict},
 };
 
@@ -110,11 +115,7 @@ async fn attempt(replay: &Replay, broker: &Broker, done: &mut Replayed) -> Resul
 
 /// An operation on lapin, within a limit.
 async fn within<T>(operation: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {
-    match timeout(OPERATION_TIMEOUT, operation).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(ClientError(error).to_string()),
-        Err(_) => Err(format!("the broker did not answer within {OPERATION_TIMEOUT:?}")),
-    }
+    bounded(OPERATION_TIMEOUT, operation).await.map_err(|error| error.to_string())
 }
 
 struct Run<'a> {

@@ -19,16 +19,16 @@ use futures_util::StreamExt;
 use lapin::{BasicProperties, options::BasicConsumeOptions, types::FieldTable};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
-    time::{interval, timeout},
+    time::interval,
 };
 
 use crate::{
     base::labels,
     flow::budget::{ByteRoom, Room},
     link::{
+        bounded::{OPERATION_TIMEOUT, bounded},
         channel::{self, Broken, ChannelActor, LeasedChannel},
         class::ClientError,
-        connection::OPERATION_TIMEOUT,
     },
     publish::{
         confirm::{ConfirmTracker, ConfirmVerdict, Returned, TooLarge},
@@ -181,10 +181,7 @@ impl Actor for RequesterActor {
 async fn listen(lease: &LeasedChannel) -> Result<lapin::Consumer, lapin::Error> {
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let listening = lease.channel.basic_consume(REPLY_TO.into(), "".into(), options, FieldTable::default());
-    match timeout(OPERATION_TIMEOUT, listening).await {
-        Ok(result) => result,
-        Err(_) => Err(lapin::Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
-    }
+    Ok(bounded(OPERATION_TIMEOUT, listening).await?)
 }
 
 impl RequesterActor {

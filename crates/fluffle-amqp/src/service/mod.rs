@@ -30,6 +30,7 @@
 
 mod consumers;
 pub(crate) mod error;
+pub(crate) mod handles;
 mod isolation;
 mod running;
 pub(crate) mod signals;
@@ -55,7 +56,7 @@ use tokio::sync::watch;
 use crate::{
     base::{
         drain::{Clock, Step},
-        payload::{Handles, HandlesBatches, Payload},
+        payload::Payload,
     },
     consume::{
         self,
@@ -73,6 +74,7 @@ use crate::{
     request::{actor as requester, requester::Requester},
     service::{
         error::ServiceError,
+        handles::{Handles, HandlesBatches},
         threads::ServiceThreads,
         unstarted::{PublisherPart, RequesterPart},
     },

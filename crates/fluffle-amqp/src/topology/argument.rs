@@ -1,23 +1,22 @@
-//! The values of `x-` arguments and of header bindings, without a client library's types.
+//! The values of `x-` arguments and of header bindings, without lapin's types.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use lapin::types::{AMQPValue, FieldArray, FieldTable, ShortString};
-
 use crate::topology::name;
 
-/// Arguments by name. Sorted, so that equal sets compare, print and travel alike.
-pub(super) type Arguments = BTreeMap<String, ArgumentValue>;
+/// Arguments by name. They are sorted, so that equal sets compare, print and travel alike.
+pub(crate) type Arguments = BTreeMap<String, ArgumentValue>;
 
-/// The arguments of one declaration must fit one AMQP frame (128 KiB unless negotiated lower) with
-/// room to spare: a method frame cannot be split, and an oversized one costs the connection.
+/// The most bytes of the arguments of one declaration. They must fit into one AMQP frame (128 KiB unless negotiated
+/// lower) together with the rest of the method: a method frame cannot be split, and the broker closes the connection
+/// over a larger one.
 const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
 
 /// A value of an `x-` argument, or of a header that a headers exchange matches.
 ///
-/// Integers travel as signed 64-bit, floats as doubles and text as long strings, which RabbitMQ
-/// compares by value: `60000` declared by another client as a 32-bit integer is the same argument.
+/// Integers travel as signed 64-bit integers, floats as doubles and text as long strings. RabbitMQ compares arguments
+/// by value: `60000`, declared by another client as a 32-bit integer, is the same argument.
 ///
 /// ```
 /// use fluffle_amqp::{ArgumentValue, Queue};
@@ -35,16 +34,17 @@ pub enum ArgumentValue {
     Int(i64),
     /// A double.
     Float(f64),
-    /// Text, at most 64 KiB together with the other arguments of the entity.
+    /// Text; at most 64 KiB together with the other arguments of the entity.
     Text(String),
     /// A list of values.
     List(Vec<ArgumentValue>),
-    /// A table of values by name, each name at most 255 bytes.
+    /// A table of values by name; each name has at most 255 bytes.
     Table(BTreeMap<String, ArgumentValue>),
 }
 
 impl ArgumentValue {
-    /// Bytes on the wire, near enough for a limit: five for a type and a length.
+    /// The approximate bytes on the wire, precise enough for the limit: 5 bytes for a type and a length, then the
+    /// value.
     fn size(&self) -> usize {
         5 + match self {
             Self::Bool(_) => 1,
@@ -55,24 +55,19 @@ impl ArgumentValue {
         }
     }
 
-    fn to_amqp(&self) -> Result<AMQPValue, String> {
-        Ok(match self {
-            Self::Bool(value) => AMQPValue::Boolean(*value),
-            Self::Int(value) => AMQPValue::LongLongInt(*value),
-            Self::Float(value) => AMQPValue::Double(*value),
-            Self::Text(value) => AMQPValue::LongString(value.as_str().into()),
-            Self::List(values) => {
-                let values: Result<Vec<_>, _> = values.iter().map(Self::to_amqp).collect();
-                AMQPValue::FieldArray(FieldArray::from(values?))
-            }
-            Self::Table(table) => AMQPValue::FieldTable(fields(table)?),
-        })
+    /// Checks the names in nested tables.
+    fn check_names(&self) -> Result<(), String> {
+        match self {
+            Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Text(_) => Ok(()),
+            Self::List(values) => values.iter().try_for_each(Self::check_names),
+            Self::Table(table) => check_names(table),
+        }
     }
 }
 
-/// Refuses what cannot travel: argument names that are empty or too long, or too much of it all.
+/// Refuses arguments that AMQP cannot carry: empty or too long names, and too many bytes in all.
 pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
-    fields(arguments)?;
+    check_names(arguments)?;
     match size(arguments) {
         bytes if bytes > MAX_ARGUMENT_BYTES => Err(format!(
             "its arguments take {bytes} bytes, the limit is {MAX_ARGUMENT_BYTES}: \
@@ -82,15 +77,11 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
-/// The arguments as lapin sends them.
-pub(super) fn fields(arguments: &Arguments) -> Result<FieldTable, String> {
-    let mut fields = FieldTable::default();
-    for (key, value) in arguments {
+fn check_names(arguments: &Arguments) -> Result<(), String> {
+    arguments.iter().try_for_each(|(key, value)| {
         name::check_argument(key)?;
-        let key = ShortString::try_new(key.as_str()).map_err(|error| error.to_string())?;
-        fields.insert(key, value.to_amqp()?);
-    }
-    Ok(fields)
+        value.check_names()
+    })
 }
 
 fn size(arguments: &Arguments) -> usize {

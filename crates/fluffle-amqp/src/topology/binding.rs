@@ -6,12 +6,13 @@ use crate::topology::name;
 
 /// How a binding to a headers exchange compares its headers with a message's.
 ///
-/// See the headers exchange in the [AMQP 0-9-1 model](https://www.rabbitmq.com/tutorials/amqp-concepts#exchange-headers).
+/// See the headers exchange in the [AMQP 0-9-1
+/// model](https://www.rabbitmq.com/tutorials/amqp-concepts#exchange-headers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// Every header of the binding must be in the message, with the same value.
+    /// Every header of the binding must be in the message with the same value.
     All,
-    /// One such header is enough.
+    /// At least one header of the binding must be in the message with the same value.
     Any,
 }
 
@@ -24,10 +25,10 @@ impl Match {
     }
 }
 
-/// A binding from an exchange to the queue or exchange that holds it.
+/// A binding from an exchange to the queue or exchange that lists it.
 ///
-/// Made by [`Queue::bind`](crate::Queue::bind), [`Queue::bind_headers`](crate::Queue::bind_headers)
-/// and their twins of [`Exchange`](crate::Exchange).
+/// Made by [`Queue::bind`](crate::Queue::bind) and [`Queue::bind_headers`](crate::Queue::bind_headers), and by the
+/// methods of the same names of [`Exchange`](crate::Exchange).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Binding {
     exchange: String,
@@ -47,7 +48,7 @@ impl Binding {
     {
         let headers = headers.into_iter().map(|(key, value)| (key.into(), value.into()));
         let mut arguments: Arguments = headers.collect();
-        // Inserted last: a header of that name cannot replace the mode.
+        // Inserted last, so that a header named `x-match` cannot replace the mode.
         arguments.insert("x-match".into(), matching.as_str().into());
         Self { exchange, key: String::new(), arguments }
     }
@@ -64,12 +65,12 @@ impl Binding {
         &self.key
     }
 
-    pub(super) fn arguments(&self) -> &Arguments {
+    pub(crate) fn arguments(&self) -> &Arguments {
         &self.arguments
     }
 
-    /// What errors call this binding of `destination`.
-    pub(super) fn entity(&self, destination: Entity) -> Entity {
+    /// How errors name this binding of `destination`.
+    pub(crate) fn entity(&self, destination: Entity) -> Entity {
         Entity::Binding { exchange: self.exchange.clone(), destination: Box::new(destination), key: self.key.clone() }
     }
 
@@ -79,8 +80,8 @@ impl Binding {
         argument::check(&self.arguments)?;
         match self.arguments.keys().find(|key| key.starts_with("x-") && *key != "x-match") {
             Some(header) => Err(format!(
-                "a binding to exchange {:?} matches header {header:?}, but RabbitMQ ignores headers \
-                 that begin with \"x-\" when it matches: name the header otherwise",
+                "a binding to exchange {:?} matches header {header:?}, but RabbitMQ does not match headers \
+                 that begin with \"x-\": rename the header",
                 self.exchange
             )),
             None => Ok(()),

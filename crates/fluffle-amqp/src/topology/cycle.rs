@@ -1,4 +1,4 @@
-//! Dead letters that go in a ring.
+//! Rings of queues in which expired messages circulate.
 
 use std::collections::HashMap;
 
@@ -7,9 +7,9 @@ use crate::topology::queue::Queue;
 
 /// Refuses rings of queues in which messages move by expiry alone.
 ///
-/// RabbitMQ drops a message that comes round to a queue again without having been rejected on the way
-/// (<https://www.rabbitmq.com/docs/dlx#effects>). A ring with a queue that expires nothing is a retry:
-/// there a consumer rejects, and the ring is wanted.
+/// RabbitMQ drops a message that returns to a queue without having been rejected on the way
+/// (<https://www.rabbitmq.com/docs/dlx#effects>). A ring with a queue whose messages do not expire is allowed: there a
+/// consumer rejects them, as in a retry.
 pub(super) fn check(queues: &[Queue]) -> Result<(), TopologyError> {
     let by_name: HashMap<_, _> = queues.iter().map(|queue| (queue.name(), queue)).collect();
     let next = |queue: &Queue| {
@@ -32,7 +32,7 @@ pub(super) fn check(queues: &[Queue]) -> Result<(), TopologyError> {
                 ));
             }
             if ring.contains(&target.name()) {
-                break; // A ring that does not come through here is found from one of its own queues.
+                break; // This ring does not include `start`; it is found when one of its own queues is `start`.
             }
             ring.push(target.name());
             queue = target;

@@ -1,10 +1,14 @@
-//! What can go wrong with a topology, and what to do about it.
+//! The errors of a topology, and what to do about each.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    error::Error,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-/// What an error is about.
+/// The entity that an error is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Entity {
@@ -16,7 +20,7 @@ pub enum Entity {
     Binding {
         /// The exchange that messages come from.
         exchange: String,
-        /// The queue or exchange they go to: [`Entity::Queue`] or [`Entity::Exchange`].
+        /// The queue or exchange that messages go to: [`Entity::Queue`] or [`Entity::Exchange`].
         destination: Box<Entity>,
         /// The binding key; empty for a binding by headers.
         key: String,
@@ -35,18 +39,18 @@ impl fmt::Display for Entity {
     }
 }
 
-/// The one property in which what exists differs from what this application declares.
+/// The first property in which the entity on the broker differs from the declaration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The property or argument, as the broker names it: `durable`, `type`, `x-message-ttl`…
     pub argument: String,
-    /// What this application declares; `None` when it leaves the argument out.
+    /// The value that this application declares; `None` if it leaves the argument out.
     pub declared: Option<String>,
-    /// What exists on the broker; `None` when it is without the argument.
+    /// The value on the broker; `None` if the entity there is without the argument.
     pub existing: Option<String>,
 }
 
-/// Why a topology cannot be read, is wrong in itself, or could not be declared.
+/// Why a topology cannot be read, is invalid, or could not be declared.
 ///
 /// ```
 /// use fluffle_amqp::{Queue, Topology, TopologyErrorKind};
@@ -56,68 +60,77 @@ pub struct Difference {
 /// assert!(error.is_permanent());
 /// assert_eq!(
 ///     error.to_string(),
-///     "queue \"jobs\": a quorum queue cannot be exclusive: make it classic, or take that off"
+///     "queue \"jobs\": a quorum queue cannot be exclusive: make it classic, or remove that property"
 /// );
 /// ```
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct TopologyError(Box<Inner>);
+#[derive(Clone, Debug)]
+pub struct TopologyError(Box<Details>);
 
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{kind}")]
-struct Inner {
+#[derive(Clone, Debug)]
+struct Details {
     kind: TopologyErrorKind,
-    #[source]
-    source: Option<lapin::Error>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl fmt::Display for TopologyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.kind.fmt(f)
+    }
+}
+
+impl Error for TopologyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
 }
 
 /// The kinds of [`TopologyError`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum TopologyErrorKind {
-    /// It exists already, and not as declared here (406 PRECONDITION_FAILED). Permanent.
+    /// The entity exists with other properties than this application declares (406 PRECONDITION_FAILED). Permanent.
     Conflict {
         /// The exchange or queue.
         entity: Entity,
-        /// What differs, when the broker's text could be read.
+        /// The difference; `None` if the broker's text could not be parsed.
         difference: Option<Difference>,
         /// The broker's text.
         text: String,
     },
     /// A binding names something that does not exist (404 NOT_FOUND). Permanent.
     NotFound {
-        /// What is missing, when the broker's text could be read: one end of the binding.
+        /// The missing end of the binding; `None` if the broker's text could not be parsed.
         missing: Option<Entity>,
         /// The binding that names it.
         referenced_by: Entity,
     },
     /// The user lacks a permission (403 ACCESS_REFUSED). Permanent.
     AccessRefused {
-        /// What was to be declared.
+        /// The entity that was being declared.
         entity: Entity,
         /// The broker's text.
         text: String,
     },
-    /// Another connection holds the exclusive queue (405 RESOURCE_LOCKED). Transient: after a lost
-    /// connection the broker may take a while to notice that the old one is gone.
+    /// Another connection holds the exclusive queue (405 RESOURCE_LOCKED). Transient: after a connection is lost, the
+    /// broker may need some time to notice it and to release the queue.
     Locked {
         /// The queue, or its binding.
         entity: Entity,
     },
-    /// The description is wrong in itself, or the broker refuses it whatever exists. Permanent.
+    /// The description is invalid, or the broker refuses it whatever exists. Permanent.
     Invalid {
-        /// What is wrong.
+        /// The invalid entity.
         entity: Entity,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         problem: String,
     },
     /// The TOML text could not be read as a topology. Permanent.
     Toml {
-        /// The file, if it came from one.
+        /// The file, if the text came from a file.
         file: Option<PathBuf>,
-        /// The line, counted from 1, where it is known.
+        /// The line, counted from 1, if it is known.
         line: Option<usize>,
-        /// The exchange or queue the line belongs to, where it is known.
+        /// The exchange or queue that the line belongs to, if it is known.
         entity: Option<Entity>,
         /// What is wrong there.
         problem: String,
@@ -126,11 +139,11 @@ pub enum TopologyErrorKind {
     Timeout {
         /// What was being declared; `None` while the channel was being opened or closed.
         entity: Option<Entity>,
-        /// How long was waited for this one answer.
+        /// The limit for this one answer.
         limit: Duration,
     },
-    /// The channel or the connection failed, for a reason that may pass: see
-    /// [`source`](std::error::Error::source). Transient.
+    /// The channel or the connection failed for a reason that may pass; see [`source`](std::error::Error::source).
+    /// Transient.
     Connection {
         /// What was being declared; `None` while the channel was being opened or closed.
         entity: Option<Entity>,
@@ -138,15 +151,16 @@ pub enum TopologyErrorKind {
 }
 
 impl TopologyError {
-    pub(super) fn new(kind: TopologyErrorKind) -> Self {
-        Self(Box::new(Inner { kind, source: None }))
+    pub(crate) fn new(kind: TopologyErrorKind) -> Self {
+        Self(Box::new(Details { kind, source: None }))
     }
 
-    pub(super) fn with_source(kind: TopologyErrorKind, source: lapin::Error) -> Self {
-        Self(Box::new(Inner { kind, source: Some(source) }))
+    /// An error with a cause, which is an error of the client or the network.
+    pub(crate) fn with_source(kind: TopologyErrorKind, source: impl Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(Details { kind, source: Some(Arc::new(source)) }))
     }
 
-    pub(super) fn invalid(entity: Entity, problem: impl Into<String>) -> Self {
+    pub(crate) fn invalid(entity: Entity, problem: impl Into<String>) -> Self {
         Self::new(TopologyErrorKind::Invalid { entity, problem: problem.into() })
     }
 
@@ -157,13 +171,13 @@ impl TopologyError {
         self
     }
 
-    /// What kind of error it is, and what it is about.
+    /// The kind of the error, with the entity that it is about.
     #[must_use]
     pub fn kind(&self) -> &TopologyErrorKind {
         &self.0.kind
     }
 
-    /// Whether declaring again is pointless until someone changes the description or the broker.
+    /// Whether declaring again fails until someone changes the description or the broker.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         use TopologyErrorKind as Kind;
@@ -207,8 +221,8 @@ impl fmt::Display for TopologyErrorKind {
             ),
             Self::Locked { entity } => write!(
                 f,
-                "{entity}: another connection holds the queue exclusively, or it exists and is not \
-                 exclusive as declared here (405): it is free once that connection is gone"
+                "{entity}: another connection holds the queue exclusively, or the queue exists and is not \
+                 exclusive as declared here (405): wait until that connection is gone, or declare the queue as it is"
             ),
             Self::Invalid { entity, problem } => write!(f, "{entity}: {problem}"),
             Self::Toml { file, line, entity, problem } => {
@@ -240,7 +254,7 @@ impl fmt::Display for TopologyErrorKind {
     }
 }
 
-/// An argument with its value, or the word for its absence.
+/// Displays an argument with its value, or that it is absent.
 struct Set<'a>(&'a str, Option<&'a str>);
 
 impl fmt::Display for Set<'_> {

@@ -5,12 +5,13 @@ use std::fmt;
 
 use crate::topology::argument::{self, ArgumentValue, Arguments};
 use crate::topology::binding::{Binding, Match};
+use crate::topology::error::Entity;
 use crate::topology::name;
 
 /// The type of a consistent-hash exchange.
-pub(super) const CONSISTENT_HASH: &str = "x-consistent-hash";
+pub(crate) const CONSISTENT_HASH: &str = "x-consistent-hash";
 
-/// How an exchange routes.
+/// How an exchange routes messages.
 ///
 /// See [AMQP 0-9-1 exchanges](https://www.rabbitmq.com/tutorials/amqp-concepts#exchanges).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,14 +21,15 @@ pub enum ExchangeKind {
     Direct,
     /// To every bound queue.
     Fanout,
-    /// By patterns over words: `*` is one word, `#` is none or more.
+    /// To the queues whose binding key matches the words of the routing key: `*` matches one word, `#` matches none or
+    /// more.
     Topic,
-    /// By the message's headers instead of its routing key.
+    /// To the queues whose binding matches the message's headers; the routing key does not matter.
     Headers,
-    /// To one of the bound queues, by a hash and by weight: `x-consistent-hash`, of the plugin
-    /// `rabbitmq_consistent_hash_exchange`.
+    /// To one of the bound queues, chosen by a hash of the routing key and by the weights of the bindings:
+    /// `x-consistent-hash`, from the plugin `rabbitmq_consistent_hash_exchange`.
     ConsistentHash,
-    /// As a broker plugin does, by the plugin's type name, such as `x-delayed-message`.
+    /// A broker plugin's type, by its name, such as `x-delayed-message`.
     Custom(String),
 }
 
@@ -57,13 +59,13 @@ impl fmt::Display for ExchangeKind {
     }
 }
 
-/// A property of a message that a consistent-hash exchange can go by, instead of the routing key.
+/// A property of a message that a consistent-hash exchange can hash instead of the routing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HashProperty {
     /// `correlation_id`.
     CorrelationId,
-    /// `message_id`: an even spread, for every message has another.
+    /// `message_id`: spreads messages evenly, because each message has another id.
     MessageId,
     /// `timestamp`.
     Timestamp,
@@ -79,10 +81,9 @@ impl HashProperty {
     }
 }
 
-/// An exchange: durable unless told otherwise, not deleted by itself, open to publishers.
+/// An exchange. By default it is durable, is not deleted automatically and accepts publishers.
 ///
-/// Building does no I/O and cannot fail; [`Topology::validate`](crate::Topology::validate) says what
-/// is wrong with it.
+/// Building does no I/O and cannot fail; [`Topology::validate`](crate::Topology::validate) reports what is wrong.
 ///
 /// ```
 /// use fluffle_amqp::{Exchange, Topology};
@@ -106,36 +107,38 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// A direct exchange: to the queues whose binding key equals the routing key.
+    /// A direct exchange: a message goes to the queues whose binding key equals its routing key.
     pub fn direct(name: impl Into<String>) -> Self {
         Self::of(ExchangeKind::Direct, name)
     }
 
-    /// A fanout exchange: to every bound queue.
+    /// A fanout exchange: a message goes to every bound queue.
     pub fn fanout(name: impl Into<String>) -> Self {
         Self::of(ExchangeKind::Fanout, name)
     }
 
-    /// A topic exchange: by patterns over the words of the routing key.
+    /// A topic exchange: a message goes to the queues whose binding key matches the words of its routing key.
     pub fn topic(name: impl Into<String>) -> Self {
         Self::of(ExchangeKind::Topic, name)
     }
 
-    /// A headers exchange: by the message's headers.
+    /// A headers exchange: a message goes to the queues whose binding matches its headers.
     pub fn headers(name: impl Into<String>) -> Self {
         Self::of(ExchangeKind::Headers, name)
     }
 
-    /// A consistent-hash exchange: each message to exactly one of the bound queues, messages with one routing key always to
-    /// the same. The binding key is the queue's weight, a number from 1: a queue with 2 gets twice as many keys as one with 1.
+    /// A consistent-hash exchange: each message goes to exactly one of the bound queues, and messages with the same
+    /// routing key go to the same queue. The binding key is the queue's weight, a number from 1: a queue with weight 2
+    /// gets twice as many keys as a queue with weight 1.
     ///
-    /// A queue more takes its share of the keys from all others, and no other key moves. Which queue a key goes to is the
-    /// broker's affair, and differs between RabbitMQ and the broker inside the process.
+    /// A queue that is added takes its share of the keys from all the others, and no other key moves. The broker
+    /// decides which queue a key goes to; RabbitMQ and the broker inside the process decide differently.
     ///
-    /// It takes the plugin `rabbitmq_consistent_hash_exchange`, which comes with RabbitMQ (`rabbitmq-plugins enable
-    /// rabbitmq_consistent_hash_exchange`); without it the declaration is a permanent error that says so. See
-    /// [its documentation](https://github.com/rabbitmq/rabbitmq-server/tree/main/deps/rabbitmq_consistent_hash_exchange);
-    /// [`Topology::partitioned`](crate::Topology::partitioned) builds a whole stream on it.
+    /// The exchange needs the plugin `rabbitmq_consistent_hash_exchange`, which comes with RabbitMQ (`rabbitmq-plugins
+    /// enable rabbitmq_consistent_hash_exchange`); without it the declaration fails with a permanent error that says
+    /// so. See [its
+    /// documentation](https://github.com/rabbitmq/rabbitmq-server/tree/main/deps/rabbitmq_consistent_hash_exchange).
+    /// [`Topology::partitioned`](crate::Topology::partitioned) builds a whole stream on such an exchange.
     ///
     /// ```
     /// use fluffle_amqp::{Exchange, Queue, Topology};
@@ -153,8 +156,8 @@ impl Exchange {
 
     /// An exchange of a broker plugin's type, such as `x-delayed-message`.
     ///
-    /// A broker that does not know the type answers by closing the whole connection (503); that is
-    /// reported as a permanent error naming this exchange.
+    /// A broker that does not know the type closes the whole connection (503); that is reported as a permanent error
+    /// that names this exchange.
     pub fn custom(name: impl Into<String>, kind: impl Into<String>) -> Self {
         Self::of(ExchangeKind::Custom(kind.into()), name)
     }
@@ -171,58 +174,58 @@ impl Exchange {
         }
     }
 
-    /// Gone when the broker restarts.
+    /// The exchange is gone after a restart of the broker.
     #[must_use]
     pub fn transient(mut self) -> Self {
         self.durable = false;
         self
     }
 
-    /// Deleted by the broker when the last binding from it goes.
+    /// The broker deletes the exchange when the last binding from it is removed.
     #[must_use]
     pub fn auto_delete(mut self) -> Self {
         self.auto_delete = true;
         self
     }
 
-    /// Closed to publishers: only bindings bring messages here.
+    /// Publishers cannot publish to the exchange: messages come only through bindings.
     #[must_use]
     pub fn internal(mut self) -> Self {
         self.internal = true;
         self
     }
 
-    /// Messages that no binding takes go to this exchange (`alternate-exchange`).
+    /// Sends messages that no binding takes to this exchange (`alternate-exchange`).
     ///
-    /// See [alternate exchanges](https://www.rabbitmq.com/docs/ae). RabbitMQ does not check that the
-    /// exchange exists; [`Topology::validate`](crate::Topology::validate) cannot either.
+    /// See [alternate exchanges](https://www.rabbitmq.com/docs/ae). RabbitMQ does not check that the exchange exists;
+    /// neither does [`Topology::validate`](crate::Topology::validate).
     #[must_use]
     pub fn alternate(self, exchange: impl Into<String>) -> Self {
         self.argument("alternate-exchange", exchange.into())
     }
 
-    /// A consistent-hash exchange goes by this header instead of the routing key (`hash-header`). Messages without it all go
-    /// to one queue.
+    /// The consistent-hash exchange hashes this header instead of the routing key (`hash-header`). Messages without the
+    /// header all go to one queue.
     #[must_use]
     pub fn hash_header(self, header: impl Into<String>) -> Self {
         self.argument("hash-header", header.into())
     }
 
-    /// A consistent-hash exchange goes by this property instead of the routing key (`hash-property`). Messages without it
-    /// all go to one queue.
+    /// The consistent-hash exchange hashes this property instead of the routing key (`hash-property`). Messages without
+    /// the property all go to one queue.
     #[must_use]
     pub fn hash_property(self, property: HashProperty) -> Self {
         self.argument("hash-property", property.as_str())
     }
 
-    /// Any other argument, as the plugin or the broker's version defines it.
+    /// Sets any other argument, as the plugin or the broker's version defines it.
     #[must_use]
     pub fn argument(mut self, name: impl Into<String>, value: impl Into<ArgumentValue>) -> Self {
         self.arguments.insert(name.into(), value.into());
         self
     }
 
-    /// Takes messages from another exchange, by key.
+    /// Takes messages from another exchange, by binding key.
     ///
     /// See [exchange-to-exchange bindings](https://www.rabbitmq.com/docs/e2e).
     #[must_use]
@@ -245,31 +248,31 @@ impl Exchange {
         self.bound(Binding::by_headers(source.into(), matching, headers))
     }
 
-    /// Its name.
+    /// The name of the exchange.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How it routes.
+    /// How the exchange routes messages.
     #[must_use]
     pub fn kind(&self) -> &ExchangeKind {
         &self.kind
     }
 
-    /// Whether it outlives the broker's restart.
+    /// Whether the exchange survives a restart of the broker.
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.durable
     }
 
-    /// Whether the broker deletes it with its last binding.
+    /// Whether the broker deletes the exchange with its last binding.
     #[must_use]
     pub fn is_auto_delete(&self) -> bool {
         self.auto_delete
     }
 
-    /// Whether it is closed to publishers.
+    /// Whether the exchange is closed to publishers.
     #[must_use]
     pub fn is_internal(&self) -> bool {
         self.internal
@@ -281,11 +284,16 @@ impl Exchange {
         &self.bindings
     }
 
-    pub(super) fn arguments(&self) -> &Arguments {
+    /// How errors name this exchange.
+    pub(crate) fn entity(&self) -> Entity {
+        Entity::Exchange(self.name.clone())
+    }
+
+    pub(crate) fn arguments(&self) -> &Arguments {
         &self.arguments
     }
 
-    /// Everything that two declarations of one exchange must have alike, in words.
+    /// The properties in which two declarations of one exchange must agree, as text.
     pub(super) fn properties(&self) -> BTreeMap<String, String> {
         let mut properties = BTreeMap::from([
             ("type".into(), self.kind.to_string()),
@@ -302,7 +310,7 @@ impl Exchange {
         self
     }
 
-    /// Takes over what a second, equal description of this exchange adds.
+    /// Adds the bindings of a second description of this exchange, which has the same properties.
     pub(super) fn absorb(&mut self, other: Self) {
         for binding in other.bindings {
             if !self.bindings.contains(&binding) {
@@ -318,22 +326,23 @@ impl Exchange {
         {
             return Err(format!(
                 "its type {kind:?} is none of direct, fanout, topic, headers, nor a plugin's (those \
-                 begin with \"x-\"); RabbitMQ would close the connection"
+                 begin with \"x-\"), and RabbitMQ closes the connection over it: correct the type"
             ));
         }
         argument::check(&self.arguments)?;
         self.check_hash()?;
         self.bindings.iter().try_for_each(Binding::check)
     }
+
     fn check_hash(&self) -> Result<(), String> {
         let hashed: Vec<_> =
             ["hash-header", "hash-property"].into_iter().filter(|name| self.arguments.contains_key(*name)).collect();
         match (&self.kind, &hashed[..]) {
             (_, []) | (ExchangeKind::ConsistentHash, [_]) => Ok(()),
             (ExchangeKind::ConsistentHash, _) => {
-                Err("it hashes by a header and by a property: a message goes by one of them, take the other off".into())
+                Err("it hashes a header and a property, but only one of them can be hashed: remove the other".into())
             }
-            // By its type's name it may be ours, or a plugin's that knows the argument too.
+            // A custom type may accept the argument: it may be the consistent-hash type by its name, or a plugin's.
             (ExchangeKind::Custom(_), _) => Ok(()),
             (kind, [name, ..]) => Err(format!(
                 "a {kind} exchange takes no {name}: only consistent-hash exchanges do, see Exchange::consistent_hash"

@@ -1,4 +1,4 @@
-//! What a name may be: AMQP's short string, and what RabbitMQ keeps for itself.
+//! Rules for names: AMQP's short string, and the names that RabbitMQ reserves.
 
 /// AMQP 0-9-1 sends names and routing keys as short strings: one byte of length (section 4.2.5.3).
 const MAX_BYTES: usize = 255;
@@ -7,14 +7,14 @@ const MAX_BYTES: usize = 255;
 pub(super) fn check_declared(name: &str) -> Result<(), String> {
     check(name)?;
     if name.starts_with("amq.") {
-        return Err("names that begin with \"amq.\" are the broker's own and cannot be declared: \
-             choose another name, or leave it out of the topology and only bind to it"
+        return Err("names that begin with \"amq.\" are reserved by the broker and cannot be declared: \
+             choose another name, or leave the exchange out of the topology and only bind to it"
             .into());
     }
     Ok(())
 }
 
-/// The exchange at the other end of a binding, a dead letter or an alternate route.
+/// The name of an exchange that a binding, a dead-letter setting or an alternate exchange refers to.
 pub(super) fn check_bound_exchange(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("it binds to the default exchange \"\", which RabbitMQ refuses: every queue is \
@@ -24,7 +24,7 @@ pub(super) fn check_bound_exchange(name: &str) -> Result<(), String> {
     check(name)
 }
 
-/// A routing or binding key: empty is a key too.
+/// A routing or binding key; it may be empty.
 pub(super) fn check_key(key: &str) -> Result<(), String> {
     check_length("key", key)
 }
@@ -39,15 +39,14 @@ pub(super) fn check_argument(name: &str) -> Result<(), String> {
 
 fn check(name: &str) -> Result<(), String> {
     if name.is_empty() {
-        return Err("its name is empty, which is the default exchange's name and asks the broker to \
-                    invent a queue's: give it one (for a queue with a fresh name there is \
-                    Queue::temporary)"
+        return Err("its name is empty; an empty name means the default exchange, or a queue whose name the broker \
+                    chooses: give it a name (for a queue with a unique name use Queue::temporary)"
             .into());
     }
     if name.chars().any(char::is_control) {
-        // RabbitMQ strips line breaks from declared names without a word: the entity would exist
-        // under a name that nobody uses.
-        return Err(format!("its name {name:?} has control characters: take them out"));
+        // RabbitMQ strips line breaks from a declared name without an error: the entity would exist under another name
+        // than the one that bindings and consumers use.
+        return Err(format!("its name {name:?} has control characters: remove them"));
     }
     check_length("name", name)
 }

@@ -7,14 +7,13 @@ use uuid::Uuid;
 
 use crate::topology::argument::{ArgumentValue, Arguments};
 use crate::topology::binding::{Binding, Match};
+use crate::topology::error::Entity;
 use crate::topology::queue_kind::{Overflow, QueueKind};
-use crate::topology::queue_rules;
 
-/// A queue and its bindings: durable, shared between connections and unlimited unless told otherwise.
+/// A queue and its bindings. By default it is durable, shared between connections and has no limits.
 ///
-/// Building does no I/O and cannot fail; [`Topology::validate`](crate::Topology::validate) says what
-/// is wrong with it. Each setter stands for one optional argument, named in its documentation;
-/// setting it twice keeps the last.
+/// Building does no I/O and cannot fail; [`Topology::validate`](crate::Topology::validate) reports what is wrong. Each
+/// setter sets one optional argument, which its documentation names; if it is called twice, the last call counts.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,11 +38,12 @@ pub struct Queue {
     auto_delete: bool,
     arguments: Arguments,
     bindings: Vec<Binding>,
-    /// Asked for by [`Queue::dead_letter`]: the topology adds the queue for the dead letters.
+    /// Set by [`Queue::dead_letter`]: the topology adds the queue for the dead letters.
     dead_letter: bool,
-    /// Added by the topology for another queue's dead letters: an explicit one replaces it.
+    /// Added by the topology for another queue's dead letters. A queue that the application adds under this name
+    /// replaces it.
     implied: bool,
-    /// The first setter that was given a value it cannot keep; reported by the validation.
+    /// The problem of the first setter that was given an invalid value; the validation reports it.
     problem: Option<String>,
 }
 
@@ -58,19 +58,18 @@ impl Queue {
         Self::of(QueueKind::Quorum, name)
     }
 
-    /// A stream: replicated, always durable, read without consuming. To be published to: a [`Consume`](crate::Consume) of it is
-    /// refused, because Fluffle keeps no offsets.
+    /// A stream: replicated and always durable; reading does not remove messages. Publish to it; a
+    /// [`Consume`](crate::Consume) of a stream is refused, because Fluffle keeps no offsets.
     pub fn stream(name: impl Into<String>) -> Self {
         Self::of(QueueKind::Stream, name)
     }
 
-    /// A queue of this process alone: classic, transient, exclusive and auto-delete, named
+    /// A queue for this process alone: classic, transient, exclusive and auto-delete, with the name
     /// `<prefix>.<UUIDv7>`.
     ///
-    /// The name is fixed here, not by the broker, so that a reconnect declares the same name again
-    /// and messages bound to it find the new queue. The old queue goes with its connection; what it
-    /// held is gone with it. [`Topology::find_queue`](crate::Topology::find_queue) knows it by its
-    /// prefix too.
+    /// The name is chosen here and not by the broker, so that a reconnect declares the same name again and bindings
+    /// refer to the new queue. When the connection ends, the broker deletes the queue with its messages.
+    /// [`Topology::find_queue`](crate::Topology::find_queue) also finds the queue by its prefix.
     pub fn temporary(prefix: impl Into<String>) -> Self {
         let prefix = prefix.into();
         let mut queue = Self::of(QueueKind::Classic, format!("{prefix}.{}", Uuid::now_v7().simple()));
@@ -94,7 +93,7 @@ impl Queue {
         }
     }
 
-    /// Gone when the broker restarts. Classic queues only; RabbitMQ 4 deprecates it for queues that
+    /// The queue is gone after a restart of the broker. Classic queues only; RabbitMQ 4 deprecates this for queues that
     /// are not exclusive.
     #[must_use]
     pub fn transient(mut self) -> Self {
@@ -102,69 +101,68 @@ impl Queue {
         self
     }
 
-    /// Belongs to the connection that consumes it, and goes with that connection. Classic queues only.
+    /// The queue belongs to the connection that consumes from it, and is deleted with that connection. Classic queues
+    /// only.
     #[must_use]
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;
         self
     }
 
-    /// Deleted by the broker when its last consumer goes. Classic queues only.
+    /// The broker deletes the queue when its last consumer is gone. Classic queues only.
     #[must_use]
     pub fn auto_delete(mut self) -> Self {
         self.auto_delete = true;
         self
     }
 
-    /// A message that waited this long is dropped or dead-lettered (`x-message-ttl`), once it is at
-    /// the head of the queue.
+    /// A message that has waited for this long is dropped or dead-lettered once it is at the head of the queue
+    /// (`x-message-ttl`).
     ///
-    /// Rounded up to a millisecond; zero and more than ten years are refused by the validation. A
-    /// deliberate zero ("deliver at once or not at all") is `.argument("x-message-ttl", 0)`.
-    /// See [TTL](https://www.rabbitmq.com/docs/ttl).
+    /// Rounded up to a millisecond. The validation refuses zero and more than ten years. If zero is meant ("deliver at
+    /// once or not at all"), write `.argument("x-message-ttl", 0)`. See [TTL](https://www.rabbitmq.com/docs/ttl).
     #[must_use]
     pub fn message_ttl(self, ttl: Duration) -> Self {
         let ttl = ttl.as_nanos().div_ceil(1_000_000);
         self.positive("message_ttl", "x-message-ttl", ttl)
     }
 
-    /// The queue is deleted after this long without consumers and redeclaration (`x-expires`).
+    /// The broker deletes the queue after this time without consumers and redeclaration (`x-expires`).
     ///
-    /// Rounded up to a millisecond; zero and more than ten years are refused.
+    /// Rounded up to a millisecond. The validation refuses zero and more than ten years.
     #[must_use]
     pub fn expires(self, after: Duration) -> Self {
         let after = after.as_nanos().div_ceil(1_000_000);
         self.positive("expires", "x-expires", after)
     }
 
-    /// At most so many ready messages (`x-max-length`); what then happens is [`Queue::overflow`].
+    /// The most ready messages (`x-max-length`). [`Queue::overflow`] sets what happens beyond that.
     ///
-    /// Zero is refused; a queue that shall keep nothing is `.argument("x-max-length", 0)`.
+    /// The validation refuses zero; for a queue that keeps nothing write `.argument("x-max-length", 0)`.
     #[must_use]
     pub fn max_length(self, messages: u64) -> Self {
         self.positive("max_length", "x-max-length", messages.into())
     }
 
-    /// At most so many bytes of ready message bodies (`x-max-length-bytes`). Zero is refused.
+    /// The most bytes of the bodies of ready messages (`x-max-length-bytes`). The validation refuses zero.
     #[must_use]
     pub fn max_bytes(self, bytes: u64) -> Self {
         self.positive("max_bytes", "x-max-length-bytes", bytes.into())
     }
 
-    /// What happens past [`Queue::max_length`] and [`Queue::max_bytes`] (`x-overflow`); the broker's
-    /// default is [`Overflow::DropHead`].
+    /// What happens beyond [`Queue::max_length`] and [`Queue::max_bytes`] (`x-overflow`). The broker's default is
+    /// [`Overflow::DropHead`].
     #[must_use]
     pub fn overflow(self, overflow: Overflow) -> Self {
         self.argument("x-overflow", overflow.as_str())
     }
 
-    /// Dead letters go to this exchange (`x-dead-letter-exchange`) under this key
-    /// (`x-dead-letter-routing-key`); with an empty key, under the keys they came by.
+    /// Sends dead letters to this exchange (`x-dead-letter-exchange`) with this key (`x-dead-letter-routing-key`). If
+    /// the key is empty, a dead letter keeps its own routing keys.
     ///
-    /// An empty exchange is the default exchange, where keys are names of queues: `("", "graveyard")`
-    /// goes to that queue. Nothing is added to the topology, and the dead-lettering is the broker's
-    /// default, at most once; [`Queue::dead_letter`] is the form that loses nothing.
-    /// See [dead letter exchanges](https://www.rabbitmq.com/docs/dlx).
+    /// An empty exchange name is the default exchange, where a key is the name of a queue: `("", "graveyard")` goes to
+    /// that queue. Nothing is added to the topology, and the broker moves dead letters at most once, its default;
+    /// [`Queue::dead_letter`] loses none. See [dead letter exchanges](https://www.rabbitmq.com/docs/dlx).
     #[must_use]
     pub fn dead_letter_to(mut self, exchange: impl Into<String>, key: impl Into<String>) -> Self {
         self.dead_letter = false;
@@ -174,14 +172,14 @@ impl Queue {
         if key.is_empty() { queue } else { queue.argument("x-dead-letter-routing-key", key) }
     }
 
-    /// Dead letters go to the queue `<name>.dead`, which the topology adds unless it has one of that
-    /// name: a quorum queue for a quorum queue, else a durable classic one.
+    /// Sends dead letters to the queue `<name>.dead`. The topology adds that queue unless it has one of that name: a
+    /// quorum queue for a quorum queue, else a durable classic queue.
     ///
-    /// On a quorum queue they move **at least once** (`x-dead-letter-strategy`): a dead letter stays
-    /// until the target has confirmed it. RabbitMQ requires `x-overflow = reject-publish` for it, so
-    /// that is set as well unless [`Queue::overflow`] says otherwise, which gives up the strategy.
-    /// See [at-least-once dead lettering](https://www.rabbitmq.com/docs/quorum-queues#dead-lettering)
-    /// (RabbitMQ 3.10). On a classic queue the move is not confirmed.
+    /// From a quorum queue dead letters move **at least once** (`x-dead-letter-strategy`): a dead letter stays until
+    /// the target has confirmed it. RabbitMQ requires `x-overflow = reject-publish` for this strategy, so this sets it
+    /// too. If [`Queue::overflow`] says otherwise, the strategy is not set. See [at-least-once dead
+    /// lettering](https://www.rabbitmq.com/docs/quorum-queues#dead-lettering) (RabbitMQ 3.10). From a classic queue
+    /// dead letters move without confirms.
     #[must_use]
     pub fn dead_letter(self) -> Self {
         let target = format!("{}.dead", self.name);
@@ -190,46 +188,47 @@ impl Queue {
         queue
     }
 
-    /// Priorities from 0 to this one, 1 to 255 (`x-max-priority`). Classic queues only; each costs
-    /// memory, RabbitMQ recommends at most 5.
+    /// Priorities from 0 to this one, which is 1 to 255 (`x-max-priority`). Classic queues only. Each priority costs
+    /// memory; RabbitMQ recommends at most 5.
     #[must_use]
     pub fn max_priority(self, priority: u8) -> Self {
         self.positive("max_priority", "x-max-priority", priority.into())
     }
 
-    /// One consumer at a time, the others stand by (`x-single-active-consumer`). Not for streams.
+    /// The broker delivers to one consumer at a time, and the others stand by (`x-single-active-consumer`). Not for
+    /// streams.
     #[must_use]
     pub fn single_active_consumer(self) -> Self {
         self.argument("x-single-active-consumer", true)
     }
 
-    /// A message returned more often than this is dropped or dead-lettered (`x-delivery-limit`).
-    /// Quorum queues only; the broker's default is none before RabbitMQ 4.0 and 20 since.
+    /// A message that is returned to the queue more often than this is dropped or dead-lettered (`x-delivery-limit`).
+    /// Quorum queues only. The broker's default is no limit before RabbitMQ 4.0, and 20 since.
     #[must_use]
     pub fn delivery_limit(self, deliveries: u32) -> Self {
         self.positive("delivery_limit", "x-delivery-limit", deliveries.into())
     }
 
-    /// Segments older than this are deleted (`x-max-age`). Streams only; rounded up to a second, zero
-    /// is refused.
+    /// The broker deletes segments that are older than this (`x-max-age`). Streams only. Rounded up to a second; the
+    /// validation refuses zero.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         let seconds = age.as_nanos().div_ceil(1_000_000_000);
         if seconds == 0 {
-            self.complain("max_age is zero: nothing would be kept");
+            self.complain("max_age is zero, and the stream would keep nothing: set a longer age, or leave it out");
         }
         self.argument("x-max-age", format!("{seconds}s"))
     }
 
-    /// Any other argument, as the broker's version or a plugin defines it.
+    /// Sets any other argument, as the broker's version or a plugin defines it.
     #[must_use]
     pub fn argument(mut self, name: impl Into<String>, value: impl Into<ArgumentValue>) -> Self {
         self.arguments.insert(name.into(), value.into());
         self
     }
 
-    /// Takes messages from an exchange, by key. The exchange may be outside this topology; one that
-    /// does not exist on the broker either is an error of the declaration.
+    /// Takes messages from an exchange, by binding key. The exchange may be outside this topology; if it does not exist
+    /// on the broker, the declaration fails.
     #[must_use]
     pub fn bind(self, exchange: impl Into<String>, key: impl Into<String>) -> Self {
         self.bound(Binding::by_key(exchange.into(), key.into()))
@@ -250,38 +249,38 @@ impl Queue {
         self.bound(Binding::by_headers(exchange.into(), matching, headers))
     }
 
-    /// Its name on the broker.
+    /// The name on the broker.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its kind.
+    /// The kind of the queue.
     #[must_use]
     pub fn kind(&self) -> QueueKind {
         self.kind
     }
 
-    /// Whether it outlives the broker's restart.
+    /// Whether the queue survives a restart of the broker.
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.durable
     }
 
-    /// Whether it belongs to one connection, the one that has to declare it.
+    /// Whether the queue belongs to one connection, which must declare it itself.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
         self.exclusive
     }
 
-    /// Whether the broker deletes it with its last consumer.
+    /// Whether the broker deletes the queue with its last consumer.
     #[must_use]
     pub fn is_auto_delete(&self) -> bool {
         self.auto_delete
     }
 
-    /// The queue its dead letters go to, when that is known by name: by [`Queue::dead_letter`], or
-    /// through the default exchange by [`Queue::dead_letter_to`].
+    /// The queue that its dead letters go to, if it is known by name: set by [`Queue::dead_letter`], or by
+    /// [`Queue::dead_letter_to`] through the default exchange.
     #[must_use]
     pub fn dead_letter_queue(&self) -> Option<&str> {
         match self.text("x-dead-letter-exchange") {
@@ -296,15 +295,15 @@ impl Queue {
         &self.bindings
     }
 
-    /// Whether the broker serves one of its consumers at a time.
+    /// Whether the broker delivers to one of its consumers at a time.
     pub(crate) fn is_single_active_consumer(&self) -> bool {
         self.arguments.get("x-single-active-consumer") == Some(&ArgumentValue::Bool(true))
     }
 
-    /// The arguments to declare it with: those set, and those that follow from them.
-    pub(super) fn arguments(&self) -> Arguments {
+    /// The arguments of its declaration: those that were set, and those that follow from them.
+    pub(crate) fn arguments(&self) -> Arguments {
         let mut arguments = self.arguments.clone();
-        // Said even for "classic": a virtual host may have another default type.
+        // Sent even for "classic", because a virtual host may have another default type.
         arguments.entry("x-queue-type".into()).or_insert_with(|| self.kind.as_str().into());
         let confirmable = matches!(self.text("x-overflow"), None | Some("reject-publish"));
         if self.dead_letter && self.kind == QueueKind::Quorum && confirmable {
@@ -341,7 +340,7 @@ impl Queue {
         self.durable = durable;
     }
 
-    /// Everything that two declarations of one queue must have alike, in words.
+    /// The properties in which two declarations of one queue must agree, as text.
     pub(super) fn properties(&self) -> BTreeMap<String, String> {
         let mut properties = BTreeMap::from([
             ("durable".into(), self.durable.to_string()),
@@ -358,7 +357,7 @@ impl Queue {
         self
     }
 
-    /// Takes over what a second, equal description of this queue adds.
+    /// Adds the bindings of a second description of this queue, which has the same properties.
     pub(super) fn absorb(&mut self, other: Self) {
         self.problem = self.problem.take().or(other.problem);
         for binding in other.bindings {
@@ -368,15 +367,17 @@ impl Queue {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
-        if let Some(problem) = &self.problem {
-            return Err(problem.clone());
-        }
-        queue_rules::check(self)?;
-        self.bindings.iter().try_for_each(Binding::check)
+    /// The problem of the first setter that was given an invalid value.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
-    /// The text of an argument that was set, if it is text.
+    /// How errors name this queue.
+    pub(crate) fn entity(&self) -> Entity {
+        Entity::Queue(self.name.clone())
+    }
+
+    /// The text of an argument that was set; `None` if it was not set or is not text.
     pub(super) fn text(&self, argument: &str) -> Option<&str> {
         match self.arguments.get(argument) {
             Some(ArgumentValue::Text(text)) => Some(text),
@@ -387,13 +388,13 @@ impl Queue {
     fn positive(mut self, setter: &str, argument: &str, value: u128) -> Self {
         if value == 0 {
             self.complain(&format!(
-                "{setter} is zero: leave it out, or say .argument({argument:?}, 0) if zero is meant"
+                "{setter} is zero: leave it out, or write .argument({argument:?}, 0) if zero is meant"
             ));
         }
         match i64::try_from(value) {
             Ok(value) => self.argument(argument, value),
             Err(_) => {
-                self.complain(&format!("{setter} = {value} is more than the broker can count"));
+                self.complain(&format!("{setter} = {value} is more than the broker can store: lower it"));
                 self
             }
         }

@@ -1,18 +1,19 @@
-//! The kinds of queues and what they do when full.
+//! The kinds of queues, and what a full queue does.
 
 use std::fmt;
 
-/// What a queue is made of; `x-queue-type`.
+/// The kind of a queue (`x-queue-type`).
 ///
 /// See [queue types](https://www.rabbitmq.com/docs/queues#optional-arguments).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueKind {
-    /// One node's queue: the only kind that may be exclusive, temporary or transient, or have
-    /// priorities. Its dead letters are not confirmed.
+    /// A queue on one node: the only kind that may be exclusive, temporary or transient, or have priorities. The broker
+    /// moves its dead letters without confirms.
     Classic,
-    /// Replicated by Raft: the kind for messages that must not be lost.
+    /// A queue replicated by Raft: the kind for messages that must not be lost.
     Quorum,
-    /// A replicated log, read without consuming. No consumer takes it: Fluffle keeps no offsets.
+    /// A replicated log; reading does not remove messages. A Fluffle consumer cannot consume from it, because Fluffle
+    /// keeps no offsets.
     Stream,
 }
 
@@ -32,16 +33,16 @@ impl fmt::Display for QueueKind {
     }
 }
 
-/// What a full queue does; `x-overflow`.
+/// What a full queue does (`x-overflow`).
 ///
 /// See [queue length limits](https://www.rabbitmq.com/docs/maxlength#overflow-behaviour).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
-    /// Drops (or dead-letters) the oldest message: RabbitMQ's default.
+    /// Drops or dead-letters the oldest message. RabbitMQ's default.
     DropHead,
-    /// Refuses the new message: a confirmed publisher sees a nack.
+    /// Refuses the new message: a publisher with confirms receives a nack.
     RejectPublish,
-    /// Refuses the new message and dead-letters it as well. Classic queues only.
+    /// Refuses the new message and dead-letters it. Classic queues only.
     RejectPublishDlx,
 }
 

@@ -1,16 +1,17 @@
-//! What RabbitMQ refuses, or accepts and then ignores, known before asking it.
+//! Rules for queues: combinations that RabbitMQ refuses, or accepts and then ignores.
 //!
-//! The rules hold for RabbitMQ 3.10 to 4.x. An argument that is not listed here goes to the broker as
-//! it is: newer versions and plugins know more of them.
+//! The rules hold for RabbitMQ 3.10 to 4.x. An argument that is not listed here goes to the broker unchecked, because
+//! newer versions and plugins define more arguments.
 
 use crate::topology::argument::{self, ArgumentValue, Arguments};
+use crate::topology::binding::Binding;
 use crate::topology::name;
 use crate::topology::queue::Queue;
 use crate::topology::queue_kind::QueueKind;
 
 use QueueKind::{Classic, Quorum, Stream};
 
-/// Which kinds of queue take which argument; the others answer 406.
+/// The kinds of queue that accept an argument; the broker refuses it for the others (406).
 const ARGUMENTS: &[(&str, &[QueueKind])] = &[
     ("x-dead-letter-exchange", &[Classic, Quorum]),
     ("x-dead-letter-routing-key", &[Classic, Quorum]),
@@ -27,35 +28,39 @@ const ARGUMENTS: &[(&str, &[QueueKind])] = &[
     ("x-single-active-consumer", &[Classic, Quorum]),
 ];
 
-/// Integer arguments with their least and greatest value. Ten years of milliseconds is RabbitMQ's
-/// own limit for times.
+/// Integer arguments with their least and greatest value. RabbitMQ's own limit for times is ten years, in milliseconds.
 const RANGES: &[(&str, i64, i64)] = &[
     ("x-message-ttl", 0, TEN_YEARS_MS),
     ("x-expires", 1, TEN_YEARS_MS),
     ("x-max-length", 0, i64::MAX),
     ("x-max-length-bytes", 0, i64::MAX),
     ("x-max-priority", 1, 255),
-    // Since RabbitMQ 4.0 minus one means no limit.
+    // Since RabbitMQ 4.0, -1 means no limit.
     ("x-delivery-limit", -1, u32::MAX as i64),
 ];
 
 const TEN_YEARS_MS: i64 = 10 * 365 * 86_400 * 1_000;
 
+/// Checks a queue and its bindings; the first problem is the error.
 pub(super) fn check(queue: &Queue) -> Result<(), String> {
+    if let Some(problem) = queue.problem() {
+        return Err(problem.to_owned());
+    }
     name::check_declared(queue.name())?;
     let arguments = queue.arguments();
     argument::check(&arguments)?;
     check_kind(queue, &arguments)?;
     check_ranges(&arguments)?;
-    check_dead_letters(queue, &arguments)
+    check_dead_letters(queue, &arguments)?;
+    queue.bindings().iter().try_for_each(Binding::check)
 }
 
 fn check_kind(queue: &Queue, arguments: &Arguments) -> Result<(), String> {
     let kind = queue.kind();
     if arguments.get("x-queue-type") != Some(&kind.as_str().into()) {
         return Err(format!(
-            "x-queue-type contradicts its kind, {kind}: choose the kind by the constructor (or `type` \
-             in TOML) alone"
+            "its x-queue-type contradicts its kind, {kind}: remove the argument, and choose the kind by the \
+             constructor (or `type` in TOML)"
         ));
     }
     if kind != Classic {
@@ -65,7 +70,7 @@ fn check_kind(queue: &Queue, arguments: &Arguments) -> Result<(), String> {
             (queue.is_auto_delete(), "auto-delete"),
         ];
         if let Some((_, property)) = forbidden.iter().find(|(is, _)| *is) {
-            return Err(format!("a {kind} queue cannot be {property}: make it classic, or take that off"));
+            return Err(format!("a {kind} queue cannot be {property}: make it classic, or remove that property"));
         }
     }
     for (name, kinds) in ARGUMENTS {
@@ -75,8 +80,8 @@ fn check_kind(queue: &Queue, arguments: &Arguments) -> Result<(), String> {
         }
     }
     if kind == Quorum && queue.text("x-overflow") == Some("reject-publish-dlx") {
-        return Err("a quorum queue does not know the overflow reject-publish-dlx and would drop \
-                    its head instead: use reject-publish, or make it classic"
+        return Err("a quorum queue does not support the overflow reject-publish-dlx and drops its oldest message \
+                    instead: use reject-publish, or make it classic"
             .into());
     }
     Ok(())
@@ -107,7 +112,7 @@ fn check_dead_letters(queue: &Queue, arguments: &Arguments) -> Result<(), String
             .find(|name| arguments.contains_key(**name))
         {
             Some(name) => Err(format!(
-                "{name} says nothing without x-dead-letter-exchange: use dead_letter_to, which sets \
+                "{name} has no effect without x-dead-letter-exchange: use dead_letter_to, which sets \
                  both"
             )),
             None => Ok(()),
@@ -118,19 +123,19 @@ fn check_dead_letters(queue: &Queue, arguments: &Arguments) -> Result<(), String
     }
     name::check_key(key.unwrap_or_default())?;
     if exchange == Some("") && key == Some(queue.name()) {
-        return Err("it dead-letters to itself: RabbitMQ would drop what expires there, and redeliver \
-                    for ever what is rejected; name another queue"
+        return Err("it dead-letters to itself: RabbitMQ drops a message that expires there, and redelivers a \
+                    rejected message for ever; name another queue"
             .into());
     }
     if queue.prefix().is_some() && queue.implied_dead_letter_queue().is_some() {
-        return Err("a temporary queue's own dead-letter queue would outlive it under a name that \
-                    nobody knows: use dead_letter_to a queue with a fixed name"
+        return Err("a temporary queue's dead-letter queue outlives it under a name that no process knows: \
+                    use dead_letter_to with a queue that has a fixed name"
             .into());
     }
     let at_least_once = arguments.get("x-dead-letter-strategy") == Some(&"at-least-once".into());
     if at_least_once && arguments.get("x-overflow") != Some(&"reject-publish".into()) {
         return Err("x-dead-letter-strategy = at-least-once needs overflow reject-publish; without \
-                    it RabbitMQ falls back to at-most-once without a word"
+                    it RabbitMQ silently falls back to at-most-once"
             .into());
     }
     Ok(())

@@ -1,24 +1,24 @@
-//! Topologies written by hand in TOML.
+//! Topologies in TOML.
 
 use std::io::Read;
 use std::path::Path;
 
 use toml::{Spanned, Table, Value};
 
-use crate::topology::Topology;
 use crate::topology::error::{Entity, TopologyError, TopologyErrorKind};
 use crate::topology::exchange::{Exchange, ExchangeKind};
 use crate::topology::queue::Queue;
 use crate::topology::toml_values::{
     ArgumentToml, ArgumentsToml, BindingToml, DeadLetterTarget, DeadLetterToml, DurationToml, OverflowToml,
 };
+use crate::topology::topology::Topology;
 
-/// A topology is a few pages at most; a bigger file is some other file.
+/// The largest file, in bytes. A topology is a few pages long, so a larger file is not a topology.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 impl Topology {
-    /// Reads a topology from TOML. What it leaves out has RabbitMQ's default, but for `durable`, which
-    /// is true.
+    /// Reads a topology from TOML. A property that is left out has RabbitMQ's default, except `durable`, which is true
+    /// by default.
     ///
     /// ```
     /// let text = r#"
@@ -50,27 +50,25 @@ impl Topology {
     /// # Ok::<(), fluffle_amqp::TopologyError>(())
     /// ```
     ///
-    /// The other keys of a queue bear the names of [`Queue`]'s setters: `durable`, `exclusive`,
-    /// `auto_delete`, `expires`, `max_bytes`, `max_priority`, `single_active_consumer`,
-    /// `delivery_limit`, `max_age`.
+    /// The other keys of a queue have the names of [`Queue`]'s setters: `durable`, `exclusive`, `auto_delete`,
+    /// `expires`, `max_bytes`, `max_priority`, `single_active_consumer`, `delivery_limit`, `max_age`.
     ///
     /// # Errors
     ///
-    /// [`TopologyErrorKind::Toml`], with line and entity where they are known, when the text is no
-    /// TOML, a value does not fit or a key is unknown (the known ones are listed); and what
-    /// [`Topology::validate`] finds.
+    /// [`TopologyErrorKind::Toml`], with line and entity if they are known, if the text is not TOML, a value does not
+    /// fit or a key is unknown (the error lists the known keys); and the errors of [`Topology::validate`].
     pub fn from_toml(text: &str) -> Result<Self, TopologyError> {
         let topology = read(text)?;
         topology.validate()?;
         Ok(topology)
     }
 
-    /// Reads a topology from a TOML file of at most 1 MiB, as [`Topology::from_toml`] does. Blocks
-    /// while it reads.
+    /// Reads a topology from a TOML file of at most 1 MiB, as [`Topology::from_toml`] does. Blocks the thread while it
+    /// reads.
     ///
     /// # Errors
     ///
-    /// As [`Topology::from_toml`], naming the file; also when it cannot be read or is too big.
+    /// As [`Topology::from_toml`], with the name of the file; also if the file cannot be read or is too large.
     pub fn from_toml_file(path: impl AsRef<Path>) -> Result<Self, TopologyError> {
         let path = path.as_ref();
         let text = read_file(path).map_err(|problem| error(Some(path), None, None, problem))?;
@@ -80,7 +78,7 @@ impl Topology {
     }
 }
 
-/// Reads the text; the caller validates.
+/// Reads the text; the caller validates the topology.
 fn read(text: &str) -> Result<Topology, TopologyError> {
     let file: File = ::toml::from_str(text).map_err(|problem| located(text, &problem))?;
     let exchanges = file.exchange.into_iter().map(ExchangeToml::into_exchange);
@@ -96,13 +94,13 @@ fn read_file(path: &Path) -> Result<String, String> {
     match read {
         Err(error) => Err(error.to_string()),
         Ok(bytes) if bytes as u64 > MAX_FILE_BYTES => {
-            Err(format!("it has more than {MAX_FILE_BYTES} bytes: is it a topology?"))
+            Err(format!("it has more than {MAX_FILE_BYTES} bytes, the limit for a topology: is it another file?"))
         }
         Ok(_) => Ok(text),
     }
 }
 
-/// Adds what the TOML error does not say: which line, and whose.
+/// Adds the line, and the exchange or queue that it belongs to, to the parser's error.
 fn located(text: &str, problem: &::toml::de::Error) -> TopologyError {
     let span = problem.span();
     let line = span.as_ref().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
@@ -110,7 +108,7 @@ fn located(text: &str, problem: &::toml::de::Error) -> TopologyError {
     error(None, line, entity, problem.message().to_owned())
 }
 
-/// The last exchange or queue that begins at or before an offset.
+/// The last exchange or queue that begins at or before this offset of the text.
 fn entity_at(text: &str, offset: usize) -> Option<Entity> {
     let outline: Outline = ::toml::from_str(text).ok()?;
     let exchanges = outline.exchange.into_iter().map(|it| (it, Entity::Exchange as fn(String) -> Entity));
@@ -126,7 +124,7 @@ fn error(file: Option<&Path>, line: Option<usize>, entity: Option<Entity>, probl
     TopologyError::new(TopologyErrorKind::Toml { file, line, entity, problem })
 }
 
-/// Just enough of the file to tell whose line an error is in.
+/// The parts of the file that tell which exchange or queue a line belongs to.
 #[derive(serde::Deserialize)]
 struct Outline {
     #[serde(default)]

@@ -15,7 +15,7 @@ use crate::topology::queue_kind::Overflow;
 /// Arguments or headers as written.
 pub(super) type ArgumentsToml = BTreeMap<String, ArgumentToml>;
 
-/// A value that AMQP has too.
+/// A value of a type that AMQP has too.
 #[derive(serde::Deserialize)]
 #[serde(try_from = "Value")]
 pub(super) struct ArgumentToml(pub(super) ArgumentValue);
@@ -40,7 +40,7 @@ impl TryFrom<Value> for ArgumentToml {
     }
 }
 
-/// Where a binding's messages come from, and which.
+/// A binding: the exchange, and which messages of it.
 #[derive(serde::Deserialize)]
 #[serde(try_from = "BindingFields")]
 pub(super) struct BindingToml(pub(super) Binding);
@@ -107,7 +107,7 @@ impl From<OverflowToml> for Overflow {
     }
 }
 
-/// A duration as people write it; a bare number would leave its unit to guesses.
+/// A duration with a unit. A bare number is refused, because its unit would be a guess.
 pub(super) struct DurationToml(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for DurationToml {
@@ -133,7 +133,7 @@ impl<'de> Deserialize<'de> for DurationToml {
     }
 }
 
-/// `true` for the queue's own dead-letter queue, or where else to.
+/// `true` for the queue's own dead-letter queue, or the exchange and key for dead letters.
 pub(super) enum DeadLetterToml {
     Own(bool),
     To(DeadLetterTarget),
@@ -148,7 +148,7 @@ pub(super) struct DeadLetterTarget {
 }
 
 impl<'de> Deserialize<'de> for DeadLetterToml {
-    // By hand: serde's untagged enums answer a misspelt key with "did not match any variant".
+    // Implemented by hand, because serde's untagged enums answer a misspelt key with "did not match any variant".
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct FlagOrTarget;
 

@@ -1,7 +1,9 @@
-//! What exists otherwise than declared.
+//! Entities that exist with other properties than declared.
 
-use super::super::{Difference, Entity, Exchange, Overflow, Queue, Topology, TopologyError, TopologyErrorKind as Kind};
 use super::{Client, minutes};
+use crate::topology::{
+    Difference, Entity, Exchange, Overflow, Queue, Topology, TopologyError, TopologyErrorKind as Kind,
+};
 use lapin::options::QueueDeleteOptions;
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Dead letters arrive.
+//! Dead letters reach their queue.
 
 use futures_util::StreamExt;
 use lapin::Channel;
@@ -7,8 +7,8 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 
-use super::super::{Queue, Topology};
 use super::{Client, LIMIT, publish};
+use crate::topology::{Queue, Topology};
 
 #[tokio::test]
 async fn a_rejected_message_reaches_the_dead_letter_queue() {
@@ -24,8 +24,8 @@ async fn a_rejected_message_reaches_the_dead_letter_queue() {
 #[tokio::test]
 async fn a_dead_letter_of_a_quorum_queue_waits_for_its_queue_instead_of_vanishing() {
     let client = Client::new().await;
-    // How often the broker tries again to move a dead letter that nobody confirmed: three minutes
-    // unless set, read when the queue starts.
+    // The interval at which the broker tries again to move an unconfirmed dead letter: three minutes by default. The
+    // broker reads it when the queue starts.
     let again = "application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 500), <<>>";
     client.vhost.broker().eval(again).unwrap();
     let topology = Topology::new().queue(Queue::quorum("alerts").dead_letter());
@@ -43,7 +43,7 @@ async fn publish_and_reject(channel: &Channel, queue: &str) {
     let message = channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap();
     let tag = message.unwrap().delivery.delivery_tag;
     channel.basic_reject(tag, BasicRejectOptions { requeue: false }).await.unwrap();
-    // Channels are in order: once this is answered, the broker has the rejection.
+    // A channel is processed in order: this answer means that the broker has processed the rejection.
     let passive = QueueDeclareOptions { passive: true, ..Default::default() };
     channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap();
 }

@@ -1,9 +1,10 @@
-//! What is declared exists, routes, and can be declared again.
+//! Declared entities exist, route messages, and can be declared again.
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::super::{Exchange, Match, Queue, Scope, Topology};
 use super::{Client, connect, declare_on, everything, exists, holds_a_message, publish};
+use crate::link::declare::Scope;
+use crate::topology::{Exchange, Match, Queue, Topology};
 
 #[tokio::test]
 async fn every_kind_and_argument_declares_and_declares_again_alike() {

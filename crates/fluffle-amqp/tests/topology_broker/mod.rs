@@ -1,4 +1,4 @@
-//! Declarations against a real RabbitMQ, one virtual host a test.
+//! Declarations against a real RabbitMQ, with one virtual host for each test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -9,7 +9,10 @@ use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
-use super::{Exchange, Match, Overflow, Queue, Scope, Topology, TopologyError};
+use crate::{
+    link::declare::{self, Scope},
+    topology::{Exchange, Match, Overflow, Queue, Topology, TopologyError},
+};
 
 mod conflicts;
 mod dead_letters;
@@ -48,7 +51,7 @@ async fn connect(url: &str) -> Connection {
 }
 
 async fn declare_on(connection: &Connection, topology: &Topology, scope: Scope<'_>) -> Result<(), TopologyError> {
-    topology.declare(async || connection.create_channel().await, scope, LIMIT).await
+    declare::declare(topology, async || connection.create_channel().await, scope, LIMIT).await
 }
 
 async fn publish(channel: &Channel, exchange: &str, key: &str, headers: FieldTable) {

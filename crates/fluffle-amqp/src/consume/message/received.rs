@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use fluffle_wire::headers::{self, Attempt as AttemptNumber, HeaderValue, Origin};
+use fluffle_wire::headers::{self, Attempt as AttemptNumber, Origin};
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldTable, ShortString},
+    types::{FieldTable, ShortString},
 };
 
 use crate::{
     base::{
+        header::{AmqpHeader, lookup},
         labels,
         requests::{Request, Requests},
     },
@@ -116,44 +117,10 @@ impl Received {
     }
 }
 
-/// One AMQP header value, read as text or as an integer.
-pub(crate) struct AmqpHeader<'a>(pub(crate) &'a AMQPValue);
-
-impl<'a> AmqpHeader<'a> {
-    pub(crate) fn text(&self) -> Option<&'a str> {
-        match self.0 {
-            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-            AMQPValue::ShortString(text) => Some(text.as_str()),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn integer(&self) -> Option<i64> {
-        match *self.0 {
-            AMQPValue::ShortShortInt(n) => Some(n.into()),
-            AMQPValue::ShortShortUInt(n) => Some(n.into()),
-            AMQPValue::ShortInt(n) => Some(n.into()),
-            AMQPValue::ShortUInt(n) => Some(n.into()),
-            AMQPValue::LongInt(n) => Some(n.into()),
-            AMQPValue::LongUInt(n) => Some(n.into()),
-            AMQPValue::LongLongInt(n) => Some(n),
-            AMQPValue::Timestamp(n) => i64::try_from(n).ok(),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn value(&self) -> Option<HeaderValue<'a>> {
-        self.integer().map(HeaderValue::Int).or_else(|| self.text().map(HeaderValue::Str))
-    }
-}
-
-fn lookup<'a>(properties: &'a BasicProperties, name: &str) -> Option<AmqpHeader<'a>> {
-    properties.headers().as_ref()?.inner().get(name).map(AmqpHeader)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use lapin::types::AMQPValue;
 
     /// A delivery on attempt `attempt`, for the tests of this module's neighbours.
     pub(crate) fn received(attempt: u32) -> Received {

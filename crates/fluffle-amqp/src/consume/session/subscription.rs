@@ -11,11 +11,13 @@ use lapin::{
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{AMQPValue, FieldTable},
 };
-use tokio::time::timeout;
 
 use crate::{
     consume::session::settings::SharedSettings,
-    link::{connection::OPERATION_TIMEOUT, socket},
+    link::{
+        bounded::{OPERATION_TIMEOUT, bounded},
+        socket,
+    },
 };
 
 /// A subscription to a queue that a session begins and ends.
@@ -72,7 +74,7 @@ impl Subscribe for Subscription {
 
     async fn begin(&mut self, prefetch: u16) -> Result<(), lapin::Error> {
         if prefetch != self.prefetch {
-            within_time(self.channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+            bounded(OPERATION_TIMEOUT, self.channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
             self.prefetch = prefetch;
         }
         self.begun += 1;
@@ -84,7 +86,7 @@ impl Subscribe for Subscription {
         let options = BasicConsumeOptions { exclusive: self.settings.exclusive, ..BasicConsumeOptions::default() };
         let (queue, tag) = (&*self.settings.queue, self.tag());
         let consuming = self.channel.basic_consume(queue.into(), tag.into(), options, arguments);
-        self.deliveries = Some(within_time(consuming).await?);
+        self.deliveries = Some(bounded(OPERATION_TIMEOUT, consuming).await?);
         self.settings.subscribed.store(true, Relaxed);
         Ok(())
     }
@@ -92,7 +94,7 @@ impl Subscribe for Subscription {
     async fn end(&mut self) -> Result<Vec<Delivery>, lapin::Error> {
         let Some(mut deliveries) = self.deliveries.take() else { return Ok(Vec::new()) };
         self.settings.subscribed.store(false, Relaxed);
-        within_time(self.channel.basic_cancel(self.tag().into(), BasicCancelOptions::default())).await?;
+        bounded(OPERATION_TIMEOUT, self.channel.basic_cancel(self.tag().into(), BasicCancelOptions::default())).await?;
         // The broker delivers nothing after its answer: what there is, is here, and no more than the prefetch.
         let mut left = Vec::new();
         while let Some(Some(delivery)) = deliveries.next().now_or_never() {
@@ -119,12 +121,5 @@ impl Drop for Subscription {
         if self.deliveries.is_some() {
             self.settings.subscribed.store(false, Relaxed);
         }
-    }
-}
-
-async fn within_time<O>(operation: impl Future<Output = Result<O, lapin::Error>>) -> Result<O, lapin::Error> {
-    match timeout(OPERATION_TIMEOUT, operation).await {
-        Ok(result) => result,
-        Err(_) => Err(lapin::Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         commands::Commands,
         settling::Settling,
     },
-    link::connection::OPERATION_TIMEOUT,
+    link::bounded::OPERATION_TIMEOUT,
 };
 
 /// The most finished deliveries, and bytes of them, that wait for a common ack; fewer if that is much of what may be in

@@ -7,7 +7,10 @@ use tokio::time::sleep;
 
 use crate::{
     consume::{settle::copy, spec::side_queues::SideQueues},
-    link::connection::{ConnectionActor, Declare, OPERATION_TIMEOUT},
+    link::{
+        bounded::OPERATION_TIMEOUT,
+        connection::{ConnectionActor, Declare},
+    },
     publish::{error::PublishErrorKind, message::Prepared, outcome::SendOutcome, send_queue::SendQueue},
 };
 

@@ -1,4 +1,4 @@
-//! The content header of a message: whether lapin can read it, and one in its place that it can.
+//! Checks whether lapin can read the content header of a message, and if not, builds one that it can read.
 //!
 //! Layout: AMQP 0-9-1, sections 2.3.5.2 and 4.2.6.1.
 
@@ -9,13 +9,13 @@ use crate::link::sanitizer::{
     table::{self, TableEntry, is_text},
 };
 
-/// Class, weight and body size, before the property flags.
+/// Bytes before the property flags: class, weight and body size.
 const BEFORE_FLAGS: usize = 12;
 
-/// Flags of properties that AMQP 0-9-1 does not define: a continuation and a reserved bit.
+/// The flags that AMQP 0-9-1 does not define for class `basic`: a continuation and a reserved bit.
 const UNKNOWN_FLAGS: u16 = 0b11;
 
-enum Kind {
+enum PropertyKind {
     Text,
     Table,
     Octet,
@@ -23,35 +23,35 @@ enum Kind {
 }
 
 /// The properties of class `basic` in the order of their flags, from the highest bit down.
-const PROPERTIES: [(&str, Kind); 14] = [
-    ("content_type", Kind::Text),
-    ("content_encoding", Kind::Text),
-    ("headers", Kind::Table),
-    ("delivery_mode", Kind::Octet),
-    ("priority", Kind::Octet),
-    ("correlation_id", Kind::Text),
-    ("reply_to", Kind::Text),
-    ("expiration", Kind::Text),
-    ("message_id", Kind::Text),
-    ("timestamp", Kind::Time),
-    ("type", Kind::Text),
-    ("user_id", Kind::Text),
-    ("app_id", Kind::Text),
-    ("cluster_id", Kind::Text),
+const PROPERTIES: [(&str, PropertyKind); 14] = [
+    ("content_type", PropertyKind::Text),
+    ("content_encoding", PropertyKind::Text),
+    ("headers", PropertyKind::Table),
+    ("delivery_mode", PropertyKind::Octet),
+    ("priority", PropertyKind::Octet),
+    ("correlation_id", PropertyKind::Text),
+    ("reply_to", PropertyKind::Text),
+    ("expiration", PropertyKind::Text),
+    ("message_id", PropertyKind::Text),
+    ("timestamp", PropertyKind::Time),
+    ("type", PropertyKind::Text),
+    ("user_id", PropertyKind::Text),
+    ("app_id", PropertyKind::Text),
+    ("cluster_id", PropertyKind::Text),
 ];
 
-/// Bytes of a whole frame beside its payload.
+/// Bytes of a frame that are not its payload.
 pub(super) const AROUND_PAYLOAD: usize = 8;
 
-/// Whether lapin reads this payload of a content header frame.
+/// Whether lapin can read this payload of a content header frame.
 pub(super) fn is_sound(payload: &[u8]) -> bool {
     flags(payload).and_then(|(flags, properties)| end_of_sound(flags, properties)).is_some_and(<[u8]>::is_empty)
 }
 
-/// What follows the properties with these flags; `None` if one of them is not sound. From one flag that is set to the next: most
-/// messages have five of fourteen properties.
+/// The bytes behind the properties with these flags; `None` if one of the properties is not sound. The loop goes from
+/// one set flag to the next, because most messages have five of the fourteen properties.
 fn end_of_sound(mut flags: u16, mut rest: &[u8]) -> Option<&[u8]> {
-    /// Flags of properties that are short strings.
+    /// The flags of the properties that are short strings.
     const TEXTS: u16 = 0b1100_0111_1011_1100;
     while flags != 0 {
         let flag = 0x8000 >> flags.leading_zeros();
@@ -64,7 +64,7 @@ fn end_of_sound(mut flags: u16, mut rest: &[u8]) -> Option<&[u8]> {
         }
         let (_, kind) = PROPERTIES.get(flag.leading_zeros() as usize)?;
         let (value, after) = split(kind, rest)?;
-        if matches!(kind, Kind::Table) && table::check(value).is_err() {
+        if matches!(kind, PropertyKind::Table) && table::check(value).is_err() {
             return None;
         }
         rest = after;
@@ -72,17 +72,18 @@ fn end_of_sound(mut flags: u16, mut rest: &[u8]) -> Option<&[u8]> {
     Some(rest)
 }
 
-/// A payload that lapin reads and that is at most `longest` bytes long: what can be read of this one, and headers that say what
-/// cannot (`faults` are those found before), or what was shortened to make it fit.
+/// A payload of at most `longest` bytes that lapin can read: the readable parts of this payload, and headers that name
+/// the unreadable parts or the shortened headers. `faults` are the faults found before.
 ///
-/// The class, the weight and the size of the body stay as they are. A payload too short for those stays as it is, too: it is no
-/// content header, and only ending the connection helps.
+/// The class, the weight and the size of the body are kept. The result is `None` if the payload is too short for those:
+/// it is then not a content header, and lapin has to end the connection.
 pub(super) fn rebuild(payload: &[u8], mut faults: Faults, longest: usize) -> Option<Vec<u8>> {
     let (flags, mut rest) = flags(payload)?;
     if flags & UNKNOWN_FLAGS != 0 {
         faults.add("property flags", What::UnknownFlags, &flags.to_be_bytes());
     }
-    let mut kept = Kept { flags: 0, before_headers: Vec::new(), headers: Vec::new(), after_headers: Vec::new() };
+    let mut kept =
+        KeptProperties { flags: 0, before_headers: Vec::new(), headers: Vec::new(), after_headers: Vec::new() };
     for (bit, (name, kind)) in PROPERTIES.iter().enumerate() {
         if flags & (0x8000 >> bit) == 0 {
             continue;
@@ -93,8 +94,8 @@ pub(super) fn rebuild(payload: &[u8], mut faults: Faults, longest: usize) -> Opt
             break;
         };
         match kind {
-            Kind::Table => kept.headers = readable(value, &mut faults),
-            Kind::Text if !is_text(value) => faults.add(*name, What::NotUtf8, value),
+            PropertyKind::Table => kept.headers = readable(value, &mut faults),
+            PropertyKind::Text if !is_text(value) => faults.add(*name, What::NotUtf8, value),
             _ => kept.add(bit, &rest[..rest.len() - after.len()]),
         }
         rest = after;
@@ -110,24 +111,25 @@ fn flags(payload: &[u8]) -> Option<(u16, &[u8])> {
     Some((u16::from_be_bytes(flags.try_into().ok()?), rest))
 }
 
-/// The value of a property without the length before it, and what follows.
-fn split<'a>(kind: &Kind, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+/// The value of a property without its length field, and the bytes behind it.
+fn split<'a>(kind: &PropertyKind, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     match kind {
-        Kind::Text => {
+        PropertyKind::Text => {
             let (&length, rest) = bytes.split_first()?;
             rest.split_at_checked(usize::from(length))
         }
-        Kind::Table => {
+        PropertyKind::Table => {
             let (length, rest) = bytes.split_at_checked(4)?;
             let length = u32::from_be_bytes(length.try_into().ok()?);
             rest.split_at_checked(usize::try_from(length).ok()?)
         }
-        Kind::Octet => bytes.split_at_checked(1),
-        Kind::Time => bytes.split_at_checked(8),
+        PropertyKind::Octet => bytes.split_at_checked(1),
+        PropertyKind::Time => bytes.split_at_checked(8),
     }
 }
 
-/// The entries of a table that can be read; the others are faults. Of a header that only the broker is to write the first is kept.
+/// The readable entries of a table; the others become faults. If a header that only the broker should write is there
+/// twice, the first one is kept.
 fn readable<'a>(content: &'a [u8], faults: &mut Faults) -> Vec<TableEntry<'a>> {
     let (entries, rest) = table::entries(content);
     let (mut readable, mut values, mut written) = (Vec::new(), 0, 0);
@@ -153,8 +155,8 @@ fn readable<'a>(content: &'a [u8], faults: &mut Faults) -> Vec<TableEntry<'a>> {
     readable
 }
 
-/// What is kept of a message's properties.
-struct Kept<'a> {
+/// The parts of a message's properties that are kept.
+struct KeptProperties<'a> {
     flags: u16,
     before_headers: Vec<u8>,
     headers: Vec<TableEntry<'a>>,
@@ -163,7 +165,7 @@ struct Kept<'a> {
 
 const HEADERS_BIT: usize = 2;
 
-impl Kept<'_> {
+impl KeptProperties<'_> {
     fn add(&mut self, bit: usize, encoded: &[u8]) {
         self.flags |= 0x8000 >> bit;
         let part = if bit < HEADERS_BIT { &mut self.before_headers } else { &mut self.after_headers };
@@ -173,7 +175,7 @@ impl Kept<'_> {
     fn payload(self, before_flags: &[u8], faults: &Faults, longest: usize) -> Vec<u8> {
         let mut content = Vec::new();
         for TableEntry { name, value } in &self.headers {
-            // Short enough: it was read as a short string.
+            // The cast does not truncate: the name was read as a short string.
             content.push(name.len() as u8);
             content.extend_from_slice(name);
             content.extend_from_slice(value);
@@ -182,7 +184,7 @@ impl Kept<'_> {
         let others = before_flags.len() + 2 + self.before_headers.len() + 4 + self.after_headers.len();
         let content = shorten(content, longest.saturating_sub(others));
         let flags = self.flags | (0x8000 >> HEADERS_BIT);
-        // Bounded by `longest`, which is a frame's length.
+        // The conversion does not fail: the length is at most `longest`, which is a frame's length.
         let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
         [before_flags, &flags.to_be_bytes(), &self.before_headers, &length.to_be_bytes(), &content, &self.after_headers]
             .concat()
@@ -231,7 +233,7 @@ pub(super) mod tests {
     fn the_flags_of_texts_are_those_of_the_properties() {
         for (bit, (name, kind)) in PROPERTIES.iter().enumerate() {
             let text = payload(0x8000 >> bit, b"\x01a");
-            assert_eq!(is_sound(&text), matches!(kind, Kind::Text), "{name}");
+            assert_eq!(is_sound(&text), matches!(kind, PropertyKind::Text), "{name}");
         }
     }
 

@@ -1,34 +1,36 @@
-//! What is wrong with a message, in words and as the bytes that could not be read.
+//! The faults of a message: in words, and as the bytes that could not be read.
 
 use std::fmt;
 
-/// Bytes kept of one thing that could not be read.
+use crate::link::sanitizer::limits::{MAX_DEPTH, MAX_VALUES};
+
+/// The most bytes kept of one unreadable part.
 const KEPT_OF_ONE: usize = 256;
 
-/// Bytes kept of all that could not be read in one message.
+/// The most bytes kept of all unreadable parts of one message.
 const KEPT_OF_ALL: usize = 2048;
 
-/// Faults described for one message; of more, only their number is told.
+/// The most faults described for one message; further faults are only counted.
 const DESCRIBED: usize = 8;
 
-/// What is wrong with one part of a message.
+/// The fault of one part of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     /// A short string that is not UTF-8.
     NotUtf8,
-    /// The name of a header, or a name nested in one, that is not UTF-8.
+    /// The name of a header, or a nested name, that is not UTF-8.
     NameNotUtf8,
     /// A length that points past the end, or bytes left over.
     Malformed,
     /// A type octet that AMQP 0-9-1 and RabbitMQ do not define.
     UnknownType(u8),
-    /// Nested deeper than [`MAX_DEPTH`](super::MAX_DEPTH).
+    /// Nested deeper than [`MAX_DEPTH`].
     TooDeep,
-    /// More values than [`MAX_VALUES`](super::MAX_VALUES).
+    /// More values than [`MAX_VALUES`].
     TooMany,
-    /// A header of the broker's is there twice.
+    /// A header that the broker writes is there twice.
     Twice,
-    /// Longer than anything this client looks at as a whole.
+    /// Longer than the largest content header that is checked as a whole.
     TooLong,
     /// Property flags that AMQP 0-9-1 does not define.
     UnknownFlags,
@@ -41,16 +43,16 @@ impl fmt::Display for What {
             Self::NameNotUtf8 => f.write_str("a name in it is not UTF-8"),
             Self::Malformed => f.write_str("malformed"),
             Self::UnknownType(kind) => write!(f, "unknown type {:?}", char::from(*kind)),
-            Self::TooDeep => write!(f, "nested deeper than {} levels", super::MAX_DEPTH),
-            Self::TooMany => write!(f, "more than {} values", super::MAX_VALUES),
+            Self::TooDeep => write!(f, "nested deeper than {} levels", MAX_DEPTH),
+            Self::TooMany => write!(f, "more than {} values", MAX_VALUES),
             Self::Twice => f.write_str("there twice"),
-            Self::TooLong => f.write_str("too long to be looked at"),
+            Self::TooLong => f.write_str("too long to be checked"),
             Self::UnknownFlags => f.write_str("flags that AMQP 0-9-1 does not define"),
         }
     }
 }
 
-/// All that is wrong with one message.
+/// All faults of one message.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
     described: Vec<(String, What, Vec<u8>)>,
@@ -74,13 +76,13 @@ impl Faults {
         self.described.is_empty()
     }
 
-    /// The parts that could not be read, with as many of their bytes as are kept.
+    /// The unreadable parts, with the bytes that are kept of each.
     pub(super) fn parts(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.described.iter().map(|(part, _, bytes)| (part.as_str(), &bytes[..]))
     }
 }
 
-/// `correlation_id: not UTF-8; headers.blob: nested deeper than 32 levels`.
+/// Displays, for example, `correlation_id: not UTF-8; headers.blob: nested deeper than 32 levels`.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (part, what, _)) in self.described.iter().enumerate() {
@@ -94,7 +96,7 @@ impl fmt::Display for Faults {
     }
 }
 
-/// `bytes` as text: each byte that is not part of a UTF-8 character becomes `?`, so the length stays as it is.
+/// Replaces each byte that is not part of a UTF-8 character by `?`, so that the length stays the same.
 pub(super) fn question_marks(bytes: &mut [u8]) {
     let mut from = 0;
     while let Err(error) = std::str::from_utf8(&bytes[from..]) {
@@ -105,13 +107,13 @@ pub(super) fn question_marks(bytes: &mut [u8]) {
     }
 }
 
-/// The largest index up to `at` at which `text` can be cut.
+/// The largest index up to `at` that is a character boundary of `text`.
 pub(super) fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// The name of a header for errors: at most 64 bytes of it. Control characters become question marks, too, or a name could end a
-/// line of the log and write the next.
+/// The name of a header for errors and logs: at most 64 bytes of it. Control characters become question marks too,
+/// because a name could otherwise end a line of the log and forge the next.
 pub(super) fn shown(name: &[u8]) -> String {
     let mut name = name[..name.len().min(64)].to_vec();
     question_marks(&mut name);

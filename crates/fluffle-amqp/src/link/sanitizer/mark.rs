@@ -1,4 +1,4 @@
-//! The headers by which the sanitizer tells what it has done to a message.
+//! The headers in which the sanitizer reports its changes to a message.
 
 use std::sync::OnceLock;
 
@@ -10,17 +10,18 @@ use lapin::{
 
 use crate::link::sanitizer::fault::Faults;
 
-/// What of a message could not be read, in words. A message that arrives with it, from the sanitizer of this process, is never
-/// handled.
+/// The unreadable parts of a message, in words. A message that arrives with this header from the sanitizer of this
+/// process is never handled.
 pub(crate) const UNREADABLE: &str = headers::UNREADABLE;
 
-/// What of a message could not be read, as bytes: a table of byte arrays by the name of the property.
+/// The unreadable parts of a message as bytes: a table of byte arrays, by the name of the property.
 pub(crate) const UNREADABLE_BYTES: &str = headers::UNREADABLE_BYTES;
 
-/// Names of headers that were shortened or left out, because all of them did not fit into a frame.
+/// The names of headers that were shortened or left out because the headers did not fit into a frame.
 pub(crate) const SHORTENED: &str = headers::SHORTENED;
 
-/// Holds a number that no other process can know: only the sanitizer of this one can have written it.
+/// Holds a random number that only this process knows. A header with this number was written by the sanitizer of this
+/// process, and not by the sender of the message.
 pub(super) const MARK: &str = "x-fluffle-unreadable-mark";
 
 fn secret() -> i64 {
@@ -29,7 +30,7 @@ fn secret() -> i64 {
     *SECRET.get_or_init(|| uuid::Uuid::now_v7().as_u64_pair().1.cast_signed())
 }
 
-/// Appends to the content of a table what `faults` say. Without faults, nothing.
+/// Appends the headers for `faults` to the content of a table. Without faults it appends nothing.
 pub(super) fn write(content: &mut Vec<u8>, faults: &Faults) {
     if faults.is_empty() {
         return;
@@ -49,7 +50,7 @@ pub(super) fn write(content: &mut Vec<u8>, faults: &Faults) {
 }
 
 fn name(to: &mut Vec<u8>, name: &str) {
-    // Ours are short, and a part is named by at most 80 bytes.
+    // Fluffle's names are short, and the name of a part has at most 80 bytes: the cut never happens.
     let name = &name.as_bytes()[..name.len().min(255)];
     to.push(name.len() as u8);
     to.extend_from_slice(name);
@@ -61,7 +62,8 @@ fn long(to: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
     to.extend_from_slice(bytes);
 }
 
-/// The properties without the mark, and what could not be read of them, if the mark is there and this process wrote it.
+/// The properties without the mark, and the text about the unreadable parts; `None` if there is no mark, or this
+/// process did not write it.
 pub(crate) fn taken(properties: &BasicProperties) -> Option<(BasicProperties, String)> {
     let headers = properties.headers().as_ref()?;
     if headers.inner().get(MARK) != Some(&AMQPValue::LongLongInt(secret())) {

@@ -1,4 +1,4 @@
-//! The short strings of a method that the broker sends.
+//! Checks the short strings of the methods that a broker sends.
 
 use crate::link::sanitizer::{
     fault::{Faults, What, question_marks},
@@ -7,9 +7,9 @@ use crate::link::sanitizer::{
 
 /// An argument before or among the short strings of a method.
 enum Argument {
-    /// So many bytes of no interest here.
+    /// So many bytes that hold no short string.
     Skip(usize),
-    /// A short string, by the name it has in AMQP 0-9-1.
+    /// A short string, with its name in AMQP 0-9-1.
     Text(&'static str),
 }
 
@@ -18,8 +18,8 @@ use Argument::{Skip, Text};
 const BASIC: u16 = 60;
 const DELIVER: u16 = 60;
 
-/// The arguments of a method up to its last short string; none for a method that has no short string, or that a broker does not
-/// send. Tables come in `connection.start` alone, before anybody but the broker had a say.
+/// The arguments of a method up to its last short string. The list is empty for a method that has no short string, or
+/// that a broker does not send. Tables occur only in `connection.start`, which no sender of a message can influence.
 fn arguments(class: u16, method: u16) -> &'static [Argument] {
     match (class, method) {
         // connection.open-ok, connection.blocked
@@ -46,8 +46,8 @@ pub(super) fn has_content(payload: &[u8]) -> bool {
     matches!(ids(payload), Some((BASIC, 50 | DELIVER | 71)))
 }
 
-/// Puts question marks where a short string is not UTF-8, which keeps its length, and gives what was there. `None` if all is
-/// sound.
+/// Replaces the bytes of a short string that are not UTF-8 by question marks, which keeps its length, and returns the
+/// original bytes as faults. `None` if all strings are sound.
 pub(super) fn mend(payload: &mut [u8]) -> Option<Faults> {
     let (class, method) = ids(payload)?;
     if (class, method) == (BASIC, DELIVER) && is_sound_deliver(payload) {
@@ -60,7 +60,7 @@ pub(super) fn mend(payload: &mut [u8]) -> Option<Faults> {
             Skip(bytes) => at += bytes,
             Text(name) => {
                 let end = at + 1 + usize::from(*payload.get(at)?);
-                // Cut short: lapin ends the connection, and no message is the cause.
+                // A method that is cut short does not come from a message; lapin ends the connection over it.
                 let text = payload.get_mut(at + 1..end)?;
                 if !is_text(text) {
                     faults.add(*name, What::NotUtf8, text);
@@ -73,7 +73,8 @@ pub(super) fn mend(payload: &mut [u8]) -> Option<Faults> {
     (!faults.is_empty()).then_some(faults)
 }
 
-/// What most methods are, and most of those are sound: the same as [`arguments`] says, without the detour.
+/// A fast check for `basic.deliver`, the most frequent method, most of which are sound. It checks what [`arguments`]
+/// describes.
 fn is_sound_deliver(payload: &[u8]) -> bool {
     fn text(bytes: &[u8]) -> Option<&[u8]> {
         let (&length, rest) = bytes.split_first()?;
@@ -127,7 +128,7 @@ pub(super) mod tests {
             (&[0, 60, 0, 71], &[0; 9]),
         ];
         for (ids, before) in methods {
-            // As many as a method has at most; what follows does not matter here.
+            // Three strings are the most that a method has; bytes behind them do not matter here.
             let mut payload = [ids, before, &bad.repeat(3)].concat();
             assert!(mend(&mut payload).is_some(), "{ids:?}");
             assert_eq!(payload[4 + before.len() + 1], b'?', "{ids:?}");

@@ -1,242 +1,28 @@
-//! What stands between the socket and lapin: everything that arrives is looked at before lapin parses it.
+//! Checks all incoming bytes before lapin parses them.
 //!
-//! Anybody who may publish to a queue chooses the bytes of a message's properties, and the broker hands them on as they are.
-//! lapin's parser (amq-protocol-types 10.6) ends the connection over a short string that is not UTF-8, recurses without a bound
-//! into nested tables, which ends the process, and refuses a content header that is larger than a frame, which the broker makes
-//! by adding `x-death`. Each redelivery would do so again, for every consumer of the connection. So a property that lapin cannot
-//! read is taken out, and a header in its place says what it was: the message arrives, and ends as a dead letter
-//! (`consume/settlement.rs`). See `docs/SEMANTICS.md`, "What others put on your queue".
+//! Anyone who may publish to a queue chooses the bytes of a message's properties, and the broker passes them on
+//! unchanged. Three kinds of bytes break lapin's parser (amq-protocol-types 10.6). A short string that is not UTF-8
+//! ends the connection. Deeply nested tables make the parser recurse without a bound, which ends the process. A content
+//! header that is larger than a frame, which the broker makes by adding `x-death`, ends the connection. Each redelivery
+//! does so again, for every consumer of the connection. The sanitizer therefore removes a property that lapin cannot
+//! read and adds a header that names it. The message arrives, and becomes a dead letter (`consume/decide/verdict.rs`).
+//! See `docs/SEMANTICS.md`, "What others put on your queue".
 //!
-//! A sound frame is not copied: it is looked at where lapin's buffer has it. The cost is one walk over the methods and content
-//! headers; bodies are stepped over. Time is linear in the bytes and the stack is bounded.
+//! A sound frame is not copied: it is checked in lapin's own buffer. The cost is one pass over methods and content
+//! headers; bodies are skipped. Time is linear in the bytes, and the use of the stack is bounded.
 //!
-//! [`Sanitizer`] is pure; [`stream`] puts it under lapin.
+//! [`Sanitizer`] does no I/O; [`stream`] puts it between the socket and lapin.
 
 mod content_header;
 mod fault;
+mod frames;
+mod limits;
 mod mark;
 mod method;
 mod shorten;
 pub(crate) mod stream;
 mod table;
 
+pub(crate) use frames::Sanitizer;
 pub(crate) use mark::taken;
 pub(crate) use shorten::{is_ours, shorten};
-pub(crate) use table::{MAX_DEPTH, MAX_VALUES};
-
-use content_header::AROUND_PAYLOAD;
-use fault::{Faults, What};
-
-/// Frame types (AMQP 0-9-1, section 4.2.3).
-const METHOD: u8 = 1;
-const HEADER: u8 = 2;
-const BODY: u8 = 3;
-const HEARTBEAT: u8 = 8;
-
-const FRAME_END: u8 = 0xce;
-
-/// Type, channel and size of a frame.
-const BEFORE_PAYLOAD: usize = 7;
-
-/// No frame may be made larger than this before the broker has proposed one (AMQP 0-9-1, section 4.2.3).
-const SMALLEST_FRAME: usize = 4096;
-
-/// Bytes of one content header that are looked at as a whole: a broker that adds to a header of 128 KiB does not come near. Of a
-/// larger one only the beginning is kept.
-const LONGEST_HEADER: usize = 1 << 20;
-
-/// Follows the frames of one connection.
-pub(crate) struct Sanitizer {
-    /// The largest frame that lapin takes.
-    frame_max: usize,
-    /// Bytes of a frame that need no looking at and have not come yet.
-    to_pass: usize,
-    /// Bytes of a content header that is too long, which are to be dropped, its end octet included.
-    to_drop: usize,
-    /// Methods with a fault, whose content header has not come yet, by channel.
-    awaiting_header: Vec<(u16, Faults)>,
-    /// The broker's proposal of heartbeats is not for lapin's eyes.
-    no_heartbeats: bool,
-    /// These bytes are no AMQP: lapin may make of them what it can.
-    not_amqp: bool,
-}
-
-/// What became of the bytes that were looked at.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Looked {
-    /// So many of them, from the first on, are for lapin as they stand. The others are a frame that is not whole yet.
-    Sound(usize),
-    /// So many of them are for lapin as they stand; after them `instead` comes in place of the next `replaced`. What follows those
-    /// has not been looked at.
-    Replaced { sound: usize, replaced: usize, instead: Vec<u8> },
-}
-
-/// What one frame is.
-enum Frame {
-    /// It has not come whole.
-    Partial,
-    Sound(usize),
-    /// Of this many bytes, the rest of which need not be looked at.
-    Passing(usize),
-    Replaced(usize, Vec<u8>),
-}
-
-impl Sanitizer {
-    /// For a connection that asks for frames of at most `frame_max` bytes; 0 for no wish.
-    pub(crate) fn new(frame_max: u32) -> Self {
-        let asked = usize::try_from(frame_max).unwrap_or(usize::MAX);
-        Self {
-            frame_max: if asked == 0 { usize::MAX } else { asked.max(SMALLEST_FRAME) },
-            to_pass: 0,
-            to_drop: 0,
-            awaiting_header: Vec::new(),
-            no_heartbeats: false,
-            not_amqp: false,
-        }
-    }
-
-    /// The broker proposes no heartbeats, whatever it says: lapin 4.12.3 has no way to refuse them, and takes the broker's
-    /// interval when it asks for none itself. The interval it then agrees to is 0, which switches them off at the broker too.
-    pub(crate) fn without_heartbeats(mut self) -> Self {
-        self.no_heartbeats = true;
-        self
-    }
-
-    /// Looks at `bytes`, which follow those that were passed or replaced before.
-    pub(crate) fn look(&mut self, bytes: &mut [u8]) -> Looked {
-        if self.to_drop > 0 {
-            let dropped = self.to_drop.min(bytes.len());
-            self.to_drop -= dropped;
-            return Looked::Replaced { sound: 0, replaced: dropped, instead: Vec::new() };
-        }
-        let mut at = self.to_pass.min(bytes.len());
-        self.to_pass -= at;
-        while at < bytes.len() {
-            if self.not_amqp {
-                return Looked::Sound(bytes.len());
-            }
-            match self.frame(&mut bytes[at..]) {
-                Frame::Partial => break,
-                Frame::Sound(length) => at += length,
-                Frame::Passing(length) => {
-                    let here = length.min(bytes.len() - at);
-                    self.to_pass = length - here;
-                    at += here;
-                }
-                Frame::Replaced(length, instead) => {
-                    return Looked::Replaced { sound: at, replaced: length, instead };
-                }
-            }
-        }
-        Looked::Sound(at)
-    }
-
-    /// Looks at the frame that `bytes` begin with.
-    fn frame(&mut self, bytes: &mut [u8]) -> Frame {
-        let Some(&[kind, c1, c2, s1, s2, s3, s4]) = bytes.first_chunk::<BEFORE_PAYLOAD>() else {
-            // `AMQP` and a version is how a broker refuses ours.
-            self.not_amqp = !matches!(bytes[0], METHOD | HEADER | BODY | HEARTBEAT);
-            return if self.not_amqp { Frame::Passing(bytes.len()) } else { Frame::Partial };
-        };
-        let channel = u16::from_be_bytes([c1, c2]);
-        let size = u32::from_be_bytes([s1, s2, s3, s4]) as usize;
-        let whole = size.saturating_add(AROUND_PAYLOAD);
-        match kind {
-            METHOD | HEADER if whole > LONGEST_HEADER => self.too_long(kind, channel, bytes, whole),
-            METHOD | HEADER if bytes.len() < whole => Frame::Partial,
-            METHOD => {
-                self.method(channel, &mut bytes[BEFORE_PAYLOAD..whole - 1]);
-                Frame::Sound(whole)
-            }
-            HEADER => self.content_header(channel, &bytes[..whole]),
-            BODY | HEARTBEAT => Frame::Passing(whole),
-            _ => {
-                self.not_amqp = true;
-                Frame::Passing(bytes.len())
-            }
-        }
-    }
-
-    fn method(&mut self, channel: u16, payload: &mut [u8]) {
-        if let Some(proposed) = tuned_frame_max(payload) {
-            self.frame_max = self.frame_max.min(proposed).max(SMALLEST_FRAME);
-        }
-        if self.no_heartbeats
-            && let [0, 10, 0, 30, _, _, _, _, _, _, high, low] = payload
-        {
-            (*high, *low) = (0, 0);
-        }
-        // A method ends whatever content its channel was waiting for.
-        if !self.awaiting_header.is_empty() {
-            self.awaiting_header.retain(|(waiting, _)| *waiting != channel);
-        }
-        if let Some(faults) = method::mend(payload)
-            && method::has_content(payload)
-        {
-            self.awaiting_header.push((channel, faults));
-        }
-    }
-
-    fn content_header(&mut self, channel: u16, frame: &[u8]) -> Frame {
-        let payload = &frame[BEFORE_PAYLOAD..frame.len() - 1];
-        let fits = frame.len() <= self.frame_max;
-        if fits && self.awaiting_header.is_empty() && content_header::is_sound(payload) {
-            return Frame::Sound(frame.len());
-        }
-        let faults = self.faults_of(channel);
-        if fits && faults.is_empty() && content_header::is_sound(payload) {
-            return Frame::Sound(frame.len());
-        }
-        match self.instead(channel, payload, faults) {
-            Some(instead) => Frame::Replaced(frame.len(), instead),
-            None => Frame::Sound(frame.len()),
-        }
-    }
-
-    fn faults_of(&mut self, channel: u16) -> Faults {
-        let at = self.awaiting_header.iter().position(|(waiting, _)| *waiting == channel);
-        at.map(|at| self.awaiting_header.swap_remove(at).1).unwrap_or_default()
-    }
-
-    /// A whole frame in place of one with this payload.
-    fn instead(&self, channel: u16, payload: &[u8], faults: Faults) -> Option<Vec<u8>> {
-        let longest = self.frame_max.min(LONGEST_HEADER) - AROUND_PAYLOAD;
-        let payload = content_header::rebuild(payload, faults, longest)?;
-        let size = u32::try_from(payload.len()).ok()?;
-        Some([&[HEADER][..], &channel.to_be_bytes(), &size.to_be_bytes(), &payload, &[FRAME_END]].concat())
-    }
-
-    /// A frame that is never held as a whole: the beginning of a content header is looked at, the rest of it is dropped. A method
-    /// of such a length is no message's doing, and lapin ends the connection over it.
-    fn too_long(&mut self, kind: u8, channel: u16, bytes: &[u8], whole: usize) -> Frame {
-        if kind == METHOD {
-            return Frame::Passing(whole);
-        }
-        let beginning = whole.min(LONGEST_HEADER);
-        if bytes.len() < beginning {
-            return Frame::Partial;
-        }
-        let mut faults = self.faults_of(channel);
-        faults.add("properties", What::TooLong, &[]);
-        match self.instead(channel, &bytes[BEFORE_PAYLOAD..beginning], faults) {
-            Some(instead) => {
-                self.to_drop = whole - beginning;
-                Frame::Replaced(beginning, instead)
-            }
-            None => Frame::Passing(whole),
-        }
-    }
-}
-
-/// The `frame-max` of `connection.tune`; `None` for any other method, or no limit.
-fn tuned_frame_max(payload: &[u8]) -> Option<usize> {
-    match payload {
-        [0, 10, 0, 30, _, _, a, b, c, d, ..] => {
-            usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).ok().filter(|frame_max| *frame_max > 0)
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,4 @@
-//! Headers made to fit: what is shortened first, and how a reader can tell.
+//! Shortens headers to fit into a frame: which headers first, and how a reader can tell.
 
 use std::{cmp::Reverse, collections::HashSet};
 
@@ -11,7 +11,7 @@ use crate::link::sanitizer::{
     table::{self, TableEntry},
 };
 
-/// Fluffle's own headers: they tell why a message is where it is, so they are shortened last.
+/// Fluffle's own headers. They say why a message is in its queue, so they are shortened last.
 const NUMBERS: [&str; 4] = [headers::ATTEMPT, headers::FIRST_SEEN, headers::DEADLINE, MARK];
 const TEXTS: [&str; 8] = [
     headers::REASON,
@@ -24,10 +24,10 @@ const TEXTS: [&str; 8] = [
     SHORTENED,
 ];
 
-/// What the broker adds each time it dead-letters a message: the newest entry is the first.
+/// The header that the broker extends each time it dead-letters a message; the newest entry is the first.
 const X_DEATH: &str = "x-death";
 
-/// Whether a header is one that Fluffle writes, of the type that it has then.
+/// Whether Fluffle writes a header of this name and type.
 pub(crate) fn is_ours(name: &str, value: &AMQPValue) -> bool {
     match value {
         AMQPValue::LongLongInt(_) => NUMBERS.contains(&name),
@@ -37,28 +37,28 @@ pub(crate) fn is_ours(name: &str, value: &AMQPValue) -> bool {
     }
 }
 
-/// Bytes for the header that names what was shortened.
+/// The most bytes for the names of shortened headers.
 const NAMES: usize = 256;
 
-/// A string that is to be shortened to less than this is left out instead.
+/// If fewer bytes than this would be left of a string, it is left out instead.
 const LEAST_KEPT: usize = 16;
 
-/// `content`, a table's, with at most `longest` bytes. If it is longer, the oldest entries of `x-death` go first, then the
-/// longest foreign header is cut (a string) or left out (anything else), and the next longest, until it fits; Fluffle's own
-/// headers come last. [`SHORTENED`] names what was cut or left out.
+/// The content of a table, reduced to at most `longest` bytes. If it is longer, the oldest entries of `x-death` are
+/// removed first. Then the longest foreign header is cut (a string) or left out (anything else), then the next longest,
+/// until the rest fits. Fluffle's own headers come last. The header [`SHORTENED`] names what was cut or left out.
 pub(crate) fn shorten(content: Vec<u8>, longest: usize) -> Vec<u8> {
     if content.len() <= longest {
         return content;
     }
     let (entries, _) = table::entries(&content);
     let mut headers = Headers { entries: once_each(&entries), shortened: Vec::new() };
-    // Room for the header that tells.
+    // Leaves room for the header that names the shortened ones.
     let room = longest.saturating_sub(1 + SHORTENED.len() + 5 + NAMES);
     headers.shorten(room);
     headers.encoded()
 }
 
-/// Of a name that comes twice lapin takes the last.
+/// The entries, each name once. If a name occurs twice, the last entry counts, as for lapin.
 fn once_each(entries: &[TableEntry<'_>]) -> Vec<Header> {
     let mut names = HashSet::new();
     let mut last: Vec<Header> =
@@ -69,7 +69,7 @@ fn once_each(entries: &[TableEntry<'_>]) -> Vec<Header> {
 
 struct Header {
     name: Vec<u8>,
-    /// Type octet and value.
+    /// The type octet and the value.
     value: Vec<u8>,
 }
 
@@ -86,8 +86,9 @@ impl Header {
         self.name == name.as_bytes()
     }
 
-    /// 0 for what is shortened first; `None` for what always stays: Fluffle's own numbers, which are short and count attempts. A
-    /// header that only looks like one of Fluffle's is foreign.
+    /// The rank of a header: those with 0 are shortened first. `None` means that it always stays: Fluffle's own
+    /// numbers, which are short and count attempts. A foreign header with a name of Fluffle's but another type counts
+    /// as foreign.
     fn importance(&self) -> Option<u8> {
         match self.value.first() {
             Some(b'l') if NUMBERS.iter().any(|name| self.is(name)) => None,
@@ -97,7 +98,8 @@ impl Header {
         }
     }
 
-    /// A foreign string, and a text of Fluffle's own that nobody compares: half of a name would be another name.
+    /// Whether a string may be cut: a foreign one, or a text of Fluffle's that is only read by people. Half of an
+    /// exchange's, queue's or key's name would be another name.
     fn can_be_cut(&self) -> bool {
         self.importance() == Some(0) || self.is(headers::ERROR) || self.is(UNREADABLE)
     }
@@ -119,7 +121,8 @@ impl Headers {
         if over == 0 {
             return;
         }
-        // The longest of the least important headers first; a header that is cut is the last.
+        // Starts with the longest of the least important headers, and ends with the first header that can be cut far
+        // enough.
         let all = self.entries.iter().enumerate();
         let by_need = all.filter_map(|(index, header)| Some((header.importance()?, Reverse(header.len()), index)));
         let mut by_need: Vec<_> = by_need.collect();
@@ -172,12 +175,12 @@ impl Headers {
         content
     }
 
-    /// Adds the names of what was shortened to those that an earlier copy tells.
+    /// Adds the names of the shortened headers to those that an earlier copy named.
     fn tell(&mut self) {
         let before = self.entries.iter().position(|header| header.is(SHORTENED)).map(|at| self.entries.remove(at));
         let before = before.and_then(|header| Some(String::from_utf8_lossy(header.value.get(5..)?).into_owned()));
         let mut names: Vec<String> = before.iter().flat_map(|text| text.split(", ")).map(str::to_owned).collect();
-        // More would not be told anyway.
+        // More names do not fit.
         let most = NAMES / ", ".len();
         for name in self.shortened.drain(..).take(most) {
             let name = shown(&name);
@@ -191,7 +194,8 @@ impl Headers {
     }
 }
 
-/// A string or byte array that is `over` bytes shorter; `None` if not enough of it would be left, or it is of another type.
+/// A string or byte array that is shorter by `over` bytes; `None` if fewer than [`LEAST_KEPT`] bytes would be left, or
+/// the value is of another type.
 fn cut(value: &[u8], over: usize) -> Option<Vec<u8>> {
     let kind = *value.first().filter(|kind| matches!(kind, b'S' | b'x'))?;
     let bytes = value.get(5..)?;
@@ -204,7 +208,7 @@ fn cut(value: &[u8], over: usize) -> Option<Vec<u8>> {
 }
 
 fn long(kind: u8, bytes: &[u8]) -> Vec<u8> {
-    // A part of a table whose length was a u32.
+    // The conversion does not fail: the bytes are part of a table whose length was a u32.
     [&[kind], &u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes()[..], bytes].concat()
 }
 

@@ -1,4 +1,4 @@
-//! The stream that lapin reads from: the socket, TLS if there is any, and the sanitizer above both.
+//! The stream that lapin reads from: the socket, TLS if the endpoint uses it, and the sanitizer above both.
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -14,35 +14,36 @@ use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
 use lapin::AsyncTcpStream;
 
-use crate::link::sanitizer::{Looked, Sanitizer};
+use crate::link::sanitizer::frames::{Looked, Sanitizer};
 
-/// What tokio's reactor makes of a TCP socket.
-type TokioStream = <Tokio as Reactor>::TcpStream;
+/// The TCP stream type of tokio's reactor.
+pub(crate) type TokioStream = <Tokio as Reactor>::TcpStream;
 
-/// What lapin runs on: tokio, whose streams are sanitized.
+/// lapin's runtime: tokio with sanitized streams.
 pub(crate) type SanitizedRuntime = Runtime<RuntimeParts<Tokio, SanitizingReactor>>;
 
-/// The current tokio runtime.
+/// The current tokio runtime, with sanitized streams.
 pub(crate) fn runtime() -> SanitizedRuntime {
     Runtime::new(RuntimeParts::new(Tokio::current(), SanitizingReactor(Tokio::current())))
 }
 
-/// Bytes read at a time when lapin has too little room for what is held back.
+/// Bytes read at a time if lapin's buffer has less room than the held bytes need.
 const SCRATCH: usize = 16 * 1024;
 
-/// A stream whose readers see sound frames only.
+/// A stream whose readers receive only sound frames.
 pub(crate) struct Sanitized<S> {
     inner: S,
     sanitizer: Sanitizer,
-    /// The beginning of a frame that has not come whole.
+    /// The beginning of a frame that has not arrived whole.
     held: Vec<u8>,
-    /// For the reader, before anything else is read.
+    /// Checked bytes for the reader; they are delivered before anything else is read.
     ready: Vec<u8>,
+    /// How many bytes of `ready` the reader has taken.
     taken: usize,
 }
 
 impl<S> Sanitized<S> {
-    /// Around `inner`.
+    /// Puts `sanitizer` above `inner`.
     pub(crate) fn new(inner: S, sanitizer: Sanitizer) -> Self {
         Self { inner, sanitizer, held: Vec::new(), ready: Vec::new(), taken: 0 }
     }
@@ -59,8 +60,8 @@ impl<S> Sanitized<S> {
         length
     }
 
-    /// Looks at all of `bytes`. Gives how many of them, from the first on, the reader may have as they stand. What comes after
-    /// those is held back, or ready in another form.
+    /// Checks all of `bytes`. Returns how many of them, from the first on, the reader gets as they are. The bytes
+    /// behind those are held back, or are ready in another form.
     fn look(&mut self, bytes: &mut [u8]) -> usize {
         let (sound, replaced, instead) = match self.sanitizer.look(bytes) {
             Looked::Sound(sound) => {
@@ -90,7 +91,7 @@ impl<S> Sanitized<S> {
 }
 
 impl<S: AsyncRead + Unpin> Sanitized<S> {
-    /// Reads behind what is held, into the reader's own buffer, which has room for more than that.
+    /// Reads into the reader's buffer, behind the held bytes; the buffer has room for more than those.
     fn poll_into(&mut self, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<Option<usize>>> {
         let held = self.held.len();
         let read = ready!(Pin::new(&mut self.inner).poll_read(cx, &mut to[held..]))?;
@@ -102,7 +103,7 @@ impl<S: AsyncRead + Unpin> Sanitized<S> {
         Poll::Ready(Ok(Some(self.look(&mut to[..held + read]))))
     }
 
-    /// Reads behind what is held, into memory of its own.
+    /// Reads into memory of its own, for a reader whose buffer is too small for the held bytes.
     fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<usize>>> {
         let mut scratch = [0; SCRATCH];
         let read = ready!(Pin::new(&mut self.inner).poll_read(cx, &mut scratch))?;
@@ -112,14 +113,14 @@ impl<S: AsyncRead + Unpin> Sanitized<S> {
         let mut bytes = std::mem::take(&mut self.held);
         bytes.extend_from_slice(&scratch[..read]);
         let sound = self.look(&mut bytes);
-        // Before what look() has put there: nothing was ready when this was called.
+        // In front of the bytes that look() has put there: nothing was ready when this was called.
         self.ready.splice(..0, bytes.drain(..sound));
         Poll::Ready(Ok(Some(0)))
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Sanitized<S> {
-    /// Cancellation: nothing is lost, as with any `poll_read`.
+    /// Cancellation safe, as any `poll_read`: no bytes are lost.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
         if to.is_empty() {
             return Poll::Ready(Ok(0));
@@ -130,7 +131,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sanitized<S> {
             }
             let read = if self.held.len() < to.len() { self.poll_into(cx, to) } else { self.poll_aside(cx) };
             match ready!(read)? {
-                // The end. A frame that is held back never becomes whole.
+                // The stream has ended: the held frame never becomes whole.
                 None => return Poll::Ready(Ok(0)),
                 Some(0) => {}
                 Some(sound) => return Poll::Ready(Ok(sound)),
@@ -161,9 +162,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sanitized<S> {
     }
 }
 
-/// Tokio's reactor, whose TCP streams may be TLS streams and are sanitized.
+/// Tokio's reactor with sanitized TCP streams, which may also be TLS streams.
 ///
-/// lapin takes the stream that its connector gives, of the type that its runtime's reactor names: this names ours.
+/// lapin requires that its connector returns the stream type of its runtime's reactor; this reactor names the sanitized
+/// type.
 #[derive(Clone, Debug)]
 pub(crate) struct SanitizingReactor(Tokio);
 

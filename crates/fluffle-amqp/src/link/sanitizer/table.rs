@@ -1,25 +1,22 @@
-//! A field table in its encoded form: whether lapin can read it, and its entries one by one if it cannot.
+//! Checks an encoded field table, and splits it into its entries if lapin cannot read all of it.
 //!
-//! Grammar: AMQP 0-9-1, section 4.2.5.5, with the type octets that RabbitMQ uses ("AMQP 0-9-1 Errata", section 3). Nothing
-//! here recurses: lapin's parser does, on an I/O thread with a stack of 2 MiB, so nesting is bounded before it sees a table.
+//! Grammar: AMQP 0-9-1, section 4.2.5.5, with the type octets that RabbitMQ uses ("AMQP 0-9-1 Errata", section 3).
+//! Nothing here recurses. lapin's parser does, on an I/O thread with a stack of 2 MiB, so the nesting is limited before
+//! lapin reads a table.
 
-use crate::link::sanitizer::fault::What;
+use crate::link::sanitizer::{
+    fault::What,
+    limits::{MAX_DEPTH, MAX_VALUES},
+};
 
-/// Deepest nesting of tables and arrays in one header value.
-pub(crate) const MAX_DEPTH: usize = 32;
-
-/// Most values in one table, those in nested tables and arrays included. Each takes some 100 bytes of memory when it is parsed,
-/// however short it is on the wire.
-pub(crate) const MAX_VALUES: usize = 4096;
-
-/// A nested table counts as so many values: that is what it takes in memory.
+/// A nested table counts as so many values, in proportion to the memory it takes.
 const VALUES_OF_A_TABLE: usize = 8;
 
-/// What the broker writes into a message's headers, and a replay or a count of deliveries goes by. Where its sender has put the name
-/// there twice RabbitMQ writes the first and lapin reads the last.
+/// The headers that the broker writes, and that a replay or the count of deliveries relies on. If a sender has put such
+/// a name into a message twice, RabbitMQ updates the first one and lapin reads the last.
 const THE_BROKERS: [&[u8]; 3] = [b"x-death", b"x-delivery-count", b"x-first-death-queue"];
 
-/// Which of the names that only the broker is to write this is, as a bit; 0 for any other.
+/// A bit for each name that only the broker should write; 0 for any other name.
 #[inline]
 pub(super) fn the_brokers(name: &[u8]) -> u8 {
     match name.len() {
@@ -31,13 +28,13 @@ pub(super) fn the_brokers(name: &[u8]) -> u8 {
 /// One top-level entry of a table, as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TableEntry<'a> {
-    /// The name, without its length octet. It need not be UTF-8.
+    /// The name without its length octet. It need not be UTF-8.
     pub(super) name: &'a [u8],
     /// The type octet and the value.
     pub(super) value: &'a [u8],
 }
 
-/// What is wrong with the content of a table: `Ok` if lapin can read all of it.
+/// Checks the content of a table: `Ok` if lapin can read all of it, else the first fault.
 pub(super) fn check(content: &[u8]) -> Result<(), What> {
     let mut values = 0;
     let end = walk(content, 0, Container { end: content.len(), named: true }, &mut values)?;
@@ -50,7 +47,7 @@ pub(super) fn check_value(value: &[u8], values: &mut usize) -> Result<(), What> 
     if end == value.len() { Ok(()) } else { Err(What::Malformed) }
 }
 
-/// The top-level entries of a table's content, for as long as their lengths can be told; then what is left.
+/// The top-level entries of a table's content up to the first whose length is unknown, and the bytes from there on.
 pub(super) fn entries(content: &[u8]) -> (Vec<TableEntry<'_>>, &[u8]) {
     let (mut entries, mut rest) = (Vec::new(), content);
     while let Some((entry, after)) = next_entry(rest) {
@@ -60,7 +57,7 @@ pub(super) fn entries(content: &[u8]) -> (Vec<TableEntry<'_>>, &[u8]) {
     (entries, rest)
 }
 
-/// The values of an array's content, each with its type octet; `None` if their lengths cannot be told.
+/// The values of an array's content, each with its type octet; `None` if a length is unknown.
 pub(super) fn elements(mut content: &[u8]) -> Option<Vec<&[u8]>> {
     let mut elements = Vec::new();
     while !content.is_empty() {
@@ -78,7 +75,7 @@ fn next_entry(content: &[u8]) -> Option<(TableEntry<'_>, &[u8])> {
     Some((TableEntry { name, value }, rest))
 }
 
-/// Bytes that a value takes, its type octet included; `None` for an unknown type.
+/// The bytes that a value takes, including its type octet; `None` for an unknown type.
 fn value_length(value: &[u8]) -> Option<usize> {
     match shape(*value.first()?)? {
         Shape::Fixed(length) => Some(1 + length),
@@ -93,7 +90,7 @@ enum Shape {
     Table,
 }
 
-/// The types that lapin reads (`AMQPType::from_id`).
+/// The layout of each type that lapin can read (`AMQPType::from_id`).
 fn shape(kind: u8) -> Option<Shape> {
     Some(match kind {
         b'V' => Shape::Fixed(0),
@@ -109,15 +106,15 @@ fn shape(kind: u8) -> Option<Shape> {
     })
 }
 
-/// A table or an array that is being walked.
+/// A table or an array during the walk.
 #[derive(Clone, Copy)]
 struct Container {
     end: usize,
-    /// Whether a name stands before each value.
+    /// Whether there is a name before each value, as in a table.
     named: bool,
 }
 
-/// Walks `outer`, from `at` to its end, and everything nested in it. Gives where it ends.
+/// Checks `outer` from `at` to its end, and everything nested in it. Returns the index of its end.
 fn walk(bytes: &[u8], mut at: usize, outer: Container, values: &mut usize) -> Result<usize, What> {
     let mut around = [outer; MAX_DEPTH + 1];
     let (mut depth, mut written) = (0, 0);
@@ -185,14 +182,14 @@ fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
     usize::try_from(u32::from_be_bytes(length.try_into().ok()?)).ok()
 }
 
-/// Whether lapin takes `bytes` for a short string.
+/// Whether lapin accepts `bytes` as a short string.
 #[inline]
 pub(super) fn is_text(bytes: &[u8]) -> bool {
     is_ascii(bytes) || std::str::from_utf8(bytes).is_ok()
 }
 
-/// The same as the standard library's, in fewer instructions for the short strings of a message: sixteen, eight or four bytes at a
-/// time, the last of them twice if need be.
+/// As the standard library's `is_ascii`, but with fewer instructions for the short strings of a message: it reads
+/// sixteen, eight or four bytes at a time. The last block may overlap the one before.
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
     const HIGH_BITS: u128 = 0x8080_8080_8080_8080_8080_8080_8080_8080;
@@ -288,7 +285,10 @@ pub(super) mod tests {
 
     proptest::proptest! {
         #[test]
-        fn text_is_what_the_standard_library_takes_for_it(mut bytes in proptest::collection::vec(0..128_u8, 0..40), at: usize) {
+        fn text_is_what_the_standard_library_takes_for_it(
+            mut bytes in proptest::collection::vec(0..128_u8, 0..40),
+            at: usize,
+        ) {
             proptest::prop_assert!(is_ascii(&bytes));
             if let Some(length) = std::num::NonZero::new(bytes.len()) {
                 bytes[at % length] |= 0x80;

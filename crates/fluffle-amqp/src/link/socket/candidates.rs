@@ -12,35 +12,37 @@ use std::{
 use tokio::time::timeout;
 
 use crate::link::endpoint::Endpoint;
-use crate::link::socket::race::Source;
+use crate::link::socket::race::CandidateSource;
 
-/// How long a name may take before the next endpoint's addresses are tried in its place. It is waited for again after them.
+/// How long a name may take to resolve before the next endpoint's addresses are tried first. After those the name is
+/// waited for again.
 const NAME_DELAY: Duration = Duration::from_secs(1);
 
-/// What a name stands for.
+/// The resolution of a name to its addresses.
 pub(super) type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// Where to try: an endpoint, by its place in the broker's list, and one of its addresses, or why it has none.
+/// One address to try: an endpoint, by its index in the broker's list, and an address of it; or the error if the
+/// endpoint has no address.
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) endpoint: usize,
     pub(super) address: io::Result<SocketAddr>,
 }
 
-/// The addresses of all endpoints, those of one after those of another.
+/// The addresses of all endpoints, one endpoint after the other.
 pub(super) struct Candidates {
     ready: VecDeque<Candidate>,
     names: VecDeque<(usize, Resolving)>,
 }
 
 impl Candidates {
-    /// Of endpoints whose names `names` resolve, in order. None is asked for before its turn.
+    /// The candidates of endpoints whose names `names` resolve, in order. A name is not resolved before its turn.
     pub(super) fn new(names: impl IntoIterator<Item = Resolving>) -> Self {
         Self { ready: VecDeque::new(), names: names.into_iter().enumerate().collect() }
     }
 }
 
-impl Source for Candidates {
+impl CandidateSource for Candidates {
     type Candidate = Candidate;
 
     async fn next(&mut self) -> Option<Candidate> {
@@ -69,7 +71,7 @@ impl Source for Candidates {
     }
 }
 
-/// The addresses of an endpoint's host, within `limit`.
+/// Resolves the host of an endpoint, within `limit`.
 pub(super) fn resolve(endpoint: &Endpoint, limit: Duration) -> Resolving {
     let (host, port) = (endpoint.host.clone(), endpoint.port);
     Box::pin(async move {
@@ -83,8 +85,8 @@ pub(super) fn resolve(endpoint: &Endpoint, limit: Duration) -> Resolving {
     })
 }
 
-/// Each address once, those of one family in their order, the two families in turns, beginning with the first address's
-/// (RFC 8305, 4).
+/// Removes repeated addresses and lets the two families alternate, beginning with the family of the first address. The
+/// order within a family stays as it is (RFC 8305, 4).
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut seen = HashSet::new();
     let addresses: Vec<SocketAddr> = addresses.into_iter().filter(|address| seen.insert(*address)).collect();

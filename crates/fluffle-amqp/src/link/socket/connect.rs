@@ -1,4 +1,4 @@
-//! From a broker's endpoints to one open connection.
+//! Connects to one of a broker's endpoints.
 
 use std::{
     collections::BTreeMap,
@@ -18,11 +18,6 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use crate::link::socket::{
-    CutOnDrop, Cutter, Socket,
-    candidates::{Candidate, Candidates, Resolving, resolve},
-    race::{Progress, race},
-};
 use crate::{
     base::frame::DEFAULT_FRAME_MAX,
     link::{
@@ -31,38 +26,45 @@ use crate::{
         endpoint::{Endpoint, Mechanism},
         sanitizer::{
             Sanitizer,
-            stream::{self, Sanitized, SanitizedRuntime},
+            stream::{self, Sanitized, SanitizedRuntime, TokioStream},
+        },
+        socket::{
+            candidates::{Candidate, Candidates, Resolving, resolve},
+            open::{CutOnDrop, Cutter, Socket},
+            race::{Progress, race},
         },
         tls::{self, Tls},
     },
 };
 
-/// Why no endpoint could be connected to.
+/// The failures of all attempts to connect.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectError {
     attempts: Vec<Attempt>,
 }
 
-/// One address that could not be connected to, or a name that has none.
+/// One failed attempt: on an address, or on a name that has none.
 #[derive(Clone, Debug)]
 struct Attempt {
-    /// Its place in the broker's list.
+    /// The index of the endpoint in the broker's list.
     number: usize,
     endpoint: String,
     address: Option<SocketAddr>,
     what: String,
     class: Class,
-    /// It had TCP.
+    /// Whether it had connected by TCP.
     reached: bool,
-    /// TLS failed for good: over a certificate, or settings of our own.
+    /// Whether TLS failed permanently: a certificate was refused, or the TLS settings cannot be used.
     tls: bool,
 }
 
 impl ConnectError {
-    /// Permanent only when every endpoint refused for good: one that is merely away may yet let us in. Of the addresses of one
-    /// endpoint those count that had TCP: a name often stands for addresses at which nobody listens.
+    /// Permanent only if every endpoint refused permanently, because an endpoint that is merely unreachable may accept
+    /// later. Of an endpoint's addresses only those count that connected by TCP: often nothing listens at some
+    /// addresses of a name.
     ///
-    /// Once `connected_before`, a certificate is no reason to give up: it was good, so somebody is likely to be changing it.
+    /// If `connected_before`, a refused certificate is not permanent: a certificate was accepted before, so a person is
+    /// probably replacing it.
     pub(crate) fn class(&self, connected_before: bool) -> Class {
         let refused = |attempt: &Attempt| attempt.class == Class::Permanent && !(attempt.tls && connected_before);
         let permanent = self.endpoints().values().all(|attempts| {
@@ -72,12 +74,12 @@ impl ConnectError {
         if permanent { Class::Permanent } else { Class::Transient }
     }
 
-    /// Whether TLS failed somewhere over a certificate, or settings of our own.
+    /// Whether TLS failed permanently in any attempt: a certificate was refused, or the TLS settings cannot be used.
     pub(crate) fn is_about_tls(&self) -> bool {
         self.attempts.iter().any(|attempt| attempt.tls)
     }
 
-    /// By their place in the broker's list.
+    /// The attempts by the index of their endpoint in the broker's list.
     fn endpoints(&self) -> BTreeMap<usize, Vec<&Attempt>> {
         let mut endpoints = BTreeMap::<_, Vec<_>>::new();
         for attempt in &self.attempts {
@@ -88,7 +90,7 @@ impl ConnectError {
 }
 
 impl fmt::Display for ConnectError {
-    /// A part for each endpoint. Addresses are named where not all of them failed alike.
+    /// One part for each endpoint. Addresses are named only if they failed with different errors.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, attempts) in self.endpoints().values().enumerate() {
             let separator = if i == 0 { "" } else { "; " };
@@ -112,17 +114,18 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// Connects to the first address of the first endpoint that lets us in; see [`race`] for when the next is tried.
+/// Connects to the first address that accepts, in the order of the endpoints; [`race`] says when the next address is
+/// tried.
 ///
-/// Each address has its endpoint's time limit for TCP, TLS and the AMQP handshake together.
+/// Each address has its endpoint's limit for TCP, TLS and the AMQP handshake together.
 ///
-/// Cancellation: dropping the future cuts the sockets it was working on.
+/// Cancellation: dropping the future cuts the sockets of its attempts.
 pub(crate) async fn connect(broker: &Broker, name: &str) -> Result<(Socket, Endpoint), ConnectError> {
     let names = broker.endpoints.iter().map(|endpoint| resolve(endpoint, broker.connect_timeout_for(endpoint)));
     connect_resolved(broker, name, names).await
 }
 
-/// The same, with what resolves the name of each endpoint.
+/// As [`connect`], with the resolution of each endpoint's name as an argument.
 async fn connect_resolved(
     broker: &Broker,
     name: &str,
@@ -147,7 +150,7 @@ fn unresolved(number: usize, endpoint: String, why: impl fmt::Display) -> Attemp
     Attempt { number, endpoint, address: None, what, class, reached: false, tls: false }
 }
 
-/// TCP, TLS if asked for, and the AMQP handshake with one address, within the endpoint's limit.
+/// TCP, TLS if the endpoint uses it, and the AMQP handshake with one address, within the endpoint's limit.
 async fn connect_to(
     broker: &Broker,
     endpoint: &Endpoint,
@@ -157,7 +160,7 @@ async fn connect_to(
 ) -> Result<Socket, Attempt> {
     let limit = broker.connect_timeout_for(endpoint);
     let cutter = Cutter::default();
-    let guard = CutOnDrop(Some(cutter.clone()));
+    let guard = CutOnDrop::new(cutter.clone());
     let reached = AtomicBool::new(false);
     let connecting = async {
         let stream = open_tcp(address, &cutter).await?;
@@ -188,27 +191,25 @@ async fn connect_to(
     }
 }
 
-type TokioStream = <Tokio as Reactor>::TcpStream;
-
 async fn open_tcp(address: SocketAddr, cutter: &Cutter) -> io::Result<TokioStream> {
     let stream = Tokio::current().tcp_connect_addr(address).await?;
     cutter.arm(TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?));
     Ok(stream)
 }
 
-/// TLS around it, if the endpoint asks for it.
+/// Adds TLS to the stream if the endpoint uses it.
 async fn secure(stream: TokioStream, endpoint: &Endpoint, tls: &Tls) -> io::Result<AsyncTcpStream<TokioStream>> {
     let stream = AsyncTcpStream::Plain(stream);
     if endpoint.tls { stream.into_rustls(&tls.connector()?, &endpoint.host).await } else { Ok(stream) }
 }
 
-/// The AMQP handshake on an open stream, behind the sanitizer.
+/// The AMQP handshake on an open stream. lapin reads the stream through the sanitizer.
 async fn handshake(stream: AsyncTcpStream<TokioStream>, uri: AMQPUri, name: &str) -> lapin::Result<Connection> {
     let sanitizer = Sanitizer::new(uri.query.frame_max.unwrap_or_default());
     let no_heartbeats = uri.query.heartbeat == Some(0);
     let sanitizer = if no_heartbeats { sanitizer.without_heartbeats() } else { sanitizer };
     let stream = Mutex::new(Some(Sanitized::new(stream, sanitizer)));
-    // lapin asks once: its own retries and its recovery are off.
+    // lapin asks for the stream once, because its own retries and its recovery are off.
     let take = async move |_: AMQPUri, _: SanitizedRuntime| {
         let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
         stream.map(AsyncTcpStream::Plain).ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected).into())
@@ -242,7 +243,7 @@ fn uri(broker: &Broker, endpoint: &Endpoint) -> AMQPUri {
     }
 }
 
-/// What the broker or the network said, and what to do about it.
+/// The broker's or the system's text, and what to do.
 fn explain(error: &lapin::Error, endpoint: &Endpoint) -> String {
     match reply(error) {
         Some((403, text)) => format!(
@@ -257,8 +258,8 @@ fn explain(error: &lapin::Error, endpoint: &Endpoint) -> String {
         Some((_, text)) => text,
         None => match error.kind() {
             ErrorKind::IOError(io) if tls::is_no_tls(io) => format!(
-                "{io} — what answered does not speak TLS: a plain port of the broker (amqp://), or a proxy before it that answers in \
-                 its place"
+                "{io} — the peer does not speak TLS: it may be a plain port of the broker (amqp://), or a proxy \
+                 that answers in the broker's place"
             ),
             ErrorKind::IOError(io) => io.to_string(),
             _ => error.to_string(),

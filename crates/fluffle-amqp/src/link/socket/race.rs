@@ -1,7 +1,8 @@
-//! When the next address is tried while earlier attempts are still on their way (RFC 8305, "Happy Eyeballs").
+//! Attempts on several addresses at once (RFC 8305, "Happy Eyeballs").
 //!
-//! A peer that does not answer must not use up the time of those after it. So attempts are begun one after the other, each
-//! without waiting for the end of those before, and the first that succeeds wins; the others are dropped.
+//! A peer that does not answer must not use up the time of the addresses after it. So attempts start one after the
+//! other, each without waiting for the end of the earlier ones. The first attempt that succeeds wins, and the others
+//! are dropped.
 
 use std::{future::Future, time::Duration};
 
@@ -11,15 +12,15 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// How long the latest attempt may take for TCP before the next one begins (RFC 8305, 5 and 8: 250 ms).
+/// How long the latest attempt may take to connect by TCP before the next attempt starts (RFC 8305, 5 and 8: 250 ms).
 pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// How long an attempt may take for TLS and AMQP, once it has TCP, before the next one begins. Longer than the delay of TCP,
-/// because a busy broker may need it, and each further attempt that gets so far is a login at the broker. A peer that accepts
-/// TCP and says nothing so costs a second in all.
+/// How long an attempt may take for TLS and AMQP after TCP is connected, before the next attempt starts. It is longer
+/// than the limit for TCP, because a busy broker may need the time, and each further attempt that gets this far is a
+/// login at the broker. A peer that accepts TCP and is then silent so costs one second in all.
 pub(super) const HANDSHAKE_DELAY: Duration = Duration::from_millis(750);
 
-/// When the next attempt may begin. Pure: time is passed in.
+/// The earliest time of the next attempt. It is pure: the caller passes in the time.
 #[derive(Debug)]
 struct Pace {
     next: Instant,
@@ -34,40 +35,41 @@ impl Pace {
         self.next = now + ATTEMPT_DELAY;
     }
 
-    /// An attempt has TCP.
+    /// An attempt has connected by TCP.
     fn reached(&mut self, now: Instant) {
         self.next = self.next.max(now + HANDSHAKE_DELAY);
     }
 
-    /// There is nothing to wait for.
+    /// An attempt has failed: the next one may start at once.
     fn failed(&mut self, now: Instant) {
         self.next = now;
     }
 }
 
-/// How an attempt says that it has TCP.
+/// Lets an attempt report that it has connected by TCP.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(mpsc::UnboundedSender<()>);
 
 impl Progress {
     pub(super) fn has_tcp(&self) {
-        // Nobody listens when another attempt has won.
+        // The receiver is gone if another attempt has won.
         let _ = self.0.send(());
     }
 }
 
-/// Where candidates come from, in order; `None` when there are no more.
-pub(super) trait Source {
+/// A source of candidates, in order; `None` means that there are no more.
+pub(super) trait CandidateSource {
     type Candidate;
 
-    /// Cancellation safe: no candidate is lost when the future is dropped before it is ready.
+    /// Cancellation safe: if the future is dropped before it is ready, no candidate is lost.
     fn next(&mut self) -> impl Future<Output = Option<Self::Candidate>>;
 }
 
-/// Tries candidates until an attempt succeeds. Else gives why each failed, in the order in which they began.
+/// Tries candidates until an attempt succeeds. If none succeeds, the error holds the failure of each attempt, in the
+/// order in which they started.
 ///
-/// Cancellation: dropped, all attempts are.
-pub(super) async fn race<S: Source, T, E, F>(
+/// Cancellation: dropping the future drops all attempts.
+pub(super) async fn race<S: CandidateSource, T, E, F>(
     mut source: S,
     attempt: impl Fn(S::Candidate, Progress) -> F,
 ) -> Result<T, Vec<E>>
@@ -115,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// What one address does: time to TCP, time from there to the end, and whether that is good.
+    /// The behaviour of one address: milliseconds to TCP and from there to the end, and whether the end is a success.
     #[derive(Clone, Copy)]
     struct Peer {
         tcp: Option<u64>,
@@ -130,7 +132,7 @@ mod tests {
 
     struct Listed(VecDeque<(usize, Peer)>);
 
-    impl Source for Listed {
+    impl CandidateSource for Listed {
         type Candidate = (usize, Peer);
 
         async fn next(&mut self) -> Option<Self::Candidate> {
@@ -138,7 +140,7 @@ mod tests {
         }
     }
 
-    /// Which peer won, or in which order they failed; when; and when each attempt began. In milliseconds.
+    /// The peer that won, or the order in which they failed; when; and when each attempt started. In milliseconds.
     async fn raced(peers: &[Peer]) -> (Result<usize, Vec<usize>>, u64, Vec<u64>) {
         let begin = Instant::now();
         let elapsed = || u64::try_from(begin.elapsed().as_millis()).unwrap();

@@ -9,7 +9,7 @@ use tokio::net::TcpSocket;
 
 use crate::link::socket::connect::*;
 
-/// Each address has so much time, and no test may take it.
+/// The limit for each address. No test may take this long.
 const LIMIT: Duration = Duration::from_secs(60);
 const LONG_BEFORE: Duration = Duration::from_secs(20);
 
@@ -30,7 +30,7 @@ fn name(addresses: impl Into<Vec<SocketAddr>>) -> Resolving {
     Box::pin(async { Ok(addresses) })
 }
 
-/// Accepts TCP and does to each connection what `then` says, for as long as the test's process lives.
+/// Accepts TCP and passes each connection to `then`, for as long as the test's process lives.
 fn peer(host: u8, then: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, host), 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -38,7 +38,7 @@ fn peer(host: u8, then: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     address
 }
 
-/// Accepts TCP and says nothing.
+/// Accepts TCP and is then silent.
 fn mute(host: u8) -> SocketAddr {
     peer(host, std::mem::forget)
 }
@@ -50,12 +50,12 @@ fn refusing() -> SocketAddr {
 fn answering(answer: &'static str) -> SocketAddr {
     peer(1, move |mut stream| {
         let mut hello = [0; 8];
-        // What the client says first; it may be gone by then.
+        // The client's protocol header. The client may have closed the connection by then.
         let _ = stream.read_exact(&mut hello).and_then(|()| stream.write_all(answer.as_bytes()));
     })
 }
 
-/// Where connecting gets no answer at all: nobody accepts, and the queue of those who wait is full.
+/// An address that does not answer a TCP connect: the listener accepts nothing, and its backlog is full.
 struct BlackHole {
     address: SocketAddr,
     _listener: tokio::net::TcpListener,
@@ -114,12 +114,12 @@ async fn an_endpoint_that_says_nothing_does_not_use_up_the_time_of_the_next() {
 #[tokio::test]
 async fn attempts_that_did_not_win_leave_no_connection_behind() {
     let (vhost, good) = vhost();
-    // Passes on after a while, so that the second address wins.
+    // Accepts TCP and does not answer, so that the second address wins.
     let port = vhost.broker().port();
     let (tell, ended) = std::sync::mpsc::channel();
     let slow = peer(2, move |mut inward| {
         let mut bytes = Vec::new();
-        // Until the client hangs up.
+        // Reads until the client closes the connection.
         let _ = inward.read_to_end(&mut bytes);
         tell.send((port, bytes.len())).unwrap();
     });

@@ -1,24 +1,49 @@
-//! From a text to endpoints. What a URI cannot say clearly is refused with what to write instead; a password is in no error.
+//! Parses AMQP URIs. An ambiguous URI is refused, and the error says what to write instead; no error contains a
+//! password.
 
 use std::{net::Ipv6Addr, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use crate::base::{
-    frame::{DEFAULT_FRAME_MAX, LEAST_FRAME_MAX, MOST_FRAME_MAX},
-    secret::Secret,
+use crate::{
+    base::{
+        frame::{DEFAULT_FRAME_MAX, LEAST_FRAME_MAX, MOST_FRAME_MAX},
+        secret::Secret,
+    },
+    link::endpoint::{Endpoint, Mechanism},
 };
-use crate::link::endpoint::{Endpoint, Mechanism, UriError};
 
 const QUERY_KEYS: &str = "heartbeat, connection_timeout, auth_mechanism, frame_max, channel_max";
 
-/// The longest that an attempt to connect may take, in milliseconds.
+/// The longest `connection_timeout`, in milliseconds: an hour.
 const LONGEST_TIMEOUT: u64 = 3_600_000;
 
-/// Endpoints of a text that holds one URI, or several separated by commas.
+/// Why a text is not an AMQP URI. The error never contains the password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not an AMQP URI: {what}. Expected amqp://user:password@host:port/vhost (amqps:// for TLS; write the vhost `/` as \
+     %2f)"
+)]
+pub struct UriError {
+    what: String,
+}
+
+impl UriError {
+    fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into() }
+    }
+
+    /// The error does not contain the value, which may hold a password.
+    pub(crate) fn not_text() -> Self {
+        Self::new("it is not UTF-8 text")
+    }
+}
+
+/// The endpoints of a text that holds one URI, or several separated by commas.
 ///
-/// A comma separates only where a URI begins behind it, or nothing does: one inside a password belongs to the password.
+/// A comma separates two URIs only if a URI begins after it, or nothing follows: a comma inside a password belongs to
+/// the password.
 pub(crate) fn list(text: &str) -> Result<Vec<Endpoint>, UriError> {
     let mut pieces: Vec<String> = Vec::new();
     for piece in text.split(',') {
@@ -33,7 +58,7 @@ pub(crate) fn list(text: &str) -> Result<Vec<Endpoint>, UriError> {
     let several = pieces.len() > 1;
     let one = |(index, piece): (usize, &String)| match piece.trim().is_empty() {
         true if several => Err(UriError::new(format!(
-            "URI number {} of the list is empty: leave out the comma, or is a variable unset that the list is made of?",
+            "URI number {} of the list is empty: leave out the comma, or set the variable that the URI comes from",
             index + 1
         ))),
         _ => piece.parse(),
@@ -41,7 +66,8 @@ pub(crate) fn list(text: &str) -> Result<Vec<Endpoint>, UriError> {
     pieces.iter().enumerate().map(one).collect()
 }
 
-/// Whether it has a scheme: a letter, and more of those, digits, `+`, `-` and `.` before `://` (RFC 3986, 3.1).
+/// Whether the text begins with a scheme: a letter, then letters, digits, `+`, `-` and `.` before `://` (RFC 3986,
+/// 3.1).
 fn begins_uri(piece: &str) -> bool {
     let Some((scheme, _)) = piece.trim_start().split_once("://") else { return false };
     let rest = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
@@ -53,7 +79,7 @@ impl std::str::FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, UriError> {
         let text = text.trim();
-        let Parts { authority, path, query } = Parts::of(text)?;
+        let UriParts { authority, path, query } = UriParts::of(text)?;
         let url = Url::parse(text).map_err(|error| wrong(error, authority))?;
         let tls = match url.scheme() {
             "amqp" => false,
@@ -88,7 +114,7 @@ impl std::str::FromStr for Endpoint {
         for (key, value) in url.query_pairs() {
             endpoint.set(&key, &value)?;
             if seen.iter().any(|before| *before == key) {
-                return Err(UriError::new(format!("the parameter `{key}` is there twice")));
+                return Err(UriError::new(format!("the parameter `{key}` is there twice: keep one")));
             }
             seen.push(key.into_owned());
         }
@@ -96,16 +122,16 @@ impl std::str::FromStr for Endpoint {
     }
 }
 
-/// A URI's parts as they are written.
-struct Parts<'a> {
+/// The parts of a URI as they are written, still percent-encoded.
+struct UriParts<'a> {
     authority: &'a str,
-    /// With its `/`, if there is one.
+    /// With its leading `/`, if there is one.
     path: &'a str,
     query: &'a str,
 }
 
-impl<'a> Parts<'a> {
-    /// Refuses what the parser of URLs passes over in silence, or takes for something else.
+impl<'a> UriParts<'a> {
+    /// Refuses what the URL parser accepts silently or misinterprets.
     fn of(text: &'a str) -> Result<Self, UriError> {
         if text.is_empty() {
             return Err(UriError::new("it is empty"));
@@ -137,14 +163,14 @@ impl<'a> Parts<'a> {
         for (part, name) in [(path, "vhost"), (query, "query")] {
             if part.contains('@') {
                 return Err(UriError::new(format!(
-                    "there is an `@` in its {name}: inside a password `/` is written as %2F and `?` as %3F, inside a vhost `@` \
-                     as %40"
+                    "there is an `@` in its {name}: inside a password `/` is written as %2F and `?` as %3F, inside a \
+                     vhost `@` as %40"
                 )));
             }
             if part.contains(',') {
                 return Err(UriError::new(format!(
-                    "there is a `,` in its {name}: URIs of a list are separated by `,`, each written out with its scheme; inside a \
-                     vhost it is written as %2C"
+                    "there is a `,` in its {name}: URIs of a list are separated by `,`, each written out with its \
+                     scheme; inside a vhost it is written as %2C"
                 )));
             }
         }
@@ -152,17 +178,17 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// What the parser of URLs does not like, with what to do where that is clear.
+/// An error of the URL parser, with what to do if that is clear.
 fn wrong(error: url::ParseError, authority: &str) -> UriError {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     UriError::new(match error {
         url::ParseError::InvalidPort => {
-            "its port is not a number from 1 to 65535 (inside a password `/` is written as %2F, `?` as \
-                                         %3F; an IPv6 address is put in brackets)"
+            "its port is not a number from 1 to 65535 (inside a password `/` is written as %2F, `?` as %3F; an IPv6 \
+             address is put in brackets)"
                 .to_owned()
         }
         url::ParseError::InvalidIpv6Address if host.contains('%') => {
-            "its IPv6 address has a zone, which has no place in a URI: name the host in /etc/hosts, and write that name"
+            "its IPv6 address has a zone, which a URI cannot carry: name the host in /etc/hosts, and write that name"
                 .to_owned()
         }
         url::ParseError::EmptyHost => "it names no host".to_owned(),
@@ -170,7 +196,7 @@ fn wrong(error: url::ParseError, authority: &str) -> UriError {
     })
 }
 
-/// User name and password, decoded; those that are not there are RabbitMQ's defaults. `user:@` is an empty password.
+/// User name and password, decoded. If one is missing, it has RabbitMQ's default. `user:@` is an empty password.
 fn credentials(authority: &str) -> Result<(String, String), UriError> {
     let guest = || "guest".to_owned();
     let Some((userinfo, _)) = authority.rsplit_once('@') else { return Ok((guest(), guest())) };
@@ -180,14 +206,14 @@ fn credentials(authority: &str) -> Result<(String, String), UriError> {
     };
     if user.is_empty() {
         return Err(UriError::new(
-            "the user name before the `@` is empty: write it, or leave out all that is before the host",
+            "the user name before the `@` is empty: write it, or leave out everything before the host",
         ));
     }
     let password = password.map_or_else(|| Ok(guest()), |password| decode(password, "password"))?;
     Ok((decode(user, "user name")?, password))
 }
 
-/// In lower case; an international name as it is asked for in DNS (`xn--…`).
+/// The host in lower case; an international name in the form that DNS uses (`xn--…`).
 fn host(url: &Url) -> Result<String, UriError> {
     let name = match url.host() {
         Some(Host::Domain(name)) if !name.is_empty() => decode(name, "host")?,
@@ -210,22 +236,23 @@ fn host(url: &Url) -> Result<String, UriError> {
     }
 }
 
-/// The vhost `/` if there is no path, or an empty one.
+/// The vhost; it is `/` if the path is missing or empty.
 fn vhost(path: &str) -> Result<String, UriError> {
     let Some(name) = path.strip_prefix('/').filter(|name| !name.is_empty()) else { return Ok("/".to_owned()) };
     if name.contains('/') {
         return Err(UriError::new(
-            "the vhost has more than one path segment (inside a vhost a `/` is written as %2f, and the vhost `/` is `/%2f`)",
+            "the vhost has more than one path segment (inside a vhost a `/` is written as %2f, and the vhost `/` is \
+             `/%2f`)",
         ));
     }
     let vhost = decode(name, "vhost")?;
     if vhost.len() > 255 {
-        return Err(UriError::new("the vhost is longer than the 255 bytes that AMQP has room for"));
+        return Err(UriError::new("the vhost is longer than the 255 bytes that AMQP allows"));
     }
     Ok(vhost)
 }
 
-/// Percent-decoded. AMQP's short strings and SASL's PLAIN have no zero bytes.
+/// Percent-decodes a part. A zero byte is refused, because AMQP's short strings and SASL's PLAIN cannot carry it.
 fn decode(part: &str, name: &str) -> Result<String, UriError> {
     let digits = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if part.split('%').skip(1).any(|rest| !digits(rest)) {
@@ -236,7 +263,7 @@ fn decode(part: &str, name: &str) -> Result<String, UriError> {
     let text = percent_decode_str(part).decode_utf8();
     let text = text.map_err(|_| UriError::new(format!("the {name} is not UTF-8 after percent-decoding")))?;
     if text.contains('\0') {
-        return Err(UriError::new(format!("the {name} holds a zero byte (%00), which AMQP has no room for")));
+        return Err(UriError::new(format!("the {name} holds a zero byte (%00), which AMQP cannot carry")));
     }
     Ok(text.into_owned())
 }
@@ -263,13 +290,14 @@ impl Endpoint {
     }
 }
 
-/// Without a limit an attempt on a silent host would never end, and no other endpoint be tried.
+/// Refuses 0: without a limit an attempt to connect to a silent host would never end, and the next endpoint would not
+/// be tried.
 fn connect_timeout(milliseconds: u64) -> Result<Duration, UriError> {
     match milliseconds {
         1..=LONGEST_TIMEOUT => Ok(Duration::from_millis(milliseconds)),
         0 => Err(UriError::new(
-            "connection_timeout = 0 would be no limit, and an attempt to connect has one: write milliseconds, or leave it out for \
-             10 s (Broker::connect_timeout)",
+            "connection_timeout = 0 is no limit, and an attempt to connect needs one: write milliseconds, or leave it \
+             out for 10 s (Broker::connect_timeout)",
         )),
         _ => Err(UriError::new(format!(
             "connection_timeout = {milliseconds} is more than an hour ({LONGEST_TIMEOUT} milliseconds)"
@@ -277,24 +305,25 @@ fn connect_timeout(milliseconds: u64) -> Result<Duration, UriError> {
     }
 }
 
-/// 0 is no wish, as in `connection.tune`.
+/// 0 asks for nothing, as in `connection.tune`.
 fn frame_max(bytes: u32) -> Result<Option<u32>, UriError> {
     match bytes {
         0 => Ok(None),
         LEAST_FRAME_MAX..=MOST_FRAME_MAX => Ok(Some(bytes)),
         _ => Err(UriError::new(format!(
-            "frame_max = {bytes} is out of range: AMQP wants {LEAST_FRAME_MAX} bytes or more, and each connection has buffers of 64 \
-             frames, so the most is {MOST_FRAME_MAX}; 0 or leaving it out asks for {DEFAULT_FRAME_MAX}"
+            "frame_max = {bytes} is out of range: AMQP wants {LEAST_FRAME_MAX} bytes or more, and each connection has \
+             buffers of 64 frames, so the most is {MOST_FRAME_MAX}; 0 or leaving it out asks for {DEFAULT_FRAME_MAX}"
         ))),
     }
 }
 
-/// 0 is no wish, as in `connection.tune`.
+/// 0 asks for nothing, as in `connection.tune`.
 fn channel_max(channels: u16) -> Result<Option<u16>, UriError> {
     match channels {
         0 => Ok(None),
         1 => Err(UriError::new(
-            "channel_max = 1 leaves no channel beside the one on which the topology is declared: write 2 or more, or leave it out",
+            "channel_max = 1 leaves no channel beside the one on which the topology is declared: write 2 or more, or \
+             leave it out",
         )),
         _ => Ok(Some(channels)),
     }
@@ -305,3 +334,6 @@ fn number<N: std::str::FromStr>(key: &str, value: &str) -> Result<N, UriError> {
     let number = if digits { value.parse().ok() } else { None };
     number.ok_or_else(|| UriError::new(format!("{key} = `{value}` is not a number in range")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use crate::link::sanitizer::{
     content_header::tests::{parsed, payload},
+    frames::*,
     method::tests::deliver,
     table::tests::{entry, long, nested},
     *,
@@ -12,7 +13,7 @@ fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     [&[kind], &channel.to_be_bytes()[..], &size, payload, &[FRAME_END]].concat()
 }
 
-/// What a reader gets of `bytes` that come in pieces of these lengths, in turn.
+/// The bytes that a reader receives if `bytes` arrive in pieces of these lengths, in turn.
 fn read(bytes: &[u8], pieces: &[usize], room: usize, frame_max: u32) -> Vec<u8> {
     read_by(Sanitizer::new(frame_max), bytes, pieces, room)
 }
@@ -149,7 +150,7 @@ fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..most)
 }
 
-/// Flags and properties: any, well-formed with any content, or sound.
+/// Flags and properties: arbitrary bytes, well-formed ones with arbitrary content, or sound ones.
 fn properties() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let value = prop_oneof![
         Just(b"V".to_vec()),
@@ -167,7 +168,7 @@ fn properties() -> impl Strategy<Value = (u16, Vec<u8>)> {
 }
 
 proptest! {
-    /// Whatever the properties and however they come in pieces: lapin reads every frame, and every body is whole.
+    /// With any properties, arriving in any pieces, lapin reads every frame, and every body is whole.
     #[test]
     fn whatever_the_broker_hands_on_lapin_reads_it(
         messages in prop::collection::vec((1..3_u16, bytes(8), properties(), bytes(40)), 1..6),
@@ -192,7 +193,7 @@ proptest! {
         prop_assert_eq!(bodies, expected);
     }
 
-    /// Bytes that are no frames at all end nothing here, and as many come out as went in, or fewer.
+    /// Bytes that are not frames do not end the stream, and no more bytes come out than went in.
     #[test]
     fn any_bytes_are_survived(bytes in bytes(400), pieces in prop::collection::vec(1..50_usize, 1..3)) {
         read(&bytes, &pieces, 64, 0);

@@ -1,7 +1,6 @@
-//! What a URI means, or what is wrong with it: a row for each.
+//! Tables of URIs: each row has a URI and its endpoint, or a part of its error.
 
-use crate::link::endpoint::*;
-use crate::{Broker, base::frame::DEFAULT_FRAME_MAX};
+use crate::{Broker, link::uri::*};
 
 /// What is shown of an endpoint and its password, or a part of the error.
 type Outcome = Result<(&'static str, &'static str), &'static str>;
@@ -97,7 +96,11 @@ const URIS: &[(&str, Outcome)] = &[
     // Parameters.
     ("amqp://h?heartbeat=0", Ok(("amqp://guest@h:5672/%2f?heartbeat=0", GUEST))),
     ("amqp://h/v?heartbeat=65535&connection_timeout=1500&channel_max=8&frame_max=8192&auth_mechanism=EXTERNAL",
-        Ok(("amqp://guest@h:5672/v?heartbeat=65535&connection_timeout=1500&frame_max=8192&channel_max=8&auth_mechanism=external", GUEST))),
+        Ok((
+            concat!("amqp://guest@h:5672/v?heartbeat=65535&connection_timeout=1500",
+                "&frame_max=8192&channel_max=8&auth_mechanism=external"),
+            GUEST,
+        ))),
     ("amqp://h?auth_mechanism=plain", Ok(("amqp://guest@h:5672/%2f", GUEST))),
     ("amqp://h?auth_mechanism=gssapi", Err("neither plain nor external")),
     ("amqp://h?heartbeat=65536", Err("heartbeat = `65536` is not a number in range")),

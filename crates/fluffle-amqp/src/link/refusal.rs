@@ -1,14 +1,13 @@
-//! Reads the broker's refusals: one place knows RabbitMQ's texts.
+//! Turns the broker's refusals of a declaration into typed errors. Only this file knows RabbitMQ's texts.
 //!
-//! The texts are those of RabbitMQ 3.10 to 4.x. They travel in 255 bytes and are cut when names are
-//! long, and a newer broker may word them otherwise: what cannot be read is passed on as it is.
+//! The texts are those of RabbitMQ 3.10 to 4.x. They travel in at most 255 bytes, so they are cut if names are long,
+//! and a newer broker may word them differently. A text that cannot be parsed is passed on as it is.
 
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
-use crate::topology::error::{Difference, Entity, TopologyError, TopologyErrorKind as Kind};
-use crate::topology::exchange::CONSISTENT_HASH;
+use crate::topology::{CONSISTENT_HASH, Difference, Entity, TopologyError, TopologyErrorKind as Kind};
 
-/// What the broker's error means for the entity that was being declared.
+/// The typed error for the entity that was being declared.
 pub(super) fn read(entity: Entity, error: lapin::Error) -> TopologyError {
     let kind = match error.kind() {
         lapin::ErrorKind::ProtocolError(refusal) => classify(entity, refusal.kind(), refusal.get_message().as_str()),
@@ -24,8 +23,8 @@ fn classify(entity: Entity, code: &AMQPErrorKind, text: &str) -> Kind {
         Soft(AMQPSoftError::NOTFOUND) => not_found(entity, text),
         Soft(AMQPSoftError::ACCESSREFUSED) => Kind::AccessRefused { entity, text: text.to_owned() },
         Soft(AMQPSoftError::RESOURCELOCKED) => Kind::Locked { entity },
-        // An exchange type whose plugin is missing, a feature that the broker does not have, and one
-        // that it has deprecated and switched off: no retry brings them back.
+        // The plugin of an exchange type is missing, or the broker does not have a feature, or has deprecated it and
+        // switched it off: a retry does not help.
         Hard(AMQPHardError::COMMANDINVALID | AMQPHardError::NOTIMPLEMENTED | AMQPHardError::NOTALLOWED) => {
             refused(entity, text)
         }
@@ -34,7 +33,7 @@ fn classify(entity: Entity, code: &AMQPErrorKind, text: &str) -> Kind {
     }
 }
 
-/// 406: it exists otherwise, or the broker would never accept it.
+/// 406: the entity exists with other properties, or the broker never accepts this declaration.
 fn precondition_failed(entity: Entity, text: &str) -> Kind {
     match text.contains("inequivalent arg") {
         true => Kind::Conflict { entity, difference: difference(text), text: text.to_owned() },
@@ -44,17 +43,17 @@ fn precondition_failed(entity: Entity, text: &str) -> Kind {
 
 fn refused(entity: Entity, text: &str) -> Kind {
     let what_to_do = if text.contains(&format!("exchange type '{CONSISTENT_HASH}'")) {
-        "its type is a plugin's that comes with RabbitMQ: enable it on every node, `rabbitmq-plugins enable \
+        "its type comes with a plugin of RabbitMQ: enable the plugin on every node, `rabbitmq-plugins enable \
          rabbitmq_consistent_hash_exchange`"
     } else {
-        "change the declaration, or what the broker offers"
+        "change the declaration, or enable the feature on the broker"
     };
     let problem = format!("the broker refuses it: {text}; {what_to_do}");
     Kind::Invalid { entity, problem }
 }
 
-/// 404: a binding names something missing. What is declared cannot be missing: there, and for any
-/// queue whose home node is down, the broker answers 404 for what passes.
+/// 404: a binding names a missing entity. For the declaration of an entity, and for a queue whose home node is down,
+/// the broker answers 404 for a reason that may pass.
 fn not_found(entity: Entity, text: &str) -> Kind {
     match entity {
         Entity::Binding { .. } if !text.contains("is down") => {
@@ -64,7 +63,7 @@ fn not_found(entity: Entity, text: &str) -> Kind {
     }
 }
 
-/// From `NOT_FOUND - no exchange 'orders' in vhost '/'`.
+/// Parses `NOT_FOUND - no exchange 'orders' in vhost '/'`.
 fn missing(text: &str) -> Option<Entity> {
     let (_, text) = text.split_once("no ")?;
     let (what, text) = text.split_once(" '")?;
@@ -76,18 +75,19 @@ fn missing(text: &str) -> Option<Entity> {
     }
 }
 
-/// From `inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is
-/// 'true'`, where each value may also read `none` or `the value '60000' of type 'long'`.
+/// Parses `inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'`, where each
+/// value may also be `none` or `the value '60000' of type 'long'`.
 fn difference(text: &str) -> Option<Difference> {
     let (_, text) = text.split_once("inequivalent arg '")?;
     let (argument, text) = text.split_once("' for ")?;
-    // A queue whose name holds these very words leaves values that have no quotes: unread, not misread.
+    // If the name of the queue contains these words, the values that follow have no quotes: the result is then `None`,
+    // never a wrong value.
     let (_, text) = text.split_once(": received ")?;
     let (declared, existing) = text.split_once(" but current is ")?;
     Some(Difference { argument: argument.to_owned(), declared: value(declared)?, existing: value(existing)? })
 }
 
-/// `Some(None)` when the argument is absent, `None` when the text is not understood.
+/// `Some(None)` if the argument is absent, `None` if the text cannot be parsed.
 fn value(text: &str) -> Option<Option<String>> {
     if text == "none" {
         return Some(None);
