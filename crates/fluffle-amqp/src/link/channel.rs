@@ -13,6 +13,7 @@ use std::{
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Running, WrapFuture,
+    fut::wrap_future,
 };
 use fluffle_supervise::{ActorSpec, Backoff, ExitError, SupervisedAddr, SupervisedContext};
 use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
@@ -32,6 +33,9 @@ const SELF_CHECK: Duration = Duration::from_millis(500);
 
 /// How long a closed channel waits for what works on it to say why.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// How long an actor without a channel waits to be stopped before it ends by itself.
+const PARKED: Duration = Duration::from_secs(5);
 
 /// Counts the channels one consumer or publisher has had; a tag or confirm of an older one is worthless.
 pub(crate) type Generation = u64;
@@ -307,4 +311,18 @@ pub(crate) async fn borrow(channel: SupervisedAddr<ChannelActor>) -> Result<Leas
         Ok(None) => Err(ExitError::transient(Unreachable("the channel is not open".to_owned()))),
         Err(error) => Err(ExitError::transient(Unreachable(error.to_string()))),
     }
+}
+
+/// Waits to be stopped, for an actor that has lost its channel: tells the channel actor why, which takes the calling actor down
+/// with itself. If that has not happened within 5 s, the calling actor ends with `if_not_stopped`.
+pub(crate) fn park<A>(
+    channel: &SupervisedAddr<ChannelActor>,
+    why: ExitError,
+    if_not_stopped: impl FnOnce() -> ExitError + 'static,
+    ctx: &mut Context<A>,
+) where
+    A: Actor<Context = Context<A>>,
+{
+    ctx.spawn(wrap_future(channel.post(Broken(why))).map(|_, _: &mut A, _| ()));
+    ctx.run_later(PARKED, move |_, ctx| ctx.fail(if_not_stopped()));
 }

@@ -126,9 +126,9 @@ impl Future for Unconfirmed {
     }
 }
 
-/// What tells a message from every other in flight: its id, exchange and routing key. Copies keep the id of their original,
-/// so an id alone may be there twice; with all three equal, the fate is equal too.
-type Address = (Arc<str>, Arc<str>, Arc<str>);
+/// The id, exchange and routing key of a message, which tell it from every other in flight. An id alone may be in flight
+/// twice, because copies keep the id of their original. If all three are equal, the broker treats both messages alike.
+type MessageKey = (Arc<str>, Arc<str>, Arc<str>);
 
 /// The confirms of one channel generation.
 pub(crate) struct ConfirmTracker {
@@ -284,7 +284,7 @@ impl ConfirmTracker {
 struct Judge {
     requested: bool,
     /// Returns seen whose own confirm has not been judged yet.
-    returned: HashMap<Address, Vec<Returned>>,
+    returned: HashMap<MessageKey, Vec<Returned>>,
     /// Acked messages whose ack carried somebody else's return: their own may still be queued behind it.
     suspects: Vec<(Sequence, Arc<Prepared>)>,
 }
@@ -340,8 +340,8 @@ impl Judge {
         if let Some(id) = message.delivery.properties.message_id() {
             let returned = Returned { code: message.reply_code, text: message.reply_text.as_str().to_owned() };
             let (exchange, key) = (message.delivery.exchange.as_str(), message.delivery.routing_key.as_str());
-            let address = (id.as_str().into(), exchange.into(), key.into());
-            self.returned.entry(address).or_default().push(returned);
+            let key = (id.as_str().into(), exchange.into(), key.into());
+            self.returned.entry(key).or_default().push(returned);
         }
     }
 
@@ -350,11 +350,11 @@ impl Judge {
         if self.returned.is_empty() {
             return None;
         }
-        let address = address(message);
-        let returns = self.returned.get_mut(&address)?;
+        let key = key_of(message);
+        let returns = self.returned.get_mut(&key)?;
         let one = returns.pop();
         if returns.is_empty() {
-            self.returned.remove(&address);
+            self.returned.remove(&key);
         }
         one
     }
@@ -385,7 +385,7 @@ impl Judge {
     }
 }
 
-fn address(message: &Prepared) -> Address {
+fn key_of(message: &Prepared) -> MessageKey {
     (Arc::clone(&message.id), Arc::clone(&message.exchange), Arc::clone(&message.routing_key))
 }
 

@@ -14,7 +14,7 @@ use crate::{
         entry::Entry,
         error::{PublishError, PublishErrorKind},
         message::Prepared,
-        outcome::{Address, Kept, Pending},
+        outcome::{Kept, Pending},
         receipt::{Claim, Confirmed, Receipt},
         send_queue::SendQueue,
         stats::PublisherStats,
@@ -91,9 +91,8 @@ impl Forwarder {
 
     async fn accept(&self, message: Prepared, detached: bool) -> Result<Receipt<Prepared>, PublishError<Prepared>> {
         let deadline = Instant::now() + self.shared.deadline;
-        let to = Address { exchange: Arc::clone(&message.exchange), routing_key: Arc::clone(&message.routing_key) };
-        let (pending, reply) =
-            Pending::new(Arc::clone(&message.id), to, deadline, if detached { Kept::InMemory } else { Kept::No });
+        let kept = if detached { Kept::InMemory } else { Kept::No };
+        let (pending, reply) = Pending::new(Arc::clone(&message.id), message.address(), deadline, kept);
         let receipt = Receipt::new(message.clone(), Claim::whole(pending));
         match timeout_at(deadline, self.shared.send_queue.accept(Entry::new(message, reply, detached))).await {
             Ok(Ok(())) => Ok(receipt),

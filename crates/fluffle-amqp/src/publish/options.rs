@@ -8,10 +8,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::{
-    consume::handler::delivery::Delivery,
-    publish::properties::{Labels, Properties},
-};
+use crate::publish::properties::{Labels, Properties};
 
 /// Most bytes of headers. All of a message's headers travel in one frame of 128 KiB; retry copies and dead letters add about
 /// 3 KiB. A smaller frame has less room, see [`HeadersTooLarge`](crate::PublishErrorKind::HeadersTooLarge).
@@ -29,7 +26,7 @@ const HEADERS_LIMIT: usize = 32 * 1024;
 pub struct MessageOptions {
     pub(crate) id: Option<String>,
     pub(crate) key: Option<String>,
-    correlation_id: Option<String>,
+    pub(crate) correlation_id: Option<String>,
     expiration: Option<Duration>,
     priority: Option<u8>,
     headers: Vec<(String, AMQPValue)>,
@@ -100,20 +97,6 @@ impl MessageOptions {
         match context.state() {
             Some(state) => self.header(TRACESTATE, state),
             None => self,
-        }
-    }
-
-    /// Sent because of `delivery`: carries on its trace and its correlation id (its message id, if it has none).
-    #[must_use]
-    pub fn caused_by<T, R>(mut self, delivery: &Delivery<T, R>) -> Self {
-        for name in [TRACEPARENT, TRACESTATE] {
-            if let Some(value) = delivery.header(name) {
-                self = self.header(name, value);
-            }
-        }
-        match delivery.correlation_id().or_else(|| delivery.message_id()) {
-            Some(id) if self.correlation_id.is_none() => self.correlation_id(id),
-            _ => self,
         }
     }
 

@@ -8,7 +8,6 @@ use std::{
 };
 
 use tokio::{task::coop::consume_budget, time::Instant};
-use uuid::Uuid;
 
 use crate::{
     base::clock::timeout_at,
@@ -16,7 +15,7 @@ use crate::{
         batcher::Batcher,
         entry::Entry,
         error::{PublishError, PublishErrorKind},
-        message::target,
+        message::{new_id, target},
         options::MessageOptions,
         outcome::{Kept, Pending},
         receipt::{Claim, Confirmed, Receipt},
@@ -356,7 +355,7 @@ impl<T> Publisher<T> {
     }
 
     fn not_batched(&self, message: T, key: &str, kind: PublishErrorKind) -> PublishError<T> {
-        let (id, target) = (Uuid::now_v7().to_string(), target(&self.shared.route.exchange, key));
+        let (id, target) = (new_id().to_string(), target(&self.shared.route.exchange, key));
         PublishError { message, id, target: target.into(), kind }
     }
 

@@ -4,13 +4,15 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use fluffle_store::Journal;
 use fluffle_wire::{Codec, Gzip, Limits, Protobuf, Wire};
-use uuid::Uuid;
 
 use crate::{
     base::payload::Payload,
     flow::{budget::DEFAULT_BYTES, rate::RateLimit},
     publish::{
-        batching::Batching, error::PublishErrorKind, message::Prepared, options::MessageOptions, outcome::Address,
+        batching::Batching,
+        error::PublishErrorKind,
+        message::{Address, Prepared, new_id},
+        options::MessageOptions,
         properties::Labels,
     },
 };
@@ -345,7 +347,7 @@ impl<T> Route<T> {
 
     /// The message's id and where it goes.
     pub(crate) fn address(&self, message: &T, options: &MessageOptions) -> (Arc<str>, Address) {
-        let id = options.id.as_deref().map_or_else(|| text(Uuid::now_v7()), Arc::from);
+        let id = options.id.as_deref().map_or_else(new_id, Arc::from);
         let routing_key = match (&options.key, &self.key) {
             (None, Key::Fixed(key)) => Arc::clone(key),
             (key, _) => self.routing_key(message, key.as_deref()).into(),
@@ -384,15 +386,13 @@ impl<T> Route<T> {
             return Err(PublishErrorKind::Property(property));
         }
         let encoded = self.wire.encode(message).map_err(PublishErrorKind::Encode)?;
-        Ok(Prepared {
-            exchange: to.exchange,
-            routing_key: to.routing_key,
-            mandatory: self.mandatory && self.confirms != Confirms::Off,
-            properties: options.apply(Labels::now(&encoded, self.persistent), &id),
-            body: encoded.body,
-            id,
-            items: 1,
-        })
+        let properties = options.apply(Labels::now(&encoded, self.persistent), &id);
+        Ok(Prepared::encoded(id, to, self.is_mandatory(), properties, encoded))
+    }
+
+    /// Whether the broker is asked to return a message that no queue takes. Without confirms nobody would read the return.
+    pub(crate) fn is_mandatory(&self) -> bool {
+        self.mandatory && self.confirms != Confirms::Off
     }
 
     /// Most messages on the wire without a confirm.
@@ -404,11 +404,6 @@ impl<T> Route<T> {
             Confirms::Off => 1024,
         }
     }
-}
-
-/// An id as it travels.
-pub(crate) fn text(id: Uuid) -> Arc<str> {
-    (&*id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
 }
 
 impl<T> std::fmt::Debug for Route<T> {

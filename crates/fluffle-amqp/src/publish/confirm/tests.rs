@@ -47,14 +47,8 @@ fn shown(verdicts: Vec<(u64, ConfirmVerdict)>) -> Vec<(u64, &'static str)> {
 
 #[tokio::test]
 async fn of_many_published_at_once_each_has_a_verdict_of_its_own() {
-    let vhost = fluffle_harness::RabbitMq::shared().unwrap().fresh_vhost().unwrap();
-    let connection = lapin::Connection::connect(vhost.url(), lapin::ConnectionProperties::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
-    channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.unwrap();
-    let options = lapin::options::QueueDeclareOptions::default();
-    channel.queue_declare("q".into(), options, lapin::types::FieldTable::default()).await.unwrap();
-
-    let mut confirms = ConfirmTracker::new(channel, FrameMax::default(), true);
+    let test = crate::publish::tests::TestChannel::open().await;
+    let mut confirms = ConfirmTracker::new(test.channel.clone(), FrameMax::default(), true);
     for round in 0..3 {
         let key = |number: u64| if number.is_multiple_of(7) { "nowhere" } else { "q" };
         for number in 0..500 {
@@ -72,7 +66,7 @@ async fn of_many_published_at_once_each_has_a_verdict_of_its_own() {
         assert_eq!(shown(verdicts), (0..500).map(|number| (number, told(number))).collect::<Vec<_>>());
         assert!(confirms.is_empty() && confirms.spare.len() <= MOST_SPARE);
     }
-    connection.close(200, "done".into()).await.unwrap();
+    test.close().await;
 }
 
 #[test]
