@@ -1,7 +1,8 @@
-//! The publisher actor: takes messages from its send queue, publishes them on its channel, and settles them by their verdicts.
+//! The publisher actor: takes messages from its send queue, publishes them on its channel, and settles them by their
+//! verdicts.
 //!
-//! Every message is in the [`SendQueue`], which outlives the actor. After a crash, a closed channel or a lost connection a
-//! fresh actor starts, and first publishes again, oldest first, every message without a verdict.
+//! Every message is in the [`SendQueue`], which outlives the actor. After a crash, a closed channel or a lost
+//! connection a fresh actor starts, and first publishes again, oldest first, every message without a verdict.
 
 use std::{
     future::{pending, poll_fn},
@@ -32,8 +33,8 @@ use crate::{
     },
 };
 
-/// Most messages taken from the mailbox in one turn. A burst costs lapin and the broker less than its messages one by one;
-/// longer bursts gain nothing more.
+/// Most messages taken from the mailbox in one turn. A burst costs lapin and the broker less than its messages one by
+/// one; longer bursts gain nothing more.
 const BURST: usize = 64;
 
 pub(crate) struct PublisherActor {
@@ -45,8 +46,8 @@ pub(crate) struct PublisherActor {
     draining: watch::Sender<bool>,
 }
 
-/// The child specification of a publisher, which works on the channel that `channel` addresses. When the application shuts
-/// down, the messages in flight have as much time to be confirmed as `clock` leaves for that step.
+/// The child specification of a publisher, which works on the channel that `channel` addresses. When the application
+/// shuts down, the messages in flight have as much time to be confirmed as `clock` leaves for that step.
 pub(crate) fn spec(
     send_queue: &Arc<SendQueue>,
     shared: &Arc<ChannelShared>,
@@ -194,7 +195,9 @@ async fn run(
                     return End::Drained;
                 }
             }
-            _ = draining.wait_for(|asked| *asked), if !drain_asked => draining_since = Some(PublisherDrain::begin(&send_queue)),
+            _ = draining.wait_for(|asked| *asked), if !drain_asked => {
+                draining_since = Some(PublisherDrain::begin(&send_queue));
+            }
             // A journal tells nobody when its last record goes.
             () = sleep(LOOK), if drain_asked && send_queue.journal.is_some() => {}
             _ = look.tick() => {
@@ -219,7 +222,8 @@ struct PublisherDrain {
 
 impl PublisherDrain {
     fn begin(send_queue: &Arc<SendQueue>) -> Self {
-        tracing::info!(publisher = %send_queue.name, unconfirmed = send_queue.outstanding(), "drain: publisher waits for its confirms");
+        let unconfirmed = send_queue.outstanding();
+        tracing::info!(publisher = %send_queue.name, unconfirmed, "drain: waits for its confirms");
         Self { send_queue: Arc::clone(send_queue), since: Instant::now() }
     }
 }
@@ -228,18 +232,18 @@ impl Drop for PublisherDrain {
     fn drop(&mut self) {
         let (publisher, took) = (&self.send_queue.name, self.since.elapsed());
         match self.send_queue.outstanding() {
-            0 => tracing::info!(%publisher, ?took, "drain: publisher has all its confirms"),
+            0 => tracing::info!(%publisher, ?took, "drain: everything is confirmed"),
             left => tracing::warn!(
                 %publisher, left, ?took,
-                "drain: publisher cut off with unconfirmed messages, by its deadline or a lost channel; they go back to \
+                "drain: cut off with messages unconfirmed, by its deadline or a lost channel; they go back to \
                  their senders, or stay in the journal"
             ),
         }
     }
 }
 
-/// Waits for the next messages to publish, from the journal if there is one, and takes no more than the window has room for.
-/// Gives how many; 0 if the mailbox is closed. Cancellation safe.
+/// Waits for the next messages to publish, from the journal if there is one, and takes no more than the window has room
+/// for. Gives how many; 0 if the mailbox is closed. Cancellation safe.
 async fn take(
     on_channel: &OnChannel,
     send_queue: &SendQueue,
@@ -269,8 +273,8 @@ fn unconfirmed(send_queue: &SendQueue) -> lapin::Error {
     lapin::Error::from(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }
 
-/// Settles messages by their verdicts, and empties `settled`. Gives the error that ended the channel, if one of the verdicts
-/// has one.
+/// Settles messages by their verdicts, and empties `settled`. Gives the error that ended the channel, if one of the
+/// verdicts has one.
 fn settle(send_queue: &SendQueue, settled: &mut Vec<(u64, ConfirmVerdict)>) -> Option<lapin::Error> {
     let lost = settled.iter().filter_map(|(_, verdict)| match verdict {
         ConfirmVerdict::Lost(error) => Some(error),

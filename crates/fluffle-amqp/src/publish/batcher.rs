@@ -36,10 +36,11 @@ pub(crate) struct Batcher<T> {
     /// How long after a batch is due its confirm may take.
     deadline: Duration,
     open: Mutex<Open<T>>,
-    /// Held while a batch is taken out, compressed and sent, so that batches are sent in the order in which they are taken
-    /// out. Taken before `open`, which is free while a batch is compressed, so that others fill the next one.
+    /// Held while a batch is taken out, compressed and sent, so that batches are sent in the order in which they are
+    /// taken out. Taken before `open`, which is free while a batch is compressed, so that others fill the next one.
     sending: Mutex<()>,
-    /// Told when a batch is opened and nobody knows yet when the oldest is due; [`OpenBatches::send_due`] says who waits.
+    /// Told when a batch is opened and nobody knows yet when the oldest is due; [`OpenBatches::send_due`] says who
+    /// waits.
     opened: Notify,
     /// Told when another batch is opened: senders that wait for room may join it.
     others: Notify,
@@ -171,8 +172,8 @@ impl<T> Batcher<T> {
         send_queue.send(place, entry);
     }
 
-    /// A batch with `message` in it. Made before anything is waited for, so that a message which cannot be encoded fails at
-    /// once.
+    /// A batch with `message` in it. Made before anything is waited for, so that a message which cannot be encoded
+    /// fails at once.
     fn first(&self, message: &T) -> Result<BatchBuilder<T>, PublishErrorKind> {
         let Batching { max_bytes, max_items, .. } = self.terms;
         let capacity = self.open().last;

@@ -1,4 +1,5 @@
-//! A publisher's journal: an accepted message is on the local disk before it goes out, and stays there until the broker has it.
+//! A publisher's journal: an accepted message is on the local disk before it goes out, and stays there until the broker
+//! has it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -29,28 +30,31 @@ use crate::{
     },
 };
 
-/// How long a message that the broker did not take waits for its next try: doubled each time, from the first to the longest.
+/// How long a message that the broker did not take waits for its next try: doubled each time, from the first to the
+/// longest.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// How long the flush of a journal may take when its publisher closes.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
-/// With so many messages waiting for another try, no new message is read. Those on the wire at that moment may still add to them.
+/// With so many messages waiting for another try, no new message is read. Those on the wire at that moment may still
+/// add to them.
 const MOST_AGAIN: usize = 1024;
 
 /// The fewest waiting senders at which the ones that have gone are looked for.
 const PRUNE_AT: usize = 4096;
 
-/// Most bytes that a record without headers takes beside its body: exchange, routing key and properties of at most 255 bytes
-/// each, with their lengths.
+/// Most bytes that a record without headers takes beside its body: exchange, routing key and properties of at most 255
+/// bytes each, with their lengths.
 const RECORD_OVERHEAD: u64 = 4 * 1024;
 
 /// How long to wait after the disk has failed, before it is read again.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
 
-/// A journal, and the senders that wait for the messages in it. Every message is read from the journal before it goes out,
-/// whether this process wrote it or an earlier one, so all of them leave in the order in which they were journaled.
+/// A journal, and the senders that wait for the messages in it. Every message is read from the journal before it goes
+/// out, whether this process wrote it or an earlier one, so all of them leave in the order in which they were
+/// journaled.
 pub(crate) struct Ledger {
     journal: Journal,
     reader: tokio::sync::Mutex<Reader>,
@@ -72,8 +76,8 @@ pub(crate) struct Ledger {
 
 /// The senders that wait for an outcome.
 struct WaitingSenders {
-    /// By message id. A sender is entered before its message can be read, so that no outcome comes too early. Of one id, the
-    /// senders are in the order of the records.
+    /// By message id. A sender is entered before its message can be read, so that no outcome comes too early. Of one
+    /// id, the senders are in the order of the records.
     by_id: HashMap<Arc<str>, VecDeque<Reply>>,
     /// How many ids may be in `by_id` before the senders that have gone are looked for.
     prune_at: usize,
@@ -106,7 +110,8 @@ impl WaitingSenders {
 impl Ledger {
     /// `None` if another publisher has the journal.
     ///
-    /// Up to `max_bytes` of the messages in the journal are in memory at a time. A single larger message is in memory alone.
+    /// Up to `max_bytes` of the messages in the journal are in memory at a time. A single larger message is in memory
+    /// alone.
     pub(crate) fn new(journal: Journal, max_bytes: u64) -> Option<Self> {
         let reader = tokio::sync::Mutex::new(journal.reader()?);
         Some(Self {
@@ -122,8 +127,8 @@ impl Ledger {
         })
     }
 
-    /// Gives a message its place in the order. Its sender hears when the message is as safe as the journal's flush policy
-    /// says. From then on the message is published, even when its sender no longer waits.
+    /// Gives a message its place in the order. Its sender hears when the message is as safe as the journal's flush
+    /// policy says. From then on the message is published, even when its sender no longer waits.
     ///
     /// Cancellation safe: dropped before it is ready, nothing is written.
     pub(crate) async fn accept(&self, entry: Entry) -> Result<(), PublishErrorKind> {
@@ -155,8 +160,8 @@ impl Ledger {
     fn post(&self, place: Place, record: Record, entry: Entry) {
         let Entry { message, reply, .. } = entry;
         let pending = reply.pending();
-        // Posted under the lock, so that no record is read before its sender is entered, and so that the senders of one id
-        // are in the order of the records.
+        // Posted under the lock, so that no record is read before its sender is entered, and so that the senders of one
+        // id are in the order of the records.
         let mut waiting = self.waiting();
         waiting.prune();
         match place.post(record) {
@@ -171,8 +176,8 @@ impl Ledger {
         }
     }
 
-    /// Waits for the next message to publish, and takes up to `limit`. Cancellation safe: every message that was read is in
-    /// `into`.
+    /// Waits for the next message to publish, and takes up to `limit`. Cancellation safe: every message that was read
+    /// is in `into`.
     pub(crate) async fn take(&self, into: &mut Vec<Entry>, limit: usize) -> usize {
         let mut reader = self.reader.lock().await;
         let before = into.len();
@@ -184,13 +189,13 @@ impl Ledger {
                 read = reader.next(), if !full => match read {
                     Ok(entry) => into.extend(self.entry(entry)),
                     Err(error) if error.kind() == StoreErrorKind::Closed => {
-                        tracing::error!("the application closed the journal of a running publisher, which publishes nothing more");
+                        tracing::error!("journal closed by the application while its publisher runs, which stops");
                         self.closed.store(true, Ordering::Release);
                         std::future::pending().await
                     }
                     Err(error) if self.passes_over(&error) => {}
                     Err(error) => {
-                        tracing::error!(%error, retry_in = ?AFTER_A_FAILURE, "the journal cannot be read; reading again");
+                        tracing::error!(%error, "journal cannot be read; it is read again in 1 s");
                         sleep(AFTER_A_FAILURE).await;
                     }
                 },
@@ -206,8 +211,8 @@ impl Ledger {
         into.len() - before
     }
 
-    /// Whether `error` is about one record only. That record stays in the journal for a person to look at, and reading goes on
-    /// after it.
+    /// Whether `error` is about one record only. That record stays in the journal for a person to look at, and reading
+    /// goes on after it.
     fn passes_over(&self, error: &StoreError) -> bool {
         let one_record = error.kind() == StoreErrorKind::DamagedRecord;
         if one_record {
@@ -248,7 +253,10 @@ impl Ledger {
         let message = match Prepared::from_bytes(bytes) {
             Ok(message) => message,
             Err(error) => {
-                tracing::error!(message_id = %id, %error, "a journaled message cannot be read: it is not sent and stays in the journal");
+                tracing::error!(
+                    message_id = %id, %error,
+                    "journaled message cannot be read: it is not sent and stays in the journal"
+                );
                 self.stuck.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
@@ -264,7 +272,8 @@ impl Ledger {
         self.journal.confirm(position);
     }
 
-    /// The broker did not take the message, and no sender has taken it back. It stays in the journal, and is tried again.
+    /// The broker did not take the message, and no sender has taken it back. It stays in the journal, and is tried
+    /// again.
     pub(crate) fn unheard(&self, mut entry: Entry) {
         let wait = (FIRST_WAIT * 2_u32.saturating_pow(entry.tries.into())).min(LONGEST_WAIT);
         let mut again = self.again();
@@ -276,15 +285,15 @@ impl Ledger {
         self.more_again.notify_waiters();
     }
 
-    /// Messages that are not settled. Messages that wait for another try, or for their senders to look, do not count. A confirm
-    /// may be counted up to 50 ms after it has come.
+    /// Messages that are not settled. Messages that wait for another try, or for their senders to look, do not count. A
+    /// confirm may be counted up to 50 ms after it has come.
     pub(crate) fn outstanding(&self) -> usize {
         let elsewhere = self.in_custody.load(Ordering::Relaxed) + self.again().len();
         self.left().saturating_sub(elsewhere)
     }
 
-    /// Messages that are not settled, those that wait for another try included. Messages that wait for their senders to look do
-    /// not count.
+    /// Messages that are not settled, those that wait for another try included. Messages that wait for their senders to
+    /// look do not count.
     pub(crate) fn waiting_to_leave(&self) -> usize {
         self.left().saturating_sub(self.in_custody.load(Ordering::Relaxed))
     }
@@ -302,8 +311,8 @@ impl Ledger {
         self.again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The publisher ends. Senders that wait are told so. The messages stay for the next process; the confirms so far are
-    /// written to the disk.
+    /// The publisher ends. Senders that wait are told so. The messages stay for the next process; the confirms so far
+    /// are written to the disk.
     pub(crate) async fn close(&self, flushed_by: std::time::Instant) {
         self.forget_waiting();
         let begun = Instant::now();
@@ -311,15 +320,18 @@ impl Ledger {
         match clock::timeout_at(limit, self.journal.flush()).await {
             Ok(Ok(())) => tracing::info!(
                 left = self.journal.stats().unconfirmed, took = ?begun.elapsed(),
-                "drain: journal flushed; the next process publishes what is left in it"
+                "drain: the journal is flushed; the next process publishes what is left in it"
             ),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "drain: journal not flushed; the next process may publish confirmed messages again")
+                tracing::warn!(
+                    %error,
+                    "drain: the journal could not be flushed; the next process may publish confirmed messages again"
+                )
             }
             Err(_) => {
                 tracing::warn!(
                     took = ?begun.elapsed(),
-                    "drain: journal not flushed in time; the next process may publish confirmed messages again"
+                    "drain: the journal was not flushed in time; the next process may publish confirmed messages again"
                 )
             }
         }
@@ -340,8 +352,8 @@ fn record(message: &Prepared) -> Result<Record, PublishErrorKind> {
     Ok(Record { id: message.id.to_string(), bytes })
 }
 
-/// A message that the broker did not take, on its way back to its senders. A sender that awaited only [`Receipt::journaled`]
-/// never looks; then the message is the journal's again when its receipt is dropped.
+/// A message that the broker did not take, on its way back to its senders. A sender that awaited only
+/// [`Receipt::journaled`] never looks; then the message is the journal's again when its receipt is dropped.
 ///
 /// [`Receipt::journaled`]: crate::Receipt::journaled
 pub(crate) struct Custody {
@@ -376,7 +388,7 @@ impl Drop for Custody {
         if let Some(entry) = self.entry.take() {
             tracing::error!(
                 message_id = %entry.message.id, outcome = ?self.outcome,
-                "journaled message not published, and no sender took it back: it stays in the journal and is tried again"
+                "journaled message failed, and no sender took it back: it stays in the journal and is tried again"
             );
             self.ledger.unheard(entry);
         }

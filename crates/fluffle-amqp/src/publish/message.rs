@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use crate::publish::properties::Properties;
 
-/// A message that is ready to be published: encoded, labelled and addressed, without its Rust type. A clone shares the body.
+/// A message that is ready to be published: encoded, labelled and addressed, without its Rust type. A clone shares the
+/// body.
 ///
-/// [`Route::prepare`](crate::Route::prepare) makes it, a [`Forwarder`](crate::Forwarder) publishes it. In between it can be
-/// stored as [bytes](Self::to_bytes), for instance in an outbox table or in a file. Its id stays the same however often it
-/// is published, so that consumers recognise a repetition.
+/// [`Route::prepare`](crate::Route::prepare) makes it, a [`Forwarder`](crate::Forwarder) publishes it. In between it
+/// can be stored as [bytes](Self::to_bytes), for instance in an outbox table or in a file. Its id stays the same
+/// however often it is published, so that consumers recognise a repetition.
 ///
 /// ```
 /// use fluffle_amqp::{MessageOptions, Prepared, Route};

@@ -48,8 +48,8 @@ pub(crate) enum Kept {
     InJournal,
 }
 
-/// A message that the broker did not take, and that the journal keeps until each of its senders has it back. Dropped before
-/// that, the message is the journal's again.
+/// A message that the broker did not take, and that the journal keeps until each of its senders has it back. Dropped
+/// before that, the message is the journal's again.
 pub(crate) trait InCustody: Send {
     /// How many messages this is: 1, or the items of an envelope.
     fn items(&self) -> usize;
@@ -58,7 +58,8 @@ pub(crate) trait InCustody: Send {
     fn taken_back(self: Box<Self>);
 }
 
-/// What the sender of a message looks at until the message is settled. The senders of all items of one envelope share it.
+/// What the sender of a message looks at until the message is settled. The senders of all items of one envelope share
+/// it.
 pub(crate) struct Pending {
     /// The id of the message or envelope. An item of an envelope has the id `<id>/<index>`.
     pub(crate) id: Arc<str>,
@@ -118,15 +119,16 @@ impl Pending {
         }
     }
 
-    /// Waits for the broker's confirm, up to the deadline. Each sender calls this once, because a failure counts as handed
-    /// back to that sender.
+    /// Waits for the broker's confirm, up to the deadline. Each sender calls this once, because a failure counts as
+    /// handed back to that sender.
     pub(crate) async fn confirmed(&self) -> Result<(), PublishErrorKind> {
         if let Some(SendOutcome::Confirmed | SendOutcome::Written) = self.outcome.get() {
             return Ok(());
         }
         let journaled = self.kept == Kept::InJournal;
         if journaled {
-            // If the disk has not answered by the deadline, nobody knows: the message is published once it is on the disk.
+            // If the disk has not answered by the deadline, nobody knows: the message is published once it is on the
+            // disk.
             let safe = timeout_at(self.deadline, Box::pin(self.journaled())).await;
             safe.map_err(|_| PublishErrorKind::Unknown)??;
         }
@@ -215,7 +217,8 @@ impl Reply {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// The message is about to be sent. False if its sender has withdrawn it, and has been told so: it must not be sent.
+    /// The message is about to be sent. False if its sender has withdrawn it, and has been told so: it must not be
+    /// sent.
     pub(crate) fn depart(&self) -> bool {
         self.0.travel.depart()
     }

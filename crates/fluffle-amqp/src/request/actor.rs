@@ -1,7 +1,7 @@
 //! The requester actor: publishes requests and consumes their answers, on one channel.
 //!
-//! Direct reply-to ties an answer to the channel that the request was published on (RabbitMQ, "Direct Reply-to"). So requests
-//! and answers share one channel, and if it is lost, every open request ends as lost.
+//! Direct reply-to ties an answer to the channel that the request was published on (RabbitMQ, "Direct Reply-to"). So
+//! requests and answers share one channel, and if it is lost, every open request ends as lost.
 
 use std::{
     collections::HashMap,
@@ -269,8 +269,8 @@ fn answer(open: &mut OpenRequests, delivery: lapin::message::Delivery, late: &At
     }
 }
 
-/// If a request is confirmed, it goes on waiting for its answer. Any other verdict ends it. Gives the error that ended the
-/// channel, if one of the verdicts has one.
+/// If a request is confirmed, it goes on waiting for its answer. Any other verdict ends it. Gives the error that ended
+/// the channel, if one of the verdicts has one.
 fn settle(
     open: &mut OpenRequests,
     unconfirmed: &mut UnconfirmedRequests,

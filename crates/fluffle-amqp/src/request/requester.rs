@@ -29,9 +29,9 @@ use crate::{
 /// Sends requests of type `Q` and waits for answers of type `R`, over RabbitMQ's direct reply-to.
 ///
 /// Cheap to clone. When the last clone is dropped, its channel is closed. The consumer of `Q` answers by returning
-/// `Result<R, Failure>` from its `Handler<Delivery<Q, R>>`. If an answer comes after the deadline, or after the channel was
-/// lost, it is counted ([`late_answers`](Self::late_answers)) and dropped. Requests are not persistent. A request is never
-/// repeated, because only the application knows whether asking twice is harmless.
+/// `Result<R, Failure>` from its `Handler<Delivery<Q, R>>`. If an answer comes after the deadline, or after the channel
+/// was lost, it is counted ([`late_answers`](Self::late_answers)) and dropped. Requests are not persistent. A request
+/// is never repeated, because only the application knows whether asking twice is harmless.
 ///
 /// ```
 /// use actix::prelude::*;
@@ -85,8 +85,8 @@ impl<Q, R> fmt::Debug for Requester<Q, R> {
 }
 
 impl<Q, R: Payload> Requester<Q, R> {
-    /// A requester on `route`. An answer may take up to the route's deadline. At most the route's window of requests wait
-    /// for answers at once.
+    /// A requester on `route`. An answer may take up to the route's deadline. At most the route's window of requests
+    /// wait for answers at once.
     pub(crate) fn new(route: Route<Q>) -> (Self, Arc<RequestTable>) {
         let name = route.name.clone().unwrap_or_else(|| target(&route.exchange, "requests"));
         let table = RequestTable::new(name, route.mailbox, route.window(), route.max_bytes);
@@ -104,8 +104,8 @@ impl<Q, R> Requester<Q, R> {
     /// [`RequestError`], with the request.
     ///
     /// # Cancellation
-    /// If the future is dropped before the request is sent, the request is withdrawn. If it is dropped later, the answer is
-    /// dropped when it comes.
+    /// If the future is dropped before the request is sent, the request is withdrawn. If it is dropped later, the
+    /// answer is dropped when it comes.
     pub async fn request(&self, request: Q) -> Result<R, RequestError<Q>> {
         let shared = &self.shared;
         let routing_key = match &shared.key {

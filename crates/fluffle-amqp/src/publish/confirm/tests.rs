@@ -71,14 +71,14 @@ async fn of_many_published_at_once_each_has_a_verdict_of_its_own() {
 
 #[test]
 fn a_return_carried_by_another_messages_confirm_fails_its_owner_only() {
-    // ack multiple over 1..=3, message 3 was returned, lapin gave the return to message 1
+    // An ack with `multiple` covers 1..=3. Message 3 was returned, and lapin gave its return to message 1.
     let verdicts = decide(&mut judge(), vec![ack(3, None), ack(1, returned("m3")), ack(2, None)], true);
     assert_eq!(shown(verdicts), [(1, "confirmed"), (2, "confirmed"), (3, "returned")]);
 }
 
 #[test]
 fn an_acked_message_waits_while_its_own_return_may_be_queued_behind_anothers() {
-    // returns of 1 and 2 are queued; the ack of 2 takes out the return of 1
+    // The returns of 1 and 2 are queued. The ack of 2 takes out the return of 1.
     let mut judge = judge();
     assert_eq!(shown(decide(&mut judge, vec![ack(2, returned("m1"))], false)), []);
     let verdicts = decide(&mut judge, vec![ack(1, returned("m2"))], false);

@@ -39,7 +39,8 @@ impl Books {
         }
     }
 
-    /// `items` messages are accepted: they are outstanding until [`settle`](Self::settle) or [`cross_off`](Self::cross_off).
+    /// `items` messages are accepted: they are outstanding until [`settle`](Self::settle) or
+    /// [`cross_off`](Self::cross_off).
     pub(super) fn accept(&self, items: usize) {
         self.counters.accepted.fetch_add(items as u64, Ordering::Relaxed);
         if self.journal.is_none() {
@@ -71,7 +72,8 @@ impl Books {
 
     /// Counts the outcome of an entry and tells its senders.
     ///
-    /// A journaled entry that failed stays in the custody of the journal until each of its senders has read the failure.
+    /// A journaled entry that failed stays in the custody of the journal until each of its senders has read the
+    /// failure.
     pub(super) fn settle(&self, mut entry: Entry, outcome: SendOutcome) {
         let counter = match &outcome {
             SendOutcome::Confirmed | SendOutcome::Written => &self.counters.confirmed,

@@ -1,11 +1,11 @@
 //! The current channel of a publisher, and the short way to it.
 //!
-//! If few messages are on the wire, a sender publishes its message on its own thread, so that a lone message waits for no
-//! other thread. If more are, the message takes the mailbox, which the actor empties in bursts, because a burst costs client
-//! and broker less than the same messages one by one.
+//! If few messages are on the wire, a sender publishes its message on its own thread, so that a lone message waits for
+//! no other thread. If more are, the message takes the mailbox, which the actor empties in bursts, because a burst
+//! costs client and broker less than the same messages one by one.
 //!
-//! Either way the messages of one sender leave in the order in which they were accepted, because the short way is closed
-//! while any message has taken the mailbox and is not published.
+//! Either way the messages of one sender leave in the order in which they were accepted, because the short way is
+//! closed while any message has taken the mailbox and is not published.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError, TryLockError,
@@ -55,7 +55,8 @@ impl Direct {
         self.behind.load(Ordering::Acquire)
     }
 
-    /// Publishes `entry` now, if no message waits before it and few are on the wire; else gives it back. Waits for nothing.
+    /// Publishes `entry` now, if no message waits before it and few are on the wire; else gives it back. Waits for
+    /// nothing.
     pub(super) fn publish_now(
         &self,
         entry: Entry,

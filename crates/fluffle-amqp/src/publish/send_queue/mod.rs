@@ -1,5 +1,5 @@
-//! The send queue of a publisher: every message that the publisher has accepted and not yet settled. A send queue outlives
-//! every channel, connection and actor of its publisher.
+//! The send queue of a publisher: every message that the publisher has accepted and not yet settled. A send queue
+//! outlives every channel, connection and actor of its publisher.
 //!
 //! | file | noun |
 //! |---|---|
@@ -8,41 +8,49 @@
 //! | `books.rs` | `Books`: how many messages are unsettled, the totals, and what a settled entry does to both |
 //! | `unsettled.rs` | `Unsettled`: the entries on the wire, and those that the next channel publishes first |
 //! | `direct.rs` | `Direct`: the current channel, and the short way to it |
-//! | `on_channel.rs` | [`OnChannel`]: the actor's end of the current channel; [`Waiting`]: entries taken and not published |
+//! | `on_channel.rs` | [`OnChannel`]: the actor's end of the current channel; [`Waiting`]: entries not published yet |
 //!
-//! A file imports only from files below it in this order: `on_channel`, `queue`, `direct`, `unsettled`, `books`, `reserved`.
+//! A file imports only from files below it in this order: `on_channel`, `queue`, `direct`, `unsettled`, `books`,
+//! `reserved`.
 //!
 //! # Locks
 //!
-//! "A sender" is a task of the application, on any thread. "The actor" is the publisher's actor, on an I/O thread of the
-//! service. Only the two locks of tokio are held across an await.
+//! "A sender" is a task of the application, on any thread. "The actor" is the publisher's actor, on an I/O thread of
+//! the service. Only the two locks of tokio are held across an await.
 //!
-//! | nr. | lock | protects | taken by |
-//! |---|---|---|---|
-//! | 1 | `SendQueue::receiver` (tokio) | the reading end of the mailbox | the actor, for as long as it has a channel; `close` |
-//! | 2 | `Ledger::reader` (tokio) | the reading end of the journal | the actor, while it waits for the next record |
-//! | 3 | `Batcher::sending` | the order in which batches are sealed and sent | a sender whose batch is full or must make room; the actor, when a batch is due; `flush`; the last handle's drop; `close` |
-//! | 4 | `Batcher::open` | the open batches and when they are due | every sender of a route with batches; the actor; `stats` |
-//! | 5 | `Direct::current` | the current channel and its `ConfirmTracker` | a sender, by `try_lock`; the actor |
-//! | 6 | `Unsettled::rows` | the unsettled entries and the next sequence number | whoever holds lock 5 and publishes; the actor; `close` |
-//! | 7 | `Ledger::waiting` | which sender waits for which journaled message | a sender; the actor, under lock 2; `close` |
-//! | 8 | `Ledger::again` | journaled messages that wait for another try | the actor, under lock 2; `stats`, under lock 4; any thread that drops a `Custody` |
-//! | 9 | `Pending::hand_back` | the message that its senders are handed back, and how many of them have it | a sender; the actor |
-//! | 10 | `SendQueue::fed_by` | the stores that feed the publisher | whoever adds one, or counts the backlog |
+//! 1. `SendQueue::receiver` (tokio) protects the reading end of the mailbox. Taken by the actor, which holds it for as
+//!    long as it has a channel, and by `close`.
+//! 2. `Ledger::reader` (tokio) protects the reading end of the journal. Taken by the actor while it waits for a record.
+//! 3. `Batcher::sending` protects the order in which batches are sealed and sent. Taken by a sender whose batch is full
+//!    or who needs room, by the actor when a batch is due, by `flush`, by `close`, and by the drop of the last handle.
+//! 4. `Batcher::open` protects the open batches and the times at which they are due. Taken by every sender of a route
+//!    with batches, by the actor, and by `stats`.
+//! 5. `Direct::current` protects the current channel and its `ConfirmTracker`. Taken by a sender with `try_lock` only,
+//!    and by the actor.
+//! 6. `Unsettled::rows` protects the unsettled entries and the next sequence number. Taken by the holder of lock 5 that
+//!    publishes, by the actor, and by `close`.
+//! 7. `Ledger::waiting` protects the table of senders that wait for journaled messages. Taken by a sender, by the actor
+//!    under lock 2, and by `close`.
+//! 8. `Ledger::again` protects the journaled messages that wait for another try. Taken by the actor under lock 2, by
+//!    any thread that asks how many messages are outstanding, under lock 4, and by any thread that drops a `Custody`.
+//! 9. `Pending::hand_back` protects the way of a failed journaled message back to its senders. Taken by a sender and by
+//!    the actor.
+//! 10. `SendQueue::fed_by` protects the list of stores that feed the publisher. Taken by the thread that adds one, and
+//!     by `backlog`.
 //!
-//! Order: a thread that holds a lock takes only locks with a higher number, with these further rules, which keep each lock
-//! short:
+//! Order: a thread that holds a lock takes only locks with a higher number. Further rules keep the locks short:
 //!
-//! - Lock 4 is released before a batch is sealed, so that senders fill the next batch meanwhile. Lock 3 stays held until
-//!   the batch is published or is in its place.
-//! - A sender never waits for lock 5. If the lock is taken, the sender's message goes to the mailbox.
-//! - Locks 6 to 10 are released before anything is published. A sender is told of its outcome after lock 6 is released; the
-//!   exceptions are senders that have withdrawn their messages, or of whom nobody is left.
-//! - lapin's own locks and those of the journal's store are taken under locks 5, 7 and 9; neither calls back into this crate.
+//! - Lock 4 is released before a batch is sealed, so that senders fill the next batch meanwhile. Lock 3 stays held
+//!   until the batch is published or is in its place.
+//! - A sender never waits for lock 5. If the lock is taken, the message of the sender goes to the mailbox.
+//! - Locks 6 to 10 are released before anything is published. Lock 6 is also released before a sender is told of an
+//!   outcome, except if the sender has withdrawn its message or is gone.
+//! - lapin and the store of the journal have locks of their own, which are taken under locks 2, 4, 5, 7 and 9.
+//!   Neither of them calls back into this crate.
 //!
-//! Without a lock: `Books` (counters and [`Notify`](tokio::sync::Notify)), `Direct::behind`, `SendQueue::closed`, and
-//! `SendQueue::most_header_bytes`, because every sender reads or writes them for every message. `Direct::behind` is raised
-//! without lock 5 because a sender raises it exactly when it did not get that lock.
+//! Some state has no lock, because every message reads or writes it: `Books` (counters and a
+//! [`Notify`](tokio::sync::Notify)), `Direct::behind`, `SendQueue::closed` and `SendQueue::most_header_bytes`.
+//! `Direct::behind` is raised without lock 5, because a sender raises it when it did not get that lock.
 
 mod books;
 mod direct;

@@ -9,8 +9,8 @@ use crate::publish::{
     send_queue::{direct::Current, queue::SendQueue},
 };
 
-/// Entries that are taken from the mailbox or the journal and not published. When this is dropped, they are left to the next
-/// channel.
+/// Entries that are taken from the mailbox or the journal and not published. When this is dropped, they are left to the
+/// next channel.
 pub(crate) struct Waiting {
     send_queue: Arc<SendQueue>,
     pub(crate) entries: Vec<Entry>,
@@ -89,7 +89,8 @@ impl OnChannel {
         waiting.went(count);
     }
 
-    /// Waits for verdicts and moves all there are into `into`. Cancellation safe: a verdict is in `into` or not yet taken.
+    /// Waits for verdicts and moves all there are into `into`. Cancellation safe: a verdict is in `into` or not yet
+    /// taken.
     pub(crate) fn settled(&self, into: &mut Vec<(u64, ConfirmVerdict)>) -> impl Future<Output = ()> {
         poll_fn(|cx| match &mut *self.send_queue.direct.current() {
             Some(current) => current.confirms.poll_settled(cx, into),

@@ -61,8 +61,8 @@ pub(crate) struct SendSettings {
 
 /// The open batches of a publisher, without the type of their messages.
 pub(crate) trait OpenBatches: Send + Sync {
-    /// Sends the batches that were due by `now`, and says when the next one is due. Until then [`opened`](Self::opened) is
-    /// silent; if no batch is open, it is told of the next one.
+    /// Sends the batches that were due by `now`, and says when the next one is due. Until then [`opened`](Self::opened)
+    /// is silent; if no batch is open, it is told of the next one.
     fn send_due(&self, send_queue: &SendQueue, now: Instant) -> Option<Instant>;
 
     fn opened(&self) -> &Notify;
@@ -175,7 +175,8 @@ impl SendQueue {
         }
     }
 
-    /// A place in the mailbox, if there is one now. Never a place in a journal, because that means waiting for the disk.
+    /// A place in the mailbox, if there is one now. Never a place in a journal, because that means waiting for the
+    /// disk.
     pub(crate) fn try_reserve(&self, bytes: usize) -> Result<Reserved, PublishErrorKind> {
         if self.ledger()?.is_some() {
             return Err(PublishErrorKind::Full);
@@ -195,8 +196,8 @@ impl SendQueue {
         }
     }
 
-    /// Publishes an entry that has been [counted](Self::count), or puts it in its place. Waits for nothing. Entries leave in
-    /// the order of these calls.
+    /// Publishes an entry that has been [counted](Self::count), or puts it in its place. Waits for nothing. Entries
+    /// leave in the order of these calls.
     pub(crate) fn send(&self, place: Reserved, mut entry: Entry) {
         match (place, &self.journal) {
             (Reserved::Mailbox { slot, mut room }, _) => {
@@ -213,9 +214,9 @@ impl SendQueue {
         }
     }
 
-    /// Most bytes that the properties of a message, headers included, may take on the current channel, or on the last one:
-    /// the room in one negotiated frame. To be compared with [`Prepared::header_bytes`]. Before the first channel, it is the
-    /// room in the frame that the client asks for unless the URI says otherwise.
+    /// Most bytes that the properties of a message, headers included, may take on the current channel, or on the last
+    /// one: the room in one negotiated frame. To be compared with [`Prepared::header_bytes`]. Before the first channel,
+    /// it is the room in the frame that the client asks for unless the URI says otherwise.
     ///
     /// A message that takes more ends as [`PublishErrorKind::HeadersTooLarge`], and is not sent.
     pub(crate) fn most_header_bytes(&self) -> usize {
@@ -226,8 +227,9 @@ impl SendQueue {
         self.most_header_bytes.store(most, Ordering::Relaxed);
     }
 
-    /// Refuses a message that the current channel could not send, before it takes a place in the mailbox or the journal. The
-    /// channel that publishes it decides again ([`ConfirmTracker::publish`]), because its frame may be another one.
+    /// Refuses a message that the current channel could not send, before it takes a place in the mailbox or the
+    /// journal. The channel that publishes it decides again ([`ConfirmTracker::publish`]), because its frame may be
+    /// another one.
     ///
     /// [`ConfirmTracker::publish`]: crate::publish::confirm::ConfirmTracker::publish
     pub(crate) fn has_room_for_headers(&self, message: &Prepared) -> Result<(), PublishErrorKind> {
@@ -258,14 +260,14 @@ impl SendQueue {
         self.books.unsent(items, reply, kind);
     }
 
-    /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids. Suspects are
-    /// left out, see [`suspect`](Self::suspect).
+    /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids. Suspects
+    /// are left out, see [`suspect`](Self::suspect).
     pub(crate) fn left_over(&self) -> Vec<Numbering> {
         self.unsettled.left_over(&self.books)
     }
 
-    /// The next message that the broker may have closed an earlier channel over, to be published with nothing else on the
-    /// wire.
+    /// The next message that the broker may have closed an earlier channel over, to be published with nothing else on
+    /// the wire.
     pub(crate) fn suspect(&self) -> Option<Numbering> {
         self.unsettled.suspect(&self.books)
     }
@@ -287,20 +289,20 @@ impl SendQueue {
 
     /// The broker closed the channel over something published on it: `error` with a permanent class.
     ///
-    /// If the text names the exchange (and the topic), the refusal is about all messages for it; else it is about one of the
-    /// messages that were on the wire. The first time they are kept, because the topology is declared again before the next
-    /// channel, and they are published one at a time if it is not known which one is to blame. The second time they go
-    /// back to their senders.
+    /// If the text names the exchange (and the topic), the refusal is about all messages for it; else it is about one
+    /// of the messages that were on the wire. The first time they are kept, because the topology is declared again
+    /// before the next channel, and they are published one at a time if it is not known which one is to blame. The
+    /// second time they go back to their senders.
     ///
-    /// Says whether other messages wait for the next channel. Those need not wait long, because a message is charged with
-    /// two refusals at most.
+    /// Says whether other messages wait for the next channel. Those need not wait long, because a message is charged
+    /// with two refusals at most.
     pub(crate) fn refuse(&self, error: &lapin::Error) -> bool {
         self.unsettled.refuse(error).is_some_and(|charged| self.give_back(charged, error))
     }
 
     /// The broker closed the connection over an error of its own (541). RabbitMQ's channel crashes over an answer to an
-    /// address of direct reply-to that it cannot read, and the sender of a request writes that address. So answers that were
-    /// on the wire are refused as [`refuse`](Self::refuse) says, and no other message.
+    /// address of direct reply-to that it cannot read, and the sender of a request writes that address. So answers that
+    /// were on the wire are refused as [`refuse`](Self::refuse) says, and no other message.
     pub(crate) fn refuse_answers(&self, error: &lapin::Error) {
         if reply(error).is_some() {
             self.give_back(self.unsettled.refuse_answers(), error);
@@ -335,8 +337,8 @@ impl SendQueue {
         self.closed.get().copied().unwrap_or(NotSent::Ended)
     }
 
-    /// Sends open batches when they are due, for as long as it is polled. Keeps no state of its own: the next caller begins
-    /// with a look at the batches.
+    /// Sends open batches when they are due, for as long as it is polled. Keeps no state of its own: the next caller
+    /// begins with a look at the batches.
     pub(crate) async fn linger(&self) {
         let Some(batches) = &self.batches else { return std::future::pending().await };
         loop {
@@ -359,8 +361,8 @@ impl SendQueue {
         Arc::clone(&self.receiver).lock_owned().await
     }
 
-    /// Ends the publisher for good: everything not settled goes back to its senders. A journal is flushed, until `flushed_by`
-    /// at the latest.
+    /// Ends the publisher for good: everything not settled goes back to its senders. A journal is flushed, until
+    /// `flushed_by` at the latest.
     pub(crate) async fn close(&self, why: NotSent, flushed_by: std::time::Instant) {
         self.take_no_more(why);
         let mut inbox = self.inbox().await;
@@ -455,8 +457,8 @@ impl SendQueue {
         all.push(backlog);
     }
 
-    /// How many messages wait in the journal and in the stores that feed this publisher; the stores are told to hurry. `None` if
-    /// there is no journal and no such store.
+    /// How many messages wait in the journal and in the stores that feed this publisher; the stores are told to hurry.
+    /// `None` if there is no journal and no such store.
     pub(crate) async fn backlog(&self) -> Option<Result<u64, BacklogError>> {
         let sources: Vec<_> = {
             let all = self.fed_by.lock().unwrap_or_else(PoisonError::into_inner);

@@ -40,8 +40,8 @@ pub(super) struct Charged {
 }
 
 impl Unsettled {
-    /// Enters `entries` as on the wire, and gives what is to be published now. If a sender has withdrawn its message, its
-    /// entry is dropped instead.
+    /// Enters `entries` as on the wire, and gives what is to be published now. If a sender has withdrawn its message,
+    /// its entry is dropped instead.
     pub(super) fn take(&self, entries: impl IntoIterator<Item = Entry>, books: &Books) -> Vec<Numbering> {
         self.enter(entries, books, true)
     }
@@ -69,8 +69,8 @@ impl Unsettled {
         taken
     }
 
-    /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids. Suspects are
-    /// left out, see [`suspect`](Self::suspect).
+    /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids. Suspects
+    /// are left out, see [`suspect`](Self::suspect).
     pub(super) fn left_over(&self, books: &Books) -> Vec<Numbering> {
         let mut rows = self.rows();
         rows.entries.retain(|entry| {
@@ -89,9 +89,9 @@ impl Unsettled {
         again.map(|(sequence, entry)| (sequence, Arc::clone(&entry.message))).collect()
     }
 
-    /// The next suspect: a message that the broker may have closed an earlier channel over. Suspects are published one at a
-    /// time, with nothing else on the wire. If the broker closes the channel again, the suspect is to blame; if it confirms
-    /// the message, the suspect is cleared.
+    /// The next suspect: a message that the broker may have closed an earlier channel over. Suspects are published one
+    /// at a time, with nothing else on the wire. If the broker closes the channel again, the suspect is to blame; if it
+    /// confirms the message, the suspect is cleared.
     pub(super) fn suspect(&self, books: &Books) -> Option<Numbering> {
         let mut rows = self.rows();
         rows.entries.retain(|entry| {
@@ -136,8 +136,8 @@ impl Unsettled {
         }
     }
 
-    /// Charges a refusal of a channel to the messages it may be about: those for the exchange (and the topic) that its text
-    /// names, else every message that was on the wire. `None` if `error` is no refusal by the broker.
+    /// Charges a refusal of a channel to the messages it may be about: those for the exchange (and the topic) that its
+    /// text names, else every message that was on the wire. `None` if `error` is no refusal by the broker.
     pub(super) fn refuse(&self, error: &lapin::Error) -> Option<Charged> {
         let (_, text) = reply(error)?;
         let named = |entry: &Entry| {
@@ -167,8 +167,8 @@ impl Unsettled {
 }
 
 impl Rows {
-    /// Charges one refusal to each entry that `is_about` picks, and takes out those that have two. `all_to_blame`: the refusal
-    /// is about all of these entries; else it is about one of them, and nobody knows which.
+    /// Charges one refusal to each entry that `is_about` picks, and takes out those that have two. `all_to_blame`: the
+    /// refusal is about all of these entries; else it is about one of them, and nobody knows which.
     fn charge(&mut self, all_to_blame: bool, is_about: impl Fn(&Entry) -> bool) -> Charged {
         let (mut twice, mut kept) = (Vec::new(), 0);
         for (sequence, entry) in self.entries.iter_mut().filter(|(_, entry)| is_about(entry)) {
