@@ -313,8 +313,8 @@ pub(crate) async fn borrow(channel: SupervisedAddr<ChannelActor>) -> Result<Leas
     }
 }
 
-/// Waits to be stopped, for an actor that has lost its channel: tells the channel actor why, which takes the calling actor down
-/// with itself. If that has not happened within 5 s, the calling actor ends with `if_not_stopped`.
+/// For an actor that has lost its channel: tells the channel actor why, which ends and takes the calling actor down with
+/// itself. If that has not happened within 5 s, the calling actor ends with `if_not_stopped`.
 pub(crate) fn park<A>(
     channel: &SupervisedAddr<ChannelActor>,
     why: ExitError,

@@ -119,7 +119,7 @@ impl PublisherActor {
         if classify(&error, Operation::Publish) == Class::Permanent {
             tracing::error!(
                 publisher = %self.send_queue.name, %error,
-                "channel closed by the broker over a message; it is tried once more, and then goes back to its sender"
+                "channel closed by the broker over a publish; with a second refusal a message goes back to its sender"
             );
             self.shared.redeclare();
             if self.send_queue.refuse(&error) {
@@ -280,7 +280,7 @@ fn settle(send_queue: &SendQueue, settled: &mut Vec<(u64, ConfirmVerdict)>) -> O
         ConfirmVerdict::Lost(error) => Some(error),
         _ => None,
     });
-    // Of several errors, one from the broker says more than lapin's "invalid channel state".
+    // If there are several errors, one from the broker says more than lapin's "invalid channel state".
     let lost = lost.reduce(|first, other| if other.is_amqp_error() { other } else { first }).cloned();
     send_queue.settle(settled.drain(..));
     lost

@@ -39,8 +39,8 @@ pub(crate) struct Batcher<T> {
     /// Held while a batch is taken out, compressed and sent, so that batches are sent in the order in which they are
     /// taken out. Taken before `open`, which is free while a batch is compressed, so that others fill the next one.
     sending: Mutex<()>,
-    /// Told when a batch is opened and nobody knows yet when the oldest is due; [`OpenBatches::send_due`] says who
-    /// waits.
+    /// Told when a batch is opened after [`OpenBatches::send_due`] found none open, because its caller then waits for
+    /// this.
     opened: Notify,
     /// Told when another batch is opened: senders that wait for room may join it.
     others: Notify,
@@ -50,8 +50,8 @@ struct Open<T> {
     /// Oldest first, which is also the order in which they are due.
     batches: Vec<OpenBatch<T>>,
     closed: bool,
-    /// Whether `send_due` has told its caller when the oldest batch is due, or when an older one was that has been sent
-    /// since.
+    /// Whether `send_due` found an open batch, or a batch was opened since. Then its caller wakes by the clock or is
+    /// told already.
     watched: bool,
     /// Bytes in the batch that was sent last, because the next one is likely to be as large.
     last: usize,

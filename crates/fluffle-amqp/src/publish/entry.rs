@@ -23,9 +23,9 @@ pub(crate) struct Entry {
     pub(crate) room: Option<Room>,
     /// Its position in the journal, if it comes from one.
     pub(crate) position: Option<Position>,
-    /// Its part of the bytes that may be in memory of what is in the journal.
+    /// Its part of the bytes that journaled messages may take in memory.
     pub(crate) held: Option<Held>,
-    /// How often the message has failed without a sender who took it back.
+    /// How often the message has failed and no sender has taken it back.
     pub(crate) tries: u8,
 }
 

@@ -40,11 +40,11 @@ pub(crate) enum SendOutcome {
 /// Whether a message is still published after its sender has stopped waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
-    /// It is not: if it has not been sent by then, it is withdrawn.
+    /// The message is not published: if it has not been sent by then, it is withdrawn.
     No,
-    /// It is, from the memory of its publisher.
+    /// The message is published from the memory of its publisher.
     InMemory,
-    /// It is, from the journal.
+    /// The message is published from the journal.
     InJournal,
 }
 
@@ -203,7 +203,7 @@ impl Reply {
         Pending::new(Arc::clone(&message.id), message.address(), Instant::now(), Kept::InJournal).1
     }
 
-    /// What this reply settles, for one more sender.
+    /// The message that this reply settles, for one more sender.
     pub(crate) fn pending(&self) -> Arc<Pending> {
         Arc::clone(&self.0)
     }

@@ -22,7 +22,7 @@
 //!    long as it has a channel, and by `close`.
 //! 2. `Ledger::reader` (tokio) protects the reading end of the journal. Taken by the actor while it waits for a record.
 //! 3. `Batcher::sending` protects the order in which batches are sealed and sent. Taken by a sender whose batch is full
-//!    or who needs room, by the actor when a batch is due, by `flush`, by `close`, and by the drop of the last handle.
+//!    or which needs room, by the actor when a batch is due, by `flush`, by `close`, and by the drop of the last handle.
 //! 4. `Batcher::open` protects the open batches and the times at which they are due. Taken by every sender of a route
 //!    with batches, by the actor, and by `stats`.
 //! 5. `Direct::current` protects the current channel and its `ConfirmTracker`. Taken by a sender with `try_lock` only,

@@ -31,7 +31,7 @@ struct Rows {
     next: u64,
 }
 
-/// What a refusal by the broker has come to.
+/// The result of charging a refusal by the broker to messages.
 pub(super) struct Charged {
     /// Entries that are refused for the second time: they go back to their senders.
     pub(super) refused: Vec<Entry>,
@@ -69,7 +69,7 @@ impl Unsettled {
         taken
     }
 
-    /// What an earlier channel left without a verdict, oldest first, to be published again under the same ids. Suspects
+    /// The messages that an earlier channel left without a verdict, oldest first, to be published again under the same ids. Suspects
     /// are left out, see [`suspect`](Self::suspect).
     pub(super) fn left_over(&self, books: &Books) -> Vec<Numbering> {
         let mut rows = self.rows();
