@@ -14,6 +14,7 @@ use std::{
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Running, WrapFuture,
+    fut::wrap_future,
 };
 use fluffle_supervise::{ActorSpec, Backoff, ExitError, SupervisedAddr, SupervisedContext};
 use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
@@ -34,6 +35,9 @@ const SELF_CHECK: Duration = Duration::from_millis(500);
 
 /// How long the actor of a closed channel waits for the consumer or publisher to report the cause.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// How long an actor without a channel waits to be stopped before it ends by itself.
+const PARKED: Duration = Duration::from_secs(5);
 
 /// Counts the channels that one consumer or publisher has had. A delivery tag or confirm of an earlier generation is
 /// invalid.
@@ -320,4 +324,18 @@ pub(crate) async fn borrow(channel: SupervisedAddr<ChannelActor>) -> Result<Leas
         Ok(None) => Err(ExitError::transient(Unreachable("the channel is not open".to_owned()))),
         Err(error) => Err(ExitError::transient(Unreachable(error.to_string()))),
     }
+}
+
+/// For an actor that has lost its channel: tells the channel actor why, which ends and takes the calling actor down with
+/// itself. If that has not happened within 5 s, the calling actor ends with `if_not_stopped`.
+pub(crate) fn park<A>(
+    channel: &SupervisedAddr<ChannelActor>,
+    why: ExitError,
+    if_not_stopped: impl FnOnce() -> ExitError + 'static,
+    ctx: &mut Context<A>,
+) where
+    A: Actor<Context = Context<A>>,
+{
+    ctx.spawn(wrap_future(channel.post(Broken(why))).map(|_, _: &mut A, _| ()));
+    ctx.run_later(PARKED, move |_, ctx| ctx.fail(if_not_stopped()));
 }

@@ -1,14 +1,15 @@
-//! The publisher actor: takes messages from its outbox, puts them on its channel, and brings the verdicts back.
+//! The publisher actor: takes messages from its send queue, publishes them on its channel, and settles them by their
+//! verdicts.
 //!
-//! All it knows that matters is in the [`SendQueue`], which outlives it: a crash, a closed channel or a lost connection
-//! costs a fresh actor, and the fresh one starts by publishing again, oldest first, whatever has no verdict.
+//! Every message is in the [`SendQueue`], which outlives the actor. After a crash, a closed channel or a lost
+//! connection a fresh actor starts, and first publishes again, oldest first, every message without a verdict.
 
 use std::{
     future::{pending, poll_fn},
     pin::pin,
     sync::Arc,
     task::Poll,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
@@ -21,7 +22,7 @@ use tokio::{
 use crate::{
     base::drain::{Clock, Step},
     link::{
-        channel::{self, Broken, ChannelActor, ChannelShared, LeasedChannel},
+        channel::{self, ChannelActor, ChannelShared, LeasedChannel},
         class::{Class, ClientError, Operation, classify, is_internal},
     },
     publish::{
@@ -32,11 +33,9 @@ use crate::{
     },
 };
 
-/// Most messages taken from the mailbox in one turn: bursts are cheap for lapin and the broker, longer ones gain nothing.
+/// Most messages taken from the mailbox in one turn. A burst costs lapin and the broker less than its messages one by
+/// one; longer bursts gain nothing more.
 const BURST: usize = 64;
-
-/// How long a publisher without a channel waits to be stopped before it ends by itself.
-const PARKED: Duration = Duration::from_secs(5);
 
 pub(crate) struct PublisherActor {
     send_queue: Arc<SendQueue>,
@@ -47,8 +46,8 @@ pub(crate) struct PublisherActor {
     draining: watch::Sender<bool>,
 }
 
-/// The child specification of a publisher; it lives on the channel that `channel` addresses. When the application shuts
-/// down, what is in flight may take what `clock` leaves it to be confirmed.
+/// The child specification of a publisher, which works on the channel that `channel` addresses. When the application
+/// shuts down, the messages in flight have as much time to be confirmed as `clock` leaves for that step.
 pub(crate) fn spec(
     send_queue: &Arc<SendQueue>,
     shared: &Arc<ChannelShared>,
@@ -85,7 +84,7 @@ impl Actor for PublisherActor {
         }));
     }
 
-    /// With a channel that still works: publishes what was accepted, waits for its confirms, then stops.
+    /// If the channel still works: publishes what was accepted, waits for its confirms, then stops.
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
         let usable = self.lease.as_ref().is_some_and(|lease| lease.channel.status().connected());
         if usable && self.send_queue.outstanding() > 0 {
@@ -114,11 +113,14 @@ impl PublisherActor {
         ctx.ready();
     }
 
-    /// Without a channel: tells the channel actor, which takes this actor down with itself. Should it not, ends.
+    /// The channel is lost: finds out which messages the broker refused, if it said so, then waits to be stopped.
     fn park(&mut self, error: lapin::Error, ctx: &mut Context<Self>) {
         self.lease = None;
         if classify(&error, Operation::Publish) == Class::Permanent {
-            tracing::error!(publisher = %self.send_queue.name, %error, "the broker closed the channel over a publish");
+            tracing::error!(
+                publisher = %self.send_queue.name, %error,
+                "channel closed by the broker over a publish; with a second refusal a message goes back to its sender"
+            );
             self.shared.redeclare();
             if self.send_queue.refuse(&error) {
                 self.shared.prove();
@@ -126,10 +128,9 @@ impl PublisherActor {
         } else if is_internal(&error) {
             self.send_queue.refuse_answers(&error);
         }
-        // Even a refusal is transient for the channel: the messages it was about have been dealt with above.
-        let telling = self.channel.post(Broken(ExitError::transient(ClientError(error.clone()))));
-        ctx.spawn(telling.into_actor(self).map(|_, _, _| ()));
-        ctx.run_later(PARKED, move |_, ctx| ctx.fail(ExitError::transient(ClientError(error))));
+        // Even a refusal is transient for the channel, because the messages it is about are charged with it above.
+        let lost = move || ExitError::transient(ClientError(error.clone()));
+        channel::park(&self.channel, lost(), lost, ctx);
     }
 }
 
@@ -148,14 +149,14 @@ async fn run(
     mut draining: watch::Receiver<bool>,
 ) -> End {
     let mut inbox = send_queue.inbox().await;
-    // Dropped before the mailbox is let go: nobody publishes directly while another empties it.
-    let on_channel = send_queue.publish_on(ConfirmTracker::new(lease.channel, lease.frame_max, confirms_on));
+    // Declared after `inbox`, so dropped before it: no sender publishes directly when another actor has the mailbox.
+    let on_channel = OnChannel::new(&send_queue, ConfirmTracker::new(lease.channel, lease.frame_max, confirms_on));
     let mut waiting = Waiting::new(&send_queue);
     let mut settled = Vec::new();
     let mut overdue = Overdue::new(send_queue.confirm_limit);
     let mut look = interval(overdue.interval());
     on_channel.publish(send_queue.left_over());
-    // Only an earlier channel leaves suspects; each goes out alone, and nothing new before the last is cleared.
+    // Only an earlier channel leaves suspects. Each is published alone, and nothing new before the last one is cleared.
     let mut suspects = send_queue.has_suspects();
     let mut draining_since = None;
     let mut proven = false;
@@ -172,7 +173,7 @@ async fn run(
         }
         if !suspects {
             on_channel.publish_waiting(&mut waiting);
-            on_channel.open(true);
+            on_channel.open();
         }
         if drain_asked && !suspects && on_channel.is_empty() && send_queue.outstanding() == 0 {
             return End::Drained;
@@ -194,7 +195,9 @@ async fn run(
                     return End::Drained;
                 }
             }
-            _ = draining.wait_for(|asked| *asked), if !drain_asked => draining_since = Some(PublisherDrain::begin(&send_queue)),
+            _ = draining.wait_for(|asked| *asked), if !drain_asked => {
+                draining_since = Some(PublisherDrain::begin(&send_queue));
+            }
             // A journal tells nobody when its last record goes.
             () = sleep(LOOK), if drain_asked && send_queue.journal.is_some() => {}
             _ = look.tick() => {
@@ -211,7 +214,7 @@ async fn run(
     }
 }
 
-/// The drain of one publisher, which tells the log how it begins and how it ends.
+/// The drain of one publisher. Logs its beginning, and its end when dropped.
 struct PublisherDrain {
     send_queue: Arc<SendQueue>,
     since: Instant,
@@ -219,7 +222,8 @@ struct PublisherDrain {
 
 impl PublisherDrain {
     fn begin(send_queue: &Arc<SendQueue>) -> Self {
-        tracing::info!(publisher = %send_queue.name, unconfirmed = send_queue.outstanding(), "drain: waits for its confirms");
+        let unconfirmed = send_queue.outstanding();
+        tracing::info!(publisher = %send_queue.name, unconfirmed, "drain: waits for its confirms");
         Self { send_queue: Arc::clone(send_queue), since: Instant::now() }
     }
 }
@@ -231,22 +235,22 @@ impl Drop for PublisherDrain {
             0 => tracing::info!(%publisher, ?took, "drain: everything is confirmed"),
             left => tracing::warn!(
                 %publisher, left, ?took,
-                "drain: cut off with messages unconfirmed, by its deadline or a lost channel: they go back to whoever waits \
-                 for them, or stay in the journal"
+                "drain: cut off with messages unconfirmed, by its deadline or a lost channel; they go back to \
+                 their senders, or stay in the journal"
             ),
         }
     }
 }
 
-/// What is to be published next: from the journal if there is one, and no more than the window has room for. Cancellation safe.
-/// 0 when the mailbox is closed.
+/// Waits for the next messages to publish, from the journal if there is one, and takes no more than the window has room
+/// for. Gives how many; 0 if the mailbox is closed. Cancellation safe.
 async fn take(
     on_channel: &OnChannel,
     send_queue: &SendQueue,
     inbox: &mut mpsc::Receiver<Entry>,
     into: &mut Vec<Entry>,
 ) -> usize {
-    // Looked at each time, for senders publish too: a verdict makes room, and begins a new look.
+    // Asked at each poll, because senders publish too. A verdict makes room, and also starts the next poll.
     let room = || on_channel.room().min(BURST);
     match &send_queue.journal {
         Some(_) if room() == 0 => pending().await,
@@ -261,20 +265,22 @@ async fn take(
     }
 }
 
-/// A confirm has not come in its time: whatever the reason, this channel cannot be relied on.
+/// The error of a channel on which a confirm has not come within the limit.
 fn unconfirmed(send_queue: &SendQueue) -> lapin::Error {
     let (name, limit) = (&send_queue.name, send_queue.confirm_limit);
-    let text = format!("the broker has not confirmed a message of publisher {name} for {limit:?}: publishing it again");
+    let text =
+        format!("the broker has not confirmed a message of publisher {name} for {limit:?}: it is published again");
     lapin::Error::from(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }
 
-/// Passes verdicts on, and empties `settled`; gives the error that ended the channel, if one of them is of that kind.
+/// Settles messages by their verdicts, and empties `settled`. Gives the error that ended the channel, if one of the
+/// verdicts has one.
 fn settle(send_queue: &SendQueue, settled: &mut Vec<(u64, ConfirmVerdict)>) -> Option<lapin::Error> {
     let lost = settled.iter().filter_map(|(_, verdict)| match verdict {
         ConfirmVerdict::Lost(error) => Some(error),
         _ => None,
     });
-    // Of several, the broker's own words teach more than "invalid channel state".
+    // If there are several errors, one from the broker says more than lapin's "invalid channel state".
     let lost = lost.reduce(|first, other| if other.is_amqp_error() { other } else { first }).cloned();
     send_queue.settle(settled.drain(..));
     lost

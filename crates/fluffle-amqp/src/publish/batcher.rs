@@ -1,4 +1,4 @@
-//! The open batches of a publisher. They belong to its outbox and outlive every actor, channel and connection, as it does.
+//! The open batches of a publisher. They belong to its send queue, and so outlive every actor, channel and connection.
 
 use std::{
     pin::pin,
@@ -10,21 +10,20 @@ use std::{
 use fluffle_wire::{BatchBuilder, EncodeErrorKind, Wire};
 use futures_util::poll;
 use tokio::{sync::Notify, time::Instant};
-use uuid::Uuid;
 
 use crate::publish::{
     batching::Batching,
     entry::Entry,
     error::PublishErrorKind,
-    message::Prepared,
-    outcome::{Address, Kept, Pending, Reply},
+    message::{Address, Prepared, new_id},
+    outcome::{Kept, Pending, Reply},
     properties::{Labels, Properties},
     receipt::Claim,
-    route::{Confirms, Route, text},
+    route::Route,
     send_queue::{OpenBatches, Reserved, SendQueue},
 };
 
-/// Most batches open at a time, each for a routing key of its own. One more, and the oldest is sent.
+/// Most batches open at a time, each for a routing key of its own. If another one is to be opened, the oldest is sent.
 const MOST_OPEN: usize = 32;
 
 pub(crate) struct Batcher<T> {
@@ -34,15 +33,16 @@ pub(crate) struct Batcher<T> {
     mandatory: bool,
     persistent: bool,
     kept: Kept,
-    /// From when a batch is due to its confirm.
+    /// How long after a batch is due its confirm may take.
     deadline: Duration,
     open: Mutex<Open<T>>,
-    /// Held while a batch is taken out, compressed and sent: they are sent in the order in which they are taken out. Taken before
-    /// `open`, which is free meanwhile for what is accepted next.
+    /// Held while a batch is taken out, compressed and sent, so that batches are sent in the order in which they are
+    /// taken out. Taken before `open`, which is free while a batch is compressed, so that others fill the next one.
     sending: Mutex<()>,
-    /// For who sends what is due: there is a batch, and it is the first.
+    /// Told when a batch is opened after [`OpenBatches::send_due`] found none open, because its caller then waits for
+    /// this.
     opened: Notify,
-    /// For those who wait for room: there is another batch, which may have room for them too.
+    /// Told when another batch is opened: senders that wait for room may join it.
     others: Notify,
 }
 
@@ -50,9 +50,10 @@ struct Open<T> {
     /// Oldest first, which is also the order in which they are due.
     batches: Vec<OpenBatch<T>>,
     closed: bool,
-    /// Somebody knows when the oldest is due, or when one was that has been sent since.
+    /// Whether `send_due` found an open batch, or a batch was opened since. Then its caller wakes by the clock or is
+    /// told already.
     watched: bool,
-    /// Bytes in the batch sent last: the next is likely to be as large.
+    /// Bytes in the batch that was sent last, because the next one is likely to be as large.
     last: usize,
 }
 
@@ -60,16 +61,17 @@ struct OpenBatch<T> {
     routing_key: Arc<str>,
     builder: BatchBuilder<T>,
     reply: Reply,
-    /// Taken before the batch was opened: sending it waits for nothing.
+    /// Reserved before the batch was opened, so that sending it waits for nothing.
     place: Reserved,
     due: Instant,
 }
 
-/// What became of a message that was to join an open batch. The [`Pending`] is that of a batch which is now to be sent.
+/// What became of a message that was to join an open batch. A [`Pending`] is that of a batch which is now to be sent.
 enum Added {
     In(Claim),
-    /// And so it is full.
+    /// The message is in, and its batch is full.
     Last(Claim, Arc<Pending>),
+    /// The message is not in, because its batch has no room for it.
     Full(Arc<Pending>),
     NoneOpen,
 }
@@ -80,7 +82,7 @@ impl<T> Batcher<T> {
             wire: route.wire.clone(),
             terms,
             exchange: Arc::clone(&route.exchange),
-            mandatory: route.mandatory && route.confirms != Confirms::Off,
+            mandatory: route.is_mandatory(),
             persistent: route.persistent,
             kept: if route.journal.is_some() { Kept::InJournal } else { Kept::InMemory },
             deadline: route.deadline,
@@ -91,7 +93,7 @@ impl<T> Batcher<T> {
         }
     }
 
-    /// Puts `message` into the open batch of its key, if there is room in it. Waits for nothing.
+    /// Puts `message` into the open batch of its key, if that has room. Waits for nothing.
     pub(crate) fn add(
         &self,
         send_queue: &SendQueue,
@@ -127,10 +129,10 @@ impl<T> Batcher<T> {
         if let Poll::Ready(place) = poll!(reserving.as_mut()) {
             return self.put_up(send_queue, place?, first, message, key);
         }
-        // What is missing may be held by batches that wait for company.
+        // Open batches hold places: once sent, they give them back when they are confirmed.
         self.send_open(send_queue);
         loop {
-            // Made before the look: what is opened in between is not missed.
+            // Registered before the look, so that a batch which is opened in between is not missed.
             let others = self.others.notified();
             if let Some(claim) = self.add(send_queue, message, key)? {
                 return Ok(claim);
@@ -161,7 +163,7 @@ impl<T> Batcher<T> {
         self.put_up(send_queue, place, first, message, key)
     }
 
-    /// Sends a message that can share no envelope, after what was accepted before it for the same key.
+    /// Sends a message that cannot share an envelope, after the messages accepted before it for the same key.
     pub(crate) fn send_alone(&self, send_queue: &SendQueue, place: Reserved, entry: Entry) {
         let sending = self.sending();
         let key = Arc::clone(&entry.message.routing_key);
@@ -170,7 +172,8 @@ impl<T> Batcher<T> {
         send_queue.send(place, entry);
     }
 
-    /// A batch with `message` in it: what is wrong with the message itself shows before anything is waited for.
+    /// A batch with `message` in it. Made before anything is waited for, so that a message which cannot be encoded
+    /// fails at once.
     fn first(&self, message: &T) -> Result<BatchBuilder<T>, PublishErrorKind> {
         let Batching { max_bytes, max_items, .. } = self.terms;
         let capacity = self.open().last;
@@ -179,12 +182,12 @@ impl<T> Batcher<T> {
         Ok(builder)
     }
 
-    /// What a batch may come to.
+    /// Most bytes that a batch which begins with `first` may come to.
     fn room(&self, first: &BatchBuilder<T>) -> usize {
         self.terms.max_bytes.max(first.bytes())
     }
 
-    /// Opens a batch, unless others have opened one for this key meanwhile.
+    /// Opens a batch, or joins the one that another sender has opened for this key meanwhile.
     fn put_up(
         &self,
         send_queue: &SendQueue,
@@ -193,7 +196,7 @@ impl<T> Batcher<T> {
         message: &T,
         key: &str,
     ) -> Result<Claim, PublishErrorKind> {
-        let envelope = Uuid::now_v7();
+        let id = new_id();
         loop {
             let mut open = self.open();
             if open.closed {
@@ -210,7 +213,7 @@ impl<T> Batcher<T> {
                 Added::NoneOpen => match open.batches.first() {
                     Some(oldest) if open.batches.len() >= MOST_OPEN => oldest.reply.pending(),
                     _ => {
-                        let batch = self.batch(envelope, place, first, key);
+                        let batch = self.batch(id, place, first, key);
                         let (claim, full) = (batch.claim_to_last(), batch.builder.is_full());
                         let pending = batch.reply.pending();
                         open.batches.push(batch);
@@ -231,15 +234,15 @@ impl<T> Batcher<T> {
         }
     }
 
-    fn batch(&self, envelope: Uuid, place: Reserved, builder: BatchBuilder<T>, key: &str) -> OpenBatch<T> {
+    fn batch(&self, id: Arc<str>, place: Reserved, builder: BatchBuilder<T>, key: &str) -> OpenBatch<T> {
         let due = Instant::now() + self.terms.linger;
         let routing_key: Arc<str> = key.into();
         let to = Address { exchange: Arc::clone(&self.exchange), routing_key: Arc::clone(&routing_key) };
-        let (_, reply) = Pending::new(text(envelope), to, due + self.deadline, self.kept);
+        let (_, reply) = Pending::new(id, to, due + self.deadline, self.kept);
         OpenBatch { routing_key, builder, reply, place, due }
     }
 
-    /// Sends this batch, unless it has been sent.
+    /// Sends the batch of `pending`, unless it has been sent.
     fn send_one(&self, send_queue: &SendQueue, pending: &Arc<Pending>) {
         let sending = self.sending();
         self.send_those(send_queue, &sending, |batch| batch.reply.is_of(pending));
@@ -257,7 +260,8 @@ impl<T> Batcher<T> {
                 let Some(at) = open.batches.iter().position(&which) else { return };
                 let batch = open.batches.remove(at);
                 open.last = batch.builder.bytes();
-                // Before the lock goes: it is on one of the two books at any time.
+                // Counted before the lock is released, so that each message is at any time either in an open batch or
+                // in the books.
                 send_queue.count(batch.builder.len());
                 batch
             };
@@ -272,15 +276,8 @@ impl<T> Batcher<T> {
             Ok(encoded) => {
                 let id = Arc::clone(&reply.pending().id);
                 let properties = Properties::Labels(Labels::now(&encoded, self.persistent));
-                let message = Prepared {
-                    id,
-                    exchange: Arc::clone(&self.exchange),
-                    routing_key,
-                    mandatory: self.mandatory,
-                    properties,
-                    items: u32::try_from(encoded.items).unwrap_or(u32::MAX),
-                    body: encoded.body,
-                };
+                let to = Address { exchange: Arc::clone(&self.exchange), routing_key };
+                let message = Prepared::encoded(id, to, self.mandatory, properties, encoded);
                 send_queue.send(place, Entry::new(message, reply, true));
             }
             Err(error) => send_queue.unsent(items, reply, PublishErrorKind::Encode(error)),
@@ -314,7 +311,7 @@ impl<T> OpenBatches for Batcher<T> {
     }
 
     fn send_open(&self, send_queue: &SendQueue) {
-        // Not those that others go on opening.
+        // Batches that other senders open from now on are left, or this might never end.
         let opened_by_now = Instant::now() + self.terms.linger;
         let sending = self.sending();
         self.send_those(send_queue, &sending, |batch| batch.due <= opened_by_now);
@@ -428,7 +425,7 @@ mod tests {
     async fn what_is_due_is_sent_by_whoever_looks_and_the_rest_stays() {
         let (batcher, send_queue) = batcher(Batching::default().linger(Duration::from_millis(5)), 10);
         batcher.try_open_with(&send_queue, &"a".to_owned(), "one").unwrap();
-        // The first to look is gone before it is due: what it knew is lost with it.
+        // The first caller is gone before the batch is due, and with it the time that it was told.
         assert!(batcher.send_due(&send_queue, Instant::now()).is_some());
         tokio::time::advance(Duration::from_millis(3)).await;
         batcher.try_open_with(&send_queue, &"b".to_owned(), "two").unwrap();
@@ -445,7 +442,7 @@ mod tests {
         }
         batcher.try_open_with(&send_queue, &"c".to_owned(), "one").unwrap();
         tokio::time::sleep(Duration::from_millis(6)).await;
-        assert_eq!(sent(&send_queue).await, [1, 1], "it is told when there is one again");
+        assert_eq!(sent(&send_queue).await, [1, 1], "`linger` is told of the next batch");
         lingering.abort();
     }
 

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-/// A longer wait is no linger: messages would meet their deadlines in the batch.
+/// The longest linger. With a longer one, messages would meet their deadlines inside the batch.
 const LONGEST_LINGER: Duration = Duration::from_secs(60);
 
-/// How a publisher gathers small messages into one AMQP message, an *envelope*: bytes, not messages, are what a broker can
-/// carry. For [`Route::batch`](crate::Route::batch), where it says what changes. Whichever comes first sends:
+/// How a publisher gathers small messages into one AMQP message, an *envelope*, because a broker carries a few large
+/// messages more cheaply than many small ones. [`Route::batch`](crate::Route::batch) takes it and says what changes.
+/// The setting that is reached first sends the batch:
 ///
 /// | setting | default |
 /// |---|---|
 /// | [`max_bytes`](Batching::max_bytes) | 64 KiB of encoded messages, before gzip |
 /// | [`max_items`](Batching::max_items) | 10,000 messages |
-/// | [`linger`](Batching::linger) | 5 ms after the first of them |
+/// | [`linger`](Batching::linger) | 5 ms after its first message |
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,24 +36,26 @@ impl Default for Batching {
 }
 
 impl Batching {
-    /// A batch of this many bytes is sent: encoded messages with their lengths, before gzip. At least 1; the wire's
-    /// [`Limits`](fluffle_wire::Limits) hold besides. A single larger message travels alone in its envelope.
+    /// A batch of this many bytes is sent. The bytes are those of the encoded messages with their lengths, before gzip.
+    /// At least
+    /// 1. The [`Limits`](fluffle_wire::Limits) of the wire hold too. A single larger message travels alone in its
+    ///    envelope.
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes.max(1);
         self
     }
 
-    /// How long a message may wait for company, at most 60 s. With zero a batch is sent as soon as the publisher gets to it,
-    /// with what came until then.
+    /// How long the first message of a batch waits for others, at most 60 s. With zero, the publisher's actor sends a
+    /// batch at its next turn, with the messages that have joined by then.
     #[must_use]
     pub fn linger(mut self, time: Duration) -> Self {
         self.linger = time.min(LONGEST_LINGER);
         self
     }
 
-    /// A batch of this many messages is sent; at least 1. Past `Limits::batch_items` (10,000) receivers refuse a batch, so
-    /// none is larger than that.
+    /// A batch of this many messages is sent. At least 1. No batch has more messages than `Limits::batch_items`
+    /// (10,000), because receivers refuse a larger one.
     #[must_use]
     pub fn max_items(mut self, items: usize) -> Self {
         self.max_items = items.max(1);

@@ -1,16 +1,17 @@
-//! Whether a publish succeeded is decided here and nowhere else.
+//! Decides whether a publish succeeded. Nothing else does.
 //!
-//! The rules, and why they are not simply lapin's `Confirmation`:
+//! The rules, and why lapin's `Confirmation` alone is not enough:
 //!
 //! - A mandatory message that found no queue is *returned and then acked* (RabbitMQ, "Consumer Acknowledgements and
-//!   Publisher ConfirmTracker"): an ack alone is not success. lapin hands the return to whichever confirm it resolves next, and
-//!   after an ack with `multiple = true` that may be another message's. So returns are matched by message id and address, and a
-//!   message is called confirmed only once its own return can no longer be on its way.
-//! - `NotRequested` on a channel with confirms is a bug of ours, never success.
-//! - A message whose headers do not fit a frame of its connection is [`ConfirmVerdict::DoesNotFit`], and not sent: the broker would
-//!   close the connection over it, and with it the channels of others.
-//! - A confirm that ends in an error says nothing about the message: it is [`ConfirmVerdict::Lost`], and is published again
-//!   under the same id, or handed back as unknown. It is never success.
+//!   Publisher Confirms"), so an ack alone is not success. lapin hands a return to the confirm that it resolves next,
+//!   and after an ack with `multiple = true` that may be the confirm of another message. So returns are matched by
+//!   message id, exchange and routing key, and a message counts as confirmed only when its own return can no longer be
+//!   on its way.
+//! - `NotRequested` on a channel with confirms is a bug in Fluffle, and never success.
+//! - A message whose headers do not fit a frame of its connection is [`ConfirmVerdict::DoesNotFit`], and is not sent,
+//!   because the broker would close the connection over it, and with it the channels of others.
+//! - A confirm that ends in an error says nothing about the message. The verdict is [`ConfirmVerdict::Lost`], never
+//!   success: the message is published again under the same id, or handed back as unknown.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,29 +27,29 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use crate::{base::frame::FrameMax, publish::message::Prepared};
 
-/// What became of one published message.
+/// How one published message ended.
 #[derive(Debug)]
 pub(crate) enum ConfirmVerdict {
-    /// The broker took responsibility for it, and a queue has it if it was mandatory.
+    /// The broker took responsibility for the message. If it was mandatory, a queue has it.
     Confirmed,
-    /// Written to the socket; nothing more was asked for.
+    /// The message is written to the socket, and the channel has confirms off.
     Written,
-    /// It was mandatory and found no queue.
+    /// The message was mandatory and found no queue.
     Returned(Returned),
     /// The broker refused responsibility (`basic.nack`): a full queue with reject-publish, an internal error.
     Nacked,
-    /// Its headers do not fit a frame of this connection: not sent.
+    /// The message was not sent, because its headers do not fit a frame of this connection.
     DoesNotFit(TooLarge),
-    /// The channel ended first: nobody knows.
+    /// The channel ended first: the message may have arrived, or not.
     Lost(lapin::Error),
 }
 
-/// Headers, with all other properties, that do not fit one frame.
+/// Why the properties of a message, headers included, do not fit one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLarge {
-    /// What they take.
+    /// How many bytes they take.
     pub(crate) bytes: usize,
-    /// What one frame has room for.
+    /// How many bytes one frame has room for.
     pub(crate) most: usize,
 }
 
@@ -63,16 +64,16 @@ pub struct Returned {
 
 type Sequence = u64;
 
-/// One confirm as lapin resolved it.
+/// One confirm, as lapin resolved it.
 struct Resolved {
     sequence: Sequence,
     message: Arc<Prepared>,
     result: lapin::Result<Answer>,
-    /// The return it carried, hardly ever one and hardly ever its own message's.
+    /// The return that the confirm carried. Confirms rarely carry one, and it rarely is that of their own message.
     carried: Option<Box<BasicReturnMessage>>,
 }
 
-/// [`Confirmation`], in little room.
+/// [`Confirmation`], in fewer bytes.
 enum Answer {
     Ack,
     Nack,
@@ -92,21 +93,21 @@ impl Resolved {
     }
 }
 
-/// A publish until it is written. Takes more than a kilobyte, which is slow to get, to give back and to come back to when it is
-/// no longer in the processor's cache: the next one takes it over.
+/// The future of a publish until it is written. It takes more than a kilobyte. The next publish takes the memory over,
+/// because it is slow to allocate and to free, and slow to write when it is no longer in the processor's cache.
 type Writing = ReusableBoxFuture<'static, lapin::Result<PublisherConfirm>>;
 
-/// Most of them kept for the next ones.
+/// Most such futures whose memory is kept for the next ones.
 const MOST_SPARE: usize = 256;
 
-/// A message that is published and not written.
+/// A message that is published and not written to the socket.
 struct Unwritten {
     sequence: Sequence,
     message: Arc<Prepared>,
     writing: Writing,
 }
 
-/// A message that is written and not confirmed. As many as the window has room for wait like this, each in little room.
+/// A message that is written and not confirmed. Small, because as many of these wait as the window has room for.
 struct Unconfirmed {
     sequence: Sequence,
     message: Option<Arc<Prepared>>,
@@ -120,35 +121,36 @@ impl Future for Unconfirmed {
         let Poll::Ready(result) = Pin::new(&mut self.confirm).poll(cx) else { return Poll::Pending };
         match self.message.take() {
             Some(message) => Poll::Ready(Resolved::new(self.sequence, message, result)),
-            // It has been resolved before.
+            // Unreachable: `FuturesUnordered` drops a future once it has resolved.
             None => Poll::Pending,
         }
     }
 }
 
-/// What tells a message from every other in flight: its id, exchange and routing key. Copies keep the id of their original,
-/// so an id alone may be there twice; with all three equal, the fate is equal too.
-type Address = (Arc<str>, Arc<str>, Arc<str>);
+/// The id, exchange and routing key of a message, which tell it from every other in flight. An id alone may be in
+/// flight twice, because copies keep the id of their original. If all three are equal, the broker treats both messages
+/// alike.
+type MessageKey = (Arc<str>, Arc<str>, Arc<str>);
 
-/// The confirms of one channel generation.
+/// The messages without a verdict on one channel.
 pub(crate) struct ConfirmTracker {
-    /// Shared, for a clone of lapin's handle copies a dozen references.
+    /// In an `Arc`, because a clone of lapin's handle copies a dozen references.
     channel: Arc<lapin::Channel>,
-    /// In the order in which they were published, which is the one in which they are written.
+    /// In the order in which they were published, which is the order in which they are written.
     unwritten: VecDeque<Unwritten>,
     unconfirmed: FuturesUnordered<Unconfirmed>,
     spare: Vec<Writing>,
-    /// Taken and not judged.
+    /// Confirms that are taken and not judged.
     resolved: Vec<Resolved>,
-    /// Of whoever waits for verdicts.
+    /// Wakes the task that waits for verdicts.
     waker: Waker,
     judge: Judge,
     frame_max: FrameMax,
 }
 
 impl ConfirmTracker {
-    /// Follows what is published on `channel`, whose connection has frames of `frame_max`, and which has confirms on unless
-    /// `requested` is false.
+    /// For messages published on `channel`, whose connection has frames of `frame_max`. `requested`: whether the
+    /// channel has confirms on.
     pub(crate) fn new(channel: lapin::Channel, frame_max: FrameMax, requested: bool) -> Self {
         Self {
             channel: Arc::new(channel),
@@ -167,9 +169,9 @@ impl ConfirmTracker {
         self.frame_max
     }
 
-    /// Publishes `message`, from any thread: it is in its place in line when this returns. Its verdict comes out of
-    /// [`settled`](Self::settled) under `sequence`, and whoever waits there is woken. If its headers do not fit a frame of the
-    /// connection, it is not sent, and has its verdict at once.
+    /// Publishes `message`, on any thread. When this returns, the message has its place among those that lapin writes.
+    /// Its verdict comes out of [`settled`](Self::settled) under `sequence`, and the task that waits there is woken. If
+    /// the headers do not fit a frame of the connection, the message is not sent, and has its verdict at once.
     pub(crate) fn publish(&mut self, sequence: Sequence, message: impl Into<Arc<Prepared>>) {
         let message = message.into();
         let (bytes, most) = (message.header_bytes(), self.frame_max.most_header_bytes());
@@ -179,9 +181,10 @@ impl ConfirmTracker {
             return self.waker.wake_by_ref();
         }
         let mut writing = self.writing(&message);
-        // Of those that wait to be written only the first wakes anybody.
+        // Only the first message that waits to be written wakes the waiting task, which then looks at all of them.
         let waker = if self.unwritten.is_empty() { &self.waker } else { Waker::noop() };
-        // The first poll puts it in line: left to whoever waits for verdicts, the next message could overtake it.
+        // The first poll gives the message its place. If the task that waits for verdicts did that, the next message
+        // could overtake it.
         match writing.poll(&mut Context::from_waker(waker)) {
             Poll::Ready(written) => {
                 self.written(sequence, message, written);
@@ -213,7 +216,7 @@ impl ConfirmTracker {
         }
     }
 
-    /// A message is written, or will never be.
+    /// A message is written, or never will be.
     fn written(&mut self, sequence: Sequence, message: Arc<Prepared>, written: lapin::Result<PublisherConfirm>) {
         match written {
             Ok(confirm) => self.unconfirmed.push(Unconfirmed { sequence, message: Some(message), confirm }),
@@ -230,7 +233,7 @@ impl ConfirmTracker {
         self.len() == 0
     }
 
-    /// Waits for verdicts and gives all there are. Cancellation safe: nothing is taken out before it is given.
+    /// Waits for verdicts and gives all there are. Cancellation safe: no verdict is taken before it is given.
     pub(crate) fn settled(&mut self) -> impl Future<Output = Vec<(Sequence, ConfirmVerdict)>> {
         poll_fn(|cx| {
             let mut verdicts = Vec::new();
@@ -240,16 +243,17 @@ impl ConfirmTracker {
 
     /// Takes confirms until none is ready, and only then judges.
     ///
-    /// lapin's one I/O thread writes messages in their order and resolves confirms, so whichever confirm carries a message's
-    /// return was resolved before that message's own, and was written before that. An emptied queue of the written, and
-    /// then one of the confirmed, has shown it.
+    /// lapin's one I/O thread writes messages in their order and resolves confirms. So the confirm that carries the
+    /// return of a message is resolved before the confirm of that message, and was written before that. Once all
+    /// written messages and then all resolved confirms are taken, that return has been seen.
     pub(crate) fn poll_settled(
         &mut self,
         cx: &mut Context<'_>,
         into: &mut Vec<(Sequence, ConfirmVerdict)>,
     ) -> Poll<()> {
         self.waker.clone_from(cx.waker());
-        // `FuturesUnordered` also pauses to be fair to others, with ready ones left: it is asked until a round is empty.
+        // `FuturesUnordered` also returns pending while confirms are ready, to let other tasks run. So it is polled
+        // until a round takes none.
         loop {
             let before = self.resolved.len();
             self.take_written(cx);
@@ -265,7 +269,7 @@ impl ConfirmTracker {
         if into.is_empty() { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// Those at the front that are written wait for their confirms from now on.
+    /// Moves the messages at the front that are written to those that wait for their confirms.
     fn take_written(&mut self, cx: &mut Context<'_>) {
         while let Some(first) = self.unwritten.front_mut()
             && let Poll::Ready(written) = first.writing.poll(cx)
@@ -279,18 +283,18 @@ impl ConfirmTracker {
     }
 }
 
-/// The part that decides, apart from the channel.
+/// The part that decides. It knows nothing of the channel.
 #[derive(Default)]
 struct Judge {
     requested: bool,
-    /// Returns seen whose own confirm has not been judged yet.
-    returned: HashMap<Address, Vec<Returned>>,
-    /// Acked messages whose ack carried somebody else's return: their own may still be queued behind it.
+    /// Returns that were seen before the confirm of their own message was judged.
+    returned: HashMap<MessageKey, Vec<Returned>>,
+    /// Acked messages whose ack carried the return of another message. Their own return may still be queued behind it.
     suspects: Vec<(Sequence, Arc<Prepared>)>,
 }
 
 impl Judge {
-    /// Empties `resolved`.
+    /// Judges the confirms in `resolved`, which is empty afterwards. `nothing_left`: no message waits for a confirm.
     fn decide(
         &mut self,
         resolved: &mut Vec<Resolved>,
@@ -335,32 +339,33 @@ impl Judge {
         self.release(old_suspects, queue_was_empty, nothing_left, lost, verdicts);
     }
 
-    /// Notes a return that a confirm carried under the address of the message it belongs to.
+    /// Enters a return under the key of the message that it belongs to.
     fn note_return(&mut self, message: &BasicReturnMessage) {
         if let Some(id) = message.delivery.properties.message_id() {
             let returned = Returned { code: message.reply_code, text: message.reply_text.as_str().to_owned() };
             let (exchange, key) = (message.delivery.exchange.as_str(), message.delivery.routing_key.as_str());
-            let address = (id.as_str().into(), exchange.into(), key.into());
-            self.returned.entry(address).or_default().push(returned);
+            let key = (id.as_str().into(), exchange.into(), key.into());
+            self.returned.entry(key).or_default().push(returned);
         }
     }
 
     fn take_return(&mut self, message: &Prepared) -> Option<Returned> {
-        // As good as always.
+        // True for nearly every confirm; then no key is made.
         if self.returned.is_empty() {
             return None;
         }
-        let address = address(message);
-        let returns = self.returned.get_mut(&address)?;
+        let key = key_of(message);
+        let returns = self.returned.get_mut(&key)?;
         let one = returns.pop();
         if returns.is_empty() {
-            self.returned.remove(&address);
+            self.returned.remove(&key);
         }
         one
     }
 
-    /// Judges the suspects that can be: their return has come, or lapin's queue of returns was empty after their ack,
-    /// or every ack is in (each ack takes one return out, so none is left). A lost channel leaves them unknown.
+    /// Judges the suspects that can be judged: their return has come, or lapin's queue of returns was empty after their
+    /// ack, or every ack is in (each ack takes one return out of the queue, so none is left). If the channel is lost,
+    /// all suspects are lost. `old`: how many suspects there were before this round.
     fn release(
         &mut self,
         old: usize,
@@ -385,12 +390,14 @@ impl Judge {
     }
 }
 
-fn address(message: &Prepared) -> Address {
+fn key_of(message: &Prepared) -> MessageKey {
     (Arc::clone(&message.id), Arc::clone(&message.exchange), Arc::clone(&message.routing_key))
 }
 
 fn unrequested() -> lapin::Error {
-    tracing::error!("a confirm was not requested on a channel that should have confirms: this is a bug in Fluffle");
+    tracing::error!(
+        "lapin says that a confirm was not requested, on a channel with confirms on: this is a bug in Fluffle"
+    );
     lapin::Error::from(std::io::Error::other("confirms are not on"))
 }
 

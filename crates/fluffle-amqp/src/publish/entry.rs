@@ -1,4 +1,4 @@
-//! One accepted message, or one envelope of many, with whoever waits for it.
+//! One accepted message, or one envelope of many, with the reply to its senders.
 
 use std::sync::Arc;
 
@@ -6,26 +6,26 @@ use fluffle_store::Position;
 
 use crate::{
     flow::budget::Room,
-    publish::{journal::Held, message::Prepared, outcome::Reply},
+    publish::{held::Held, message::Prepared, outcome::Reply},
 };
 
-/// One accepted message and whoever waits for it.
+/// One accepted message or envelope, and the reply that settles it.
 pub(crate) struct Entry {
     pub(crate) message: Arc<Prepared>,
     pub(crate) reply: Reply,
-    /// Published even when nobody waits any more.
+    /// Whether the message is published even when its sender no longer waits.
     pub(crate) detached: bool,
-    /// How often the broker has closed a channel over it, or over something beside it.
+    /// How often the broker has closed a channel over this message, or over another one beside it.
     pub(crate) refusals: u8,
-    /// Published on the channel of now.
+    /// Whether the message is published on the current channel.
     pub(crate) on_the_wire: bool,
-    /// Its part of the outbox's bytes, until it is settled.
+    /// Its part of the bytes that the publisher may hold, until it is settled.
     pub(crate) room: Option<Room>,
-    /// Its place in the journal it came from.
+    /// Its position in the journal, if it comes from one.
     pub(crate) position: Option<Position>,
-    /// Its part of the bytes that are read from there.
+    /// Its part of the bytes that journaled messages may take in memory.
     pub(crate) held: Option<Held>,
-    /// How often it was not taken, with nobody there to have it back.
+    /// How often the message has failed and no sender has taken it back.
     pub(crate) tries: u8,
 }
 
@@ -44,17 +44,17 @@ impl Entry {
         }
     }
 
-    /// One that was read from the journal: it goes out, whoever waits for it.
+    /// A message that was read from the journal. It is published whether or not a sender waits for it.
     pub(crate) fn journaled(message: Prepared, reply: Reply, position: Position, held: Held) -> Self {
         Self { position: Some(position), held: Some(held), ..Self::new(message, reply, true) }
     }
 
-    /// The caller gave up waiting and was handed the message back: publishing it now would surprise him.
+    /// Whether the sender no longer waits and has been handed the message back, so that it must not be published.
     pub(crate) fn withdrawn(&self) -> bool {
         self.reply.withdrawn() || !self.detached && self.reply.unheard()
     }
 
-    /// How many messages that is.
+    /// How many messages this is: 1, or the items of an envelope.
     pub(crate) fn items(&self) -> usize {
         self.message.items as usize
     }

@@ -1,4 +1,4 @@
-//! Why a publish failed. The message always comes back with it.
+//! Why a publish failed. The error always carries the message.
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ use crate::{
     publish::{confirm::Returned, travel::NotSent},
 };
 
-/// A publish that failed, with the message it was about.
+/// A publish that failed, with its message.
 ///
 /// [`PublishErrorKind::Unknown`], [`PublishErrorKind::Closed`], [`PublishErrorKind::Waiting`] and
 /// [`PublishErrorKind::Journaled`] leave open whether the broker has the message, or will have it. So does any refusal
-/// of one that had been published again after a lost channel: the first time may have arrived.
-/// [`is_certainly_not_sent`](Self::is_certainly_not_sent) tells the others.
+/// of a message that was published again after a lost channel, because the first one may have arrived.
+/// [`is_certainly_not_sent`](Self::is_certainly_not_sent) tells those apart from the rest.
 ///
 /// ```
 /// use fluffle_amqp::{Confirmed, MessageOptions, PublishError, PublishErrorKind, Publisher};
@@ -33,8 +33,8 @@ use crate::{
 pub struct PublishError<T> {
     /// The message, unchanged.
     pub message: T,
-    /// Its id: publish it again under this id ([`MessageOptions::id`](crate::MessageOptions::id)) and consumers can
-    /// tell.
+    /// The message's id. Publish it again under this id ([`MessageOptions::id`](crate::MessageOptions::id)), and
+    /// consumers recognise the repetition.
     pub id: String,
     pub(crate) target: Box<str>,
     pub(crate) kind: PublishErrorKind,
@@ -44,50 +44,52 @@ pub struct PublishError<T> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PublishErrorKind {
-    /// The message cannot be encoded, or is over a limit; nothing was sent.
+    /// The message cannot be encoded, or is over a limit. It was not sent.
     Encode(EncodeError),
-    /// The message's routing key, headers or another property is too long for AMQP; nothing was sent.
+    /// The message's routing key, headers or another property, named here, is longer than AMQP allows. The message was
+    /// not sent.
     Property(&'static str),
-    /// The message's headers and other properties do not fit one frame of the connection; nothing was sent.
+    /// The message's headers and other properties do not fit one frame of the connection. The message was not sent.
     ///
-    /// The frame is the smaller of what the broker allows and what the URI asks for (`frame_max`, 131,072 bytes unless it says
-    /// otherwise).
+    /// A frame has the smaller of two sizes: the one that the broker allows, and the one that the URI asks for
+    /// (`frame_max`, 131,072 bytes unless the URI says otherwise).
     HeadersTooLarge {
-        /// What they take on the wire, in bytes.
+        /// How many bytes they take on the wire.
         bytes: usize,
-        /// What one frame of the connection has room for, in bytes.
+        /// How many bytes one frame of the connection has room for.
         most: usize,
     },
-    /// No queue took it (`mandatory`, AMQP `basic.return`).
+    /// No queue took the message, which was `mandatory` (AMQP `basic.return`).
     Returned(Returned),
-    /// The broker refused responsibility (`basic.nack`), for instance a full queue with `overflow = reject-publish`.
+    /// The broker refused responsibility (`basic.nack`), for instance because a queue with `overflow = reject-publish`
+    /// is full.
     Nacked,
-    /// The broker closed the channel over it: no such exchange (404), no permission (403).
+    /// The broker closed the channel over the message: no such exchange (404), or no permission (403).
     Refused {
         /// AMQP reply code.
         code: u16,
         /// The broker's text.
         text: String,
     },
-    /// There was no room in the mailbox, or the rate limit would not let it (`try_enqueue`); nothing was sent.
+    /// `try_enqueue` found no room in the mailbox, or the rate limit reached. The message was not sent.
     Full,
-    /// The deadline passed before it was accepted into the mailbox, for want of room or for the rate limit; nothing was
-    /// sent.
+    /// The deadline passed before the mailbox had room, or before the rate limit let the message in. It was not sent.
     Overloaded,
-    /// The deadline passed when it had been sent and was not confirmed: it may have arrived, or not. After `publish` it
-    /// is not tried again; after `enqueue` it is, until it is settled.
+    /// The deadline passed after the message was sent and before it was confirmed: it may have arrived, or not. After
+    /// `publish` it is not sent again. After `enqueue` it is sent again after a lost channel, until it is settled.
     Unknown,
-    /// It was not sent, and will not be: publishing it again makes no second one.
+    /// The message was not sent, and will not be. Publishing it again cannot make a duplicate.
     NotSent(NotSent),
-    /// The deadline passed before it was sent. The publisher still has it, because it was enqueued or is in a batch,
-    /// and sends it when it can: **do not publish it again**.
+    /// The deadline passed before the message was sent. The publisher still has it, because it was enqueued or is in a
+    /// batch, and sends it when it can: **do not publish it again**.
     Waiting,
-    /// The publisher was shut down when it had been sent and was not confirmed: it may have arrived.
+    /// The publisher was shut down after the message was sent and before it was confirmed: it may have arrived.
     Closed,
-    /// It is in the publisher's journal, and not confirmed within the deadline, or before the publisher was shut down.
-    /// It is published when the broker is there, by this process or the next: **do not publish it again**.
+    /// The message is in the publisher's journal. It was not confirmed within the deadline, or before the publisher was
+    /// shut down. This process or the next publishes it when the broker is reachable: **do not publish it again**.
     Journaled,
-    /// It did not get into the publisher's journal, and was not sent: the journal is full, or the disk fails.
+    /// The message did not get into the publisher's journal, because the journal is full or the disk fails. It was not
+    /// sent.
     Journal(AppendErrorKind),
 }
 
@@ -97,7 +99,7 @@ impl<T> PublishError<T> {
         &self.kind
     }
 
-    /// Whether publishing the same message again later may succeed.
+    /// Whether publishing the same message again later may succeed, and how soon.
     pub fn class(&self) -> Class {
         match &self.kind {
             PublishErrorKind::Encode(_)
@@ -119,8 +121,9 @@ impl<T> PublishError<T> {
         }
     }
 
-    /// Whether no broker has ever heard of the message, nor will by what was asked here. Publishing it again makes no
-    /// second one; for a web server that is 503, "try again", where the others are 504, "nobody knows".
+    /// Whether the message was not sent to any broker, and will not be sent because of this call. Publishing it again
+    /// cannot make a duplicate. A web server answers 503, "try again", in this case, and 504, "the outcome is unknown",
+    /// otherwise.
     ///
     /// ```
     /// use fluffle_amqp::{PublishError, PublishErrorKind};
@@ -128,7 +131,7 @@ impl<T> PublishError<T> {
     /// fn status(error: &PublishError<String>) -> u16 {
     ///     match error.kind() {
     ///         PublishErrorKind::Encode(_) | PublishErrorKind::Property(_) => 400,
-    ///         PublishErrorKind::Journaled | PublishErrorKind::Waiting => 202, // it is on its way
+    ///         PublishErrorKind::Journaled | PublishErrorKind::Waiting => 202, // the publisher sends it
     ///         _ if error.is_certainly_not_sent() => 503,
     ///         _ => 504,
     ///     }
@@ -153,7 +156,7 @@ impl<T> PublishError<T> {
         }
     }
 
-    /// Anything but [`Class::Permanent`].
+    /// Whether the [class](Self::class) is any other than [`Class::Permanent`].
     pub fn is_transient(&self) -> bool {
         self.class() != Class::Permanent
     }
@@ -170,12 +173,12 @@ impl fmt::Display for PublishErrorKind {
         match self {
             PublishErrorKind::Encode(error) => write!(f, "{error}"),
             PublishErrorKind::Property(name) => {
-                write!(f, "its {name} is longer than AMQP allows (255 bytes; 32 KiB for all headers together)")
+                write!(f, "its {name} is longer than allowed (255 bytes; 32 KiB for all headers together): shorten it")
             }
             PublishErrorKind::HeadersTooLarge { bytes, most } => write!(
                 f,
-                "its headers and other properties take {bytes} bytes, and one frame of this connection has room for {most}: \
-                 shorten its headers, or raise `frame_max`, in the broker's URI and in rabbitmq.conf"
+                "its headers and other properties take {bytes} bytes, and one frame of this connection has room for \
+                 {most}: shorten its headers, or raise `frame_max`, in the broker's URI and in rabbitmq.conf"
             ),
             PublishErrorKind::Returned(Returned { code, text }) => {
                 write!(f, "no queue took it ({code} {text}): bind a queue, or use `mandatory(false)` if that is fine")
@@ -184,24 +187,33 @@ impl fmt::Display for PublishErrorKind {
                 f.write_str("the broker refused it (basic.nack): the queue may be full with overflow = reject-publish")
             }
             PublishErrorKind::Refused { code, text } => {
-                write!(f, "the broker closed the channel over it: {code} {text}")
+                write!(
+                    f,
+                    "the broker closed the channel over it ({code} {text}): declare what is missing, or permit it"
+                )
             }
-            PublishErrorKind::Full => f.write_str("the publisher's mailbox is full, or its rate limit reached"),
-            PublishErrorKind::Overloaded => {
-                f.write_str(
-                "no room in the publisher's mailbox within the deadline: is the broker away, or blocking, or the rate limit low?",
-            )
+            PublishErrorKind::Full => {
+                f.write_str("the publisher's mailbox is full, or its rate limit is reached: use `enqueue`, which waits")
             }
-            PublishErrorKind::Unknown => f.write_str("no confirm within the deadline: it may or may not have arrived"),
+            PublishErrorKind::Overloaded => f.write_str(
+                "the publisher's mailbox had no room within the deadline: is the broker unreachable, does it block \
+                     publishers, or is the rate limit too low?",
+            ),
+            PublishErrorKind::Unknown => f.write_str(
+                "no confirm within the deadline, so it may or may not have arrived: publish it again only under the \
+                 same id",
+            ),
             PublishErrorKind::NotSent(why) => write!(f, "{why}"),
             PublishErrorKind::Waiting => f.write_str(
-                "it is not sent yet, and its deadline has passed; the publisher sends it when it can: do not publish it again",
+                "it was not sent before its deadline, and the publisher sends it when it can: do not publish it \
+                 again",
             ),
-            PublishErrorKind::Closed => {
-                f.write_str("the publisher was shut down before the broker confirmed it: it may or may not have arrived")
-            }
+            PublishErrorKind::Closed => f.write_str(
+                "the publisher was shut down before the broker confirmed it, so it may or may not have arrived: \
+                     publish it again only under the same id",
+            ),
             PublishErrorKind::Journaled => {
-                f.write_str("it is not confirmed yet; it is in the journal and will be: do not publish it again")
+                f.write_str("it is not confirmed yet, but in the journal, which publishes it: do not publish it again")
             }
             PublishErrorKind::Journal(error) => write!(f, "it did not get into the journal: {error}"),
         }

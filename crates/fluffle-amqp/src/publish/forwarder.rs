@@ -1,4 +1,4 @@
-//! The handle that publishes what was prepared before.
+//! The handle that publishes messages which were prepared before.
 
 use std::{
     sync::{Arc, Weak},
@@ -14,16 +14,17 @@ use crate::{
         entry::Entry,
         error::{PublishError, PublishErrorKind},
         message::Prepared,
-        outcome::{Address, Kept, Pending},
+        outcome::{Kept, Pending},
         receipt::{Claim, Confirmed, Receipt},
         send_queue::SendQueue,
         stats::PublisherStats,
     },
 };
 
-/// Publishes messages that were [prepared](Prepared) before, each where it says: an outbox table's relay, a replay of
-/// dead letters. Cheap to clone; all clones share one mailbox, window and channel, with the guarantees of a
-/// [`Publisher`](crate::Publisher): always confirmed, in order, published again under the same id after a lost channel.
+/// Publishes messages that were [prepared](Prepared) before, each to the exchange and with the routing key that it
+/// carries. The relay of an outbox table uses it. Cheap to clone. All clones share one mailbox, window and channel,
+/// with the guarantees of a [`Publisher`](crate::Publisher): messages are always confirmed, leave in order, and are
+/// published again under the same id after a lost channel.
 ///
 /// ```no_run
 /// use fluffle_amqp::{Forwarder, Prepared};
@@ -62,38 +63,39 @@ impl Forwarder {
     /// [`PublishError`], with the message.
     ///
     /// # Cancellation
-    /// Dropped before it is ready, a message not yet on the wire is withdrawn; one on the wire may arrive.
+    /// If the future is dropped before the message is on the wire, the message is withdrawn. A message on the wire may
+    /// arrive.
     pub async fn publish(&self, message: Prepared) -> Result<Confirmed, PublishError<Prepared>> {
         self.accept(message, false).await?.confirmed().await
     }
 
-    /// Waits for room in the mailbox only; the receipt tells of the confirm.
+    /// Waits only for room in the mailbox. The receipt resolves with the confirm.
     ///
     /// # Errors
-    /// [`PublishError`], with the message, when it was not accepted.
+    /// [`PublishError`], with the message, if it was not accepted.
     ///
     /// # Cancellation
-    /// Dropped before it is ready, nothing was accepted. A dropped [`Receipt`] withdraws nothing.
+    /// If the future is dropped before it is ready, the message was not accepted. Dropping a [`Receipt`] withdraws
+    /// nothing.
     pub async fn enqueue(&self, message: Prepared) -> Result<Receipt<Prepared>, PublishError<Prepared>> {
         self.accept(message, true).await
     }
 
-    /// Makes known what it is fed from, for [`Service::backlogs`](crate::Service::backlogs). Whoever feeds it keeps
-    /// that alive.
+    /// Adds the store that feeds this forwarder, for [`Service::backlogs`](crate::Service::backlogs). The caller keeps
+    /// the store alive; the forwarder holds it weakly.
     pub fn fed_by(&self, backlog: Weak<dyn Backlog>) {
         self.shared.send_queue.fed_by(backlog);
     }
 
-    /// Running totals of this forwarder and its clones.
+    /// The totals of this forwarder and its clones, since it was made.
     pub fn stats(&self) -> PublisherStats {
         self.shared.send_queue.stats()
     }
 
     async fn accept(&self, message: Prepared, detached: bool) -> Result<Receipt<Prepared>, PublishError<Prepared>> {
         let deadline = Instant::now() + self.shared.deadline;
-        let to = Address { exchange: Arc::clone(&message.exchange), routing_key: Arc::clone(&message.routing_key) };
-        let (pending, reply) =
-            Pending::new(Arc::clone(&message.id), to, deadline, if detached { Kept::InMemory } else { Kept::No });
+        let kept = if detached { Kept::InMemory } else { Kept::No };
+        let (pending, reply) = Pending::new(Arc::clone(&message.id), message.address(), deadline, kept);
         let receipt = Receipt::new(message.clone(), Claim::whole(pending));
         match timeout_at(deadline, self.shared.send_queue.accept(Entry::new(message, reply, detached))).await {
             Ok(Ok(())) => Ok(receipt),

@@ -1,4 +1,5 @@
-//! A publisher's journal: what was accepted is on the local disk before it goes out, and stays there until the broker has it.
+//! A publisher's journal: an accepted message is on the local disk before it goes out, and stays there until the broker
+//! has it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,76 +24,111 @@ use crate::{
     publish::{
         entry::Entry,
         error::PublishErrorKind,
+        held::Held,
         message::Prepared,
-        outcome::{Address, Kept, Pending, Reply, SendOutcome},
+        outcome::{InCustody, Reply, SendOutcome},
     },
 };
 
-/// The waits before a message that the broker did not take is tried again, doubling from the first to the longest.
+/// How long a message that the broker did not take waits for its next try: doubled each time, from the first to the
+/// longest.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// How long the disk may take at the end.
+/// How long the flush of a journal may take when its publisher closes.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
-/// With so many waiting for that, nothing new is begun; what is on the wire then may add to them.
+/// With so many messages waiting for another try, no new message is read. Those on the wire at that moment may still
+/// add to them.
 const MOST_AGAIN: usize = 1024;
 
-/// The fewest who may be waiting before those who have gone are looked for.
+/// The fewest waiting senders at which the ones that have gone are looked for.
 const PRUNE_AT: usize = 4096;
 
-/// What a record takes beside its body, when it has no headers: exchange, routing key and properties of at most 255 bytes
-/// each, and what frames them.
+/// Most bytes that a record without headers takes beside its body: exchange, routing key and properties of at most 255
+/// bytes each, with their lengths.
 const RECORD_OVERHEAD: u64 = 4 * 1024;
 
-/// How long after the disk has failed it is asked again.
+/// How long to wait after the disk has failed, before it is read again.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
 
-/// A journal and those who wait for what is in it. Everything goes out in the order it was journaled, whether it comes
-/// from this process or an earlier one, for all of it is read from the journal.
+/// A journal, and the senders that wait for the messages in it. Every message is read from the journal before it goes
+/// out, whether this process wrote it or an earlier one, so all of them leave in the order in which they were
+/// journaled.
 pub(crate) struct Ledger {
     journal: Journal,
     reader: tokio::sync::Mutex<Reader>,
-    /// By message id: who waits for the verdict. Entered before the message is, so that no verdict comes too early.
-    waiting: Mutex<HashMap<Arc<str>, VecDeque<Reply>>>,
-    /// The bytes of what was read from the journal and is not settled.
+    waiting: Mutex<WaitingSenders>,
+    /// The bytes of the messages that were read from the journal and are not settled.
     held: Arc<Budget>,
-    /// What the broker did not take, and nobody is there to have it back: tried again when it is due.
+    /// Messages that the broker did not take and that no sender has taken back, in the order in which they are due for
+    /// another try.
     again: Mutex<VecDeque<(Instant, Entry)>>,
-    /// Told when there is more of it; from whichever thread dropped it.
+    /// Told when `again` gets another message, by whichever thread dropped its [`Custody`].
     more_again: Notify,
-    /// What the broker did not take, and its sender has not looked at yet.
+    /// Messages that the broker did not take, and whose senders have not looked yet.
     in_custody: AtomicUsize,
-    /// What cannot be read: left to the next process.
+    /// Records that cannot be read. They are left to the next process.
     stuck: AtomicUsize,
-    /// The application has closed it: there is nothing to wait for.
+    /// The application has closed the journal: there is nothing to wait for.
     closed: AtomicBool,
-    /// How many may be waiting before those who have gone are looked for.
-    prune_at: AtomicUsize,
+}
+
+/// The senders that wait for an outcome.
+struct WaitingSenders {
+    /// By message id. A sender is entered before its message can be read, so that no outcome comes too early. Of one
+    /// id, the senders are in the order of the records.
+    by_id: HashMap<Arc<str>, VecDeque<Reply>>,
+    /// How many ids may be in `by_id` before the senders that have gone are looked for.
+    prune_at: usize,
+}
+
+impl WaitingSenders {
+    /// Removes the senders that have gone, if there are many ids: their messages may never have got into the journal.
+    fn prune(&mut self) {
+        if self.by_id.len() >= self.prune_at {
+            self.by_id.retain(|_, of_this_id| {
+                of_this_id.retain(|waiter| !waiter.unheard());
+                !of_this_id.is_empty()
+            });
+            self.prune_at = PRUNE_AT.max(self.by_id.len() * 2);
+        }
+    }
+
+    /// The sender that waits for the next record with this id.
+    fn take(&mut self, id: &str) -> Option<Reply> {
+        let of_this_id = self.by_id.get_mut(id)?;
+        // A sender that has gone, for instance because the disk failed, is not the one that waits.
+        let waiter = std::iter::from_fn(|| of_this_id.pop_front()).find(|waiter| !waiter.unheard());
+        if of_this_id.is_empty() {
+            self.by_id.remove(id);
+        }
+        waiter
+    }
 }
 
 impl Ledger {
-    /// `None` when another publisher has the journal.
+    /// `None` if another publisher has the journal.
     ///
-    /// Of what is read from it, up to `max_bytes` are in memory at a time, one larger message alone.
+    /// Up to `max_bytes` of the messages in the journal are in memory at a time. A single larger message is in memory
+    /// alone.
     pub(crate) fn new(journal: Journal, max_bytes: u64) -> Option<Self> {
         let reader = tokio::sync::Mutex::new(journal.reader()?);
         Some(Self {
             journal,
             reader,
-            waiting: Mutex::default(),
+            waiting: Mutex::new(WaitingSenders { by_id: HashMap::new(), prune_at: PRUNE_AT }),
             held: Arc::new(Budget::new(max_bytes)),
             again: Mutex::default(),
             more_again: Notify::new(),
             in_custody: AtomicUsize::new(0),
             stuck: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
-            prune_at: AtomicUsize::new(PRUNE_AT),
         })
     }
 
-    /// Gives a message its place in the order; its sender hears when it is as safe as the journal's flush policy says. It is
-    /// published then, whoever waits for it.
+    /// Gives a message its place in the order. Its sender hears when the message is as safe as the journal's flush
+    /// policy says. From then on the message is published, even when its sender no longer waits.
     ///
     /// Cancellation safe: dropped before it is ready, nothing is written.
     pub(crate) async fn accept(&self, entry: Entry) -> Result<(), PublishErrorKind> {
@@ -108,12 +144,12 @@ impl Ledger {
         self.journal.reserve(size).await.map_err(PublishErrorKind::Journal)
     }
 
-    /// Waits for room for this very message. Cancellation safe.
+    /// Waits for room for this message, headers included. Cancellation safe.
     pub(crate) async fn reserve_for(&self, message: &Prepared) -> Result<Place, PublishErrorKind> {
         self.journal.reserve(record(message)?.size()).await.map_err(PublishErrorKind::Journal)
     }
 
-    /// Gives a message the place that was reserved for it.
+    /// Puts a message into the place that was reserved for it.
     pub(crate) fn send(&self, place: Place, entry: Entry) {
         match record(&entry.message) {
             Ok(record) => self.post(place, record, entry),
@@ -122,14 +158,15 @@ impl Ledger {
     }
 
     fn post(&self, place: Place, record: Record, entry: Entry) {
-        self.prune();
         let Entry { message, reply, .. } = entry;
         let pending = reply.pending();
-        // Posted under the lock: no verdict comes before its waiter, and of one id the waiters are in the order of the records.
+        // Posted under the lock, so that no record is read before its sender is entered, and so that the senders of one
+        // id are in the order of the records.
         let mut waiting = self.waiting();
+        waiting.prune();
         match place.post(record) {
             Ok(enqueued) => {
-                waiting.entry(Arc::clone(&message.id)).or_default().push_back(reply);
+                waiting.by_id.entry(Arc::clone(&message.id)).or_default().push_back(reply);
                 pending.posted(enqueued);
             }
             Err(error) => {
@@ -139,12 +176,12 @@ impl Ledger {
         }
     }
 
-    /// Waits for what is to be published next, and takes up to `limit`. Cancellation safe: what was read is in `into`.
+    /// Waits for the next message to publish, and takes up to `limit`. Cancellation safe: every message that was read
+    /// is in `into`.
     pub(crate) async fn take(&self, into: &mut Vec<Entry>, limit: usize) -> usize {
         let mut reader = self.reader.lock().await;
         let before = into.len();
         while into.len() == before {
-            // With so much to be tried again, or in memory, nothing new is begun.
             let full = self.again().len() >= MOST_AGAIN || !self.held.fits(1);
             tokio::select! {
                 biased;
@@ -152,13 +189,13 @@ impl Ledger {
                 read = reader.next(), if !full => match read {
                     Ok(entry) => into.extend(self.entry(entry)),
                     Err(error) if error.kind() == StoreErrorKind::Closed => {
-                        tracing::error!("the journal was closed under its publisher, which publishes no more");
+                        tracing::error!("journal closed by the application while its publisher runs, which stops");
                         self.closed.store(true, Ordering::Release);
                         std::future::pending().await
                     }
                     Err(error) if self.passes_over(&error) => {}
                     Err(error) => {
-                        tracing::error!(%error, "the journal cannot be read: trying again");
+                        tracing::error!(%error, "journal cannot be read; it is read again in 1 s");
                         sleep(AFTER_A_FAILURE).await;
                     }
                 },
@@ -174,20 +211,22 @@ impl Ledger {
         into.len() - before
     }
 
-    /// Whether it is about one record, that stays in the journal for a person to look at, while reading goes on after it.
+    /// Whether `error` is about one record only. That record stays in the journal for a person to look at, and reading
+    /// goes on after it.
     fn passes_over(&self, error: &StoreError) -> bool {
-        let one = error.kind() == StoreErrorKind::DamagedRecord;
-        if one {
+        let one_record = error.kind() == StoreErrorKind::DamagedRecord;
+        if one_record {
             self.stuck.fetch_add(1, Ordering::Relaxed);
             tracing::error!(
                 error = error_chain(error),
-                "a journaled message is damaged: it is not sent and stays in the journal, which goes on with the next"
+                "a journaled message is damaged: it is not sent and stays in the journal; the next one is read"
             );
         }
-        one
+        one_record
     }
 
-    /// What is to be tried again, when it is due. Cancellation safe: it is taken when it is given.
+    /// Waits for the next message that is due for another try. Cancellation safe: a message is taken only when it is
+    /// returned.
     async fn due(&self) -> Entry {
         loop {
             let mut more = std::pin::pin!(self.more_again.notified());
@@ -203,34 +242,38 @@ impl Ledger {
                         return entry;
                     }
                 }
-                // It may be due before the others.
+                // The added message may be due first.
                 () = more => {}
             }
         }
     }
 
-    /// The message and who waits for it; none for one that cannot be read, which stays where it is.
+    /// The message with the sender that waits for it. `None` if the message cannot be read; it stays in the journal.
     fn entry(&self, fluffle_store::Entry { position, id, bytes }: fluffle_store::Entry) -> Option<Entry> {
         let message = match Prepared::from_bytes(bytes) {
             Ok(message) => message,
             Err(error) => {
-                tracing::error!(message_id = %id, %error, "a journaled message cannot be read: it stays in the journal");
+                tracing::error!(
+                    message_id = %id, %error,
+                    "journaled message cannot be read: it is not sent and stays in the journal"
+                );
                 self.stuck.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
         };
-        // An earlier process's: nobody waits any more.
-        let reply = self.waiter(&id).unwrap_or_else(|| nobody(&message));
+        // If an earlier process wrote the message, no sender waits for it.
+        let reply = self.waiting().take(&id).unwrap_or_else(|| Reply::to_nobody(&message));
         let held = Held::new(&self.held, message.body.len());
         Some(Entry::journaled(message, reply, position, held))
     }
 
-    /// The broker has the message, or its sender has it back.
+    /// The broker has the message, or its senders have it back: it leaves the journal.
     pub(crate) fn settled(&self, position: Position) {
         self.journal.confirm(position);
     }
 
-    /// The broker did not take it, and nobody is there to have it back. It stays in the journal, and is tried again.
+    /// The broker did not take the message, and no sender has taken it back. It stays in the journal, and is tried
+    /// again.
     pub(crate) fn unheard(&self, mut entry: Entry) {
         let wait = (FIRST_WAIT * 2_u32.saturating_pow(entry.tries.into())).min(LONGEST_WAIT);
         let mut again = self.again();
@@ -242,18 +285,20 @@ impl Ledger {
         self.more_again.notify_waiters();
     }
 
-    /// Messages that are still to be settled, those that wait to be tried again left out; a confirm may be counted up to 50 ms after it has come.
+    /// Messages that are not settled. Messages that wait for another try, or for their senders to look, do not count. A
+    /// confirm may be counted up to 50 ms after it has come.
     pub(crate) fn outstanding(&self) -> usize {
         let elsewhere = self.in_custody.load(Ordering::Relaxed) + self.again().len();
         self.left().saturating_sub(elsewhere)
     }
 
-    /// The same, with those that wait to be tried again: nobody has them but the journal.
+    /// Messages that are not settled, those that wait for another try included. Messages that wait for their senders to
+    /// look do not count.
     pub(crate) fn waiting_to_leave(&self) -> usize {
         self.left().saturating_sub(self.in_custody.load(Ordering::Relaxed))
     }
 
-    /// The same, with those that wait to be tried again, or for their senders to look.
+    /// Messages that are not settled, those that wait for another try or for their senders to look included.
     pub(crate) fn left(&self) -> usize {
         if self.closed.load(Ordering::Acquire) {
             return 0;
@@ -262,23 +307,12 @@ impl Ledger {
         there.saturating_sub(self.stuck.load(Ordering::Relaxed))
     }
 
-    /// Forgets who has gone, now and then: their messages may never have got into the journal.
-    fn prune(&self) {
-        let mut waiting = self.waiting();
-        if waiting.len() >= self.prune_at.load(Ordering::Relaxed) {
-            waiting.retain(|_, of_this_id| {
-                of_this_id.retain(|waiter| !waiter.unheard());
-                !of_this_id.is_empty()
-            });
-            self.prune_at.store(PRUNE_AT.max(waiting.len() * 2), Ordering::Relaxed);
-        }
-    }
-
     fn again(&self) -> MutexGuard<'_, VecDeque<(Instant, Entry)>> {
         self.again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The publisher ends: who waits is told so, and what is here stays for the next process, confirms so far written.
+    /// The publisher ends. Senders that wait are told so. The messages stay for the next process; the confirms so far
+    /// are written to the disk.
     pub(crate) async fn close(&self, flushed_by: std::time::Instant) {
         self.forget_waiting();
         let begun = Instant::now();
@@ -286,34 +320,29 @@ impl Ledger {
         match clock::timeout_at(limit, self.journal.flush()).await {
             Ok(Ok(())) => tracing::info!(
                 left = self.journal.stats().unconfirmed, took = ?begun.elapsed(),
-                "drain: the journal is flushed; what is left in it is the next process's"
+                "drain: the journal is flushed; the next process publishes what is left in it"
             ),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the journal could not be flushed: the next process may publish again")
+                tracing::warn!(
+                    %error,
+                    "drain: the journal could not be flushed; the next process may publish confirmed messages again"
+                )
             }
             Err(_) => {
-                tracing::warn!(took = ?begun.elapsed(), "the journal was not flushed in time: the next process may publish again")
+                tracing::warn!(
+                    took = ?begun.elapsed(),
+                    "drain: the journal was not flushed in time; the next process may publish confirmed messages again"
+                )
             }
         }
     }
 
-    /// Who waits is told that the journal keeps what he sent.
+    /// Tells each sender that waits that the journal keeps its message.
     pub(crate) fn forget_waiting(&self) {
-        self.waiting().clear();
+        self.waiting().by_id.clear();
     }
 
-    fn waiter(&self, id: &str) -> Option<Reply> {
-        let mut waiting = self.waiting();
-        let of_this_id = waiting.get_mut(id)?;
-        // Who has gone, for instance because the disk failed, is not the one who waits.
-        let waiter = std::iter::from_fn(|| of_this_id.pop_front()).find(|waiter| !waiter.unheard());
-        if of_this_id.is_empty() {
-            waiting.remove(id);
-        }
-        waiter
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Arc<str>, VecDeque<Reply>>> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingSenders> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -323,35 +352,8 @@ fn record(message: &Prepared) -> Result<Record, PublishErrorKind> {
     Ok(Record { id: message.id.to_string(), bytes })
 }
 
-/// A reply that nobody waits for.
-pub(crate) fn nobody(message: &Prepared) -> Reply {
-    let to = Address { exchange: Arc::clone(&message.exchange), routing_key: Arc::clone(&message.routing_key) };
-    Pending::new(Arc::clone(&message.id), to, Instant::now(), Kept::InJournal).1
-}
-
-/// The bytes of one message that was read from the journal, until it is settled.
-pub(crate) struct Held {
-    budget: Arc<Budget>,
-    bytes: u64,
-}
-
-impl Held {
-    fn new(budget: &Arc<Budget>, bytes: usize) -> Self {
-        let held = Self { budget: Arc::clone(budget), bytes: bytes as u64 };
-        held.budget.take(held.bytes);
-        held
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // Whoever reads looks again by itself: at each confirm, and with the publisher's clock.
-        let _somebody_waits = self.budget.give_back(self.bytes);
-    }
-}
-
-/// A message that the broker did not take, on its way back to its sender. Who awaited no more than [`Receipt::journaled`]
-/// never looks: then it is the journal's again.
+/// A message that the broker did not take, on its way back to its senders. A sender that awaited only
+/// [`Receipt::journaled`] never looks; then the message is the journal's again when its receipt is dropped.
 ///
 /// [`Receipt::journaled`]: crate::Receipt::journaled
 pub(crate) struct Custody {
@@ -362,27 +364,21 @@ pub(crate) struct Custody {
 
 impl Custody {
     pub(crate) fn new(ledger: &Arc<Ledger>, mut entry: Entry, outcome: SendOutcome) -> Self {
-        // In its sender's hands, who has it anyway.
+        // Not counted as held by the publisher, because the sender has the message in memory anyway.
         entry.held = None;
         ledger.in_custody.fetch_add(1, Ordering::Relaxed);
         Self { ledger: Arc::clone(ledger), entry: Some(entry), outcome }
     }
+}
 
-    /// How many messages that is.
-    pub(crate) fn items(&self) -> usize {
+impl InCustody for Custody {
+    fn items(&self) -> usize {
         self.entry.as_ref().map_or(0, Entry::items)
     }
 
-    /// Its sender has it back; all of them, if it is an envelope.
-    pub(crate) fn taken_back(mut self) {
+    fn taken_back(mut self: Box<Self>) {
         let position = self.entry.take().and_then(|entry| entry.position);
         position.into_iter().for_each(|position| self.ledger.settled(position));
-    }
-}
-
-impl std::fmt::Debug for Custody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Custody").field(&self.outcome).finish()
     }
 }
 
@@ -392,7 +388,7 @@ impl Drop for Custody {
         if let Some(entry) = self.entry.take() {
             tracing::error!(
                 message_id = %entry.message.id, outcome = ?self.outcome,
-                "a journaled message failed and nobody waits for it: it is tried again"
+                "journaled message failed, and no sender took it back: it stays in the journal and is tried again"
             );
             self.ledger.unheard(entry);
         }
@@ -406,16 +402,9 @@ mod tests {
     const BODY: usize = 1_000;
 
     fn entry(id: &str) -> Entry {
-        let message = Prepared {
-            id: id.into(),
-            exchange: "".into(),
-            routing_key: "q".into(),
-            mandatory: true,
-            properties: lapin::BasicProperties::default().with_message_id(id.into()).into(),
-            body: vec![0; BODY].into(),
-            items: 1,
-        };
-        let reply = nobody(&message);
+        let properties = lapin::BasicProperties::default().with_message_id(id.into());
+        let message = Prepared::new(id, "", "q", properties, vec![0; BODY].into());
+        let reply = Reply::to_nobody(&message);
         Entry::new(message, reply, true)
     }
 

@@ -1,22 +1,25 @@
-//! A message ready for the wire, its type forgotten.
+//! A message that is ready to be published, without its Rust type.
 
 use std::{fmt, sync::Arc};
 
 use amq_protocol::frame::{GenError, WriteContext};
 use bytes::Bytes;
+use fluffle_wire::Encoded;
 use lapin::{
     BasicProperties,
     protocol::basic::{gen_properties, parse_properties},
 };
 use prost::Message;
+use uuid::Uuid;
 
 use crate::publish::properties::Properties;
 
-/// A message ready to be published: encoded, labelled, addressed, its type forgotten. Cloning shares the body.
+/// A message that is ready to be published: encoded, labelled and addressed, without its Rust type. A clone shares the
+/// body.
 ///
-/// Made by [`Route::prepare`](crate::Route::prepare), published by a [`Forwarder`](crate::Forwarder); in between it can be
-/// stored as [bytes](Self::to_bytes): in a database's outbox table, in a file. Its id stays the same however often it is
-/// published, so consumers can tell.
+/// [`Route::prepare`](crate::Route::prepare) makes it, a [`Forwarder`](crate::Forwarder) publishes it. In between it
+/// can be stored as [bytes](Self::to_bytes), for instance in an outbox table or in a file. Its id stays the same
+/// however often it is published, so that consumers recognise a repetition.
 ///
 /// ```
 /// use fluffle_amqp::{MessageOptions, Prepared, Route};
@@ -29,11 +32,11 @@ use crate::publish::properties::Properties;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// The message id, also in the properties: what returns, replays and de-duplication go by.
+    /// The message id, which is in the properties too. Returns are matched by it, and consumers de-duplicate by it.
     pub(crate) id: Arc<str>,
     pub(crate) exchange: Arc<str>,
     pub(crate) routing_key: Arc<str>,
-    /// The broker returns it when no queue takes it, instead of dropping it silently.
+    /// If no queue takes the message, the broker returns it, instead of dropping it silently.
     pub(crate) mandatory: bool,
     pub(crate) properties: Properties,
     pub(crate) body: Bytes,
@@ -41,7 +44,7 @@ pub struct Prepared {
     pub(crate) items: u32,
 }
 
-/// The byte form, described in `docs/WIRE.md` for whoever reads it with other means.
+/// The byte form. `docs/WIRE.md` describes it, for other programs that read it.
 #[derive(Clone, PartialEq, Message)]
 struct Stored {
     #[prost(string, tag = "1")]
@@ -57,18 +60,51 @@ struct Stored {
     properties: Vec<u8>,
     #[prost(bytes = "bytes", tag = "6")]
     body: Bytes,
-    /// 0 in what was stored before there were batches: 1.
+    /// 0, in bytes that were stored before there were batches, means 1.
     #[prost(uint32, tag = "7")]
     items: u32,
 }
 
-/// Bytes that are not a [`Prepared`] message, or properties that have no byte form; with what is wrong.
+/// Why bytes are not a [`Prepared`] message, or why properties have no byte form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a prepared message: {0}")]
 pub struct PreparedError(String);
 
+/// The exchange and the routing key that a message is published with.
+#[derive(Clone)]
+pub(crate) struct Address {
+    pub(crate) exchange: Arc<str>,
+    pub(crate) routing_key: Arc<str>,
+}
+
+impl Address {
+    /// The destination, as errors and log lines name it.
+    pub(crate) fn target(&self) -> String {
+        target(&self.exchange, &self.routing_key)
+    }
+}
+
 impl Prepared {
-    /// One message, which the broker returns when no queue takes it.
+    /// A message, or an envelope of messages, that the wire has encoded.
+    pub(crate) fn encoded(
+        id: Arc<str>,
+        to: Address,
+        mandatory: bool,
+        properties: impl Into<Properties>,
+        encoded: Encoded,
+    ) -> Self {
+        Self {
+            id,
+            exchange: to.exchange,
+            routing_key: to.routing_key,
+            mandatory,
+            properties: properties.into(),
+            body: encoded.body,
+            items: u32::try_from(encoded.items).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// One mandatory message, whose body is encoded already.
     pub(crate) fn new(
         id: impl Into<Arc<str>>,
         exchange: impl Into<Arc<str>>,
@@ -85,7 +121,7 @@ impl Prepared {
         &self.id
     }
 
-    /// The exchange it goes to; empty for the default exchange.
+    /// The exchange that the message goes to. Empty for the default exchange.
     pub fn exchange(&self) -> &str {
         &self.exchange
     }
@@ -100,10 +136,10 @@ impl Prepared {
         &self.body
     }
 
-    /// All of it as bytes. They stay readable across versions of Fluffle.
+    /// The whole message as bytes, which later versions of Fluffle read too.
     ///
     /// # Errors
-    /// When a property is longer than AMQP has room for.
+    /// If a property is longer than AMQP allows.
     pub fn to_bytes(&self) -> Result<Bytes, PreparedError> {
         let written: Result<_, GenError> = gen_properties(&self.amqp_properties())(WriteContext::from(Vec::new()));
         let (properties, _) = written.map_err(|error| PreparedError(format!("{error:?}")))?.into_inner();
@@ -119,10 +155,10 @@ impl Prepared {
         Ok(stored.encode_to_vec().into())
     }
 
-    /// What [`to_bytes`](Self::to_bytes) made; the body shares the bytes.
+    /// The message that [`to_bytes`](Self::to_bytes) made these bytes of. The body shares them.
     ///
     /// # Errors
-    /// When it was not made by that, or has been damaged.
+    /// If `to_bytes` did not make these bytes, or if they are damaged.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, PreparedError> {
         let Stored { id, exchange, routing_key, mandatory, properties, body, items } =
             Stored::decode(bytes).map_err(|error| PreparedError(error.to_string()))?;
@@ -132,37 +168,47 @@ impl Prepared {
         };
         let labelled = properties.message_id().as_ref().is_some_and(|labelled| labelled.as_str() == id);
         if !labelled {
-            return Err(PreparedError("its message id is not the one among its AMQP properties".to_owned()));
+            return Err(PreparedError("its message id differs from the one in its AMQP properties".to_owned()));
         }
         let (id, exchange, routing_key) = (id.into(), exchange.into(), routing_key.into());
         let properties = properties.into();
         Ok(Self { id, exchange, routing_key, mandatory, properties, body, items: items.max(1) })
     }
 
-    /// What it is labelled with, as AMQP has it.
+    /// Where the message goes.
+    pub(crate) fn address(&self) -> Address {
+        Address { exchange: Arc::clone(&self.exchange), routing_key: Arc::clone(&self.routing_key) }
+    }
+
+    /// The labels of the message as AMQP properties.
     pub(crate) fn amqp_properties(&self) -> BasicProperties {
         self.properties.to_amqp(&self.id)
     }
 
-    /// What its properties take on the wire, in bytes, headers included.
+    /// How many bytes the properties take on the wire, headers included.
     pub(crate) fn header_bytes(&self) -> usize {
         self.properties.header_bytes(&self.id)
     }
 
-    /// Where it goes, as errors and logs name it.
+    /// The destination, as errors and log lines name it.
     pub(crate) fn target(&self) -> String {
         target(&self.exchange, &self.routing_key)
     }
 }
 
 impl fmt::Display for Prepared {
-    /// Its id and where it goes.
+    /// The message's id and destination.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "message {} to {}", self.id, self.target())
     }
 }
 
-/// The exchange and key, or the queue, as errors and logs name a destination.
+/// A new message id: a UUIDv7, as text.
+pub(crate) fn new_id() -> Arc<str> {
+    (&*Uuid::now_v7().as_hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
+}
+
+/// The exchange and the routing key, or the queue, as errors and log lines name a destination.
 pub(crate) fn target(exchange: &str, routing_key: &str) -> String {
     match (exchange, routing_key) {
         ("", queue) => format!("queue `{queue}`"),
@@ -174,12 +220,18 @@ pub(crate) fn target(exchange: &str, routing_key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MessageOptions, Route};
+    use lapin::types::{AMQPValue, FieldTable};
 
     fn prepared() -> Prepared {
-        let options =
-            MessageOptions::new().correlation_id("c").priority(3).header("tenant", "eu").header_integer("n", 7);
-        Route::<String>::exchange("x").key("k").prepare(&"body".to_owned(), &options).unwrap()
+        let mut headers = FieldTable::default();
+        headers.insert("tenant".into(), AMQPValue::LongString("eu".into()));
+        headers.insert("n".into(), AMQPValue::LongLongInt(7));
+        let properties = BasicProperties::default()
+            .with_message_id("an id".into())
+            .with_correlation_id("c".into())
+            .with_priority(3)
+            .with_headers(headers);
+        Prepared::new("an id", "x", "k", properties, Bytes::from_static(b"body"))
     }
 
     #[test]
@@ -198,7 +250,7 @@ mod tests {
     fn damaged_bytes_are_an_error_and_never_a_panic() {
         let good = prepared().to_bytes().unwrap();
         for cut in 0..good.len() {
-            // Cut where a field ends it is a shorter message, but never one with another id.
+            // Bytes that end with a whole field are a shorter message, which must have the same id.
             if let Ok(less) = Prepared::from_bytes(good.slice(..cut)) {
                 assert_eq!(less.id(), prepared_id(&good));
             }

@@ -1,4 +1,4 @@
-//! From a message to the broker's confirm.
+//! Publishing: from a message to the broker's confirm.
 
 pub(crate) mod actor;
 pub(crate) mod backlog;
@@ -8,6 +8,7 @@ pub(crate) mod confirm;
 pub(crate) mod entry;
 pub(crate) mod error;
 pub(crate) mod forwarder;
+pub(crate) mod held;
 pub(crate) mod journal;
 pub(crate) mod message;
 pub(crate) mod name;
@@ -21,3 +22,6 @@ pub(crate) mod route;
 pub(crate) mod send_queue;
 pub(crate) mod stats;
 pub(crate) mod travel;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,8 +1,9 @@
-//! What a publisher goes by in the tree, in the log and in its stats.
+//! The name of a publisher in the tree, in the log and in its stats.
 
 use std::{fmt, sync::OnceLock};
 
-/// The name that its route wishes for, and the one its service gave it: the same, or with a number if another has that.
+/// The name that the route asks for, and the one that the service gave: the same, or with a number if another publisher
+/// has it.
 pub(crate) struct Name {
     wished: String,
     given: OnceLock<String>,
@@ -17,7 +18,7 @@ impl Name {
         &self.wished
     }
 
-    /// From here on it is this, of which there is one. A publisher is added once.
+    /// Sets the name that the service gave. Unique in the service. Called once, because a publisher is added once.
     pub(crate) fn give(&self, name: String) {
         let _ = self.given.set(name);
     }

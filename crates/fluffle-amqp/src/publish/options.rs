@@ -1,4 +1,4 @@
-//! What one message carries beside its body.
+//! The properties of one message beside its body.
 
 use std::time::Duration;
 
@@ -8,17 +8,16 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::{
-    consume::handler::delivery::Delivery,
-    publish::properties::{Labels, Properties},
-};
+use crate::publish::properties::{Labels, Properties};
 
-/// Most bytes of headers. All of a message's headers travel in one frame of 128 KiB; retry copies and dead letters add about
-/// 3 KiB. A smaller frame has less room, see [`HeadersTooLarge`](crate::PublishErrorKind::HeadersTooLarge).
+/// Most bytes of headers. All headers of a message travel in one frame of 128 KiB. Retry copies and dead letters add
+/// about 3 KiB. If the connection has smaller frames, there is less room, see
+/// [`HeadersTooLarge`](crate::PublishErrorKind::HeadersTooLarge).
 const HEADERS_LIMIT: usize = 32 * 1024;
 
-/// What one message carries beside its body. Everything is optional; headers may take 32 KiB in all, and
-/// with all other properties what one frame of the connection has room for: 20 bytes less than the negotiated `frame_max`.
+/// The properties of one message beside its body. All are optional. Headers may take 32 KiB in all. Headers and all
+/// other properties together must fit one frame of the connection, which has room for 20 bytes less than the negotiated
+/// `frame_max`.
 ///
 /// ```
 /// use fluffle_amqp::MessageOptions;
@@ -29,7 +28,7 @@ const HEADERS_LIMIT: usize = 32 * 1024;
 pub struct MessageOptions {
     pub(crate) id: Option<String>,
     pub(crate) key: Option<String>,
-    correlation_id: Option<String>,
+    pub(crate) correlation_id: Option<String>,
     expiration: Option<Duration>,
     priority: Option<u8>,
     headers: Vec<(String, AMQPValue)>,
@@ -39,12 +38,12 @@ impl MessageOptions {
     pub(crate) const NONE: &'static Self =
         &Self { id: None, key: None, correlation_id: None, expiration: None, priority: None, headers: Vec::new() };
 
-    /// Nothing set.
+    /// Options with nothing set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The message id, instead of a new UUIDv7; for publishing the same message again. An empty one is none.
+    /// The message id, instead of a new UUIDv7. For publishing the same message again. An empty id counts as none.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into()).filter(|id| !id.is_empty());
@@ -58,42 +57,42 @@ impl MessageOptions {
         self
     }
 
-    /// AMQP `correlation_id`. An empty one is none.
+    /// AMQP `correlation_id`. An empty id counts as none.
     #[must_use]
     pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
         self.correlation_id = Some(id.into()).filter(|id| !id.is_empty());
         self
     }
 
-    /// Per-message time to live, in whole milliseconds (AMQP `expiration`).
+    /// The time to live of this message, in whole milliseconds (AMQP `expiration`).
     #[must_use]
     pub fn expiration(mut self, ttl: Duration) -> Self {
         self.expiration = Some(ttl);
         self
     }
 
-    /// AMQP `priority`, 0 to 255; RabbitMQ's queues advise at most 10.
+    /// AMQP `priority`, 0 to 255. RabbitMQ advises at most 10.
     #[must_use]
     pub fn priority(mut self, priority: u8) -> Self {
         self.priority = Some(priority);
         self
     }
 
-    /// A header that holds text. Names under `x-fluffle-` are Fluffle's own.
+    /// Adds a header that holds text. Names that begin with `x-fluffle-` are reserved for Fluffle.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), AMQPValue::LongString(value.into().into())));
         self
     }
 
-    /// A header that holds an integer.
+    /// Adds a header that holds an integer.
     #[must_use]
     pub fn header_integer(mut self, name: impl Into<String>, value: i64) -> Self {
         self.headers.push((name.into(), AMQPValue::LongLongInt(value)));
         self
     }
 
-    /// The span that sends it (W3C Trace Context).
+    /// The span that sends the message (W3C Trace Context).
     #[must_use]
     pub fn trace(mut self, context: &TraceContext) -> Self {
         self = self.header(TRACEPARENT, context.traceparent());
@@ -103,27 +102,13 @@ impl MessageOptions {
         }
     }
 
-    /// Sent because of `delivery`: carries on its trace and its correlation id (its message id, if it has none).
-    #[must_use]
-    pub fn caused_by<T, R>(mut self, delivery: &Delivery<T, R>) -> Self {
-        for name in [TRACEPARENT, TRACESTATE] {
-            if let Some(value) = delivery.header(name) {
-                self = self.header(name, value);
-            }
-        }
-        match delivery.correlation_id().or_else(|| delivery.message_id()) {
-            Some(id) if self.correlation_id.is_none() => self.correlation_id(id),
-            _ => self,
-        }
-    }
-
-    /// Whether it says nothing that an envelope could not say for all its messages.
+    /// Whether the message may join a batch: nothing is set but a routing key, which all messages of an envelope share.
     pub(crate) fn allow_batch(&self) -> bool {
         let Self { id, key: _, correlation_id, expiration, priority, headers } = self;
         id.is_none() && correlation_id.is_none() && expiration.is_none() && priority.is_none() && headers.is_empty()
     }
 
-    /// The name of a property that AMQP, or a frame, has no room for.
+    /// The name of a property that is longer than allowed, if there is one.
     pub(crate) fn too_long(&self) -> Option<&'static str> {
         let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > 255);
         let header = self.headers.iter().any(|(name, _)| name.len() > 255);
@@ -146,7 +131,7 @@ impl MessageOptions {
         self.headers.iter().map(|(name, content)| name.len() + value(content) + 6).sum()
     }
 
-    /// These beside `labels`, for the message `id`.
+    /// The properties of the message `id`: `labels` and these options.
     pub(crate) fn apply(&self, labels: Labels, id: &str) -> Properties {
         let Self { id: _, key: _, correlation_id, expiration, priority, headers } = self;
         if correlation_id.is_none() && expiration.is_none() && priority.is_none() && headers.is_empty() {

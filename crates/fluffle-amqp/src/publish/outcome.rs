@@ -1,9 +1,6 @@
 //! How an accepted message ended, and how its senders hear of it.
 
-use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use fluffle_store::{AppendErrorKind, Enqueued};
 use futures_util::{
@@ -17,8 +14,7 @@ use crate::{
     publish::{
         confirm::Returned,
         error::PublishErrorKind,
-        journal::Custody,
-        message::target,
+        message::{Address, Prepared},
         travel::{NotSent, Travel},
     },
 };
@@ -35,79 +31,86 @@ pub(crate) enum SendOutcome {
         code: u16,
         text: String,
     },
-    /// It could not be put on its way after all.
+    /// The publisher accepted the message and then could not send it.
     Unsent(PublishErrorKind),
     /// The publisher was shut down first.
     Closed,
 }
 
-/// Who has a message when its sender has waited for long enough.
+/// Whether a message is still published after its sender has stopped waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
-    /// Nobody: what has not been sent by then will not be.
+    /// The message is not published: if it has not been sent by then, it is withdrawn.
     No,
-    /// Its publisher, until it is settled.
+    /// The message is published from the memory of its publisher.
     InMemory,
+    /// The message is published from the journal.
     InJournal,
 }
 
-/// What the sender of a message looks at until it is settled, or the senders of all items of one envelope.
+/// A message that the broker did not take, and that the journal keeps until each of its senders has it back. Dropped
+/// before that, the message is the journal's again.
+pub(crate) trait InCustody: Send {
+    /// How many messages this is: 1, or the items of an envelope.
+    fn items(&self) -> usize;
+
+    /// Every sender has its message back.
+    fn taken_back(self: Box<Self>);
+}
+
+/// What the sender of a message looks at until the message is settled. The senders of all items of one envelope share
+/// it.
 pub(crate) struct Pending {
-    /// The id under which it travels; an item's is `<id>/<index>`.
+    /// The id of the message or envelope. An item of an envelope has the id `<id>/<index>`.
     pub(crate) id: Arc<str>,
-    exchange: Arc<str>,
-    routing_key: Arc<str>,
+    to: Address,
     deadline: Instant,
     kept: Kept,
     travel: Travel,
-    /// When it has its place there: until it is safe.
+    /// Set once the message has its place in the journal; resolves when it is on the disk.
     safe: OnceLock<Shared<BoxFuture<'static, Result<(), AppendErrorKind>>>>,
     outcome: OnceLock<SendOutcome>,
-    /// Told of either.
+    /// Told when `safe` or `outcome` is set.
     news: Notify,
-    /// The message itself, if the broker did not take it and the journal has it.
-    custody: Mutex<Option<Box<Custody>>>,
-    /// How many have it back since.
-    taken_back: AtomicUsize,
+    hand_back: Mutex<HandBack>,
 }
 
-/// What whoever settles a message holds. Dropped unused, the message's end is [`SendOutcome::Closed`].
+/// The way of a journaled message that failed back to its senders.
+#[derive(Default)]
+struct HandBack {
+    custody: Option<Box<dyn InCustody>>,
+    /// How many senders have their message back.
+    taken_back: usize,
+}
+
+/// The right to settle a message. Dropped unused, it settles the message as [`SendOutcome::Closed`].
 pub(crate) struct Reply(Arc<Pending>);
-
-/// Where a message goes, as its sender is told.
-#[derive(Clone)]
-pub(crate) struct Address {
-    pub(crate) exchange: Arc<str>,
-    pub(crate) routing_key: Arc<str>,
-}
 
 impl Pending {
     pub(crate) fn new(id: Arc<str>, to: Address, deadline: Instant, kept: Kept) -> (Arc<Self>, Reply) {
         let pending = Arc::new(Self {
             id,
-            exchange: to.exchange,
-            routing_key: to.routing_key,
+            to,
             deadline,
             kept,
             travel: Travel::default(),
             safe: OnceLock::new(),
             outcome: OnceLock::new(),
             news: Notify::new(),
-            custody: Mutex::default(),
-            taken_back: AtomicUsize::new(0),
+            hand_back: Mutex::default(),
         });
         (Arc::clone(&pending), Reply(pending))
     }
 
-    /// Where it goes, as errors and logs name it.
+    /// The destination, as errors and log lines name it.
     pub(crate) fn target(&self) -> String {
-        target(&self.exchange, &self.routing_key)
+        self.to.target()
     }
 
-    /// Waits for its end. Cancellation safe: it only looks.
+    /// Waits for the outcome. Cancellation safe: it changes nothing.
     pub(crate) async fn outcome(&self) -> &SendOutcome {
         loop {
-            // Made before the look: what is told in between is not missed.
+            // Registered before the look, so that an outcome which is set in between is not missed.
             let news = self.news.notified();
             if let Some(outcome) = self.outcome.get() {
                 return outcome;
@@ -116,14 +119,16 @@ impl Pending {
         }
     }
 
-    /// Waits for the broker's confirm, up to the deadline; for one of the senders, who is told of it once.
+    /// Waits for the broker's confirm, up to the deadline. Each sender calls this once, because a failure counts as
+    /// handed back to that sender.
     pub(crate) async fn confirmed(&self) -> Result<(), PublishErrorKind> {
         if let Some(SendOutcome::Confirmed | SendOutcome::Written) = self.outcome.get() {
             return Ok(());
         }
         let journaled = self.kept == Kept::InJournal;
         if journaled {
-            // Past it the disk has not said so yet. When it does, the message is published.
+            // If the disk has not answered by the deadline, nobody knows: the message is published once it is on the
+            // disk.
             let safe = timeout_at(self.deadline, Box::pin(self.journaled())).await;
             safe.map_err(|_| PublishErrorKind::Unknown)??;
         }
@@ -141,7 +146,7 @@ impl Pending {
         Err(kind)
     }
 
-    /// Its deadline has passed. From here on it is withdrawn, unless it has been sent or is kept.
+    /// The deadline has passed: withdraws the message, unless it has been sent or is kept.
     fn given_up(&self) -> PublishErrorKind {
         match self.kept {
             Kept::No if self.travel.withdraw() => PublishErrorKind::NotSent(NotSent::Deadline),
@@ -150,7 +155,7 @@ impl Pending {
         }
     }
 
-    /// Waits until the journal has it, if there is one.
+    /// Waits until the message is in the journal. Returns at once if there is none.
     pub(crate) async fn journaled(&self) -> Result<(), PublishErrorKind> {
         if self.kept != Kept::InJournal {
             return Ok(());
@@ -170,25 +175,35 @@ impl Pending {
 
     /// The message has its place in the journal.
     pub(crate) fn posted(&self, enqueued: Enqueued) {
-        // Its position comes back with the journal's reader.
+        // The position is dropped here, because the journal's reader gives it again with the message.
         let safe = enqueued.map(|posted| posted.map(|_position| ()).map_err(|error| error.kind));
-        // The first time is the only one: a message is posted once.
+        // A message is posted once, so this never finds a value.
         let _ = self.safe.set(safe.boxed().shared());
         self.news.notify_waiters();
     }
 
-    /// One sender has his message back. When all have, it is the journal's no longer.
+    /// One sender has its message back. When all have, the journal may forget it.
     fn take_back(&self) {
-        let mut custody = self.custody.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken_back = self.taken_back.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some(all) = custody.take_if(|custody| custody.items() <= taken_back) {
+        let mut hand_back = self.hand_back();
+        hand_back.taken_back += 1;
+        let taken_back = hand_back.taken_back;
+        if let Some(all) = hand_back.custody.take_if(|custody| custody.items() <= taken_back) {
             all.taken_back();
         }
+    }
+
+    fn hand_back(&self) -> MutexGuard<'_, HandBack> {
+        self.hand_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Reply {
-    /// One more look at what this settles.
+    /// A reply to a message that no sender waits for.
+    pub(crate) fn to_nobody(message: &Prepared) -> Self {
+        Pending::new(Arc::clone(&message.id), message.address(), Instant::now(), Kept::InJournal).1
+    }
+
+    /// The message that this reply settles, for one more sender.
     pub(crate) fn pending(&self) -> Arc<Pending> {
         Arc::clone(&self.0)
     }
@@ -197,12 +212,13 @@ impl Reply {
         Arc::ptr_eq(&self.0, pending)
     }
 
-    /// Whether nobody waits for the outcome any more.
+    /// Whether no sender waits for the outcome any more.
     pub(crate) fn unheard(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// It is about to be sent; false if its sender has withdrawn it, and has been told so.
+    /// The message is about to be sent. False if its sender has withdrawn it, and has been told so: it must not be
+    /// sent.
     pub(crate) fn depart(&self) -> bool {
         self.0.travel.depart()
     }
@@ -211,21 +227,21 @@ impl Reply {
         self.0.travel.withdrawn()
     }
 
-    /// The publisher is closed, for this reason. What has been sent may have arrived.
+    /// The publisher is closed, for the reason `why`. If the message has been sent, it may have arrived.
     pub(crate) fn close(self, why: NotSent) {
         if self.0.kept != Kept::InJournal && self.0.travel.withdraw() {
             self.tell(SendOutcome::Unsent(PublishErrorKind::NotSent(why)));
         }
-        // Else it is dropped, which says so.
+        // Else dropping the reply says `Closed`.
     }
 
     pub(crate) fn settle(self, outcome: SendOutcome) {
         self.tell(outcome);
     }
 
-    /// The broker did not take the message, which stays the journal's until its senders have it back.
-    pub(crate) fn settle_in_custody(self, outcome: SendOutcome, custody: Custody) {
-        *self.0.custody.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(custody));
+    /// The broker did not take the message. The journal keeps it until its senders have it back.
+    pub(crate) fn settle_in_custody(self, outcome: SendOutcome, custody: Box<dyn InCustody>) {
+        self.0.hand_back().custody = Some(custody);
         self.tell(outcome);
     }
 
@@ -294,7 +310,7 @@ mod tests {
         let (withdrawn, reply) = pending();
         let told = withdrawn.confirmed().await;
         assert!(matches!(told, Err(PublishErrorKind::NotSent(NotSent::Deadline))));
-        assert!(!reply.depart(), "it must not be sent any more");
+        assert!(!reply.depart(), "a withdrawn message must not be sent");
         let to = Address { exchange: "x".into(), routing_key: "k".into() };
         let (kept, reply) = Pending::new("m".into(), to, Instant::now(), Kept::InMemory);
         assert!(matches!(kept.confirmed().await, Err(PublishErrorKind::Waiting)));

@@ -1,15 +1,15 @@
-//! Notices a confirm that does not come.
+//! Notices that a confirm does not come.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// Notices a message that has been on the wire for too long without a verdict, at no cost for each message: it looks a few
-/// times within the limit, and remembers how far publishing had got each time.
+/// Notices that a message has been on the wire for too long without a verdict. It costs nothing for each message,
+/// because it looks only a few times within the limit, and remembers how far publishing had got at each look.
 pub(crate) struct Overdue {
     limit: Duration,
-    /// The sequence number the next message would have got, and when that was.
+    /// For each look within the limit: the sequence number that the next message would have got, and the time.
     marks: VecDeque<(u64, Instant)>,
 }
 
@@ -18,13 +18,13 @@ impl Overdue {
         Self { limit, marks: VecDeque::new() }
     }
 
-    /// How often to look.
+    /// The time between two looks: a quarter of the limit, at least 1 ms.
     pub(crate) fn interval(&self) -> Duration {
         (self.limit / 4).max(Duration::from_millis(1))
     }
 
-    /// Whether the `oldest` message without a verdict has been out for longer than the limit; `next` is the sequence number
-    /// of the message to come.
+    /// Whether the message `oldest`, the oldest one without a verdict, has been on the wire for longer than the limit.
+    /// `next` is the sequence number of the next message.
     pub(crate) fn look(&mut self, oldest: Option<u64>, next: u64, now: Instant) -> bool {
         let mut sent_before = 0;
         while let Some((mark, at)) = self.marks.front().copied()
@@ -37,7 +37,7 @@ impl Overdue {
         oldest.is_some_and(|oldest| oldest < sent_before)
     }
 
-    /// The broker blocks publishers: no confirm can be expected, and time starts anew when it does not.
+    /// The broker blocks publishers, so no confirm can be expected. The time starts again at the next look.
     pub(crate) fn pause(&mut self) {
         self.marks.clear();
     }
@@ -49,7 +49,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(4);
 
-    /// Looks once a second; the seconds at which something is overdue.
+    /// Looks once a second, and gives the seconds at which a message is overdue.
     fn overdue(looks: impl IntoIterator<Item = (Option<u64>, u64)>) -> Vec<usize> {
         let (mut overdue, start) = (Overdue::new(LIMIT), Instant::now());
         let look = |(second, (oldest, next))| {

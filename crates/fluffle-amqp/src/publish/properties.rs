@@ -1,4 +1,4 @@
-//! What a message is labelled with.
+//! The labels of a message, which become its AMQP properties.
 
 use std::{
     sync::Arc,
@@ -10,15 +10,15 @@ use lapin::BasicProperties;
 
 use crate::base::frame;
 
-/// The AMQP properties of a message that waits to be published. Most messages have Fluffle's labels and nothing else; those
-/// become properties only where they leave, on the thread that has use for them.
+/// The AMQP properties of a message that waits to be published. Most messages have Fluffle's labels and nothing else.
+/// Labels become properties only when the message is published, on the thread that publishes it.
 #[derive(Clone, Debug)]
 pub(crate) enum Properties {
     Labels(Labels),
     Any(Box<BasicProperties>),
 }
 
-/// What every message of a publisher has, beside its id.
+/// The labels that every message of a publisher has, beside its id.
 #[derive(Clone, Debug)]
 pub(crate) struct Labels {
     content_type: Arc<str>,
@@ -30,7 +30,7 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
-    /// Of a message that is sent now.
+    /// The labels of a message that is accepted now.
     pub(crate) fn now(encoded: &Encoded, persistent: bool) -> Self {
         Self {
             content_type: Arc::clone(&encoded.content_type),
@@ -41,14 +41,14 @@ impl Labels {
         }
     }
 
-    /// What they take on the wire, in bytes: two of flags, eight of timestamp, one of delivery mode, and short strings with a
-    /// byte of length each.
+    /// How many bytes the labels take on the wire: two for the flags, eight for the timestamp, one for the delivery
+    /// mode, and each text with one byte for its length.
     fn header_bytes(&self, id: &str) -> usize {
         let encoding = self.content_encoding.map_or(0, |encoding| 1 + encoding.len());
         2 + 8 + 1 + (1 + self.content_type.len()) + (1 + self.type_name.len()) + (1 + id.len()) + encoding
     }
 
-    /// As AMQP has them.
+    /// The labels as AMQP properties.
     pub(crate) fn to_amqp(&self, id: &str) -> BasicProperties {
         let properties = BasicProperties::default()
             .with_content_type((&*self.content_type).into())
@@ -64,7 +64,7 @@ impl Labels {
 }
 
 impl Properties {
-    /// As AMQP has them, for the message `id`.
+    /// The AMQP properties of the message `id`.
     pub(crate) fn to_amqp(&self, id: &str) -> BasicProperties {
         match self {
             Self::Labels(labels) => labels.to_amqp(id),
@@ -72,7 +72,7 @@ impl Properties {
         }
     }
 
-    /// What they take on the wire, in bytes, for the message `id`.
+    /// How many bytes the properties of the message `id` take on the wire.
     pub(crate) fn header_bytes(&self, id: &str) -> usize {
         match self {
             Self::Labels(labels) => labels.header_bytes(id),

@@ -1,4 +1,4 @@
-//! The handle an application publishes with.
+//! The handle that an application publishes with.
 
 use std::{
     borrow::Cow,
@@ -8,7 +8,6 @@ use std::{
 };
 
 use tokio::{task::coop::consume_budget, time::Instant};
-use uuid::Uuid;
 
 use crate::{
     base::clock::timeout_at,
@@ -16,7 +15,7 @@ use crate::{
         batcher::Batcher,
         entry::Entry,
         error::{PublishError, PublishErrorKind},
-        message::target,
+        message::{new_id, target},
         options::MessageOptions,
         outcome::{Kept, Pending},
         receipt::{Claim, Confirmed, Receipt},
@@ -26,16 +25,16 @@ use crate::{
     },
 };
 
-/// Publishes messages of type `T` to one route. Cheap to clone; all clones share one mailbox, window and channel, or as many
-/// as the route has [lanes](Route::lanes).
+/// Publishes messages of type `T` to one route. Cheap to clone. All clones share one mailbox, window and channel, or as
+/// many as the route has [lanes](Route::lanes).
 ///
-/// Encoding happens in the caller. Accepted messages wait in a bounded mailbox, whatever happens to connections and
-/// channels meanwhile; after a reconnect everything unconfirmed is published again, in order, under the same ids.
-/// Messages reach the broker in the order in which they were accepted; in [batches](Route::batch) and over several lanes, those of
-/// one routing key.
+/// The caller encodes the message. Accepted messages wait in a bounded mailbox, whatever happens to connections and
+/// channels meanwhile. After a reconnect every unconfirmed message is published again, in order, under the same id.
+/// Messages reach the broker in the order in which they were accepted; in [batches](Route::batch) and over several
+/// lanes, that holds for the messages of one routing key.
 ///
-/// When the last clone is dropped, what was accepted is published and settled, then the channel is closed and its place
-/// in the pool given back.
+/// When the last clone is dropped, every accepted message is published and settled. Then the channel is closed, and its
+/// place in the pool is given back.
 ///
 /// ```no_run
 /// use fluffle_amqp::{Broker, Publisher, Route, Service, Topology, DRAIN};
@@ -62,12 +61,12 @@ pub struct Publisher<T> {
 
 struct Shared<T> {
     route: Route<T>,
-    lane: PublisherChannel<T>,
-    /// Beside it, if there are several.
+    first: PublisherChannel<T>,
+    /// The other lanes, if the route has several.
     others: Box<[PublisherChannel<T>]>,
 }
 
-/// A channel's worth of a publisher.
+/// One lane of a publisher: a send queue, which has a channel of its own, and the open batches of its routing keys.
 pub(crate) struct PublisherChannel<T> {
     pub(crate) send_queue: Arc<SendQueue>,
     pub(crate) batcher: Option<Arc<Batcher<T>>>,
@@ -76,23 +75,24 @@ pub(crate) struct PublisherChannel<T> {
 /// How far accepting a message came without waiting.
 enum Accepting<'a, T> {
     Done(Result<Receipt<T>, PublishError<T>>),
-    /// There is no open batch with room for it, or its turn has not come.
+    /// The message waits for its turn by the rate limit, or for room for another batch.
     InBatch {
         message: T,
         key: Cow<'a, str>,
         send_queue: &'a SendQueue,
         batcher: &'a Batcher<T>,
     },
+    /// The message travels by itself, and waits for its turn by the rate limit or for room.
     Alone {
         receipt: Receipt<T>,
         entry: Entry,
-        lane: &'a PublisherChannel<T>,
+        channel: &'a PublisherChannel<T>,
         deadline: Instant,
     },
 }
 
 impl<T> PublisherChannel<T> {
-    /// Waits for a place for a message that travels by itself.
+    /// Waits for a place for a message that travels by itself, then sends it.
     async fn accept(&self, entry: Entry) -> Result<(), PublishErrorKind> {
         let Some(batcher) = &self.batcher else { return self.send_queue.accept(entry).await };
         let place = self.send_queue.reserve_for(&entry.message).await?;
@@ -100,7 +100,7 @@ impl<T> PublisherChannel<T> {
         Ok(())
     }
 
-    /// Sends it, in the place that it has.
+    /// Sends a message that travels by itself and has a place.
     fn send(&self, place: Reserved, entry: Entry) {
         match &self.batcher {
             Some(batcher) => batcher.send_alone(&self.send_queue, place, entry),
@@ -113,39 +113,40 @@ impl<T> PublisherChannel<T> {
 }
 
 impl<T> Shared<T> {
-    fn lanes(&self) -> impl Iterator<Item = &PublisherChannel<T>> {
-        std::iter::once(&self.lane).chain(&self.others)
+    fn channels(&self) -> impl Iterator<Item = &PublisherChannel<T>> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
     /// The lane of a routing key, always the same.
-    fn lane(&self, routing_key: &str) -> &PublisherChannel<T> {
+    fn channel(&self, routing_key: &str) -> &PublisherChannel<T> {
         if self.others.is_empty() {
-            return &self.lane;
+            return &self.first;
         }
         let mut hasher = DefaultHasher::new();
         routing_key.hash(&mut hasher);
         let number = hasher.finish() % (self.others.len() as u64 + 1);
-        number.checked_sub(1).and_then(|other| self.others.get(usize::try_from(other).ok()?)).unwrap_or(&self.lane)
+        number.checked_sub(1).and_then(|other| self.others.get(usize::try_from(other).ok()?)).unwrap_or(&self.first)
     }
 
-    /// The routing key of a message that may join a batch, and whose batches; `None` without batches.
+    /// The routing key of a message that may join a batch, and the lane's send queue and batches. `None` without
+    /// batches.
     fn batches<'a>(
         &'a self,
         message: &T,
         own: Option<&'a str>,
     ) -> Option<(Cow<'a, str>, &'a SendQueue, &'a Batcher<T>)> {
-        self.lane.batcher.as_ref()?;
+        self.first.batcher.as_ref()?;
         let key = self.route.routing_key(message, own);
-        let lane = self.lane(&key);
-        Some((key, &lane.send_queue, lane.batcher.as_deref()?))
+        let channel = self.channel(&key);
+        Some((key, &channel.send_queue, channel.batcher.as_deref()?))
     }
 }
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        for lane in self.lanes() {
-            lane.send_queue.send_open();
-            lane.send_queue.abandon();
+        for channel in self.channels() {
+            channel.send_queue.send_open();
+            channel.send_queue.abandon();
         }
     }
 }
@@ -163,8 +164,8 @@ impl<T> fmt::Debug for Publisher<T> {
 }
 
 impl<T> Publisher<T> {
-    pub(crate) fn new(route: Route<T>, lane: PublisherChannel<T>, others: Vec<PublisherChannel<T>>) -> Self {
-        Self { shared: Arc::new(Shared { route, lane, others: others.into() }) }
+    pub(crate) fn new(route: Route<T>, first: PublisherChannel<T>, others: Vec<PublisherChannel<T>>) -> Self {
+        Self { shared: Arc::new(Shared { route, first, others: others.into() }) }
     }
 
     /// Publishes and waits for the broker's confirm, up to the route's deadline.
@@ -173,8 +174,8 @@ impl<T> Publisher<T> {
     /// [`PublishError`], with the message.
     ///
     /// # Cancellation
-    /// Dropped before it is ready, a message not yet on the wire is withdrawn; one on the wire, or in a
-    /// [batch](Route::batch), may arrive.
+    /// If the future is dropped before the message is on the wire, the message is withdrawn. A message on the wire, or
+    /// in a [batch](Route::batch), may arrive.
     pub async fn publish(&self, message: T) -> Result<Confirmed, PublishError<T>> {
         self.accept(message, MessageOptions::NONE, false).await?.confirmed().await
     }
@@ -187,13 +188,14 @@ impl<T> Publisher<T> {
         self.accept(message, &options, false).await?.confirmed().await
     }
 
-    /// Waits for room in the mailbox only; the receipt tells of the confirm.
+    /// Waits only for room in the mailbox. The receipt resolves with the confirm.
     ///
     /// # Errors
-    /// [`PublishError`], with the message, when it was not accepted.
+    /// [`PublishError`], with the message, if it was not accepted.
     ///
     /// # Cancellation
-    /// Dropped before it is ready, nothing was accepted. A dropped [`Receipt`] withdraws nothing.
+    /// If the future is dropped before it is ready, the message was not accepted. Dropping a [`Receipt`] withdraws
+    /// nothing.
     pub async fn enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
         self.accept(message, MessageOptions::NONE, true).await
     }
@@ -201,21 +203,21 @@ impl<T> Publisher<T> {
     /// [`enqueue`](Self::enqueue) with an id, a key, headers or other properties for this message.
     ///
     /// # Errors
-    /// [`PublishError`], with the message, when it was not accepted.
+    /// [`PublishError`], with the message, if it was not accepted.
     pub async fn enqueue_with(&self, message: T, options: MessageOptions) -> Result<Receipt<T>, PublishError<T>> {
         self.accept(message, &options, true).await
     }
 
-    /// [`enqueue`](Self::enqueue), or at once [`PublishErrorKind::Full`]; always that for a publisher with a journal, whose
-    /// disk has to be waited for.
+    /// [`enqueue`](Self::enqueue) without waiting: fails at once with [`PublishErrorKind::Full`] if there is no room. A
+    /// publisher with a journal always fails so, because a place in the journal means waiting for the disk.
     ///
     /// # Errors
-    /// [`PublishError`], with the message, when it was not accepted.
+    /// [`PublishError`], with the message, if it was not accepted.
     pub fn try_enqueue(&self, message: T) -> Result<Receipt<T>, PublishError<T>> {
-        let Shared { route, lane, .. } = &*self.shared;
+        let Shared { route, first, .. } = &*self.shared;
         let full = || {
             let limited = route.rate_limit.as_ref().is_some_and(|limit| !limit.take_now());
-            if limited || lane.send_queue.journal.is_some() { Err(PublishErrorKind::Full) } else { Ok(()) }
+            if limited || first.send_queue.journal.is_some() { Err(PublishErrorKind::Full) } else { Ok(()) }
         };
         if let Some((key, send_queue, batcher)) = self.shared.batches(&message, None) {
             let added = full().and_then(|()| match self.add(send_queue, batcher, &message, &key)? {
@@ -229,30 +231,33 @@ impl<T> Publisher<T> {
             };
         }
         let (receipt, entry) = self.prepare(message, MessageOptions::NONE, true, Instant::now() + route.deadline)?;
-        let send_queue = &self.shared.lane(&entry.message.routing_key).send_queue;
+        let send_queue = &self.shared.channel(&entry.message.routing_key).send_queue;
         match full().and_then(|()| send_queue.try_accept(entry)) {
             Ok(()) => Ok(receipt),
             Err(kind) => Err(receipt.failed(kind)),
         }
     }
 
-    /// Waits until every message accepted so far by this publisher and its clones is confirmed, or was handed back. Open batches
-    /// are sent at once.
+    /// Waits until every message that this publisher and its clones have accepted is confirmed or was handed back.
+    /// Sends open batches at once.
     ///
     /// # Cancellation
-    /// Safe: it only looks.
+    /// Safe: dropping the future changes nothing.
     pub async fn flush(&self) {
-        for lane in self.shared.lanes() {
-            lane.send_queue.send_open();
+        for channel in self.shared.channels() {
+            channel.send_queue.send_open();
         }
-        for lane in self.shared.lanes() {
-            lane.send_queue.idle().await;
+        for channel in self.shared.channels() {
+            channel.send_queue.idle().await;
         }
     }
 
-    /// Running totals of this publisher and its clones.
+    /// The totals of this publisher and its clones, since it was made.
     pub fn stats(&self) -> PublisherStats {
-        self.shared.lanes().map(|lane| lane.send_queue.stats()).fold(PublisherStats::default(), PublisherStats::plus)
+        self.shared
+            .channels()
+            .map(|channel| channel.send_queue.stats())
+            .fold(PublisherStats::default(), PublisherStats::plus)
     }
 
     async fn accept(
@@ -261,18 +266,18 @@ impl<T> Publisher<T> {
         options: &MessageOptions,
         detached: bool,
     ) -> Result<Receipt<T>, PublishError<T>> {
-        if self.shared.lane.batcher.is_none() {
-            // Who publishes in a loop leaves time to what else runs on his thread.
+        if self.shared.first.batcher.is_none() {
+            // Yield here now and then, or a publish loop starves the other tasks on this thread.
             consume_budget().await;
         }
         match self.accept_now(message, options, detached) {
             Accepting::Done(accepted) => accepted,
-            // Few come here: those who do not need no room for this in their own future, which is moved for each message.
+            // Boxed, so that callers who never wait do not carry this state in their own future.
             waiting => Box::pin(self.accept_in_time(waiting)).await,
         }
     }
 
-    /// Accepts a message if that takes no wait.
+    /// Accepts a message if that needs no waiting.
     fn accept_now<'a>(&'a self, message: T, options: &'a MessageOptions, detached: bool) -> Accepting<'a, T> {
         if options.allow_batch()
             && let Some((key, send_queue, batcher)) = self.shared.batches(&message, options.key.as_deref())
@@ -290,21 +295,21 @@ impl<T> Publisher<T> {
             Ok(prepared) => prepared,
             Err(error) => return Accepting::Done(Err(error)),
         };
-        let lane = self.shared.lane(&entry.message.routing_key);
+        let channel = self.shared.channel(&entry.message.routing_key);
         if self.shared.route.rate_limit.is_some() {
-            return Accepting::Alone { receipt, entry, lane, deadline };
+            return Accepting::Alone { receipt, entry, channel, deadline };
         }
-        match lane.send_queue.try_reserve(entry.message.body.len()) {
+        match channel.send_queue.try_reserve(entry.message.body.len()) {
             Ok(place) => {
-                lane.send(place, entry);
+                channel.send(place, entry);
                 Accepting::Done(Ok(receipt))
             }
-            Err(PublishErrorKind::Full) => Accepting::Alone { receipt, entry, lane, deadline },
+            Err(PublishErrorKind::Full) => Accepting::Alone { receipt, entry, channel, deadline },
             Err(kind) => Accepting::Done(Err(receipt.failed(kind))),
         }
     }
 
-    /// Waits for what [`accept_now`](Self::accept_now) lacked, up to the route's deadline.
+    /// Waits for the turn or the room that [`accept_now`](Self::accept_now) did not get, up to the route's deadline.
     async fn accept_in_time(&self, accepting: Accepting<'_, T>) -> Result<Receipt<T>, PublishError<T>> {
         let route = &self.shared.route;
         let turn = async {
@@ -328,10 +333,10 @@ impl<T> Publisher<T> {
                     Err(kind) => Err(self.not_batched(message, &key, kind)),
                 }
             }
-            Accepting::Alone { receipt, entry, lane, deadline } => {
+            Accepting::Alone { receipt, entry, channel, deadline } => {
                 let accepting = async {
                     turn.await;
-                    lane.accept(entry).await
+                    channel.accept(entry).await
                 };
                 match timeout_at(deadline, accepting).await.unwrap_or(Err(PublishErrorKind::Overloaded)) {
                     Ok(()) => Ok(receipt),
@@ -341,7 +346,7 @@ impl<T> Publisher<T> {
         }
     }
 
-    /// Adds to an open batch, if there is one with room.
+    /// Adds a message to the open batch of its key, if there is one with room.
     fn add(
         &self,
         send_queue: &SendQueue,
@@ -356,11 +361,11 @@ impl<T> Publisher<T> {
     }
 
     fn not_batched(&self, message: T, key: &str, kind: PublishErrorKind) -> PublishError<T> {
-        let (id, target) = (Uuid::now_v7().to_string(), target(&self.shared.route.exchange, key));
+        let (id, target) = (new_id().to_string(), target(&self.shared.route.exchange, key));
         PublishError { message, id, target: target.into(), kind }
     }
 
-    /// Encodes, addresses and labels; everything that can be wrong with the message itself shows here.
+    /// Encodes, addresses and labels a message. A message that can never be sent fails here.
     fn prepare(
         &self,
         message: T,
@@ -368,9 +373,9 @@ impl<T> Publisher<T> {
         detached: bool,
         deadline: Instant,
     ) -> Result<(Receipt<T>, Entry), PublishError<T>> {
-        let Shared { route, lane, .. } = &*self.shared;
+        let Shared { route, first, .. } = &*self.shared;
         let (id, to) = route.address(&message, options);
-        let kept = match (&lane.send_queue.journal, detached) {
+        let kept = match (&first.send_queue.journal, detached) {
             (Some(_), _) => Kept::InJournal,
             (None, true) => Kept::InMemory,
             (None, false) => Kept::No,
@@ -378,7 +383,7 @@ impl<T> Publisher<T> {
         let (pending, reply) = Pending::new(Arc::clone(&id), to.clone(), deadline, kept);
         let receipt = Receipt::new(message, Claim::whole(pending));
         match route.prepare_as(&receipt.message, options, id, to) {
-            Ok(prepared) => match lane.send_queue.has_room_for_headers(&prepared) {
+            Ok(prepared) => match first.send_queue.has_room_for_headers(&prepared) {
                 Ok(()) => Ok((receipt, Entry::new(prepared, reply, detached))),
                 Err(kind) => Err(receipt.failed(kind)),
             },

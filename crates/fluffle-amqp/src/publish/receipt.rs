@@ -1,4 +1,4 @@
-//! What an application holds of a message on its way.
+//! The receipt of an accepted message, and the id that it carries.
 
 use std::{
     cmp::Ordering,
@@ -15,15 +15,16 @@ use crate::publish::{
     outcome::Pending,
 };
 
-/// The broker has the message (or, with [`Confirms::Off`](crate::Confirms::Off), the socket has).
+/// The broker has confirmed the message. With [`Confirms::Off`](crate::Confirms::Off): the message is written to the
+/// socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confirmed {
     /// The message's id.
     pub id: MessageId,
 }
 
-/// A message's id, as text: it derefs to `str`. That of a message in a batch, `<id>/<index>`, is put together when it is
-/// first looked at.
+/// The id of a message, as text: it dereferences to `str`. The id of a message in a batch, `<id>/<index>`, is put
+/// together when it is first read.
 #[derive(Clone)]
 pub struct MessageId(Source);
 
@@ -33,22 +34,22 @@ enum Source {
     Text(Box<str>),
 }
 
-/// Which message of which verdict to come.
+/// Which message of which pending message or envelope a receipt is for.
 #[derive(Clone)]
 pub(crate) struct Claim {
     pending: Arc<Pending>,
-    /// Which item of its envelope.
+    /// The item of the envelope, if it is one.
     index: Option<u32>,
     text: OnceBox<String>,
 }
 
 impl Claim {
-    /// To a message that travels by itself.
+    /// For a message that travels by itself.
     pub(crate) fn whole(pending: Arc<Pending>) -> Self {
         Self { pending, index: None, text: OnceBox::new() }
     }
 
-    /// To item `index` of an envelope.
+    /// For item `index` of an envelope.
     pub(crate) fn item(pending: Arc<Pending>, index: u32) -> Self {
         Self { pending, index: Some(index), text: OnceBox::new() }
     }
@@ -147,8 +148,8 @@ impl fmt::Debug for MessageId {
     }
 }
 
-/// An accepted message on its way, from [`Publisher::enqueue`](crate::Publisher::enqueue), where an example is. Dropping it
-/// withdraws nothing.
+/// An accepted message on its way, from [`Publisher::enqueue`](crate::Publisher::enqueue). Dropping the receipt
+/// withdraws nothing. An example is at [`Publisher`](crate::Publisher).
 #[must_use = "the message may still fail: await `confirmed`, or drop the receipt on purpose and watch the stats"]
 pub struct Receipt<T> {
     pub(crate) message: T,
@@ -160,13 +161,13 @@ impl<T> Receipt<T> {
         Self { message, claim }
     }
 
-    /// The message's id; of a message in a batch that is `<id of the envelope>/<index>`.
+    /// The message's id. The id of a message in a batch is `<id of the envelope>/<index>`.
     pub fn id(&self) -> &str {
         self.claim.id()
     }
 
-    /// Waits for the broker's confirm, up to the route's deadline, counted from the call that accepted the message; in a batch
-    /// from when the batch was due.
+    /// Waits for the broker's confirm, up to the route's deadline. The deadline counts from the call that accepted the
+    /// message. In a batch, it counts from the time at which the batch is due.
     ///
     /// # Errors
     /// [`PublishError`], with the message.
@@ -177,15 +178,15 @@ impl<T> Receipt<T> {
         }
     }
 
-    /// Waits until the message is in the publisher's journal, as safe as its flush policy says: from then on it is
-    /// published whatever happens to this process. At once for a publisher without a journal. A message in a batch gets there
-    /// when its batch is sent.
+    /// Waits until the message is in the publisher's journal, as safe as the journal's flush policy says. From then on
+    /// it is published whatever happens to this process. Returns at once for a publisher without a journal. A message
+    /// in a batch is written to the journal when its batch is sent.
     ///
     /// # Errors
-    /// [`PublishError`], with the message, when it did not get there and will not be published.
+    /// [`PublishError`], with the message, if the message did not get into the journal and will not be published.
     ///
     /// # Cancellation
-    /// Dropped, the message goes its way, and nobody hears of it.
+    /// If the future is dropped, the message is published all the same, and its outcome is not reported.
     pub async fn journaled(self) -> Result<Self, PublishError<T>> {
         match self.claim.pending.journaled().await {
             Ok(()) => Ok(self),

@@ -1,16 +1,18 @@
-//! Where a publisher's messages go, and on which terms.
+//! Where the messages of a publisher go, and how they are sent.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use fluffle_store::Journal;
 use fluffle_wire::{Codec, Gzip, Limits, Protobuf, Wire};
-use uuid::Uuid;
 
 use crate::{
     base::payload::Payload,
     flow::{budget::DEFAULT_BYTES, rate::RateLimit},
     publish::{
-        batching::Batching, error::PublishErrorKind, message::Prepared, options::MessageOptions, outcome::Address,
+        batching::Batching,
+        error::PublishErrorKind,
+        message::{Address, Prepared, new_id},
+        options::MessageOptions,
         properties::Labels,
     },
 };
@@ -24,23 +26,24 @@ use crate::{
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirms {
-    /// It does not: a message counts as published once written to the socket. What the broker returns, refuses or
-    /// loses goes unnoticed. For telemetry and the like.
+    /// It does not: a message counts as published once it is written to the socket. If the broker returns, refuses or
+    /// loses a message, nobody notices. Meant for telemetry and the like.
     Off,
-    /// One message at a time on the wire: order holds even when one has to be published again.
+    /// One message at a time is on the wire, so that order holds even when a message has to be published again.
     Each,
-    /// Up to this many on the wire at once. Order holds on each channel; what is published again after a lost channel
-    /// keeps its order too, and may repeat messages that had arrived.
+    /// Up to this many messages are on the wire at once. Order holds on each channel. Messages that are published again
+    /// after a lost channel keep their order too, but may repeat messages that had arrived.
     Window(usize),
 }
 
-/// Brokers confirm within milliseconds, seconds under load; a queue without a leader makes it longer.
+/// The default of [`Route::confirm_timeout`]. Brokers confirm within milliseconds, or seconds under load. A queue
+/// without a leader takes longer.
 pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Longer than any wait that is meant: a deadline past what the clock can tell would panic.
+/// The longest time that a setting may have: a deadline that is later than the clock can tell would panic.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Where a publisher's messages go, and on which terms.
+/// Where the messages of a publisher go, and how they are sent.
 ///
 /// | setting | default |
 /// |---|---|
@@ -48,13 +51,13 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// | [`confirms`](Route::confirms) | [`Confirms::Window`]`(1024)` |
 /// | [`batch`](Route::batch) | off: each message travels by itself |
 /// | [`lanes`](Route::lanes) | 1 channel |
-/// | [`journal`](Route::journal) | none; with one, what is accepted outlives the process |
-/// | [`confirm_timeout`](Route::confirm_timeout) | 60 s, then the channel is taken for broken |
+/// | [`journal`](Route::journal) | none; with one, accepted messages outlive the process |
+/// | [`confirm_timeout`](Route::confirm_timeout) | 60 s; then a fresh channel replaces this one |
 /// | [`mailbox`](Route::mailbox) | 1024 messages accepted and not yet on the wire |
 /// | [`max_bytes_in_flight`](Route::max_bytes_in_flight) | 64 MiB accepted and not settled |
 /// | [`rate_limit`](Route::rate_limit) | none |
-/// | [`mandatory`](Route::mandatory) | true: a message no queue takes is an error, not a silent loss |
-/// | [`persistent`](Route::persistent) | true: survives a broker restart in durable queues |
+/// | [`mandatory`](Route::mandatory) | true: a message that no queue takes is an error, not a silent loss |
+/// | [`persistent`](Route::persistent) | true: messages in durable queues survive a restart of the broker |
 /// | [`deadline`](Route::deadline) | 30 s from `publish` to the broker's confirm, reconnects included |
 /// | [`gzip`](Route::gzip) | off |
 /// | [`name`](Route::name) | the exchange's, or the queue's |
@@ -89,7 +92,7 @@ pub struct Route<T> {
     pub(crate) wire: Wire<T>,
 }
 
-/// The routing key: the same for all, or made from each message.
+/// The routing key: one for all messages, or made from each message.
 pub(crate) enum Key<T> {
     Fixed(Arc<str>),
     By(Arc<dyn Fn(&T) -> String + Send + Sync>),
@@ -105,7 +108,7 @@ impl<T> Clone for Key<T> {
 }
 
 impl<T> Route<T> {
-    /// To this exchange, as Protobuf.
+    /// A route to this exchange, with messages encoded as Protobuf.
     pub fn exchange(name: impl Into<String>) -> Self
     where
         T: Payload,
@@ -113,7 +116,7 @@ impl<T> Route<T> {
         Self::coded(Protobuf, name)
     }
 
-    /// Straight to this queue, through the default exchange, as Protobuf.
+    /// A route straight to this queue, through the default exchange, with messages encoded as Protobuf.
     pub fn queue(name: impl Into<String>) -> Self
     where
         T: Payload,
@@ -121,9 +124,9 @@ impl<T> Route<T> {
         Self::exchange("").key(name)
     }
 
-    /// What its publisher goes by in the tree, in the log and in [`Service::publishers`](crate::Service::publishers).
-    /// Default: the name of its exchange, or of its queue. Where another publisher of the service has that name, it gets
-    /// a number: `alerts#2`.
+    /// The name of the publisher in the tree, in the log and in [`Service::publishers`](crate::Service::publishers).
+    /// Default: the name of the exchange, or of the queue. If another publisher of the service has that name, a number
+    /// is added: `alerts#2`.
     ///
     /// ```
     /// use fluffle_amqp::Route;
@@ -136,8 +139,8 @@ impl<T> Route<T> {
         self
     }
 
-    /// To this exchange, in a codec of your choice; to a queue through the default exchange: `""`, with
-    /// [`key`](Route::key).
+    /// A route to this exchange, with a codec of your choice. For a queue, use the default exchange `""` and the
+    /// queue's name as [`key`](Route::key).
     pub fn coded(codec: impl Codec<T> + 'static, exchange: impl Into<String>) -> Self {
         Self {
             exchange: exchange.into().into(),
@@ -179,28 +182,29 @@ impl<T> Route<T> {
         self
     }
 
-    /// Gathers messages into batches: many small ones travel as one AMQP message, an *envelope* (`docs/WIRE.md`,
-    /// "Batches"), and a consumer hands them out again one by one. Off by default.
+    /// Gathers messages into batches: many small messages travel as one AMQP message, an *envelope* (`docs/WIRE.md`,
+    /// "Batches"), and a consumer hands them out one by one. Off by default.
     ///
-    /// `publish`, `enqueue`, `try_enqueue` and their receipts stay as they are, but for this:
+    /// `publish`, `enqueue`, `try_enqueue` and their receipts work as without batches, with these differences:
     ///
-    /// - A message waits for company, up to the [linger](Batching::linger). Its receipt resolves with the envelope's
-    ///   confirm; what becomes of the envelope (returned, nacked, refused) becomes of each message in it, and each is
-    ///   handed back to its own sender. Its id is `<id of the envelope>/<index>`.
-    /// - Each routing key has an open batch of its own. Up to 32 are open at a time; one more, and the oldest is sent.
-    ///   Messages of one key keep their order, those of different keys have none among them.
-    /// - A message with options of its own beside a key (an id, headers, a priority, …) travels by itself, after what
-    ///   was accepted before it for its key.
+    /// - A message waits for others up to the [linger](Batching::linger). Its receipt resolves with the confirm of the
+    ///   envelope. If the envelope is returned, nacked or refused, so is each message in it, and each sender gets its
+    ///   message back. The id of a message is `<id of the envelope>/<index>`.
+    /// - Each routing key has an open batch of its own. Up to 32 are open at a time; for one more, the oldest is sent.
+    ///   Messages of one key keep their order. Messages of different keys have no order among them.
+    /// - A message with options of its own beside a key (an id, headers, a priority, …) travels by itself, after the
+    ///   messages accepted before it for its key.
     /// - The caller whose message has no room in a batch compresses and sends that batch, and waits for room for the
-    ///   next: [`mailbox`](Route::mailbox) and [`confirms`](Route::confirms) count envelopes, and an open batch has its
-    ///   place among them. Once in a batch a message goes out, though a `publish` be dropped.
+    ///   next one. [`mailbox`](Route::mailbox) and [`confirms`](Route::confirms) count envelopes, an open batch
+    ///   included. A message in a batch is sent even when its `publish` future is dropped.
     ///   [`rate_limit`](Route::rate_limit) counts messages.
-    /// - [`Publisher::flush`](crate::Publisher::flush), the last clone's drop and a shutdown send what is open at once.
+    /// - [`Publisher::flush`](crate::Publisher::flush), the drop of the last clone and a shutdown send open batches at
+    ///   once.
     /// - [`gzip`](Route::gzip) compresses the batch as a whole.
-    /// - With a [journal](Route::journal) an envelope is one record, written when it is sent; until then its messages
-    ///   are in memory alone. [`Receipt::journaled`](crate::Receipt::journaled) tells. What cannot be delivered leaves
-    ///   the journal when every message has been handed back; was one of the receipts dropped, the whole envelope is
-    ///   tried again, with those that were handed back too.
+    /// - With a [journal](Route::journal) an envelope is one record, written when the envelope is sent. Until then its
+    ///   messages are only in memory. [`Receipt::journaled`](crate::Receipt::journaled) resolves once they are on the
+    ///   disk. An envelope that cannot be delivered leaves the journal when every message has been handed back. If one
+    ///   of the receipts was dropped, the whole envelope is tried again, with the messages that were handed back too.
     ///
     /// ```
     /// use fluffle_amqp::{Batching, Route};
@@ -214,18 +218,19 @@ impl<T> Route<T> {
         self
     }
 
-    /// Channels in one publisher, at least 1 (the default), each on whichever connection of the
-    /// [pool](crate::PoolConfig) has the fewest. A message's routing key says which of them it takes, so messages of
-    /// one key keep their order and those of different keys have none among them; a route whose messages all have one
-    /// key is served by one lane.
+    /// The number of channels in one publisher, its lanes: at least 1, which is the default. Each lane is on the
+    /// connection of the [pool](crate::PoolConfig) that has the fewest channels. The routing key of a message chooses
+    /// the lane. So messages of one key keep their order, messages of different keys have no order among them, and a
+    /// route with one key for all messages uses one lane only.
     ///
     /// Each lane has a [`mailbox`](Route::mailbox), a [window](Route::confirms), [bytes](Route::max_bytes_in_flight)
-    /// and [batches](Route::batch) of its own; all share the [`rate_limit`](Route::rate_limit).
-    /// [`Publisher::stats`](crate::Publisher::stats) adds them up; in the tree each is by itself, as `<exchange>`,
-    /// `<exchange>#2` and so on, and so it is in [`Service::publishers`](crate::Service::publishers), under the
-    /// exchange's name.
+    /// and [batches](Route::batch) of its own. All lanes share the [`rate_limit`](Route::rate_limit).
+    /// [`Publisher::stats`](crate::Publisher::stats) adds the lanes up. The tree and
+    /// [`Service::publishers`](crate::Service::publishers) list each lane by itself: `<exchange>`, `<exchange>#2` and
+    /// so on.
     ///
-    /// Refused with a [`journal`](Route::journal), which is one order for all it holds. A requester has one lane.
+    /// Refused together with a [`journal`](Route::journal), because a journal is one order for all its messages. A
+    /// requester has one lane.
     ///
     /// ```
     /// use fluffle_amqp::Route;
@@ -238,15 +243,17 @@ impl<T> Route<T> {
         self
     }
 
-    /// Keeps what is accepted in a journal on the local disk until the broker has confirmed it: nothing accepted is
-    /// lost with the process, and an outage may be as long as the disk is large. `enqueue` returns when the message has
-    /// its place in the order, [`Receipt::journaled`](crate::Receipt::journaled) resolves when it is on the disk, and
-    /// it goes out then, behind what earlier processes left. The mailbox and its bytes are the journal's.
+    /// Keeps accepted messages in a journal on the local disk until the broker has confirmed them. So no accepted
+    /// message is lost with the process, and an outage may last as long as the disk has room. `enqueue` returns when
+    /// the message has its place in the order. [`Receipt::journaled`](crate::Receipt::journaled) resolves when the
+    /// message is on the disk. Then it is published, after the messages that earlier processes left. The journal's own
+    /// limits take the place of the mailbox.
     ///
-    /// A journal belongs to one publisher, whose confirms are on, whatever [`confirms`](Route::confirms) says. Its
-    /// window bounds in messages, not in bytes, what it has in memory. What cannot be delivered (returned, nacked,
-    /// refused) goes back to whoever waits for it; when nobody does, it stays in the journal, an error is logged, and
-    /// it is tried again after 200 ms to 60 s, out of its order; the next process tries it first.
+    /// A journal belongs to one publisher. Its confirms are on, whatever [`confirms`](Route::confirms) says. The window
+    /// bounds how many messages are in memory, and [`max_bytes_in_flight`](Route::max_bytes_in_flight) how many bytes
+    /// of them. A message that cannot be delivered (returned, nacked, refused) goes back to the sender that waits for
+    /// it. If no sender waits, the message stays in the journal, an error is logged, and it is tried again after 200 ms
+    /// to 60 s, out of its order. The next process tries it first.
     ///
     /// ```no_run
     /// use fluffle_amqp::{Journal, Route};
@@ -263,16 +270,16 @@ impl<T> Route<T> {
         self
     }
 
-    /// How long the broker may take to confirm a message; 1 ms at least. Then the channel is taken for broken, a fresh
-    /// one opened, and everything unconfirmed published again: a confirm that never comes would keep its place in the
-    /// window for ever. While the broker blocks publishers the time stands still.
+    /// How long the broker may take to confirm a message, at least 1 ms. After that time a fresh channel is opened, and
+    /// every unconfirmed message is published again, because a confirm that never comes would keep its place in the
+    /// window for ever. While the broker blocks publishers, the time stands still.
     #[must_use]
     pub fn confirm_timeout(mut self, limit: Duration) -> Self {
         self.confirm_timeout = limit.clamp(Duration::from_millis(1), LONGEST);
         self
     }
 
-    /// Most messages accepted and not yet on the wire; a full mailbox makes `publish` wait. At least 1.
+    /// Most messages accepted and not yet on the wire, at least 1. If the mailbox is full, `publish` waits.
     #[must_use]
     pub fn mailbox(mut self, messages: usize) -> Self {
         self.mailbox = messages.max(1);
@@ -280,24 +287,24 @@ impl<T> Route<T> {
     }
 
     /// Most bytes of bodies accepted and not settled: in the mailbox, on the wire, or waiting for a connection. At
-    /// least 1, at most 4 GiB. Without room `publish` waits, up to the deadline; a single message that is larger goes
-    /// alone.
+    /// least 1, at most 4 GiB. If there is no room, `publish` waits, up to the deadline. A single larger message is
+    /// accepted when no other is in flight.
     #[must_use]
     pub fn max_bytes_in_flight(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How fast messages are accepted; see [`RateLimit`]. `publish` waits for its turn, first come, first served, up to
-    /// the deadline; then the message comes back as [`PublishErrorKind::Overloaded`].
+    /// How fast messages are accepted, see [`RateLimit`]. `publish` waits for its turn, first come, first served, up to
+    /// the deadline. Then the message comes back as [`PublishErrorKind::Overloaded`].
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.rate_limit = Some(limit);
         self
     }
 
-    /// Whether a message that no queue takes comes back as an error (AMQP `mandatory`). Without confirms the broker's
-    /// return would go unread, so it has no effect with [`Confirms::Off`].
+    /// Whether a message that no queue takes comes back as an error (AMQP `mandatory`). No effect with
+    /// [`Confirms::Off`], because without confirms nobody reads what the broker returns.
     #[must_use]
     pub fn mandatory(mut self, mandatory: bool) -> Self {
         self.mandatory = mandatory;
@@ -311,41 +318,41 @@ impl<T> Route<T> {
         self
     }
 
-    /// How long a publish may take in all, from the call to the broker's confirm: waiting for room, for the connection,
-    /// for a blocked broker. Then the message comes back as an error.
+    /// How long a publish may take in all, from the call to the broker's confirm. That includes waiting for room, for
+    /// the connection, and for a broker that blocks publishers. After that time the message comes back as an error.
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = limit.min(LONGEST);
         self
     }
 
-    /// When bodies are compressed.
+    /// Which bodies are compressed.
     #[must_use]
     pub fn gzip(mut self, gzip: Gzip) -> Self {
         self.wire = self.wire.gzip(gzip);
         self
     }
 
-    /// Limits on what is sent.
+    /// Limits on the encoded messages that are sent.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.wire = self.wire.limits(limits);
         self
     }
 
-    /// Encodes, addresses and labels a message without publishing it: to be stored, and published by a
+    /// Encodes, addresses and labels a message without publishing it, so that it can be stored and later published by a
     /// [`Forwarder`](crate::Forwarder).
     ///
     /// # Errors
-    /// When it cannot be encoded, is over a limit, or a property has no room in AMQP.
+    /// If the message cannot be encoded, is over a limit, or a property is longer than AMQP allows.
     pub fn prepare(&self, message: &T, options: &MessageOptions) -> Result<Prepared, PublishErrorKind> {
         let (id, to) = self.address(message, options);
         self.prepare_as(message, options, id, to)
     }
 
-    /// The message's id and where it goes.
+    /// The message's id, and where the message goes.
     pub(crate) fn address(&self, message: &T, options: &MessageOptions) -> (Arc<str>, Address) {
-        let id = options.id.as_deref().map_or_else(|| text(Uuid::now_v7()), Arc::from);
+        let id = options.id.as_deref().map_or_else(new_id, Arc::from);
         let routing_key = match (&options.key, &self.key) {
             (None, Key::Fixed(key)) => Arc::clone(key),
             (key, _) => self.routing_key(message, key.as_deref()).into(),
@@ -353,7 +360,7 @@ impl<T> Route<T> {
         (id, Address { exchange: Arc::clone(&self.exchange), routing_key })
     }
 
-    /// `own`, if the message has a key of its own, or the route's.
+    /// The routing key of `message`: `own`, if that is set, else the route's.
     pub(crate) fn routing_key<'a>(&'a self, message: &T, own: Option<&'a str>) -> Cow<'a, str> {
         match (own, &self.key) {
             (Some(key), _) => Cow::Borrowed(key),
@@ -362,7 +369,7 @@ impl<T> Route<T> {
         }
     }
 
-    /// The name of what is too long for AMQP in an address of this route.
+    /// The name of the part of the address that is longer than AMQP allows, if one is.
     pub(crate) fn too_long(&self, routing_key: &str) -> Option<&'static str> {
         if routing_key.len() > 255 {
             Some("routing key")
@@ -384,15 +391,14 @@ impl<T> Route<T> {
             return Err(PublishErrorKind::Property(property));
         }
         let encoded = self.wire.encode(message).map_err(PublishErrorKind::Encode)?;
-        Ok(Prepared {
-            exchange: to.exchange,
-            routing_key: to.routing_key,
-            mandatory: self.mandatory && self.confirms != Confirms::Off,
-            properties: options.apply(Labels::now(&encoded, self.persistent), &id),
-            body: encoded.body,
-            id,
-            items: 1,
-        })
+        let properties = options.apply(Labels::now(&encoded, self.persistent), &id);
+        Ok(Prepared::encoded(id, to, self.is_mandatory(), properties, encoded))
+    }
+
+    /// Whether the broker is asked to return a message that no queue takes. Without confirms nobody would read the
+    /// return.
+    pub(crate) fn is_mandatory(&self) -> bool {
+        self.mandatory && self.confirms != Confirms::Off
     }
 
     /// Most messages on the wire without a confirm.
@@ -400,15 +406,10 @@ impl<T> Route<T> {
         match self.confirms {
             Confirms::Each => 1,
             Confirms::Window(messages) => messages.max(1),
-            // Bounds what waits for the socket, which is all there is to wait for.
+            // Without confirms, this bounds the messages that wait for the socket.
             Confirms::Off => 1024,
         }
     }
-}
-
-/// An id as it travels.
-pub(crate) fn text(id: Uuid) -> Arc<str> {
-    (&*id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
 }
 
 impl<T> std::fmt::Debug for Route<T> {

@@ -1,28 +1,29 @@
-//! What a publisher has done, in numbers.
+//! The totals of a publisher.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Running totals of one publisher.
+/// The totals of one publisher since it was made. They are never reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublisherStats {
-    /// Messages accepted.
+    /// Messages accepted, those in open batches included.
     pub accepted: u64,
-    /// Messages the broker confirmed (or, without confirms, messages written).
+    /// Messages that the broker confirmed. Without confirms: messages written to the socket.
     pub confirmed: u64,
-    /// Messages returned as unroutable.
+    /// Messages that the broker returned because no queue took them.
     pub returned: u64,
-    /// Messages nacked by the broker.
+    /// Messages that the broker nacked.
     pub nacked: u64,
     /// Messages published again under the same id after a channel was lost.
     pub republished: u64,
-    /// Messages handed back for any other reason.
+    /// Messages that failed for any other reason.
     pub failed: u64,
-    /// Messages accepted and still without a verdict, now: in the mailbox, on the wire, or waiting for a connection.
+    /// Messages accepted and not settled at this moment: in an open batch, in the mailbox, on the wire, or waiting for
+    /// a connection.
     pub outstanding: usize,
 }
 
 impl PublisherStats {
-    /// Those of two lanes together.
+    /// The totals of two lanes together.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             accepted: self.accepted + other.accepted,
@@ -36,7 +37,7 @@ impl PublisherStats {
     }
 }
 
-/// [`PublisherStats`] while they count.
+/// The counters behind [`PublisherStats`].
 #[derive(Default)]
 pub(crate) struct PublisherCounters {
     pub(crate) accepted: AtomicU64,

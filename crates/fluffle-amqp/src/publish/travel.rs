@@ -1,4 +1,4 @@
-//! Whether a message has been on a wire.
+//! Whether a message has been sent, or is withdrawn.
 
 use std::{
     fmt,
@@ -9,12 +9,13 @@ const WAITS: u8 = 0;
 const SENT: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
-/// Decides between who is about to send a message and who gives it up: exactly one of them has his way.
+/// Decides between the task that is about to send a message and the one that withdraws it: exactly one of them
+/// succeeds.
 #[derive(Debug, Default)]
 pub(crate) struct Travel(AtomicU8);
 
 impl Travel {
-    /// It is about to be handed to a connection: from here on nobody can say that it was not sent. False if it was
+    /// The message is about to be handed to a connection: from here on it may have been sent. False if it was
     /// withdrawn, and must not be sent.
     pub(crate) fn depart(&self) -> bool {
         match self.0.compare_exchange(WAITS, SENT, Ordering::AcqRel, Ordering::Acquire) {
@@ -23,7 +24,7 @@ impl Travel {
         }
     }
 
-    /// It is not to be sent any more. False if it has been.
+    /// Withdraws the message, which must not be sent any more. False if it may have been sent.
     pub(crate) fn withdraw(&self) -> bool {
         match self.0.compare_exchange(WAITS, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
@@ -40,16 +41,16 @@ impl Travel {
     }
 }
 
-/// Why a message was not sent and will not be: no broker has ever heard of it.
+/// Why a message was not sent to any broker, and will not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotSent {
-    /// Its deadline passed while it waited for a connection, or behind others. It is withdrawn.
+    /// The deadline passed while the message waited for a connection, or behind other messages. It is withdrawn.
     Deadline,
-    /// The service has ended, or ended while it waited.
+    /// The service had ended, or ended while the message waited.
     Ended,
-    /// What would have published it was dropped before it was added to a running service: an `App` that was not
-    /// started, for instance.
+    /// The publisher was dropped before it was added to a running service, for instance with an `App` that was not
+    /// started.
     NeverStarted,
 }
 
@@ -57,11 +58,11 @@ impl fmt::Display for NotSent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Deadline => {
-                "it still waited to be sent when its deadline passed, and is withdrawn: is the broker away, or blocking, or the \
-                 service not started?"
+                "it still waited to be sent when its deadline passed, and is withdrawn: is the broker unreachable, \
+                 does it block publishers, or is the service not started?"
             }
-            Self::Ended => "it was not sent: the service has ended",
-            Self::NeverStarted => "it was not sent: its service was dropped before it was started",
+            Self::Ended => "it was not sent, because the service has ended",
+            Self::NeverStarted => "it was not sent, because its service was dropped before it was started",
         })
     }
 }
@@ -85,7 +86,7 @@ mod tests {
                 (travel.depart(), withdrawing.join().unwrap())
             });
             assert!(sent != withdrawn);
-            assert_eq!((travel.depart(), travel.withdraw()), (sent, withdrawn), "the first word stands");
+            assert_eq!((travel.depart(), travel.withdraw()), (sent, withdrawn), "the first of the two stands");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A dead letter, as a replay looks at it.
+//! A dead letter, as a replay sees it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,18 +24,18 @@ impl DeadLetter {
         Self { received, info }
     }
 
-    /// Why it died, after how many attempts, when it was first seen and where it came from; `None` if it was not Fluffle
-    /// that put it here.
+    /// Why the message died, after how many attempts, when it was first seen and which queue it came from. `None` if
+    /// another program, or the broker, put it into the queue.
     pub fn info(&self) -> Option<&DeadLetterInfo> {
         self.info.as_ref()
     }
 
-    /// Its id.
+    /// The message's id.
     pub fn message_id(&self) -> Option<&str> {
         self.received.message_id()
     }
 
-    /// The full name of its Protobuf message (AMQP `type`), if it has one.
+    /// The full name of the Protobuf message in the body (AMQP `type`), if there is one.
     pub fn type_name(&self) -> Option<&str> {
         self.received.wire().type_name
     }
@@ -45,15 +45,17 @@ impl DeadLetter {
         &self.received.body
     }
 
-    /// A header that holds text.
+    /// The value of a header that holds text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.received.header(name).and_then(|header| header.text())
     }
 
-    /// The queue it died in last: as Fluffle says, or the broker's own dead-lettering (the first entry of `x-death`, or
-    /// `x-first-death-queue`) where that came later, or Fluffle says nothing.
+    /// The queue that the message died in last. Fluffle's headers say so. If they are missing, or the broker has
+    /// dead-lettered the message later than they say, the broker's do: the first entry of `x-death`, or
+    /// `x-first-death-queue`.
     ///
-    /// `None` also for what cannot be a queue: an empty name, one of more than 255 bytes, an address of direct reply-to.
+    /// `None` also if the name cannot be that of a queue: an empty name, one of more than 255 bytes, or an address of
+    /// direct reply-to.
     pub fn origin_queue(&self) -> Option<&str> {
         self.named_queue().filter(|name| (1..=255).contains(&name.len()) && !name.starts_with(DIRECT_REPLY_TO))
     }
@@ -70,7 +72,7 @@ impl DeadLetter {
         }
     }
 
-    /// What of it the client cannot read, so that a copy of it would not be the same message.
+    /// Which part of the message the client cannot read, so that a copy would be another message.
     pub(super) fn unreadable(&self) -> Option<&str> {
         self.received.unreadable.as_deref()
     }
@@ -79,11 +81,11 @@ impl DeadLetter {
         self.received.tag
     }
 
-    /// A fresh message from it, for `queue`.
+    /// A fresh message for `queue`, with the body and the properties of this letter.
     pub(super) fn replayed(&self, queue: &str, replay: &str) -> Prepared {
         let mut table = FieldTable::default();
         for (name, value) in self.received.headers().into_iter().flat_map(|table| table.inner()) {
-            // What was shortened stays so.
+            // A copy of a shortened header is a shortened header too.
             if name.as_str() == headers::SHORTENED || !copy::tells_of_the_past(name.as_str()) {
                 table.insert(name.clone(), value.clone());
             }
@@ -93,7 +95,7 @@ impl DeadLetter {
     }
 }
 
-/// One entry of `x-death`, in which the broker says what it dead-lettered a message for (RabbitMQ, "Dead Letter Exchanges").
+/// One entry of `x-death`, in which the broker says why it dead-lettered a message (RabbitMQ, "Dead Letter Exchanges").
 struct Death<'a> {
     queue: &'a str,
     reason: &'a str,
@@ -102,7 +104,7 @@ struct Death<'a> {
 }
 
 impl<'a> Death<'a> {
-    /// The last one, which the broker puts before the others.
+    /// The last death, which the broker puts first.
     fn last(headers: &'a FieldTable) -> Option<Self> {
         let Some(AMQPValue::FieldArray(deaths)) = headers.inner().get("x-death") else { return None };
         let Some(AMQPValue::FieldTable(death)) = deaths.as_slice().first() else { return None };
@@ -117,13 +119,14 @@ impl<'a> Death<'a> {
         Some(Self { queue: text("queue")?, reason: text("reason").unwrap_or_default(), time })
     }
 
-    /// Whether a consumer refused the message, or died of it: in a retry queue and for want of room it only waits for another.
+    /// Whether a consumer refused the message, or died of it. The other reasons are no end: in a retry queue the
+    /// message only waited, and in a full queue it had no room.
     fn ended_the_message(&self) -> bool {
         matches!(self.reason, "rejected" | "delivery_limit")
     }
 
     fn is_after(&self, time: SystemTime) -> bool {
-        // Of the same second both may be true, and Fluffle's own word counts then.
+        // `x-death` has whole seconds. Within the same second the order is unknown, and Fluffle's own headers count.
         time.duration_since(UNIX_EPOCH).is_ok_and(|since| self.time > since.as_secs())
     }
 }

@@ -1,4 +1,5 @@
-//! How a replay goes: take, decide, publish, and let go of what is confirmed.
+//! How a replay runs: it takes a letter, decides, publishes a copy, and acknowledges the letter once the copy is
+//! confirmed.
 
 use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
 
@@ -8,9 +9,7 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::time::{Instant, sleep_until, timeout};
-use uuid::Uuid;
 
-use crate::replay::{DeadLetter, Replay};
 use crate::{
     base::requests::Requests,
     consume::message::{deliveries::InVain, received::Received},
@@ -20,10 +19,14 @@ use crate::{
         class::ClientError,
         socket,
     },
-    publish::confirm::{ConfirmTracker, ConfirmVerdict},
+    publish::{
+        confirm::{ConfirmTracker, ConfirmVerdict},
+        message::new_id,
+    },
+    replay::{letter::DeadLetter, plan::Replay},
 };
 
-/// Copies on the wire at a time.
+/// Most copies on the wire at a time.
 const WINDOW: usize = 64;
 
 /// How long the broker may take to confirm a copy.
@@ -35,19 +38,20 @@ const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
 pub struct Replayed {
     /// Letters looked at.
     pub looked_at: usize,
-    /// Letters that are in their own queue again, and no longer here; in a dry run: that would be.
+    /// Letters that are in their own queue again, and no longer in the dead-letter queue. In a dry run, letters that
+    /// would be.
     pub replayed: usize,
-    /// Letters the filter said no to.
+    /// Letters that the filter did not want.
     pub filtered: usize,
-    /// Letters that do not say where they came from.
+    /// Letters that do not say which queue they came from.
     pub without_origin: usize,
-    /// Letters that stay because they cannot be read, and so could not be put back as they are.
+    /// Letters that stay because the client cannot read their properties, so that a copy would be another message.
     pub unreadable: usize,
-    /// Letters whose own queue is gone, or refused them.
+    /// Letters whose own queue is gone, or refused the copy.
     pub refused: usize,
-    /// What tells this replay from others.
+    /// The id of the replay.
     pub id: String,
-    /// Whether it was for show.
+    /// Whether it was a dry run, which sends nothing.
     pub dry_run: bool,
 }
 
@@ -69,26 +73,37 @@ impl fmt::Display for Replayed {
 pub struct ReplayError {
     queue: String,
     what: String,
-    /// What had been done.
+    /// What the replay had done by then.
     pub done: Replayed,
 }
 
-pub(super) async fn run(replay: Replay, broker: &Broker) -> Result<Replayed, ReplayError> {
-    let id = replay.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
-    let mut done = Replayed { id, dry_run: replay.dry_run, ..Replayed::default() };
-    match attempt(&replay, broker, &mut done).await {
-        Ok(()) => Ok(done),
-        Err(what) => Err(ReplayError { queue: replay.queue, what, done }),
+impl Replay {
+    /// Runs the replay, on a connection of its own. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached, the dead-letter queue is not there, or the connection is lost on the way. The
+    /// error has the counts so far.
+    ///
+    /// # Cancellation
+    /// Dropped, the replay ends where it is. A letter whose copy was not confirmed stays in the dead-letter queue, and
+    /// may be in its own queue too.
+    pub async fn run(self, broker: &Broker) -> Result<Replayed, ReplayError> {
+        let id = self.id.clone().unwrap_or_else(|| new_id().to_string());
+        let mut done = Replayed { id, dry_run: self.dry_run, ..Replayed::default() };
+        match attempt(&self, broker, &mut done).await {
+            Ok(()) => Ok(done),
+            Err(what) => Err(ReplayError { queue: self.queue, what, done }),
+        }
     }
 }
 
 async fn attempt(replay: &Replay, broker: &Broker, done: &mut Replayed) -> Result<(), String> {
     if done.id.len() > 255 {
-        return Err("its id is longer than 255 bytes".to_owned());
+        return Err(format!("its id has {} bytes, and AMQP allows 255: use a shorter id", done.id.len()));
     }
     let (socket, _) =
         socket::connect(broker, &format!("{}/replay", broker.name)).await.map_err(|error| error.to_string())?;
-    // Whatever happens, what was not let go of is the broker's again when the connection ends.
+    // When the connection ends, the broker puts every letter back that is not acknowledged.
     let outcome = async {
         let letters = within(socket.connection.create_channel()).await?;
         let copies = within(socket.connection.create_channel()).await?;
@@ -101,19 +116,19 @@ async fn attempt(replay: &Replay, broker: &Broker, done: &mut Replayed) -> Resul
         }
         .await;
         for channel in [letters, copies] {
-            // That of a channel which is over says nothing new.
+            // The error is ignored, because `outcome` says already why a channel was lost.
             let _ = socket::close_channel(&channel, broker.close_timeout).await;
         }
         outcome
     }
     .await;
     if let Err(why) = socket.close("replayed", broker.close_timeout).await {
-        tracing::debug!(%why, "the socket was shut down without a good-bye");
+        tracing::debug!(queue = %replay.queue, %why, "replay: connection not closed in order; socket shut down");
     }
     outcome
 }
 
-/// An operation on lapin, within a limit.
+/// Waits for an operation of lapin, for `OPERATION_TIMEOUT` at most.
 async fn within<T>(operation: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {
     bounded(OPERATION_TIMEOUT, operation).await.map_err(|error| error.to_string())
 }
@@ -122,9 +137,9 @@ struct Run<'a> {
     replay: &'a Replay,
     letters: Channel,
     confirms: ConfirmTracker,
-    /// By sequence number: the tags of letters whose copies have no verdict yet.
+    /// The tags of letters whose copies have no verdict yet, by sequence number.
     sent: HashMap<u64, u64>,
-    /// Tags of letters that stay.
+    /// The tags of letters that stay in the dead-letter queue.
     kept: Vec<u64>,
     done: &'a mut Replayed,
 }
@@ -160,10 +175,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Sends a copy of the letter, or not; says whether it did.
+    /// Sends a copy of the letter, unless it is to stay. Says whether it did.
     fn consider(&mut self, letter: &DeadLetter) -> bool {
         if let Some(what) = letter.unreadable() {
-            tracing::warn!(queue = %self.replay.queue, what, "a dead letter stays: its properties cannot be read");
+            tracing::warn!(
+                queue = %self.replay.queue, what,
+                "dead letter not replayed: its properties cannot be read; it stays in the queue"
+            );
             self.done.unreadable += 1;
             self.kept.push(letter.tag());
             return false;
@@ -189,7 +207,8 @@ impl Run<'_> {
         true
     }
 
-    /// Settles what is confirmed until then. Copies go out when they are waited for.
+    /// Waits until `then`, and settles the copies that are confirmed by then. Waiting for confirms is also what writes
+    /// copies to the wire.
     async fn settle_until(&mut self, then: Instant) -> Result<(), String> {
         loop {
             tokio::select! {
@@ -205,7 +224,7 @@ impl Run<'_> {
         self.let_go(verdicts).await
     }
 
-    /// Lets go of the letters whose copies are confirmed; says why in the end, if others were lost.
+    /// Acknowledges the letters whose copies are confirmed. If the channel was lost, fails with its error afterwards.
     async fn let_go(&mut self, verdicts: Vec<(u64, ConfirmVerdict)>) -> Result<(), String> {
         let mut lost = Ok(());
         for (sequence, verdict) in verdicts {
@@ -219,15 +238,20 @@ impl Run<'_> {
                     self.kept.push(tag);
                     self.done.refused += 1;
                 }
-                ConfirmVerdict::Written => return Err("a copy was not confirmed".to_owned()),
+                ConfirmVerdict::Written => {
+                    return Err(
+                        "a copy has no confirm on a channel with confirms on: this is a bug in Fluffle".to_owned()
+                    );
+                }
                 ConfirmVerdict::Lost(error) => lost = Err(ClientError(error).to_string()),
             }
         }
         lost
     }
 
+    /// Requeues the letters that stay.
     async fn put_back(&mut self) -> Result<(), String> {
-        // From the last to the first: a classic queue has them in their old order then.
+        // From the last to the first, because a classic queue then has them in their old order.
         self.kept.sort_unstable();
         for tag in self.kept.iter().rev() {
             let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };

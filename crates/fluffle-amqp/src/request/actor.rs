@@ -1,7 +1,7 @@
-//! The requester actor: questions out, answers in, on one channel.
+//! The requester actor: publishes requests and consumes their answers, on one channel.
 //!
-//! Direct reply-to ties an answer to the very channel that asked (RabbitMQ, "Direct Answered-to"), so consuming the
-//! answers and publishing the questions share it, and a lost channel answers every open question with "lost".
+//! Direct reply-to ties an answer to the channel that the request was published on (RabbitMQ, "Direct Reply-to"). So
+//! requests and answers share one channel, and if it is lost, every open request ends as lost.
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ use crate::{
     flow::budget::{ByteRoom, Room},
     link::{
         bounded::{OPERATION_TIMEOUT, bounded},
-        channel::{self, Broken, ChannelActor, LeasedChannel},
+        channel::{self, ChannelActor, LeasedChannel},
         class::ClientError,
     },
     publish::{
@@ -37,22 +37,20 @@ use crate::{
     },
 };
 
-/// RabbitMQ's pseudo-queue for answers.
+/// The pseudo-queue of RabbitMQ that answers are consumed from.
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-/// How often questions nobody waits for any more are forgotten.
+/// How often requests whose callers no longer wait are forgotten.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// How long a requester without a channel waits to be stopped before it ends by itself.
-const PARKED: Duration = Duration::from_secs(5);
-
-/// What came of a question.
+/// How a request ended.
 pub(crate) enum Answer {
     Answered(Box<Answered>),
     Returned(Returned),
     Nacked,
-    /// It was not sent.
+    /// The request was not sent, because its properties do not fit a frame of the connection.
     DoesNotFit(TooLarge),
+    /// The channel was lost before the answer came.
     Lost,
 }
 
@@ -62,25 +60,27 @@ pub(crate) struct Answered {
     pub(crate) body: Bytes,
 }
 
-/// One question and who asked it.
+/// One request, and the way back to its caller.
 pub(crate) struct Asked {
     pub(crate) message: Prepared,
     pub(crate) reply: oneshot::Sender<Answer>,
-    /// Whether it has been sent, or must not be any more.
+    /// Whether the request has been sent, or must not be sent any more.
     pub(crate) travel: Arc<Travel>,
-    /// Its part of the exchange's bytes, until the broker has it.
+    /// Its part of the bytes that the requester may hold, until the broker has the request.
     pub(crate) room: Room,
 }
 
-/// What outlives every incarnation of one requester: questions not sent yet.
+/// The requests of one requester that are not sent yet. Outlives every actor and channel of the requester.
 pub(crate) struct RequestTable {
     pub(crate) name: String,
     window: usize,
-    /// For the bodies of all questions that the broker does not have yet.
+    /// Room for the bodies of all requests that the broker does not have yet.
     pub(crate) bytes: ByteRoom,
     sender: mpsc::Sender<Asked>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Asked>>>,
+    /// Answers that came too late.
     late: AtomicU64,
+    /// Why the requester is closed, once it is.
     closed: OnceLock<NotSent>,
     handles_gone: Notify,
 }
@@ -93,7 +93,7 @@ impl RequestTable {
         Arc::new(Self { name, window, bytes, sender, receiver, late, closed: OnceLock::new(), handles_gone })
     }
 
-    /// Waits for room; false when the requester is closed.
+    /// Waits for room in the mailbox. False if the requester is closed.
     pub(crate) async fn accept(&self, asked: Asked) -> bool {
         self.sender.send(asked).await.is_ok()
     }
@@ -102,7 +102,7 @@ impl RequestTable {
         self.late.load(Ordering::Relaxed)
     }
 
-    /// The last handle was dropped: nobody asks any more, and nobody waits for an answer.
+    /// The last handle was dropped: no request comes any more, and no caller waits for an answer.
     pub(crate) fn abandon(&self) {
         self.handles_gone.notify_one();
     }
@@ -112,7 +112,7 @@ impl RequestTable {
         self.handles_gone.notified().await;
     }
 
-    /// Ends the requester for good: whoever waits is told.
+    /// Ends the requester for good. Dropping the requests that are not sent tells their callers.
     pub(crate) async fn close(&self, why: NotSent) {
         let _ = self.closed.set(why);
         self.bytes.close();
@@ -121,18 +121,18 @@ impl RequestTable {
         while inbox.recv().await.is_some() {}
     }
 
-    /// Closes one that no service has ever had.
+    /// Closes the table of a requester that no service has ever had.
     pub(crate) fn close_unborn(&self) {
         let _ = self.closed.set(NotSent::NeverStarted);
         self.bytes.close();
-        // Nobody else has ever read from it.
+        // No actor has ever held the reading end, so the lock is free.
         if let Ok(mut inbox) = self.receiver.try_lock() {
             inbox.close();
             while inbox.try_recv().is_ok() {}
         }
     }
 
-    /// What a question was that never left.
+    /// Why a request was never sent.
     pub(crate) fn not_sent(&self) -> NotSent {
         self.closed.get().copied().unwrap_or(NotSent::Ended)
     }
@@ -144,17 +144,17 @@ impl RequestTable {
 }
 
 pub(crate) struct RequesterActor {
-    exchange: Arc<RequestTable>,
+    table: Arc<RequestTable>,
     channel: SupervisedAddr<ChannelActor>,
 }
 
-/// The child specification of a requester; it lives on the channel that `channel` addresses.
-pub(crate) fn spec(exchange: &Arc<RequestTable>, channel: &SupervisedAddr<ChannelActor>) -> ActorSpec<RequesterActor> {
+/// The child specification of a requester, which works on the channel that `channel` addresses.
+pub(crate) fn spec(table: &Arc<RequestTable>, channel: &SupervisedAddr<ChannelActor>) -> ActorSpec<RequesterActor> {
     let factory = {
-        let (exchange, channel) = (Arc::clone(exchange), channel.clone());
-        move || RequesterActor { exchange: Arc::clone(&exchange), channel: channel.clone() }
+        let (table, channel) = (Arc::clone(table), channel.clone());
+        move || RequesterActor { table: Arc::clone(&table), channel: channel.clone() }
     };
-    let gauge = Arc::clone(exchange);
+    let gauge = Arc::clone(table);
     ActorSpec::new("requester", factory)
         .reports_ready()
         .backoff(channel::backoff())
@@ -186,18 +186,15 @@ async fn listen(lease: &LeasedChannel) -> Result<lapin::Consumer, lapin::Error> 
 
 impl RequesterActor {
     fn run_on(&mut self, lease: LeasedChannel, replies: lapin::Consumer, ctx: &mut Context<Self>) {
-        let running = run(lease, replies, Arc::clone(&self.exchange));
+        let running = run(lease, replies, Arc::clone(&self.table));
         ctx.spawn(
             running.into_actor(self).map(|error, actor, ctx| actor.park(ExitError::transient(ClientError(error)), ctx)),
         );
         ctx.ready();
     }
 
-    /// Without a channel: tells the channel actor, which takes this actor down with itself. Should it not, ends.
-    fn park(&mut self, error: ExitError, ctx: &mut Context<Self>) {
-        let telling = self.channel.post(Broken(error));
-        ctx.spawn(telling.into_actor(self).map(|_, _, _| ()));
-        ctx.run_later(PARKED, |_, ctx| ctx.fail(ExitError::transient(Ended)));
+    fn park(&self, error: ExitError, ctx: &mut Context<Self>) {
+        channel::park(&self.channel, error, || ExitError::transient(Ended), ctx);
     }
 }
 
@@ -205,48 +202,50 @@ impl RequesterActor {
 #[error("the broker ended the requester's subscription to its answers")]
 struct Ended;
 
-type Pending = HashMap<Arc<str>, oneshot::Sender<Answer>>;
+/// The callers of requests without an answer, by correlation id.
+type OpenRequests = HashMap<Arc<str>, oneshot::Sender<Answer>>;
 
-/// Correlation ids of questions that are on the wire, and their room.
-type Unconfirmed = HashMap<u64, (Arc<str>, Room)>;
+/// The correlation ids of requests without a confirm, and their room, by sequence number.
+type UnconfirmedRequests = HashMap<u64, (Arc<str>, Room)>;
 
-/// Asks and answers until the channel is lost; open questions are then dropped, which tells who asked them.
-async fn run(lease: LeasedChannel, mut replies: lapin::Consumer, exchange: Arc<RequestTable>) -> lapin::Error {
-    let mut inbox = Arc::clone(&exchange.receiver).lock_owned().await;
+/// Publishes requests and takes answers until the channel is lost; then every open request ends as lost.
+async fn run(lease: LeasedChannel, mut replies: lapin::Consumer, table: Arc<RequestTable>) -> lapin::Error {
+    let mut inbox = Arc::clone(&table.receiver).lock_owned().await;
     let mut confirms = ConfirmTracker::new(lease.channel, lease.frame_max, true);
-    let mut pending = Pending::new();
-    let mut unconfirmed = Unconfirmed::new();
+    let mut open = OpenRequests::new();
+    let mut unconfirmed = UnconfirmedRequests::new();
     let mut sequence = 0;
     let mut sweep = interval(SWEEP);
     let lost = loop {
         tokio::select! {
             biased;
             reply = replies.next() => match reply {
-                Some(Ok(delivery)) => answer(&mut pending, delivery, &exchange.late),
+                Some(Ok(delivery)) => answer(&mut open, delivery, &table.late),
                 Some(Err(error)) => break error,
                 None => break lapin::Error::from(std::io::Error::other(Ended)),
             },
             settled = confirms.settled(), if !confirms.is_empty() => {
-                if let Some(error) = settle(&mut pending, &mut unconfirmed, settled) {
+                if let Some(error) = settle(&mut open, &mut unconfirmed, settled) {
                     break error;
                 }
             }
-            // A broker that blocks publishing confirms nothing, while those who asked give up: both are bounded.
-            asked = inbox.recv(), if pending.len().max(confirms.len()) < exchange.window => match asked {
+            // Both numbers are bounded: while the broker blocks publishers, callers give up and leave `open`, but their
+            // requests stay unconfirmed.
+            asked = inbox.recv(), if open.len().max(confirms.len()) < table.window => match asked {
                 Some(Asked { message, reply, travel, room }) if !reply.is_closed() && travel.depart() => {
                     sequence += 1;
                     unconfirmed.insert(sequence, (Arc::clone(&message.id), room));
-                    pending.insert(Arc::clone(&message.id), reply);
+                    open.insert(Arc::clone(&message.id), reply);
                     confirms.publish(sequence, with_reply_to(message));
                 }
                 Some(_) => {}
                 None => std::future::pending().await,
             },
-            _ = sweep.tick() => pending.retain(|_, reply| !reply.is_closed()),
+            _ = sweep.tick() => open.retain(|_, reply| !reply.is_closed()),
         }
     };
-    for (_, reply) in pending {
-        // Who gave up waiting need not be told.
+    for (_, reply) in open {
+        // Fails only if the caller no longer waits.
         let _ = reply.send(Answer::Lost);
     }
     lost
@@ -257,9 +256,9 @@ fn with_reply_to(mut message: Prepared) -> Prepared {
     message
 }
 
-fn answer(pending: &mut Pending, delivery: lapin::message::Delivery, late: &AtomicU64) {
+fn answer(open: &mut OpenRequests, delivery: lapin::message::Delivery, late: &AtomicU64) {
     let properties = labels::without_empty(delivery.properties);
-    let asked = properties.correlation_id().as_ref().and_then(|id| pending.remove(id.as_str()));
+    let asked = properties.correlation_id().as_ref().and_then(|id| open.remove(id.as_str()));
     let body = Bytes::from(delivery.data);
     let told = asked.map(|reply| reply.send(Answer::Answered(Box::new(Answered { properties, body }))).is_ok());
     if told != Some(true) {
@@ -267,10 +266,11 @@ fn answer(pending: &mut Pending, delivery: lapin::message::Delivery, late: &Atom
     }
 }
 
-/// A confirmed question waits on for its answer; any other verdict is the answer.
+/// If a request is confirmed, it goes on waiting for its answer. Any other verdict ends it. Gives the error that ended
+/// the channel, if one of the verdicts has one.
 fn settle(
-    pending: &mut Pending,
-    unconfirmed: &mut Unconfirmed,
+    open: &mut OpenRequests,
+    unconfirmed: &mut UnconfirmedRequests,
     settled: Vec<(u64, ConfirmVerdict)>,
 ) -> Option<lapin::Error> {
     let mut lost = None;
@@ -286,7 +286,7 @@ fn settle(
                 Answer::Lost
             }
         };
-        if let Some(reply) = pending.remove(&id) {
+        if let Some(reply) = open.remove(&id) {
             let _ = reply.send(answer);
         }
     }

@@ -1,4 +1,4 @@
-//! Why a request got no answer. The request comes back with it.
+//! Why a request got no answer. The error always carries the request.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::{
     publish::{confirm::Returned, travel::NotSent},
 };
 
-/// A request without an answer, with the request.
+/// A request that got no answer.
 pub struct RequestError<Q> {
     /// The request, unchanged.
     pub request: Q,
@@ -21,35 +21,36 @@ pub struct RequestError<Q> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RequestErrorKind {
-    /// The request cannot be encoded, or is over a limit; nothing was sent.
+    /// The request cannot be encoded, or is over a limit. It was not sent.
     Encode(EncodeError),
-    /// The request's routing key is too long for AMQP; nothing was sent.
+    /// The request's routing key, or another property named here, is longer than AMQP allows. The request was not sent.
     Property(&'static str),
-    /// The request's properties do not fit one frame of the connection; nothing was sent.
+    /// The request's properties do not fit one frame of the connection. The request was not sent.
     HeadersTooLarge {
-        /// What they take on the wire, in bytes.
+        /// How many bytes they take on the wire.
         bytes: usize,
-        /// What one frame of the connection has room for, in bytes.
+        /// How many bytes one frame of the connection has room for.
         most: usize,
     },
-    /// No room for it before the deadline; nothing was sent.
+    /// The deadline passed before there was room for the request, or before the rate limit let it in. It was not sent.
     Overloaded,
-    /// No queue took it.
+    /// No queue took the request (AMQP `basic.return`).
     Returned(Returned),
-    /// The broker refused it (`basic.nack`).
+    /// The broker refused responsibility for the request (`basic.nack`).
     Nacked,
-    /// It was sent, and no answer came before the deadline. The request may have been handled, or may be yet; its answer is dropped.
+    /// The request was sent, and no answer came before the deadline. It may have been handled, or may be later; its
+    /// answer is dropped.
     TimedOut,
-    /// The channel was lost while waiting: the answer can no longer arrive. The request may have been handled.
+    /// The channel was lost before the answer came, which can no longer arrive. The request may have been handled.
     ConnectionLost,
-    /// The handler's side said no: asking again would not help.
+    /// The handler, or its consumer, refused the request. The same request would be refused again.
     Refused {
         /// `rejected` (the handler's own answer), or `undecodable`.
         reason: String,
         /// The handler's error.
         error: String,
     },
-    /// The handler failed or crashed; asked again, it may not. Parts of its work may be done.
+    /// The handler failed or crashed. Parts of its work may be done. The same request may succeed later.
     Failed {
         /// `failed`, `crashed`; `attempts-exhausted` or `delivery-limit` where requests are retried.
         reason: String,
@@ -58,9 +59,10 @@ pub enum RequestErrorKind {
     },
     /// The answer is not what this requester expects.
     Undecodable(DecodeError),
-    /// A property of the answer cannot be read, this one for this reason, so its body may be something else than it seems.
+    /// A property of the answer cannot be read, so that its body may be misread. The text names the property and says
+    /// why.
     Unreadable(String),
-    /// It was not sent, and will not be: asking again makes no second question.
+    /// The request was not sent, and will not be. Sending it again cannot make a duplicate.
     NotSent(NotSent),
     /// The requester was shut down before the answer came. The request may have been handled.
     Closed,
@@ -91,7 +93,7 @@ impl<Q> RequestError<Q> {
         }
     }
 
-    /// Whether no broker has ever heard of the request, nor will: asking again makes no second question.
+    /// Whether the request was not sent to any broker, and will not be. Sending it again cannot make a duplicate.
     pub fn is_certainly_not_sent(&self) -> bool {
         match &self.kind {
             RequestErrorKind::Encode(_)
@@ -111,7 +113,7 @@ impl<Q> RequestError<Q> {
         }
     }
 
-    /// Anything but [`Class::Permanent`].
+    /// Whether the [class](Self::class) is any other than [`Class::Permanent`].
     pub fn is_transient(&self) -> bool {
         self.class() != Class::Permanent
     }
@@ -122,21 +124,32 @@ impl<Q> fmt::Display for RequestError<Q> {
         write!(f, "request to {}: ", self.target)?;
         match &self.kind {
             RequestErrorKind::Encode(error) => write!(f, "{error}"),
-            RequestErrorKind::Property(name) => write!(f, "its {name} is longer than the 255 bytes AMQP allows"),
+            RequestErrorKind::Property(name) => write!(f, "its {name} is longer than the 255 bytes that AMQP allows"),
             RequestErrorKind::HeadersTooLarge { bytes, most } => {
                 write!(f, "its properties take {bytes} bytes, and one frame of this connection has room for {most}")
             }
-            RequestErrorKind::Overloaded => f.write_str("no room for it within the deadline"),
-            RequestErrorKind::Returned(Returned { code, text }) => write!(f, "no queue took it ({code} {text})"),
+            RequestErrorKind::Overloaded => f.write_str(
+                "the requester had no room for it within the deadline: is the broker unreachable, or are too many \
+                 requests open?",
+            ),
+            RequestErrorKind::Returned(Returned { code, text }) => {
+                write!(f, "no queue took it ({code} {text}): is a consumer of these requests running?")
+            }
             RequestErrorKind::Nacked => f.write_str("the broker refused it (basic.nack)"),
-            RequestErrorKind::TimedOut => f.write_str("no answer within the deadline"),
-            RequestErrorKind::ConnectionLost => f.write_str("the channel was lost while waiting for the answer"),
+            RequestErrorKind::TimedOut => {
+                f.write_str("no answer within the deadline: it may have been handled, or may be later")
+            }
+            RequestErrorKind::ConnectionLost => {
+                f.write_str("the channel was lost before the answer came: it may have been handled")
+            }
             RequestErrorKind::Refused { reason, error } => write!(f, "refused by its handler ({reason}): {error}"),
             RequestErrorKind::Failed { reason, error } => write!(f, "its handler failed ({reason}): {error}"),
             RequestErrorKind::Undecodable(error) => write!(f, "the answer cannot be read: {error}"),
-            RequestErrorKind::Unreadable(what) => write!(f, "the answer's properties cannot be read: {what}"),
+            RequestErrorKind::Unreadable(what) => write!(f, "a property of the answer cannot be read: {what}"),
             RequestErrorKind::NotSent(why) => write!(f, "{why}"),
-            RequestErrorKind::Closed => f.write_str("the requester was shut down before the answer came"),
+            RequestErrorKind::Closed => {
+                f.write_str("the requester was shut down before the answer came: it may have been handled")
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The handle an application asks with.
+//! The handle that an application sends requests with.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,7 +8,6 @@ use fluffle_wire::{
     headers::{self, Reason},
 };
 use tokio::{sync::oneshot, time::Instant};
-use uuid::Uuid;
 
 use crate::{
     base::{clock::timeout_at, payload::Payload},
@@ -16,7 +15,7 @@ use crate::{
     link::sanitizer,
     publish::{
         confirm::TooLarge,
-        message::{Prepared, target},
+        message::{Address, Prepared, new_id, target},
         properties::Labels,
         route::{Key, Route},
         travel::{NotSent, Travel},
@@ -27,12 +26,12 @@ use crate::{
     },
 };
 
-/// Asks questions of type `Q` and waits for answers of type `R`, over RabbitMQ's direct reply-to.
+/// Sends requests of type `Q` and waits for answers of type `R`, over RabbitMQ's direct reply-to.
 ///
-/// Cheap to clone; when the last clone is dropped, its channel is closed. Whoever consumes `Q` answers by returning
-/// `Result<R, Failure>` from its `Handler<Delivery<Q, R>>`. An answer that comes after the deadline, or after the channel
-/// was lost, is counted ([`late_answers`](Self::late_answers)) and dropped. Requests are not persistent, and are not
-/// repeated: whether asking twice is harmless only the application knows.
+/// Cheap to clone. When the last clone is dropped, its channel is closed. The consumer of `Q` answers by returning
+/// `Result<R, Failure>` from its `Handler<Delivery<Q, R>>`. If an answer comes after the deadline, or after the channel
+/// was lost, it is counted ([`late_answers`](Self::late_answers)) and dropped. Requests are not persistent. A request
+/// is never repeated, because only the application knows whether asking twice is harmless.
 ///
 /// ```
 /// use actix::prelude::*;
@@ -58,7 +57,7 @@ pub struct Requester<Q, R> {
 }
 
 struct Shared<Q, R> {
-    exchange: Arc<RequestTable>,
+    table: Arc<RequestTable>,
     request: Wire<Q>,
     answer: Wire<R>,
     to: Arc<str>,
@@ -69,7 +68,7 @@ struct Shared<Q, R> {
 
 impl<Q, R> Drop for Shared<Q, R> {
     fn drop(&mut self) {
-        self.exchange.abandon();
+        self.table.abandon();
     }
 }
 
@@ -86,15 +85,15 @@ impl<Q, R> fmt::Debug for Requester<Q, R> {
 }
 
 impl<Q, R: Payload> Requester<Q, R> {
-    /// A requester on `route`, whose deadline is the longest an answer may take. At most the route's window of
-    /// requests wait for answers at once.
+    /// A requester on `route`. An answer may take up to the route's deadline. At most the route's window of requests
+    /// wait for answers at once.
     pub(crate) fn new(route: Route<Q>) -> (Self, Arc<RequestTable>) {
         let name = route.name.clone().unwrap_or_else(|| target(&route.exchange, "requests"));
-        let exchange = RequestTable::new(name, route.mailbox, route.window(), route.max_bytes);
+        let table = RequestTable::new(name, route.mailbox, route.window(), route.max_bytes);
         let Route { exchange: to, key, deadline, rate_limit, wire: request, .. } = route;
         let answer = Wire::protobuf();
-        let shared = Shared { exchange: Arc::clone(&exchange), request, answer, to, key, deadline, rate_limit };
-        (Self { shared: Arc::new(shared) }, exchange)
+        let shared = Shared { table: Arc::clone(&table), request, answer, to, key, deadline, rate_limit };
+        (Self { shared: Arc::new(shared) }, table)
     }
 }
 
@@ -105,7 +104,8 @@ impl<Q, R> Requester<Q, R> {
     /// [`RequestError`], with the request.
     ///
     /// # Cancellation
-    /// Dropped before it is ready, a request not yet sent is withdrawn; the answer to one that was is dropped.
+    /// If the future is dropped before the request is sent, the request is withdrawn. If it is dropped later, the
+    /// answer is dropped when it comes.
     pub async fn request(&self, request: Q) -> Result<R, RequestError<Q>> {
         let shared = &self.shared;
         let routing_key = match &shared.key {
@@ -126,12 +126,13 @@ impl<Q, R> Requester<Q, R> {
             return Err(RequestErrorKind::Property("routing key"));
         }
         let encoded = shared.request.encode(request).map_err(RequestErrorKind::Encode)?;
-        let id = Uuid::now_v7().to_string();
+        let id = new_id();
         let expiration = shared.deadline.as_millis().to_string();
-        // Past the deadline nobody waits for the answer: the broker need not deliver it any more.
+        // Expires with the deadline, because nobody waits for an answer after it.
         let labels = Labels::now(&encoded, false).to_amqp(&id);
-        let properties = labels.with_correlation_id(id.as_str().into()).with_expiration(expiration.into());
-        let message = Prepared::new(id, Arc::clone(&shared.to), routing_key, properties, encoded.body);
+        let properties = labels.with_correlation_id((&*id).into()).with_expiration(expiration.into());
+        let to = Address { exchange: Arc::clone(&shared.to), routing_key: routing_key.into() };
+        let message = Prepared::encoded(id, to, true, properties, encoded);
         let (reply, answer) = oneshot::channel();
         let travel = Arc::new(Travel::default());
         let departing = Arc::clone(&travel);
@@ -139,14 +140,14 @@ impl<Q, R> Requester<Q, R> {
             if let Some(limit) = &shared.rate_limit {
                 limit.take().await;
             }
-            match shared.exchange.bytes.take(message.body.len()).await {
-                Ok(room) => shared.exchange.accept(Asked { message, reply, travel: departing, room }).await,
+            match shared.table.bytes.take(message.body.len()).await {
+                Ok(room) => shared.table.accept(Asked { message, reply, travel: departing, room }).await,
                 Err(_) => false,
             }
         };
         match timeout_at(deadline, accepting).await {
             Ok(true) => {}
-            Ok(false) => return Err(RequestErrorKind::NotSent(shared.exchange.not_sent())),
+            Ok(false) => return Err(RequestErrorKind::NotSent(shared.table.not_sent())),
             Err(_) => return Err(RequestErrorKind::Overloaded),
         }
         match timeout_at(deadline, answer).await {
@@ -157,7 +158,7 @@ impl<Q, R> Requester<Q, R> {
                 Err(RequestErrorKind::HeadersTooLarge { bytes, most })
             }
             Ok(Ok(Answer::Lost)) => Err(RequestErrorKind::ConnectionLost),
-            Ok(Err(_)) if travel.withdraw() => Err(RequestErrorKind::NotSent(shared.exchange.not_sent())),
+            Ok(Err(_)) if travel.withdraw() => Err(RequestErrorKind::NotSent(shared.table.not_sent())),
             Ok(Err(_)) => Err(RequestErrorKind::Closed),
             Err(_) if travel.withdraw() => Err(RequestErrorKind::NotSent(NotSent::Deadline)),
             Err(_) => Err(RequestErrorKind::TimedOut),
@@ -188,8 +189,8 @@ impl<Q, R> Requester<Q, R> {
         self.shared.answer.decode(&incoming).map_err(RequestErrorKind::Undecodable)
     }
 
-    /// Answers that came when nobody waited for them any more.
+    /// How many answers have come after their request had stopped waiting. Since the requester was made; never reset.
     pub fn late_answers(&self) -> u64 {
-        self.shared.exchange.late()
+        self.shared.table.late()
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod accessors;
 pub(crate) mod adapter;
 pub(crate) mod answer;
 pub(crate) mod batch;
+pub(crate) mod caused_by;
 pub(crate) mod delivery;
 pub(crate) mod dispatch;
 pub(crate) mod duty;

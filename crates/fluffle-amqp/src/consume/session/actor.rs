@@ -4,7 +4,7 @@
 //! lost connection, a crash — ends in a fresh actor consuming on a fresh channel, or in a permanent error that says
 //! why.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
@@ -21,13 +21,10 @@ use crate::{
         spec::contradictions,
     },
     link::{
-        channel::{self, Broken, ChannelActor, ChannelShared, LeasedChannel},
+        channel::{self, ChannelActor, ChannelShared, LeasedChannel},
         class::{Class, ClientError, Operation, classify, reply},
     },
 };
-
-/// How long a consumer without a channel waits to be stopped before it ends by itself.
-const PARKED: Duration = Duration::from_secs(5);
 
 pub(crate) struct ConsumerActor {
     settings: Arc<SharedSettings>,
@@ -175,16 +172,17 @@ impl ConsumerActor {
         }
     }
 
-    /// The channel is lost: tells the channel actor, which takes this actor down with itself. If it does not, this
-    /// actor ends by itself.
+    /// The channel is lost.
     fn park(&mut self, error: ExitError, ctx: &mut Context<Self>) {
         self.lease = None;
-        let telling = self.channel.post(Broken(error));
-        ctx.spawn(telling.into_actor(self).map(|_, _, _| ()));
         let queue = self.settings.queue.clone();
-        ctx.run_later(PARKED, move |_, ctx| ctx.fail(ExitError::transient(Cancelled(queue))));
+        channel::park(&self.channel, error, move || ExitError::transient(Forgotten(queue)), ctx);
     }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("the consumer of queue `{0}` lost its channel, and the channel's actor did not end")]
+struct Forgotten(Arc<str>);
 
 #[derive(Debug, thiserror::Error)]
 #[error("the previous consumer of queue `{0}` has not let go yet")]

@@ -47,14 +47,8 @@ fn shown(verdicts: Vec<(u64, ConfirmVerdict)>) -> Vec<(u64, &'static str)> {
 
 #[tokio::test]
 async fn of_many_published_at_once_each_has_a_verdict_of_its_own() {
-    let vhost = fluffle_harness::RabbitMq::shared().unwrap().fresh_vhost().unwrap();
-    let connection = lapin::Connection::connect(vhost.url(), lapin::ConnectionProperties::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
-    channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.unwrap();
-    let options = lapin::options::QueueDeclareOptions::default();
-    channel.queue_declare("q".into(), options, lapin::types::FieldTable::default()).await.unwrap();
-
-    let mut confirms = ConfirmTracker::new(channel, FrameMax::default(), true);
+    let test = crate::publish::tests::TestChannel::open().await;
+    let mut confirms = ConfirmTracker::new(test.channel.clone(), FrameMax::default(), true);
     for round in 0..3 {
         let key = |number: u64| if number.is_multiple_of(7) { "nowhere" } else { "q" };
         for number in 0..500 {
@@ -72,19 +66,19 @@ async fn of_many_published_at_once_each_has_a_verdict_of_its_own() {
         assert_eq!(shown(verdicts), (0..500).map(|number| (number, told(number))).collect::<Vec<_>>());
         assert!(confirms.is_empty() && confirms.spare.len() <= MOST_SPARE);
     }
-    connection.close(200, "done".into()).await.unwrap();
+    test.close().await;
 }
 
 #[test]
 fn a_return_carried_by_another_messages_confirm_fails_its_owner_only() {
-    // ack multiple over 1..=3, message 3 was returned, lapin gave the return to message 1
+    // An ack with `multiple` covers 1..=3. Message 3 was returned, and lapin gave its return to message 1.
     let verdicts = decide(&mut judge(), vec![ack(3, None), ack(1, returned("m3")), ack(2, None)], true);
     assert_eq!(shown(verdicts), [(1, "confirmed"), (2, "confirmed"), (3, "returned")]);
 }
 
 #[test]
 fn an_acked_message_waits_while_its_own_return_may_be_queued_behind_anothers() {
-    // returns of 1 and 2 are queued; the ack of 2 takes out the return of 1
+    // The returns of 1 and 2 are queued. The ack of 2 takes out the return of 1.
     let mut judge = judge();
     assert_eq!(shown(decide(&mut judge, vec![ack(2, returned("m1"))], false)), []);
     let verdicts = decide(&mut judge, vec![ack(1, returned("m2"))], false);

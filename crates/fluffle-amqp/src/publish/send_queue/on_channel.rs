@@ -1,0 +1,108 @@
+//! The actor's end of the current channel.
+
+use std::{future::poll_fn, sync::Arc};
+
+use crate::publish::{
+    confirm::{ConfirmTracker, ConfirmVerdict},
+    entry::Entry,
+    message::Prepared,
+    send_queue::{direct::Current, queue::SendQueue},
+};
+
+/// Entries that are taken from the mailbox or the journal and not published. When this is dropped, they are left to the
+/// next channel.
+pub(crate) struct Waiting {
+    send_queue: Arc<SendQueue>,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Waiting {
+    pub(crate) fn new(send_queue: &Arc<SendQueue>) -> Self {
+        Self { send_queue: Arc::clone(send_queue), entries: Vec::new() }
+    }
+
+    fn went(&self, count: usize) {
+        // Entries from the journal never took the mailbox.
+        if self.send_queue.journal.is_none() {
+            self.send_queue.direct.went(count);
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let count = self.entries.len();
+        self.send_queue.unsettled.keep(self.entries.drain(..), &self.send_queue.books);
+        self.went(count);
+    }
+}
+
+/// A channel that a publisher's messages are published on until this is dropped.
+pub(crate) struct OnChannel {
+    send_queue: Arc<SendQueue>,
+}
+
+impl OnChannel {
+    /// Makes the channel of `confirms` the current one. Senders may publish on it once it is [open](Self::open).
+    pub(crate) fn new(send_queue: &Arc<SendQueue>, confirms: ConfirmTracker) -> Self {
+        send_queue.set_most_header_bytes(confirms.frame_max().most_header_bytes());
+        *send_queue.direct.current() = Some(Current { confirms, open: false });
+        Self { send_queue: Arc::clone(send_queue) }
+    }
+
+    /// Lets senders publish on the channel.
+    pub(crate) fn open(&self) {
+        if let Some(current) = &mut *self.send_queue.direct.current() {
+            current.open = true;
+        }
+    }
+
+    /// How many more messages the window has room for.
+    pub(crate) fn room(&self) -> usize {
+        self.send_queue.window.saturating_sub(self.len())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        self.send_queue.direct.current().as_ref().map_or(0, |current| current.confirms.len())
+    }
+
+    /// Publishes messages that are unsettled already, whether or not the window has room for them.
+    pub(crate) fn publish(&self, messages: impl IntoIterator<Item = (u64, Arc<Prepared>)>) {
+        if let Some(current) = &mut *self.send_queue.direct.current() {
+            for (sequence, message) in messages {
+                current.confirms.publish(sequence, message);
+            }
+        }
+    }
+
+    /// Publishes entries that came by the mailbox or the journal. Until this returns, no sender publishes directly.
+    pub(crate) fn publish_waiting(&self, waiting: &mut Waiting) {
+        let Some(current) = &mut *self.send_queue.direct.current() else { return };
+        let count = waiting.entries.len();
+        for (sequence, message) in self.send_queue.unsettled.take(waiting.entries.drain(..), &self.send_queue.books) {
+            current.confirms.publish(sequence, message);
+        }
+        waiting.went(count);
+    }
+
+    /// Waits for verdicts and moves all there are into `into`. Cancellation safe: a verdict is in `into` or not yet
+    /// taken.
+    pub(crate) fn settled(&self, into: &mut Vec<(u64, ConfirmVerdict)>) -> impl Future<Output = ()> {
+        poll_fn(|cx| match &mut *self.send_queue.direct.current() {
+            Some(current) => current.confirms.poll_settled(cx, into),
+            None => std::task::Poll::Pending,
+        })
+    }
+}
+
+impl Drop for OnChannel {
+    fn drop(&mut self) {
+        // Dropped after the lock is released, because a tracker may have thousands of confirms to drop.
+        let current = self.send_queue.direct.current().take();
+        drop(current);
+    }
+}
