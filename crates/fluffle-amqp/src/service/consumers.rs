@@ -135,7 +135,8 @@ impl Service {
             seen: common.seen.clone(),
             clock: self.inner.clock.clone(),
         };
-        let settings = Arc::new(SharedSettings::new(consume, made, kind, &lease.place));
+        let settings =
+            Arc::new(SharedSettings::new(consume, made, kind, &lease.place.shared, lease.place.connection.clone()));
         let mode = Mode::Consume { prefetch: settings.prefetch, exclusive };
         let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
         // The side queues were added after the connection declared what there was.

@@ -428,3 +428,6 @@ impl<S, C> Drop for Session<S, C> {
         self.settings.orphans.add(self.in_flight.drain());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,10 @@ use crate::{
             side_queues::SideQueues,
         },
     },
-    link::{connection::ConnectionActor, pool::PooledConnection},
+    link::{
+        connection::{ConnectionActor, ConnectionShared},
+        pool::PooledConnection,
+    },
     publish::send_queue::SendQueue,
     topology::QueueKind,
 };
@@ -85,12 +88,13 @@ impl Deref for SharedSettings {
 }
 
 impl SharedSettings {
-    /// Of `consume`, on `place`. `kind`: of its queue, if the application declares it.
+    /// Of `consume`, on one connection. `kind`: of its queue, if the application declares it.
     pub(crate) fn new<T, R>(
         consume: &Consume<T, R>,
         made: Made,
         kind: Option<QueueKind>,
-        place: &PooledConnection,
+        shared: &Arc<ConnectionShared>,
+        connection: SupervisedAddr<ConnectionActor>,
     ) -> Self {
         let Made { tag, side_queues, answers, patience, guard, handler_queue, send_queue, seen, clock } = made;
         let steps: Vec<Arc<dyn Step>> = seen.iter().map(|seen| Arc::new(seen.clone()) as Arc<dyn Step>).collect();
@@ -116,9 +120,9 @@ impl SharedSettings {
         Self {
             common: Arc::new(common),
             prefetch: consume.prefetch,
-            deliveries: Deliveries::new(kind, Arc::clone(&place.shared)),
+            deliveries: Deliveries::new(kind, Arc::clone(shared)),
             subscribed: AtomicBool::new(false),
-            connection: place.connection.clone(),
+            connection,
         }
     }
 
@@ -192,5 +196,35 @@ impl<T, R> Consume<T, R> {
             );
         }
         Patience { handler_timeout, give_back_after: Some(give_back_after), consumer_timeout: Some(consumer_timeout) }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{
+        consume::queue::waiting::Waiting,
+        link::connection::{self, tests::shared},
+        topology::Topology,
+    };
+
+    /// The settings of a consumer whose connection is never established.
+    pub(crate) fn settings(mut consume: Consume<String>) -> Arc<SharedSettings> {
+        let rules = consume.rules();
+        let waiting = Waiting::new(rules.acks_on_arrival(), consume.max_bytes, None, false);
+        let (shared, window) = (shared(), usize::from(consume.prefetch));
+        let made = Made {
+            tag: "tag".to_owned(),
+            side_queues: consume.side_queues(&Topology::new()),
+            answers: false,
+            patience: consume.patience(),
+            guard: Arc::new(consume.guard()),
+            handler_queue: HandlerQueue::new(waiting, None),
+            send_queue: SendQueue::new("copies".to_owned(), window, window, consume.confirm_timeout),
+            seen: consume.seen.take().map(Seen::new),
+            clock: drain::Clock::new(std::time::Duration::from_secs(1)),
+        };
+        let connection = connection::spec(&shared).addr();
+        Arc::new(SharedSettings::new(&consume, made, None, &shared, connection))
     }
 }
