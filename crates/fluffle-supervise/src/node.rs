@@ -8,30 +8,35 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Notify, broadcast},
     time::Instant,
 };
 
 use crate::{
-    addr::SupervisedAddr,
     control::Control,
     event::{BACKLOG, Event, EventStream, TARGET, What},
     exit::ExitReason,
     mailbox::{AnyMailbox, MailboxDepth},
     snapshot::{NodeKind, NodeSnapshot, State},
-    supervisor::Supervisor,
 };
 
 /// Returns the depth of a queue that an actor reads instead of its mailbox.
 pub(crate) type Gauge = Box<dyn Fn() -> MailboxDepth + Send + Sync>;
 
+/// Orders a supervisor to stop the child of this id and to remove it. The future resolves when the child is down, or
+/// when the supervisor is over and the child with it. If the future is dropped before the supervisor has taken the
+/// order, the order is withdrawn.
+type StopOrder = dyn Fn(Arc<str>) -> BoxFuture<'static, ()> + Send + Sync;
+
 pub(crate) struct Node {
     id: Arc<str>,
     mailbox: Arc<dyn AnyMailbox>,
     parent: OnceLock<Weak<Node>>,
-    /// The address for orders. Set for a supervisor only.
-    orders: OnceLock<SupervisedAddr<Supervisor>>,
+    /// How a child of this node is stopped. A closure, because a node does not know the supervisor's actor. Set for a
+    /// supervisor only.
+    stop_child: OnceLock<Box<StopOrder>>,
     /// Set when the tree above this node is complete.
     path: OnceLock<Arc<str>>,
     status: Mutex<Status>,
@@ -83,7 +88,7 @@ impl Node {
             id,
             mailbox,
             parent: OnceLock::new(),
-            orders: OnceLock::new(),
+            stop_child: OnceLock::new(),
             path: OnceLock::new(),
             status: Mutex::new(Status {
                 kind,
@@ -126,13 +131,15 @@ impl Node {
         }
     }
 
-    pub(crate) fn set_orders(&self, orders: SupervisedAddr<Supervisor>) {
-        let _ = self.orders.set(orders);
+    /// Sets how a child of this node is stopped and removed. Called once, for a supervisor.
+    pub(crate) fn set_stop_child(&self, stop: impl Fn(Arc<str>) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        let _ = self.stop_child.set(Box::new(stop));
     }
 
-    /// The address for orders to the supervisor above. `None` for the root of a tree.
-    pub(crate) fn orders_above(&self) -> Option<SupervisedAddr<Supervisor>> {
-        self.parent.get().and_then(Weak::upgrade).and_then(|parent| parent.orders.get().cloned())
+    /// Orders the supervisor above to stop this node and to remove it. `None` for the root of a tree, which has none.
+    pub(crate) fn order_stop_from_above(&self) -> Option<BoxFuture<'static, ()>> {
+        let above = self.parent.get().and_then(Weak::upgrade)?;
+        above.stop_child.get().map(|stop| stop(self.id.clone()))
     }
 
     pub(crate) fn set_kind(&self, kind: NodeKind) {

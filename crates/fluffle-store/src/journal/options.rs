@@ -1,11 +1,8 @@
-//! The options of a journal, and how it is opened.
+//! The options of a journal.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::{Journal, Table, keeper::Keeper, shared::Shared};
-use crate::{OpenError, StoreError, database::Synced, writer::Writer};
-
-/// When [`Journal::append`] resolves, and what a crash can lose after that.
+/// When [`Journal::append`](crate::Journal::append) resolves, and what a crash can lose after that.
 ///
 /// | policy | a killed process loses | a power cut loses | cost |
 /// |---|---|---|---|
@@ -29,7 +26,7 @@ pub enum Flush {
     Interval(Duration),
 }
 
-/// What [`Journal::append`] does when the journal is full.
+/// What [`Journal::append`](crate::Journal::append) does when the journal is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WhenFull {
@@ -40,7 +37,7 @@ pub enum WhenFull {
     Error,
 }
 
-/// Options of a [`Journal`]; see [`Journal::options`].
+/// Options of a [`Journal`](crate::Journal); see [`Journal::options`](crate::Journal::options).
 #[derive(Debug, Clone)]
 #[must_use = "options do nothing until `open`"]
 pub struct JournalOptions {
@@ -77,30 +74,5 @@ impl JournalOptions {
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
         self
-    }
-
-    /// Opens the journal at `path` and starts its thread. Creates the file if needed, but no folder.
-    ///
-    /// Blocks: it reads the whole file once and checks every record, about one second for each gigabyte. Call it before
-    /// the service starts, or where blocking is allowed.
-    ///
-    /// A truncated or torn end of the file (after a power cut) is not an error: everything after the last complete
-    /// transaction is dropped.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::Locked`] if the journal is already open, [`OpenError::Corrupt`] if a page or a record is damaged,
-    /// [`OpenError::Foreign`] if the file is something else, [`OpenError::Store`] if the disk fails.
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Journal, OpenError> {
-        let path = path.as_ref();
-        let synced = match self.flush {
-            Flush::Each | Flush::Grouped => Synced::EachCommit,
-            Flush::Interval(_) => Synced::OnDemand,
-        };
-        let (table, left) = Table::open(path, synced)?;
-        let shared = Arc::new(Shared::new(self.max_bytes, &left));
-        let keeper = Keeper::new(table, Arc::clone(&shared), self.flush, path.into());
-        let writer = Writer::spawn("journal", path, keeper).map_err(|error| StoreError::io(path, error))?;
-        Ok(Journal::new(writer, shared, self, left.last))
     }
 }

@@ -50,12 +50,16 @@ pub struct Reader {
     pages: Pages,
 }
 
-impl Reader {
-    pub(super) fn new(journal: &Journal) -> Option<Self> {
-        let taken = journal.0.shared.reading.swap(true, AcqRel);
-        (!taken).then(|| Self { journal: journal.clone(), pages: Pages::default() })
+impl Journal {
+    /// Reads all records in order, and then those that are appended, for a task that publishes from the journal. `None`
+    /// while another reader exists.
+    pub fn reader(&self) -> Option<Reader> {
+        let taken = self.0.shared.reading.swap(true, AcqRel);
+        (!taken).then(|| Reader { journal: self.clone(), pages: Pages::default() })
     }
+}
 
+impl Reader {
     /// Waits for the next entry. The entry is then as durable as the journal's [`Flush`](crate::Flush) policy says.
     ///
     /// Cancel safe: no entry is skipped.

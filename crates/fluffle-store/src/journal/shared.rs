@@ -10,7 +10,25 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore};
 
-use super::{JournalStats, Position, table::Left};
+use super::{Position, table::Left};
+
+/// What a journal holds, and what it has done since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalStats {
+    /// Records in the journal or about to be written, whose confirm is missing or not written yet.
+    pub unconfirmed: u64,
+    /// How many bytes those records count towards [`JournalOptions::max_bytes`](crate::JournalOptions::max_bytes).
+    pub bytes: u64,
+    /// Records appended.
+    pub appended: u64,
+    /// Confirms written.
+    pub confirmed: u64,
+    /// Transactions that wrote those records and confirms.
+    pub transactions: u64,
+    /// How many times a commit or an interval waited for the disk to sync.
+    pub syncs: u64,
+}
 
 pub(super) struct Shared {
     /// One permit for each free byte. Closed when the thread ends.

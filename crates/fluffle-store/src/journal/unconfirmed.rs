@@ -14,11 +14,15 @@ pub struct Unconfirmed<'a> {
     pages: Pages,
 }
 
-impl<'a> Unconfirmed<'a> {
-    pub(super) fn new(journal: &'a Journal) -> Self {
-        Self { journal, pages: Pages::default() }
+impl Journal {
+    /// The records that earlier processes left unconfirmed, in order. Each call starts at the beginning, with the
+    /// records that are still there.
+    pub fn unconfirmed(&self) -> Unconfirmed<'_> {
+        Unconfirmed { journal: self, pages: Pages::default() }
     }
+}
 
+impl Unconfirmed<'_> {
     /// The next entry, or `None` after the last.
     ///
     /// Cancel safe: no entry is skipped.

@@ -10,7 +10,7 @@ pub(crate) struct Child {
     pub(crate) spec: Arc<ChildSpec>,
     /// The child was added to the running supervisor and is not part of its spec.
     pub(crate) added: bool,
-    pub(crate) phase: Phase,
+    pub(crate) phase: ChildPhase,
     /// The current incarnation, if one lives.
     pub(crate) control: Option<Arc<Control>>,
     /// The child has been ready since the last group start in which it took part. Until it is, later siblings do not
@@ -27,7 +27,7 @@ pub(crate) struct Child {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum ChildPhase {
     /// The child waits for its turn to start.
     Waiting,
     Starting,
@@ -45,7 +45,7 @@ pub(crate) enum Phase {
 
 impl Child {
     pub(crate) fn new(Entry { spec, added }: Entry) -> Self {
-        let phase = if spec.node().over().is_some() { Phase::Over } else { Phase::Waiting };
+        let phase = if spec.node().over().is_some() { ChildPhase::Over } else { ChildPhase::Waiting };
         let waits = Waits::new(spec.settings.backoff);
         Self {
             spec,
@@ -71,30 +71,30 @@ impl Child {
 
     /// Puts the child back to waiting for its turn to start.
     pub(crate) fn wait(&mut self) {
-        self.phase = Phase::Waiting;
+        self.phase = ChildPhase::Waiting;
         self.node().waiting();
     }
 
     /// Asks the child to stop, unless it was asked before.
     pub(crate) fn ask_to_stop(&mut self, now: Instant) {
         let Some(control) = &self.control else { return };
-        if !matches!(self.phase, Phase::Stopping { .. }) {
-            self.phase = Phase::Stopping { deadline: now.checked_add(self.spec.deadline()) };
+        if !matches!(self.phase, ChildPhase::Stopping { .. }) {
+            self.phase = ChildPhase::Stopping { deadline: now.checked_add(self.spec.deadline()) };
             self.node().stopping();
             control.request_stop();
         }
     }
 
     pub(crate) fn is_past_its_deadline(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Stopping { deadline: Some(deadline) } if deadline <= now)
+        matches!(self.phase, ChildPhase::Stopping { deadline: Some(deadline) } if deadline <= now)
     }
 
     /// When the supervisor must look at this child again if no signal arrives before.
     pub(crate) fn look_at(&self, now: Instant) -> Option<Instant> {
         let at = match self.phase {
-            Phase::Stopping { deadline } => deadline,
-            Phase::BackingOff { until } => Some(until),
-            Phase::Waiting | Phase::Starting | Phase::Up | Phase::Over => None,
+            ChildPhase::Stopping { deadline } => deadline,
+            ChildPhase::BackingOff { until } => Some(until),
+            ChildPhase::Waiting | ChildPhase::Starting | ChildPhase::Up | ChildPhase::Over => None,
         };
         // If the time is past, the child waits for something else, such as a sibling.
         at.filter(|at| *at > now)

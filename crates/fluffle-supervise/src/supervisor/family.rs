@@ -14,7 +14,7 @@ use crate::{
     policy::{Restart, Strategy},
     spec::ChildSpec,
     supervisor::{
-        child::{Child, Phase},
+        child::{Child, ChildPhase},
         core::Core,
     },
 };
@@ -107,8 +107,8 @@ impl Family {
 
     fn ready(&mut self, index: usize, now: Instant) {
         let child = &mut self.children[index];
-        if child.phase == Phase::Starting {
-            child.phase = Phase::Up;
+        if child.phase == ChildPhase::Starting {
+            child.phase = ChildPhase::Up;
             child.settled = true;
             child.ready_at = Some(now);
             child.node().ready();
@@ -156,7 +156,7 @@ impl Family {
         let (delay, attempt) = child.waits.next(healthy);
         // If the sum overflows, the wait was meant to be endless (such as `Duration::MAX`).
         let until = now.checked_add(delay).unwrap_or_else(|| now + FAR_AWAY);
-        child.phase = Phase::BackingOff { until };
+        child.phase = ChildPhase::BackingOff { until };
         child.node().backing_off(delay, until, attempt);
         match self.strategy {
             Strategy::OneForOne => {}
@@ -190,7 +190,7 @@ impl Family {
         if child.added {
             return self.remove(index, reason);
         }
-        child.phase = Phase::Over;
+        child.phase = ChildPhase::Over;
         child.node().finish(reason);
     }
 
@@ -278,7 +278,7 @@ impl Family {
 
     /// Starts children in order, each when those before it are ready. True if all are ready.
     fn climb(&mut self, now: Instant) -> bool {
-        let backing_off = |child: &Child| matches!(child.phase, Phase::BackingOff { until } if until > now);
+        let backing_off = |child: &Child| matches!(child.phase, ChildPhase::BackingOff { until } if until > now);
         if self.strategy == Strategy::OneForAll && self.children.iter().any(backing_off) {
             return false;
         }
@@ -288,15 +288,15 @@ impl Family {
             // Under one-for-one, an added child does not wait for the others.
             let in_order = !(child.added && self.strategy == Strategy::OneForOne);
             let due = match child.phase {
-                Phase::Waiting => true,
-                Phase::BackingOff { until } => until <= now,
-                Phase::Starting | Phase::Up | Phase::Stopping { .. } | Phase::Over => false,
+                ChildPhase::Waiting => true,
+                ChildPhase::BackingOff { until } => until <= now,
+                ChildPhase::Starting | ChildPhase::Up | ChildPhase::Stopping { .. } | ChildPhase::Over => false,
             };
             if due && (all_ready || !in_order) {
                 self.start(index);
             }
             let child = &self.children[index];
-            all_ready &= child.settled || !in_order || child.phase == Phase::Over;
+            all_ready &= child.settled || !in_order || child.phase == ChildPhase::Over;
         }
         all_ready
     }
@@ -304,7 +304,7 @@ impl Family {
     fn start(&mut self, index: usize) {
         let child = &mut self.children[index];
         let control = Arc::new(Control::new());
-        child.phase = Phase::Starting;
+        child.phase = ChildPhase::Starting;
         child.control = Some(control.clone());
         child.node().starting(&control);
         child.spec.spawn(Report::new(control, self.inbox.clone()));

@@ -15,8 +15,9 @@ use crate::{
     snapshot::NodeSnapshot,
     spec::ChildSpec,
     supervisor::{
-        Supervisor,
+        actor::Supervisor,
         core::Core,
+        error::{StartChildError, StopChildError},
         orders::{StartChild, StopChild},
     },
 };
@@ -28,42 +29,6 @@ pub struct SupervisorHandle {
     node: Arc<Node>,
     core: Weak<Core>,
     orders: SupervisedAddr<Supervisor>,
-}
-
-/// Why a child was not added.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartChildError {
-    /// The supervisor has a child of this id.
-    #[error("the supervisor already has a child named {id:?}: ids must differ among siblings")]
-    Duplicate {
-        /// The id.
-        id: Arc<str>,
-    },
-    /// The supervisor is over or about to be.
-    #[error("the child {id:?} was not started: its supervisor is over or stopping")]
-    SupervisorOver {
-        /// The id.
-        id: Arc<str>,
-    },
-}
-
-/// Why a child was not stopped.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StopChildError {
-    /// The supervisor has no child of this id.
-    #[error("the supervisor has no child named {id:?}")]
-    Unknown {
-        /// The id.
-        id: Arc<str>,
-    },
-    /// The supervisor ended meanwhile, and the child with it.
-    #[error("the supervisor of {id:?} is over, and its children with it")]
-    SupervisorOver {
-        /// The id.
-        id: Arc<str>,
-    },
 }
 
 impl SupervisorHandle {
@@ -115,12 +80,8 @@ impl SupervisorHandle {
     /// Dropping the future does not undo the order. But a root then has no deadline any more, because this future
     /// enforces it.
     pub async fn shutdown(&self) -> ExitReason {
-        match self.node.orders_above() {
-            Some(above) => {
-                // An error means that this supervisor or the one above is already over. In both cases this one is over
-                // too.
-                let _ = above.send(StopChild(self.node.id().clone())).await;
-            }
+        match self.node.order_stop_from_above() {
+            Some(stopped) => stopped.await,
             None => self.stop_root().await,
         }
         self.node.wait().await

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use crate::{
     spec::ChildSpec,
     supervisor::{
-        Supervisor,
+        actor::Supervisor,
+        error::{StartChildError, StopChildError},
         family::Refused,
-        handle::{StartChildError, StopChildError},
     },
 };
 

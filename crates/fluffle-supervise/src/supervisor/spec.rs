@@ -12,7 +12,7 @@ use crate::{
     policy::{Restart, Strategy},
     snapshot::NodeKind,
     spec::{ActorSpec, ChildSpec, Limit, Place},
-    supervisor::{Supervisor, core::Core, handle::SupervisorHandle, root::Root},
+    supervisor::{actor::Supervisor, core::Core, handle::SupervisorHandle, orders::StopChild, root::Root},
 };
 
 /// A supervisor and its children, as the root of a tree ([`start`](Self::start)) or as a child of another supervisor.
@@ -59,7 +59,14 @@ impl SupervisorSpec {
             let core = core.clone();
             move || Supervisor::new(core.clone())
         });
-        core.node().set_orders(actor.addr());
+        let orders = actor.addr();
+        core.node().set_stop_child(move |id| {
+            let order = orders.send(StopChild(id));
+            Box::pin(async move {
+                // An error means that this supervisor or the child is already over. In both cases the child is over.
+                let _ = order.await;
+            })
+        });
         Self {
             // The supervisor is ready when its children are.
             actor: actor.reports_ready(),
