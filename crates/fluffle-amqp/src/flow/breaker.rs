@@ -82,7 +82,7 @@ impl SharedSwitch {
             (Kind::KillSwitch, Change::Opened { failures, of, wait: None }) => {
                 tracing::error!(
                     queue = %name, dead_letters = failures, of,
-                    "the kill switch stops this consumer, until `Service::resume` is called"
+                    "the kill switch stops this consumer, until `Service::resume_consumer` is called"
                 );
             }
             (Kind::KillSwitch, Change::Closed) => {
@@ -305,7 +305,7 @@ impl KillSwitch {
     }
 
     /// Consumes again after this wait: first one message, and all of them when it is handled; when it is a dead letter too,
-    /// it waits again. Without, [`Service::resume`](crate::Service::resume) starts it again, or a restart of the process.
+    /// it waits again. Without, [`Service::resume_consumer`](crate::Service::resume_consumer) starts it again, or a restart of the process.
     #[must_use]
     pub fn restart_after(mut self, wait: Duration) -> Self {
         let wait = wait.max(Duration::from_millis(1));

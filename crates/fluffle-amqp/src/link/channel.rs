@@ -287,6 +287,20 @@ impl Handler<Broken> for ChannelActor {
     }
 }
 
+/// What works on the channel has ended in order and wants a fresh channel: no fault, and so no longer wait than the shortest.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retire;
+
+impl Handler<Retire> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) {
+        ctx.healthy();
+        ctx.stop();
+    }
+}
+
 /// Asks for the open channel and its generation.
 #[derive(Message)]
 #[rtype(result = "Option<LeasedChannel>")]

@@ -1,12 +1,13 @@
 //! A consumer's part of the tree: its channel and consumer actor, its handlers, and the publisher of its copies.
 
-use std::{
-    any::{TypeId, type_name},
-    sync::{Arc, atomic::AtomicBool},
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicUsize},
 };
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use fluffle_supervise::{ActorSpec, Strategy, SupervisorSpec};
+use tokio::sync::oneshot;
 
 use crate::{
     base::drain::Step,
@@ -23,7 +24,14 @@ use crate::{
         channel::{self, ChannelShared, Mode},
         pool::{ConnectionSlot, Role},
     },
-    service::{Service, error::ServiceError, isolation::Placed, unstarted::PublisherPart},
+    service::{
+        Service,
+        claims::TypeClaim,
+        consumer::{Consumer, Copies, Now, Placed},
+        error::ServiceError,
+        threads::HandlerThreads,
+        unstarted::PublisherPart,
+    },
     topology::{Queue, Topology},
 };
 
@@ -33,6 +41,7 @@ struct Common<D, F> {
     guard: Arc<Guard>,
     patience: Patience,
     seen: Option<Seen>,
+    claim: Arc<TypeClaim>,
     /// Makes the [`Adapter`] of one instance.
     adapter: D,
     /// Makes a handler.
@@ -53,19 +62,18 @@ impl Service {
         F: Fn() -> A + Send + Sync + 'static,
     {
         let application = self.inner.topology.get();
-        // A temporary queue may go by its prefix: from here on by its full name.
-        if let Some(queue) = application.find_queue(&consume.queue) {
-            consume.queue = queue.name().to_owned();
-        }
+        // From here on by its full name.
+        consume.queue = self.full_name(&consume.queue);
         consume.check_kind(&application)?;
         consume.check_lanes(&application)?;
-        self.one_type::<T>(&consume.queue)?;
+        let claim = Arc::new(self.inner.types.claim::<T>(&consume.queue)?);
         self.inner.topology.add(consume.topology(&application))?;
         let common = Common {
             application,
             guard: Arc::new(consume.guard()),
             patience: consume.patience(),
             seen: consume.seen.take().map(Seen::new),
+            claim,
             adapter,
             factory: Arc::new(factory),
         };
@@ -80,17 +88,6 @@ impl Service {
         Ok(())
     }
 
-    /// The broker deals the messages of a queue out among its consumers, whatever they are: to two of different types
-    /// each would bring the other's, as undecodable.
-    fn one_type<T: 'static>(&self, queue: &str) -> Result<(), ServiceError> {
-        let (id, mine) = (TypeId::of::<T>(), type_name::<T>());
-        let (other_id, other) = self.parts(|parts| *parts.types.entry(queue.to_owned()).or_insert((id, mine)));
-        if id == other_id {
-            return Ok(());
-        }
-        Err(ServiceError::TwoTypes { queue: queue.to_owned(), types: [other, mine] })
-    }
-
     async fn add_lane<A, T, R, D, F>(
         &self,
         consume: &Consume<T, R>,
@@ -103,17 +100,18 @@ impl Service {
         D: Adapter,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        let name = self.unique(Role::Consume, &consume.queue);
+        let name = Arc::new(self.inner.names.take(Role::Consume, &consume.queue));
         let (at_most_once, seen) = (consume.guarantee == Guarantee::AtMostOnce, common.seen.clone());
         let keys = consume.key.clone().map(|key| Box::new(KeysBy { wire: consume.wire.clone(), key }));
         let order = keys.map(|keys| Order::new(keys, consume.handlers(), seen.clone()));
         let handler_queue = HandlerQueue::new(at_most_once, consume.max_bytes, consume.rate_limit.clone(), order);
         // What may not be had before what would be left behind: handlers without a consumer.
         let (copies, part) = PublisherPart::copies(&name, consume.confirm_timeout);
+        let copies = Copies(copies);
         self.add_publisher(part).await?;
         let feeder =
             Feeder { handler_queue: Arc::clone(&handler_queue), seen: seen.clone(), adapter: common.adapter.clone() };
-        self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
+        let threads = self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
         let exclusive = consume.exclusive_queues(&common.application);
         let kind = common.application.find_queue(&consume.queue).map(Queue::kind);
         let settings = Arc::new(consume::session::actor::SharedSettings {
@@ -133,23 +131,35 @@ impl Service {
             priority: consume.priority,
             guard: Arc::clone(&common.guard),
             subscribed: AtomicBool::new(false),
+            engaged: AtomicBool::new(false),
+            held: AtomicUsize::new(0),
             handler_queue,
             orphans: Arc::default(),
-            copies,
+            copies: Arc::clone(&copies.0),
             connection: lease.place.connection.clone(),
             counters: Arc::default(),
             seen,
             clock: self.inner.clock.clone(),
         });
         let mode = Mode::Consume { prefetch: settings.prefetch, exclusive };
-        let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
+        let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), mode);
         // The side queues were added after the connection declared what there was.
         shared.redeclare();
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let consumer = consume::session::actor::spec(&settings, &shared, &channel.addr()).on(self.io());
-        self.parts(|parts| parts.consumers.push((name.clone(), Arc::clone(&settings))));
-        self.add_channel(&name, &lease, Step::ConsumerChannels, channel, consumer);
-        self.keep_or_move(Placed { name, settings, channel: shared, lease });
+        let (remove, removal) = oneshot::channel();
+        let now = Now::new(&settings, &lease.place.shared);
+        let added = Consumer {
+            name: Arc::clone(&name),
+            now: Arc::clone(&now),
+            remove: Mutex::new(Some(remove)),
+            _copies: copies,
+            _threads: threads,
+            _claim: Arc::clone(&common.claim),
+        };
+        self.parts(|parts| parts.consumers.push(Arc::new(added)));
+        let started = self.add_channel(&name, &lease, Step::ConsumerChannels, channel, consumer);
+        self.keep_place(Placed { name, settings, channel: shared, lease, started, now }, removal);
         Ok(())
     }
 
@@ -159,7 +169,7 @@ impl Service {
         consume: &Consume<T, R>,
         feeder: Feeder<impl Fn() -> D + Clone + Send + Sync + 'static>,
         factory: Arc<F>,
-    ) -> Result<(), ServiceError>
+    ) -> Result<HandlerThreads, ServiceError>
     where
         A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
         D: Adapter,
@@ -185,7 +195,8 @@ impl Service {
             spec = spec.child(handler);
         }
         let added = self.inner.handlers.start_child(spec).await;
-        added.map_err(|_| ServiceError::Ended(name.to_owned()))
+        added.map_err(|_| ServiceError::Ended(name.to_owned()))?;
+        Ok(arbiters)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -32,7 +32,7 @@ use crate::{
         spec::{consume::Guarantee, contradictions, retry::Retry},
     },
     link::{
-        channel::{self, Broken, ChannelActor, ChannelShared, LeasedChannel},
+        channel::{self, Broken, ChannelActor, ChannelShared, LeasedChannel, Retire},
         class::{Class, ClientError, Operation, classify, reply},
         connection::ConnectionActor,
         pool::PooledConnection,
@@ -60,6 +60,10 @@ pub(crate) struct SharedSettings {
     pub(crate) guard: Arc<Guard>,
     /// Whether the broker delivers to it, on any channel.
     pub(crate) subscribed: AtomicBool,
+    /// Whether a channel of now has or had a subscription: the broker may have delivered messages on it that are unacked.
+    pub(crate) engaged: AtomicBool,
+    /// Deliveries that a session which is paused has not settled yet.
+    pub(crate) held: AtomicUsize,
     pub(crate) retry_queue: String,
     pub(crate) dead_letter_queue: String,
     pub(crate) handler_queue: Arc<HandlerQueue>,
@@ -91,6 +95,8 @@ impl SharedSettings {
             priority: self.priority,
             guard: Arc::clone(&self.guard),
             subscribed: AtomicBool::new(false),
+            engaged: AtomicBool::new(false),
+            held: AtomicUsize::new(0),
             retry_queue: self.retry_queue.clone(),
             dead_letter_queue: self.dead_letter_queue.clone(),
             handler_queue: Arc::clone(&self.handler_queue),
@@ -137,12 +143,12 @@ pub(crate) fn spec(
             draining: watch::Sender::new(false),
         }
     };
-    let clock = settings.clock.clone();
+    let (clock, guard) = (settings.clock.clone(), Arc::clone(&settings.guard));
     let (gauge, capacity) = (Arc::clone(&settings.handler_queue), usize::from(settings.prefetch));
     ActorSpec::new("consumer", factory)
         .reports_ready()
         .backoff(channel::backoff())
-        .shutdown_within(move || clock.left(drain::Step::Work))
+        .shutdown_within(move || if guard.pause.is_cut_off() { Duration::ZERO } else { clock.left(drain::Step::Work) })
         .mailbox_gauge(move || fluffle_supervise::MailboxDepth { waiting: gauge.waiting(), capacity })
 }
 
@@ -199,6 +205,11 @@ struct Cancelled(Arc<str>);
 #[error("messages of queue `{0}` that may be ending the process are to be handled alone, or no longer")]
 struct Isolated(Arc<str>);
 
+/// Its channel was closed so that what no handler had begun is in the queue again, in its place.
+#[derive(Debug, thiserror::Error)]
+#[error("the consumer of queue `{0}` is paused, and its channel was not opened again in time")]
+struct Paused(Arc<str>);
+
 /// RabbitMQ refuses the priority of a consumer for no other kind of queue: "invalid arg 'x-priority' for queue 's' in vhost '/' of
 /// queue type rabbit_stream_queue".
 fn is_stream(error: &lapin::Error) -> bool {
@@ -214,6 +225,7 @@ impl ConsumerActor {
         tracing::info!(queue = %self.settings.queue, generation = lease.generation, "consuming");
         let turn = Session::new(lease.clone(), Arc::clone(&self.settings), subscription, answers);
         let running = turn.run(self.draining.subscribe());
+        self.settings.guard.pause.tell(self.draining.clone());
         self.lease = Some(lease);
         ctx.spawn(running.into_actor(self).map(|end, actor, ctx| match end {
             End::Drained => {
@@ -225,6 +237,7 @@ impl ConsumerActor {
                 actor.park(ExitError::transient(Cancelled(actor.settings.queue.clone())), ctx);
             }
             End::Isolated => actor.park(ExitError::transient(Isolated(actor.settings.queue.clone())), ctx),
+            End::Paused => actor.retire(ctx),
             End::Refused(error) => actor.refused(&error, ctx),
             End::ChannelLost(error) => actor.park(ExitError::transient(ClientError(error)), ctx),
         }));
@@ -256,6 +269,16 @@ impl ConsumerActor {
         } else {
             self.park(ExitError::transient(refusal), ctx);
         }
+    }
+
+    /// Paused, and its channel is closed: the next incarnation waits on a fresh one. Should the channel actor not take this one
+    /// down, ends.
+    fn retire(&mut self, ctx: &mut Context<Self>) {
+        self.lease = None;
+        let retiring = self.channel.post(Retire);
+        ctx.spawn(retiring.into_actor(self).map(|_, _, _| ()));
+        let queue = self.settings.queue.clone();
+        ctx.run_later(PARKED, move |_, ctx| ctx.fail(ExitError::transient(Paused(queue))));
     }
 
     /// Without a channel: tells the channel actor, which takes this actor down with itself. Should it not, ends.

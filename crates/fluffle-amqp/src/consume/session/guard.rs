@@ -8,7 +8,9 @@ use tokio::{
 };
 
 use crate::{
-    consume::{decide::verdict::Verdict, message::received::Received, queue::handler_queue::Outcome},
+    consume::{
+        decide::verdict::Verdict, message::received::Received, queue::handler_queue::Outcome, session::pause::Pause,
+    },
     flow::{
         breaker::{CircuitBreaker, SharedSwitch},
         switch::{BreakerState, Epoch},
@@ -33,6 +35,9 @@ pub enum ConsumerState {
     Probing,
     /// Stopped by its kill switch.
     Killed,
+    /// Paused by the application: see [`Service::pause_consumer`](crate::Service::pause_consumer). It takes nothing; handlers may
+    /// still be at what they had in hand.
+    Paused,
 }
 
 /// The switches of one consumer. It outlives every channel of it, so that a lost connection does not close them.
@@ -40,11 +45,15 @@ pub enum ConsumerState {
 pub(crate) struct Guard {
     pub(crate) breaker: Option<CircuitBreaker>,
     pub(crate) kill_switch: Option<Arc<SharedSwitch>>,
+    pub(crate) pause: Pause,
 }
 
 impl Guard {
     /// What the switches say: consuming, unless one of them is not closed.
     pub(crate) fn state(&self) -> ConsumerState {
+        if self.pause.is_on() {
+            return ConsumerState::Paused;
+        }
         match (look(self.kill_switch()), look(self.breaker())) {
             (BreakerState::Open, _) => ConsumerState::Killed,
             (_, BreakerState::Open) => ConsumerState::BreakerOpen,
@@ -57,7 +66,7 @@ impl Guard {
     pub(crate) fn allows(&self, prefetch: u16) -> Option<u16> {
         match self.state() {
             ConsumerState::Consuming | ConsumerState::Unsubscribed | ConsumerState::Isolating => Some(prefetch),
-            ConsumerState::BreakerOpen | ConsumerState::Killed => None,
+            ConsumerState::BreakerOpen | ConsumerState::Killed | ConsumerState::Paused => None,
             ConsumerState::Probing => {
                 let half_open = self.all().filter(|switch| switch.look().0 == BreakerState::HalfOpen);
                 half_open.map(SharedSwitch::probes).min().map(|probes| probes.min(prefetch))
@@ -65,10 +74,11 @@ impl Guard {
         }
     }
 
-    /// Closes both; whether either was anything else.
+    /// Closes both switches and ends the pause. Whether any of the three had stopped the consumer.
     pub(crate) fn resume(&self) -> bool {
         // Each of them, whatever the first one says.
-        self.all().filter(|switch| switch.reset()).count() > 0
+        let opened = self.all().filter(|switch| switch.reset()).count() > 0;
+        self.pause.set(false) || opened
     }
 
     fn breaker(&self) -> Option<&SharedSwitch> {

@@ -2,6 +2,7 @@ pub(crate) mod actor;
 pub(crate) mod answered_without_ack;
 pub(crate) mod draining;
 pub(crate) mod guard;
+pub(crate) mod pause;
 pub(crate) mod quarantine;
 pub(crate) mod session;
 pub(crate) mod stats;

@@ -53,6 +53,8 @@ pub(crate) enum End {
     Cancelled,
     /// What it held is the broker's again, and comes again one by one.
     Isolated,
+    /// The application has paused the consumer: nothing is in hand, and the channel is closed.
+    Paused,
     /// It could not consume again after its guard had stopped it.
     Refused(lapin::Error),
     ChannelLost(lapin::Error),
@@ -62,7 +64,7 @@ pub(crate) enum End {
 pub(crate) struct Session {
     pub(super) generation: Generation,
     pub(super) settings: Arc<SharedSettings>,
-    subscription: Subscription,
+    pub(super) subscription: Subscription,
     watch: Watch,
     isolation: Isolation,
     /// The last delivery tag seen; they count up.
@@ -71,17 +73,19 @@ pub(crate) struct Session {
     pub(super) settler: Arc<Settler>,
     /// By delivery tag: given to the lane and not answered.
     pub(super) in_flight: Numbered<Arc<Received>>,
-    acker: Acker,
+    pub(super) acker: Acker,
     pub(super) settling: FuturesUnordered<LocalBoxFuture<'static, NextStep>>,
     /// Effectively once: deliveries whose message is being looked up, in order.
-    looked_up: FuturesOrdered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
+    pub(super) looked_up: FuturesOrdered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
     /// And those whose message an earlier delivery has in hand; they have no place in the order any more.
-    held_up: FuturesUnordered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
+    pub(super) held_up: FuturesUnordered<LocalBoxFuture<'static, (Arc<Received>, Known)>>,
     /// Failed, and waiting here for their next attempt.
-    resting: FuturesUnordered<LocalBoxFuture<'static, (Option<Received>, bool)>>,
+    pub(super) resting: FuturesUnordered<LocalBoxFuture<'static, (Option<Received>, bool)>>,
     watchdog: Watchdog,
     /// Since when it takes nothing more and finishes what it has.
     draining: Option<ConsumerDrain>,
+    /// Paused: takes nothing more on this channel, and ends when nothing is in hand.
+    pub(super) letting_go: bool,
 }
 
 impl Session {
@@ -119,6 +123,7 @@ impl Session {
             resting: FuturesUnordered::new(),
             watchdog,
             draining: None,
+            letting_go: false,
         }
     }
 
@@ -141,8 +146,11 @@ impl Session {
                 return End::Isolated;
             }
             self.acker.relieve(self.subscription.prefetch().unwrap_or(self.settings.prefetch));
-            if !drain_asked && let Some(end) = self.follow_guard().await {
-                return end;
+            if !drain_asked {
+                let end = if self.is_paused() { self.let_go().await } else { self.follow_guard().await };
+                if let Some(end) = end {
+                    return end;
+                }
             }
             let taking = !drain_asked && self.has_room();
             tokio::select! {
@@ -164,9 +172,12 @@ impl Session {
                 Some((Some(received), handled)) = self.resting.next(), if !self.resting.is_empty() => {
                     self.follow(Arc::new(received), verdict::looked_up(handled));
                 }
-                _ = draining.wait_for(|asked| *asked), if !drain_asked => {
-                    drain_asked = true;
-                    self.stop_taking().await;
+                _ = draining.changed(), if !drain_asked => {
+                    // Or the consumer was paused or resumed, which the next turn sees.
+                    if *draining.borrow_and_update() {
+                        drain_asked = true;
+                        self.stop_taking().await;
+                    }
                 }
                 _ = overdue.tick() => {
                     self.expire();
@@ -269,7 +280,7 @@ impl Session {
         Arc::new(Received::new(&self.settings.queue, self.generation, in_vain, self.settings.requests, delivery))
     }
 
-    fn accept(&mut self, delivery: lapin::message::Delivery) {
+    pub(super) fn accept(&mut self, delivery: lapin::message::Delivery) {
         let received = self.receive(delivery);
         let arrived = self.isolation.look(&received);
         if arrived == Arrived::First {
@@ -355,7 +366,9 @@ impl Session {
         }
         match taken {
             // It goes back with its channel.
-            Some(received) if self.isolation.is_over() && matches!(outcome, Outcome::NotStarted) => {
+            Some(received)
+                if (self.isolation.is_over() || self.letting_go) && matches!(outcome, Outcome::NotStarted) =>
+            {
                 drop(self.settler.begin(received));
             }
             Some(received) if self.settings.guarantee == Guarantee::AtLeastOnce => {
@@ -461,7 +474,7 @@ impl Session {
             Some(ConsumerDrain::begin(&self.settings.queue, self.settings.clock.for_work(), self.unsettled()));
     }
 
-    fn unsettled(&self) -> usize {
+    pub(super) fn unsettled(&self) -> usize {
         self.in_flight.len() + self.settling.len()
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     future::pending,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, SeqCst},
+    },
 };
 
 use futures_util::{FutureExt, StreamExt};
@@ -40,8 +43,14 @@ impl Subscription {
         self.deliveries.as_ref().map(|_| self.prefetch)
     }
 
-    /// Subscribes with this prefetch.
+    /// Subscribes with this prefetch, unless the application has paused the consumer.
     pub(crate) async fn begin(&mut self, prefetch: u16) -> Result<(), lapin::Error> {
+        // In this order: whoever pauses switches first and looks for engaged channels then, so one of the two sees the other.
+        self.settings.engaged.store(true, SeqCst);
+        if self.settings.guard.pause.is_on() {
+            self.settings.engaged.store(self.is_engaged(), SeqCst);
+            return Ok(());
+        }
         if prefetch != self.prefetch {
             within_time(self.channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
             self.prefetch = prefetch;
@@ -86,6 +95,11 @@ impl Subscription {
         }
     }
 
+    /// Whether there is or was a subscription on this channel: the broker may have delivered messages that are unacked.
+    pub(crate) fn is_engaged(&self) -> bool {
+        self.begun > 0
+    }
+
     /// A name of its own for each: a quorum queue counts what an earlier one of the same name holds against its prefetch.
     fn tag(&self) -> String {
         match self.begun {
@@ -99,6 +113,9 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         if self.deliveries.is_some() {
             self.settings.subscribed.store(false, Relaxed);
+        }
+        if self.is_engaged() {
+            self.settings.engaged.store(false, SeqCst);
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     base::requests::Requests,
     consume::{
-        session::{guard::Guard, quarantine::Quarantine, watchdog::Patience},
+        session::{guard::Guard, pause::Pause, quarantine::Quarantine, watchdog::Patience},
         spec::consume::{Consume, Guarantee, cores},
     },
 };
@@ -34,7 +34,7 @@ impl<T, R> Consume<T, R> {
     /// The circuit breaker and the kill switch, ready for use.
     pub(crate) fn guard(&self) -> Guard {
         let kill_switch = self.kill_switch.as_ref().map(|switch| switch.shared(&self.queue));
-        Guard { breaker: self.circuit_breaker.clone(), kill_switch }
+        Guard { breaker: self.circuit_breaker.clone(), kill_switch, pause: Pause::default() }
     }
 
     /// How long deliveries may take; warns when that is longer than the broker will wait.
