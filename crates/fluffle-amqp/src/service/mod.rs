@@ -60,7 +60,6 @@ use crate::{
         payload::{Handles, HandlesBatches, Payload},
     },
     consume::{
-        self,
         handler::adapter::{AllAtOnce, OneByOne},
         spec::consume::Consume,
     },
