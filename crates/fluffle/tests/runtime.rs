@@ -58,6 +58,7 @@ struct Bench {
     out: Publisher<String>,
     record: Record,
     gate: Arc<Semaphore>,
+    raw: Raw,
 }
 
 /// As many permits as any test has messages.
@@ -73,7 +74,8 @@ impl Bench {
         let out = app.publisher::<String>(Route::queue("q"));
         let (factory, record, gate) = gated();
         let service = started(app.consume(consume, factory)).await;
-        Self { place, proxy, service, out, record, gate }
+        let raw = Raw::connect(place.url()).await;
+        Self { place, proxy, service, out, record, gate, raw }
     }
 
     async fn publish(&self, numbers: std::ops::Range<usize>) {
@@ -109,9 +111,37 @@ impl Bench {
         actix_rt::spawn(async move { service.remove_consumer("q").await })
     }
 
-    /// Nobody has a subscription, and nothing is unacked.
-    fn wait_for_rest(&self, ready: u64) {
-        self.place.wait_depth("q", |depth| (depth.ready, depth.unacked, depth.consumers) == (ready, 0, 0));
+    /// Until so many are ready and nobody has a subscription, or messages unacked that an ended subscription brought: RabbitMQ
+    /// counts those as well.
+    async fn rest(&self, ready: usize) {
+        self.wait_for(ready, 0).await;
+    }
+
+    async fn wait_for(&self, ready: usize, consumers: usize) {
+        soon(&format!("{ready} ready and {consumers} consumers"), async {
+            let mut look = tokio::time::interval(Duration::from_millis(20));
+            while self.counts().await != (ready, consumers) {
+                look.tick().await;
+            }
+        })
+        .await;
+    }
+
+    /// Until the consumer has cancelled its subscription, and taken back what no handler had begun.
+    async fn cancelled(&self, node: &str) {
+        let node = format!("app/consume/consume-0/channels/{node}/consumer");
+        let waiting =
+            || self.service.snapshot().find(&node).and_then(|node| node.mailbox).map_or(0, |depth| depth.waiting);
+        until("nothing waits for a handler", || waiting() == 0).await;
+    }
+
+    /// Ready messages and consumers of `q`, as they are now: what RabbitMQ lists of a queue may be some seconds old.
+    async fn counts(&self) -> (usize, usize) {
+        let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+        // A test may have closed all connections.
+        let raw = Raw::connect(self.place.url()).await;
+        let declared = raw.channel().queue_declare("q".into(), options, Default::default()).await.unwrap();
+        (declared.message_count() as usize, declared.consumer_count() as usize)
     }
 
     /// Until [`the_broker_is_back`](Self::the_broker_is_back).
@@ -144,11 +174,11 @@ async fn what_is_in_hand_at_a_pause_is_finished_and_acked_once_and_the_rest_wait
     assert_eq!(bench.begun(2).await, ["0", "1"]);
     let pausing = bench.pausing();
     bench.is(ConsumerState::Paused).await;
-    bench.place.wait_depth("q", |depth| depth.consumers == 0);
+    bench.cancelled("q").await;
     assert!(!pausing.is_finished(), "two are in hand");
     bench.gate.add_permits(2);
     soon("paused", pausing).await.unwrap().unwrap();
-    bench.wait_for_rest(8);
+    bench.rest(8).await;
     assert_eq!((bench.stats().handled, bench.stats().requeued), (2, 0));
     soon("ready", bench.service.ready()).await.unwrap();
     let node = "app/consume/consume-0/channels/q/consumer";
@@ -163,7 +193,7 @@ async fn what_is_in_hand_at_a_pause_is_finished_and_acked_once_and_the_rest_wait
     until("all are handled", || bench.stats().handled == 10).await;
     assert_eq!(bench.stats().state, ConsumerState::Consuming);
     bench.service.shutdown().await.unwrap();
-    bench.wait_for_rest(0);
+    bench.rest(0).await;
     assert!(bench.record.try_recv().is_err(), "each was handled once");
 }
 
@@ -187,7 +217,7 @@ async fn each_key_keeps_its_order_over_pauses_and_nothing_is_handled_twice() {
         while let Ok(one) = bench.record.try_recv() {
             seen.push(one.text);
         }
-        bench.wait_for_rest((MANY - seen.len()) as u64);
+        bench.rest(MANY - seen.len()).await;
         bench.gate.forget_permits(ALL);
         service.resume_consumer("q").unwrap();
     }
@@ -213,10 +243,10 @@ async fn all_lanes_of_a_consumer_pause_and_no_other_consumer_does() {
     let (others, mut other) = handlers(|_| Act::Ok);
     bench.service.consume(Consume::queue("q.dead"), others).await.unwrap();
     soon("ready", bench.service.ready()).await.unwrap();
-    bench.place.wait_depth("q", |depth| depth.consumers == 3);
+    bench.wait_for(0, 3).await;
     soon("paused", bench.service.pause_consumer("q")).await.unwrap();
     bench.publish(0..3).await;
-    bench.wait_for_rest(3);
+    bench.rest(3).await;
     let states: Vec<_> = bench.service.consumers().into_iter().map(|(_, one)| one.state).collect();
     assert_eq!(states, [ConsumerState::Paused, ConsumerState::Paused, ConsumerState::Paused, ConsumerState::Consuming]);
     let raw = Raw::connect(bench.place.url()).await;
@@ -224,7 +254,7 @@ async fn all_lanes_of_a_consumer_pause_and_no_other_consumer_does() {
     assert_eq!(next(&mut other).await.text, "other");
     bench.gate.add_permits(ALL);
     bench.service.resume_consumer("q").unwrap();
-    bench.place.wait_depth("q", |depth| (depth.ready, depth.unacked, depth.consumers) == (0, 0, 3));
+    bench.wait_for(0, 3).await;
     bench.service.shutdown().await.unwrap();
 }
 
@@ -235,14 +265,14 @@ async fn at_most_once_what_was_delivered_is_handled_before_the_pause_is_over_and
     bench.begun(1).await;
     let pausing = bench.pausing();
     bench.is(ConsumerState::Paused).await;
-    bench.place.wait_depth("q", |depth| depth.consumers == 0);
+    bench.cancelled("q").await;
     assert!(!pausing.is_finished());
     bench.gate.add_permits(ALL);
     soon("paused", pausing).await.unwrap().unwrap();
     let stats = bench.stats();
     assert!(stats.received > 1 && stats.received < 20, "{stats:?}");
     assert_eq!((stats.handled, stats.dropped), (stats.received, 0));
-    bench.wait_for_rest(20 - stats.received);
+    bench.rest(20 - stats.received as usize).await;
     bench.service.resume_consumer("q").unwrap();
     bench.begun(19).await;
     until("all are handled", || bench.stats().handled == 20).await;
@@ -260,13 +290,13 @@ async fn a_connection_lost_in_the_middle_of_a_pause_ends_neither_the_pause_nor_t
     bench.place.close_connections("a test closes the connection");
     until("connected again", || bench.service.connections()[1].connects == 2).await;
     soon("ready", bench.service.ready()).await.unwrap();
-    bench.wait_for_rest(3);
+    bench.rest(3).await;
     assert!(!pausing.is_finished(), "the handler is at work");
     bench.gate.add_permits(1);
     soon("paused", pausing).await.unwrap().unwrap();
     until("its ack was lost", || bench.stats().work_done_ack_lost == 1).await;
     assert_eq!((bench.stats().handled, bench.stats().state), (0, ConsumerState::Paused));
-    bench.wait_for_rest(3);
+    bench.rest(3).await;
     bench.gate.add_permits(ALL);
     bench.service.resume_consumer("q").unwrap();
     assert_eq!(bench.begun(3).await, ["0", "1", "2"]);
@@ -288,7 +318,7 @@ async fn a_consumer_is_paused_while_the_broker_is_away_and_stays_so_until_it_is_
     bench.gate.add_permits(ALL);
     soon("paused, though the broker is away", pausing).await.unwrap().unwrap();
     bench.the_broker_is_back().await;
-    bench.wait_for_rest(3);
+    bench.rest(3).await;
     assert_eq!(bench.stats().state, ConsumerState::Paused);
     assert!(bench.record.try_recv().is_err(), "what had been delivered and not begun is not begun");
     // Paused, it is lost once more and resumed while nobody can tell the broker.
@@ -315,7 +345,7 @@ async fn a_pause_that_handlers_hold_up_says_how_many_are_left_and_lasts() {
     assert!(text.contains("`q`") && text.contains("750ms") && text.contains("2 messages"), "{text}");
     bench.gate.add_permits(2);
     soon("the next wait", bench.service.pause_consumer("q")).await.unwrap();
-    bench.wait_for_rest(2);
+    bench.rest(2).await;
     assert_eq!((bench.stats().handled, bench.stats().state), (2, ConsumerState::Paused));
     bench.service.shutdown().await.unwrap();
 }
@@ -367,14 +397,14 @@ async fn what_is_in_hand_at_a_removal_is_finished_and_acked_once_and_the_queue_m
     assert_eq!(bench.begun(2).await, ["0", "1"]);
     let removing = bench.removing();
     until("nobody pauses or resumes it any more", || bench.service.consumers().is_empty()).await;
-    bench.place.wait_depth("q", |depth| depth.consumers == 0);
+    bench.cancelled("q").await;
     assert!(!removing.is_finished(), "two are in hand");
     let node = "app/consume/consume-0/channels/q";
     assert!(bench.service.snapshot().find(node).is_some() && bench.service.snapshot().find("app/handlers/q").is_some());
     bench.gate.add_permits(ALL);
     soon("removed", removing).await.unwrap().unwrap();
     assert!(bench.service.snapshot().find(node).is_none() && bench.service.snapshot().find("app/handlers/q").is_none());
-    bench.wait_for_rest(3);
+    bench.rest(3).await;
     assert!(bench.record.try_recv().is_err());
     assert!(matches!(bench.service.remove_consumer("q").await, Err(ServiceError::UnknownConsumer { .. })));
     until("its copies have no publisher", || {
@@ -401,7 +431,7 @@ async fn a_removal_that_handlers_hold_up_cuts_them_off_in_time_and_charges_no_at
     let error = soon("in time", bench.service.remove_consumer("q")).await.unwrap_err();
     assert!(matches!(&error, ServiceError::CutOff { queue, left: 1, .. } if queue == "q"), "{error:?}");
     assert!(begun.elapsed() < 2 * SHORT * 3 / 4, "they have their time once: {:?}", begun.elapsed());
-    bench.wait_for_rest(2);
+    bench.rest(2).await;
     let raw = Raw::connect(bench.place.url()).await;
     let first = raw.take("q").await;
     assert_eq!(first.body, b"\x0a\x010");
@@ -431,7 +461,7 @@ async fn a_removal_whose_connection_is_lost_in_the_middle_gets_done_and_the_queu
     }
     let channels = || bench.service.snapshot().find("app/consume/consume-0/channels").unwrap().children.len();
     until("one channel is left", || channels() == 1).await;
-    bench.place.wait_depth("q", |depth| (depth.ready, depth.unacked, depth.consumers) == (0, 0, 1));
+    bench.wait_for(0, 1).await;
     soon("the one that was added", bench.service.remove_consumer("q")).await.unwrap();
     assert_eq!(channels(), 0);
     bench.service.shutdown().await.unwrap();
@@ -444,7 +474,7 @@ async fn a_removal_resolves_while_the_broker_is_away() {
     soon("removed", bench.service.remove_consumer("q")).await.unwrap();
     bench.the_broker_is_back().await;
     bench.publish(0..2).await;
-    bench.wait_for_rest(2);
+    bench.rest(2).await;
     until("its place is free", || {
         bench.service.snapshot().find("app/consume/consume-0/channels").unwrap().children.is_empty()
     })
@@ -485,7 +515,7 @@ fn threads() -> usize {
 async fn adding_and_removing_a_consumer_a_hundred_times_leaves_no_channel_connection_or_thread_behind() {
     let mut bench = Bench::start(q(), DRAIN).await;
     bench.gate.add_permits(ALL);
-    let raw = Raw::connect(bench.place.url()).await;
+    let raw = &bench.raw;
     raw.channel().queue_declare("extra".into(), Default::default(), Default::default()).await.unwrap();
     let at_the_broker = |place: &Place| {
         let open = place.connections().into_iter();

@@ -9,7 +9,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Order {
     sorted: Mutex<KeyQueues<Job>>,
     /// Somebody is sorting.
     sorting: AtomicBool,
+    /// How often everything was [taken back](Self::clear). Changed with the lock on `sorted`.
+    clears: AtomicU64,
     /// Wakes the instances, each for what is its own.
     instances: Vec<Notify>,
 }
@@ -48,6 +50,7 @@ impl Order {
             seen,
             sorted: Mutex::new(KeyQueues::new(instances)),
             sorting: AtomicBool::new(false),
+            clears: AtomicU64::new(0),
             instances: (0..instances).map(|_| Notify::new()).collect(),
         }
     }
@@ -60,6 +63,18 @@ impl Order {
     /// Takes back what is sorted and `is_meant`.
     pub(crate) fn take_back(&self, is_meant: impl Fn(&Job) -> bool) {
         let taken = self.sorted().retain(|job| !is_meant(job));
+        // Without the lock: each answers for itself, and lets go of its key.
+        drop(taken);
+    }
+
+    /// Takes back what is sorted and `is_meant`, and what somebody is sorting just now: otherwise that would be handled before
+    /// what has been taken back of its key. What waits to be sorted must be taken back first.
+    pub(crate) fn clear(&self, is_meant: impl Fn(&Job) -> bool) {
+        let taken = {
+            let mut sorted = self.sorted();
+            self.clears.fetch_add(1, Ordering::Release);
+            sorted.retain(|job| !is_meant(job))
+        };
         // Without the lock: each answers for itself, and lets go of its key.
         drop(taken);
     }
@@ -78,8 +93,14 @@ impl Order {
         Some(job)
     }
 
-    fn push(&self, jobs: impl IntoIterator<Item = (u64, Job)>) {
+    /// Of a sorter that began after so many `clears`.
+    fn push(&self, clears: u64, jobs: impl IntoIterator<Item = (u64, Job)>) {
         let mut sorted = self.sorted();
+        if self.clears.load(Ordering::Relaxed) != clears {
+            drop(sorted);
+            // Taken back meanwhile: each answers for itself.
+            return jobs.into_iter().for_each(drop);
+        }
         let mut ready: Vec<usize> = jobs.into_iter().filter_map(|(key, job)| sorted.push(key, job)).collect();
         drop(sorted);
         ready.sort_unstable();
@@ -210,14 +231,14 @@ fn sort_next(handler_queue: &Arc<HandlerQueue>, order: &Order) -> Sorted {
     }
     match order.keys.open(&received) {
         Ok(None) => match order.keys.whole(&received) {
-            Ok(key) => order.push([(key, Job { received, work: Work::Whole(ticket) })]),
+            Ok(key) => order.push(sorter.clears, [(key, Job { received, work: Work::Whole(ticket) })]),
             Err(outcome) => ticket.answer(outcome),
         },
         Ok(Some(contents)) => {
             received.open(contents);
             match &order.seen {
                 Some(seen) if received.claim.get().is_some() => look_up(sorter, seen.clone(), received, ticket),
-                _ => sort_items(order, &received, ticket),
+                _ => sort_items(order, sorter.clears, &received, ticket),
             }
         }
         Err(outcome) => ticket.answer(outcome),
@@ -236,7 +257,7 @@ fn look_up(sorter: Sorter, seen: Seen, received: Arc<Received>, ticket: Ticket) 
         let handler_queue = Arc::clone(&sorter.handler_queue);
         let Some(order) = &handler_queue.order else { return };
         if handler_queue.is_ours(&received) {
-            sort_items(order, &received, ticket);
+            sort_items(order, sorter.clears, &received, ticket);
         }
         drop(sorter);
         handler_queue.changed.notify_waiters();
@@ -244,7 +265,7 @@ fn look_up(sorter: Sorter, seen: Seen, received: Arc<Received>, ticket: Ticket) 
 }
 
 /// The items of a batch that has been opened, each by its own key.
-fn sort_items(order: &Order, received: &Arc<Received>, ticket: Ticket) {
+fn sort_items(order: &Order, clears: u64, received: &Arc<Received>, ticket: Ticket) {
     let Some(contents) = received.contents.get() else { return };
     let mut opened = Opened::new(received, contents, ticket);
     let mut jobs = Vec::with_capacity(contents.items.len());
@@ -259,17 +280,20 @@ fn sort_items(order: &Order, received: &Arc<Received>, ticket: Ticket) {
     }
     // Small items take more room here than on the wire.
     received.takes_more(jobs.len() * KeyQueues::<Job>::EACH);
-    order.push(jobs);
+    order.push(clears, jobs);
 }
 
 /// The right to sort, one at a time.
 struct Sorter {
     handler_queue: Arc<HandlerQueue>,
+    clears: u64,
 }
 
 impl Sorter {
     fn new(handler_queue: &Arc<HandlerQueue>, order: &Order) -> Option<Self> {
-        (!order.sorting.swap(true, Ordering::AcqRel)).then(|| Self { handler_queue: Arc::clone(handler_queue) })
+        // Read before anything is taken: what waits is taken back before this changes.
+        let sorter = || Self { handler_queue: Arc::clone(handler_queue), clears: order.clears.load(Ordering::Acquire) };
+        (!order.sorting.swap(true, Ordering::AcqRel)).then(sorter)
     }
 }
 
@@ -313,6 +337,22 @@ mod tests {
         received.body = encoded.body;
         handler_queue.push(Arc::new(received));
         handler_queue.announce();
+    }
+
+    #[test]
+    fn what_is_being_sorted_while_everything_is_taken_back_is_taken_back_too() {
+        let (handler_queue, wire) = (handler_queue(1, 1000), Wire::<String>::protobuf());
+        let order = handler_queue.order.as_ref().unwrap();
+        for clears in [true, false] {
+            push(&handler_queue, wire.encode(&"0".to_owned()).unwrap());
+            let sorter = Sorter::new(&handler_queue, order).unwrap();
+            let Next::Job(job) = handler_queue.take() else { panic!("there is one") };
+            if clears {
+                handler_queue.clear();
+            }
+            order.push(sorter.clears, [(0, job)]);
+            assert_eq!(order.waiting(), usize::from(!clears));
+        }
     }
 
     #[tokio::test]

@@ -292,7 +292,7 @@ impl HandlerQueue {
         // Without the lock: each answers for itself.
         drop(waiting);
         drop::<VecDeque<Job>>(taken);
-        self.order.iter().for_each(|order| order.take_back(|job| !job.is_begun()));
+        self.order.iter().for_each(|order| order.clear(|job| !job.is_begun()));
     }
 
     /// Takes this one back, if no handler has been given it yet.

@@ -71,15 +71,18 @@ impl Session {
         }
         if !self.letting_go {
             self.letting_go = true;
+            // First, so that handlers begin nothing more while the broker is asked to cancel.
+            if self.settings.guarantee == Guarantee::AtLeastOnce {
+                self.forget_unbegun();
+            }
             let left = match self.subscription.end().await {
                 Ok(left) => left,
                 Err(error) => return Some(End::ChannelLost(error)),
             };
-            match self.settings.guarantee {
+            if self.settings.guarantee == Guarantee::AtMostOnce {
                 // What waits is acked already, and what would go back would be refused as delivered again: all of it is
                 // handled.
-                Guarantee::AtMostOnce => left.into_iter().for_each(|delivery| self.accept(delivery)),
-                Guarantee::AtLeastOnce => self.forget_unbegun(),
+                left.into_iter().for_each(|delivery| self.accept(delivery));
             }
             self.settings.handler_queue.announce();
             let begun = self.in_flight.iter().filter(|(_, received)| received.started.get().is_some()).count();

@@ -372,8 +372,11 @@ impl Session {
                 drop(self.settler.begin(received));
             }
             Some(received) if self.settings.guarantee == Guarantee::AtLeastOnce => {
-                let verdict = verdict::decide(outcome, &received, &self.settings.retry);
-                self.settle(received, verdict);
+                match verdict::decide(outcome, &received, &self.settings.retry) {
+                    // A batch of which some items were not begun: as above.
+                    Verdict::Requeue if self.letting_go => drop(self.settler.begin(received)),
+                    verdict => self.settle(received, verdict),
+                }
             }
             Some(received) => {
                 received.free_key();
