@@ -127,8 +127,8 @@ impl Bench {
         .await;
     }
 
-    /// Until the consumer has cancelled its subscription, and taken back what no handler had begun.
-    async fn cancelled(&self, node: &str) {
+    /// Until the consumer has taken back what no handler had begun.
+    async fn let_go(&self, node: &str) {
         let node = format!("app/consume/consume-0/channels/{node}/consumer");
         let waiting =
             || self.service.snapshot().find(&node).and_then(|node| node.mailbox).map_or(0, |depth| depth.waiting);
@@ -174,7 +174,7 @@ async fn what_is_in_hand_at_a_pause_is_finished_and_acked_once_and_the_rest_wait
     assert_eq!(bench.begun(2).await, ["0", "1"]);
     let pausing = bench.pausing();
     bench.is(ConsumerState::Paused).await;
-    bench.cancelled("q").await;
+    bench.let_go("q").await;
     assert!(!pausing.is_finished(), "two are in hand");
     bench.gate.add_permits(2);
     soon("paused", pausing).await.unwrap().unwrap();
@@ -265,7 +265,7 @@ async fn at_most_once_what_was_delivered_is_handled_before_the_pause_is_over_and
     bench.begun(1).await;
     let pausing = bench.pausing();
     bench.is(ConsumerState::Paused).await;
-    bench.cancelled("q").await;
+    bench.let_go("q").await;
     assert!(!pausing.is_finished());
     bench.gate.add_permits(ALL);
     soon("paused", pausing).await.unwrap().unwrap();
@@ -397,7 +397,7 @@ async fn what_is_in_hand_at_a_removal_is_finished_and_acked_once_and_the_queue_m
     assert_eq!(bench.begun(2).await, ["0", "1"]);
     let removing = bench.removing();
     until("nobody pauses or resumes it any more", || bench.service.consumers().is_empty()).await;
-    bench.cancelled("q").await;
+    bench.let_go("q").await;
     assert!(!removing.is_finished(), "two are in hand");
     let node = "app/consume/consume-0/channels/q";
     assert!(bench.service.snapshot().find(node).is_some() && bench.service.snapshot().find("app/handlers/q").is_some());

@@ -61,9 +61,13 @@ impl Session {
         self.letting_go || self.settings.guard.pause.is_on()
     }
 
-    /// Paused: takes nothing more and finishes what handlers have begun. Then gives back the rest by closing the channel:
-    /// `basic.nack` would put messages behind the rest of a quorum queue without an `x-delivery-limit`, out of the order of
-    /// their key. The next session waits, without a subscription, until the consumer is resumed.
+    /// Paused: takes nothing more, finishes what handlers have begun, and gives back the rest by closing the channel. The next
+    /// session waits, without a subscription, until the consumer is resumed.
+    ///
+    /// The subscription ends with the channel and is not cancelled before, because both `basic.nack` and `basic.cancel` put
+    /// messages behind the rest of a quorum queue without an `x-delivery-limit`, out of their order: RabbitMQ itself requeues
+    /// what it was about to deliver to a subscription that is cancelled. Until the channel closes, the prefetch bounds what
+    /// comes and is left alone.
     pub(super) async fn let_go(&mut self) -> Option<End> {
         if !self.subscription.is_engaged() {
             // Nothing was ever delivered on this channel.
@@ -71,25 +75,20 @@ impl Session {
         }
         if !self.letting_go {
             self.letting_go = true;
-            // First, so that handlers begin nothing more while the broker is asked to cancel.
-            if self.settings.guarantee == Guarantee::AtLeastOnce {
-                self.forget_unbegun();
-            }
-            let left = match self.subscription.end().await {
-                Ok(left) => left,
-                Err(error) => return Some(End::ChannelLost(error)),
-            };
-            if self.settings.guarantee == Guarantee::AtMostOnce {
+            match self.settings.guarantee {
+                Guarantee::AtLeastOnce => self.forget_unbegun(),
                 // What waits is acked already, and what would go back would be refused as delivered again: all of it is
                 // handled.
-                left.into_iter().for_each(|delivery| self.accept(delivery));
+                Guarantee::AtMostOnce => match self.subscription.end().await {
+                    Ok(left) => left.into_iter().for_each(|delivery| self.accept(delivery)),
+                    Err(error) => return Some(End::ChannelLost(error)),
+                },
             }
             self.settings.handler_queue.announce();
             let begun = self.in_flight.iter().filter(|(_, received)| received.started.get().is_some()).count();
             tracing::info!(
                 queue = %self.settings.queue, in_hand = begun + self.settling.len(),
-                "paused by the application: the subscription is cancelled, messages in hand are finished, all others go back \
-                 to the queue"
+                "paused by the application: takes no more messages, finishes those in hand, all others go back to the queue"
             );
         }
         self.settings.held.store(self.unsettled(), SeqCst);

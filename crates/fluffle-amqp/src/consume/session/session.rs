@@ -152,7 +152,7 @@ impl Session {
                     return end;
                 }
             }
-            let taking = !drain_asked && self.has_room();
+            let taking = !drain_asked && !self.letting_go && self.has_room();
             tokio::select! {
                 biased;
                 () = self.answers.take(&mut answered, BURST) => {
@@ -309,7 +309,8 @@ impl Session {
     /// To whichever handler takes it first; back to its queue, if the consumer has stopped taking meanwhile.
     fn hand_over(&mut self, received: Arc<Received>) {
         self.in_flight.insert(received.tag, Arc::clone(&received));
-        if self.subscription.prefetch().is_none() && self.settings.guarantee == Guarantee::AtLeastOnce {
+        let takes_none = self.letting_go || self.subscription.prefetch().is_none();
+        if takes_none && self.settings.guarantee == Guarantee::AtLeastOnce {
             return self.complete(Completion { received, outcome: Outcome::NotStarted });
         }
         self.settings.handler_queue.push(received);
