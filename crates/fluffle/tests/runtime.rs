@@ -182,7 +182,8 @@ async fn what_is_in_hand_at_a_pause_is_finished_and_acked_once_and_the_rest_wait
     assert_eq!((bench.stats().handled, bench.stats().requeued), (2, 0));
     soon("ready", bench.service.ready()).await.unwrap();
     let node = "app/consume/consume-0/channels/q/consumer";
-    assert!(bench.service.snapshot().find(node).is_some(), "it keeps its place in the tree");
+    let note = bench.service.snapshot().find(node).expect("it keeps its place in the tree").note.clone();
+    assert_eq!(note.as_deref(), Some("paused"));
     soon("again", bench.service.pause_consumer("q")).await.unwrap();
     assert!(bench.record.try_recv().is_err(), "nothing is begun while it is paused");
 
@@ -192,6 +193,7 @@ async fn what_is_in_hand_at_a_pause_is_finished_and_acked_once_and_the_rest_wait
     assert_eq!(bench.begun(8).await, ["2", "3", "4", "5", "6", "7", "8", "9"]);
     until("all are handled", || bench.stats().handled == 10).await;
     assert_eq!(bench.stats().state, ConsumerState::Consuming);
+    assert_eq!(bench.service.snapshot().find(node).unwrap().note, None);
     bench.service.shutdown().await.unwrap();
     bench.rest(0).await;
     assert!(bench.record.try_recv().is_err(), "each was handled once");
@@ -265,7 +267,6 @@ async fn at_most_once_what_was_delivered_is_handled_before_the_pause_is_over_and
     bench.begun(1).await;
     let pausing = bench.pausing();
     bench.is(ConsumerState::Paused).await;
-    bench.let_go("q").await;
     assert!(!pausing.is_finished());
     bench.gate.add_permits(ALL);
     soon("paused", pausing).await.unwrap().unwrap();

@@ -16,7 +16,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The names of publishers, requesters and consumers: siblings in the tree need ids of their own.
 #[derive(Default)]
-pub(crate) struct Names(Arc<Mutex<HashSet<(bool, Arc<str>)>>>);
+pub(crate) struct Names(Taken);
+
+/// Whether of a publisher, and the name.
+type Taken = Arc<Mutex<HashSet<(bool, Arc<str>)>>>;
 
 impl Names {
     /// `wished`, or `wished#2` and so on if a part of this role has that name.
@@ -37,7 +40,7 @@ impl Names {
 pub(crate) struct Name {
     name: Arc<str>,
     publishes: bool,
-    taken: Arc<Mutex<HashSet<(bool, Arc<str>)>>>,
+    taken: Taken,
 }
 
 impl Deref for Name {

@@ -143,12 +143,13 @@ pub(crate) fn spec(
             draining: watch::Sender::new(false),
         }
     };
-    let (clock, guard) = (settings.clock.clone(), Arc::clone(&settings.guard));
+    let (clock, guard, paused) = (settings.clock.clone(), Arc::clone(&settings.guard), Arc::clone(&settings.guard));
     let (gauge, capacity) = (Arc::clone(&settings.handler_queue), usize::from(settings.prefetch));
     ActorSpec::new("consumer", factory)
         .reports_ready()
         .backoff(channel::backoff())
         .shutdown_within(move || if guard.pause.is_cut_off() { Duration::ZERO } else { clock.left(drain::Step::Work) })
+        .note(move || paused.pause.is_on().then(|| "paused".to_owned()))
         .mailbox_gauge(move || fluffle_supervise::MailboxDepth { waiting: gauge.waiting(), capacity })
 }
 
