@@ -163,9 +163,9 @@ impl App {
     /// It does not wait for the broker: each part starts when the connection it lives on is up. Handles work before;
     /// [`Service::ready`] waits until everything runs.
     ///
-    /// The [`Service`] is also how a running application is changed: publishers and consumers are added to it, and consumers are
-    /// paused, resumed and removed by the name of their queue. Clones of it may go to handlers, or to an HTTP server for
-    /// operators.
+    /// The [`Service`] is also how a running application is changed: publishers and consumers are added to it, and
+    /// consumers are paused, resumed and removed by the name of their queue. Clones of it may go to handlers, or to an
+    /// HTTP server for operators.
     ///
     /// ```no_run
     /// use fluffle::prelude::*;

@@ -1,5 +1,5 @@
-//! Consumers of a running service: paused, resumed, added and removed, with work in hand, in order, and with connections lost in
-//! the middle.
+//! Consumers of a running service: paused, resumed, added and removed, with work in hand, in order, and with
+//! connections lost in the middle.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -111,8 +111,8 @@ impl Bench {
         actix_rt::spawn(async move { service.remove_consumer("q").await })
     }
 
-    /// Until so many are ready and nobody has a subscription, or messages unacked that an ended subscription brought: RabbitMQ
-    /// counts those as well.
+    /// Until so many are ready and nobody has a subscription, or messages unacked that an ended subscription brought:
+    /// RabbitMQ counts those as well.
     async fn rest(&self, ready: usize) {
         self.wait_for(ready, 0).await;
     }

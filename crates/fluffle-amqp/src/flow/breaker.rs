@@ -304,8 +304,9 @@ impl KillSwitch {
         Terms::new(ratio, window, None).map(Self)
     }
 
-    /// Consumes again after this wait: first one message, and all of them when it is handled; when it is a dead letter too,
-    /// it waits again. Without, [`Service::resume_consumer`](crate::Service::resume_consumer) starts it again, or a restart of the process.
+    /// Consumes again after this wait: first one message, and all of them when it is handled; when it is a dead letter
+    /// too, it waits again. Without, [`Service::resume_consumer`](crate::Service::resume_consumer) starts it again, or
+    /// a restart of the process.
     #[must_use]
     pub fn restart_after(mut self, wait: Duration) -> Self {
         let wait = wait.max(Duration::from_millis(1));

@@ -287,7 +287,8 @@ impl Handler<Broken> for ChannelActor {
     }
 }
 
-/// What works on the channel has ended in order and wants a fresh channel: no fault, and so no longer wait than the shortest.
+/// What works on the channel has ended in order and wants a fresh channel: no fault, and so no longer wait than the
+/// shortest.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Retire;

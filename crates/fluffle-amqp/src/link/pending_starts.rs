@@ -17,8 +17,8 @@ impl PendingStarts {
         Self { io, open: watch::Sender::new(0) }
     }
 
-    /// Has `supervisor` start `child` as soon as it can. Nobody needs to wait for that, but whoever stops the child later must:
-    /// a supervisor does not know a child before.
+    /// Has `supervisor` start `child` as soon as it can. Nobody needs to wait for that, but whoever stops the child
+    /// later must: a supervisor does not know a child before.
     pub(crate) fn place(&self, supervisor: SupervisorHandle, child: impl Into<ChildSpec>) -> Started {
         let child = child.into();
         self.open.send_modify(|open| *open += 1);

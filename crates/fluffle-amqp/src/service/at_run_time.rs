@@ -1,5 +1,5 @@
-//! Consumers of a running service: paused, resumed and removed by the name of their queue. Adding one takes the same call as
-//! before the start.
+//! Consumers of a running service: paused, resumed and removed by the name of their queue. Adding one takes the same
+//! call as before the start.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -24,19 +24,20 @@ const LOOK: Duration = Duration::from_millis(50);
 
 impl Service {
     /// Pauses the consumers of `queue`, all their lanes: they cancel their subscriptions and take nothing more until
-    /// [`resume_consumer`](Self::resume_consumer). Handlers finish what they have begun, and it is settled; what no handler has
-    /// begun is in its queue again, in its place, and other processes may take it. The consumers keep their place in the tree.
+    /// [`resume_consumer`](Self::resume_consumer). Handlers finish what they have begun, and it is settled; what no
+    /// handler has begun is in its queue again, in its place, and other processes may take it. The consumers keep their
+    /// place in the tree.
     ///
-    /// Resolves when that is done, as stopping a listener container does in Spring AMQP: no subscription, no delivery of this
-    /// consumer unacked at the broker, no handler of it at work. A handler that was given up
-    /// ([`handler_timeout`](crate::Consume::handler_timeout)), or whose connection was lost, is at work until it answers. It takes
-    /// no longer than handlers have in a shutdown: of the drain's limit all but a quarter, at most 4 s (11 s of
-    /// [`DRAIN`](crate::DRAIN)).
+    /// Resolves when that is done, as stopping a listener container does in Spring AMQP: no subscription, no delivery
+    /// of this consumer unacked at the broker, no handler of it at work. A handler that was given up
+    /// ([`handler_timeout`](crate::Consume::handler_timeout)), or whose connection was lost, is at work until it
+    /// answers. It takes no longer than handlers have in a shutdown: of the drain's limit all but a quarter, at most 4
+    /// s (11 s of [`DRAIN`](crate::DRAIN)).
     ///
-    /// A consumer stays paused over a lost connection and over its own restarts; one that is added to the same queue later is
-    /// not. With [`AtMostOnce`](crate::AtMostOnce) what was delivered is handled first: it is acked, and nobody else would
-    /// handle it. With [`Retry::in_process_below`](crate::Retry::in_process_below), a message that waits here for its next
-    /// attempt goes back as well, and that attempt is not counted.
+    /// A consumer stays paused over a lost connection and over its own restarts; one that is added to the same queue
+    /// later is not. With [`AtMostOnce`](crate::AtMostOnce) what was delivered is handled first: it is acked, and
+    /// nobody else would handle it. With [`Retry::in_process_below`](crate::Retry::in_process_below), a message that
+    /// waits here for its next attempt goes back as well, and that attempt is not counted.
     ///
     /// Who calls it in a handler of that very consumer, and waits for it there, waits for itself.
     ///
@@ -51,8 +52,8 @@ impl Service {
     ///
     /// # Errors
     /// [`UnknownConsumer`](ServiceError::UnknownConsumer), with the queues there are.
-    /// [`StillInHand`](ServiceError::StillInHand) when the time is over: the consumer is paused all the same, and what is in
-    /// hand goes on. Call it again to wait once more.
+    /// [`StillInHand`](ServiceError::StillInHand) when the time is over: the consumer is paused all the same, and what
+    /// is in hand goes on. Call it again to wait once more.
     ///
     /// # Cancellation
     /// Dropped, the consumer stays paused, and finishes what it has in hand. What is dropped is the wait.
@@ -71,9 +72,9 @@ impl Service {
         })
     }
 
-    /// Has the consumers of `queue` take deliveries again, whatever had stopped them: a [pause](Self::pause_consumer), a kill
-    /// switch, or a circuit breaker, the last two with a fresh window. `false` when nothing had. In effect at once, or with the
-    /// next connection; a pause that has messages in hand still ends first. Messages of one key
+    /// Has the consumers of `queue` take deliveries again, whatever had stopped them: a [pause](Self::pause_consumer),
+    /// a kill switch, or a circuit breaker, the last two with a fresh window. `false` when nothing had. In effect at
+    /// once, or with the next connection; a pause that has messages in hand still ends first. Messages of one key
     /// ([`ordered_by`](crate::Consume::ordered_by)) go on in their order.
     ///
     /// ```no_run
@@ -97,17 +98,18 @@ impl Service {
         Ok(resumed)
     }
 
-    /// Removes the consumers of `queue`, all their lanes: pauses them, and takes them out of the tree when nothing is in hand:
-    /// consumer, channel, handlers, the handlers' threads and the publisher of their copies. Their places on connections go back
-    /// to the pool, which closes an extra connection that has no channel for its idle time
+    /// Removes the consumers of `queue`, all their lanes: pauses them, and takes them out of the tree when nothing is
+    /// in hand: consumer, channel, handlers, the handlers' threads and the publisher of their copies. Their places on
+    /// connections go back to the pool, which closes an extra connection that has no channel for its idle time
     /// ([`PoolConfig::idle_timeout`](crate::PoolConfig::idle_timeout)).
     ///
-    /// What it declared stays, at the broker and in this service's topology: retry queues and dead letter queues hold messages.
-    /// What waits in a retry queue comes back to `queue`, and waits there. Delete queues that nobody needs any more by hand.
+    /// What it declared stays, at the broker and in this service's topology: retry queues and dead letter queues hold
+    /// messages. What waits in a retry queue comes back to `queue`, and waits there. Delete queues that nobody needs
+    /// any more by hand.
     ///
-    /// Resolves when handlers and threads are gone, and the channel is closed; if the broker is away, the rest of it is removed
-    /// from the tree when the connection is back. Then a consumer of the same queue may be added again, with another type and
-    /// other settings.
+    /// Resolves when handlers and threads are gone, and the channel is closed; if the broker is away, the rest of it is
+    /// removed from the tree when the connection is back. Then a consumer of the same queue may be added again, with
+    /// another type and other settings.
     ///
     /// ```no_run
     /// # use fluffle_amqp::{Consume, Handles, Service, ServiceError};
@@ -122,9 +124,9 @@ impl Service {
     ///
     /// # Errors
     /// [`UnknownConsumer`](ServiceError::UnknownConsumer), with the queues there are, and then nothing was removed.
-    /// [`CutOff`](ServiceError::CutOff) when handlers did not finish in the time they have in a shutdown: the consumer is
-    /// removed, and the broker delivers again what it had in hand. [`Ended`](ServiceError::Ended) when the service ends
-    /// meanwhile.
+    /// [`CutOff`](ServiceError::CutOff) when handlers did not finish in the time they have in a shutdown: the consumer
+    /// is removed, and the broker delivers again what it had in hand. [`Ended`](ServiceError::Ended) when the service
+    /// ends meanwhile.
     ///
     /// # Cancellation
     /// Dropped, the removal goes on: the service's own threads do it.

@@ -74,8 +74,8 @@ struct Consumed {
 }
 
 impl Types {
-    /// The broker deals the messages of a queue out among its consumers, whatever they are: two consumers of different types
-    /// would each dead-letter the other's messages, as undecodable.
+    /// The broker deals the messages of a queue out among its consumers, whatever they are: two consumers of different
+    /// types would each dead-letter the other's messages, as undecodable.
     pub(crate) fn claim<T: 'static>(&self, queue: &str) -> Result<TypeClaim, ServiceError> {
         let (id, name, queue) = (TypeId::of::<T>(), type_name::<T>(), Arc::<str>::from(queue));
         let mut types = lock(&self.0);

@@ -64,8 +64,8 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    /// Takes the consumer and its channel out of the tree. The connection may be away: its supervisor takes the order when the
-    /// connection is back, before it opens the channel for long, and the consumer is paused.
+    /// Takes the consumer and its channel out of the tree. The connection may be away: its supervisor takes the order
+    /// when the connection is back, before it opens the channel for long, and the consumer is paused.
     pub(super) async fn take_down(self) {
         self.started.wait().await;
         // Gone already is just as well: the service is shutting down.
@@ -96,8 +96,8 @@ impl Consumer {
         let settings = self.settings();
         let engaged = settings.engaged.load(SeqCst);
         if !engaged && settings.guarantee == Guarantee::AtLeastOnce {
-            // Its channel was lost: what no handler has begun is the broker's again. No session is there to say so while the
-            // broker is away.
+            // Its channel was lost: what no handler has begun is the broker's again. No session is there to say so
+            // while the broker is away.
             settings.handler_queue.clear();
         }
         let unanswered = settings.handler_queue.unanswered();

@@ -25,8 +25,8 @@ const DEATHS: u32 = 2;
 const PREFETCH: u16 = 1;
 
 impl Service {
-    /// Keeps a consumer's place on its connection. If that has died too often in the parser, moves the consumer, once; if the
-    /// consumer is to be removed, takes it down and gives the place back.
+    /// Keeps a consumer's place on its connection. If that has died too often in the parser, moves the consumer, once;
+    /// if the consumer is to be removed, takes it down and gives the place back.
     pub(super) fn keep_place(&self, mut placed: Placed, mut removal: oneshot::Receiver<Removed>) {
         let service = Arc::downgrade(&self.inner);
         self.io().spawn(async move {

@@ -64,7 +64,8 @@ impl ServiceThreads {
     }
 }
 
-/// The threads of one consumer's handlers. Dropped, they are given back: each ends as soon as what it does just now lets it.
+/// The threads of one consumer's handlers. Dropped, they are given back: each ends as soon as what it does just now
+/// lets it.
 pub(crate) struct HandlerThreads(Vec<ArbiterHandle>);
 
 impl HandlerThreads {

@@ -67,8 +67,8 @@ impl Order {
         drop(taken);
     }
 
-    /// Takes back what is sorted and `is_meant`, and what somebody is sorting just now: otherwise that would be handled before
-    /// what has been taken back of its key. What waits to be sorted must be taken back first.
+    /// Takes back what is sorted and `is_meant`, and what somebody is sorting just now: otherwise that would be handled
+    /// before what has been taken back of its key. What waits to be sorted must be taken back first.
     pub(crate) fn clear(&self, is_meant: impl Fn(&Job) -> bool) {
         let taken = {
             let mut sorted = self.sorted();

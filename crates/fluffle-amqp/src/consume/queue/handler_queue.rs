@@ -382,8 +382,8 @@ impl HandlerQueue {
         self.waiting_jobs().jobs.len() + self.order.as_ref().map_or(0, Order::waiting)
     }
 
-    /// Deliveries that wait for a handler or are in the hands of one, those of lost channels and those that were given up
-    /// included: each has a ticket, and each ticket a sender.
+    /// Deliveries that wait for a handler or are in the hands of one, those of lost channels and those that were given
+    /// up included: each has a ticket, and each ticket a sender.
     pub(crate) fn unanswered(&self) -> usize {
         self.completions.strong_count().saturating_sub(1)
     }

@@ -60,7 +60,8 @@ pub(crate) struct SharedSettings {
     pub(crate) guard: Arc<Guard>,
     /// Whether the broker delivers to it, on any channel.
     pub(crate) subscribed: AtomicBool,
-    /// Whether a channel of now has or had a subscription: the broker may have delivered messages on it that are unacked.
+    /// Whether a channel of now has or had a subscription: the broker may have delivered messages on it that are
+    /// unacked.
     pub(crate) engaged: AtomicBool,
     /// Deliveries that a session which is paused has not settled yet.
     pub(crate) held: AtomicUsize,
@@ -272,8 +273,8 @@ impl ConsumerActor {
         }
     }
 
-    /// Paused, and its channel is closed: the next incarnation waits on a fresh one. Should the channel actor not take this one
-    /// down, ends.
+    /// Paused, and its channel is closed: the next incarnation waits on a fresh one. Should the channel actor not take
+    /// this one down, ends.
     fn retire(&mut self, ctx: &mut Context<Self>) {
         self.lease = None;
         let retiring = self.channel.post(Retire);

@@ -35,8 +35,8 @@ pub enum ConsumerState {
     Probing,
     /// Stopped by its kill switch.
     Killed,
-    /// Paused by the application: see [`Service::pause_consumer`](crate::Service::pause_consumer). It takes nothing; handlers may
-    /// still be at what they had in hand.
+    /// Paused by the application: see [`Service::pause_consumer`](crate::Service::pause_consumer). It takes nothing;
+    /// handlers may still be at what they had in hand.
     Paused,
 }
 

@@ -12,15 +12,15 @@ use crate::consume::{
     spec::consume::Guarantee,
 };
 
-/// The application's own switch of one consumer. It outlives every channel of the consumer, so a lost connection does not
-/// resume it.
+/// The application's own switch of one consumer. It outlives every channel of the consumer, so a lost connection does
+/// not resume it.
 #[derive(Default)]
 pub(crate) struct Pause {
     on: AtomicBool,
     /// The consumer is being removed, and has had its time: what is in hand is the broker's again.
     cut_off: AtomicBool,
-    /// One for each session of now: a value sent has the session look at this switch again. A session waits for its drain on
-    /// the same channel, so that a consumer which nobody pauses has nothing more to poll.
+    /// One for each session of now: a value sent has the session look at this switch again. A session waits for its
+    /// drain on the same channel, so that a consumer which nobody pauses has nothing more to poll.
     sessions: Mutex<Vec<watch::Sender<bool>>>,
 }
 
@@ -61,13 +61,13 @@ impl Session {
         self.letting_go || self.settings.guard.pause.is_on()
     }
 
-    /// Paused: takes nothing more, finishes what handlers have begun, and gives back the rest by closing the channel. The next
-    /// session waits, without a subscription, until the consumer is resumed.
+    /// Paused: takes nothing more, finishes what handlers have begun, and gives back the rest by closing the channel.
+    /// The next session waits, without a subscription, until the consumer is resumed.
     ///
-    /// The subscription ends with the channel and is not cancelled before, because both `basic.nack` and `basic.cancel` put
-    /// messages behind the rest of a quorum queue without an `x-delivery-limit`, out of their order: RabbitMQ itself requeues
-    /// what it was about to deliver to a subscription that is cancelled. Until the channel closes, the prefetch bounds what
-    /// comes and is left alone.
+    /// The subscription ends with the channel and is not cancelled before, because both `basic.nack` and `basic.cancel`
+    /// put messages behind the rest of a quorum queue without an `x-delivery-limit`, out of their order: RabbitMQ
+    /// itself requeues what it was about to deliver to a subscription that is cancelled. Until the channel closes, the
+    /// prefetch bounds what comes and is left alone.
     pub(super) async fn let_go(&mut self) -> Option<End> {
         if !self.subscription.is_engaged() {
             // Nothing was ever delivered on this channel.
@@ -88,7 +88,8 @@ impl Session {
             let begun = self.in_flight.iter().filter(|(_, received)| received.started.get().is_some()).count();
             tracing::info!(
                 queue = %self.settings.queue, in_hand = begun + self.settling.len(),
-                "paused by the application: takes no more messages, finishes those in hand, all others go back to the queue"
+                "paused by the application: takes no more messages and finishes those in hand; all others go back to the \
+                 queue"
             );
         }
         self.settings.held.store(self.unsettled(), SeqCst);
@@ -104,8 +105,8 @@ impl Session {
         Some(End::Paused)
     }
 
-    /// Takes back what no handler has begun, and forgets what waits for an answer of the store or for another attempt here.
-    /// The broker has all of it again when the channel closes.
+    /// Takes back what no handler has begun, and forgets what waits for an answer of the store or for another attempt
+    /// here. The broker has all of it again when the channel closes.
     fn forget_unbegun(&mut self) {
         self.looked_up.clear();
         self.held_up.clear();

@@ -45,7 +45,8 @@ impl Subscription {
 
     /// Subscribes with this prefetch, unless the application has paused the consumer.
     pub(crate) async fn begin(&mut self, prefetch: u16) -> Result<(), lapin::Error> {
-        // In this order: whoever pauses switches first and looks for engaged channels then, so one of the two sees the other.
+        // In this order: whoever pauses switches first and looks for engaged channels then, so one of the two sees the
+        // other.
         self.settings.engaged.store(true, SeqCst);
         if self.settings.guard.pause.is_on() {
             self.settings.engaged.store(self.is_engaged(), SeqCst);
