@@ -50,3 +50,32 @@ impl Started {
         let _ = self.0.await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix::{Actor, Context};
+    use fluffle_supervise::{ActorSpec, SupervisorSpec};
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    struct Idle;
+
+    impl Actor for Idle {
+        type Context = Context<Self>;
+    }
+
+    #[actix::test]
+    async fn a_child_has_started_when_its_supervisor_has_it_and_not_when_it_was_ordered() {
+        let io = actix_rt::Arbiter::current();
+        let (orders, spec) = (PendingStarts::new(io.clone()), SupervisorSpec::new("channels"));
+        let supervisor = spec.handle();
+        let mut started = Box::pin(orders.place(supervisor.clone(), ActorSpec::new("q", || Idle)).wait());
+        tokio::task::yield_now().await;
+        assert!(started.as_mut().now_or_never().is_none(), "the supervisor does not run yet");
+        spec.start_on(&io);
+        started.await;
+        assert!(supervisor.snapshot().find("channels/q").is_some());
+        assert_eq!(*orders.open().borrow(), 0);
+    }
+}
