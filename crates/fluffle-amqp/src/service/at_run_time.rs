@@ -23,10 +23,10 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(50);
 
 impl Service {
-    /// Pauses the consumers of `queue`, all their lanes: they cancel their subscriptions and take nothing more until
-    /// [`resume_consumer`](Self::resume_consumer). Handlers finish what they have begun, and it is settled; what no
-    /// handler has begun is in its queue again, in its place, and other processes may take it. The consumers keep their
-    /// place in the tree.
+    /// Pauses the consumers of `queue`, all their lanes: they take nothing more until
+    /// [`resume_consumer`](Self::resume_consumer). Handlers finish what they have begun, and it is settled. Then the
+    /// channel is closed, and with it the subscription: what no handler has begun is in its queue again, in its place,
+    /// and other processes may take it. The consumers keep their place in the tree, each with a channel that is idle.
     ///
     /// Resolves when that is done, as stopping a listener container does in Spring AMQP: no subscription, no delivery
     /// of this consumer unacked at the broker, no handler of it at work. A handler that was given up

@@ -52,9 +52,9 @@ pub enum ServiceError {
     },
     /// A consumer is paused, and not at rest yet.
     #[error(
-        "the consumers of queue `{queue}` are paused and take nothing more, but after {waited:?} {left} messages are still \
-         in hand: they go on; call `pause_consumer` again to wait for them, and see `Consume::handler_timeout` for \
-         handlers that hang"
+        "the consumers of queue `{queue}` are paused and take nothing more, but after {waited:?} {left} messages are \
+         still in hand: they go on; call `pause_consumer` again to wait for them, and see \
+         `Consume::handler_timeout` for handlers that hang"
     )]
     StillInHand {
         /// The queue.
@@ -66,8 +66,9 @@ pub enum ServiceError {
     },
     /// A consumer was removed before its handlers had finished.
     #[error(
-        "the consumers of queue `{queue}` are removed, but after {waited:?} {left} messages were still in hand: they were \
-         cut off, and the broker delivers again what was not acked; give handlers more time with `App::drain_within`"
+        "the consumers of queue `{queue}` are removed, but after {waited:?} {left} messages were still in hand: they \
+         were cut off, and the broker delivers again what was not acked; give handlers more time \
+         with `App::drain_within`"
     )]
     CutOff {
         /// The queue.

@@ -88,8 +88,8 @@ impl Session {
             let begun = self.in_flight.iter().filter(|(_, received)| received.started.get().is_some()).count();
             tracing::info!(
                 queue = %self.settings.queue, in_hand = begun + self.settling.len(),
-                "paused by the application: takes no more messages and finishes those in hand; all others go back to the \
-                 queue"
+                "paused by the application: takes no more messages and finishes those in hand; all others go back \
+                 to the queue"
             );
         }
         self.settings.held.store(self.unsettled(), SeqCst);
