@@ -30,6 +30,9 @@ pub(crate) type Gauge = Box<dyn Fn() -> MailboxDepth + Send + Sync>;
 /// order, the order is withdrawn.
 type StopOrder = dyn Fn(Arc<str>) -> BoxFuture<'static, ()> + Send + Sync;
 
+/// Returns what an actor says of itself beside its state.
+pub(crate) type Note = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 pub(crate) struct Node {
     id: Arc<str>,
     mailbox: Arc<dyn AnyMailbox>,
@@ -58,6 +61,7 @@ struct Status {
     last_exit: Option<ExitReason>,
     next_restart_at: Option<Instant>,
     gauge: Option<Arc<Gauge>>,
+    note: Option<Arc<Note>>,
 }
 
 impl Status {
@@ -98,6 +102,7 @@ impl Node {
                 last_exit: None,
                 next_restart_at: None,
                 gauge: None,
+                note: None,
             }),
             children: Mutex::default(),
             control: Mutex::default(),
@@ -148,6 +153,10 @@ impl Node {
 
     pub(crate) fn set_gauge(&self, gauge: Gauge) {
         lock(&self.status).gauge = Some(Arc::new(gauge));
+    }
+
+    pub(crate) fn set_note(&self, note: Note) {
+        lock(&self.status).note = Some(Arc::new(note));
     }
 
     pub(crate) fn add_child(self: &Arc<Self>, child: &Arc<Node>) {
@@ -344,9 +353,10 @@ impl Node {
             last_exit: status.last_exit.clone(),
             next_restart_at: status.next_restart_at.map(Instant::into_std),
             mailbox: None,
+            note: None,
             children: Vec::new(),
         };
-        let gauge = status.gauge.clone();
+        let (gauge, note) = (status.gauge.clone(), status.note.clone());
         drop(status);
         NodeSnapshot {
             mailbox: match (snapshot.kind, gauge) {
@@ -355,6 +365,7 @@ impl Node {
                 (_, Some(gauge)) => Some(gauge()),
                 (_, None) => Some(self.mailbox.depth()),
             },
+            note: note.and_then(|note| note()),
             children: children.iter().map(|child| child.snapshot()).collect(),
             ..snapshot
         }

@@ -35,6 +35,8 @@ pub struct NodeSnapshot {
     pub next_restart_at: Option<Instant>,
     /// How full the actor's mailbox is. `None` for a supervisor.
     pub mailbox: Option<MailboxDepth>,
+    /// What it says of itself beside that, such as that it is paused: see [`ActorSpec::note`](crate::ActorSpec::note).
+    pub note: Option<String>,
     /// The children of a supervisor, in start order.
     pub children: Vec<NodeSnapshot>,
 }
@@ -104,6 +106,9 @@ impl NodeSnapshot {
         match since.as_secs() {
             0 => write!(f, "  {state} for {}ms", since.as_millis())?,
             seconds => write!(f, "  {state} for {seconds}s")?,
+        }
+        if let Some(note) = &self.note {
+            write!(f, "  {note}")?;
         }
         match restarts {
             0 => {}

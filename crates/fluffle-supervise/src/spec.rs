@@ -211,6 +211,13 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
         self
     }
 
+    /// Shows these words in snapshots behind the state, while there are any: for what an actor that runs is doing, such
+    /// as that it is paused. Called by whoever takes the snapshot; must be quick.
+    pub fn note(self, note: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        self.settings.owner.0.set_note(Box::new(note));
+        self
+    }
+
     pub(crate) fn settings(&mut self) -> &mut Settings {
         &mut self.settings
     }

@@ -164,6 +164,28 @@ impl App {
     /// `start` does not wait for the broker: each part starts when its connection is up. Handles accept messages before
     /// that. [`Service::ready`] waits until everything runs.
     ///
+    /// The [`Service`] is also how a running application is changed: publishers and consumers are added to it, and
+    /// consumers are paused, resumed and removed by the name of their queue. Clones of it may go to handlers, or to an
+    /// HTTP server for operators.
+    ///
+    /// ```no_run
+    /// use fluffle::prelude::*;
+    ///
+    /// # async fn run<A: fluffle::amqp::Handles<String>>(app: App, make: impl Fn() -> A + Send + Sync + 'static)
+    /// # -> Result<(), fluffle::Error> {
+    /// let service = app.start().await?;
+    /// let admin = service.clone();
+    /// actix::spawn(async move {
+    ///     admin.pause_consumer("orders").await?;       // no handler of `orders` is at work from here on
+    ///     admin.resume_consumer("orders")?;
+    ///     admin.consume(Consume::queue("tenant-7"), make).await?;
+    ///     admin.remove_consumer("tenant-7").await      // what it has in hand is finished first
+    /// });
+    /// service.run_until_signal().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If the topology is invalid, or a part cannot be added.
     ///

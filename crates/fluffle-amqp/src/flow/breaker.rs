@@ -90,7 +90,7 @@ impl SharedSwitch {
             (SwitchKind::KillSwitch, Change::Opened { failures, of, wait: None }) => {
                 tracing::error!(
                     queue = %name, dead_letters = failures, of,
-                    "the kill switch stops this consumer, until `Service::resume` is called"
+                    "the kill switch stops this consumer, until `Service::resume_consumer` is called"
                 );
             }
             (SwitchKind::KillSwitch, Change::Closed) => {
@@ -318,8 +318,8 @@ impl KillSwitch {
 
     /// Starts the consumer again after this wait, at least 1 ms: first with one message. If that message is handled,
     /// the consumer takes all messages again; if it becomes a dead letter, the consumer waits again. Without this
-    /// setting the consumer stays stopped until [`Service::resume`](crate::Service::resume) is called or the process
-    /// restarts.
+    /// setting the consumer stays stopped until [`Service::resume_consumer`](crate::Service::resume_consumer)
+    /// is called or the process restarts.
     #[must_use]
     pub fn restart_after(mut self, wait: Duration) -> Self {
         let wait = wait.max(Duration::from_millis(1));

@@ -303,6 +303,21 @@ impl Handler<Broken> for ChannelActor {
     }
 }
 
+/// The consumer on the channel has ended in order and wants a fresh channel. That is no fault, so the wait before the
+/// next channel is the shortest.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retire;
+
+impl Handler<Retire> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) {
+        ctx.healthy();
+        ctx.stop();
+    }
+}
+
 /// Asks for the open channel and its generation.
 #[derive(Message)]
 #[rtype(result = "Option<LeasedChannel>")]
@@ -324,6 +339,19 @@ pub(crate) async fn borrow(channel: SupervisedAddr<ChannelActor>) -> Result<Leas
         Ok(None) => Err(ExitError::transient(Unreachable("the channel is not open".to_owned()))),
         Err(error) => Err(ExitError::transient(Unreachable(error.to_string()))),
     }
+}
+
+/// For an actor that has closed its channel in order: lets the channel actor open a fresh one, which takes the calling
+/// actor down. If that has not happened within 5 s, the calling actor ends with `if_not_stopped`.
+pub(crate) fn retire<A>(
+    channel: &SupervisedAddr<ChannelActor>,
+    if_not_stopped: impl FnOnce() -> ExitError + 'static,
+    ctx: &mut Context<A>,
+) where
+    A: Actor<Context = Context<A>>,
+{
+    ctx.spawn(wrap_future(channel.post(Retire)).map(|_, _: &mut A, _| ()));
+    ctx.run_later(PARKED, move |_, ctx| ctx.fail(if_not_stopped()));
 }
 
 /// For an actor that has lost its channel: tells the channel actor why, which ends and takes the calling actor down with

@@ -1,12 +1,10 @@
 //! A consumer's part of the tree: its channel and consumer actor, its handlers, and the publisher of its copies.
 
-use std::{
-    any::{TypeId, type_name},
-    sync::Arc,
-};
+use std::sync::{Arc, Mutex};
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use fluffle_supervise::{ActorSpec, Strategy, SupervisorSpec};
+use tokio::sync::oneshot;
 
 use crate::{
     base::drain::Step,
@@ -26,7 +24,14 @@ use crate::{
         channel::{self, ChannelShared, Mode},
         pool::{ConnectionSlot, Role},
     },
-    service::{Service, error::ServiceError, isolation::Placed, unstarted::PublisherPart},
+    service::{
+        Service,
+        claims::TypeClaim,
+        consumer::{Consumer, CopiesPublisher, Now, Placed},
+        error::ServiceError,
+        threads::HandlerThreads,
+        unstarted::PublisherPart,
+    },
     topology::{Queue, Topology},
 };
 
@@ -36,6 +41,7 @@ struct Common<D, F> {
     guard: Arc<Guard>,
     patience: Patience,
     seen: Option<Seen>,
+    claim: Arc<TypeClaim>,
     /// Makes the [`Adapter`] of one instance.
     adapter: D,
     /// Makes a handler.
@@ -56,19 +62,18 @@ impl Service {
         F: Fn() -> A + Send + Sync + 'static,
     {
         let application = self.inner.topology.get();
-        // A temporary queue may go by its prefix: from here on by its full name.
-        if let Some(queue) = application.find_queue(&consume.queue) {
-            consume.queue = queue.name().to_owned();
-        }
+        // From here on by its full name.
+        consume.queue = self.full_name(&consume.queue);
         consume.check_kind(&application)?;
         consume.check_lanes(&application)?;
-        self.one_type::<T>(&consume.queue)?;
+        let claim = Arc::new(self.inner.types.claim::<T>(&consume.queue)?);
         self.inner.topology.add(consume.topology(&application))?;
         let common = Common {
             application,
             guard: Arc::new(consume.guard()),
             patience: consume.patience(),
             seen: consume.seen.take().map(Seen::new),
+            claim,
             adapter,
             factory: Arc::new(factory),
         };
@@ -83,17 +88,6 @@ impl Service {
         Ok(())
     }
 
-    /// The broker deals the messages of a queue out among its consumers, whatever they are: to two of different types
-    /// each would bring the other's, as undecodable.
-    fn one_type<T: 'static>(&self, queue: &str) -> Result<(), ServiceError> {
-        let (id, mine) = (TypeId::of::<T>(), type_name::<T>());
-        let (other_id, other) = self.parts(|parts| *parts.types.entry(queue.to_owned()).or_insert((id, mine)));
-        if id == other_id {
-            return Ok(());
-        }
-        Err(ServiceError::TwoTypes { queue: queue.to_owned(), types: [other, mine] })
-    }
-
     async fn add_lane<A, T, R, D, F>(
         &self,
         consume: &Consume<T, R>,
@@ -106,7 +100,7 @@ impl Service {
         D: Adapter,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        let name = self.unique(Role::Consume, &consume.queue);
+        let name = Arc::new(self.inner.names.take(Role::Consume, &consume.queue));
         let acked_on_arrival = consume.guarantee == Guarantee::AtMostOnce;
         let waiting =
             Waiting::new(acked_on_arrival, consume.max_bytes, consume.rate_limit.clone(), consume.key.is_some());
@@ -118,10 +112,11 @@ impl Service {
         let handler_queue = HandlerQueue::new(waiting, sort_by);
         // Acquired before the handlers are added, so that a failure leaves no handlers without a consumer behind.
         let (send_queue, part) = PublisherPart::copies(&name, consume.confirm_timeout);
+        let copies = CopiesPublisher(Arc::clone(&send_queue));
         self.add_publisher(part).await?;
         let feeder =
             Feeder { queue: Arc::clone(&handler_queue), seen: common.seen.clone(), adapter: common.adapter.clone() };
-        self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
+        let threads = self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
         let exclusive = consume.exclusive_queues(&common.application);
         let kind = common.application.find_queue(&consume.queue).map(Queue::kind);
         let made = Made {
@@ -138,14 +133,24 @@ impl Service {
         let settings =
             Arc::new(SharedSettings::new(consume, made, kind, &lease.place.shared, lease.place.connection.clone()));
         let mode = Mode::Consume { prefetch: settings.prefetch, exclusive };
-        let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
+        let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), mode);
         // The side queues were added after the connection declared what there was.
         shared.redeclare();
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let consumer = session::actor::spec(&settings, &shared, &channel.addr()).on(self.io());
-        self.parts(|parts| parts.consumers.push((name.clone(), Arc::clone(&settings))));
-        self.add_channel(&name, &lease, Step::ConsumerChannels, channel, consumer);
-        self.keep_or_move(Placed { name, settings, channel: shared, lease });
+        let (remove, removal) = oneshot::channel();
+        let now = Now::new(&settings, &lease.place.shared);
+        let added = Consumer {
+            name: Arc::clone(&name),
+            now: Arc::clone(&now),
+            remove: Mutex::new(Some(remove)),
+            _copies: copies,
+            _threads: threads,
+            _claim: Arc::clone(&common.claim),
+        };
+        self.parts(|parts| parts.consumers.push(Arc::new(added)));
+        let started = self.add_channel(&name, &lease, Step::ConsumerChannels, channel, consumer);
+        self.keep_place(Placed { name, settings, channel: shared, lease, started, now }, removal);
         Ok(())
     }
 
@@ -155,7 +160,7 @@ impl Service {
         consume: &Consume<T, R>,
         feeder: Feeder<impl Fn() -> D + Clone + Send + Sync + 'static>,
         factory: Arc<F>,
-    ) -> Result<(), ServiceError>
+    ) -> Result<HandlerThreads, ServiceError>
     where
         A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
         D: Adapter,
@@ -181,7 +186,8 @@ impl Service {
             spec = spec.child(handler);
         }
         let added = self.inner.handlers.start_child(spec).await;
-        added.map_err(|_| ServiceError::Ended(name.to_owned()))
+        added.map_err(|_| ServiceError::Ended(name.to_owned()))?;
+        Ok(arbiters)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a service could not take something on, or ended.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use fluffle_supervise::{ExitError, ExitReason, StartChildError};
 
@@ -42,6 +42,42 @@ pub enum ServiceError {
         /// The type that is consumed from it already, and the other one.
         types: [&'static str; 2],
     },
+    /// No consumer of this service takes messages from that queue.
+    #[error("no consumer of queue `{queue}` in this service: {}", tell_known(known))]
+    UnknownConsumer {
+        /// The queue that was asked for.
+        queue: String,
+        /// The queues that this service has consumers of.
+        known: Vec<String>,
+    },
+    /// A consumer is paused, and not at rest yet.
+    #[error(
+        "the consumers of queue `{queue}` are paused and take nothing more, but after {waited:?} {left} messages are \
+         still in hand: they go on; call `pause_consumer` again to wait for them, and see \
+         `Consume::handler_timeout` for handlers that hang"
+    )]
+    StillInHand {
+        /// The queue.
+        queue: String,
+        /// Messages that handlers have, or that are not settled; 0 when the broker has not answered yet.
+        left: usize,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// A consumer was removed before its handlers had finished.
+    #[error(
+        "the consumers of queue `{queue}` are removed, but after {waited:?} {left} messages were still in hand: they \
+         were cut off, and the broker delivers again what was not acked; give handlers more time \
+         with `App::drain_within`"
+    )]
+    CutOff {
+        /// The queue.
+        queue: String,
+        /// Messages that handlers had, or that were not settled.
+        left: usize,
+        /// How long was waited.
+        waited: Duration,
+    },
     /// The service is over.
     #[error("cannot add `{0}`: the service has ended")]
     Ended(String),
@@ -53,6 +89,13 @@ pub enum ServiceError {
 impl From<Contradiction> for ServiceError {
     fn from(Contradiction { of, why }: Contradiction) -> Self {
         Self::Contradiction { of, why }
+    }
+}
+
+fn tell_known(known: &[String]) -> String {
+    match known {
+        [] => "it has no consumers".to_owned(),
+        known => format!("it has consumers of `{}`", known.join("`, `")),
     }
 }
 

@@ -7,15 +7,16 @@
 
 use std::sync::{Arc, Weak};
 
+use tokio::sync::oneshot;
+
 use crate::{
     base::drain::Step,
-    consume::{self, session::settings::SharedSettings},
-    link::{
-        channel::{self, ChannelShared},
-        connection::ConnectionShared,
-        pool::ConnectionSlot,
+    consume,
+    link::{channel, connection::ConnectionShared},
+    service::{
+        Inner, Service,
+        consumer::{Placed, Removed},
     },
-    service::{Inner, Service},
 };
 
 /// Deaths in the parser after which the consumers of a connection are moved.
@@ -24,25 +25,26 @@ const DEATHS: u32 = 2;
 /// The prefetch of a consumer on a connection of its own: what ends that is one message.
 const PREFETCH: u16 = 1;
 
-/// A consumer, and where it is.
-pub(super) struct Placed {
-    pub(super) name: String,
-    pub(super) settings: Arc<SharedSettings>,
-    pub(super) channel: Arc<ChannelShared>,
-    pub(super) lease: ConnectionSlot,
-}
-
 impl Service {
-    /// Keeps a consumer's place on its connection, until that has died too often in the parser; then moves the
-    /// consumer, once.
-    pub(super) fn keep_or_move(&self, placed: Placed) {
+    /// Keeps a consumer's place on its connection. If that has died too often in the parser, moves the consumer, once;
+    /// if the consumer is to be removed, takes it down and gives the place back.
+    pub(super) fn keep_place(&self, mut placed: Placed, mut removal: oneshot::Receiver<Removed>) {
         let service = Arc::downgrade(&self.inner);
         self.io().spawn(async move {
-            died_in_parser(&placed.lease.place.shared).await;
-            if let Some(moved) = isolate(&service, placed).await {
-                // Its place is its own until the service ends, and this task with it.
-                std::future::pending::<()>().await;
-                drop(moved);
+            let removed = tokio::select! {
+                removed = &mut removal => removed,
+                () = died_in_parser(&placed.lease.place.shared) => match isolate(&service, placed).await {
+                    Some(moved) => {
+                        placed = moved;
+                        removal.await
+                    }
+                    None => return,
+                }
+            };
+            // An error means that the service has ended.
+            if let Ok(removed) = removed {
+                placed.take_down().await;
+                drop(removed);
             }
         });
     }
@@ -55,8 +57,8 @@ async fn died_in_parser(connection: &ConnectionShared) {
 }
 
 /// Moves a consumer to a connection of its own; `None` if the service has ended.
-async fn isolate(service: &Weak<Inner>, placed: Placed) -> Option<ConnectionSlot> {
-    let Placed { name, settings, channel, lease } = placed;
+async fn isolate(service: &Weak<Inner>, placed: Placed) -> Option<Placed> {
+    let Placed { name, settings, channel, lease, started, now } = placed;
     let connection = &lease.place.shared.name;
     tracing::error!(
         queue = %settings.queue, consumer = %name, %connection, deaths = DEATHS,
@@ -64,6 +66,7 @@ async fn isolate(service: &Weak<Inner>, placed: Placed) -> Option<ConnectionSlot
          connection of its own and takes one message at a time; if that connection dies, too, look at the first message of \
          this queue, and take it out"
     );
+    started.wait().await;
     // Over already is just as well: the service is shutting down.
     lease.place.channels.stop_child(&name).await.ok()?;
     let service = Service { inner: service.upgrade()? };
@@ -72,11 +75,7 @@ async fn isolate(service: &Weak<Inner>, placed: Placed) -> Option<ConnectionSlot
     let shared = channel.on(Arc::clone(&alone.place.shared), PREFETCH);
     let channel = channel::spec(&shared, &alone.place.connection).on(service.io());
     let consumer = consume::session::actor::spec(&settings, &shared, &channel.addr()).on(service.io());
-    service.parts(|parts| {
-        if let Some((_, before)) = parts.consumers.iter_mut().find(|(consumer, _)| *consumer == name) {
-            *before = settings;
-        }
-    });
-    service.add_channel(&name, &alone, Step::ConsumerChannels, channel, consumer);
-    Some(alone)
+    now.set(&settings, &alone.place.shared);
+    let started = service.add_channel(&name, &alone, Step::ConsumerChannels, channel, consumer);
+    Some(Placed { name, settings, channel: shared, lease: alone, started, now })
 }

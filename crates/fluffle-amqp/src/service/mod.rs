@@ -28,6 +28,9 @@
 //! children of their consumer: they live through every lost channel and connection, and finish the work they have
 //! begun.
 
+mod at_run_time;
+pub(crate) mod claims;
+pub(crate) mod consumer;
 mod consumers;
 pub(crate) mod error;
 pub(crate) mod handles;
@@ -39,8 +42,7 @@ pub(crate) mod threads;
 pub(crate) mod unstarted;
 
 use std::{
-    any::TypeId,
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -59,7 +61,6 @@ use crate::{
         payload::Payload,
     },
     consume::{
-        self,
         handler::adapter::{AllAtOnce, OneByOne},
         spec::consume::Consume,
     },
@@ -67,12 +68,14 @@ use crate::{
         broker::Broker,
         channel::{self, ChannelShared, Mode},
         connection::TopologyStore,
-        pending_starts::PendingStarts,
+        pending_starts::{PendingStarts, Started},
         pool::{ConnectionSlot, Pool, Role},
     },
     publish::{self, publisher::Publisher, route::Route, send_queue::SendQueue},
     request::{actor as requester, requester::Requester},
     service::{
+        claims::{Name, Names, Types},
+        consumer::Consumer,
         error::ServiceError,
         handles::{Handles, HandlesBatches},
         threads::ServiceThreads,
@@ -129,7 +132,8 @@ pub(crate) struct Inner {
     /// Its sender goes when the service has ended, and everything is handed back.
     closed: watch::Receiver<()>,
     parts: Mutex<Parts>,
-    names: Mutex<HashMap<String, usize>>,
+    names: Names,
+    types: Types,
 }
 
 /// What was added, to be looked at and closed.
@@ -137,9 +141,7 @@ pub(crate) struct Inner {
 pub(crate) struct Parts {
     pub(crate) outboxes: Vec<Weak<SendQueue>>,
     requesters: Vec<Weak<requester::RequestTable>>,
-    pub(crate) consumers: Vec<(String, Arc<consume::session::settings::SharedSettings>)>,
-    /// What is consumed from each queue.
-    types: HashMap<String, (TypeId, &'static str)>,
+    pub(crate) consumers: Vec<Arc<Consumer>>,
     /// Names of the application's own actors that were ordered before their supervisor ran.
     ordered: HashSet<Arc<str>>,
     /// The service has ended: what is added now would be nobody's.
@@ -193,7 +195,8 @@ impl Service {
             clock,
             closed,
             parts: Mutex::default(),
-            names: Mutex::default(),
+            names: Names::default(),
+            types: Types::default(),
         };
         let service = Self { inner: Arc::new(inner) };
         service.close_at_the_end(keep_open);
@@ -225,14 +228,14 @@ impl Service {
         }
         let outboxes = self.adopt(&mut part.outboxes, |parts| &mut parts.outboxes)?;
         for (send_queue, lease) in outboxes.into_iter().zip(leases) {
-            let name = self.unique(Role::Publish, send_queue.name.wished());
-            send_queue.name.give(name.clone());
+            let name = self.inner.names.take(Role::Publish, send_queue.name.wished());
+            send_queue.name.give(name.to_string());
             let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
-            let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), mode);
+            let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), mode);
             let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
             let actor = publish::actor::spec(&send_queue, &shared, &channel.addr(), part.confirms, &self.inner.clock);
-            self.add_channel(&name, &lease, Step::PublisherChannels, channel, actor.on(self.io()));
-            self.end_after(async move { send_queue.abandoned().await }, name, lease);
+            let started = self.add_channel(&name, &lease, Step::PublisherChannels, channel, actor.on(self.io()));
+            self.end_after(async move { send_queue.abandoned().await }, name, lease, started);
         }
         Ok(())
     }
@@ -256,12 +259,12 @@ impl Service {
         let Some(exchange) = self.adopt(&mut part.exchanges, |parts| &mut parts.requesters)?.pop() else {
             return Ok(());
         };
-        let name = self.unique(Role::Publish, &exchange.name);
-        let shared = ChannelShared::new(name.clone(), Arc::clone(&lease.place.shared), Mode::Confirm);
+        let name = self.inner.names.take(Role::Publish, &exchange.name);
+        let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), Mode::Confirm);
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let requester = requester::spec(&exchange, &channel.addr()).on(self.io());
-        self.add_channel(&name, &lease, Step::PublisherChannels, channel, requester);
-        self.end_after(async move { exchange.abandoned().await }, name, lease);
+        let started = self.add_channel(&name, &lease, Step::PublisherChannels, channel, requester);
+        self.end_after(async move { exchange.abandoned().await }, name, lease, started);
         Ok(())
     }
 
@@ -346,7 +349,7 @@ impl Service {
         closed_by: Step,
         channel: impl Into<ChildSpec>,
         resident: impl Into<ChildSpec>,
-    ) {
+    ) -> Started {
         let clock = self.inner.clock.clone();
         let spec = SupervisorSpec::new(name)
             .strategy(Strategy::OneForAll)
@@ -354,13 +357,20 @@ impl Service {
             .shutdown_within(move || clock.left(closed_by))
             .child(channel)
             .child(resident);
-        self.inner.orders.place(lease.place.channels.clone(), spec);
+        self.inner.orders.place(lease.place.channels.clone(), spec)
     }
 
     /// Closes the channel `name` and gives its place back once nobody can use it any more.
-    fn end_after(&self, abandoned: impl Future<Output = ()> + Send + 'static, name: String, lease: ConnectionSlot) {
+    fn end_after(
+        &self,
+        abandoned: impl Future<Output = ()> + Send + 'static,
+        name: Name,
+        lease: ConnectionSlot,
+        started: Started,
+    ) {
         self.io().spawn(async move {
             abandoned.await;
+            started.wait().await;
             // Over already is just as well: the service is shutting down.
             let _ = lease.place.channels.stop_child(&name).await;
         });
@@ -382,24 +392,6 @@ impl Service {
 
     pub(crate) fn parts<O>(&self, with: impl FnOnce(&mut Parts) -> O) -> O {
         with(&mut self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// `name`, with a number when this role has it already: siblings in the tree need ids of their own.
-    fn unique(&self, role: Role, name: &str) -> String {
-        let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = |name: &str| format!("{role} {name}");
-        let mut used = names.get(&key(name)).copied().unwrap_or_default();
-        let unique = loop {
-            used += 1;
-            let wished = if used == 1 { name.to_owned() } else { format!("{name}#{used}") };
-            // Somebody may have wished for a name that looks like a numbered one.
-            if used == 1 || !names.contains_key(&key(&wished)) {
-                break wished;
-            }
-        };
-        names.entry(key(&unique)).or_insert(1);
-        names.insert(key(name), used);
-        unique
     }
 }
 

@@ -12,11 +12,8 @@ impl Service {
     /// Running totals of the consumers, by name: the queue's, with a number when it has several.
     pub fn consumers(&self) -> Vec<(String, ConsumerStats)> {
         self.parts(|parts| {
-            parts
-                .consumers
-                .iter()
-                .map(|(name, settings)| (name.clone(), settings.counters.read(settings.state())))
-                .collect()
+            let each = parts.consumers.iter().map(|consumer| (consumer.name.to_string(), consumer.settings()));
+            each.map(|(name, settings)| (name, settings.counters.read(settings.state()))).collect()
         })
     }
 
@@ -64,24 +61,6 @@ impl Service {
                 blocked: shared.blocked.borrow().clone(),
             })
             .collect()
-    }
-
-    /// Has the consumers of `queue` take deliveries again that their kill switch or circuit breaker had stopped, with a
-    /// fresh window; false when none of them was. In effect at once, or with the next connection.
-    ///
-    /// ```no_run
-    /// # fn example(service: fluffle_amqp::Service) {
-    /// if !service.resume("orders") {
-    ///     println!("nothing had stopped the consumers of `orders`");
-    /// }
-    /// # }
-    /// ```
-    pub fn resume(&self, queue: &str) -> bool {
-        self.parts(|parts| {
-            let stopped =
-                parts.consumers.iter().filter(|(_, settings)| *settings.queue == *queue && settings.guard.resume());
-            stopped.count() > 0
-        })
     }
 }
 

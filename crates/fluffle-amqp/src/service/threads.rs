@@ -42,13 +42,17 @@ impl ServiceThreads {
     }
 
     /// `count` fresh threads for one consumer's handlers.
-    pub(crate) fn handlers(&self, count: usize) -> io::Result<Vec<ArbiterHandle>> {
+    pub(crate) fn handlers(&self, count: usize) -> io::Result<HandlerThreads> {
         let work = self.work.clone();
         // An arbiter belongs to the system of the thread that makes it. That is done on a thread of its own, because an
         // actor may block the one of the application's actors.
         let making = thread::Builder::new().name("fluffle-threads".to_owned()).spawn(move || {
             System::set_current(work);
-            (0..count).map(|_| Arbiter::try_new().map(|arbiter| arbiter.handle())).collect()
+            let mut threads = HandlerThreads(Vec::with_capacity(count));
+            for _ in 0..count {
+                threads.0.push(Arbiter::try_new()?.handle());
+            }
+            Ok(threads)
         })?;
         making.join().unwrap_or_else(|_| Err(io::Error::other("making an arbiter panicked")))
     }
@@ -57,6 +61,25 @@ impl ServiceThreads {
     pub(crate) fn stop(&self) {
         self.work.stop();
         self.io.stop();
+    }
+}
+
+/// The threads of one consumer's handlers. Dropped, they are given back: each ends as soon as what it does just now
+/// lets it.
+pub(crate) struct HandlerThreads(Vec<ArbiterHandle>);
+
+impl HandlerThreads {
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, ArbiterHandle> {
+        self.0.iter()
+    }
+}
+
+impl Drop for HandlerThreads {
+    fn drop(&mut self) {
+        for thread in &self.0 {
+            // `false` from one that has ended with its system, which is just as well.
+            thread.stop();
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use fluffle_wire::RawItems;
 use futures_util::task::AtomicWaker;
+use tokio::sync::mpsc::WeakUnboundedSender;
 
 use crate::consume::attempt::{
     attempt::Attempt,
@@ -21,7 +22,7 @@ use crate::consume::attempt::{
     crash::Crash,
     outcome::{ItemOutcomes, Outcome},
     permits::KeyLock,
-    ticket::{Completion, Completions, Ticket},
+    ticket::{Completion, Ticket},
 };
 
 /// The items of one batch that handlers have or have had.
@@ -30,8 +31,8 @@ pub(crate) struct Items {
     /// The item whose handler runs at this moment, plus 1; 0 for none. Whoever sets it to 0 decides the item's result.
     in_hand: AtomicUsize,
     results: Mutex<Results>,
-    /// Where a late answer goes.
-    completions: Completions,
+    /// Where a late answer goes. Weak, so that only tickets count as unanswered.
+    completions: WeakUnboundedSender<Completion>,
 }
 
 struct Results {
@@ -101,8 +102,10 @@ impl Items {
     /// Reports the answer to an item that was given up before.
     pub(crate) fn late(&self, index: usize, handled: bool) {
         let outcome = Outcome::LateItem(index, handled);
-        // Fails if the service has stopped; then nobody counts.
-        let _ = self.completions.send(Completion { attempt: Arc::clone(&self.attempt), outcome });
+        if let Some(completions) = self.completions.upgrade() {
+            // Fails if the service has stopped; then nobody counts.
+            let _ = completions.send(Completion { attempt: Arc::clone(&self.attempt), outcome });
+        }
     }
 
     /// The handler panicked: the item it had in hand, if any, is charged.
@@ -253,7 +256,7 @@ impl Opened {
     /// The items of `contents`, which are `attempt`'s.
     pub(crate) fn new(attempt: &Arc<Attempt>, contents: &Contents, ticket: Ticket) -> Self {
         let left = contents.items.clone();
-        let completions = ticket.completions().clone();
+        let completions = ticket.completions().downgrade();
         let results = Results {
             ticket: Some(ticket),
             open: left.len(),
@@ -324,13 +327,15 @@ mod tests {
     use super::*;
     use crate::{base::failure::Failure, consume::attempt::attempt::tests::attempt};
 
+    /// The sender lives as long as the queue's own would.
     fn opened(items: &[&str]) -> (Opened, UnboundedReceiver<Completion>) {
         let wire = Wire::<String>::protobuf();
         let sent = wire.encode_batch(&items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>()).unwrap();
         let batch = Arc::new(attempt(1));
         batch.open(Contents::new(wire.decode_batch(&sent.incoming()).unwrap().raw_items(), ""));
         let (completions, answers) = unbounded_channel();
-        let ticket = Ticket::new(Arc::clone(&batch), completions);
+        let ticket = Ticket::new(Arc::clone(&batch), completions.clone());
+        std::mem::forget(completions);
         (Opened::new(&batch, batch.contents().unwrap(), ticket), answers)
     }
 

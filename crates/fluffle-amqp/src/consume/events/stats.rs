@@ -22,6 +22,9 @@ pub enum ConsumerState {
     Probing,
     /// Stopped by its kill switch.
     Killed,
+    /// Paused by the application: see [`Service::pause_consumer`](crate::Service::pause_consumer). It takes nothing;
+    /// handlers may still be at work on what they had in hand.
+    Paused,
 }
 
 /// Running totals of one consumer.

@@ -8,7 +8,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use futures_util::{StreamExt, stream::LocalBoxStream};
@@ -48,6 +48,8 @@ pub(crate) struct ByKey {
     sorted: Mutex<KeyQueues<Job>>,
     /// An instance is sorting.
     sorting: AtomicBool,
+    /// How often everything was [taken back](Self::clear). Changed under the lock of `sorted`.
+    clears: AtomicU64,
     /// Wakes the instances, each for its own jobs.
     instances: Vec<Notify>,
 }
@@ -60,6 +62,7 @@ impl ByKey {
             seen,
             sorted: Mutex::new(KeyQueues::new(instances)),
             sorting: AtomicBool::new(false),
+            clears: AtomicU64::new(0),
             instances: (0..instances).map(|_| Notify::new()).collect(),
         }
     }
@@ -72,6 +75,18 @@ impl ByKey {
     /// Takes back the sorted jobs that `is_meant`.
     pub(crate) fn take_back(&self, is_meant: impl Fn(&Job) -> bool) {
         let taken = self.sorted().retain(|job| !is_meant(job));
+        // Outside the lock: each ticket answers for itself, and frees its key.
+        drop(taken);
+    }
+
+    /// Takes back the sorted jobs that `is_meant`, and the one that is being sorted at this moment: it would be handled
+    /// before those of its key that were taken back. Call it after what waits to be sorted was taken back.
+    pub(crate) fn clear(&self, is_meant: impl Fn(&Job) -> bool) {
+        let taken = {
+            let mut sorted = self.sorted();
+            self.clears.fetch_add(1, Ordering::Release);
+            sorted.retain(|job| !is_meant(job))
+        };
         // Outside the lock: each ticket answers for itself, and frees its key.
         drop(taken);
     }
@@ -153,14 +168,14 @@ impl ByKey {
         }
         match self.key.open(&attempt) {
             Ok(None) => match self.key.of_message(&attempt) {
-                Ok(key) => self.push([(key, Job::whole(attempt, ticket))]),
+                Ok(key) => self.push(sorter.clears, [(key, Job::whole(attempt, ticket))]),
                 Err(outcome) => ticket.answer(outcome),
             },
             Ok(Some(contents)) => {
                 attempt.open(contents);
                 match &self.seen {
                     Some(seen) if attempt.seen_key.is_some() => look_up(sorter, seen.clone(), attempt, ticket),
-                    _ => self.sort_items(&attempt, ticket),
+                    _ => self.sort_items(sorter.clears, &attempt, ticket),
                 }
             }
             Err(outcome) => ticket.answer(outcome),
@@ -169,7 +184,7 @@ impl ByKey {
     }
 
     /// Sorts the items of a batch that has been opened, each by its own key.
-    fn sort_items(&self, attempt: &Arc<Attempt>, ticket: Ticket) {
+    fn sort_items(&self, clears: u64, attempt: &Arc<Attempt>, ticket: Ticket) {
         let Some(contents) = attempt.contents() else { return };
         let mut opened = Opened::new(attempt, contents, ticket);
         let mut jobs = Vec::with_capacity(contents.items.len());
@@ -184,11 +199,17 @@ impl ByKey {
         }
         // A small item takes more room here than on the wire.
         attempt.permits.take_more_bytes((jobs.len() * KeyQueues::<Job>::EACH) as u64);
-        self.push(jobs);
+        self.push(clears, jobs);
     }
 
-    fn push(&self, jobs: impl IntoIterator<Item = (u64, Job)>) {
+    /// Adds what a sorter has sorted that began after so many `clears`.
+    fn push(&self, clears: u64, jobs: impl IntoIterator<Item = (u64, Job)>) {
         let mut sorted = self.sorted();
+        if self.clears.load(Ordering::Relaxed) != clears {
+            drop(sorted);
+            // Taken back meanwhile: each ticket answers for itself.
+            return jobs.into_iter().for_each(drop);
+        }
         let mut ready: Vec<usize> = jobs.into_iter().filter_map(|(key, job)| sorted.push(key, job)).collect();
         drop(sorted);
         ready.sort_unstable();
@@ -229,11 +250,14 @@ enum Sorted {
 /// The right to sort. One instance has it at a time.
 struct Sorter {
     by_key: Arc<ByKey>,
+    clears: u64,
 }
 
 impl Sorter {
     fn new(by_key: &Arc<ByKey>) -> Option<Self> {
-        (!by_key.sorting.swap(true, Ordering::AcqRel)).then(|| Self { by_key: Arc::clone(by_key) })
+        // Read before a job is taken, because the waiting jobs are taken back before this changes.
+        let sorter = || Self { by_key: Arc::clone(by_key), clears: by_key.clears.load(Ordering::Acquire) };
+        (!by_key.sorting.swap(true, Ordering::AcqRel)).then(sorter)
     }
 }
 
@@ -254,7 +278,7 @@ fn look_up(sorter: Sorter, seen: Seen, attempt: Arc<Attempt>, ticket: Ticket) {
         }
         let by_key = Arc::clone(&sorter.by_key);
         if by_key.waiting.is_ours(&attempt) {
-            by_key.sort_items(&attempt, ticket);
+            by_key.sort_items(sorter.clears, &attempt, ticket);
         }
         drop(sorter);
         by_key.waiting.in_hand.changed.notify_waiters();
@@ -313,6 +337,22 @@ mod tests {
             assert!(timeout(Duration::from_secs(10), other).await.expect("it is woken").unwrap());
         };
         LocalSet::new().run_until(sorting).await;
+    }
+
+    #[test]
+    fn what_is_being_sorted_while_everything_is_taken_back_is_taken_back_too() {
+        let (queue, wire) = (sorted(1, 1000), Wire::<String>::protobuf());
+        let by_key = queue.by_key.as_ref().unwrap();
+        for clears in [true, false] {
+            push(&queue, wire.encode(&"0".to_owned()).unwrap());
+            let sorter = Sorter::new(by_key).unwrap();
+            let Next::Job(job) = queue.waiting.take() else { panic!("there is one") };
+            if clears {
+                queue.clear();
+            }
+            by_key.push(sorter.clears, [(0, job)]);
+            assert_eq!(by_key.len(), usize::from(!clears));
+        }
     }
 
     #[tokio::test]

@@ -72,7 +72,7 @@ impl HandlerQueue {
     /// Takes back everything that no handler has begun.
     pub(crate) fn clear(&self) {
         self.waiting.clear();
-        self.by_key.iter().for_each(|by_key| by_key.take_back(|job| !job.is_begun()));
+        self.by_key.iter().for_each(|by_key| by_key.clear(|job| !job.is_begun()));
     }
 
     /// Takes one delivery back, unless a handler has begun it.
@@ -105,6 +105,12 @@ impl HandlerQueue {
     /// Deliveries that no handler has taken; of batches that are sorted by key, their items.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len() + self.by_key.as_ref().map_or(0, |by_key| by_key.len())
+    }
+
+    /// Deliveries that wait for a handler or that a handler has, including those of lost channels and those that were
+    /// given up. Each has a ticket, and each ticket a sender.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.completions.strong_count().saturating_sub(1)
     }
 
     /// Whether it is the rate limit they wait for.

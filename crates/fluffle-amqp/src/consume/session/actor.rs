@@ -4,7 +4,7 @@
 //! lost connection, a crash — ends in a fresh actor consuming on a fresh channel, or in a permanent error that says
 //! why.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
@@ -50,12 +50,13 @@ pub(crate) fn spec(
             draining: watch::Sender::new(false),
         }
     };
-    let clock = settings.clock.clone();
+    let (clock, guard, paused) = (settings.clock.clone(), Arc::clone(&settings.guard), Arc::clone(&settings.guard));
     let (gauge, capacity) = (Arc::clone(&settings.handler_queue), usize::from(settings.prefetch));
     ActorSpec::new("consumer", factory)
         .reports_ready()
         .backoff(channel::backoff())
-        .shutdown_within(move || clock.left(drain::Step::Work))
+        .shutdown_within(move || if guard.pause.is_cut_off() { Duration::ZERO } else { clock.left(drain::Step::Work) })
+        .note(move || paused.pause.is_on().then(|| "paused".to_owned()))
         .mailbox_gauge(move || fluffle_supervise::MailboxDepth { waiting: gauge.len(), capacity })
 }
 
@@ -112,6 +113,11 @@ struct Cancelled(Arc<str>);
 #[error("messages of queue `{0}` that may be ending the process are to be handled alone, or no longer")]
 struct Isolated(Arc<str>);
 
+/// Not a fault: a paused session has closed its channel, and the next one waits on a fresh channel.
+#[derive(Debug, thiserror::Error)]
+#[error("the consumer of queue `{0}` is paused, and its channel's actor did not end to open a fresh channel")]
+struct Paused(Arc<str>);
+
 /// RabbitMQ refuses the priority of a consumer for no other kind of queue: "invalid arg 'x-priority' for queue 's' in
 /// vhost '/' of queue type rabbit_stream_queue".
 fn is_stream(error: &lapin::Error) -> bool {
@@ -128,6 +134,7 @@ impl ConsumerActor {
         let turn =
             Session::new(lease.generation, lease.channel.clone(), Arc::clone(&self.settings), subscription, answers);
         let running = turn.run(self.draining.subscribe());
+        self.settings.guard.pause.tell(self.draining.clone());
         self.lease = Some(lease);
         ctx.spawn(running.into_actor(self).map(|end, actor, ctx| match end {
             End::Drained => {
@@ -139,6 +146,7 @@ impl ConsumerActor {
                 actor.park(ExitError::transient(Cancelled(actor.settings.queue.clone())), ctx);
             }
             End::Isolated => actor.park(ExitError::transient(Isolated(actor.settings.queue.clone())), ctx),
+            End::Paused => actor.retire(ctx),
             End::Refused(error) => actor.refused(&error, ctx),
             End::ChannelLost(error) => actor.park(ExitError::transient(ClientError(error)), ctx),
         }));
@@ -170,6 +178,13 @@ impl ConsumerActor {
         } else {
             self.park(ExitError::transient(refusal), ctx);
         }
+    }
+
+    /// The consumer is paused and its channel is closed: the next incarnation waits on a fresh one.
+    fn retire(&mut self, ctx: &mut Context<Self>) {
+        self.lease = None;
+        let queue = self.settings.queue.clone();
+        channel::retire(&self.channel, move || ExitError::transient(Paused(queue)), ctx);
     }
 
     /// The channel is lost.

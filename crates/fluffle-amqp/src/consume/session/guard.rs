@@ -12,6 +12,7 @@ use crate::{
         attempt::{attempt::Attempt, outcome::Outcome},
         decide::verdict::Verdict,
         events::stats::ConsumerState,
+        session::pause::Pause,
     },
     flow::{
         breaker::{CircuitBreaker, SharedSwitch},
@@ -24,11 +25,15 @@ use crate::{
 pub(crate) struct Guard {
     pub(crate) breaker: Option<CircuitBreaker>,
     pub(crate) kill_switch: Option<Arc<SharedSwitch>>,
+    pub(crate) pause: Pause,
 }
 
 impl Guard {
     /// What the switches say: consuming, unless one of them is not closed.
     pub(crate) fn state(&self) -> ConsumerState {
+        if self.pause.is_on() {
+            return ConsumerState::Paused;
+        }
         match (look(self.kill_switch()), look(self.breaker())) {
             (BreakerState::Open, _) => ConsumerState::Killed,
             (_, BreakerState::Open) => ConsumerState::BreakerOpen,
@@ -41,7 +46,7 @@ impl Guard {
     pub(crate) fn allows(&self, prefetch: u16) -> Option<u16> {
         match self.state() {
             ConsumerState::Consuming | ConsumerState::Unsubscribed | ConsumerState::Isolating => Some(prefetch),
-            ConsumerState::BreakerOpen | ConsumerState::Killed => None,
+            ConsumerState::BreakerOpen | ConsumerState::Killed | ConsumerState::Paused => None,
             ConsumerState::Probing => {
                 let half_open = self.all().filter(|switch| switch.look().0 == BreakerState::HalfOpen);
                 half_open.map(SharedSwitch::probes).min().map(|probes| probes.min(prefetch))
@@ -49,10 +54,11 @@ impl Guard {
         }
     }
 
-    /// Closes both; whether either was anything else.
+    /// Closes both switches and ends the pause. Whether any of the three had stopped the consumer.
     pub(crate) fn resume(&self) -> bool {
         // Each of them, whatever the first one says.
-        self.all().filter(|switch| switch.reset()).count() > 0
+        let opened = self.all().filter(|switch| switch.reset()).count() > 0;
+        self.pause.set(false) || opened
     }
 
     fn breaker(&self) -> Option<&SharedSwitch> {

@@ -5,6 +5,7 @@ pub(crate) mod draining;
 pub(crate) mod gate;
 pub(crate) mod guard;
 pub(crate) mod orphans;
+pub(crate) mod pause;
 pub(crate) mod quarantine;
 #[allow(clippy::module_inception, reason = "the folder is about this one noun")]
 pub(crate) mod session;

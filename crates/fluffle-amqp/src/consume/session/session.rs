@@ -1,6 +1,10 @@
 //! One consumer on one channel, from the first delivery to the last.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use fluffle_wire::headers::Attempt as AttemptNumber;
 use futures_util::FutureExt;
@@ -42,6 +46,8 @@ pub(crate) enum End {
     Cancelled,
     /// Everything it held has gone back, and comes again one by one.
     Isolated,
+    /// The application has paused the consumer: nothing is in hand, and the channel is closed.
+    Paused,
     /// It could not subscribe again after its guard had stopped it.
     Refused(lapin::Error),
     ChannelLost(lapin::Error),
@@ -61,6 +67,8 @@ pub(crate) struct Session<S, C> {
     watchdog: Watchdog,
     /// Set once the session takes no more deliveries and finishes those it has.
     drain: Option<ConsumerDrain>,
+    /// Set once the session is paused: it takes nothing more on this channel and ends when nothing is in hand.
+    letting_go: bool,
 }
 
 impl<S: Subscribe, C: Commands> Session<S, C> {
@@ -89,6 +97,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             answers,
             in_flight: Numbered::default(),
             drain: None,
+            letting_go: false,
         }
     }
 
@@ -104,7 +113,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
                 return end;
             }
             let takes = self.drain.is_none();
-            let has_room = takes && self.has_room();
+            let has_room = takes && !self.letting_go && self.has_room();
             tokio::select! {
                 biased;
                 () = self.answers.take(&mut answered, BURST) => {
@@ -113,7 +122,10 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
                 }
                 () = self.settlements.progress() => {}
                 taken = self.intake.next() => self.admit(taken),
-                _ = draining.wait_for(|asked| *asked), if takes => self.stop_taking().await,
+                // The channel also tells that the consumer was paused or resumed, which the next turn follows.
+                _ = draining.changed(), if takes => if *draining.borrow_and_update() {
+                    self.stop_taking().await;
+                },
                 _ = overdue.tick() => self.look_at_time(),
                 () = self.gate.changed(), if takes => {}
                 item = self.subscription.next(), if has_room => {
@@ -146,7 +158,11 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             return Some(End::Isolated);
         }
         self.settlements.relieve(self.subscription.prefetch().unwrap_or(self.settings.prefetch));
-        if self.drain.is_none() { self.follow_gate().await } else { None }
+        match self.drain {
+            Some(_) => None,
+            None if self.letting_go || self.settings.guard.pause.is_on() => self.let_go().await,
+            None => self.follow_gate().await,
+        }
     }
 
     /// With `AtMostOnce` the broker's prefetch does not count what is acked on arrival, so the queue's length is
@@ -184,6 +200,45 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             Some(prefetch) => self.subscription.begin(prefetch).await.err().map(End::Refused),
             None => None,
         }
+    }
+
+    /// The consumer is paused: takes nothing more, finishes what handlers have begun, and gives the rest back by closing
+    /// the channel. The next session waits without a subscription until the consumer is resumed.
+    ///
+    /// The subscription ends with its channel and is not cancelled before, because both `basic.nack` and `basic.cancel`
+    /// put messages behind the rest of a quorum queue without an `x-delivery-limit`, out of their order: RabbitMQ itself
+    /// requeues what it was about to deliver to a subscription that is cancelled. Until the channel closes, the prefetch
+    /// bounds what arrives, and it is left alone.
+    async fn let_go(&mut self) -> Option<End> {
+        if !self.subscription.is_engaged() {
+            // Nothing was ever delivered on this channel.
+            return None;
+        }
+        if !self.letting_go {
+            self.letting_go = true;
+            if self.settings.rules.acks_on_arrival() {
+                // What was delivered is handled: it is acked already, and would be dropped if it came again.
+                match self.subscription.end().await {
+                    Ok(left) => left.into_iter().for_each(|delivery| self.accept(delivery)),
+                    Err(error) => return Some(End::ChannelLost(error)),
+                }
+            } else {
+                self.intake.clear();
+                self.settings.handler_queue.clear();
+            }
+            self.settings.handler_queue.announce();
+            let begun = self.in_flight.iter().filter(|(_, attempt)| attempt.is_started()).count();
+            let (queue, in_hand) = (&self.settings.queue, begun + self.settlements.running());
+            tracing::info!(%queue, in_hand, "paused: finishes what is in hand; all other messages go back to the queue");
+        }
+        self.settings.held.store(self.unsettled(), SeqCst);
+        if self.unsettled() > 0 {
+            return None;
+        }
+        self.settlements.ack_all().await;
+        self.subscription.close_channel().await;
+        tracing::info!(queue = %self.settings.queue, "paused: everything in hand is settled, the channel is closed");
+        Some(End::Paused)
     }
 
     /// Gives back what was delivered and no handler has begun. At most once, everything delivered is handled instead:
@@ -273,7 +328,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
     /// meanwhile.
     fn hand_over(&mut self, attempt: Attempt) {
         let attempt = Arc::new(attempt);
-        if self.subscription.prefetch().is_none() && !self.settings.rules.acks_on_arrival() {
+        let takes_none = self.letting_go || self.subscription.prefetch().is_none();
+        if takes_none && !self.settings.rules.acks_on_arrival() {
             return self.not_begun(attempt);
         }
         self.in_flight.insert(attempt.tag, Arc::clone(&attempt));
@@ -282,7 +338,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
 
     /// No handler has begun the delivery, and this consumer does not keep it.
     fn not_begun(&mut self, attempt: Arc<Attempt>) {
-        let verdict = verdict::not_begun(&self.settings.rules, self.gate.closes_channel());
+        let verdict = verdict::not_begun(&self.settings.rules, self.closes_channel());
         self.settle(attempt, verdict);
     }
 
@@ -315,8 +371,16 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         if matches!(outcome, Outcome::NotStarted) {
             return self.not_begun(attempt);
         }
-        let verdict = verdict::on_outcome(outcome, &attempt, &self.settings.rules);
-        self.settle(attempt, verdict);
+        match verdict::on_outcome(outcome, &attempt, &self.settings.rules) {
+            // A batch of which some items were not begun.
+            Verdict::Requeue => self.not_begun(attempt),
+            verdict => self.settle(attempt, verdict),
+        }
+    }
+
+    /// Whether the channel is to be closed as soon as nothing is in hand.
+    fn closes_channel(&self) -> bool {
+        self.letting_go || self.gate.closes_channel()
     }
 
     /// The channel of an answered delivery is gone, so no ack is owed. If it was acked on arrival it is concluded all

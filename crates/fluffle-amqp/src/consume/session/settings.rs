@@ -4,7 +4,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -18,7 +18,7 @@ use crate::{
         intake::{intake::Steps, seen::Seen, step::Step},
         message::deliveries::Deliveries,
         queue::handler_queue::HandlerQueue,
-        session::{guard::Guard, orphans::Orphans, quarantine::Quarantine, watchdog::Patience},
+        session::{guard::Guard, orphans::Orphans, pause::Pause, quarantine::Quarantine, watchdog::Patience},
         spec::{
             consume::{Consume, Guarantee, cores},
             side_queues::SideQueues,
@@ -76,6 +76,11 @@ pub(crate) struct SharedSettings {
     pub(crate) deliveries: Deliveries,
     /// Whether the broker delivers to it, on any channel.
     pub(crate) subscribed: AtomicBool,
+    /// Whether a channel of now has or had a subscription, so that the broker may have delivered messages on it that
+    /// are unacked.
+    pub(crate) engaged: AtomicBool,
+    /// Deliveries that a paused session has not settled yet.
+    pub(crate) held: AtomicUsize,
     pub(crate) connection: SupervisedAddr<ConnectionActor>,
 }
 
@@ -122,6 +127,8 @@ impl SharedSettings {
             prefetch: consume.prefetch,
             deliveries: Deliveries::new(kind, Arc::clone(shared)),
             subscribed: AtomicBool::new(false),
+            engaged: AtomicBool::new(false),
+            held: AtomicUsize::new(0),
             connection,
         }
     }
@@ -133,6 +140,8 @@ impl SharedSettings {
             prefetch,
             deliveries: self.deliveries.on(Arc::clone(&place.shared)),
             subscribed: AtomicBool::new(false),
+            engaged: AtomicBool::new(false),
+            held: AtomicUsize::new(0),
             connection: place.connection.clone(),
         }
     }
@@ -177,7 +186,7 @@ impl<T, R> Consume<T, R> {
     /// The circuit breaker and the kill switch, ready for use.
     pub(crate) fn guard(&self) -> Guard {
         let kill_switch = self.kill_switch.as_ref().map(|switch| switch.shared(&self.queue));
-        Guard { breaker: self.circuit_breaker.clone(), kill_switch }
+        Guard { breaker: self.circuit_breaker.clone(), kill_switch, pause: Pause::default() }
     }
 
     /// How long deliveries may take; warns when that is longer than the broker will wait.

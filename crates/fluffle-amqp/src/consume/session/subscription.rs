@@ -2,7 +2,10 @@
 
 use std::{
     future::pending,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, SeqCst},
+    },
 };
 
 use futures_util::{FutureExt, StreamExt};
@@ -25,7 +28,10 @@ pub(crate) trait Subscribe {
     /// The prefetch of the subscription; `None` if there is none.
     fn prefetch(&self) -> Option<u16>;
 
-    /// Subscribes with this prefetch.
+    /// Whether there is or was a subscription on this channel, so that the broker may have delivered messages on it.
+    fn is_engaged(&self) -> bool;
+
+    /// Subscribes with this prefetch, unless the application has paused the consumer.
     async fn begin(&mut self, prefetch: u16) -> Result<(), lapin::Error>;
 
     /// Cancels the subscription and gives the deliveries that had arrived and had not been taken. Does nothing without
@@ -68,11 +74,22 @@ impl Subscription {
 }
 
 impl Subscribe for Subscription {
+    fn is_engaged(&self) -> bool {
+        self.begun > 0
+    }
+
     fn prefetch(&self) -> Option<u16> {
         self.deliveries.as_ref().map(|_| self.prefetch)
     }
 
     async fn begin(&mut self, prefetch: u16) -> Result<(), lapin::Error> {
+        // In this order: a pause sets its switch first and looks for engaged channels then, so one of the two sees the
+        // other.
+        self.settings.engaged.store(true, SeqCst);
+        if self.settings.guard.pause.is_on() {
+            self.settings.engaged.store(self.is_engaged(), SeqCst);
+            return Ok(());
+        }
         if prefetch != self.prefetch {
             bounded(OPERATION_TIMEOUT, self.channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
             self.prefetch = prefetch;
@@ -120,6 +137,9 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         if self.deliveries.is_some() {
             self.settings.subscribed.store(false, Relaxed);
+        }
+        if self.is_engaged() {
+            self.settings.engaged.store(false, SeqCst);
         }
     }
 }

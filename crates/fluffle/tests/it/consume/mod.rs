@@ -1,6 +1,7 @@
 //! Consumers: what they are given, in which order, what becomes of it, and what holds them back.
 
 mod at_most_once;
+mod at_run_time;
 mod at_shutdown;
 mod batch_items;
 mod blocking;
@@ -13,7 +14,9 @@ mod limits;
 mod order_by_key;
 mod order_by_queue;
 mod panic_messages;
+mod pausing;
 mod recovery;
+mod removing;
 mod replaying;
 mod settling;
 mod switches;

@@ -122,11 +122,11 @@ async fn a_lost_connection_does_not_close_a_circuit_breaker() {
     until("connected", || service.connections().iter().all(|one| one.connected)).await;
     soon("ready", service.ready()).await.unwrap();
     assert_eq!(counts(&broker, "q"), (3, 0, 0));
-    assert!(service.resume("q"));
+    assert!(service.resume_consumer("q").unwrap());
     downstream.heal();
     downstream.let_through(3);
     until("all are handled", || stats(&service).handled == 3).await;
-    assert!(!service.resume("q"), "nothing had stopped it");
+    assert!(!service.resume_consumer("q").unwrap(), "nothing had stopped it");
     service.shutdown().await.unwrap();
 }
 
@@ -173,8 +173,8 @@ async fn a_kill_switch_stops_its_consumer_before_the_queue_is_in_the_dead_letter
     assert_eq!(next(&mut others).await.text, "elsewhere");
 
     bad.store(false, Ordering::SeqCst);
-    assert!(!service.resume("other"));
-    assert!(service.resume("q"));
+    assert!(!service.resume_consumer("other").unwrap());
+    assert!(service.resume_consumer("q").unwrap());
     broker.settled(&service).await.unwrap();
     assert_eq!((stats(&service).handled, stats(&service).state), (16, ConsumerState::Consuming));
     assert_eq!(std::iter::from_fn(|| record.try_recv().ok()).count(), 20);

@@ -70,6 +70,10 @@ impl Subscribe for Scripted {
         self.prefetch
     }
 
+    fn is_engaged(&self) -> bool {
+        true
+    }
+
     async fn begin(&mut self, prefetch: u16) -> Result<(), lapin::Error> {
         self.said.say(format!("subscribe {prefetch}"));
         self.prefetch = Some(prefetch);
@@ -338,6 +342,23 @@ async fn a_suspect_among_others_closes_the_channel_and_is_given_back_with_all_th
         assert_eq!(said.all(), ["close channel"], "nothing is requeued: closing keeps each message in its place");
         assert_eq!(settings.counters.requeued.load(Relaxed), 0);
         assert!(settings.quarantine.is_on());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_finishes_what_is_begun_and_gives_the_rest_back_by_closing_the_channel() {
+    local(async {
+        let session = Running::start(&settings(consume()), 1);
+        session.settings.guard.pause.tell(session.drain.clone());
+        session.deliver(1);
+        session.deliver(2);
+        let (_, begun) = session.taken().await;
+        session.settings.guard.pause.set(true);
+        begun.answer(Outcome::Handled(None));
+        session.says(&["ack 1", "close channel"]).await;
+        assert_eq!((session.stats().requeued, session.settings.handler_queue.len()), (0, 0));
+        assert!(matches!(timeout(Duration::from_secs(5), session.end).await.unwrap().unwrap(), End::Paused));
     })
     .await;
 }

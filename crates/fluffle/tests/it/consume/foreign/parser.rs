@@ -89,3 +89,35 @@ async fn a_connection_that_dies_twice_in_its_parser_is_not_shared_any_more_and_t
     assert_eq!(next(&mut record).await.text, "good");
     soon("it ends", service.shutdown()).await.unwrap();
 }
+
+#[actix::test]
+async fn a_consumer_that_was_moved_to_a_connection_of_its_own_is_paused_and_removed_as_any_other() {
+    let place = vhost();
+    let url = place.url().replace(&format!(":{}/", place.port()), &format!(":{}/", poisoned(place.port())));
+    let (factory, _record) = handlers(|_| Act::Ok);
+    let (innocents, mut innocent) = handlers(|_| Act::Ok);
+    let idle = std::time::Duration::from_millis(200);
+    let app = App::new(broker(&url).pool(PoolConfig { idle_timeout: idle, ..PoolConfig::default() }))
+        .topology(
+            Topology::new().queue(Queue::quorum("q").dead_letter()).queue(Queue::quorum("innocent").dead_letter()),
+        )
+        .consume(Consume::queue("q").retry(retry(3)), factory)
+        .consume(Consume::queue("innocent").retry(retry(3)), innocents);
+    let service = started(app).await;
+    let raw = Raw::connect(place.url()).await;
+    raw.put("q", b"\x0a\x06poison", Default::default()).await;
+    let consuming = || service.connections().iter().filter(|one| one.name.starts_with("consume")).count();
+    until("both have moved", || consuming() == 3).await;
+    soon("paused", service.pause_consumer("innocent")).await.unwrap();
+    raw.put("innocent", GOOD, Default::default()).await;
+    let of = |queue: &str| service.consumers().into_iter().find(|(name, _)| name == queue).unwrap().1;
+    assert_eq!(of("innocent").state, ConsumerState::Paused);
+    service.resume_consumer("innocent").unwrap();
+    assert_eq!(next(&mut innocent).await.text, "good");
+    soon("removed", service.remove_consumer("innocent")).await.unwrap();
+    until("its connection is closed", || consuming() == 2).await;
+    soon("removed", service.remove_consumer("q")).await.unwrap();
+    until("that of the poisoned one, too", || consuming() == 1).await;
+    until("the message is ready for somebody else", || place.depth("q").ready == 1).await;
+    service.shutdown().await.unwrap();
+}
