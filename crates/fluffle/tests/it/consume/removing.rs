@@ -3,7 +3,11 @@
 
 use std::time::Instant;
 
-use fluffle::{amqp::ServiceError, broker::Proxy, prelude::*};
+use fluffle::{
+    amqp::ServiceError,
+    broker::{Fault, Proxy, Rule},
+    prelude::*,
+};
 
 use super::at_run_time::{ALL, Bench, DRAIN, SHORT, q};
 use crate::support::*;
