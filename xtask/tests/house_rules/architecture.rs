@@ -3,8 +3,8 @@
 //! The rule reads what stands between backticks, outside the blocks of three backticks (these are drawings):
 //!
 //! - **A file or folder** ends in one of [`ENDINGS`] or in `/`. With a folder in its name it exists relative to the
-//!   workspace, to `crates/` or to `crates/fluffle-amqp/src/`. A bare name (`acks.rs`, `engine/`) exists at least once
-//!   in the workspace. A `*` stands for a part of a file's name.
+//!   workspace, to `crates/`, to `crates/fluffle-amqp/src/` or to its `consume/`. A bare name (`acks.rs`, `engine/`)
+//!   exists at least once in the workspace. A `*` stands for a part of a file's name.
 //! - **`Type::member` and `module::function`** are defined somewhere in the workspace. Members are functions, constants
 //!   and variants.
 //! - **A name that stands with a file** is defined in this very file, or for a folder in one of its files: "`file`,
@@ -26,7 +26,7 @@ const LONGEST_MAP: usize = 12 * 1024;
 const ENDINGS: [&str; 7] = [".rs", ".md", ".toml", ".proto", ".yml", ".lock", ".sh"];
 
 /// What a path in the document may be relative to.
-const BASES: [&str; 3] = ["", "crates/", "crates/fluffle-amqp/src/"];
+const BASES: [&str; 4] = ["", "crates/", "crates/fluffle-amqp/src/", "crates/fluffle-amqp/src/consume/"];
 
 /// What ARCHITECTURE.md names with `::` and the workspace does not define: the owner, and where it comes from.
 const FOREIGN: [(&str, &str); 1] = [("Handler", "actix")];

@@ -35,6 +35,7 @@ const LAYERS: [Layers; 2] = [
             &["spec"],
             &["message"],
             &["attempt"],
+            &["events"],
             &["decide"],
             &["intake"],
             &["queue"],

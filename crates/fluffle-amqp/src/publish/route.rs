@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use fluffle_store::Journal;
-use fluffle_wire::{Codec, Gzip, Limits, Protobuf, Wire};
+use fluffle_wire::{Codec, Gzip, Limits, Wire};
 
 use crate::{
     base::payload::Payload,
@@ -108,15 +108,15 @@ impl<T> Clone for Key<T> {
 }
 
 impl<T> Route<T> {
-    /// A route to this exchange, with messages encoded as Protobuf.
+    /// A route to this exchange, with messages in the format of their [`Payload`]: Protobuf, if nothing else is said.
     pub fn exchange(name: impl Into<String>) -> Self
     where
         T: Payload,
     {
-        Self::coded(Protobuf, name)
+        Self::over(T::wire(), name.into())
     }
 
-    /// A route straight to this queue, through the default exchange, with messages encoded as Protobuf.
+    /// A route straight to this queue, through the default exchange, with messages in the format of their [`Payload`].
     pub fn queue(name: impl Into<String>) -> Self
     where
         T: Payload,
@@ -142,8 +142,12 @@ impl<T> Route<T> {
     /// A route to this exchange, with a codec of your choice. For a queue, use the default exchange `""` and the
     /// queue's name as [`key`](Route::key).
     pub fn coded(codec: impl Codec<T> + 'static, exchange: impl Into<String>) -> Self {
+        Self::over(Wire::new(codec), exchange.into())
+    }
+
+    fn over(wire: Wire<T>, exchange: String) -> Self {
         Self {
-            exchange: exchange.into().into(),
+            exchange: exchange.into(),
             key: Key::Fixed("".into()),
             mandatory: true,
             persistent: true,
@@ -157,7 +161,7 @@ impl<T> Route<T> {
             max_bytes: DEFAULT_BYTES,
             rate_limit: None,
             deadline: Duration::from_secs(30),
-            wire: Wire::new(codec),
+            wire,
         }
     }
 

@@ -91,7 +91,7 @@ impl<Q, R: Payload> Requester<Q, R> {
         let name = route.name.clone().unwrap_or_else(|| target(&route.exchange, "requests"));
         let table = RequestTable::new(name, route.mailbox, route.window(), route.max_bytes);
         let Route { exchange: to, key, deadline, rate_limit, wire: request, .. } = route;
-        let answer = Wire::protobuf();
+        let answer = R::wire();
         let shared = Shared { table: Arc::clone(&table), request, answer, to, key, deadline, rate_limit };
         (Self { shared: Arc::new(shared) }, table)
     }

@@ -52,7 +52,6 @@ use actix_rt::ArbiterHandle;
 use fluffle_supervise::{
     ChildSpec, EventStream, Intensity, NodeSnapshot, StartChildError, State, Strategy, SupervisorHandle, SupervisorSpec,
 };
-use fluffle_wire::Wire;
 use tokio::sync::watch;
 
 use crate::{
@@ -280,7 +279,7 @@ impl Service {
         R: Payload,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        let (wire, reply) = (consume.wire.clone(), Wire::protobuf());
+        let (wire, reply) = (consume.wire.clone(), R::wire());
         self.add_consumer(consume, move || OneByOne { wire: wire.clone(), reply: reply.clone() }, factory).await
     }
 

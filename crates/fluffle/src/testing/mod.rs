@@ -152,7 +152,7 @@ impl TestBroker {
     /// # Errors
     /// If the queue does not exist. A message that cannot be decoded as `T` is no error here; see [`Queued::message`].
     pub fn read<T: Payload>(&self, queue: &str) -> Result<Vec<Queued<T>>, Error> {
-        let wire = Wire::protobuf();
+        let wire = T::wire();
         Ok(self.broker.messages(queue)?.into_iter().map(|raw| Queued::new(raw, &wire)).collect())
     }
 }

@@ -76,6 +76,28 @@ pub(crate) enum Verdict {
     Apart(Vec<(usize, Verdict)>),
 }
 
+impl Verdict {
+    /// Whether a delivery of so many messages ends as a dead letter, as most of its messages do. `None`: it has not
+    /// ended yet, or no handler was at fault.
+    pub(crate) fn ends_dead(&self, messages: usize) -> Option<bool> {
+        match self {
+            Verdict::Ack(_) | Verdict::Refuse { .. } => Some(false),
+            Verdict::DeadLetter { .. } => Some(true),
+            Verdict::Apart(copies) => {
+                let is_dead = |(_, verdict): &&(usize, Verdict)| matches!(verdict, Verdict::DeadLetter { .. });
+                Some(copies.iter().filter(is_dead).count() * 2 > messages)
+            }
+            Verdict::Retry { .. }
+            | Verdict::RetryHere { .. }
+            | Verdict::Requeue
+            | Verdict::Leave
+            | Verdict::Duplicate
+            | Verdict::Drop { .. }
+            | Verdict::Expire => None,
+        }
+    }
+}
+
 /// What is done with a delivery before any handler sees it.
 #[derive(Debug)]
 pub(crate) enum Arrival {

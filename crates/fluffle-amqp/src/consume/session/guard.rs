@@ -168,22 +168,9 @@ impl Watch {
     /// yet.
     pub(crate) fn settled(&self, tag: u64, items: usize, verdict: &Verdict) {
         let (Some(watched), Some(switch)) = (&self.kill_switch, self.guard.kill_switch()) else { return };
-        let dead = match verdict {
-            Verdict::Ack(_) | Verdict::Refuse { .. } => false,
-            Verdict::DeadLetter { .. } => true,
-            Verdict::Apart(copies) => {
-                let is_dead = |(_, verdict): &&(usize, Verdict)| matches!(verdict, Verdict::DeadLetter { .. });
-                copies.iter().filter(is_dead).count() * 2 > items
-            }
-            Verdict::Retry { .. }
-            | Verdict::RetryHere { .. }
-            | Verdict::Requeue
-            | Verdict::Leave
-            | Verdict::Duplicate
-            | Verdict::Drop { .. }
-            | Verdict::Expire => return,
-        };
-        if tag >= self.since {
+        if let Some(dead) = verdict.ends_dead(items)
+            && tag >= self.since
+        {
             switch.record(watched.epoch, dead);
         }
     }

@@ -3,7 +3,7 @@
 use std::{hash::Hash, marker::PhantomData, sync::Arc, time::Duration};
 
 use fluffle_supervise::{Backoff, Intensity};
-use fluffle_wire::{Codec, Limits, Protobuf, Wire};
+use fluffle_wire::{Codec, Limits, Wire};
 
 use crate::{
     base::payload::Payload,
@@ -117,18 +117,22 @@ pub(crate) enum Threads {
 }
 
 impl<T, R> Consume<T, R> {
-    /// From the queue of this name; bodies are Protobuf.
+    /// From the queue of this name; bodies are in the format of their [`Payload`]: Protobuf, if nothing else is said.
     pub fn queue(name: impl Into<String>) -> Self
     where
         T: Payload,
     {
-        Self::coded(Protobuf, name)
+        Self::over(T::wire(), name.into())
     }
 
     /// From the queue of this name; bodies are in a codec of your choice.
     pub fn coded(codec: impl Codec<T> + 'static, queue: impl Into<String>) -> Self {
+        Self::over(Wire::new(codec), queue.into())
+    }
+
+    fn over(wire: Wire<T>, queue: String) -> Self {
         Self {
-            queue: queue.into(),
+            queue,
             prefetch: 128,
             instances: None,
             lanes: 1,
@@ -153,7 +157,7 @@ impl<T, R> Consume<T, R> {
             dead_letter_queue: None,
             key: None,
             seen: None,
-            wire: Wire::new(codec),
+            wire,
             reply: PhantomData,
         }
     }
