@@ -33,6 +33,11 @@ impl Intake {
         Self { steps, in_order: FuturesOrdered::new(), apart: FuturesUnordered::new() }
     }
 
+    /// Whether there are any steps. Without them a delivery need not be taken in.
+    pub(crate) fn has_steps(&self) -> bool {
+        !self.steps.is_empty()
+    }
+
     /// Takes a delivery in. Gives it back at once if no step has anything to do for it and no earlier delivery is on
     /// its way.
     pub(crate) fn begin(&mut self, attempt: Attempt) -> Option<Attempt> {

@@ -41,7 +41,7 @@ pub(crate) struct Received {
     /// Set if somebody waits for an answer.
     pub(crate) request: Option<Request>,
     /// Where an earlier copy of it came from; `None` on the first attempt.
-    pub(crate) origin: Option<Origin>,
+    pub(crate) origin: Option<Box<Origin>>,
 }
 
 impl Received {
@@ -59,7 +59,7 @@ impl Received {
         let properties = labels::without_empty(properties);
         let header = |name: &'static str| lookup(&properties, name).and_then(|header| header.value());
         // A message that came by way of another queue begins at its first attempt here.
-        let origin = Origin::read(header).filter(|origin| *origin.queue == **queue);
+        let origin = Origin::read(header).filter(|origin| *origin.queue == **queue).map(Box::new);
         let came_back = origin.is_some() || header(headers::ORIGIN_QUEUE).is_none();
         Self {
             attempt_number: if came_back { AttemptNumber::read(header) } else { AttemptNumber::FIRST },

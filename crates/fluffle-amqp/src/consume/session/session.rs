@@ -296,14 +296,14 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         if self.settings.rules.acks_on_arrival() {
             self.settlements.ack_on_arrival(message.tag);
         }
-        let attempt = Attempt::new(message);
         match arrival {
-            Arrival::Settle(verdict) => self.settle(Arc::new(attempt), verdict),
-            Arrival::Handle => {
-                if let Some(attempt) = self.intake.begin(attempt) {
-                    self.hand_over(attempt);
+            Arrival::Settle(verdict) => self.settle(Arc::new(Attempt::new(message)), verdict),
+            Arrival::Handle if self.intake.has_steps() => {
+                if let Some(attempt) = self.intake.begin(Attempt::new(message)) {
+                    self.hand_over(Arc::new(attempt));
                 }
             }
+            Arrival::Handle => self.hand_over(Arc::new(Attempt::new(message))),
         }
     }
 
@@ -319,15 +319,14 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             Taken::Apart(_) => return,
         };
         match arrival {
-            Arrival::Handle => self.hand_over(attempt),
+            Arrival::Handle => self.hand_over(Arc::new(attempt)),
             Arrival::Settle(verdict) => self.settle(Arc::new(attempt), verdict),
         }
     }
 
     /// Gives a delivery to whichever handler takes it first; back to its queue, if the consumer has stopped taking
     /// meanwhile.
-    fn hand_over(&mut self, attempt: Attempt) {
-        let attempt = Arc::new(attempt);
+    fn hand_over(&mut self, attempt: Arc<Attempt>) {
         let takes_none = self.letting_go || self.subscription.prefetch().is_none();
         if takes_none && !self.settings.rules.acks_on_arrival() {
             return self.not_begun(attempt);

@@ -239,7 +239,7 @@ pub(crate) fn send(received: &Received, queue: &str, table: FieldTable) -> Prepa
 
 /// Where the message was first seen: what an earlier copy says, else here and now.
 fn origin(received: &Received) -> Origin {
-    received.origin.clone().unwrap_or_else(|| Origin {
+    received.origin.as_deref().cloned().unwrap_or_else(|| Origin {
         exchange: received.exchange.to_string(),
         key: received.routing_key.to_string(),
         queue: received.queue.to_string(),
