@@ -29,7 +29,7 @@ use crate::{
         confirm::{ConfirmTracker, ConfirmVerdict},
         entry::Entry,
         overdue::Overdue,
-        send_queue::{LOOK, OnChannel, SendQueue, Waiting},
+        send_queue::{LOOK, OnChannel, SendQueue, UnsentEntries},
     },
 };
 
@@ -151,7 +151,7 @@ async fn run(
     let mut inbox = send_queue.inbox().await;
     // Declared after `inbox`, so dropped before it: no sender publishes directly when another actor has the mailbox.
     let on_channel = OnChannel::new(&send_queue, ConfirmTracker::new(lease.channel, lease.frame_max, confirms_on));
-    let mut waiting = Waiting::new(&send_queue);
+    let mut waiting = UnsentEntries::new(&send_queue);
     let mut settled = Vec::new();
     let mut overdue = Overdue::new(send_queue.confirm_limit);
     let mut look = interval(overdue.interval());

@@ -16,7 +16,7 @@ use crate::publish::{
     entry::Entry,
     error::PublishErrorKind,
     message::{Address, Prepared, new_id},
-    outcome::{Kept, Pending, Reply},
+    outcome::{Kept, OutcomeSender, Pending},
     properties::{Labels, Properties},
     receipt::Claim,
     route::Route,
@@ -60,7 +60,7 @@ struct Open<T> {
 struct OpenBatch<T> {
     routing_key: Arc<str>,
     builder: BatchBuilder<T>,
-    reply: Reply,
+    reply: OutcomeSender,
     /// Reserved before the batch was opened, so that sending it waits for nothing.
     place: Reserved,
     due: Instant,

@@ -6,13 +6,13 @@ use fluffle_store::Position;
 
 use crate::{
     flow::budget::Room,
-    publish::{held::Held, message::Prepared, outcome::Reply},
+    publish::{held::Held, message::Prepared, outcome::OutcomeSender},
 };
 
 /// One accepted message or envelope, and the reply that settles it.
 pub(crate) struct Entry {
     pub(crate) message: Arc<Prepared>,
-    pub(crate) reply: Reply,
+    pub(crate) reply: OutcomeSender,
     /// Whether the message is published even when its sender no longer waits.
     pub(crate) detached: bool,
     /// How often the broker has closed a channel over this message, or over another one beside it.
@@ -30,7 +30,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(message: impl Into<Arc<Prepared>>, reply: Reply, detached: bool) -> Self {
+    pub(crate) fn new(message: impl Into<Arc<Prepared>>, reply: OutcomeSender, detached: bool) -> Self {
         Self {
             message: message.into(),
             reply,
@@ -45,7 +45,7 @@ impl Entry {
     }
 
     /// A message that was read from the journal. It is published whether or not a sender waits for it.
-    pub(crate) fn journaled(message: Prepared, reply: Reply, position: Position, held: Held) -> Self {
+    pub(crate) fn journaled(message: Prepared, reply: OutcomeSender, position: Position, held: Held) -> Self {
         Self { position: Some(position), held: Some(held), ..Self::new(message, reply, true) }
     }
 

@@ -26,7 +26,7 @@ use crate::{
         error::PublishErrorKind,
         held::Held,
         message::Prepared,
-        outcome::{InCustody, Reply, SendOutcome},
+        outcome::{InCustody, OutcomeSender, SendOutcome},
     },
 };
 
@@ -78,7 +78,7 @@ pub(crate) struct Ledger {
 struct WaitingSenders {
     /// By message id. A sender is entered before its message can be read, so that no outcome comes too early. Of one
     /// id, the senders are in the order of the records.
-    by_id: HashMap<Arc<str>, VecDeque<Reply>>,
+    by_id: HashMap<Arc<str>, VecDeque<OutcomeSender>>,
     /// How many ids may be in `by_id` before the senders that have gone are looked for.
     prune_at: usize,
 }
@@ -96,7 +96,7 @@ impl WaitingSenders {
     }
 
     /// The sender that waits for the next record with this id.
-    fn take(&mut self, id: &str) -> Option<Reply> {
+    fn take(&mut self, id: &str) -> Option<OutcomeSender> {
         let of_this_id = self.by_id.get_mut(id)?;
         // A sender that has gone, for instance because the disk failed, is not the one that waits.
         let waiter = std::iter::from_fn(|| of_this_id.pop_front()).find(|waiter| !waiter.unheard());
@@ -262,7 +262,7 @@ impl Ledger {
             }
         };
         // If an earlier process wrote the message, no sender waits for it.
-        let reply = self.waiting().take(&id).unwrap_or_else(|| Reply::to_nobody(&message));
+        let reply = self.waiting().take(&id).unwrap_or_else(|| OutcomeSender::to_nobody(&message));
         let held = Held::new(&self.held, message.body.len());
         Some(Entry::journaled(message, reply, position, held))
     }
@@ -404,7 +404,7 @@ mod tests {
     fn entry(id: &str) -> Entry {
         let properties = lapin::BasicProperties::default().with_message_id(id.into());
         let message = Prepared::new(id, "", "q", properties, vec![0; BODY].into());
-        let reply = Reply::to_nobody(&message);
+        let reply = OutcomeSender::to_nobody(&message);
         Entry::new(message, reply, true)
     }
 

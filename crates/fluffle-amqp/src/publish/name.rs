@@ -4,12 +4,12 @@ use std::{fmt, sync::OnceLock};
 
 /// The name that the route asks for, and the one that the service gave: the same, or with a number if another publisher
 /// has it.
-pub(crate) struct Name {
+pub(crate) struct PublisherName {
     wished: String,
     given: OnceLock<String>,
 }
 
-impl Name {
+impl PublisherName {
     pub(crate) fn new(wished: String) -> Self {
         Self { wished, given: OnceLock::new() }
     }
@@ -28,13 +28,13 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for PublisherName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl fmt::Debug for Name {
+impl fmt::Debug for PublisherName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }

@@ -84,10 +84,10 @@ struct HandBack {
 }
 
 /// The right to settle a message. Dropped unused, it settles the message as [`SendOutcome::Closed`].
-pub(crate) struct Reply(Arc<Pending>);
+pub(crate) struct OutcomeSender(Arc<Pending>);
 
 impl Pending {
-    pub(crate) fn new(id: Arc<str>, to: Address, deadline: Instant, kept: Kept) -> (Arc<Self>, Reply) {
+    pub(crate) fn new(id: Arc<str>, to: Address, deadline: Instant, kept: Kept) -> (Arc<Self>, OutcomeSender) {
         let pending = Arc::new(Self {
             id,
             to,
@@ -99,7 +99,7 @@ impl Pending {
             news: Notify::new(),
             hand_back: Mutex::default(),
         });
-        (Arc::clone(&pending), Reply(pending))
+        (Arc::clone(&pending), OutcomeSender(pending))
     }
 
     /// The destination, as errors and log lines name it.
@@ -197,7 +197,7 @@ impl Pending {
     }
 }
 
-impl Reply {
+impl OutcomeSender {
     /// A reply to a message that no sender waits for.
     pub(crate) fn to_nobody(message: &Prepared) -> Self {
         Pending::new(Arc::clone(&message.id), message.address(), Instant::now(), Kept::InJournal).1
@@ -252,7 +252,7 @@ impl Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for OutcomeSender {
     fn drop(&mut self) {
         self.tell(SendOutcome::Closed);
     }
@@ -266,7 +266,7 @@ mod tests {
 
     use super::*;
 
-    fn pending() -> (Arc<Pending>, Reply) {
+    fn pending() -> (Arc<Pending>, OutcomeSender) {
         let to = Address { exchange: "x".into(), routing_key: "k".into() };
         Pending::new("m".into(), to, Instant::now() + Duration::from_secs(1), Kept::No)
     }

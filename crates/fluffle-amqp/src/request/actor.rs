@@ -44,8 +44,8 @@ const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// How a request ended.
-pub(crate) enum Answer {
-    Answered(Box<Answered>),
+pub(crate) enum RequestOutcome {
+    ReceivedAnswer(Box<ReceivedAnswer>),
     Returned(Returned),
     Nacked,
     /// The request was not sent, because its properties do not fit a frame of the connection.
@@ -55,7 +55,7 @@ pub(crate) enum Answer {
 }
 
 /// An answer as it arrived.
-pub(crate) struct Answered {
+pub(crate) struct ReceivedAnswer {
     pub(crate) properties: BasicProperties,
     pub(crate) body: Bytes,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Answered {
 /// One request, and the way back to its caller.
 pub(crate) struct Asked {
     pub(crate) message: Prepared,
-    pub(crate) reply: oneshot::Sender<Answer>,
+    pub(crate) reply: oneshot::Sender<RequestOutcome>,
     /// Whether the request has been sent, or must not be sent any more.
     pub(crate) travel: Arc<Travel>,
     /// Its part of the bytes that the requester may hold, until the broker has the request.
@@ -203,7 +203,7 @@ impl RequesterActor {
 struct Ended;
 
 /// The callers of requests without an answer, by correlation id.
-type OpenRequests = HashMap<Arc<str>, oneshot::Sender<Answer>>;
+type OpenRequests = HashMap<Arc<str>, oneshot::Sender<RequestOutcome>>;
 
 /// The correlation ids of requests without a confirm, and their room, by sequence number.
 type UnconfirmedRequests = HashMap<u64, (Arc<str>, Room)>;
@@ -246,7 +246,7 @@ async fn run(lease: LeasedChannel, mut replies: lapin::Consumer, table: Arc<Requ
     };
     for (_, reply) in open {
         // Fails only if the caller no longer waits.
-        let _ = reply.send(Answer::Lost);
+        let _ = reply.send(RequestOutcome::Lost);
     }
     lost
 }
@@ -260,7 +260,8 @@ fn answer(open: &mut OpenRequests, delivery: lapin::message::Delivery, late: &At
     let properties = labels::without_empty(delivery.properties);
     let asked = properties.correlation_id().as_ref().and_then(|id| open.remove(id.as_str()));
     let body = Bytes::from(delivery.data);
-    let told = asked.map(|reply| reply.send(Answer::Answered(Box::new(Answered { properties, body }))).is_ok());
+    let told = asked
+        .map(|reply| reply.send(RequestOutcome::ReceivedAnswer(Box::new(ReceivedAnswer { properties, body }))).is_ok());
     if told != Some(true) {
         late.fetch_add(1, Ordering::Relaxed);
     }
@@ -278,12 +279,12 @@ fn settle(
         let Some((id, _room)) = unconfirmed.remove(&sequence) else { continue };
         let answer = match verdict {
             ConfirmVerdict::Confirmed | ConfirmVerdict::Written => continue,
-            ConfirmVerdict::Returned(returned) => Answer::Returned(returned),
-            ConfirmVerdict::Nacked => Answer::Nacked,
-            ConfirmVerdict::DoesNotFit(why) => Answer::DoesNotFit(why),
+            ConfirmVerdict::Returned(returned) => RequestOutcome::Returned(returned),
+            ConfirmVerdict::Nacked => RequestOutcome::Nacked,
+            ConfirmVerdict::DoesNotFit(why) => RequestOutcome::DoesNotFit(why),
             ConfirmVerdict::Lost(error) => {
                 lost = Some(error);
-                Answer::Lost
+                RequestOutcome::Lost
             }
         };
         if let Some(reply) = open.remove(&id) {

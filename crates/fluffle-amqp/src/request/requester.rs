@@ -21,7 +21,7 @@ use crate::{
         travel::{NotSent, Travel},
     },
     request::{
-        actor::{Answer, Asked, RequestTable},
+        actor::{Asked, RequestOutcome, RequestTable},
         error::{RequestError, RequestErrorKind},
     },
 };
@@ -151,13 +151,13 @@ impl<Q, R> Requester<Q, R> {
             Err(_) => return Err(RequestErrorKind::Overloaded),
         }
         match timeout_at(deadline, answer).await {
-            Ok(Ok(Answer::Answered(reply))) => self.read(&reply.properties, &reply.body),
-            Ok(Ok(Answer::Returned(returned))) => Err(RequestErrorKind::Returned(returned)),
-            Ok(Ok(Answer::Nacked)) => Err(RequestErrorKind::Nacked),
-            Ok(Ok(Answer::DoesNotFit(TooLarge { bytes, most }))) => {
+            Ok(Ok(RequestOutcome::ReceivedAnswer(reply))) => self.read(&reply.properties, &reply.body),
+            Ok(Ok(RequestOutcome::Returned(returned))) => Err(RequestErrorKind::Returned(returned)),
+            Ok(Ok(RequestOutcome::Nacked)) => Err(RequestErrorKind::Nacked),
+            Ok(Ok(RequestOutcome::DoesNotFit(TooLarge { bytes, most }))) => {
                 Err(RequestErrorKind::HeadersTooLarge { bytes, most })
             }
-            Ok(Ok(Answer::Lost)) => Err(RequestErrorKind::ConnectionLost),
+            Ok(Ok(RequestOutcome::Lost)) => Err(RequestErrorKind::ConnectionLost),
             Ok(Err(_)) if travel.withdraw() => Err(RequestErrorKind::NotSent(shared.table.not_sent())),
             Ok(Err(_)) => Err(RequestErrorKind::Closed),
             Err(_) if travel.withdraw() => Err(RequestErrorKind::NotSent(NotSent::Deadline)),

@@ -14,12 +14,12 @@ use crate::consume::{
     attempt::attempt::Attempt,
     intake::{
         seen::Seen,
-        step::{Step, Taken},
+        step::{IntakeStep, Taken},
     },
 };
 
 /// The steps of one consumer, in their order.
-pub(crate) type Steps = Arc<[Arc<dyn Step>]>;
+pub(crate) type Steps = Arc<[Arc<dyn IntakeStep>]>;
 
 /// The deliveries that are on their way to a handler, and those that wait here between two attempts.
 pub(crate) struct Intake {
@@ -146,7 +146,7 @@ mod tests {
     #[derive(Default)]
     struct Gate(Mutex<Vec<oneshot::Sender<()>>>);
 
-    impl Step for Gate {
+    impl IntakeStep for Gate {
         fn begin(&self, attempt: Attempt) -> Result<LocalBoxFuture<'static, Taken>, Attempt> {
             let Some(id) = attempt.message_id().map(str::to_owned) else { return Err(attempt) };
             let (open, opened) = oneshot::channel::<()>();
@@ -186,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn deliveries_keep_their_order_through_a_step_also_those_it_has_nothing_to_do_for() {
         let gate = Arc::new(Gate::default());
-        let mut intake = Intake::new(Arc::new([Arc::clone(&gate) as Arc<dyn Step>]));
+        let mut intake = Intake::new(Arc::new([Arc::clone(&gate) as Arc<dyn IntakeStep>]));
         assert!(intake.begin(message("late")).is_none());
         assert!(intake.begin(message("a")).is_none());
         assert!(intake.begin(no_id()).is_none(), "it would overtake");
@@ -204,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn a_step_behind_another_follows_it_and_a_failure_ends_the_way() {
         let gates = [Arc::new(Gate::default()), Arc::new(Gate::default())];
-        let steps = gates.each_ref().map(|gate| Arc::clone(gate) as Arc<dyn Step>);
+        let steps = gates.each_ref().map(|gate| Arc::clone(gate) as Arc<dyn IntakeStep>);
         let mut intake = Intake::new(Arc::new(steps));
         intake.begin(message("broken"));
         assert!(intake.next().now_or_never().is_none());
@@ -229,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn a_duplicate_waits_until_the_first_is_out_of_hand_and_is_known_then() {
         let seen = Seen::new(Arc::new(InMemory::default()));
-        let mut intake = Intake::new(Arc::new([Arc::new(seen.clone()) as Arc<dyn Step>]));
+        let mut intake = Intake::new(Arc::new([Arc::new(seen.clone()) as Arc<dyn IntakeStep>]));
         intake.begin(message("m"));
         intake.begin(message("m"));
         let Taken::Ready(first) = intake.next().await else { panic!("not seen before") };
@@ -242,7 +242,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_delivery_that_rests_keeps_its_claim_and_is_looked_up_again() {
         let seen = Seen::new(Arc::new(InMemory::default()));
-        let mut intake = Intake::new(Arc::new([Arc::new(seen.clone()) as Arc<dyn Step>]));
+        let mut intake = Intake::new(Arc::new([Arc::new(seen.clone()) as Arc<dyn IntakeStep>]));
         intake.begin(message("m"));
         let Taken::Ready(first) = intake.next().await else { panic!("not seen before") };
         intake.rest(&first, first.attempt_number.next(), Duration::from_secs(1), Some(seen.clone()));

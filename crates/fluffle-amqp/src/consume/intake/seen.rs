@@ -15,7 +15,7 @@ use tokio::{sync::SetOnce, time::sleep};
 
 use crate::consume::{
     attempt::attempt::Attempt,
-    intake::step::{Step, Taken},
+    intake::step::{IntakeStep, Taken},
     message::identity,
     spec::seen_store::{SeenError, SeenStore},
 };
@@ -120,7 +120,7 @@ impl Seen {
     }
 }
 
-impl Step for Seen {
+impl IntakeStep for Seen {
     /// A message without an id is handed over unseen: it cannot be told from any other, so at least once is all there
     /// is.
     fn begin(&self, attempt: Attempt) -> Result<LocalBoxFuture<'static, Taken>, Attempt> {

@@ -8,7 +8,7 @@ use crate::consume::attempt::{attempt::Attempt, outcome::Outcome};
 /// body that is kept elsewhere, a foreign format.
 ///
 /// A step that has nothing to do for a delivery costs one call. Deliveries keep their order through all steps.
-pub(crate) trait Step: Send + Sync {
+pub(crate) trait IntakeStep: Send + Sync {
     /// Begins the step, or gives the attempt back if there is nothing to do for it. The future is dropped with its
     /// channel; the broker then delivers the message again.
     fn begin(&self, attempt: Attempt) -> Result<LocalBoxFuture<'static, Taken>, Attempt>;

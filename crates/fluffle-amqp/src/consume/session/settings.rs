@@ -15,7 +15,7 @@ use crate::{
     consume::{
         decide::verdict::Rules,
         events::stats::{ConsumerCounters, ConsumerState},
-        intake::{intake::Steps, seen::Seen, step::Step},
+        intake::{intake::Steps, seen::Seen, step::IntakeStep},
         message::deliveries::Deliveries,
         queue::handler_queue::HandlerQueue,
         session::{guard::Guard, orphans::Orphans, pause::Pause, quarantine::Quarantine, watchdog::Patience},
@@ -102,7 +102,8 @@ impl SharedSettings {
         connection: SupervisedAddr<ConnectionActor>,
     ) -> Self {
         let Made { tag, side_queues, answers, patience, guard, handler_queue, send_queue, seen, clock } = made;
-        let steps: Vec<Arc<dyn Step>> = seen.iter().map(|seen| Arc::new(seen.clone()) as Arc<dyn Step>).collect();
+        let steps: Vec<Arc<dyn IntakeStep>> =
+            seen.iter().map(|seen| Arc::new(seen.clone()) as Arc<dyn IntakeStep>).collect();
         let common = Common {
             queue: consume.queue.as_str().into(),
             tag,

@@ -11,15 +11,15 @@ use crate::publish::{
     entry::Entry,
     error::PublishErrorKind,
     journal::{Custody, Ledger},
-    name::Name,
-    outcome::{Reply, SendOutcome},
+    name::PublisherName,
+    outcome::{OutcomeSender, SendOutcome},
     stats::{PublisherCounters, PublisherStats},
     travel::NotSent,
 };
 
 /// The books of one publisher. Messages in open batches are not on them yet.
 pub(super) struct Books {
-    name: Arc<Name>,
+    name: Arc<PublisherName>,
     journal: Option<Arc<Ledger>>,
     /// Messages accepted and not settled. Stays 0 if there is a journal, which counts its own.
     outstanding: AtomicUsize,
@@ -29,7 +29,7 @@ pub(super) struct Books {
 }
 
 impl Books {
-    pub(super) fn new(name: Arc<Name>, journal: Option<Arc<Ledger>>) -> Self {
+    pub(super) fn new(name: Arc<PublisherName>, journal: Option<Arc<Ledger>>) -> Self {
         Self {
             name,
             journal,
@@ -64,7 +64,7 @@ impl Books {
     }
 
     /// `items` messages that were [accepted](Self::accept) as one envelope cannot be sent after all.
-    pub(super) fn unsent(&self, items: usize, reply: Reply, kind: PublishErrorKind) {
+    pub(super) fn unsent(&self, items: usize, reply: OutcomeSender, kind: PublishErrorKind) {
         self.counters.failed.fetch_add(items as u64, Ordering::Relaxed);
         reply.settle(SendOutcome::Unsent(kind));
         self.cross_off(items);
@@ -95,7 +95,7 @@ impl Books {
             return self.cross_off(items);
         };
         // If the entry is tried again, this sender has heard of the first failure and no longer waits.
-        let reply = std::mem::replace(&mut entry.reply, Reply::to_nobody(&entry.message));
+        let reply = std::mem::replace(&mut entry.reply, OutcomeSender::to_nobody(&entry.message));
         if is_sent {
             entry.position.into_iter().for_each(|position| ledger.settled(position));
             reply.settle(outcome);

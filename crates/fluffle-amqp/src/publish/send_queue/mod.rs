@@ -8,7 +8,7 @@
 //! | `books.rs` | `Books`: how many messages are unsettled, the totals, and what a settled entry does to both |
 //! | `unsettled.rs` | `Unsettled`: the entries on the wire, and those that the next channel publishes first |
 //! | `direct.rs` | `Direct`: the current channel, and the short way to it |
-//! | `on_channel.rs` | [`OnChannel`]: the actor's end of the current channel; [`Waiting`]: entries not published yet |
+//! | `on_channel.rs` | [`OnChannel`]: the actor's end of the current channel; [`UnsentEntries`]: entries not published yet |
 //!
 //! A file imports only from files below it in this order: `on_channel`, `queue`, `direct`, `unsettled`, `books`,
 //! `reserved`.
@@ -63,7 +63,7 @@ mod unsettled;
 mod tests;
 
 pub(crate) use self::{
-    on_channel::{OnChannel, Waiting},
+    on_channel::{OnChannel, UnsentEntries},
     queue::{LOOK, OpenBatches, SendQueue, SendSettings},
     reserved::Reserved,
 };

@@ -11,12 +11,12 @@ use crate::publish::{
 
 /// Entries that are taken from the mailbox or the journal and not published. When this is dropped, they are left to the
 /// next channel.
-pub(crate) struct Waiting {
+pub(crate) struct UnsentEntries {
     send_queue: Arc<SendQueue>,
     pub(crate) entries: Vec<Entry>,
 }
 
-impl Waiting {
+impl UnsentEntries {
     pub(crate) fn new(send_queue: &Arc<SendQueue>) -> Self {
         Self { send_queue: Arc::clone(send_queue), entries: Vec::new() }
     }
@@ -29,7 +29,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for UnsentEntries {
     fn drop(&mut self) {
         let count = self.entries.len();
         self.send_queue.unsettled.keep(self.entries.drain(..), &self.send_queue.books);
@@ -80,7 +80,7 @@ impl OnChannel {
     }
 
     /// Publishes entries that came by the mailbox or the journal. Until this returns, no sender publishes directly.
-    pub(crate) fn publish_waiting(&self, waiting: &mut Waiting) {
+    pub(crate) fn publish_waiting(&self, waiting: &mut UnsentEntries) {
         let Some(current) = &mut *self.send_queue.direct.current() else { return };
         let count = waiting.entries.len();
         for (sequence, message) in self.send_queue.unsettled.take(waiting.entries.drain(..), &self.send_queue.books) {

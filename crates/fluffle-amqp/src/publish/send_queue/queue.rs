@@ -25,8 +25,8 @@ use crate::{
         error::PublishErrorKind,
         journal::Ledger,
         message::Prepared,
-        name::Name,
-        outcome::{Kept, Pending, Reply, SendOutcome},
+        name::PublisherName,
+        outcome::{Kept, OutcomeSender, Pending, SendOutcome},
         send_queue::{
             books::Books,
             direct::Direct,
@@ -79,7 +79,7 @@ pub(crate) trait OpenBatches: Send + Sync {
 
 /// A bounded mailbox and the unsettled messages behind it.
 pub(crate) struct SendQueue {
-    pub(crate) name: Arc<Name>,
+    pub(crate) name: Arc<PublisherName>,
     pub(crate) window: usize,
     pub(crate) confirm_limit: Duration,
     /// Room for the bodies of all messages accepted and not settled.
@@ -108,7 +108,7 @@ impl SendQueue {
 
     pub(crate) fn with(settings: SendSettings) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(settings.mailbox.max(1));
-        let (name, journal) = (Arc::new(Name::new(settings.name)), settings.journal.map(Arc::new));
+        let (name, journal) = (Arc::new(PublisherName::new(settings.name)), settings.journal.map(Arc::new));
         Arc::new(Self {
             books: Books::new(Arc::clone(&name), journal.clone()),
             name,
@@ -256,7 +256,7 @@ impl SendQueue {
     }
 
     /// An envelope of `items` messages that were [counted](Self::count) cannot be sent after all.
-    pub(crate) fn unsent(&self, items: usize, reply: Reply, kind: PublishErrorKind) {
+    pub(crate) fn unsent(&self, items: usize, reply: OutcomeSender, kind: PublishErrorKind) {
         self.books.unsent(items, reply, kind);
     }
 

@@ -11,9 +11,9 @@ use crate::{
         entry::Entry,
         error::PublishErrorKind,
         message::{Address, Prepared},
-        outcome::{Kept, Pending, Reply, SendOutcome},
+        outcome::{Kept, OutcomeSender, Pending, SendOutcome},
         send_queue::{
-            on_channel::{OnChannel, Waiting},
+            on_channel::{OnChannel, UnsentEntries},
             queue::SendQueue,
         },
         tests::TestChannel,
@@ -25,7 +25,7 @@ use crate::{
 fn to_q(id: &str) -> Entry {
     let properties = BasicProperties::default().with_message_id(id.into());
     let message = Prepared::new(id, "", "q", properties, bytes::Bytes::new());
-    let reply = Reply::to_nobody(&message);
+    let reply = OutcomeSender::to_nobody(&message);
     Entry::new(message, reply, true)
 }
 
@@ -152,7 +152,7 @@ async fn nothing_passes_what_came_by_the_mailbox_before_it_is_in_line() {
     let on_channel = OnChannel::new(&send_queue, ConfirmTracker::new(channel.clone(), FrameMax::default(), true));
     assert!(publish_now(&send_queue, "closed").is_err(), "left-over messages come first");
     on_channel.open();
-    let mut waiting = Waiting::new(&send_queue);
+    let mut waiting = UnsentEntries::new(&send_queue);
     send_queue.direct.wait();
     waiting.entries.push(to_q("first"));
     assert!(publish_now(&send_queue, "too early").is_err(), "another message took the mailbox before");
@@ -212,7 +212,7 @@ async fn who_waits_for_verdicts_hears_of_each_message_that_others_publish_meanwh
 #[tokio::test]
 async fn what_was_taken_and_not_published_is_the_next_channels_and_no_refusal_is_charged_to_it() {
     let send_queue = SendQueue::new("test".to_owned(), 10, 10, Duration::from_secs(10));
-    let mut waiting = Waiting::new(&send_queue);
+    let mut waiting = UnsentEntries::new(&send_queue);
     send_queue.direct.wait();
     waiting.entries.push(to_q("taken"));
     drop(waiting);
