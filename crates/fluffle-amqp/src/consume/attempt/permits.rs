@@ -178,6 +178,7 @@ mod tests {
         permits.take_key(KeyLock::new(keys, 7));
         permits.lend(Box::new(Arc::clone(&lent)));
         permits.free_key();
+        assert_eq!(*freed.0.lock().unwrap(), [7], "at once");
         permits.free_key();
         permits.give_back();
         drop(permits);

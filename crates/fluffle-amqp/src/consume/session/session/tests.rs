@@ -270,8 +270,13 @@ async fn a_handler_past_its_time_fails_the_attempt_and_its_late_answer_settles_n
         // Real time passes here, because attempts measure how long a handler is busy by the real clock.
         std::thread::sleep(Duration::from_millis(50));
         assert_eq!(attempt.settled().await, Settled::Retried);
+        let (_, second) = session.taken().await;
         late.answer(Outcome::Handled(None));
-        session.taken().await.1.answer(Outcome::Handled(None));
+        while session.stats().late == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(session.said.all().is_empty(), "the second attempt is in hand");
+        second.answer(Outcome::Handled(None));
         session.says(&["ack 1"]).await;
         assert_eq!((session.stats().late, session.stats().handled), (1, 1));
     })
