@@ -1,4 +1,4 @@
-//! The keys under which the engine holds what it knows. Faults and connections outlive an entity, so they hold its key.
+//! The keys under which the engine holds what it knows. Others may outlive an entity, so they hold its key instead of it.
 
 use slotmap::new_key_type;
 

@@ -10,8 +10,8 @@ use amq_protocol::{
 
 use super::{
     auth,
-    connection::{End, Incoming},
     frame::{self, FrameKind, Method, Undecodable},
+    incoming::{End, Incoming},
 };
 use crate::{
     engine::{ConnectionKey, Refusal, Table, TableValue},
