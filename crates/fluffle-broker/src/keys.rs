@@ -1,4 +1,5 @@
-//! The keys under which the engine holds what it knows. Others may outlive an entity, so they hold its key instead of it.
+//! The keys of the entities that the engine holds. Connections and faults may outlive an entity, so they keep its key
+//! alone.
 
 use slotmap::new_key_type;
 
