@@ -93,7 +93,8 @@ pub(crate) async fn a_wrong_password_is_403_for_those_who_can_hear_it(broker: &T
         wire.send(0, start_ok(mechanism, response, table! { "capabilities" => capabilities.clone() })).await;
         let close: connection::Close = wire.expect(0).await;
         let text = format!(
-            "ACCESS_REFUSED - Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+            "ACCESS_REFUSED - Login was refused using authentication mechanism {mechanism}. For details see the \
+             broker logfile."
         );
         assert_eq!((close.reply_code, close.reply_text.as_str()), (403, text.as_str()));
         assert_eq!((close.class_id, close.method_id), (0, 0));

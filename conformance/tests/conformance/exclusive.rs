@@ -126,7 +126,8 @@ async fn locked(broker: &Target) -> (Chan, Connection, Chan) {
 fn resource_locked(broker: &Target) -> Refusal {
     let text = format!(
         "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q' in vhost '{}'. It could be originally \
-         declared on another connection or the exclusive property value does not match that of the original declaration.",
+         declared on another connection or the exclusive property value does not match that of the original \
+         declaration.",
         broker.vhost()
     );
     (405, text)

@@ -148,6 +148,7 @@ mod broker;
 mod engine;
 mod error;
 mod fault;
+mod keys;
 mod message;
 mod protocol;
 mod proxy;

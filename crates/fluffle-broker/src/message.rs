@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::engine::{Entry, Plain, Property, Value as Encoded};
+use crate::engine::{Entry, Plain, Property, TableValue};
 
 /// Up to this nesting depth, arrays and tables are shown as such.
 const DEEPEST: usize = 64;
@@ -140,7 +140,7 @@ impl From<&Entry> for QueuedMessage {
     }
 }
 
-fn table<'a>(fields: impl Iterator<Item = (&'a [u8], Encoded<'a>)>, depth: usize) -> BTreeMap<String, Value> {
+fn table<'a>(fields: impl Iterator<Item = (&'a [u8], TableValue<'a>)>, depth: usize) -> BTreeMap<String, Value> {
     let mut table = BTreeMap::new();
     for (name, field) in fields {
         table.entry(String::from_utf8_lossy(name).into_owned()).or_insert_with(|| value(field, depth));
@@ -148,7 +148,7 @@ fn table<'a>(fields: impl Iterator<Item = (&'a [u8], Encoded<'a>)>, depth: usize
     table
 }
 
-fn value(field: Encoded<'_>, depth: usize) -> Value {
+fn value(field: TableValue<'_>, depth: usize) -> Value {
     if let (Some(depth), Some(items)) = (depth.checked_sub(1), field.items()) {
         return Value::List(items.map(|item| value(item, depth)).collect());
     }

@@ -193,7 +193,8 @@ fn sequence() -> impl Strategy<Value = Vec<u8>> {
         // After an error, close the channel and open it again.
         3 => Just([frame(1, 1, &[0, 20, 0, 41]), frame(1, 1, &[0, 20, 0, 10, 0])].concat()),
         1 => Just([frame(1, 1, &[0, 20, 0, 40, 0, 0, 0, 0, 0, 0, 0]), frame(1, 1, &[0, 20, 0, 10, 0])].concat()),
-        1 => (any::<u8>(), 0u16..3, vec(any::<u8>(), 0..30)).prop_map(|(kind, channel, payload)| frame(kind % 5, channel, &payload)),
+        1 => (any::<u8>(), 0u16..3, vec(any::<u8>(), 0..30))
+            .prop_map(|(kind, channel, payload)| frame(kind % 5, channel, &payload)),
         1 => Just(header_frame(1, 3)),
         1 => Just(publish_frame(1, "a")),
     ]

@@ -2,7 +2,7 @@
 
 use super::{
     refusal::Refusal,
-    table::{Plain, Table, Value},
+    table::{Plain, Table, TableValue},
 };
 
 /// Returns a text argument that is UTF-8.
@@ -24,7 +24,7 @@ pub(crate) fn flag(arguments: &Table, name: &str, entity: &str) -> Result<bool, 
 
 /// Whether a headers exchange considers two values equal, which follows Erlang's `==`. Numbers of different types are
 /// compared by value; arrays and tables are compared as encoded, with their types.
-pub(crate) fn same_value(a: Value<'_>, b: Value<'_>) -> bool {
+pub(crate) fn same_value(a: TableValue<'_>, b: TableValue<'_>) -> bool {
     match (a.plain(), b.plain()) {
         (Plain::Integer(integer), Plain::Float(float)) | (Plain::Float(float), Plain::Integer(integer)) => {
             float.fract() == 0.0 && float as i128 == integer
@@ -37,7 +37,7 @@ pub(crate) fn same_value(a: Value<'_>, b: Value<'_>) -> bool {
 }
 
 /// The name RabbitMQ gives a value's type in its refusals.
-pub(crate) fn type_name(value: Value<'_>) -> &'static str {
+pub(crate) fn type_name(value: TableValue<'_>) -> &'static str {
     match value.kind() {
         b't' => "bool",
         b'b' => "byte",
@@ -75,8 +75,8 @@ pub(crate) fn number(arguments: &Table, name: &str, least: i64, entity: &str) ->
 pub(crate) fn equivalent(
     name: &str,
     entity: &str,
-    received: Option<Value<'_>>,
-    current: Option<Value<'_>>,
+    received: Option<TableValue<'_>>,
+    current: Option<TableValue<'_>>,
 ) -> Result<(), Refusal> {
     let same = match (received, current) {
         (None, None) => true,
@@ -89,7 +89,7 @@ pub(crate) fn equivalent(
     if same {
         return Ok(());
     }
-    let described = |value: Option<Value<'_>>, other: Option<Value<'_>>| match value {
+    let described = |value: Option<TableValue<'_>>, other: Option<TableValue<'_>>| match value {
         None => "none".to_owned(),
         Some(value) if other.is_some_and(|other| alike(value, other)) => format!("'{}'", shown(value)),
         Some(value) => format!("the value '{}' of type '{}'", shown(value), type_name(value)),
@@ -98,7 +98,7 @@ pub(crate) fn equivalent(
 }
 
 /// Whether two values have the same type, where all integer types count as one.
-fn alike(a: Value<'_>, b: Value<'_>) -> bool {
+fn alike(a: TableValue<'_>, b: TableValue<'_>) -> bool {
     type_name(a) == type_name(b) || a.integer().is_some() && b.integer().is_some()
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn same_flag(name: &str, entity: &str, received: bool, current: bool)
 }
 
 /// A value as shown in a refusal. The content of an array or table is not shown, because it may be nested too deeply.
-pub(crate) fn shown(value: Value<'_>) -> String {
+pub(crate) fn shown(value: TableValue<'_>) -> String {
     match value.plain() {
         Plain::Text(text) => String::from_utf8_lossy(text).into_owned(),
         Plain::Bool(flag) => flag.to_string(),

@@ -7,6 +7,7 @@ use super::{
     consumer::{Consumer, Pending},
     message::Message,
     refusal::Refusal,
+    state::Timer,
     table::Table,
 };
 
@@ -170,7 +171,7 @@ impl Engine {
         if let Some(after) = queue.spec.expires
             && !std::mem::replace(&mut queue.idle_timer, true)
         {
-            self.set_timer(now.saturating_add(after), super::timers::Timer::Idle(key));
+            self.set_timer(now.saturating_add(after), Timer::Idle(key));
         }
     }
 }

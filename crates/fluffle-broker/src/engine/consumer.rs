@@ -5,7 +5,7 @@ use std::{
     rc::Rc,
 };
 
-use super::{ChannelKey, ConnectionKey, ConsumerKey, QueueKey, VhostKey, queue::Entry, transaction::Transaction};
+use super::{ChannelKey, ConnectionKey, ConsumerKey, QueueKey, VhostKey, message::Message, queue::Entry};
 
 /// If more bytes than this wait for the socket of a connection, the engine delivers nothing more to it.
 pub(crate) const BACKLOG_LIMIT: usize = 1 << 20;
@@ -35,6 +35,14 @@ pub(crate) struct Confirms {
     pub(crate) count: u64,
     /// How many messages have a confirm that comes late or never.
     pub(crate) withheld: u64,
+}
+
+/// What waits for the commit of a channel's transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    /// Each message with its `mandatory` flag.
+    pub(super) published: Vec<(Rc<Message>, bool)>,
+    pub(super) settled: Vec<(Pending, Settlement)>,
 }
 
 #[derive(Debug)]
@@ -80,6 +88,16 @@ pub(crate) struct Pending {
     pub(crate) consumer: Option<ConsumerKey>,
     pub(crate) since: u64,
     pub(crate) entry: Entry,
+}
+
+/// How a delivery is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settlement {
+    Ack,
+    Requeue,
+    Reject,
+    /// Requeued because its channel has ended.
+    Lost,
 }
 
 /// Unacknowledged deliveries of one channel, in the order of their tags.

@@ -11,7 +11,7 @@ use super::{
     Engine, QueueKey,
     message::{Message, Property},
     publish::carbon_copies,
-    table::{self, Table},
+    table::{self, Table, TableValue},
 };
 
 impl Engine {
@@ -102,7 +102,7 @@ fn record(headers: &Table, death: Table, queue: &str, reason: &str, exchange: &s
         None if headers.get("x-death").is_some_and(|value| value.items().is_some()) => death.sorted(),
         None => death,
         Some(again) => {
-            let count = again.get("count").and_then(table::Value::integer).unwrap_or(0);
+            let count = again.get("count").and_then(TableValue::integer).unwrap_or(0);
             again.with("count", &table::long(count.saturating_add(1)))
         }
     };
@@ -112,13 +112,13 @@ fn record(headers: &Table, death: Table, queue: &str, reason: &str, exchange: &s
 }
 
 fn deaths(headers: &Table) -> Vec<Table> {
-    let deaths = headers.get("x-death").and_then(table::Value::items);
-    deaths.into_iter().flatten().filter_map(table::Value::table).collect()
+    let deaths = headers.get("x-death").and_then(TableValue::items);
+    deaths.into_iter().flatten().filter_map(TableValue::table).collect()
 }
 
 /// Whether a field of a death has this text.
 fn is(death: &Table, name: &str, text: &str) -> bool {
-    death.get(name).and_then(table::Value::text) == Some(text.as_bytes())
+    death.get(name).and_then(TableValue::text) == Some(text.as_bytes())
 }
 
 fn is_cycle(queue: &str, deaths: &[Table]) -> bool {

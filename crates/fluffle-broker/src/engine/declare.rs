@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::{
     ChannelKey, Engine, VhostKey, arguments,
-    exchange::{Binding, Destination, Exchange, ExchangeKind, ExchangeSpec},
+    binding::{Binding, Destination},
+    exchange::{Exchange, ExchangeKind, ExchangeSpec},
     refusal::Refusal,
     ring,
     table::Table,

@@ -1,8 +1,13 @@
-//! Exchanges and their bindings.
+//! Exchanges: their declaration, and the bindings that each holds.
 
 use std::{collections::HashMap, fmt, rc::Rc};
 
-use super::{QueueKey, arguments, ring::Ring, table::Table};
+use super::{
+    QueueKey, arguments,
+    binding::{Binding, Destination},
+    ring::Ring,
+    table::Table,
+};
 
 /// How an exchange routes (AMQP 0-9-1 section 3.1.3, and RabbitMQ's `rabbitmq_consistent_hash_exchange`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,20 +42,6 @@ impl fmt::Display for ExchangeKind {
             Self::ConsistentHash => "x-consistent-hash",
         })
     }
-}
-
-/// The destination of a binding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Destination {
-    Queue(QueueKey),
-    Exchange(Rc<str>),
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Binding {
-    pub(crate) destination: Destination,
-    /// Sorted by name, because bindings that differ only in the order of arguments are the same.
-    pub(crate) arguments: Table,
 }
 
 /// The declaration of an exchange.

@@ -4,7 +4,9 @@
 use std::rc::Rc;
 
 use super::{
-    ChannelKey, ConnectionKey, ConsumerKey, Effect, Engine, Outgoing, QueueKey, consumer::Pending, message::Message,
+    ChannelKey, ConnectionKey, ConsumerKey, Effect, Engine, Outgoing, QueueKey,
+    consumer::{Consumer, Pending},
+    message::Message,
 };
 use crate::fault::{Event, Fault, Scene, Strike};
 
@@ -113,7 +115,7 @@ impl Engine {
 
     /// Returns every consumer of every queue.
     pub(crate) fn seats(&self) -> Vec<Seat> {
-        let seat = |consumer: &super::Consumer| {
+        let seat = |consumer: &Consumer| {
             let channel = self.channels.get(consumer.channel)?;
             let queue = self.queues.get(consumer.queue)?.name.clone();
             Some(Seat { connection: channel.connection, channel: channel.number, tag: consumer.tag.clone(), queue })

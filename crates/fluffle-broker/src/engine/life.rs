@@ -9,7 +9,9 @@ use slotmap::SlotMap;
 
 use super::{
     Engine, Limits, Memory, Outgoing, QueueKey, Vhost, VhostKey,
+    consumer::Connection,
     exchange::{Exchange, ExchangeKind, ExchangeSpec},
+    queue::Queue,
     table::Table,
 };
 use crate::{
@@ -89,7 +91,7 @@ impl Engine {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let vhost_name = |key| self.vhosts.get(key).map_or_else(String::new, |vhost: &Vhost| vhost.name.to_string());
-        let queue = |queue: &super::Queue| QueueSnapshot {
+        let queue = |queue: &Queue| QueueSnapshot {
             vhost: vhost_name(queue.vhost),
             name: queue.name.to_string(),
             ready: queue.ready.len(),
@@ -100,7 +102,7 @@ impl Engine {
             // play.
             at_rest: !queue.was_consumed && queue.ready.next_expiry() == u64::MAX,
         };
-        let connection = |connection: &super::Connection| ConnectionSnapshot {
+        let connection = |connection: &Connection| ConnectionSnapshot {
             vhost: vhost_name(connection.vhost),
             user: connection.user.to_string(),
             name: connection.name.clone(),

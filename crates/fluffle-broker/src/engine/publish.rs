@@ -11,7 +11,7 @@ use super::{
     message::{Message, Properties},
     queue::{Entry, Overflow},
     refusal::Refusal,
-    timers::Timer,
+    state::Timer,
 };
 
 /// `basic.publish` with its content.

@@ -9,7 +9,7 @@ use super::{
     ConnectionKey, ConsumerKey, VhostKey, arguments,
     message::Message,
     refusal::Refusal,
-    table::{Table, Value},
+    table::{Table, TableValue},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl QueueSpec {
             dead_letter_key: text("x-dead-letter-routing-key")?,
             max_priority,
             single_active: arguments::flag(&arguments, "x-single-active-consumer", entity)?,
-            delivery_limit: arguments.get("x-delivery-limit").and_then(Value::integer),
+            delivery_limit: arguments.get("x-delivery-limit").and_then(TableValue::integer),
             arguments,
         };
         if spec.dead_letter_key.is_some() && spec.dead_letter_exchange.is_none() {

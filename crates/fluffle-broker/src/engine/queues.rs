@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{
     ChannelKey, Effect, Engine, Outgoing, QueueKey,
-    exchange::Destination,
+    binding::Destination,
     queue::{Consumers, Queue, QueueSpec, Ready},
     refusal::Refusal,
     table::Table,

@@ -6,7 +6,7 @@
 
 use super::{
     arguments,
-    exchange::Destination,
+    binding::Destination,
     message::{Properties, Property},
     refusal::Refusal,
     table::{Plain, Table},

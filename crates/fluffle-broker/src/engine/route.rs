@@ -7,10 +7,11 @@ use std::{
 
 use super::{
     Engine, QueueKey, VhostKey, arguments,
-    exchange::{Destination, Exchange, ExchangeKind},
+    binding::Destination,
+    exchange::{Exchange, ExchangeKind},
     message::Properties,
     ring,
-    table::{Table, Value},
+    table::{Table, TableValue},
 };
 
 /// How many routes an exchange caches. Beyond this number of keys, its cache is emptied.
@@ -172,7 +173,7 @@ fn headers_match(wanted: &Table, headers: &Table) -> bool {
 }
 
 /// An argument without a value only requires that the header is present.
-fn is_void(value: Value<'_>) -> bool {
+fn is_void(value: TableValue<'_>) -> bool {
     value.kind() == b'V'
 }
 

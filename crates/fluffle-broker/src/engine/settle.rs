@@ -1,16 +1,10 @@
 //! Settling deliveries: acknowledged, rejected, requeued, recovered.
 
-use super::{ChannelKey, Engine, consumer::Pending, refusal::Refusal};
-
-/// How a delivery is settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settlement {
-    Ack,
-    Requeue,
-    Reject,
-    /// Requeued because its channel has ended.
-    Lost,
-}
+use super::{
+    ChannelKey, Engine,
+    consumer::{Pending, Settlement},
+    refusal::Refusal,
+};
 
 impl Engine {
     /// Settles one delivery, or all up to it; tag 0 with `multiple` means all. In a transaction, this waits for the

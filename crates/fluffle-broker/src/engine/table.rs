@@ -166,7 +166,7 @@ impl Table {
     }
 
     /// The value of a name; if several fields have it, the first.
-    pub(crate) fn get(&self, name: &str) -> Option<Value<'_>> {
+    pub(crate) fn get(&self, name: &str) -> Option<TableValue<'_>> {
         self.fields().find_map(|(found, value)| (found == name.as_bytes()).then_some(value))
     }
 
@@ -189,7 +189,7 @@ impl Table {
     /// This table, sorted, with a value for a name in place of the first of that name: RabbitMQ's
     /// `rabbit_misc:set_table_value`.
     pub(crate) fn with(&self, name: &str, value: &[u8]) -> Self {
-        let (name, value) = (name.as_bytes(), Value(value));
+        let (name, value) = (name.as_bytes(), TableValue(value));
         let mut fields: Vec<_> = self.fields().collect();
         match fields.iter_mut().find(|(found, _)| *found == name) {
             Some(field) => field.1 = value,
@@ -208,7 +208,7 @@ impl Table {
         Self::join(fields)
     }
 
-    fn join(fields: Vec<(&[u8], Value<'_>)>) -> Self {
+    fn join(fields: Vec<(&[u8], TableValue<'_>)>) -> Self {
         let mut bytes = Vec::new();
         fields.iter().for_each(|(name, value)| put_field(&mut bytes, name, value.0));
         Self(bytes.into())
@@ -230,13 +230,13 @@ impl Table {
 pub(crate) struct Fields<'a>(Reader<'a>);
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = (&'a [u8], Value<'a>);
+    type Item = (&'a [u8], TableValue<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
             return None;
         }
-        Some((self.0.short()?, Value::take(&mut self.0)?))
+        Some((self.0.short()?, TableValue::take(&mut self.0)?))
     }
 }
 
@@ -244,16 +244,16 @@ impl<'a> Iterator for Fields<'a> {
 pub(crate) struct Items<'a>(Reader<'a>);
 
 impl<'a> Iterator for Items<'a> {
-    type Item = Value<'a>;
+    type Item = TableValue<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() { None } else { Value::take(&mut self.0) }
+        if self.0.is_empty() { None } else { TableValue::take(&mut self.0) }
     }
 }
 
 /// One value: its type octet and its content.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Value<'a>(&'a [u8]);
+pub(crate) struct TableValue<'a>(&'a [u8]);
 
 /// A value without its type, as RabbitMQ compares values in a headers exchange.
 #[derive(Debug, PartialEq)]
@@ -269,7 +269,7 @@ pub(crate) enum Plain<'a> {
     Void,
 }
 
-impl<'a> Value<'a> {
+impl<'a> TableValue<'a> {
     fn take(reader: &mut Reader<'a>) -> Option<Self> {
         let whole = reader.rest;
         match reader.u8()? {

@@ -1,8 +1,11 @@
 //! Tests of the engine alone: no socket, and the test sets the time.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 
 use super::*;
+use crate::fault::Plan;
 
 /// An engine with one connection and one channel on it.
 struct Bench {

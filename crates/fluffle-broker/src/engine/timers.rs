@@ -2,19 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{ChannelKey, Engine, QueueKey, refusal::Refusal};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Timer {
-    /// The message at the head of a queue expires.
-    Expiry(QueueKey),
-    /// A queue has been unused for its `x-expires`.
-    Idle(QueueKey),
-    /// A delivery has waited for its acknowledgement for too long.
-    Unacked(ChannelKey),
-    /// A withheld confirm is sent: the number of its message, and whether it was accepted.
-    Confirm(ChannelKey, u64, bool),
-}
+use super::{ChannelKey, Engine, QueueKey, refusal::Refusal, state::Timer};
 
 impl Engine {
     /// The time of the next timer, in the engine's milliseconds.

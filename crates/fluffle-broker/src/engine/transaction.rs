@@ -1,15 +1,6 @@
 //! Transactions of a channel: publishes and settlements wait for the commit.
 
-use std::rc::Rc;
-
-use super::{ChannelKey, Engine, consumer::Pending, message::Message, refusal::Refusal, settle::Settlement};
-
-#[derive(Debug, Default)]
-pub(crate) struct Transaction {
-    /// Each message with its `mandatory` flag.
-    pub(super) published: Vec<(Rc<Message>, bool)>,
-    pub(super) settled: Vec<(Pending, Settlement)>,
-}
+use super::{ChannelKey, Engine, consumer::Transaction, refusal::Refusal};
 
 impl Engine {
     pub(crate) fn select_transaction(&mut self, channel: ChannelKey) -> Result<(), Refusal> {

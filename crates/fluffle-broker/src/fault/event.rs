@@ -1,4 +1,4 @@
-//! The events at which a fault can happen.
+//! The events at which a fault can happen, and what is known about each.
 
 use super::Fault;
 
@@ -56,5 +56,23 @@ impl Fault {
             Self::CancelConsumer => &[Delivered, Settled],
             Self::Block { .. } => &[Published, Accepted, Opened, FrameIn, FrameOut, Delivered, Settled],
         }
+    }
+}
+
+/// What is known about an event.
+pub(crate) struct Scene<'a> {
+    pub(crate) connection: &'a str,
+    pub(crate) user: &'a str,
+    pub(crate) exchange: &'a str,
+    pub(crate) has_queue: &'a dyn Fn(&str) -> bool,
+    /// Whether the channel has confirms.
+    pub(crate) confirms: bool,
+    pub(crate) mandatory: bool,
+}
+
+impl<'a> Scene<'a> {
+    /// An event of a connection, without a message.
+    pub(crate) fn of(connection: &'a str, user: &'a str) -> Self {
+        Self { connection, user, exchange: "", has_queue: &|_| false, confirms: false, mandatory: false }
     }
 }

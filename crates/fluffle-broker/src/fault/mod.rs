@@ -6,6 +6,7 @@ mod error;
 mod event;
 mod gate;
 mod history;
+mod place;
 mod plan;
 mod rule;
 mod tally;
@@ -22,9 +23,11 @@ pub use self::{
     target::Target,
 };
 pub(crate) use self::{
-    control::{Place, Request, Site, serve},
+    control::{Request, Site, serve},
+    event::Scene,
     gate::Gate,
-    plan::{Hit, Plan, Scene, Strike},
+    place::Place,
+    plan::{Hit, Plan, Strike},
     tally::Cause,
     target::Chosen,
 };

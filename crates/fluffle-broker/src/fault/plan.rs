@@ -6,32 +6,14 @@ use std::{
     rc::Rc,
 };
 
-use super::{Cause, Direction, Event, Fault, FaultError, FiredFault, Rule};
-use crate::engine::ConnectionKey;
+use super::{Cause, Direction, Event, Fault, FaultError, FiredFault, Rule, Scene};
+use crate::keys::ConnectionKey;
 
 /// The most rules at a time.
 const MOST_RULES: usize = 1000;
 
 /// How many faults the history keeps.
 const MEMORY: usize = 10_000;
-
-/// What is known about an event.
-pub(crate) struct Scene<'a> {
-    pub(crate) connection: &'a str,
-    pub(crate) user: &'a str,
-    pub(crate) exchange: &'a str,
-    pub(crate) has_queue: &'a dyn Fn(&str) -> bool,
-    /// Whether the channel has confirms.
-    pub(crate) confirms: bool,
-    pub(crate) mandatory: bool,
-}
-
-impl<'a> Scene<'a> {
-    /// An event of a connection, without a message.
-    pub(crate) fn of(connection: &'a str, user: &'a str) -> Self {
-        Self { connection, user, exchange: "", has_queue: &|_| false, confirms: false, mandatory: false }
-    }
-}
 
 /// A rule's decision: the fault happens now, or after so many more bytes.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! A fault and the conditions under which it happens.
 
-use super::{Direction, Event, Fault, FaultError, control::Place, plan::Scene};
+use super::{Direction, Event, Fault, FaultError, Place, Scene};
 
 /// A [`Fault`], the [`Event`] it happens at, for whom, and how often.
 ///

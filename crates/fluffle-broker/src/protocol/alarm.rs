@@ -1,7 +1,7 @@
 //! The alarm that stops publishers. As in RabbitMQ (rabbit_reader's throttle), a connection that publishes while the
 //! alarm is raised is told so, and is not read until the alarm is over.
 
-// One thought with shared.rs: the connections share one alarm, and raising or lifting it is told to all that they share.
+// One thought with shared.rs: `Shared` holds the alarm, and a change of the alarm goes to every link in `Shared`.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,14 +1,11 @@
 //! One connection, from its first byte to its last.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use amq_protocol::protocol::{AMQPClass, connection};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Buf;
 use tokio::{
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::{TcpStream, tcp::OwnedWriteHalf},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -16,6 +13,7 @@ use super::{
     channel::{ChannelState, NO_HEADER},
     frame::{self, Frame, FrameKind, Method, Undecodable},
     handshake,
+    incoming::{End, Incoming},
     link::Link,
     method,
     shared::Shared,
@@ -28,51 +26,15 @@ use crate::{
 /// How long the client may take to answer `connection.close`.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How many bytes are read at a time. This is also how much one connection may do before the others get their turn.
-const READ: usize = 128 << 10;
-
 /// Class and method of `basic.publish`, the only method from a client that has content.
 const PUBLISH: (u16, u16) = (60, 40);
-
-/// Why reading ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// The client closed the connection, and was answered.
-    Closed,
-    /// The socket broke or ended.
-    Lost,
-    /// The client must be told why.
-    Refused { refusal: Refusal, cause: (u16, u16) },
-    /// Nothing can be said: the input was not AMQP, or the client is gone.
-    Silent,
-}
-
-impl From<io::Error> for End {
-    fn from(_: io::Error) -> Self {
-        Self::Lost
-    }
-}
-
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused { refusal, cause: (0, 0) }
-    }
-}
-
-/// The reading side of a connection.
-pub(crate) struct Incoming {
-    socket: OwnedReadHalf,
-    buffer: BytesMut,
-    pub(crate) link: Rc<Link>,
-    pub(crate) shared: Rc<Shared>,
-}
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(socket: TcpStream, link: Rc<Link>, shared: Rc<Shared>) {
     // Send small packets at once, because the client waits for them.
     let _ = socket.set_nodelay(true);
     let (read, write) = socket.into_split();
-    let incoming = Incoming { socket: read, buffer: BytesMut::new(), link: link.clone(), shared: shared.clone() };
+    let incoming = Incoming::new(read, link.clone(), shared.clone());
     tokio::select! {
         biased;
         () = link.gate.cut_off() => {}
@@ -185,7 +147,7 @@ impl Incoming {
     /// because a few small requests may have large answers.
     fn handle_buffer(&mut self, key: ConnectionKey) -> Result<bool, End> {
         while self.link.is_readable() {
-            let Some(frame) = frame::split(&mut self.buffer, self.link.frame_max.get())? else { return Ok(true) };
+            let Some(frame) = self.split()? else { return Ok(true) };
             let channel = frame.channel;
             match (frame.kind()?, channel) {
                 (FrameKind::Heartbeat, 0) => continue,
@@ -291,41 +253,6 @@ impl Incoming {
         Ok(())
     }
 
-    /// Reads some bytes.
-    pub(crate) async fn read(&mut self) -> Result<(), End> {
-        self.buffer.reserve(READ);
-        match self.link.gate.read(&mut self.socket, &mut self.buffer).await? {
-            0 => Err(End::Lost),
-            _ => {
-                self.link.last_read.set(Instant::now());
-                Ok(())
-            }
-        }
-    }
-
-    /// Reads one whole frame, for the handshake.
-    pub(crate) async fn next_frame(&mut self) -> Result<Frame, End> {
-        loop {
-            match frame::split(&mut self.buffer, self.link.frame_max.get()) {
-                Ok(Some(frame)) => {
-                    self.link.ask(Event::FrameIn, frame.channel);
-                    self.shared.carry_out_faults();
-                    return Ok(frame);
-                }
-                Ok(None) => self.read().await?,
-                Err(_) => return Err(End::Silent),
-            }
-        }
-    }
-
-    /// Takes an exact number of bytes.
-    pub(crate) async fn take(&mut self, count: usize) -> Result<Bytes, End> {
-        while self.buffer.len() < count {
-            self.read().await?;
-        }
-        Ok(self.buffer.split_to(count).freeze())
-    }
-
     async fn finish(mut self, end: End) {
         // Tell the client only after the connection has ended in the engine. A client that sees the end then finds its
         // exclusive queues gone, and its unacknowledged deliveries back in their queues.
@@ -367,7 +294,7 @@ impl Incoming {
     async fn until_client_leaves(&mut self) {
         let link = self.link.clone();
         loop {
-            match frame::split(&mut self.buffer, link.frame_max.get()) {
+            match self.split() {
                 Ok(Some(frame)) if frame.channel == 0 && matches!(frame.kind(), Ok(FrameKind::Method)) => {
                     use connection::AMQPMethod::{Close, CloseOk};
                     match frame::method(&frame.payload) {
@@ -382,7 +309,7 @@ impl Incoming {
                 Ok(Some(_)) => continue,
                 Ok(None) => {}
                 // The frames can no longer be told apart.
-                Err(_) => self.buffer.clear(),
+                Err(_) => self.discard(),
             }
             self.flush().await;
             tokio::select! {

@@ -10,11 +10,11 @@ use amq_protocol::{
 
 use super::{
     auth,
-    connection::{End, Incoming},
     frame::{self, FrameKind, Method, Undecodable},
+    incoming::{End, Incoming},
 };
 use crate::{
-    engine::{ConnectionKey, Refusal, Table, Value},
+    engine::{ConnectionKey, Refusal, Table, TableValue},
     fault::Event,
 };
 
@@ -189,7 +189,7 @@ fn enter(incoming: &Incoming, wanted: &Open, user: &str, client: &Table) -> Resu
         let refusal = Refusal::not_allowed(format!("vhost {} not found", wanted.virtual_host));
         return Err(End::Refused { refusal, cause: OPEN });
     };
-    let name = client.get("connection_name").and_then(Value::text).unwrap_or_default();
+    let name = client.get("connection_name").and_then(TableValue::text).unwrap_or_default();
     let name: String = String::from_utf8_lossy(name).chars().take(255).collect();
     incoming.link.gate.introduce(name.clone(), user.to_owned());
     incoming.link.hears_blocked.set(capability(client, "connection.blocked"));
@@ -202,7 +202,7 @@ fn enter(incoming: &Incoming, wanted: &Open, user: &str, client: &Table) -> Resu
 
 /// Whether the client's properties announce a capability.
 fn capability(client: &Table, name: &str) -> bool {
-    let capabilities = client.get("capabilities").and_then(Value::fields);
+    let capabilities = client.get("capabilities").and_then(TableValue::fields);
     let found = capabilities.into_iter().flatten().find(|(found, _)| *found == name.as_bytes());
     found.is_some_and(|(_, value)| value.encoded() == *b"t\x01")
 }

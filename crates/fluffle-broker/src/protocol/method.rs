@@ -7,9 +7,9 @@ use amq_protocol::{
 
 use super::{
     channel::{ChannelState, OpenChannel},
-    connection::{End, Incoming},
     encode,
     frame::{Frame, Method, Publish},
+    incoming::{End, Incoming},
     link::short,
 };
 use crate::{

@@ -8,6 +8,7 @@ mod encode;
 mod fault;
 mod frame;
 mod handshake;
+mod incoming;
 mod link;
 mod listener;
 mod method;
