@@ -10,7 +10,7 @@ use super::{Direction, Event, Fault, FaultError, Place, Scene};
 /// ```
 /// use fluffle_broker::{Fault, Rule};
 ///
-/// Refuse one in ten of the messages for "orders", from the 11th on, and three in all.
+/// // Refuse one in ten of the messages for "orders", from the 11th on, and three in all.
 /// let rule = Rule::new(Fault::Nack).on_queue("orders").after(10).times(3).probability(0.1);
 /// ```
 #[derive(Clone, Debug)]
