@@ -4,25 +4,25 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::consume::attempt::{attempt::Attempt, outcome::Outcome};
 
-/// A step that every delivery of a consumer passes before its handler: a look-up of what has been handled before, a
-/// body that is kept elsewhere, a foreign format.
+/// A step that every delivery of a consumer passes before its handler. Examples: look up whether the message was
+/// handled before, fetch a body that is stored elsewhere, convert a foreign format.
 ///
 /// A step that has nothing to do for a delivery costs one call. Deliveries keep their order through all steps.
 pub(crate) trait Step: Send + Sync {
-    /// Begins the step, or gives the attempt back if there is nothing to do for it. The future is dropped with its
-    /// channel; the broker then delivers the message again.
+    /// Begins the step, or gives the attempt back if there is nothing to do for it. If the channel is lost, the future
+    /// is dropped, and the broker delivers the message again.
     fn begin(&self, attempt: Attempt) -> Result<LocalBoxFuture<'static, Taken>, Attempt>;
 }
 
-/// What came of a step.
+/// The result of a step.
 pub(crate) enum Taken {
     /// The attempt goes on to its handler.
     Ready(Attempt),
-    /// Its message has been handled before.
+    /// The message was handled before.
     HandledBefore(Attempt),
     /// The step failed. What becomes of the delivery is decided as if its handler had failed.
     #[cfg_attr(not(test), expect(dead_code, reason = "the first step inside the framework never fails"))]
     Failed(Attempt, Outcome),
-    /// The attempt has to wait and gives up its place in the order: those behind it go ahead.
+    /// The attempt has to wait and gives up its place in the order: deliveries behind it go ahead.
     Apart(LocalBoxFuture<'static, Taken>),
 }
