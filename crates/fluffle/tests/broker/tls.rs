@@ -1,5 +1,5 @@
-//! TLS as it is meant to be: the right certificates work, any other ends at once with a line that says so, and no secret
-//! is ever told.
+//! TLS as it is meant to be: the right certificates work, any other ends at once with a line that says so, and no
+//! secret is ever told.
 
 use std::{
     fs,
@@ -162,8 +162,8 @@ async fn a_client_certificate_logs_in_without_a_password_and_its_absence_is_refu
     assert!(line.contains("localhost"), "{line}");
 }
 
-/// A port before a node: what connects is passed on to the port that stands here at that time; while it is 0, it is answered in
-/// plain text, as a load balancer does that has no node to pass it on to.
+/// A port before a node: what connects is passed on to the port that stands here at that time; while it is 0, it is
+/// answered in plain text, as a load balancer does that has no node to pass it on to.
 struct Front {
     port: u16,
     to: Arc<AtomicU16>,

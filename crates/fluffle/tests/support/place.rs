@@ -1,5 +1,5 @@
-//! Where a test runs: on RabbitMQ, in a virtual host of its own, or on a broker inside the test. The framework promises the
-//! same on both.
+//! Where a test runs: on RabbitMQ, in a virtual host of its own, or on a broker inside the test. The framework promises
+//! the same on both.
 
 use std::collections::HashMap;
 

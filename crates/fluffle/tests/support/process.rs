@@ -1,5 +1,5 @@
-//! A test that plays two parts: the service in a process of its own, and the user who looks at its exit code and signals
-//! it.
+//! A test that plays two parts: the service in a process of its own, and the user who looks at its exit code and
+//! signals it.
 use std::{
     env,
     future::Future,

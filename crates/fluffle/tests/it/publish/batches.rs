@@ -1,4 +1,5 @@
-//! A publisher that gathers messages into envelopes: when they are sent, what travels, and what becomes of each message.
+//! A publisher that gathers messages into envelopes: when they are sent, what travels, and what becomes of each
+//! message.
 
 use std::{collections::BTreeSet, io::Read, time::Duration};
 

@@ -154,7 +154,8 @@ async fn what_cannot_be_delivered_goes_back_to_who_waits_or_stays_for_the_next_p
     let receipt = out.enqueue("nobody's".to_owned()).await.unwrap();
     drop(soon("on the disk", receipt.journaled()).await.unwrap());
     until("it is tried again and again", || out.stats().returned >= 3).await;
-    // It keeps nobody waiting: the publisher has done what it could. A test that asks whether all is settled is told where it is.
+    // It keeps nobody waiting: the publisher has done what it could. A test that asks whether all is settled is told
+    // where it is.
     soon("flushed", out.flush()).await;
     let unsettled = broker.settled_within(&service, Duration::from_millis(200)).await.unwrap_err().to_string();
     assert!(unsettled.contains("publisher nowhere"), "{unsettled}");

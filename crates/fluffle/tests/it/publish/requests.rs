@@ -1,4 +1,5 @@
-//! Questions and answers over direct reply-to: every question ends in its own answer, or in an error that gives it back.
+//! Questions and answers over direct reply-to: every question ends in its own answer, or in an error that gives it
+//! back.
 
 use std::{
     sync::{

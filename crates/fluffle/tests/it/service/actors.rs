@@ -95,7 +95,8 @@ async fn an_actor_of_the_application_keeps_no_service_from_starting_without_a_br
     assert!(error.to_string().contains("already has a child named \"clerk\""), "{error}");
 }
 
-/// Both sides of its place in the shutdown: a handler that finishes late still finds it, and it still finds its publisher.
+/// Both sides of its place in the shutdown: a handler that finishes late still finds it, and it still finds its
+/// publisher.
 #[actix::test]
 async fn at_shutdown_it_outlives_the_consumers_and_is_outlived_by_the_publishers() {
     let broker = TestBroker::start().unwrap();

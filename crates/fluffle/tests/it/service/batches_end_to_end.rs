@@ -1,4 +1,5 @@
-//! Batches from end to end: a publisher that gathers, a queue, and handlers that are given items one by one or all at once.
+//! Batches from end to end: a publisher that gathers, a queue, and handlers that are given items one by one or all at
+//! once.
 
 use std::collections::HashMap;
 

@@ -9,8 +9,8 @@ use fluffle::prelude::*;
 
 use crate::support::*;
 
-/// The heartbeat intervals, in seconds, that the clients of a broker have agreed to (`connection.tune-ok`), and how many
-/// heartbeats they have sent.
+/// The heartbeat intervals, in seconds, that the clients of a broker have agreed to (`connection.tune-ok`), and how
+/// many heartbeats they have sent.
 fn agreed(heard: &Heard) -> Vec<(u16, usize)> {
     let all = heard.lock().unwrap();
     all.iter()

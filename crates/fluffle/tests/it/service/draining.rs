@@ -1,5 +1,5 @@
-//! SIGTERM as an operator reads it: each step of the drain is a line of the log, in order, with what is left and how long it
-//! took; what a deadline cut off is a warning, and is with the broker or in the journal again.
+//! SIGTERM as an operator reads it: each step of the drain is a line of the log, in order, with what is left and how
+//! long it took; what a deadline cut off is a warning, and is with the broker or in the journal again.
 
 use std::{env, time::Duration};
 
@@ -14,7 +14,8 @@ use crate::support::{
     process::{Log, Process, Program, SECONDS, service, this_test},
 };
 
-/// Drains for `DRAIN` seconds. Publishes three messages to `out` by way of a journal; consumes `q`, of which what is called `hangs` is never answered.
+/// Drains for `DRAIN` seconds. Publishes three messages to `out` by way of a journal; consumes `q`, of which what is
+/// called `hangs` is never answered.
 async fn consumer_and_journaled_publisher() -> Result<(), fluffle::Error> {
     let topology = Topology::new().queue(Queue::quorum("q")).queue(Queue::quorum("out"));
     let drain = Duration::from_secs(env::var("DRAIN").unwrap().parse().unwrap());
@@ -55,7 +56,8 @@ fn at_work(program: Program, broker: &TestBroker, journal: &tempfile::TempDir, t
     process
 }
 
-/// Ends it with SIGTERM; the lines must hold all of `steps`, each with its words, in this order, and the end of each part.
+/// Ends it with SIGTERM; the lines must hold all of `steps`, each with its words, in this order, and the end of each
+/// part.
 fn steps(process: Process, steps: &[&[&str]]) {
     process.signal("TERM");
     let (code, lines) = process.ended(SECONDS);

@@ -1,5 +1,5 @@
-//! Each fault a broker or a network can have, and what the framework makes of it: nothing is lost, and the service comes
-//! back by itself. What the client sees of each is in `fluffle-broker`'s own tests (`fault_*.rs`).
+//! Each fault a broker or a network can have, and what the framework makes of it: nothing is lost, and the service
+//! comes back by itself. What the client sees of each is in `fluffle-broker`'s own tests (`fault_*.rs`).
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -39,8 +39,8 @@ async fn a_tag_of_a_lost_channel_settles_nothing_on_the_next_one() {
     service.shutdown().await.unwrap();
 }
 
-/// `basic.reject` raises a quorum queue's delivery count (RabbitMQ 4), `basic.nack` does not: what no handler has begun goes
-/// back by the latter.
+/// `basic.reject` raises a quorum queue's delivery count (RabbitMQ 4), `basic.nack` does not: what no handler has begun
+/// goes back by the latter.
 #[actix::test]
 async fn what_goes_back_unbegun_is_nacked_for_a_reject_counts_against_it() {
     let vhost = vhost();
@@ -58,8 +58,8 @@ async fn what_goes_back_unbegun_is_nacked_for_a_reject_counts_against_it() {
     assert_eq!(tap.all(BASIC_REJECT).len(), 0);
 }
 
-/// Since RabbitMQ 4 a quorum queue drops what it has delivered 20 times in vain, unless it has a dead-letter exchange. This
-/// one has none.
+/// Since RabbitMQ 4 a quorum queue drops what it has delivered 20 times in vain, unless it has a dead-letter exchange.
+/// This one has none.
 #[actix::test]
 async fn a_message_near_the_brokers_delivery_limit_is_a_dead_letter_before_the_broker_drops_it() {
     let vhost = vhost();

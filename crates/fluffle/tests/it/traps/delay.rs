@@ -29,8 +29,8 @@ async fn a_short_wait_is_not_held_up_behind_a_long_one() {
     service.shutdown().await.unwrap();
 }
 
-/// A message that has expired in a queue and comes back to it, never rejected, is a cycle to the broker, which drops it without
-/// a word (RabbitMQ, "Dead Letter Exchanges"). What the broker notes about that must not go with a retry.
+/// A message that has expired in a queue and comes back to it, never rejected, is a cycle to the broker, which drops it
+/// without a word (RabbitMQ, "Dead Letter Exchanges"). What the broker notes about that must not go with a retry.
 #[actix::test]
 async fn a_message_that_has_expired_here_before_is_not_taken_for_a_cycle_when_its_retry_comes_back() {
     let vhost = vhost();

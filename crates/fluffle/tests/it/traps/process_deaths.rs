@@ -39,8 +39,8 @@ impl Handler<Delivery<String>> for Mortal {
 
 const HANDLING: &str = "handling ";
 
-/// Lives again after each death, until nothing kills it any more and so many others have been handled; gives those in the
-/// order in which each was handled for the first time.
+/// Lives again after each death, until nothing kills it any more and so many others have been handled; gives those in
+/// the order in which each was handled for the first time.
 fn lives(first: Program, again: impl Fn() -> Program, url: &str, others: usize) -> Vec<String> {
     let mut handled: Vec<String> = Vec::new();
     let mut note = |lines: &[String]| {
