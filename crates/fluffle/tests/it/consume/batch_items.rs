@@ -275,7 +275,7 @@ async fn prefetch_counts_batches_and_concurrency_counts_items() {
     nothing_left(&vhost, service).await;
 }
 
-/// Counts timer ticks of its own while it handles a batch.
+/// Sends itself a `Tick` for each message. Reports how many ticks it has handled when the last message comes.
 struct Ticking {
     ticks: Arc<std::sync::atomic::AtomicUsize>,
     ticks_at_the_end: mpsc::UnboundedSender<usize>,
