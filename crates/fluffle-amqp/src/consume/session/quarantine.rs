@@ -6,12 +6,14 @@
 //!
 //! A message becomes a suspect when its count reaches half of the limit. Then:
 //!
-//! 1. The session closes its channel, which returns everything that no handler has begun. It does not use `basic.nack`,
-//!    because in a queue without an `x-delivery-limit` that puts messages behind all others.
+//! 1. The session waits until everything in hand is settled, and closes its channel. That returns everything that no
+//!    handler has begun. It does not use `basic.nack`, because in a queue without an `x-delivery-limit` that puts
+//!    messages behind all others.
 //! 2. On a new channel the consumer takes one message at a time. Only one consumer of the process does so at a time.
-//! 3. When enough messages in a row were no suspects, the session closes this channel too, and a new one takes a full
-//!    prefetch again. It does not just cancel and subscribe again, because a quorum queue may still deliver to a
-//!    consumer that is being cancelled, and nothing would receive that delivery.
+//! 3. When enough messages in a row were no suspects, or nothing has arrived for [`QUIET`], the session closes this
+//!    channel too, and the next one takes a full prefetch again. The session does not just cancel and subscribe again,
+//!    because a quorum queue may still deliver to a consumer that is being cancelled, and nothing would receive that
+//!    delivery.
 //!
 //! Returning to the queue raises a message's count by one, and so does a death. Only the message that is handled alone
 //! is charged for both. The poison therefore reaches the limit twice as fast as the messages that were near it.
@@ -33,8 +35,8 @@ use tokio::{
 
 use crate::consume::message::received::Received;
 
-/// The right to handle messages one at a time. There is one for the whole process, because the process is what dies;
-/// all services in it share this.
+/// The right to handle messages one at a time. It is one for the whole process, shared by all services in it, because
+/// the process is what dies.
 static ROOM: Semaphore = Semaphore::const_new(1);
 
 /// The prefetch of a consumer that handles messages one at a time.
