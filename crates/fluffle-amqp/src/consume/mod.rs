@@ -1,4 +1,4 @@
-//! From a queue to a handler actor and back: decode, handle, settle.
+//! Consumers: take deliveries from a queue, decode them, hand them to handler actors, and settle them.
 
 pub(crate) mod attempt;
 pub(crate) mod decide;

@@ -1,4 +1,5 @@
-//! The broker's bad days, on nodes of the tests' own: killed, away, blocking, impatient.
+//! Failures of the broker, on nodes of the tests' own: it is killed, is away, blocks publishers, or times consumers
+//! out.
 
 use std::{
     sync::{
@@ -14,7 +15,7 @@ use futures_util::future::join_all;
 
 use crate::support::*;
 
-/// A deadline of publishers that are meant to miss it.
+/// A deadline that publishers are meant to miss.
 const SHORT: Duration = Duration::from_millis(400);
 
 const LONG: Duration = Duration::from_secs(90);
@@ -75,12 +76,13 @@ async fn kill_9_of_the_broker_in_mid_stream_loses_none_of_20_000_durable_message
     })
     .await
     .unwrap();
-    assert!(at_kill < MESSAGES, "it was killed in mid-stream");
+    assert!(at_kill < MESSAGES, "the broker was killed after the last message");
     tokio::time::timeout(LONG, publishing).await.expect("confirmed in time").unwrap();
     let total = tally.clone();
     tokio::time::timeout(LONG, until("all are handled", || total.distinct() == MESSAGES)).await.unwrap();
     println!(
-        "killed at {at_kill} handled; accepted={MESSAGES} confirmed={} handled={} lost={} handled again={} republished={}",
+        "killed at {at_kill} handled; accepted={MESSAGES} confirmed={} handled={} lost={} \
+         handled again={} republished={}",
         confirmed.load(Ordering::SeqCst),
         tally.distinct(),
         MESSAGES - tally.distinct(),
@@ -105,7 +107,7 @@ async fn a_broker_that_is_away_at_the_start_and_fails_again_while_we_recover_is_
         let before = service.connections()[0].connects;
         let up = Arc::clone(&node);
         tokio::task::spawn_blocking(move || up.start_again().unwrap()).await.unwrap();
-        // Down again as soon as the first connection is up: recovery starts over.
+        // The broker is killed again as soon as the first connection is up, so the recovery starts over.
         until("connected", || service.connections()[0].connects > before).await;
         let down = Arc::clone(&node);
         tokio::task::spawn_blocking(move || down.kill().unwrap()).await.unwrap();
@@ -129,7 +131,7 @@ async fn a_blocked_publisher_waits_and_the_acks_of_consumers_do_not() {
     out.publish("held".to_owned()).await.unwrap();
     next(&mut record).await;
     node.block_publishers().unwrap();
-    // The broker blocks a connection when it next publishes.
+    // The broker blocks a connection at its next publish.
     let blocked = out.enqueue("blocked".to_owned()).await.unwrap();
     until("the connection knows", || service.connections()[0].blocked.is_some()).await;
     assert!(service.connections()[1].blocked.is_none(), "the consumers' connection is not blocked");
@@ -157,7 +159,7 @@ async fn a_blocked_publisher_holds_its_window_and_its_mailbox_and_everything_els
 
     let enqueued = join_all((0..50).map(|number| out.enqueue(number.to_string()))).await;
     let (accepted, refused): (Vec<_>, Vec<_>) = enqueued.into_iter().partition(Result::is_ok);
-    assert_eq!(accepted.len(), 3, "a window and a mailbox of two each, less the first one");
+    assert_eq!(accepted.len(), 3, "window and mailbox have two places each, and one is taken");
     for error in refused.into_iter().filter_map(Result::err) {
         assert!(matches!(error.kind(), PublishErrorKind::Overloaded), "{error}");
     }
@@ -194,8 +196,8 @@ async fn a_blocked_requester_does_not_pile_questions_up_for_those_who_gave_up() 
     }
     assert_eq!((sent, not_sent), (2, 2), "the window is with the connection, the mailbox is not");
     assert!(service.connections()[0].blocked.is_some());
-    // Two are on the wire and two in the mailbox, for as long as the broker blocks: longer than the requester remembers
-    // who asked.
+    // While the broker blocks, two questions are on the wire and two in the mailbox. That is longer than the requester
+    // remembers its callers.
     for _ in 0..6 {
         for answer in ask().await {
             let error = answer.unwrap_err();
@@ -219,20 +221,21 @@ async fn a_consumer_the_broker_times_out_consumes_again() {
     out.publish("slow".to_owned()).await.unwrap();
     assert!(!next(&mut record).await.redelivered);
     let again = next(&mut record).await;
-    assert!(again.redelivered, "the broker took it back and delivers it again");
+    assert!(again.redelivered, "the broker must deliver the message again");
     out.publish("next".to_owned()).await.unwrap();
     assert_eq!(next(&mut record).await.text, "next");
     let tree = service.snapshot();
     let channel = tree.find("app/consume/consume-0/channels/q/channel").unwrap();
     assert_eq!(channel.restarts, 1, "{tree}");
-    assert_eq!(service.connections()[1].connects, 1, "a closed channel is its own affair:\n{tree}");
+    assert_eq!(service.connections()[1].connects, 1, "a closed channel must not cost the connection:\n{tree}");
     service.shutdown().await.unwrap();
 }
 
 #[actix::test]
 async fn a_retry_whose_queue_is_gone_when_its_wait_is_over_is_not_lost() {
     let node = RabbitMq::start().unwrap();
-    // How often the broker tries again to place a dead letter whose queue is not there: every three minutes by default.
+    // The interval at which the broker tries again to place a dead letter whose queue is missing: by default three
+    // minutes.
     node.eval("application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 1000), <<>>").unwrap();
     let wait = Duration::from_secs(3);
     let policy = Retry::exponential(2, wait, 1.0).unwrap();
@@ -245,7 +248,7 @@ async fn a_retry_whose_queue_is_gone_when_its_wait_is_over_is_not_lost() {
     let raw = Raw::connect(&node.url()).await;
     raw.delete("q").await;
     waited(&raw, wait).await;
-    // Declares the queue again: now the message can go on.
+    // This service declares the queue again, so the message can reach it.
     let (second, _out) = app(&node.url());
     let (factory, mut record) = handlers(|_| Act::Ok);
     let service = started(second.consume(Consume::queue("q").retry(policy), factory)).await;
@@ -254,7 +257,7 @@ async fn a_retry_whose_queue_is_gone_when_its_wait_is_over_is_not_lost() {
     service.shutdown().await.unwrap();
 }
 
-/// Returns when a message sent now with this time to live has come to its end, as the broker's clock has it.
+/// Waits until a message that is sent now with this time to live has expired by the broker's clock.
 async fn waited(raw: &Raw, ttl: Duration) {
     let mut arguments = lapin::types::FieldTable::default();
     arguments.insert("x-message-ttl".into(), lapin::types::AMQPValue::LongLongInt(ttl.as_millis() as i64));

@@ -1,4 +1,4 @@
-//! A broker that allows less than usual.
+//! Brokers with lower limits than usual.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ async fn a_broker_that_allows_few_channels_gets_more_connections_or_ends_the_ser
         (app, out)
     };
 
-    // Known before they are wanted.
+    // The limit is known before the additional publishers are opened.
     let (one, mut out) = app(1, "");
     let service = started(one).await;
     for _ in 0..4 {
@@ -31,7 +31,7 @@ async fn a_broker_that_allows_few_channels_gets_more_connections_or_ends_the_ser
     assert_eq!(names, ["publish-0", "publish-1", "publish-2", "consume-0"]);
     service.shutdown().await.unwrap();
 
-    // Wanted before it is known: nobody can move them.
+    // The publishers are opened before the limit is known, and cannot move to another connection.
     let (three, _out) = app(3, "");
     let service = three.start().await.unwrap();
     let end = soon("its end", service.wait()).await.unwrap_err().to_string();
@@ -40,7 +40,7 @@ async fn a_broker_that_allows_few_channels_gets_more_connections_or_ends_the_ser
     }
     service.shutdown().await.unwrap_err();
 
-    // What it says to do helps.
+    // The advice in the error helps.
     let (three, out) = app(3, "?channel_max=3");
     let service = started(three).await;
     for out in &out {
@@ -49,7 +49,7 @@ async fn a_broker_that_allows_few_channels_gets_more_connections_or_ends_the_ser
     service.shutdown().await.unwrap();
 }
 
-/// The broker does not say which message it closed the channel over.
+/// The broker does not tell because of which message it closed the channel.
 #[actix::test]
 async fn messages_too_large_for_the_broker_hold_up_nobody() {
     let node = RabbitMq::builder().config("max_message_size = 1000").start().unwrap();
@@ -69,7 +69,7 @@ async fn messages_too_large_for_the_broker_hold_up_nobody() {
     for number in 0..20 {
         check(number, soon("its end", out.publish(text(number))).await);
     }
-    assert!(begun.elapsed() < Duration::from_secs(10), "one by one: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "published one by one: {:?}", begun.elapsed());
 
     let begun = Instant::now();
     let outcomes = soon("all ends", join_all((0..20).map(|number| out.publish(text(number))))).await;

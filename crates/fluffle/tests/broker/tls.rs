@@ -1,5 +1,5 @@
-//! TLS as it is meant to be: the right certificates work, any other ends at once with a line that says so, and no secret
-//! is ever told.
+//! TLS: correct certificates work, a wrong certificate ends the service at once with a line that says why, and no
+//! secret is shown or logged.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ use crate::support::{
     *,
 };
 
-/// A refusal comes at once; a boot of another node may take the machine meanwhile.
+/// The limit for a refusal, which comes at once. It allows for a node that boots on the same machine meanwhile.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A certificate authority of the test's own.
@@ -56,7 +56,7 @@ impl Authority {
     }
 }
 
-/// A node that speaks TLS with `certificate`, and asks clients for one when `verify_peer`.
+/// A node that uses TLS with `certificate`, and asks clients for a certificate if `verify_peer` is true.
 fn node(authority: &Authority, certificate: &Certificate, verify_peer: bool, config: &str) -> RabbitMq {
     let folder = TempDir::new().unwrap();
     let file = |name: &str, text: &str| -> PathBuf {
@@ -73,7 +73,7 @@ fn node(authority: &Authority, certificate: &Certificate, verify_peer: bool, con
     RabbitMq::builder().tls(files).plugin("rabbitmq_auth_mechanism_ssl").config(config).start().expect("a node")
 }
 
-/// A node with a good certificate for `localhost`, and none asked of clients.
+/// A node with a valid certificate for `localhost`. It does not ask clients for one.
 fn good_node() -> (Authority, RabbitMq) {
     let authority = Authority::new();
     let certificate = authority.sign("localhost", |_| {});
@@ -86,7 +86,7 @@ fn amqps(node: &RabbitMq, host: &str, credentials: &str, query: &str) -> Broker 
     broker(&format!("amqps://{credentials}{host}:{port}/%2f{query}"))
 }
 
-/// A message there and back.
+/// Checks that a message can be published and consumed.
 async fn works(broker: Broker) {
     let app = App::new(broker).topology(Topology::new().queue(Queue::classic("q")));
     let out = app.publisher::<String>(Route::queue("q"));
@@ -97,7 +97,7 @@ async fn works(broker: Broker) {
     service.shutdown().await.unwrap();
 }
 
-/// The service ends by itself, at once; gives its one line.
+/// Checks that the service ends by itself at once, and returns the line with the error.
 async fn refused(broker: Broker) -> String {
     let service = App::new(broker).start().await.unwrap();
     let ended = tokio::time::timeout(AT_ONCE, service.wait()).await.expect("it gives up at once");
@@ -162,8 +162,8 @@ async fn a_client_certificate_logs_in_without_a_password_and_its_absence_is_refu
     assert!(line.contains("localhost"), "{line}");
 }
 
-/// A port before a node: what connects is passed on to the port that stands here at that time; while it is 0, it is answered in
-/// plain text, as a load balancer does that has no node to pass it on to.
+/// A proxy in front of a node. It forwards a new connection to the port that is set at that time. While that is 0, it
+/// answers in plain text, as a load balancer without a healthy node does.
 struct Front {
     port: u16,
     to: Arc<AtomicU16>,
@@ -235,7 +235,7 @@ async fn what_answers_in_plain_text_is_no_refused_certificate_and_the_service_wa
     let (authority, node) = good_node();
     let front = Front::new(node.amqps_port().unwrap());
 
-    // At the first start.
+    // At the first start of the service.
     front.answer_in_plain_text();
     let app = App::new(front.broker(&authority)).topology(Topology::new().queue(Queue::classic("q")));
     let out = app.publisher::<String>(Route::queue("q"));
@@ -245,7 +245,7 @@ async fn what_answers_in_plain_text_is_no_refused_certificate_and_the_service_wa
     soon("ready", service.ready()).await.unwrap();
     out.publish("a".to_owned()).await.unwrap();
 
-    // And at a reconnect.
+    // At a reconnect.
     let log = Logged::from_here();
     front.answer_in_plain_text();
     node.close_all_connections("a test cuts the connection").unwrap();
@@ -283,8 +283,8 @@ async fn a_certificate_that_goes_bad_ends_no_service_that_has_been_connected_and
     service.shutdown().await.unwrap();
 }
 
-/// What this process has logged since a moment. The tests of a process share its log, so a test looks for lines that it
-/// alone can have caused.
+/// The log of this process since this value was made. All tests of the process share the log, so a test looks for lines
+/// that only it can have caused.
 struct Logged {
     from: usize,
 }

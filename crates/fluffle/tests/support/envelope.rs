@@ -1,11 +1,11 @@
-//! Messages and batches as publishers write them, put into a queue by a client of the test's own.
+//! Messages and batches in the form that publishers write, for a test that puts them into a queue with its own client.
 
 use fluffle::wire::{Encoded, Wire};
 use lapin::BasicProperties;
 
 use super::Raw;
 
-/// A text by itself: its body, and the least labels that say so.
+/// A single text: its body, and the fewest labels with which it is decoded.
 pub fn encoded(text: &str) -> (Vec<u8>, BasicProperties) {
     let body = Wire::<String>::protobuf().encode(&text.to_owned()).unwrap().body.to_vec();
     let labels = BasicProperties::default()
@@ -19,7 +19,7 @@ pub fn batch(texts: &[&str]) -> Encoded {
     Wire::<String>::protobuf().encode_batch(&texts).unwrap()
 }
 
-/// The labels that an envelope travels with, under the id `id`.
+/// The labels of an envelope with this id.
 pub fn labels(encoded: &Encoded, id: &str) -> BasicProperties {
     let labels = BasicProperties::default()
         .with_content_type((&*encoded.content_type).into())

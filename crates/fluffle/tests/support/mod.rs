@@ -1,5 +1,5 @@
-//! What the tests on a real broker share: a scripted handler that records, raw messages, waiting with a deadline.
-//! Compiled once for each of the binaries `it` and `broker`, neither of which uses all of it.
+//! Shared by the tests on a real broker: a scripted handler with a record, raw messages, waiting with a deadline.
+//! Compiled for each of the binaries `it` and `broker`; neither of them uses everything.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod envelope;
@@ -50,7 +50,7 @@ pub fn retry(attempts: u32) -> Retry {
     Retry::exponential(attempts, Duration::from_millis(50), 1.0).expect("a policy")
 }
 
-/// The future's output, or a failed test.
+/// The future's output. Fails the test if that takes longer than [`SOON`].
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     match timeout(SOON, future).await {
         Ok(output) => output,
@@ -58,9 +58,9 @@ pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
-/// Waits until `check` says yes, looking every 20 ms, or fails the test after the deadline.
+/// Calls `check` every 20 ms until it returns true. Fails the test after [`SOON`].
 ///
-/// For conditions of the broker, which sends no event for them.
+/// For conditions that no event reports, such as those at the broker.
 pub async fn until(what: &str, mut check: impl FnMut() -> bool) {
     soon(what, async {
         let mut look = tokio::time::interval(Duration::from_millis(20));
@@ -71,7 +71,7 @@ pub async fn until(what: &str, mut check: impl FnMut() -> bool) {
     .await;
 }
 
-/// Starts and waits until everything runs.
+/// Starts the app and waits until everything runs.
 pub async fn started(app: App) -> Service {
     let service = app.start().await.expect("it starts");
     soon("ready", service.ready()).await.expect("it runs");
@@ -83,7 +83,7 @@ pub fn stats(service: &Service) -> ConsumerStats {
     service.consumers()[0].1
 }
 
-/// What the error says of settings that exclude one another.
+/// Starts the app, which must be refused because settings exclude one another. Returns the error's text.
 pub async fn contradiction(app: App) -> String {
     match soon("an answer", app.start()).await.err().expect("it is refused") {
         fluffle::Error::Service(error @ ServiceError::Contradiction { .. }) => error.to_string(),
@@ -91,13 +91,13 @@ pub async fn contradiction(app: App) -> String {
     }
 }
 
-/// The first letter is the key; a message called `!` has none.
+/// The key of a message: its first letter. Panics for the message `!`.
 pub fn key(text: &String) -> char {
     assert_ne!(text, "!", "no key");
     text.chars().next().unwrap()
 }
 
-/// What a handler saw of one delivery.
+/// One delivery as a handler saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub text: String,
@@ -117,11 +117,11 @@ pub enum Act {
     Block(Duration),
     /// Never answers.
     Hang,
-    /// Answers when told.
+    /// Answers when the test notifies this.
     Wait(Arc<tokio::sync::Notify>),
 }
 
-/// A recorder: the factory of scripted handlers, and what they saw, in order.
+/// A recorder: the script of the handlers, and where they report what they saw.
 pub struct Recorder {
     script: Script,
     seen: mpsc::UnboundedSender<Seen>,
@@ -145,7 +145,7 @@ pub fn handlers(
     (factory, record)
 }
 
-/// The next thing the handlers saw.
+/// The next delivery that a handler saw.
 pub async fn next(record: &mut Record) -> Seen {
     soon("a delivery", record.recv()).await.expect("handlers are alive")
 }
@@ -171,7 +171,8 @@ impl Handler<Delivery<String>> for Scripted {
             instance: self.instance,
         };
         let act = (self.script)(&seen);
-        // Created before the test learns of the delivery: `notify_waiters` reaches whatever is created, polled or not.
+        // Created before the test learns of the delivery, because `notify_waiters` wakes every `Notified` that exists,
+        // even if it was not polled.
         let told = if let Act::Wait(go) = &act { Some(Arc::clone(go).notified_owned()) } else { None };
         self.seen.send(seen).expect("the test listens");
         match act {
@@ -193,7 +194,7 @@ impl Handler<Delivery<String>> for Scripted {
     }
 }
 
-/// A dead letter as it lies in its queue.
+/// A message taken out of a queue.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
     pub body: Vec<u8>,
@@ -211,7 +212,7 @@ impl DeadLetter {
     }
 }
 
-/// A client of its own, beside the framework: what it does owes nothing to the code under test.
+/// A plain lapin client, which uses none of the code under test.
 pub struct Raw {
     connection: Connection,
     channel: lapin::Channel,
@@ -232,7 +233,7 @@ impl Raw {
         self.connection.create_channel().await.expect("a channel")
     }
 
-    /// Puts a body straight into a queue.
+    /// Publishes a body to a queue through the default exchange.
     pub async fn put(&self, queue: &str, body: &[u8], properties: BasicProperties) {
         self.channel
             .basic_publish("".into(), queue.into(), BasicPublishOptions::default(), body, properties)
@@ -267,7 +268,7 @@ impl Raw {
             .message_count()
     }
 
-    /// Puts a queue in the place of another that takes nothing: every message to it is nacked.
+    /// Replaces a queue by one that is always full, so that every message to it is nacked.
     pub async fn let_nothing_into(&self, queue: &str) {
         self.delete(queue).await;
         let mut full = lapin::types::FieldTable::default();
@@ -282,7 +283,7 @@ impl Raw {
     }
 }
 
-/// Ids counted: how often each was seen.
+/// Counts how often each id was seen.
 #[derive(Clone, Default)]
 pub struct Tally(Arc<Mutex<std::collections::HashMap<String, usize>>>);
 
@@ -307,7 +308,7 @@ impl Tally {
 /// What the clients of a [`forward`]ed port have sent, by connection.
 pub type Heard = Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>;
 
-/// Passes every connection to `listener` on to `port` of this machine, for as long as the test's process lives.
+/// Forwards every connection to `listener` to `port` on this machine, until the test's process ends.
 pub fn forward(listener: std::net::TcpListener, port: u16) -> Heard {
     let heard = Heard::default();
     let all = Arc::clone(&heard);
@@ -324,7 +325,7 @@ pub fn forward(listener: std::net::TcpListener, port: u16) -> Heard {
     heard
 }
 
-/// Until either side ends it.
+/// Copies bytes in one direction until either side closes the connection.
 fn pass(mut from: std::net::TcpStream, mut to: std::net::TcpStream, heard: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {

@@ -14,7 +14,7 @@ pub async fn publish_numbers(out: &Publisher<String>, count: usize) {
     }
 }
 
-/// A handler that answers at once, without a future, and hands on the number it was given.
+/// A handler that answers at once, without a future, and reports the number that it was given.
 pub struct Numbers(pub mpsc::UnboundedSender<usize>);
 
 impl Actor for Numbers {

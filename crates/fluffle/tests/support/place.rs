@@ -1,5 +1,5 @@
-//! Where a test runs: on RabbitMQ, in a virtual host of its own, or on a broker inside the test. The framework promises the
-//! same on both.
+//! Where a test runs: on RabbitMQ in a virtual host of its own, or on an embedded broker. The framework's promises are
+//! the same on both.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,11 @@ use fluffle_harness::{QueueDepth, RabbitMq, Vhost};
 
 use super::SOON;
 
-/// `embedded` for the broker inside the test, anything else for RabbitMQ; `cargo xtask test` runs both.
+/// The variable that selects the broker: `embedded` for the embedded broker, anything else for RabbitMQ. `cargo xtask
+/// test` runs the tests on both.
 const WHICH: &str = "FLUFFLE_TEST_BROKER";
 
-/// The embedded broker's one virtual host: not `/`, so that its name can be told from the rest of a URL.
+/// The only virtual host of the embedded broker. It is not `/`, so that tests can replace its name in a URL.
 const NAME: &str = "tests";
 
 pub enum Place {
@@ -19,13 +20,13 @@ pub enum Place {
     Embedded { broker: Broker, url: String },
 }
 
-/// What the broker knows of a connection.
+/// A connection as the broker sees it.
 pub struct OpenConnection {
     pub client_name: String,
     pub channels: usize,
 }
 
-/// A place of the test's own.
+/// A new place for one test.
 pub fn vhost() -> Place {
     if std::env::var(WHICH).is_ok_and(|which| which == "embedded") {
         let broker = Broker::builder().vhost(NAME).start().expect("a broker");
@@ -57,7 +58,7 @@ impl Place {
         }
     }
 
-    /// Closes every connection, and says how many there were.
+    /// Closes every connection, and returns how many there were.
     pub fn close_connections(&self, reason: &str) -> usize {
         match self {
             Self::RabbitMq(vhost) => vhost.close_connections(reason).expect("closed"),
@@ -94,7 +95,7 @@ impl Place {
     pub fn wait_depth(&self, queue: &str, wished: impl Fn(QueueDepth) -> bool) {
         let deadline = std::time::Instant::now() + SOON;
         while !wished(self.depth(queue)) {
-            assert!(std::time::Instant::now() < deadline, "queue {queue} never got there: {:?}", self.depth(queue));
+            assert!(std::time::Instant::now() < deadline, "the depth of {queue} is still {:?}", self.depth(queue));
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }

@@ -1,5 +1,5 @@
-//! A test that plays two parts: the service in a process of its own, and the user who looks at its exit code and signals
-//! it.
+//! For tests with two parts: the service, in a process of its own, and the user, who sends signals to it and checks its
+//! exit code.
 use std::{
     env,
     future::Future,
@@ -11,7 +11,7 @@ use std::{
 
 const PART: &str = "FLUFFLE_TEST_PART";
 
-/// How long the service may take for a step, a cold start on a busy machine included.
+/// How long the service may take for a step, including a cold start on a busy machine.
 pub const SECONDS: Duration = Duration::from_secs(15);
 
 /// Whether the service logs to stderr, at `info`.
@@ -21,9 +21,9 @@ pub enum Log {
     Off,
 }
 
-/// The name of the test function that this stands in, as its binary lists it, for [`service`].
+/// The name of the test function that contains this macro call, as its binary lists it. For [`service`].
 ///
-/// Taken from the function itself, so that a test can be moved or renamed.
+/// It is taken from the function itself, so a test can be moved or renamed.
 macro_rules! this_test {
     () => {{
         fn here() {}
@@ -39,10 +39,11 @@ pub fn test_of(here: &'static str) -> &'static str {
     function.trim_end_matches("::{{closure}}")
 }
 
-/// In the test's own process: how to start `service` in another, which runs it as `fn main` would and ends there.
+/// In the test's own process, returns the program that runs `service` in another process. In that other process, runs
+/// `service` as `fn main` would and ends the process.
 ///
-/// `test` is [`this_test!`] of the calling test function: the other process runs that test alone, and gets no further
-/// than here.
+/// `test` is [`this_test!`] of the calling test function. The other process runs only that test, and never returns from
+/// this call.
 pub fn service<F, E>(test: &str, log: Log, service: impl FnOnce() -> F) -> Program
 where
     F: Future<Output = Result<(), E>>,
@@ -91,7 +92,7 @@ impl Program {
     }
 }
 
-/// The service, running.
+/// The process of a running service.
 pub struct Process {
     child: Child,
     said: Arc<(Mutex<Vec<String>>, Condvar)>,
@@ -115,7 +116,8 @@ impl Process {
             .clone()
     }
 
-    /// Waits until it has died, or a line on stderr contains `word`; gives whether it died, and what it has said.
+    /// Waits until the process has died or a line on stderr contains `word`. Returns whether it died, and all lines so
+    /// far.
     pub fn died_or_said(&mut self, word: &str, limit: Duration) -> (bool, Vec<String>) {
         let deadline = Instant::now() + limit;
         loop {
@@ -132,7 +134,7 @@ impl Process {
         }
     }
 
-    /// What it has said so far.
+    /// All lines on stderr so far.
     pub fn lines(&self) -> Vec<String> {
         self.said.0.lock().unwrap().clone()
     }
@@ -153,7 +155,7 @@ impl Process {
         writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    /// Waits for its end; gives the exit code and all it said on stderr.
+    /// Waits for the end of the process. Returns its exit code and all lines on stderr.
     pub fn ended(mut self, limit: Duration) -> (i32, Vec<String>) {
         let deadline = Instant::now() + limit;
         let status = loop {

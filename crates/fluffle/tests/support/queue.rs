@@ -16,14 +16,14 @@ pub fn app(url: &str) -> (App, Publisher<String>) {
     (app, out)
 }
 
-/// Publishes these one after the other, each when the one before is confirmed.
+/// Publishes these texts, each after the previous one is confirmed.
 pub async fn publish(out: &Publisher<String>, texts: &[&str]) {
     for text in texts {
         soon("published", out.publish((*text).to_owned())).await.expect("confirmed");
     }
 }
 
-/// Puts these into `q` by a service that ends then.
+/// Publishes these texts to `q` with a service that is shut down afterwards.
 pub async fn publish_before_consuming(place: &Place, texts: &[&str]) {
     let (app, out) = app(place.url());
     let service = started(app).await;
@@ -31,7 +31,7 @@ pub async fn publish_before_consuming(place: &Place, texts: &[&str]) {
     service.shutdown().await.unwrap();
 }
 
-/// Waits until `q` is empty, shuts the service down, and looks whether anything came back.
+/// Waits until `q` is empty, shuts the service down, and checks that `q` is still empty.
 pub async fn nothing_left(place: &Place, service: Service) {
     until("nothing is ready or unacked", || {
         let depth = place.depth("q");
@@ -42,7 +42,7 @@ pub async fn nothing_left(place: &Place, service: Service) {
     assert_eq!(Raw::connect(place.url()).await.ready("q").await, 0);
 }
 
-/// What a broker inside the test has of a queue: ready, unacked, consumers.
+/// The counts of a queue on an embedded broker: ready, unacked, consumers.
 pub fn counts(broker: &TestBroker, queue: &str) -> (usize, usize, usize) {
     let snapshot = broker.snapshot().unwrap();
     let queue = snapshot.queue(queue).unwrap();

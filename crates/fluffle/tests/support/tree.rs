@@ -1,4 +1,4 @@
-//! Looking at a service's tree.
+//! Finds nodes in a service's tree.
 
 use fluffle::supervise::NodeSnapshot;
 

@@ -22,7 +22,7 @@ use crate::consume::{
     message::{received::Received, settled::Settled},
 };
 
-/// A message and one attempt at it, shared by the handler's [`Delivery`](crate::Delivery) and by whoever settles it.
+/// A message and one attempt at it. The handler's [`Delivery`](crate::Delivery) and the code that settles it share it.
 /// Dereferences to the message.
 #[derive(Debug)]
 pub(crate) struct Attempt {
@@ -51,7 +51,8 @@ impl Attempt {
         }
     }
 
-    /// Ends this attempt as retried and begins the next at the same delivery, without a trip to the broker.
+    /// Ends this attempt as retried, and returns the next attempt at the same delivery. No message is sent to the
+    /// broker.
     pub(crate) fn again(&self, number: AttemptNumber) -> Self {
         let _ = self.settled.set(Settled::Retried);
         Self {
@@ -61,7 +62,7 @@ impl Attempt {
         }
     }
 
-    /// A handler takes it.
+    /// A handler takes the message.
     pub(crate) fn start(&self) {
         self.started.get_or_init(Instant::now);
     }
@@ -70,14 +71,14 @@ impl Attempt {
         self.started.get().is_some()
     }
 
-    /// How long a handler has had it; `None` before that. Zero for a batch whose items go to handlers one by one,
-    /// because each of those has a time of its own.
+    /// How long a handler has had the message; `None` if none has begun it. Zero for a batch whose items go to handlers
+    /// one by one, because each item has its own time limit.
     pub(crate) fn busy(&self) -> Option<Duration> {
         let busy = self.started.get()?.elapsed();
         Some(if self.handed_out().is_some() { Duration::ZERO } else { busy })
     }
 
-    /// The batch, opened.
+    /// Sets what is in the batch, once it is opened.
     pub(crate) fn open(&self, contents: Contents) -> &Contents {
         self.contents.get_or_init(|| Box::new(contents))
     }
@@ -87,7 +88,7 @@ impl Attempt {
         self.contents.get().map(|contents| &**contents)
     }
 
-    /// How many messages it is: one, or the items of the batch.
+    /// How many messages the delivery has: one, or the items of the batch.
     pub(crate) fn messages(&self) -> usize {
         self.contents().map_or(1, |contents| contents.items.len())
     }
@@ -103,17 +104,18 @@ impl Attempt {
         }
     }
 
-    /// Counts what the body has unpacked to. A body that was not compressed is its own message and counts nothing more.
+    /// Counts the bytes that the body unpacked to against the byte budget. A body that was not compressed is counted
+    /// already.
     pub(crate) fn unpacked(&self, bytes: usize) {
         if bytes != self.body.len() {
             self.permits.take_more_bytes(bytes as u64);
         }
     }
 
-    /// Settles it in the books; only the first call counts.
+    /// Records what became of the delivery; only the first call counts.
     ///
-    /// Gives all permits back, except when the attempt is [`Lost`](Settled::Lost) and its handler has not been given
-    /// up: that handler still works on the message, so the permits end with the last reference to the attempt.
+    /// Gives back all permits, except if the attempt is [`Lost`](Settled::Lost) and was not given up: its handler still
+    /// works on the message, so the permits are given back with the last reference to the attempt.
     pub(crate) fn settle_as(&self, settled: Settled) {
         let _ = self.settled.set(settled);
         if settled != Settled::Lost || self.given_up.load(Ordering::Acquire) {
@@ -121,13 +123,13 @@ impl Attempt {
         }
     }
 
-    /// What became of it, as soon as that is known. Cancellation safe.
+    /// What became of the delivery, as soon as that is known. Cancellation safe.
     pub(crate) async fn settled(&self) -> Settled {
         *self.settled.wait().await
     }
 
-    /// Its handler has had it for too long, and it is settled without the handler's answer. The handler's place among
-    /// those that may run at a time is free.
+    /// Gives the attempt up: its handler has had it for too long, and it is settled without the handler's answer. The
+    /// handler's place under the concurrency limit becomes free.
     pub(crate) fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
         self.waker.wake();
@@ -139,7 +141,7 @@ impl Attempt {
         self.permits.give_back();
     }
 
-    /// Whether it has been given up. If not, wakes the task when it is.
+    /// Whether the attempt has been given up. If not, the task is woken when it is.
     pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
         self.waker.register(cx.waker());
         self.given_up.load(Ordering::Acquire)
@@ -159,7 +161,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::consume::message::received::tests::received_with;
 
-    /// Attempt `number` at a delivery of four bytes, for the tests of this module's neighbours.
+    /// Attempt `number` at a delivery of four bytes, for the tests of other modules too.
     pub(crate) fn attempt(number: u32) -> Attempt {
         Attempt::new(crate::consume::message::received::tests::received(number))
     }

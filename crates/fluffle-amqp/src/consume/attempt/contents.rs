@@ -11,7 +11,7 @@ use fluffle_wire::{DecodeError, RawItems};
 
 use crate::consume::message::{received::Received, settled::Settled};
 
-/// Items that went to handlers one by one.
+/// The items of a batch that go to handlers one by one.
 pub(crate) trait HandedOut: Send + Sync + std::fmt::Debug {
     /// Fails items that a handler has had for longer than `limit`.
     fn expire(&self, limit: Duration);
@@ -20,17 +20,17 @@ pub(crate) trait HandedOut: Send + Sync + std::fmt::Debug {
 /// What an opened batch holds.
 #[derive(Debug)]
 pub(crate) struct Contents {
-    /// From the first item on.
+    /// All items, from the first one on.
     pub(crate) items: RawItems,
     /// The content type of one item by itself.
     pub(crate) single: Box<str>,
     /// With effectively once: which items have been handled before. Empty or not set: none.
     pub(crate) known: OnceLock<Vec<bool>>,
-    /// What became of the items that were not acked, by index.
+    /// What became of the items that were not handled, by index.
     pub(crate) not_acked: OnceLock<Vec<(usize, Settled)>>,
-    /// In a batch that a handler takes at once: the items that turned out to be unreadable.
+    /// If a handler is given the whole batch: the items that could not be decoded.
     unreadable: Mutex<Vec<usize>>,
-    /// In a batch whose items go to handlers one by one: those items.
+    /// If the items go to handlers one by one: those items.
     pub(crate) handed_out: OnceLock<Weak<dyn HandedOut>>,
 }
 
@@ -60,8 +60,8 @@ impl Contents {
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).push(index);
     }
 
-    /// The items that cannot be read, and why: those a handler found unreadable, by the error of `decode`, and those
-    /// behind a damaged frame.
+    /// The items that cannot be read, and why. An item that could not be decoded has the error of `decode`. Items
+    /// behind a damaged length have the error of the batch.
     pub(crate) fn unreadable(&self, decode: impl Fn(&Bytes) -> Option<DecodeError>) -> Vec<(usize, DecodeError)> {
         let noted = std::mem::take(&mut *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner));
         let why = |(index, raw): (usize, Result<Bytes, DecodeError>)| match raw {
@@ -72,7 +72,7 @@ impl Contents {
         self.items.clone().enumerate().filter_map(|item| Some((item.0, why(item)?))).collect()
     }
 
-    /// The items that `each` names, in order, each as a message of its own. Everything behind a damaged frame is one
+    /// The items that `each` names, in order, each as a message of its own. Everything from a damaged item on is one
     /// message.
     pub(crate) fn by_themselves<'a, T: 'a>(
         &'a self,
@@ -89,7 +89,7 @@ impl Contents {
         })
     }
 
-    /// What became of item `index` if its batch was settled as `batch`.
+    /// What became of item `index`, if its batch was settled as `batch`.
     pub(crate) fn settled(&self, index: usize, batch: Settled) -> Settled {
         let others = self.not_acked.get().map(Vec::as_slice).unwrap_or_default();
         let own = others.binary_search_by_key(&index, |(index, _)| *index).ok().and_then(|place| others.get(place));

@@ -1,11 +1,11 @@
-//! A handler that panicked, or ended, with a message in hand.
+//! How a handler ended that panicked or stopped with a message in hand.
 
 use std::{any::Any, sync::Arc};
 
 use fluffle_supervise::Panicked;
 use fluffle_wire::headers::error_chain;
 
-/// What is known of how a handler ended before it answered.
+/// How a handler ended before it answered, as far as that is known: its panic, or `None`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Crash(Option<Arc<Panic>>);
 
@@ -14,26 +14,26 @@ pub(crate) struct Crash(Option<Arc<Panic>>);
 struct Panic(String);
 
 impl Crash {
-    /// Of the handler actor that is being dropped on this thread.
+    /// The crash of the handler actor that is being dropped on this thread.
     pub(crate) fn of_the_actor() -> Self {
         Self(Panicked::of_the_actor_being_dropped().map(|panicked| Arc::new(Panic(panicked.message().to_owned()))))
     }
 
-    /// Of a handler whose future has panicked apart from its actor.
+    /// The crash of a `ResponseFuture`, which runs outside its actor, with the payload of its panic.
     pub(crate) fn of_a_future(payload: &(dyn Any + Send)) -> Self {
         Self(Some(Arc::new(Panic(Panicked::message_of(payload).to_owned()))))
     }
 
-    /// This, or the other one if nothing is known.
+    /// This crash, or `other` if this one's panic is not known.
     pub(crate) fn or(self, other: &Self) -> Self {
         if self.0.is_some() { self } else { other.clone() }
     }
 
-    /// In one line of at most 2 KiB.
+    /// The text for logs and dead letters: one line of at most 2 KiB.
     pub(crate) fn text(&self) -> String {
         match &self.0 {
             Some(panic) => error_chain(&**panic),
-            None => "the handler ended with this message in hand, or a future of it panicked".to_owned(),
+            None => "the handler ended with this message in hand, or one of its futures panicked".to_owned(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The items of a batch that go to handlers one by one: each has a result of its own, and when the last one has, the
+//! The items of a batch that go to handlers one by one. Each item has a result of its own. When every item has one, the
 //! batch has its outcome.
 
 use std::{
@@ -25,10 +25,11 @@ use crate::consume::attempt::{
     ticket::{Completion, Ticket},
 };
 
-/// The items of one batch that handlers have or have had.
+/// The items of one batch, and their results so far.
 pub(crate) struct Items {
     pub(crate) attempt: Arc<Attempt>,
-    /// The item whose handler runs at this moment, plus 1; 0 for none. Whoever sets it to 0 decides the item's result.
+    /// The index of the item whose handler runs at this moment, plus 1; 0 if there is none. The code that sets it to 0
+    /// decides the item's result.
     in_hand: AtomicUsize,
     results: Mutex<Results>,
     /// Where a late answer goes. Weak, so that only tickets count as unanswered.
@@ -40,9 +41,9 @@ struct Results {
     /// How many items have no result.
     open: usize,
     outcomes: ItemOutcomes,
-    /// Items that are begun and will be answered later.
+    /// Items that were begun and will be answered later.
     begun: Vec<Arc<Begun>>,
-    /// What was in hand at the last look, and since when.
+    /// The value of `in_hand` at the last check of time limits, and since when it has had that value.
     watched: (usize, Instant),
 }
 
@@ -55,19 +56,19 @@ struct Begun {
 }
 
 impl Begun {
-    /// Takes the right to decide the item's result. False for whoever comes second.
+    /// Claims the right to decide the item's result. False if it was claimed before.
     fn claim(&self) -> bool {
         !self.has_result.swap(true, Ordering::AcqRel)
     }
 }
 
 impl Items {
-    /// An item's handler is called.
+    /// The handler of item `index` is called now.
     pub(crate) fn begin(&self, index: usize) {
         self.in_hand.store(index + 1, Ordering::Release);
     }
 
-    /// The handler has returned from the call. False if its item has been given up meanwhile.
+    /// The handler has returned from the call. False if the item was given up meanwhile.
     pub(crate) fn end(&self) -> bool {
         self.in_hand.swap(0, Ordering::AcqRel) != 0
     }
@@ -90,7 +91,7 @@ impl Items {
         ItemTicket { items: Arc::clone(self), begun, key }
     }
 
-    /// So many more items have been handled, or need not be.
+    /// Counts `count` more items that were handled, or need not be.
     pub(crate) fn handled(&self, count: usize) {
         self.close(count, None);
     }
@@ -99,7 +100,7 @@ impl Items {
         self.close(1, Some((index, Arc::new(why))));
     }
 
-    /// Reports the answer to an item that was given up before.
+    /// Reports the late answer to an item that was given up.
     pub(crate) fn late(&self, index: usize, handled: bool) {
         let outcome = Outcome::LateItem(index, handled);
         if let Some(completions) = self.completions.upgrade() {
@@ -108,14 +109,14 @@ impl Items {
         }
     }
 
-    /// The handler panicked: the item it had in hand, if any, is charged.
+    /// The handler panicked. If it had an item in hand, that item fails.
     fn crashed(&self) {
         if let Some(index) = self.in_hand.swap(0, Ordering::AcqRel).checked_sub(1) {
             self.failed(index, Outcome::Crashed(Crash::of_the_actor()));
         }
     }
 
-    /// The items from `until` on are not begun. Their channel is gone, so the broker delivers them again.
+    /// The items from `until` on are not begun, because their channel is lost. The broker delivers them again.
     fn abandon(&self, until: usize, count: usize) {
         self.results().outcomes.until = until;
         self.close(count, None);
@@ -181,7 +182,7 @@ pub(crate) struct ItemTicket {
 }
 
 impl ItemTicket {
-    /// The item has been given up, so the next message of its key may be handed out.
+    /// The item was given up, so the next message of its key may be handed out.
     pub(crate) fn free_key(&mut self) {
         self.key = None;
     }
@@ -190,7 +191,7 @@ impl ItemTicket {
         &self.items.attempt
     }
 
-    /// Whether the item has taken too long. If not, wakes the task when it has.
+    /// Whether the item was given up. If not, the task is woken when it is.
     pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
         self.begun.waker.register(cx.waker());
         self.begun.has_result.load(Ordering::Acquire)
@@ -214,8 +215,8 @@ impl Drop for ItemTicket {
     }
 }
 
-/// An item on its way to a handler by itself, where order is kept by key. Dropped before a handler takes it, it was not
-/// begun.
+/// An item on its way to a handler, if order is kept by key. If it is dropped before a handler takes it, its outcome is
+/// [`NotStarted`](Outcome::NotStarted).
 pub(crate) struct Item {
     pub(crate) index: usize,
     pub(crate) raw: Bytes,
@@ -228,7 +229,8 @@ impl Item {
         Self { index, raw, key: None, items: Some(Arc::clone(items)) }
     }
 
-    /// A handler takes it. `None` never happens: only this and the drop take the items away.
+    /// A handler takes the item. Never `None`, because only this method and `drop` take `items`, and this one consumes
+    /// the item.
     pub(crate) fn begin(mut self) -> Option<ItemTicket> {
         let key = self.key.take();
         Some(self.items.take()?.ticket(self.index, true, key))
@@ -243,17 +245,17 @@ impl Drop for Item {
     }
 }
 
-/// A batch on its way through its items. One handler has it at a time, and the next one goes on where the last one
-/// stopped.
+/// A batch whose items are being handed out. One handler instance has it at a time. If that crashes, the next one goes
+/// on where it stopped.
 pub(crate) struct Opened {
     pub(crate) items: Arc<Items>,
     left: RawItems,
-    /// Items with a result that `items` has not been told of.
+    /// How many items were handled, or need not be, without being reported to `items` yet.
     untold: usize,
 }
 
 impl Opened {
-    /// The items of `contents`, which are `attempt`'s.
+    /// Starts with the first of the items of `contents`, which belong to `attempt`.
     pub(crate) fn new(attempt: &Arc<Attempt>, contents: &Contents, ticket: Ticket) -> Self {
         let left = contents.items.clone();
         let completions = ticket.completions().downgrade();
@@ -278,8 +280,7 @@ impl Opened {
         Self { items, left, untold: 0 }
     }
 
-    /// The next item that has not been handled before: its index and its bytes. An item that cannot be read fails by
-    /// itself.
+    /// The index and the bytes of the next item that was not handled before. Items that cannot be read fail here.
     pub(crate) fn next(&mut self) -> Option<(usize, Bytes)> {
         loop {
             let index = self.left.index();
@@ -300,13 +301,13 @@ impl Opened {
         self.untold += 1;
     }
 
-    /// The handler that had the batch is gone.
+    /// The handler that had the batch has ended: the item in hand fails, if there is one, and the batch goes on.
     pub(crate) fn survive(&mut self) {
         self.items.crashed();
     }
 }
 
-/// At the end of its items, or when no handler may go on with them.
+/// Reports to `items` when all items are handed out, or when no handler may go on with the rest.
 impl Drop for Opened {
     fn drop(&mut self) {
         let left = self.left.len() - self.left.index();
@@ -359,7 +360,7 @@ mod tests {
         assert!(opened.items.end());
         opened.items.failed(third, Outcome::Failed(Failure::reject("no")));
         drop(opened);
-        assert!(outcome(&mut answers).is_none(), "the first is still with its handler");
+        assert!(outcome(&mut answers).is_none(), "the first item is not answered yet");
         later.answer(Outcome::Handled(None));
         let items = outcome(&mut answers).unwrap();
         assert!(items.is_complete(3));

@@ -1,4 +1,4 @@
-//! What a queue holds for the handlers.
+//! The units of work in a handler queue.
 
 use std::sync::Arc;
 
@@ -17,19 +17,19 @@ pub(crate) struct Job {
 pub(crate) enum Work {
     /// The whole delivery.
     Whole(Ticket),
-    /// The items of a batch that its last handler did not come to before it ended.
+    /// The remaining items of a batch whose handler ended before it had begun them.
     Rest(Opened),
     /// One item of a batch, where order is kept by key.
     Item(Item),
 }
 
 impl Job {
-    /// The whole of `attempt`, whose ticket is answered by `ticket`.
+    /// The whole of `attempt`; its answer goes through `ticket`.
     pub(crate) fn whole(attempt: Arc<Attempt>, ticket: Ticket) -> Self {
         Self { attempt, work: Work::Whole(ticket) }
     }
 
-    /// Whether a handler has begun part of it. What is begun is never taken back.
+    /// Whether a handler has begun a part of this. A job that was begun is never taken back.
     pub(crate) fn is_begun(&self) -> bool {
         match self.work {
             Work::Whole(_) => false,

@@ -1,4 +1,4 @@
-//! One attempt at a delivery: what it has borrowed, what is in it, and the duty to answer for it.
+//! One attempt at a delivery: its permits, its contents, its outcome, and the duty to answer for it.
 
 #[allow(clippy::module_inception, reason = "the folder is about this one noun")]
 pub(crate) mod attempt;

@@ -1,4 +1,4 @@
-//! Opens a delivery: is it a batch, and what is in it?
+//! Finds out whether a delivery is a batch, and opens it.
 
 use fluffle_wire::Wire;
 
@@ -11,7 +11,8 @@ use crate::consume::{
     message::item::has_room_for_items,
 };
 
-/// What is in a batch; `None` for a message by itself. A batch that no handler can be given has its outcome already.
+/// The contents of a batch. `None` if the delivery is a single message. The outcome, if it is a batch that no handler
+/// can be given.
 pub(crate) fn open<T>(wire: &Wire<T>, attempt: &Attempt) -> Result<Option<Contents>, Outcome> {
     let incoming = attempt.wire();
     if incoming.content_type.is_none_or(|label| label == wire.content_type()) || !incoming.is_batch() {

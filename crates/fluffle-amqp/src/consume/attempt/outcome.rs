@@ -1,4 +1,4 @@
-//! What came of an attempt at its handler: facts, from which `decide/` makes a verdict.
+//! The outcome of an attempt. It states facts; `decide/` makes a verdict from them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,49 +9,49 @@ use crate::{
     consume::attempt::{contents::Contents, crash::Crash},
 };
 
-/// What came of one attempt.
+/// The outcome of one attempt.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// Handled; the answer, if the handler gives one and somebody asked for it.
+    /// Handled, with the answer, if the sender asked for one.
     Handled(Option<Encoded>),
     /// The handler returned a failure.
     Failed(Failure),
-    /// The handler panicked, or ended, after it had been given the message and before it answered.
+    /// The handler panicked or ended, after it was given the message and before it answered.
     Crashed(Crash),
     /// The body is not what its labels or this consumer say it is.
     Undecodable(DecodeError),
-    /// No handler can be given it as it is, or its answer cannot be sent.
+    /// No handler can be given the message, or its answer cannot be sent.
     Unusable(Unusable),
-    /// No handler had been given it.
+    /// No handler was given the message.
     NotStarted,
-    /// A request whose requester had stopped waiting when its turn came. No handler was given it.
+    /// A request that no handler was given, because its requester had stopped waiting when its turn came.
     Expired,
-    /// It was a batch, and each of its items has a result.
+    /// The delivery was a batch, and each of its items has a result.
     Items(ItemOutcomes),
-    /// An item of a batch was answered after it had been given up: its index, and whether it was handled.
+    /// An item of a batch was answered after it was given up: its index, and whether it was handled.
     LateItem(usize, bool),
 }
 
 /// Why no handler can be given a message, or why its answer cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
-    #[error("a batch asks for an answer: ask for each of its messages by itself")]
+    #[error("a batch asks for an answer, but only a single message can: send each request as a message of its own")]
     BatchAsksForAnswer,
-    #[error("the id of a batch is too long: `<id>/<number of the item>` may have 255 bytes")]
+    #[error("the id of a batch is too long: `<id>/<index of the item>` may have at most 255 bytes; use a shorter id")]
     BatchIdTooLong,
-    #[error("reading its key panicked: see `Consume::ordered_by`")]
+    #[error("the function that reads the message's key panicked: see `Consume::ordered_by`")]
     KeyPanicked,
     #[error(transparent)]
     Answer(#[from] EncodeError),
 }
 
 impl Outcome {
-    /// The handler has had the message for longer than `limit`.
+    /// The outcome if the handler has had the message for longer than `limit`.
     pub(crate) fn too_late(limit: Duration) -> Self {
         Outcome::Failed(Failure::retry(format!("the handler did not answer within {limit:?}")))
     }
 
-    /// How many messages had their handler crash.
+    /// How many messages had a handler that crashed.
     pub(crate) fn crashes(&self) -> usize {
         match self {
             Outcome::Crashed(_) => 1,
@@ -63,18 +63,18 @@ impl Outcome {
     }
 }
 
-/// What came of the items of a batch.
+/// The outcomes of the items of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct ItemOutcomes {
-    /// Items before this index have results. Those from it on were not begun, because their channel is gone.
+    /// Items before this index have results. Items from it on were not begun, because their channel is lost.
     pub(crate) until: usize,
-    /// Those that were not handled, by index, and why. Where order is kept by key, items that were not begun are among
+    /// The items that were not handled, by index, and why. If order is kept by key, items that were not begun are among
     /// them.
     pub(crate) failed: Vec<(usize, Arc<Outcome>)>,
 }
 
 impl ItemOutcomes {
-    /// Every item of `items` was handled, or need not be.
+    /// The outcomes if each of `items` items was handled, or need not be.
     pub(crate) fn all_handled(items: usize) -> Self {
         Self { until: items, failed: Vec::new() }
     }

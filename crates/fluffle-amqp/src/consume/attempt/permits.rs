@@ -1,8 +1,8 @@
-//! What one attempt has borrowed. Each permit is given back once: when it is no longer needed, or when the attempt is
-//! dropped.
+//! The permits of one attempt: bytes of the budget, a key lock, and what intake steps lent. Each permit is given back
+//! once, when it is no longer needed or when the attempt is dropped.
 //!
-//! A permit holds what it gives back to (a budget, a set of keys), never the queue its own attempt waits in, so no
-//! permit keeps its queue alive.
+//! A permit has a reference to what it gives back to (a budget, a set of keys), but never to the handler queue in which
+//! its own attempt waits. So no permit keeps that queue alive.
 
 use std::{
     fmt,
@@ -26,13 +26,13 @@ impl InHand {
     }
 }
 
-/// Who hands out keys, one attempt of a key at a time.
+/// Hands out keys, to one attempt at a time for each key.
 pub(crate) trait Keys: Send + Sync {
     /// Lets the next delivery of `key` be handed out.
     fn free(&self, key: u64);
 }
 
-/// A key in hand. No other delivery of the key is handed out until this is dropped.
+/// A locked key. No other message of the key is handed out until this is dropped.
 pub(crate) struct KeyLock {
     keys: Weak<dyn Keys>,
     key: u64,
@@ -68,7 +68,8 @@ struct Borrowed {
 pub(crate) struct Permits(Mutex<Borrowed>);
 
 impl Permits {
-    /// Takes the attempt's bytes, whether or not there is room: the queue asks for room before it hands anything out.
+    /// Takes the attempt's bytes, even if the budget has no room. The handler queue checks for room before it hands out
+    /// a delivery.
     pub(crate) fn take_bytes(&self, in_hand: &Arc<InHand>, bytes: u64) {
         in_hand.bytes.take(bytes);
         let mut borrowed = self.borrowed();
@@ -76,8 +77,8 @@ impl Permits {
         borrowed.in_hand.get_or_insert_with(|| Arc::clone(in_hand));
     }
 
-    /// Counts more bytes, which become known only when a body is unpacked. Without effect once they have been given
-    /// back.
+    /// Takes more bytes, which become known only when a body is unpacked. Without effect if the bytes were given back
+    /// already.
     pub(crate) fn take_more_bytes(&self, bytes: u64) {
         let mut borrowed = self.borrowed();
         if let Some(in_hand) = &borrowed.in_hand {
@@ -94,7 +95,7 @@ impl Permits {
         self.borrowed().lent.push(lent);
     }
 
-    /// The key in hand.
+    /// The key that the attempt has locked.
     pub(crate) fn key(&self) -> Option<u64> {
         self.borrowed().key.as_ref().map(|lock| lock.key)
     }
@@ -120,8 +121,8 @@ impl Permits {
         give_back(all.bytes, all.in_hand.as_deref());
     }
 
-    /// Moves the key and what intake lent to the next attempt. The bytes are given back: between attempts no handler
-    /// has them.
+    /// Moves the key lock and what intake steps lent to the next attempt. The bytes are given back, because between two
+    /// attempts no handler has them.
     pub(crate) fn pass_on(&self) -> Self {
         let all = std::mem::take(&mut *self.borrowed());
         give_back(all.bytes, all.in_hand.as_deref());

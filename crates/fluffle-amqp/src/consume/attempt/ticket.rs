@@ -12,11 +12,11 @@ pub(crate) struct Completion {
     pub(crate) outcome: Outcome,
 }
 
-/// Where answers go.
+/// The channel on which answers go back to the session.
 pub(crate) type Completions = mpsc::UnboundedSender<Completion>;
 
-/// The duty to answer for one attempt, exactly once: answering consumes the ticket, and dropping it answers for the
-/// handler that did not.
+/// The duty to answer for one attempt, exactly once. Answering consumes the ticket. Dropping an unanswered ticket
+/// answers that the handler crashed, or that no handler began the attempt.
 pub(crate) struct Ticket {
     /// `None` once it is answered.
     attempt: Option<Arc<Attempt>>,
@@ -33,7 +33,7 @@ impl Ticket {
         &self.completions
     }
 
-    /// A handler is given the message. From here on a dropped ticket means that the handler crashed with the message in
+    /// A handler is given the message. From now on a dropped ticket means that the handler crashed with the message in
     /// hand.
     pub(crate) fn start(&mut self) {
         self.started = true;
@@ -45,12 +45,12 @@ impl Ticket {
 
     fn send(&mut self, outcome: Outcome) {
         let Some(attempt) = self.attempt.take() else { return };
-        // After a failure the next attempt may keep the key, which the session decides. Any other answer lets the next
-        // message of the key go ahead now, without waiting for the session's thread.
+        // After a failure or a crash the session decides whether the next attempt keeps the key locked. After any other
+        // answer the key is freed here, so that the next message of the key need not wait for the session's thread.
         if !matches!(outcome, Outcome::Failed(_) | Outcome::Crashed(_)) {
             attempt.permits.free_key();
         }
-        // Fails if the service has stopped; then the broker delivers the message to somebody else.
+        // Fails only if the service has stopped; then the broker delivers the message to another consumer.
         let _ = self.completions.send(Completion { attempt, outcome });
     }
 }

@@ -1,3 +1,3 @@
-//! What becomes of a delivery: every verdict of every guarantee.
+//! Decides what becomes of each delivery, for every guarantee.
 
 pub(crate) mod verdict;

@@ -1,7 +1,7 @@
-//! What becomes of a delivery. It is decided here and nowhere else, for every guarantee, on arrival and after its
-//! handler.
+//! Decides what becomes of a delivery, on arrival and after its handler, for every guarantee. No other module decides
+//! that.
 //!
-//! Everything here is pure: the same facts always give the same verdict. `settle/` carries verdicts out.
+//! All functions are pure: the same facts always give the same verdict. `settle/` carries out the verdicts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,24 +23,25 @@ use crate::{
     },
 };
 
-/// Why a request was not handled, beside the reasons of dead letters: its handler failed or crashed this time.
+/// The reasons that a requester is told if the handler of its request failed or crashed. They are used in addition to
+/// the reasons of dead letters.
 pub(crate) const FAILED: &str = "failed";
 pub(crate) const CRASHED: &str = "crashed";
 
-/// The reason of a dead letter that was handed out too often without being settled.
+/// The reason of a dead letter that was delivered too often without being settled.
 const DELIVERY_LIMIT: &str = "delivery-limit";
 
-/// What a consumer's settings say about verdicts.
+/// The settings of a consumer that verdicts depend on.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) guarantee: Guarantee,
     pub(crate) retry: Retry,
-    /// How often a message may be handed out without being settled.
+    /// How often a message may be delivered without being settled.
     pub(crate) delivery_limit: u32,
 }
 
 impl Rules {
-    /// Whether a delivery is acked when it arrives, before anybody handles it.
+    /// Whether a delivery is acked when it arrives, before it is handled.
     pub(crate) fn acks_on_arrival(&self) -> bool {
         self.guarantee == Guarantee::AtMostOnce
     }
@@ -58,21 +59,22 @@ pub(crate) enum Verdict {
     RetryHere { wait: Duration, attempt: AttemptNumber, error: String },
     /// Publish a copy to the dead-letter queue, then ack.
     DeadLetter { reason: Reason, error: String },
-    /// Nothing happened to it: `basic.nack` with requeue.
+    /// No handler began it: `basic.nack` with requeue.
     Requeue,
-    /// Nothing happened to it, and its channel is about to be closed: that puts it back into its place in the queue,
-    /// whereas `basic.nack` may put it behind the others.
+    /// No handler began it, and its channel is about to be closed: send nothing. Closing the channel puts it back to
+    /// its old position in the queue, whereas `basic.nack` may put it behind the others.
     Leave,
-    /// Handled before, and remembered: ack.
+    /// The store knows it as handled: ack.
     Duplicate,
     /// A request: tell its requester why it was not handled, then ack. There is no copy, because only the requester
     /// knows whether it still wants an answer.
     Refuse { reason: Reason, error: String },
     /// A request whose requester has stopped waiting: ack.
     Expire,
-    /// With `AtMostOnce`, so acked already: count it as not handled, and tell the requester why if `refusal` says so.
+    /// With `AtMostOnce`, where it is acked already: count it as not handled. If `refusal` is set, tell the requester
+    /// that reason.
     Drop { error: String, refusal: Option<Reason> },
-    /// A batch: each item that was not handled has a verdict of its own; when each is carried out, ack.
+    /// A batch. Each item that was not handled has a verdict of its own. When all of them are carried out, ack.
     Apart(Vec<(usize, Verdict)>),
 }
 
@@ -101,18 +103,18 @@ impl Verdict {
 /// What is done with a delivery before any handler sees it.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    /// It goes to a handler, whose answer decides.
+    /// Give it to a handler, whose answer decides.
     Handle,
-    /// It is settled without a handler.
+    /// Settle it without a handler.
     Settle(Verdict),
 }
 
-/// Decides on arrival what never gets to a handler.
+/// Decides whether a delivery that has arrived goes to a handler.
 pub(crate) fn on_arrival(message: &Received, rules: &Rules) -> Arrival {
     let unreadable = message.unreadable.as_ref().map(|what| format!("its properties cannot be read: {what}"));
     match (rules.guarantee, unreadable) {
         (Guarantee::AtMostOnce, Some(error)) => Arrival::Settle(Verdict::Drop { error, refusal: None }),
-        // An earlier ack did not reach the broker, so the message may have been handled then.
+        // The ack of an earlier delivery did not reach the broker, so the message may have been handled then.
         (Guarantee::AtMostOnce, None) if message.redelivered => {
             let error = "delivered again, and possibly handled before".to_owned();
             Arrival::Settle(Verdict::Drop { error, refusal: None })
@@ -121,8 +123,8 @@ pub(crate) fn on_arrival(message: &Received, rules: &Rules) -> Arrival {
         (Guarantee::AtLeastOnce, Some(error)) => {
             Arrival::Settle(Verdict::DeadLetter { reason: Reason::Undecodable, error })
         }
-        // It never gets as far as a handler's answer: it has ended its process again and again, the last times with
-        // nothing else in hand (`session/quarantine.rs`).
+        // The message was never answered. It has probably ended its process again and again; the last times, it was
+        // handled alone (`session/quarantine.rs`).
         (Guarantee::AtLeastOnce, None) if message.in_vain.is_past(rules.delivery_limit) => {
             let error = format!("delivered {} times (x-delivery-count) and never settled", message.in_vain.counted());
             Arrival::Settle(Verdict::DeadLetter { reason: Reason::parse(DELIVERY_LIMIT), error })
@@ -131,8 +133,8 @@ pub(crate) fn on_arrival(message: &Received, rules: &Rules) -> Arrival {
     }
 }
 
-/// Decides on a delivery that no handler began and that this consumer does not keep. `channel_closes`: its channel is
-/// about to be closed.
+/// Decides on a delivery that no handler began and that this consumer does not keep. `channel_closes` says that its
+/// channel is about to be closed.
 pub(crate) fn not_begun(rules: &Rules, channel_closes: bool) -> Verdict {
     match rules.guarantee {
         Guarantee::AtMostOnce => dropped(&Outcome::NotStarted),
@@ -141,7 +143,7 @@ pub(crate) fn not_begun(rules: &Rules, channel_closes: bool) -> Verdict {
     }
 }
 
-/// Decides on what came of an attempt at its handler.
+/// Decides on the outcome of an attempt.
 pub(crate) fn on_outcome(outcome: Outcome, attempt: &Attempt, rules: &Rules) -> Verdict {
     match rules.guarantee {
         Guarantee::AtLeastOnce => at_least_once(outcome, attempt, &rules.retry),
@@ -155,7 +157,7 @@ fn at_least_once(outcome: Outcome, attempt: &Attempt, retry: &Retry) -> Verdict 
         Outcome::Handled(reply) => return Verdict::Ack(reply),
         Outcome::NotStarted | Outcome::LateItem(..) => return Verdict::Requeue,
         Outcome::Expired => return Verdict::Expire,
-        // The items that were not begun come again, and the rest of the batch with them.
+        // Some items were not begun. The whole batch is delivered again.
         Outcome::Items(items) if contents.is_none_or(|all| !items.is_complete(all.items.len())) => {
             return Verdict::Requeue;
         }
@@ -166,12 +168,13 @@ fn at_least_once(outcome: Outcome, attempt: &Attempt, retry: &Retry) -> Verdict 
         failed => failed,
     };
     let verdict = || not_handled(&failed, attempt, retry);
-    // A batch that was handed over at once is taken apart, so that the next time each message fails for itself alone.
+    // If a whole batch failed at once, it is taken apart, so that in the next attempt each message can fail by itself.
     contents.map_or_else(verdict, |all| Verdict::Apart(all.new_items(..).map(|index| (index, verdict())).collect()))
 }
 
 fn not_handled(why: &Outcome, message: &Received, retry: &Retry) -> Verdict {
-    // A batch that asks for an answer is refused as a whole and kept: its messages are more than a question.
+    // A batch that asks for an answer is not refused like a request. It becomes a dead letter, so that no message is
+    // lost.
     if let Some(request) = message.request.as_ref().filter(|_| !message.wire().is_batch())
         && let Some(refusal) = refused(request, why, message, retry)
     {
@@ -201,9 +204,11 @@ fn not_handled(why: &Outcome, message: &Received, retry: &Retry) -> Verdict {
     }
 }
 
-/// Decides on a request that was not handled. `None` if it is treated as any other message: if the consumer retries
-/// requests and there is time for a retry, if its attempts are used up, or if it cannot be read. Then it becomes a dead
-/// letter, and its requester is told as well.
+/// Decides on a request that was not handled. `None` if it is treated like any other message:
+///
+/// - it is retried, if the consumer retries requests and the requester still waits when the wait is over;
+/// - it becomes a dead letter and its requester is told, if the consumer retries requests and the attempts are used up,
+///   or if the request cannot be decoded.
 fn refused(request: &Request, why: &Outcome, message: &Received, retry: &Retry) -> Option<Verdict> {
     let (reason, error) = refusal(why)?;
     let wanted = match why {
@@ -219,7 +224,7 @@ fn refused(request: &Request, why: &Outcome, message: &Received, retry: &Retry) 
     }
 }
 
-/// How a requester is told that its request was not handled; `None` for outcomes that say nothing to it.
+/// The reason and the error that a requester is told. `None` for outcomes of which it is not told here.
 fn refusal(why: &Outcome) -> Option<(Reason, String)> {
     match why {
         Outcome::Failed(failure) if failure.is_permanent() => Some((Reason::Rejected, failure.chain())),
@@ -241,19 +246,19 @@ fn at_most_once(outcome: Outcome) -> Verdict {
     }
 }
 
-/// Not handled, at most once. A request that cannot be read is refused as well: there is no dead letter that would tell
-/// of it.
+/// The verdict for a delivery that was not handled, with `AtMostOnce`. The requester of an undecodable request is told
+/// too, because there will be no dead letter.
 fn dropped(why: &Outcome) -> Verdict {
     let (refusal, error) = match (refusal(why), why) {
         (Some((reason, error)), _) => (Some(reason), error),
         (None, Outcome::Undecodable(error)) => (Some(Reason::Undecodable), error_chain(error)),
-        (None, Outcome::NotStarted) => (None, "no handler was given it before its consumer ended".to_owned()),
+        (None, Outcome::NotStarted) => (None, "the consumer ended before a handler was given the message".to_owned()),
         (None, _) => (None, Crash::default().text()),
     };
     Verdict::Drop { error, refusal }
 }
 
-/// Decides on what a store of seen messages says.
+/// Decides on a delivery that the store of handled messages has looked up.
 pub(crate) fn on_looking_up(handled_before: bool) -> Arrival {
     if handled_before { Arrival::Settle(Verdict::Duplicate) } else { Arrival::Handle }
 }
@@ -417,7 +422,7 @@ mod tests {
         let fails = |expires_in| decide(Outcome::Failed(Failure::retry("away")), &request(true, expires_in));
         assert!(matches!(fails(None), Verdict::Retry { .. }));
         assert!(matches!(fails(Some(Duration::from_secs(60))), Verdict::Retry { .. }));
-        assert!(matches!(fails(Some(Duration::from_millis(500))), Verdict::Refuse { .. }), "its wait is a second");
+        assert!(matches!(fails(Some(Duration::from_millis(500))), Verdict::Refuse { .. }), "the wait would be 1 s");
         let rejected = decide(Outcome::Failed(Failure::reject("no")), &request(true, None));
         assert!(matches!(rejected, Verdict::Refuse { reason: Reason::Rejected, .. }));
     }

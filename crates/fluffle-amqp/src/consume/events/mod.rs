@@ -1,3 +1,3 @@
-//! What happened to deliveries, counted.
+//! Counts what happens to deliveries.
 
 pub(crate) mod stats;

@@ -1,4 +1,4 @@
-//! What a consumer has done so far, in numbers.
+//! Counters and state of a consumer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,35 +8,35 @@ use crate::consume::{attempt::attempt::Attempt, message::settled::Settled};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConsumerState {
-    /// It is not subscribed yet, or not any more: it starts, its channel or connection is away, or it stops.
+    /// It is not subscribed: it is starting or stopping, or its channel or connection is lost.
     #[default]
     Unsubscribed,
-    /// It takes what its queue has.
+    /// It is subscribed and takes deliveries.
     Consuming,
-    /// It is not subscribed, or takes one message at a time, because a message may be ending the process: see
-    /// [`delivery_limit`](crate::Consume::delivery_limit).
+    /// A message may be ending the process, so the consumer takes one message at a time, or waits for its turn to do
+    /// so: see [`delivery_limit`](crate::Consume::delivery_limit).
     Isolating,
-    /// Its circuit breaker is open: it takes nothing for a while.
+    /// Its circuit breaker is open: it is not subscribed until the breaker becomes half-open.
     BreakerOpen,
-    /// Its circuit breaker, or a kill switch with a restart, is half-open: it takes a few to see whether it is over.
+    /// Its circuit breaker, or a kill switch with a restart, is half-open: it takes a few deliveries as probes.
     Probing,
-    /// Stopped by its kill switch.
+    /// Its kill switch has stopped it.
     Killed,
     /// Paused by the application: see [`Service::pause_consumer`](crate::Service::pause_consumer). It takes nothing;
     /// handlers may still be at work on what they had in hand.
     Paused,
 }
 
-/// Running totals of one consumer.
+/// Running totals of one consumer, since its service was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerStats {
-    /// Deliveries received; a batch is one.
+    /// Deliveries received. A batch is one delivery.
     pub received: u64,
-    /// Deliveries among them that turned out to be batches.
+    /// Batches among them. A batch counts when its handler has answered.
     pub batches: u64,
-    /// Messages handled and acked: deliveries, and items of batches.
+    /// Messages handled and acked. Items of batches count singly.
     pub handled: u64,
-    /// Retry copies placed.
+    /// Retry copies placed, and retries in this process.
     pub retried: u64,
     /// Dead letters placed.
     pub dead_lettered: u64,
@@ -44,25 +44,28 @@ pub struct ConsumerStats {
     pub requeued: u64,
     /// Messages whose handler panicked or ended with them in hand.
     pub crashed: u64,
-    /// Messages handled after their channel was lost: the work is done, the ack is not, the broker delivers again.
+    /// Messages whose work was done when their ack could no longer be written, because the channel was lost. The broker
+    /// delivers them again.
     pub work_done_ack_lost: u64,
-    /// Answers that came after the handler's deadline.
+    /// Answers of handlers that came after the attempt was given up, because of
+    /// [`handler_timeout`](crate::Consume::handler_timeout).
     pub late: u64,
-    /// Answers to requests whose requester was gone.
+    /// Answers that could not be delivered, as a rule because the requester was gone.
     pub replies_unroutable: u64,
-    /// Requests answered with their failure.
+    /// Requests whose requester was told that the request was rejected or failed, without a dead letter.
     pub refused: u64,
-    /// Requests that nobody waited for any more when their turn came: not handled.
+    /// Requests that were not handled, because their requester had stopped waiting.
     pub expired: u64,
-    /// With `AtMostOnce`: messages that failed, or deliveries that came again and may have been handled before.
+    /// With `AtMostOnce`: messages that were not handled. They failed, or were delivered again and may have been
+    /// handled before.
     pub dropped: u64,
-    /// With `effectively_once`: messages handled before, acked without a handler.
+    /// With `effectively_once`: messages that were handled before, and were acked without a handler.
     pub duplicates: u64,
-    /// What it is doing now.
+    /// What the consumer is doing now.
     pub state: ConsumerState,
 }
 
-/// [`ConsumerStats`] while they count.
+/// The counters behind [`ConsumerStats`].
 #[derive(Default)]
 pub(crate) struct ConsumerCounters {
     pub(crate) received: AtomicU64,
@@ -104,7 +107,8 @@ impl ConsumerCounters {
     }
 }
 
-/// What one delivery comes to, once it is acked: one message, or the items of a batch.
+/// How many messages of one delivery count as what, once it is acked. A delivery is one message, or the items of a
+/// batch.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) handled: usize,
@@ -116,7 +120,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Of a message that was not handled.
+    /// The tally of one message that was not handled.
     pub(crate) fn of(settled: Settled) -> Self {
         let count = |what| usize::from(settled == what);
         Self {
@@ -128,7 +132,7 @@ impl Tally {
         }
     }
 
-    /// Of a batch whose items were handled, except these.
+    /// The tally of a batch. All its items were handled, except those handled before and those in `not_acked`.
     pub(crate) fn of_batch(attempt: &Attempt, not_acked: &[(usize, Settled)]) -> Self {
         let Some(contents) = attempt.contents() else { return Self::default() };
         let count = |what| not_acked.iter().filter(|(_, settled)| *settled == what).count();

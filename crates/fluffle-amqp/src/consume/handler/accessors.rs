@@ -1,10 +1,10 @@
-//! What `Delivery` and `DeliveryBatch` tell of the message they came in: one source, so that the two cannot drift
-//! apart.
+//! The accessors that `Delivery` and `DeliveryBatch` have in common. They are a macro, so that both always have the
+//! same ones.
 
-/// The accessors, for a type with a field `attempt: Arc<Attempt>`.
+/// The accessors for a type with a field `attempt: Arc<Attempt>`.
 macro_rules! accessors {
     () => {
-        /// The number of this attempt, from 1. A redelivery after a lost connection does not raise it; a failure does.
+        /// The number of this attempt, from 1. A failure raises it; a redelivery after a lost connection does not.
         pub fn attempt(&self) -> u32 {
             self.attempt.attempt_number.get()
         }
@@ -14,17 +14,19 @@ macro_rules! accessors {
             self.attempt.redelivered
         }
 
-        /// The queue it came from.
+        /// The queue from which the message was consumed.
         pub fn queue(&self) -> &str {
             &self.attempt.queue
         }
 
-        /// The exchange it was published to; empty for the default exchange, and on retries.
+        /// The exchange to which the message was published. Empty for the default exchange, and after a retry through a
+        /// retry queue.
         pub fn exchange(&self) -> &str {
             self.attempt.exchange.as_str()
         }
 
-        /// The routing key it was published with; the queue's name on retries.
+        /// The routing key with which the message was published. After a retry through a retry queue it is the queue's
+        /// name.
         pub fn routing_key(&self) -> &str {
             self.attempt.routing_key.as_str()
         }
@@ -39,22 +41,22 @@ macro_rules! accessors {
             self.attempt.properties.priority().unwrap_or(0)
         }
 
-        /// When it was published, in seconds since 1970, if the sender said so.
+        /// When the message was published, in seconds since 1970, if the sender set it.
         pub fn timestamp(&self) -> Option<u64> {
             *self.attempt.properties.timestamp()
         }
 
-        /// When this process received it.
+        /// When this process received the message.
         pub fn received_at(&self) -> std::time::Instant {
             self.attempt.at
         }
 
-        /// A header that holds text. `None` if there is no such header, or if it holds something else.
+        /// The value of a text header. `None` if there is no such header, or if its value is not text.
         pub fn header(&self, name: &str) -> Option<&str> {
             self.attempt.header(name).and_then(|header| header.text())
         }
 
-        /// A header that holds an integer. `None` if there is no such header, or if it holds something else.
+        /// The value of an integer header. `None` if there is no such header, or if its value is not an integer.
         pub fn header_integer(&self, name: &str) -> Option<i64> {
             self.attempt.header(name).and_then(|header| header.integer())
         }

@@ -1,4 +1,5 @@
-//! What a handler is given, and what its answer means: one message at a time, or a batch at once.
+//! Adapters for the two kinds of handlers, of single messages and of whole batches: make the handler's argument, and
+//! turn its answer into an outcome.
 
 use std::{any::TypeId, sync::Arc};
 
@@ -22,31 +23,31 @@ use crate::{
     },
 };
 
-/// Stands between an attempt and one kind of handler.
+/// The adapter for one kind of handler.
 pub(crate) trait Adapter: 'static {
     type Message: Message<Result = Result<Self::Answer, Failure>> + 'static;
     type Answer: 'static;
 
-    /// Whether the items of a batch are handed over one by one.
+    /// Whether the items of a batch go to the handler one by one.
     const APART: bool;
 
-    /// Whether its handlers answer with more than `()`.
+    /// Whether the handlers answer with a type other than `()`.
     fn answers() -> bool;
 
-    /// What is in a batch; `None` for a message by itself. A batch that cannot be opened has its outcome already.
+    /// The contents of a batch; `None` for a single message. If the batch cannot be opened, the error is its outcome.
     fn open(&self, attempt: &Attempt) -> Result<Option<Contents>, Outcome>;
 
-    /// The whole of a delivery.
+    /// The handler's argument for a whole delivery.
     fn whole(&self, attempt: &Arc<Attempt>) -> Result<Self::Message, DecodeError>;
 
-    /// One item of a batch, if they go one by one.
+    /// The handler's argument for one item of a batch, if items go one by one.
     fn item(&self, attempt: &Arc<Attempt>, index: usize, raw: &Bytes) -> Result<Self::Message, DecodeError>;
 
-    /// What the handler's answer means.
+    /// The outcome that the handler's answer stands for.
     fn outcome(&self, attempt: &Attempt, answer: Result<Self::Answer, Failure>) -> Outcome;
 }
 
-/// For a `Handler<Delivery<T, R>>`.
+/// The adapter for a `Handler<Delivery<T, R>>`.
 pub(crate) struct OneByOne<T, R> {
     pub(crate) wire: Wire<T>,
     pub(crate) reply: Wire<R>,
@@ -76,7 +77,7 @@ impl<T: 'static, R: 'static> Adapter for OneByOne<T, R> {
         Ok(Delivery::item(self.wire.decode_item(raw)?, Arc::clone(attempt), index))
     }
 
-    /// The answer is encoded only if somebody asked for one.
+    /// The answer is encoded only if the sender asked for one.
     fn outcome(&self, attempt: &Attempt, answer: Result<R, Failure>) -> Outcome {
         match answer {
             Ok(_) if !attempt.wants_reply() => Outcome::Handled(None),
@@ -89,7 +90,7 @@ impl<T: 'static, R: 'static> Adapter for OneByOne<T, R> {
     }
 }
 
-/// For a `Handler<DeliveryBatch<T>>`.
+/// The adapter for a `Handler<DeliveryBatch<T>>`.
 pub(crate) struct AllAtOnce<T> {
     pub(crate) wire: Wire<T>,
 }
@@ -117,7 +118,7 @@ impl<T: 'static> Adapter for AllAtOnce<T> {
         Ok(DeliveryBatch::new(self.wire.clone(), Arc::clone(attempt), Some(message)))
     }
 
-    /// Never asked for: the items of a batch go together.
+    /// Never called, because the items of a batch go to the handler together.
     fn item(&self, attempt: &Arc<Attempt>, _: usize, _: &Bytes) -> Result<Self::Message, DecodeError> {
         self.whole(attempt)
     }
@@ -128,7 +129,7 @@ impl<T: 'static> Adapter for AllAtOnce<T> {
             (Ok(failures), None) => return failures.first().map_or(Outcome::Handled(None), Outcome::Failed),
             (Ok(failures), Some(contents)) => (failures, contents),
         };
-        // An item that cannot be read was not handled, whatever its handler says.
+        // An item that cannot be decoded was not handled, even if the handler does not name it as failed.
         let unreadable = contents.unreadable(|raw| self.wire.decode_item(raw).err());
         let undecodable = |(index, error)| (index, Arc::new(Outcome::Undecodable(error)));
         let mut failed: Vec<_> = unreadable.into_iter().map(undecodable).collect();
@@ -137,7 +138,7 @@ impl<T: 'static> Adapter for AllAtOnce<T> {
             match places.get(index) {
                 Some(item) => failed.push((*item, Arc::new(Outcome::Failed(failure)))),
                 None => {
-                    tracing::error!(queue = %attempt.queue, index, "a failure for an item that the batch does not have")
+                    tracing::error!(queue = %attempt.queue, index, "a handler failed an item that does not exist")
                 }
             }
         }

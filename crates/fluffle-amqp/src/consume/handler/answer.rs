@@ -1,4 +1,4 @@
-//! Calls a handler, and waits for the answer of one that answers later.
+//! Calls a handler, and waits for its answer if it answers later.
 
 use std::{
     any::Any,
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// A handler's answer, there already or to come.
+/// A handler's answer: given at once, or to come later.
 pub(crate) enum Reply<F: Adapter> {
     Now(Result<F::Answer, Failure>),
     Later(Answer<F>),
@@ -34,19 +34,19 @@ where
     A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
 {
     let mut response = Some(actor.handle(message, ctx));
-    // A plain result is the answer itself and needs no channel.
+    // If the handler's result is a plain `Result`, it is the answer, and no channel is needed.
     let plain = (&mut response as &mut dyn Any).downcast_mut::<Option<Result<F::Answer, Failure>>>();
     if let Some(answer) = plain.and_then(Option::take) {
         return Reply::Now(answer);
     }
-    // A `ResponseFuture` runs apart from the actor, as actix would run it; but actix would lose what a panic in it
-    // says.
+    // A `ResponseFuture` is spawned outside the actor, as actix would do. It is done here because actix would lose the
+    // text of a panic in it.
     let apart = (&mut response as &mut dyn Any).downcast_mut::<Option<ResponseFuture<Result<F::Answer, Failure>>>>();
     if let Some(future) = apart.and_then(Option::take) {
         let (reply, answer) = oneshot::channel();
         actix_rt::spawn(async move {
             let answer = AssertUnwindSafe(future).catch_unwind().await;
-            // Fails if nobody waits any more.
+            // Fails only if the receiver is gone, because the answer is no longer needed.
             let _ = reply.send(answer.map_err(|payload| Crash::of_a_future(&*payload)));
         });
         return Reply::Later(Answer::Apart(answer));
@@ -65,7 +65,7 @@ where
 pub(crate) enum Answer<F: Adapter> {
     /// Sent by actix.
     Actix(oneshot::Receiver<Result<F::Answer, Failure>>),
-    /// Of a future that runs apart from the actor; or how that future crashed.
+    /// The answer of a future that runs outside the actor, or how that future crashed.
     Apart(oneshot::Receiver<Result<Result<F::Answer, Failure>, Crash>>),
 }
 
@@ -86,14 +86,14 @@ pub(crate) struct Unanswered<F: Adapter> {
     answer: Answer<F>,
 }
 
-/// What came of waiting for a handler's answer.
+/// The result of waiting for a handler's answer.
 pub(crate) enum Answered<F: Adapter> {
     Now(Duty, Result<F::Answer, Failure>),
-    /// The answer will never come: the future was dropped, or panicked.
+    /// The answer will never come, because the handler's future was dropped or panicked.
     Never(Duty, Crash),
     /// The duty was given away before.
     Nothing,
-    /// It took too long. The message is settled already, and the answer is only counted when it comes.
+    /// The handler took too long. The message is settled already, and its answer is reported as late when it comes.
     GivenUp(Unanswered<F>),
 }
 
@@ -108,7 +108,7 @@ impl<F: Adapter> Unanswered<F> {
         Self { duty: self.duty.take(), answer }
     }
 
-    /// Waits for the late answer, outside the handler's concurrency.
+    /// Waits for the late answer. It no longer counts against the handler's concurrency.
     pub(crate) async fn linger(mut self, adapter: Arc<F>) {
         self.duty.iter_mut().for_each(Duty::free_key);
         match ((&mut self.answer).await, self.duty.take()) {

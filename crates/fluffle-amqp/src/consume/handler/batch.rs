@@ -1,4 +1,4 @@
-//! What a handler of batches is given.
+//! `DeliveryBatch`, the argument of a handler of batches, and `ItemFailures`, its result.
 
 use std::{
     fmt,
@@ -18,21 +18,22 @@ use crate::{
     },
 };
 
-/// All messages of one batch, decoded as they are asked for. A message that came by itself is a batch of one.
+/// All messages of one batch. Each is decoded when it is asked for. A message that came by itself is a batch of one.
 ///
 /// An actor handles it with a [`Handler`](actix::Handler) whose result says what becomes of the messages:
 ///
 /// | result | |
 /// |---|---|
-/// | `Ok(ItemFailures::none())` | all are handled |
-/// | `Ok(failures)` | those [added](ItemFailures::add) to it have failed, the others are handled |
-/// | `Err(failure)`, or a panic | all have failed |
+/// | `Ok(ItemFailures::none())` | all messages are handled |
+/// | `Ok(failures)` | messages that were [added](ItemFailures::add) have failed, the others are handled |
+/// | `Err(failure)`, or a panic | all messages have failed |
 ///
-/// A message that has failed is retried or dead-lettered by itself, as a message of its own: a poison batch is taken
-/// apart, and the next time only the poison fails. The batch is acked when every such copy is confirmed. A message that
-/// could not be read ([`iter`](Self::iter) gave an error for it) is a dead letter, whatever the result says.
+/// A message that has failed is retried or dead-lettered as a message of its own. So if one poison message makes a
+/// batch fail, only that message fails in the next attempt. The batch is acked when every such copy is confirmed. A
+/// message that could not be decoded ([`iter`](Self::iter) gave an error for it) becomes a dead letter, even if the
+/// result says that all messages are handled.
 ///
-/// `prefetch`, `concurrency` and `handler_timeout` count batches here.
+/// `prefetch`, `concurrency` and `handler_timeout` apply to batches here, not to their messages.
 ///
 /// ```
 /// use actix::prelude::*;
@@ -49,7 +50,7 @@ use crate::{
 ///             match line {
 ///                 Ok(line) if line.is_empty() => failures.add(index, Failure::reject("an empty line")),
 ///                 Ok(line) => self.lines.push(line),
-///                 Err(_) => {} // a dead letter by itself
+///                 Err(_) => {} // becomes a dead letter
 ///             }
 ///         }
 ///         Ok(failures)
@@ -59,9 +60,9 @@ use crate::{
 pub struct DeliveryBatch<T> {
     attempt: Arc<Attempt>,
     wire: Wire<T>,
-    /// Effectively once: the items that have not been handled before.
+    /// With effectively once: the items that were not handled before, if some were.
     new: Option<Vec<usize>>,
-    /// A message by itself, once read.
+    /// A single message, decoded, until it is taken.
     alone: Mutex<Option<T>>,
 }
 
@@ -72,22 +73,22 @@ impl<T> DeliveryBatch<T> {
         Self { attempt, wire, new, alone: Mutex::new(alone) }
     }
 
-    /// How many messages [`iter`](Self::iter) yields, good or bad.
+    /// How many messages [`iter`](Self::iter) yields, including those that cannot be decoded.
     pub fn len(&self) -> usize {
         let all = || self.attempt.contents().map_or(1, |contents| contents.items.len());
         self.new.as_ref().map_or_else(all, Vec::len)
     }
 
-    /// Whether there are none: a batch may be empty.
+    /// Whether the batch has no messages. A batch may be empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The messages in order, decoded one by one. With [`effectively_once`](crate::Consume::effectively_once) those
-    /// that have been handled before are left out.
+    /// The messages in order, decoded one by one. With [`effectively_once`](crate::Consume::effectively_once), messages
+    /// that were handled before are left out.
     ///
-    /// One that cannot be read is an error and costs only itself; behind a damaged length nothing can be read, and the
-    /// error in its place is the last.
+    /// A message that cannot be decoded gives an error, and the next one follows. If the length of a message is
+    /// damaged, nothing behind it can be read, and its error is the last one.
     pub fn iter(&self) -> impl Iterator<Item = Result<T, DecodeError>> + '_ {
         let contents = self.attempt.contents();
         let mut items = contents.map(|contents| contents.items.clone());
@@ -103,8 +104,8 @@ impl<T> DeliveryBatch<T> {
         })
     }
 
-    /// The id of message `index`: `<id of the batch>/<place in it>`, or the message's own if it came by itself. `None`
-    /// past the end, and when whoever published it gave none.
+    /// The id of message `index`, as [`iter`](Self::iter) counts: `<id of the batch>/<index in the batch>`, or the
+    /// message's own id if it came by itself. `None` if there is no such message, or if its publisher set no id.
     pub fn id(&self, index: usize) -> Option<String> {
         let id = self.attempt.message_id()?;
         match self.attempt.contents() {
@@ -120,13 +121,13 @@ impl<T> DeliveryBatch<T> {
 
     accessors!();
 
-    /// What becomes of the batch as a whole; see [`Delivery::settled`](crate::Delivery::settled).
+    /// What becomes of the whole batch; see [`Delivery::settled`](crate::Delivery::settled).
     pub fn settled(&self) -> impl Future<Output = Settled> + Send + 'static {
         let attempt = Arc::clone(&self.attempt);
         async move { attempt.settled().await }
     }
 
-    /// Where message `number` of those handed over is in the batch.
+    /// The index in the batch of message `number`, as `iter` counts.
     fn place(&self, number: usize) -> Option<usize> {
         match &self.new {
             Some(new) => new.get(number).copied(),
@@ -134,7 +135,8 @@ impl<T> DeliveryBatch<T> {
         }
     }
 
-    /// It was read when it was handed over, so that what cannot be read never is; who asks twice has it read twice.
+    /// The single message. It was decoded before it was handed over, so that a message that cannot be decoded never
+    /// gets to the handler. If the handler asks for it again, it is decoded again.
     fn alone(&self) -> Result<T, DecodeError> {
         let read = self.alone.lock().unwrap_or_else(PoisonError::into_inner).take();
         read.map_or_else(|| self.wire.decode(&self.attempt.wire()), Ok)
@@ -156,29 +158,29 @@ impl<T> fmt::Debug for DeliveryBatch<T> {
     }
 }
 
-/// Which messages of a [`DeliveryBatch`] were not handled, and why.
+/// The result of a handler of a [`DeliveryBatch`]: the messages that were not handled, and why.
 #[derive(Debug, Default)]
 #[must_use = "messages that are not in the handler's result count as handled"]
 pub struct ItemFailures(Vec<(usize, Failure)>);
 
 impl ItemFailures {
-    /// All were handled.
+    /// All messages were handled.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Message `index`, counted as [`DeliveryBatch::iter`] yields them, has failed. The first failure of a message
-    /// holds.
+    /// Message `index`, as [`DeliveryBatch::iter`] counts, has failed. If several failures are added for a message, the
+    /// first one counts.
     pub fn add(&mut self, index: usize, failure: impl Into<Failure>) {
         self.0.push((index, failure.into()));
     }
 
-    /// How many were added.
+    /// How many failures were added.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether none were.
+    /// Whether no failures were added.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,12 +1,12 @@
-//! A message that is sent because of another one.
+//! Options for a message that is sent because of another message.
 
 use fluffle_wire::headers::{TRACEPARENT, TRACESTATE};
 
 use crate::{consume::handler::delivery::Delivery, publish::options::MessageOptions};
 
 impl MessageOptions {
-    /// For a message that is sent because of `delivery`: continues its trace, and takes over its correlation id (or its
-    /// message id, if it has none), unless a correlation id is set already.
+    /// For a message that is sent because of `delivery`. It continues the delivery's trace. If no correlation id is set
+    /// yet, it also takes over the delivery's correlation id, or the delivery's message id if there is none.
     #[must_use]
     pub fn caused_by<T, R>(mut self, delivery: &Delivery<T, R>) -> Self {
         for name in [TRACEPARENT, TRACESTATE] {

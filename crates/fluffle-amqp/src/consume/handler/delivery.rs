@@ -1,4 +1,4 @@
-//! What a handler is given.
+//! `Delivery`, the argument of a handler.
 
 use std::{
     fmt,
@@ -19,24 +19,25 @@ use crate::{
     },
 };
 
-/// One message, decoded, with what came with it. Dereferences to the message.
+/// One decoded message and its metadata. Dereferences to the message.
 ///
-/// An actor handles it with a plain actix [`Handler`](actix::Handler) whose result says what becomes of the message:
-/// `Ok` acknowledges it (and answers, if the sender asked for an answer of type `R`), `Err` retries or dead-letters it,
-/// see [`Failure`]. (An answer cannot be asked for by a batch.) The result's type is the concurrency knob:
+/// An actor handles it with a plain actix [`Handler`](actix::Handler). The handler's result decides what becomes of the
+/// message. `Ok` acks it, and answers with an `R` if the sender asked for an answer (a batch cannot ask for one). `Err`
+/// retries it or makes it a dead letter; see [`Failure`]. The type of the result sets the concurrency:
 ///
 /// | `type Result =` | the next message is handed over |
 /// |---|---|
-/// | `Result<R, Failure>` | when this one is done: one at a time, in order |
+/// | `Result<R, Failure>` | when the handler returns: one at a time, in order |
 /// | `AtomicResponse<Self, Result<R, Failure>>` | when the future is done: one at a time, in order |
 /// | `ResponseFuture<Result<R, Failure>>` | at once: up to the consumer's `concurrency` at a time, started in order |
-/// | `ResponseActFuture<Self, Result<R, Failure>>` | at once, like the above, with `&mut Self` between polls |
+/// | `ResponseActFuture<Self, Result<R, Failure>>` | like `ResponseFuture`, with `&mut Self` in each poll |
 ///
-/// The messages of a batch are handed over one after the other, each with a result of its own; a
-/// [`DeliveryBatch`](crate::DeliveryBatch) has them all at once.
+/// The messages of a batch are handed over one after the other, each with a result of its own. To handle a whole batch
+/// at once, use [`DeliveryBatch`](crate::DeliveryBatch).
 ///
-/// A panic counts as a failed attempt of the message in hand and of what lived in the actor's context; a
-/// `ResponseFuture` begun beside it finishes, and what only waited is untouched.
+/// If the actor panics, the attempt fails for the message in hand, and for messages whose futures run in the actor's
+/// context (`AtomicResponse`, `ResponseActFuture`). A `ResponseFuture` runs outside the actor and finishes. Messages
+/// that wait for a handler are not affected.
 ///
 /// ```
 /// use actix::prelude::*;
@@ -60,10 +61,10 @@ pub struct Delivery<T, R = ()> {
     reply: PhantomData<fn() -> R>,
 }
 
-/// Its place in the batch it came in.
+/// The place of the message in its batch.
 struct Item {
     index: usize,
-    /// Made when asked for.
+    /// The message's id, built when it is first asked for.
     id: OnceLock<String>,
 }
 
@@ -76,13 +77,13 @@ impl<T, R> Delivery<T, R> {
         Self { message, attempt, item: Some(Item { index, id: OnceLock::new() }), reply: PhantomData }
     }
 
-    /// The message alone.
+    /// The message without its metadata.
     pub fn into_inner(self) -> T {
         self.message
     }
 
-    /// The message's id (a UUIDv7 when Fluffle published it): the same on every attempt and every redelivery. Message
-    /// *i* of a batch `<id>` has the id `<id>/<i>`.
+    /// The message's id: the same on every attempt and every redelivery. Fluffle's publishers set a UUIDv7 unless the
+    /// application sets an id. Message *i* of a batch `<id>` has the id `<id>/<i>`. `None` if the publisher set no id.
     pub fn message_id(&self) -> Option<&str> {
         let id = self.attempt.message_id()?;
         Some(self.item.as_ref().map_or(id, |item| item.id.get_or_init(|| item_id(id, item.index))))
@@ -90,10 +91,11 @@ impl<T, R> Delivery<T, R> {
 
     accessors!();
 
-    /// What becomes of it, as soon as that is known; the future may outlive the delivery.
+    /// What becomes of the message, as soon as that is known. The future may outlive the delivery.
     ///
-    /// A handler that waits for it before it answers learns of one thing only, the loss of its connection: see
-    /// [`unless_lost`](Self::unless_lost). A task of its own may wait for all of it.
+    /// Await it in a separate task, as below. If the handler itself awaits it before it answers, it resolves only if
+    /// the connection is lost or the handler exceeds its time limit, because nothing else settles an unanswered
+    /// message. To stop work when the connection is lost, use [`unless_lost`](Self::unless_lost).
     ///
     /// ```
     /// use fluffle_amqp::{Delivery, Settled};
@@ -102,7 +104,7 @@ impl<T, R> Delivery<T, R> {
     ///     let settled = order.settled();
     ///     actix::spawn(async move {
     ///         if settled.await == Settled::Lost {
-    ///             eprintln!("done, perhaps; and it will come again");
+    ///             eprintln!("the order may have been handled, and is delivered again");
     ///         }
     ///     });
     /// }
@@ -118,18 +120,19 @@ impl<T, R> Delivery<T, R> {
         }
     }
 
-    /// Runs `work`, but drops it when the connection this message came on is lost: the broker delivers the message
-    /// again then, and whoever gets it should not find half of the work going on here. Without it the work is finished,
-    /// its ack counted as lost ([`ConsumerStats::work_done_ack_lost`](crate::ConsumerStats::work_done_ack_lost)).
+    /// Runs `work`, but drops it if the channel or connection of this message is lost. The broker then delivers the
+    /// message again, and two handlers should not work on it at the same time. Without this method, the handler
+    /// finishes the work, and its ack counts as lost
+    /// ([`ConsumerStats::work_done_ack_lost`](crate::ConsumerStats::work_done_ack_lost)).
     ///
     /// # Errors
-    /// What `work` says, or a failure that says that the connection was lost; it charges no attempt.
+    /// The error of `work`, or a failure that says that the channel was lost. The latter charges no attempt.
     pub fn unless_lost<O, E: Into<Failure>>(
         &self,
         work: impl Future<Output = Result<O, E>>,
     ) -> impl Future<Output = Result<O, Failure>> {
         let settled = self.settled();
-        // Settled in any other way, because its handler took too long, it is not this future's business.
+        // If the message is settled in another way, because its handler took too long, `work` goes on.
         let lost = async move {
             if settled.await != Settled::Lost {
                 std::future::pending::<()>().await;
@@ -138,7 +141,7 @@ impl<T, R> Delivery<T, R> {
         async move {
             tokio::select! {
                 done = work => done.map_err(Into::into),
-                () = lost => Err(Failure::retry("the connection was lost: the broker delivers this message again")),
+                () = lost => Err(Failure::retry("the channel was lost: the broker delivers this message again")),
             }
         }
     }

@@ -1,8 +1,8 @@
-//! A future inside the handler actor's own context that takes deliveries, decodes them and calls `Handler::handle` on
-//! the actor.
+//! The dispatcher: a future in the handler actor's own context that takes deliveries, decodes them, and calls
+//! `Handler::handle` on the actor.
 //!
-//! Sending each delivery to the actor's mailbox would cost a hop per message, lose what waits there in a crash, and
-//! hide which message the actor had in hand when it panicked.
+//! Deliveries do not go through the actor's mailbox. That would cost one more hop for each message, a crash would lose
+//! the messages that wait there, and it would be unknown which message the actor had in hand when it panicked.
 
 use std::{
     pin::Pin,
@@ -42,10 +42,10 @@ use crate::{
     },
 };
 
-/// Messages handled in one turn before the actor's other futures, messages and timers get theirs.
+/// How many messages are handled in one turn. Then the actor's other futures, messages and timers get a turn.
 const BUDGET: usize = 64;
 
-/// What the handler instances of one consumer draw from.
+/// Makes the dispatchers of one consumer's handler instances.
 #[derive(Clone)]
 pub(crate) struct Feeder<F> {
     pub(crate) queue: Arc<HandlerQueue>,
@@ -55,7 +55,7 @@ pub(crate) struct Feeder<F> {
 }
 
 impl<D: Adapter, F: Fn() -> D> Feeder<F> {
-    /// For one instance, which may have so many messages in hand.
+    /// The dispatcher of one instance, which may have `concurrency` messages in hand.
     pub(crate) fn dispatch(&self, instance: usize, concurrency: usize) -> Dispatch<D> {
         Dispatch {
             queue: Arc::clone(&self.queue),
@@ -72,30 +72,30 @@ impl<D: Adapter, F: Fn() -> D> Feeder<F> {
     }
 }
 
-/// Feeds one handler instance.
+/// The dispatcher of one handler instance.
 pub(crate) struct Dispatch<F: Adapter> {
     queue: Arc<HandlerQueue>,
     jobs: LocalBoxStream<'static, Job>,
     adapter: Arc<F>,
     seen: Option<Seen>,
     concurrency: usize,
-    /// This actor has handled a message.
+    /// Whether this actor has handled a message.
     proven: bool,
-    /// What the handler is being given at this moment. If it panics, this is dropped with the actor, and the duty knows
-    /// why.
+    /// The duty to answer for the message that the handler is handling at this moment. If the handler panics, the duty
+    /// is dropped with the actor and answers "crashed", with the text of the panic.
     in_hand: Option<Duty>,
-    /// The batch whose items are handed over now.
+    /// The open batch whose items are being handed over.
     current: Option<Opened>,
     /// With effectively once: the batch whose items are being looked up.
     looked_up: Option<LocalBoxFuture<'static, LookedUp>>,
     unanswered: FuturesUnordered<Unanswered<F>>,
 }
 
-/// A batch, and which of its items have been handled before.
+/// A batch, and which of its items were handled before.
 type LookedUp = (Arc<Attempt>, Ticket, Vec<bool>);
 
 impl<F: Adapter> Dispatch<F> {
-    /// Takes a job: a message by itself goes to the handler, a batch is opened.
+    /// Takes a job: a single message goes to the handler, a batch is opened.
     fn take<A>(&mut self, Job { attempt, work }: Job, actor: &mut A, ctx: &mut Context<A>)
     where
         A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
@@ -142,7 +142,7 @@ impl<F: Adapter> Dispatch<F> {
         }
     }
 
-    /// The batch is open and looked up: its items go to the handler, together or one by one.
+    /// Begins a batch that is open and looked up: its items go to the handler, together or one by one.
     fn begin<A>(&mut self, attempt: Arc<Attempt>, ticket: Ticket, actor: &mut A, ctx: &mut Context<A>)
     where
         A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
@@ -157,7 +157,7 @@ impl<F: Adapter> Dispatch<F> {
         }
     }
 
-    /// The whole of a delivery goes to the handler.
+    /// Gives a whole delivery to the handler.
     fn hand_over<A>(&mut self, attempt: Arc<Attempt>, mut ticket: Ticket, actor: &mut A, ctx: &mut Context<A>)
     where
         A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
@@ -171,7 +171,7 @@ impl<F: Adapter> Dispatch<F> {
         self.give(message, Duty::Delivery(ticket, attempt), actor, ctx);
     }
 
-    /// An item by itself goes to the handler that has its key.
+    /// Gives one item of a batch to this handler, which has the item's key.
     fn hand_over_by_key<A>(&mut self, attempt: &Arc<Attempt>, item: Item, actor: &mut A, ctx: &mut Context<A>)
     where
         A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
@@ -201,7 +201,7 @@ impl<F: Adapter> Dispatch<F> {
         }
     }
 
-    /// The next item of the open batch goes to the handler.
+    /// Gives the next item of the open batch to the handler.
     fn hand_over_item<A>(&mut self, actor: &mut A, ctx: &mut Context<A>)
     where
         A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
@@ -210,7 +210,7 @@ impl<F: Adapter> Dispatch<F> {
         let Some((opened, (index, raw))) =
             self.current.as_mut().filter(|_| ours).and_then(|opened| opened.next().map(|item| (opened, item)))
         else {
-            // The batch is at its end, or the rest of it belongs to the broker again.
+            // The batch has no more items, or its channel is lost and the broker delivers the rest again.
             return self.current = None;
         };
         let items = &opened.items;
@@ -246,8 +246,8 @@ impl<F: Adapter> Dispatch<F> {
         duty.answer(&*self.adapter, answer);
     }
 
-    /// A handled message proves the actor healthy: a crash now and then costs the shortest wait, and only crashes in a
-    /// row wait longer.
+    /// Reports the actor as healthy after its first handled message. So an occasional crash costs only the shortest
+    /// wait before the restart, and only crashes in a row cost longer waits.
     fn prove<A>(&mut self, ctx: &Context<A>)
     where
         A: Actor<Context = Context<A>>,
@@ -258,7 +258,7 @@ impl<F: Adapter> Dispatch<F> {
         }
     }
 
-    /// Hands something over: the next item of the open batch, else the next job. Pending if there is nothing.
+    /// Hands over the next item of the open batch, or if there is none, the next job. Pending if there is neither.
     fn poll_hand_over<A>(&mut self, actor: &mut A, ctx: &mut Context<A>, cx: &mut TaskContext<'_>) -> Poll<Option<()>>
     where
         A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
@@ -289,10 +289,13 @@ impl<F: Adapter> Dispatch<F> {
     }
 }
 
-/// The actor has ended. Its `ResponseFuture`s live on apart from it and will answer. They are waited for, because
-/// handling their messages again would do the work twice. Futures in the actor's context are gone, and the sending ends
-/// of their answers with them, so those tickets say "crashed". Of a batch, the item in hand is charged; the next actor
-/// gets the items behind it.
+/// The actor has ended.
+///
+/// - Its `ResponseFuture`s run outside the actor and will still answer. Their answers are waited for, because handling
+///   their messages again would do the work twice.
+/// - Futures in the actor's context are dropped, and with them the senders of their answers, so their messages have
+///   crashed.
+/// - Of an open batch, the item in hand has crashed. The next actor gets the items behind it.
 impl<F: Adapter> Drop for Dispatch<F> {
     fn drop(&mut self) {
         if let Some(mut opened) = self.current.take() {

@@ -24,7 +24,7 @@ impl Duty {
         }
     }
 
-    /// Whether the message has been given up. If not, wakes the task when it is.
+    /// Whether the message was given up. If not, the task is woken when it is.
     pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
         match self {
             Duty::Delivery(_, attempt) => attempt.poll_given_up(cx),
@@ -32,8 +32,8 @@ impl Duty {
         }
     }
 
-    /// The message has been given up, so the next one of its key may be handed out. A delivery's key is freed by
-    /// whoever settles it.
+    /// The message was given up. If it is an item, its key is freed, so that the next message of the key can be handed
+    /// out. The key of a whole delivery is freed by the code that settles it.
     pub(crate) fn free_key(&mut self) {
         if let Duty::Item(item) = self {
             item.free_key();

@@ -1,4 +1,4 @@
-//! The handler's side: what a handler is given, and what its answer means.
+//! The handler's side: gives messages to handler actors, and turns their answers into outcomes.
 
 pub(crate) mod accessors;
 pub(crate) mod adapter;

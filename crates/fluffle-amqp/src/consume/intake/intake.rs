@@ -1,4 +1,4 @@
-//! The deliveries of one channel that are on their way through the intake steps.
+//! Takes the deliveries of one channel through the intake steps.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::consume::{
 /// The steps of one consumer, in their order.
 pub(crate) type Steps = Arc<[Arc<dyn IntakeStep>]>;
 
-/// The deliveries that are on their way to a handler, and those that wait here between two attempts.
+/// The deliveries that are in an intake step, and those that wait in this process between two attempts.
 pub(crate) struct Intake {
     steps: Steps,
     in_order: FuturesOrdered<LocalBoxFuture<'static, Taken>>,
@@ -49,8 +49,8 @@ impl Intake {
         None
     }
 
-    /// Keeps a failed delivery here until its next attempt, number `number`, after `wait`. With effectively once its
-    /// message is looked up again then, because its handler may have finished after all, too late to say so.
+    /// Keeps a failed delivery in this process for `wait`, until its next attempt, `number`. With effectively once its
+    /// message is looked up again then, because its handler may have succeeded after the attempt was given up.
     pub(crate) fn rest(&mut self, failed: &Attempt, number: AttemptNumber, wait: Duration, seen: Option<Seen>) {
         let next = failed.again(number);
         self.apart.push(
@@ -69,7 +69,7 @@ impl Intake {
         self.in_order.is_empty() && self.apart.is_empty()
     }
 
-    /// The next delivery that has passed all steps. Waits for ever if there is none on its way. Cancellation safe.
+    /// The next delivery that has passed all steps. Waits for ever if there is none. Cancellation safe.
     pub(crate) async fn next(&mut self) -> Taken {
         loop {
             let taken = tokio::select! {
@@ -85,14 +85,14 @@ impl Intake {
         }
     }
 
-    /// Drops them all: the broker has them again when the channel closes.
+    /// Drops all deliveries. The broker delivers them again after the channel is closed.
     pub(crate) fn clear(&mut self) {
         self.in_order.clear();
         self.apart.clear();
     }
 }
 
-/// Begins the first step from number `from` on that has something to do; the others follow when it is done.
+/// Begins the first step, from number `from` on, that has something to do. The steps after it follow when it is done.
 fn begin(steps: &Steps, from: usize, mut attempt: Attempt) -> Result<LocalBoxFuture<'static, Taken>, Attempt> {
     for (number, step) in steps.iter().enumerate().skip(from) {
         match step.begin(attempt) {
@@ -142,7 +142,7 @@ mod tests {
         attempt_at(BasicProperties::default(), |_| ())
     }
 
-    /// Lets each message with an id pass when the test says so; `late` gives up its place; `broken` fails.
+    /// Lets each message with an id pass when the test says so. The first message gives up its place; `broken` fails.
     #[derive(Default)]
     struct Gate(Mutex<Vec<oneshot::Sender<()>>>);
 
@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    /// The first message is the late one.
+    /// Whether the message is the first one, which gives up its place.
     fn attempt_is_late(gates: &Mutex<Vec<oneshot::Sender<()>>>) -> bool {
         gates.lock().unwrap().len() == 1
     }
@@ -189,11 +189,11 @@ mod tests {
         let mut intake = Intake::new(Arc::new([Arc::clone(&gate) as Arc<dyn IntakeStep>]));
         assert!(intake.begin(message("late")).is_none());
         assert!(intake.begin(message("a")).is_none());
-        assert!(intake.begin(no_id()).is_none(), "it would overtake");
+        assert!(intake.begin(no_id()).is_none(), "it must not overtake the others");
         assert!(intake.next().now_or_never().is_none());
         let mut gates = std::mem::take(&mut *gate.0.lock().unwrap());
         gates.remove(1).send(()).unwrap();
-        assert_eq!(id(intake.next().now_or_never()).as_deref(), Some("a"), "the late one has given up its place");
+        assert_eq!(id(intake.next().now_or_never()).as_deref(), Some("a"), "`late` has given up its place");
         assert_eq!(id(intake.next().now_or_never()).as_deref(), Some("none"));
         assert!(intake.next().now_or_never().is_none());
         gates.remove(0).send(()).unwrap();

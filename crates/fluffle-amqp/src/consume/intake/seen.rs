@@ -1,8 +1,8 @@
-//! Effectively once: which messages have been handled before, and which are being handled now.
+//! Effectively once: knows which messages were handled before, and which are being handled now.
 //!
-//! An id is remembered *after* its handler succeeded and *before* its delivery is acked. Remembered before the work, a
-//! crash would swallow the retry. So a crash between the end of the work and its mark repeats the work, and nothing
-//! else does, as long as one process handles the queue. See `docs/SEMANTICS.md`.
+//! A message is marked as handled *after* its handler succeeded and *before* its delivery is acked. If the mark were
+//! written before the work, a crash would lose the message. So only a crash between the end of the work and its mark
+//! repeats the work, as long as one process handles the queue. See `docs/SEMANTICS.md`.
 
 use std::{
     collections::HashMap,
@@ -20,14 +20,14 @@ use crate::consume::{
     spec::seen_store::{SeenError, SeenStore},
 };
 
-/// The waits between attempts to reach a store that fails, doubling from the first to the longest.
+/// The waits between attempts to reach a store that fails. They double from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Resolves when the message of a key is no longer being handled.
 type Release = Arc<SetOnce<()>>;
 
-/// The keys whose messages are being handled now by this consumer, on whichever channel they came.
+/// The keys of the messages that this consumer is handling now, on all its channels.
 #[derive(Default)]
 struct Claims {
     held: Mutex<HashMap<Arc<str>, Release>>,
@@ -45,8 +45,8 @@ impl Claims {
     }
 }
 
-/// A key that is being handled. An attempt borrows it; when it is dropped, the next delivery with this key is looked
-/// up.
+/// A claimed key: its message is being handled. The claim is lent to the attempt. When the claim is dropped, a waiting
+/// delivery with the same key is looked up.
 struct Claim {
     claims: Arc<Claims>,
     key: Arc<str>,
@@ -73,34 +73,34 @@ impl Seen {
         Self { store, claims: Arc::default() }
     }
 
-    /// Whether a message has been handled. Waits for the store while it cannot answer.
+    /// Whether a message was handled. If the store fails, waits until it answers.
     pub(crate) async fn has(&self, key: &str) -> bool {
         persist("look a message up", || self.store.contains(key)).await
     }
 
-    /// Which of the keys belong to handled messages. Waits for the store while it cannot answer.
+    /// Which of the keys belong to handled messages. If the store fails, waits until it answers.
     pub(crate) async fn known(&self, keys: &[String]) -> Vec<bool> {
         persist("look the items of a batch up", || self.store.contains_all(keys)).await
     }
 
-    /// Remembers handled items. Waits for the store while it cannot.
+    /// Marks items as handled. If the store fails, waits until it succeeds.
     pub(crate) async fn remember_all(&self, keys: &[String]) {
         if !keys.is_empty() {
             persist("remember the handled items of a batch", || self.store.insert_all(keys)).await;
         }
     }
 
-    /// Remembers a handled message. Waits for the store while it cannot.
+    /// Marks a message as handled. If the store fails, waits until it succeeds.
     pub(crate) async fn remember(&self, key: &str) {
         persist("remember a handled message", || self.store.insert(key)).await;
     }
 
-    /// Looks a message up and, if it has not been handled, claims its key for this attempt.
+    /// Claims the key of a message and looks it up. If the message was not handled before, the attempt keeps the claim.
     async fn look_up(self, mut attempt: Attempt, key: Arc<str>) -> Taken {
         let claim = match self.claims.claim(&key) {
             Ok(claim) => claim,
-            // An earlier delivery of the same message is in hand. This one waits for its end and loses its place in the
-            // order.
+            // An earlier delivery of the same message is in hand. This delivery waits until that one is done, and loses
+            // its place in the order.
             Err(release) => {
                 return Taken::Apart(
                     async move {
@@ -131,15 +131,20 @@ impl IntakeStep for Seen {
     }
 }
 
-/// Asks until there is an answer. A look-up is dropped with its channel. A mark is not, and no more marks wait than
-/// there are messages in hand, because a message that comes again meanwhile waits for the mark of the first.
+/// Asks the store until it answers. A look-up is dropped together with its channel, but a mark is not. The number of
+/// waiting marks is bounded by the messages in hand, because a redelivered message waits for the mark of its first
+/// delivery.
 async fn persist<'a, T>(what: &str, ask: impl Fn() -> BoxFuture<'a, Result<T, SeenError>>) -> T {
     let mut wait = FIRST_WAIT;
     loop {
         match ask().await {
             Ok(answer) => return answer,
             Err(error) => {
-                tracing::error!(%error, ?wait, "the store of seen messages cannot {what}: the delivery stays unacked, trying again");
+                tracing::error!(
+                    %error, ?wait,
+                    "the store of handled messages cannot {what}: \
+                     the delivery stays unacked, and the store is asked again"
+                );
                 sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }

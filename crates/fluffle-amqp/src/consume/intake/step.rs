@@ -4,8 +4,8 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::consume::attempt::{attempt::Attempt, outcome::Outcome};
 
-/// A step that every delivery of a consumer passes before its handler: a look-up of what has been handled before, a
-/// body that is kept elsewhere, a foreign format.
+/// A step that every delivery of a consumer passes before its handler. Examples: look up whether the message was
+/// handled before, fetch a body that is stored elsewhere, convert a foreign format.
 ///
 /// A step that has nothing to do for a delivery costs one call. Deliveries keep their order through all steps.
 pub(crate) trait IntakeStep: Send + Sync {
@@ -14,15 +14,15 @@ pub(crate) trait IntakeStep: Send + Sync {
     fn begin(&self, attempt: Attempt) -> Result<LocalBoxFuture<'static, Taken>, Attempt>;
 }
 
-/// What came of a step.
+/// The result of a step.
 pub(crate) enum Taken {
     /// The attempt goes on to its handler.
     Ready(Attempt),
-    /// Its message has been handled before.
+    /// The message was handled before.
     HandledBefore(Attempt),
     /// The step failed. What becomes of the delivery is decided as if its handler had failed.
     #[allow(dead_code, reason = "no step inside the framework fails so far")]
     Failed(Attempt, Outcome),
-    /// The attempt has to wait and gives up its place in the order: those behind it go ahead.
+    /// The attempt has to wait and gives up its place in the order: deliveries behind it go ahead.
     Apart(LocalBoxFuture<'static, Taken>),
 }

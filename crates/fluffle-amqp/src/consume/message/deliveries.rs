@@ -1,5 +1,5 @@
-//! How often a message has been handed out in vain, as far as that can be believed, and how much of it is charged to
-//! the message.
+//! How often a message was delivered in vain (and not settled), how far that count can be trusted, and how much of it
+//! is charged to the message.
 
 use std::sync::{
     Arc,
@@ -10,20 +10,20 @@ use lapin::{message::Delivery, types::AMQPValue};
 
 use crate::{link::connection::ConnectionShared, topology::QueueKind};
 
-/// The header in which a quorum queue counts how often it has handed a message out before without it being settled
-/// (RabbitMQ, "Quorum Queues", poison message handling).
+/// The header in which a quorum queue counts how often it delivered a message that was then not settled (RabbitMQ,
+/// "Quorum Queues", poison message handling).
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
-/// Past so many deliveries in vain RabbitMQ 4 drops a message, or dead-letters it, by itself, whatever they were in
-/// vain for.
+/// The default limit of RabbitMQ 4. After this many deliveries in vain, for whatever cause, the broker itself drops or
+/// dead-letters a message.
 const BROKERS_LIMIT: u32 = 20;
 
-/// How often a message has been handed out in vain.
+/// How often a message was delivered before and not settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InVain {
-    /// By the count of its queue.
+    /// The count of its queue.
     counted: u32,
-    /// Of these, without the connections that were lost while this process lived: a lost connection charges nobody.
+    /// The count without recent losses of this connection, which are not the message's fault.
     charged: u32,
 }
 
@@ -33,44 +33,45 @@ impl InVain {
         Self { counted: charged, charged }
     }
 
-    /// All of them.
+    /// All deliveries in vain.
     pub(crate) fn counted(self) -> u32 {
         self.counted
     }
 
-    /// Deliveries that may have ended a process.
+    /// The deliveries in vain that may be the message's fault.
     pub(crate) fn charged(self) -> u32 {
         self.charged
     }
 
-    /// Whether the message has used up `limit` deliveries, or is about to use up the broker's own limit.
+    /// Whether the message must not be handled again: its charged deliveries have reached `limit`, or all its
+    /// deliveries in vain have reached the broker's own limit (or `limit`, if that is higher).
     pub(crate) fn is_past(self, limit: u32) -> bool {
         self.charged >= limit || self.counted >= limit.max(BROKERS_LIMIT)
     }
 }
 
-/// Reads the count of the messages of one queue, over all its channels.
+/// Reads the delivery counts of the messages of one queue.
 pub(crate) struct Deliveries {
     connection: Arc<ConnectionShared>,
-    /// Whether its queue counts. `false` once it is known that it does not.
+    /// Whether the queue counts deliveries. True if unknown, until a delivery shows that it does not.
     counts: AtomicBool,
 }
 
 impl Deliveries {
-    /// For a queue of this kind, if the application's topology says; consumed from on `connection`.
+    /// For a queue that is consumed from on `connection`. `kind` is its kind, if the application declares it.
     pub(crate) fn new(kind: Option<QueueKind>, connection: Arc<ConnectionShared>) -> Self {
         Self { connection, counts: AtomicBool::new(kind.is_none_or(|kind| kind == QueueKind::Quorum)) }
     }
 
-    /// The same queue's, on another connection. What the one before was lost for stays uncharged.
+    /// For the same queue on another connection. The losses of the old connection still do not count against messages.
     pub(crate) fn on(&self, connection: Arc<ConnectionShared>) -> Self {
         connection.losses_before(&self.connection);
         Self { connection, counts: AtomicBool::new(self.counts.load(Relaxed)) }
     }
 
-    /// Any client may send the header, and a queue that does not count leaves it as it is. So the count is believed
-    /// where only the broker can have written it: on a delivery that comes again, from a queue that counts, as
-    /// RabbitMQ's 64-bit integer.
+    /// The deliveries in vain of a message. Any client may send the header, and a queue that does not count leaves it
+    /// as it is. The count is therefore trusted only where the broker must have written it: on a redelivery, from a
+    /// queue that counts, as the 64-bit integer that RabbitMQ uses.
     pub(crate) fn of(&self, delivery: &Delivery) -> InVain {
         if !delivery.redelivered {
             return InVain::default();
@@ -80,7 +81,7 @@ impl Deliveries {
             Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).unwrap_or(0),
             Some(_) => 0,
             None => {
-                // A queue that counts says so on whatever comes again.
+                // A queue that counts puts the header on every redelivery.
                 self.counts.store(false, Relaxed);
                 0
             }
@@ -133,7 +134,7 @@ mod tests {
         let unknown = queue(None);
         assert_eq!(unknown.of(&delivery(true, count(7))).charged(), 7);
         assert_eq!(unknown.of(&delivery(true, None)).charged(), 0);
-        assert_eq!(unknown.of(&delivery(true, count(7))).charged(), 0, "somebody else wrote that");
+        assert_eq!(unknown.of(&delivery(true, count(7))).charged(), 0, "a sender wrote this count");
     }
 
     #[test]
@@ -147,7 +148,7 @@ mod tests {
             assert!(!in_vain.is_past(6));
         }
         let in_vain = quorum.of(&delivery(true, count(14)));
-        assert_eq!(in_vain.charged(), 2, "what others did with it is charged");
-        assert!(quorum.of(&delivery(true, count(20))).is_past(6), "or the broker drops it the next time");
+        assert_eq!(in_vain.charged(), 2, "deliveries beyond the 12 losses are charged");
+        assert!(quorum.of(&delivery(true, count(20))).is_past(6), "the broker would drop it the next time");
     }
 }

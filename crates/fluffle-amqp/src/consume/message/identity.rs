@@ -1,4 +1,4 @@
-//! By what a store of seen messages knows a message.
+//! The keys by which a store of handled messages knows a message.
 
 use std::borrow::Cow;
 
@@ -28,8 +28,8 @@ fn key_of(received: &Received, id: &str) -> String {
     key
 }
 
-/// What tells a message that is sent again on purpose from its original: the id of its replay, and whether it is a dead
-/// letter that was put back.
+/// What distinguishes a message that is sent again on purpose from its original: the id of its replay, or that it is a
+/// dead letter that was put back, or both.
 pub(crate) fn replay(received: &Received) -> Option<Cow<'_, str>> {
     let replay = received.header(headers::REPLAY).and_then(|header| header.text());
     match (replay, received.header(headers::REASON)) {

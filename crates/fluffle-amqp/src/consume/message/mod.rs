@@ -1,4 +1,4 @@
-//! What came: the immutable message, its identity, and what is believed of its history.
+//! The message as it was received: unchanged, with its identity and what can be trusted of its history.
 
 pub(crate) mod deliveries;
 pub(crate) mod identity;

@@ -1,4 +1,4 @@
-//! A message as it came off its channel: bytes, labels, and what they say. It does not change.
+//! A message as it was received: its bytes, its labels, and what they mean. It does not change.
 
 use std::{sync::Arc, time::Instant};
 
@@ -34,11 +34,11 @@ pub(crate) struct Received {
     /// The number of this attempt, from 1. The message carries it, because brokers reset their own counters when a copy
     /// is published.
     pub(crate) attempt_number: AttemptNumber,
-    /// How often the broker has handed it out before without its being settled.
+    /// How often the broker delivered it before and it was not settled.
     pub(crate) in_vain: InVain,
-    /// Which of its properties could not be read. If there is one, the message never gets to a handler.
+    /// Which of its properties could not be read. If this is set, no handler is given the message.
     pub(crate) unreadable: Option<Arc<str>>,
-    /// Set if somebody waits for an answer.
+    /// Set if the message is a request, whose sender waits for an answer.
     pub(crate) request: Option<Request>,
     /// Where an earlier copy of it came from; `None` on the first attempt.
     pub(crate) origin: Option<Box<Origin>>,
@@ -94,7 +94,7 @@ impl Received {
         }
     }
 
-    /// Whether somebody waits for an answer. A reply address alone does not say so: see [`Requests::of`].
+    /// Whether the sender waits for an answer. A reply address alone does not mean that: see [`Requests::of`].
     pub(crate) fn wants_reply(&self) -> bool {
         self.request.is_some()
     }
@@ -122,7 +122,7 @@ pub(crate) mod tests {
     use super::*;
     use lapin::types::AMQPValue;
 
-    /// A delivery on attempt `attempt`, for the tests of this module's neighbours.
+    /// A delivery on attempt `attempt`, for the tests of other modules too.
     pub(crate) fn received(attempt: u32) -> Received {
         let mut table = FieldTable::default();
         table.insert(fluffle_wire::headers::ATTEMPT.into(), AMQPValue::LongLongInt(attempt.into()));

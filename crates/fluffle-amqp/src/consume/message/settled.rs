@@ -1,24 +1,25 @@
 //! What became of a delivery.
 
-/// What became of a delivery, as the broker knows it: [`Delivery::settled`](crate::Delivery::settled).
+/// What became of a delivery at the broker; see [`Delivery::settled`](crate::Delivery::settled).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Settled {
-    /// Handled and acked. With `AtMostOnce` the ack was written first, and may not have reached the broker.
+    /// Handled and acked. With `AtMostOnce` the ack was written before the handling, and may not have reached the
+    /// broker.
     Acked,
-    /// Failed; a copy waits in a retry queue.
+    /// Failed, and comes again for its next attempt: through a retry queue, or after a wait in this process.
     Retried,
     /// Failed for good; a copy is in the dead-letter queue.
     DeadLettered,
-    /// A request that was not handled; its requester has been told why.
+    /// A request that was not handled. Its requester was told why.
     Refused,
-    /// A request whose requester had stopped waiting: it was not handled.
+    /// A request that was not handled, because its requester had stopped waiting.
     Expired,
-    /// Put back into its queue, with no attempt charged.
+    /// Put back into its queue. No attempt is charged.
     Requeued,
-    /// With `AtMostOnce`: not handled. It was acked on arrival and does not come again.
+    /// With `AtMostOnce`: not handled. The message was acked on arrival and does not come again.
     Dropped,
-    /// Its channel or connection was lost before its ack. The broker delivers it again, perhaps to another process, so
-    /// work done for this delivery is done twice unless it is idempotent.
+    /// The channel or connection was lost before the ack was written. The broker delivers the message again, perhaps to
+    /// another process, so work done for this delivery is done twice unless it is idempotent.
     Lost,
 }

@@ -1,10 +1,10 @@
-//! Order by key: deliveries are sorted by the key of their message. Each key belongs to one handler instance, which has
-//! one message of the key at a time.
+//! Order by key: sorts deliveries by the key of their message. Each key belongs to one handler instance, which has one
+//! message of the key at a time.
 //!
-//! A key is known once its message is decoded, and decoding is handlers' work. So whichever instance has nothing to do
-//! sorts the next delivery, one instance at a time, because two would overtake one another. Sorted jobs wait in
-//! [`KeyQueues`], within the prefetch and the byte budget. They can still be taken back, and they outlive every
-//! incarnation of their handler.
+//! To know the key, the message must be decoded, and decoding is done on the handlers' threads. So an instance that has
+//! nothing to do sorts the next delivery. Only one instance sorts at a time, because two could swap the order of two
+//! deliveries. Sorted jobs wait in [`KeyQueues`]; they count against the prefetch and the byte budget. They can still
+//! be taken back, and they outlive restarts of their handler.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -31,12 +31,12 @@ use crate::consume::{
     },
 };
 
-/// How deliveries are sorted.
+/// The settings for sorting deliveries by key.
 pub(crate) struct SortBy {
     pub(crate) key: Box<dyn ReadKey>,
     /// How many handler instances there are.
     pub(crate) instances: usize,
-    /// With effectively once: which items of a batch have been handled before.
+    /// With effectively once: tells which items of a batch were handled before.
     pub(crate) seen: Option<Seen>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct ByKey {
     key: Box<dyn ReadKey>,
     seen: Option<Seen>,
     sorted: Mutex<KeyQueues<Job>>,
-    /// An instance is sorting.
+    /// Whether an instance is sorting now.
     sorting: AtomicBool,
     /// How often everything was [taken back](Self::clear). Changed under the lock of `sorted`.
     clears: AtomicU64,
@@ -67,15 +67,15 @@ impl ByKey {
         }
     }
 
-    /// Sorted jobs that no handler has taken.
+    /// How many sorted jobs no handler has taken.
     pub(crate) fn len(&self) -> usize {
         self.sorted().waiting()
     }
 
-    /// Takes back the sorted jobs that `is_meant`.
+    /// Takes back the sorted jobs for which `is_meant` is true.
     pub(crate) fn take_back(&self, is_meant: impl Fn(&Job) -> bool) {
         let taken = self.sorted().retain(|job| !is_meant(job));
-        // Outside the lock: each ticket answers for itself, and frees its key.
+        // Dropped outside the lock, because each ticket answers when it is dropped, and may free its key.
         drop(taken);
     }
 
@@ -97,18 +97,18 @@ impl ByKey {
         futures_util::stream::unfold(by_key, each).boxed_local()
     }
 
-    /// Waits for the next job of an instance. Cancellation safe: a job is taken and returned in one go, and sorted in
-    /// one go.
+    /// Waits for the next job of an instance. Cancellation safe, because there is no await between taking a job and
+    /// returning it, nor while a job is being sorted.
     async fn next(self: &Arc<Self>, instance: usize) -> Option<Job> {
         let own = self.instances.get(instance)?;
         let mut has_sorted = false;
         loop {
-            // Made before the look, so that nothing is missed: what comes after them wakes them.
+            // Created before the check, so that what arrives after the check wakes this task.
             let (changed, own) = (self.waiting.in_hand.changed.notified(), own.notified());
             if let Some(job) = self.take(instance) {
                 if has_sorted && self.waiting.has_more() {
-                    // While this instance is busy another may go on sorting. Any of them, because the thread of one may
-                    // be busy.
+                    // While this instance is busy, another one can go on sorting. All are woken, because the thread of
+                    // a single one may be busy.
                     self.waiting.in_hand.changed.notify_waiters();
                 }
                 return Some(job);
@@ -137,7 +137,7 @@ impl ByKey {
         let mut sorted = self.sorted();
         let (key, mut job) = sorted.take(instance)?;
         if let Work::Item(item) = &mut job.work {
-            // Under the lock, because what is begun must not be taken back.
+            // Started under the lock, because a job that was begun must not be taken back.
             job.attempt.start();
             item.key = Some(self.lock(key));
         } else if job.attempt.permits.key().is_none() {
@@ -197,7 +197,7 @@ impl ByKey {
                 Err(outcome) => opened.items.failed(index, outcome),
             }
         }
-        // A small item takes more room here than on the wire.
+        // Counted because a small item takes more memory here than its bytes on the wire.
         attempt.permits.take_more_bytes((jobs.len() * KeyQueues::<Job>::EACH) as u64);
         self.push(clears, jobs);
     }
@@ -217,7 +217,7 @@ impl ByKey {
         ready.into_iter().for_each(|instance| self.wake(instance));
     }
 
-    /// Puts the next attempt of a message that holds its key first.
+    /// Adds the next attempt of a message that has its key locked, before everything else of the key.
     fn push_again(&self, key: u64, job: Job) {
         let instance = self.sorted().again(key, job);
         self.wake(instance);
@@ -241,7 +241,7 @@ impl Keys for ByKey {
 
 enum Sorted {
     One,
-    /// Nothing may be handed out before this.
+    /// Nothing may be handed out before this time.
     NotBefore(tokio::time::Instant),
     /// There is nothing to sort, or another instance is sorting.
     Nothing,
@@ -267,8 +267,8 @@ impl Drop for Sorter {
     }
 }
 
-/// With effectively once: looks up which items have been handled before, then sorts the others. The next delivery is
-/// not sorted before that, or it would overtake them.
+/// With effectively once: looks up which items were handled before, then sorts the others. It holds the sorter until
+/// then, so that the next delivery does not overtake these items.
 fn look_up(sorter: Sorter, seen: Seen, attempt: Arc<Attempt>, ticket: Ticket) {
     actix_rt::spawn(async move {
         let items = attempt.messages();
@@ -303,7 +303,7 @@ mod tests {
         spec::key::KeyOf,
     };
 
-    /// Sorted by the number that a message is, so that the message names its instance.
+    /// A queue sorted by key. The key of a message is the number in it, which also gives its instance.
     fn sorted(instances: usize, bytes: u64) -> Arc<HandlerQueue> {
         let key: KeyOf<String> = Arc::new(|text| text.parse().unwrap_or_default());
         let sort_by = SortBy { key: Box::new(DecodeKey { wire: Wire::protobuf(), key }), instances, seen: None };
@@ -329,12 +329,12 @@ mod tests {
                 push(&queue, wire.encode(&text.to_owned()).unwrap());
             }
             yield_now().await;
-            assert!(zero.next().now_or_never().is_none(), "somebody else sorts");
+            assert!(zero.next().now_or_never().is_none(), "the test holds the right to sort");
             yield_now().await;
             drop(sorter);
-            // From here on only this instance tells the other one.
+            // From now on only this instance can wake the other one.
             assert!(queue.jobs(0).next().now_or_never().is_some());
-            assert!(timeout(Duration::from_secs(10), other).await.expect("it is woken").unwrap());
+            assert!(timeout(Duration::from_secs(10), other).await.expect("the other instance was not woken").unwrap());
         };
         LocalSet::new().run_until(sorting).await;
     }

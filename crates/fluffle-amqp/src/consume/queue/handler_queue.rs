@@ -1,8 +1,8 @@
-//! The way from a consumer's session to its handlers and back.
+//! The handler queue: deliveries go from a consumer's session to its handlers, and answers go back.
 //!
-//! Deliveries wait in one queue per consumer that all its handler instances draw from, each when it has room. So uneven
-//! work spreads by itself, and a crashed handler leaves the waiting deliveries untouched. Where order is kept by key,
-//! each instance draws from the keys that are its own instead.
+//! Each consumer has one queue. All its handler instances take from it when they have room, so uneven work is shared
+//! evenly, and a handler that crashes does not affect the waiting deliveries. If order is kept by key, each instance
+//! takes only messages of its own keys.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,17 +26,17 @@ use crate::{
     link::channel::Generation,
 };
 
-/// Shared by one consumer's sessions and its handlers. It outlives every incarnation of both.
+/// The handler queue of one consumer. Its sessions and its handlers share it, and it outlives every restart of both.
 pub(crate) struct HandlerQueue {
     pub(super) waiting: Arc<Waiting>,
     pub(super) by_key: Option<Arc<ByKey>>,
     completions: Completions,
-    /// The session's end of the way back. It is lent to one session at a time.
+    /// The receiver of the answers. It is lent to one session at a time.
     answers: Mutex<Option<mpsc::UnboundedReceiver<Completion>>>,
 }
 
 impl HandlerQueue {
-    /// A queue over `waiting`; `sort_by` if order is kept by key.
+    /// A handler queue over `waiting`. `sort_by` is set if order is kept by key.
     pub(crate) fn new(waiting: Waiting, sort_by: Option<SortBy>) -> Arc<Self> {
         let (completions, answers) = mpsc::unbounded_channel();
         let waiting = Arc::new(waiting);
@@ -55,7 +55,7 @@ impl HandlerQueue {
         self.waiting.is_ours(message)
     }
 
-    /// Hands a delivery to whichever handler takes it first, once it is [announced](Self::announce).
+    /// Adds a delivery. Handlers are woken for it by [`announce`](Self::announce).
     pub(crate) fn push(&self, attempt: Arc<Attempt>) {
         let ticket = Ticket::new(Arc::clone(&attempt), self.completions.clone());
         self.waiting.push(Job::whole(attempt, ticket));
@@ -82,7 +82,7 @@ impl HandlerQueue {
         self.by_key.iter().for_each(|by_key| by_key.take_back(is_it));
     }
 
-    /// The jobs of one handler instance, for ever. No other instance gets them.
+    /// The stream of jobs for one handler instance. It never ends, and no other instance gets the same jobs.
     pub(crate) fn jobs(&self, instance: usize) -> LocalBoxStream<'static, Job> {
         if let Some(by_key) = &self.by_key {
             return ByKey::jobs(Arc::clone(by_key), instance);
@@ -91,7 +91,7 @@ impl HandlerQueue {
         futures_util::stream::unfold(Arc::clone(&self.waiting), each).boxed_local()
     }
 
-    /// The session's end of the way back. `None` while the previous session has it.
+    /// Lends the receiver of the answers. `None` while the previous session still has it.
     pub(crate) fn answers(self: &Arc<Self>) -> Option<Answers> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some(Answers { queue: Arc::clone(self), answers: Some(answers) })
@@ -102,7 +102,7 @@ impl HandlerQueue {
         self.waiting.in_hand.bytes.limit()
     }
 
-    /// Deliveries that no handler has taken; of batches that are sorted by key, their items.
+    /// How many deliveries no handler has taken. Of a batch that is sorted by key, each item counts.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len() + self.by_key.as_ref().map_or(0, |by_key| by_key.len())
     }
@@ -119,7 +119,7 @@ impl HandlerQueue {
     }
 }
 
-/// The receiving end of the answers. It returns to its queue when it is dropped.
+/// The receiver of the answers. When it is dropped, its queue has it again.
 pub(crate) struct Answers {
     queue: Arc<HandlerQueue>,
     answers: Option<mpsc::UnboundedReceiver<Completion>>,
@@ -192,14 +192,14 @@ mod tests {
         let second = queue.next().await.unwrap();
         second.attempt.unpacked(4);
         drop(second);
-        // Dropped by its handler, it is on its way back to the consumer.
+        // The dropped job answers that it was not begun, and its attempt is on the way back to the session.
         let mut back = Vec::new();
         handler_queue.answers().unwrap().take(&mut back, 2).await;
         drop(back);
         let _third = queue.next().await.unwrap();
         assert!(
             !handler_queue.waiting.in_hand.bytes.fits(97),
-            "the third's four bytes, and no more than those, are in hand"
+            "exactly the four bytes of the third delivery are in hand"
         );
         assert!(handler_queue.waiting.in_hand.bytes.fits(96));
     }

@@ -1,11 +1,12 @@
-//! Who waits for whom when order is kept by key: pure, so that it can be held against a model.
+//! One queue for each key, if order is kept by key. The code is pure, so that tests can compare it with a model.
 //!
-//! Each key has a queue of its own and belongs to one handler instance. One of a key is in hand at a time; the instance
-//! takes from its keys in turn. What is in hand may come back for another attempt, before all that waits of its key.
+//! Each key belongs to one handler instance. At most one work item of a key is in hand at a time. An instance takes
+//! from its keys in turn. A work item in hand may come back for another attempt; it then goes before everything that
+//! waits for its key.
 
 use std::collections::{HashMap, VecDeque};
 
-/// What waits for handler instances, by key.
+/// The work items `W` that wait for handler instances, by key.
 #[derive(Debug)]
 pub(crate) struct KeyQueues<W> {
     keys: HashMap<u64, KeyQueue<W>>,
@@ -15,13 +16,13 @@ pub(crate) struct KeyQueues<W> {
 
 #[derive(Debug)]
 struct Instance<W> {
-    /// Its keys that have something waiting and nothing in hand, in the order they came to be so.
+    /// Its keys that have something waiting and nothing in hand, in the order in which they became ready.
     ready: VecDeque<u64>,
-    /// What it had in hand and is given once more; their keys are in hand all the time.
+    /// Work items that come back for another attempt. Their keys stay in hand.
     again: VecDeque<(u64, W)>,
 }
 
-/// Kept only while something of it waits or is in hand.
+/// The queue of one key. It exists only while something of the key waits or is in hand.
 #[derive(Debug)]
 struct KeyQueue<W> {
     in_hand: bool,
@@ -29,16 +30,16 @@ struct KeyQueue<W> {
 }
 
 impl<W> KeyQueues<W> {
-    /// Bytes that one thing takes here, if it is the only one of its key.
+    /// How many bytes one work item takes here, if it is the only one of its key.
     pub(crate) const EACH: usize = size_of::<W>() + size_of::<(u64, KeyQueue<W>)>() + size_of::<u64>();
 
-    /// For so many instances, at least one.
+    /// Queues for this many instances, at least one.
     pub(crate) fn new(instances: usize) -> Self {
         let instance = |_| Instance { ready: VecDeque::new(), again: VecDeque::new() };
         Self { keys: HashMap::new(), instances: (0..instances.max(1)).map(instance).collect(), waiting: 0 }
     }
 
-    /// Behind what waits of this key. Gives the instance that can take it, if it need not wait for anything.
+    /// Adds work at the end of the key's queue. Returns the key's instance, if that can take it now.
     pub(crate) fn push(&mut self, key: u64, work: W) -> Option<usize> {
         let queue =
             self.keys.entry(key).or_insert_with(|| KeyQueue { in_hand: false, waiting: VecDeque::with_capacity(1) });
@@ -50,7 +51,7 @@ impl<W> KeyQueues<W> {
         self.make_ready(key)
     }
 
-    /// What is in hand of this key waits for its instance once more. Gives that instance.
+    /// Adds the next attempt at the work in hand of this key. Returns the key's instance.
     pub(crate) fn again(&mut self, key: u64, work: W) -> usize {
         let instance = self.instance(key);
         if let Some(its) = self.instances.get_mut(instance) {
@@ -60,7 +61,7 @@ impl<W> KeyQueues<W> {
         instance
     }
 
-    /// The next for this instance. Nothing else of its key is given out until it is [`done`](Self::done).
+    /// Takes the next work item for this instance. Nothing else of its key is given out until [`done`](Self::done).
     pub(crate) fn take(&mut self, instance: usize) -> Option<(u64, W)> {
         let its = self.instances.get_mut(instance)?;
         if let Some(again) = its.again.pop_front() {
@@ -75,7 +76,7 @@ impl<W> KeyQueues<W> {
         Some((key, work))
     }
 
-    /// What was in hand of this key is so no more. Gives the instance that can take the next of it.
+    /// The work in hand of this key is done. Returns the key's instance, if more of the key waits.
     pub(crate) fn done(&mut self, key: u64) -> Option<usize> {
         let queue = self.keys.get_mut(&key)?;
         queue.in_hand = false;
@@ -86,7 +87,7 @@ impl<W> KeyQueues<W> {
         self.make_ready(key)
     }
 
-    /// Takes out everything that waits and is not to be kept.
+    /// Removes and returns all waiting work for which `keep` is false.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&W) -> bool) -> Vec<W> {
         let mut taken = Vec::new();
         for queue in self.keys.values_mut() {
@@ -106,7 +107,7 @@ impl<W> KeyQueues<W> {
         taken
     }
 
-    /// How many wait.
+    /// How many work items wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
@@ -191,11 +192,11 @@ mod tests {
     enum Step {
         Push(u64),
         Take(usize),
-        /// The n-th of what is in hand.
+        /// The work in hand at this index is done.
         Done(usize),
-        /// The n-th of what is in hand comes back.
+        /// The work in hand at this index comes back.
         Again(usize),
-        /// Takes out what is divisible by this.
+        /// Removes all waiting numbers that this divides.
         TakeOut(usize),
     }
 
@@ -215,7 +216,7 @@ mod tests {
             const INSTANCES: usize = 3;
             let mut queues = KeyQueues::new(INSTANCES);
             let mut model: Vec<(u64, usize)> = Vec::new();
-            // Keys in hand, and what of them has come back.
+            // The keys in hand, and the work of these keys that has come back.
             let mut in_hand: Vec<u64> = Vec::new();
             let mut again: Vec<(u64, usize)> = Vec::new();
             for (number, step) in steps.into_iter().enumerate() {

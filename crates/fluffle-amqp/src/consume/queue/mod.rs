@@ -1,4 +1,4 @@
-//! What waits for handlers: in one queue, or sorted by key.
+//! The handler queue: deliveries that wait for a handler, in one queue or sorted by key.
 
 pub(crate) mod by_key;
 pub(crate) mod handler_queue;

@@ -1,4 +1,4 @@
-//! Reads the keys of deliveries, where order is kept by key.
+//! Reads the keys of deliveries, if order is kept by key.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -15,12 +15,13 @@ use crate::consume::{
     spec::key::KeyOf,
 };
 
-/// Reads keys, without the type of the messages. A delivery whose key cannot be read has its outcome already.
+/// Reads keys, independent of the type of the messages. If the key of a delivery cannot be read, the error is the
+/// delivery's outcome.
 pub(crate) trait ReadKey: Send + Sync {
-    /// What is in a batch; `None` for a message by itself.
+    /// The contents of a batch; `None` for a single message.
     fn open(&self, attempt: &Attempt) -> Result<Option<Contents>, Outcome>;
 
-    /// The key of a message by itself.
+    /// The key of a single message.
     fn of_message(&self, attempt: &Attempt) -> Result<u64, Outcome>;
 
     /// The key of an item of a batch.
@@ -34,7 +35,8 @@ pub(crate) struct DecodeKey<T> {
 }
 
 impl<T> DecodeKey<T> {
-    /// Runs the application's code, beside other messages of the same handler: a panic concerns this message alone.
+    /// Decodes a message and reads its key. The panic of the application's function is caught, so that it affects only
+    /// this message and not the other messages of the handler.
     fn read(&self, decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<u64, Outcome> {
         match catch_unwind(AssertUnwindSafe(|| decode().map(|message| (self.key)(&message)))) {
             Ok(Ok(key)) => Ok(key),

@@ -1,4 +1,4 @@
-//! The deliveries of one consumer that no handler has begun.
+//! The deliveries of one consumer that wait for a handler, in the order in which they came.
 
 use std::{
     collections::VecDeque,
@@ -24,9 +24,9 @@ use crate::{
     link::channel::Generation,
 };
 
-/// What waits for handlers. The broker's prefetch bounds how many deliveries that are; the budget bounds how many bytes
-/// of them handlers have in hand; the rate limit says how fast handlers get them. A delivery that must not be handed
-/// out yet waits at the front, where it can be taken back.
+/// The deliveries that wait for handlers. The broker's prefetch bounds how many there are. The byte budget bounds how
+/// many bytes handlers have in hand. The rate limit sets how fast handlers get deliveries. A delivery that must not be
+/// handed out yet stays at the front, where it can still be taken back.
 pub(crate) struct Waiting {
     jobs: Mutex<Jobs>,
     pub(crate) in_hand: Arc<InHand>,
@@ -34,7 +34,7 @@ pub(crate) struct Waiting {
     /// Something has been pushed since the last [announcement](Self::announce).
     unannounced: AtomicBool,
     generation: AtomicU64,
-    /// Deliveries are acked when they arrive, so those of an older channel belong to nobody else.
+    /// Deliveries are acked when they arrive, so deliveries of an older channel are still handled here.
     acked_on_arrival: bool,
     /// Order is kept by key.
     keyed: bool,
@@ -42,16 +42,16 @@ pub(crate) struct Waiting {
 
 struct Jobs {
     queue: VecDeque<Job>,
-    /// The rate limit holds the first one back.
+    /// The rate limit holds the first job back.
     paced: bool,
 }
 
-/// What a handler that has room gets.
+/// The answer to a handler that has room for a job.
 pub(crate) enum Next {
     Job(Job),
-    /// Nothing before this.
+    /// No job before this time.
     NotBefore(Instant),
-    /// Nothing until something changes.
+    /// No job until [`InHand::changed`] is notified.
     Nothing,
 }
 
@@ -68,25 +68,25 @@ impl Waiting {
         }
     }
 
-    /// Starts a generation. What waits from older channels is dropped, because the broker delivers it again, unless it
-    /// was acked on arrival. Gives whether it was dropped.
+    /// Starts a channel generation. Deliveries of older channels are dropped, because the broker delivers them again.
+    /// If deliveries are acked on arrival, they are kept. Returns whether they were dropped.
     pub(crate) fn begin(&self, generation: Generation) -> bool {
         self.generation.store(generation, Ordering::Release);
         if !self.acked_on_arrival {
             let taken = std::mem::take(&mut self.jobs().queue);
-            // Outside the lock: each ticket answers for itself.
+            // Dropped outside the lock, because each ticket answers when it is dropped.
             drop(taken);
         }
         !self.acked_on_arrival
     }
 
-    /// Whether a delivery is still this consumer's to handle.
+    /// Whether this consumer may still handle a delivery. If not, its channel is lost and the broker delivers it again.
     pub(crate) fn is_ours(&self, message: &Received) -> bool {
         self.acked_on_arrival || message.generation == self.generation.load(Ordering::Acquire)
     }
 
-    /// Adds a job at the end; at the front if it holds its key already, because everything else of the key waits for
-    /// it. Handlers hear of it when it is [announced](Self::announce).
+    /// Adds a job at the end. If its attempt has locked its key already, the job is added at the front, because
+    /// everything else of the key waits for it. Handlers are woken for it by [`announce`](Self::announce).
     pub(crate) fn push(&self, job: Job) {
         if self.keyed && job.attempt.permits.key().is_some() {
             self.jobs().queue.push_front(job);
@@ -96,14 +96,14 @@ impl Waiting {
         self.unannounced.store(true, Ordering::Release);
     }
 
-    /// Wakes handlers for everything that has been pushed.
+    /// Wakes handlers, if something has been pushed since the last call.
     pub(crate) fn announce(&self) {
         if self.unannounced.swap(false, Ordering::AcqRel) {
             self.in_hand.changed.notify_waiters();
         }
     }
 
-    /// Puts what a handler left of a batch first, for the next handler.
+    /// Puts the rest of a batch, which its handler left behind, at the front for the next handler.
     pub(crate) fn go_on(&self, rest: Opened) {
         let attempt = Arc::clone(&rest.items.attempt);
         self.jobs().queue.push_front(Job { attempt, work: Work::Rest(rest) });
@@ -116,26 +116,26 @@ impl Waiting {
         let (begun, taken) = jobs.queue.drain(..).partition(Job::is_begun);
         jobs.queue = begun;
         drop(jobs);
-        // Outside the lock: each ticket answers for itself.
+        // Dropped outside the lock, because each ticket answers when it is dropped.
         drop::<VecDeque<Job>>(taken);
     }
 
-    /// Takes back the first job that `is_meant`.
+    /// Takes back the first job for which `is_meant` is true.
     pub(crate) fn take_back(&self, is_meant: impl Fn(&Job) -> bool) {
         let mut jobs = self.jobs();
         let taken = jobs.queue.iter().position(is_meant).and_then(|place| jobs.queue.remove(place));
         drop(jobs);
-        // Outside the lock: its ticket answers for itself.
+        // Dropped outside the lock, because its ticket answers when it is dropped.
         drop(taken);
     }
 
-    /// Waits for the next job. Cancellation safe: a job is taken and returned in one go.
+    /// Waits for the next job. Cancellation safe, because there is no await between taking a job and returning it.
     pub(crate) async fn next(&self) -> Job {
         if let Next::Job(job) = self.take() {
             return job;
         }
         loop {
-            // Made before the look, so that nothing is missed: what comes after it wakes it.
+            // Created before the check, so that a delivery that arrives after the check wakes this task.
             let changed = self.in_hand.changed.notified();
             match self.take() {
                 Next::Job(job) => return job,
@@ -155,11 +155,12 @@ impl Waiting {
         let mut jobs = self.jobs();
         let Some(first) = jobs.queue.front() else { return Next::Nothing };
         if let Work::Rest(_) = first.work {
-            // Begun, so its bytes and its turn are counted already.
+            // The batch was begun, so the budget and the rate limit have counted it already.
             return jobs.queue.pop_front().map_or(Next::Nothing, Next::Job);
         }
         let bytes = first.attempt.body.len() as u64;
-        // One that holds its key goes ahead even so: what fills the budget may be waiting for that key.
+        // A job that has its key locked ignores the budget, because what uses up the budget may be waiting for that
+        // key.
         let goes_ahead = |attempt: &Attempt| self.keyed && attempt.permits.key().is_some();
         if !self.in_hand.bytes.fits(bytes) && !goes_ahead(&first.attempt) {
             return Next::Nothing;
@@ -170,12 +171,12 @@ impl Waiting {
         }
         let Some(job) = jobs.queue.pop_front() else { return Next::Nothing };
         jobs.paced = false;
-        // Under the lock, or a second taker would see the same room.
+        // Taken under the lock, or a second handler would see the same free bytes.
         job.attempt.permits.take_bytes(&self.in_hand, bytes);
         Next::Job(job)
     }
 
-    /// Whether anything may be left to [`take`](Self::take).
+    /// Whether a job is left.
     pub(crate) fn has_more(&self) -> bool {
         !self.jobs().queue.is_empty()
     }
@@ -184,7 +185,7 @@ impl Waiting {
         self.jobs().queue.len()
     }
 
-    /// Whether the rate limit holds the first one back.
+    /// Whether the rate limit holds the first job back.
     pub(crate) fn is_paced(&self) -> bool {
         self.jobs().paced
     }

@@ -1,8 +1,8 @@
-//! The consumer actor: takes deliveries off its channel, hands them to the lane, and settles what comes back.
+//! The consumer actor: borrows a channel, subscribes to the queue, and runs one [`Session`] on that channel.
 //!
-//! It owns the delivery tags of one channel generation. Whatever ends it — a cancel by the broker, a closed channel, a
-//! lost connection, a crash — ends in a fresh actor consuming on a fresh channel, or in a permanent error that says
-//! why.
+//! The actor never outlives its channel, because delivery tags are valid on that channel only. If the broker cancels
+//! the consumer, the channel closes, the connection is lost, or the actor crashes, the supervisor starts a new actor on
+//! a new channel. Only a permanent error ends the consumer; its text says why.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ pub(crate) struct ConsumerActor {
     draining: watch::Sender<bool>,
 }
 
-/// The child specification of a consumer; it lives on the channel that `channel` addresses.
+/// The child specification of a consumer on the channel that `channel` addresses.
 pub(crate) fn spec(
     settings: &Arc<SharedSettings>,
     shared: &Arc<ChannelShared>,
@@ -70,7 +70,7 @@ impl Actor for ConsumerActor {
             let mut subscription = Subscription::new(lease.channel.clone(), Arc::clone(&settings));
             let subscribed = match settings.guard.allows(settings.prefetch) {
                 Some(prefetch) if !settings.quarantine.is_on() => subscription.begin(prefetch).await,
-                // It subscribes later: when its switches allow it, or when it is alone in quarantine.
+                // The session subscribes later: when the switches allow it, or when it may isolate a suspect message.
                 _ => Ok(()),
             };
             Ok::<_, ExitError>((lease, subscribed.map(|()| subscription)))
@@ -103,14 +103,17 @@ struct ConsumeRefused {
     hint: &'static str,
 }
 
-/// The broker took the queue away from under its consumer (`basic.cancel`): deleted, or moved to another node.
+/// The broker cancelled the consumer (`basic.cancel`), because the queue was deleted or moves to another node.
 #[derive(Debug, thiserror::Error)]
 #[error("the broker cancelled the consumer of queue `{0}`: the queue was deleted, or is moving to another node")]
 struct Cancelled(Arc<str>);
 
-/// Not a fault: closing a channel gives back in order what it holds.
+/// Not a fault. The session closed its channel on purpose, because that returns unacked messages to the queue in order.
 #[derive(Debug, thiserror::Error)]
-#[error("messages of queue `{0}` that may be ending the process are to be handled alone, or no longer")]
+#[error(
+    "the consumer of queue `{0}` closed its channel to begin or end handling messages one at a time: a message that is \
+     delivered again and again may be ending the process"
+)]
 struct Isolated(Arc<str>);
 
 /// Not a fault: a paused session has closed its channel, and the next one waits on a fresh channel.
@@ -153,8 +156,9 @@ impl ConsumerActor {
         ctx.ready();
     }
 
-    /// A queue that this application declares may have been deleted a moment ago: declare it again and retry. Any other
-    /// that is missing, or refused, stays so until a person acts.
+    /// The broker refused `basic.consume`. If the queue is missing and this application declares it, it was deleted a
+    /// moment ago: it is declared again and the consumer retries. If another queue is missing, or access to it is
+    /// refused, only a person can change that, so the error is permanent.
     fn refused(&mut self, error: &lapin::Error, ctx: &mut Context<Self>) {
         let ours = self.shared.connection.topology.get().find_queue(&self.settings.queue).is_some();
         let code = reply(error).map(|(code, _)| code);
@@ -196,9 +200,9 @@ impl ConsumerActor {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the consumer of queue `{0}` lost its channel, and the channel's actor did not end")]
+#[error("the consumer of queue `{0}` lost its channel, and the channel's actor did not end in 5 s: it restarts")]
 struct Forgotten(Arc<str>);
 
 #[derive(Debug, thiserror::Error)]
-#[error("the previous consumer of queue `{0}` has not let go yet")]
+#[error("the previous session of the consumer of queue `{0}` has not ended yet: the consumer restarts after a wait")]
 struct Overlap(Arc<str>);

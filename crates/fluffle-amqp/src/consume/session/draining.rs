@@ -1,13 +1,14 @@
-//! The drain of one consumer, as the log tells it.
+//! Log lines about the drain of one consumer.
 
 use std::time::{Duration, Instant};
 
-/// Begun when the consumer takes no more messages; says when it is dropped how it went.
+/// The drain of one consumer. It begins when the consumer takes no more messages. When it is dropped, it logs whether
+/// every message in hand was settled, and how long that took.
 pub(crate) struct ConsumerDrain {
     queue: String,
     limit: Duration,
     since: Instant,
-    /// Messages that are not settled.
+    /// How many messages are in hand and not settled.
     pub(crate) left: usize,
 }
 
@@ -25,7 +26,8 @@ impl Drop for ConsumerDrain {
             (took, 0) => tracing::info!(%queue, ?took, "drain: everything in hand is settled"),
             (took, left) => tracing::warn!(
                 %queue, left, ?took, ?limit,
-                "drain: cut off with messages in hand, by its deadline or a lost channel: the broker delivers them again"
+                "drain: cut off with messages in hand, by its deadline or a lost channel: \
+                 the broker delivers them again"
             ),
         }
     }

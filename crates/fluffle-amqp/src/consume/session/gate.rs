@@ -1,4 +1,5 @@
-//! Whether one session takes deliveries, and how many: what its consumer's switches and its isolation allow together.
+//! Decides whether one session takes deliveries, and how many: the smaller of what the consumer's switches allow and
+//! what its isolation allows.
 
 use std::{future::pending, sync::Arc};
 
@@ -12,12 +13,12 @@ use crate::consume::{
     },
 };
 
-/// What one session may take.
+/// How many deliveries one session may take.
 pub(crate) struct Gate {
     guard: Arc<Guard>,
     watch: Watch,
     isolation: Isolation,
-    /// The last delivery tag seen. Tags count up.
+    /// The last delivery tag seen. On a channel tags only grow.
     last_tag: u64,
 }
 
@@ -36,7 +37,8 @@ impl Gate {
         self.last_tag = tag;
     }
 
-    /// How many deliveries may be unacked, of `prefetch`; `None`: none are to be taken. `busy`: something is in hand.
+    /// How many deliveries may be unacked, at most `prefetch`. `None` if the session must not take any. `busy` says
+    /// that the session has deliveries in hand.
     pub(crate) fn allows(&mut self, prefetch: u16, busy: bool) -> Option<u16> {
         if busy {
             self.isolation.is_busy();
@@ -44,14 +46,14 @@ impl Gate {
         self.isolation.allows(self.guard.allows(prefetch))
     }
 
-    /// The session follows what is allowed now: if a switch has changed, what was delivered before no longer counts for
-    /// it.
+    /// The session has adopted what is allowed now. If a switch has changed, deliveries from before the change no
+    /// longer count for it.
     pub(crate) fn followed(&mut self) {
         self.watch.look(self.last_tag + 1);
     }
 
-    /// Whether the channel is to be closed as soon as everything in hand is settled, and nothing more is to be begun on
-    /// it.
+    /// Whether the session must close its channel as soon as everything in hand is settled, and must not begin anything
+    /// more on it.
     pub(crate) fn closes_channel(&self) -> bool {
         self.isolation.is_over()
     }
@@ -64,7 +66,7 @@ impl Gate {
         self.watch.settled(attempt.tag, attempt.messages(), verdict);
     }
 
-    /// Waits until another number may be allowed. Cancellation safe.
+    /// Waits until [`allows`](Self::allows) may give another number. Cancellation safe.
     pub(crate) async fn changed(&mut self) {
         let (watch, isolation) = (&mut self.watch, &mut self.isolation);
         tokio::select! {

@@ -1,4 +1,4 @@
-//! Whether a consumer takes deliveries: what its circuit breaker and its kill switch say, and what they learn from it.
+//! Decides by circuit breaker and kill switch whether a consumer takes deliveries, and reports its results to both.
 
 use std::{future::pending, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// The switches of one consumer. It outlives every channel of it, so that a lost connection does not close them.
+/// The switches of one consumer. They outlive its channels, because a lost connection must not close an open switch.
 #[derive(Default)]
 pub(crate) struct Guard {
     pub(crate) breaker: Option<CircuitBreaker>,
@@ -29,7 +29,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// What the switches say: consuming, unless one of them is not closed.
+    /// The state that the switches cause: `Consuming` only if all of them are closed.
     pub(crate) fn state(&self) -> ConsumerState {
         if self.pause.is_on() {
             return ConsumerState::Paused;
@@ -42,7 +42,7 @@ impl Guard {
         }
     }
 
-    /// How many deliveries it may have unacked, of `prefetch`; `None`: it must not consume.
+    /// How many deliveries the consumer may have unacked, at most `prefetch`. `None` if it must not consume.
     pub(crate) fn allows(&self, prefetch: u16) -> Option<u16> {
         match self.state() {
             ConsumerState::Consuming | ConsumerState::Unsubscribed | ConsumerState::Isolating => Some(prefetch),
@@ -78,7 +78,7 @@ fn look(switch: Option<&SharedSwitch>) -> BreakerState {
     switch.map_or(BreakerState::Closed, |switch| switch.look().0)
 }
 
-/// One channel's view of a [`Guard`]: what was delivered since the last change counts, and nothing before it.
+/// One channel's view of a [`Guard`]. Only deliveries that arrived after the last change of a switch count.
 pub(crate) struct Watch {
     guard: Arc<Guard>,
     breaker: Option<Watched>,
@@ -119,7 +119,7 @@ impl Watch {
         }
     }
 
-    /// Waits until the guard may have another opinion. Cancellation safe.
+    /// Waits until [`Guard::allows`] may give another number. Cancellation safe.
     pub(crate) async fn changed(&mut self) {
         let due = self.guard.all().filter_map(|switch| switch.look().2).min();
         tokio::select! {
@@ -129,9 +129,10 @@ impl Watch {
         }
     }
 
-    /// A handler's answer, for the breaker. What a handler rejected, could not be decoded or was not begun says nothing
-    /// about what the breaker guards. Nor does what no handler was given: or whoever may publish to the queue could
-    /// open the breaker.
+    /// Reports a handler's answer to the breaker, if it says something about the service that the breaker guards. A
+    /// rejection does not, unless the breaker counts rejections. A message that no handler was given, for example
+    /// because it could not be decoded, does not either: otherwise anyone who may publish to the queue could open the
+    /// breaker.
     pub(crate) fn answered(&self, attempt: &Attempt, outcome: &Outcome) {
         let (Some(watched), Some(breaker)) = (&self.breaker, &self.guard.breaker) else { return };
         if !attempt.is_started() {
@@ -141,7 +142,7 @@ impl Watch {
             Outcome::Handled(_) => false,
             Outcome::Crashed(_) => true,
             Outcome::Failed(failure) if breaker.counts(failure) => true,
-            // A batch is one outcome: as most of its items are.
+            // A batch is one result: a failure if more than half of its items failed.
             Outcome::Items(items) => {
                 let counts = |why: &Outcome| match why {
                     Outcome::Crashed(_) => true,
@@ -164,8 +165,8 @@ impl Watch {
         }
     }
 
-    /// What becomes of a delivery of so many messages, for the kill switch: a message that is retried has not ended
-    /// yet.
+    /// Reports the verdict on a delivery of `items` messages to the kill switch. A retry is not reported, because the
+    /// message has not ended yet.
     pub(crate) fn settled(&self, tag: u64, items: usize, verdict: &Verdict) {
         let (Some(watched), Some(switch)) = (&self.kill_switch, self.guard.kill_switch()) else { return };
         if let Some(dead) = verdict.ends_dead(items)
@@ -184,7 +185,7 @@ async fn changed(watched: &mut Option<Watched>) {
     }
 }
 
-/// Waits until `due`; for ever without it.
+/// Waits until `due`, or for ever if it is `None`.
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,

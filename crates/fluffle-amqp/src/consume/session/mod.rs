@@ -1,4 +1,4 @@
-//! One consumer on one channel: subscribed, watched, drained.
+//! A session: one consumer on one channel. Subscribes, watches time limits, drains.
 
 pub(crate) mod actor;
 pub(crate) mod draining;

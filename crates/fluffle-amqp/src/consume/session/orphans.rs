@@ -7,8 +7,9 @@ use std::{
 
 use crate::consume::attempt::attempt::Attempt;
 
-/// Deliveries that a handler had in hand when their channel was lost. The broker delivers them again. The handler works
-/// on, for no longer than any handler may; then its place among the concurrent ones goes to the next message.
+/// Deliveries that a handler had in hand when their channel was lost. The broker delivers them again. The handler keeps
+/// working for as long as `handler_timeout` allows. After that, its place under the concurrency limit is free for the
+/// next message.
 #[derive(Default)]
 pub(crate) struct Orphans(Mutex<Vec<Arc<Attempt>>>);
 
@@ -17,13 +18,13 @@ impl Orphans {
         self.all().extend(in_flight.filter(|attempt| attempt.is_started()));
     }
 
-    /// Its handler has answered.
+    /// The handler of this attempt has answered.
     pub(crate) fn remove(&self, answered: &Arc<Attempt>) {
         self.all().retain(|attempt| !Arc::ptr_eq(attempt, answered));
     }
 
-    /// Gives up those whose handler has had them for longer than `limit`. Whoever waits to handle the same message goes
-    /// ahead.
+    /// Gives up the attempts whose handler has had them for longer than `limit`. Their permits are given back, so a new
+    /// delivery of the same message can go to a handler.
     pub(crate) fn expire(&self, limit: Duration) {
         let mut overdue = Vec::new();
         self.all().retain(|attempt| {
@@ -58,7 +59,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&lent), 2, "its handler may still finish it");
         std::thread::sleep(Duration::from_millis(1));
         orphans.expire(Duration::ZERO);
-        assert_eq!(Arc::strong_count(&lent), 1, "the next delivery of it need not wait any longer");
+        assert_eq!(Arc::strong_count(&lent), 1, "the next delivery of the message can be handled");
     }
 
     #[test]

@@ -1,15 +1,22 @@
-//! Messages that may be ending their process: each is handled alone, so that the next death has one suspect.
+//! Handles a message alone if it may be killing the process, so that the next crash of the process has one suspect.
 //!
-//! A quorum queue counts how often it has handed a message out in vain (`x-delivery-count`), and a death counts against
-//! everything the process held: the message that killed it, and up to a prefetch of others in each of its consumers. So
-//! the count alone convicts nobody. From half of the limit on a message is a suspect, and everything on its channel
-//! goes back: by closing the channel, for `basic.nack` puts it behind the rest of a queue without an
-//! `x-delivery-limit`. It comes again one by one, to one consumer of the process at a time. What is unsuspected then
-//! comes as ever, on another fresh channel: a quorum queue may deliver to a consumer that is just cancelled, and nobody
-//! would see it.
+//! A quorum queue counts how often it delivered a message that was then not settled (`x-delivery-count`). When a
+//! process dies, the count rises for every message it held: the one that killed it, and up to a prefetch of others in
+//! each of its consumers. The count alone therefore does not tell which message is the poison.
 //!
-//! Going back counts once, and so does a death, but nobody pays for both who is not alone in the room when it comes. So
-//! the one that kills its process has used up what was left to it twice as fast as those that stood beside it.
+//! A message becomes a suspect when its count reaches half of the limit. Then:
+//!
+//! 1. The session waits until everything in hand is settled, and closes its channel. That returns everything that no
+//!    handler has begun. It does not use `basic.nack`, because in a queue without an `x-delivery-limit` that puts
+//!    messages behind all others.
+//! 2. On a new channel the consumer takes one message at a time. Only one consumer of the process does so at a time.
+//! 3. When enough messages in a row were no suspects, or nothing has arrived for [`QUIET`], the session closes this
+//!    channel too, and the next one takes a full prefetch again. The session does not just cancel and subscribe again,
+//!    because a quorum queue may still deliver to a consumer that is being cancelled, and nothing would receive that
+//!    delivery.
+//!
+//! Returning to the queue raises a message's count by one, and so does a death. Only the message that is handled alone
+//! is charged for both. The poison therefore reaches the limit twice as fast as the messages that were near it.
 
 use std::{
     future::pending,
@@ -28,25 +35,29 @@ use tokio::{
 
 use crate::consume::message::received::Received;
 
-/// Where a suspect is alone. It is the process that dies, so there is one, whatever services live in it.
+/// The right to handle messages one at a time. It is one for the whole process, shared by all services in it, because
+/// the process is what dies.
 static ROOM: Semaphore = Semaphore::const_new(1);
 
-/// The prefetch of who is alone.
+/// The prefetch of a consumer that handles messages one at a time.
 const ALONE: u16 = 1;
 
-/// What a suspect has left at least, so that others who went back as often as it was killed have something left at its
-/// end.
+/// The least number of deliveries between becoming a suspect and the limit. It lets the messages that were returned
+/// together with a poison message stay below the limit until the poison has reached it.
 const LEAST_LEFT: u32 = 3;
 
-/// When nothing has come for so long, what went back is with somebody else, or was handled.
+/// If nothing arrives for this long while the consumer is idle, isolation ends: the returned messages are at other
+/// consumers, or were handled.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Whether the suspects of one consumer are handled alone. It outlives every channel of it.
+/// Whether one consumer handles its messages one at a time at present. It outlives the consumer's channels.
 pub(crate) struct Quarantine {
-    /// From this delivery count on a message is a suspect.
+    /// A message with at least this delivery count is a suspect.
     from: u32,
-    /// It lasts until so many deliveries in a row were none: what went back with a suspect comes again first.
+    /// The quarantine ends after this many deliveries in a row that were no suspects. It is the prefetch, because that
+    /// many messages may have been returned together with a suspect, and they are delivered first.
     length: u16,
+    /// How many of those deliveries are left; 0 if the quarantine is off.
     left: AtomicU16,
 }
 
@@ -62,14 +73,14 @@ impl Quarantine {
     }
 }
 
-/// A consumer's way into the room and out of it, on one channel.
+/// The part of one channel in its consumer's quarantine: waiting for [`ROOM`], being in it, leaving it.
 pub(crate) struct Isolation {
     quarantine: Arc<Quarantine>,
     entering: Option<LocalBoxFuture<'static, SemaphorePermit<'static>>>,
     inside: Option<SemaphorePermit<'static>>,
-    /// Since when nothing has come and nothing was in hand, inside.
+    /// While `inside`: since when nothing has arrived and nothing was in hand.
     quiet: Instant,
-    /// It came to an end here: a suspect has come among others, or there are none any more.
+    /// This channel must be closed: a suspect arrived among other messages, or the quarantine has ended.
     over: bool,
 }
 
@@ -90,14 +101,14 @@ impl Isolation {
         Self { quarantine: Arc::clone(quarantine), entering, inside: None, quiet: Instant::now(), over: false }
     }
 
-    /// Looks at what has arrived.
+    /// Decides what becomes of a delivery that has arrived, and logs a suspect that is handled alone.
     pub(crate) fn look(&mut self, received: &Received) -> Arrived {
         let deliveries = received.in_vain.charged();
         let arrived = self.arrived(deliveries);
         if deliveries >= self.quarantine.from && arrived == Arrived::Here {
             tracing::warn!(
                 queue = %received.queue, message_id = received.message_id().unwrap_or("-"), deliveries,
-                "delivered again and again and never settled, perhaps for it ends the process: it is handled alone"
+                "delivered again and again and never settled, perhaps because it ends the process: it is handled alone"
             );
         }
         arrived
@@ -130,17 +141,17 @@ impl Isolation {
         self.over = true;
     }
 
-    /// How many deliveries may be unacked, of those that would be otherwise.
+    /// How many deliveries may be unacked, if `otherwise` says how many may be without a quarantine.
     pub(crate) fn allows(&self, otherwise: Option<u16>) -> Option<u16> {
         if !self.quarantine.is_on() { otherwise } else { otherwise.and(self.inside.as_ref().map(|_| ALONE)) }
     }
 
-    /// Whether the channel is to be closed, when all that is in hand is settled, and nothing more is begun on it.
+    /// Whether the channel must be closed as soon as everything in hand is settled. Nothing more is begun on it.
     pub(crate) fn is_over(&self) -> bool {
         self.over
     }
 
-    /// Something is in hand.
+    /// Notes that the session has deliveries in hand, so it is not idle.
     pub(crate) fn is_busy(&mut self) {
         if self.inside.is_some() {
             self.quiet = Instant::now();
@@ -152,7 +163,8 @@ impl Isolation {
         self.entering.is_some() || self.inside.is_some()
     }
 
-    /// Waits until the room is free, and then until it is needed no more. Cancellation safe.
+    /// Waits until this channel may enter the [`ROOM`]; once it is inside, waits until it has been idle for [`QUIET`],
+    /// and leaves. Cancellation safe.
     pub(crate) async fn changed(&mut self) {
         match &mut self.entering {
             Some(entering) => {
@@ -168,14 +180,15 @@ impl Isolation {
     }
 }
 
-/// What becomes of a delivery.
+/// What the quarantine decides about a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrived {
-    /// It is handled here: nothing is said against it, or it is alone.
+    /// It is handled on this channel: it is no suspect, or it is alone.
     Here,
-    /// The first suspect among others: with all that no handler has begun it goes back, to come again alone.
+    /// It is the first suspect among other messages. It goes back together with everything that no handler has begun,
+    /// and comes again alone.
     First,
-    /// It came after that one, or after the last that came alone, and goes back in its place.
+    /// It arrived after the channel was found to need closing. It goes back to its place in the queue.
     Later,
 }
 
@@ -191,7 +204,7 @@ mod tests {
         Arc::new(Quarantine::new(Some(limit), prefetch))
     }
 
-    /// Of the next channel, which has the room to itself if it needs it.
+    /// The isolation of the next channel. It has a room of its own, and is inside if the quarantine is on.
     fn alone(quarantine: &Arc<Quarantine>) -> Isolation {
         let mut isolation = Isolation::into_room(quarantine, room());
         if isolation.entering.is_some() {
@@ -238,10 +251,10 @@ mod tests {
         one.changed().await;
         assert_eq!(one.allows(Some(2)), Some(ALONE));
         assert!(other.changed().now_or_never().is_none());
-        assert_eq!(other.allows(Some(2)), None, "it takes nothing meanwhile");
+        assert_eq!(other.allows(Some(2)), None, "it takes nothing while the first one is in the room");
         tokio::time::advance(QUIET).await;
         one.is_busy();
-        assert!(one.changed().now_or_never().is_none(), "with something in hand it is not over");
+        assert!(one.changed().now_or_never().is_none(), "a consumer with a message in hand is not idle");
         one.changed().await;
         assert!(!consumers[0].is_on());
         other.changed().await;
@@ -257,7 +270,9 @@ mod tests {
         assert_eq!(alone(&none).arrived(1_000), Arrived::Here);
     }
 
-    /// What is left to those that stood beside it, which go back once in each life, or die with it.
+    /// How many deliveries a bystander has left when the poison is dead-lettered. A bystander is charged once in each
+    /// life of the process: because it was returned, or because it was in hand at the death. `None` if it reaches the
+    /// limit first.
     fn left_beside(limit: u32) -> Option<u32> {
         let from = Quarantine::new(Some(limit), 1).from;
         let (mut poison, mut beside) = (from, from);
@@ -266,17 +281,17 @@ mod tests {
             if poison >= limit {
                 return (limit - 1).checked_sub(beside);
             }
-            // Alone, it ends the process.
+            // The poison is handled alone and ends the process.
             poison += 1;
         }
-        // It is buried as it comes; they go back.
+        // The poison is dead-lettered on arrival; the messages behind it are returned once more.
         (limit - 1).checked_sub(beside + 1)
     }
 
     #[test]
     fn whatever_the_limit_a_poison_is_buried_before_those_that_stood_beside_it() {
         assert!((4..=20).all(|limit| left_beside(limit).is_some()));
-        // As docs/SEMANTICS.md has it.
+        // docs/SEMANTICS.md states these numbers.
         assert_eq!([10, 20, 8, 3].map(left_beside), [Some(1), Some(3), Some(0), None]);
     }
 }

@@ -37,14 +37,14 @@ use crate::{
     link::channel::Generation,
 };
 
-/// Deliveries and answers taken in one turn of the loop.
+/// The most deliveries, and the most answers, taken in one turn of the loop.
 const BURST: usize = 64;
 
 /// How a session ended.
 pub(crate) enum End {
     Drained,
     Cancelled,
-    /// Everything it held has gone back, and comes again one by one.
+    /// It closed its channel to begin or end handling messages one at a time. What no handler had begun goes back.
     Isolated,
     /// The application has paused the consumer: nothing is in hand, and the channel is closed.
     Paused,
@@ -101,11 +101,12 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// Runs until the session has ended. `draining` turns true when it is to take nothing more.
+    /// Runs until the session has ended. When `draining` turns true, the session takes nothing more and finishes what
+    /// it has.
     pub(crate) async fn run(mut self, mut draining: watch::Receiver<bool>) -> End {
         let mut answered = Vec::with_capacity(BURST);
         let mut overdue = interval(self.settings.patience.check_every());
-        // Until when an ack that only time asks for waits for others to go with it.
+        // If nothing else forces an ack, the next one waits until this elapses, so that one ack covers many deliveries.
         let mut pause = pin!(sleep(Duration::ZERO));
         loop {
             self.settings.handler_queue.announce();
@@ -144,7 +145,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// Follows the drain, the isolation and the switches; gives the end if one of them ends the session.
+    /// Does what the drain, the isolation and the switches ask for. Returns the end if one of them ends the session.
     async fn follow(&mut self) -> Option<End> {
         let idle = self.in_flight.is_empty() && self.settlements.running() == 0;
         if self.drain.is_some() {
@@ -165,8 +166,9 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// With `AtMostOnce` the broker's prefetch does not count what is acked on arrival, so the queue's length is
-    /// bounded here; and so are the probes of a half-open circuit breaker.
+    /// Whether another delivery may be taken. With `AtMostOnce` deliveries are acked on arrival and the broker's
+    /// prefetch does not count them. So the length of the handler queue is bounded here, and so is the number of probes
+    /// of a half-open switch.
     fn has_room(&self) -> bool {
         match (self.settings.rules.guarantee, self.subscription.prefetch()) {
             (Guarantee::AtLeastOnce, _) | (_, None) => true,
@@ -177,8 +179,9 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// Consumes, stops, or takes a few to probe, as the gate says. Stopping leaves nothing behind that another consumer
-    /// of the queue could handle: what no handler has begun goes back. Handlers finish what they have begun.
+    /// Makes the subscription what the gate allows: none, or one with another prefetch. The old subscription ends
+    /// first, and what no handler has begun goes back, so that another consumer of the queue can handle it. Handlers
+    /// finish what they have begun.
     async fn follow_gate(&mut self) -> Option<End> {
         let busy = self.unsettled() > 0 || !self.intake.is_empty();
         let allowed = self.gate.allows(self.settings.prefetch, busy);
@@ -194,7 +197,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         self.gate.followed();
         tracing::info!(
             queue = %self.settings.queue, state = ?self.settings.guard.state(), prefetch = ?allowed,
-            "what the consumer may take has changed"
+            "the consumer changed its subscription; no prefetch means that it is not subscribed"
         );
         match allowed {
             Some(prefetch) => self.subscription.begin(prefetch).await.err().map(End::Refused),
@@ -254,7 +257,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// Takes what has arrived, up to a burst; gives the end if that has arrived as well.
+    /// Takes the deliveries that have arrived, at most [`BURST`]. Returns the end of the session if the channel or the
+    /// subscription has ended.
     fn accept_burst(&mut self, first: Option<lapin::Result<Delivery>>) -> Option<End> {
         let mut item = first;
         for taken in 1.. {
@@ -290,7 +294,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
         let arrival = verdict::on_arrival(&message, &self.settings.rules);
         if matches!(arrival, Arrival::Handle) && arrived != Arrived::Here {
-            // It stays unacked and goes back when its channel is closed.
+            // The delivery stays unacked and goes back when the session closes its channel.
             return;
         }
         if self.settings.rules.acks_on_arrival() {
@@ -307,7 +311,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// An intake step is done with a delivery.
+    /// The intake steps are done with a delivery: it goes to a handler, or is settled.
     fn admit(&mut self, taken: Taken) {
         let (attempt, arrival) = match taken {
             Taken::Ready(attempt) => (attempt, verdict::on_looking_up(false)),
@@ -335,14 +339,14 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         self.settings.handler_queue.push(attempt);
     }
 
-    /// No handler has begun the delivery, and this consumer does not keep it.
+    /// Settles a delivery that no handler has begun and that this consumer does not keep.
     fn not_begun(&mut self, attempt: Arc<Attempt>) {
         let verdict = verdict::not_begun(&self.settings.rules, self.closes_channel());
         self.settle(attempt, verdict);
     }
 
-    /// An answer from the handler queue. It settles its delivery if that is of this channel and still waits for an
-    /// answer.
+    /// Takes an answer from the handler queue. It settles its delivery if that came on this channel and still waits for
+    /// an answer.
     fn complete(&mut self, Completion { attempt, outcome }: Completion) {
         count_more(&self.settings.counters.crashed, outcome.crashes());
         if let Outcome::LateItem(index, handled) = outcome {
@@ -355,7 +359,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         if attempt.generation != self.generation {
             return self.complete_orphan(attempt, outcome);
         }
-        // The tag may be at its next attempt already: only the answer to that attempt is its answer.
+        // The delivery may be at its next attempt already. Then an answer to the earlier attempt is late.
         let is_its_own = self.in_flight.get(attempt.tag).is_some_and(|one| Arc::ptr_eq(one, &attempt));
         if !is_its_own {
             count(&self.settings.counters.late);
@@ -382,8 +386,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         self.letting_go || self.gate.closes_channel()
     }
 
-    /// The channel of an answered delivery is gone, so no ack is owed. If it was acked on arrival it is concluded all
-    /// the same.
+    /// Takes the answer for a delivery whose channel is lost, so it cannot be acked. A delivery that was acked on
+    /// arrival is settled as usual.
     fn complete_orphan(&mut self, attempt: Arc<Attempt>, outcome: Outcome) {
         self.settings.orphans.remove(&attempt);
         if self.settings.rules.acks_on_arrival() {
@@ -395,8 +399,8 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         count_more(&self.settings.counters.work_done_ack_lost, done);
     }
 
-    /// Work that is done though its delivery cannot be acked for it any more: remembered, with effectively once. Gives
-    /// how many messages that is.
+    /// Work is done, but its delivery can no longer be acked for it. With effectively once it is remembered. Returns
+    /// how many messages were handled.
     fn note_done(&mut self, attempt: Arc<Attempt>, outcome: &Outcome) -> usize {
         match (outcome, attempt.contents()) {
             (Outcome::Handled(_), _) => {
@@ -418,7 +422,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         if let Verdict::RetryHere { wait, attempt: number, error } = verdict {
             return self.rest(&attempt, wait, number, &error);
         }
-        // It is not tried again here, so the next message of its key need not wait for what becomes of it.
+        // This process does not try the message again, so the next message of its key need not wait for the settlement.
         attempt.permits.free_key();
         if self.settings.rules.acks_on_arrival() {
             self.settlements.conclude(&attempt, verdict);
@@ -427,11 +431,11 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// Keeps a failed delivery here until its next attempt.
+    /// Keeps a failed delivery in this process, unacked, until its next attempt.
     fn rest(&mut self, failed: &Attempt, wait: Duration, number: AttemptNumber, error: &str) {
         tracing::warn!(
             queue = %failed.queue, message_id = failed.id_or_dash(),
-            attempt = failed.attempt_number.get(), ?wait, %error, "not handled: retry in this process"
+            attempt = failed.attempt_number.get(), ?wait, %error, "attempt failed: retry in this process"
         );
         count(&self.settings.counters.retried);
         self.intake.rest(failed, number, wait, self.settings.seen.clone());
@@ -456,7 +460,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         self.watchdog.look_at_handlers(queue, handlers, self.in_flight.len());
     }
 
-    /// Takes no more deliveries: cancels the subscription and takes back what no handler has begun.
+    /// Begins the drain: cancels the subscription and takes back what no handler has begun.
     async fn stop_taking(&mut self) {
         let left = self.subscription.end().await.unwrap_or_else(|error| {
             tracing::warn!(
@@ -465,11 +469,11 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             );
             Vec::new()
         });
-        // At most once, what waits is acked already and nobody else will handle it.
+        // With `AtMostOnce` the waiting deliveries are acked already, so only this consumer can still handle them.
         if !self.settings.rules.acks_on_arrival() {
             self.give_back(left);
         }
-        // The broker has these again when the channel closes.
+        // The broker requeues these deliveries when the channel closes.
         self.intake.clear();
         let limit = self.settings.clock.for_work();
         self.drain = Some(ConsumerDrain::begin(&self.settings.queue, limit, self.unsettled()));
@@ -480,7 +484,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
     }
 }
 
-/// The channel is gone: what no handler has answered yet cannot be acked any more.
+/// The session has ended: deliveries that no handler has answered yet can no longer be acked.
 impl<S, C> Drop for Session<S, C> {
     fn drop(&mut self) {
         let left = self.in_flight.len() + self.settlements.running();

@@ -1,4 +1,4 @@
-//! What a consumer's settings come to: made once, shared by its handlers and by all its sessions.
+//! Shared settings: what is derived from [`Consume`] once, for a consumer's handlers and all its sessions.
 
 use std::{
     ops::Deref,
@@ -32,7 +32,7 @@ use crate::{
     topology::QueueKind,
 };
 
-/// What stays the same wherever the consumer is.
+/// The part that stays the same when the consumer moves to another connection.
 pub(crate) struct Common {
     pub(crate) queue: Arc<str>,
     pub(crate) tag: String,
@@ -48,18 +48,18 @@ pub(crate) struct Common {
     pub(crate) send_queue: Arc<SendQueue>,
     pub(crate) side_queues: SideQueues,
     pub(crate) counters: Arc<ConsumerCounters>,
-    /// With effectively once: what has been handled.
+    /// With effectively once: the store of handled messages.
     pub(crate) seen: Option<Seen>,
     pub(crate) steps: Steps,
     /// How long deliveries in flight may take to finish when the application shuts down.
     pub(crate) clock: drain::Clock,
 }
 
-/// What is made for a consumer beside its settings.
+/// What the service builds for a consumer, in addition to what its settings say.
 pub(crate) struct Made {
     pub(crate) tag: String,
     pub(crate) side_queues: SideQueues,
-    /// Whether its handlers answer with more than `()`.
+    /// Whether its handlers answer with a type other than `()`.
     pub(crate) answers: bool,
     pub(crate) patience: Patience,
     pub(crate) guard: Arc<Guard>,
@@ -69,12 +69,12 @@ pub(crate) struct Made {
     pub(crate) clock: drain::Clock,
 }
 
-/// A consumer's settings, and where it is. It outlives every incarnation of the consumer there.
+/// The settings of a consumer on one connection. They outlive every restart of the consumer there.
 pub(crate) struct SharedSettings {
     common: Arc<Common>,
     pub(crate) prefetch: u16,
     pub(crate) deliveries: Deliveries,
-    /// Whether the broker delivers to it, on any channel.
+    /// Whether the consumer is subscribed at present, on whichever channel.
     pub(crate) subscribed: AtomicBool,
     /// Whether a channel of now has or had a subscription, so that the broker may have delivered messages on it that
     /// are unacked.
@@ -134,7 +134,7 @@ impl SharedSettings {
         }
     }
 
-    /// The same consumer in another place, with another prefetch.
+    /// The same consumer on another connection, with another prefetch.
     pub(crate) fn on(&self, place: &PooledConnection, prefetch: u16) -> Self {
         Self {
             common: Arc::clone(&self.common),
@@ -147,7 +147,8 @@ impl SharedSettings {
         }
     }
 
-    /// What the consumer is doing: its switches say so first, then its isolation, then its subscription.
+    /// What the consumer is doing. A switch that is not closed decides first, then the isolation, then the
+    /// subscription.
     pub(crate) fn state(&self) -> ConsumerState {
         match self.guard.state() {
             ConsumerState::Consuming if self.quarantine.is_on() => ConsumerState::Isolating,
@@ -162,35 +163,35 @@ impl<T, R> Consume<T, R> {
         Rules { guarantee: self.guarantee, retry: self.retry.clone(), delivery_limit: self.deliveries() }
     }
 
-    /// How it takes messages that ask for an answer.
+    /// How the consumer treats messages that ask for an answer.
     fn requests(&self, answers: bool) -> Requests {
         Requests { answers, retried: self.retry_requests }
     }
 
-    /// How many handler actors there are: see [`instances`](Self::instances).
+    /// How many handler actors the consumer has; see [`instances`](Self::instances).
     pub(crate) fn handlers(&self) -> usize {
         let of_cores = || if self.key.is_some() { cores() } else { 1 };
         self.instances.unwrap_or_else(of_cores)
     }
 
-    /// The limit chosen, or what the retry policy makes of it.
+    /// The delivery limit that was set; by default twice the attempts of the retry policy, between 6 and 20.
     fn deliveries(&self) -> u32 {
         self.delivery_limit.unwrap_or_else(|| self.retry.attempts().saturating_mul(2).clamp(6, 20))
     }
 
-    /// At most once nothing comes again, so nothing is suspect.
+    /// With `AtMostOnce` a redelivered message is dropped, so no message is ever a suspect.
     fn quarantine(&self) -> Quarantine {
         let limit = (self.guarantee == Guarantee::AtLeastOnce).then(|| self.deliveries());
         Quarantine::new(limit, self.prefetch)
     }
 
-    /// The circuit breaker and the kill switch, ready for use.
+    /// The guard with the consumer's circuit breaker and kill switch.
     pub(crate) fn guard(&self) -> Guard {
         let kill_switch = self.kill_switch.as_ref().map(|switch| switch.shared(&self.queue));
         Guard { breaker: self.circuit_breaker.clone(), kill_switch, pause: Pause::default() }
     }
 
-    /// How long deliveries may take; warns when that is longer than the broker will wait.
+    /// How long deliveries may take. Logs a warning if that may be longer than the broker waits for an ack.
     pub(crate) fn patience(&self) -> Patience {
         let handler_timeout = self.handler_timeout;
         if self.guarantee == Guarantee::AtMostOnce {
@@ -201,8 +202,9 @@ impl<T, R> Consume<T, R> {
         if give_back_after.saturating_add(handler_timeout) > consumer_timeout {
             tracing::warn!(
                 queue = %self.queue, ?handler_timeout, ?give_back_after, ?consumer_timeout,
-                "the broker may close the channel over a slow handler before its time is up: shorten the first two together \
-                 below consumer_timeout, or say with `Consume::consumer_timeout` that the broker's is longer"
+                "handler_timeout and give_back_after add up to more than consumer_timeout, so the broker may close the \
+                 channel before a slow handler's time is up: shorten them, or set `Consume::consumer_timeout` if the \
+                 broker's is longer"
             );
         }
         Patience { handler_timeout, give_back_after: Some(give_back_after), consumer_timeout: Some(consumer_timeout) }

@@ -1,4 +1,4 @@
-//! A consumer's subscription to its queue on one channel, and how it changes.
+//! A consumer's subscription to its queue on one channel: begins and ends it, and changes its prefetch.
 
 use std::{
     future::pending,
@@ -34,15 +34,15 @@ pub(crate) trait Subscribe {
     /// Subscribes with this prefetch, unless the application has paused the consumer.
     async fn begin(&mut self, prefetch: u16) -> Result<(), lapin::Error>;
 
-    /// Cancels the subscription and gives the deliveries that had arrived and had not been taken. Does nothing without
-    /// one.
+    /// Cancels the subscription and returns the deliveries that had arrived and had not been taken. Without a
+    /// subscription it does nothing.
     async fn end(&mut self) -> Result<Vec<Delivery>, lapin::Error>;
 
-    /// The next delivery; `None` if the broker cancelled the subscription. Waits for ever without one. Cancellation
-    /// safe.
+    /// The next delivery; `None` if the broker cancelled the subscription. Without a subscription it waits for ever.
+    /// Cancellation safe.
     async fn next(&mut self) -> Option<lapin::Result<Delivery>>;
 
-    /// Closes the channel: everything unacked goes back to its queue at once, each message into its place.
+    /// Closes the channel. Everything unacked goes back to its queue at once, each message to its old position.
     async fn close_channel(&self);
 }
 
@@ -51,9 +51,9 @@ pub(crate) struct Subscription {
     channel: lapin::Channel,
     settings: Arc<SharedSettings>,
     deliveries: Option<lapin::Consumer>,
-    /// What the broker was told last on this channel (`basic.qos`); the channel was opened with the settings's.
+    /// The prefetch set last on this channel (`basic.qos`). The channel was opened with the one of the shared settings.
     prefetch: u16,
-    /// Subscriptions begun on this channel.
+    /// How many subscriptions were begun on this channel.
     begun: u32,
 }
 
@@ -63,8 +63,8 @@ impl Subscription {
         Self { channel, settings, deliveries: None, prefetch, begun: 0 }
     }
 
-    /// A name of its own for each: a quorum queue counts what an earlier one of the same name holds against its
-    /// prefetch.
+    /// The consumer tag. Each subscription on a channel has its own, because a quorum queue counts what an earlier
+    /// subscription with the same tag still holds against the prefetch of the new one.
     fn tag(&self) -> String {
         match self.begun {
             0 | 1 => self.settings.tag.clone(),
@@ -96,9 +96,9 @@ impl Subscribe for Subscription {
         }
         self.begun += 1;
         let mut arguments = FieldTable::default();
-        // A priority of 0 is none. It is always said, because RabbitMQ refuses it for a stream, and nothing else would
-        // tell that a queue which others have declared is one: a stream hands out what comes from now on, and skips
-        // what came before.
+        // A priority of 0 has no effect, and is sent all the same: RabbitMQ refuses it for a stream. Nothing else would
+        // show that a queue which others declared is a stream, and a stream would skip all messages from before this
+        // subscription.
         arguments.insert("x-priority".into(), AMQPValue::LongInt(self.settings.priority.unwrap_or(0)));
         let options = BasicConsumeOptions { exclusive: self.settings.exclusive, ..BasicConsumeOptions::default() };
         let (queue, tag) = (&*self.settings.queue, self.tag());
@@ -112,7 +112,8 @@ impl Subscribe for Subscription {
         let Some(mut deliveries) = self.deliveries.take() else { return Ok(Vec::new()) };
         self.settings.subscribed.store(false, Relaxed);
         bounded(OPERATION_TIMEOUT, self.channel.basic_cancel(self.tag().into(), BasicCancelOptions::default())).await?;
-        // The broker delivers nothing after its answer: what there is, is here, and no more than the prefetch.
+        // The broker delivers nothing after it has answered `basic.cancel`, so everything has arrived: at most the
+        // prefetch.
         let mut left = Vec::new();
         while let Some(Some(delivery)) = deliveries.next().now_or_never() {
             left.push(delivery?);
@@ -121,7 +122,7 @@ impl Subscribe for Subscription {
     }
 
     async fn close_channel(&self) {
-        // If it is lost instead, that does as well.
+        // An error means that the channel is lost already, which returns its deliveries too.
         let _ = socket::close_channel(&self.channel, OPERATION_TIMEOUT).await;
     }
 

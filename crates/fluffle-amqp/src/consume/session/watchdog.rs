@@ -1,4 +1,4 @@
-//! Looks after deliveries that take long: at their handlers, and on their way to them.
+//! Finds deliveries that wait too long for a handler or take too long in one, and handlers that no longer answer.
 
 use std::{
     sync::Arc,
@@ -10,38 +10,40 @@ use crate::{
     consume::{attempt::attempt::Attempt, queue::handler_queue::HandlerQueue},
 };
 
-/// How often deliveries are looked at: four times in the shortest limit, within these bounds.
+/// Deliveries are checked four times within the shortest limit, but no more often than every `SHORTEST_CHECK` and at
+/// least every `LONGEST_CHECK`.
 const SHORTEST_CHECK: Duration = Duration::from_millis(10);
 const LONGEST_CHECK: Duration = Duration::from_secs(1);
 
-/// How long handlers may leave waiting deliveries alone, without an answer, before that is worth a warning.
+/// If deliveries wait and no handler answers for longer than this, a warning is logged.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// How long a delivery may take.
+/// The time limits of a delivery.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// At its handler.
+    /// How long a handler may have it.
     pub(crate) handler_timeout: Duration,
-    /// On its way there, if it can be given back.
+    /// How old it may become before a handler begins it; then it is given back. `None` if it is acked already.
     pub(crate) give_back_after: Option<Duration>,
-    /// Until the broker closes the channel, if it waits for an ack.
+    /// How long the broker waits for its ack before it closes the channel. `None` if it is acked already.
     pub(crate) consumer_timeout: Option<Duration>,
 }
 
-/// What a delivery's time asks for.
+/// What must be done about a delivery because of its age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     Nothing,
-    /// It is half way to the broker's timeout.
+    /// It has been unacked for half of the broker's `consumer_timeout`: log a warning.
     Warn,
-    /// No handler has begun it: another consumer may.
+    /// No handler has begun it in time: give it back, so that another consumer can handle it.
     GiveBack,
-    /// Its handler has taken too long.
+    /// Its handler has had it for too long: the attempt fails.
     FailAttempt,
 }
 
 impl Patience {
-    /// About a delivery that is `age` old and has been `with_handler` for so long.
+    /// What is due for a delivery that arrived `age` ago, and that a handler has had for `with_handler`; `None` if no
+    /// handler has begun it.
     pub(crate) fn due(&self, age: Duration, with_handler: Option<Duration>) -> Due {
         let past = |limit: Option<Duration>| limit.is_some_and(|limit| age > limit);
         match with_handler {
@@ -62,9 +64,9 @@ impl Patience {
 /// Watches the deliveries of one channel.
 pub(crate) struct Watchdog {
     patience: Patience,
-    /// Tags count up and so do ages: up to here all have been warned about.
+    /// The highest tag that was warned about. A lower tag is older, so all tags up to this one were warned about.
     warned: u64,
-    /// When a handler last answered, or had nothing to take.
+    /// When a handler last answered, or when no delivery waited for one, or only for the rate limit.
     moved: Instant,
 }
 
@@ -73,12 +75,13 @@ impl Watchdog {
         Self { patience, warned: 0, moved: Instant::now() }
     }
 
-    /// A handler has answered.
+    /// Notes that a handler has answered.
     pub(crate) fn moved(&mut self) {
         self.moved = Instant::now();
     }
 
-    /// Warns, and gives what is to be done about which delivery tag.
+    /// Checks all deliveries in flight. Logs the warnings that are due, and returns the other things to do by delivery
+    /// tag.
     pub(crate) fn look(&mut self, in_flight: &Numbered<Arc<Attempt>>) -> Vec<(u64, Due)> {
         let mut to_do = Vec::new();
         let mut warned = self.warned;
@@ -93,7 +96,8 @@ impl Watchdog {
                         queue = %attempt.queue, message_id = attempt.id_or_dash(),
                         unacked_for = ?age, begun = attempt.is_started(),
                         consumer_timeout = ?self.patience.consumer_timeout,
-                        "half way to the broker's consumer_timeout, which closes the channel: see `Consume::handler_timeout`"
+                        "half way to the broker's consumer_timeout, after which the broker closes the channel: \
+                         see `Consume::handler_timeout`"
                     );
                 }
                 due @ (Due::GiveBack | Due::FailAttempt) => to_do.push((tag, due)),
@@ -103,8 +107,8 @@ impl Watchdog {
         to_do
     }
 
-    /// Says so when deliveries wait and no handler has answered for a while: a handler that blocks its thread looks
-    /// like a quiet service otherwise.
+    /// Logs a warning if deliveries wait and no handler has answered for longer than [`STALLED`]. Without it, a handler
+    /// that blocks its thread looks the same as a service without work.
     pub(crate) fn look_at_handlers(&mut self, queue: &str, handler_queue: &HandlerQueue, in_flight: usize) {
         let waiting = handler_queue.len();
         if waiting == 0 || handler_queue.is_paced() {
@@ -112,7 +116,8 @@ impl Watchdog {
         } else if self.moved.elapsed() > STALLED {
             tracing::warn!(
                 queue, waiting, in_flight, for_ = ?STALLED,
-                "no handler of this consumer answers or takes anything: is its thread blocked? See `Consume::blocking`"
+                "deliveries wait, but no handler of this consumer answers: is its thread blocked? \
+                 See `Consume::blocking`"
             );
             self.moved();
         }

@@ -14,25 +14,26 @@ use crate::{
     link::bounded::OPERATION_TIMEOUT,
 };
 
-/// The most finished deliveries, and bytes of them, that wait for a common ack; fewer if that is much of what may be in
-/// hand.
+/// How many finished deliveries, and how many bytes of them, may wait for a common ack. Fewer may wait if the prefetch
+/// or the byte budget is small; see [`PART`].
 const MOST_WAITING: usize = 64;
 const MOST_BYTES: u64 = 256 * 1024;
 
-/// A quarter of what may be unacked may wait for a common ack. If all of it waited, the broker would have nothing to
-/// deliver.
+/// At most one in `PART` of the deliveries that may be unacked waits for a common ack, and the same share of the bytes
+/// that may be in hand. If all of them waited, the broker would have nothing to deliver.
 const PART: usize = 4;
 
+/// Decides when to ack, and writes the acks of one channel.
 pub(crate) struct Acker<C> {
     commands: C,
-    /// A delivery that was acked on arrival has nobody to tell.
+    /// The deliveries to ack. `None` stands for one that is acked on arrival: nothing waits for its ack.
     acks: Acks<Option<Settling>>,
     writing: FuturesUnordered<LocalBoxFuture<'static, Vec<Option<Settling>>>>,
     most_bytes: u64,
 }
 
 impl<C: Commands> Acker<C> {
-    /// For handlers that may have `bytes` in hand.
+    /// An acker for a consumer whose handlers may have `bytes` in hand.
     pub(crate) fn new(commands: C, bytes: u64) -> Self {
         let most_bytes = MOST_BYTES.min(bytes / PART as u64);
         Self { commands, acks: Acks::default(), writing: FuturesUnordered::new(), most_bytes }
@@ -43,30 +44,30 @@ impl<C: Commands> Acker<C> {
         self.acks.delivered(tag);
     }
 
-    /// All is done for a delivery but its ack.
+    /// Only the ack of a delivery is left to do.
     pub(crate) fn finish(&mut self, settling: Settling) {
         let (tag, bytes) = (settling.attempt().tag, settling.attempt().body.len() as u64);
         self.acks.finished(tag, bytes, Some(settling), Instant::now());
     }
 
-    /// A delivery is acked on arrival. If its channel is lost first, nothing is done about it: the message is dropped
-    /// when it comes again.
+    /// A delivery is acked on arrival. If the channel is lost before the ack is written, nothing happens here: the
+    /// message is dropped when the broker delivers it again.
     pub(crate) fn finish_on_arrival(&mut self, tag: u64) {
         self.acks.finished(tag, 0, None, Instant::now());
     }
 
-    /// A delivery was settled by a command of its own, which is written.
+    /// A delivery was settled by a command other than an ack, and the command is written.
     pub(crate) fn settled_otherwise(&mut self, tag: u64) {
         self.acks.settled_otherwise(tag);
     }
 
-    /// Acks if enough waits for it, given that `prefetch` deliveries may be unacked.
+    /// Acks if enough finished deliveries wait, given that `prefetch` deliveries may be unacked.
     pub(crate) fn relieve(&mut self, prefetch: u16) {
         let most = (usize::from(prefetch) / PART).clamp(1, MOST_WAITING);
         if self.is_much(most) {
             self.ack_front();
             if self.is_much(most) {
-                // The others wait behind a delivery that takes longer.
+                // The rest waits behind an unfinished delivery.
                 self.ack_singly(Instant::now());
             }
         }
@@ -85,14 +86,14 @@ impl<C: Commands> Acker<C> {
         self.acks.has_prefix()
     }
 
-    /// Writes one ack for all of those.
+    /// Writes one ack for all finished deliveries that have no unfinished one before them.
     pub(crate) fn ack_front(&mut self) {
         if let Some(ack) = self.acks.prefix() {
             self.write(ack);
         }
     }
 
-    /// Acks what has been held back for too long.
+    /// Acks the deliveries that have been held back for [`MOST_HELD_BACK`].
     pub(crate) fn ack_overdue(&mut self) {
         self.ack_front();
         if let Some(until) = Instant::now().checked_sub(MOST_HELD_BACK) {
@@ -100,14 +101,15 @@ impl<C: Commands> Acker<C> {
         }
     }
 
-    /// Acks everything that is finished. An ack that does not get through counts as lost.
+    /// Acks everything that is finished, and waits at most [`OPERATION_TIMEOUT`] for the acks to be written. An ack
+    /// that is not written by then counts as lost.
     pub(crate) async fn ack_all(&mut self) {
         self.ack_front();
         self.ack_singly(Instant::now());
         let _ = timeout(OPERATION_TIMEOUT, self.writing.by_ref().for_each(|_written| ready(()))).await;
     }
 
-    /// Goes on with the acks that are being written; `None` if there are none. Cancellation safe.
+    /// Waits until one of the acks on their way is written; `None` if there are none. Cancellation safe.
     pub(crate) async fn written(&mut self) -> Option<()> {
         let done = self.writing.next().await?;
         self.acks.reuse(done);
@@ -126,13 +128,13 @@ impl<C: Commands> Acker<C> {
             let mut done = ack.done;
             match acking.await {
                 Ok(()) => done.drain(..).flatten().for_each(Settling::acked),
-                // Dropped, each settling says that its ack is lost.
+                // Dropping a settling records that its ack was lost.
                 Err(_) => done.clear(),
             }
             done
         });
-        // The first poll puts the ack in line. A `multiple` that overtook an earlier ack would cover its tag a second
-        // time.
+        // Polled once here, because the first poll puts the ack in line on the channel. If an ack with `multiple`
+        // overtook an earlier ack, it would cover that ack's tag a second time.
         if writing.as_mut().now_or_never().is_none() {
             self.writing.push(writing);
         }

@@ -1,27 +1,29 @@
-//! Which acks to write: few, and never one too many.
+//! Decides which acks to write: as few as possible, and none for a delivery that is not finished.
 //!
-//! `basic.ack` with `multiple` acks every delivery of its channel up to its tag, so it may only ever stand for the
-//! deliveries at the front that are all finished. Behind one that is not, the finished ones are held back, in the hope
-//! that it ends soon, and then acked singly. Pure: tags and times in, acks out.
+//! `basic.ack` with `multiple` acks every delivery of its channel up to its tag. It is therefore written only for the
+//! finished deliveries that have no unfinished one before them. Finished deliveries behind an unfinished one are held
+//! back for [`MOST_HELD_BACK`], because the unfinished one may end soon. After that, each is acked by itself.
+//!
+//! The code is pure: tags and times go in, acks come out.
 
 use std::time::{Duration, Instant};
 
 use crate::base::numbered::Numbered;
 
-/// How long a finished delivery is held back behind one that is not, before it is acked singly.
+/// How long a finished delivery is held back behind an unfinished one, before it is acked by itself.
 pub(crate) const MOST_HELD_BACK: Duration = Duration::from_millis(100);
 
-/// How far apart, at least, two acks are that nothing but their time asks for. The first one waits for nothing; where
-/// messages come faster, the next takes along all that is finished by then. An ack for each would cost client and
-/// broker as much as the message.
+/// If nothing else forces an ack, two acks are at least this far apart. The first one is written at once; the next one
+/// covers everything that was finished since. Without this pause, each message would have an ack of its own, which
+/// costs client and broker as much as the message itself.
 pub(crate) const LEAST_APART: Duration = Duration::from_millis(1);
 
-/// Emptied lists that are kept, at most: more acks than this are seldom on their way together. One with room for more
-/// than `MOST_ROOM` is given up.
+/// How many emptied lists are kept for reuse. More acks than this are seldom on their way at the same time. A list with
+/// a capacity above `MOST_ROOM` is freed instead.
 const MOST_SPARE: usize = 4;
 const MOST_ROOM: usize = 256;
 
-/// A `basic.ack` to write, and what it finishes.
+/// A `basic.ack` to write, and the finished deliveries that it covers.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Ack<D> {
     pub(crate) tag: u64,
@@ -29,19 +31,19 @@ pub(crate) struct Ack<D> {
     pub(crate) done: Vec<D>,
 }
 
-/// The deliveries of one channel that the broker waits to hear about.
+/// The deliveries of one channel that are not settled.
 pub(crate) struct Acks<D> {
     unacked: Numbered<State<D>>,
     /// The last tag that was delivered.
     last: u64,
     finished: usize,
     bytes: u64,
-    /// Emptied lists of acks that are written, for those to come: one takes more memory than malloc keeps at hand.
+    /// Emptied lists of written acks, for reuse: a list is larger than the blocks that malloc keeps at hand.
     spare: Vec<Vec<D>>,
 }
 
 enum State<D> {
-    /// With a handler, on its way there, or settled by a command of its own that is not written yet.
+    /// A handler has it or will have it, or a command that is not written yet settles it.
     Open,
     Finished(Finished<D>),
 }
@@ -61,14 +63,14 @@ impl<D> Default for Acks<D> {
 impl<D> Acks<D> {
     /// A delivery has arrived.
     pub(crate) fn delivered(&mut self, tag: u64) {
-        // Tags leave none out. One that never arrived here is nobody's to ack.
+        // The broker skips no tag. A tag that never arrived here stays open and is never acked.
         for tag in self.last + 1..=tag {
             self.unacked.insert(tag, State::Open);
         }
         self.last = self.last.max(tag);
     }
 
-    /// It is to be acked, and takes `bytes` of memory until it is.
+    /// A delivery must be acked; until then it holds `bytes` of memory.
     pub(crate) fn finished(&mut self, tag: u64, bytes: u64, done: D, at: Instant) {
         if let Some(state @ State::Open) = self.unacked.get_mut(tag) {
             *state = State::Finished(Finished { at, bytes, done });
@@ -77,29 +79,30 @@ impl<D> Acks<D> {
         }
     }
 
-    /// It was settled by a command of its own, which is written: acks that follow may pass over it.
+    /// A delivery was settled by a command other than an ack, and the command is written. Acks with `multiple` may pass
+    /// over its tag from now on.
     pub(crate) fn settled_otherwise(&mut self, tag: u64) {
         if let Some(State::Open) = self.unacked.get(tag) {
             self.unacked.remove(tag);
         }
     }
 
-    /// How many are finished and not acked.
+    /// How many deliveries are finished and not acked.
     pub(crate) fn waiting(&self) -> usize {
         self.finished
     }
 
-    /// And how many bytes they are.
+    /// How many bytes the finished and not acked deliveries hold.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether one ack would do for all at the front.
+    /// Whether the oldest delivery is finished, so that [`prefix`](Self::prefix) gives an ack.
     pub(crate) fn has_prefix(&self) -> bool {
         matches!(self.unacked.first(), Some((_, State::Finished(_))))
     }
 
-    /// One ack for all at the front.
+    /// One ack for all finished deliveries that have no unfinished one before them.
     pub(crate) fn prefix(&mut self) -> Option<Ack<D>> {
         if !self.has_prefix() {
             return None;
@@ -113,7 +116,7 @@ impl<D> Acks<D> {
         last.map(|tag| Ack { tag, multiple: done.len() > 1, done })
     }
 
-    /// Takes back the list of an ack that is written.
+    /// Takes back the list of a written ack for reuse.
     pub(crate) fn reuse(&mut self, mut done: Vec<D>) {
         done.clear();
         if self.spare.len() < MOST_SPARE && (2..=MOST_ROOM).contains(&done.capacity()) {
@@ -121,7 +124,7 @@ impl<D> Acks<D> {
         }
     }
 
-    /// An ack for each that was finished by `until`, whatever stands before it.
+    /// An ack for each delivery that was finished by `until`, even behind an unfinished one.
     pub(crate) fn singly(&mut self, until: Instant) -> Vec<Ack<D>> {
         if self.finished == 0 {
             return Vec::new();
@@ -198,20 +201,20 @@ mod tests {
         assert_eq!(acks.singly(now), [Ack { tag: 3, multiple: false, done: vec![3] }]);
     }
 
-    /// What the broker knows of each tag.
+    /// What the broker knows about a tag.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Model {
         Open,
         Finished(Instant),
     }
 
-    /// Writes an ack to the model: it must cover finished ones only, each for the first time.
+    /// Writes an ack to the model. It must cover finished deliveries only, and each for the first time.
     fn write(unacked: &mut BTreeMap<u64, Model>, ack: &Ack<u64>) {
         let covered: Vec<u64> = match ack.multiple {
             true => unacked.range(..=ack.tag).map(|(tag, _)| *tag).collect(),
             false => vec![ack.tag],
         };
-        assert_eq!(covered, ack.done, "it says what it covers");
+        assert_eq!(covered, ack.done, "`done` lists what the ack covers");
         for tag in covered {
             assert!(matches!(unacked.remove(&tag), Some(Model::Finished(_))), "{tag} in {ack:?}");
         }
@@ -250,7 +253,7 @@ mod tests {
                         let until = now - MOST_HELD_BACK;
                         acks.singly(until).iter().for_each(|ack| write(&mut unacked, ack));
                         let left = unacked.values().any(|one| matches!(one, Model::Finished(at) if *at <= until));
-                        assert!(!left, "seed {seed}: one is left behind");
+                        assert!(!left, "seed {seed}: a delivery held back for too long was not acked");
                     }
                 }
                 let finished = unacked.values().filter(|one| **one != Model::Open).count();

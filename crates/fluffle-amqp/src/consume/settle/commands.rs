@@ -1,10 +1,10 @@
-//! What a settlement says to the broker on a delivery's own channel.
+//! The commands to the broker that settle deliveries, on the channel on which they came.
 
 use std::future::Future;
 
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 
-/// The commands that settle deliveries on one channel. They do not wait for the broker, which answers none of them.
+/// The commands that settle deliveries on one channel. The broker does not answer them, so they do not wait for it.
 pub(crate) trait Commands: Clone + 'static {
     /// `basic.ack` of one tag, or with `multiple` of all tags up to it. An error means that the channel is lost.
     fn ack(&self, tag: u64, multiple: bool) -> impl Future<Output = Result<(), lapin::Error>> + 'static;

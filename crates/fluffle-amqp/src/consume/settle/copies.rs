@@ -1,4 +1,4 @@
-//! Publishes the copies and answers of one consumer, and places a copy where it belongs.
+//! Publishes the copies and answers of one consumer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,24 +14,24 @@ use crate::{
     publish::{error::PublishErrorKind, message::Prepared, outcome::SendOutcome, send_queue::SendQueue},
 };
 
-/// The waits between attempts to place a copy that was refused, doubling from the first to the longest.
+/// The waits between attempts to publish a copy that was not placed. They double from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What became of an answer.
 pub(crate) enum AnswerSent {
     Sent,
-    /// No queue took it: its requester is gone.
+    /// It reached no queue, as a rule because the requester is gone. It is not sent again.
     Unroutable,
     /// The publisher is closed, because the application stops.
     Closed,
 }
 
-/// Where copies and answers are published: by a publisher of the consumer's own, on a publish connection.
+/// Publishes copies and answers, with a publisher that only this consumer uses, on a publish connection.
 #[derive(Clone)]
 pub(crate) struct Copies {
     pub(crate) send_queue: Arc<SendQueue>,
-    /// The connection that consumes. It declares a side queue again that was deleted.
+    /// The connection that consumes. It declares a deleted side queue again.
     pub(crate) connection: SupervisedAddr<ConnectionActor>,
     pub(crate) side_queues: SideQueues,
 }
@@ -45,13 +45,13 @@ impl Copies {
         }
     }
 
-    /// Publishes a copy until it is confirmed and routed. False if the original's channel ends first, as `is_connected`
-    /// says, or if the application stops: then the broker has the original again. `dies_in_queue`: the broker
-    /// dead-letters the copy from its queue, and adds headers to it.
+    /// Publishes a copy until it is confirmed and routed. Returns false if the original's channel is lost first, which
+    /// `is_connected` tells, or if the application stops. In both cases the broker delivers the original again.
+    /// `dies_in_queue` says that the broker will dead-letter the copy from its queue, and add headers to it.
     ///
     /// If the broker refuses the copy, it is published once more without the sender's own headers. If that is refused
-    /// as well, no other form of it would be accepted: a person has to act, and until then it is tried again ever more
-    /// slowly.
+    /// too, no other form of the copy would be accepted, and a person has to act. Until then it is tried again with
+    /// growing waits.
     pub(crate) async fn place(&self, message: Prepared, dies_in_queue: bool, is_connected: impl Fn() -> bool) -> bool {
         let mut message = copy::fit(message, self.send_queue.most_header_bytes(), dies_in_queue);
         let mut is_plain = false;
@@ -60,7 +60,8 @@ impl Copies {
             match self.send_queue.publish(message.clone()).await {
                 SendOutcome::Confirmed => return true,
                 SendOutcome::Closed => return false,
-                // The largest frame has become smaller since: the broker is another one, or its setting has changed.
+                // The largest frame has become smaller since the copy was fitted: this is another broker, or its
+                // setting was changed.
                 SendOutcome::Unsent(PublishErrorKind::HeadersTooLarge { most, .. }) if !is_plain => {
                     message = copy::fit(copy::plain(message), most, dies_in_queue);
                     is_plain = true;
@@ -68,7 +69,8 @@ impl Copies {
                 SendOutcome::Refused { code, text } if !is_plain => {
                     tracing::error!(
                         queue = %message.routing_key, message_id = message.id(), code, text,
-                        "the broker refused the copy of a failed message: it is published again without its sender's headers"
+                        "the broker refused the copy of a failed message: \
+                         it is published again without its sender's headers"
                     );
                     message = copy::fit(copy::plain(message), self.send_queue.most_header_bytes(), dies_in_queue);
                     is_plain = true;
@@ -76,10 +78,12 @@ impl Copies {
                 outcome => {
                     tracing::error!(
                         queue = %message.routing_key, ?outcome, ?wait,
-                        "the copy of a failed message was not placed: the original stays unacked, the copy is tried again"
+                        "the copy of a failed message was not placed: the original stays unacked, and the copy is \
+                         published again after the wait"
                     );
                     if matches!(outcome, SendOutcome::Returned(_)) {
-                        // Its queue was deleted. Whether declaring it again worked shows at the next try.
+                        // The queue of the copy was deleted, so it is declared again. If that fails, the next try is
+                        // returned too.
                         let _ = self.connection.send(Declare::Shared).within(OPERATION_TIMEOUT).await;
                     }
                     sleep(wait).await;

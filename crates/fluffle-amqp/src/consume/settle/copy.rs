@@ -1,4 +1,5 @@
-//! The copies a settlement publishes: retry, dead letter, answer, refusal. Bodies travel untouched.
+//! Makes the messages that a settlement publishes: retry copy, dead letter, answer, refusal. A copy has the body of its
+//! original, unchanged.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,11 +22,12 @@ use crate::{
     publish::message::Prepared,
 };
 
-/// Headers that have something done to a copy that must not be: by the broker, which routes it elsewhere too (`CC`,
-/// `BCC`), or takes a retry for a dead-letter cycle and drops it (`x-death` and its kin); by the copy's own consumer,
-/// which takes it for what has been delivered as often as the original (the counts: a broker that has none yet leaves
-/// what is there).
+/// Headers that no copy may carry. The broker also routes a message to the queues that `CC` and `BCC` name. If a copy
+/// carried the delivery counts of the original, its consumer would believe them, because a broker that has not counted
+/// yet leaves such a header as it is.
 const NEVER_COPIED: [&str; 4] = ["CC", "BCC", "x-delivery-count", "x-acquired-count"];
+/// Headers that a retry copy may not carry: because of them the broker takes the retry for a dead-letter cycle and
+/// drops the copy.
 const NOT_ON_RETRIES: [&str; 7] = [
     "x-death",
     "x-first-death-exchange",
@@ -36,20 +38,20 @@ const NOT_ON_RETRIES: [&str; 7] = [
     "x-last-death-reason",
 ];
 
-/// Whether a header says what became of earlier copies: a message that begins anew has none of these.
+/// Whether a header tells about earlier copies of a message. A message that starts over carries none of these headers.
 pub(crate) fn tells_of_the_past(name: &str) -> bool {
     name.starts_with("x-fluffle-") || NOT_ON_RETRIES.contains(&name) || NEVER_COPIED.contains(&name)
 }
 
-/// A copy for the retry queue `queue`, to be attempt number `attempt` after `wait`, if that is shorter than the queue's
-/// own.
+/// A copy for the retry queue `queue`. It returns as attempt number `attempt` after `wait`, or after the queue's own
+/// time to live if that is shorter.
 pub(crate) fn retry(received: &Received, queue: &str, attempt: AttemptNumber, wait: Duration, error: &str) -> Prepared {
     let mut copy = again(received, queue, attempt, error);
     copy.properties = copy.amqp_properties().with_expiration(wait.as_millis().to_string().into()).into();
     copy
 }
 
-/// A copy for `queue`, to be attempt number `attempt`.
+/// A copy for `queue` that counts as attempt number `attempt`.
 pub(crate) fn again(received: &Received, queue: &str, attempt: AttemptNumber, error: &str) -> Prepared {
     let mut table = carried(received);
     for name in NOT_ON_RETRIES {
@@ -67,9 +69,9 @@ pub(crate) fn again(received: &Received, queue: &str, attempt: AttemptNumber, er
     send(received, queue, table)
 }
 
-/// A dead letter that was put back with its headers begins anew. The copy for its next attempt is no dead letter, or
-/// each of its attempts would count as the first; what keeps it apart from the message that died is said as for a
-/// replay.
+/// For a dead letter that somebody put back with its headers. The copy for its next attempt must not look like a dead
+/// letter, or each attempt would count as the first one. It gets the header of a replay, which distinguishes it from
+/// the message that died.
 fn begins_anew(received: &Received, table: &mut FieldTable) {
     if received.header(headers::REASON).is_some() {
         remove(table, headers::REASON);
@@ -79,7 +81,7 @@ fn begins_anew(received: &Received, table: &mut FieldTable) {
     }
 }
 
-/// A copy for the dead-letter queue `queue`, with why and from where.
+/// A copy for the dead-letter queue `queue`, with headers that say why the message died and where it came from.
 pub(crate) fn dead_letter(received: &Received, queue: &str, reason: &Reason, error: &str) -> Prepared {
     let mut table = carried(received);
     let info = DeadLetterInfo {
@@ -94,7 +96,7 @@ pub(crate) fn dead_letter(received: &Received, queue: &str, reason: &Reason, err
     send(received, queue, table)
 }
 
-/// The answer to a request; `None` when nobody asked for one.
+/// The answer to a request. `None` if the message has no reply address, or one that cannot be answered.
 pub(crate) fn reply(received: &Received, encoded: Encoded) -> Option<Prepared> {
     let properties = BasicProperties::default()
         .with_content_type((&*encoded.content_type).into())
@@ -106,7 +108,7 @@ pub(crate) fn reply(received: &Received, encoded: Encoded) -> Option<Prepared> {
     to_requester(received, properties, encoded.body)
 }
 
-/// Tells a requester that its request was dead-lettered, and why.
+/// The message that tells a requester that its request was not handled, and why. `None` as for [`reply`].
 pub(crate) fn refusal(received: &Received, reason: &Reason, error: &str) -> Option<Prepared> {
     let mut table = FieldTable::default();
     put(&mut table, (headers::REASON, HeaderValue::Str(reason.as_str())));
@@ -117,11 +119,11 @@ pub(crate) fn refusal(received: &Received, reason: &Reason, error: &str) -> Opti
 fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -> Option<Prepared> {
     let reply_to = received.properties.reply_to().as_ref()?.as_str().to_owned();
     if !can_be_answered(&reply_to) {
-        tracing::warn!(queue = %received.queue, reply_to, "no answer: the reply address is none that the broker made");
+        tracing::warn!(queue = %received.queue, reply_to, "no answer sent: the broker did not make this reply address");
         return None;
     }
-    // The broker hands an answer to a direct reply-to address to its requester itself and finds no queue for it
-    // (RabbitMQ, "Direct Reply-to"): asked to return what no queue takes, it returns an answer that has arrived.
+    // An answer to a direct reply-to address goes to the requester without a queue (RabbitMQ, "Direct Reply-to"). With
+    // `mandatory`, the broker would return it as unroutable although it has arrived.
     let mandatory = !reply_to.starts_with(DIRECT_REPLY_TO);
     let id = new_id();
     let mut properties = properties.with_message_id(id.as_str().into()).with_delivery_mode(1);
@@ -131,14 +133,14 @@ fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -
     Some(Prepared { mandatory, ..Prepared::new(id, "", reply_to, properties, body) })
 }
 
-/// Bytes that the broker adds to the headers of a message that it dead-letters, beside the names of its queue and
-/// exchange.
+/// An upper bound for the bytes that the broker adds to the headers of a message when it dead-letters it, without the
+/// names of queues and exchanges.
 const DEATH: usize = 512;
 
-/// The copy with headers that fit into `most` bytes of properties; so they do when the broker has dead-lettered it, if
-/// that is its way on. What was shortened is named in a header of the copy.
+/// The copy, with headers shortened so that its properties fit into `most` bytes. If `dies_in_queue`, they still fit
+/// after the broker has dead-lettered the copy. A header of the copy names the headers that were shortened.
 pub(crate) fn fit(mut copy: Prepared, most: usize, dies_in_queue: bool) -> Prepared {
-    // x-death names the queue twice, and the headers about the first and the last death once each.
+    // `x-death` contains the queue's name twice, and the headers about the first and the last death once each.
     let reserved = if dies_in_queue { DEATH + 4 * copy.routing_key.len() } else { 0 };
     let (bytes, most) = (copy.header_bytes(), most.saturating_sub(reserved));
     if bytes <= most {
@@ -153,8 +155,8 @@ pub(crate) fn fit(mut copy: Prepared, most: usize, dies_in_queue: bool) -> Prepa
     copy
 }
 
-/// The copy without anything that only its sender had a use for: no foreign header, and no property but those that tell
-/// what the body is.
+/// The copy without foreign headers, and without properties that concern only its sender: it keeps its id, its
+/// expiration, and the properties that say what the body is.
 pub(crate) fn plain(mut copy: Prepared) -> Prepared {
     let all = copy.amqp_properties();
     let mut table = FieldTable::default();
@@ -181,7 +183,7 @@ pub(crate) fn plain(mut copy: Prepared) -> Prepared {
     copy
 }
 
-/// The content of a table as it is on the wire.
+/// The content of a table as it is on the wire, without the length in front.
 fn encoded(table: &FieldTable) -> Option<Vec<u8>> {
     let written: Result<_, GenError> = gen_field_table(table)(WriteContext::from(Vec::new()));
     let (mut bytes, _) = written.ok()?.into_inner();
@@ -202,9 +204,11 @@ fn carried(received: &Received) -> FieldTable {
     table
 }
 
-/// The original's properties with `table` as headers, sent to `queue` itself, so that no other queue gets a copy.
+/// A message with the original's body and properties, and with `table` as headers. It is sent through the default
+/// exchange to `queue`, so that no other queue gets it.
 ///
-/// Left out: `expiration` (the copy has a lifetime of its own) and `user_id` (the broker refuses another user's).
+/// Two properties are left out: `expiration`, because the copy has a lifetime of its own, and `user_id`, because the
+/// broker refuses the id of another user.
 pub(crate) fn send(received: &Received, queue: &str, table: FieldTable) -> Prepared {
     let original = &received.properties;
     let id = received.message_id().map_or_else(new_id, str::to_owned);
@@ -237,7 +241,7 @@ pub(crate) fn send(received: &Received, queue: &str, table: FieldTable) -> Prepa
     Prepared::new(id, "", queue, properties, received.body.clone())
 }
 
-/// Where the message was first seen: what an earlier copy says, else here and now.
+/// Where and when a consumer first received the message. An earlier copy carries it; otherwise it is here and now.
 fn origin(received: &Received) -> Origin {
     received.origin.as_deref().cloned().unwrap_or_else(|| Origin {
         exchange: received.exchange.to_string(),
@@ -312,7 +316,7 @@ mod tests {
         assert_eq!(copy.id(), "m1");
         assert_eq!(copy.body, original.body);
         let properties = copy.amqp_properties();
-        assert_eq!(properties.expiration().as_ref().unwrap().as_str(), "1000", "its wait, and not its old lifetime");
+        assert_eq!(properties.expiration().as_ref().unwrap().as_str(), "1000", "the wait replaces the old lifetime");
         assert!(properties.user_id().is_none());
         assert_eq!(properties.content_encoding().as_ref().unwrap().as_str(), "gzip");
         for name in ["CC", "BCC", "x-death", "x-delivery-count"] {
@@ -331,7 +335,7 @@ mod tests {
         let original = received_with(1, BasicProperties::default().with_headers(table));
         let dead = dead_letter(&original, "q.dead", &Reason::Rejected, "never");
         assert!(text(&dead, "x-delivery-count").is_none() && text(&dead, "x-acquired-count").is_none());
-        assert!(text(&dead, "x-death").is_some(), "its story");
+        assert!(text(&dead, "x-death").is_some(), "a dead letter keeps the history of its deaths");
     }
 
     #[test]
@@ -346,7 +350,7 @@ mod tests {
             assert_eq!(letter.attempt_number, AttemptNumber::FIRST);
             let copy = retry(&letter, "q.retry.1", letter.attempt_number.next(), Duration::from_secs(1), "no");
             let second = received_with(0, copy.amqp_properties());
-            assert_eq!(second.attempt_number.get(), 2, "or it would be retried for ever");
+            assert_eq!(second.attempt_number.get(), 2, "if it stayed 1, the message would be retried for ever");
             assert_eq!(identity::key(&second), identity::key(&letter));
         }
     }
@@ -396,7 +400,7 @@ mod tests {
         assert_eq!(text(&plain, headers::ATTEMPT), Some(AMQPValue::LongLongInt(2)));
         let properties = plain.amqp_properties();
         assert!(properties.correlation_id().is_none());
-        assert_eq!(properties.expiration().as_ref().unwrap().as_str(), "7", "or it would wait for ever");
+        assert_eq!(properties.expiration().as_ref().unwrap().as_str(), "7", "the copy keeps its wait");
         assert_eq!(properties.message_id().as_ref().unwrap().as_str(), plain.id());
     }
 

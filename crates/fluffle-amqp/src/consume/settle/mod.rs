@@ -1,4 +1,4 @@
-//! Carries verdicts out: copies, answers and acks.
+//! Carries out verdicts: publishes copies and answers, writes acks.
 
 pub(crate) mod acker;
 pub(crate) mod acks;

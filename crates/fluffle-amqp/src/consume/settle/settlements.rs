@@ -1,4 +1,4 @@
-//! The settlements of one channel: those that are carried out, and the acks that follow them.
+//! The settlements of one channel that are being carried out, and the acks that follow them.
 
 use std::sync::Arc;
 
@@ -21,19 +21,19 @@ pub(crate) struct Settlements<C> {
     settler: Arc<Settler<C>>,
     acker: Acker<C>,
     running: FuturesUnordered<LocalBoxFuture<'static, Remaining>>,
-    /// Looks for acks that have been held back for too long.
+    /// Ticks when it is time to look for acks that were held back for too long.
     held_back: Interval,
 }
 
 impl<C> Settlements<C> {
-    /// How many are being carried out. Their acks are not among them.
+    /// How many settlements are being carried out. One that only waits for its ack does not count.
     pub(crate) fn running(&self) -> usize {
         self.running.len()
     }
 }
 
 impl<C: Commands> Settlements<C> {
-    /// For handlers that may have `most_bytes` in hand.
+    /// The settlements of a consumer whose handlers may have `most_bytes` in hand.
     pub(crate) fn new(settler: Settler<C>, most_bytes: u64) -> Self {
         let mut held_back = interval(MOST_HELD_BACK / 2);
         held_back.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -62,7 +62,7 @@ impl<C: Commands> Settlements<C> {
         self.running.push(Box::pin(async move { settler.settle(settling, verdict).await }));
     }
 
-    /// Concludes a delivery that was acked on arrival.
+    /// Settles a delivery that was acked on arrival: counts it, and sends the answer, if there is one.
     pub(crate) fn conclude(&self, attempt: &Arc<Attempt>, verdict: Verdict) {
         if let Some(telling) = self.settler.conclude(attempt, verdict) {
             self.running.push(Box::pin(async move {
@@ -72,14 +72,14 @@ impl<C: Commands> Settlements<C> {
         }
     }
 
-    /// With effectively once: remembers work that is done though its delivery cannot be acked any more; all of the
-    /// delivery, or these items.
+    /// With effectively once: remembers a handled message whose delivery can no longer be acked. `items` names the
+    /// handled items of a batch; `None` means the whole delivery.
     pub(crate) fn remember(&self, attempt: Arc<Attempt>, items: Option<Vec<usize>>) {
         if attempt.seen_key.is_none() {
             return;
         }
         let settler = Arc::clone(&self.settler);
-        // A task of its own, because it must go on even if this channel ends as well.
+        // A separate task, because remembering must continue even if this channel is lost too.
         let marking = actix::spawn(async move {
             match items {
                 Some(items) => settler.remember_items(&attempt, items.into_iter()).await,
@@ -92,8 +92,8 @@ impl<C: Commands> Settlements<C> {
         }));
     }
 
-    /// Goes on with what is being carried out, and with acks that are overdue. Never returns while there is nothing to
-    /// do. Cancellation safe.
+    /// Drives the settlements that are being carried out, and writes overdue acks. Returns after each step; waits for
+    /// ever if there is nothing to do. Cancellation safe.
     pub(crate) async fn progress(&mut self) {
         tokio::select! {
             biased;
@@ -108,23 +108,24 @@ impl<C: Commands> Settlements<C> {
         }
     }
 
-    /// Acks if enough waits for it, given that `prefetch` deliveries may be unacked.
+    /// Acks if enough finished deliveries wait, given that `prefetch` deliveries may be unacked.
     pub(crate) fn relieve(&mut self, prefetch: u16) {
         self.acker.relieve(prefetch);
     }
 
-    /// Whether a finished delivery has no unfinished one before it, so that one ack does for all at the front.
+    /// Whether a finished delivery has no unfinished one before it, so that [`ack_front`](Self::ack_front) can ack it.
     pub(crate) fn has_front(&self) -> bool {
         self.acker.has_front()
     }
 
-    /// Acks what is finished at the front. Call it no sooner than
-    /// [`LEAST_APART`](crate::consume::settle::acks::LEAST_APART) after the last time.
+    /// Writes one ack for all finished deliveries that have no unfinished one before them. Call it no sooner than
+    /// [`LEAST_APART`](crate::consume::settle::acks::LEAST_APART) after the last call.
     pub(crate) fn ack_front(&mut self) {
         self.acker.ack_front();
     }
 
-    /// Acks everything that is finished, within the time limit of an operation.
+    /// Acks everything that is finished, and waits for the acks to be written, for at most the time limit of an
+    /// operation.
     pub(crate) async fn ack_all(&mut self) {
         self.acker.ack_all().await;
     }

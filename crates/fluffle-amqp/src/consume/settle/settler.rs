@@ -1,7 +1,8 @@
-//! Carries out what [`decide`](crate::consume::decide) has decided of a delivery.
+//! Carries out the verdicts that [`decide`](crate::consume::decide) gives.
 //!
-//! The order is always: publish the copy, have it confirmed *and* routed, then ack the original. A crash between the
-//! two gives a duplicate, never a loss. A copy that cannot be placed keeps its original unacked and is tried again.
+//! The order is always the same: publish the copy, wait until it is confirmed *and* routed, then ack the original. A
+//! crash in between leaves a duplicate and loses nothing. If a copy cannot be placed, the original stays unacked and
+//! the copy is tried again.
 
 use std::sync::Arc;
 
@@ -26,10 +27,10 @@ use crate::{
     publish::message::Prepared,
 };
 
-/// Copies of one batch's items that are on their way at a time.
+/// How many copies of items of one batch are published at the same time.
 const COPIES_AT_A_TIME: usize = 64;
 
-/// Carries verdicts out on one channel. Deliveries of another channel never get here.
+/// Carries out verdicts on one channel, for deliveries that came on that channel.
 pub(crate) struct Settler<C> {
     pub(crate) commands: C,
     pub(crate) copies: Copies,
@@ -43,7 +44,7 @@ pub(crate) enum Remaining {
     Ack(Settling),
     /// Nothing: a command of its own settled this tag.
     Settled(u64),
-    /// Nothing, or nothing that this channel still takes.
+    /// Nothing that can still be done on this channel.
     Nothing,
 }
 
@@ -52,8 +53,8 @@ impl<C: Commands> Settler<C> {
         Settling::new(attempt, &self.counters)
     }
 
-    /// With effectively once: begins to remember what the verdict says is handled. The mark reaches the store even if
-    /// the channel ends first, and the message is in hand until then.
+    /// With effectively once: starts a task that marks in the store what the verdict says is handled. The task finishes
+    /// even if the channel is lost first, and the message's key stays claimed until then.
     pub(crate) fn mark(self: &Arc<Self>, settling: &mut Settling, verdict: &Verdict) {
         let attempt = Arc::clone(settling.attempt());
         if self.seen.is_none() || attempt.seen_key.is_none() {
@@ -72,13 +73,13 @@ impl<C: Commands> Settler<C> {
         };
     }
 
-    /// Settles one delivery, up to its ack. Dropped before that, the delivery stays unacked and the broker delivers it
-    /// again.
+    /// Settles one delivery, except for its ack. If the future is dropped, the delivery stays unacked and the broker
+    /// delivers it again.
     pub(crate) async fn settle(&self, mut settling: Settling, verdict: Verdict) -> Remaining {
         if let Some(marked) = settling.marked.take()
             && marked.await.is_err()
         {
-            // A store that panics has remembered nothing.
+            // The store panicked, so the mark may be missing: the delivery stays unacked.
             return Remaining::Nothing;
         }
         let attempt = &**settling.attempt();
@@ -102,9 +103,9 @@ impl<C: Commands> Settler<C> {
             Verdict::Refuse { reason, error } => {
                 let (queue, message_id, why) = (&attempt.queue, attempt.id_or_dash(), reason.as_str());
                 match reason {
-                    // The application's own answer.
-                    Reason::Rejected => tracing::debug!(%queue, message_id, %error, "request answered with no"),
-                    _ => tracing::warn!(%queue, message_id, reason = why, %error, "request answered with its failure"),
+                    // The handler rejected the request, which is an answer and not an error.
+                    Reason::Rejected => tracing::debug!(%queue, message_id, %error, "request rejected by its handler"),
+                    _ => tracing::warn!(%queue, message_id, reason = why, %error, "request failed: requester is told"),
                 }
                 if self.refuse(attempt, &reason, &error).await {
                     return Remaining::Ack(settling.done(Tally::of(Settled::Refused), Settled::Refused));
@@ -115,7 +116,7 @@ impl<C: Commands> Settler<C> {
                     return Remaining::Ack(settling.done(Tally::of(settled), settled));
                 }
             }
-            // `Leave` says nothing to the broker; the others need no more than an ack, or are the session's.
+            // `Leave` sends nothing to the broker. The others take only an ack, or the session carries them out.
             Verdict::Leave
             | Verdict::RetryHere { .. }
             | Verdict::Duplicate
@@ -125,7 +126,8 @@ impl<C: Commands> Settler<C> {
         Remaining::Nothing
     }
 
-    /// Concludes a delivery that was acked on arrival: counts it, and tells the requester if there is one.
+    /// Settles a delivery that was acked on arrival: counts it, and returns a future that answers the requester, if
+    /// there is one.
     pub(crate) fn conclude(
         self: &Arc<Self>,
         attempt: &Arc<Attempt>,
@@ -177,12 +179,12 @@ impl<C: Commands> Settler<C> {
         let Verdict::Drop { error, .. } = verdict else { return };
         tracing::error!(
             queue = %message.queue, message_id = message.id_or_dash(), item, %error,
-            "not handled, and acked before: dropped, as at most once says"
+            "message not handled and dropped, because AtMostOnce acked it on arrival"
         );
     }
 
-    /// Places the copies of a batch's items that were not handled, each under an id of its own. Gives what became of
-    /// those; `None` if one could not be placed in time.
+    /// Places a copy of each item that was not handled, under the item's own id. Returns what became of these items.
+    /// `None` if a copy could not be placed before the channel was lost or the application stopped.
     async fn take_apart(&self, attempt: &Attempt, copies: Vec<(usize, Verdict)>) -> Option<Vec<(usize, Settled)>> {
         let contents = attempt.contents()?;
         let placing = contents.by_themselves(attempt, copies).map(|(index, item, verdict)| async move {
@@ -194,25 +196,26 @@ impl<C: Commands> Settler<C> {
         placed.into_iter().collect()
     }
 
-    /// Places the copy of a message, or of one item, that was not handled. `None` if it could not be placed in time.
+    /// Places the copy of a message, or of one item, that was not handled. `None` if it could not be placed before the
+    /// channel was lost or the application stopped.
     async fn place_copy(&self, message: &Received, verdict: Verdict) -> Option<Settled> {
         let (queue, message_id, now) = (&message.queue, message.id_or_dash(), message.attempt_number.get());
         match verdict {
             Verdict::Retry { delay, wait, attempt, error } => {
-                tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "not handled: retry");
+                tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "attempt failed: retry");
                 let retries = self.copies.side_queues.retry(delay);
                 let copy = copy::retry(message, &retries, attempt, wait, &error);
                 self.place(copy, true).await.then_some(Settled::Retried)
             }
             Verdict::RetryHere { wait, attempt, error } => {
-                tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "not handled: retry, after a wait here");
+                tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "item failed: retry after a wait");
                 sleep(wait).await;
                 let copy = copy::again(message, queue, attempt, &error);
                 self.place(copy, false).await.then_some(Settled::Retried)
             }
             Verdict::DeadLetter { reason, error } => {
                 let why = reason.as_str();
-                tracing::error!(%queue, message_id, attempt = now, reason = why, %error, "not handled: dead letter");
+                tracing::error!(%queue, message_id, attempt = now, reason = why, %error, "becomes a dead letter");
                 let copy = copy::dead_letter(message, &self.copies.side_queues.dead_letter, &reason, &error);
                 let placed = self.place(copy, false).await;
                 (placed && self.refuse(message, &reason, &error).await).then_some(Settled::DeadLettered)
@@ -233,7 +236,7 @@ impl<C: Commands> Settler<C> {
     }
 
     async fn requeue(&self, attempt: &Attempt) -> Remaining {
-        // If the channel is gone, the broker has requeued it already.
+        // If the channel is lost, the broker has requeued the message already.
         if self.commands.requeue(attempt.tag).await.is_err() {
             return Remaining::Nothing;
         }
@@ -242,21 +245,22 @@ impl<C: Commands> Settler<C> {
         Remaining::Settled(attempt.tag)
     }
 
-    /// With effectively once: remembers a handled message, after the work and before the ack.
+    /// With effectively once: marks a message as handled, after the work and before the ack.
     pub(crate) async fn remember(&self, attempt: &Attempt) {
         if let (Some(seen), Some(key)) = (&self.seen, &attempt.seen_key) {
             seen.remember(key).await;
         }
     }
 
-    /// With effectively once: remembers handled items of a batch.
+    /// With effectively once: marks items of a batch as handled.
     pub(crate) async fn remember_items(&self, attempt: &Attempt, items: impl Iterator<Item = usize>) {
         if let (Some(seen), Some(_)) = (&self.seen, &attempt.seen_key) {
             seen.remember_all(&identity::item_keys(attempt, items)).await;
         }
     }
 
-    /// Sends the answer to a request. True if nobody asked, or if the requester is gone.
+    /// Sends the answer to a request. Also true if nobody asked, or if the requester is gone. False if the application
+    /// stops.
     async fn answer(&self, message: &Received, reply: Option<Encoded>) -> bool {
         match reply.and_then(|encoded| copy::reply(message, encoded)) {
             Some(answer) => self.send_answer(answer).await,
@@ -264,7 +268,8 @@ impl<C: Commands> Settler<C> {
         }
     }
 
-    /// Tells a requester that its request was not handled, so that it need not wait for its deadline.
+    /// Tells a requester that its request was not handled, so that it need not wait for its deadline. False if the
+    /// application stops.
     async fn refuse(&self, message: &Received, reason: &Reason, error: &str) -> bool {
         if !message.wants_reply() {
             return true;

@@ -12,14 +12,15 @@ use crate::consume::{
     message::settled::Settled,
 };
 
-/// A delivery that is being settled. Dropped before its ack is written, its channel was lost, and whoever follows the
-/// delivery is told so.
+/// A delivery that is being settled. If it is dropped before its ack is written, the channel was lost: the attempt is
+/// settled as [`Settled::Lost`], and `Delivery::settled` resolves to that.
 pub(crate) struct Settling {
     attempt: Arc<Attempt>,
     counters: Arc<ConsumerCounters>,
-    /// With effectively once: the mark on its way into the store. It gets there whatever becomes of this settling.
+    /// With effectively once: the task that marks the message as handled in the store. It finishes even if this
+    /// settling is dropped.
     pub(super) marked: Option<JoinHandle<()>>,
-    /// What the delivery counts as once its ack is written; set when the ack is all that is left to do.
+    /// How the delivery counts once its ack is written. Set when only the ack is left to do.
     done: Option<(Tally, Settled)>,
 }
 
@@ -28,7 +29,7 @@ impl Settling {
         Self { attempt, counters: Arc::clone(counters), marked: None, done: None }
     }
 
-    /// Whether the verdict takes nothing but an ack. Then the ack is all that is left to do.
+    /// Whether the verdict takes nothing but an ack. If so, the settling is ready for it.
     pub(crate) fn at_once(&mut self, verdict: &Verdict) -> bool {
         let answers = |reply: &Option<Encoded>| reply.is_some() && self.attempt.wants_reply();
         let remembers = self.attempt.seen_key.is_some();
@@ -41,12 +42,12 @@ impl Settling {
             }
             Verdict::Expire => {
                 let (queue, message_id) = (&self.attempt.queue, self.attempt.id_or_dash());
-                tracing::debug!(%queue, message_id, "nobody waits for the answer any more: request not handled");
+                tracing::debug!(%queue, message_id, "request expired: requester no longer waits, so it is not handled");
                 Some((Tally::of(Settled::Expired), Settled::Expired))
             }
             Verdict::Duplicate => {
                 let (queue, message_id) = (&self.attempt.queue, self.attempt.id_or_dash());
-                tracing::debug!(%queue, message_id, "handled before: acked and not handled again");
+                tracing::debug!(%queue, message_id, "message was handled before: acked and not handled again");
                 Some((Tally { duplicates: 1, ..Tally::default() }, Settled::Acked))
             }
             _ => None,
@@ -54,7 +55,7 @@ impl Settling {
         self.done.is_some()
     }
 
-    /// All but its ack is done.
+    /// Only the ack is left to do.
     pub(super) fn done(mut self, tally: Tally, settled: Settled) -> Self {
         self.done = Some((tally, settled));
         self
@@ -64,7 +65,7 @@ impl Settling {
         &self.attempt
     }
 
-    /// Its ack is written.
+    /// The ack is written: counts the delivery and settles the attempt.
     pub(crate) fn acked(mut self) {
         if let Some((tally, settled)) = self.done.take() {
             self.counters.add(&tally);
@@ -76,11 +77,12 @@ impl Settling {
 impl Drop for Settling {
     fn drop(&mut self) {
         if let Some((tally, _)) = &self.done {
-            // The work is done and the ack is not written: the broker delivers the message again.
+            // The work is done, but the ack was not written: the broker delivers the message again.
             count_more(&self.counters.work_done_ack_lost, tally.total());
         }
         self.attempt.settle_as(Settled::Lost);
-        // Its handler has answered, or was given up. What intake lent stays until the mark is in the store.
+        // The handler has answered or was given up, so the bytes are free. What intake lent is kept until the mark is
+        // in the store.
         self.attempt.permits.free_bytes();
     }
 }

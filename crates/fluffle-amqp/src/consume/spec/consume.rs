@@ -1,4 +1,4 @@
-//! What to consume, and on which terms.
+//! The settings of a consumer.
 
 use std::{hash::Hash, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// RabbitMQ's `consumer_timeout` unless it is configured otherwise: 30 minutes ("Delivery Acknowledgement Timeout").
+/// RabbitMQ's default `consumer_timeout`: 30 minutes (RabbitMQ, "Delivery Acknowledgement Timeout").
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// What a consumer promises about each message.
@@ -31,50 +31,52 @@ const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Guarantee {
-    /// Acked on receipt, and refused when the broker delivers it again: never handled twice, lost if the handler fails,
-    /// the process dies, or the ack did not get through.
+    /// A message is acked on arrival, and dropped if the broker delivers it again. It is never handled twice. It is
+    /// lost if its handler fails, the process dies, or the ack does not reach the broker.
     AtMostOnce,
-    /// Acked after the handler is done (the default): never lost, handled again when the ack did not get through.
+    /// A message is acked after its handler is done (the default). It is never lost. It is handled again if the ack
+    /// does not reach the broker.
     #[default]
     AtLeastOnce,
 }
 
 pub use Guarantee::{AtLeastOnce, AtMostOnce};
 
-/// What to consume, and on which terms: the argument of `consume`. `T` is the message, `R` the answer, if senders ask
-/// for one.
+/// The settings of a consumer: the argument of `consume`. `T` is the type of the messages, `R` the type of the answers,
+/// if senders ask for any.
 ///
 /// | setting | default | |
 /// |---|---|---|
-/// | [`prefetch`](Consume::prefetch) | 128 | deliveries in this process and not settled, a batch being one; bounds memory and concurrency |
-/// | [`instances`](Consume::instances) | 1; with `ordered_by` one a core | handler actors, sharing the deliveries |
-/// | [`ordered_by`](Consume::ordered_by) | no | keeps order by key, among several instances |
-/// | [`lanes`](Consume::lanes) | 1 | consumers on channels of their own |
-/// | [`concurrency`](Consume::concurrency) | = prefetch | messages one instance may have started and not answered |
+/// | [`prefetch`](Consume::prefetch) | 128 | unsettled deliveries; bounds memory and concurrency |
+/// | [`instances`](Consume::instances) | 1; with `ordered_by` one a core | handler actors that share the deliveries |
+/// | [`ordered_by`](Consume::ordered_by) | no | keeps order by key with several instances |
+/// | [`lanes`](Consume::lanes) | 1 | channels, each with its own prefetch and handlers |
+/// | [`concurrency`](Consume::concurrency) | = prefetch | messages that one instance handles at a time |
 /// | [`guarantee`](Consume::guarantee) | `AtLeastOnce` | |
-/// | [`effectively_once`](Consume::effectively_once) | no | a store of the messages handled before |
+/// | [`effectively_once`](Consume::effectively_once) | no | a store of the messages that were handled |
 /// | [`retry`](Consume::retry) | 5 attempts, 1 s to 125 s apart | |
-/// | [`delivery_limit`](Consume::delivery_limit) | twice the attempts, 6 to 20 | deliveries without an answer until a message is taken for one that kills its process |
+/// | [`delivery_limit`](Consume::delivery_limit) | twice the attempts, 6 to 20 | deliveries that are never answered |
 /// | [`confirm_timeout`](Consume::confirm_timeout) | 10 s | for the confirm of a retry copy or dead letter |
-/// | [`handler_timeout`](Consume::handler_timeout) | 10 min | what a handler has had for longer is a failed attempt |
-/// | [`give_back_after`](Consume::give_back_after) | half of `consumer_timeout` | what has waited for a handler for longer goes back |
-/// | [`consumer_timeout`](Consume::consumer_timeout) | 30 min | what the broker's is set to; half of it unacked is a warning |
+/// | [`handler_timeout`](Consume::handler_timeout) | 10 min | after which the attempt has failed |
+/// | [`give_back_after`](Consume::give_back_after) | half of `consumer_timeout` | longest wait for a handler |
+/// | [`consumer_timeout`](Consume::consumer_timeout) | 30 min | the broker's setting |
 /// | [`handler_backoff`](Consume::handler_backoff) | 10 ms to 5 s | before a crashed handler starts again |
-/// | [`handler_intensity`](Consume::handler_intensity) | unlimited | a crash is charged to its message, so a poison message ends as a dead letter |
+/// | [`handler_intensity`](Consume::handler_intensity) | unlimited | crashes until the application gives up |
 /// | [`max_bytes_in_flight`](Consume::max_bytes_in_flight) | 64 MiB | bytes that handlers have in hand |
 /// | [`rate_limit`](Consume::rate_limit) | none | how fast handlers are given deliveries |
-/// | [`circuit_breaker`](Consume::circuit_breaker) | none | stops taking while what handlers need is down |
-/// | [`kill_switch`](Consume::kill_switch) | none | stops taking when too much ends as dead letters |
+/// | [`circuit_breaker`](Consume::circuit_breaker) | none | stops while something that handlers need is down |
+/// | [`kill_switch`](Consume::kill_switch) | none | stops when too many messages end as dead letters |
 /// | [`dead_letter_queue`](Consume::dead_letter_queue) | `<queue>.dead` | declared for you |
 ///
-/// Besides the queue itself, which is yours to declare, the consumer declares `<queue>.retry.<ms>` for each delay and
-/// the dead-letter queue: quorum queues, so that a message on its way through them is never in one place only. (The
-/// retry queues of a temporary queue go with its connection, as it does.)
+/// The application declares the queue itself. The consumer declares a retry queue `<queue>.retry.<ms>` for each delay,
+/// and the dead-letter queue. They are quorum queues, so that in a cluster no message in them is on one node only. If
+/// the queue is temporary, its retry queues belong to the same connection and end with it.
 ///
 /// ```
 /// use fluffle_amqp::{Consume, Guarantee};
 ///
-/// let consume: Consume<String> = Consume::queue("alerts").prefetch(256).instances(2).guarantee(Guarantee::AtLeastOnce);
+/// let consume: Consume<String> =
+///     Consume::queue("alerts").prefetch(256).instances(2).guarantee(Guarantee::AtLeastOnce);
 /// ```
 pub struct Consume<T, R = ()> {
     pub(crate) queue: String,
@@ -125,7 +127,7 @@ impl<T, R> Consume<T, R> {
         Self::over(T::wire(), name.into())
     }
 
-    /// From the queue of this name; bodies are in a codec of your choice.
+    /// A consumer of the queue of this name. Bodies are in the format of `codec`.
     pub fn coded(codec: impl Codec<T> + 'static, queue: impl Into<String>) -> Self {
         Self::over(Wire::new(codec), queue.into())
     }
@@ -162,42 +164,47 @@ impl<T, R> Consume<T, R> {
         }
     }
 
-    /// Most deliveries in this process and not settled (`basic.qos`), at least 1. A batch is one delivery: its items
-    /// are not counted.
+    /// How many deliveries may be in this process and not settled (`basic.qos`), at least 1. A batch counts as one
+    /// delivery, however many items it has.
     #[must_use]
     pub fn prefetch(mut self, count: u16) -> Self {
         self.prefetch = count.max(1);
         self
     }
 
-    /// Handler actors, at least 1. Each takes the next delivery when it has room, so uneven jobs spread by themselves.
-    /// Order holds within one instance only, so the default is 1; with [`ordered_by`](Self::ordered_by), which keeps it
-    /// among several, one for each core ([`available_parallelism`](std::thread::available_parallelism)).
+    /// How many handler actors there are, at least 1. Each takes the next delivery when it has room, so uneven work is
+    /// shared evenly. Order holds within one instance only, so the default is 1. [`ordered_by`](Self::ordered_by) keeps
+    /// order with several instances, so with it the default is one for each core
+    /// ([`available_parallelism`](std::thread::available_parallelism)).
     #[must_use]
     pub fn instances(mut self, count: usize) -> Self {
         self.instances = Some(count.max(1));
         self
     }
 
-    /// Keeps the order of messages that have the same key, while those of different keys are handled side by side: each
-    /// key belongs to one handler instance, which is given the next message of it when it has answered the last one.
-    /// Keys are told apart by their hash.
+    /// Keeps the order of messages that have the same key, while messages of different keys are handled in parallel.
+    /// Each key belongs to one handler instance. The instance is given the next message of a key when it has answered
+    /// the previous one. Keys with the same hash are one key.
     ///
-    /// What is kept is the order in which the broker delivers. A wait between attempts in this process
-    /// ([`Retry::in_process_below`](crate::Retry::in_process_below)) holds its key, unless it is an item of a batch
-    /// that waits. A retry through a retry queue, a dead letter, a handler past its
-    /// [`handler_timeout`](Self::handler_timeout), and whatever goes back to the queue free the key: that message comes
-    /// after others of its key, or not at all. Messages in hand when their channel is lost are finished before they are
-    /// begun again.
+    /// The order kept is the order in which the broker delivers. While a message waits in this process for its next
+    /// attempt ([`Retry::in_process_below`](crate::Retry::in_process_below)), it keeps its key locked, unless it is an
+    /// item of a batch. In these cases the key is free, so the message is handled after later messages of its key, or
+    /// not at all:
     ///
-    /// The items of a batch that have different keys go to different instances. With as few keys as instances, or one
-    /// key that most messages have, some instances have nothing to do. What waits for its key is within the
-    /// [`prefetch`](Self::prefetch) and within [`max_bytes_in_flight`](Self::max_bytes_in_flight), and counts as handed
-    /// out for [`rate_limit`](Self::rate_limit). Each message is decoded twice, first for its key; a panic in `key`
-    /// makes it a dead letter.
+    /// - it is retried through a retry queue, or becomes a dead letter;
+    /// - its handler has exceeded [`handler_timeout`](Self::handler_timeout);
+    /// - it goes back to the queue.
     ///
-    /// Not for `consume_batches`, whose handlers are given messages of all keys at once. Over several processes see
-    /// [`Topology::partitioned`](crate::Topology::partitioned).
+    /// If a channel is lost, a handler first finishes the message in hand, before that message is begun again.
+    ///
+    /// Items of a batch go to the instances that have their keys. If there are about as few keys as instances, or most
+    /// messages have the same key, some instances have nothing to do. Messages that wait for their key count against
+    /// [`prefetch`](Self::prefetch) and [`max_bytes_in_flight`](Self::max_bytes_in_flight), and for
+    /// [`rate_limit`](Self::rate_limit) they count as handed out. Each message is decoded twice, the first time to read
+    /// its key. If `key` panics, the message becomes a dead letter.
+    ///
+    /// `consume_batches` refuses this setting, because its handlers are given messages of all keys at once. For order
+    /// with several processes see [`Topology::partitioned`](crate::Topology::partitioned).
     ///
     /// ```
     /// use fluffle_amqp::{Consume, Payload};
@@ -212,33 +219,35 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// Consumers in one, at least 1 (the default): each lane has a channel, a prefetch, a byte budget, handlers and a
-    /// publisher of copies of its own, on whichever connection of the [pool](crate::PoolConfig) has the fewest
-    /// channels. For a queue that one channel cannot empty fast enough; the broker deals its messages out among the
-    /// lanes, so order ends.
+    /// How many channels the consumer has, at least 1 (the default). Each lane has its own channel, prefetch, byte
+    /// budget, handlers and publisher of copies, on the connection of the [pool](crate::PoolConfig) with the fewest
+    /// channels. Several lanes are for a queue that one channel cannot empty fast enough. The broker distributes the
+    /// messages among the lanes, so their order is lost.
     ///
     /// All lanes share one rate limit, circuit breaker, kill switch and store of handled messages. A message that may
-    /// be ending its process ([`delivery_limit`](Self::delivery_limit)) is handled alone in its lane, beside what other
-    /// lanes have. In the tree and in [`Service::consumers`](crate::Service::consumers) each is a consumer by itself:
-    /// `<queue>`, `<queue>#2` and so on.
+    /// be ending its process ([`delivery_limit`](Self::delivery_limit)) is handled alone within its lane, while other
+    /// lanes handle other messages. In the tree and in [`Service::consumers`](crate::Service::consumers) each lane is a
+    /// consumer of its own: `<queue>`, `<queue>#2` and so on.
     ///
-    /// Refused with [`ordered_by`](Self::ordered_by), [`exclusive`](Self::exclusive), temporary queues and queues with
-    /// a single active consumer.
+    /// Refused at the start together with [`ordered_by`](Self::ordered_by), with [`exclusive`](Self::exclusive), for a
+    /// temporary queue, and for a queue with a single active consumer.
     #[must_use]
     pub fn lanes(mut self, count: usize) -> Self {
         self.lanes = count.max(1);
         self
     }
 
-    /// Messages one instance may have started and not answered, at least 1; items of batches are messages. Matters to
-    /// handlers that answer later (`ResponseFuture`); 1 makes them run strictly one after the other.
+    /// How many messages one instance may have begun and not answered, at least 1. Each item of a batch counts as a
+    /// message. This matters for handlers that answer later (`ResponseFuture`): with 1, they run strictly one after the
+    /// other.
     #[must_use]
     pub fn concurrency(mut self, count: usize) -> Self {
         self.concurrency = Some(count.max(1));
         self
     }
 
-    /// When a message is acked.
+    /// Whether a message is acked before or after it is handled. Turns [`effectively_once`](Self::effectively_once)
+    /// off, so set that afterwards.
     #[must_use]
     pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
         self.guarantee = guarantee;
@@ -246,14 +255,18 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// At least once, and a message whose id `store` knows as handled is acked without being handled again: duplicates
-    /// of a publisher that was unsure, deliveries whose ack did not get through. While one delivery of a message is
-    /// being handled the next one of it waits.
+    /// `AtLeastOnce`, and in addition a message is acked without being handled if `store` knows its id as handled. This
+    /// removes duplicates of a publisher that was unsure, and redeliveries whose ack did not reach the broker. While
+    /// one delivery of a message is being handled, another delivery of the same message waits.
     ///
-    /// What can still repeat: work whose process dies between its end and the mark in the store; work that another
-    /// process has begun after this one lost its connection ([`Delivery::unless_lost`](crate::Delivery::unless_lost)
-    /// helps); messages without an id, or older than the store remembers. To leave no gap, let the application's own
-    /// transaction carry the mark.
+    /// A message can still be handled twice:
+    ///
+    /// - if the process dies after the work is done and before the mark is in the store;
+    /// - if this process loses its connection and another process begins the message meanwhile
+    ///   ([`Delivery::unless_lost`](crate::Delivery::unless_lost) helps);
+    /// - if it has no id, or the store no longer remembers the id.
+    ///
+    /// To leave no gap at all, write the mark in the application's own transaction.
     #[must_use]
     pub fn effectively_once(mut self, store: Arc<dyn SeenStore>) -> Self {
         self.guarantee = Guarantee::AtLeastOnce;
@@ -261,143 +274,151 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// How often a failed message is tried, and how far apart. Without effect with `AtMostOnce`.
+    /// How often a failed message is tried again, and after which waits. Without effect with `AtMostOnce`.
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
     }
 
-    /// How often a quorum queue may deliver a message that is never settled (`x-delivery-count`) before it is a dead
-    /// letter with the reason `delivery-limit`: what takes its whole process down answers nothing that an attempt could
-    /// be charged to. Default: twice the [attempts](Retry::attempts), from 6 to 20; at least 2.
+    /// How often a quorum queue may deliver a message that is never settled (`x-delivery-count`). After that the
+    /// message becomes a dead letter with the reason `delivery-limit`. This is for messages that kill their process:
+    /// there is no answer, so no attempt is charged. Default: twice the [attempts](Retry::attempts), between 6 and 20.
+    /// At least 2.
     ///
-    /// The first half may be bad luck: lost connections, or waiting beside a message that killed the process. From then
-    /// on a message is handled alone: the consumer finishes what is in hand, gives the rest back by closing its
-    /// channel, and takes one message at a time, until a prefetch of messages in a row was above suspicion; no other
-    /// consumer of the process that has such messages takes any meanwhile. So in the second half each death is that
-    /// message's own doing, and those that stood beside it are handled. Going back counts as well, so that it takes
-    /// fewer deaths.
+    /// In the first half of the limit a message may have had bad luck: connections were lost, or another message killed
+    /// the process. From half of the limit on it is handled alone. The consumer finishes what is in hand, gives the
+    /// rest back by closing its channel, and takes one message at a time, until as many messages in a row as its
+    /// [`prefetch`](Self::prefetch) were no suspects. Meanwhile other consumers of the process that have suspects take
+    /// no messages. So in the second half, each death of the process is that message's own doing, and the messages that
+    /// were near it are handled. Going back to the queue counts too, so the limit is reached after fewer deaths.
     ///
-    /// Keep it within the queue's own limit (`x-delivery-limit`, 20 unless set since RabbitMQ 4), at which the broker
-    /// drops or dead-letters by itself. Classic queues count nothing: there such a message comes again for ever.
-    /// Without effect with `AtMostOnce`, which refuses what comes again.
+    /// Keep it within the queue's own limit (`x-delivery-limit`; since RabbitMQ 4 the default is 20). At that limit the
+    /// broker itself drops or dead-letters the message. A classic queue does not count, so there such a message comes
+    /// again for ever. Without effect with `AtMostOnce`, which drops a message that is delivered again.
     #[must_use]
     pub fn delivery_limit(mut self, deliveries: u32) -> Self {
         self.delivery_limit = Some(deliveries.max(2));
         self
     }
 
-    /// How long the broker's confirm of a retry copy, a dead letter or an answer may take. Past it the channel they go
-    /// out on is given up, and what is unconfirmed is published again: there may be two copies then. The original is
-    /// unacked all that time, so this bounds how long one lost confirm holds a message up. Default 10 s, not counting
-    /// the time the broker blocks publishers.
+    /// How long the broker's confirm of a retry copy, a dead letter or an answer may take. After that, their channel is
+    /// given up and what is unconfirmed is published again, so there may be two copies. The original stays unacked all
+    /// that time; this setting bounds how long one lost confirm delays it. Default 10 s. Time during which the broker
+    /// blocks publishers does not count.
     #[must_use]
     pub fn confirm_timeout(mut self, limit: Duration) -> Self {
         self.confirm_timeout = limit;
         self
     }
 
-    /// How long a handler may take with one message before that counts as a failed attempt. The handler is not
-    /// interrupted; what it answers later is counted as late and ignored.
+    /// How long a handler may take for one message. After that, the attempt has failed. The handler is not interrupted.
+    /// If it answers later, the answer is counted as late; with [`effectively_once`](Self::effectively_once) a late
+    /// success is still remembered. Default 10 minutes.
     ///
-    /// This is how a message is taken from a handler before the broker would do it, and close the channel: as a retry
-    /// copy that charges an attempt, for a message that hangs its handler would be given back, and hang the next one,
-    /// for ever. Together with [`give_back_after`](Self::give_back_after) keep it below the broker's
-    /// [`consumer_timeout`](Self::consumer_timeout); a warning says so when they are not.
+    /// A failed attempt is charged and leads to a retry. If the message were given back to the queue instead, it would
+    /// hang the next handler too, for ever. If nothing were done, the broker would close the channel. So keep the sum
+    /// of this and [`give_back_after`](Self::give_back_after) below the broker's
+    /// [`consumer_timeout`](Self::consumer_timeout); if it is above, a warning is logged.
     #[must_use]
     pub fn handler_timeout(mut self, limit: Duration) -> Self {
         self.handler_timeout = limit;
         self
     }
 
-    /// How long a delivery may wait for a handler before it is given back to the queue (`basic.nack` with requeue), for
-    /// another consumer that has time, or for this one again. Nobody has begun it, so no attempt is charged. Default:
-    /// half of [`consumer_timeout`](Self::consumer_timeout), so that a long queue of slow messages never has the broker
-    /// close the channel over those at its end. (Brokers before RabbitMQ 4 count it in a quorum queue's
-    /// `x-delivery-count`, as they would a closed channel.) Without effect with `AtMostOnce`.
+    /// How long a delivery may wait for a handler. After that it goes back to the queue (`basic.nack` with requeue),
+    /// for another consumer that has time, or for this one again. No handler has begun it, so no attempt is charged.
+    /// Default: half of [`consumer_timeout`](Self::consumer_timeout). Without this, if many slow messages wait here,
+    /// the broker would close the channel because of the last of them. Before RabbitMQ 4, this counts in a quorum
+    /// queue's `x-delivery-count`, as a closed channel does. Without effect with `AtMostOnce`.
     #[must_use]
     pub fn give_back_after(mut self, limit: Duration) -> Self {
         self.give_back_after = Some(limit);
         self
     }
 
-    /// What the broker's `consumer_timeout` is set to, in `rabbitmq.conf`, by policy or queue argument: how long it
-    /// waits for an ack before it closes the channel (RabbitMQ, "Delivery Acknowledgement Timeout"). Nothing here
-    /// changes it. A delivery unacked for half of it is a warning with its queue, message id and age.
+    /// What the broker's `consumer_timeout` is set to, in `rabbitmq.conf`, by policy or by queue argument. It is how
+    /// long the broker waits for an ack before it closes the channel (RabbitMQ, "Delivery Acknowledgement Timeout").
+    /// This setting does not change the broker's. If a delivery is unacked for half of it, a warning with queue,
+    /// message id and age is logged. Default 30 minutes.
     #[must_use]
     pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
         self.consumer_timeout = timeout;
         self
     }
 
-    /// The waits before a crashed handler actor starts again.
+    /// The waits before a crashed handler actor starts again. Default: 10 ms, growing to 5 s.
     #[must_use]
     pub fn handler_backoff(mut self, backoff: Backoff) -> Self {
         self.handler_backoff = backoff;
         self
     }
 
-    /// How many crashes of handler actors are borne before the application gives up.
+    /// How many crashes of handler actors are tolerated before the application gives up. Default: unlimited, because
+    /// each crash is charged to its message, so a poison message ends as a dead letter.
     #[must_use]
     pub fn handler_intensity(mut self, intensity: Intensity) -> Self {
         self.handler_intensity = intensity;
         self
     }
 
-    /// Gives each instance a thread of its own, for handlers that block theirs (files, synchronous clients, long
-    /// computations): while one is busy the other instances, other consumers and all connections go on. Without it a
-    /// blocking handler still stops only its own consumer.
+    /// Gives each instance a thread of its own, for handlers that block their thread (files, synchronous clients, long
+    /// computations). While one instance blocks, the other instances, other consumers and all connections go on.
+    /// Without this setting, the instances of one consumer share threads: a handler that blocks may stop other
+    /// instances of its own consumer, but nothing else.
     #[must_use]
     pub fn blocking(mut self) -> Self {
         self.threads = Threads::Own;
         self
     }
 
-    /// Asks the broker to let no other consumer near the queue (`basic.consume` `exclusive`).
+    /// Makes this the only consumer of its queue: the broker refuses all others (`basic.consume` with `exclusive`).
     #[must_use]
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;
         self
     }
 
-    /// Consumer priority (`x-priority`): higher ones are served first. RabbitMQ, "Consumer Priorities".
+    /// The consumer's priority (`x-priority`; RabbitMQ, "Consumer Priorities"). The broker delivers to consumers with a
+    /// higher priority first. Default 0.
     #[must_use]
     pub fn priority(mut self, priority: i32) -> Self {
         self.priority = Some(priority);
         self
     }
 
-    /// Most bytes of deliveries that handlers have in hand, all instances together: bodies as they came, and what
-    /// compressed ones unpack to, from handing out until settled. Default 64 MiB.
+    /// How many bytes of deliveries all handler instances together may have in hand. A delivery counts from when a
+    /// handler takes it until it is settled, with the size of its body and, if that is compressed, of what it unpacks
+    /// to. Default 64 MiB.
     ///
-    /// Past it deliveries wait, in the order they came, and a single one that is larger goes alone. What a body unpacks
-    /// to is known only then, so each instance may pass the budget by one body's unpacked size ([`Limits`], 64 MiB by
-    /// default). What waits is bounded by the prefetch times the largest body (16 MiB by default).
+    /// While the budget is used up, deliveries wait in the order in which they came. A single delivery that is larger
+    /// than the budget is handled alone. The unpacked size of a body is known only after unpacking, so each instance
+    /// may exceed the budget by one unpacked body ([`Limits`], 64 MiB by default). The bytes that wait are bounded by
+    /// the prefetch times the largest body (16 MiB by default).
     #[must_use]
     pub fn max_bytes_in_flight(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How fast handlers are given deliveries, a batch being one, all instances together; see [`RateLimit`]. What may
-    /// not be handed out yet waits in this process, within the prefetch.
+    /// How fast all handler instances together are given deliveries; see [`RateLimit`]. A batch counts as one delivery.
+    /// Deliveries that may not be handed out yet wait in this process, within the prefetch.
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.rate_limit = Some(limit);
         self
     }
 
-    /// Stops taking deliveries while handlers only fail, because something they need is down; see [`CircuitBreaker`].
+    /// Stops taking deliveries while handlers fail because something they need is down; see [`CircuitBreaker`].
     ///
-    /// Failures are [transient](crate::Failure::retry) ones, crashes and timeouts; rejections and undecodable bodies
-    /// say nothing about what is down. While it is open the consumer is not subscribed: what no handler has begun goes
-    /// back to the queue, for other consumers and so that the broker's `consumer_timeout` has nothing to run out on.
-    /// (Brokers before RabbitMQ 4 count that in a quorum queue's `x-delivery-count`.) Half-open, it consumes with its
-    /// probes as prefetch.
+    /// [Transient failures](crate::Failure::retry), crashes and timeouts count as failures. Rejections and undecodable
+    /// bodies do not, because they say nothing about what is down. While the breaker is open, the consumer is not
+    /// subscribed. What no handler has begun goes back to the queue, so that other consumers can handle it and the
+    /// broker's `consumer_timeout` does not run out. Before RabbitMQ 4, this counts in a quorum queue's
+    /// `x-delivery-count`. While the breaker is half-open, the consumer's prefetch is the number of probes.
     ///
-    /// What failed while it opened, and a probe that fails, is charged an attempt like any failure. [`ConsumerStats`]
-    /// shows the state, `warn` says when it opens.
+    /// A message that fails while the breaker opens, and a probe that fails, are charged an attempt like any failure.
+    /// [`ConsumerStats`] shows the state. A warning is logged when the breaker opens.
     ///
     /// [`ConsumerStats`]: crate::ConsumerStats
     #[must_use]
@@ -406,23 +427,25 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// Stops taking deliveries when too many end as dead letters; see [`KillSwitch`]. An `error` says so, and
-    /// [`ConsumerStats`](crate::ConsumerStats) shows it; other consumers go on. Stopped, it is not subscribed, as with
-    /// [`circuit_breaker`](Self::circuit_breaker). Without effect with `AtMostOnce`, which has no dead letters.
+    /// Stops the consumer when too many of its messages end as dead letters; see [`KillSwitch`]. An error is logged,
+    /// and [`ConsumerStats`](crate::ConsumerStats) shows the state. Other consumers go on. A stopped consumer is not
+    /// subscribed, as with [`circuit_breaker`](Self::circuit_breaker). Without effect with `AtMostOnce`, which has no
+    /// dead letters.
     #[must_use]
     pub fn kill_switch(mut self, switch: KillSwitch) -> Self {
         self.kill_switch = Some(switch);
         self
     }
 
-    /// Has requests that fail retried as any message is, for as long as their asker waits. Default: a request whose
-    /// handler fails or crashes is not repeated, because only its asker knows whether asking twice is harmless; the
-    /// asker gets [`RequestErrorKind::Failed`](crate::RequestErrorKind::Failed) at once. A handler's
-    /// [`Failure::reject`](crate::Failure::reject) is an answer either way
-    /// ([`Refused`](crate::RequestErrorKind::Refused)): neither a dead letter nor an error of the log.
+    /// Retries requests that fail like any other message, for as long as their requester waits. By default, a request
+    /// is not tried again if its handler fails or crashes, because only the requester knows whether asking twice is
+    /// harmless; the requester gets [`RequestErrorKind::Failed`](crate::RequestErrorKind::Failed) at once. In both
+    /// cases a handler's [`Failure::reject`](crate::Failure::reject) is an answer
+    /// ([`Refused`](crate::RequestErrorKind::Refused)); it makes no dead letter and logs no error.
     ///
-    /// A request is a message with a reply address, if this consumer answers with more than `()`, or if that is an
-    /// address of RabbitMQ's direct reply-to. One whose `expiration` has passed when its turn comes is not handled.
+    /// A message with a reply address is a request if this consumer answers with a type other than `()`, or if the
+    /// address is one of RabbitMQ's direct reply-to. A request whose `expiration` has passed when its turn comes is not
+    /// handled.
     ///
     /// ```
     /// use fluffle_amqp::Consume;
@@ -435,14 +458,14 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// Where dead letters go; the queue is declared for you.
+    /// The name of the queue for dead letters, by default `<queue>.dead`. The queue is declared for you.
     #[must_use]
     pub fn dead_letter_queue(mut self, name: impl Into<String>) -> Self {
         self.dead_letter_queue = Some(name.into());
         self
     }
 
-    /// Limits on what is accepted.
+    /// The limits on the sizes of messages that are accepted.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.wire = self.wire.limits(limits);
@@ -450,7 +473,7 @@ impl<T, R> Consume<T, R> {
     }
 }
 
-/// How many threads this process can have at work.
+/// How many threads can run at the same time in this process.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,37 +1,37 @@
-//! Settings of a consumer that exclude one another.
+//! Finds settings of a consumer that exclude one another.
 
 use crate::{
     consume::spec::consume::Consume,
     topology::{Queue, QueueKind, Topology},
 };
 
-/// Why no consumer takes a stream.
-pub(crate) const NO_STREAMS: &str = "it is a stream, which hands out only what arrives after each subscription: what arrives \
-     while the connection is lost would be skipped without a word, and Fluffle keeps no offsets. Consume from a quorum queue \
-     that is bound to the same exchange";
+/// Why a consumer refuses a stream, and what to do instead.
+pub(crate) const NO_STREAMS: &str = "it is a stream. A stream delivers only messages that arrive after the \
+     subscription, and Fluffle keeps no offsets, so messages that arrive while the connection is lost would be skipped \
+     silently. Consume from a quorum queue that is bound to the same exchange";
 
-/// Settings of one consumer that exclude one another.
+/// A contradiction in the settings of one consumer.
 pub(crate) struct Contradiction {
     /// The consumer's queue.
     pub(crate) of: String,
-    /// Which settings, and what to do.
+    /// Which settings exclude one another, why, and what to do.
     pub(crate) why: &'static str,
 }
 
 impl<T, R> Consume<T, R> {
-    /// Whether its handlers may be given all messages of a batch at once.
+    /// Whether the handlers may be given all messages of a batch at once.
     pub(crate) fn check_batches(&self) -> Result<(), Contradiction> {
         if self.key.is_none() {
             return Ok(());
         }
         self.contradiction(
-            "`ordered_by` gives each handler instance the messages of its keys, `consume_batches` a batch with messages of all \
-             keys: take `consume`, or leave out `ordered_by`",
+            "`ordered_by` gives each handler instance only the messages of its own keys, but a batch of \
+             `consume_batches` has messages of all keys: use `consume`, or remove `ordered_by`",
         )
     }
 
-    /// Whether its queue is one to consume from, if the application declares it. Of any other the broker is
-    /// asked when the consumer subscribes.
+    /// Whether the queue is of a kind that can be consumed from, if the application declares it. For any other queue,
+    /// the broker's answer to `basic.consume` shows it.
     pub(crate) fn check_kind(&self, application: &Topology) -> Result<(), Contradiction> {
         match application.find_queue(&self.queue).map(Queue::kind) {
             Some(QueueKind::Stream) => self.contradiction(NO_STREAMS),
@@ -39,31 +39,32 @@ impl<T, R> Consume<T, R> {
         }
     }
 
-    /// Whether it may have the lanes it is to have.
+    /// Whether the other settings allow more than one lane.
     pub(crate) fn check_lanes(&self, application: &Topology) -> Result<(), Contradiction> {
         if self.lanes == 1 {
             return Ok(());
         }
         if self.key.is_some() {
             return self.contradiction(
-                "`ordered_by` keeps order within one channel, and the broker deals messages of one key out to all `lanes`: leave \
-                 one of them",
+                "`ordered_by` keeps order within one channel, but the broker distributes the messages of one key among \
+                 all `lanes`: remove one of the two settings",
             );
         }
         if self.exclusive {
             return self.contradiction(
-                "`exclusive` lets one consumer near the queue, and each of its `lanes` is one: leave one of them",
+                "`exclusive` allows a single consumer of the queue, and each of the `lanes` is one: \
+                 remove one of the two settings",
             );
         }
         if self.is_temporary(application) {
             return self.contradiction(
-                "a temporary queue belongs to one connection, and `lanes` may be on several: leave them out",
+                "a temporary queue belongs to one connection, and `lanes` may be on several: remove `lanes`",
             );
         }
         if application.find_queue(&self.queue).is_some_and(Queue::is_single_active_consumer) {
             return self.contradiction(
-                "of the consumers of a queue with a single active consumer, as those of `Topology::partitioned`, all but one stand \
-                 by, and each of its `lanes` is one: leave them out, and consume from more partitions",
+                "the queue has a single active consumer, as those of `Topology::partitioned` have, and each of the \
+                 `lanes` is a consumer, so all but one would stand by: remove `lanes`, and use more partitions instead",
             );
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What order is kept by: the key of a message, as the application reads it from the decoded message.
+//! The key by which order is kept. The application reads it from the decoded message.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -8,7 +8,7 @@ use std::{
 /// Reads the key of a message and hashes it. Keys with the same hash are one key.
 pub(crate) type KeyOf<T> = Arc<dyn Fn(&T) -> u64 + Send + Sync>;
 
-/// Hashes what `key` reads.
+/// A [`KeyOf`] that hashes the key that `key` reads.
 pub(crate) fn hashed<T, K: Hash>(key: impl Fn(&T) -> K + Send + Sync + 'static) -> KeyOf<T> {
     Arc::new(move |message| {
         let mut hasher = DefaultHasher::new();

@@ -1,4 +1,4 @@
-//! What the application says about a consumer, and the queues that follow from it.
+//! The settings of a consumer, and the queues that it needs because of them.
 
 pub(crate) mod consume;
 pub(crate) mod contradictions;

@@ -1,16 +1,16 @@
-//! How often and how long apart a message is tried.
+//! How often a failed message is tried again, and after which waits.
 
 use std::time::Duration;
 
-/// How often a message is handed to its handler, and the waits between.
+/// How often a message is handed to its handler, and the waits between the attempts.
 ///
-/// Each wait is a queue of its own, `<queue>.retry.<milliseconds>`, where the message sits until its time to live
-/// ends and the broker moves it back (RabbitMQ expires only at the head of a queue, hence one queue per delay:
-/// "Time-To-Live and Expiration"). Waiting messages therefore cost no memory here, survive every crash, and hold
-/// back nothing else. Past the last attempt a message goes to the dead-letter queue.
+/// For each wait there is a queue, `<queue>.retry.<milliseconds>`. A message waits in it until its time to live ends
+/// and the broker moves it back. There is one queue for each wait, because RabbitMQ expires messages only at the head
+/// of a queue (RabbitMQ, "Time-To-Live and Expiration"). Waiting messages use no memory of this process, survive its
+/// crash, and delay no other message. After the last attempt a message goes to the dead-letter queue.
 ///
-/// Default: 5 attempts, waits of 1 s, 5 s, 25 s and 125 s, each up to a tenth shorter by chance: what failed together
-/// does not come back together ([`jitter`](Retry::jitter)).
+/// Default: 5 attempts, with waits of 1 s, 5 s, 25 s and 125 s. Each wait is randomly up to a tenth shorter, so that
+/// messages that failed together do not come back together ([`jitter`](Retry::jitter)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,30 +28,32 @@ pub struct Retry {
     in_process_below: Duration,
 }
 
-/// A retry policy that cannot work, and why.
+/// Why a retry policy cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("retry policy: {0}")]
 pub struct RetryError(String);
 
-/// By how much a wait is shorter at most, unless said otherwise.
+/// The default jitter: by which part a wait may be shorter.
 const JITTER: f64 = 0.1;
 
-/// What waits in this process holds its place in the prefetch, and is gone with the process.
+/// The longest wait in this process. A message that waits here takes up a place in the prefetch, and the count of its
+/// attempt is lost if the process dies.
 const LONGEST_IN_PROCESS: Duration = Duration::from_secs(10);
 
-/// More attempts than this are a loop, not a retry.
+/// The most attempts. A policy with more would be a loop.
 const MAX_ATTEMPTS: u32 = 100;
 
-/// RabbitMQ takes a time to live of up to 2^32 - 1 milliseconds; a week is plenty.
+/// The longest wait: a week. RabbitMQ accepts a time to live of up to 2^32 - 1 milliseconds, about seven weeks.
 const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Retry {
-    /// No second attempt: the first failure dead-letters.
+    /// One attempt only: a message that fails becomes a dead letter.
     pub fn none() -> Self {
         Self { attempts: 1, delays: Vec::new(), jitter: 0.0, in_process_below: Duration::ZERO }
     }
 
-    /// `attempts` in all, the first included; the waits are `first`, `first × factor`, `first × factor²`, …
+    /// `attempts` in all, including the first. The waits are `first`, `first × factor`, `first × factor²`, …, at most 7
+    /// days each.
     ///
     /// # Errors
     /// When `attempts` is 0 or above 100, `first` is under 1 ms or over a week, or `factor` is under 1 or not finite.
@@ -65,7 +67,7 @@ impl Retry {
             return Err(RetryError(format!("first delay = {first:?}, must be 1 ms to 7 days")));
         }
         if !factor.is_finite() || factor < 1.0 {
-            return Err(RetryError(format!("factor = {factor}, must be at least 1: waits do not shrink")));
+            return Err(RetryError(format!("factor = {factor}, must be at least 1, because waits do not shrink")));
         }
         let mut delay = first;
         let mut delays = Vec::new();
@@ -77,7 +79,7 @@ impl Retry {
         Ok(Self { attempts, delays, jitter: JITTER, in_process_below: Duration::ZERO })
     }
 
-    /// Caps every wait at `max`.
+    /// Limits every wait to `max`, which is at least 1 ms.
     #[must_use]
     pub fn max_delay(mut self, max: Duration) -> Self {
         let max = max.max(Duration::from_millis(1));
@@ -87,12 +89,11 @@ impl Retry {
         self
     }
 
-    /// By how much a wait may be shorter, as a part of it from 0 to 0.5; by chance, different for each message. Default
-    /// 0.1.
+    /// By which part, from 0 to 0.5, a wait may be shorter. The actual wait is random for each message. Default 0.1.
     ///
     /// # Errors
-    /// When it is not in that range. More would have messages wait for others with longer waits: a queue expires in
-    /// order.
+    /// When `part` is not in that range. With more jitter, messages would wait longer for others in front of them,
+    /// because a queue expires its messages in order.
     pub fn jitter(mut self, part: f64) -> Result<Self, RetryError> {
         if !(0.0..=0.5).contains(&part) {
             return Err(RetryError(format!("jitter = {part}, must be 0 to 0.5")));
@@ -101,14 +102,14 @@ impl Retry {
         Ok(self)
     }
 
-    /// Waits shorter than this are waited out in this process: the message stays unacked, and no copy is made. Default
-    /// 0: all go by way of the retry queues. At most 10 s, for it keeps its place in the prefetch meanwhile.
+    /// During a wait shorter than this, the message stays in this process, unacked, and no copy is made. Default 0: all
+    /// messages wait in the retry queues. At most 10 s, because the message takes up a place in the prefetch meanwhile.
     ///
-    /// Such an attempt is written nowhere: should the process die, the message comes again with the attempts that its
-    /// last copy had.
+    /// The number of such an attempt is stored nowhere. If the process dies, the message comes again with the attempt
+    /// number of its last copy.
     ///
     /// # Errors
-    /// When it is more than 10 s.
+    /// When `wait` is more than 10 s.
     pub fn in_process_below(mut self, wait: Duration) -> Result<Self, RetryError> {
         if wait > LONGEST_IN_PROCESS {
             return Err(RetryError(format!("in_process_below = {wait:?}, must be at most {LONGEST_IN_PROCESS:?}")));
@@ -117,12 +118,12 @@ impl Retry {
         Ok(self)
     }
 
-    /// Whether a wait is waited out here.
+    /// Whether a message with this wait stays in this process.
     pub(crate) fn is_in_process(&self, delay: Duration) -> bool {
         delay < self.in_process_below
     }
 
-    /// A wait with its jitter, in whole milliseconds: what the message's own time to live says.
+    /// The wait with jitter, in whole milliseconds, at least 1 ms. It becomes the copy's time to live.
     pub(crate) fn jittered(&self, delay: Duration) -> Duration {
         if self.jitter == 0.0 {
             return delay;
@@ -130,18 +131,19 @@ impl Retry {
         whole_milliseconds(delay.as_secs_f64() * (1.0 - self.jitter * fastrand::f64())).max(Duration::from_millis(1))
     }
 
-    /// Most times a message is handed to its handler.
+    /// How often a message is handed to its handler at most.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// The wait after each failed attempt but the last, in order.
+    /// The waits after the first attempt, the second attempt and so on. There is none after the last attempt.
     pub fn delays(&self) -> &[Duration] {
         &self.delays
     }
 
-    /// The wait after failed attempt number `attempt` (from 1); `wanted` picks the next longer class instead.
-    /// `None` when there is no further attempt.
+    /// The wait after failed attempt number `attempt`, from 1. If the handler wants to wait for `wanted`, it is the
+    /// shortest of the policy's waits that is at least that long, or else the longest. `None` if there is no further
+    /// attempt.
     pub(crate) fn delay_after(&self, attempt: u32, wanted: Option<Duration>) -> Option<Duration> {
         if attempt >= self.attempts {
             return None;
@@ -199,7 +201,7 @@ mod tests {
         let (retry, second) = (Retry::default().jitter(0.5).unwrap(), Duration::from_secs(1));
         let waits: Vec<Duration> = (0..200).map(|_| retry.jittered(second)).collect();
         assert!(waits.iter().all(|wait| (second / 2..=second).contains(wait)));
-        assert!(waits.iter().max() > waits.iter().min(), "they differ");
+        assert!(waits.iter().max() > waits.iter().min(), "the waits differ");
         assert_eq!(Retry::default().jitter(0.0).unwrap().jittered(second), second);
         assert!(Retry::default().jitter(0.6).unwrap_err().to_string().contains("0 to 0.5"));
     }

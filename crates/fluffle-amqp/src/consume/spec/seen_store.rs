@@ -1,19 +1,20 @@
-//! The store in which a consumer with effectively once remembers which messages have been handled.
+//! The store in which a consumer with effectively once remembers which messages were handled.
 
 use futures_util::future::BoxFuture;
 
-/// Where [`Consume::effectively_once`](crate::Consume::effectively_once) remembers which messages have been handled.
+/// The store in which [`Consume::effectively_once`](crate::Consume::effectively_once) remembers which messages were
+/// handled.
 ///
-/// A key is the consumer's queue and the message's id, so several consumers may share a store. How long a key is kept
-/// is the store's to say: longer than a duplicate can be on its way, retries and replays of unconfirmed messages
-/// included.
+/// A key contains the consumer's queue and the message's id, so several consumers may share a store. The store decides
+/// how long it keeps a key. It must keep it for longer than a duplicate can be on its way; retries, and messages that a
+/// publisher sends again because they were not confirmed, can make that long.
 ///
 /// ```
 /// use std::{collections::HashSet, sync::Mutex};
 /// use fluffle_amqp::{SeenError, SeenStore};
 /// use futures_util::future::{BoxFuture, FutureExt, ready};
 ///
-/// /// Remembers until the process ends, without a bound: good for a test.
+/// /// For tests: keeps every key until the process ends.
 /// #[derive(Default)]
 /// struct InMemory(Mutex<HashSet<String>>);
 ///
@@ -28,15 +29,16 @@ use futures_util::future::BoxFuture;
 /// }
 /// ```
 pub trait SeenStore: Send + Sync + 'static {
-    /// Whether `key` has been inserted, and is still kept. An error is tried again, while the delivery waits unacked.
+    /// Whether `key` was inserted and is still kept. After an error the consumer asks again, while the delivery waits
+    /// unacked.
     fn contains<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, SeenError>>;
 
-    /// Remembers `key`; resolves when it would survive what the store survives. An error is tried again, while the
-    /// delivery waits unacked. Inserting what is there already is no error.
+    /// Remembers `key`. Resolves when the key is as durable as the store makes it. After an error the consumer tries
+    /// again, while the delivery waits unacked. Inserting a key that is there already is not an error.
     fn insert<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), SeenError>>;
 
-    /// [`contains`](Self::contains) for the items of a batch: an answer for each key, in their order. By default it
-    /// asks for one after the other; a store that can should ask for all at once.
+    /// [`contains`](Self::contains) for the items of a batch: one answer for each key, in the order of the keys. The
+    /// default asks for one key after the other; a store should override it if it can ask for all at once.
     fn contains_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<bool>, SeenError>> {
         Box::pin(async move {
             let mut known = Vec::with_capacity(keys.len());
@@ -47,8 +49,8 @@ pub trait SeenStore: Send + Sync + 'static {
         })
     }
 
-    /// [`insert`](Self::insert) for the items of a batch; after an error some may have been inserted. By default one
-    /// after the other; a store that can should take them in one transaction.
+    /// [`insert`](Self::insert) for the items of a batch. After an error, some keys may have been inserted. The default
+    /// inserts one key after the other; a store should override it if it can insert all in one transaction.
     fn insert_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), SeenError>> {
         Box::pin(async move {
             for key in keys {
@@ -59,7 +61,7 @@ pub trait SeenStore: Send + Sync + 'static {
     }
 }
 
-/// On the local disk, or in memory; kept for as long as its options say.
+/// A store on the local disk or in memory. Its options say how long it keeps a key.
 impl SeenStore for fluffle_store::SeenIds {
     fn contains<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, SeenError>> {
         Box::pin(async move { Ok(self.contains(key).await?) })

@@ -1,4 +1,5 @@
-//! The queues a consumer needs beside its own: where failed messages wait, and where dead ones stay.
+//! The queues that a consumer needs in addition to its own: retry queues, in which failed messages wait, and the
+//! dead-letter queue.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ pub(crate) struct SideQueues {
 }
 
 impl SideQueues {
-    /// `<queue>.retry.<milliseconds>`: the delay is part of the name, so another policy makes other queues and no
-    /// conflict.
+    /// The retry queue for `delay`: `<queue>.retry.<milliseconds>`. The delay is part of the name, so that a changed
+    /// retry policy declares other queues and does not conflict with those that exist.
     pub(crate) fn retry(&self, delay: Duration) -> String {
         format!("{}.{}", self.retry_prefix, delay.as_millis())
     }
@@ -24,12 +25,12 @@ impl SideQueues {
 
 impl<T, R> Consume<T, R> {
     pub(crate) fn side_queues(&self, application: &Topology) -> SideQueues {
-        // Retries come back to this very queue, so each queue has its own.
+        // A retry returns to the queue it came from, so each queue has retry queues of its own.
         SideQueues { dead_letter: self.dead_letters(application), retry_prefix: format!("{}.retry", self.queue) }
     }
 
-    /// `<queue>.dead`, or the name chosen. Temporary queues share one, under the prefix they were named with, because
-    /// a queue for each would outlive it.
+    /// The name of the dead-letter queue: the one that was set, or `<queue>.dead`. Temporary queues with the same name
+    /// prefix share `<prefix>.dead`, because a dead-letter queue for each would remain when the queue is gone.
     fn dead_letters(&self, topology: &Topology) -> String {
         self.dead_letter_queue.clone().unwrap_or_else(|| format!("{}.dead", self.stem(topology)))
     }
@@ -41,26 +42,27 @@ impl<T, R> Consume<T, R> {
         }
     }
 
-    /// The retry and dead-letter queues this consumer needs beside the application's own topology. `AtMostOnce` needs
-    /// none.
+    /// The retry and dead-letter queues that this consumer needs in addition to the application's topology. With
+    /// `AtMostOnce` there are none.
     pub(crate) fn topology(&self, application: &Topology) -> Topology {
         let mut topology = Topology::new();
         if self.guarantee == Guarantee::AtMostOnce {
             return topology;
         }
         let dead = self.dead_letters(application);
-        // The application declares it already, itself or by `Queue::dead_letter`: its declaration holds.
+        // If the application declares the queue itself, or by `Queue::dead_letter`, its declaration counts.
         if application.find_queue(&dead).is_none() {
             topology = topology.queue(Queue::quorum(dead));
         }
         let temporary = self.is_temporary(application);
         for (name, delay) in self.retry_queues(application) {
             let queue = if temporary {
-                // It ends with its connection, like the queue itself.
+                // The retry queue ends with the connection, like the queue itself.
                 Queue::classic(name).exclusive()
             } else {
-                // The way back is confirmed too: a message leaves only when its queue has it (RabbitMQ, "At-Least-Once
-                // Dead Lettering"), which takes a quorum queue that refuses rather than drops.
+                // The message leaves the retry queue only when its original queue has confirmed it (RabbitMQ,
+                // "At-Least-Once Dead Lettering"). This requires a quorum queue with the overflow behaviour
+                // `reject-publish`.
                 Queue::quorum(name)
                     .overflow(Overflow::RejectPublish)
                     .argument("x-dead-letter-strategy", "at-least-once")
@@ -70,7 +72,8 @@ impl<T, R> Consume<T, R> {
         topology
     }
 
-    /// The queues that belong to the connection that consumes: declared there, before the consumer starts.
+    /// The exclusive queues, which belong to the connection that consumes. They are declared on it before the consumer
+    /// starts.
     pub(crate) fn exclusive_queues(&self, application: &Topology) -> Vec<String> {
         if !self.is_temporary(application) {
             return Vec::new();

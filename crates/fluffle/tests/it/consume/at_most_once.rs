@@ -1,4 +1,4 @@
-//! At most once: nothing is handed out twice, and what fails is dropped.
+//! At most once: no message is handed out twice, and a message that fails is dropped.
 
 use fluffle::prelude::*;
 use lapin::BasicProperties;
@@ -18,14 +18,14 @@ async fn at_most_once_never_hands_a_message_out_twice() {
     assert_eq!(texts, words(&["bad", "good"]));
     until("the good one is counted", || stats(&service).handled == 1).await;
     service.shutdown().await.unwrap();
-    assert!(record.try_recv().is_err(), "nothing came again");
+    assert!(record.try_recv().is_err(), "a message was handed out twice");
     empty(vhost.url(), &["q", "q.dead"]).await;
 }
 
 #[actix::test]
 async fn at_most_once_refuses_what_the_broker_delivers_again() {
     let vhost = vhost();
-    // Delivered once already, to a consumer that went away with it.
+    // The message is delivered to another client first, which requeues it.
     let raw = Raw::connect(vhost.url()).await;
     let (app, out) = app(vhost.url());
     let (factory, mut record) = handlers(|_| Act::Ok);
@@ -52,7 +52,7 @@ async fn at_most_once_refuses_what_the_broker_delivers_again() {
     empty(vhost.url(), &["q"]).await;
 }
 
-/// Follows what becomes of each delivery; fails those called `bad`.
+/// Reports what becomes of each delivery. Fails those with the text `bad`.
 struct Follower(tokio::sync::mpsc::UnboundedSender<(String, fluffle::amqp::Settled)>);
 
 impl Actor for Follower {

@@ -55,7 +55,7 @@ async fn no_consumer_takes_anything_new_while_another_drains() {
     }
     for record in &mut records {
         next(record).await;
-        // What was handled while the others were looked at.
+        // Discard what this handler began while the test waited for the others.
         while record.try_recv().is_ok() {}
     }
     for record in &mut records {
@@ -64,5 +64,5 @@ async fn no_consumer_takes_anything_new_while_another_drains() {
     soon("the drain", service.shutdown()).await.unwrap();
     let begun_since: usize =
         records.iter_mut().map(|record| std::iter::from_fn(|| record.try_recv().ok()).count()).sum();
-    assert_eq!(begun_since, 0, "one was in each hand, and no other was taken");
+    assert_eq!(begun_since, 0, "a consumer began another message after the drain had started");
 }

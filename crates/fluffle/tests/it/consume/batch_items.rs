@@ -1,4 +1,4 @@
-//! Batches handled item by item: each item has a result of its own, and its envelope is settled when all have.
+//! Batches handled item by item: each item has a result of its own, and the batch is settled when all items have one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ pub(super) fn id(letter: &DeadLetter) -> String {
     letter.properties.message_id().as_ref().unwrap().as_str().to_owned()
 }
 
-/// The message in a dead letter, read as one by itself.
+/// The message in a dead letter, decoded as a single message.
 pub(super) fn alone(letter: &DeadLetter) -> String {
     let incoming = fluffle::wire::Incoming {
         content_type: letter.properties.content_type().as_ref().map(|label| label.as_str()),
@@ -37,7 +37,7 @@ pub(super) fn alone(letter: &DeadLetter) -> String {
     Wire::<String>::protobuf().decode(&incoming).unwrap()
 }
 
-/// Answers at once, and keeps what it was given with its id.
+/// Answers at once, and records the text and the id of each message.
 struct Plain(mpsc::UnboundedSender<(String, Option<String>)>);
 
 impl Actor for Plain {
@@ -106,7 +106,7 @@ async fn one_bad_item_does_not_fail_or_repeat_the_others() {
         (stats.handled, stats.retried, stats.dead_lettered) == (4, 1, 1)
     })
     .await;
-    assert!(record.try_recv().is_err(), "nothing was repeated");
+    assert!(record.try_recv().is_err(), "no item was handled again");
     nothing_left(&vhost, service).await;
 }
 
@@ -177,9 +177,9 @@ async fn an_item_that_cannot_be_read_is_a_dead_letter_of_its_own_and_a_damaged_r
     let service = started(app_with_q(vhost.url()).consume(consume(), factory)).await;
     let raw = Raw::connect(vhost.url()).await;
     let good = batch(&["a"]).body;
-    // Field 1 of a StringValue that says it is longer than the item.
+    // Field 1 of a StringValue, with a length that exceeds the item.
     let unreadable = [&[3, 0x0a, 9, b'x'], &good[..]].concat();
-    // A length that points past the end.
+    // The length of an item, which exceeds the body.
     let damaged = [&[9], &good[..]].concat();
     let body = [&good[..], &unreadable, &damaged].concat();
     raw.put("q", &body, labels(&batch(&[]), "e")).await;
@@ -238,7 +238,7 @@ async fn what_a_compressed_batch_unpacks_to_counts_for_the_budget() {
     send_batch(&raw, "next", &["a"]).await;
     assert_eq!(texts(&mut record, 2).await, [long.as_str(), &long]);
     until("the next has arrived", || stats(&service).received == 2).await;
-    assert!(record.try_recv().is_err(), "no room for the next one yet");
+    assert!(record.try_recv().is_err(), "the byte budget has no room for the next batch yet");
     until("all are handled", || {
         go.notify_waiters();
         stats(&service).handled == 3
@@ -260,7 +260,7 @@ async fn prefetch_counts_batches_and_concurrency_counts_items() {
         send_batch(&raw, id, &["1", "2", "3"]).await;
     }
     assert_eq!(texts(&mut record, 2).await, ["1", "2"]);
-    assert!(record.try_recv().is_err(), "two at a time");
+    assert!(record.try_recv().is_err(), "more than two messages are in hand");
     until("the second batch waits at the broker", || {
         let depth = vhost.depth("q");
         (depth.ready, depth.unacked) == (1, 1)
@@ -275,7 +275,7 @@ async fn prefetch_counts_batches_and_concurrency_counts_items() {
     nothing_left(&vhost, service).await;
 }
 
-/// Ticks while it handles, and notes when.
+/// Sends itself a `Tick` for each message. Reports how many ticks it has handled when the last message comes.
 struct Ticking {
     ticks: Arc<std::sync::atomic::AtomicUsize>,
     ticks_at_the_end: mpsc::UnboundedSender<usize>,
@@ -323,7 +323,7 @@ async fn a_large_batch_leaves_the_actor_its_turns() {
     items.push("last");
     send_batch(&raw, "large", &items).await;
     let ticks = soon("the last item", ended.recv()).await.unwrap();
-    assert!(ticks > 4500, "its own messages waited for the whole batch: {ticks} handled before the last item");
+    assert!(ticks > 4500, "only {ticks} of the actor's own messages were handled before the last item of the batch");
     until("all are acked", || stats(&service).handled == 5001).await;
     nothing_left(&vhost, service).await;
 }
@@ -377,10 +377,10 @@ async fn a_connection_lost_amid_a_batch_brings_all_of_it_again_and_begins_nothin
     vhost.close_connections("a test cuts the connection");
     until("it consumes again", || stats(&service).received == 2).await;
     go.notify_one();
-    // "c" of the lost channel is not begun.
+    // The "c" that came on the lost channel must not be begun.
     assert_eq!(texts(&mut record, 3).await, ["a", "b", "c"]);
     until("the second time is acked", || stats(&service).handled == 3).await;
-    assert_eq!(stats(&service).work_done_ack_lost, 2, "`a` and `b` of the first time");
+    assert_eq!(stats(&service).work_done_ack_lost, 2, "`a` and `b` were done before the channel was lost");
     nothing_left(&vhost, service).await;
 }
 
@@ -459,7 +459,7 @@ async fn an_item_handled_before_is_not_handled_again_when_its_batch_comes_again(
     go.notify_one();
     assert_eq!(texts(&mut record, 1).await, ["c"], "the others were handled before");
     until("it is acked", || (stats(&service).handled, stats(&service).duplicates) == (1, 2)).await;
-    // Published again under the same id, by another connection.
+    // The same batch is published again under the same id, on another connection.
     let raw = Raw::connect(vhost.url()).await;
     send_batch(&raw, "e", &["a", "b", "c"]).await;
     send_batch(&raw, "f", &["d"]).await;

@@ -1,4 +1,4 @@
-//! Handlers that block their thread: who else goes on meanwhile.
+//! Handlers that block their thread do not stop other handlers, other consumers or connections.
 
 use std::time::Duration;
 
@@ -50,8 +50,11 @@ async fn blocking_handlers_with_threads_of_their_own_run_side_by_side() {
         instances.push(next(&mut record).await.instance);
     }
     instances.sort_unstable();
-    assert_eq!(instances, [0, 1, 2, 3, 4, 5], "each blocked one, so each got one");
+    assert_eq!(instances, [0, 1, 2, 3, 4, 5], "each instance gets one message, because each is blocked by one");
     until("all are handled", || service.consumers()[0].1.handled == 6).await;
-    assert!(start.elapsed() < Duration::from_secs(10), "one after the other they would take 12 s");
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "the messages were handled one after the other, which takes 12 s"
+    );
     service.shutdown().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Settings of a consumer that exclude one another: refused at the start, with what to do.
+//! Settings of a consumer that exclude one another are refused at the start, and the error says what to do.
 
 use fluffle::prelude::*;
 

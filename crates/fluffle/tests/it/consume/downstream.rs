@@ -1,4 +1,4 @@
-//! A handler that the test steers, for the tests of switches, limits and time limits.
+//! A handler that the test controls, for the tests of switches, limits and time limits.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::support::{started, stats, until};
 
-/// A handler that begins at once, ends when the test lets it, and then fails as long as the test wants.
+/// A handler that begins at once, ends when the test lets it, and fails while the test has set it to `down`.
 #[derive(Clone, Default)]
 pub(super) struct Downstream {
     begun: Arc<AtomicUsize>,
@@ -63,7 +63,7 @@ impl Handler<Delivery<String>> for Downstream {
     }
 }
 
-/// A service on a broker of its own that consumes `q`, and a publisher to it.
+/// A service that consumes `q` on this broker, and a publisher to `q`.
 pub(super) async fn service(
     broker: &TestBroker,
     consume: Consume<String>,
@@ -81,7 +81,7 @@ pub(super) async fn fill(out: &Publisher<String>, count: usize) {
     }
 }
 
-/// All that was published has been received; so many of it handlers have begun, and the rest waits.
+/// Waits until `received` messages are received, handlers have begun `begun` of them, and the rest waits for handlers.
 pub(super) async fn held_back(service: &Service, downstream: &Downstream, received: usize, begun: usize) {
     until(&format!("{begun} of {received} begun, the others wait"), || {
         let snapshot = service.snapshot();

@@ -1,4 +1,4 @@
-//! Effectively once: a message that was handled is not handled again, and one that was not is never swallowed.
+//! Effectively once: a message that was handled is not handled again, and no message that was not handled is lost.
 
 use std::{
     collections::HashSet,
@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::support::{Act, Record, handlers, next, retry, soon, started, until};
 
-/// Remembers in memory; the first `failing` questions end in an error.
+/// A store in memory. The next `failing` calls end in an error.
 #[derive(Default)]
 struct Store {
     keys: Mutex<HashSet<String>>,
@@ -78,7 +78,7 @@ impl Bench {
         self.service.consumers()[0].1
     }
 
-    /// Settles, shuts down, and gives what was handled and not looked at yet.
+    /// Waits until everything is settled, shuts down, and returns the handled messages that the test has not read yet.
     async fn rest(mut self) -> Vec<String> {
         self.broker.settled(&self.service).await.unwrap();
         self.service.shutdown().await.unwrap();
@@ -112,7 +112,7 @@ async fn a_duplicate_waits_while_its_original_is_in_hand_and_holds_nobody_else_u
     until("the duplicate is held", || bench.broker.snapshot().unwrap().queue("q").unwrap().unacked == 2).await;
     go.notify_one();
     bench.broker.settled(&bench.service).await.unwrap();
-    // The broker has the ack a moment before the service has counted it.
+    // The broker receives the ack a moment before the service counts it.
     until("the duplicate is counted", || bench.stats().duplicates == 1).await;
     assert!(bench.rest().await.is_empty());
 }
@@ -143,7 +143,7 @@ async fn work_finished_for_a_lost_connection_is_not_done_again() {
     assert!(bench.rest().await.is_empty());
 }
 
-/// The work is done before its connection is lost, and the store takes its time.
+/// The work is done before the connection is lost, and the store fails several times before it takes the mark.
 #[actix::test]
 async fn a_connection_lost_while_a_message_is_remembered_does_not_stop_that() {
     let go = Arc::new(Notify::new());
@@ -169,7 +169,7 @@ async fn a_deliberate_replay_passes() {
     bench.publish_with("replay", MessageOptions::new().id("1").header("x-fluffle-replay", "monday")).await;
     bench.broker.settled(&bench.service).await.unwrap();
     bench.publish_with("the same replay", MessageOptions::new().id("1").header("x-fluffle-replay", "monday")).await;
-    // Somebody moved a dead letter back, with all its headers.
+    // This is a dead letter that somebody moved back, with all its headers.
     bench.publish_with("put back", MessageOptions::new().id("1").header("x-fluffle-reason", "rejected")).await;
     assert_eq!(bench.rest().await, ["original", "replay", "put back"]);
 }
@@ -211,7 +211,7 @@ async fn queues_that_share_a_store_do_not_swallow_each_others_messages() {
     }
 }
 
-/// Works until told, unless its connection is lost; says what became of the delivery.
+/// Works until the test says so, or until its connection is lost. Reports what became of the delivery.
 struct Careful {
     go: Arc<Notify>,
     begun: Arc<Notify>,
@@ -260,7 +260,7 @@ async fn a_delivery_whose_connection_is_lost_while_it_is_settled_is_told_so_and_
     let service = started(app).await;
     out.publish("work".to_owned()).await.unwrap();
     soon("begun", begun.notified()).await;
-    // Handled, but the store cannot remember it: it is being settled.
+    // The message is handled, but the store fails, so the delivery stays in the middle of its settlement.
     store.failing.store(usize::MAX, Ordering::SeqCst);
     go.notify_one();
     until("it is to be remembered", || store.failing.load(Ordering::SeqCst) < usize::MAX).await;
@@ -268,7 +268,7 @@ async fn a_delivery_whose_connection_is_lost_while_it_is_settled_is_told_so_and_
     assert_eq!(soon("told", ended.recv()).await, Some(("done", Settled::Lost)));
     store.failing.store(0, Ordering::SeqCst);
     broker.start_again().unwrap();
-    // The store has it by now, or is about to: delivered again it waits for that, and no longer.
+    // The redelivered message waits until the store has the mark of its first delivery, and no longer.
     until("known", || service.consumers()[0].1.duplicates == 1).await;
     broker.settled(&service).await.unwrap();
     service.shutdown().await.unwrap();
@@ -302,7 +302,7 @@ async fn a_handler_learns_that_its_connection_was_lost_and_may_drop_its_work() {
     service.shutdown().await.unwrap();
 }
 
-/// Takes too long with a message it has not seen before, and then says no.
+/// Takes too long on the first attempt and then fails. Succeeds on later attempts.
 struct Late {
     go: Arc<Notify>,
     handled: Arc<AtomicUsize>,
@@ -351,16 +351,16 @@ async fn a_late_no_is_not_taken_for_a_yes() {
         let service = started(app.consume(consume, factory)).await;
         out.publish("work".to_owned()).await.unwrap();
         until("its attempt has failed", || service.consumers()[0].1.retried == 1).await;
-        // The next attempt waits for its time; now the first one says no.
+        // The next attempt is still waiting when the handler of the first one fails.
         go.notify_one();
         broker.settled(&service).await.unwrap();
-        assert_eq!(handled.load(Ordering::SeqCst), 1, "in the process: {in_process}");
+        assert_eq!(handled.load(Ordering::SeqCst), 1, "with a wait in the process: {in_process}");
         assert_eq!(service.consumers()[0].1.duplicates, 0);
         service.shutdown().await.unwrap();
     }
 }
 
-/// Its first attempt answers when told, and no; its second when told, and yes.
+/// The first attempt fails when the test says so; the second one succeeds when the test says so.
 struct Twice {
     begun: tokio::sync::mpsc::UnboundedSender<u32>,
     go: [Arc<Notify>; 2],

@@ -32,7 +32,7 @@ async fn the_lanes_of_a_consumer_empty_its_queue_side_by_side_on_channels_of_the
     for _ in 0..6 {
         *instances.entry(next(&mut record).await.instance).or_default() += 1;
     }
-    assert_eq!(instances.into_values().collect::<Vec<_>>(), [2, 2, 2], "each lane has its prefetch");
+    assert_eq!(instances.into_values().collect::<Vec<_>>(), [2, 2, 2], "each lane has a prefetch of its own");
     assert!(record.try_recv().is_err());
     go.notify_waiters();
     assert_eq!(next(&mut record).await.text, "7");
@@ -70,6 +70,9 @@ async fn the_lanes_of_a_consumer_remember_and_stop_together() {
     let killed = |(_, lane): &(String, ConsumerStats)| lane.state == ConsumerState::Killed;
     until("both are stopped", || service.consumers().iter().all(killed)).await;
     until("four are dead letters", || all(|lane| lane.dead_lettered) == 4).await;
-    assert!(service.consumers().iter().all(|(_, lane)| lane.dead_lettered < 4), "neither would have stopped by itself");
+    assert!(
+        service.consumers().iter().all(|(_, lane)| lane.dead_lettered < 4),
+        "one lane alone has tripped the switch"
+    );
     service.shutdown().await.unwrap();
 }

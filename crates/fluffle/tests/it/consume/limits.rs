@@ -1,4 +1,4 @@
-//! What a consumer hands out at most: at a rate, and of bytes in flight.
+//! Limits of a consumer: its rate, and the bytes that handlers have in hand.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn a_rate_limit_hands_out_its_burst_and_then_at_its_rate() {
     let (service, out) = service(&broker, consume, &downstream).await;
     fill(&out, 20).await;
     held_back(&service, &downstream, 20, 5).await;
-    // What waits is not lost to a shutdown: it goes back.
+    // The waiting messages are not lost at the shutdown: they go back to the queue.
     service.shutdown().await.unwrap();
     until("back in the queue", || counts(&broker, "q") == (15, 0, 0)).await;
 }
@@ -46,7 +46,7 @@ async fn handlers_have_no_more_in_hand_than_the_byte_budget_and_a_larger_message
     for bytes in [400, 400, 400, 5000, 400] {
         out.publish("x".repeat(bytes)).await.unwrap();
     }
-    // Two; the third when one is done, beside the second; the large one when nobody has anything; the last after it.
+    // Two messages fit. The third begins when one is done, the large one when none is in hand, the last one after it.
     for (done, begun) in [(0, 2), (1, 3), (2, 3), (3, 4), (4, 5)] {
         downstream.let_through(usize::from(done > 0));
         until("done", || stats(&service).handled == done).await;

@@ -1,4 +1,5 @@
-//! Consumers: what they are given, in which order, what becomes of it, and what holds them back.
+//! Consumers: which messages their handlers are given and in which order, how deliveries are settled, and which limits
+//! hold.
 
 mod at_most_once;
 mod at_run_time;

@@ -17,13 +17,13 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::support::*;
 
-/// By key, over three instances, with attempts 50 ms apart, waited for here.
+/// A consumer with order by key and three instances. Between attempts a message waits 50 ms in the process.
 pub(super) fn by_key() -> Consume<String> {
     let retry = retry(3).in_process_below(Duration::from_secs(1)).unwrap();
     Consume::queue("q").instances(3).retry(retry).ordered_by(key)
 }
 
-/// What was given to handlers until `z` was.
+/// The texts that handlers were given before `z`.
 async fn texts_until_z(record: &mut Record) -> Vec<String> {
     let mut texts = Vec::new();
     loop {
@@ -35,7 +35,7 @@ async fn texts_until_z(record: &mut Record) -> Vec<String> {
     }
 }
 
-/// Says when it begins and when it ends, and takes longer the earlier it came.
+/// Records when it begins and when it ends. The earlier a message was published, the longer it takes.
 struct Slow {
     instance: usize,
     record: mpsc::UnboundedSender<(String, usize, bool)>,
@@ -95,11 +95,11 @@ async fn messages_of_a_key_are_handled_one_after_the_other_by_one_instance_singl
     let one_after_the_other: Vec<(usize, bool)> =
         (0..40).flat_map(|number| [(number, true), (number, false)]).collect();
     for (key, order) in of_key {
-        assert_eq!(order, one_after_the_other, "of key {key}");
+        assert_eq!(order, one_after_the_other, "key {key}");
     }
     assert!(instance_of.values().all(|instances| instances.len() == 1), "{instance_of:?}");
     assert_eq!(instance_of.values().flatten().collect::<BTreeSet<_>>().len(), 3, "every instance has keys");
-    assert!(most_in_hand > 1, "side by side");
+    assert!(most_in_hand > 1, "no two messages were handled at the same time");
     until("all are counted", || stats(&service).handled == 12 * 40).await;
     assert!(stats(&service).batches > 0);
     nothing_left(&place, service).await;
@@ -158,7 +158,8 @@ async fn what_waits_for_its_key_leaves_the_next_attempt_room_in_the_byte_budget(
     let (factory, mut record) = handlers(|seen| {
         if (seen.text.as_str(), seen.attempt) == ("a1", 1) { Act::Err(Failure::retry("not yet")) } else { Act::Ok }
     });
-    // One delivery at a time: while `a1` waits for its next attempt, `a2` has the budget and waits for `a1`, and `a3` for both.
+    // The budget has room for one delivery. While `a1` waits for its next attempt, `a2` has the budget and waits for
+    // the key of `a1`, and `a3` waits for both.
     let wait = Duration::from_millis(500);
     let retry = Retry::exponential(2, wait, 1.0).unwrap().in_process_below(2 * wait).unwrap();
     let service = started(app.consume(by_key().max_bytes_in_flight(1).retry(retry), factory)).await;
@@ -245,7 +246,7 @@ async fn what_has_no_key_is_a_dead_letter_by_itself() {
     let unreadable = BasicProperties::default().with_content_type("text/html".into());
     raw.put("q", b"what is this", unreadable).await;
     assert_eq!(raw.take("q.dead").await.header("x-fluffle-reason").as_deref(), Some("undecodable"));
-    assert_eq!(stats(&service).crashed, 0, "no handler was hurt");
+    assert_eq!(stats(&service).crashed, 0, "a handler crashed");
     nothing_left(&place, service).await;
 }
 
@@ -272,7 +273,7 @@ async fn a_key_in_hand_when_its_connection_is_lost_is_finished_before_it_is_begu
     place.close_connections("a test cuts the connection");
     until("all of it came again", || stats(&service).received >= 6).await;
     publish(&out, &["z"]).await;
-    assert_eq!(texts_until_z(&mut record).await, [""; 0], "nothing of a key in hand is begun");
+    assert_eq!(texts_until_z(&mut record).await, [""; 0], "a message was begun although its key is in hand");
     until("what is the broker's again is forgotten", || waiting(&service.snapshot()) == 4).await;
     go.notify_waiters();
     let mut again = BTreeMap::<char, Vec<String>>::new();
@@ -304,7 +305,7 @@ async fn a_handler_that_hangs_while_its_connection_is_lost_frees_its_key_when_it
     nothing_left(&place, service).await;
 }
 
-/// Keeps every delivery, and answers when told, or at once.
+/// Keeps every delivery after it has answered. Texts that end in `later` are answered when the test says so.
 struct Keeper {
     kept: Vec<Arc<Delivery<String>>>,
     record: mpsc::UnboundedSender<String>,
@@ -363,7 +364,7 @@ async fn a_handler_that_keeps_what_it_was_given_keeps_no_key() {
     }
 }
 
-/// One batch is begun, the other waits for the key of its first item.
+/// Starts a consumer and sends two batches. The first one is begun, the second one waits for the key.
 async fn one_begun_and_one_waits(place: &Place, consume: Consume<String>) -> (Service, Record, Arc<Notify>, Raw) {
     let app = app_with_q(place.url());
     let go = Arc::new(Notify::new());
@@ -393,7 +394,7 @@ async fn what_is_begun_of_a_key_is_finished_at_shutdown_and_what_waits_goes_back
     })
     .await;
     go.notify_one();
-    assert_eq!(next(&mut record).await.text, "a2", "what is begun is finished");
+    assert_eq!(next(&mut record).await.text, "a2", "a batch that was begun is finished");
     soon("stopped", stopping).await.unwrap();
     assert_eq!((stats(&service).handled, stats(&service).requeued), (2, 1));
     assert_eq!(raw.ready("q").await, 1);
@@ -413,7 +414,7 @@ async fn what_waits_too_long_for_its_key_goes_back_and_comes_again() {
     nothing_left(&place, service).await;
 }
 
-/// Knows two items as handled, and takes its time to say so.
+/// Knows two items as handled. Answers a look-up of items when the test says so.
 struct Store(Arc<Notify>);
 
 impl SeenStore for Store {
@@ -455,7 +456,7 @@ async fn items_handled_before_are_left_out_and_while_they_are_looked_up_nothing_
     nothing_left(&place, service).await;
 }
 
-/// What waits in the consumer of `q`.
+/// How many messages wait for handlers in the consumer of `q`.
 fn waiting(tree: &NodeSnapshot) -> usize {
     node(tree, &["consume", "consume-0", "channels", "q", "consumer"]).mailbox.unwrap().waiting
 }
@@ -463,7 +464,7 @@ fn waiting(tree: &NodeSnapshot) -> usize {
 #[actix::test]
 async fn a_rate_limit_and_at_most_once_hold_in_order_by_key() {
     let place = vhost();
-    // What waits is acked already, and so waited for.
+    // The waiting messages are acked already, so the drain waits for them, up to this limit.
     let app = app_with_q(place.url()).drain_within(Duration::from_millis(100));
     let out = app.publisher::<String>(Route::queue("q"));
     let (factory, mut record) =
@@ -476,7 +477,7 @@ async fn a_rate_limit_and_at_most_once_hold_in_order_by_key() {
     }
     until("all are received", || stats(&service).received == 4).await;
     until("three have ended", || stats(&service).handled == 2 && stats(&service).dropped == 1).await;
-    assert!(record.try_recv().is_err(), "the fourth has to wait");
+    assert!(record.try_recv().is_err(), "the rate limit allows three messages");
     service.shutdown().await.unwrap();
 }
 

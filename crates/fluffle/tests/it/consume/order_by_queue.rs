@@ -23,7 +23,7 @@ async fn one_plain_instance_handles_in_the_order_of_publishing() {
     service.shutdown().await.unwrap();
 }
 
-/// Answers later the earlier its message came, and records when it answers.
+/// Records when it answers. The earlier its message came, the later it answers.
 struct Later(mpsc::UnboundedSender<usize>);
 
 impl Actor for Later {
@@ -75,7 +75,7 @@ async fn two_instances_share_uneven_jobs_as_each_has_room() {
         let seen = next(&mut record).await;
         match seen.text.as_str() {
             "0" => busy = Some(seen.instance),
-            // Whoever has the long job gets none of those that come after it.
+            // The instance with the long job is given none of the later ones.
             _ => assert!(busy.is_some() && busy != Some(seen.instance), "{seen:?}"),
         }
     }
@@ -98,8 +98,8 @@ async fn with_prefetch_1_the_next_message_comes_when_the_last_is_settled() {
     publish_numbers(&out, 20).await;
     for n in 0..20 {
         assert_eq!(next(&mut record).await.text, n.to_string());
-        assert_eq!(service.consumers()[0].1.received, n + 1, "one at a time");
-        assert_eq!(u64::from(raw.ready("q").await), 19 - n, "the rest waits at the broker");
+        assert_eq!(service.consumers()[0].1.received, n + 1, "more than one message was delivered at a time");
+        assert_eq!(u64::from(raw.ready("q").await), 19 - n, "the other messages wait at the broker");
         go.notify_one();
     }
     until("all are acked", || service.consumers()[0].1.handled == 20).await;

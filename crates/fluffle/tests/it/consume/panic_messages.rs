@@ -1,4 +1,4 @@
-//! What a handler's panic says is in the log line and in the dead letter, with the message's id.
+//! The text of a handler's panic is in the log line and in the dead letter, with the message's id.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn q() -> Consume<String> {
     Consume::queue("q").retry(Retry::none()).handler_backoff(fast())
 }
 
-/// Panics where its message says, with its words.
+/// Panics at the place and with the words that the message names.
 struct Panics;
 
 impl Actor for Panics {
@@ -72,7 +72,7 @@ impl Handler<DeliveryBatch<String>> for PanicsOfBatches {
     }
 }
 
-/// The only dead letter's error.
+/// The error of the only dead letter.
 async fn error_of(url: &str) -> String {
     let letter = Raw::connect(url).await.take("q.dead").await;
     letter.header(headers::ERROR).unwrap()

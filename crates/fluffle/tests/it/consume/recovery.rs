@@ -1,4 +1,5 @@
-//! A consumer recovers: whatever ends it ends in a consuming consumer again, or in a permanent error that says why.
+//! Recovery of consumers: after each kind of end a consumer consumes again, or the service ends with a permanent error
+//! that says why.
 
 use fluffle::{amqp::ConsumerState, prelude::*};
 
@@ -32,7 +33,7 @@ async fn a_consumer_is_consuming_only_while_it_is_subscribed() {
     let state = || service.consumers()[0].1.state;
     assert_eq!(state(), ConsumerState::Consuming);
     let raw = Raw::connect(vhost.url()).await;
-    // Somebody else has the queue to himself, so the consumer cannot have it back.
+    // Another connection declares the queue as exclusive, so the consumer cannot consume from it.
     raw.delete("q").await;
     let exclusive = lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() };
     raw.channel().queue_declare("q".into(), exclusive, Default::default()).await.unwrap();
@@ -60,7 +61,7 @@ async fn a_queue_that_is_gone_and_not_ours_ends_the_service_with_a_line_that_say
     let _ = service.shutdown().await;
 }
 
-/// What a stream is given while nobody is subscribed would be skipped.
+/// A stream is refused, because messages that arrive while no consumer is subscribed would be skipped.
 #[actix::test]
 async fn a_stream_of_the_topology_is_not_consumed_from_and_the_error_says_why() {
     let vhost = vhost();

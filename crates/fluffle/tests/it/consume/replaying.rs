@@ -1,4 +1,4 @@
-//! Dead letters go back to where they came from: all of them, or those that are wanted, and none is lost on the way.
+//! Replay: dead letters go back to the queues they came from. All of them or a selection is replayed, and none is lost.
 
 use std::{
     sync::{
@@ -12,7 +12,7 @@ use fluffle::{amqp::Replay, prelude::*};
 
 use crate::support::*;
 
-/// A service whose handlers reject everything until told otherwise, and what they have seen.
+/// A service whose handlers reject every message until the test changes that, and the record of what they were given.
 struct Bench {
     vhost: Place,
     service: Service,
@@ -39,7 +39,7 @@ impl Bench {
         Self { vhost, service, out, record, healthy }
     }
 
-    /// Lets these die, in this order.
+    /// Publishes these texts and makes them dead letters, in this order.
     async fn bury(&mut self, texts: &[&str]) {
         for text in texts {
             self.out.publish((*text).to_owned()).await.unwrap();
@@ -53,7 +53,8 @@ impl Bench {
         broker(self.vhost.url())
     }
 
-    /// Waits until so many are in the dead-letter queue: the broker acks and requeues in its own time.
+    /// Waits until the dead-letter queue has this many messages. The broker takes its time to process acks and
+    /// requeues.
     async fn dead_are(&self, count: u32) {
         let raw = Raw::connect(self.vhost.url()).await;
         soon("the dead letters", async {
@@ -141,7 +142,7 @@ async fn a_queue_that_is_not_there_is_an_error_that_says_so() {
     assert!(line.contains("nowhere.dead") && line.contains("404"), "{line}");
 }
 
-/// A rate is a promise about the least time: three letters have two pauses between them.
+/// A rate bounds the time from below: between three letters there are two pauses.
 #[actix::test]
 async fn at_a_rate_no_letter_is_sent_before_its_time() {
     let mut bench = Bench::start().await;

@@ -1,4 +1,4 @@
-//! What becomes of a delivery: ack, retry, dead letter, back to the queue.
+//! Settlement of deliveries: ack, retry, dead letter, requeue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,8 @@ async fn a_handled_message_is_acked_and_gone() {
     empty(vhost.url(), &["q", "q.dead"]).await;
 }
 
-/// After the end nothing is unacked: what was not settled is ready again.
+/// Checks that the queues are empty. After a service has ended, no message is unacked: those not settled are ready
+/// again.
 pub(super) async fn empty(url: &str, queues: &[&str]) {
     let raw = Raw::connect(url).await;
     for queue in queues {
@@ -219,14 +220,15 @@ async fn work_done_on_a_lost_channel_is_counted_and_its_tag_never_sent() {
     vhost.close_connections("a test cuts the connection");
     let again = next(&mut record).await;
     assert!(again.redelivered, "the broker delivers again what was not acked");
-    assert_eq!(again.attempt, 1, "a lost connection is not the message's fault");
+    assert_eq!(again.attempt, 1, "a lost connection must not raise the attempt number");
     go.notify_one();
     until("the first handling is noted", || stats(&service).work_done_ack_lost == 1).await;
     until("the second is acked", || stats(&service).handled == 1).await;
-    // Had the old tag been sent, the broker would have closed the new channel with 406 and the tree would show it.
+    // If the old tag had been acked, the broker would have closed the new channel with 406, and the channel would have
+    // restarted once more.
     soon("still running", service.ready()).await.unwrap();
     let channel = service.snapshot().find("app/consume/consume-0/channels/q/channel").unwrap().clone();
-    assert_eq!(channel.restarts, 1, "once, with its connection, and not again by itself:\n{}", service.snapshot());
+    assert_eq!(channel.restarts, 1, "the channel restarts only together with its connection:\n{}", service.snapshot());
     service.shutdown().await.unwrap();
 }
 
@@ -264,9 +266,9 @@ async fn work_begun_beside_a_crash_finishes_and_is_not_done_again() {
     }
     go.notify_one();
     until("both are handled", || stats(&service).handled == 2).await;
-    assert_eq!((stats(&service).crashed, stats(&service).retried), (1, 1), "only the one in hand was charged");
+    assert_eq!((stats(&service).crashed, stats(&service).retried), (1, 1), "only the message in hand is charged");
     service.shutdown().await.unwrap();
-    assert!(record.try_recv().is_err(), "nothing was handed out again");
+    assert!(record.try_recv().is_err(), "a message was handed out again");
 }
 
 #[actix::test]
@@ -281,7 +283,7 @@ async fn a_crash_now_and_then_costs_the_shortest_wait_only() {
         Backoff::exponential(Duration::from_millis(1), Duration::from_secs(60)).unwrap().factor(1000.0).unwrap();
     let consume = Consume::queue("q").concurrency(1).retry(retry(3)).handler_backoff(minute);
     let service = started(app.consume(consume, factory)).await;
-    // Each crash comes after a message that was handled: with the waits growing, the third alone would take a minute.
+    // A message is handled before each crash, which resets the wait. If waits grew, the third would be a minute.
     for _ in 0..8 {
         publish(&out, &["fine", "boom"]).await;
         for _ in 0..3 {
@@ -329,7 +331,7 @@ async fn a_short_wait_is_waited_out_here_and_counts_as_an_attempt_all_the_same()
     let mut attempts = Vec::new();
     for _ in 0..6 {
         let seen = next(&mut record).await;
-        assert!(!seen.redelivered, "it never left");
+        assert!(!seen.redelivered, "the message went back to the broker");
         attempts.push((seen.text, seen.attempt));
     }
     attempts.sort();
@@ -364,7 +366,7 @@ async fn what_waits_here_when_the_connection_is_lost_comes_again_and_what_waits_
     vhost.wait_depth("q", |depth| depth.ready == 1);
 }
 
-/// Else the broker deals messages out among both, and each dead-letters the other's.
+/// If they were not refused, the broker would deliver messages to both, and each would dead-letter the other's.
 #[actix::test]
 async fn two_consumers_of_different_types_on_one_queue_are_refused_with_the_reason_and_two_of_one_are_not() {
     struct Both;

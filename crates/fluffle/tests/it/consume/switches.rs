@@ -23,7 +23,7 @@ fn always(wait: Duration) -> Backoff {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Opens when three of three failed.
+/// A breaker that opens when the last three messages have failed.
 fn breaker(wait: Duration) -> CircuitBreaker {
     CircuitBreaker::new("downstream").ratio(1.0).unwrap().window(Window::last(3)).open_for(always(wait))
 }
@@ -39,7 +39,7 @@ async fn an_open_circuit_breaker_leaves_in_the_queue_what_no_handler_has_begun()
     assert_eq!(stats(&service).state, ConsumerState::Consuming);
     downstream.let_through(3);
     state(&service, ConsumerState::BreakerOpen).await;
-    // The three failed ones come back to the queue after their waits; those begun meanwhile are still with handlers.
+    // The three failed messages return to the queue after their waits. Up to three others were begun meanwhile.
     until("nobody consumes, and all but those begun is in the queue", || {
         let begun = downstream.begun() - 3;
         begun <= 3 && counts(&broker, "q") == (20 - begun, begun, 0)
@@ -49,8 +49,8 @@ async fn an_open_circuit_breaker_leaves_in_the_queue_what_no_handler_has_begun()
     downstream.heal();
     downstream.let_through(begun);
     until("what was begun is done", || stats(&service).handled as usize == begun - 3).await;
-    assert_eq!(stats(&service).state, ConsumerState::BreakerOpen, "a late success does not close it");
-    assert_eq!(downstream.begun(), begun, "nothing was begun while it was open");
+    assert_eq!(stats(&service).state, ConsumerState::BreakerOpen, "a late success must not close the breaker");
+    assert_eq!(downstream.begun(), begun, "a message was begun while the breaker was open");
     service.shutdown().await.unwrap();
 }
 
@@ -69,7 +69,7 @@ async fn a_half_open_circuit_breaker_takes_its_probes_and_no_more_and_closes_whe
         downstream.begun() == 5 && counts(&broker, "q") == (16, 4, 1)
     })
     .await;
-    // The gate is fair: what was begun before fails first, and means nothing any more; then the first probe.
+    // The gate is fair: the two messages begun earlier fail first, which no longer counts. Then the first probe fails.
     downstream.let_through(2);
     until("both wait for their retry", || stats(&service).retried == 3).await;
     assert_eq!(stats(&service).state, ConsumerState::Probing);
@@ -184,11 +184,11 @@ async fn a_kill_switch_stops_its_consumer_before_the_queue_is_in_the_dead_letter
 #[actix::test]
 async fn a_kill_switch_with_a_restart_tries_one_message_and_stops_again_when_that_is_a_dead_letter_too() {
     let broker = TestBroker::start().unwrap();
-    // What is given back keeps its place in a classic queue; in a quorum queue it may come last.
+    // A classic queue, because a requeued message keeps its position in it. In a quorum queue it may come last.
     let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::classic("q").dead_letter()));
     let out = app.publisher(Route::<String>::queue("q"));
     let rest = Duration::from_millis(500);
-    // Four bad ones, then good ones.
+    // The first four messages are rejected, the others are handled.
     let begun = Arc::new(Mutex::new(Vec::new()));
     let (handler, _record) = handlers({
         let begun = Arc::clone(&begun);
@@ -202,14 +202,15 @@ async fn a_kill_switch_with_a_restart_tries_one_message_and_stops_again_when_tha
     });
     let switch = KillSwitch::new(1.0, Window::last(2)).unwrap().restart_after(rest);
     let service = started(app.consume(Consume::queue("q").prefetch(2).kill_switch(switch), handler)).await;
-    // The third is not published before the second has tripped the switch: it would be delivered beside the second.
+    // The third message is published only after the second has tripped the switch. Otherwise it would be delivered
+    // together with the second.
     fill(&out, 2).await;
     until("the first two are dead letters", || stats(&service).dead_lettered == 2).await;
     for number in 2..20 {
         out.publish(number.to_string()).await.unwrap();
     }
     until("the fifth was tried", || begun.lock().unwrap().len() > 4).await;
-    // It was stopped before the third, the fourth and the fifth: a rest lies before each of them, and each came alone.
+    // The consumer was stopped before the third, the fourth and the fifth message, so at least `rest` lies before each.
     let begun: Vec<Instant> = begun.lock().unwrap()[..5].to_vec();
     assert!(begun[1..].windows(2).all(|pair| pair[1] - pair[0] >= rest), "{begun:?}");
     broker.settled(&service).await.unwrap();

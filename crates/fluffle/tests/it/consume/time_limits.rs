@@ -76,7 +76,7 @@ async fn what_waits_too_long_for_a_handler_goes_back_to_the_queue_and_no_attempt
     assert_eq!(downstream.begun(), 1);
     downstream.let_through(1);
     broker.settled(&busy).await.unwrap();
-    assert_eq!((stats(&busy).handled, stats(&busy).retried), (1, 0), "what a handler has is not given back");
+    assert_eq!((stats(&busy).handled, stats(&busy).retried), (1, 0), "a delivery that a handler has is not given back");
     busy.shutdown().await.unwrap();
     idle.shutdown().await.unwrap();
 }
@@ -88,7 +88,8 @@ async fn a_long_queue_of_slow_messages_does_not_have_the_broker_close_the_channe
     let downstream = Downstream::default();
     let consume = Consume::queue("q").concurrency(1).consumer_timeout(timeout).handler_timeout(timeout / 4);
     let (service, out) = service(&broker, consume.retry(retry(100)), &downstream).await;
-    // Each takes its handler_timeout and fails: the last ones would wait for longer than the broker does.
+    // Each message takes the handler_timeout and fails. Without `give_back_after`, the last ones would wait longer than
+    // the broker's timeout.
     fill(&out, 10).await;
     until("twice the broker's patience", || stats(&service).retried >= 8).await;
     let snapshot = service.snapshot();

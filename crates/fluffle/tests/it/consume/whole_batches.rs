@@ -1,4 +1,4 @@
-//! Batches handed to a handler whole: it names the items that fail.
+//! Handlers of whole batches: the handler names the items that have failed.
 
 use fluffle::{prelude::*, wire::headers};
 use tokio::sync::mpsc;
@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use super::batch_items::{alone, consume, id};
 use crate::support::*;
 
-/// What a handler of batches does, by the texts in the batch.
+/// A handler of batches. The texts in a batch decide what it does.
 struct AtOnce(mpsc::UnboundedSender<Vec<String>>);
 
 impl Actor for AtOnce {
@@ -49,7 +49,7 @@ async fn a_batch_at_once_fails_only_the_items_it_names() {
     let body = [&good[..], &[3, 0x0a, 9, b'x', 9, 1]].concat();
     raw.put("q", &body, labels(&batch(&[]), "e")).await;
     assert_eq!(soon("a batch", record.recv()).await.unwrap(), ["a", "fails once", "rejected", "", "?", "?"]);
-    assert_eq!(soon("an item", record.recv()).await.unwrap(), ["fails once"], "by itself, a batch of one");
+    assert_eq!(soon("an item", record.recv()).await.unwrap(), ["fails once"], "the copy comes as a batch of one");
     let mut dead = Vec::new();
     for _ in 0..3 {
         let letter = raw.take("q.dead").await;
@@ -83,7 +83,7 @@ async fn a_poison_batch_is_taken_apart() {
     let dead = raw.take("q.dead").await;
     assert_eq!((id(&dead).as_str(), dead.header(headers::ATTEMPT).unwrap().as_str()), ("e/1", "3"));
     until("all are settled", || stats(&service).handled == 2).await;
-    // A failure of all is each one's own, too.
+    // If the handler fails the whole batch, each message becomes a dead letter of its own.
     send_batch(&raw, "f", &["x", "all fail"]).await;
     let letters = [raw.take("q.dead").await, raw.take("q.dead").await];
     assert_eq!(letters.each_ref().map(id), ["f/0", "f/1"]);

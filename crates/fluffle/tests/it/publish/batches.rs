@@ -1,4 +1,5 @@
-//! A publisher that gathers messages into envelopes: when they are sent, what travels, and what becomes of each message.
+//! A publisher that gathers messages into envelopes: when they are sent, what travels, and what becomes of each
+//! message.
 
 use std::{collections::BTreeSet, io::Read, time::Duration};
 
@@ -12,7 +13,7 @@ use prost::Message as _;
 
 use crate::support::*;
 
-/// So long that nothing is sent because of it.
+/// A linger so long that it never makes a batch go out.
 const NEVER: Duration = Duration::from_secs(60);
 
 fn patient() -> Batching {
@@ -29,7 +30,7 @@ fn app(url: &str) -> App {
     )
 }
 
-/// An envelope, taken apart by nothing but what docs/WIRE.md says.
+/// An envelope, decoded by hand as docs/WIRE.md describes it.
 struct Envelope {
     id: String,
     texts: Vec<String>,
@@ -98,7 +99,7 @@ async fn a_batch_is_sent_when_it_has_its_count_or_its_size_and_not_before() {
     let vhost = vhost();
     let app = app(vhost.url());
     let counted = app.publisher::<String>(Route::queue("q").batch(patient().max_items(10)));
-    // Each text of two letters takes five bytes here.
+    // A text of two letters takes five bytes in a batch.
     let sized = app.publisher::<String>(Route::queue("other").batch(patient().max_bytes(12)));
     let service = started(app).await;
     let raw = Raw::connect(vhost.url()).await;
@@ -107,10 +108,10 @@ async fn a_batch_is_sent_when_it_has_its_count_or_its_size_and_not_before() {
     let open = enqueue(&counted, 20..25).await;
     let sent = envelopes(&raw, "q", 2).await;
     assert_eq!(sent.iter().map(|envelope| envelope.texts.len()).collect::<Vec<_>>(), [10, 10]);
-    assert_eq!(ids[13], format!("{}/3", sent[1].id), "an item goes by its envelope's id and its index");
+    assert_eq!(ids[13], format!("{}/3", sent[1].id), "an item's id is the id of its envelope and its index");
     let PublisherStats { accepted, confirmed: done, .. } = counted.stats();
     assert_eq!((accepted, done), (25, 20), "messages are counted, not envelopes");
-    // Who waits is told first.
+    // Callers are told of the confirm before the statistics count it.
     until("the confirmed are off the books", || counted.stats().outstanding == 5).await;
     assert!(open.into_iter().all(|receipt| receipt.confirmed().now_or_never().is_none()));
 
@@ -171,7 +172,7 @@ async fn the_linger_survives_a_lost_connection() {
     let app = app(vhost.url());
     let out = app.publisher::<String>(Route::queue("q").batch(patient().linger(Duration::from_millis(800))));
     let service = started(app).await;
-    // The first shows that its actor has looked at the clock and waits to be told of the next.
+    // When the first message is out, the publisher's actor is idle and must be woken for the next batch.
     soon("the linger", out.publish("before".to_owned())).await.unwrap();
     let receipt = out.enqueue("lingering".to_owned()).await.unwrap();
     vhost.close_connections("a test cuts the connection");
@@ -191,7 +192,8 @@ async fn the_linger_survives_a_lost_channel() {
     let raw = Raw::connect(vhost.url()).await;
     raw.channel().exchange_delete("x".into(), Default::default()).await.unwrap();
     let receipt = out.enqueue("lingering".to_owned()).await.unwrap();
-    // It goes alone, at once, and closes the channel: there is no such exchange. Declared again, it takes both.
+    // This message is sent alone and at once, and closes the channel, because the exchange is missing. The exchange is
+    // declared again and takes both messages.
     let alone = MessageOptions::new().key("other").priority(1);
     soon("published again", out.publish_with("alone".to_owned(), alone)).await.unwrap();
     soon("sent by the next actor", receipt.confirmed()).await.unwrap();
@@ -226,7 +228,7 @@ async fn a_publish_dropped_while_it_waits_for_room_was_not_accepted_and_one_in_a
     let app = app(vhost.url());
     let route = Route::exchange("x").key_by(|text: &String| text[..text.len() - 1].to_owned());
     let out = app.publisher::<String>(route.batch(patient()).mailbox(1));
-    // No service yet: nothing leaves the mailbox, and its one place is the first batch's.
+    // The service is not started, so nothing leaves the mailbox. The first batch takes its only place.
     assert!(out.publish("q1".to_owned()).now_or_never().is_none());
     assert!(out.enqueue("other1".to_owned()).now_or_never().is_none(), "no room for another key's batch");
     assert_eq!(out.stats().accepted, 1);
@@ -341,7 +343,7 @@ async fn each_key_keeps_its_order_and_what_has_options_of_its_own_goes_alone_in_
             let message = raw.take(queue).await;
             let id = message.properties.message_id().as_ref().unwrap().to_string();
             if let Some(number) = id.strip_prefix("mine ") {
-                assert_eq!(String::decode(&message.body[..]).unwrap(), number, "it is no envelope");
+                assert_eq!(String::decode(&message.body[..]).unwrap(), number, "the message must not be an envelope");
                 order.push(number.parse().unwrap());
             } else {
                 order.extend(Envelope::open(message).texts.iter().map(|text| text.parse::<usize>().unwrap()));
@@ -419,12 +421,12 @@ async fn a_journaled_batch_is_on_the_disk_when_it_is_sent_and_the_next_process_s
     let route = |journal| Route::queue("q").batch(patient().max_items(3)).journal(journal);
     let ids = {
         let journal = open();
-        // Never started: nothing leaves the journal.
+        // The app is never started, so nothing leaves the journal.
         let app = App::new(broker(vhost.url()));
         let out = app.publisher::<String>(route(journal.clone()));
         let mut receipts = enqueue(&out, 0..4).await;
         let open = receipts.pop().unwrap();
-        assert!(open.journaled().now_or_never().is_none(), "it is in memory alone");
+        assert!(open.journaled().now_or_never().is_none(), "the open batch must be in memory only");
         let mut ids = Vec::new();
         for receipt in receipts {
             ids.push(soon("on the disk", receipt.journaled()).await.unwrap().id().to_owned());

@@ -1,4 +1,5 @@
-//! A publisher with a journal: what was accepted outlives the broker's absence, the service and the process.
+//! A publisher with a journal: accepted messages survive the absence of the broker, and the end of the service and of
+//! the process.
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
@@ -72,7 +73,7 @@ async fn what_one_service_could_not_send_the_next_one_sends_first_under_the_same
     for number in 0..100 {
         let receipt = out.enqueue(number.to_string()).await.unwrap();
         ids.insert(receipt.id().to_owned());
-        // From here on it will be sent, whatever becomes of this process.
+        // From now on the message will be sent, even if this process dies.
         drop(soon("on the disk", receipt.journaled()).await.unwrap());
     }
     let late = out.enqueue("100".to_owned()).await.unwrap();
@@ -154,7 +155,8 @@ async fn what_cannot_be_delivered_goes_back_to_who_waits_or_stays_for_the_next_p
     let receipt = out.enqueue("nobody's".to_owned()).await.unwrap();
     drop(soon("on the disk", receipt.journaled()).await.unwrap());
     until("it is tried again and again", || out.stats().returned >= 3).await;
-    // It keeps nobody waiting: the publisher has done what it could. A test that asks whether all is settled is told where it is.
+    // `flush` does not wait for this message, because the publisher has tried to send it. `settled` names the publisher
+    // that still has it.
     soon("flushed", out.flush()).await;
     let unsettled = broker.settled_within(&service, Duration::from_millis(200)).await.unwrap_err().to_string();
     assert!(unsettled.contains("publisher nowhere"), "{unsettled}");
@@ -169,7 +171,7 @@ async fn what_cannot_be_delivered_goes_back_to_who_waits_or_stays_for_the_next_p
     service.shutdown().await.unwrap();
 }
 
-/// Its deadline has passed before the disk can have answered: a body of this size takes its time to get there.
+/// The deadline passes before the disk can answer, because writing a body of this size takes time.
 #[actix::test]
 async fn a_publish_waits_for_a_slow_disk_no_longer_than_its_deadline() {
     let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
@@ -184,7 +186,7 @@ async fn a_publish_waits_for_a_slow_disk_no_longer_than_its_deadline() {
     service.shutdown().await.unwrap();
 }
 
-/// The journal is larger than what SQLite keeps in memory, so that the damage is read.
+/// The journal is larger than SQLite's cache, so that the damaged bytes are read from the disk.
 #[actix::test]
 async fn a_message_damaged_on_the_disk_stays_in_the_journal_and_those_after_it_go_out() {
     let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
@@ -214,7 +216,7 @@ async fn a_message_damaged_on_the_disk_stays_in_the_journal_and_those_after_it_g
     assert!(arrived == all_but_one, "all but the damaged one, in order");
     soon("nothing else to wait for", out.flush()).await;
     soon("the drain", service.shutdown()).await.unwrap();
-    assert_eq!(second.stats().unconfirmed, 1, "kept, for a person to look at");
+    assert_eq!(second.stats().unconfirmed, 1, "the damaged message must stay in the journal");
 }
 
 #[actix::test]
@@ -264,7 +266,7 @@ async fn who_awaits_no_more_than_the_disk_may_leave_the_rest_to_the_journal() {
     let nacks = broker.faults().inject(Rule::new(Fault::Nack).on_queue("q").times(2)).unwrap();
     let receipt = out.enqueue("promised".to_owned()).await.unwrap();
     let receipt = soon("on the disk", receipt.journaled()).await.unwrap();
-    // The broker's refusal is there before the receipt is dropped, and nobody reads it.
+    // The broker's nack arrives before the receipt is dropped, and no caller has read it.
     until("it was nacked", || nacks.fired() == 1).await;
     until("the publisher knows", || out.stats().nacked == 1).await;
     drop(receipt);
@@ -286,7 +288,7 @@ async fn what_the_broker_did_not_take_is_tried_again_after_the_last_handle_is_go
     drop(out);
     assert_eq!(next(&mut record).await.text, "promised");
     assert_eq!(nacks.fired(), 2);
-    // Then it is over.
+    // The publisher ends when its last message is confirmed.
     until("it is gone", || !is_there()).await;
     service.shutdown().await.unwrap();
 }

@@ -6,7 +6,7 @@ use fluffle::prelude::*;
 
 use crate::support::*;
 
-/// A publisher over three lanes to `q`, by the first letter.
+/// A publisher to `q` with three lanes. The first letter of a message is its key.
 async fn over_three_lanes(place: &Place, route: Route<String>) -> (Service, Publisher<String>) {
     let topology = Topology::new().queue(Queue::quorum("q").bind("x", "")).exchange(Exchange::fanout("x"));
     let pool = PoolConfig { connections: 2, ..PoolConfig::default() };
@@ -24,7 +24,7 @@ async fn the_lanes_of_a_publisher_keep_the_order_of_each_routing_key_alone_or_in
         let (service, out) = over_three_lanes(&place, route).await;
         for number in 0..30 {
             for key in KEYS.chars() {
-                // A receipt that is dropped withdraws nothing.
+                // Dropping the receipt does not withdraw the message.
                 drop(soon("accepted", out.enqueue(format!("{key}{number}"))).await.unwrap());
             }
         }
@@ -47,7 +47,7 @@ async fn the_lanes_of_a_publisher_keep_the_order_of_each_routing_key_alone_or_in
             of_key.entry(key(&text)).or_default().push(text[1..].parse().unwrap());
         }
         for (key, numbers) in of_key {
-            assert_eq!(numbers, (0..30).collect::<Vec<_>>(), "of key {key}");
+            assert_eq!(numbers, (0..30).collect::<Vec<_>>(), "key {key}");
         }
         drop(out);
         until("all lanes are closed", || {

@@ -1,4 +1,4 @@
-//! What a publisher takes at most: at a rate, and of bytes that no confirm has released.
+//! Limits of a publisher: its rate, and the bytes that are not confirmed.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn a_publisher_takes_no_more_bytes_than_it_has_room_for_while_the_broker_i
     drop(out.enqueue("there is room for little".to_owned()).await.unwrap());
     broker.start_again().unwrap();
     soon("confirmed", out.flush()).await;
-    out.publish("x".repeat(3000)).await.expect("larger than all the room, and alone");
+    out.publish("x".repeat(3000)).await.expect("a message larger than the whole budget goes alone");
     assert_eq!(counts(&broker, "q").0, 4);
     service.shutdown().await.unwrap();
 }

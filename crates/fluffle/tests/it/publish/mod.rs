@@ -1,4 +1,4 @@
-//! Publishers and requesters: what becomes of each message, in which order, and what holds them back.
+//! Publishers and requesters: the outcome of each message, the order of messages, and limits.
 
 mod batches;
 mod journal;

@@ -1,4 +1,4 @@
-//! A message that was never on a wire says so, at once where nothing can change any more; and is never sent afterwards.
+//! If a message was never sent and never will be, its error says so, and says so at once if that can no longer change.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use futures_util::future::join_all;
 
 use crate::support::*;
 
-/// Longer than any test waits: what is answered within [`SOON`] was answered at once.
+/// Longer than any test waits. An answer within [`SOON`] therefore did not wait for this deadline.
 const LONG: Duration = Duration::from_secs(3600);
 
 const SHORT: Duration = Duration::from_millis(200);
 
-/// A port that nobody listens on.
+/// A broker configuration with a port on which nothing listens.
 fn nowhere() -> Broker {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     broker(&format!("amqp://127.0.0.1:{port}"))
@@ -33,7 +33,7 @@ fn never_asked<Q>(error: &RequestError<Q>, why: NotSent) {
     assert!(error.is_certainly_not_sent() && error.is_transient());
 }
 
-/// All that can be published with.
+/// One of each kind of publisher.
 struct All {
     plain: Publisher<String>,
     batched: Publisher<String>,
@@ -51,7 +51,7 @@ impl All {
         }
     }
 
-    /// Each is told at once that what it sends now is not sent.
+    /// Checks that each kind refuses a message at once, with an error that says that the message is not sent.
     async fn refuse(&self, why: NotSent) {
         let text = || "x".to_owned();
         never_sent(&soon("publish", self.plain.publish(text())).await.unwrap_err(), why);
@@ -63,7 +63,7 @@ impl All {
         never_asked(&soon("request", self.requester.request(text())).await.unwrap_err(), why);
     }
 
-    /// What is done to each of them at once with a message on its way.
+    /// Runs `then` while each kind has a message that waits. Checks that each error says that the message is not sent.
     async fn with_messages_on_their_way(&self, then: impl Future<Output = ()>, why: NotSent) {
         let prepared = to_q(LONG).prepare(&"p".to_owned(), &MessageOptions::new()).unwrap();
         let receipt = self.plain.enqueue("e".to_owned()).await.unwrap();
@@ -110,7 +110,7 @@ async fn what_waits_for_a_broker_when_its_service_is_shut_down_and_what_comes_la
     assert!(late.is_err_and(|error| error.to_string().contains("the service has ended")));
 }
 
-/// Nobody shuts it down: it gives up by itself, over a permanent error.
+/// The service is not shut down by a caller. It gives up by itself because of a permanent error.
 #[actix::test]
 async fn what_waits_when_its_service_gives_up_and_what_comes_later_is_not_sent() {
     let vhost = vhost();
@@ -138,7 +138,7 @@ async fn past_its_deadline_a_publish_without_a_broker_is_not_sent_and_what_was_e
     soon("the shutdown", service.shutdown()).await.unwrap();
 }
 
-/// An app that is never started is no better than a broker that is never there.
+/// For a publisher, an app that is not started is like a broker that is not there.
 #[actix::test]
 async fn past_its_deadline_a_publish_of_a_service_that_is_not_started_is_withdrawn_and_never_sent() {
     let vhost = vhost();
@@ -151,14 +151,14 @@ async fn past_its_deadline_a_publish_of_a_service_that_is_not_started_is_withdra
     let kept = out.enqueue("kept".to_owned()).await.unwrap().confirmed().await.unwrap_err();
     assert!(matches!(kept.kind(), PublishErrorKind::Waiting), "{kept}");
     let item = batched.publish("item".to_owned()).await.unwrap_err();
-    assert!(matches!(item.kind(), PublishErrorKind::Waiting), "a batch goes out: {item}");
+    assert!(matches!(item.kind(), PublishErrorKind::Waiting), "an item of a batch is not withdrawn: {item}");
     let service = started(app).await;
     soon("what is kept goes out", async { tokio::join!(out.flush(), batched.flush()) }).await;
     service.shutdown().await.unwrap();
     vhost.wait_depth("q", |depth| depth.ready == 2);
 }
 
-/// On the wire when the service ends: nobody can say any more that it did not arrive.
+/// A message that was on the wire when the service ended may have arrived.
 #[actix::test]
 async fn what_has_been_sent_is_not_called_unsent_when_the_service_ends() {
     use fluffle::broker::{Fault, Rule};
@@ -178,7 +178,7 @@ async fn what_has_been_sent_is_not_called_unsent_when_the_service_ends() {
     assert!(!unknown.is_certainly_not_sent() && !closed.is_certainly_not_sent());
 }
 
-/// Its journal has it, and the next process sends it: that is not "not sent".
+/// A message in the journal is sent by the next process, so its error must not say "not sent".
 #[actix::test]
 async fn what_a_journal_has_is_not_called_unsent() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Order of publishing: what stays in order through mailbox, window and reconnect.
+//! Order of publishing: which messages stay in order through mailbox, window and reconnect.
 
 use fluffle::{prelude::*, testing::TestBroker};
 use tokio::sync::mpsc;
@@ -10,7 +10,7 @@ const MANY: usize = 1_000;
 #[actix::test]
 async fn order_holds_while_messages_leave_by_the_mailbox_and_past_it_in_turns() {
     let broker = TestBroker::start().unwrap();
-    // In a small window messages wait in the mailbox for confirms, in a large one for the publisher to come to them.
+    // With a small window, messages wait in the mailbox for confirms; with a large one, for the publisher's turn.
     for window in [3, 1_000] {
         let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::classic("q")));
         let out = app.publisher::<String>(Route::queue("q").confirms(Confirms::Window(window)));
@@ -24,7 +24,7 @@ async fn order_holds_while_messages_leave_by_the_mailbox_and_past_it_in_turns() 
     }
 }
 
-/// What came, without repetitions next to each other: a message published again may come twice, in its place.
+/// The numbers without adjacent repetitions. A message that was published again may come twice in a row.
 fn without_repetitions(numbers: &[usize]) -> Vec<usize> {
     let mut seen = numbers.to_vec();
     seen.dedup();
@@ -84,7 +84,7 @@ async fn a_window_keeps_order_on_each_channel_and_loses_nothing_across_a_cut() {
     assert_eq!(service.connections()[0].connects, 2, "it was cut");
     service.shutdown().await.unwrap();
     let taken = takes_all(&vhost, MANY).await;
-    // One run up to the cut, then one from the oldest unconfirmed to the end.
+    // The numbers up to the cut, then those from the oldest unconfirmed one to the end.
     let breaks: Vec<usize> = (1..taken.len()).filter(|i| taken[*i] != taken[i - 1] + 1).collect();
     match breaks[..] {
         [] => {}

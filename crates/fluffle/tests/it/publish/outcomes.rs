@@ -28,13 +28,13 @@ async fn a_message_no_queue_takes_comes_back_and_the_others_are_confirmed() {
     let app = app(vhost.url());
     let out = app.publisher::<String>(Route::exchange("x").key_by(|text: &String| text.clone()));
     let service = started(app).await;
-    // Routable and unroutable in turns, all in flight at once: each must get its own verdict.
+    // Every other message is unroutable, and all are in flight at once. Each must get its own outcome.
     let texts: Vec<String> =
         (0..200).map(|i| if i % 3 == 0 { format!("nowhere{i}") } else { "q".to_owned() }).collect();
     let results = join_all(texts.iter().map(|text| out.publish(text.clone()))).await;
     for (text, result) in texts.iter().zip(results) {
         match result {
-            Ok(_) => assert_eq!(text, "q", "an unroutable message was called confirmed"),
+            Ok(_) => assert_eq!(text, "q", "an unroutable message was reported as confirmed"),
             Err(error) => {
                 assert!(
                     matches!(error.kind(), PublishErrorKind::Returned(returned) if returned.code == 312),
@@ -80,14 +80,13 @@ async fn a_missing_exchange_fails_its_own_messages_and_no_other_publisher() {
     service.shutdown().await.unwrap();
 }
 
-/// A broker closes the whole connection over a header frame that is larger than negotiated.
-/// The most losses in a row that a node's waits have grown with.
+/// The highest attempt number of the backoffs of this node so far. Waits grow with this number.
 fn losses_in_a_row(service: &Service, path: &'static str) -> impl Fn() -> u32 + use<> {
     let most = Arc::new(AtomicU32::new(0));
     let (mut events, counted) = (service.events(), Arc::clone(&most));
     actix_rt::spawn(async move {
         while let Some(event) = events.next().await {
-            let event = event.expect("none is missed");
+            let event = event.expect("no event was missed");
             if let What::Backoff { attempt, .. } = event.what
                 && *event.path == *path
             {
@@ -98,7 +97,7 @@ fn losses_in_a_row(service: &Service, path: &'static str) -> impl Fn() -> u32 + 
     move || most.load(Ordering::SeqCst)
 }
 
-/// A refusal closes the channel, twice: what the broker confirms in between keeps the waits for the next channel short.
+/// A refused message closes the channel twice. Confirms in between keep the waits for the next channel short.
 #[actix::test]
 async fn refusals_between_confirmed_messages_hold_up_nobody() {
     let vhost = vhost();
@@ -118,8 +117,8 @@ async fn refusals_between_confirmed_messages_hold_up_nobody() {
         let outcome = soon("its end", out.publish(prepare(number))).await;
         assert_eq!(outcome.is_ok(), number % 2 == 0, "{number}: {outcome:?}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(10), "one by one: {:?}", begun.elapsed());
-    assert_eq!(in_a_row(), 2, "each refused message costs its channel twice");
+    assert!(begun.elapsed() < Duration::from_secs(10), "published one by one: {:?}", begun.elapsed());
+    assert_eq!(in_a_row(), 2, "each refused message closes the channel twice");
 
     let begun = Instant::now();
     let outcomes = join_all((0..20).map(|number| out.publish(prepare(number))));
@@ -127,18 +126,19 @@ async fn refusals_between_confirmed_messages_hold_up_nobody() {
     for (number, outcome) in outcomes.into_iter().enumerate() {
         assert_eq!(outcome.is_ok(), number % 2 == 0, "{number}: {outcome:?}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(10), "at once: {:?}", begun.elapsed());
-    assert!(in_a_row() <= 3, "none of them while others wait: {}", in_a_row());
+    assert!(begun.elapsed() < Duration::from_secs(10), "published all at once: {:?}", begun.elapsed());
+    assert!(in_a_row() <= 3, "the channel was lost too often in a row: {}", in_a_row());
     service.shutdown().await.unwrap();
 }
 
+/// A broker closes the whole connection if a header frame is larger than negotiated.
 #[actix::test]
 async fn headers_that_do_not_fit_the_negotiated_frame_fail_their_own_message_and_nothing_else() {
     let vhost = vhost();
     let app = app(&format!("{}?frame_max=4096", vhost.url()));
     let out = app.publisher::<String>(Route::queue("q"));
     let options = |bytes: usize| MessageOptions::new().header("filler", "x".repeat(bytes));
-    // Accepted before anybody knows how large a frame will be.
+    // Accepted before the connection is open, so before the largest frame is negotiated.
     let early = out.enqueue_with("early".to_owned(), options(5000)).await.unwrap();
     let beside = out.enqueue("beside".to_owned()).await.unwrap();
     let service = started(app).await;
@@ -156,7 +156,7 @@ async fn headers_that_do_not_fit_the_negotiated_frame_fail_their_own_message_and
     let one_more = out.publish_with("one more".to_owned(), options(5001 - (bytes - most))).await.unwrap_err();
     assert!(matches!(one_more.kind(), PublishErrorKind::HeadersTooLarge { bytes: 4077, most: 4076 }), "{one_more}");
 
-    assert!(service.connections().iter().all(|one| one.connects == 1), "no connection was lost over it");
+    assert!(service.connections().iter().all(|one| one.connects == 1), "a connection was lost");
     until("nothing is outstanding", || out.stats().outstanding == 0).await;
     assert_eq!((out.stats().confirmed, out.stats().failed), (2, 1));
     service.shutdown().await.unwrap();
@@ -213,8 +213,8 @@ async fn a_cut_connection_loses_no_message_and_keeps_their_ids() {
         tally.add(raw.take("q").await.properties.message_id().as_ref().unwrap().as_str());
     }
     assert_eq!(tally.distinct(), 3000, "every message is in the queue");
-    assert!(ids.iter().all(|id| tally.has(id)), "under the id its publisher was told");
-    assert_eq!(tally.total() - tally.distinct(), tally.total() - 3000, "what was in flight may be there twice");
+    assert!(ids.iter().all(|id| tally.has(id)), "a message is not there under the id that its publisher was told");
+    assert_eq!(tally.total() - tally.distinct(), tally.total() - 3000, "only messages in flight may be there twice");
     service.shutdown().await.unwrap();
 }
 
@@ -275,7 +275,7 @@ async fn what_is_wrong_with_a_message_itself_is_said_before_anything_is_sent() {
     let long = MessageOptions::new().key("k".repeat(256));
     let error = out.publish_with("a".to_owned(), long).await.unwrap_err();
     assert!(matches!(error.kind(), PublishErrorKind::Property("routing key")), "{error}");
-    // A frame's worth of headers would make the broker close the connection, again and again.
+    // If so many headers were sent, the broker would close the connection each time.
     let large = MessageOptions::new().header("h", "x".repeat(40_000));
     let error = out.publish_with("a".to_owned(), large).await.unwrap_err();
     assert!(matches!(error.kind(), PublishErrorKind::Property("headers")), "{error}");
@@ -289,7 +289,7 @@ async fn flush_returns_when_everything_accepted_is_settled_and_the_books_are_emp
     let out = app.publisher::<String>(Route::exchange("x").key_by(|text: &String| text.clone()));
     let service = started(app).await;
     for i in 0..500 {
-        // Half of them are returned, and nobody waits for any: neither may stay on the books.
+        // Half of the messages are returned, and no caller waits for any. None may remain outstanding.
         drop(out.enqueue(if i % 2 == 0 { "q".to_owned() } else { "nowhere".to_owned() }).await.unwrap());
     }
     soon("flushed", out.flush()).await;

@@ -1,4 +1,5 @@
-//! Questions and answers over direct reply-to: every question ends in its own answer, or in an error that gives it back.
+//! Questions and answers over direct reply-to: every question ends in its own answer, or in an error that gives it
+//! back.
 
 use std::{
     sync::{
@@ -18,7 +19,7 @@ use crate::support::*;
 /// What a responder does with one question.
 enum Say {
     Now(String),
-    /// Once told to.
+    /// When the test says so.
     When(Arc<Notify>, String),
     After(Duration, String),
     Fail(Failure),
@@ -55,7 +56,7 @@ impl Handler<Delivery<String, String>> for Responder {
     }
 }
 
-/// A service that asks on queue `q` and answers there as `script` says.
+/// An app that sends questions to queue `q`, and answers questions in `q` as `script` says.
 fn app(
     broker: Broker,
     route: Route<String>,
@@ -66,7 +67,7 @@ fn app(
     (app.consume(Consume::queue("q").retry(retry(3)), move || responder.clone()), ask)
 }
 
-/// The same, whose responder has questions retried.
+/// Like [`app`], but the responder retries questions that fail.
 fn retrying(
     broker: Broker,
     route: Route<String>,
@@ -77,7 +78,7 @@ fn retrying(
     (app.consume(Consume::queue("q").retry(retry(3)).retry_requests(), move || responder.clone()), ask)
 }
 
-/// A service that asks on queue `q`, where nobody answers.
+/// An app that sends questions to queue `q`, without a responder.
 fn asking(broker: Broker, route: Route<String>) -> (App, Requester<String, String>) {
     let app = App::new(broker).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
     let ask = app.requester::<String, String>(route);
@@ -96,7 +97,7 @@ fn asked(ask: &Requester<String, String>, question: &str) -> actix_rt::task::Joi
 
 type Answered = Result<String, fluffle::amqp::RequestError<String>>;
 
-/// A question as it lies in its queue: whom to answer.
+/// The reply address of a question in its queue, and the properties of an answer to it.
 fn address(question: &DeadLetter) -> (String, BasicProperties) {
     let to = question.properties.reply_to().as_ref().unwrap().as_str().to_owned();
     let correlation = question.properties.correlation_id().clone().unwrap();
@@ -200,7 +201,8 @@ async fn a_question_that_waits_here_for_longer_than_its_asker_is_not_handled() {
     let service = started(app.consume(consume, move || responder.clone())).await;
     let slow = asked(&ask, "slow");
     until("it is in hand", || handled.lock().unwrap().len() == 1).await;
-    // The time of the second begins when it comes, so it is over when the third, asked after it, has timed out.
+    // The second question expires a deadline after its arrival, so it has expired when the third, sent later, has
+    // timed out.
     for question in ["second", "third"] {
         let error = ask.request(question.to_owned()).await.unwrap_err();
         assert!(matches!(error.kind(), RequestErrorKind::TimedOut), "{error}");
@@ -209,7 +211,7 @@ async fn a_question_that_waits_here_for_longer_than_its_asker_is_not_handled() {
     go.notify_one();
     until("it is let go of", || service.consumers()[0].1.expired >= 1).await;
     assert_eq!(ask.request("fourth".to_owned()).await.unwrap(), "now");
-    assert!(!handled.lock().unwrap().contains(&"second".to_owned()), "nobody waited for it any more");
+    assert!(!handled.lock().unwrap().contains(&"second".to_owned()), "an expired question was handled");
     service.shutdown().await.unwrap();
 }
 
@@ -238,7 +240,7 @@ async fn what_has_a_reply_address_and_no_answer_to_give_is_work() {
     let app = App::new(broker(vhost.url())).topology(Topology::new().queue(Queue::quorum("q").dead_letter()));
     let service = started(app.consume(Consume::queue("q").retry(retry(2)), factory)).await;
     let raw = Raw::connect(vhost.url()).await;
-    // As NServiceBus and others put one on every message; and it is not over when a request would be.
+    // NServiceBus and others put a reply address on every message. Such a message is not a request.
     raw.channel().queue_declare("their.queue".into(), Default::default(), Default::default()).await.unwrap();
     let properties = BasicProperties::default().with_reply_to("their.queue".into());
     raw.put("q", &body("event"), properties).await;
@@ -247,7 +249,7 @@ async fn what_has_a_reply_address_and_no_answer_to_give_is_work() {
     }
     assert_eq!(raw.take("q.dead").await.header(headers::REASON).unwrap(), "attempts-exhausted");
     until("it is settled", || service.consumers()[0].1.dead_lettered == 1).await;
-    assert_eq!(raw.ready("their.queue").await, 0, "nobody asked");
+    assert_eq!(raw.ready("their.queue").await, 0, "an answer was sent although the message is not a request");
     service.shutdown().await.unwrap();
 }
 
@@ -328,7 +330,7 @@ async fn a_question_nobody_waits_for_any_more_is_not_delivered() {
     let error = ask.request("anybody?".to_owned()).await.unwrap_err();
     assert!(matches!(error.kind(), RequestErrorKind::TimedOut), "{error}");
     let raw = Raw::connect(vhost.url()).await;
-    // `Queue::dead_letter` makes expiry visible: an expired question is a dead letter of the broker's own.
+    // `Queue::dead_letter` makes the expiry visible, because the broker dead-letters the expired question.
     assert_eq!(raw.take("q.dead").await.body, body("anybody?"));
     assert_eq!(raw.ready("q").await, 0);
     service.shutdown().await.unwrap();
@@ -398,7 +400,7 @@ async fn a_question_asked_while_the_connection_is_down_is_answered_when_it_is_ba
     vhost.close_connections("a test cuts the connection");
     until("the loss is noticed", || service.connections().iter().all(|one| !one.connected || one.connects > 1)).await;
     let answers = join_all((0..10).map(|n| ask.request(format!("q{n}")))).await;
-    // A question may meet the old connection's last moment; it is told so, never left hanging.
+    // A question may still be sent on the old connection. Then it ends with `ConnectionLost` and does not hang.
     for answer in answers {
         match answer {
             Ok(answer) => assert!(answer.starts_with('Q')),
@@ -429,7 +431,7 @@ async fn an_answer_is_taken_for_no_other_question_than_its_own() {
     raw.put(&address_now, &body("the first's, after the reconnect"), first_correlation).await;
     raw.put(&address_now, &body("to nobody"), BasicProperties::default()).await;
     until("both are counted", || ask.late_answers() == 2).await;
-    assert!(!second.is_finished(), "the second still waits for its own");
+    assert!(!second.is_finished(), "the second question must still wait for its own answer");
     raw.put(&address_now, &body("the second's"), second_correlation.clone()).await;
     assert_eq!(second.await.unwrap().unwrap(), "the second's");
     raw.put(&address_now, &body("the second's, once more"), second_correlation).await;

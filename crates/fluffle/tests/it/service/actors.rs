@@ -1,4 +1,4 @@
-//! Actors of the application's own, in the service's tree.
+//! The application's own actors in the service's tree.
 
 use std::sync::Arc;
 
@@ -81,13 +81,13 @@ async fn two_actors_of_one_name_are_refused() {
 
 #[actix::test]
 async fn an_actor_of_the_application_keeps_no_service_from_starting_without_a_broker() {
-    // Nothing listens there.
+    // Nothing listens on this port.
     let app = || App::new(Broker::new("amqp://127.0.0.1:1").unwrap().reconnect(fast()));
     let (one, other) = (app(), app());
     let clerk = |app: &App| clerk(app.publisher(Route::queue("q"))).0;
     let spec = clerk(&one);
     let service = soon("it starts", one.supervise(spec).start()).await.unwrap();
-    assert!(service.snapshot().find("app/application/clerk").is_none(), "its time has not come");
+    assert!(service.snapshot().find("app/application/clerk").is_none(), "the actor must start after the publishers");
     soon("shutdown", service.shutdown()).await.unwrap();
 
     let (spec, again) = (clerk(&other), clerk(&other));
@@ -95,7 +95,8 @@ async fn an_actor_of_the_application_keeps_no_service_from_starting_without_a_br
     assert!(error.to_string().contains("already has a child named \"clerk\""), "{error}");
 }
 
-/// Both sides of its place in the shutdown: a handler that finishes late still finds it, and it still finds its publisher.
+/// At the shutdown, a handler that finishes late can still use the application's actor, and the actor can still use its
+/// publisher.
 #[actix::test]
 async fn at_shutdown_it_outlives_the_consumers_and_is_outlived_by_the_publishers() {
     let broker = TestBroker::start().unwrap();
@@ -117,7 +118,7 @@ async fn at_shutdown_it_outlives_the_consumers_and_is_outlived_by_the_publishers
         async move { service.shutdown().await }
     });
     let mut events = service.events();
-    // The consumer has been told to stop when its state says so: then the handler goes on.
+    // When the state of the consumers shows that they were told to stop, the handler may finish.
     soon("draining", async {
         while service
             .snapshot()

@@ -1,4 +1,5 @@
-//! Batches from end to end: a publisher that gathers, a queue, and handlers that are given items one by one or all at once.
+//! Batches from end to end: a publisher that gathers, a queue, and handlers that are given items one by one or all at
+//! once.
 
 use std::collections::HashMap;
 
@@ -16,11 +17,11 @@ enum Handed {
     AtOnce,
 }
 
-/// Every way from a publisher to a handler.
+/// All combinations of how a handler is given items, and of with or without gzip.
 const WAYS: [(Handed, bool); 4] =
     [(Handed::OneByOne, false), (Handed::OneByOne, true), (Handed::AtOnce, false), (Handed::AtOnce, true)];
 
-/// Long enough for a batch of them to be worth compressing.
+/// A text that is long enough to make a batch worth compressing.
 fn text(number: usize) -> String {
     format!("{number} is the number of an earthquake")
 }
@@ -57,7 +58,7 @@ impl Handler<DeliveryBatch<String>> for Collector {
     }
 }
 
-/// A way at work.
+/// A running publisher and consumer.
 struct Line {
     out: Publisher<String>,
     record: mpsc::UnboundedReceiver<(String, usize)>,
@@ -95,7 +96,7 @@ impl Line {
         soon("a message", self.record.recv()).await.unwrap()
     }
 
-    /// Ends it when everything is acked, and nothing has become a dead letter.
+    /// Waits until everything is acked, shuts down, and checks that there is no dead letter.
     async fn end(self, vhost: &Place) {
         until("nothing is ready or unacked", || {
             let depth = vhost.depth("q");
@@ -141,7 +142,7 @@ async fn connections_lost_on_the_way_lose_no_item_and_mix_up_none() {
         let mut receipts = Vec::new();
         for third in 0..3 {
             if third > 0 {
-                // The publisher's newest are not confirmed, the consumer is amid those before.
+                // At this moment the publisher's newest messages are not confirmed, and earlier ones are being handled.
                 vhost.close_connections("a test cuts all connections");
             }
             receipts.extend(line.enqueue(third * MANY / 3..(third + 1) * MANY / 3).await);
@@ -151,13 +152,13 @@ async fn connections_lost_on_the_way_lose_no_item_and_mix_up_none() {
         while numbers.len() < MANY {
             let (id, number) = line.handled().await;
             let before = numbers.insert(id, number);
-            assert!(before.is_none_or(|before| before == number), "{way:?}: an id is one message's");
+            assert!(before.is_none_or(|before| before == number), "{way:?}: two messages have the same id");
         }
         for (number, id) in ids.iter().enumerate() {
             assert_eq!(numbers.get(id), Some(&number), "{way:?}: {id}");
         }
         let connections = line.service.connections();
-        assert!(connections.iter().all(|connection| connection.connects >= 2), "{way:?}: all were cut and are back");
+        assert!(connections.iter().all(|connection| connection.connects >= 2), "{way:?}: a connection was not cut");
         line.end(&vhost).await;
     }
 }

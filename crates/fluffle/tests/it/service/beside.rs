@@ -16,10 +16,10 @@ use crate::support::{
     *,
 };
 
-/// A cold start on a busy machine included.
+/// The limit for each step. It allows for a cold start on a busy machine.
 const SECONDS: Duration = Duration::from_secs(30);
 
-/// Answers when `go` says so, after it has used a timer and published: what a thread without its runtime cannot do.
+/// Answers when `go` says so. Before that it uses a timer and publishes, which fails on a thread without a runtime.
 struct Late {
     go: Arc<Notify>,
     out: Publisher<String>,
@@ -48,7 +48,7 @@ fn topology() -> Topology {
     Topology::new().queue(Queue::quorum("q")).queue(Queue::quorum("out"))
 }
 
-/// Tells when it is dropped, which an arbiter does with its tasks when it ends.
+/// Reports when it is dropped. An arbiter drops its tasks when it ends.
 struct AtTheEnd(Arc<Notify>);
 
 impl Drop for AtTheEnd {
@@ -58,7 +58,7 @@ impl Drop for AtTheEnd {
     }
 }
 
-/// An HTTP server that publishes what it is asked for, with its own way of heeding signals, and a service whose handler
+/// An HTTP server that publishes a message for each request and handles signals itself, and a service whose handler
 /// answers when the server has stopped the system.
 async fn shop(together: bool) -> Result<(), fluffle::Error> {
     let app = fluffle::App::new(Broker::from_env()?).topology(topology()).drain_within(Duration::from_secs(60));
@@ -109,7 +109,7 @@ fn get(address: &str, path: &str) -> String {
     answer
 }
 
-/// Gives it an order and SIGTERM. Its handler is done only after the application's system has been stopped.
+/// Sends the process an order and then SIGTERM. Its handler finishes only after the application's system was stopped.
 fn sigterm_with_an_order_in_hand(program: Program) {
     let vhost = vhost();
     let process = program.env("AMQP_URL", vhost.url()).env("RUST_BACKTRACE", "0").start();
@@ -124,7 +124,7 @@ fn sigterm_with_an_order_in_hand(program: Program) {
     vhost.wait_depth("q", |depth| depth.ready + depth.unacked == 0);
 }
 
-/// It ends with this exit code, having said these, and without a panic.
+/// Checks that the process ends with this exit code, that its log has all of `said`, and that nothing panicked.
 fn no_panic(process: Process, expected: i32, said: &[&str]) -> Vec<String> {
     let (code, lines) = process.ended(SECONDS);
     assert_eq!(code, expected, "{lines:#?}");
@@ -187,8 +187,8 @@ fn a_handler_that_stops_its_system_ends_the_service_with_an_error_and_nothing_pa
     vhost.wait_depth("q", |depth| depth.ready == 1 && depth.consumers == 0);
 }
 
-/// Started in a system that ends, with nobody who asks it to stop: it handles messages as before, until it is shut
-/// down.
+/// The system in which a service was started ends without a shutdown of the service. The service handles messages until
+/// it is shut down.
 #[test]
 fn a_service_outlives_the_system_it_was_started_in_and_the_drop_of_its_handle() {
     let vhost = vhost();
@@ -215,7 +215,7 @@ fn a_service_outlives_the_system_it_was_started_in_and_the_drop_of_its_handle() 
     vhost.wait_depth("q", |depth| depth == fluffle_harness::QueueDepth::default());
 }
 
-/// The last handle is gone: nothing is left to shut it down with, and it runs on until the process ends.
+/// When the last handle is dropped, nothing can shut the service down, and it runs until the process ends.
 #[actix::test]
 async fn dropping_the_last_handle_of_a_service_stops_nothing() {
     let vhost = vhost();
@@ -242,7 +242,7 @@ async fn a_service_needs_no_actix_system_under_tokio() {
     soon("the shutdown", service.shutdown()).await.unwrap();
 }
 
-/// A thread that has no runtime at all: everything that a service's user awaits works there.
+/// Everything that an application awaits works on a thread without a runtime.
 #[test]
 fn a_service_starts_works_and_ends_on_a_thread_without_a_runtime() {
     let vhost = vhost();
@@ -258,7 +258,7 @@ fn a_service_starts_works_and_ends_on_a_thread_without_a_runtime() {
     });
 }
 
-/// A drain that is begun is finished, though the one who asked for it has gone.
+/// A drain that was begun is finished even if the future that began it is dropped.
 #[actix::test]
 async fn a_shutdown_that_is_dropped_goes_on() {
     let vhost = vhost();

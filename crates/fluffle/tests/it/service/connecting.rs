@@ -1,4 +1,4 @@
-//! Getting connected: what is agreed with the broker, and which address is taken.
+//! Connecting: what is negotiated with the broker, and which address is used.
 
 use std::{
     net::TcpListener,
@@ -9,8 +9,8 @@ use fluffle::prelude::*;
 
 use crate::support::*;
 
-/// The heartbeat intervals, in seconds, that the clients of a broker have agreed to (`connection.tune-ok`), and how many
-/// heartbeats they have sent.
+/// The heartbeat intervals, in seconds, that the clients of a broker have agreed to (`connection.tune-ok`), and how
+/// many heartbeats they have sent.
 fn agreed(heard: &Heard) -> Vec<(u16, usize)> {
     let all = heard.lock().unwrap();
     all.iter()
@@ -38,7 +38,7 @@ fn frames(mut sent: &[u8]) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-/// The broker proposes an interval; a client that asks for 0 wants none at all.
+/// The broker proposes a heartbeat interval. A client that answers 0 turns heartbeats off.
 #[actix::test]
 async fn heartbeats_that_are_off_are_off_whatever_the_broker_proposes() {
     let vhost = vhost();
@@ -60,7 +60,8 @@ async fn heartbeats_that_are_off_are_off_whatever_the_broker_proposes() {
     }
 }
 
-/// Each endpoint has its time limit: one that does not answer would use up that time at each reconnect.
+/// If endpoints were tried one after the other, one that does not answer would cost its whole time limit at each
+/// reconnect.
 #[actix::test]
 async fn an_endpoint_that_accepts_and_says_nothing_costs_a_moment() {
     let vhost = vhost();
@@ -73,7 +74,7 @@ async fn an_endpoint_that_accepts_and_says_nothing_costs_a_moment() {
     service.shutdown().await.unwrap();
 }
 
-/// Of the channels of a connection one is kept for declaring the topology.
+/// One channel of each connection is reserved for declaring the topology.
 #[actix::test]
 async fn fewer_channels_in_the_uri_make_more_connections_and_an_error_that_says_what_to_raise() {
     let vhost = vhost();
@@ -96,7 +97,7 @@ async fn fewer_channels_in_the_uri_make_more_connections_and_an_error_that_says_
     for word in ["3 connections with 2 channels each", "max_connections", "channel_max"] {
         assert!(error.contains(word), "{word}: {error}");
     }
-    // The channel that is kept is there when it is needed.
+    // The reserved channel declares the exchange again.
     Raw::connect(vhost.url()).await.channel().exchange_delete("x".into(), Default::default()).await.unwrap();
     soon("a confirm", all[0].publish("b".to_owned())).await.unwrap();
     service.shutdown().await.unwrap();

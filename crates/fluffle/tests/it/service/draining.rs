@@ -1,5 +1,5 @@
-//! SIGTERM as an operator reads it: each step of the drain is a line of the log, in order, with what is left and how long it
-//! took; what a deadline cut off is a warning, and is with the broker or in the journal again.
+//! The log of a drain after SIGTERM. Each step is a line, in order, with what is left and how long it took. If a
+//! deadline cuts a step off, the line is a warning, and the messages are still at the broker or in the journal.
 
 use std::{env, time::Duration};
 
@@ -14,7 +14,8 @@ use crate::support::{
     process::{Log, Process, Program, SECONDS, service, this_test},
 };
 
-/// Drains for `DRAIN` seconds. Publishes three messages to `out` by way of a journal; consumes `q`, of which what is called `hangs` is never answered.
+/// A service that drains for at most `DRAIN` seconds. It publishes three messages to `out` through a journal, and
+/// consumes `q`. Its handler never answers a message `hangs`.
 async fn consumer_and_journaled_publisher() -> Result<(), fluffle::Error> {
     let topology = Topology::new().queue(Queue::quorum("q")).queue(Queue::quorum("out"));
     let drain = Duration::from_secs(env::var("DRAIN").unwrap().parse().unwrap());
@@ -37,7 +38,7 @@ async fn consumer_and_journaled_publisher() -> Result<(), fluffle::Error> {
     app.consume(Consume::queue("q"), factory).run_until_signal().await
 }
 
-/// The service, at work on `text`.
+/// Starts the service and waits until it handles `text`.
 fn at_work(program: Program, broker: &TestBroker, journal: &tempfile::TempDir, text: &'static str) -> Process {
     let path = journal.path().join("out.journal");
     let program = program.env("AMQP_URL", &broker.url()).env("JOURNAL", path.to_str().unwrap());
@@ -55,13 +56,14 @@ fn at_work(program: Program, broker: &TestBroker, journal: &tempfile::TempDir, t
     process
 }
 
-/// Ends it with SIGTERM; the lines must hold all of `steps`, each with its words, in this order, and the end of each part.
+/// Ends the process with SIGTERM. Its log must have a line with all words of each of the `steps`, in this order, and a
+/// line for the end of each part.
 fn steps(process: Process, steps: &[&[&str]]) {
     process.signal("TERM");
     let (code, lines) = process.ended(SECONDS);
     assert_eq!(code, 0, "{lines:#?}");
     in_order(&lines, steps);
-    // A thread of its own tells of these: in their order, somewhere between the lines of the parts themselves.
+    // A separate thread logs these lines. They are in order, but anywhere between the lines of the parts.
     let part = |name| ["INFO", "drain: stopped", name, "took="];
     let parts = ["step=\"consumers\"", "step=\"application\"", "step=\"publishers\"", "step=\"handlers\""].map(part);
     in_order(&lines, &parts.each_ref().map(|words| &words[..]));
@@ -71,7 +73,7 @@ fn in_order(lines: &[String], steps: &[&[&str]]) {
     let mut rest = lines.iter();
     for words in steps {
         let found = rest.any(|line| words.iter().all(|word| line.contains(word)));
-        assert!(found, "{words:?} is missing, or before its time: {lines:#?}");
+        assert!(found, "{words:?} is missing, or comes too early: {lines:#?}");
     }
 }
 
@@ -119,12 +121,13 @@ fn what_a_drains_deadline_cuts_off_is_a_warning_and_is_with_the_broker_or_in_the
             &["INFO", "stopped", "took="],
         ],
     );
-    assert_eq!(broker.messages("q").unwrap().len(), 1, "the broker's again");
+    assert_eq!(broker.messages("q").unwrap().len(), 1, "the message must be back in its queue");
     let left = fluffle::store::Journal::options().open(journal.path().join("out.journal")).unwrap();
-    assert_eq!(left.stats().unconfirmed, 2, "the next process's");
+    assert_eq!(left.stats().unconfirmed, 2, "unconfirmed messages must stay in the journal for the next process");
 }
 
-/// Each of the two that wait for it, its consumer and the handlers' supervisor, once had the whole limit.
+/// Both the consumer and the handlers' supervisor wait for the handler. They share the limit; a mistake would give each
+/// of them the whole limit.
 #[actix::test]
 async fn with_a_handler_that_blocks_its_thread_a_shutdown_takes_its_limit_in_all_and_the_rest_gets_done() {
     const LIMIT: Duration = Duration::from_secs(3);
@@ -138,13 +141,13 @@ async fn with_a_handler_that_blocks_its_thread_a_shutdown_takes_its_limit_in_all
     crate::support::next(&mut record).await;
     let begun = std::time::Instant::now();
     let stopping = service.shutdown();
-    // Accepted when the consumer is about to stop: there is time for its confirm.
+    // Accepted while the consumer stops. There must be time left for its confirm.
     let late = out.enqueue("late".to_owned()).await.unwrap();
     let (ended, confirmed) = tokio::join!(stopping, late.confirmed());
     let took = begun.elapsed();
     ended.unwrap();
     confirmed.unwrap();
-    assert!(took >= LIMIT * 3 / 4, "the handler has its part: {took:?}");
+    assert!(took >= LIMIT * 3 / 4, "the handler did not get its share of the limit: {took:?}");
     assert!(took < LIMIT + Duration::from_millis(500), "{took:?}");
     place.wait_depth("q", |depth| depth.ready == 1);
 }

@@ -1,4 +1,4 @@
-//! Bad days as a user meets them: exit codes, one clear line, signals. The service runs in a process of its own.
+//! How a service ends: exit codes, one clear line for an error, signals. The service runs in a process of its own.
 
 use std::{
     io::BufRead,
@@ -14,10 +14,10 @@ use crate::support::{
     *,
 };
 
-/// How long the services here drain.
+/// How long the services here may drain.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// What most services here are: a consumer of `q`, as its `main` would have it.
+/// The service of most tests here: a consumer of `q`, as a `main` function would run it.
 async fn consumer(topology: Topology) -> Result<(), fluffle::Error> {
     let broker = Broker::from_env()?.reconnect(fast());
     App::new(broker)
@@ -32,7 +32,7 @@ fn q() -> Topology {
     Topology::new().queue(Queue::classic("q"))
 }
 
-/// Says what it was given, then does as it was told by it.
+/// Logs the message that it was given, and does what the message says.
 struct Patient;
 
 impl Actor for Patient {
@@ -59,7 +59,7 @@ impl Handler<Delivery<String>> for Patient {
     }
 }
 
-/// Exit code 1, and one line that says all of `words`; never the password.
+/// Checks that the process ends with exit code 1 and a single line that contains all of `words`, but not the password.
 fn one_line_that_says(process: Process, words: &[&str]) {
     let (code, lines) = process.ended(SECONDS);
     assert_eq!(code, 1, "{lines:#?}");
@@ -71,7 +71,7 @@ fn one_line_that_says(process: Process, words: &[&str]) {
     assert!(!line.contains("hunter2"), "{line}");
 }
 
-/// The user's part of a test; only here, for the service's part brings an actix system of its own.
+/// Runs the user's part of a test. It needs an actix system here, because the service's part has one of its own.
 fn played<T>(part: impl Future<Output = T>) -> T {
     actix::System::new().block_on(part)
 }
@@ -83,7 +83,7 @@ async fn put(vhost: &Place, text: &str) {
     Raw::connect(vhost.url()).await.put("q", &body, labels).await;
 }
 
-/// A running consumer with `text` in hand.
+/// Starts a consumer and waits until it has `text` in hand.
 async fn with_in_hand(vhost: &Place, program: Program, text: &str) -> Process {
     let process = program.env("AMQP_URL", vhost.url()).start();
     process.line(&["consuming"], SECONDS);
@@ -250,7 +250,7 @@ fn a_second_ctrl_c_ends_at_once_with_exit_code_130() {
     played(until("the message is back in its queue", || depth(&vhost) == (1, 0)));
 }
 
-/// Takes connections and never says a word; counts them.
+/// A listener that accepts connections, sends nothing, and reports each connection.
 fn half_open() -> (u16, std::sync::mpsc::Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -275,8 +275,8 @@ async fn an_endpoint_that_never_answers_is_left_for_the_next_one() {
     let out = app.publisher::<String>(Route::queue("q"));
     let begun = Instant::now();
     let service = started(app).await;
-    assert!(begun.elapsed() >= Duration::from_millis(500), "the first was tried first");
-    connected.try_recv().expect("the first was tried");
+    assert!(begun.elapsed() >= Duration::from_millis(500), "the first address must be tried first");
+    connected.try_recv().expect("the first address was tried");
     out.publish("works".to_owned()).await.unwrap();
     service.shutdown().await.unwrap();
 }
@@ -290,7 +290,7 @@ fn endpoints_that_never_answer_leave_no_threads_behind() {
     });
     let (port, connected) = half_open();
     let process = program.env("AMQP_URL", &format!("amqp://127.0.0.1:{port}/")).start();
-    // Two connections, ten rounds each.
+    // There are two connections, and ten rounds for each.
     for _ in 0..20 {
         connected.recv_timeout(SECONDS).unwrap();
     }

@@ -1,5 +1,5 @@
-//! Each fault a broker or a network can have, and what the framework makes of it: nothing is lost, and the service comes
-//! back by itself. What the client sees of each is in `fluffle-broker`'s own tests (`fault_*.rs`).
+//! Faults of a broker or a network: for each of them, no message is lost and the service recovers by itself. The tests
+//! of `fluffle-broker` (`fault_*.rs`) check what a client sees of each fault.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,7 +12,7 @@ use fluffle::{
 
 use crate::support::{Act, Record, handlers, soon, until};
 
-/// Messages that flow while the fault does its work.
+/// How many messages are published while the fault happens.
 const MESSAGES: usize = 200;
 
 const PREFETCH: u16 = 16;
@@ -48,7 +48,8 @@ impl Bench {
         self.broker.faults().inject(rule).unwrap()
     }
 
-    /// Strikes as often as `times` says, further apart than what may be unacked: each strike has a channel of its own.
+    /// Injects `times` faults. They are further apart than the prefetch, so that each one happens on a different
+    /// channel.
     fn inject_apart(&self, rule: &Rule, times: u64) -> Vec<FaultHandle> {
         (0..times)
             .map(|number| self.inject(rule.clone().after(20 + number * 2 * u64::from(PREFETCH)).times(1)))
@@ -64,7 +65,7 @@ impl Bench {
         self.publish_and(|| {}).await;
     }
 
-    /// The same, with something that happens when half of them are accepted.
+    /// Like [`publish`](Self::publish), but calls `halfway` when half of the messages are accepted.
     async fn publish_and(&self, halfway: impl FnOnce()) {
         let (first, second) = (0..MESSAGES / 2, MESSAGES / 2..MESSAGES);
         let mut receipts = Vec::new();
@@ -84,12 +85,13 @@ impl Bench {
         self.service.consumers()[0].1
     }
 
-    /// How often the connections have been established, all together.
+    /// How often all connections together were established.
     fn connects(&self) -> u64 {
         self.service.connections().iter().map(|one| one.connects).sum()
     }
 
-    /// Heals everything, settles, and checks that every message was handled and none is dead.
+    /// Heals all faults, waits until everything is settled, and checks that every message was handled and none became a
+    /// dead letter.
     async fn nothing_lost(mut self) -> Totals {
         self.broker.faults().heal_all().unwrap();
         self.broker.settled_within(&self.service, crate::support::SOON).await.unwrap();
@@ -144,7 +146,7 @@ async fn a_connection_cut_while_it_delivers_brings_its_deliveries_again() {
     bench.publish().await;
     cuts.iter().for_each(|cut| cut.wait_fired(1, crate::support::SOON).unwrap());
     let totals = bench.nothing_lost().await;
-    // The one that was on its way at least, whether it had arrived or not.
+    // At each cut at least the message on its way was redelivered, whether or not it had arrived.
     assert!(totals.connects >= 5 && totals.redelivered >= 3, "{totals:?}");
 }
 
@@ -204,7 +206,7 @@ async fn a_corrupt_frame_costs_the_connection_and_no_message() {
     bench.publish().await;
     corrupt.wait_fired(2, crate::support::SOON).unwrap();
     let totals = bench.nothing_lost().await;
-    // Two may strike one connection, before it is gone.
+    // Both faults may happen on the same connection before it is lost.
     assert!(totals.connects >= 3, "{totals:?}");
 }
 
@@ -349,7 +351,7 @@ async fn a_blocked_publisher_waits_and_goes_on_and_the_consumer_never_stopped() 
     let block = bench.broker.faults();
     let blocked =
         block.strike(Fault::Block { reason: "low on memory".to_owned(), time: Duration::MAX }, Target::all()).unwrap();
-    // Told once it publishes; what was accepted meanwhile waits.
+    // The broker reports the block only after a publish. Until then messages are accepted, and wait.
     let late = bench.out.publish("0".to_owned()).await.unwrap_err();
     assert!(matches!(late.kind(), PublishErrorKind::Unknown), "{late}");
     until("the tree knows", || bench.service.connections().iter().any(|one| one.blocked.is_some())).await;

@@ -1,4 +1,4 @@
-//! The whole service: its process, its connections, its actors, its end, and the faults it outlives.
+//! The whole service: its process, its connections, its actors, its end, and the faults that it survives.
 
 mod actors;
 mod batches_end_to_end;

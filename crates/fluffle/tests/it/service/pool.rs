@@ -1,4 +1,4 @@
-//! Connections and places for channels on them: taken, waited for, given back, closed when idle.
+//! The connection pool: places for channels are taken, waited for and given back, and idle connections are closed.
 
 use std::{
     net::TcpListener,
@@ -45,7 +45,7 @@ async fn publishers(service: &Service, count: usize) -> Vec<Publisher<String>> {
     all
 }
 
-/// The broker's view of this vhost's connections, by the part of their name that is the framework's.
+/// This vhost's connections at the broker, by their names without the vhost's name in front.
 fn at_the_broker(vhost: &Place) -> Vec<(String, OpenConnection)> {
     let prefix = format!("{}/", vhost.name());
     let named = |one: OpenConnection| (one.client_name.trim_start_matches(&prefix).to_owned(), one);
@@ -232,7 +232,7 @@ async fn an_idle_extra_connection_is_closed_and_the_first_one_stays() {
     let begun = Instant::now();
     drop(all);
     until("the extra one is closed", || names(&vhost) == ["consume-0", "publish-0"]).await;
-    assert!(begun.elapsed() >= IDLE, "not before it was idle for {IDLE:?}: {:?}", begun.elapsed());
+    assert!(begun.elapsed() >= IDLE, "closed before it was idle for {IDLE:?}: {:?}", begun.elapsed());
     until("its part of the tree is gone", || service.snapshot().find("app/publish/publish-1").is_none()).await;
     assert_eq!(service.connections().len(), 2);
     let again = publishers(&service, 3).await;
@@ -251,14 +251,15 @@ async fn an_extra_connection_that_is_used_again_in_time_stays_open() {
     until("its channel is closed", || channels(&vhost, "publish-1") == 0).await;
     let again = publishers(&service, 1).await;
     assert!(begun.elapsed() < IDLE, "the machine is too slow for this test: {:?}", begun.elapsed());
-    // Until after the moment at which the idle time of the first use is over.
+    // Wait until the idle time counted from the first use is over.
     tokio::time::sleep_until((begun + IDLE * 2).into()).await;
     assert_eq!(names(&vhost), ["consume-0", "publish-0", "publish-1"]);
     again[0].publish("works".to_owned()).await.unwrap();
     service.shutdown().await.unwrap();
 }
 
-/// Without it the broker drops whatever it had not read, the last acks among it, and delivers those messages again.
+/// Without a close, the broker drops the bytes that it has not read. The last acks may be among them; their messages
+/// are then delivered again.
 #[actix::test]
 async fn a_shutdown_says_good_bye_on_each_channel_and_connection() {
     let vhost = vhost();

@@ -1,4 +1,4 @@
-//! A storm of faults: what its seed repeats, what it leaves behind, and that nothing is lost in it.
+//! A storm of random faults: the seed reproduces it, it leaves no fault behind, and no message is lost in it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -64,7 +64,7 @@ async fn after_the_storm_all_is_healed_and_nothing_is_lost() {
     let report = report.unwrap();
     println!("{report}");
     assert!(report.fired > 0 && !report.history.is_empty());
-    // Healed: what is published now meets no fault of the storm's.
+    // The storm is healed: no fault may happen to messages that are published from now on.
     broker.settled_within(&service, crate::support::SOON).await.unwrap();
     let happened = broker.faults().history().unwrap().len();
     for _ in 0..50 {

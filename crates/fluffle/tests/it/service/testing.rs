@@ -1,4 +1,4 @@
-//! What `fluffle::testing` promises to those who test their handlers with it.
+//! The promises of `fluffle::testing` to applications that test their handlers with it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -110,7 +110,7 @@ async fn a_broker_that_is_stopped_and_started_again_has_kept_what_is_durable_and
     service.shutdown().await.unwrap();
 }
 
-/// Refused once, with nobody who waits for it: it is the journal's, and tried again after a while.
+/// The broker refuses a message once, and no caller waits for it. The journal keeps the message, and it is tried again.
 #[actix::test]
 async fn settled_waits_for_what_is_in_a_journal() {
     use fluffle::broker::{Fault, Rule};

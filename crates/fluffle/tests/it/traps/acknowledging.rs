@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use super::tap::{BASIC_NACK, BASIC_REJECT, Tap};
 use crate::support::*;
 
-/// Delivered again on the new channel, the message has tag 1 as it had on the old one: an ack of the old delivery would
-/// settle the new one, whose handler is still at work, or "everything up to it".
+/// On the new channel the redelivered message has tag 1 again. An ack of the old delivery would settle the new one,
+/// whose handler is still at work, and with `multiple` everything before it.
 #[actix::test]
 async fn a_tag_of_a_lost_channel_settles_nothing_on_the_next_one() {
     let vhost = vhost();
@@ -26,7 +26,7 @@ async fn a_tag_of_a_lost_channel_settles_nothing_on_the_next_one() {
     assert!(next(&mut record).await.redelivered && next(&mut record).await.redelivered);
     old.notify_waiters();
     until("the old work is noted", || stats(&service).work_done_ack_lost == 2).await;
-    // A round trip on the connection that would have carried those acks.
+    // This message makes a round trip on the connection on which those acks would have been sent.
     publish(&out, &["c"]).await;
     assert!(!next(&mut record).await.redelivered);
     until("both are still unacked, and the third", || (vhost.depth("q").ready, vhost.depth("q").unacked) == (0, 3))
@@ -39,8 +39,8 @@ async fn a_tag_of_a_lost_channel_settles_nothing_on_the_next_one() {
     service.shutdown().await.unwrap();
 }
 
-/// `basic.reject` raises a quorum queue's delivery count (RabbitMQ 4), `basic.nack` does not: what no handler has begun goes
-/// back by the latter.
+/// In RabbitMQ 4, `basic.reject` raises a quorum queue's delivery count and `basic.nack` does not. Deliveries that no
+/// handler has begun therefore go back by `basic.nack`.
 #[actix::test]
 async fn what_goes_back_unbegun_is_nacked_for_a_reject_counts_against_it() {
     let vhost = vhost();
@@ -54,12 +54,12 @@ async fn what_goes_back_unbegun_is_nacked_for_a_reject_counts_against_it() {
     until("the others wait here", || vhost.depth("q").unacked == 4).await;
     service.shutdown().await.unwrap();
     until("all are back", || vhost.depth("q").ready == 4).await;
-    assert_eq!(tap.all(BASIC_NACK).len(), 3, "one was with its handler");
+    assert_eq!(tap.all(BASIC_NACK).len(), 3, "all but the one that a handler has begun");
     assert_eq!(tap.all(BASIC_REJECT).len(), 0);
 }
 
-/// Since RabbitMQ 4 a quorum queue drops what it has delivered 20 times in vain, unless it has a dead-letter exchange. This
-/// one has none.
+/// Since RabbitMQ 4 a quorum queue drops what it has delivered 20 times in vain, unless it has a dead-letter exchange.
+/// This one has none.
 #[actix::test]
 async fn a_message_near_the_brokers_delivery_limit_is_a_dead_letter_before_the_broker_drops_it() {
     let vhost = vhost();
@@ -82,7 +82,7 @@ async fn a_message_near_the_brokers_delivery_limit_is_a_dead_letter_before_the_b
     service.shutdown().await.unwrap();
 }
 
-/// Takes the message of `q` on a channel that ends with it in hand.
+/// Gets the message of `q` and closes the channel without settling it.
 async fn delivered_in_vain(raw: &Raw) {
     let channel = raw.fresh_channel().await;
     soon("the message is there", async {
@@ -94,7 +94,7 @@ async fn delivered_in_vain(raw: &Raw) {
     channel.close(200, "".into()).await.unwrap();
 }
 
-/// A requeued message is at the head of its queue at once, and fails again at once.
+/// If a failed message were requeued, it would be at the head of its queue and fail again immediately.
 #[actix::test]
 async fn a_failed_message_is_not_requeued_but_waits_for_its_turn() {
     let vhost = vhost();
@@ -105,7 +105,7 @@ async fn a_failed_message_is_not_requeued_but_waits_for_its_turn() {
     publish(&out, &["a"]).await;
     for attempt in 1..=3 {
         let seen = next(&mut record).await;
-        assert_eq!((seen.attempt, seen.redelivered), (attempt, false), "a copy, and not the same delivery again");
+        assert_eq!((seen.attempt, seen.redelivered), (attempt, false), "an attempt must be a copy, not a redelivery");
     }
     until("it is handled", || stats(&service).handled == 1).await;
     assert_eq!((stats(&service).retried, stats(&service).requeued), (2, 0));

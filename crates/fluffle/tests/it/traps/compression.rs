@@ -4,7 +4,7 @@ use fluffle::{prelude::*, wire::Gzip};
 
 use crate::support::*;
 
-/// Without its `content_encoding` a republished body is taken for what it is not.
+/// If a copy lost its `content_encoding`, its body would be decoded without unpacking it.
 #[actix::test]
 async fn a_body_that_is_published_again_keeps_its_content_encoding_on_retries_and_as_a_dead_letter() {
     let vhost = vhost();
@@ -20,7 +20,7 @@ async fn a_body_that_is_published_again_keeps_its_content_encoding_on_retries_an
     }
     let dead = Raw::connect(vhost.url()).await.take("q.dead").await;
     assert_eq!(dead.properties.content_encoding().as_ref().unwrap().as_str(), "gzip");
-    assert!(dead.body.len() < text.len() / 2, "the same bytes, not unpacked");
+    assert!(dead.body.len() < text.len() / 2, "the body must still be compressed");
     until("settled", || stats(&service).dead_lettered == 1).await;
     service.shutdown().await.unwrap();
 }

@@ -7,7 +7,8 @@ use lapin::types::{AMQPValue, FieldArray, FieldTable};
 
 use crate::support::*;
 
-/// A queue expires its messages at its head only: in one with the long wait the short one would wait as long.
+/// A queue expires messages only at its head. If short and long waits shared a queue, a short one could take as long as
+/// a long one.
 #[actix::test]
 async fn a_short_wait_is_not_held_up_behind_a_long_one() {
     let vhost = vhost();
@@ -29,8 +30,9 @@ async fn a_short_wait_is_not_held_up_behind_a_long_one() {
     service.shutdown().await.unwrap();
 }
 
-/// A message that has expired in a queue and comes back to it, never rejected, is a cycle to the broker, which drops it without
-/// a word (RabbitMQ, "Dead Letter Exchanges"). What the broker notes about that must not go with a retry.
+/// If a message expired in a queue and comes back to that queue without a rejection, the broker takes it for a cycle
+/// and drops it silently (RabbitMQ, "Dead Letter Exchanges"). A retry copy must therefore not carry the broker's
+/// `x-death` headers.
 #[actix::test]
 async fn a_message_that_has_expired_here_before_is_not_taken_for_a_cycle_when_its_retry_comes_back() {
     let vhost = vhost();

@@ -1,5 +1,5 @@
-//! The field's traps: where systems like this one lose messages, and a test for each that fails without its care.
-//! `docs/RELIABILITY.md`, "The field's traps", lists all of them; the traps that are not here have their test with the
+//! Known traps, in which systems like this one lose messages. Each has a test that fails without the code against it.
+//! `docs/RELIABILITY.md`, "The field's traps", lists all of them. The tests of those that are not here are with the
 //! consumers, publishers or services that they concern.
 
 mod acknowledging;

@@ -1,4 +1,4 @@
-//! Traps of prefetch and budgets: what waits for ever below them, and what is not bounded without them.
+//! Traps of prefetch and budgets: a limit must not block for ever, and buffers must be bounded.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::support::*;
 
-/// Says how many messages it was given at once.
+/// Reports how many messages each call hands over.
 struct Counting(mpsc::UnboundedSender<usize>);
 
 impl Actor for Counting {
@@ -32,7 +32,8 @@ impl Handler<DeliveryBatch<String>> for Counting {
     }
 }
 
-/// A batch is one delivery, and nothing waits for more of them; a bound smaller than one batch lets it pass alone.
+/// A batch is one delivery, and nothing waits for more deliveries. If a limit is smaller than a batch, the batch is
+/// handled alone.
 #[actix::test]
 async fn a_batch_waits_for_no_more_than_the_smallest_prefetch_window_and_budget_let_through() {
     for at_once in [false, true] {
@@ -65,7 +66,7 @@ async fn a_batch_waits_for_no_more_than_the_smallest_prefetch_window_and_budget_
     }
 }
 
-/// The buffer inside the client has no bound of its own.
+/// lapin's own buffer is not bounded, so only the prefetch bounds it.
 #[actix::test]
 async fn no_more_than_the_prefetch_is_in_the_process_for_the_clients_buffer_has_no_bound() {
     let vhost = vhost();

@@ -14,7 +14,7 @@ use crate::support::{
     *,
 };
 
-/// Says what it was given, and dies of the poison; the others take their time.
+/// Logs each message that it is given. The text `poison` aborts the process, any other takes 30 ms.
 struct Mortal;
 
 impl Actor for Mortal {
@@ -25,7 +25,7 @@ impl Handler<Delivery<String>> for Mortal {
     type Result = ResponseFuture<Result<(), Failure>>;
 
     fn handle(&mut self, text: Delivery<String>, _: &mut Self::Context) -> Self::Result {
-        // In one piece, for the process may die amid it.
+        // Written with one call, because the process may die at any time.
         std::io::stderr().write_all(format!("{HANDLING}{}\n", *text).as_bytes()).unwrap();
         if *text == "poison" {
             std::process::abort();
@@ -39,8 +39,8 @@ impl Handler<Delivery<String>> for Mortal {
 
 const HANDLING: &str = "handling ";
 
-/// Lives again after each death, until nothing kills it any more and so many others have been handled; gives those in the
-/// order in which each was handled for the first time.
+/// Starts the process again after each death, until the poison is a dead letter and `others` other messages were
+/// handled. Returns those in the order in which each was handled for the first time.
 fn lives(first: Program, again: impl Fn() -> Program, url: &str, others: usize) -> Vec<String> {
     let mut handled: Vec<String> = Vec::new();
     let mut note = |lines: &[String]| {
@@ -66,7 +66,7 @@ fn lives(first: Program, again: impl Fn() -> Program, url: &str, others: usize) 
             process.signal("TERM");
             let (code, lines) = process.ended(SECONDS);
             assert_eq!(code, 0, "{lines:#?}");
-            assert!(deaths >= 3, "an attempt is a death at least: {deaths}");
+            assert!(deaths >= 3, "the poison was dead-lettered too early, after {deaths} deaths");
             return handled;
         }
         note(&lines);
@@ -75,10 +75,11 @@ fn lives(first: Program, again: impl Fn() -> Program, url: &str, others: usize) 
     }
 }
 
-/// Declares these queues, and puts into each what is to be in it.
+/// Declares these queues and publishes to each its texts.
 fn fill(url: &str, queues: &[&str], texts: impl Fn(usize) -> Vec<String>) {
     actix::System::new().block_on(async {
-        // Without a single active consumer a second one may be there before the broker knows that the first is dead.
+        // A single active consumer, because the next process may consume before the broker notices that the last one is
+        // dead.
         let queue = |name: &&str| Queue::quorum(*name).dead_letter().single_active_consumer();
         let topology = queues.iter().map(queue).fold(Topology::new(), Topology::queue);
         let app = App::new(broker(url)).topology(topology);
@@ -93,7 +94,7 @@ fn fill(url: &str, queues: &[&str], texts: impl Fn(usize) -> Vec<String>) {
     });
 }
 
-/// It alone is dead.
+/// Checks that the dead-letter queue has exactly one message, because of the delivery limit.
 fn is_dead(url: &str, queue: &str) {
     actix::System::new().block_on(async {
         let raw = Raw::connect(url).await;
@@ -118,7 +119,7 @@ fn a_message_that_kills_its_process_each_time_is_a_dead_letter_and_those_beside_
             app.consume(consume, || Mortal).run_until_signal().await
         })
     };
-    // In the other process this goes no further.
+    // In the process of the service, this call never returns.
     let first = program();
     let vhost = vhost();
     fill(vhost.url(), &["q"], |_| [vec!["poison".to_owned()], numbers(40)].concat());
@@ -127,7 +128,8 @@ fn a_message_that_kills_its_process_each_time_is_a_dead_letter_and_those_beside_
     is_dead(vhost.url(), "q");
 }
 
-/// The one beside it has more than its prefetch, and its first message in hand whenever the process dies.
+/// The queue of the other consumer has more messages than its prefetch, and its first message is in hand whenever the
+/// process dies.
 #[test]
 fn what_kills_the_process_of_one_consumer_costs_another_neither_a_message_nor_their_order() {
     const BESIDE: usize = 20;
@@ -151,7 +153,7 @@ fn what_kills_the_process_of_one_consumer_costs_another_neither_a_message_nor_th
     });
 }
 
-/// It stands between others, of which one at least waits for a handler when it comes.
+/// The suspect is between other messages. At least one of them waits for a handler when the suspect arrives.
 #[actix::test]
 async fn what_goes_back_to_come_again_alone_comes_in_its_order() {
     let vhost = vhost();
@@ -179,7 +181,7 @@ async fn what_goes_back_to_come_again_alone_comes_in_its_order() {
         ready(2).await;
         suspect = raw.fresh_channel().await;
     }
-    // A quorum queue has first what came back first.
+    // In a quorum queue, the message that was returned first comes first.
     suspect.basic_get("q".into(), BasicGetOptions::default()).await.unwrap().unwrap();
     first.close(200, "in vain".into()).await.unwrap();
     ready(3).await;
@@ -188,13 +190,13 @@ async fn what_goes_back_to_come_again_alone_comes_in_its_order() {
 
     let (factory, mut record) = handlers(|_| Act::Ok);
     let app = App::new(broker(vhost.url()));
-    // The second one waits when the suspect arrives.
+    // The rate limit makes the second message wait for a handler when the suspect arrives.
     let consume = Consume::queue("q").retry(retry(3)).concurrency(1).rate_limit(RateLimit::per_second(4, 1));
     let service = started(app.consume(consume, factory)).await;
     for text in ["first", "waits", "suspect", "behind"] {
         assert_eq!(next(&mut record).await.text, text);
     }
     until("all are handled", || stats(&service).handled == 4).await;
-    assert_eq!(stats(&service).work_done_ack_lost, 0, "what was in hand was acked first");
+    assert_eq!(stats(&service).work_done_ack_lost, 0, "messages in hand must be acked before the channel is closed");
     service.shutdown().await.unwrap();
 }

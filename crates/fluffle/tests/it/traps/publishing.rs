@@ -10,7 +10,7 @@ use fluffle::{
 
 use crate::support::*;
 
-/// The alarm ends while the connection is away: nobody says `connection.unblocked` to the next one.
+/// The alarm ends while the connection is lost, so the new connection never gets `connection.unblocked`.
 #[actix::test]
 async fn a_publisher_is_not_blocked_for_ever_by_an_unblocked_it_missed() {
     let embedded = TestBroker::start().unwrap();
@@ -21,7 +21,7 @@ async fn a_publisher_is_not_blocked_for_ever_by_an_unblocked_it_missed() {
     let alarm = embedded.faults().strike(alarm, Target::all()).unwrap();
     let waiting = out.enqueue("accepted while blocked".to_owned()).await.unwrap();
     until("it knows", || service.connections().iter().any(|one| one.blocked.is_some())).await;
-    // Cut, and healed before anybody can be told.
+    // The alarm ends while the broker is stopped, so no connection is told of it.
     embedded.stop().unwrap();
     alarm.heal().unwrap();
     embedded.start_again().unwrap();

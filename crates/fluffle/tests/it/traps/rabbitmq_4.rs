@@ -1,11 +1,12 @@
-//! Traps of RabbitMQ 4: what it refuses, or is about to.
+//! Traps of RabbitMQ 4: features that it refuses, or that later versions will refuse.
 
 use fluffle::prelude::*;
 
 use super::tap::{BASIC_QOS, Method, QUEUE_DECLARE, Tap};
 use crate::support::*;
 
-/// A service that makes use of all that declares or limits: temporary queues, retries, dead letters, a circuit breaker.
+/// A service that uses everything that declares queues or sets limits: temporary queues, retries, dead letters, a
+/// circuit breaker.
 async fn a_service_with_everything(tap: &Tap, vhost: &Place) {
     let temporary = Queue::temporary("news").bind("news", "");
     let name = temporary.name().to_owned();
@@ -65,6 +66,6 @@ async fn a_prefetch_is_never_global() {
     let tap = Tap::before(vhost.port());
     a_service_with_everything(&tap, &vhost).await;
     let all = tap.all(BASIC_QOS);
-    assert!(all.len() >= 4, "a channel each, and the breaker's probes: {all:?}");
+    assert!(all.len() >= 4, "one for each channel, and one for the breaker's probes: {all:?}");
     assert!(all.iter().all(|qos| qos.arguments[6] == 0), "{all:?}");
 }

@@ -17,8 +17,8 @@ use crate::support::{
     *,
 };
 
-/// From RabbitMQ 4.3 on a consumer that the broker's timeout ends gets `basic.cancel`, as a consumer does whose queue
-/// is deleted. Its channel stays open.
+/// Since RabbitMQ 4.3, a consumer that exceeds the broker's timeout gets `basic.cancel`, like a consumer whose queue is
+/// deleted. Its channel stays open.
 #[actix::test]
 async fn a_basic_cancel_is_no_clean_end_what_was_in_hand_comes_again_to_a_consumer_that_consumes_again() {
     let embedded = TestBroker::start().unwrap();
@@ -42,7 +42,7 @@ async fn a_basic_cancel_is_no_clean_end_what_was_in_hand_comes_again_to_a_consum
     publish(&out, &["next"]).await;
     assert_eq!(next(&mut record).await.text, "next");
     until("both are handled", || stats(&service).handled == 2).await;
-    assert!(service.connections().iter().all(|one| one.connects == 1), "a cancel is its consumer's affair");
+    assert!(service.connections().iter().all(|one| one.connects == 1), "a cancel must not cost a connection");
     service.shutdown().await.unwrap();
 }
 
@@ -68,7 +68,7 @@ fn a_handler_half_way_to_consumer_timeout_is_warned_about_before_the_broker_acts
     }
 }
 
-/// The connection is cut again each time it has just been opened, amid the declarations.
+/// The connection is cut each time it was just opened, during the declarations.
 #[actix::test]
 async fn a_recovery_interrupted_by_a_second_failure_starts_over() {
     let embedded = TestBroker::start().unwrap();
@@ -83,7 +83,7 @@ async fn a_recovery_interrupted_by_a_second_failure_starts_over() {
     service.shutdown().await.unwrap();
 }
 
-/// lapin's `close` waits for an answer that a broker half gone never gives.
+/// lapin's `close` waits for an answer, which a half-open connection never delivers.
 #[actix::test]
 async fn a_close_that_is_never_answered_ends_the_service_all_the_same() {
     let embedded = TestBroker::start().unwrap();

@@ -1,4 +1,4 @@
-//! What a client says to its broker, method by method.
+//! A proxy that records the methods that a client sends to its broker.
 
 use std::{
     io::{Read, Write},
@@ -25,7 +25,7 @@ pub(crate) const BASIC_QOS: (u16, u16) = (60, 10);
 pub(crate) const BASIC_REJECT: (u16, u16) = (60, 90);
 pub(crate) const BASIC_NACK: (u16, u16) = (60, 120);
 
-/// Passes connections on and writes down the methods of their clients.
+/// The proxy: forwards connections and records the methods of their clients.
 pub(crate) struct Tap {
     port: u16,
     said: Arc<Mutex<Vec<Method>>>,
@@ -55,12 +55,12 @@ impl Tap {
         tap
     }
 
-    /// `url`, by way of this.
+    /// `url` with the proxy's port.
     pub(crate) fn url(&self, url: &str, port: u16) -> String {
         url.replace(&port.to_string(), &self.port.to_string())
     }
 
-    /// All of one kind so far.
+    /// All methods of one kind so far.
     pub(crate) fn all(&self, (class, number): (u16, u16)) -> Vec<Method> {
         self.said.lock().unwrap().iter().filter(|method| method.is(class, number)).cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! The cases of `cases.json`, each of which stands for a kind.
+//! The cases of `cases.json`. Each case represents a kind of message.
 
 use std::sync::Arc;
 
@@ -130,7 +130,7 @@ async fn a_content_encoding_that_is_no_compression_means_none() {
 #[actix::test]
 async fn a_header_that_the_broker_made_larger_than_a_frame_is_shortened_and_handled() {
     let mut bench = Bench::with(|_| Act::Ok).await;
-    // Its dead-lettering adds `x-death` to headers that just fitted.
+    // The broker's dead-lettering adds `x-death` to headers that only just fitted.
     let waiting = [
         field(b"x-message-ttl", &integer(1)),
         field(b"x-dead-letter-exchange", &long_string(b"")),

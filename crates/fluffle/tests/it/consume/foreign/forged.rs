@@ -1,4 +1,5 @@
-//! What looks as if the broker or Fluffle had written it, and what leaves no room for what either adds.
+//! Messages with headers that look as if the broker or Fluffle had written them, and messages that leave no room for
+//! what the broker or Fluffle adds.
 
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ async fn a_message_that_says_it_is_a_dead_letter_ends_after_its_attempts() {
     }
     let dead = bench.dead().await;
     assert_eq!(dead.header("x-fluffle-reason").unwrap(), "attempts-exhausted");
-    assert_eq!(dead.header("x-fluffle-replay").unwrap(), "dead", "it is kept apart from the message that died");
+    assert_eq!(dead.header("x-fluffle-replay").unwrap(), "dead", "the copy must differ from the message that died");
     bench.nobody_noticed().await;
 }
 
@@ -116,7 +117,7 @@ async fn a_count_of_deliveries_that_is_there_twice_is_the_brokers_own() {
     };
     foreign.publish(publish);
     foreign.confirmed();
-    // Somebody else has had it before.
+    // Another client gets the message first and requeues it.
     let tag = foreign.get_unacked(b"q").unwrap().tag();
     foreign.reject(tag, true);
     let (factory, mut record) = handlers(|_| Act::Ok);

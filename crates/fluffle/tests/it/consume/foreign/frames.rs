@@ -1,6 +1,7 @@
-//! Messages of any bytes, as fast as a queue takes them, beside a queue whose messages are innocent.
+//! Random messages, as fast as the queue takes them, and valid messages in another queue, which must not be affected.
 //!
-//! `FLUFFLE_FOREIGN_SECONDS` says for how long (4), `FLUFFLE_FOREIGN_SEED` with which seed (another each time, printed).
+//! `FLUFFLE_FOREIGN_SECONDS` sets the duration (default 4). `FLUFFLE_FOREIGN_SEED` sets the seed (default random; it is
+//! printed).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +27,7 @@ fn bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
     }
 }
 
-/// A value of a field table: of a type that RabbitMQ knows, or of any.
+/// A value of a field table, of a type that RabbitMQ knows or of a random type.
 fn value(rng: &mut Rng, depth: usize) -> Vec<u8> {
     match rng.u8(..if depth == 0 { 9 } else { 12 }) {
         0 => vec![b'V'],
@@ -68,7 +69,8 @@ fn headers(rng: &mut Rng, depth: usize) -> Vec<u8> {
     table(&(0..rng.usize(..5)).map(|_| entry(rng)).collect::<Vec<_>>())
 }
 
-/// Flags and properties. No expiration, or a message might be gone before anybody looks at it; and mostly what the broker takes.
+/// Random flags and properties, mostly such as the broker accepts. There is no expiration, because the message could be
+/// gone before the test looks for it.
 fn properties(rng: &mut Rng) -> (u16, Vec<u8>) {
     if rng.u8(..20) == 0 {
         return (rng.u16(..) & !flags::EXPIRATION, bytes(rng, 60));
@@ -94,7 +96,7 @@ fn properties(rng: &mut Rng) -> (u16, Vec<u8>) {
             flags::HEADERS => fields.bytes(&headers(rng, 3)),
             flags::DELIVERY_MODE | flags::PRIORITY => fields.octet(rng.u8(..)),
             flags::TIMESTAMP => fields.long_long(rng.u64(..)),
-            // Expiration; and the user, whom the broker checks.
+            // Neither an expiration nor a user id, which the broker would check.
             _ => continue,
         };
         all |= bit;
@@ -102,7 +104,7 @@ fn properties(rng: &mut Rng) -> (u16, Vec<u8>) {
     (all, fields.into_bytes())
 }
 
-/// What was published, and how often each has been seen.
+/// Which messages the broker took, and how often each was handled or became a dead letter.
 #[derive(Default)]
 struct Books {
     taken: BTreeSet<u32>,
@@ -111,7 +113,7 @@ struct Books {
 }
 
 impl Books {
-    /// Handled or a dead letter.
+    /// Whether the message was handled or is a dead letter.
     fn has_ended(&self, number: u32) -> bool {
         self.handled.contains_key(&number) || self.dead.contains_key(&number)
     }
@@ -130,7 +132,7 @@ impl Books {
 }
 
 impl Bench {
-    /// Publishes message `number`; whether the broker took it. If not, with a client of its own the next time.
+    /// Publishes message `number`. Returns whether the broker took it. If not, opens a new client for the next message.
     fn offer(&mut self, number: u32, key: &[u8], flags: u16, properties: &[u8]) -> bool {
         let text = number.to_string();
         let body = [&[0x0a, text.len() as u8], text.as_bytes()].concat();
@@ -145,13 +147,13 @@ impl Bench {
         false
     }
 
-    /// The dead letters from now on, taken out as they come.
+    /// Consumes the dead letters from now on.
     async fn letters(&self) -> lapin::Consumer {
         let options = lapin::options::BasicConsumeOptions { no_ack: true, ..Default::default() };
         self.raw.channel().basic_consume("q.dead".into(), "".into(), options, Default::default()).await.unwrap()
     }
 
-    /// Enters what has been handled and what is dead.
+    /// Counts in `books` the messages that were handled and those that became dead letters.
     fn enter(&mut self, books: &mut Books, letters: &mut lapin::Consumer) {
         while let Ok(seen) = self.record.try_recv() {
             *books.handled.entry(seen.text.parse().unwrap()).or_default() += 1;
@@ -185,7 +187,7 @@ async fn whatever_the_bytes_they_are_handled_or_dead_letters_and_the_innocent_ar
             offered += 1;
         }
         soon("published", bench.out.publish(format!("innocent {innocent}"))).await.unwrap();
-        // No further ahead than the broker, the queue and the disk can hold.
+        // Waits for this message, so that the test does not publish faster than messages are consumed.
         let seen = next(&mut bench.innocent).await;
         assert_eq!((seen.text, seen.redelivered), (format!("innocent {innocent}"), false));
         innocent += 1;
@@ -201,8 +203,11 @@ async fn whatever_the_bytes_they_are_handled_or_dead_letters_and_the_innocent_ar
     })
     .await;
     println!("{} handled, {} dead letters", books.handled.len(), books.dead.len());
-    assert!(books.taken.len() > 20 && !books.handled.is_empty() && !books.dead.is_empty(), "it tries something");
-    // A dead letter whose confirm comes too late is published again, and nothing else is there twice.
+    assert!(
+        books.taken.len() > 20 && !books.handled.is_empty() && !books.dead.is_empty(),
+        "too few messages were tried"
+    );
+    // Only a dead letter whose confirm came too late may be there twice, because it was published again.
     let copies = bench.service.publishers().into_iter().filter(|(name, _)| name.ends_with("/copies"));
     let republished: u64 = copies.map(|(_, stats)| stats.republished).sum();
     let repeated = books.repeated();

@@ -1,4 +1,4 @@
-//! Properties and headers of every kind: those that cannot be read, those that only the broker writes, and Fluffle's own.
+//! Properties and headers of all kinds: some cannot be read, some only the broker should write, some are Fluffle's own.
 
 use conformance::raw::{Fields, array, field, flags, integer, long_string, table};
 use fluffle::amqp::Replay;
@@ -70,7 +70,7 @@ async fn properties_that_are_present_but_empty_are_absent() {
         assert_eq!(next(&mut bench.record).await.attempt, attempt);
     }
     bench.nobody_noticed().await;
-    assert_eq!((bench.stats().retried, bench.stats().replies_unroutable), (1, 0), "nobody asked for an answer");
+    assert_eq!((bench.stats().retried, bench.stats().replies_unroutable), (1, 0), "the message is not a request");
 }
 
 #[actix::test]
@@ -112,7 +112,7 @@ async fn an_attempt_that_was_made_in_another_queue_is_none_in_this_one() {
         bench.put(flags::HEADERS, &from(queue));
         assert_eq!(next(&mut bench.record).await.attempt, attempt);
         let dead = bench.dead().await;
-        assert_eq!(dead.header("x-fluffle-origin-queue").unwrap(), "q", "where it died last");
+        assert_eq!(dead.header("x-fluffle-origin-queue").unwrap(), "q", "the queue in which the message died last");
     }
     bench.nobody_noticed().await;
 }

@@ -1,5 +1,5 @@
-//! What others put on a queue: whatever the bytes of a message's properties, it is handled or a dead letter, and nobody beside it
-//! notices. See `docs/SEMANTICS.md`, "What others put on your queue".
+//! Messages of other senders. With any bytes in its properties, a message is handled or becomes a dead letter, and
+//! other consumers and publishers are not affected. See `docs/SEMANTICS.md`, "What others put on your queue".
 
 mod cases;
 mod forged;
@@ -20,8 +20,8 @@ use crate::support::{
 /// The body of every message here: a `StringValue` of `good`.
 const GOOD: &[u8] = b"\x0a\x04good";
 
-/// A service that consumes from `q`, where foreign messages come, and from `innocent`, on one connection; and a client without
-/// manners.
+/// A service that consumes on one connection from `q`, which gets the foreign messages, and from `innocent`, which gets
+/// valid ones; and a client that can publish any bytes.
 struct Bench {
     place: Place,
     service: Service,
@@ -33,7 +33,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// With handlers that do what `script` says, and `uri` after the URL.
+    /// A bench whose handlers do what `script` says. `uri` is appended to the broker's URL.
     async fn start(
         uri: &str,
         queue: Queue,
@@ -59,7 +59,7 @@ impl Bench {
         Self { place, service, record, innocent, out, raw, foreign }
     }
 
-    /// With a quorum queue and handlers that do what `script` says.
+    /// A bench with a quorum queue, whose handlers do what `script` says.
     async fn with(script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         Self::start("", Queue::quorum("q").dead_letter(), |consume| consume, script).await
     }
@@ -83,7 +83,8 @@ impl Bench {
         self.service.consumers().into_iter().find(|(name, _)| name == "q").unwrap().1
     }
 
-    /// Nobody beside noticed: what is published and consumed on the same connections goes through, and none of them was lost.
+    /// Checks that the others were not affected: a message to `innocent` goes through on the same connections, and no
+    /// connection was lost.
     async fn nobody_noticed(&mut self) {
         soon("published", self.out.publish("innocent".to_owned())).await.unwrap();
         let seen = next(&mut self.innocent).await;

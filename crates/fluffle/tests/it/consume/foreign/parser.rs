@@ -1,4 +1,5 @@
-//! Bytes that end lapin's parser, whatever the sanitizer does: the consumers of that connection part ways.
+//! Bytes that make lapin's parser fail in spite of the sanitizer: the consumers of the connection get connections of
+//! their own.
 
 use std::{
     io::{Read, Write},
@@ -9,7 +10,7 @@ use fluffle::amqp::ConsumerState;
 
 use super::*;
 
-/// Passes every connection on to `port`, and breaks each frame from there that ends in `poison`.
+/// A proxy to `port`. It damages each frame from there that ends in `poison`. Returns the proxy's port.
 fn poisoned(port: u16) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let here = listener.local_addr().unwrap().port();
@@ -35,7 +36,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, change: fn(&mut [u8])) {
     let _ = (to.shutdown(Shutdown::Both), from.shutdown(Shutdown::Both));
 }
 
-/// The octet after it is the end of its frame.
+/// Damages the octet after `poison`, which is the end of the frame.
 fn break_poison(bytes: &mut [u8]) {
     const POISON: &[u8] = b"poison";
     let found = bytes.windows(POISON.len() + 1).position(|window| window.starts_with(POISON));
@@ -65,7 +66,7 @@ async fn a_connection_that_dies_twice_in_its_parser_is_not_shared_any_more_and_t
         consuming == 3
     })
     .await;
-    // On a connection that has never been lost.
+    // Whether there is a further consuming connection that was never lost.
     let alone = || {
         service
             .connections()
@@ -78,12 +79,12 @@ async fn a_connection_that_dies_twice_in_its_parser_is_not_shared_any_more_and_t
         let seen = next(&mut innocent).await;
         assert_eq!(seen.text, format!("{n:02}"));
     }
-    assert!(alone(), "it was not lost meanwhile");
+    assert!(alone(), "the connection of the innocent consumer was lost");
     assert_eq!(raw.ready("innocent.dead").await, 0);
     let of = |queue: &str| service.consumers().into_iter().find(|(name, _)| name == queue).unwrap().1;
     assert_eq!(of("innocent").state, ConsumerState::Consuming);
 
-    // Somebody takes it out, at a moment when it is not with the consumer that tries again: its queue goes on as well.
+    // Another client takes the poison out, while the restarting consumer does not have it. Then `q` goes on as well.
     assert_eq!(raw.take("q").await.body, b"\x0a\x06poison");
     raw.put("q", b"\x0a\x04good", Default::default()).await;
     assert_eq!(next(&mut record).await.text, "good");

@@ -1,5 +1,5 @@
-//! A copy that the broker refuses: it takes another form, and nobody beside it is charged. On the broker inside, which can be told
-//! to refuse.
+//! A copy that the broker refuses is published in another form, and other messages are not charged. On the embedded
+//! broker, which the test can make refuse.
 
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ impl Refusing {
         assert_eq!(next(&mut self.record).await.text, "text");
     }
 
-    /// Channels are closed over what is published to `queue`. Each time the queue has the message all the same, which nobody is
-    /// told.
+    /// Makes the broker close the channel when a message is published to `queue`. The queue gets the message all the
+    /// same, but the publisher gets no confirm.
     fn refuse(&self, queue: &str, times: u64) -> FaultHandle {
         let inject = |fault| {
             self.broker.faults().inject(Rule::new(fault).at(Event::Published).on_queue(queue).times(times)).unwrap()
@@ -52,7 +52,7 @@ impl Refusing {
 #[actix::test]
 async fn a_dead_letter_that_the_broker_refuses_is_placed_without_its_senders_headers() {
     let mut bench = Refusing::start(|| Failure::reject("never")).await;
-    // Twice, and the message is its own suspect.
+    // After two refusals the publisher knows that this message is the cause.
     let refused = bench.refuse("q.dead", 2);
     bench.put().await;
     soon("others go on", bench.out.publish("beside".to_owned())).await.unwrap();
@@ -80,12 +80,13 @@ async fn a_copy_that_is_refused_in_any_form_is_not_published_in_a_hurry_and_its_
     let refused = bench.refuse("q.dead", u64::MAX);
     bench.put().await;
     until("both forms were refused", || refused.fired() >= 4).await;
-    // Four refusals are two forms; from there on it waits, longer each time.
+    // Each form is refused twice, so four refusals are both forms. After that the copy is tried again with growing
+    // waits.
     let begun = std::time::Instant::now();
     until("it is tried again", || refused.fired() >= 8).await;
     assert!(begun.elapsed() > Duration::from_millis(300), "{:?}", begun.elapsed());
     soon("others go on", bench.out.publish("beside".to_owned())).await.unwrap();
-    assert_eq!(bench.broker.snapshot().unwrap().queue("q").unwrap().unacked, 1, "the original stays");
+    assert_eq!(bench.broker.snapshot().unwrap().queue("q").unwrap().unacked, 1, "the original must stay unacked");
     bench.broker.faults().heal_all().unwrap();
     soon("settled", bench.broker.settled(&bench.service)).await.unwrap();
 }
