@@ -12,9 +12,9 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 use crate::support::*;
 
 /// Answers when the test lets it.
-pub struct Gated {
+pub(super) struct Gated {
     seen: tokio::sync::mpsc::UnboundedSender<Seen>,
-    pub gate: Arc<Semaphore>,
+    pub(super) gate: Arc<Semaphore>,
 }
 
 impl Actor for Gated {
@@ -36,7 +36,7 @@ impl Handler<Delivery<String>> for Gated {
 }
 
 /// Handlers that answer as often as the gate has permits, and the record of what they began.
-pub fn gated() -> (impl Fn() -> Gated + Send + Sync + 'static, Record, Arc<Semaphore>) {
+pub(super) fn gated() -> (impl Fn() -> Gated + Send + Sync + 'static, Record, Arc<Semaphore>) {
     let (seen, record) = tokio::sync::mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(0));
     let handed_out = Arc::clone(&gate);
@@ -44,21 +44,21 @@ pub fn gated() -> (impl Fn() -> Gated + Send + Sync + 'static, Record, Arc<Semap
 }
 
 /// A service on queue `q`, behind a proxy that can take the broker away.
-pub struct Bench {
-    pub place: Place,
-    pub proxy: Proxy,
-    pub service: Service,
-    pub out: Publisher<String>,
-    pub record: Record,
-    pub gate: Arc<Semaphore>,
-    pub raw: Raw,
+pub(super) struct Bench {
+    pub(super) place: Place,
+    pub(super) proxy: Proxy,
+    pub(super) service: Service,
+    pub(super) out: Publisher<String>,
+    pub(super) record: Record,
+    pub(super) gate: Arc<Semaphore>,
+    pub(super) raw: Raw,
 }
 
 /// As many permits as any test has messages.
-pub const ALL: usize = 1_000;
+pub(super) const ALL: usize = 1_000;
 
 impl Bench {
-    pub async fn start(consume: Consume<String>, drain: Duration) -> Self {
+    pub(super) async fn start(consume: Consume<String>, drain: Duration) -> Self {
         let place = vhost();
         let proxy = Proxy::start(([127, 0, 0, 1], place.port()).into()).unwrap();
         let app = App::new(broker(&proxy.url_for(place.url())).name(place.name()))
@@ -71,14 +71,14 @@ impl Bench {
         Self { place, proxy, service, out, record, gate, raw }
     }
 
-    pub async fn publish(&self, numbers: std::ops::Range<usize>) {
+    pub(super) async fn publish(&self, numbers: std::ops::Range<usize>) {
         for number in numbers {
             soon("published", self.out.publish(number.to_string())).await.unwrap();
         }
     }
 
     /// Waits until handlers have begun so many more messages, and gives them.
-    pub async fn begun(&mut self, count: usize) -> Vec<String> {
+    pub(super) async fn begun(&mut self, count: usize) -> Vec<String> {
         let mut texts = Vec::new();
         for _ in 0..count {
             texts.push(next(&mut self.record).await.text);
@@ -86,31 +86,31 @@ impl Bench {
         texts
     }
 
-    pub fn stats(&self) -> ConsumerStats {
+    pub(super) fn stats(&self) -> ConsumerStats {
         self.service.consumers()[0].1
     }
 
-    pub async fn is(&self, state: ConsumerState) {
+    pub(super) async fn is(&self, state: ConsumerState) {
         until(&format!("{state:?}"), || self.service.consumers().iter().all(|(_, one)| one.state == state)).await;
     }
 
-    pub fn pausing(&self) -> JoinHandle<Result<(), ServiceError>> {
+    pub(super) fn pausing(&self) -> JoinHandle<Result<(), ServiceError>> {
         let service = self.service.clone();
         actix_rt::spawn(async move { service.pause_consumer("q").await })
     }
 
-    pub fn removing(&self) -> JoinHandle<Result<(), ServiceError>> {
+    pub(super) fn removing(&self) -> JoinHandle<Result<(), ServiceError>> {
         let service = self.service.clone();
         actix_rt::spawn(async move { service.remove_consumer("q").await })
     }
 
     /// Until so many are ready and nobody has a subscription, or messages unacked that an ended subscription brought:
     /// RabbitMQ counts those as well.
-    pub async fn rest(&self, ready: usize) {
+    pub(super) async fn rest(&self, ready: usize) {
         self.wait_for(ready, 0).await;
     }
 
-    pub async fn wait_for(&self, ready: usize, consumers: usize) {
+    pub(super) async fn wait_for(&self, ready: usize, consumers: usize) {
         soon(&format!("{ready} ready and {consumers} consumers"), async {
             let mut look = tokio::time::interval(Duration::from_millis(20));
             while self.counts().await != (ready, consumers) {
@@ -121,7 +121,7 @@ impl Bench {
     }
 
     /// Until the consumer has taken back what no handler had begun.
-    pub async fn let_go(&self, node: &str) {
+    pub(super) async fn let_go(&self, node: &str) {
         let node = format!("app/consume/consume-0/channels/{node}/consumer");
         let waiting =
             || self.service.snapshot().find(&node).and_then(|node| node.mailbox).map_or(0, |depth| depth.waiting);
@@ -129,7 +129,7 @@ impl Bench {
     }
 
     /// Ready messages and consumers of `q`, as they are now: what RabbitMQ lists of a queue may be some seconds old.
-    pub async fn counts(&self) -> (usize, usize) {
+    pub(super) async fn counts(&self) -> (usize, usize) {
         let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
         // A test may have closed all connections.
         let raw = Raw::connect(self.place.url()).await;
@@ -138,24 +138,24 @@ impl Bench {
     }
 
     /// Until [`the_broker_is_back`](Self::the_broker_is_back).
-    pub async fn the_broker_goes_away(&self) {
+    pub(super) async fn the_broker_goes_away(&self) {
         self.proxy.faults().inject(Rule::new(Fault::Refuse)).unwrap();
         self.proxy.faults().strike(Fault::Cut, Target::all()).unwrap();
         until("lost", || self.service.connections().iter().all(|one| !one.connected)).await;
     }
 
-    pub async fn the_broker_is_back(&self) {
+    pub(super) async fn the_broker_is_back(&self) {
         self.proxy.faults().heal_all().unwrap();
         until("connected", || self.service.connections().iter().all(|one| one.connected)).await;
         soon("ready", self.service.ready()).await.unwrap();
     }
 }
 
-pub const DRAIN: Duration = Duration::from_secs(60);
+pub(super) const DRAIN: Duration = Duration::from_secs(60);
 
 /// Leaves handlers 750 ms.
-pub const SHORT: Duration = Duration::from_secs(1);
+pub(super) const SHORT: Duration = Duration::from_secs(1);
 
-pub fn q() -> Consume<String> {
+pub(super) fn q() -> Consume<String> {
     Consume::queue("q")
 }
