@@ -7,6 +7,7 @@
 //! - [`Service`]: the supervision tree of one application; publishers, requesters and consumers are added to it.
 //! - [`Publisher`], [`Route`]: from a message to the broker's confirm.
 //! - [`Consume`], [`Delivery`], [`DeliveryBatch`], [`Failure`], [`Retry`]: from a queue to a handler actor and back.
+//! - [`Middleware`]: code of the application around every call of a handler.
 //! - [`Requester`]: questions and answers.
 //!
 //! No type of lapin's appears in any signature; its own recovery is off, for the tree owns recovery.
@@ -31,9 +32,10 @@ pub use consume::{
         batch::{DeliveryBatch, ItemFailures},
         delivery::Delivery,
     },
-    message::settled::Settled,
+    message::{delivery_info::DeliveryInfo, settled::Settled},
     spec::{
         consume::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
+        middleware::{HandlerResult, HandlerStep, Handling, Middleware},
         retry::{Retry, RetryError},
         seen_store::{SeenError, SeenStore},
     },

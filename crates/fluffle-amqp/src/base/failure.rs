@@ -43,18 +43,20 @@ use fluffle_wire::headers::error_chain;
 pub struct Failure {
     permanent: bool,
     after: Option<Duration>,
+    /// A middleware refused the message, and no handler was called.
+    before_the_handler: bool,
     error: Box<dyn Error + Send + Sync>,
 }
 
 impl Failure {
     /// This message will never be handled: dead-letter it now.
     pub fn reject(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { permanent: true, after: None, error: error.into() }
+        Self { permanent: true, after: None, before_the_handler: false, error: error.into() }
     }
 
     /// Try this message again, after the consumer's backoff.
     pub fn retry(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { permanent: false, after: None, error: error.into() }
+        Self { permanent: false, after: None, before_the_handler: false, error: error.into() }
     }
 
     /// Sets the wait before the next attempt. The consumer's next longer delay class is used, or its longest; see
@@ -68,6 +70,15 @@ impl Failure {
     /// Whether the message is to be dead-lettered without another attempt.
     pub fn is_permanent(&self) -> bool {
         self.permanent
+    }
+
+    /// The same failure, of a middleware that refused the message.
+    pub(crate) fn before_the_handler(self) -> Self {
+        Self { before_the_handler: true, ..self }
+    }
+
+    pub(crate) fn is_before_the_handler(&self) -> bool {
+        self.before_the_handler
     }
 
     pub(crate) fn wait(&self) -> Option<Duration> {

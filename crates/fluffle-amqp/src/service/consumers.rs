@@ -11,7 +11,7 @@ use fluffle_supervise::{ActorSpec, Strategy, SupervisorSpec};
 use crate::{
     base::drain::Step,
     consume::{
-        handler::{adapter::Adapter, dispatch::Feeder},
+        handler::{adapter::Adapter, around::Middlewares, dispatch::Feeder},
         intake::seen::Seen,
         queue::{by_key::SortBy, handler_queue::HandlerQueue, read_key::DecodeKey, waiting::Waiting},
         session::{
@@ -36,6 +36,7 @@ struct Common<D, F> {
     guard: Arc<Guard>,
     patience: Patience,
     seen: Option<Seen>,
+    middleware: Middlewares,
     /// Makes the [`Adapter`] of one instance.
     adapter: D,
     /// Makes a handler.
@@ -69,6 +70,10 @@ impl Service {
             guard: Arc::new(consume.guard()),
             patience: consume.patience(),
             seen: consume.seen.take().map(Seen::new),
+            middleware: Middlewares::new(
+                self.parts(|parts| parts.middleware.clone()),
+                std::mem::take(&mut consume.middleware),
+            ),
             adapter,
             factory: Arc::new(factory),
         };
@@ -119,8 +124,12 @@ impl Service {
         // Acquired before the handlers are added, so that a failure leaves no handlers without a consumer behind.
         let (send_queue, part) = PublisherPart::copies(&name, consume.confirm_timeout);
         self.add_publisher(part).await?;
-        let feeder =
-            Feeder { queue: Arc::clone(&handler_queue), seen: common.seen.clone(), adapter: common.adapter.clone() };
+        let feeder = Feeder {
+            queue: Arc::clone(&handler_queue),
+            seen: common.seen.clone(),
+            middleware: common.middleware.clone(),
+            adapter: common.adapter.clone(),
+        };
         self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
         let exclusive = consume.exclusive_queues(&common.application);
         let kind = common.application.find_queue(&consume.queue).map(Queue::kind);

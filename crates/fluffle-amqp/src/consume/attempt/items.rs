@@ -187,6 +187,10 @@ impl ItemTicket {
         &self.items.attempt
     }
 
+    pub(crate) fn index(&self) -> usize {
+        self.begun.index
+    }
+
     /// Whether the item has taken too long. If not, wakes the task when it has.
     pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
         self.begun.waker.register(cx.waker());

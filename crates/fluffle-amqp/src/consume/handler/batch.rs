@@ -13,8 +13,7 @@ use crate::{
     base::failure::Failure,
     consume::{
         attempt::attempt::Attempt,
-        handler::accessors::accessors,
-        message::{item::item_id, settled::Settled},
+        message::{accessors::accessors, item::item_id, settled::Settled},
     },
 };
 
@@ -181,6 +180,10 @@ impl ItemFailures {
     /// Whether none were.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(crate) fn as_slice(&self) -> &[(usize, Failure)] {
+        &self.0
     }
 
     pub(crate) fn first(self) -> Option<Failure> {
