@@ -96,7 +96,7 @@ impl Middleware for Observer {
         if id == self.refuses {
             return Err(Failure::reject(format!("{id} may not")));
         }
-        Ok(Box::new(Observation { observer: self.clone(), saw, id }))
+        Ok(Box::new(Observation { observer: self.clone(), saw, id, steps: 0 }))
     }
 }
 
@@ -104,11 +104,13 @@ struct Observation {
     observer: Observer,
     saw: String,
     id: String,
+    steps: u32,
 }
 
 impl Handling for Observation {
     fn step(&mut self, step: HandlerStep<'_>) {
-        self.observer.panic_in("step", &self.id);
+        self.steps += 1;
+        self.observer.panic_in(if self.steps == 1 { "call" } else { "poll" }, &self.id);
         INSIDE.set(INSIDE.get() + 1);
         step.run();
         INSIDE.set(INSIDE.get() - 1);
@@ -422,7 +424,9 @@ handler!(Waits, ResponseActFuture<Self, Outcome>, |this, text| {
 /// Panics with the first of two messages in each call; the second is handled by the same actor.
 #[actix::test]
 async fn a_panic_of_a_middleware_is_charged_to_its_message_alone() {
-    for (kind, panics) in [("before", &[("1", "before")]), ("step", &[("1", "step")]), ("after", &[("1", "after")])] {
+    let all: [&'static [_]; 4] = [&[("1", "before")], &[("1", "call")], &[("1", "poll")], &[("1", "after")]];
+    for panics in all {
+        let kind = panics[0].1;
         let vhost = vhost();
         let (mut middleware, mut told) = observer("it");
         middleware.panics = panics;
@@ -453,6 +457,33 @@ async fn a_panic_of_a_middleware_is_charged_to_its_message_alone() {
         assert_eq!(service.snapshot().find("app/handlers/q/0").unwrap().restarts, 0, "{kind}: the actor goes on");
         service.shutdown().await.unwrap();
     }
+}
+
+#[actix::test]
+async fn a_panic_of_a_middleware_around_a_future_apart_from_its_actor_or_an_item_is_charged_to_it_alone() {
+    let vhost = vhost();
+    let (mut middleware, mut told) = observer("it");
+    middleware.panics = &[("1", "poll"), ("b/1", "before"), ("b/2", "call"), ("b/3", "poll"), ("b/4", "after")];
+    let (tell, _calls) = mpsc::unbounded_channel();
+    let app = app(vhost.url());
+    let out = app.publisher::<String>(Route::queue("q"));
+    let consume = q().middleware(middleware);
+    let service = started(app.consume(consume, move || Apart(tell.clone()))).await;
+    let raw = Raw::connect(vhost.url()).await;
+    let error = |id: &str| format!("the middleware around the handler panicked: it fell over {id}");
+    out.publish_with("fine".to_owned(), MessageOptions::new().id("1")).await.unwrap();
+    assert_eq!(raw.take("q.dead").await.header(headers::ERROR).unwrap(), error("1"));
+    assert_eq!(next_lines(&mut told, 2).await, ["it before 1", "it after 1: Crashed"]);
+    send_batch(&raw, "b", &["fine"; 6]).await;
+    let mut errors = Vec::new();
+    for _ in 0..4 {
+        errors.push(raw.take("q.dead").await.header(headers::ERROR).unwrap());
+    }
+    assert_eq!(errors, ["b/1", "b/2", "b/3", "b/4"].map(error));
+    all_settled(&vhost, &service, 5).await;
+    assert_eq!(service.consumers()[0].1.handled, 2);
+    assert_eq!(service.snapshot().find("app/handlers/q/0").unwrap().restarts, 0, "the actor goes on");
+    service.shutdown().await.unwrap();
 }
 
 /// Handles in its own context. A `held` message waits for `go`.
