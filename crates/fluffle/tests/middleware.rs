@@ -338,6 +338,27 @@ async fn the_result_of_each_kind_of_handler_is_told_and_each_poll_that_can_be_is
     each_outcome("AtomicResponse", Atomic, &["polled inside 0", "polled inside 0"]).await;
 }
 
+/// The kinds of handler that go another way when there is middleware.
+#[actix::test]
+async fn without_middleware_a_handler_of_each_kind_runs_as_actix_runs_it() {
+    async fn handled<A: fluffle::amqp::Handles<String>>(handler: fn(Tell) -> A, polls: usize) {
+        let vhost = vhost();
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let app = app(vhost.url());
+        let out = app.publisher::<String>(Route::queue("q"));
+        let service = started(app.consume(q(), move || handler(tell.clone()))).await;
+        out.publish("fine".to_owned()).await.unwrap();
+        let lines = [vec!["called inside 0"], vec!["polled inside 0"; polls]].concat();
+        assert_eq!(next_lines(&mut told, 1 + polls).await, lines);
+        until("it is handled", || service.consumers()[0].1.handled == 1).await;
+        service.shutdown().await.unwrap();
+    }
+    handled(Plain, 0).await;
+    handled(Apart, 2).await;
+    handled(InContext, 2).await;
+    handled(Atomic, 2).await;
+}
+
 #[actix::test]
 async fn items_by_themselves_are_seen_one_by_one_and_refused_one_by_one() {
     for by_key in [false, true] {

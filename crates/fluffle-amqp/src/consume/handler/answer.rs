@@ -67,7 +67,7 @@ where
     // A `ResponseActFuture` runs in the actor's context, where actix would run it, but inside its middleware.
     let in_context =
         (&mut response as &mut dyn Any).downcast_mut::<Option<ResponseActFuture<A, Result<F::Answer, Failure>>>>();
-    if let (false, Some(future)) = (around.is_empty(), in_context.and_then(Option::take)) {
+    if let Some(future) = in_context.filter(|_| !around.is_empty()).and_then(Option::take) {
         let (reply, answer) = oneshot::channel();
         ctx.spawn(InContext::<F, A> { future, around, reply: Some(reply) });
         return Reply::Later(Answer::Apart(answer));
