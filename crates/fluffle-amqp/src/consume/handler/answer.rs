@@ -59,6 +59,8 @@ where
             });
             let said = AssertUnwindSafe(polls).catch_unwind().await;
             let said = said.unwrap_or_else(|payload| Err(Crash::of_a_future(&*payload)));
+            // Before the answer, so that what the handler holds is free when its message is settled.
+            drop(future);
             // Fails if nobody waits any more.
             let _ = reply.send(around.end(said, F::result));
         });
@@ -69,7 +71,7 @@ where
         (&mut response as &mut dyn Any).downcast_mut::<Option<ResponseActFuture<A, Result<F::Answer, Failure>>>>();
     if let Some(future) = in_context.filter(|_| !around.is_empty()).and_then(Option::take) {
         let (reply, answer) = oneshot::channel();
-        ctx.spawn(InContext::<F, A> { future, around, reply: Some(reply) });
+        ctx.spawn(InContext::<F, A> { future: Some(future), around, reply: Some(reply) });
         return Reply::Later(Answer::Apart(answer));
     }
     let (reply, mut answer) = oneshot::channel();
@@ -84,7 +86,8 @@ where
 
 /// A future of the handler in its actor's context, inside the middleware.
 struct InContext<F: Adapter, A: Actor> {
-    future: ResponseActFuture<A, Result<F::Answer, Failure>>,
+    /// `None` once it is done.
+    future: Option<ResponseActFuture<A, Result<F::Answer, Failure>>>,
     around: Handlings,
     reply: Option<oneshot::Sender<Said<F>>>,
 }
@@ -94,10 +97,13 @@ impl<F: Adapter, A: Actor> ActorFuture<A> for InContext<F, A> {
 
     fn poll(self: Pin<&mut Self>, actor: &mut A, ctx: &mut A::Context, cx: &mut TaskContext<'_>) -> Poll<()> {
         let Self { future, around, reply } = self.get_mut();
-        let said = match around.step(|| future.as_mut().poll(actor, ctx, cx)) {
+        let Some(polled) = future else { return Poll::Ready(()) };
+        let said = match around.step(|| polled.as_mut().poll(actor, ctx, cx)) {
             Ok(answer) => Ok(ready!(answer)),
             Err(crash) => Err(crash),
         };
+        // Before the answer, so that what the handler holds is free when its message is settled.
+        *future = None;
         let said = std::mem::take(around).end(said, F::result);
         if let Some(reply) = reply.take() {
             // Fails if nobody waits any more.
