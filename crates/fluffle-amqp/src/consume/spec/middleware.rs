@@ -85,8 +85,8 @@ use crate::{base::failure::Failure, consume::message::delivery_info::DeliveryInf
 pub trait Middleware: Send + Sync + 'static {
     /// A handler is about to be given a message.
     ///
-    /// The [`Handling`] follows this one handling until the handler's result is there. `Box::new(())` does nothing more,
-    /// and allocates nothing.
+    /// The [`Handling`] follows this one handling until the handler's result is there. `Box::new(())` does nothing
+    /// more, and allocates nothing.
     ///
     /// # Errors
     /// Refuses the message: the handler is not called, and the error decides what becomes of the message.
@@ -109,16 +109,16 @@ pub trait Handling: 'static {
     /// not, because actix gives no access to the future inside; neither are tasks that the handler spawns. For these,
     /// only the call of `handle` is a step.
     ///
-    /// If this returns without having run `step`, `step` is run then. A panic of the handler passes this method by: here
-    /// the step returns as usual, and `after` gets [`HandlerResult::Crashed`].
+    /// If this returns without having run `step`, `step` is run then. A panic of the handler passes this method by:
+    /// here the step returns as usual, and `after` gets [`HandlerResult::Crashed`].
     fn step(&mut self, step: HandlerStep<'_>) {
         step.run();
     }
 
     /// The handler's result is there. Called once, on the handler's thread, before the message is settled; also for a
     /// result that comes after [`handler_timeout`](crate::Consume::handler_timeout), and with
-    /// [`HandlerResult::Crashed`] if the handler crashed or its actor ended. A handler that never answers is followed by
-    /// no `after` until its actor ends.
+    /// [`HandlerResult::Crashed`] if the handler crashed or its actor ended. A handler that never answers is followed
+    /// by no `after` until its actor ends.
     ///
     /// It says what the handler did, not what becomes of the message; the latter is
     /// [`Delivery::settled`](crate::Delivery::settled).
