@@ -8,6 +8,7 @@
 //! - [`Publisher`], [`Route`]: publish a message and wait for the broker's confirm.
 //! - [`Consume`], [`Delivery`], [`DeliveryBatch`], [`Failure`], [`Retry`]: pass deliveries to a handler actor and
 //!   settle them by its answer.
+//! - [`Middleware`]: code of the application around every call of a handler.
 //! - [`Requester`]: sends requests and receives their answers.
 //! - [`Replay`]: publishes dead letters again.
 //!
@@ -43,9 +44,10 @@ pub use consume::{
         batch::{DeliveryBatch, ItemFailures},
         delivery::Delivery,
     },
-    message::settled::Settled,
+    message::{delivery_info::DeliveryInfo, settled::Settled},
     spec::{
         consume::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
+        middleware::{HandlerResult, HandlerStep, Handling, Middleware},
         retry::{Retry, RetryError},
         seen_store::{SeenError, SeenStore},
     },

@@ -8,8 +8,8 @@ use std::{
 };
 
 use fluffle_amqp::{
-    Broker, Consume, DRAIN, Forwarder, Handles, HandlesBatches, Payload, Publisher, PublisherPart, Requester,
-    RequesterPart, Route, Service, ServiceError, Topology,
+    Broker, Consume, DRAIN, Forwarder, Handles, HandlesBatches, Middleware, Payload, Publisher, PublisherPart,
+    Requester, RequesterPart, Route, Service, ServiceError, Topology,
 };
 use fluffle_supervise::ChildSpec;
 
@@ -17,6 +17,7 @@ use crate::error::Error;
 
 type Adding<'a> = Pin<Box<dyn Future<Output = Result<(), ServiceError>> + 'a>>;
 type Part = Box<dyn for<'a> FnOnce(&'a Service) -> Adding<'a>>;
+type AddMiddleware = Box<dyn FnOnce(&Service)>;
 
 /// The parts of a service. Building an `App` does no I/O; [`start`](App::start) and
 /// [`run_until_signal`](App::run_until_signal) do.
@@ -27,13 +28,14 @@ pub struct App {
     broker: Broker,
     topology: Topology,
     drain: Duration,
+    middleware: Vec<AddMiddleware>,
     parts: Mutex<Vec<Part>>,
 }
 
 impl App {
     /// Creates an app for a service on `broker`.
     pub fn new(broker: Broker) -> Self {
-        Self { broker, topology: Topology::new(), drain: DRAIN, parts: Mutex::default() }
+        Self { broker, topology: Topology::new(), drain: DRAIN, middleware: Vec::new(), parts: Mutex::default() }
     }
 
     /// Sets the exchanges, queues and bindings that the service declares after every connect.
@@ -51,6 +53,40 @@ impl App {
     #[must_use]
     pub fn drain_within(mut self, limit: Duration) -> Self {
         self.drain = limit.min(Duration::from_secs(24 * 3600));
+        self
+    }
+
+    /// Adds a [`Middleware`]: code that runs around each call of a handler, for example for a tracing span, a metric or
+    /// a check of a header. It applies to all consumers of this app, also to those added before this call, because
+    /// otherwise a check would depend on the order of these calls. The first middleware added is the outermost; those
+    /// of a consumer ([`Consume::middleware`]) stand inside those of the app.
+    ///
+    /// ```
+    /// use fluffle::{amqp::{DeliveryInfo, HandlerResult, Handling, Middleware}, prelude::*};
+    /// use std::time::Instant;
+    ///
+    /// struct Timed;
+    /// struct Timing { began: Instant, queue: String }
+    ///
+    /// impl Middleware for Timed {
+    ///     fn before(&self, delivery: &DeliveryInfo<'_>) -> Result<Box<dyn Handling>, Failure> {
+    ///         Ok(Box::new(Timing { began: Instant::now(), queue: delivery.queue().to_owned() }))
+    ///     }
+    /// }
+    ///
+    /// impl Handling for Timing {
+    ///     fn after(self: Box<Self>, result: HandlerResult<'_>) {
+    ///         println!("{}: {result:?} after {:?}", self.queue, self.began.elapsed());
+    ///     }
+    /// }
+    ///
+    /// # fn app(broker: Broker) -> App {
+    /// App::new(broker).middleware(Timed)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn middleware(mut self, middleware: impl Middleware) -> Self {
+        self.middleware.push(Box::new(move |service| service.middleware(middleware)));
         self
     }
 
@@ -215,6 +251,8 @@ impl App {
 
     fn begin(self) -> Result<(Service, Vec<Part>), Error> {
         let service = Service::start(self.broker, self.topology, self.drain)?;
+        // Before the parts, because a consumer gets the middleware that its service has when it is added.
+        self.middleware.into_iter().for_each(|add| add(&service));
         Ok((service, self.parts.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 

@@ -32,8 +32,8 @@ const LAYERS: [Layers; 2] = [
     Layers {
         of: &["consume"],
         rows: &[
-            &["spec"],
             &["message"],
+            &["spec"],
             &["attempt"],
             &["events"],
             &["decide"],

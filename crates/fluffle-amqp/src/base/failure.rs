@@ -43,18 +43,20 @@ use fluffle_wire::headers::error_chain;
 pub struct Failure {
     permanent: bool,
     after: Option<Duration>,
+    /// A middleware refused the message, and no handler was called.
+    before_the_handler: bool,
     error: Box<dyn Error + Send + Sync>,
 }
 
 impl Failure {
     /// A permanent failure: the message is dead-lettered without another attempt.
     pub fn reject(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { permanent: true, after: None, error: error.into() }
+        Self { permanent: true, after: None, before_the_handler: false, error: error.into() }
     }
 
     /// A transient failure: the message is retried after the consumer's backoff.
     pub fn retry(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { permanent: false, after: None, error: error.into() }
+        Self { permanent: false, after: None, before_the_handler: false, error: error.into() }
     }
 
     /// Sets the wait before the next attempt. The wait is rounded up to the consumer's next delay class, or is its
@@ -68,6 +70,15 @@ impl Failure {
     /// Whether the message is dead-lettered without another attempt.
     pub fn is_permanent(&self) -> bool {
         self.permanent
+    }
+
+    /// The same failure, of a middleware that refused the message.
+    pub(crate) fn before_the_handler(self) -> Self {
+        Self { before_the_handler: true, ..self }
+    }
+
+    pub(crate) fn is_before_the_handler(&self) -> bool {
+        self.before_the_handler
     }
 
     /// The wait before the next attempt, if the handler chose one.

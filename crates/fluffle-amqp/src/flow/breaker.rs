@@ -228,9 +228,10 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether `failure` counts as a failure of the guarded service.
+    /// Whether `failure` counts as a failure of the guarded service. A refusal by a middleware does not: the handler,
+    /// which needs that service, was not called.
     pub(crate) fn counts(&self, failure: &Failure) -> bool {
-        self.rejections || !failure.is_permanent()
+        !failure.is_before_the_handler() && (self.rejections || !failure.is_permanent())
     }
 
     pub(crate) fn shared(&self) -> &Arc<SharedSwitch> {
@@ -346,6 +347,15 @@ mod tests {
 
     async fn fail() -> Result<(), Failure> {
         Err(io::Error::other("away").into())
+    }
+
+    #[test]
+    fn a_refusal_before_the_handler_does_not_count_even_where_rejections_do() {
+        for breaker in [breaker(), breaker().count_rejections()] {
+            assert!(breaker.counts(&Failure::retry("away")));
+            assert!(!breaker.counts(&Failure::retry("away").before_the_handler()));
+            assert!(!breaker.counts(&Failure::reject("not you").before_the_handler()));
+        }
     }
 
     #[tokio::test(start_paused = true)]

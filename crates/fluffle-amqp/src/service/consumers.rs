@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::{
     base::drain::Step,
     consume::{
-        handler::{adapter::Adapter, dispatch::Feeder},
+        handler::{adapter::Adapter, around::Middlewares, dispatch::Feeder},
         intake::seen::Seen,
         queue::{by_key::SortBy, handler_queue::HandlerQueue, read_key::DecodeKey, waiting::Waiting},
         session::{
@@ -42,6 +42,7 @@ struct Common<D, F> {
     patience: Patience,
     seen: Option<Seen>,
     claim: Arc<TypeClaim>,
+    middleware: Middlewares,
     /// Makes the [`Adapter`] of one instance.
     adapter: D,
     /// Makes a handler.
@@ -74,6 +75,10 @@ impl Service {
             patience: consume.patience(),
             seen: consume.seen.take().map(Seen::new),
             claim,
+            middleware: Middlewares::new(
+                self.parts(|parts| parts.middleware.clone()),
+                std::mem::take(&mut consume.middleware),
+            ),
             adapter,
             factory: Arc::new(factory),
         };
@@ -114,8 +119,12 @@ impl Service {
         let (send_queue, part) = PublisherPart::copies(&name, consume.confirm_timeout);
         let copies = CopiesPublisher(Arc::clone(&send_queue));
         self.add_publisher(part).await?;
-        let feeder =
-            Feeder { queue: Arc::clone(&handler_queue), seen: common.seen.clone(), adapter: common.adapter.clone() };
+        let feeder = Feeder {
+            queue: Arc::clone(&handler_queue),
+            seen: common.seen.clone(),
+            middleware: common.middleware.clone(),
+            adapter: common.adapter.clone(),
+        };
         let threads = self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
         let exclusive = consume.exclusive_queues(&common.application);
         let kind = common.application.find_queue(&consume.queue).map(Queue::kind);

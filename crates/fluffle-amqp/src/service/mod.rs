@@ -61,7 +61,7 @@ use crate::{
     },
     consume::{
         handler::adapter::{AllAtOnce, OneByOne},
-        spec::consume::Consume,
+        spec::{consume::Consume, middleware::Middleware},
     },
     link::{
         broker::Broker,
@@ -141,6 +141,8 @@ pub(crate) struct Parts {
     pub(crate) outboxes: Vec<Weak<SendQueue>>,
     requesters: Vec<Weak<requester::RequestTable>>,
     pub(crate) consumers: Vec<Arc<Consumer>>,
+    /// For consumers that are added from now on, the outermost first.
+    middleware: Vec<Arc<dyn Middleware>>,
     /// Names of the application's own actors that were ordered before their supervisor ran.
     ordered: HashSet<Arc<str>>,
     /// The service has ended: what is added now would be nobody's.
@@ -296,6 +298,13 @@ impl Service {
         consume.check_batches()?;
         let wire = consume.wire.clone();
         self.add_consumer(consume, move || AllAtOnce { wire: wire.clone() }, factory).await
+    }
+
+    /// Adds a [`Middleware`] that runs around each call of a handler of each consumer that is added to this service from
+    /// now on, inside the middleware added before, and outside that of the
+    /// [consumer itself](Consume::middleware). Consumers that this service already has do not change.
+    pub fn middleware(&self, middleware: impl Middleware) {
+        self.parts(|parts| parts.middleware.push(Arc::new(middleware)));
     }
 
     /// Adds an actor of the application's own, or a supervisor of several, below `app/application`. They share a

@@ -10,18 +10,30 @@ use fluffle_wire::headers::error_chain;
 pub(crate) struct Crash(Option<Arc<Panic>>);
 
 #[derive(Debug, thiserror::Error)]
-#[error("the handler panicked: {0}")]
-struct Panic(String);
+#[error("the {whose} panicked: {text}")]
+struct Panic {
+    whose: &'static str,
+    text: String,
+}
 
 impl Crash {
     /// The crash of the handler actor that is being dropped on this thread.
     pub(crate) fn of_the_actor() -> Self {
-        Self(Panicked::of_the_actor_being_dropped().map(|panicked| Arc::new(Panic(panicked.message().to_owned()))))
+        Panicked::of_the_actor_being_dropped().map_or_else(Self::default, |panic| Self::new("handler", panic.message()))
     }
 
     /// The crash of a `ResponseFuture`, which runs outside its actor, with the payload of its panic.
     pub(crate) fn of_a_future(payload: &(dyn Any + Send)) -> Self {
-        Self(Some(Arc::new(Panic(Panicked::message_of(payload).to_owned()))))
+        Self::new("handler", Panicked::message_of(payload))
+    }
+
+    /// Of a middleware around the handler.
+    pub(crate) fn of_a_middleware(payload: &(dyn Any + Send)) -> Self {
+        Self::new("middleware around the handler", Panicked::message_of(payload))
+    }
+
+    fn new(whose: &'static str, text: &str) -> Self {
+        Self(Some(Arc::new(Panic { whose, text: text.to_owned() })))
     }
 
     /// This crash, or `other` if this one's panic is not known.

@@ -191,6 +191,10 @@ impl ItemTicket {
         &self.items.attempt
     }
 
+    pub(crate) fn index(&self) -> usize {
+        self.begun.index
+    }
+
     /// Whether the item was given up. If not, the task is woken when it is.
     pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
         self.begun.waker.register(cx.waker());

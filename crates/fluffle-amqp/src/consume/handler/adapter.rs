@@ -20,6 +20,7 @@ use crate::{
             batch::{DeliveryBatch, ItemFailures},
             delivery::Delivery,
         },
+        spec::middleware::HandlerResult,
     },
 };
 
@@ -42,6 +43,9 @@ pub(crate) trait Adapter: 'static {
 
     /// The handler's argument for one item of a batch, if items go one by one.
     fn item(&self, attempt: &Arc<Attempt>, index: usize, raw: &Bytes) -> Result<Self::Message, DecodeError>;
+
+    /// What the handler's answer tells a middleware.
+    fn result(answer: &Result<Self::Answer, Failure>) -> HandlerResult<'_>;
 
     /// The outcome that the handler's answer stands for.
     fn outcome(&self, attempt: &Attempt, answer: Result<Self::Answer, Failure>) -> Outcome;
@@ -75,6 +79,10 @@ impl<T: 'static, R: 'static> Adapter for OneByOne<T, R> {
 
     fn item(&self, attempt: &Arc<Attempt>, index: usize, raw: &Bytes) -> Result<Self::Message, DecodeError> {
         Ok(Delivery::item(self.wire.decode_item(raw)?, Arc::clone(attempt), index))
+    }
+
+    fn result(answer: &Result<R, Failure>) -> HandlerResult<'_> {
+        answer.as_ref().map_or_else(HandlerResult::Failed, |_| HandlerResult::Handled)
     }
 
     /// The answer is encoded only if the sender asked for one.
@@ -121,6 +129,14 @@ impl<T: 'static> Adapter for AllAtOnce<T> {
     /// Never called, because the items of a batch go to the handler together.
     fn item(&self, attempt: &Arc<Attempt>, _: usize, _: &Bytes) -> Result<Self::Message, DecodeError> {
         self.whole(attempt)
+    }
+
+    fn result(answer: &Result<ItemFailures, Failure>) -> HandlerResult<'_> {
+        match answer {
+            Ok(failures) if failures.is_empty() => HandlerResult::Handled,
+            Ok(failures) => HandlerResult::ItemsFailed(failures.as_slice()),
+            Err(failure) => HandlerResult::Failed(failure),
+        }
     }
 
     fn outcome(&self, attempt: &Attempt, answer: Result<ItemFailures, Failure>) -> Outcome {

@@ -2,14 +2,16 @@
 
 use std::{
     any::Any,
-    future::Future,
+    future::{Future, poll_fn},
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
-    task::{Context as TaskContext, Poll},
+    task::{Context as TaskContext, Poll, ready},
 };
 
-use actix::{Actor, Context, Handler, ResponseFuture, dev::MessageResponse};
+use actix::{
+    Actor, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture, dev::MessageResponse, fut::ActorFuture,
+};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
@@ -17,38 +19,59 @@ use crate::{
     base::failure::Failure,
     consume::{
         attempt::crash::Crash,
-        handler::{adapter::Adapter, duty::Duty},
+        handler::{adapter::Adapter, around::Handlings, duty::Duty},
     },
 };
 
-/// A handler's answer: given at once, or to come later.
+/// A handler's answer, or how it or a middleware around it crashed.
+pub(crate) type Said<F> = Result<Result<<F as Adapter>::Answer, Failure>, Crash>;
+
+/// A handler's answer, there already or to come.
 pub(crate) enum Reply<F: Adapter> {
-    Now(Result<F::Answer, Failure>),
+    Now(Said<F>),
     Later(Answer<F>),
 }
 
-/// Calls the handler.
-pub(crate) fn call<F, A>(message: F::Message, actor: &mut A, ctx: &mut Context<A>) -> Reply<F>
+/// Calls the handler, inside its middleware.
+pub(crate) fn call<F, A>(message: F::Message, mut around: Handlings, actor: &mut A, ctx: &mut Context<A>) -> Reply<F>
 where
     F: Adapter,
     A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
 {
-    let mut response = Some(actor.handle(message, ctx));
-    // If the handler's result is a plain `Result`, it is the answer, and no channel is needed.
+    let mut response = match around.step(|| actor.handle(message, ctx)) {
+        Ok(response) => Some(response),
+        Err(crash) => return Reply::Now(around.end(Err(crash), F::result)),
+    };
+    // A plain result is the answer itself and needs no channel.
     let plain = (&mut response as &mut dyn Any).downcast_mut::<Option<Result<F::Answer, Failure>>>();
     if let Some(answer) = plain.and_then(Option::take) {
-        return Reply::Now(answer);
+        return Reply::Now(around.end(Ok(answer), F::result));
     }
     // A `ResponseFuture` is spawned outside the actor, as actix would do. It is done here because actix would lose the
     // text of a panic in it.
     let apart = (&mut response as &mut dyn Any).downcast_mut::<Option<ResponseFuture<Result<F::Answer, Failure>>>>();
-    if let Some(future) = apart.and_then(Option::take) {
+    if let Some(mut future) = apart.and_then(Option::take) {
         let (reply, answer) = oneshot::channel();
         actix_rt::spawn(async move {
-            let answer = AssertUnwindSafe(future).catch_unwind().await;
-            // Fails only if the receiver is gone, because the answer is no longer needed.
-            let _ = reply.send(answer.map_err(|payload| Crash::of_a_future(&*payload)));
+            let polls = poll_fn(|cx| match around.step(|| future.as_mut().poll(cx)) {
+                Ok(answer) => answer.map(Ok),
+                Err(crash) => Poll::Ready(Err(crash)),
+            });
+            let said = AssertUnwindSafe(polls).catch_unwind().await;
+            let said = said.unwrap_or_else(|payload| Err(Crash::of_a_future(&*payload)));
+            // Before the answer, so that what the handler holds is free when its message is settled.
+            drop(future);
+            // Fails if nobody waits any more.
+            let _ = reply.send(around.end(said, F::result));
         });
+        return Reply::Later(Answer::Apart(answer));
+    }
+    // A `ResponseActFuture` runs in the actor's context, where actix would run it, but inside its middleware.
+    let in_context =
+        (&mut response as &mut dyn Any).downcast_mut::<Option<ResponseActFuture<A, Result<F::Answer, Failure>>>>();
+    if let Some(future) = in_context.filter(|_| !around.is_empty()).and_then(Option::take) {
+        let (reply, answer) = oneshot::channel();
+        ctx.spawn(InContext::<F, A> { future: Some(future), around, reply: Some(reply) });
         return Reply::Later(Answer::Apart(answer));
     }
     let (reply, mut answer) = oneshot::channel();
@@ -56,25 +79,57 @@ where
         response.handle(ctx, Some(reply));
     }
     match answer.try_recv() {
-        Ok(answer) => Reply::Now(answer),
-        Err(_) => Reply::Later(Answer::Actix(answer)),
+        Ok(answer) => Reply::Now(around.end(Ok(answer), F::result)),
+        Err(_) => Reply::Later(Answer::Actix(answer, around)),
+    }
+}
+
+/// A future of the handler in its actor's context, inside the middleware.
+struct InContext<F: Adapter, A: Actor> {
+    /// `None` once it is done.
+    future: Option<ResponseActFuture<A, Result<F::Answer, Failure>>>,
+    around: Handlings,
+    reply: Option<oneshot::Sender<Said<F>>>,
+}
+
+impl<F: Adapter, A: Actor> ActorFuture<A> for InContext<F, A> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, actor: &mut A, ctx: &mut A::Context, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let Self { future, around, reply } = self.get_mut();
+        let Some(polled) = future else { return Poll::Ready(()) };
+        let said = match around.step(|| polled.as_mut().poll(actor, ctx, cx)) {
+            Ok(answer) => Ok(ready!(answer)),
+            Err(crash) => Err(crash),
+        };
+        // Before the answer, so that what the handler holds is free when its message is settled.
+        *future = None;
+        let said = std::mem::take(around).end(said, F::result);
+        if let Some(reply) = reply.take() {
+            // Fails if nobody waits any more.
+            let _ = reply.send(said);
+        }
+        Poll::Ready(())
     }
 }
 
 /// An answer to come.
 pub(crate) enum Answer<F: Adapter> {
-    /// Sent by actix.
-    Actix(oneshot::Receiver<Result<F::Answer, Failure>>),
-    /// The answer of a future that runs outside the actor, or how that future crashed.
-    Apart(oneshot::Receiver<Result<Result<F::Answer, Failure>, Crash>>),
+    /// Sent by actix; and the middleware that is told then.
+    Actix(oneshot::Receiver<Result<F::Answer, Failure>>, Handlings),
+    /// Of a future that runs apart from the actor, or inside middleware; or how that future crashed.
+    Apart(oneshot::Receiver<Said<F>>),
 }
 
 impl<F: Adapter> Future for Answer<F> {
-    type Output = Result<Result<F::Answer, Failure>, Crash>;
+    type Output = Said<F>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Said<F>> {
         match self.get_mut() {
-            Answer::Actix(answer) => answer.poll_unpin(cx).map(|answer| answer.map_err(|_| Crash::default())),
+            Answer::Actix(answer, around) => {
+                let said = ready!(answer.poll_unpin(cx)).map_err(|_| Crash::default());
+                Poll::Ready(std::mem::take(around).end(said, F::result))
+            }
             Answer::Apart(answer) => answer.poll_unpin(cx).map(|said| said.unwrap_or_else(|_| Err(Crash::default()))),
         }
     }
@@ -104,7 +159,7 @@ impl<F: Adapter> Unanswered<F> {
 
     fn give_away(&mut self) -> Self {
         let (_, nothing) = oneshot::channel();
-        let answer = std::mem::replace(&mut self.answer, Answer::Actix(nothing));
+        let answer = std::mem::replace(&mut self.answer, Answer::Actix(nothing, Handlings::default()));
         Self { duty: self.duty.take(), answer }
     }
 

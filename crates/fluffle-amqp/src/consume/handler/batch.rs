@@ -13,8 +13,7 @@ use crate::{
     base::failure::Failure,
     consume::{
         attempt::attempt::Attempt,
-        handler::accessors::accessors,
-        message::{item::item_id, settled::Settled},
+        message::{accessors::accessors, item::item_id, settled::Settled},
     },
 };
 
@@ -183,6 +182,10 @@ impl ItemFailures {
     /// Whether no failures were added.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(crate) fn as_slice(&self) -> &[(usize, Failure)] {
+        &self.0
     }
 
     pub(crate) fn first(self) -> Option<Failure> {

@@ -14,8 +14,7 @@ use crate::{
     base::failure::Failure,
     consume::{
         attempt::attempt::Attempt,
-        handler::accessors::accessors,
-        message::{item::item_id, settled::Settled},
+        message::{accessors::accessors, item::item_id, settled::Settled},
     },
 };
 

@@ -34,6 +34,7 @@ use crate::{
         handler::{
             adapter::Adapter,
             answer::{Answered, Reply, Unanswered, call},
+            around::Middlewares,
             duty::Duty,
         },
         intake::seen::Seen,
@@ -50,6 +51,7 @@ const BUDGET: usize = 64;
 pub(crate) struct Feeder<F> {
     pub(crate) queue: Arc<HandlerQueue>,
     pub(crate) seen: Option<Seen>,
+    pub(crate) middleware: Middlewares,
     /// Makes the [`Adapter`] of one instance.
     pub(crate) adapter: F,
 }
@@ -62,6 +64,7 @@ impl<D: Adapter, F: Fn() -> D> Feeder<F> {
             jobs: self.queue.jobs(instance),
             adapter: Arc::new((self.adapter)()),
             seen: self.seen.clone(),
+            middleware: self.middleware.clone(),
             concurrency: concurrency.max(1),
             proven: false,
             in_hand: None,
@@ -78,6 +81,7 @@ pub(crate) struct Dispatch<F: Adapter> {
     jobs: LocalBoxStream<'static, Job>,
     adapter: Arc<F>,
     seen: Option<Seen>,
+    middleware: Middlewares,
     concurrency: usize,
     /// Whether this actor has handled a message.
     proven: bool,
@@ -192,10 +196,14 @@ impl<F: Adapter> Dispatch<F> {
     where
         A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
     {
-        self.in_hand = Some(duty);
-        let reply = call::<F, A>(message, actor, ctx);
+        let duty = self.in_hand.insert(duty);
+        let reply = match self.middleware.before(duty.attempt(), duty.index()) {
+            Ok(around) => call::<F, A>(message, around, actor, ctx),
+            Err(refused) => Reply::Now(refused.map(Err)),
+        };
         match (reply, self.in_hand.take()) {
-            (Reply::Now(answer), Some(duty)) => self.answer(duty, answer, ctx),
+            (Reply::Now(Ok(answer)), Some(duty)) => self.answer(duty, answer, ctx),
+            (Reply::Now(Err(crash)), Some(duty)) => duty.crashed(crash),
             (Reply::Later(answer), duty) => self.unanswered.push(Unanswered::new(duty, answer)),
             (Reply::Now(_), None) => {}
         }
@@ -219,20 +227,26 @@ impl<F: Adapter> Dispatch<F> {
             Err(error) => return items.failed(index, Outcome::Undecodable(error)),
         };
         items.begin(index);
-        let answer = match call::<F, A>(message, actor, ctx) {
-            Reply::Now(answer) => answer,
+        let reply = match self.middleware.before(&items.attempt, Some(index)) {
+            Ok(around) => call::<F, A>(message, around, actor, ctx),
+            Err(refused) => Reply::Now(refused.map(Err)),
+        };
+        let failed = match reply {
+            Reply::Now(Ok(Ok(_))) => None,
+            Reply::Now(Ok(Err(failure))) => Some(Outcome::Failed(failure)),
+            Reply::Now(Err(crash)) => Some(Outcome::Crashed(crash)),
             Reply::Later(answer) => {
                 let duty = Some(Duty::Item(items.later(index)));
                 return self.unanswered.push(Unanswered::new(duty, answer));
             }
         };
-        match (items.end(), answer) {
-            (true, Ok(_)) => {
+        match (items.end(), failed) {
+            (true, None) => {
                 opened.handled();
                 self.prove(ctx);
             }
-            (true, Err(failure)) => items.failed(index, Outcome::Failed(failure)),
-            (false, late) => items.late(index, late.is_ok()),
+            (true, Some(outcome)) => items.failed(index, outcome),
+            (false, failed) => items.late(index, failed.is_none()),
         }
     }
 

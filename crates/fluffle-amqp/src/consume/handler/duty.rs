@@ -17,7 +17,15 @@ pub(crate) enum Duty {
 }
 
 impl Duty {
-    fn attempt(&self) -> &Arc<Attempt> {
+    /// The index of the item; `None` for a whole delivery.
+    pub(crate) fn index(&self) -> Option<usize> {
+        match self {
+            Duty::Delivery(..) => None,
+            Duty::Item(item) => Some(item.index()),
+        }
+    }
+
+    pub(crate) fn attempt(&self) -> &Arc<Attempt> {
         match self {
             Duty::Delivery(_, attempt) => attempt,
             Duty::Item(item) => item.attempt(),

@@ -1,8 +1,8 @@
 //! The handler's side: gives messages to handler actors, and turns their answers into outcomes.
 
-pub(crate) mod accessors;
 pub(crate) mod adapter;
 pub(crate) mod answer;
+pub(crate) mod around;
 pub(crate) mod batch;
 pub(crate) mod caused_by;
 pub(crate) mod delivery;

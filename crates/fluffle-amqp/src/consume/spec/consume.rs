@@ -9,6 +9,7 @@ use crate::{
     base::payload::Payload,
     consume::spec::{
         key::{KeyOf, hashed},
+        middleware::Middleware,
         retry::Retry,
         seen_store::SeenStore,
     },
@@ -66,6 +67,7 @@ pub use Guarantee::{AtLeastOnce, AtMostOnce};
 /// | [`rate_limit`](Consume::rate_limit) | none | how fast handlers are given deliveries |
 /// | [`circuit_breaker`](Consume::circuit_breaker) | none | stops while something that handlers need is down |
 /// | [`kill_switch`](Consume::kill_switch) | none | stops when too many messages end as dead letters |
+/// | [`middleware`](Consume::middleware) | the service's | runs around each call of a handler |
 /// | [`dead_letter_queue`](Consume::dead_letter_queue) | `<queue>.dead` | declared for you |
 ///
 /// The application declares the queue itself. The consumer declares a retry queue `<queue>.retry.<ms>` for each delay,
@@ -104,6 +106,7 @@ pub struct Consume<T, R = ()> {
     pub(crate) dead_letter_queue: Option<String>,
     pub(crate) key: Option<KeyOf<T>>,
     pub(crate) seen: Option<Arc<dyn SeenStore>>,
+    pub(crate) middleware: Vec<Arc<dyn Middleware>>,
     pub(crate) wire: Wire<T>,
     reply: PhantomData<fn() -> R>,
 }
@@ -159,6 +162,7 @@ impl<T, R> Consume<T, R> {
             dead_letter_queue: None,
             key: None,
             seen: None,
+            middleware: Vec::new(),
             wire,
             reply: PhantomData,
         }
@@ -458,6 +462,14 @@ impl<T, R> Consume<T, R> {
         self
     }
 
+    /// Adds a [`Middleware`] that runs around each call of a handler of this consumer, inside those added before, and
+    /// inside those of the [service](crate::Service::middleware).
+    #[must_use]
+    pub fn middleware(mut self, middleware: impl Middleware) -> Self {
+        self.middleware.push(Arc::new(middleware));
+        self
+    }
+
     /// The name of the queue for dead letters, by default `<queue>.dead`. The queue is declared for you.
     #[must_use]
     pub fn dead_letter_queue(mut self, name: impl Into<String>) -> Self {
@@ -493,6 +505,7 @@ impl<T, R> std::fmt::Debug for Consume<T, R> {
             .field("ordered", &self.key.is_some())
             .field("guarantee", &self.guarantee)
             .field("retry", &self.retry)
+            .field("middleware", &self.middleware.len())
             .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod consume;
 pub(crate) mod contradictions;
 pub(crate) mod key;
+pub(crate) mod middleware;
 pub(crate) mod retry;
 pub(crate) mod seen_store;
 pub(crate) mod side_queues;

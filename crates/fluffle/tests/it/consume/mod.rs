@@ -12,6 +12,7 @@ mod effectively_once;
 mod foreign;
 mod lanes;
 mod limits;
+mod middleware;
 mod order_by_key;
 mod order_by_queue;
 mod panic_messages;

@@ -63,7 +63,7 @@ fn queue() -> Arc<HandlerQueue> {
 
 fn feeder(queue: &Arc<HandlerQueue>) -> Feeder<impl Fn() -> OneByOne<String, ()> + Clone + use<>> {
     let adapter = || OneByOne { wire: Wire::protobuf(), reply: Wire::protobuf() };
-    Feeder { queue: Arc::clone(queue), seen: None, adapter }
+    Feeder { queue: Arc::clone(queue), seen: None, middleware: Middlewares::default(), adapter }
 }
 
 fn start<A>(actor: A, queue: &Arc<HandlerQueue>, concurrency: usize)

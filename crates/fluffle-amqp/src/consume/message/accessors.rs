@@ -1,7 +1,7 @@
-//! The accessors that `Delivery` and `DeliveryBatch` have in common. They are a macro, so that both always have the
-//! same ones.
+//! What `Delivery`, `DeliveryBatch` and `DeliveryInfo` tell of the message they came in: one source, so that the three
+//! cannot drift apart.
 
-/// The accessors for a type with a field `attempt: Arc<Attempt>`.
+/// The accessors, for a type with a field `attempt` that dereferences to a [`Received`](super::received::Received).
 macro_rules! accessors {
     () => {
         /// The number of this attempt, from 1. A failure raises it; a redelivery after a lost connection does not.
