@@ -157,11 +157,12 @@ impl fmt::Debug for Permits {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
+    /// The keys that were freed.
     #[derive(Default)]
-    struct Freed(Mutex<Vec<u64>>);
+    pub(crate) struct Freed(pub(crate) Mutex<Vec<u64>>);
 
     impl Keys for Freed {
         fn free(&self, key: u64) {

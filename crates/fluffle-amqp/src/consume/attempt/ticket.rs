@@ -66,7 +66,13 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consume::attempt::attempt::tests::attempt;
+    use crate::{
+        base::failure::Failure,
+        consume::attempt::{
+            attempt::tests::attempt,
+            permits::{KeyLock, tests::Freed},
+        },
+    };
 
     fn answered(act: impl FnOnce(Ticket)) -> Outcome {
         let (completions, mut answers) = mpsc::unbounded_channel();
@@ -81,5 +87,22 @@ mod tests {
         assert!(matches!(answered(|ticket| ticket.answer(Outcome::Expired)), Outcome::Expired));
         assert!(matches!(answered(drop), Outcome::NotStarted));
         assert!(matches!(answered(|mut ticket| ticket.start()), Outcome::Crashed(_)));
+    }
+
+    #[test]
+    fn a_failure_keeps_the_key_for_the_next_attempt_and_any_other_answer_frees_it() {
+        for (outcome, kept) in [
+            (Outcome::Failed(Failure::retry("no")), true),
+            (Outcome::Crashed(Crash::default()), true),
+            (Outcome::Handled(None), false),
+            (Outcome::NotStarted, false),
+        ] {
+            let (freed, attempt) = (Arc::new(Freed::default()), Arc::new(attempt(1)));
+            let keys = Arc::downgrade(&freed);
+            attempt.permits.take_key(KeyLock::new(keys, 7));
+            let (completions, _answers) = mpsc::unbounded_channel();
+            Ticket::new(Arc::clone(&attempt), completions).answer(outcome);
+            assert_eq!(attempt.permits.key().is_some(), kept);
+        }
     }
 }

@@ -93,6 +93,7 @@ impl Intake {
 }
 
 /// Begins the first step, from number `from` on, that has something to do. The steps after it follow when it is done.
+#[expect(clippy::result_large_err, reason = "the attempt that is given back is no error, and is moved once")]
 fn begin(steps: &Steps, from: usize, mut attempt: Attempt) -> Result<LocalBoxFuture<'static, Taken>, Attempt> {
     for (number, step) in steps.iter().enumerate().skip(from) {
         match step.begin(attempt) {

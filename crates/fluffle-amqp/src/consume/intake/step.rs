@@ -11,6 +11,7 @@ use crate::consume::attempt::{attempt::Attempt, outcome::Outcome};
 pub(crate) trait IntakeStep: Send + Sync {
     /// Begins the step, or gives the attempt back if there is nothing to do for it. The future is dropped with its
     /// channel; the broker then delivers the message again.
+    #[expect(clippy::result_large_err, reason = "the attempt that is given back is no error, and is moved once")]
     fn begin(&self, attempt: Attempt) -> Result<LocalBoxFuture<'static, Taken>, Attempt>;
 }
 

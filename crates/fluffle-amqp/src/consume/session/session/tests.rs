@@ -21,6 +21,7 @@ use crate::{
     consume::{
         attempt::{
             job::{Job, Work},
+            permits::{KeyLock, tests::Freed},
             ticket::Ticket,
         },
         events::stats::ConsumerStats,
@@ -364,6 +365,27 @@ async fn a_pause_finishes_what_is_begun_and_gives_the_rest_back_by_closing_the_c
         session.says(&["ack 1", "close channel"]).await;
         assert_eq!((session.stats().requeued, session.settings.handler_queue.len()), (0, 0));
         assert!(matches!(timeout(Duration::from_secs(5), session.end).await.unwrap().unwrap(), End::Paused));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_failed_for_good_frees_its_key_before_its_copy_has_a_place() {
+    local(async {
+        let session = Running::start(&settings(consume()), 1);
+        session.deliver(1);
+        let (attempt, ticket) = session.taken().await;
+        let freed = Arc::new(Freed::default());
+        let keys = Arc::downgrade(&freed);
+        attempt.permits.take_key(KeyLock::new(keys, 7));
+        ticket.answer(Outcome::Failed(Failure::reject("never")));
+        let is_free = async {
+            while freed.0.lock().unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(5), is_free).await.expect("the next message of the key goes ahead");
+        assert!(session.said.all().is_empty(), "the dead letter has no place yet, so there is no ack");
     })
     .await;
 }
