@@ -46,7 +46,8 @@ pub use consume::{
     },
     message::{delivery_info::DeliveryInfo, settled::Settled},
     spec::{
-        consume::{AtLeastOnce, AtMostOnce, Consume, Guarantee},
+        consume::Consume,
+        guarantee::{AtLeastOnce, AtMostOnce, Guarantee},
         middleware::{HandlerResult, HandlerStep, Handling, Middleware},
         retry::{Retry, RetryError},
         seen_store::{SeenError, SeenStore},

@@ -54,6 +54,10 @@ impl Krate {
         imports
     }
 
+    fn is_library(&self) -> bool {
+        self.files.first().is_none_or(|root| root.place.ends_with("lib.rs"))
+    }
+
     fn follow(&self, module: ModuleId, path: &[String], chain: usize) -> Option<Found> {
         let chain = chain.checked_sub(1)?;
         let own_name = self.name.replace('-', "_");
@@ -78,7 +82,8 @@ impl Krate {
                 Some(binding) if binding != &[name.to_owned()] => {
                     self.follow(module, &[binding.as_slice(), rest].concat(), chain)
                 }
-                _ if name == own_name => self.descend(0, rest, chain),
+                // In a library, its own name is its root. In a binary the name is the package's library.
+                _ if name == own_name && self.is_library() => self.descend(0, rest, chain),
                 _ => None,
             },
         }

@@ -1,4 +1,5 @@
-//! The house rules as tests: which crate may depend on which, what library code must not do, and in modules of their own:
+//! The house rules as tests: which crate may depend on which, what library code must not do, and in modules of their
+//! own:
 //!
 //! - [`layers`]: the order of fluffle-amqp's modules
 //! - [`circles`]: files that import one another

@@ -17,9 +17,9 @@ use protos::usgs::Quake;
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    Failure,
     body::{self, Bodies, Parcel},
     cpu::{Processes, Usage},
+    failure::Failure,
     figures::Figures,
     latency::Latencies,
     node::{Node, Traffic},

@@ -11,9 +11,11 @@
 //! their file under `contestants/`.
 
 mod body;
+mod contestant;
 mod contestants;
 mod course;
 mod cpu;
+mod failure;
 mod figures;
 mod latency;
 mod machine;
@@ -25,17 +27,15 @@ mod scenario;
 mod table;
 mod targets;
 
-use std::{error::Error, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    body::Bodies, contestants::Contestant, figures::Figures, machine::Machine, node::Node, report::Report,
-    rounds::Plan, scenario::Scenario, table::Tables,
+    body::Bodies, contestant::Contestant, failure::Failure, figures::Figures, machine::Machine, node::Node,
+    report::Report, rounds::Plan, scenario::Scenario, table::Tables,
 };
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// Compares Fluffle with hand-written lapin, amqprs and ruststream: the same work, in turns, through one broker.
 #[derive(Parser)]

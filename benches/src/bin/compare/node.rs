@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{Failure, cpu::Processes, scenario::Terms};
+use crate::{cpu::Processes, failure::Failure, scenario::Terms};
 
 /// How long the broker may take to process everything a contestant did.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);

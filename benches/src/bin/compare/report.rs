@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::{
-    contestants::Contestant, figures::Figures, machine::Machine, rounds::Results, scenario::Scenario, targets::Headline,
+    contestant::Contestant, figures::Figures, machine::Machine, rounds::Results, scenario::Scenario, targets::Headline,
 };
 
 /// The contestants that are always listed in the object, even if they did not take part.

@@ -7,10 +7,11 @@ use std::{
 };
 
 use crate::{
-    Failure,
     body::Bodies,
-    contestants::Contestant,
+    contestant::Contestant,
+    contestants,
     course::Course,
+    failure::Failure,
     figures::Figures,
     node::Node,
     scenario::{Scenario, Terms},
@@ -75,7 +76,7 @@ fn round(
     let course = Arc::new(Course::new(node, queue.clone(), terms, bodies, messages.max(100)));
     let (tell, told) = mpsc::channel();
     let running = Arc::clone(&course);
-    thread::spawn(move || tell.send(contestant.run(&running)));
+    thread::spawn(move || tell.send(contestants::run(contestant, &running)));
     match told.recv_timeout(patience) {
         Ok(ended) => ended?,
         Err(mpsc::RecvTimeoutError::Timeout) => return Err(format!("not done within {patience:?}: it hangs").into()),

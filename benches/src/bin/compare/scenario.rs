@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::contestants::Contestant;
+use crate::contestant::Contestant;
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, env, fs, process::Command};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// The owner of some code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,15 +5,15 @@
 //! the cost of the messages, without start and end.
 
 mod callgrind;
+mod failure;
 mod work;
 
 use std::{collections::BTreeMap, env, process::ExitCode};
 
 use callgrind::{Part, Tally};
 use comfy_table::{CellAlignment, Table};
+use failure::Failure;
 use work::Work;
-
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();

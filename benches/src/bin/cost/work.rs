@@ -22,7 +22,7 @@ use lapin::{
 };
 use tokio::sync::Notify;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 const WINDOW: usize = 1000;
 const PREFETCH: u16 = 1000;

@@ -2,6 +2,7 @@
 //! on both a channel for each queue. Publishes are polled together in bursts, and deliveries are acked once for each
 //! burst. A cost that grows here, too, is not caused by the framework.
 
+// One thought with main.rs: the same course and settings, run by hand with lapin for comparison.
 use std::{
     collections::VecDeque,
     sync::Arc,

@@ -46,7 +46,7 @@ use prost::{Message, Name};
     note = "generate it from a .proto file with `fluffle_build::compile` (prost with type names)",
     note = "or bring a codec of your own: implement `Payload`, or use `Route::coded` and `Consume::coded`"
 )]
-pub trait Payload: Sized + 'static {
+pub trait Payload: Sized + Send + Sync + 'static {
     /// How messages of this type are written and read.
     fn wire() -> Wire<Self>;
 }

@@ -354,8 +354,8 @@ pub(crate) fn retire<A>(
     ctx.run_later(PARKED, move |_, ctx| ctx.fail(if_not_stopped()));
 }
 
-/// For an actor that has lost its channel: tells the channel actor why, which ends and takes the calling actor down with
-/// itself. If that has not happened within 5 s, the calling actor ends with `if_not_stopped`.
+/// For an actor that has lost its channel: tells the channel actor why, which ends and takes the calling actor down
+/// with itself. If that has not happened within 5 s, the calling actor ends with `if_not_stopped`.
 pub(crate) fn park<A>(
     channel: &SupervisedAddr<ChannelActor>,
     why: ExitError,

@@ -18,7 +18,10 @@ use crate::{
             settings::{Made, SharedSettings},
             watchdog::Patience,
         },
-        spec::consume::{Consume, Guarantee, Threads, cores},
+        spec::{
+            consume::{Consume, Threads, cores},
+            guarantee::Guarantee,
+        },
     },
     link::{
         channel::{self, ChannelShared, Mode},

@@ -300,9 +300,9 @@ impl Service {
         self.add_consumer(consume, move || AllAtOnce { wire: wire.clone() }, factory).await
     }
 
-    /// Adds a [`Middleware`] that runs around each call of a handler of each consumer that is added to this service from
-    /// now on, inside the middleware added before, and outside that of the
-    /// [consumer itself](Consume::middleware). Consumers that this service already has do not change.
+    /// Adds a [`Middleware`] that runs around each call of a handler of each consumer that is added to this service
+    /// from now on, inside the middleware added before, and outside that of the [consumer itself](Consume::middleware).
+    /// Consumers that this service already has do not change.
     pub fn middleware(&self, middleware: impl Middleware) {
         self.parts(|parts| parts.middleware.push(Arc::new(middleware)));
     }

@@ -82,8 +82,8 @@ impl Service {
     ///
     /// # type Error = Box<dyn std::error::Error>;
     /// # async fn serve(server: impl Future<Output = std::io::Result<()>>, service: Service) -> Result<(), Error> {
-    /// // `server` is an `HttpServer` that runs, say. Both end with SIGTERM, each after its own work in hand. If the service gives
-    /// // up, so does the server: `join!` would leave it without a service.
+    /// // `server` is a running `HttpServer`, for example. Both end with SIGTERM, each after its own work in hand. If
+    /// // the service gives up, the server ends as well; `join!` would leave it without a service.
     /// tokio::try_join!(
     ///     async { server.await.map_err(Error::from) },
     ///     async { service.run_until_signal().await.map_err(Error::from) },

@@ -12,8 +12,8 @@ use crate::bench::{
     ledger::Arrival,
     message::Message,
     meter,
-    run::Run,
     stages::{self, Span, Stage},
+    state::Run,
 };
 
 /// One handler of one queue.

@@ -10,7 +10,7 @@ use crate::{
         failure::Failure,
         meter::Counts,
         plan::{Plan, Workload},
-        watch::{Phase, Second},
+        progress::{Phase, Second},
     },
     units::{count, nanos},
 };

@@ -16,9 +16,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::bench::{
     message::Message,
     meter,
-    run::Run,
     schedule::Schedule,
     stages::{self, Stage},
+    state::Run,
 };
 
 /// A producer of load.

@@ -1,6 +1,6 @@
 //! The complete result of a run. `--json` prints it: keys are stable, and new ones may be added.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use fluffle::prelude::Service;
 use serde::Serialize;
@@ -9,21 +9,14 @@ use crate::units::count;
 
 use crate::bench::{
     ledger::Verification,
-    meter::{Counts, Meter, Times},
+    meter::{Meter, Times},
     plan::Workload,
-    run::Run,
+    progress::{End, Measured, Second, micros},
     stages::{EVERY, Stage},
-    usage::{Process, Usage, peak_memory},
+    state::Run,
+    usage::{Process, peak_memory},
     verdict::{Incidents, Verdict, judge},
-    watch::{End, Second, micros},
 };
-
-/// The totals of the measurement, from the end of the warm-up on.
-pub(crate) struct Measured {
-    pub(crate) time: Duration,
-    pub(crate) counts: Counts,
-    pub(crate) usage: Option<Usage>,
-}
 
 /// The result of a run.
 #[derive(Clone, Debug, Serialize)]

@@ -24,9 +24,9 @@ use lapin::uri::AMQPUri;
 use tokio::sync::{Notify, mpsc::UnboundedReceiver};
 
 use crate::{
-    Failure,
-    contestants::side_by_side,
+    contestants::side_by_side::side_by_side,
     course::{Course, Lap},
+    failure::Failure,
 };
 
 /// How many deliveries are taken together.

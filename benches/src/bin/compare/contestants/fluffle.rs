@@ -61,7 +61,7 @@ impl Cargo for Quake {
     }
 }
 
-pub(crate) fn run(course: &Arc<Course>) -> Result<(), crate::Failure> {
+pub(crate) fn run(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
     if course.terms.records {
         work::<Quake>(course, route(course).gzip(Gzip::auto()))
     } else {
@@ -70,12 +70,12 @@ pub(crate) fn run(course: &Arc<Course>) -> Result<(), crate::Failure> {
 }
 
 /// Records in batches, without gzip.
-pub(crate) fn run_uncompressed(course: &Arc<Course>) -> Result<(), crate::Failure> {
+pub(crate) fn run_uncompressed(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
     work::<Quake>(course, route(course))
 }
 
 /// Accepted messages are first written to the local disk, in groups.
-pub(crate) fn run_journaled(course: &Arc<Course>) -> Result<(), crate::Failure> {
+pub(crate) fn run_journaled(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
     let folder = tempfile::tempdir()?;
     let journal = Journal::options().flush(Flush::Grouped).open(folder.path().join("compare.journal"))?;
     work::<Parcel>(course, route(course).journal(journal))
@@ -93,7 +93,7 @@ fn window(course: &Course) -> usize {
     course.terms.window * each
 }
 
-fn work<T: Cargo>(course: &Arc<Course>, route: Route<T>) -> Result<(), crate::Failure> {
+fn work<T: Cargo>(course: &Arc<Course>, route: Route<T>) -> Result<(), crate::failure::Failure> {
     System::new().block_on(async {
         let app = App::new(Broker::new(&course.url)?);
         let out = app.publisher(route);
@@ -108,7 +108,7 @@ fn work<T: Cargo>(course: &Arc<Course>, route: Route<T>) -> Result<(), crate::Fa
     })
 }
 
-async fn publish<T: Cargo>(course: &Arc<Course>, out: &Publisher<T>) -> Result<(), crate::Failure> {
+async fn publish<T: Cargo>(course: &Arc<Course>, out: &Publisher<T>) -> Result<(), crate::failure::Failure> {
     let window = window(course);
     for mut lap in course.laps() {
         let mut receipts = VecDeque::new();

@@ -14,8 +14,8 @@ use lapin::{
 use tokio::runtime;
 
 use crate::{
-    Failure,
     course::{Course, Lap},
+    failure::Failure,
 };
 
 pub(crate) fn run(course: &Arc<Course>) -> Result<(), Failure> {

@@ -17,9 +17,10 @@ use lapin::{
 use uuid::Uuid;
 
 use crate::{
-    Failure, body,
-    contestants::side_by_side,
+    body,
+    contestants::side_by_side::side_by_side,
     course::{Course, Lap},
+    failure::Failure,
 };
 
 /// How many publishes are polled together, and deliveries taken together. More brings no gain.

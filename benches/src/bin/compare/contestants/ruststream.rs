@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use ruststream::{Broker, ConnectedBroker, prelude::*};
 use ruststream_lapin::prelude::*;
 
-use crate::{Failure, contestants::side_by_side, course::Course};
+use crate::{contestants::side_by_side::side_by_side, course::Course, failure::Failure};
 
 /// How many publishes are begun together.
 const BURST: usize = 50;

@@ -19,7 +19,7 @@ use crate::{
             outcome::{ItemOutcomes, Outcome},
         },
         message::received::Received,
-        spec::{consume::Guarantee, retry::Retry},
+        spec::{guarantee::Guarantee, retry::Retry},
     },
 };
 

@@ -212,7 +212,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_key_is_a_queue_of_one_instance_and_what_is_free_is_given_out(steps in prop::collection::vec(step(), 0..200)) {
+        fn each_key_is_a_queue_of_one_instance_and_what_is_free_is_given_out(
+            steps in prop::collection::vec(step(), 0..200)
+        ) {
             const INSTANCES: usize = 3;
             let mut queues = KeyQueues::new(INSTANCES);
             let mut model: Vec<(u64, usize)> = Vec::new();
@@ -253,7 +255,8 @@ mod tests {
                         let mut taken = queues.retain(|work| work % divisor != 0);
                         taken.sort_unstable();
                         let is_gone = |(_, work): &&(u64, usize)| work % divisor == 0;
-                        let mut gone: Vec<_> = model.iter().chain(&again).filter(is_gone).map(|(_, work)| *work).collect();
+                        let all = model.iter().chain(&again);
+                        let mut gone: Vec<_> = all.filter(is_gone).map(|(_, work)| *work).collect();
                         gone.sort_unstable();
                         prop_assert_eq!(taken, gone);
                         model.retain(|(_, work)| work % divisor != 0);

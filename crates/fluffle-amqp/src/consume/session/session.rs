@@ -32,7 +32,7 @@ use crate::{
             watchdog::{Due, Watchdog},
         },
         settle::{acks::LEAST_APART, commands::Commands, copies::Copies, settlements::Settlements, settler::Settler},
-        spec::consume::Guarantee,
+        spec::guarantee::Guarantee,
     },
     link::channel::Generation,
 };
@@ -205,13 +205,13 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// The consumer is paused: takes nothing more, finishes what handlers have begun, and gives the rest back by closing
-    /// the channel. The next session waits without a subscription until the consumer is resumed.
+    /// The consumer is paused: takes nothing more, finishes what handlers have begun, and gives the rest back by
+    /// closing the channel. The next session waits without a subscription until the consumer is resumed.
     ///
     /// The subscription ends with its channel and is not cancelled before, because both `basic.nack` and `basic.cancel`
-    /// put messages behind the rest of a quorum queue without an `x-delivery-limit`, out of their order: RabbitMQ itself
-    /// requeues what it was about to deliver to a subscription that is cancelled. Until the channel closes, the prefetch
-    /// bounds what arrives, and it is left alone.
+    /// put messages behind the rest of a quorum queue without an `x-delivery-limit`, out of their order: RabbitMQ
+    /// itself requeues what it was about to deliver to a subscription that is cancelled. Until the channel closes, the
+    /// prefetch bounds what arrives, and it is left alone.
     async fn let_go(&mut self) -> Option<End> {
         if !self.subscription.is_engaged() {
             // Nothing was ever delivered on this channel.
@@ -232,7 +232,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             self.settings.handler_queue.announce();
             let begun = self.in_flight.iter().filter(|(_, attempt)| attempt.is_started()).count();
             let (queue, in_hand) = (&self.settings.queue, begun + self.settlements.running());
-            tracing::info!(%queue, in_hand, "paused: finishes what is in hand; all other messages go back to the queue");
+            tracing::info!(%queue, in_hand, "paused: finishes what is in hand; all else goes back to the queue");
         }
         self.settings.held.store(self.unsettled(), SeqCst);
         if self.unsettled() > 0 {

@@ -20,7 +20,8 @@ use crate::{
         queue::handler_queue::HandlerQueue,
         session::{guard::Guard, orphans::Orphans, pause::Pause, quarantine::Quarantine, watchdog::Patience},
         spec::{
-            consume::{Consume, Guarantee, cores},
+            consume::{Consume, cores},
+            guarantee::Guarantee,
             side_queues::SideQueues,
         },
     },

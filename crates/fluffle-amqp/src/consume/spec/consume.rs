@@ -8,6 +8,7 @@ use fluffle_wire::{Codec, Limits, Wire};
 use crate::{
     base::payload::Payload,
     consume::spec::{
+        guarantee::Guarantee,
         key::{KeyOf, hashed},
         middleware::Middleware,
         retry::Retry,
@@ -22,26 +23,6 @@ use crate::{
 
 /// RabbitMQ's default `consumer_timeout`: 30 minutes (RabbitMQ, "Delivery Acknowledgement Timeout").
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-
-/// What a consumer promises about each message.
-///
-/// ```
-/// use fluffle_amqp::{AtMostOnce, Consume};
-///
-/// let telemetry: Consume<String> = Consume::queue("telemetry").guarantee(AtMostOnce);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Guarantee {
-    /// A message is acked on arrival, and dropped if the broker delivers it again. It is never handled twice. It is
-    /// lost if its handler fails, the process dies, or the ack does not reach the broker.
-    AtMostOnce,
-    /// A message is acked after its handler is done (the default). It is never lost. It is handled again if the ack
-    /// does not reach the broker.
-    #[default]
-    AtLeastOnce,
-}
-
-pub use Guarantee::{AtLeastOnce, AtMostOnce};
 
 /// The settings of a consumer: the argument of `consume`. `T` is the type of the messages, `R` the type of the answers,
 /// if senders ask for any.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    consume::spec::consume::{Consume, Guarantee},
+    consume::spec::{consume::Consume, guarantee::Guarantee},
     topology::{Overflow, Queue, Topology},
 };
 

@@ -8,7 +8,7 @@
 //! | `books.rs` | `Books`: how many messages are unsettled, the totals, and what a settled entry does to both |
 //! | `unsettled.rs` | `Unsettled`: the entries on the wire, and those that the next channel publishes first |
 //! | `direct.rs` | `Direct`: the current channel, and the short way to it |
-//! | `on_channel.rs` | [`OnChannel`]: the actor's end of the current channel; [`UnsentEntries`]: entries not published yet |
+//! | `on_channel.rs` | [`OnChannel`]: the actor's end of a channel; [`UnsentEntries`]: entries not published yet |
 //!
 //! A file imports only from files below it in this order: `on_channel`, `queue`, `direct`, `unsettled`, `books`,
 //! `reserved`.
@@ -22,7 +22,8 @@
 //!    long as it has a channel, and by `close`.
 //! 2. `Ledger::reader` (tokio) protects the reading end of the journal. Taken by the actor while it waits for a record.
 //! 3. `Batcher::sending` protects the order in which batches are sealed and sent. Taken by a sender whose batch is full
-//!    or which needs room, by the actor when a batch is due, by `flush`, by `close`, and by the drop of the last handle.
+//!    or which needs room, by the actor when a batch is due, by `flush`, by `close`, and by the drop of the last
+//!    handle.
 //! 4. `Batcher::open` protects the open batches and the times at which they are due. Taken by every sender of a route
 //!    with batches, by the actor, and by `stats`.
 //! 5. `Direct::current` protects the current channel and its `ConfirmTracker`. Taken by a sender with `try_lock` only,

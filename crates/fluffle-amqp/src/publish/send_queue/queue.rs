@@ -260,8 +260,8 @@ impl SendQueue {
         self.books.unsent(items, reply, kind);
     }
 
-    /// The messages that an earlier channel left without a verdict, oldest first, to be published again under the same ids. Suspects
-    /// are left out, see [`suspect`](Self::suspect).
+    /// The messages that an earlier channel left without a verdict, oldest first, to be published again under the same
+    /// ids. Suspects are left out, see [`suspect`](Self::suspect).
     pub(crate) fn left_over(&self) -> Vec<Numbering> {
         self.unsettled.left_over(&self.books)
     }

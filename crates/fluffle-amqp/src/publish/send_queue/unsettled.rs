@@ -69,8 +69,8 @@ impl Unsettled {
         taken
     }
 
-    /// The messages that an earlier channel left without a verdict, oldest first, to be published again under the same ids. Suspects
-    /// are left out, see [`suspect`](Self::suspect).
+    /// The messages that an earlier channel left without a verdict, oldest first, to be published again under the same
+    /// ids. Suspects are left out, see [`suspect`](Self::suspect).
     pub(super) fn left_over(&self, books: &Books) -> Vec<Numbering> {
         let mut rows = self.rows();
         rows.entries.retain(|entry| {
