@@ -33,7 +33,8 @@ pub enum ServiceError {
     /// Consumers of different types on one queue.
     #[error(
         "queue `{queue}` cannot have consumers of both `{}` and `{}`: the broker deals its messages out among its \
-         consumers, and each would dead-letter the other's; give each type a queue of its own, bound to what both come from",
+         consumers, and each would dead-letter the other's; give each type a queue of its own, bound to what both come \
+         from",
         types[0], types[1]
     )]
     TwoTypes {
