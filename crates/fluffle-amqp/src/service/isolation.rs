@@ -63,8 +63,8 @@ async fn isolate(service: &Weak<Inner>, placed: Placed) -> Option<Placed> {
     tracing::error!(
         queue = %settings.queue, consumer = %name, %connection, deaths = DEATHS,
         "the connection died in its parser again and again, with this queue's messages or another's: the consumer \
-         moves to a connection of its own and takes one message at a time; if that connection dies, too, look at the first \
-         message of this queue, and take it out"
+         moves to a connection of its own and takes one message at a time; if that connection dies, too, look at the \
+         first message of this queue, and take it out"
     );
     started.wait().await;
     // Over already is just as well: the service is shutting down.
