@@ -273,9 +273,12 @@ async fn a_handler_past_its_time_fails_the_attempt_and_its_late_answer_settles_n
         assert_eq!(attempt.settled().await, Settled::Retried);
         let (_, second) = session.taken().await;
         late.answer(Outcome::Handled(None));
-        while session.stats().late == 0 {
-            tokio::task::yield_now().await;
-        }
+        let is_late = async {
+            while session.stats().late == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(5), is_late).await.expect("the answer is late");
         assert!(session.said.all().is_empty(), "the second attempt is in hand");
         second.answer(Outcome::Handled(None));
         session.says(&["ack 1"]).await;
