@@ -30,6 +30,8 @@ pub(crate) type Gauge = Box<dyn Fn() -> MailboxDepth + Send + Sync>;
 /// order, the order is withdrawn.
 type StopOrder = dyn Fn(Arc<str>) -> BoxFuture<'static, ()> + Send + Sync;
 
+type Observer = dyn Fn(&Event) + Send + Sync;
+
 pub(crate) struct Node {
     id: Arc<str>,
     mailbox: Arc<dyn AnyMailbox>,
@@ -46,6 +48,8 @@ pub(crate) struct Node {
     /// The node was asked to stop. If no incarnation lived then, the next one gets the request when it starts.
     stop_wanted: AtomicBool,
     listeners: Mutex<Listeners>,
+    /// Called for each event of this node and of every node below it.
+    observer: OnceLock<Box<Observer>>,
     over: OnceLock<ExitReason>,
     over_now: Notify,
 }
@@ -103,6 +107,7 @@ impl Node {
             control: Mutex::default(),
             stop_wanted: AtomicBool::new(false),
             listeners: Mutex::new(Listeners::None),
+            observer: OnceLock::new(),
             over: OnceLock::new(),
             over_now: Notify::new(),
         })
@@ -134,6 +139,11 @@ impl Node {
     /// Sets how a child of this node is stopped and removed. Called once, for a supervisor.
     pub(crate) fn set_stop_child(&self, stop: impl Fn(Arc<str>) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
         let _ = self.stop_child.set(Box::new(stop));
+    }
+
+    /// Sets the function that is called for each event. Called before the tree starts; only the first call counts.
+    pub(crate) fn observe(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
+        let _ = self.observer.set(Box::new(observer));
     }
 
     /// Orders the supervisor above to stop this node and to remove it. `None` for the root of a tree, which has none.
@@ -309,6 +319,9 @@ impl Node {
 
     /// Sends the event to this node's listeners and returns the node above.
     fn hear(&self, event: &Event) -> Option<Arc<Node>> {
+        if let Some(observer) = self.observer.get() {
+            observer(event);
+        }
         if let Listeners::Some(sender) = &*lock(&self.listeners) {
             // Fails only when nobody listens any more.
             let _ = sender.send(event.clone());

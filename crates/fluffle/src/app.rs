@@ -3,12 +3,12 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use fluffle_amqp::{
-    Broker, Consume, DRAIN, Forwarder, Handles, HandlesBatches, Payload, Publisher, PublisherPart, Requester,
+    Broker, Consume, DRAIN, Forwarder, Handles, HandlesBatches, Observer, Payload, Publisher, PublisherPart, Requester,
     RequesterPart, Route, Service, ServiceError, Topology,
 };
 use fluffle_supervise::ChildSpec;
@@ -27,13 +27,14 @@ pub struct App {
     broker: Broker,
     topology: Topology,
     drain: Duration,
+    observers: Vec<Arc<dyn Observer>>,
     parts: Mutex<Vec<Part>>,
 }
 
 impl App {
     /// Creates an app for a service on `broker`.
     pub fn new(broker: Broker) -> Self {
-        Self { broker, topology: Topology::new(), drain: DRAIN, parts: Mutex::default() }
+        Self { broker, topology: Topology::new(), drain: DRAIN, observers: Vec::new(), parts: Mutex::default() }
     }
 
     /// Sets the exchanges, queues and bindings that the service declares after every connect.
@@ -51,6 +52,14 @@ impl App {
     #[must_use]
     pub fn drain_within(mut self, limit: Duration) -> Self {
         self.drain = limit.min(Duration::from_secs(24 * 3600));
+        self
+    }
+
+    /// Adds an observer, which hears of what happens to deliveries, published messages, channels, connections and nodes:
+    /// for metrics. See [`Observer`] for an example. Several observers each hear of everything.
+    #[must_use]
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers.push(observer);
         self
     }
 
@@ -192,7 +201,7 @@ impl App {
     }
 
     fn begin(self) -> Result<(Service, Vec<Part>), Error> {
-        let service = Service::start(self.broker, self.topology, self.drain)?;
+        let service = Service::start_observed(self.broker, self.topology, self.drain, self.observers)?;
         Ok((service, self.parts.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 

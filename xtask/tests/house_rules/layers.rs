@@ -35,7 +35,7 @@ const LAYERS: [Layers; 2] = [
             &["spec"],
             &["message"],
             &["attempt"],
-            &["decide"],
+            &["decide", "events"],
             &["intake"],
             &["queue"],
             &["handler"],

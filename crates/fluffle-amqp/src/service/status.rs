@@ -15,7 +15,7 @@ impl Service {
             parts
                 .consumers
                 .iter()
-                .map(|(name, settings)| (name.clone(), settings.counters.read(settings.state())))
+                .map(|(name, settings)| (name.clone(), settings.events.stats(settings.state())))
                 .collect()
         })
     }

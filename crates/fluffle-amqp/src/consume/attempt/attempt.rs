@@ -30,7 +30,12 @@ pub(crate) struct Attempt {
     /// With effectively once: the key under which the store remembers the message once it is handled.
     pub(crate) seen_key: Option<Arc<str>>,
     pub(crate) permits: Permits,
+    /// This process has tried the same delivery before.
+    pub(crate) is_again: bool,
     started: OnceLock<Instant>,
+    /// Listeners have been told of its start. If there are none, nobody reads when it is answered.
+    is_told: AtomicBool,
+    answered: OnceLock<Instant>,
     given_up: AtomicBool,
     waker: AtomicWaker,
     settled: SetOnce<Settled>,
@@ -43,7 +48,10 @@ impl Attempt {
             message,
             seen_key: None,
             permits: Permits::default(),
+            is_again: false,
             started: OnceLock::new(),
+            is_told: AtomicBool::new(false),
+            answered: OnceLock::new(),
             given_up: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             settled: SetOnce::new(),
@@ -57,6 +65,7 @@ impl Attempt {
         Self {
             seen_key: self.seen_key.clone(),
             permits: self.permits.pass_on(),
+            is_again: true,
             ..Self::new(Received { attempt_number: number, ..self.message.clone() })
         }
     }
@@ -68,6 +77,25 @@ impl Attempt {
 
     pub(crate) fn is_started(&self) -> bool {
         self.started.get().is_some()
+    }
+
+    /// The time from its arrival to its start, the first time that this is called. For listeners alone.
+    pub(crate) fn tell_start(&self) -> Option<Duration> {
+        let started = self.started.get()?;
+        let is_first = !self.is_told.swap(true, Ordering::Relaxed);
+        is_first.then(|| started.saturating_duration_since(self.at))
+    }
+
+    /// It has its answer. Only the first call counts, and it reads the clock only if listeners know of the start.
+    pub(crate) fn answer(&self) {
+        if self.is_told.load(Ordering::Relaxed) {
+            self.answered.get_or_init(Instant::now);
+        }
+    }
+
+    /// When it was started and when it was answered, if listeners know of the start.
+    pub(crate) fn answered(&self) -> Option<(Instant, Instant)> {
+        Some((*self.started.get()?, *self.answered.get()?))
     }
 
     /// How long a handler has had it; `None` before that. Zero for a batch whose items go to handlers one by one,

@@ -45,6 +45,7 @@ impl Ticket {
 
     fn send(&mut self, outcome: Outcome) {
         let Some(attempt) = self.attempt.take() else { return };
+        attempt.answer();
         // After a failure the next attempt may keep the key, which the session decides. Any other answer lets the next
         // message of the key go ahead now, without waiting for the session's thread.
         if !matches!(outcome, Outcome::Failed(_) | Outcome::Crashed(_)) {

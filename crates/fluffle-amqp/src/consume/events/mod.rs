@@ -1,3 +1,4 @@
-//! What happened to deliveries, counted.
+//! What happens to deliveries: counted, and told to listeners.
 
+pub(crate) mod delivery_events;
 pub(crate) mod stats;
