@@ -286,11 +286,12 @@ impl Actor for ConnectionActor {
                 ctx.spawn(closing.into_actor(self).map(|(), _, ctx| ctx.stop()));
                 Running::Continue
             }
-            _ => {
+            Some(_) => {
                 // It was lost, and nobody has noticed yet.
                 self.up.take().into_iter().for_each(|up| up.lost(None));
                 Running::Stop
             }
+            None => Running::Stop,
         }
     }
 }

@@ -63,7 +63,7 @@ impl Unsettled {
             }
             if on_the_wire && let Some(now) = *now.get_or_insert_with(|| books.now()) {
                 entry.times.sent.get_or_insert(now);
-                // It comes from a journal.
+                // For what comes from a journal, or was accepted before anybody listened.
                 entry.times.accepted.get_or_insert(now);
             }
             let sequence = rows.next;
