@@ -70,9 +70,9 @@ impl DeliveryEvents {
             return;
         }
         attempt.answer();
-        if let Some((started, answered)) = attempt.answered() {
-            let (took, messages) = (answered.saturating_duration_since(started), attempt.messages());
-            self.listeners.tell(&DeliveryEvent::Answered { took, messages, failed: outcome.failures() });
+        if let Some((_, took)) = attempt.answered() {
+            let (messages, failed) = (attempt.messages(), outcome.failures());
+            self.listeners.tell(&DeliveryEvent::Answered { took, messages, failed });
         }
     }
 
@@ -83,7 +83,8 @@ impl DeliveryEvents {
         if self.listeners.is_heard() {
             let now = Instant::now();
             let took = now.saturating_duration_since(attempt.at);
-            let after_answer = attempt.answered().map(|(_, answered)| now.saturating_duration_since(answered));
+            let after_answer =
+                attempt.answered().map(|(started, after)| now.saturating_duration_since(started + after));
             self.listeners.tell(&DeliveryEvent::Settled { messages, took, after_answer });
         }
     }

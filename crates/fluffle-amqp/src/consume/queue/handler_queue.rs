@@ -33,6 +33,9 @@ pub(crate) struct HandlerQueue {
     pub(super) waiting: Arc<Waiting>,
     pub(super) by_key: Option<Arc<ByKey>>,
     pub(crate) events: Arc<DeliveryEvents>,
+    /// Whether anybody listens. Beside `events`, because the session's thread writes to the counters in there all the
+    /// time: a handler's thread that read from their cache line would wait for it.
+    is_heard: bool,
     completions: Completions,
     /// The session's end of the way back. It is lent to one session at a time.
     answers: Mutex<Option<mpsc::UnboundedReceiver<Completion>>>,
@@ -51,11 +54,11 @@ impl HandlerQueue {
         waiting: Waiting,
         sort_by: Option<SortBy>,
     ) -> Arc<Self> {
-        let events = Arc::new(DeliveryEvents::new(listeners));
+        let (is_heard, events) = (listeners.is_heard(), Arc::new(DeliveryEvents::new(listeners)));
         let (completions, answers) = mpsc::unbounded_channel();
         let waiting = Arc::new(waiting);
         let by_key = sort_by.map(|sort_by| Arc::new(ByKey::new(Arc::clone(&waiting), sort_by)));
-        Arc::new(Self { waiting, by_key, events, completions, answers: Mutex::new(Some(answers)) })
+        Arc::new(Self { waiting, by_key, events, is_heard, completions, answers: Mutex::new(Some(answers)) })
     }
 
     /// Starts a generation: see [`Waiting::begin`].
@@ -78,7 +81,9 @@ impl HandlerQueue {
     /// A handler takes the delivery, or begins to take its items.
     pub(crate) fn start(&self, attempt: &Attempt) {
         attempt.start();
-        self.events.started(attempt);
+        if self.is_heard {
+            self.events.started(attempt);
+        }
     }
 
     pub(crate) fn announce(&self) {
