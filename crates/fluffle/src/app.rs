@@ -55,8 +55,8 @@ impl App {
         self
     }
 
-    /// Adds an observer, which hears of what happens to deliveries, published messages, channels, connections and nodes:
-    /// for metrics. See [`Observer`] for an example. Several observers each hear of everything.
+    /// Adds an observer, which hears of what happens to deliveries, published messages, channels, connections and
+    /// nodes: for metrics. See [`Observer`] for an example. Several observers each hear of everything.
     #[must_use]
     pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observers.push(observer);

@@ -1,5 +1,6 @@
 //! Types and functions for every layer: timers, shutdown deadlines, properties and headers of a message, requests,
-//! the failure of a handler, and events with their observers. Nothing here imports another layer, and nothing here uses a connection.
+//! the failure of a handler, and events with their observers. Nothing here imports another layer, and nothing here uses
+//! a connection.
 
 pub(crate) mod clock;
 pub(crate) mod drain;

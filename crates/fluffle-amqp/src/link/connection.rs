@@ -218,7 +218,8 @@ pub(crate) struct ConnectionActor {
     up: Option<Up>,
 }
 
-/// A connection that is up. Dropped, it tells the listeners how it ended: closed by the application, unless it was lost.
+/// A connection that is up. Dropped, it tells the listeners how it ended: closed by the application, unless it was
+/// lost.
 struct Up {
     shared: Arc<ConnectionShared>,
     end: ConnectionEvent,

@@ -107,7 +107,10 @@ impl PublishEvents {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, thread};
+    use std::{
+        sync::{Arc, Barrier},
+        thread,
+    };
 
     use super::*;
     use crate::base::observer::tests::written;
@@ -138,24 +141,25 @@ mod tests {
 
     #[test]
     fn what_is_accepted_while_listeners_come_is_heard_of_once() {
-        const THREADS: usize = 4;
-        const EACH: usize = 10_000;
-        let (events, (listeners, written)) = (Arc::new(PublishEvents::default()), written());
-        let accepting = [(); THREADS].map(|()| {
-            let events = Arc::clone(&events);
-            thread::spawn(move || (0..EACH).for_each(|_| events.accepted(1)))
-        });
-        while events.totals().accepted < (EACH / 10) as u64 {
-            thread::yield_now();
+        // Many rounds, so that some accept at the very moment.
+        for _ in 0..2_000 {
+            let (events, (listeners, written)) = (Arc::new(PublishEvents::default()), written());
+            let (accepting, begun) = (Arc::clone(&events), Arc::new(Barrier::new(2)));
+            let both = Arc::clone(&begun);
+            let accepting = thread::spawn(move || {
+                both.wait();
+                (0..100).for_each(|_| accepting.accepted(1));
+            });
+            begun.wait();
+            events.listen(listeners);
+            accepting.join().unwrap();
+            let written = written.lock().unwrap();
+            let heard = written.iter().map(|event| match event {
+                PublishEvent::Accepted { messages } => *messages,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(heard.sum::<usize>(), 100);
         }
-        events.listen(listeners);
-        accepting.into_iter().for_each(|thread| thread.join().unwrap());
-        let written = written.lock().unwrap();
-        let heard = written.iter().map(|event| match event {
-            PublishEvent::Accepted { messages } => *messages,
-            other => panic!("{other:?}"),
-        });
-        assert_eq!(heard.sum::<usize>(), THREADS * EACH);
     }
 
     #[test]

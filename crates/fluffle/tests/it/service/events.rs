@@ -332,14 +332,14 @@ async fn a_published_message_is_accepted_and_settled_by_its_outcome() {
 async fn through_lost_connections_what_is_received_and_accepted_is_all_accounted_for() {
     let (vhost, heard) = (vhost(), Heard::default());
     let (app, out) = app(vhost.url());
-    let (factory, mut record) = handlers(|_| Act::Ok);
+    // Slow enough that each lost connection takes deliveries with it.
+    let (factory, mut record) = handlers(|_| Act::Block(Duration::from_millis(2)));
     let consume = Consume::queue("q").prefetch(20);
     let service = started(heard.by(app).consume(consume, factory)).await;
     let publishing = out.clone();
     let sent = actix::spawn(async move {
-        for number in 0..300 {
-            soon("published", publishing.publish(number.to_string())).await.unwrap();
-        }
+        let numbers = (0..300).map(|number| publishing.publish(number.to_string()));
+        futures_util::future::join_all(numbers).await.into_iter().for_each(|one| drop(one.unwrap()));
     });
     for _ in 0..2 {
         for _ in 0..50 {
@@ -362,6 +362,7 @@ async fn through_lost_connections_what_is_received_and_accepted_is_all_accounted
         }
     }
     assert_eq!(received, settled + lost, "in deliveries");
+    assert!(lost > 0, "each connection took some with it");
     assert!(handled >= 300, "{handled}");
     let (mut accepted, mut settled) = (0, HashMap::<PublishResult, usize>::new());
     for event in of(&heard.messages, "q") {
