@@ -11,6 +11,7 @@
 //! - [`Middleware`]: code of the application around every call of a handler.
 //! - [`Requester`]: sends requests and receives their answers.
 //! - [`Replay`]: publishes dead letters again.
+//! - [`Observer`]: hears of what happens to deliveries, messages, channels and connections, for metrics.
 //!
 //! No type of lapin appears in a signature. lapin's own recovery is off, because the supervision tree recovers
 //! connections and channels.
@@ -19,7 +20,8 @@
 //!
 //! A module imports only modules of lower numbers:
 //!
-//! 1. `base`: timers, shutdown deadlines, properties and headers of a message, requests, and the failure of a handler.
+//! 1. `base`: timers, shutdown deadlines, properties and headers of a message, requests, the failure of a handler,
+//!    and events.
 //! 2. `flow`: circuit breakers, kill switches, rate limits, byte budgets. `topology`: exchanges, queues and bindings as
 //!    data.
 //! 3. `link`: addresses, TLS, sockets, connections, channels and declarations.
@@ -37,7 +39,12 @@ mod request;
 mod service;
 mod topology;
 
-pub use base::{failure::Failure, payload::Payload};
+pub use base::{
+    events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, PublishResult, SettledMessages},
+    failure::Failure,
+    observer::{ChannelLabels, ConnectionLabels, ConsumerLabels, Listener, Observer, PublisherLabels},
+    payload::Payload,
+};
 pub use consume::{
     events::stats::{ConsumerState, ConsumerStats},
     handler::{

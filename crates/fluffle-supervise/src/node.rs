@@ -33,6 +33,8 @@ type StopOrder = dyn Fn(Arc<str>) -> BoxFuture<'static, ()> + Send + Sync;
 /// Returns what an actor says of itself beside its state.
 pub(crate) type Note = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
+type Observer = dyn Fn(&Event) + Send + Sync;
+
 pub(crate) struct Node {
     id: Arc<str>,
     mailbox: Arc<dyn AnyMailbox>,
@@ -49,6 +51,8 @@ pub(crate) struct Node {
     /// The node was asked to stop. If no incarnation lived then, the next one gets the request when it starts.
     stop_wanted: AtomicBool,
     listeners: Mutex<Listeners>,
+    /// Called for each event of this node and of every node below it.
+    observer: OnceLock<Box<Observer>>,
     over: OnceLock<ExitReason>,
     over_now: Notify,
 }
@@ -108,6 +112,7 @@ impl Node {
             control: Mutex::default(),
             stop_wanted: AtomicBool::new(false),
             listeners: Mutex::new(Listeners::None),
+            observer: OnceLock::new(),
             over: OnceLock::new(),
             over_now: Notify::new(),
         })
@@ -139,6 +144,11 @@ impl Node {
     /// Sets how a child of this node is stopped and removed. Called once, for a supervisor.
     pub(crate) fn set_stop_child(&self, stop: impl Fn(Arc<str>) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
         let _ = self.stop_child.set(Box::new(stop));
+    }
+
+    /// Sets the function that is called for each event. Called before the tree starts; only the first call counts.
+    pub(crate) fn observe(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
+        let _ = self.observer.set(Box::new(observer));
     }
 
     /// Orders the supervisor above to stop this node and to remove it. `None` for the root of a tree, which has none.
@@ -318,6 +328,9 @@ impl Node {
 
     /// Sends the event to this node's listeners and returns the node above.
     fn hear(&self, event: &Event) -> Option<Arc<Node>> {
+        if let Some(observer) = self.observer.get() {
+            observer(event);
+        }
         if let Listeners::Some(sender) = &*lock(&self.listeners) {
             // Fails only when nobody listens any more.
             let _ = sender.send(event.clone());

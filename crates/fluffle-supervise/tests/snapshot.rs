@@ -4,7 +4,7 @@
 mod support;
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -174,6 +174,31 @@ fn an_escalation_is_an_event_of_the_supervisor_that_gives_up() {
             .await;
         assert_eq!(escalation.path(), "app/child");
         app.wait().await;
+    });
+}
+
+#[test]
+fn an_observer_misses_nothing_and_is_told_where_it_happens() {
+    paused(async {
+        let (child, addr) = good("child");
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let observed = Arc::clone(&heard);
+        let app = SupervisorSpec::new("app")
+            .intensity(Intensity::unlimited())
+            .child(child)
+            .observe(move |event| observed.lock().unwrap().push(event.to_string()))
+            .start();
+        addr.send(Which).await.unwrap();
+        let before = heard.lock().unwrap().len();
+        for _ in 0..100 {
+            addr.send(Crash).await.unwrap_err();
+            addr.send(Which).await.unwrap();
+        }
+        let crashes = heard.lock().unwrap()[before..].to_vec();
+        assert_eq!(crashes.len(), 500, "a reader of 256 events would have missed some");
+        assert!(crashes[..5].iter().all(|event| event.starts_with("app/child: ")), "{:?}", &crashes[..5]);
+        assert_eq!(crashes[2], "app/child: restarting");
+        app.shutdown().await;
     });
 }
 

@@ -3,13 +3,13 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use fluffle_amqp::{
-    Broker, Consume, DRAIN, Forwarder, Handles, HandlesBatches, Middleware, Payload, Publisher, PublisherPart,
-    Requester, RequesterPart, Route, Service, ServiceError, Topology,
+    Broker, Consume, DRAIN, Forwarder, Handles, HandlesBatches, Middleware, Observer, Payload, Publisher,
+    PublisherPart, Requester, RequesterPart, Route, Service, ServiceError, Topology,
 };
 use fluffle_supervise::ChildSpec;
 
@@ -29,13 +29,15 @@ pub struct App {
     topology: Topology,
     drain: Duration,
     middleware: Vec<AddMiddleware>,
+    observers: Vec<Arc<dyn Observer>>,
     parts: Mutex<Vec<Part>>,
 }
 
 impl App {
     /// Creates an app for a service on `broker`.
     pub fn new(broker: Broker) -> Self {
-        Self { broker, topology: Topology::new(), drain: DRAIN, middleware: Vec::new(), parts: Mutex::default() }
+        let (middleware, observers) = (Vec::new(), Vec::new());
+        Self { broker, topology: Topology::new(), drain: DRAIN, middleware, observers, parts: Mutex::default() }
     }
 
     /// Sets the exchanges, queues and bindings that the service declares after every connect.
@@ -87,6 +89,14 @@ impl App {
     #[must_use]
     pub fn middleware(mut self, middleware: impl Middleware) -> Self {
         self.middleware.push(Box::new(move |service| service.middleware(middleware)));
+        self
+    }
+
+    /// Adds an observer, which hears of what happens to deliveries, published messages, channels, connections and
+    /// nodes: for metrics. See [`Observer`] for an example. Several observers each hear of everything.
+    #[must_use]
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers.push(observer);
         self
     }
 
@@ -250,7 +260,7 @@ impl App {
     }
 
     fn begin(self) -> Result<(Service, Vec<Part>), Error> {
-        let service = Service::start(self.broker, self.topology, self.drain)?;
+        let service = Service::start_observed(self.broker, self.topology, self.drain, self.observers)?;
         // Before the parts, because a consumer gets the middleware that its service has when it is added.
         self.middleware.into_iter().for_each(|add| add(&service));
         Ok((service, self.parts.into_inner().unwrap_or_else(PoisonError::into_inner)))

@@ -21,10 +21,10 @@ use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    base::frame::FrameMax,
+    base::{events::ChannelEvent, frame::FrameMax, observer::Listeners},
     link::{
         bounded::{OPERATION_TIMEOUT, OperationError, bounded},
-        class::{Class, ClientError, Operation, classify},
+        class::{Class, ClientError, Operation, classify, reply},
         connection::{ConnectionActor, ConnectionShared, Declare, OpenChannel},
         socket,
     },
@@ -67,12 +67,14 @@ pub(crate) struct ChannelShared {
     redeclare: AtomicBool,
     /// Whether the present channel has been used successfully.
     proven: AtomicBool,
+    events: Listeners<ChannelEvent>,
 }
 
 impl ChannelShared {
     pub(crate) fn new(name: String, connection: Arc<ConnectionShared>, mode: Mode) -> Arc<Self> {
         let (generation, redeclare, proven) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { name, connection, mode, generation, redeclare, proven })
+        let events = connection.channel_events(&name);
+        Arc::new(Self { name, connection, mode, generation, redeclare, proven, events })
     }
 
     /// Notes that the present channel has been used successfully. If it is lost, the next channel is opened with the
@@ -89,6 +91,7 @@ impl ChannelShared {
         };
         Arc::new(Self {
             name: self.name.clone(),
+            events: connection.channel_events(&self.name),
             connection,
             mode,
             generation: AtomicU64::new(self.generation.load(Ordering::Relaxed)),
@@ -108,6 +111,30 @@ pub(crate) struct ChannelActor {
     shared: Arc<ChannelShared>,
     connection: SupervisedAddr<ConnectionActor>,
     open: Option<LeasedChannel>,
+    up: Option<Up>,
+}
+
+/// A channel that is open. Dropped, it tells the listeners how it ended: closed by the application, unless it was lost.
+struct Up {
+    shared: Arc<ChannelShared>,
+    end: ChannelEvent,
+}
+
+impl Up {
+    fn new(shared: &Arc<ChannelShared>, generation: Generation) -> Self {
+        shared.events.tell(&ChannelEvent::Opened { generation });
+        Self { shared: Arc::clone(shared), end: ChannelEvent::Closed }
+    }
+
+    fn lost(mut self, code: Option<u16>) {
+        self.end = ChannelEvent::Lost { code };
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.shared.events.tell(&self.end);
+    }
 }
 
 /// One open channel and its generation.
@@ -127,7 +154,7 @@ pub(crate) fn spec(
     let factory = {
         let shared = Arc::clone(shared);
         let connection = connection.clone();
-        move || ChannelActor { shared: Arc::clone(&shared), connection: connection.clone(), open: None }
+        move || ChannelActor { shared: Arc::clone(&shared), connection: connection.clone(), open: None, up: None }
     };
     ActorSpec::new("channel", factory)
         .reports_ready()
@@ -162,6 +189,9 @@ impl Actor for ChannelActor {
         // While a connection is blocked, the broker does not read from it and lapin does not write to it: a close would
         // wait in vain.
         if !channel.status().connected() || !connection.connected() || connection.blocked.borrow().is_some() {
+            if !channel.status().connected() || !connection.connected() {
+                self.up.take().into_iter().for_each(|up| up.lost(None));
+            }
             return Running::Stop;
         }
         let (name, limit) = (self.shared.name.clone(), connection.broker.close_timeout);
@@ -235,10 +265,20 @@ pub(crate) struct ChannelLost {
     channel: String,
     connection: String,
     cause: String,
+    /// AMQP's reply code, if the broker gave one.
+    code: Option<u16>,
 }
 
 fn lost(shared: &ChannelShared, cause: &str) -> ChannelLost {
-    ChannelLost { channel: shared.name.clone(), connection: shared.connection.name.clone(), cause: cause.to_owned() }
+    let (channel, connection) = (shared.name.clone(), shared.connection.name.clone());
+    ChannelLost { channel, connection, cause: cause.to_owned(), code: None }
+}
+
+/// The reply code with which the broker closed a channel, if the error has one.
+fn code_of(error: &ExitError) -> Option<u16> {
+    let error = error.error();
+    let client = error.downcast_ref::<ClientError>().and_then(|ClientError(error)| reply(error));
+    client.map(|(code, _)| code).or_else(|| error.downcast_ref::<ChannelLost>()?.code)
 }
 
 impl ChannelActor {
@@ -248,6 +288,7 @@ impl ChannelActor {
         let watching = watch(Arc::clone(&self.shared), channel.clone());
         let frame_max = self.shared.connection.frame_max();
         self.open = Some(LeasedChannel { channel, generation, frame_max });
+        self.up = Some(Up::new(&self.shared, generation));
         ctx.spawn(watching.into_actor(self).map(|lost, actor, ctx| {
             // Unless the channel is being closed by this actor.
             if actor.open.is_some() {
@@ -259,7 +300,8 @@ impl ChannelActor {
 
     /// Ends this incarnation. If the channel was used successfully, the next one is opened after the shortest wait;
     /// only losses in a row wait longer.
-    fn fail(&self, error: ExitError, ctx: &mut Context<Self>) {
+    fn fail(&mut self, error: ExitError, ctx: &mut Context<Self>) {
+        self.up.take().into_iter().for_each(|up| up.lost(code_of(&error)));
         if self.shared.proven.load(Ordering::Relaxed) {
             ctx.healthy();
         }
@@ -278,10 +320,12 @@ async fn watch(shared: Arc<ChannelShared>, channel: lapin::Channel) -> ChannelLo
         // Check in either case: lapin has reported an error somewhere on the socket, or nothing for a while.
         let _ = timeout(SELF_CHECK, pulse.changed()).await;
         if !channel.status().connected() && shared.connection.connected() {
-            let cause = pulse.borrow_and_update().clone().map(|error| ClientError(error).to_string());
+            let error = pulse.borrow_and_update().clone();
+            let code = error.as_ref().and_then(reply).map(|(code, _)| code);
+            let cause = error.map(|error| ClientError(error).to_string());
             // Wait, because the consumer or publisher knows better which operation was refused: see `Broken`.
             sleep(GRACE).await;
-            return lost(&shared, cause.as_deref().unwrap_or("the broker closed it"));
+            return ChannelLost { code, ..lost(&shared, cause.as_deref().unwrap_or("the broker closed it")) };
         }
     }
 }

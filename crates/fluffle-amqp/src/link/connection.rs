@@ -4,7 +4,6 @@
 //! and takes down everything that used the old socket (rest-for-one). `class.rs` decides whether a retry is worth it.
 
 use std::{
-    fmt,
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
@@ -22,13 +21,18 @@ use lapin::{ConnectionStatus, ErrorKind, Event};
 use tokio::sync::watch;
 
 use crate::{
-    base::frame::FrameMax,
+    base::{
+        events::{ChannelEvent, ConnectionEvent},
+        frame::FrameMax,
+        observer::{Listeners, Observers},
+    },
     link::{
         bounded::{OPERATION_TIMEOUT, OperationError, bounded},
         broker::Broker,
-        class::{Class, ClientError, Operation, classify},
+        class::{Class, ClientError, Operation, classify, reply},
         declare::{self, Scope},
         socket::{self, ConnectError, Socket},
+        too_many_channels::TooManyChannels,
     },
     topology::{Topology, TopologyError},
 };
@@ -47,6 +51,7 @@ pub(crate) struct ConnectionShared {
     /// The last error that lapin reported on the socket. lapin does not say on which channel it occurred.
     pub(crate) pulse: watch::Sender<Option<lapin::Error>>,
     learned: Arc<Learned>,
+    events: Listeners<ConnectionEvent>,
     status: Mutex<Option<ConnectionStatus>>,
     /// The largest frame of the present socket, or of the last one.
     frame_max: Mutex<FrameMax>,
@@ -77,7 +82,9 @@ impl ConnectionShared {
         topology: Arc<TopologyStore>,
         learned: Arc<Learned>,
     ) -> Arc<Self> {
+        let events = learned.observers.connection(&name);
         Arc::new(Self {
+            events,
             name,
             broker,
             topology,
@@ -91,6 +98,11 @@ impl ConnectionShared {
             losses: Mutex::default(),
             deaths_in_parser: watch::Sender::new(0),
         })
+    }
+
+    /// The listeners to a channel on this connection that `name` uses.
+    pub(crate) fn channel_events(&self, name: &str) -> Listeners<ChannelEvent> {
+        self.learned.observers.channel(name, &self.name)
     }
 
     /// Whether the socket is up now.
@@ -142,14 +154,19 @@ impl ConnectionShared {
     }
 }
 
-/// The facts about the broker that the connections of one service share.
+/// What the connections of one service share: facts about the broker, and the service's observers.
 #[derive(Default)]
 pub(crate) struct Learned {
     /// The most channels on a connection, as negotiated last; 0 before the first connection.
     channel_max: AtomicU16,
+    observers: Observers,
 }
 
 impl Learned {
+    pub(crate) fn new(observers: Observers) -> Arc<Self> {
+        Arc::new(Self { observers, ..Self::default() })
+    }
+
     fn connected(&self, channel_max: u16) {
         // lapin reports "no limit" as the largest number.
         self.channel_max.store(channel_max.max(1), Ordering::SeqCst);
@@ -170,34 +187,6 @@ impl Learned {
 pub(crate) fn most_slots(channel_max: u16) -> usize {
     usize::from(channel_max).saturating_sub(1)
 }
-
-/// The broker allows fewer channels on a connection than the pool has assigned to it.
-#[derive(Debug)]
-struct TooManyChannels {
-    connection: String,
-    channels: usize,
-    channel_max: usize,
-}
-
-impl fmt::Display for TooManyChannels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connection, channels, channel_max } = self;
-        write!(
-            f,
-            "connection {connection} needs {channels} channels and one more for declaring the topology; the broker \
-             allows {channel_max} (`channel_max`): raise `channel_max` in rabbitmq.conf"
-        )?;
-        match channel_max {
-            0 | 1 => Ok(()),
-            _ => write!(
-                f,
-                ", or write it into the broker's URI (?channel_max={channel_max}), so that more connections are opened"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for TooManyChannels {}
 
 /// The application's topology, and the queues that consumers and requesters add.
 #[derive(Default)]
@@ -226,13 +215,38 @@ pub(crate) struct ConnectionActor {
     socket: Option<Rc<Socket>>,
     /// Whether lapin's parser could not read the incoming bytes.
     unreadable: bool,
+    up: Option<Up>,
+}
+
+/// A connection that is up. Dropped, it tells the listeners how it ended: closed by the application, unless it was
+/// lost.
+struct Up {
+    shared: Arc<ConnectionShared>,
+    end: ConnectionEvent,
+}
+
+impl Up {
+    fn new(shared: &Arc<ConnectionShared>, took: Duration) -> Self {
+        shared.events.tell(&ConnectionEvent::Connected { took });
+        Self { shared: Arc::clone(shared), end: ConnectionEvent::Closed }
+    }
+
+    fn lost(mut self, code: Option<u16>) {
+        self.end = ConnectionEvent::Lost { code };
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.shared.events.tell(&self.end);
+    }
 }
 
 /// The child specification of a connection's socket: permanent, restarted without limit, with the broker's backoff.
 pub(crate) fn spec(shared: &Arc<ConnectionShared>) -> ActorSpec<ConnectionActor> {
     let factory = {
         let shared = Arc::clone(shared);
-        move || ConnectionActor { shared: Arc::clone(&shared), socket: None, unreadable: false }
+        move || ConnectionActor { shared: Arc::clone(&shared), socket: None, unreadable: false, up: None }
     };
     ActorSpec::new("socket", factory)
         .reports_ready()
@@ -245,9 +259,10 @@ impl Actor for ConnectionActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let shared = Arc::clone(&self.shared);
+        let begun = Instant::now();
         let opening = async move { open(&shared).await };
-        ctx.spawn(opening.into_actor(self).map(|opened, actor, ctx| match opened {
-            Ok(socket) => actor.opened(socket, ctx),
+        ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| match opened {
+            Ok(socket) => actor.opened(socket, begun.elapsed(), ctx),
             Err(error) => ctx.fail(error),
         }));
     }
@@ -272,7 +287,12 @@ impl Actor for ConnectionActor {
                 ctx.spawn(closing.into_actor(self).map(|(), _, ctx| ctx.stop()));
                 Running::Continue
             }
-            _ => Running::Stop,
+            Some(_) => {
+                // It was lost, and nobody has noticed yet.
+                self.up.take().into_iter().for_each(|up| up.lost(None));
+                Running::Stop
+            }
+            None => Running::Stop,
         }
     }
 }
@@ -319,12 +339,13 @@ fn exit(error: TopologyError) -> ExitError {
 }
 
 impl ConnectionActor {
-    fn opened(&mut self, socket: Socket, ctx: &mut Context<Self>) {
+    fn opened(&mut self, socket: Socket, took: Duration, ctx: &mut Context<Self>) {
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
         *self.shared.frame_max.lock().unwrap_or_else(PoisonError::into_inner) = socket.frame_max();
         self.shared.set_status(Some(socket.connection.status().clone()));
         ctx.add_stream(socket.connection.events_listener());
         self.socket = Some(Rc::new(socket));
+        self.up = Some(Up::new(&self.shared, took));
         ctx.run_interval(SELF_CHECK, |actor, ctx| actor.check(None, ctx));
         ctx.ready();
     }
@@ -333,11 +354,13 @@ impl ConnectionActor {
     fn check(&mut self, cause: Option<&lapin::Error>, ctx: &mut Context<Self>) {
         let lost = self.socket.as_ref().is_some_and(|socket| !socket.connection.status().connected());
         if lost {
+            let code = cause.and_then(reply).map(|(code, _)| code);
             let cause =
                 cause.map_or_else(|| "the socket is gone".to_owned(), |error| ClientError(error.clone()).to_string());
             // Clears the socket, so that the loss is counted once.
             self.socket = None;
             self.shared.lost();
+            self.up.take().into_iter().for_each(|up| up.lost(code));
             ctx.fail(ExitError::transient(ConnectionLost { connection: self.shared.name.clone(), cause }));
         }
     }
@@ -357,10 +380,12 @@ impl StreamHandler<Event> for ConnectionActor {
             Event::ConnectionBlocked(reason) => {
                 tracing::warn!(connection = %self.shared.name, %reason, "the broker blocks publishing");
                 self.shared.blocked.send_replace(Some(reason));
+                self.shared.events.tell(&ConnectionEvent::Blocked);
             }
             Event::ConnectionUnblocked => {
                 tracing::info!(connection = %self.shared.name, "the broker no longer blocks publishing");
                 self.shared.blocked.send_replace(None);
+                self.shared.events.tell(&ConnectionEvent::Unblocked);
             }
             Event::Error(error) => {
                 // lapin reports a parsing error more than once.

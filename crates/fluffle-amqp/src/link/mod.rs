@@ -14,4 +14,5 @@ mod refusal;
 pub(crate) mod sanitizer;
 pub(crate) mod socket;
 pub(crate) mod tls;
+mod too_many_channels;
 pub(crate) mod uri;

@@ -1,6 +1,6 @@
 //! One accepted message, or one envelope of many, with the reply to its senders.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use fluffle_store::Position;
 
@@ -27,6 +27,17 @@ pub(crate) struct Entry {
     pub(crate) held: Option<Held>,
     /// How often the message has failed and no sender has taken it back.
     pub(crate) tries: u8,
+    /// Its times, if listeners want to hear them.
+    pub(crate) times: Times,
+}
+
+/// When a message got how far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Times {
+    /// It was accepted, or was read from a journal.
+    pub(crate) accepted: Option<Instant>,
+    /// It was first written to a channel.
+    pub(crate) sent: Option<Instant>,
 }
 
 impl Entry {
@@ -41,6 +52,7 @@ impl Entry {
             position: None,
             held: None,
             tries: 0,
+            times: Times::default(),
         }
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod options;
 pub(crate) mod outcome;
 pub(crate) mod overdue;
 pub(crate) mod properties;
+pub(crate) mod publish_events;
 pub(crate) mod publisher;
 pub(crate) mod receipt;
 pub(crate) mod route;

@@ -1,6 +1,6 @@
 //! The totals of a publisher.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// The totals of one publisher since it was made. They are never reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct PublisherStats {
     pub republished: u64,
     /// Messages that failed for any other reason.
     pub failed: u64,
+    /// Messages whose sender had stopped waiting before they were sent, or before they were sent again.
+    pub withdrawn: u64,
     /// Messages accepted and not settled at this moment: in an open batch, in the mailbox, on the wire, or waiting for
     /// a connection.
     pub outstanding: usize,
@@ -32,6 +34,7 @@ impl PublisherStats {
             nacked: self.nacked + other.nacked,
             republished: self.republished + other.republished,
             failed: self.failed + other.failed,
+            withdrawn: self.withdrawn + other.withdrawn,
             outstanding: self.outstanding + other.outstanding,
         }
     }
@@ -40,25 +43,55 @@ impl PublisherStats {
 /// The counters behind [`PublisherStats`].
 #[derive(Default)]
 pub(crate) struct PublisherCounters {
-    pub(crate) accepted: AtomicU64,
-    pub(crate) confirmed: AtomicU64,
-    pub(crate) returned: AtomicU64,
-    pub(crate) nacked: AtomicU64,
-    pub(crate) republished: AtomicU64,
-    pub(crate) failed: AtomicU64,
+    pub(crate) accepted: Total,
+    pub(crate) confirmed: Total,
+    pub(crate) returned: Total,
+    pub(crate) nacked: Total,
+    pub(crate) republished: Total,
+    pub(crate) failed: Total,
+    pub(crate) withdrawn: Total,
 }
 
 impl PublisherCounters {
     pub(crate) fn read(&self, outstanding: usize) -> PublisherStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         PublisherStats {
-            accepted: read(&self.accepted),
-            confirmed: read(&self.confirmed),
-            returned: read(&self.returned),
-            nacked: read(&self.nacked),
-            republished: read(&self.republished),
-            failed: read(&self.failed),
+            accepted: self.accepted.get(),
+            confirmed: self.confirmed.get(),
+            returned: self.returned.get(),
+            nacked: self.nacked.get(),
+            republished: self.republished.get(),
+            failed: self.failed.get(),
+            withdrawn: self.withdrawn.get(),
             outstanding,
         }
+    }
+}
+
+/// A running total that can begin to be listened to at any time. The total itself says of each addition whether its
+/// listeners hear of it, so none is missed and none is heard of twice, without a lock.
+#[derive(Default)]
+pub(crate) struct Total(AtomicU64);
+
+/// Set in a total once it is listened to.
+const HEARD: u64 = 1 << 63;
+
+impl Total {
+    /// Adds, and says whether it is listened to: then what made it so is visible here.
+    #[inline]
+    pub(crate) fn add(&self, more: usize) -> bool {
+        let is_heard = self.0.fetch_add(more as u64, Ordering::Relaxed) & HEARD != 0;
+        if is_heard {
+            fence(Ordering::Acquire);
+        }
+        is_heard
+    }
+
+    /// From now on it is listened to. Gives what was added before.
+    pub(crate) fn listen(&self) -> u64 {
+        self.0.fetch_or(HEARD, Ordering::AcqRel) & !HEARD
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) & !HEARD
     }
 }

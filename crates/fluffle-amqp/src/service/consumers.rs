@@ -117,7 +117,8 @@ impl Service {
             instances: consume.handlers(),
             seen: common.seen.clone(),
         });
-        let handler_queue = HandlerQueue::new(waiting, sort_by);
+        let listeners = self.inner.observers.consumer(&name, &consume.queue);
+        let handler_queue = HandlerQueue::heard_by(listeners, waiting, sort_by);
         // Acquired before the handlers are added, so that a failure leaves no handlers without a consumer behind.
         let (send_queue, part) = PublisherPart::copies(&name, consume.confirm_timeout);
         let copies = CopiesPublisher(Arc::clone(&send_queue));

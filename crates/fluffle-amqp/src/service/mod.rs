@@ -57,6 +57,7 @@ use tokio::sync::watch;
 use crate::{
     base::{
         drain::{Clock, Step},
+        observer::{Observer, Observers},
         payload::Payload,
     },
     consume::{
@@ -66,7 +67,7 @@ use crate::{
     link::{
         broker::Broker,
         channel::{self, ChannelShared, Mode},
-        connection::TopologyStore,
+        connection::{Learned, TopologyStore},
         pending_starts::{PendingStarts, Started},
         pool::{ConnectionSlot, Pool, Role},
     },
@@ -128,6 +129,7 @@ pub(crate) struct Inner {
     root: SupervisorHandle,
     threads: ServiceThreads,
     clock: Clock,
+    pub(crate) observers: Observers,
     /// Its sender goes when the service has ended, and everything is handed back.
     closed: watch::Receiver<()>,
     parts: Mutex<Parts>,
@@ -158,13 +160,27 @@ impl Service {
     /// # Errors
     /// When the topology is invalid, or no thread can be started.
     pub fn start(broker: Broker, topology: Topology, drain: Duration) -> Result<Self, ServiceError> {
+        Self::start_observed(broker, topology, drain, Vec::new())
+    }
+
+    /// [`start`](Self::start), with observers, which see everything from the first connect on.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_observed(
+        broker: Broker,
+        topology: Topology,
+        drain: Duration,
+        observers: Vec<Arc<dyn Observer>>,
+    ) -> Result<Self, ServiceError> {
         topology.validate()?;
         let threads = ServiceThreads::start().map_err(ServiceError::Thread)?;
         let io = threads.io();
         let broker = Arc::new(broker);
         let topology = TopologyStore::new(topology);
         let orders = PendingStarts::new(io.clone());
-        let learned = Arc::default();
+        let observers = Observers::from(observers);
+        let learned = Learned::new(observers.clone());
         let (publish, publish_spec) = Pool::new(Role::Publish, &broker, &topology, &learned, io, &orders);
         let (consume, consume_spec) = Pool::new(Role::Consume, &broker, &topology, &learned, io, &orders);
         let apart = |name| SupervisorSpec::new(name).stops_together().intensity(Intensity::unlimited());
@@ -175,8 +191,12 @@ impl Service {
             let clock = clock.clone();
             move || clock.left_of_shutdown(step)
         };
-        let root = SupervisorSpec::new("app")
-            .strategy(Strategy::OneForOne)
+        let nodes = observers.nodes();
+        let mut root = SupervisorSpec::new("app").strategy(Strategy::OneForOne);
+        if nodes.is_heard() {
+            root = root.observe(move |event| nodes.tell(event));
+        }
+        let root = root
             .shutdown_within(by(Step::All))
             .child(handlers.shutdown_within(by(Step::Handlers)))
             .child(publish_spec.shutdown_within(by(Step::Publishers)))
@@ -194,6 +214,7 @@ impl Service {
             root,
             threads,
             clock,
+            observers,
             closed,
             parts: Mutex::default(),
             names: Names::default(),
@@ -231,6 +252,7 @@ impl Service {
         for (send_queue, lease) in outboxes.into_iter().zip(leases) {
             let name = self.inner.names.take(Role::Publish, send_queue.name.wished());
             send_queue.name.give(name.to_string());
+            send_queue.listen(self.inner.observers.publisher(&name));
             let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
             let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), mode);
             let channel = channel::spec(&shared, &lease.place.connection).on(self.io());

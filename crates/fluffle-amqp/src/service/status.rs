@@ -13,7 +13,7 @@ impl Service {
     pub fn consumers(&self) -> Vec<(String, ConsumerStats)> {
         self.parts(|parts| {
             let each = parts.consumers.iter().map(|consumer| (consumer.name.to_string(), consumer.settings()));
-            each.map(|(name, settings)| (name, settings.counters.read(settings.state()))).collect()
+            each.map(|(name, settings)| (name, settings.events.stats(settings.state()))).collect()
         })
     }
 

@@ -6,6 +6,7 @@ use actix_rt::ArbiterHandle;
 
 use crate::{
     backoff::Backoff,
+    event::Event,
     intensity::Intensity,
     mailbox::Mailbox,
     node::Node,
@@ -118,6 +119,28 @@ impl SupervisorSpec {
     /// long as the slowest.
     pub fn stops_together(self) -> Self {
         self.core.policy().together = true;
+        self
+    }
+
+    /// Calls `observer` for each event of this supervisor and of everything below it, where and when it happens. Unlike
+    /// a reader of [`events`](crate::SupervisorHandle::events), it misses none. It runs on the thread of whichever
+    /// supervisor decides the event: it must be quick, must not block, and must not panic. The first observer counts.
+    ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    /// use fluffle_supervise::{SupervisorSpec, What};
+    ///
+    /// let restarts = Arc::new(AtomicU64::new(0));
+    /// let counted = Arc::clone(&restarts);
+    /// let app = SupervisorSpec::new("app").observe(move |event| {
+    ///     if let What::Restarting = event.what {
+    ///         counted.fetch_add(1, Ordering::Relaxed);
+    ///     }
+    /// });
+    /// # let _ = app;
+    /// ```
+    pub fn observe(self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.core.node().observe(observer);
         self
     }
 

@@ -4,7 +4,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Context,
     time::{Duration, Instant},
@@ -30,7 +30,13 @@ pub(crate) struct Attempt {
     /// With effectively once: the key under which the store remembers the message once it is handled.
     pub(crate) seen_key: Option<Arc<str>>,
     pub(crate) permits: Permits,
+    /// This process has tried the same delivery before.
+    pub(crate) is_again: bool,
     started: OnceLock<Instant>,
+    /// Listeners have been told of its start. If there are none, nobody reads when it is answered.
+    is_told: AtomicBool,
+    /// Nanoseconds from its start to its answer, plus 1; 0 until then. An `OnceLock` would be three times the size.
+    answered_after: AtomicU64,
     given_up: AtomicBool,
     waker: AtomicWaker,
     settled: SetOnce<Settled>,
@@ -43,7 +49,10 @@ impl Attempt {
             message,
             seen_key: None,
             permits: Permits::default(),
+            is_again: false,
             started: OnceLock::new(),
+            is_told: AtomicBool::new(false),
+            answered_after: AtomicU64::new(0),
             given_up: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             settled: SetOnce::new(),
@@ -58,6 +67,7 @@ impl Attempt {
         Self {
             seen_key: self.seen_key.clone(),
             permits: self.permits.pass_on(),
+            is_again: true,
             ..Self::new(Received { attempt_number: number, ..self.message.clone() })
         }
     }
@@ -69,6 +79,29 @@ impl Attempt {
 
     pub(crate) fn is_started(&self) -> bool {
         self.started.get().is_some()
+    }
+
+    /// The time from its arrival to its start, the first time that this is called. For listeners alone.
+    pub(crate) fn tell_start(&self) -> Option<Duration> {
+        let started = self.started.get()?;
+        let is_first = !self.is_told.swap(true, Ordering::Relaxed);
+        is_first.then(|| started.saturating_duration_since(self.at))
+    }
+
+    /// It has its answer. Only the first call counts, and it reads the clock only if listeners know of the start.
+    pub(crate) fn answer(&self) {
+        if self.is_told.load(Ordering::Relaxed) {
+            let after = self.started.get().map_or(Duration::ZERO, Instant::elapsed);
+            let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX - 1) + 1;
+            // If it has an answer already, that one stands.
+            let _ = self.answered_after.compare_exchange(0, after, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// When it was started and how long its answer took, if listeners know of the start.
+    pub(crate) fn answered(&self) -> Option<(Instant, Duration)> {
+        let after = self.answered_after.load(Ordering::Relaxed).checked_sub(1)?;
+        Some((*self.started.get()?, Duration::from_nanos(after)))
     }
 
     /// How long a handler has had the message; `None` if none has begun it. Zero for a batch whose items go to handlers

@@ -51,6 +51,18 @@ impl Outcome {
         Outcome::Failed(Failure::retry(format!("the handler did not answer within {limit:?}")))
     }
 
+    /// How many messages failed in any way. Items that were not begun have not failed.
+    pub(crate) fn failures(&self) -> usize {
+        match self {
+            Outcome::Handled(_) | Outcome::NotStarted | Outcome::Expired => 0,
+            Outcome::LateItem(_, handled) => usize::from(!handled),
+            Outcome::Items(items) => {
+                items.failed.iter().filter(|(_, why)| !matches!(**why, Outcome::NotStarted)).count()
+            }
+            Outcome::Failed(_) | Outcome::Crashed(_) | Outcome::Undecodable(_) | Outcome::Unusable(_) => 1,
+        }
+    }
+
     /// How many messages had a handler that crashed.
     pub(crate) fn crashes(&self) -> usize {
         match self {

@@ -45,6 +45,7 @@ impl Ticket {
 
     fn send(&mut self, outcome: Outcome) {
         let Some(attempt) = self.attempt.take() else { return };
+        attempt.answer();
         // After a failure or a crash the session decides whether the next attempt keeps the key locked. After any other
         // answer the key is freed here, so that the next message of the key need not wait for the session's thread.
         if !matches!(outcome, Outcome::Failed(_) | Outcome::Crashed(_)) {

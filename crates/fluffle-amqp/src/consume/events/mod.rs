@@ -1,3 +1,4 @@
-//! Counts what happens to deliveries.
+//! What happens to deliveries: counted, and told to listeners.
 
+pub(crate) mod delivery_events;
 pub(crate) mod stats;

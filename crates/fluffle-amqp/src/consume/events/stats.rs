@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::consume::{attempt::attempt::Attempt, message::settled::Settled};
+use crate::base::events::{DeliveryEvent, SettledMessages};
 
 /// What a consumer is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,67 +107,43 @@ impl ConsumerCounters {
     }
 }
 
-/// How many messages of one delivery count as what, once it is acked. A delivery is one message, or the items of a
-/// batch.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) handled: usize,
-    pub(crate) retried: usize,
-    pub(crate) dead_lettered: usize,
-    pub(crate) duplicates: usize,
-    pub(crate) refused: usize,
-    pub(crate) expired: usize,
-}
-
-impl Tally {
-    /// The tally of one message that was not handled.
-    pub(crate) fn of(settled: Settled) -> Self {
-        let count = |what| usize::from(settled == what);
-        Self {
-            retried: count(Settled::Retried),
-            dead_lettered: count(Settled::DeadLettered),
-            refused: count(Settled::Refused),
-            expired: count(Settled::Expired),
-            ..Self::default()
+impl ConsumerCounters {
+    /// Inlined where the event is known, so that one addition is left of the match.
+    #[inline(always)]
+    pub(crate) fn count(&self, event: &DeliveryEvent) {
+        match *event {
+            DeliveryEvent::Received { .. } => add(&self.received, 1),
+            DeliveryEvent::Batch { .. } => add(&self.batches, 1),
+            DeliveryEvent::Crashed { messages } => add(&self.crashed, messages),
+            DeliveryEvent::RetriedHere { .. } => add(&self.retried, 1),
+            DeliveryEvent::Late => add(&self.late, 1),
+            DeliveryEvent::Settled { messages, .. } => self.settled(&messages),
+            DeliveryEvent::AckLost { messages } => add(&self.work_done_ack_lost, messages),
+            DeliveryEvent::ReplyUnroutable => add(&self.replies_unroutable, 1),
+            DeliveryEvent::Started { .. } | DeliveryEvent::Answered { .. } | DeliveryEvent::Lost { .. } => {}
         }
     }
 
-    /// The tally of a batch. All its items were handled, except those handled before and those in `not_acked`.
-    pub(crate) fn of_batch(attempt: &Attempt, not_acked: &[(usize, Settled)]) -> Self {
-        let Some(contents) = attempt.contents() else { return Self::default() };
-        let count = |what| not_acked.iter().filter(|(_, settled)| *settled == what).count();
-        let duplicates = contents.items.len() - contents.new_items(..).count();
-        let handled = contents.items.len() - duplicates - not_acked.len();
-        let (retried, dead_lettered) = (count(Settled::Retried), count(Settled::DeadLettered));
-        Self { handled, retried, dead_lettered, duplicates, ..Self::default() }
-    }
-
-    pub(crate) fn total(&self) -> usize {
-        self.handled + self.retried + self.dead_lettered + self.duplicates + self.refused + self.expired
-    }
-}
-
-impl ConsumerCounters {
-    pub(crate) fn add(&self, tally: &Tally) {
+    pub(crate) fn settled(&self, messages: &SettledMessages) {
+        let SettledMessages { handled, retried, dead_lettered, requeued, dropped, duplicates, refused, expired } =
+            *messages;
         for (counter, more) in [
-            (&self.handled, tally.handled),
-            (&self.retried, tally.retried),
-            (&self.dead_lettered, tally.dead_lettered),
-            (&self.duplicates, tally.duplicates),
-            (&self.refused, tally.refused),
-            (&self.expired, tally.expired),
+            (&self.handled, handled),
+            (&self.retried, retried),
+            (&self.dead_lettered, dead_lettered),
+            (&self.requeued, requeued),
+            (&self.dropped, dropped),
+            (&self.duplicates, duplicates),
+            (&self.refused, refused),
+            (&self.expired, expired),
         ] {
             if more > 0 {
-                count_more(counter, more);
+                add(counter, more);
             }
         }
     }
 }
 
-pub(crate) fn count_more(counter: &AtomicU64, more: usize) {
+fn add(counter: &AtomicU64, more: usize) {
     counter.fetch_add(more as u64, Ordering::Relaxed);
-}
-
-pub(crate) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }

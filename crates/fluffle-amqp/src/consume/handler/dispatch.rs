@@ -133,7 +133,7 @@ impl<F: Adapter> Dispatch<F> {
         A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
     {
         let items = attempt.open(contents).items.len();
-        attempt.start();
+        self.queue.start(&attempt);
         match &self.seen {
             Some(seen) if attempt.seen_key.is_some() => {
                 let seen = seen.clone();
@@ -171,7 +171,7 @@ impl<F: Adapter> Dispatch<F> {
             Err(error) => return ticket.answer(Outcome::Undecodable(error)),
         };
         ticket.start();
-        attempt.start();
+        self.queue.start(&attempt);
         self.give(message, Duty::Delivery(ticket, attempt), actor, ctx);
     }
 
@@ -183,6 +183,7 @@ impl<F: Adapter> Dispatch<F> {
         if !self.queue.is_ours(attempt) {
             return;
         }
+        self.queue.start(attempt);
         let (index, raw) = (item.index, item.raw.clone());
         let Some(ticket) = item.begin() else { return };
         match self.adapter.item(attempt, index, &raw) {

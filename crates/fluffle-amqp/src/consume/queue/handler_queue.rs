@@ -10,6 +10,7 @@ use futures_util::{StreamExt, stream::LocalBoxStream};
 use tokio::sync::mpsc;
 
 use crate::{
+    base::{events::DeliveryEvent, observer::Listeners},
     consume::{
         attempt::{
             attempt::Attempt,
@@ -17,6 +18,7 @@ use crate::{
             job::Job,
             ticket::{Completion, Completions, Ticket},
         },
+        events::delivery_events::DeliveryEvents,
         message::received::Received,
         queue::{
             by_key::{ByKey, SortBy},
@@ -30,18 +32,33 @@ use crate::{
 pub(crate) struct HandlerQueue {
     pub(super) waiting: Arc<Waiting>,
     pub(super) by_key: Option<Arc<ByKey>>,
+    pub(crate) events: Arc<DeliveryEvents>,
+    /// Whether anybody listens. Beside `events`, because the session's thread writes to the counters in there all the
+    /// time: a handler's thread that read from their cache line would wait for it.
+    is_heard: bool,
     completions: Completions,
     /// The receiver of the answers. It is lent to one session at a time.
     answers: Mutex<Option<mpsc::UnboundedReceiver<Completion>>>,
 }
 
 impl HandlerQueue {
-    /// A handler queue over `waiting`. `sort_by` is set if order is kept by key.
+    /// A queue that nobody listens to.
+    #[cfg(test)]
     pub(crate) fn new(waiting: Waiting, sort_by: Option<SortBy>) -> Arc<Self> {
+        Self::heard_by(Listeners::default(), waiting, sort_by)
+    }
+
+    /// A queue over `waiting`, of a consumer that these listen to; `sort_by` if order is kept by key.
+    pub(crate) fn heard_by(
+        listeners: Listeners<DeliveryEvent>,
+        waiting: Waiting,
+        sort_by: Option<SortBy>,
+    ) -> Arc<Self> {
+        let (is_heard, events) = (listeners.is_heard(), Arc::new(DeliveryEvents::new(listeners)));
         let (completions, answers) = mpsc::unbounded_channel();
         let waiting = Arc::new(waiting);
         let by_key = sort_by.map(|sort_by| Arc::new(ByKey::new(Arc::clone(&waiting), sort_by)));
-        Arc::new(Self { waiting, by_key, completions, answers: Mutex::new(Some(answers)) })
+        Arc::new(Self { waiting, by_key, events, is_heard, completions, answers: Mutex::new(Some(answers)) })
     }
 
     /// Starts a generation: see [`Waiting::begin`].
@@ -59,6 +76,14 @@ impl HandlerQueue {
     pub(crate) fn push(&self, attempt: Arc<Attempt>) {
         let ticket = Ticket::new(Arc::clone(&attempt), self.completions.clone());
         self.waiting.push(Job::whole(attempt, ticket));
+    }
+
+    /// A handler takes the delivery, or begins to take its items.
+    pub(crate) fn start(&self, attempt: &Attempt) {
+        attempt.start();
+        if self.is_heard {
+            self.events.started(attempt);
+        }
     }
 
     pub(crate) fn announce(&self) {

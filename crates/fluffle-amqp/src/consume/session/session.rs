@@ -15,11 +15,10 @@ use tokio::{
 };
 
 use crate::{
-    base::numbered::Numbered,
+    base::{events::DeliveryEvent, numbered::Numbered},
     consume::{
         attempt::{attempt::Attempt, outcome::Outcome, ticket::Completion},
         decide::verdict::{self, Arrival, Verdict},
-        events::stats::{count, count_more},
         intake::{intake::Intake, step::Taken},
         message::{received::Received, settled::Settled},
         queue::handler_queue::Answers,
@@ -84,8 +83,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             connection: settings.connection.clone(),
             side_queues: settings.side_queues.clone(),
         };
-        let settler =
-            Settler { commands, copies, counters: Arc::clone(&settings.counters), seen: settings.seen.clone() };
+        let settler = Settler { commands, copies, events: Arc::clone(&settings.events), seen: settings.seen.clone() };
         Self {
             generation,
             gate: Gate::new(&settings.guard, &settings.quarantine),
@@ -279,11 +277,13 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
     }
 
     fn receive(&mut self, delivery: Delivery) -> Received {
-        count(&self.settings.counters.received);
         self.gate.delivered(delivery.delivery_tag);
         self.settlements.delivered(delivery.delivery_tag);
         let in_vain = self.settings.deliveries.of(&delivery);
-        Received::new(&self.settings.queue, self.generation, in_vain, self.settings.requests, delivery)
+        let (queue, requests) = (&self.settings.queue, self.settings.requests);
+        let message = Received::new(queue, self.generation, in_vain, requests, delivery);
+        self.settings.events.received(&message);
+        message
     }
 
     fn accept(&mut self, delivery: Delivery) {
@@ -348,9 +348,9 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
     /// Takes an answer from the handler queue. It settles its delivery if that came on this channel and still waits for
     /// an answer.
     fn complete(&mut self, Completion { attempt, outcome }: Completion) {
-        count_more(&self.settings.counters.crashed, outcome.crashes());
+        self.settings.events.crashes(&outcome);
         if let Outcome::LateItem(index, handled) = outcome {
-            count(&self.settings.counters.late);
+            self.settings.events.emit(DeliveryEvent::Late);
             if handled {
                 self.settlements.remember(attempt, Some(vec![index]));
             }
@@ -362,14 +362,15 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         // The delivery may be at its next attempt already. Then an answer to the earlier attempt is late.
         let is_its_own = self.in_flight.get(attempt.tag).is_some_and(|one| Arc::ptr_eq(one, &attempt));
         if !is_its_own {
-            count(&self.settings.counters.late);
+            self.settings.events.emit(DeliveryEvent::Late);
             self.note_done(attempt, &outcome);
             return;
         }
         self.in_flight.remove(attempt.tag);
-        if attempt.contents().is_some() {
-            count(&self.settings.counters.batches);
+        if let Some(contents) = attempt.contents() {
+            self.settings.events.emit(DeliveryEvent::Batch { items: contents.items.len() });
         }
+        self.settings.events.answered(&attempt, &outcome);
         self.gate.answered(&attempt, &outcome);
         if matches!(outcome, Outcome::NotStarted) {
             return self.not_begun(attempt);
@@ -390,13 +391,16 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
     /// arrival is settled as usual.
     fn complete_orphan(&mut self, attempt: Arc<Attempt>, outcome: Outcome) {
         self.settings.orphans.remove(&attempt);
+        self.settings.events.answered(&attempt, &outcome);
         if self.settings.rules.acks_on_arrival() {
             let verdict = verdict::on_outcome(outcome, &attempt, &self.settings.rules);
             return self.settle(attempt, verdict);
         }
         attempt.permits.free_key();
-        let done = self.note_done(attempt, &outcome);
-        count_more(&self.settings.counters.work_done_ack_lost, done);
+        let messages = self.note_done(attempt, &outcome);
+        if messages > 0 {
+            self.settings.events.emit(DeliveryEvent::AckLost { messages });
+        }
     }
 
     /// Work is done, but its delivery can no longer be acked for it. With effectively once it is remembered. Returns
@@ -437,7 +441,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             queue = %failed.queue, message_id = failed.id_or_dash(),
             attempt = failed.attempt_number.get(), ?wait, %error, "attempt failed: retry in this process"
         );
-        count(&self.settings.counters.retried);
+        self.settings.events.emit(DeliveryEvent::RetriedHere { wait });
         self.intake.rest(failed, number, wait, self.settings.seen.clone());
     }
 
@@ -491,6 +495,7 @@ impl<S, C> Drop for Session<S, C> {
         self.drain.iter_mut().for_each(|drain| drain.left = left);
         if !self.settings.rules.acks_on_arrival() {
             self.in_flight.iter().for_each(|(_, attempt)| attempt.settle_as(Settled::Lost));
+            self.settings.events.lost_channel();
         }
         self.settings.orphans.add(self.in_flight.drain());
     }

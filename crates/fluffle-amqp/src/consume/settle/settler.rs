@@ -11,10 +11,11 @@ use futures_util::{StreamExt, stream};
 use tokio::time::sleep;
 
 use crate::{
+    base::events::DeliveryEvent,
     consume::{
         attempt::attempt::Attempt,
         decide::verdict::Verdict,
-        events::stats::{ConsumerCounters, Tally, count, count_more},
+        events::delivery_events::{self, DeliveryEvents, HANDLED},
         intake::seen::Seen,
         message::{identity, received::Received, settled::Settled},
         settle::{
@@ -34,7 +35,7 @@ const COPIES_AT_A_TIME: usize = 64;
 pub(crate) struct Settler<C> {
     pub(crate) commands: C,
     pub(crate) copies: Copies,
-    pub(crate) counters: Arc<ConsumerCounters>,
+    pub(crate) events: Arc<DeliveryEvents>,
     pub(crate) seen: Option<Seen>,
 }
 
@@ -50,7 +51,7 @@ pub(crate) enum Remaining {
 
 impl<C: Commands> Settler<C> {
     pub(crate) fn begin(&self, attempt: Arc<Attempt>) -> Settling {
-        Settling::new(attempt, &self.counters)
+        Settling::new(attempt, &self.events)
     }
 
     /// With effectively once: starts a task that marks in the store what the verdict says is handled. The task finishes
@@ -86,17 +87,16 @@ impl<C: Commands> Settler<C> {
         match verdict {
             Verdict::Ack(reply) => {
                 if self.answer(attempt, reply).await {
-                    let tally = Tally { handled: 1, ..Tally::default() };
-                    return Remaining::Ack(settling.done(tally, Settled::Acked));
+                    return Remaining::Ack(settling.done(HANDLED, Settled::Acked));
                 }
             }
             Verdict::Apart(copies) => {
                 if let Some(not_acked) = self.take_apart(attempt, copies).await {
-                    let tally = Tally::of_batch(attempt, &not_acked);
+                    let messages = delivery_events::batch(attempt, &not_acked);
                     if let Some(contents) = attempt.contents() {
                         let _ = contents.not_acked.set(not_acked);
                     }
-                    return Remaining::Ack(settling.done(tally, Settled::Acked));
+                    return Remaining::Ack(settling.done(messages, Settled::Acked));
                 }
             }
             Verdict::Requeue => return self.requeue(attempt).await,
@@ -108,12 +108,14 @@ impl<C: Commands> Settler<C> {
                     _ => tracing::warn!(%queue, message_id, reason = why, %error, "request failed: requester is told"),
                 }
                 if self.refuse(attempt, &reason, &error).await {
-                    return Remaining::Ack(settling.done(Tally::of(Settled::Refused), Settled::Refused));
+                    return Remaining::Ack(
+                        settling.done(delivery_events::not_handled(Settled::Refused), Settled::Refused),
+                    );
                 }
             }
             verdict @ (Verdict::Retry { .. } | Verdict::DeadLetter { .. }) => {
                 if let Some(settled) = self.place_copy(attempt, verdict).await {
-                    return Remaining::Ack(settling.done(Tally::of(settled), settled));
+                    return Remaining::Ack(settling.done(delivery_events::not_handled(settled), settled));
                 }
             }
             // `Leave` sends nothing to the broker. The others take only an ack, or the session carries them out.
@@ -133,54 +135,37 @@ impl<C: Commands> Settler<C> {
         attempt: &Arc<Attempt>,
         verdict: Verdict,
     ) -> Option<impl Future<Output = ()> + use<C>> {
-        let counters = &self.counters;
-        let telling = match verdict {
-            Verdict::Ack(reply) => {
-                count(&counters.handled);
-                attempt.settle_as(Settled::Acked);
-                reply.and_then(|encoded| copy::reply(attempt, encoded))
-            }
+        let (messages, settled, telling) = match verdict {
+            Verdict::Ack(reply) => (HANDLED, Settled::Acked, reply.and_then(|encoded| copy::reply(attempt, encoded))),
             Verdict::Apart(dropped) => {
                 for (index, verdict) in &dropped {
-                    self.count_dropped(attempt, verdict, Some(*index));
+                    say_dropped(attempt, verdict, Some(*index));
                 }
+                let not_acked: Vec<_> = dropped.iter().map(|(index, _)| (*index, Settled::Dropped)).collect();
+                let messages = delivery_events::batch(attempt, &not_acked);
                 if let Some(contents) = attempt.contents() {
-                    let not_acked: Vec<_> = dropped.iter().map(|(index, _)| (*index, Settled::Dropped)).collect();
-                    count_more(&counters.handled, Tally::of_batch(attempt, &not_acked).handled);
                     let _ = contents.not_acked.set(not_acked);
                 }
-                attempt.settle_as(Settled::Acked);
-                None
+                (messages, Settled::Acked, None)
             }
-            Verdict::Expire => {
-                count(&counters.expired);
-                attempt.settle_as(Settled::Expired);
-                None
-            }
+            Verdict::Expire => (delivery_events::not_handled(Settled::Expired), Settled::Expired, None),
             verdict => {
-                self.count_dropped(attempt, &verdict, None);
-                attempt.settle_as(Settled::Dropped);
-                match verdict {
+                say_dropped(attempt, &verdict, None);
+                let telling = match verdict {
                     Verdict::Drop { error, refusal: Some(reason) } if attempt.wants_reply() => {
                         copy::refusal(attempt, &reason, &error)
                     }
                     _ => None,
-                }
+                };
+                (delivery_events::not_handled(Settled::Dropped), Settled::Dropped, telling)
             }
         };
+        self.events.settled(attempt, messages);
+        attempt.settle_as(settled);
         let settler = Arc::clone(self);
         telling.map(|message| async move {
             settler.send_answer(message).await;
         })
-    }
-
-    fn count_dropped(&self, message: &Received, verdict: &Verdict, item: Option<usize>) {
-        count(&self.counters.dropped);
-        let Verdict::Drop { error, .. } = verdict else { return };
-        tracing::error!(
-            queue = %message.queue, message_id = message.id_or_dash(), item, %error,
-            "message not handled and dropped, because AtMostOnce acked it on arrival"
-        );
     }
 
     /// Places a copy of each item that was not handled, under the item's own id. Returns what became of these items.
@@ -240,7 +225,7 @@ impl<C: Commands> Settler<C> {
         if self.commands.requeue(attempt.tag).await.is_err() {
             return Remaining::Nothing;
         }
-        count(&self.counters.requeued);
+        self.events.settled(attempt, delivery_events::not_handled(Settled::Requeued));
         attempt.settle_as(Settled::Requeued);
         Remaining::Settled(attempt.tag)
     }
@@ -284,10 +269,18 @@ impl<C: Commands> Settler<C> {
         match self.copies.answer(answer).await {
             AnswerSent::Sent => true,
             AnswerSent::Unroutable => {
-                count(&self.counters.replies_unroutable);
+                self.events.emit(DeliveryEvent::ReplyUnroutable);
                 true
             }
             AnswerSent::Closed => false,
         }
     }
+}
+
+fn say_dropped(message: &Received, verdict: &Verdict, item: Option<usize>) {
+    let Verdict::Drop { error, .. } = verdict else { return };
+    tracing::error!(
+        queue = %message.queue, message_id = message.id_or_dash(), item, %error,
+        "not handled, and acked before: dropped, as at most once says"
+    );
 }

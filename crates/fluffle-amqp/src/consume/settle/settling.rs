@@ -5,28 +5,31 @@ use std::sync::Arc;
 use fluffle_wire::Encoded;
 use tokio::task::JoinHandle;
 
-use crate::consume::{
-    attempt::attempt::Attempt,
-    decide::verdict::Verdict,
-    events::stats::{ConsumerCounters, Tally, count_more},
-    message::settled::Settled,
+use crate::{
+    base::events::{DeliveryEvent, SettledMessages},
+    consume::{
+        attempt::attempt::Attempt,
+        decide::verdict::Verdict,
+        events::delivery_events::{self, DeliveryEvents, HANDLED},
+        message::settled::Settled,
+    },
 };
 
 /// A delivery that is being settled. If it is dropped before its ack is written, the channel was lost: the attempt is
 /// settled as [`Settled::Lost`], and `Delivery::settled` resolves to that.
 pub(crate) struct Settling {
     attempt: Arc<Attempt>,
-    counters: Arc<ConsumerCounters>,
+    events: Arc<DeliveryEvents>,
     /// With effectively once: the task that marks the message as handled in the store. It finishes even if this
     /// settling is dropped.
     pub(super) marked: Option<JoinHandle<()>>,
     /// How the delivery counts once its ack is written. Set when only the ack is left to do.
-    done: Option<(Tally, Settled)>,
+    done: Option<(SettledMessages, Settled)>,
 }
 
 impl Settling {
-    pub(super) fn new(attempt: Arc<Attempt>, counters: &Arc<ConsumerCounters>) -> Self {
-        Self { attempt, counters: Arc::clone(counters), marked: None, done: None }
+    pub(super) fn new(attempt: Arc<Attempt>, events: &Arc<DeliveryEvents>) -> Self {
+        Self { attempt, events: Arc::clone(events), marked: None, done: None }
     }
 
     /// Whether the verdict takes nothing but an ack. If so, the settling is ready for it.
@@ -34,21 +37,19 @@ impl Settling {
         let answers = |reply: &Option<Encoded>| reply.is_some() && self.attempt.wants_reply();
         let remembers = self.attempt.seen_key.is_some();
         self.done = match verdict {
-            Verdict::Ack(reply) if !remembers && !answers(reply) => {
-                Some((Tally { handled: 1, ..Tally::default() }, Settled::Acked))
-            }
+            Verdict::Ack(reply) if !remembers && !answers(reply) => Some((HANDLED, Settled::Acked)),
             Verdict::Apart(copies) if !remembers && copies.is_empty() => {
-                Some((Tally::of_batch(&self.attempt, &[]), Settled::Acked))
+                Some((delivery_events::batch(&self.attempt, &[]), Settled::Acked))
             }
             Verdict::Expire => {
                 let (queue, message_id) = (&self.attempt.queue, self.attempt.id_or_dash());
                 tracing::debug!(%queue, message_id, "request expired: requester no longer waits, so it is not handled");
-                Some((Tally::of(Settled::Expired), Settled::Expired))
+                Some((delivery_events::not_handled(Settled::Expired), Settled::Expired))
             }
             Verdict::Duplicate => {
                 let (queue, message_id) = (&self.attempt.queue, self.attempt.id_or_dash());
                 tracing::debug!(%queue, message_id, "message was handled before: acked and not handled again");
-                Some((Tally { duplicates: 1, ..Tally::default() }, Settled::Acked))
+                Some((SettledMessages { duplicates: 1, ..SettledMessages::default() }, Settled::Acked))
             }
             _ => None,
         };
@@ -56,8 +57,8 @@ impl Settling {
     }
 
     /// Only the ack is left to do.
-    pub(super) fn done(mut self, tally: Tally, settled: Settled) -> Self {
-        self.done = Some((tally, settled));
+    pub(super) fn done(mut self, messages: SettledMessages, settled: Settled) -> Self {
+        self.done = Some((messages, settled));
         self
     }
 
@@ -67,8 +68,8 @@ impl Settling {
 
     /// The ack is written: counts the delivery and settles the attempt.
     pub(crate) fn acked(mut self) {
-        if let Some((tally, settled)) = self.done.take() {
-            self.counters.add(&tally);
+        if let Some((messages, settled)) = self.done.take() {
+            self.events.settled(&self.attempt, messages);
             self.attempt.settle_as(settled);
         }
     }
@@ -76,9 +77,9 @@ impl Settling {
 
 impl Drop for Settling {
     fn drop(&mut self) {
-        if let Some((tally, _)) = &self.done {
+        if let Some((messages, _)) = &self.done {
             // The work is done, but the ack was not written: the broker delivers the message again.
-            count_more(&self.counters.work_done_ack_lost, tally.total());
+            self.events.emit(DeliveryEvent::AckLost { messages: messages.total() });
         }
         self.attempt.settle_as(Settled::Lost);
         // The handler has answered or was given up, so the bytes are free. What intake lent is kept until the mark is
@@ -89,29 +90,30 @@ impl Drop for Settling {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
-    use crate::consume::attempt::attempt::tests::attempt;
+    use crate::{ConsumerState, ConsumerStats, consume::attempt::attempt::tests::attempt};
 
-    fn settling() -> (Settling, Arc<Attempt>, Arc<ConsumerCounters>) {
-        let (attempt, counters) = (Arc::new(attempt(1)), Arc::new(ConsumerCounters::default()));
-        (Settling::new(Arc::clone(&attempt), &counters), attempt, counters)
+    fn settling() -> (Settling, Arc<Attempt>, Arc<DeliveryEvents>) {
+        let (attempt, events) = (Arc::new(attempt(1)), Arc::new(DeliveryEvents::default()));
+        (Settling::new(Arc::clone(&attempt), &events), attempt, events)
+    }
+
+    fn stats(events: &DeliveryEvents) -> ConsumerStats {
+        events.stats(ConsumerState::default())
     }
 
     #[tokio::test]
     async fn a_written_ack_counts_and_one_that_is_lost_says_so() {
-        let (mut written, attempt, counters) = settling();
+        let (mut written, attempt, events) = settling();
         assert!(written.at_once(&Verdict::Ack(None)));
         written.acked();
-        assert_eq!((attempt.settled().await, counters.handled.load(Ordering::Relaxed)), (Settled::Acked, 1));
+        assert_eq!((attempt.settled().await, stats(&events).handled), (Settled::Acked, 1));
 
-        let (mut lost, attempt, counters) = settling();
+        let (mut lost, attempt, events) = settling();
         assert!(lost.at_once(&Verdict::Ack(None)));
         drop(lost);
         assert_eq!(attempt.settled().await, Settled::Lost);
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        assert_eq!((read(&counters.handled), read(&counters.work_done_ack_lost)), (0, 1));
+        assert_eq!((stats(&events).handled, stats(&events).work_done_ack_lost), (0, 1));
     }
 
     #[test]

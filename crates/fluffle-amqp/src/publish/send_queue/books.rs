@@ -1,20 +1,30 @@
 //! How many messages of a publisher are unsettled, its totals, and what a settled entry does to both.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use tokio::sync::{Notify, futures::Notified};
 
-use crate::publish::{
-    entry::Entry,
-    error::PublishErrorKind,
-    journal::{Custody, Ledger},
-    name::PublisherName,
-    outcome::{OutcomeSender, SendOutcome},
-    stats::{PublisherCounters, PublisherStats},
-    travel::NotSent,
+use crate::{
+    base::{
+        events::{PublishEvent, PublishResult},
+        observer::Listeners,
+    },
+    publish::{
+        entry::{Entry, Times},
+        error::PublishErrorKind,
+        journal::{Custody, Ledger},
+        name::PublisherName,
+        outcome::{OutcomeSender, SendOutcome},
+        publish_events::PublishEvents,
+        stats::PublisherStats,
+        travel::NotSent,
+    },
 };
 
 /// The books of one publisher. Messages in open batches are not on them yet.
@@ -25,7 +35,7 @@ pub(super) struct Books {
     outstanding: AtomicUsize,
     /// Told when `outstanding` becomes 0.
     emptied: Notify,
-    counters: PublisherCounters,
+    events: PublishEvents,
 }
 
 impl Books {
@@ -35,14 +45,14 @@ impl Books {
             journal,
             outstanding: AtomicUsize::new(0),
             emptied: Notify::new(),
-            counters: PublisherCounters::default(),
+            events: PublishEvents::default(),
         }
     }
 
     /// `items` messages are accepted: they are outstanding until [`settle`](Self::settle) or
     /// [`cross_off`](Self::cross_off).
     pub(super) fn accept(&self, items: usize) {
-        self.counters.accepted.fetch_add(items as u64, Ordering::Relaxed);
+        self.events.accepted(items);
         if self.journal.is_none() {
             self.outstanding.fetch_add(items, Ordering::AcqRel);
         }
@@ -50,7 +60,25 @@ impl Books {
 
     /// `items` messages that were on the wire are published again.
     pub(super) fn republish(&self, items: usize) {
-        self.counters.republished.fetch_add(items as u64, Ordering::Relaxed);
+        self.events.republished(items);
+    }
+
+    /// `items` messages are not sent, because their senders no longer wait.
+    pub(super) fn withdrawn(&self, items: usize) {
+        if items > 0 {
+            self.events.settled(PublishResult::Withdrawn, items, 0, Times::default());
+            self.cross_off(items);
+        }
+    }
+
+    /// The time, if listeners want to hear it.
+    pub(super) fn now(&self) -> Option<Instant> {
+        self.events.now()
+    }
+
+    /// From now on these hear of what happens.
+    pub(super) fn listen(&self, listeners: Listeners<PublishEvent>) {
+        self.events.listen(listeners);
     }
 
     /// `items` messages are outstanding no longer.
@@ -65,7 +93,7 @@ impl Books {
 
     /// `items` messages that were [accepted](Self::accept) as one envelope cannot be sent after all.
     pub(super) fn unsent(&self, items: usize, reply: OutcomeSender, kind: PublishErrorKind) {
-        self.counters.failed.fetch_add(items as u64, Ordering::Relaxed);
+        self.events.settled(PublishResult::Failed, items, 0, Times::default());
         reply.settle(SendOutcome::Unsent(kind));
         self.cross_off(items);
     }
@@ -75,13 +103,13 @@ impl Books {
     /// A journaled entry that failed stays in the custody of the journal until each of its senders has read the
     /// failure.
     pub(super) fn settle(&self, mut entry: Entry, outcome: SendOutcome) {
-        let counter = match &outcome {
-            SendOutcome::Confirmed | SendOutcome::Written => &self.counters.confirmed,
-            SendOutcome::Returned(_) => &self.counters.returned,
-            SendOutcome::Nacked => &self.counters.nacked,
-            SendOutcome::Refused { .. } | SendOutcome::Unsent(_) | SendOutcome::Closed => &self.counters.failed,
+        let result = match &outcome {
+            SendOutcome::Confirmed | SendOutcome::Written => PublishResult::Confirmed,
+            SendOutcome::Returned(_) => PublishResult::Returned,
+            SendOutcome::Nacked => PublishResult::Nacked,
+            SendOutcome::Refused { .. } | SendOutcome::Unsent(_) | SendOutcome::Closed => PublishResult::Failed,
         };
-        counter.fetch_add(entry.items() as u64, Ordering::Relaxed);
+        self.events.settled(result, entry.items(), entry.message.body.len(), entry.times);
         let is_sent = matches!(outcome, SendOutcome::Confirmed | SendOutcome::Written);
         let Some(ledger) = &self.journal else {
             if !is_sent && entry.reply.unheard() {
@@ -108,7 +136,7 @@ impl Books {
     /// Hands an entry back to its senders, because the publisher is closed for the reason `why`.
     pub(super) fn hand_back(&self, entry: Entry, why: NotSent) {
         let items = entry.items();
-        self.counters.failed.fetch_add(items as u64, Ordering::Relaxed);
+        self.events.settled(PublishResult::Failed, items, entry.message.body.len(), entry.times);
         // A journaled message is not lost: the next process sends it.
         if entry.reply.unheard() && entry.detached && self.journal.is_none() {
             tracing::error!(
@@ -135,6 +163,6 @@ impl Books {
 
     /// The totals, with `outstanding` left at 0.
     pub(super) fn totals(&self) -> PublisherStats {
-        self.counters.read(0)
+        self.events.totals()
     }
 }

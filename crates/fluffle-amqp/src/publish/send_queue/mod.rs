@@ -4,6 +4,7 @@
 //! | file | noun |
 //! |---|---|
 //! | `queue.rs` | [`SendQueue`]: the mailbox, and what the other files hold, in one place |
+//! | `fed_by.rs` | `FedBy`: the stores that feed the publisher |
 //! | `reserved.rs` | [`Reserved`]: a place in the mailbox or in the journal |
 //! | `books.rs` | `Books`: how many messages are unsettled, the totals, and what a settled entry does to both |
 //! | `unsettled.rs` | `Unsettled`: the entries on the wire, and those that the next channel publishes first |
@@ -11,7 +12,7 @@
 //! | `on_channel.rs` | [`OnChannel`]: the actor's end of a channel; [`UnsentEntries`]: entries not published yet |
 //!
 //! A file imports only from files below it in this order: `on_channel`, `queue`, `direct`, `unsettled`, `books`,
-//! `reserved`.
+//! `reserved`, `fed_by`.
 //!
 //! # Locks
 //!
@@ -55,6 +56,7 @@
 
 mod books;
 mod direct;
+mod fed_by;
 mod on_channel;
 mod queue;
 mod reserved;

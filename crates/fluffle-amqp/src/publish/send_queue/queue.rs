@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    base::{clock::timeout_at, frame::FrameMax},
+    base::{clock::timeout_at, events::PublishEvent, frame::FrameMax, observer::Listeners},
     flow::budget::{ByteRoom, DEFAULT_BYTES, NoRoom},
     link::class::reply,
     publish::{
@@ -30,6 +30,7 @@ use crate::{
         send_queue::{
             books::Books,
             direct::Direct,
+            fed_by::FedBy,
             reserved::Reserved,
             unsettled::{Charged, Numbering, Unsettled},
         },
@@ -95,7 +96,7 @@ pub(crate) struct SendQueue {
     /// Why the publisher is closed, once it is.
     closed: OnceLock<NotSent>,
     handles_gone: Notify,
-    fed_by: Mutex<Vec<Weak<dyn Backlog>>>,
+    fed_by: FedBy,
     most_header_bytes: AtomicUsize,
 }
 
@@ -123,7 +124,7 @@ impl SendQueue {
             unsettled: Unsettled::default(),
             closed: OnceLock::new(),
             handles_gone: Notify::new(),
-            fed_by: Mutex::default(),
+            fed_by: FedBy::default(),
             most_header_bytes: AtomicUsize::new(FrameMax::default().most_header_bytes()),
         })
     }
@@ -203,6 +204,7 @@ impl SendQueue {
             (Reserved::Mailbox { slot, mut room }, _) => {
                 room.shrink(entry.message.body.len());
                 entry.room = Some(room);
+                entry.times.accepted = self.books.now();
                 if let Err(entry) = self.direct.publish_now(entry, self.window, &self.unsettled, &self.books) {
                     self.direct.wait();
                     slot.send(entry);
@@ -253,6 +255,11 @@ impl SendQueue {
     /// Enters `items` messages in the books; they are about to be sent.
     pub(crate) fn count(&self, items: usize) {
         self.books.accept(items);
+    }
+
+    /// From now on these hear of what happens to messages, and of what has happened.
+    pub(crate) fn listen(&self, listeners: Listeners<PublishEvent>) {
+        self.books.listen(listeners);
     }
 
     /// An envelope of `items` messages that were [counted](Self::count) cannot be sent after all.
@@ -452,18 +459,13 @@ impl SendQueue {
 
     /// Adds a store that feeds this publisher, for [`backlog`](Self::backlog).
     pub(crate) fn fed_by(&self, backlog: Weak<dyn Backlog>) {
-        let mut all = self.fed_by.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|one| one.strong_count() > 0);
-        all.push(backlog);
+        self.fed_by.add(backlog);
     }
 
     /// How many messages wait in the journal and in the stores that feed this publisher; the stores are told to hurry.
     /// `None` if there is no journal and no such store.
     pub(crate) async fn backlog(&self) -> Option<Result<u64, BacklogError>> {
-        let sources: Vec<_> = {
-            let all = self.fed_by.lock().unwrap_or_else(PoisonError::into_inner);
-            all.iter().filter_map(Weak::upgrade).collect()
-        };
+        let sources = self.fed_by.stores();
         if sources.is_empty() && self.journal.is_none() {
             return None;
         }

@@ -110,6 +110,7 @@ async fn what_its_sender_was_told_is_not_sent_is_not_sent_though_he_still_holds_
     assert_eq!(send_queue.unsettled.take([entry], &send_queue.books).len(), 0);
     assert!(matches!(held.confirmed().await, Err(PublishErrorKind::NotSent(NotSent::Deadline))));
     assert_eq!(ids(send_queue.left_over()), [""; 0], "nor is what a channel had taken and not published");
+    assert_eq!(send_queue.stats().withdrawn, 2);
 }
 
 #[tokio::test]

@@ -54,11 +54,17 @@ impl Unsettled {
     fn enter(&self, entries: impl IntoIterator<Item = Entry>, books: &Books, on_the_wire: bool) -> Vec<Numbering> {
         let entries = entries.into_iter();
         let mut taken = Vec::with_capacity(entries.size_hint().0);
+        let (mut withdrawn, mut now) = (0, None);
         let mut rows = self.rows();
         for mut entry in entries {
             if entry.withdrawn() || on_the_wire && !entry.reply.depart() {
-                books.cross_off(entry.items());
+                withdrawn += entry.items();
                 continue;
+            }
+            if on_the_wire && let Some(now) = *now.get_or_insert_with(|| books.now()) {
+                entry.times.sent.get_or_insert(now);
+                // For what comes from a journal, or was accepted before anybody listened.
+                entry.times.accepted.get_or_insert(now);
             }
             let sequence = rows.next;
             rows.next += 1;
@@ -66,44 +72,56 @@ impl Unsettled {
             entry.on_the_wire = on_the_wire;
             rows.entries.insert(sequence, entry);
         }
+        drop(rows);
+        books.withdrawn(withdrawn);
         taken
     }
 
     /// The messages that an earlier channel left without a verdict, oldest first, to be published again under the same
     /// ids. Suspects are left out, see [`suspect`](Self::suspect).
     pub(super) fn left_over(&self, books: &Books) -> Vec<Numbering> {
+        let mut withdrawn_items = 0;
         let mut rows = self.rows();
         rows.entries.retain(|entry| {
             let withdrawn = entry.withdrawn() || entry.refusals == 0 && !entry.reply.depart();
             if withdrawn {
-                books.cross_off(entry.items());
+                withdrawn_items += entry.items();
             }
             !withdrawn
         });
         let on_the_wire = rows.entries.iter().filter(|(_, entry)| entry.on_the_wire);
-        books.republish(on_the_wire.map(|(_, entry)| entry.items()).sum());
+        let republished = on_the_wire.map(|(_, entry)| entry.items()).sum();
         for (_, entry) in rows.entries.iter_mut() {
             entry.on_the_wire = entry.refusals == 0;
         }
         let again = rows.entries.iter().filter(|(_, entry)| entry.on_the_wire);
-        again.map(|(sequence, entry)| (sequence, Arc::clone(&entry.message))).collect()
+        let again = again.map(|(sequence, entry)| (sequence, Arc::clone(&entry.message))).collect();
+        drop(rows);
+        books.withdrawn(withdrawn_items);
+        books.republish(republished);
+        again
     }
 
     /// The next suspect: a message that the broker may have closed an earlier channel over. Suspects are published one
     /// at a time, with nothing else on the wire. If the broker closes the channel again, the suspect is to blame; if it
     /// confirms the message, the suspect is cleared.
     pub(super) fn suspect(&self, books: &Books) -> Option<Numbering> {
+        let mut withdrawn_items = 0;
         let mut rows = self.rows();
         rows.entries.retain(|entry| {
             let withdrawn = is_suspect(entry) && !entry.reply.depart();
             if withdrawn {
-                books.cross_off(entry.items());
+                withdrawn_items += entry.items();
             }
             !withdrawn
         });
-        let (sequence, entry) = rows.entries.iter_mut().find(|(_, entry)| is_suspect(entry))?;
-        entry.on_the_wire = true;
-        Some((sequence, Arc::clone(&entry.message)))
+        let suspect = rows.entries.iter_mut().find(|(_, entry)| is_suspect(entry)).map(|(sequence, entry)| {
+            entry.on_the_wire = true;
+            (sequence, Arc::clone(&entry.message))
+        });
+        drop(rows);
+        books.withdrawn(withdrawn_items);
+        suspect
     }
 
     pub(super) fn has_suspects(&self) -> bool {

@@ -5,6 +5,7 @@ mod batches_end_to_end;
 mod beside;
 mod connecting;
 mod draining;
+mod events;
 mod exit;
 mod faults;
 mod pool;

@@ -4,7 +4,6 @@ use std::{
     cell::RefCell,
     future::{Future, pending, ready},
     rc::Rc,
-    sync::atomic::Ordering::Relaxed,
 };
 
 use futures_util::StreamExt;
@@ -161,7 +160,7 @@ impl Running {
     }
 
     fn stats(&self) -> ConsumerStats {
-        self.settings.counters.read(self.settings.state())
+        self.settings.events.stats(self.settings.state())
     }
 
     async fn drained(self) -> End {
@@ -349,7 +348,7 @@ async fn a_suspect_among_others_closes_the_channel_and_is_given_back_with_all_th
         let said = session.said.clone();
         assert!(matches!(timeout(Duration::from_secs(5), session.end).await.unwrap().unwrap(), End::Isolated));
         assert_eq!(said.all(), ["close channel"], "nothing is requeued: closing keeps each message in its place");
-        assert_eq!(settings.counters.requeued.load(Relaxed), 0);
+        assert_eq!(settings.events.stats(settings.state()).requeued, 0);
         assert!(settings.quarantine.is_on());
     })
     .await;
