@@ -14,7 +14,8 @@ use crate::{
     base::drain,
     consume::{
         session::{
-            session::{End, Session},
+            end::End,
+            session::Session,
             settings::SharedSettings,
             subscription::{Subscribe, Subscription},
         },

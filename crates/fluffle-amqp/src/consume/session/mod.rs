@@ -2,6 +2,7 @@
 
 pub(crate) mod actor;
 pub(crate) mod draining;
+pub(crate) mod end;
 pub(crate) mod gate;
 pub(crate) mod guard;
 pub(crate) mod orphans;

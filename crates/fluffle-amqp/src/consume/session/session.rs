@@ -24,6 +24,7 @@ use crate::{
         queue::handler_queue::Answers,
         session::{
             draining::ConsumerDrain,
+            end::End,
             gate::Gate,
             quarantine::Arrived,
             settings::SharedSettings,
@@ -38,19 +39,6 @@ use crate::{
 
 /// The most deliveries, and the most answers, taken in one turn of the loop.
 const BURST: usize = 64;
-
-/// How a session ended.
-pub(crate) enum End {
-    Drained,
-    Cancelled,
-    /// It closed its channel to begin or end handling messages one at a time. What no handler had begun goes back.
-    Isolated,
-    /// The application has paused the consumer: nothing is in hand, and the channel is closed.
-    Paused,
-    /// It could not subscribe again after its guard had stopped it.
-    Refused(lapin::Error),
-    ChannelLost(lapin::Error),
-}
 
 /// One consumer on one channel.
 pub(crate) struct Session<S, C> {
