@@ -27,7 +27,7 @@ use serde_json::Value;
 use sources::{is_in_crates, library_sources, packages, place, root, rust_files};
 
 /// For each library crate, the workspace crates on which it may depend. Each is in a row above.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 11] = [
     ("fluffle-build", &[]),
     ("fluffle-store", &[]),
     ("fluffle-supervise", &[]),
@@ -35,7 +35,11 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("fluffle-amqp", &["fluffle-store", "fluffle-supervise", "fluffle-wire"]),
     ("fluffle-broker", &[]),
     ("fluffle-harness", &[]),
-    ("fluffle", &["fluffle-supervise", "fluffle-wire", "fluffle-store", "fluffle-amqp", "fluffle-broker"]),
+    ("fluffle-telemetry", &["fluffle-supervise", "fluffle-wire", "fluffle-amqp"]),
+    (
+        "fluffle",
+        &["fluffle-supervise", "fluffle-wire", "fluffle-store", "fluffle-amqp", "fluffle-broker", "fluffle-telemetry"],
+    ),
     ("fluffle-outbox", &["fluffle-supervise", "fluffle-wire", "fluffle-amqp"]),
     ("fluffle-cli", &["fluffle"]),
 ];
@@ -48,7 +52,7 @@ const FOREIGN: [(&str, &[&str]); 8] = [
     ("libdeflater", &["fluffle-wire"]),
     ("rusqlite", &["fluffle-store"]),
     ("sqlx", &["fluffle-outbox"]),
-    ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle", "fluffle-outbox", "fluffle-cli"]),
+    ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle", "fluffle-outbox", "fluffle-cli", "fluffle-telemetry"]),
     (
         "tokio",
         &[
@@ -59,6 +63,7 @@ const FOREIGN: [(&str, &[&str]); 8] = [
             "fluffle",
             "fluffle-outbox",
             "fluffle-cli",
+            "fluffle-telemetry",
         ],
     ),
 ];

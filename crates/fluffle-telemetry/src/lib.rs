@@ -1,0 +1,1 @@
+//! See why: metrics, traces, health and a live page of the supervision tree, for services built with Fluffle.
