@@ -1,1 +1,3 @@
 //! See why: metrics, traces, health and a live page of the supervision tree, for services built with Fluffle.
+
+pub mod names;
