@@ -1,3 +1,13 @@
 //! See why: metrics, traces, health and a live page of the supervision tree, for services built with Fluffle.
 
+mod instrument;
+mod metrics;
 pub mod names;
+mod reading;
+pub mod text;
+
+pub use crate::{
+    instrument::histogram::Counts,
+    metrics::Metrics,
+    reading::{Family, Point, Value},
+};

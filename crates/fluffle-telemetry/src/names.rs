@@ -52,11 +52,11 @@ impl Kind {
 macro_rules! names {
     ($( $const:ident = $kind:ident $otel:literal, $prometheus:literal, $unit:literal, [$($label:literal),*], $help:literal; )*) => {
         $( #[doc = concat!("`", $prometheus, "`: ", $help)]
-        pub const $const: Name = Name {
+        pub static $const: Name = Name {
             otel: $otel, prometheus: $prometheus, unit: $unit, kind: Kind::$kind, labels: &[$($label),*], help: $help,
         }; )*
         /// All of them, in the order in which they are rendered.
-        pub const ALL: &[Name] = &[$($const),*];
+        pub static ALL: &[&Name] = &[$(&$const),*];
     };
 }
 
@@ -183,6 +183,11 @@ names! {
         "1, with the version of Fluffle.";
 }
 
+/// The place of a name in [`ALL`].
+pub(crate) fn place_of(name: &'static Name) -> usize {
+    ALL.iter().position(|one| std::ptr::eq(*one, name)).unwrap_or(ALL.len())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -191,7 +196,7 @@ mod tests {
 
     #[test]
     fn every_name_has_the_form_that_prometheus_asks_for() {
-        for Name { otel, prometheus, unit, kind, labels, help } in ALL.iter().copied() {
+        for &&Name { otel, prometheus, unit, kind, labels, help } in ALL {
             let in_prometheus = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
             assert!(prometheus.chars().all(in_prometheus), "{prometheus}");
             assert_eq!(prometheus.ends_with("_total"), kind == Kind::Counter, "{prometheus}");

@@ -1,0 +1,199 @@
+//! The metrics of the consumers of a queue.
+
+use fluffle_amqp::{DeliveryEvent, SettledMessages};
+
+use crate::{
+    instrument::{
+        bounds::{SIZES, TIMES},
+        counter::{Counter, Seconds},
+        histogram::{Counts, Histogram},
+    },
+    names,
+    reading::Reading,
+};
+
+/// The metrics of all consumers of one queue in this process.
+pub(crate) struct ConsumerMetrics {
+    received: Counter,
+    redelivered: Counter,
+    bytes: Counter,
+    messages: Counter,
+    failed: Counter,
+    handled: Counter,
+    retried: Counter,
+    dead_lettered: Counter,
+    requeued: Counter,
+    dropped: Counter,
+    duplicates: Counter,
+    refused: Counter,
+    expired: Counter,
+    settled_deliveries: Counter,
+    lost_deliveries: Counter,
+    retried_here: Counter,
+    crashed: Counter,
+    late: Counter,
+    ack_lost: Counter,
+    replies_unroutable: Counter,
+    busy: Seconds,
+    batch_size: Histogram,
+    handler_wait: Histogram,
+    handle: Histogram,
+    settle: Histogram,
+    retry_wait: Histogram,
+}
+
+impl Default for ConsumerMetrics {
+    fn default() -> Self {
+        let times = || Histogram::of_times(TIMES);
+        Self {
+            received: Counter::default(),
+            redelivered: Counter::default(),
+            bytes: Counter::default(),
+            messages: Counter::default(),
+            failed: Counter::default(),
+            handled: Counter::default(),
+            retried: Counter::default(),
+            dead_lettered: Counter::default(),
+            requeued: Counter::default(),
+            dropped: Counter::default(),
+            duplicates: Counter::default(),
+            refused: Counter::default(),
+            expired: Counter::default(),
+            settled_deliveries: Counter::default(),
+            lost_deliveries: Counter::default(),
+            retried_here: Counter::default(),
+            crashed: Counter::default(),
+            late: Counter::default(),
+            ack_lost: Counter::default(),
+            replies_unroutable: Counter::default(),
+            busy: Seconds::default(),
+            batch_size: Histogram::of_sizes(SIZES),
+            handler_wait: times(),
+            handle: times(),
+            settle: times(),
+            retry_wait: times(),
+        }
+    }
+}
+
+impl ConsumerMetrics {
+    #[inline]
+    pub(crate) fn record(&self, event: &DeliveryEvent) {
+        match *event {
+            DeliveryEvent::Received { bytes, redelivered, .. } => {
+                self.received.one();
+                self.bytes.add(bytes);
+                if redelivered {
+                    self.redelivered.one();
+                }
+            }
+            // Of a later attempt in this process, `waited` holds the attempts before.
+            DeliveryEvent::Started { waited, again: false, .. } => self.handler_wait.record(waited),
+            DeliveryEvent::Batch { items, .. } => self.batch_size.record_size(items),
+            DeliveryEvent::Answered { took, messages, failed, .. } => {
+                self.messages.add(messages);
+                if failed > 0 {
+                    self.failed.add(failed);
+                }
+                self.busy.add(took);
+                self.handle.record(took);
+            }
+            DeliveryEvent::Crashed { messages, .. } => self.crashed.add(messages),
+            DeliveryEvent::RetriedHere { wait, .. } => {
+                self.retried_here.one();
+                self.retry_wait.record(wait);
+            }
+            DeliveryEvent::Late => self.late.one(),
+            DeliveryEvent::Settled { messages, after_answer, .. } => {
+                self.settled_deliveries.one();
+                self.settled(&messages);
+                if let Some(after_answer) = after_answer {
+                    self.settle.record(after_answer);
+                }
+            }
+            DeliveryEvent::AckLost { messages, .. } => self.ack_lost.add(messages),
+            DeliveryEvent::Lost { deliveries, .. } => self.lost_deliveries.add(deliveries),
+            DeliveryEvent::ReplyUnroutable => self.replies_unroutable.one(),
+            _ => {}
+        }
+    }
+
+    fn settled(&self, messages: &SettledMessages) {
+        for (counter, more) in [
+            (&self.handled, messages.handled),
+            (&self.retried, messages.retried),
+            (&self.dead_lettered, messages.dead_lettered),
+            (&self.requeued, messages.requeued),
+            (&self.dropped, messages.dropped),
+            (&self.duplicates, messages.duplicates),
+            (&self.refused, messages.refused),
+            (&self.expired, messages.expired),
+        ] {
+            if more > 0 {
+                counter.add(more);
+            }
+        }
+    }
+
+    /// With each outcome that a message may have.
+    pub(crate) fn outcomes(&self) -> [(&'static str, u64); 8] {
+        [
+            ("handled", self.handled.get()),
+            ("retried", self.retried.get()),
+            ("dead_lettered", self.dead_lettered.get()),
+            ("requeued", self.requeued.get()),
+            ("dropped", self.dropped.get()),
+            ("duplicate", self.duplicates.get()),
+            ("refused", self.refused.get()),
+            ("expired", self.expired.get()),
+        ]
+    }
+
+    /// The histogram of each stage, in the order in which a delivery passes them.
+    pub(crate) fn stages(&self) -> [(&'static str, Counts); 4] {
+        [
+            ("handler_wait", self.handler_wait.read()),
+            ("handle", self.handle.read()),
+            ("settle", self.settle.read()),
+            ("retry_wait", self.retry_wait.read()),
+        ]
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// Deliveries that are settled or lost.
+    pub(crate) fn ended(&self) -> u64 {
+        self.settled_deliveries.get() + self.lost_deliveries.get()
+    }
+
+    pub(crate) fn busy_seconds(&self) -> f64 {
+        self.busy.get()
+    }
+
+    pub(crate) fn read(&self, queue: &str, into: &mut Reading) {
+        let queue = &[queue][..];
+        into.count(&names::RECEIVED, queue, self.received());
+        into.count(&names::REDELIVERED, queue, self.redelivered.get());
+        into.count(&names::RECEIVED_BYTES, queue, self.bytes.get());
+        into.count(&names::CONSUMED, queue, self.messages.get());
+        into.count(&names::FAILED_ATTEMPTS, queue, self.failed.get());
+        for (outcome, count) in self.outcomes() {
+            into.count(&names::SETTLED, &[queue[0], outcome], count);
+        }
+        into.count(&names::SETTLED_DELIVERIES, queue, self.settled_deliveries.get());
+        into.count(&names::LOST_DELIVERIES, queue, self.lost_deliveries.get());
+        into.count(&names::RETRIED_HERE, queue, self.retried_here.get());
+        into.count(&names::CRASHED, queue, self.crashed.get());
+        into.count(&names::LATE, queue, self.late.get());
+        into.count(&names::ACK_LOST, queue, self.ack_lost.get());
+        into.count(&names::REPLIES_UNROUTABLE, queue, self.replies_unroutable.get());
+        into.number(&names::BUSY_SECONDS, queue, self.busy_seconds());
+        into.counts(&names::BATCH_SIZE, queue, self.batch_size.read());
+        into.counts(&names::PROCESS_DURATION, queue, self.handle.read());
+        for (stage, counts) in self.stages() {
+            into.counts(&names::CONSUME_STAGE, &[queue[0], stage], counts);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What both text formats have in common: lines of a name, labels and a value.
+
+use std::fmt::Write;
+
+use crate::{instrument::histogram::Counts, names::Name};
+
+/// Writes one line for each value of `counts`: the buckets, summed up as the formats ask, the sum and the count.
+pub(super) fn histogram(text: &mut String, name: &Name, labels: &[Box<str>], counts: &Counts) {
+    let mut up_to = 0;
+    for (index, count) in counts.counts.iter().enumerate() {
+        up_to += count;
+        let bound = counts.bounds.get(index).copied().unwrap_or(f64::INFINITY);
+        line(text, name.prometheus, "_bucket", name.labels, labels, Some(bound), &up_to);
+    }
+    line(text, name.prometheus, "_sum", name.labels, labels, None, &Number(counts.sum));
+    line(text, name.prometheus, "_count", name.labels, labels, None, &up_to);
+}
+
+/// Writes `name suffix { labels, le="bound" } value`.
+pub(super) fn line(
+    text: &mut String,
+    name: &str,
+    suffix: &str,
+    names: &[&str],
+    values: &[Box<str>],
+    bound: Option<f64>,
+    value: &dyn std::fmt::Display,
+) {
+    text.push_str(name);
+    text.push_str(suffix);
+    let mut before = '{';
+    let mut label = |text: &mut String, name: &str, value: &str| {
+        text.push(before);
+        before = ',';
+        text.push_str(name);
+        text.push_str("=\"");
+        escape(text, value);
+        text.push('"');
+    };
+    for (name, value) in names.iter().zip(values) {
+        label(text, name, value);
+    }
+    if let Some(bound) = bound {
+        label(text, "le", &Number(bound).to_string());
+    }
+    if before == ',' {
+        text.push('}');
+    }
+    // Writing to a string does not fail.
+    let _ = writeln!(text, " {value}");
+}
+
+/// Both formats ask for a backslash before a backslash, a quote and a line's end.
+fn escape(text: &mut String, value: &str) {
+    for c in value.chars() {
+        match c {
+            '\\' => text.push_str("\\\\"),
+            '"' => text.push_str("\\\""),
+            '\n' => text.push_str("\\n"),
+            c => text.push(c),
+        }
+    }
+}
+
+/// A number as both formats write it.
+pub(super) struct Number(pub(super) f64);
+
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0 == f64::INFINITY { f.write_str("+Inf") } else { self.0.fmt(f) }
+    }
+}
