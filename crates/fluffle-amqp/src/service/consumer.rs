@@ -58,7 +58,7 @@ pub(super) struct Placed {
     pub(super) name: Arc<Name>,
     pub(super) settings: Arc<SharedSettings>,
     pub(super) channel: Arc<ChannelShared>,
-    pub(super) lease: ConnectionSlot,
+    pub(super) slot: ConnectionSlot,
     pub(super) started: Started,
     pub(super) now: Arc<Now>,
 }
@@ -69,7 +69,7 @@ impl Placed {
     pub(super) async fn take_down(self) {
         self.started.wait().await;
         // Gone already is just as well: the service is shutting down.
-        let _ = self.lease.place.channels.stop_child(&self.name).await;
+        let _ = self.slot.place.channels.stop_child(&self.name).await;
     }
 }
 

@@ -86,12 +86,12 @@ impl Service {
             factory: Arc::new(factory),
         };
         // First what may not be had: all lanes, or none.
-        let mut leases = Vec::with_capacity(consume.lanes);
+        let mut slots = Vec::with_capacity(consume.lanes);
         for _ in 0..consume.lanes {
-            leases.push(self.inner.consume.lease().await?);
+            slots.push(self.inner.consume.lease().await?);
         }
-        for lease in leases {
-            self.add_lane(&consume, &common, lease).await?;
+        for slot in slots {
+            self.add_lane(&consume, &common, slot).await?;
         }
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Service {
         &self,
         consume: &Consume<T, R>,
         common: &Common<impl Fn() -> D + Clone + Send + Sync + 'static, F>,
-        lease: ConnectionSlot,
+        slot: ConnectionSlot,
     ) -> Result<(), ServiceError>
     where
         A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
@@ -144,15 +144,15 @@ impl Service {
             clock: self.inner.clock.clone(),
         };
         let settings =
-            Arc::new(SharedSettings::new(consume, made, kind, &lease.place.shared, lease.place.connection.clone()));
+            Arc::new(SharedSettings::new(consume, made, kind, &slot.place.shared, slot.place.connection.clone()));
         let mode = Mode::Consume { prefetch: settings.prefetch, exclusive };
-        let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), mode);
+        let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode);
         // The side queues were added after the connection declared what there was.
         shared.redeclare();
-        let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
+        let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
         let consumer = session::actor::spec(&settings, &shared, &channel.addr()).on(self.io());
         let (remove, removal) = oneshot::channel();
-        let now = Now::new(&settings, &lease.place.shared);
+        let now = Now::new(&settings, &slot.place.shared);
         let added = Consumer {
             name: Arc::clone(&name),
             now: Arc::clone(&now),
@@ -162,8 +162,8 @@ impl Service {
             _claim: Arc::clone(&common.claim),
         };
         self.parts(|parts| parts.consumers.push(Arc::new(added)));
-        let started = self.add_channel(&name, &lease, Step::ConsumerChannels, channel, consumer);
-        self.keep_place(Placed { name, settings, channel: shared, lease, started, now }, removal);
+        let started = self.add_channel(&name, &slot, Step::ConsumerChannels, channel, consumer);
+        self.keep_place(Placed { name, settings, channel: shared, slot, started, now }, removal);
         Ok(())
     }
 

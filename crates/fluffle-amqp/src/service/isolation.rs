@@ -33,7 +33,7 @@ impl Service {
         self.io().spawn(async move {
             let removed = tokio::select! {
                 removed = &mut removal => removed,
-                () = died_in_parser(&placed.lease.place.shared) => match isolate(&service, placed).await {
+                () = died_in_parser(&placed.slot.place.shared) => match isolate(&service, placed).await {
                     Some(moved) => {
                         placed = moved;
                         removal.await
@@ -58,8 +58,8 @@ async fn died_in_parser(connection: &ConnectionShared) {
 
 /// Moves a consumer to a connection of its own; `None` if the service has ended.
 async fn isolate(service: &Weak<Inner>, placed: Placed) -> Option<Placed> {
-    let Placed { name, settings, channel, lease, started, now } = placed;
-    let connection = &lease.place.shared.name;
+    let Placed { name, settings, channel, slot, started, now } = placed;
+    let connection = &slot.place.shared.name;
     tracing::error!(
         queue = %settings.queue, consumer = %name, %connection, deaths = DEATHS,
         "the connection died in its parser again and again, with this queue's messages or another's: the consumer \
@@ -68,7 +68,7 @@ async fn isolate(service: &Weak<Inner>, placed: Placed) -> Option<Placed> {
     );
     started.wait().await;
     // Over already is just as well: the service is shutting down.
-    lease.place.channels.stop_child(&name).await.ok()?;
+    slot.place.channels.stop_child(&name).await.ok()?;
     let service = Service { inner: service.upgrade()? };
     let alone = service.inner.consume.lease_alone();
     let settings = Arc::new(settings.on(&alone.place, PREFETCH));
@@ -77,5 +77,5 @@ async fn isolate(service: &Weak<Inner>, placed: Placed) -> Option<Placed> {
     let consumer = consume::session::actor::spec(&settings, &shared, &channel.addr()).on(service.io());
     now.set(&settings, &alone.place.shared);
     let started = service.add_channel(&name, &alone, Step::ConsumerChannels, channel, consumer);
-    Some(Placed { name, settings, channel: shared, lease: alone, started, now })
+    Some(Placed { name, settings, channel: shared, slot: alone, started, now })
 }

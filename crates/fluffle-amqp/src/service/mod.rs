@@ -140,7 +140,7 @@ pub(crate) struct Inner {
 /// What was added, to be looked at and closed.
 #[derive(Default)]
 pub(crate) struct Parts {
-    pub(crate) outboxes: Vec<Weak<SendQueue>>,
+    pub(crate) send_queues: Vec<Weak<SendQueue>>,
     requesters: Vec<Weak<requester::RequestTable>>,
     pub(crate) consumers: Vec<Arc<Consumer>>,
     /// For consumers that are added from now on, the outermost first.
@@ -244,21 +244,21 @@ impl Service {
             return Err(refused);
         }
         // All lanes, or none.
-        let mut leases = Vec::with_capacity(part.outboxes.len());
-        for _ in &part.outboxes {
-            leases.push(self.inner.publish.lease().await?);
+        let mut slots = Vec::with_capacity(part.send_queues.len());
+        for _ in &part.send_queues {
+            slots.push(self.inner.publish.lease().await?);
         }
-        let outboxes = self.adopt(&mut part.outboxes, |parts| &mut parts.outboxes)?;
-        for (send_queue, lease) in outboxes.into_iter().zip(leases) {
+        let send_queues = self.adopt(&mut part.send_queues, |parts| &mut parts.send_queues)?;
+        for (send_queue, slot) in send_queues.into_iter().zip(slots) {
             let name = self.inner.names.take(Role::Publish, send_queue.name.wished());
             send_queue.name.give(name.to_string());
             send_queue.listen(self.inner.observers.publisher(&name));
             let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
-            let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), mode);
-            let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
+            let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode);
+            let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
             let actor = publish::actor::spec(&send_queue, &shared, &channel.addr(), part.confirms, &self.inner.clock);
-            let started = self.add_channel(&name, &lease, Step::PublisherChannels, channel, actor.on(self.io()));
-            self.end_after(async move { send_queue.abandoned().await }, name, lease, started);
+            let started = self.add_channel(&name, &slot, Step::PublisherChannels, channel, actor.on(self.io()));
+            self.end_after(async move { send_queue.abandoned().await }, name, slot, started);
         }
         Ok(())
     }
@@ -278,16 +278,16 @@ impl Service {
     /// # Errors
     /// When no channel is to be had in time.
     pub async fn add_requester(&self, mut part: RequesterPart) -> Result<(), ServiceError> {
-        let lease = self.inner.publish.lease().await?;
-        let Some(exchange) = self.adopt(&mut part.exchanges, |parts| &mut parts.requesters)?.pop() else {
+        let slot = self.inner.publish.lease().await?;
+        let Some(table) = self.adopt(&mut part.request_tables, |parts| &mut parts.requesters)?.pop() else {
             return Ok(());
         };
-        let name = self.inner.names.take(Role::Publish, &exchange.name);
-        let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), Mode::Confirm);
-        let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
-        let requester = requester::spec(&exchange, &channel.addr()).on(self.io());
-        let started = self.add_channel(&name, &lease, Step::PublisherChannels, channel, requester);
-        self.end_after(async move { exchange.abandoned().await }, name, lease, started);
+        let name = self.inner.names.take(Role::Publish, &table.name);
+        let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), Mode::Confirm);
+        let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
+        let requester = requester::spec(&table, &channel.addr()).on(self.io());
+        let started = self.add_channel(&name, &slot, Step::PublisherChannels, channel, requester);
+        self.end_after(async move { table.abandoned().await }, name, slot, started);
         Ok(())
     }
 
@@ -375,7 +375,7 @@ impl Service {
     fn add_channel(
         &self,
         name: &str,
-        lease: &ConnectionSlot,
+        slot: &ConnectionSlot,
         closed_by: Step,
         channel: impl Into<ChildSpec>,
         resident: impl Into<ChildSpec>,
@@ -387,7 +387,7 @@ impl Service {
             .shutdown_within(move || clock.left(closed_by))
             .child(channel)
             .child(resident);
-        self.inner.orders.place(lease.place.channels.clone(), spec)
+        self.inner.orders.place(slot.place.channels.clone(), spec)
     }
 
     /// Closes the channel `name` and gives its place back once nobody can use it any more.
@@ -395,14 +395,14 @@ impl Service {
         &self,
         abandoned: impl Future<Output = ()> + Send + 'static,
         name: Name,
-        lease: ConnectionSlot,
+        slot: ConnectionSlot,
         started: Started,
     ) {
         self.io().spawn(async move {
             abandoned.await;
             started.wait().await;
             // Over already is just as well: the service is shutting down.
-            let _ = lease.place.channels.stop_child(&name).await;
+            let _ = slot.place.channels.stop_child(&name).await;
         });
     }
 

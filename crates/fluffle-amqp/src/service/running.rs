@@ -28,16 +28,16 @@ impl Service {
     /// Safe: it only looks.
     pub async fn ready(&self) -> Result<(), ServiceEnd> {
         let mut events = self.events();
-        let mut orders = self.inner.orders.open();
+        let mut pending_starts = self.inner.orders.open();
         loop {
-            let nothing_to_come = *orders.borrow_and_update() == 0;
+            let nothing_to_come = *pending_starts.borrow_and_update() == 0;
             if nothing_to_come && all_running(&self.snapshot()) {
                 return Ok(());
             }
             tokio::select! {
                 // Missed events are as good as seen ones: the snapshot is looked at either way.
                 _ = events.next() => {}
-                _ = orders.changed() => {}
+                _ = pending_starts.changed() => {}
                 ended = self.wait() => return ended,
             }
         }
@@ -176,11 +176,11 @@ impl Service {
 
     async fn close(&self) {
         let flushed_by = Instant::now() + self.inner.clock.left(Step::All).max(SHORTEST_FLUSH);
-        let (outboxes, requesters) = self.parts(|parts| {
+        let (send_queues, requesters) = self.parts(|parts| {
             parts.over = true;
-            (std::mem::take(&mut parts.outboxes), std::mem::take(&mut parts.requesters))
+            (std::mem::take(&mut parts.send_queues), std::mem::take(&mut parts.requesters))
         });
-        for send_queue in outboxes.iter().filter_map(Weak::upgrade) {
+        for send_queue in send_queues.iter().filter_map(Weak::upgrade) {
             send_queue.close(NotSent::Ended, flushed_by).await;
         }
         for requester in requesters.iter().filter_map(Weak::upgrade) {

@@ -20,7 +20,7 @@ impl Service {
     /// Running totals of the publishers in use, by name; those of the consumers' copies among them.
     pub fn publishers(&self) -> Vec<(String, PublisherStats)> {
         self.parts(|parts| {
-            let in_use = parts.outboxes.iter().filter_map(Weak::upgrade);
+            let in_use = parts.send_queues.iter().filter_map(Weak::upgrade);
             in_use.map(|send_queue| (send_queue.name.to_string(), send_queue.stats())).collect()
         })
     }
@@ -39,7 +39,7 @@ impl Service {
     /// # }
     /// ```
     pub async fn backlogs(&self) -> Vec<(String, Result<u64, BacklogError>)> {
-        let in_use: Vec<_> = self.parts(|parts| parts.outboxes.iter().filter_map(Weak::upgrade).collect());
+        let in_use: Vec<_> = self.parts(|parts| parts.send_queues.iter().filter_map(Weak::upgrade).collect());
         let mut backlogs = Vec::new();
         for send_queue in in_use {
             if let Some(waiting) = send_queue.backlog().await {

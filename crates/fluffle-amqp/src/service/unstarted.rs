@@ -22,7 +22,7 @@ const FORWARD_WITHIN: Duration = Duration::from_secs(30);
 /// A publisher to be added, its message type forgotten.
 pub struct PublisherPart {
     /// One a lane.
-    pub(crate) outboxes: Vec<Arc<SendQueue>>,
+    pub(crate) send_queues: Vec<Arc<SendQueue>>,
     pub(crate) confirms: bool,
     /// Why it cannot be had as it is.
     pub(crate) refused: Option<ServiceError>,
@@ -32,7 +32,7 @@ pub struct PublisherPart {
 /// more.
 impl Drop for PublisherPart {
     fn drop(&mut self) {
-        self.outboxes.iter().for_each(|send_queue| send_queue.close_unborn());
+        self.send_queues.iter().for_each(|send_queue| send_queue.close_unborn());
     }
 }
 
@@ -63,8 +63,8 @@ impl PublisherPart {
         };
         let others = (1..route.lanes).map(|_| lane(&route, name.clone(), None)).collect::<Vec<_>>();
         let first = lane(&route, name, ledger);
-        let outboxes = std::iter::once(&first).chain(&others).map(|lane| Arc::clone(&lane.send_queue)).collect();
-        (Publisher::new(route, first, others), Self { outboxes, confirms, refused })
+        let send_queues = std::iter::once(&first).chain(&others).map(|lane| Arc::clone(&lane.send_queue)).collect();
+        (Publisher::new(route, first, others), Self { send_queues, confirms, refused })
     }
 
     /// A forwarder's handle, and what a service needs to bring it to life; in the tree it goes by `name`.
@@ -80,7 +80,7 @@ impl PublisherPart {
     }
 
     fn plain(send_queue: Arc<SendQueue>) -> Self {
-        Self { outboxes: vec![send_queue], confirms: true, refused: None }
+        Self { send_queues: vec![send_queue], confirms: true, refused: None }
     }
 }
 
@@ -101,20 +101,20 @@ fn lane<T: 'static>(route: &Route<T>, name: String, journal: Option<Ledger>) -> 
 /// A requester to be added, its message types forgotten.
 pub struct RequesterPart {
     /// One, until a service has it.
-    pub(crate) exchanges: Vec<Arc<RequestTable>>,
+    pub(crate) request_tables: Vec<Arc<RequestTable>>,
 }
 
 /// As [`PublisherPart`].
 impl Drop for RequesterPart {
     fn drop(&mut self) {
-        self.exchanges.iter().for_each(|exchange| exchange.close_unborn());
+        self.request_tables.iter().for_each(|table| table.close_unborn());
     }
 }
 
 impl RequesterPart {
     /// A requester's handle and what a service needs to bring it to life.
     pub fn new<Q, R: Payload>(route: Route<Q>) -> (Requester<Q, R>, Self) {
-        let (requester, exchange) = Requester::new(route);
-        (requester, Self { exchanges: vec![exchange] })
+        let (requester, table) = Requester::new(route);
+        (requester, Self { request_tables: vec![table] })
     }
 }
