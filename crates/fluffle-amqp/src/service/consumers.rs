@@ -1,4 +1,4 @@
-//! A consumer's part of the tree: its channel and consumer actor, its handlers, and the publisher of its copies.
+//! Adds consumers to the supervision tree: channel and consumer actor, handlers, and the publisher of the copies.
 
 use std::sync::{Arc, Mutex};
 
@@ -38,7 +38,7 @@ use crate::{
     topology::{Queue, Topology},
 };
 
-/// What the lanes of one consumer have in common.
+/// The values that all lanes of one consumer share.
 struct Common<D, F> {
     application: Topology,
     guard: Arc<Guard>,
@@ -46,7 +46,7 @@ struct Common<D, F> {
     seen: Option<Seen>,
     claim: Arc<TypeClaim>,
     middleware: Middlewares,
-    /// Makes the [`Adapter`] of one instance.
+    /// Makes the [`Adapter`] of one handler instance.
     adapter: D,
     /// Makes a handler.
     factory: Arc<F>,
@@ -66,7 +66,7 @@ impl Service {
         F: Fn() -> A + Send + Sync + 'static,
     {
         let application = self.inner.topology.get();
-        // From here on by its full name.
+        // A temporary queue can be named by its prefix; from here on its full name is used.
         consume.queue = self.full_name(&consume.queue);
         consume.check_kind(&application)?;
         consume.check_lanes(&application)?;
@@ -85,7 +85,7 @@ impl Service {
             adapter,
             factory: Arc::new(factory),
         };
-        // First what may not be had: all lanes, or none.
+        // Acquire the slots of all lanes first, because that can fail: then a failure leaves no lane behind.
         let mut slots = Vec::with_capacity(consume.lanes);
         for _ in 0..consume.lanes {
             slots.push(self.inner.consume.lease().await?);
@@ -147,7 +147,7 @@ impl Service {
             Arc::new(SharedSettings::new(consume, made, kind, &slot.place.shared, slot.place.connection.clone()));
         let mode = Mode::Consume { prefetch: settings.prefetch, exclusive };
         let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode);
-        // The side queues were added after the connection declared what there was.
+        // The connection may have declared the topology before the side queues were added to it.
         shared.redeclare();
         let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
         let consumer = session::actor::spec(&settings, &shared, &channel.addr()).on(self.io());
@@ -181,7 +181,7 @@ impl Service {
     {
         let concurrency = consume.concurrency.unwrap_or(usize::from(consume.prefetch));
         let instances = consume.handlers();
-        // Shared with no other consumer.
+        // The threads are not shared with other consumers.
         let threads = match consume.threads {
             Threads::Shared => instances.min(cores()),
             Threads::Own => instances,
@@ -204,7 +204,8 @@ impl Service {
     }
 }
 
-/// Tells an operator which process consumes; a name too long for AMQP's 255 bytes leaves only the process.
+/// A consumer tag that shows an operator which process consumes. AMQP limits tags to 255 bytes: if `name` is longer
+/// than 200 bytes, the tag has only the process id and a random id.
 fn consumer_tag(name: &str) -> String {
     let process = std::process::id();
     if name.len() <= 200 { format!("{name}-{process}") } else { format!("fluffle-{process}-{}", uuid::Uuid::now_v7()) }
