@@ -33,7 +33,7 @@ pub enum ServiceError {
     /// The same queue would have consumers of different message types.
     #[error(
         "queue `{queue}` cannot have consumers of both `{}` and `{}`: the broker distributes its messages among all \
-         its consumers, so each would dead-letter messages of the other type; give each type a queue of its own, \
+         its consumers, so each would dead-letter the other's messages; give each type a queue of its own, \
          bound to the exchange that its messages are published to",
         types[0], types[1]
     )]
