@@ -30,7 +30,7 @@ pub(crate) type Gauge = Box<dyn Fn() -> MailboxDepth + Send + Sync>;
 /// order, the order is withdrawn.
 type StopOrder = dyn Fn(Arc<str>) -> BoxFuture<'static, ()> + Send + Sync;
 
-/// Returns what an actor says of itself beside its state.
+/// Returns the text that snapshots show after an actor's state, such as "paused". `None` shows nothing.
 pub(crate) type Note = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 type Observer = dyn Fn(&Event) + Send + Sync;

@@ -35,7 +35,8 @@ pub struct NodeSnapshot {
     pub next_restart_at: Option<Instant>,
     /// How full the actor's mailbox is. `None` for a supervisor.
     pub mailbox: Option<MailboxDepth>,
-    /// What it says of itself beside that, such as that it is paused: see [`ActorSpec::note`](crate::ActorSpec::note).
+    /// A text of the actor about itself, such as "paused". `None` if the actor has no
+    /// [note](crate::ActorSpec::note), or its note is empty now.
     pub note: Option<String>,
     /// The children of a supervisor, in start order.
     pub children: Vec<NodeSnapshot>,

@@ -211,8 +211,9 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
         self
     }
 
-    /// Shows these words in snapshots behind the state, while there are any: for what an actor that runs is doing, such
-    /// as that it is paused. Called by whoever takes the snapshot; must be quick.
+    /// Snapshots show the text that `note` returns after the actor's state. Use it for a condition that the state does
+    /// not tell, such as "paused". If `note` returns `None`, snapshots show nothing. `note` is called by the thread
+    /// that takes the snapshot and must be quick.
     pub fn note(self, note: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
         self.settings.owner.0.set_note(Box::new(note));
         self

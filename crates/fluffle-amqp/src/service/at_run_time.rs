@@ -1,5 +1,5 @@
-//! Consumers of a running service: paused, resumed and removed by the name of their queue. Adding one takes the same
-//! call as before the start.
+//! Pauses, resumes and removes consumers of a running service, by the name of their queue.
+//! [`Service::consume`] adds consumers to a running service as well.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -19,49 +19,53 @@ use crate::{
     },
 };
 
-/// How often the removal of a consumer looks whether its connection was lost meanwhile.
+/// How often the removal of a consumer checks whether its connection was lost.
 const LOOK: Duration = Duration::from_millis(50);
 
 impl Service {
-    /// Pauses the consumers of `queue`, all their lanes: they take nothing more until
-    /// [`resume_consumer`](Self::resume_consumer). Handlers finish what they have begun, and it is settled. Then the
-    /// channel is closed, and with it the subscription: what no handler has begun is in its queue again, in its place,
-    /// and other processes may take it. The consumers keep their place in the tree, each with a channel that is idle.
+    /// Pauses the consumers of `queue`, with all their lanes. They take no more messages until
+    /// [`resume_consumer`](Self::resume_consumer). Handlers finish the deliveries that they have begun, and these are
+    /// settled. Then each consumer closes its channel, and with it the subscription. The broker puts the deliveries
+    /// that no handler has begun back into their places in the queue, and other processes may take them. The consumers
+    /// stay in the supervision tree, each with an idle channel.
     ///
-    /// Resolves when that is done, as stopping a listener container does in Spring AMQP: no subscription, no delivery
-    /// of this consumer unacked at the broker, no handler of it at work. A handler that was given up
-    /// ([`handler_timeout`](crate::Consume::handler_timeout)), or whose connection was lost, is at work until it
-    /// answers. It takes no longer than handlers have in a shutdown: of the drain's limit all but a quarter, at most 4
-    /// s (11 s of [`DRAIN`](crate::DRAIN)).
+    /// Resolves when all of that is done, as stopping a listener container does in Spring AMQP: the consumers have no
+    /// subscription, no unacked delivery at the broker, and no handler at work. A handler that was given up after
+    /// [`handler_timeout`](crate::Consume::handler_timeout), or whose connection was lost, counts as at work until it
+    /// answers. The call waits as long as handlers have in a shutdown: the drain's limit, less a quarter of it that is
+    /// at most 4 s (so 11 s with [`DRAIN`](crate::DRAIN)).
     ///
-    /// A consumer stays paused over a lost connection and over its own restarts; one that is added to the same queue
-    /// later is not. With [`AtMostOnce`](crate::AtMostOnce) what was delivered is handled first: it is acked, and
-    /// nobody else would handle it. With [`Retry::in_process_below`](crate::Retry::in_process_below), a message that
-    /// waits here for its next attempt goes back as well, and that attempt is not counted.
+    /// A consumer stays paused when its connection is lost and when it restarts. A consumer that is added to the same
+    /// queue later is not paused. With [`AtMostOnce`](crate::AtMostOnce), everything that was delivered is handled
+    /// first, because it is acked already and the broker would not deliver it again. With
+    /// [`Retry::in_process_below`](crate::Retry::in_process_below), a message that waits in this process for its next
+    /// attempt goes back to the queue as well, and that attempt is not counted.
     ///
-    /// Who calls it in a handler of that very consumer, and waits for it there, waits for itself.
+    /// A handler of this consumer must not wait for this call: the call waits until that handler has answered, so it
+    /// would only end with the time limit.
     ///
     /// ```no_run
     /// # async fn example(service: fluffle_amqp::Service) -> Result<(), fluffle_amqp::ServiceError> {
     /// service.pause_consumer("orders").await?;
-    /// // No handler of `orders` is at work: migrate what they write to.
+    /// // No handler of `orders` is at work: migrate the database that they write to.
     /// service.resume_consumer("orders")?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`UnknownConsumer`](ServiceError::UnknownConsumer), with the queues there are.
-    /// [`StillInHand`](ServiceError::StillInHand) when the time is over: the consumer is paused all the same, and what
-    /// is in hand goes on. Call it again to wait once more.
+    /// [`UnknownConsumer`](ServiceError::UnknownConsumer) if the service has no consumer of `queue`; the error names
+    /// the queues that it consumes. [`StillInHand`](ServiceError::StillInHand) if the time limit is over: the consumer
+    /// is paused nevertheless, and its handlers go on with the messages in hand. Call this again to wait for them.
     ///
     /// # Cancellation
-    /// Dropped, the consumer stays paused, and finishes what it has in hand. What is dropped is the wait.
+    /// If the future is dropped, only the wait ends: the consumer stays paused and finishes the messages in hand. A
+    /// future that is never polled pauses nothing.
     pub async fn pause_consumer(&self, queue: &str) -> Result<(), ServiceError> {
         let consumers = self.of_queue(queue)?;
         for consumer in &consumers {
             if consumer.settings().guard.pause.set(true) {
-                tracing::info!(consumer = %consumer.name, "to be paused: the application asks for it");
+                tracing::info!(consumer = %consumer.name, "pausing: the application called `pause_consumer`");
             }
         }
         let waited = self.inner.clock.left(Step::Work);
@@ -72,10 +76,11 @@ impl Service {
         })
     }
 
-    /// Has the consumers of `queue` take deliveries again, whatever had stopped them: a [pause](Self::pause_consumer),
-    /// a kill switch, or a circuit breaker, the last two with a fresh window. `false` when nothing had. In effect at
-    /// once, or with the next connection; a pause that has messages in hand still ends first. Messages of one key
-    /// ([`ordered_by`](crate::Consume::ordered_by)) go on in their order.
+    /// Lets the consumers of `queue` take deliveries again, whether a [pause](Self::pause_consumer), a kill switch or a
+    /// circuit breaker had stopped them. A kill switch or circuit breaker starts again with an empty window. Returns
+    /// `false` if nothing had stopped them. Takes effect at once, or, if the connection is lost, with the next
+    /// connection. If a pause still has messages in hand, the pause completes first. Messages of one key
+    /// ([`ordered_by`](crate::Consume::ordered_by)) stay in order.
     ///
     /// ```no_run
     /// # fn example(service: fluffle_amqp::Service) -> Result<(), fluffle_amqp::ServiceError> {
@@ -87,29 +92,30 @@ impl Service {
     /// ```
     ///
     /// # Errors
-    /// [`UnknownConsumer`](ServiceError::UnknownConsumer), with the queues there are.
+    /// [`UnknownConsumer`](ServiceError::UnknownConsumer) if the service has no consumer of `queue`; the error names
+    /// the queues that it consumes.
     pub fn resume_consumer(&self, queue: &str) -> Result<bool, ServiceError> {
         let consumers = self.of_queue(queue)?;
-        // Each of them: lanes share their switches.
+        // `count` and not `any`, so that every consumer is resumed. Only the lanes of one consumer share a guard.
         let resumed = consumers.iter().filter(|consumer| consumer.settings().guard.resume()).count() > 0;
         if resumed {
-            tracing::info!(queue, consumers = consumers.len(), "resumed: the application asks for it");
+            tracing::info!(queue, consumers = consumers.len(), "resumed: the application called `resume_consumer`");
         }
         Ok(resumed)
     }
 
-    /// Removes the consumers of `queue`, all their lanes: pauses them, and takes them out of the tree when nothing is
-    /// in hand: consumer, channel, handlers, the handlers' threads and the publisher of their copies. Their places on
-    /// connections go back to the pool, which closes an extra connection that has no channel for its idle time
-    /// ([`PoolConfig::idle_timeout`](crate::PoolConfig::idle_timeout)).
+    /// Removes the consumers of `queue`, with all their lanes. It pauses them and, when they have no messages in hand,
+    /// takes them out of the supervision tree: consumer, channel, handlers, the handlers' threads and the publisher of
+    /// their copies. Their slots on connections go back to the pool, which closes an extra connection after it has had
+    /// no channel for [`PoolConfig::idle_timeout`](crate::PoolConfig::idle_timeout).
     ///
-    /// What it declared stays, at the broker and in this service's topology: retry queues and dead letter queues hold
-    /// messages. What waits in a retry queue comes back to `queue`, and waits there. Delete queues that nobody needs
-    /// any more by hand.
+    /// The queues that the consumer declared stay at the broker and in this service's topology, because retry queues
+    /// and dead-letter queues may hold messages. A message in a retry queue returns to `queue` after its delay and
+    /// stays there. Delete queues that are no longer needed by hand.
     ///
-    /// Resolves when handlers and threads are gone, and the channel is closed; if the broker is away, the rest of it is
-    /// removed from the tree when the connection is back. Then a consumer of the same queue may be added again, with
-    /// another type and other settings.
+    /// Resolves when the handlers and their threads are gone and the channel is closed. If the broker is away, it does
+    /// not wait for the channel, which is removed from the tree when the connection is back. After that, a consumer of
+    /// the same queue can be added again, also with another type and other settings.
     ///
     /// ```no_run
     /// # use fluffle_amqp::{Consume, Handles, Service, ServiceError};
@@ -123,13 +129,13 @@ impl Service {
     /// ```
     ///
     /// # Errors
-    /// [`UnknownConsumer`](ServiceError::UnknownConsumer), with the queues there are, and then nothing was removed.
-    /// [`CutOff`](ServiceError::CutOff) when handlers did not finish in the time they have in a shutdown: the consumer
-    /// is removed, and the broker delivers again what it had in hand. [`Ended`](ServiceError::Ended) when the service
-    /// ends meanwhile.
+    /// [`UnknownConsumer`](ServiceError::UnknownConsumer) if the service has no consumer of `queue`; nothing is
+    /// removed, and the error names the queues that the service consumes. [`CutOff`](ServiceError::CutOff) if handlers
+    /// do not finish in the time that they have in a shutdown: the consumer is removed, and the broker delivers the
+    /// messages that it had in hand again. [`Ended`](ServiceError::Ended) if the service ends during the removal.
     ///
     /// # Cancellation
-    /// Dropped, the removal goes on: the service's own threads do it.
+    /// If the future is dropped after its first poll, the removal goes on, on the service's own threads.
     pub async fn remove_consumer(&self, queue: &str) -> Result<(), ServiceError> {
         let queue = self.full_name(queue);
         let consumers = self.parts(|parts| {
@@ -143,19 +149,19 @@ impl Service {
         let (tell, removed) = oneshot::channel();
         let (service, of) = (self.clone(), queue.clone());
         self.io().spawn(async move {
-            // Fails if nobody waits for it any more.
+            // Fails if the caller no longer waits.
             let _ = tell.send(service.remove_all(&of, consumers).await);
         });
         removed.await.unwrap_or(Err(ServiceError::Ended(queue)))
     }
 
-    /// On `io`.
+    /// Pauses `consumers`, waits until they are at rest, and takes them down. Runs on `io`.
     async fn remove_all(&self, queue: &str, consumers: Vec<Arc<Consumer>>) -> Result<(), ServiceError> {
-        // They are in no list any more: nobody resumes them.
+        // `parts.consumers` no longer has these consumers, so `resume_consumer` cannot resume them.
         for consumer in &consumers {
             consumer.settings().guard.pause.set(true);
         }
-        tracing::info!(queue, consumers = consumers.len(), "to be removed: the application asks for it");
+        tracing::info!(queue, consumers = consumers.len(), "removing: the application called `remove_consumer`");
         let waited = self.inner.clock.left(Step::Work);
         let rested = at_rest(&consumers, waited).await;
         if rested.is_err() {
@@ -164,7 +170,7 @@ impl Service {
         join_all(consumers.into_iter().map(|consumer| self.take_down(consumer))).await;
         match rested {
             Ok(()) => {
-                tracing::info!(queue, in_hand = 0, "removed: everything that was in hand is settled");
+                tracing::info!(queue, in_hand = 0, "removed: all messages that were in hand are settled");
                 Ok(())
             }
             Err(left) => {
@@ -172,29 +178,31 @@ impl Service {
                     queue,
                     left,
                     ?waited,
-                    "removed with messages in hand, which had no more time: the broker delivers them again"
+                    "removed with messages in hand, because their time limit is over: the broker delivers them again"
                 );
                 Err(ServiceError::CutOff { queue: queue.to_owned(), left, waited })
             }
         }
     }
 
-    /// Consumer and channel first: whatever handlers have in hand then must not count as crashed when they stop.
+    /// Stops the consumer and its channel first and the handlers after them. Otherwise the messages that the handlers
+    /// have in hand would count as crashed when the handlers stop.
     async fn take_down(&self, consumer: Arc<Consumer>) {
         let (tell, mut removed) = oneshot::channel();
         let remove = consumer.remove.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(remove) = remove
             && remove.send(tell).is_ok()
         {
-            // Without a connection there is no channel to wait for. With one, each step has its limit in the tree.
+            // If the connection is lost, there is no open channel to wait for. Else the wait ends, because each step of
+            // the removal has a time limit in the tree.
             while timeout(LOOK, &mut removed).await.is_err() && consumer.is_connected() {}
         }
         match self.inner.handlers.stop_child(&consumer.name).await {
-            // The service ends, and everything with it.
+            // `Unknown` and `SupervisorOver` mean that the handlers are gone already, because the service ends.
             Ok(()) | Err(StopChildError::Unknown { .. } | StopChildError::SupervisorOver { .. }) => {}
-            Err(error) => tracing::warn!(consumer = %consumer.name, %error, "its handlers were not stopped"),
+            Err(error) => tracing::warn!(consumer = %consumer.name, %error, "the consumer's handlers were not stopped"),
         }
-        // Threads, name, type and copies are given back.
+        // Frees the threads, the name and the type claim, and closes the publisher of the copies.
         drop(consumer);
     }
 
@@ -207,11 +215,12 @@ impl Service {
         if found.is_empty() { Err(self.unknown(&queue)) } else { Ok(found) }
     }
 
-    /// A temporary queue may go by its prefix.
+    /// The full name of `queue`. It differs from `queue` only for a temporary queue that is named by its prefix.
     pub(super) fn full_name(&self, queue: &str) -> String {
         self.inner.topology.get().find_queue(queue).map_or_else(|| queue.to_owned(), |queue| queue.name().to_owned())
     }
 
+    /// The error for a queue without consumers; it lists the queues that have some.
     fn unknown(&self, queue: &str) -> ServiceError {
         let mut known: Vec<String> =
             self.parts(|parts| parts.consumers.iter().map(|one| one.settings().queue.to_string()).collect());

@@ -1,4 +1,5 @@
-//! What a part of the service has for itself for as long as it lives: its name in the tree, and the type of its queue.
+//! Claims of the parts of a service. Each part claims its name in the tree; a consumer also claims its queue for one
+//! message type. The claim ends when the part is dropped.
 
 use std::{
     any::{TypeId, type_name},
@@ -14,15 +15,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The names of publishers, requesters and consumers: siblings in the tree need ids of their own.
+/// The names in use of publishers, requesters and consumers. Names are unique, because siblings in the tree must have
+/// different ids.
 #[derive(Default)]
 pub(crate) struct Names(Taken);
 
-/// Whether of a publisher, and the name.
+/// For each name in use: whether a publisher or requester has it (`true`) or a consumer (`false`), and the name.
 type Taken = Arc<Mutex<HashSet<(bool, Arc<str>)>>>;
 
 impl Names {
-    /// `wished`, or `wished#2` and so on if a part of this role has that name.
+    /// Claims `wished`. If another part of the same role has that name, claims the first free one of `wished#2`,
+    /// `wished#3` and so on.
     pub(crate) fn take(&self, role: Role, wished: &str) -> Name {
         let publishes = role == Role::Publish;
         let mut taken = lock(&self.0);
@@ -36,7 +39,7 @@ impl Names {
     }
 }
 
-/// A name in use. Dropped, it is free for the next part.
+/// A name in use. When this value is dropped, another part can claim the name.
 pub(crate) struct Name {
     name: Arc<str>,
     publishes: bool,
@@ -63,7 +66,7 @@ impl Drop for Name {
     }
 }
 
-/// What is consumed from each queue, and by how many `consume` calls.
+/// For each queue: the message type that is consumed from it, and the number of claims (one for each `consume` call).
 #[derive(Default)]
 pub(crate) struct Types(Arc<Mutex<HashMap<Arc<str>, Consumed>>>);
 
@@ -74,8 +77,9 @@ struct Consumed {
 }
 
 impl Types {
-    /// The broker deals the messages of a queue out among its consumers, whatever they are: two consumers of different
-    /// types would each dead-letter the other's messages, as undecodable.
+    /// Claims `queue` for messages of type `T`. Fails if the queue is claimed for another type: the broker distributes
+    /// the messages of a queue among all its consumers and does not know their types, so each consumer would receive
+    /// messages of the other's type and dead-letter them as undecodable.
     pub(crate) fn claim<T: 'static>(&self, queue: &str) -> Result<TypeClaim, ServiceError> {
         let (id, name, queue) = (TypeId::of::<T>(), type_name::<T>(), Arc::<str>::from(queue));
         let mut types = lock(&self.0);
@@ -88,7 +92,8 @@ impl Types {
     }
 }
 
-/// A queue is consumed as messages of one type. When the last claim on a queue is dropped, another type may be.
+/// A claim on a queue for one message type. When the last claim on the queue is dropped, it can be claimed for another
+/// type.
 pub(crate) struct TypeClaim {
     queue: Arc<str>,
     types: Arc<Mutex<HashMap<Arc<str>, Consumed>>>,

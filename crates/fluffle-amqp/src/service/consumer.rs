@@ -1,4 +1,4 @@
-//! One consumer of the tree, from when it is added until it is removed or the service ends.
+//! One consumer of the supervision tree, from the moment it is added until it is removed or the service ends.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::SeqCst},
@@ -18,25 +18,26 @@ use crate::{
     },
 };
 
-/// How often consumers that are to come to rest are looked at. Nobody looks while none is.
+/// How often [`at_rest`] checks whether paused consumers are at rest. Nothing polls when no one waits for a pause.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A consumer of a queue, or one of its lanes.
 pub(crate) struct Consumer {
     pub(super) name: Arc<Name>,
     pub(super) now: Arc<Now>,
-    /// Has the task that keeps its place take it down.
+    /// Tells the task that keeps the consumer's slot to take the consumer down. `None` after that.
     pub(super) remove: Mutex<Option<oneshot::Sender<Removed>>>,
     pub(super) _copies: CopiesPublisher,
     pub(super) _threads: HandlerThreads,
-    /// Of all lanes of one consumer.
+    /// Shared by all lanes of one consumer.
     pub(super) _claim: Arc<TypeClaim>,
 }
 
-/// Sent when a consumer has been taken out of its connection.
+/// Dropped when the consumer and its channel have been taken out of the tree. Nothing is ever sent.
 pub(super) type Removed = oneshot::Sender<()>;
 
-/// What is another value once the consumer was moved to a connection of its own.
+/// The consumer's current settings and connection. Both change when the consumer moves to a connection of its own (see
+/// `isolation.rs`).
 pub(crate) struct Now(Mutex<(Arc<SharedSettings>, Arc<ConnectionShared>)>);
 
 impl Now {
@@ -53,27 +54,29 @@ impl Now {
     }
 }
 
-/// The place of a consumer in the tree.
+/// A consumer's place in the tree: its channel, and the slot on a connection that the channel uses.
 pub(super) struct Placed {
     pub(super) name: Arc<Name>,
     pub(super) settings: Arc<SharedSettings>,
     pub(super) channel: Arc<ChannelShared>,
-    pub(super) lease: ConnectionSlot,
+    pub(super) slot: ConnectionSlot,
     pub(super) started: Started,
     pub(super) now: Arc<Now>,
 }
 
 impl Placed {
-    /// Takes the consumer and its channel out of the tree. The connection may be away: its supervisor takes the order
-    /// when the connection is back, before it opens the channel for long, and the consumer is paused.
+    /// Takes the consumer and its channel out of the tree. If the connection is lost, its supervisor stops the channel
+    /// only once the connection is back. The channel may be open for a moment then, but it delivers nothing, because
+    /// the consumer is paused.
     pub(super) async fn take_down(self) {
         self.started.wait().await;
-        // Gone already is just as well: the service is shutting down.
-        let _ = self.lease.place.channels.stop_child(&self.name).await;
+        // An error means that the child is gone already, because the service is shutting down.
+        let _ = self.slot.place.channels.stop_child(&self.name).await;
     }
 }
 
-/// The publisher of a consumer's copies and answers. Dropped, it is closed when what it has accepted is confirmed.
+/// The publisher of a consumer's retry copies, dead letters and answers. After this value is dropped, the publisher
+/// closes once every message that it has accepted is confirmed.
 pub(super) struct CopiesPublisher(pub(super) Arc<SendQueue>);
 
 impl Drop for CopiesPublisher {
@@ -91,13 +94,13 @@ impl Consumer {
         self.now.get().1.connected()
     }
 
-    /// Of a consumer that is paused: `None` when it is at rest, and how many messages it has in hand before that.
+    /// For a paused consumer: `None` if it is at rest, else the number of messages that it still has in hand.
     fn in_hand(&self) -> Option<usize> {
         let settings = self.settings();
         let engaged = settings.engaged.load(SeqCst);
         if !engaged && !settings.rules.acks_on_arrival() {
-            // Its channel was lost: what no handler has begun is the broker's again. No session is there to say so
-            // while the broker is away.
+            // The channel was lost, so the broker requeues the deliveries that no handler has begun. While the broker
+            // is away there is no session that clears the queue, so clear it here.
             settings.handler_queue.clear();
         }
         let unanswered = settings.handler_queue.unanswered();
@@ -108,7 +111,8 @@ impl Consumer {
     }
 }
 
-/// Waits until all of these are at rest, no longer than `limit`; `Err` with how many messages they have in hand then.
+/// Waits until all `consumers` are at rest, at most for `limit`. If that time is over, returns `Err` with the number of
+/// messages that they still have in hand.
 pub(super) async fn at_rest(consumers: &[Arc<Consumer>], limit: Duration) -> Result<(), usize> {
     let deadline = Instant::now() + limit;
     loop {

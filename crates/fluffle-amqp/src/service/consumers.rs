@@ -1,4 +1,4 @@
-//! A consumer's part of the tree: its channel and consumer actor, its handlers, and the publisher of its copies.
+//! Adds consumers to the supervision tree: channel and consumer actor, handlers, and the publisher of the copies.
 
 use std::sync::{Arc, Mutex};
 
@@ -38,7 +38,7 @@ use crate::{
     topology::{Queue, Topology},
 };
 
-/// What the lanes of one consumer have in common.
+/// The values that all lanes of one consumer share.
 struct Common<D, F> {
     application: Topology,
     guard: Arc<Guard>,
@@ -46,7 +46,7 @@ struct Common<D, F> {
     seen: Option<Seen>,
     claim: Arc<TypeClaim>,
     middleware: Middlewares,
-    /// Makes the [`Adapter`] of one instance.
+    /// Makes the [`Adapter`] of one handler instance.
     adapter: D,
     /// Makes a handler.
     factory: Arc<F>,
@@ -66,7 +66,7 @@ impl Service {
         F: Fn() -> A + Send + Sync + 'static,
     {
         let application = self.inner.topology.get();
-        // From here on by its full name.
+        // A temporary queue can be named by its prefix; from here on its full name is used.
         consume.queue = self.full_name(&consume.queue);
         consume.check_kind(&application)?;
         consume.check_lanes(&application)?;
@@ -85,13 +85,13 @@ impl Service {
             adapter,
             factory: Arc::new(factory),
         };
-        // First what may not be had: all lanes, or none.
-        let mut leases = Vec::with_capacity(consume.lanes);
+        // Acquire the slots of all lanes first, because that can fail: then a failure leaves no lane behind.
+        let mut slots = Vec::with_capacity(consume.lanes);
         for _ in 0..consume.lanes {
-            leases.push(self.inner.consume.lease().await?);
+            slots.push(self.inner.consume.lease().await?);
         }
-        for lease in leases {
-            self.add_lane(&consume, &common, lease).await?;
+        for slot in slots {
+            self.add_lane(&consume, &common, slot).await?;
         }
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Service {
         &self,
         consume: &Consume<T, R>,
         common: &Common<impl Fn() -> D + Clone + Send + Sync + 'static, F>,
-        lease: ConnectionSlot,
+        slot: ConnectionSlot,
     ) -> Result<(), ServiceError>
     where
         A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
@@ -144,15 +144,15 @@ impl Service {
             clock: self.inner.clock.clone(),
         };
         let settings =
-            Arc::new(SharedSettings::new(consume, made, kind, &lease.place.shared, lease.place.connection.clone()));
+            Arc::new(SharedSettings::new(consume, made, kind, &slot.place.shared, slot.place.connection.clone()));
         let mode = Mode::Consume { prefetch: settings.prefetch, exclusive };
-        let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), mode);
-        // The side queues were added after the connection declared what there was.
+        let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode);
+        // The connection may have declared the topology before the side queues were added to it.
         shared.redeclare();
-        let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
+        let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
         let consumer = session::actor::spec(&settings, &shared, &channel.addr()).on(self.io());
         let (remove, removal) = oneshot::channel();
-        let now = Now::new(&settings, &lease.place.shared);
+        let now = Now::new(&settings, &slot.place.shared);
         let added = Consumer {
             name: Arc::clone(&name),
             now: Arc::clone(&now),
@@ -162,8 +162,8 @@ impl Service {
             _claim: Arc::clone(&common.claim),
         };
         self.parts(|parts| parts.consumers.push(Arc::new(added)));
-        let started = self.add_channel(&name, &lease, Step::ConsumerChannels, channel, consumer);
-        self.keep_place(Placed { name, settings, channel: shared, lease, started, now }, removal);
+        let started = self.add_channel(&name, &slot, Step::ConsumerChannels, channel, consumer);
+        self.keep_place(Placed { name, settings, channel: shared, slot, started, now }, removal);
         Ok(())
     }
 
@@ -181,7 +181,7 @@ impl Service {
     {
         let concurrency = consume.concurrency.unwrap_or(usize::from(consume.prefetch));
         let instances = consume.handlers();
-        // Shared with no other consumer.
+        // The threads are not shared with other consumers.
         let threads = match consume.threads {
             Threads::Shared => instances.min(cores()),
             Threads::Own => instances,
@@ -204,7 +204,8 @@ impl Service {
     }
 }
 
-/// Tells an operator which process consumes; a name too long for AMQP's 255 bytes leaves only the process.
+/// A consumer tag that shows an operator which process consumes. AMQP limits tags to 255 bytes: if `name` is longer
+/// than 200 bytes, the tag has only the process id and a random id.
 fn consumer_tag(name: &str) -> String {
     let process = std::process::id();
     if name.len() <= 200 { format!("{name}-{process}") } else { format!("fluffle-{process}-{}", uuid::Uuid::now_v7()) }

@@ -1,4 +1,4 @@
-//! Why a service could not take something on, or ended.
+//! Errors of a service: why a call failed, and why the service ended.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -6,83 +6,84 @@ use fluffle_supervise::{ExitError, ExitReason, StartChildError};
 
 use crate::{consume::spec::contradictions::Contradiction, link::pool::PoolError, topology::TopologyError};
 
-/// Why something could not be added to a service.
+/// Why a call to a [`Service`](crate::Service) failed, such as adding, pausing or removing one of its parts.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// No channel is to be had.
+    /// No channel became free within the pool's `acquire_timeout`.
     #[error(transparent)]
     Pool(#[from] PoolError),
-    /// The queues that a consumer needs beside its own contradict the application's topology.
+    /// The topology is invalid, or the retry and dead-letter queues that a consumer needs contradict it.
     #[error(transparent)]
     Topology(#[from] TopologyError),
-    /// An actor of the application's own was not started.
+    /// The application's own actor was not started.
     #[error(transparent)]
     Supervise(#[from] StartChildError),
-    /// A publisher's journal is another publisher's already.
-    #[error("publisher `{0}` cannot have its journal: another publisher has it; open one for each")]
+    /// Another publisher uses this publisher's journal already.
+    #[error("publisher `{0}` cannot use its journal, because another publisher has it; open a journal for each")]
     JournalInUse(String),
-    /// Settings that exclude one another.
+    /// Two settings exclude one another.
     #[error("`{of}` cannot be added: {why}")]
     Contradiction {
         /// The consumer's queue, or the publisher's name.
         of: String,
-        /// Which settings, and what to do.
+        /// Which settings exclude one another, and what to do.
         why: &'static str,
     },
-    /// Consumers of different types on one queue.
+    /// The same queue would have consumers of different message types.
     #[error(
-        "queue `{queue}` cannot have consumers of both `{}` and `{}`: the broker deals its messages out among its \
-         consumers, and each would dead-letter the other's; give each type a queue of its own, bound to what both come \
-         from",
+        "queue `{queue}` cannot have consumers of both `{}` and `{}`: the broker distributes its messages among all \
+         its consumers, so each would dead-letter the other's messages; give each type a queue of its own, \
+         bound to the exchange that its messages are published to",
         types[0], types[1]
     )]
     TwoTypes {
         /// The queue.
         queue: String,
-        /// The type that is consumed from it already, and the other one.
+        /// The type that is consumed from the queue already, and the type that was refused.
         types: [&'static str; 2],
     },
-    /// No consumer of this service takes messages from that queue.
+    /// This service has no consumer of that queue.
     #[error("no consumer of queue `{queue}` in this service: {}", tell_known(known))]
     UnknownConsumer {
-        /// The queue that was asked for.
+        /// The queue that the caller named.
         queue: String,
         /// The queues that this service has consumers of.
         known: Vec<String>,
     },
-    /// A consumer is paused, and not at rest yet.
+    /// The consumer is paused, but it still had messages in hand when the time limit was over.
     #[error(
-        "the consumers of queue `{queue}` are paused and take nothing more, but after {waited:?} {left} messages are \
-         still in hand: they go on; call `pause_consumer` again to wait for them, and see \
+        "the consumers of queue `{queue}` are paused and take no more messages, but after {waited:?} {left} messages \
+         are still in hand; their handlers go on: call `pause_consumer` again to wait for them, and see \
          `Consume::handler_timeout` for handlers that hang"
     )]
     StillInHand {
         /// The queue.
         queue: String,
-        /// Messages that handlers have, or that are not settled; 0 when the broker has not answered yet.
+        /// The number of messages that handlers have, or that are not settled. 0 if only the broker's answer is
+        /// missing.
         left: usize,
-        /// How long was waited.
+        /// The time limit, which is over.
         waited: Duration,
     },
-    /// A consumer was removed before its handlers had finished.
+    /// The consumer was removed before its handlers had finished.
     #[error(
         "the consumers of queue `{queue}` are removed, but after {waited:?} {left} messages were still in hand: they \
-         were cut off, and the broker delivers again what was not acked; give handlers more time \
-         with `App::drain_within`"
+         were cut off, and the broker delivers the unacked ones again; give handlers more time with \
+         `App::drain_within`"
     )]
     CutOff {
         /// The queue.
         queue: String,
-        /// Messages that handlers had, or that were not settled.
+        /// The number of messages that handlers had, or that were not settled.
         left: usize,
-        /// How long was waited.
+        /// The time limit, which is over.
         waited: Duration,
     },
-    /// The service is over.
+    /// The service has ended.
     #[error("cannot add `{0}`: the service has ended")]
     Ended(String),
-    /// No thread could be started.
+    /// The operating system could not start a thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
 }
@@ -100,7 +101,7 @@ fn tell_known(known: &[String]) -> String {
     }
 }
 
-/// Why a service ended by itself.
+/// Why a service ended without a shutdown.
 #[derive(Debug)]
 pub struct ServiceEnd(pub(crate) ExitReason);
 
@@ -115,7 +116,8 @@ impl ServiceEnd {
     }
 }
 
-/// The error at the bottom of the chain, in the words of whoever met it: one line. Its sources would only say it again.
+/// Shows the error at the bottom of the chain of causes, in one line. The error's sources are not shown, because its
+/// text contains theirs. If the chain has no error, for example after a panic, shows the exit reason.
 impl fmt::Display for ServiceEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.error() {

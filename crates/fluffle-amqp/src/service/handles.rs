@@ -1,4 +1,4 @@
-//! Which actors can handle deliveries and batches, with the compiler's hints for an actor that cannot.
+//! The traits of actors that can handle deliveries or batches, with hints that the compiler prints for other actors.
 
 use actix::{Actor, Context, Handler};
 
@@ -12,7 +12,7 @@ use crate::consume::handler::{batch::DeliveryBatch, delivery::Delivery};
     label = "needs `impl Handler<Delivery<{T}>> for {Self}` and `type Context = Context<Self>`",
     note = "the factory given to `consume` must return a new actor each time: `move || Alerts {{ out: out.clone() }}`",
     note = "an actor that handles several types consumes each from a queue of its own: `Consume::<T>::queue(…)`",
-    note = "for requests name the answer's type too: `Handler<Delivery<Question, Answer>>`"
+    note = "for requests, name the type of the answer too: `Handler<Delivery<Question, Answer>>`"
 )]
 pub trait Handles<T, R = ()>: Actor<Context = Context<Self>> + Handler<Delivery<T, R>, Result: 'static>
 where

@@ -1,7 +1,7 @@
-//! The supervision tree of a service, built in one place.
+//! Builds the supervision tree of a service.
 //!
 //! ```text
-//! app                              one-for-one; gives up → the service ends with the whole chain of causes
+//! app                              one-for-one; if it gives up, the service ends with the chain of causes
 //! ├─ handlers                      one-for-one, a supervisor for each consumer
 //! │  └─ alerts                     one-for-one over the handler actors
 //! │     ├─ 0
@@ -9,8 +9,8 @@
 //! ├─ publish                       one-for-one over connections
 //! │  └─ publish-0                  rest-for-one: a lost socket takes its channels down
 //! │     ├─ socket                  the connection actor
-//! │     └─ channels                one-for-one: a closed channel is nobody else's business
-//! │        └─ quakes               one-for-all: a channel and what lives on it
+//! │     └─ channels                one-for-one: a closed channel does not affect the others
+//! │        └─ quakes               one-for-all: a channel and the actor that uses it
 //! │           ├─ channel
 //! │           └─ publisher
 //! ├─ application                   one-for-one over the application's own actors, on a thread of their own
@@ -23,10 +23,10 @@
 //!             └─ consumer
 //! ```
 //!
-//! It stops from the end: consumers first, which need everything else to finish what is in flight; then the
-//! application's own actors; then the publishers, which wait for their confirms; the handlers last. Handlers are not
-//! children of their consumer: they live through every lost channel and connection, and finish the work they have
-//! begun.
+//! A shutdown stops the branches in reverse order. Consumers stop first, because they need all other parts to finish
+//! the deliveries in hand. Then the application's own actors stop, then the publishers, which wait for their confirms,
+//! and the handlers last. Handlers are not children of their consumer, so they outlive lost channels and connections
+//! and finish the work that they have begun.
 
 mod at_run_time;
 pub(crate) mod claims;
@@ -84,24 +84,26 @@ use crate::{
     topology::Topology,
 };
 
-/// How long a shutdown may take in all. Half a Kubernetes grace period.
+/// The default time limit for a whole shutdown: 15 s, half of Kubernetes' default grace period.
 pub const DRAIN: Duration = Duration::from_secs(15);
 
 /// A running service: connections, publishers, consumers and handlers, in one supervision tree.
 ///
-/// Clones are handles on the same service; dropping them stops nothing, [`shutdown`](Service::shutdown) does.
+/// Clones are handles on the same service. Dropping a handle, even the last one, does not stop the service;
+/// [`shutdown`](Service::shutdown) does.
 ///
 /// # Threads
-/// A service runs on threads of its own, which belong to actix systems of its own. It can be started and awaited on any
-/// executor, and beside anything else: when the application's actix system is stopped (actix-web's server stops it
-/// after SIGTERM), the service runs on, until it is shut down or the process ends. A process that ends without a
-/// shutdown is a process that was killed: what is unacked is delivered again, what was accepted and not confirmed is
-/// lost, unless a journal has it.
+/// A service runs on threads of its own, which belong to actix systems of its own. So it can be started and awaited on
+/// any executor. When the application's actix system is stopped (actix-web's server stops it after SIGTERM), the
+/// service runs on until it is shut down or the process ends. If the process ends without a shutdown, the effect is the
+/// same as if it was killed: the broker delivers unacked messages again, and messages that were accepted and not
+/// confirmed are lost, unless they are in a journal.
 ///
 /// For handlers, and for actors given to [`supervise`](Service::supervise), [`System::current`](actix::System::current)
-/// is therefore the service's, not the application's. A `SystemService` has an instance of its own there, and an
-/// [`Arbiter`](actix::Arbiter) made there ends with the service. `System::current().stop()` there is a failure: it ends
-/// the service, with an error, and not the application. Give such code a handle on the application's system instead.
+/// is therefore the service's, not the application's. A `SystemService` has a separate instance there, and an
+/// [`Arbiter`](actix::Arbiter) made there ends with the service. If such an actor calls `System::current().stop()`, the
+/// service ends with an error, and the application runs on. To stop the application, give the actor a handle on the
+/// application's system.
 ///
 /// ```no_run
 /// use fluffle_amqp::{Broker, Service, Topology, DRAIN};
@@ -130,40 +132,41 @@ pub(crate) struct Inner {
     threads: ServiceThreads,
     clock: Clock,
     pub(crate) observers: Observers,
-    /// Its sender goes when the service has ended, and everything is handed back.
+    /// Closes when the service has ended and every unpublished message is returned to its caller. Nothing is ever sent.
     closed: watch::Receiver<()>,
     parts: Mutex<Parts>,
     names: Names,
     types: Types,
 }
 
-/// What was added, to be looked at and closed.
+/// The parts that were added to the service, for status calls and for the end of the service.
 #[derive(Default)]
 pub(crate) struct Parts {
-    pub(crate) outboxes: Vec<Weak<SendQueue>>,
+    pub(crate) send_queues: Vec<Weak<SendQueue>>,
     requesters: Vec<Weak<requester::RequestTable>>,
     pub(crate) consumers: Vec<Arc<Consumer>>,
-    /// For consumers that are added from now on, the outermost first.
+    /// The middleware for consumers that are added from now on, the outermost first.
     middleware: Vec<Arc<dyn Middleware>>,
-    /// Names of the application's own actors that were ordered before their supervisor ran.
+    /// The ids of the application's own actors that were passed to `supervise` before their supervisor ran.
     ordered: HashSet<Arc<str>>,
-    /// The service has ended: what is added now would be nobody's.
+    /// Whether the service has ended. Nothing may be added then, because nothing would close it.
     over: bool,
 }
 
 impl Service {
-    /// Starts the tree: connections first. Nothing here waits for the broker.
+    /// Starts the supervision tree and returns at once, without waiting for the broker.
     ///
-    /// It takes no actix system and no tokio runtime: the service has threads of its own. Connections, channels,
-    /// consumers and publishers share one, so that no handler can keep them from answering heartbeats.
+    /// The caller needs no actix system and no tokio runtime, because the service has threads of its own. Connections,
+    /// channels, consumers and publishers share one thread that runs no handler, so a handler that blocks its thread
+    /// cannot keep them from answering heartbeats.
     ///
     /// # Errors
-    /// When the topology is invalid, or no thread can be started.
+    /// If the topology is invalid, or the operating system cannot start a thread.
     pub fn start(broker: Broker, topology: Topology, drain: Duration) -> Result<Self, ServiceError> {
         Self::start_observed(broker, topology, drain, Vec::new())
     }
 
-    /// [`start`](Self::start), with observers, which see everything from the first connect on.
+    /// Like [`start`](Self::start), with `observers`, which see every event from the first connect on.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -228,7 +231,7 @@ impl Service {
     /// Adds a publisher.
     ///
     /// # Errors
-    /// When no channel is to be had in time.
+    /// If no channel becomes free in time, and as [`add_publisher`](Self::add_publisher).
     pub async fn publisher<T: 'static>(&self, route: Route<T>) -> Result<Publisher<T>, ServiceError> {
         let (publisher, part) = PublisherPart::new(route);
         self.add_publisher(part).await?;
@@ -238,27 +241,28 @@ impl Service {
     /// Adds the publisher that `part` describes.
     ///
     /// # Errors
-    /// When no channel is to be had in time, its journal is another publisher's, or its settings exclude one another.
+    /// If no channel becomes free in time, another publisher uses the journal, two settings exclude one another, or the
+    /// service has ended.
     pub async fn add_publisher(&self, mut part: PublisherPart) -> Result<(), ServiceError> {
         if let Some(refused) = part.refused.take() {
             return Err(refused);
         }
-        // All lanes, or none.
-        let mut leases = Vec::with_capacity(part.outboxes.len());
-        for _ in &part.outboxes {
-            leases.push(self.inner.publish.lease().await?);
+        // Acquire the slots of all lanes first, so that either all lanes are added or none.
+        let mut slots = Vec::with_capacity(part.send_queues.len());
+        for _ in &part.send_queues {
+            slots.push(self.inner.publish.lease().await?);
         }
-        let outboxes = self.adopt(&mut part.outboxes, |parts| &mut parts.outboxes)?;
-        for (send_queue, lease) in outboxes.into_iter().zip(leases) {
+        let send_queues = self.adopt(&mut part.send_queues, |parts| &mut parts.send_queues)?;
+        for (send_queue, slot) in send_queues.into_iter().zip(slots) {
             let name = self.inner.names.take(Role::Publish, send_queue.name.wished());
             send_queue.name.give(name.to_string());
             send_queue.listen(self.inner.observers.publisher(&name));
             let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
-            let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), mode);
-            let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
+            let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode);
+            let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
             let actor = publish::actor::spec(&send_queue, &shared, &channel.addr(), part.confirms, &self.inner.clock);
-            let started = self.add_channel(&name, &lease, Step::PublisherChannels, channel, actor.on(self.io()));
-            self.end_after(async move { send_queue.abandoned().await }, name, lease, started);
+            let started = self.add_channel(&name, &slot, Step::PublisherChannels, channel, actor.on(self.io()));
+            self.end_after(async move { send_queue.abandoned().await }, name, slot, started);
         }
         Ok(())
     }
@@ -266,7 +270,7 @@ impl Service {
     /// Adds a requester.
     ///
     /// # Errors
-    /// When no channel is to be had in time.
+    /// As [`add_requester`](Self::add_requester).
     pub async fn requester<Q, R: Payload>(&self, route: Route<Q>) -> Result<Requester<Q, R>, ServiceError> {
         let (requester, part) = RequesterPart::new(route);
         self.add_requester(part).await?;
@@ -276,26 +280,27 @@ impl Service {
     /// Adds the requester that `part` describes.
     ///
     /// # Errors
-    /// When no channel is to be had in time.
+    /// If no channel becomes free in time, or the service has ended.
     pub async fn add_requester(&self, mut part: RequesterPart) -> Result<(), ServiceError> {
-        let lease = self.inner.publish.lease().await?;
-        let Some(exchange) = self.adopt(&mut part.exchanges, |parts| &mut parts.requesters)?.pop() else {
+        let slot = self.inner.publish.lease().await?;
+        let Some(table) = self.adopt(&mut part.request_tables, |parts| &mut parts.requesters)?.pop() else {
             return Ok(());
         };
-        let name = self.inner.names.take(Role::Publish, &exchange.name);
-        let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), Mode::Confirm);
-        let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
-        let requester = requester::spec(&exchange, &channel.addr()).on(self.io());
-        let started = self.add_channel(&name, &lease, Step::PublisherChannels, channel, requester);
-        self.end_after(async move { exchange.abandoned().await }, name, lease, started);
+        let name = self.inner.names.take(Role::Publish, &table.name);
+        let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), Mode::Confirm);
+        let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
+        let requester = requester::spec(&table, &channel.addr()).on(self.io());
+        let started = self.add_channel(&name, &slot, Step::PublisherChannels, channel, requester);
+        self.end_after(async move { table.abandoned().await }, name, slot, started);
         Ok(())
     }
 
-    /// Adds a consumer with its handlers, each made by `factory`, and again after each crash.
+    /// Adds a consumer and its handlers. `factory` makes each handler, and makes a new one after each crash.
     ///
     /// # Errors
-    /// When no channel is to be had in time, the retry and dead-letter queues contradict the topology, or this service
-    /// consumes another type from the same queue.
+    /// If no channel becomes free in time, the retry and dead-letter queues contradict the topology, settings exclude
+    /// one another, this service consumes another type from the same queue, no thread can be started, or the service
+    /// has ended.
     pub async fn consume<A, T, R, F>(&self, consume: Consume<T, R>, factory: F) -> Result<(), ServiceError>
     where
         A: Handles<T, R>,
@@ -307,10 +312,10 @@ impl Service {
         self.add_consumer(consume, move || OneByOne { wire: wire.clone(), reply: reply.clone() }, factory).await
     }
 
-    /// The same, with handlers that are given batches at once: `Handler<DeliveryBatch<T>>`.
+    /// Like [`consume`](Self::consume), but a handler gets a whole batch in one call: `Handler<DeliveryBatch<T>>`.
     ///
     /// # Errors
-    /// As [`consume`](Self::consume); and with [`Consume::ordered_by`].
+    /// As [`consume`](Self::consume); also if [`Consume::ordered_by`] is set.
     pub async fn consume_batches<A, T, F>(&self, consume: Consume<T>, factory: F) -> Result<(), ServiceError>
     where
         A: HandlesBatches<T>,
@@ -329,15 +334,16 @@ impl Service {
         self.parts(|parts| parts.middleware.push(Arc::new(middleware)));
     }
 
-    /// Adds an actor of the application's own, or a supervisor of several, below `app/application`. They share a
-    /// thread, unless their specs name another; each is restarted for ever, after its own backoff. When the service
-    /// shuts down they are stopped after the consumers and before the publishers, each within its own deadline and all
-    /// within the drain's.
+    /// Adds an actor of the application's own, or a supervisor of several such actors, below `app/application`. All
+    /// these children share a thread, unless their specs name another one. Each is restarted without limit, after its
+    /// own backoff. A shutdown stops them after the consumers and before the publishers, each within its own deadline
+    /// and all within the drain's.
     ///
-    /// They start after the publishers' connections are first up, which nobody here waits for: the broker may be away.
+    /// The children start after the publishers' connections are up for the first time. This call does not wait for
+    /// that, because the broker may be away.
     ///
     /// # Errors
-    /// When the service has ended, or supervises a child of that name already.
+    /// If the service has ended, or has a child of that name below `app/application` already.
     pub async fn supervise(&self, child: impl Into<ChildSpec>) -> Result<(), ServiceError> {
         let child = child.into();
         let supervisor = self.snapshot();
@@ -354,7 +360,8 @@ impl Service {
         Ok(())
     }
 
-    /// Takes these from their part and remembers them, to be closed at the end; unless that has come.
+    /// Moves `adopted` out of its part and remembers it in `beside`, so that the end of the service closes it. Fails if
+    /// the service has ended.
     fn adopt<P>(
         &self,
         adopted: &mut Vec<Arc<P>>,
@@ -370,12 +377,13 @@ impl Service {
         })
     }
 
-    /// PendingStarts a channel and what lives on it. The order is taken up when the connection is first up, which
-    /// nobody here waits for: the broker may be away.
+    /// Requests the start of a channel and of `resident`, the actor that uses it. The connection's supervisor starts
+    /// both once the connection is up for the first time. This call does not wait for that, because the broker may be
+    /// away.
     fn add_channel(
         &self,
         name: &str,
-        lease: &ConnectionSlot,
+        slot: &ConnectionSlot,
         closed_by: Step,
         channel: impl Into<ChildSpec>,
         resident: impl Into<ChildSpec>,
@@ -387,31 +395,31 @@ impl Service {
             .shutdown_within(move || clock.left(closed_by))
             .child(channel)
             .child(resident);
-        self.inner.orders.place(lease.place.channels.clone(), spec)
+        self.inner.orders.place(slot.place.channels.clone(), spec)
     }
 
-    /// Closes the channel `name` and gives its place back once nobody can use it any more.
+    /// Starts a task that waits for `abandoned`, then closes the channel `name` and frees its slot.
     fn end_after(
         &self,
         abandoned: impl Future<Output = ()> + Send + 'static,
         name: Name,
-        lease: ConnectionSlot,
+        slot: ConnectionSlot,
         started: Started,
     ) {
         self.io().spawn(async move {
             abandoned.await;
             started.wait().await;
-            // Over already is just as well: the service is shutting down.
-            let _ = lease.place.channels.stop_child(&name).await;
+            // An error means that the channel is gone already, because the service is shutting down.
+            let _ = slot.place.channels.stop_child(&name).await;
         });
     }
 
-    /// The tree as it is now: cheap, from any thread.
+    /// A snapshot of the supervision tree. It is cheap, and can be taken on any thread.
     pub fn snapshot(&self) -> NodeSnapshot {
         self.inner.root.snapshot()
     }
 
-    /// Every start, exit, restart, backoff and escalation from now on.
+    /// The events of the supervision tree from now on: every start, exit, restart, backoff and escalation.
     pub fn events(&self) -> EventStream {
         self.inner.root.events()
     }
@@ -425,7 +433,8 @@ impl Service {
     }
 }
 
-/// Keeps no publisher or requester alive whose handles are gone, nor a growing list of those that were.
+/// Adds `part` to `parts`. The list holds weak references, so it does not keep a part alive whose handles are gone, and
+/// entries of dropped parts are removed here, so it does not grow without limit.
 fn remember<P>(parts: &mut Vec<Weak<P>>, part: &Arc<P>) {
     parts.retain(|part| part.strong_count() > 0);
     parts.push(Arc::downgrade(part));

@@ -1,4 +1,4 @@
-//! A service from its start to its end.
+//! Waits for a service to be ready or to end, shuts it down, and handles signals.
 
 use std::{
     sync::Weak,
@@ -15,29 +15,30 @@ use crate::{
     service::{Service, error::ServiceEnd, signals::Signals},
 };
 
-/// How long journals may take to be flushed, though the time of the shutdown is over.
+/// The least time that journals have to be flushed, even if the time limit of the shutdown is over.
 const SHORTEST_FLUSH: Duration = Duration::from_millis(250);
 
 impl Service {
-    /// Waits until every part of the service is running: connected, topology declared, consuming.
+    /// Waits until every part of the service runs: its connections are up, the topology is declared, and its consumers
+    /// consume.
     ///
     /// # Errors
-    /// When the service ends first.
+    /// If the service ends first.
     ///
     /// # Cancellation
-    /// Safe: it only looks.
+    /// Safe: the call only observes the service.
     pub async fn ready(&self) -> Result<(), ServiceEnd> {
         let mut events = self.events();
-        let mut orders = self.inner.orders.open();
+        let mut pending_starts = self.inner.orders.open();
         loop {
-            let nothing_to_come = *orders.borrow_and_update() == 0;
+            let nothing_to_come = *pending_starts.borrow_and_update() == 0;
             if nothing_to_come && all_running(&self.snapshot()) {
                 return Ok(());
             }
             tokio::select! {
-                // Missed events are as good as seen ones: the snapshot is looked at either way.
+                // It does not matter if the stream missed events, because the loop takes a fresh snapshot in any case.
                 _ = events.next() => {}
-                _ = orders.changed() => {}
+                _ = pending_starts.changed() => {}
                 ended = self.wait() => return ended,
             }
         }
@@ -46,7 +47,7 @@ impl Service {
     /// Waits until the service ends by itself (`Err`), or after [`shutdown`](Self::shutdown) (`Ok`).
     ///
     /// # Errors
-    /// When the root gave up, with the chain of causes.
+    /// If the root of the supervision tree gave up. The error has the chain of causes.
     pub async fn wait(&self) -> Result<(), ServiceEnd> {
         match self.inner.root.wait().await {
             ExitReason::Stopped | ExitReason::Finished => Ok(()),
@@ -54,19 +55,20 @@ impl Service {
         }
     }
 
-    /// Stops taking deliveries, lets what is in flight finish and settles it, waits for confirms, closes the
-    /// connections; all of it within the drain deadline. What did not finish is the broker's again.
+    /// Shuts the service down. It stops taking deliveries, lets handlers finish the deliveries in hand and settles
+    /// them, waits for confirms, and closes the connections, all within the drain's time limit. The broker delivers
+    /// messages again that were not settled by then.
     ///
     /// # Errors
-    /// When the root had given up before.
+    /// If the root of the supervision tree had given up before.
     ///
     /// # Cancellation
-    /// Dropped, the shutdown goes on: the service's own threads do it.
+    /// If the future is dropped after its first poll, the shutdown goes on, on the service's own threads.
     pub async fn shutdown(&self) -> Result<(), ServiceEnd> {
         let service = self.clone();
         self.io().spawn(async move { service.shut_down().await });
         let mut closed = self.inner.closed.clone();
-        // Nothing is ever sent: it ends when the sender goes.
+        // Nothing is ever sent: the loop ends when the sender is dropped.
         while closed.changed().await.is_ok() {}
         self.wait().await
     }
@@ -74,16 +76,16 @@ impl Service {
     /// Runs the service until SIGTERM or Ctrl-C, then [shuts it down](Self::shutdown). A second signal ends the process
     /// at once, with exit code 130.
     ///
-    /// For a service beside something else: the handle stays yours, and other tasks run on meanwhile. It does not
-    /// matter whether something else heeds these signals too, as actix-web's server does.
+    /// Use it if the process runs something else beside the service: the caller keeps the handle, and other tasks run
+    /// on meanwhile. Other listeners for these signals, such as actix-web's server, do not interfere.
     ///
     /// ```no_run
     /// use fluffle_amqp::Service;
     ///
     /// # type Error = Box<dyn std::error::Error>;
     /// # async fn serve(server: impl Future<Output = std::io::Result<()>>, service: Service) -> Result<(), Error> {
-    /// // `server` is a running `HttpServer`, for example. Both end with SIGTERM, each after its own work in hand. If
-    /// // the service gives up, the server ends as well; `join!` would leave it without a service.
+    /// // `server` is a running `HttpServer`, for example. After SIGTERM both finish their work in hand and end. If the
+    /// // service gives up, `try_join!` ends the server as well; with `join!` it would run on without a service.
     /// tokio::try_join!(
     ///     async { server.await.map_err(Error::from) },
     ///     async { service.run_until_signal().await.map_err(Error::from) },
@@ -93,21 +95,22 @@ impl Service {
     /// ```
     ///
     /// # Errors
-    /// When the service gave up before a signal came; or at once, with the service shut down, when the system lets
-    /// nobody listen for signals.
+    /// If the service gives up before a signal arrives. If the operating system does not allow listening for signals,
+    /// the service is shut down at once and the call fails.
     ///
     /// # Cancellation
-    /// Dropped before a signal has come, the service runs on. From the first call on neither signal ends the process by
-    /// itself.
+    /// If the future is dropped before a signal arrives, the service runs on. From the first call on, neither signal
+    /// ends the process by itself, even after the future is dropped.
     pub async fn run_until_signal(&self) -> Result<(), ServiceEnd> {
         self.run_until_signal_with(std::future::ready(Ok(()))).await
     }
 
-    /// The same, with something to be done first that may take long, such as adding publishers and consumers: signals
-    /// count meanwhile. When `first` fails the service is shut down, and the error given.
+    /// Like [`run_until_signal`](Self::run_until_signal), but runs `first` before it waits. `first` may take long, for
+    /// example because it adds publishers and consumers; signals are heeded meanwhile. If `first` fails, the service is
+    /// shut down, and the error of `first` is returned.
     ///
     /// # Errors
-    /// That of `first`, and as [`run_until_signal`](Self::run_until_signal).
+    /// The error of `first`, and as [`run_until_signal`](Self::run_until_signal).
     pub async fn run_until_signal_with<E: From<ServiceEnd>>(
         &self,
         first: impl Future<Output = Result<(), E>>,
@@ -122,10 +125,10 @@ impl Service {
         let running = async {
             let done = first.await;
             if done.is_ok() {
-                // How it ended is what the shutdown gives, too.
+                // The result is ignored here, because `shutdown` below returns the same one.
                 let _ = self.wait().await;
             }
-            // The tree may have given up meanwhile: then its reason is the one to tell.
+            // If the tree has given up meanwhile, its reason is returned and not the error of `first`.
             self.shutdown().await?;
             done
         };
@@ -134,7 +137,9 @@ impl Service {
             name = signals.next() => name,
         };
         let limit = self.inner.clock.limit();
-        tracing::info!("{name}: finishing what is in flight, within {limit:?}; once more ends at once");
+        tracing::info!(
+            "{name}: finishing what is in flight, within {limit:?}; a second signal ends the process at once"
+        );
         let begun = Instant::now();
         tokio::select! {
             ended = self.shutdown() => {
@@ -142,13 +147,13 @@ impl Service {
                 Ok(ended?)
             }
             name = signals.next() => {
-                tracing::error!("{name} again: ending at once; the broker delivers again what was in flight");
+                tracing::error!("{name} again: the process ends at once; the broker delivers unacked messages again");
                 std::process::exit(130)
             }
         }
     }
 
-    /// On `io`: a runtime is needed for the clock.
+    /// Runs on `io`, because its timers need a tokio runtime.
     async fn shut_down(&self) {
         if self.wait().now_or_never().is_none() {
             self.inner.clock.begin();
@@ -161,13 +166,13 @@ impl Service {
         }
     }
 
-    /// When the service ends, by itself or not, hands every unpublished message back to its caller, and lets the
-    /// threads go; then drops `keep_open`.
+    /// Starts a task that waits for the end of the service, whether after a shutdown or not. The task then returns
+    /// every unpublished message to its caller, stops the threads, and drops `keep_open`.
     pub(super) fn close_at_the_end(&self, keep_open: watch::Sender<()>) {
         let service = self.clone();
         self.io().spawn(async move {
             let _keep_open = keep_open;
-            // How it ended is for others to tell.
+            // The result is ignored, because the callers of `wait` and `shutdown` report it.
             let _ = service.wait().await;
             service.close().await;
             service.inner.threads.stop();
@@ -176,11 +181,11 @@ impl Service {
 
     async fn close(&self) {
         let flushed_by = Instant::now() + self.inner.clock.left(Step::All).max(SHORTEST_FLUSH);
-        let (outboxes, requesters) = self.parts(|parts| {
+        let (send_queues, requesters) = self.parts(|parts| {
             parts.over = true;
-            (std::mem::take(&mut parts.outboxes), std::mem::take(&mut parts.requesters))
+            (std::mem::take(&mut parts.send_queues), std::mem::take(&mut parts.requesters))
         });
-        for send_queue in outboxes.iter().filter_map(Weak::upgrade) {
+        for send_queue in send_queues.iter().filter_map(Weak::upgrade) {
             send_queue.close(NotSent::Ended, flushed_by).await;
         }
         for requester in requesters.iter().filter_map(Weak::upgrade) {

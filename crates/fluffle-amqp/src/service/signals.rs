@@ -8,12 +8,12 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-/// The signals that end a service, as they come. They are listened for on a thread of the service, so that whoever
-/// waits for them needs no runtime.
+/// The signals that end a service, in the order in which they arrive. A task on the service's `io` thread listens for
+/// them, so the caller of [`next`](Self::next) needs no tokio runtime.
 pub(crate) struct Signals(mpsc::Receiver<&'static str>);
 
 impl Signals {
-    /// Listens from now on, on `io`. From then on neither signal ends the process by itself.
+    /// Starts to listen, on `io`. From then on, neither signal ends the process by itself.
     pub(crate) async fn listen(io: &ArbiterHandle) -> io::Result<Self> {
         let (tell, signals) = mpsc::channel(2);
         let (listening, answer) = oneshot::channel();
@@ -33,7 +33,7 @@ impl Signals {
                     _ = terminate.recv() => "SIGTERM",
                     () = tell.closed() => return,
                 };
-                // With two waiting a third adds nothing.
+                // If the channel is full, two signals wait already; a third one would change nothing.
                 let _ = tell.try_send(name);
             }
         });
@@ -43,7 +43,8 @@ impl Signals {
         }
     }
 
-    /// Waits for the next one and gives its name; for ever, if the service's threads are gone. Cancellation safe.
+    /// Waits for the next signal and returns its name. Never resolves if the service's threads have ended. Cancellation
+    /// safe.
     pub(crate) async fn next(&mut self) -> &'static str {
         match self.0.recv().await {
             Some(name) => name,

@@ -1,18 +1,19 @@
 //! The threads of a service, which belong to actix systems of its own.
 //!
 //! An actix arbiter belongs to the system of the thread that makes it, and ends when that system is stopped. The
-//! application's system is stopped by others: actix-web's server stops it 300 ms after SIGTERM. So a service has two
-//! systems of its own, and no thread of it ends before [`stop`](ServiceThreads::stop):
+//! service does not control when the application's system is stopped: actix-web's server stops it 300 ms after SIGTERM.
+//! So a service has two systems of its own, and nothing outside the service ends their threads before
+//! [`stop`](ServiceThreads::stop):
 //!
 //! - `io`, one thread: connections, channels, publishers, consumers and the supervisors.
 //! - `work`: the application's own actors on its first thread, handlers on arbiters of their own. A handler that stops
-//!   the [`System::current`] stops this one. Then the service ends, and `io` is there to close its connections.
+//!   [`System::current`] stops only this system. Then the service ends, and `io` still runs and closes the connections.
 
 use std::{io, sync::mpsc, thread};
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
 
-/// What runs a service. Dropping it stops nothing.
+/// The two actix systems that run a service. Dropping this value does not stop them.
 pub(crate) struct ServiceThreads {
     io: System,
     work: System,
@@ -31,21 +32,21 @@ impl ServiceThreads {
         }
     }
 
-    /// For what talks to the broker, and for the supervisors.
+    /// The thread for connections, channels, publishers, consumers and supervisors.
     pub(crate) fn io(&self) -> &ArbiterHandle {
         self.io.arbiter()
     }
 
-    /// For the application's own actors.
+    /// The thread for the application's own actors.
     pub(crate) fn application(&self) -> &ArbiterHandle {
         self.work.arbiter()
     }
 
-    /// `count` fresh threads for one consumer's handlers.
+    /// Starts `count` new threads for the handlers of one consumer.
     pub(crate) fn handlers(&self, count: usize) -> io::Result<HandlerThreads> {
         let work = self.work.clone();
-        // An arbiter belongs to the system of the thread that makes it. That is done on a thread of its own, because an
-        // actor may block the one of the application's actors.
+        // An arbiter belongs to the system of the thread that makes it, so that thread must belong to `work`. A new
+        // thread makes the arbiters, because an actor may block the thread of the application's actors.
         let making = thread::Builder::new().name("fluffle-threads".to_owned()).spawn(move || {
             System::set_current(work);
             let mut threads = HandlerThreads(Vec::with_capacity(count));
@@ -57,15 +58,15 @@ impl ServiceThreads {
         making.join().unwrap_or_else(|_| Err(io::Error::other("making an arbiter panicked")))
     }
 
-    /// Ends all threads: each as soon as what it does just now gives it back.
+    /// Stops all threads of both systems. Each thread ends as soon as the code that it runs yields.
     pub(crate) fn stop(&self) {
         self.work.stop();
         self.io.stop();
     }
 }
 
-/// The threads of one consumer's handlers. Dropped, they are given back: each ends as soon as what it does just now
-/// lets it.
+/// The threads of one consumer's handlers. When this value is dropped, each thread ends as soon as the code that it
+/// runs at the moment yields.
 pub(crate) struct HandlerThreads(Vec<ArbiterHandle>);
 
 impl HandlerThreads {
@@ -77,13 +78,13 @@ impl HandlerThreads {
 impl Drop for HandlerThreads {
     fn drop(&mut self) {
         for thread in &self.0 {
-            // `false` from one that has ended with its system, which is just as well.
+            // Ignore `false`: it means that the thread has ended already, together with its system.
             thread.stop();
         }
     }
 }
 
-/// A system on a thread of its own, which ends when the system is stopped.
+/// Starts an actix system on a new thread. The thread ends when the system is stopped.
 fn system(name: &str) -> io::Result<System> {
     let (tell, told) = mpsc::sync_channel(1);
     thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -92,10 +93,10 @@ fn system(name: &str) -> io::Result<System> {
             Err(error) => return drop(tell.send(Err(error))),
         };
         let runner = System::with_tokio_rt(|| runtime);
-        // Fails only if nobody waits any more.
+        // Fails only if the caller no longer waits.
         let _ = tell.send(Ok(System::current()));
         if let Err(error) = runner.run() {
-            tracing::warn!(%error, "a system of the service ended with an error");
+            tracing::warn!(%error, "an actix system of the service ended with an error");
         }
     })?;
     told.recv().unwrap_or_else(|_| Err(io::Error::other(format!("thread `{name}` ended before it was ready"))))

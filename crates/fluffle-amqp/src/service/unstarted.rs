@@ -1,4 +1,5 @@
-//! What a handle and its actor share before there is a service: messages are taken at once, and leave when it runs.
+//! Publishers and requesters that no service runs yet. Their handles accept messages at once. The messages are sent
+//! when a service runs the part.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,32 +17,34 @@ use crate::{
     service::error::ServiceError,
 };
 
-/// How long a forwarded message may take to be confirmed.
+/// The time limit for the confirm of a forwarded message.
 const FORWARD_WITHIN: Duration = Duration::from_secs(30);
 
-/// A publisher to be added, its message type forgotten.
+/// A publisher that is to be added to a service, without its message type.
 pub struct PublisherPart {
-    /// One a lane.
-    pub(crate) outboxes: Vec<Arc<SendQueue>>,
+    /// One send queue for each lane.
+    pub(crate) send_queues: Vec<Arc<SendQueue>>,
     pub(crate) confirms: bool,
-    /// Why it cannot be had as it is.
+    /// Why the publisher cannot be added with these settings, if it cannot.
     pub(crate) refused: Option<ServiceError>,
 }
 
-/// One that is dropped without a service takes no more, and hands back what it has: nothing can bring it to life any
-/// more.
+/// If the part is dropped before a service has adopted its queues, they refuse new messages and return those that wait
+/// to their callers, because nothing can send them any more.
 impl Drop for PublisherPart {
     fn drop(&mut self) {
-        self.outboxes.iter().for_each(|send_queue| send_queue.close_unborn());
+        self.send_queues.iter().for_each(|send_queue| send_queue.close_unborn());
     }
 }
 
 impl PublisherPart {
-    /// A publisher's handle and what a service needs to bring it to life; the handle takes messages already. In the
-    /// tree it goes by its exchange, or by its queue when it publishes straight to one.
+    /// Makes a publisher's handle, and the part that a service needs to run the publisher. The handle accepts messages
+    /// at once. If the route sets no name, the publisher's name in the tree is that of its exchange, or of its queue if
+    /// it publishes directly to a queue.
     pub fn new<T: 'static>(mut route: Route<T>) -> (Publisher<T>, Self) {
         if route.journal.is_some() && route.confirms == Confirms::Off {
-            // What is only written to a socket may not leave the disk.
+            // A journal needs confirms: a message must stay on the disk until the broker has confirmed it. Without
+            // confirms the publisher only knows that the message was written to the socket.
             route.confirms = Confirms::Window(1024);
         }
         let name = route.name.clone().unwrap_or_else(|| match &route.key {
@@ -52,7 +55,8 @@ impl PublisherPart {
         let confirms = route.confirms != Confirms::Off;
         let (ledger, refused) = match route.journal.clone() {
             Some(_) if route.lanes > 1 => {
-                let why = "a journal is one order for all it holds, and `lanes` are several: leave one of them";
+                let why =
+                    "a journal keeps one order for all its messages, and lanes do not; remove `journal` or `lanes`";
                 (None, Some(ServiceError::Contradiction { of: name.clone(), why }))
             }
             Some(journal) => match Ledger::new(journal, route.max_bytes) {
@@ -63,24 +67,25 @@ impl PublisherPart {
         };
         let others = (1..route.lanes).map(|_| lane(&route, name.clone(), None)).collect::<Vec<_>>();
         let first = lane(&route, name, ledger);
-        let outboxes = std::iter::once(&first).chain(&others).map(|lane| Arc::clone(&lane.send_queue)).collect();
-        (Publisher::new(route, first, others), Self { outboxes, confirms, refused })
+        let send_queues = std::iter::once(&first).chain(&others).map(|lane| Arc::clone(&lane.send_queue)).collect();
+        (Publisher::new(route, first, others), Self { send_queues, confirms, refused })
     }
 
-    /// A forwarder's handle, and what a service needs to bring it to life; in the tree it goes by `name`.
+    /// Makes a forwarder's handle, and the part that a service needs to run the forwarder. `name` is its name in
+    /// the tree.
     pub fn forwarder(name: impl Into<String>) -> (Forwarder, Self) {
         let send_queue = SendQueue::new(name.into(), 1024, 1024, CONFIRM_TIMEOUT);
         (Forwarder::new(Arc::clone(&send_queue), FORWARD_WITHIN), Self::plain(send_queue))
     }
 
-    /// The publisher of a consumer's retry copies, dead letters and answers.
+    /// Makes the publisher of a consumer's retry copies, dead letters and answers.
     pub(crate) fn copies(consumer: &str, confirm_timeout: Duration) -> (Arc<SendQueue>, Self) {
         let send_queue = SendQueue::new(format!("{consumer}/copies"), 256, 256, confirm_timeout);
         (Arc::clone(&send_queue), Self::plain(send_queue))
     }
 
     fn plain(send_queue: Arc<SendQueue>) -> Self {
-        Self { outboxes: vec![send_queue], confirms: true, refused: None }
+        Self { send_queues: vec![send_queue], confirms: true, refused: None }
     }
 }
 
@@ -98,23 +103,23 @@ fn lane<T: 'static>(route: &Route<T>, name: String, journal: Option<Ledger>) -> 
     PublisherChannel { send_queue, batcher }
 }
 
-/// A requester to be added, its message types forgotten.
+/// A requester that is to be added to a service, without its message types.
 pub struct RequesterPart {
-    /// One, until a service has it.
-    pub(crate) exchanges: Vec<Arc<RequestTable>>,
+    /// One table; empty after a service has adopted it.
+    pub(crate) request_tables: Vec<Arc<RequestTable>>,
 }
 
-/// As [`PublisherPart`].
+/// As for [`PublisherPart`]: waiting requests fail, because nothing can send them any more.
 impl Drop for RequesterPart {
     fn drop(&mut self) {
-        self.exchanges.iter().for_each(|exchange| exchange.close_unborn());
+        self.request_tables.iter().for_each(|table| table.close_unborn());
     }
 }
 
 impl RequesterPart {
-    /// A requester's handle and what a service needs to bring it to life.
+    /// Makes a requester's handle, and the part that a service needs to run the requester.
     pub fn new<Q, R: Payload>(route: Route<Q>) -> (Requester<Q, R>, Self) {
-        let (requester, exchange) = Requester::new(route);
-        (requester, Self { exchanges: vec![exchange] })
+        let (requester, table) = Requester::new(route);
+        (requester, Self { request_tables: vec![table] })
     }
 }
