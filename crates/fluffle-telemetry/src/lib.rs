@@ -4,6 +4,8 @@ mod instrument;
 mod metrics;
 pub mod names;
 mod reading;
+#[cfg(feature = "status")]
+pub mod status;
 pub mod text;
 
 pub use crate::{

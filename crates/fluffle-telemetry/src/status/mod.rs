@@ -1,0 +1,3 @@
+//! The status page and what it shows.
+
+pub mod picture;
