@@ -1,0 +1,6 @@
+//! What the numbers mean: the ledger, the verdict on a queue, the stories of restarts, fifteen minutes of history.
+
+pub(crate) mod history;
+pub(crate) mod ledger;
+pub(crate) mod ring;
+pub(crate) mod verdict;
