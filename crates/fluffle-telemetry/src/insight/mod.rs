@@ -3,4 +3,5 @@
 pub(crate) mod history;
 pub(crate) mod ledger;
 pub(crate) mod ring;
+pub(crate) mod stories;
 pub(crate) mod verdict;

@@ -21,6 +21,11 @@ impl<T> Ring<T> {
         self.values.push_back(value);
     }
 
+    /// Takes out what `is_over` says.
+    pub(crate) fn remove_if(&mut self, mut is_over: impl FnMut(&T) -> bool) {
+        self.values.retain(|value| !is_over(value));
+    }
+
     /// The oldest first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> + ExactSizeIterator {
         self.values.iter()
