@@ -5,3 +5,4 @@ pub(crate) mod ledger;
 pub(crate) mod ring;
 pub(crate) mod stories;
 pub(crate) mod verdict;
+pub(crate) mod window;
