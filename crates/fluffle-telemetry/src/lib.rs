@@ -5,7 +5,6 @@ mod instrument;
 mod metrics;
 pub mod names;
 mod reading;
-#[cfg(feature = "status")]
 pub mod status;
 pub mod text;
 

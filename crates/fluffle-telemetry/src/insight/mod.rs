@@ -3,6 +3,7 @@
 pub(crate) mod history;
 pub(crate) mod ledger;
 pub(crate) mod ring;
+pub(crate) mod samples;
 pub(crate) mod stories;
 pub(crate) mod verdict;
 pub(crate) mod window;
