@@ -60,7 +60,9 @@ impl Service {
     pub async fn pause_consumer(&self, queue: &str) -> Result<(), ServiceError> {
         let consumers = self.of_queue(queue)?;
         for consumer in &consumers {
-            if consumer.settings().guard.pause.set(true) {
+            let settings = consumer.settings();
+            if settings.guard.pause.set(true) {
+                settings.note_state();
                 tracing::info!(consumer = %consumer.name, "to be paused: the application asks for it");
             }
         }
@@ -92,6 +94,7 @@ impl Service {
         let consumers = self.of_queue(queue)?;
         // Each of them: lanes share their switches.
         let resumed = consumers.iter().filter(|consumer| consumer.settings().guard.resume()).count() > 0;
+        consumers.iter().for_each(|consumer| consumer.settings().note_state());
         if resumed {
             tracing::info!(queue, consumers = consumers.len(), "resumed: the application asks for it");
         }

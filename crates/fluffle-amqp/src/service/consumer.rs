@@ -28,7 +28,7 @@ pub(crate) struct Consumer {
     /// Has the task that keeps its place take it down.
     pub(super) remove: Mutex<Option<oneshot::Sender<Removed>>>,
     pub(super) _copies: CopiesPublisher,
-    pub(super) _threads: HandlerThreads,
+    pub(super) threads: HandlerThreads,
     /// Of all lanes of one consumer.
     pub(super) _claim: Arc<TypeClaim>,
 }
@@ -87,8 +87,12 @@ impl Consumer {
         self.now.get().0
     }
 
+    pub(super) fn connection(&self) -> Arc<ConnectionShared> {
+        self.now.get().1
+    }
+
     pub(super) fn is_connected(&self) -> bool {
-        self.now.get().1.connected()
+        self.connection().connected()
     }
 
     /// Of a consumer that is paused: `None` when it is at rest, and how many messages it has in hand before that.

@@ -158,11 +158,11 @@ impl Service {
             now: Arc::clone(&now),
             remove: Mutex::new(Some(remove)),
             _copies: copies,
-            _threads: threads,
+            threads,
             _claim: Arc::clone(&common.claim),
         };
         self.parts(|parts| parts.consumers.push(Arc::new(added)));
-        let started = self.add_channel(&name, &lease, Step::ConsumerChannels, channel, consumer);
+        let started = self.add_channel(&shared, &lease, Step::ConsumerChannels, channel, consumer);
         self.keep_place(Placed { name, settings, channel: shared, lease, started, now }, removal);
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Service {
         D: Adapter,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        let concurrency = consume.concurrency.unwrap_or(usize::from(consume.prefetch));
+        let concurrency = consume.in_hand_of_each();
         let instances = consume.handlers();
         // Shared with no other consumer.
         let threads = match consume.threads {

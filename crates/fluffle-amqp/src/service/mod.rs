@@ -34,7 +34,9 @@ pub(crate) mod consumer;
 mod consumers;
 pub(crate) mod error;
 pub(crate) mod handles;
+pub(crate) mod health;
 mod isolation;
+mod probe;
 mod running;
 pub(crate) mod signals;
 pub(crate) mod status;
@@ -142,6 +144,7 @@ pub(crate) struct Inner {
 pub(crate) struct Parts {
     pub(crate) outboxes: Vec<Weak<SendQueue>>,
     requesters: Vec<Weak<requester::RequestTable>>,
+    pub(crate) channels: Vec<Weak<ChannelShared>>,
     pub(crate) consumers: Vec<Arc<Consumer>>,
     /// For consumers that are added from now on, the outermost first.
     middleware: Vec<Arc<dyn Middleware>>,
@@ -257,7 +260,7 @@ impl Service {
             let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), mode);
             let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
             let actor = publish::actor::spec(&send_queue, &shared, &channel.addr(), part.confirms, &self.inner.clock);
-            let started = self.add_channel(&name, &lease, Step::PublisherChannels, channel, actor.on(self.io()));
+            let started = self.add_channel(&shared, &lease, Step::PublisherChannels, channel, actor.on(self.io()));
             self.end_after(async move { send_queue.abandoned().await }, name, lease, started);
         }
         Ok(())
@@ -282,11 +285,13 @@ impl Service {
         let Some(exchange) = self.adopt(&mut part.exchanges, |parts| &mut parts.requesters)?.pop() else {
             return Ok(());
         };
-        let name = self.inner.names.take(Role::Publish, &exchange.name);
+        let name = self.inner.names.take(Role::Publish, exchange.name.wished());
+        exchange.name.give(name.to_string());
+        exchange.events.listen(self.inner.observers.requester(&name));
         let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), Mode::Confirm);
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let requester = requester::spec(&exchange, &channel.addr()).on(self.io());
-        let started = self.add_channel(&name, &lease, Step::PublisherChannels, channel, requester);
+        let started = self.add_channel(&shared, &lease, Step::PublisherChannels, channel, requester);
         self.end_after(async move { exchange.abandoned().await }, name, lease, started);
         Ok(())
     }
@@ -374,14 +379,15 @@ impl Service {
     /// nobody here waits for: the broker may be away.
     fn add_channel(
         &self,
-        name: &str,
+        shared: &Arc<ChannelShared>,
         lease: &ConnectionSlot,
         closed_by: Step,
         channel: impl Into<ChildSpec>,
         resident: impl Into<ChildSpec>,
     ) -> Started {
         let clock = self.inner.clock.clone();
-        let spec = SupervisorSpec::new(name)
+        self.parts(|parts| remember(&mut parts.channels, shared));
+        let spec = SupervisorSpec::new(shared.name.as_str())
             .strategy(Strategy::OneForAll)
             .intensity(Intensity::unlimited())
             .shutdown_within(move || clock.left(closed_by))
