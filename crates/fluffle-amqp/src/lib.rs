@@ -40,13 +40,17 @@ mod service;
 mod topology;
 
 pub use base::{
-    events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, PublishResult, SettledMessages},
+    consumer_state::ConsumerState,
+    events::{
+        ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, PublishResult, RequestEvent, RequestResult,
+        SettledMessages,
+    },
     failure::Failure,
-    observer::{ChannelLabels, ConnectionLabels, ConsumerLabels, Listener, Observer, PublisherLabels},
+    observer::{ChannelLabels, ConnectionLabels, ConsumerLabels, Listener, Observer, PublisherLabels, RequesterLabels},
     payload::Payload,
 };
 pub use consume::{
-    events::stats::{ConsumerState, ConsumerStats},
+    events::stats::ConsumerStats,
     handler::{
         batch::{DeliveryBatch, ItemFailures},
         delivery::Delivery,
@@ -63,7 +67,7 @@ pub use consume::{
 pub use flow::{
     breaker::{CircuitBreaker, KillSwitch},
     rate::RateLimit,
-    switch::{BreakerState, RatioError, Window},
+    switch::{BreakerState, RatioError, SwitchStatus, Window},
 };
 pub use fluffle_store::{Flush, Journal, SeenIds, WhenFull};
 pub use link::{
@@ -86,19 +90,23 @@ pub use publish::{
     publisher::Publisher,
     receipt::{Confirmed, MessageId, Receipt},
     route::{Confirms, Route},
-    stats::PublisherStats,
+    send_queue::status::PublisherStatus,
+    stats::{JournalStatus, PublisherStats},
     travel::NotSent,
 };
 pub use replay::{DeadLetter, Replay, ReplayError, Replayed};
 pub use request::{
+    actor::RequesterStatus,
     error::{RequestError, RequestErrorKind},
+    events::RequesterStats,
     requester::Requester,
 };
 pub use service::{
     DRAIN, Service,
     error::{ServiceEnd, ServiceError},
     handles::{Handles, HandlesBatches},
-    status::ConnectionStatus,
+    health::{Finding, Health},
+    status::{ChannelStatus, ConnectionStatus, ConsumerStatus, ServiceStatus, ThreadStatus},
     unstarted::{PublisherPart, RequesterPart},
 };
 pub use topology::{

@@ -77,6 +77,11 @@ impl Clock {
         self.begun.get_or_init(Instant::now);
     }
 
+    /// When the shutdown began, if it has.
+    pub(crate) fn begun(&self) -> Option<Instant> {
+        self.begun.get().copied()
+    }
+
     /// How long handlers may go on with the deliveries they have in hand, from the beginning of the shutdown.
     pub(crate) fn for_work(&self) -> Duration {
         self.mark(Step::Work)

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::base::consumer_state::ConsumerState;
+
 /// An event of one consumer, as its listener hears of it: see [`Observer::consumer`](crate::Observer::consumer).
 ///
 /// A "delivery" is one `basic.deliver`: a message by itself, or a batch of messages. Each delivery begins with one
@@ -92,6 +94,17 @@ pub enum DeliveryEvent {
     },
     /// An answer to a request was returned by the broker, because the requester is gone.
     ReplyUnroutable,
+    /// The consumer does something else: it was paused, its circuit breaker opened, it lost its subscription and the
+    /// like. Each of these begins with the state in which the one before ended; the first with
+    /// [`Unsubscribed`](ConsumerState::Unsubscribed). A breaker that becomes half-open while there is no channel is
+    /// noticed with the next channel, or when somebody asks for the consumer's state.
+    #[non_exhaustive]
+    State {
+        /// What it did until now.
+        from: ConsumerState,
+        /// What it does from now on.
+        to: ConsumerState,
+    },
 }
 
 /// What became of the messages of one settled delivery: of one message, or of the items of a batch.
@@ -179,6 +192,62 @@ pub enum PublishResult {
     Failed,
     /// Its sender had stopped waiting before it was sent, or before it was sent again.
     Withdrawn,
+}
+
+/// An event of one requester, as its listener hears of it: see [`Observer::requester`](crate::Observer::requester).
+///
+/// Each request that is asked is settled once, so at any time: asked = settled + pending.
+///
+/// Variants and their fields may be added: match with `..` and with a wildcard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestEvent {
+    /// Callers have begun to ask: their requests wait for room, and are then sent.
+    ///
+    /// What was asked before the service was started comes as one event when the requester is added.
+    #[non_exhaustive]
+    Asked {
+        /// How many requests.
+        requests: usize,
+    },
+    /// Requests were written to the channel.
+    #[non_exhaustive]
+    Sent {
+        /// How many requests.
+        requests: usize,
+    },
+    /// Requests have ended for their callers.
+    #[non_exhaustive]
+    Settled {
+        /// How.
+        result: RequestResult,
+        /// How many requests.
+        requests: usize,
+        /// The time since the caller asked. `None` if the requester did not run then, or if no single request is meant.
+        took: Option<Duration>,
+    },
+    /// An answer came after its caller had stopped waiting, or to a request that nobody here knows.
+    LateAnswer,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequestResult {
+    /// The answer came in time and was read.
+    Answered,
+    /// The answer says that the other side refused the request or failed.
+    Refused,
+    /// It could not be sent, no queue took it, its channel was lost, or its answer could not be read.
+    Failed,
+    /// Its deadline passed, whether it was sent or not.
+    TimedOut,
+    /// Its caller dropped the future.
+    Cancelled,
+}
+
+impl RequestResult {
+    pub(crate) const ALL: [Self; 5] = [Self::Answered, Self::Refused, Self::Failed, Self::TimedOut, Self::Cancelled];
 }
 
 /// An event of one channel: see [`Observer::channel`](crate::Observer::channel).

@@ -3,6 +3,7 @@
 //! a connection.
 
 pub(crate) mod clock;
+pub(crate) mod consumer_state;
 pub(crate) mod drain;
 pub(crate) mod events;
 pub(crate) mod failure;

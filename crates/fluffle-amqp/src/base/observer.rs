@@ -11,7 +11,7 @@ use std::{
 
 use fluffle_supervise::Panicked;
 
-use crate::base::events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent};
+use crate::base::events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, RequestEvent};
 
 /// Hears of the events of one thing: a consumer, a publisher, a channel, a connection, or the tree.
 ///
@@ -30,8 +30,6 @@ pub type Listener<E> = Arc<dyn Fn(&E) + Send + Sync>;
 /// [`Service::start_observed`](crate::Service::start_observed)). A service may have several observers; each gets all
 /// events, in the order in which they were handed in. The labels' names are unique in their service: a second publisher
 /// to the exchange `orders` is `orders#2`.
-///
-/// Requesters have channels and no other events.
 ///
 /// # Example
 /// The messages handled, by queue:
@@ -68,6 +66,12 @@ pub trait Observer: Send + Sync + 'static {
     /// A publisher is added. A publisher with several lanes is added once for each. Each consumer has a publisher for
     /// its copies and answers, which is named `<consumer>/copies`.
     fn publisher(&self, of: &PublisherLabels<'_>) -> Option<Listener<PublishEvent>> {
+        let _ = of;
+        None
+    }
+
+    /// A requester is added.
+    fn requester(&self, of: &RequesterLabels<'_>) -> Option<Listener<RequestEvent>> {
         let _ = of;
         None
     }
@@ -109,6 +113,14 @@ pub struct PublisherLabels<'a> {
     pub name: &'a str,
 }
 
+/// The labels of a requester.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequesterLabels<'a> {
+    /// Its name in the tree.
+    pub name: &'a str,
+}
+
 /// The labels of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -144,6 +156,10 @@ impl Observers {
 
     pub(crate) fn publisher(&self, name: &str) -> Listeners<PublishEvent> {
         self.listeners(name, |observer| observer.publisher(&PublisherLabels { name }))
+    }
+
+    pub(crate) fn requester(&self, name: &str) -> Listeners<RequestEvent> {
+        self.listeners(name, |observer| observer.requester(&RequesterLabels { name }))
     }
 
     pub(crate) fn channel(&self, name: &str, connection: &str) -> Listeners<ChannelEvent> {

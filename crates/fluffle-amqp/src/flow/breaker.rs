@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     base::failure::Failure,
-    flow::switch::{BreakerState, Change, Epoch, RatioError, Switch, Terms, Window},
+    flow::switch::{BreakerState, Change, Epoch, RatioError, Switch, SwitchStatus, Terms, Window},
 };
 
 /// A [`Switch`] that several tasks use. It logs each change and signals it.
@@ -43,6 +43,10 @@ impl SharedSwitch {
         (switch.state(Instant::now()), switch.epoch(), switch.due())
     }
 
+    pub(crate) fn status(&self) -> SwitchStatus {
+        self.lock().status(Instant::now())
+    }
+
     /// How many probes may be under way at a time.
     pub(crate) fn probes(&self) -> u16 {
         self.lock().probes()
@@ -64,8 +68,9 @@ impl SharedSwitch {
     pub(crate) fn reset(&self) -> bool {
         let was = {
             let mut switch = self.lock();
-            let was = switch.state(Instant::now());
-            switch.reset();
+            let now = Instant::now();
+            let was = switch.state(now);
+            switch.reset(now);
             was
         };
         self.changed.send_replace(());

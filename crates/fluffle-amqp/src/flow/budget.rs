@@ -45,6 +45,10 @@ impl Budget {
         used == 0 || used.saturating_add(bytes) <= self.limit
     }
 
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// Counts `bytes`, even past the limit. Callers ask [`fits`](Self::fits) before, but the unpacked size of a body is
     /// known only afterwards.
     pub(crate) fn take(&self, bytes: u64) {
@@ -113,6 +117,12 @@ impl ByteRoom {
             Err(tokio::sync::TryAcquireError::NoPermits) => Err(NoRoom::Full),
             Err(tokio::sync::TryAcquireError::Closed) => Err(NoRoom::Closed),
         }
+    }
+
+    /// How many bytes are taken, and the limit.
+    pub(crate) fn taken(&self) -> (u64, u64) {
+        let free = self.bytes.available_permits() as u64;
+        (u64::from(self.limit).saturating_sub(free), self.limit.into())
     }
 
     /// Refuses all further callers, and wakes those that wait with [`NoRoom::Closed`].

@@ -127,11 +127,26 @@ pub(crate) struct Switch {
     failures: usize,
     /// How many times it has opened since it was last closed.
     in_a_row: u32,
+    /// When the present phase began.
+    since: Instant,
+}
+
+/// A circuit breaker or kill switch at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SwitchStatus {
+    /// Its state.
+    pub state: BreakerState,
+    /// Since when.
+    pub since: std::time::Instant,
+    /// When it turns half-open by itself. `None` if it is not open, or stays open until it is reset.
+    pub half_open_at: Option<std::time::Instant>,
 }
 
 impl Switch {
     pub(crate) fn new(terms: Terms) -> Self {
-        Self { terms, phase: Phase::Closed, epoch: 0, outcomes: VecDeque::new(), failures: 0, in_a_row: 0 }
+        let (phase, since) = (Phase::Closed, Instant::now());
+        Self { terms, phase, epoch: 0, outcomes: VecDeque::new(), failures: 0, in_a_row: 0, since }
     }
 
     pub(crate) fn probes(&self) -> u16 {
@@ -147,7 +162,7 @@ impl Switch {
         if let Phase::Open { until: Some(until) } = self.phase
             && now >= until
         {
-            self.enter(Phase::HalfOpen { succeeded: 0, under_way: 0 });
+            self.enter(Phase::HalfOpen { succeeded: 0, under_way: 0 }, until);
         }
         match self.phase {
             Phase::Closed => BreakerState::Closed,
@@ -203,7 +218,7 @@ impl Switch {
                 if *succeeded < self.terms.probes {
                     return None;
                 }
-                self.reset();
+                self.reset(now);
                 Some(Change::Closed)
             }
             Phase::Closed => self.count(failed, now),
@@ -211,9 +226,14 @@ impl Switch {
     }
 
     /// Closes the switch and forgets all failures.
-    pub(crate) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self, now: Instant) {
         self.in_a_row = 0;
-        self.enter(Phase::Closed);
+        self.enter(Phase::Closed, now);
+    }
+
+    pub(crate) fn status(&mut self, now: Instant) -> SwitchStatus {
+        let state = self.state(now);
+        SwitchStatus { state, since: self.since.into_std(), half_open_at: self.due().map(Instant::into_std) }
     }
 
     fn count(&mut self, failed: bool, now: Instant) -> Option<Change> {
@@ -240,12 +260,12 @@ impl Switch {
         let wait = self.terms.wait.map(|backoff| backoff.wait(self.in_a_row));
         self.in_a_row = self.in_a_row.saturating_add(1);
         // A wait that the clock cannot represent counts as "until it is reset".
-        self.enter(Phase::Open { until: wait.and_then(|wait| now.checked_add(wait)) });
+        self.enter(Phase::Open { until: wait.and_then(|wait| now.checked_add(wait)) }, now);
         Change::Opened { failures, of, wait }
     }
 
-    fn enter(&mut self, phase: Phase) {
-        self.phase = phase;
+    fn enter(&mut self, phase: Phase, now: Instant) {
+        (self.phase, self.since) = (phase, now);
         self.epoch += 1;
         self.outcomes.clear();
         self.failures = 0;
@@ -363,7 +383,7 @@ mod tests {
         record(&mut switch, "x", now);
         assert_eq!(switch.due(), None);
         assert_eq!(switch.state(now + 1_000_000 * SECOND), BreakerState::Open);
-        switch.reset();
+        switch.reset(now);
         assert_eq!(switch.state(now), BreakerState::Closed);
     }
 

@@ -6,10 +6,10 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{
@@ -68,13 +68,26 @@ pub(crate) struct ChannelShared {
     /// Whether the present channel has been used successfully.
     proven: AtomicBool,
     events: Listeners<ChannelEvent>,
+    /// Whether the channel is open, and since when that is so.
+    open: Mutex<(bool, Instant)>,
 }
 
 impl ChannelShared {
+    /// Whether the channel is open, since when that is so, and the number of the present or last channel.
+    pub(crate) fn is_open(&self) -> (bool, Instant, Generation) {
+        let (is_open, since) = *self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        (is_open, since, self.generation.load(Ordering::Relaxed))
+    }
+
+    fn set_open(&self, is_open: bool) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = (is_open, Instant::now());
+    }
+
     pub(crate) fn new(name: String, connection: Arc<ConnectionShared>, mode: Mode) -> Arc<Self> {
         let (generation, redeclare, proven) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
         let events = connection.channel_events(&name);
-        Arc::new(Self { name, connection, mode, generation, redeclare, proven, events })
+        let open = Mutex::new((false, Instant::now()));
+        Arc::new(Self { name, connection, mode, generation, redeclare, proven, events, open })
     }
 
     /// Notes that the present channel has been used successfully. If it is lost, the next channel is opened with the
@@ -97,6 +110,7 @@ impl ChannelShared {
             generation: AtomicU64::new(self.generation.load(Ordering::Relaxed)),
             redeclare: AtomicBool::new(true),
             proven: AtomicBool::new(false),
+            open: Mutex::new((false, Instant::now())),
         })
     }
 
@@ -122,6 +136,7 @@ struct Up {
 
 impl Up {
     fn new(shared: &Arc<ChannelShared>, generation: Generation) -> Self {
+        shared.set_open(true);
         shared.events.tell(&ChannelEvent::Opened { generation });
         Self { shared: Arc::clone(shared), end: ChannelEvent::Closed }
     }
@@ -133,6 +148,7 @@ impl Up {
 
 impl Drop for Up {
     fn drop(&mut self) {
+        self.shared.set_open(false);
         self.shared.events.tell(&self.end);
     }
 }
@@ -188,7 +204,7 @@ impl Actor for ChannelActor {
         let connection = &self.shared.connection;
         // While a connection is blocked, the broker does not read from it and lapin does not write to it: a close would
         // wait in vain.
-        if !channel.status().connected() || !connection.connected() || connection.blocked.borrow().is_some() {
+        if !channel.status().connected() || !connection.connected() || connection.standing.is_blocked() {
             if !channel.status().connected() || !connection.connected() {
                 self.up.take().into_iter().for_each(|up| up.lost(None));
             }

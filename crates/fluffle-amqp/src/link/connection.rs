@@ -17,7 +17,7 @@ use actix::{
     StreamHandler, WrapFuture,
 };
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedContext};
-use lapin::{ConnectionStatus, ErrorKind, Event};
+use lapin::{ErrorKind, Event};
 use tokio::sync::watch;
 
 use crate::{
@@ -31,7 +31,9 @@ use crate::{
         broker::Broker,
         class::{Class, ClientError, Operation, classify, reply},
         declare::{self, Scope},
+        endpoint::Endpoint,
         socket::{self, ConnectError, Socket},
+        standing::Standing,
         too_many_channels::TooManyChannels,
     },
     topology::{Topology, TopologyError},
@@ -45,14 +47,11 @@ pub(crate) struct ConnectionShared {
     pub(crate) name: String,
     pub(crate) broker: Arc<Broker>,
     pub(crate) topology: Arc<TopologyStore>,
-    /// The broker's reason while it blocks publishing on this connection (`connection.blocked`); `None` while it does
-    /// not.
-    pub(crate) blocked: watch::Sender<Option<String>>,
+    pub(crate) standing: Standing,
     /// The last error that lapin reported on the socket. lapin does not say on which channel it occurred.
     pub(crate) pulse: watch::Sender<Option<lapin::Error>>,
     learned: Arc<Learned>,
     events: Listeners<ConnectionEvent>,
-    status: Mutex<Option<ConnectionStatus>>,
     /// The largest frame of the present socket, or of the last one.
     frame_max: Mutex<FrameMax>,
     /// The number of slots in use on this connection; the pool updates it.
@@ -89,9 +88,8 @@ impl ConnectionShared {
             broker,
             topology,
             learned,
-            blocked: watch::Sender::new(None),
+            standing: Standing::new(),
             pulse: watch::Sender::new(None),
-            status: Mutex::new(None),
             frame_max: Mutex::default(),
             slots_in_use: AtomicUsize::new(0),
             connects: AtomicU64::new(0),
@@ -107,7 +105,7 @@ impl ConnectionShared {
 
     /// Whether the socket is up now.
     pub(crate) fn connected(&self) -> bool {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(ConnectionStatus::connected)
+        self.standing.is_up()
     }
 
     /// How many times this connection has been established.
@@ -147,10 +145,6 @@ impl ConnectionShared {
         let (most, channels) = (self.learned.most_slots()?, self.slots_in_use.load(Ordering::SeqCst));
         let connection = self.name.clone();
         (channels > most).then_some(TooManyChannels { connection, channels, channel_max: most + 1 })
-    }
-
-    fn set_status(&self, status: Option<ConnectionStatus>) {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 }
 
@@ -262,15 +256,14 @@ impl Actor for ConnectionActor {
         let begun = Instant::now();
         let opening = async move { open(&shared).await };
         ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| match opened {
-            Ok(socket) => actor.opened(socket, begun.elapsed(), ctx),
+            Ok((socket, endpoint)) => actor.opened(socket, &endpoint, begun.elapsed(), ctx),
             Err(error) => ctx.fail(error),
         }));
     }
 
     /// Closes the connection with `connection.close`, within the broker's `close_timeout`, then stops.
     fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
-        self.shared.set_status(None);
-        self.shared.blocked.send_replace(None);
+        self.shared.standing.down();
         match self.socket.take() {
             Some(socket) if socket.connection.status().connected() => {
                 let limit = self.shared.broker.close_timeout;
@@ -298,7 +291,7 @@ impl Actor for ConnectionActor {
 }
 
 /// Connects, then declares the topology, so that no publisher or consumer starts before its exchange or queue exists.
-async fn open(shared: &ConnectionShared) -> Result<Socket, ExitError> {
+async fn open(shared: &ConnectionShared) -> Result<(Socket, Endpoint), ExitError> {
     let (socket, endpoint) = socket::connect(&shared.broker, &format!("{}/{}", shared.broker.name, shared.name))
         .await
         .map_err(|error| refused(shared, error))?;
@@ -308,7 +301,7 @@ async fn open(shared: &ConnectionShared) -> Result<Socket, ExitError> {
     }
     declare(shared, &socket, Scope::Shared).await?;
     tracing::info!(connection = %shared.name, %endpoint, "connected");
-    Ok(socket)
+    Ok((socket, endpoint))
 }
 
 fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
@@ -339,10 +332,10 @@ fn exit(error: TopologyError) -> ExitError {
 }
 
 impl ConnectionActor {
-    fn opened(&mut self, socket: Socket, took: Duration, ctx: &mut Context<Self>) {
+    fn opened(&mut self, socket: Socket, endpoint: &Endpoint, took: Duration, ctx: &mut Context<Self>) {
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
         *self.shared.frame_max.lock().unwrap_or_else(PoisonError::into_inner) = socket.frame_max();
-        self.shared.set_status(Some(socket.connection.status().clone()));
+        self.shared.standing.up(socket.connection.status().clone(), endpoint);
         ctx.add_stream(socket.connection.events_listener());
         self.socket = Some(Rc::new(socket));
         self.up = Some(Up::new(&self.shared, took));
@@ -379,12 +372,12 @@ impl StreamHandler<Event> for ConnectionActor {
         match event {
             Event::ConnectionBlocked(reason) => {
                 tracing::warn!(connection = %self.shared.name, %reason, "the broker blocks publishing");
-                self.shared.blocked.send_replace(Some(reason));
+                self.shared.standing.set_blocked(Some(reason));
                 self.shared.events.tell(&ConnectionEvent::Blocked);
             }
             Event::ConnectionUnblocked => {
                 tracing::info!(connection = %self.shared.name, "the broker no longer blocks publishing");
-                self.shared.blocked.send_replace(None);
+                self.shared.standing.set_blocked(None);
                 self.shared.events.tell(&ConnectionEvent::Unblocked);
             }
             Event::Error(error) => {

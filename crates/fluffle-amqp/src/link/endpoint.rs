@@ -85,15 +85,31 @@ impl Endpoint {
     pub fn is_tls(&self) -> bool {
         self.tls
     }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls { "amqps" } else { "amqp" }
+    }
+
+    /// Host and port.
+    fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        format!("{host}:{}", self.port)
+    }
+
+    fn path(&self) -> String {
+        if self.vhost == "/" { "%2f".to_owned() } else { encoded(&self.vhost).to_string() }
+    }
+
+    /// The URI without user, password and settings: `amqp://host:5672/vhost`.
+    pub(crate) fn place(&self) -> String {
+        format!("{}://{}/{}", self.scheme(), self.authority(), self.path())
+    }
 }
 
 /// Displays the URI without the password. The text parses to the same endpoint, but with the default password.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "amqps" } else { "amqp" };
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let vhost = if self.vhost == "/" { "%2f".to_owned() } else { encoded(&self.vhost).to_string() };
-        write!(f, "{scheme}://{}@{host}:{}/{vhost}", encoded(&self.user), self.port)?;
+        write!(f, "{}://{}@{}/{}", self.scheme(), encoded(&self.user), self.authority(), self.path())?;
         let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let parameters = [
             ("heartbeat", self.heartbeat.map(|interval| interval.as_secs())),

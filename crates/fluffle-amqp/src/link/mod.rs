@@ -13,6 +13,7 @@ pub(crate) mod pool_config;
 mod refusal;
 pub(crate) mod sanitizer;
 pub(crate) mod socket;
+pub(crate) mod standing;
 pub(crate) mod tls;
 mod too_many_channels;
 pub(crate) mod uri;

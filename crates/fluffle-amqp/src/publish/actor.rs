@@ -99,7 +99,7 @@ impl Actor for PublisherActor {
 impl PublisherActor {
     fn publish_on(&mut self, lease: LeasedChannel, ctx: &mut Context<Self>) {
         self.lease = Some(lease.clone());
-        let blocked = self.shared.connection.blocked.subscribe();
+        let blocked = self.shared.connection.standing.blocks();
         let shared = Arc::clone(&self.shared);
         let running =
             run(lease, Arc::clone(&self.send_queue), shared, self.confirms, blocked, self.draining.subscribe());

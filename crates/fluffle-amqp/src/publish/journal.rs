@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use fluffle_store::{Journal, Place, Position, Reader, Record, StoreError, StoreErrorKind};
+use fluffle_store::{Journal, JournalStats, Place, Position, Reader, Record, StoreError, StoreErrorKind};
 use fluffle_wire::headers::error_chain;
 use futures_util::FutureExt;
 use tokio::{
@@ -27,6 +27,7 @@ use crate::{
         held::Held,
         message::Prepared,
         outcome::{InCustody, OutcomeSender, SendOutcome},
+        stats::JournalStatus,
     },
 };
 
@@ -305,6 +306,16 @@ impl Ledger {
         }
         let there = usize::try_from(self.journal.stats().unconfirmed).unwrap_or(usize::MAX);
         there.saturating_sub(self.stuck.load(Ordering::Relaxed))
+    }
+
+    /// The bytes of its messages that are in memory, and the most that may be.
+    pub(crate) fn held(&self) -> (u64, u64) {
+        (self.held.used(), self.held.limit())
+    }
+
+    pub(crate) fn status(&self) -> JournalStatus {
+        let JournalStats { unconfirmed, bytes, .. } = self.journal.stats();
+        JournalStatus { unconfirmed, bytes, waiting_again: self.again().len() }
     }
 
     fn again(&self) -> MutexGuard<'_, VecDeque<(Instant, Entry)>> {

@@ -24,6 +24,18 @@ pub struct PublisherStats {
     pub outstanding: usize,
 }
 
+/// The journal of a publisher at a glance. It counts records: a message, or a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalStatus {
+    /// Records that the broker has not confirmed. A confirm may be counted 50 ms late.
+    pub unconfirmed: u64,
+    /// The bytes of those records, as the journal counts them.
+    pub bytes: u64,
+    /// How many of them failed and wait for another try.
+    pub waiting_again: usize,
+}
+
 impl PublisherStats {
     /// The totals of two lanes together.
     pub(crate) fn plus(self, other: Self) -> Self {
@@ -91,7 +103,7 @@ impl Total {
         self.0.fetch_or(HEARD, Ordering::AcqRel) & !HEARD
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed) & !HEARD
     }
 }

@@ -5,10 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -33,8 +30,10 @@ use crate::{
     publish::{
         confirm::{ConfirmTracker, ConfirmVerdict, Returned, TooLarge},
         message::Prepared,
+        name::PublisherName,
         travel::{NotSent, Travel},
     },
+    request::events::{RequestEvents, RequesterStats},
 };
 
 /// The pseudo-queue of RabbitMQ that answers are consumed from.
@@ -70,16 +69,29 @@ pub(crate) struct Asked {
     pub(crate) room: Room,
 }
 
+/// One requester at a glance.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RequesterStatus {
+    /// Its name in the tree.
+    pub name: String,
+    /// Its running totals.
+    pub stats: RequesterStats,
+    /// The most requests that wait for their answer at a time.
+    pub window: usize,
+    /// Requests that wait to be sent, and the most that may.
+    pub mailbox: MailboxDepth,
+}
+
 /// The requests of one requester that are not sent yet. Outlives every actor and channel of the requester.
 pub(crate) struct RequestTable {
-    pub(crate) name: String,
+    pub(crate) name: PublisherName,
     window: usize,
     /// Room for the bodies of all requests that the broker does not have yet.
     pub(crate) bytes: ByteRoom,
     sender: mpsc::Sender<Asked>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Asked>>>,
-    /// Answers that came too late.
-    late: AtomicU64,
+    pub(crate) events: Arc<RequestEvents>,
     /// Why the requester is closed, once it is.
     closed: OnceLock<NotSent>,
     handles_gone: Notify,
@@ -89,17 +101,21 @@ impl RequestTable {
     pub(crate) fn new(name: String, mailbox: usize, window: usize, bytes: u64) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(mailbox.max(1));
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-        let (bytes, late, handles_gone) = (ByteRoom::new(bytes), AtomicU64::new(0), Notify::new());
-        Arc::new(Self { name, window, bytes, sender, receiver, late, closed: OnceLock::new(), handles_gone })
+        Arc::new(Self {
+            name: PublisherName::new(name),
+            window,
+            bytes: ByteRoom::new(bytes),
+            sender,
+            receiver,
+            events: Arc::default(),
+            closed: OnceLock::new(),
+            handles_gone: Notify::new(),
+        })
     }
 
     /// Waits for room in the mailbox. False if the requester is closed.
     pub(crate) async fn accept(&self, asked: Asked) -> bool {
         self.sender.send(asked).await.is_ok()
-    }
-
-    pub(crate) fn late(&self) -> u64 {
-        self.late.load(Ordering::Relaxed)
     }
 
     /// The last handle was dropped: no request comes any more, and no caller waits for an answer.
@@ -135,6 +151,15 @@ impl RequestTable {
     /// Why a request was never sent.
     pub(crate) fn not_sent(&self) -> NotSent {
         self.closed.get().copied().unwrap_or(NotSent::Ended)
+    }
+
+    pub(crate) fn status(&self) -> RequesterStatus {
+        RequesterStatus {
+            name: self.name.to_string(),
+            stats: self.events.stats(),
+            window: self.window,
+            mailbox: self.depth(),
+        }
     }
 
     fn depth(&self) -> MailboxDepth {
@@ -220,7 +245,7 @@ async fn run(lease: LeasedChannel, mut replies: lapin::Consumer, table: Arc<Requ
         tokio::select! {
             biased;
             reply = replies.next() => match reply {
-                Some(Ok(delivery)) => answer(&mut open, delivery, &table.late),
+                Some(Ok(delivery)) => answer(&mut open, delivery, &table.events),
                 Some(Err(error)) => break error,
                 None => break lapin::Error::from(std::io::Error::other(Ended)),
             },
@@ -236,6 +261,7 @@ async fn run(lease: LeasedChannel, mut replies: lapin::Consumer, table: Arc<Requ
                     sequence += 1;
                     unconfirmed.insert(sequence, (Arc::clone(&message.id), room));
                     open.insert(Arc::clone(&message.id), reply);
+                    table.events.sent();
                     confirms.publish(sequence, with_reply_to(message));
                 }
                 Some(_) => {}
@@ -256,14 +282,14 @@ fn with_reply_to(mut message: Prepared) -> Prepared {
     message
 }
 
-fn answer(open: &mut OpenRequests, delivery: lapin::message::Delivery, late: &AtomicU64) {
+fn answer(open: &mut OpenRequests, delivery: lapin::message::Delivery, events: &RequestEvents) {
     let properties = labels::without_empty(delivery.properties);
     let asked = properties.correlation_id().as_ref().and_then(|id| open.remove(id.as_str()));
     let body = Bytes::from(delivery.data);
     let told = asked
         .map(|reply| reply.send(RequestOutcome::ReceivedAnswer(Box::new(ReceivedAnswer { properties, body }))).is_ok());
     if told != Some(true) {
-        late.fetch_add(1, Ordering::Relaxed);
+        events.late_answer();
     }
 }
 

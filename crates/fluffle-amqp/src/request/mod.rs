@@ -2,4 +2,5 @@
 
 pub(crate) mod actor;
 pub(crate) mod error;
+pub(crate) mod events;
 pub(crate) mod requester;

@@ -113,7 +113,10 @@ impl<Q, R> Requester<Q, R> {
             Key::By(key) => key(&request),
         };
         let destination = target(&shared.to, &routing_key);
-        match self.ask(&request, routing_key).await {
+        let asking = shared.table.events.ask();
+        let asked = self.ask(&request, routing_key).await;
+        asking.ended(&asked);
+        match asked {
             Ok(answer) => Ok(answer),
             Err(kind) => Err(RequestError { request, target: destination, kind }),
         }
@@ -191,6 +194,6 @@ impl<Q, R> Requester<Q, R> {
 
     /// How many answers have come after their request had stopped waiting. Since the requester was made; never reset.
     pub fn late_answers(&self) -> u64 {
-        self.shared.table.late()
+        self.shared.table.events.late()
     }
 }

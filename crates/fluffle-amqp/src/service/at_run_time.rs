@@ -64,7 +64,9 @@ impl Service {
     pub async fn pause_consumer(&self, queue: &str) -> Result<(), ServiceError> {
         let consumers = self.of_queue(queue)?;
         for consumer in &consumers {
-            if consumer.settings().guard.pause.set(true) {
+            let settings = consumer.settings();
+            if settings.guard.pause.set(true) {
+                settings.note_state();
                 tracing::info!(consumer = %consumer.name, "pausing: the application called `pause_consumer`");
             }
         }
@@ -98,6 +100,7 @@ impl Service {
         let consumers = self.of_queue(queue)?;
         // `count` and not `any`, so that every consumer is resumed. Only the lanes of one consumer share a guard.
         let resumed = consumers.iter().filter(|consumer| consumer.settings().guard.resume()).count() > 0;
+        consumers.iter().for_each(|consumer| consumer.settings().note_state());
         if resumed {
             tracing::info!(queue, consumers = consumers.len(), "resumed: the application called `resume_consumer`");
         }

@@ -28,8 +28,8 @@ pub(crate) struct Consumer {
     /// Tells the task that keeps the consumer's slot to take the consumer down. `None` after that.
     pub(super) remove: Mutex<Option<oneshot::Sender<Removed>>>,
     pub(super) _copies: CopiesPublisher,
-    pub(super) _threads: HandlerThreads,
-    /// Shared by all lanes of one consumer.
+    pub(super) threads: HandlerThreads,
+    /// Of all lanes of one consumer.
     pub(super) _claim: Arc<TypeClaim>,
 }
 
@@ -90,8 +90,12 @@ impl Consumer {
         self.now.get().0
     }
 
+    pub(super) fn connection(&self) -> Arc<ConnectionShared> {
+        self.now.get().1
+    }
+
     pub(super) fn is_connected(&self) -> bool {
-        self.now.get().1.connected()
+        self.connection().connected()
     }
 
     /// For a paused consumer: `None` if it is at rest, else the number of messages that it still has in hand.

@@ -158,11 +158,11 @@ impl Service {
             now: Arc::clone(&now),
             remove: Mutex::new(Some(remove)),
             _copies: copies,
-            _threads: threads,
+            threads,
             _claim: Arc::clone(&common.claim),
         };
         self.parts(|parts| parts.consumers.push(Arc::new(added)));
-        let started = self.add_channel(&name, &slot, Step::ConsumerChannels, channel, consumer);
+        let started = self.add_channel(&shared, &slot, Step::ConsumerChannels, channel, consumer);
         self.keep_place(Placed { name, settings, channel: shared, slot, started, now }, removal);
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Service {
         D: Adapter,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        let concurrency = consume.concurrency.unwrap_or(usize::from(consume.prefetch));
+        let concurrency = consume.in_hand_of_each();
         let instances = consume.handlers();
         // The threads are not shared with other consumers.
         let threads = match consume.threads {

@@ -78,6 +78,6 @@ async fn isolate(service: &Weak<Inner>, placed: Placed) -> Option<Placed> {
     let channel = channel::spec(&shared, &alone.place.connection).on(service.io());
     let consumer = consume::session::actor::spec(&settings, &shared, &channel.addr()).on(service.io());
     now.set(&settings, &alone.place.shared);
-    let started = service.add_channel(&name, &alone, Step::ConsumerChannels, channel, consumer);
+    let started = service.add_channel(&shared, &alone, Step::ConsumerChannels, channel, consumer);
     Some(Placed { name, settings, channel: shared, slot: alone, started, now })
 }

@@ -34,7 +34,9 @@ pub(crate) mod consumer;
 mod consumers;
 pub(crate) mod error;
 pub(crate) mod handles;
+pub(crate) mod health;
 mod isolation;
+mod probe;
 mod running;
 pub(crate) mod signals;
 pub(crate) mod status;
@@ -144,6 +146,7 @@ pub(crate) struct Inner {
 pub(crate) struct Parts {
     pub(crate) send_queues: Vec<Weak<SendQueue>>,
     requesters: Vec<Weak<requester::RequestTable>>,
+    pub(crate) channels: Vec<Weak<ChannelShared>>,
     pub(crate) consumers: Vec<Arc<Consumer>>,
     /// The middleware for consumers that are added from now on, the outermost first.
     middleware: Vec<Arc<dyn Middleware>>,
@@ -261,7 +264,7 @@ impl Service {
             let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode);
             let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
             let actor = publish::actor::spec(&send_queue, &shared, &channel.addr(), part.confirms, &self.inner.clock);
-            let started = self.add_channel(&name, &slot, Step::PublisherChannels, channel, actor.on(self.io()));
+            let started = self.add_channel(&shared, &slot, Step::PublisherChannels, channel, actor.on(self.io()));
             self.end_after(async move { send_queue.abandoned().await }, name, slot, started);
         }
         Ok(())
@@ -286,11 +289,13 @@ impl Service {
         let Some(table) = self.adopt(&mut part.request_tables, |parts| &mut parts.requesters)?.pop() else {
             return Ok(());
         };
-        let name = self.inner.names.take(Role::Publish, &table.name);
+        let name = self.inner.names.take(Role::Publish, table.name.wished());
+        table.name.give(name.to_string());
+        table.events.listen(self.inner.observers.requester(&name));
         let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), Mode::Confirm);
         let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
         let requester = requester::spec(&table, &channel.addr()).on(self.io());
-        let started = self.add_channel(&name, &slot, Step::PublisherChannels, channel, requester);
+        let started = self.add_channel(&shared, &slot, Step::PublisherChannels, channel, requester);
         self.end_after(async move { table.abandoned().await }, name, slot, started);
         Ok(())
     }
@@ -382,14 +387,15 @@ impl Service {
     /// away.
     fn add_channel(
         &self,
-        name: &str,
+        shared: &Arc<ChannelShared>,
         slot: &ConnectionSlot,
         closed_by: Step,
         channel: impl Into<ChildSpec>,
         resident: impl Into<ChildSpec>,
     ) -> Started {
         let clock = self.inner.clock.clone();
-        let spec = SupervisorSpec::new(name)
+        self.parts(|parts| remember(&mut parts.channels, shared));
+        let spec = SupervisorSpec::new(shared.name.as_str())
             .strategy(Strategy::OneForAll)
             .intensity(Intensity::unlimited())
             .shutdown_within(move || clock.left(closed_by))

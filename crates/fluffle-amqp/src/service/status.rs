@@ -1,30 +1,59 @@
-//! The status of a running service: totals of its consumers and publishers, backlogs, and connections.
+//! A running service at a glance: what its consumers, publishers, connections and threads do now.
 
-use std::sync::Weak;
+use std::{
+    sync::Weak,
+    time::{Duration, Instant},
+};
 
 use crate::{
+    base::consumer_state::ConsumerState,
     consume::events::stats::ConsumerStats,
-    publish::{backlog::BacklogError, stats::PublisherStats},
-    service::Service,
+    flow::switch::SwitchStatus,
+    link::{channel::ChannelShared, connection::ConnectionShared, standing::Stands},
+    publish::{backlog::BacklogError, send_queue::status::PublisherStatus, stats::PublisherStats},
+    request::actor::RequesterStatus,
+    service::{Service, consumer::Consumer},
 };
 
 impl Service {
-    /// The running totals of each consumer, with its name. The name is the queue's; if a queue has several consumers,
-    /// `#2`, `#3` and so on are appended.
+    /// What every part of the service does now. Reads shared state and asks no actor, so it waits for nothing, answers
+    /// while every thread of the service is blocked, and is cheap enough to call twice a second. The supervision tree is
+    /// in [`snapshot`](Self::snapshot).
+    ///
+    /// ```no_run
+    /// # fn example(service: fluffle_amqp::Service) {
+    /// for consumer in service.status().consumers {
+    ///     println!("{}: {} in hand of {}", consumer.name, consumer.in_hand, consumer.prefetch);
+    /// }
+    /// # }
+    /// ```
+    pub fn status(&self) -> ServiceStatus {
+        let (consumers, send_queues, tables, channels) = self.parts(|parts| {
+            (parts.consumers.clone(), living(&parts.send_queues), living(&parts.requesters), living(&parts.channels))
+        });
+        ServiceStatus {
+            consumers: consumers.iter().map(|consumer| consumer.status()).collect(),
+            publishers: send_queues.iter().map(|send_queue| send_queue.status()).collect(),
+            requesters: tables.iter().map(|table| table.status()).collect(),
+            channels: channels.iter().map(|channel| channel_status(channel)).collect(),
+            connections: self.connections(),
+            threads: self.threads(),
+        }
+    }
+
+    /// Running totals of the consumers, by name: the queue's, with a number when it has several.
     pub fn consumers(&self) -> Vec<(String, ConsumerStats)> {
         self.parts(|parts| {
             let each = parts.consumers.iter().map(|consumer| (consumer.name.to_string(), consumer.settings()));
-            each.map(|(name, settings)| (name, settings.events.stats(settings.state()))).collect()
+            each.map(|(name, settings)| (name, settings.events.stats(settings.look_at_state().0))).collect()
         })
     }
 
     /// The running totals of each publisher in use, with its name. The publishers of the consumers' copies are
     /// included.
     pub fn publishers(&self) -> Vec<(String, PublisherStats)> {
-        self.parts(|parts| {
-            let in_use = parts.send_queues.iter().filter_map(Weak::upgrade);
-            in_use.map(|send_queue| (send_queue.name.to_string(), send_queue.stats())).collect()
-        })
+        let in_use = self.parts(|parts| living(&parts.send_queues));
+        in_use.iter().map(|send_queue| (send_queue.name.to_string(), send_queue.stats())).collect()
     }
 
     /// The number of messages that wait in stores to be published, for each publisher with its name. A store is the
@@ -42,7 +71,7 @@ impl Service {
     /// # }
     /// ```
     pub async fn backlogs(&self) -> Vec<(String, Result<u64, BacklogError>)> {
-        let in_use: Vec<_> = self.parts(|parts| parts.send_queues.iter().filter_map(Weak::upgrade).collect());
+        let in_use = self.parts(|parts| living(&parts.send_queues));
         let mut backlogs = Vec::new();
         for send_queue in in_use {
             if let Some(waiting) = send_queue.backlog().await {
@@ -56,26 +85,178 @@ impl Service {
     pub fn connections(&self) -> Vec<ConnectionStatus> {
         let pools = [&self.inner.publish, &self.inner.consume];
         let shared = pools.into_iter().flat_map(|pool| pool.connections());
-        shared
-            .map(|shared| ConnectionStatus {
-                name: shared.name.clone(),
-                connected: shared.connected(),
-                connects: shared.connects(),
-                blocked: shared.blocked.borrow().clone(),
-            })
-            .collect()
+        shared.map(|shared| connection_status(&shared)).collect()
     }
+
+    /// How late each thread of the service is, which says whether something blocks it.
+    ///
+    /// A probe is sent to each thread and stamped when it runs. At most one is on its way to each; the next is sent by
+    /// the first call after the last one ran. So call this at intervals: what it says is as old as the call before.
+    /// Nothing is measured while nobody calls.
+    pub fn threads(&self) -> Vec<ThreadStatus> {
+        let consumers = self.parts(|parts| parts.consumers.clone());
+        let status = |name: String, consumer, lag| ThreadStatus { name, consumer, lag };
+        let own = self.inner.threads.lags().into_iter().map(|(name, lag)| status(name.to_owned(), None, lag));
+        let handlers = consumers.iter().flat_map(|consumer| {
+            let each = consumer.threads.lags().enumerate();
+            each.map(move |(n, lag)| status(format!("{}/{n}", consumer.name), Some(consumer.name.to_string()), lag))
+        });
+        own.chain(handlers).collect()
+    }
+}
+
+/// Those that somebody still uses.
+fn living<P>(parts: &[Weak<P>]) -> Vec<std::sync::Arc<P>> {
+    parts.iter().filter_map(Weak::upgrade).collect()
+}
+
+/// All of a [`Service`] at one moment: see [`Service::status`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServiceStatus {
+    /// The consumers, one for each lane.
+    pub consumers: Vec<ConsumerStatus>,
+    /// The publishers in use, one for each lane; those of the consumers' copies and answers among them.
+    pub publishers: Vec<PublisherStatus>,
+    /// The requesters in use.
+    pub requesters: Vec<RequesterStatus>,
+    /// The channels of consumers, publishers and requesters, open or not.
+    pub channels: Vec<ChannelStatus>,
+    /// The connections.
+    pub connections: Vec<ConnectionStatus>,
+    /// The threads.
+    pub threads: Vec<ThreadStatus>,
+}
+
+/// One consumer, or one lane of it, at a glance.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConsumerStatus {
+    /// Its name in the tree.
+    pub name: String,
+    /// The queue that it consumes from.
+    pub queue: String,
+    /// The name of its connection.
+    pub connection: String,
+    /// Its running totals.
+    pub stats: ConsumerStats,
+    /// What it does. The same as in `stats`.
+    pub state: ConsumerState,
+    /// Since when.
+    pub since: Instant,
+    /// The most deliveries that it may have unacked.
+    pub prefetch: u16,
+    /// Deliveries received and not settled.
+    pub in_hand: usize,
+    /// Deliveries that wait for a handler. Of a batch that is sorted by key, each item counts.
+    pub waiting: usize,
+    /// Deliveries that handlers have and have not answered. Those that were given up or whose channel was lost count
+    /// until their handler answers.
+    pub handling: usize,
+    /// Handler actors, whether they run or not.
+    pub handlers: usize,
+    /// The most deliveries that each of them may have in hand.
+    pub concurrency: usize,
+    /// Its circuit breaker, if it has one.
+    pub breaker: Option<SwitchStatus>,
+    /// Its kill switch, if it has one.
+    pub kill_switch: Option<SwitchStatus>,
+}
+
+impl Consumer {
+    fn status(&self) -> ConsumerStatus {
+        let settings = self.settings();
+        let (state, since) = settings.look_at_state();
+        let (handlers, concurrency) = settings.handlers;
+        let waiting = settings.handler_queue.len();
+        ConsumerStatus {
+            name: self.name.to_string(),
+            queue: settings.queue.to_string(),
+            connection: self.connection().name.clone(),
+            stats: settings.events.stats(state),
+            state,
+            since,
+            prefetch: settings.prefetch,
+            in_hand: settings.events.in_hand(),
+            waiting,
+            handling: settings.handler_queue.unanswered().saturating_sub(waiting),
+            handlers,
+            concurrency,
+            breaker: settings.guard.breaker().map(|switch| switch.status()),
+            kill_switch: settings.guard.kill_switch().map(|switch| switch.status()),
+        }
+    }
+}
+
+/// One channel at a glance.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ChannelStatus {
+    /// The name of the consumer, publisher or requester that uses it.
+    pub name: String,
+    /// The name of its connection.
+    pub connection: String,
+    /// Whether it is open.
+    pub is_open: bool,
+    /// Since when it is open, or is not.
+    pub since: Instant,
+    /// How many channels its user has had, this one included.
+    pub generation: u64,
+}
+
+fn channel_status(shared: &ChannelShared) -> ChannelStatus {
+    let (is_open, since, generation) = shared.is_open();
+    let (name, connection) = (shared.name.clone(), shared.connection.name.clone());
+    ChannelStatus { name, connection, is_open, since, generation }
 }
 
 /// The status of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConnectionStatus {
     /// The connection's name. The broker shows it after the application's name.
     pub name: String,
     /// Whether the socket is up.
     pub connected: bool,
-    /// How often the connection has been established.
+    /// Since when it is up, or is not: since the service was started, if it never was.
+    pub since: Instant,
+    /// How often it has been established.
     pub connects: u64,
-    /// The broker's reason, while the broker blocks publishing on this connection; else `None`.
+    /// The address of the present socket, or of the last one, without credentials: `amqp://host:5672/vhost`. `None`
+    /// before the first.
+    pub endpoint: Option<String>,
+    /// How many channels have a place on it, open or not.
+    pub channels: usize,
+    /// The broker's reason while it blocks publishing on it.
     pub blocked: Option<String>,
+    /// Since when the broker blocks it.
+    pub blocked_since: Option<Instant>,
+}
+
+fn connection_status(shared: &ConnectionShared) -> ConnectionStatus {
+    let Stands { is_up, since, endpoint, blocked } = shared.standing.now();
+    let (blocked, blocked_since) = blocked.unzip();
+    ConnectionStatus {
+        name: shared.name.clone(),
+        connected: is_up,
+        since,
+        connects: shared.connects(),
+        endpoint: endpoint.map(|endpoint| endpoint.to_string()),
+        channels: shared.slots_in_use.load(std::sync::atomic::Ordering::Relaxed),
+        blocked,
+        blocked_since,
+    }
+}
+
+/// One thread of a service at a glance: see [`Service::threads`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ThreadStatus {
+    /// `io`: connections, channels, publishers, consumers and supervisors. `application`: the application's own actors.
+    /// `<consumer>/<n>`: handlers of that consumer.
+    pub name: String,
+    /// The consumer whose handlers it runs.
+    pub consumer: Option<String>,
+    /// The time since the probe that is on its way was sent; without one, how long the last probe waited until it ran.
+    pub lag: Duration,
 }

@@ -9,14 +9,18 @@
 //! - `work`: the application's own actors on its first thread, handlers on arbiters of their own. A handler that stops
 //!   [`System::current`] stops only this system. Then the service ends, and `io` still runs and closes the connections.
 
-use std::{io, sync::mpsc, thread};
+use std::{io, sync::mpsc, thread, time::Duration};
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
 
-/// The two actix systems that run a service. Dropping this value does not stop them.
+use crate::service::probe::Probe;
+
+/// What runs a service. Dropping it stops nothing.
 pub(crate) struct ServiceThreads {
     io: System,
     work: System,
+    /// Of `io`, and of the thread of the application's own actors.
+    probes: [Probe; 2],
 }
 
 impl ServiceThreads {
@@ -24,7 +28,10 @@ impl ServiceThreads {
     pub(crate) fn start() -> io::Result<Self> {
         let io = system("fluffle-io")?;
         match system("fluffle-work") {
-            Ok(work) => Ok(Self { io, work }),
+            Ok(work) => {
+                let probes = [Probe::new(io.arbiter().clone()), Probe::new(work.arbiter().clone())];
+                Ok(Self { io, work, probes })
+            }
             Err(error) => {
                 io.stop();
                 Err(error)
@@ -42,7 +49,13 @@ impl ServiceThreads {
         self.work.arbiter()
     }
 
-    /// Starts `count` new threads for the handlers of one consumer.
+    /// How late `io` and the thread of the application's own actors are, with their names.
+    pub(crate) fn lags(&self) -> [(&'static str, Duration); 2] {
+        let [io, application] = &self.probes;
+        [("io", io.lag()), ("application", application.lag())]
+    }
+
+    /// `count` fresh threads for one consumer's handlers.
     pub(crate) fn handlers(&self, count: usize) -> io::Result<HandlerThreads> {
         let work = self.work.clone();
         // An arbiter belongs to the system of the thread that makes it, so that thread must belong to `work`. A new
@@ -51,7 +64,7 @@ impl ServiceThreads {
             System::set_current(work);
             let mut threads = HandlerThreads(Vec::with_capacity(count));
             for _ in 0..count {
-                threads.0.push(Arbiter::try_new()?.handle());
+                threads.0.push(HandlerThread::new(Arbiter::try_new()?.handle()));
             }
             Ok(threads)
         })?;
@@ -65,21 +78,37 @@ impl ServiceThreads {
     }
 }
 
-/// The threads of one consumer's handlers. When this value is dropped, each thread ends as soon as the code that it
-/// runs at the moment yields.
-pub(crate) struct HandlerThreads(Vec<ArbiterHandle>);
+/// The threads of one consumer's handlers. Dropped, they are given back: each ends as soon as what it does just now
+/// lets it.
+pub(crate) struct HandlerThreads(Vec<HandlerThread>);
+
+struct HandlerThread {
+    arbiter: ArbiterHandle,
+    probe: Probe,
+}
+
+impl HandlerThread {
+    fn new(arbiter: ArbiterHandle) -> Self {
+        Self { probe: Probe::new(arbiter.clone()), arbiter }
+    }
+}
 
 impl HandlerThreads {
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, ArbiterHandle> {
-        self.0.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ArbiterHandle> + Clone {
+        self.0.iter().map(|thread| &thread.arbiter)
+    }
+
+    /// How late each of them is, in their order.
+    pub(crate) fn lags(&self) -> impl Iterator<Item = Duration> {
+        self.0.iter().map(|thread| thread.probe.lag())
     }
 }
 
 impl Drop for HandlerThreads {
     fn drop(&mut self) {
         for thread in &self.0 {
-            // Ignore `false`: it means that the thread has ended already, together with its system.
-            thread.stop();
+            // `false` from one that has ended with its system, which is just as well.
+            thread.arbiter.stop();
         }
     }
 }

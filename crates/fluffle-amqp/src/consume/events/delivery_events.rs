@@ -7,12 +7,13 @@ use std::{
 
 use crate::{
     base::{
+        consumer_state::ConsumerState,
         events::{DeliveryEvent, SettledMessages},
         observer::Listeners,
     },
     consume::{
         attempt::{attempt::Attempt, outcome::Outcome},
-        events::stats::{ConsumerCounters, ConsumerState, ConsumerStats},
+        events::stats::{ConsumerCounters, ConsumerStats},
         message::{received::Received, settled::Settled},
     },
 };
@@ -34,6 +35,11 @@ impl DeliveryEvents {
 
     pub(crate) fn stats(&self, state: ConsumerState) -> ConsumerStats {
         self.counters.read(state)
+    }
+
+    /// Deliveries received and not settled.
+    pub(crate) fn in_hand(&self) -> usize {
+        self.unsettled.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -169,6 +175,7 @@ mod tests {
             (DeliveryEvent::AckLost { messages: 3 }, ConsumerStats { work_done_ack_lost: 3, ..zero }),
             (DeliveryEvent::ReplyUnroutable, ConsumerStats { replies_unroutable: 1, ..zero }),
             (DeliveryEvent::Lost { deliveries: 4 }, zero),
+            (DeliveryEvent::State { from: ConsumerState::Consuming, to: ConsumerState::Paused }, zero),
             (settled(HANDLED), ConsumerStats { handled: 1, ..zero }),
             (settled(not_handled(Settled::Retried)), ConsumerStats { retried: 1, ..zero }),
             (settled(not_handled(Settled::DeadLettered)), ConsumerStats { dead_lettered: 1, ..zero }),

@@ -2,30 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::base::events::{DeliveryEvent, SettledMessages};
-
-/// What a consumer is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConsumerState {
-    /// It is not subscribed: it is starting or stopping, or its channel or connection is lost.
-    #[default]
-    Unsubscribed,
-    /// It is subscribed and takes deliveries.
-    Consuming,
-    /// A message may be ending the process, so the consumer takes one message at a time, or waits for its turn to do
-    /// so: see [`delivery_limit`](crate::Consume::delivery_limit).
-    Isolating,
-    /// Its circuit breaker is open: it is not subscribed until the breaker becomes half-open.
-    BreakerOpen,
-    /// Its circuit breaker, or a kill switch with a restart, is half-open: it takes a few deliveries as probes.
-    Probing,
-    /// Its kill switch has stopped it.
-    Killed,
-    /// Paused by the application: see [`Service::pause_consumer`](crate::Service::pause_consumer). It takes nothing;
-    /// handlers may still be at work on what they had in hand.
-    Paused,
-}
+use crate::base::{
+    consumer_state::ConsumerState,
+    events::{DeliveryEvent, SettledMessages},
+};
 
 /// Running totals of one consumer, since its service was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,7 +100,10 @@ impl ConsumerCounters {
             DeliveryEvent::Settled { messages, .. } => self.settled(&messages),
             DeliveryEvent::AckLost { messages } => add(&self.work_done_ack_lost, messages),
             DeliveryEvent::ReplyUnroutable => add(&self.replies_unroutable, 1),
-            DeliveryEvent::Started { .. } | DeliveryEvent::Answered { .. } | DeliveryEvent::Lost { .. } => {}
+            DeliveryEvent::Started { .. }
+            | DeliveryEvent::Answered { .. }
+            | DeliveryEvent::Lost { .. }
+            | DeliveryEvent::State { .. } => {}
         }
     }
 

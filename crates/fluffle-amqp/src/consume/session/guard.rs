@@ -8,10 +8,10 @@ use tokio::{
 };
 
 use crate::{
+    base::consumer_state::ConsumerState,
     consume::{
         attempt::{attempt::Attempt, outcome::Outcome},
         decide::verdict::Verdict,
-        events::stats::ConsumerState,
         session::pause::Pause,
     },
     flow::{
@@ -61,11 +61,11 @@ impl Guard {
         self.pause.set(false) || opened
     }
 
-    fn breaker(&self) -> Option<&SharedSwitch> {
+    pub(crate) fn breaker(&self) -> Option<&SharedSwitch> {
         self.breaker.as_ref().map(|breaker| &**breaker.shared())
     }
 
-    fn kill_switch(&self) -> Option<&SharedSwitch> {
+    pub(crate) fn kill_switch(&self) -> Option<&SharedSwitch> {
         self.kill_switch.as_deref()
     }
 

@@ -114,7 +114,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
                     self.stop_taking().await;
                 },
                 _ = overdue.tick() => self.look_at_time(),
-                () = self.gate.changed(), if takes => {}
+                () = self.gate.changed(), if takes => self.settings.note_state(),
                 item = self.subscription.next(), if has_room => {
                     if let Some(end) = self.accept_burst(item) {
                         self.settings.handler_queue.announce();
@@ -278,6 +278,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         let message = self.receive(delivery);
         let arrived = self.gate.arrived(&message);
         if arrived == Arrived::First {
+            self.settings.note_state();
             self.settings.handler_queue.clear();
         }
         let arrival = verdict::on_arrival(&message, &self.settings.rules);

@@ -6,15 +6,21 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use fluffle_supervise::SupervisedAddr;
 
 use crate::{
-    base::{drain, requests::Requests},
+    base::{
+        consumer_state::{ConsumerState, StateLog},
+        drain,
+        events::DeliveryEvent,
+        requests::Requests,
+    },
     consume::{
         decide::verdict::Rules,
-        events::{delivery_events::DeliveryEvents, stats::ConsumerState},
+        events::delivery_events::DeliveryEvents,
         intake::{intake::Steps, seen::Seen, step::IntakeStep},
         message::deliveries::Deliveries,
         queue::handler_queue::HandlerQueue,
@@ -49,6 +55,9 @@ pub(crate) struct Common {
     pub(crate) send_queue: Arc<SendQueue>,
     pub(crate) side_queues: SideQueues,
     pub(crate) events: Arc<DeliveryEvents>,
+    states: StateLog,
+    /// How many handler actors it has, and how many deliveries each may have in hand.
+    pub(crate) handlers: (usize, usize),
     /// With effectively once: the store of handled messages.
     pub(crate) seen: Option<Seen>,
     pub(crate) steps: Steps,
@@ -76,7 +85,7 @@ pub(crate) struct SharedSettings {
     pub(crate) prefetch: u16,
     pub(crate) deliveries: Deliveries,
     /// Whether the consumer is subscribed at present, on whichever channel.
-    pub(crate) subscribed: AtomicBool,
+    subscribed: AtomicBool,
     /// Whether a channel of now has or had a subscription, so that the broker may have delivered messages on it that
     /// are unacked.
     pub(crate) engaged: AtomicBool,
@@ -118,6 +127,8 @@ impl SharedSettings {
             events: Arc::clone(&handler_queue.events),
             handler_queue,
             orphans: Orphans::default(),
+            states: StateLog::default(),
+            handlers: (consume.handlers(), consume.in_hand_of_each()),
             send_queue,
             side_queues,
             seen,
@@ -157,6 +168,23 @@ impl SharedSettings {
             state => state,
         }
     }
+
+    /// Looks at the [state](Self::state), tells listeners if it has changed, and says since when it is that. Called
+    /// where something may have changed it, and by whoever asks.
+    pub(crate) fn look_at_state(&self) -> (ConsumerState, Instant) {
+        self.states.look(|| self.state(), |from, to| self.events.emit(DeliveryEvent::State { from, to }))
+    }
+
+    /// The same for who does not ask.
+    pub(crate) fn note_state(&self) {
+        self.look_at_state();
+    }
+
+    /// The consumer is subscribed now, or no longer.
+    pub(crate) fn set_subscribed(&self, subscribed: bool) {
+        self.subscribed.store(subscribed, Relaxed);
+        self.note_state();
+    }
 }
 
 impl<T, R> Consume<T, R> {
@@ -173,6 +201,11 @@ impl<T, R> Consume<T, R> {
     pub(crate) fn handlers(&self) -> usize {
         let of_cores = || if self.key.is_some() { cores() } else { 1 };
         self.instances.unwrap_or_else(of_cores)
+    }
+
+    /// How many deliveries each handler actor may have in hand.
+    pub(crate) fn in_hand_of_each(&self) -> usize {
+        self.concurrency.unwrap_or(usize::from(self.prefetch)).max(1)
     }
 
     /// The delivery limit that was set; by default twice the attempts of the retry policy, between 6 and 20.

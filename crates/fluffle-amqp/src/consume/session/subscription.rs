@@ -2,10 +2,7 @@
 
 use std::{
     future::pending,
-    sync::{
-        Arc,
-        atomic::Ordering::{Relaxed, SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::SeqCst},
 };
 
 use futures_util::{FutureExt, StreamExt};
@@ -104,13 +101,13 @@ impl Subscribe for Subscription {
         let (queue, tag) = (&*self.settings.queue, self.tag());
         let consuming = self.channel.basic_consume(queue.into(), tag.into(), options, arguments);
         self.deliveries = Some(bounded(OPERATION_TIMEOUT, consuming).await?);
-        self.settings.subscribed.store(true, Relaxed);
+        self.settings.set_subscribed(true);
         Ok(())
     }
 
     async fn end(&mut self) -> Result<Vec<Delivery>, lapin::Error> {
         let Some(mut deliveries) = self.deliveries.take() else { return Ok(Vec::new()) };
-        self.settings.subscribed.store(false, Relaxed);
+        self.settings.set_subscribed(false);
         bounded(OPERATION_TIMEOUT, self.channel.basic_cancel(self.tag().into(), BasicCancelOptions::default())).await?;
         // The broker delivers nothing after it has answered `basic.cancel`, so everything has arrived: at most the
         // prefetch.
@@ -137,7 +134,7 @@ impl Subscribe for Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         if self.deliveries.is_some() {
-            self.settings.subscribed.store(false, Relaxed);
+            self.settings.set_subscribed(false);
         }
         if self.is_engaged() {
             self.settings.engaged.store(false, SeqCst);

@@ -60,6 +60,7 @@ mod fed_by;
 mod on_channel;
 mod queue;
 mod reserved;
+pub(crate) mod status;
 mod unsettled;
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub(crate) struct SendQueue {
     pub(crate) window: usize,
     pub(crate) confirm_limit: Duration,
     /// Room for the bodies of all messages accepted and not settled.
-    bytes: ByteRoom,
+    pub(super) bytes: ByteRoom,
     /// If there is a journal, accepted messages are in it, and never in the mailbox.
     pub(crate) journal: Option<Arc<Ledger>>,
     batches: Option<Arc<dyn OpenBatches>>,

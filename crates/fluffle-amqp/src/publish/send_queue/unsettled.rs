@@ -124,6 +124,11 @@ impl Unsettled {
         suspect
     }
 
+    /// How many entries are on the wire, or are kept for the next channel.
+    pub(super) fn len(&self) -> usize {
+        self.rows().entries.len()
+    }
+
     pub(super) fn has_suspects(&self) -> bool {
         self.rows().entries.iter().any(|(_, entry)| is_suspect(entry))
     }

@@ -8,6 +8,7 @@ mod draining;
 mod events;
 mod exit;
 mod faults;
+mod health;
 mod pool;
 mod storm;
 mod testing;
