@@ -4,12 +4,16 @@ mod insight;
 mod instrument;
 mod metrics;
 pub mod names;
+mod observing;
 mod reading;
+mod sampling;
 pub mod status;
+mod telemetry;
 pub mod text;
 
 pub use crate::{
     instrument::histogram::Counts,
     metrics::Metrics,
     reading::{Family, Point, Value},
+    telemetry::Telemetry,
 };

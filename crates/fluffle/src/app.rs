@@ -12,6 +12,8 @@ use fluffle_amqp::{
     PublisherPart, Requester, RequesterPart, Route, Service, ServiceError, Topology,
 };
 use fluffle_supervise::ChildSpec;
+#[cfg(feature = "telemetry")]
+use fluffle_telemetry::Telemetry;
 
 use crate::error::Error;
 
@@ -30,14 +32,24 @@ pub struct App {
     drain: Duration,
     middleware: Vec<AddMiddleware>,
     observers: Vec<Arc<dyn Observer>>,
+    #[cfg(feature = "telemetry")]
+    telemetry: Vec<Telemetry>,
     parts: Mutex<Vec<Part>>,
 }
 
 impl App {
     /// Creates an app for a service on `broker`.
     pub fn new(broker: Broker) -> Self {
-        let (middleware, observers) = (Vec::new(), Vec::new());
-        Self { broker, topology: Topology::new(), drain: DRAIN, middleware, observers, parts: Mutex::default() }
+        Self {
+            broker,
+            topology: Topology::new(),
+            drain: DRAIN,
+            middleware: Vec::new(),
+            observers: Vec::new(),
+            #[cfg(feature = "telemetry")]
+            telemetry: Vec::new(),
+            parts: Mutex::default(),
+        }
     }
 
     /// Sets the exchanges, queues and bindings that the service declares after every connect.
@@ -97,6 +109,27 @@ impl App {
     #[must_use]
     pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observers.push(observer);
+        self
+    }
+
+    /// Measures the service: from the start on, `telemetry` has its metrics and a picture of it.
+    ///
+    /// ```
+    /// use fluffle::{prelude::*, telemetry::{Telemetry, text}};
+    ///
+    /// # async fn run(broker: Broker) -> Result<(), fluffle::Error> {
+    /// let telemetry = Telemetry::new();
+    /// let service = App::new(broker).telemetry(&telemetry).start().await?;
+    /// println!("{}", text::prometheus(&telemetry.read()));   // for an HTTP server of your own
+    /// # service.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "telemetry")]
+    #[must_use]
+    pub fn telemetry(mut self, telemetry: &Telemetry) -> Self {
+        self.observers.extend(telemetry.observers());
+        self.telemetry.push(telemetry.clone());
         self
     }
 
@@ -261,6 +294,8 @@ impl App {
 
     fn begin(self) -> Result<(Service, Vec<Part>), Error> {
         let service = Service::start_observed(self.broker, self.topology, self.drain, self.observers)?;
+        #[cfg(feature = "telemetry")]
+        self.telemetry.iter().try_for_each(|telemetry| telemetry.attach(&service)).map_err(ServiceError::Thread)?;
         // Before the parts, because a consumer gets the middleware that its service has when it is added.
         self.middleware.into_iter().for_each(|add| add(&service));
         Ok((service, self.parts.into_inner().unwrap_or_else(PoisonError::into_inner)))

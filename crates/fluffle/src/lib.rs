@@ -55,6 +55,8 @@
 //!
 //! `embedded` (default): the embedded broker, with [`Embedded`] and [`testing`]. A service that only uses RabbitMQ can
 //! leave it out with `default-features = false`.
+//!
+//! `telemetry` (default): [`telemetry`], with metrics, health, and a status page of the supervision tree.
 
 mod app;
 #[cfg(feature = "embedded")]
@@ -68,6 +70,8 @@ pub use fluffle_amqp as amqp;
 pub use fluffle_broker as broker;
 pub use fluffle_store as store;
 pub use fluffle_supervise as supervise;
+#[cfg(feature = "telemetry")]
+pub use fluffle_telemetry as telemetry;
 pub use fluffle_wire as wire;
 
 #[cfg(feature = "embedded")]

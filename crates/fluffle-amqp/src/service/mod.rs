@@ -124,6 +124,7 @@ pub struct Service {
 }
 
 pub(crate) struct Inner {
+    name: Box<str>,
     topology: Arc<TopologyStore>,
     pub(crate) publish: Arc<Pool>,
     pub(crate) consume: Arc<Pool>,
@@ -211,6 +212,7 @@ impl Service {
             .start_on(io);
         let (keep_open, closed) = watch::channel(());
         let inner = Inner {
+            name: broker.name.as_str().into(),
             topology,
             publish,
             consume,
@@ -418,6 +420,11 @@ impl Service {
             // An error means that the channel is gone already, because the service is shutting down.
             let _ = slot.place.channels.stop_child(&name).await;
         });
+    }
+
+    /// The application's name, as [`Broker::name`] set it.
+    pub fn name(&self) -> &str {
+        &self.inner.name
     }
 
     /// A snapshot of the supervision tree. It is cheap, and can be taken on any thread.

@@ -142,7 +142,7 @@ mod tests {
             }
         }
         let all = samples.all(now);
-        let of = |why| all.iter().filter(|(kept, _)| *kept == why).map(|(_, sample)| sample.id.clone().unwrap());
+        let of = |why| all.iter().filter(move |(kept, _)| *kept == why).map(|(_, sample)| sample.id.clone().unwrap());
         assert_eq!(of(Why::Failed).collect::<Vec<_>>()[..2], ["4999", "4899"]);
         assert_eq!(of(Why::Failed).count(), KEPT);
         let slow: Vec<u64> = of(Why::Slow).map(|id| id.parse::<u64>().unwrap() * 7_919 % 5_000).collect();

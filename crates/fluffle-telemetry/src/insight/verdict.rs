@@ -25,7 +25,6 @@ pub(crate) struct Seen {
     pub(crate) concurrency: usize,
     /// Medians, if any message passed.
     pub(crate) broker_wait: Option<f64>,
-    pub(crate) handler_wait: Option<f64>,
     pub(crate) handle: Option<f64>,
     pub(crate) settle: Option<f64>,
     /// How late the latest handler's thread is.
@@ -228,7 +227,6 @@ mod tests {
             concurrency: 1,
             handle: Some(0.005),
             settle: Some(0.001),
-            handler_wait: Some(0.001),
             ..Seen::default()
         }
     }

@@ -8,6 +8,7 @@ use crate::{
         counter::{Counter, Seconds},
         histogram::{Counts, Histogram},
     },
+    metrics::{by_label::ByLabel, gauges::word},
     names,
     reading::Reading,
 };
@@ -34,12 +35,28 @@ pub(crate) struct ConsumerMetrics {
     late: Counter,
     ack_lost: Counter,
     replies_unroutable: Counter,
+    transitions: ByLabel,
     busy: Seconds,
     batch_size: Histogram,
     handler_wait: Histogram,
     handle: Histogram,
     settle: Histogram,
     retry_wait: Histogram,
+}
+
+/// Totals from which rates are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct ConsumerTotals {
+    /// Deliveries.
+    pub(crate) received: u64,
+    /// Messages.
+    pub(crate) settled: u64,
+    /// Messages.
+    pub(crate) failed: u64,
+    /// Messages.
+    pub(crate) crashed: u64,
+    /// Seconds.
+    pub(crate) busy: f64,
 }
 
 impl Default for ConsumerMetrics {
@@ -66,6 +83,7 @@ impl Default for ConsumerMetrics {
             late: Counter::default(),
             ack_lost: Counter::default(),
             replies_unroutable: Counter::default(),
+            transitions: ByLabel::default(),
             busy: Seconds::default(),
             batch_size: Histogram::of_sizes(SIZES),
             handler_wait: times(),
@@ -114,6 +132,7 @@ impl ConsumerMetrics {
             DeliveryEvent::AckLost { messages, .. } => self.ack_lost.add(messages),
             DeliveryEvent::Lost { deliveries, .. } => self.lost_deliveries.add(deliveries),
             DeliveryEvent::ReplyUnroutable => self.replies_unroutable.one(),
+            DeliveryEvent::State { to, .. } => self.transitions.one(word(to)),
             _ => {}
         }
     }
@@ -159,6 +178,20 @@ impl ConsumerMetrics {
         ]
     }
 
+    pub(crate) fn totals(&self) -> ConsumerTotals {
+        ConsumerTotals {
+            received: self.received.get(),
+            settled: self.outcomes().iter().map(|(_, count)| count).sum(),
+            failed: self.failed.get(),
+            crashed: self.crashed.get(),
+            busy: self.busy.get(),
+        }
+    }
+
+    pub(crate) fn redelivered(&self) -> u64 {
+        self.redelivered.get()
+    }
+
     pub(crate) fn received(&self) -> u64 {
         self.received.get()
     }
@@ -166,10 +199,6 @@ impl ConsumerMetrics {
     /// Deliveries that are settled or lost.
     pub(crate) fn ended(&self) -> u64 {
         self.settled_deliveries.get() + self.lost_deliveries.get()
-    }
-
-    pub(crate) fn busy_seconds(&self) -> f64 {
-        self.busy.get()
     }
 
     pub(crate) fn read(&self, queue: &str, into: &mut Reading) {
@@ -189,7 +218,10 @@ impl ConsumerMetrics {
         into.count(&names::LATE, queue, self.late.get());
         into.count(&names::ACK_LOST, queue, self.ack_lost.get());
         into.count(&names::REPLIES_UNROUTABLE, queue, self.replies_unroutable.get());
-        into.number(&names::BUSY_SECONDS, queue, self.busy_seconds());
+        for (to, count) in self.transitions.all() {
+            into.count(&names::CONSUMER_TRANSITIONS, &[queue[0], &to], count);
+        }
+        into.number(&names::BUSY_SECONDS, queue, self.busy.get());
         into.counts(&names::BATCH_SIZE, queue, self.batch_size.read());
         into.counts(&names::PROCESS_DURATION, queue, self.handle.read());
         for (stage, counts) in self.stages() {

@@ -3,22 +3,24 @@
 mod by_label;
 pub(crate) mod connection;
 pub(crate) mod consumer;
+pub(crate) mod gauges;
 pub(crate) mod group;
 pub(crate) mod node;
 pub(crate) mod publisher;
+pub(crate) mod requester;
 
 use std::sync::Arc;
 
 use fluffle_amqp::{
     ChannelEvent, ChannelLabels, ConnectionEvent, ConnectionLabels, ConsumerLabels, DeliveryEvent, Listener, Observer,
-    PublishEvent, PublisherLabels,
+    PublishEvent, PublisherLabels, RequestEvent, RequesterLabels,
 };
 
 use crate::{
     instrument::counter::Counter,
     metrics::{
         connection::ConnectionMetrics, consumer::ConsumerMetrics, group::Group, node::NodeMetrics,
-        publisher::PublisherMetrics,
+        publisher::PublisherMetrics, requester::RequesterMetrics,
     },
     names,
     reading::{Family, Reading},
@@ -34,6 +36,7 @@ use crate::{
 pub struct Metrics {
     pub(crate) consumers: Group<ConsumerMetrics>,
     pub(crate) publishers: Group<PublisherMetrics>,
+    pub(crate) requesters: Group<RequesterMetrics>,
     pub(crate) connections: Group<ConnectionMetrics>,
     pub(crate) nodes: Arc<Group<NodeMetrics>>,
     folded: Arc<Counter>,
@@ -45,6 +48,7 @@ impl Default for Metrics {
         Self {
             consumers: Group::new(&folded),
             publishers: Group::new(&folded),
+            requesters: Group::new(&folded),
             connections: Group::new(&folded),
             nodes: Arc::new(Group::new(&folded)),
             folded,
@@ -67,9 +71,17 @@ impl Metrics {
         reading.families()
     }
 
+    /// What was delivered and published again, over all queues and publishers.
+    pub(crate) fn came_again(&self) -> (u64, u64) {
+        let redelivered = self.consumers.all().iter().map(|(_, consumer)| consumer.redelivered()).sum();
+        let republished = self.publishers.all().iter().map(|(_, publisher)| publisher.republished()).sum();
+        (redelivered, republished)
+    }
+
     pub(crate) fn read_into(&self, into: &mut Reading) {
         self.publishers.all().iter().for_each(|(name, publisher)| publisher.read(name, into));
         self.consumers.all().iter().for_each(|(queue, consumer)| consumer.read(queue, into));
+        self.requesters.all().iter().for_each(|(name, requester)| requester.read(name, into));
         self.connections.all().iter().for_each(|(name, connection)| connection.read(name, into));
         self.nodes.all().iter().for_each(|(path, node)| node.read(path, into));
         into.count(&names::SERIES_FOLDED, &[], self.folded.get());
@@ -86,6 +98,11 @@ impl Observer for Metrics {
     fn publisher(&self, of: &PublisherLabels<'_>) -> Option<Listener<PublishEvent>> {
         let metrics = self.publishers.of(of.name);
         Some(Arc::new(move |event: &PublishEvent| metrics.record(event)))
+    }
+
+    fn requester(&self, of: &RequesterLabels<'_>) -> Option<Listener<RequestEvent>> {
+        let metrics = self.requesters.of(of.name);
+        Some(Arc::new(move |event: &RequestEvent| metrics.record(event)))
     }
 
     fn channel(&self, of: &ChannelLabels<'_>) -> Option<Listener<ChannelEvent>> {

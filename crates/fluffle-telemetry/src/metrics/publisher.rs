@@ -3,7 +3,11 @@
 use fluffle_amqp::{PublishEvent, PublishResult};
 
 use crate::{
-    instrument::{bounds::TIMES, counter::Counter, histogram::Histogram},
+    instrument::{
+        bounds::TIMES,
+        counter::Counter,
+        histogram::{Counts, Histogram},
+    },
     names,
     reading::Reading,
 };
@@ -72,10 +76,6 @@ impl PublisherMetrics {
         }
     }
 
-    pub(crate) fn accepted(&self) -> u64 {
-        self.accepted.get()
-    }
-
     /// With each outcome that a message may have.
     pub(crate) fn outcomes(&self) -> [(&'static str, u64); 5] {
         [
@@ -87,18 +87,25 @@ impl PublisherMetrics {
         ]
     }
 
-    pub(crate) fn settled(&self) -> u64 {
-        self.outcomes().iter().map(|(_, count)| count).sum()
+    pub(crate) fn republished(&self) -> u64 {
+        self.republished.get()
+    }
+
+    /// The histogram of each stage.
+    pub(crate) fn stages(&self) -> [(&'static str, Counts); 1] {
+        [("confirm", self.confirm.read())]
     }
 
     pub(crate) fn read(&self, publisher: &str, into: &mut Reading) {
-        into.count(&names::SENT, &[publisher], self.accepted());
+        into.count(&names::SENT, &[publisher], self.accepted.get());
         for (outcome, count) in self.outcomes() {
             into.count(&names::PUBLISH_SETTLED, &[publisher, outcome], count);
         }
         into.count(&names::PUBLISH_REPUBLISHED, &[publisher], self.republished.get());
         into.count(&names::PUBLISH_BYTES, &[publisher], self.bytes.get());
         into.counts(&names::PUBLISH_DURATION, &[publisher], self.duration.read());
-        into.counts(&names::PUBLISH_STAGE, &[publisher, "confirm"], self.confirm.read());
+        for (stage, counts) in self.stages() {
+            into.counts(&names::PUBLISH_STAGE, &[publisher, stage], counts);
+        }
     }
 }

@@ -47,13 +47,15 @@ pub struct Process {
     pub state: &'static str,
 }
 
-/// What is wrong, in lines of text. Both empty: all is well.
+/// What is wrong, in lines of text. `live` and `ready` empty: all is well.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct HealthView {
     /// Why the service is not alive.
     pub live: Vec<String>,
     /// Why it is not ready.
     pub ready: Vec<String>,
+    /// What a person may want to know, and what is no fault of the process: a consumer is paused, a breaker is open.
+    pub notes: Vec<String>,
 }
 
 /// A node of the tree.

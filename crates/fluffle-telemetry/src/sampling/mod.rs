@@ -1,0 +1,6 @@
+//! Looks at a running service twice a second, and says what it saw.
+
+mod clock;
+pub(crate) mod sampler;
+mod trend;
+mod views;

@@ -1,0 +1,158 @@
+//! [`Telemetry`]: everything that is measured of one service.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    thread,
+    time::{Duration, Instant},
+};
+
+use fluffle_amqp::{Health, Observer, Service};
+use tokio::sync::watch;
+
+use crate::{
+    metrics::{Metrics, gauges},
+    names,
+    observing::Watched,
+    reading::{Family, Reading},
+    sampling::sampler::{EVERY, Sampler},
+    status::picture::{HistoryView, Picture},
+};
+
+/// Everything that is measured of one service: its metrics, and a [`Picture`] of it twice a second.
+///
+/// Made before the service, because it observes the service from the first connect on; then [attached](Self::attach) to
+/// it. A handle: clones share one telemetry. `App::telemetry` and `App::status` do both for you.
+///
+/// ```no_run
+/// use fluffle_amqp::{Broker, DRAIN, Service, Topology};
+/// use fluffle_telemetry::{Telemetry, text};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let telemetry = Telemetry::new();
+/// let service = Service::start_observed(Broker::from_env()?, Topology::new(), DRAIN, telemetry.observers())?;
+/// telemetry.attach(&service)?;
+/// println!("{}", text::prometheus(&telemetry.read()));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Telemetry {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    metrics: Arc<Metrics>,
+    watched: Arc<Watched>,
+    service: OnceLock<Service>,
+    sampler: Mutex<Option<Sampler>>,
+    pictures: watch::Sender<Option<Arc<Picture>>>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let watched = Arc::new(Watched::new(&metrics));
+        let (pictures, _) = watch::channel(None);
+        let (service, sampler) = (OnceLock::new(), Mutex::default());
+        Self { inner: Arc::new(Inner { metrics, watched, service, sampler, pictures }) }
+    }
+}
+
+impl Telemetry {
+    /// Telemetry of a service that is not started yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the service must be given at its start: `App::observe` for each, or
+    /// [`Service::start_observed`](fluffle_amqp::Service::start_observed).
+    #[must_use]
+    pub fn observers(&self) -> Vec<Arc<dyn Observer>> {
+        vec![Arc::clone(&self.inner.metrics) as _, Arc::clone(&self.inner.watched) as _]
+    }
+
+    /// From now on looks at `service` twice a second, on a thread of its own. The thread ends with the service or with
+    /// the last handle of this. Only the first call counts: a telemetry has one service.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn attach(&self, service: &Service) -> std::io::Result<()> {
+        if self.inner.service.set(service.clone()).is_err() {
+            return Ok(());
+        }
+        let (metrics, watched) = (Arc::clone(&self.inner.metrics), Arc::clone(&self.inner.watched));
+        let sampler = Sampler::new(service.clone(), metrics, watched);
+        *self.inner.sampler.lock().unwrap_or_else(PoisonError::into_inner) = Some(sampler);
+        let inner = Arc::downgrade(&self.inner);
+        thread::Builder::new().name("telemetry".to_owned()).spawn(move || watch_on(&inner)).map(drop)
+    }
+
+    /// All metrics at this moment: what was counted, and what the service is doing. For renderers and adapters of your
+    /// own; [`text`](crate::text) has those for Prometheus. It waits for no thread of the service, so it answers while
+    /// handlers block.
+    #[must_use]
+    pub fn read(&self) -> Vec<Family> {
+        let mut reading = Reading::default();
+        self.inner.metrics.read_into(&mut reading);
+        if let Some(service) = self.inner.service.get() {
+            gauges::read(&service.status(), &service.snapshot(), &mut reading);
+        }
+        let picture = self.inner.pictures.borrow().clone();
+        for line in picture.iter().flat_map(|picture| &picture.ledger) {
+            #[allow(clippy::cast_precision_loss, reason = "a few messages")]
+            reading.number(&names::LEDGER_IMBALANCE, &[line.side, &line.of], line.imbalance as f64);
+        }
+        reading.families()
+    }
+
+    /// What the service looked like at the last look; `None` before the first.
+    #[must_use]
+    pub fn picture(&self) -> Option<Arc<Picture>> {
+        self.inner.pictures.borrow().clone()
+    }
+
+    /// Each picture as it is taken, twice a second. A slow reader misses pictures, and finds the latest.
+    #[must_use]
+    pub fn pictures(&self) -> watch::Receiver<Option<Arc<Picture>>> {
+        self.inner.pictures.subscribe()
+    }
+
+    /// Fifteen minutes of rates. `None` before [`attach`](Self::attach).
+    #[must_use]
+    pub fn history(&self) -> Option<HistoryView> {
+        let sampler = self.inner.sampler.lock().unwrap_or_else(PoisonError::into_inner);
+        sampler.as_ref().map(Sampler::history)
+    }
+
+    /// Whether the service is alive and ready: [`Service::health`]. `None` before [`attach`](Self::attach).
+    #[must_use]
+    pub fn health(&self) -> Option<Health> {
+        self.inner.service.get().map(Service::health)
+    }
+
+    /// The service that this was attached to.
+    #[must_use]
+    pub fn service(&self) -> Option<&Service> {
+        self.inner.service.get()
+    }
+}
+
+/// Looks at the service until it has ended, or nobody has the telemetry any more.
+fn watch_on(inner: &Weak<Inner>) {
+    loop {
+        let began = Instant::now();
+        let Some(inner) = inner.upgrade() else { return };
+        let picture = {
+            let mut sampler = inner.sampler.lock().unwrap_or_else(PoisonError::into_inner);
+            sampler.as_mut().map(Sampler::look)
+        };
+        let is_over = picture.as_ref().is_none_or(|picture| picture.process.state == "ended");
+        inner.pictures.send_replace(picture.map(Arc::new));
+        drop(inner);
+        if is_over {
+            return;
+        }
+        thread::sleep(EVERY.saturating_sub(began.elapsed()).max(Duration::from_millis(10)));
+    }
+}
