@@ -39,11 +39,17 @@ mod request;
 mod service;
 mod topology;
 
+/// The trace that the code on this thread belongs to. Messages that are published carry it.
+pub mod trace {
+    pub use crate::base::trace::{current, look_first_in, within};
+}
+
 pub use base::{
     events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, PublishResult, SettledMessages},
     failure::Failure,
     observer::{ChannelLabels, ConnectionLabels, ConsumerLabels, Listener, Observer, PublisherLabels},
     payload::Payload,
+    trace::{CreateSpan, PublishInfo, PublishSpan, PublishTracer},
 };
 pub use consume::{
     events::stats::{ConsumerState, ConsumerStats},
@@ -92,6 +98,7 @@ pub use publish::{
 pub use replay::{DeadLetter, Replay, ReplayError, Replayed};
 pub use request::{
     error::{RequestError, RequestErrorKind},
+    options::RequestOptions,
     requester::Requester,
 };
 pub use service::{

@@ -2,4 +2,6 @@
 
 pub(crate) mod actor;
 pub(crate) mod error;
+pub(crate) mod options;
 pub(crate) mod requester;
+pub(crate) mod span;

@@ -252,6 +252,7 @@ impl Service {
         for (send_queue, lease) in outboxes.into_iter().zip(leases) {
             let name = self.inner.names.take(Role::Publish, send_queue.name.wished());
             send_queue.name.give(name.to_string());
+            send_queue.tracer.set(self.inner.observers.publish_tracer(&name));
             send_queue.listen(self.inner.observers.publisher(&name));
             let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
             let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), mode);
@@ -283,6 +284,7 @@ impl Service {
             return Ok(());
         };
         let name = self.inner.names.take(Role::Publish, &exchange.name);
+        exchange.tracer.set(self.inner.observers.publish_tracer(&name));
         let shared = ChannelShared::new(name.to_string(), Arc::clone(&lease.place.shared), Mode::Confirm);
         let channel = channel::spec(&shared, &lease.place.connection).on(self.io());
         let requester = requester::spec(&exchange, &channel.addr()).on(self.io());
