@@ -11,3 +11,4 @@ mod faults;
 mod pool;
 mod storm;
 mod testing;
+mod traces;
