@@ -39,6 +39,11 @@ mod request;
 mod service;
 mod topology;
 
+/// The trace that the code on this thread belongs to. Messages that are published carry it.
+pub mod trace {
+    pub use crate::base::trace::{current, look_first_in, within};
+}
+
 pub use base::{
     consumer_state::ConsumerState,
     events::{
@@ -48,6 +53,7 @@ pub use base::{
     failure::Failure,
     observer::{ChannelLabels, ConnectionLabels, ConsumerLabels, Listener, Observer, PublisherLabels, RequesterLabels},
     payload::Payload,
+    trace::{CreateSpan, PublishInfo, PublishSpan, PublishTracer},
 };
 pub use consume::{
     events::stats::ConsumerStats,
@@ -99,6 +105,7 @@ pub use request::{
     actor::RequesterStatus,
     error::{RequestError, RequestErrorKind},
     events::RequesterStats,
+    options::RequestOptions,
     requester::Requester,
 };
 pub use service::{

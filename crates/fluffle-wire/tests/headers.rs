@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use fluffle_wire::headers::HeaderValue::{Int, Str};
 use fluffle_wire::headers::{
-    self, Attempt, DeadLetterInfo, HeaderValue, InvalidTrace, Origin, Reason, TraceContext, error_chain,
+    self, Attempt, DeadLetterInfo, HeaderValue, InvalidTrace, ItemTraces, Origin, Reason, TraceContext, error_chain,
 };
 
 use proptest::prelude::*;
@@ -258,5 +258,56 @@ proptest! {
         prop_assume!(trace != [0; 16] && span != [0; 8]);
         let context = TraceContext::new(trace, span, sampled).unwrap();
         prop_assert_eq!(context.traceparent().parse::<TraceContext>().unwrap(), context);
+    }
+}
+
+fn traced(span: u8) -> TraceContext {
+    TraceContext::new([7; 16], [span; 8], true).unwrap()
+}
+
+#[test]
+fn the_traces_of_items_come_back_and_neighbours_are_kept_once() {
+    let (one, two) = (traced(1), traced(2));
+    let mut traces = ItemTraces::default();
+    for index in 0..1000 {
+        traces.push(index, Some(&one));
+    }
+    traces.push(1002, Some(&two));
+    assert_eq!(traces.iter().count(), 2);
+    let header = traces.header(1024);
+    assert_eq!(header, format!("1000*{} 2*- 1*{}", one.traceparent(), two.traceparent()));
+    let read = ItemTraces::parse(&header);
+    assert_eq!(read, traces);
+    assert_eq!((read.get(999), read.get(1000), read.get(1002), read.get(1003)), (Some(&one), None, Some(&two), None));
+    assert_eq!((read.common(1000), read.common(1003)), (None, None));
+}
+
+#[test]
+fn a_trace_that_all_items_share_is_common_to_them() {
+    let mut traces = ItemTraces::default();
+    traces.push(0, Some(&traced(1)));
+    traces.push(1, Some(&traced(1)));
+    assert_eq!((traces.common(2), traces.common(3)), (Some(&traced(1)), None), "the third has none");
+}
+
+#[test]
+fn traces_without_room_in_the_header_are_left_out_whole() {
+    let mut traces = ItemTraces::default();
+    (0..10).for_each(|index| traces.push(usize::from(index), Some(&traced(index + 1))));
+    let header = traces.header(200);
+    assert!(header.len() <= 200, "{header}");
+    let read = ItemTraces::parse(&header);
+    assert_eq!((read.len(), read.get(2), read.get(3)), (3, Some(&traced(3)), None));
+}
+
+#[test]
+fn a_damaged_header_of_item_traces_is_read_up_to_the_damage() {
+    let good = format!("2*{}", traced(1).traceparent());
+    for damage in
+        ["", "x", "0*-", "-1*-", "1*", "1*00-00-00-00", &format!("{}*-", u128::MAX), &format!("{}*-", usize::MAX)]
+    {
+        let read = ItemTraces::parse(&format!("{good} {damage} 5*-"));
+        assert_eq!(read.get(1), Some(&traced(1)), "{damage}");
+        assert!(read.len() == 2 || damage.is_empty(), "{damage}: {}", read.len());
     }
 }

@@ -15,3 +15,4 @@ pub(crate) mod observer;
 pub(crate) mod payload;
 pub(crate) mod requests;
 pub(crate) mod secret;
+pub(crate) mod trace;

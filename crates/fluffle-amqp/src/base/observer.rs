@@ -11,7 +11,10 @@ use std::{
 
 use fluffle_supervise::Panicked;
 
-use crate::base::events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, RequestEvent};
+use crate::base::{
+    events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, RequestEvent},
+    trace::{PublishTracer, Tracer},
+};
 
 /// Hears of the events of one thing: a consumer, a publisher, a channel, a connection, or the tree.
 ///
@@ -72,6 +75,16 @@ pub trait Observer: Send + Sync + 'static {
 
     /// A requester is added.
     fn requester(&self, of: &RequesterLabels<'_>) -> Option<Listener<RequestEvent>> {
+        let _ = of;
+        None
+    }
+
+    /// A publisher or requester is added, as [`publisher`](Self::publisher) says. The tracer makes spans of what it
+    /// publishes. Of several observers, the first that gives a tracer is the only one that is asked.
+    ///
+    /// Messages that are accepted before the service has the publisher have no spans. Nor have retry copies, dead letters
+    /// and answers: they carry the trace of the message that they come from.
+    fn publish_tracer(&self, of: &PublisherLabels<'_>) -> Option<Arc<dyn PublishTracer>> {
         let _ = of;
         None
     }
@@ -160,6 +173,17 @@ impl Observers {
 
     pub(crate) fn requester(&self, name: &str) -> Listeners<RequestEvent> {
         self.listeners(name, |observer| observer.requester(&RequesterLabels { name }))
+    }
+
+    pub(crate) fn publish_tracer(&self, name: &str) -> Tracer {
+        let ask = |observer: &Arc<dyn Observer>| {
+            let labels = PublisherLabels { name };
+            catch_unwind(AssertUnwindSafe(|| observer.publish_tracer(&labels))).unwrap_or_else(|panic| {
+                report(name, &*panic);
+                None
+            })
+        };
+        self.0.iter().find_map(ask).map_or_else(Tracer::default, Tracer::new)
     }
 
     pub(crate) fn channel(&self, name: &str, connection: &str) -> Listeners<ChannelEvent> {

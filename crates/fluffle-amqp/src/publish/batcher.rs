@@ -7,20 +7,27 @@ use std::{
     time::Duration,
 };
 
-use fluffle_wire::{BatchBuilder, EncodeErrorKind, Wire};
+use fluffle_wire::{
+    BatchBuilder, EncodeErrorKind, Wire,
+    headers::{ItemTraces, TraceContext},
+};
 use futures_util::poll;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::publish::{
-    batching::Batching,
-    entry::Entry,
-    error::PublishErrorKind,
-    message::{Address, Prepared, new_id},
-    outcome::{Kept, OutcomeSender, Pending},
-    properties::{Labels, Properties},
-    receipt::Claim,
-    route::Route,
-    send_queue::{OpenBatches, Reserved, SendQueue},
+use crate::{
+    base::trace::PublishInfo,
+    publish::{
+        batching::Batching,
+        entry::Entry,
+        error::PublishErrorKind,
+        message::{Address, Prepared, new_id},
+        outcome::{Kept, OutcomeSender, Pending},
+        properties::{Labels, Properties},
+        receipt::Claim,
+        route::{Key, Route},
+        send_queue::{OpenBatches, Reserved, SendQueue},
+        tracing,
+    },
 };
 
 /// Most batches open at a time, each for a routing key of its own. If another one is to be opened, the oldest is sent.
@@ -30,6 +37,8 @@ pub(crate) struct Batcher<T> {
     wire: Wire<T>,
     terms: Batching,
     exchange: Arc<str>,
+    key_template: Option<Arc<str>>,
+    key_varies: bool,
     mandatory: bool,
     persistent: bool,
     kept: Kept,
@@ -60,10 +69,20 @@ struct Open<T> {
 struct OpenBatch<T> {
     routing_key: Arc<str>,
     builder: BatchBuilder<T>,
+    /// The traces of its messages, if they have any.
+    traces: ItemTraces,
     reply: OutcomeSender,
     /// Reserved before the batch was opened, so that sending it waits for nothing.
     place: Reserved,
     due: Instant,
+}
+
+/// A message that is to join a batch.
+pub(crate) struct Joining<'a, T> {
+    pub(crate) message: &'a T,
+    pub(crate) key: &'a str,
+    /// What the batch carries for it.
+    pub(crate) trace: Option<&'a TraceContext>,
 }
 
 /// What became of a message that was to join an open batch. A [`Pending`] is that of a batch which is now to be sent.
@@ -82,6 +101,8 @@ impl<T> Batcher<T> {
             wire: route.wire.clone(),
             terms,
             exchange: Arc::clone(&route.exchange),
+            key_template: route.key_template.clone(),
+            key_varies: matches!(route.key, Key::By(_)),
             mandatory: route.is_mandatory(),
             persistent: route.persistent,
             kept: if route.journal.is_some() { Kept::InJournal } else { Kept::InMemory },
@@ -93,14 +114,13 @@ impl<T> Batcher<T> {
         }
     }
 
-    /// Puts `message` into the open batch of its key, if that has room. Waits for nothing.
+    /// Puts a message into the open batch of its key, if that has room. Waits for nothing.
     pub(crate) fn add(
         &self,
         send_queue: &SendQueue,
-        message: &T,
-        key: &str,
+        joining: &Joining<'_, T>,
     ) -> Result<Option<Claim>, PublishErrorKind> {
-        let added = self.open().add(message, key)?;
+        let added = self.open().add(joining)?;
         match added {
             Added::In(claim) => Ok(Some(claim)),
             Added::Last(claim, batch) => {
@@ -115,44 +135,42 @@ impl<T> Batcher<T> {
         }
     }
 
-    /// Waits for room for another batch and opens it with `message`.
+    /// Waits for room for another batch and opens it with this message.
     ///
     /// Cancellation safe: dropped before it returns, the message was not accepted.
     pub(crate) async fn open_with(
         &self,
         send_queue: &SendQueue,
-        message: &T,
-        key: &str,
+        joining: &Joining<'_, T>,
     ) -> Result<Claim, PublishErrorKind> {
-        let first = self.first(message)?;
+        let first = self.first(joining.message)?;
         let mut reserving = pin!(send_queue.reserve(self.room(&first)));
         if let Poll::Ready(place) = poll!(reserving.as_mut()) {
-            return self.put_up(send_queue, place?, first, message, key);
+            return self.put_up(send_queue, place?, first, joining);
         }
         // Open batches hold places: once sent, they give them back when they are confirmed.
         self.send_open(send_queue);
         loop {
             // Registered before the look, so that a batch which is opened in between is not missed.
             let others = self.others.notified();
-            if let Some(claim) = self.add(send_queue, message, key)? {
+            if let Some(claim) = self.add(send_queue, joining)? {
                 return Ok(claim);
             }
             tokio::select! {
                 biased;
-                place = &mut reserving => return self.put_up(send_queue, place?, first, message, key),
+                place = &mut reserving => return self.put_up(send_queue, place?, first, joining),
                 () = others => {}
             }
         }
     }
 
-    /// Opens another batch with `message`, if there is room for one now.
+    /// Opens another batch with this message, if there is room for one now.
     pub(crate) fn try_open_with(
         &self,
         send_queue: &SendQueue,
-        message: &T,
-        key: &str,
+        joining: &Joining<'_, T>,
     ) -> Result<Claim, PublishErrorKind> {
-        let first = self.first(message)?;
+        let first = self.first(joining.message)?;
         let place = match send_queue.try_reserve(self.room(&first)) {
             Err(PublishErrorKind::Full) => {
                 self.send_open(send_queue);
@@ -160,7 +178,7 @@ impl<T> Batcher<T> {
             }
             place => place?,
         };
-        self.put_up(send_queue, place, first, message, key)
+        self.put_up(send_queue, place, first, joining)
     }
 
     /// Sends a message that cannot share an envelope, after the messages accepted before it for the same key.
@@ -193,8 +211,7 @@ impl<T> Batcher<T> {
         send_queue: &SendQueue,
         place: Reserved,
         first: BatchBuilder<T>,
-        message: &T,
-        key: &str,
+        joining: &Joining<'_, T>,
     ) -> Result<Claim, PublishErrorKind> {
         let id = new_id();
         loop {
@@ -202,7 +219,7 @@ impl<T> Batcher<T> {
             if open.closed {
                 return Err(send_queue.not_sent());
             }
-            let to_send = match open.add(message, key)? {
+            let to_send = match open.add(joining)? {
                 Added::In(claim) => return Ok(claim),
                 Added::Last(claim, batch) => {
                     drop(open);
@@ -213,7 +230,7 @@ impl<T> Batcher<T> {
                 Added::NoneOpen => match open.batches.first() {
                     Some(oldest) if open.batches.len() >= MOST_OPEN => oldest.reply.pending(),
                     _ => {
-                        let batch = self.batch(id, place, first, key);
+                        let batch = self.batch(id, place, first, joining);
                         let (claim, full) = (batch.claim_to_last(), batch.builder.is_full());
                         let pending = batch.reply.pending();
                         open.batches.push(batch);
@@ -234,12 +251,14 @@ impl<T> Batcher<T> {
         }
     }
 
-    fn batch(&self, id: Arc<str>, place: Reserved, builder: BatchBuilder<T>, key: &str) -> OpenBatch<T> {
+    fn batch(&self, id: Arc<str>, place: Reserved, builder: BatchBuilder<T>, joining: &Joining<'_, T>) -> OpenBatch<T> {
         let due = Instant::now() + self.terms.linger;
-        let routing_key: Arc<str> = key.into();
+        let routing_key: Arc<str> = joining.key.into();
         let to = Address { exchange: Arc::clone(&self.exchange), routing_key: Arc::clone(&routing_key) };
         let (_, reply) = Pending::new(id, to, due + self.deadline, self.kept);
-        OpenBatch { routing_key, builder, reply, place, due }
+        let mut batch = OpenBatch { routing_key, builder, traces: ItemTraces::default(), reply, place, due };
+        batch.note_last(joining.trace);
+        batch
     }
 
     /// Sends the batch of `pending`, unless it has been sent.
@@ -270,12 +289,30 @@ impl<T> Batcher<T> {
     }
 
     fn send(&self, send_queue: &SendQueue, batch: OpenBatch<T>) {
-        let OpenBatch { routing_key, builder, reply, place, .. } = batch;
+        let OpenBatch { routing_key, builder, traces, mut reply, place, .. } = batch;
         let items = builder.len();
         match builder.seal() {
             Ok(encoded) => {
                 let id = Arc::clone(&reply.pending().id);
-                let properties = Properties::Labels(Labels::now(&encoded, self.persistent));
+                let labels = Labels::now(&encoded, self.persistent);
+                let properties = if traces.is_empty() && send_queue.tracer.get().is_none() {
+                    Properties::Labels(labels)
+                } else {
+                    let info = PublishInfo {
+                        message_id: &id,
+                        exchange: &self.exchange,
+                        routing_key: &routing_key,
+                        key_template: self.key_template.as_deref(),
+                        key_varies: self.key_varies,
+                        correlation_id: None,
+                        batch_len: Some(items),
+                        created_by: None,
+                        cause: traces.common(items),
+                    };
+                    let (properties, span) = tracing::batch(send_queue, labels, &info, &traces);
+                    reply.follow(span);
+                    properties
+                };
                 let to = Address { exchange: Arc::clone(&self.exchange), routing_key };
                 let message = Prepared::encoded(id, to, self.mandatory, properties, encoded);
                 send_queue.send(place, Entry::new(message, reply, true));
@@ -330,11 +367,15 @@ impl<T> OpenBatches for Batcher<T> {
 }
 
 impl<T> Open<T> {
-    fn add(&mut self, message: &T, key: &str) -> Result<Added, PublishErrorKind> {
-        let Some(batch) = self.batches.iter_mut().find(|batch| *batch.routing_key == *key) else {
+    fn add(&mut self, joining: &Joining<'_, T>) -> Result<Added, PublishErrorKind> {
+        let Some(batch) = self.batches.iter_mut().find(|batch| *batch.routing_key == *joining.key) else {
             return Ok(Added::NoneOpen);
         };
-        match batch.builder.push(message) {
+        let pushed = batch.builder.push(joining.message);
+        if pushed.is_ok() {
+            batch.note_last(joining.trace);
+        }
+        match pushed {
             Ok(()) if batch.builder.is_full() => Ok(Added::Last(batch.claim_to_last(), batch.reply.pending())),
             Ok(()) => Ok(Added::In(batch.claim_to_last())),
             Err(error) if error.kind() == EncodeErrorKind::BatchFull => Ok(Added::Full(batch.reply.pending())),
@@ -344,6 +385,13 @@ impl<T> Open<T> {
 }
 
 impl<T> OpenBatch<T> {
+    /// The last message has this trace.
+    fn note_last(&mut self, trace: Option<&TraceContext>) {
+        if let Some(trace) = trace {
+            self.traces.push(self.builder.len().saturating_sub(1), Some(trace));
+        }
+    }
+
     fn claim_to_last(&self) -> Claim {
         let index = self.builder.len().saturating_sub(1);
         Claim::item(self.reply.pending(), u32::try_from(index).unwrap_or(u32::MAX))
@@ -351,121 +399,4 @@ impl<T> OpenBatch<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{future::Future, pin::Pin};
-
-    use futures_util::future::join_all;
-
-    use super::*;
-    use crate::publish::send_queue::SendSettings;
-
-    type Opening<'a> = Pin<Box<dyn Future<Output = Result<Claim, PublishErrorKind>> + 'a>>;
-
-    fn batcher(terms: Batching, mailbox: usize) -> (Arc<Batcher<String>>, Arc<SendQueue>) {
-        let batcher = Arc::new(Batcher::new(&Route::<String>::exchange("x"), terms));
-        let send_queue = SendQueue::with(SendSettings {
-            name: "test".to_owned(),
-            mailbox,
-            window: 10,
-            confirm_limit: Duration::from_secs(1),
-            bytes: 1 << 26,
-            journal: None,
-            batches: Some(Arc::clone(&batcher) as Arc<dyn OpenBatches>),
-        });
-        (batcher, send_queue)
-    }
-
-    fn in_open(batcher: &Batcher<String>) -> usize {
-        let mut items = 0;
-        batcher.hold(&mut |open| items = open);
-        items
-    }
-
-    /// How many messages each envelope in the mailbox has.
-    async fn sent(send_queue: &SendQueue) -> Vec<usize> {
-        let mut inbox = send_queue.inbox().await;
-        std::iter::from_fn(|| inbox.try_recv().ok()).map(|entry| entry.items()).collect()
-    }
-
-    #[tokio::test]
-    async fn who_waits_for_room_joins_the_batch_that_another_could_open() {
-        let (batcher, send_queue) = batcher(Batching::default().linger(Duration::from_secs(60)), 1);
-        let place = send_queue.reserve(1).await.unwrap();
-        let texts = ["a", "b", "c"].map(str::to_owned);
-        let mut waiting: Vec<Opening<'_>> = Vec::new();
-        for text in &texts {
-            waiting.push(Box::pin(batcher.open_with(&send_queue, text, "k")));
-        }
-        for one in &mut waiting {
-            assert!(poll!(one).is_pending());
-        }
-        drop(place);
-        let claims = tokio::time::timeout(Duration::from_secs(10), join_all(waiting))
-            .await
-            .expect("room for one is room for all");
-        assert!(claims.into_iter().all(|claim| claim.is_ok()));
-        assert_eq!(in_open(&batcher), 3);
-        batcher.send_open(&send_queue);
-        assert_eq!(sent(&send_queue).await, [3]);
-    }
-
-    #[tokio::test]
-    async fn a_batch_that_waits_for_company_gives_its_place_to_who_waits_for_room() {
-        let (batcher, send_queue) = batcher(Batching::default().linger(Duration::from_secs(60)), 1);
-        batcher.open_with(&send_queue, &"a".to_owned(), "one").await.unwrap();
-        let text = "b".to_owned();
-        let mut waiting: Opening<'_> = Box::pin(batcher.open_with(&send_queue, &text, "two"));
-        assert!(poll!(&mut waiting).is_pending());
-        assert_eq!(sent(&send_queue).await, [1]);
-        let opened = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("the mailbox was emptied");
-        assert!(opened.is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_due_is_sent_by_whoever_looks_and_the_rest_stays() {
-        let (batcher, send_queue) = batcher(Batching::default().linger(Duration::from_millis(5)), 10);
-        batcher.try_open_with(&send_queue, &"a".to_owned(), "one").unwrap();
-        // The first caller is gone before the batch is due, and with it the time that it was told.
-        assert!(batcher.send_due(&send_queue, Instant::now()).is_some());
-        tokio::time::advance(Duration::from_millis(3)).await;
-        batcher.try_open_with(&send_queue, &"b".to_owned(), "two").unwrap();
-        tokio::time::advance(Duration::from_millis(2)).await;
-        assert_eq!(batcher.send_due(&send_queue, Instant::now()), Some(Instant::now() + Duration::from_millis(3)));
-        assert_eq!((sent(&send_queue).await, in_open(&batcher)), (vec![1], 1));
-        let lingering = tokio::spawn({
-            let send_queue = Arc::clone(&send_queue);
-            async move { send_queue.linger().await }
-        });
-        tokio::time::advance(Duration::from_millis(3)).await;
-        while in_open(&batcher) > 0 {
-            tokio::task::yield_now().await;
-        }
-        batcher.try_open_with(&send_queue, &"c".to_owned(), "one").unwrap();
-        tokio::time::sleep(Duration::from_millis(6)).await;
-        assert_eq!(sent(&send_queue).await, [1, 1], "`linger` is told of the next batch");
-        lingering.abort();
-    }
-
-    #[tokio::test]
-    async fn what_is_closed_has_sent_all_it_had_and_takes_nothing_more() {
-        let (batcher, send_queue) = batcher(Batching::default(), 10);
-        batcher.try_open_with(&send_queue, &"a".to_owned(), "k").unwrap();
-        let place = send_queue.reserve(1).await.unwrap();
-        let first = batcher.first(&"late".to_owned()).unwrap();
-        batcher.close(&send_queue);
-        let late = batcher.put_up(&send_queue, place, first, &"late".to_owned(), "k");
-        assert!(matches!(late, Err(PublishErrorKind::NotSent(_))));
-        assert_eq!((sent(&send_queue).await, in_open(&batcher)), (vec![1], 0));
-    }
-
-    #[tokio::test]
-    async fn a_new_key_past_the_most_open_batches_sends_the_oldest() {
-        let (batcher, send_queue) = batcher(Batching::default(), 1000);
-        for key in 0..=MOST_OPEN {
-            batcher.try_open_with(&send_queue, &"a".to_owned(), &key.to_string()).unwrap();
-        }
-        assert_eq!((sent(&send_queue).await, in_open(&batcher)), (vec![1], MOST_OPEN));
-        assert!(batcher.add(&send_queue, &"a".to_owned(), "0").unwrap().is_none(), "the oldest was sent");
-        assert!(batcher.add(&send_queue, &"a".to_owned(), "1").unwrap().is_some());
-    }
-}
+mod tests;

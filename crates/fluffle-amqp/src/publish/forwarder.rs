@@ -18,6 +18,7 @@ use crate::{
         receipt::{Claim, Confirmed, Receipt},
         send_queue::SendQueue,
         stats::PublisherStats,
+        tracing,
     },
 };
 
@@ -92,10 +93,12 @@ impl Forwarder {
         self.shared.send_queue.stats()
     }
 
-    async fn accept(&self, message: Prepared, detached: bool) -> Result<Receipt<Prepared>, PublishError<Prepared>> {
+    async fn accept(&self, mut message: Prepared, detached: bool) -> Result<Receipt<Prepared>, PublishError<Prepared>> {
         let deadline = Instant::now() + self.shared.deadline;
         let kept = if detached { Kept::InMemory } else { Kept::No };
-        let (pending, reply) = Pending::new(Arc::clone(&message.id), message.address(), deadline, kept);
+        let span = tracing::prepared(&self.shared.send_queue, &mut message);
+        let (pending, mut reply) = Pending::new(Arc::clone(&message.id), message.address(), deadline, kept);
+        reply.follow(span);
         let receipt = Receipt::new(message.clone(), Claim::whole(pending));
         match timeout_at(deadline, self.shared.send_queue.accept(Entry::new(message, reply, detached))).await {
             Ok(Ok(())) => Ok(receipt),

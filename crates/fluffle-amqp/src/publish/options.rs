@@ -8,7 +8,10 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::publish::properties::{Labels, Properties};
+use crate::{
+    base::{header::AmqpHeader, trace},
+    publish::properties::{self, Labels, Properties},
+};
 
 /// Most bytes of headers. All headers of a message travel in one frame of 128 KiB. Retry copies and dead letters add
 /// about 3 KiB. If the connection has smaller frames, there is less room, see
@@ -32,11 +35,20 @@ pub struct MessageOptions {
     expiration: Option<Duration>,
     priority: Option<u8>,
     headers: Vec<(String, AMQPValue)>,
+    /// The trace of the message that this one is sent because of.
+    cause: Option<TraceContext>,
 }
 
 impl MessageOptions {
-    pub(crate) const NONE: &'static Self =
-        &Self { id: None, key: None, correlation_id: None, expiration: None, priority: None, headers: Vec::new() };
+    pub(crate) const NONE: &'static Self = &Self {
+        id: None,
+        key: None,
+        correlation_id: None,
+        expiration: None,
+        priority: None,
+        headers: Vec::new(),
+        cause: None,
+    };
 
     /// Options with nothing set.
     pub fn new() -> Self {
@@ -92,7 +104,8 @@ impl MessageOptions {
         self
     }
 
-    /// The span that sends the message (W3C Trace Context).
+    /// The span that has created the message (W3C Trace Context), which the message carries as it is. By default that is
+    /// the span of the publish, if the service traces, else the [current trace](crate::trace::current).
     #[must_use]
     pub fn trace(mut self, context: &TraceContext) -> Self {
         self = self.header(TRACEPARENT, context.traceparent());
@@ -102,9 +115,40 @@ impl MessageOptions {
         }
     }
 
+    /// The message belongs to this trace, unless the code that publishes it is in a span of the same trace.
+    pub(crate) fn in_trace_of(mut self, cause: Option<TraceContext>) -> Self {
+        self.cause = cause.or(self.cause);
+        self
+    }
+
+    /// The trace that the message belongs to.
+    pub(crate) fn cause(&self) -> Option<TraceContext> {
+        let current = trace::current();
+        match (&self.cause, current) {
+            (Some(given), Some(current)) if given.trace_id() == current.trace_id() => Some(current),
+            (Some(given), _) => Some(given.clone()),
+            (None, current) => current,
+        }
+    }
+
+    /// The span that has created the message, if the headers say so.
+    pub(crate) fn created_by(&self) -> Option<TraceContext> {
+        if self.headers.is_empty() {
+            return None;
+        }
+        TraceContext::read(|name| {
+            let (_, value) = self.headers.iter().rev().find(|(own, _)| own == name)?;
+            AmqpHeader(value).value()
+        })
+    }
+
+    fn carries_a_trace(&self) -> bool {
+        self.headers.iter().any(|(name, _)| name == TRACEPARENT)
+    }
+
     /// Whether the message may join a batch: nothing is set but a routing key, which all messages of an envelope share.
     pub(crate) fn allow_batch(&self) -> bool {
-        let Self { id, key: _, correlation_id, expiration, priority, headers } = self;
+        let Self { id, key: _, correlation_id, expiration, priority, headers, cause: _ } = self;
         id.is_none() && correlation_id.is_none() && expiration.is_none() && priority.is_none() && headers.is_empty()
     }
 
@@ -131,16 +175,19 @@ impl MessageOptions {
         self.headers.iter().map(|(name, content)| name.len() + value(content) + 6).sum()
     }
 
-    /// The properties of the message `id`: `labels` and these options.
-    pub(crate) fn apply(&self, labels: Labels, id: &str) -> Properties {
-        let Self { id: _, key: _, correlation_id, expiration, priority, headers } = self;
-        if correlation_id.is_none() && expiration.is_none() && priority.is_none() && headers.is_empty() {
+    /// The properties of the message `id`: `labels` and these options. If the options say nothing of a trace, the
+    /// message carries `trace`.
+    pub(crate) fn apply(&self, labels: Labels, id: &str, trace: Option<&TraceContext>) -> Properties {
+        let Self { id: _, key: _, correlation_id, expiration, priority, headers, cause: _ } = self;
+        let has_none = correlation_id.is_none() && expiration.is_none() && priority.is_none() && headers.is_empty();
+        if has_none && trace.is_none() {
             return Properties::Labels(labels);
         }
-        self.add_to(labels.to_amqp(id)).into()
+        self.add_to(labels.to_amqp(id), trace).into()
     }
 
-    fn add_to(&self, mut properties: BasicProperties) -> BasicProperties {
+    pub(crate) fn add_to(&self, mut properties: BasicProperties, trace: Option<&TraceContext>) -> BasicProperties {
+        let trace = trace.filter(|_| !self.carries_a_trace());
         if let Some(id) = &self.correlation_id {
             properties = properties.with_correlation_id(id.as_str().into());
         }
@@ -150,12 +197,15 @@ impl MessageOptions {
         if let Some(priority) = self.priority {
             properties = properties.with_priority(priority);
         }
-        if self.headers.is_empty() {
+        if self.headers.is_empty() && trace.is_none() {
             return properties;
         }
         let mut table = FieldTable::default();
         for (name, value) in &self.headers {
             table.insert(name.as_str().into(), value.clone());
+        }
+        if let Some(trace) = trace {
+            properties::put_trace(&mut table, trace);
         }
         properties.with_headers(table)
     }

@@ -10,7 +10,11 @@ use futures_util::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    base::clock::timeout_at,
+    base::{
+        clock::timeout_at,
+        events::PublishResult,
+        trace::{self, PublishSpan},
+    },
     publish::{
         confirm::Returned,
         error::PublishErrorKind,
@@ -35,6 +39,17 @@ pub(crate) enum SendOutcome {
     Unsent(PublishErrorKind),
     /// The publisher was shut down first.
     Closed,
+}
+
+impl SendOutcome {
+    pub(crate) fn result(&self) -> PublishResult {
+        match self {
+            SendOutcome::Confirmed | SendOutcome::Written => PublishResult::Confirmed,
+            SendOutcome::Returned(_) => PublishResult::Returned,
+            SendOutcome::Nacked => PublishResult::Nacked,
+            SendOutcome::Refused { .. } | SendOutcome::Unsent(_) | SendOutcome::Closed => PublishResult::Failed,
+        }
+    }
 }
 
 /// Whether a message is still published after its sender has stopped waiting.
@@ -84,7 +99,15 @@ struct HandBack {
 }
 
 /// The right to settle a message. Dropped unused, it settles the message as [`SendOutcome::Closed`].
-pub(crate) struct OutcomeSender(Arc<Pending>);
+pub(crate) struct OutcomeSender {
+    pending: Arc<Pending>,
+    /// The span of the message, if it has one.
+    span: Option<Box<Following>>,
+}
+
+/// A span that waits for the outcome. In a box of its own, because most messages have none, and each has an
+/// `OutcomeSender`.
+struct Following(Box<dyn PublishSpan>);
 
 impl Pending {
     pub(crate) fn new(id: Arc<str>, to: Address, deadline: Instant, kept: Kept) -> (Arc<Self>, OutcomeSender) {
@@ -99,7 +122,7 @@ impl Pending {
             news: Notify::new(),
             hand_back: Mutex::default(),
         });
-        (Arc::clone(&pending), OutcomeSender(pending))
+        (Arc::clone(&pending), OutcomeSender { pending, span: None })
     }
 
     /// The destination, as errors and log lines name it.
@@ -203,57 +226,71 @@ impl OutcomeSender {
         Pending::new(Arc::clone(&message.id), message.address(), Instant::now(), Kept::InJournal).1
     }
 
+    /// The message has a span, which ends with its outcome.
+    pub(crate) fn follow(&mut self, span: Option<Box<dyn PublishSpan>>) {
+        self.span = span.map(|span| Box::new(Following(span)));
+    }
+
     /// The message that this reply settles, for one more sender.
     pub(crate) fn pending(&self) -> Arc<Pending> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.pending)
     }
 
     pub(crate) fn is_of(&self, pending: &Arc<Pending>) -> bool {
-        Arc::ptr_eq(&self.0, pending)
+        Arc::ptr_eq(&self.pending, pending)
     }
 
     /// Whether no sender waits for the outcome any more.
     pub(crate) fn unheard(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
+        Arc::strong_count(&self.pending) == 1
     }
 
     /// The message is about to be sent. False if its sender has withdrawn it, and has been told so: it must not be
     /// sent.
     pub(crate) fn depart(&self) -> bool {
-        self.0.travel.depart()
+        self.pending.travel.depart()
     }
 
     pub(crate) fn withdrawn(&self) -> bool {
-        self.0.travel.withdrawn()
+        self.pending.travel.withdrawn()
     }
 
     /// The publisher is closed, for the reason `why`. If the message has been sent, it may have arrived.
-    pub(crate) fn close(self, why: NotSent) {
-        if self.0.kept != Kept::InJournal && self.0.travel.withdraw() {
+    pub(crate) fn close(mut self, why: NotSent) {
+        if self.pending.kept != Kept::InJournal && self.pending.travel.withdraw() {
             self.tell(SendOutcome::Unsent(PublishErrorKind::NotSent(why)));
         }
         // Else dropping the reply says `Closed`.
     }
 
-    pub(crate) fn settle(self, outcome: SendOutcome) {
+    pub(crate) fn settle(mut self, outcome: SendOutcome) {
         self.tell(outcome);
     }
 
     /// The broker did not take the message. The journal keeps it until its senders have it back.
-    pub(crate) fn settle_in_custody(self, outcome: SendOutcome, custody: Box<dyn InCustody>) {
-        self.0.hand_back().custody = Some(custody);
+    pub(crate) fn settle_in_custody(mut self, outcome: SendOutcome, custody: Box<dyn InCustody>) {
+        self.pending.hand_back().custody = Some(custody);
         self.tell(outcome);
     }
 
-    fn tell(&self, outcome: SendOutcome) {
-        if self.0.outcome.set(outcome).is_ok() {
-            self.0.news.notify_waiters();
+    fn tell(&mut self, outcome: SendOutcome) {
+        // Before its senders hear of it, so that they can rely on it.
+        trace::settle(self.span.take().map(|following| following.0), outcome.result());
+        if self.pending.outcome.set(outcome).is_ok() {
+            self.pending.news.notify_waiters();
         }
     }
 }
 
 impl Drop for OutcomeSender {
     fn drop(&mut self) {
+        let span = self.span.take().map(|following| following.0);
+        if self.pending.travel.withdrawn() {
+            trace::settle(span, PublishResult::Withdrawn);
+        } else if self.pending.safe.get().is_none() {
+            trace::settle(span, PublishResult::Failed);
+        }
+        // Else the journal has the message and publishes it, and its sender has gone: the span ends without an outcome.
         self.tell(SendOutcome::Closed);
     }
 }

@@ -5,8 +5,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use fluffle_wire::Encoded;
-use lapin::BasicProperties;
+use fluffle_wire::{
+    Encoded,
+    headers::{TRACEPARENT, TRACESTATE, TraceContext},
+};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
 
 use crate::base::frame;
 
@@ -78,6 +84,14 @@ impl Properties {
             Self::Labels(labels) => labels.header_bytes(id),
             Self::Any(properties) => frame::header_bytes(properties),
         }
+    }
+}
+
+/// Puts a trace among headers.
+pub(crate) fn put_trace(headers: &mut FieldTable, trace: &TraceContext) {
+    headers.insert(TRACEPARENT.into(), AMQPValue::LongString(trace.traceparent().into()));
+    if let Some(state) = trace.state() {
+        headers.insert(TRACESTATE.into(), AMQPValue::LongString(state.into()));
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::{task::coop::consume_budget, time::Instant};
 use crate::{
     base::clock::timeout_at,
     publish::{
-        batcher::Batcher,
+        batcher::{Batcher, Joining},
         entry::Entry,
         error::{PublishError, PublishErrorKind},
         message::{new_id, target},
@@ -22,6 +22,7 @@ use crate::{
         route::Route,
         send_queue::{Reserved, SendQueue},
         stats::PublisherStats,
+        tracing::{Creation, alone},
     },
 };
 
@@ -79,6 +80,7 @@ enum Accepting<'a, T> {
     InBatch {
         message: T,
         key: Cow<'a, str>,
+        creation: Creation,
         send_queue: &'a SendQueue,
         batcher: &'a Batcher<T>,
     },
@@ -220,10 +222,13 @@ impl<T> Publisher<T> {
             if limited || first.send_queue.journal.is_some() { Err(PublishErrorKind::Full) } else { Ok(()) }
         };
         if let Some((key, send_queue, batcher)) = self.shared.batches(&message, None) {
-            let added = full().and_then(|()| match self.add(send_queue, batcher, &message, &key)? {
+            let creation = Creation::new(&self.shared.route, send_queue, &key, MessageOptions::NONE);
+            let joining = Joining { message: &message, key: &key, trace: creation.trace() };
+            let added = full().and_then(|()| match self.add(send_queue, batcher, &joining)? {
                 Some(claim) => Ok(claim),
-                None => batcher.try_open_with(send_queue, &message, &key),
+                None => batcher.try_open_with(send_queue, &joining),
             });
+            let added = creation.joined(added);
             let key = key.into_owned();
             return match added {
                 Ok(claim) => Ok(Receipt::new(message, claim)),
@@ -283,10 +288,12 @@ impl<T> Publisher<T> {
             && let Some((key, send_queue, batcher)) = self.shared.batches(&message, options.key.as_deref())
         {
             let limited = self.shared.route.rate_limit.is_some();
-            let joined = if limited { Ok(None) } else { self.add(send_queue, batcher, &message, &key) };
+            let creation = Creation::new(&self.shared.route, send_queue, &key, options);
+            let joining = Joining { message: &message, key: &key, trace: creation.trace() };
+            let joined = if limited { Ok(None) } else { self.add(send_queue, batcher, &joining) };
             return match joined {
-                Ok(Some(claim)) => Accepting::Done(Ok(Receipt::new(message, claim))),
-                Ok(None) => Accepting::InBatch { message, key, send_queue, batcher },
+                Ok(Some(claim)) => Accepting::Done(Ok(Receipt::new(message, creation.into_batch(claim)))),
+                Ok(None) => Accepting::InBatch { message, key, creation, send_queue, batcher },
                 Err(kind) => Accepting::Done(Err(self.not_batched(message, &key, kind))),
             };
         }
@@ -319,16 +326,17 @@ impl<T> Publisher<T> {
         };
         match accepting {
             Accepting::Done(accepted) => accepted,
-            Accepting::InBatch { message, key, send_queue, batcher } => {
+            Accepting::InBatch { message, key, creation, send_queue, batcher } => {
                 let joining = async {
+                    let joining = Joining { message: &message, key: &key, trace: creation.trace() };
                     turn.await;
-                    match self.add(send_queue, batcher, &message, &key)? {
+                    match self.add(send_queue, batcher, &joining)? {
                         Some(claim) => Ok(claim),
-                        None => batcher.open_with(send_queue, &message, &key).await,
+                        None => batcher.open_with(send_queue, &joining).await,
                     }
                 };
                 let joined = timeout_at(Instant::now() + route.deadline, joining).await;
-                match joined.unwrap_or(Err(PublishErrorKind::Overloaded)) {
+                match creation.joined(joined.unwrap_or(Err(PublishErrorKind::Overloaded))) {
                     Ok(claim) => Ok(Receipt::new(message, claim)),
                     Err(kind) => Err(self.not_batched(message, &key, kind)),
                 }
@@ -351,12 +359,11 @@ impl<T> Publisher<T> {
         &self,
         send_queue: &SendQueue,
         batcher: &Batcher<T>,
-        message: &T,
-        key: &str,
+        joining: &Joining<'_, T>,
     ) -> Result<Option<Claim>, PublishErrorKind> {
-        match self.shared.route.too_long(key) {
+        match self.shared.route.too_long(joining.key) {
             Some(property) => Err(PublishErrorKind::Property(property)),
-            None => batcher.add(send_queue, message, key),
+            None => batcher.add(send_queue, joining),
         }
     }
 
@@ -380,9 +387,11 @@ impl<T> Publisher<T> {
             (None, true) => Kept::InMemory,
             (None, false) => Kept::No,
         };
-        let (pending, reply) = Pending::new(Arc::clone(&id), to.clone(), deadline, kept);
+        let (trace, span) = alone(route, &first.send_queue, &id, &to.routing_key, options);
+        let (pending, mut reply) = Pending::new(Arc::clone(&id), to.clone(), deadline, kept);
+        reply.follow(span);
         let receipt = Receipt::new(message, Claim::whole(pending));
-        match route.prepare_as(&receipt.message, options, id, to) {
+        match route.prepare_as(&receipt.message, options, id, to, trace.as_ref()) {
             Ok(prepared) => match first.send_queue.has_room_for_headers(&prepared) {
                 Ok(()) => Ok((receipt, Entry::new(prepared, reply, detached))),
                 Err(kind) => Err(receipt.failed(kind)),

@@ -54,7 +54,7 @@ impl Claim {
         Self { pending, index: Some(index), text: OnceBox::new() }
     }
 
-    fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         match self.index {
             None => &self.pending.id,
             Some(index) => self.text.get_or_init(|| Box::new(format!("{}/{index}", self.pending.id))),

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use fluffle_store::Journal;
-use fluffle_wire::{Codec, Gzip, Limits, Wire};
+use fluffle_wire::{Codec, Gzip, Limits, Wire, headers::TraceContext};
 
 use crate::{
     base::payload::Payload,
@@ -77,6 +77,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct Route<T> {
     pub(crate) exchange: Arc<str>,
     pub(crate) key: Key<T>,
+    pub(crate) key_template: Option<Arc<str>>,
     pub(crate) mandatory: bool,
     pub(crate) persistent: bool,
     pub(crate) confirms: Confirms,
@@ -149,6 +150,7 @@ impl<T> Route<T> {
         Self {
             exchange: exchange.into(),
             key: Key::Fixed("".into()),
+            key_template: None,
             mandatory: true,
             persistent: true,
             confirms: Confirms::Window(1024),
@@ -176,6 +178,21 @@ impl<T> Route<T> {
     #[must_use]
     pub fn key_by(mut self, key: impl Fn(&T) -> String + Send + Sync + 'static) -> Self {
         self.key = Key::By(Arc::new(key));
+        self
+    }
+
+    /// One name for all the routing keys that [`key_by`](Self::key_by) makes. A tracer uses it in the names of spans,
+    /// because the keys themselves could give each message a name of its own. Without it such a span has the name of the
+    /// exchange alone.
+    ///
+    /// ```
+    /// use fluffle_amqp::Route;
+    ///
+    /// let route = Route::<String>::exchange("orders").key_by(|order| format!("order.{order}")).key_template("order.{id}");
+    /// ```
+    #[must_use]
+    pub fn key_template(mut self, template: impl Into<String>) -> Self {
+        self.key_template = Some(template.into().into());
         self
     }
 
@@ -345,13 +362,14 @@ impl<T> Route<T> {
     }
 
     /// Encodes, addresses and labels a message without publishing it, so that it can be stored and later published by a
-    /// [`Forwarder`](crate::Forwarder).
+    /// [`Forwarder`](crate::Forwarder). The message carries the [current trace](crate::trace::current), unless the
+    /// options say otherwise.
     ///
     /// # Errors
     /// If the message cannot be encoded, is over a limit, or a property is longer than AMQP allows.
     pub fn prepare(&self, message: &T, options: &MessageOptions) -> Result<Prepared, PublishErrorKind> {
         let (id, to) = self.address(message, options);
-        self.prepare_as(message, options, id, to)
+        self.prepare_as(message, options, id, to, options.cause().as_ref())
     }
 
     /// The message's id, and where the message goes.
@@ -384,18 +402,20 @@ impl<T> Route<T> {
         }
     }
 
+    /// Prepares a message whose id and address are known. It carries `trace`, unless the options say otherwise.
     pub(crate) fn prepare_as(
         &self,
         message: &T,
         options: &MessageOptions,
         id: Arc<str>,
         to: Address,
+        trace: Option<&TraceContext>,
     ) -> Result<Prepared, PublishErrorKind> {
         if let Some(property) = options.too_long().or(self.too_long(&to.routing_key)) {
             return Err(PublishErrorKind::Property(property));
         }
         let encoded = self.wire.encode(message).map_err(PublishErrorKind::Encode)?;
-        let properties = options.apply(Labels::now(&encoded, self.persistent), &id);
+        let properties = options.apply(Labels::now(&encoded, self.persistent), &id, trace);
         Ok(Prepared::encoded(id, to, self.is_mandatory(), properties, encoded))
     }
 

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    base::labels,
+    base::{events::PublishResult, labels, trace::TracerSlot},
     flow::budget::{ByteRoom, Room},
     link::{
         bounded::{OPERATION_TIMEOUT, bounded},
@@ -33,7 +33,10 @@ use crate::{
         name::PublisherName,
         travel::{NotSent, Travel},
     },
-    request::events::{RequestEvents, RequesterStats},
+    request::{
+        events::{RequestEvents, RequesterStats},
+        span::FollowedSpan,
+    },
 };
 
 /// The pseudo-queue of RabbitMQ that answers are consumed from.
@@ -67,6 +70,7 @@ pub(crate) struct Asked {
     pub(crate) travel: Arc<Travel>,
     /// Its part of the bytes that the requester may hold, until the broker has the request.
     pub(crate) room: Room,
+    pub(crate) span: FollowedSpan,
 }
 
 /// One requester at a glance.
@@ -95,6 +99,8 @@ pub(crate) struct RequestTable {
     /// Why the requester is closed, once it is.
     closed: OnceLock<NotSent>,
     handles_gone: Notify,
+    /// What makes spans of accepted requests.
+    pub(crate) tracer: TracerSlot,
 }
 
 impl RequestTable {
@@ -110,6 +116,7 @@ impl RequestTable {
             events: Arc::default(),
             closed: OnceLock::new(),
             handles_gone: Notify::new(),
+            tracer: TracerSlot::default(),
         })
     }
 
@@ -230,8 +237,8 @@ struct Ended;
 /// The callers of requests without an answer, by correlation id.
 type OpenRequests = HashMap<Arc<str>, oneshot::Sender<RequestOutcome>>;
 
-/// The correlation ids of requests without a confirm, and their room, by sequence number.
-type UnconfirmedRequests = HashMap<u64, (Arc<str>, Room)>;
+/// The correlation ids of requests without a confirm, their room and their spans, by sequence number.
+type UnconfirmedRequests = HashMap<u64, (Arc<str>, Room, FollowedSpan)>;
 
 /// Publishes requests and takes answers until the channel is lost; then every open request ends as lost.
 async fn run(lease: LeasedChannel, mut replies: lapin::Consumer, table: Arc<RequestTable>) -> lapin::Error {
@@ -257,9 +264,9 @@ async fn run(lease: LeasedChannel, mut replies: lapin::Consumer, table: Arc<Requ
             // Both numbers are bounded: while the broker blocks publishers, callers give up and leave `open`, but their
             // requests stay unconfirmed.
             asked = inbox.recv(), if open.len().max(confirms.len()) < table.window => match asked {
-                Some(Asked { message, reply, travel, room }) if !reply.is_closed() && travel.depart() => {
+                Some(Asked { message, reply, travel, room, span }) if !reply.is_closed() && travel.depart() => {
                     sequence += 1;
-                    unconfirmed.insert(sequence, (Arc::clone(&message.id), room));
+                    unconfirmed.insert(sequence, (Arc::clone(&message.id), room, span));
                     open.insert(Arc::clone(&message.id), reply);
                     table.events.sent();
                     confirms.publish(sequence, with_reply_to(message));
@@ -302,11 +309,20 @@ fn settle(
 ) -> Option<lapin::Error> {
     let mut lost = None;
     for (sequence, verdict) in settled {
-        let Some((id, _room)) = unconfirmed.remove(&sequence) else { continue };
+        let Some((id, _room, span)) = unconfirmed.remove(&sequence) else { continue };
         let answer = match verdict {
-            ConfirmVerdict::Confirmed | ConfirmVerdict::Written => continue,
-            ConfirmVerdict::Returned(returned) => RequestOutcome::Returned(returned),
-            ConfirmVerdict::Nacked => RequestOutcome::Nacked,
+            ConfirmVerdict::Confirmed | ConfirmVerdict::Written => {
+                span.end(PublishResult::Confirmed);
+                continue;
+            }
+            ConfirmVerdict::Returned(returned) => {
+                span.end(PublishResult::Returned);
+                RequestOutcome::Returned(returned)
+            }
+            ConfirmVerdict::Nacked => {
+                span.end(PublishResult::Nacked);
+                RequestOutcome::Nacked
+            }
             ConfirmVerdict::DoesNotFit(why) => RequestOutcome::DoesNotFit(why),
             ConfirmVerdict::Lost(error) => {
                 lost = Some(error);

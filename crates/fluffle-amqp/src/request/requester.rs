@@ -5,17 +5,22 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use fluffle_wire::{
     Incoming, Wire,
-    headers::{self, Reason},
+    headers::{self, Reason, TraceContext},
 };
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    base::{clock::timeout_at, payload::Payload},
+    base::{
+        clock::timeout_at,
+        payload::Payload,
+        trace::{PublishInfo, context_of},
+    },
     flow::rate::RateLimit,
     link::sanitizer,
     publish::{
         confirm::TooLarge,
         message::{Address, Prepared, new_id, target},
+        options::MessageOptions,
         properties::Labels,
         route::{Key, Route},
         travel::{NotSent, Travel},
@@ -23,6 +28,8 @@ use crate::{
     request::{
         actor::{Asked, RequestOutcome, RequestTable},
         error::{RequestError, RequestErrorKind},
+        options::RequestOptions,
+        span::FollowedSpan,
     },
 };
 
@@ -62,6 +69,7 @@ struct Shared<Q, R> {
     answer: Wire<R>,
     to: Arc<str>,
     key: Key<Q>,
+    key_template: Option<Arc<str>>,
     deadline: Duration,
     rate_limit: Option<RateLimit>,
 }
@@ -90,9 +98,9 @@ impl<Q, R: Payload> Requester<Q, R> {
     pub(crate) fn new(route: Route<Q>) -> (Self, Arc<RequestTable>) {
         let name = route.name.clone().unwrap_or_else(|| target(&route.exchange, "requests"));
         let table = RequestTable::new(name, route.mailbox, route.window(), route.max_bytes);
-        let Route { exchange: to, key, deadline, rate_limit, wire: request, .. } = route;
+        let Route { exchange: to, key, key_template, deadline, rate_limit, wire: request, .. } = route;
         let answer = R::wire();
-        let shared = Shared { table: Arc::clone(&table), request, answer, to, key, deadline, rate_limit };
+        let shared = Shared { table: Arc::clone(&table), request, answer, to, key, key_template, deadline, rate_limit };
         (Self { shared: Arc::new(shared) }, table)
     }
 }
@@ -107,14 +115,27 @@ impl<Q, R> Requester<Q, R> {
     /// If the future is dropped before the request is sent, the request is withdrawn. If it is dropped later, the
     /// answer is dropped when it comes.
     pub async fn request(&self, request: Q) -> Result<R, RequestError<Q>> {
+        self.request_with(request, RequestOptions::new()).await
+    }
+
+    /// [`request`](Self::request) with a key, headers or other properties for this request.
+    ///
+    /// # Errors
+    /// [`RequestError`], with the request.
+    ///
+    /// # Cancellation
+    /// As [`request`](Self::request).
+    pub async fn request_with(&self, request: Q, options: RequestOptions) -> Result<R, RequestError<Q>> {
         let shared = &self.shared;
-        let routing_key = match &shared.key {
-            Key::Fixed(key) => key.to_string(),
-            Key::By(key) => key(&request),
+        let RequestOptions(options) = options;
+        let routing_key = match (&options.key, &shared.key) {
+            (Some(key), _) => key.clone(),
+            (None, Key::Fixed(key)) => key.to_string(),
+            (None, Key::By(key)) => key(&request),
         };
         let destination = target(&shared.to, &routing_key);
         let asking = shared.table.events.ask();
-        let asked = self.ask(&request, routing_key).await;
+        let asked = self.ask(&request, routing_key, &options).await;
         asking.ended(&asked);
         match asked {
             Ok(answer) => Ok(answer),
@@ -122,18 +143,21 @@ impl<Q, R> Requester<Q, R> {
         }
     }
 
-    async fn ask(&self, request: &Q, routing_key: String) -> Result<R, RequestErrorKind> {
+    async fn ask(&self, request: &Q, routing_key: String, options: &MessageOptions) -> Result<R, RequestErrorKind> {
         let shared = &self.shared;
         let deadline = Instant::now() + shared.deadline;
-        if routing_key.len() > 255 {
-            return Err(RequestErrorKind::Property("routing key"));
+        let too_long = options.too_long().or((routing_key.len() > 255).then_some("routing key"));
+        if let Some(property) = too_long {
+            return Err(RequestErrorKind::Property(property));
         }
         let encoded = shared.request.encode(request).map_err(RequestErrorKind::Encode)?;
         let id = new_id();
         let expiration = shared.deadline.as_millis().to_string();
         // Expires with the deadline, because nobody waits for an answer after it.
         let labels = Labels::now(&encoded, false).to_amqp(&id);
-        let properties = labels.with_correlation_id((&*id).into()).with_expiration(expiration.into());
+        let labels = labels.with_correlation_id((&*id).into()).with_expiration(expiration.into());
+        let (trace, span) = self.trace(&id, &routing_key, options);
+        let properties = options.add_to(labels, trace.as_ref());
         let to = Address { exchange: Arc::clone(&shared.to), routing_key: routing_key.into() };
         let message = Prepared::encoded(id, to, true, properties, encoded);
         let (reply, answer) = oneshot::channel();
@@ -144,7 +168,7 @@ impl<Q, R> Requester<Q, R> {
                 limit.take().await;
             }
             match shared.table.bytes.take(message.body.len()).await {
-                Ok(room) => shared.table.accept(Asked { message, reply, travel: departing, room }).await,
+                Ok(room) => shared.table.accept(Asked { message, reply, travel: departing, room, span }).await,
                 Err(_) => false,
             }
         };
@@ -166,6 +190,27 @@ impl<Q, R> Requester<Q, R> {
             Err(_) if travel.withdraw() => Err(RequestErrorKind::NotSent(NotSent::Deadline)),
             Err(_) => Err(RequestErrorKind::TimedOut),
         }
+    }
+
+    /// What a request carries, and its span, if it has one.
+    fn trace(&self, id: &str, routing_key: &str, options: &MessageOptions) -> (Option<TraceContext>, FollowedSpan) {
+        let shared = &self.shared;
+        let cause = options.cause();
+        let Some(tracer) = shared.table.tracer.get() else { return (cause, FollowedSpan::default()) };
+        let created_by = options.created_by();
+        let span = tracer.publish(&PublishInfo {
+            message_id: id,
+            exchange: &shared.to,
+            routing_key,
+            key_template: shared.key_template.as_deref(),
+            key_varies: options.key.is_some() || matches!(shared.key, Key::By(_)),
+            correlation_id: Some(id),
+            batch_len: None,
+            created_by: created_by.as_ref(),
+            cause: cause.as_ref(),
+        });
+        let carried = if created_by.is_none() { context_of(span.as_deref()).or(cause) } else { None };
+        (carried, FollowedSpan::new(span))
     }
 
     fn read(&self, properties: &lapin::BasicProperties, body: &Bytes) -> Result<R, RequestErrorKind> {

@@ -261,6 +261,7 @@ impl Service {
         for (send_queue, slot) in send_queues.into_iter().zip(slots) {
             let name = self.inner.names.take(Role::Publish, send_queue.name.wished());
             send_queue.name.give(name.to_string());
+            send_queue.tracer.set(self.inner.observers.publish_tracer(&name));
             send_queue.listen(self.inner.observers.publisher(&name));
             let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
             let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode);
@@ -293,6 +294,7 @@ impl Service {
         };
         let name = self.inner.names.take(Role::Publish, table.name.wished());
         table.name.give(name.to_string());
+        table.tracer.set(self.inner.observers.publish_tracer(&name));
         table.events.listen(self.inner.observers.requester(&name));
         let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), Mode::Confirm);
         let channel = channel::spec(&shared, &slot.place.connection).on(self.io());

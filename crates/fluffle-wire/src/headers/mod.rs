@@ -16,16 +16,23 @@
 
 mod attempt;
 mod dead_letter;
+mod item_traces;
 mod trace;
 
 pub use attempt::Attempt;
 pub use dead_letter::{DeadLetterInfo, Origin, Reason, error_chain};
+pub use item_traces::ItemTraces;
 pub use trace::{InvalidTrace, TraceContext};
 
 /// W3C Trace Context: the span that sent this message.
 pub const TRACEPARENT: &str = "traceparent";
 /// W3C Trace Context: data that tracing systems add to the span.
 pub const TRACESTATE: &str = "tracestate";
+/// On a batch: the spans that sent its items, if they are not all the one in [`TRACEPARENT`]. See [`ItemTraces`].
+pub const ITEM_TRACES: &str = "x-fluffle-item-traces";
+/// On a retry copy or dead letter: the span of the attempt before, in the form of [`TRACEPARENT`]. That header keeps the
+/// span that sent the message. Absent if the attempt had no span.
+pub const ATTEMPT_TRACE: &str = "x-fluffle-attempt-trace";
 /// The number of this attempt to handle the message, from 1. See [`Attempt`].
 pub const ATTEMPT: &str = "x-fluffle-attempt";
 /// On a dead letter: why the message became one. See [`Reason`].

@@ -10,16 +10,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fluffle_wire::headers::Attempt as AttemptNumber;
+use fluffle_wire::headers::{Attempt as AttemptNumber, TraceContext};
 use futures_util::task::AtomicWaker;
 use tokio::sync::SetOnce;
 
-use crate::consume::{
-    attempt::{
-        contents::{Contents, HandedOut},
-        permits::Permits,
+use crate::{
+    base::trace::Carrier,
+    consume::{
+        attempt::{
+            contents::{Contents, HandedOut},
+            permits::Permits,
+        },
+        message::{received::Received, settled::Settled},
     },
-    message::{received::Received, settled::Settled},
 };
 
 /// A message and one attempt at it. The handler's [`Delivery`](crate::Delivery) and the code that settles it share it.
@@ -41,6 +44,8 @@ pub(crate) struct Attempt {
     waker: AtomicWaker,
     settled: SetOnce<Settled>,
     contents: OnceLock<Box<Contents>>,
+    /// The span of this attempt, if a middleware has made one.
+    span: OnceLock<Box<TraceContext>>,
 }
 
 impl Attempt {
@@ -57,6 +62,7 @@ impl Attempt {
             waker: AtomicWaker::new(),
             settled: SetOnce::new(),
             contents: OnceLock::new(),
+            span: OnceLock::new(),
         }
     }
 
@@ -68,8 +74,28 @@ impl Attempt {
             seen_key: self.seen_key.clone(),
             permits: self.permits.pass_on(),
             is_again: true,
-            ..Self::new(Received { attempt_number: number, ..self.message.clone() })
+            ..Self::new(Received {
+                attempt_number: number,
+                attempt_before: self.span.get().cloned(),
+                ..self.message.clone()
+            })
         }
+    }
+
+    /// Notes the span of this attempt, or of item `index` of it.
+    pub(crate) fn note_span(&self, index: Option<usize>, span: &TraceContext) {
+        match (index, self.contents()) {
+            (Some(index), Some(contents)) => contents.note_span(index, span),
+            // If several middlewares make spans, the first one counts.
+            _ => {
+                let _ = self.span.set(Box::new(span.clone()));
+            }
+        }
+    }
+
+    /// The span of this attempt, if it has one.
+    pub(crate) fn span(&self) -> Option<&TraceContext> {
+        self.span.get().map(|span| &**span)
     }
 
     /// A handler takes the message.
@@ -178,6 +204,12 @@ impl Attempt {
     pub(crate) fn poll_given_up(&self, cx: &Context<'_>) -> bool {
         self.waker.register(cx.waker());
         self.given_up.load(Ordering::Acquire)
+    }
+}
+
+impl Carrier for Attempt {
+    fn trace(&self) -> Option<TraceContext> {
+        self.message.trace()
     }
 }
 

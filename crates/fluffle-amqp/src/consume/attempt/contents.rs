@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use fluffle_wire::{DecodeError, RawItems};
+use fluffle_wire::{
+    DecodeError, RawItems,
+    headers::{ItemTraces, TraceContext},
+};
 
 use crate::consume::message::{received::Received, settled::Settled};
 
@@ -32,12 +35,39 @@ pub(crate) struct Contents {
     unreadable: Mutex<Vec<usize>>,
     /// If the items go to handlers one by one: those items.
     pub(crate) handed_out: OnceLock<Weak<dyn HandedOut>>,
+    /// The spans that sent the items, if they are told by themselves. Read when first asked for.
+    traces: OnceLock<Option<ItemTraces>>,
+    /// The spans of the attempts at items that go to handlers one by one, by index.
+    spans: Mutex<Vec<(usize, TraceContext)>>,
 }
 
 impl Contents {
     pub(crate) fn new(items: RawItems, single: &str) -> Self {
         let (known, not_acked, unreadable) = (OnceLock::new(), OnceLock::new(), Mutex::default());
-        Self { items, single: single.into(), known, not_acked, unreadable, handed_out: OnceLock::new() }
+        let (handed_out, traces, spans) = (OnceLock::new(), OnceLock::new(), Mutex::default());
+        Self { items, single: single.into(), known, not_acked, unreadable, handed_out, traces, spans }
+    }
+
+    /// The spans that sent the items, if `batch`, which these are the contents of, tells them by themselves.
+    pub(crate) fn traces(&self, batch: &Received) -> Option<&ItemTraces> {
+        batch.headers()?;
+        self.traces.get_or_init(|| batch.item_traces()).as_ref()
+    }
+
+    /// The span that sent item `index`, else the one that sent the batch.
+    pub(crate) fn trace(&self, batch: &Received, index: usize) -> Option<TraceContext> {
+        self.traces(batch).and_then(|traces| traces.get(index)).cloned().or_else(|| batch.trace())
+    }
+
+    /// Notes the span of the attempt at item `index`.
+    pub(crate) fn note_span(&self, index: usize, span: &TraceContext) {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).push((index, span.clone()));
+    }
+
+    /// The span of the attempt at item `index`, if it has one.
+    pub(crate) fn span(&self, index: usize) -> Option<TraceContext> {
+        let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        spans.iter().find(|(of, _)| *of == index).map(|(_, span)| span.clone())
     }
 
     /// Notes which items have been handled before.
@@ -81,9 +111,10 @@ impl Contents {
     ) -> impl Iterator<Item = (usize, Received, T)> + 'a {
         let mut items = self.items.clone();
         each.into_iter().filter_map(move |(index, about)| {
+            let trace = self.traces(received).and_then(|traces| traces.get(index));
             let item = match items.nth(index.checked_sub(items.index())?)? {
-                Ok(raw) => received.item(index, raw, Some(&self.single)),
-                Err(_) => received.item(index, items.rest(), None),
+                Ok(raw) => received.item(index, raw, Some(&self.single), trace),
+                Err(_) => received.item(index, items.rest(), None, trace),
             };
             Some((index, item, about))
         })

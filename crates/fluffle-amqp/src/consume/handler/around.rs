@@ -6,8 +6,13 @@ use std::{
     sync::Arc,
 };
 
+use fluffle_wire::headers::TRACEPARENT;
+
 use crate::{
-    base::failure::Failure,
+    base::{
+        failure::Failure,
+        trace::{Carrier, within_that_of},
+    },
     consume::{
         attempt::{attempt::Attempt, crash::Crash},
         message::delivery_info::DeliveryInfo,
@@ -26,19 +31,38 @@ impl Middlewares {
 
     /// A handler is about to be given `attempt`, or item `index` of it. An error says why it must not be: a refusal, or
     /// a panic.
-    pub(crate) fn before(&self, attempt: &Attempt, index: Option<usize>) -> Result<Handlings, Result<Failure, Crash>> {
+    pub(crate) fn before(
+        &self,
+        attempt: &Arc<Attempt>,
+        index: Option<usize>,
+    ) -> Result<Handlings, Result<Failure, Crash>> {
+        let mut begun = Handlings { all: Vec::new(), trace: trace(attempt, index) };
         if self.0.is_empty() {
-            return Ok(Handlings::default());
+            return Ok(begun);
         }
         let delivery = match (attempt.contents(), index) {
-            (Some(contents), Some(index)) => DeliveryInfo::item(attempt, index, contents.items.len(), &contents.single),
-            (contents, _) => DeliveryInfo::whole(attempt, contents.map(|contents| contents.items.len())),
+            (Some(contents), Some(index)) => {
+                let (items, traces) = (contents.items.len(), contents.traces(attempt));
+                DeliveryInfo::item(attempt, index, items, &contents.single, traces)
+            }
+            (Some(contents), None) => {
+                DeliveryInfo::whole(attempt, Some((contents.items.len(), contents.traces(attempt))))
+            }
+            (None, _) => DeliveryInfo::whole(attempt, None),
         };
-        let mut begun = Handlings(Vec::with_capacity(self.0.len()));
+        begun.all.reserve_exact(self.0.len());
         for middleware in self.0.iter() {
-            let refused = match catch_unwind(AssertUnwindSafe(|| middleware.before(&delivery))) {
-                Ok(Ok(handling)) => {
-                    begun.0.push(handling);
+            let refused = match catch_unwind(AssertUnwindSafe(|| {
+                let handling = middleware.before(&delivery)?;
+                let span = handling.trace();
+                Ok::<_, Failure>((handling, span))
+            })) {
+                Ok(Ok((handling, span))) => {
+                    if let Some(span) = span {
+                        attempt.note_span(index, &span);
+                        begun.trace = Some(Arc::new(span));
+                    }
+                    begun.all.push(handling);
                     continue;
                 }
                 Ok(Err(failure)) => Ok(failure.before_the_handler()),
@@ -50,6 +74,18 @@ impl Middlewares {
     }
 }
 
+/// What knows the trace of a message, if the message has one.
+fn trace(attempt: &Arc<Attempt>, index: Option<usize>) -> Option<Arc<dyn Carrier>> {
+    attempt.headers()?;
+    if let (Some(index), Some(traces)) = (index, attempt.contents().and_then(|contents| contents.traces(attempt)))
+        && let Some(trace) = traces.get(index)
+    {
+        return Some(Arc::new(trace.clone()));
+    }
+    attempt.header(TRACEPARENT)?;
+    Some(Arc::clone(attempt) as Arc<dyn Carrier>)
+}
+
 impl fmt::Debug for Middlewares {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Middlewares").field(&self.0.len()).finish()
@@ -59,21 +95,33 @@ impl fmt::Debug for Middlewares {
 /// What follows one handling, the outermost first. Dropped before its [`end`](Self::end), it tells that the handler
 /// crashed, because then the handler's actor is gone or is unwinding.
 #[derive(Default)]
-pub(crate) struct Handlings(Vec<Box<dyn Handling>>);
+pub(crate) struct Handlings {
+    all: Vec<Box<dyn Handling>>,
+    /// The trace that the handler's code belongs to, if there is one.
+    trace: Option<Arc<dyn Carrier>>,
+}
 
 impl Handlings {
+    /// Whether the handler's code runs as it would by itself.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty() && self.trace.is_none()
     }
 
-    /// Runs the handler's code inside the middleware. A panic of the handler unwinds from here as it would without
+    /// Runs the handler's code inside the middleware, and inside the message's trace. A panic of the handler unwinds from here as it would without
     /// middleware; a panic of a middleware is an error.
     pub(crate) fn step<T>(&mut self, run: impl FnOnce() -> T) -> Result<T, Crash> {
-        if self.0.is_empty() {
+        match &self.trace {
+            Some(trace) => within_that_of(Arc::clone(trace), || self.step_inside(run)),
+            None => self.step_inside(run),
+        }
+    }
+
+    fn step_inside<T>(&mut self, run: impl FnOnce() -> T) -> Result<T, Crash> {
+        if self.all.is_empty() {
             return Ok(run());
         }
         let (mut run, mut ran, mut crash) = (Some(run), None, None);
-        nest(&mut self.0, &mut crash, &mut || {
+        nest(&mut self.all, &mut crash, &mut || {
             if let Some(run) = run.take() {
                 ran = Some(catch_unwind(AssertUnwindSafe(run)));
             }
@@ -92,7 +140,7 @@ impl Handlings {
         mut said: Result<T, Crash>,
         result: impl for<'a> Fn(&'a T) -> HandlerResult<'a>,
     ) -> Result<T, Crash> {
-        while let Some(handling) = self.0.pop() {
+        while let Some(handling) = self.all.pop() {
             let told = said.as_ref().map_or(HandlerResult::Crashed, &result);
             let after = catch_unwind(AssertUnwindSafe(|| handling.after(told)));
             if let (Err(panic), true) = (after, said.is_ok()) {
@@ -105,9 +153,10 @@ impl Handlings {
 
 impl Drop for Handlings {
     fn drop(&mut self) {
-        if !self.0.is_empty() {
+        if !self.all.is_empty() {
             // Nobody waits for what this says: the message is charged already.
-            let _ = Self(std::mem::take(&mut self.0)).end(Err::<(), _>(Crash::default()), |()| HandlerResult::Crashed);
+            let rest = Self { all: std::mem::take(&mut self.all), trace: None };
+            let _ = rest.end(Err::<(), _>(Crash::default()), |()| HandlerResult::Crashed);
         }
     }
 }
@@ -188,7 +237,7 @@ mod tests {
     fn handle(middlewares: Vec<Logs>, log: &Log, handler: impl FnOnce() -> u32) -> (String, Vec<String>) {
         let all = middlewares.into_iter().map(|one| Arc::new(one) as Arc<dyn Middleware>).collect();
         let around = Middlewares::new(all, Vec::new());
-        let said = match around.before(&attempt(1), None) {
+        let said = match around.before(&Arc::new(attempt(1)), None) {
             Err(refused) => refused.map(|failure| failure.to_string()),
             Ok(mut around) => {
                 let said = around.step(handler);
@@ -263,7 +312,7 @@ mod tests {
 
     #[test]
     fn without_middleware_nothing_is_allocated() {
-        let around = Middlewares::default().before(&attempt(1), None).unwrap();
-        assert_eq!((around.is_empty(), around.0.capacity()), (true, 0));
+        let around = Middlewares::default().before(&Arc::new(attempt(1)), None).unwrap();
+        assert_eq!((around.is_empty(), around.all.capacity()), (true, 0));
     }
 }

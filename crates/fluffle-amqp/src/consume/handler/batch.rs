@@ -7,7 +7,7 @@ use std::{
 };
 
 use actix::Message;
-use fluffle_wire::{DecodeError, Wire};
+use fluffle_wire::{DecodeError, Wire, headers::TraceContext};
 
 use crate::{
     base::failure::Failure,
@@ -116,6 +116,20 @@ impl<T> DeliveryBatch<T> {
     /// The id of the batch.
     pub fn message_id(&self) -> Option<&str> {
         self.attempt.message_id()
+    }
+
+    /// The span that sent the batch (W3C Trace Context), if the sender told it.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.attempt.trace()
+    }
+
+    /// The span that sent message `index`, as [`iter`](Self::iter) counts, or the one that sent the batch. `None` if
+    /// there is no such message, or if the sender told no span.
+    pub fn item_trace(&self, index: usize) -> Option<TraceContext> {
+        match self.attempt.contents() {
+            Some(contents) => contents.trace(&self.attempt, self.place(index)?),
+            None => (index == 0).then(|| self.attempt.trace())?,
+        }
     }
 
     accessors!();

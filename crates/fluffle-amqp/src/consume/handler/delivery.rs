@@ -9,6 +9,7 @@ use std::{
 };
 
 use actix::Message;
+use fluffle_wire::headers::TraceContext;
 
 use crate::{
     base::failure::Failure,
@@ -86,6 +87,30 @@ impl<T, R> Delivery<T, R> {
     pub fn message_id(&self) -> Option<&str> {
         let id = self.attempt.message_id()?;
         Some(self.item.as_ref().map_or(id, |item| item.id.get_or_init(|| item_id(id, item.index))))
+    }
+
+    /// The span that sent the message (W3C Trace Context), if the sender told it. For a message of a batch, the span
+    /// that sent this message, or the one that sent the batch.
+    ///
+    /// Messages that a handler publishes carry the trace on without this, see [`trace::current`](crate::trace::current).
+    ///
+    /// ```
+    /// use fluffle_amqp::{Delivery, trace};
+    ///
+    /// /// In a task of its own, the trace of the handler is not known. Here it is.
+    /// fn in_the_background(order: &Delivery<String>, prepare: impl FnOnce() + Send + 'static) {
+    ///     let trace = order.trace();
+    ///     std::thread::spawn(move || match trace {
+    ///         Some(trace) => trace::within(trace, prepare),
+    ///         None => prepare(),
+    ///     });
+    /// }
+    /// ```
+    pub fn trace(&self) -> Option<TraceContext> {
+        match (&self.item, self.attempt.contents()) {
+            (Some(item), Some(contents)) => contents.trace(&self.attempt, item.index),
+            _ => self.attempt.trace(),
+        }
     }
 
     accessors!();

@@ -2,6 +2,8 @@
 
 use std::{cell::OnceCell, fmt};
 
+use fluffle_wire::headers::{ItemTraces, TraceContext};
+
 use crate::consume::message::{accessors::accessors, item::item_id, received::Received};
 
 /// The labels and headers of what a handler is about to be given: a message by itself, an item of a batch, or a whole
@@ -9,13 +11,14 @@ use crate::consume::message::{accessors::accessors, item::item_id, received::Rec
 pub struct DeliveryInfo<'a> {
     attempt: &'a Received,
     content_type: Option<&'a str>,
-    batch: Option<Batch>,
+    batch: Option<Batch<'a>>,
 }
 
 /// The batch that the message is, or is in.
-struct Batch {
+struct Batch<'a> {
     len: usize,
     item: Option<Item>,
+    traces: Option<&'a ItemTraces>,
 }
 
 /// One item of the batch.
@@ -27,15 +30,21 @@ struct Item {
 
 impl<'a> DeliveryInfo<'a> {
     /// For a handler that is given the whole delivery: a batch of `batch` items, or a message by itself.
-    pub(crate) fn whole(attempt: &'a Received, batch: Option<usize>) -> Self {
-        let batch = batch.map(|len| Batch { len, item: None });
+    pub(crate) fn whole(attempt: &'a Received, batch: Option<(usize, Option<&'a ItemTraces>)>) -> Self {
+        let batch = batch.map(|(len, traces)| Batch { len, item: None, traces });
         Self { attempt, content_type: attempt.wire().content_type, batch }
     }
 
     /// For a handler that is given item `index` of a batch of `len` items. `content_type` is that of an item by itself.
-    pub(crate) fn item(attempt: &'a Received, index: usize, len: usize, content_type: &'a str) -> Self {
-        let item = Item { index, id: OnceCell::new() };
-        Self { attempt, content_type: Some(content_type), batch: Some(Batch { len, item: Some(item) }) }
+    pub(crate) fn item(
+        attempt: &'a Received,
+        index: usize,
+        len: usize,
+        content_type: &'a str,
+        traces: Option<&'a ItemTraces>,
+    ) -> Self {
+        let item = Some(Item { index, id: OnceCell::new() });
+        Self { attempt, content_type: Some(content_type), batch: Some(Batch { len, item, traces }) }
     }
 
     /// The message's id, as [`Delivery::message_id`](crate::Delivery::message_id) has it: `<id>/<i>` for item *i* of
@@ -70,6 +79,30 @@ impl<'a> DeliveryInfo<'a> {
         self.batch.as_ref()?.item.as_ref().map(|item| item.index)
     }
 
+    /// The span that sent the message (W3C Trace Context); for an item of a batch, the one that sent the item.
+    pub fn trace(&self) -> Option<TraceContext> {
+        let of_item = self.batch.as_ref().and_then(|batch| batch.traces?.get(batch.item.as_ref()?.index));
+        of_item.cloned().or_else(|| self.attempt.trace())
+    }
+
+    /// The different spans that sent the items of a whole batch, beside [`trace`](Self::trace), which sent the batch.
+    /// Empty if the handler is not given a whole batch, or if one span has sent all of it.
+    pub fn item_traces(&self) -> impl Iterator<Item = &TraceContext> {
+        let whole = self.batch.as_ref().filter(|batch| batch.item.is_none());
+        whole.and_then(|batch| batch.traces).into_iter().flat_map(ItemTraces::iter)
+    }
+
+    /// The span of the attempt before, if this is not the first attempt and the one before had a span
+    /// ([`Handling::trace`](crate::Handling::trace)). A dead letter that is replayed has it too.
+    pub fn last_attempt_trace(&self) -> Option<&TraceContext> {
+        self.attempt.attempt_before.as_deref()
+    }
+
+    /// AMQP's delivery tag: the number of the delivery on its channel.
+    pub fn delivery_tag(&self) -> u64 {
+        self.attempt.tag
+    }
+
     accessors!();
 }
 
@@ -99,12 +132,12 @@ mod tests {
             .with_content_type("text/batch".into())
             .with_type("Line".into());
         let batch = received_with(2, labels);
-        let item = DeliveryInfo::item(&batch, 1, 3, "text/plain");
+        let item = DeliveryInfo::item(&batch, 1, 3, "text/plain", None);
         assert_eq!((item.message_id(), item.content_type()), (Some("b/1"), Some("text/plain")));
         assert_eq!((item.batch_len(), item.batch_index()), (Some(3), Some(1)));
         assert_eq!((item.type_name(), item.attempt(), item.queue()), (Some("Line"), 2, "q"));
 
-        let whole = DeliveryInfo::whole(&batch, Some(3));
+        let whole = DeliveryInfo::whole(&batch, Some((3, None)));
         assert_eq!((whole.message_id(), whole.content_type()), (Some("b"), Some("text/batch")));
         assert_eq!((whole.batch_len(), whole.batch_index()), (Some(3), None));
 

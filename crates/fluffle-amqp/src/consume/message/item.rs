@@ -1,6 +1,10 @@
 //! The items of a batch as messages of their own: their ids and their properties.
 
-use lapin::BasicProperties;
+use fluffle_wire::headers::{ITEM_TRACES, TRACEPARENT, TRACESTATE, TraceContext};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
 
 /// The id of item `index` of the batch `id`.
 pub(crate) fn item_id(id: &str, index: usize) -> String {
@@ -14,8 +18,13 @@ pub(crate) fn has_room_for_items(id: &str, items: usize) -> bool {
 }
 
 /// The properties of item `index`: those of its batch, except what concerns the batch alone (its encoding, lifetime and
-/// reply address). An item never asks for an answer.
-pub(crate) fn properties_of_item(batch: &BasicProperties, index: usize, content_type: Option<&str>) -> BasicProperties {
+/// reply address). An item never asks for an answer. `trace` is the item's own, if it has one.
+pub(crate) fn properties_of_item(
+    batch: &BasicProperties,
+    index: usize,
+    content_type: Option<&str>,
+    trace: Option<&TraceContext>,
+) -> BasicProperties {
     let mut item = BasicProperties::default();
     if let Some(id) = batch.message_id() {
         item = item.with_message_id(item_id(id.as_str(), index).into());
@@ -24,7 +33,7 @@ pub(crate) fn properties_of_item(batch: &BasicProperties, index: usize, content_
         item = item.with_content_type(label.into());
     }
     if let Some(headers) = batch.headers() {
-        item = item.with_headers(headers.clone());
+        item = item.with_headers(headers_of_item(headers, trace));
     }
     if let Some(value) = batch.kind() {
         item = item.with_type(value.clone());
@@ -42,4 +51,21 @@ pub(crate) fn properties_of_item(batch: &BasicProperties, index: usize, content_
         item = item.with_app_id(value.clone());
     }
     item
+}
+
+/// The headers of an item: those of its batch, with the trace of the item alone.
+fn headers_of_item(batch: &FieldTable, trace: Option<&TraceContext>) -> FieldTable {
+    if !batch.contains_key(ITEM_TRACES) {
+        return batch.clone();
+    }
+    // The batch's `tracestate` belongs to the batch's span.
+    let is_kept = |name: &str| name != ITEM_TRACES && !(trace.is_some() && [TRACEPARENT, TRACESTATE].contains(&name));
+    let mut headers = FieldTable::default();
+    for (name, value) in batch.inner().iter().filter(|(name, _)| is_kept(name.as_str())) {
+        headers.insert(name.clone(), value.clone());
+    }
+    if let Some(trace) = trace {
+        headers.insert(TRACEPARENT.into(), AMQPValue::LongString(trace.traceparent().into()));
+    }
+    headers
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use fluffle_wire::headers::{self, Attempt as AttemptNumber, Origin};
+use fluffle_wire::headers::{self, Attempt as AttemptNumber, ItemTraces, Origin, TraceContext};
 use lapin::{
     BasicProperties,
     types::{FieldTable, ShortString},
@@ -42,6 +42,8 @@ pub(crate) struct Received {
     pub(crate) request: Option<Request>,
     /// Where an earlier copy of it came from; `None` on the first attempt.
     pub(crate) origin: Option<Box<Origin>>,
+    /// The span of the attempt before, if it had one.
+    pub(crate) attempt_before: Option<Box<TraceContext>>,
 }
 
 impl Received {
@@ -61,7 +63,9 @@ impl Received {
         // A message that came by way of another queue begins at its first attempt here.
         let origin = Origin::read(header).filter(|origin| *origin.queue == **queue).map(Box::new);
         let came_back = origin.is_some() || header(headers::ORIGIN_QUEUE).is_none();
+        let attempt_before = header(headers::ATTEMPT_TRACE).and_then(|span| span.as_str()?.parse().ok()).map(Box::new);
         Self {
+            attempt_before,
             attempt_number: if came_back { AttemptNumber::read(header) } else { AttemptNumber::FIRST },
             origin,
             in_vain,
@@ -80,8 +84,15 @@ impl Received {
     }
 
     /// Item `index` of this batch as a message of its own. `raw` is the item, or everything from a damaged item on.
-    pub(crate) fn item(&self, index: usize, raw: Bytes, content_type: Option<&str>) -> Self {
-        let properties = properties_of_item(&self.properties, index, content_type);
+    /// `trace` is the item's own, if it has one.
+    pub(crate) fn item(
+        &self,
+        index: usize,
+        raw: Bytes,
+        content_type: Option<&str>,
+        trace: Option<&TraceContext>,
+    ) -> Self {
+        let properties = properties_of_item(&self.properties, index, content_type, trace);
         Self { body: raw, properties, ..self.clone() }
     }
 
@@ -106,6 +117,18 @@ impl Received {
     /// The message's id for a log line; `-` for a message without one.
     pub(crate) fn id_or_dash(&self) -> &str {
         self.message_id().unwrap_or("-")
+    }
+
+    /// The span that sent the message or batch.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        self.headers()?;
+        TraceContext::read(|name| self.header(name).and_then(|header| header.value()))
+    }
+
+    /// The spans that sent the items of the batch, if they are told by themselves.
+    pub(crate) fn item_traces(&self) -> Option<ItemTraces> {
+        let text = self.header(headers::ITEM_TRACES)?.text()?;
+        Some(ItemTraces::parse(text)).filter(|traces| !traces.is_empty())
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<AmqpHeader<'_>> {

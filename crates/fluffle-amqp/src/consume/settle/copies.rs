@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fluffle_supervise::SupervisedAddr;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     consume::{settle::copy, spec::side_queues::SideQueues},
@@ -11,12 +11,21 @@ use crate::{
         bounded::OPERATION_TIMEOUT,
         connection::{ConnectionActor, Declare},
     },
-    publish::{error::PublishErrorKind, message::Prepared, outcome::SendOutcome, send_queue::SendQueue},
+    publish::{
+        entry::Entry,
+        error::PublishErrorKind,
+        message::Prepared,
+        outcome::{Kept, Pending, SendOutcome},
+        send_queue::SendQueue,
+    },
 };
 
 /// The waits between attempts to publish a copy that was not placed. They double from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Longer than any message takes, so that copies never end by the clock.
+const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What became of an answer.
 pub(crate) enum AnswerSent {
@@ -38,7 +47,7 @@ pub(crate) struct Copies {
 
 impl Copies {
     pub(crate) async fn answer(&self, message: Prepared) -> AnswerSent {
-        match self.send_queue.publish(message).await {
+        match self.publish(message).await {
             SendOutcome::Confirmed | SendOutcome::Written => AnswerSent::Sent,
             SendOutcome::Closed => AnswerSent::Closed,
             _ => AnswerSent::Unroutable,
@@ -57,7 +66,7 @@ impl Copies {
         let mut is_plain = false;
         let mut wait = FIRST_WAIT;
         loop {
-            match self.send_queue.publish(message.clone()).await {
+            match self.publish(message.clone()).await {
                 SendOutcome::Confirmed => return true,
                 SendOutcome::Closed => return false,
                 // The largest frame has become smaller since the copy was fitted: this is another broker, or its
@@ -93,6 +102,20 @@ impl Copies {
             if !is_connected() {
                 return false;
             }
+        }
+    }
+
+    /// Publishes `message`, even when its caller no longer waits, and waits for its outcome. It has no span, because a
+    /// copy carries the trace of its original.
+    async fn publish(&self, message: Prepared) -> SendOutcome {
+        let deadline = Instant::now() + NO_DEADLINE;
+        let (pending, reply) = Pending::new(Arc::clone(&message.id), message.address(), deadline, Kept::InMemory);
+        match self.send_queue.accept(Entry::new(message, reply, true)).await {
+            Ok(()) => match pending.outcome().await {
+                SendOutcome::Unsent(PublishErrorKind::NotSent(_)) => SendOutcome::Closed,
+                outcome => outcome.clone(),
+            },
+            Err(_) => SendOutcome::Closed,
         }
     }
 }

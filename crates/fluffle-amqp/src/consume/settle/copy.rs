@@ -7,7 +7,9 @@ use amq_protocol::frame::{GenError, WriteContext};
 use bytes::Bytes;
 use fluffle_wire::{
     Encoded,
-    headers::{self, Attempt as AttemptNumber, DeadLetterInfo, HeaderValue, Origin, Reason},
+    headers::{
+        self, ATTEMPT_TRACE, Attempt as AttemptNumber, DeadLetterInfo, HeaderValue, Origin, Reason, TraceContext,
+    },
 };
 use lapin::{
     BasicProperties,
@@ -19,7 +21,7 @@ use crate::{
     base::requests::{DIRECT_REPLY_TO, Request, can_be_answered},
     consume::message::{identity, received::Received},
     link::sanitizer::{is_ours, shorten},
-    publish::message::Prepared,
+    publish::{message::Prepared, properties::put_trace},
 };
 
 /// Headers that no copy may carry. The broker also routes a message to the queues that `CC` and `BCC` name. If a copy
@@ -39,7 +41,12 @@ const NOT_ON_RETRIES: [&str; 7] = [
 ];
 
 /// Whether a header tells about earlier copies of a message. A message that starts over carries none of these headers.
+/// An exception is the span of the attempt before, which the next one links.
 pub(crate) fn tells_of_the_past(name: &str) -> bool {
+    if name == ATTEMPT_TRACE {
+        return false;
+    }
+
     name.starts_with("x-fluffle-") || NOT_ON_RETRIES.contains(&name) || NEVER_COPIED.contains(&name)
 }
 
@@ -97,7 +104,9 @@ pub(crate) fn dead_letter(received: &Received, queue: &str, reason: &Reason, err
 }
 
 /// The answer to a request. `None` if the message has no reply address, or one that cannot be answered.
-pub(crate) fn reply(received: &Received, encoded: Encoded) -> Option<Prepared> {
+///
+/// `span` is that of the attempt, which the answer belongs to.
+pub(crate) fn reply(received: &Received, span: Option<&TraceContext>, encoded: Encoded) -> Option<Prepared> {
     let properties = BasicProperties::default()
         .with_content_type((&*encoded.content_type).into())
         .with_type((&*encoded.type_name).into());
@@ -105,12 +114,44 @@ pub(crate) fn reply(received: &Received, encoded: Encoded) -> Option<Prepared> {
         Some(encoding) => properties.with_content_encoding(encoding.into()),
         None => properties,
     };
+    let trace = trace_of(received, span);
+    let properties = if trace.inner().is_empty() { properties } else { properties.with_headers(trace) };
     to_requester(received, properties, encoded.body)
 }
 
-/// The message that tells a requester that its request was not handled, and why. `None` as for [`reply`].
-pub(crate) fn refusal(received: &Received, reason: &Reason, error: &str) -> Option<Prepared> {
+/// The headers of an answer: the span of the attempt, else the one that sent the request.
+fn trace_of(received: &Received, span: Option<&TraceContext>) -> FieldTable {
     let mut table = FieldTable::default();
+    if let Some(trace) = span.cloned().or_else(|| received.trace()) {
+        put_trace(&mut table, &trace);
+    }
+    table
+}
+
+/// The copy, with the span of the attempt that it follows. The header with the span that sent the message stays.
+pub(crate) fn after_attempt(mut copy: Prepared, span: Option<&TraceContext>) -> Prepared {
+    let properties = copy.amqp_properties();
+    let Some(table) = properties.headers() else { return copy };
+    if span.is_none() && !table.contains_key(ATTEMPT_TRACE) {
+        return copy;
+    }
+    let mut table = table.clone();
+    match span {
+        Some(span) => put(&mut table, (ATTEMPT_TRACE, HeaderValue::Str(&span.traceparent()))),
+        None => remove(&mut table, ATTEMPT_TRACE),
+    }
+    copy.properties = properties.with_headers(table).into();
+    copy
+}
+
+/// The message that tells a requester that its request was not handled, and why. `None` as for [`reply`].
+pub(crate) fn refusal(
+    received: &Received,
+    span: Option<&TraceContext>,
+    reason: &Reason,
+    error: &str,
+) -> Option<Prepared> {
+    let mut table = trace_of(received, span);
     put(&mut table, (headers::REASON, HeaderValue::Str(reason.as_str())));
     put(&mut table, (headers::ERROR, HeaderValue::Str(cut(error))));
     to_requester(received, BasicProperties::default().with_headers(table), Bytes::new())
@@ -408,7 +449,7 @@ mod tests {
     fn an_answer_to_a_direct_reply_to_address_is_not_to_be_returned() {
         let refused = |reply_to: &str| {
             let asked = received_with(1, BasicProperties::default().with_reply_to(reply_to.into()));
-            refusal(&asked, &Reason::Rejected, "no").unwrap()
+            refusal(&asked, None, &Reason::Rejected, "no").unwrap()
         };
         assert!(!refused("amq.rabbitmq.reply-to.g1h2").mandatory);
         assert!(refused("answers").mandatory);

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use fluffle_wire::{Encoded, headers::Reason};
+use fluffle_wire::{
+    Encoded,
+    headers::{Reason, TraceContext},
+};
 use futures_util::{StreamExt, stream};
 use tokio::time::sleep;
 
@@ -107,14 +110,14 @@ impl<C: Commands> Settler<C> {
                     Reason::Rejected => tracing::debug!(%queue, message_id, %error, "request rejected by its handler"),
                     _ => tracing::warn!(%queue, message_id, reason = why, %error, "request failed: requester is told"),
                 }
-                if self.refuse(attempt, &reason, &error).await {
+                if self.refuse(attempt, attempt.span(), &reason, &error).await {
                     return Remaining::Ack(
                         settling.done(delivery_events::not_handled(Settled::Refused), Settled::Refused),
                     );
                 }
             }
             verdict @ (Verdict::Retry { .. } | Verdict::DeadLetter { .. }) => {
-                if let Some(settled) = self.place_copy(attempt, verdict).await {
+                if let Some(settled) = self.place_copy(attempt, attempt.span(), verdict).await {
                     return Remaining::Ack(settling.done(delivery_events::not_handled(settled), settled));
                 }
             }
@@ -136,7 +139,9 @@ impl<C: Commands> Settler<C> {
         verdict: Verdict,
     ) -> Option<impl Future<Output = ()> + use<C>> {
         let (messages, settled, telling) = match verdict {
-            Verdict::Ack(reply) => (HANDLED, Settled::Acked, reply.and_then(|encoded| copy::reply(attempt, encoded))),
+            Verdict::Ack(reply) => {
+                (HANDLED, Settled::Acked, reply.and_then(|encoded| copy::reply(attempt, attempt.span(), encoded)))
+            }
             Verdict::Apart(dropped) => {
                 for (index, verdict) in &dropped {
                     say_dropped(attempt, verdict, Some(*index));
@@ -153,7 +158,7 @@ impl<C: Commands> Settler<C> {
                 say_dropped(attempt, &verdict, None);
                 let telling = match verdict {
                     Verdict::Drop { error, refusal: Some(reason) } if attempt.wants_reply() => {
-                        copy::refusal(attempt, &reason, &error)
+                        copy::refusal(attempt, attempt.span(), &reason, &error)
                     }
                     _ => None,
                 };
@@ -173,7 +178,8 @@ impl<C: Commands> Settler<C> {
     async fn take_apart(&self, attempt: &Attempt, copies: Vec<(usize, Verdict)>) -> Option<Vec<(usize, Settled)>> {
         let contents = attempt.contents()?;
         let placing = contents.by_themselves(attempt, copies).map(|(index, item, verdict)| async move {
-            let settled = self.place_copy(&item, verdict).await;
+            let own = contents.span(index);
+            let settled = self.place_copy(&item, own.as_ref().or(attempt.span()), verdict).await;
             settled.map(|settled| (index, settled))
         });
         let placed: Vec<Option<(usize, Settled)>> = stream::iter(placing).buffered(COPIES_AT_A_TIME).collect().await;
@@ -181,29 +187,29 @@ impl<C: Commands> Settler<C> {
         placed.into_iter().collect()
     }
 
-    /// Places the copy of a message, or of one item, that was not handled. `None` if it could not be placed before the
-    /// channel was lost or the application stopped.
-    async fn place_copy(&self, message: &Received, verdict: Verdict) -> Option<Settled> {
+    /// Places the copy of a message, or of one item, that was not handled. `span` is that of the attempt. `None` if the
+    /// copy could not be placed before the channel was lost or the application stopped.
+    async fn place_copy(&self, message: &Received, span: Option<&TraceContext>, verdict: Verdict) -> Option<Settled> {
         let (queue, message_id, now) = (&message.queue, message.id_or_dash(), message.attempt_number.get());
         match verdict {
             Verdict::Retry { delay, wait, attempt, error } => {
                 tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "attempt failed: retry");
                 let retries = self.copies.side_queues.retry(delay);
                 let copy = copy::retry(message, &retries, attempt, wait, &error);
-                self.place(copy, true).await.then_some(Settled::Retried)
+                self.place(copy::after_attempt(copy, span), true).await.then_some(Settled::Retried)
             }
             Verdict::RetryHere { wait, attempt, error } => {
                 tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "item failed: retry after a wait");
                 sleep(wait).await;
                 let copy = copy::again(message, queue, attempt, &error);
-                self.place(copy, false).await.then_some(Settled::Retried)
+                self.place(copy::after_attempt(copy, span), false).await.then_some(Settled::Retried)
             }
             Verdict::DeadLetter { reason, error } => {
                 let why = reason.as_str();
                 tracing::error!(%queue, message_id, attempt = now, reason = why, %error, "becomes a dead letter");
                 let copy = copy::dead_letter(message, &self.copies.side_queues.dead_letter, &reason, &error);
-                let placed = self.place(copy, false).await;
-                (placed && self.refuse(message, &reason, &error).await).then_some(Settled::DeadLettered)
+                let placed = self.place(copy::after_attempt(copy, span), false).await;
+                (placed && self.refuse(message, span, &reason, &error).await).then_some(Settled::DeadLettered)
             }
             Verdict::Ack(_)
             | Verdict::Requeue
@@ -246,8 +252,8 @@ impl<C: Commands> Settler<C> {
 
     /// Sends the answer to a request. Also true if nobody asked, or if the requester is gone. False if the application
     /// stops.
-    async fn answer(&self, message: &Received, reply: Option<Encoded>) -> bool {
-        match reply.and_then(|encoded| copy::reply(message, encoded)) {
+    async fn answer(&self, message: &Attempt, reply: Option<Encoded>) -> bool {
+        match reply.and_then(|encoded| copy::reply(message, message.span(), encoded)) {
             Some(answer) => self.send_answer(answer).await,
             None => true,
         }
@@ -255,11 +261,11 @@ impl<C: Commands> Settler<C> {
 
     /// Tells a requester that its request was not handled, so that it need not wait for its deadline. False if the
     /// application stops.
-    async fn refuse(&self, message: &Received, reason: &Reason, error: &str) -> bool {
+    async fn refuse(&self, message: &Received, span: Option<&TraceContext>, reason: &Reason, error: &str) -> bool {
         if !message.wants_reply() {
             return true;
         }
-        match copy::refusal(message, reason, error) {
+        match copy::refusal(message, span, reason, error) {
             Some(refusal) => self.send_answer(refusal).await,
             None => true,
         }

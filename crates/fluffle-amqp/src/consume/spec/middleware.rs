@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use fluffle_wire::headers::TraceContext;
+
 use crate::{base::failure::Failure, consume::message::delivery_info::DeliveryInfo};
 
 /// Code of the application around each call of a handler: it sees the message's labels and headers before, may refuse
@@ -113,6 +115,14 @@ pub trait Handling: 'static {
     /// here the step returns as usual, and `after` gets [`HandlerResult::Crashed`].
     fn step(&mut self, step: HandlerStep<'_>) {
         step.run();
+    }
+
+    /// The span of this handling, if this middleware makes one. Asked once, right after [`Middleware::before`]. It is the
+    /// [current trace](crate::trace::current) of the handler's code, and the next attempt can link it:
+    /// [`DeliveryInfo::last_attempt_trace`]. If several middlewares give a span, the handler's code belongs to the
+    /// innermost, and the next attempt links the outermost.
+    fn trace(&self) -> Option<TraceContext> {
+        None
     }
 
     /// The handler's result is there. Called once, on the handler's thread, before the message is settled; also for a

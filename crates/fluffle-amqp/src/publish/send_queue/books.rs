@@ -103,13 +103,7 @@ impl Books {
     /// A journaled entry that failed stays in the custody of the journal until each of its senders has read the
     /// failure.
     pub(super) fn settle(&self, mut entry: Entry, outcome: SendOutcome) {
-        let result = match &outcome {
-            SendOutcome::Confirmed | SendOutcome::Written => PublishResult::Confirmed,
-            SendOutcome::Returned(_) => PublishResult::Returned,
-            SendOutcome::Nacked => PublishResult::Nacked,
-            SendOutcome::Refused { .. } | SendOutcome::Unsent(_) | SendOutcome::Closed => PublishResult::Failed,
-        };
-        self.events.settled(result, entry.items(), entry.message.body.len(), entry.times);
+        self.events.settled(outcome.result(), entry.items(), entry.message.body.len(), entry.times);
         let is_sent = matches!(outcome, SendOutcome::Confirmed | SendOutcome::Written);
         let Some(ledger) = &self.journal else {
             if !is_sent && entry.reply.unheard() {

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    base::{clock::timeout_at, events::PublishEvent, frame::FrameMax, observer::Listeners},
+    base::{clock::timeout_at, events::PublishEvent, frame::FrameMax, observer::Listeners, trace::TracerSlot},
     flow::budget::{ByteRoom, DEFAULT_BYTES, NoRoom},
     link::class::reply,
     publish::{
@@ -26,7 +26,7 @@ use crate::{
         journal::Ledger,
         message::Prepared,
         name::PublisherName,
-        outcome::{Kept, OutcomeSender, Pending, SendOutcome},
+        outcome::{OutcomeSender, SendOutcome},
         send_queue::{
             books::Books,
             direct::Direct,
@@ -41,9 +41,6 @@ use crate::{
 
 /// How often a journal is asked how many records it has left, because it tells nobody when the last one goes.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
-
-/// Longer than any message takes, so that a consumer's copies never end by the clock.
-const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The settings of one send queue.
 pub(crate) struct SendSettings {
@@ -98,6 +95,8 @@ pub(crate) struct SendQueue {
     handles_gone: Notify,
     fed_by: FedBy,
     most_header_bytes: AtomicUsize,
+    /// What makes spans of accepted messages.
+    pub(crate) tracer: TracerSlot,
 }
 
 impl SendQueue {
@@ -126,6 +125,7 @@ impl SendQueue {
             handles_gone: Notify::new(),
             fed_by: FedBy::default(),
             most_header_bytes: AtomicUsize::new(FrameMax::default().most_header_bytes()),
+            tracer: TracerSlot::default(),
         })
     }
 
@@ -237,19 +237,6 @@ impl SendQueue {
     pub(crate) fn has_room_for_headers(&self, message: &Prepared) -> Result<(), PublishErrorKind> {
         let (bytes, most) = (message.header_bytes(), self.most_header_bytes());
         if bytes > most { Err(PublishErrorKind::HeadersTooLarge { bytes, most }) } else { Ok(()) }
-    }
-
-    /// Publishes `message`, even when its caller no longer waits, and waits for its outcome.
-    pub(crate) async fn publish(&self, message: Prepared) -> SendOutcome {
-        let deadline = Instant::now() + NO_DEADLINE;
-        let (pending, reply) = Pending::new(Arc::clone(&message.id), message.address(), deadline, Kept::InMemory);
-        match self.accept(Entry::new(message, reply, true)).await {
-            Ok(()) => match pending.outcome().await {
-                SendOutcome::Unsent(PublishErrorKind::NotSent(_)) => SendOutcome::Closed,
-                outcome => outcome.clone(),
-            },
-            Err(_) => SendOutcome::Closed,
-        }
     }
 
     /// Enters `items` messages in the books; they are about to be sent.

@@ -12,3 +12,4 @@ mod health;
 mod pool;
 mod storm;
 mod testing;
+mod traces;
