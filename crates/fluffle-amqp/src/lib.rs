@@ -45,6 +45,7 @@ pub mod trace {
 }
 
 pub use base::{
+    attempt_report::{AttemptListener, AttemptReport},
     consumer_state::ConsumerState,
     events::{
         ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, PublishResult, RequestEvent, RequestResult,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fluffle_amqp::{Health, Observer, Service};
+use fluffle_amqp::{AttemptReport, Health, Observer, Service};
 use tokio::sync::watch;
 
 use crate::{
@@ -63,6 +63,25 @@ impl Telemetry {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Lets the status page show something of single messages: `formatter` makes a line of text of an attempt, and must
+    /// leave out what must not be seen. Without one, the page shows neither bodies nor headers. It is called for the
+    /// messages that the page keeps: those that failed, the slowest, and one of a thousand. A text is cut after 500
+    /// characters. Only the first call counts.
+    ///
+    /// ```
+    /// let telemetry = fluffle_telemetry::Telemetry::new().describe_messages(|attempt| {
+    ///     Some(format!("{} bytes, starting with {:02x?}", attempt.body.len(), attempt.body.first()?))
+    /// });
+    /// ```
+    #[must_use]
+    pub fn describe_messages(
+        self,
+        formatter: impl Fn(&AttemptReport<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        let _ = self.inner.watched.formatter.set(Box::new(formatter));
+        self
     }
 
     /// What the service must be given at its start: `App::observe` for each, or

@@ -2,6 +2,7 @@
 //! the failure of a handler, and events with their observers. Nothing here imports another layer, and nothing here uses
 //! a connection.
 
+pub(crate) mod attempt_report;
 pub(crate) mod clock;
 pub(crate) mod consumer_state;
 pub(crate) mod drain;

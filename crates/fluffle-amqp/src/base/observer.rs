@@ -12,6 +12,7 @@ use std::{
 use fluffle_supervise::Panicked;
 
 use crate::base::{
+    attempt_report::{AttemptListener, AttemptListeners},
     events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, RequestEvent},
     trace::{PublishTracer, Tracer},
 };
@@ -62,6 +63,13 @@ pub type Listener<E> = Arc<dyn Fn(&E) + Send + Sync>;
 pub trait Observer: Send + Sync + 'static {
     /// A consumer is added. A consumer with several lanes is added once for each.
     fn consumer(&self, of: &ConsumerLabels<'_>) -> Option<Listener<DeliveryEvent>> {
+        let _ = of;
+        None
+    }
+
+    /// A consumer is added, as [`consumer`](Self::consumer) says. The listener hears of each attempt, with the id and the
+    /// trace of its message: for logs and pages that name single messages. Metrics need only `consumer`.
+    fn attempts(&self, of: &ConsumerLabels<'_>) -> Option<AttemptListener> {
         let _ = of;
         None
     }
@@ -163,8 +171,17 @@ impl From<Vec<Arc<dyn Observer>>> for Observers {
 }
 
 impl Observers {
-    pub(crate) fn consumer(&self, name: &str, queue: &str) -> Listeners<DeliveryEvent> {
-        self.listeners(name, |observer| observer.consumer(&ConsumerLabels { name, queue }))
+    pub(crate) fn consumer(&self, name: &str, queue: &str) -> (Listeners<DeliveryEvent>, AttemptListeners) {
+        let labels = ConsumerLabels { name, queue };
+        let attempts = self.asked(name, |observer| observer.attempts(&labels));
+        let attempts = AttemptListeners::new(name, attempts);
+        let mut events = self.listeners(name, |observer| observer.consumer(&labels));
+        if attempts.is_heard() && !events.is_heard() {
+            // The times of attempts are taken only if somebody hears of events.
+            let tell: Listener<DeliveryEvent> = Arc::new(|_: &DeliveryEvent| {});
+            events.all = [Hearing { tell, is_broken: AtomicBool::new(false) }].into();
+        }
+        (events, attempts)
     }
 
     pub(crate) fn publisher(&self, name: &str) -> Listeners<PublishEvent> {
@@ -176,14 +193,8 @@ impl Observers {
     }
 
     pub(crate) fn publish_tracer(&self, name: &str) -> Tracer {
-        let ask = |observer: &Arc<dyn Observer>| {
-            let labels = PublisherLabels { name };
-            catch_unwind(AssertUnwindSafe(|| observer.publish_tracer(&labels))).unwrap_or_else(|panic| {
-                report(name, &*panic);
-                None
-            })
-        };
-        self.0.iter().find_map(ask).map_or_else(Tracer::default, Tracer::new)
+        let mut tracers = self.asked(name, |observer| observer.publish_tracer(&PublisherLabels { name }));
+        tracers.next().map_or_else(Tracer::default, Tracer::new)
     }
 
     pub(crate) fn channel(&self, name: &str, connection: &str) -> Listeners<ChannelEvent> {
@@ -199,14 +210,18 @@ impl Observers {
     }
 
     fn listeners<E>(&self, of: &str, ask: impl Fn(&dyn Observer) -> Option<Listener<E>>) -> Listeners<E> {
-        let ask = |observer: &Arc<dyn Observer>| {
+        let all = self.asked(of, ask).map(|tell| Hearing { tell, is_broken: AtomicBool::new(false) });
+        Listeners { of: of.into(), all: all.collect() }
+    }
+
+    /// What each observer answers to a question. An observer that panics over it has no answer.
+    fn asked<L>(&self, of: &str, ask: impl Fn(&dyn Observer) -> Option<L>) -> impl Iterator<Item = L> {
+        self.0.iter().filter_map(move |observer| {
             catch_unwind(AssertUnwindSafe(|| ask(&**observer))).unwrap_or_else(|panic| {
                 report(of, &*panic);
                 None
             })
-        };
-        let all = self.0.iter().filter_map(ask).map(|tell| Hearing { tell, is_broken: AtomicBool::new(false) });
-        Listeners { of: of.into(), all: all.collect() }
+        })
     }
 }
 
@@ -240,12 +255,7 @@ impl<E> Listeners<E> {
     #[cold]
     fn tell_all(&self, event: &E) {
         for hearing in self.all.iter().filter(|hearing| !hearing.is_broken.load(Ordering::Relaxed)) {
-            // Caught, because this is the thread of a connection or of a handler, in the middle of settling a message.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (hearing.tell)(event)))
-                && !hearing.is_broken.swap(true, Ordering::Relaxed)
-            {
-                report(&self.of, &*panic);
-            }
+            guarded(&self.of, &hearing.is_broken, || (hearing.tell)(event));
         }
     }
 }
@@ -253,6 +263,16 @@ impl<E> Listeners<E> {
 impl<E> Default for Listeners<E> {
     fn default() -> Self {
         Self { of: Box::default(), all: Box::default() }
+    }
+}
+
+/// Tells a listener. A panic of the listener ends here, because this is the thread of a connection or of a handler, in the
+/// middle of settling a message; the listener is told nothing more.
+pub(super) fn guarded(of: &str, is_broken: &AtomicBool, tell: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(tell))
+        && !is_broken.swap(true, Ordering::Relaxed)
+    {
+        report(of, &*panic);
     }
 }
 

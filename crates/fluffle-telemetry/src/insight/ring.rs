@@ -34,8 +34,4 @@ impl<T> Ring<T> {
     pub(crate) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut T> {
         self.values.iter_mut()
     }
-
-    pub(crate) fn last(&self) -> Option<&T> {
-        self.values.back()
-    }
 }

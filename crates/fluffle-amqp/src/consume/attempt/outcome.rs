@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fluffle_wire::{DecodeError, EncodeError, Encoded};
+use fluffle_wire::{DecodeError, EncodeError, Encoded, headers::error_chain};
 
 use crate::{
     base::failure::Failure,
@@ -60,6 +60,18 @@ impl Outcome {
                 items.failed.iter().filter(|(_, why)| !matches!(**why, Outcome::NotStarted)).count()
             }
             Outcome::Failed(_) | Outcome::Crashed(_) | Outcome::Undecodable(_) | Outcome::Unusable(_) => 1,
+        }
+    }
+
+    /// Why it failed, in one line; of a batch, why its first failed item did. `None` if nothing failed.
+    pub(crate) fn failure(&self) -> Option<String> {
+        match self {
+            Outcome::Failed(failure) => Some(failure.chain()),
+            Outcome::Crashed(crash) => Some(crash.text()),
+            Outcome::Undecodable(error) => Some(error_chain(error)),
+            Outcome::Unusable(why) => Some(error_chain(why)),
+            Outcome::Items(items) => items.failed.iter().find_map(|(_, why)| why.failure()),
+            Outcome::Handled(_) | Outcome::NotStarted | Outcome::Expired | Outcome::LateItem(..) => None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     base::{
+        attempt_report::{AttemptListeners, AttemptReport},
         consumer_state::ConsumerState,
         events::{DeliveryEvent, SettledMessages},
         observer::Listeners,
@@ -24,13 +25,15 @@ use crate::{
 pub(crate) struct DeliveryEvents {
     counters: ConsumerCounters,
     listeners: Listeners<DeliveryEvent>,
+    attempts: AttemptListeners,
     /// Deliveries received on the present channel and not settled. Only that channel's session writes it.
     unsettled: AtomicUsize,
 }
 
 impl DeliveryEvents {
-    pub(crate) fn new(listeners: Listeners<DeliveryEvent>) -> Self {
-        Self { listeners, ..Self::default() }
+    /// Whoever hears of attempts must hear of events too, because only then the times of an attempt are taken.
+    pub(crate) fn new(listeners: Listeners<DeliveryEvent>, attempts: AttemptListeners) -> Self {
+        Self { listeners, attempts, ..Self::default() }
     }
 
     pub(crate) fn stats(&self, state: ConsumerState) -> ConsumerStats {
@@ -76,9 +79,24 @@ impl DeliveryEvents {
             return;
         }
         attempt.answer();
-        if let Some((_, took)) = attempt.answered() {
+        if let Some((started, took)) = attempt.answered() {
             let (messages, failed) = (attempt.messages(), outcome.failures());
             self.listeners.tell(&DeliveryEvent::Answered { took, messages, failed });
+            if self.attempts.is_heard() {
+                self.attempts.tell(&AttemptReport {
+                    message_id: attempt.message_id(),
+                    type_name: attempt.wire().type_name,
+                    attempt: attempt.attempt_number.get(),
+                    body: &attempt.body,
+                    messages,
+                    failed,
+                    crashed: outcome.crashes() > 0,
+                    waited: started.saturating_duration_since(attempt.at),
+                    took,
+                    failure: &|| outcome.failure(),
+                    trace: &|| attempt.trace(),
+                });
+            }
         }
     }
 
@@ -195,7 +213,7 @@ mod tests {
     #[test]
     fn an_attempt_is_told_of_with_its_times_once() {
         let (listeners, written) = written();
-        let (events, attempt) = (DeliveryEvents::new(listeners), attempt(1));
+        let (events, attempt) = (DeliveryEvents::new(listeners, AttemptListeners::default()), attempt(1));
         events.received(&attempt);
         attempt.start();
         events.started(&attempt);
@@ -231,7 +249,7 @@ mod tests {
     #[test]
     fn a_delivery_is_settled_or_lost_and_not_both() {
         let (listeners, written) = written();
-        let (events, attempt) = (DeliveryEvents::new(listeners), attempt(1));
+        let (events, attempt) = (DeliveryEvents::new(listeners, AttemptListeners::default()), attempt(1));
         for _ in 0..3 {
             events.received(&attempt);
         }

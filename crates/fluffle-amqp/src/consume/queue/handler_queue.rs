@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream::LocalBoxStream};
 use tokio::sync::mpsc;
 
 use crate::{
-    base::{events::DeliveryEvent, observer::Listeners},
+    base::{attempt_report::AttemptListeners, events::DeliveryEvent, observer::Listeners},
     consume::{
         attempt::{
             attempt::Attempt,
@@ -45,16 +45,16 @@ impl HandlerQueue {
     /// A queue that nobody listens to.
     #[cfg(test)]
     pub(crate) fn new(waiting: Waiting, sort_by: Option<SortBy>) -> Arc<Self> {
-        Self::heard_by(Listeners::default(), waiting, sort_by)
+        Self::heard_by((Listeners::default(), AttemptListeners::default()), waiting, sort_by)
     }
 
     /// A queue over `waiting`, of a consumer that these listen to; `sort_by` if order is kept by key.
     pub(crate) fn heard_by(
-        listeners: Listeners<DeliveryEvent>,
+        (listeners, attempts): (Listeners<DeliveryEvent>, AttemptListeners),
         waiting: Waiting,
         sort_by: Option<SortBy>,
     ) -> Arc<Self> {
-        let (is_heard, events) = (listeners.is_heard(), Arc::new(DeliveryEvents::new(listeners)));
+        let (is_heard, events) = (listeners.is_heard(), Arc::new(DeliveryEvents::new(listeners, attempts)));
         let (completions, answers) = mpsc::unbounded_channel();
         let waiting = Arc::new(waiting);
         let by_key = sort_by.map(|sort_by| Arc::new(ByKey::new(Arc::clone(&waiting), sort_by)));
