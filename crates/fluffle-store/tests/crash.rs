@@ -258,8 +258,13 @@ async fn reopen(path: &Path) {
     let left = journal.unconfirmed().next().await.unwrap().unwrap();
     assert_eq!((left.id.as_str(), left.bytes), ("left", large("left").bytes));
     refused_by_the_disk(journal.append(large("id")).await.unwrap_err(), "id");
+    let (lost, heard) = std::sync::mpsc::channel();
+    journal.on_lost(move |record| lost.send(record.id.clone()).unwrap());
+    drop(journal.post(large("posted")).await.unwrap());
+    assert_eq!(heard.recv_timeout(Duration::from_secs(30)).unwrap(), "posted", "nobody else hears of it");
     say("refused");
     let _position = succeeds(&journal, "after").await;
+    assert!(heard.try_recv().is_err(), "neither of the one that was appended nor of the one that was written");
     journal.close().await.unwrap();
 }
 

@@ -140,8 +140,10 @@ impl SettledMessages {
 
 /// An event of one publisher, as its listener hears of it: see [`Observer::publisher`](crate::Observer::publisher).
 ///
-/// Each accepted message is settled once, so at any time: accepted = settled + outstanding, counted in messages. (A
-/// message in a journal is an exception: it is settled again each time that it fails and is tried again.)
+/// Each accepted message is settled once, so at any time: accepted = settled + outstanding, counted in messages. A
+/// message in a journal that fails is settled when its senders have taken it back; else it is [`Kept`](Self::Kept) and
+/// stays outstanding. What is in the journal when the service ends is outstanding to the last, and is accepted again by
+/// the process that reads it.
 ///
 /// Variants and their fields may be added: match with `..` and with a wildcard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +151,8 @@ impl SettledMessages {
 pub enum PublishEvent {
     /// Messages were accepted. Those of a batch are accepted together when the batch is sealed.
     ///
-    /// What a handle accepted before its service was started comes as one event when the publisher is added.
+    /// What a handle accepted before its service was started comes as one event when the publisher is added. A message
+    /// that an earlier process has left in the journal is accepted when it is read.
     #[non_exhaustive]
     Accepted {
         /// How many messages.
@@ -158,6 +161,14 @@ pub enum PublishEvent {
     /// Messages that were on the wire when their channel was lost are published again, under the same ids.
     #[non_exhaustive]
     Republished {
+        /// How many messages.
+        messages: usize,
+    },
+    /// Messages in a journal failed, and no sender took them back: they are published again.
+    #[non_exhaustive]
+    Kept {
+        /// How they failed.
+        result: PublishResult,
         /// How many messages.
         messages: usize,
     },

@@ -19,15 +19,16 @@ use tokio::{
 };
 
 use crate::{
-    base::clock,
+    base::{clock, events::PublishResult},
     flow::budget::Budget,
     publish::{
-        entry::Entry,
+        entry::{Entry, Times},
         error::PublishErrorKind,
         held::Held,
         message::Prepared,
         outcome::{InCustody, OutcomeSender, SendOutcome},
         stats::JournalStatus,
+        tally::Tally,
     },
 };
 
@@ -59,7 +60,8 @@ const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
 pub(crate) struct Ledger {
     journal: Journal,
     reader: tokio::sync::Mutex<Reader>,
-    waiting: Mutex<WaitingSenders>,
+    waiting: Arc<Mutex<WaitingSenders>>,
+    pub(crate) tally: Arc<Tally>,
     /// The bytes of the messages that were read from the journal and are not settled.
     held: Arc<Budget>,
     /// Messages that the broker did not take and that no sender has taken back, in the order in which they are due for
@@ -115,10 +117,23 @@ impl Ledger {
     /// alone.
     pub(crate) fn new(journal: Journal, max_bytes: u64) -> Option<Self> {
         let reader = tokio::sync::Mutex::new(journal.reader()?);
+        let waiting = Arc::new(Mutex::new(WaitingSenders { by_id: HashMap::new(), prune_at: PRUNE_AT }));
+        let tally = Arc::new(Tally::default());
+        // Weak, because the senders that wait hold the journal.
+        let (senders, books) = (Arc::downgrade(&waiting), Arc::downgrade(&tally));
+        journal.on_lost(move |record| {
+            let (Some(senders), Some(books)) = (senders.upgrade(), books.upgrade()) else { return };
+            // Its sender hears from the journal itself.
+            drop(lock(&senders).take(&record.id));
+            let items = Prepared::from_bytes(record.bytes.clone()).map_or(1, |message| message.items as usize);
+            books.events.settled(PublishResult::Failed, items, 0, Times::default());
+            books.cross_off(items);
+        });
         Some(Self {
             journal,
             reader,
-            waiting: Mutex::new(WaitingSenders { by_id: HashMap::new(), prune_at: PRUNE_AT }),
+            waiting,
+            tally,
             held: Arc::new(Budget::new(max_bytes)),
             again: Mutex::default(),
             more_again: Notify::new(),
@@ -135,6 +150,7 @@ impl Ledger {
     pub(crate) async fn accept(&self, entry: Entry) -> Result<(), PublishErrorKind> {
         let record = record(&entry.message)?;
         let place = self.journal.reserve(record.size()).await.map_err(PublishErrorKind::Journal)?;
+        self.tally.accept(entry.items());
         self.post(place, record, entry);
         Ok(())
     }
@@ -150,15 +166,23 @@ impl Ledger {
         self.journal.reserve(record(message)?.size()).await.map_err(PublishErrorKind::Journal)
     }
 
-    /// Puts a message into the place that was reserved for it.
+    /// Puts an accepted message into the place that was reserved for it.
     pub(crate) fn send(&self, place: Place, entry: Entry) {
         match record(&entry.message) {
             Ok(record) => self.post(place, record, entry),
-            Err(kind) => entry.reply.settle(SendOutcome::Unsent(kind)),
+            Err(kind) => self.unsent(entry.items(), entry.reply, kind),
         }
     }
 
+    /// An accepted record is not in the journal, and will not be.
+    fn unsent(&self, items: usize, reply: OutcomeSender, kind: PublishErrorKind) {
+        self.tally.events.settled(PublishResult::Failed, items, 0, Times::default());
+        reply.settle(SendOutcome::Unsent(kind));
+        self.tally.cross_off(items);
+    }
+
     fn post(&self, place: Place, record: Record, entry: Entry) {
+        let items = entry.items();
         let Entry { message, reply, .. } = entry;
         let pending = reply.pending();
         // Posted under the lock, so that no record is read before its sender is entered, and so that the senders of one
@@ -172,7 +196,7 @@ impl Ledger {
             }
             Err(error) => {
                 drop(waiting);
-                reply.settle(SendOutcome::Unsent(PublishErrorKind::Journal(error.kind)));
+                self.unsent(items, reply, PublishErrorKind::Journal(error.kind));
             }
         }
     }
@@ -263,6 +287,10 @@ impl Ledger {
             }
         };
         // If an earlier process wrote the message, no sender waits for it.
+        if self.journal.is_left_over(&position) {
+            // Accepted by an earlier process, which no longer counts it.
+            self.tally.accept(message.items as usize);
+        }
         let reply = self.waiting().take(&id).unwrap_or_else(|| OutcomeSender::to_nobody(&message));
         let held = Held::new(&self.held, message.body.len());
         Some(Entry::journaled(message, reply, position, held))
@@ -315,7 +343,8 @@ impl Ledger {
 
     pub(crate) fn status(&self) -> JournalStatus {
         let JournalStats { unconfirmed, bytes, .. } = self.journal.stats();
-        JournalStatus { unconfirmed, bytes, waiting_again: self.again().len() }
+        let handed_back = self.in_custody.load(Ordering::Relaxed);
+        JournalStatus { unconfirmed, bytes, waiting_again: self.again().len(), handed_back }
     }
 
     fn again(&self) -> MutexGuard<'_, VecDeque<(Instant, Entry)>> {
@@ -354,8 +383,12 @@ impl Ledger {
     }
 
     fn waiting(&self) -> MutexGuard<'_, WaitingSenders> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
+}
+
+fn lock(senders: &Mutex<WaitingSenders>) -> MutexGuard<'_, WaitingSenders> {
+    senders.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn record(message: &Prepared) -> Result<Record, PublishErrorKind> {
@@ -371,14 +404,18 @@ pub(crate) struct Custody {
     ledger: Arc<Ledger>,
     entry: Option<Entry>,
     outcome: SendOutcome,
+    result: PublishResult,
+    /// When it failed, if listeners want to hear it.
+    decided: Option<std::time::Instant>,
 }
 
 impl Custody {
-    pub(crate) fn new(ledger: &Arc<Ledger>, mut entry: Entry, outcome: SendOutcome) -> Self {
+    pub(crate) fn new(ledger: &Arc<Ledger>, mut entry: Entry, outcome: SendOutcome, result: PublishResult) -> Self {
         // Not counted as held by the publisher, because the sender has the message in memory anyway.
         entry.held = None;
         ledger.in_custody.fetch_add(1, Ordering::Relaxed);
-        Self { ledger: Arc::clone(ledger), entry: Some(entry), outcome }
+        let decided = ledger.tally.events.now();
+        Self { ledger: Arc::clone(ledger), entry: Some(entry), outcome, result, decided }
     }
 }
 
@@ -388,8 +425,12 @@ impl InCustody for Custody {
     }
 
     fn taken_back(mut self: Box<Self>) {
-        let position = self.entry.take().and_then(|entry| entry.position);
-        position.into_iter().for_each(|position| self.ledger.settled(position));
+        let Some(entry) = self.entry.take() else { return };
+        let Tally { events, .. } = &*self.ledger.tally;
+        let (items, bytes) = (entry.items(), entry.message.body.len());
+        events.settled_late(self.result, items, bytes, entry.times, self.decided);
+        entry.position.into_iter().for_each(|position| self.ledger.settled(position));
+        self.ledger.tally.cross_off(items);
     }
 }
 
@@ -401,6 +442,7 @@ impl Drop for Custody {
                 message_id = %entry.message.id, outcome = ?self.outcome,
                 "journaled message failed, and no sender took it back: it stays in the journal and is tried again"
             );
+            self.ledger.tally.events.kept(self.result, entry.items());
             self.ledger.unheard(entry);
         }
     }

@@ -22,6 +22,7 @@ pub(crate) mod receipt;
 pub(crate) mod route;
 pub(crate) mod send_queue;
 pub(crate) mod stats;
+mod tally;
 pub(crate) mod tracing;
 pub(crate) mod travel;
 

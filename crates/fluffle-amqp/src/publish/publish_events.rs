@@ -44,6 +44,8 @@ impl PublishEvents {
         if republished > 0 {
             self.tell(&PublishEvent::Republished { messages: republished });
         }
+        // Nothing was kept before, because nothing was sent.
+        before(&self.counters.kept);
         let results = [
             PublishResult::Confirmed,
             PublishResult::Returned,
@@ -80,11 +82,34 @@ impl PublishEvents {
     #[inline]
     pub(crate) fn settled(&self, result: PublishResult, messages: usize, bytes: usize, times: Times) {
         if self.total(result).add(messages) {
-            let now = self.now();
-            let since = |at: Option<Instant>| -> Option<Duration> { Some(now?.saturating_duration_since(at?)) };
-            let (took, on_the_wire) = (since(times.accepted), since(times.sent));
-            self.tell(&PublishEvent::Settled { result, messages, bytes, took, on_the_wire });
+            self.tell_settled(result, messages, bytes, times, self.now());
         }
+    }
+
+    /// [`settled`](Self::settled), with an outcome that was there at `decided` and is final only now.
+    pub(crate) fn settled_late(
+        &self,
+        result: PublishResult,
+        messages: usize,
+        bytes: usize,
+        times: Times,
+        decided: Option<Instant>,
+    ) {
+        if self.total(result).add(messages) {
+            self.tell_settled(result, messages, bytes, times, decided);
+        }
+    }
+
+    pub(crate) fn kept(&self, result: PublishResult, messages: usize) {
+        if self.counters.kept.add(messages) {
+            self.tell(&PublishEvent::Kept { result, messages });
+        }
+    }
+
+    fn tell_settled(&self, result: PublishResult, messages: usize, bytes: usize, times: Times, now: Option<Instant>) {
+        let since = |at: Option<Instant>| -> Option<Duration> { Some(now?.saturating_duration_since(at?)) };
+        let (took, on_the_wire) = (since(times.accepted), since(times.sent));
+        self.tell(&PublishEvent::Settled { result, messages, bytes, took, on_the_wire });
     }
 
     fn total(&self, result: PublishResult) -> &Total {
@@ -171,9 +196,12 @@ mod tests {
         events.settled(PublishResult::Failed, 4, 0, NONE);
         events.settled(PublishResult::Withdrawn, 5, 0, NONE);
         events.republished(6);
-        let PublisherStats { accepted, confirmed, returned, nacked, republished, failed, withdrawn, outstanding } =
-            events.totals();
-        assert_eq!([accepted, confirmed, returned, nacked, failed, withdrawn, republished], [0, 1, 2, 3, 4, 5, 6]);
+        events.kept(PublishResult::Nacked, 7);
+        let stats = events.totals();
+        let PublisherStats { accepted, confirmed, returned, nacked, republished, kept, .. } = stats;
+        let PublisherStats { failed, withdrawn, outstanding, .. } = stats;
+        let totals = [accepted, confirmed, returned, nacked, failed, withdrawn, republished, kept];
+        assert_eq!(totals, [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(outstanding, 0);
     }
 }

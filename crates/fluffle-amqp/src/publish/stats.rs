@@ -2,10 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// The totals of one publisher since it was made. They are never reset.
+/// The totals of one publisher since it was made. They are never reset, and each message that was accepted is in one of
+/// the others: `accepted = confirmed + returned + nacked + failed + withdrawn + outstanding`. `republished` and `kept`
+/// count what happens to a message before its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublisherStats {
-    /// Messages accepted, those in open batches included.
+    /// Messages accepted, those in open batches included. With a journal also those that an earlier process has left
+    /// there, when they are read.
     pub accepted: u64,
     /// Messages that the broker confirmed. Without confirms: messages written to the socket.
     pub confirmed: u64,
@@ -19,8 +22,11 @@ pub struct PublisherStats {
     pub failed: u64,
     /// Messages whose sender had stopped waiting before they were sent, or before they were sent again.
     pub withdrawn: u64,
-    /// Messages accepted and not settled at this moment: in an open batch, in the mailbox, on the wire, or waiting for
-    /// a connection.
+    /// How often messages in a journal failed and no sender took them back, so that they are published again. They are
+    /// outstanding until then.
+    pub kept: u64,
+    /// Messages accepted and not settled at this moment: in an open batch, in the mailbox or the journal, on the wire, or
+    /// waiting for a connection.
     pub outstanding: usize,
 }
 
@@ -34,6 +40,8 @@ pub struct JournalStatus {
     pub bytes: u64,
     /// How many of them failed and wait for another try.
     pub waiting_again: usize,
+    /// How many of them failed, and their senders have neither read that nor gone.
+    pub handed_back: usize,
 }
 
 impl PublisherStats {
@@ -47,6 +55,7 @@ impl PublisherStats {
             republished: self.republished + other.republished,
             failed: self.failed + other.failed,
             withdrawn: self.withdrawn + other.withdrawn,
+            kept: self.kept + other.kept,
             outstanding: self.outstanding + other.outstanding,
         }
     }
@@ -62,6 +71,7 @@ pub(crate) struct PublisherCounters {
     pub(crate) republished: Total,
     pub(crate) failed: Total,
     pub(crate) withdrawn: Total,
+    pub(crate) kept: Total,
 }
 
 impl PublisherCounters {
@@ -74,6 +84,7 @@ impl PublisherCounters {
             republished: self.republished.get(),
             failed: self.failed.get(),
             withdrawn: self.withdrawn.get(),
+            kept: self.kept.get(),
             outstanding,
         }
     }

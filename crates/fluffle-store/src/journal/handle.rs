@@ -79,6 +79,18 @@ impl Journal {
         }
     }
 
+    /// Has `tell` called, on the journal's thread, with each record that was [posted](Self::post) and could not be
+    /// written: its poster may have left and not hear of it. Only the first call counts.
+    pub fn on_lost(&self, tell: impl Fn(&Record) + Send + Sync + 'static) {
+        let _second = self.0.shared.lost.set(Box::new(tell));
+    }
+
+    /// Whether the record was there when this process opened the journal: an earlier process has appended it.
+    #[must_use]
+    pub fn is_left_over(&self, position: &Position) -> bool {
+        position.number <= self.0.left
+    }
+
     /// Resolves when everything appended and confirmed before this call is on the disk, whatever the policy.
     ///
     /// Cancel safe.

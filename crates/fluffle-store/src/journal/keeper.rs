@@ -124,6 +124,9 @@ impl Keeper {
                 for append in appends {
                     self.shared.give_up(append.size);
                     let (id, keep) = (append.record.id.clone(), append.keep);
+                    if let Some(tell) = self.shared.lost.get().filter(|_| keep) {
+                        tell(&append.record);
+                    }
                     if append.reply.send(Err(error.clone())).is_err() && keep {
                         let (path, error) = (self.path.display(), &error as &dyn std::error::Error);
                         tracing::error!(%path, id, error, "journal: a posted record was not written; no caller waits");

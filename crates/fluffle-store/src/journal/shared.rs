@@ -3,14 +3,14 @@
 use std::{
     mem,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use tokio::sync::{Notify, Semaphore};
 
-use super::{Position, table::Left};
+use super::{Position, Record, table::Left};
 
 /// What a journal holds, and what it has done since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) reading: AtomicBool,
     /// Notified when records have been appended.
     pub(super) appended: Notify,
+    /// Told of each posted record that could not be written.
+    pub(super) lost: OnceLock<Box<dyn Fn(&Record) + Send + Sync>>,
     books: Mutex<Books>,
 }
 
@@ -77,6 +79,7 @@ impl Shared {
             waiting: AtomicUsize::new(0),
             reading: AtomicBool::new(false),
             appended: Notify::new(),
+            lost: OnceLock::new(),
             counts: Counts { records: left.records.into(), bytes: left.bytes.into(), ..Counts::default() },
             books: Mutex::new(Books { confirmed: Vec::new(), debt: left.bytes.saturating_sub(max_bytes) }),
         }

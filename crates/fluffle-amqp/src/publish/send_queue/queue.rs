@@ -137,10 +137,7 @@ impl SendQueue {
     /// If the publisher is closed, or the journal is full or fails.
     pub(crate) async fn accept(&self, entry: Entry) -> Result<(), PublishErrorKind> {
         if let Some(ledger) = self.ledger()? {
-            let items = entry.items();
-            ledger.accept(entry).await?;
-            self.books.accept(items);
-            return Ok(());
+            return ledger.accept(entry).await;
         }
         let place = self.reserve(entry.message.body.len()).await?;
         self.count(entry.items());
@@ -429,7 +426,8 @@ impl SendQueue {
         }
     }
 
-    /// Messages accepted and not settled, those in open batches included. An envelope in a journal counts as one.
+    /// Messages that a drain or a flush waits for: those accepted and not settled, those in open batches included. With
+    /// a journal, envelopes, without those that wait for another try or for their senders to look.
     pub(crate) fn outstanding(&self) -> usize {
         let mut outstanding = 0;
         self.with_open(|open| outstanding = open + self.books.outstanding());
@@ -478,9 +476,9 @@ impl SendQueue {
         self.with_open(|open| {
             in_open = open;
             stats = self.books.totals();
+            stats.outstanding = open + self.books.unsettled();
         });
         stats.accepted += in_open as u64;
-        stats.outstanding = self.outstanding();
         stats
     }
 }

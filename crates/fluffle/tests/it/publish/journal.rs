@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use fluffle::{
+    amqp::PublisherStats,
     broker::{Event, Fault, Rule},
     prelude::*,
     testing::TestBroker,
@@ -154,7 +155,9 @@ async fn what_cannot_be_delivered_goes_back_to_who_waits_or_stays_for_the_next_p
     until("it has left the journal", || journal_of_the_first.stats().unconfirmed == 0).await;
     let receipt = out.enqueue("nobody's".to_owned()).await.unwrap();
     drop(soon("on the disk", receipt.journaled()).await.unwrap());
-    until("it is tried again and again", || out.stats().returned >= 3).await;
+    until("it is tried again and again", || out.stats().kept >= 2).await;
+    let PublisherStats { accepted, returned, outstanding, .. } = out.stats();
+    assert_eq!((accepted, returned, outstanding), (2, 1, 1), "what is tried again is not settled");
     // `flush` does not wait for this message, because the publisher has tried to send it. `settled` names the publisher
     // that still has it.
     soon("flushed", out.flush()).await;
@@ -165,9 +168,12 @@ async fn what_cannot_be_delivered_goes_back_to_who_waits_or_stays_for_the_next_p
     soon("closed", journal_of_the_first.close()).await.unwrap();
 
     let app = App::new(broker.client().unwrap()).topology(Topology::new().queue(Queue::quorum("nowhere")));
-    let _out = app.publisher::<String>(Route::queue("nowhere").journal(journal(folder.path())));
+    let out = app.publisher::<String>(Route::queue("nowhere").journal(journal(folder.path())));
     let service = started(app).await;
     until("it found its queue", || broker.messages("nowhere").unwrap().len() == 1).await;
+    until("it is confirmed", || out.stats().outstanding == 0).await;
+    let PublisherStats { accepted, confirmed, .. } = out.stats();
+    assert_eq!((accepted, confirmed), (1, 1), "accepted when it was read");
     service.shutdown().await.unwrap();
 }
 
@@ -268,11 +274,14 @@ async fn who_awaits_no_more_than_the_disk_may_leave_the_rest_to_the_journal() {
     let receipt = soon("on the disk", receipt.journaled()).await.unwrap();
     // The broker's nack arrives before the receipt is dropped, and no caller has read it.
     until("it was nacked", || nacks.fired() == 1).await;
-    until("the publisher knows", || out.stats().nacked == 1).await;
+    let handed_back = || service.status().publishers[0].journal.unwrap().handed_back;
+    until("the publisher knows", || handed_back() == 1).await;
+    assert_eq!((out.stats().nacked, out.stats().kept), (0, 0), "it is nobody's yet");
     drop(receipt);
     assert_eq!(next(&mut record).await.text, "promised");
     assert_eq!(nacks.fired(), 2, "and it was tried more than once");
     broker.settled(&service).await.unwrap();
+    assert_eq!((out.stats().accepted, out.stats().confirmed, out.stats().kept), (1, 1, 2));
     service.shutdown().await.unwrap();
 }
 

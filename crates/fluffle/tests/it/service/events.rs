@@ -9,8 +9,8 @@ use std::{
 
 use fluffle::{
     amqp::{
-        ChannelEvent, ChannelLabels, ConnectionEvent, ConnectionLabels, ConsumerLabels, DeliveryEvent, Listener,
-        Observer, PublishEvent, PublishResult, PublisherLabels, SettledMessages,
+        ChannelEvent, ChannelLabels, ConnectionEvent, ConnectionLabels, ConsumerLabels, ConsumerState, DeliveryEvent,
+        Listener, Observer, PublishEvent, PublishResult, PublisherLabels, SettledMessages,
     },
     broker::{Fault, Target},
     prelude::*,
@@ -28,6 +28,8 @@ type Log<E> = Arc<Mutex<HashMap<String, Vec<E>>>>;
 #[derive(Clone, Default)]
 struct Heard {
     deliveries: Log<DeliveryEvent>,
+    /// The changes of a consumer's state, apart from what happens to deliveries.
+    states: Log<(ConsumerState, ConsumerState)>,
     messages: Log<PublishEvent>,
     channels: Log<ChannelEvent>,
     connections: Log<ConnectionEvent>,
@@ -46,7 +48,11 @@ fn of<E: Clone>(log: &Log<E>, name: &str) -> Vec<E> {
 impl Observer for Heard {
     fn consumer(&self, of: &ConsumerLabels<'_>) -> Option<Listener<DeliveryEvent>> {
         assert_eq!(of.queue, "q");
-        Some(listener(&self.deliveries, of.name))
+        let (deliveries, states) = (listener(&self.deliveries, of.name), listener(&self.states, of.name));
+        Some(Arc::new(move |event: &DeliveryEvent| match event {
+            DeliveryEvent::State { from, to, .. } => states(&(*from, *to)),
+            other => deliveries(other),
+        }))
     }
 
     fn publisher(&self, of: &PublisherLabels<'_>) -> Option<Listener<PublishEvent>> {
