@@ -74,9 +74,8 @@ impl Observer for Watched {
                 samples.keep(why, report.waited + report.took, sample(report, formatter.get()));
             }
             if report.crashed {
-                let message = report.message_id.unwrap_or("without an id");
-                let message = format!("{message} (attempt {})", report.attempt);
-                stories.lock().unwrap_or_else(PoisonError::into_inner).crashed(&name, &message);
+                let message = report.message_id.unwrap_or("(no id)");
+                stories.lock().unwrap_or_else(PoisonError::into_inner).crashed(Instant::now(), &name, message);
             }
         }))
     }

@@ -69,11 +69,15 @@ impl Story {
 
 /// The last stories of a service.
 #[derive(Debug)]
-pub(crate) struct Stories(Ring<Story>);
+pub(crate) struct Stories {
+    ring: Ring<Story>,
+    /// Messages in the hand of handlers that crashed, by consumer, of which the exit is not told yet.
+    early: Ring<(Instant, String, String)>,
+}
 
 impl Default for Stories {
     fn default() -> Self {
-        Self(Ring::new(STORIES))
+        Self { ring: Ring::new(STORIES), early: Ring::new(STORIES) }
     }
 }
 
@@ -90,17 +94,18 @@ impl Stories {
         }
     }
 
-    /// A handler crashed with this message in hand.
-    pub(crate) fn crashed(&mut self, consumer: &str, message: &str) {
-        let handlers = format!("/handlers/{consumer}/");
-        if let Some(story) = self.0.iter_mut().rev().find(|story| story.node.contains(&handlers)) {
-            name(&mut story.in_hand, message);
+    /// A handler crashed with this message in hand. That may be told before the exit of the handler, or after it.
+    pub(crate) fn crashed(&mut self, at: Instant, consumer: &str, message: &str) {
+        let handlers = handlers(consumer);
+        match self.ring.iter_mut().rev().find(|story| story.is_open() && story.node.contains(&handlers)) {
+            Some(story) => name(&mut story.in_hand, message),
+            None => self.early.push((at, handlers, message.to_owned())),
         }
     }
 
     /// Ends what is long over. To be called from time to time.
     pub(crate) fn settle(&mut self, now: Instant, totals: Totals) {
-        for story in self.0.iter_mut().filter(|story| story.came_again.is_none()) {
+        for story in self.ring.iter_mut().filter(|story| story.came_again.is_none()) {
             let recovered = story.recovered_in.map(|after| story.at + after);
             if recovered.is_some_and(|recovered| now.saturating_duration_since(recovered) >= AFTERMATH) {
                 story.came_again = Some(totals.since(story.before));
@@ -110,7 +115,7 @@ impl Stories {
 
     /// The newest first, each with a remark if there is one.
     pub(crate) fn newest(&self) -> impl Iterator<Item = (&Story, Option<String>)> {
-        let all: Vec<_> = self.0.iter().rev().collect();
+        let all: Vec<_> = self.ring.iter().rev().collect();
         let remarks: Vec<_> = (0..all.len()).map(|n| remark(&all[n..])).collect();
         all.into_iter().zip(remarks)
     }
@@ -118,13 +123,14 @@ impl Stories {
     fn exited(&mut self, event: &Event, reason: &str, totals: Totals) {
         let path: &str = &event.path;
         // The same node, again, before it was ready.
-        if let Some(story) = self.0.iter_mut().rev().find(|story| story.is_open() && story.node == path) {
+        if let Some(story) = self.ring.iter_mut().rev().find(|story| story.is_open() && story.node == path) {
             story.exits += 1;
             reason.clone_into(&mut story.reason);
             return;
         }
         // A node that fails below the supervisor of one that has just failed: a channel of a lost connection.
-        if let Some(story) = self.0.iter_mut().rev().find(|story| story.is_open() && is_below(path, story.parent())) {
+        if let Some(story) = self.ring.iter_mut().rev().find(|story| story.is_open() && is_below(path, story.parent()))
+        {
             name(&mut story.siblings, path);
             return;
         }
@@ -141,7 +147,7 @@ impl Stories {
             came_again: None,
         };
         // The channels of a lost connection may fail a moment before the connection does.
-        self.0.remove_if(|other| {
+        self.ring.remove_if(|other| {
             let together = event.at.saturating_duration_since(other.at) < TOGETHER;
             let is_part = other.is_open() && together && is_below(&other.node, story.parent());
             if is_part {
@@ -151,23 +157,35 @@ impl Stories {
             is_part
         });
         siblings.iter().for_each(|sibling| name(&mut story.siblings, sibling));
-        self.0.push(story);
+        self.early.remove_if(|(at, handlers, message)| {
+            let is_its = path.contains(&**handlers);
+            if is_its && event.at.saturating_duration_since(*at) < TOGETHER {
+                name(&mut story.in_hand, message);
+            }
+            is_its
+        });
+        self.ring.push(story);
     }
 
     /// A node that was stopped, because one beside it failed.
     fn sibling(&mut self, event: &Event) {
         let of =
             |story: &&mut Story| story.is_open() && story.node != *event.path && is_below(&event.path, story.parent());
-        if let Some(story) = self.0.iter_mut().rev().find(of) {
+        if let Some(story) = self.ring.iter_mut().rev().find(of) {
             name(&mut story.siblings, &event.path);
         }
     }
 
     fn ready(&mut self, event: &Event) {
-        if let Some(story) = self.0.iter_mut().rev().find(|story| story.is_open() && story.node == *event.path) {
+        if let Some(story) = self.ring.iter_mut().rev().find(|story| story.is_open() && story.node == *event.path) {
             story.recovered_in = Some(event.at.saturating_duration_since(story.at));
         }
     }
+}
+
+/// What the paths of a consumer's handlers have in common.
+fn handlers(consumer: &str) -> String {
+    format!("/handlers/{consumer}/")
 }
 
 fn name(names: &mut Vec<String>, name: &str) {
@@ -252,8 +270,14 @@ mod tests {
         let (mut stories, start) = (Stories::default(), Instant::now());
         for second in 0..3 {
             let (at, node) = (start + Duration::from_secs(second), "app/handlers/orders/0");
+            // The crash is told before the exit, or after it.
+            if second == 1 {
+                stories.crashed(at, "orders", "m-1");
+            }
             stories.record(&event(at, node, failed("boom")), Totals::default());
-            stories.crashed("orders", "m-1");
+            if second != 1 {
+                stories.crashed(at, "orders", "m-1");
+            }
             stories.record(&event(at, node, What::Ready), Totals::default());
         }
         let remarks: Vec<_> = stories.newest().map(|(_, remark)| remark).collect();

@@ -10,4 +10,5 @@ mod publish;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;
+mod telemetry;
 mod traps;
