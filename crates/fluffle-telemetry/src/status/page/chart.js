@@ -57,7 +57,7 @@ function sparkline(label, unit) {
     const scale = roundUp(peak);
     attr(line, "d", path(shown.main, scale));
     if (failed) attr(area, "d", areaPath(failed, scale));
-    text(most, peak > 0 ? `15 min, most ${unit(peak)}` : "15 min");
+    text(most, peak > 0 ? `max ${unit(peak)}` : "");
     const now = shown.main.at(-1);
     attr(drawing, "aria-label", `${label}: ${Number.isFinite(now) ? unit(now) : "not known"}; most ${unit(peak)}`);
   };
@@ -131,8 +131,9 @@ function bar(kind) {
 function waterfall() {
   const body = el("tbody");
   const sums = el("tr", "sums", el("th", "", "in sum"), el("td"), el("td"), el("td"));
-  const head = el("tr", "", el("th", "", "stage"), el("th", "number", "p50"), el("th", "number", "p99"));
-  head.append(el("th", "bars", el("span", "p50-key", "p50"), " and ", el("span", "p99-key", "p99"), ", share of time"));
+  const p50 = el("th", "number", el("span", "p50-key", "p50"));
+  const p99 = el("th", "number", el("span", "p99-key", "p99"));
+  const head = el("tr", "", el("th", "", "last minute"), p50, p99, el("th", "bars", "where the time goes"));
   for (const cell of head.children) cell.scope = "col";
   const node = el("table", "waterfall", el("thead", "", head), body, el("tfoot", "", sums));
   node.setAttribute("aria-label", "time of each stage in the last minute");
@@ -172,7 +173,7 @@ function stageRow(one) {
   const update = (stage) => {
     text(first, duration(stage.p50 ?? NaN));
     text(second, duration(stage.p99 ?? NaN));
-    if (isRetry) text(few, `of ${plural(stage.count, "message")} in the last minute`);
+    if (isRetry) text(few, `of ${plural(stage.count, "message")}, not in the sum`);
   };
   return { node, update, p50, p99 };
 }

@@ -3,14 +3,14 @@
 const VERDICTS = {
   healthy: ["ok", "healthy"],
   idle: ["idle", "idle"],
-  "prefetch-starved": ["note", "short of prefetch", "Prefetch holds it back"],
-  "handler-bound": ["note", "bound by its handlers", "Handlers hold it back"],
-  "ack-bound": ["note", "bound by its acks", "Acks hold it back"],
-  "broker-bound": ["note", "bound by the broker", "The broker holds it back"],
-  poison: ["bad", "poison message", "A message ends its handlers"],
-  "breaker-open": ["bad", "breaker open", "The circuit breaker is open"],
-  paused: ["warn", "paused", "Paused"],
-  away: ["bad", "away", "Not consuming"],
+  "prefetch-starved": ["note", "short of prefetch", "short of prefetch"],
+  "handler-bound": ["note", "bound by its handlers", "bound by handlers"],
+  "ack-bound": ["note", "bound by its acks", "bound by acks"],
+  "broker-bound": ["note", "bound by the broker", "bound by the broker"],
+  poison: ["bad", "poison message", "a message ends its handlers"],
+  "breaker-open": ["bad", "breaker open", "the circuit breaker is open"],
+  paused: ["warn", "paused", "paused"],
+  away: ["bad", "away", "not consuming"],
 };
 
 const verdictOf = (kind) => VERDICTS[kind] ?? ["note", readable(kind), readable(kind)];
@@ -82,8 +82,8 @@ function queueFindings(picture, add) {
     const words = queues.length > 1 ? `${first.name}: ${first.verdict.words}` : first.verdict.words;
     const links = queues.slice(0, 6).map((one) => [cardId(one.name), one.name]);
     if (queues.length > 6) links.push(["queues", `and ${queues.length - 6} more`]);
-    const count = queues.length > 1 ? ` (${queues.length} queues)` : "";
-    add(tone, `verdict ${kind}`, `${title}${count}`, words, first.verdict.advice, links);
+    const who = queues.length > 1 ? plural(queues.length, "queue") : first.name;
+    add(tone, `verdict ${kind}`, `${who}: ${title}`, words, first.verdict.advice, links);
   }
   const dead = picture.queues.filter((one) => one.dead_letters > 0);
   if (dead.length > 0) {

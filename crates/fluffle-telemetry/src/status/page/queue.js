@@ -98,8 +98,8 @@ function queueBody() {
   const inHand = meter("in hand", "deliveries received and not settled, of the prefetch");
   const busy = meter("handlers busy", "how much of the handlers' time is used");
   const figures = el("dl", "facts figures", ...Object.values(facts).map((one) => one.node), inHand.node, busy.node);
-  const rates = sparkline("received, failed", (value) => `${rate(value)}/s`);
-  const times = sparkline("handler, p99", duration);
+  const rates = sparkline("rate, 15 min", (value) => `${rate(value)}/s`);
+  const times = sparkline("handler p99", duration);
   const stages = waterfall();
   const outcomes = el("ul", "outcomes");
   const letters = el("span", "letters-words");
@@ -111,7 +111,7 @@ function queueBody() {
     text(facts.received.value, rate(one.received_rate));
     text(facts.settled.value, rate(one.settled_rate));
     text(facts.failed.value, rate(one.failed_rate));
-    cls(facts.failed.node, one.failed_rate > 0 ? "fact failing" : "fact");
+    cls(facts.failed.node, one.failed_rate > one.settled_rate / 100 ? "fact failing" : "fact");
     text(facts.waiting.value, number(one.waiting));
     inHand.update(`${number(one.in_hand)} of ${number(one.prefetch)}`, one.in_hand, one.prefetch);
     busy.update(`${percent(one.busy)} of ${number(one.handlers)}`, one.busy, 1);

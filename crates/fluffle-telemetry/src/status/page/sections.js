@@ -24,7 +24,7 @@ function publisherView() {
   const name = el("h3", "");
   const facts = { accepted: fact("accepted/s"), settled: fact("settled/s"), republished: fact("republished") };
   const open = meter("outstanding", "accepted and without an outcome, of the window");
-  const rates = sparkline("accepted", (value) => `${rate(value)}/s`);
+  const rates = sparkline("accepted, 15 min", (value) => `${rate(value)}/s`);
   const stages = waterfall();
   const outcomes = el("ul", "outcomes");
   const store = el("p", "store");

@@ -28,7 +28,7 @@ const treeView = (() => {
       restarts += node.restarts;
     });
     const isLarge = count > LARGE_TREE;
-    each(list, [picture.tree], (node) => node.path, (node) => nodeView(node, 0, isLarge, picture));
+    each(list, [picture.tree], (node) => node.path, (node) => nodeView(node, 0, isLarge));
     // Traffic moves by one step with each picture, so it stands still when no picture comes.
     phase = (phase + 1) % 4;
     attr(list, "data-phase", String(phase));
@@ -43,28 +43,27 @@ function traffic(perSecond) {
   return Math.max(1, Math.min(4, Math.ceil(Math.log10(perSecond + 0.1) + 0.5)));
 }
 
-function nodeView(first, depth, isLarge) {
+function nodeView(first, level, isLarge) {
   const isSupervisor = first.children.length > 0 || first.kind !== "actor";
   const mark = el("span", "lamp");
   mark.setAttribute("aria-hidden", "true");
   const name = el("span", "node-name");
   const toggle = isSupervisor ? button("", "toggle", () => setOpen(!isOpen)) : el("span", "toggle");
-  const label = el("span", "node-label", mark, name);
-  const kind = el("span", "kind");
+  const restarts = el("span", "node-restarts");
+  const label = el("span", "node-label", mark, name, restarts);
   const state = el("span", "node-state");
   const flow = el("span", "node-rate");
-  const mailbox = el("span", "node-mailbox");
-  const restarts = el("span", "node-restarts");
+  const inside = el("span", "node-inside");
   const kill = actionButton("kill");
   const exit = el("p", "node-more exit");
   const note = el("p", "node-more");
   const below = el("p", "node-more");
   const list = el("ul");
-  const row = el("div", "node", toggle, label, kind, state, flow, mailbox, restarts, kill.node);
+  const row = el("div", "node", toggle, label, state, inside, flow, kill.node);
   const node = el("li", "", row, exit, note, below, list);
   restarts.title = "restarts";
-  mailbox.title = "messages in the mailbox, of its capacity";
-  let isOpen = opened.get(first.path) ?? (!isLarge || depth < 2);
+  inside.title = isSupervisor ? "what it restarts" : "messages in the mailbox, of its capacity";
+  let isOpen = opened.get(first.path) ?? (!isLarge || level < 2);
   let last = first;
 
   const setOpen = (value) => {
@@ -78,7 +77,6 @@ function nodeView(first, depth, isLarge) {
     lamp(mark, TONES[one.state] ?? "note");
     text(name, one.id);
     attr(name, "title", one.path);
-    text(kind, one.kind === "actor" ? "" : one.kind);
     if (one.restart_at !== null && one.state === "backing off") {
       const say = (now) => {
         const left = Math.max(0, one.restart_at - now);
@@ -90,8 +88,10 @@ function nodeView(first, depth, isLarge) {
       text(state, `${one.state} ${age(serverNow() - one.since)}`);
     }
     text(flow, one.rate === null ? "" : `${rate(one.rate)}/s`);
-    text(mailbox, one.mailbox ? `${number(one.mailbox[0])}/${number(one.mailbox[1])}` : "");
-    cls(mailbox, one.mailbox && one.mailbox[0] >= one.mailbox[1] ? "node-mailbox full" : "node-mailbox");
+    const [depth, capacity] = one.mailbox ?? [0, 1];
+    const kind = one.kind === "actor" ? "" : one.kind;
+    text(inside, one.mailbox ? `${number(depth)}/${number(capacity)}` : kind);
+    cls(inside, depth >= capacity ? "node-inside full" : "node-inside");
     text(restarts, one.restarts > 0 ? `↻ ${number(one.restarts)}` : "");
     show(kill.node, can("kill") && one.path !== "app");
     kill.set("kill", "kill", one.path);
@@ -106,7 +106,7 @@ function nodeView(first, depth, isLarge) {
     }
     show(list, isOpen && one.children.length > 0);
     show(below, !isOpen && one.children.length > 0);
-    if (isOpen) each(list, one.children, (child) => child.path, (child) => nodeView(child, depth + 1, isLarge));
+    if (isOpen) each(list, one.children, (child) => child.path, (child) => nodeView(child, level + 1, isLarge));
     else sayBelow(one);
   };
   const sayBelow = (one) => {
