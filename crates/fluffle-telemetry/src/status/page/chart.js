@@ -173,7 +173,7 @@ function stageRow(one) {
   const update = (stage) => {
     text(first, duration(stage.p50 ?? NaN));
     text(second, duration(stage.p99 ?? NaN));
-    if (isRetry) text(few, `of ${plural(stage.count, "message")}, not in the sum`);
+    if (isRetry) text(few, `${number(stage.count)} retried, not in the sum`);
   };
   return { node, update, p50, p99 };
 }

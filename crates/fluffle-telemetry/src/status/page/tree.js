@@ -10,8 +10,8 @@ const TONES = {
   failed: "bad",
 };
 
-// From this many nodes on, only the first levels are open at the start.
-const LARGE_TREE = 48;
+// From this many nodes on, only the first levels are open at the start: half a screen, or a phone's screen.
+const LARGE_TREE = matchMedia("(max-width: 46rem)").matches ? 12 : 48;
 
 const opened = new Map();
 const countdowns = new Set();
@@ -46,7 +46,7 @@ function traffic(perSecond) {
 function nodeView(first, level, isLarge) {
   const isSupervisor = first.children.length > 0 || first.kind !== "actor";
   const mark = el("span", "lamp");
-  mark.setAttribute("aria-hidden", "true");
+  mark.setAttribute("role", "img");
   const name = el("span", "node-name");
   const toggle = isSupervisor ? button("", "toggle", () => setOpen(!isOpen)) : el("span", "toggle");
   const restarts = el("span", "node-restarts");
@@ -75,6 +75,8 @@ function nodeView(first, level, isLarge) {
     last = one;
     cls(node, `flow-${traffic(one.rate)}${TONES[one.state] === "ok" ? "" : " troubled"}`);
     lamp(mark, TONES[one.state] ?? "note");
+    attr(mark, "aria-label", one.state);
+    attr(mark, "title", one.state);
     text(name, one.id);
     attr(name, "title", one.path);
     if (one.restart_at !== null && one.state === "backing off") {
@@ -85,7 +87,9 @@ function nodeView(first, level, isLarge) {
       countdowns.add(say);
       say(serverNow());
     } else {
-      text(state, `${one.state} ${age(serverNow() - one.since)}`);
+      // Most nodes run: their mark says so, and the word stays for those that do not.
+      const words = one.state === "running" ? "" : `${one.state} `;
+      text(state, words + age(serverNow() - one.since));
     }
     text(flow, one.rate === null ? "" : `${rate(one.rate)}/s`);
     const [depth, capacity] = one.mailbox ?? [0, 1];
