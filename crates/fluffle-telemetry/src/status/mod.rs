@@ -1,3 +1,4 @@
 //! The status page and what it shows.
 
+pub mod page;
 pub mod picture;

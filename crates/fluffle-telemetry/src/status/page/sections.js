@@ -1,0 +1,152 @@
+// Publishers, connections, threads, ledgers, and the stories of restarts.
+
+const sectionsView = (() => {
+  const update = (picture) => {
+    each(byId("publishers-list"), picture.publishers, (one) => one.name, publisherView);
+    text(byId("publishers-count"), number(picture.publishers.length));
+    each(byId("connections-list"), picture.connections, (one) => one.name, connectionView);
+    const up = picture.connections.filter((one) => one.up).length;
+    text(byId("connections-count"), `${number(up)} of ${number(picture.connections.length)} up`);
+    each(byId("threads-list"), picture.arbiters, (one) => one.name, threadView);
+    text(byId("threads-count"), number(picture.arbiters.length));
+    // What does not balance comes first.
+    const lines = [...picture.ledger].sort((a, b) => (b.imbalance !== 0) - (a.imbalance !== 0));
+    each(byId("ledgers-list"), lines, (one) => `${one.side} ${one.of}`, ledgerView);
+    const broken = lines.filter((one) => one.imbalance !== 0).length;
+    text(byId("ledgers-count"), broken > 0 ? `${number(broken)} broken` : "balanced");
+    each(byId("stories-list"), picture.stories, (one) => `${one.at} ${one.node}`, storyView);
+    text(byId("stories-count"), picture.stories.length > 0 ? `the last ${number(picture.stories.length)}` : "none");
+  };
+  return { update };
+})();
+
+function publisherView() {
+  const name = el("h3", "");
+  const facts = { accepted: fact("accepted/s"), settled: fact("settled/s"), republished: fact("republished") };
+  const open = meter("outstanding", "accepted and without an outcome, of the window");
+  const rates = sparkline("accepted, 15 min", (value) => `${rate(value)}/s`);
+  const stages = waterfall();
+  const outcomes = el("ul", "outcomes");
+  const store = el("p", "store");
+  const figures = el("dl", "facts figures", ...Object.values(facts).map((one) => one.node), open.node);
+  const node = el("article", "panel publisher", name, figures, rates.node, stages.node, outcomes, store);
+  const update = (one) => {
+    text(name, one.name);
+    text(facts.accepted.value, rate(one.accepted_rate));
+    text(facts.settled.value, rate(one.settled_rate));
+    text(facts.republished.value, number(one.republished));
+    open.update(`${number(one.outstanding)} of ${number(one.window)}`, one.outstanding, one.window);
+    rates.update(seriesOf("publisher", one.name)?.entered, null);
+    stages.update(one.stages);
+    each(outcomes, one.outcomes.map((each) => [each.outcome, each.messages]), ([outcome]) => outcome, outcomeView);
+    show(store, one.store !== null);
+    if (one.store) {
+      text(store, storeWords(one.store));
+      cls(store, one.store.error ? "store error" : "store");
+    }
+  };
+  return { node, update };
+}
+
+function storeWords(store) {
+  if (store.error) return `${store.kind}: not known, ${store.error}`;
+  const size = store.bytes === null ? "" : `, ${bytes(store.bytes)}`;
+  const oldest = store.oldest === null ? "" : `, the oldest ${duration(store.oldest)}`;
+  return `${store.kind}: ${plural(store.messages ?? 0, "message")}${size}${oldest}`;
+}
+
+function connectionView() {
+  const mark = el("span");
+  mark.setAttribute("aria-hidden", "true");
+  const name = el("h3", "");
+  const state = el("span", "state-words");
+  const facts = { endpoint: fact("broker"), channels: fact("channels"), connects: fact("connects") };
+  const blocked = el("p", "exit");
+  const figures = el("dl", "facts small", ...Object.values(facts).map((one) => one.node));
+  const head = el("div", "card-head", name, el("span", "state", mark, state));
+  const node = el("article", "panel", head, figures, blocked);
+  const update = (one) => {
+    const isBlocked = typeof one.blocked === "string";
+    lamp(mark, one.up ? (isBlocked ? "warn" : "ok") : "bad");
+    text(name, one.name);
+    const since = one.since === null ? "" : ` ${age(serverNow() - one.since)}`;
+    text(state, `${one.up ? (isBlocked ? "up, blocked" : "up") : "away"}${since}`);
+    text(facts.endpoint.value, one.endpoint ?? NONE);
+    text(facts.channels.value, number(one.channels));
+    text(facts.connects.value, number(one.connects));
+    show(blocked, isBlocked);
+    const time = one.blocked_since === null ? "" : ` for ${span(serverNow() - one.blocked_since)}`;
+    text(blocked, isBlocked ? `blocked by the broker${time}: ${one.blocked || "no reason given"}` : "");
+  };
+  return { node, update };
+}
+
+function threadView() {
+  const name = el("span", "name");
+  const lag = el("span", "number");
+  const fill = svg("rect", { class: "fill", height: "100%", width: 0 });
+  const box = svg("svg", { class: "meter", "aria-hidden": "true" });
+  box.append(fill);
+  const node = el("div", "lag", name, box, lag);
+  const update = (one) => {
+    text(name, one.name);
+    text(lag, `${duration(one.lag)} late`);
+    // From 10 µs to 10 s, each factor of ten is a sixth of the bar.
+    const share = Math.max(0, Math.min(1, (Math.log10(Math.max(one.lag, 0.001)) + 2) / 6));
+    attr(fill, "width", `${(share * 100).toFixed(0)}%`);
+    attr(fill, "class", one.lag >= LATE ? "fill full" : "fill");
+  };
+  return { node, update };
+}
+
+function ledgerView() {
+  const of = el("span", "name");
+  const words = el("span", "equation");
+  const node = el("div", "ledger-row", of, words);
+  const update = (one) => {
+    const isBroken = one.imbalance !== 0;
+    cls(node, isBroken ? "ledger-row broken" : "ledger-row");
+    text(of, `${one.side} ${one.of}`);
+    const what = one.imbalance > 0 ? "missing" : "too many";
+    text(words, `${isBroken ? "✕" : "✓"} ${ledgerWords(one)}${
+      isBroken ? `: ${number(Math.abs(one.imbalance))} ${what}` : ""}`);
+  };
+  return { node, update };
+}
+
+// One restart as a sentence for each thing that came of it, in the order in which they happened.
+function storyView() {
+  const when = el("span", "when");
+  const node = el("li", "panel story");
+  const title = el("h3", "");
+  const remark = el("p", "remark");
+  const steps = el("ol", "steps");
+  node.append(el("div", "story-head", title, when), remark, steps);
+  const update = (one) => {
+    text(title, one.node);
+    text(when, `${clock(one.at)}, ${age(serverNow() - one.at)} ago`);
+    attr(when, "title", day(one.at));
+    show(remark, Boolean(one.remark));
+    text(remark, one.remark ?? "");
+    const all = [["ended", one.reason]];
+    if (one.in_hand.length > 0) all.push(["in hand", one.in_hand.join(", ")]);
+    if (one.siblings.length > 0) all.push(["restarted with it", one.siblings.join(", ")]);
+    if (one.redelivered > 0) all.push(["came again", plural(one.redelivered, "delivery", "deliveries")]);
+    if (one.republished > 0) all.push(["published again", plural(one.republished, "message")]);
+    const isBack = one.recovered_in !== null;
+    all.push(isBack ? ["ready again", `after ${duration(one.recovered_in)}`] : ["not ready yet", "it is being restarted"]);
+    cls(node, `panel story${isBack ? "" : " pending"}`);
+    each(steps, all, ([label]) => label, stepView);
+  };
+  return { node, update };
+}
+
+function stepView() {
+  const label = el("span", "key");
+  const words = el("span", "");
+  const update = ([name, value]) => {
+    text(label, name);
+    text(words, value);
+  };
+  return { node: el("li", "", label, words), update };
+}
