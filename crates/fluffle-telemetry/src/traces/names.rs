@@ -14,9 +14,9 @@ pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
 pub const SYSTEM: &str = "messaging.system";
 /// The value of [`SYSTEM`].
 pub const RABBITMQ: &str = "rabbitmq";
-/// The operation, which begins the span's name: [`PUBLISH`], [`CREATE`] or [`PROCESS`].
+/// The operation, which begins the span's name: [`PUBLISH`], [`CREATE`], [`PROCESS`], [`ACK`] or [`NACK`].
 pub const OPERATION_NAME: &str = "messaging.operation.name";
-/// The operation's type: `send`, `create` or `process`.
+/// The operation's type: `send`, `create`, `process` or `settle`.
 pub const OPERATION_TYPE: &str = "messaging.operation.type";
 /// Where the message goes, or came from: `exchange:key`, and for a consumer `exchange:key:queue`, without empty parts.
 pub const DESTINATION: &str = "messaging.destination.name";
@@ -63,6 +63,12 @@ pub const PUBLISH: &str = "publish";
 pub const CREATE: &str = "create";
 /// A handler has a message, or batch.
 pub const PROCESS: &str = "process";
+/// A message is acked, after its copy is placed if it has failed.
+pub const ACK: &str = "ack";
+/// A message is put back into its queue.
+pub const NACK: &str = "nack";
+/// The type of [`ACK`] and [`NACK`].
+pub const SETTLE: &str = "settle";
 /// The type of [`PUBLISH`].
 pub const SEND: &str = "send";
 
@@ -91,5 +97,17 @@ pub const RETURNED: &str = "returned";
 pub const NACKED: &str = "nacked";
 /// The message was not sent, because its sender had stopped waiting.
 pub const WITHDRAWN: &str = "withdrawn";
+/// What became of the message: it is acked.
+pub const ACKED: &str = "acked";
+/// It failed, and comes again for its next attempt.
+pub const RETRIED: &str = "retried";
+/// It failed for good; a copy is in the dead-letter queue.
+pub const DEAD_LETTERED: &str = "dead_lettered";
+/// It was put back into its queue.
+pub const REQUEUED: &str = "requeued";
+/// Its channel was lost before the ack, so that the broker delivers it again.
+pub const LOST: &str = "lost";
+/// It was acked for another reason: a request that was refused or too late, or a message that was dropped.
+pub const NOT_HANDLED: &str = "not_handled";
 /// Nobody waited for the outcome of a message that a journal keeps.
 pub const UNKNOWN: &str = "unknown";

@@ -1,8 +1,11 @@
 //! The spans of handled messages.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+};
 
-use fluffle_amqp::{DeliveryInfo, Failure, HandlerResult, HandlerStep, Handling, Middleware};
+use fluffle_amqp::{DeliveryInfo, Failure, HandlerResult, HandlerStep, Handling, Middleware, Settled};
 use fluffle_wire::headers::TraceContext;
 use opentelemetry::{KeyValue, trace::Status};
 use tracing::{Span, field::Empty, info_span};
@@ -18,6 +21,15 @@ use super::{
 struct Processing {
     span: Span,
     trace: Option<TraceContext>,
+    /// The span from the answer to the ack, if there is to be one: made with the answer.
+    settling: Option<Arc<Settling>>,
+}
+
+/// From the answer to the ack.
+struct Settling {
+    span: OnceLock<Span>,
+    queue: String,
+    server: Option<(String, u16)>,
 }
 
 impl Middleware for Traces {
@@ -54,7 +66,12 @@ impl Middleware for Traces {
             // No layer exports the span. Log lines have the trace that the message came with.
             span.record(names::TRACE_ID, hex(created_by.trace_id()));
         }
-        Ok(Box::new(Processing { span, trace }))
+        let is_item = delivery.batch_index().is_some();
+        let settling = (settings.settle && is_sampled && !is_item).then(|| {
+            let (queue, server) = (delivery.queue().to_owned(), settings.server.clone());
+            Arc::new(Settling { span: OnceLock::new(), queue, server })
+        });
+        Ok(Box::new(Processing { span, trace, settling }))
     }
 }
 
@@ -119,6 +136,11 @@ impl Handling for Processing {
         self.trace.clone()
     }
 
+    fn on_settled(&self) -> Option<Box<dyn FnOnce(Settled)>> {
+        let settling = Arc::clone(self.settling.as_ref()?);
+        Some(Box::new(move |settled| settling.end(settled)))
+    }
+
     fn step(&mut self, step: HandlerStep<'_>) {
         self.span.in_scope(|| step.run());
     }
@@ -138,5 +160,39 @@ impl Handling for Processing {
             self.span.set_attribute(names::ERROR_TYPE, outcome);
             self.span.set_status(Status::error(why));
         }
+        if let Some(settling) = &self.settling {
+            settling.begin(&self.span);
+        }
+    }
+}
+
+impl Settling {
+    fn begin(&self, process: &Span) {
+        // A child of the handling by its context alone, because the handling ends before.
+        let span = info_span!(parent: None, "settle", otel.kind = names::CLIENT);
+        let _ = span.set_parent(process.context());
+        // Called once, so there is none yet.
+        let _ = self.span.set(span);
+    }
+
+    fn end(&self, settled: Settled) {
+        let Some(span) = self.span.get() else { return };
+        let (operation, outcome) = match settled {
+            Settled::Acked => (names::ACK, names::ACKED),
+            Settled::Retried => (names::ACK, names::RETRIED),
+            Settled::DeadLettered => (names::ACK, names::DEAD_LETTERED),
+            Settled::Requeued => (names::NACK, names::REQUEUED),
+            Settled::Lost => (names::ACK, names::LOST),
+            _ => (names::ACK, names::NOT_HANDLED),
+        };
+        describe(span, format!("{operation} {}", self.queue), |all| {
+            common(all, operation, names::SETTLE, self.server.as_ref());
+            text(all, names::DESTINATION, Some(&self.queue));
+            text(all, names::QUEUE, Some(&self.queue));
+            text(all, names::OUTCOME, Some(outcome));
+            if settled == Settled::Lost {
+                text(all, names::ERROR_TYPE, Some(outcome));
+            }
+        });
     }
 }

@@ -19,6 +19,7 @@ use super::context;
 /// | [`sample`](Self::sample) | 1: all new traces are recorded |
 /// | [`create`](Self::create) | on: each message of a batch has a span of its own |
 /// | [`parent`](Self::parent) | on: a `process` span has the creator of its message as its parent |
+/// | [`settle`](Self::settle) | off: the ack of a message has no span |
 /// | [`in_each_log_line`](Self::in_each_log_line) | off: log lines of messages that are not sampled have no span |
 /// | [`server`](Self::server) | not given |
 ///
@@ -64,6 +65,7 @@ pub(super) struct Settings {
     sample: f64,
     pub(super) create: bool,
     pub(super) parent: bool,
+    pub(super) settle: bool,
     pub(super) in_each_log_line: bool,
     pub(super) server: Option<(String, u16)>,
 }
@@ -81,7 +83,14 @@ impl Traces {
         // False if another call was first, which is the same.
         let _ = trace::look_first_in(context::current);
         let server = None;
-        Self(Arc::new(Settings { sample: 1.0, create: true, parent: true, in_each_log_line: false, server }))
+        Self(Arc::new(Settings {
+            sample: 1.0,
+            create: true,
+            parent: true,
+            settle: false,
+            in_each_log_line: false,
+            server,
+        }))
     }
 
     /// The part of new traces that is recorded, from 0 to 1. A trace is new if neither the message nor the code that
@@ -106,6 +115,14 @@ impl Traces {
     #[must_use]
     pub fn parent(self, on: bool) -> Self {
         self.with(|settings| settings.parent = on)
+    }
+
+    /// Whether there is a span from the handler's answer to the ack: `ack <queue>`, or `nack <queue>` if the message is
+    /// put back. It contains the copy for a retry or dead letter. Not for messages of a batch that are handled one by
+    /// one, which share an ack. It costs a task and a span for each sampled message.
+    #[must_use]
+    pub fn settle(self, on: bool) -> Self {
+        self.with(|settings| settings.settle = on)
     }
 
     /// Whether a message that is not sampled has a `process` span all the same, which is not exported: for log lines,
