@@ -10,6 +10,8 @@ mod sampling;
 pub mod status;
 mod telemetry;
 pub mod text;
+#[cfg(feature = "traces")]
+pub mod traces;
 
 pub use crate::{
     instrument::histogram::Counts,

@@ -7,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use fluffle_wire::{
-    BatchBuilder, EncodeErrorKind, Wire,
-    headers::{ItemTraces, TraceContext},
-};
+use fluffle_wire::{BatchBuilder, EncodeErrorKind, Wire, headers::ItemTraces};
 use futures_util::poll;
 use tokio::{sync::Notify, time::Instant};
 
@@ -26,7 +23,7 @@ use crate::{
         receipt::Claim,
         route::{Key, Route},
         send_queue::{OpenBatches, Reserved, SendQueue},
-        tracing,
+        tracing::{self, Joining},
     },
 };
 
@@ -71,18 +68,12 @@ struct OpenBatch<T> {
     builder: BatchBuilder<T>,
     /// The traces of its messages, if they have any.
     traces: ItemTraces,
+    /// The traces that its messages belong to, if a tracer has made others for them.
+    causes: ItemTraces,
     reply: OutcomeSender,
     /// Reserved before the batch was opened, so that sending it waits for nothing.
     place: Reserved,
     due: Instant,
-}
-
-/// A message that is to join a batch.
-pub(crate) struct Joining<'a, T> {
-    pub(crate) message: &'a T,
-    pub(crate) key: &'a str,
-    /// What the batch carries for it.
-    pub(crate) trace: Option<&'a TraceContext>,
 }
 
 /// What became of a message that was to join an open batch. A [`Pending`] is that of a batch which is now to be sent.
@@ -256,8 +247,16 @@ impl<T> Batcher<T> {
         let routing_key: Arc<str> = joining.key.into();
         let to = Address { exchange: Arc::clone(&self.exchange), routing_key: Arc::clone(&routing_key) };
         let (_, reply) = Pending::new(id, to, due + self.deadline, self.kept);
-        let mut batch = OpenBatch { routing_key, builder, traces: ItemTraces::default(), reply, place, due };
-        batch.note_last(joining.trace);
+        let mut batch = OpenBatch {
+            routing_key,
+            builder,
+            traces: ItemTraces::default(),
+            causes: ItemTraces::default(),
+            reply,
+            place,
+            due,
+        };
+        batch.note_last(joining);
         batch
     }
 
@@ -289,7 +288,7 @@ impl<T> Batcher<T> {
     }
 
     fn send(&self, send_queue: &SendQueue, batch: OpenBatch<T>) {
-        let OpenBatch { routing_key, builder, traces, mut reply, place, .. } = batch;
+        let OpenBatch { routing_key, builder, traces, causes, mut reply, place, .. } = batch;
         let items = builder.len();
         match builder.seal() {
             Ok(encoded) => {
@@ -307,9 +306,9 @@ impl<T> Batcher<T> {
                         correlation_id: None,
                         batch_len: Some(items),
                         created_by: None,
-                        cause: traces.common(items),
+                        cause: causes.common(items).or(traces.common(items)),
                     };
-                    let (properties, span) = tracing::batch(send_queue, labels, &info, &traces);
+                    let (properties, span) = tracing::batch(send_queue, labels, &info, &traces, items);
                     reply.follow(span);
                     properties
                 };
@@ -373,7 +372,7 @@ impl<T> Open<T> {
         };
         let pushed = batch.builder.push(joining.message);
         if pushed.is_ok() {
-            batch.note_last(joining.trace);
+            batch.note_last(joining);
         }
         match pushed {
             Ok(()) if batch.builder.is_full() => Ok(Added::Last(batch.claim_to_last(), batch.reply.pending())),
@@ -385,10 +384,13 @@ impl<T> Open<T> {
 }
 
 impl<T> OpenBatch<T> {
-    /// The last message has this trace.
-    fn note_last(&mut self, trace: Option<&TraceContext>) {
-        if let Some(trace) = trace {
-            self.traces.push(self.builder.len().saturating_sub(1), Some(trace));
+    /// The last message is this one.
+    fn note_last(&mut self, joined: &Joining<'_, T>) {
+        let index = self.builder.len().saturating_sub(1);
+        for (traces, trace) in [(&mut self.traces, joined.trace), (&mut self.causes, joined.cause)] {
+            if trace.is_some() {
+                traces.push(index, trace);
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::{task::coop::consume_budget, time::Instant};
 use crate::{
     base::clock::timeout_at,
     publish::{
-        batcher::{Batcher, Joining},
+        batcher::Batcher,
         entry::Entry,
         error::{PublishError, PublishErrorKind},
         message::{new_id, target},
@@ -22,7 +22,7 @@ use crate::{
         route::Route,
         send_queue::{Reserved, SendQueue},
         stats::PublisherStats,
-        tracing::{Creation, alone},
+        tracing::{Creation, Joining, alone},
     },
 };
 
@@ -223,7 +223,7 @@ impl<T> Publisher<T> {
         };
         if let Some((key, send_queue, batcher)) = self.shared.batches(&message, None) {
             let creation = Creation::new(&self.shared.route, send_queue, &key, MessageOptions::NONE);
-            let joining = Joining { message: &message, key: &key, trace: creation.trace() };
+            let joining = creation.of(&message, &key);
             let added = full().and_then(|()| match self.add(send_queue, batcher, &joining)? {
                 Some(claim) => Ok(claim),
                 None => batcher.try_open_with(send_queue, &joining),
@@ -289,7 +289,7 @@ impl<T> Publisher<T> {
         {
             let limited = self.shared.route.rate_limit.is_some();
             let creation = Creation::new(&self.shared.route, send_queue, &key, options);
-            let joining = Joining { message: &message, key: &key, trace: creation.trace() };
+            let joining = creation.of(&message, &key);
             let joined = if limited { Ok(None) } else { self.add(send_queue, batcher, &joining) };
             return match joined {
                 Ok(Some(claim)) => Accepting::Done(Ok(Receipt::new(message, creation.into_batch(claim)))),
@@ -328,7 +328,7 @@ impl<T> Publisher<T> {
             Accepting::Done(accepted) => accepted,
             Accepting::InBatch { message, key, creation, send_queue, batcher } => {
                 let joining = async {
-                    let joining = Joining { message: &message, key: &key, trace: creation.trace() };
+                    let joining = creation.of(&message, &key);
                     turn.await;
                     match self.add(send_queue, batcher, &joining)? {
                         Some(claim) => Ok(claim),

@@ -97,9 +97,11 @@ pub(crate) fn batch(
     labels: Labels,
     info: &PublishInfo<'_>,
     traces: &ItemTraces,
+    items: usize,
 ) -> (Properties, Option<Box<dyn PublishSpan>>) {
     let span = send_queue.tracer.get().and_then(|tracer| tracer.publish_batch(info, &mut traces.iter()));
-    let trace = context_of(span.as_deref()).or_else(|| info.cause.cloned());
+    let common = traces.common(items);
+    let trace = context_of(span.as_deref()).or_else(|| common.cloned());
     if trace.is_none() && traces.is_empty() {
         return (Properties::Labels(labels), span);
     }
@@ -107,7 +109,7 @@ pub(crate) fn batch(
     if let Some(trace) = &trace {
         put_trace(&mut headers, trace);
     }
-    let is_said = traces.is_empty() || trace.is_some() && info.cause == trace.as_ref();
+    let is_said = traces.is_empty() || trace.is_some() && common == trace.as_ref();
     if !is_said {
         // Half of the frame is left to the headers that retries and dead letters add.
         let of_items = traces.header(MOST_TRACES.min(send_queue.most_header_bytes() / 2));
@@ -118,10 +120,22 @@ pub(crate) fn batch(
     (labels.to_amqp(info.message_id).with_headers(headers).into(), span)
 }
 
+/// A message that is to join a batch.
+pub(crate) struct Joining<'a, T> {
+    pub(crate) message: &'a T,
+    pub(crate) key: &'a str,
+    /// What the batch carries for it.
+    pub(crate) trace: Option<&'a TraceContext>,
+    /// The trace that it belongs to, if a tracer has made another one for it.
+    pub(crate) cause: Option<&'a TraceContext>,
+}
+
 /// A message on its way into a batch: what the batch carries for it, and its span, if it has one.
 #[derive(Default)]
 pub(crate) struct Creation {
     trace: Option<TraceContext>,
+    /// The trace that the message belongs to, if its span has made another one.
+    cause: Option<TraceContext>,
     span: Option<Box<dyn CreateSpan>>,
 }
 
@@ -129,16 +143,19 @@ impl Creation {
     /// A message is about to join a batch.
     pub(crate) fn new<T>(route: &Route<T>, send_queue: &SendQueue, key: &str, options: &MessageOptions) -> Self {
         let cause = options.cause();
-        let Some(tracer) = send_queue.tracer.get() else { return Self { trace: cause, span: None } };
+        let Some(tracer) = send_queue.tracer.get() else { return Self { trace: cause, cause: None, span: None } };
         let info = PublishInfo { cause: cause.as_ref(), ..route.info("", key, options) };
         let span = tracer.create(&info);
         let own = careful("reading the span of a message", || span.as_deref()?.context()).flatten();
-        Self { trace: own.or(cause), span }
+        match own {
+            Some(own) => Self { trace: Some(own), cause, span },
+            None => Self { trace: cause, cause: None, span },
+        }
     }
 
-    /// What the batch carries for the message.
-    pub(crate) fn trace(&self) -> Option<&TraceContext> {
-        self.trace.as_ref()
+    /// The message as its batch takes it.
+    pub(crate) fn of<'a, T>(&'a self, message: &'a T, key: &'a str) -> Joining<'a, T> {
+        Joining { message, key, trace: self.trace.as_ref(), cause: self.cause.as_ref() }
     }
 
     /// The message is in a batch, and ends its span; or it is not.

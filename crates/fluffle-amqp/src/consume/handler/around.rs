@@ -15,7 +15,7 @@ use crate::{
     },
     consume::{
         attempt::{attempt::Attempt, crash::Crash},
-        message::delivery_info::DeliveryInfo,
+        message::{delivery_info::DeliveryInfo, settled::Settled},
         spec::middleware::{HandlerResult, HandlerStep, Handling, Middleware},
     },
 };
@@ -54,13 +54,16 @@ impl Middlewares {
         for middleware in self.0.iter() {
             let refused = match catch_unwind(AssertUnwindSafe(|| {
                 let handling = middleware.before(&delivery)?;
-                let span = handling.trace();
-                Ok::<_, Failure>((handling, span))
+                let about = (handling.trace(), handling.on_settled());
+                Ok::<_, Failure>((handling, about))
             })) {
-                Ok(Ok((handling, span))) => {
+                Ok(Ok((handling, (span, on_settled)))) => {
                     if let Some(span) = span {
                         attempt.note_span(index, &span);
                         begun.trace = Some(Arc::new(span));
+                    }
+                    if let Some(call) = on_settled {
+                        call_when_settled(attempt, index, call);
                     }
                     begun.all.push(handling);
                     continue;
@@ -72,6 +75,21 @@ impl Middlewares {
         }
         Ok(begun)
     }
+}
+
+/// Calls `call` once it is known what became of the message.
+fn call_when_settled(attempt: &Arc<Attempt>, index: Option<usize>, call: Box<dyn FnOnce(Settled)>) {
+    let attempt = Arc::clone(attempt);
+    actix_rt::spawn(async move {
+        let settled = attempt.settled().await;
+        let settled = match (index, attempt.contents()) {
+            (Some(index), Some(contents)) => contents.settled(index, settled),
+            _ => settled,
+        };
+        if catch_unwind(AssertUnwindSafe(|| call(settled))).is_err() {
+            tracing::error!(queue = %attempt.queue, "a middleware panicked when it was told what became of a message");
+        }
+    });
 }
 
 /// What knows the trace of a message, if the message has one.

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use fluffle_wire::headers::TraceContext;
 
-use crate::{base::failure::Failure, consume::message::delivery_info::DeliveryInfo};
+use crate::{
+    base::failure::Failure,
+    consume::message::{delivery_info::DeliveryInfo, settled::Settled},
+};
 
 /// Code of the application around each call of a handler: it sees the message's labels and headers before, may refuse
 /// the message, and sees the handler's result after. Handlers do not change. For tracing spans, metrics, authorisation.
@@ -122,6 +125,13 @@ pub trait Handling: 'static {
     /// [`DeliveryInfo::last_attempt_trace`]. If several middlewares give a span, the handler's code belongs to the
     /// innermost, and the next attempt links the outermost.
     fn trace(&self) -> Option<TraceContext> {
+        None
+    }
+
+    /// What to call when the message is settled, some time after [`after`](Self::after): with an item of a batch, when
+    /// that becomes of the item. Asked once, right after [`Middleware::before`]. It is called on the handler's thread,
+    /// and never if that thread ends first. Each one costs a task.
+    fn on_settled(&self) -> Option<Box<dyn FnOnce(Settled)>> {
         None
     }
 

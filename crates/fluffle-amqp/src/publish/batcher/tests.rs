@@ -11,7 +11,7 @@ type Opening<'a> = Pin<Box<dyn Future<Output = Result<Claim, PublishErrorKind>> 
 
 /// A message that has no trace, on its way into a batch.
 fn joining<'a>(message: &'a String, key: &'a str) -> Joining<'a, String> {
-    Joining { message, key, trace: None }
+    Joining { message, key, trace: None, cause: None }
 }
 
 fn batcher(terms: Batching, mailbox: usize) -> (Arc<Batcher<String>>, Arc<SendQueue>) {
