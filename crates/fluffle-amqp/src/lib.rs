@@ -42,11 +42,14 @@ mod topology;
 pub use base::{
     consumer_state::ConsumerState,
     events::{
-        ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, PublishResult, RequestEvent, RequestResult,
-        SettledMessages,
+        BetweenHosts, ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, PublishResult, ReplayEvent,
+        RequestEvent, RequestResult, SettledMessages,
     },
     failure::Failure,
-    observer::{ChannelLabels, ConnectionLabels, ConsumerLabels, Listener, Observer, PublisherLabels, RequesterLabels},
+    observer::{
+        ChannelLabels, ConnectionLabels, ConsumerLabels, Listener, Observer, PublisherLabels, ReplayLabels,
+        RequesterLabels,
+    },
     payload::Payload,
 };
 pub use consume::{

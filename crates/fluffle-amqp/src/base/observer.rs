@@ -11,7 +11,7 @@ use std::{
 
 use fluffle_supervise::Panicked;
 
-use crate::base::events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, RequestEvent};
+use crate::base::events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, ReplayEvent, RequestEvent};
 
 /// Hears of the events of one thing: a consumer, a publisher, a channel, a connection, or the tree.
 ///
@@ -83,6 +83,14 @@ pub trait Observer: Send + Sync + 'static {
         None
     }
 
+    /// A replay begins, which [`Service::replay`](crate::Service::replay) runs or [`Replay::observe`] is told of.
+    ///
+    /// [`Replay::observe`]: crate::Replay::observe
+    fn replay(&self, of: &ReplayLabels<'_>) -> Option<Listener<ReplayEvent>> {
+        let _ = of;
+        None
+    }
+
     /// A connection is added to the pool. It connects, and connects again, under the same name.
     fn connection(&self, of: &ConnectionLabels<'_>) -> Option<Listener<ConnectionEvent>> {
         let _ = of;
@@ -121,6 +129,14 @@ pub struct RequesterLabels<'a> {
     pub name: &'a str,
 }
 
+/// The labels of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplayLabels<'a> {
+    /// The dead-letter queue.
+    pub queue: &'a str,
+}
+
 /// The labels of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -150,6 +166,10 @@ impl From<Vec<Arc<dyn Observer>>> for Observers {
 }
 
 impl Observers {
+    pub(crate) fn all(&self) -> &[Arc<dyn Observer>] {
+        &self.0
+    }
+
     pub(crate) fn consumer(&self, name: &str, queue: &str) -> Listeners<DeliveryEvent> {
         self.listeners(name, |observer| observer.consumer(&ConsumerLabels { name, queue }))
     }
@@ -160,6 +180,10 @@ impl Observers {
 
     pub(crate) fn requester(&self, name: &str) -> Listeners<RequestEvent> {
         self.listeners(name, |observer| observer.requester(&RequesterLabels { name }))
+    }
+
+    pub(crate) fn replay(&self, queue: &str) -> Listeners<ReplayEvent> {
+        self.listeners(queue, |observer| observer.replay(&ReplayLabels { queue }))
     }
 
     pub(crate) fn channel(&self, name: &str, connection: &str) -> Listeners<ChannelEvent> {

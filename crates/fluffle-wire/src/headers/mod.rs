@@ -19,7 +19,7 @@ mod dead_letter;
 mod trace;
 
 pub use attempt::Attempt;
-pub use dead_letter::{DeadLetterInfo, Origin, Reason, error_chain};
+pub use dead_letter::{DeadLetterInfo, Origin, Reason, error_chain, millis};
 pub use trace::{InvalidTrace, TraceContext};
 
 /// W3C Trace Context: the span that sent this message.
@@ -41,6 +41,8 @@ pub const ORIGIN_KEY: &str = "x-fluffle-origin-key";
 pub const ORIGIN_QUEUE: &str = "x-fluffle-origin-queue";
 /// On a retry copy or dead letter: when the message was first delivered, in milliseconds since 1970-01-01 UTC.
 pub const FIRST_SEEN: &str = "x-fluffle-first-seen";
+/// On a retry copy: when it was made, in milliseconds since 1970-01-01 UTC.
+pub const RETRIED_AT: &str = "x-fluffle-retried-at";
 /// On a message that was sent again on purpose: a value that distinguishes it from the original, which may already have
 /// been handled. See `docs/WIRE.md`.
 pub const REPLAY: &str = "x-fluffle-replay";
