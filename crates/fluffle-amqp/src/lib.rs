@@ -48,11 +48,14 @@ pub use base::{
     attempt_report::{AttemptListener, AttemptReport},
     consumer_state::ConsumerState,
     events::{
-        ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, PublishResult, RequestEvent, RequestResult,
-        SettledMessages,
+        BetweenHosts, ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, PublishResult, ReplayEvent,
+        RequestEvent, RequestResult, SettledMessages,
     },
     failure::Failure,
-    observer::{ChannelLabels, ConnectionLabels, ConsumerLabels, Listener, Observer, PublisherLabels, RequesterLabels},
+    observer::{
+        ChannelLabels, ConnectionLabels, ConsumerLabels, Listener, Observer, PublisherLabels, ReplayLabels,
+        RequesterLabels,
+    },
     payload::Payload,
     trace::{CreateSpan, PublishInfo, PublishSpan, PublishTracer},
 };

@@ -25,6 +25,12 @@ pub enum DeliveryEvent {
         bytes: usize,
         /// Whether the broker has delivered it before, to whomever.
         redelivered: bool,
+        /// The time since it was first published: how long it was at its publisher, at the broker and on the way. `None`
+        /// for a retry copy, and if that time is not known to the millisecond: the publisher is no Fluffle publisher, or
+        /// the application chose the message's id or `timestamp`.
+        since_publish: Option<BetweenHosts>,
+        /// Of a retry copy: the time since it was made, which is its planned wait and the time until it was delivered.
+        retry_wait: Option<BetweenHosts>,
     },
     /// A handler takes the delivery. A batch is started once, also if its messages go to handlers one by one.
     #[non_exhaustive]
@@ -34,6 +40,9 @@ pub enum DeliveryEvent {
         /// Whether this process has tried the same delivery before ([`RetriedHere`](Self::RetriedHere)). Then `waited`
         /// contains the earlier attempts and the waits between them.
         again: bool,
+        /// The part of `waited` in which the message was decoded; of a batch, in which it was unpacked and split, because
+        /// its items are decoded one by one. `None` of a batch that is sorted by key.
+        decode: Option<Duration>,
     },
     /// An answered delivery turned out to be a batch. Comes before its [`Answered`](Self::Answered).
     #[non_exhaustive]
@@ -77,6 +86,9 @@ pub enum DeliveryEvent {
         /// The time since the last attempt was answered: for copies, their confirms, and the ack. `None` if no handler
         /// has begun it.
         after_answer: Option<Duration>,
+        /// The age of the message: the time since it was first published, before all retries. To the second, if the
+        /// publisher is no Fluffle publisher or the application chose the message's id. `None` without a `timestamp`.
+        age: Option<BetweenHosts>,
     },
     /// Messages were handled and their ack could not be written, because their channel was lost. The broker delivers
     /// them again.
@@ -105,6 +117,16 @@ pub enum DeliveryEvent {
         /// What it does from now on.
         to: ConsumerState,
     },
+}
+
+/// The time since something happened on another host, by the clocks of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BetweenHosts {
+    /// The time. Zero if it would be negative.
+    pub time: Duration,
+    /// Whether it would be negative, because the clocks of the two hosts differ.
+    pub is_clamped: bool,
 }
 
 /// What became of the messages of one settled delivery: of one message, or of the items of a batch.
@@ -157,6 +179,8 @@ pub enum PublishEvent {
     Accepted {
         /// How many messages.
         messages: usize,
+        /// Of a batch: the time since it was opened by its first message.
+        batch_wait: Option<Duration>,
     },
     /// Messages that were on the wire when their channel was lost are published again, under the same ids.
     #[non_exhaustive]
@@ -259,6 +283,18 @@ pub enum RequestResult {
 
 impl RequestResult {
     pub(crate) const ALL: [Self; 5] = [Self::Answered, Self::Refused, Self::Failed, Self::TimedOut, Self::Cancelled];
+}
+
+/// An event of one replay, as its listener hears of it: see [`Observer::replay`](crate::Observer::replay).
+///
+/// Letters that a replay does not want, cannot read or cannot place have no event, and dry runs have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReplayEvent {
+    /// A letter is in its own queue again, and no longer in the dead-letter queue.
+    Replayed,
+    /// The letter's own queue is gone, or refused the copy: the letter stays.
+    Refused,
 }
 
 /// An event of one channel: see [`Observer::channel`](crate::Observer::channel).

@@ -13,7 +13,7 @@ use fluffle_supervise::Panicked;
 
 use crate::base::{
     attempt_report::{AttemptListener, AttemptListeners},
-    events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, RequestEvent},
+    events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, ReplayEvent, RequestEvent},
     trace::{PublishTracer, Tracer},
 };
 
@@ -104,6 +104,14 @@ pub trait Observer: Send + Sync + 'static {
         None
     }
 
+    /// A replay begins, which [`Service::replay`](crate::Service::replay) runs or [`Replay::observe`] is told of.
+    ///
+    /// [`Replay::observe`]: crate::Replay::observe
+    fn replay(&self, of: &ReplayLabels<'_>) -> Option<Listener<ReplayEvent>> {
+        let _ = of;
+        None
+    }
+
     /// A connection is added to the pool. It connects, and connects again, under the same name.
     fn connection(&self, of: &ConnectionLabels<'_>) -> Option<Listener<ConnectionEvent>> {
         let _ = of;
@@ -142,6 +150,14 @@ pub struct RequesterLabels<'a> {
     pub name: &'a str,
 }
 
+/// The labels of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplayLabels<'a> {
+    /// The dead-letter queue.
+    pub queue: &'a str,
+}
+
 /// The labels of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -171,6 +187,10 @@ impl From<Vec<Arc<dyn Observer>>> for Observers {
 }
 
 impl Observers {
+    pub(crate) fn all(&self) -> &[Arc<dyn Observer>] {
+        &self.0
+    }
+
     pub(crate) fn consumer(&self, name: &str, queue: &str) -> (Listeners<DeliveryEvent>, AttemptListeners) {
         let labels = ConsumerLabels { name, queue };
         let attempts = self.asked(name, |observer| observer.attempts(&labels));
@@ -195,6 +215,10 @@ impl Observers {
     pub(crate) fn publish_tracer(&self, name: &str) -> Tracer {
         let mut tracers = self.asked(name, |observer| observer.publish_tracer(&PublisherLabels { name }));
         tracers.next().map_or_else(Tracer::default, Tracer::new)
+    }
+
+    pub(crate) fn replay(&self, queue: &str) -> Listeners<ReplayEvent> {
+        self.listeners(queue, |observer| observer.replay(&ReplayLabels { queue }))
     }
 
     pub(crate) fn channel(&self, name: &str, connection: &str) -> Listeners<ChannelEvent> {

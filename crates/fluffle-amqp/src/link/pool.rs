@@ -261,6 +261,10 @@ impl Pool {
         [asked, self.learned.most_slots()].into_iter().flatten().fold(pool.channels.max(1), usize::min)
     }
 
+    pub(crate) fn broker(&self) -> Arc<Broker> {
+        Arc::clone(&self.broker)
+    }
+
     /// The connections that are open now, the permanent ones first.
     pub(crate) fn connections(&self) -> Vec<Arc<ConnectionShared>> {
         self.slots().open.iter().map(|slot| Arc::clone(&slot.connection.shared)).collect()

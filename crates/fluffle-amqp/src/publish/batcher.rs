@@ -280,7 +280,7 @@ impl<T> Batcher<T> {
                 open.last = batch.builder.bytes();
                 // Counted before the lock is released, so that each message is at any time either in an open batch or
                 // in the books.
-                send_queue.count(batch.builder.len());
+                send_queue.count_batch(batch.builder.len(), batch.due - self.terms.linger);
                 batch
             };
             self.send(send_queue, batch);

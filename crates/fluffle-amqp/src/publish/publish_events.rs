@@ -39,7 +39,7 @@ impl PublishEvents {
         let before = |total: &Total| usize::try_from(total.listen()).unwrap_or(usize::MAX);
         let (accepted, republished) = (before(&self.counters.accepted), before(&self.counters.republished));
         if accepted > 0 {
-            self.tell(&PublishEvent::Accepted { messages: accepted });
+            self.tell(&PublishEvent::Accepted { messages: accepted, batch_wait: None });
         }
         if republished > 0 {
             self.tell(&PublishEvent::Republished { messages: republished });
@@ -69,7 +69,14 @@ impl PublishEvents {
     #[inline]
     pub(crate) fn accepted(&self, messages: usize) {
         if self.counters.accepted.add(messages) {
-            self.tell(&PublishEvent::Accepted { messages });
+            self.tell(&PublishEvent::Accepted { messages, batch_wait: None });
+        }
+    }
+
+    /// A batch that was `opened` then.
+    pub(crate) fn accepted_batch(&self, messages: usize, opened: tokio::time::Instant) {
+        if self.counters.accepted.add(messages) {
+            self.tell(&PublishEvent::Accepted { messages, batch_wait: Some(opened.elapsed()) });
         }
     }
 
@@ -155,7 +162,7 @@ mod tests {
         events.listen(listeners);
         events.settled(PublishResult::Confirmed, 4, 0, NONE);
         let expected = [
-            PublishEvent::Accepted { messages: 5 },
+            PublishEvent::Accepted { messages: 5, batch_wait: None },
             settled(PublishResult::Failed, 1),
             settled(PublishResult::Confirmed, 4),
         ];
@@ -180,7 +187,7 @@ mod tests {
             accepting.join().unwrap();
             let written = written.lock().unwrap();
             let heard = written.iter().map(|event| match event {
-                PublishEvent::Accepted { messages } => *messages,
+                PublishEvent::Accepted { messages, .. } => *messages,
                 other => panic!("{other:?}"),
             });
             assert_eq!(heard.sum::<usize>(), 100);

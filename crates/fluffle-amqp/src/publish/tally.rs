@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::publish::publish_events::PublishEvents;
 
@@ -20,6 +20,12 @@ impl Tally {
     /// `items` messages are accepted. Called before anything can settle them.
     pub(crate) fn accept(&self, items: usize) {
         self.events.accepted(items);
+        self.outstanding.fetch_add(items, Ordering::AcqRel);
+    }
+
+    /// The items of a batch that was `opened` then are accepted.
+    pub(crate) fn accept_batch(&self, items: usize, opened: Instant) {
+        self.events.accepted_batch(items, opened);
         self.outstanding.fetch_add(items, Ordering::AcqRel);
     }
 

@@ -1,8 +1,8 @@
 //! What a replay is to do.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::replay::letter::DeadLetter;
+use crate::{base::observer::Observer, replay::letter::DeadLetter};
 
 /// Sends dead letters back to the queues they came from, to be handled again.
 ///
@@ -47,6 +47,7 @@ pub struct Replay {
     pub(super) dry_run: bool,
     pub(super) id: Option<String>,
     pub(super) to_queue: Option<String>,
+    pub(super) observers: Vec<Arc<dyn Observer>>,
 }
 
 impl Replay {
@@ -60,6 +61,7 @@ impl Replay {
             dry_run: false,
             id: None,
             to_queue: None,
+            observers: Vec::new(),
         }
     }
 
@@ -98,6 +100,18 @@ impl Replay {
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
+    }
+
+    /// Tells this observer of each letter: see [`Observer::replay`]. A replay that
+    /// [`Service::replay`](crate::Service::replay) runs tells the observers of the service, without this.
+    #[must_use]
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers.push(observer);
+        self
+    }
+
+    pub(crate) fn observe_all(&mut self, observers: &[Arc<dyn Observer>]) {
+        self.observers.extend_from_slice(observers);
     }
 
     /// Sends all letters to this queue, wherever they came from, also those that do not say where they came from.

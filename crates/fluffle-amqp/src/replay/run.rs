@@ -11,7 +11,11 @@ use lapin::{
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
-    base::requests::Requests,
+    base::{
+        events::ReplayEvent,
+        observer::{Listeners, Observers},
+        requests::Requests,
+    },
     consume::message::{deliveries::InVain, received::Received},
     link::{
         bounded::{OPERATION_TIMEOUT, bounded},
@@ -78,6 +82,12 @@ pub struct ReplayError {
 }
 
 impl Replay {
+    /// The error of a replay that has done nothing, because of `what`.
+    pub(crate) fn error(&self, what: &str) -> ReplayError {
+        let done = Replayed { dry_run: self.dry_run, ..Replayed::default() };
+        ReplayError { queue: self.queue.clone(), what: what.to_owned(), done }
+    }
+
     /// Runs the replay, on a connection of its own. Needs a tokio runtime.
     ///
     /// # Errors
@@ -109,7 +119,9 @@ async fn attempt(replay: &Replay, broker: &Broker, done: &mut Replayed) -> Resul
         let copies = within(socket.connection.create_channel()).await?;
         within(copies.confirm_select(ConfirmSelectOptions::default())).await?;
         let confirms = ConfirmTracker::new(copies.clone(), socket.frame_max(), true);
-        let mut run = Run { replay, letters: letters.clone(), confirms, sent: HashMap::new(), kept: vec![], done };
+        let events = Observers::from(replay.observers.clone()).replay(&replay.queue);
+        let letters_too = letters.clone();
+        let mut run = Run { replay, letters: letters_too, confirms, sent: HashMap::new(), kept: vec![], done, events };
         let outcome = async {
             run.all().await?;
             run.put_back().await
@@ -142,6 +154,7 @@ struct Run<'a> {
     /// The tags of letters that stay in the dead-letter queue.
     kept: Vec<u64>,
     done: &'a mut Replayed,
+    events: Listeners<ReplayEvent>,
 }
 
 impl Run<'_> {
@@ -233,10 +246,12 @@ impl Run<'_> {
                 ConfirmVerdict::Confirmed => {
                     within(self.letters.basic_ack(tag, BasicAckOptions::default())).await?;
                     self.done.replayed += 1;
+                    self.events.tell(&ReplayEvent::Replayed);
                 }
                 ConfirmVerdict::Returned(_) | ConfirmVerdict::Nacked | ConfirmVerdict::DoesNotFit(_) => {
                     self.kept.push(tag);
                     self.done.refused += 1;
+                    self.events.tell(&ReplayEvent::Refused);
                 }
                 ConfirmVerdict::Written => {
                     return Err(

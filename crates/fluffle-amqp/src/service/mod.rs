@@ -37,6 +37,7 @@ pub(crate) mod handles;
 pub(crate) mod health;
 mod isolation;
 mod probe;
+mod replay;
 mod running;
 pub(crate) mod signals;
 pub(crate) mod status;

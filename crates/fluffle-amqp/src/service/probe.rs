@@ -36,16 +36,20 @@ impl Probe {
             times.sent = Some(Instant::now());
             times.last
         };
-        let times = Arc::clone(&self.times);
-        let is_sent = self.arbiter.spawn_fn(move || {
-            let mut times = lock(&times);
-            times.last = times.sent.take().map(|sent| sent.elapsed()).unwrap_or_default();
-        });
-        if !is_sent {
-            // The thread has ended with its service, and is late for nothing.
-            lock(&self.times).sent = None;
-        }
+        let answer = Answer(Arc::clone(&self.times));
+        // Dropped at once if the thread has ended.
+        self.arbiter.spawn_fn(move || drop(answer));
         last
+    }
+}
+
+/// The answer to a probe, given when the probe has run, or when it never will because its thread has ended.
+struct Answer(Arc<Mutex<Times>>);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let mut times = lock(&self.0);
+        times.last = times.sent.take().map(|sent| sent.elapsed()).unwrap_or_default();
     }
 }
 

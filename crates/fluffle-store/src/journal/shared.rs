@@ -30,6 +30,9 @@ pub struct JournalStats {
     pub syncs: u64,
 }
 
+/// Called with a posted record that could not be written.
+type Lost = dyn Fn(&Record) + Send + Sync;
+
 pub(super) struct Shared {
     /// One permit for each free byte. Closed when the thread ends.
     pub(super) room: Semaphore,
@@ -41,7 +44,7 @@ pub(super) struct Shared {
     /// Notified when records have been appended.
     pub(super) appended: Notify,
     /// Told of each posted record that could not be written.
-    pub(super) lost: OnceLock<Box<dyn Fn(&Record) + Send + Sync>>,
+    pub(super) lost: OnceLock<Box<Lost>>,
     books: Mutex<Books>,
 }
 

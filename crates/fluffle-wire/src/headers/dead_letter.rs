@@ -83,7 +83,7 @@ impl Origin {
             (ORIGIN_EXCHANGE, HeaderValue::Str(&self.exchange)),
             (ORIGIN_KEY, HeaderValue::Str(&self.key)),
             (ORIGIN_QUEUE, HeaderValue::Str(&self.queue)),
-            (FIRST_SEEN, HeaderValue::Int(to_millis(self.first_seen))),
+            (FIRST_SEEN, HeaderValue::Int(millis(self.first_seen))),
         ]
     }
 }
@@ -170,7 +170,8 @@ pub fn error_chain(error: &dyn Error) -> String {
     bounded(&text, DeadLetterInfo::ERROR_BYTES).into_owned()
 }
 
-fn to_millis(time: SystemTime) -> i64 {
+/// Milliseconds from 1970-01-01 UTC to `time`, as headers have them. 0 for an earlier time.
+pub fn millis(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -20,7 +20,7 @@ mod item_traces;
 mod trace;
 
 pub use attempt::Attempt;
-pub use dead_letter::{DeadLetterInfo, Origin, Reason, error_chain};
+pub use dead_letter::{DeadLetterInfo, Origin, Reason, error_chain, millis};
 pub use item_traces::ItemTraces;
 pub use trace::{InvalidTrace, TraceContext};
 
@@ -48,6 +48,8 @@ pub const ORIGIN_KEY: &str = "x-fluffle-origin-key";
 pub const ORIGIN_QUEUE: &str = "x-fluffle-origin-queue";
 /// On a retry copy or dead letter: when the message was first delivered, in milliseconds since 1970-01-01 UTC.
 pub const FIRST_SEEN: &str = "x-fluffle-first-seen";
+/// On a retry copy: when it was made, in milliseconds since 1970-01-01 UTC.
+pub const RETRIED_AT: &str = "x-fluffle-retried-at";
 /// On a message that was sent again on purpose: a value that distinguishes it from the original, which may already have
 /// been handled. See `docs/WIRE.md`.
 pub const REPLAY: &str = "x-fluffle-replay";

@@ -107,11 +107,11 @@ impl Attempt {
         self.started.get().is_some()
     }
 
-    /// The time from its arrival to its start, the first time that this is called. For listeners alone.
-    pub(crate) fn tell_start(&self) -> Option<Duration> {
-        let started = self.started.get()?;
+    /// When it was started, the first time that this is called. For listeners alone.
+    pub(crate) fn tell_start(&self) -> Option<Instant> {
+        let started = *self.started.get()?;
         let is_first = !self.is_told.swap(true, Ordering::Relaxed);
-        is_first.then(|| started.saturating_duration_since(self.at))
+        is_first.then_some(started)
     }
 
     /// It has its answer. Only the first call counts, and it reads the clock only if listeners know of the start.

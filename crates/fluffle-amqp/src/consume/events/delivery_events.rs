@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use fluffle_wire::headers::Attempt as AttemptNumber;
+
 use crate::{
     base::{
         attempt_report::{AttemptListeners, AttemptReport},
@@ -15,7 +17,11 @@ use crate::{
     consume::{
         attempt::{attempt::Attempt, outcome::Outcome},
         events::stats::{ConsumerCounters, ConsumerStats},
-        message::{received::Received, settled::Settled},
+        message::{
+            published::{self, Published},
+            received::Received,
+            settled::Settled,
+        },
     },
 };
 
@@ -53,15 +59,29 @@ impl DeliveryEvents {
 
     pub(crate) fn received(&self, message: &Received) {
         self.set_unsettled(|unsettled| unsettled + 1);
-        self.emit(DeliveryEvent::Received { bytes: message.body.len(), redelivered: message.redelivered });
+        let (mut since_publish, mut retry_wait) = (None, None);
+        if self.listeners.is_heard() {
+            match message.retried_at() {
+                Some(retried_at) => retry_wait = Some(published::since(retried_at)),
+                None if message.attempt_number == AttemptNumber::FIRST => {
+                    let published = Published::read(&message.properties).filter(|published| published.is_precise);
+                    since_publish = published.map(Published::since);
+                }
+                None => {}
+            }
+        }
+        let (bytes, redelivered) = (message.body.len(), message.redelivered);
+        self.emit(DeliveryEvent::Received { bytes, redelivered, since_publish, retry_wait });
     }
 
-    /// A handler takes the delivery. The first call counts.
-    pub(crate) fn started(&self, attempt: &Attempt) {
+    /// A handler takes the delivery, which was decoded from `decoded_from` on. The first call counts.
+    pub(crate) fn started(&self, attempt: &Attempt, decoded_from: Option<Instant>) {
         if self.listeners.is_heard()
-            && let Some(waited) = attempt.tell_start()
+            && let Some(started) = attempt.tell_start()
         {
-            self.listeners.tell(&DeliveryEvent::Started { waited, again: attempt.is_again });
+            let waited = started.saturating_duration_since(attempt.at);
+            let decode = decoded_from.map(|from| started.saturating_duration_since(from));
+            self.listeners.tell(&DeliveryEvent::Started { waited, again: attempt.is_again, decode });
         }
     }
 
@@ -109,7 +129,8 @@ impl DeliveryEvents {
             let took = now.saturating_duration_since(attempt.at);
             let after_answer =
                 attempt.answered().map(|(started, after)| now.saturating_duration_since(started + after));
-            self.listeners.tell(&DeliveryEvent::Settled { messages, took, after_answer });
+            let age = Published::read(&attempt.properties).map(Published::since);
+            self.listeners.tell(&DeliveryEvent::Settled { messages, took, after_answer, age });
         }
     }
 
@@ -181,11 +202,13 @@ mod tests {
 
     #[test]
     fn each_event_adds_to_its_own_counter_and_to_no_other() {
-        let settled = |messages| DeliveryEvent::Settled { messages, took: Duration::ZERO, after_answer: None };
+        let settled =
+            |messages| DeliveryEvent::Settled { messages, took: Duration::ZERO, after_answer: None, age: None };
+        let received = DeliveryEvent::Received { bytes: 9, redelivered: true, since_publish: None, retry_wait: None };
         let none = SettledMessages::default();
         let zero = ConsumerStats::default();
         let table = [
-            (DeliveryEvent::Received { bytes: 9, redelivered: true }, ConsumerStats { received: 1, ..zero }),
+            (received, ConsumerStats { received: 1, ..zero }),
             (DeliveryEvent::Batch { items: 9 }, ConsumerStats { batches: 1, ..zero }),
             (DeliveryEvent::Crashed { messages: 2 }, ConsumerStats { crashed: 2, ..zero }),
             (DeliveryEvent::RetriedHere { wait: Duration::ZERO }, ConsumerStats { retried: 1, ..zero }),
@@ -216,23 +239,23 @@ mod tests {
         let (events, attempt) = (DeliveryEvents::new(listeners, AttemptListeners::default()), attempt(1));
         events.received(&attempt);
         attempt.start();
-        events.started(&attempt);
-        events.started(&attempt);
+        events.started(&attempt, Some(attempt.at));
+        events.started(&attempt, None);
         std::thread::sleep(Duration::from_millis(2));
         events.answered(&attempt, &Outcome::Failed(Failure::retry("no")));
         events.settled(&attempt, not_handled(Settled::Retried));
         events.lost_channel();
         let written = written.lock().unwrap();
         let [
-            DeliveryEvent::Received { bytes: 4, redelivered: false },
-            DeliveryEvent::Started { waited, again: false },
+            DeliveryEvent::Received { bytes: 4, redelivered: false, since_publish: None, retry_wait: None },
+            DeliveryEvent::Started { waited, again: false, decode: Some(decode) },
             DeliveryEvent::Answered { took: handled, messages: 1, failed: 1 },
-            DeliveryEvent::Settled { messages, took, after_answer: Some(after_answer) },
+            DeliveryEvent::Settled { messages, took, after_answer: Some(after_answer), age: None },
         ] = written[..]
         else {
             panic!("{written:?}")
         };
-        assert_eq!(messages, not_handled(Settled::Retried));
+        assert_eq!((messages, decode), (not_handled(Settled::Retried), waited));
         assert!(handled >= Duration::from_millis(2) && took >= waited + handled + after_answer);
     }
 
@@ -240,7 +263,7 @@ mod tests {
     fn without_listeners_nobody_reads_when_a_handler_answers() {
         let (events, attempt) = (DeliveryEvents::default(), attempt(1));
         attempt.start();
-        events.started(&attempt);
+        events.started(&attempt, None);
         attempt.answer();
         events.answered(&attempt, &Outcome::Crashed(Crash::of_the_actor()));
         assert!(attempt.answered().is_none());

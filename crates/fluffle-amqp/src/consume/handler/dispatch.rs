@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, fut::ActorFuture};
@@ -115,9 +115,10 @@ impl<F: Adapter> Dispatch<F> {
         if attempt.request.is_some_and(|request| request.is_over_in(Duration::ZERO)) {
             return ticket.answer(Outcome::Expired);
         }
+        let decoded_from = self.queue.now();
         match self.adapter.open(&attempt) {
-            Ok(None) => self.hand_over(attempt, ticket, actor, ctx),
-            Ok(Some(contents)) => self.open(attempt, contents, ticket, actor, ctx),
+            Ok(None) => self.hand_over(attempt, ticket, decoded_from, actor, ctx),
+            Ok(Some(contents)) => self.open(attempt, (contents, decoded_from), ticket, actor, ctx),
             Err(outcome) => ticket.answer(outcome),
         }
     }
@@ -125,7 +126,7 @@ impl<F: Adapter> Dispatch<F> {
     fn open<A>(
         &mut self,
         attempt: Arc<Attempt>,
-        contents: Contents,
+        (contents, decoded_from): (Contents, Option<Instant>),
         ticket: Ticket,
         actor: &mut A,
         ctx: &mut Context<A>,
@@ -133,7 +134,7 @@ impl<F: Adapter> Dispatch<F> {
         A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
     {
         let items = attempt.open(contents).items.len();
-        self.queue.start(&attempt);
+        self.queue.start(&attempt, decoded_from);
         match &self.seen {
             Some(seen) if attempt.seen_key.is_some() => {
                 let seen = seen.clone();
@@ -157,13 +158,19 @@ impl<F: Adapter> Dispatch<F> {
         } else if contents.new_items(..).next().is_none() {
             ticket.answer(Outcome::Items(ItemOutcomes::all_handled(contents.items.len())));
         } else {
-            self.hand_over(attempt, ticket, actor, ctx);
+            self.hand_over(attempt, ticket, None, actor, ctx);
         }
     }
 
     /// Gives a whole delivery to the handler.
-    fn hand_over<A>(&mut self, attempt: Arc<Attempt>, mut ticket: Ticket, actor: &mut A, ctx: &mut Context<A>)
-    where
+    fn hand_over<A>(
+        &mut self,
+        attempt: Arc<Attempt>,
+        mut ticket: Ticket,
+        decoded_from: Option<Instant>,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+    ) where
         A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
     {
         let message = match self.adapter.whole(&attempt) {
@@ -171,7 +178,7 @@ impl<F: Adapter> Dispatch<F> {
             Err(error) => return ticket.answer(Outcome::Undecodable(error)),
         };
         ticket.start();
-        self.queue.start(&attempt);
+        self.queue.start(&attempt, decoded_from);
         self.give(message, Duty::Delivery(ticket, attempt), actor, ctx);
     }
 
@@ -183,7 +190,7 @@ impl<F: Adapter> Dispatch<F> {
         if !self.queue.is_ours(attempt) {
             return;
         }
-        self.queue.start(attempt);
+        self.queue.start(attempt, None);
         let (index, raw) = (item.index, item.raw.clone());
         let Some(ticket) = item.begin() else { return };
         match self.adapter.item(attempt, index, &raw) {

@@ -135,6 +135,15 @@ impl Received {
         lookup(&self.properties, name)
     }
 
+    /// Of a retry copy: when it was made, in milliseconds since 1970.
+    pub(crate) fn retried_at(&self) -> Option<u64> {
+        if self.attempt_number == AttemptNumber::FIRST {
+            return None;
+        }
+        let millis = self.header(headers::RETRIED_AT)?.value()?.as_int()?;
+        u64::try_from(millis).ok()
+    }
+
     pub(crate) fn headers(&self) -> Option<&FieldTable> {
         self.properties.headers().as_ref()
     }

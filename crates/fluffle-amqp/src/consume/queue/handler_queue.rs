@@ -4,7 +4,10 @@
 //! evenly, and a handler that crashes does not affect the waiting deliveries. If order is kept by key, each instance
 //! takes only messages of its own keys.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use futures_util::{StreamExt, stream::LocalBoxStream};
 use tokio::sync::mpsc;
@@ -78,11 +81,16 @@ impl HandlerQueue {
         self.waiting.push(Job::whole(attempt, ticket));
     }
 
-    /// A handler takes the delivery, or begins to take its items.
-    pub(crate) fn start(&self, attempt: &Attempt) {
+    /// The time, if listeners want to hear how long decoding takes.
+    pub(crate) fn now(&self) -> Option<Instant> {
+        self.is_heard.then(Instant::now)
+    }
+
+    /// A handler takes the delivery, or begins to take its items. It was decoded from `decoded_from` on.
+    pub(crate) fn start(&self, attempt: &Attempt, decoded_from: Option<Instant>) {
         attempt.start();
         if self.is_heard {
-            self.events.started(attempt);
+            self.events.started(attempt, decoded_from);
         }
     }
 
@@ -172,12 +180,10 @@ impl Drop for Answers {
 mod tests {
     use std::time::Duration;
 
-    use futures_util::FutureExt;
-    use tokio::time::Instant;
-
     use super::*;
     use crate::consume::attempt::attempt::tests::attempt;
     use crate::flow::rate::RateLimit;
+    use futures_util::FutureExt;
 
     fn plain(bytes: u64, rate: Option<RateLimit>) -> Arc<HandlerQueue> {
         HandlerQueue::new(Waiting::new(true, bytes, rate, false), None)
@@ -234,7 +240,7 @@ mod tests {
         let handler_queue = plain(100, Some(RateLimit::per_second(10, 1)));
         filled(&handler_queue, 3);
         let mut queue = handler_queue.jobs(0);
-        let start = Instant::now();
+        let start = tokio::time::Instant::now();
         let _first = queue.next().await.unwrap();
         let _second = queue.next().await.unwrap();
         assert!(start.elapsed() >= Duration::from_millis(100));

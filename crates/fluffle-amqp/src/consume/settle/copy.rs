@@ -69,6 +69,7 @@ pub(crate) fn again(received: &Received, queue: &str, attempt: AttemptNumber, er
     if let Some(deadline) = received.request.as_ref().and_then(Request::deadline) {
         put(&mut table, (headers::DEADLINE, HeaderValue::Int(deadline)));
     }
+    put(&mut table, (headers::RETRIED_AT, HeaderValue::Int(headers::millis(SystemTime::now()))));
     put(&mut table, (headers::ERROR, HeaderValue::Str(cut(error))));
     for header in origin(received).headers() {
         put(&mut table, header);
@@ -91,6 +92,7 @@ fn begins_anew(received: &Received, table: &mut FieldTable) {
 /// A copy for the dead-letter queue `queue`, with headers that say why the message died and where it came from.
 pub(crate) fn dead_letter(received: &Received, queue: &str, reason: &Reason, error: &str) -> Prepared {
     let mut table = carried(received);
+    remove(&mut table, headers::RETRIED_AT);
     let info = DeadLetterInfo {
         reason: reason.clone(),
         error: error.to_owned(),

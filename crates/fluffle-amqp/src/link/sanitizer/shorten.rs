@@ -12,7 +12,7 @@ use crate::link::sanitizer::{
 };
 
 /// Fluffle's own headers. They say why a message is in its queue, so they are shortened last.
-const NUMBERS: [&str; 4] = [headers::ATTEMPT, headers::FIRST_SEEN, headers::DEADLINE, MARK];
+const NUMBERS: [&str; 5] = [headers::ATTEMPT, headers::FIRST_SEEN, headers::DEADLINE, headers::RETRIED_AT, MARK];
 const TEXTS: [&str; 8] = [
     headers::REASON,
     headers::ERROR,

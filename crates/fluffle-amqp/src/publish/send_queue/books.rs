@@ -40,6 +40,11 @@ impl Books {
         self.tally.accept(items);
     }
 
+    /// The items of a batch that was `opened` then are accepted.
+    pub(super) fn accept_batch(&self, items: usize, opened: tokio::time::Instant) {
+        self.tally.accept_batch(items, opened);
+    }
+
     /// `items` messages that were on the wire are published again.
     pub(super) fn republish(&self, items: usize) {
         self.tally.events.republished(items);

@@ -1,6 +1,7 @@
 //! One publisher at a glance.
 
 use fluffle_supervise::MailboxDepth;
+use tokio::time::Instant;
 
 use crate::publish::{
     send_queue::queue::SendQueue,
@@ -31,6 +32,11 @@ pub struct PublisherStatus {
 }
 
 impl SendQueue {
+    /// Enters the items of a batch in the books; they are about to be sent. It was `opened` then.
+    pub(crate) fn count_batch(&self, items: usize, opened: Instant) {
+        self.books.accept_batch(items, opened);
+    }
+
     /// What it does now. Waits for nothing.
     pub(crate) fn status(&self) -> PublisherStatus {
         let (bytes, max_bytes) = match &self.journal {

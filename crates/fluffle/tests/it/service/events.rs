@@ -1,95 +1,21 @@
 //! What observers hear: every event of a delivery's and of a message's life, in its order and with its values.
 
-use std::{
-    collections::HashMap,
-    fmt::Debug,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 
 use fluffle::{
     amqp::{
-        ChannelEvent, ChannelLabels, ConnectionEvent, ConnectionLabels, ConsumerLabels, ConsumerState, DeliveryEvent,
-        Listener, Observer, PublishEvent, PublishResult, PublisherLabels, SettledMessages,
+        ChannelEvent, ChannelLabels, ConnectionEvent, ConnectionLabels, ConsumerLabels, DeliveryEvent, Listener,
+        Observer, PublishEvent, PublishResult, PublisherLabels, SettledMessages,
     },
     broker::{Fault, Target},
     prelude::*,
-    supervise::{Event, NodeSnapshot, What},
+    supervise::{Event, NodeSnapshot},
     testing::TestBroker,
 };
 use tokio::sync::Notify;
 
+use super::heard::{Heard, of};
 use crate::support::*;
-
-/// Events by the name of the thing that they are of.
-type Log<E> = Arc<Mutex<HashMap<String, Vec<E>>>>;
-
-/// Writes everything down.
-#[derive(Clone, Default)]
-struct Heard {
-    deliveries: Log<DeliveryEvent>,
-    /// The changes of a consumer's state, apart from what happens to deliveries.
-    states: Log<(ConsumerState, ConsumerState)>,
-    messages: Log<PublishEvent>,
-    channels: Log<ChannelEvent>,
-    connections: Log<ConnectionEvent>,
-    nodes: Log<String>,
-}
-
-fn listener<E: Clone + Send + 'static>(log: &Log<E>, name: &str) -> Listener<E> {
-    let (log, name) = (Arc::clone(log), name.to_owned());
-    Arc::new(move |event: &E| log.lock().unwrap().entry(name.clone()).or_default().push(event.clone()))
-}
-
-fn of<E: Clone>(log: &Log<E>, name: &str) -> Vec<E> {
-    log.lock().unwrap().get(name).cloned().unwrap_or_default()
-}
-
-impl Observer for Heard {
-    fn consumer(&self, of: &ConsumerLabels<'_>) -> Option<Listener<DeliveryEvent>> {
-        assert_eq!(of.queue, "q");
-        let (deliveries, states) = (listener(&self.deliveries, of.name), listener(&self.states, of.name));
-        Some(Arc::new(move |event: &DeliveryEvent| match event {
-            DeliveryEvent::State { from, to, .. } => states(&(*from, *to)),
-            other => deliveries(other),
-        }))
-    }
-
-    fn publisher(&self, of: &PublisherLabels<'_>) -> Option<Listener<PublishEvent>> {
-        Some(listener(&self.messages, of.name))
-    }
-
-    fn channel(&self, of: &ChannelLabels<'_>) -> Option<Listener<ChannelEvent>> {
-        Some(listener(&self.channels, &format!("{} on {}", of.name, of.connection)))
-    }
-
-    fn connection(&self, of: &ConnectionLabels<'_>) -> Option<Listener<ConnectionEvent>> {
-        Some(listener(&self.connections, of.name))
-    }
-
-    fn nodes(&self) -> Option<Listener<Event>> {
-        let log = Arc::clone(&self.nodes);
-        Some(Arc::new(move |event: &Event| {
-            if matches!(event.what, What::Restarting) {
-                log.lock().unwrap().entry(event.path.to_string()).or_default().push(event.what.to_string());
-            }
-        }))
-    }
-}
-
-impl Heard {
-    /// The app, observed by this.
-    fn by(&self, app: App) -> App {
-        app.observe(Arc::new(self.clone()))
-    }
-
-    /// The events of the consumer of `q`, once `count` deliveries are settled.
-    async fn settled(&self, count: usize) -> Vec<DeliveryEvent> {
-        let is_settled = |event: &&DeliveryEvent| matches!(event, DeliveryEvent::Settled { .. });
-        until("they are settled", || of(&self.deliveries, "q").iter().filter(is_settled).count() >= count).await;
-        of(&self.deliveries, "q")
-    }
-}
 
 /// The kind of each event, and what became of the messages.
 fn outline(events: &[DeliveryEvent]) -> Vec<String> {
