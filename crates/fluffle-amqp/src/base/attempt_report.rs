@@ -11,7 +11,7 @@ use std::{
 
 use fluffle_wire::headers::TraceContext;
 
-use crate::base::observer::guarded;
+use crate::base::observer_panics::guarded;
 
 /// Hears of each attempt that a handler has answered, or has had its time: see
 /// [`Observer::attempts`](crate::Observer::attempts). The same rules hold as for a [`Listener`](crate::Listener).

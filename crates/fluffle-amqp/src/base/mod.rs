@@ -13,6 +13,7 @@ pub(crate) mod header;
 pub(crate) mod labels;
 pub(crate) mod numbered;
 pub(crate) mod observer;
+pub(crate) mod observer_panics;
 pub(crate) mod payload;
 pub(crate) mod requests;
 pub(crate) mod secret;

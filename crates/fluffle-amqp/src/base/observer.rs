@@ -1,7 +1,6 @@
 //! Observers of a service, and the listeners that they give.
 
 use std::{
-    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -9,11 +8,10 @@ use std::{
     },
 };
 
-use fluffle_supervise::Panicked;
-
 use crate::base::{
     attempt_report::{AttemptListener, AttemptListeners},
     events::{ChannelEvent, ConnectionEvent, DeliveryEvent, PublishEvent, ReplayEvent, RequestEvent},
+    observer_panics::{guarded, report},
     trace::{PublishTracer, Tracer},
 };
 
@@ -288,23 +286,6 @@ impl<E> Default for Listeners<E> {
     fn default() -> Self {
         Self { of: Box::default(), all: Box::default() }
     }
-}
-
-/// Tells a listener. A panic of the listener ends here, because this is the thread of a connection or of a handler, in the
-/// middle of settling a message; the listener is told nothing more.
-pub(super) fn guarded(of: &str, is_broken: &AtomicBool, tell: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(tell))
-        && !is_broken.swap(true, Ordering::Relaxed)
-    {
-        report(of, &*panic);
-    }
-}
-
-fn report(of: &str, panic: &(dyn Any + Send)) {
-    tracing::error!(
-        %of, panic = Panicked::message_of(panic),
-        "an observer panicked: it hears of no more events of this; messages are not affected"
-    );
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The metrics of the consumers of a queue.
 
-use fluffle_amqp::{DeliveryEvent, SettledMessages};
+use fluffle_amqp::{BetweenHosts, DeliveryEvent, SettledMessages};
 
 use crate::{
     instrument::{
-        bounds::{SIZES, TIMES},
+        bounds::{AGES, SIZES, TIMES},
         counter::{Counter, Seconds},
         histogram::{Counts, Histogram},
     },
@@ -38,10 +38,14 @@ pub(crate) struct ConsumerMetrics {
     transitions: ByLabel,
     busy: Seconds,
     batch_size: Histogram,
+    broker: Histogram,
     handler_wait: Histogram,
+    decode: Histogram,
     handle: Histogram,
     settle: Histogram,
     retry_wait: Histogram,
+    age: Histogram,
+    skew: Counter,
 }
 
 /// Totals from which rates are made.
@@ -86,10 +90,14 @@ impl Default for ConsumerMetrics {
             transitions: ByLabel::default(),
             busy: Seconds::default(),
             batch_size: Histogram::of_sizes(SIZES),
+            broker: times(),
             handler_wait: times(),
+            decode: times(),
             handle: times(),
             settle: times(),
             retry_wait: times(),
+            age: Histogram::of_times(AGES),
+            skew: Counter::default(),
         }
     }
 }
@@ -98,15 +106,24 @@ impl ConsumerMetrics {
     #[inline]
     pub(crate) fn record(&self, event: &DeliveryEvent) {
         match *event {
-            DeliveryEvent::Received { bytes, redelivered, .. } => {
+            DeliveryEvent::Received { bytes, redelivered, since_publish, retry_wait, .. } => {
                 self.received.one();
                 self.bytes.add(bytes);
                 if redelivered {
                     self.redelivered.one();
                 }
+                self.between_hosts(&self.broker, since_publish);
+                self.between_hosts(&self.retry_wait, retry_wait);
             }
-            // Of a later attempt in this process, `waited` holds the attempts before.
-            DeliveryEvent::Started { waited, again: false, .. } => self.handler_wait.record(waited),
+            DeliveryEvent::Started { waited, again, decode, .. } => {
+                // Of a later attempt in this process, `waited` holds the attempts before.
+                if !again {
+                    self.handler_wait.record(waited.saturating_sub(decode.unwrap_or_default()));
+                }
+                if let Some(decode) = decode {
+                    self.decode.record(decode);
+                }
+            }
             DeliveryEvent::Batch { items, .. } => self.batch_size.record_size(items),
             DeliveryEvent::Answered { took, messages, failed, .. } => {
                 self.messages.add(messages);
@@ -122,9 +139,10 @@ impl ConsumerMetrics {
                 self.retry_wait.record(wait);
             }
             DeliveryEvent::Late => self.late.one(),
-            DeliveryEvent::Settled { messages, after_answer, .. } => {
+            DeliveryEvent::Settled { messages, after_answer, age, .. } => {
                 self.settled_deliveries.one();
                 self.settled(&messages);
+                self.between_hosts(&self.age, age);
                 if let Some(after_answer) = after_answer {
                     self.settle.record(after_answer);
                 }
@@ -134,6 +152,17 @@ impl ConsumerMetrics {
             DeliveryEvent::ReplyUnroutable => self.replies_unroutable.one(),
             DeliveryEvent::State { to, .. } => self.transitions.one(word(to)),
             _ => {}
+        }
+    }
+
+    /// A wait that was measured with the clocks of two hosts: a negative one counts as zero, and is counted.
+    #[inline]
+    fn between_hosts(&self, histogram: &Histogram, wait: Option<BetweenHosts>) {
+        if let Some(wait) = wait {
+            histogram.record(wait.time);
+            if wait.is_clamped {
+                self.skew.one();
+            }
         }
     }
 
@@ -169,9 +198,11 @@ impl ConsumerMetrics {
     }
 
     /// The histogram of each stage, in the order in which a delivery passes them.
-    pub(crate) fn stages(&self) -> [(&'static str, Counts); 4] {
+    pub(crate) fn stages(&self) -> [(&'static str, Counts); 6] {
         [
+            ("broker", self.broker.read()),
             ("handler_wait", self.handler_wait.read()),
+            ("decode", self.decode.read()),
             ("handle", self.handle.read()),
             ("settle", self.settle.read()),
             ("retry_wait", self.retry_wait.read()),
@@ -223,6 +254,8 @@ impl ConsumerMetrics {
         }
         into.number(&names::BUSY_SECONDS, queue, self.busy.get());
         into.counts(&names::BATCH_SIZE, queue, self.batch_size.read());
+        into.counts(&names::MESSAGE_AGE, queue, self.age.read());
+        into.count(&names::CLOCK_SKEW, queue, self.skew.get());
         into.counts(&names::PROCESS_DURATION, queue, self.handle.read());
         for (stage, counts) in self.stages() {
             into.counts(&names::CONSUME_STAGE, &[queue[0], stage], counts);

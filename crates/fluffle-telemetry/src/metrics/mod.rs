@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use fluffle_amqp::{
     ChannelEvent, ChannelLabels, ConnectionEvent, ConnectionLabels, ConsumerLabels, DeliveryEvent, Listener, Observer,
-    PublishEvent, PublisherLabels, RequestEvent, RequesterLabels,
+    PublishEvent, PublisherLabels, ReplayEvent, ReplayLabels, RequestEvent, RequesterLabels,
 };
 
 use crate::{
@@ -39,6 +39,8 @@ pub struct Metrics {
     pub(crate) requesters: Group<RequesterMetrics>,
     pub(crate) connections: Group<ConnectionMetrics>,
     pub(crate) nodes: Arc<Group<NodeMetrics>>,
+    /// Dead letters that were replayed, by queue.
+    replayed: Group<Counter>,
     folded: Arc<Counter>,
 }
 
@@ -51,6 +53,7 @@ impl Default for Metrics {
             requesters: Group::new(&folded),
             connections: Group::new(&folded),
             nodes: Arc::new(Group::new(&folded)),
+            replayed: Group::new(&folded),
             folded,
         }
     }
@@ -84,6 +87,9 @@ impl Metrics {
         self.requesters.all().iter().for_each(|(name, requester)| requester.read(name, into));
         self.connections.all().iter().for_each(|(name, connection)| connection.read(name, into));
         self.nodes.all().iter().for_each(|(path, node)| node.read(path, into));
+        for (queue, replayed) in self.replayed.all() {
+            into.count(&names::DEAD_LETTERS_REPLAYED, &[&queue], replayed.get());
+        }
         into.count(&names::SERIES_FOLDED, &[], self.folded.get());
         into.number(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
     }
@@ -113,6 +119,15 @@ impl Observer for Metrics {
     fn connection(&self, of: &ConnectionLabels<'_>) -> Option<Listener<ConnectionEvent>> {
         let metrics = self.connections.of(of.name);
         Some(Arc::new(move |event: &ConnectionEvent| metrics.record(event)))
+    }
+
+    fn replay(&self, of: &ReplayLabels<'_>) -> Option<Listener<ReplayEvent>> {
+        let replayed = self.replayed.of(of.queue);
+        Some(Arc::new(move |event: &ReplayEvent| {
+            if matches!(event, ReplayEvent::Replayed) {
+                replayed.one();
+            }
+        }))
     }
 
     fn nodes(&self) -> Option<Listener<fluffle_supervise::Event>> {

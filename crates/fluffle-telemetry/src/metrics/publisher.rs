@@ -23,6 +23,7 @@ pub(crate) struct PublisherMetrics {
     republished: Counter,
     bytes: Counter,
     duration: Histogram,
+    batch_wait: Histogram,
     confirm: Histogram,
 }
 
@@ -38,6 +39,7 @@ impl Default for PublisherMetrics {
             republished: Counter::default(),
             bytes: Counter::default(),
             duration: Histogram::of_times(TIMES),
+            batch_wait: Histogram::of_times(TIMES),
             confirm: Histogram::of_times(TIMES),
         }
     }
@@ -47,7 +49,12 @@ impl PublisherMetrics {
     #[inline]
     pub(crate) fn record(&self, event: &PublishEvent) {
         match *event {
-            PublishEvent::Accepted { messages, .. } => self.accepted.add(messages),
+            PublishEvent::Accepted { messages, batch_wait, .. } => {
+                self.accepted.add(messages);
+                if let Some(batch_wait) = batch_wait {
+                    self.batch_wait.record(batch_wait);
+                }
+            }
             PublishEvent::Republished { messages, .. } => self.republished.add(messages),
             PublishEvent::Settled { result, messages, bytes, took, on_the_wire, .. } => {
                 if let Some(counter) = self.counter(result) {
@@ -92,8 +99,8 @@ impl PublisherMetrics {
     }
 
     /// The histogram of each stage.
-    pub(crate) fn stages(&self) -> [(&'static str, Counts); 1] {
-        [("confirm", self.confirm.read())]
+    pub(crate) fn stages(&self) -> [(&'static str, Counts); 2] {
+        [("batch_wait", self.batch_wait.read()), ("confirm", self.confirm.read())]
     }
 
     pub(crate) fn read(&self, publisher: &str, into: &mut Reading) {
