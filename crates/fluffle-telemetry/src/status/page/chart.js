@@ -94,7 +94,7 @@ function areaPath(values, scale) {
   let d = "";
   const floor = HEIGHT - 1;
   for (const [x, top] of points(values, scale)) {
-    if (top !== null && top < HEIGHT - 2) d += `M${x} ${floor}V${Math.min(top, floor - 3)}`;
+    if (top !== null && top < HEIGHT - 2) d += `M${x} ${floor}V${Math.min(top, floor - 2)}`;
   }
   return d;
 }

@@ -19,10 +19,13 @@ function svg(tag, attributes) {
   return node;
 }
 
+// Characters that would turn the words around them the other way; they are shown as unknown characters.
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/g;
+
 function text(node, words) {
   if (node.shownText === words) return;
   node.shownText = words;
-  node.textContent = words;
+  node.textContent = words.replace(TURNING, "\ufffd");
 }
 
 function cls(node, name) {
