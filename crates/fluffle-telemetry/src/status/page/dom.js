@@ -25,7 +25,14 @@ const TURNING = /[\u202a-\u202e\u2066-\u2069]/g;
 function text(node, words) {
   if (node.shownText === words) return;
   node.shownText = words;
-  node.textContent = words.replace(TURNING, "\ufffd");
+  const shown = words.replace(TURNING, "\ufffd");
+  // To change a text node costs less than to make another one.
+  if (node.textNode?.parentNode === node && node.childNodes.length === 1) {
+    node.textNode.data = shown;
+    return;
+  }
+  node.textContent = shown;
+  node.textNode = node.firstChild;
 }
 
 function cls(node, name) {
