@@ -59,7 +59,7 @@ const ACTIONS = {
 // Asks, acts, and says what came of it. `target` is a queue's name or a node's path.
 function ask(action, target) {
   const { title, words, act, body, hasDryRun } = ACTIONS[action];
-  const field = tokenField();
+  const field = tokenField(() => go.click());
   const result = el("div", "result");
   result.setAttribute("role", "status");
   let isDry = Boolean(hasDryRun);
@@ -87,12 +87,17 @@ function ask(action, target) {
 }
 
 // The token, asked for once and kept for this tab.
-function tokenField() {
+function tokenField(enter) {
   const input = el("input", "token");
   input.type = "password";
   input.autocomplete = "off";
   input.spellcheck = false;
-  const node = el("label", "field", "Token of this status page, kept until this tab is closed", input);
+  const label = el("label", "field", "Token of this status page, kept until this tab is closed", input);
+  const node = el("form", "", label);
+  node.addEventListener("submit", (event) => {
+    event.preventDefault();
+    enter();
+  });
   node.hidden = !settings.token_needed || Boolean(sessionStorage.getItem(TOKEN));
   const keep = () => {
     if (node.hidden || input.value === "") return;
@@ -111,15 +116,12 @@ function tokenField() {
 // Asks for the token that reading needs, and resolves when there is one.
 function askToRead() {
   return new Promise((resolve) => {
-    const field = tokenField();
-    field.node.hidden = false;
     const keep = () => {
       field.keep();
       if (sessionStorage.getItem(TOKEN)) dialog.close();
     };
-    field.input.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") keep();
-    });
+    const field = tokenField(keep);
+    field.node.hidden = false;
     dialog.addEventListener("close", resolve, { once: true });
     openDialog("This page needs a token", [el("p", "", "The service shows it at its start."), field.node],
       [button("Show the page", "go", keep)]);
@@ -179,7 +181,7 @@ function actionsOf(queue) {
   const isStopped = ["breaker open", "probing", "killed"].includes(queue.state);
   const offered = [
     [queue.state === "paused" ? "resume" : "pause", queue.state === "paused" ? "Resume" : "Pause"],
-    ...(isStopped ? [["resume_breaker", "Close the breaker"]] : []),
+    ...(isStopped ? [["resume_breaker", "Resume now"]] : []),
   ];
   return offered.filter(([action]) => can(action));
 }

@@ -94,7 +94,7 @@ function areaPath(values, scale) {
   let d = "";
   const floor = HEIGHT - 1;
   for (const [x, top] of points(values, scale)) {
-    if (top !== null && top < HEIGHT - 2) d += `M${x} ${floor}V${Math.min(top, floor - 3)}`;
+    if (top !== null && top < HEIGHT - 2) d += `M${x} ${floor}V${Math.min(top, floor - 2)}`;
   }
   return d;
 }
@@ -137,7 +137,11 @@ function waterfall() {
   for (const cell of head.children) cell.scope = "col";
   const node = el("table", "waterfall", el("thead", "", head), body, el("tfoot", "", sums));
   node.setAttribute("aria-label", "time of each stage in the last minute");
+  let drawn = -1;
+  // The figures are of the last minute, so they are drawn with each step of the history, not with each picture.
   const update = (stages) => {
+    if (drawn === history.version) return;
+    drawn = history.version;
     const timed = stages.filter((one) => one.stage !== "retry_wait");
     const sum50 = timed.reduce((sum, one) => sum + (one.p50 ?? 0), 0);
     const sum99 = timed.reduce((sum, one) => sum + (one.p99 ?? 0), 0);

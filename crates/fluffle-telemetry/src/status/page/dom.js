@@ -19,10 +19,20 @@ function svg(tag, attributes) {
   return node;
 }
 
+// Characters that would turn the words around them the other way; they are shown as unknown characters.
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/g;
+
 function text(node, words) {
   if (node.shownText === words) return;
   node.shownText = words;
-  node.textContent = words;
+  const shown = words.replace(TURNING, "\ufffd");
+  // To change a text node costs less than to make another one.
+  if (node.textNode?.parentNode === node && node.childNodes.length === 1) {
+    node.textNode.data = shown;
+    return;
+  }
+  node.textContent = shown;
+  node.textNode = node.firstChild;
 }
 
 function cls(node, name) {

@@ -71,10 +71,12 @@ function messageView() {
     message = one;
     text(total, duration(totalOf(one)));
     bars.update(one.waterfall);
-    text(outcome, readable(one.outcome) + (one.attempt > 1 ? `, attempt ${one.attempt}` : ""));
+    text(outcome, readable(one.outcome) + (one.attempt > 1 ? ` · ${number(one.attempt)}` : ""));
+    attr(outcome, "title", `attempt ${number(one.attempt)}`);
     cls(outcome, BAD_OUTCOMES.includes(one.outcome) ? "outcome bad" : "outcome");
     text(short, one.id ?? "no id");
-    text(when, `${age(serverNow() - one.at)} ago`);
+    text(when, age(serverNow() - one.at));
+    attr(when, "title", `settled ${day(one.at)}`);
   };
   return { node, update };
 }

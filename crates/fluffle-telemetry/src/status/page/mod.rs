@@ -14,7 +14,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
 /// The most bytes that [`html`] puts into one document. What does not fit is fetched by the page after its first paint.
-pub const LARGEST: usize = 100 * 1024;
+pub const LARGEST: usize = 100_000;
 
 const DOCUMENT: &str = include_str!("index.html");
 

@@ -20,7 +20,10 @@ function serverNow() {
 }
 
 function take(picture) {
+  const missed = history.at > 0 && picture.at - history.at > 5 * history.step;
+  const isNew = page.picture !== null && page.picture.process.since !== picture.process.since;
   continueHistory(picture);
+  if (missed || isNew) fetchHistory();
   page.picture = picture;
   page.at = performance.now();
   sayNews();
@@ -107,11 +110,15 @@ async function start() {
     for (const say of countdowns) say(now);
   }, 200);
   startStream(take);
-  const fetched = kept ?? (await get("/history.json"));
-  if (fetched && !kept) {
-    takeHistory(fetched);
-    if (!page.isHeld) draw();
-  }
+  if (!kept) fetchHistory();
+}
+
+// At the start, and after a time without news, of which the service has kept what this page has missed.
+async function fetchHistory() {
+  const kept = await get("/history.json");
+  if (!kept) return;
+  takeHistory(kept);
+  if (!page.isHeld) draw();
 }
 
 start();

@@ -27,7 +27,7 @@ const queuesView = (() => {
     wanted = filter.value.trim().toLowerCase();
     if (last) update(last);
   });
-  const trouble = button("With a verdict", "quiet", () => {
+  const trouble = button("Not healthy", "quiet", () => {
     isTroubleOnly = !isTroubleOnly;
     trouble.setAttribute("aria-pressed", String(isTroubleOnly));
     if (last) update(last);

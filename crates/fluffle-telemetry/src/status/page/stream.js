@@ -33,9 +33,18 @@ function startStream(take) {
     news.words = data.words;
     news.heard = performance.now();
   });
+  // Tabs that wait for the lock want the line; without them it is not copied.
+  let lastLook = -Infinity;
+  let isWanted = false;
+  const look = async () => {
+    lastLook = performance.now();
+    const { pending } = await navigator.locks.query();
+    isWanted = pending.some(({ name }) => name === "fluffle-stream");
+  };
   const handLine = (line) => {
     takeLine(line);
-    channel.postMessage({ line });
+    if (navigator.locks && performance.now() - lastLook > 1_500) look();
+    if (isWanted) channel.postMessage({ line });
   };
   if (!navigator.locks) return void read(handLine, say, new AbortController().signal);
   lead(handLine, say, false);

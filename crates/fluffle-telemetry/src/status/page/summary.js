@@ -36,7 +36,7 @@ const summaryView = (() => {
     const isBroken = picture.ledger.some((line) => line.imbalance !== 0);
     cls(byId("ledger"), isBroken ? "ledger broken" : "ledger");
     const isEmpty = picture.ledger.every((line) => line.entered === 0);
-    text(verdict, isBroken ? "The ledger does not balance" : isEmpty ? "Nothing to count yet" : "Nothing is missing");
+    text(verdict, isBroken ? brokenWords(picture.ledger) : isEmpty ? "Nothing to count yet" : "Nothing is missing");
     publish.update(picture.ledger.filter((line) => line.side === "publish"), publishParts(picture));
     consume.update(picture.ledger.filter((line) => line.side === "consume"), null);
 
@@ -78,6 +78,16 @@ function judge({ process, health, queues }, findings) {
   }
   const notes = findings.length > 0 ? `, ${plural(findings.length, "hint")} below` : "";
   return { tone: findings.length > 0 ? "note" : "ok", headline: "All is well", reasons: `${rest}${notes}` };
+}
+
+function brokenWords(ledger) {
+  const broken = ledger.filter((line) => line.imbalance !== 0);
+  const each = broken.slice(0, 3).map(({ of, side, imbalance }) => {
+    const words = imbalance > 0 ? "missing" : "too many";
+    return `${number(Math.abs(imbalance))} ${words} ${side === "publish" ? "at publisher" : "at queue"} ${of}`;
+  });
+  if (broken.length > 3) each.push(`and ${broken.length - 3} more`);
+  return `The ledger does not balance: ${each.join(", ")}`;
 }
 
 // The outcomes of all publishers, if they add up to what the ledger has settled: both are read a moment apart.

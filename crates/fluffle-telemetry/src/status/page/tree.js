@@ -57,10 +57,10 @@ function nodeView(first, level, isLarge) {
   const kill = actionButton("kill");
   const exit = el("p", "node-more exit");
   const note = el("p", "node-more");
-  const below = el("p", "node-more");
+  const trouble = el("p", "node-more exit");
   const list = el("ul");
   const row = el("div", "node", toggle, label, state, inside, flow, kill.node);
-  const node = el("li", "", row, exit, note, below, list);
+  const node = el("li", "", row, exit, note, trouble, list);
   restarts.title = "restarts";
   inside.title = isSupervisor ? "what it restarts" : "messages in the mailbox, of its capacity";
   let isOpen = opened.get(first.path) ?? (!isLarge || level < 2);
@@ -94,7 +94,9 @@ function nodeView(first, level, isLarge) {
     text(flow, one.rate === null ? "" : `${rate(one.rate)}/s`);
     const [depth, capacity] = one.mailbox ?? [0, 1];
     const kind = one.kind === "actor" ? "" : one.kind;
-    text(inside, one.mailbox ? `${number(depth)}/${number(capacity)}` : kind);
+    const isClosed = isSupervisor && !isOpen && one.children.length > 0;
+    const below = isClosed ? troubleBelow(one) : null;
+    text(inside, one.mailbox ? `${number(depth)}/${number(capacity)}` : isClosed ? `${number(below.count)} below` : kind);
     cls(inside, depth >= capacity ? "node-inside full" : "node-inside");
     text(restarts, one.restarts > 0 ? `↻ ${number(one.restarts)}` : "");
     show(kill.node, can("kill") && one.path !== "app");
@@ -107,22 +109,24 @@ function nodeView(first, level, isLarge) {
       attr(toggle, "aria-expanded", String(isOpen));
       attr(toggle, "aria-label", `${isOpen ? "close" : "open"} ${one.id}`);
       text(toggle, isOpen ? "▾" : "▸");
+      cls(toggle, one.children.length > 0 ? "toggle" : "toggle empty");
     }
     show(list, isOpen && one.children.length > 0);
-    show(below, !isOpen && one.children.length > 0);
+    show(trouble, Boolean(below?.words));
+    text(trouble, below?.words ?? "");
     if (isOpen) each(list, one.children, (child) => child.path, (child) => nodeView(child, level + 1, isLarge));
-    else sayBelow(one);
-  };
-  const sayBelow = (one) => {
-    let count = -1;
-    const wrong = new Map();
-    nodes(one, (child) => {
-      count += 1;
-      if (child !== one && child.state !== "running") wrong.set(child.state, (wrong.get(child.state) ?? 0) + 1);
-    });
-    const states = [...wrong].map(([state, number]) => `${number} ${state}`).join(", ");
-    text(below, wrong.size === 0 ? `${plural(count, "node")} below, all running` : `${count} below: ${states}`);
-    cls(below, wrong.size === 0 ? "node-more" : "node-more exit");
   };
   return { node, update };
+}
+
+// How many nodes are below a closed branch, and which of them do not run.
+function troubleBelow(one) {
+  let count = -1;
+  const wrong = new Map();
+  nodes(one, (child) => {
+    count += 1;
+    if (child !== one && child.state !== "running") wrong.set(child.state, (wrong.get(child.state) ?? 0) + 1);
+  });
+  const states = [...wrong].map(([state, nodes]) => `${number(nodes)} ${state}`).join(", ");
+  return { count, words: wrong.size > 0 ? `below: ${states}` : "" };
 }
