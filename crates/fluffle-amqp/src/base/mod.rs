@@ -13,5 +13,6 @@ pub(crate) mod labels;
 pub(crate) mod numbered;
 pub(crate) mod observer;
 pub(crate) mod payload;
+pub(crate) mod published;
 pub(crate) mod requests;
 pub(crate) mod secret;
