@@ -131,6 +131,26 @@ async fn an_interval_syncs_when_it_is_over_and_when_told() {
 }
 
 #[tokio::test]
+async fn the_oldest_record_is_looked_up_for_who_asks_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::options().open(folder.path().join("orders.journal")).unwrap();
+    assert!(journal.oldest_id().is_none(), "nobody has asked before");
+    let oldest = async |wished: Option<&str>| {
+        let asked = std::time::Instant::now();
+        let is_it = || journal.oldest_id().map(|(id, at)| (id, at >= asked));
+        while is_it() != wished.map(|id| (id.to_owned(), true)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let first = journal.append(record("one")).await.unwrap();
+    let second = journal.append(record("two")).await.unwrap();
+    for (id, next) in [(Some("one"), Some(first)), (Some("two"), Some(second)), (None, None)] {
+        tokio::time::timeout(DEADLINE, oldest(id)).await.unwrap();
+        next.into_iter().for_each(|position| journal.confirm(position));
+    }
+}
+
+#[tokio::test]
 async fn a_lone_confirm_is_written_without_another_append() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::options().open(folder.path().join("orders.journal")).unwrap();

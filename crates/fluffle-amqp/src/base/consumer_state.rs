@@ -38,8 +38,8 @@ impl Default for StateLog {
 }
 
 impl StateLog {
-    /// Looks at the state. If it has changed, calls `tell` with the state before and the one of now. One look at a time,
-    /// so that each change begins where the last one ended. Gives the state and since when it is that.
+    /// Looks at the state. If it has changed, calls `tell` with the state before and the one of now. One look at a
+    /// time, so that each change begins where the last one ended. Gives the state and since when it is that.
     pub(crate) fn look(
         &self,
         now: impl FnOnce() -> ConsumerState,

@@ -25,9 +25,9 @@ pub enum DeliveryEvent {
         bytes: usize,
         /// Whether the broker has delivered it before, to whomever.
         redelivered: bool,
-        /// The time since it was first published: how long it was at its publisher, at the broker and on the way. `None`
-        /// for a retry copy, and if that time is not known to the millisecond: the publisher is no Fluffle publisher, or
-        /// the application chose the message's id or `timestamp`.
+        /// The time since it was first published: how long it was at its publisher, at the broker and on the way.
+        /// `None` for a retry copy, and if that time is not known to the millisecond: the publisher is no Fluffle
+        /// publisher, or the application chose the message's id or `timestamp`.
         since_publish: Option<BetweenHosts>,
         /// Of a retry copy: the time since it was made, which is its planned wait and the time until it was delivered.
         retry_wait: Option<BetweenHosts>,
@@ -40,8 +40,8 @@ pub enum DeliveryEvent {
         /// Whether this process has tried the same delivery before ([`RetriedHere`](Self::RetriedHere)). Then `waited`
         /// contains the earlier attempts and the waits between them.
         again: bool,
-        /// The part of `waited` in which the message was decoded; of a batch, in which it was unpacked and split, because
-        /// its items are decoded one by one. `None` of a batch that is sorted by key.
+        /// The part of `waited` in which the message was decoded; of a batch, in which it was unpacked and split,
+        /// because its items are decoded one by one. `None` of a batch that is sorted by key.
         decode: Option<Duration>,
     },
     /// An answered delivery turned out to be a batch. Comes before its [`Answered`](Self::Answered).

@@ -15,6 +15,7 @@ pub(crate) mod numbered;
 pub(crate) mod observer;
 pub(crate) mod observer_panics;
 pub(crate) mod payload;
+pub(crate) mod published;
 pub(crate) mod requests;
 pub(crate) mod secret;
 pub(crate) mod trace;

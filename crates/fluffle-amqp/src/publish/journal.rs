@@ -19,7 +19,11 @@ use tokio::{
 };
 
 use crate::{
-    base::{clock, events::PublishResult},
+    base::{
+        clock,
+        events::PublishResult,
+        published::{self, millis_of},
+    },
     flow::budget::Budget,
     publish::{
         entry::{Entry, Times},
@@ -344,7 +348,11 @@ impl Ledger {
     pub(crate) fn status(&self) -> JournalStatus {
         let JournalStats { unconfirmed, bytes, .. } = self.journal.stats();
         let handed_back = self.in_custody.load(Ordering::Relaxed);
-        JournalStatus { unconfirmed, bytes, waiting_again: self.again().len(), handed_back }
+        let oldest = self.journal.oldest_id().and_then(|(id, found)| {
+            let age = published::since(millis_of(&id)?).time;
+            Some(age.saturating_sub(found.elapsed()))
+        });
+        JournalStatus { unconfirmed, bytes, oldest, waiting_again: self.again().len(), handed_back }
     }
 
     fn again(&self) -> MutexGuard<'_, VecDeque<(Instant, Entry)>> {

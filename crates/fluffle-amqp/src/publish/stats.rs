@@ -1,6 +1,9 @@
 //! The totals of a publisher.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::{
+    sync::atomic::{AtomicU64, Ordering, fence},
+    time::Duration,
+};
 
 /// The totals of one publisher since it was made. They are never reset, and each message that was accepted is in one of
 /// the others: `accepted = confirmed + returned + nacked + failed + withdrawn + outstanding`. `republished` and `kept`
@@ -25,8 +28,8 @@ pub struct PublisherStats {
     /// How often messages in a journal failed and no sender took them back, so that they are published again. They are
     /// outstanding until then.
     pub kept: u64,
-    /// Messages accepted and not settled at this moment: in an open batch, in the mailbox or the journal, on the wire, or
-    /// waiting for a connection.
+    /// Messages accepted and not settled at this moment: in an open batch, in the mailbox or the journal, on the wire,
+    /// or waiting for a connection.
     pub outstanding: usize,
 }
 
@@ -38,6 +41,9 @@ pub struct JournalStatus {
     pub unconfirmed: u64,
     /// The bytes of those records, as the journal counts them.
     pub bytes: u64,
+    /// The age of the oldest of them: the time since its message was accepted, or its batch opened. It is that of the
+    /// call before, so `None` at the first call; and `None` if there was none, or if the application chose its id.
+    pub oldest: Option<Duration>,
     /// How many of them failed and wait for another try.
     pub waiting_again: usize,
     /// How many of them failed, and their senders have neither read that nor gone.

@@ -27,8 +27,8 @@ pub struct Health {
     pub not_alive: Vec<Finding>,
     /// Why the service is not ready, beside what is in `not_alive`. Empty if there is nothing.
     pub not_ready: Vec<Finding>,
-    /// What a person may want to know, and what changes neither answer: a consumer is paused, a circuit breaker is open,
-    /// the broker blocks a connection.
+    /// What a person may want to know, and what changes neither answer: a consumer is paused, a circuit breaker is
+    /// open, the broker blocks a connection.
     pub notes: Vec<Finding>,
 }
 
@@ -112,20 +112,23 @@ impl Service {
     ///
     /// *Ready* says that the service does all of its work:
     ///
-    /// | | |
-    /// |---|---|
-    /// | every connection is up | the topology is declared then |
-    /// | every publisher and requester has its channel open | |
-    /// | every consumer is subscribed, with a handler actor that runs | or [paused](Self::pause_consumer) by the application, or its circuit breaker is open: neither is a fault of this process |
-    /// | no kill switch is open | a release that makes dead letters must not be rolled out further |
-    /// | the application's own actors run | or have finished their work |
+    /// - Every connection is up, so the topology is declared.
+    /// - Every publisher and requester has its channel open.
+    /// - Every consumer is subscribed and has a handler actor that runs. A consumer that the application has
+    ///   [paused](Self::pause_consumer), or whose circuit breaker is open, has a note: neither is a fault of this
+    ///   process.
+    /// - No kill switch is open, because a release that makes dead letters must not be rolled out further.
+    /// - The application's own actors run, or have finished their work.
     ///
-    /// | | alive | ready |
+    /// | the service | alive | ready |
     /// |---|---|---|
     /// | starts, or waits for a broker that is away | yes | no |
     /// | shuts down | yes | no |
-    /// | the broker blocks its connections (memory or disk alarm) | yes | yes, with a note: consumers go on, and publishers hold what they accept |
+    /// | has a connection that the broker blocks (memory or disk alarm) | yes | yes, with a note |
     /// | has ended, or was shut down | no | no |
+    ///
+    /// A blocked connection stays ready because consumers go on, publishers hold what they accept, and the alarm is
+    /// that of every instance: if all of them were taken out of service, nothing would be gained.
     ///
     /// A thread is measured by calls of this or of [`threads`](Self::threads): if it blocks, the next call but one says
     /// so. So call it at intervals.

@@ -8,8 +8,9 @@ use crate::{
 };
 
 impl Service {
-    /// Runs a replay with this service's broker and on its thread, and tells its [observers](crate::Observer::replay). The
-    /// replay has a connection of its own, and goes on while the service is paused or waits for its own connections.
+    /// Runs a replay with this service's broker and on its thread, and tells its [observers](crate::Observer::replay).
+    /// The replay has a connection of its own, and goes on while the service is paused or waits for its own
+    /// connections.
     ///
     /// ```no_run
     /// # async fn example(service: fluffle_amqp::Service) -> Result<(), fluffle_amqp::ReplayError> {

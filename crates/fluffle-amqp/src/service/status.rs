@@ -17,8 +17,8 @@ use crate::{
 
 impl Service {
     /// What every part of the service does now. Reads shared state and asks no actor, so it waits for nothing, answers
-    /// while every thread of the service is blocked, and is cheap enough to call twice a second. The supervision tree is
-    /// in [`snapshot`](Self::snapshot).
+    /// while every thread of the service is blocked, and is cheap enough to call twice a second. The supervision tree
+    /// is in [`snapshot`](Self::snapshot).
     ///
     /// ```no_run
     /// # fn example(service: fluffle_amqp::Service) {

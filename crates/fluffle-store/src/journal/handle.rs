@@ -1,6 +1,9 @@
 //! The handle of a journal, through which its callers reach its thread and the state that they share with it.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    time::Instant,
+};
 
 use tokio::sync::SemaphorePermit;
 
@@ -83,6 +86,17 @@ impl Journal {
     /// written: its poster may have left and not hear of it. Only the first call counts.
     pub fn on_lost(&self, tell: impl Fn(&Record) + Send + Sync + 'static) {
         let _second = self.0.shared.lost.set(Box::new(tell));
+    }
+
+    /// The id of the oldest record, and when it was that: the journal's thread has looked it up after the last call of
+    /// this, and looks it up again for the next one. Waits for nothing, and costs nothing while nobody calls.
+    #[must_use]
+    pub fn oldest_id(&self) -> Option<(String, Instant)> {
+        let oldest = &self.0.shared.oldest;
+        if !oldest.is_wanted.swap(true, Relaxed) {
+            self.0.writer.wake();
+        }
+        oldest.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the record was there when this process opened the journal: an earlier process has appended it.

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -211,6 +211,15 @@ impl Work for Keeper {
         }
         for (after, last, reply) in pages {
             let _gone = reply.send(self.table.page(&self.path, after, last));
+        }
+        if self.shared.oldest.is_wanted.swap(false, Relaxed) {
+            match self.table.oldest_id() {
+                Ok(id) => {
+                    let found = id.map(|id| (id, Instant::now()));
+                    *self.shared.oldest.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                }
+                Err(error) => self.note(&Err(StoreError::from_sqlite(&self.path, error))),
+            }
         }
         self.reclaiming = self.table.database.reclaim().unwrap_or_else(|error| {
             self.note(&Err(StoreError::from_sqlite(&self.path, error)));

@@ -6,6 +6,7 @@ use std::{
         Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use tokio::sync::{Notify, Semaphore};
@@ -45,7 +46,16 @@ pub(super) struct Shared {
     pub(super) appended: Notify,
     /// Told of each posted record that could not be written.
     pub(super) lost: OnceLock<Box<Lost>>,
+    pub(super) oldest: Oldest,
     books: Mutex<Books>,
+}
+
+/// The oldest record, looked up when somebody asks.
+#[derive(Default)]
+pub(super) struct Oldest {
+    pub(super) is_wanted: AtomicBool,
+    /// Its id, and when it was looked up.
+    pub(super) found: Mutex<Option<(String, Instant)>>,
 }
 
 struct Books {
@@ -83,6 +93,7 @@ impl Shared {
             reading: AtomicBool::new(false),
             appended: Notify::new(),
             lost: OnceLock::new(),
+            oldest: Oldest::default(),
             counts: Counts { records: left.records.into(), bytes: left.bytes.into(), ..Counts::default() },
             books: Mutex::new(Books { confirmed: Vec::new(), debt: left.bytes.saturating_sub(max_bytes) }),
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use rusqlite::Row;
+use rusqlite::{OptionalExtension, Row};
 
 use super::{Entry, Position, Record};
 use crate::{
@@ -85,6 +85,12 @@ impl Table {
         transaction.commit()?;
         self.next = next;
         Ok((first, removed))
+    }
+
+    /// The id of the record with the lowest position.
+    pub(super) fn oldest_id(&self) -> Result<Option<String>, rusqlite::Error> {
+        let mut select = self.database.connection.prepare_cached("SELECT id FROM records ORDER BY position LIMIT 1")?;
+        select.query_row([], |row| row.get(0)).optional()
     }
 
     /// The entries after `after` and up to `last`, in order. The page is empty only if there are no more.

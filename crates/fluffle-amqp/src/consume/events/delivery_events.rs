@@ -13,15 +13,12 @@ use crate::{
         consumer_state::ConsumerState,
         events::{DeliveryEvent, SettledMessages},
         observer::Listeners,
+        published::{self, Published},
     },
     consume::{
         attempt::{attempt::Attempt, outcome::Outcome},
         events::stats::{ConsumerCounters, ConsumerStats},
-        message::{
-            published::{self, Published},
-            received::Received,
-            settled::Settled,
-        },
+        message::{received::Received, settled::Settled},
     },
 };
 

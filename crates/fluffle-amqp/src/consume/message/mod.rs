@@ -5,6 +5,5 @@ pub(crate) mod deliveries;
 pub(crate) mod delivery_info;
 pub(crate) mod identity;
 pub(crate) mod item;
-pub(crate) mod published;
 pub(crate) mod received;
 pub(crate) mod settled;

@@ -10,7 +10,7 @@ use fluffle::{
     testing::TestBroker,
 };
 
-use crate::support::{Act, Record, handlers, next, soon, started, until};
+use crate::support::{Act, Record, SOON, handlers, next, soon, started, until};
 
 fn journal(folder: &Path) -> Journal {
     Journal::options().open(folder.join("out.journal")).unwrap()
@@ -156,6 +156,9 @@ async fn what_cannot_be_delivered_goes_back_to_who_waits_or_stays_for_the_next_p
     let receipt = out.enqueue("nobody's".to_owned()).await.unwrap();
     drop(soon("on the disk", receipt.journaled()).await.unwrap());
     until("it is tried again and again", || out.stats().kept >= 2).await;
+    let oldest = || service.status().publishers[0].journal.unwrap().oldest;
+    until("its age is known", || oldest().is_some_and(|age| age >= Duration::from_millis(200))).await;
+    assert!(oldest().unwrap() < SOON);
     let PublisherStats { accepted, returned, outstanding, .. } = out.stats();
     assert_eq!((accepted, returned, outstanding), (2, 1, 1), "what is tried again is not settled");
     // `flush` does not wait for this message, because the publisher has tried to send it. `settled` names the publisher

@@ -1,5 +1,5 @@
-//! What events say of the time that messages took, stage by stage; and the events of requests, replays, journals and of a
-//! consumer's state.
+//! What events say of the time that messages took, stage by stage; and the events of requests, replays, journals and of
+//! a consumer's state.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,8 @@ use tokio::sync::Notify;
 use super::heard::{Heard, of};
 use crate::support::*;
 
-/// The times of a delivery from its publish: until it was received, of its wait as a retry copy, and its age at the end.
+/// The times of a delivery from its publish: until it was received, of its wait as a retry copy, and its age at the
+/// end.
 type FromPublish = (Option<BetweenHosts>, Option<BetweenHosts>, Option<BetweenHosts>);
 
 fn from_publish(events: &[DeliveryEvent]) -> FromPublish {

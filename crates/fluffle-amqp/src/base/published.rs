@@ -45,7 +45,7 @@ pub(crate) fn since(millis: u64) -> BetweenHosts {
 }
 
 /// The time in a UUIDv7, or in the id of an item of a batch with such an id: `<uuid>/<index>`.
-fn millis_of(id: &str) -> Option<u64> {
+pub(crate) fn millis_of(id: &str) -> Option<u64> {
     let id = id.split_once('/').map_or(id, |(id, _)| id);
     let id = Uuid::try_parse(id).ok().filter(|id| id.get_version_num() == 7)?;
     u64::try_from(id.as_u128() >> 80).ok()
