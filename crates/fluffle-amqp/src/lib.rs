@@ -23,7 +23,7 @@
 //! 1. `base`: timers, shutdown deadlines, properties and headers of a message, requests, the failure of a handler,
 //!    and events.
 //! 2. `flow`: circuit breakers, kill switches, rate limits, byte budgets. `topology`: exchanges, queues and bindings as
-//!    data.
+//!    data. `trace`: the current trace, for applications.
 //! 3. `link`: addresses, TLS, sockets, connections, channels and declarations.
 //! 4. `publish`; `request` uses it.
 //! 5. `consume`; `replay` uses it.

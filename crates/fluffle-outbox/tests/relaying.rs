@@ -5,7 +5,11 @@ mod support;
 
 use std::{collections::HashSet, time::Duration};
 
-use fluffle::prelude::*;
+use fluffle::{
+    amqp::trace,
+    prelude::*,
+    wire::headers::{TRACEPARENT, TraceContext},
+};
 use support::*;
 
 on_both!(
@@ -18,6 +22,7 @@ on_both!(
     more_old_rows_than_one_statement_deletes_are_all_deleted,
     a_relay_that_is_stopped_marks_what_it_has_published,
     a_prepared_message_comes_out_as_it_went_in,
+    a_message_carries_the_trace_in_which_it_was_prepared_and_not_that_of_its_relay,
     a_test_that_waits_for_settled_waits_for_the_outbox_though_nobody_wakes_it,
     what_a_relay_waits_with_is_named_and_what_it_has_parked_is_not_waited_for,
 );
@@ -165,6 +170,19 @@ async fn a_relay_that_is_stopped_marks_what_it_has_published(database: Database)
     assert!(published < 3000, "it was stopped on its way");
     assert_eq!(database.rows().await + published, 3000);
     assert_eq!(database.number("select count(*) from fluffle_outbox where claimed_by is not null").await, 0);
+}
+
+async fn a_message_carries_the_trace_in_which_it_was_prepared_and_not_that_of_its_relay(database: Database) {
+    let (broker, topology) = broker();
+    let service = relaying(&database, &broker, &topology).await;
+    let context = TraceContext::new([1; 16], [2; 8], true).unwrap();
+    let prepared = trace::within(context.clone(), || prepared(["traced"]));
+    database.enqueue(&prepared, true).await;
+    until("an empty table", async || database.rows().await == 0).await;
+    let queued = broker.read::<String>("q").unwrap();
+    let expected = fluffle::broker::Value::Text(context.traceparent());
+    assert_eq!(queued[0].raw.headers.get(TRACEPARENT), Some(&expected));
+    service.shutdown().await.unwrap();
 }
 
 async fn a_prepared_message_comes_out_as_it_went_in(database: Database) {

@@ -20,7 +20,7 @@ const LAYERS: [Layers; 2] = [
         of: &[],
         rows: &[
             &["base"],
-            &["flow", "topology"],
+            &["flow", "topology", "trace"],
             &["link"],
             &["publish"],
             &["request"],

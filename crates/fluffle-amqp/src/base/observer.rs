@@ -88,8 +88,8 @@ pub trait Observer: Send + Sync + 'static {
     /// A publisher or requester is added, as [`publisher`](Self::publisher) says. The tracer makes spans of what it
     /// publishes. Of several observers, the first that gives a tracer is the only one that is asked.
     ///
-    /// Messages that are accepted before the service has the publisher have no spans. Nor have retry copies, dead letters
-    /// and answers: they carry the trace of the message that they come from.
+    /// Messages that are accepted before the service has the publisher have no spans. Nor have retry copies, dead
+    /// letters and answers: they carry the trace of the message that they come from.
     fn publish_tracer(&self, of: &PublisherLabels<'_>) -> Option<Arc<dyn PublishTracer>> {
         let _ = of;
         None

@@ -104,8 +104,8 @@ impl MessageOptions {
         self
     }
 
-    /// The span that has created the message (W3C Trace Context), which the message carries as it is. By default that is
-    /// the span of the publish, if the service traces, else the [current trace](crate::trace::current).
+    /// The span that has created the message (W3C Trace Context), which the message carries as it is. By default that
+    /// is the span of the publish, if the service traces, else the [current trace](crate::trace::current).
     #[must_use]
     pub fn trace(mut self, context: &TraceContext) -> Self {
         self = self.header(TRACEPARENT, context.traceparent());

@@ -182,13 +182,15 @@ impl<T> Route<T> {
     }
 
     /// One name for all the routing keys that [`key_by`](Self::key_by) makes. A tracer uses it in the names of spans,
-    /// because the keys themselves could give each message a name of its own. Without it such a span has the name of the
-    /// exchange alone.
+    /// because the keys themselves could give each message a name of its own. Without it such a span has the name of
+    /// the exchange alone.
     ///
     /// ```
     /// use fluffle_amqp::Route;
     ///
-    /// let route = Route::<String>::exchange("orders").key_by(|order| format!("order.{order}")).key_template("order.{id}");
+    /// let route = Route::<String>::exchange("orders")
+    ///     .key_by(|order| format!("order.{order}"))
+    ///     .key_template("order.{id}");
     /// ```
     #[must_use]
     pub fn key_template(mut self, template: impl Into<String>) -> Self {

@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// Most bytes of the header with the traces of a batch's messages. Messages for which there is no room have the trace of
-/// their batch.
+/// Most bytes of the header with the traces of a batch's messages. Messages for which there is no room have the trace
+/// of their batch.
 const MOST_TRACES: usize = 32 * 1024;
 
 /// What a message carries, and its span, if it has one.

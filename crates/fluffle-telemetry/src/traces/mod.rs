@@ -4,13 +4,14 @@
 //! No type of OpenTelemetry is in a signature here, so the application chooses the exporter, the sampler and the
 //! version that fits to its layer.
 //!
-//! | span | kind | from | to | parent |
+//! | span | kind | lasts from … to | parent | links |
 //! |---|---|---|---|---|
-//! | `publish orders:order.placed` | producer | the call | the broker's confirm | the span of the caller, or of the handler |
-//! | `create orders:order.placed` | producer | the call | the message is in a batch | the same |
-//! | `publish orders:order.placed` of a batch | client | the batch is sent | its confirm | that of its messages, if they share one; links to all |
-//! | `process billing` | consumer | the handler is called | its answer | the span that created the message, and a link to it |
-//! | `process billing` of a whole batch | consumer | the handler is called | its answer | none; links to all creators |
+//! | `publish orders:placed` | producer | the call … the broker's confirm | the caller's span | |
+//! | `create orders:placed` | producer | the call … the message is in a batch | the caller's span | |
+//! | `publish orders:placed` of a batch | client | sent … its confirm | the callers' span, if it is one | its items |
+//! | `process billing` | consumer | the handler's call … its answer | the creator of the message | the creator |
+//! | `process billing` of a whole batch | consumer | the same | none | all creators |
+//! | `ack billing`, `nack billing` | client | the answer … the ack | the `process` span | |
 //!
 //! A retry's `process` span has the span that created the message as its parent, as the first one had, and links the
 //! attempt before.

@@ -34,7 +34,7 @@ pub const MESSAGE_ID: &str = "messaging.message.id";
 pub const CONVERSATION_ID: &str = "messaging.message.conversation_id";
 /// How many messages the batch has.
 pub const BATCH_MESSAGE_COUNT: &str = "messaging.batch.message_count";
-/// Why the operation failed: one of [`FAILED`], [`REJECTED`], [`CRASHED`], [`ITEMS_FAILED`], or the outcome of a publish.
+/// Why the operation failed: [`FAILED`], [`REJECTED`], [`CRASHED`], [`ITEMS_FAILED`], or the outcome of a publish.
 pub const ERROR_TYPE: &str = "error.type";
 /// The broker's host, if [`Traces::server`](super::Traces::server) gives it.
 pub const SERVER_ADDRESS: &str = "server.address";

@@ -25,7 +25,6 @@ use super::context;
 ///
 /// # Example
 /// ```no_run
-/// # fn exporter() -> opentelemetry_otlp::SpanExporter { unimplemented!() }
 /// use fluffle::prelude::*;
 /// use fluffle_telemetry::traces::Traces;
 /// use opentelemetry::trace::TracerProvider;
@@ -54,9 +53,9 @@ use super::context;
 /// as it is in the log.
 ///
 /// # Cost
-/// For a message that is not sampled nothing is allocated: its `traceparent`, if it has one, is read, and a random
-/// number is drawn, if it has none. So sample here, and leave the sampler of OpenTelemetry at its default, which records
-/// what comes sampled: that sampler is asked only when a span has been made.
+/// For a message that is not sampled nothing is allocated: its `traceparent` is read, or a random number is drawn if it
+/// has none. A publish also looks for the current `tracing` span. So sample here, and leave the sampler of
+/// OpenTelemetry at its default, which records what comes sampled: that sampler is asked only when a span was made.
 #[derive(Clone, Debug)]
 pub struct Traces(Arc<Settings>);
 
@@ -77,8 +76,9 @@ impl Default for Traces {
 }
 
 impl Traces {
-    /// With the defaults. From the first call on, messages that are published or [prepared](fluffle_amqp::Route::prepare)
-    /// in this process carry the trace of the current `tracing` span, if that span is exported.
+    /// With the defaults. From the first call on, messages that are published or
+    /// [prepared](fluffle_amqp::Route::prepare) in this process carry the trace of the current `tracing` span, if that
+    /// span is exported.
     pub fn new() -> Self {
         // False if another call was first, which is the same.
         let _ = trace::look_first_in(context::current);
@@ -94,8 +94,9 @@ impl Traces {
     }
 
     /// The part of new traces that is recorded, from 0 to 1. A trace is new if neither the message nor the code that
-    /// publishes it belongs to one. A message that comes with a trace is recorded if its `traceparent` says so, whatever
-    /// this setting is. 0 in a service that should only continue the traces of others.
+    /// publishes it belongs to one. A message that comes with a trace is recorded if its `traceparent` says so,
+    /// whatever this setting is. 0 in a service that should only continue the traces of others: a message that was not
+    /// sampled carries no trace, unless it came with one, so the next service would draw again.
     #[must_use]
     pub fn sample(self, part: f64) -> Self {
         // NaN is no part.
@@ -110,8 +111,8 @@ impl Traces {
         self.with(|settings| settings.create = on)
     }
 
-    /// Whether the `process` span of a single message has the span that created the message as its parent. It always has
-    /// a link to it. Without, each handling is a trace of its own, which is recorded if the message's was.
+    /// Whether the `process` span of a single message has the span that created the message as its parent. It always
+    /// has a link to it. Without, each handling is a trace of its own, which is recorded if the message's was.
     #[must_use]
     pub fn parent(self, on: bool) -> Self {
         self.with(|settings| settings.parent = on)

@@ -354,3 +354,28 @@ async fn an_ack_has_a_span_if_that_is_asked_for() {
     }
     service.shutdown().await.unwrap();
 }
+
+#[actix::test]
+async fn what_is_not_sent_has_a_span_that_says_so() {
+    let broker = TestBroker::start().unwrap();
+    let app = app(&broker.url(), Traces::new()).topology(queues(&["unsent"]));
+    let route = || Route::queue("unsent").deadline(Duration::from_millis(100));
+    let (withdrawn, failed) =
+        (app.publisher(route().name("withdrawn")), app.publisher(route().name("failed").mailbox(1)));
+    let service = started(app.drain_within(Duration::from_secs(1))).await;
+    broker.stop().unwrap();
+    let error = withdrawn.publish_with("no".to_owned(), MessageOptions::new().id("withdrawn")).await.unwrap_err();
+    assert!(matches!(error.kind(), PublishErrorKind::NotSent(NotSent::Deadline)), "{error}");
+    let kept = failed.enqueue_with("no".to_owned(), MessageOptions::new().id("failed")).await.unwrap();
+    assert!(matches!(failed.try_enqueue("no room".to_owned()).unwrap_err().kind(), PublishErrorKind::Full));
+    let _ = service.shutdown().await;
+    kept.confirmed().await.unwrap_err();
+    let spans = spans(3, &["unsent"]);
+    let outcome = |id: &str| {
+        let span = spans.iter().find(|span| span.get("messaging.message.id") == Some(id)).expect("a span");
+        (span.get("fluffle.outcome").unwrap().to_owned(), span.error.is_some())
+    };
+    assert_eq!(outcome("withdrawn"), ("withdrawn".to_owned(), false));
+    assert_eq!(outcome("failed"), ("failed".to_owned(), true));
+    assert_eq!(spans.iter().filter(|span| span.get("fluffle.outcome") == Some("failed")).count(), 2, "no room");
+}

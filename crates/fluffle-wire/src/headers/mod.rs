@@ -30,8 +30,8 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
 /// On a batch: the spans that sent its items, if they are not all the one in [`TRACEPARENT`]. See [`ItemTraces`].
 pub const ITEM_TRACES: &str = "x-fluffle-item-traces";
-/// On a retry copy or dead letter: the span of the attempt before, in the form of [`TRACEPARENT`]. That header keeps the
-/// span that sent the message. Absent if the attempt had no span.
+/// On a retry copy or dead letter: the span of the attempt before, in the form of [`TRACEPARENT`]. That header keeps
+/// the span that sent the message. Absent if the attempt had no span.
 pub const ATTEMPT_TRACE: &str = "x-fluffle-attempt-trace";
 /// The number of this attempt to handle the message, from 1. See [`Attempt`].
 pub const ATTEMPT: &str = "x-fluffle-attempt";

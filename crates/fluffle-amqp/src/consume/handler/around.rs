@@ -87,7 +87,10 @@ fn call_when_settled(attempt: &Arc<Attempt>, index: Option<usize>, call: Box<dyn
             _ => settled,
         };
         if catch_unwind(AssertUnwindSafe(|| call(settled))).is_err() {
-            tracing::error!(queue = %attempt.queue, "a middleware panicked when it was told what became of a message");
+            tracing::error!(
+                queue = %attempt.queue, message_id = attempt.id_or_dash(),
+                "a middleware panicked when it was told what became of a message"
+            );
         }
     });
 }
@@ -125,8 +128,8 @@ impl Handlings {
         self.all.is_empty() && self.trace.is_none()
     }
 
-    /// Runs the handler's code inside the middleware, and inside the message's trace. A panic of the handler unwinds from here as it would without
-    /// middleware; a panic of a middleware is an error.
+    /// Runs the handler's code inside the middleware, and inside the message's trace. A panic of the handler unwinds
+    /// from here as it would without middleware; a panic of a middleware is an error.
     pub(crate) fn step<T>(&mut self, run: impl FnOnce() -> T) -> Result<T, Crash> {
         match &self.trace {
             Some(trace) => within_that_of(Arc::clone(trace), || self.step_inside(run)),

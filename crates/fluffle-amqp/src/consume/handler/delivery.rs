@@ -92,7 +92,8 @@ impl<T, R> Delivery<T, R> {
     /// The span that sent the message (W3C Trace Context), if the sender told it. For a message of a batch, the span
     /// that sent this message, or the one that sent the batch.
     ///
-    /// Messages that a handler publishes carry the trace on without this, see [`trace::current`](crate::trace::current).
+    /// Messages that a handler publishes carry the trace on without this: see
+    /// [`trace::current`](crate::trace::current).
     ///
     /// ```
     /// use fluffle_amqp::{Delivery, trace};

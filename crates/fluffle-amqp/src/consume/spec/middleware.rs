@@ -120,8 +120,8 @@ pub trait Handling: 'static {
         step.run();
     }
 
-    /// The span of this handling, if this middleware makes one. Asked once, right after [`Middleware::before`]. It is the
-    /// [current trace](crate::trace::current) of the handler's code, and the next attempt can link it:
+    /// The span of this handling, if this middleware makes one. Asked once, right after [`Middleware::before`]. It is
+    /// the [current trace](crate::trace::current) of the handler's code, and the next attempt can link it:
     /// [`DeliveryInfo::last_attempt_trace`]. If several middlewares give a span, the handler's code belongs to the
     /// innermost, and the next attempt links the outermost.
     fn trace(&self) -> Option<TraceContext> {

@@ -7,7 +7,10 @@ use std::{
 };
 
 use fluffle::{
-    amqp::{DeliveryInfo, HandlerStep, Handling, MessageOptions, Middleware, Replay, RequestOptions, trace},
+    amqp::{
+        CreateSpan, DeliveryInfo, HandlerStep, Handling, MessageOptions, Middleware, Observer, PublishInfo,
+        PublishResult, PublishSpan, PublishTracer, PublisherLabels, Replay, RequestOptions, trace,
+    },
     prelude::*,
     wire::headers::{ATTEMPT_TRACE, ITEM_TRACES, TRACEPARENT, TRACESTATE, TraceContext},
 };
@@ -330,4 +333,115 @@ async fn a_batch_of_one_trace_says_so_once() {
     let batch = Raw::connect(vhost.url()).await.take("out").await;
     assert_eq!((batch.header(TRACEPARENT), batch.header(ITEM_TRACES)), (Some(span(1).traceparent()), None));
     service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_batch_of_too_many_traces_arrives_with_those_that_have_room() {
+    for frame_max in ["", "?frame_max=8192"] {
+        let vhost = vhost();
+        let url = format!("{}{frame_max}", vhost.url());
+        let (app, _) = app(&url);
+        let batching = Batching::default().linger(Duration::from_secs(60)).max_bytes(1 << 20);
+        let out = app.publisher::<String>(Route::queue("q").batch(batching));
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let service = started(app.consume(Consume::queue("q"), move || Tells(tell.clone()))).await;
+        for index in 0..2000_u16 {
+            let context = TraceContext::new([1; 16], [(index % 255 + 1) as u8; 8], true).unwrap();
+            drop(trace::within(context, || out.try_enqueue(index.to_string())).unwrap());
+        }
+        soon("confirmed", out.flush()).await;
+        let mut with_a_trace = 0;
+        for index in 0..2000_u16 {
+            let (text, span, of_items) = soon("a message", told.recv()).await.unwrap();
+            assert_eq!(text, index.to_string());
+            assert!(of_items.unwrap().len() <= 32 * 1024);
+            with_a_trace += usize::from(span.is_some());
+            assert!(span.is_none_or(|span| u16::from(span) == index % 255 + 1), "{index}: {span:?}");
+        }
+        assert!((if frame_max.is_empty() { 500..600 } else { 60..80 }).contains(&with_a_trace), "{with_a_trace}");
+        service.shutdown().await.unwrap();
+    }
+}
+
+/// A tracer that panics in one of its calls.
+#[derive(Clone)]
+struct Falls(&'static str);
+
+impl Falls {
+    fn call(&self, call: &str) {
+        assert_ne!(self.0, call, "scripted panic");
+    }
+}
+
+impl Observer for Falls {
+    fn publish_tracer(&self, _: &PublisherLabels<'_>) -> Option<Arc<dyn PublishTracer>> {
+        self.call("publish_tracer");
+        Some(Arc::new(self.clone()))
+    }
+}
+
+impl PublishTracer for Falls {
+    fn publish(&self, _: &PublishInfo<'_>) -> Option<Box<dyn PublishSpan>> {
+        self.call("publish");
+        Some(Box::new(self.clone()))
+    }
+
+    fn create(&self, _: &PublishInfo<'_>) -> Option<Box<dyn CreateSpan>> {
+        self.call("create");
+        Some(Box::new(self.clone()))
+    }
+
+    fn publish_batch(
+        &self,
+        _: &PublishInfo<'_>,
+        _: &mut dyn Iterator<Item = &TraceContext>,
+    ) -> Option<Box<dyn PublishSpan>> {
+        self.call("publish_batch");
+        Some(Box::new(self.clone()))
+    }
+}
+
+impl PublishSpan for Falls {
+    fn context(&self) -> Option<TraceContext> {
+        self.call("context");
+        Some(span(7))
+    }
+
+    fn settled(self: Box<Self>, _: PublishResult) {
+        self.call("settled");
+    }
+}
+
+impl CreateSpan for Falls {
+    fn context(&self) -> Option<TraceContext> {
+        self.call("context");
+        Some(span(8))
+    }
+
+    fn joined(self: Box<Self>, _: &str) {
+        self.call("joined");
+    }
+}
+
+#[actix::test]
+async fn a_tracer_that_panics_costs_its_span_and_no_message() {
+    let vhost = vhost();
+    let calls = ["never", "publish_tracer", "publish", "create", "publish_batch", "context", "settled", "joined"];
+    for call in calls {
+        let app = App::new(broker(vhost.url())).topology(topology()).observe(Arc::new(Falls(call)));
+        let alone = app.publisher::<String>(Route::queue("out"));
+        let batched = app.publisher::<String>(Route::queue("out").name("batched").batch(Batching::default()));
+        let service = started(app).await;
+        for out in [&alone, &batched] {
+            soon("confirmed", out.publish("text".to_owned())).await.expect(call);
+        }
+        let raw = Raw::connect(vhost.url()).await;
+        let (alone, batched) = (raw.take("out").await, raw.take("out").await);
+        let expected = |of: &[&str]| (!of.contains(&call)).then(|| span(7).traceparent());
+        assert_eq!(alone.header(TRACEPARENT), expected(&["publish_tracer", "publish", "context"]), "{call}");
+        let of_the_item = (call == "publish_batch").then(|| span(8).traceparent());
+        let of_the_batch = expected(&["publish_tracer", "publish_batch", "context"]).or(of_the_item);
+        assert_eq!(batched.header(TRACEPARENT), of_the_batch, "{call}");
+        service.shutdown().await.unwrap();
+    }
 }
