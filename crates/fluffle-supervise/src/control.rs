@@ -32,6 +32,8 @@ pub(crate) struct Control {
     token: Token,
     stop: AtomicBool,
     killed: AtomicBool,
+    /// A handle wants to see it crash.
+    doomed: AtomicBool,
     task: AtomicWaker,
     abort: Mutex<Option<AbortHandle>>,
 }
@@ -42,6 +44,7 @@ impl Control {
             token: Token::next(),
             stop: AtomicBool::new(false),
             killed: AtomicBool::new(false),
+            doomed: AtomicBool::new(false),
             task: AtomicWaker::new(),
             abort: Mutex::new(None),
         }
@@ -60,6 +63,17 @@ impl Control {
     #[inline]
     pub(crate) fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// Has the incarnation end as if it had crashed, as soon as its thread is free.
+    pub(crate) fn doom(&self) {
+        self.doomed.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    #[inline]
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Acquire)
     }
 
     /// Call it before `stop_requested`, so that a request between the two calls wakes the task.

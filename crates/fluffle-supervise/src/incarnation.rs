@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use crate::{
     control::{Control, Report},
     current::Current,
-    exit::{ExitReason, Panicked, Phase},
+    exit::{ExitError, ExitReason, Panicked, Phase},
     mailbox::{AnyMailbox, Mailbox},
     pump::Pump,
 };
@@ -139,6 +139,10 @@ impl<A: Actor<Context = Context<A>>> Future for Incarnation<A> {
     fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.heed_stop(task);
+        if this.report.control().is_doomed() {
+            this.end(ExitReason::Failed(Arc::new(ExitError::transient(KilledOnRequest))));
+            return Poll::Ready(());
+        }
         let actor = match &mut this.actor {
             Some(actor) => actor,
             None if this.stopping => {
@@ -170,6 +174,11 @@ impl<A: Actor<Context = Context<A>>> Future for Incarnation<A> {
         Poll::Ready(())
     }
 }
+
+/// Why an incarnation ended that a handle killed.
+#[derive(Debug, thiserror::Error)]
+#[error("killed on request (`SupervisorHandle::kill`)")]
+struct KilledOnRequest;
 
 impl<A: Actor<Context = Context<A>>> Drop for Incarnation<A> {
     /// Also runs when the arbiter died or the supervisor killed the incarnation. Then nobody is left to hear of a

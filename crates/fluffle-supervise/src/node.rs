@@ -352,6 +352,28 @@ impl Node {
         EventStream::new(receiver)
     }
 
+    /// The node with this path: this one or one below it.
+    pub(crate) fn find(self: &Arc<Self>, path: &str) -> Option<Arc<Self>> {
+        if *self.path() == *path {
+            return Some(Arc::clone(self));
+        }
+        let children = lock(&self.children).clone();
+        children.iter().find_map(|child| child.find(path))
+    }
+
+    /// Has the present incarnation of an actor end as if it had crashed. False if there is none, or if this is a
+    /// supervisor.
+    pub(crate) fn doom(&self) -> bool {
+        let is_running_actor = {
+            let status = lock(&self.status);
+            matches!(status.kind, NodeKind::Actor) && matches!(status.state, State::Starting | State::Running)
+        };
+        let control = lock(&self.control).clone();
+        let control = control.filter(|_| is_running_actor);
+        control.iter().for_each(|control| control.doom());
+        control.is_some()
+    }
+
     pub(crate) fn snapshot(&self) -> NodeSnapshot {
         let children = lock(&self.children).clone();
         let path = self.path();

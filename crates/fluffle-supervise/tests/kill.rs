@@ -253,3 +253,24 @@ fn an_actor_dropped_with_its_thread_handles_no_message_on_the_way() {
     elsewhere.join().unwrap();
     assert!(addr.is_closed());
 }
+
+#[test]
+fn an_actor_that_a_handle_kills_ends_as_a_failure_and_is_started_again() {
+    paused(async {
+        let ((a, _), (b, _)) = (good("a"), good("b"));
+        let app = SupervisorSpec::new("app").child(SupervisorSpec::new("below").child(a)).child(b).start();
+        Watcher::new(&app).ready("app").await;
+        assert!(!app.kill("app/nobody"), "nothing has this path");
+        assert!(!app.kill("app/below"), "a supervisor");
+        let mut events = Watcher::new(&app);
+        assert!(app.kill("app/below/a"));
+        events.ready("app/below/a").await;
+        let snapshot = app.snapshot();
+        let a = snapshot.find("app/below/a").unwrap();
+        assert_eq!(a.restarts, 1);
+        assert!(a.last_exit.as_ref().unwrap().to_string().contains("killed on request"), "{a:?}");
+        assert_eq!(snapshot.find("app/b").unwrap().restarts, 0);
+        app.shutdown().await;
+        assert!(!app.kill("app/below/a"), "it does not run any more");
+    });
+}

@@ -1,12 +1,14 @@
 //! [`Telemetry`]: everything that is measured of one service.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
 
 use fluffle_amqp::{AttemptReport, Health, Observer, Service};
+use hyper::body::Bytes;
 use tokio::sync::watch;
 
 use crate::{
@@ -15,7 +17,10 @@ use crate::{
     observing::Watched,
     reading::{Family, Reading},
     sampling::sampler::{EVERY, Sampler},
-    status::picture::{HistoryView, Picture},
+    status::{
+        Action,
+        picture::{HistoryView, Picture},
+    },
 };
 
 /// Everything that is measured of one service: its metrics, and a [`Picture`] of it twice a second.
@@ -45,16 +50,18 @@ pub(crate) struct Inner {
     watched: Arc<Watched>,
     service: OnceLock<Service>,
     sampler: Mutex<Option<Sampler>>,
-    pictures: watch::Sender<Option<Arc<Picture>>>,
+    shots: watch::Sender<Option<Arc<Shot>>>,
+    /// What the page may do.
+    actions: OnceLock<Vec<&'static str>>,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
         let metrics = Arc::new(Metrics::new());
         let watched = Arc::new(Watched::new(&metrics));
-        let (pictures, _) = watch::channel(None);
-        let (service, sampler) = (OnceLock::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { metrics, watched, service, sampler, pictures }) }
+        let (shots, _) = watch::channel(None);
+        let (service, sampler, actions) = (OnceLock::new(), Mutex::default(), OnceLock::new());
+        Self { inner: Arc::new(Inner { metrics, watched, service, sampler, shots, actions }) }
     }
 }
 
@@ -117,8 +124,7 @@ impl Telemetry {
         if let Some(service) = self.inner.service.get() {
             gauges::read(&service.status(), &service.snapshot(), &mut reading);
         }
-        let picture = self.inner.pictures.borrow().clone();
-        for line in picture.iter().flat_map(|picture| &picture.ledger) {
+        for line in self.picture().iter().flat_map(|picture| &picture.ledger) {
             #[allow(clippy::cast_precision_loss, reason = "a few messages")]
             reading.number(&names::LEDGER_IMBALANCE, &[line.side, &line.of], line.imbalance as f64);
         }
@@ -128,13 +134,12 @@ impl Telemetry {
     /// What the service looked like at the last look; `None` before the first.
     #[must_use]
     pub fn picture(&self) -> Option<Arc<Picture>> {
-        self.inner.pictures.borrow().clone()
+        self.inner.shots.borrow().as_ref().map(|shot| Arc::clone(&shot.picture))
     }
 
-    /// Each picture as it is taken, twice a second. A slow reader misses pictures, and finds the latest.
-    #[must_use]
-    pub fn pictures(&self) -> watch::Receiver<Option<Arc<Picture>>> {
-        self.inner.pictures.subscribe()
+    /// Each shot as it is taken. A slow reader misses some, and finds the latest.
+    pub(crate) fn shots(&self) -> watch::Receiver<Option<Arc<Shot>>> {
+        self.inner.shots.subscribe()
     }
 
     /// Fifteen minutes of rates. `None` before [`attach`](Self::attach).
@@ -150,10 +155,38 @@ impl Telemetry {
         self.inner.service.get().map(Service::health)
     }
 
+    /// The page may do this.
+    pub(crate) fn allow(&self, actions: &BTreeSet<Action>) {
+        let _ = self.inner.actions.set(actions.iter().map(|action| action.as_str()).collect());
+    }
+
     /// The service that this was attached to.
     #[must_use]
     pub fn service(&self) -> Option<&Service> {
         self.inner.service.get()
+    }
+}
+
+/// A picture, and the same as a line of JSON, which is made once for all readers and only if there are any.
+pub(crate) struct Shot {
+    pub(crate) picture: Arc<Picture>,
+    line: OnceLock<Bytes>,
+}
+
+impl Shot {
+    fn new(picture: Picture) -> Self {
+        Self { picture: Arc::new(picture), line: OnceLock::new() }
+    }
+
+    /// Whether the service has ended.
+    pub(crate) fn is_of_the_end(&self) -> bool {
+        self.picture.process.state == "ended"
+    }
+
+    pub(crate) fn line(&self) -> Bytes {
+        // A picture has no map with keys that are no texts, so that this does not fail.
+        let make = || serde_json::to_string(&*self.picture).map(|line| Bytes::from(line + "\n")).unwrap_or_default();
+        self.line.get_or_init(make).clone()
     }
 }
 
@@ -164,10 +197,12 @@ fn watch_on(inner: &Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         let picture = {
             let mut sampler = inner.sampler.lock().unwrap_or_else(PoisonError::into_inner);
-            sampler.as_mut().map(Sampler::look)
+            let actions = inner.actions.get().cloned().unwrap_or_default();
+            sampler.as_mut().map(|sampler| Picture { actions, ..sampler.look() })
         };
-        let is_over = picture.as_ref().is_none_or(|picture| picture.process.state == "ended");
-        inner.pictures.send_replace(picture.map(Arc::new));
+        let shot = picture.map(|picture| Arc::new(Shot::new(picture)));
+        let is_over = shot.as_ref().is_none_or(|shot| shot.is_of_the_end());
+        inner.shots.send_replace(shot);
         drop(inner);
         if is_over {
             return;

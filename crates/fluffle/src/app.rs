@@ -13,7 +13,7 @@ use fluffle_amqp::{
 };
 use fluffle_supervise::ChildSpec;
 #[cfg(feature = "telemetry")]
-use fluffle_telemetry::Telemetry;
+use fluffle_telemetry::{Telemetry, status::Status};
 
 use crate::error::Error;
 
@@ -34,6 +34,8 @@ pub struct App {
     observers: Vec<Arc<dyn Observer>>,
     #[cfg(feature = "telemetry")]
     telemetry: Vec<Telemetry>,
+    #[cfg(feature = "telemetry")]
+    status: Option<Status>,
     parts: Mutex<Vec<Part>>,
 }
 
@@ -48,6 +50,8 @@ impl App {
             observers: Vec::new(),
             #[cfg(feature = "telemetry")]
             telemetry: Vec::new(),
+            #[cfg(feature = "telemetry")]
+            status: None,
             parts: Mutex::default(),
         }
     }
@@ -130,6 +134,27 @@ impl App {
     pub fn telemetry(mut self, telemetry: &Telemetry) -> Self {
         self.observers.extend(telemetry.observers());
         self.telemetry.push(telemetry.clone());
+        self
+    }
+
+    /// Serves a live page of this service at an address, with `/metrics` for Prometheus and `/live` and `/ready` for
+    /// probes, on a thread of its own. An address alone lets everybody on this host read and nobody act; a
+    /// [`Status`] has the settings. It ends with the service.
+    ///
+    /// ```
+    /// # use fluffle::prelude::*;
+    /// # fn app(broker: Broker) -> App {
+    /// App::new(broker).status("127.0.0.1:9464")          // http://127.0.0.1:9464/
+    /// # }
+    /// ```
+    ///
+    /// With an address of which the port is 0, any free port is taken; the log says which.
+    ///
+    /// [`Status`]: crate::telemetry::status::Status
+    #[cfg(feature = "telemetry")]
+    #[must_use]
+    pub fn status(mut self, status: impl Into<Status>) -> Self {
+        self.status = Some(status.into());
         self
     }
 
@@ -293,12 +318,30 @@ impl App {
     }
 
     fn begin(self) -> Result<(Service, Vec<Part>), Error> {
-        let service = Service::start_observed(self.broker, self.topology, self.drain, self.observers)?;
+        // The page first: it answers that the service is not started, and an address that is taken is told at once.
         #[cfg(feature = "telemetry")]
-        self.telemetry.iter().try_for_each(|telemetry| telemetry.attach(&service)).map_err(ServiceError::Thread)?;
+        let this = self.with_status_page()?;
+        #[cfg(not(feature = "telemetry"))]
+        let this = self;
+        let service = Service::start_observed(this.broker, this.topology, this.drain, this.observers)?;
+        #[cfg(feature = "telemetry")]
+        this.telemetry.iter().try_for_each(|telemetry| telemetry.attach(&service)).map_err(ServiceError::Thread)?;
         // Before the parts, because a consumer gets the middleware that its service has when it is added.
-        self.middleware.into_iter().for_each(|add| add(&service));
-        Ok((service, self.parts.into_inner().unwrap_or_else(PoisonError::into_inner)))
+        this.middleware.into_iter().for_each(|add| add(&service));
+        Ok((service, this.parts.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    #[cfg(feature = "telemetry")]
+    fn with_status_page(mut self) -> Result<Self, Error> {
+        if let Some(status) = self.status.take() {
+            if self.telemetry.is_empty() {
+                self = self.telemetry(&Telemetry::new());
+            }
+            if let Some(telemetry) = self.telemetry.first() {
+                telemetry.serve_until_the_end(status)?;
+            }
+        }
+        Ok(self)
     }
 
     fn add(&self, part: Part) {

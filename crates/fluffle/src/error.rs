@@ -33,6 +33,9 @@ pub enum Error {
     /// A fault or fault rule was refused.
     #[cfg(feature = "embedded")]
     Fault(fluffle_broker::FaultError),
+    /// The status server cannot be started.
+    #[cfg(feature = "telemetry")]
+    Status(fluffle_telemetry::status::StatusError),
     /// An error of the application's own.
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -58,6 +61,8 @@ impl fmt::Display for Error {
             Error::Embedded(error) => error.fmt(f),
             #[cfg(feature = "embedded")]
             Error::Fault(error) => error.fmt(f),
+            #[cfg(feature = "telemetry")]
+            Error::Status(error) => error.fmt(f),
             Error::Other(error) => error.fmt(f),
         }
     }
@@ -83,6 +88,8 @@ impl std::error::Error for Error {
             Error::Embedded(error) => error.source(),
             #[cfg(feature = "embedded")]
             Error::Fault(error) => error.source(),
+            #[cfg(feature = "telemetry")]
+            Error::Status(error) => error.source(),
             Error::Other(error) => error.source(),
         }
     }
@@ -110,6 +117,9 @@ from!(
 
 #[cfg(feature = "embedded")]
 from!(Embedded(fluffle_broker::BrokerError), Fault(fluffle_broker::FaultError));
+
+#[cfg(feature = "telemetry")]
+from!(Status(fluffle_telemetry::status::StatusError));
 
 /// Wraps the whole publish error, its message included, in [`Error::Other`].
 impl<T: Send + Sync + 'static> From<PublishError<T>> for Error {

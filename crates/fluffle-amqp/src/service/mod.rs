@@ -425,6 +425,12 @@ impl Service {
         });
     }
 
+    /// Has an actor of the tree end as if it had crashed, for demonstrations and tests: see
+    /// [`SupervisorHandle::kill`]. `path` is as in [`snapshot`](Self::snapshot). False if no such actor runs.
+    pub fn kill_node(&self, path: &str) -> bool {
+        self.inner.root.kill(path)
+    }
+
     /// The application's name, as [`Broker::name`] set it.
     pub fn name(&self) -> &str {
         &self.inner.name

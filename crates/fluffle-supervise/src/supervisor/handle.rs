@@ -113,6 +113,15 @@ impl SupervisorHandle {
         self.node.snapshot()
     }
 
+    /// Has an actor end as if it had crashed, so that its supervision can be watched at work: for demonstrations and
+    /// tests. `path` is the actor's name in the tree, as in [`snapshot`](Self::snapshot). The actor's value is dropped as
+    /// soon as its thread is free, and its supervisor does what it does after any failure.
+    ///
+    /// False if nothing has this path below this supervisor, if it is a supervisor, or if it does not run now.
+    pub fn kill(&self, path: &str) -> bool {
+        self.node.find(path).is_some_and(|node| node.doom())
+    }
+
     /// The events of this supervisor and of everything below it, from now on.
     #[must_use]
     pub fn events(&self) -> EventStream {
