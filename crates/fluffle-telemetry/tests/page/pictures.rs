@@ -85,17 +85,20 @@ fn outage(tick: u64) -> Picture {
         channel.state = "waiting".to_owned();
         channel.rate = Some(0.0);
     }
-    picture.stories.insert(0, Story {
-        at: down,
-        node: "app/consume/consume-0/socket".to_owned(),
-        reason: "connection lost: socket closed by the broker (320 CONNECTION_FORCED)".to_owned(),
-        in_hand: vec!["0198c0de-5b1e-7c3a-9d41-2f6b8a7e1c01 (attempt 1)".to_owned(), "and 30 more".to_owned()],
-        siblings: vec!["channels/quakes.readings".to_owned(), "channels/quakes.alerts".to_owned()],
-        redelivered: 0,
-        republished: 12,
-        recovered_in: None,
-        remark: None,
-    });
+    picture.stories.insert(
+        0,
+        Story {
+            at: down,
+            node: "app/consume/consume-0/socket".to_owned(),
+            reason: "connection lost: socket closed by the broker (320 CONNECTION_FORCED)".to_owned(),
+            in_hand: vec!["0198c0de-5b1e-7c3a-9d41-2f6b8a7e1c01 (attempt 1)".to_owned(), "and 30 more".to_owned()],
+            siblings: vec!["channels/quakes.readings".to_owned(), "channels/quakes.alerts".to_owned()],
+            redelivered: 0,
+            republished: 12,
+            recovered_in: None,
+            remark: None,
+        },
+    );
     picture
 }
 
@@ -114,14 +117,17 @@ fn poison(tick: u64) -> Picture {
              handler, then replay",
         ),
     );
-    queue.messages.insert(0, MessageView {
-        id: Some("0198c0de-dead-7bee-8f00-00000000cafe".to_owned()),
-        outcome: "retried",
-        why: "failed",
-        attempt: 3,
-        failure: Some("handler panicked: index out of bounds: the len is 3 but the index is 7".to_owned()),
-        ..message(0, "failed", tick)
-    });
+    queue.messages.insert(
+        0,
+        MessageView {
+            id: Some("0198c0de-dead-7bee-8f00-00000000cafe".to_owned()),
+            outcome: "retried",
+            why: "failed",
+            attempt: 3,
+            failure: Some("handler panicked: index out of bounds: the len is 3 but the index is 7".to_owned()),
+            ..message(0, "failed", tick)
+        },
+    );
     let breaking = &mut picture.queues[1];
     breaking.state = "breaker open";
     breaking.since = Some(picture.at - 8_000);
@@ -131,17 +137,20 @@ fn poison(tick: u64) -> Picture {
         "52 % of the last 200 messages failed: 503 from https://pager.example/v2",
         Some("the breaker tries one message in 22 s; if the pager is back, resume it now"),
     );
-    picture.stories.insert(0, Story {
-        at: picture.at - 4_200,
-        node: "app/handlers/quakes.readings/handler-3".to_owned(),
-        reason: "panicked: index out of bounds: the len is 3 but the index is 7".to_owned(),
-        in_hand: vec!["0198c0de-dead-7bee-8f00-00000000cafe (attempt 3)".to_owned()],
-        siblings: vec![],
-        redelivered: 1,
-        republished: 0,
-        recovered_in: Some(12),
-        remark: Some("the same message ended it three times".to_owned()),
-    });
+    picture.stories.insert(
+        0,
+        Story {
+            at: picture.at - 4_200,
+            node: "app/handlers/quakes.readings/handler-3".to_owned(),
+            reason: "panicked: index out of bounds: the len is 3 but the index is 7".to_owned(),
+            in_hand: vec!["0198c0de-dead-7bee-8f00-00000000cafe (attempt 3)".to_owned()],
+            siblings: vec![],
+            redelivered: 1,
+            republished: 0,
+            recovered_in: Some(12),
+            remark: Some("the same message ended it three times".to_owned()),
+        },
+    );
     picture
 }
 
@@ -193,13 +202,8 @@ pub(crate) fn hostile(tick: u64) -> Picture {
     picture.tree.children[1].note = Some(TAG.to_owned());
     for publisher in &mut picture.publishers {
         publisher.name = format!("{}{END}", publisher.name);
-        publisher.store = Some(StoreView {
-            kind: "journal",
-            messages: None,
-            bytes: None,
-            oldest: None,
-            error: Some(TAG.to_owned()),
-        });
+        publisher.store =
+            Some(StoreView { kind: "journal", messages: None, bytes: None, oldest: None, error: Some(TAG.to_owned()) });
     }
     picture.connections[0].endpoint = Some(TAG.to_owned());
     picture.connections[0].blocked = Some(END.to_owned());
@@ -408,10 +412,7 @@ fn tree(queues: &[QueueView], tick: u64) -> NodeView {
             }
         });
         let pool = pool.collect();
-        NodeView {
-            rate: Some(queue.settled_rate),
-            ..node(&queue.name, "app/handlers", "one-for-one", pool)
-        }
+        NodeView { rate: Some(queue.settled_rate), ..node(&queue.name, "app/handlers", "one-for-one", pool) }
     });
     let handlers = handlers.collect();
     let consumers = queues.iter().map(|queue| NodeView {
