@@ -11,10 +11,10 @@ const ACTIONS = {
   pause: {
     title: (name) => `Pause ${name}?`,
     words: [
-      "Handlers finish the messages that they have begun, and these are settled. Then this process's consumers of the " +
-        "queue unsubscribe.",
-      "What they have not begun goes back into its place in the queue; other processes may take it. They stay paused, " +
-        "also through restarts of connections, until you resume them.",
+      "Handlers finish the messages that they have begun, and these are settled. Then this process's consumers of " +
+        "the queue unsubscribe.",
+      "What they have not begun goes back into its place in the queue; other processes may take it. The consumers " +
+        "stay paused, also if their connection is lost and comes back, until you resume them.",
     ],
     act: "Pause",
     body: (queue) => ({ queue }),
@@ -148,7 +148,7 @@ async function post(action, body) {
     const fallback = response.ok ? "Done." : `The service refused it (${response.status}).`;
     return { isDone: response.ok, isRefused, words: words || fallback, lines };
   } catch (error) {
-    const words = `The service did not answer (${error.message}). It may have done it nevertheless: look before you try again.`;
+    const words = `The service did not answer (${error.message}). It may have done it: look before you try again.`;
     return { isDone: false, isRefused: false, words, lines: [] };
   }
 }

@@ -53,6 +53,33 @@ function show(node, isShown) {
   if (node.hidden === isShown) node.hidden = !isShown;
 }
 
+const sights = new Map();
+const sight = new IntersectionObserver((entries) => {
+  for (const entry of entries) sights.get(entry.target)?.(entry.isIntersecting);
+}, { rootMargin: "300px" });
+
+// Draws what is given only while `node` is in sight or near it, and the last of it when it comes into sight.
+function whenSeen(node, draw) {
+  let isSeen = true;
+  let missed = null;
+  sights.set(node, (value) => {
+    isSeen = value;
+    if (!value || missed === null) return;
+    draw(missed);
+    missed = null;
+  });
+  sight.observe(node);
+  return (what) => {
+    missed = isSeen ? null : what;
+    if (isSeen) draw(what);
+  };
+}
+
+function forget(node) {
+  sight.unobserve(node);
+  sights.delete(node);
+}
+
 function button(words, name, act) {
   const node = el("button", name, words);
   node.type = "button";
@@ -109,7 +136,7 @@ function copied(what) {
   const copy = copyButton(what);
   const node = el("span", "copied", el("span", "key", what), code, copy.node);
   const set = (words) => {
-    show(node, words !== null && words !== undefined);
+    show(node, isKnown(words));
     text(code, words ?? "");
     copy.set(words ?? "");
   };

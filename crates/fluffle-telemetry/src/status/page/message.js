@@ -95,7 +95,7 @@ function messageParts(one) {
   ];
   const list = el("dl", "facts small");
   for (const [label, value] of facts) {
-    if (value === null || value === undefined) continue;
+    if (!isKnown(value)) continue;
     const view = fact(label);
     text(view.value, value);
     list.append(view.node);

@@ -1,29 +1,34 @@
 //! The status page: one HTML document with its style, its script and what it shows first.
 //!
 //! The page is plain HTML, CSS and JavaScript, without a framework and without a build step: the parts below are
-//! joined when Fluffle is compiled. Charts are SVG elements that `chart.js` makes, not a library's: the page needs a
+//! joined, without their comments and indentation, when a page is first asked for. Charts are SVG elements that
+//! `chart.js` makes, not a library's: the page needs a
 //! line and bars, and uPlot alone would take half of the 100 KB that a first paint may have.
 //!
 //! Texts of the application never become HTML. In the document they stand inside JSON in which every `<` is escaped;
 //! the script puts them on the page as text nodes. The policy of [`content_security_policy`] allows one style and one
 //! script by their hashes and nothing else, and it forbids the script to make HTML from text.
 
+mod lean;
+
 use std::sync::LazyLock;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The most bytes that [`html`] puts into one document. What does not fit is fetched by the page after its first paint.
 pub const LARGEST: usize = 100_000;
 
-const DOCUMENT: &str = include_str!("index.html");
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| lean::lines(include_str!("index.html")));
 
-static STYLE: LazyLock<String> = LazyLock::new(|| lean(concat!(include_str!("page.css"), include_str!("parts.css"))));
+static STYLE: LazyLock<String> =
+    LazyLock::new(|| lean::style(concat!(include_str!("page.css"), include_str!("parts.css"))));
 
-static SCRIPT: LazyLock<String> = LazyLock::new(|| lean(SCRIPT_PARTS));
+static SCRIPT: LazyLock<String> = LazyLock::new(|| lean::script(PARTS));
 
 /// Joined into one module, so no part needs to import another.
-const SCRIPT_PARTS: &str = concat!(
+const PARTS: &str = concat!(
     include_str!("words.js"),
     include_str!("dom.js"),
     include_str!("history.js"),
@@ -48,7 +53,8 @@ const SCRIPT_PARTS: &str = concat!(
 /// `/history.json` and `/picture.json` for what is missing; the messages come with the next picture of the stream.
 /// `null` in place of either JSON does the same, for example if reading needs a token.
 ///
-/// `token_needed` says whether actions need a token. The page asks for it once and keeps it in the tab's session storage.
+/// `token_needed` says whether actions need a token. The page asks for it once and keeps it in the tab's session
+/// storage. If reading needs it as well, `/events` answers 401 and the page asks for it.
 ///
 /// ```
 /// let document = fluffle_telemetry::status::page::html("null", "null", true);
@@ -56,30 +62,38 @@ const SCRIPT_PARTS: &str = concat!(
 /// ```
 #[must_use]
 pub fn html(picture_json: &str, history_json: &str, token_needed: bool) -> String {
-    let room = LARGEST - frame_bytes();
+    let settings = format!("{{\"token_needed\":{token_needed}}}");
+    let frame = fill(&settings, "", "").len();
+    let fits = |picture: &str, history: &str| frame + picture.len() + history.len() <= LARGEST;
     let picture = in_script(picture_json);
     let history = in_script(history_json);
-    let nothing = || "null".to_owned();
-    let (picture, history) = match picture.len() + history.len() {
-        both if both <= room => (picture, history),
-        _ if picture.len() + 4 <= room => (picture, nothing()),
-        _ => {
-            let picture = without_messages(picture_json).map(|picture| in_script(&picture));
-            (picture.filter(|picture| picture.len() + 4 <= room).unwrap_or_else(nothing), nothing())
-        }
-    };
-    let settings = format!("{{\"token_needed\":{token_needed}}}");
-    let mut document = String::with_capacity(frame_bytes() + picture.len() + history.len());
-    let mut rest = DOCUMENT;
-    // In the order of the document. What is put in is not searched again, so that a name such as `{{script}}` in the
-    // picture stays a text.
+    if fits(&picture, &history) {
+        return fill(&settings, &picture, &history);
+    }
+    if fits(&picture, NOTHING) {
+        return fill(&settings, &picture, NOTHING);
+    }
+    let thin = thin(picture_json).map(|picture| in_script(&picture)).filter(|picture| fits(picture, NOTHING));
+    fill(&settings, thin.as_deref().unwrap_or(NOTHING), NOTHING)
+}
+
+/// In place of a picture or history that the page is to fetch.
+const NOTHING: &str = "null";
+
+/// The document with its parts. What is put in is not searched for further marks, so that a name such as `{{script}}`
+/// in a picture stays a text.
+fn fill(settings: &str, picture: &str, history: &str) -> String {
+    // In the order of the document.
     let parts: [(&str, &str); 5] = [
         ("{{style}}", &STYLE),
-        ("{{settings}}", &settings),
-        ("{{picture}}", &picture),
-        ("{{history}}", &history),
+        ("{{settings}}", settings),
+        ("{{picture}}", picture),
+        ("{{history}}", history),
         ("{{script}}", &SCRIPT),
     ];
+    let bytes = parts.iter().map(|(_, part)| part.len()).sum::<usize>();
+    let mut document = String::with_capacity(DOCUMENT.len() + bytes);
+    let mut rest = DOCUMENT.as_str();
     for (mark, part) in parts {
         if let Some((before, after)) = rest.split_once(mark) {
             document.push_str(before);
@@ -108,32 +122,25 @@ pub fn content_security_policy() -> &'static str {
     &POLICY
 }
 
-/// The bytes of the document without a picture and a history; the settings take at most 24 of them.
-fn frame_bytes() -> usize {
-    DOCUMENT.len() + STYLE.len() + SCRIPT.len() + 24
-}
-
-/// The lines of a style or script without their indentation, empty lines, and lines that are a comment. None of the
-/// parts has a text that goes on over several lines.
-fn lean(source: &str) -> String {
-    let mut lean = String::with_capacity(source.len());
-    for line in source.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let is_comment = line.starts_with("//") || (line.starts_with("/*") && line.ends_with("*/"));
-        if !is_comment {
-            lean.push_str(line);
-            lean.push('\n');
-        }
-    }
-    lean
-}
-
-/// A picture whose queues have no messages.
-fn without_messages(picture_json: &str) -> Option<String> {
-    let mut picture: serde_json::Value = serde_json::from_str(picture_json).ok()?;
+/// A picture whose queues have no messages, and without the fields that are `null`.
+fn thin(picture_json: &str) -> Option<String> {
+    let mut picture: Value = serde_json::from_str(picture_json).ok()?;
     for queue in picture.get_mut("queues")?.as_array_mut()? {
-        *queue.get_mut("messages")? = serde_json::Value::Array(Vec::new());
+        *queue.get_mut("messages")? = Value::Array(Vec::new());
     }
+    drop_nulls(&mut picture);
     Some(picture.to_string())
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => (),
+    }
 }
 
 /// JSON as it may stand in a `script` element. Without a `<`, nothing in it can end the element or begin a comment.

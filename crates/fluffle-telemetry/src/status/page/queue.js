@@ -43,7 +43,6 @@ function queueView(first, list) {
   messages.node.id = `${node.id}-messages`;
   toggle.setAttribute("aria-controls", messages.node.id);
   let isOpen = false;
-  let isSeen = true;
   let last = first;
 
   const setOpen = (value) => {
@@ -58,7 +57,7 @@ function queueView(first, list) {
     attr(toggle, "title", isOpen ? "hide its messages" : "show its slowest, failed and sampled messages");
     text(name, last.name);
     lamp(mark, STATES[last.state] ?? "note");
-    const since = last.since === null ? "" : ` ${age(serverNow() - last.since)}`;
+    const since = isKnown(last.since) ? ` ${age(serverNow() - last.since)}` : "";
     text(state, `${last.state}${since}`);
     text(kind, short);
     text(words, last.verdict.words);
@@ -71,20 +70,15 @@ function queueView(first, list) {
       const view = actionButton();
       return { node: view.node, update: ([action, label]) => view.set(action, label, last.name) };
     });
-    if (isLine) text(glance, `${rate(last.received_rate)}/s · ${number(last.in_hand)}/${number(last.prefetch)} in hand`);
+    const held = `${number(last.in_hand)}/${number(last.prefetch)} in hand`;
+    if (isLine) text(glance, `${rate(last.received_rate)}/s · ${held}`);
     else body.update(last);
     if (isOpen) messages.update(last.messages);
   };
-  // A card out of sight is not drawn; it is drawn when it comes into sight.
-  const update = (one) => {
+  const update = list.watch(node, (one) => {
     last = one;
-    if (isSeen) draw();
-  };
-  const see = (value) => {
-    if (value && !isSeen) draw();
-    isSeen = value;
-  };
-  list.watch(node, see);
+    draw();
+  });
   return { node, update };
 }
 
@@ -122,8 +116,7 @@ function queueBody() {
     const all = one.outcomes.map(({ outcome, messages }) => [outcome, messages]);
     if (one.crashed > 0) all.push(["crashed its handler", one.crashed]);
     each(outcomes, all, ([outcome]) => outcome, outcomeView);
-    const isKnown = one.dead_letters !== null;
-    text(letters, isKnown ? plural(one.dead_letters, "dead letter") : "dead letters not known");
+    text(letters, isKnown(one.dead_letters) ? plural(one.dead_letters, "dead letter") : "dead letters not known");
     cls(dead, one.dead_letters > 0 ? "letters some" : "letters");
     show(replay.node, can("replay") && one.dead_letters > 0);
     replay.set("replay", "Replay", one.name);

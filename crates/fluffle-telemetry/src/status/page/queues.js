@@ -4,19 +4,16 @@ const MANY = 12;
 
 const queuesView = (() => {
   const cards = byId("cards");
-  const watched = new Map();
+  const watched = new Set();
   let count = 0;
   let wanted = "";
   let isTroubleOnly = false;
   let last = null;
-  const observer = new IntersectionObserver((entries) => {
-    for (const entry of entries) watched.get(entry.target)?.(entry.isIntersecting);
-  }, { rootMargin: "300px" });
   const list = {
     isCompact: () => count > MANY,
-    watch: (node, see) => {
-      watched.set(node, see);
-      observer.observe(node);
+    watch: (node, draw) => {
+      watched.add(node);
+      return whenSeen(node, draw);
     },
   };
   const filter = el("input", "filter");
@@ -48,9 +45,9 @@ const queuesView = (() => {
     const some = shown.length === count ? "" : `${number(shown.length)} of `;
     text(byId("queues-count"), `${some}${number(count)}`);
     if (watched.size <= shown.length) return;
-    for (const node of watched.keys()) {
+    for (const node of watched) {
       if (node.isConnected) continue;
-      observer.unobserve(node);
+      forget(node);
       watched.delete(node);
     }
   };

@@ -1,23 +1,37 @@
 // Publishers, connections, threads, ledgers, and the stories of restarts.
 
 const sectionsView = (() => {
-  const update = (picture) => {
-    each(byId("publishers-list"), picture.publishers, (one) => one.name, publisherView);
-    text(byId("publishers-count"), number(picture.publishers.length));
-    each(byId("connections-list"), picture.connections, (one) => one.name, connectionView);
-    const up = picture.connections.filter((one) => one.up).length;
-    text(byId("connections-count"), `${number(up)} of ${number(picture.connections.length)} up`);
-    each(byId("threads-list"), picture.arbiters, (one) => one.name, threadView);
-    text(byId("threads-count"), number(picture.arbiters.length));
-    // What does not balance comes first.
-    const lines = [...picture.ledger].sort((a, b) => (b.imbalance !== 0) - (a.imbalance !== 0));
-    each(byId("ledgers-list"), lines, (one) => `${one.side} ${one.of}`, ledgerView);
-    const broken = lines.filter((one) => one.imbalance !== 0).length;
-    text(byId("ledgers-count"), broken > 0 ? `${number(broken)} broken` : "balanced");
-    each(byId("stories-list"), picture.stories, (one) => `${one.at} ${one.node}`, storyView);
-    text(byId("stories-count"), picture.stories.length > 0 ? `the last ${number(picture.stories.length)}` : "none");
+  const all = [
+    whenSeen(byId("publishers"), ({ publishers }) => {
+      each(byId("publishers-list"), publishers, (one) => one.name, publisherView);
+      text(byId("publishers-count"), number(publishers.length));
+    }),
+    whenSeen(byId("connections"), ({ connections }) => {
+      each(byId("connections-list"), connections, (one) => one.name, connectionView);
+      const up = connections.filter((one) => one.up).length;
+      text(byId("connections-count"), `${number(up)} of ${number(connections.length)} up`);
+    }),
+    whenSeen(byId("threads"), ({ arbiters }) => {
+      each(byId("threads-list"), arbiters, (one) => one.name, threadView);
+      text(byId("threads-count"), number(arbiters.length));
+    }),
+    whenSeen(byId("ledgers"), ({ ledger }) => {
+      // What does not balance comes first.
+      const lines = [...ledger].sort((a, b) => (b.imbalance !== 0) - (a.imbalance !== 0));
+      each(byId("ledgers-list"), lines, (one) => `${one.side} ${one.of}`, ledgerView);
+      const broken = lines.filter((one) => one.imbalance !== 0).length;
+      text(byId("ledgers-count"), broken > 0 ? `${number(broken)} broken` : "balanced");
+    }),
+    whenSeen(byId("stories"), ({ stories }) => {
+      each(byId("stories-list"), stories, (one) => `${one.at} ${one.node}`, storyView);
+      text(byId("stories-count"), stories.length > 0 ? `the last ${number(stories.length)}` : "none");
+    }),
+  ];
+  return {
+    update: (picture) => {
+      for (const draw of all) draw(picture);
+    },
   };
-  return { update };
 })();
 
 function publisherView() {
@@ -39,7 +53,7 @@ function publisherView() {
     rates.update(seriesOf("publisher", one.name)?.entered, null);
     stages.update(one.stages);
     each(outcomes, one.outcomes.map((each) => [each.outcome, each.messages]), ([outcome]) => outcome, outcomeView);
-    show(store, one.store !== null);
+    show(store, isKnown(one.store));
     if (one.store) {
       text(store, storeWords(one.store));
       cls(store, one.store.error ? "store error" : "store");
@@ -50,8 +64,8 @@ function publisherView() {
 
 function storeWords(store) {
   if (store.error) return `${store.kind}: not known, ${store.error}`;
-  const size = store.bytes === null ? "" : `, ${bytes(store.bytes)}`;
-  const oldest = store.oldest === null ? "" : `, the oldest ${duration(store.oldest)}`;
+  const size = isKnown(store.bytes) ? `, ${bytes(store.bytes)}` : "";
+  const oldest = isKnown(store.oldest) ? `, the oldest ${duration(store.oldest)}` : "";
   return `${store.kind}: ${plural(store.messages ?? 0, "message")}${size}${oldest}`;
 }
 
@@ -69,13 +83,13 @@ function connectionView() {
     const isBlocked = typeof one.blocked === "string";
     lamp(mark, one.up ? (isBlocked ? "warn" : "ok") : "bad");
     text(name, one.name);
-    const since = one.since === null ? "" : ` ${age(serverNow() - one.since)}`;
+    const since = isKnown(one.since) ? ` ${age(serverNow() - one.since)}` : "";
     text(state, `${one.up ? (isBlocked ? "up, blocked" : "up") : "away"}${since}`);
     text(facts.endpoint.value, one.endpoint ?? NONE);
     text(facts.channels.value, number(one.channels));
     text(facts.connects.value, number(one.connects));
     show(blocked, isBlocked);
-    const time = one.blocked_since === null ? "" : ` for ${span(serverNow() - one.blocked_since)}`;
+    const time = isKnown(one.blocked_since) ? ` for ${span(serverNow() - one.blocked_since)}` : "";
     text(blocked, isBlocked ? `blocked by the broker${time}: ${one.blocked || "no reason given"}` : "");
   };
   return { node, update };
@@ -133,8 +147,9 @@ function storyView() {
     if (one.siblings.length > 0) all.push(["restarted with it", one.siblings.join(", ")]);
     if (one.redelivered > 0) all.push(["came again", plural(one.redelivered, "delivery", "deliveries")]);
     if (one.republished > 0) all.push(["published again", plural(one.republished, "message")]);
-    const isBack = one.recovered_in !== null;
-    all.push(isBack ? ["ready again", `after ${duration(one.recovered_in)}`] : ["not ready yet", "it is being restarted"]);
+    const isBack = isKnown(one.recovered_in);
+    if (isBack) all.push(["ready again", `after ${duration(one.recovered_in)}`]);
+    else all.push(["not ready yet", "it is being restarted"]);
     cls(node, `panel story${isBack ? "" : " pending"}`);
     each(steps, all, ([label]) => label, stepView);
   };

@@ -103,13 +103,14 @@ async function readOnce(handLine, stopped) {
     const response = await fetch("/events", { headers: credentials(), cache: "no-store", signal: ended.signal });
     if (response.status === 401 || response.status === 403) throw new Refused();
     if (!response.ok) throw new Error(`${response.status}`);
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    const reader = response.body.getReader();
+    const decoder = new TextDecoder();
     let rest = "";
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
       last = performance.now();
-      const lines = (rest + value).split("\n");
+      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
       rest = lines.pop();
       for (const line of lines) if (line !== "") handLine(line);
     }

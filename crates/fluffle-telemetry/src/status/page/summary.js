@@ -70,7 +70,10 @@ function judge({ process, health, queues }, findings) {
   if (process.state === "starting") return { tone: "warn", headline: "Starting", reasons };
   if (health.ready.length > 0) return { tone: "bad", headline: "Alive, but not ready", reasons };
   const rest = `Alive and ready. ${plural(queues.length, "queue")}`;
-  if (bad > 0) return { tone: "bad", headline: bad === 1 ? findings[0].title : `${bad} things are wrong`, reasons: rest };
+  if (bad > 0) {
+    const headline = bad === 1 ? findings[0].title : `${bad} things are wrong`;
+    return { tone: "bad", headline, reasons: rest };
+  }
   const warn = findings.filter((one) => one.tone === "warn").length;
   if (warn > 0) {
     const headline = warn === 1 ? "One thing to look at" : `${warn} things to look at`;

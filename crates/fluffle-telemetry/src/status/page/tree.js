@@ -19,7 +19,7 @@ const countdowns = new Set();
 const treeView = (() => {
   const list = byId("tree-list");
   let phase = 0;
-  const update = (picture) => {
+  const draw = (picture) => {
     countdowns.clear();
     let count = 0;
     let restarts = 0;
@@ -34,7 +34,7 @@ const treeView = (() => {
     attr(list, "data-phase", String(phase));
     text(byId("tree-count"), `${plural(count, "node")}, ${plural(restarts, "restart")}`);
   };
-  return { update };
+  return { update: whenSeen(byId("tree"), draw) };
 })();
 
 // How thick a branch is: one step for each factor of ten.
@@ -79,7 +79,7 @@ function nodeView(first, level, isLarge) {
     attr(mark, "title", one.state);
     text(name, one.id);
     attr(name, "title", one.path);
-    if (one.restart_at !== null && one.state === "backing off") {
+    if (isKnown(one.restart_at) && one.state === "backing off") {
       const say = (now) => {
         const left = Math.max(0, one.restart_at - now);
         text(state, left > 0 ? `starts again in ${(left / 1000).toFixed(1)} s` : "starts again now");
@@ -91,12 +91,13 @@ function nodeView(first, level, isLarge) {
       const words = one.state === "running" ? "" : `${one.state} `;
       text(state, words + age(serverNow() - one.since));
     }
-    text(flow, one.rate === null ? "" : `${rate(one.rate)}/s`);
+    text(flow, isKnown(one.rate) ? `${rate(one.rate)}/s` : "");
     const [depth, capacity] = one.mailbox ?? [0, 1];
     const kind = one.kind === "actor" ? "" : one.kind;
     const isClosed = isSupervisor && !isOpen && one.children.length > 0;
     const below = isClosed ? troubleBelow(one) : null;
-    text(inside, one.mailbox ? `${number(depth)}/${number(capacity)}` : isClosed ? `${number(below.count)} below` : kind);
+    const within = isClosed ? `${number(below.count)} below` : kind;
+    text(inside, one.mailbox ? `${number(depth)}/${number(capacity)}` : within);
     cls(inside, depth >= capacity ? "node-inside full" : "node-inside");
     text(restarts, one.restarts > 0 ? `↻ ${number(one.restarts)}` : "");
     show(kill.node, can("kill") && one.path !== "app");

@@ -7,6 +7,9 @@ const dayFormat = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeSt
 
 const NONE = "–";
 
+// A field without a value is `null`, or left out.
+const isKnown = (value) => value !== null && value !== undefined;
+
 function number(value) {
   return Number.isFinite(value) ? whole.format(value) : NONE;
 }
