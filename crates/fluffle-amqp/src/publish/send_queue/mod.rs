@@ -30,9 +30,9 @@
 //! 5. `Direct::current` protects the current channel and its `ConfirmTracker`. Taken by a sender with `try_lock` only,
 //!    and by the actor.
 //! 6. `Unsettled::rows` protects the unsettled entries and the next sequence number. Taken by the holder of lock 5 that
-//!    publishes, by the actor, and by `close`.
+//!    publishes, by the actor, by `close`, and by `status`.
 //! 7. `Ledger::waiting` protects the table of senders that wait for journaled messages. Taken by a sender, by the actor
-//!    under lock 2, and by `close`.
+//!    under lock 2, by `close`, and by the journal's thread.
 //! 8. `Ledger::again` protects the journaled messages that wait for another try. Taken by the actor under lock 2, by
 //!    any thread that asks how many messages are outstanding, under lock 4, and by any thread that drops a `Custody`.
 //! 9. `Pending::hand_back` protects the way of a failed journaled message back to its senders. Taken by a sender and by
@@ -48,9 +48,10 @@
 //! - Locks 6 to 10 are released before anything is published. Lock 6 is also released before a sender is told of an
 //!   outcome, except if the sender has withdrawn its message or is gone.
 //! - lapin and the store of the journal have locks of their own, which are taken under locks 2, 4, 5, 7 and 9.
-//!   Neither of them calls back into this crate.
+//!   Neither of them calls back into this crate under a lock of its own: the journal's thread tells the `Ledger` of a
+//!   record that could not be written, and takes lock 7 for it.
 //!
-//! Some state has no lock, because every message reads or writes it: `Books` (counters and a
+//! Some state has no lock, because every message reads or writes it: `Tally` (counters and a
 //! [`Notify`](tokio::sync::Notify)), `Direct::behind`, `SendQueue::closed` and `SendQueue::most_header_bytes`.
 //! `Direct::behind` is raised without lock 5, because a sender raises it when it did not get that lock.
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use fluffle::{
     amqp::PublisherStats,
-    broker::{Event, Fault, Rule},
+    broker::{Event, Fault, Rule, Target},
     prelude::*,
     testing::TestBroker,
 };
@@ -83,6 +83,7 @@ async fn what_one_service_could_not_send_the_next_one_sends_first_under_the_same
     soon("the end", service.shutdown()).await.unwrap();
     let error = soon("word of the end", waiting).await.unwrap().unwrap_err();
     assert!(matches!(error.kind(), PublishErrorKind::Journaled), "{error}");
+    assert_eq!((out.stats().accepted, out.stats().outstanding), (101, 101), "outstanding to the last");
     drop(out);
     soon("closed", journal_of_the_first.close()).await.unwrap();
 
@@ -92,6 +93,8 @@ async fn what_one_service_could_not_send_the_next_one_sends_first_under_the_same
     soon("confirmed", out.publish("101".to_owned())).await.unwrap();
     assert_eq!(texts(&mut record, 102).await, numbers(0..102), "the first service's first, in order");
     assert_eq!(broker.settled(&service).await.map_err(|error| error.to_string()), Ok(()));
+    let PublisherStats { accepted, confirmed, outstanding, .. } = out.stats();
+    assert_eq!((accepted, confirmed, outstanding), (102, 102, 0), "those of the first service included");
     service.shutdown().await.unwrap();
     assert_eq!(ids.len(), 101);
 }
@@ -178,6 +181,20 @@ async fn what_cannot_be_delivered_goes_back_to_who_waits_or_stays_for_the_next_p
     let PublisherStats { accepted, confirmed, .. } = out.stats();
     assert_eq!((accepted, confirmed), (1, 1), "accepted when it was read");
     service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_journaled_message_that_is_on_the_wire_at_the_end_has_not_failed() {
+    let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
+    let (app, out) = app(&broker, journal(folder.path()));
+    let service = started(app.drain_within(Duration::from_millis(50))).await;
+    let alarm = Fault::Block { reason: "low on memory".to_owned(), time: Duration::MAX };
+    broker.faults().strike(alarm, Target::all()).unwrap();
+    drop(out.enqueue("promised".to_owned()).await.unwrap());
+    until("it is on the wire", || service.status().publishers[0].in_flight == 1).await;
+    service.shutdown().await.unwrap();
+    let PublisherStats { accepted, failed, outstanding, .. } = out.stats();
+    assert_eq!((accepted, failed, outstanding), (1, 0, 1), "the next process sends it");
 }
 
 /// The deadline passes before the disk can answer, because writing a body of this size takes time.

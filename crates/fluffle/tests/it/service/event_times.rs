@@ -127,6 +127,7 @@ async fn the_states_of_a_consumer_follow_one_another_without_a_gap() {
         until(&format!("{wished:?}"), || of(&heard.states, "q").last().is_some_and(|(_, to)| *to == wished)).await;
     };
     is_now(ConsumerState::Consuming).await;
+    let _nothing_changed = service.status();
     service.pause_consumer("q").await.unwrap();
     is_now(ConsumerState::Paused).await;
     service.resume_consumer("q").unwrap();

@@ -156,6 +156,7 @@ async fn a_blocked_connection_stays_ready_and_says_why_and_since_when() {
     alarm.heal().unwrap();
     soon("confirmed", waiting.confirmed()).await.unwrap();
     health(&service, "it goes on", |health| health.notes.is_empty()).await;
+    // The sender hears of it before its bytes are given back.
     until("its bytes are free", || service.status().publishers[0].bytes == 0).await;
     service.shutdown().await.unwrap();
 }
