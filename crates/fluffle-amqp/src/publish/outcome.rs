@@ -257,7 +257,12 @@ impl OutcomeSender {
 
     /// The publisher is closed, for the reason `why`. If the message has been sent, it may have arrived.
     pub(crate) fn close(mut self, why: NotSent) {
-        if self.pending.kept != Kept::InJournal && self.pending.travel.withdraw() {
+        if self.pending.kept == Kept::InJournal {
+            // Dropping the reply says `Closed`, and the journal keeps the message.
+            return;
+        }
+        self.end_span(PublishResult::Failed);
+        if self.pending.travel.withdraw() {
             self.tell(SendOutcome::Unsent(PublishErrorKind::NotSent(why)));
         }
         // Else dropping the reply says `Closed`.
@@ -273,9 +278,16 @@ impl OutcomeSender {
         self.tell(outcome);
     }
 
+    fn end_span(&mut self, result: PublishResult) {
+        if let Some(following) = self.span.take() {
+            let withdrawn = self.pending.travel.withdrawn();
+            trace::settle(Some(following.0), if withdrawn { PublishResult::Withdrawn } else { result });
+        }
+    }
+
     fn tell(&mut self, outcome: SendOutcome) {
         // Before its senders hear of it, so that they can rely on it.
-        trace::settle(self.span.take().map(|following| following.0), outcome.result());
+        self.end_span(outcome.result());
         if self.pending.outcome.set(outcome).is_ok() {
             self.pending.news.notify_waiters();
         }
@@ -284,13 +296,10 @@ impl OutcomeSender {
 
 impl Drop for OutcomeSender {
     fn drop(&mut self) {
-        let span = self.span.take().map(|following| following.0);
-        if self.pending.travel.withdrawn() {
-            trace::settle(span, PublishResult::Withdrawn);
-        } else if self.pending.safe.get().is_none() {
-            trace::settle(span, PublishResult::Failed);
+        if self.pending.safe.get().is_some() {
+            // The journal has the message and publishes it, and its sender has gone: the span ends without an outcome.
+            self.span = None;
         }
-        // Else the journal has the message and publishes it, and its sender has gone: the span ends without an outcome.
         self.tell(SendOutcome::Closed);
     }
 }

@@ -362,8 +362,9 @@ async fn what_is_not_sent_has_a_span_that_says_so() {
     let route = || Route::queue("unsent").deadline(Duration::from_millis(100));
     let (withdrawn, failed) =
         (app.publisher(route().name("withdrawn")), app.publisher(route().name("failed").mailbox(1)));
-    let service = started(app.drain_within(Duration::from_secs(1))).await;
+    // Before the start, so that nothing is written to a connection that is about to end.
     broker.stop().unwrap();
+    let service = app.drain_within(Duration::from_secs(1)).start().await.unwrap();
     let error = withdrawn.publish_with("no".to_owned(), MessageOptions::new().id("withdrawn")).await.unwrap_err();
     assert!(matches!(error.kind(), PublishErrorKind::NotSent(NotSent::Deadline)), "{error}");
     let kept = failed.enqueue_with("no".to_owned(), MessageOptions::new().id("failed")).await.unwrap();
@@ -378,4 +379,50 @@ async fn what_is_not_sent_has_a_span_that_says_so() {
     assert_eq!(outcome("withdrawn"), ("withdrawn".to_owned(), false));
     assert_eq!(outcome("failed"), ("failed".to_owned(), true));
     assert_eq!(spans.iter().filter(|span| span.get("fluffle.outcome") == Some("failed")).count(), 2, "no room");
+}
+
+/// Publishes because of the message in hand, and says so.
+struct Causes {
+    out: Publisher<String>,
+}
+
+impl Actor for Causes {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delivery<String>> for Causes {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, text: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        let out = self.out.clone();
+        Box::pin(async move {
+            let inside = tracing::info_span!("work");
+            let publishing = out.publish_with(text.clone(), MessageOptions::new().caused_by(&text));
+            tracing::Instrument::instrument(publishing, inside).await?;
+            // Another task is not in the span of the handling.
+            let options = MessageOptions::new().caused_by(&text);
+            actix::spawn(async move { out.publish_with("later".to_owned(), options).await }).await.unwrap()?;
+            Ok(())
+        })
+    }
+}
+
+#[actix::test]
+async fn what_is_published_because_of_a_message_is_below_the_span_in_which_that_happens() {
+    let broker = TestBroker::start().unwrap();
+    let app = app(&broker.url(), Traces::new()).topology(queues(&["cause", "effect"]));
+    let (to, out) = (app.publisher(Route::queue("cause")), app.publisher::<String>(Route::queue("effect")));
+    let service = started(app.consume(Consume::queue("cause"), move || Causes { out: out.clone() })).await;
+    to.publish("text".to_owned()).await.unwrap();
+    broker.settled(&service).await.unwrap();
+    let spans = collector()
+        .spans(5, |span| ["publish cause", "process cause", "publish effect", "work"].contains(&span.name.as_str()));
+    let (sent, process, work) = (only(&spans, "publish cause"), only(&spans, "process cause"), only(&spans, "work"));
+    assert_child(work, process);
+    let mut parents: Vec<_> = named(&spans, "publish effect").iter().map(|span| span.parent.clone()).collect();
+    let mut expected = vec![work.id.clone(), sent.id.clone()];
+    parents.sort();
+    expected.sort();
+    assert_eq!(parents, expected, "the span that it is in, else the creator of the message");
+    service.shutdown().await.unwrap();
 }

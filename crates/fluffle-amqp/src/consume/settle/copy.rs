@@ -335,6 +335,7 @@ fn new_id() -> String {
 mod tests {
     use super::*;
     use crate::consume::message::received::tests::{received, received_with};
+    use fluffle_wire::headers::TRACEPARENT;
 
     fn text(message: &Prepared, name: &str) -> Option<AMQPValue> {
         message.amqp_properties().headers().as_ref()?.inner().get(name).cloned()
@@ -461,5 +462,32 @@ mod tests {
     fn an_error_of_any_length_is_cut_between_characters() {
         let long = "é".repeat(DeadLetterInfo::ERROR_BYTES);
         assert!(cut(&long).len() <= DeadLetterInfo::ERROR_BYTES);
+    }
+
+    #[test]
+    fn an_answer_carries_the_span_of_its_attempt_or_the_trace_of_its_request() {
+        let request = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut table = FieldTable::default();
+        table.insert(TRACEPARENT.into(), AMQPValue::LongString(request.into()));
+        table.insert("mine".into(), AMQPValue::LongString("not the requester's".into()));
+        let address = format!("{DIRECT_REPLY_TO}.abc");
+        let asked = received_with(1, BasicProperties::default().with_headers(table).with_reply_to(address.into()));
+        let span = TraceContext::new([1; 16], [2; 8], true).unwrap();
+        for (span, expected) in [(None, request.to_owned()), (Some(&span), span.traceparent())] {
+            let encoded = Encoded {
+                content_type: "text/plain".into(),
+                type_name: "t".into(),
+                content_encoding: None,
+                items: 1,
+                raw_len: 0,
+                body: Bytes::new(),
+            };
+            for answer in
+                [reply(&asked, span, encoded).unwrap(), refusal(&asked, span, &Reason::Rejected, "no").unwrap()]
+            {
+                assert_eq!(text(&answer, TRACEPARENT), Some(AMQPValue::LongString(expected.clone().into())));
+                assert!(text(&answer, "mine").is_none());
+            }
+        }
     }
 }

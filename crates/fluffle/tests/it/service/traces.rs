@@ -445,3 +445,58 @@ async fn a_tracer_that_panics_costs_its_span_and_no_message() {
         service.shutdown().await.unwrap();
     }
 }
+
+handler!(Spawns { out: Publisher<String> }, Answer, |this, text| {
+    let options = MessageOptions::new().caused_by(&text);
+    actix::spawn(async move {
+        assert_eq!(trace::current(), None, "a task of its own is not in the handler's trace");
+        this.out.publish_with("text".to_owned(), options).await.unwrap();
+    });
+    Ok(())
+});
+
+#[actix::test]
+async fn a_task_that_a_handler_spawns_says_itself_what_its_messages_are_caused_by() {
+    let vhost = vhost();
+    let app = App::new(broker(vhost.url())).topology(topology());
+    let (to_q, out) = (app.publisher(Route::queue("q")), app.publisher::<String>(Route::queue("out")));
+    let service = started(app.consume(Consume::queue("q"), move || Spawns { out: out.clone() })).await;
+    to_q.publish_with("text".to_owned(), traced(1)).await.unwrap();
+    assert_eq!(sent_on(&Raw::connect(vhost.url()).await, 1).await, [Some(span(1).traceparent())]);
+    service.shutdown().await.unwrap();
+}
+
+/// Tells the spans of a whole batch: its own, and those of its messages and of one that it does not have.
+struct Collects(mpsc::UnboundedSender<(Option<u8>, Vec<Option<u8>>)>);
+
+impl Actor for Collects {
+    type Context = Context<Self>;
+}
+
+impl Handler<DeliveryBatch<String>> for Collects {
+    type Result = Result<ItemFailures, Failure>;
+
+    fn handle(&mut self, batch: DeliveryBatch<String>, _: &mut Self::Context) -> Self::Result {
+        let items = (0..=batch.len()).map(|index| number(batch.item_trace(index))).collect();
+        let _ = self.0.send((number(batch.trace()), items));
+        Ok(ItemFailures::none())
+    }
+}
+
+#[actix::test]
+async fn a_handler_of_whole_batches_can_ask_for_the_trace_of_each_message() {
+    let vhost = vhost();
+    let (app, alone) = app(vhost.url());
+    let batching = Batching::default().linger(Duration::from_secs(60));
+    let out = app.publisher::<String>(Route::queue("q").name("batches").batch(batching));
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let service = started(app.consume_batches(Consume::queue("q"), move || Collects(tell.clone()))).await;
+    for (text, number) in [("a", 1), ("b", 2)] {
+        drop(trace::within(span(number), || out.try_enqueue(text.to_owned())).unwrap());
+    }
+    soon("confirmed", out.flush()).await;
+    assert_eq!(soon("a batch", told.recv()).await, Some((None, vec![Some(1), Some(2), None])));
+    alone.publish_with("by itself".to_owned(), traced(3)).await.unwrap();
+    assert_eq!(soon("a message", told.recv()).await, Some((Some(3), vec![Some(3), None])));
+    service.shutdown().await.unwrap();
+}
