@@ -3,6 +3,7 @@
 pub mod feed;
 mod seen;
 mod show;
+mod status;
 
 use std::io::IsTerminal;
 
@@ -12,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 pub use crate::{
     seen::Seen,
     show::{Progress, say, table, wrapped},
+    status::{keep_up, status_page},
 };
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]

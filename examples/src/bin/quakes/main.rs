@@ -11,6 +11,8 @@
 //! Run it: `cargo run --release -p examples --bin quakes`, then with `-- --crash-every 50`. Handlers then panic, their
 //! supervisors start fresh ones, the messages are delivered again, and the last line still says `lost=0 duplicates=0`.
 //!
+//! Watch it: `-- --status 127.0.0.1:9464 --pace 1m --keep-up 10m --crash-every 50`, and open http://127.0.0.1:9464/.
+//!
 //! Try: `--rate 300` with `RUST_LOG=info`; `--crash-every 5`; crashes without the `concurrency(1)` of the alerts. Why
 //! are there duplicates now? See `Alerts` in `handlers.rs`.
 //!
@@ -29,7 +31,7 @@ use clap::Parser;
 use examples::{
     Progress, check,
     feed::{self, ALERT_FROM, class, routing_key},
-    say,
+    keep_up, say, status_page,
 };
 use fluffle::{Error, prelude::*};
 use protos::usgs::{Alert, Quake};
@@ -51,6 +53,15 @@ struct Arguments {
     /// Quakes to publish per second; without it, as fast as possible.
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
+    /// Spreads the week over this time, so that there is something to watch; without it, as fast as possible.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "rate")]
+    pace: Option<Duration>,
+    /// Serves a live page of the service, with metrics and probes, at this address, for example 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDRESS")]
+    status: Option<String>,
+    /// Keeps the service and its page up for this time after the week, or until Ctrl-C.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "0s")]
+    keep_up: Duration,
     /// File of the archive; without it, a new file in the temporary folder.
     #[arg(long, value_name = "FILE")]
     archive: Option<PathBuf>,
@@ -88,8 +99,13 @@ impl Desks {
 }
 
 /// Starts the service and waits until it is connected and consuming.
-async fn start(broker: Broker, desks: &Desks, archive: &Path) -> Result<(Service, Publisher<Quake>), Error> {
-    let app = App::new(broker).topology(topology());
+async fn start(
+    broker: Broker,
+    desks: &Desks,
+    archive: &Path,
+    status: Option<&str>,
+) -> Result<(Service, Publisher<Quake>), Error> {
+    let app = status_page(App::new(broker), status).topology(topology());
     let out = app.publisher::<Quake>(Route::exchange("quakes").key_by(routing_key).gzip(Gzip::on()));
     let alerts = app.publisher::<Alert>(Route::exchange("alerts"));
     let retry = Retry::exponential(5, Duration::from_millis(50), 2.0)?;
@@ -137,8 +153,8 @@ struct Published {
 
 /// `publish` would wait for each confirm in turn. `enqueue` waits only for room in the publisher's mailbox; its receipt
 /// resolves with the confirm later.
-async fn publish(out: &Publisher<Quake>, quakes: &[Quake], rate: Option<u32>) -> Result<Published, Error> {
-    let mut pace = rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
+async fn publish(out: &Publisher<Quake>, quakes: &[Quake], each: Option<Duration>) -> Result<Published, Error> {
+    let mut pace = each.filter(|each| !each.is_zero()).map(tokio::time::interval);
     let mut receipts = Vec::with_capacity(quakes.len());
     for quake in quakes {
         if let Some(pace) = &mut pace {
@@ -197,12 +213,16 @@ async fn main() -> Result<(), Error> {
     let archive = arguments.archive.unwrap_or_else(own_file);
     std::fs::write(&archive, "")?;
     let broker = Broker::from_env_or_embedded()?;
-    let (service, out) = start(broker, &desks, &archive).await?;
+    let (service, out) = start(broker, &desks, &archive, arguments.status.as_deref()).await?;
 
     say(format!("One week of earthquakes, {} of them:", quakes.len()));
     let began = Instant::now();
     let mut progress = bars(&desks, &out, &quakes);
-    let published = publish(&out, &quakes, arguments.rate).await?;
+    let each = match (arguments.pace, arguments.rate) {
+        (Some(pace), _) => Some(pace / u32::try_from(quakes.len()).unwrap_or(u32::MAX)),
+        (None, rate) => rate.map(|rate| Duration::from_secs(1) / rate),
+    };
+    let published = publish(&out, &quakes, each).await?;
     let expected = [
         ("quakes.regions", &desks.regions, &published.all),
         ("quakes.archive", &desks.archive, &published.all),
@@ -216,6 +236,7 @@ async fn main() -> Result<(), Error> {
     let took = began.elapsed();
     progress.finish();
     let tree = service.snapshot();
+    keep_up(arguments.keep_up).await;
     service.shutdown().await?;
 
     let outcomes = expected.map(|(queue, desk, ids)| Outcome::new(queue, ids, desk, &tree));

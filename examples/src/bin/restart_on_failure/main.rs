@@ -13,6 +13,8 @@
 //! Run it: `cargo run -p examples --bin restart_on_failure`. With `-- --rabbitmq`, it breaks a private RabbitMQ node
 //! instead of the embedded broker. With `RUST_LOG=info`, the log shows the same events.
 //!
+//! Watch it: `-- --status 127.0.0.1:9464 --keep-up 10m`, and open http://127.0.0.1:9464/.
+//!
 //! Try: `kill` instead of `stop` in scene 4; a second consumer of the same queue in another terminal; `Confirms::Off`
 //! on the route, and see what is lost.
 //!
@@ -25,7 +27,7 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
-use examples::{check, messages::Tick, say, wrapped};
+use examples::{check, keep_up, messages::Tick, say, status_page, wrapped};
 use fluffle::{Error, prelude::*};
 
 use crate::{
@@ -40,6 +42,12 @@ struct Arguments {
     /// Break a private RabbitMQ node instead of the embedded broker (rabbitmq-server must be installed).
     #[arg(long)]
     rabbitmq: bool,
+    /// Serves a live page of the service, with metrics and probes, at this address, for example 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDRESS")]
+    status: Option<String>,
+    /// Keeps the service, its messages and its page up for this time after the last scene, or until Ctrl-C.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "0s")]
+    keep_up: Duration,
 }
 
 /// How long the broker stays away in the last scene.
@@ -55,7 +63,8 @@ async fn main() -> Result<(), Error> {
     // Short delays, for the example only. An application would keep the default of up to 10 s.
     let impatient = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(2)).map_err(Error::other)?;
     let broker = node.client()?.name("lesson").reconnect(impatient);
-    let app = App::new(broker).topology(Topology::new().queue(Queue::quorum("ticks").dead_letter()));
+    let app = status_page(App::new(broker), arguments.status.as_deref())
+        .topology(Topology::new().queue(Queue::quorum("ticks").dead_letter()));
     // The deadline must be longer than the outages, because it includes them.
     let out = app.publisher::<Tick>(Route::queue("ticks").deadline(Duration::from_secs(120)));
     let astray = app.publisher::<Tick>(Route::exchange("nowhere"));
@@ -96,6 +105,7 @@ async fn main() -> Result<(), Error> {
 
     outages(&service, &flow, &node).await?;
 
+    keep_up(arguments.keep_up).await;
     let outcome = flow.finish(running).await;
     service.shutdown().await?;
     scene("The count", "Ids of messages, as published and as handled:");
