@@ -175,7 +175,7 @@ async fn a_handler_that_blocks_its_thread_is_seen_and_past_its_limit_the_service
     until("all answer", || ["io", "application", "q/0"].iter().all(|name| lag(name) < Duration::from_millis(100)))
         .await;
     assert!(service.is_alive());
-    out.enqueue("a".to_owned()).await.unwrap();
+    drop(out.enqueue("a".to_owned()).await.unwrap());
     until("its lag grows", || lag("q/0") > Duration::from_millis(100)).await;
     assert!(service.is_alive(), "within the limits");
     until("it is past both limits", || !service.health_within(Duration::from_millis(50)).is_alive()).await;
