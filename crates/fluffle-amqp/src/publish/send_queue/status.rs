@@ -25,7 +25,7 @@ pub struct PublisherStatus {
     pub mailbox: MailboxDepth,
     /// Bytes of bodies accepted and not settled. With a journal: those of them that are in memory.
     pub bytes: u64,
-    /// The most bytes: [`Route::max_bytes`](crate::Route::max_bytes).
+    /// The most bytes: [`Route::max_bytes_in_flight`](crate::Route::max_bytes_in_flight).
     pub max_bytes: u64,
     /// Its journal, if it has one.
     pub journal: Option<JournalStatus>,

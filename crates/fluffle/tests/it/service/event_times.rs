@@ -105,7 +105,8 @@ async fn a_batch_says_how_long_it_was_open() {
     let out = app.publisher::<String>(Route::queue("q").batch(Batching::default().linger(linger)));
     let service = started(app).await;
     let (first, second) = futures_util::join!(out.publish("a".to_owned()), out.publish("b".to_owned()));
-    (first.unwrap(), second.unwrap());
+    first.unwrap();
+    second.unwrap();
     let events = of(&heard.messages, "q");
     let PublishEvent::Accepted { messages: 2, batch_wait: Some(open), .. } = events[0] else { panic!("{events:?}") };
     assert!(open >= linger && open < SOON, "{open:?}");
