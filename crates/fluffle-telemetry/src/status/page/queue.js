@@ -20,7 +20,7 @@ function cardId(name) {
 
 function queueView(first, list) {
   const toggle = button("", "disclose", () => setOpen(!isOpen));
-  const arrow = el("span", "arrow", "▸");
+  const arrow = el("span", "arrow");
   const name = el("span", "name");
   arrow.setAttribute("aria-hidden", "true");
   toggle.append(arrow, name);
@@ -53,6 +53,7 @@ function queueView(first, list) {
     const [tone, short] = verdictOf(last.verdict.kind);
     const isLine = list.isCompact() && !isOpen;
     cls(node, `card ${tone}${isLine ? " line" : ""}${isOpen ? " open" : ""}`);
+    text(arrow, isOpen ? "▾" : "▸");
     attr(toggle, "aria-expanded", String(isOpen));
     attr(toggle, "title", isOpen ? "hide its messages" : "show its slowest, failed and sampled messages");
     text(name, last.name);

@@ -79,7 +79,8 @@ async function read(handLine, say, stopped) {
     } catch (error) {
       if (stopped.aborted) return;
       if (error instanceof Refused) await askToRead();
-      say(error instanceof Refused ? "the service asks for a token" : "the service does not answer");
+      if (error instanceof Refused) say("the service asks for a token");
+      else say(error instanceof Answered ? `the service says: ${error.message}` : "the service does not answer");
     }
     tries += 1;
     const wait = Math.min(LONGEST_WAIT, 250 * 2 ** Math.min(tries, 6)) * (0.8 + 0.4 * Math.random());
@@ -89,6 +90,7 @@ async function read(handLine, say, stopped) {
 }
 
 class Refused extends Error {}
+class Answered extends Error {}
 
 async function readOnce(handLine, stopped) {
   const ended = new AbortController();
@@ -102,7 +104,7 @@ async function readOnce(handLine, stopped) {
   try {
     const response = await fetch("/events", { headers: credentials(), cache: "no-store", signal: ended.signal });
     if (response.status === 401 || response.status === 403) throw new Refused();
-    if (!response.ok) throw new Error(`${response.status}`);
+    if (!response.ok) throw new Answered((await response.text()).trim().slice(0, 200) || `${response.status}`);
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
     let rest = "";
