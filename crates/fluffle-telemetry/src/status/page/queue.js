@@ -141,16 +141,16 @@ function outcomeView() {
 // A value with a bar below it.
 function meter(label, title) {
   const view = fact(label, title);
-  const fill = svg("rect", { class: "fill", height: "100%", width: 0 });
-  const box = svg("svg", { class: "meter", "aria-hidden": "true" });
-  box.append(fill);
+  const fill = el("i", "fill");
+  const box = el("span", "meter", fill);
+  box.setAttribute("aria-hidden", "true");
   view.node.append(box);
   cls(view.node, "fact wide");
   const update = (words, value, most) => {
     text(view.value, words);
     const share = most > 0 ? Math.max(0, Math.min(1, value / most)) : 0;
-    attr(fill, "width", `${(share * 100).toFixed(1)}%`);
-    attr(fill, "class", share >= 0.95 ? "fill full" : "fill");
+    part(fill, 0, share);
+    cls(fill, share >= 0.95 ? "fill full" : "fill");
   };
   return { node: view.node, update };
 }
