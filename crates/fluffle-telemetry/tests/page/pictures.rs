@@ -352,7 +352,7 @@ fn message(n: u64, why: &'static str, tick: u64) -> MessageView {
         attempt: if failed { 1 + (n % 3) as u32 } else { 1 },
         kind: Some("quakes.v1.Reading".to_owned()),
         bytes: 412 + 37 * n as usize,
-        outcome: if failed && n % 4 == 0 {
+        outcome: if failed && n.is_multiple_of(4) {
             "dead_lettered"
         } else if failed {
             "retried"
@@ -388,7 +388,7 @@ fn publisher(name: &str, base: f64, tick: u64) -> PublisherView {
         ],
         republished: 12,
         stages: vec![stage("batch_wait", base, 0.9, 2.0, tick), stage("confirm", base, 2.4, 9.7, tick)],
-        store: (base > 100.0).then(|| StoreView {
+        store: (base > 100.0).then_some(StoreView {
             kind: "journal",
             messages: Some(18),
             bytes: Some(9_216),

@@ -48,7 +48,7 @@ const ACTIONS = {
   kill: {
     title: (name) => `Kill ${name}?`,
     words: [
-      "For demonstrations. The node ends as if it had crashed, with whatever it has in hand.",
+      "For demonstrations. The actor ends as if it had crashed, with whatever it has in hand.",
       "Its supervisor restarts it. What was not settled is delivered again; watch the ledger and “Restarts”.",
     ],
     act: "Kill",
@@ -123,7 +123,7 @@ function askToRead() {
     const field = tokenField(keep);
     field.node.hidden = false;
     dialog.addEventListener("close", resolve, { once: true });
-    openDialog("This page needs a token", [el("p", "", "The service shows it at its start."), field.node],
+    openDialog("This page needs a token", [el("p", "", "Whoever runs the service has set it."), field.node],
       [button("Show the page", "go", keep)]);
     field.input.focus();
   });
@@ -144,7 +144,7 @@ async function post(action, body) {
     });
     const said = await response.text();
     const { words, lines } = inWords(said);
-    const isRefused = response.status === 401 || response.status === 403;
+    const isRefused = response.status === 401 || (response.status === 403 && words.includes("token"));
     const fallback = response.ok ? "Done." : `The service refused it (${response.status}).`;
     return { isDone: response.ok, isRefused, words: words || fallback, lines };
   } catch (error) {

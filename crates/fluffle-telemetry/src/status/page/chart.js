@@ -1,4 +1,4 @@
-// Charts, as SVG: a line over fifteen minutes, and the waterfall of stages.
+// Charts: a line over fifteen minutes as SVG, and the waterfall of stages.
 
 const WIDTH = 300;
 const HEIGHT = 44;
@@ -112,16 +112,25 @@ const STAGE_WORDS = {
 
 const stageWords = (stage) => STAGE_WORDS[stage]?.[0] ?? readable(stage);
 
+// A part of a bar: where it begins and how long it is, from 0 to 1 of the bar. The policy of the page forbids `style`
+// attributes, and allows a script to set single properties.
+function part(node, left, share) {
+  const key = `${(Math.min(left, 0.99) * 100).toFixed(1)} ${(share * 100).toFixed(1)}`;
+  if (node.shownPart === key) return;
+  node.shownPart = key;
+  const [x, width] = key.split(" ");
+  node.style.left = `${x}%`;
+  node.style.width = `${width}%`;
+}
+
 // A bar that begins where the stage before it ends.
 function bar(kind) {
-  const rect = svg("rect", { class: kind, y: 0, height: "100%" });
-  const node = svg("svg", { class: "bar-box", "aria-hidden": "true" });
-  node.append(rect);
+  const fill = el("i", kind);
+  const node = el("span", "bar-box", fill);
+  node.setAttribute("aria-hidden", "true");
   const set = (before, value, sum) => {
-    const share = sum > 0 ? value / sum : 0;
-    const left = sum > 0 ? before / sum : 0;
-    attr(rect, "x", `${(Math.min(left, 0.99) * 100).toFixed(1)}%`);
-    attr(rect, "width", `${(value > 0 ? Math.max(share * 100, 0.8) : 0).toFixed(1)}%`);
+    const isSeen = sum > 0 && value > 0;
+    part(fill, sum > 0 ? before / sum : 0, isSeen ? Math.max(value / sum, 0.008) : 0);
   };
   return { node, set };
 }
@@ -184,7 +193,8 @@ function stageRow(one) {
 
 // The stages of one message in one bar.
 function strip() {
-  const node = svg("svg", { class: "strip", "aria-hidden": "true" });
+  const node = el("span", "strip");
+  node.setAttribute("aria-hidden", "true");
   const update = (stages) => {
     const sum = stages.reduce((all, [, ms]) => all + ms, 0);
     let before = 0;
@@ -194,12 +204,8 @@ function strip() {
       return { stage, left, share: sum > 0 ? ms / sum : 0 };
     });
     each(node, bars, (one) => one.stage, (one) => {
-      const rect = svg("rect", { class: `stage-${one.stage}`, y: 0, height: "100%" });
-      const set = ({ left, share }) => {
-        attr(rect, "x", `${(left * 100).toFixed(2)}%`);
-        attr(rect, "width", `${(share * 100).toFixed(2)}%`);
-      };
-      return { node: rect, update: set };
+      const fill = el("i", `stage-${one.stage}`);
+      return { node: fill, update: ({ left, share }) => part(fill, left, share) };
     });
   };
   return { node, update };

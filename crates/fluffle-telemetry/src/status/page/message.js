@@ -29,9 +29,7 @@ function messagesView() {
 }
 
 function legendView(stage) {
-  const swatch = svg("svg", { class: "swatch", "aria-hidden": "true" });
-  swatch.append(svg("rect", { class: `stage-${stage}`, width: "100%", height: "100%" }));
-  const node = el("span", "", swatch, stageWords(stage));
+  const node = el("span", "", el("i", `swatch stage-${stage}`), stageWords(stage));
   return { node, update: () => {} };
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The page is plain HTML, CSS and JavaScript, without a framework and without a build step: the parts below are
 //! joined, without their comments and indentation, when a page is first asked for. Charts are SVG elements that
-//! `chart.js` makes, not a library's: the page needs a
-//! line and bars, and uPlot alone would take half of the 100 KB that a first paint may have.
+//! `chart.js` makes, not a library's: the page needs a line and bars, and uPlot alone would take half of the 100 KB
+//! that a first paint may have.
 //!
 //! Texts of the application never become HTML. In the document they stand inside JSON in which every `<` is escaped;
 //! the script puts them on the page as text nodes. The policy of [`content_security_policy`] allows one style and one

@@ -20,7 +20,7 @@ function cardId(name) {
 
 function queueView(first, list) {
   const toggle = button("", "disclose", () => setOpen(!isOpen));
-  const arrow = el("span", "arrow", "▸");
+  const arrow = el("span", "arrow");
   const name = el("span", "name");
   arrow.setAttribute("aria-hidden", "true");
   toggle.append(arrow, name);
@@ -53,6 +53,7 @@ function queueView(first, list) {
     const [tone, short] = verdictOf(last.verdict.kind);
     const isLine = list.isCompact() && !isOpen;
     cls(node, `card ${tone}${isLine ? " line" : ""}${isOpen ? " open" : ""}`);
+    text(arrow, isOpen ? "▾" : "▸");
     attr(toggle, "aria-expanded", String(isOpen));
     attr(toggle, "title", isOpen ? "hide its messages" : "show its slowest, failed and sampled messages");
     text(name, last.name);
@@ -140,16 +141,16 @@ function outcomeView() {
 // A value with a bar below it.
 function meter(label, title) {
   const view = fact(label, title);
-  const fill = svg("rect", { class: "fill", height: "100%", width: 0 });
-  const box = svg("svg", { class: "meter", "aria-hidden": "true" });
-  box.append(fill);
+  const fill = el("i", "fill");
+  const box = el("span", "meter", fill);
+  box.setAttribute("aria-hidden", "true");
   view.node.append(box);
   cls(view.node, "fact wide");
   const update = (words, value, most) => {
     text(view.value, words);
     const share = most > 0 ? Math.max(0, Math.min(1, value / most)) : 0;
-    attr(fill, "width", `${(share * 100).toFixed(1)}%`);
-    attr(fill, "class", share >= 0.95 ? "fill full" : "fill");
+    part(fill, 0, share);
+    cls(fill, share >= 0.95 ? "fill full" : "fill");
   };
   return { node: view.node, update };
 }

@@ -98,17 +98,17 @@ function connectionView() {
 function threadView() {
   const name = el("span", "name");
   const lag = el("span", "number");
-  const fill = svg("rect", { class: "fill", height: "100%", width: 0 });
-  const box = svg("svg", { class: "meter", "aria-hidden": "true" });
-  box.append(fill);
+  const fill = el("i", "fill");
+  const box = el("span", "meter", fill);
+  box.setAttribute("aria-hidden", "true");
   const node = el("div", "lag", name, box, lag);
   const update = (one) => {
     text(name, one.name);
     text(lag, `${duration(one.lag)} late`);
     // From 10 µs to 10 s, each factor of ten is a sixth of the bar.
     const share = Math.max(0, Math.min(1, (Math.log10(Math.max(one.lag, 0.001)) + 2) / 6));
-    attr(fill, "width", `${(share * 100).toFixed(0)}%`);
-    attr(fill, "class", one.lag >= LATE ? "fill full" : "fill");
+    part(fill, 0, share);
+    cls(fill, one.lag >= LATE ? "fill full" : "fill");
   };
   return { node, update };
 }

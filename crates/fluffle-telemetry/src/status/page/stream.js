@@ -9,6 +9,7 @@ const news = { at: performance.now(), heard: performance.now(), words: "", isFir
 
 function startStream(take) {
   const channel = new BroadcastChannel("fluffle-stream");
+  let isWanted = false;
   // A line is one picture as JSON; it is parsed in each tab.
   const takeLine = (line) => {
     let picture;
@@ -29,13 +30,13 @@ function startStream(take) {
     channel.postMessage({ words });
   };
   channel.addEventListener("message", ({ data }) => {
+    if (data.hello) return void (isWanted = true);
     if (data.line) return takeLine(data.line);
     news.words = data.words;
     news.heard = performance.now();
   });
-  // Tabs that wait for the lock want the line; without them it is not copied.
+  // Tabs that wait for the lock want the line, and a new tab says hello; without them it is not copied.
   let lastLook = -Infinity;
-  let isWanted = false;
   const look = async () => {
     lastLook = performance.now();
     const { pending } = await navigator.locks.query();
@@ -43,10 +44,11 @@ function startStream(take) {
   };
   const handLine = (line) => {
     takeLine(line);
-    if (navigator.locks && performance.now() - lastLook > 1_500) look();
+    if (navigator.locks && performance.now() - lastLook > 10_000) look();
     if (isWanted) channel.postMessage({ line });
   };
   if (!navigator.locks) return void read(handLine, say, new AbortController().signal);
+  channel.postMessage({ hello: true });
   lead(handLine, say, false);
   // A leader that says nothing at all, not even that it tries again, is a tab that the browser has frozen.
   setInterval(() => {
@@ -79,7 +81,8 @@ async function read(handLine, say, stopped) {
     } catch (error) {
       if (stopped.aborted) return;
       if (error instanceof Refused) await askToRead();
-      say(error instanceof Refused ? "the service asks for a token" : "the service does not answer");
+      if (error instanceof Refused) say("the service asks for a token");
+      else say(error instanceof Answered ? `the service says: ${error.message}` : "the service does not answer");
     }
     tries += 1;
     const wait = Math.min(LONGEST_WAIT, 250 * 2 ** Math.min(tries, 6)) * (0.8 + 0.4 * Math.random());
@@ -89,6 +92,7 @@ async function read(handLine, say, stopped) {
 }
 
 class Refused extends Error {}
+class Answered extends Error {}
 
 async function readOnce(handLine, stopped) {
   const ended = new AbortController();
@@ -102,7 +106,7 @@ async function readOnce(handLine, stopped) {
   try {
     const response = await fetch("/events", { headers: credentials(), cache: "no-store", signal: ended.signal });
     if (response.status === 401 || response.status === 403) throw new Refused();
-    if (!response.ok) throw new Error(`${response.status}`);
+    if (!response.ok) throw new Answered((await response.text()).trim().slice(0, 200) || `${response.status}`);
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
     let rest = "";

@@ -62,14 +62,15 @@ function icon(colour) {
 
 // Green needs both lists of the service's health to be empty, and no finding that is wrong.
 function judge({ process, health, queues }, findings) {
-  const reasons = [...health.live, ...health.ready].join("\n");
+  const notes = health.notes ?? [];
+  const reasons = [...health.live, ...health.ready, ...notes].join("\n");
   if (health.live.length > 0) return { tone: "bad", headline: "Not alive", reasons };
   const bad = findings.filter((one) => one.tone === "bad").length;
   if (process.state === "ended") return { tone: "bad", headline: "The service has ended", reasons };
   if (process.state === "draining") return { tone: "warn", headline: "Draining: it finishes what it has", reasons };
   if (process.state === "starting") return { tone: "warn", headline: "Starting", reasons };
   if (health.ready.length > 0) return { tone: "bad", headline: "Alive, but not ready", reasons };
-  const rest = `Alive and ready. ${plural(queues.length, "queue")}`;
+  const rest = [`Alive and ready. ${plural(queues.length, "queue")}`, ...notes].join("\n");
   if (bad > 0) {
     const headline = bad === 1 ? findings[0].title : `${bad} things are wrong`;
     return { tone: "bad", headline, reasons: rest };
@@ -79,8 +80,7 @@ function judge({ process, health, queues }, findings) {
     const headline = warn === 1 ? "One thing to look at" : `${warn} things to look at`;
     return { tone: "warn", headline, reasons: rest };
   }
-  const notes = findings.length > 0 ? `, ${plural(findings.length, "hint")} below` : "";
-  return { tone: findings.length > 0 ? "note" : "ok", headline: "All is well", reasons: `${rest}${notes}` };
+  return { tone: findings.length > 0 ? "note" : "ok", headline: "All is well", reasons: rest };
 }
 
 function brokenWords(ledger) {

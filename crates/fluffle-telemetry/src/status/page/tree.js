@@ -100,7 +100,7 @@ function nodeView(first, level, isLarge) {
     text(inside, one.mailbox ? `${number(depth)}/${number(capacity)}` : within);
     cls(inside, depth >= capacity ? "node-inside full" : "node-inside");
     text(restarts, one.restarts > 0 ? `↻ ${number(one.restarts)}` : "");
-    show(kill.node, can("kill") && one.path !== "app");
+    show(kill.node, can("kill") && one.kind === "actor");
     kill.set("kill", "kill", one.path);
     show(exit, Boolean(one.last_exit));
     text(exit, one.last_exit ? `last exit: ${one.last_exit}` : "");
