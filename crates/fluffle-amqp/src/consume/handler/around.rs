@@ -50,7 +50,6 @@ impl Middlewares {
             }
             (None, _) => DeliveryInfo::whole(attempt, None),
         };
-        begun.all.reserve_exact(self.0.len());
         for middleware in self.0.iter() {
             let refused = match catch_unwind(AssertUnwindSafe(|| {
                 let handling = middleware.before(&delivery)?;
@@ -65,7 +64,9 @@ impl Middlewares {
                     if let Some(call) = on_settled {
                         call_when_settled(attempt, index, call);
                     }
-                    begun.all.push(handling);
+                    if !handling.is_idle() {
+                        begun.all.push(handling);
+                    }
                     continue;
                 }
                 Ok(Err(failure)) => Ok(failure.before_the_handler()),
@@ -329,6 +330,21 @@ mod tests {
         let lines = log.lock().unwrap();
         assert_eq!(lines[2..6], ["a step", "b step", "b end of step", "a end of step"]);
         assert_eq!(lines[6..], ["b after: Crashed", "a after: Crashed"]);
+    }
+
+    #[test]
+    fn a_middleware_that_has_nothing_more_to_do_costs_no_allocation() {
+        struct Looks;
+
+        impl Middleware for Looks {
+            fn before(&self, _: &DeliveryInfo<'_>) -> Result<Box<dyn Handling>, Failure> {
+                Ok(Box::new(()))
+            }
+        }
+
+        let around = Middlewares::new(vec![Arc::new(Looks)], vec![Arc::new(Looks)]);
+        let around = around.before(&Arc::new(attempt(1)), None).unwrap();
+        assert_eq!((around.is_empty(), around.all.capacity()), (true, 0));
     }
 
     #[test]

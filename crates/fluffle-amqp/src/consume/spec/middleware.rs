@@ -128,6 +128,13 @@ pub trait Handling: 'static {
         None
     }
 
+    /// Whether [`step`](Self::step) and [`after`](Self::after) do nothing, for this message. Asked once, right after
+    /// [`Middleware::before`]. If so, they are not called, and the handling is dropped at once, which saves an
+    /// allocation.
+    fn is_idle(&self) -> bool {
+        false
+    }
+
     /// What to call when the message is settled, some time after [`after`](Self::after): with an item of a batch, when
     /// that becomes of the item. Asked once, right after [`Middleware::before`]. It is called on the handler's thread,
     /// and never if that thread ends first. Each one costs a task.
@@ -147,8 +154,12 @@ pub trait Handling: 'static {
     }
 }
 
-/// Does nothing.
-impl Handling for () {}
+/// Does nothing, and is not kept.
+impl Handling for () {
+    fn is_idle(&self) -> bool {
+        true
+    }
+}
 
 /// The call of a handler, or one poll of the future that it returned.
 #[must_use = "the handler's code runs when `run` is called"]

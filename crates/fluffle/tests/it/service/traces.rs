@@ -138,10 +138,13 @@ async fn a_trace_is_passed_on_with_its_state_and_given_options_come_first() {
     service.shutdown().await.unwrap();
 }
 
-/// Gives each attempt a span of its own, and tells what it saw: the message's span, and that of the attempt before.
+/// The span of a message, and that of the attempt before.
+type Saw = (Option<u8>, Option<u8>);
+
+/// Gives each attempt a span of its own, and tells what it saw.
 #[derive(Clone)]
 struct Attempts {
-    tell: mpsc::UnboundedSender<(Option<u8>, Option<u8>)>,
+    tell: mpsc::UnboundedSender<Saw>,
     next: Arc<Mutex<u8>>,
 }
 
@@ -168,7 +171,7 @@ impl Handling for OneAttempt {
 }
 
 /// A middleware whose spans are numbered from 101, and what it tells.
-fn attempts() -> (Attempts, mpsc::UnboundedReceiver<(Option<u8>, Option<u8>)>) {
+fn attempts() -> (Attempts, mpsc::UnboundedReceiver<Saw>) {
     let (tell, told) = mpsc::unbounded_channel();
     (Attempts { tell, next: Arc::new(Mutex::new(100)) }, told)
 }
