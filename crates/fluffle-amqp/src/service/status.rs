@@ -41,8 +41,8 @@ impl Service {
         }
     }
 
-    /// The running totals of each consumer, with its name in the tree. The name is that of its queue; if the queue has
-    /// several consumers, a number follows the queue's name.
+    /// The running totals of each consumer, with its name in the tree. The name is that of its queue, for example
+    /// `orders`. If the queue has several consumers, the further ones are called `orders#2`, `orders#3` and so on.
     pub fn consumers(&self) -> Vec<(String, ConsumerStats)> {
         self.parts(|parts| {
             let each = parts.consumers.iter().map(|consumer| (consumer.name.to_string(), consumer.settings()));
