@@ -32,8 +32,8 @@ impl Service {
     /// Resolves when all of that is done, as stopping a listener container does in Spring AMQP: the consumers have no
     /// subscription, no unacked delivery at the broker, and no handler at work. A handler that was given up after
     /// [`handler_timeout`](crate::Consume::handler_timeout), or whose connection was lost, counts as at work until it
-    /// answers. The call waits as long as handlers have in a shutdown: the drain's limit, less a quarter of it that is
-    /// at most 4 s (so 11 s with [`DRAIN`](crate::DRAIN)).
+    /// answers. The call waits at most as long as handlers have in a shutdown: the drain's limit, minus a quarter of it
+    /// or 4 s, whichever is less (so 11.25 s with [`DRAIN`](crate::DRAIN)).
     ///
     /// A consumer stays paused when its connection is lost and when it restarts. A consumer that is added to the same
     /// queue later is not paused. With [`AtMostOnce`](crate::AtMostOnce), everything that was delivered is handled

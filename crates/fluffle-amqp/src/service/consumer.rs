@@ -25,11 +25,11 @@ const LOOK: Duration = Duration::from_millis(10);
 pub(crate) struct Consumer {
     pub(super) name: Arc<Name>,
     pub(super) now: Arc<Now>,
-    /// Tells the task that keeps the consumer's slot to take the consumer down. `None` after that.
+    /// Tells the task that keeps the consumer's slot to take the consumer down. `None` once this sender was used.
     pub(super) remove: Mutex<Option<oneshot::Sender<Removed>>>,
     pub(super) _copies: CopiesPublisher,
     pub(super) threads: HandlerThreads,
-    /// Of all lanes of one consumer.
+    /// Shared by all lanes of one consumer.
     pub(super) _claim: Arc<TypeClaim>,
 }
 

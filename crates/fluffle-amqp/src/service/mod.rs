@@ -425,8 +425,9 @@ impl Service {
         });
     }
 
-    /// Has an actor of the tree end as if it had crashed, for demonstrations and tests: see
-    /// [`SupervisorHandle::kill`]. `path` is as in [`snapshot`](Self::snapshot). False if no such actor runs.
+    /// Ends an actor of the tree as if it had crashed, for demonstrations and tests: see [`SupervisorHandle::kill`].
+    /// `path` is the actor's path in the tree, as [`snapshot`](Self::snapshot) shows it. Returns `false` if no such
+    /// actor runs.
     pub fn kill_node(&self, path: &str) -> bool {
         self.inner.root.kill(path)
     }
@@ -436,7 +437,7 @@ impl Service {
         &self.inner.name
     }
 
-    /// A snapshot of the supervision tree. It is cheap, and can be taken on any thread.
+    /// Takes a snapshot of the supervision tree. The call is cheap and works on any thread.
     pub fn snapshot(&self) -> NodeSnapshot {
         self.inner.root.snapshot()
     }

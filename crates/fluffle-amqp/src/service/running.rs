@@ -15,7 +15,7 @@ use crate::{
     service::{Service, error::ServiceEnd, signals::Signals},
 };
 
-/// The least time that journals have to be flushed, even if the time limit of the shutdown is over.
+/// The minimum time limit for flushing the journals. It holds even if the time limit of the shutdown is over.
 const SHORTEST_FLUSH: Duration = Duration::from_millis(250);
 
 impl Service {

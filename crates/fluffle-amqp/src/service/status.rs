@@ -41,7 +41,8 @@ impl Service {
         }
     }
 
-    /// Running totals of the consumers, by name: the queue's, with a number when it has several.
+    /// The running totals of each consumer, with its name in the tree. The name is that of its queue, for example
+    /// `orders`. If the queue has several consumers, the further ones are called `orders#2`, `orders#3` and so on.
     pub fn consumers(&self) -> Vec<(String, ConsumerStats)> {
         self.parts(|parts| {
             let each = parts.consumers.iter().map(|consumer| (consumer.name.to_string(), consumer.settings()));
@@ -88,11 +89,12 @@ impl Service {
         shared.map(|shared| connection_status(&shared)).collect()
     }
 
-    /// How late each thread of the service is, which says whether something blocks it.
+    /// How late each thread of the service is. A large value means that something blocks the thread.
     ///
-    /// A probe is sent to each thread and stamped when it runs. At most one is on its way to each; the next is sent by
-    /// the first call after the last one ran. So call this at intervals: what it says is as old as the call before.
-    /// Nothing is measured while nobody calls.
+    /// A call sends a probe to each thread and returns without waiting for it. The probe measures how long it waited
+    /// until it ran. A thread has at most one unfinished probe: while that probe waits, a call sends no other one and
+    /// returns how long the probe has waited so far. Otherwise a call returns the result of the probe that an earlier
+    /// call sent, so call this at intervals. Without calls, nothing is measured.
     pub fn threads(&self) -> Vec<ThreadStatus> {
         let consumers = self.parts(|parts| parts.consumers.clone());
         let status = |name: String, consumer, lag| ThreadStatus { name, consumer, lag };
@@ -105,18 +107,18 @@ impl Service {
     }
 }
 
-/// Those that somebody still uses.
+/// The parts whose handles are still in use.
 fn living<P>(parts: &[Weak<P>]) -> Vec<std::sync::Arc<P>> {
     parts.iter().filter_map(Weak::upgrade).collect()
 }
 
-/// All of a [`Service`] at one moment: see [`Service::status`].
+/// The status of every part of a [`Service`] at one moment: see [`Service::status`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServiceStatus {
     /// The consumers, one for each lane.
     pub consumers: Vec<ConsumerStatus>,
-    /// The publishers in use, one for each lane; those of the consumers' copies and answers among them.
+    /// The publishers in use, one for each lane. The publishers of the consumers' copies and answers are included.
     pub publishers: Vec<PublisherStatus>,
     /// The requesters in use.
     pub requesters: Vec<RequesterStatus>,
@@ -128,7 +130,7 @@ pub struct ServiceStatus {
     pub threads: Vec<ThreadStatus>,
 }
 
-/// One consumer, or one lane of it, at a glance.
+/// The status of one consumer, or of one lane of a consumer.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConsumerStatus {
@@ -140,22 +142,22 @@ pub struct ConsumerStatus {
     pub connection: String,
     /// Its running totals.
     pub stats: ConsumerStats,
-    /// What it does. The same as in `stats`.
+    /// What the consumer does now. The same value as in `stats`.
     pub state: ConsumerState,
-    /// Since when.
+    /// When the consumer entered that state.
     pub since: Instant,
-    /// The most deliveries that it may have unacked.
+    /// The maximum number of unacked deliveries that the consumer may have.
     pub prefetch: u16,
-    /// Deliveries received and not settled.
+    /// The number of deliveries that were received and are not settled.
     pub in_hand: usize,
-    /// Deliveries that wait for a handler. Of a batch that is sorted by key, each item counts.
+    /// The number of deliveries that wait for a handler. If batches are sorted by key, each item of a batch counts.
     pub waiting: usize,
-    /// Deliveries that handlers have and have not answered. Those that were given up or whose channel was lost count
-    /// until their handler answers.
+    /// The number of deliveries that handlers have and have not answered. A delivery that was given up, or whose
+    /// channel was lost, counts until its handler answers.
     pub handling: usize,
-    /// Handler actors, whether they run or not.
+    /// The number of handler actors, whether they run or not.
     pub handlers: usize,
-    /// The most deliveries that each of them may have in hand.
+    /// The maximum number of deliveries that each handler actor may have in hand.
     pub concurrency: usize,
     /// Its circuit breaker, if it has one.
     pub breaker: Option<SwitchStatus>,
@@ -188,7 +190,7 @@ impl Consumer {
     }
 }
 
-/// One channel at a glance.
+/// The status of one channel.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChannelStatus {
@@ -198,9 +200,9 @@ pub struct ChannelStatus {
     pub connection: String,
     /// Whether it is open.
     pub is_open: bool,
-    /// Since when it is open, or is not.
+    /// When the channel was opened, or, if it is not open, since when it is not.
     pub since: Instant,
-    /// How many channels its user has had, this one included.
+    /// The number of channels that its user has had, this one included.
     pub generation: u64,
 }
 
@@ -218,18 +220,19 @@ pub struct ConnectionStatus {
     pub name: String,
     /// Whether the socket is up.
     pub connected: bool,
-    /// Since when it is up, or is not: since the service was started, if it never was.
+    /// When the socket came up, or, if it is down, since when it is down. If the socket was never up, this is the time
+    /// when the service added the connection.
     pub since: Instant,
-    /// How often it has been established.
+    /// How often the connection has been established.
     pub connects: u64,
-    /// The address of the present socket, or of the last one, without credentials: `amqp://host:5672/vhost`. `None`
-    /// before the first.
+    /// The address of the present socket, or of the last one if the socket is down, without credentials:
+    /// `amqp://host:5672/vhost`. `None` until the first socket is up.
     pub endpoint: Option<String>,
-    /// How many channels have a place on it, open or not.
+    /// The number of channels that have a slot on the connection, open or not.
     pub channels: usize,
-    /// The broker's reason while it blocks publishing on it.
+    /// If the broker blocks publishing on this connection, the broker's reason, else `None`.
     pub blocked: Option<String>,
-    /// Since when the broker blocks it.
+    /// If the broker blocks publishing on this connection, since when, else `None`.
     pub blocked_since: Option<Instant>,
 }
 
@@ -248,15 +251,16 @@ fn connection_status(shared: &ConnectionShared) -> ConnectionStatus {
     }
 }
 
-/// One thread of a service at a glance: see [`Service::threads`].
+/// The status of one thread of a service: see [`Service::threads`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ThreadStatus {
     /// `io`: connections, channels, publishers, consumers and supervisors. `application`: the application's own actors.
     /// `<consumer>/<n>`: handlers of that consumer.
     pub name: String,
-    /// The consumer whose handlers it runs.
+    /// The consumer whose handlers run on the thread. `None` for `io` and `application`.
     pub consumer: Option<String>,
-    /// The time since the probe that is on its way was sent; without one, how long the last probe waited until it ran.
+    /// If a probe has been sent and has not run, the time since it was sent. Else, how long the last probe waited until
+    /// it ran.
     pub lag: Duration,
 }

@@ -15,11 +15,11 @@ use actix_rt::{Arbiter, ArbiterHandle, System};
 
 use crate::service::probe::Probe;
 
-/// What runs a service. Dropping it stops nothing.
+/// The two actix systems that run a service. Dropping this value stops neither; call [`stop`](Self::stop).
 pub(crate) struct ServiceThreads {
     io: System,
     work: System,
-    /// Of `io`, and of the thread of the application's own actors.
+    /// Measure how late two threads are: `io`, and the thread of the application's own actors.
     probes: [Probe; 2],
 }
 
@@ -55,7 +55,7 @@ impl ServiceThreads {
         [("io", io.lag()), ("application", application.lag())]
     }
 
-    /// `count` fresh threads for one consumer's handlers.
+    /// Starts `count` new threads for one consumer's handlers.
     pub(crate) fn handlers(&self, count: usize) -> io::Result<HandlerThreads> {
         let work = self.work.clone();
         // An arbiter belongs to the system of the thread that makes it, so that thread must belong to `work`. A new
@@ -78,8 +78,8 @@ impl ServiceThreads {
     }
 }
 
-/// The threads of one consumer's handlers. Dropped, they are given back: each ends as soon as what it does just now
-/// lets it.
+/// The threads of one consumer's handlers. When this value is dropped, each thread ends as soon as the code that it
+/// runs yields.
 pub(crate) struct HandlerThreads(Vec<HandlerThread>);
 
 struct HandlerThread {
@@ -98,7 +98,7 @@ impl HandlerThreads {
         self.0.iter().map(|thread| &thread.arbiter)
     }
 
-    /// How late each of them is, in their order.
+    /// How late each thread is, in the order of [`iter`](Self::iter).
     pub(crate) fn lags(&self) -> impl Iterator<Item = Duration> {
         self.0.iter().map(|thread| thread.probe.lag())
     }
@@ -107,7 +107,7 @@ impl HandlerThreads {
 impl Drop for HandlerThreads {
     fn drop(&mut self) {
         for thread in &self.0 {
-            // `false` from one that has ended with its system, which is just as well.
+            // `false` means that the thread has ended already, together with its system. Nothing is left to stop then.
             thread.arbiter.stop();
         }
     }

@@ -25,7 +25,7 @@ pub struct PublisherPart {
     /// One send queue for each lane.
     pub(crate) send_queues: Vec<Arc<SendQueue>>,
     pub(crate) confirms: bool,
-    /// Why the publisher cannot be added with these settings, if it cannot.
+    /// The error if the publisher's settings exclude one another or its journal is in use; else `None`.
     pub(crate) refused: Option<ServiceError>,
 }
 
@@ -109,7 +109,8 @@ pub struct RequesterPart {
     pub(crate) request_tables: Vec<Arc<RequestTable>>,
 }
 
-/// As for [`PublisherPart`]: waiting requests fail, because nothing can send them any more.
+/// If the part is dropped before a service has adopted its request table, the waiting requests fail, because nothing
+/// can send them any more.
 impl Drop for RequesterPart {
     fn drop(&mut self) {
         self.request_tables.iter().for_each(|table| table.close_unborn());
