@@ -1,4 +1,4 @@
-//! Makes sure that private RabbitMQ nodes and PostgreSQL servers can be started here.
+//! Makes sure that the servers that tests start can be started here: RabbitMQ, PostgreSQL, Prometheus and Chromium.
 
 use std::process::{Command, Stdio};
 
@@ -22,6 +22,23 @@ const POSTGRES: Package = Package {
     variable: "FLUFFLE_POSTGRES_BIN",
 };
 
+/// Has promtool too. The package starts the system's own server where there is systemd; the tests do not use it.
+const PROMETHEUS: Package = Package {
+    name: "prometheus",
+    is_installed: fluffle_harness::Prometheus::is_installed,
+    variable: "PATH",
+};
+
+const PUSHGATEWAY: Package = Package {
+    name: "prometheus-pushgateway",
+    is_installed: fluffle_harness::Pushgateway::is_installed,
+    variable: "PATH",
+};
+
+/// Depends on the package chromium.
+const CHROMIUM: Package =
+    Package { name: "chromium-driver", is_installed: fluffle_harness::Browser::is_installed, variable: "PATH" };
+
 /// Installs another Debian release into a folder.
 const DEBOOTSTRAP: Package = Package {
     name: "debootstrap",
@@ -37,6 +54,11 @@ pub(crate) fn ensure_installed() -> Result<(), Failure> {
 /// The same for PostgreSQL.
 pub(crate) fn ensure_postgres() -> Result<(), Failure> {
     ensure(&POSTGRES)
+}
+
+/// The same for Prometheus, its Pushgateway, and Chromium with its driver.
+pub(crate) fn ensure_viewers() -> Result<(), Failure> {
+    [&PROMETHEUS, &PUSHGATEWAY, &CHROMIUM].into_iter().try_for_each(ensure)
 }
 
 /// The same for debootstrap.

@@ -39,6 +39,7 @@ pub(crate) fn ci() -> Result<(), Failure> {
 pub(crate) fn test(arguments: &[String]) -> Result<(), Failure> {
     broker::ensure_installed()?;
     broker::ensure_postgres()?;
+    broker::ensure_viewers()?;
     let nextest = has_nextest();
     // Built before the node starts: a broker need not sit idle through a cold build.
     step::run("building the tests", tests(nextest, arguments).arg("--no-run"))?;

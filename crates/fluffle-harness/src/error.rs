@@ -28,6 +28,27 @@ pub enum HarnessError {
         program: &'static str,
     },
 
+    /// A program of another Debian package is not installed.
+    #[error(
+        "{program} was not found: install it with `apt-get install {package}` (`cargo xtask test` does it for you), \
+         or add its folder to PATH"
+    )]
+    NoProgram {
+        /// The program that was looked for.
+        program: &'static str,
+        /// The package that has it.
+        package: &'static str,
+    },
+
+    /// A server gave another answer over HTTP than the expected one.
+    #[error("{request} was answered with: {answer}")]
+    BadAnswer {
+        /// The method and the URL.
+        request: String,
+        /// The status and the text of the answer.
+        answer: String,
+    },
+
     /// The node ended, or was not ready in time, while it booted.
     #[error("the {server} {why}; the end of its log ({dir}, FLUFFLE_KEEP_BROKER=1 keeps the folder):\n{log}")]
     BootFailed {

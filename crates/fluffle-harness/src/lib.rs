@@ -1,4 +1,4 @@
-//! A private RabbitMQ node and a private PostgreSQL server, for tests and examples.
+//! A private RabbitMQ node, and private servers of what stands beside it, for tests and examples.
 //!
 //! [`RabbitMq::start`] boots a private node on loopback with its own ports, Erlang node and data folder. Any number of
 //! nodes can run side by side, and none touches the system's broker. The owner can stop the node, kill it, start it
@@ -9,6 +9,8 @@
 //! | a broker that the test may stop or kill | [`RabbitMq::start`] | a boot, 4 to 7 s |
 //! | a vhost that nothing else uses | [`RabbitMq::shared`], [`RabbitMq::fresh_vhost`] | one boot, then 50 ms each |
 //! | a database that the test may stop or kill | [`Postgres::start`] | 1 to 2 s |
+//! | metrics that are scraped and asked | [`Prometheus::start`], [`Pushgateway::start`] | below 1 s |
+//! | a page in a browser | [`Browser::start`] | below 1 s |
 //! | any broker | [`Broker::from_env_or_private`] | nothing with `AMQP_URL`, else a boot |
 //!
 //! Runs on Linux with `rabbitmq-server` from the distribution or from the RabbitMQ team, without systemd. If the
@@ -23,25 +25,33 @@
 
 mod admin;
 mod broker;
+mod browser;
 mod builder;
 mod error;
+mod http;
 mod install;
 mod layout;
 mod ports;
 mod postgres;
 mod process;
+mod prometheus;
+mod pushgateway;
 mod rabbit;
 mod remote;
 mod shared;
+mod tool;
 mod vhost;
 mod wait;
 
 pub use admin::{Connection, QueueDepth};
 pub use broker::Broker;
+pub use browser::Browser;
 pub use builder::{Builder, TlsFiles};
 pub use error::HarnessError;
 pub use install::is_installed;
 pub use postgres::Postgres;
+pub use prometheus::{Prometheus, promtool};
+pub use pushgateway::Pushgateway;
 pub use rabbit::RabbitMq;
 pub use vhost::Vhost;
 
