@@ -23,11 +23,8 @@ const POSTGRES: Package = Package {
 };
 
 /// Has promtool too. The package starts the system's own server where there is systemd; the tests do not use it.
-const PROMETHEUS: Package = Package {
-    name: "prometheus",
-    is_installed: fluffle_harness::Prometheus::is_installed,
-    variable: "PATH",
-};
+const PROMETHEUS: Package =
+    Package { name: "prometheus", is_installed: fluffle_harness::Prometheus::is_installed, variable: "PATH" };
 
 const PUSHGATEWAY: Package = Package {
     name: "prometheus-pushgateway",

@@ -17,8 +17,8 @@ const KIND: Kind = Kind {
     arguments: |port, _| vec![format!("--port={port}")],
 };
 
-/// chromedriver on loopback, which starts a Chromium for each session. It starts in less than a second, a session in one
-/// to two.
+/// chromedriver on loopback, which starts a Chromium for each session. It starts in less than a second, a session in
+/// one to two.
 ///
 /// The WebDriver client is the caller's, because it is by far larger than this crate; the tests of this workspace use
 /// fantoccini. Dropping the value ends chromedriver, its browsers, and removes their profiles.

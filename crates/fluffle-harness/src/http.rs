@@ -19,8 +19,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(crate) fn request(method: &str, port: u16, path: &str, body: &str) -> Result<String, HarnessError> {
     let url = format!("http://127.0.0.1:{port}{path}");
     let io = |error| HarnessError::io(format!("{method} {url}"))(error);
-    let mut stream =
-        TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), LIMIT).map_err(io)?;
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), LIMIT).map_err(io)?;
     stream.set_read_timeout(Some(LIMIT)).map_err(io)?;
     stream.set_write_timeout(Some(LIMIT)).map_err(io)?;
     let head = format!(

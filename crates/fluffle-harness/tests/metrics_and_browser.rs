@@ -69,7 +69,8 @@ fn a_browser_shows_a_page_and_ends_with_its_driver() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let profiles = runtime.block_on(async {
         let wanted = browser.capabilities().as_object().unwrap().clone();
-        let client = ClientBuilder::new(HttpConnector::new()).capabilities(wanted).connect(&browser.url()).await.unwrap();
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        let client = builder.capabilities(wanted).connect(&browser.url()).await.unwrap();
         client.goto(&format!("http://127.0.0.1:{port}/")).await.unwrap();
         assert_eq!(client.title().await.unwrap(), "seen run");
         assert_eq!(client.find(Locator::Css("h1")).await.unwrap().text().await.unwrap(), "before");

@@ -50,7 +50,10 @@ impl Kind {
 }
 
 macro_rules! names {
-    ($( $const:ident = $kind:ident $otel:literal, $prometheus:literal, $unit:literal, [$($label:literal),*], $help:literal; )*) => {
+    ($(
+        $const:ident = $kind:ident $otel:literal, $prometheus:literal, $unit:literal, [$($label:literal),*],
+        $help:literal;
+    )*) => {
         $( #[doc = concat!("`", $prometheus, "`: ", $help)]
         pub static $const: Name = Name {
             otel: $otel, prometheus: $prometheus, unit: $unit, kind: Kind::$kind, labels: &[$($label),*], help: $help,
@@ -65,14 +68,15 @@ names! {
         "Messages that a publisher accepted to send.";
     PUBLISH_SETTLED = Counter "fluffle.publish.settled", "fluffle_publish_settled_total", "{message}",
         ["publisher", "outcome"], "Messages that a publisher accepted and that have their outcome.";
-    PUBLISH_DURATION = Histogram "messaging.client.operation.duration", "messaging_client_operation_duration_seconds", "s",
-        ["publisher"], "Time from the acceptance of a published message to its outcome.";
+    PUBLISH_DURATION = Histogram "messaging.client.operation.duration", "messaging_client_operation_duration_seconds",
+        "s", ["publisher"], "Time from the acceptance of a published message to its outcome.";
     PUBLISH_REPUBLISHED = Counter "fluffle.publish.republished", "fluffle_publish_republished_total", "{message}",
-        ["publisher"], "Messages published again, under the same id, because their channel was lost before the confirm.";
+        ["publisher"],
+        "Messages published again, under the same id, because their channel was lost before the confirm.";
     PUBLISH_BYTES = Counter "fluffle.publish.bytes", "fluffle_publish_bytes_total", "By", ["publisher"],
         "Bytes of the bodies of published messages that have their outcome, as sent.";
-    PUBLISH_OUTSTANDING = Gauge "fluffle.publish.outstanding", "fluffle_publish_outstanding", "{message}", ["publisher"],
-        "Messages that a publisher accepted and that have no outcome yet.";
+    PUBLISH_OUTSTANDING = Gauge "fluffle.publish.outstanding", "fluffle_publish_outstanding", "{message}",
+        ["publisher"], "Messages that a publisher accepted and that have no outcome yet.";
     PUBLISH_IN_FLIGHT = Gauge "fluffle.publish.in_flight", "fluffle_publish_in_flight", "{message}", ["publisher"],
         "Publishes that are written to a channel and not confirmed yet.";
     PUBLISH_WINDOW = Gauge "fluffle.publish.window", "fluffle_publish_window", "{message}", ["publisher"],
@@ -95,8 +99,8 @@ names! {
         "{delivery}", ["queue"], "Deliveries settled with the broker.";
     LOST_DELIVERIES = Counter "fluffle.consume.deliveries.lost", "fluffle_consume_deliveries_lost_total", "{delivery}",
         ["queue"], "Deliveries whose channel ended before they were settled; the broker delivers them again.";
-    RETRIED_HERE = Counter "fluffle.consume.retried_here", "fluffle_consume_retried_here_total", "{delivery}", ["queue"],
-        "Deliveries that failed and are kept in the process until their next attempt.";
+    RETRIED_HERE = Counter "fluffle.consume.retried_here", "fluffle_consume_retried_here_total", "{delivery}",
+        ["queue"], "Deliveries that failed and are kept in the process until their next attempt.";
     CRASHED = Counter "fluffle.consume.crashed", "fluffle_consume_crashed_total", "{message}", ["queue"],
         "Messages in the hand of a handler that panicked or ended.";
     LATE = Counter "fluffle.consume.late", "fluffle_consume_late_total", "{message}", ["queue"],
@@ -120,7 +124,8 @@ names! {
     PROCESS_DURATION = Histogram "messaging.process.duration", "messaging_process_duration_seconds", "s", ["queue"],
         "Time from the start of an attempt to its answer.";
     CONSUME_STAGE = Histogram "fluffle.consume.stage.duration", "fluffle_consume_stage_duration_seconds", "s",
-        ["queue", "stage"], "Time of one stage of consuming: broker, handler_wait, decode, handle, settle or retry_wait.";
+        ["queue", "stage"],
+        "Time of one stage of consuming: broker, handler_wait, decode, handle, settle or retry_wait.";
     MESSAGE_AGE = Histogram "fluffle.message.age", "fluffle_message_age_seconds", "s", ["queue"],
         "Time from the first publish of a message to its settlement, waits for retries included.";
     CLOCK_SKEW = Counter "fluffle.clock.skew", "fluffle_clock_skew_total", "{message}", ["queue"],
@@ -140,7 +145,8 @@ names! {
     CONNECTION_UP = Gauge "fluffle.connection.up", "fluffle_connection_up", "1", ["connection"],
         "1 while the connection is up and the topology is declared, else 0.";
     CONNECTION_LOST = Counter "fluffle.connection.lost", "fluffle_connection_lost_total", "{connection}",
-        ["connection", "reason"], "Times that the connection was lost, by AMQP's reply code, or `socket` if there was none.";
+        ["connection", "reason"],
+        "Times that the connection was lost, by AMQP's reply code, or `socket` if there was none.";
     CONNECTION_BLOCKED = Gauge "fluffle.connection.blocked", "fluffle_connection_blocked", "1", ["connection"],
         "1 while the broker does not read what is published on the connection, else 0.";
     CONNECTION_BLOCKED_SECONDS = Counter "fluffle.connection.blocked.time", "fluffle_connection_blocked_seconds_total",
@@ -161,8 +167,8 @@ names! {
         "The most messages that the mailbox holds.";
     ARBITER_LAG = Gauge "fluffle.arbiter.lag", "fluffle_arbiter_lag_seconds", "s", ["arbiter"],
         "How late the thread runs what it is given; it grows while something blocks the thread.";
-    JOURNAL_UNCONFIRMED = Gauge "fluffle.journal.unconfirmed", "fluffle_journal_unconfirmed", "{message}", ["publisher"],
-        "Messages in a publisher's journal that have no outcome yet.";
+    JOURNAL_UNCONFIRMED = Gauge "fluffle.journal.unconfirmed", "fluffle_journal_unconfirmed", "{message}",
+        ["publisher"], "Messages in a publisher's journal that have no outcome yet.";
     JOURNAL_BYTES = Gauge "fluffle.journal.size", "fluffle_journal_bytes", "By", ["publisher"],
         "Bytes of the bodies in a publisher's journal.";
     JOURNAL_AGE = Gauge "fluffle.journal.oldest.age", "fluffle_journal_oldest_age_seconds", "s", ["publisher"],
@@ -176,7 +182,7 @@ names! {
     DEAD_LETTERS_REPLAYED = Counter "fluffle.dead_letters.replayed", "fluffle_dead_letters_replayed_total", "{message}",
         ["queue"], "Dead letters that were published again to the queue.";
     LEDGER_IMBALANCE = Gauge "fluffle.ledger.imbalance", "fluffle_ledger_imbalance", "{message}", ["side", "of"],
-        "What is missing from the ledger of a publisher (messages) or of a queue's consumers (deliveries): 0, or a defect.";
+        "Missing from the ledger of a publisher (messages) or of a queue's consumers (deliveries): 0, or a defect.";
     SERIES_FOLDED = Counter "fluffle.telemetry.series.folded", "fluffle_telemetry_series_folded_total", "{series}", [],
         "Label sets past the limit of their metric, which are counted under `_other`.";
     BUILD_INFO = Gauge "fluffle.build.info", "fluffle_build_info", "1", ["version"],

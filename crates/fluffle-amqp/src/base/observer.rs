@@ -65,8 +65,8 @@ pub trait Observer: Send + Sync + 'static {
         None
     }
 
-    /// A consumer is added, as [`consumer`](Self::consumer) says. The listener hears of each attempt, with the id and the
-    /// trace of its message: for logs and pages that name single messages. Metrics need only `consumer`.
+    /// A consumer is added, as [`consumer`](Self::consumer) says. The listener hears of each attempt, with the id and
+    /// the trace of its message: for logs and pages that name single messages. Metrics need only `consumer`.
     fn attempts(&self, of: &ConsumerLabels<'_>) -> Option<AttemptListener> {
         let _ = of;
         None

@@ -8,7 +8,8 @@ use std::{
 
 use fluffle_supervise::Panicked;
 
-/// Tells a listener. If the listener panics, the panic is logged, and `is_broken` is set: it is to be told nothing more.
+/// Tells a listener. If the listener panics, the panic is logged, and `is_broken` is set: it is to be told nothing
+/// more.
 pub(crate) fn guarded(of: &str, is_broken: &AtomicBool, tell: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(tell))
         && !is_broken.swap(true, Ordering::Relaxed)

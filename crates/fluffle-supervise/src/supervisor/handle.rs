@@ -114,8 +114,8 @@ impl SupervisorHandle {
     }
 
     /// Has an actor end as if it had crashed, so that its supervision can be watched at work: for demonstrations and
-    /// tests. `path` is the actor's name in the tree, as in [`snapshot`](Self::snapshot). The actor's value is dropped as
-    /// soon as its thread is free, and its supervisor does what it does after any failure.
+    /// tests. `path` is the actor's name in the tree, as in [`snapshot`](Self::snapshot). The actor's value is dropped
+    /// as soon as its thread is free, and its supervisor does what it does after any failure.
     ///
     /// False if nothing has this path below this supervisor, if it is a supervisor, or if it does not run now.
     pub fn kill(&self, path: &str) -> bool {

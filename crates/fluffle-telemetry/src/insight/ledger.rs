@@ -13,8 +13,8 @@ pub(crate) struct Entries {
 }
 
 impl Entries {
-    /// What is missing at the moment when `open` was read, as near to zero as the reading allows. Both totals only grow,
-    /// so at that moment each was between its two readings.
+    /// What is missing at the moment when `open` was read, as near to zero as the reading allows. Both totals only
+    /// grow, so at that moment each was between its two readings.
     fn missing(&self) -> i64 {
         let [entered_before, entered_after] = self.entered.map(signed);
         let [settled_before, settled_after] = self.settled.map(signed);

@@ -71,8 +71,8 @@ fn stopped(seen: &Seen) -> Option<Verdict> {
         ),
         State::BreakerOpen => verdict(
             "breaker-open",
-            "The circuit breaker is open: what the handler needs has failed too often. Messages wait in the queue, none \
-             is lost.",
+            "The circuit breaker is open: what the handler needs has failed too often. Messages wait in the queue, \
+             none is lost.",
             "Mend what the handler depends on. The breaker tries again by itself.",
         ),
         State::Away => verdict(
@@ -138,8 +138,8 @@ fn slow(seen: &Seen) -> Option<Verdict> {
         return Some(verdict(
             "ack-bound",
             format!(
-                "{} of {} deliveries are in hand, and settling one takes {}, longer than handling it ({}): acks wait for \
-                 the confirms of copies, or for the broker.",
+                "{} of {} deliveries are in hand, and settling one takes {}, longer than handling it ({}): acks wait \
+                 for the confirms of copies, or for the broker.",
                 seen.in_hand,
                 seen.prefetch,
                 time(settle),
@@ -152,7 +152,8 @@ fn slow(seen: &Seen) -> Option<Verdict> {
         return Some(verdict(
             "prefetch-starved",
             format!(
-                "All {} deliveries that the prefetch allows are in hand, and handlers are busy only {:.0} % of the time.",
+                "All {} deliveries that the prefetch allows are in hand, and handlers are busy only {:.0} % of \
+                 the time.",
                 seen.prefetch,
                 used * 100.0,
             ),
@@ -260,8 +261,8 @@ mod tests {
         let verdict = of(&Seen { at_work: 1.9, in_hand: 100, waiting: 98, ..busy() });
         assert_eq!(
             verdict.words,
-            "Handlers are busy 95 % of the time, 98 deliveries wait for them; a message takes them 5 ms, so 2 of them do \
-             at most 400 a second."
+            "Handlers are busy 95 % of the time, 98 deliveries wait for them; a message takes them 5 ms, so 2 of them \
+             do at most 400 a second."
         );
         assert_eq!(verdict.advice.unwrap(), "More `instances`, more processes, or a faster handler.");
     }

@@ -1,4 +1,5 @@
-//! A value for each of a few groups of threads, so that threads which write the same metric do not wait for one another.
+//! A value for each of a few groups of threads, so that threads which write the same metric do not wait for one
+//! another.
 
 use std::{
     cell::Cell,

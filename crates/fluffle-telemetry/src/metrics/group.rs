@@ -7,8 +7,8 @@ use std::{
 
 use crate::instrument::counter::Counter;
 
-/// The most things of one kind that have metrics of their own. What comes later shares the metrics of [`OTHER`], so that
-/// names made at run time (a queue for each tenant) cannot fill the memory of this process or of Prometheus.
+/// The most things of one kind that have metrics of their own. What comes later shares the metrics of [`OTHER`], so
+/// that names made at run time (a queue for each tenant) cannot fill the memory of this process or of Prometheus.
 pub(crate) const LIMIT: usize = 256;
 
 /// The label of all things past the limit.

@@ -22,7 +22,7 @@ use crate::{
         trend::{PublisherTrend, QueueTrend},
         views,
     },
-    status::picture::{HealthView, HistoryView, LedgerLine, Picture, Process, SeriesView, Story},
+    status::picture::{HealthView, HistoryView, LedgerLine, Picture, Process, SeriesView, StoryView},
 };
 
 /// How far two looks are apart.
@@ -249,14 +249,14 @@ impl Sampler {
         status.publishers.iter().map(view).collect()
     }
 
-    fn tell(&self, stories: &Stories, totals: Totals) -> Vec<Story> {
+    fn tell(&self, stories: &Stories, totals: Totals) -> Vec<StoryView> {
         let story = |(story, remark): (&crate::insight::stories::Story, Option<String>)| {
             let again = story.came_again(totals);
             let reason = match story.exits {
                 1 => story.reason.clone(),
                 exits => format!("{} ({exits} times before it was ready again)", story.reason),
             };
-            Story {
+            StoryView {
                 at: self.clock.unix(story.at),
                 node: story.node.clone(),
                 reason,

@@ -14,7 +14,7 @@ use crate::{
     sampling::{clock::Clock, trend::QueueTrend},
     status::picture::{
         ArbiterView, ConnectionView, MessageView, NodeView, OutcomeView, PublisherView, QueueView, StageView,
-        StoreView, Verdict,
+        StoreView, VerdictView,
     },
 };
 
@@ -95,7 +95,7 @@ pub(crate) fn queue(
         stages,
         outcomes: outcomes(&metrics.outcomes()),
         crashed: metrics.totals().crashed,
-        verdict: Verdict { kind, words, advice },
+        verdict: VerdictView { kind, words, advice },
         dead_letters: None,
         messages: samples.into_iter().map(|(why, sample)| message(why, sample, clock)).collect(),
     }

@@ -1,7 +1,7 @@
 //! What the status page shows at one moment, as the JSON that the page reads.
 //!
-//! Times are in milliseconds; points in time are milliseconds since 1970-01-01 00:00 UTC. Rates are per second, over the
-//! last five seconds. Texts come from names of the application and from error texts: the page must escape them.
+//! Times are in milliseconds; points in time are milliseconds since 1970-01-01 00:00 UTC. Rates are per second, over
+//! the last five seconds. Texts come from names of the application and from error texts: the page must escape them.
 
 use serde::Serialize;
 
@@ -27,7 +27,7 @@ pub struct Picture {
     /// The ledgers: one for each publisher, and one for the consumers of each queue.
     pub ledger: Vec<LedgerLine>,
     /// What happened to the tree: the last 50 restarts, the newest first.
-    pub stories: Vec<Story>,
+    pub stories: Vec<StoryView>,
     /// What the page may do.
     pub actions: Vec<&'static str>,
 }
@@ -122,7 +122,7 @@ pub struct QueueView {
     /// Messages in the hand of handlers that crashed, since the start.
     pub crashed: u64,
     /// Why the queue is as fast as it is.
-    pub verdict: Verdict,
+    pub verdict: VerdictView,
     /// Messages ready in the dead-letter queue, if that is known.
     pub dead_letters: Option<u64>,
     /// The slowest, the failed and some sampled messages: at most 10 of each kind.
@@ -153,7 +153,7 @@ pub struct OutcomeView {
 
 /// Why a queue is as fast as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct VerdictView {
     /// `idle`, `healthy`, `prefetch-starved`, `handler-bound`, `ack-bound`, `broker-bound`, `poison`, `breaker-open`,
     /// `paused` or `away`.
     pub kind: &'static str,
@@ -277,7 +277,7 @@ pub struct LedgerLine {
 
 /// A restart and what came of it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Story {
+pub struct StoryView {
     /// When the node ended.
     pub at: u64,
     /// The node.

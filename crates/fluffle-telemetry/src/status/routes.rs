@@ -28,8 +28,8 @@ const STREAMS: usize = 32;
 /// The most bytes of an action's body.
 pub(crate) const LARGEST_BODY: usize = 4096;
 
-/// The routes of the status server without the server: for an application that serves the page from an HTTP server of its
-/// own. Made by [`Telemetry::routes`].
+/// The routes of the status server without the server: for an application that serves the page from an HTTP server of
+/// its own. Made by [`Telemetry::routes`].
 ///
 /// In actix-web, as the last service of an app (`GET`, `HEAD` and `POST` of every path that is left):
 ///
@@ -68,8 +68,8 @@ impl StatusRoutes {
         Self { telemetry, guard, actions, streams: Arc::new(Semaphore::new(STREAMS)) }
     }
 
-    /// The answer to a request. `peer` is who asks, for the log of actions. A body of more than 4 KiB is refused; do not
-    /// read more of it.
+    /// The answer to a request. `peer` is who asks, for the log of actions. A body of more than 4 KiB is refused; do
+    /// not read more of it.
     pub async fn answer(&self, request: &Request<Bytes>, peer: SocketAddr) -> Answer {
         let mut answer = match self.route(request, peer).await {
             Ok(answer) => answer,
@@ -119,8 +119,8 @@ impl StatusRoutes {
     }
 
     fn page(&self) -> Answer {
-        // Where reading needs the token, the page comes without anything of the service, asks for the token, and fetches
-        // the rest.
+        // Where reading needs the token, the page comes without anything of the service, asks for the token, and
+        // fetches the rest.
         let is_open = !self.guard.reading_needs_token();
         let picture = if is_open { to_json(&self.telemetry.picture().as_deref()) } else { "null".to_owned() };
         let history = if is_open { to_json(&self.telemetry.history()) } else { "null".to_owned() };

@@ -96,8 +96,8 @@ impl Telemetry {
         Ok(address)
     }
 
-    /// The routes of [`serve`](Self::serve) without the server, for an HTTP server of the application's own. The address
-    /// in `status` must be the one that the application's server listens on, because it says who can connect.
+    /// The routes of [`serve`](Self::serve) without the server, for an HTTP server of the application's own. The
+    /// address in `status` must be the one that the application's server listens on, because it says who can connect.
     ///
     /// # Errors
     /// [`StatusError`], which says what to do.

@@ -35,8 +35,8 @@ pub enum StatusError {
     Address(String),
     /// The address cannot be used.
     #[error(
-        "the status server cannot listen on {address}: {error}. If another program has the port (`ss -ltnp` says which), \
-         choose another one; port 0 takes any that is free"
+        "the status server cannot listen on {address}: {error}. If another program has the port (`ss -ltnp` says \
+         which), choose another one; port 0 takes any that is free"
     )]
     Bind {
         /// The address.

@@ -2,7 +2,7 @@
 
 use fluffle_telemetry::status::picture::{
     ArbiterView, ConnectionView, HealthView, HistoryView, LedgerLine, MessageView, NodeView, OutcomeView, Picture,
-    Process, PublisherView, QueueView, SeriesView, StageView, StoreView, Story, Verdict,
+    Process, PublisherView, QueueView, SeriesView, StageView, StoreView, StoryView, VerdictView,
 };
 
 /// 2026-01-15 03:12:00 UTC.
@@ -87,7 +87,7 @@ fn outage(tick: u64) -> Picture {
     }
     picture.stories.insert(
         0,
-        Story {
+        StoryView {
             at: down,
             node: "app/consume/consume-0/socket".to_owned(),
             reason: "connection lost: socket closed by the broker (320 CONNECTION_FORCED)".to_owned(),
@@ -139,7 +139,7 @@ fn poison(tick: u64) -> Picture {
     );
     picture.stories.insert(
         0,
-        Story {
+        StoryView {
             at: picture.at - 4_200,
             node: "app/handlers/quakes.readings/handler-3".to_owned(),
             reason: "panicked: index out of bounds: the len is 3 but the index is 7".to_owned(),
@@ -284,7 +284,7 @@ fn picture(now: u64, tick: u64, queues: Vec<QueueView>) -> Picture {
             })
             .collect(),
         ledger,
-        stories: vec![Story {
+        stories: vec![StoryView {
             at: AT - 1_210_000,
             node: "app/handlers/quakes.archive/handler-1".to_owned(),
             reason: "panicked: connection to PostgreSQL closed".to_owned(),
@@ -489,8 +489,8 @@ fn outcome(outcome: &'static str, messages: u64) -> OutcomeView {
     OutcomeView { outcome, messages }
 }
 
-fn verdict(kind: &'static str, words: &str, advice: Option<&str>) -> Verdict {
-    Verdict { kind, words: words.to_owned(), advice: advice.map(str::to_owned) }
+fn verdict(kind: &'static str, words: &str, advice: Option<&str>) -> VerdictView {
+    VerdictView { kind, words: words.to_owned(), advice: advice.map(str::to_owned) }
 }
 
 /// A factor around 1 that goes up and down with `tick`.
