@@ -83,6 +83,7 @@ pub use fluffle_store::{Flush, Journal, SeenIds, WhenFull};
 pub use link::{
     broker::{AMQP_URL, Broker},
     class::Class,
+    depth::DepthError,
     endpoint::{Endpoint, Mechanism},
     pool::{PoolError, Role},
     pool_config::PoolConfig,
@@ -90,7 +91,7 @@ pub use link::{
     uri::UriError,
 };
 pub use publish::{
-    backlog::{Backlog, BacklogError},
+    backlog::{Backlog, BacklogError, StoreDepth},
     batching::Batching,
     confirm::Returned,
     error::{PublishError, PublishErrorKind},
@@ -118,6 +119,7 @@ pub use service::{
     handles::{Handles, HandlesBatches},
     health::{Finding, Health},
     status::{ChannelStatus, ConnectionStatus, ConsumerStatus, ServiceStatus, ThreadStatus},
+    stores::DeadLetters,
     unstarted::{PublisherPart, RequesterPart},
 };
 pub use topology::{

@@ -11,7 +11,7 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
-use fluffle_amqp::{Backlog, BacklogError, Forwarder, Prepared, Retry};
+use fluffle_amqp::{Backlog, BacklogError, Forwarder, Prepared, Retry, StoreDepth};
 use fluffle_supervise::SupervisedContext;
 use futures_util::{StreamExt, future::BoxFuture, pin_mut, poll, stream::FuturesUnordered};
 use tokio::{
@@ -116,7 +116,7 @@ async fn run(relay: Arc<Shared>, mut stop: watch::Receiver<bool>) -> Result<(), 
 }
 
 impl Backlog for Shared {
-    fn waiting(&self) -> BoxFuture<'_, Result<u64, BacklogError>> {
+    fn waiting(&self) -> BoxFuture<'_, Result<StoreDepth, BacklogError>> {
         Box::pin(async { self.table.waiting().await.map_err(BacklogError::from) })
     }
 

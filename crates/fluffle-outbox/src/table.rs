@@ -2,6 +2,7 @@
 
 use std::{fmt, future::Future, time::Duration};
 
+use fluffle_amqp::StoreDepth;
 use tokio::time::timeout;
 
 #[cfg(feature = "postgres")]
@@ -76,18 +77,19 @@ impl Table {
     }
 
     /// How many rows wait to be published, including those being published now.
-    pub(crate) async fn waiting(&self) -> Result<u64, RelayError> {
-        const WAITING: &str = "select count(*) from fluffle_outbox where parked_at is null and published_at is null";
-        let waiting: i64 = bounded("counting rows", async {
+    pub(crate) async fn waiting(&self) -> Result<StoreDepth, RelayError> {
+        let (messages, oldest) = bounded("counting rows", async {
             match &self.0 {
                 #[cfg(feature = "postgres")]
-                Kind::Postgres(pool) => sqlx::query_scalar(WAITING).fetch_one(pool).await,
+                Kind::Postgres(pool) => postgres::table::waiting(pool).await,
                 #[cfg(feature = "sqlite")]
-                Kind::Sqlite(pool) => sqlx::query_scalar(WAITING).fetch_one(pool).await,
+                Kind::Sqlite(pool) => sqlite::table::waiting(pool).await,
             }
         })
         .await?;
-        Ok(waiting.unsigned_abs())
+        // A row that another host has written may seem to be from the future.
+        let oldest = oldest.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        Ok(StoreDepth { messages: messages.unsigned_abs(), oldest })
     }
 
     /// Deletes some of the rows that were published more than `age` ago. Returns how many.

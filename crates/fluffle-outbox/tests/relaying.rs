@@ -8,6 +8,7 @@ use std::{collections::HashSet, time::Duration};
 use fluffle::{
     amqp::trace,
     prelude::*,
+    telemetry::{Telemetry, Value},
     wire::headers::{TRACEPARENT, TraceContext},
 };
 use support::*;
@@ -214,9 +215,20 @@ async fn a_test_that_waits_for_settled_waits_for_the_outbox_though_nobody_wakes_
     service.shutdown().await.unwrap();
 }
 
+/// Waits until a gauge of the relay's publisher has such a value.
+async fn gauge_becomes(telemetry: &Telemetry, name: &str, is_it: impl Fn(f64) -> bool) {
+    until(&format!("the value of {name}"), async || {
+        let families = telemetry.read();
+        let points = families.iter().filter(|family| family.name.prometheus == name).flat_map(|family| &family.points);
+        let own = points.into_iter().find(|point| *point.labels[0] == *"outbox");
+        own.is_some_and(|point| matches!(point.value, Value::Number(value) if is_it(value)))
+    })
+    .await;
+}
+
 async fn what_a_relay_waits_with_is_named_and_what_it_has_parked_is_not_waited_for(database: Database) {
-    let (broker, topology) = broker();
-    let app = App::new(broker.client().unwrap()).topology(topology);
+    let ((broker, topology), telemetry) = (broker(), Telemetry::new());
+    let app = App::new(broker.client().unwrap()).topology(topology).telemetry(&telemetry);
     let hour = Duration::from_secs(3600);
     let relay = relay(&database, &app).retry(Retry::exponential(2, hour, 1.0).unwrap());
     let service = started(app.supervise(relay)).await;
@@ -225,7 +237,11 @@ async fn what_a_relay_waits_with_is_named_and_what_it_has_parked_is_not_waited_f
     assert!(error.contains("1 messages wait in the store of publisher outbox"), "{error}");
     let waits = service.backlogs().await.into_iter().map(|(name, waiting)| (name, waiting.unwrap()));
     assert_eq!(waits.collect::<Vec<_>>(), [("outbox".to_owned(), 1)]);
+    gauge_becomes(&telemetry, "fluffle_outbox_pending", |rows| rows == 1.0).await;
+    gauge_becomes(&telemetry, "fluffle_outbox_oldest_age_seconds", |age| age > 1.0 && age < 60.0).await;
     database.execute("update fluffle_outbox set parked_at = due_at").await;
     broker.settled(&service).await.unwrap();
+    gauge_becomes(&telemetry, "fluffle_outbox_pending", |rows| rows == 0.0).await;
+    gauge_becomes(&telemetry, "fluffle_outbox_oldest_age_seconds", |age| age == 0.0).await;
     service.shutdown().await.unwrap();
 }

@@ -1,5 +1,6 @@
 //! See why: metrics, traces, health and a live page of the supervision tree, for services built with Fluffle.
 
+mod depths;
 mod insight;
 mod instrument;
 mod metrics;

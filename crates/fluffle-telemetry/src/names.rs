@@ -180,7 +180,7 @@ names! {
     DEAD_LETTERS_READY = Gauge "fluffle.dead_letters.ready", "fluffle_dead_letters_ready", "{message}", ["queue"],
         "Messages that are ready in the dead-letter queue of the queue.";
     DEAD_LETTERS_REPLAYED = Counter "fluffle.dead_letters.replayed", "fluffle_dead_letters_replayed_total", "{message}",
-        ["queue"], "Dead letters that were published again to the queue.";
+        ["dead_letter_queue"], "Messages of the dead-letter queue that this process has published again.";
     LEDGER_IMBALANCE = Gauge "fluffle.ledger.imbalance", "fluffle_ledger_imbalance", "{message}", ["side", "of"],
         "Missing from the ledger of a publisher (messages) or of a queue's consumers (deliveries): 0, or a defect.";
     SERIES_FOLDED = Counter "fluffle.telemetry.series.folded", "fluffle_telemetry_series_folded_total", "{series}", [],

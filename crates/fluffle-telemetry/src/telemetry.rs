@@ -12,6 +12,7 @@ use hyper::body::Bytes;
 use tokio::sync::watch;
 
 use crate::{
+    depths::LastDepths,
     metrics::{Metrics, gauges},
     names,
     observing::Watched,
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     watched: Arc<Watched>,
     service: OnceLock<Service>,
     sampler: Mutex<Option<Sampler>>,
+    depths: Arc<LastDepths>,
     shots: watch::Sender<Option<Arc<Shot>>>,
     /// What the page may do.
     actions: OnceLock<Vec<&'static str>>,
@@ -61,7 +63,8 @@ impl Default for Telemetry {
         let watched = Arc::new(Watched::new(&metrics));
         let (shots, _) = watch::channel(None);
         let (service, sampler, actions) = (OnceLock::new(), Mutex::default(), OnceLock::new());
-        Self { inner: Arc::new(Inner { metrics, watched, service, sampler, shots, actions }) }
+        let depths = Arc::default();
+        Self { inner: Arc::new(Inner { metrics, watched, service, sampler, depths, shots, actions }) }
     }
 }
 
@@ -98,17 +101,20 @@ impl Telemetry {
         vec![Arc::clone(&self.inner.metrics) as _, Arc::clone(&self.inner.watched) as _]
     }
 
-    /// From now on looks at `service` twice a second, on a thread of its own. The thread ends with the service or with
-    /// the last handle of this. Only the first call counts: a telemetry has one service.
+    /// From now on looks at `service` twice a second, on a thread of its own; and every 5 s, on another one, asks
+    /// outbox tables and the broker what waits in them and in dead-letter queues ([`Service::outboxes`],
+    /// [`Service::dead_letters`]). The threads end with the service or with the last handle of this. Only the first
+    /// call counts: a telemetry has one service.
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// If a thread cannot be started.
     pub fn attach(&self, service: &Service) -> std::io::Result<()> {
         if self.inner.service.set(service.clone()).is_err() {
             return Ok(());
         }
         let (metrics, watched) = (Arc::clone(&self.inner.metrics), Arc::clone(&self.inner.watched));
-        let sampler = Sampler::new(service.clone(), metrics, watched);
+        self.inner.depths.watch(service.clone())?;
+        let sampler = Sampler::new(service.clone(), metrics, watched, Arc::clone(&self.inner.depths));
         *self.inner.sampler.lock().unwrap_or_else(PoisonError::into_inner) = Some(sampler);
         let inner = Arc::downgrade(&self.inner);
         thread::Builder::new().name("telemetry".to_owned()).spawn(move || watch_on(&inner)).map(drop)
@@ -123,6 +129,7 @@ impl Telemetry {
         self.inner.metrics.read_into(&mut reading);
         if let Some(service) = self.inner.service.get() {
             gauges::read(&service.status(), &service.snapshot(), &mut reading);
+            gauges::read_depths(&self.inner.depths.get(), &mut reading);
         }
         for line in self.picture().iter().flat_map(|picture| &picture.ledger) {
             #[allow(clippy::cast_precision_loss, reason = "a few messages")]

@@ -6,6 +6,7 @@ pub(crate) mod channel;
 pub(crate) mod class;
 pub(crate) mod connection;
 mod declare;
+pub(crate) mod depth;
 pub(crate) mod endpoint;
 pub(crate) mod pending_starts;
 pub(crate) mod pool;

@@ -265,6 +265,13 @@ impl Pool {
         Arc::clone(&self.broker)
     }
 
+    /// A connection that is up and has room for one more channel than it has slots in use.
+    pub(crate) fn with_room(&self) -> Option<PooledConnection> {
+        let most = self.learned.most_slots()?;
+        let has_room = |slot: &&Slot| slot.connection.shared.connected() && slot.channels < most;
+        self.slots().open.iter().find(has_room).map(|slot| slot.connection.clone())
+    }
+
     /// The connections that are open now, the permanent ones first.
     pub(crate) fn connections(&self) -> Vec<Arc<ConnectionShared>> {
         self.slots().open.iter().map(|slot| Arc::clone(&slot.connection.shared)).collect()

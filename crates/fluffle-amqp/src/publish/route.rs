@@ -125,9 +125,9 @@ impl<T> Route<T> {
         Self::exchange("").key(name)
     }
 
-    /// The name of the publisher in the tree, in the log and in [`Service::publishers`](crate::Service::publishers).
-    /// Default: the name of the exchange, or of the queue. If another publisher of the service has that name, a number
-    /// is added: `alerts#2`.
+    /// The name of the publisher or requester in the tree, in the log and in
+    /// [`Service::publishers`](crate::Service::publishers). Default: the name of the exchange, or of the queue. If
+    /// another publisher of the service has that name, a number is added: `alerts#2`.
     ///
     /// ```
     /// use fluffle_amqp::Route;
@@ -138,6 +138,15 @@ impl<T> Route<T> {
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
+    }
+
+    /// The name that was set, or else that of the exchange, or of the queue.
+    pub(crate) fn name_in_tree(&self) -> String {
+        self.name.clone().unwrap_or_else(|| match &self.key {
+            Key::Fixed(queue) if self.exchange.is_empty() => queue.to_string(),
+            Key::By(_) if self.exchange.is_empty() => "queues".to_owned(),
+            _ => self.exchange.to_string(),
+        })
     }
 
     /// A route to this exchange, with a codec of your choice. For a queue, use the default exchange `""` and the

@@ -96,7 +96,7 @@ impl<Q, R: Payload> Requester<Q, R> {
     /// A requester on `route`. An answer may take up to the route's deadline. At most the route's window of requests
     /// wait for answers at once.
     pub(crate) fn new(route: Route<Q>) -> (Self, Arc<RequestTable>) {
-        let name = route.name.clone().unwrap_or_else(|| target(&route.exchange, "requests"));
+        let name = route.name_in_tree();
         let table = RequestTable::new(name, route.mailbox, route.window(), route.max_bytes);
         let Route { exchange: to, key, key_template, deadline, rate_limit, wire: request, .. } = route;
         let answer = R::wire();

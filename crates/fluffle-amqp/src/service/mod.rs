@@ -41,6 +41,7 @@ mod replay;
 mod running;
 pub(crate) mod signals;
 pub(crate) mod status;
+pub(crate) mod stores;
 pub(crate) mod threads;
 pub(crate) mod unstarted;
 

@@ -10,7 +10,7 @@ use crate::{
     consume::events::stats::ConsumerStats,
     flow::switch::SwitchStatus,
     link::{channel::ChannelShared, connection::ConnectionShared, standing::Stands},
-    publish::{backlog::BacklogError, send_queue::status::PublisherStatus, stats::PublisherStats},
+    publish::{send_queue::status::PublisherStatus, stats::PublisherStats},
     request::actor::RequesterStatus,
     service::{Service, consumer::Consumer},
 };
@@ -57,31 +57,6 @@ impl Service {
         in_use.iter().map(|send_queue| (send_queue.name.to_string(), send_queue.stats())).collect()
     }
 
-    /// The number of messages that wait in stores to be published, for each publisher with its name. A store is the
-    /// publisher's journal or an outbox table that feeds it. The call queries each outbox table and wakes its relay, so
-    /// that the relay takes the waiting messages now and not at its next poll. Publishers without a store are left out.
-    ///
-    /// ```no_run
-    /// # async fn example(service: fluffle_amqp::Service) {
-    /// for (publisher, waiting) in service.backlogs().await {
-    ///     match waiting {
-    ///         Ok(messages) => println!("{publisher}: {messages} wait"),
-    ///         Err(error) => println!("{publisher}: {error}"),
-    ///     }
-    /// }
-    /// # }
-    /// ```
-    pub async fn backlogs(&self) -> Vec<(String, Result<u64, BacklogError>)> {
-        let in_use = self.parts(|parts| living(&parts.send_queues));
-        let mut backlogs = Vec::new();
-        for send_queue in in_use {
-            if let Some(waiting) = send_queue.backlog().await {
-                backlogs.push((send_queue.name.to_string(), waiting));
-            }
-        }
-        backlogs
-    }
-
     /// The connections that the service has now, also those whose socket is down at the moment.
     pub fn connections(&self) -> Vec<ConnectionStatus> {
         let pools = [&self.inner.publish, &self.inner.consume];
@@ -108,7 +83,7 @@ impl Service {
 }
 
 /// The parts whose handles are still in use.
-fn living<P>(parts: &[Weak<P>]) -> Vec<std::sync::Arc<P>> {
+pub(super) fn living<P>(parts: &[Weak<P>]) -> Vec<std::sync::Arc<P>> {
     parts.iter().filter_map(Weak::upgrade).collect()
 }
 
@@ -138,6 +113,9 @@ pub struct ConsumerStatus {
     pub name: String,
     /// The queue that it consumes from.
     pub queue: String,
+    /// The queue for messages that cannot be handled. With [`AtMostOnce`](crate::AtMostOnce), such messages are dropped
+    /// and the queue is not declared.
+    pub dead_letter_queue: String,
     /// The name of its connection.
     pub connection: String,
     /// Its running totals.
@@ -174,6 +152,7 @@ impl Consumer {
         ConsumerStatus {
             name: self.name.to_string(),
             queue: settings.queue.to_string(),
+            dead_letter_queue: settings.side_queues.dead_letter.clone(),
             connection: self.connection().name.clone(),
             stats: settings.events.stats(state),
             state,

@@ -10,7 +10,7 @@ use crate::{
         forwarder::Forwarder,
         journal::Ledger,
         publisher::{Publisher, PublisherChannel},
-        route::{CONFIRM_TIMEOUT, Confirms, Key, Route},
+        route::{CONFIRM_TIMEOUT, Confirms, Route},
         send_queue::{OpenBatches, SendQueue, SendSettings},
     },
     request::{actor::RequestTable, requester::Requester},
@@ -47,11 +47,7 @@ impl PublisherPart {
             // confirms the publisher only knows that the message was written to the socket.
             route.confirms = Confirms::Window(1024);
         }
-        let name = route.name.clone().unwrap_or_else(|| match &route.key {
-            Key::Fixed(queue) if route.exchange.is_empty() => queue.to_string(),
-            Key::By(_) if route.exchange.is_empty() => "queues".to_owned(),
-            _ => route.exchange.to_string(),
-        });
+        let name = route.name_in_tree();
         let confirms = route.confirms != Confirms::Off;
         let (ledger, refused) = match route.journal.clone() {
             Some(_) if route.lanes > 1 => {

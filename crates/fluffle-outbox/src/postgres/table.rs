@@ -58,6 +58,16 @@ pub(crate) async fn settle(pool: &PgPool, relay: &str, books: &Books<'_>, keep: 
     tx.commit().await
 }
 
+/// The number of rows that wait, and how many seconds the first of them has waited.
+pub(crate) async fn waiting(pool: &PgPool) -> Result<(i64, Option<f64>), sqlx::Error> {
+    const WAITING: &str = "
+        select count(*), (
+            select extract(epoch from now() - enqueued_at)::float8 from fluffle_outbox
+            where parked_at is null and published_at is null order by id limit 1)
+        from fluffle_outbox where parked_at is null and published_at is null";
+    sqlx::query_as(WAITING).fetch_one(pool).await
+}
+
 pub(crate) async fn prune(pool: &PgPool, age: Duration) -> Result<u64, sqlx::Error> {
     const PRUNE: &str = "
         delete from fluffle_outbox where id in (

@@ -88,6 +88,19 @@ pub(crate) async fn settle(pool: &SqlitePool, relay: &str, books: &Books<'_>, ke
     tx.commit().await
 }
 
+/// The number of rows that wait, and how many seconds the first of them has waited.
+pub(crate) async fn waiting(pool: &SqlitePool) -> Result<(i64, Option<f64>), sqlx::Error> {
+    const WAITING: &str = concat!(
+        "select count(*), (
+            select (",
+        now!(),
+        " - enqueued_at) / 1000.0 from fluffle_outbox
+            where parked_at is null and published_at is null order by id limit 1)
+        from fluffle_outbox where parked_at is null and published_at is null"
+    );
+    sqlx::query_as(WAITING).fetch_one(pool).await
+}
+
 pub(crate) async fn prune(pool: &SqlitePool, age: Duration) -> Result<u64, sqlx::Error> {
     const PRUNE: &str = concat!(
         "delete from fluffle_outbox where id in (

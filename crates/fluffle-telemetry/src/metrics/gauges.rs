@@ -1,11 +1,11 @@
 //! What is read from the service when somebody asks, because it is a state and no event.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use fluffle_amqp::{ConsumerState, ConsumerStatus, ServiceStatus};
 use fluffle_supervise::{NodeSnapshot, State};
 
-use crate::{metrics::group::LIMIT, names, reading::Reading};
+use crate::{depths::Depths, metrics::group::LIMIT, names, reading::Reading};
 
 /// Every state that a consumer may be in, with its word.
 pub(crate) const CONSUMER_STATES: [(ConsumerState, &str); 7] = [
@@ -46,12 +46,31 @@ pub(crate) fn read(status: &ServiceStatus, tree: &NodeSnapshot, into: &mut Readi
         if let Some(journal) = &publisher.journal {
             into.number(&names::JOURNAL_UNCONFIRMED, name, number(journal.unconfirmed));
             into.number(&names::JOURNAL_BYTES, name, number(journal.bytes));
+            into.number(&names::JOURNAL_AGE, name, seconds(journal.oldest));
         }
     }
     for thread in status.threads.iter().take(LIMIT) {
         into.number(&names::ARBITER_LAG, &[&thread.name], thread.lag.as_secs_f64());
     }
     read_node(tree, &mut LIMIT.clone(), into);
+}
+
+/// What waits in outbox tables and dead-letter queues. A table that does not answer has no value.
+pub(crate) fn read_depths(depths: &Depths, into: &mut Reading) {
+    for (publisher, outbox) in depths.outboxes.iter().take(LIMIT) {
+        if let Ok(outbox) = outbox {
+            into.number(&names::OUTBOX_PENDING, &[publisher], number(outbox.messages));
+            into.number(&names::OUTBOX_AGE, &[publisher], seconds(outbox.oldest));
+        }
+    }
+    for (queue, ready) in depths.dead_letters.iter().take(LIMIT) {
+        into.number(&names::DEAD_LETTERS_READY, &[queue], number(*ready));
+    }
+}
+
+/// 0 if nothing waits.
+fn seconds(oldest: Option<Duration>) -> f64 {
+    oldest.unwrap_or_default().as_secs_f64()
 }
 
 fn read_queue(queue: &str, consumers: &[&ConsumerStatus], into: &mut Reading) {

@@ -39,7 +39,7 @@ pub struct Metrics {
     pub(crate) requesters: Group<RequesterMetrics>,
     pub(crate) connections: Group<ConnectionMetrics>,
     pub(crate) nodes: Arc<Group<NodeMetrics>>,
-    /// Dead letters that were replayed, by queue.
+    /// Dead letters that were replayed, by dead-letter queue.
     replayed: Group<Counter>,
     folded: Arc<Counter>,
 }

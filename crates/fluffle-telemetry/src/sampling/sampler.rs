@@ -10,6 +10,7 @@ use fluffle_amqp::{PublisherStats, Service, ServiceStatus};
 use fluffle_supervise::{NodeSnapshot, State};
 
 use crate::{
+    depths::LastDepths,
     insight::{
         history::{History, Of, STEP, Step},
         ledger::{Entries, Ledger},
@@ -22,7 +23,9 @@ use crate::{
         trend::{PublisherTrend, QueueTrend},
         views,
     },
-    status::picture::{HealthView, HistoryView, LedgerLine, Picture, Process, SeriesView, StoryView},
+    status::picture::{
+        HealthView, HistoryView, LedgerLine, Picture, Process, PublisherView, QueueView, SeriesView, StoryView,
+    },
 };
 
 /// How far two looks are apart.
@@ -33,6 +36,7 @@ pub(crate) struct Sampler {
     service: Service,
     metrics: Arc<Metrics>,
     watched: Arc<Watched>,
+    depths: Arc<LastDepths>,
     clock: Clock,
     queues: BTreeMap<String, QueueTrend>,
     publishers: BTreeMap<String, PublisherTrend>,
@@ -46,11 +50,12 @@ pub(crate) struct Sampler {
 type Books = BTreeMap<String, [u64; 2]>;
 
 impl Sampler {
-    pub(crate) fn new(service: Service, metrics: Arc<Metrics>, watched: Arc<Watched>) -> Self {
+    pub(crate) fn new(service: Service, metrics: Arc<Metrics>, watched: Arc<Watched>, depths: Arc<LastDepths>) -> Self {
         Self {
             service,
             metrics,
             watched,
+            depths,
             clock: Clock::now(),
             queues: BTreeMap::new(),
             publishers: BTreeMap::new(),
@@ -226,8 +231,8 @@ impl Sampler {
         rates
     }
 
-    fn queue_views(&self, now: Instant, status: &ServiceStatus) -> Vec<crate::status::picture::QueueView> {
-        let queues = by_queue(&status.consumers);
+    fn queue_views(&self, now: Instant, status: &ServiceStatus) -> Vec<QueueView> {
+        let (queues, depths) = (by_queue(&status.consumers), self.depths.get());
         let view = |(queue, consumers): (&str, Vec<&fluffle_amqp::ConsumerStatus>)| {
             let (metrics, trend) = (self.metrics.consumers.get(queue)?, self.queues.get(queue)?);
             let is_own = |thread: &&fluffle_amqp::ThreadStatus| {
@@ -235,16 +240,18 @@ impl Sampler {
             };
             let lag = status.threads.iter().filter(is_own).map(|thread| thread.lag.as_secs_f64()).fold(0.0, f64::max);
             let samples = self.watched.samples.get(queue).map(|samples| samples.all(now)).unwrap_or_default();
-            Some(views::queue(queue, &consumers, &metrics, trend, lag, samples, &self.clock))
+            let view = views::queue(queue, &consumers, &metrics, trend, lag, samples, &self.clock);
+            Some(QueueView { dead_letters: depths.dead_letters.get(queue).copied(), ..view })
         };
         queues.into_iter().filter_map(view).collect()
     }
 
-    fn publisher_views(&self, status: &ServiceStatus) -> Vec<crate::status::picture::PublisherView> {
+    fn publisher_views(&self, status: &ServiceStatus) -> Vec<PublisherView> {
+        let depths = self.depths.get();
         let view = |publisher: &fluffle_amqp::PublisherStatus| {
             let trend = self.publishers.get(&publisher.name);
             let (rates, stages) = trend.map(|trend| (trend.rates(), trend.stages())).unwrap_or_default();
-            views::publisher(publisher, rates, stages)
+            views::publisher(publisher, depths.outboxes.get(&publisher.name), rates, stages)
         };
         status.publishers.iter().map(view).collect()
     }

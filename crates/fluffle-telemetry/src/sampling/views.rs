@@ -1,8 +1,10 @@
 //! A service's own words for its parts, as the words of the picture.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
-use fluffle_amqp::{ConnectionStatus, ConsumerState, ConsumerStatus, PublisherStatus, ServiceStatus};
+use fluffle_amqp::{
+    ConnectionStatus, ConsumerState, ConsumerStatus, JournalStatus, PublisherStatus, ServiceStatus, StoreDepth,
+};
 use fluffle_supervise::{ExitReason, NodeKind, NodeSnapshot};
 
 use crate::{
@@ -82,7 +84,7 @@ pub(crate) fn queue(
     QueueView {
         name: name.to_owned(),
         consumers: consumers.iter().map(|consumer| consumer.name.clone()).collect(),
-        state: worst.map_or("gone", |consumer| word(consumer.state)),
+        state: worst.map_or_else(|| "gone".to_owned(), |consumer| word(consumer.state).replace('_', " ")),
         since: worst.map(|consumer| clock.unix(consumer.since)),
         received_rate: rates.received,
         settled_rate: rates.settled,
@@ -133,8 +135,13 @@ fn state(state: ConsumerState) -> State {
     }
 }
 
-/// One publisher. `rates` are accepted and settled a second.
-pub(crate) fn publisher(status: &PublisherStatus, rates: [f64; 2], stages: Vec<StageView>) -> PublisherView {
+/// One publisher. `outbox` is what waits in the tables that feed it; `rates` are accepted and settled a second.
+pub(crate) fn publisher(
+    status: &PublisherStatus,
+    outbox: Option<&Result<StoreDepth, String>>,
+    rates: [f64; 2],
+    stages: Vec<StageView>,
+) -> PublisherView {
     let stats = &status.stats;
     PublisherView {
         name: status.name.clone(),
@@ -151,14 +158,33 @@ pub(crate) fn publisher(status: &PublisherStatus, rates: [f64; 2], stages: Vec<S
         ]),
         republished: stats.republished,
         stages,
-        store: status.journal.as_ref().map(|journal| StoreView {
-            kind: "journal",
-            messages: Some(journal.unconfirmed),
-            bytes: Some(journal.bytes),
-            oldest: None,
-            error: None,
-        }),
+        store: status.journal.as_ref().map(journal).or_else(|| outbox.map(self::outbox)),
     }
+}
+
+fn journal(journal: &JournalStatus) -> StoreView {
+    StoreView {
+        kind: "journal",
+        messages: Some(journal.unconfirmed),
+        bytes: Some(journal.bytes),
+        oldest: journal.oldest.map(milliseconds),
+        error: None,
+    }
+}
+
+fn outbox(depth: &Result<StoreDepth, String>) -> StoreView {
+    let counted = depth.as_ref().ok();
+    StoreView {
+        kind: "outbox",
+        messages: counted.map(|depth| depth.messages),
+        bytes: None,
+        oldest: counted.and_then(|depth| depth.oldest).map(milliseconds),
+        error: depth.as_ref().err().cloned(),
+    }
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn connection(status: &ConnectionStatus, all: &ServiceStatus, clock: &Clock) -> ConnectionView {

@@ -95,8 +95,8 @@ pub struct QueueView {
     /// The names of its consumers in the tree.
     pub consumers: Vec<String>,
     /// The state of its consumers: `consuming`, `unsubscribed`, `paused`, `breaker open`, `probing`, `isolating` or
-    /// `killed`; the worst one, if they differ.
-    pub state: &'static str,
+    /// `killed`; the worst one, if they differ. `gone` if there is none any more.
+    pub state: String,
     /// When they entered it, if that is known.
     pub since: Option<u64>,
     /// Deliveries received a second.

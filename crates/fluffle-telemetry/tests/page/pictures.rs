@@ -61,7 +61,7 @@ fn outage(tick: u64) -> Picture {
     picture.connections[1].blocked = Some("low on memory".to_owned());
     picture.connections[1].blocked_since = Some(down - 4_000);
     for queue in &mut picture.queues {
-        queue.state = "unsubscribed";
+        queue.state = "unsubscribed".to_owned();
         queue.since = Some(down);
         (queue.received_rate, queue.settled_rate, queue.busy, queue.in_hand, queue.waiting) = (0.0, 0.0, 0.0, 0, 0);
         queue.verdict = verdict(
@@ -106,7 +106,7 @@ fn outage(tick: u64) -> Picture {
 fn poison(tick: u64) -> Picture {
     let mut picture = healthy(tick);
     let queue = &mut picture.queues[0];
-    queue.state = "isolating";
+    queue.state = "isolating".to_owned();
     queue.crashed = 3;
     queue.dead_letters = Some(17);
     queue.verdict = verdict(
@@ -129,7 +129,7 @@ fn poison(tick: u64) -> Picture {
         },
     );
     let breaking = &mut picture.queues[1];
-    breaking.state = "breaker open";
+    breaking.state = "breaker open".to_owned();
     breaking.since = Some(picture.at - 8_000);
     (breaking.received_rate, breaking.settled_rate) = (0.0, 0.0);
     breaking.verdict = verdict(
@@ -166,7 +166,7 @@ fn ledger_broken(tick: u64) -> Picture {
 pub(crate) fn many(tick: u64) -> Picture {
     let mut queues: Vec<_> =
         (0..64).map(|n| queue(&format!("region-{n:02}.orders"), 20.0 + 7.0 * n as f64, tick + n)).collect();
-    queues[17].state = "paused";
+    queues[17].state = "paused".to_owned();
     queues[17].verdict = verdict("paused", "paused from the status page 4 min ago", Some("resume it on its card"));
     queues[41].verdict = verdict(
         "prefetch-starved",
@@ -306,7 +306,7 @@ fn queue(name: &str, base: f64, tick: u64) -> QueueView {
     QueueView {
         name: name.to_owned(),
         consumers: vec![format!("consumer {name}")],
-        state: "consuming",
+        state: "consuming".to_owned(),
         since: Some(AT - 2 * HOUR),
         received_rate: rate,
         settled_rate: rate * 0.995,

@@ -19,7 +19,7 @@ use crate::{
     flow::budget::{ByteRoom, DEFAULT_BYTES, NoRoom},
     link::class::reply,
     publish::{
-        backlog::{Backlog, BacklogError},
+        backlog::{Backlog, BacklogError, StoreDepth},
         confirm::ConfirmVerdict,
         entry::Entry,
         error::PublishErrorKind,
@@ -454,15 +454,14 @@ impl SendQueue {
         if sources.is_empty() && self.journal.is_none() {
             return None;
         }
-        let mut waiting = self.journal.as_ref().map_or(0, |ledger| ledger.waiting_to_leave() as u64);
-        for source in sources {
-            source.hurry();
-            match source.waiting().await {
-                Ok(more) => waiting += more,
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        Some(Ok(waiting))
+        let own = self.journal.as_ref().map_or(0, |ledger| ledger.waiting_to_leave() as u64);
+        sources.iter().for_each(|source| source.hurry());
+        Some(self.fed_by.depth().await.map(|depth| own + depth.map_or(0, |depth| depth.messages)))
+    }
+
+    /// The messages that wait in the stores that feed this publisher, or `None` if there is no such store.
+    pub(crate) async fn stored(&self) -> Result<Option<StoreDepth>, BacklogError> {
+        self.fed_by.depth().await
     }
 
     pub(crate) fn depth(&self) -> MailboxDepth {

@@ -3,6 +3,8 @@
 mod ledger;
 mod metrics;
 mod pictures;
+mod requests;
+mod stores;
 
 use fluffle::telemetry::{Telemetry, Value};
 

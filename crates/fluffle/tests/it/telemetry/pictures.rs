@@ -36,7 +36,7 @@ async fn it_shows_tree_queues_publishers_connections_and_that_all_is_well() {
     assert_eq!(picture.process.state, "running");
     assert!(picture.health.live.is_empty() && picture.health.ready.is_empty(), "{:?}", picture.health);
     let queue = &picture.queues[0];
-    assert_eq!((&*queue.name, queue.state, queue.handlers), ("q", "consuming", 2));
+    assert_eq!((&*queue.name, &*queue.state, queue.handlers), ("q", "consuming", 2));
     assert!(["healthy", "idle"].contains(&queue.verdict.kind), "{:?}", queue.verdict);
     assert!(queue.stages.iter().any(|stage| stage.stage == "handle" && stage.count > 0), "{:?}", queue.stages);
     let slowest = queue.messages.iter().find(|message| message.why != "failed").unwrap();
