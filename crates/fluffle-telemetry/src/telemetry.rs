@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use fluffle_amqp::{AttemptReport, Health, Observer, Service};
@@ -18,6 +18,7 @@ use crate::{
     observing::Watched,
     reading::{Family, Reading},
     sampling::sampler::{EVERY, Sampler},
+    source::MetricSource,
     status::{
         Action,
         picture::{HistoryView, Picture},
@@ -121,8 +122,8 @@ impl Telemetry {
     }
 
     /// All metrics at this moment: what was counted, and what the service is doing. For renderers and adapters of your
-    /// own; [`text`](crate::text) has those for Prometheus. It waits for no thread of the service, so it answers while
-    /// handlers block.
+    /// own ([`MetricSource`]); [`text`](crate::text) has those for Prometheus. It waits for no thread of the service,
+    /// so it answers while handlers block.
     #[must_use]
     pub fn read(&self) -> Vec<Family> {
         let mut reading = Reading::default();
@@ -171,6 +172,16 @@ impl Telemetry {
     #[must_use]
     pub fn service(&self) -> Option<&Service> {
         self.inner.service.get()
+    }
+}
+
+impl MetricSource for Telemetry {
+    fn read(&self) -> Vec<Family> {
+        self.read()
+    }
+
+    fn since(&self) -> SystemTime {
+        self.inner.metrics.since
     }
 }
 

@@ -18,8 +18,8 @@ impl SpanExporter for Nowhere {
     }
 }
 
-/// Collects the spans of Fluffle's messages in this process. All contestants run with it, so that none has an advantage;
-/// spans of other crates are off.
+/// Collects the spans of Fluffle's messages in this process. All contestants run with it, so that none has an
+/// advantage; spans of other crates are off.
 pub(crate) fn collect() -> SdkTracerProvider {
     let provider = SdkTracerProvider::builder().with_batch_exporter(Nowhere).build();
     let is_ours =
