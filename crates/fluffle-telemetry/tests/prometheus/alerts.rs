@@ -1,12 +1,6 @@
 //! The alerts in a real Prometheus, each provoked truly.
 
-use std::{
-    collections::BTreeSet,
-    sync::atomic::Ordering,
-    time::Duration,
-};
-
-use fluffle::broker::{Fault, Target};
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use crate::{
     busy::{Busy, soon},
@@ -40,14 +34,16 @@ async fn each_alert_fires_when_it_should_and_none_before() {
         let annotations = &alert_now["annotations"];
         for text in [&annotations["summary"], &annotations["description"]] {
             let text = text.as_str().unwrap();
-            assert!(!text.contains("no value") && !text.contains("{{") && !text.contains("error"), "{alert}: {text}");
+            assert!(!["no value", "{{", "<error"].iter().any(|bad| text.contains(bad)), "{alert}: {text}");
         }
         fired.insert(alert.to_owned());
     };
     busy.provoke().await;
     fires("FluffleDeadLettersGrow");
     fires("FlufflePublishFails");
-    soon("confirmed", busy.orders.publish("poison".to_owned())).await.unwrap();
+    for _ in 0..3 {
+        soon("confirmed", busy.orders.publish("poison".to_owned())).await.unwrap();
+    }
     fires("FluffleRestartsInARow");
     busy.lose_connections(3).await;
     fires("FluffleConnectionUnstable");
@@ -55,20 +51,22 @@ async fn each_alert_fires_when_it_should_and_none_before() {
     forget.store(true, Ordering::SeqCst);
     soon("confirmed", busy.orders.publish("b".to_owned())).await.unwrap();
     fires("FluffleLedgerImbalance");
+    soon("confirmed", busy.stock.publish("retry".to_owned())).await.unwrap();
+    fires("FluffleBreakerOpen");
     soon("paused", busy.service.pause_consumer("mails")).await.unwrap();
     fires("FluffleConsumerPaused");
     busy.service.resume_consumer("mails").unwrap();
     soon("confirmed", busy.orders.publish("block".to_owned())).await.unwrap();
     fires("FluffleThreadBlocked");
-    let alarm = Fault::Block { reason: "low on memory".to_owned(), time: Duration::MAX };
-    let alarm = busy.broker.faults().strike(alarm, Target::all()).unwrap();
+    let (alarm, waits) = busy.block().await;
     fires("FluffleConnectionBlocked");
     alarm.heal().unwrap();
+    soon("confirmed", waits.confirmed()).await.unwrap();
     busy.broker.stop().unwrap();
     fires("FluffleConsumerAway");
     fires("FluffleConnectionDown");
 
-    // Each rule looks at series that exist. (Before the service ends and its series with it.)
+    // Before the service ends, and its series with it.
     for rule in rules(&read("alerts.yml")) {
         let samples = deployed.samples(rule.unconditional()).unwrap();
         let is_left_out = NO_DATA_YET.contains(&&*rule.name);

@@ -12,9 +12,10 @@ use std::{
 use fluffle::{
     amqp::{
         ChannelEvent, ChannelLabels, ConnectionEvent, ConnectionLabels, ConsumerLabels, DeliveryEvent, Listener,
-        Observer, PublishEvent, PublisherLabels, Replay, ReplayEvent, ReplayLabels, RequestEvent, RequesterLabels,
+        Observer, PublishEvent, PublisherLabels, Receipt, Replay, ReplayEvent, ReplayLabels, RequestEvent,
+        RequesterLabels,
     },
-    broker::{Fault, Rule, Target},
+    broker::{Fault, FaultHandle, Rule, Target},
     prelude::*,
     supervise::Event,
     testing::TestBroker,
@@ -26,13 +27,15 @@ use tokio::time::{sleep, timeout};
 use crate::deploy::SOON;
 
 /// A service on a broker in this process, with its telemetry and status server.
-pub struct Busy {
-    pub broker: TestBroker,
-    pub service: Service,
-    pub telemetry: Telemetry,
-    pub server: StatusServer,
+pub(crate) struct Busy {
+    pub(crate) broker: TestBroker,
+    pub(crate) service: Service,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) server: StatusServer,
     /// To the queue `orders`. What a message says is what its handler does: see [`Handles`].
-    pub orders: Publisher<String>,
+    pub(crate) orders: Publisher<String>,
+    /// To the queue `stock`, whose breaker opens for 5 s at the first failure.
+    pub(crate) stock: Publisher<String>,
     /// To the queue `mails`, in batches.
     mails: Publisher<String>,
     /// To the queue `mails`, through a journal.
@@ -46,7 +49,7 @@ pub struct Busy {
 }
 
 /// Does what a message says: `retry` and `panic` fail at the first attempt, `poison` panics at each, `reject` is never
-/// taken, `slow` takes 400 ms, `block` blocks the thread for 2 s, all else is well.
+/// taken, `slow` takes 400 ms, `block` blocks the thread for 3 s, all else is well.
 struct Handles;
 
 impl Actor for Handles {
@@ -66,7 +69,7 @@ impl Handler<Delivery<String>> for Handles {
                 Ok(())
             }),
             ("block", _) => {
-                std::thread::sleep(Duration::from_secs(2));
+                std::thread::sleep(Duration::from_secs(3));
                 Box::pin(async { Ok(()) })
             }
             _ => Box::pin(async {
@@ -143,7 +146,7 @@ impl Observer for Forgets {
 }
 
 /// The future's output, in time.
-pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     timeout(SOON, future).await.unwrap_or_else(|_| panic!("{what}: not within {SOON:?}"))
 }
 
@@ -154,14 +157,14 @@ fn retry(attempts: u32) -> Retry {
 
 impl Busy {
     /// A service to which nothing has happened yet.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let telemetry = Telemetry::new();
         let observers = telemetry.observers();
         Self::observed_by(telemetry, observers).await
     }
 
     /// The same, and a switch that lets the metrics miss the next settlement of a delivery.
-    pub async fn start_forgetful() -> (Self, Arc<AtomicBool>) {
+    pub(crate) async fn start_forgetful() -> (Self, Arc<AtomicBool>) {
         let (telemetry, next) = (Telemetry::new(), Arc::new(AtomicBool::new(false)));
         let forgets = Forgets { to: telemetry.observers(), next: Arc::clone(&next) };
         (Self::observed_by(telemetry, vec![Arc::new(forgets)]).await, next)
@@ -174,6 +177,7 @@ impl Busy {
             .exchange(Exchange::direct("x"))
             .queue(Queue::quorum("orders").dead_letter())
             .queue(Queue::quorum("mails").dead_letter())
+            .queue(Queue::quorum("stock"))
             .queue(Queue::quorum("sums"));
         let mut app = App::new(broker.client().unwrap()).topology(topology);
         for observer in observers {
@@ -182,12 +186,14 @@ impl Busy {
         let batching = Batching::default().linger(Duration::from_millis(5));
         let journal = Journal::options().open(folder.path().join("out.journal")).unwrap();
         let orders = app.publisher(Route::queue("orders"));
+        let stock = app.publisher(Route::queue("stock"));
         let mails = app.publisher(Route::queue("mails").batch(batching));
         let journaled = app.publisher(Route::queue("mails").name("journaled").journal(journal));
         let nowhere = app.publisher(Route::exchange("x").key_by(|text: &String| text.clone()));
         let ask = app.requester(Route::queue("sums").deadline(Duration::from_secs(10)));
         let hurried = app.requester(Route::queue("sums").name("hurried").deadline(Duration::from_millis(100)));
         let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_millis(50)).unwrap();
+        let breaker = CircuitBreaker::new("stock").window(Window::last(1));
         let service = app
             .consume(Consume::queue("orders").instances(2).retry(retry(5)).handler_backoff(backoff), || Handles)
             .consume(
@@ -196,6 +202,7 @@ impl Busy {
                     .retry(retry(2).in_process_below(Duration::from_secs(1)).unwrap()),
                 || Handles,
             )
+            .consume(Consume::queue("stock").circuit_breaker(breaker), || Handles)
             .consume(Consume::queue("sums").retry(Retry::none()), || Answers)
             .start()
             .await
@@ -204,12 +211,12 @@ impl Busy {
         let server = telemetry.serve("127.0.0.1:0").unwrap();
         soon("ready", service.ready()).await.unwrap();
         let _journal = folder;
-        Self { broker, service, telemetry, server, orders, mails, journaled, nowhere, ask, hurried, _journal }
+        Self { broker, service, telemetry, server, orders, stock, mails, journaled, nowhere, ask, hurried, _journal }
     }
 
     /// Traffic, retries, dead letters and their replay, batches, requests, restarts, lost connections, a blocked one, a
     /// blocked thread, a pause.
-    pub async fn provoke(&self) {
+    pub(crate) async fn provoke(&self) {
         for text in ["a", "b", "c", "retry", "panic", "reject", "slow"] {
             soon("confirmed", self.orders.publish(text.to_owned())).await.unwrap();
         }
@@ -233,18 +240,26 @@ impl Busy {
         assert_eq!(replayed.replayed, 1, "{replayed}");
 
         self.lose_connections(1).await;
-        let alarm = Fault::Block { reason: "low on memory".to_owned(), time: Duration::MAX };
-        let alarm = self.broker.faults().strike(alarm, Target::all()).unwrap();
-        self.has("fluffle_connection_blocked", &["publish-0"], |blocked| blocked == 1.0).await;
+        let (alarm, waits) = self.block().await;
         self.has("fluffle_connection_blocked_seconds_total", &["publish-0"], |seconds| seconds > 0.2).await;
         alarm.heal().unwrap();
+        soon("confirmed", waits.confirmed()).await.unwrap();
         soon("paused", self.service.pause_consumer("mails")).await.unwrap();
         self.service.resume_consumer("mails").unwrap();
         self.has("fluffle_consumer_state", &["mails", "consuming"], |consuming| consuming == 1.0).await;
     }
 
+    /// Lets the broker read no more of what is published, until the fault is healed. A message waits for that.
+    pub(crate) async fn block(&self) -> (FaultHandle, Receipt<String>) {
+        let alarm = Fault::Block { reason: "low on memory".to_owned(), time: Duration::MAX };
+        let alarm = self.broker.faults().strike(alarm, Target::all()).unwrap();
+        let waits = soon("accepted", self.orders.enqueue("e".to_owned())).await.unwrap();
+        self.has("fluffle_connection_blocked", &["publish-0"], |blocked| blocked == 1.0).await;
+        (alarm, waits)
+    }
+
     /// Loses every connection so often, each time with a message in hand and one without its confirm.
-    pub async fn lose_connections(&self, times: u32) {
+    pub(crate) async fn lose_connections(&self, times: u32) {
         for _ in 0..times {
             let lost = self.read("fluffle_consume_deliveries_lost_total", &["orders"]);
             let again = self.read("messaging_client_sent_messages_total", &["orders"]);
@@ -267,7 +282,7 @@ impl Busy {
     }
 
     /// The value of a metric: of a histogram, how many values it has. 0 if there is none.
-    pub fn read(&self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) fn read(&self, name: &str, labels: &[&str]) -> f64 {
         let families = self.telemetry.read();
         let family = families.iter().find(|family| family.name.prometheus == name);
         let points = family.iter().flat_map(|family| &family.points);
@@ -284,7 +299,7 @@ impl Busy {
     }
 
     /// Waits until a metric has a value.
-    pub async fn has(&self, name: &str, labels: &[&str], is_it: impl Fn(f64) -> bool) {
+    pub(crate) async fn has(&self, name: &str, labels: &[&str], is_it: impl Fn(f64) -> bool) {
         let waits = async {
             while !is_it(self.read(name, labels)) {
                 sleep(Duration::from_millis(10)).await;

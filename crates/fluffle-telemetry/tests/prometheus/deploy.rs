@@ -12,26 +12,26 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The longest that a test waits for any one thing.
-pub const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// The address that `prometheus.yml` scrapes.
 const TARGET: &str = "127.0.0.1:9464";
 
 /// The path of a file in `deploy/`.
-pub fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name)
 }
 
 /// The text of a file in `deploy/`.
-pub fn read(name: &str) -> String {
+pub(crate) fn read(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap()
 }
 
 /// One alert rule.
 #[derive(Clone, Debug)]
-pub struct Rule {
-    pub name: String,
-    pub expr: String,
+pub(crate) struct Rule {
+    pub(crate) name: String,
+    pub(crate) expr: String,
     /// Its lines in the file, the first and the one behind the last.
     lines: (usize, usize),
     /// The lines of the expression.
@@ -39,7 +39,7 @@ pub struct Rule {
 }
 
 /// The alert rules of a text with the form of `alerts.yml`, in order.
-pub fn rules(text: &str) -> Vec<Rule> {
+pub(crate) fn rules(text: &str) -> Vec<Rule> {
     let lines: Vec<&str> = text.lines().collect();
     let name_of = |line: &str| line.strip_prefix("      - alert: ").map(str::to_owned);
     let starts: Vec<usize> = (0..lines.len()).filter(|line| name_of(lines[*line]).is_some()).collect();
@@ -57,14 +57,14 @@ pub fn rules(text: &str) -> Vec<Rule> {
 
 impl Rule {
     /// The text of the rules, with another expression for this one.
-    pub fn with_expr(&self, text: &str, expr: &str) -> String {
+    pub(crate) fn with_expr(&self, text: &str, expr: &str) -> String {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines.splice(self.expr_lines.0..self.expr_lines.1, [format!("        expr: >-\n          {expr}")]);
         lines.join("\n") + "\n"
     }
 
     /// The text of the rules in which this one fires at once, or nothing if it does so anyway.
-    pub fn without_for(&self, text: &str) -> Option<String> {
+    pub(crate) fn without_for(&self, text: &str) -> Option<String> {
         let is_for = |place: usize, line: &str| {
             (self.lines.0..self.lines.1).contains(&place) && line.starts_with("        for: ")
         };
@@ -74,7 +74,7 @@ impl Rule {
     }
 
     /// The expression without its condition: its value for everything that it looks at.
-    pub fn unconditional(&self) -> &str {
+    pub(crate) fn unconditional(&self) -> &str {
         let end = [" != ", " == ", " > "].iter().filter_map(|operator| self.expr.rfind(operator)).max();
         &self.expr[..end.unwrap_or_else(|| panic!("{} has no condition at its end", self.name))]
     }
@@ -82,19 +82,22 @@ impl Rule {
 
 /// A Prometheus with `prometheus.yml` and the rules, faster than in the files: it scrapes four times a second, looks at
 /// the rules as often, and alerts are due after one second.
-pub struct Deployed {
-    pub prometheus: Prometheus,
-    _rules: TempDir,
+pub(crate) struct Deployed {
+    pub(crate) prometheus: Prometheus,
+    _rules: Option<TempDir>,
 }
 
 impl Deployed {
     /// Starts it and waits until it has scraped the service at `address`.
-    pub fn start(address: SocketAddr) -> Self {
+    pub(crate) fn start(address: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let fast: String = read("alerts.yml")
-            .lines()
-            .map(|line| if line.starts_with("        for: ") { "        for: 1s\n".to_owned() } else { format!("{line}\n") })
-            .collect();
+        let fast: String =
+            read("alerts.yml")
+                .lines()
+                .map(|line| {
+                    if line.starts_with("        for: ") { "        for: 1s\n".to_owned() } else { format!("{line}\n") }
+                })
+                .collect();
         let rules = folder.path().join("alerts.yml");
         fs::write(&rules, fast).unwrap();
         let mut config = read("prometheus.yml");
@@ -109,18 +112,23 @@ impl Deployed {
         }
         let prometheus = Prometheus::start(&config).unwrap();
         prometheus.wait_until_up("fluffle", SOON).unwrap();
-        Self { prometheus, _rules: folder }
+        Self { prometheus, _rules: Some(folder) }
+    }
+
+    /// One that runs with another configuration.
+    pub(crate) fn of(prometheus: Prometheus) -> Self {
+        Self { prometheus, _rules: None }
     }
 
     /// The samples of an expression: the labels of each and its value.
-    pub fn samples(&self, promql: &str) -> Result<Vec<(Value, f64)>, HarnessError> {
+    pub(crate) fn samples(&self, promql: &str) -> Result<Vec<(Value, f64)>, HarnessError> {
         let result = self.prometheus.query(promql)?;
         let sample = |one: &Value| Some((one["metric"].clone(), one["value"][1].as_str()?.parse().ok()?));
         Ok(result.as_array().unwrap_or_else(|| panic!("{promql}: {result}")).iter().filter_map(sample).collect())
     }
 
     /// Waits until the samples of an expression are as wished, and returns them. The error has the last ones.
-    pub fn wait_for(
+    pub(crate) fn wait_for(
         &self,
         promql: &str,
         is_it: impl Fn(&[(Value, f64)]) -> bool,
@@ -139,7 +147,7 @@ impl Deployed {
     }
 
     /// Waits until this alert fires, and returns one of its alerts: its labels and annotations.
-    pub fn fires(&self, alert: &str) -> Value {
+    pub(crate) fn fires(&self, alert: &str) -> Value {
         let promql = format!("ALERTS{{alertname=\"{alert}\", alertstate=\"firing\"}}");
         if let Err(why) = self.wait_for(&promql, |samples| !samples.is_empty()) {
             let rule = self.prometheus.rules().unwrap().into_iter().find(|rule| rule["name"] == alert);

@@ -8,5 +8,6 @@ mod alerts;
 mod busy;
 mod dashboard;
 mod deploy;
+mod job;
 mod rules;
 mod text;

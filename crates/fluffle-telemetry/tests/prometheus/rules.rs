@@ -1,10 +1,6 @@
 //! The files in `deploy/` as promtool reads them: no process runs.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use fluffle_harness::promtool;
 use fluffle_telemetry::names;
