@@ -2,7 +2,7 @@
 //! that Prometheus could scrape.
 //!
 //! ```sh
-//! prometheus-pushgateway &
+//! prometheus-pushgateway --persistence.file= &
 //! AMQP_URL=amqp://127.0.0.1 PUSHGATEWAY=http://127.0.0.1:9091 \
 //!     cargo run -p fluffle-telemetry --example job_that_ends -- reports
 //! ```

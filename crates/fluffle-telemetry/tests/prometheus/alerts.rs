@@ -71,6 +71,11 @@ async fn each_alert_fires_when_it_should_and_none_before() {
         let samples = deployed.samples(rule.unconditional()).unwrap();
         let is_left_out = NO_DATA_YET.contains(&&*rule.name);
         assert_eq!(samples.is_empty(), is_left_out, "{}: {} has {samples:?}", rule.name, rule.unconditional());
+        // Prometheus writes nothing for a label that is not there.
+        for label in &rule.labels {
+            let are_all_there = samples.iter().all(|(labels, _)| labels[label].is_string());
+            assert!(are_all_there, "the text of {} shows {label}, which is no label of it: {samples:?}", rule.name);
+        }
     }
     let unhealthy: Vec<_> =
         deployed.prometheus.rules().unwrap().into_iter().filter(|rule| rule["health"] != "ok").collect();

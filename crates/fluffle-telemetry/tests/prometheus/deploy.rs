@@ -32,6 +32,8 @@ pub(crate) fn read(name: &str) -> String {
 pub(crate) struct Rule {
     pub(crate) name: String,
     pub(crate) expr: String,
+    /// The labels that its texts show.
+    pub(crate) labels: Vec<String>,
     /// Its lines in the file, the first and the one behind the last.
     lines: (usize, usize),
     /// The lines of the expression.
@@ -50,7 +52,10 @@ pub(crate) fn rules(text: &str) -> Vec<Rule> {
         let inline = lines[first].trim_start().trim_start_matches("expr: ").trim_start_matches(">-");
         let folded = lines[first + 1..last].iter().map(|line| line.trim());
         let expr = std::iter::once(inline).chain(folded).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-        Rule { name: name_of(lines[*start]).unwrap(), expr, lines: (*start, end), expr_lines: (first, last) }
+        let shown = lines[last..end].iter().flat_map(|line| line.split("$labels.").skip(1));
+        let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let labels = shown.map(|text| text.split(|c| !is_of_a_name(c)).next().unwrap().to_owned()).collect();
+        Rule { name: name_of(lines[*start]).unwrap(), expr, labels, lines: (*start, end), expr_lines: (first, last) }
     };
     starts.iter().enumerate().map(rule).collect()
 }
@@ -80,7 +85,7 @@ impl Rule {
     }
 }
 
-/// A Prometheus with `prometheus.yml` and the rules, faster than in the files: it scrapes four times a second, looks at
+/// A Prometheus with `prometheus.yml` and the rules, faster than in the files: it scrapes twice a second, looks at
 /// the rules as often, and alerts are due after one second.
 pub(crate) struct Deployed {
     pub(crate) prometheus: Prometheus,
@@ -104,7 +109,7 @@ impl Deployed {
         for (from, to) in [
             (TARGET, address.to_string()),
             ("- alerts.yml", format!("- {}", rules.display())),
-            ("scrape_interval: 15s", "scrape_interval: 250ms\n  scrape_timeout: 250ms".to_owned()),
+            ("scrape_interval: 15s", "scrape_interval: 500ms\n  scrape_timeout: 500ms".to_owned()),
             ("evaluation_interval: 15s", "evaluation_interval: 250ms".to_owned()),
         ] {
             assert_eq!(config.matches(from).count(), 1, "{from} is once in prometheus.yml");

@@ -67,6 +67,10 @@ fn each_rule_says_how_severe_it_is_what_it_is_and_what_to_do() {
     assert_eq!(count("description: "), all.len());
     let severities = ["critical", "warning", "info"].map(|one| count(&format!("severity: {one}")));
     assert_eq!(severities.iter().sum::<usize>(), all.len(), "{severities:?}");
+    let documents = [read("README.md"), read("../docs/OBSERVABILITY.md")];
+    assert!(documents[0].contains(&format!("{} alert rules", all.len())));
+    let untold: Vec<_> = names.iter().filter(|name| !documents[1].contains(&format!("`{name}`"))).collect();
+    assert!(untold.is_empty(), "docs/OBSERVABILITY.md does not tell of {untold:?}");
 }
 
 #[test]
