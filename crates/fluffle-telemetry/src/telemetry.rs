@@ -130,6 +130,7 @@ impl Telemetry {
         self.inner.metrics.read_into(&mut reading);
         if let Some(service) = self.inner.service.get() {
             gauges::read(&service.status(), &service.snapshot(), &mut reading);
+            gauges::read_health(&service.health(), &mut reading);
             gauges::read_depths(&self.inner.depths.get(), &mut reading);
         }
         for line in self.picture().iter().flat_map(|picture| &picture.ledger) {
