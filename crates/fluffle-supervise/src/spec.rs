@@ -14,6 +14,7 @@ use crate::{
     addr::SupervisedAddr,
     backoff::Backoff,
     control::Report,
+    event::Event,
     exit::{ExitReason, Panicked, Phase},
     incarnation::{self, Recipe},
     mailbox::{Mailbox, MailboxDepth},
@@ -216,6 +217,13 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
     /// that takes the snapshot and must be quick.
     pub fn note(self, note: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
         self.settings.owner.0.set_note(Box::new(note));
+        self
+    }
+
+    /// Calls `observer` for each event of this actor, where and when it happens: see
+    /// [`SupervisorSpec::observe`](crate::SupervisorSpec::observe), which has the same conditions.
+    pub fn observe(self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.settings.owner.0.observe(observer);
         self
     }
 

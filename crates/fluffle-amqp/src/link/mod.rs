@@ -7,6 +7,8 @@ pub(crate) mod class;
 pub(crate) mod connection;
 mod declare;
 pub(crate) mod endpoint;
+mod losses;
+pub(crate) mod outage;
 pub(crate) mod pending_starts;
 pub(crate) mod pool;
 pub(crate) mod pool_config;

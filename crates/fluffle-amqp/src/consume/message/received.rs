@@ -125,6 +125,12 @@ impl Received {
         TraceContext::read(|name| self.header(name).and_then(|header| header.value()))
     }
 
+    /// The id of its trace for a log line, in hexadecimal; `None` for a message without a trace.
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        let trace = self.trace()?;
+        Some(trace.trace_id().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// The spans that sent the items of the batch, if they are told by themselves.
     pub(crate) fn item_traces(&self) -> Option<ItemTraces> {
         let text = self.header(headers::ITEM_TRACES)?.text()?;
