@@ -14,6 +14,7 @@ use fluffle::prelude::*;
 use fluffle_harness::RabbitMq;
 
 use crate::support::{
+    log_lines::{field, log, number, with},
     process::{Log, SECONDS, service, this_test},
     *,
 };
@@ -94,27 +95,6 @@ async fn shop() -> Result<(), fluffle::Error> {
     Ok(())
 }
 
-/// Fluffle's lines in the log, without their times. The process logs at `info` and above. lapin also logs each lost
-/// socket, which applications switch off.
-fn log(lines: &[String]) -> Vec<String> {
-    let level = |line: &String| [" INFO ", " WARN ", "ERROR "].iter().find_map(|level| line.find(level));
-    lines.iter().filter_map(|line| level(line).map(|at| line[at..].trim_start().to_owned())).collect()
-}
-
-/// What a line says in the field `name`.
-fn field<'a>(line: &'a str, name: &str) -> &'a str {
-    let (_, value) = line.split_once(&format!(" {name}=")).unwrap_or_else(|| panic!("no {name} in {line}"));
-    value.split(' ').next().unwrap()
-}
-
-fn number(line: &str, name: &str) -> usize {
-    field(line, name).parse().unwrap_or_else(|_| panic!("{name} is no number in {line}"))
-}
-
-fn with<'a>(lines: &'a [String], words: &str) -> Vec<&'a String> {
-    lines.iter().filter(|line| line.contains(words)).collect()
-}
-
 const CONNECTIONS: [&str; 2] = ["consume-0", "publish-0"];
 
 #[test]
@@ -135,14 +115,13 @@ fn an_outage_of_the_broker_is_one_story_that_says_what_was_repeated() {
     let away = begun.elapsed();
     process.tell("enough");
     let books = process.line(&["lost=0"], LONG);
-    let story = log(&process.lines());
     let (code, lines) = process.ended(LONG);
     assert_eq!(code, 0, "{lines:#?}");
+    let story = log(lines.split(|line| *line == books).next().unwrap());
     println!("away for {away:?}; {books}\n{}", story.join("\n"));
 
     // A start of four consumers and a publisher.
-    let (start, outage) = story
-        .split_at(with(&story, " INFO ").len().max(story.iter().take_while(|line| line.starts_with("INFO")).count()));
+    let (start, outage) = story.split_at(with(&story, "INFO ").len());
     assert!((6..=10).contains(&start.len()), "{start:#?}");
     assert_eq!(with(start, "connected").len(), 2, "{start:#?}");
     for queue in QUEUES {
@@ -151,7 +130,7 @@ fn an_outage_of_the_broker_is_one_story_that_says_what_was_repeated() {
 
     // One line that each connection is lost, one that it is back, and few in between.
     assert!(outage.iter().all(|line| line.starts_with("WARN")), "{outage:#?}");
-    assert!(outage.len() <= 9, "{outage:#?}");
+    assert!(outage.len() <= 8, "{outage:#?}");
     let (lost, back) = (with(outage, "connection lost"), with(outage, "connection back"));
     for lines in [&lost, &back] {
         let mut connections: Vec<&str> = lines.iter().map(|line| field(line, "connection")).collect();
@@ -167,7 +146,6 @@ fn an_outage_of_the_broker_is_one_story_that_says_what_was_repeated() {
     // No line lies: the publisher's own books have the same number, and handlers saw at least what came again.
     let sum = |lines: &[&String], name: &str| lines.iter().map(|line| number(line, name)).sum::<usize>();
     assert_eq!(sum(&back, "republished"), number(&format!(" {books}"), "republished"), "{books} {outage:#?}");
-    assert_eq!(sum(&lost, "unconfirmed"), sum(&back, "republished"), "{outage:#?}");
     assert!(sum(&lost, "unconfirmed") > 0 && sum(&lost, "unacked") > 0, "nothing was under way: {lost:#?}");
     assert!(sum(&back, "redelivered") > 0, "{back:#?}");
 

@@ -29,7 +29,7 @@ pub(crate) fn dead_letter(message: &Received, dead_letters: &str, reason: &Reaso
     tracing::error!(
         queue = %message.queue, message_id = message.id_or_dash(), attempt = message.attempt_number.get(),
         trace_id = message.trace_id(), reason = reason.as_str(), error, dead_letter_queue = dead_letters,
-        "attempt failed: the message is a dead letter now; it stays in the dead-letter queue until it is replayed"
+        "not handled: the message is a dead letter now, and stays in the dead-letter queue until it is replayed"
     );
 }
 
