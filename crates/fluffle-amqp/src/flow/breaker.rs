@@ -101,7 +101,7 @@ impl SharedSwitch {
                 );
             }
             (SwitchKind::KillSwitch, Change::Closed) => {
-                tracing::info!(queue = %name, "the kill switch lets this consumer start again")
+                tracing::info!(queue = %name, "the kill switch lets this consumer take messages again")
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::{
         header::{AmqpHeader, lookup},
         labels,
         requests::{Request, Requests},
+        trace,
     },
     consume::message::{deliveries::InVain, item::properties_of_item},
     link::{channel::Generation, sanitizer},
@@ -125,10 +126,9 @@ impl Received {
         TraceContext::read(|name| self.header(name).and_then(|header| header.value()))
     }
 
-    /// The id of its trace for a log line, in hexadecimal; `None` for a message without a trace.
+    /// The id of its trace for a log line; `None` for a message without a trace.
     pub(crate) fn trace_id(&self) -> Option<String> {
-        let trace = self.trace()?;
-        Some(trace.trace_id().iter().map(|byte| format!("{byte:02x}")).collect())
+        self.trace().as_ref().map(trace::id_in_hex)
     }
 
     /// The spans that sent the items of the batch, if they are told by themselves.
