@@ -8,10 +8,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use fluffle_supervise::{ExitReason, What};
+use tokio::time::Instant;
 
 /// An outage that is longer than this has lines between the first and the last.
 const FIRST_LINE: Duration = Duration::from_secs(2);
@@ -316,3 +317,6 @@ impl Debug for Rounded {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
