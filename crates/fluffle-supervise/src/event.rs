@@ -96,7 +96,10 @@ impl What {
                 tracing::debug!(target: TARGET, path, "ended: it gave up on a child")
             }
             Self::Exited { reason } if reason.is_permanent() => {
-                tracing::error!(target: TARGET, path, %reason, "ended: a restart cannot help, so it is not started again")
+                tracing::error!(
+                    target: TARGET, path, %reason,
+                    "ended: a restart cannot help, so it is not started again"
+                )
             }
             Self::Exited { reason } => tracing::debug!(target: TARGET, path, %reason, "ended"),
             Self::Backoff { delay, attempt } => {
@@ -120,7 +123,7 @@ impl What {
 
 /// What follows an exit that is not permanent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Next {
+pub(crate) enum AfterExit {
     /// The child waits, and then is started again for this time in a row.
     Restart { delay: Duration, attempt: u32 },
     /// A sibling has ended, and the child is started again together with it.
@@ -139,12 +142,12 @@ pub(crate) struct Ended {
 impl Ended {
     /// Logs an exit and what follows, at `warn`. Of a row of restarts it logs the 1st, 2nd, 4th, 8th and so on, and
     /// each that has another reason than the one logged before. A permanent exit is logged by [`What::trace`].
-    pub(crate) fn log(&mut self, path: &str, reason: &ExitReason, next: Next) {
+    pub(crate) fn log(&mut self, path: &str, reason: &ExitReason, next: AfterExit) {
         if reason.is_permanent() {
             return;
         }
         match next {
-            Next::Restart { delay, attempt } => {
+            AfterExit::Restart { delay, attempt } => {
                 let text = reason.to_string().into_boxed_str();
                 if attempt.is_power_of_two() || self.told.as_ref() != Some(&text) {
                     tracing::warn!(
@@ -155,12 +158,12 @@ impl Ended {
                 }
             }
             // A supervisor that gave up has logged that.
-            Next::RestartWithSibling | Next::Nothing
+            AfterExit::RestartWithSibling | AfterExit::Nothing
                 if reason.is_normal() || matches!(reason, ExitReason::Escalated(_)) => {}
-            Next::RestartWithSibling => {
+            AfterExit::RestartWithSibling => {
                 tracing::warn!(target: TARGET, path, %reason, "ended: it is started again, because a sibling has ended")
             }
-            Next::Nothing => tracing::warn!(target: TARGET, path, %reason, "ended: it is not started again"),
+            AfterExit::Nothing => tracing::warn!(target: TARGET, path, %reason, "ended: it is not started again"),
         }
     }
 }

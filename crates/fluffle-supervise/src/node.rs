@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     control::Control,
-    event::{BACKLOG, Ended, Event, EventStream, Next, TARGET, What},
+    event::{AfterExit, BACKLOG, Ended, Event, EventStream, TARGET, What},
     exit::ExitReason,
     mailbox::{AnyMailbox, MailboxDepth},
     snapshot::{NodeKind, NodeSnapshot, State},
@@ -248,11 +248,11 @@ impl Node {
         self.set_state(State::BackingOff);
         lock(&self.status).next_restart_at = Some(until);
         self.emit(What::Backoff { delay, attempt });
-        self.log_exit(Next::Restart { delay, attempt });
+        self.log_exit(AfterExit::Restart { delay, attempt });
     }
 
     /// Logs the last exit and what follows it, unless the actor has logged that exit itself.
-    pub(crate) fn log_exit(&self, next: Next) {
+    pub(crate) fn log_exit(&self, next: AfterExit) {
         let mut status = lock(&self.status);
         let Status { last_exit, is_logged, ended, .. } = &mut *status;
         if let Some(reason) = last_exit

@@ -94,7 +94,8 @@ fn messages_posted_to_a_child_that_ends_for_good_are_counted_in_a_warning() {
     addr.try_post(Which).unwrap();
     addr.try_post(Which).unwrap();
     drop(posted);
-    let warning = "WARN fluffle_supervise: posted messages dropped: the child is over and reads none path=\"posted/child\" lost=2";
+    let warning = "WARN fluffle_supervise: posted messages dropped: the child is over and reads none \
+                   path=\"posted/child\" lost=2";
     assert!(lines("posted").contains(&warning.to_owned()), "{:?}", lines("posted"));
 }
 

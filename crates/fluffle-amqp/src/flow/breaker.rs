@@ -81,7 +81,10 @@ impl SharedSwitch {
         let name = &self.name;
         match (self.kind, change) {
             (SwitchKind::Breaker, Change::Opened { failures, of, wait }) => {
-                tracing::warn!(breaker = %name, failures, of, ?wait, "the circuit breaker opens: its consumers take nothing until the wait is over");
+                tracing::warn!(
+                    breaker = %name, failures, of, ?wait,
+                    "the circuit breaker opens: its consumers take nothing until the wait is over"
+                );
             }
             (SwitchKind::Breaker, Change::Closed) => {
                 tracing::info!(breaker = %name, "the circuit breaker is closed again: its consumers take messages")
@@ -89,8 +92,8 @@ impl SharedSwitch {
             (SwitchKind::KillSwitch, Change::Opened { failures, of, wait: Some(wait) }) => {
                 tracing::error!(
                     queue = %name, dead_letters = failures, of, ?wait,
-                    "the kill switch stops this consumer, because so many of its messages became dead letters, until the \
-                     wait is over"
+                    "the kill switch stops this consumer, because so many of its messages became dead letters, until \
+                     the wait is over"
                 );
             }
             (SwitchKind::KillSwitch, Change::Opened { failures, of, wait: None }) => {

@@ -269,7 +269,7 @@ impl Actor for ConnectionActor {
                     match socket.close("closed by the application", limit).await {
                         Ok(()) => tracing::info!(%connection, took = ?begun.elapsed(), "connection closed"),
                         Err(why) => {
-                            tracing::warn!(%connection, %why, "the connection was not closed in order: its socket is shut down")
+                            tracing::warn!(%connection, %why, "not closed in order: its socket is shut down")
                         }
                     }
                 };

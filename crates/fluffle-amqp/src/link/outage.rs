@@ -1,5 +1,5 @@
-//! Tells the log of the outages of a connection: one line when the connection is lost, one for each doubling of the time
-//! away, and one when the connection is back. Everything else that an outage causes is logged at `debug`.
+//! Tells the log of the outages of a connection: one line when the connection is lost, one for each doubling of the
+//! time away, and one when the connection is back. Everything else that an outage causes is logged at `debug`.
 
 use std::{
     collections::BTreeSet,
@@ -169,9 +169,9 @@ impl Outage {
         tracing::warn!(
             %connection, endpoint, cause, was_up = short(story.up.map(|up| up.elapsed()).unwrap_or_default()),
             unconfirmed, unacked,
-            "connection lost: {unconfirmed} unconfirmed messages are published again under their ids, {unacked} unacked \
-             deliveries come again, as do those whose acks did not arrive, so none of them is lost; the service \
-             connects again until it succeeds"
+            "connection lost: {unconfirmed} unconfirmed messages are published again under their ids, {unacked} \
+             unacked deliveries come again, as do those whose acks did not arrive, so none of them is lost; the \
+             service connects again until it succeeds"
         );
     }
 

@@ -307,8 +307,8 @@ impl Opened {
         self.untold += 1;
     }
 
-    /// The handler that had the batch has ended: the item in hand fails, if there is one, and the batch goes on. Returns
-    /// whether there is one.
+    /// The handler that had the batch has ended: the item in hand fails, if there is one, and the batch goes on.
+    /// Returns whether there is one.
     pub(crate) fn survive(&mut self) -> bool {
         self.items.crashed()
     }

@@ -136,9 +136,9 @@ fn first(keys: &[String]) -> &str {
     keys.first().map_or("-", String::as_str)
 }
 
-/// Asks the store until it answers. `key` is the message's, for log lines. A look-up is dropped together with its channel, but a mark is not. The number of
+/// Asks the store until it answers. A look-up is dropped together with its channel, but a mark is not. The number of
 /// waiting marks is bounded by the messages in hand, because a redelivered message waits for the mark of its first
-/// delivery.
+/// delivery. `key` is that of the message, for log lines.
 async fn persist<'a, T>(what: &str, key: &str, ask: impl Fn() -> BoxFuture<'a, Result<T, SeenError>>) -> T {
     let mut wait = FIRST_WAIT;
     loop {

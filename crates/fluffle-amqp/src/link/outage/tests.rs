@@ -193,7 +193,10 @@ fn two_connections_of_one_service_share_the_lines_in_between_and_a_new_outage_be
         let (one, other) = (one.lines(), other.lines());
         let between: Vec<&String> = one.iter().filter(|line| line.contains("no connection")).collect();
         assert_eq!(between.len(), 2 * 3, "{one:#?}");
-        assert!(between.iter().all(|line| line.contains("connections=\"one, other\" cause=\"refused\"")), "{between:#?}");
+        assert!(
+            between.iter().all(|line| line.contains("connections=\"one, other\" cause=\"refused\"")),
+            "{between:#?}"
+        );
         assert_eq!(other.len(), 1 + 2 * 2, "connected, lost, back, lost, back: {other:#?}");
     });
 }
