@@ -290,6 +290,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_lost_channel_left_unacked_counts_until_the_next_channel_is_in_use() {
+        let (events, attempt) = (DeliveryEvents::default(), attempt(1));
+        for _ in 0..3 {
+            events.received(&attempt);
+        }
+        events.settled(&attempt, HANDLED);
+        assert_eq!(events.unacked(), 2);
+        events.lost_channel();
+        assert_eq!((events.in_hand(), events.unacked()), (0, 2));
+        events.next_channel();
+        assert_eq!(events.unacked(), 0);
+    }
+
+    #[test]
     fn a_delivery_is_settled_or_lost_and_not_both() {
         let (listeners, written) = written();
         let (events, attempt) = (DeliveryEvents::new(listeners, AttemptListeners::default()), attempt(1));
