@@ -222,10 +222,10 @@ async fn restarts(telemetry: &Telemetry) -> Result<(), Failure> {
     let listeners: Vec<_> = telemetry.observers().iter().filter_map(|observer| observer.nodes()).collect();
     let starts = Arc::new(AtomicU64::new(0));
     let begun = Arc::clone(&starts);
-    let child = ActorSpec::new("fails", move || Fails(Arc::clone(&begun)));
+    let child =
+        ActorSpec::new("fails", move || Fails(Arc::clone(&begun))).backoff(Backoff::none()).logs_exits(|_| false);
     let tree = SupervisorSpec::new("app")
         .intensity(Intensity::unlimited())
-        .backoff(Backoff::none())
         .observe(move |event| listeners.iter().for_each(|listener| listener(event)))
         .child(child)
         .start();

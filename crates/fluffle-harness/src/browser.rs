@@ -65,7 +65,8 @@ impl Browser {
             "goog:chromeOptions": { "args": [
                 "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
                 // Over a pipe, so that the browser ends when chromedriver has ended, however that happened.
-                "--remote-debugging-pipe", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                "--remote-debugging-pipe", "--no-first-run", "--disable-background-networking",
+                "--disable-component-update", "--disable-sync",
             ] },
             "goog:loggingPrefs": { "browser": "ALL" },
         })

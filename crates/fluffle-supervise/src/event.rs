@@ -84,37 +84,86 @@ impl fmt::Display for Event {
 }
 
 impl What {
-    /// Logs the event: at `info` what a healthy tree does, at `warn` what the tree repairs itself, at `error` what it
-    /// cannot repair.
+    /// Logs the event: at `debug` what is part of each start, restart and stop, at `error` what the tree cannot repair.
+    ///
+    /// An exit that the tree repairs is logged by [`Ended::log`], once it is decided what follows.
     pub(crate) fn trace(&self, path: &str) {
         match self {
-            Self::Started { incarnation } => {
-                tracing::info!(target: TARGET, path, incarnation, "started")
-            }
-            Self::Ready => tracing::info!(target: TARGET, path, "ready"),
-            Self::Exited { reason } if reason.is_normal() => {
-                tracing::info!(target: TARGET, path, %reason, "exited")
-            }
+            Self::Started { incarnation } => tracing::debug!(target: TARGET, path, incarnation, "started"),
+            Self::Ready => tracing::debug!(target: TARGET, path, "ready"),
             // This failure was already logged in full where it began; each supervisor above it would only repeat it.
             Self::Exited { reason: ExitReason::Escalated(_) } => {
-                tracing::debug!(target: TARGET, path, "exited: it gave up on a child")
+                tracing::debug!(target: TARGET, path, "ended: it gave up on a child")
             }
             Self::Exited { reason } if reason.is_permanent() => {
-                tracing::error!(target: TARGET, path, %reason, "exited")
+                tracing::error!(
+                    target: TARGET, path, %reason,
+                    "ended: a restart cannot help, so it is not started again"
+                )
             }
-            Self::Exited { reason } => tracing::warn!(target: TARGET, path, %reason, "exited"),
+            Self::Exited { reason } => tracing::debug!(target: TARGET, path, %reason, "ended"),
             Self::Backoff { delay, attempt } => {
-                tracing::warn!(target: TARGET, path, ?delay, attempt, "backing off")
+                tracing::debug!(target: TARGET, path, ?delay, attempt, "waits before it is started again")
             }
-            Self::Restarting => tracing::info!(target: TARGET, path, "restarting"),
+            Self::Restarting => tracing::debug!(target: TARGET, path, "is started again"),
             Self::Escalated { escalation } if escalation.cause() == GivingUp::Permanent => {
-                tracing::debug!(target: TARGET, path, %escalation, "escalates")
+                tracing::debug!(target: TARGET, path, %escalation, "gives up on a child and ends")
             }
             Self::Escalated { escalation } => {
-                tracing::error!(target: TARGET, path, %escalation, "escalates")
+                tracing::error!(
+                    target: TARGET, path, %escalation,
+                    "gives up on a child and ends: the supervisor above decides whether it is started again"
+                )
             }
             Self::StopRequested => tracing::debug!(target: TARGET, path, "stop requested"),
-            Self::Stopped => tracing::info!(target: TARGET, path, "over"),
+            Self::Stopped => tracing::debug!(target: TARGET, path, "over"),
+        }
+    }
+}
+
+/// What follows an exit that is not permanent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AfterExit {
+    /// The child waits, and then is started again for this time in a row.
+    Restart { delay: Duration, attempt: u32 },
+    /// A sibling has ended, and the child is started again together with it.
+    RestartWithSibling,
+    /// It is not started again.
+    Nothing,
+}
+
+/// The exits of one child as the log tells of them.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    /// The reason in the last line of the present row of restarts.
+    told: Option<Box<str>>,
+}
+
+impl Ended {
+    /// Logs an exit and what follows, at `warn`. Of a row of restarts it logs the 1st, 2nd, 4th, 8th and so on, and
+    /// each that has another reason than the one logged before. A permanent exit is logged by [`What::trace`].
+    pub(crate) fn log(&mut self, path: &str, reason: &ExitReason, next: AfterExit) {
+        if reason.is_permanent() {
+            return;
+        }
+        match next {
+            AfterExit::Restart { delay, attempt } => {
+                let text = reason.to_string().into_boxed_str();
+                if attempt.is_power_of_two() || self.told.as_ref() != Some(&text) {
+                    tracing::warn!(
+                        target: TARGET, path, reason = &*text, ?delay, attempt,
+                        "ended: it is started again after the delay"
+                    );
+                    self.told = Some(text);
+                }
+            }
+            // A supervisor that gave up has logged that.
+            AfterExit::RestartWithSibling | AfterExit::Nothing
+                if reason.is_normal() || matches!(reason, ExitReason::Escalated(_)) => {}
+            AfterExit::RestartWithSibling => {
+                tracing::warn!(target: TARGET, path, %reason, "ended: it is started again, because a sibling has ended")
+            }
+            AfterExit::Nothing => tracing::warn!(target: TARGET, path, %reason, "ended: it is not started again"),
         }
     }
 }

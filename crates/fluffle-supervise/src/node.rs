@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     control::Control,
-    event::{BACKLOG, Event, EventStream, TARGET, What},
+    event::{AfterExit, BACKLOG, Ended, Event, EventStream, TARGET, What},
     exit::ExitReason,
     mailbox::{AnyMailbox, MailboxDepth},
     snapshot::{NodeKind, NodeSnapshot, State},
@@ -34,6 +34,9 @@ type StopOrder = dyn Fn(Arc<str>) -> BoxFuture<'static, ()> + Send + Sync;
 pub(crate) type Note = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 type Observer = dyn Fn(&Event) + Send + Sync;
+
+/// Says whether an actor has logged this exit itself.
+type Logs = dyn Fn(&ExitReason) -> bool + Send + Sync;
 
 pub(crate) struct Node {
     id: Arc<str>,
@@ -53,6 +56,7 @@ pub(crate) struct Node {
     listeners: Mutex<Listeners>,
     /// Called for each event of this node and of every node below it.
     observer: OnceLock<Box<Observer>>,
+    logs: OnceLock<Box<Logs>>,
     over: OnceLock<ExitReason>,
     over_now: Notify,
 }
@@ -63,6 +67,9 @@ struct Status {
     since: Instant,
     starts: u64,
     last_exit: Option<ExitReason>,
+    /// Whether the actor has logged its last exit itself.
+    is_logged: bool,
+    ended: Ended,
     next_restart_at: Option<Instant>,
     gauge: Option<Arc<Gauge>>,
     note: Option<Arc<Note>>,
@@ -104,6 +111,8 @@ impl Node {
                 since: Instant::now(),
                 starts: 0,
                 last_exit: None,
+                is_logged: false,
+                ended: Ended::default(),
                 next_restart_at: None,
                 gauge: None,
                 note: None,
@@ -113,6 +122,7 @@ impl Node {
             stop_wanted: AtomicBool::new(false),
             listeners: Mutex::new(Listeners::None),
             observer: OnceLock::new(),
+            logs: OnceLock::new(),
             over: OnceLock::new(),
             over_now: Notify::new(),
         })
@@ -169,6 +179,10 @@ impl Node {
         lock(&self.status).note = Some(Arc::new(note));
     }
 
+    pub(crate) fn set_logs(&self, logs: Box<Logs>) {
+        let _ = self.logs.set(logs);
+    }
+
     pub(crate) fn add_child(self: &Arc<Self>, child: &Arc<Node>) {
         // A spec is moved into one supervisor, so a child has one parent.
         let _ = child.parent.set(Arc::downgrade(self));
@@ -220,7 +234,13 @@ impl Node {
 
     pub(crate) fn exited(&self, reason: &ExitReason) {
         lock(&self.control).take();
-        lock(&self.status).last_exit = Some(reason.clone());
+        // The actor's own code, so no lock is held while it runs.
+        let is_logged = self.logs.get().is_some_and(|logs| logs(reason));
+        {
+            let mut status = lock(&self.status);
+            status.last_exit = Some(reason.clone());
+            status.is_logged = is_logged;
+        }
         self.emit(What::Exited { reason: reason.clone() });
     }
 
@@ -228,6 +248,18 @@ impl Node {
         self.set_state(State::BackingOff);
         lock(&self.status).next_restart_at = Some(until);
         self.emit(What::Backoff { delay, attempt });
+        self.log_exit(AfterExit::Restart { delay, attempt });
+    }
+
+    /// Logs the last exit and what follows it, unless the actor has logged that exit itself.
+    pub(crate) fn log_exit(&self, next: AfterExit) {
+        let mut status = lock(&self.status);
+        let Status { last_exit, is_logged, ended, .. } = &mut *status;
+        if let Some(reason) = last_exit
+            && !*is_logged
+        {
+            ended.log(&self.path(), reason, next);
+        }
     }
 
     pub(crate) fn stopping(&self) {
@@ -288,7 +320,8 @@ impl Node {
         }
         let lost = self.mailbox.close();
         if lost > 0 {
-            tracing::warn!(target: TARGET, path = &*self.path(), lost, "posted messages dropped: the child is over");
+            let path = &*self.path();
+            tracing::warn!(target: TARGET, path, lost, "posted messages dropped: the child is over and reads none");
         }
         self.emit(What::Stopped);
         *lock(&self.listeners) = Listeners::Closed;

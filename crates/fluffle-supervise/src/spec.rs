@@ -14,6 +14,7 @@ use crate::{
     addr::SupervisedAddr,
     backoff::Backoff,
     control::Report,
+    event::Event,
     exit::{ExitReason, Panicked, Phase},
     incarnation::{self, Recipe},
     mailbox::{Mailbox, MailboxDepth},
@@ -216,6 +217,50 @@ impl<A: Actor<Context = Context<A>>> ActorSpec<A> {
     /// that takes the snapshot and must be quick.
     pub fn note(self, note: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
         self.settings.owner.0.set_note(Box::new(note));
+        self
+    }
+
+    /// Calls `observer` for each event of this actor, where and when it happens: see
+    /// [`SupervisorSpec::observe`](crate::SupervisorSpec::observe), which has the same conditions.
+    pub fn observe(self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.settings.owner.0.observe(observer);
+        self
+    }
+
+    /// For an actor that writes log lines of its own about some of its exits: if `logs` returns true for an exit, the
+    /// supervisor logs that exit and the restart after it at `debug`. By default it logs them at `warn`, except
+    /// [normal](ExitReason::is_normal) exits after which the actor is not started again. Permanent exits are logged at
+    /// `error` in any case.
+    ///
+    /// `logs` is called once for each exit, after the actor was dropped, on the supervisor's thread. It must be quick
+    /// and must not panic. The first call of this method counts.
+    ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
+    /// use actix::prelude::*;
+    /// use fluffle_supervise::ActorSpec;
+    ///
+    /// struct Link { is_logged: Arc<AtomicBool> }
+    ///
+    /// impl Actor for Link {
+    ///     type Context = Context<Self>;
+    /// }
+    ///
+    /// impl Drop for Link {
+    ///     fn drop(&mut self) {
+    ///         eprintln!("the link is lost");
+    ///         self.is_logged.store(true, Ordering::SeqCst);
+    ///     }
+    /// }
+    ///
+    /// let is_logged = Arc::new(AtomicBool::new(false));
+    /// let each = Arc::clone(&is_logged);
+    /// let link = ActorSpec::new("link", move || Link { is_logged: Arc::clone(&each) })
+    ///     .logs_exits(move |_| is_logged.swap(false, Ordering::SeqCst));
+    /// # let _ = link;
+    /// ```
+    pub fn logs_exits(self, logs: impl Fn(&ExitReason) -> bool + Send + Sync + 'static) -> Self {
+        self.settings.owner.0.set_logs(Box::new(logs));
         self
     }
 

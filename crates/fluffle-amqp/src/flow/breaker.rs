@@ -81,25 +81,30 @@ impl SharedSwitch {
         let name = &self.name;
         match (self.kind, change) {
             (SwitchKind::Breaker, Change::Opened { failures, of, wait }) => {
-                tracing::warn!(breaker = %name, failures, of, ?wait, "the circuit breaker opens");
+                tracing::warn!(
+                    breaker = %name, failures, of, ?wait,
+                    "the circuit breaker opens: its consumers take nothing until the wait is over"
+                );
             }
             (SwitchKind::Breaker, Change::Closed) => {
-                tracing::info!(breaker = %name, "the circuit breaker is closed again")
+                tracing::info!(breaker = %name, "the circuit breaker is closed again: its consumers take messages")
             }
             (SwitchKind::KillSwitch, Change::Opened { failures, of, wait: Some(wait) }) => {
                 tracing::error!(
                     queue = %name, dead_letters = failures, of, ?wait,
-                    "the kill switch stops this consumer"
+                    "the kill switch stops this consumer, because so many of its messages became dead letters, until \
+                     the wait is over"
                 );
             }
             (SwitchKind::KillSwitch, Change::Opened { failures, of, wait: None }) => {
                 tracing::error!(
                     queue = %name, dead_letters = failures, of,
-                    "the kill switch stops this consumer, until `Service::resume_consumer` is called"
+                    "the kill switch stops this consumer, because so many of its messages became dead letters, until \
+                     `Service::resume_consumer` is called"
                 );
             }
             (SwitchKind::KillSwitch, Change::Closed) => {
-                tracing::info!(queue = %name, "the kill switch lets this consumer start again")
+                tracing::info!(queue = %name, "the kill switch lets this consumer take messages again")
             }
         }
     }

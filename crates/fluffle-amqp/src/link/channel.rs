@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -26,6 +26,7 @@ use crate::{
         bounded::{OPERATION_TIMEOUT, OperationError, bounded},
         class::{Class, ClientError, Operation, classify, reply},
         connection::{ConnectionActor, ConnectionShared, Declare, OpenChannel},
+        outage::{Seat, Traffic},
         socket,
     },
 };
@@ -63,6 +64,7 @@ pub(crate) struct ChannelShared {
     pub(crate) name: String,
     pub(crate) connection: Arc<ConnectionShared>,
     mode: Mode,
+    seat: Arc<Seat>,
     generation: AtomicU64,
     redeclare: AtomicBool,
     /// Whether the present channel has been used successfully.
@@ -81,13 +83,27 @@ impl ChannelShared {
 
     fn set_open(&self, is_open: bool) {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = (is_open, Instant::now());
+        self.seat.set_in_use(is_open && self.seat.has_no_traffic());
     }
 
-    pub(crate) fn new(name: String, connection: Arc<ConnectionShared>, mode: Mode) -> Arc<Self> {
+    /// The publisher or consumer has begun to work on the channel.
+    pub(crate) fn is_in_use(&self) {
+        self.seat.set_in_use(true);
+    }
+
+    /// `traffic`: the publisher or consumer that the channel is for; `None` if a lost connection costs it nothing that
+    /// is repeated.
+    pub(crate) fn new(
+        name: String,
+        connection: Arc<ConnectionShared>,
+        mode: Mode,
+        traffic: Option<Weak<dyn Traffic>>,
+    ) -> Arc<Self> {
+        let seat = connection.outage.seat(traffic);
         let (generation, redeclare, proven) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
         let events = connection.channel_events(&name);
         let open = Mutex::new((false, Instant::now()));
-        Arc::new(Self { name, connection, mode, generation, redeclare, proven, events, open })
+        Arc::new(Self { name, connection, mode, seat, generation, redeclare, proven, events, open })
     }
 
     /// Notes that the present channel has been used successfully. If it is lost, the next channel is opened with the
@@ -97,7 +113,7 @@ impl ChannelShared {
     }
 
     /// The state of the same channel on another connection: its generations continue.
-    pub(crate) fn on(&self, connection: Arc<ConnectionShared>, prefetch: u16) -> Arc<Self> {
+    pub(crate) fn on(&self, connection: Arc<ConnectionShared>, prefetch: u16, traffic: Weak<dyn Traffic>) -> Arc<Self> {
         let mode = match &self.mode {
             Mode::Consume { exclusive, .. } => Mode::Consume { prefetch, exclusive: exclusive.clone() },
             other => other.clone(),
@@ -105,6 +121,7 @@ impl ChannelShared {
         Arc::new(Self {
             name: self.name.clone(),
             events: connection.channel_events(&self.name),
+            seat: connection.outage.seat(Some(traffic)),
             connection,
             mode,
             generation: AtomicU64::new(self.generation.load(Ordering::Relaxed)),
@@ -167,6 +184,7 @@ pub(crate) fn spec(
     shared: &Arc<ChannelShared>,
     connection: &SupervisedAddr<ConnectionActor>,
 ) -> ActorSpec<ChannelActor> {
+    let on = Arc::clone(&shared.connection);
     let factory = {
         let shared = Arc::clone(shared);
         let connection = connection.clone();
@@ -174,6 +192,7 @@ pub(crate) fn spec(
     };
     ActorSpec::new("channel", factory)
         .reports_ready()
+        .logs_exits(move |_| !on.connected())
         .backoff(backoff())
         .shutdown(shared.connection.broker.close_timeout + Duration::from_secs(1))
 }

@@ -32,6 +32,8 @@ use crate::{
         class::{Class, ClientError, Operation, classify, reply},
         declare::{self, Scope},
         endpoint::Endpoint,
+        losses::Losses,
+        outage::{Away, Outage},
         socket::{self, ConnectError, Socket},
         standing::Standing,
         too_many_channels::TooManyChannels,
@@ -48,6 +50,7 @@ pub(crate) struct ConnectionShared {
     pub(crate) broker: Arc<Broker>,
     pub(crate) topology: Arc<TopologyStore>,
     pub(crate) standing: Standing,
+    pub(crate) outage: Outage,
     /// The last error that lapin reported on the socket. lapin does not say on which channel it occurred.
     pub(crate) pulse: watch::Sender<Option<lapin::Error>>,
     learned: Arc<Learned>,
@@ -57,21 +60,10 @@ pub(crate) struct ConnectionShared {
     /// The number of slots in use on this connection; the pool updates it.
     pub(crate) slots_in_use: AtomicUsize,
     connects: AtomicU64,
-    losses: Mutex<Losses>,
+    losses: Losses,
     /// How many times lapin's parser could not read the incoming bytes.
     pub(crate) deaths_in_parser: watch::Sender<u32>,
 }
-
-/// Recent losses of a connection.
-#[derive(Clone, Copy, Default)]
-struct Losses {
-    count: u32,
-    last: Option<Instant>,
-}
-
-/// After this time without a loss, earlier losses are forgotten. By default RabbitMQ lets no delivery be unacked for
-/// longer (`consumer_timeout`), so every delivery that was unacked at the loss has been settled since.
-const LOSSES_REMEMBERED: Duration = Duration::from_secs(30 * 60);
 
 impl ConnectionShared {
     /// The state of a connection that has not been established yet. The connections of one service share `learned`.
@@ -82,8 +74,10 @@ impl ConnectionShared {
         learned: Arc<Learned>,
     ) -> Arc<Self> {
         let events = learned.observers.connection(&name);
+        let outage = Outage::new(&name, &learned.away);
         Arc::new(Self {
             events,
+            outage,
             name,
             broker,
             topology,
@@ -93,7 +87,7 @@ impl ConnectionShared {
             frame_max: Mutex::default(),
             slots_in_use: AtomicUsize::new(0),
             connects: AtomicU64::new(0),
-            losses: Mutex::default(),
+            losses: Losses::default(),
             deaths_in_parser: watch::Sender::new(0),
         })
     }
@@ -116,21 +110,17 @@ impl ConnectionShared {
     /// How many times this connection was lost recently, within the life of this process. Each loss makes the broker
     /// redeliver every message that was unacked on the connection, and this is not the message's fault.
     pub(crate) fn losses(&self) -> u32 {
-        let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
-        losses.last.filter(|last| last.elapsed() < LOSSES_REMEMBERED).map_or(0, |_| losses.count)
+        self.losses.count()
     }
 
     /// Takes over the losses of `other`, the connection on which the same queue was consumed before.
     pub(crate) fn losses_before(&self, other: &Self) {
-        let losses = *other.losses.lock().unwrap_or_else(PoisonError::into_inner);
-        *self.losses.lock().unwrap_or_else(PoisonError::into_inner) = losses;
+        self.losses.take_over(&other.losses);
     }
 
     /// Counts one loss of this connection.
     pub(crate) fn lost(&self) {
-        let before = self.losses();
-        *self.losses.lock().unwrap_or_else(PoisonError::into_inner) =
-            Losses { count: before.saturating_add(1), last: Some(Instant::now()) };
+        self.losses.add();
     }
 
     /// The largest frame of the present socket, as negotiated with the broker. Before the first connect it is the size
@@ -148,12 +138,14 @@ impl ConnectionShared {
     }
 }
 
-/// What the connections of one service share: facts about the broker, and the service's observers.
+/// What the connections of one service share: facts about the broker, the service's observers, and what the log says of
+/// an outage.
 #[derive(Default)]
 pub(crate) struct Learned {
     /// The most channels on a connection, as negotiated last; 0 before the first connection.
     channel_max: AtomicU16,
     observers: Observers,
+    away: Arc<Away>,
 }
 
 impl Learned {
@@ -242,8 +234,11 @@ pub(crate) fn spec(shared: &Arc<ConnectionShared>) -> ActorSpec<ConnectionActor>
         let shared = Arc::clone(shared);
         move || ConnectionActor { shared: Arc::clone(&shared), socket: None, unreadable: false, up: None }
     };
+    let heard = Arc::clone(shared);
     ActorSpec::new("socket", factory)
         .reports_ready()
+        .logs_exits(|_| true)
+        .observe(move |event| heard.outage.hear(&event.what))
         .backoff(shared.broker.reconnect)
         .shutdown(shared.broker.close_timeout + Duration::from_secs(1))
 }
@@ -266,6 +261,7 @@ impl Actor for ConnectionActor {
         self.shared.standing.down();
         match self.socket.take() {
             Some(socket) if socket.connection.status().connected() => {
+                self.shared.outage.back();
                 let limit = self.shared.broker.close_timeout;
                 let connection = self.shared.name.clone();
                 let closing = async move {
@@ -273,7 +269,7 @@ impl Actor for ConnectionActor {
                     match socket.close("closed by the application", limit).await {
                         Ok(()) => tracing::info!(%connection, took = ?begun.elapsed(), "connection closed"),
                         Err(why) => {
-                            tracing::warn!(%connection, %why, "the close failed: the socket was shut down")
+                            tracing::warn!(%connection, %why, "not closed in order: its socket is shut down")
                         }
                     }
                 };
@@ -282,7 +278,7 @@ impl Actor for ConnectionActor {
             }
             Some(_) => {
                 // It was lost, and nobody has noticed yet.
-                self.up.take().into_iter().for_each(|up| up.lost(None));
+                self.lose(None, "the socket is gone");
                 Running::Stop
             }
             None => Running::Stop,
@@ -300,7 +296,6 @@ async fn open(shared: &ConnectionShared) -> Result<(Socket, Endpoint), ExitError
         return Err(ExitError::permanent(error));
     }
     declare(shared, &socket, Scope::Shared).await?;
-    tracing::info!(connection = %shared.name, %endpoint, "connected");
     Ok((socket, endpoint))
 }
 
@@ -310,11 +305,7 @@ fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
         Class::Permanent => ExitError::permanent(error),
         Class::Transient | Class::Contention => {
             if connected_before && error.is_about_tls() {
-                tracing::error!(
-                    connection = %shared.name, %error,
-                    "TLS is refused, but it worked when this service connected before: this service tries again until \
-                     a valid certificate is installed"
-                );
+                shared.outage.refused_certificate();
             }
             ExitError::transient(error)
         }
@@ -336,11 +327,22 @@ impl ConnectionActor {
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
         *self.shared.frame_max.lock().unwrap_or_else(PoisonError::into_inner) = socket.frame_max();
         self.shared.standing.up(socket.connection.status().clone(), endpoint);
+        let topology = self.shared.topology.get();
+        self.shared.outage.up(endpoint, (topology.exchanges().len(), topology.queues().len()));
         ctx.add_stream(socket.connection.events_listener());
         self.socket = Some(Rc::new(socket));
         self.up = Some(Up::new(&self.shared, took));
-        ctx.run_interval(SELF_CHECK, |actor, ctx| actor.check(None, ctx));
+        ctx.run_interval(SELF_CHECK, |actor, ctx| {
+            actor.check(None, ctx);
+            actor.shared.outage.look();
+        });
         ctx.ready();
+    }
+
+    /// Tells the listeners and the log that the connection is lost.
+    fn lose(&mut self, code: Option<u16>, cause: &str) {
+        self.up.take().into_iter().for_each(|up| up.lost(code));
+        self.shared.outage.lost(self.shared.standing.now().endpoint.as_deref(), cause);
     }
 
     /// Ends this incarnation if the connection is lost.
@@ -353,7 +355,7 @@ impl ConnectionActor {
             // Clears the socket, so that the loss is counted once.
             self.socket = None;
             self.shared.lost();
-            self.up.take().into_iter().for_each(|up| up.lost(code));
+            self.lose(code, &cause);
             ctx.fail(ExitError::transient(ConnectionLost { connection: self.shared.name.clone(), cause }));
         }
     }
@@ -371,12 +373,15 @@ impl StreamHandler<Event> for ConnectionActor {
     fn handle(&mut self, event: Event, ctx: &mut Self::Context) {
         match event {
             Event::ConnectionBlocked(reason) => {
-                tracing::warn!(connection = %self.shared.name, %reason, "the broker blocks publishing");
+                tracing::warn!(
+                    connection = %self.shared.name, %reason,
+                    "the broker blocks publishing: messages wait here until it has resources again"
+                );
                 self.shared.standing.set_blocked(Some(reason));
                 self.shared.events.tell(&ConnectionEvent::Blocked);
             }
             Event::ConnectionUnblocked => {
-                tracing::info!(connection = %self.shared.name, "the broker no longer blocks publishing");
+                tracing::info!(connection = %self.shared.name, "the broker takes messages again");
                 self.shared.standing.set_blocked(None);
                 self.shared.events.tell(&ConnectionEvent::Unblocked);
             }

@@ -8,6 +8,8 @@ pub(crate) mod connection;
 mod declare;
 pub(crate) mod depth;
 pub(crate) mod endpoint;
+mod losses;
+pub(crate) mod outage;
 pub(crate) mod pending_starts;
 pub(crate) mod pool;
 pub(crate) mod pool_config;

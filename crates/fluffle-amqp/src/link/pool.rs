@@ -206,7 +206,7 @@ impl Pool {
             return None;
         }
         let (slot, child) = slots.make(self.role, &self.broker, &self.topology, &self.learned, &self.io, true);
-        tracing::info!(connection = %slot.id, "each connection has its share of channels: another is opened");
+        tracing::info!(connection = %slot.id, "all connections have their share of channels: this one is opened too");
         slots.open.push(slot);
         Some(child)
     }

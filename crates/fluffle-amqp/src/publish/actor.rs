@@ -67,8 +67,10 @@ pub(crate) fn spec(
         }
     };
     let (gauge, clock) = (Arc::clone(send_queue), clock.clone());
+    let on = Arc::clone(&shared.connection);
     ActorSpec::new("publisher", factory)
         .reports_ready()
+        .logs_exits(move |_| !on.connected())
         .backoff(channel::backoff())
         .shutdown_within(move || clock.left(Step::Confirms))
         .mailbox_gauge(move || gauge.depth())
@@ -156,6 +158,7 @@ async fn run(
     let mut overdue = Overdue::new(send_queue.confirm_limit);
     let mut look = interval(overdue.interval());
     on_channel.publish(send_queue.left_over());
+    shared.is_in_use();
     // Only an earlier channel leaves suspects. Each is published alone, and nothing new before the last one is cleared.
     let mut suspects = send_queue.has_suspects();
     let mut draining_since = None;

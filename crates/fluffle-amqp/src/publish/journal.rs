@@ -218,7 +218,7 @@ impl Ledger {
                 read = reader.next(), if !full => match read {
                     Ok(entry) => into.extend(self.entry(entry)),
                     Err(error) if error.kind() == StoreErrorKind::Closed => {
-                        tracing::error!("journal closed by the application while its publisher runs, which stops");
+                        tracing::error!("the application closed a journal: its publisher sends nothing more");
                         self.closed.store(true, Ordering::Release);
                         std::future::pending().await
                     }
@@ -447,7 +447,8 @@ impl Drop for Custody {
         self.ledger.in_custody.fetch_sub(1, Ordering::Relaxed);
         if let Some(entry) = self.entry.take() {
             tracing::error!(
-                message_id = %entry.message.id, outcome = ?self.outcome,
+                message_id = %entry.message.id, to = entry.message.target(), trace_id = entry.message.trace_id(),
+                outcome = ?self.outcome,
                 "journaled message failed, and no sender took it back: it stays in the journal and is tried again"
             );
             self.ledger.tally.events.kept(self.result, entry.items());

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use amq_protocol::frame::{GenError, WriteContext};
 use bytes::Bytes;
-use fluffle_wire::Encoded;
+use fluffle_wire::{Encoded, headers::TraceContext};
 use lapin::{
     BasicProperties,
     protocol::basic::{gen_properties, parse_properties},
@@ -12,7 +12,10 @@ use lapin::{
 use prost::Message;
 use uuid::Uuid;
 
-use crate::publish::properties::Properties;
+use crate::{
+    base::{header::lookup, trace},
+    publish::properties::Properties,
+};
 
 /// A message that is ready to be published: encoded, labelled and addressed, without its Rust type. A clone shares the
 /// body.
@@ -200,6 +203,14 @@ impl fmt::Display for Prepared {
     /// The message's id and destination.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "message {} to {}", self.id, self.target())
+    }
+}
+
+impl Prepared {
+    /// The id of its trace for a log line; `None` for a message without a trace.
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        let properties = self.amqp_properties();
+        TraceContext::read(|name| lookup(&properties, name)?.value()).as_ref().map(trace::id_in_hex)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     flow::budget::{ByteRoom, Room},
     link::{
         bounded::{OPERATION_TIMEOUT, bounded},
-        channel::{self, ChannelActor, LeasedChannel},
+        channel::{self, ChannelActor, ChannelShared, LeasedChannel},
         class::ClientError,
     },
     publish::{
@@ -181,14 +181,19 @@ pub(crate) struct RequesterActor {
 }
 
 /// The child specification of a requester, which works on the channel that `channel` addresses.
-pub(crate) fn spec(table: &Arc<RequestTable>, channel: &SupervisedAddr<ChannelActor>) -> ActorSpec<RequesterActor> {
+pub(crate) fn spec(
+    table: &Arc<RequestTable>,
+    shared: &ChannelShared,
+    channel: &SupervisedAddr<ChannelActor>,
+) -> ActorSpec<RequesterActor> {
     let factory = {
         let (table, channel) = (Arc::clone(table), channel.clone());
         move || RequesterActor { table: Arc::clone(&table), channel: channel.clone() }
     };
-    let gauge = Arc::clone(table);
+    let (gauge, on) = (Arc::clone(table), Arc::clone(&shared.connection));
     ActorSpec::new("requester", factory)
         .reports_ready()
+        .logs_exits(move |_| !on.connected())
         .backoff(channel::backoff())
         .mailbox_gauge(move || gauge.depth())
 }

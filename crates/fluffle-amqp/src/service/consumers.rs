@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::{
     base::drain::Step,
     consume::{
-        handler::{adapter::Adapter, around::Middlewares, dispatch::Feeder},
+        handler::{adapter::Adapter, around::Middlewares, crash_log::CrashLog, dispatch::Feeder},
         intake::seen::Seen,
         queue::{by_key::SortBy, handler_queue::HandlerQueue, read_key::DecodeKey, waiting::Waiting},
         session::{
@@ -146,7 +146,8 @@ impl Service {
         let settings =
             Arc::new(SharedSettings::new(consume, made, kind, &slot.place.shared, slot.place.connection.clone()));
         let mode = Mode::Consume { prefetch: settings.prefetch, exclusive };
-        let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode);
+        let shared =
+            ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode, Some(settings.traffic()));
         // The connection may have declared the topology before the side queues were added to it.
         shared.redeclare();
         let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
@@ -190,11 +191,14 @@ impl Service {
         let mut spec = SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity);
         for (instance, arbiter) in (0..instances).zip(arbiters.iter().cycle()) {
             let (factory, feeder) = (Arc::clone(&factory), feeder.clone());
+            let crash_log = CrashLog::new(name, instance);
+            let logged = Arc::clone(&crash_log);
             let handler = ActorSpec::new(instance.to_string(), move || factory())
                 .on(arbiter.clone())
                 .backoff(consume.handler_backoff)
+                .logs_exits(move |_| logged.take())
                 .in_context(move |ctx: &mut Context<A>| {
-                    ctx.spawn(feeder.dispatch(instance, concurrency));
+                    ctx.spawn(feeder.dispatch(instance, concurrency, Arc::clone(&crash_log)));
                 });
             spec = spec.child(handler);
         }

@@ -74,7 +74,7 @@ async fn isolate(service: &Weak<Inner>, placed: Placed) -> Option<Placed> {
     let service = Service { inner: service.upgrade()? };
     let alone = service.inner.consume.lease_alone();
     let settings = Arc::new(settings.on(&alone.place, PREFETCH));
-    let shared = channel.on(Arc::clone(&alone.place.shared), PREFETCH);
+    let shared = channel.on(Arc::clone(&alone.place.shared), PREFETCH, settings.traffic());
     let channel = channel::spec(&shared, &alone.place.connection).on(service.io());
     let consumer = consume::session::actor::spec(&settings, &shared, &channel.addr()).on(service.io());
     now.set(&settings, &alone.place.shared);

@@ -266,7 +266,8 @@ impl Service {
             send_queue.tracer.set(self.inner.observers.publish_tracer(&name));
             send_queue.listen(self.inner.observers.publisher(&name));
             let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
-            let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode);
+            let traffic: Weak<SendQueue> = Arc::downgrade(&send_queue);
+            let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode, Some(traffic));
             let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
             let actor = publish::actor::spec(&send_queue, &shared, &channel.addr(), part.confirms, &self.inner.clock);
             let started = self.add_channel(&shared, &slot, Step::PublisherChannels, channel, actor.on(self.io()));
@@ -298,9 +299,9 @@ impl Service {
         table.name.give(name.to_string());
         table.tracer.set(self.inner.observers.publish_tracer(&name));
         table.events.listen(self.inner.observers.requester(&name));
-        let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), Mode::Confirm);
+        let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), Mode::Confirm, None);
         let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
-        let requester = requester::spec(&table, &channel.addr()).on(self.io());
+        let requester = requester::spec(&table, &shared, &channel.addr()).on(self.io());
         let started = self.add_channel(&shared, &slot, Step::PublisherChannels, channel, requester);
         self.end_after(async move { table.abandoned().await }, name, slot, started);
         Ok(())

@@ -116,6 +116,7 @@ impl Drop for HandlerThreads {
 /// Starts an actix system on a new thread. The thread ends when the system is stopped.
 fn system(name: &str) -> io::Result<System> {
     let (tell, told) = mpsc::sync_channel(1);
+    let thread = name.to_owned();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -125,7 +126,7 @@ fn system(name: &str) -> io::Result<System> {
         // Fails only if the caller no longer waits.
         let _ = tell.send(Ok(System::current()));
         if let Err(error) = runner.run() {
-            tracing::warn!(%error, "an actix system of the service ended with an error");
+            tracing::warn!(thread, %error, "a thread of the service ended with an error, and what ran on it stopped");
         }
     })?;
     told.recv().unwrap_or_else(|_| Err(io::Error::other(format!("thread `{name}` ended before it was ready"))))

@@ -7,7 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     control::{Control, Inbox, Report, Signal},
     escalation::{Escalation, GivingUp},
-    event::What,
+    event::{AfterExit, What},
     exit::ExitReason,
     intensity::Budget,
     node::Node,
@@ -124,6 +124,9 @@ impl Family {
         let condemned = std::mem::take(&mut child.condemned);
         let restart = child.spec.settings.restart;
 
+        if !child.removal.is_empty() || self.ending.is_some() {
+            child.node().log_exit(AfterExit::Nothing);
+        }
         if !child.removal.is_empty() {
             return self.remove(index, reason);
         }
@@ -134,6 +137,7 @@ impl Family {
             return self.give_up(index, reason, GivingUp::Permanent);
         }
         if condemned && restart != Restart::Temporary {
+            child.node().log_exit(AfterExit::RestartWithSibling);
             return child.wait();
         }
         let over = match restart {
@@ -144,6 +148,7 @@ impl Family {
             Restart::Permanent => matches!(reason, ExitReason::Stopped),
         };
         if over {
+            child.node().log_exit(AfterExit::Nothing);
             return self.over(index, reason);
         }
         if matches!(reason, ExitReason::ArbiterDied) && !child.spec.survives_its_arbiter() {

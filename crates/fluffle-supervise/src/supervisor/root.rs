@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     control::{Control, Report, Signal, Token, Watch},
+    event::AfterExit,
     spec::ChildSpec,
 };
 
@@ -29,6 +30,7 @@ impl Watch for Root {
             Signal::Healthy => {}
             Signal::Exited(reason) => {
                 node.exited(&reason);
+                node.log_exit(AfterExit::Nothing);
                 node.finish(reason);
             }
         }

@@ -3,6 +3,7 @@
 
 mod fails;
 mod limits;
+mod log;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

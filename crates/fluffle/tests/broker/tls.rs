@@ -368,7 +368,7 @@ async fn no_password_and_no_key_is_in_any_debug_error_snapshot_or_log() {
     }
 
     let logged = log.text();
-    for word in ["connected", "exited", "backing off", "escalates"] {
+    for word in ["connected", "ended", "waits before it is started again", "gives up on a child"] {
         assert!(logged.contains(word), "the log was captured: {word} is missing");
     }
     let key_line = client.key.lines().nth(1).unwrap();

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod envelope;
+pub mod log_lines;
 mod numbers;
 mod place;
 pub mod process;

@@ -109,11 +109,13 @@ impl Items {
         }
     }
 
-    /// The handler panicked. If it had an item in hand, that item fails.
-    fn crashed(&self) {
-        if let Some(index) = self.in_hand.swap(0, Ordering::AcqRel).checked_sub(1) {
+    /// The handler panicked. If it had an item in hand, that item fails, and this returns true.
+    fn crashed(&self) -> bool {
+        let in_hand = self.in_hand.swap(0, Ordering::AcqRel).checked_sub(1);
+        if let Some(index) = in_hand {
             self.failed(index, Outcome::Crashed(Crash::of_the_actor()));
         }
+        in_hand.is_some()
     }
 
     /// The items from `until` on are not begun, because their channel is lost. The broker delivers them again.
@@ -306,8 +308,9 @@ impl Opened {
     }
 
     /// The handler that had the batch has ended: the item in hand fails, if there is one, and the batch goes on.
-    pub(crate) fn survive(&mut self) {
-        self.items.crashed();
+    /// Returns whether there is one.
+    pub(crate) fn survive(&mut self) -> bool {
+        self.items.crashed()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The events of one consumer, at the points where they are decided.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Instant,
 };
 
@@ -31,6 +31,10 @@ pub(crate) struct DeliveryEvents {
     attempts: AttemptListeners,
     /// Deliveries received on the present channel and not settled. Only that channel's session writes it.
     unsettled: AtomicUsize,
+    /// Deliveries that the last channel left unsettled, until the next one is in use.
+    left: AtomicUsize,
+    /// Deliveries that the broker had delivered before, in all.
+    redelivered: AtomicU64,
 }
 
 impl DeliveryEvents {
@@ -48,6 +52,21 @@ impl DeliveryEvents {
         self.unsettled.load(Ordering::Relaxed)
     }
 
+    /// Deliveries received and not settled on the present channel, or on the last one if there is none.
+    pub(crate) fn unacked(&self) -> usize {
+        self.in_hand() + self.left.load(Ordering::Relaxed)
+    }
+
+    /// Deliveries that the broker had delivered before, to whomever.
+    pub(crate) fn redelivered(&self) -> u64 {
+        self.redelivered.load(Ordering::Relaxed)
+    }
+
+    /// A channel is in use from now on.
+    pub(crate) fn next_channel(&self) {
+        self.left.store(0, Ordering::Relaxed);
+    }
+
     #[inline]
     pub(crate) fn emit(&self, event: DeliveryEvent) {
         self.counters.count(&event);
@@ -56,6 +75,9 @@ impl DeliveryEvents {
 
     pub(crate) fn received(&self, message: &Received) {
         self.set_unsettled(|unsettled| unsettled + 1);
+        if message.redelivered {
+            self.redelivered.fetch_add(1, Ordering::Relaxed);
+        }
         let (mut since_publish, mut retry_wait) = (None, None);
         if self.listeners.is_heard() {
             match message.retried_at() {
@@ -136,6 +158,7 @@ impl DeliveryEvents {
         let deliveries = self.unsettled.load(Ordering::Relaxed);
         if deliveries > 0 {
             self.set_unsettled(|_| 0);
+            self.left.store(deliveries, Ordering::Relaxed);
             self.emit(DeliveryEvent::Lost { deliveries });
         }
     }
@@ -264,6 +287,20 @@ mod tests {
         attempt.answer();
         events.answered(&attempt, &Outcome::Crashed(Crash::of_the_actor()));
         assert!(attempt.answered().is_none());
+    }
+
+    #[test]
+    fn what_a_lost_channel_left_unacked_counts_until_the_next_channel_is_in_use() {
+        let (events, attempt) = (DeliveryEvents::default(), attempt(1));
+        for _ in 0..3 {
+            events.received(&attempt);
+        }
+        events.settled(&attempt, HANDLED);
+        assert_eq!(events.unacked(), 2);
+        events.lost_channel();
+        assert_eq!((events.in_hand(), events.unacked()), (0, 2));
+        events.next_channel();
+        assert_eq!(events.unacked(), 0);
     }
 
     #[test]

@@ -154,7 +154,11 @@ impl<T: 'static> Adapter for AllAtOnce<T> {
             match places.get(index) {
                 Some(item) => failed.push((*item, Arc::new(Outcome::Failed(failure)))),
                 None => {
-                    tracing::error!(queue = %attempt.queue, index, "a handler failed an item that does not exist")
+                    tracing::error!(
+                        queue = %attempt.queue, message_id = attempt.id_or_dash(),
+                        attempt = attempt.attempt_number.get(), trace_id = attempt.trace_id(), index,
+                        "a handler failed an item that its batch does not have: the other items are settled"
+                    )
                 }
             }
         }

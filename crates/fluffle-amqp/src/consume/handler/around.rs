@@ -90,7 +90,8 @@ fn call_when_settled(attempt: &Arc<Attempt>, index: Option<usize>, call: Box<dyn
         if catch_unwind(AssertUnwindSafe(|| call(settled))).is_err() {
             tracing::error!(
                 queue = %attempt.queue, message_id = attempt.id_or_dash(),
-                "a middleware panicked when it was told what became of a message"
+                attempt = attempt.attempt_number.get(), trace_id = attempt.trace_id(),
+                "a middleware panicked when it was told what became of a message: the message is settled all the same"
             );
         }
     });

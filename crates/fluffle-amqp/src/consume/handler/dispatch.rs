@@ -12,7 +12,7 @@ use std::{
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, fut::ActorFuture};
-use fluffle_supervise::SupervisedContext;
+use fluffle_supervise::{Panicked, SupervisedContext};
 use futures_util::{
     FutureExt, StreamExt,
     future::LocalBoxFuture,
@@ -35,6 +35,7 @@ use crate::{
             adapter::Adapter,
             answer::{Answered, Reply, Unanswered, call},
             around::Middlewares,
+            crash_log::CrashLog,
             duty::Duty,
         },
         intake::seen::Seen,
@@ -58,7 +59,7 @@ pub(crate) struct Feeder<F> {
 
 impl<D: Adapter, F: Fn() -> D> Feeder<F> {
     /// The dispatcher of one instance, which may have `concurrency` messages in hand.
-    pub(crate) fn dispatch(&self, instance: usize, concurrency: usize) -> Dispatch<D> {
+    pub(crate) fn dispatch(&self, instance: usize, concurrency: usize, crash_log: Arc<CrashLog>) -> Dispatch<D> {
         Dispatch {
             queue: Arc::clone(&self.queue),
             jobs: self.queue.jobs(instance),
@@ -71,6 +72,7 @@ impl<D: Adapter, F: Fn() -> D> Feeder<F> {
             current: None,
             looked_up: None,
             unanswered: FuturesUnordered::new(),
+            crash_log,
         }
     }
 }
@@ -93,6 +95,7 @@ pub(crate) struct Dispatch<F: Adapter> {
     /// With effectively once: the batch whose items are being looked up.
     looked_up: Option<LocalBoxFuture<'static, LookedUp>>,
     unanswered: FuturesUnordered<Unanswered<F>>,
+    crash_log: Arc<CrashLog>,
 }
 
 /// A batch, and which of its items were handled before.
@@ -320,26 +323,40 @@ impl<F: Adapter> Dispatch<F> {
 /// - Of an open batch, the item in hand has crashed. The next actor gets the items behind it.
 impl<F: Adapter> Drop for Dispatch<F> {
     fn drop(&mut self) {
+        let mut is_told = self.in_hand.is_some();
         if let Some(mut opened) = self.current.take() {
-            opened.survive();
+            is_told |= opened.survive();
             self.queue.go_on(opened);
+        }
+        let panic = Panicked::of_the_actor_being_dropped();
+        if panic.is_some() && is_told {
+            self.crash_log.is_logged();
         }
         if self.unanswered.is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let mut unanswered = std::mem::take(&mut self.unanswered);
         let (adapter, actors) = (Arc::clone(&self.adapter), Crash::of_the_actor());
+        if panic.is_some() {
+            // By the line about a message whose answer never comes, or else by this task.
+            self.crash_log.is_logged();
+        }
+        let crash_log = Arc::clone(&self.crash_log);
         actix_rt::spawn(async move {
             while let Some(answered) = unanswered.next().await {
                 match answered {
                     Answered::Now(duty, answer) => duty.answer(&*adapter, answer),
-                    Answered::Never(duty, crash) => duty.crashed(crash.or(&actors)),
+                    Answered::Never(duty, crash) => {
+                        is_told = true;
+                        duty.crashed(crash.or(&actors));
+                    }
                     Answered::Nothing => {}
                     Answered::GivenUp(late) => {
                         actix_rt::spawn(late.linger(Arc::clone(&adapter)));
                     }
                 }
             }
+            panic.iter().filter(|_| !is_told).for_each(|panic| crash_log.log(panic.message()));
         });
     }
 }

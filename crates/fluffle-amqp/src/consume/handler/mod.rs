@@ -5,6 +5,7 @@ pub(crate) mod answer;
 pub(crate) mod around;
 pub(crate) mod batch;
 pub(crate) mod caused_by;
+pub(crate) mod crash_log;
 pub(crate) mod delivery;
 pub(crate) mod dispatch;
 pub(crate) mod duty;

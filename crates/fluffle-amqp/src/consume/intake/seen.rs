@@ -75,24 +75,24 @@ impl Seen {
 
     /// Whether a message was handled. If the store fails, waits until it answers.
     pub(crate) async fn has(&self, key: &str) -> bool {
-        persist("look a message up", || self.store.contains(key)).await
+        persist("look a message up", key, || self.store.contains(key)).await
     }
 
     /// Which of the keys belong to handled messages. If the store fails, waits until it answers.
     pub(crate) async fn known(&self, keys: &[String]) -> Vec<bool> {
-        persist("look the items of a batch up", || self.store.contains_all(keys)).await
+        persist("look the items of a batch up", first(keys), || self.store.contains_all(keys)).await
     }
 
     /// Marks items as handled. If the store fails, waits until it succeeds.
     pub(crate) async fn remember_all(&self, keys: &[String]) {
         if !keys.is_empty() {
-            persist("remember the handled items of a batch", || self.store.insert_all(keys)).await;
+            persist("remember the handled items of a batch", first(keys), || self.store.insert_all(keys)).await;
         }
     }
 
     /// Marks a message as handled. If the store fails, waits until it succeeds.
     pub(crate) async fn remember(&self, key: &str) {
-        persist("remember a handled message", || self.store.insert(key)).await;
+        persist("remember a handled message", key, || self.store.insert(key)).await;
     }
 
     /// Claims the key of a message and looks it up. If the message was not handled before, the attempt keeps the claim.
@@ -131,17 +131,22 @@ impl IntakeStep for Seen {
     }
 }
 
+/// The key of a batch's first item, which names the batch in log lines.
+fn first(keys: &[String]) -> &str {
+    keys.first().map_or("-", String::as_str)
+}
+
 /// Asks the store until it answers. A look-up is dropped together with its channel, but a mark is not. The number of
 /// waiting marks is bounded by the messages in hand, because a redelivered message waits for the mark of its first
-/// delivery.
-async fn persist<'a, T>(what: &str, ask: impl Fn() -> BoxFuture<'a, Result<T, SeenError>>) -> T {
+/// delivery. `key` is that of the message, for log lines.
+async fn persist<'a, T>(what: &str, key: &str, ask: impl Fn() -> BoxFuture<'a, Result<T, SeenError>>) -> T {
     let mut wait = FIRST_WAIT;
     loop {
         match ask().await {
             Ok(answer) => return answer,
             Err(error) => {
                 tracing::error!(
-                    %error, ?wait,
+                    key, %error, ?wait,
                     "the store of handled messages cannot {what}: \
                      the delivery stays unacked, and the store is asked again"
                 );

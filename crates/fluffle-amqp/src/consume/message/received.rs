@@ -14,6 +14,7 @@ use crate::{
         header::{AmqpHeader, lookup},
         labels,
         requests::{Request, Requests},
+        trace,
     },
     consume::message::{deliveries::InVain, item::properties_of_item},
     link::{channel::Generation, sanitizer},
@@ -123,6 +124,11 @@ impl Received {
     pub(crate) fn trace(&self) -> Option<TraceContext> {
         self.headers()?;
         TraceContext::read(|name| self.header(name).and_then(|header| header.value()))
+    }
+
+    /// The id of its trace for a log line; `None` for a message without a trace.
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        self.trace().as_ref().map(trace::id_in_hex)
     }
 
     /// The spans that sent the items of the batch, if they are told by themselves.

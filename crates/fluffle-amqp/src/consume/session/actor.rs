@@ -22,7 +22,7 @@ use crate::{
         spec::contradictions,
     },
     link::{
-        channel::{self, ChannelActor, ChannelShared, LeasedChannel},
+        channel::{self, ChannelActor, ChannelShared, Generation, LeasedChannel},
         class::{Class, ClientError, Operation, classify, reply},
     },
 };
@@ -53,8 +53,10 @@ pub(crate) fn spec(
     };
     let (clock, guard, paused) = (settings.clock.clone(), Arc::clone(&settings.guard), Arc::clone(&settings.guard));
     let (gauge, capacity) = (Arc::clone(&settings.handler_queue), usize::from(settings.prefetch));
+    let on = Arc::clone(&shared.connection);
     ActorSpec::new("consumer", factory)
         .reports_ready()
+        .logs_exits(move |_| !on.connected())
         .backoff(channel::backoff())
         .shutdown_within(move || if guard.pause.is_cut_off() { Duration::ZERO } else { clock.left(drain::Step::Work) })
         .note(move || paused.pause.is_on().then(|| "paused".to_owned()))
@@ -134,7 +136,9 @@ impl ConsumerActor {
             return ctx.fail(ExitError::transient(Overlap(self.settings.queue.clone())));
         };
         self.settings.handler_queue.begin(lease.generation);
-        tracing::info!(queue = %self.settings.queue, generation = lease.generation, "consuming");
+        self.settings.events.next_channel();
+        self.shared.is_in_use();
+        self.log_begin(lease.generation);
         let turn =
             Session::new(lease.generation, lease.channel.clone(), Arc::clone(&self.settings), subscription, answers);
         let running = turn.run(self.draining.subscribe());
@@ -155,6 +159,19 @@ impl ConsumerActor {
             End::ChannelLost(error) => actor.park(ExitError::transient(ClientError(error)), ctx),
         }));
         ctx.ready();
+    }
+
+    /// Logs that the consumer begins. After an outage the line about the connection says that for all its consumers.
+    fn log_begin(&self, generation: Generation) {
+        let SharedSettings { prefetch, .. } = *self.settings;
+        let (queue, (handlers, _)) = (&self.settings.queue, self.settings.handlers);
+        if self.shared.connection.outage.is_going_on() {
+            tracing::debug!(%queue, generation, "consuming again, on a new connection");
+        } else if generation == 1 {
+            tracing::info!(%queue, prefetch, handlers, "consuming");
+        } else {
+            tracing::info!(%queue, generation, prefetch, handlers, "consuming again, on a new channel");
+        }
     }
 
     /// The broker refused `basic.consume`. If the queue is missing and this application declares it, it was deleted a

@@ -107,7 +107,8 @@ impl Isolation {
         let arrived = self.arrived(deliveries);
         if deliveries >= self.quarantine.from && arrived == Arrived::Here {
             tracing::warn!(
-                queue = %received.queue, message_id = received.message_id().unwrap_or("-"), deliveries,
+                queue = %received.queue, message_id = received.id_or_dash(), deliveries,
+                attempt = received.attempt_number.get(), trace_id = received.trace_id(),
                 "delivered again and again and never settled, perhaps because it ends the process: it is handled alone"
             );
         }

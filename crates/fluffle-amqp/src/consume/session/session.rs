@@ -31,7 +31,10 @@ use crate::{
             subscription::Subscribe,
             watchdog::{Due, Watchdog},
         },
-        settle::{acks::LEAST_APART, commands::Commands, copies::Copies, settlements::Settlements, settler::Settler},
+        settle::{
+            acks::LEAST_APART, commands::Commands, copies::Copies, failure_lines, settlements::Settlements,
+            settler::Settler,
+        },
         spec::guarantee::Guarantee,
     },
     link::channel::Generation,
@@ -183,7 +186,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         self.gate.followed();
         tracing::info!(
             queue = %self.settings.queue, state = ?self.settings.guard.state(), prefetch = ?allowed,
-            "the consumer changed its subscription; no prefetch means that it is not subscribed"
+            "the consumer's switches changed its subscription; without a prefetch it is not subscribed"
         );
         match allowed {
             Some(prefetch) => self.subscription.begin(prefetch).await.err().map(End::Refused),
@@ -426,10 +429,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
 
     /// Keeps a failed delivery in this process, unacked, until its next attempt.
     fn rest(&mut self, failed: &Attempt, wait: Duration, number: AttemptNumber, error: &str) {
-        tracing::warn!(
-            queue = %failed.queue, message_id = failed.id_or_dash(),
-            attempt = failed.attempt_number.get(), ?wait, %error, "attempt failed: retry in this process"
-        );
+        failure_lines::retry_here(failed, wait, error);
         self.settings.events.emit(DeliveryEvent::RetriedHere { wait });
         self.intake.rest(failed, number, wait, self.settings.seen.clone());
     }
@@ -458,7 +458,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         let left = self.subscription.end().await.unwrap_or_else(|error| {
             tracing::warn!(
                 queue = %self.settings.queue, %error,
-                "basic.cancel failed: closing the channel will end the subscription"
+                "basic.cancel failed while the consumer stops: closing the channel ends the subscription"
             );
             Vec::new()
         });

@@ -3,7 +3,7 @@
 use std::{
     ops::Deref,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
@@ -33,6 +33,7 @@ use crate::{
     },
     link::{
         connection::{ConnectionActor, ConnectionShared},
+        outage::{Traffic, UnderWay},
         pool::PooledConnection,
     },
     publish::send_queue::SendQueue,
@@ -92,6 +93,14 @@ pub(crate) struct SharedSettings {
     /// Deliveries that a paused session has not settled yet.
     pub(crate) held: AtomicUsize,
     pub(crate) connection: SupervisedAddr<ConnectionActor>,
+}
+
+impl Traffic for Common {
+    fn under_way(&self) -> UnderWay {
+        // What was acked on arrival does not come again.
+        let unacked = if self.rules.acks_on_arrival() { 0 } else { self.events.unacked() };
+        UnderWay { unacked, redelivered: self.events.redelivered(), ..UnderWay::default() }
+    }
 }
 
 impl Deref for SharedSettings {
@@ -157,6 +166,12 @@ impl SharedSettings {
             held: AtomicUsize::new(0),
             connection: place.connection.clone(),
         }
+    }
+
+    /// What is under way on the consumer's channel.
+    pub(crate) fn traffic(&self) -> Weak<dyn Traffic> {
+        let traffic: Weak<Common> = Arc::downgrade(&self.common);
+        traffic
     }
 
     /// What the consumer is doing. A switch that is not closed decides first, then the isolation, then the

@@ -94,6 +94,7 @@ impl Watchdog {
                     warned = warned.max(tag);
                     tracing::warn!(
                         queue = %attempt.queue, message_id = attempt.id_or_dash(),
+                        attempt = attempt.attempt_number.get(), trace_id = attempt.trace_id(),
                         unacked_for = ?age, begun = attempt.is_started(),
                         consumer_timeout = ?self.patience.consumer_timeout,
                         "half way to the broker's consumer_timeout, after which the broker closes the channel: \

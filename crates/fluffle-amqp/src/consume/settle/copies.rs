@@ -86,7 +86,7 @@ impl Copies {
                 }
                 outcome => {
                     tracing::error!(
-                        queue = %message.routing_key, ?outcome, ?wait,
+                        queue = %message.routing_key, message_id = message.id(), ?outcome, ?wait,
                         "the copy of a failed message was not placed: the original stays unacked, and the copy is \
                          published again after the wait"
                     );

@@ -162,7 +162,11 @@ pub(crate) fn refusal(
 fn to_requester(received: &Received, properties: BasicProperties, body: Bytes) -> Option<Prepared> {
     let reply_to = received.properties.reply_to().as_ref()?.as_str().to_owned();
     if !can_be_answered(&reply_to) {
-        tracing::warn!(queue = %received.queue, reply_to, "no answer sent: the broker did not make this reply address");
+        tracing::warn!(
+            queue = %received.queue, message_id = received.id_or_dash(), attempt = received.attempt_number.get(),
+            trace_id = received.trace_id(), reply_to,
+            "no answer sent, because the broker did not make this reply address"
+        );
         return None;
     }
     // An answer to a direct reply-to address goes to the requester without a queue (RabbitMQ, "Direct Reply-to"). With

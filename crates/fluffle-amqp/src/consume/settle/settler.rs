@@ -24,7 +24,7 @@ use crate::{
         settle::{
             commands::Commands,
             copies::{AnswerSent, Copies},
-            copy,
+            copy, failure_lines,
             settling::Settling,
         },
     },
@@ -104,12 +104,7 @@ impl<C: Commands> Settler<C> {
             }
             Verdict::Requeue => return self.requeue(attempt).await,
             Verdict::Refuse { reason, error } => {
-                let (queue, message_id, why) = (&attempt.queue, attempt.id_or_dash(), reason.as_str());
-                match reason {
-                    // The handler rejected the request, which is an answer and not an error.
-                    Reason::Rejected => tracing::debug!(%queue, message_id, %error, "request rejected by its handler"),
-                    _ => tracing::warn!(%queue, message_id, reason = why, %error, "request failed: requester is told"),
-                }
+                failure_lines::refusal(attempt, &reason, &error);
                 if self.refuse(attempt, attempt.span(), &reason, &error).await {
                     return Remaining::Ack(
                         settling.done(delivery_events::not_handled(Settled::Refused), Settled::Refused),
@@ -144,7 +139,7 @@ impl<C: Commands> Settler<C> {
             }
             Verdict::Apart(dropped) => {
                 for (index, verdict) in &dropped {
-                    say_dropped(attempt, verdict, Some(*index));
+                    failure_lines::dropped(attempt, verdict, Some(*index));
                 }
                 let not_acked: Vec<_> = dropped.iter().map(|(index, _)| (*index, Settled::Dropped)).collect();
                 let messages = delivery_events::batch(attempt, &not_acked);
@@ -155,7 +150,7 @@ impl<C: Commands> Settler<C> {
             }
             Verdict::Expire => (delivery_events::not_handled(Settled::Expired), Settled::Expired, None),
             verdict => {
-                say_dropped(attempt, &verdict, None);
+                failure_lines::dropped(attempt, &verdict, None);
                 let telling = match verdict {
                     Verdict::Drop { error, refusal: Some(reason) } if attempt.wants_reply() => {
                         copy::refusal(attempt, attempt.span(), &reason, &error)
@@ -190,25 +185,26 @@ impl<C: Commands> Settler<C> {
     /// Places the copy of a message, or of one item, that was not handled. `span` is that of the attempt. `None` if the
     /// copy could not be placed before the channel was lost or the application stopped.
     async fn place_copy(&self, message: &Received, span: Option<&TraceContext>, verdict: Verdict) -> Option<Settled> {
-        let (queue, message_id, now) = (&message.queue, message.id_or_dash(), message.attempt_number.get());
         match verdict {
             Verdict::Retry { delay, wait, attempt, error } => {
-                tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "attempt failed: retry");
+                failure_lines::retry(message, wait, &error);
                 let retries = self.copies.side_queues.retry(delay);
                 let copy = copy::retry(message, &retries, attempt, wait, &error);
                 self.place(copy::after_attempt(copy, span), true).await.then_some(Settled::Retried)
             }
             Verdict::RetryHere { wait, attempt, error } => {
-                tracing::warn!(%queue, message_id, attempt = now, ?wait, %error, "item failed: retry after a wait");
+                failure_lines::retry_here(message, wait, &error);
                 sleep(wait).await;
-                let copy = copy::again(message, queue, attempt, &error);
+                let copy = copy::again(message, &message.queue, attempt, &error);
                 self.place(copy::after_attempt(copy, span), false).await.then_some(Settled::Retried)
             }
             Verdict::DeadLetter { reason, error } => {
-                let why = reason.as_str();
-                tracing::error!(%queue, message_id, attempt = now, reason = why, %error, "becomes a dead letter");
-                let copy = copy::dead_letter(message, &self.copies.side_queues.dead_letter, &reason, &error);
+                let dead_letters = &self.copies.side_queues.dead_letter;
+                let copy = copy::dead_letter(message, dead_letters, &reason, &error);
                 let placed = self.place(copy::after_attempt(copy, span), false).await;
+                if placed {
+                    failure_lines::dead_letter(message, dead_letters, &reason, &error);
+                }
                 (placed && self.refuse(message, span, &reason, &error).await).then_some(Settled::DeadLettered)
             }
             Verdict::Ack(_)
@@ -281,12 +277,4 @@ impl<C: Commands> Settler<C> {
             AnswerSent::Closed => false,
         }
     }
-}
-
-fn say_dropped(message: &Received, verdict: &Verdict, item: Option<usize>) {
-    let Verdict::Drop { error, .. } = verdict else { return };
-    tracing::error!(
-        queue = %message.queue, message_id = message.id_or_dash(), item, %error,
-        "not handled, and acked before: dropped, as at most once says"
-    );
 }

@@ -94,7 +94,8 @@ impl Books {
         let Some(ledger) = &self.journal else {
             if !is_sent && entry.reply.unheard() {
                 tracing::error!(
-                    publisher = %self.name, message_id = %entry.message.id, ?outcome,
+                    publisher = %self.name, message_id = %entry.message.id, trace_id = entry.message.trace_id(),
+                    ?outcome,
                     "message not published, and nobody waits for its receipt: the message is lost"
                 );
             }
@@ -123,7 +124,7 @@ impl Books {
         self.tally.events.settled(PublishResult::Failed, items, entry.message.body.len(), entry.times);
         if entry.reply.unheard() && entry.detached {
             tracing::error!(
-                publisher = %self.name, message_id = %entry.message.id,
+                publisher = %self.name, message_id = %entry.message.id, trace_id = entry.message.trace_id(),
                 "publisher closed before this message was confirmed, and nobody waits for its receipt: it may be lost"
             );
         }

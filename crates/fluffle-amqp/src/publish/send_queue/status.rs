@@ -3,9 +3,12 @@
 use fluffle_supervise::MailboxDepth;
 use tokio::time::Instant;
 
-use crate::publish::{
-    send_queue::queue::SendQueue,
-    stats::{JournalStatus, PublisherStats},
+use crate::{
+    link::outage::{Traffic, UnderWay},
+    publish::{
+        send_queue::queue::SendQueue,
+        stats::{JournalStatus, PublisherStats},
+    },
 };
 
 /// One publisher, or one lane of it, at a glance.
@@ -29,6 +32,13 @@ pub struct PublisherStatus {
     pub max_bytes: u64,
     /// Its journal, if it has one.
     pub journal: Option<JournalStatus>,
+}
+
+impl Traffic for SendQueue {
+    fn under_way(&self) -> UnderWay {
+        let republished = self.books.totals().republished;
+        UnderWay { unconfirmed: self.unsettled.on_the_wire(), republished, ..UnderWay::default() }
+    }
 }
 
 impl SendQueue {

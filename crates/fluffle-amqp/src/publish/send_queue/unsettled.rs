@@ -129,6 +129,11 @@ impl Unsettled {
         self.rows().entries.len()
     }
 
+    /// How many messages are on the wire, or were on the wire of a channel that is lost.
+    pub(super) fn on_the_wire(&self) -> usize {
+        self.rows().entries.iter().filter(|(_, entry)| entry.on_the_wire).map(|(_, entry)| entry.items()).sum()
+    }
+
     pub(super) fn has_suspects(&self) -> bool {
         self.rows().entries.iter().any(|(_, entry)| is_suspect(entry))
     }

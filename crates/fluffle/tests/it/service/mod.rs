@@ -11,6 +11,7 @@ mod exit;
 mod faults;
 mod health;
 mod heard;
+mod log;
 mod pool;
 mod storm;
 mod testing;

@@ -72,7 +72,7 @@ where
 {
     let feeder = feeder(queue);
     A::create(move |ctx| {
-        ctx.spawn(feeder.dispatch(0, concurrency));
+        ctx.spawn(feeder.dispatch(0, concurrency, CrashLog::new("q", 0)));
         actor
     });
 }
