@@ -10,10 +10,9 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, RwLock,
+        atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -55,8 +54,8 @@ fn main() -> Result<(), Failure> {
     })
 }
 
-/// A handler that blocks its thread while it is told to.
-struct Blocks(Arc<AtomicBool>);
+/// A handler that blocks its thread while somebody else holds the lock for writing.
+struct Blocks(Arc<RwLock<()>>);
 
 impl Actor for Blocks {
     type Context = Context<Self>;
@@ -66,23 +65,22 @@ impl Handler<Delivery<String>> for Blocks {
     type Result = Result<(), Refusal>;
 
     fn handle(&mut self, _: Delivery<String>, _: &mut Self::Context) -> Self::Result {
-        while self.0.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(5));
-        }
+        drop(self.0.read());
         Ok(())
     }
 }
 
+#[allow(clippy::await_holding_lock, reason = "only handlers take it, on threads of their own")]
 async fn scrape_while_blocked() -> Result<(), Failure> {
     let (embedded, telemetry) = (Embedded::start()?, Telemetry::new());
-    let blocked = Arc::new(AtomicBool::new(false));
+    let gate = Arc::new(RwLock::new(()));
     let names: Vec<String> = (0..QUEUES).map(|number| format!("q{number}")).collect();
     let topology = names.iter().fold(Topology::new(), |topology, name| topology.queue(Queue::quorum(name)));
     let mut app = App::new(Broker::new(&embedded.url())?).topology(topology).telemetry(&telemetry);
     let out = app.publisher::<String>(Route::exchange("").key_by(|name: &String| name.clone()));
     for name in &names {
-        let blocks = Arc::clone(&blocked);
-        app = app.consume(Consume::queue(name), move || Blocks(Arc::clone(&blocks)));
+        let gate = Arc::clone(&gate);
+        app = app.consume(Consume::queue(name), move || Blocks(Arc::clone(&gate)));
     }
     let service = app.start().await?;
     service.ready().await?;
@@ -90,7 +88,7 @@ async fn scrape_while_blocked() -> Result<(), Failure> {
     for name in &names {
         out.publish(name.clone()).await?;
     }
-    blocked.store(true, Ordering::SeqCst);
+    let blocked = gate.write().map_err(|_| "a handler panicked")?;
     for name in &names {
         out.publish(name.clone()).await?;
     }
@@ -112,7 +110,7 @@ async fn scrape_while_blocked() -> Result<(), Failure> {
         times[SCRAPES / 2],
         times[SCRAPES - 1]
     );
-    blocked.store(false, Ordering::SeqCst);
+    drop(blocked);
     watch(address, "64 queues")?;
     service.shutdown().await?;
     Ok(())
