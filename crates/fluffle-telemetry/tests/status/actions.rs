@@ -1,6 +1,9 @@
 //! What actions do to the service.
 
-use std::sync::{Arc, Mutex, atomic::Ordering, mpsc};
+use std::{
+    net::Shutdown,
+    sync::{Arc, Mutex, atomic::Ordering, mpsc},
+};
 
 use fluffle::prelude::*;
 use fluffle_telemetry::status::Action;
@@ -8,7 +11,7 @@ use fluffle_telemetry::status::Action;
 use crate::{
     client::{begin_post, code, header, json, post, rest, right},
     security::PAUSE,
-    service::{DEAD, Served, status, until, with_actions},
+    service::{DEAD, Served, TOKEN, logged, status, until, with_actions},
 };
 
 #[test]
@@ -111,17 +114,34 @@ fn with_slow_handler() -> (Served, mpsc::Sender<()>) {
 const SLOW: &str = "{\"queue\":\"slow\"}";
 
 #[test]
-fn an_action_whose_asker_goes_away_is_carried_out_and_resumes_nothing_by_itself() {
+fn an_action_goes_on_when_its_asker_goes_away_and_the_log_says_how_it_ended_and_who_asked() {
     let (served, go) = with_slow_handler();
     let asker = begin_post(&served, "/actions/pause", &right(&served), SLOW);
+    let peer = format!("peer={}", asker.local_addr().unwrap());
     served.picture("the pause has begun", |picture| {
         picture.queues.iter().any(|queue| queue.name == "slow" && queue.state == "paused")
     });
+    // Closed with an answer outstanding.
+    asker.shutdown(Shutdown::Both).unwrap();
     drop(asker);
+    let lines = || -> Vec<String> { logged().lines().filter(|l| l.contains(&peer)).map(str::to_owned).collect() };
+    assert!(lines().len() == 1 && lines()[0].contains("was asked for an action"), "{:?}", lines());
     go.send(()).unwrap();
-    served.picture("what was in hand is settled", |picture| {
-        picture.queues.iter().any(|queue| queue.name == "slow" && queue.state == "paused" && queue.in_hand == 0)
-    });
+    until("the end is logged", || lines().len() == 2);
+    let end = &lines()[1];
+    assert!(end.contains("The consumers of slow are paused") && end.contains("action=\"pause\""), "{end}");
+}
+
+#[test]
+fn an_action_that_fails_is_logged_with_the_reason() {
+    let served = Served::start(with_actions());
+    let asker = begin_post(&served, "/actions/pause", &right(&served), "{\"queue\":\"nothing\"}");
+    let peer = format!("peer={}", asker.local_addr().unwrap());
+    assert_eq!(code(&rest(asker)), 404);
+    let log = logged();
+    let line = log.lines().find(|line| line.contains(&peer) && line.contains("could not act")).expect("it is logged");
+    assert!(line.contains("WARN") && line.contains("nothing"), "{line}");
+    assert!(!log.contains(TOKEN), "the token is in no line");
 }
 
 #[test]

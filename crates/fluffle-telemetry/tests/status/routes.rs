@@ -169,10 +169,10 @@ fn the_end_is_quick_although_readers_follow_and_the_port_is_free_after_it() {
     let begun = Instant::now();
     drop(served.server.take());
     assert!(begun.elapsed().as_millis() < 900, "{:?}: the stream did not end with the server", begun.elapsed());
+    drop(served.telemetry.serve(address).unwrap());
     let mut rest = String::new();
     reader.read_to_string(&mut rest).unwrap();
     assert!(rest.ends_with("0\r\n\r\n"), "the stream ends as HTTP says: {rest:?}");
-    drop(served.telemetry.serve(address).unwrap());
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::{
     future::Future,
+    io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -72,6 +73,8 @@ impl Served {
     }
 
     pub fn start_with(status: Status, more: impl FnOnce(App) -> App) -> Self {
+        // Fails if another test of this process has done it.
+        let _ = tracing_subscriber::fmt().with_ansi(false).with_writer(|| ToLog).try_init();
         let (system, telemetry, broker) = (actix::System::new(), Telemetry::new(), TestBroker::start().unwrap());
         let waits = Backoff::exponential(Duration::from_millis(10), Duration::from_millis(200)).unwrap();
         let topology = Topology::new().queue(Queue::quorum("orders"));
@@ -130,6 +133,26 @@ impl Drop for Served {
     fn drop(&mut self) {
         drop(self.server.take());
         let _ = self.system.block_on(async { tokio::time::timeout(SOON, self.service.shutdown()).await });
+    }
+}
+
+/// What this process has logged so far, from `info` on. Lines of the tests that run beside this one are among it.
+pub fn logged() -> String {
+    String::from_utf8(LOG.lock().unwrap().clone()).unwrap()
+}
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct ToLog;
+
+impl io::Write for ToLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
