@@ -52,6 +52,8 @@ pub enum Breach {
     DeadWrongly(Id, u32, String),
     /// The message was published when nothing went wrong any more, but was not handled exactly as its script says.
     NotCalm(Id, String),
+    /// When nothing happened any more, this line of the surviving process's ledger did not balance.
+    Ledger(String),
     /// A process or a step that did not end in time, or ended by itself.
     Stuck(String),
 }
@@ -69,7 +71,7 @@ impl Breach {
             | Self::KilledTooOften(id, _)
             | Self::Unearned(id, _) => Some(id),
             Self::DeadWrongly(id, ..) | Self::NotCalm(id, _) | Self::Renamed(id, ..) => Some(id),
-            Self::Stuck(_) => None,
+            Self::Ledger(_) | Self::Stuck(_) => None,
         }
     }
 }
@@ -99,6 +101,7 @@ impl fmt::Display for Breach {
                 write!(f, "{id} is dead after {attempts} attempts with a wrong reason or count: {why:?}")
             }
             Self::NotCalm(id, what) => write!(f, "{id}, published after the storm: {what}"),
+            Self::Ledger(line) => write!(f, "the ledger does not balance {line}"),
             Self::Stuck(what) => f.write_str(what),
         }
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fluffle::{App, Error, Service, prelude::Publisher};
+use fluffle::{App, Error, Service, prelude::Publisher, telemetry::Telemetry};
 
 use crate::{
     args::{Args, ChildArgs, Kind},
@@ -43,6 +43,10 @@ const FICKLE: Duration = Duration::from_secs(1);
 /// How long everything may take to drain. A retry copy or dead letter whose confirm never comes is published again
 /// after 10 to 15 s.
 const DRAIN: Duration = Duration::from_secs(120);
+
+/// How long the ledger may take to balance when nothing happens any more: the telemetry looks twice a second, and a
+/// confirm may be counted 50 ms late.
+const BALANCED: Duration = Duration::from_secs(5);
 
 /// Runs one seed. The files of all processes are in `folder`.
 ///
@@ -97,7 +101,10 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     let healed = Instant::now();
     let mut drained = None;
     match stage.drain(&steady, &mut child, &sources, healed + limit).await {
-        Ok(()) => drained = Some(healed.elapsed()),
+        Ok(()) => {
+            drained = Some(healed.elapsed());
+            breaches.extend(steady.ledger("after the storm").await);
+        }
         Err(error) => breaches.push(Breach::Stuck(format!("not drained within {limit:?}: {error}"))),
     }
     if drained.is_some() {
@@ -109,6 +116,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
         if let Err(error) = stage.drain(&steady, &mut child, &sources, calm.until).await {
             breaches.push(Breach::Stuck(format!("after the storm, not drained within {limit:?}: {error}")));
         }
+        breaches.extend(steady.ledger("in the calm").await);
         if child.is_full() {
             child.make_room()?;
         }
@@ -118,6 +126,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
         if let Err(error) = stage.drain(&steady, &mut child, &sources, Instant::now() + limit).await {
             breaches.push(Breach::Stuck(format!("with poison, not drained within {limit:?}: {error}")));
         }
+        breaches.extend(steady.ledger("with poison").await);
         damage.faults += u64::from(child.aborts());
         damage.restarts += u64::from(child.aborts());
     }
@@ -175,6 +184,7 @@ impl Stage {
 /// The application of the surviving process.
 struct Steady {
     service: Service,
+    telemetry: Telemetry,
     publishers: Vec<Publisher<String>>,
     script: Script,
     facts: Facts,
@@ -183,7 +193,8 @@ struct Steady {
 impl Steady {
     async fn start(url: &str, seed: u64, facts: &Facts, folder: &Path) -> Result<Self, Error> {
         let script = Script::new(seed);
-        let app = App::new(workload::client(url, "steady")?).topology(workload::topology());
+        let telemetry = Telemetry::new();
+        let app = App::new(workload::client(url, "steady")?).topology(workload::topology()).telemetry(&telemetry);
         let journal = |number| folder.join(format!("s{number}.journal"));
         let publishers = STEADY
             .iter()
@@ -193,7 +204,7 @@ impl Steady {
         let app = workload::consume(app, &STEADY_CONSUMERS, &Arc::new(Store::default()), script, facts, false)?;
         let service = app.start().await?;
         service.ready().await?;
-        Ok(Self { service, publishers, script, facts: facts.clone() })
+        Ok(Self { service, telemetry, publishers, script, facts: facts.clone() })
     }
 
     /// Starts the publishers of these lanes, with names that begin with `prefix`, and returns the names.
@@ -212,6 +223,24 @@ impl Steady {
     /// How many confirms its publishers wait for, including those of its consumers' copies.
     fn outstanding(&self) -> usize {
         self.service.publishers().iter().map(|(_, stats)| stats.outstanding).sum()
+    }
+
+    /// Waits until its ledger balances: everything that came in is settled or open. Returns what does not balance.
+    async fn ledger(&self, when: &str) -> Vec<Breach> {
+        let deadline = Instant::now() + BALANCED;
+        loop {
+            let picture = self.telemetry.picture();
+            let lines = picture.iter().flat_map(|picture| &picture.ledger);
+            let wrong: Vec<_> = lines.filter(|line| line.entered != line.settled + line.open).cloned().collect();
+            if wrong.is_empty() && picture.is_some() {
+                return Vec::new();
+            }
+            if Instant::now() >= deadline {
+                let breach = |line| Breach::Ledger(format!("{when}: {line:?}"));
+                return wrong.into_iter().map(breach).collect();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     fn is_alive(&self) -> io::Result<()> {

@@ -64,7 +64,8 @@ impl Browser {
         json!({
             "goog:chromeOptions": { "args": [
                 "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
-                "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                // Over a pipe, so that the browser ends when chromedriver has ended, however that happened.
+                "--remote-debugging-pipe", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
             ] },
             "goog:loggingPrefs": { "browser": "ALL" },
         })

@@ -1,7 +1,7 @@
-//! HTTP/1.0 requests to a server on loopback, by hand: an HTTP client would be the largest dependency of this crate.
+//! HTTP requests to a server on loopback, by hand: an HTTP client would be the largest dependency of this crate.
 
 use std::{
-    io::{Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     time::Duration,
 };
@@ -19,23 +19,39 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(crate) fn request(method: &str, port: u16, path: &str, body: &str) -> Result<String, HarnessError> {
     let url = format!("http://127.0.0.1:{port}{path}");
     let io = |error| HarnessError::io(format!("{method} {url}"))(error);
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), LIMIT).map_err(io)?;
-    stream.set_read_timeout(Some(LIMIT)).map_err(io)?;
-    stream.set_write_timeout(Some(LIMIT)).map_err(io)?;
     let head = format!(
         "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
          Content-Length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all(format!("{head}{body}").as_bytes()).map_err(io)?;
+    let mut stream = sent(port, &format!("{head}{body}")).map_err(io)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).map_err(io)?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    let status = answer.split(' ').nth(1).unwrap_or_default();
     match answer.split_once("\r\n\r\n") {
-        Some((_, text)) if status.starts_with('2') => Ok(text.to_owned()),
+        Some((_, text)) if is_success(&answer) => Ok(text.to_owned()),
         _ => Err(HarnessError::BadAnswer { request: format!("{method} {url}"), answer }),
     }
+}
+
+/// Whether the server answers a request for this path with success. In version 1.1, because chromedriver answers no
+/// other one; it also keeps the connection open, so only the first line is read.
+pub(crate) fn answers(port: u16, path: &str) -> bool {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
+    let mut line = String::new();
+    sent(port, &request).is_ok_and(|stream| BufReader::new(stream).read_line(&mut line).is_ok() && is_success(&line))
+}
+
+fn sent(port: u16, request: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    stream.write_all(request.as_bytes())?;
+    Ok(stream)
+}
+
+fn is_success(answer: &str) -> bool {
+    answer.split(' ').nth(1).unwrap_or_default().starts_with('2')
 }
 
 /// Text in the form in which it may stand in a URL's query, or in a form's body.

@@ -199,6 +199,14 @@ pub(crate) fn group(watcher: &Child) -> i32 {
     i32::try_from(watcher.id()).unwrap_or(0)
 }
 
+/// Whether no process has this folder in its command line. A process that has ended and is not waited for has none.
+pub(crate) fn has_ended_in(folder: &Path) -> bool {
+    let Some(folder) = folder.to_str() else { return true };
+    let Ok(processes) = fs::read_dir("/proc") else { return true };
+    let lines = processes.filter_map(|process| fs::read(process.ok()?.path().join("cmdline")).ok());
+    !lines.into_iter().any(|line| String::from_utf8_lossy(&line).contains(folder))
+}
+
 /// Kills the child with SIGKILL and waits for its end.
 pub(crate) fn end(child: &mut Child) {
     let _ = child.kill();

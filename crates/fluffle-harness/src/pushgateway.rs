@@ -10,7 +10,8 @@ const KIND: Kind = Kind {
     program: "prometheus-pushgateway",
     package: "prometheus-pushgateway",
     ready: "/-/ready",
-    arguments: |port, _| vec![format!("--web.listen-address=127.0.0.1:{port}")],
+    // Debian's default is one file for all gateways of the host; without a file, metrics end with the gateway.
+    arguments: |port, _| vec![format!("--web.listen-address=127.0.0.1:{port}"), "--persistence.file=".to_owned()],
 };
 
 /// A Pushgateway on loopback, for jobs that end before Prometheus scrapes them. It starts in less than a second.

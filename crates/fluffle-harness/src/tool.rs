@@ -15,7 +15,7 @@ use crate::{
     install::{SYSTEM_PATH, path_folders},
     keep_folder,
     ports::free_port,
-    process::{end, group, signal, start_watcher},
+    process::{end, group, has_ended_in, signal, start_watcher},
     wait::{exit_within, poll_until},
 };
 
@@ -61,6 +61,10 @@ impl Drop for Server {
             end(&mut self.process);
         }
         end(&mut self.watcher);
+        // A browser ends a moment after its driver. Until then it would write its profile anew after the removal of the
+        // folder. An error means that it does not end in time; then its files stay.
+        let browsers = || Ok(has_ended_in(self.folder.path()).then_some(()));
+        let _ = poll_until(STOP_LIMIT, "the end of what the server has started", browsers);
     }
 }
 
@@ -115,7 +119,7 @@ impl Server {
         let mut server = Self { port, process, watcher, folder };
         let ready = poll_until(BOOT_LIMIT, "the server's boot", || match server.process.try_wait() {
             Ok(Some(status)) => Err(server.boot_failed(kind, format!("ended during boot with {status}"))),
-            _ => Ok(http::request("GET", port, kind.ready, "").ok()),
+            _ => Ok(http::answers(port, kind.ready).then_some(())),
         });
         match ready {
             Ok(_) => Ok(server),

@@ -60,6 +60,9 @@ fn a_pushgateway_keeps_what_was_pushed_and_refuses_what_it_cannot_read() {
     let text = gateway.metrics().unwrap();
     assert!(text.contains("answers_total{instance=\"\",job=\"nightly\",to=\"a b\"} 42"), "{text}");
     assert!(matches!(gateway.push("nightly", "no metrics\n"), Err(HarnessError::BadAnswer { .. })));
+    drop(gateway);
+    let text = Pushgateway::start().unwrap().metrics().unwrap();
+    assert!(!text.contains("answers_total"), "another gateway begins with nothing: {text}");
 }
 
 #[test]

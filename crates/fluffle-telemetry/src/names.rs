@@ -1,12 +1,12 @@
 //! The names of all metrics, each with its unit, kind, labels and meaning.
 //!
-//! Source: OpenTelemetry's semantic conventions for messaging, version 1.41.0, status "Development"
+//! Source: OpenTelemetry's semantic conventions for messaging, version 1.42.0, status "Development"
 //! (<https://opentelemetry.io/docs/specs/semconv/messaging/messaging-metrics/>), where they have a name; else a name
 //! that begins with `fluffle.`. Prometheus's form of a name has `_` for `.`, ends in its unit, and in `_total` if it is
 //! a counter (<https://prometheus.io/docs/practices/naming/>).
 
 /// The version of the semantic conventions, as OpenTelemetry names their schema.
-pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.41.0";
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
 
 /// The name, unit, kind, labels and meaning of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -181,6 +181,10 @@ names! {
         "Messages that are ready in the dead-letter queue of the queue.";
     DEAD_LETTERS_REPLAYED = Counter "fluffle.dead_letters.replayed", "fluffle_dead_letters_replayed_total", "{message}",
         ["dead_letter_queue"], "Messages of the dead-letter queue that this process has published again.";
+    READY = Gauge "fluffle.ready", "fluffle_ready", "1", [],
+        "1 while the service does all of its work, as `/ready` says, else 0.";
+    ALIVE = Gauge "fluffle.alive", "fluffle_alive", "1", [],
+        "0 if a new process would do better, as `/live` says, else 1.";
     LEDGER_IMBALANCE = Gauge "fluffle.ledger.imbalance", "fluffle_ledger_imbalance", "{message}", ["side", "of"],
         "Missing from the ledger of a publisher (messages) or of a queue's consumers (deliveries): 0, or a defect.";
     SERIES_FOLDED = Counter "fluffle.telemetry.series.folded", "fluffle_telemetry_series_folded_total", "{series}", [],

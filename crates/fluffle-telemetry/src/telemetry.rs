@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use fluffle_amqp::{AttemptReport, Health, Observer, Service};
@@ -18,6 +18,7 @@ use crate::{
     observing::Watched,
     reading::{Family, Reading},
     sampling::sampler::{EVERY, Sampler},
+    source::MetricSource,
     status::{
         Action,
         picture::{HistoryView, Picture},
@@ -121,14 +122,15 @@ impl Telemetry {
     }
 
     /// All metrics at this moment: what was counted, and what the service is doing. For renderers and adapters of your
-    /// own; [`text`](crate::text) has those for Prometheus. It waits for no thread of the service, so it answers while
-    /// handlers block.
+    /// own ([`MetricSource`]); [`text`](crate::text) has those for Prometheus. It waits for no thread of the service,
+    /// so it answers while handlers block.
     #[must_use]
     pub fn read(&self) -> Vec<Family> {
         let mut reading = Reading::default();
         self.inner.metrics.read_into(&mut reading);
         if let Some(service) = self.inner.service.get() {
             gauges::read(&service.status(), &service.snapshot(), &mut reading);
+            gauges::read_health(&service.health(), &mut reading);
             gauges::read_depths(&self.inner.depths.get(), &mut reading);
         }
         for line in self.picture().iter().flat_map(|picture| &picture.ledger) {
@@ -171,6 +173,16 @@ impl Telemetry {
     #[must_use]
     pub fn service(&self) -> Option<&Service> {
         self.inner.service.get()
+    }
+}
+
+impl MetricSource for Telemetry {
+    fn read(&self) -> Vec<Family> {
+        self.read()
+    }
+
+    fn since(&self) -> SystemTime {
+        self.inner.metrics.since
     }
 }
 

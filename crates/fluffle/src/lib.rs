@@ -57,6 +57,8 @@
 //! leave it out with `default-features = false`.
 //!
 //! `telemetry` (default): [`telemetry`], with metrics, health, and a status page of the supervision tree.
+//!
+//! `traces`: `telemetry::traces`, spans of messages for OpenTelemetry.
 
 mod app;
 #[cfg(feature = "embedded")]

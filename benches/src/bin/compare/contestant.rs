@@ -10,6 +10,8 @@ pub(crate) enum Contestant {
     Ruststream,
     Fluffle,
     FluffleJournaled,
+    FluffleMetrics,
+    FluffleTraces,
     FluffleUncompressed,
 }
 
@@ -23,19 +25,29 @@ impl Contestant {
             Self::Ruststream => "ruststream",
             Self::Fluffle => "fluffle",
             Self::FluffleJournaled => "fluffle_journaled",
+            Self::FluffleMetrics => "fluffle_metrics",
+            Self::FluffleTraces => "fluffle_traces",
             Self::FluffleUncompressed => "fluffle_uncompressed",
         }
     }
 
     /// Whether this is one of the variants of Fluffle.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Fluffle | Self::FluffleJournaled | Self::FluffleUncompressed)
+        matches!(
+            self,
+            Self::Fluffle
+                | Self::FluffleJournaled
+                | Self::FluffleMetrics
+                | Self::FluffleTraces
+                | Self::FluffleUncompressed
+        )
     }
 
     /// Whether the report shows the ratio of `ours` to this.
     pub(crate) fn is_compared_with(self, ours: Self) -> bool {
         match (self, ours) {
-            (Self::Fluffle, Self::FluffleJournaled) | (Self::FluffleUncompressed, Self::Fluffle) => true,
+            (Self::Fluffle, Self::FluffleJournaled | Self::FluffleMetrics | Self::FluffleTraces)
+            | (Self::FluffleUncompressed, Self::Fluffle) => true,
             _ => !self.is_ours(),
         }
     }

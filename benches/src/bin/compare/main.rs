@@ -24,6 +24,7 @@ mod pace;
 mod report;
 mod rounds;
 mod scenario;
+mod spans;
 mod table;
 mod targets;
 
@@ -57,7 +58,8 @@ struct Arguments {
     json: bool,
 
     /// Run only these contestants, for example `--only fluffle,lapin_tuned`. Only this option includes lapin_labelled,
-    /// which is lapin_tuned with the labels that Fluffle gives each message
+    /// which is lapin_tuned with the labels that Fluffle gives each message; fluffle_metrics, which has metrics and the
+    /// looks of the status page; and fluffle_traces, which makes spans of 1 % of the messages
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Contestant>,
 }
@@ -82,6 +84,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if contestants.is_empty() {
         return Err(format!("none of those takes part in {}", scenario.name()).into());
     }
+    let _spans = contestants.contains(&Contestant::FluffleTraces).then(spans::collect);
     let records = Bodies::of_quakes(examples::feed::read()?);
     let bodies = if scenario.terms().records { records.bytes() } else { scenario.terms().payload_bytes };
     let mut node = Node::start()?;

@@ -106,9 +106,13 @@ impl Scenario {
 
     /// The contestants that take part only if they are named.
     pub(crate) fn guests(self) -> Vec<Contestant> {
+        use Contestant::{FluffleMetrics, FluffleTraces, LapinLabelled};
         match self {
-            Self::Single | Self::Bytes | Self::Latency | Self::Durable => vec![Contestant::LapinLabelled],
-            Self::Journal | Self::Batch | Self::Gzip => Vec::new(),
+            Self::Single | Self::Bytes | Self::Latency | Self::Durable => {
+                vec![LapinLabelled, FluffleMetrics, FluffleTraces]
+            }
+            Self::Batch => vec![FluffleMetrics, FluffleTraces],
+            Self::Journal | Self::Gzip => Vec::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use fluffle_amqp::{ConsumerState, ConsumerStatus, ServiceStatus};
+use fluffle_amqp::{ConsumerState, ConsumerStatus, Health, ServiceStatus};
 use fluffle_supervise::{NodeSnapshot, State};
 
 use crate::{depths::Depths, metrics::group::LIMIT, names, reading::Reading};
@@ -53,6 +53,11 @@ pub(crate) fn read(status: &ServiceStatus, tree: &NodeSnapshot, into: &mut Readi
         into.number(&names::ARBITER_LAG, &[&thread.name], thread.lag.as_secs_f64());
     }
     read_node(tree, &mut LIMIT.clone(), into);
+}
+
+pub(crate) fn read_health(health: &Health, into: &mut Reading) {
+    into.number(&names::READY, &[], f64::from(u8::from(health.is_ready())));
+    into.number(&names::ALIVE, &[], f64::from(u8::from(health.is_alive())));
 }
 
 /// What waits in outbox tables and dead-letter queues. A table that does not answer has no value.

@@ -9,7 +9,7 @@ pub(crate) mod node;
 pub(crate) mod publisher;
 pub(crate) mod requester;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use fluffle_amqp::{
     ChannelEvent, ChannelLabels, ConnectionEvent, ConnectionLabels, ConsumerLabels, DeliveryEvent, Listener, Observer,
@@ -24,6 +24,7 @@ use crate::{
     },
     names,
     reading::{Family, Reading},
+    source::MetricSource,
 };
 
 /// Metrics of what happens in a service. Made once, and given to the service at its start (`App::observe`).
@@ -42,6 +43,7 @@ pub struct Metrics {
     /// Dead letters that were replayed, by dead-letter queue.
     replayed: Group<Counter>,
     folded: Arc<Counter>,
+    pub(crate) since: SystemTime,
 }
 
 impl Default for Metrics {
@@ -55,6 +57,7 @@ impl Default for Metrics {
             nodes: Arc::new(Group::new(&folded)),
             replayed: Group::new(&folded),
             folded,
+            since: SystemTime::now(),
         }
     }
 }
@@ -92,6 +95,16 @@ impl Metrics {
         }
         into.count(&names::SERIES_FOLDED, &[], self.folded.get());
         into.number(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+    }
+}
+
+impl MetricSource for Metrics {
+    fn read(&self) -> Vec<Family> {
+        self.read()
+    }
+
+    fn since(&self) -> SystemTime {
+        self.since
     }
 }
 

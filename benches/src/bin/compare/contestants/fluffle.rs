@@ -2,9 +2,22 @@
 //! Unlike the others, it also labels each message with an id, a type and a time, asks the broker to return it if no
 //! queue takes it, encodes and decodes Protobuf, and survives failures.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
-use ::fluffle::{amqp::Payload, prelude::*};
+use ::fluffle::{
+    amqp::Payload,
+    prelude::*,
+    telemetry::{Telemetry, text, traces::Traces},
+};
 use protos::usgs::Quake;
 
 use crate::{body::Parcel, course::Course};
@@ -62,23 +75,50 @@ impl Cargo for Quake {
 }
 
 pub(crate) fn run(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
+    with(course, |app| app)
+}
+
+/// With metrics, the looks of the status page at the service, and a reader of `/metrics` each second.
+pub(crate) fn run_measured(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
+    let telemetry = Telemetry::new();
+    let (over, read) = (AtomicBool::new(false), &telemetry);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                black_box(text::prometheus(&read.read()));
+                thread::park_timeout(Duration::from_secs(1));
+            }
+        });
+        let done = with(course, |app| app.telemetry(&telemetry));
+        over.store(true, Ordering::SeqCst);
+        done
+    })
+}
+
+/// With spans of one message in a hundred.
+pub(crate) fn run_traced(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
+    let traces = Traces::new().sample(0.01);
+    with(course, |app| app.observe(traces.observer()).middleware(traces))
+}
+
+fn with(course: &Arc<Course>, more: impl FnOnce(App) -> App) -> Result<(), crate::failure::Failure> {
     if course.terms.records {
-        work::<Quake>(course, route(course).gzip(Gzip::auto()))
+        work::<Quake>(course, route(course).gzip(Gzip::auto()), more)
     } else {
-        work::<Parcel>(course, route(course))
+        work::<Parcel>(course, route(course), more)
     }
 }
 
 /// Records in batches, without gzip.
 pub(crate) fn run_uncompressed(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
-    work::<Quake>(course, route(course))
+    work::<Quake>(course, route(course), |app| app)
 }
 
 /// Accepted messages are first written to the local disk, in groups.
 pub(crate) fn run_journaled(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
     let folder = tempfile::tempdir()?;
     let journal = Journal::options().flush(Flush::Grouped).open(folder.path().join("compare.journal"))?;
-    work::<Parcel>(course, route(course).journal(journal))
+    work::<Parcel>(course, route(course).journal(journal), |app| app)
 }
 
 fn route<T: Cargo>(course: &Course) -> Route<T> {
@@ -93,9 +133,13 @@ fn window(course: &Course) -> usize {
     course.terms.window * each
 }
 
-fn work<T: Cargo>(course: &Arc<Course>, route: Route<T>) -> Result<(), crate::failure::Failure> {
+fn work<T: Cargo>(
+    course: &Arc<Course>,
+    route: Route<T>,
+    more: impl FnOnce(App) -> App,
+) -> Result<(), crate::failure::Failure> {
     System::new().block_on(async {
-        let app = App::new(Broker::new(&course.url)?);
+        let app = more(App::new(Broker::new(&course.url)?));
         let out = app.publisher(route);
         let consume = Consume::<T>::queue(&course.queue).prefetch(course.terms.prefetch).retry(Retry::none());
         let counting = Arc::clone(course);

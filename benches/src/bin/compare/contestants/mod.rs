@@ -21,6 +21,8 @@ pub(crate) fn run(contestant: Contestant, course: &Arc<Course>) -> Result<(), Fa
         Contestant::Ruststream => ruststream::run(course),
         Contestant::Fluffle => fluffle::run(course),
         Contestant::FluffleJournaled => fluffle::run_journaled(course),
+        Contestant::FluffleMetrics => fluffle::run_measured(course),
+        Contestant::FluffleTraces => fluffle::run_traced(course),
         Contestant::FluffleUncompressed => fluffle::run_uncompressed(course),
     }
 }

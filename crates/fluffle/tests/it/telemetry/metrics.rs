@@ -34,6 +34,8 @@ async fn what_is_published_is_counted_by_outcome_with_its_times_and_bytes() {
         ("fluffle_publish_outstanding", &["x"], 0.0),
         ("fluffle_publish_in_flight", &["x"], 0.0),
         ("fluffle_connection_up", &["publish-0"], 1.0),
+        ("fluffle_ready", &[], 1.0),
+        ("fluffle_alive", &[], 1.0),
         ("fluffle_channels_open", &["publish-0"], 1.0),
         ("fluffle_build_info", &[env!("CARGO_PKG_VERSION")], 1.0),
     ] {
