@@ -1,5 +1,7 @@
 //! The page that asks for the token where reading needs it.
 
+use std::sync::LazyLock;
+
 use hyper::{
     StatusCode,
     header::{CONTENT_SECURITY_POLICY, HeaderValue, LOCATION, SET_COOKIE, WWW_AUTHENTICATE},
@@ -8,17 +10,23 @@ use hyper::{
 use crate::status::{
     answer::{Answer, CHALLENGE, in_words, whole},
     guard::Guard,
+    page::hash,
 };
 
-/// Sends its content as plain text, so that the token arrives as it was typed.
-const FORM: &str = include_str!("page/login.html");
+const STYLE: &str = include_str!("page/login.css");
 
-const POLICY: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+/// Sends its content as plain text, so that the token arrives as it was typed.
+static FORM: LazyLock<String> = LazyLock::new(|| include_str!("page/login.html").replace("{{style}}", STYLE));
+
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let style = hash(STYLE);
+    format!("default-src 'none'; style-src '{style}'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
+});
 
 /// Asks a person for the token.
 pub(crate) fn page() -> Answer {
-    let mut answer = whole(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", FORM);
-    answer.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    let mut answer = whole(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", FORM.as_str());
+    answer.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(&POLICY));
     answer.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     answer
 }

@@ -116,10 +116,15 @@ async fn a_foreign_name_that_leads_to_the_server_gets_nothing() {
     let view = View::open_with(&["--host-resolver-rules=MAP evil.example 127.0.0.1"]).await;
     view.goto(&format!("http://evil.example:{}/", site.port())).await;
     view.shows("body", "this host is not one of this server's").await;
-    let read = "fetch('/picture.json').then((answer) => answer.text()).then((text) => (window.came = text))";
+    // The refusal has a policy too, which forbids a script of the attacker's to connect at all.
+    let read = "fetch('/picture.json').then((answer) => answer.text(), String).then((text) => (window.came = text))";
     view.eval(&format!("void {read}")).await;
     view.until("window.came").await;
     let came = view.eval("window.came").await;
     assert!(!came.as_str().unwrap().contains("readings"), "{came}");
+    for path in ["picture.json", "events", "metrics", "live"] {
+        view.goto(&format!("http://evil.example:{}/{path}", site.port())).await;
+        view.shows("body", "this host is not one of this server's").await;
+    }
     site.end().await;
 }

@@ -34,6 +34,7 @@ async fn the_page_shows_tree_queues_publishers_connections_threads_and_ledger() 
     view.shows(".card .name", "readings").await;
     view.shows(".card .state-words", "consuming").await;
     view.shows(".card .outcomes", "handled").await;
+    view.see("#publishers").await;
     view.shows("#publishers-list h3", "readings/copies").await;
     view.shows("#connections-count", "2 of 2 up").await;
     view.shows("#connections-list", "127.0.0.1").await;

@@ -115,6 +115,11 @@ impl View {
         element.click().await.unwrap_or_else(|error| panic!("{css}: {error}"));
     }
 
+    /// Brings an element into sight. What is far from it is not drawn.
+    pub async fn see(&self, css: &str) {
+        self.eval(&format!("document.querySelector({})?.scrollIntoView()", json!(css))).await;
+    }
+
     /// Types into the element that has the focus.
     pub async fn keys(&self, keys: &str) {
         self.client.active_element().await.unwrap().send_keys(keys).await.unwrap();
