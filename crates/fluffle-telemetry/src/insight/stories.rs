@@ -65,6 +65,12 @@ impl Story {
     fn parent(&self) -> &str {
         parent(&self.node)
     }
+
+    /// Whether both are handlers of one consumer. Each handler fails by itself: a message that is tried again may end
+    /// the next one while the first is not back yet.
+    fn is_beside(&self, path: &str) -> bool {
+        self.node.contains("/handlers/") && parent(path) == self.parent()
+    }
 }
 
 /// The last stories of a service.
@@ -97,7 +103,11 @@ impl Stories {
     /// A handler crashed with this message in hand. That may be told before the exit of the handler, or after it.
     pub(crate) fn crashed(&mut self, at: Instant, consumer: &str, message: &str) {
         let handlers = handlers(consumer);
-        match self.ring.iter_mut().rev().find(|story| story.is_open() && story.node.contains(&handlers)) {
+        // A story that has the message already is of the attempt before.
+        let is_its = |story: &&mut Story| {
+            story.is_open() && story.node.contains(&handlers) && !story.in_hand.iter().any(|known| known == message)
+        };
+        match self.ring.iter_mut().rev().find(is_its) {
             Some(story) => name(&mut story.in_hand, message),
             None => self.early.push((at, handlers, message.to_owned())),
         }
@@ -129,8 +139,8 @@ impl Stories {
             return;
         }
         // A node that fails below the supervisor of one that has just failed: a channel of a lost connection.
-        if let Some(story) = self.ring.iter_mut().rev().find(|story| story.is_open() && is_below(path, story.parent()))
-        {
+        let is_part = |story: &&mut Story| story.is_open() && is_below(path, story.parent()) && !story.is_beside(path);
+        if let Some(story) = self.ring.iter_mut().rev().find(is_part) {
             name(&mut story.siblings, path);
             return;
         }
@@ -149,7 +159,8 @@ impl Stories {
         // The channels of a lost connection may fail a moment before the connection does.
         self.ring.remove_if(|other| {
             let together = event.at.saturating_duration_since(other.at) < TOGETHER;
-            let is_part = other.is_open() && together && is_below(&other.node, story.parent());
+            let is_below = is_below(&other.node, story.parent()) && !story.is_beside(&other.node);
+            let is_part = other.is_open() && together && is_below;
             if is_part {
                 siblings.push(other.node.clone());
                 story.before = other.before;
@@ -283,6 +294,20 @@ mod tests {
         let remarks: Vec<_> = stories.newest().map(|(_, remark)| remark).collect();
         assert_eq!(remarks[0].as_deref(), Some("message m-1 was in hand each of 3 times"));
         assert_eq!(remarks[2], None);
+    }
+
+    #[test]
+    fn a_message_that_ends_one_handler_after_the_other_is_a_story_each_time() {
+        let (mut stories, at) = (Stories::default(), Instant::now());
+        for handler in 0..3 {
+            let node = format!("app/handlers/q/{handler}");
+            stories.crashed(at, "q", "m-1");
+            stories.record(&event(at, &node, failed("boom")), Totals::default());
+        }
+        let told: Vec<_> = stories.newest().collect();
+        assert_eq!(told.len(), 3);
+        assert!(told.iter().all(|(story, _)| story.siblings.is_empty()));
+        assert_eq!(told[0].1.as_deref(), Some("message m-1 was in hand each of 3 times"));
     }
 
     #[test]

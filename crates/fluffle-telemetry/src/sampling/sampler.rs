@@ -24,7 +24,8 @@ use crate::{
         views,
     },
     status::picture::{
-        HealthView, HistoryView, LedgerLine, Picture, Process, PublisherView, QueueView, SeriesView, StoryView,
+        HealthView, HistoryView, LedgerLine, NodeView, Picture, Process, PublisherView, QueueView, SeriesView,
+        StoryView,
     },
 };
 
@@ -189,7 +190,8 @@ impl Sampler {
                 ready: lines(&health.not_ready),
                 notes: lines(&health.notes),
             },
-            tree: views::node(tree, &self.clock, &self.rates(status)),
+            // The root's sum would count a message where it is published, where it is consumed, and at its handler.
+            tree: NodeView { rate: None, ..views::node(tree, &self.clock, &self.rates(status)) },
             queues: self.queue_views(now, status),
             publishers: self.publisher_views(status),
             connections: status.connections.iter().map(|one| views::connection(one, status, &self.clock)).collect(),

@@ -1,10 +1,12 @@
 //! What the page may do to the service.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use fluffle_amqp::{Replay, Service};
+use fluffle_amqp::{Replay, Service, ServiceError};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
+
+use crate::status::places::Place;
 
 /// Something that the page may do to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +18,8 @@ pub enum Action {
     Resume,
     /// Closes an open circuit breaker or kill switch: [`Service::resume_consumer`].
     ResumeBreaker,
-    /// Sends the dead letters of a queue back to it: [`Service::replay`]. The page does a dry run first.
+    /// Sends the dead letters of a queue back to where they came from: [`Service::replay`]. The page does a dry run
+    /// first.
     Replay,
     /// Closes the channel of a consumer or publisher, so that supervision can be watched at work. For demonstrations.
     Kill,
@@ -44,13 +47,18 @@ impl Action {
 }
 
 /// What an action is done to.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Request {
     queue: Option<String>,
     node: Option<String>,
-    #[serde(default)]
+    /// A body that forgets it publishes nothing.
+    #[serde(default = "yes")]
     dry_run: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What came of an action.
@@ -60,64 +68,104 @@ pub(crate) struct Done {
     pub(crate) lines: Vec<String>,
 }
 
-/// How long an action may take until its answer is given without it.
-const LIMIT: Duration = Duration::from_secs(50);
+/// Why an action was not done. The text is for the page and the log, and has no secret.
+#[derive(Debug)]
+pub(crate) struct NotDone(pub(crate) StatusCode, pub(crate) String);
 
-/// Does it, and logs it with who asked.
+/// How long an action may take until its answer is given without it.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Does it, and logs it with who asked. The action is a task of its own: a reader who goes away does not leave half of
+/// it, and it goes on when its answer is given without it. `place` is taken until it has ended.
 pub(crate) async fn act(
-    service: &Service,
+    service: Service,
     action: Action,
-    request: &Request,
+    request: Request,
     peer: SocketAddr,
-) -> Result<Done, (StatusCode, String)> {
-    let (queue, node, dry_run) = (request.queue.as_deref(), request.node.as_deref(), request.dry_run);
-    let name = action.as_str();
-    let done = tokio::time::timeout(LIMIT, carry_out(service, action, request)).await;
-    let done =
-        done.unwrap_or_else(|_| Err((StatusCode::GATEWAY_TIMEOUT, "it takes longer: look again later".to_owned())));
-    match &done {
-        Ok(Done { words, .. }) => {
-            tracing::info!(action = name, queue, node, dry_run, %peer, "the status page acted: {words}");
+    place: Place,
+) -> Result<Done, NotDone> {
+    let task = tokio::spawn(async move {
+        let (queue, node) = (request.queue.as_deref(), request.node.as_deref());
+        let (name, dry_run) = (action.as_str(), (action == Action::Replay).then_some(request.dry_run));
+        tracing::info!(action = name, queue, node, dry_run, %peer, "the status page was asked for an action");
+        let done = carry_out(&service, action, &request).await;
+        match &done {
+            Ok(Done { words, .. }) => {
+                tracing::info!(action = name, queue, node, dry_run, %peer, "the status page acted: {words}");
+            }
+            Err(NotDone(_, why)) => {
+                tracing::warn!(action = name, queue, node, dry_run, %peer, "the status page could not act: {why}");
+            }
         }
-        Err((_, why)) => {
-            tracing::warn!(action = name, queue, node, dry_run, %peer, "an action of the status page failed: {why}");
-        }
+        drop(place);
+        done
+    });
+    let not_done = |status, why: &str| Err(NotDone(status, why.to_owned()));
+    match tokio::time::timeout(LIMIT, task).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => not_done(StatusCode::INTERNAL_SERVER_ERROR, "the action crashed: the log says where"),
+        Err(_) => not_done(StatusCode::GATEWAY_TIMEOUT, "the action runs for 30 s now: the log says how it ends"),
     }
-    done
 }
 
-async fn carry_out(service: &Service, action: Action, request: &Request) -> Result<Done, (StatusCode, String)> {
-    let queue = || request.queue.as_deref().ok_or((StatusCode::BAD_REQUEST, "the body has no `queue`".to_owned()));
-    let conflict = |error: &dyn std::error::Error| (StatusCode::CONFLICT, error.to_string());
+async fn carry_out(service: &Service, action: Action, request: &Request) -> Result<Done, NotDone> {
+    let queue = || request.queue.as_deref().ok_or(missing("queue"));
     let done = |words: String| Ok(Done { words, lines: Vec::new() });
     match action {
         Action::Pause => {
             let queue = queue()?;
-            service.pause_consumer(queue).await.map_err(|error| conflict(&error))?;
+            service.pause_consumer(queue).await.map_err(refused)?;
             done(format!("The consumers of {queue} are paused; nothing of theirs is in hand."))
         }
         Action::Resume | Action::ResumeBreaker => {
             let queue = queue()?;
-            match service.resume_consumer(queue).map_err(|error| conflict(&error))? {
+            match service.resume_consumer(queue).map_err(refused)? {
                 true => done(format!("The consumers of {queue} take messages again.")),
                 false => done(format!("The consumers of {queue} were not stopped.")),
             }
         }
-        Action::Replay => {
-            let queue = queue()?;
-            let replay = Replay::from(format!("{queue}.dead"));
-            let replay = if request.dry_run { replay.dry_run() } else { replay };
-            let replayed = service.replay(replay).await.map_err(|error| conflict(&error))?;
-            done(replayed.to_string())
-        }
+        Action::Replay => replay(service, queue()?, request.dry_run).await,
         Action::Kill => {
-            let node = request.node.as_deref();
-            let node = node.ok_or((StatusCode::BAD_REQUEST, "the body has no `node`".to_owned()))?;
+            let node = request.node.as_deref().ok_or(missing("node"))?;
             if service.kill_node(node) {
                 done(format!("{node} was killed; its supervisor starts it again."))
             } else {
-                Err((StatusCode::NOT_FOUND, format!("there is no running actor {node}")))
+                Err(NotDone(StatusCode::NOT_FOUND, format!("there is no running actor {node}")))
             }
         }
+    }
+}
+
+/// Replays what the consumers of a queue have dead-lettered; consumers may have a dead-letter queue of their own.
+async fn replay(service: &Service, queue: &str, dry_run: bool) -> Result<Done, NotDone> {
+    let consumers = service.status().consumers;
+    let own = consumers.into_iter().filter(|consumer| consumer.queue == queue);
+    let dead: BTreeSet<_> = own.map(|consumer| consumer.dead_letter_queue).collect();
+    if dead.is_empty() {
+        return Err(NotDone(StatusCode::NOT_FOUND, format!("the service has no consumer of {queue}")));
+    }
+    let mut lines = Vec::new();
+    for dead in dead {
+        let replay = Replay::from(&dead);
+        let replay = if dry_run { replay.dry_run() } else { replay };
+        let replayed = service.replay(replay).await;
+        let replayed = replayed.map_err(|error| NotDone(StatusCode::CONFLICT, error.to_string()))?;
+        lines.push(format!("{dead}: {replayed}"));
+    }
+    let words = match dry_run {
+        true => format!("A replay of the dead letters of {queue} would do this; nothing was sent:"),
+        false => format!("The dead letters of {queue} were replayed:"),
+    };
+    Ok(Done { words, lines })
+}
+
+fn missing(field: &str) -> NotDone {
+    NotDone(StatusCode::BAD_REQUEST, format!("the body of the action has no `{field}`"))
+}
+
+fn refused(error: ServiceError) -> NotDone {
+    match error {
+        ServiceError::UnknownConsumer { .. } => NotDone(StatusCode::NOT_FOUND, error.to_string()),
+        _ => NotDone(StatusCode::CONFLICT, error.to_string()),
     }
 }

@@ -3,18 +3,13 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
     task::{Context, Poll},
-    time::{Duration, Instant},
 };
 
+use futures_util::future::BoxFuture;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::status::news::News;
+use crate::status::{news::News, places::Place};
 
 /// The body of an answer of the status server.
 pub struct StatusBody(Kind);
@@ -26,9 +21,10 @@ enum Kind {
 
 struct Stream {
     news: News,
-    /// One of the few streams that there may be.
-    _permit: OwnedSemaphorePermit,
-    taken: Arc<LastTaken>,
+    /// One of the few readers that there may be.
+    _place: Place,
+    /// Resolves when the server ends.
+    end: Option<BoxFuture<'static, ()>>,
 }
 
 impl StatusBody {
@@ -36,16 +32,16 @@ impl StatusBody {
         Self(Kind::Whole(bytes.into()))
     }
 
-    pub(crate) fn stream(news: News, permit: OwnedSemaphorePermit) -> Self {
-        Self(Kind::Stream(Box::new(Stream { news, _permit: permit, taken: Arc::default() })))
+    pub(crate) fn stream(news: News, place: Place) -> Self {
+        Self(Kind::Stream(Box::new(Stream { news, _place: place, end: None })))
     }
 
-    /// When the reader last took something, if this is a stream.
-    pub(crate) fn last_taken(&self) -> Option<Arc<LastTaken>> {
-        match &self.0 {
-            Kind::Whole(_) => None,
-            Kind::Stream(stream) => Some(Arc::clone(&stream.taken)),
+    /// Ends a stream of pictures when `end` resolves.
+    pub(crate) fn until(mut self, end: impl Future<Output = ()> + Send + 'static) -> Self {
+        if let Kind::Stream(stream) = &mut self.0 {
+            stream.end = Some(Box::pin(end));
         }
+        self
     }
 }
 
@@ -67,10 +63,16 @@ impl Body for StatusBody {
         match &mut self.get_mut().0 {
             Kind::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            // Asked for the next picture only when the reader has taken the last one: a slow reader has one pending.
             Kind::Stream(stream) => {
-                stream.taken.note();
-                stream.news.poll_next(task).map(|line| line.map(|line| Ok(Frame::data(line))))
+                // Asked for the next picture only when the reader has taken the last one: a slow reader has one
+                // pending.
+                if let Poll::Ready(line) = stream.news.poll_next(task) {
+                    return Poll::Ready(line.map(|line| Ok(Frame::data(line))));
+                }
+                match &mut stream.end {
+                    Some(end) => end.as_mut().poll(task).map(|()| None),
+                    None => Poll::Pending,
+                }
             }
         }
     }
@@ -84,29 +86,5 @@ impl Body for StatusBody {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Stream(_) => SizeHint::default(),
         }
-    }
-}
-
-/// When a reader of a stream last took something.
-pub(crate) struct LastTaken {
-    made: Instant,
-    millis: AtomicU64,
-}
-
-impl Default for LastTaken {
-    fn default() -> Self {
-        Self { made: Instant::now(), millis: AtomicU64::new(0) }
-    }
-}
-
-impl LastTaken {
-    fn note(&self) {
-        let millis = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.millis.store(millis, Ordering::Relaxed);
-    }
-
-    /// How long the reader has taken nothing.
-    pub(crate) fn ago(&self) -> Duration {
-        self.made.elapsed().saturating_sub(Duration::from_millis(self.millis.load(Ordering::Relaxed)))
     }
 }

@@ -1,11 +1,18 @@
 //! The status page, and the small HTTP server that serves it with `/metrics`, `/live` and `/ready`.
 
+mod accept;
 mod actions;
+mod answer;
 mod body;
+mod connection;
+mod error;
 mod guard;
+mod login;
 mod news;
+mod paced;
 pub mod page;
 pub mod picture;
+mod places;
 mod routes;
 mod server;
 mod settings;
@@ -14,9 +21,5 @@ mod settings;
 pub use hyper;
 
 pub use self::{
-    actions::Action,
-    body::StatusBody,
-    routes::StatusRoutes,
-    server::StatusServer,
-    settings::{Status, StatusError},
+    actions::Action, body::StatusBody, error::StatusError, routes::StatusRoutes, server::StatusServer, settings::Status,
 };

@@ -1,54 +1,53 @@
 //! The status server: a thread of its own, so that it answers while the service's threads are blocked.
 
 use std::{
-    convert::Infallible,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    thread,
+    io,
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Limited};
-use hyper::{
-    Request, Response, StatusCode,
-    body::{Bytes, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Socket, Type};
 use tokio::{
+    net::TcpListener,
     runtime::Builder,
-    sync::{Semaphore, oneshot, watch},
+    sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 
 use crate::{
     status::{
-        body::{LastTaken, StatusBody},
+        connection::{Ending, serve},
+        error::StatusError,
         guard::Guard,
-        routes::{LARGEST_BODY, StatusRoutes, in_words},
-        settings::{Status, StatusError},
+        places::Places,
+        routes::StatusRoutes,
+        settings::Status,
     },
     telemetry::{Shot, Telemetry},
 };
 
 /// The most connections at a time.
-const CONNECTIONS: usize = 128;
+const CONNECTIONS: u32 = 128;
 
-/// How long a client may take to send the head of a request, and then its body.
-const SLOWEST: Duration = Duration::from_secs(5);
+/// How long answers that are under way may take when the server ends.
+const END: Duration = Duration::from_secs(1);
 
-/// How long a reader of a stream may take nothing.
-const STUCK: Duration = Duration::from_secs(30);
+/// The kernel's buffer for what one connection is sent. The kernel's own choice grows to megabytes, all of them old
+/// pictures.
+const SEND_BUFFER: usize = 128 * 1024;
 
-/// The most bytes of a request's head.
-const LARGEST_HEAD: usize = 16 * 1024;
+/// How soon a connection is accepted after one could not be, for example because the process has no file left.
+const AGAIN: Duration = Duration::from_millis(100);
 
-/// A running status server. Dropped, it ends.
+/// A running status server. Dropped, it ends: it takes no more connections, ends the streams, finishes the answers that
+/// are under way, and frees its port. That takes as long as these answers, and at most about a second.
 #[derive(Debug)]
 pub struct StatusServer {
     address: SocketAddr,
-    _end: oneshot::Sender<()>,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl StatusServer {
@@ -59,9 +58,25 @@ impl StatusServer {
     }
 }
 
+impl Drop for StatusServer {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        // A thread that panicked has ended too.
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
 impl Telemetry {
     /// Serves the status page, `/metrics`, `/live` and `/ready` until the returned value is dropped. Before
     /// [`attach`](Telemetry::attach), the probes say that the service is not started. `App::status` does this for you.
+    ///
+    /// | limit | |
+    /// |---|---|
+    /// | connections | 128; more are answered with 503 |
+    /// | readers of the page, one for all tabs of a browser | 32; more are answered with 503 |
+    /// | actions at a time | 4 |
+    /// | head and body of a request | 16 KiB and 64 headers; 4 KiB; 5 s for each |
+    /// | a reader who takes nothing, a connection without a request | 5 s, then it is closed |
     ///
     /// ```
     /// use fluffle_telemetry::Telemetry;
@@ -76,8 +91,8 @@ impl Telemetry {
     pub fn serve(&self, status: impl Into<Status>) -> Result<StatusServer, StatusError> {
         let (end, ended) = oneshot::channel();
         // Resolves when the sender is dropped.
-        let address = self.start(status.into(), async { drop(ended.await) })?;
-        Ok(StatusServer { address, _end: end })
+        let (address, thread) = self.start(status.into(), async { drop(ended.await) })?;
+        Ok(StatusServer { address, end: Some(end), thread: Some(thread) })
     }
 
     /// [`serve`](Self::serve), until the service has ended. The log says where.
@@ -91,119 +106,123 @@ impl Telemetry {
             // An error means that the telemetry is gone.
             drop(shots.wait_for(is_over).await);
         };
-        let address = self.start(status.into(), ended)?;
+        let (address, _) = self.start(status.into(), ended)?;
         tracing::info!("the status page of this service: http://{address}/");
         Ok(address)
     }
 
     /// The routes of [`serve`](Self::serve) without the server, for an HTTP server of the application's own. The
     /// address in `status` must be the one that the application's server listens on, because it says who can connect.
+    /// Limits on connections, on the size of requests and on time are up to that server.
     ///
     /// # Errors
     /// [`StatusError`], which says what to do.
     pub fn routes(&self, status: impl Into<Status>) -> Result<StatusRoutes, StatusError> {
         let status = status.into();
         let address = status.check()?;
-        Ok(self.routes_at(status, address))
+        self.routes_at(status, address)
     }
 
-    fn routes_at(&self, status: Status, address: SocketAddr) -> StatusRoutes {
+    fn routes_at(&self, status: Status, address: SocketAddr) -> Result<StatusRoutes, StatusError> {
         self.allow(&status.actions);
-        let Status { token, hosts, actions, .. } = status;
-        StatusRoutes::new(self.clone(), Guard::new(address, token, hosts), actions)
+        let Status { token, hosts, actions, open_metrics, .. } = status;
+        Ok(StatusRoutes::new(self.clone(), Guard::new(address, token, hosts)?, actions, open_metrics))
     }
 
     fn start(
         &self,
         status: Status,
         ended: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<SocketAddr, StatusError> {
+    ) -> Result<(SocketAddr, JoinHandle<()>), StatusError> {
         let wished = status.check()?;
-        let listener = TcpListener::bind(wished).map_err(|error| StatusError::Bind { address: wished, error })?;
-        let address = listener.local_addr().map_err(|error| StatusError::Bind { address: wished, error })?;
-        listener.set_nonblocking(true).map_err(StatusError::Thread)?;
-        let routes = Arc::new(self.routes_at(status, address));
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(StatusError::Thread)?;
-        let run = move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = ended => {}
-                    () = accept(listener, routes) => {}
-                }
-            });
-        };
-        thread::Builder::new().name("status".to_owned()).spawn(run).map_err(StatusError::Thread)?;
-        Ok(address)
+        let bind = |error| StatusError::Bind { address: wished, error };
+        let listener = listen(wished).map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let routes = Arc::new(self.routes_at(status, address)?);
+        let (tell, told) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new().name("status".to_owned());
+        let thread = thread.spawn(move || run(listener, &routes, ended, &tell)).map_err(StatusError::Thread)?;
+        // The sender is dropped only after it was used, or if the thread panicked.
+        let started = told.recv().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+        started.map_err(StatusError::Thread)?;
+        Ok((address, thread))
     }
 }
 
-async fn accept(listener: TcpListener, routes: Arc<StatusRoutes>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "the status server cannot listen"),
-    };
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let (socket, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "the status server could not accept a connection; it goes on in 100 ms");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        // Past the limit a connection is closed at once.
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
-        let routes = Arc::clone(&routes);
-        tokio::spawn(async move {
-            serve(socket, peer, &routes).await;
-            drop(permit);
-        });
-    }
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A restarted service gets its port although connections of the last one linger. On Windows, it would take a port
+    // away from another program.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    // Connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
-async fn serve(socket: tokio::net::TcpStream, peer: SocketAddr, routes: &Arc<StatusRoutes>) {
-    let (streams, stream) = watch::channel(None::<Arc<LastTaken>>);
-    let answer = service_fn(|request: Request<Incoming>| {
-        let (routes, streams) = (Arc::clone(routes), streams.clone());
-        async move {
-            let answer = match whole(request).await {
-                Ok(request) => routes.answer(&request, peer).await,
-                Err(refused) => refused,
-            };
-            streams.send_replace(answer.body().last_taken());
-            Ok::<_, Infallible>(answer)
-        }
+/// The server's thread. The runtime is made here and not by the caller, because a runtime must not be dropped by a task
+/// of another one, and the caller is such a task if this fails.
+fn run(
+    listener: std::net::TcpListener,
+    routes: &Arc<StatusRoutes>,
+    ended: impl Future<Output = ()>,
+    tell: &mpsc::SyncSender<io::Result<()>>,
+) {
+    let started = Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+        let _entered = runtime.enter();
+        TcpListener::from_std(listener).map(|listener| (listener, runtime))
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(SLOWEST)
-        .max_buf_size(LARGEST_HEAD)
-        .serve_connection(TokioIo::new(socket), answer);
-    tokio::select! {
-        // A client that breaks off is no news.
-        _ = connection => {}
-        () = stuck(stream) => {}
-    }
+    let (listener, runtime) = match started {
+        Ok(started) => started,
+        Err(error) => return drop(tell.send(Err(error))),
+    };
+    drop(tell.send(Ok(())));
+    runtime.block_on(async {
+        let places = Places::new(CONNECTIONS);
+        let (end, ending) = watch::channel(false);
+        tokio::select! {
+            () = ended => {}
+            () = accept(&listener, &places, routes, &ending) => {}
+        }
+        drop(listener);
+        end.send_replace(true);
+        let _ = timeout(END, places.all_free()).await;
+    });
 }
 
-/// Resolves when the reader of a stream has taken nothing for too long.
-async fn stuck(stream: watch::Receiver<Option<Arc<LastTaken>>>) {
+async fn accept(listener: &TcpListener, places: &Places, routes: &Arc<StatusRoutes>, ending: &Ending) {
+    let full = full();
+    let mut has_failed = false;
     loop {
-        sleep(SLOWEST).await;
-        if stream.borrow().as_ref().is_some_and(|taken| taken.ago() > STUCK) {
-            return;
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                has_failed = false;
+                match places.take() {
+                    Some(place) => drop(tokio::spawn(serve(socket, peer, Arc::clone(routes), ending.clone(), place))),
+                    // A new socket's buffer has room for it. Its peer is not waited for.
+                    None => drop(socket.try_write(full.as_bytes())),
+                }
+            }
+            Err(error) => {
+                if !has_failed {
+                    tracing::warn!(%error, "the status server cannot accept a connection; it tries again each 100 ms");
+                }
+                has_failed = true;
+                sleep(AGAIN).await;
+            }
         }
     }
 }
 
-/// The request with its body, which is small and comes soon, or it is refused.
-async fn whole(request: Request<Incoming>) -> Result<Request<Bytes>, Response<StatusBody>> {
-    let (head, body) = request.into_parts();
-    let read = timeout(SLOWEST, Limited::new(body, LARGEST_BODY).collect());
-    match read.await {
-        Ok(Ok(body)) => Ok(Request::from_parts(head, body.to_bytes())),
-        Ok(Err(_)) => Err(in_words(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 4 KiB, or broke off")),
-        Err(_) => Err(in_words(StatusCode::REQUEST_TIMEOUT, "the body did not come within 5 s")),
-    }
+/// The answer to a connection above the limit.
+fn full() -> String {
+    let words = format!("{CONNECTIONS} connections are open, which is the limit: try again later\n");
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\
+         Retry-After: 5\r\n\r\n{words}",
+        words.len()
+    )
 }

@@ -2,15 +2,20 @@
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr};
 
-use crate::status::actions::Action;
+use crate::status::{
+    actions::Action,
+    error::{LONGEST_TOKEN, SHORTEST_TOKEN, StatusError},
+    guard::is_exposed,
+};
 
 /// Where the status server listens, and what it may do. `App::status` takes an address alone, or this.
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`allow_host`](Status::allow_host) | `localhost` and all addresses |
+/// | [`allow_host`](Status::allow_host) | `localhost`, and this host's addresses |
 /// | [`token`](Status::token) | none: everybody on this host may read, and nobody may act |
 /// | [`allow`](Status::allow) | no action |
+/// | [`metrics_without_token`](Status::metrics_without_token) | no: `/metrics` is as open as the page |
 ///
 /// ```
 /// use fluffle_telemetry::status::{Action, Status};
@@ -24,65 +29,30 @@ pub struct Status {
     pub(crate) token: Option<String>,
     pub(crate) hosts: Vec<String>,
     pub(crate) actions: BTreeSet<Action>,
+    pub(crate) open_metrics: bool,
 }
-
-/// Why the status server cannot be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StatusError {
-    /// The address is no address.
-    #[error("`{0}` is no address for the status server: write an IP address and a port, for example `127.0.0.1:9464`")]
-    Address(String),
-    /// The address cannot be used.
-    #[error(
-        "the status server cannot listen on {address}: {error}. If another program has the port (`ss -ltnp` says \
-         which), choose another one; port 0 takes any that is free"
-    )]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        error: std::io::Error,
-    },
-    /// Others could read or act without a token.
-    #[error(
-        "the status server would listen on {0}, where other hosts can connect, and no token is set: set one with \
-         `Status::token`, or listen on 127.0.0.1"
-    )]
-    Open(SocketAddr),
-    /// Actions are allowed, and everybody could take them.
-    #[error("the status server would allow actions ({0}) to everybody: set a token with `Status::token`")]
-    Actions(String),
-    /// A token that is too short to be a secret.
-    #[error("the token of the status server has {0} bytes: it needs at least {SHORTEST}, so that nobody can guess it")]
-    Token(usize),
-    /// The server's thread cannot be started.
-    #[error("the thread of the status server cannot be started")]
-    Thread(#[source] std::io::Error),
-}
-
-/// The least bytes of a token.
-const SHORTEST: usize = 16;
 
 impl Status {
     /// A server on this address, such as `127.0.0.1:9464`. Port 0 takes any that is free.
     #[must_use]
     pub fn on(address: impl Into<String>) -> Self {
-        Self { address: address.into(), token: None, hosts: Vec::new(), actions: BTreeSet::new() }
+        let (token, hosts, actions) = (None, Vec::new(), BTreeSet::new());
+        Self { address: address.into(), token, hosts, actions, open_metrics: false }
     }
 
-    /// Sets the secret that actions need, and that reading needs where other hosts can connect: as
-    /// `Authorization: Bearer <token>`. At least 16 bytes. Take it from the environment or from a file.
+    /// Sets the secret that actions need, and that reading needs where other hosts can connect: programs send it as
+    /// `Authorization: Bearer <token>`, and the page asks for it. 16 to 256 visible ASCII characters. Take it from the
+    /// environment or from a file.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// Allows requests for this name, as browsers and Prometheus say it in the header `Host`, without a port. Requests
-    /// for an address, or for `localhost`, are always allowed; for any other name they are refused, because a foreign
-    /// page can make its own name lead here (DNS rebinding).
+    /// Answers requests for this name, as browsers and Prometheus say it in the header `Host`, with any port. Requests
+    /// for `localhost` and for an address of loopback are always answered, and those for any other address if the
+    /// server listens on one that other hosts reach. Any other name is refused, because a foreign page can make its own
+    /// name lead here (DNS rebinding). Behind a proxy, allow the name that the proxy sends.
     #[must_use]
     pub fn allow_host(mut self, name: impl Into<String>) -> Self {
         self.hosts.push(name.into());
@@ -96,13 +66,27 @@ impl Status {
         self
     }
 
+    /// Lets other hosts read `/metrics` without the token, for a Prometheus that has none. The metrics name queues,
+    /// publishers and nodes of the tree, and have no message's id, body or error.
+    #[must_use]
+    pub fn metrics_without_token(mut self) -> Self {
+        self.open_metrics = true;
+        self
+    }
+
     /// Checks what needs no network.
     pub(crate) fn check(&self) -> Result<SocketAddr, StatusError> {
         let address = self.address.replacen("localhost:", "127.0.0.1:", 1);
         let address: SocketAddr = address.parse().map_err(|_| StatusError::Address(self.address.clone()))?;
+        if let Some(wrong) = self.hosts.iter().find(|name| !is_host_name(name)) {
+            return Err(StatusError::Host(wrong.clone()));
+        }
         match &self.token {
-            Some(token) if token.len() < SHORTEST => Err(StatusError::Token(token.len())),
-            None if !address.ip().is_loopback() => Err(StatusError::Open(address)),
+            Some(token) if !(SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&token.len()) => {
+                Err(StatusError::Token(token.len()))
+            }
+            Some(token) if !token.bytes().all(|byte| byte.is_ascii_graphic()) => Err(StatusError::Unprintable),
+            None if is_exposed(address) => Err(StatusError::Open(address)),
             None if !self.actions.is_empty() => {
                 let names: Vec<_> = self.actions.iter().map(|action| action.as_str()).collect();
                 Err(StatusError::Actions(names.join(", ")))
@@ -110,6 +94,13 @@ impl Status {
             _ => Ok(address),
         }
     }
+}
+
+/// Whether this is a name, or an address, as it stands in `Host` before the port.
+fn is_host_name(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_address = name.parse::<std::net::IpAddr>().is_ok();
+    is_address || (!name.is_empty() && name.bytes().all(is_part))
 }
 
 impl From<&str> for Status {
@@ -131,6 +122,7 @@ impl fmt::Debug for Status {
             .field("token", &self.token.as_ref().map(|_| "…"))
             .field("hosts", &self.hosts)
             .field("actions", &self.actions)
+            .field("open_metrics", &self.open_metrics)
             .finish()
     }
 }
@@ -144,12 +136,14 @@ mod tests {
     #[test]
     fn what_would_be_open_to_everybody_is_refused_with_what_to_do() {
         let refused = |status: Status| status.check().unwrap_err().to_string();
-        assert!(refused(Status::on("0.0.0.0:1")).contains("set one with `Status::token`"));
-        assert!(refused(Status::on("[::]:1")).contains("other hosts can connect"));
+        assert!(refused(Status::on("0.0.0.0:1")).contains("`Status::token`"));
+        assert!(refused(Status::on("[::]:1")).contains("other hosts can reach"));
+        assert!(refused(Status::on("[::ffff:10.0.0.1]:1")).contains("other hosts can reach"));
         assert!(refused(Status::on("127.0.0.1:1").allow([Action::Pause])).contains("actions (pause)"));
-        assert!(refused(Status::on("127.0.0.1:1").token("short")).contains("at least 16"));
-        assert!(refused(Status::on("9464")).contains("`9464` is no address"));
+        assert!(refused(Status::on("127.0.0.1:1").token("short")).contains("needs 16 to 256"));
+        assert!(refused(Status::on("9464")).contains("`9464`: this is no IP address"));
         assert!(Status::on("localhost:0").check().is_ok());
+        assert!(Status::on("[::ffff:127.0.0.1]:0").check().is_ok());
         assert!(Status::on("0.0.0.0:1").token(SECRET).check().is_ok());
         let shown = format!("{:?}", Status::on("127.0.0.1:1").token(SECRET));
         assert!(!shown.contains(SECRET), "{shown}");

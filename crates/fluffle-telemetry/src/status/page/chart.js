@@ -1,4 +1,4 @@
-// Charts: a line over fifteen minutes as SVG, and the waterfall of stages.
+// Charts: a line over up to fifteen minutes as SVG, and the waterfall of stages.
 
 const WIDTH = 300;
 const HEIGHT = 44;
@@ -9,6 +9,11 @@ function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999) ?? value;
 }
+
+// How many steps a chart has room for: one minute, five or fifteen, so that a young service is not a dot at the edge.
+const SPANS = [30, 150, KEPT];
+
+const roomFor = (values) => SPANS.find((steps) => steps >= values.length) ?? KEPT;
 
 // A line for `main`, an area for `failed`. Pointing at it shows the values of that time.
 function sparkline(label, unit) {
@@ -24,16 +29,18 @@ function sparkline(label, unit) {
   drawing.append(area, line, cursor);
   const most = el("span", "most");
   const said = el("span", "said");
-  const node = el("figure", "chart", el("figcaption", "", el("span", "key", label), said, most), drawing);
+  const key = el("span", "key");
+  const node = el("figure", "chart", el("figcaption", "", key, said, most), drawing);
   let drawn = -1;
   let shown = { main: [], failed: null };
 
   const at = (event) => {
     const box = drawing.getBoundingClientRect();
-    const back = Math.round((1 - (event.clientX - box.left) / box.width) * (KEPT - 1));
+    const room = roomFor(shown.main);
+    const back = Math.round((1 - (event.clientX - box.left) / box.width) * (room - 1));
     const index = shown.main.length - 1 - back;
     if (index < 0 || back < 0) return leave();
-    const x = WIDTH * (1 - back / (KEPT - 1));
+    const x = WIDTH * (1 - back / (room - 1));
     attr(cursor, "x1", x);
     attr(cursor, "x2", x);
     const failed = shown.failed?.[index] > 0 ? `, ${rate(shown.failed[index])} failed` : "";
@@ -52,6 +59,7 @@ function sparkline(label, unit) {
     if (drawn === history.version) return;
     drawn = history.version;
     shown = { main: main ?? [], failed };
+    text(key, `${label}, ${Math.round((roomFor(shown.main) * history.step) / 60_000)} min`);
     let peak = 0;
     for (const value of shown.main) if (value > peak) peak = value;
     const scale = roundUp(peak);
@@ -67,10 +75,11 @@ function sparkline(label, unit) {
 // Two values become one point, the larger of them: a peak stays a peak.
 function points(values, scale) {
   const all = [];
-  const offset = KEPT - values.length;
+  const room = roomFor(values);
+  const offset = room - values.length;
   for (let index = values.length % 2; index < values.length; index += 2) {
     const pair = values.slice(index, index + 2).filter((value) => value !== null);
-    const x = (WIDTH * (offset + index + 1)) / (KEPT - 1);
+    const x = (WIDTH * (offset + index + 1)) / (room - 1);
     const value = pair.length > 0 ? Math.max(...pair) : null;
     all.push([Math.round(x * 10) / 10, value === null ? null : y(value, scale)]);
   }
@@ -186,7 +195,7 @@ function stageRow(one) {
   const update = (stage) => {
     text(first, duration(stage.p50 ?? NaN));
     text(second, duration(stage.p99 ?? NaN));
-    if (isRetry) text(few, `${number(stage.count)} retried, not in the sum`);
+    if (isRetry) text(few, stage.count > 0 ? `${number(stage.count)} retried, not in the sum` : "");
   };
   return { node, update, p50, p99 };
 }

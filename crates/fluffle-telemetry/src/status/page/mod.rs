@@ -149,6 +149,6 @@ fn in_script(json: &str) -> String {
 }
 
 /// The hash of an inline style or script, as a content security policy names it.
-fn hash(text: &str) -> String {
+pub(crate) fn hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }

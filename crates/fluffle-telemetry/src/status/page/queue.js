@@ -93,7 +93,7 @@ function queueBody() {
   const inHand = meter("in hand", "deliveries received and not settled, of the prefetch");
   const busy = meter("handlers busy", "how much of the handlers' time is used");
   const figures = el("dl", "facts figures", ...Object.values(facts).map((one) => one.node), inHand.node, busy.node);
-  const rates = sparkline("rate, 15 min", (value) => `${rate(value)}/s`);
+  const rates = sparkline("rate", (value) => `${rate(value)}/s`);
   const times = sparkline("handler p99", duration);
   const stages = waterfall();
   const outcomes = el("ul", "outcomes");
@@ -114,7 +114,7 @@ function queueBody() {
     rates.update(lines?.entered, lines?.failed);
     times.update(lines?.p99, null);
     stages.update(one.stages);
-    const all = one.outcomes.map(({ outcome, messages }) => [outcome, messages]);
+    const all = outcomesOf(one);
     if (one.crashed > 0) all.push(["crashed its handler", one.crashed]);
     each(outcomes, all, ([outcome]) => outcome, outcomeView);
     text(letters, isKnown(one.dead_letters) ? plural(one.dead_letters, "dead letter") : "dead letters not known");
@@ -123,6 +123,12 @@ function queueBody() {
     replay.set("replay", "Replay", one.name);
   };
   return { node, update };
+}
+
+// The good outcome, and those that have happened.
+function outcomesOf(one) {
+  const all = one.outcomes.map(({ outcome, messages }) => [outcome, messages]);
+  return all.filter(([outcome, messages]) => messages > 0 || outcome === "handled" || outcome === "confirmed");
 }
 
 function outcomeView() {

@@ -38,7 +38,7 @@ function publisherView() {
   const name = el("h3", "");
   const facts = { accepted: fact("accepted/s"), settled: fact("settled/s"), republished: fact("republished") };
   const open = meter("outstanding", "accepted and without an outcome, of the window");
-  const rates = sparkline("accepted, 15 min", (value) => `${rate(value)}/s`);
+  const rates = sparkline("accepted", (value) => `${rate(value)}/s`);
   const stages = waterfall();
   const outcomes = el("ul", "outcomes");
   const store = el("p", "store");
@@ -52,7 +52,7 @@ function publisherView() {
     open.update(`${number(one.outstanding)} of ${number(one.window)}`, one.outstanding, one.window);
     rates.update(seriesOf("publisher", one.name)?.entered, null);
     stages.update(one.stages);
-    each(outcomes, one.outcomes.map((each) => [each.outcome, each.messages]), ([outcome]) => outcome, outcomeView);
+    each(outcomes, outcomesOf(one), ([outcome]) => outcome, outcomeView);
     show(store, isKnown(one.store));
     if (one.store) {
       text(store, storeWords(one.store));

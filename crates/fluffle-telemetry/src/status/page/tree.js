@@ -103,6 +103,8 @@ function nodeView(first, level, isLarge) {
     show(kill.node, can("kill") && one.kind === "actor");
     kill.set("kill", "kill", one.path);
     show(exit, Boolean(one.last_exit));
+    // Of a node that runs again it is the past, of which the restarts tell the story.
+    cls(exit, one.state === "running" ? "node-more" : "node-more exit");
     text(exit, one.last_exit ? `last exit: ${one.last_exit}` : "");
     show(note, Boolean(one.note));
     text(note, one.note ?? "");
