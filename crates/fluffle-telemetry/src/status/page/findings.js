@@ -45,11 +45,13 @@ function findingsOf(picture) {
         "Free memory or disk at the broker; it unblocks by itself.", link);
     }
   }
+  // Their connections were named above.
+  const away = picture.connections.filter((one) => !one.up).map((one) => one.name);
   nodes(picture.tree, (node) => {
     if (node.state === "failed") {
       add("bad", `node ${node.path}`, `${node.path} has failed and is not restarted`, node.last_exit ?? "", null,
         [["tree", "tree"]]);
-    } else if (node.state === "backing off") {
+    } else if (node.state === "backing off" && !away.some((name) => node.path.endsWith(`/${name}/socket`))) {
       add("warn", `node ${node.path}`, `${node.path} waits for its restart`,
         `${plural(node.restarts, "restart")} so far. ${node.last_exit ? `Last exit: ${node.last_exit}` : ""}`, null,
         [["tree", "tree"]]);
@@ -96,6 +98,7 @@ function queueFindings(picture, add) {
 }
 
 function publisherFindings(picture, add) {
+  const isCutOff = picture.connections.some((one) => !one.up || typeof one.blocked === "string");
   for (const one of picture.publishers) {
     const link = [["publishers", one.name]];
     const store = one.store;
@@ -109,7 +112,8 @@ function publisherFindings(picture, add) {
     if (one.window > 0 && one.outstanding >= one.window) {
       add("warn", `window ${one.name}`, `Publisher ${one.name} waits for confirms`,
         `All ${plural(one.window, "place")} of its window are taken.`,
-        "The broker confirms slowly: look at its disk, or widen the window.", link);
+        isCutOff ? "It goes on when its connection does." :
+          "The broker confirms slowly: look at its disk, or widen the window.", link);
     }
   }
 }
