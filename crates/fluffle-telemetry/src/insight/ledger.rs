@@ -23,6 +23,15 @@ impl Entries {
         let most = entered_after - settled_before - open;
         0.clamp(least, most.max(least))
     }
+
+    /// What had come in and what was settled at the moment when `open` was read, so that a reader can add them up: if
+    /// nothing is missing, both are chosen from between their two readings. Else they are the last readings.
+    pub(crate) fn at_one_moment(&self) -> [u64; 2] {
+        let ([entered_before, entered], [settled_before, settled]) = (self.entered, self.settled);
+        let fits = entered.saturating_sub(self.open).clamp(settled_before, settled.max(settled_before));
+        let came = fits + self.open;
+        if (entered_before..=entered).contains(&came) { [came, fits] } else { [entered, settled] }
+    }
 }
 
 /// The ledger of one publisher or of one queue.
@@ -88,6 +97,17 @@ mod tests {
         let mut twice = Ledger::default();
         let told: Vec<_> = (0..4).map(|_| twice.read(&still(100, 101, 0))).collect();
         assert_eq!(told, [0, 0, 0, -1]);
+    }
+
+    #[test]
+    fn what_is_shown_adds_up_if_nothing_is_missing() {
+        let flows = Entries { entered: [100, 150], settled: [80, 130], open: 22 };
+        assert_eq!(flows.at_one_moment(), [150, 128]);
+        let came_late = Entries { entered: [100, 120], settled: [90, 90], open: 10 };
+        assert_eq!(came_late.at_one_moment(), [100, 90]);
+        assert_eq!(still(100, 80, 20).at_one_moment(), [100, 80]);
+        assert_eq!(still(100, 80, 19).at_one_moment(), [100, 80], "one is missing");
+        assert_eq!(still(100, 80, 21).at_one_moment(), [100, 80], "one is too much");
     }
 
     #[test]

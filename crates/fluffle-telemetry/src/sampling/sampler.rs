@@ -151,14 +151,8 @@ impl Sampler {
                 let entries =
                     Entries { entered: [*entered_before, *entered], settled: [*settled_before, *settled], open };
                 let imbalance = self.ledgers.entry((side, name.clone())).or_default().read(&entries);
-                lines.push(LedgerLine {
-                    side,
-                    of: name.clone(),
-                    entered: *entered,
-                    settled: *settled,
-                    open,
-                    imbalance,
-                });
+                let [entered, settled] = entries.at_one_moment();
+                lines.push(LedgerLine { side, of: name.clone(), entered, settled, open, imbalance });
             }
         }
         let known: BTreeSet<_> = lines.iter().map(|line| (line.side, line.of.clone())).collect();
