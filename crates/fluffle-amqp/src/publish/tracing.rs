@@ -112,7 +112,10 @@ pub(crate) fn batch(
     let is_said = traces.is_empty() || trace.is_some() && common == trace.as_ref();
     if !is_said {
         // Half of the frame is left to the headers that retries and dead letters add.
-        let of_items = traces.header(MOST_TRACES.min(send_queue.most_header_bytes() / 2));
+        let mut told = traces.clone();
+        // An item of which nothing is said would seem to belong to the batch's trace.
+        told.tell_all(items);
+        let of_items = told.header(MOST_TRACES.min(send_queue.most_header_bytes() / 2));
         if !of_items.is_empty() {
             headers.insert(ITEM_TRACES.into(), AMQPValue::LongString(of_items.into()));
         }

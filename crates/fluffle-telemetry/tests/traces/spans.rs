@@ -264,6 +264,29 @@ async fn without_spans_of_creation_messages_of_a_batch_are_children_of_its_publi
 }
 
 #[actix::test]
+async fn of_a_batch_only_the_messages_that_are_sampled_have_spans() {
+    let broker = TestBroker::start().unwrap();
+    let app = app(&broker.url(), Traces::new().sample(0.0)).topology(queues(&["few"]));
+    let batching = Batching::default().linger(Duration::from_secs(60));
+    let out = app.publisher::<String>(Route::queue("few").batch(batching));
+    let service = started(app.consume(Consume::queue("few"), || Does { out: None })).await;
+    let sampled = foreign(true);
+    for number in 0..5 {
+        let enqueue = || out.try_enqueue(format!("text {number}"));
+        drop(if number == 2 { trace::within(sampled.clone(), enqueue) } else { enqueue() }.unwrap());
+    }
+    out.flush().await;
+    broker.settled(&service).await.unwrap();
+    // The batch's own span is sampled, because it sends a message that is. The other messages are not for that.
+    let spans = spans(3, &["few"]);
+    let (create, publish) = (only(&spans, "create few"), only(&spans, "publish few"));
+    assert_eq!(spans.len(), 3, "{spans:?}");
+    assert_eq!(publish.linked("creation"), [&create.id[..]]);
+    assert_child(only(&spans, "process few"), create);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
 async fn a_handling_is_a_trace_of_its_own_if_that_is_asked_for() {
     let broker = TestBroker::start().unwrap();
     let app = app(&broker.url(), Traces::new().parent(false)).topology(queues(&["apart"]));

@@ -16,6 +16,7 @@ use super::TraceContext;
 /// let header = traces.header(1024);
 /// assert_eq!(header, "2*00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 1*-");
 /// assert_eq!(ItemTraces::parse(&header).get(1), Some(&trace));
+/// assert!(ItemTraces::parse(&header).is_told(2) && !ItemTraces::parse(&header).is_told(3));
 /// # Ok::<(), fluffle_wire::headers::InvalidTrace>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,19 @@ impl ItemTraces {
             Some((last, same)) if same.as_ref() == trace => *last = end,
             _ => self.runs.push((end, trace.cloned())),
         }
+    }
+
+    /// Says that the items up to `items` that have not been given have no trace.
+    pub fn tell_all(&mut self, items: usize) {
+        if items > self.len() {
+            self.extend_to(items, None);
+        }
+    }
+
+    /// Whether it is known which trace item `index` has, or that it has none. An item that is not told of has the trace
+    /// of its batch.
+    pub fn is_told(&self, index: usize) -> bool {
+        index < self.len()
     }
 
     /// How many items have been given.

@@ -112,7 +112,7 @@ async fn only_the_right_authority_and_the_right_host_name_are_trusted() {
     let (authority, node) = good_node();
     works(amqps(&node, "localhost", "", "").tls(Tls::new().trust_pem(authority.pem.as_str()))).await;
 
-    let endpoint = format!("amqps://guest@localhost:{}/%2f", node.amqps_port().unwrap());
+    let endpoint = format!("amqps://localhost:{}/%2f", node.amqps_port().unwrap());
     for tls in [Tls::new(), Tls::new().trust_pem(Authority::new().pem)] {
         let line = refused(amqps(&node, "localhost", "", "").tls(tls)).await;
         assert!(line.contains(&endpoint) && line.contains("invalid peer certificate"), "{line}");

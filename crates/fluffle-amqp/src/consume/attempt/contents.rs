@@ -54,9 +54,12 @@ impl Contents {
         self.traces.get_or_init(|| batch.item_traces()).as_ref()
     }
 
-    /// The span that sent item `index`, else the one that sent the batch.
+    /// The span that sent item `index`; the one that sent the batch, if nothing is told of the item.
     pub(crate) fn trace(&self, batch: &Received, index: usize) -> Option<TraceContext> {
-        self.traces(batch).and_then(|traces| traces.get(index)).cloned().or_else(|| batch.trace())
+        match self.traces(batch) {
+            Some(traces) if traces.is_told(index) => traces.get(index).cloned(),
+            _ => batch.trace(),
+        }
     }
 
     /// Notes the span of the attempt at item `index`.
@@ -111,10 +114,10 @@ impl Contents {
     ) -> impl Iterator<Item = (usize, Received, T)> + 'a {
         let mut items = self.items.clone();
         each.into_iter().filter_map(move |(index, about)| {
-            let trace = self.traces(received).and_then(|traces| traces.get(index));
+            let traces = self.traces(received);
             let item = match items.nth(index.checked_sub(items.index())?)? {
-                Ok(raw) => received.item(index, raw, Some(&self.single), trace),
-                Err(_) => received.item(index, items.rest(), None, trace),
+                Ok(raw) => received.item(index, raw, Some(&self.single), traces),
+                Err(_) => received.item(index, items.rest(), None, traces),
             };
             Some((index, item, about))
         })

@@ -101,9 +101,9 @@ fn call_when_settled(attempt: &Arc<Attempt>, index: Option<usize>, call: Box<dyn
 fn trace(attempt: &Arc<Attempt>, index: Option<usize>) -> Option<Arc<dyn Carrier>> {
     attempt.headers()?;
     if let (Some(index), Some(traces)) = (index, attempt.contents().and_then(|contents| contents.traces(attempt)))
-        && let Some(trace) = traces.get(index)
+        && traces.is_told(index)
     {
-        return Some(Arc::new(trace.clone()));
+        return traces.get(index).map(|trace| Arc::new(trace.clone()) as Arc<dyn Carrier>);
     }
     attempt.header(TRACEPARENT)?;
     Some(Arc::clone(attempt) as Arc<dyn Carrier>)

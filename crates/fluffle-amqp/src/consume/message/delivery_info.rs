@@ -81,8 +81,11 @@ impl<'a> DeliveryInfo<'a> {
 
     /// The span that sent the message (W3C Trace Context); for an item of a batch, the one that sent the item.
     pub fn trace(&self) -> Option<TraceContext> {
-        let of_item = self.batch.as_ref().and_then(|batch| batch.traces?.get(batch.item.as_ref()?.index));
-        of_item.cloned().or_else(|| self.attempt.trace())
+        let of_item = self.batch.as_ref().and_then(|batch| Some((batch.traces?, batch.item.as_ref()?.index)));
+        match of_item {
+            Some((traces, index)) if traces.is_told(index) => traces.get(index).cloned(),
+            _ => self.attempt.trace(),
+        }
     }
 
     /// The different spans that sent the items of a whole batch, beside [`trace`](Self::trace), which sent the batch.

@@ -1,6 +1,6 @@
 //! The items of a batch as messages of their own: their ids and their properties.
 
-use fluffle_wire::headers::{ITEM_TRACES, TRACEPARENT, TRACESTATE, TraceContext};
+use fluffle_wire::headers::{ITEM_TRACES, ItemTraces, TRACEPARENT, TRACESTATE};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
@@ -18,12 +18,12 @@ pub(crate) fn has_room_for_items(id: &str, items: usize) -> bool {
 }
 
 /// The properties of item `index`: those of its batch, except what concerns the batch alone (its encoding, lifetime and
-/// reply address). An item never asks for an answer. `trace` is the item's own, if it has one.
+/// reply address). An item never asks for an answer. `traces` are those of the items, if they are told by themselves.
 pub(crate) fn properties_of_item(
     batch: &BasicProperties,
     index: usize,
     content_type: Option<&str>,
-    trace: Option<&TraceContext>,
+    traces: Option<&ItemTraces>,
 ) -> BasicProperties {
     let mut item = BasicProperties::default();
     if let Some(id) = batch.message_id() {
@@ -33,7 +33,7 @@ pub(crate) fn properties_of_item(
         item = item.with_content_type(label.into());
     }
     if let Some(headers) = batch.headers() {
-        item = item.with_headers(headers_of_item(headers, trace));
+        item = item.with_headers(headers_of_item(headers, traces.filter(|traces| traces.is_told(index)), index));
     }
     if let Some(value) = batch.kind() {
         item = item.with_type(value.clone());
@@ -53,18 +53,19 @@ pub(crate) fn properties_of_item(
     item
 }
 
-/// The headers of an item: those of its batch, with the trace of the item alone.
-fn headers_of_item(batch: &FieldTable, trace: Option<&TraceContext>) -> FieldTable {
+/// The headers of an item: those of its batch, with the trace of the item alone. `told` are the traces of the items, if
+/// something is told of this one.
+fn headers_of_item(batch: &FieldTable, told: Option<&ItemTraces>, index: usize) -> FieldTable {
     if !batch.contains_key(ITEM_TRACES) {
         return batch.clone();
     }
-    // The batch's `tracestate` belongs to the batch's span.
-    let is_kept = |name: &str| name != ITEM_TRACES && !(trace.is_some() && [TRACEPARENT, TRACESTATE].contains(&name));
+    // The batch's `traceparent` and `tracestate` belong to the batch's span.
+    let is_kept = |name: &str| name != ITEM_TRACES && !(told.is_some() && [TRACEPARENT, TRACESTATE].contains(&name));
     let mut headers = FieldTable::default();
     for (name, value) in batch.inner().iter().filter(|(name, _)| is_kept(name.as_str())) {
         headers.insert(name.clone(), value.clone());
     }
-    if let Some(trace) = trace {
+    if let Some(trace) = told.and_then(|told| told.get(index)) {
         headers.insert(TRACEPARENT.into(), AMQPValue::LongString(trace.traceparent().into()));
     }
     headers

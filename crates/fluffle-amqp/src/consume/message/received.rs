@@ -85,15 +85,15 @@ impl Received {
     }
 
     /// Item `index` of this batch as a message of its own. `raw` is the item, or everything from a damaged item on.
-    /// `trace` is the item's own, if it has one.
+    /// `traces` are those of the batch's items, if they are told by themselves.
     pub(crate) fn item(
         &self,
         index: usize,
         raw: Bytes,
         content_type: Option<&str>,
-        trace: Option<&TraceContext>,
+        traces: Option<&ItemTraces>,
     ) -> Self {
-        let properties = properties_of_item(&self.properties, index, content_type, trace);
+        let properties = properties_of_item(&self.properties, index, content_type, traces);
         Self { body: raw, properties, ..self.clone() }
     }
 

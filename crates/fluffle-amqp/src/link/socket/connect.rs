@@ -171,7 +171,7 @@ async fn connect_to(
     };
     let failed = |what: String, class, tls| Attempt {
         number: 0,
-        endpoint: endpoint.to_string(),
+        endpoint: endpoint.place(),
         address: Some(address),
         what,
         class,
