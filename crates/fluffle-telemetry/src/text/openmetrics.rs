@@ -35,8 +35,8 @@ pub fn openmetrics(families: &[Family]) -> String {
         for point in points {
             let labels = &point.labels;
             match &point.value {
-                Value::Count(count) => line(&mut text, family, suffix, name.labels, labels, None, count),
-                Value::Number(number) => line(&mut text, family, suffix, name.labels, labels, None, &Number(*number)),
+                Value::Count(count) => line(&mut text, family, suffix, name.labels, labels, count),
+                Value::Number(number) => line(&mut text, family, suffix, name.labels, labels, &Number(*number)),
                 Value::Counts(counts) => histogram(&mut text, name, labels, counts),
             }
         }

@@ -27,8 +27,8 @@ pub fn prometheus(families: &[Family]) -> String {
         for point in points {
             let labels = &point.labels;
             match &point.value {
-                Value::Count(count) => line(&mut text, prometheus, "", name.labels, labels, None, count),
-                Value::Number(number) => line(&mut text, prometheus, "", name.labels, labels, None, &Number(*number)),
+                Value::Count(count) => line(&mut text, prometheus, "", name.labels, labels, count),
+                Value::Number(number) => line(&mut text, prometheus, "", name.labels, labels, &Number(*number)),
                 Value::Counts(counts) => histogram(&mut text, name, labels, counts),
             }
         }

@@ -8,6 +8,7 @@ use crate::{instrument::histogram::Counts, names::Name};
 /// histogram without a value has only the bucket that both formats demand, because most stages of most queues have
 /// none, and their zeros would be most of the text.
 pub(super) fn histogram(text: &mut String, name: &Name, labels: &[Box<str>], counts: &Counts) {
+    let labels = rendered(name.labels, labels);
     let is_empty = counts.count() == 0;
     let mut up_to = 0;
     for (index, count) in counts.counts.iter().enumerate() {
@@ -16,48 +17,54 @@ pub(super) fn histogram(text: &mut String, name: &Name, labels: &[Box<str>], cou
         if is_empty && bound.is_finite() {
             continue;
         }
-        line(text, name.prometheus, "_bucket", name.labels, labels, Some(bound), &up_to);
+        let comma = if labels.is_empty() { "" } else { "," };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{}_bucket{{{labels}{comma}le=\"{}\"}} {up_to}", name.prometheus, Number(bound));
     }
-    line(text, name.prometheus, "_sum", name.labels, labels, None, &Number(counts.sum));
-    line(text, name.prometheus, "_count", name.labels, labels, None, &up_to);
+    value(text, name.prometheus, "_sum", &labels, &Number(counts.sum));
+    value(text, name.prometheus, "_count", &labels, &up_to);
 }
 
-/// Writes `name suffix { labels, le="bound" } value`.
+/// Writes `name suffix { labels } value`.
 pub(super) fn line(
     text: &mut String,
     name: &str,
     suffix: &str,
     names: &[&str],
     values: &[Box<str>],
-    bound: Option<f64>,
-    value: &dyn std::fmt::Display,
+    number: &dyn std::fmt::Display,
 ) {
-    text.push_str(name);
-    text.push_str(suffix);
-    let mut before = '{';
-    let mut label = |text: &mut String, name: &str, value: &str| {
-        text.push(before);
-        before = ',';
-        text.push_str(name);
-        text.push_str("=\"");
-        escape(text, value);
-        text.push('"');
-    };
-    for (name, value) in names.iter().zip(values) {
-        label(text, name, value);
-    }
-    if let Some(bound) = bound {
-        label(text, "le", &Number(bound).to_string());
-    }
-    if before == ',' {
-        text.push('}');
-    }
+    value(text, name, suffix, &rendered(names, values), number);
+}
+
+fn value(text: &mut String, name: &str, suffix: &str, labels: &str, number: &dyn std::fmt::Display) {
     // Writing to a string does not fail.
-    let _ = writeln!(text, " {value}");
+    let _ = match labels {
+        "" => writeln!(text, "{name}{suffix} {number}"),
+        labels => writeln!(text, "{name}{suffix}{{{labels}}} {number}"),
+    };
+}
+
+/// The labels as they stand between braces.
+fn rendered(names: &[&str], values: &[Box<str>]) -> String {
+    let mut labels = String::new();
+    for (name, value) in names.iter().zip(values) {
+        if !labels.is_empty() {
+            labels.push(',');
+        }
+        labels.push_str(name);
+        labels.push_str("=\"");
+        escape(&mut labels, value);
+        labels.push('"');
+    }
+    labels
 }
 
 /// Both formats ask for a backslash before a backslash, a quote and a line's end.
 fn escape(text: &mut String, value: &str) {
+    if !value.contains(['\\', '"', '\n']) {
+        return text.push_str(value);
+    }
     for c in value.chars() {
         match c {
             '\\' => text.push_str("\\\\"),
@@ -85,13 +92,20 @@ mod tests {
     fn written(counts: Vec<u64>) -> String {
         let mut text = String::new();
         histogram(&mut text, &BATCH_SIZE, &["q".into()], &Counts { bounds: &[1.0, 2.0], counts, sum: 5.0 });
-        text.replace("fluffle_consume_batch_size", "").replace("queue=\"q\"", "")
+        text.replace("fluffle_consume_batch_size", "")
     }
 
     #[test]
     fn buckets_are_summed_up_and_those_of_an_empty_histogram_left_out() {
-        let values = "_bucket{,le=\"1\"} 1\n_bucket{,le=\"2\"} 1\n_bucket{,le=\"+Inf\"} 3\n_sum{} 5\n_count{} 3\n";
-        assert_eq!(written(vec![1, 0, 2]), values);
-        assert_eq!(written(vec![0, 0, 0]), "_bucket{,le=\"+Inf\"} 0\n_sum{} 5\n_count{} 0\n");
+        let values = [
+            "_bucket{queue=\"q\",le=\"1\"} 1",
+            "_bucket{queue=\"q\",le=\"2\"} 1",
+            "_bucket{queue=\"q\",le=\"+Inf\"} 3",
+            "_sum{queue=\"q\"} 5",
+            "_count{queue=\"q\"} 3",
+        ];
+        assert_eq!(written(vec![1, 0, 2]).lines().collect::<Vec<_>>(), values);
+        let empty = ["_bucket{queue=\"q\",le=\"+Inf\"} 0", "_sum{queue=\"q\"} 5", "_count{queue=\"q\"} 0"];
+        assert_eq!(written(vec![0, 0, 0]).lines().collect::<Vec<_>>(), empty);
     }
 }
