@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::{
     names::Kind,
     reading::{Family, Value},
-    text::writing::{Number, histogram, line},
+    text::writing::{Bounds, Number, histogram, line},
 };
 
 /// The `Content-Type` of [`openmetrics`].
@@ -21,7 +21,7 @@ pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; char
 /// ```
 #[must_use]
 pub fn openmetrics(families: &[Family]) -> String {
-    let mut text = String::new();
+    let (mut text, mut bounds) = (String::new(), Bounds::default());
     for Family { name, points } in families {
         let family = name.prometheus.strip_suffix("_total").unwrap_or(name.prometheus);
         let suffix = if name.kind == Kind::Counter { "_total" } else { "" };
@@ -37,7 +37,7 @@ pub fn openmetrics(families: &[Family]) -> String {
             match &point.value {
                 Value::Count(count) => line(&mut text, family, suffix, name.labels, labels, count),
                 Value::Number(number) => line(&mut text, family, suffix, name.labels, labels, &Number(*number)),
-                Value::Counts(counts) => histogram(&mut text, name, labels, counts),
+                Value::Counts(counts) => histogram(&mut text, &mut bounds, name, labels, counts),
             }
         }
     }

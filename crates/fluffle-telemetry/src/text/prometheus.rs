@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::{
     reading::{Family, Value},
-    text::writing::{Number, histogram, line},
+    text::writing::{Bounds, Number, histogram, line},
 };
 
 /// The `Content-Type` of [`prometheus`].
@@ -19,7 +19,7 @@ pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// ```
 #[must_use]
 pub fn prometheus(families: &[Family]) -> String {
-    let mut text = String::new();
+    let (mut text, mut bounds) = (String::new(), Bounds::default());
     for Family { name, points } in families {
         let (prometheus, help, kind) = (name.prometheus, name.help, name.kind.as_str());
         // Writing to a string does not fail.
@@ -29,7 +29,7 @@ pub fn prometheus(families: &[Family]) -> String {
             match &point.value {
                 Value::Count(count) => line(&mut text, prometheus, "", name.labels, labels, count),
                 Value::Number(number) => line(&mut text, prometheus, "", name.labels, labels, &Number(*number)),
-                Value::Counts(counts) => histogram(&mut text, name, labels, counts),
+                Value::Counts(counts) => histogram(&mut text, &mut bounds, name, labels, counts),
             }
         }
     }

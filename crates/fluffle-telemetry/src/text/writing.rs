@@ -4,22 +4,41 @@ use std::fmt::Write;
 
 use crate::{instrument::histogram::Counts, names::Name};
 
-/// Writes one line for each value of `counts`: the buckets, summed up as the formats ask, the sum and the count. A
-/// histogram without a value has only the bucket that both formats demand, because most stages of most queues have
-/// none, and their zeros would be most of the text.
-pub(super) fn histogram(text: &mut String, name: &Name, labels: &[Box<str>], counts: &Counts) {
+/// The upper bounds of buckets as text, for one rendering: most lines of a text are buckets, and there are few
+/// different bounds.
+#[derive(Default)]
+pub(super) struct Bounds(Vec<(&'static [f64], Vec<String>)>);
+
+impl Bounds {
+    fn of(&mut self, bounds: &'static [f64]) -> &[String] {
+        let known = self.0.iter().position(|(known, _)| std::ptr::eq(*known, bounds));
+        let place = known.unwrap_or_else(|| {
+            let each = bounds.iter().copied().chain([f64::INFINITY]);
+            self.0.push((bounds, each.map(|bound| Number(bound).to_string()).collect()));
+            self.0.len() - 1
+        });
+        &self.0[place].1
+    }
+}
+
+/// Writes one line for each value of `counts`: the buckets, summed up as the formats ask, the sum and the count. Buckets
+/// without a value are written too, because Prometheus's rates miss the first value of a line that was not there before.
+pub(super) fn histogram(text: &mut String, bounds: &mut Bounds, name: &Name, labels: &[Box<str>], counts: &Counts) {
     let labels = rendered(name.labels, labels);
-    let is_empty = counts.count() == 0;
+    let comma = if labels.is_empty() { "" } else { "," };
+    let begin = format!("{}_bucket{{{labels}{comma}le=\"", name.prometheus);
     let mut up_to = 0;
-    for (index, count) in counts.counts.iter().enumerate() {
+    for (bound, count) in bounds.of(counts.bounds).iter().zip(&counts.counts) {
         up_to += count;
-        let bound = counts.bounds.get(index).copied().unwrap_or(f64::INFINITY);
-        if is_empty && bound.is_finite() {
-            continue;
+        text.push_str(&begin);
+        text.push_str(bound);
+        text.push_str("\"} ");
+        match up_to {
+            0 => text.push('0'),
+            // Writing to a string does not fail.
+            up_to => drop(write!(text, "{up_to}")),
         }
-        let comma = if labels.is_empty() { "" } else { "," };
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{}_bucket{{{labels}{comma}le=\"{}\"}} {up_to}", name.prometheus, Number(bound));
+        text.push('\n');
     }
     value(text, name.prometheus, "_sum", &labels, &Number(counts.sum));
     value(text, name.prometheus, "_count", &labels, &up_to);
@@ -91,21 +110,21 @@ mod tests {
 
     fn written(counts: Vec<u64>) -> String {
         let mut text = String::new();
-        histogram(&mut text, &BATCH_SIZE, &["q".into()], &Counts { bounds: &[1.0, 2.0], counts, sum: 5.0 });
+        let counts = Counts { bounds: &[1.0, 2.5], counts, sum: 5.0 };
+        histogram(&mut text, &mut Bounds::default(), &BATCH_SIZE, &["q".into()], &counts);
         text.replace("fluffle_consume_batch_size", "")
     }
 
     #[test]
-    fn buckets_are_summed_up_and_those_of_an_empty_histogram_left_out() {
+    fn buckets_are_summed_up_and_empty_ones_written_too() {
         let values = [
             "_bucket{queue=\"q\",le=\"1\"} 1",
-            "_bucket{queue=\"q\",le=\"2\"} 1",
+            "_bucket{queue=\"q\",le=\"2.5\"} 1",
             "_bucket{queue=\"q\",le=\"+Inf\"} 3",
             "_sum{queue=\"q\"} 5",
             "_count{queue=\"q\"} 3",
         ];
         assert_eq!(written(vec![1, 0, 2]).lines().collect::<Vec<_>>(), values);
-        let empty = ["_bucket{queue=\"q\",le=\"+Inf\"} 0", "_sum{queue=\"q\"} 5", "_count{queue=\"q\"} 0"];
-        assert_eq!(written(vec![0, 0, 0]).lines().collect::<Vec<_>>(), empty);
+        assert!(written(vec![0, 0, 0]).starts_with("_bucket{queue=\"q\",le=\"1\"} 0\n"));
     }
 }

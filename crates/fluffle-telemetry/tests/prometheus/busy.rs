@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use fluffle::{
@@ -19,12 +19,18 @@ use fluffle::{
     prelude::*,
     supervise::Event,
     testing::TestBroker,
+    wire::Wire,
 };
+use fluffle_outbox::{Relay, sqlite};
 use fluffle_telemetry::{Telemetry, Value, status::StatusServer};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use crate::deploy::SOON;
+
+/// Longer than any alert takes a message for fresh.
+const TWO_HOURS: Duration = Duration::from_secs(7200);
 
 /// A service on a broker in this process, with its telemetry and status server.
 pub(crate) struct Busy {
@@ -45,7 +51,9 @@ pub(crate) struct Busy {
     ask: Requester<String, String>,
     /// Waits for answers shorter than they take.
     hurried: Requester<String, String>,
-    _journal: TempDir,
+    /// The outbox table, which a relay of the service publishes.
+    outbox: SqlitePool,
+    _folder: TempDir,
 }
 
 /// Does what a message says: `retry` and `panic` fail at the first attempt, `poison` panics at each, `reject` is never
@@ -185,6 +193,11 @@ impl Busy {
         }
         let batching = Batching::default().linger(Duration::from_millis(5));
         let journal = Journal::options().open(folder.path().join("out.journal")).unwrap();
+        let file = SqliteConnectOptions::new().filename(folder.path().join("outbox.sqlite")).create_if_missing(true);
+        let outbox = SqlitePool::connect_with(file).await.unwrap();
+        sqlite::migrate(&outbox).await.unwrap();
+        let relay = Relay::new(outbox.clone(), app.forwarder("outbox")).poll_every(Duration::from_secs(3600));
+        app = app.supervise(relay);
         let orders = app.publisher(Route::queue("orders"));
         let stock = app.publisher(Route::queue("stock"));
         let mails = app.publisher(Route::queue("mails").batch(batching));
@@ -210,8 +223,22 @@ impl Busy {
         telemetry.attach(&service).unwrap();
         let server = telemetry.serve("127.0.0.1:0").unwrap();
         soon("ready", service.ready()).await.unwrap();
-        let _journal = folder;
-        Self { broker, service, telemetry, server, orders, stock, mails, journaled, nowhere, ask, hurried, _journal }
+        let _folder = folder;
+        Self {
+            broker,
+            service,
+            telemetry,
+            server,
+            orders,
+            stock,
+            mails,
+            journaled,
+            nowhere,
+            ask,
+            hurried,
+            outbox,
+            _folder,
+        }
     }
 
     /// Traffic, retries, dead letters and their replay, batches, requests, restarts, lost connections, a blocked one, a
@@ -247,6 +274,43 @@ impl Busy {
         soon("paused", self.service.pause_consumer("mails")).await.unwrap();
         self.service.resume_consumer("mails").unwrap();
         self.has("fluffle_consumer_state", &["mails", "consuming"], |consuming| consuming == 1.0).await;
+    }
+
+    /// Leaves a message in the outbox table that has waited for two hours and is not due for another one.
+    pub(crate) async fn leave_in_outbox(&self) {
+        let message = Route::<String>::queue("mails").prepare(&"waits".to_owned(), &MessageOptions::new()).unwrap();
+        let mut transaction = self.outbox.begin().await.unwrap();
+        sqlite::enqueue(&mut transaction, &message).await.unwrap();
+        transaction.commit().await.unwrap();
+        let waits = "update fluffle_outbox set enqueued_at = enqueued_at - 7200000, due_at = due_at + 3600000";
+        sqlx::query(waits).execute(&self.outbox).await.unwrap();
+        self.has("fluffle_outbox_oldest_age_seconds", &["outbox"], |age| age > 7000.0).await;
+    }
+
+    /// Has a message handled that was published two hours ago, by its `timestamp`.
+    pub(crate) async fn handle_an_old_message(&self) {
+        let url = self.broker.url();
+        let client = lapin::Connection::connect(&url, lapin::ConnectionProperties::default()).await.unwrap();
+        let channel = client.create_channel().await.unwrap();
+        let body = Wire::<String>::protobuf().encode(&"old".to_owned()).unwrap().body;
+        let then = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - TWO_HOURS.as_secs();
+        let labels = lapin::BasicProperties::default()
+            .with_content_type("application/vnd.google.protobuf; proto=google.protobuf.StringValue".into())
+            .with_timestamp(then);
+        let options = lapin::options::BasicPublishOptions::default();
+        let before = self.read("fluffle_message_age_seconds", &["mails"]);
+        channel.basic_publish("".into(), "mails".into(), options, &body, labels).await.unwrap();
+        self.has("fluffle_message_age_seconds", &["mails"], |ages| ages > before).await;
+    }
+
+    /// Accepts a message into a journal that, by its id, has waited for two hours. Needs a broker that is away.
+    pub(crate) async fn leave_in_journal(&self) -> Receipt<String> {
+        let then = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - TWO_HOURS;
+        // A UUIDv7 begins with its milliseconds.
+        let millis = format!("{:012x}", then.as_millis());
+        let id = format!("{}-{}-7000-8000-000000000001", &millis[..8], &millis[8..]);
+        let options = MessageOptions::new().id(id);
+        soon("accepted", self.journaled.enqueue_with("kept".to_owned(), options)).await.unwrap()
     }
 
     /// Lets the broker read no more of what is published, until the fault is healed. A message waits for that.
