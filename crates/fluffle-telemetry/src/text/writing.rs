@@ -21,8 +21,9 @@ impl Bounds {
     }
 }
 
-/// Writes one line for each value of `counts`: the buckets, summed up as the formats ask, the sum and the count. Buckets
-/// without a value are written too, because Prometheus's rates miss the first value of a line that was not there before.
+/// Writes one line for each value of `counts`: the buckets, summed up as the formats ask, the sum and the count.
+/// Buckets without a value are written too, because Prometheus's rates miss the first value of a line that was not
+/// there before.
 pub(super) fn histogram(text: &mut String, bounds: &mut Bounds, name: &Name, labels: &[Box<str>], counts: &Counts) {
     let labels = rendered(name.labels, labels);
     let comma = if labels.is_empty() { "" } else { "," };
