@@ -26,6 +26,8 @@ async fn open(site: &Site, view: &View) {
     view.goto(&site.address()).await;
     view.shows(".card .name", QUEUE).await;
     view.eval("document.querySelectorAll('.disclose').forEach((one) => one.click())").await;
+    // What the first document had no room for comes when the card is seen.
+    view.eval("[...document.querySelectorAll('.card')].at(-1).scrollIntoView()").await;
     view.until("document.querySelectorAll('.message').length >= 2").await;
     view.eval("document.querySelectorAll('.message').forEach((one) => (one.open = true))").await;
     view.shows(".message[open] .failure", ERROR).await;
