@@ -43,7 +43,7 @@ fn sample(report: &AttemptReport<'_>, formatter: Option<&Formatter>) -> Sample {
     Sample {
         at: Instant::now(),
         id: report.message_id.map(shortened),
-        trace: report.trace().map(|trace| trace.trace_id().iter().map(|byte| format!("{byte:02x}")).collect()),
+        trace: report.trace().map(|trace| trace.trace_id_hex()),
         attempt: report.attempt,
         kind: report.type_name.map(shortened),
         bytes: report.body.len(),

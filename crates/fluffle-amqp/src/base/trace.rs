@@ -23,11 +23,6 @@ impl Carrier for TraceContext {
     }
 }
 
-/// The id of a trace as log lines have it: 32 hexadecimal digits.
-pub(crate) fn id_in_hex(context: &TraceContext) -> String {
-    context.trace_id().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 thread_local! {
     static CURRENT: RefCell<Option<Arc<dyn Carrier>>> = const { RefCell::new(None) };
 }

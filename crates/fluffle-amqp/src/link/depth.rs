@@ -58,7 +58,8 @@ async fn open(place: &PooledConnection) -> Result<Channel, DepthError> {
     place.connection.send(OpenChannel).await.ok().and_then(Result::ok).ok_or(DepthError::NoConnection)
 }
 
-async fn depth(channel: &Channel, queue: &str) -> Result<u64, OperationError> {
+/// The ready messages of one queue. If it does not exist, the broker closes the channel.
+pub(crate) async fn depth(channel: &Channel, queue: &str) -> Result<u64, OperationError> {
     let name = ShortString::try_new(queue)
         .map_err(|error| OperationError::Failed(std::io::Error::other(error.to_string()).into()))?;
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };

@@ -12,10 +12,7 @@ use lapin::{
 use prost::Message;
 use uuid::Uuid;
 
-use crate::{
-    base::{header::lookup, trace},
-    publish::properties::Properties,
-};
+use crate::{base::header::lookup, publish::properties::Properties};
 
 /// A message that is ready to be published: encoded, labelled and addressed, without its Rust type. A clone shares the
 /// body.
@@ -210,7 +207,7 @@ impl Prepared {
     /// The id of its trace for a log line; `None` for a message without a trace.
     pub(crate) fn trace_id(&self) -> Option<String> {
         let properties = self.amqp_properties();
-        TraceContext::read(|name| lookup(&properties, name)?.value()).as_ref().map(trace::id_in_hex)
+        TraceContext::read(|name| lookup(&properties, name)?.value()).as_ref().map(TraceContext::trace_id_hex)
     }
 }
 

@@ -5,8 +5,7 @@ use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
 
 use lapin::{
     Channel,
-    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
+    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, ConfirmSelectOptions},
 };
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -21,6 +20,7 @@ use crate::{
         bounded::{OPERATION_TIMEOUT, bounded},
         broker::Broker,
         class::ClientError,
+        depth::depth,
         socket,
     },
     publish::{
@@ -160,9 +160,8 @@ struct Run<'a> {
 impl Run<'_> {
     async fn all(&mut self) -> Result<(), String> {
         let queue: Arc<str> = self.replay.queue.as_str().into();
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let declared = within(self.letters.queue_declare((&*queue).into(), passive, FieldTable::default())).await?;
-        let most = self.replay.limit.min(declared.message_count() as usize);
+        let ready = depth(&self.letters, &queue).await.map_err(|error| error.to_string())?;
+        let most = self.replay.limit.min(usize::try_from(ready).unwrap_or(usize::MAX));
         let mut next = Instant::now();
         while self.done.looked_at < most {
             let Some(letter) = within(self.letters.basic_get((&*queue).into(), BasicGetOptions::default())).await?

@@ -71,9 +71,9 @@ impl Service {
         .unwrap_or_default()
     }
 
-    /// The number of messages that are ready in the dead-letter queue of each consumed queue. A queue that does not
-    /// exist at the broker, such as that of an [`AtMostOnce`](crate::AtMostOnce) consumer, is left out. RabbitMQ counts
-    /// the messages of a quorum queue with a delay of some seconds.
+    /// The number of messages that are ready in the dead-letter queue of each consumed queue. Consumers with
+    /// [`AtMostOnce`](crate::AtMostOnce) have none and are left out, and so is a dead-letter queue that was deleted.
+    /// RabbitMQ counts the messages of a quorum queue with a delay of some seconds.
     ///
     /// The broker is asked by a passive `queue.declare` on a channel that is opened for it on a connection of the
     /// consumers, each answer within 10 s.
@@ -95,7 +95,9 @@ impl Service {
     pub async fn dead_letters(&self) -> Result<Vec<DeadLetters>, DepthError> {
         let mut names: Vec<(String, String)> = self.parts(|parts| {
             let settings = parts.consumers.iter().map(|consumer| consumer.settings());
-            settings.map(|own| (own.queue.to_string(), own.side_queues.dead_letter.clone())).collect()
+            // A question about a queue that does not exist is an error in the broker's log each time.
+            let have_letters = settings.filter(|own| !own.rules.acks_on_arrival());
+            have_letters.map(|own| (own.queue.to_string(), own.side_queues.dead_letter.clone())).collect()
         });
         names.sort_unstable();
         names.dedup();

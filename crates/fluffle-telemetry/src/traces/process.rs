@@ -60,11 +60,11 @@ impl Middleware for Traces {
         }
         let trace = context::of(&span);
         if let Some(trace) = &trace {
-            span.record(names::TRACE_ID, hex(trace.trace_id()));
+            span.record(names::TRACE_ID, tracing::field::display(trace.trace_id_hex()));
             self.describe_process(&span, delivery);
         } else if let Some(created_by) = &created_by {
             // No layer exports the span. Log lines have the trace that the message came with.
-            span.record(names::TRACE_ID, hex(created_by.trace_id()));
+            span.record(names::TRACE_ID, tracing::field::display(created_by.trace_id_hex()));
         }
         let is_item = delivery.batch_index().is_some();
         let settling = (settings.settle && is_sampled && !is_item).then(|| {
@@ -125,10 +125,6 @@ fn link(span: &Span, delivery: &DeliveryInfo<'_>, created_by: Option<&TraceConte
     if let Some(before) = delivery.last_attempt_trace() {
         link(before, names::ATTEMPT_BEFORE);
     }
-}
-
-fn hex(trace_id: [u8; 16]) -> tracing::field::DisplayValue<String> {
-    tracing::field::display(format!("{:032x}", u128::from_be_bytes(trace_id)))
 }
 
 impl Handling for Processing {

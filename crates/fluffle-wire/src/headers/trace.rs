@@ -107,6 +107,13 @@ impl TraceContext {
         self.trace_id
     }
 
+    /// The id of the trace as logs and pages show it: 32 digits, in lower case.
+    pub fn trace_id_hex(&self) -> String {
+        let mut text = String::new();
+        push_hex(&mut text, &self.trace_id);
+        text
+    }
+
     /// The id of the span that sent the message. It is the parent of the spans that handle it.
     pub fn span_id(&self) -> [u8; 8] {
         self.span_id

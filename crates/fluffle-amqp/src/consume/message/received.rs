@@ -14,7 +14,6 @@ use crate::{
         header::{AmqpHeader, lookup},
         labels,
         requests::{Request, Requests},
-        trace,
     },
     consume::message::{deliveries::InVain, item::properties_of_item},
     link::{channel::Generation, sanitizer},
@@ -128,7 +127,7 @@ impl Received {
 
     /// The id of its trace for a log line; `None` for a message without a trace.
     pub(crate) fn trace_id(&self) -> Option<String> {
-        self.trace().as_ref().map(trace::id_in_hex)
+        self.trace().as_ref().map(TraceContext::trace_id_hex)
     }
 
     /// The spans that sent the items of the batch, if they are told by themselves.

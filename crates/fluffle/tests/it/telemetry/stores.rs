@@ -85,15 +85,22 @@ async fn dead_letters_are_counted_where_they_lie_and_when_they_are_replayed() {
 #[actix::test]
 async fn a_dead_letter_queue_that_does_not_exist_has_no_count_and_keeps_no_other_from_its_own() {
     let (vhost, telemetry) = (vhost(), Telemetry::new());
-    let topology = Topology::new().queue(Queue::quorum("forgets")).queue(Queue::quorum("q"));
+    let queues = ["forgets", "deleted", "q"];
+    let topology = queues.into_iter().fold(Topology::new(), |topology, name| topology.queue(Queue::quorum(name)));
     let app = App::new(broker(vhost.url())).topology(topology).telemetry(&telemetry);
     let (forgets, _) = handlers(|_| Act::Ok);
+    let (loses, _) = handlers(|_| Act::Ok);
     let (keeps, _) = handlers(|_| Act::Ok);
+    let app = app.consume(Consume::queue("deleted"), loses);
     let app = app.consume(Consume::queue("forgets").guarantee(AtMostOnce), forgets);
     let service = started(app.consume(Consume::queue("q"), keeps)).await;
-    let letters = soon("counted", service.dead_letters()).await.unwrap();
-    let counted: Vec<_> = letters.iter().map(|letters| (&*letters.queue, letters.ready)).collect();
-    assert_eq!(counted, [("q", 0)]);
+    let counted = async || {
+        let letters = soon("counted", service.dead_letters()).await.unwrap();
+        letters.into_iter().map(|letters| (letters.queue, letters.ready)).collect::<Vec<_>>()
+    };
+    assert_eq!(counted().await, [("deleted".to_owned(), 0), ("q".to_owned(), 0)]);
+    Raw::connect(vhost.url()).await.delete("deleted.dead").await;
+    assert_eq!(counted().await, [("q".to_owned(), 0)]);
     service.shutdown().await.unwrap();
     assert!(service.dead_letters().await.is_err(), "the service has ended");
 }
