@@ -56,7 +56,9 @@ pub use base::{
         ChannelLabels, ConnectionLabels, ConsumerLabels, Listener, Observer, PublisherLabels, ReplayLabels,
         RequesterLabels,
     },
+    one_of::{OneOf, Types},
     payload::Payload,
+    raw::Raw,
     trace::{CreateSpan, PublishInfo, PublishSpan, PublishTracer},
 };
 pub use consume::{
@@ -64,6 +66,7 @@ pub use consume::{
     handler::{
         batch::{DeliveryBatch, ItemFailures},
         delivery::Delivery,
+        handles::{Handles, HandlesBatches, HandlesEach},
     },
     message::{delivery_info::DeliveryInfo, settled::Settled},
     spec::{
@@ -116,7 +119,6 @@ pub use request::{
 pub use service::{
     DRAIN, Service,
     error::{ServiceEnd, ServiceError},
-    handles::{Handles, HandlesBatches},
     health::{Finding, Health},
     status::{ChannelStatus, ConnectionStatus, ConsumerStatus, ServiceStatus, ThreadStatus},
     stores::DeadLetters,

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use crate::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Wire};
+use crate::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Incoming, Wire};
 
 /// Collects messages into one body, each behind its length as a varint.
 ///
@@ -199,13 +199,15 @@ impl<M> fmt::Debug for BatchBuilder<M> {
 #[derive(Clone)]
 pub struct Batch<M> {
     wire: Wire<M>,
+    content_type: Option<Box<str>>,
+    type_name: Option<Box<str>>,
     body: Bytes,
     items: usize,
 }
 
 impl<M> Batch<M> {
     /// Walks the lengths once, so that the count is known and too many items are refused before any is decoded.
-    pub(crate) fn open(wire: Wire<M>, body: Bytes) -> Result<Self, DecodeError> {
+    pub(crate) fn open(wire: Wire<M>, incoming: &Incoming<'_>, body: Bytes) -> Result<Self, DecodeError> {
         let most = wire.bounds().batch_items;
         let items = Frames { rest: &body, index: 0 }.take(most.saturating_add(1)).count();
         if items > most {
@@ -214,7 +216,8 @@ impl<M> Batch<M> {
                 format!("the batch has more than {most} messages (Limits::batch_items)"),
             ));
         }
-        Ok(Self { wire, body, items })
+        let (content_type, type_name) = (incoming.content_type.map(Box::from), incoming.type_name.map(Box::from));
+        Ok(Self { wire, content_type, type_name, body, items })
     }
 
     /// How many items [`iter`](Batch::iter) yields, including those that do not decode.
@@ -282,7 +285,8 @@ impl<M> Iterator for Items<'_, M> {
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.frames.index;
         let frame = self.frames.next()?;
-        let decode = |frame| self.batch.wire.codec().decode(&self.batch.body.slice_ref(frame));
+        let Batch { wire, content_type, type_name, body, .. } = self.batch;
+        let decode = |frame| wire.decode_frame(content_type.as_deref(), type_name.as_deref(), &body.slice_ref(frame));
         Some(frame.and_then(decode).map_err(|e| e.at_item(index)))
     }
 
@@ -312,7 +316,7 @@ impl<M> fmt::Debug for Items<'_, M> {
 /// let sent = wire.encode_batch(&[Quake { id: "a".into(), ..Quake::default() }, Quake::default()])?;
 /// let mut items = wire.decode_batch(&sent.incoming())?.raw_items();
 /// let first = items.next().expect("there are two")?;
-/// assert_eq!(wire.decode_item(&first)?.id, "a");
+/// assert_eq!(wire.decode_item(&sent.incoming(), &first)?.id, "a");
 /// assert_eq!((items.index(), items.len()), (1, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -364,17 +368,6 @@ impl Iterator for RawItems {
             }
             Err(error) => Err(error.at_item(index)),
         })
-    }
-}
-
-impl<M> Wire<M> {
-    /// Decodes one item of a batch, as [`RawItems`] yields it.
-    ///
-    /// # Errors
-    ///
-    /// [`DecodeErrorKind::Malformed`] if the bytes are not such a message.
-    pub fn decode_item(&self, raw: &Bytes) -> Result<M, DecodeError> {
-        self.codec().decode(raw)
     }
 }
 

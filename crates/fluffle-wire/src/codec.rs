@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use crate::{DecodeError, EncodeError};
+use crate::{DecodeError, EncodeError, Label};
 
 /// A format: how a message becomes bytes and bytes become a message.
 ///
@@ -45,6 +45,12 @@ pub trait Codec<M>: Send + Sync {
         media_type.eq_ignore_ascii_case(self.media_type())
     }
 
+    /// Whether this codec reads messages that are labelled with this type. By default only its own
+    /// [`type_name`](Codec::type_name).
+    fn reads_type(&self, type_name: &str) -> bool {
+        type_name == self.type_name()
+    }
+
     /// The exact number of bytes [`encode`](Codec::encode) will write, if that is cheap to know.
     ///
     /// If the length is known, a message past the limits is refused before memory is taken. By default unknown.
@@ -67,4 +73,16 @@ pub trait Codec<M>: Send + Sync {
     ///
     /// If the bytes are not such a message. An implementation must not panic, whatever the bytes.
     fn decode(&self, body: &Bytes) -> Result<M, DecodeError>;
+
+    /// Like [`decode`](Codec::decode), and is told what the body is labelled as: for a codec that reads several types, or
+    /// whose media type has parameters. The labels have been checked with [`accepts`](Codec::accepts) and
+    /// [`reads_type`](Codec::reads_type). By default calls `decode`.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`decode`](Codec::decode).
+    fn decode_labelled(&self, label: &Label<'_>, body: &Bytes) -> Result<M, DecodeError> {
+        let _ = label;
+        self.decode(body)
+    }
 }

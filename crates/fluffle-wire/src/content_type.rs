@@ -50,6 +50,25 @@ impl<'a> ContentType<'a> {
     }
 }
 
+impl ContentType<'_> {
+    /// The content type without the parameters of this name.
+    #[must_use]
+    pub fn without(&self, name: &str) -> String {
+        let mut kept = self.media_type.to_owned();
+        let mut rest = self.parameters;
+        while !rest.is_empty() {
+            let (parameter, after) = split_unquoted(rest);
+            rest = after;
+            let key = parameter.split_once('=').map_or(parameter, |(key, _)| key);
+            if !key.trim().eq_ignore_ascii_case(name) {
+                kept.push_str("; ");
+                kept.push_str(parameter.trim());
+            }
+        }
+        kept
+    }
+}
+
 /// Splits at the first `;` that is not within quotes.
 fn split_unquoted(text: &str) -> (&str, &str) {
     let mut quoted = false;

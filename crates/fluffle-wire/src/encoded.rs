@@ -31,6 +31,7 @@ impl Encoded {
             content_type: Some(&self.content_type),
             content_encoding: self.content_encoding,
             type_name: Some(&self.type_name),
+            headers: None,
             body: &self.body,
         }
     }

@@ -2,6 +2,8 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::text::bounded;
+
 type Source = Box<dyn Error + Send + Sync>;
 
 /// Why a message was not encoded. Nothing has been sent. Clones share the cause.
@@ -62,6 +64,9 @@ pub enum DecodeErrorKind {
     Framing,
     /// The bytes are not such a message, or the message nests too deep.
     Malformed,
+    /// The message is in a format of others that the consumer [accepts](crate::Wire::accepts), and something in that
+    /// format is missing or wrong.
+    Envelope,
 }
 
 impl DecodeErrorKind {
@@ -78,6 +83,7 @@ impl DecodeErrorKind {
             Self::TooManyItems => "too_many_items",
             Self::Framing => "framing",
             Self::Malformed => "malformed",
+            Self::Envelope => "envelope",
         }
     }
 }
@@ -115,6 +121,22 @@ impl DecodeError {
             message: format!("the body is not a {type_name}"),
             source: Some(source.into()),
         }
+    }
+
+    /// For an [`Envelope`](crate::Envelope) that is not what its labels say. `format` is its name. `why` says what is
+    /// wrong; it is cut at 500 bytes, because it may quote the message.
+    pub fn envelope(format: &str, why: impl fmt::Display) -> Self {
+        let why = why.to_string();
+        Self::new(DecodeErrorKind::Envelope, format!("the message is labelled as {format}: {}", bounded(&why, 500)))
+    }
+
+    /// For a codec of several types that gets a message without a type. `expected` are the names of the types.
+    pub fn untyped<'a>(expected: impl IntoIterator<Item = &'a str>) -> Self {
+        let expected: Vec<_> = expected.into_iter().map(|name| format!("{name:?}")).collect();
+        Self::new(
+            DecodeErrorKind::TypeName,
+            format!("the message has no type; expected {} in its `type` property", expected.join(" or ")),
+        )
     }
 
     pub(crate) fn new(kind: DecodeErrorKind, message: String) -> Self {

@@ -3,6 +3,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::ContentType;
+use crate::headers::HeaderValue;
 
 /// A received body, and the properties that describe it.
 ///
@@ -15,14 +16,27 @@ pub struct Incoming<'a> {
     pub content_encoding: Option<&'a str>,
     /// The AMQP `type`.
     pub type_name: Option<&'a str>,
+    /// The headers, for envelopes that are told by them. `None`: there are none.
+    pub headers: Option<&'a dyn Headers>,
     /// The body. A batch shares its memory instead of copying it.
     pub body: &'a Bytes,
+}
+
+/// The headers of a received message, by name.
+pub trait Headers {
+    /// The value of a header that is text or a number; `None` for any other type.
+    fn header(&self, name: &str) -> Option<HeaderValue<'_>>;
 }
 
 impl<'a> Incoming<'a> {
     /// A body without labels.
     pub fn unlabelled(body: &'a Bytes) -> Self {
-        Self { content_type: None, content_encoding: None, type_name: None, body }
+        Self { content_type: None, content_encoding: None, type_name: None, headers: None, body }
+    }
+
+    /// The text of a header. `None` if it is absent, or not text.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers?.header(name)?.as_str()
     }
 
     /// Whether the content type says that this is a batch.

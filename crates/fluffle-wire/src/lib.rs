@@ -32,15 +32,19 @@ mod batch;
 mod codec;
 mod content_type;
 mod encoded;
+mod envelope;
 mod error;
 mod gzip;
 pub mod headers;
+mod hint;
 mod incoming;
 #[cfg(feature = "json")]
 mod json;
+mod label;
 mod limits;
 mod parts;
 mod protobuf;
+mod reading;
 mod text;
 mod wire;
 
@@ -48,11 +52,14 @@ pub use batch::{Batch, BatchBuilder, Items, RawItems};
 pub use codec::Codec;
 pub use content_type::ContentType;
 pub use encoded::Encoded;
+pub use envelope::{Envelope, Opened};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
 pub use gzip::{Gzip, InvalidLevel, Level};
-pub use incoming::Incoming;
+pub use incoming::{Headers, Incoming};
 #[cfg(feature = "json")]
 pub use json::Json;
+pub use label::Label;
 pub use limits::Limits;
 pub use protobuf::Protobuf;
+pub use reading::Read;
 pub use wire::Wire;

@@ -1,14 +1,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use prost::{Message, Name};
 
-use crate::incoming::present;
+use crate::reading::Reading;
 use crate::text::shown;
 use crate::{
-    Batch, BatchBuilder, Codec, ContentType, DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Gzip,
-    Incoming, Limits, Protobuf, gzip,
+    BatchBuilder, Codec, EncodeError, EncodeErrorKind, Encoded, Envelope, Gzip, Label, Limits, Protobuf, gzip,
 };
 
 /// How messages of one type are written and read: a [`Codec`], a [`Gzip`] policy and [`Limits`].
@@ -29,18 +27,35 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Wire<M> {
-    codec: Arc<dyn Codec<M>>,
-    labels: Arc<Labels>,
+    /// The format that is written; it is read too.
+    pub(crate) own: Format<M>,
+    pub(crate) reading: Arc<Reading<M>>,
     gzip: Gzip,
     trend: Arc<gzip::Trend>,
-    limits: Limits,
+    pub(crate) limits: Limits,
+}
+
+/// A codec, and the labels that go with what it writes.
+pub(crate) struct Format<M> {
+    pub(crate) codec: Arc<dyn Codec<M>>,
+    pub(crate) labels: Arc<Labels>,
 }
 
 /// The labels that go into a message's properties, built once.
-struct Labels {
-    single: Arc<str>,
-    batch: Arc<str>,
-    type_name: Arc<str>,
+pub(crate) struct Labels {
+    pub(crate) single: Arc<str>,
+    pub(crate) batch: Arc<str>,
+    pub(crate) type_name: Arc<str>,
+}
+
+impl<M> Format<M> {
+    fn new(codec: impl Codec<M> + 'static) -> Self {
+        let type_name = codec.type_name();
+        let single = format!("{}; proto={type_name}", codec.media_type());
+        let batch = format!("{single}; encoding=delimited");
+        let labels = Labels { single: single.into(), batch: batch.into(), type_name: type_name.into() };
+        Self { codec: Arc::new(codec), labels: Arc::new(labels) }
+    }
 }
 
 impl<M: Message + Name + Default> Wire<M> {
@@ -61,17 +76,69 @@ impl<M: prost_reflect::ReflectMessage + Name + Default> Wire<M> {
 impl<M> Wire<M> {
     /// Any codec, no gzip, default limits.
     pub fn new(codec: impl Codec<M> + 'static) -> Self {
-        let type_name = codec.type_name();
-        let single = format!("{}; proto={type_name}", codec.media_type());
-        let batch = format!("{single}; encoding=delimited");
-        let labels = Labels { single: single.into(), batch: batch.into(), type_name: type_name.into() };
-        Self {
-            codec: Arc::new(codec),
-            labels: Arc::new(labels),
-            gzip: Gzip::Off,
-            trend: Arc::default(),
-            limits: Limits::default(),
-        }
+        let reading = Arc::new(Reading::default());
+        Self { own: Format::new(codec), reading, gzip: Gzip::Off, trend: Arc::default(), limits: Limits::default() }
+    }
+
+    /// Also reads bodies in the format of `codec`, if their content type names it. What is written does not change,
+    /// except [`encode_like`](Wire::encode_like).
+    ///
+    /// ```
+    /// use fluffle_wire::{Incoming, Json, Wire};
+    /// use protos::usgs::Alert;
+    ///
+    /// let wire = Wire::new(fluffle_wire::Protobuf).reads(Json);
+    /// let body = bytes::Bytes::from_static(br#"{"quakeId":"us2000cmy3"}"#);
+    /// let alert: Alert = wire.decode(&Incoming { content_type: Some("application/json"), ..Incoming::unlabelled(&body) })?;
+    /// assert_eq!(alert.quake_id, "us2000cmy3");
+    /// # Ok::<(), fluffle_wire::DecodeError>(())
+    /// ```
+    #[must_use]
+    pub fn reads(self, codec: impl Codec<M> + 'static) -> Self {
+        let format = Format::new(codec);
+        self.reading(|reading| reading.formats.push(format))
+    }
+
+    /// Also reads messages in this [envelope](Envelope).
+    #[must_use]
+    pub fn accepts(self, envelope: impl Envelope + 'static) -> Self {
+        self.reading(|reading| reading.envelopes.push(Arc::new(envelope)))
+    }
+
+    /// Also reads messages whose `type` (or `proto` parameter) is `alias`, as messages of type `type_name`: for a type
+    /// that was renamed, and for names that others use.
+    ///
+    /// ```
+    /// use fluffle_wire::{Incoming, Wire};
+    /// use protos::usgs::Alert;
+    ///
+    /// let wire = Wire::<Alert>::protobuf().type_alias("quake-alert", "usgs.v1.Alert");
+    /// let body = bytes::Bytes::new();
+    /// assert!(wire.decode(&Incoming { type_name: Some("quake-alert"), ..Incoming::unlabelled(&body) }).is_ok());
+    /// ```
+    #[must_use]
+    pub fn type_alias(self, alias: impl Into<String>, type_name: impl Into<String>) -> Self {
+        let (alias, type_name) = (alias.into(), type_name.into());
+        self.reading(|reading| {
+            reading.aliases.insert(alias, type_name);
+        })
+    }
+
+    /// Reads nothing but the format that it writes: forgets what [`reads`](Wire::reads) and
+    /// [`accepts`](Wire::accepts) added. Aliases stay.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        self.reading(|reading| {
+            reading.formats.clear();
+            reading.envelopes.clear();
+        })
+    }
+
+    fn reading(mut self, change: impl FnOnce(&mut Reading<M>)) -> Self {
+        let mut reading = Reading::clone(&self.reading);
+        change(&mut reading);
+        self.reading = Arc::new(reading);
+        self
     }
 
     /// When to compress bodies that are sent. Default [`Gzip::Off`].
@@ -88,12 +155,12 @@ impl<M> Wire<M> {
 
     /// The full name of the message type, as written to the `type` property.
     pub fn type_name(&self) -> &str {
-        &self.labels.type_name
+        &self.own.labels.type_name
     }
 
     /// The `content_type` of one message.
     pub fn content_type(&self) -> &str {
-        &self.labels.single
+        &self.own.labels.single
     }
 
     /// Encodes one message.
@@ -104,42 +171,28 @@ impl<M> Wire<M> {
     /// [`EncodeErrorKind::Unrepresentable`] if the codec cannot write the message, [`EncodeErrorKind::LabelTooLong`] if
     /// the type's name does not fit into AMQP.
     pub fn encode(&self, message: &M) -> Result<Encoded, EncodeError> {
+        self.encode_as(&self.own, message)
+    }
+
+    /// Encodes one message in the format that `content_type` names: the answer to a request is in the format of the
+    /// request. If this wire does not [read](Wire::reads) that format, or no content type is given, writes its own.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`encode`](Wire::encode).
+    pub fn encode_like(&self, content_type: Option<&str>, message: &M) -> Result<Encoded, EncodeError> {
+        let format = self.format_of(&Label::new(content_type, None)).unwrap_or(&self.own);
+        self.encode_as(format, message)
+    }
+
+    fn encode_as(&self, format: &Format<M>, message: &M) -> Result<Encoded, EncodeError> {
         let mut raw = Vec::new();
-        if let Some(len) = self.codec.encoded_len(message) {
+        if let Some(len) = format.codec.encoded_len(message) {
             self.check_raw(len)?;
             raw.reserve_exact(len);
         }
-        self.codec.encode(message, &mut raw)?;
-        self.seal(raw, 1, &self.labels.single)
-    }
-
-    /// Decodes one message.
-    ///
-    /// If a label is absent, the body is trusted to be right: a body without `content_type` and `type` is read as this
-    /// codec's format and this type. If a label is present, it must fit.
-    ///
-    /// # Errors
-    ///
-    /// One kind of [`DecodeErrorKind`] for each way in which labels, size, gzip or bytes can be wrong. The text says
-    /// what was found and what was expected. Decoding never panics and takes no memory past the [`Limits`].
-    pub fn decode(&self, incoming: &Incoming<'_>) -> Result<M, DecodeError> {
-        self.decode_sized(incoming).map(|(message, _)| message)
-    }
-
-    /// Like [`decode`](Wire::decode), and also returns the uncompressed size of the message in bytes.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`decode`](Wire::decode).
-    pub fn decode_sized(&self, incoming: &Incoming<'_>) -> Result<(M, usize), DecodeError> {
-        self.check_labels(incoming, false)?;
-        match self.unpack(incoming)? {
-            Some(raw) => {
-                let raw = Bytes::from(raw);
-                Ok((self.codec.decode(&raw)?, raw.len()))
-            }
-            None => Ok((self.codec.decode(incoming.body)?, incoming.body.len())),
-        }
+        format.codec.encode(message, &mut raw)?;
+        self.seal(raw, 1, &format.labels.single)
     }
 
     /// Encodes many messages into one body, each behind its length.
@@ -167,22 +220,8 @@ impl<M> Wire<M> {
         BatchBuilder::new(self.clone())
     }
 
-    /// Opens a batch. Each message is decoded when it is asked for.
-    ///
-    /// A body without `content_type` is read as a batch, because the caller asks for one.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`decode`](Wire::decode), for faults of the whole body, and [`DecodeErrorKind::TooManyItems`]. A
-    /// fault of one message is returned when that message is reached.
-    pub fn decode_batch(&self, incoming: &Incoming<'_>) -> Result<Batch<M>, DecodeError> {
-        self.check_labels(incoming, true)?;
-        let body = self.unpack(incoming)?.map_or_else(|| incoming.body.clone(), Bytes::from);
-        Batch::open(self.clone(), body)
-    }
-
     pub(crate) fn codec(&self) -> &dyn Codec<M> {
-        &*self.codec
+        &*self.own.codec
     }
 
     pub(crate) fn bounds(&self) -> &Limits {
@@ -205,11 +244,11 @@ impl<M> Wire<M> {
     }
 
     pub(crate) fn batch_label(&self) -> &str {
-        &self.labels.batch
+        &self.own.labels.batch
     }
 
     pub(crate) fn seal_batch(&self, raw: Vec<u8>, items: usize) -> Result<Encoded, EncodeError> {
-        self.seal(raw, items, &self.labels.batch)
+        self.seal(raw, items, &self.own.labels.batch)
     }
 
     /// Compresses the body if the policy says so, and adds the labels.
@@ -228,7 +267,7 @@ impl<M> Wire<M> {
             body: body.into(),
             content_type: Arc::clone(content_type),
             content_encoding,
-            type_name: Arc::clone(&self.labels.type_name),
+            type_name: Arc::clone(&self.own.labels.type_name),
             raw_len,
             items,
         })
@@ -250,27 +289,6 @@ impl<M> Wire<M> {
         (raw.len() <= self.limits.by_ratio(packed.len())).then_some(packed)
     }
 
-    /// The unpacked body, or `None` if it is not compressed.
-    fn unpack(&self, incoming: &Incoming<'_>) -> Result<Option<Vec<u8>>, DecodeError> {
-        let len = incoming.body.len();
-        if len > self.limits.encoded {
-            let limit = self.limits.encoded;
-            return Err(DecodeError::new(
-                DecodeErrorKind::TooLarge,
-                format!("the body has {len} bytes, the limit is {limit} (Limits::encoded)"),
-            ));
-        }
-        match present(incoming.content_encoding) {
-            None => Ok(None),
-            Some(label) if is_one_of(label, &NO_COMPRESSION) => Ok(None),
-            Some(label) if is_one_of(label, &GZIP) => gzip::decompress(incoming.body, &self.limits).map(Some),
-            Some(label) => Err(DecodeError::new(
-                DecodeErrorKind::ContentEncoding,
-                format!("content_encoding is {:?}; expected gzip, or none", shown(label)),
-            )),
-        }
-    }
-
     fn check_raw(&self, len: usize) -> Result<(), EncodeError> {
         if len > self.limits.decompressed {
             return Err(self.too_large(len, self.limits.decompressed, "Limits::decompressed"));
@@ -287,68 +305,18 @@ impl<M> Wire<M> {
             format!("this {} takes {len} bytes, the limit is {limit} ({name})", self.type_name()),
         )
     }
-
-    fn check_labels(&self, incoming: &Incoming<'_>, batch: bool) -> Result<(), DecodeError> {
-        let expected = if batch { &self.labels.batch } else { &self.labels.single };
-        if let Some(label) = present(incoming.content_type)
-            && *label != **expected
-        {
-            self.check_content_type(label, batch)?;
-        }
-        match present(incoming.type_name) {
-            Some(found) if *found != *self.labels.type_name => Err(self.wrong_type(found, "type")),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_content_type(&self, label: &str, batch: bool) -> Result<(), DecodeError> {
-        let found = ContentType::parse(label);
-        if !self.codec.accepts(found.media_type()) {
-            return Err(DecodeError::new(
-                DecodeErrorKind::ContentType,
-                format!("content_type is {:?}, expected {:?}", shown(label), self.codec.media_type()),
-            ));
-        }
-        if let Some(proto) = found.parameter("proto")
-            && *proto != *self.labels.type_name
-        {
-            return Err(self.wrong_type(proto, "the proto parameter of content_type"));
-        }
-        let wrong = match found.parameter("encoding") {
-            Some(encoding) if !encoding.eq_ignore_ascii_case("delimited") => {
-                format!("the encoding parameter of content_type is {:?}; expected delimited, or none", shown(encoding))
-            }
-            Some(_) if !batch => "the body is a batch (encoding=delimited), expected one message".to_owned(),
-            None if batch => "the body is one message, expected a batch (encoding=delimited)".to_owned(),
-            _ => return Ok(()),
-        };
-        Err(DecodeError::new(DecodeErrorKind::Batching, wrong))
-    }
-
-    fn wrong_type(&self, found: &str, place: &str) -> DecodeError {
-        DecodeError::new(
-            DecodeErrorKind::TypeName,
-            format!("{place} is {:?}, expected {:?}", shown(found), self.type_name()),
-        )
-    }
 }
 
-/// Content encodings that mean gzip.
-const GZIP: [&str; 2] = ["gzip", "x-gzip"];
-
-/// Content encodings that do not compress. Some clients write a text encoding (Spring AMQP `UTF-8`, kombu `utf-8` and
-/// `binary`) or a mail transfer encoding (RFC 2045, section 6.1) here, although AMQP's property is for compression.
-const NO_COMPRESSION: [&str; 9] =
-    ["identity", "binary", "8bit", "7bit", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1"];
-
-fn is_one_of(label: &str, known: &[&str]) -> bool {
-    known.iter().any(|one| label.eq_ignore_ascii_case(one))
+impl<M> Clone for Format<M> {
+    fn clone(&self) -> Self {
+        Self { codec: Arc::clone(&self.codec), labels: Arc::clone(&self.labels) }
+    }
 }
 
 impl<M> Clone for Wire<M> {
     fn clone(&self) -> Self {
-        let (codec, labels, trend) = (Arc::clone(&self.codec), Arc::clone(&self.labels), Arc::clone(&self.trend));
-        Self { codec, labels, trend, ..*self }
+        let (own, reading, trend) = (self.own.clone(), Arc::clone(&self.reading), Arc::clone(&self.trend));
+        Self { own, reading, trend, ..*self }
     }
 }
 

@@ -50,6 +50,7 @@ impl Hostile {
             content_type: self.content_type.as_deref(),
             content_encoding: self.content_encoding.as_deref(),
             type_name: self.type_name.as_deref(),
+            headers: None,
             body: &self.body,
         }
     }

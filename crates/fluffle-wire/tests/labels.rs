@@ -14,6 +14,7 @@ fn decode(content_type: &str, encoding: &str, type_name: &str) -> Result<Quake, 
         content_type: Some(content_type),
         content_encoding: Some(encoding),
         type_name: Some(type_name),
+        headers: None,
         body: &body,
     })
 }
@@ -119,7 +120,7 @@ fn a_label_of_a_megabyte_does_not_make_an_error_of_a_megabyte() {
 fn a_queue_of_several_types_is_told_apart_by_type_or_else_by_content_type() {
     let body = Bytes::new();
     let declared = |content_type, type_name| {
-        Incoming { content_type, content_encoding: None, type_name, body: &body }.declared_type()
+        Incoming { content_type, content_encoding: None, type_name, headers: None, body: &body }.declared_type()
     };
     let alert = Some("application/protobuf; proto=usgs.v1.Alert");
     assert_eq!(declared(alert, Some("usgs.v1.Quake")), Some("usgs.v1.Quake"));

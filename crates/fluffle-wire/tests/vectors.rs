@@ -31,6 +31,7 @@ fn decode(vector: &Value) -> Result<Vec<Result<Quake, DecodeErrorKind>>, DecodeE
         content_type: vector["content_type"].as_str(),
         content_encoding: vector["content_encoding"].as_str(),
         type_name: vector["type"].as_str(),
+        headers: None,
         body: &body,
     };
     let wire = if file.ends_with(".json") { Wire::json() } else { Wire::protobuf() };

@@ -8,8 +8,8 @@ use std::{
 };
 
 use fluffle_amqp::{
-    Broker, Consume, DRAIN, Forwarder, Handles, HandlesBatches, Middleware, Observer, Payload, Publisher,
-    PublisherPart, Requester, RequesterPart, Route, Service, ServiceError, Topology,
+    Broker, Consume, DRAIN, Forwarder, Handles, HandlesBatches, HandlesEach, Middleware, Observer, OneOf, Payload,
+    Publisher, PublisherPart, Requester, RequesterPart, Route, Service, ServiceError, Topology, Types,
 };
 use fluffle_supervise::ChildSpec;
 #[cfg(feature = "telemetry")]
@@ -192,6 +192,46 @@ impl App {
         F: Fn() -> A + Send + Sync + 'static,
     {
         self.add(Box::new(move |service| Box::pin(service.consume(consume, factory))));
+        self
+    }
+
+    /// Adds a consumer of a queue that carries several types: each message goes to the handler of its type. The actors
+    /// have a `Handler<Delivery<T>>` for each type `T` of the tuple; a missing one is a compile error.
+    ///
+    /// The `type` property of a message says which type it is, or else the `proto` parameter of its `content_type`. A
+    /// message of none of the types becomes a dead letter. Order, prefetch, retries, keys, batches and effectively once
+    /// are as for one type: all messages of an instance are handled in the order of the queue, whatever their types.
+    ///
+    /// ```no_run
+    /// use fluffle::prelude::*;
+    /// # use fluffle::amqp::Payload;
+    ///
+    /// # fn example<OrderPlaced: Payload, PaymentFailed: Payload>(broker: Broker) -> App {
+    /// struct Bookkeeper;
+    /// # impl Actor for Bookkeeper { type Context = Context<Self>; }
+    /// # impl<T: Payload> Handler<Delivery<T>> for Bookkeeper {
+    /// #     type Result = Result<(), Failure>;
+    /// #     fn handle(&mut self, _: Delivery<T>, _: &mut Self::Context) -> Self::Result { Ok(()) }
+    /// # }
+    /// // impl Handler<Delivery<OrderPlaced>> for Bookkeeper { … }
+    /// // impl Handler<Delivery<PaymentFailed>> for Bookkeeper { … }
+    ///
+    /// App::new(broker)
+    ///     .consume_types(Consume::<OneOf<(OrderPlaced, PaymentFailed)>>::queue("orders.events"), || Bookkeeper)
+    /// # }
+    /// ```
+    ///
+    /// For messages of any other type, add [`Raw`](fluffle_amqp::Raw) to the tuple, or see
+    /// [`Consume::skip_other_types`]. For names that others give to a type, see [`Consume::type_alias`].
+    #[must_use]
+    pub fn consume_types<A, L, R, F>(self, consume: Consume<OneOf<L>, R>, factory: F) -> Self
+    where
+        A: HandlesEach<L, R>,
+        L: Types,
+        R: Payload,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        self.add(Box::new(move |service| Box::pin(service.consume_types(consume, factory))));
         self
     }
 

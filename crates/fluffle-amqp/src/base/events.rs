@@ -149,14 +149,16 @@ pub struct SettledMessages {
     pub refused: usize,
     /// Requests whose requester had stopped waiting.
     pub expired: usize,
+    /// Of another type, and acked without a handler: see [`Consume::skip_other_types`](crate::Consume::skip_other_types).
+    pub skipped: usize,
 }
 
 impl SettledMessages {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> usize {
-        let Self { handled, retried, dead_lettered, requeued, dropped, duplicates, refused, expired } = self;
-        handled + retried + dead_lettered + requeued + dropped + duplicates + refused + expired
+        let Self { handled, retried, dead_lettered, requeued, dropped, duplicates, refused, expired, skipped } = self;
+        handled + retried + dead_lettered + requeued + dropped + duplicates + refused + expired + skipped
     }
 }
 

@@ -232,6 +232,7 @@ impl<Q, R> Requester<Q, R> {
             content_type: properties.content_type().as_ref().map(|text| text.as_str()),
             content_encoding: properties.content_encoding().as_ref().map(|text| text.as_str()),
             type_name: properties.kind().as_ref().map(|text| text.as_str()),
+            headers: None,
             body,
         };
         self.shared.answer.decode(&incoming).map_err(RequestErrorKind::Undecodable)

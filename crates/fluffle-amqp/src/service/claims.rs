@@ -68,7 +68,7 @@ impl Drop for Name {
 
 /// For each queue: the message type that is consumed from it, and the number of claims (one for each `consume` call).
 #[derive(Default)]
-pub(crate) struct Types(Arc<Mutex<HashMap<Arc<str>, Consumed>>>);
+pub(crate) struct TypeClaims(Arc<Mutex<HashMap<Arc<str>, Consumed>>>);
 
 struct Consumed {
     id: TypeId,
@@ -76,7 +76,7 @@ struct Consumed {
     consumers: usize,
 }
 
-impl Types {
+impl TypeClaims {
     /// Claims `queue` for messages of type `T`. Fails if the queue is claimed for another type: the broker distributes
     /// the messages of a queue among all its consumers and does not know their types, so each consumer would receive
     /// messages of the other's type and dead-letter them as undecodable.
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_queue_has_one_type_until_its_last_consumer_has_gone() {
-        let types = Types::default();
+        let types = TypeClaims::default();
         let claims = [types.claim::<String>("q").unwrap(), types.claim::<String>("q").unwrap()];
         let [first, second] = claims;
         assert!(types.claim::<u64>("other").is_ok());

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use actix::{Actor, AsyncContext, Context, Handler};
+use actix::{Actor, AsyncContext, Context};
 use fluffle_supervise::{ActorSpec, Strategy, SupervisorSpec};
 use tokio::sync::oneshot;
 
 use crate::{
     base::drain::Step,
     consume::{
-        handler::{adapter::Adapter, around::Middlewares, crash_log::CrashLog, dispatch::Feeder},
+        handler::{around::Middlewares, calls::Calls, crash_log::CrashLog, dispatch::Feeder},
         intake::seen::Seen,
         queue::{by_key::SortBy, handler_queue::HandlerQueue, read_key::DecodeKey, waiting::Waiting},
         session::{
@@ -60,9 +60,9 @@ impl Service {
         factory: F,
     ) -> Result<(), ServiceError>
     where
-        A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
+        A: Actor<Context = Context<A>>,
         T: 'static,
-        D: Adapter,
+        D: Calls<A>,
         F: Fn() -> A + Send + Sync + 'static,
     {
         let application = self.inner.topology.get();
@@ -70,6 +70,7 @@ impl Service {
         consume.queue = self.full_name(&consume.queue);
         consume.check_kind(&application)?;
         consume.check_lanes(&application)?;
+        consume.check_aliases()?;
         let claim = Arc::new(self.inner.types.claim::<T>(&consume.queue)?);
         self.inner.topology.add(consume.topology(&application))?;
         let common = Common {
@@ -103,9 +104,9 @@ impl Service {
         slot: ConnectionSlot,
     ) -> Result<(), ServiceError>
     where
-        A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
+        A: Actor<Context = Context<A>>,
         T: 'static,
-        D: Adapter,
+        D: Calls<A>,
         F: Fn() -> A + Send + Sync + 'static,
     {
         let name = Arc::new(self.inner.names.take(Role::Consume, &consume.queue));
@@ -176,8 +177,8 @@ impl Service {
         factory: Arc<F>,
     ) -> Result<HandlerThreads, ServiceError>
     where
-        A: Actor<Context = Context<A>> + Handler<D::Message, Result: 'static>,
-        D: Adapter,
+        A: Actor<Context = Context<A>>,
+        D: Calls<A>,
         F: Fn() -> A + Send + Sync + 'static,
     {
         let concurrency = consume.in_hand_of_each();

@@ -28,7 +28,7 @@ pub enum ServiceError {
         /// The consumer's queue, or the publisher's name.
         of: String,
         /// Which settings exclude one another, and what to do.
-        why: &'static str,
+        why: std::borrow::Cow<'static, str>,
     },
     /// The same queue would have consumers of different message types.
     #[error(

@@ -33,7 +33,6 @@ pub(crate) mod claims;
 pub(crate) mod consumer;
 mod consumers;
 pub(crate) mod error;
-pub(crate) mod handles;
 pub(crate) mod health;
 mod isolation;
 mod probe;
@@ -62,10 +61,14 @@ use crate::{
     base::{
         drain::{Clock, Step},
         observer::{Observer, Observers},
+        one_of::{OneOf, Types},
         payload::Payload,
     },
     consume::{
-        handler::adapter::{AllAtOnce, OneByOne},
+        handler::{
+            adapter::{AllAtOnce, OneByOne, OneOfEach},
+            handles::{Handles, HandlesBatches, HandlesEach},
+        },
         spec::{consume::Consume, middleware::Middleware},
     },
     link::{
@@ -78,10 +81,9 @@ use crate::{
     publish::{self, publisher::Publisher, route::Route, send_queue::SendQueue},
     request::{actor as requester, requester::Requester},
     service::{
-        claims::{Name, Names, Types},
+        claims::{Name, Names, TypeClaims},
         consumer::Consumer,
         error::ServiceError,
-        handles::{Handles, HandlesBatches},
         threads::ServiceThreads,
         unstarted::{PublisherPart, RequesterPart},
     },
@@ -141,7 +143,7 @@ pub(crate) struct Inner {
     closed: watch::Receiver<()>,
     parts: Mutex<Parts>,
     names: Names,
-    types: Types,
+    types: TypeClaims,
 }
 
 /// The parts that were added to the service, for status calls and for the end of the service.
@@ -228,7 +230,7 @@ impl Service {
             closed,
             parts: Mutex::default(),
             names: Names::default(),
-            types: Types::default(),
+            types: TypeClaims::default(),
         };
         let service = Self { inner: Arc::new(inner) };
         service.close_at_the_end(keep_open);
@@ -322,6 +324,23 @@ impl Service {
     {
         let (wire, reply) = (consume.wire.clone(), R::wire());
         self.add_consumer(consume, move || OneByOne { wire: wire.clone(), reply: reply.clone() }, factory).await
+    }
+
+    /// Like [`consume`](Self::consume), for a queue that carries several types: each message goes to the handler of its
+    /// type.
+    ///
+    /// # Errors
+    /// As [`consume`](Self::consume).
+    pub async fn consume_types<A, L, R, F>(&self, consume: Consume<OneOf<L>, R>, factory: F) -> Result<(), ServiceError>
+    where
+        A: HandlesEach<L, R>,
+        L: Types,
+        R: Payload,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        let (wire, reply) = (consume.wire.clone(), R::wire());
+        let each = move || OneOfEach(OneByOne { wire: wire.clone(), reply: reply.clone() });
+        self.add_consumer(consume, each, factory).await
     }
 
     /// Like [`consume`](Self::consume), but a handler gets a whole batch in one call: `Handler<DeliveryBatch<T>>`.

@@ -53,7 +53,7 @@ impl PublisherPart {
             Some(_) if route.lanes > 1 => {
                 let why =
                     "a journal keeps one order for all its messages, and lanes do not; remove `journal` or `lanes`";
-                (None, Some(ServiceError::Contradiction { of: name.clone(), why }))
+                (None, Some(ServiceError::Contradiction { of: name.clone(), why: why.into() }))
             }
             Some(journal) => match Ledger::new(journal, route.max_bytes) {
                 None => (None, Some(ServiceError::JournalInUse(name.clone()))),

@@ -28,6 +28,7 @@ pub(crate) struct ConsumerMetrics {
     duplicates: Counter,
     refused: Counter,
     expired: Counter,
+    skipped: Counter,
     settled_deliveries: Counter,
     lost_deliveries: Counter,
     retried_here: Counter,
@@ -80,6 +81,7 @@ impl Default for ConsumerMetrics {
             duplicates: Counter::default(),
             refused: Counter::default(),
             expired: Counter::default(),
+            skipped: Counter::default(),
             settled_deliveries: Counter::default(),
             lost_deliveries: Counter::default(),
             retried_here: Counter::default(),
@@ -176,6 +178,7 @@ impl ConsumerMetrics {
             (&self.duplicates, messages.duplicates),
             (&self.refused, messages.refused),
             (&self.expired, messages.expired),
+            (&self.skipped, messages.skipped),
         ] {
             if more > 0 {
                 counter.add(more);
@@ -184,7 +187,7 @@ impl ConsumerMetrics {
     }
 
     /// With each outcome that a message may have.
-    pub(crate) fn outcomes(&self) -> [(&'static str, u64); 8] {
+    pub(crate) fn outcomes(&self) -> [(&'static str, u64); 9] {
         [
             ("handled", self.handled.get()),
             ("retried", self.retried.get()),
@@ -194,6 +197,7 @@ impl ConsumerMetrics {
             ("duplicate", self.duplicates.get()),
             ("refused", self.refused.get()),
             ("expired", self.expired.get()),
+            ("skipped", self.skipped.get()),
         ]
     }
 

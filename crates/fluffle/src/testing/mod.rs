@@ -228,6 +228,7 @@ impl<T> Queued<T> {
             content_type: raw.content_type.as_deref(),
             content_encoding: raw.content_encoding.as_deref(),
             type_name: raw.kind.as_deref(),
+            headers: None,
             body: &raw.body,
         };
         let decoded = wire.decode(&incoming);

@@ -29,5 +29,5 @@ pub(crate) fn open<T>(wire: &Wire<T>, attempt: &Attempt) -> Result<Option<Conten
     {
         return Err(Outcome::Unusable(Unusable::BatchIdTooLong));
     }
-    Ok(Some(Contents::new(items, wire.content_type())))
+    Ok(Some(Contents::new(items, &wire.item_content_type(&incoming))))
 }

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fluffle_wire::{
-    Encoded,
+    DecodeErrorKind, Encoded,
     headers::{Attempt as AttemptNumber, Reason, error_chain},
 };
 
@@ -38,12 +38,26 @@ pub(crate) struct Rules {
     pub(crate) retry: Retry,
     /// How often a message may be delivered without being settled.
     pub(crate) delivery_limit: u32,
+    /// Whether a message of another type is acked and not handled. Otherwise it is undecodable.
+    pub(crate) skips_other_types: bool,
 }
 
 impl Rules {
     /// Whether a delivery is acked when it arrives, before it is handled.
     pub(crate) fn acks_on_arrival(&self) -> bool {
         self.guarantee == Guarantee::AtMostOnce
+    }
+
+    /// Why the message is skipped, if it is. A request never is, because its sender waits for an answer.
+    fn skips(&self, outcome: &Outcome, message: &Received) -> Option<String> {
+        match outcome {
+            Outcome::Undecodable(error)
+                if self.skips_other_types && error.kind() == DecodeErrorKind::TypeName && !message.wants_reply() =>
+            {
+                Some(error_chain(error))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -66,6 +80,8 @@ pub(crate) enum Verdict {
     Leave,
     /// The store knows it as handled: ack.
     Duplicate,
+    /// It is of a type that the consumer skips: ack.
+    Skip { error: String },
     /// A request: tell its requester why it was not handled, then ack. There is no copy, because only the requester
     /// knows whether it still wants an answer.
     Refuse { reason: Reason, error: String },
@@ -94,6 +110,7 @@ impl Verdict {
             | Verdict::Requeue
             | Verdict::Leave
             | Verdict::Duplicate
+            | Verdict::Skip { .. }
             | Verdict::Drop { .. }
             | Verdict::Expire => None,
         }
@@ -145,6 +162,9 @@ pub(crate) fn not_begun(rules: &Rules, channel_closes: bool) -> Verdict {
 
 /// Decides on the outcome of an attempt.
 pub(crate) fn on_outcome(outcome: Outcome, attempt: &Attempt, rules: &Rules) -> Verdict {
+    if let Some(error) = rules.skips(&outcome, attempt) {
+        return Verdict::Skip { error };
+    }
     match rules.guarantee {
         Guarantee::AtLeastOnce => at_least_once(outcome, attempt, &rules.retry),
         Guarantee::AtMostOnce => at_most_once(outcome),
@@ -281,7 +301,7 @@ mod tests {
 
     fn rules(guarantee: Guarantee) -> Rules {
         let retry = Retry::exponential(3, Duration::from_secs(1), 2.0).unwrap();
-        Rules { guarantee, retry, delivery_limit: 20 }
+        Rules { guarantee, retry, delivery_limit: 20, skips_other_types: false }
     }
 
     fn decide(outcome: Outcome, attempt: &Attempt) -> Verdict {
@@ -425,5 +445,23 @@ mod tests {
         assert!(matches!(fails(Some(Duration::from_millis(500))), Verdict::Refuse { .. }), "the wait would be 1 s");
         let rejected = decide(Outcome::Failed(Failure::reject("no")), &request(true, None));
         assert!(matches!(rejected, Verdict::Refuse { reason: Reason::Rejected, .. }));
+    }
+
+    #[test]
+    fn a_message_of_another_type_is_skipped_only_if_the_consumer_says_so_and_nobody_waits_for_an_answer() {
+        let skipping = Rules { skips_other_types: true, ..rules(Guarantee::AtLeastOnce) };
+        let other = |type_name| {
+            let body = bytes::Bytes::new();
+            let labelled = fluffle_wire::Incoming { type_name, ..fluffle_wire::Incoming::unlabelled(&body) };
+            Outcome::Undecodable(Wire::<u32>::protobuf().decode(&labelled).unwrap_err())
+        };
+        let verdict = on_outcome(other(Some("shop.Order")), &attempt(1), &skipping);
+        assert!(matches!(&verdict, Verdict::Skip { error } if error.contains("shop.Order")), "{verdict:?}");
+        let dropped = Rules { guarantee: Guarantee::AtMostOnce, ..skipping.clone() };
+        assert!(matches!(on_outcome(other(Some("shop.Order")), &attempt(1), &dropped), Verdict::Skip { .. }));
+        let verdict = decide(other(Some("shop.Order")), &attempt(1));
+        assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::Undecodable, .. }), "{verdict:?}");
+        let request = on_outcome(other(Some("shop.Order")), &request(false, None), &skipping);
+        assert!(!matches!(request, Verdict::Skip { .. }), "{request:?}");
     }
 }

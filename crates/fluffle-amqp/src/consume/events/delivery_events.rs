@@ -179,6 +179,7 @@ pub(crate) const HANDLED: SettledMessages = SettledMessages {
     duplicates: 0,
     refused: 0,
     expired: 0,
+    skipped: 0,
 };
 
 /// One message that was not handled.
@@ -191,6 +192,7 @@ pub(crate) fn not_handled(settled: Settled) -> SettledMessages {
         dropped: count(Settled::Dropped),
         refused: count(Settled::Refused),
         expired: count(Settled::Expired),
+        skipped: count(Settled::Skipped),
         ..SettledMessages::default()
     }
 }
@@ -244,6 +246,7 @@ mod tests {
             (settled(not_handled(Settled::Dropped)), ConsumerStats { dropped: 1, ..zero }),
             (settled(not_handled(Settled::Refused)), ConsumerStats { refused: 1, ..zero }),
             (settled(not_handled(Settled::Expired)), ConsumerStats { expired: 1, ..zero }),
+            (settled(not_handled(Settled::Skipped)), ConsumerStats { skipped: 1, ..zero }),
             (settled(SettledMessages { duplicates: 5, ..none }), ConsumerStats { duplicates: 5, ..zero }),
         ];
         for (event, expected) in table {

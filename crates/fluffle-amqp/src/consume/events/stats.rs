@@ -41,6 +41,8 @@ pub struct ConsumerStats {
     pub dropped: u64,
     /// With `effectively_once`: messages that were handled before, and were acked without a handler.
     pub duplicates: u64,
+    /// With [`skip_other_types`](crate::Consume::skip_other_types): messages of another type, acked without a handler.
+    pub skipped: u64,
     /// What the consumer is doing now.
     pub state: ConsumerState,
 }
@@ -62,6 +64,7 @@ pub(crate) struct ConsumerCounters {
     pub(crate) expired: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) duplicates: AtomicU64,
+    pub(crate) skipped: AtomicU64,
 }
 
 impl ConsumerCounters {
@@ -82,6 +85,7 @@ impl ConsumerCounters {
             expired: read(&self.expired),
             dropped: read(&self.dropped),
             duplicates: read(&self.duplicates),
+            skipped: read(&self.skipped),
             state,
         }
     }
@@ -108,8 +112,17 @@ impl ConsumerCounters {
     }
 
     pub(crate) fn settled(&self, messages: &SettledMessages) {
-        let SettledMessages { handled, retried, dead_lettered, requeued, dropped, duplicates, refused, expired } =
-            *messages;
+        let SettledMessages {
+            handled,
+            retried,
+            dead_lettered,
+            requeued,
+            dropped,
+            duplicates,
+            refused,
+            expired,
+            skipped,
+        } = *messages;
         for (counter, more) in [
             (&self.handled, handled),
             (&self.retried, retried),
@@ -119,6 +132,7 @@ impl ConsumerCounters {
             (&self.duplicates, duplicates),
             (&self.refused, refused),
             (&self.expired, expired),
+            (&self.skipped, skipped),
         ] {
             if more > 0 {
                 add(counter, more);

@@ -3,12 +3,14 @@
 
 use std::{any::TypeId, sync::Arc};
 
-use actix::Message;
 use bytes::Bytes;
 use fluffle_wire::{DecodeError, Wire};
 
 use crate::{
-    base::failure::Failure,
+    base::{
+        failure::Failure,
+        one_of::{OneOf, Types},
+    },
     consume::{
         attempt::{
             attempt::Attempt,
@@ -26,7 +28,7 @@ use crate::{
 
 /// The adapter for one kind of handler.
 pub(crate) trait Adapter: 'static {
-    type Message: Message<Result = Result<Self::Answer, Failure>> + 'static;
+    type Message: 'static;
     type Answer: 'static;
 
     /// Whether the items of a batch go to the handler one by one.
@@ -72,24 +74,23 @@ impl<T: 'static, R: 'static> Adapter for OneByOne<T, R> {
     }
 
     fn whole(&self, attempt: &Arc<Attempt>) -> Result<Self::Message, DecodeError> {
-        let (message, unpacked) = self.wire.decode_sized(&attempt.wire())?;
-        attempt.unpacked(unpacked);
+        let message = attempt.note_read(self.wire.read(&attempt.wire())?);
         Ok(Delivery::new(message, Arc::clone(attempt)))
     }
 
     fn item(&self, attempt: &Arc<Attempt>, index: usize, raw: &Bytes) -> Result<Self::Message, DecodeError> {
-        Ok(Delivery::item(self.wire.decode_item(raw)?, Arc::clone(attempt), index))
+        Ok(Delivery::item(self.wire.decode_item(&attempt.wire(), raw)?, Arc::clone(attempt), index))
     }
 
     fn result(answer: &Result<R, Failure>) -> HandlerResult<'_> {
         answer.as_ref().map_or_else(HandlerResult::Failed, |_| HandlerResult::Handled)
     }
 
-    /// The answer is encoded only if the sender asked for one.
+    /// The answer is encoded only if the sender asked for one, in the format of the request.
     fn outcome(&self, attempt: &Attempt, answer: Result<R, Failure>) -> Outcome {
         match answer {
             Ok(_) if !attempt.wants_reply() => Outcome::Handled(None),
-            Ok(answer) => match self.reply.encode(&answer) {
+            Ok(answer) => match self.reply.encode_like(attempt.content_type(), &answer) {
                 Ok(encoded) => Outcome::Handled(Some(encoded)),
                 Err(error) => Outcome::Unusable(Unusable::Answer(error)),
             },
@@ -121,8 +122,7 @@ impl<T: 'static> Adapter for AllAtOnce<T> {
         if attempt.contents().is_some() {
             return Ok(DeliveryBatch::new(self.wire.clone(), Arc::clone(attempt), None));
         }
-        let (message, unpacked) = self.wire.decode_sized(&attempt.wire())?;
-        attempt.unpacked(unpacked);
+        let message = attempt.note_read(self.wire.read(&attempt.wire())?);
         Ok(DeliveryBatch::new(self.wire.clone(), Arc::clone(attempt), Some(message)))
     }
 
@@ -146,7 +146,7 @@ impl<T: 'static> Adapter for AllAtOnce<T> {
             (Ok(failures), Some(contents)) => (failures, contents),
         };
         // An item that cannot be decoded was not handled, even if the handler does not name it as failed.
-        let unreadable = contents.unreadable(|raw| self.wire.decode_item(raw).err());
+        let unreadable = contents.unreadable(|raw| self.wire.decode_item(&attempt.wire(), raw).err());
         let undecodable = |(index, error)| (index, Arc::new(Outcome::Undecodable(error)));
         let mut failed: Vec<_> = unreadable.into_iter().map(undecodable).collect();
         let places: Vec<usize> = contents.new_items(..).collect();
@@ -165,5 +165,39 @@ impl<T: 'static> Adapter for AllAtOnce<T> {
         failed.sort_by_key(|(index, _)| *index);
         failed.dedup_by_key(|(index, _)| *index);
         Outcome::Items(ItemOutcomes { until: contents.items.len(), failed })
+    }
+}
+
+/// The adapter for an actor with a handler for each of the types `L`.
+pub(crate) struct OneOfEach<L, R>(pub(crate) OneByOne<OneOf<L>, R>);
+
+impl<L: Types, R: 'static> Adapter for OneOfEach<L, R> {
+    type Message = Delivery<OneOf<L>, R>;
+    type Answer = R;
+
+    const APART: bool = true;
+
+    fn answers() -> bool {
+        OneByOne::<OneOf<L>, R>::answers()
+    }
+
+    fn open(&self, attempt: &Attempt) -> Result<Option<Contents>, Outcome> {
+        self.0.open(attempt)
+    }
+
+    fn whole(&self, attempt: &Arc<Attempt>) -> Result<Self::Message, DecodeError> {
+        self.0.whole(attempt)
+    }
+
+    fn item(&self, attempt: &Arc<Attempt>, index: usize, raw: &Bytes) -> Result<Self::Message, DecodeError> {
+        self.0.item(attempt, index, raw)
+    }
+
+    fn result(answer: &Result<R, Failure>) -> HandlerResult<'_> {
+        OneByOne::<OneOf<L>, R>::result(answer)
+    }
+
+    fn outcome(&self, attempt: &Attempt, answer: Result<R, Failure>) -> Outcome {
+        self.0.outcome(attempt, answer)
     }
 }

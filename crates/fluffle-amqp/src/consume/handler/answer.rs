@@ -10,7 +10,8 @@ use std::{
 };
 
 use actix::{
-    Actor, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture, dev::MessageResponse, fut::ActorFuture,
+    Actor, AsyncContext, Context, Handler, Message, ResponseActFuture, ResponseFuture, dev::MessageResponse,
+    fut::ActorFuture,
 };
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
@@ -33,10 +34,11 @@ pub(crate) enum Reply<F: Adapter> {
 }
 
 /// Calls the handler, inside its middleware.
-pub(crate) fn call<F, A>(message: F::Message, mut around: Handlings, actor: &mut A, ctx: &mut Context<A>) -> Reply<F>
+pub(crate) fn call<F, M, A>(message: M, mut around: Handlings, actor: &mut A, ctx: &mut Context<A>) -> Reply<F>
 where
     F: Adapter,
-    A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+    M: Message<Result = Result<F::Answer, Failure>> + 'static,
+    A: Actor<Context = Context<A>> + Handler<M, Result: 'static>,
 {
     let mut response = match around.step(|| actor.handle(message, ctx)) {
         Ok(response) => Some(response),

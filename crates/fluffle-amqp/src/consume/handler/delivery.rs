@@ -12,7 +12,7 @@ use actix::Message;
 use fluffle_wire::headers::TraceContext;
 
 use crate::{
-    base::failure::Failure,
+    base::{failure::Failure, one_of::OneOf},
     consume::{
         attempt::attempt::Attempt,
         message::{accessors::accessors, item::item_id, settled::Settled},
@@ -168,6 +168,20 @@ impl<T, R> Delivery<T, R> {
                 done = work => done.map_err(Into::into),
                 () = lost => Err(Failure::retry("the channel was lost: the broker delivers this message again")),
             }
+        }
+    }
+}
+
+impl<L, R> Delivery<OneOf<L>, R> {
+    /// The delivery of a `T`.
+    ///
+    /// # Errors
+    /// The unchanged delivery, if its message is not a `T`.
+    pub fn of<T: 'static>(self) -> Result<Delivery<T, R>, Self> {
+        let Self { message, attempt, item, reply } = self;
+        match message.take() {
+            Ok(message) => Ok(Delivery { message, attempt, item, reply }),
+            Err(message) => Err(Self { message, attempt, item, reply }),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, fut::ActorFuture};
+use actix::{Actor, AsyncContext, Context, fut::ActorFuture};
 use fluffle_supervise::{Panicked, SupervisedContext};
 use futures_util::{
     FutureExt, StreamExt,
@@ -33,8 +33,9 @@ use crate::{
         },
         handler::{
             adapter::Adapter,
-            answer::{Answered, Reply, Unanswered, call},
+            answer::{Answered, Reply, Unanswered},
             around::Middlewares,
+            calls::Calls,
             crash_log::CrashLog,
             duty::Duty,
         },
@@ -105,7 +106,8 @@ impl<F: Adapter> Dispatch<F> {
     /// Takes a job: a single message goes to the handler, a batch is opened.
     fn take<A>(&mut self, Job { attempt, work }: Job, actor: &mut A, ctx: &mut Context<A>)
     where
-        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+        A: Actor<Context = Context<A>>,
+        F: Calls<A>,
     {
         let ticket = match work {
             Work::Rest(rest) => return self.current = Some(rest),
@@ -134,7 +136,8 @@ impl<F: Adapter> Dispatch<F> {
         actor: &mut A,
         ctx: &mut Context<A>,
     ) where
-        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+        A: Actor<Context = Context<A>>,
+        F: Calls<A>,
     {
         let items = attempt.open(contents).items.len();
         self.queue.start(&attempt, decoded_from);
@@ -153,7 +156,8 @@ impl<F: Adapter> Dispatch<F> {
     /// Begins a batch that is open and looked up: its items go to the handler, together or one by one.
     fn begin<A>(&mut self, attempt: Arc<Attempt>, ticket: Ticket, actor: &mut A, ctx: &mut Context<A>)
     where
-        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+        A: Actor<Context = Context<A>>,
+        F: Calls<A>,
     {
         let Some(contents) = attempt.contents() else { return };
         if F::APART {
@@ -174,7 +178,8 @@ impl<F: Adapter> Dispatch<F> {
         actor: &mut A,
         ctx: &mut Context<A>,
     ) where
-        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+        A: Actor<Context = Context<A>>,
+        F: Calls<A>,
     {
         let message = match self.adapter.whole(&attempt) {
             Ok(message) => message,
@@ -188,7 +193,8 @@ impl<F: Adapter> Dispatch<F> {
     /// Gives one item of a batch to this handler, which has the item's key.
     fn hand_over_by_key<A>(&mut self, attempt: &Arc<Attempt>, item: Item, actor: &mut A, ctx: &mut Context<A>)
     where
-        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+        A: Actor<Context = Context<A>>,
+        F: Calls<A>,
     {
         if !self.queue.is_ours(attempt) {
             return;
@@ -205,11 +211,12 @@ impl<F: Adapter> Dispatch<F> {
     /// Calls the handler.
     fn give<A>(&mut self, message: F::Message, duty: Duty, actor: &mut A, ctx: &mut Context<A>)
     where
-        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+        A: Actor<Context = Context<A>>,
+        F: Calls<A>,
     {
         let duty = self.in_hand.insert(duty);
         let reply = match self.middleware.before(duty.attempt(), duty.index()) {
-            Ok(around) => call::<F, A>(message, around, actor, ctx),
+            Ok(around) => F::call(message, around, actor, ctx),
             Err(refused) => Reply::Now(refused.map(Err)),
         };
         match (reply, self.in_hand.take()) {
@@ -223,7 +230,8 @@ impl<F: Adapter> Dispatch<F> {
     /// Gives the next item of the open batch to the handler.
     fn hand_over_item<A>(&mut self, actor: &mut A, ctx: &mut Context<A>)
     where
-        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+        A: Actor<Context = Context<A>>,
+        F: Calls<A>,
     {
         let ours = self.current.as_ref().is_some_and(|opened| self.queue.is_ours(&opened.items.attempt));
         let Some((opened, (index, raw))) =
@@ -239,7 +247,7 @@ impl<F: Adapter> Dispatch<F> {
         };
         items.begin(index);
         let reply = match self.middleware.before(&items.attempt, Some(index)) {
-            Ok(around) => call::<F, A>(message, around, actor, ctx),
+            Ok(around) => F::call(message, around, actor, ctx),
             Err(refused) => Reply::Now(refused.map(Err)),
         };
         let failed = match reply {
@@ -286,7 +294,8 @@ impl<F: Adapter> Dispatch<F> {
     /// Hands over the next item of the open batch, or if there is none, the next job. Pending if there is neither.
     fn poll_hand_over<A>(&mut self, actor: &mut A, ctx: &mut Context<A>, cx: &mut TaskContext<'_>) -> Poll<Option<()>>
     where
-        A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+        A: Actor<Context = Context<A>>,
+        F: Calls<A>,
     {
         if self.current.is_some() {
             self.hand_over_item(actor, ctx);
@@ -363,7 +372,8 @@ impl<F: Adapter> Drop for Dispatch<F> {
 
 impl<A, F: Adapter> ActorFuture<A> for Dispatch<F>
 where
-    A: Actor<Context = Context<A>> + Handler<F::Message, Result: 'static>,
+    A: Actor<Context = Context<A>>,
+    F: Calls<A>,
 {
     type Output = ();
 

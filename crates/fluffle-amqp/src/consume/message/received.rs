@@ -101,6 +101,7 @@ impl Received {
             content_type: self.properties.content_type().as_ref().map(|text| text.as_str()),
             content_encoding: self.properties.content_encoding().as_ref().map(|text| text.as_str()),
             type_name: self.properties.kind().as_ref().map(|text| text.as_str()),
+            headers: Some(self),
             body: &self.body,
         }
     }
@@ -151,6 +152,12 @@ impl Received {
 
     pub(crate) fn headers(&self) -> Option<&FieldTable> {
         self.properties.headers().as_ref()
+    }
+}
+
+impl fluffle_wire::Headers for Received {
+    fn header(&self, name: &str) -> Option<headers::HeaderValue<'_>> {
+        lookup(&self.properties, name).and_then(|header| header.value())
     }
 }
 

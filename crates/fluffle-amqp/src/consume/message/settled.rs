@@ -15,6 +15,8 @@ pub enum Settled {
     Refused,
     /// A request that was not handled, because its requester had stopped waiting.
     Expired,
+    /// Of a type that the consumer [skips](crate::Consume::skip_other_types): acked, and no handler was given it.
+    Skipped,
     /// Put back into its queue. No attempt is charged.
     Requeued,
     /// With `AtMostOnce`: not handled. The message was acked on arrival and does not come again.

@@ -204,7 +204,12 @@ impl SharedSettings {
 
 impl<T, R> Consume<T, R> {
     fn rules(&self) -> Rules {
-        Rules { guarantee: self.guarantee, retry: self.retry.clone(), delivery_limit: self.deliveries() }
+        Rules {
+            guarantee: self.guarantee,
+            retry: self.retry.clone(),
+            delivery_limit: self.deliveries(),
+            skips_other_types: self.skips_other_types,
+        }
     }
 
     /// How the consumer treats messages that ask for an answer.

@@ -120,6 +120,7 @@ impl<C: Commands> Settler<C> {
             Verdict::Leave
             | Verdict::RetryHere { .. }
             | Verdict::Duplicate
+            | Verdict::Skip { .. }
             | Verdict::Expire
             | Verdict::Drop { .. } => {}
         }
@@ -149,6 +150,7 @@ impl<C: Commands> Settler<C> {
                 (messages, Settled::Acked, None)
             }
             Verdict::Expire => (delivery_events::not_handled(Settled::Expired), Settled::Expired, None),
+            Verdict::Skip { .. } => (delivery_events::not_handled(Settled::Skipped), Settled::Skipped, None),
             verdict => {
                 failure_lines::dropped(attempt, &verdict, None);
                 let telling = match verdict {
@@ -211,6 +213,7 @@ impl<C: Commands> Settler<C> {
             | Verdict::Requeue
             | Verdict::Leave
             | Verdict::Duplicate
+            | Verdict::Skip { .. }
             | Verdict::Refuse { .. }
             | Verdict::Expire
             | Verdict::Drop { .. }

@@ -51,6 +51,11 @@ impl Settling {
                 tracing::debug!(%queue, message_id, "message was handled before: acked and not handled again");
                 Some((SettledMessages { duplicates: 1, ..SettledMessages::default() }, Settled::Acked))
             }
+            Verdict::Skip { error } => {
+                let (queue, message_id) = (&self.attempt.queue, self.attempt.id_or_dash());
+                tracing::debug!(%queue, message_id, error, "message is of another type: acked and not handled");
+                Some((delivery_events::not_handled(Settled::Skipped), Settled::Skipped))
+            }
             _ => None,
         };
         self.done.is_some()

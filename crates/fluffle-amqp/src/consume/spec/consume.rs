@@ -88,6 +88,9 @@ pub struct Consume<T, R = ()> {
     pub(crate) key: Option<KeyOf<T>>,
     pub(crate) seen: Option<Arc<dyn SeenStore>>,
     pub(crate) middleware: Vec<Arc<dyn Middleware>>,
+    pub(crate) skips_other_types: bool,
+    /// The types that aliases stand for.
+    pub(crate) aliased: Vec<String>,
     pub(crate) wire: Wire<T>,
     reply: PhantomData<fn() -> R>,
 }
@@ -144,6 +147,8 @@ impl<T, R> Consume<T, R> {
             key: None,
             seen: None,
             middleware: Vec::new(),
+            skips_other_types: false,
+            aliased: Vec::new(),
             wire,
             reply: PhantomData,
         }

@@ -1,5 +1,7 @@
 //! Finds settings of a consumer that exclude one another.
 
+use std::borrow::Cow;
+
 use crate::{
     consume::spec::consume::Consume,
     topology::{Queue, QueueKind, Topology},
@@ -15,7 +17,7 @@ pub(crate) struct Contradiction {
     /// The consumer's queue.
     pub(crate) of: String,
     /// Which settings exclude one another, why, and what to do.
-    pub(crate) why: &'static str,
+    pub(crate) why: Cow<'static, str>,
 }
 
 impl<T, R> Consume<T, R> {
@@ -70,7 +72,18 @@ impl<T, R> Consume<T, R> {
         Ok(())
     }
 
-    fn contradiction(&self, why: &'static str) -> Result<(), Contradiction> {
-        Err(Contradiction { of: self.queue.clone(), why })
+    /// Whether each alias stands for a type of this consumer.
+    pub(crate) fn check_aliases(&self) -> Result<(), Contradiction> {
+        match self.aliased.iter().find(|name| !self.wire.reads_type(name)) {
+            Some(name) => self.contradiction(format!(
+                "`type_alias` names the type `{name}`, which this consumer does not read; it reads `{}`",
+                self.wire.type_name()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn contradiction(&self, why: impl Into<Cow<'static, str>>) -> Result<(), Contradiction> {
+        Err(Contradiction { of: self.queue.clone(), why: why.into() })
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod consume;
 pub(crate) mod contradictions;
+pub(crate) mod formats;
 pub(crate) mod guarantee;
 pub(crate) mod key;
 pub(crate) mod middleware;

@@ -32,6 +32,7 @@ pub(super) fn alone(letter: &DeadLetter) -> String {
         content_type: letter.properties.content_type().as_ref().map(|label| label.as_str()),
         content_encoding: letter.properties.content_encoding().as_ref().map(|label| label.as_str()),
         type_name: letter.properties.kind().as_ref().map(|label| label.as_str()),
+        headers: None,
         body: &letter.body.clone().into(),
     };
     Wire::<String>::protobuf().decode(&incoming).unwrap()

@@ -23,4 +23,5 @@ mod replaying;
 mod settling;
 mod switches;
 mod time_limits;
+mod types;
 mod whole_batches;

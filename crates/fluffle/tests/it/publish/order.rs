@@ -40,6 +40,7 @@ async fn takes_all(vhost: &Place, at_least: usize) -> Vec<usize> {
             content_type: Some("application/vnd.google.protobuf; proto=google.protobuf.StringValue"),
             content_encoding: None,
             type_name: None,
+            headers: None,
             body: &body.into(),
         };
         taken.push(fluffle::wire::Wire::<String>::protobuf().decode(&labelled).unwrap().parse().unwrap());

@@ -7,6 +7,8 @@ use fluffle_wire::{Encoded, Wire};
 use lapin::BasicProperties;
 use tokio::{sync::oneshot, time::timeout};
 
+use actix::Handler;
+
 use super::*;
 use crate::{
     base::requests::Request,
