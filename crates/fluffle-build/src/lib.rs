@@ -21,6 +21,8 @@
 
 use std::path::{Path, PathBuf};
 
+use proc_macro_crate::FoundCrate;
+
 /// The file in `OUT_DIR` that holds a module for each Protobuf package.
 pub const INCLUDE_FILE: &str = "protos.rs";
 
@@ -38,7 +40,9 @@ pub enum Error {
 /// Compiles `files` to `$OUT_DIR/protos.rs`. The paths are relative to one of `includes`; imports are resolved there
 /// too.
 ///
-/// The messages can be sent as Protobuf. Cargo runs the build script again when a file compiled here changes.
+/// The messages can be sent as Protobuf. If the crate that is built depends on `fluffle` or `fluffle-wire`, consumers
+/// also read them as proto3 JSON: the descriptors of the messages are linked into the program (a few KiB). Cargo runs
+/// the build script again when a file compiled here changes.
 ///
 /// # Errors
 ///
@@ -47,9 +51,10 @@ pub fn compile(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Res
     generate(parse(files, includes)?, &mut prost_build::Config::new())
 }
 
-/// Like [`compile`], and the messages can also be sent as proto3 JSON.
+/// Like [`compile`], and the messages can also be published as proto3 JSON.
 ///
-/// The messages carry their descriptors (a few KiB in the executable). The JSON follows the specification because of
+/// The messages implement `prost_reflect::ReflectMessage`, so that `Wire::json` can be used for them: a type without it
+/// is a compile error. The JSON follows the specification because of
 /// them: field names, 64-bit numbers as strings, `NaN`, well-known types.
 ///
 /// # Errors
@@ -67,7 +72,6 @@ pub fn compile_with_json(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path
             format!(r#"#[prost_reflect(message_name = "{name}", file_descriptor_set_bytes = {DESCRIPTORS:?})]"#),
         );
     }
-    std::fs::write(out_dir()?.join(DESCRIPTOR_FILE), parsed.encode_file_descriptor_set())?;
     generate(parsed, &mut config)
 }
 
@@ -86,10 +90,31 @@ fn generate(mut parsed: protox::Compiler, config: &mut prost_build::Config) -> R
     for path in parsed.files().filter_map(|file| file.path()) {
         println!("cargo::rerun-if-changed={}", path.display());
     }
+    std::fs::write(out_dir()?.join(DESCRIPTOR_FILE), parsed.encode_file_descriptor_set())?;
     // Includes the comments, but only for the generated code. The descriptors in the executable do not need them.
     let descriptors = parsed.include_source_info(true).file_descriptor_set();
     config.enable_type_names().include_file(INCLUDE_FILE).compile_fds(descriptors)?;
-    Ok(())
+    link_descriptors()
+}
+
+/// Adds to the generated code that the descriptors are linked into the program, if its crate knows `fluffle-wire`.
+fn link_descriptors() -> Result<(), Error> {
+    let Some(wire) = wire_crate() else { return Ok(()) };
+    let path = out_dir()?.join(INCLUDE_FILE);
+    let mut code = std::fs::read_to_string(&path)?;
+    code.push_str(&format!("{wire}::descriptors!({DESCRIPTORS});\n"));
+    Ok(std::fs::write(path, code)?)
+}
+
+/// The path of `fluffle-wire` in the crate that is built, by the names under which its `Cargo.toml` lists it or
+/// `fluffle`.
+fn wire_crate() -> Option<String> {
+    let name_of = |package| match proc_macro_crate::crate_name(package).ok()? {
+        FoundCrate::Itself => None,
+        FoundCrate::Name(name) => Some(name),
+    };
+    let in_fluffle = || name_of("fluffle").map(|name| format!("::{name}::wire"));
+    name_of("fluffle-wire").map(|name| format!("::{name}")).or_else(in_fluffle)
 }
 
 fn out_dir() -> Result<PathBuf, Error> {

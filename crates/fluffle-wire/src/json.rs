@@ -1,10 +1,10 @@
 use bytes::Bytes;
-use prost::Name;
-use prost_reflect::{DynamicMessage, ReflectMessage};
+use prost::{Message, Name};
+use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage};
 use serde_json::Deserializer;
 
 use crate::text::bounded;
-use crate::{Codec, DecodeError, EncodeError};
+use crate::{Codec, DecodeError, EncodeError, Label};
 
 /// The proto3 JSON format: `application/json`.
 ///
@@ -28,9 +28,11 @@ use crate::{Codec, DecodeError, EncodeError};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json;
 
+pub(crate) const MEDIA_TYPE: &str = "application/json";
+
 impl<M: ReflectMessage + Name + Default> Codec<M> for Json {
     fn media_type(&self) -> &str {
-        "application/json"
+        MEDIA_TYPE
     }
 
     fn type_name(&self) -> String {
@@ -38,18 +40,40 @@ impl<M: ReflectMessage + Name + Default> Codec<M> for Json {
     }
 
     fn encode(&self, message: &M, into: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let mut dynamic = DynamicMessage::new(message.descriptor());
-        // Not `transcode_to_dynamic`, which panics on a message nested past the decode depth.
-        dynamic.transcode_from(message).map_err(|e| EncodeError::unrepresentable(&M::full_name(), e))?;
-        serde_json::to_writer(into, &dynamic).map_err(|e| EncodeError::unrepresentable(&M::full_name(), e))
+        encode(message, message.descriptor(), &M::full_name(), into)
     }
 
     fn decode(&self, body: &Bytes) -> Result<M, DecodeError> {
-        let mut json = Deserializer::from_slice(body);
-        let dynamic = DynamicMessage::deserialize(M::default().descriptor(), &mut json)
-            .and_then(|message| json.end().map(|()| message))
-            // Cut, because the error may quote the whole body.
-            .map_err(|e| DecodeError::malformed(&M::full_name(), bounded(&e.to_string(), 500)))?;
-        dynamic.transcode_to().map_err(|e| DecodeError::malformed(&M::full_name(), e))
+        decode(body, M::default().descriptor(), &M::full_name())
     }
+
+    fn decode_labelled(&self, label: &Label<'_>, body: &Bytes) -> Result<M, DecodeError> {
+        label.expect_utf8()?;
+        self.decode(body)
+    }
+}
+
+pub(crate) fn encode<M: Message>(
+    message: &M,
+    descriptor: MessageDescriptor,
+    name: &str,
+    into: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let mut dynamic = DynamicMessage::new(descriptor);
+    // Not `transcode_to_dynamic`, which panics on a message nested past the decode depth.
+    dynamic.transcode_from(message).map_err(|e| EncodeError::unrepresentable(name, e))?;
+    serde_json::to_writer(into, &dynamic).map_err(|e| EncodeError::unrepresentable(name, e))
+}
+
+pub(crate) fn decode<M: Message + Default>(
+    body: &Bytes,
+    descriptor: MessageDescriptor,
+    name: &str,
+) -> Result<M, DecodeError> {
+    let mut json = Deserializer::from_slice(body);
+    let dynamic = DynamicMessage::deserialize(descriptor, &mut json)
+        .and_then(|message| json.end().map(|()| message))
+        // Cut, because the error may quote the whole body.
+        .map_err(|e| DecodeError::malformed(name, bounded(&e.to_string(), 500)))?;
+    dynamic.transcode_to().map_err(|e| DecodeError::malformed(name, e))
 }

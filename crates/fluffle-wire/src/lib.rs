@@ -31,6 +31,8 @@
 mod batch;
 mod codec;
 mod content_type;
+#[cfg(feature = "json")]
+mod descriptors;
 mod encoded;
 mod envelope;
 mod error;
@@ -42,6 +44,8 @@ mod incoming;
 mod json;
 mod label;
 mod limits;
+#[cfg(feature = "json")]
+mod linked_json;
 mod parts;
 mod protobuf;
 mod reading;
@@ -51,6 +55,8 @@ mod wire;
 pub use batch::{Batch, BatchBuilder, Items, RawItems};
 pub use codec::Codec;
 pub use content_type::ContentType;
+#[cfg(feature = "json")]
+pub use descriptors::{Descriptors, inventory};
 pub use encoded::Encoded;
 pub use envelope::{Envelope, Opened};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};

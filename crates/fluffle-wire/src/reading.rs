@@ -9,9 +9,7 @@ use crate::headers::TraceContext;
 use crate::incoming::present;
 use crate::text::shown;
 use crate::wire::Format;
-use crate::{
-    Batch, ContentType, DecodeError, DecodeErrorKind, Envelope, Incoming, Label, Opened, Wire, gzip,
-};
+use crate::{Batch, ContentType, DecodeError, DecodeErrorKind, Envelope, Incoming, Label, Opened, Wire, gzip};
 
 /// What a [`Wire`] reads in addition to what it writes.
 pub(crate) struct Reading<M> {

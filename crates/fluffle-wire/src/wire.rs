@@ -59,9 +59,14 @@ impl<M> Format<M> {
 }
 
 impl<M: Message + Name + Default> Wire<M> {
-    /// Protobuf, no gzip, default limits.
+    /// Protobuf, no gzip, default limits. With the feature `json`, also reads proto3 JSON, if its label says so and
+    /// the type's descriptor is linked into the program (`fluffle_build::compile` does that;
+    /// [`descriptors!`](crate::descriptors) by hand). For Protobuf alone see [`strict`](Wire::strict).
     pub fn protobuf() -> Self {
-        Self::new(Protobuf)
+        let wire = Self::new(Protobuf);
+        #[cfg(feature = "json")]
+        let wire = wire.reads(crate::linked_json::LinkedJson::default());
+        wire
     }
 }
 

@@ -56,7 +56,8 @@ fn a_body_without_labels_is_taken_on_trust() {
 #[test]
 fn a_wrong_label_is_refused_by_its_kind() {
     assert_eq!(kind("text/plain", "", ""), Some(ContentType));
-    assert_eq!(kind("application/json; proto=usgs.v1.Quake", "", ""), Some(ContentType));
+    assert_eq!(kind("application/json; proto=usgs.v1.Quake; charset=utf-16", "", ""), Some(ContentType));
+    assert_eq!(kind("application/xml; proto=usgs.v1.Quake", "", ""), Some(ContentType));
     assert_eq!(kind("rubbish;;;=\"", "", ""), Some(ContentType));
     assert_eq!(kind("application/protobuf; proto=usgs.v1.Alert", "", ""), Some(TypeName));
     assert_eq!(kind("application/protobuf; proto=USGS.V1.QUAKE", "", ""), Some(TypeName));
@@ -66,6 +67,58 @@ fn a_wrong_label_is_refused_by_its_kind() {
     assert_eq!(kind(PROTOBUF, "gzip, gzip", ""), Some(ContentEncoding));
     assert_eq!(kind("application/protobuf; encoding=delimited", "", ""), Some(Batching));
     assert_eq!(kind("application/protobuf; encoding=chunked", "", ""), Some(Batching));
+}
+
+/// A message of this content type, which holds the JSON of an alert.
+fn json(content_type: &str) -> (Bytes, Option<&str>) {
+    (Bytes::from_static(br#"{"quakeId":"us2000cmy3"}"#), Some(content_type))
+}
+
+#[test]
+fn json_is_read_beside_protobuf_by_its_label_alone() {
+    let wire = Wire::<Alert>::protobuf();
+    for label in ["application/json", "Application/JSON; charset=UTF-8", "application/json; proto=usgs.v1.Alert"] {
+        let (body, content_type) = json(label);
+        let alert = wire.decode(&Incoming { content_type, ..Incoming::unlabelled(&body) }).unwrap();
+        assert_eq!(alert.quake_id, "us2000cmy3");
+    }
+    let (body, _) = json("");
+    assert_eq!(wire.decode(&Incoming::unlabelled(&body)).unwrap_err().kind(), Malformed, "nothing is guessed");
+    // Well-known types have their descriptors in any program.
+    let text = Bytes::from_static(b"\"four\"");
+    let labelled = Incoming { content_type: Some("application/json"), ..Incoming::unlabelled(&text) };
+    assert_eq!(Wire::<String>::protobuf().decode(&labelled).unwrap(), "four");
+}
+
+#[test]
+fn a_strict_wire_reads_nothing_but_its_own_format() {
+    let (body, content_type) = json("application/json");
+    let error = Wire::<Alert>::protobuf().strict().decode(&Incoming { content_type, ..Incoming::unlabelled(&body) });
+    assert_eq!(error.unwrap_err().kind(), ContentType);
+}
+
+#[test]
+fn an_answer_is_in_the_format_of_the_request_if_the_wire_knows_it() {
+    let wire = Wire::<Alert>::protobuf();
+    let alert = Alert { quake_id: "q".into(), ..Alert::default() };
+    let like = |content_type| wire.encode_like(content_type, &alert).unwrap();
+    assert_eq!(&*like(Some("application/json; charset=utf-8")).content_type, "application/json; proto=usgs.v1.Alert");
+    assert_eq!(like(Some("application/json")).body, br#"{"quakeId":"q"}"#.as_slice());
+    for unknown in [None, Some(""), Some("text/plain"), Some("application/x-protobuf")] {
+        assert_eq!(like(unknown), wire.encode(&alert).unwrap());
+    }
+}
+
+#[test]
+fn a_batch_of_json_is_read_beside_protobuf() {
+    let alerts = ["a", "b"].map(|id| Alert { quake_id: id.into(), ..Alert::default() });
+    let sent = Wire::<Alert>::json().encode_batch(&alerts).unwrap();
+    let wire = Wire::<Alert>::protobuf();
+    let batch = wire.decode_batch(&sent.incoming()).unwrap();
+    assert_eq!(batch.iter().collect::<Result<Vec<_>, _>>().unwrap(), alerts);
+    let first = batch.raw(0).unwrap();
+    assert_eq!(wire.decode_item(&sent.incoming(), &first).unwrap(), alerts[0]);
+    assert_eq!(wire.item_content_type(&sent.incoming()), "application/json; proto=usgs.v1.Alert");
 }
 
 #[test]

@@ -274,7 +274,7 @@ async fn messages_of_a_key_keep_their_order_whatever_their_types() {
 #[actix::test]
 async fn a_message_published_twice_is_handled_once_whatever_its_type() {
     let place = vhost();
-    let store: Arc<dyn SeenStore> = Arc::new(SeenIds::in_memory());
+    let store = Arc::new(SeenIds::options().in_memory().unwrap());
     let (service, mut record) = service(&place, of_both().effectively_once(store)).await;
     let raw = Raw::connect(place.url()).await;
     for _ in 0..2 {
