@@ -79,6 +79,7 @@ lesson!(
     ["--messages", "20000"],
     "09_batches: published=20000+20000 handled=20000+20000"
 );
+lesson!(lesson_10_sorts_by_type, "10_several_types", [], "10_several_types: published=6 handled=5 dead=1");
 lesson!(
     quakes_loses_nothing,
     "quakes",

@@ -56,7 +56,7 @@ pub use base::{
         ChannelLabels, ConnectionLabels, ConsumerLabels, Listener, Observer, PublisherLabels, ReplayLabels,
         RequesterLabels,
     },
-    one_of::{OneOf, Types},
+    one_of::{Contains, OneOf, Types},
     payload::Payload,
     raw::Raw,
     trace::{CreateSpan, PublishInfo, PublishSpan, PublishTracer},

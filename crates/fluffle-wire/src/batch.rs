@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
+use crate::headers::{ITEM_TYPES, ItemTypes};
 use crate::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Incoming, Wire};
 
 /// Collects messages into one body, each behind its length as a varint.
@@ -37,6 +38,10 @@ pub struct BatchBuilder<M> {
     /// Holds one item while it is encoded, if the codec does not know lengths beforehand.
     scratch: Vec<u8>,
     items: usize,
+    /// The types of the items, if the codec has several.
+    types: ItemTypes,
+    /// The media type of the items, if the codec has several types. All items of a batch have the same.
+    media_type: String,
     /// The size at which the batch is full, unless it is empty.
     most_bytes: usize,
     most_items: usize,
@@ -45,7 +50,17 @@ pub struct BatchBuilder<M> {
 impl<M> BatchBuilder<M> {
     pub(crate) fn new(wire: Wire<M>) -> Self {
         let (most_bytes, most_items) = (usize::MAX, wire.bounds().batch_items);
-        Self { wire, body: Vec::new(), whole: 0, scratch: Vec::new(), items: 0, most_bytes, most_items }
+        Self {
+            wire,
+            body: Vec::new(),
+            whole: 0,
+            scratch: Vec::new(),
+            items: 0,
+            types: ItemTypes::default(),
+            media_type: String::new(),
+            most_bytes,
+            most_items,
+        }
     }
 
     /// Makes the batch full at this many bytes before gzip, or this many messages, if the [`Limits`](crate::Limits)
@@ -77,10 +92,25 @@ impl<M> BatchBuilder<M> {
         if self.items >= self.most_items {
             return Err(self.full("items", self.items, self.most_items));
         }
+        let type_name = self.wire.codec().type_of(message);
+        if let Some(name) = &type_name {
+            let media_type = self.wire.codec().media_type_of(message);
+            if self.items == 0 {
+                self.media_type.clear();
+                self.media_type.push_str(media_type);
+            } else if self.media_type != media_type {
+                return Err(self.full("messages of one media type, and the next has another:", self.items, self.items));
+            } else if !self.types.has_room_for(name) {
+                return Err(self.full("bytes in the header of its types", ItemTypes::MOST, ItemTypes::MOST));
+            }
+        }
         self.body.truncate(self.whole);
         self.append(message)?;
         self.whole = self.body.len();
         self.items += 1;
+        if let Some(name) = &type_name {
+            self.types.push(name);
+        }
         Ok(())
     }
 
@@ -135,7 +165,8 @@ impl<M> BatchBuilder<M> {
         // The next batch is likely to be as large as this one.
         let next = Vec::with_capacity(self.body.len());
         let body = std::mem::replace(&mut self.body, next);
-        self.wire.seal_batch(body, std::mem::take(&mut self.items))
+        let types = std::mem::take(&mut self.types);
+        self.wire.seal_batch(body, std::mem::take(&mut self.items), &types, &self.media_type)
     }
 
     /// Returns the finished batch and consumes the builder.
@@ -149,7 +180,7 @@ impl<M> BatchBuilder<M> {
             // The body may stay in memory for as long as the message waits for its confirm.
             self.body.shrink_to_fit();
         }
-        self.wire.seal_batch(self.body, self.items)
+        self.wire.seal_batch(self.body, self.items, &self.types, &self.media_type)
     }
 
     /// Writes the length of an item if the item fits.
@@ -201,6 +232,7 @@ pub struct Batch<M> {
     wire: Wire<M>,
     content_type: Option<Box<str>>,
     type_name: Option<Box<str>>,
+    types: ItemTypes,
     body: Bytes,
     items: usize,
 }
@@ -217,7 +249,8 @@ impl<M> Batch<M> {
             ));
         }
         let (content_type, type_name) = (incoming.content_type.map(Box::from), incoming.type_name.map(Box::from));
-        Ok(Self { wire, content_type, type_name, body, items })
+        let types = incoming.header(ITEM_TYPES).map(ItemTypes::parse).unwrap_or_default();
+        Ok(Self { wire, content_type, type_name, types, body, items })
     }
 
     /// How many items [`iter`](Batch::iter) yields, including those that do not decode.
@@ -238,6 +271,11 @@ impl<M> Batch<M> {
     /// The undecoded bytes of the items, from the first on.
     pub fn raw_items(&self) -> RawItems {
         RawItems { body: self.body.clone(), at: 0, index: 0, items: self.items }
+    }
+
+    /// The types of the items, if they are told one by one.
+    pub fn item_types(&self) -> &ItemTypes {
+        &self.types
     }
 
     /// The uncompressed size of the body, in bytes.
@@ -285,8 +323,9 @@ impl<M> Iterator for Items<'_, M> {
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.frames.index;
         let frame = self.frames.next()?;
-        let Batch { wire, content_type, type_name, body, .. } = self.batch;
-        let decode = |frame| wire.decode_frame(content_type.as_deref(), type_name.as_deref(), &body.slice_ref(frame));
+        let Batch { wire, content_type, type_name, types, body, .. } = self.batch;
+        let type_name = types.get(index).or(type_name.as_deref());
+        let decode = |frame| wire.decode_frame(content_type.as_deref(), type_name, &body.slice_ref(frame));
         Some(frame.and_then(decode).map_err(|e| e.at_item(index)))
     }
 

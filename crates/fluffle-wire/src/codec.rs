@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{DecodeError, EncodeError, Label};
@@ -49,6 +51,20 @@ pub trait Codec<M>: Send + Sync {
     /// [`type_name`](Codec::type_name).
     fn reads_type(&self, type_name: &str) -> bool {
         type_name == self.type_name()
+    }
+
+    /// The full name of the type of this message, for a codec of several types. `None` (the default): that of
+    /// [`type_name`](Codec::type_name).
+    fn type_of(&self, message: &M) -> Option<Arc<str>> {
+        let _ = message;
+        None
+    }
+
+    /// The media type in which this message is written, for a codec of several types: asked if
+    /// [`type_of`](Codec::type_of) names a type. By default [`media_type`](Codec::media_type).
+    fn media_type_of(&self, message: &M) -> &str {
+        let _ = message;
+        self.media_type()
     }
 
     /// The exact number of bytes [`encode`](Codec::encode) will write, if that is cheap to know.

@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::Incoming;
+use crate::headers::{self, HeaderValue};
+use crate::{Headers, Incoming};
 
 /// A body ready to be published, and the properties that must go with it.
 ///
@@ -16,8 +17,10 @@ pub struct Encoded {
     pub content_type: Arc<str>,
     /// The AMQP `content_encoding`: `gzip`, or none.
     pub content_encoding: Option<&'static str>,
-    /// The AMQP `type`: the full Protobuf name.
+    /// The AMQP `type`: the full Protobuf name. Empty for a batch of several types.
     pub type_name: Arc<str>,
+    /// For a batch of several types, the header [`ITEM_TYPES`](headers::ITEM_TYPES).
+    pub item_types: Option<Arc<str>>,
     /// Size of the body before gzip, in bytes.
     pub raw_len: usize,
     /// How many messages the body holds: 1 if it is not a batch.
@@ -31,9 +34,15 @@ impl Encoded {
             content_type: Some(&self.content_type),
             content_encoding: self.content_encoding,
             type_name: Some(&self.type_name),
-            headers: None,
+            headers: Some(self),
             body: &self.body,
         }
+    }
+}
+
+impl Headers for Encoded {
+    fn header(&self, name: &str) -> Option<HeaderValue<'_>> {
+        self.item_types.as_deref().filter(|_| name == headers::ITEM_TYPES).map(HeaderValue::Str)
     }
 }
 

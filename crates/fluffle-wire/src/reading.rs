@@ -120,7 +120,9 @@ impl<M> Wire<M> {
         Batch::open(self.clone(), incoming, body)
     }
 
-    /// Decodes one item of a batch, as [`RawItems`](crate::RawItems) yields it. `batch` is the message that held the batch.
+    /// Decodes one item of a batch, as [`RawItems`](crate::RawItems) yields it. `batch` is the message that held the
+    /// batch. If the types of its items are told one by one ([`Batch::item_types`]), its `type_name` must be that of
+    /// the item.
     ///
     /// # Errors
     ///

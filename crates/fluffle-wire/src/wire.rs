@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use prost::{Message, Name};
 
+use crate::headers::ItemTypes;
 use crate::reading::Reading;
 use crate::text::shown;
 use crate::{
@@ -179,6 +180,15 @@ impl<M> Wire<M> {
         self.encode_as(&self.own, message)
     }
 
+    /// Appends the bytes of one message, without gzip and labels, and without a look at the limits.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeErrorKind::Unrepresentable`] if the codec cannot write the message.
+    pub fn encode_bytes(&self, message: &M, into: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.own.codec.encode(message, into)
+    }
+
     /// Encodes one message in the format that `content_type` names: the answer to a request is in the format of the
     /// request. If this wire does not [read](Wire::reads) that format, or no content type is given, writes its own.
     ///
@@ -197,7 +207,13 @@ impl<M> Wire<M> {
             raw.reserve_exact(len);
         }
         format.codec.encode(message, &mut raw)?;
-        self.seal(raw, 1, &format.labels.single)
+        match format.codec.type_of(message) {
+            None => self.seal(raw, 1, &format.labels.single, &format.labels.type_name, None),
+            Some(name) => {
+                let content_type = format!("{}; proto={name}", format.codec.media_type_of(message));
+                self.seal(raw, 1, &content_type.into(), &name, None)
+            }
+        }
     }
 
     /// Encodes many messages into one body, each behind its length.
@@ -252,12 +268,36 @@ impl<M> Wire<M> {
         &self.own.labels.batch
     }
 
-    pub(crate) fn seal_batch(&self, raw: Vec<u8>, items: usize) -> Result<Encoded, EncodeError> {
-        self.seal(raw, items, &self.own.labels.batch)
+    /// `types` are those of the items, and `media_type` is theirs, if the codec has several types.
+    pub(crate) fn seal_batch(
+        &self,
+        raw: Vec<u8>,
+        items: usize,
+        types: &ItemTypes,
+        media_type: &str,
+    ) -> Result<Encoded, EncodeError> {
+        match types.common() {
+            None if types.is_empty() => self.seal(raw, items, &self.own.labels.batch, &self.own.labels.type_name, None),
+            Some(name) => {
+                let content_type = format!("{media_type}; proto={name}; encoding=delimited");
+                self.seal(raw, items, &content_type.into(), name, None)
+            }
+            None => {
+                let content_type = format!("{media_type}; encoding=delimited");
+                self.seal(raw, items, &content_type.into(), &"".into(), Some(types.header().into()))
+            }
+        }
     }
 
     /// Compresses the body if the policy says so, and adds the labels.
-    fn seal(&self, raw: Vec<u8>, items: usize, content_type: &Arc<str>) -> Result<Encoded, EncodeError> {
+    fn seal(
+        &self,
+        raw: Vec<u8>,
+        items: usize,
+        content_type: &Arc<str>,
+        type_name: &Arc<str>,
+        item_types: Option<Arc<str>>,
+    ) -> Result<Encoded, EncodeError> {
         self.check_label(content_type)?;
         let raw_len = raw.len();
         self.check_raw(raw_len)?;
@@ -272,7 +312,8 @@ impl<M> Wire<M> {
             body: body.into(),
             content_type: Arc::clone(content_type),
             content_encoding,
-            type_name: Arc::clone(&self.own.labels.type_name),
+            type_name: Arc::clone(type_name),
+            item_types,
             raw_len,
             items,
         })

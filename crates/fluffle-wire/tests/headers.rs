@@ -7,7 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use fluffle_wire::headers::HeaderValue::{Int, Str};
 use fluffle_wire::headers::{
-    self, Attempt, DeadLetterInfo, HeaderValue, InvalidTrace, ItemTraces, Origin, Reason, TraceContext, error_chain,
+    self, Attempt, DeadLetterInfo, HeaderValue, InvalidTrace, ItemTraces, ItemTypes, Origin, Reason, TraceContext,
+    error_chain,
 };
 
 use proptest::prelude::*;
@@ -310,4 +311,41 @@ fn a_damaged_header_of_item_traces_is_read_up_to_the_damage() {
         assert_eq!(read.get(1), Some(&traced(1)), "{damage}");
         assert!(read.len() == 2 || damage.is_empty(), "{damage}: {}", read.len());
     }
+}
+
+#[test]
+fn the_types_of_items_come_back_and_neighbours_are_kept_once() {
+    let mut types = ItemTypes::default();
+    for name in ["a.A", "a.A", "b.B", "a.A"] {
+        types.push(&name.into());
+    }
+    assert_eq!(types.header(), "2*a.A 1*b.B 1*a.A");
+    assert_eq!(ItemTypes::parse(&types.header()), types);
+    assert_eq!(
+        (0..5).map(|index| types.get(index)).collect::<Vec<_>>(),
+        [Some("a.A"), Some("a.A"), Some("b.B"), Some("a.A"), None]
+    );
+    assert_eq!(types.from(1).header(), "1*a.A 1*b.B 1*a.A");
+    assert_eq!(types.from(3).common().map(|name| &**name), Some("a.A"));
+    assert!(types.from(4).is_empty() && types.common().is_none());
+}
+
+#[test]
+fn a_damaged_header_of_item_types_is_read_up_to_the_damage() {
+    for damage in ["", "x", "0*a.A", "-1*a.A", "1*", "18446744073709551615*a.A", "*"] {
+        let types = ItemTypes::parse(&format!("2*a.A {damage} 1*b.B"));
+        assert_eq!(types.len(), if damage.is_empty() { 3 } else { 2 }, "{damage}");
+    }
+}
+
+#[test]
+fn a_header_of_item_types_has_a_limit_that_the_batch_keeps() {
+    let mut types = ItemTypes::default();
+    let names: [std::sync::Arc<str>; 2] = ["a.A".into(), "b.B".into()];
+    while types.has_room_for(&names[types.len() % 2]) {
+        let name = &names[types.len() % 2];
+        types.push(name);
+    }
+    assert!(types.header().len() <= ItemTypes::MOST && types.len() > 300);
+    assert!(types.has_room_for(&names[(types.len() - 1) % 2]), "another of the same type takes no more room");
 }

@@ -13,7 +13,7 @@
 //! Try: remove `.batch(…)`; remove `.gzip(…)`; let one earthquake in a thousand fail, and see which messages come
 //! again.
 //!
-//! Next: `quakes`, a whole service.
+//! Next: `10_several_types`, with more than one type of message in a queue.
 
 use std::{
     borrow::Borrow,

@@ -4,10 +4,11 @@ use std::{
     any::{Any, type_name},
     fmt,
     marker::PhantomData,
+    sync::Arc,
 };
 
 use bytes::Bytes;
-use fluffle_wire::{Codec, DecodeError, EncodeError, Label, Wire};
+use fluffle_wire::{Codec, ContentType, DecodeError, EncodeError, Label, Wire};
 
 use crate::base::payload::Payload;
 
@@ -15,7 +16,7 @@ use crate::base::payload::Payload;
 ///
 /// The message's `type` property says which one it is, or else the `proto` parameter of its `content_type`. A message of
 /// another type, or without a type, becomes a dead letter; see [`skip_other_types`](crate::Consume::skip_other_types) and
-/// [`Raw`](crate::Raw) for other ways. `OneOf` is for consuming; a publisher sends one type.
+/// [`Raw`](crate::Raw) for other ways.
 ///
 /// Most consumers give each type to a handler of its own (`consume_types`), and never see a `OneOf`. A batch handler
 /// gets a [`DeliveryBatch`](crate::DeliveryBatch) of them, and so does the function of
@@ -33,13 +34,38 @@ use crate::base::payload::Payload;
 /// });
 /// # }
 /// ```
+///
+/// A publisher of `OneOf` keeps the order of messages of different types, which two publishers do not. In batches,
+/// messages of different types share an envelope:
+///
+/// ```
+/// use fluffle_amqp::{OneOf, PublishError, Publisher};
+///
+/// # async fn example(
+/// #     order: String, failure: u32, events: Publisher<OneOf<(String, u32)>>,
+/// # ) -> Result<(), PublishError<OneOf<(String, u32)>>> {
+/// events.publish(OneOf::new(order)).await?;
+/// events.publish(OneOf::new(failure)).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct OneOf<L> {
     message: Box<dyn Any + Send + Sync>,
     name: &'static str,
+    /// The place of the type in `L`.
+    place: usize,
     types: PhantomData<fn() -> L>,
 }
 
 impl<L> OneOf<L> {
+    /// A message of one of the types. `I` is found by the compiler; it need not be named, unless a type is in `L` twice.
+    pub fn new<T: Payload, I>(message: T) -> Self
+    where
+        L: Contains<T, I>,
+    {
+        Self { message: Box::new(message), name: type_name::<T>(), place: L::PLACE, types: PhantomData }
+    }
+
     /// The message, if it is a `T`.
     pub fn get<T: 'static>(&self) -> Option<&T> {
         self.message.downcast_ref()
@@ -55,8 +81,8 @@ impl<L> OneOf<L> {
     /// # Errors
     /// The unchanged `OneOf`, if the message is not a `T`.
     pub fn take<T: 'static>(self) -> Result<T, Self> {
-        let Self { message, name, types } = self;
-        message.downcast().map(|message| *message).map_err(|message| Self { message, name, types })
+        let Self { message, name, place, types } = self;
+        message.downcast().map(|message| *message).map_err(|message| Self { message, name, place, types })
     }
 }
 
@@ -68,7 +94,7 @@ impl<L> fmt::Debug for OneOf<L> {
 
 impl<L: Types> Payload for OneOf<L> {
     fn wire() -> Wire<Self> {
-        Wire::new(EachType(L::readers()))
+        Wire::new(EachType::new(L::readers()))
     }
 }
 
@@ -107,14 +133,56 @@ types!(A B C D E F G H I J);
 types!(A B C D E F G H I J K);
 types!(A B C D E F G H I J K M);
 
-/// Reads messages of one of the types of a tuple.
+/// A tuple that has `T` among its types, at the place `I`.
+#[diagnostic::on_unimplemented(
+    message = "`{T}` is none of the types `{Self}`",
+    label = "a `OneOf` of `{Self}` holds a message of one of these types"
+)]
+pub trait Contains<T, I> {
+    /// The place of `T`, from 0.
+    #[doc(hidden)]
+    const PLACE: usize;
+}
+
+/// The place of a type in a tuple.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Place<const I: usize>;
+
+macro_rules! contains {
+    ($all:tt $($T:ident $place:literal)+) => {
+        $(contains!(@one $all $T $place);)+
+    };
+    (@one ($($All:ident)+) $T:ident $place:literal) => {
+        impl<$($All: Payload),+> Contains<$T, Place<$place>> for ($($All,)+) {
+            const PLACE: usize = $place;
+        }
+    };
+}
+
+contains!((A) A 0);
+contains!((A B) A 0 B 1);
+contains!((A B C) A 0 B 1 C 2);
+contains!((A B C D) A 0 B 1 C 2 D 3);
+contains!((A B C D E) A 0 B 1 C 2 D 3 E 4);
+contains!((A B C D E F) A 0 B 1 C 2 D 3 E 4 F 5);
+contains!((A B C D E F G) A 0 B 1 C 2 D 3 E 4 F 5 G 6);
+contains!((A B C D E F G H) A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7);
+contains!((A B C D E F G H I) A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8);
+contains!((A B C D E F G H I J) A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9);
+contains!((A B C D E F G H I J K) A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9 K 10);
+contains!((A B C D E F G H I J K M) A 0 B 1 C 2 D 3 E 4 F 5 G 6 H 7 I 8 J 9 K 10 M 11);
+
+/// Reads and writes messages of one of the types of a tuple.
 #[doc(hidden)]
 pub struct TypeReader(Box<dyn ReadType>);
 
 trait ReadType: Send + Sync {
     fn name(&self) -> &str;
+    fn media_type(&self) -> &str;
     fn reads(&self, type_name: &str) -> bool;
     fn read(&self, label: &Label<'_>, body: &Bytes) -> Result<ReadAny, DecodeError>;
+    fn write(&self, message: &dyn Any, into: &mut Vec<u8>) -> Result<(), EncodeError>;
 }
 
 /// A message, and the name of its type in Rust.
@@ -125,6 +193,10 @@ impl<T: Payload> ReadType for Wire<T> {
         self.type_name()
     }
 
+    fn media_type(&self) -> &str {
+        ContentType::parse(self.content_type()).media_type()
+    }
+
     fn reads(&self, type_name: &str) -> bool {
         self.reads_type(type_name)
     }
@@ -132,20 +204,32 @@ impl<T: Payload> ReadType for Wire<T> {
     fn read(&self, label: &Label<'_>, body: &Bytes) -> Result<ReadAny, DecodeError> {
         Ok((Box::new(self.decode_labelled(label, body)?), type_name::<T>()))
     }
+
+    fn write(&self, message: &dyn Any, into: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match message.downcast_ref() {
+            Some(message) => self.encode_bytes(message, into),
+            None => Err(EncodeError::unrepresentable(self.type_name(), "the message is of another type")),
+        }
+    }
 }
 
-/// The codec of [`OneOf`]: each type is read as it is by itself.
-struct EachType(Vec<TypeReader>);
+/// The codec of [`OneOf`]: each type is read and written as it is by itself.
+struct EachType {
+    readers: Vec<TypeReader>,
+    names: Vec<Arc<str>>,
+}
 
 impl EachType {
-    /// The reader of messages of this type. A type that is named comes before one that reads any type.
-    fn reader(&self, type_name: &str) -> Option<&dyn ReadType> {
-        let readers = || self.0.iter().map(|reader| &*reader.0);
-        readers().find(|reader| reader.name() == type_name).or_else(|| readers().find(|reader| reader.reads(type_name)))
+    fn new(readers: Vec<TypeReader>) -> Self {
+        let names = readers.iter().map(|reader| reader.0.name().into()).collect();
+        Self { readers, names }
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|reader| reader.0.name())
+    /// The place and the reader of messages of this type. A type that is named comes before one that reads any type.
+    fn reader(&self, type_name: &str) -> Option<(usize, &dyn ReadType)> {
+        let readers = || self.readers.iter().map(|reader| &*reader.0).enumerate();
+        let named = readers().find(|(_, reader)| reader.name() == type_name);
+        named.or_else(|| readers().find(|(_, reader)| reader.reads(type_name)))
     }
 }
 
@@ -155,7 +239,7 @@ impl<L: 'static> Codec<OneOf<L>> for EachType {
     }
 
     fn type_name(&self) -> String {
-        self.names().collect::<Vec<_>>().join(" | ")
+        self.names.join(" | ")
     }
 
     /// Any. Whether the type of the message can be read from this format is known when its reader is found.
@@ -167,9 +251,19 @@ impl<L: 'static> Codec<OneOf<L>> for EachType {
         self.reader(type_name).is_some()
     }
 
-    fn encode(&self, message: &OneOf<L>, _: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let why = "`OneOf` is for consuming: publish the message itself, with a publisher of its own type";
-        Err(EncodeError::unrepresentable(message.name, why))
+    fn media_type_of(&self, message: &OneOf<L>) -> &str {
+        self.readers.get(message.place).map_or("", |reader| reader.0.media_type())
+    }
+
+    fn type_of(&self, message: &OneOf<L>) -> Option<Arc<str>> {
+        self.names.get(message.place).cloned()
+    }
+
+    fn encode(&self, message: &OneOf<L>, into: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match self.readers.get(message.place) {
+            Some(writer) => writer.0.write(&*message.message, into),
+            None => Err(EncodeError::unrepresentable(message.name, "it is none of the types")),
+        }
     }
 
     fn decode(&self, body: &Bytes) -> Result<OneOf<L>, DecodeError> {
@@ -178,10 +272,10 @@ impl<L: 'static> Codec<OneOf<L>> for EachType {
 
     fn decode_labelled(&self, label: &Label<'_>, body: &Bytes) -> Result<OneOf<L>, DecodeError> {
         // Only a reader of any type reads a message without one.
-        let Some(reader) = self.reader(label.type_name.unwrap_or_default()) else {
-            return Err(DecodeError::untyped(self.names()));
+        let Some((place, reader)) = self.reader(label.type_name.unwrap_or_default()) else {
+            return Err(DecodeError::untyped(self.names.iter().map(|name| &**name)));
         };
         let (message, name) = reader.read(label, body)?;
-        Ok(OneOf { message, name, types: PhantomData })
+        Ok(OneOf { message, name, place, types: PhantomData })
     }
 }

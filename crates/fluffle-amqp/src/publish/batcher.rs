@@ -294,24 +294,25 @@ impl<T> Batcher<T> {
             Ok(encoded) => {
                 let id = Arc::clone(&reply.pending().id);
                 let labels = Labels::now(&encoded, self.persistent);
-                let properties = if traces.is_empty() && send_queue.tracer.get().is_none() {
-                    Properties::Labels(labels)
-                } else {
-                    let info = PublishInfo {
-                        message_id: &id,
-                        exchange: &self.exchange,
-                        routing_key: &routing_key,
-                        key_template: self.key_template.as_deref(),
-                        key_varies: self.key_varies,
-                        correlation_id: None,
-                        batch_len: Some(items),
-                        created_by: None,
-                        cause: causes.common(items).or(traces.common(items)),
+                let properties =
+                    if traces.is_empty() && encoded.item_types.is_none() && send_queue.tracer.get().is_none() {
+                        Properties::Labels(labels)
+                    } else {
+                        let info = PublishInfo {
+                            message_id: &id,
+                            exchange: &self.exchange,
+                            routing_key: &routing_key,
+                            key_template: self.key_template.as_deref(),
+                            key_varies: self.key_varies,
+                            correlation_id: None,
+                            batch_len: Some(items),
+                            created_by: None,
+                            cause: causes.common(items).or(traces.common(items)),
+                        };
+                        let (properties, span) = tracing::batch(send_queue, labels, &info, &traces, &encoded);
+                        reply.follow(span);
+                        properties
                     };
-                    let (properties, span) = tracing::batch(send_queue, labels, &info, &traces, items);
-                    reply.follow(span);
-                    properties
-                };
                 let to = Address { exchange: Arc::clone(&self.exchange), routing_key };
                 let message = Prepared::encoded(id, to, self.mandatory, properties, encoded);
                 send_queue.send(place, Entry::new(message, reply, true));

@@ -28,6 +28,7 @@ pub(crate) enum Properties {
 #[derive(Clone, Debug)]
 pub(crate) struct Labels {
     content_type: Arc<str>,
+    /// Empty for a batch of several types.
     type_name: Arc<str>,
     content_encoding: Option<&'static str>,
     /// Seconds since 1970.
@@ -51,17 +52,21 @@ impl Labels {
     /// mode, and each text with one byte for its length.
     fn header_bytes(&self, id: &str) -> usize {
         let encoding = self.content_encoding.map_or(0, |encoding| 1 + encoding.len());
-        2 + 8 + 1 + (1 + self.content_type.len()) + (1 + self.type_name.len()) + (1 + id.len()) + encoding
+        let type_name = if self.type_name.is_empty() { 0 } else { 1 + self.type_name.len() };
+        2 + 8 + 1 + (1 + self.content_type.len()) + type_name + (1 + id.len()) + encoding
     }
 
     /// The labels as AMQP properties.
     pub(crate) fn to_amqp(&self, id: &str) -> BasicProperties {
         let properties = BasicProperties::default()
             .with_content_type((&*self.content_type).into())
-            .with_type((&*self.type_name).into())
             .with_message_id(id.into())
             .with_timestamp(self.timestamp)
             .with_delivery_mode(if self.persistent { 2 } else { 1 });
+        let properties = match &*self.type_name {
+            "" => properties,
+            name => properties.with_type(name.into()),
+        };
         match self.content_encoding {
             Some(encoding) => properties.with_content_encoding(encoding.into()),
             None => properties,
@@ -107,10 +112,11 @@ mod tests {
 
     #[test]
     fn what_labels_take_is_what_they_take_as_amqp() {
-        for content_encoding in [None, Some("gzip")] {
+        for (content_encoding, type_name) in [(None, "shop.Order"), (Some("gzip"), "shop.Order"), (None, "")] {
             let encoded = Encoded {
                 content_type: "application/x-protobuf".into(),
-                type_name: "shop.Order".into(),
+                type_name: type_name.into(),
+                item_types: None,
                 content_encoding,
                 items: 1,
                 raw_len: 0,

@@ -1,6 +1,9 @@
 //! The spans of a publisher's messages, and the traces that the messages carry.
 
-use fluffle_wire::headers::{ITEM_TRACES, ItemTraces, TRACEPARENT, TraceContext};
+use fluffle_wire::{
+    Encoded,
+    headers::{ITEM_TRACES, ITEM_TYPES, ItemTraces, TRACEPARENT, TraceContext},
+};
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::{
@@ -97,15 +100,19 @@ pub(crate) fn batch(
     labels: Labels,
     info: &PublishInfo<'_>,
     traces: &ItemTraces,
-    items: usize,
+    encoded: &Encoded,
 ) -> (Properties, Option<Box<dyn PublishSpan>>) {
     let span = send_queue.tracer.get().and_then(|tracer| tracer.publish_batch(info, &mut traces.iter()));
+    let items = encoded.items;
     let common = traces.common(items);
     let trace = context_of(span.as_deref()).or_else(|| common.cloned());
-    if trace.is_none() && traces.is_empty() {
+    if trace.is_none() && traces.is_empty() && encoded.item_types.is_none() {
         return (Properties::Labels(labels), span);
     }
     let mut headers = FieldTable::default();
+    if let Some(types) = &encoded.item_types {
+        headers.insert(ITEM_TYPES.into(), AMQPValue::LongString((&**types).into()));
+    }
     if let Some(trace) = &trace {
         put_trace(&mut headers, trace);
     }

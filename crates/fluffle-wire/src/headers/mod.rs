@@ -17,11 +17,13 @@
 mod attempt;
 mod dead_letter;
 mod item_traces;
+mod item_types;
 mod trace;
 
 pub use attempt::Attempt;
 pub use dead_letter::{DeadLetterInfo, Origin, Reason, error_chain, millis};
 pub use item_traces::ItemTraces;
+pub use item_types::ItemTypes;
 pub use trace::{InvalidTrace, TraceContext};
 
 /// W3C Trace Context: the span that sent this message.
@@ -30,6 +32,8 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
 /// On a batch: the spans that sent its items, if they are not all the one in [`TRACEPARENT`]. See [`ItemTraces`].
 pub const ITEM_TRACES: &str = "x-fluffle-item-traces";
+/// On a batch whose items are of several types: their types. See [`ItemTypes`].
+pub const ITEM_TYPES: &str = "x-fluffle-item-types";
 /// On a retry copy or dead letter: the span of the attempt before, in the form of [`TRACEPARENT`]. That header keeps
 /// the span that sent the message. Absent if the attempt had no span.
 pub const ATTEMPT_TRACE: &str = "x-fluffle-attempt-trace";

@@ -11,7 +11,7 @@ use std::{
 };
 
 use fluffle_wire::{
-    Read,
+    Incoming, Read,
     headers::{Attempt as AttemptNumber, TraceContext},
 };
 use futures_util::task::AtomicWaker;
@@ -184,6 +184,11 @@ impl Attempt {
     /// What is in the batch. `None` for a message by itself, and for a batch that is not opened yet.
     pub(crate) fn contents(&self) -> Option<&Contents> {
         self.contents.get().map(|contents| &**contents)
+    }
+
+    /// The labels of item `index` of the batch.
+    pub(crate) fn label_of_item(&self, index: usize) -> Incoming<'_> {
+        self.contents().map_or_else(|| self.wire(), |contents| contents.label(self, index))
     }
 
     /// How many messages the delivery has: one, or the items of the batch.

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use fluffle_wire::{
-    DecodeError, RawItems,
-    headers::{ItemTraces, TraceContext},
+    DecodeError, Incoming, RawItems,
+    headers::{ItemTraces, ItemTypes, TraceContext},
 };
 
 use crate::consume::message::{received::Received, settled::Settled};
@@ -37,15 +37,17 @@ pub(crate) struct Contents {
     pub(crate) handed_out: OnceLock<Weak<dyn HandedOut>>,
     /// The spans that sent the items, if they are told by themselves. Read when first asked for.
     traces: OnceLock<Option<ItemTraces>>,
+    /// The types of the items, if they are told one by one.
+    types: ItemTypes,
     /// The spans of the attempts at items that go to handlers one by one, by index.
     spans: Mutex<Vec<(usize, TraceContext)>>,
 }
 
 impl Contents {
-    pub(crate) fn new(items: RawItems, single: &str) -> Self {
+    pub(crate) fn new(items: RawItems, types: ItemTypes, single: &str) -> Self {
         let (known, not_acked, unreadable) = (OnceLock::new(), OnceLock::new(), Mutex::default());
         let (handed_out, traces, spans) = (OnceLock::new(), OnceLock::new(), Mutex::default());
-        Self { items, single: single.into(), known, not_acked, unreadable, handed_out, traces, spans }
+        Self { items, single: single.into(), known, not_acked, unreadable, handed_out, traces, types, spans }
     }
 
     /// The spans that sent the items, if `batch`, which these are the contents of, tells them by themselves.
@@ -60,6 +62,12 @@ impl Contents {
             Some(traces) if traces.is_told(index) => traces.get(index).cloned(),
             _ => batch.trace(),
         }
+    }
+
+    /// The labels of item `index` of `batch`, which these are the contents of.
+    pub(crate) fn label<'a>(&'a self, batch: &'a Received, index: usize) -> Incoming<'a> {
+        let incoming = batch.wire();
+        Incoming { type_name: self.types.get(index).or(incoming.type_name), ..incoming }
     }
 
     /// Notes the span of the attempt at item `index`.
@@ -95,10 +103,13 @@ impl Contents {
 
     /// The items that cannot be read, and why. An item that could not be decoded has the error of `decode`. Items
     /// behind a damaged length have the error of the batch.
-    pub(crate) fn unreadable(&self, decode: impl Fn(&Bytes) -> Option<DecodeError>) -> Vec<(usize, DecodeError)> {
+    pub(crate) fn unreadable(
+        &self,
+        decode: impl Fn(usize, &Bytes) -> Option<DecodeError>,
+    ) -> Vec<(usize, DecodeError)> {
         let noted = std::mem::take(&mut *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner));
         let why = |(index, raw): (usize, Result<Bytes, DecodeError>)| match raw {
-            Ok(raw) if noted.contains(&index) => decode(&raw),
+            Ok(raw) if noted.contains(&index) => decode(index, &raw),
             Ok(_) => None,
             Err(error) => Some(error),
         };
@@ -116,8 +127,11 @@ impl Contents {
         each.into_iter().filter_map(move |(index, about)| {
             let traces = self.traces(received);
             let item = match items.nth(index.checked_sub(items.index())?)? {
-                Ok(raw) => received.item(index, raw, Some(&self.single), traces),
-                Err(_) => received.item(index, items.rest(), None, traces),
+                Ok(raw) => {
+                    let item = received.item(index, raw, Some(&self.single), traces);
+                    item.of_type(self.types.get(index))
+                }
+                Err(_) => received.item(index, items.rest(), None, traces).with_item_types(&self.types.from(index)),
             };
             Some((index, item, about))
         })

@@ -340,7 +340,11 @@ mod tests {
         let wire = Wire::<String>::protobuf();
         let sent = wire.encode_batch(&items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>()).unwrap();
         let batch = Arc::new(attempt(1));
-        batch.open(Contents::new(wire.decode_batch(&sent.incoming()).unwrap().raw_items(), ""));
+        batch.open(Contents::new(
+            wire.decode_batch(&sent.incoming()).unwrap().raw_items(),
+            fluffle_wire::headers::ItemTypes::default(),
+            "",
+        ));
         let (completions, answers) = unbounded_channel();
         let ticket = Ticket::new(Arc::clone(&batch), completions.clone());
         std::mem::forget(completions);

@@ -29,5 +29,5 @@ pub(crate) fn open<T>(wire: &Wire<T>, attempt: &Attempt) -> Result<Option<Conten
     {
         return Err(Outcome::Unusable(Unusable::BatchIdTooLong));
     }
-    Ok(Some(Contents::new(items, &wire.item_content_type(&incoming))))
+    Ok(Some(Contents::new(items, batch.item_types().clone(), &wire.item_content_type(&incoming))))
 }

@@ -166,12 +166,13 @@ pub(crate) fn on_outcome(outcome: Outcome, attempt: &Attempt, rules: &Rules) -> 
         return Verdict::Skip { error };
     }
     match rules.guarantee {
-        Guarantee::AtLeastOnce => at_least_once(outcome, attempt, &rules.retry),
-        Guarantee::AtMostOnce => at_most_once(outcome),
+        Guarantee::AtLeastOnce => at_least_once(outcome, attempt, rules),
+        Guarantee::AtMostOnce => at_most_once(outcome, attempt, rules),
     }
 }
 
-fn at_least_once(outcome: Outcome, attempt: &Attempt, retry: &Retry) -> Verdict {
+fn at_least_once(outcome: Outcome, attempt: &Attempt, rules: &Rules) -> Verdict {
+    let retry = &rules.retry;
     let contents = attempt.contents();
     let failed = match outcome {
         Outcome::Handled(reply) => return Verdict::Ack(reply),
@@ -182,7 +183,10 @@ fn at_least_once(outcome: Outcome, attempt: &Attempt, retry: &Retry) -> Verdict 
             return Verdict::Requeue;
         }
         Outcome::Items(items) => {
-            let each = |(index, why): (usize, Arc<Outcome>)| (index, not_handled(&why, attempt, retry));
+            let each = |(index, why): (usize, Arc<Outcome>)| match rules.skips(&why, attempt) {
+                Some(error) => (index, Verdict::Skip { error }),
+                None => (index, not_handled(&why, attempt, retry)),
+            };
             return Verdict::Apart(items.failed.into_iter().map(each).collect());
         }
         failed => failed,
@@ -255,12 +259,16 @@ fn refusal(why: &Outcome) -> Option<(Reason, String)> {
     }
 }
 
-fn at_most_once(outcome: Outcome) -> Verdict {
+fn at_most_once(outcome: Outcome, attempt: &Attempt, rules: &Rules) -> Verdict {
     match outcome {
         Outcome::Handled(reply) => Verdict::Ack(reply),
         Outcome::Expired => Verdict::Expire,
         Outcome::Items(ItemOutcomes { failed, .. }) => {
-            Verdict::Apart(failed.into_iter().map(|(index, why)| (index, dropped(&why))).collect())
+            let each = |(index, why): (usize, Arc<Outcome>)| match rules.skips(&why, attempt) {
+                Some(error) => (index, Verdict::Skip { error }),
+                None => (index, dropped(&why)),
+            };
+            Verdict::Apart(failed.into_iter().map(each).collect())
         }
         failed => dropped(&failed),
     }
@@ -351,7 +359,11 @@ mod tests {
     fn a_batch_some_of_whose_items_were_not_begun_goes_back_whole() {
         let (batch, wire) = (attempt(1), Wire::<String>::protobuf());
         let sent = wire.encode_batch(&["a", "b", "c"].map(str::to_owned)).unwrap();
-        batch.open(Contents::new(wire.decode_batch(&sent.incoming()).unwrap().raw_items(), ""));
+        batch.open(Contents::new(
+            wire.decode_batch(&sent.incoming()).unwrap().raw_items(),
+            fluffle_wire::headers::ItemTypes::default(),
+            "",
+        ));
         let after = |until| decide(Outcome::Items(ItemOutcomes { until, failed: Vec::new() }), &batch);
         assert!(matches!(after(2), Verdict::Requeue));
         assert!(matches!(after(3), Verdict::Apart(failed) if failed.is_empty()));

@@ -207,6 +207,7 @@ pub(crate) fn batch(attempt: &Attempt, not_acked: &[(usize, Settled)]) -> Settle
         retried: count(Settled::Retried),
         dead_lettered: count(Settled::DeadLettered),
         dropped: count(Settled::Dropped),
+        skipped: count(Settled::Skipped),
         duplicates,
         ..SettledMessages::default()
     }

@@ -79,7 +79,7 @@ impl<T: 'static, R: 'static> Adapter for OneByOne<T, R> {
     }
 
     fn item(&self, attempt: &Arc<Attempt>, index: usize, raw: &Bytes) -> Result<Self::Message, DecodeError> {
-        Ok(Delivery::item(self.wire.decode_item(&attempt.wire(), raw)?, Arc::clone(attempt), index))
+        Ok(Delivery::item(self.wire.decode_item(&attempt.label_of_item(index), raw)?, Arc::clone(attempt), index))
     }
 
     fn result(answer: &Result<R, Failure>) -> HandlerResult<'_> {
@@ -146,7 +146,8 @@ impl<T: 'static> Adapter for AllAtOnce<T> {
             (Ok(failures), Some(contents)) => (failures, contents),
         };
         // An item that cannot be decoded was not handled, even if the handler does not name it as failed.
-        let unreadable = contents.unreadable(|raw| self.wire.decode_item(&attempt.wire(), raw).err());
+        let unreadable =
+            contents.unreadable(|index, raw| self.wire.decode_item(&attempt.label_of_item(index), raw).err());
         let undecodable = |(index, error)| (index, Arc::new(Outcome::Undecodable(error)));
         let mut failed: Vec<_> = unreadable.into_iter().map(undecodable).collect();
         let places: Vec<usize> = contents.new_items(..).collect();

@@ -95,7 +95,7 @@ impl<T> DeliveryBatch<T> {
             let (Some(items), Some(contents)) = (&mut items, contents) else { return Some(self.alone()) };
             let index = self.place(number)?;
             let raw = items.nth(index.checked_sub(items.index())?)?;
-            let message = raw.and_then(|raw| self.wire.decode_item(&self.attempt.wire(), &raw));
+            let message = raw.and_then(|raw| self.wire.decode_item(&self.attempt.label_of_item(index), &raw));
             if message.is_err() {
                 contents.note_unreadable(index);
             }

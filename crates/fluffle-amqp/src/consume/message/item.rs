@@ -1,6 +1,6 @@
 //! The items of a batch as messages of their own: their ids and their properties.
 
-use fluffle_wire::headers::{ITEM_TRACES, ItemTraces, TRACEPARENT, TRACESTATE};
+use fluffle_wire::headers::{ITEM_TRACES, ITEM_TYPES, ItemTraces, TRACEPARENT, TRACESTATE};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
@@ -53,14 +53,18 @@ pub(crate) fn properties_of_item(
     item
 }
 
-/// The headers of an item: those of its batch, with the trace of the item alone. `told` are the traces of the items, if
+/// The headers of an item: those of its batch, with the trace of the item alone, and without the types of all items. `told` are the traces of the items, if
 /// something is told of this one.
 fn headers_of_item(batch: &FieldTable, told: Option<&ItemTraces>, index: usize) -> FieldTable {
-    if !batch.contains_key(ITEM_TRACES) {
+    if !batch.contains_key(ITEM_TRACES) && !batch.contains_key(ITEM_TYPES) {
         return batch.clone();
     }
     // The batch's `traceparent` and `tracestate` belong to the batch's span.
-    let is_kept = |name: &str| name != ITEM_TRACES && !(told.is_some() && [TRACEPARENT, TRACESTATE].contains(&name));
+    let of_batch: &[&str] = match told {
+        Some(_) => &[ITEM_TRACES, ITEM_TYPES, TRACEPARENT, TRACESTATE],
+        None => &[ITEM_TRACES, ITEM_TYPES],
+    };
+    let is_kept = |name: &str| !of_batch.contains(&name);
     let mut headers = FieldTable::default();
     for (name, value) in batch.inner().iter().filter(|(name, _)| is_kept(name.as_str())) {
         headers.insert(name.clone(), value.clone());

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use fluffle_wire::headers::{self, Attempt as AttemptNumber, ItemTraces, Origin, TraceContext};
+use fluffle_wire::headers::{self, Attempt as AttemptNumber, ItemTraces, ItemTypes, Origin, TraceContext};
 use lapin::{
     BasicProperties,
-    types::{FieldTable, ShortString},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 
 use crate::{
@@ -96,6 +96,24 @@ impl Received {
         Self { body: raw, properties, ..self.clone() }
     }
 
+    /// The same message, labelled as of this type.
+    pub(crate) fn of_type(mut self, type_name: Option<&str>) -> Self {
+        if let Some(name) = type_name {
+            self.properties = self.properties.with_type(name.into());
+        }
+        self
+    }
+
+    /// The same batch, with the types of its items in the header.
+    pub(crate) fn with_item_types(mut self, types: &ItemTypes) -> Self {
+        if !types.is_empty() {
+            let mut table = self.headers().cloned().unwrap_or_default();
+            table.insert(headers::ITEM_TYPES.into(), AMQPValue::LongString(types.header().into()));
+            self.properties = self.properties.with_headers(table);
+        }
+        self
+    }
+
     pub(crate) fn wire(&self) -> fluffle_wire::Incoming<'_> {
         fluffle_wire::Incoming {
             content_type: self.properties.content_type().as_ref().map(|text| text.as_str()),
@@ -164,7 +182,6 @@ impl fluffle_wire::Headers for Received {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use lapin::types::AMQPValue;
 
     /// A delivery on attempt `attempt`, for the tests of other modules too.
     pub(crate) fn received(attempt: u32) -> Received {

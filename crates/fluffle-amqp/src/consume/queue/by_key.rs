@@ -189,7 +189,7 @@ impl ByKey {
         let mut opened = Opened::new(attempt, contents, ticket);
         let mut jobs = Vec::with_capacity(contents.items.len());
         while let Some((index, raw)) = opened.next() {
-            match self.key.of_item(attempt, &raw) {
+            match self.key.of_item(attempt, index, &raw) {
                 Ok(key) => {
                     let work = Work::Item(Item::new(&opened.items, index, raw));
                     jobs.push((key, Job { attempt: Arc::clone(attempt), work }));

@@ -25,7 +25,7 @@ pub(crate) trait ReadKey: Send + Sync {
     fn of_message(&self, attempt: &Attempt) -> Result<u64, Outcome>;
 
     /// The key of an item of a batch.
-    fn of_item(&self, attempt: &Attempt, raw: &Bytes) -> Result<u64, Outcome>;
+    fn of_item(&self, attempt: &Attempt, index: usize, raw: &Bytes) -> Result<u64, Outcome>;
 }
 
 /// Decodes a message to read its key.
@@ -55,7 +55,7 @@ impl<T: 'static> ReadKey for DecodeKey<T> {
         self.read(|| self.wire.decode(&attempt.wire()))
     }
 
-    fn of_item(&self, attempt: &Attempt, raw: &Bytes) -> Result<u64, Outcome> {
-        self.read(|| self.wire.decode_item(&attempt.wire(), raw))
+    fn of_item(&self, attempt: &Attempt, index: usize, raw: &Bytes) -> Result<u64, Outcome> {
+        self.read(|| self.wire.decode_item(&attempt.label_of_item(index), raw))
     }
 }

@@ -481,6 +481,7 @@ mod tests {
             let encoded = Encoded {
                 content_type: "text/plain".into(),
                 type_name: "t".into(),
+                item_types: None,
                 content_encoding: None,
                 items: 1,
                 raw_len: 0,

@@ -209,11 +209,11 @@ impl<C: Commands> Settler<C> {
                 }
                 (placed && self.refuse(message, span, &reason, &error).await).then_some(Settled::DeadLettered)
             }
+            Verdict::Skip { .. } => Some(Settled::Skipped),
             Verdict::Ack(_)
             | Verdict::Requeue
             | Verdict::Leave
             | Verdict::Duplicate
-            | Verdict::Skip { .. }
             | Verdict::Refuse { .. }
             | Verdict::Expire
             | Verdict::Drop { .. }

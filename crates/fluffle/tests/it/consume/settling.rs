@@ -105,7 +105,7 @@ async fn a_body_that_cannot_be_read_is_a_dead_letter_and_never_requeued() {
     let gzip = || labelled(protobuf).with_content_encoding("gzip".into());
     let bad: [(&[u8], BasicProperties, &str); 6] = [
         (b"\xff\xff\xff", labelled(protobuf), "is not a google.protobuf.StringValue"),
-        (b"{}", labelled("application/json"), "content_type is \"application/json\""),
+        (b"{}", labelled("application/xml"), "content_type is \"application/xml\""),
         (b"", labelled("application/vnd.google.protobuf; proto=somebody.Else"), "is \"somebody.Else\""),
         (b"plain", gzip(), "does not start like gzip"),
         (&bomb, gzip(), "a gzip bomb"),

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use prost::bytes::Bytes;
 use fluffle::{
     amqp::{Payload, Raw as Bare},
     prelude::*,
     wire::{Encoded, Wire, headers},
 };
 use lapin::BasicProperties;
+use prost::bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::support::*;
@@ -377,14 +377,115 @@ async fn fields_that_this_service_does_not_know_survive_a_retry_and_a_dead_lette
     nothing_left(&place, service).await;
 }
 
+/// Seven events of both types in a row, as a publisher of both sends them.
+fn events() -> Vec<Both> {
+    let texts = ["a", "fails once", "b"].map(|text| OneOf::new(text.to_owned()));
+    let mut events: Vec<Both> = texts.into_iter().flat_map(|text| [text, OneOf::new(13_u32)]).collect();
+    events.push(OneOf::new(5_u32));
+    events
+}
+
 #[actix::test]
-async fn a_oneof_is_not_published() {
+async fn a_publisher_of_both_types_keeps_their_order_and_labels_each() {
     let place = vhost();
+    let (seen, mut record) = mpsc::unbounded_channel();
+    let clerk = Clerk(seen);
     let app = app_with_q(place.url());
     let out = app.publisher::<Both>(Route::queue("q"));
-    let service = started(app).await;
-    let read = Both::wire().decode(&Wire::<String>::protobuf().encode(&"x".to_owned()).unwrap().incoming()).unwrap();
-    let said = soon("an answer", out.publish(read)).await.unwrap_err().to_string();
-    assert!(said.contains("cannot be encoded"), "{said}");
+    let service = started(app.consume_types(of_both().retry(retry(1)), move || clerk.clone())).await;
+    for event in events() {
+        soon("confirmed", out.publish(event)).await.unwrap();
+    }
+    let expected = [("text", "a"), ("number", "13"), ("text", "fails once"), ("number", "13"), ("text", "b")];
+    assert_eq!(given(&mut record, 7).await, pairs(&[&expected[..], &[("number", "13"), ("number", "5")]].concat()));
+    until("all are settled", || (stats(&service).handled, stats(&service).dead_lettered) == (3, 4)).await;
+    nothing_left(&place, service).await;
+}
+
+#[actix::test]
+async fn an_envelope_of_several_types_is_one_message_and_each_item_goes_to_the_handler_of_its_type() {
+    let place = vhost();
+    let (seen, mut record) = mpsc::unbounded_channel();
+    let clerk = Clerk(seen);
+    let app = app_with_q(place.url());
+    let out = app.publisher::<Both>(Route::queue("q").batch(Batching::default()));
+    let service = started(app.consume_types(of_both(), move || clerk.clone())).await;
+    let mut receipts = Vec::new();
+    for event in events() {
+        receipts.push(soon("accepted", out.enqueue(event)).await.unwrap());
+    }
+    for receipt in receipts {
+        soon("confirmed", receipt.confirmed()).await.unwrap();
+    }
+    let mut all = Vec::new();
+    for _ in 0..8 {
+        all.push(soon("an item", record.recv()).await.unwrap());
+    }
+    assert_eq!(stats(&service).batches, 1);
+    let first: Vec<(String, String)> =
+        all.iter().filter(|given| given.3 == 1).map(|(kind, value, ..)| ((*kind).to_owned(), value.clone())).collect();
+    let expected = [("text", "a"), ("number", "13"), ("text", "fails once"), ("number", "13"), ("text", "b")];
+    assert_eq!(first, pairs(&[&expected[..], &[("number", "13"), ("number", "5")]].concat()));
+    let raw = Raw::connect(place.url()).await;
+    for _ in 0..3 {
+        let dead = raw.take("q.dead").await;
+        assert_eq!(dead.properties.kind().as_ref().unwrap().as_str(), "google.protobuf.UInt32Value");
+        assert_eq!(dead.header(headers::ITEM_TYPES), None, "an item has the type of itself alone");
+        assert_eq!(dead.body, b"\x08\x0d");
+    }
+    until("all are settled", || (stats(&service).handled, stats(&service).dead_lettered) == (4, 3)).await;
+    nothing_left(&place, service).await;
+}
+
+#[actix::test]
+async fn of_an_envelope_of_several_types_only_the_items_of_other_types_are_skipped_or_die() {
+    for skip in [false, true] {
+        let place = vhost();
+        let consume = if skip { of_both().skip_other_types() } else { of_both() };
+        let (service, mut record) = service(&place, consume).await;
+        let wire = OneOf::<(String, bool, u32)>::wire();
+        let events = [OneOf::new("a".to_owned()), OneOf::new(true), OneOf::new(5_u32), OneOf::new("b".to_owned())];
+        let raw = Raw::connect(place.url()).await;
+        let sent = wire.encode_batch(&events).unwrap();
+        let types = sent.item_types.as_deref().unwrap();
+        let mut table = lapin::types::FieldTable::default();
+        table.insert(headers::ITEM_TYPES.into(), lapin::types::AMQPValue::LongString(types.into()));
+        raw.put("q", &sent.body, labels(&sent, "e").with_headers(table)).await;
+        assert_eq!(given(&mut record, 3).await, pairs(&[("text", "a"), ("number", "5"), ("text", "b")]));
+        let wanted = if skip { (3, 0, 1) } else { (3, 1, 0) };
+        until("all are settled", || {
+            let stats = stats(&service);
+            (stats.handled, stats.dead_lettered, stats.skipped) == wanted
+        })
+        .await;
+        if !skip {
+            let dead = raw.take("q.dead").await;
+            assert_eq!(dead.properties.kind().as_ref().unwrap().as_str(), "google.protobuf.BoolValue");
+            assert_eq!(dead.properties.message_id().as_ref().unwrap().as_str(), "e/1");
+        }
+        nothing_left(&place, service).await;
+    }
+}
+
+#[actix::test]
+async fn the_rest_of_a_damaged_envelope_keeps_the_types_of_its_items() {
+    let place = vhost();
+    let (service, mut record) = service(&place, of_both()).await;
+    let events: [Both; 3] = [OneOf::new("a".to_owned()), OneOf::new(5_u32), OneOf::new("b".to_owned())];
+    let sent = Both::wire().encode_batch(&events).unwrap();
+    let mut body = sent.body.to_vec();
+    // The length of the second item points past the end.
+    let second = 1 + usize::from(body[0]);
+    body[second] = 100;
+    let mut table = lapin::types::FieldTable::default();
+    let types = sent.item_types.as_deref().unwrap();
+    table.insert(headers::ITEM_TYPES.into(), lapin::types::AMQPValue::LongString(types.into()));
+    let raw = Raw::connect(place.url()).await;
+    raw.put("q", &body, labels(&sent, "e").with_headers(table)).await;
+    assert_eq!(given(&mut record, 1).await, pairs(&[("text", "a")]));
+    let dead = raw.take("q.dead").await;
+    assert_eq!(dead.body, body[second..]);
+    let expected = "1*google.protobuf.UInt32Value 1*google.protobuf.StringValue";
+    assert_eq!(dead.header(headers::ITEM_TYPES).as_deref(), Some(expected));
     nothing_left(&place, service).await;
 }
