@@ -179,14 +179,13 @@ impl<M> Wire<M> {
         if name == &*self.own.labels.type_name || format.codec.reads_type(name) {
             return Ok(Some(name));
         }
-        let expected = self.type_name();
+        // The codec of several types names all of them.
+        let names: Vec<_> = self.type_name().split(" | ").map(|name| format!("{name:?}")).collect();
+        let same = if names.len() == 1 { "if they are the same type" } else { "if it is another name of one of them" };
+        let (found, one) = (shown(found), names.first().map_or("", String::as_str));
         Err(DecodeError::new(
             DecodeErrorKind::TypeName,
-            format!(
-                "the type is {:?}, expected {expected:?}; if they are the same type, say type_alias({:?}, {expected:?})",
-                shown(found),
-                shown(found)
-            ),
+            format!("the type is {found:?}, expected {}; {same}, say type_alias({found:?}, {one})", names.join(" or ")),
         ))
     }
 

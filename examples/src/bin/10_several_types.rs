@@ -4,9 +4,9 @@
 //! its payment fails. `OneOf<(OrderPlaced, PaymentFailed)>` names the types, and [`App::consume_types`] gives each
 //! message to the handler of its type. If a type has no handler, this file does not compile.
 //!
-//! The `type` property says which type a message has. Other services may call a type by another name: a
-//! [`type_alias`](Consume::type_alias) translates it. They may also write JSON: it is read beside Protobuf, by its label.
-//! A message of a type that is not named becomes a dead letter; see [`Consume::skip_other_types`] for another way.
+//! The `type` property says which type a message has. Other services may call a type by another name, which a
+//! [`type_alias`](Consume::type_alias) translates, and may write JSON, which is read beside Protobuf, by its label. A
+//! message of any other type becomes a dead letter; see [`Consume::skip_other_types`] for another way.
 //!
 //! Run it: `cargo run -p examples --bin 10_several_types`
 //!
@@ -84,24 +84,22 @@ async fn main() -> Result<(), Error> {
     examples::logging();
     let queue = Queue::quorum("orders.events").dead_letter();
     let app = App::new(Broker::from_env_or_embedded()?).topology(Topology::new().queue(queue));
-    let orders = app.publisher::<OrderPlaced>(Route::queue("orders.events"));
-    let payments = app.publisher::<PaymentFailed>(Route::queue("orders.events"));
+    let events = app.publisher::<OneOf<(OrderPlaced, PaymentFailed, LogLine)>>(Route::queue("orders.events"));
     let node = app.publisher(Route::coded(NodeService, "").key("orders.events"));
-    let logs = app.publisher::<LogLine>(Route::queue("orders.events"));
     let seen = Seen::new();
-    let events = Consume::<OneOf<(OrderPlaced, PaymentFailed)>>::queue("orders.events")
+    let consume = Consume::<OneOf<(OrderPlaced, PaymentFailed)>>::queue("orders.events")
         .type_alias("payment-failed", "lessons.v1.PaymentFailed");
     let bookkeepers = seen.clone();
-    let service = app.consume_types(events, move || Bookkeeper { seen: bookkeepers.clone() }).start().await?;
+    let service = app.consume_types(consume, move || Bookkeeper { seen: bookkeepers.clone() }).start().await?;
     service.ready().await?;
 
     say("Five events of two types, and one that does not belong here:");
     for (number, cents) in [(1, 1250), (2, 300), (3, 99_900)] {
-        orders.publish(OrderPlaced { number, cents }).await?;
+        events.publish(OneOf::new(OrderPlaced { number, cents })).await?;
     }
-    payments.publish(PaymentFailed { number: 2, reason: "the card has expired".into() }).await?;
+    events.publish(OneOf::new(PaymentFailed { number: 2, reason: "the card has expired".into() })).await?;
+    events.publish(OneOf::new(LogLine { text: "is anybody there?".into(), ..LogLine::default() })).await?;
     node.publish(Text(r#"{"number": 3, "reason": "no money left"}"#)).await?;
-    logs.publish(LogLine { text: "is anybody there?".into(), ..LogLine::default() }).await?;
     seen.count(5).await?;
     // A shutdown settles what is in hand: the line of a log, too.
     service.shutdown().await?;
