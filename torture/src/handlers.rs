@@ -11,6 +11,9 @@ use crate::{
     script::{Act, Script},
 };
 
+/// The types of the lane with two types: texts, and the same as bytes.
+pub type Types = (String, Vec<u8>);
+
 /// Handles each message as the script says, and reports it.
 pub(crate) struct Scripted {
     pub(crate) script: Script,
@@ -56,14 +59,30 @@ impl Actor for Scripted {
     type Context = Context<Self>;
 }
 
-#[allow(clippy::panic, reason = "handlers that panic are what is tortured with")]
 impl Handler<Delivery<String>> for Scripted {
     type Result = ResponseFuture<Result<(), Failure>>;
 
     fn handle(&mut self, body: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        let text = body.clone();
+        self.play(body, &text)
+    }
+}
+
+impl Handler<Delivery<Vec<u8>>> for Scripted {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, body: Delivery<Vec<u8>>, _: &mut Self::Context) -> Self::Result {
+        let text = String::from_utf8_lossy(&body).into_owned();
+        self.play(body, &text)
+    }
+}
+
+#[allow(clippy::panic, reason = "handlers that panic are what is tortured with")]
+impl Scripted {
+    fn play<T: 'static>(&self, body: Delivery<T>, text: &str) -> ResponseFuture<Result<(), Failure>> {
         let (script, facts) = (self.script, self.facts.clone());
         let attempt = body.attempt();
-        let (id, act) = match begin(script, &facts, body.message_id().unwrap_or_default(), &body, attempt) {
+        let (id, act) = match begin(script, &facts, body.message_id().unwrap_or_default(), text, attempt) {
             Ok(begun) => begun,
             Err(error) => return Box::pin(async { Err(Failure::reject(error)) }),
         };
@@ -157,8 +176,22 @@ impl Handler<Delivery<String>> for Undertaker {
     type Result = Result<(), Failure>;
 
     fn handle(&mut self, letter: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+        self.bury(&letter, &letter)
+    }
+}
+
+impl Handler<Delivery<Vec<u8>>> for Undertaker {
+    type Result = Result<(), Failure>;
+
+    fn handle(&mut self, letter: Delivery<Vec<u8>>, _: &mut Self::Context) -> Self::Result {
+        self.bury(&letter, &String::from_utf8_lossy(&letter))
+    }
+}
+
+impl Undertaker {
+    fn bury<T>(&self, letter: &Delivery<T>, text: &str) -> Result<(), Failure> {
         let name = letter.message_id().unwrap_or_default();
-        let id = identify(name, &letter).map_err(Failure::reject)?;
+        let id = identify(name, text).map_err(Failure::reject)?;
         if name != id.to_string() {
             self.facts.tell(&Fact::Named(id.clone(), name.to_owned()));
         }

@@ -19,11 +19,13 @@ pub enum Lane {
     Most,
     /// At least once, with handlers that receive whole batches.
     Bulk,
+    /// At least once, messages of two types, each with a handler of its own.
+    Both,
 }
 
 impl Lane {
     /// All lanes.
-    pub const ALL: [Self; 5] = [Self::Wild, Self::Order, Self::Once, Self::Most, Self::Bulk];
+    pub const ALL: [Self; 6] = [Self::Wild, Self::Order, Self::Once, Self::Most, Self::Bulk, Self::Both];
 
     /// The queue's name.
     pub fn queue(self) -> &'static str {
@@ -33,7 +35,13 @@ impl Lane {
             Self::Once => "once",
             Self::Most => "most",
             Self::Bulk => "bulk",
+            Self::Both => "both",
         }
+    }
+
+    /// Whether strangers publish to it. Their messages have one type, and some have none.
+    pub fn has_strangers(self) -> bool {
+        self != Self::Both
     }
 
     /// Whether every accepted message must be handled or dead-lettered.

@@ -377,7 +377,9 @@ impl Model {
                 Lane::Wild if id.is_poison() && story.begun > DELIVERIES => {
                     self.breaches.push(Breach::KilledTooOften(id.clone(), story.begun));
                 }
-                Lane::Wild | Lane::Order | Lane::Bulk => totals.repeated += u64::from(story.done.saturating_sub(1)),
+                Lane::Wild | Lane::Order | Lane::Bulk | Lane::Both => {
+                    totals.repeated += u64::from(story.done.saturating_sub(1))
+                }
                 // Without an id, the message cannot be recognized.
                 Lane::Once if foreign.is_some_and(|foreign| !foreign.is_named()) => {
                     totals.repeated += u64::from(story.done.saturating_sub(1));

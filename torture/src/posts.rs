@@ -7,7 +7,7 @@ use std::{
 
 use fastrand::Rng;
 use fluffle::{
-    amqp::{Confirmed, Receipt, WhenFull},
+    amqp::{Confirmed, Payload, Receipt, WhenFull},
     prelude::*,
     store::AppendErrorKind,
 };
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     fact::{Fact, Facts},
+    handlers::Types,
     id::{Id, Lane},
     script::Script,
 };
@@ -58,7 +59,7 @@ const fn batches(kind: PublisherKind, lane: Lane, gzip: bool) -> Post {
 }
 
 /// The publishers of the surviving process.
-pub const STEADY: [Post; 13] = [
+pub const STEADY: [Post; 15] = [
     post(PublisherKind::Awaited, Lane::Wild, false),
     post(PublisherKind::Windowed, Lane::Wild, true),
     post(PublisherKind::Each, Lane::Order, false),
@@ -72,16 +73,19 @@ pub const STEADY: [Post; 13] = [
     batches(PublisherKind::Journaled(WhenFull::Error), Lane::Once, true),
     batches(PublisherKind::Windowed, Lane::Bulk, false),
     post(PublisherKind::Windowed, Lane::Bulk, true),
+    post(PublisherKind::Awaited, Lane::Both, true),
+    batches(PublisherKind::Windowed, Lane::Both, false),
 ];
 
 /// The publishers of the killed process.
-pub const MORTAL: [Post; 6] = [
+pub const MORTAL: [Post; 7] = [
     post(PublisherKind::Windowed, Lane::Wild, false),
     post(PublisherKind::Each, Lane::Order, true),
     post(PublisherKind::Awaited, Lane::Once, true),
     post(PublisherKind::Journaled(WhenFull::Wait), Lane::Wild, true),
     batches(PublisherKind::Journaled(WhenFull::Wait), Lane::Bulk, true),
     batches(PublisherKind::Windowed, Lane::Order, false),
+    batches(PublisherKind::Journaled(WhenFull::Wait), Lane::Both, true),
 ];
 
 /// The largest size of a journal: about sixty messages, so that it is full when a broker is away for a second.
@@ -108,7 +112,7 @@ impl Post {
         self.lane
     }
 
-    fn route(&self) -> Route<String> {
+    fn route<T: Payload>(&self) -> Route<T> {
         let route = Route::queue(self.lane.queue())
             .deadline(self.deadline())
             .confirm_timeout(Duration::from_secs(1))
@@ -136,7 +140,14 @@ impl Post {
     ///
     /// # Errors
     /// If the journal cannot be opened. An earlier life has released it when it was killed.
-    pub fn publisher(&self, app: &App, journal: &Path) -> Result<Publisher<String>, fluffle::Error> {
+    pub fn publisher(&self, app: &App, journal: &Path) -> Result<Out, fluffle::Error> {
+        Ok(match self.lane {
+            Lane::Both => Out::OfBoth(self.typed(app, journal)?),
+            _ => Out::OfText(self.typed(app, journal)?),
+        })
+    }
+
+    fn typed<T: Payload>(&self, app: &App, journal: &Path) -> Result<Publisher<T>, fluffle::Error> {
         let mut route = self.route();
         if let Some(journal) = self.journal(journal)? {
             route = route.journal(journal);
@@ -155,7 +166,14 @@ impl Post {
     }
 
     /// Publishes until the shift is over and every answer has come. Then reports that it is quiet.
-    pub async fn run(self, out: Publisher<String>, source: String, script: Script, facts: Facts, shift: Shift) {
+    pub async fn run(self, out: Out, source: String, script: Script, facts: Facts, shift: Shift) {
+        match out {
+            Out::OfText(out) => self.run_typed(out, source, script, facts, shift).await,
+            Out::OfBoth(out) => self.run_typed(out, source, script, facts, shift).await,
+        }
+    }
+
+    async fn run_typed<T: Body>(self, out: Publisher<T>, source: String, script: Script, facts: Facts, shift: Shift) {
         let mut answers = JoinSet::new();
         let mut random = Rng::new();
         for number in 0..shift.messages {
@@ -190,9 +208,35 @@ impl Post {
     }
 }
 
+/// The publisher of a post.
+#[derive(Clone)]
+pub enum Out {
+    /// Of texts.
+    OfText(Publisher<String>),
+    /// Of the lane with two types.
+    OfBoth(Publisher<OneOf<Types>>),
+}
+
+/// A body in the type of its publisher.
+trait Body: Payload {
+    fn of(id: &Id, text: String) -> Self;
+}
+
+impl Body for String {
+    fn of(_: &Id, text: String) -> Self {
+        text
+    }
+}
+
+impl Body for OneOf<Types> {
+    fn of(id: &Id, text: String) -> Self {
+        if id.number.is_multiple_of(2) { OneOf::new(text) } else { OneOf::new(text.into_bytes()) }
+    }
+}
+
 /// A message being published.
-struct Sending {
-    out: Publisher<String>,
+struct Sending<T> {
+    out: Publisher<T>,
     id: Id,
     /// Whether it is in a batch, which chooses its id.
     batched: bool,
@@ -204,10 +248,14 @@ struct Sending {
 /// The most times that one message is published.
 const TRIES: u32 = 3;
 
-impl Sending {
-    fn begin(out: &Publisher<String>, id: &Id, batched: bool, script: Script, facts: &Facts) -> Self {
+impl<T: Body> Sending<T> {
+    fn begin(out: &Publisher<T>, id: &Id, batched: bool, script: Script, facts: &Facts) -> Self {
         let republished = out.stats().republished;
         Self { out: out.clone(), id: id.clone(), batched, script, facts: facts.clone(), republished }
+    }
+
+    fn body(&self) -> T {
+        T::of(&self.id, self.script.body(&self.id))
     }
 
     fn options(&self) -> MessageOptions {
@@ -217,7 +265,7 @@ impl Sending {
     /// Publishes the message. Returns whether the broker has it.
     async fn publish(&self) -> bool {
         self.facts.tell(&Fact::Try(self.id.clone()));
-        self.answered(self.out.publish_with(self.script.body(&self.id), self.options()).await)
+        self.answered(self.out.publish_with(self.body(), self.options()).await)
     }
 
     async fn until_it_is_there(&self, once: bool) {
@@ -230,9 +278,9 @@ impl Sending {
         }
     }
 
-    async fn enqueue(&self) -> Option<Receipt<String>> {
+    async fn enqueue(&self) -> Option<Receipt<T>> {
         self.facts.tell(&Fact::Try(self.id.clone()));
-        let body = self.script.body(&self.id);
+        let body = self.body();
         let accepted =
             if self.batched { self.out.enqueue(body).await } else { self.out.enqueue_with(body, self.options()).await };
         match accepted {
@@ -245,12 +293,12 @@ impl Sending {
     }
 
     /// The message is on the disk: the publisher is responsible for it from here on.
-    fn promised(&self, promise: Result<Receipt<String>, PublishError<String>>) -> bool {
+    fn promised(&self, promise: Result<Receipt<T>, PublishError<T>>) -> bool {
         let receipt = promise.map(|receipt| Confirmed { id: receipt.id().into() });
         self.answered(receipt)
     }
 
-    fn answered(&self, answer: Result<Confirmed, PublishError<String>>) -> bool {
+    fn answered(&self, answer: Result<Confirmed, PublishError<T>>) -> bool {
         let id = self.id.clone();
         let fact = match answer {
             Ok(confirmed) => {

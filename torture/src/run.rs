@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fluffle::{App, Error, Service, prelude::Publisher, telemetry::Telemetry};
+use fluffle::{App, Error, Service, telemetry::Telemetry};
 
 use crate::{
     args::{Args, ChildArgs, Kind},
@@ -17,7 +17,7 @@ use crate::{
     id::{CALM, DEADLY, Lane},
     model::{Breach, Model},
     place::Place,
-    posts::{STEADY, Shift},
+    posts::{Out, STEADY, Shift},
     report::Report,
     script::Script,
     stall,
@@ -185,7 +185,7 @@ impl Stage {
 struct Steady {
     service: Service,
     telemetry: Telemetry,
-    publishers: Vec<Publisher<String>>,
+    publishers: Vec<Out>,
     script: Script,
     facts: Facts,
 }

@@ -41,13 +41,13 @@ pub struct Stranger {
 }
 
 impl Stranger {
-    /// Publishes to all lanes until the shift is over, with names that begin with `prefix`. Returns the names. Waits at
+    /// Publishes to all lanes that have strangers until the shift is over, with names that begin with `prefix`. Returns the names. Waits at
     /// most `patience` for the broker each time.
     ///
     /// # Errors
     /// If no thread can be started.
     pub fn publish(&self, prefix: &str, shift: Shift, patience: Duration) -> io::Result<Vec<String>> {
-        let lanes = Lane::ALL.into_iter().enumerate();
+        let lanes = Lane::ALL.into_iter().filter(|lane| lane.has_strangers()).enumerate();
         lanes
             .map(|(number, lane)| {
                 let source = format!("{prefix}{FOREIGN}{number}");

@@ -7,7 +7,7 @@ use fluffle::prelude::*;
 use crate::{
     fact::Facts,
     foreign,
-    handlers::{AtOnce, Scripted, Store, Undertaker},
+    handlers::{AtOnce, Scripted, Store, Types, Undertaker},
     id::Lane,
     script::{ATTEMPTS, DELIVERIES, Script},
 };
@@ -19,7 +19,7 @@ use crate::{
 pub const STEADY_CONSUMERS: [Lane; 1] = [Lane::Once];
 
 /// The consumers of the killed process.
-pub const MORTAL_CONSUMERS: [Lane; 4] = [Lane::Wild, Lane::Order, Lane::Most, Lane::Bulk];
+pub const MORTAL_CONSUMERS: [Lane; 5] = [Lane::Wild, Lane::Order, Lane::Most, Lane::Bulk, Lane::Both];
 
 /// A configuration that detects and repairs faults quickly, so that a short run sees many of them.
 ///
@@ -38,7 +38,7 @@ pub fn topology() -> Topology {
     Lane::ALL.into_iter().fold(topology, |topology, lane| {
         let queue = Queue::quorum(lane.queue()).bind(foreign::EXCHANGE, format!("{}.#", lane.queue()));
         topology.queue(match lane {
-            Lane::Wild | Lane::Once | Lane::Bulk => queue.dead_letter(),
+            Lane::Wild | Lane::Once | Lane::Bulk | Lane::Both => queue.dead_letter(),
             Lane::Order => queue.dead_letter().single_active_consumer(),
             Lane::Most => queue,
         })
@@ -62,6 +62,13 @@ pub fn consume(
     let retry = Retry::exponential(ATTEMPTS, Duration::from_millis(20), 2.0)?;
     let crashed = Backoff::exponential(Duration::from_millis(5), Duration::from_millis(100))?;
     for lane in lanes {
+        let facts = facts.clone();
+        if *lane == Lane::Both {
+            let consume = Consume::queue(lane.queue()).prefetch(32).handler_backoff(crashed).instances(2);
+            let consume = consume.retry(retry.clone()).delivery_limit(DELIVERIES);
+            app = app.consume_types::<_, Types, _, _>(consume, move || Scripted { script, facts: facts.clone() });
+            continue;
+        }
         let consume = Consume::queue(lane.queue()).prefetch(32).handler_backoff(crashed);
         let deliveries = if *lane == Lane::Order && !beside_poison { u32::MAX } else { DELIVERIES };
         let consume = consume.retry(retry.clone()).delivery_limit(deliveries);
@@ -71,8 +78,8 @@ pub fn consume(
             Lane::Once => consume.instances(2).effectively_once(store.clone()),
             Lane::Most => consume.guarantee(AtMostOnce),
             Lane::Bulk => consume.prefetch(8),
+            Lane::Both => consume,
         };
-        let facts = facts.clone();
         app = match lane {
             Lane::Bulk => app.consume_batches(consume, move || AtOnce { script, facts: facts.clone() }),
             _ => app.consume(consume, move || Scripted { script, facts: facts.clone() }),
@@ -88,7 +95,12 @@ pub fn consume(
 pub fn bury(broker: Broker, facts: &Facts) -> App {
     Lane::ALL.into_iter().filter(|lane| lane.loses_nothing()).fold(App::new(broker), |app, lane| {
         let facts = facts.clone();
-        let consume = Consume::queue(format!("{}.dead", lane.queue())).retry(Retry::none());
+        let queue = format!("{}.dead", lane.queue());
+        if lane == Lane::Both {
+            let consume = Consume::queue(queue).retry(Retry::none());
+            return app.consume_types::<_, Types, _, _>(consume, move || Undertaker { facts: facts.clone() });
+        }
+        let consume = Consume::<String>::queue(queue).retry(Retry::none());
         app.consume(consume, move || Undertaker { facts: facts.clone() })
     })
 }
