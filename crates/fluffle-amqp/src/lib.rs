@@ -29,6 +29,8 @@
 //! 5. `consume`; `replay` uses it.
 //! 6. `service`: the supervision tree.
 
+#[cfg(feature = "bare")]
+pub mod bare;
 mod base;
 mod consume;
 mod flow;

@@ -1,17 +1,24 @@
-//! `fluffle`: command-line tools for services on RabbitMQ. So far there is one, `fluffle bench`, a load generator.
+//! `fluffle`: command-line tools for services on RabbitMQ.
 
 mod args;
 mod bench;
+mod common;
+mod shell;
 mod units;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command};
+use crate::{
+    args::{Cli, Command},
+    common::failure::exit_code,
+};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bench(args) => bench::command(&args),
+        Command::Completions(args) => exit_code("completions", shell::completions(&args)),
+        Command::Man(args) => exit_code("man", shell::man(&args)),
     }
 }

@@ -1,5 +1,6 @@
 //! `fluffle bench`.
 
+pub(crate) mod args;
 mod consumer;
 mod failure;
 mod ledger;
@@ -30,7 +31,7 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    args::BenchArgs,
+    bench::args::BenchArgs,
     bench::{failure::Failure, plan::Plan, summary::Summary},
 };
 

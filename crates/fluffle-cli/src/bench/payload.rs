@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use crate::{
-    args::PayloadSource,
+    bench::args::PayloadSource,
     bench::{
         failure::Failure,
         message::{SMALLEST, payload_len},

@@ -6,7 +6,7 @@ use fluffle::prelude::*;
 use serde::Serialize;
 
 use crate::{
-    args::{Ack, BenchArgs, PayloadSource, QueueType},
+    bench::args::{Ack, BenchArgs, PayloadSource, QueueType},
     bench::{failure::Failure, message::Message, schedule::Schedule, stages::Timed},
     units,
 };
@@ -215,7 +215,9 @@ mod tests {
     use crate::args::{Cli, Command};
 
     fn plan(arguments: &[&str]) -> Result<Plan, Failure> {
-        let Command::Bench(args) = Cli::parse_from(["fluffle", "bench"].iter().chain(arguments)).command;
+        let Command::Bench(args) = Cli::parse_from(["fluffle", "bench"].iter().chain(arguments)).command else {
+            unreachable!("the subcommand is bench");
+        };
         Plan::new(&args, 7)
     }
 

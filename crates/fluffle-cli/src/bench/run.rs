@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    args::Ack,
+    bench::args::Ack,
     bench::{
         consumer::Verifier,
         failure::Failure,

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::args::Rate;
+use crate::bench::args::Rate;
 
 /// The schedule of an open loop: messages at `rate`, from the start on, with the producers taking turns.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use fluffle::prelude::Confirms;
 use serde::Serialize;
 
 use crate::{
-    args::{Ack, BenchArgs},
+    bench::args::{Ack, BenchArgs},
     bench::ledger::Verification,
     units::count,
 };
@@ -141,7 +141,9 @@ mod tests {
     use crate::args::{Cli, Command};
 
     fn args(arguments: &[&str]) -> BenchArgs {
-        let Command::Bench(args) = Cli::parse_from(["fluffle", "bench"].iter().chain(arguments)).command;
+        let Command::Bench(args) = Cli::parse_from(["fluffle", "bench"].iter().chain(arguments)).command else {
+            unreachable!("the subcommand is bench");
+        };
         *args
     }
 
