@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the peer and the test of the vectors into the folder $1. Run in the workspace's folder.
+# Builds the programs into the folder $1. Run in the workspace's folder.
 set -eu
 to=$1
 mkdir -p "$to/proto/usgs/v1"
@@ -11,6 +11,6 @@ for program in vectors peer; do
     cc -std=gnu11 -Wall -Wextra -Werror -O1 -g -fsanitize=address,undefined -fno-sanitize-recover -I interop/c -I "$to" \
         -o "$to/$program.bin" interop/c/reader.c interop/c/writer.c "interop/c/$program.c" \
         "$to/usgs/v1/quake.pb-c.c" "$to/google/protobuf/timestamp.pb-c.c" -lrabbitmq -lprotobuf-c -ljansson -lz
-    printf '#!/bin/sh\nASAN_OPTIONS=detect_leaks=0 exec "%s" "$@"\n' "$PWD/$to/$program.bin" > "$to/$program"
+    printf '#!/bin/sh\nASAN_OPTIONS=detect_leaks=0 exec "%s" "$@"\n' "$to/$program.bin" > "$to/$program"
     chmod +x "$to/$program"
 done

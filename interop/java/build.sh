@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the peer and the test of the vectors into the folder $1. Run in the workspace's folder.
+# Builds the programs into the folder $1. Run in the workspace's folder.
 set -eu
 to=$1
 jars=/usr/share/java
@@ -11,6 +11,6 @@ javac -Xlint:all,-processing,-serial,-try -Werror -encoding UTF-8 -cp "$path" -d
 for program in vectors:Vectors peer:Peer; do
     name=${program%%:*}
     printf '#!/bin/sh\nexec java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dfile.encoding=UTF-8 -cp %s %s "$@"\n' \
-        "$PWD/$to/classes:$path" "${program##*:}" > "$to/$name"
+        "$to/classes:$path" "${program##*:}" > "$to/$name"
     chmod +x "$to/$name"
 done

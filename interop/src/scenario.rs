@@ -186,7 +186,8 @@ impl Scene {
 
     /// Dead letters, their headers and their replay.
     async fn letters(&mut self, report: &mut Report) {
-        let every_type: Vec<_> = every_type().into_iter().filter(|(name, _)| !unreadable(&self.name).contains(name)).collect();
+        let every_type: Vec<_> =
+            every_type().into_iter().filter(|(name, _)| !unreadable(&self.name).contains(name)).collect();
         match self.dead_letter_with(&every_type).await {
             Ok((dead, headers)) => {
                 report.add("dead", dead);
@@ -213,8 +214,7 @@ impl Scene {
         self.tap.publish(&fail, &self.quakes[1].encode_to_vec(), properties).await?;
         let found = self.peer.run(&format!("dead {dead}")).await?;
         let count = sent.len();
-        let wanted =
-            format!("headers={count} reason=attempts-exhausted attempt=2 origin-queue={fail} error={FAILURE}");
+        let wanted = format!("headers={count} reason=attempts-exhausted attempt=2 origin-queue={fail} error={FAILURE}");
         let outcome = equal("what the peer reads in the dead letter", wanted.as_str(), found.as_str());
         let again = self.tap.take(&dead).await?;
         let headers = again.properties.headers().clone().unwrap_or_default();

@@ -70,7 +70,8 @@ fn check(vector: &Value, folder: &Path, expected: &Value) -> Result<(), Failure>
     }
     if vector["written"] == true {
         let written = write(NAME, &messages, text("file").contains("delimited"), false)?;
-        if written.body != body || written.content_type != labels.content_type || written.type_name != labels.type_name {
+        if written.body != body || written.content_type != labels.content_type || written.type_name != labels.type_name
+        {
             return Err(format!("written as {written:?}").into());
         }
     }
