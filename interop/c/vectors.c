@@ -5,16 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { KEPT = 64 };
 static struct found {
     long count;
-    const char *error[64];
-    Usgs__V1__Quake *quake[64];
-    long index[64];
+    const char *error[KEPT];
+    Usgs__V1__Quake *quake[KEPT];
+    long index[KEPT];
 } found;
 
 static void keep(void *context, long index, const uint8_t *bytes, size_t length, const char *error) {
     struct found *found = context;
     long at = found->count++;
+    if (at >= KEPT) return;
     found->index[at] = index;
     found->quake[at] = error ? NULL : usgs__v1__quake__unpack(NULL, length, bytes);
     found->error[at] = error ? error : found->quake[at] ? NULL : "malformed";
@@ -62,7 +64,7 @@ int main(int count, char **arguments) {
         if (error) continue;
         json_t *messages = json_object_get(vector, "messages"), *ids = json_object_get(vector, "ids");
         check(vector, (long)json_array_size(messages) == found.count, "another number of messages");
-        struct part parts[64];
+        struct part parts[KEPT];
         for (long item = 0; item < found.count; item++) {
             long wanted = json_integer_value(json_array_get(messages, item));
             if (wanted < 0) {

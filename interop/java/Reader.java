@@ -45,8 +45,11 @@ final class Reader {
             String itemId = id == null ? null : id + "/" + items.size();
             if (items.size() == ITEMS) throw new Undecodable("too_many_items: more than " + ITEMS);
             try {
-                long length = in.readRawVarint64();
-                if (length < 0 || length > body.length) throw new IOException("a length points past the end");
+                // Not readRawVarint64: it reads nine bytes and a tenth of zero as a negative number.
+                long length = 0, next = -1;
+                for (int shift = 0; next < 0 && shift < 70; shift += 7)
+                    length |= ((next = in.readRawByte()) & 0x7FL) << shift;
+                if (next < 0 || length < 0 || length > body.length) throw new IOException("a length points past the end");
                 items.add(new Item<>(itemId, parse(empty, in.readRawBytes((int) length)), null));
             } catch (Undecodable error) {
                 items.add(new Item<>(itemId, null, error));

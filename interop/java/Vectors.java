@@ -53,6 +53,7 @@ final class Vectors {
                 check(vector, text(vector, "item_error"), item.error() == null ? null : kind(item.error()));
                 continue;
             }
+            if (item.error() != null) throw new AssertionError(vector + ": item " + at, item.error());
             // The library keeps fields that it does not know, and compares them.
             Quake known = item.message().toBuilder().setUnknownFields(UnknownFieldSet.getDefaultInstance()).build();
             check(vector, expected.get(message), known);

@@ -48,7 +48,7 @@ function split(type, body) { // what follows a damaged length is one item that c
   const items = [];
   for (let at = 0, end = 0; end < body.length; at = end) {
     if (items.length === ITEMS) throw new Undecodable(`too_many_items: more than ${ITEMS}`);
-    const size = body.subarray(at, at + 10).findIndex((byte) => byte < 0x80) + 1 || body.length;
+    const size = body.subarray(at, at + 10).findIndex((byte) => byte < 0x80) + 1 || body.length + 1;
     const length = body.subarray(at, at + size).reduce((sum, byte, index) => sum + (byte & 0x7f) * 2 ** (7 * index), 0);
     end = at + size + length;
     try {

@@ -1,5 +1,6 @@
 """Reads what docs/WIRE.md describes. Needs Google's package `protobuf` alone."""
-import gzip, io, zlib
+import zlib
+
 from google.protobuf.message import DecodeError
 
 PROTOBUF = {"", "application/octet-stream", "application/protobuf", "application/x-protobuf",
@@ -7,8 +8,10 @@ PROTOBUF = {"", "application/octet-stream", "application/protobuf", "application
 UNCOMPRESSED = {"", "identity", "binary", "8bit", "7bit", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1"}
 UNPACKED, RATIO, FREE, ITEMS = 64 << 20, 100, 1 << 20, 10_000
 
+
 class Undecodable(ValueError):
     """The message is a dead letter. The text begins with the kind of the error."""
+
 
 def read(cls, body, content_type=None, content_encoding=None, type_name=None, message_id=None):
     """Pairs of id and message. An item of a batch that cannot be read is an Undecodable."""
@@ -29,27 +32,35 @@ def read(cls, body, content_type=None, content_encoding=None, type_name=None, me
         return [(message_id, parse(cls, body))]
     return [(message_id and f"{message_id}/{index}", item) for index, item in enumerate(split(cls, body))]
 
+
 def parse(cls, body):
     try:
         return cls.FromString(body)
     except DecodeError as error:
         raise Undecodable(f"malformed: {error}") from error
 
+
 def unpack(body):  # all members, and never more than the limits
-    most = min(UNPACKED, max(FREE, RATIO * len(body)))
-    try:
-        unpacked = gzip.GzipFile(fileobj=io.BytesIO(body)).read(most + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise Undecodable(f"gzip: {error}") from error
-    if len(unpacked) > most:
-        raise Undecodable(f"ratio: {len(body)} bytes unpack to more than {most}")
-    return unpacked
+    most, unpacked = min(UNPACKED, max(FREE, RATIO * len(body))), b""
+    while True:
+        member = zlib.decompressobj(wbits=31)
+        try:
+            unpacked += member.decompress(body, most + 1 - len(unpacked))
+        except zlib.error as error:
+            raise Undecodable(f"gzip: {error}") from error
+        if len(unpacked) > most:
+            raise Undecodable(f"ratio: it unpacks to more than {most} bytes")
+        if not member.eof:
+            raise Undecodable("gzip: it is cut short")
+        if not (body := member.unused_data):
+            return unpacked
+
 
 def split(cls, body):  # what follows a damaged length is one item that cannot be read, the last one
-    at = end = count = 0
+    end = count = 0
     while end < len(body):
         head = body[end:end + 10]
-        size = next((index + 1 for index, byte in enumerate(head) if byte < 0x80), len(body))
+        size = next((index + 1 for index, byte in enumerate(head) if byte < 0x80), len(body) + 1)
         length = sum((byte & 0x7F) << 7 * index for index, byte in enumerate(head[:size]))
         at, end, count = end + size, end + size + length, count + 1
         if count > ITEMS:

@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::peer::PATIENCE;
 
 /// What the handlers of `<peer>.fail` say until they are told to succeed.
 pub(crate) const FAILURE: &str = "the seismometer does not answer";
@@ -92,11 +92,12 @@ pub(crate) struct FluffleSide {
     requester: Requester<Quake, Quake>,
     got: UnboundedReceiver<Got>,
     fails: Arc<AtomicBool>,
+    patience: Duration,
 }
 
 impl FluffleSide {
     /// Declares the queues of a peer and starts to consume.
-    pub(crate) async fn start(url: &str, peer: &str) -> Result<Self, Error> {
+    pub(crate) async fn start(url: &str, peer: &str, patience: Duration) -> Result<Self, Error> {
         let name = |queue: &str| format!("{peer}.{queue}");
         let (sender, got) = unbounded_channel();
         let fails = Arc::new(AtomicBool::new(true));
@@ -117,7 +118,7 @@ impl FluffleSide {
         let plain = app.publisher::<Quake>(route());
         let compressed = app.publisher::<Quake>(route().gzip(Gzip::on()));
         let batched = app.publisher::<Quake>(route().gzip(Gzip::on()).batch(linger));
-        let requester = app.requester::<Quake, Quake>(Route::queue(name("serve")).deadline(PATIENCE));
+        let requester = app.requester::<Quake, Quake>(Route::queue(name("serve")).deadline(patience));
         let twice = Retry::exponential(2, Duration::from_millis(20), 1.0)?;
         let service = app
             .consume(Consume::<Quake>::queue(name("in")), move || always.clone())
@@ -126,16 +127,18 @@ impl FluffleSide {
             .start()
             .await?;
         timeout(PATIENCE, service.ready()).await.map_err(Error::other)??;
-        Ok(Self { service, plain, compressed, batched, requester, got, fails })
+        Ok(Self { service, plain, compressed, batched, requester, got, fails, patience })
     }
 
     /// The next `count` messages that handlers get.
     pub(crate) async fn next(&mut self, count: usize) -> Result<Vec<Got>, String> {
         let mut found = Vec::new();
         while found.len() < count {
-            match timeout(PATIENCE, self.got.recv()).await {
+            match timeout(self.patience, self.got.recv()).await {
                 Ok(Some(got)) => found.push(got),
-                _ => return Err(format!("handlers got {} of {count} messages within {PATIENCE:?}", found.len())),
+                _ => {
+                    return Err(format!("handlers got {} of {count} messages within {:?}", found.len(), self.patience));
+                }
             }
         }
         Ok(found)

@@ -14,7 +14,10 @@ use clap::{Parser, ValueEnum};
 use fluffle::Error;
 use fluffle_harness::RabbitMq;
 
-use crate::{peer::Place, report::Report};
+use crate::{
+    peer::{PATIENCE, Place},
+    report::Report,
+};
 
 /// Runs Fluffle against peers in other languages.
 #[derive(Parser)]
@@ -64,7 +67,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<Vec<Report>, Error> {
-    let place = Place { programs: arguments.programs.clone(), vectors: arguments.vectors.clone() };
+    let (programs, vectors) = (arguments.programs.clone(), arguments.vectors.clone());
+    let place = Place { programs, vectors, patience: PATIENCE };
     let mut reports = Vec::new();
     if arguments.broker != Brokers::Rabbitmq {
         let broker = fluffle::broker::Broker::start()?;

@@ -8,7 +8,9 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a peer may take for one command. A peer's own waits are 10 s long.
+/// How long a message may take to arrive. A peer's own waits are as long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a peer may take for one command.
 const COMMAND: Duration = Duration::from_secs(20);
 /// How long a peer may take for all vectors.
 const VECTORS: Duration = Duration::from_secs(60);
@@ -19,6 +21,8 @@ const END: Duration = Duration::from_secs(5);
 pub(crate) struct Place {
     pub(crate) programs: PathBuf,
     pub(crate) vectors: PathBuf,
+    /// How long this side waits for a message.
+    pub(crate) patience: Duration,
 }
 
 impl Place {
@@ -93,5 +97,54 @@ impl Peer {
             Ok(Err(error)) => Err(format!("cannot wait for the peer: {error}")),
             Err(_) => Err(format!("the peer did not end within {END:?} after its input, so it was killed")),
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A folder with a peer `sh` that is these two shell scripts.
+    pub(crate) fn place(vectors: &str, peer: &str, patience: Duration) -> (TempDir, Place) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("sh")).unwrap();
+        for (name, script) in [("vectors", vectors), ("peer", peer)] {
+            let program = folder.path().join("sh").join(name);
+            fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let vectors = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/vectors"));
+        let place = Place { programs: folder.path().to_owned(), vectors, patience };
+        (folder, place)
+    }
+
+    /// The clock stands still and jumps to the next deadline, so the test does not wait.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_answer_is_killed() {
+        let (_folder, place) = place("exec sleep 600", "exec sleep 600", PATIENCE);
+        let mut peer = Peer::start(&place, "sh", "amqp://nowhere").unwrap();
+        let why = peer.run("send a 1").await.unwrap_err();
+        assert!(why.contains("`send a 1`") && why.contains("killed"), "{why}");
+        assert!(peer.child.wait().await.unwrap().code().is_none(), "ended by itself");
+        let why = place.test_vectors("sh").await.unwrap_err();
+        assert!(why.contains("killed after 60s"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_say_ok_has_failed() {
+        let (_folder, place) = place("echo good; exit 0", "read line; echo \"failed: $line\"; exit 3", PATIENCE);
+        let why = place.test_vectors("sh").await.unwrap_err();
+        assert!(why.contains("good"), "{why}");
+        let mut peer = Peer::start(&place, "sh", "amqp://nowhere").unwrap();
+        let why = peer.run("ask a").await.unwrap_err();
+        assert_eq!(why, "`ask a`: failed: ask a");
+        let why = peer.run("ask b").await.unwrap_err();
+        assert!(why.contains("has ended"), "{why}");
+        let why = peer.end().await.unwrap_err();
+        assert!(why.contains("exit status: 3"), "{why}");
     }
 }

@@ -65,8 +65,9 @@ impl Scene {
             let quake = Quake::decode_length_delimited(&mut rest).map_err(|error| format!("bad vector: {error}"))?;
             quakes.push(quake);
         }
-        let fluffle = FluffleSide::start(url, peer).await.map_err(|error| format!("no service: {error}"))?;
-        let tap = Tap::open(url).await?;
+        let fluffle =
+            FluffleSide::start(url, peer, place.patience).await.map_err(|error| format!("no service: {error}"))?;
+        let tap = Tap::open(url, place.patience).await?;
         let peer_program = Peer::start(place, peer, url)?;
         Ok(Self { name: peer.to_owned(), quakes, fluffle, peer: peer_program, tap })
     }
@@ -280,4 +281,51 @@ fn labels(delivery: &Delivery, content_type: &str, content_encoding: Option<&str
     equal("content_encoding", &content_encoding, &text(properties.content_encoding()).as_deref())?;
     equal("type", &Some(TYPE), &text(properties.kind()).as_deref())?;
     equal("gzip's first bytes", &content_encoding.is_some(), &delivery.data.starts_with(&[0x1F, 0x8B]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{peer::tests::place, report::STEPS};
+
+    #[actix::test]
+    async fn a_peer_that_only_says_ok_fails_every_step() {
+        let script = "while read line; do echo ok; done";
+        let (_folder, place) = place("echo ok 0 vectors", script, Duration::from_millis(200));
+        let broker = fluffle::broker::Broker::start().unwrap();
+        let report = run("sh", "embedded", &broker.url(), &place).await;
+        for step in STEPS.iter().filter(|step| **step != "vectors") {
+            let failures: Vec<_> = report.failures().filter(|(name, _)| name == step).collect();
+            assert!(!failures.is_empty(), "{step} did not fail: {report}");
+        }
+    }
+
+    #[test]
+    fn another_id_and_another_message_are_seen() {
+        let quake = Quake { id: "a".into(), ..Quake::default() };
+        let got = || Got { id: Some("1".into()), quake: quake.clone(), attempt: 1, text: None, integer: None };
+        assert_eq!(same(&[got()], &["1"], std::slice::from_ref(&quake)), Ok(()));
+        assert!(same(&[got()], &["2"], std::slice::from_ref(&quake)).is_err());
+        assert!(same(&[got()], &["1"], &[Quake::default()]).is_err());
+        assert!(same(&[got(), got()], &["1"], std::slice::from_ref(&quake)).is_err());
+    }
+
+    #[test]
+    fn labels_that_are_missing_or_wrong_are_seen() {
+        let delivery = |properties, data: &[u8]| {
+            let mut delivery = Delivery::mock(0, "".into(), "".into(), false, data.to_vec());
+            delivery.properties = properties;
+            delivery
+        };
+        let right = BasicProperties::default().with_content_type(SINGLE.into()).with_type(TYPE.into());
+        assert_eq!(labels(&delivery(right.clone(), b"x"), SINGLE, None), Ok(()));
+        assert!(labels(&delivery(BasicProperties::default(), b"x"), SINGLE, None).is_err());
+        assert!(labels(&delivery(right.clone(), b"x"), BATCH, None).is_err());
+        assert!(labels(&delivery(right.clone().with_type("a".into()), b"x"), SINGLE, None).is_err());
+        let gzip = right.with_content_encoding("gzip".into());
+        assert!(labels(&delivery(gzip.clone(), b"x"), SINGLE, Some("gzip")).is_err());
+        assert_eq!(labels(&delivery(gzip, &[0x1F, 0x8B]), SINGLE, Some("gzip")), Ok(()));
+    }
 }

@@ -9,7 +9,8 @@ use lapin::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::peer::PATIENCE;
+
 /// A queue is asked this often, because `basic.get` does not wait.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -17,6 +18,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(crate) struct Tap {
     connection: Connection,
     channel: Channel,
+    patience: Duration,
 }
 
 async fn within<T>(what: &str, work: impl Future<Output = Result<T, lapin::Error>>) -> Result<T, String> {
@@ -25,12 +27,12 @@ async fn within<T>(what: &str, work: impl Future<Output = Result<T, lapin::Error
 }
 
 impl Tap {
-    pub(crate) async fn open(url: &str) -> Result<Self, String> {
+    pub(crate) async fn open(url: &str, patience: Duration) -> Result<Self, String> {
         let connecting = Connection::connect(url, ConnectionProperties::default());
         let connection = within("connecting", connecting).await?;
         let channel = within("opening a channel", connection.create_channel()).await?;
         within("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { connection, channel })
+        Ok(Self { connection, channel, patience })
     }
 
     /// Publishes to a queue and waits for the confirm.
@@ -57,7 +59,7 @@ impl Tap {
     }
 
     async fn get(&self, queue: &str) -> Result<Delivery, String> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.patience;
         while Instant::now() < end {
             let getting = self.channel.basic_get(queue.into(), BasicGetOptions::default());
             if let Some(message) = within("getting", getting).await? {
@@ -65,7 +67,7 @@ impl Tap {
             }
             sleep(LOOK).await;
         }
-        Err(format!("no message in {queue} within {PATIENCE:?}"))
+        Err(format!("no message in {queue} within {:?}", self.patience))
     }
 
     pub(crate) async fn close(self) -> Result<(), String> {
