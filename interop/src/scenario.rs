@@ -27,7 +27,7 @@ fn unreadable(peer: &str) -> &'static [&'static str] {
         "python" => &["float", "double"],
         // amqp091-go 1.5 closes the connection.
         "go" => &["uint16", "uint32"],
-        // bunny 2.19 closes the connection at unsigned numbers, reads negative ones of 8 and of 32 bits as
+        // bunny 2.19 reads nothing more after an unsigned number, reads negative ones of 8 and of 32 bits as
         // positive and floating-point numbers of 32 bits wrongly, and writes other decimals than it has read.
         "ruby" => &["uint8", "uint16", "uint32", "int8", "int32", "float", "decimal"],
         // RabbitMQ's client 5.0 for Java closes the connection.

@@ -242,8 +242,8 @@ mod tests {
         fs::write(&new, "").unwrap();
         let later = SystemTime::now() + std::time::Duration::from_secs(5);
         fs::File::options().write(true).open(&new).unwrap().set_modified(later).unwrap();
-        assert!(is_older(&old, &[new.clone()]));
-        assert!(!is_older(&new, &[old.clone()]));
+        assert!(is_older(&old, std::slice::from_ref(&new)));
+        assert!(!is_older(&new, std::slice::from_ref(&old)));
         assert!(is_older(&folder.join("missing"), &[old]));
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -66,7 +66,8 @@ impl Client for Lapin {
     async fn publish(&mut self, queue: &str, message: Message<FieldTable>, mandatory: bool) -> Result<(), Failure> {
         let Message { written, correlation_id, reply_to, headers, .. } = message;
         let mut properties = BasicProperties::default().with_delivery_mode(2).with_headers(headers);
-        let setters: [(&str, fn(BasicProperties, ShortString) -> BasicProperties); 6] = [
+        type Set = fn(BasicProperties, ShortString) -> BasicProperties;
+        let setters: [(&str, Set); 6] = [
             (&written.content_type, BasicProperties::with_content_type),
             (written.content_encoding, BasicProperties::with_content_encoding),
             (&written.type_name, BasicProperties::with_type),
