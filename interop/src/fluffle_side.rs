@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::peer::PATIENCE;
+use crate::peer::BROKER;
 
 /// What the handlers of `<peer>.fail` say until they are told to succeed.
 pub(crate) const FAILURE: &str = "the seismometer does not answer";
@@ -126,7 +126,8 @@ impl FluffleSide {
             .consume(Consume::<Quake, Quake>::queue(name("ask")), || Answerer)
             .start()
             .await?;
-        timeout(PATIENCE, service.ready()).await.map_err(Error::other)??;
+        let ready = timeout(BROKER, service.ready()).await;
+        ready.map_err(|_| Error::other(format!("not ready within {BROKER:?}:\n{}", service.snapshot())))??;
         Ok(Self { service, plain, compressed, batched, requester, got, fails, patience })
     }
 

@@ -10,6 +10,8 @@ use tokio::{
 
 /// How long a message may take to arrive. A peer's own waits are as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the broker may take to set something up, or to confirm. Long, because a loaded machine's disk stalls.
+pub(crate) const BROKER: Duration = Duration::from_secs(40);
 /// How long a peer may take for one command.
 const COMMAND: Duration = Duration::from_secs(20);
 /// How long a peer may take for all vectors.

@@ -9,7 +9,7 @@ use lapin::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::peer::PATIENCE;
+use crate::peer::BROKER;
 
 /// A queue is asked this often, because `basic.get` does not wait.
 const LOOK: Duration = Duration::from_millis(5);
@@ -22,7 +22,7 @@ pub(crate) struct Tap {
 }
 
 async fn within<T>(what: &str, work: impl Future<Output = Result<T, lapin::Error>>) -> Result<T, String> {
-    let done = timeout(PATIENCE, work).await.map_err(|_| format!("{what}: not done within {PATIENCE:?}"))?;
+    let done = timeout(BROKER, work).await.map_err(|_| format!("{what}: not done within {BROKER:?}"))?;
     done.map_err(|error| format!("{what}: {error}"))
 }
 
