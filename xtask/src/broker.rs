@@ -68,25 +68,65 @@ fn ensure(package: &Package) -> Result<(), Failure> {
         return Ok(());
     }
     let Package { name, variable, .. } = package;
-    eprintln!("==> {name} is not installed");
-    if !succeeds(Command::new("apt-get").arg("--version")) {
-        return Err(Failure(format!("there is no apt-get here: install {name} with this system's package manager")));
-    }
-    let Some(elevation) = as_root() else {
-        return Err(Failure(format!(
-            "installing {name} needs root, and there is no passwordless sudo: run \
-             `sudo apt-get install -y {name}`, then try again"
-        )));
-    };
-    step::run("refreshing the list of packages", apt_get(elevation).arg("update"))?;
-    step::run(
-        &format!("installing {name}"),
-        apt_get(elevation).args(["install", "--yes", "--no-install-recommends", name]),
-    )?;
+    apt_install(&[name])?;
     if (package.is_installed)() {
         return Ok(());
     }
     Err(Failure(format!("{name} was installed but its programs were not found: set {variable} to their folder")))
+}
+
+/// What a peer of another language needs, as a Debian package.
+pub(crate) struct Need {
+    pub(crate) package: &'static str,
+    /// A program that shows that it is there, if the package is one of many ways to have it.
+    program: Option<&'static str>,
+}
+
+impl Need {
+    pub(crate) const fn program(package: &'static str, program: &'static str) -> Self {
+        Self { package, program: Some(program) }
+    }
+
+    pub(crate) const fn library(package: &'static str) -> Self {
+        Self { package, program: None }
+    }
+
+    /// Whether the program is in `PATH`, or the package is installed.
+    pub(crate) fn is_met(&self) -> bool {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        match self.program {
+            Some(program) => std::env::split_paths(&folders).any(|folder| folder.join(program).is_file()),
+            None => {
+                let mut query = Command::new("dpkg-query");
+                let status = query.args(["--show", "--showformat=${db:Status-Status}", self.package]).output();
+                status.is_ok_and(|status| status.stdout == b"installed")
+            }
+        }
+    }
+}
+
+/// Installs what is missing, all at once.
+pub(crate) fn install(needs: &[&Need]) -> Result<(), Failure> {
+    apt_install(&needs.iter().map(|need| need.package).collect::<Vec<_>>())
+}
+
+fn apt_install(packages: &[&str]) -> Result<(), Failure> {
+    let names = packages.join(" ");
+    eprintln!("==> not installed: {names}");
+    if !succeeds(Command::new("apt-get").arg("--version")) {
+        return Err(Failure(format!("there is no apt-get here: install {names} with this system's package manager")));
+    }
+    let Some(elevation) = as_root() else {
+        return Err(Failure(format!(
+            "installing {names} needs root, and there is no passwordless sudo: run \
+             `sudo apt-get install -y {names}`, then try again"
+        )));
+    };
+    step::run("refreshing the list of packages", apt_get(elevation).arg("update"))?;
+    step::run(
+        &format!("installing {names}"),
+        apt_get(elevation).args(["install", "--yes", "--no-install-recommends"]).args(packages),
+    )
 }
 
 /// The words to put before a command so that it runs as root, if that is possible.

@@ -1,6 +1,7 @@
 //! Development commands of the project. `cargo xtask help` lists them.
 
 mod broker;
+mod interop;
 mod rabbitmq4;
 mod step;
 mod suite;
@@ -27,6 +28,11 @@ Commands:
                        message against a model. `--broker embedded|rabbitmq`, `--seed N` or many with
                        `--seeds 1..200`, `--seconds S`; `--help` lists the rest. Fails on any
                        breach, and prints the history of the message. See docs/RELIABILITY.md.
+  interop [ARGS]       Talk with programs in Python, Node, Go, C, Ruby, Java and Rust, both ways, on
+                       the embedded broker and on RabbitMQ. ARGS: names of languages, and
+                       `--broker embedded|rabbitmq`. Installs what is missing with apt-get, pip
+                       (into target/) and npm (into target/); names what it cannot get. See
+                       interop/README.md.
   rabbitmq4 [DIR]      Install a RabbitMQ 4 into a folder (default target/rabbitmq4), with
                        debootstrap, and print how to run the tests on it. Needs root or sudo.
   help                 Show this.
@@ -66,6 +72,7 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
         "rabbitmq4" => rabbitmq4::install(arguments),
         "quakes" => example("quakes", arguments),
         "torture" => torture(arguments),
+        "interop" => interop::run(arguments),
         "example" => match arguments.split_first() {
             Some((name, rest)) => example(name, rest),
             // Without a name for `--bin`, Cargo lists all names.

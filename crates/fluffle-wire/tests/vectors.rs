@@ -1,5 +1,5 @@
-//! The golden vectors in `tests/vectors`, made by Google's Python implementation. Fluffle reads what another language
-//! writes, and writes, byte for byte, what that implementation writes.
+//! The vectors in `docs/vectors`, made by Google's Python implementation. Fluffle reads what another language writes,
+//! and writes, byte for byte, what that implementation writes.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -11,11 +11,11 @@ use protos::usgs::Quake;
 use serde_json::Value;
 
 fn read(file: &str) -> Vec<u8> {
-    fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(file)).unwrap()
+    fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/vectors").join(file)).unwrap()
 }
 
 fn manifest() -> (Vec<Quake>, Vec<Value>) {
-    let manifest: Value = serde_json::from_slice(&read("vectors.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&read("index.json")).unwrap();
     let message = |json: &Value| Json.decode(&Bytes::from(json.to_string())).unwrap();
     (
         manifest["messages"].as_array().unwrap().iter().map(message).collect(),
@@ -34,7 +34,7 @@ fn decode(vector: &Value) -> Result<Vec<Result<Quake, DecodeErrorKind>>, DecodeE
         headers: None,
         body: &body,
     };
-    let wire = if file.ends_with(".json") { Wire::json() } else { Wire::protobuf() };
+    let wire = if vector["format"] == "json" { Wire::json() } else { Wire::protobuf() };
     if incoming.is_batch() {
         let batch = wire.decode_batch(&incoming).map_err(|e| e.kind())?;
         Ok(batch.iter().map(|item| item.map_err(|e| e.kind())).collect())
@@ -46,28 +46,55 @@ fn decode(vector: &Value) -> Result<Vec<Result<Quake, DecodeErrorKind>>, DecodeE
 #[test]
 fn every_vector_gives_its_messages_or_its_error() {
     let (messages, vectors) = manifest();
-    assert!(vectors.len() > 20);
+    assert!(vectors.len() > 34);
     for vector in &vectors {
         let outcome = decode(vector);
         if let Some(error) = vector["error"].as_str() {
             assert_eq!(outcome.map_err(DecodeErrorKind::as_str), Err(error), "{vector}");
             continue;
         }
-        let indices = vector["messages"].as_array().unwrap().iter();
-        let mut expected: Vec<_> = indices.map(|i| Ok(messages[i.as_u64().unwrap() as usize].clone())).collect();
-        if vector["item_error"] == "framing" {
-            expected.push(Err(DecodeErrorKind::Framing));
-        }
-        assert_eq!(outcome, Ok(expected), "{vector}");
+        // The index -1 stands for an item that cannot be read.
+        let indices = vector["messages"].as_array().unwrap().iter().map(|index| index.as_i64().unwrap());
+        let expected = indices.map(|index| match usize::try_from(index) {
+            Ok(index) => Ok(messages[index].clone()),
+            Err(_) => Err(vector["item_error"].as_str().unwrap()),
+        });
+        let outcome: Vec<_> = outcome.unwrap().into_iter().map(|item| item.map_err(DecodeErrorKind::as_str)).collect();
+        assert_eq!(outcome, expected.collect::<Vec<_>>(), "{vector}");
     }
 }
 
+/// The index says which ids the messages have: those of docs/WIRE.md.
+#[test]
+fn every_vector_has_the_ids_of_its_messages() {
+    let (_, vectors) = manifest();
+    let with_ids: Vec<_> = vectors.iter().filter(|vector| vector["message_id"].is_string()).collect();
+    assert!(with_ids.len() > 4);
+    for vector in with_ids {
+        let id = vector["message_id"].as_str().unwrap();
+        let items = 0..vector["messages"].as_array().unwrap().len();
+        let is_batch = vector["content_type"].as_str().unwrap().contains("encoding=delimited");
+        let expected = if is_batch { items.map(|item| format!("{id}/{item}")).collect() } else { vec![id.to_owned()] };
+        assert_eq!(vector["ids"], serde_json::json!(expected), "{vector}");
+    }
+}
+
+/// Two of the vectors are marked as written: a writer makes these bytes and these labels.
 #[test]
 fn what_is_written_here_is_what_google_writes() {
-    let (messages, _) = manifest();
+    let (messages, vectors) = manifest();
     let protobuf = Wire::protobuf();
-    assert_eq!(protobuf.encode(&messages[0]).unwrap().body, read("quake.pb"));
-    assert_eq!(protobuf.encode_batch(&messages).unwrap().body, read("quakes.delimited"));
+    let written: Vec<_> = vectors.iter().filter(|vector| vector["written"] == true).collect();
+    assert_eq!(written.len(), 2);
+    for vector in written {
+        let label = |name: &str| vector[name].as_str().unwrap();
+        let encoded = match vector["file"].as_str() {
+            Some("quake.pb") => protobuf.encode(&messages[0]).unwrap(),
+            _ => protobuf.encode_batch(&messages[..3]).unwrap(),
+        };
+        assert_eq!(encoded.body, read(vector["file"].as_str().unwrap()));
+        assert_eq!((&*encoded.content_type, &*encoded.type_name), (label("content_type"), label("type")));
+    }
 
     // Compared as JSON values, because JSON has no canonical spacing or order.
     let ours: Value = serde_json::from_slice(&Wire::json().encode(&messages[0]).unwrap().body).unwrap();

@@ -1,0 +1,51 @@
+"""Runs the vectors of docs/vectors with this folder's reader and writer: `python vectors.py <docs/vectors>`."""
+import json
+import sys
+from pathlib import Path
+
+from google.protobuf import json_format
+from reader import Undecodable, read
+from usgs.v1.quake_pb2 import Quake
+from writer import write
+
+
+def main(folder):
+    index = json.loads((folder / "index.json").read_text())
+    expected = [json_format.ParseDict(message, Quake()) for message in index["messages"]]
+    vectors = [vector for vector in index["vectors"] if vector.get("format") != "json"]
+    for vector in vectors:
+        body = (folder / vector["file"]).read_bytes()
+        labels = [vector.get(name) for name in ("content_type", "content_encoding", "type", "message_id")]
+        try:
+            found = read(Quake, body, *labels)
+        except Undecodable as error:
+            check(vector, vector.get("error"), kind(error))
+            continue
+        check(vector, "error" in vector, False)
+        messages = [kind(message) if isinstance(message, Undecodable) else known(message) for _, message in found]
+        check(vector, [vector["item_error"] if at < 0 else expected[at] for at in vector["messages"]], messages)
+        if "ids" in vector:
+            check(vector, vector["ids"], [message_id for message_id, _ in found])
+        if vector.get("written"):
+            written, properties = write(messages, batch="delimited" in vector["file"])
+            check(vector, body, written)
+            check(vector, labels[:3:2], [properties["content_type"], properties["type"]])
+    print(f"ok {len(vectors)} vectors")
+
+
+def known(message):
+    """Google's library keeps fields that it does not know, and compares them."""
+    message.DiscardUnknownFields()
+    return message
+
+
+def kind(error):
+    return str(error).partition(":")[0]
+
+
+def check(vector, expected, found):
+    if expected != found:
+        sys.exit(f"{vector}: expected {expected}, found {found}")
+
+
+main(Path(sys.argv[1]))
