@@ -11,9 +11,12 @@ mod deliver;
 mod exchange;
 mod expiration;
 mod fault;
+mod kind;
 mod life;
+mod log;
 mod memory;
 mod message;
+mod place;
 mod publish;
 mod queue;
 mod queues;
@@ -24,6 +27,7 @@ mod route;
 mod session;
 mod settle;
 mod state;
+mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -37,7 +41,7 @@ pub(crate) use self::{
     declare::ExchangeDeclaration,
     fault::Seat,
     memory::Memory,
-    message::{Message, Property},
+    message::{AddedHeader, Message, Property},
     publish::Publication,
     queue::Entry,
     queues::QueueDeclaration,
