@@ -118,8 +118,8 @@ fn start(log: &Log, place: Place) -> Result<u64, Refusal> {
         Place::First => kept.start,
         Place::Last => log.last(),
         Place::Next => kept.end,
-        // An offset to come is waited for.
-        Place::Offset(offset) => offset.max(kept.start),
+        // Messages before it may be gone, or yet to come.
+        Place::Offset(offset) => offset,
         Place::Time(time) => log.since(time),
         Place::Broken => return Err(Refusal::internal()),
     })
