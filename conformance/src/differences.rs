@@ -57,6 +57,10 @@ pub const CHANGED_IN_4: &[Difference] = &[
     },
     Difference { behaviour: "stream_consumers::nacking_is_540", reason: "the channel stays open" },
     Difference { behaviour: "stream_consumers::recovering_is_541", reason: "the channel stays open" },
+    Difference {
+        behaviour: "stream_consumers::rejecting_in_a_transaction_is_540_at_commit",
+        reason: "the channel stays open",
+    },
     Difference { behaviour: "stream_consumers::rejecting_is_540", reason: "the channel stays open" },
     Difference {
         behaviour: "stream_messages::a_dead_letter_for_a_stream_is_lost",

@@ -283,7 +283,28 @@ pub(crate) async fn acknowledgements_of_a_transaction_give_credit_at_commit(brok
     assert_eq!(next(&mut consumer).await, (1, "1".to_owned()));
 }
 
-pub(crate) async fn all_consumers_are_counted(broker: &Target) {
+pub(crate) async fn rejecting_in_a_transaction_is_540_at_commit(broker: &Target) {
+    filled(broker, 1).await;
+    let channel = Chan::open(&broker.connect().await).await;
+    channel.prefetch(1, false).await;
+    channel.tx_select().await.unwrap();
+    let mut consumer = channel.read("q", "first").await;
+    channel.reject(consumer.next().await.delivery_tag, true).await;
+    consumer.is_quiet().await;
+    let _ = channel.tx_commit().await;
+    is_540(broker, &mut consumer).await;
+}
+
+pub(crate) async fn a_later_limit_of_the_channel_leaves_a_consumer_as_it_is(broker: &Target) {
+    let channel = filled(broker, 1).await;
+    let mut consumer = channel.read("q", "first").await;
+    consumer.next().await;
+    channel.prefetch(1, true).await;
+    broker.channel().await.fill("q", &["1", "2"]).await;
+    assert_eq!(consumer.bodies(2).await, ["1", "2"]);
+}
+
+pub(crate) async fn no_consumers_are_counted(broker: &Target) {
     let channel = filled(broker, 1).await;
     let _first = channel.read("q", "first").await;
     let _second = channel.read("q", "first").await;

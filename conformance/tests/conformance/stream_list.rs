@@ -58,7 +58,9 @@ macro_rules! with_streams {
                 deleting_the_stream_cancels_its_consumers
                 a_delivery_that_is_never_acknowledged_times_out
                 acknowledgements_of_a_transaction_give_credit_at_commit
-                all_consumers_are_counted
+                rejecting_in_a_transaction_is_540_at_commit
+                a_later_limit_of_the_channel_leaves_a_consumer_as_it_is
+                no_consumers_are_counted
             }
             stream_messages {
                 every_property_but_the_cluster_id_arrives_as_it_was_sent

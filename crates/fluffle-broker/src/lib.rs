@@ -47,7 +47,8 @@
 //!
 //! A queued message takes its body and some 220 bytes of memory. `x-max-length` and `x-max-length-bytes` bound a queue.
 //! `x-max-length-bytes` and one segment more bound a stream. A segment has 500 MB by default, so set
-//! `x-stream-max-segment-size-bytes`, too. A stream without limits keeps every message until it is deleted.
+//! `x-stream-max-segment-size-bytes`, too. A stream without limits keeps every message until it is
+//! deleted, and in the end the memory limit blocks all publishers.
 //!
 //! # Streams
 //!
