@@ -350,8 +350,8 @@ fn offset(delivery: &Delivery) -> i64 {
 
 /// Checks that a consumer waits for credit.
 ///
-/// RabbitMQ's channel reads the stream for all its consumers. When another consumer of the channel has the first message,
-/// this one has everything that it may have.
+/// RabbitMQ's channel reads the stream for all its consumers. When another consumer of the channel has the first
+/// message, this one has everything that it may have.
 async fn has_no_more(channel: &Chan, consumer: &mut Subscription) {
     let mut other = channel.read("q", "first").await;
     let delivery = other.next().await;

@@ -45,10 +45,10 @@
 //! | fault rules | 1,000 | [`FaultError::TooManyRules`] |
 //! | history of faults | 10,000 | the oldest are dropped |
 //!
-//! A queued message takes its body and some 220 bytes of memory. `x-max-length` and `x-max-length-bytes` bound a queue.
-//! `x-max-length-bytes` and one segment more bound a stream. A segment has 500 MB by default, so set
-//! `x-stream-max-segment-size-bytes`, too. A stream without limits keeps every message until it is
-//! deleted, and in the end the memory limit blocks all publishers.
+//! A queued message takes its body and some 220 bytes of memory. `x-max-length` and `x-max-length-bytes` bound a
+//! queue. `x-max-length-bytes` and one segment more bound a stream. A segment has 500 MB by default, so set
+//! `x-stream-max-segment-size-bytes`, too. A stream without limits keeps every message until it is deleted, and in the
+//! end the memory limit blocks all publishers.
 //!
 //! # Streams
 //!
@@ -65,11 +65,11 @@
 //! Retention removes whole segments, and only when a message begins a new segment; the last segment stays.
 //!
 //! RabbitMQ keeps messages in chunks: it writes those as one chunk that arrive while it is busy. **Here, each message
-//! is a chunk of its own**, as it is in RabbitMQ if its publisher awaits each confirm. Therefore an `x-stream-offset` of
-//! `last` starts at the last message, a timestamp starts at the first message that is not older, and no consumer gets
-//! more deliveries than its prefetch. In RabbitMQ, `last` and a timestamp start at the beginning of a chunk, and 3.10
-//! delivers a chunk as a whole, even past the prefetch. A client must therefore be ready for earlier messages, and for
-//! more of them.
+//! is a chunk of its own**, as it is in RabbitMQ if its publisher awaits each confirm. Therefore an `x-stream-offset`
+//! of `last` starts at the last message, a timestamp starts at the first message that is not older, and no consumer
+//! gets more deliveries than its prefetch. In RabbitMQ, `last` and a timestamp start at the beginning of a chunk, and
+//! 3.10 delivers a chunk as a whole, even past the prefetch. A client must therefore be ready for earlier messages,
+//! and for more of them.
 //!
 //! # Faults
 //!

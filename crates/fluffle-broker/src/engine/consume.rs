@@ -7,8 +7,8 @@ use super::{
     consumer::{Consumer, Pending},
     kind::QueueKind,
     message::{AddedHeader, Message},
-    place::Place,
     refusal::Refusal,
+    start::Start,
     state::Timer,
     table::Table,
 };
@@ -62,13 +62,13 @@ impl Engine {
             QueueKind::Stream => 0,
             QueueKind::Classic | QueueKind::Quorum => priority(&wanted.arguments, &entity)?,
         };
-        let place = match kind {
-            QueueKind::Stream => Place::read(&wanted.arguments, now, &entity)?,
-            QueueKind::Classic | QueueKind::Quorum => Place::Next,
+        let start = match kind {
+            QueueKind::Stream => Start::read(&wanted.arguments, now, &entity)?,
+            QueueKind::Classic | QueueKind::Quorum => Start::Next,
         };
         kind.check_consumer(&wanted.arguments, &entity)?;
         let limits = (channel.prefetch, wanted.no_ack, channel.global_prefetch);
-        let place = queue.start_of_reading(place, limits, &vhost)?;
+        let place = queue.start_reading(start, limits, &vhost)?;
         let exclusive = wanted.exclusive && kind != QueueKind::Stream;
         let shared = queue.spec.single_active || !queue.consumers.all.is_empty();
         if queue.consumers.exclusive.is_some() || exclusive && shared {
@@ -161,8 +161,8 @@ impl Engine {
         Ok(Some(fetched))
     }
 
-    /// `basic.qos`: for each later consumer, or with `global` for the whole channel (RabbitMQ's interpretation). A limit
-    /// for consumers ends that of the channel.
+    /// `basic.qos`: for each later consumer, or with `global` for the whole channel (RabbitMQ's interpretation). A
+    /// limit for consumers ends the channel's.
     pub(crate) fn qos(&mut self, channel: ChannelKey, prefetch: u16, global: bool) {
         let Some(open) = self.channels.get_mut(channel) else { return };
         match global {

@@ -10,8 +10,8 @@ use super::{
     kind::QueueKind,
     log::{Log, Retention},
     message::Message,
-    place,
     refusal::Refusal,
+    start,
     table::{Table, TableValue},
 };
 
@@ -115,7 +115,7 @@ impl QueueSpec {
             spec.retention = Some(spec.read_retention(entity)?);
         }
         if has("x-queue-leader-locator") {
-            place::check_locator(&spec.arguments, entity)?;
+            start::check_locator(&spec.arguments, entity)?;
         }
         kind.check_arguments(&spec.arguments, entity)?;
         if kind != QueueKind::Classic {
@@ -126,7 +126,7 @@ impl QueueSpec {
 
     fn read_retention(&self, entity: &str) -> Result<Retention, Refusal> {
         let number = |name: &str, least: i64| arguments::number(&self.arguments, name, least, entity);
-        let most_age = place::max_age(&self.arguments, entity)?;
+        let most_age = start::max_age(&self.arguments, entity)?;
         let segment_bytes = number("x-stream-max-segment-size-bytes", 0)?.unwrap_or(DEFAULT_SEGMENT_BYTES);
         number("x-initial-cluster-size", 1)?;
         Ok(Retention { segment_bytes, most_bytes: self.max_bytes, most_age })
@@ -148,8 +148,8 @@ impl QueueSpec {
         Ok(())
     }
 
-    /// 406, in RabbitMQ's words, if another declaration of the same queue differs. Its arguments are compared with those
-    /// of this queue, and not checked.
+    /// 406, in RabbitMQ's words, if another declaration of the same queue differs. Its arguments are compared with
+    /// those of this queue, and not checked.
     pub(crate) fn check_same(
         &self,
         (durable, auto_delete): (bool, bool),
@@ -293,8 +293,8 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// How many messages and consumers `queue.declare-ok` shows. RabbitMQ counts the offsets of a stream, and shows none
-    /// of its consumers.
+    /// How many messages and consumers `queue.declare-ok` shows. RabbitMQ counts the offsets of a stream, and shows
+    /// none of its consumers.
     pub(crate) fn counts(&self) -> (usize, usize) {
         match &self.log {
             Some(log) => {

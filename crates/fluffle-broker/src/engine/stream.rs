@@ -7,9 +7,9 @@ use super::{
     consumer::{Pending, Settlement},
     log::Log,
     message::{Message, Properties, Property},
-    place::Place,
     queue::{Entry, Queue},
     refusal::Refusal,
+    start::Start,
 };
 
 impl Engine {
@@ -91,9 +91,9 @@ impl Engine {
 impl Queue {
     /// Checks what a consumer of a stream must and must not say, in RabbitMQ's order, and returns where it starts. For
     /// other queues, returns `None`.
-    pub(super) fn start_of_reading(
+    pub(super) fn start_reading(
         &self,
-        place: Place,
+        start: Start,
         (prefetch, no_ack, global_prefetch): (u16, bool, u16),
         vhost: &str,
     ) -> Result<Option<u64>, Refusal> {
@@ -108,20 +108,20 @@ impl Queue {
         if global_prefetch > 0 {
             return Err(Refusal::not_implemented(format!("{entity} does not support global qos")));
         }
-        start(log, place).map(Some)
+        first_offset(log, start).map(Some)
     }
 }
 
-fn start(log: &Log, place: Place) -> Result<u64, Refusal> {
+fn first_offset(log: &Log, start: Start) -> Result<u64, Refusal> {
     let kept = log.offsets();
-    Ok(match place {
-        Place::First => kept.start,
-        Place::Last => log.last(),
-        Place::Next => kept.end,
+    Ok(match start {
+        Start::First => kept.start,
+        Start::Last => log.last(),
+        Start::Next => kept.end,
         // Messages before it may be gone, or yet to come.
-        Place::Offset(offset) => offset,
-        Place::Time(time) => log.since(time),
-        Place::Broken => return Err(Refusal::internal()),
+        Start::Offset(offset) => offset,
+        Start::Time(time) => log.since(time),
+        Start::Broken => return Err(Refusal::internal()),
     })
 }
 

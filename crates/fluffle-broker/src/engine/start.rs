@@ -8,7 +8,7 @@ use super::{
 
 /// Where a consumer of a stream starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Start {
     First,
     /// The last message.
     Last,
@@ -21,7 +21,7 @@ pub(crate) enum Place {
     Broken,
 }
 
-impl Place {
+impl Start {
     /// Reads `x-stream-offset`. `now` is in milliseconds since 1970.
     pub(crate) fn read(arguments: &Table, now: u64, entity: &str) -> Result<Self, Refusal> {
         let Some(value) = arguments.get("x-stream-offset") else { return Ok(Self::Next) };
