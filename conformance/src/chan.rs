@@ -10,7 +10,7 @@ use lapin::{
     message::BasicGetMessage, options::*, types::FieldTable,
 };
 
-use crate::{Subscription, within};
+use crate::{IntoValue, Subscription, within};
 
 /// A reply code and a reply text: a refusal in AMQP.
 pub type Refusal = (u16, String);
@@ -64,6 +64,17 @@ impl Chan {
     /// Declares a durable queue with arguments.
     pub async fn queue_with(&self, name: &str, arguments: FieldTable) {
         self.declare(name, QueueDeclareOptions::durable(), arguments).await.unwrap();
+    }
+
+    /// Declares a stream without further arguments.
+    pub async fn stream(&self, name: &str) {
+        self.stream_with(name, FieldTable::default()).await;
+    }
+
+    /// Declares a stream with further arguments.
+    pub async fn stream_with(&self, name: &str, mut arguments: FieldTable) {
+        arguments.insert("x-queue-type".into(), "stream".into_value());
+        self.queue_with(name, arguments).await;
     }
 
     /// `queue.declare`.
@@ -178,6 +189,12 @@ impl Chan {
     pub async fn consume_no_ack(&self, queue: &str) -> Subscription {
         let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
         self.consume_with(queue, "", options, FieldTable::default()).await.unwrap()
+    }
+
+    /// Consumes from a stream, from a place in it: `x-stream-offset`. The prefetch must be set.
+    pub async fn read(&self, stream: &str, from: impl IntoValue) -> Subscription {
+        let arguments = crate::table! { "x-stream-offset" => from };
+        self.consume_with(stream, "", BasicConsumeOptions::default(), arguments).await.unwrap()
     }
 
     /// `basic.consume`.

@@ -45,4 +45,32 @@ pub const CHANGED_IN_4: &[Difference] = &[
         behaviour: "quorum_queues::without_a_delivery_limit_a_requeued_message_goes_to_the_end",
         reason: "there is a limit by default, 20, and so it goes back to its place",
     },
+    Difference { behaviour: "stream_arguments::a_consumer_needs_a_prefetch", reason: "the text names a stream" },
+    Difference {
+        behaviour: "stream_arguments::a_consumer_without_acknowledgements_is_540",
+        reason: "the text names one stream",
+    },
+    Difference { behaviour: "stream_arguments::filters_are_unknown_and_ignored", reason: "it filters, since 3.13" },
+    Difference {
+        behaviour: "stream_arguments::redeclaring_it_as_another_type_is_406",
+        reason: "a declaration without a type is one of a classic queue, and the text says so",
+    },
+    Difference { behaviour: "stream_consumers::nacking_is_540", reason: "the channel stays open" },
+    Difference { behaviour: "stream_consumers::recovering_is_541", reason: "the channel stays open" },
+    Difference {
+        behaviour: "stream_consumers::rejecting_in_a_transaction_is_540_at_commit",
+        reason: "the channel stays open",
+    },
+    Difference { behaviour: "stream_consumers::rejecting_is_540", reason: "the channel stays open" },
+    Difference {
+        behaviour: "stream_messages::a_dead_letter_for_a_stream_is_lost",
+        reason: "it arrives (rabbitmq-server #7846)",
+    },
+    Difference {
+        behaviour: "stream_messages::a_message_without_properties_has_its_offset_alone",
+        reason: "it has delivery mode 1, too",
+    },
+    Difference { behaviour: "stream_messages::arrays_and_tables_are_left_out", reason: "CC stays in the headers" },
+    Difference { behaviour: "stream_messages::empty_properties_stay", reason: "there is delivery mode 1, too" },
+    Difference { behaviour: "stream_messages::headers_keep_their_types", reason: "bytes become a text" },
 ];

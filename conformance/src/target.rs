@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use fluffle_broker::Broker;
+use fluffle_broker::{Broker, BrokerBuilder};
 use fluffle_harness::{RabbitMq, Vhost};
 use lapin::{Connection, ConnectionProperties};
 use tokio::sync::OnceCell;
@@ -45,7 +45,7 @@ impl Target {
     pub fn fresh(half: Half) -> Self {
         match half {
             Half::Real => Self::on_rabbitmq(RabbitMq::shared().unwrap()),
-            Half::Embedded => Self::embedded(),
+            Half::Embedded => Self::embedded(Broker::builder()),
         }
     }
 
@@ -59,8 +59,8 @@ impl Target {
         version.trim_matches('"').starts_with('4')
     }
 
-    fn embedded() -> Self {
-        let broker = Broker::builder().vhost(ANOTHER).consumer_timeout(Duration::from_secs(1)).start().unwrap();
+    fn embedded(builder: BrokerBuilder) -> Self {
+        let broker = builder.vhost(ANOTHER).start().unwrap();
         Self::new(broker.url(), "/".to_owned(), Home::Embedded(Arc::new(broker)))
     }
 
@@ -89,7 +89,7 @@ impl Target {
     /// RabbitMQ for about 5 s.
     pub fn of_its_own(&self) -> Self {
         match &self.home {
-            Home::Embedded(_) => Self::embedded(),
+            Home::Embedded(_) => Self::embedded(Broker::builder().consumer_timeout(Duration::from_secs(1))),
             Home::Real(_) | Home::RealNode(_) => {
                 let node = RabbitMq::to_share().config("consumer_timeout = 1000").start().unwrap();
                 // `rabbitmq.conf` has no setting for how often a channel checks the age of its deliveries.

@@ -112,6 +112,15 @@ pub(crate) async fn a_queue_with_an_argument_it_has_not_is_406(broker: &Target) 
     assert_eq!(arguments(broker, table! {}, two).await, inequivalent(broker, "x-max-length", difference));
 }
 
+pub(crate) async fn the_arguments_of_a_queue_that_exists_are_compared_and_not_checked(broker: &Target) {
+    let channel = broker.channel().await;
+    channel.queue_with("q", table! { "x-max-length" => 3 }).await;
+    channel.queue_with("q", table! { "x-max-length" => 3, "x-delivery-limit" => 5, "x-max-age" => 1 }).await;
+    let arguments = table! { "x-max-length" => -3 };
+    let refused = refusal(channel.declare("q", QueueDeclareOptions::durable(), arguments).await);
+    assert_eq!(refused, inequivalent(broker, "x-max-length", "'-3' but current is '3'"));
+}
+
 pub(crate) async fn an_exchange_of_another_kind_is_406(broker: &Target) {
     let channel = broker.channel().await;
     channel.exchange("x", ExchangeKind::Direct).await;

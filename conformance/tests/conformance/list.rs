@@ -5,7 +5,7 @@
 /// A behaviour missing from this list is dead code, about which the compiler warns.
 macro_rules! against {
     ($half:ident, $variant:ident) => {
-        behaviours! { $half, $variant,
+        with_streams! { $half, $variant,
             acknowledging {
                 an_acknowledged_message_is_gone
                 what_is_not_acknowledged_returns_when_the_channel_closes
@@ -197,6 +197,7 @@ macro_rules! against {
                 a_queue_of_another_type_is_406
                 a_queue_without_the_argument_it_has_is_406
                 a_queue_with_an_argument_it_has_not_is_406
+                the_arguments_of_a_queue_that_exists_are_compared_and_not_checked
                 an_exchange_of_another_kind_is_406
                 an_exchange_of_other_durability_is_406
                 an_exchange_of_other_auto_delete_is_406
@@ -359,6 +360,7 @@ macro_rules! against {
                 a_global_prefetch_and_a_consumers_own_both_bind
                 another_channel_is_not_bound_by_a_global_prefetch
                 raising_a_global_prefetch_lets_more_through
+                a_prefetch_for_consumers_ends_the_channels
                 zero_is_no_limit
                 a_consumer_without_acknowledgements_is_not_bound
                 basic_get_is_not_bound

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[macro_use]
+mod stream_list;
+#[macro_use]
 mod list;
 
 mod acknowledging;
@@ -29,6 +31,10 @@ mod queues;
 mod quorum_queues;
 mod reply_to;
 mod single_active_consumer;
+mod stream_arguments;
+mod stream_consumers;
+mod stream_messages;
+mod streams;
 mod transactions;
 mod ttl;
 

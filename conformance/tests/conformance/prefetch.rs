@@ -77,6 +77,15 @@ pub(crate) async fn raising_a_global_prefetch_lets_more_through(broker: &Target)
     one.is_quiet().await;
 }
 
+pub(crate) async fn a_prefetch_for_consumers_ends_the_channels(broker: &Target) {
+    let channel = filled(broker).await;
+    channel.prefetch(1, true).await;
+    let mut consumer = channel.consume("q").await;
+    assert_eq!(consumer.bodies(1).await, ["1"]);
+    channel.prefetch(5, false).await;
+    assert_eq!(consumer.bodies(2).await, ["2", "3"]);
+}
+
 pub(crate) async fn zero_is_no_limit(broker: &Target) {
     let channel = filled(broker).await;
     channel.prefetch(1, false).await;

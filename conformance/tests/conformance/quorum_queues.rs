@@ -167,10 +167,12 @@ pub(crate) async fn it_cannot_be_auto_delete(broker: &Target) {
 }
 
 pub(crate) async fn it_has_no_priorities(broker: &Target) {
-    let refused = declare(broker, QueueDeclareOptions::durable(), table! { "x-max-priority" => 5 }).await;
-    let vhost = broker.vhost();
-    let text = "PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in vhost";
-    assert_eq!(refused, (406, format!("{text} '{vhost}' of queue type rabbit_quorum_queue")));
+    for arguments in [table! { "x-max-priority" => 5 }, table! { "x-max-priority" => 5_000_000_000_i64 }] {
+        let refused = declare(broker, QueueDeclareOptions::durable(), arguments).await;
+        let vhost = broker.vhost();
+        let text = "PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in vhost";
+        assert_eq!(refused, (406, format!("{text} '{vhost}' of queue type rabbit_quorum_queue")));
+    }
 }
 
 pub(crate) async fn a_classic_queue_has_no_delivery_limit(broker: &Target) {

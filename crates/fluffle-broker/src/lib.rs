@@ -25,7 +25,8 @@
 //! headers, and `x-consistent-hash`, which in RabbitMQ is a plugin. Queues classic and quorum, with `x-message-ttl`,
 //! `x-expires`, `x-max-length`, `x-max-length-bytes`, `x-overflow`, `x-dead-letter-exchange` and `-routing-key`,
 //! `x-max-priority`, `x-single-active-consumer`, `x-delivery-limit`; consumers with `x-priority`, prefetch for each
-//! consumer and for the channel, exclusive; the consumer timeout.
+//! consumer and for the channel, exclusive; the consumer timeout. Streams over AMQP 0-9-1, with `x-max-length-bytes`,
+//! `x-max-age` and `x-stream-max-segment-size-bytes`, and consumers with `x-stream-offset`: see [Streams](#streams).
 //!
 //! # Limits
 //!
@@ -44,7 +45,31 @@
 //! | fault rules | 1,000 | [`FaultError::TooManyRules`] |
 //! | history of faults | 10,000 | the oldest are dropped |
 //!
-//! A queued message takes its body and some 220 bytes of memory. `x-max-length` and `x-max-length-bytes` bound a queue.
+//! A queued message takes its body and some 220 bytes of memory. `x-max-length` and `x-max-length-bytes` bound a
+//! queue. `x-max-length-bytes` and one segment more bound a stream. A segment has 500 MB by default, so set
+//! `x-stream-max-segment-size-bytes`, too. A stream without limits keeps every message until it is deleted, and in the
+//! end the memory limit blocks all publishers.
+//!
+//! # Streams
+//!
+//! A stream follows RabbitMQ 3.10, which has rules that newer versions have not:
+//!
+//! - A dead letter for a stream is lost. Publish it to a queue, or publish a copy yourself. (Newer versions take it.)
+//! - `basic.nack`, `basic.reject` and `basic.recover` of a delivery of a stream end the connection: 540, 540 and 541.
+//! - Headers that are arrays or tables (`x-death`, `CC`), and the cluster id, are not kept. A decimal header ends the
+//!   publisher's connection: 541.
+//! - `x-stream-filter` and `x-stream-match-unfiltered` are ignored, as all unknown arguments are.
+//! - `queue.declare-ok` shows no consumers, `queue.delete-ok` no messages.
+//!
+//! Offsets grow for ever, and have gaps: each segment but the first begins with an offset that has no message.
+//! Retention removes whole segments, and only when a message begins a new segment; the last segment stays.
+//!
+//! RabbitMQ keeps messages in chunks: it writes those as one chunk that arrive while it is busy. **Here, each message
+//! is a chunk of its own**, as it is in RabbitMQ if its publisher awaits each confirm. Therefore an `x-stream-offset`
+//! of `last` starts at the last message, a timestamp starts at the first message that is not older, and no consumer
+//! gets more deliveries than its prefetch. In RabbitMQ, `last` and a timestamp start at the beginning of a chunk, and
+//! 3.10 delivers a chunk as a whole, even past the prefetch. A client must therefore be ready for earlier messages,
+//! and for more of them.
 //!
 //! # Faults
 //!
@@ -122,7 +147,12 @@
 //!
 //! - Messages and entities survive [`Broker::stop`] and [`Broker::kill`], but not the end of the process.
 //! - Quorum queues are queues with a delivery count and limit: one node, no replicas.
-//! - Streams are refused with 540.
+//! - Streams have one replica, and each message is a chunk: see [Streams](#streams). `queue.declare-ok` counts their
+//!   messages at once, RabbitMQ within 5 s. Sizes of segments are estimates, so the message that begins a new segment
+//!   may be another. A full segment ends with the next message, in RabbitMQ also when a consumer starts. A consumer
+//!   whose place was removed reads on at the first message there is; in RabbitMQ it reads the rest of its segment
+//!   first. There is no stream protocol, so there are no names of publishers (deduplication), no super streams, and no
+//!   stored offsets.
 //! - Clients that ask for AMQP 0-8 or 0-9 are served 0-9-1.
 //! - In two cases RabbitMQ closes the connection without a reason, and this broker gives one: an unknown method (501),
 //!   and limits above those offered (530). A body longer than its header says is refused with 501 at once.

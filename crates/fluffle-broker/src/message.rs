@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::engine::{Entry, Plain, Property, TableValue};
+use crate::engine::{Entry, Message, Plain, Property, TableValue};
 
 /// Up to this nesting depth, arrays and tables are shown as such.
 const DEEPEST: usize = 64;
@@ -34,6 +34,8 @@ pub struct QueuedMessage {
     pub redelivered: bool,
     /// How many deliveries ended without an acknowledgement (quorum queues: `x-delivery-count`).
     pub delivery_count: u32,
+    /// The place in its stream (`x-stream-offset`); `None` in other queues.
+    pub stream_offset: Option<u64>,
     /// MIME type.
     pub content_type: Option<String>,
     /// MIME encoding, for instance `gzip`.
@@ -111,7 +113,18 @@ impl Value {
 /// What is sent from the broker's thread: `Rc` stays there.
 impl From<&Entry> for QueuedMessage {
     fn from(entry: &Entry) -> Self {
-        let message = &entry.message;
+        let (redelivered, delivery_count) = (entry.redelivered, entry.delivery_count);
+        Self { redelivered, delivery_count, ..Self::of(&entry.message) }
+    }
+}
+
+impl QueuedMessage {
+    /// A message of a stream.
+    pub(crate) fn in_stream(offset: u64, message: &Message) -> Self {
+        Self { stream_offset: Some(offset), ..Self::of(message) }
+    }
+
+    fn of(message: &Message) -> Self {
         let properties = &message.properties;
         let lossy = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
         let text = |property| properties.short(property).map(lossy);
@@ -120,8 +133,9 @@ impl From<&Entry> for QueuedMessage {
         Self {
             exchange: message.exchange.to_string(),
             routing_key: lossy(&message.key),
-            redelivered: entry.redelivered,
-            delivery_count: entry.delivery_count,
+            redelivered: false,
+            delivery_count: 0,
+            stream_offset: None,
             content_type: text(Property::ContentType),
             content_encoding: text(Property::ContentEncoding),
             headers: table(properties.headers().fields(), DEEPEST),

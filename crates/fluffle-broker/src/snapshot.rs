@@ -1,6 +1,6 @@
 //! The broker's state at one moment.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 /// What the broker holds: for assertions in tests, and for watching.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct QueueSnapshot {
     pub vhost: String,
     /// Its name.
     pub name: String,
-    /// Messages ready for delivery.
+    /// Messages ready for delivery. A stream: all messages that it keeps.
     pub ready: usize,
     /// Bytes in the bodies of the ready messages.
     pub ready_bytes: u64,
@@ -43,7 +43,13 @@ pub struct QueueSnapshot {
     /// Whether its ready messages will stay as they are: the queue has never had a consumer, and no message at its head
     /// will expire. This is true for a dead-letter queue that nobody reads, but neither for a queue whose consumer is
     /// away, nor for a retry queue.
+    ///
+    /// A stream keeps what was read, so it is at rest if its present consumers have been given all of it. A consumer
+    /// that is away does not count, because the broker does not know where it will read on.
     pub at_rest: bool,
+    /// For a stream, its offsets, from the first that is kept to the next one: `x-stream-offset` of its messages. Each
+    /// segment but the first begins with an offset that has no message.
+    pub offsets: Option<Range<u64>>,
 }
 
 impl fmt::Display for QueueSnapshot {

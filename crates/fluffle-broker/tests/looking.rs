@@ -129,3 +129,42 @@ fn a_message_that_waits_for_its_retry_is_not_settled_and_its_dead_letter_is() {
         assert_eq!(broker.messages("dead").unwrap().len(), 1);
     });
 }
+
+#[test]
+fn a_stream_is_shown_with_its_offsets_and_settled_when_its_consumers_have_all_of_it() {
+    let broker = Broker::start().unwrap();
+    run(async {
+        let channel = channel(&broker).await;
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let arguments = table([
+            ("x-queue-type", AMQPValue::LongString("stream".into())),
+            ("x-stream-max-segment-size-bytes", AMQPValue::LongInt(1)),
+        ]);
+        channel.queue_declare("q".into(), options, arguments).await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        for body in ["a", "b", "c"] {
+            publish(&channel, "q", body.as_bytes(), true).await;
+        }
+        let stream = broker.snapshot().unwrap().queue("q").unwrap().clone();
+        assert_eq!((stream.ready, stream.ready_bytes, stream.unacked, stream.offsets), (3, 3, 0, Some(0..5)));
+        assert!(stream.at_rest, "nobody reads it");
+        let shown: Vec<_> = broker.messages("q").unwrap();
+        let shown: Vec<_> = shown.into_iter().map(|message| (message.stream_offset, message.body)).collect();
+        assert_eq!(shown, [(Some(0), "a".into()), (Some(2), "b".into()), (Some(4), "c".into())]);
+
+        channel.basic_qos(2, Default::default()).await.unwrap();
+        let arguments = table([("x-stream-offset", AMQPValue::LongString("first".into()))]);
+        let consumer = channel.basic_consume("q".into(), "".into(), Default::default(), arguments).await;
+        let mut consumer = consumer.unwrap();
+        for expected in [false, true, true] {
+            let stream = broker.snapshot().unwrap().queue("q").unwrap().clone();
+            assert_eq!((stream.ready, stream.consumers, stream.at_rest), (3, 1, expected));
+            let delivery = consumer.next().await.unwrap().unwrap();
+            delivery.ack(BasicAckOptions::default()).await.unwrap();
+            // Answered when the ack has been handled.
+            channel.basic_qos(2, Default::default()).await.unwrap();
+        }
+        let state = broker.snapshot().unwrap();
+        assert_eq!(state.unsettled().count(), 0, "{state:?}");
+    });
+}

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use super::{
     ChannelKey, ConsumerKey, Engine, QueueKey, arguments,
     consumer::{Consumer, Pending},
-    message::Message,
+    kind::QueueKind,
+    message::{AddedHeader, Message},
     refusal::Refusal,
+    start::Start,
     state::Timer,
     table::Table,
 };
@@ -27,8 +29,8 @@ pub(crate) struct Fetched {
     pub(crate) tag: u64,
     pub(crate) redelivered: bool,
     pub(crate) message: Rc<Message>,
-    /// For a quorum queue, whose `basic.get` always shows the count, even if it is 0.
-    pub(crate) delivery_count: Option<u32>,
+    /// For a quorum queue, the delivery count, which `basic.get` always shows, even if it is 0.
+    pub(crate) header: Option<AddedHeader>,
     pub(crate) remaining: usize,
 }
 
@@ -45,6 +47,7 @@ impl Engine {
         }
         let queue_key = self.find_queue(channel_key, wanted.queue)?;
         let Some((_, vhost, _)) = self.place(channel_key) else { return Err(Refusal::channel("closed")) };
+        let now = self.wall_clock();
         let fresh = wanted.tag.is_empty().then(|| self.fresh_name("amq.ctag-"));
         let tag: Rc<str> = fresh.as_deref().unwrap_or(wanted.tag).into();
         let (Some(channel), Some(queue)) = (self.channels.get_mut(channel_key), self.queues.get_mut(queue_key)) else {
@@ -53,25 +56,27 @@ impl Engine {
         if channel.consumers.contains_key(&tag) || channel.replies.as_ref().is_some_and(|(other, _)| *other == tag) {
             return Err(Refusal::not_allowed(format!("attempt to reuse consumer tag '{tag}'")));
         }
-        let shared = queue.spec.single_active || !queue.consumers.all.is_empty();
-        if queue.consumers.exclusive.is_some() || wanted.exclusive && shared {
-            let text = format!("queue '{}' in vhost '{vhost}' in exclusive use", queue.name);
-            return Err(Refusal::access(text));
-        }
-        if queue.spec.quorum && channel.global_prefetch > 0 {
-            let text = format!("queue '{}' in vhost '{vhost}' does not support global qos", queue.name);
-            return Err(Refusal::not_implemented(text));
-        }
-        let priority = match wanted.arguments.get("x-priority") {
-            None => 0,
-            Some(value) => value.integer().and_then(|priority| i32::try_from(priority).ok()).ok_or_else(|| {
-                let (name, kind) = (&queue.name, arguments::type_name(value));
-                let entity = format!("queue '{name}' in vhost '{vhost}'");
-                Refusal::precondition(format!(
-                    "invalid arg 'x-priority' for {entity}: \"expected integer, got {kind}\""
-                ))
-            })?,
+        let entity = format!("queue '{}' in vhost '{vhost}'", queue.name);
+        let kind = queue.spec.kind;
+        let priority = match kind {
+            QueueKind::Stream => 0,
+            QueueKind::Classic | QueueKind::Quorum => priority(&wanted.arguments, &entity)?,
         };
+        let start = match kind {
+            QueueKind::Stream => Start::read(&wanted.arguments, now, &entity)?,
+            QueueKind::Classic | QueueKind::Quorum => Start::Next,
+        };
+        kind.check_consumer(&wanted.arguments, &entity)?;
+        let limits = (channel.prefetch, wanted.no_ack, channel.global_prefetch);
+        let place = queue.start_reading(start, limits, &vhost)?;
+        let exclusive = wanted.exclusive && kind != QueueKind::Stream;
+        let shared = queue.spec.single_active || !queue.consumers.all.is_empty();
+        if queue.consumers.exclusive.is_some() || exclusive && shared {
+            return Err(Refusal::access(format!("{entity} in exclusive use")));
+        }
+        if kind == QueueKind::Quorum && channel.global_prefetch > 0 {
+            return Err(Refusal::not_implemented(format!("{entity} does not support global qos")));
+        }
         let key = self.consumers.insert(Consumer {
             tag: tag.clone(),
             channel: channel_key,
@@ -82,11 +87,12 @@ impl Engine {
             unacked: 0,
             parked: true,
             last_tag: 0,
+            place,
         });
         channel.consumers.insert(tag.clone(), key);
         queue.consumers.all.push(key);
         queue.was_consumed = true;
-        if wanted.exclusive {
+        if exclusive {
             queue.consumers.exclusive = Some(key);
         }
         self.touch(queue_key);
@@ -129,6 +135,8 @@ impl Engine {
     /// Fetches one message, if there is one.
     pub(crate) fn get(&mut self, channel: ChannelKey, name: &str, no_ack: bool) -> Result<Option<Fetched>, Refusal> {
         let key = self.find_queue(channel, name)?;
+        let vhost = self.place(channel).map(|(_, vhost, _)| vhost).unwrap_or_default();
+        self.refuse_on_stream(key, "basic.get", &vhost)?;
         self.touch(key);
         self.drop_expired(key);
         let (Some(open), Some(queue)) = (self.channels.get_mut(channel), self.queues.get_mut(key)) else {
@@ -141,7 +149,7 @@ impl Engine {
             tag,
             redelivered: entry.redelivered,
             message: entry.message.clone(),
-            delivery_count: queue.spec.quorum.then_some(entry.delivery_count),
+            header: (queue.spec.kind == QueueKind::Quorum).then(|| AddedHeader::delivery_count(entry.delivery_count)),
             remaining: queue.ready.len(),
         };
         if !no_ack {
@@ -153,12 +161,13 @@ impl Engine {
         Ok(Some(fetched))
     }
 
-    /// `basic.qos`: for each later consumer, or with `global` for the whole channel (RabbitMQ's interpretation).
+    /// `basic.qos`: for each later consumer, or with `global` for the whole channel (RabbitMQ's interpretation). A
+    /// limit for consumers ends the channel's.
     pub(crate) fn qos(&mut self, channel: ChannelKey, prefetch: u16, global: bool) {
         let Some(open) = self.channels.get_mut(channel) else { return };
         match global {
             true => open.global_prefetch = prefetch,
-            false => open.prefetch = prefetch,
+            false => (open.prefetch, open.global_prefetch) = (prefetch, 0),
         }
         self.wake_channel(channel);
     }
@@ -174,4 +183,13 @@ impl Engine {
             self.set_timer(now.saturating_add(after), Timer::Idle(key));
         }
     }
+}
+
+/// `x-priority`; 0 if it is absent.
+fn priority(arguments: &Table, entity: &str) -> Result<i32, Refusal> {
+    let Some(value) = arguments.get("x-priority") else { return Ok(0) };
+    value.integer().and_then(|priority| i32::try_from(priority).ok()).ok_or_else(|| {
+        let kind = arguments::type_name(value);
+        Refusal::precondition(format!("invalid arg 'x-priority' for {entity}: \"expected integer, got {kind}\""))
+    })
 }

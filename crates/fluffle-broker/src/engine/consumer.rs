@@ -75,6 +75,8 @@ pub(crate) struct Consumer {
     pub(crate) unacked: u32,
     /// The tag of its last delivery; 0 before the first.
     pub(crate) last_tag: u64,
+    /// For a consumer of a stream, the offset at which it reads on.
+    pub(crate) place: Option<u64>,
     /// Whether it was removed from the queue's active consumers, because it could not take a message in its turn.
     pub(crate) parked: bool,
 }
@@ -120,6 +122,10 @@ impl Unacked {
 
     pub(crate) fn oldest(&self) -> Option<&Pending> {
         self.slots.iter().find_map(|(_, pending)| pending.as_ref())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pending> {
+        self.slots.iter().filter_map(|(_, pending)| pending.as_ref())
     }
 
     pub(crate) fn contains(&self, tag: u64) -> bool {

@@ -30,6 +30,10 @@ impl Engine {
         let letter = Rc::new(letter);
         let deaths = if reason == "rejected" { Vec::new() } else { deaths(&letter.properties.headers()) };
         for target in queues.iter() {
+            // RabbitMQ 3.10 drops dead letters for streams (rabbitmq-server #7846).
+            if self.is_stream(*target) {
+                continue;
+            }
             let Some(target_name) = self.queues.get(*target).map(|queue| queue.name.clone()) else { continue };
             // Drop a message that returned to a queue without a rejection on the way, because it would circulate for
             // ever.

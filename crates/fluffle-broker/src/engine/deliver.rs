@@ -3,6 +3,7 @@
 use super::{
     ChannelKey, ConsumerKey, Effect, Engine, Outgoing, QueueKey,
     consumer::{BACKLOG_LIMIT, Pending},
+    message::AddedHeader,
     queue::Entry,
 };
 
@@ -12,6 +13,9 @@ const DELIVERY_BYTES: usize = 100;
 impl Engine {
     /// Drops expired messages, then delivers as long as there are messages and consumers that can take them.
     pub(super) fn run_queue(&mut self, key: QueueKey) {
+        if self.is_stream(key) {
+            return self.run_stream(key);
+        }
         // A message with a TTL of 0 still reaches a consumer that is ready for it.
         while self.queues.get(key).is_some_and(|queue| queue.ready.len() > 0) {
             let Some(consumer) = self.next_consumer(key) else { break };
@@ -53,7 +57,7 @@ impl Engine {
         }
     }
 
-    fn can_take(&mut self, key: ConsumerKey) -> bool {
+    pub(super) fn can_take(&mut self, key: ConsumerKey) -> bool {
         let Some(consumer) = self.consumers.get(key) else { return false };
         let Some(channel) = self.channels.get(consumer.channel) else { return false };
         let Some(connection) = self.connections.get_mut(channel.connection) else { return false };
@@ -64,11 +68,11 @@ impl Engine {
         let within = |count: usize, limit: u16| limit == 0 || count < limit.into();
         (consumer.no_ack || within(consumer.unacked as usize, consumer.prefetch))
             // A consumer without acknowledgements also obeys the channel's limit, although it does not count against
-            // it.
-            && within(channel.unacked.consumed, channel.global_prefetch)
+            // it. A consumer of a stream does not: the limit was set after it began.
+            && (consumer.place.is_some() || within(channel.unacked.consumed, channel.global_prefetch))
     }
 
-    fn deliver(&mut self, queue_key: QueueKey, consumer_key: ConsumerKey, entry: Entry) {
+    pub(super) fn deliver(&mut self, queue_key: QueueKey, consumer_key: ConsumerKey, entry: Entry) {
         self.delivered(consumer_key, &entry.message, queue_key);
         let Some(consumer) = self.consumers.get_mut(consumer_key) else { return };
         let Some(channel) = self.channels.get_mut(consumer.channel) else { return };
@@ -80,13 +84,14 @@ impl Engine {
             open.backlog += entry.message.body.len() + DELIVERY_BYTES;
         }
         // RabbitMQ tells consumers of a quorum queue the delivery count only if an earlier delivery was returned.
-        let delivery_count = (entry.delivery_count > 0).then_some(entry.delivery_count);
+        let count = (entry.delivery_count > 0).then(|| AddedHeader::delivery_count(entry.delivery_count));
+        let header = consumer.place.map(|_| AddedHeader::stream_offset(entry.position)).or(count);
         let effect = Effect::Deliver {
             consumer: consumer.tag.clone(),
             tag,
             redelivered: entry.redelivered,
             message: entry.message.clone(),
-            delivery_count,
+            header,
         };
         self.outbox.push(Outgoing { connection, channel: number, effect });
         if consumer.no_ack {
@@ -106,6 +111,9 @@ impl Engine {
     pub(super) fn wake_consumer(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let queue_key = consumer.queue;
+        if consumer.place.is_some() {
+            return self.read_on(key);
+        }
         let Some(queue) = self.queues.get_mut(queue_key) else { return };
         if std::mem::take(&mut consumer.parked) {
             queue.consumers.active.entry(consumer.priority).or_default().push_back(key);

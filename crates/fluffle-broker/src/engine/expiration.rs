@@ -42,7 +42,7 @@ fn tuple(word: &str, number: &str, column: usize) -> Vec<u8> {
 }
 
 /// A list of octets as Erlang writes it: quoted, if all of them are printable Latin-1.
-fn string(octets: &[u8]) -> Vec<u8> {
+pub(super) fn string(octets: &[u8]) -> Vec<u8> {
     let readable = |octet: &u8| matches!(octet, 8..=13 | 27 | 32..=126 | 160..);
     if !octets.iter().all(readable) {
         let octets: Vec<String> = octets.iter().map(u8::to_string).collect();

@@ -3,14 +3,18 @@
 use std::{
     collections::{BinaryHeap, HashMap, VecDeque},
     rc::Rc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use slotmap::SlotMap;
 
 use super::{
-    Engine, Limits, Memory, Outgoing, QueueKey, Vhost, VhostKey,
+    ConsumerKey, Engine, Limits, Memory, Outgoing, QueueKey, Vhost, VhostKey,
     consumer::Connection,
     exchange::{Exchange, ExchangeKind, ExchangeSpec},
+    kind::QueueKind,
+    log::Log,
+    message::Message,
     queue::Queue,
     table::Table,
 };
@@ -38,6 +42,7 @@ impl Engine {
             generation: 1,
             names: 0,
             now: 0,
+            epoch: milliseconds_since_1970(),
             waiting_letters: VecDeque::new(),
             delivering_letters: false,
             reply_addresses: HashMap::new(),
@@ -72,8 +77,9 @@ impl Engine {
             self.queues.iter().filter(|(_, queue)| !queue.spec.durable).map(|(key, _)| key).collect();
         lost.into_iter().for_each(|queue| self.remove_queue(queue));
         for queue in self.queues.values_mut() {
-            // A quorum queue keeps all of its messages on disk (RabbitMQ, "Quorum Queues", feature matrix).
-            if !queue.spec.quorum {
+            // A quorum queue keeps all of its messages on disk (RabbitMQ, "Quorum Queues", feature matrix), as a stream
+            // does. The messages of a stream are in its log.
+            if queue.spec.kind != QueueKind::Quorum {
                 queue.ready.retain(|entry| entry.message.properties.is_persistent());
             }
             queue.used_at = self.now;
@@ -94,13 +100,17 @@ impl Engine {
         let queue = |queue: &Queue| QueueSnapshot {
             vhost: vhost_name(queue.vhost),
             name: queue.name.to_string(),
-            ready: queue.ready.len(),
-            ready_bytes: queue.ready.bytes(),
+            ready: queue.log.as_ref().map_or(queue.ready.len(), Log::messages),
+            ready_bytes: queue.log.as_ref().map_or(queue.ready.bytes(), Log::body_bytes),
             unacked: queue.unacked,
             consumers: queue.consumers.all.len(),
             // Only the message at the head of a queue can expire, so without a consumer no later expiry can come into
             // play.
-            at_rest: !queue.was_consumed && queue.ready.next_expiry() == u64::MAX,
+            at_rest: match &queue.log {
+                Some(log) => queue.consumers.all.iter().all(|key| self.has_read_all(*key, log)),
+                None => !queue.was_consumed && queue.ready.next_expiry() == u64::MAX,
+            },
+            offsets: queue.log.as_ref().map(Log::offsets),
         };
         let connection = |connection: &Connection| ConnectionSnapshot {
             vhost: vhost_name(connection.vhost),
@@ -113,11 +123,26 @@ impl Engine {
         Snapshot { queues, connections: self.connections.values().map(connection).collect() }
     }
 
+    /// Whether nothing in a stream waits for one of its consumers.
+    fn has_read_all(&self, consumer: ConsumerKey, log: &Log) -> bool {
+        let place = self.consumers.get(consumer).and_then(|consumer| consumer.place);
+        place.is_none_or(|place| log.at(place).is_none())
+    }
+
     /// Returns the ready messages of a queue in any virtual host, in delivery order.
     pub(crate) fn messages(&self, name: &str) -> Option<Vec<QueuedMessage>> {
         let queue = self.queues.values().find(|queue| &*queue.name == name)?;
-        Some(queue.ready.iter().map(QueuedMessage::from).collect())
+        let read = |(offset, message): (u64, &Rc<Message>)| QueuedMessage::in_stream(offset, message);
+        Some(match &queue.log {
+            Some(log) => log.iter().map(read).collect(),
+            None => queue.ready.iter().map(QueuedMessage::from).collect(),
+        })
     }
+}
+
+fn milliseconds_since_1970() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn standard_exchanges() -> HashMap<Rc<str>, Exchange> {

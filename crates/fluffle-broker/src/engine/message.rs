@@ -188,6 +188,22 @@ impl Properties {
     }
 }
 
+/// A header that the broker adds to a delivery: its name and its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AddedHeader(&'static str, i64);
+
+impl AddedHeader {
+    /// How many deliveries of a message of a quorum queue were returned.
+    pub(crate) fn delivery_count(count: u32) -> Self {
+        Self("x-delivery-count", count.into())
+    }
+
+    /// The place of a message in its stream.
+    pub(crate) fn stream_offset(offset: u64) -> Self {
+        Self("x-stream-offset", i64::try_from(offset).unwrap_or(i64::MAX))
+    }
+}
+
 /// One message: published once, and shared by every queue to which it was routed.
 #[derive(Debug)]
 pub(crate) struct Message {
@@ -219,13 +235,18 @@ impl Message {
         Self::new(self.charge.memory(), place, properties, self.body.clone(), ttl)
     }
 
-    /// The property list for the wire, with the count of earlier deliveries if there is one.
-    pub(crate) fn delivered_properties(&self, count: Option<u32>) -> Bytes {
-        let counted = count.and_then(|count| {
-            let headers = self.properties.headers().canonical().with("x-delivery-count", &table::long(count.into()));
+    /// How many bytes its body, properties, exchange and routing key take.
+    pub(crate) fn stored_bytes(&self) -> usize {
+        self.body.len() + self.properties.raw.len() + self.exchange.len() + self.key.len()
+    }
+
+    /// The property list for the wire, with a header that the broker adds to this delivery.
+    pub(crate) fn delivered_properties(&self, header: Option<AddedHeader>) -> Bytes {
+        let extended = header.and_then(|AddedHeader(name, value)| {
+            let headers = self.properties.headers().canonical().with(name, &table::long(value));
             self.properties.with_headers(&headers)
         });
-        counted.as_ref().unwrap_or(&self.properties).raw.clone()
+        extended.as_ref().unwrap_or(&self.properties).raw.clone()
     }
 }
 

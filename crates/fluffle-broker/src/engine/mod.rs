@@ -11,7 +11,9 @@ mod deliver;
 mod exchange;
 mod expiration;
 mod fault;
+mod kind;
 mod life;
+mod log;
 mod memory;
 mod message;
 mod publish;
@@ -23,7 +25,9 @@ mod ring;
 mod route;
 mod session;
 mod settle;
+mod start;
 mod state;
+mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -37,7 +41,7 @@ pub(crate) use self::{
     declare::ExchangeDeclaration,
     fault::Seat,
     memory::Memory,
-    message::{Message, Property},
+    message::{AddedHeader, Message, Property},
     publish::Publication,
     queue::Entry,
     queues::QueueDeclaration,

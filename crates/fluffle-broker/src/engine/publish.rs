@@ -67,6 +67,7 @@ impl Engine {
             let effect = Effect::Return(message.clone());
             self.outbox.push(Outgoing { connection, channel: number, effect });
         }
+        self.check_storable(&message, &queues)?;
         let message = without_bcc(message);
         let mut accepted = true;
         for queue in queues.iter() {
@@ -139,6 +140,10 @@ impl Engine {
     /// Puts a message into a queue. Returns whether the queue accepted it.
     pub(super) fn enqueue(&mut self, key: QueueKey, message: &Rc<Message>) -> bool {
         let Some(queue) = self.queues.get_mut(key) else { return true };
+        if queue.log.is_some() {
+            self.append(key, message);
+            return true;
+        }
         let full = |count: usize, bytes: u64| {
             queue.spec.max_length.is_some_and(|most| count as u64 > most)
                 || queue.spec.max_bytes.is_some_and(|most| bytes > most)

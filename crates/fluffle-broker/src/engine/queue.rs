@@ -7,10 +7,19 @@ use std::{
 
 use super::{
     ConnectionKey, ConsumerKey, VhostKey, arguments,
+    kind::QueueKind,
+    log::{Log, Retention},
     message::Message,
     refusal::Refusal,
+    start,
     table::{Table, TableValue},
 };
+
+/// The size of a stream's segments if it is not set, in bytes.
+const DEFAULT_SEGMENT_BYTES: u64 = 500_000_000;
+
+/// The largest size of a stream's segments that may be set, in bytes.
+const MOST_SEGMENT_BYTES: u64 = 3_000_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overflow {
@@ -26,7 +35,7 @@ pub(crate) struct QueueSpec {
     pub(crate) exclusive: bool,
     pub(crate) auto_delete: bool,
     pub(crate) arguments: Table,
-    pub(crate) quorum: bool,
+    pub(crate) kind: QueueKind,
     pub(crate) ttl: Option<u64>,
     pub(crate) expires: Option<u64>,
     pub(crate) max_length: Option<u64>,
@@ -37,6 +46,8 @@ pub(crate) struct QueueSpec {
     pub(crate) max_priority: u8,
     pub(crate) single_active: bool,
     pub(crate) delivery_limit: Option<i64>,
+    /// What a stream keeps; `None` for other queues.
+    pub(crate) retention: Option<Retention>,
 }
 
 impl QueueSpec {
@@ -59,15 +70,14 @@ impl QueueSpec {
                 ))),
             },
         };
-        let quorum = match text("x-queue-type")?.as_deref() {
-            None | Some(b"classic") => false,
-            Some(b"quorum") => true,
-            Some(b"stream") => return Err(Refusal::not_implemented("streams are not part of this broker")),
-            Some(other) => {
-                let problem = format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(other));
-                return Err(wrong("x-queue-type", &problem));
-            }
-        };
+        text("x-queue-type")?;
+        let kind = QueueKind::of(&arguments).ok_or_else(|| {
+            let name = arguments.get("x-queue-type").and_then(TableValue::text).unwrap_or_default();
+            wrong("x-queue-type", &format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(name)))
+        })?;
+        let has = |name: &str| kind.arguments().contains(&name);
+        let number = |name: &str, least: i64| if has(name) { number(name, least) } else { Ok(None) };
+        let text = |name: &str| if has(name) { text(name) } else { Ok(None) };
         let overflow = match text("x-overflow")?.as_deref() {
             None | Some(b"drop-head") => Overflow::DropHead,
             Some(b"reject-publish") => Overflow::RejectPublish,
@@ -79,11 +89,11 @@ impl QueueSpec {
                 .map_err(|_| wrong("x-max-priority", &format!("{{max_value_exceeded,{priority}}}")))?,
             None => 0,
         };
-        let spec = Self {
+        let mut spec = Self {
             durable,
             exclusive,
             auto_delete,
-            quorum,
+            kind,
             ttl: number("x-message-ttl", 0)?,
             expires: number("x-expires", 1)?,
             max_length: number("x-max-length", 0)?,
@@ -92,70 +102,68 @@ impl QueueSpec {
             dead_letter_exchange: text("x-dead-letter-exchange")?,
             dead_letter_key: text("x-dead-letter-routing-key")?,
             max_priority,
-            single_active: arguments::flag(&arguments, "x-single-active-consumer", entity)?,
+            single_active: has("x-single-active-consumer")
+                && arguments::flag(&arguments, "x-single-active-consumer", entity)?,
+            retention: None,
             delivery_limit: arguments.get("x-delivery-limit").and_then(TableValue::integer),
             arguments,
         };
         if spec.dead_letter_key.is_some() && spec.dead_letter_exchange.is_none() {
             return Err(wrong("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined"));
         }
-        if quorum {
-            spec.check_quorum(entity)?;
-        } else if spec.delivery_limit.is_some() {
-            return Err(Refusal::precondition(format!(
-                "invalid arg 'x-delivery-limit' for {entity} of queue type rabbit_classic_queue"
-            )));
+        if kind == QueueKind::Stream {
+            spec.retention = Some(spec.read_retention(entity)?);
+        }
+        if has("x-queue-leader-locator") {
+            start::check_locator(&spec.arguments, entity)?;
+        }
+        kind.check_arguments(&spec.arguments, entity)?;
+        if kind != QueueKind::Classic {
+            spec.check_replicated(entity)?;
         }
         Ok(spec)
     }
 
-    fn check_quorum(&self, entity: &str) -> Result<(), Refusal> {
+    fn read_retention(&self, entity: &str) -> Result<Retention, Refusal> {
+        let number = |name: &str, least: i64| arguments::number(&self.arguments, name, least, entity);
+        let most_age = start::max_age(&self.arguments, entity)?;
+        let segment_bytes = number("x-stream-max-segment-size-bytes", 0)?.unwrap_or(DEFAULT_SEGMENT_BYTES);
+        number("x-initial-cluster-size", 1)?;
+        Ok(Retention { segment_bytes, most_bytes: self.max_bytes, most_age })
+    }
+
+    /// Checks the properties of a queue that has replicas in RabbitMQ.
+    fn check_replicated(&self, entity: &str) -> Result<(), Refusal> {
         for (name, wrong) in
-            [("durable", !self.durable), ("exclusive-owner", self.exclusive), ("auto-delete", self.auto_delete)]
+            [("auto-delete", self.auto_delete), ("exclusive-owner", self.exclusive), ("non-durable", !self.durable)]
         {
             if wrong {
-                return Err(Refusal::precondition(format!(
-                    "invalid property '{}' for {entity}",
-                    if name == "durable" { "non-durable" } else { name }
-                )));
+                return Err(Refusal::precondition(format!("invalid property '{name}' for {entity}")));
             }
         }
-        for name in ["x-max-priority", "x-queue-mode"] {
-            if self.arguments.get(name).is_some_and(|value| matches!(value.kind(), b'S' | b'I')) {
-                return Err(Refusal::precondition(format!(
-                    "invalid arg '{name}' for {entity} of queue type rabbit_quorum_queue"
-                )));
-            }
+        if self.retention.is_some_and(|retention| retention.segment_bytes > MOST_SEGMENT_BYTES) {
+            let text = "Exceeded max value for x-stream-max-segment-size-bytes";
+            return Err(Refusal::precondition(text));
         }
         Ok(())
     }
 
-    /// 406, in RabbitMQ's words, if another declaration of the same queue differs.
-    pub(crate) fn check_same(&self, received: &Self, entity: &str) -> Result<(), Refusal> {
-        arguments::same_flag("durable", entity, received.durable, self.durable)?;
-        arguments::same_flag("auto_delete", entity, received.auto_delete, self.auto_delete)?;
-        let compared = [
-            "x-expires",
-            "x-message-ttl",
-            "x-dead-letter-exchange",
-            "x-dead-letter-routing-key",
-            "x-max-length",
-            "x-max-length-bytes",
-            "x-max-priority",
-            "x-overflow",
-            "x-queue-mode",
-            "x-single-active-consumer",
-            "x-queue-type",
-            "x-delivery-limit",
-        ];
-        // A queue declared without a type is a classic queue.
-        let queue_type = |spec: &Self| if spec.quorum { "quorum" } else { "classic" };
-        for name in compared {
-            if name == "x-queue-type" && queue_type(received) == queue_type(self) {
+    /// 406, in RabbitMQ's words, if another declaration of the same queue differs. Its arguments are compared with
+    /// those of this queue, and not checked.
+    pub(crate) fn check_same(
+        &self,
+        (durable, auto_delete): (bool, bool),
+        received: &Table,
+        entity: &str,
+    ) -> Result<(), Refusal> {
+        arguments::same_flag("durable", entity, durable, self.durable)?;
+        arguments::same_flag("auto_delete", entity, auto_delete, self.auto_delete)?;
+        for name in self.kind.arguments() {
+            // A queue declared without a type is a classic queue.
+            if *name == "x-queue-type" && QueueKind::of(received) == Some(self.kind) {
                 continue;
             }
-            let (received, current) = (received.arguments.get(name), self.arguments.get(name));
-            arguments::equivalent(name, entity, received, current)?;
+            arguments::equivalent(name, entity, received.get(name), self.arguments.get(name))?;
         }
         Ok(())
     }
@@ -269,6 +277,8 @@ pub(crate) struct Queue {
     /// The connection to which an exclusive queue belongs.
     pub(crate) owner: Option<ConnectionKey>,
     pub(crate) ready: Ready,
+    /// The messages of a stream, which are not in `ready`.
+    pub(crate) log: Option<Log>,
     pub(crate) unacked: usize,
     pub(crate) next_position: u64,
     pub(crate) consumers: Consumers,
@@ -280,4 +290,18 @@ pub(crate) struct Queue {
     pub(crate) idle_timer: bool,
     /// The time of the current expiry timer; `u64::MAX` if none is set.
     pub(crate) timer_at: u64,
+}
+
+impl Queue {
+    /// How many messages and consumers `queue.declare-ok` shows. RabbitMQ counts the offsets of a stream, and shows
+    /// none of its consumers.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        match &self.log {
+            Some(log) => {
+                let offsets = log.offsets();
+                (usize::try_from(offsets.end - offsets.start).unwrap_or(usize::MAX), 0)
+            }
+            None => (self.ready.len(), self.consumers.all.len()),
+        }
+    }
 }

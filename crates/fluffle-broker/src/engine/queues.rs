@@ -5,6 +5,8 @@ use std::rc::Rc;
 use super::{
     ChannelKey, Effect, Engine, Outgoing, QueueKey,
     binding::Destination,
+    kind::QueueKind,
+    log::Log,
     queue::{Consumers, Queue, QueueSpec, Ready},
     refusal::Refusal,
     table::Table,
@@ -36,6 +38,13 @@ impl Engine {
             let text = format!("queue name '{}' contains reserved prefix 'amq.*'", wanted.name);
             return Err(Refusal::access(text));
         }
+        if !wanted.passive
+            && wanted.name.is_empty()
+            && let Some(kind @ (QueueKind::Quorum | QueueKind::Stream)) = QueueKind::of(&wanted.arguments)
+        {
+            let text = format!("Cannot declare a server-named queue for type {}", kind.module());
+            return Err(Refusal::precondition(text));
+        }
         let name: Rc<str> = match wanted.name {
             "" if wanted.passive => self.channels.get(channel).map(|open| open.last_queue.clone()).unwrap_or_default(),
             "" => self.fresh_name("amq.gen-").into(),
@@ -46,15 +55,13 @@ impl Engine {
         let key = match existing {
             Some(key) => {
                 self.check_owner(channel, key)?;
-                if !wanted.passive {
-                    let flags = (wanted.durable, wanted.exclusive, wanted.auto_delete);
-                    let received = QueueSpec::read(flags, wanted.arguments, &entity)?;
-                    if let Some(queue) = self.queues.get(key) {
-                        if queue.spec.exclusive != received.exclusive {
-                            return Err(Refusal::locked(&name, &vhost_name));
-                        }
-                        queue.spec.check_same(&received, &entity)?;
+                if !wanted.passive
+                    && let Some(queue) = self.queues.get(key)
+                {
+                    if queue.spec.exclusive != wanted.exclusive {
+                        return Err(Refusal::locked(&name, &vhost_name));
                     }
+                    queue.spec.check_same((wanted.durable, wanted.auto_delete), &wanted.arguments, &entity)?;
                 }
                 key
             }
@@ -62,12 +69,14 @@ impl Engine {
             None => {
                 let flags = (wanted.durable, wanted.exclusive, wanted.auto_delete);
                 let spec = QueueSpec::read(flags, wanted.arguments, &entity)?;
+                let log = spec.retention.map(Log::new);
                 let key = self.queues.insert(Queue {
                     name: name.clone(),
                     vhost,
                     owner: spec.exclusive.then_some(connection),
                     spec,
                     ready: Ready::default(),
+                    log,
                     unacked: 0,
                     next_position: 0,
                     consumers: Consumers::default(),
@@ -87,7 +96,7 @@ impl Engine {
             open.last_queue = name.clone();
         }
         self.touch(key);
-        let counts = self.queues.get(key).map_or((0, 0), |queue| (queue.ready.len(), queue.consumers.all.len()));
+        let counts = self.queues.get(key).map_or((0, 0), Queue::counts);
         Ok((name, counts.0, counts.1))
     }
 
@@ -128,10 +137,13 @@ impl Engine {
     /// Drops the ready messages, and returns how many there were.
     pub(crate) fn purge(&mut self, channel: ChannelKey, name: &str) -> Result<usize, Refusal> {
         let key = self.find_queue(channel, name)?;
+        let vhost = self.place(channel).map(|(_, vhost, _)| vhost).unwrap_or_default();
+        self.refuse_on_stream(key, "queue.purge", &vhost)?;
         Ok(self.queues.get_mut(key).map_or(0, |queue| queue.ready.clear()))
     }
 
-    /// Deletes a queue, and returns how many messages were ready in it. Returns 0 for a queue that does not exist.
+    /// Deletes a queue, and returns how many messages were ready in it. Returns 0 for a queue that does not exist, and
+    /// for a stream, which is deleted whether or not it is unused or empty.
     pub(crate) fn delete_queue(
         &mut self,
         channel: ChannelKey,
@@ -146,6 +158,10 @@ impl Engine {
         };
         let Some((_, vhost, _)) = self.place(channel) else { return Ok(0) };
         let Some(queue) = self.queues.get(key) else { return Ok(0) };
+        if queue.log.is_some() {
+            self.remove_queue(key);
+            return Ok(0);
+        }
         if if_unused && !queue.consumers.all.is_empty() {
             return Err(Refusal::precondition(format!("queue '{}' in vhost '{vhost}' in use", queue.name)));
         }

@@ -77,8 +77,7 @@ impl Engine {
         let Some((consumer, _)) = channel.replies.clone() else { return Ok(()) };
         let tag = channel.next_tag;
         channel.next_tag += 1;
-        let effect =
-            Effect::Deliver { consumer, tag, redelivered: false, message: message.clone(), delivery_count: None };
+        let effect = Effect::Deliver { consumer, tag, redelivered: false, message: message.clone(), header: None };
         self.outbox.push(Outgoing { connection: channel.connection, channel: channel.number, effect });
         Ok(())
     }

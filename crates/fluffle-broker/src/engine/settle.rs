@@ -3,6 +3,7 @@
 use super::{
     ChannelKey, Engine,
     consumer::{Pending, Settlement},
+    kind::QueueKind,
     refusal::Refusal,
 };
 
@@ -33,10 +34,14 @@ impl Engine {
             settled.extend(open.unacked.take(tag));
         }
         settled.iter().for_each(|pending| self.settled(channel, pending));
+        let settled: Vec<_> = settled.into_iter().map(|pending| (pending, how)).collect();
         let Some(open) = self.channels.get_mut(channel) else { return Ok(()) };
         match open.transaction.as_mut() {
-            Some(transaction) => transaction.settled.extend(settled.into_iter().map(|pending| (pending, how))),
-            None => self.conclude(channel, settled.into_iter().map(|pending| (pending, how)).collect()),
+            Some(transaction) => transaction.settled.extend(settled),
+            None => {
+                self.check_settled(&settled)?;
+                self.conclude(channel, settled);
+            }
         }
         Ok(())
     }
@@ -83,9 +88,13 @@ impl Engine {
     /// Puts a delivery back to its position, or removes it from the queue if it is past the delivery limit.
     fn put_back(&mut self, pending: Pending, how: Settlement) {
         let Some(queue) = self.queues.get_mut(pending.queue) else { return };
+        if queue.log.is_some() {
+            // A stream has kept it.
+            return;
+        }
         let mut entry = pending.entry;
         entry.redelivered = true;
-        if queue.spec.quorum {
+        if queue.spec.kind == QueueKind::Quorum {
             entry.delivery_count += 1;
             if queue.spec.delivery_limit.is_some_and(|limit| i64::from(entry.delivery_count) > limit) {
                 self.dead_letter(pending.queue, &entry.message, "delivery_limit");
@@ -99,6 +108,13 @@ impl Engine {
         }
         let priority = entry.message.properties.priority.min(queue.spec.max_priority);
         queue.ready.push(priority, entry);
+    }
+
+    /// 541 if the channel holds deliveries of a stream, because RabbitMQ's channel crashes over `basic.recover` then.
+    pub(crate) fn check_recover(&self, channel: ChannelKey) -> Result<(), Refusal> {
+        let held = self.channels.get(channel).map(|open| open.unacked.iter());
+        let of_stream = held.into_iter().flatten().any(|pending| self.is_stream(pending.queue));
+        if of_stream { Err(Refusal::internal()) } else { Ok(()) }
     }
 
     /// `basic.recover` with requeue: returns all unsettled deliveries of the channel.

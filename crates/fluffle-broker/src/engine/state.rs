@@ -13,7 +13,7 @@ use super::{
     consumer::{Channel, Connection, Consumer},
     exchange::Exchange,
     memory::Memory,
-    message::Message,
+    message::{AddedHeader, Message},
     queue::Queue,
     refusal::Refusal,
 };
@@ -41,7 +41,7 @@ pub(crate) struct Vhost {
 /// An effect at a client, apart from the answer to its command.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    Deliver { consumer: Rc<str>, tag: u64, redelivered: bool, message: Rc<Message>, delivery_count: Option<u32> },
+    Deliver { consumer: Rc<str>, tag: u64, redelivered: bool, message: Rc<Message>, header: Option<AddedHeader> },
     Return(Rc<Message>),
     Ack { tag: u64, multiple: bool },
     Nack { tag: u64 },
@@ -90,6 +90,8 @@ pub(crate) struct Engine {
     pub(super) names: u64,
     /// The time in milliseconds, on a clock that the caller keeps.
     pub(super) now: u64,
+    /// The wall clock when `now` was 0, in milliseconds since 1970.
+    pub(super) epoch: u64,
     /// Dead letters that are not enqueued yet.
     pub(super) waiting_letters: VecDeque<(QueueKey, Rc<Message>)>,
     pub(super) delivering_letters: bool,

@@ -208,6 +208,15 @@ impl Table {
         Self::join(fields)
     }
 
+    /// This table with those fields whose value is to be kept.
+    pub(crate) fn retaining(&self, keep: impl Fn(TableValue<'_>) -> bool) -> Self {
+        Self::join(self.fields().filter(|(_, value)| keep(*value)).collect())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn join(fields: Vec<(&[u8], TableValue<'_>)>) -> Self {
         let mut bytes = Vec::new();
         fields.iter().for_each(|(name, value)| put_field(&mut bytes, name, value.0));

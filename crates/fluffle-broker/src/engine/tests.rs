@@ -268,3 +268,33 @@ fn a_rolled_back_transaction_publishes_nothing_and_settles_nothing() {
     let queue = bench.engine.snapshot().queues.remove(0);
     assert_eq!((queue.ready, queue.unacked), (1, 0));
 }
+
+#[test]
+fn a_stream_has_one_copy_of_what_a_lost_channel_held() {
+    let mut bench = Bench::new();
+    bench.declare("s", &[("x-queue-type", text("stream"))]);
+    bench.engine.qos(bench.channel, 10, false);
+    bench.consume("s", "c", &[("x-stream-offset", text("first"))]);
+    bench.publish("s", "1", 0);
+    bench.publish("s", "2", 0);
+    assert_eq!(bench.delivered(), pairs(&[("c", "1"), ("c", "2")]));
+    let used = bench.engine.memory.used();
+    bench.engine.close_channel(bench.channel);
+    let (_, queue) = bench.engine.queues.iter().next().unwrap();
+    assert_eq!((queue.ready.len(), queue.unacked, queue.consumers.all.len()), (0, 0, 0));
+    assert_eq!(bench.engine.memory.used(), used);
+}
+
+#[test]
+fn an_aged_segment_of_a_stream_goes_with_the_next_message_that_begins_one() {
+    let mut bench = Bench::new();
+    let limits =
+        [("x-queue-type", text("stream")), ("x-max-age", text("60s")), ("x-stream-max-segment-size-bytes", number(1))];
+    bench.declare("s", &limits);
+    bench.publish("s", "1", 0);
+    bench.at(60_001);
+    let kept = |bench: &Bench| bench.engine.snapshot().queues.remove(0).offsets;
+    assert_eq!(kept(&bench), Some(0..1));
+    bench.publish("s", "2", 0);
+    assert_eq!(kept(&bench), Some(1..3));
+}

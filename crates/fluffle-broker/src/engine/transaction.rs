@@ -20,6 +20,7 @@ impl Engine {
                 return Err(refusal);
             }
         }
+        self.check_settled(&settled)?;
         self.conclude(channel, settled);
         Ok(())
     }

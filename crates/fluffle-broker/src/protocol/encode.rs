@@ -7,7 +7,7 @@ use amq_protocol::protocol::{AMQPClass, basic, constants};
 use bytes::{BufMut, BytesMut};
 
 use super::{frame, output::Output};
-use crate::engine::{Effect, Fetched, Message, Refusal};
+use crate::engine::{AddedHeader, Effect, Fetched, Message, Refusal};
 
 /// Bytes around the payload of a frame.
 const OVERHEAD: usize = 8;
@@ -17,9 +17,9 @@ const NO_ROUTE: &[u8] = b"NO_ROUTE";
 /// Writes an effect that changes no state here.
 pub(crate) fn effect(output: &mut Output, channel: u16, frame_max: usize, effect: &Effect) {
     match effect {
-        Effect::Deliver { consumer, tag, redelivered, message, delivery_count } => {
+        Effect::Deliver { consumer, tag, redelivered, message, header } => {
             output.write(|out| deliver(out, channel, consumer, *tag, *redelivered, message));
-            content(output, channel, frame_max, message, *delivery_count);
+            content(output, channel, frame_max, message, *header);
         }
         Effect::Ack { tag, multiple } => output.write(|out| settle(out, channel, 80, *tag, u8::from(*multiple))),
         Effect::Nack { tag } => output.write(|out| settle(out, channel, 120, *tag, 0)),
@@ -45,7 +45,7 @@ pub(crate) fn method(output: &mut Output, channel: u16, class: AMQPClass) {
 /// Writes the answer to `basic.get`.
 pub(crate) fn fetched(output: &mut Output, channel: u16, frame_max: usize, fetched: &Fetched) {
     output.write(|out| get_ok(out, channel, fetched));
-    content(output, channel, frame_max, &fetched.message, fetched.delivery_count);
+    content(output, channel, frame_max, &fetched.message, fetched.header);
 }
 
 /// Begins a frame of known size.
@@ -146,8 +146,8 @@ fn settle(out: &mut BytesMut, channel: u16, id: u16, tag: u64, bits: u8) {
 
 /// Content header and body frames. A header larger than the negotiated frame is sent unchanged, as RabbitMQ does: the
 /// receiver may have another limit than the publisher, and the broker adds headers of its own.
-fn content(output: &mut Output, channel: u16, frame_max: usize, message: &Message, delivery_count: Option<u32>) {
-    let properties = message.delivered_properties(delivery_count);
+fn content(output: &mut Output, channel: u16, frame_max: usize, message: &Message, header: Option<AddedHeader>) {
+    let properties = message.delivered_properties(header);
     output.write(|out| {
         begin(out, constants::FRAME_HEADER, channel, 12 + properties.len());
         out.put_u16(60);

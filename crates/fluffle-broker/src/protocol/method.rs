@@ -209,6 +209,7 @@ impl Open<'_> {
             }
             M::Recover(recover) => {
                 check_recover(recover.requeue)?;
+                self.engine().check_recover(self.key)?;
                 // Answer first: a client may take deliveries before the answer for old ones, and drop them.
                 self.reply(false, AMQPClass::Basic(M::RecoverOk(basic::RecoverOk {})))?;
                 self.engine().recover(self.key);
@@ -216,6 +217,7 @@ impl Open<'_> {
             }
             M::RecoverAsync(recover) => {
                 check_recover(recover.requeue)?;
+                self.engine().check_recover(self.key)?;
                 self.engine().recover(self.key);
                 Ok(())
             }

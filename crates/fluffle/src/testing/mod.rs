@@ -101,7 +101,7 @@ impl TestBroker {
     /// - no message waits in their journals, or in the outbox tables that feed them (relays are woken; parked rows wait
     ///   for a person and do not count);
     /// - the broker holds no message that is unacked, waits for its retry, or is ready in a queue that has ever had a
-    ///   consumer.
+    ///   consumer. Of a stream, which keeps what was read, its present consumers have everything.
     ///
     /// Messages in queues that never had a consumer count as settled: dead letters, and what the service publishes for
     /// others.
