@@ -41,6 +41,8 @@ pub struct ConsumerStats {
     pub dropped: u64,
     /// With `effectively_once`: messages that were handled before, and were acked without a handler.
     pub duplicates: u64,
+    /// Of a reader of a stream: offsets that it had not read when retention removed them.
+    pub offsets_removed: u64,
     /// What the consumer is doing now.
     pub state: ConsumerState,
 }
@@ -62,6 +64,7 @@ pub(crate) struct ConsumerCounters {
     pub(crate) expired: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) duplicates: AtomicU64,
+    pub(crate) offsets_removed: AtomicU64,
 }
 
 impl ConsumerCounters {
@@ -82,6 +85,7 @@ impl ConsumerCounters {
             expired: read(&self.expired),
             dropped: read(&self.dropped),
             duplicates: read(&self.duplicates),
+            offsets_removed: read(&self.offsets_removed),
             state,
         }
     }
@@ -100,6 +104,9 @@ impl ConsumerCounters {
             DeliveryEvent::Settled { messages, .. } => self.settled(&messages),
             DeliveryEvent::AckLost { messages } => add(&self.work_done_ack_lost, messages),
             DeliveryEvent::ReplyUnroutable => add(&self.replies_unroutable, 1),
+            DeliveryEvent::OffsetsRemoved { offsets } => {
+                self.offsets_removed.fetch_add(offsets, Ordering::Relaxed);
+            }
             DeliveryEvent::Started { .. }
             | DeliveryEvent::Answered { .. }
             | DeliveryEvent::Lost { .. }

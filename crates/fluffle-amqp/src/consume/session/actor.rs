@@ -124,6 +124,14 @@ struct Isolated(Arc<str>);
 #[error("the consumer of queue `{0}` is paused, and its channel's actor did not end to open a fresh channel")]
 struct Paused(Arc<str>);
 
+/// The queue has delivered a message without an offset.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "queue `{0}` is no stream, because its messages have no offset (header `x-stream-offset`), and `Consume::stream` \
+     reads streams only: remove it, or declare the queue with `Queue::stream`"
+)]
+struct NotAStream(String);
+
 /// RabbitMQ refuses the priority of a consumer for no other kind of queue: "invalid arg 'x-priority' for queue 's' in
 /// vhost '/' of queue type rabbit_stream_queue".
 fn is_stream(error: &lapin::Error) -> bool {
@@ -155,6 +163,7 @@ impl ConsumerActor {
             }
             End::Isolated => actor.park(ExitError::transient(Isolated(actor.settings.queue.clone())), ctx),
             End::Paused => actor.retire(ctx),
+            End::NotAStream => ctx.fail(ExitError::permanent(NotAStream(actor.settings.source().into()))),
             End::Refused(error) => actor.refused(&error, ctx),
             End::ChannelLost(error) => actor.park(ExitError::transient(ClientError(error)), ctx),
         }));
@@ -178,11 +187,11 @@ impl ConsumerActor {
     /// moment ago: it is declared again and the consumer retries. If another queue is missing, or access to it is
     /// refused, only a person can change that, so the error is permanent.
     fn refused(&mut self, error: &lapin::Error, ctx: &mut Context<Self>) {
-        let ours = self.shared.connection.topology.get().find_queue(&self.settings.queue).is_some();
+        let ours = self.shared.connection.topology.get().find_queue(self.settings.source()).is_some();
         let code = reply(error).map(|(code, _)| code);
         let missing = code == Some(404);
         let refusal = ConsumeRefused {
-            queue: self.settings.queue.clone(),
+            queue: self.settings.source().into(),
             what: reply(error).map_or_else(|| error.to_string(), |(_, text)| text),
             hint: if is_stream(error) {
                 contradictions::NO_STREAMS

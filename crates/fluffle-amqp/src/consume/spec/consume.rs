@@ -13,6 +13,7 @@ use crate::{
         middleware::Middleware,
         retry::Retry,
         seen_store::SeenStore,
+        stream::StreamReader,
     },
     flow::{
         breaker::{CircuitBreaker, KillSwitch},
@@ -87,6 +88,7 @@ pub struct Consume<T, R = ()> {
     pub(crate) dead_letter_queue: Option<String>,
     pub(crate) key: Option<KeyOf<T>>,
     pub(crate) seen: Option<Arc<dyn SeenStore>>,
+    pub(crate) stream: Option<StreamReader>,
     pub(crate) middleware: Vec<Arc<dyn Middleware>>,
     pub(crate) wire: Wire<T>,
     reply: PhantomData<fn() -> R>,
@@ -143,6 +145,7 @@ impl<T, R> Consume<T, R> {
             dead_letter_queue: None,
             key: None,
             seen: None,
+            stream: None,
             middleware: Vec::new(),
             wire,
             reply: PhantomData,

@@ -5,6 +5,8 @@ pub(crate) mod contradictions;
 pub(crate) mod guarantee;
 pub(crate) mod key;
 pub(crate) mod middleware;
+pub(crate) mod offset_store;
 pub(crate) mod retry;
 pub(crate) mod seen_store;
 pub(crate) mod side_queues;
+pub(crate) mod stream;
