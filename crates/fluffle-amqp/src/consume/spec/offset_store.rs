@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 /// |---|---|
 /// | [`Offsets::open`](crate::Offsets::open) | a file on the service's own disk |
 /// | [`Offsets::in_memory`](crate::Offsets::in_memory) | tests: a restart of the process forgets all offsets |
-/// | `fluffle_outbox::postgres::Offsets`, `fluffle_outbox::sqlite::Offsets` | the application's database, also in its own transaction |
+/// | `Offsets` of `fluffle_outbox::postgres::offsets` and `sqlite::offsets` | the application's database, also in its own transaction |
 ///
 /// ```
 /// use std::{collections::HashMap, sync::Mutex};
