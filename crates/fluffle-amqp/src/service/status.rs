@@ -234,6 +234,9 @@ pub struct ConnectionStatus {
     /// The address of the present socket, or of the last one if the socket is down, without credentials:
     /// `amqp://host:5672/vhost`. `None` until the first socket is up.
     pub endpoint: Option<String>,
+    /// The product and version that the broker named when the socket came up, for example `RabbitMQ 3.13.7`. `None`
+    /// until the first socket is up.
+    pub broker: Option<String>,
     /// The number of channels that have a slot on the connection, open or not.
     pub channels: usize,
     /// If the broker blocks publishing on this connection, the broker's reason, else `None`.
@@ -243,7 +246,7 @@ pub struct ConnectionStatus {
 }
 
 fn connection_status(shared: &ConnectionShared) -> ConnectionStatus {
-    let Stands { is_up, since, endpoint, blocked } = shared.standing.now();
+    let Stands { is_up, since, endpoint, blocked, peer } = shared.standing.now();
     let (blocked, blocked_since) = blocked.unzip();
     ConnectionStatus {
         name: shared.name.clone(),
@@ -251,6 +254,7 @@ fn connection_status(shared: &ConnectionShared) -> ConnectionStatus {
         since,
         connects: shared.connects(),
         endpoint: endpoint.map(|endpoint| endpoint.to_string()),
+        broker: peer.map(|peer| peer.to_string()),
         channels: shared.slots_in_use.load(std::sync::atomic::Ordering::Relaxed),
         blocked,
         blocked_since,

@@ -24,6 +24,7 @@ use crate::{
     link::{
         channel::{self, ChannelActor, ChannelShared, Generation, LeasedChannel},
         class::{Class, ClientError, Operation, classify, reply},
+        sanitizer::Peer,
     },
 };
 
@@ -70,6 +71,7 @@ impl Actor for ConsumerActor {
         let (settings, channel) = (Arc::clone(&self.settings), self.channel.clone());
         let subscribing = async move {
             let lease = channel::borrow(channel).await?;
+            check_filter(&settings)?;
             let mut subscription = Subscription::new(lease.channel.clone(), Arc::clone(&settings));
             let subscribed = match settings.guard.allows(settings.prefetch) {
                 Some(prefetch) if !settings.quarantine.is_on() => subscription.begin(prefetch).await,
@@ -123,6 +125,27 @@ struct Isolated(Arc<str>);
 #[derive(Debug, thiserror::Error)]
 #[error("the consumer of queue `{0}` is paused, and its channel's actor did not end to open a fresh channel")]
 struct Paused(Arc<str>);
+
+/// The broker is too old for the filter of a reader.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the reader `{queue}` has a filter (`StreamReader::filter`), which RabbitMQ has since version 3.13, and this is \
+     {broker}: remove the filter, or update the broker"
+)]
+struct NoFilters {
+    queue: Arc<str>,
+    broker: Peer,
+}
+
+fn check_filter(settings: &SharedSettings) -> Result<(), ExitError> {
+    let has_filter = settings.reader.as_ref().is_some_and(|reader| reader.spec.filter.is_some());
+    match settings.deliveries.peer() {
+        Some(broker) if has_filter && broker.is_rabbitmq_before(3, 13) => {
+            Err(ExitError::permanent(NoFilters { queue: settings.queue.clone(), broker }))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The queue has delivered a message without an offset.
 #[derive(Debug, thiserror::Error)]

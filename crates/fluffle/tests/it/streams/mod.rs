@@ -1,8 +1,11 @@
 //! Readers of streams: where they begin, what they keep, and what becomes of messages that fail.
 
 mod failures;
+mod flow;
 mod offsets;
+mod retention;
 mod settings;
+mod stores;
 
 use fluffle::{amqp::StreamStatus, prelude::*};
 

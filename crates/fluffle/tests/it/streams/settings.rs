@@ -100,3 +100,20 @@ async fn an_open_breaker_stops_a_reader_and_nothing_is_left_out() {
     until("all is kept", || status(&service).kept == Some(30)).await;
     service.shutdown().await.unwrap();
 }
+
+#[actix::test]
+async fn a_filter_on_a_broker_without_filters_ends_the_service_with_a_line_that_names_the_version() {
+    let vhost = vhost();
+    let (publishing, _out) = stream_of(&vhost, []).await;
+    let broker = publishing.connections()[0].broker.clone().expect("the broker says what it is");
+    let mut version = broker.split([' ', '.']).skip(1).map(|part| part.parse::<u32>().expect("a number"));
+    let version = (version.next().unwrap(), version.next().unwrap());
+    let store = Offsets::in_memory().unwrap();
+    let (factory, _record) = handlers(|_| Act::Ok);
+    let service = reading(&vhost, events(reader(&store).filter(["berlin"])), factory).start().await.unwrap();
+    if version >= (3, 13) {
+        return soon("ready", service.ready()).await.expect("the broker has filters");
+    }
+    let end = soon("the end", service.wait()).await.unwrap_err().to_string();
+    assert!(end.contains("3.13") && end.contains(&broker) && end.contains("events.r"), "{end}");
+}
