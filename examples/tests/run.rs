@@ -79,6 +79,7 @@ lesson!(
     ["--messages", "20000"],
     "09_batches: published=20000+20000 handled=20000+20000"
 );
+lesson!(lesson_11_goes_on_where_it_was, "11_stream_reader", [], "11_stream_reader: published=1707 first=");
 lesson!(
     quakes_loses_nothing,
     "quakes",

@@ -127,3 +127,43 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::{BasicProperties, types::FieldTable};
+
+    use super::*;
+    use crate::{Offsets, StreamReader};
+
+    fn delivery(headers: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> Delivery {
+        let mut table = FieldTable::default();
+        headers.into_iter().for_each(|(name, value)| table.insert(name.into(), value));
+        let mut delivery = Delivery::mock(1, "".into(), "q".into(), false, Vec::new());
+        delivery.properties = BasicProperties::default().with_headers(table);
+        delivery
+    }
+
+    #[test]
+    fn an_offset_is_what_the_broker_writes_and_nothing_else() {
+        assert_eq!(offset(&delivery([(OFFSET, AMQPValue::LongLongInt(7))])), Some(7));
+        for nonsense in [AMQPValue::LongLongInt(-1), AMQPValue::LongUInt(7), AMQPValue::LongString("7".into())] {
+            assert_eq!(offset(&delivery([(OFFSET, nonsense)])), None);
+        }
+        assert_eq!(offset(&delivery([])), None);
+    }
+
+    #[tokio::test]
+    async fn what_the_broker_delivers_beside_the_filter_is_left_out() {
+        let valued = |value: &str| delivery([(FILTER_VALUE, AMQPValue::LongString(value.into()))]);
+        let reader = |spec: fn(StreamReader) -> StreamReader| {
+            Reader::new(&spec(StreamReader::new("r", Offsets::in_memory().expect("a store"))))
+        };
+        let filtered = reader(|spec| spec.filter(["berlin", "paris"]));
+        assert!(passes(&filtered, &valued("paris")) && !passes(&filtered, &valued("rome")));
+        assert!(!passes(&filtered, &delivery([])));
+        assert!(!passes(&filtered, &delivery([(FILTER_VALUE, AMQPValue::LongLongInt(1))])));
+        let also = reader(|spec| spec.filter(["berlin"]).also_unfiltered());
+        assert!(passes(&also, &delivery([])) && !passes(&also, &valued("rome")));
+        assert!(passes(&reader(|spec| spec), &valued("rome")));
+    }
+}

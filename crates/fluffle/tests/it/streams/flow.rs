@@ -36,6 +36,33 @@ async fn a_stream_of_100_000_messages_is_read_whole_in_order_with_no_more_in_han
 }
 
 #[actix::test]
+async fn a_slow_message_holds_up_the_stream_when_the_prefetch_is_delivered_behind_it() {
+    let vhost = vhost();
+    let store = Offsets::in_memory().unwrap();
+    let go = Arc::new(tokio::sync::Notify::new());
+    let told = Arc::clone(&go);
+    let (factory, mut record) =
+        handlers(move |seen| if seen.text == "0" { Act::Wait(Arc::clone(&told)) } else { Act::Ok });
+    let service = started(reading(&vhost, events(reader(&store)).prefetch(5), factory)).await;
+    let (_publishing, out) = stream_of(&vhost, []).await;
+    // One by one, so that each is a chunk of its own and the broker delivers no more than the prefetch.
+    for text in numbers(0..50) {
+        soon("published", out.publish(text)).await.unwrap();
+    }
+    assert_eq!(texts(&mut record, 5).await, numbers(0..5).collect::<Vec<_>>());
+    until("the four behind it are done", || service.status().consumers[0].in_hand == 1).await;
+    // Of a queue, the four would be acked by themselves after 100 ms, and more would come.
+    assert!(
+        tokio::time::timeout(Duration::from_millis(500), record.recv()).await.is_err(),
+        "nothing more is delivered"
+    );
+    go.notify_waiters();
+    texts(&mut record, 45).await;
+    until("all is kept", || status(&service).kept == Some(50)).await;
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
 async fn a_batch_is_one_offset_and_its_failed_messages_are_retried_alone() {
     let vhost = vhost();
     let app = App::new(broker(vhost.url())).topology(Topology::new().queue(Queue::stream("events")));

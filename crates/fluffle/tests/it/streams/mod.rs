@@ -3,6 +3,7 @@
 mod failures;
 mod flow;
 mod offsets;
+mod process_deaths;
 mod retention;
 mod settings;
 mod stores;

@@ -1,6 +1,9 @@
 //! Where a reader begins, and that it goes on where it stopped.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use fluffle::prelude::*;
 
@@ -107,14 +110,25 @@ async fn a_reader_without_an_offset_begins_where_it_is_told_to() {
 #[actix::test]
 async fn a_reader_of_what_is_next_misses_nothing_of_an_outage_before_its_first_message() {
     let vhost = vhost();
-    let (_publishing, out) = stream_of(&vhost, numbers(0..1)).await;
+    let (publishing, _out) = stream_of(&vhost, numbers(0..1)).await;
+    publishing.shutdown().await.unwrap();
     let (factory, mut record) = handlers(|_| Act::Ok);
     let store = Offsets::in_memory().unwrap();
-    let service = started(reading(&vhost, events(reader(&store).begin(StreamOffset::Next)), factory)).await;
-    let connects = || service.connections().iter().map(|one| one.connects).max();
+    // The reader is away for a second, and the message is published meanwhile.
+    let second = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(1)).unwrap();
+    let broker = Broker::new(vhost.url()).unwrap().reconnect(second);
+    let consume = events(reader(&store).begin(StreamOffset::Next));
+    let topology = Topology::new().queue(Queue::stream("events"));
+    let service = started(App::new(broker).topology(topology).consume(consume, factory)).await;
     vhost.close_connections("a test cuts the connection");
-    publish_all(&out, ["new".to_owned()]).await;
-    until("connected again", || connects() == Some(2)).await;
+    until("the reader is away", || !service.connections()[1].connected).await;
+    let raw = Raw::connect(vhost.url()).await;
+    raw.channel().confirm_select(Default::default()).await.unwrap();
+    let options = lapin::options::BasicPublishOptions::default();
+    let (body, properties) = encoded("new");
+    let publish = raw.channel().basic_publish("".into(), "events".into(), options, &body, properties);
+    publish.await.unwrap().await.unwrap();
+    assert!(service.connections().iter().all(|one| one.connects == 1), "the reader is still away");
     while next(&mut record).await.text != "new" {}
     service.shutdown().await.unwrap();
 }
