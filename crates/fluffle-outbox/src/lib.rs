@@ -150,13 +150,13 @@
 //! # Streams
 //!
 //! A reader of a stream ([`StreamReader`](fluffle_amqp::StreamReader)) can keep its offset in the application's
-//! database: [`postgres::offsets::Offsets`], [`sqlite::offsets::Offsets`]. If the effects of its handler are there too,
-//! it can have them exactly once: the handler keeps the offset in the transaction of its work
+//! database: [`postgres::offsets::PostgresOffsets`], [`sqlite::offsets::SqliteOffsets`]. If the effects of its handler
+//! are there too, it can have them exactly once: the handler keeps the offset in the transaction of its work
 //! ([`postgres::offsets::keep`], [`sqlite::offsets::keep`]).
 //!
 //! ```no_run
 //! use fluffle::prelude::*;
-//! use fluffle_outbox::postgres::offsets::{self, Offsets};
+//! use fluffle_outbox::postgres::offsets::{self, PostgresOffsets};
 //! use sqlx::PgPool;
 //!
 //! struct Totals { pool: PgPool }
@@ -183,7 +183,7 @@
 //! }
 //!
 //! # async fn run(app: App, pool: PgPool) -> Result<(), fluffle::Error> {
-//! let reader = StreamReader::new("totals", Offsets::new(pool.clone()));
+//! let reader = StreamReader::new("totals", PostgresOffsets::new(pool.clone()));
 //! let consume = Consume::queue("orders").stream(reader).concurrency(1);
 //! app.consume(consume, move || Totals { pool: pool.clone() }).run_until_signal().await
 //! # }

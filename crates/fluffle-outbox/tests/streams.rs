@@ -29,9 +29,11 @@ impl OffsetStore for Store {
         Box::pin(async move {
             match &*self.0 {
                 Database::Postgres { pool, .. } => {
-                    postgres::offsets::Offsets::new(pool.clone()).kept(stream, reader).await
+                    postgres::offsets::PostgresOffsets::new(pool.clone()).kept(stream, reader).await
                 }
-                Database::Sqlite { pool, .. } => sqlite::offsets::Offsets::new(pool.clone()).kept(stream, reader).await,
+                Database::Sqlite { pool, .. } => {
+                    sqlite::offsets::SqliteOffsets::new(pool.clone()).kept(stream, reader).await
+                }
             }
         })
     }
@@ -40,10 +42,10 @@ impl OffsetStore for Store {
         Box::pin(async move {
             match &*self.0 {
                 Database::Postgres { pool, .. } => {
-                    postgres::offsets::Offsets::new(pool.clone()).keep(stream, reader, next).await
+                    postgres::offsets::PostgresOffsets::new(pool.clone()).keep(stream, reader, next).await
                 }
                 Database::Sqlite { pool, .. } => {
-                    sqlite::offsets::Offsets::new(pool.clone()).keep(stream, reader, next).await
+                    sqlite::offsets::SqliteOffsets::new(pool.clone()).keep(stream, reader, next).await
                 }
             }
         })
@@ -62,8 +64,10 @@ async fn an_offset_is_kept_for_each_reader_never_goes_back_and_can_be_forgotten(
     assert_eq!(store.kept("events", "b").await.unwrap(), Some(0));
     assert_eq!(store.kept("other", "a").await.unwrap(), None);
     match &*database {
-        Database::Postgres { pool, .. } => postgres::offsets::Offsets::new(pool.clone()).forget("events", "a").await,
-        Database::Sqlite { pool, .. } => sqlite::offsets::Offsets::new(pool.clone()).forget("events", "a").await,
+        Database::Postgres { pool, .. } => {
+            postgres::offsets::PostgresOffsets::new(pool.clone()).forget("events", "a").await
+        }
+        Database::Sqlite { pool, .. } => sqlite::offsets::SqliteOffsets::new(pool.clone()).forget("events", "a").await,
     }
     .unwrap();
     assert_eq!(store.kept("events", "a").await.unwrap(), None);

@@ -1,8 +1,8 @@
 //! Lesson 11: a stream is read, the reader is stopped in the middle, and a new one goes on where it was.
 //!
-//! A queue forgets a message when it is acknowledged. A *stream* keeps all of its messages, for as long as its retention
-//! says, and any number of readers read it, each in its own time. So a reader must remember how far it is. Its *offset*
-//! is kept in a store: here a file, written after the work. A reader that is started again, after a deploy or a crash,
+//! A queue forgets a message when it is acknowledged. A *stream* keeps all messages, for as long as its retention says,
+//! and any number of readers read it, each in its own time. So a reader must remember how far it is. Its *offset* is
+//! kept in a store: here a file, written after the work. A reader that is started again, after a deploy or a crash,
 //! begins there.
 //!
 //! Failed messages are not written back into the stream. They wait for their next attempt in the queue

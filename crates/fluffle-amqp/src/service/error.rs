@@ -12,8 +12,8 @@ use crate::{consume::spec::contradictions::Contradiction, link::pool::PoolError,
 pub enum ServiceError {
     /// A second reader of a stream has the name of one that this service has.
     #[error(
-        "this service reads `{reader}` (`<stream>.<reader>`) already, and both would keep their offset under that name: \
-         give the second reader another name"
+        "this service reads `{reader}` (`<stream>.<reader>`) already, and both would keep their offset under that \
+         name: give the second reader another name"
     )]
     ReadTwice {
         /// The stream and the name of the reader.

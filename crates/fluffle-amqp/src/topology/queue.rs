@@ -211,8 +211,8 @@ impl Queue {
         self.positive("delivery_limit", "x-delivery-limit", deliveries.into())
     }
 
-    /// The broker deletes segments whose newest message is older than this (`x-max-age`). Streams only. It looks when it
-    /// begins a new segment, so small streams keep messages for longer. Rounded up to a second; the validation refuses
+    /// The broker deletes segments whose newest message is older than this (`x-max-age`). Streams only. It looks when a
+    /// new segment begins, so small streams keep messages for longer. Rounded up to a second; the validation refuses
     /// zero.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {

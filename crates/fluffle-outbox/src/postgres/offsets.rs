@@ -1,4 +1,4 @@
-//! How far the readers of streams have come, in PostgreSQL. The [crate's page](crate#streams) says what this guarantees.
+//! How far readers of streams have come, in PostgreSQL. The [crate's page](crate#streams) says what this guarantees.
 
 use fluffle_amqp::{OffsetError, OffsetStore, StreamPosition};
 use futures_util::future::BoxFuture;
@@ -22,16 +22,16 @@ const KEEP: &str = "
 /// use fluffle_outbox::postgres;
 ///
 /// # fn example(pool: sqlx::PgPool) {
-/// let reader = StreamReader::new("billing", postgres::offsets::Offsets::new(pool));
+/// let reader = StreamReader::new("billing", postgres::offsets::PostgresOffsets::new(pool));
 /// let consume: Consume<String> = Consume::queue("events").stream(reader);
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Offsets {
+pub struct PostgresOffsets {
     pool: PgPool,
 }
 
-impl Offsets {
+impl PostgresOffsets {
     /// The table in the database of `pool`.
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
@@ -48,7 +48,7 @@ impl Offsets {
     }
 }
 
-impl OffsetStore for Offsets {
+impl OffsetStore for PostgresOffsets {
     fn kept<'a>(&'a self, stream: &'a str, reader: &'a str) -> BoxFuture<'a, Result<Option<u64>, OffsetError>> {
         Box::pin(async move {
             let find = sqlx::query_scalar("select next from fluffle_offsets where stream = $1 and reader = $2");

@@ -22,16 +22,16 @@ const KEEP: &str = "
 /// use fluffle_outbox::sqlite;
 ///
 /// # fn example(pool: sqlx::SqlitePool) {
-/// let reader = StreamReader::new("billing", sqlite::offsets::Offsets::new(pool));
+/// let reader = StreamReader::new("billing", sqlite::offsets::SqliteOffsets::new(pool));
 /// let consume: Consume<String> = Consume::queue("events").stream(reader);
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Offsets {
+pub struct SqliteOffsets {
     pool: SqlitePool,
 }
 
-impl Offsets {
+impl SqliteOffsets {
     /// The table in the database of `pool`.
     pub fn new(pool: SqlitePool) -> Self {
         Self { pool }
@@ -48,7 +48,7 @@ impl Offsets {
     }
 }
 
-impl OffsetStore for Offsets {
+impl OffsetStore for SqliteOffsets {
     fn kept<'a>(&'a self, stream: &'a str, reader: &'a str) -> BoxFuture<'a, Result<Option<u64>, OffsetError>> {
         Box::pin(async move {
             let find = sqlx::query_scalar("select next from fluffle_offsets where stream = $1 and reader = $2");

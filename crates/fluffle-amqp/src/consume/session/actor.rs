@@ -19,7 +19,7 @@ use crate::{
             settings::SharedSettings,
             subscription::{Subscribe, Subscription},
         },
-        spec::contradictions,
+        spec::contradictions::{self, STREAMS_ONLY},
     },
     link::{
         channel::{self, ChannelActor, ChannelShared, Generation, LeasedChannel},
@@ -149,16 +149,19 @@ fn check_filter(settings: &SharedSettings) -> Result<(), ExitError> {
 
 /// The queue has delivered a message without an offset.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "queue `{0}` is no stream, because its messages have no offset (header `x-stream-offset`), and `Consume::stream` \
-     reads streams only: remove it, or declare the queue with `Queue::stream`"
-)]
+#[error("queue `{0}` is no stream, because its messages have no offset (`x-stream-offset`) — {STREAMS_ONLY}")]
 struct NotAStream(String);
 
 /// RabbitMQ refuses the priority of a consumer for no other kind of queue: "invalid arg 'x-priority' for queue 's' in
 /// vhost '/' of queue type rabbit_stream_queue".
 fn is_stream(error: &lapin::Error) -> bool {
     reply(error).is_some_and(|(code, text)| code == 406 && text.contains("x-priority") && text.contains("stream"))
+}
+
+/// RabbitMQ takes an offset for no other kind of queue: "invalid arg 'x-stream-offset' for queue 'q' in vhost '/' of
+/// queue type rabbit_classic_queue".
+fn is_no_stream(error: &lapin::Error) -> bool {
+    reply(error).is_some_and(|(code, text)| code == 406 && text.contains("x-stream-offset"))
 }
 
 impl ConsumerActor {
@@ -216,7 +219,9 @@ impl ConsumerActor {
         let refusal = ConsumeRefused {
             queue: self.settings.source().into(),
             what: reply(error).map_or_else(|| error.to_string(), |(_, text)| text),
-            hint: if is_stream(error) {
+            hint: if self.settings.reader.is_some() && is_no_stream(error) {
+                STREAMS_ONLY
+            } else if is_stream(error) {
                 contradictions::NO_STREAMS
             } else if missing && !ours {
                 "declare it in this application's topology, or create it first"

@@ -72,7 +72,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             let begun = self.in_flight.iter().filter(|(_, attempt)| attempt.is_started()).count();
             let (queue, in_hand) = (&self.settings.queue, begun + self.settlements.running());
             let paused_by = if self.settings.guard.pause.is_on() { "the application" } else { "its switches" };
-            tracing::info!(%queue, in_hand, paused_by, "paused: finishes what is in hand; all else goes back to the queue");
+            tracing::info!(%queue, in_hand, paused_by, "paused: finishes what is in hand; all else goes back");
         }
         self.settings.held.store(self.unsettled(), SeqCst);
         if self.unsettled() > 0 {

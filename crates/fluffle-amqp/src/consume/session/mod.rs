@@ -13,5 +13,6 @@ mod reading;
 #[allow(clippy::module_inception, reason = "the folder is about this one noun")]
 pub(crate) mod session;
 pub(crate) mod settings;
+mod stream;
 pub(crate) mod subscription;
 pub(crate) mod watchdog;

@@ -10,6 +10,10 @@ pub(crate) const NO_STREAMS: &str = "it is a stream. A stream does not remember 
      offset messages that arrive while the connection is lost would be skipped silently. Say who reads it and where \
      the offset is kept: `Consume::stream(StreamReader::new(\"<name>\", store))`";
 
+/// Why a consumer with a reader refuses a queue, and what to do instead.
+pub(crate) const STREAMS_ONLY: &str =
+    "`Consume::stream` reads streams only: remove it, or declare the queue with `Queue::stream`";
+
 /// A contradiction in the settings of one consumer.
 pub(crate) struct Contradiction {
     /// The consumer's queue.

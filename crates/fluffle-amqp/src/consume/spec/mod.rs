@@ -6,6 +6,7 @@ pub(crate) mod guarantee;
 pub(crate) mod key;
 pub(crate) mod middleware;
 pub(crate) mod offset_store;
+pub(crate) mod reading;
 pub(crate) mod retry;
 pub(crate) mod seen_store;
 pub(crate) mod side_queues;

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 /// |---|---|
 /// | [`Offsets::open`](crate::Offsets::open) | a file on the service's own disk |
 /// | [`Offsets::in_memory`](crate::Offsets::in_memory) | tests: a restart of the process forgets all offsets |
-/// | `Offsets` of `fluffle_outbox::postgres::offsets` and `sqlite::offsets` | the application's database, also in its own transaction |
+/// | `PostgresOffsets` and `SqliteOffsets` of `fluffle_outbox` | the application's database and transaction |
 ///
 /// ```
 /// use std::{collections::HashMap, sync::Mutex};

@@ -1,20 +1,20 @@
-//! The settings of a consumer that reads a stream.
+//! A reader of a stream: its name, where it begins, and when its offset is kept.
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use crate::consume::spec::{consume::Consume, offset_store::OffsetStore};
+use crate::consume::spec::offset_store::OffsetStore;
 
 /// Where a reader of a stream begins, if its [`OffsetStore`] keeps no offset of it.
 ///
 /// | | the reader begins with |
 /// |---|---|
 /// | `First` (the default) | the oldest message that the stream still has |
-/// | `Last` | the oldest message of the last chunk. A chunk is what the broker wrote at once: one message or thousands |
+/// | `Last` | the oldest message of the last chunk: of what the broker wrote last, one message or thousands |
 /// | `Next` | the next message that is published |
-/// | `Offset(n)` | the message with offset `n`. If retention has removed it, the oldest one; if it is not written yet, it is waited for |
+/// | `Offset(n)` | offset `n`. If retention has removed it, the oldest one; if it is not written yet, it waits |
 /// | `Timestamp(t)` | the first chunk that the broker wrote at `t` or later, to the second, by the broker's clock |
 /// | `Interval(d)` | as `Timestamp`, `d` before the reader's first subscription, by this host's clock |
 ///
@@ -43,8 +43,8 @@ pub enum StreamOffset {
     Interval(Duration),
 }
 
-/// A named reader of a stream: the argument of [`Consume::stream`]. It reads all messages of the stream, in order, and
-/// its offset is kept in a store after the work.
+/// A named reader of a stream: the argument of [`Consume::stream`](crate::Consume::stream). It reads all messages of the
+/// stream, in order, and its offset is kept in a store after the work.
 ///
 /// | setting | default | |
 /// |---|---|---|
@@ -109,7 +109,8 @@ impl StreamReader {
 
     /// After how many done offsets their last one is kept, at least 1. Default 100. If the store is slow or fails,
     /// reading goes on until twice as many offsets are done and not kept, and stops then until the store answers. So a
-    /// crash repeats at most `2 * keep_every + prefetch` messages.
+    /// crash repeats at most `2 * keep_every + prefetch` messages, and one chunk: RabbitMQ delivers what it wrote at
+    /// once as a whole.
     pub fn keep_every(mut self, offsets: u64) -> Self {
         self.keep_every = offsets.max(1);
         self
@@ -150,38 +151,5 @@ impl std::fmt::Debug for StreamReader {
             .field("keep_within", &self.keep_within)
             .field("filter", &self.filter)
             .finish_non_exhaustive()
-    }
-}
-
-impl<T, R> Consume<T, R> {
-    /// Reads a stream ([`Queue::stream`](crate::Queue::stream)) from where `reader` stopped. The handlers are the same
-    /// as for a queue, and so are batches, `ordered_by`, `concurrency`, time limits, rate limits and switches. What
-    /// differs:
-    ///
-    /// - The consumer is called `<stream>.<reader>`: in the tree, in [`Delivery::queue`](crate::Delivery::queue), for
-    ///   [`pause_consumer`](crate::Service::pause_consumer) and so on.
-    /// - A stream takes nothing back. A failed message is copied to `<stream>.<reader>.retry.<ms>`, from which it
-    ///   returns to the queue `<stream>.<reader>`; a second consumer with the same settings and handlers of its own
-    ///   reads it there. The dead-letter queue is `<stream>.<reader>.dead`. All are declared for you.
-    /// - Acks are written in order, so a message that takes long holds up the stream once
-    ///   [`prefetch`](Self::prefetch) further messages are delivered. If a handler waits for messages behind its own,
-    ///   nothing moves.
-    /// - Deliveries are not counted, so [`delivery_limit`](Self::delivery_limit) protects only messages that have
-    ///   failed before.
-    ///
-    /// Refused at the start together with [`AtMostOnce`](crate::AtMostOnce), [`lanes`](Self::lanes),
-    /// [`exclusive`](Self::exclusive) and [`priority`](Self::priority), and for a queue that is no stream.
-    #[must_use]
-    pub fn stream(mut self, reader: StreamReader) -> Self {
-        self.stream = Some(reader);
-        self
-    }
-
-    /// Of a reader of a stream: from here on its queue is the one that its failed messages return to.
-    pub(crate) fn is_named_after_its_reader(&mut self) {
-        if let Some(reader) = &mut self.stream {
-            reader.stream = self.queue.as_str().into();
-            self.queue = format!("{}.{}", self.queue, reader.name);
-        }
     }
 }
