@@ -92,6 +92,6 @@ async fn main() -> Result<(), Error> {
     let (second, repeats) = (seen.distinct() - first, seen.repeats());
     check(first < week.len(), "the first reader was stopped in the middle")?;
     check(repeats == 0, format!("{repeats} earthquakes were handled twice"))?;
-    say(&format!("11_stream_reader: published={} first={first} second={second} repeats={repeats}", week.len()));
+    say(format!("11_stream_reader: published={} first={first} second={second} repeats={repeats}", week.len()));
     Ok(())
 }

@@ -43,8 +43,8 @@ pub enum StreamOffset {
     Interval(Duration),
 }
 
-/// A named reader of a stream: the argument of [`Consume::stream`](crate::Consume::stream). It reads all messages of the
-/// stream, in order, and its offset is kept in a store after the work.
+/// A named reader of a stream: the argument of [`Consume::stream`](crate::Consume::stream). It reads all messages of
+/// the stream, in order, and its offset is kept in a store after the work.
 ///
 /// | setting | default | |
 /// |---|---|---|
