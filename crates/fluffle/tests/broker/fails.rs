@@ -69,7 +69,10 @@ async fn kill_9_of_the_broker_leaves_no_message_of_a_stream_out_and_repeats_only
     })
     .await
     .unwrap();
-    tokio::time::timeout(LONG, publishing).await.expect("confirmed in time").unwrap();
+    let published = tokio::time::timeout(LONG, publishing).await.expect("confirmed in time");
+    if published.is_err() {
+        panic!("the service has ended: {:?}", soon("its end", service.wait()).await.map_err(|end| end.to_string()));
+    }
     until("all are handled", || tally.distinct() == MESSAGES).await;
     // A publish whose confirm was lost is repeated, so a few messages are in the stream twice.
     let repeated = tally.total() - MESSAGES;
