@@ -80,6 +80,7 @@ lesson!(
     "09_batches: published=20000+20000 handled=20000+20000"
 );
 lesson!(lesson_10_sorts_by_type, "10_several_types", [], "10_several_types: published=6 handled=5 dead=1");
+lesson!(lesson_11_goes_on_where_it_was, "11_stream_reader", [], "11_stream_reader: published=1707 first=");
 lesson!(
     quakes_loses_nothing,
     "quakes",

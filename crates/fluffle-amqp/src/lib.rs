@@ -70,13 +70,15 @@ pub use consume::{
         delivery::Delivery,
         handles::{Handles, HandlesBatches, HandlesEach},
     },
-    message::{delivery_info::DeliveryInfo, settled::Settled},
+    message::{delivery_info::DeliveryInfo, progress::StreamPosition, settled::Settled},
     spec::{
         consume::Consume,
         guarantee::{AtLeastOnce, AtMostOnce, Guarantee},
         middleware::{HandlerResult, HandlerStep, Handling, Middleware},
+        offset_store::{OffsetError, OffsetStore},
         retry::{Retry, RetryError},
         seen_store::{SeenError, SeenStore},
+        stream::{StreamOffset, StreamReader},
     },
 };
 pub use flow::{
@@ -84,7 +86,7 @@ pub use flow::{
     rate::RateLimit,
     switch::{BreakerState, RatioError, SwitchStatus, Window},
 };
-pub use fluffle_store::{Flush, Journal, SeenIds, WhenFull};
+pub use fluffle_store::{Flush, Journal, Offsets, SeenIds, WhenFull};
 pub use link::{
     broker::{AMQP_URL, Broker},
     class::Class,
@@ -122,7 +124,7 @@ pub use service::{
     DRAIN, Service,
     error::{ServiceEnd, ServiceError},
     health::{Finding, Health},
-    status::{ChannelStatus, ConnectionStatus, ConsumerStatus, ServiceStatus, ThreadStatus},
+    status::{ChannelStatus, ConnectionStatus, ConsumerStatus, ServiceStatus, StreamStatus, ThreadStatus},
     stores::DeadLetters,
     unstarted::{PublisherPart, RequesterPart},
 };

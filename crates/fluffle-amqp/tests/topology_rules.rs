@@ -130,6 +130,7 @@ fn each_kind_of_queue_takes_its_own_arguments_alone() {
         "x-overflow" => queue.overflow(Overflow::RejectPublish),
         "x-queue-mode" => queue.argument(argument, "lazy"),
         "x-single-active-consumer" => queue.single_active_consumer(),
+        "x-stream-max-segment-size-bytes" => queue.segment_bytes(1),
         other => panic!("{other}"),
     };
     let cases = [
@@ -145,6 +146,7 @@ fn each_kind_of_queue_takes_its_own_arguments_alone() {
         ("x-overflow", [true, true, false]),
         ("x-queue-mode", [true, false, false]),
         ("x-single-active-consumer", [true, true, false]),
+        ("x-stream-max-segment-size-bytes", [false, false, true]),
     ];
     for (argument, allowed) in cases {
         let queues = [Queue::classic("q"), Queue::quorum("q"), Queue::stream("q")];
@@ -169,6 +171,7 @@ fn zero_is_refused_where_it_can_only_be_a_mistake_and_kept_where_it_is_said_on_p
         Queue::classic("q").max_priority(0),
         Queue::quorum("q").delivery_limit(0),
         Queue::stream("q").max_age(Duration::ZERO),
+        Queue::stream("q").segment_bytes(0),
     ];
     for queue in zeros {
         refuses_queue(queue, "is zero");
@@ -187,8 +190,21 @@ fn values_past_what_the_broker_counts_are_refused() {
     refuses_queue(Queue::classic("q").max_length(u64::MAX), "more than");
     refuses_queue(Queue::classic("q").max_bytes(u64::MAX), "more than");
     refuses_queue(Queue::classic("q").argument("x-max-priority", 256), "1 to 255");
+    accepts(Queue::stream("q").segment_bytes(3_000_000_000));
+    refuses_queue(Queue::stream("q").segment_bytes(3_000_000_001), "3000000000");
     refuses_queue(Queue::classic("q").argument("x-message-ttl", -1), "x-message-ttl = -1");
     refuses_queue(Queue::classic("q").argument("x-message-ttl", "60000"), "\"60000\"");
+}
+
+#[test]
+fn an_age_is_a_number_with_a_unit() {
+    for age in ["7D", "1Y", "30m"] {
+        accepts(Queue::stream("q").argument("x-max-age", age));
+    }
+    for age in ["", "D", "7", "0s", "-1s", "7 D", "7d", "+7D", "1.5h"] {
+        refuses_queue(Queue::stream("q").argument("x-max-age", age), "units Y, M, D, h, m, s");
+    }
+    refuses_queue(Queue::stream("q").argument("x-max-age", 7), "x-max-age = 7");
 }
 
 #[test]

@@ -64,6 +64,7 @@ fn every_key_means_what_its_setter_means() {
         name = "audit"
         type = "stream"
         max_age = "2h"
+        segment_bytes = 1000000
     "#;
     let mixed = vec![true.into(), 1.5.into(), ArgumentValue::Table([("a".into(), "b".into())].into())];
     let headers = [("region", ArgumentValue::from("eu")), ("urgent", true.into())];
@@ -99,7 +100,7 @@ fn every_key_means_what_its_setter_means() {
                 .dead_letter_to("lost", "job")
                 .max_priority(5),
         )
-        .queue(Queue::stream("audit").max_age(Duration::from_secs(7_200)));
+        .queue(Queue::stream("audit").max_age(Duration::from_secs(7_200)).segment_bytes(1_000_000));
     assert_eq!(Topology::from_toml(text).unwrap(), expected);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fluffle_amqp::PreparedError;
+use fluffle_amqp::{PreparedError, StreamPosition};
 
 /// Why a message was not written. Do not commit the transaction, because it would make the change without its message.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,43 @@ pub enum EnqueueError {
     /// The message cannot be written as bytes.
     #[error(transparent)]
     Message(#[from] PreparedError),
+}
+
+/// Why an offset was not kept. Do not commit the transaction.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeepError {
+    /// The message is one of a batch, and an offset is that of the whole batch.
+    #[error(
+        "offset {offset} of stream `{stream}` was not kept: it is that of a whole batch, and this is one of its \
+         messages. Handle batches at once with `consume_batches`, or record the ids of messages with `seen::insert`"
+    )]
+    OfABatch {
+        /// The stream.
+        stream: String,
+        /// The offset of the batch.
+        offset: u64,
+    },
+    /// The database refused it. If the table is missing, call `migrate` first.
+    #[error("offset {offset} of stream `{stream}` was not written to fluffle_offsets: {source}")]
+    Database {
+        /// The stream.
+        stream: String,
+        /// The offset.
+        offset: u64,
+        /// The database's answer.
+        source: sqlx::Error,
+    },
+}
+
+impl KeepError {
+    pub(crate) fn of_a_batch(position: &StreamPosition) -> Self {
+        Self::OfABatch { stream: position.stream().to_owned(), offset: position.offset() }
+    }
+
+    pub(crate) fn database(position: &StreamPosition, source: sqlx::Error) -> Self {
+        Self::Database { stream: position.stream().to_owned(), offset: position.offset(), source }
+    }
 }
 
 /// Why an incarnation of a relay ended. After each of these, a restart may help.

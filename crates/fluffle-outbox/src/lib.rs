@@ -79,6 +79,12 @@
 //! | `consumer`, `message_id` | the primary key |
 //! | `seen_at` | when the message was handled; `prune` uses it |
 //!
+//! | `fluffle_offsets` | |
+//! |---|---|
+//! | `stream`, `reader` | the primary key |
+//! | `next` | the first offset that the reader is not done with |
+//! | `kept_at` | when that was kept last |
+//!
 //! In SQLite, times are milliseconds since 1970-01-01 UTC. All times come from the database's clock, so the clocks of
 //! the relays do not matter.
 //!
@@ -140,9 +146,56 @@
 //! - These can still happen twice: effects outside of the transaction (mail, HTTP calls, messages published directly:
 //!   enqueue them in the same transaction instead); a duplicate that arrives after its id was pruned; the same thing
 //!   sent under two ids.
+//!
+//! # Streams
+//!
+//! A reader of a stream ([`StreamReader`](fluffle_amqp::StreamReader)) can keep its offset in the application's
+//! database: [`postgres::offsets::PostgresOffsets`], [`sqlite::offsets::SqliteOffsets`]. If the effects of its handler
+//! are there too, it can have them exactly once: the handler keeps the offset in the transaction of its work
+//! ([`postgres::offsets::keep`], [`sqlite::offsets::keep`]).
+//!
+//! ```no_run
+//! use fluffle::prelude::*;
+//! use fluffle_outbox::postgres::offsets::{self, PostgresOffsets};
+//! use sqlx::PgPool;
+//!
+//! struct Totals { pool: PgPool }
+//!
+//! impl Actor for Totals { type Context = Context<Self>; }
+//!
+//! impl Handler<Delivery<String>> for Totals {
+//!     type Result = ResponseFuture<Result<(), Failure>>;
+//!
+//!     fn handle(&mut self, order: Delivery<String>, _: &mut Self::Context) -> Self::Result {
+//!         let pool = self.pool.clone();
+//!         Box::pin(async move {
+//!             let mut tx = pool.begin().await?;
+//!             if let Some(position) = order.stream_position()
+//!                 && !offsets::keep(&mut tx, &position).await?
+//!             {
+//!                 return Ok(());                                // already done
+//!             }
+//!             sqlx::query("update totals set orders = orders + 1").execute(&mut *tx).await?;
+//!             tx.commit().await?;                               // the effect and the offset, or neither
+//!             Ok(())
+//!         })
+//!     }
+//! }
+//!
+//! # async fn run(app: App, pool: PgPool) -> Result<(), fluffle::Error> {
+//! let reader = StreamReader::new("totals", PostgresOffsets::new(pool.clone()));
+//! let consume = Consume::queue("orders").stream(reader).concurrency(1);
+//! app.consume(consume, move || Totals { pool: pool.clone() }).run_until_signal().await
+//! # }
+//! ```
+//!
+//! This also holds if two processes read under one name: the second finds the offset kept. A message that failed is
+//! retried through a queue, where it has no position (`None` above). To have its effects once as well, record its id
+//! with [`postgres::seen::insert`] as under [De-duplication](#de-duplication).
 
 mod actor;
 mod error;
+mod offsets;
 mod outcome;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -153,7 +206,7 @@ pub mod seen;
 pub mod sqlite;
 mod table;
 
-pub use error::EnqueueError;
+pub use error::{EnqueueError, KeepError};
 pub use relay::{Relay, Waker};
 pub use table::Table;
 

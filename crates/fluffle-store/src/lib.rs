@@ -3,6 +3,7 @@
 //! - [`Journal`]: the messages that a publisher has promised to send. A record is written before its message is sent,
 //!   and confirmed when the broker has it. The next process finds, in order, the records that were never confirmed.
 //! - [`SeenIds`]: the ids of messages already handled, kept for as long as the messages may come again.
+//! - [`Offsets`]: how far the readers of streams have come.
 //!
 //! Each is one SQLite database (a file, with `-wal` and `-lock` files beside it) with one thread that is the only one
 //! to use it. The futures here only wait for that thread: they do not block an executor and work on any. Commands that
@@ -37,6 +38,7 @@ mod database;
 mod error;
 mod journal;
 mod lock;
+mod offsets;
 mod seen;
 mod writer;
 
@@ -45,4 +47,5 @@ pub use journal::{
     AppendError, AppendErrorKind, Enqueued, Entry, Flush, Journal, JournalOptions, JournalStats, LARGEST_BODY,
     LONGEST_ID, Place, Position, Reader, Record, Unconfirmed, WhenFull,
 };
+pub use offsets::Offsets;
 pub use seen::{SeenIds, SeenIdsOptions};

@@ -109,6 +109,14 @@ names! {
         "Messages that were handled and whose ack could not be written; the broker delivers them again.";
     REPLIES_UNROUTABLE = Counter "fluffle.consume.replies.unroutable", "fluffle_consume_replies_unroutable_total",
         "{message}", ["queue"], "Answers to requests that the broker returned, because their requester is gone.";
+    OFFSETS_REMOVED = Counter "fluffle.stream.offsets.removed", "fluffle_stream_offsets_removed_total", "{offset}",
+        ["queue"], "Offsets of a stream that retention had removed when its reader came to them.";
+    STREAM_NEXT = Gauge "fluffle.stream.offset.next", "fluffle_stream_offset_next", "{offset}", ["queue"],
+        "The first offset that the reader of a stream is not done with.";
+    STREAM_DELIVERED = Gauge "fluffle.stream.offset.delivered", "fluffle_stream_offset_delivered", "{offset}",
+        ["queue"], "One past the highest offset that was delivered to the reader of a stream.";
+    STREAM_KEPT = Gauge "fluffle.stream.offset.kept", "fluffle_stream_offset_kept", "{offset}", ["queue"],
+        "The offset in the reader's store, where it begins after a restart.";
     IN_HAND = Gauge "fluffle.consume.in_hand", "fluffle_consume_in_hand", "{delivery}", ["queue"],
         "Deliveries received and not settled yet.";
     PREFETCH = Gauge "fluffle.consume.prefetch", "fluffle_consume_prefetch", "{delivery}", ["queue"],

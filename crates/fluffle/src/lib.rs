@@ -87,9 +87,9 @@ pub mod prelude {
     pub use fluffle_amqp::{
         AtLeastOnce, AtMostOnce, Batching, Broker, CircuitBreaker, Confirms, Consume, Delivery, DeliveryBatch,
         Exchange, Failure, Flush, Forwarder, Guarantee, ItemFailures, Journal, KillSwitch, MessageOptions, NotSent,
-        OneOf, Overflow, PoolConfig, Prepared, PublishError, PublishErrorKind, Publisher, Queue, RateLimit,
-        RequestError, RequestErrorKind, Requester, Retry, Route, SeenIds, SeenStore, Service, Settled, Tls, Topology,
-        Window,
+        OffsetStore, Offsets, OneOf, Overflow, PoolConfig, Prepared, PublishError, PublishErrorKind, Publisher, Queue,
+        RateLimit, RequestError, RequestErrorKind, Requester, Retry, Route, SeenIds, SeenStore, Service, Settled,
+        StreamOffset, StreamReader, Tls, Topology, Window,
     };
     pub use fluffle_supervise::{Backoff, Intensity, SupervisedContext};
     pub use fluffle_wire::Gzip;

@@ -75,6 +75,12 @@ pub enum DeliveryEvent {
     },
     /// A handler answered after its time was over. Its message had been settled as failed.
     Late,
+    /// Of a reader of a stream: the stream no longer has offsets that the reader had not read.
+    #[non_exhaustive]
+    OffsetsRemoved {
+        /// How many offsets: about as many messages.
+        offsets: u64,
+    },
     /// The delivery is settled with the broker: its ack is written, or it is requeued. With
     /// [`AtMostOnce`](crate::AtMostOnce), whose acks are written on arrival: it is handled, or dropped.
     #[non_exhaustive]

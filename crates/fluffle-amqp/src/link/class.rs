@@ -101,6 +101,9 @@ fn classify_amqp(kind: &AMQPErrorKind, text: &str, operation: Operation) -> Clas
             },
             // The connection that was just lost still holds the exclusive queue; the broker releases it soon.
             AMQPSoftError::RESOURCELOCKED => Class::Transient,
+            // The replica of a stream is starting, after the node has restarted; or it is on other nodes, of which the
+            // next attempt may reach one.
+            AMQPSoftError::PRECONDITIONFAILED if text.contains("does not have a replica") => Class::Transient,
             AMQPSoftError::PRECONDITIONFAILED => match operation {
                 Operation::Consume | Operation::Publish | Operation::Connect => Class::Permanent,
                 Operation::OpenChannel => Class::Transient,
@@ -180,6 +183,7 @@ mod tests {
             (404, "NOT_FOUND - no exchange 'x' in vhost '/'", Publish, Permanent),
             (405, "RESOURCE_LOCKED - cannot obtain exclusive access", Consume, Transient),
             (406, "PRECONDITION_FAILED", Consume, Permanent),
+            (406, "PRECONDITION_FAILED - queue 's' does not have a replica on the local node", Consume, Transient),
             (320, "CONNECTION_FORCED - broker forced connection closure", Connect, Transient),
             (530, "NOT_ALLOWED - vhost nope not found", Connect, Permanent),
             (530, "NOT_ALLOWED - connection limit (1) is reached", Connect, Contention),

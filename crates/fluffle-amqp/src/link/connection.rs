@@ -326,7 +326,7 @@ impl ConnectionActor {
     fn opened(&mut self, socket: Socket, endpoint: &Endpoint, took: Duration, ctx: &mut Context<Self>) {
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
         *self.shared.frame_max.lock().unwrap_or_else(PoisonError::into_inner) = socket.frame_max();
-        self.shared.standing.up(socket.connection.status().clone(), endpoint);
+        self.shared.standing.up(socket.connection.status().clone(), endpoint, &socket.peer);
         let topology = self.shared.topology.get();
         self.shared.outage.up(endpoint, (topology.exchanges().len(), topology.queues().len()));
         ctx.add_stream(socket.connection.events_listener());

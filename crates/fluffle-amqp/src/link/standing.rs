@@ -8,7 +8,7 @@ use std::{
 use lapin::ConnectionStatus;
 use tokio::sync::watch;
 
-use crate::link::endpoint::Endpoint;
+use crate::link::{endpoint::Endpoint, sanitizer::Peer};
 
 /// The standing of one connection, which outlives its sockets.
 pub(crate) struct Standing {
@@ -25,6 +25,8 @@ struct Facts {
     /// Of the present socket, or of the last one. Without credentials.
     endpoint: Option<Arc<str>>,
     blocked_since: Option<Instant>,
+    /// What the broker of the present socket, or of the last one, says of itself.
+    peer: Option<Peer>,
 }
 
 /// The standing at one moment.
@@ -34,17 +36,19 @@ pub(crate) struct Stands {
     pub(crate) endpoint: Option<Arc<str>>,
     /// The broker's reason, and since when.
     pub(crate) blocked: Option<(String, Instant)>,
+    pub(crate) peer: Option<Peer>,
 }
 
 impl Standing {
     pub(crate) fn new() -> Self {
-        let facts = Facts { status: None, since: Instant::now(), endpoint: None, blocked_since: None };
+        let facts = Facts { status: None, since: Instant::now(), endpoint: None, blocked_since: None, peer: None };
         Self { facts: Mutex::new(facts), blocked: watch::Sender::new(None) }
     }
 
     /// A socket is up. `status` is the client's own, which may say sooner than anybody that the socket is lost.
-    pub(crate) fn up(&self, status: ConnectionStatus, endpoint: &Endpoint) {
+    pub(crate) fn up(&self, status: ConnectionStatus, endpoint: &Endpoint, peer: &Peer) {
         let mut facts = self.facts();
+        facts.peer = Some(peer.clone());
         (facts.status, facts.since, facts.endpoint) = (Some(status), Instant::now(), Some(endpoint.place().into()));
     }
 
@@ -55,6 +59,11 @@ impl Standing {
         if facts.status.take().is_some() {
             facts.since = Instant::now();
         }
+    }
+
+    /// What the broker says of itself; `None` before the first socket is up.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        self.facts().peer.clone()
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -84,6 +93,7 @@ impl Standing {
             since: facts.since,
             endpoint: facts.endpoint.clone(),
             blocked: reason.zip(facts.blocked_since),
+            peer: facts.peer.clone(),
         }
     }
 

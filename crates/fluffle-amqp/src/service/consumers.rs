@@ -35,7 +35,7 @@ use crate::{
         threads::HandlerThreads,
         unstarted::PublisherPart,
     },
-    topology::{Queue, Topology},
+    topology::{Queue, QueueKind, Topology},
 };
 
 /// The values that all lanes of one consumer share.
@@ -71,9 +71,14 @@ impl Service {
         consume.check_kind(&application)?;
         consume.check_lanes(&application)?;
         consume.check_aliases()?;
+        consume.check_stream()?;
+        consume.is_named_after_its_reader();
+        if consume.stream.is_some() && self.reads(&consume.queue) {
+            return Err(ServiceError::ReadTwice { reader: consume.queue });
+        }
         let claim = Arc::new(self.inner.types.claim::<T>(&consume.queue)?);
         self.inner.topology.add(consume.topology(&application))?;
-        let common = Common {
+        let mut common = Common {
             application,
             guard: Arc::new(consume.guard()),
             patience: consume.patience(),
@@ -94,7 +99,20 @@ impl Service {
         for slot in slots {
             self.add_lane(&consume, &common, slot).await?;
         }
+        if consume.stream.take().is_some() {
+            // Failed messages of a stream return to a queue beside it, which a second consumer with the same settings
+            // reads.
+            let slot = self.inner.consume.lease().await?;
+            common.patience = consume.patience();
+            self.add_lane(&consume, &common, slot).await?;
+        }
         Ok(())
+    }
+
+    /// Whether this service has a reader of this full name already.
+    fn reads(&self, name: &str) -> bool {
+        let is_it = |settings: &SharedSettings| settings.reader.is_some() && *settings.queue == *name;
+        self.parts(|parts| parts.consumers.iter().any(|consumer| is_it(&consumer.settings())))
     }
 
     async fn add_lane<A, T, R, D, F>(
@@ -132,7 +150,10 @@ impl Service {
         };
         let threads = self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
         let exclusive = consume.exclusive_queues(&common.application);
-        let kind = common.application.find_queue(&consume.queue).map(Queue::kind);
+        let kind = match &consume.stream {
+            Some(_) => Some(QueueKind::Stream),
+            None => common.application.find_queue(&consume.queue).map(Queue::kind),
+        };
         let made = Made {
             tag: consumer_tag(&name),
             side_queues: consume.side_queues(&common.application),

@@ -10,6 +10,15 @@ use crate::{consume::spec::contradictions::Contradiction, link::pool::PoolError,
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
+    /// A second reader of a stream has the name of one that this service has.
+    #[error(
+        "this service reads `{reader}` (`<stream>.<reader>`) already, and both would keep their offset under that \
+         name: give the second reader another name"
+    )]
+    ReadTwice {
+        /// The stream and the name of the reader.
+        reader: String,
+    },
     /// No channel became free within the pool's `acquire_timeout`.
     #[error(transparent)]
     Pool(#[from] PoolError),

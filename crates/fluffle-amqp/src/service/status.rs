@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     base::consumer_state::ConsumerState,
-    consume::events::stats::ConsumerStats,
+    consume::{events::stats::ConsumerStats, message::progress::Offsets, settle::reader::Reader},
     flow::switch::SwitchStatus,
     link::{channel::ChannelShared, connection::ConnectionShared, standing::Stands},
     publish::{send_queue::status::PublisherStatus, stats::PublisherStats},
@@ -137,6 +137,8 @@ pub struct ConsumerStatus {
     pub handlers: usize,
     /// The maximum number of deliveries that each handler actor may have in hand.
     pub concurrency: usize,
+    /// Of a reader of a stream: how far it has come.
+    pub stream: Option<StreamStatus>,
     /// Its circuit breaker, if it has one.
     pub breaker: Option<SwitchStatus>,
     /// Its kill switch, if it has one.
@@ -163,10 +165,35 @@ impl Consumer {
             handling: settings.handler_queue.unanswered().saturating_sub(waiting),
             handlers,
             concurrency,
+            stream: settings.reader.as_ref().map(|reader| stream_status(reader)),
             breaker: settings.guard.breaker().map(|switch| switch.status()),
             kill_switch: settings.guard.kill_switch().map(|switch| switch.status()),
         }
     }
+}
+
+/// How far a reader has come in its stream. All offsets are `None` until the first one is known.
+///
+/// The broker does not tell over AMQP 0-9-1 how far the stream itself has come, so how many messages are still to be
+/// read is not known here. Its management plugin and the stream protocol tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamStatus {
+    /// The stream.
+    pub stream: String,
+    /// The name of the reader.
+    pub reader: String,
+    /// The first offset that is not done.
+    pub next: Option<u64>,
+    /// One past the highest offset that was delivered.
+    pub delivered: Option<u64>,
+    /// The offset in the store: after a crash the reader begins there.
+    pub kept: Option<u64>,
+}
+
+fn stream_status(reader: &Reader) -> StreamStatus {
+    let Offsets { next, end, kept } = reader.progress.offsets();
+    StreamStatus { stream: reader.stream().to_owned(), reader: reader.spec.name.clone(), next, delivered: end, kept }
 }
 
 /// The status of one channel.
@@ -207,6 +234,9 @@ pub struct ConnectionStatus {
     /// The address of the present socket, or of the last one if the socket is down, without credentials:
     /// `amqp://host:5672/vhost`. `None` until the first socket is up.
     pub endpoint: Option<String>,
+    /// The product and version that the broker named when the socket came up, for example `RabbitMQ 3.13.7`. `None`
+    /// until the first socket is up.
+    pub broker: Option<String>,
     /// The number of channels that have a slot on the connection, open or not.
     pub channels: usize,
     /// If the broker blocks publishing on this connection, the broker's reason, else `None`.
@@ -216,7 +246,7 @@ pub struct ConnectionStatus {
 }
 
 fn connection_status(shared: &ConnectionShared) -> ConnectionStatus {
-    let Stands { is_up, since, endpoint, blocked } = shared.standing.now();
+    let Stands { is_up, since, endpoint, blocked, peer } = shared.standing.now();
     let (blocked, blocked_since) = blocked.unzip();
     ConnectionStatus {
         name: shared.name.clone(),
@@ -224,6 +254,7 @@ fn connection_status(shared: &ConnectionShared) -> ConnectionStatus {
         since,
         connects: shared.connects(),
         endpoint: endpoint.map(|endpoint| endpoint.to_string()),
+        broker: peer.map(|peer| peer.to_string()),
         channels: shared.slots_in_use.load(std::sync::atomic::Ordering::Relaxed),
         blocked,
         blocked_since,

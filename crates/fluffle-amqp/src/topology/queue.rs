@@ -58,8 +58,9 @@ impl Queue {
         Self::of(QueueKind::Quorum, name)
     }
 
-    /// A stream: replicated and always durable; reading does not remove messages. Publish to it; a
-    /// [`Consume`](crate::Consume) of a stream is refused, because Fluffle keeps no offsets.
+    /// A stream: replicated and always durable; reading does not remove messages. [`Queue::max_age`],
+    /// [`Queue::max_bytes`] and [`Queue::segment_bytes`] say how much it keeps; without them it grows until the disk is
+    /// full. [`Consume::stream`](crate::Consume::stream) reads it.
     pub fn stream(name: impl Into<String>) -> Self {
         Self::of(QueueKind::Stream, name)
     }
@@ -144,7 +145,8 @@ impl Queue {
         self.positive("max_length", "x-max-length", messages.into())
     }
 
-    /// The most bytes of the bodies of ready messages (`x-max-length-bytes`). The validation refuses zero.
+    /// The most bytes of the bodies of ready messages (`x-max-length-bytes`). Of a stream: of its segment files; see
+    /// [`Queue::segment_bytes`]. The validation refuses zero.
     #[must_use]
     pub fn max_bytes(self, bytes: u64) -> Self {
         self.positive("max_bytes", "x-max-length-bytes", bytes.into())
@@ -209,8 +211,9 @@ impl Queue {
         self.positive("delivery_limit", "x-delivery-limit", deliveries.into())
     }
 
-    /// The broker deletes segments that are older than this (`x-max-age`). Streams only. Rounded up to a second; the
-    /// validation refuses zero.
+    /// The broker deletes segments whose newest message is older than this (`x-max-age`). Streams only. It looks when a
+    /// new segment begins, so small streams keep messages for longer. Rounded up to a second; the validation refuses
+    /// zero.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         let seconds = age.as_nanos().div_ceil(1_000_000_000);
@@ -218,6 +221,14 @@ impl Queue {
             self.complain("max_age is zero, and the stream would keep nothing: set a longer age, or leave it out");
         }
         self.argument("x-max-age", format!("{seconds}s"))
+    }
+
+    /// The most bytes of a segment file (`x-stream-max-segment-size-bytes`). Streams only. The broker's default is
+    /// 500 MB. The broker deletes whole segments, and never the last one, so a stream keeps up to one segment more than
+    /// [`Queue::max_bytes`] and [`Queue::max_age`] say. The validation refuses zero and more than 3 GB.
+    #[must_use]
+    pub fn segment_bytes(self, bytes: u64) -> Self {
+        self.positive("segment_bytes", "x-stream-max-segment-size-bytes", bytes.into())
     }
 
     /// Sets any other argument, as the broker's version or a plugin defines it.

@@ -12,8 +12,7 @@ pub enum QueueKind {
     Classic,
     /// A queue replicated by Raft: the kind for messages that must not be lost.
     Quorum,
-    /// A replicated log; reading does not remove messages. A Fluffle consumer cannot consume from it, because Fluffle
-    /// keeps no offsets.
+    /// A replicated log; reading does not remove messages. [`Consume::stream`](crate::Consume::stream) reads it.
     Stream,
 }
 

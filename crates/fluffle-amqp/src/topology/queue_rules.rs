@@ -26,6 +26,7 @@ const ARGUMENTS: &[(&str, &[QueueKind])] = &[
     ("x-overflow", &[Classic, Quorum]),
     ("x-queue-mode", &[Classic]),
     ("x-single-active-consumer", &[Classic, Quorum]),
+    ("x-stream-max-segment-size-bytes", &[Stream]),
 ];
 
 /// Integer arguments with their least and greatest value. RabbitMQ's own limit for times is ten years, in milliseconds.
@@ -35,9 +36,13 @@ const RANGES: &[(&str, i64, i64)] = &[
     ("x-max-length", 0, i64::MAX),
     ("x-max-length-bytes", 0, i64::MAX),
     ("x-max-priority", 1, 255),
+    ("x-stream-max-segment-size-bytes", 1, LARGEST_SEGMENT),
     // Since RabbitMQ 4.0, -1 means no limit.
     ("x-delivery-limit", -1, u32::MAX as i64),
 ];
+
+/// RabbitMQ's own limit, in bytes.
+const LARGEST_SEGMENT: i64 = 3_000_000_000;
 
 const TEN_YEARS_MS: i64 = 10 * 365 * 86_400 * 1_000;
 
@@ -51,6 +56,7 @@ pub(super) fn check(queue: &Queue) -> Result<(), String> {
     argument::check(&arguments)?;
     check_kind(queue, &arguments)?;
     check_ranges(&arguments)?;
+    check_max_age(&arguments)?;
     check_dead_letters(queue, &arguments)?;
     queue.bindings().iter().try_for_each(Binding::check)
 }
@@ -101,6 +107,22 @@ fn check_ranges(arguments: &Arguments) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// RabbitMQ takes a positive number and a unit. The setter `max_age` writes seconds.
+fn check_max_age(arguments: &Arguments) -> Result<(), String> {
+    let is_age = |age: &str| {
+        let digits = age.strip_suffix(['Y', 'M', 'D', 'h', 'm', 's'])?;
+        digits.parse::<u64>().ok().filter(|number| *number > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    match arguments.get("x-max-age") {
+        None => Ok(()),
+        Some(ArgumentValue::Text(age)) if is_age(age).is_some() => Ok(()),
+        Some(value) => Err(format!(
+            "x-max-age = {value} is no age: write a number and one of the units Y, M, D, h, m, s, for example \"7D\", \
+             or use max_age"
+        )),
+    }
 }
 
 fn check_dead_letters(queue: &Queue, arguments: &Arguments) -> Result<(), String> {

@@ -197,6 +197,7 @@ struct QueueToml {
     single_active_consumer: bool,
     delivery_limit: Option<u32>,
     max_age: Option<DurationToml>,
+    segment_bytes: Option<u64>,
     #[serde(default)]
     arguments: ArgumentsToml,
     #[serde(default)]
@@ -225,6 +226,7 @@ impl QueueToml {
         queue = set(queue, self.max_priority, Queue::max_priority);
         queue = set(queue, self.delivery_limit, Queue::delivery_limit);
         queue = set(queue, self.max_age, |queue, age| queue.max_age(age.0));
+        queue = set(queue, self.segment_bytes, Queue::segment_bytes);
         queue = match self.dead_letter {
             Some(DeadLetterToml::Own(true)) => queue.dead_letter(),
             Some(DeadLetterToml::To(DeadLetterTarget { exchange, key })) => queue.dead_letter_to(exchange, key),

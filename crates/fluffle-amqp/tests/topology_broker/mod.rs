@@ -119,5 +119,5 @@ fn everything() -> Topology {
                 .bind_headers("headers", Match::All, [("x", 1)]),
         )
         .queue(Queue::classic("plain").dead_letter())
-        .queue(Queue::stream("stream").max_age(minutes(60)).max_bytes(1_000_000))
+        .queue(Queue::stream("stream").max_age(minutes(60)).max_bytes(1_000_000).segment_bytes(500_000))
 }

@@ -1,5 +1,6 @@
 //! The outbox in PostgreSQL (10 or newer; tested with 15).
 
+pub mod offsets;
 pub mod seen;
 pub(crate) mod table;
 

@@ -22,3 +22,11 @@ create table if not exists fluffle_seen (
     primary key (consumer, message_id)
 );
 create index if not exists fluffle_seen_at on fluffle_seen (seen_at);
+
+create table if not exists fluffle_offsets (
+    stream  text not null,
+    reader  text not null,
+    next    bigint not null,
+    kept_at timestamptz not null default now(),
+    primary key (stream, reader)
+);

@@ -4,6 +4,7 @@
 //! `pool.begin_with("begin immediate")`. A transaction that reads before it writes may otherwise fail with
 //! `SQLITE_BUSY` if another one wrote meanwhile, whatever its `busy_timeout`.
 
+pub mod offsets;
 pub mod seen;
 pub(crate) mod table;
 

@@ -22,3 +22,11 @@ create table if not exists fluffle_seen (
     primary key (consumer, message_id)
 );
 create index if not exists fluffle_seen_at on fluffle_seen (seen_at);
+
+create table if not exists fluffle_offsets (
+    stream  text not null,
+    reader  text not null,
+    next    integer not null,
+    kept_at integer not null default (cast((julianday('now') - 2440587.5) * 86400000 as integer)),
+    primary key (stream, reader)
+);

@@ -36,6 +36,7 @@ pub(crate) struct ConsumerMetrics {
     late: Counter,
     ack_lost: Counter,
     replies_unroutable: Counter,
+    offsets_removed: Counter,
     transitions: ByLabel,
     busy: Seconds,
     batch_size: Histogram,
@@ -89,6 +90,7 @@ impl Default for ConsumerMetrics {
             late: Counter::default(),
             ack_lost: Counter::default(),
             replies_unroutable: Counter::default(),
+            offsets_removed: Counter::default(),
             transitions: ByLabel::default(),
             busy: Seconds::default(),
             batch_size: Histogram::of_sizes(SIZES),
@@ -152,6 +154,9 @@ impl ConsumerMetrics {
             DeliveryEvent::AckLost { messages, .. } => self.ack_lost.add(messages),
             DeliveryEvent::Lost { deliveries, .. } => self.lost_deliveries.add(deliveries),
             DeliveryEvent::ReplyUnroutable => self.replies_unroutable.one(),
+            DeliveryEvent::OffsetsRemoved { offsets, .. } => {
+                self.offsets_removed.add(usize::try_from(offsets).unwrap_or(usize::MAX));
+            }
             DeliveryEvent::State { to, .. } => self.transitions.one(word(to)),
             _ => {}
         }
@@ -253,6 +258,7 @@ impl ConsumerMetrics {
         into.count(&names::LATE, queue, self.late.get());
         into.count(&names::ACK_LOST, queue, self.ack_lost.get());
         into.count(&names::REPLIES_UNROUTABLE, queue, self.replies_unroutable.get());
+        into.count(&names::OFFSETS_REMOVED, queue, self.offsets_removed.get());
         for (to, count) in self.transitions.all() {
             into.count(&names::CONSUMER_TRANSITIONS, &[queue[0], &to], count);
         }

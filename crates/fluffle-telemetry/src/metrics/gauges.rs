@@ -84,6 +84,17 @@ fn read_queue(queue: &str, consumers: &[&ConsumerStatus], into: &mut Reading) {
     into.amount(&names::PREFETCH, &[queue], sum(|consumer| usize::from(consumer.prefetch)));
     into.amount(&names::WAITING, &[queue], sum(|consumer| consumer.waiting));
     into.amount(&names::HANDLERS, &[queue], sum(|consumer| consumer.handlers));
+    for stream in consumers.iter().filter_map(|consumer| consumer.stream.as_ref()) {
+        for (name, offset) in [
+            (&names::STREAM_NEXT, stream.next),
+            (&names::STREAM_DELIVERED, stream.delivered),
+            (&names::STREAM_KEPT, stream.kept),
+        ] {
+            if let Some(offset) = offset {
+                into.number(name, &[queue], number(offset));
+            }
+        }
+    }
     for (state, word) in CONSUMER_STATES {
         let in_it = consumers.iter().filter(|consumer| consumer.state == state).count();
         into.amount(&names::CONSUMER_STATE, &[queue, word], in_it);
@@ -118,7 +129,7 @@ pub(crate) fn by_queue(consumers: &[ConsumerStatus]) -> BTreeMap<&str, Vec<&Cons
     queues
 }
 
-#[allow(clippy::cast_precision_loss, reason = "numbers of messages and bytes are far below 2^53")]
+#[allow(clippy::cast_precision_loss, reason = "numbers of messages, bytes and offsets are far below 2^53")]
 fn number(value: u64) -> f64 {
     value as f64
 }

@@ -37,8 +37,13 @@ const ZERO_AT_REST: [(&str, &str); 5] = [
 ];
 
 /// Metrics without a panel, and why.
-const NO_PANEL: [(&str, &str); 1] =
-    [("fluffle_consume_deliveries_settled_total", "the ledger counts deliveries with it; the panels count messages")];
+const NO_PANEL: [(&str, &str); 5] = [
+    ("fluffle_consume_deliveries_settled_total", "the ledger counts deliveries with it; the panels count messages"),
+    ("fluffle_stream_offsets_removed_total", "most services read no stream"),
+    ("fluffle_stream_offset_next", "most services read no stream"),
+    ("fluffle_stream_offset_delivered", "most services read no stream"),
+    ("fluffle_stream_offset_kept", "most services read no stream"),
+];
 
 /// A query of a panel.
 struct Target {

@@ -102,7 +102,7 @@ async fn a_stream_that_others_declared_ends_the_service_with_a_line_that_says_wh
         App::new(broker(vhost.url())).consume(Consume::<String>::queue("log"), factory).start().await.unwrap();
     let end = soon("its end", service.wait()).await.unwrap_err();
     assert!(end.reason().is_permanent());
-    for word in ["queue `log`", "stream", "offsets", "quorum queue"] {
+    for word in ["queue `log`", "stream", "offset", "StreamReader::new"] {
         assert!(end.to_string().contains(word), "{word}: {end}");
     }
     service.shutdown().await.unwrap_err();

@@ -8,6 +8,7 @@
 mod consume;
 mod publish;
 mod service;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod telemetry;

@@ -40,6 +40,8 @@ pub(crate) struct Rules {
     pub(crate) delivery_limit: u32,
     /// Whether a message of another type is acked and not handled. Otherwise it is undecodable.
     pub(crate) skips_other_types: bool,
+    /// The messages come from a stream, which takes nothing back: `basic.nack` with requeue is an ack there.
+    pub(crate) is_stream: bool,
 }
 
 impl Rules {
@@ -76,7 +78,8 @@ pub(crate) enum Verdict {
     /// No handler began it: `basic.nack` with requeue.
     Requeue,
     /// No handler began it, and its channel is about to be closed: send nothing. Closing the channel puts it back to
-    /// its old position in the queue, whereas `basic.nack` may put it behind the others.
+    /// its old position in the queue, whereas `basic.nack` may put it behind the others. A stream is read again from
+    /// this message on.
     Leave,
     /// The store knows it as handled: ack.
     Duplicate,
@@ -151,11 +154,11 @@ pub(crate) fn on_arrival(message: &Received, rules: &Rules) -> Arrival {
 }
 
 /// Decides on a delivery that no handler began and that this consumer does not keep. `channel_closes` says that its
-/// channel is about to be closed.
+/// channel is about to be closed, which it always is for a stream.
 pub(crate) fn not_begun(rules: &Rules, channel_closes: bool) -> Verdict {
     match rules.guarantee {
         Guarantee::AtMostOnce => dropped(&Outcome::NotStarted),
-        Guarantee::AtLeastOnce if channel_closes => Verdict::Leave,
+        Guarantee::AtLeastOnce if channel_closes || rules.is_stream => Verdict::Leave,
         Guarantee::AtLeastOnce => Verdict::Requeue,
     }
 }
@@ -309,7 +312,7 @@ mod tests {
 
     fn rules(guarantee: Guarantee) -> Rules {
         let retry = Retry::exponential(3, Duration::from_secs(1), 2.0).unwrap();
-        Rules { guarantee, retry, delivery_limit: 20, skips_other_types: false }
+        Rules { guarantee, retry, delivery_limit: 20, skips_other_types: false, is_stream: false }
     }
 
     fn decide(outcome: Outcome, attempt: &Attempt) -> Verdict {

@@ -43,6 +43,8 @@ pub struct ConsumerStats {
     pub duplicates: u64,
     /// With [`skip_other_types`](crate::Consume::skip_other_types): messages of another type, acked without a handler.
     pub skipped: u64,
+    /// Of a reader of a stream: offsets that it had not read when retention removed them.
+    pub offsets_removed: u64,
     /// What the consumer is doing now.
     pub state: ConsumerState,
 }
@@ -65,6 +67,7 @@ pub(crate) struct ConsumerCounters {
     pub(crate) dropped: AtomicU64,
     pub(crate) duplicates: AtomicU64,
     pub(crate) skipped: AtomicU64,
+    pub(crate) offsets_removed: AtomicU64,
 }
 
 impl ConsumerCounters {
@@ -86,6 +89,7 @@ impl ConsumerCounters {
             dropped: read(&self.dropped),
             duplicates: read(&self.duplicates),
             skipped: read(&self.skipped),
+            offsets_removed: read(&self.offsets_removed),
             state,
         }
     }
@@ -104,6 +108,9 @@ impl ConsumerCounters {
             DeliveryEvent::Settled { messages, .. } => self.settled(&messages),
             DeliveryEvent::AckLost { messages } => add(&self.work_done_ack_lost, messages),
             DeliveryEvent::ReplyUnroutable => add(&self.replies_unroutable, 1),
+            DeliveryEvent::OffsetsRemoved { offsets } => {
+                self.offsets_removed.fetch_add(offsets, Ordering::Relaxed);
+            }
             DeliveryEvent::Started { .. }
             | DeliveryEvent::Answered { .. }
             | DeliveryEvent::Lost { .. }

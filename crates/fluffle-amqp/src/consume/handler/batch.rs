@@ -13,7 +13,7 @@ use crate::{
     base::failure::Failure,
     consume::{
         attempt::attempt::Attempt,
-        message::{accessors::accessors, item::item_id, settled::Settled},
+        message::{accessors::accessors, item::item_id, progress::StreamPosition, settled::Settled},
     },
 };
 
@@ -133,6 +133,12 @@ impl<T> DeliveryBatch<T> {
     }
 
     accessors!();
+
+    /// Where the batch is in its stream. `None` if it was not read from a stream, also after a retry through a retry
+    /// queue.
+    pub fn stream_position(&self) -> Option<StreamPosition> {
+        self.attempt.position.as_deref().cloned()
+    }
 
     /// What becomes of the whole batch; see [`Delivery::settled`](crate::Delivery::settled).
     pub fn settled(&self) -> impl Future<Output = Settled> + Send + 'static {

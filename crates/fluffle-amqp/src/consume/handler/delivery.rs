@@ -15,7 +15,7 @@ use crate::{
     base::{failure::Failure, one_of::OneOf},
     consume::{
         attempt::attempt::Attempt,
-        message::{accessors::accessors, item::item_id, settled::Settled},
+        message::{accessors::accessors, item::item_id, progress::StreamPosition, settled::Settled},
     },
 };
 
@@ -115,6 +115,13 @@ impl<T, R> Delivery<T, R> {
     }
 
     accessors!();
+
+    /// Where the message is in its stream. `None` if it was not read from a stream, also after a retry through a retry
+    /// queue.
+    pub fn stream_position(&self) -> Option<StreamPosition> {
+        let position = self.attempt.position.as_deref()?;
+        Some(StreamPosition { is_item: self.item.is_some(), ..position.clone() })
+    }
 
     /// What becomes of the message, as soon as that is known. The future may outlive the delivery.
     ///

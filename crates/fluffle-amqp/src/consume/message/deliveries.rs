@@ -8,7 +8,10 @@ use std::sync::{
 
 use lapin::{message::Delivery, types::AMQPValue};
 
-use crate::{link::connection::ConnectionShared, topology::QueueKind};
+use crate::{
+    link::{connection::ConnectionShared, sanitizer::Peer},
+    topology::QueueKind,
+};
 
 /// The header in which a quorum queue counts how often it delivered a message that was then not settled (RabbitMQ,
 /// "Quorum Queues", poison message handling).
@@ -67,6 +70,11 @@ impl Deliveries {
     pub(crate) fn on(&self, connection: Arc<ConnectionShared>) -> Self {
         connection.losses_before(&self.connection);
         Self { connection, counts: AtomicBool::new(self.counts.load(Relaxed)) }
+    }
+
+    /// What the broker of the connection says of itself.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        self.connection.standing.peer()
     }
 
     /// The deliveries in vain of a message. Any client may send the header, and a queue that does not count leaves it

@@ -5,5 +5,6 @@ pub(crate) mod deliveries;
 pub(crate) mod delivery_info;
 pub(crate) mod identity;
 pub(crate) mod item;
+pub(crate) mod progress;
 pub(crate) mod received;
 pub(crate) mod settled;

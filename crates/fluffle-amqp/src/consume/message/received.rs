@@ -15,7 +15,7 @@ use crate::{
         labels,
         requests::{Request, Requests},
     },
-    consume::message::{deliveries::InVain, item::properties_of_item},
+    consume::message::{deliveries::InVain, item::properties_of_item, progress::StreamPosition},
     link::{channel::Generation, sanitizer},
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Received {
     pub(crate) request: Option<Request>,
     /// Where an earlier copy of it came from; `None` on the first attempt.
     pub(crate) origin: Option<Box<Origin>>,
+    /// Where it is in its stream, if it was read from one.
+    pub(crate) position: Option<Box<StreamPosition>>,
     /// The span of the attempt before, if it had one.
     pub(crate) attempt_before: Option<Box<TraceContext>>,
 }
@@ -69,6 +71,7 @@ impl Received {
             attempt_number: if came_back { AttemptNumber::read(header) } else { AttemptNumber::FIRST },
             origin,
             in_vain,
+            position: None,
             unreadable,
             request: requests.of(&properties),
             queue: Arc::clone(queue),

@@ -19,11 +19,12 @@ use crate::{
             settings::SharedSettings,
             subscription::{Subscribe, Subscription},
         },
-        spec::contradictions,
+        spec::contradictions::{self, STREAMS_ONLY},
     },
     link::{
         channel::{self, ChannelActor, ChannelShared, Generation, LeasedChannel},
         class::{Class, ClientError, Operation, classify, reply},
+        sanitizer::Peer,
     },
 };
 
@@ -70,6 +71,7 @@ impl Actor for ConsumerActor {
         let (settings, channel) = (Arc::clone(&self.settings), self.channel.clone());
         let subscribing = async move {
             let lease = channel::borrow(channel).await?;
+            check_filter(&settings)?;
             let mut subscription = Subscription::new(lease.channel.clone(), Arc::clone(&settings));
             let subscribed = match settings.guard.allows(settings.prefetch) {
                 Some(prefetch) if !settings.quarantine.is_on() => subscription.begin(prefetch).await,
@@ -124,10 +126,42 @@ struct Isolated(Arc<str>);
 #[error("the consumer of queue `{0}` is paused, and its channel's actor did not end to open a fresh channel")]
 struct Paused(Arc<str>);
 
+/// The broker is too old for the filter of a reader.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the reader `{queue}` has a filter (`StreamReader::filter`), which RabbitMQ has since version 3.13, and this is \
+     {broker}: remove the filter, or update the broker"
+)]
+struct NoFilters {
+    queue: Arc<str>,
+    broker: Peer,
+}
+
+fn check_filter(settings: &SharedSettings) -> Result<(), ExitError> {
+    let has_filter = settings.reader.as_ref().is_some_and(|reader| reader.spec.filter.is_some());
+    match settings.deliveries.peer() {
+        Some(broker) if has_filter && broker.is_rabbitmq_before(3, 13) => {
+            Err(ExitError::permanent(NoFilters { queue: settings.queue.clone(), broker }))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The queue has delivered a message without an offset.
+#[derive(Debug, thiserror::Error)]
+#[error("queue `{0}` is no stream, because its messages have no offset (`x-stream-offset`) — {STREAMS_ONLY}")]
+struct NotAStream(String);
+
 /// RabbitMQ refuses the priority of a consumer for no other kind of queue: "invalid arg 'x-priority' for queue 's' in
 /// vhost '/' of queue type rabbit_stream_queue".
 fn is_stream(error: &lapin::Error) -> bool {
     reply(error).is_some_and(|(code, text)| code == 406 && text.contains("x-priority") && text.contains("stream"))
+}
+
+/// RabbitMQ takes an offset for no other kind of queue: "invalid arg 'x-stream-offset' for queue 'q' in vhost '/' of
+/// queue type rabbit_classic_queue".
+fn is_no_stream(error: &lapin::Error) -> bool {
+    reply(error).is_some_and(|(code, text)| code == 406 && text.contains("x-stream-offset"))
 }
 
 impl ConsumerActor {
@@ -155,6 +189,7 @@ impl ConsumerActor {
             }
             End::Isolated => actor.park(ExitError::transient(Isolated(actor.settings.queue.clone())), ctx),
             End::Paused => actor.retire(ctx),
+            End::NotAStream => ctx.fail(ExitError::permanent(NotAStream(actor.settings.source().into()))),
             End::Refused(error) => actor.refused(&error, ctx),
             End::ChannelLost(error) => actor.park(ExitError::transient(ClientError(error)), ctx),
         }));
@@ -178,13 +213,15 @@ impl ConsumerActor {
     /// moment ago: it is declared again and the consumer retries. If another queue is missing, or access to it is
     /// refused, only a person can change that, so the error is permanent.
     fn refused(&mut self, error: &lapin::Error, ctx: &mut Context<Self>) {
-        let ours = self.shared.connection.topology.get().find_queue(&self.settings.queue).is_some();
+        let ours = self.shared.connection.topology.get().find_queue(self.settings.source()).is_some();
         let code = reply(error).map(|(code, _)| code);
         let missing = code == Some(404);
         let refusal = ConsumeRefused {
-            queue: self.settings.queue.clone(),
+            queue: self.settings.source().into(),
             what: reply(error).map_or_else(|| error.to_string(), |(_, text)| text),
-            hint: if is_stream(error) {
+            hint: if self.settings.reader.is_some() && is_no_stream(error) {
+                STREAMS_ONLY
+            } else if is_stream(error) {
                 contradictions::NO_STREAMS
             } else if missing && !ours {
                 "declare it in this application's topology, or create it first"

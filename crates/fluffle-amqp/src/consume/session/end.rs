@@ -8,6 +8,8 @@ pub(crate) enum End {
     Isolated,
     /// The application has paused the consumer: nothing is in hand, and the channel is closed.
     Paused,
+    /// It should read a stream, and its queue is none.
+    NotAStream,
     /// It could not subscribe again after its guard had stopped it.
     Refused(lapin::Error),
     ChannelLost(lapin::Error),

@@ -1,10 +1,6 @@
 //! One consumer on one channel, from the first delivery to the last.
 
-use std::{
-    pin::pin,
-    sync::{Arc, atomic::Ordering::SeqCst},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use fluffle_wire::headers::Attempt as AttemptNumber;
 use futures_util::FutureExt;
@@ -28,6 +24,7 @@ use crate::{
             gate::Gate,
             quarantine::Arrived,
             settings::SharedSettings,
+            stream::{Keeping, Placed},
             subscription::Subscribe,
             watchdog::{Due, Watchdog},
         },
@@ -46,19 +43,21 @@ const BURST: usize = 64;
 /// One consumer on one channel.
 pub(crate) struct Session<S, C> {
     generation: Generation,
-    settings: Arc<SharedSettings>,
-    subscription: S,
-    gate: Gate,
-    intake: Intake,
+    pub(super) settings: Arc<SharedSettings>,
+    pub(super) subscription: S,
+    pub(super) gate: Gate,
+    pub(super) intake: Intake,
     answers: Answers,
     /// By delivery tag: given to the handler queue and not answered.
-    in_flight: Numbered<Arc<Attempt>>,
-    settlements: Settlements<C>,
+    pub(super) in_flight: Numbered<Arc<Attempt>>,
+    pub(super) settlements: Settlements<C>,
     watchdog: Watchdog,
     /// Set once the session takes no more deliveries and finishes those it has.
-    drain: Option<ConsumerDrain>,
+    pub(super) drain: Option<ConsumerDrain>,
     /// Set once the session is paused: it takes nothing more on this channel and ends when nothing is in hand.
-    letting_go: bool,
+    pub(super) letting_go: bool,
+    /// Of a stream: keeps offsets while the session lives.
+    keeping: Option<Keeping>,
 }
 
 impl<S: Subscribe, C: Commands> Session<S, C> {
@@ -79,7 +78,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             generation,
             gate: Gate::new(&settings.guard, &settings.quarantine),
             intake: Intake::new(Arc::clone(&settings.steps)),
-            settlements: Settlements::new(settler, settings.handler_queue.most_bytes()),
+            settlements: Settlements::new(settler, settings.handler_queue.most_bytes(), settings.reader.clone()),
             watchdog: Watchdog::new(settings.patience),
             settings,
             subscription,
@@ -87,12 +86,22 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             in_flight: Numbered::default(),
             drain: None,
             letting_go: false,
+            keeping: None,
         }
     }
 
     /// Runs until the session has ended. When `draining` turns true, the session takes nothing more and finishes what
     /// it has.
-    pub(crate) async fn run(mut self, mut draining: watch::Receiver<bool>) -> End {
+    pub(crate) async fn run(mut self, draining: watch::Receiver<bool>) -> End {
+        self.keeping = self.settings.reader.as_ref().map(Keeping::start);
+        let end = self.run_until(draining).await;
+        if let (Some(reader), false) = (&self.settings.reader, matches!(end, End::ChannelLost(_))) {
+            reader.keep_now().await;
+        }
+        end
+    }
+
+    async fn run_until(&mut self, mut draining: watch::Receiver<bool>) -> End {
         let mut answered = Vec::with_capacity(BURST);
         let mut overdue = interval(self.settings.patience.check_every());
         // If nothing else forces an ack, the next one waits until this elapses, so that one ack covers many deliveries.
@@ -168,91 +177,16 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// Makes the subscription what the gate allows: none, or one with another prefetch. The old subscription ends
-    /// first, and what no handler has begun goes back, so that another consumer of the queue can handle it. Handlers
-    /// finish what they have begun.
-    async fn follow_gate(&mut self) -> Option<End> {
-        let busy = self.unsettled() > 0 || !self.intake.is_empty();
-        let allowed = self.gate.allows(self.settings.prefetch, busy);
-        if allowed == self.subscription.prefetch() || self.gate.closes_channel() {
-            self.gate.followed();
-            return None;
-        }
-        match self.subscription.end().await {
-            Ok(left) => self.give_back(left),
-            Err(error) => return Some(End::ChannelLost(error)),
-        }
-        self.settings.handler_queue.announce();
-        self.gate.followed();
-        tracing::info!(
-            queue = %self.settings.queue, state = ?self.settings.guard.state(), prefetch = ?allowed,
-            "the consumer's switches changed its subscription; without a prefetch it is not subscribed"
-        );
-        match allowed {
-            Some(prefetch) => self.subscription.begin(prefetch).await.err().map(End::Refused),
-            None => None,
-        }
-    }
-
-    /// The consumer is paused: takes nothing more, finishes what handlers have begun, and gives the rest back by
-    /// closing the channel. The next session waits without a subscription until the consumer is resumed.
-    ///
-    /// The subscription ends with its channel and is not cancelled before, because both `basic.nack` and `basic.cancel`
-    /// put messages behind the rest of a quorum queue without an `x-delivery-limit`, out of their order: RabbitMQ
-    /// itself requeues what it was about to deliver to a subscription that is cancelled. Until the channel closes, the
-    /// prefetch bounds what arrives, and it is left alone.
-    async fn let_go(&mut self) -> Option<End> {
-        if !self.subscription.is_engaged() {
-            // Nothing was ever delivered on this channel.
-            return None;
-        }
-        if !self.letting_go {
-            self.letting_go = true;
-            if self.settings.rules.acks_on_arrival() {
-                // What was delivered is handled: it is acked already, and would be dropped if it came again.
-                match self.subscription.end().await {
-                    Ok(left) => left.into_iter().for_each(|delivery| self.accept(delivery)),
-                    Err(error) => return Some(End::ChannelLost(error)),
-                }
-            } else {
-                self.intake.clear();
-                self.settings.handler_queue.clear();
-            }
-            self.settings.handler_queue.announce();
-            let begun = self.in_flight.iter().filter(|(_, attempt)| attempt.is_started()).count();
-            let (queue, in_hand) = (&self.settings.queue, begun + self.settlements.running());
-            tracing::info!(%queue, in_hand, "paused: finishes what is in hand; all else goes back to the queue");
-        }
-        self.settings.held.store(self.unsettled(), SeqCst);
-        if self.unsettled() > 0 {
-            return None;
-        }
-        self.settlements.ack_all().await;
-        self.subscription.close_channel().await;
-        tracing::info!(queue = %self.settings.queue, "paused: everything in hand is settled, the channel is closed");
-        Some(End::Paused)
-    }
-
-    /// Gives back what was delivered and no handler has begun. At most once, everything delivered is handled instead:
-    /// what waits is acked already, and what went back would be dropped when it came again.
-    fn give_back(&mut self, left: Vec<Delivery>) {
-        if self.settings.rules.acks_on_arrival() {
-            return left.into_iter().for_each(|delivery| self.accept(delivery));
-        }
-        self.settings.handler_queue.clear();
-        for delivery in left {
-            let attempt = Attempt::new(self.receive(delivery));
-            self.not_begun(Arc::new(attempt));
-        }
-    }
-
     /// Takes the deliveries that have arrived, at most [`BURST`]. Returns the end of the session if the channel or the
     /// subscription has ended.
     fn accept_burst(&mut self, first: Option<lapin::Result<Delivery>>) -> Option<End> {
         let mut item = first;
         for taken in 1.. {
             match item {
-                Some(Ok(delivery)) => self.accept(delivery),
+                Some(Ok(delivery)) => match self.no_stream(&delivery) {
+                    Some(end) => return Some(end),
+                    None => self.accept(delivery),
+                },
                 Some(Err(error)) => return Some(End::ChannelLost(error)),
                 None => return Some(End::Cancelled),
             }
@@ -267,7 +201,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         None
     }
 
-    fn receive(&mut self, delivery: Delivery) -> Received {
+    pub(super) fn receive(&mut self, delivery: Delivery) -> Received {
         self.gate.delivered(delivery.delivery_tag);
         self.settlements.delivered(delivery.delivery_tag);
         let in_vain = self.settings.deliveries.of(&delivery);
@@ -277,8 +211,9 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         message
     }
 
-    fn accept(&mut self, delivery: Delivery) {
-        let message = self.receive(delivery);
+    pub(super) fn accept(&mut self, delivery: Delivery) {
+        let Placed::Here(position) = self.place(&delivery) else { return };
+        let message = Received { position, ..self.receive(delivery) };
         let arrived = self.gate.arrived(&message);
         if arrived == Arrived::First {
             self.settings.note_state();
@@ -331,12 +266,6 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         self.settings.handler_queue.push(attempt);
     }
 
-    /// Settles a delivery that no handler has begun and that this consumer does not keep.
-    fn not_begun(&mut self, attempt: Arc<Attempt>) {
-        let verdict = verdict::not_begun(&self.settings.rules, self.closes_channel());
-        self.settle(attempt, verdict);
-    }
-
     /// Takes an answer from the handler queue. It settles its delivery if that came on this channel and still waits for
     /// an answer.
     fn complete(&mut self, Completion { attempt, outcome }: Completion) {
@@ -374,11 +303,6 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    /// Whether the channel is to be closed as soon as nothing is in hand.
-    fn closes_channel(&self) -> bool {
-        self.letting_go || self.gate.closes_channel()
-    }
-
     /// Takes the answer for a delivery whose channel is lost, so it cannot be acked. A delivery that was acked on
     /// arrival is settled as usual.
     fn complete_orphan(&mut self, attempt: Arc<Attempt>, outcome: Outcome) {
@@ -389,6 +313,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             return self.settle(attempt, verdict);
         }
         attempt.permits.free_key();
+        Self::note_offset(&attempt, &outcome);
         let messages = self.note_done(attempt, &outcome);
         if messages > 0 {
             self.settings.events.emit(DeliveryEvent::AckLost { messages });
@@ -413,7 +338,7 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
     }
 
-    fn settle(&mut self, attempt: Arc<Attempt>, verdict: Verdict) {
+    pub(super) fn settle(&mut self, attempt: Arc<Attempt>, verdict: Verdict) {
         self.gate.settled(&attempt, &verdict);
         if let Verdict::RetryHere { wait, attempt: number, error } = verdict {
             return self.rest(&attempt, wait, number, &error);
@@ -451,28 +376,10 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
         let (queue, handlers) = (&self.settings.queue, &self.settings.handler_queue);
         self.watchdog.look_at_handlers(queue, handlers, self.in_flight.len());
+        self.look_at_silence();
     }
 
-    /// Begins the drain: cancels the subscription and takes back what no handler has begun.
-    async fn stop_taking(&mut self) {
-        let left = self.subscription.end().await.unwrap_or_else(|error| {
-            tracing::warn!(
-                queue = %self.settings.queue, %error,
-                "basic.cancel failed while the consumer stops: closing the channel ends the subscription"
-            );
-            Vec::new()
-        });
-        // With `AtMostOnce` the waiting deliveries are acked already, so only this consumer can still handle them.
-        if !self.settings.rules.acks_on_arrival() {
-            self.give_back(left);
-        }
-        // The broker requeues these deliveries when the channel closes.
-        self.intake.clear();
-        let limit = self.settings.clock.for_work();
-        self.drain = Some(ConsumerDrain::begin(&self.settings.queue, limit, self.unsettled()));
-    }
-
-    fn unsettled(&self) -> usize {
+    pub(super) fn unsettled(&self) -> usize {
         self.in_flight.len() + self.settlements.running()
     }
 }

@@ -25,6 +25,7 @@ use crate::{
         message::deliveries::Deliveries,
         queue::handler_queue::HandlerQueue,
         session::{guard::Guard, orphans::Orphans, pause::Pause, quarantine::Quarantine, watchdog::Patience},
+        settle::reader::Reader,
         spec::{
             consume::{Consume, cores},
             guarantee::Guarantee,
@@ -62,6 +63,8 @@ pub(crate) struct Common {
     /// With effectively once: the store of handled messages.
     pub(crate) seen: Option<Seen>,
     pub(crate) steps: Steps,
+    /// Of a stream: what is read of it.
+    pub(crate) reader: Option<Arc<Reader>>,
     /// How long deliveries in flight may take to finish when the application shuts down.
     pub(crate) clock: drain::Clock,
 }
@@ -142,6 +145,7 @@ impl SharedSettings {
             side_queues,
             seen,
             steps: steps.into(),
+            reader: consume.stream.as_ref().map(Reader::new),
             clock,
         };
         Self {
@@ -195,6 +199,11 @@ impl SharedSettings {
         self.look_at_state();
     }
 
+    /// The queue or stream that it is subscribed to.
+    pub(crate) fn source(&self) -> &str {
+        self.reader.as_ref().map_or(&*self.queue, |reader| reader.stream())
+    }
+
     /// The consumer is subscribed now, or no longer.
     pub(crate) fn set_subscribed(&self, subscribed: bool) {
         self.subscribed.store(subscribed, Relaxed);
@@ -209,6 +218,7 @@ impl<T, R> Consume<T, R> {
             retry: self.retry.clone(),
             delivery_limit: self.deliveries(),
             skips_other_types: self.skips_other_types,
+            is_stream: self.stream.is_some(),
         }
     }
 
@@ -252,6 +262,10 @@ impl<T, R> Consume<T, R> {
             return Patience { handler_timeout, give_back_after: None, consumer_timeout: None };
         }
         let consumer_timeout = self.consumer_timeout;
+        if self.stream.is_some() {
+            // A stream takes nothing back, so what waits for a handler goes on waiting.
+            return Patience { handler_timeout, give_back_after: None, consumer_timeout: Some(consumer_timeout) };
+        }
         let give_back_after = self.give_back_after.unwrap_or(consumer_timeout / 2);
         if give_back_after.saturating_add(handler_timeout) > consumer_timeout {
             tracing::warn!(

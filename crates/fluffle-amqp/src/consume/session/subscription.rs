@@ -13,7 +13,10 @@ use lapin::{
 };
 
 use crate::{
-    consume::session::settings::SharedSettings,
+    consume::{
+        session::settings::SharedSettings,
+        settle::reader::{BeginAt, Reader},
+    },
     link::{
         bounded::{OPERATION_TIMEOUT, bounded},
         socket,
@@ -92,13 +95,19 @@ impl Subscribe for Subscription {
             self.prefetch = prefetch;
         }
         self.begun += 1;
-        let mut arguments = FieldTable::default();
-        // A priority of 0 has no effect, and is sent all the same: RabbitMQ refuses it for a stream. Nothing else would
-        // show that a queue which others declared is a stream, and a stream would skip all messages from before this
-        // subscription.
-        arguments.insert("x-priority".into(), AMQPValue::LongInt(self.settings.priority.unwrap_or(0)));
+        let arguments = match &self.settings.reader {
+            Some(reader) => stream_arguments(reader).await,
+            None => {
+                // A priority of 0 has no effect, and is sent all the same: RabbitMQ refuses it for a stream. Nothing
+                // else would show that a queue which others declared is a stream, and a stream would skip all messages
+                // from before this subscription.
+                let mut arguments = FieldTable::default();
+                arguments.insert("x-priority".into(), AMQPValue::LongInt(self.settings.priority.unwrap_or(0)));
+                arguments
+            }
+        };
         let options = BasicConsumeOptions { exclusive: self.settings.exclusive, ..BasicConsumeOptions::default() };
-        let (queue, tag) = (&*self.settings.queue, self.tag());
+        let (queue, tag) = (self.settings.source(), self.tag());
         let consuming = self.channel.basic_consume(queue.into(), tag.into(), options, arguments);
         self.deliveries = Some(bounded(OPERATION_TIMEOUT, consuming).await?);
         self.settings.set_subscribed(true);
@@ -129,6 +138,26 @@ impl Subscribe for Subscription {
             None => pending().await,
         }
     }
+}
+
+/// The arguments of a subscription to a stream.
+async fn stream_arguments(reader: &Reader) -> FieldTable {
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let begin = match reader.begin_at().await {
+        BeginAt::First => text("first"),
+        BeginAt::Last => text("last"),
+        BeginAt::Next => text("next"),
+        BeginAt::Offset(offset) => AMQPValue::LongLongInt(offset.cast_signed()),
+        BeginAt::Timestamp(seconds) => AMQPValue::Timestamp(seconds),
+    };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-stream-offset".into(), begin);
+    if let Some(filter) = &reader.spec.filter {
+        let values: Vec<AMQPValue> = filter.values.iter().map(|value| text(value)).collect();
+        arguments.insert("x-stream-filter".into(), AMQPValue::FieldArray(values.into()));
+        arguments.insert("x-stream-match-unfiltered".into(), AMQPValue::Boolean(filter.also_without));
+    }
+    arguments
 }
 
 impl Drop for Subscription {

@@ -1,6 +1,6 @@
 //! Writes the acks of one channel.
 
-use std::{future::ready, time::Instant};
+use std::{future::ready, sync::Arc, time::Instant};
 
 use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use tokio::time::timeout;
@@ -9,6 +9,7 @@ use crate::{
     consume::settle::{
         acks::{Ack, Acks, MOST_HELD_BACK},
         commands::Commands,
+        reader::Reader,
         settling::Settling,
     },
     link::bounded::OPERATION_TIMEOUT,
@@ -30,13 +31,16 @@ pub(crate) struct Acker<C> {
     acks: Acks<Option<Settling>>,
     writing: FuturesUnordered<LocalBoxFuture<'static, Vec<Option<Settling>>>>,
     most_bytes: u64,
+    /// Of a stream: an ack only asks for more messages there. Acks are written in order and wait for the store of
+    /// offsets, so that what a crash repeats is bounded.
+    reader: Option<Arc<Reader>>,
 }
 
 impl<C: Commands> Acker<C> {
     /// An acker for a consumer whose handlers may have `bytes` in hand.
-    pub(crate) fn new(commands: C, bytes: u64) -> Self {
+    pub(crate) fn new(commands: C, bytes: u64, reader: Option<Arc<Reader>>) -> Self {
         let most_bytes = MOST_BYTES.min(bytes / PART as u64);
-        Self { commands, acks: Acks::default(), writing: FuturesUnordered::new(), most_bytes }
+        Self { commands, acks: Acks::default(), writing: FuturesUnordered::new(), most_bytes, reader }
     }
 
     /// A delivery has arrived.
@@ -47,6 +51,12 @@ impl<C: Commands> Acker<C> {
     /// Only the ack of a delivery is left to do.
     pub(crate) fn finish(&mut self, settling: Settling) {
         let (tag, bytes) = (settling.attempt().tag, settling.attempt().body.len() as u64);
+        if let Some(position) = &settling.attempt().position {
+            // From here on the store's record counts, and not the ack.
+            position.progress.done(position.offset);
+            settling.acked();
+            return self.acks.finished(tag, 0, None, Instant::now());
+        }
         self.acks.finished(tag, bytes, Some(settling), Instant::now());
     }
 
@@ -63,10 +73,13 @@ impl<C: Commands> Acker<C> {
 
     /// Acks if enough finished deliveries wait, given that `prefetch` deliveries may be unacked.
     pub(crate) fn relieve(&mut self, prefetch: u16) {
+        if self.is_held() {
+            return;
+        }
         let most = (usize::from(prefetch) / PART).clamp(1, MOST_WAITING);
         if self.is_much(most) {
             self.ack_front();
-            if self.is_much(most) {
+            if self.is_much(most) && self.reader.is_none() {
                 // The rest waits behind an unfinished delivery.
                 self.ack_singly(Instant::now());
             }
@@ -81,9 +94,14 @@ impl<C: Commands> Acker<C> {
         self.acks.waiting() > 0
     }
 
-    /// Whether a finished delivery has no unfinished one before it.
+    /// Whether a finished delivery has no unfinished one before it, and its ack may be written.
     pub(crate) fn has_front(&self) -> bool {
-        self.acks.has_prefix()
+        self.acks.has_prefix() && !self.is_held()
+    }
+
+    /// Whether acks wait for the store of offsets.
+    pub(crate) fn is_held(&self) -> bool {
+        self.reader.as_ref().is_some_and(|reader| reader.is_behind())
     }
 
     /// Writes one ack for all finished deliveries that have no unfinished one before them.
@@ -95,7 +113,12 @@ impl<C: Commands> Acker<C> {
 
     /// Acks the deliveries that have been held back for [`MOST_HELD_BACK`].
     pub(crate) fn ack_overdue(&mut self) {
-        self.ack_front();
+        if self.has_front() {
+            self.ack_front();
+        }
+        if self.reader.is_some() {
+            return;
+        }
         if let Some(until) = Instant::now().checked_sub(MOST_HELD_BACK) {
             self.ack_singly(until);
         }
@@ -105,7 +128,9 @@ impl<C: Commands> Acker<C> {
     /// that is not written by then counts as lost.
     pub(crate) async fn ack_all(&mut self) {
         self.ack_front();
-        self.ack_singly(Instant::now());
+        if self.reader.is_none() {
+            self.ack_singly(Instant::now());
+        }
         let _ = timeout(OPERATION_TIMEOUT, self.writing.by_ref().for_each(|_written| ready(()))).await;
     }
 

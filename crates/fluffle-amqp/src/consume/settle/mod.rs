@@ -6,6 +6,7 @@ pub(crate) mod commands;
 pub(crate) mod copies;
 pub(crate) mod copy;
 pub(crate) mod failure_lines;
+pub(crate) mod reader;
 pub(crate) mod settlements;
 pub(crate) mod settler;
 pub(crate) mod settling;

@@ -12,6 +12,7 @@ use crate::consume::{
         acker::Acker,
         acks::MOST_HELD_BACK,
         commands::Commands,
+        reader::{self, Reader},
         settler::{Remaining, Settler},
     },
 };
@@ -23,6 +24,7 @@ pub(crate) struct Settlements<C> {
     running: FuturesUnordered<LocalBoxFuture<'static, Remaining>>,
     /// Ticks when it is time to look for acks that were held back for too long.
     held_back: Interval,
+    reader: Option<Arc<Reader>>,
 }
 
 impl<C> Settlements<C> {
@@ -33,12 +35,12 @@ impl<C> Settlements<C> {
 }
 
 impl<C: Commands> Settlements<C> {
-    /// The settlements of a consumer whose handlers may have `most_bytes` in hand.
-    pub(crate) fn new(settler: Settler<C>, most_bytes: u64) -> Self {
+    /// The settlements of a consumer whose handlers may have `most_bytes` in hand. `reader`: if it reads a stream.
+    pub(crate) fn new(settler: Settler<C>, most_bytes: u64, reader: Option<Arc<Reader>>) -> Self {
         let mut held_back = interval(MOST_HELD_BACK / 2);
         held_back.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let acker = Acker::new(settler.commands.clone(), most_bytes);
-        Self { settler: Arc::new(settler), acker, running: FuturesUnordered::new(), held_back }
+        let acker = Acker::new(settler.commands.clone(), most_bytes, reader.clone());
+        Self { settler: Arc::new(settler), acker, running: FuturesUnordered::new(), held_back, reader }
     }
 
     /// A delivery has arrived.
@@ -95,9 +97,11 @@ impl<C: Commands> Settlements<C> {
     /// Drives the settlements that are being carried out, and writes overdue acks. Returns after each step; waits for
     /// ever if there is nothing to do. Cancellation safe.
     pub(crate) async fn progress(&mut self) {
+        let is_held = self.acker.is_held();
         tokio::select! {
             biased;
             Some(()) = self.acker.written() => {}
+            () = reader::caught_up(self.reader.as_deref()), if is_held => {}
             Some(remaining) = self.running.next(), if !self.running.is_empty() => match remaining {
                 Remaining::Ack(settling) => self.acker.finish(settling),
                 Remaining::Settled(tag) => self.acker.settled_otherwise(tag),

@@ -13,6 +13,7 @@ use crate::{
         middleware::Middleware,
         retry::Retry,
         seen_store::SeenStore,
+        stream::StreamReader,
     },
     flow::{
         breaker::{CircuitBreaker, KillSwitch},
@@ -87,6 +88,7 @@ pub struct Consume<T, R = ()> {
     pub(crate) dead_letter_queue: Option<String>,
     pub(crate) key: Option<KeyOf<T>>,
     pub(crate) seen: Option<Arc<dyn SeenStore>>,
+    pub(crate) stream: Option<StreamReader>,
     pub(crate) middleware: Vec<Arc<dyn Middleware>>,
     pub(crate) skips_other_types: bool,
     /// The types that aliases stand for.
@@ -146,6 +148,7 @@ impl<T, R> Consume<T, R> {
             dead_letter_queue: None,
             key: None,
             seen: None,
+            stream: None,
             middleware: Vec::new(),
             skips_other_types: false,
             aliased: Vec::new(),

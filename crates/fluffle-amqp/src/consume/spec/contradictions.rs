@@ -3,14 +3,18 @@
 use std::borrow::Cow;
 
 use crate::{
-    consume::spec::consume::Consume,
+    consume::spec::{consume::Consume, guarantee::Guarantee},
     topology::{Queue, QueueKind, Topology},
 };
 
-/// Why a consumer refuses a stream, and what to do instead.
-pub(crate) const NO_STREAMS: &str = "it is a stream. A stream delivers only messages that arrive after the \
-     subscription, and Fluffle keeps no offsets, so messages that arrive while the connection is lost would be skipped \
-     silently. Consume from a quorum queue that is bound to the same exchange";
+/// Why a consumer without a reader refuses a stream, and what to do instead.
+pub(crate) const NO_STREAMS: &str = "it is a stream. A stream does not remember what was read, so without a kept \
+     offset messages that arrive while the connection is lost would be skipped silently. Say who reads it and where \
+     the offset is kept: `Consume::stream(StreamReader::new(\"<name>\", store))`";
+
+/// Why a consumer with a reader refuses a queue, and what to do instead.
+pub(crate) const STREAMS_ONLY: &str =
+    "`Consume::stream` reads streams only: remove it, or declare the queue with `Queue::stream`";
 
 /// A contradiction in the settings of one consumer.
 pub(crate) struct Contradiction {
@@ -36,9 +40,46 @@ impl<T, R> Consume<T, R> {
     /// the broker's answer to `basic.consume` shows it.
     pub(crate) fn check_kind(&self, application: &Topology) -> Result<(), Contradiction> {
         match application.find_queue(&self.queue).map(Queue::kind) {
-            Some(QueueKind::Stream) => self.contradiction(NO_STREAMS),
-            Some(QueueKind::Classic | QueueKind::Quorum) | None => Ok(()),
+            Some(QueueKind::Stream) if self.stream.is_none() => self.contradiction(NO_STREAMS),
+            Some(QueueKind::Classic | QueueKind::Quorum) if self.stream.is_some() => self.contradiction(
+                "the topology declares it as a queue, and `stream` reads streams only: remove `stream`, or declare it \
+                 with `Queue::stream`",
+            ),
+            _ => Ok(()),
         }
+    }
+
+    /// Whether the other settings go with reading a stream.
+    pub(crate) fn check_stream(&self) -> Result<(), Contradiction> {
+        let Some(reader) = &self.stream else { return Ok(()) };
+        if reader.name.is_empty() {
+            return self.contradiction(
+                "its reader has an empty name, under which no offset can be kept: give `StreamReader::new` a name",
+            );
+        }
+        if self.guarantee == Guarantee::AtMostOnce {
+            return self.contradiction(
+                "`AtMostOnce` acks on arrival, but an ack says nothing to a stream, and the reader's offset is kept \
+                 after the work: remove `guarantee`",
+            );
+        }
+        if self.lanes > 1 {
+            return self.contradiction(
+                "each of the `lanes` would be given all messages of the stream: remove `lanes`, and use `instances` \
+                 for more handlers",
+            );
+        }
+        if self.exclusive {
+            return self.contradiction(
+                "a stream has any number of readers and none of them is `exclusive`: remove that setting",
+            );
+        }
+        if self.priority.is_some() {
+            return self.contradiction(
+                "a stream knows no `priority` of its readers, because each is given all messages: remove that setting",
+            );
+        }
+        Ok(())
     }
 
     /// Whether the other settings allow more than one lane.

@@ -54,6 +54,10 @@ impl<T, R> Consume<T, R> {
         if application.find_queue(&dead).is_none() {
             topology = topology.queue(Queue::quorum(dead));
         }
+        // Failed messages of a stream return to a queue beside it.
+        if self.stream.is_some() && application.find_queue(&self.queue).is_none() {
+            topology = topology.queue(Queue::quorum(self.queue.as_str()));
+        }
         let temporary = self.is_temporary(application);
         for (name, delay) in self.retry_queues(application) {
             let queue = if temporary {

@@ -1,9 +1,12 @@
 //! Follows the frames of one connection and replaces those that lapin cannot read.
 
+use std::sync::{Arc, OnceLock};
+
 use crate::link::sanitizer::{
     content_header::{self, AROUND_PAYLOAD},
     fault::{Faults, What},
     method,
+    start::Peer,
 };
 
 /// Frame types (AMQP 0-9-1, section 4.2.3).
@@ -38,6 +41,8 @@ pub(crate) struct Sanitizer {
     no_heartbeats: bool,
     /// Whether the bytes are not AMQP; they are then passed to lapin unchecked.
     not_amqp: bool,
+    /// Set once the broker has said what it is.
+    peer: Arc<OnceLock<Peer>>,
 }
 
 /// The result of a check.
@@ -72,6 +77,7 @@ impl Sanitizer {
             awaiting_header: Vec::new(),
             no_heartbeats: false,
             not_amqp: false,
+            peer: Arc::default(),
         }
     }
 
@@ -80,6 +86,12 @@ impl Sanitizer {
     /// switches heartbeats off at the broker too.
     pub(crate) fn without_heartbeats(mut self) -> Self {
         self.no_heartbeats = true;
+        self
+    }
+
+    /// Notes in `peer` what the broker says of itself.
+    pub(crate) fn tells(mut self, peer: &Arc<OnceLock<Peer>>) -> Self {
+        self.peer = Arc::clone(peer);
         self
     }
 
@@ -139,6 +151,10 @@ impl Sanitizer {
     }
 
     fn method(&mut self, channel: u16, payload: &mut [u8]) {
+        if let Some(peer) = Peer::read(payload) {
+            // A second `connection.start` is an error that lapin ends the connection over.
+            let _ = self.peer.set(peer);
+        }
         if let Some(proposed) = tuned_frame_max(payload) {
             self.frame_max = self.frame_max.min(proposed).max(SMALLEST_FRAME);
         }

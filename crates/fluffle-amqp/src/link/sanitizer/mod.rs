@@ -20,9 +20,11 @@ mod limits;
 mod mark;
 mod method;
 mod shorten;
+mod start;
 pub(crate) mod stream;
 mod table;
 
 pub(crate) use frames::Sanitizer;
 pub(crate) use mark::taken;
 pub(crate) use shorten::{is_ours, shorten};
+pub(crate) use start::Peer;

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::fd::AsFd,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -25,7 +25,7 @@ use crate::{
         class::{Class, Operation, classify, reply},
         endpoint::{Endpoint, Mechanism},
         sanitizer::{
-            Sanitizer,
+            Peer, Sanitizer,
             stream::{self, Sanitized, SanitizedRuntime, TokioStream},
         },
         socket::{
@@ -162,12 +162,13 @@ async fn connect_to(
     let cutter = Cutter::default();
     let guard = CutOnDrop::new(cutter.clone());
     let reached = AtomicBool::new(false);
+    let peer = Arc::default();
     let connecting = async {
         let stream = open_tcp(address, &cutter).await?;
         reached.store(true, Ordering::Relaxed);
         progress.has_tcp();
         let stream = secure(stream, endpoint, &broker.tls).await?;
-        handshake(stream, uri(broker, endpoint), name).await
+        handshake(stream, uri(broker, endpoint), name, &peer).await
     };
     let failed = |what: String, class, tls| Attempt {
         number: 0,
@@ -181,7 +182,8 @@ async fn connect_to(
     match timeout(limit, connecting).await {
         Ok(Ok(connection)) => {
             guard.disarm();
-            Ok(Socket { connection, cutter })
+            let peer = peer.get().cloned().unwrap_or_default();
+            Ok(Socket { connection, cutter, peer })
         }
         Ok(Err(error)) => {
             let about_tls = matches!(error.kind(), ErrorKind::IOError(io) if tls::is_refused(io));
@@ -204,8 +206,13 @@ async fn secure(stream: TokioStream, endpoint: &Endpoint, tls: &Tls) -> io::Resu
 }
 
 /// The AMQP handshake on an open stream. lapin reads the stream through the sanitizer.
-async fn handshake(stream: AsyncTcpStream<TokioStream>, uri: AMQPUri, name: &str) -> lapin::Result<Connection> {
-    let sanitizer = Sanitizer::new(uri.query.frame_max.unwrap_or_default());
+async fn handshake(
+    stream: AsyncTcpStream<TokioStream>,
+    uri: AMQPUri,
+    name: &str,
+    peer: &Arc<OnceLock<Peer>>,
+) -> lapin::Result<Connection> {
+    let sanitizer = Sanitizer::new(uri.query.frame_max.unwrap_or_default()).tells(peer);
     let no_heartbeats = uri.query.heartbeat == Some(0);
     let sanitizer = if no_heartbeats { sanitizer.without_heartbeats() } else { sanitizer };
     let stream = Mutex::new(Some(Sanitized::new(stream, sanitizer)));

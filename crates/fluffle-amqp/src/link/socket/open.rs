@@ -10,7 +10,10 @@ use lapin::Connection;
 
 use crate::{
     base::frame::FrameMax,
-    link::bounded::{OperationError, bounded},
+    link::{
+        bounded::{OperationError, bounded},
+        sanitizer::Peer,
+    },
 };
 
 /// The reply code of an orderly close (AMQP 0-9-1, 1.1 "reply-success").
@@ -41,6 +44,8 @@ impl Cutter {
 pub(crate) struct Socket {
     pub(crate) connection: Connection,
     pub(crate) cutter: Cutter,
+    /// What the broker says of itself.
+    pub(crate) peer: Peer,
 }
 
 impl Socket {

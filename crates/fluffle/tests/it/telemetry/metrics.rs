@@ -205,11 +205,12 @@ async fn names_past_the_limit_share_one_label_and_counters_outlive_what_they_cou
 }
 
 /// The tests that provoke metrics.
-const TESTS: [&str; 5] = [
+const TESTS: [&str; 6] = [
     include_str!("ledger.rs"),
     include_str!("metrics.rs"),
     include_str!("requests.rs"),
     include_str!("stores.rs"),
+    include_str!("../streams/retention.rs"),
     include_str!("../../../../fluffle-outbox/tests/relaying.rs"),
 ];
 

@@ -11,7 +11,7 @@ use fluffle::telemetry::{Telemetry, Value};
 use crate::support::*;
 
 /// The value of a metric: of a histogram, how many values it has. 0 if there is none.
-fn value(telemetry: &Telemetry, name: &str, labels: &[&str]) -> f64 {
+pub(crate) fn value(telemetry: &Telemetry, name: &str, labels: &[&str]) -> f64 {
     let families = telemetry.read();
     let family = families.iter().find(|family| family.name.prometheus == name);
     let points = family.iter().flat_map(|family| &family.points);
@@ -26,7 +26,7 @@ fn value(telemetry: &Telemetry, name: &str, labels: &[&str]) -> f64 {
 }
 
 /// Waits until a metric has a value.
-async fn has(telemetry: &Telemetry, name: &str, labels: &[&str], is_it: impl Fn(f64) -> bool) {
+pub(crate) async fn has(telemetry: &Telemetry, name: &str, labels: &[&str], is_it: impl Fn(f64) -> bool) {
     until(&format!("{name} {labels:?}: {}", value(telemetry, name, labels)), || is_it(value(telemetry, name, labels)))
         .await;
 }
