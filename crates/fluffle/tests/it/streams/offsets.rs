@@ -94,10 +94,11 @@ async fn a_reader_without_an_offset_begins_where_it_is_told_to() {
         let (factory, mut record) = handlers(|_| Act::Ok);
         let store = Offsets::in_memory().unwrap();
         let service = started(reading(&vhost, events(reader(&store).begin(begin)), factory)).await;
-        publish_all(&out, ["new".to_owned()]).await;
+        let new = format!("new for {begin:?}");
+        publish_all(&out, [new.clone()]).await;
         let first: usize = loop {
             let text = next(&mut record).await.text;
-            if text == "new" {
+            if text == new {
                 break record.len();
             }
             assert_eq!(begin, StreamOffset::Last, "{text} is older than the reader");
