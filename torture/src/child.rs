@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fluffle::App;
+use fluffle::{App, prelude::Offsets};
 use futures_util::future::join_all;
 
 use crate::{
@@ -42,7 +42,10 @@ pub async fn live(args: ChildArgs) -> Result<(), fluffle::Error> {
         .map(|(post, journal)| post.publisher(&app, &journal))
         .collect::<Result<Vec<_>, _>>()?;
     let store = Arc::new(Store::default());
-    let app = workload::consume(app, &MORTAL_CONSUMERS, &store, script, &facts, args.name.starts_with(DEADLY))?;
+    // None of its consumers reads the stream.
+    let offsets = Offsets::in_memory().map_err(fluffle::Error::other)?;
+    let deadly = args.name.starts_with(DEADLY);
+    let app = workload::consume(app, &MORTAL_CONSUMERS, &store, &offsets, script, &facts, deadly)?;
     let service = app.start().await?;
     let shift = Shift {
         until: Instant::now() + Duration::from_millis(args.publish_for),

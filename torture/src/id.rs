@@ -21,11 +21,16 @@ pub enum Lane {
     Bulk,
     /// At least once, messages of two types, each with a handler of its own.
     Both,
+    /// At least once, from a stream whose reader keeps its offset on disk.
+    Story,
 }
+
+/// The reader of the stream.
+pub const READER: &str = "reader";
 
 impl Lane {
     /// All lanes.
-    pub const ALL: [Self; 6] = [Self::Wild, Self::Order, Self::Once, Self::Most, Self::Bulk, Self::Both];
+    pub const ALL: [Self; 7] = [Self::Wild, Self::Order, Self::Once, Self::Most, Self::Bulk, Self::Both, Self::Story];
 
     /// The queue's name.
     pub fn queue(self) -> &'static str {
@@ -36,12 +41,22 @@ impl Lane {
             Self::Most => "most",
             Self::Bulk => "bulk",
             Self::Both => "both",
+            Self::Story => "story",
         }
     }
 
-    /// Whether strangers publish to it. Their messages have one type, and some have none.
+    /// The queue of its dead letters.
+    pub fn dead_letters(self) -> String {
+        match self {
+            Self::Story => format!("{}.{READER}.dead", self.queue()),
+            _ => format!("{}.dead", self.queue()),
+        }
+    }
+
+    /// Whether strangers publish to it. Their messages have one type, and some have none; and a stream drops some of
+    /// their headers.
     pub fn has_strangers(self) -> bool {
-        self != Self::Both
+        !matches!(self, Self::Both | Self::Story)
     }
 
     /// Whether every accepted message must be handled or dead-lettered.

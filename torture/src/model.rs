@@ -377,7 +377,7 @@ impl Model {
                 Lane::Wild if id.is_poison() && story.begun > DELIVERIES => {
                     self.breaches.push(Breach::KilledTooOften(id.clone(), story.begun));
                 }
-                Lane::Wild | Lane::Order | Lane::Bulk | Lane::Both => {
+                Lane::Wild | Lane::Order | Lane::Bulk | Lane::Both | Lane::Story => {
                     totals.repeated += u64::from(story.done.saturating_sub(1))
                 }
                 // Without an id, the message cannot be recognized.

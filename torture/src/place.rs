@@ -79,7 +79,9 @@ impl Place {
     /// If the broker does not answer.
     pub fn unsettled(&self) -> Result<Vec<String>, Error> {
         let queues = self.queues()?;
-        let full = queues.iter().filter(|(_, depth)| depth.ready + depth.unacked > 0);
+        // A stream keeps its messages. Whether they were read is known from what handlers tell.
+        let kept = |name: &str| name == Lane::Story.queue();
+        let full = queues.iter().filter(|(name, depth)| !kept(name) && depth.ready + depth.unacked > 0);
         let full = full.map(|(name, depth)| format!("{name}: {} ready, {} unacked", depth.ready, depth.unacked));
         let consumed = |lane: &Lane| queues.get(lane.queue()).is_some_and(|depth| depth.consumers > 0);
         let deserted = Lane::ALL.into_iter().filter(|lane| !consumed(lane));

@@ -59,7 +59,7 @@ const fn batches(kind: PublisherKind, lane: Lane, gzip: bool) -> Post {
 }
 
 /// The publishers of the surviving process.
-pub const STEADY: [Post; 15] = [
+pub const STEADY: [Post; 17] = [
     post(PublisherKind::Awaited, Lane::Wild, false),
     post(PublisherKind::Windowed, Lane::Wild, true),
     post(PublisherKind::Each, Lane::Order, false),
@@ -75,10 +75,12 @@ pub const STEADY: [Post; 15] = [
     post(PublisherKind::Windowed, Lane::Bulk, true),
     post(PublisherKind::Awaited, Lane::Both, true),
     batches(PublisherKind::Windowed, Lane::Both, false),
+    post(PublisherKind::Windowed, Lane::Story, true),
+    batches(PublisherKind::Windowed, Lane::Story, false),
 ];
 
 /// The publishers of the killed process.
-pub const MORTAL: [Post; 7] = [
+pub const MORTAL: [Post; 8] = [
     post(PublisherKind::Windowed, Lane::Wild, false),
     post(PublisherKind::Each, Lane::Order, true),
     post(PublisherKind::Awaited, Lane::Once, true),
@@ -86,6 +88,7 @@ pub const MORTAL: [Post; 7] = [
     batches(PublisherKind::Journaled(WhenFull::Wait), Lane::Bulk, true),
     batches(PublisherKind::Windowed, Lane::Order, false),
     batches(PublisherKind::Journaled(WhenFull::Wait), Lane::Both, true),
+    post(PublisherKind::Journaled(WhenFull::Wait), Lane::Story, false),
 ];
 
 /// The largest size of a journal: about sixty messages, so that it is full when a broker is away for a second.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fluffle::{App, Error, Service, telemetry::Telemetry};
+use fluffle::{App, Error, Service, prelude::Offsets, telemetry::Telemetry};
 
 use crate::{
     args::{Args, ChildArgs, Kind},
@@ -201,7 +201,9 @@ impl Steady {
             .enumerate()
             .map(|(number, post)| post.publisher(&app, &journal(number)))
             .collect::<Result<_, _>>()?;
-        let app = workload::consume(app, &STEADY_CONSUMERS, &Arc::new(Store::default()), script, facts, false)?;
+        let offsets = Offsets::open(folder.join("story.offsets")).map_err(Error::other)?;
+        let store = Arc::new(Store::default());
+        let app = workload::consume(app, &STEADY_CONSUMERS, &store, &offsets, script, facts, false)?;
         let service = app.start().await?;
         service.ready().await?;
         Ok(Self { service, telemetry, publishers, script, facts: facts.clone() })

@@ -8,7 +8,7 @@ use crate::{
     fact::Facts,
     foreign,
     handlers::{AtOnce, Scripted, Store, Types, Undertaker},
-    id::Lane,
+    id::{Lane, READER},
     script::{ATTEMPTS, DELIVERIES, Script},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// Effectively once is here because its mark is in memory: a process killed between an effect and its mark repeats the
 /// effect, unless the application writes both in one transaction.
-pub const STEADY_CONSUMERS: [Lane; 1] = [Lane::Once];
+pub const STEADY_CONSUMERS: [Lane; 2] = [Lane::Once, Lane::Story];
 
 /// The consumers of the killed process.
 pub const MORTAL_CONSUMERS: [Lane; 5] = [Lane::Wild, Lane::Order, Lane::Most, Lane::Bulk, Lane::Both];
@@ -36,11 +36,14 @@ pub fn client(url: &str, name: &str) -> Result<Broker, fluffle::Error> {
 pub fn topology() -> Topology {
     let topology = Topology::new().exchange(Exchange::topic(foreign::EXCHANGE));
     Lane::ALL.into_iter().fold(topology, |topology, lane| {
+        if lane == Lane::Story {
+            return topology.queue(Queue::stream(lane.queue()));
+        }
         let queue = Queue::quorum(lane.queue()).bind(foreign::EXCHANGE, format!("{}.#", lane.queue()));
         topology.queue(match lane {
             Lane::Wild | Lane::Once | Lane::Bulk | Lane::Both => queue.dead_letter(),
             Lane::Order => queue.dead_letter().single_active_consumer(),
-            Lane::Most => queue,
+            Lane::Most | Lane::Story => queue,
         })
     })
 }
@@ -55,6 +58,7 @@ pub fn consume(
     mut app: App,
     lanes: &[Lane],
     store: &Arc<Store>,
+    offsets: &Offsets,
     script: Script,
     facts: &Facts,
     beside_poison: bool,
@@ -79,6 +83,7 @@ pub fn consume(
             Lane::Most => consume.guarantee(AtMostOnce),
             Lane::Bulk => consume.prefetch(8),
             Lane::Both => consume,
+            Lane::Story => consume.stream(StreamReader::new(READER, offsets.clone()).keep_every(8)),
         };
         app = match lane {
             Lane::Bulk => app.consume_batches(consume, move || AtOnce { script, facts: facts.clone() }),
@@ -95,7 +100,7 @@ pub fn consume(
 pub fn bury(broker: Broker, facts: &Facts) -> App {
     Lane::ALL.into_iter().filter(|lane| lane.loses_nothing()).fold(App::new(broker), |app, lane| {
         let facts = facts.clone();
-        let queue = format!("{}.dead", lane.queue());
+        let queue = lane.dead_letters();
         if lane == Lane::Both {
             let consume = Consume::queue(queue).retry(Retry::none());
             return app.consume_types::<_, Types, _, _>(consume, move || Undertaker { facts: facts.clone() });

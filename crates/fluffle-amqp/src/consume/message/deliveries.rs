@@ -9,7 +9,10 @@ use std::sync::{
 use lapin::{message::Delivery, types::AMQPValue};
 
 use crate::{
-    link::{connection::ConnectionShared, sanitizer::Peer},
+    link::{
+        connection::ConnectionShared,
+        sanitizer::{self, Peer},
+    },
     topology::QueueKind,
 };
 
@@ -88,6 +91,8 @@ impl Deliveries {
         let count = match headers.and_then(|headers| headers.inner().get(DELIVERY_COUNT)) {
             Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).unwrap_or(0),
             Some(_) => 0,
+            // Its headers could not be read, and the count was among them.
+            None if sanitizer::taken(&delivery.properties).is_some() => 0,
             None => {
                 // A queue that counts puts the header on every redelivery.
                 self.counts.store(false, Relaxed);
@@ -143,6 +148,17 @@ mod tests {
         assert_eq!(unknown.of(&delivery(true, count(7))).charged(), 7);
         assert_eq!(unknown.of(&delivery(true, None)).charged(), 0);
         assert_eq!(unknown.of(&delivery(true, count(7))).charged(), 0, "a sender wrote this count");
+    }
+
+    #[test]
+    fn a_message_whose_headers_cannot_be_read_does_not_say_that_its_queue_counts_nothing() {
+        let quorum = queue(Some(QueueKind::Quorum));
+        let mut unreadable = delivery(true, None);
+        let mut headers = FieldTable::default();
+        sanitizer::mark(&mut headers);
+        unreadable.properties = BasicProperties::default().with_headers(headers);
+        assert_eq!(quorum.of(&unreadable).charged(), 0);
+        assert_eq!(quorum.of(&delivery(true, count(7))).charged(), 7, "the message behind it is charged as before");
     }
 
     #[test]

@@ -80,6 +80,13 @@ pub(crate) fn taken(properties: &BasicProperties) -> Option<(BasicProperties, St
     Some((properties.clone().with_headers(without), what))
 }
 
+/// Marks headers as those of a message with unreadable parts.
+#[cfg(test)]
+pub(crate) fn mark(headers: &mut FieldTable) {
+    headers.insert(UNREADABLE.into(), AMQPValue::LongString("headers.k: nested deeper than 32 levels".into()));
+    headers.insert(MARK.into(), AMQPValue::LongLongInt(secret()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

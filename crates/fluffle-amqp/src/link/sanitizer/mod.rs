@@ -25,6 +25,8 @@ pub(crate) mod stream;
 mod table;
 
 pub(crate) use frames::Sanitizer;
+#[cfg(test)]
+pub(crate) use mark::mark;
 pub(crate) use mark::taken;
 pub(crate) use shorten::{is_ours, shorten};
 pub(crate) use start::Peer;
