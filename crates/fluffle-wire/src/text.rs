@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_quotation_is_cut_and_the_rest_of_the_error_is_kept() {
         let said = r#"invalid type: string "my \"secret\" is long", expected u32 at line 1 column 30"#;
-        assert_eq!(redacted(said, 300), r#"invalid type: string "my \"secret\"…", expected u32 at line 1 column 30"#);
+        assert_eq!(redacted(said, 300), r#"invalid type: string "my \"secret\…", expected u32 at line 1 column 30"#);
         assert_eq!(redacted("missing field `orderId` at line 1", 300), "missing field `orderId` at line 1");
         let unknown = format!("unrecognized field name '{}'", "x".repeat(50));
         assert_eq!(redacted(&unknown, 300), format!("unrecognized field name '{}…'", "x".repeat(40)));

@@ -1,5 +1,5 @@
 //! The messages of `made.json` and `written.json`.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,21 @@ use serde::Deserialize;
 
 /// A message as it is on a queue.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Message {
-    pub name: String,
-    pub content_type: Option<String>,
-    pub content_encoding: Option<String>,
+pub(crate) struct Message {
+    pub(crate) name: String,
+    pub(crate) content_type: Option<String>,
+    pub(crate) content_encoding: Option<String>,
     #[serde(default, rename = "type")]
-    pub type_name: Option<String>,
-    pub headers: BTreeMap<String, serde_json::Value>,
+    pub(crate) type_name: Option<String>,
+    pub(crate) headers: BTreeMap<String, serde_json::Value>,
     body: Option<String>,
     body_base64: Option<String>,
     #[serde(skip)]
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
 }
 
 impl Message {
-    pub fn incoming(&self) -> Incoming<'_> {
+    pub(crate) fn incoming(&self) -> Incoming<'_> {
         Incoming {
             content_type: self.content_type.as_deref(),
             content_encoding: self.content_encoding.as_deref(),
@@ -35,28 +35,28 @@ impl Message {
     }
 
     /// The same message with another body.
-    pub fn with_body(&self, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn with_body(&self, body: impl Into<Bytes>) -> Self {
         Self { bytes: body.into(), ..self.clone() }
     }
 
     /// The same message with a part of its body replaced.
-    pub fn with(&self, part: &str, other: &str) -> Self {
+    pub(crate) fn with(&self, part: &str, other: &str) -> Self {
         let body = std::str::from_utf8(&self.bytes).unwrap();
         assert!(body.contains(part), "{} has no {part} in {body}", self.name);
         self.with_body(body.replacen(part, other, 1))
     }
 
-    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.insert(name.to_owned(), value.into());
         self
     }
 
-    pub fn without_header(mut self, name: &str) -> Self {
+    pub(crate) fn without_header(mut self, name: &str) -> Self {
         assert!(self.headers.remove(name).is_some());
         self
     }
 
-    pub fn labelled(mut self, content_type: &str) -> Self {
+    pub(crate) fn labelled(mut self, content_type: &str) -> Self {
         self.content_type = Some(content_type.to_owned());
         self
     }
@@ -71,7 +71,7 @@ impl Headers for Message {
     }
 }
 
-pub fn all() -> Vec<Message> {
+pub(crate) fn all() -> Vec<Message> {
     let files = [include_str!("made.json"), include_str!("written.json")];
     let mut all: Vec<Message> =
         files.iter().flat_map(|file| serde_json::from_str::<Vec<Message>>(file).unwrap()).collect();
@@ -85,6 +85,6 @@ pub fn all() -> Vec<Message> {
     all
 }
 
-pub fn message(name: &str) -> Message {
+pub(crate) fn message(name: &str) -> Message {
     all().into_iter().find(|message| message.name == name).unwrap_or_else(|| panic!("no message {name}"))
 }

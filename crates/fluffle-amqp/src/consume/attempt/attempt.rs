@@ -12,7 +12,7 @@ use std::{
 
 use fluffle_wire::{
     Incoming, Read,
-    headers::{Attempt as AttemptNumber, TraceContext},
+    headers::{Attempt as AttemptNumber, TRACEPARENT, TraceContext},
 };
 use futures_util::task::AtomicWaker;
 use tokio::sync::SetOnce;
@@ -124,6 +124,12 @@ impl Attempt {
     /// The span that sent the message or batch, by its headers, or else by its envelope.
     pub(crate) fn trace(&self) -> Option<TraceContext> {
         self.message.trace().or_else(|| self.told.get()?.trace.clone())
+    }
+
+    /// Whether the sender says something about its span, which [`trace`](Self::trace) reads.
+    pub(crate) fn tells_a_trace(&self) -> bool {
+        let of_headers = self.headers().is_some() && self.header(TRACEPARENT).is_some();
+        of_headers || self.told.get().is_some_and(|told| told.trace.is_some())
     }
 
     /// The id of its trace for a log line; `None` for a message without a trace.
@@ -253,7 +259,7 @@ impl Attempt {
 
 impl Carrier for Attempt {
     fn trace(&self) -> Option<TraceContext> {
-        self.message.trace()
+        Attempt::trace(self)
     }
 }
 
