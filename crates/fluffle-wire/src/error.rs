@@ -156,7 +156,7 @@ impl DecodeError {
 
     /// Adds what the consumer can do.
     pub(crate) fn hinted(mut self, hint: &str) -> Self {
-        self.message = format!("{}; {hint}", self.message);
+        self.message = format!("{} ({hint})", self.message);
         self
     }
 

@@ -39,13 +39,13 @@ type Hint = (&'static str, How);
 fn of_headers(incoming: &Incoming<'_>) -> Option<Hint> {
     let has = |name| present(incoming.header(name)).is_some();
     if has("__TypeId__") {
-        return Some(("Spring AMQP sent it (header __TypeId__)", Envelope("SpringAmqp")));
+        return Some(("Spring AMQP sent it, says its header __TypeId__", Envelope("SpringAmqp")));
     }
     if has("task") && has("id") {
-        return Some(("it is a Celery task (header task)", Envelope("Celery")));
+        return Some(("it is a Celery task, says its header task", Envelope("Celery")));
     }
     if CLOUD_EVENTS.iter().any(|name| has(name)) {
-        return Some(("it is a CloudEvent in binary mode (header specversion)", Envelope("CloudEvents")));
+        return Some(("it is a CloudEvent, say its headers", Envelope("CloudEvents")));
     }
     None
 }

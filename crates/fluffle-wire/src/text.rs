@@ -74,7 +74,8 @@ mod tests {
         assert_eq!(redacted("missing field `orderId` at line 1", 300), "missing field `orderId` at line 1");
         let unknown = format!("unrecognized field name '{}'", "x".repeat(50));
         assert_eq!(redacted(&unknown, 300), format!("unrecognized field name '{}…'", "x".repeat(40)));
-        assert_eq!(redacted("this isn't quoted, though it has an apostrophe that stands alone", 300).len(), 63);
+        let plain = "this isn't quoted, though it has an apostrophe";
+        assert_eq!(redacted(plain, 300), plain);
         assert_eq!(redacted(&"é".repeat(500), 101), format!("{}…", "é".repeat(49)));
     }
 }

@@ -98,9 +98,11 @@ fn nothing_is_accepted_unless_the_consumer_names_it_and_the_error_says_how() {
     }
     // Plain JSON by its content type. Its headers tell whose it is, once it turns out to be something else.
     refused_with(&plain, &message("celery-keywords"), Malformed, &["Consume::accepts(Celery)"]);
-    refused_with(&Wire::<Alert>::protobuf(), &message("spring"), ContentType, &["Consume::accepts(SpringAmqp)"]);
+    refused_with(&Wire::<Alert>::protobuf(), &message("spring"), Malformed, &["Consume::accepts(SpringAmqp)"]);
     for name in ["cloudevents-binary-json", "knative"] {
-        refused_with(&Wire::<Alert>::protobuf(), &message(name), ContentType, &["Consume::accepts(CloudEvents)"]);
+        refused_with(&Wire::<Alert>::protobuf(), &message(name), Malformed, &["Consume::accepts(CloudEvents)"]);
+        let strict = Wire::<Alert>::protobuf().strict();
+        refused_with(&strict, &message(name), ContentType, &["Consume::accepts(CloudEvents)"]);
     }
     // A message that was accepted and is wrong is not told to be accepted.
     let (_, said) = refused(&orders(), &message("celery-keywords").with("4995", "true"));

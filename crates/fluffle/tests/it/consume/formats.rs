@@ -5,6 +5,7 @@ mod others;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use fluffle::{
     amqp::{Payload, trace},
     prelude::*,
@@ -19,7 +20,6 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use others::{Message, message};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -170,7 +170,8 @@ async fn an_order_is_handled_from_each_format_and_its_trace_is_that_of_the_envel
 async fn what_a_handler_publishes_continues_the_trace_that_came_in_the_body() {
     let place = vhost();
     let (seen, mut record) = mpsc::unbounded_channel();
-    let app = app_with_q(place.url()).topology(Topology::new().queue(Queue::quorum("next")));
+    let topology = Topology::new().queue(Queue::quorum("q").dead_letter()).queue(Queue::quorum("next"));
+    let app = App::new(broker(place.url())).topology(topology);
     let clerk = Clerk { seen, next: Some(app.publisher::<String>(Route::queue("next"))) };
     let service = started(app.consume(accepting(Consume::<OrderPlaced>::queue("q")), move || clerk.clone())).await;
     let raw = Raw::connect(place.url()).await;
