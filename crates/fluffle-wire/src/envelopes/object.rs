@@ -33,6 +33,7 @@ impl<'a> Object<'a> {
     ///
     /// Fails if it is not an object, or if a name that is asked for stands twice.
     pub(crate) fn read(json: &'a [u8], names: &'static [&'static str], any_case: bool) -> Result<Self, Fault> {
+        expect(json, b'{', "a JSON object")?;
         let mut parser = serde_json::Deserializer::from_slice(json);
         let members = Members { names, any_case }.deserialize(&mut parser);
         let members = members.and_then(|members| parser.end().map(|()| members));
@@ -68,7 +69,17 @@ impl<'a> Object<'a> {
 
 /// The elements of a JSON array, at most `most`.
 pub(crate) fn array(value: &RawValue, most: usize) -> Result<Vec<&RawValue>, Fault> {
+    expect(value.get().as_bytes(), b'[', "an array")?;
     serde_json::Deserializer::from_str(value.get()).deserialize_seq(Elements { most }).map_err(said)
+}
+
+/// Fails if the value is of another kind. The parser would say so too, in an error that holds the whole value.
+fn expect(json: &[u8], first: u8, expected: &str) -> Result<(), Fault> {
+    match json.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(byte) if *byte == first => Ok(()),
+        Some(byte) => Err(format!("it is {}, expected {expected}", kind_of(*byte))),
+        None => Err(format!("it is empty, expected {expected}")),
+    }
 }
 
 /// The text of a JSON string; `None` if it is another kind of value, or has escapes that are no text.
@@ -104,13 +115,20 @@ pub(crate) fn is_empty(value: &RawValue) -> bool {
 /// What kind of value it is, for errors, which never quote the value itself.
 pub(crate) fn kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
-        Some(b'{') => "an object",
-        Some(b'[') => "an array",
         Some(b'"') if string(value).is_none() => "text with an escape that stands for no character",
-        Some(b'"') => "text",
-        Some(b't' | b'f') => "a boolean",
-        Some(b'n') => "null",
-        _ => "a number",
+        first => kind_of(first.copied().unwrap_or_default()),
+    }
+}
+
+fn kind_of(first: u8) -> &'static str {
+    match first {
+        b'{' => "an object",
+        b'[' => "an array",
+        b'"' => "text",
+        b't' | b'f' => "a boolean",
+        b'n' => "null",
+        b'-' | b'0'..=b'9' => "a number",
+        _ => "not JSON",
     }
 }
 
