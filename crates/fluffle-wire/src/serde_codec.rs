@@ -28,14 +28,8 @@ use crate::{Codec, DecodeError, EncodeError, Label, json_text};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A service says it once for the type, and then publishes and consumes the type like any other
-/// (`Payload` is a trait of `fluffle`):
-///
-/// ```ignore
-/// impl Payload for OrderPlaced {
-///     fn wire() -> Wire<Self> { Wire::serde_json("shop.OrderPlaced") }
-/// }
-/// ```
+/// A service says it once for the type, as its `Payload` (a trait of `fluffle`), and then publishes and consumes the type
+/// like any other.
 ///
 /// A field that the type does not know is skipped, and a field that is missing is an error, unless the type's serde
 /// attributes say otherwise (`default`, `deny_unknown_fields`). Text is UTF-8; a byte order mark before it is skipped, and

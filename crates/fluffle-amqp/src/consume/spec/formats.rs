@@ -14,7 +14,23 @@ impl<T, R> Consume<T, R> {
     /// own format, so no envelope is asked for them.
     ///
     /// If the envelope tells the trace of the message, and its headers do not,
-    /// [`Delivery::trace`](crate::Delivery::trace) is that one.
+    /// [`Delivery::trace`](crate::Delivery::trace) is that one. An answer to a request is in the format of the message
+    /// inside, and in no envelope.
+    ///
+    /// The types in envelopes seldom have Protobuf names: see [`type_alias`](Self::type_alias).
+    ///
+    /// ```
+    /// use fluffle_amqp::{Consume, Payload};
+    /// use fluffle_wire::envelopes::{CloudEvents, MassTransit};
+    ///
+    /// # fn example<OrderPlaced: Payload>() -> Consume<OrderPlaced> {
+    /// Consume::queue("orders")
+    ///     .accepts(CloudEvents)
+    ///     .type_alias("com.shop.order.placed", "shop.v1.OrderPlaced")
+    ///     .accepts(MassTransit)
+    ///     .type_alias("Shop.Orders.OrderPlaced", "shop.v1.OrderPlaced")
+    /// # }
+    /// ```
     #[must_use]
     pub fn accepts(mut self, envelope: impl Envelope + 'static) -> Self {
         self.wire = self.wire.accepts(envelope);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use fluffle::{
-    amqp::{Payload, trace},
+    amqp::{DeliveryInfo, Handling, Middleware, Payload, trace},
     prelude::*,
     wire::{
         Codec, DecodeError, EncodeError, SerdeJson, Wire,
@@ -166,17 +166,30 @@ async fn an_order_is_handled_from_each_format_and_its_trace_is_that_of_the_envel
     nothing_left(&place, service).await;
 }
 
+/// Tells the trace of each message. A span of an attempt has its parent from there.
+struct Traces(mpsc::UnboundedSender<Option<String>>);
+
+impl Middleware for Traces {
+    fn before(&self, delivery: &DeliveryInfo<'_>) -> Result<Box<dyn Handling>, Failure> {
+        self.0.send(delivery.trace().map(|trace| trace.trace_id_hex()))?;
+        Ok(Box::new(()))
+    }
+}
+
 #[actix::test]
-async fn what_a_handler_publishes_continues_the_trace_that_came_in_the_body() {
+async fn what_a_handler_publishes_and_its_span_continue_the_trace_that_came_in_the_body() {
     let place = vhost();
     let (seen, mut record) = mpsc::unbounded_channel();
+    let (spans, mut parents) = mpsc::unbounded_channel();
     let topology = Topology::new().queue(Queue::quorum("q").dead_letter()).queue(Queue::quorum("next"));
     let app = App::new(broker(place.url())).topology(topology);
     let clerk = Clerk { seen, next: Some(app.publisher::<String>(Route::queue("next"))) };
-    let service = started(app.consume(accepting(Consume::<OrderPlaced>::queue("q")), move || clerk.clone())).await;
+    let consume = accepting(Consume::<OrderPlaced>::queue("q")).middleware(Traces(spans));
+    let service = started(app.consume(consume, move || clerk.clone())).await;
     let raw = Raw::connect(place.url()).await;
     put(&raw, &message("dapr")).await;
     soon("an order", record.recv()).await.unwrap();
+    assert_eq!(soon("a parent", parents.recv()).await.unwrap().as_deref(), Some(TRACE));
     let next = raw.take("next").await;
     let parent = next.header(headers::TRACEPARENT).expect("a trace");
     assert_eq!(parent.split('-').nth(1), Some(TRACE));
