@@ -19,10 +19,8 @@ const BODY: &str = r#"{"quakeId":"Zoë"}"#;
 fn decode(content_type: Option<&str>, body: impl Into<Bytes>) -> [Result<String, DecodeError>; 3] {
     let body = body.into();
     let incoming = Incoming { content_type, ..Incoming::unlabelled(&body) };
-    let beside = Wire::<Alert>::protobuf().decode(&Incoming {
-        content_type: content_type.or(Some("application/json")),
-        ..incoming
-    });
+    let beside = Wire::<Alert>::protobuf()
+        .decode(&Incoming { content_type: content_type.or(Some("application/json")), ..incoming });
     [
         Wire::<Alert>::json().decode(&incoming).map(|alert| alert.quake_id),
         beside.map(|alert| alert.quake_id),
