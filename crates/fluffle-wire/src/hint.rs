@@ -21,7 +21,7 @@ pub(crate) fn how_to_accept(
     let (what, how) = of_headers(incoming).or_else(|| of_envelope_type(media_type)).or_else(of_label)?;
     match how {
         Envelope(name) if accepted(name) => None,
-        Envelope(name) => Some(format!("{what}: read it with Consume::accepts({name})")),
+        Envelope(name) => Some(format!("{what}: read it with Consume::accepts({name}{})", constructor(name))),
         Otherwise(how) => Some(format!("{what}: {how}")),
     }
 }
@@ -33,6 +33,11 @@ enum How {
 }
 
 use How::{Envelope, Otherwise};
+
+/// The call that makes an envelope which has settings.
+fn constructor(name: &str) -> &'static str {
+    if matches!(name, "Celery" | "Dapr") { "::new()" } else { "" }
+}
 
 type Hint = (&'static str, How);
 
@@ -61,7 +66,7 @@ fn of_envelope_type(media_type: &str) -> Option<Hint> {
         ),
         "application/x-python-serialize" => (
             "it is a pickled Python object",
-            Otherwise("let the sender set task_serializer = 'json', and read it with Consume::accepts(Celery)"),
+            Otherwise("let the sender set task_serializer = 'json', and read it with Consume::accepts(Celery::new())"),
         ),
         _ => return None,
     })

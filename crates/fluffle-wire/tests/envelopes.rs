@@ -90,14 +90,14 @@ fn nothing_is_accepted_unless_the_consumer_names_it_and_the_error_says_how() {
     for (name, how) in [
         ("cloudevents-structured-json", "Consume::accepts(CloudEvents)"),
         ("masstransit", "Consume::accepts(MassTransit)"),
-        ("dapr", "Consume::accepts(Dapr)"),
+        ("dapr", "Consume::accepts(Dapr::new())"),
         ("spring-serialized", "Jackson2JsonMessageConverter"),
-        ("celery-pickle", "Consume::accepts(Celery)"),
+        ("celery-pickle", "Consume::accepts(Celery::new())"),
     ] {
         refused_with(&plain, &message(name), ContentType, &[how]);
     }
     // Plain JSON by its content type. Its headers tell whose it is, once it turns out to be something else.
-    refused_with(&plain, &message("celery-keywords"), Malformed, &["Consume::accepts(Celery)"]);
+    refused_with(&plain, &message("celery-keywords"), Malformed, &["Consume::accepts(Celery::new())"]);
     refused_with(&Wire::<Alert>::protobuf(), &message("spring"), Malformed, &["Consume::accepts(SpringAmqp)"]);
     for name in ["cloudevents-binary-json", "knative"] {
         refused_with(&Wire::<Alert>::protobuf(), &message(name), Malformed, &["Consume::accepts(CloudEvents)"]);

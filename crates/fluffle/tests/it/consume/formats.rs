@@ -247,9 +247,9 @@ async fn a_format_that_the_consumer_does_not_name_is_a_dead_letter_that_says_how
     let raw = Raw::connect(place.url()).await;
     for (name, how) in [
         ("cloudevents-structured-json", "Consume::accepts(CloudEvents)"),
-        ("dapr", "Consume::accepts(Dapr)"),
+        ("dapr", "Consume::accepts(Dapr::new())"),
         ("masstransit", "Consume::accepts(MassTransit)"),
-        ("celery-keywords", "Consume::accepts(Celery)"),
+        ("celery-keywords", "Consume::accepts(Celery::new())"),
     ] {
         let message = message(name);
         put(&raw, &message).await;
