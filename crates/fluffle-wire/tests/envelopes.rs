@@ -255,7 +255,11 @@ fn of_spring_only_single_objects_in_utf_8_are_read() {
     order(orders().read(&message("spring").labelled("text/x-json").incoming()));
     // Other bodies with the header are read as they are.
     let bytes = message("spring").labelled("application/protobuf").with_body("\x0a\x04o-17");
-    assert_eq!(Wire::<Alert>::protobuf().accepts(SpringAmqp).decode(&bytes.incoming()).unwrap().quake_id, "o-17");
+    let wire = Wire::<Alert>::protobuf().accepts(SpringAmqp);
+    assert_eq!(wire.decode(&bytes.incoming()).unwrap().quake_id, "o-17");
+    // And a consumer that accepts Spring's messages is not told to, if one of those bodies is wrong.
+    let (kind, said) = refused(&wire, &bytes.with_body("\x0a\x7f"));
+    assert!(kind == Malformed && !said.contains("accepts("), "{said}");
 }
 
 #[test]
