@@ -1,8 +1,8 @@
 //! A codec of your own: Avro, by the crate apache-avro. `cargo run -p fluffle-wire --example avro`
 //!
 //! A body is one datum, without Avro's file header: both ends have the schema. With a schema registry, the codec would
-//! read the schema's id from the first bytes of the body, and look the schema up in what was loaded at the start, because
-//! a codec must not wait.
+//! read the schema's id from the first bytes of the body, and look the schema up in what was loaded at the start,
+//! because a codec must not wait.
 #![allow(clippy::print_stdout)]
 
 use apache_avro::{Schema, reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter};
@@ -18,7 +18,8 @@ struct Avro {
 
 impl Avro {
     fn new(schema: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        // A length in a body is believed up to this many bytes, so it is as much as a body may have. For the whole program.
+        // A length in a body is believed up to this many bytes, so it is as much as a body may have. For the whole
+        // program.
         apache_avro::util::max_allocation_bytes(Limits::default().decompressed);
         let schema = Schema::parse_str(schema)?;
         let name = schema.name().ok_or("the schema has no name")?;

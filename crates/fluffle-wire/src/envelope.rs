@@ -5,8 +5,8 @@ use crate::{DecodeError, Incoming};
 
 /// A format of others that wraps a message: the body, or the headers, say which type it is and where its bytes are.
 ///
-/// A consumer reads such messages only if it is told to: `Consume::accepts`, or [`Wire::accepts`](crate::Wire::accepts).
-/// What is taken out is then read by the codec that its content type names.
+/// A consumer reads such messages only if it is told to: `Consume::accepts`, or
+/// [`Wire::accepts`](crate::Wire::accepts). What is taken out is then read by the codec that its content type names.
 ///
 /// With the feature `json`, this crate has the envelopes of `envelopes`. To add another one, implement this trait:
 ///

@@ -3,9 +3,9 @@
 use crate::incoming::present;
 use crate::{DecodeErrorKind, Incoming, Label};
 
-/// The setting by which a consumer reads this message, or what its sender must change, if the labels tell. `kind` is why
-/// it was not read. `accepted` tells whether the consumer accepts the envelope of this name already; then nothing is left
-/// to say about it.
+/// The setting by which a consumer reads this message, or what its sender must change, if the labels tell. `kind` is
+/// why it was not read. `accepted` tells whether the consumer accepts the envelope of this name already; then nothing
+/// is left to say about it.
 pub(crate) fn how_to_accept(
     incoming: &Incoming<'_>,
     kind: DecodeErrorKind,
@@ -77,7 +77,7 @@ fn of_media_type(media_type: &str) -> Option<Hint> {
     Some(match media_type {
         "text/plain" => ("if Dapr sent it", Envelope("Dapr")),
         "application/json" => (
-            "a consumer of a Protobuf type reads JSON if the type's descriptor is linked, and the consumer is not strict",
+            "a Protobuf type is read from JSON if its descriptor is linked, by a consumer that is not strict",
             Otherwise("compile the type with fluffle_build, or link its descriptor with fluffle::wire::descriptors!"),
         ),
         "application/msgpack" | "application/x-msgpack" | "avro/binary" | "application/avro" | "application/cbor" => {

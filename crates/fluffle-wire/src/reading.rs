@@ -102,8 +102,8 @@ impl<M> Wire<M> {
     ///
     /// # Errors
     ///
-    /// [`DecodeErrorKind::ContentType`] and [`DecodeErrorKind::TypeName`] if a label does not fit, and the errors of the
-    /// codec.
+    /// [`DecodeErrorKind::ContentType`] and [`DecodeErrorKind::TypeName`] if a label does not fit, and the errors of
+    /// the codec.
     pub fn decode_labelled(&self, label: &Label<'_>, body: &Bytes) -> Result<M, DecodeError> {
         let format = self.format_of(label).ok_or_else(|| self.wrong_format(label))?;
         let label = Label { type_name: self.check_type(format, label)?, ..*label };
@@ -289,8 +289,8 @@ fn is_one_of(label: &str, known: &[&str]) -> bool {
     known.iter().any(|one| label.eq_ignore_ascii_case(one))
 }
 
-/// Whether the label says gzip. Spring AMQP's `GZipPostProcessor` adds the text encoding: `gzip, UTF-8`, and `gzip:UTF-8`
-/// before version 2.3.
+/// Whether the label says gzip. Spring AMQP's `GZipPostProcessor` adds the text encoding: `gzip, UTF-8`, and
+/// `gzip:UTF-8` before version 2.3.
 fn is_gzip(label: &str) -> bool {
     match label.split_once([',', ':']) {
         Some((one, other)) => is_one_of(one.trim(), &GZIP) && is_one_of(other.trim(), &NO_COMPRESSION),

@@ -28,14 +28,14 @@ use crate::{Codec, DecodeError, EncodeError, Label, json_text};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A service says it once for the type, as its `Payload` (a trait of `fluffle`), and then publishes and consumes the type
-/// like any other.
+/// A service says it once for the type, as its `Payload` (a trait of `fluffle`), and then publishes and consumes the
+/// type like any other.
 ///
 /// A field that the type does not know is skipped, and a field that is missing is an error, unless the type's serde
-/// attributes say otherwise (`default`, `deny_unknown_fields`). Text is UTF-8; a byte order mark before it is skipped, and
-/// a content type with another `charset` is refused. Values nest at most 128 deep (serde_json's limit). An error may quote
-/// a few letters of the body. How much memory a message takes depends on its type; limit the size of bodies with
-/// [`Limits`](crate::Limits).
+/// attributes say otherwise (`default`, `deny_unknown_fields`). Text is UTF-8; a byte order mark before it is skipped,
+/// and a content type with another `charset` is refused. Values nest at most 128 deep (serde_json's limit). An error
+/// may quote a few letters of the body. How much memory a message takes depends on its type; limit the size of bodies
+/// with [`Limits`](crate::Limits).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SerdeJson {
     type_name: Cow<'static, str>,

@@ -19,13 +19,13 @@ use crate::{DecodeError, Envelope, Incoming, Label, Opened};
 ///
 /// A task with other arguments beside these is refused, because they would be lost.
 ///
-/// Fluffle reads tasks and is no Celery worker. So a task is refused if more than its handler is asked for: if it has an
-/// `eta` (countdowns and Celery's own retries too), or callbacks, errbacks, a chain or a chord. `expires` is left to the
-/// broker, which Celery tells the same. A result is not sent.
+/// Fluffle reads tasks and is no Celery worker. So a task is refused if more than its handler is asked for: if it has
+/// an `eta` (countdowns and Celery's own retries too), or callbacks, errbacks, a chain or a chord. `expires` is left to
+/// the broker, which Celery tells the same. A result is not sent.
 ///
-/// Also refused, with an error that says what to set: pickle, YAML and MessagePack (`task_serializer`), and compressed tasks
-/// (`task_compression`), whose labels do not say which format they are in. Celery's markers for values that JSON lacks
-/// (`{"__type__": "datetime", …}`, `{"bytes": …, "__base64__": true}`) are left in the message.
+/// Also refused, with an error that says what to set: pickle, YAML and MessagePack (`task_serializer`), and compressed
+/// tasks (`task_compression`), whose labels do not say which format they are in. Celery's markers for values that JSON
+/// lacks (`{"__type__": "datetime", …}`, `{"bytes": …, "__base64__": true}`) are left in the message.
 ///
 /// ```
 /// use bytes::Bytes;

@@ -5,24 +5,24 @@ use crate::{DecodeError, Envelope, Incoming, Label, Opened};
 
 /// [CloudEvents](https://cloudevents.io) 1.0, in both of its modes:
 ///
-/// - **Structured JSON**: `content_type` is `application/cloudevents+json`, and the body is the event. Its `data` is the
-///   message if `datacontenttype` is JSON or absent; if it is another type, `data` is the message as text. Or `data_base64`
-///   is the message in base64. An event without either has an empty body.
-/// - **Binary**: the attributes are headers, the body is the message, and `content_type` is that of the message. There is
-///   no specification for AMQP 0-9-1, so the names are those in use: `cloudEvents:type` and `cloudEvents_type` (the
+/// - **Structured JSON**: `content_type` is `application/cloudevents+json`, and the body is the event. Its `data` is
+///   the message if `datacontenttype` is JSON or absent; if it is another type, `data` is the message as text. Or
+///   `data_base64` is the message in base64. An event without either has an empty body.
+/// - **Binary**: the attributes are headers, the body is the message, and `content_type` is that of the message. There
+///   is no specification for AMQP 0-9-1, so the names are those in use: `cloudEvents:type` and `cloudEvents_type` (the
 ///   specification for AMQP 1.0 and the SDKs), `ce-type` (the names of HTTP) and `type` (Knative). The message is
 ///   recognized by the header of the `specversion`, under one of these four names.
 ///
 /// The attributes `specversion` (1.0), `id`, `source` and `type` must be there. The type of the message is the event's
 /// `type`, which others name in their own way (`com.shop.order.placed`): say which type is meant with `type_alias`. The
-/// attribute `dataschema` is not read, because what stands there is up to the sender. The trace is that of the extensions
-/// `traceparent` and `tracestate`.
+/// attribute `dataschema` is not read, because what stands there is up to the sender. The trace is that of the
+/// extensions `traceparent` and `tracestate`.
 ///
 /// Not read, with an error that says so: batches of events (`application/cloudevents-batch+json`) and other formats of
 /// events (`application/cloudevents+avro`, …).
 ///
-/// To read events in JSON, the consumer's message type must be read from JSON. See the [module](crate::envelopes) for an
-/// example.
+/// To read events in JSON, the consumer's message type must be read from JSON. See the [module](crate::envelopes) for
+/// an example.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloudEvents;
 

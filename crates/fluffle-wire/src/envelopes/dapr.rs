@@ -2,19 +2,19 @@ use crate::envelopes::event::{self, Event};
 use crate::incoming::present;
 use crate::{DecodeError, Envelope, Incoming, Label, Opened};
 
-/// [Dapr](https://dapr.io)'s messages of publish and subscribe: a CloudEvent in JSON, with `topic`, `pubsubname` and the
-/// trace of the sender in the body (`traceparent`, `traceid`).
+/// [Dapr](https://dapr.io)'s messages of publish and subscribe: a CloudEvent in JSON, with `topic`, `pubsubname` and
+/// the trace of the sender in the body (`traceparent`, `traceid`).
 ///
-/// Dapr labels all of its messages `text/plain` on RabbitMQ, unless the sender sets the metadata `contentType`. So **every
-/// message labelled `text/plain`** counts as Dapr's for a consumer that accepts this, and so does
+/// Dapr labels all of its messages `text/plain` on RabbitMQ, unless the sender sets the metadata `contentType`. So
+/// **every message labelled `text/plain`** counts as Dapr's for a consumer that accepts this, and so does
 /// `application/cloudevents+json`. A message with one of these labels and another content is refused.
 ///
-/// The type of the message is the event's `type`. If the sender gave none, Dapr writes `com.dapr.event.sent`; then the type
-/// is that of AMQP's `type` property (the metadata `type`), or else the consumer's own.
+/// The type of the message is the event's `type`. If the sender gave none, Dapr writes `com.dapr.event.sent`; then the
+/// type is that of AMQP's `type` property (the metadata `type`), or else the consumer's own.
 ///
-/// A sender that sets the metadata `rawPayload` sends the message without the envelope, labelled `text/plain` too. To read
-/// such a queue, say what the bodies are with [`raw_payload`](Dapr::raw_payload). A queue has raw payloads or envelopes,
-/// because their labels do not tell them apart.
+/// A sender that sets the metadata `rawPayload` sends the message without the envelope, labelled `text/plain` too. To
+/// read such a queue, say what the bodies are with [`raw_payload`](Dapr::raw_payload). A queue has raw payloads or
+/// envelopes, because their labels do not tell them apart.
 ///
 /// ```
 /// use bytes::Bytes;

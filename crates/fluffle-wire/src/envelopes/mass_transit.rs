@@ -4,17 +4,17 @@ use crate::envelopes::object::{self, Fault, Object};
 use crate::headers::{HeaderValue, TRACEPARENT, TRACESTATE, TraceContext};
 use crate::{DecodeError, Envelope, Incoming, Label, Opened};
 
-/// The envelope of [MassTransit](https://masstransit.io): `application/vnd.masstransit+json`, the default of its RabbitMQ
-/// transport.
+/// The envelope of [MassTransit](https://masstransit.io): `application/vnd.masstransit+json`, the default of its
+/// RabbitMQ transport.
 ///
-/// `messageType` lists the message's type and the interfaces and base types that it has, the most specific first. Each is
-/// known under two names: as it stands (`urn:message:Shop.Orders:OrderPlaced`) and as .NET writes it
+/// `messageType` lists the message's type and the interfaces and base types that it has, the most specific first. Each
+/// is known under two names: as it stands (`urn:message:Shop.Orders:OrderPlaced`) and as .NET writes it
 /// (`Shop.Orders.OrderPlaced`). The first name that the consumer knows, as a type or as an alias, is the type of the
 /// message. A consumer with `Raw` among its types knows every name, so the first one counts.
 ///
-/// The message is the JSON in `message`. MassTransit writes names of properties in `camelCase`, which is what proto3 JSON
-/// expects. The case of the envelope's own names does not count. The trace is that of `MT-Activity-Id` or `traceparent` in
-/// `headers`.
+/// The message is the JSON in `message`. MassTransit writes names of properties in `camelCase`, which is what proto3
+/// JSON expects. The case of the envelope's own names does not count. The trace is that of `MT-Activity-Id` or
+/// `traceparent` in `headers`.
 ///
 /// Not read, with an error that says so: bodies that are encrypted, BSON or XML. MassTransit's raw JSON
 /// (`UseRawJsonSerializer`) has no envelope; it is plain JSON.

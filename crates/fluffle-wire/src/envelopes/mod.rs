@@ -2,9 +2,9 @@
 //!
 //! | envelope | recognized by | the type is |
 //! |---|---|---|
-//! | [`CloudEvents`] | `content_type` `application/cloudevents+json`, or the header `cloudEvents:specversion` | the event's `type` |
-//! | [`Dapr`] | `content_type` `text/plain` or `application/cloudevents+json` | the event's `type` |
-//! | [`MassTransit`] | `content_type` `application/vnd.masstransit+json` | the first known of `messageType` |
+//! | [`CloudEvents`] | `application/cloudevents+json`, or header `cloudEvents:specversion` | the event's `type` |
+//! | [`Dapr`] | `text/plain` or `application/cloudevents+json` | the event's `type` |
+//! | [`MassTransit`] | `application/vnd.masstransit+json` | the first known of `messageType` |
 //! | [`SpringAmqp`] | header `__TypeId__` | that header |
 //! | [`Celery`] | header `task` | the name of the task |
 //!
@@ -12,10 +12,10 @@
 //! [`Wire::type_alias`](crate::Wire::type_alias). What is within an envelope is read by the codec that its content type
 //! names, which is JSON most often.
 //!
-//! Each envelope takes the message out of the received body without copying it, unless the message is base64 or text with
-//! escapes. The JSON around the message may nest as deep as the size of the body allows, because it is skipped without
-//! recursion. Names of types, content types and other attributes may have 1,024 bytes. A field that stands twice is an
-//! error. The text is UTF-8, as for all JSON that this crate reads.
+//! Each envelope takes the message out of the received body without copying it, unless the message is base64 or text
+//! with escapes. The JSON around the message may nest as deep as the size of the body allows, because it is skipped
+//! without recursion. Names of types, content types and other attributes may have 1,024 bytes. A field that stands
+//! twice is an error. The text is UTF-8, as for all JSON that this crate reads.
 //!
 //! ```
 //! use bytes::Bytes;

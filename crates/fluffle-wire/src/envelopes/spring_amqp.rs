@@ -2,11 +2,11 @@ use crate::incoming::present;
 use crate::text::shown;
 use crate::{DecodeError, Envelope, Incoming, Label, Opened};
 
-/// JSON of Spring AMQP's `Jackson2JsonMessageConverter` (and of `JacksonJsonMessageConverter`, since version 4): the header
-/// `__TypeId__` names the class, and the body is the object.
+/// JSON of Spring AMQP's `Jackson2JsonMessageConverter` (and of `JacksonJsonMessageConverter`, since version 4): the
+/// header `__TypeId__` names the class, and the body is the object.
 ///
-/// The type of the message is what stands in `__TypeId__`: the name of the class (`com.shop.OrderPlaced`), or the id that
-/// the sender's `DefaultClassMapper` gives it. Say which type is meant with `type_alias`.
+/// The type of the message is what stands in `__TypeId__`: the name of the class (`com.shop.OrderPlaced`), or the id
+/// that the sender's `DefaultClassMapper` gives it. Say which type is meant with `type_alias`.
 ///
 /// Not read, with an error that says so: collections and maps (`__ContentTypeId__`, `__KeyTypeId__`), text that is not
 /// UTF-8 (`setDefaultCharset`), and serialized Java objects (`application/x-java-serialized-object`), which the default

@@ -370,9 +370,8 @@ async fn an_answer_is_in_the_format_of_the_request_whatever_it_came_in() {
     let raw = Raw::connect(place.url()).await;
     raw.channel().queue_declare("answers".into(), Default::default(), FieldTable::default()).await.unwrap();
     let event = |label: &str, data: &str| {
-        format!(
-            r#"{{"specversion":"1.0","id":"1","source":"/t","type":"example.Said","datacontenttype":"{label}","data":{data}}}"#
-        )
+        let of = r#""specversion":"1.0","id":"1","source":"/t","type":"example.Said""#;
+        format!(r#"{{{of},"datacontenttype":"{label}","data":{data}}}"#)
     };
     let (json, text) = ("application/json; proto=example.Said", "text/plain; proto=example.Said");
     for (content_type, body, answer, of) in [
