@@ -7,7 +7,8 @@ use crate::{DecodeError, EncodeError, Label};
 /// A format: how a message becomes bytes and bytes become a message.
 ///
 /// This crate has [`Protobuf`](crate::Protobuf) and `Json`. To add another format, implement this trait for a type of
-/// your own and pass it to [`Wire::new`](crate::Wire::new), which adds labels, gzip, batches and limits.
+/// your own and pass it to [`Wire::new`](crate::Wire::new), which adds labels, gzip, batches and limits. The examples
+/// `message_pack` and `avro` of this crate are codecs of other crates' formats.
 ///
 /// ```
 /// use bytes::Bytes;

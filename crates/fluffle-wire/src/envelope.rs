@@ -5,10 +5,10 @@ use crate::{DecodeError, Incoming};
 
 /// A format of others that wraps a message: the body, or the headers, say which type it is and where its bytes are.
 ///
-/// A consumer reads such messages only if it is told to: `Consume::accepts`, or [`Wire::accepts`](crate::Wire::accepts).
-/// What is taken out is then read by the codec that its content type names.
+/// A consumer reads such messages only if it is told to: `Consume::accepts`, or
+/// [`Wire::accepts`](crate::Wire::accepts). What is taken out is then read by the codec that its content type names.
 ///
-/// This crate has the envelopes of [`envelopes`](crate::envelopes). To add another one, implement this trait:
+/// With the feature `json`, this crate has the envelopes of `envelopes`. To add another one, implement this trait:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -29,7 +29,7 @@ use crate::{DecodeError, Incoming};
 ///         };
 ///         let type_name = String::from_utf8_lossy(&incoming.body[..end]).into_owned();
 ///         let body = incoming.body.slice(end + 1..);
-///         Ok(Some(Opened { type_name: Some(type_name), ..Opened::new(body) }))
+///         Ok(Some(Opened::new(body).named(type_name)))
 ///     }
 /// }
 ///
@@ -61,8 +61,9 @@ pub struct Opened {
     pub body: Bytes,
     /// The content type of these bytes. `None`: the consumer's own format.
     pub content_type: Option<String>,
-    /// The name of the message's type. It may be an alias. `None`: the consumer's own type.
-    pub type_name: Option<String>,
+    /// The names of the message's type, the most specific one first: the first that the consumer knows counts, be it as
+    /// a type or as an alias. Most formats give one name. Empty: the consumer's own type.
+    pub type_names: Vec<String>,
     /// The span that sent the message, if the envelope tells it and no header does.
     pub trace: Option<TraceContext>,
 }
@@ -71,5 +72,12 @@ impl Opened {
     /// These bytes, without labels.
     pub fn new(body: Bytes) -> Self {
         Self { body, ..Self::default() }
+    }
+
+    /// The same message with one more name of its type, less specific than those before.
+    #[must_use]
+    pub fn named(mut self, type_name: impl Into<String>) -> Self {
+        self.type_names.push(type_name.into());
+        self
     }
 }

@@ -148,6 +148,18 @@ impl DecodeError {
         self
     }
 
+    /// Says that the fault is in a message that came in an envelope of this name.
+    pub(crate) fn within(mut self, envelope: &str) -> Self {
+        self.message = format!("the message within {envelope}: {}", self.message);
+        self
+    }
+
+    /// Adds what the consumer can do.
+    pub(crate) fn hinted(mut self, hint: &str) -> Self {
+        self.message = format!("{} ({hint})", self.message);
+        self
+    }
+
     /// The kind of fault.
     pub fn kind(&self) -> DecodeErrorKind {
         self.kind

@@ -1,11 +1,91 @@
 //! How a consumer is told to read a format that it does not read.
 
-/// The setting by which a consumer reads bodies of this media type, if there is one.
-pub(crate) fn how_to_accept(media_type: &str) -> Option<&'static str> {
-    let media_type = media_type.to_ascii_lowercase();
-    let (_, how) = HOW.iter().find(|(known, _)| *known == media_type)?;
-    Some(how)
+use crate::incoming::present;
+use crate::{DecodeErrorKind, Incoming, Label};
+
+/// The setting by which a consumer reads this message, or what its sender must change, if the labels tell. `kind` is
+/// why it was not read. `accepted` tells whether the consumer accepts the envelope of this name already; then nothing
+/// is left to say about it.
+pub(crate) fn how_to_accept(
+    incoming: &Incoming<'_>,
+    kind: DecodeErrorKind,
+    accepted: impl Fn(&str) -> bool,
+) -> Option<String> {
+    use DecodeErrorKind::{ContentType, Malformed, TypeName};
+    if !matches!(kind, ContentType | Malformed | TypeName) {
+        return None;
+    }
+    let media_type = Label::from(incoming).media_type().map(str::to_ascii_lowercase);
+    let media_type = media_type.as_deref().unwrap_or_default();
+    let of_label = || if kind == ContentType { of_media_type(media_type) } else { None };
+    let (what, how) = of_headers(incoming).or_else(|| of_envelope_type(media_type)).or_else(of_label)?;
+    match how {
+        Envelope(name) if accepted(name) => None,
+        Envelope(name) => Some(format!("{what}: read it with Consume::accepts({name}{})", constructor(name))),
+        Otherwise(how) => Some(format!("{what}: {how}")),
+    }
 }
 
-const HOW: [(&str, &str); 1] =
-    [("application/json", "a consumer of Protobuf reads JSON if its type was compiled with `compile_with_json`")];
+/// How a message can be read.
+enum How {
+    Envelope(&'static str),
+    Otherwise(&'static str),
+}
+
+use How::{Envelope, Otherwise};
+
+/// The call that makes an envelope which has settings.
+fn constructor(name: &str) -> &'static str {
+    if matches!(name, "Celery" | "Dapr") { "::new()" } else { "" }
+}
+
+type Hint = (&'static str, How);
+
+fn of_headers(incoming: &Incoming<'_>) -> Option<Hint> {
+    let has = |name| present(incoming.header(name)).is_some();
+    if has("__TypeId__") {
+        return Some(("Spring AMQP sent it, says its header __TypeId__", Envelope("SpringAmqp")));
+    }
+    if has("task") && has("id") {
+        return Some(("it is a Celery task, says its header task", Envelope("Celery")));
+    }
+    if CLOUD_EVENTS.iter().any(|name| has(name)) {
+        return Some(("it is a CloudEvent, say its headers", Envelope("CloudEvents")));
+    }
+    None
+}
+
+/// Media types that only one sender uses.
+fn of_envelope_type(media_type: &str) -> Option<Hint> {
+    Some(match media_type {
+        "application/cloudevents+json" => ("it is a CloudEvent", Envelope("CloudEvents")),
+        "application/vnd.masstransit+json" => ("MassTransit sent it", Envelope("MassTransit")),
+        "application/x-java-serialized-object" => (
+            "it is a Java object",
+            Otherwise("let the sender use Jackson2JsonMessageConverter, and read it with Consume::accepts(SpringAmqp)"),
+        ),
+        "application/x-python-serialize" => (
+            "it is a pickled Python object",
+            Otherwise("let the sender set task_serializer = 'json', and read it with Consume::accepts(Celery::new())"),
+        ),
+        _ => return None,
+    })
+}
+
+/// Media types that are no format of the consumer.
+fn of_media_type(media_type: &str) -> Option<Hint> {
+    Some(match media_type {
+        "text/plain" => ("if Dapr sent it", Envelope("Dapr")),
+        "application/json" => (
+            "a Protobuf type is read from JSON if its descriptor is linked, by a consumer that is not strict",
+            Otherwise("compile the type with fluffle_build, or link its descriptor with fluffle::wire::descriptors!"),
+        ),
+        "application/msgpack" | "application/x-msgpack" | "avro/binary" | "application/avro" | "application/cbor" => {
+            ("the format needs a codec of your own", Otherwise("implement Codec, and add Consume::reads"))
+        }
+        _ => return None,
+    })
+}
+
+/// The header with the version of CloudEvents, as its senders write it.
+const CLOUD_EVENTS: [&str; 4] = ["cloudEvents:specversion", "cloudEvents_specversion", "ce-specversion", "specversion"];

@@ -3,8 +3,8 @@ use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage};
 use serde_json::Deserializer;
 
-use crate::text::bounded;
-use crate::{Codec, DecodeError, EncodeError, Label};
+use crate::text::redacted;
+use crate::{Codec, DecodeError, EncodeError, Label, json_text};
 
 /// The proto3 JSON format: `application/json`.
 ///
@@ -19,7 +19,9 @@ use crate::{Codec, DecodeError, EncodeError, Label};
 /// Reading builds a dynamic form of the message, which takes up to fifty times the size of the body while it is read.
 /// If bodies come from untrusted senders, lower [`Limits`](crate::Limits).
 ///
-/// An error may quote a few words of the body. [`Protobuf`]'s errors never quote it.
+/// Text is UTF-8; a byte order mark before it is skipped. A content type with another `charset` is refused.
+///
+/// An error may quote a few letters of the body. [`Protobuf`]'s errors never quote it.
 ///
 /// Works for messages that carry their descriptor: compile them with `fluffle_build::compile_with_json`, or derive
 /// `prost_reflect::ReflectMessage`.
@@ -70,10 +72,11 @@ pub(crate) fn decode<M: Message + Default>(
     descriptor: MessageDescriptor,
     name: &str,
 ) -> Result<M, DecodeError> {
-    let mut json = Deserializer::from_slice(body);
+    let text = json_text::utf8(body).map_err(|why| DecodeError::malformed(name, why))?;
+    let mut json = Deserializer::from_slice(text);
     let dynamic = DynamicMessage::deserialize(descriptor, &mut json)
         .and_then(|message| json.end().map(|()| message))
         // Cut, because the error may quote the whole body.
-        .map_err(|e| DecodeError::malformed(name, bounded(&e.to_string(), 500)))?;
+        .map_err(|e| DecodeError::malformed(name, redacted(&e.to_string(), 300)))?;
     dynamic.transcode_to().map_err(|e| DecodeError::malformed(name, e))
 }

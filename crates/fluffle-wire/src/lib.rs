@@ -21,8 +21,10 @@
 //! ```
 //!
 //! - [`Wire`] is a codec with a gzip policy and limits. Each publisher and consumer of a type holds one.
-//! - [`Codec`] is a format. [`Protobuf`] and, with the feature `json`, `Json` are in this crate; others can be added
-//!   outside.
+//! - [`Codec`] is a format. [`Protobuf`] and, with the feature `json`, `Json` and `SerdeJson` are in this crate; others
+//!   can be added outside.
+//! - [`Envelope`] is a format of others that wraps a message. With the feature `json`, `envelopes` has those of
+//!   CloudEvents, Dapr, MassTransit, Spring AMQP and Celery.
 //! - [`BatchBuilder`] and [`Batch`] put many messages into one body and take them out again.
 //! - [`headers`] names the headers and has types for their values.
 //! - [`Limits`] bound everything that comes from outside. Past a limit, the result is a typed error, never an
@@ -35,6 +37,8 @@ mod content_type;
 mod descriptors;
 mod encoded;
 mod envelope;
+#[cfg(feature = "json")]
+pub mod envelopes;
 mod error;
 mod gzip;
 pub mod headers;
@@ -42,6 +46,8 @@ mod hint;
 mod incoming;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "json")]
+mod json_text;
 mod label;
 mod limits;
 #[cfg(feature = "json")]
@@ -49,6 +55,8 @@ mod linked_json;
 mod parts;
 mod protobuf;
 mod reading;
+#[cfg(feature = "json")]
+mod serde_codec;
 mod text;
 mod wire;
 
@@ -68,4 +76,6 @@ pub use label::Label;
 pub use limits::Limits;
 pub use protobuf::Protobuf;
 pub use reading::Read;
+#[cfg(feature = "json")]
+pub use serde_codec::SerdeJson;
 pub use wire::Wire;

@@ -9,7 +9,7 @@ use crate::headers::TraceContext;
 use crate::incoming::present;
 use crate::text::shown;
 use crate::wire::Format;
-use crate::{Batch, ContentType, DecodeError, DecodeErrorKind, Envelope, Incoming, Label, Opened, Wire, gzip};
+use crate::{Batch, ContentType, DecodeError, DecodeErrorKind, Envelope, Incoming, Label, Opened, Wire, gzip, hint};
 
 /// What a [`Wire`] reads in addition to what it writes.
 pub(crate) struct Reading<M> {
@@ -70,16 +70,31 @@ impl<M> Wire<M> {
             return Ok(read(own.codec.decode(body)?));
         }
         match self.open(&Incoming { body, ..*incoming })? {
-            Some(opened) => {
-                let label = Label::new(opened.content_type.as_deref(), opened.type_name.as_deref());
-                let message = self.decode_labelled(&label, &opened.body)?;
+            Some((envelope, opened)) => {
+                let label = Label::new(opened.content_type.as_deref(), self.first_known(&opened.type_names));
+                let message = self.decode_labelled(&label, &opened.body).map_err(|e| e.within(envelope))?;
                 Ok(Read { trace: opened.trace, content_type: opened.content_type, ..read(message) })
             }
             None => {
                 self.check_batching(incoming, false)?;
                 self.check_types_agree(incoming)?;
-                Ok(read(self.decode_labelled(&Label::from(incoming), body)?))
+                let message = self.decode_labelled(&Label::from(incoming), body);
+                Ok(read(message.map_err(|e| self.hinted(e, incoming))?))
             }
+        }
+    }
+
+    /// Of the names of a type, the first that this wire knows; if it knows none, the first, for the error.
+    fn first_known<'a>(&self, names: &'a [String]) -> Option<&'a str> {
+        names.iter().find(|name| self.reads_type(name)).or(names.first()).map(String::as_str)
+    }
+
+    /// The error, and how to accept the message, if its labels tell in which format of others it is.
+    fn hinted(&self, error: DecodeError, incoming: &Incoming<'_>) -> DecodeError {
+        let accepted = |name: &str| self.reading.envelopes.iter().any(|envelope| envelope.name() == name);
+        match hint::how_to_accept(incoming, error.kind(), accepted) {
+            Some(how) => error.hinted(&how),
+            None => error,
         }
     }
 
@@ -87,8 +102,8 @@ impl<M> Wire<M> {
     ///
     /// # Errors
     ///
-    /// [`DecodeErrorKind::ContentType`] and [`DecodeErrorKind::TypeName`] if a label does not fit, and the errors of the
-    /// codec.
+    /// [`DecodeErrorKind::ContentType`] and [`DecodeErrorKind::TypeName`] if a label does not fit, and the errors of
+    /// the codec.
     pub fn decode_labelled(&self, label: &Label<'_>, body: &Bytes) -> Result<M, DecodeError> {
         let format = self.format_of(label).ok_or_else(|| self.wrong_format(label))?;
         let label = Label { type_name: self.check_type(format, label)?, ..*label };
@@ -113,7 +128,7 @@ impl<M> Wire<M> {
         self.check_batching(incoming, true)?;
         self.check_types_agree(incoming)?;
         let label = Label::from(incoming);
-        let format = self.format_of(&label).ok_or_else(|| self.wrong_format(&label))?;
+        let format = self.format_of(&label).ok_or_else(|| self.hinted(self.wrong_format(&label), incoming))?;
         self.check_type(format, &label)?;
         self.check_before_unpacking(incoming)?;
         let body = self.unpack(incoming)?;
@@ -159,10 +174,11 @@ impl<M> Wire<M> {
         std::iter::once(&self.own).chain(&self.reading.formats).find(|format| format.codec.accepts(media_type))
     }
 
-    fn open(&self, incoming: &Incoming<'_>) -> Result<Option<Opened>, DecodeError> {
+    /// The message and the name of its envelope, if it is in one.
+    fn open(&self, incoming: &Incoming<'_>) -> Result<Option<(&str, Opened)>, DecodeError> {
         for envelope in &self.reading.envelopes {
             if let Some(opened) = envelope.open(incoming)? {
-                return Ok(Some(opened));
+                return Ok(Some((envelope.name(), opened)));
             }
         }
         Ok(None)
@@ -195,10 +211,9 @@ impl<M> Wire<M> {
         let known: Vec<_> = known.map(|media_type| format!("{media_type:?}")).collect();
         let envelopes: Vec<_> = self.reading.envelopes.iter().map(|envelope| envelope.name()).collect();
         let accepted = if envelopes.is_empty() { String::new() } else { format!(", or {}", envelopes.join(" or ")) };
-        let hint = crate::hint::how_to_accept(found).map(|how| format!("; {how}")).unwrap_or_default();
         DecodeError::new(
             DecodeErrorKind::ContentType,
-            format!("content_type is {:?}, expected {}{accepted}{hint}", shown(found), known.join(" or ")),
+            format!("content_type is {:?}, expected {}{accepted}", shown(found), known.join(" or ")),
         )
     }
 
@@ -243,7 +258,7 @@ impl<M> Wire<M> {
         self.check_size(incoming)?;
         let label = Label::from(incoming);
         if self.reading.envelopes.is_empty() && self.format_of(&label).is_none() {
-            return Err(self.wrong_format(&label));
+            return Err(self.hinted(self.wrong_format(&label), incoming));
         }
         Ok(())
     }
@@ -253,7 +268,7 @@ impl<M> Wire<M> {
         match present(incoming.content_encoding) {
             None => Ok(incoming.body.clone()),
             Some(label) if is_one_of(label, &NO_COMPRESSION) => Ok(incoming.body.clone()),
-            Some(label) if is_one_of(label, &GZIP) => gzip::decompress(incoming.body, &self.limits).map(Bytes::from),
+            Some(label) if is_gzip(label) => gzip::decompress(incoming.body, &self.limits).map(Bytes::from),
             Some(label) => Err(DecodeError::new(
                 DecodeErrorKind::ContentEncoding,
                 format!("content_encoding is {:?}; expected gzip, or none", shown(label)),
@@ -272,6 +287,15 @@ const NO_COMPRESSION: [&str; 9] =
 
 fn is_one_of(label: &str, known: &[&str]) -> bool {
     known.iter().any(|one| label.eq_ignore_ascii_case(one))
+}
+
+/// Whether the label says gzip. Spring AMQP's `GZipPostProcessor` adds the text encoding: `gzip, UTF-8`, and
+/// `gzip:UTF-8` before version 2.3.
+fn is_gzip(label: &str) -> bool {
+    match label.split_once([',', ':']) {
+        Some((one, other)) => is_one_of(one.trim(), &GZIP) && is_one_of(other.trim(), &NO_COMPRESSION),
+        None => is_one_of(label, &GZIP),
+    }
 }
 
 fn is_uncompressed(incoming: &Incoming<'_>) -> bool {

@@ -79,6 +79,15 @@ impl<M: prost_reflect::ReflectMessage + Name + Default> Wire<M> {
     }
 }
 
+#[cfg(feature = "json")]
+impl<M: serde::Serialize + serde::de::DeserializeOwned> Wire<M> {
+    /// JSON as serde writes it, for a type without Protobuf. `type_name` is the name of the type on the wire, the same
+    /// for all services: `shop.OrderPlaced`. No gzip, default limits. See [`SerdeJson`](crate::SerdeJson).
+    pub fn serde_json(type_name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self::new(crate::SerdeJson::new(type_name))
+    }
+}
+
 impl<M> Wire<M> {
     /// Any codec, no gzip, default limits.
     pub fn new(codec: impl Codec<M> + 'static) -> Self {

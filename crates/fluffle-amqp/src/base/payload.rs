@@ -7,7 +7,27 @@ use prost::{Message, Name};
 /// a codec, and so do the answers to requests.
 ///
 /// Implemented for every prost message that was generated with type names, as `fluffle-build` does: those are Protobuf.
-/// For a type in another format, implement it by hand.
+/// For a type in another format, implement it by hand. A type of serde, as JSON:
+///
+/// ```
+/// use fluffle_amqp::{Consume, Payload, Route};
+/// use fluffle_wire::Wire;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// #[serde(rename_all = "camelCase")]
+/// struct OrderPlaced { order_id: String, cents: u64 }
+///
+/// impl Payload for OrderPlaced {
+///     fn wire() -> Wire<Self> { Wire::serde_json("shop.OrderPlaced") }
+/// }
+///
+/// let out = Route::<OrderPlaced>::queue("orders");
+/// let orders = Consume::<OrderPlaced>::queue("orders");
+/// # let _ = (out, orders);
+/// ```
+///
+/// A type with a codec of your own:
 ///
 /// ```
 /// use bytes::Bytes;

@@ -49,15 +49,8 @@ pub(crate) struct Attempt {
     contents: OnceLock<Box<Contents>>,
     /// The span of this attempt, if a middleware has made one.
     span: OnceLock<Box<TraceContext>>,
-    /// What the envelope of the message tells, if it came in one.
-    told: OnceLock<Box<Told>>,
-}
-
-/// What the envelope of a message tells about it.
-#[derive(Debug)]
-struct Told {
-    trace: Option<TraceContext>,
-    content_type: Option<String>,
+    /// The content type of the message in its envelope, if it came in one that tells it.
+    enveloped_type: OnceLock<Box<str>>,
 }
 
 impl Attempt {
@@ -75,7 +68,7 @@ impl Attempt {
             settled: SetOnce::new(),
             contents: OnceLock::new(),
             span: OnceLock::new(),
-            told: OnceLock::new(),
+            enveloped_type: OnceLock::new(),
         }
     }
 
@@ -115,26 +108,19 @@ impl Attempt {
     pub(crate) fn note_read<T>(&self, read: Read<T>) -> T {
         let Read { message, bytes, trace, content_type } = read;
         self.unpacked(bytes);
-        if trace.is_some() || content_type.is_some() {
-            let _ = self.told.set(Box::new(Told { trace, content_type }));
+        // Another attempt in this process reads the same again.
+        if let Some(trace) = trace {
+            let _ = self.message.enveloped_trace.set(Box::new(trace));
+        }
+        if let Some(content_type) = content_type {
+            let _ = self.enveloped_type.set(content_type.into());
         }
         message
     }
 
-    /// The span that sent the message or batch, by its headers, or else by its envelope.
-    pub(crate) fn trace(&self) -> Option<TraceContext> {
-        self.message.trace().or_else(|| self.told.get()?.trace.clone())
-    }
-
-    /// The id of its trace for a log line; `None` for a message without a trace.
-    pub(crate) fn trace_id(&self) -> Option<String> {
-        self.trace().as_ref().map(TraceContext::trace_id_hex)
-    }
-
     /// The content type of the message itself, in whatever envelope it came.
     pub(crate) fn content_type(&self) -> Option<&str> {
-        let told = self.told.get().and_then(|told| told.content_type.as_deref());
-        told.or_else(|| self.wire().content_type)
+        self.enveloped_type.get().map(|label| &**label).or_else(|| self.wire().content_type)
     }
 
     /// A handler takes the message.

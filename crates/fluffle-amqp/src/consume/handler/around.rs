@@ -6,8 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use fluffle_wire::headers::TRACEPARENT;
-
 use crate::{
     base::{
         failure::Failure,
@@ -99,14 +97,12 @@ fn call_when_settled(attempt: &Arc<Attempt>, index: Option<usize>, call: Box<dyn
 
 /// What knows the trace of a message, if the message has one.
 fn trace(attempt: &Arc<Attempt>, index: Option<usize>) -> Option<Arc<dyn Carrier>> {
-    attempt.headers()?;
     if let (Some(index), Some(traces)) = (index, attempt.contents().and_then(|contents| contents.traces(attempt)))
         && traces.is_told(index)
     {
         return traces.get(index).map(|trace| Arc::new(trace.clone()) as Arc<dyn Carrier>);
     }
-    attempt.header(TRACEPARENT)?;
-    Some(Arc::clone(attempt) as Arc<dyn Carrier>)
+    attempt.tells_a_trace().then(|| Arc::clone(attempt) as Arc<dyn Carrier>)
 }
 
 impl fmt::Debug for Middlewares {

@@ -5,16 +5,32 @@ use fluffle_wire::{Codec, Envelope};
 use crate::consume::spec::consume::Consume;
 
 impl<T, R> Consume<T, R> {
-    /// Also reads messages that come in this [envelope](Envelope) of others: CloudEvents, MassTransit, Celery, … Nothing
-    /// is guessed: a consumer reads only the envelopes that it names, and a message that is in none of them is read as
-    /// it is. Retry copies and dead letters keep the message as it came.
+    /// Also reads messages that come in this [envelope](Envelope) of others: CloudEvents, MassTransit, Celery, …
+    /// Nothing is guessed: a consumer reads only the envelopes that it names, and a message that is in none of them is
+    /// read as it is. Retry copies and dead letters keep the message as it came.
     ///
     /// Several envelopes are asked in the order in which they were added. Each recognizes its messages by their labels.
-    /// A message that is labelled as one and is not becomes a dead letter that says what is wrong. Batches are Fluffle's
-    /// own format, so no envelope is asked for them.
+    /// A message that is labelled as one and is not becomes a dead letter that says what is wrong. Batches are
+    /// Fluffle's own format, so no envelope is asked for them.
     ///
     /// If the envelope tells the trace of the message, and its headers do not,
-    /// [`Delivery::trace`](crate::Delivery::trace) is that one.
+    /// [`Delivery::trace`](crate::Delivery::trace) is that one. An answer to a request is in the format of the message
+    /// inside, and in no envelope.
+    ///
+    /// The types in envelopes seldom have Protobuf names: see [`type_alias`](Self::type_alias).
+    ///
+    /// ```
+    /// use fluffle_amqp::{Consume, Payload};
+    /// use fluffle_wire::envelopes::{CloudEvents, MassTransit};
+    ///
+    /// # fn example<OrderPlaced: Payload>() -> Consume<OrderPlaced> {
+    /// Consume::queue("orders")
+    ///     .accepts(CloudEvents)
+    ///     .type_alias("com.shop.order.placed", "shop.v1.OrderPlaced")
+    ///     .accepts(MassTransit)
+    ///     .type_alias("Shop.Orders.OrderPlaced", "shop.v1.OrderPlaced")
+    /// # }
+    /// ```
     #[must_use]
     pub fn accepts(mut self, envelope: impl Envelope + 'static) -> Self {
         self.wire = self.wire.accepts(envelope);
@@ -80,10 +96,10 @@ impl<T, R> Consume<T, R> {
         self
     }
 
-    /// Acks a message of another type, or of a queue of several types one without a type, and gives it to no handler. By
-    /// default such a message becomes a dead letter. [`ConsumerStats::skipped`](crate::ConsumerStats::skipped) counts
-    /// them, and each is logged at `debug`. A request of another type is never skipped, because its sender waits for an
-    /// answer: it is refused.
+    /// Acks a message of another type, or of a queue of several types one without a type, and gives it to no handler.
+    /// By default such a message becomes a dead letter. [`ConsumerStats::skipped`](crate::ConsumerStats::skipped)
+    /// counts them, and each is logged at `debug`. A request of another type is never skipped, because its sender waits
+    /// for an answer: it is refused.
     ///
     /// Use it for a queue that is bound to more than this consumer wants. A message whose type is misspelled is skipped
     /// too. To look at the others instead, add [`Raw`](crate::Raw) to the types.

@@ -10,6 +10,7 @@ mod contradictions;
 mod downstream;
 mod effectively_once;
 mod foreign;
+mod formats;
 mod lanes;
 mod limits;
 mod middleware;
