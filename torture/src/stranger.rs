@@ -41,8 +41,8 @@ pub struct Stranger {
 }
 
 impl Stranger {
-    /// Publishes to all lanes that have strangers until the shift is over, with names that begin with `prefix`. Returns the names. Waits at
-    /// most `patience` for the broker each time.
+    /// Publishes to all lanes that have strangers until the shift is over, with names that begin with `prefix`. Returns
+    /// the names. Waits at most `patience` for the broker each time.
     ///
     /// # Errors
     /// If no thread can be started.

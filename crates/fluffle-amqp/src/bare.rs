@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Broker, link::socket};
+use crate::link::{broker::Broker, socket};
 
 /// A connection of lapin to the broker, made as the framework makes its own: endpoints, TLS and time-outs of the
 /// [`Broker`], and foreign messages that would end lapin's parser are mended. Nothing supervises it, and lapin's own

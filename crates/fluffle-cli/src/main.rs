@@ -8,7 +8,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::{
     args::{Cli, Command},
@@ -18,7 +18,7 @@ use crate::{
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bench(args) => bench::command(&args),
-        Command::Completions(args) => exit_code("completions", shell::completions(&args)),
-        Command::Man(args) => exit_code("man", shell::man(&args)),
+        Command::Completions(args) => exit_code("completions", shell::completions(&args, Cli::command())),
+        Command::Man(args) => exit_code("man", shell::man(&args, Cli::command())),
     }
 }

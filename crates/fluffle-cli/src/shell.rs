@@ -2,10 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::{args::Cli, common::failure::Failure};
+use crate::common::failure::Failure;
 
 /// `fluffle completions`.
 #[derive(Clone, Debug, Args)]
@@ -24,12 +24,14 @@ pub(crate) struct ManArgs {
     folder: PathBuf,
 }
 
-pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "fluffle", &mut io::stdout());
+/// `command` is the whole command line.
+pub(crate) fn completions(args: &CompletionsArgs, mut command: Command) -> Result<(), Failure> {
+    clap_complete::generate(args.shell, &mut command, "fluffle", &mut io::stdout());
     Ok(())
 }
 
-pub(crate) fn man(args: &ManArgs) -> Result<(), Failure> {
-    clap_mangen::generate_to(Cli::command(), &args.folder)
+/// `command` is the whole command line.
+pub(crate) fn man(args: &ManArgs, command: Command) -> Result<(), Failure> {
+    clap_mangen::generate_to(command, &args.folder)
         .map_err(|error| Failure::new(format!("cannot write to {}: {error}", args.folder.display())))
 }

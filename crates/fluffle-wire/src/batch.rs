@@ -1,12 +1,11 @@
-// One thought with wire.rs: a `Wire` opens batches, and a batch encodes and decodes its items with that `Wire`.
-
 use std::fmt;
 
 use bytes::Bytes;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
+use crate::frames::Frames;
 use crate::headers::{ITEM_TYPES, ItemTypes};
-use crate::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Incoming, Wire};
+use crate::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Incoming, Label, Wire};
 
 /// Collects messages into one body, each behind its length as a varint.
 ///
@@ -45,6 +44,53 @@ pub struct BatchBuilder<M> {
     /// The size at which the batch is full, unless it is empty.
     most_bytes: usize,
     most_items: usize,
+}
+
+impl<M> Wire<M> {
+    /// Encodes many messages into one body, each behind its length.
+    ///
+    /// Without messages the body is empty, which is a valid batch of none.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`encode`](Wire::encode), with the index of the item; and [`EncodeErrorKind::BatchFull`] if the
+    /// messages are too many or too large for one body. To fill several bodies one after the other, use
+    /// [`batch`](Wire::batch).
+    pub fn encode_batch<'a>(&self, messages: impl IntoIterator<Item = &'a M>) -> Result<Encoded, EncodeError>
+    where
+        M: 'a,
+    {
+        let mut batch = self.batch();
+        for (index, message) in messages.into_iter().enumerate() {
+            batch.push(message).map_err(|e| e.at_item(index))?;
+        }
+        batch.finish()
+    }
+
+    /// An empty batch to fill.
+    pub fn batch(&self) -> BatchBuilder<M> {
+        BatchBuilder::new(self.clone())
+    }
+
+    /// Opens a batch. Each message is decoded when it is asked for.
+    ///
+    /// A body without `content_type` is read as a batch, because the caller asks for one. A batch is Fluffle's own
+    /// format, so no wrapper is asked.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`decode`](Wire::decode), for faults of the whole body, and [`DecodeErrorKind::TooManyItems`]. A
+    /// fault of one message is returned when that message is reached.
+    pub fn decode_batch(&self, incoming: &Incoming<'_>) -> Result<Batch<M>, DecodeError> {
+        self.check_batching(incoming, true)?;
+        self.check_types_agree(incoming)?;
+        let label = Label::from(incoming);
+        let format = self.format_of(&label).ok_or_else(|| self.hinted(self.wrong_format(&label), incoming))?;
+        self.check_type(format, &label)?;
+        self.check_before_unpacking(incoming)?;
+        let body = self.unpack(incoming)?;
+        Batch::open(self.clone(), incoming, body)
+    }
 }
 
 impl<M> BatchBuilder<M> {
@@ -408,49 +454,4 @@ impl Iterator for RawItems {
             Err(error) => Err(error.at_item(index)),
         })
     }
-}
-
-/// The frames of a delimited body. Ends after the first damaged length.
-struct Frames<'a> {
-    rest: &'a [u8],
-    index: usize,
-}
-
-impl<'a> Iterator for Frames<'a> {
-    type Item = Result<&'a [u8], DecodeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        self.index += 1;
-        let frame = self.split();
-        if frame.is_err() {
-            self.rest = &[];
-        }
-        Some(frame)
-    }
-}
-
-impl<'a> Frames<'a> {
-    fn split(&mut self) -> Result<&'a [u8], DecodeError> {
-        let (len, rest) = match self.rest {
-            // Most lengths fit into one byte and are read without a loop.
-            [short @ ..0x80, rest @ ..] => (u64::from(*short), rest),
-            mut rest => {
-                let len = prost::encoding::decode_varint(&mut rest);
-                (len.map_err(|_| broken("its length is not a varint".to_owned()))?, rest)
-            }
-        };
-        let (frame, rest) = usize::try_from(len)
-            .ok()
-            .and_then(|len| rest.split_at_checked(len))
-            .ok_or_else(|| broken(format!("its length says {len} bytes, {} are left", rest.len())))?;
-        self.rest = rest;
-        Ok(frame)
-    }
-}
-
-fn broken(how: String) -> DecodeError {
-    DecodeError::new(DecodeErrorKind::Framing, format!("{how}; this item and everything after it is lost"))
 }

@@ -91,8 +91,8 @@ pub trait Codec<M>: Send + Sync {
     /// If the bytes are not such a message. An implementation must not panic, whatever the bytes.
     fn decode(&self, body: &Bytes) -> Result<M, DecodeError>;
 
-    /// Like [`decode`](Codec::decode), and is told what the body is labelled as: for a codec that reads several types, or
-    /// whose media type has parameters. The labels have been checked with [`accepts`](Codec::accepts) and
+    /// Like [`decode`](Codec::decode), and is told what the body is labelled as: for a codec that reads several types,
+    /// or whose media type has parameters. The labels have been checked with [`accepts`](Codec::accepts) and
     /// [`reads_type`](Codec::reads_type). By default calls `decode`.
     ///
     /// # Errors

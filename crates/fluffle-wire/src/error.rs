@@ -66,7 +66,7 @@ pub enum DecodeErrorKind {
     Malformed,
     /// The message is in a format of others that the consumer [accepts](crate::Wire::accepts), and something in that
     /// format is missing or wrong.
-    Envelope,
+    Wrapper,
 }
 
 impl DecodeErrorKind {
@@ -83,7 +83,7 @@ impl DecodeErrorKind {
             Self::TooManyItems => "too_many_items",
             Self::Framing => "framing",
             Self::Malformed => "malformed",
-            Self::Envelope => "envelope",
+            Self::Wrapper => "wrapper",
         }
     }
 }
@@ -123,11 +123,11 @@ impl DecodeError {
         }
     }
 
-    /// For an [`Envelope`](crate::Envelope) that is not what its labels say. `format` is its name. `why` says what is
+    /// For a [`Wrapper`](crate::Wrapper) that is not what its labels say. `format` is its name. `why` says what is
     /// wrong; it is cut at 500 bytes, because it may quote the message.
-    pub fn envelope(format: &str, why: impl fmt::Display) -> Self {
+    pub fn wrapper(format: &str, why: impl fmt::Display) -> Self {
         let why = why.to_string();
-        Self::new(DecodeErrorKind::Envelope, format!("the message is labelled as {format}: {}", bounded(&why, 500)))
+        Self::new(DecodeErrorKind::Wrapper, format!("the message is labelled as {format}: {}", bounded(&why, 500)))
     }
 
     /// For a codec of several types that gets a message without a type. `expected` are the names of the types.
@@ -148,9 +148,9 @@ impl DecodeError {
         self
     }
 
-    /// Says that the fault is in a message that came in an envelope of this name.
-    pub(crate) fn within(mut self, envelope: &str) -> Self {
-        self.message = format!("the message within {envelope}: {}", self.message);
+    /// Says that the fault is in a message that came in a wrapper of this name.
+    pub(crate) fn within(mut self, wrapper: &str) -> Self {
+        self.message = format!("the message within {wrapper}: {}", self.message);
         self
     }
 

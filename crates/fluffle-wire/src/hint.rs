@@ -4,7 +4,7 @@ use crate::incoming::present;
 use crate::{DecodeErrorKind, Incoming, Label};
 
 /// The setting by which a consumer reads this message, or what its sender must change, if the labels tell. `kind` is
-/// why it was not read. `accepted` tells whether the consumer accepts the envelope of this name already; then nothing
+/// why it was not read. `accepted` tells whether the consumer accepts the wrapper of this name already; then nothing
 /// is left to say about it.
 pub(crate) fn how_to_accept(
     incoming: &Incoming<'_>,
@@ -18,23 +18,23 @@ pub(crate) fn how_to_accept(
     let media_type = Label::from(incoming).media_type().map(str::to_ascii_lowercase);
     let media_type = media_type.as_deref().unwrap_or_default();
     let of_label = || if kind == ContentType { of_media_type(media_type) } else { None };
-    let (what, how) = of_headers(incoming).or_else(|| of_envelope_type(media_type)).or_else(of_label)?;
+    let (what, how) = of_headers(incoming).or_else(|| of_wrapper_type(media_type)).or_else(of_label)?;
     match how {
-        Envelope(name) if accepted(name) => None,
-        Envelope(name) => Some(format!("{what}: read it with Consume::accepts({name}{})", constructor(name))),
+        Wrapper(name) if accepted(name) => None,
+        Wrapper(name) => Some(format!("{what}: read it with Consume::accepts({name}{})", constructor(name))),
         Otherwise(how) => Some(format!("{what}: {how}")),
     }
 }
 
 /// How a message can be read.
 enum How {
-    Envelope(&'static str),
+    Wrapper(&'static str),
     Otherwise(&'static str),
 }
 
-use How::{Envelope, Otherwise};
+use How::{Otherwise, Wrapper};
 
-/// The call that makes an envelope which has settings.
+/// The call that makes a wrapper which has settings.
 fn constructor(name: &str) -> &'static str {
     if matches!(name, "Celery" | "Dapr") { "::new()" } else { "" }
 }
@@ -44,22 +44,22 @@ type Hint = (&'static str, How);
 fn of_headers(incoming: &Incoming<'_>) -> Option<Hint> {
     let has = |name| present(incoming.header(name)).is_some();
     if has("__TypeId__") {
-        return Some(("Spring AMQP sent it, says its header __TypeId__", Envelope("SpringAmqp")));
+        return Some(("Spring AMQP sent it, says its header __TypeId__", Wrapper("SpringAmqp")));
     }
     if has("task") && has("id") {
-        return Some(("it is a Celery task, says its header task", Envelope("Celery")));
+        return Some(("it is a Celery task, says its header task", Wrapper("Celery")));
     }
     if CLOUD_EVENTS.iter().any(|name| has(name)) {
-        return Some(("it is a CloudEvent, say its headers", Envelope("CloudEvents")));
+        return Some(("it is a CloudEvent, say its headers", Wrapper("CloudEvents")));
     }
     None
 }
 
 /// Media types that only one sender uses.
-fn of_envelope_type(media_type: &str) -> Option<Hint> {
+fn of_wrapper_type(media_type: &str) -> Option<Hint> {
     Some(match media_type {
-        "application/cloudevents+json" => ("it is a CloudEvent", Envelope("CloudEvents")),
-        "application/vnd.masstransit+json" => ("MassTransit sent it", Envelope("MassTransit")),
+        "application/cloudevents+json" => ("it is a CloudEvent", Wrapper("CloudEvents")),
+        "application/vnd.masstransit+json" => ("MassTransit sent it", Wrapper("MassTransit")),
         "application/x-java-serialized-object" => (
             "it is a Java object",
             Otherwise("let the sender use Jackson2JsonMessageConverter, and read it with Consume::accepts(SpringAmqp)"),
@@ -75,7 +75,7 @@ fn of_envelope_type(media_type: &str) -> Option<Hint> {
 /// Media types that are no format of the consumer.
 fn of_media_type(media_type: &str) -> Option<Hint> {
     Some(match media_type {
-        "text/plain" => ("if Dapr sent it", Envelope("Dapr")),
+        "text/plain" => ("if Dapr sent it", Wrapper("Dapr")),
         "application/json" => (
             "a Protobuf type is read from JSON if its descriptor is linked, by a consumer that is not strict",
             Otherwise("compile the type with fluffle_build, or link its descriptor with fluffle::wire::descriptors!"),

@@ -16,7 +16,7 @@ pub struct Incoming<'a> {
     pub content_encoding: Option<&'a str>,
     /// The AMQP `type`.
     pub type_name: Option<&'a str>,
-    /// The headers, for envelopes that are told by them. `None`: there are none.
+    /// The headers, for wrappers that are told by them. `None`: there are none.
     pub headers: Option<&'a dyn Headers>,
     /// The body. A batch shares its memory instead of copying it.
     pub body: &'a Bytes,

@@ -23,7 +23,7 @@
 //! - [`Wire`] is a codec with a gzip policy and limits. Each publisher and consumer of a type holds one.
 //! - [`Codec`] is a format. [`Protobuf`] and, with the feature `json`, `Json` and `SerdeJson` are in this crate; others
 //!   can be added outside.
-//! - [`Envelope`] is a format of others that wraps a message. With the feature `json`, `envelopes` has those of
+//! - [`Wrapper`] is a format of others that wraps a message. With the feature `json`, `wrappers` has those of
 //!   CloudEvents, Dapr, MassTransit, Spring AMQP and Celery.
 //! - [`BatchBuilder`] and [`Batch`] put many messages into one body and take them out again.
 //! - [`headers`] names the headers and has types for their values.
@@ -36,10 +36,8 @@ mod content_type;
 #[cfg(feature = "json")]
 mod descriptors;
 mod encoded;
-mod envelope;
-#[cfg(feature = "json")]
-pub mod envelopes;
 mod error;
+mod frames;
 mod gzip;
 pub mod headers;
 mod hint;
@@ -59,6 +57,9 @@ mod reading;
 mod serde_codec;
 mod text;
 mod wire;
+mod wrapper;
+#[cfg(feature = "json")]
+pub mod wrappers;
 
 pub use batch::{Batch, BatchBuilder, Items, RawItems};
 pub use codec::Codec;
@@ -66,7 +67,6 @@ pub use content_type::ContentType;
 #[cfg(feature = "json")]
 pub use descriptors::{Descriptors, inventory};
 pub use encoded::Encoded;
-pub use envelope::{Envelope, Opened};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
 pub use gzip::{Gzip, InvalidLevel, Level};
 pub use incoming::{Headers, Incoming};
@@ -79,3 +79,4 @@ pub use reading::Read;
 #[cfg(feature = "json")]
 pub use serde_codec::SerdeJson;
 pub use wire::Wire;
+pub use wrapper::{Opened, Wrapper};

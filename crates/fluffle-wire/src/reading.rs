@@ -1,7 +1,4 @@
-// One thought with wire.rs: the reading half of a `Wire`.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! How a `Wire` reads messages.
 
 use bytes::Bytes;
 
@@ -9,15 +6,7 @@ use crate::headers::TraceContext;
 use crate::incoming::present;
 use crate::text::shown;
 use crate::wire::Format;
-use crate::{Batch, ContentType, DecodeError, DecodeErrorKind, Envelope, Incoming, Label, Opened, Wire, gzip, hint};
-
-/// What a [`Wire`] reads in addition to what it writes.
-pub(crate) struct Reading<M> {
-    pub(crate) formats: Vec<Format<M>>,
-    pub(crate) envelopes: Vec<Arc<dyn Envelope>>,
-    /// The name on the wire → the name of the type.
-    pub(crate) aliases: BTreeMap<String, String>,
-}
+use crate::{ContentType, DecodeError, DecodeErrorKind, Incoming, Label, Opened, Wire, gzip, hint};
 
 /// A message that was read.
 #[derive(Clone, Debug)]
@@ -26,9 +15,9 @@ pub struct Read<M> {
     pub message: M,
     /// The uncompressed size of the body, in bytes.
     pub bytes: usize,
-    /// The span that sent the message, if an [envelope](Envelope) tells it.
+    /// The span that sent the message, if a [wrapper](crate::Wrapper) tells it.
     pub trace: Option<TraceContext>,
-    /// The content type of the message in its envelope, if it came in one that tells it.
+    /// The content type of the message in its wrapper, if it came in one that tells it.
     pub content_type: Option<String>,
 }
 
@@ -48,7 +37,7 @@ impl<M> Wire<M> {
         self.read(incoming).map(|read| read.message)
     }
 
-    /// Like [`decode`](Wire::decode), and also tells the size of the body and what an envelope says about the message.
+    /// Like [`decode`](Wire::decode), and also tells the size of the body and what a wrapper says about the message.
     ///
     /// # Errors
     ///
@@ -70,9 +59,9 @@ impl<M> Wire<M> {
             return Ok(read(own.codec.decode(body)?));
         }
         match self.open(&Incoming { body, ..*incoming })? {
-            Some((envelope, opened)) => {
+            Some((wrapper, opened)) => {
                 let label = Label::new(opened.content_type.as_deref(), self.first_known(&opened.type_names));
-                let message = self.decode_labelled(&label, &opened.body).map_err(|e| e.within(envelope))?;
+                let message = self.decode_labelled(&label, &opened.body).map_err(|e| e.within(wrapper))?;
                 Ok(Read { trace: opened.trace, content_type: opened.content_type, ..read(message) })
             }
             None => {
@@ -90,15 +79,15 @@ impl<M> Wire<M> {
     }
 
     /// The error, and how to accept the message, if its labels tell in which format of others it is.
-    fn hinted(&self, error: DecodeError, incoming: &Incoming<'_>) -> DecodeError {
-        let accepted = |name: &str| self.reading.envelopes.iter().any(|envelope| envelope.name() == name);
+    pub(crate) fn hinted(&self, error: DecodeError, incoming: &Incoming<'_>) -> DecodeError {
+        let accepted = |name: &str| self.reading.wrappers.iter().any(|wrapper| wrapper.name() == name);
         match hint::how_to_accept(incoming, error.kind(), accepted) {
             Some(how) => error.hinted(&how),
             None => error,
         }
     }
 
-    /// Decodes a body that is not compressed and in no envelope, with these labels. The sizes are not checked.
+    /// Decodes a body that is not compressed and in no wrapper, with these labels. The sizes are not checked.
     ///
     /// # Errors
     ///
@@ -115,29 +104,9 @@ impl<M> Wire<M> {
         self.own.codec.reads_type(self.resolve(type_name))
     }
 
-    /// Opens a batch. Each message is decoded when it is asked for.
-    ///
-    /// A body without `content_type` is read as a batch, because the caller asks for one. A batch is Fluffle's own
-    /// format, so no envelope is asked.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`decode`](Wire::decode), for faults of the whole body, and [`DecodeErrorKind::TooManyItems`]. A
-    /// fault of one message is returned when that message is reached.
-    pub fn decode_batch(&self, incoming: &Incoming<'_>) -> Result<Batch<M>, DecodeError> {
-        self.check_batching(incoming, true)?;
-        self.check_types_agree(incoming)?;
-        let label = Label::from(incoming);
-        let format = self.format_of(&label).ok_or_else(|| self.hinted(self.wrong_format(&label), incoming))?;
-        self.check_type(format, &label)?;
-        self.check_before_unpacking(incoming)?;
-        let body = self.unpack(incoming)?;
-        Batch::open(self.clone(), incoming, body)
-    }
-
     /// Decodes one item of a batch, as [`RawItems`](crate::RawItems) yields it. `batch` is the message that held the
-    /// batch. If the types of its items are told one by one ([`Batch::item_types`]), its `type_name` must be that of
-    /// the item.
+    /// batch. If the types of its items are told one by one ([`item_types`](crate::Batch::item_types)), its `type_name`
+    /// must be that of the item.
     ///
     /// # Errors
     ///
@@ -174,11 +143,11 @@ impl<M> Wire<M> {
         std::iter::once(&self.own).chain(&self.reading.formats).find(|format| format.codec.accepts(media_type))
     }
 
-    /// The message and the name of its envelope, if it is in one.
+    /// The message and the name of its wrapper, if it is in one.
     fn open(&self, incoming: &Incoming<'_>) -> Result<Option<(&str, Opened)>, DecodeError> {
-        for envelope in &self.reading.envelopes {
-            if let Some(opened) = envelope.open(incoming)? {
-                return Ok(Some((envelope.name(), opened)));
+        for wrapper in &self.reading.wrappers {
+            if let Some(opened) = wrapper.open(incoming)? {
+                return Ok(Some((wrapper.name(), opened)));
             }
         }
         Ok(None)
@@ -189,7 +158,11 @@ impl<M> Wire<M> {
         self.reading.aliases.get(name).map_or(name, String::as_str)
     }
 
-    fn check_type<'a>(&'a self, format: &Format<M>, label: &Label<'a>) -> Result<Option<&'a str>, DecodeError> {
+    pub(crate) fn check_type<'a>(
+        &'a self,
+        format: &Format<M>,
+        label: &Label<'a>,
+    ) -> Result<Option<&'a str>, DecodeError> {
         let Some(found) = label.type_name else { return Ok(None) };
         let name = self.resolve(found);
         if name == &*self.own.labels.type_name || format.codec.reads_type(name) {
@@ -205,12 +178,12 @@ impl<M> Wire<M> {
         ))
     }
 
-    fn wrong_format(&self, label: &Label<'_>) -> DecodeError {
+    pub(crate) fn wrong_format(&self, label: &Label<'_>) -> DecodeError {
         let found = label.media_type().unwrap_or_default();
         let known = std::iter::once(&self.own).chain(&self.reading.formats).map(|format| format.codec.media_type());
         let known: Vec<_> = known.map(|media_type| format!("{media_type:?}")).collect();
-        let envelopes: Vec<_> = self.reading.envelopes.iter().map(|envelope| envelope.name()).collect();
-        let accepted = if envelopes.is_empty() { String::new() } else { format!(", or {}", envelopes.join(" or ")) };
+        let wrappers: Vec<_> = self.reading.wrappers.iter().map(|wrapper| wrapper.name()).collect();
+        let accepted = if wrappers.is_empty() { String::new() } else { format!(", or {}", wrappers.join(" or ")) };
         DecodeError::new(
             DecodeErrorKind::ContentType,
             format!("content_type is {:?}, expected {}{accepted}", shown(found), known.join(" or ")),
@@ -218,7 +191,7 @@ impl<M> Wire<M> {
     }
 
     /// `type` and the `proto` parameter of the content type must name the same type, if both are present.
-    fn check_types_agree(&self, incoming: &Incoming<'_>) -> Result<(), DecodeError> {
+    pub(crate) fn check_types_agree(&self, incoming: &Incoming<'_>) -> Result<(), DecodeError> {
         let proto = present(incoming.content_type).map(ContentType::parse).and_then(|label| label.parameter("proto"));
         match (present(incoming.type_name), present(proto)) {
             (Some(one), Some(other)) if self.resolve(one) != self.resolve(other) => Err(DecodeError::new(
@@ -229,7 +202,7 @@ impl<M> Wire<M> {
         }
     }
 
-    fn check_batching(&self, incoming: &Incoming<'_>, batch: bool) -> Result<(), DecodeError> {
+    pub(crate) fn check_batching(&self, incoming: &Incoming<'_>, batch: bool) -> Result<(), DecodeError> {
         let Some(label) = present(incoming.content_type) else { return Ok(()) };
         let wrong = match ContentType::parse(label).parameter("encoding") {
             Some(encoding) if !encoding.eq_ignore_ascii_case("delimited") => {
@@ -253,18 +226,18 @@ impl<M> Wire<M> {
         Ok(())
     }
 
-    /// Refuses a body that is too large, or that no format and no envelope reads, before it is unpacked.
-    fn check_before_unpacking(&self, incoming: &Incoming<'_>) -> Result<(), DecodeError> {
+    /// Refuses a body that is too large, or that no format and no wrapper reads, before it is unpacked.
+    pub(crate) fn check_before_unpacking(&self, incoming: &Incoming<'_>) -> Result<(), DecodeError> {
         self.check_size(incoming)?;
         let label = Label::from(incoming);
-        if self.reading.envelopes.is_empty() && self.format_of(&label).is_none() {
+        if self.reading.wrappers.is_empty() && self.format_of(&label).is_none() {
             return Err(self.hinted(self.wrong_format(&label), incoming));
         }
         Ok(())
     }
 
     /// The unpacked body; the body itself, if it is not compressed.
-    fn unpack(&self, incoming: &Incoming<'_>) -> Result<Bytes, DecodeError> {
+    pub(crate) fn unpack(&self, incoming: &Incoming<'_>) -> Result<Bytes, DecodeError> {
         match present(incoming.content_encoding) {
             None => Ok(incoming.body.clone()),
             Some(label) if is_one_of(label, &NO_COMPRESSION) => Ok(incoming.body.clone()),
@@ -300,17 +273,4 @@ fn is_gzip(label: &str) -> bool {
 
 fn is_uncompressed(incoming: &Incoming<'_>) -> bool {
     present(incoming.content_encoding).is_none_or(|label| is_one_of(label, &NO_COMPRESSION))
-}
-
-impl<M> Default for Reading<M> {
-    fn default() -> Self {
-        Self { formats: Vec::new(), envelopes: Vec::new(), aliases: BTreeMap::new() }
-    }
-}
-
-impl<M> Clone for Reading<M> {
-    fn clone(&self) -> Self {
-        let (formats, envelopes, aliases) = (self.formats.clone(), self.envelopes.clone(), self.aliases.clone());
-        Self { formats, envelopes, aliases }
-    }
 }

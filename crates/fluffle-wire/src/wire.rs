@@ -1,14 +1,12 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use prost::{Message, Name};
 
 use crate::headers::ItemTypes;
-use crate::reading::Reading;
 use crate::text::shown;
-use crate::{
-    BatchBuilder, Codec, EncodeError, EncodeErrorKind, Encoded, Envelope, Gzip, Label, Limits, Protobuf, gzip,
-};
+use crate::{Codec, EncodeError, EncodeErrorKind, Encoded, Gzip, Label, Limits, Protobuf, Wrapper, gzip};
 
 /// How messages of one type are written and read: a [`Codec`], a [`Gzip`] policy and [`Limits`].
 ///
@@ -23,8 +21,9 @@ use crate::{
 ///
 /// let alert = Alert { quake_id: "us2000cmy3".into(), ..Alert::default() };
 /// assert_eq!(json.encode(&alert)?.body, r#"{"quakeId":"us2000cmy3"}"#.as_bytes());
-/// // The label says what the body is, so a consumer of the other format refuses it instead of guessing.
-/// assert!(protobuf.decode(&json.encode(&alert)?.incoming()).is_err());
+/// // The label says what the body is: nothing is guessed.
+/// assert_eq!(protobuf.decode(&json.encode(&alert)?.incoming())?, alert);
+/// assert!(protobuf.strict().decode(&json.encode(&alert)?.incoming()).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Wire<M> {
@@ -47,6 +46,14 @@ pub(crate) struct Labels {
     pub(crate) single: Arc<str>,
     pub(crate) batch: Arc<str>,
     pub(crate) type_name: Arc<str>,
+}
+
+/// What a [`Wire`] reads in addition to what it writes.
+pub(crate) struct Reading<M> {
+    pub(crate) formats: Vec<Format<M>>,
+    pub(crate) wrappers: Vec<Arc<dyn Wrapper>>,
+    /// The name on the wire → the name of the type.
+    pub(crate) aliases: BTreeMap<String, String>,
 }
 
 impl<M> Format<M> {
@@ -104,7 +111,8 @@ impl<M> Wire<M> {
     ///
     /// let wire = Wire::new(fluffle_wire::Protobuf).reads(Json);
     /// let body = bytes::Bytes::from_static(br#"{"quakeId":"us2000cmy3"}"#);
-    /// let alert: Alert = wire.decode(&Incoming { content_type: Some("application/json"), ..Incoming::unlabelled(&body) })?;
+    /// let sent = Incoming { content_type: Some("application/json"), ..Incoming::unlabelled(&body) };
+    /// let alert: Alert = wire.decode(&sent)?;
     /// assert_eq!(alert.quake_id, "us2000cmy3");
     /// # Ok::<(), fluffle_wire::DecodeError>(())
     /// ```
@@ -114,10 +122,10 @@ impl<M> Wire<M> {
         self.reading(|reading| reading.formats.push(format))
     }
 
-    /// Also reads messages in this [envelope](Envelope).
+    /// Also reads messages in this [wrapper](Wrapper).
     #[must_use]
-    pub fn accepts(self, envelope: impl Envelope + 'static) -> Self {
-        self.reading(|reading| reading.envelopes.push(Arc::new(envelope)))
+    pub fn accepts(self, wrapper: impl Wrapper + 'static) -> Self {
+        self.reading(|reading| reading.wrappers.push(Arc::new(wrapper)))
     }
 
     /// Also reads messages whose `type` (or `proto` parameter) is `alias`, as messages of type `type_name`: for a type
@@ -145,7 +153,7 @@ impl<M> Wire<M> {
     pub fn strict(self) -> Self {
         self.reading(|reading| {
             reading.formats.clear();
-            reading.envelopes.clear();
+            reading.wrappers.clear();
         })
     }
 
@@ -223,31 +231,6 @@ impl<M> Wire<M> {
                 self.seal(raw, 1, &content_type.into(), &name, None)
             }
         }
-    }
-
-    /// Encodes many messages into one body, each behind its length.
-    ///
-    /// Without messages the body is empty, which is a valid batch of none.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`encode`](Wire::encode), with the index of the item; and [`EncodeErrorKind::BatchFull`] if the
-    /// messages are too many or too large for one body. To fill several bodies one after the other, use
-    /// [`batch`](Wire::batch).
-    pub fn encode_batch<'a>(&self, messages: impl IntoIterator<Item = &'a M>) -> Result<Encoded, EncodeError>
-    where
-        M: 'a,
-    {
-        let mut batch = self.batch();
-        for (index, message) in messages.into_iter().enumerate() {
-            batch.push(message).map_err(|e| e.at_item(index))?;
-        }
-        batch.finish()
-    }
-
-    /// An empty batch to fill.
-    pub fn batch(&self) -> BatchBuilder<M> {
-        BatchBuilder::new(self.clone())
     }
 
     pub(crate) fn codec(&self) -> &dyn Codec<M> {
@@ -382,5 +365,18 @@ impl<M> fmt::Debug for Wire<M> {
             .field("gzip", &self.gzip)
             .field("limits", &self.limits)
             .finish()
+    }
+}
+
+impl<M> Default for Reading<M> {
+    fn default() -> Self {
+        Self { formats: Vec::new(), wrappers: Vec::new(), aliases: BTreeMap::new() }
+    }
+}
+
+impl<M> Clone for Reading<M> {
+    fn clone(&self) -> Self {
+        let (formats, wrappers, aliases) = (self.formats.clone(), self.wrappers.clone(), self.aliases.clone());
+        Self { formats, wrappers, aliases }
     }
 }

@@ -10,8 +10,8 @@
 //!
 //! Run it: `cargo run -p examples --bin 10_several_types`
 //!
-//! Try: remove `impl Handler<Delivery<PaymentFailed>>` and read the compiler's words; remove the alias, and see two dead
-//! letters; add `.skip_other_types()`, and see none.
+//! Try: remove `impl Handler<Delivery<PaymentFailed>>`, and read the compiler's words; remove the alias, and see two
+//! dead letters; add `.skip_other_types()`, and see none.
 //!
 //! Next: `11_stream_reader`, which reads what has been said before it came.
 
@@ -20,12 +20,8 @@ use examples::{
     messages::{LogLine, OrderPlaced, PaymentFailed},
     say,
 };
-use fluffle::{
-    Error,
-    prelude::*,
-    wire::{Codec, DecodeError, EncodeError},
-};
-use prost::bytes::Bytes;
+use fluffle::{Error, prelude::*, wire::SerdeJson};
+use serde_json::json;
 
 struct Bookkeeper {
     seen: Seen,
@@ -55,37 +51,14 @@ impl Handler<Delivery<PaymentFailed>> for Bookkeeper {
     }
 }
 
-/// What another service sends: JSON, with its own name for the type.
-struct NodeService;
-
-struct Text(&'static str);
-
-impl Codec<Text> for NodeService {
-    fn media_type(&self) -> &str {
-        "application/json"
-    }
-
-    fn type_name(&self) -> String {
-        "payment-failed".into()
-    }
-
-    fn encode(&self, text: &Text, into: &mut Vec<u8>) -> Result<(), EncodeError> {
-        into.extend_from_slice(text.0.as_bytes());
-        Ok(())
-    }
-
-    fn decode(&self, _: &Bytes) -> Result<Text, DecodeError> {
-        Err(DecodeError::malformed("payment-failed", "the Node service only sends"))
-    }
-}
-
 #[actix::main]
 async fn main() -> Result<(), Error> {
     examples::logging();
     let queue = Queue::quorum("orders.events").dead_letter();
     let app = App::new(Broker::from_env_or_embedded()?).topology(Topology::new().queue(queue));
     let events = app.publisher::<OneOf<(OrderPlaced, PaymentFailed, LogLine)>>(Route::queue("orders.events"));
-    let node = app.publisher(Route::coded(NodeService, "").key("orders.events"));
+    // Another service, which writes JSON and has its own name for the type.
+    let node = app.publisher(Route::coded(SerdeJson::new("payment-failed"), "").key("orders.events"));
     let seen = Seen::new();
     let consume = Consume::<OneOf<(OrderPlaced, PaymentFailed)>>::queue("orders.events")
         .type_alias("payment-failed", "lessons.v1.PaymentFailed");
@@ -99,7 +72,7 @@ async fn main() -> Result<(), Error> {
     }
     events.publish(OneOf::new(PaymentFailed { number: 2, reason: "the card has expired".into() })).await?;
     events.publish(OneOf::new(LogLine { text: "is anybody there?".into(), ..LogLine::default() })).await?;
-    node.publish(Text(r#"{"number": 3, "reason": "no money left"}"#)).await?;
+    node.publish(json!({ "number": 3, "reason": "no money left" })).await?;
     seen.count(5).await?;
     // A shutdown settles what is in hand: the line of a log, too.
     service.shutdown().await?;

@@ -26,7 +26,7 @@ const LAYERS: [Layers; 2] = [
             &["request"],
             &["consume"],
             &["replay"],
-            &["service"],
+            &["service", "bare"],
         ],
     },
     Layers {

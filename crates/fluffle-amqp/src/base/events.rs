@@ -155,7 +155,8 @@ pub struct SettledMessages {
     pub refused: usize,
     /// Requests whose requester had stopped waiting.
     pub expired: usize,
-    /// Of another type, and acked without a handler: see [`Consume::skip_other_types`](crate::Consume::skip_other_types).
+    /// Of another type, and acked without a handler: see
+    /// [`Consume::skip_other_types`](crate::Consume::skip_other_types).
     pub skipped: usize,
 }
 

@@ -12,11 +12,12 @@ use fluffle_wire::{Codec, ContentType, DecodeError, EncodeError, Label, Wire};
 
 use crate::base::payload::Payload;
 
-/// A message of one of the types `L`, which is a tuple of 1 to 12 message types. For a queue that carries several types.
+/// A message of one of the types `L`, which is a tuple of 1 to 12 message types. For a queue that carries several
+/// types.
 ///
-/// The message's `type` property says which one it is, or else the `proto` parameter of its `content_type`. A message of
-/// another type, or without a type, becomes a dead letter; see [`skip_other_types`](crate::Consume::skip_other_types) and
-/// [`Raw`](crate::Raw) for other ways.
+/// The message's `type` property says which one it is, or else the `proto` parameter of its `content_type`. A message
+/// of another type, or without a type, becomes a dead letter; see
+/// [`skip_other_types`](crate::Consume::skip_other_types) and [`Raw`](crate::Raw) for other ways.
 ///
 /// Most consumers give each type to a handler of its own (`consume_types`), and never see a `OneOf`. A batch handler
 /// gets a [`DeliveryBatch`](crate::DeliveryBatch) of them, and so does the function of
@@ -58,7 +59,8 @@ pub struct OneOf<L> {
 }
 
 impl<L> OneOf<L> {
-    /// A message of one of the types. `I` is found by the compiler; it need not be named, unless a type is in `L` twice.
+    /// A message of one of the types. `I` is found by the compiler; it need not be named, unless a type is in `L`
+    /// twice.
     pub fn new<T: Payload, I>(message: T) -> Self
     where
         L: Contains<T, I>,

@@ -7,8 +7,8 @@ use fluffle_wire::{Codec, DecodeError, EncodeError, Label, Wire};
 
 use crate::base::payload::Payload;
 
-/// A message of any type, as its bytes. A consumer of `Raw` reads every message of its queue, and `Raw` as one of several
-/// types stands for all types that are not named. A body that was compressed with gzip is unpacked.
+/// A message of any type, as its bytes. A consumer of `Raw` reads every message of its queue, and `Raw` as one of
+/// several types stands for all types that are not named. A body that was compressed with gzip is unpacked.
 ///
 /// `Raw` is for reading. To publish bytes, write a [`Codec`] that names their content type.
 ///

@@ -1,8 +1,8 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// The types of the items of a batch that has several: see [`ITEM_TYPES`](super::ITEM_TYPES). Neighbours of the same type
-/// are kept once.
+/// The types of the items of a batch that has several: see [`ITEM_TYPES`](super::ITEM_TYPES). Neighbours of the same
+/// type are kept once.
 ///
 /// ```
 /// use fluffle_wire::headers::ItemTypes;

@@ -49,8 +49,8 @@ pub(crate) struct Attempt {
     contents: OnceLock<Box<Contents>>,
     /// The span of this attempt, if a middleware has made one.
     span: OnceLock<Box<TraceContext>>,
-    /// The content type of the message in its envelope, if it came in one that tells it.
-    enveloped_type: OnceLock<Box<str>>,
+    /// The content type of the message in its wrapper, if it came in one that tells it.
+    wrapperd_type: OnceLock<Box<str>>,
 }
 
 impl Attempt {
@@ -68,7 +68,7 @@ impl Attempt {
             settled: SetOnce::new(),
             contents: OnceLock::new(),
             span: OnceLock::new(),
-            enveloped_type: OnceLock::new(),
+            wrapperd_type: OnceLock::new(),
         }
     }
 
@@ -110,17 +110,17 @@ impl Attempt {
         self.unpacked(bytes);
         // Another attempt in this process reads the same again.
         if let Some(trace) = trace {
-            let _ = self.message.enveloped_trace.set(Box::new(trace));
+            let _ = self.message.wrapperd_trace.set(Box::new(trace));
         }
         if let Some(content_type) = content_type {
-            let _ = self.enveloped_type.set(content_type.into());
+            let _ = self.wrapperd_type.set(content_type.into());
         }
         message
     }
 
-    /// The content type of the message itself, in whatever envelope it came.
+    /// The content type of the message itself, in whatever wrapper it came.
     pub(crate) fn content_type(&self) -> Option<&str> {
-        self.enveloped_type.get().map(|label| &**label).or_else(|| self.wire().content_type)
+        self.wrapperd_type.get().map(|label| &**label).or_else(|| self.wire().content_type)
     }
 
     /// A handler takes the message.

@@ -53,8 +53,8 @@ pub(crate) fn properties_of_item(
     item
 }
 
-/// The headers of an item: those of its batch, with the trace of the item alone, and without the types of all items. `told` are the traces of the items, if
-/// something is told of this one.
+/// The headers of an item: those of its batch, with the trace of the item alone, and without the types of all items.
+/// `told` are the traces of the items, if something is told of this one.
 fn headers_of_item(batch: &FieldTable, told: Option<&ItemTraces>, index: usize) -> FieldTable {
     if !batch.contains_key(ITEM_TRACES) && !batch.contains_key(ITEM_TYPES) {
         return batch.clone();

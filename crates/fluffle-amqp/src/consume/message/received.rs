@@ -1,5 +1,5 @@
 //! A message as it was received: its bytes, its labels, and what they mean. It does not change, but what is in its
-//! envelope is known only once that is opened.
+//! wrapper is known only once that is opened.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -50,8 +50,8 @@ pub(crate) struct Received {
     pub(crate) position: Option<Box<StreamPosition>>,
     /// The span of the attempt before, if it had one.
     pub(crate) attempt_before: Option<Box<TraceContext>>,
-    /// The span that sent it, if the message's envelope tells it; known once the envelope is opened.
-    pub(crate) enveloped_trace: OnceLock<Box<TraceContext>>,
+    /// The span that sent it, if the message's wrapper tells it; known once the wrapper is opened.
+    pub(crate) wrapperd_trace: OnceLock<Box<TraceContext>>,
 }
 
 impl Received {
@@ -73,7 +73,7 @@ impl Received {
         let came_back = origin.is_some() || header(headers::ORIGIN_QUEUE).is_none();
         let attempt_before = header(headers::ATTEMPT_TRACE).and_then(|span| span.as_str()?.parse().ok()).map(Box::new);
         Self {
-            enveloped_trace: OnceLock::new(),
+            wrapperd_trace: OnceLock::new(),
             attempt_before,
             attempt_number: if came_back { AttemptNumber::read(header) } else { AttemptNumber::FIRST },
             origin,
@@ -148,17 +148,17 @@ impl Received {
         self.message_id().unwrap_or("-")
     }
 
-    /// The span that sent the message or batch, by its headers, or else by its envelope.
+    /// The span that sent the message or batch, by its headers, or else by its wrapper.
     pub(crate) fn trace(&self) -> Option<TraceContext> {
         let of_headers =
             self.headers().and_then(|_| TraceContext::read(|name| self.header(name).and_then(|header| header.value())));
-        of_headers.or_else(|| self.enveloped_trace.get().map(|trace| (**trace).clone()))
+        of_headers.or_else(|| self.wrapperd_trace.get().map(|trace| (**trace).clone()))
     }
 
     /// Whether the sender says something about its span, which [`trace`](Self::trace) reads.
     pub(crate) fn tells_a_trace(&self) -> bool {
         let has_header = self.headers().is_some() && self.header(headers::TRACEPARENT).is_some();
-        has_header || self.enveloped_trace.get().is_some()
+        has_header || self.wrapperd_trace.get().is_some()
     }
 
     /// The id of its trace for a log line; `None` for a message without a trace.

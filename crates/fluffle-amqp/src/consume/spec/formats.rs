@@ -1,27 +1,27 @@
 //! Which formats and types a consumer reads, beside its own.
 
-use fluffle_wire::{Codec, Envelope};
+use fluffle_wire::{Codec, Wrapper};
 
 use crate::consume::spec::consume::Consume;
 
 impl<T, R> Consume<T, R> {
-    /// Also reads messages that come in this [envelope](Envelope) of others: CloudEvents, MassTransit, Celery, …
-    /// Nothing is guessed: a consumer reads only the envelopes that it names, and a message that is in none of them is
+    /// Also reads messages that come in this [wrapper](Wrapper) of others: CloudEvents, MassTransit, Celery, …
+    /// Nothing is guessed: a consumer reads only the wrappers that it names, and a message that is in none of them is
     /// read as it is. Retry copies and dead letters keep the message as it came.
     ///
-    /// Several envelopes are asked in the order in which they were added. Each recognizes its messages by their labels.
+    /// Several wrappers are asked in the order in which they were added. Each recognizes its messages by their labels.
     /// A message that is labelled as one and is not becomes a dead letter that says what is wrong. Batches are
-    /// Fluffle's own format, so no envelope is asked for them.
+    /// Fluffle's own format, so no wrapper is asked for them.
     ///
-    /// If the envelope tells the trace of the message, and its headers do not,
+    /// If the wrapper tells the trace of the message, and its headers do not,
     /// [`Delivery::trace`](crate::Delivery::trace) is that one. An answer to a request is in the format of the message
-    /// inside, and in no envelope.
+    /// inside, and in no wrapper.
     ///
-    /// The types in envelopes seldom have Protobuf names: see [`type_alias`](Self::type_alias).
+    /// The types in wrappers seldom have Protobuf names: see [`type_alias`](Self::type_alias).
     ///
     /// ```
     /// use fluffle_amqp::{Consume, Payload};
-    /// use fluffle_wire::envelopes::{CloudEvents, MassTransit};
+    /// use fluffle_wire::wrappers::{CloudEvents, MassTransit};
     ///
     /// # fn example<OrderPlaced: Payload>() -> Consume<OrderPlaced> {
     /// Consume::queue("orders")
@@ -32,8 +32,8 @@ impl<T, R> Consume<T, R> {
     /// # }
     /// ```
     #[must_use]
-    pub fn accepts(mut self, envelope: impl Envelope + 'static) -> Self {
-        self.wire = self.wire.accepts(envelope);
+    pub fn accepts(mut self, wrapper: impl Wrapper + 'static) -> Self {
+        self.wire = self.wire.accepts(wrapper);
         self
     }
 
@@ -50,7 +50,7 @@ impl<T, R> Consume<T, R> {
     /// #     fn media_type(&self) -> &str { "text/csv" }
     /// #     fn type_name(&self) -> String { "example.Reading".into() }
     /// #     fn encode(&self, _: &Reading, _: &mut Vec<u8>) -> Result<(), EncodeError> { Ok(()) }
-    /// #     fn decode(&self, body: &Bytes) -> Result<Reading, DecodeError> { Ok(Reading(String::from_utf8_lossy(body).into())) }
+    /// #     fn decode(&self, _: &Bytes) -> Result<Reading, DecodeError> { Ok(Reading(String::new())) }
     /// # }
     /// # #[derive(Clone, Copy)] struct Binary;
     /// # impl Codec<Reading> for Binary {

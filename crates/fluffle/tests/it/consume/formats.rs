@@ -10,9 +10,8 @@ use fluffle::{
     amqp::{DeliveryInfo, Handling, Middleware, Payload, trace},
     prelude::*,
     wire::{
-        Codec, DecodeError, EncodeError, SerdeJson, Wire,
-        envelopes::{Celery, CloudEvents, Dapr, MassTransit, SpringAmqp},
-        headers,
+        Codec, DecodeError, EncodeError, SerdeJson, Wire, headers,
+        wrappers::{Celery, CloudEvents, Dapr, MassTransit, SpringAmqp},
     },
 };
 use lapin::{
@@ -143,7 +142,7 @@ async fn dead(raw: &Raw, message: &Message) -> DeadLetter {
 }
 
 #[actix::test]
-async fn an_order_is_handled_from_each_format_and_its_trace_is_that_of_the_envelope() {
+async fn an_order_is_handled_from_each_format_and_its_trace_is_that_of_the_wrapper() {
     let place = vhost();
     let (service, mut record) = of_orders(&place, accepting(Consume::queue("q"))).await;
     let raw = Raw::connect(place.url()).await;

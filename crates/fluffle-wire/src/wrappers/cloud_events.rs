@@ -1,7 +1,7 @@
-use crate::envelopes::event::{self, Event};
 use crate::headers::{HeaderValue, TRACEPARENT, TRACESTATE, TraceContext};
 use crate::incoming::present;
-use crate::{DecodeError, Envelope, Incoming, Label, Opened};
+use crate::wrappers::event::{self, Event};
+use crate::{DecodeError, Incoming, Label, Opened, Wrapper};
 
 /// [CloudEvents](https://cloudevents.io) 1.0, in both of its modes:
 ///
@@ -21,7 +21,7 @@ use crate::{DecodeError, Envelope, Incoming, Label, Opened};
 /// Not read, with an error that says so: batches of events (`application/cloudevents-batch+json`) and other formats of
 /// events (`application/cloudevents+avro`, …).
 ///
-/// To read events in JSON, the consumer's message type must be read from JSON. See the [module](crate::envelopes) for
+/// To read events in JSON, the consumer's message type must be read from JSON. See the [module](crate::wrappers) for
 /// an example.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloudEvents;
@@ -31,18 +31,18 @@ const NAME: &str = "CloudEvents";
 /// What stands before the names of attributes in headers.
 const PREFIXES: [&str; 4] = ["cloudEvents:", "cloudEvents_", "ce-", ""];
 
-impl Envelope for CloudEvents {
+impl Wrapper for CloudEvents {
     fn name(&self) -> &str {
         NAME
     }
 
     fn open(&self, incoming: &Incoming<'_>) -> Result<Option<Opened>, DecodeError> {
         let media_type = Label::from(incoming).media_type().map(str::to_ascii_lowercase).unwrap_or_default();
-        let fault = |why: &str| Err(DecodeError::envelope(NAME, why));
+        let fault = |why: &str| Err(DecodeError::wrapper(NAME, why));
         match media_type.as_str() {
             "application/cloudevents+json" => {
                 let Event { kind, content_type, data, trace } =
-                    event::read(incoming).map_err(|why| DecodeError::envelope(NAME, why))?;
+                    event::read(incoming).map_err(|why| DecodeError::wrapper(NAME, why))?;
                 Ok(Some(Opened { content_type, trace, ..Opened::new(data) }.named(kind)))
             }
             _ if media_type.starts_with("application/cloudevents-batch") => {
@@ -53,7 +53,7 @@ impl Envelope for CloudEvents {
                  binary mode",
             ),
             _ => match PREFIXES.iter().find(|prefix| header(incoming, prefix, "specversion").is_some()) {
-                Some(prefix) => binary(incoming, prefix).map(Some).map_err(|why| DecodeError::envelope(NAME, why)),
+                Some(prefix) => binary(incoming, prefix).map(Some).map_err(|why| DecodeError::wrapper(NAME, why)),
                 None => Ok(None),
             },
         }

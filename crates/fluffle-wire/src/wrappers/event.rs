@@ -5,8 +5,8 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 
-use crate::envelopes::object::{self, Fault, Object};
 use crate::headers::{HeaderValue, TRACEPARENT, TRACESTATE, TraceContext};
+use crate::wrappers::object::{self, Fault, Object};
 use crate::{ContentType, Incoming};
 
 /// What an event says about its message, and the message.

@@ -1,6 +1,6 @@
 use crate::incoming::present;
 use crate::text::shown;
-use crate::{DecodeError, Envelope, Incoming, Label, Opened};
+use crate::{DecodeError, Incoming, Label, Opened, Wrapper};
 
 /// JSON of Spring AMQP's `Jackson2JsonMessageConverter` (and of `JacksonJsonMessageConverter`, since version 4): the
 /// header `__TypeId__` names the class, and the body is the object.
@@ -16,7 +16,7 @@ use crate::{DecodeError, Envelope, Incoming, Label, Opened};
 ///
 /// ```
 /// use bytes::Bytes;
-/// use fluffle_wire::{Headers, Incoming, Wire, envelopes::SpringAmqp, headers::HeaderValue};
+/// use fluffle_wire::{Headers, Incoming, Wire, wrappers::SpringAmqp, headers::HeaderValue};
 /// use protos::usgs::Alert;
 ///
 /// struct OfSpring;
@@ -45,7 +45,7 @@ const NAME: &str = "SpringAmqp";
 /// What Spring calls JSON; the second one in old versions.
 const JSON: [&str; 2] = ["application/json", "text/x-json"];
 
-impl Envelope for SpringAmqp {
+impl Wrapper for SpringAmqp {
     fn name(&self) -> &str {
         NAME
     }
@@ -53,7 +53,7 @@ impl Envelope for SpringAmqp {
     fn open(&self, incoming: &Incoming<'_>) -> Result<Option<Opened>, DecodeError> {
         let label = Label::from(incoming);
         let is = |media_type: &str| label.content_type.is_some_and(|found| found.is(media_type));
-        let fault = |why: String| Err(DecodeError::envelope(NAME, why));
+        let fault = |why: String| Err(DecodeError::wrapper(NAME, why));
         if is("application/x-java-serialized-object") {
             let set = "let the sender use Jackson2JsonMessageConverter instead of SimpleMessageConverter: \
                        rabbitTemplate.setMessageConverter(new Jackson2JsonMessageConverter())";

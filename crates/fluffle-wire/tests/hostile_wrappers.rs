@@ -8,8 +8,8 @@ mod others;
 
 use std::cell::Cell;
 
-use fluffle_wire::envelopes::{Celery, CloudEvents, Dapr, MassTransit, SpringAmqp};
-use fluffle_wire::{DecodeErrorKind, Envelope, Limits, Wire};
+use fluffle_wire::wrappers::{Celery, CloudEvents, Dapr, MassTransit, SpringAmqp};
+use fluffle_wire::{DecodeErrorKind, Limits, Wire, Wrapper};
 use others::{Message, all};
 use peak_alloc::PeakAlloc;
 use proptest::collection::vec;
@@ -24,7 +24,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 const LIMITS: Limits = Limits { encoded: 64 * 1024, decompressed: 256 * 1024, ratio: 100, batch_items: 1_000 };
 
-/// The most memory that an envelope takes for each byte of the body: the nesting that a parser notes, and the message
+/// The most memory that a wrapper takes for each byte of the body: the nesting that a parser notes, and the message
 /// once more if it is base64 or text with escapes. A parser's buffer may be twice the size of what is in it.
 const ENVELOPE: usize = 4;
 
@@ -190,8 +190,8 @@ fn check_error(error: &fluffle_wire::DecodeError) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn any_bytes_in_any_envelope_give_a_message_or_an_error_within_the_limits() {
-    let envelopes: [Box<dyn Envelope>; 8] = [
+fn any_bytes_in_any_wrapper_give_a_message_or_an_error_within_the_limits() {
+    let wrappers: [Box<dyn Wrapper>; 8] = [
         Box::new(CloudEvents),
         Box::new(Dapr::new()),
         Box::new(Dapr::raw_payload("application/json")),
@@ -218,10 +218,10 @@ fn any_bytes_in_any_envelope_give_a_message_or_an_error_within_the_limits() {
     TestRunner::new(config)
         .run(&hostile(), |message| {
             let incoming = message.incoming();
-            for envelope in &envelopes {
-                let (used, outcome) = peak(|| envelope.open(&incoming));
+            for wrapper in &wrappers {
+                let (used, outcome) = peak(|| wrapper.open(&incoming));
                 let allowed = message.bytes.len() * ENVELOPE + FREE;
-                prop_assert!(used <= allowed, "{} took {used} bytes, {allowed} allowed", envelope.name());
+                prop_assert!(used <= allowed, "{} took {used} bytes, {allowed} allowed", wrapper.name());
                 match outcome {
                     Ok(found) => opened.set(opened.get() + usize::from(found.is_some())),
                     Err(error) => {
@@ -257,10 +257,10 @@ fn any_bytes_in_any_envelope_give_a_message_or_an_error_within_the_limits() {
     assert!(used >= 30_000, "the memory counter counts nothing");
 }
 
-/// What an envelope may say is wrong: itself, or a charset in the content type.
+/// What a wrapper may say is wrong: itself, or a charset in the content type.
 fn kind(error: &fluffle_wire::DecodeError) -> DecodeErrorKind {
     match error.kind() {
         DecodeErrorKind::ContentType if error.to_string().contains("charset") => DecodeErrorKind::ContentType,
-        _ => DecodeErrorKind::Envelope,
+        _ => DecodeErrorKind::Wrapper,
     }
 }

@@ -1,6 +1,6 @@
-use crate::envelopes::event::{self, Event};
 use crate::incoming::present;
-use crate::{DecodeError, Envelope, Incoming, Label, Opened};
+use crate::wrappers::event::{self, Event};
+use crate::{DecodeError, Incoming, Label, Opened, Wrapper};
 
 /// [Dapr](https://dapr.io)'s messages of publish and subscribe: a CloudEvent in JSON, with `topic`, `pubsubname` and
 /// the trace of the sender in the body (`traceparent`, `traceid`).
@@ -12,13 +12,13 @@ use crate::{DecodeError, Envelope, Incoming, Label, Opened};
 /// The type of the message is the event's `type`. If the sender gave none, Dapr writes `com.dapr.event.sent`; then the
 /// type is that of AMQP's `type` property (the metadata `type`), or else the consumer's own.
 ///
-/// A sender that sets the metadata `rawPayload` sends the message without the envelope, labelled `text/plain` too. To
+/// A sender that sets the metadata `rawPayload` sends the message without the wrapper, labelled `text/plain` too. To
 /// read such a queue, say what the bodies are with [`raw_payload`](Dapr::raw_payload). A queue has raw payloads or
-/// envelopes, because their labels do not tell them apart.
+/// wrappers, because their labels do not tell them apart.
 ///
 /// ```
 /// use bytes::Bytes;
-/// use fluffle_wire::{Incoming, Wire, envelopes::Dapr};
+/// use fluffle_wire::{Incoming, Wire, wrappers::Dapr};
 /// use protos::usgs::Alert;
 ///
 /// let body = Bytes::from_static(br#"{"quakeId":"us2000cmy3"}"#);
@@ -33,7 +33,7 @@ pub struct Dapr {
 }
 
 impl Dapr {
-    /// Messages in Dapr's envelope.
+    /// Messages in Dapr's wrapper.
     pub fn new() -> Self {
         Self::default()
     }
@@ -49,7 +49,7 @@ const NAME: &str = "Dapr";
 /// The type that Dapr writes if its caller gives none.
 const NO_TYPE: &str = "com.dapr.event.sent";
 
-impl Envelope for Dapr {
+impl Wrapper for Dapr {
     fn name(&self) -> &str {
         NAME
     }
@@ -67,7 +67,7 @@ impl Envelope for Dapr {
             None if is("text/plain") || is("application/cloudevents+json") => {
                 let Event { kind, content_type, data, trace } = event::read(incoming).map_err(|why| {
                     let raw = "if it was sent with rawPayload, read it with Dapr::raw_payload";
-                    DecodeError::envelope(NAME, format!("{why}; {raw}"))
+                    DecodeError::wrapper(NAME, format!("{why}; {raw}"))
                 })?;
                 let kind = Some(kind).filter(|kind| kind != NO_TYPE).or(of_properties);
                 let type_names = kind.into_iter().collect();

@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 use crate::text::redacted;
 use crate::{DecodeError, Incoming, Label, json_text};
 
-/// Why a part of an envelope is not as it should be.
+/// Why a part of a wrapper is not as it should be.
 pub(crate) type Fault = String;
 
-/// The longest attribute of an envelope, in bytes.
+/// The longest attribute of a wrapper, in bytes.
 pub(crate) const MOST: usize = 1_024;
 
 /// The text of a body that should be JSON.

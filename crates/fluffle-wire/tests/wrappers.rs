@@ -1,10 +1,10 @@
-//! Messages of others are taken out of their envelopes, and one that is not as it should be is refused with a reason.
+//! Messages of others are taken out of their wrappers, and one that is not as it should be is refused with a reason.
 #![allow(clippy::unwrap_used)]
 
 mod others;
 
-use fluffle_wire::DecodeErrorKind::{self, ContentType, Envelope, Malformed, TypeName};
-use fluffle_wire::envelopes::{Celery, CloudEvents, Dapr, MassTransit, SpringAmqp};
+use fluffle_wire::DecodeErrorKind::{self, ContentType, Malformed, TypeName, Wrapper};
+use fluffle_wire::wrappers::{Celery, CloudEvents, Dapr, MassTransit, SpringAmqp};
 use fluffle_wire::{DecodeError, Read, Wire};
 use others::{Message, message};
 use protos::usgs::Alert;
@@ -137,29 +137,24 @@ fn a_cloud_event_has_its_attributes_once_and_one_body() {
         ("{\"id\"", "[{\"id\"", "expected a JSON object"),
         ("\"e-1\"", "\"\\ud800\"", "`id` is text with an escape that stands for no character"),
     ] {
-        refused_with(&orders(), &event.with(part, other), Envelope, &["CloudEvents", word]);
+        refused_with(&orders(), &event.with(part, other), Wrapper, &["CloudEvents", word]);
     }
-    refused_with(&orders(), &event.with("e-1", &"x".repeat(2_000)), Envelope, &["`id` has 2000 bytes"]);
+    refused_with(&orders(), &event.with("e-1", &"x".repeat(2_000)), Wrapper, &["`id` has 2000 bytes"]);
     refused_with(
         &alerts(),
         &message("cloudevents-structured-protobuf").with("CgRvLTE3", "CgRvLT(3"),
-        Envelope,
+        Wrapper,
         &["no base64"],
     );
     let batch = event.clone().labelled("application/cloudevents-batch+json");
-    refused_with(&orders(), &batch, Envelope, &["batch of events", "each event by itself"]);
-    refused_with(
-        &orders(),
-        &event.clone().labelled("application/cloudevents+avro"),
-        Envelope,
-        &["only events in JSON"],
-    );
+    refused_with(&orders(), &batch, Wrapper, &["batch of events", "each event by itself"]);
+    refused_with(&orders(), &event.clone().labelled("application/cloudevents+avro"), Wrapper, &["only events in JSON"]);
     let binary = message("cloudevents-binary-json");
     for name in ["id", "source", "type"] {
         let header = format!("cloudEvents_{name}");
-        refused_with(&orders(), &binary.clone().without_header(&header), Envelope, &[&header]);
+        refused_with(&orders(), &binary.clone().without_header(&header), Wrapper, &[&header]);
     }
-    refused_with(&orders(), &binary.with_header("cloudEvents_specversion", "2.0"), Envelope, &["\"2.0\""]);
+    refused_with(&orders(), &binary.with_header("cloudEvents_specversion", "2.0"), Wrapper, &["\"2.0\""]);
 }
 
 #[test]
@@ -208,7 +203,7 @@ fn a_message_of_dapr_without_a_type_has_that_of_the_properties_or_else_of_the_co
 #[test]
 fn a_raw_payload_of_dapr_is_read_only_if_the_consumer_says_what_it_is() {
     let raw = message("dapr-raw");
-    refused_with(&orders(), &raw, Envelope, &["no `specversion`", "Dapr::raw_payload"]);
+    refused_with(&orders(), &raw, Wrapper, &["no `specversion`", "Dapr::raw_payload"]);
     let wire = Wire::<OrderPlaced>::serde_json("shop.OrderPlaced").accepts(Dapr::raw_payload("application/json"));
     order(wire.read(&raw.incoming()));
     order(wire.read(&raw.clone().labelled("application/json").incoming()));
@@ -234,23 +229,23 @@ fn the_first_type_of_masstransit_that_the_consumer_knows_counts() {
         ("\"urn:message:Shop.Orders:IOrderEvent\"", "7", "`messageType` 2 is a number"),
         ("\"headers\": {", "\"headers\": [{", ""),
     ] {
-        refused_with(&orders(), &rush.with(part, other), Envelope, &["MassTransit", word]);
+        refused_with(&orders(), &rush.with(part, other), Wrapper, &["MassTransit", word]);
     }
     let many = format!("\"messageType\": [{}", "\"urn:message:A:B\",".repeat(100));
-    refused_with(&orders(), &rush.with("\"messageType\": [", &many), Envelope, &["more than 64 elements"]);
+    refused_with(&orders(), &rush.with("\"messageType\": [", &many), Wrapper, &["more than 64 elements"]);
     let long = rush.with("RushOrderPlaced", &"x".repeat(2_000));
-    refused_with(&orders(), &long, Envelope, &["at most 1024 are read"]);
+    refused_with(&orders(), &long, Wrapper, &["at most 1024 are read"]);
     let bson = rush.labelled("application/vnd.masstransit+bson");
-    refused_with(&orders(), &bson, Envelope, &["only its JSON"]);
+    refused_with(&orders(), &bson, Wrapper, &["only its JSON"]);
 }
 
 #[test]
 fn of_spring_only_single_objects_in_utf_8_are_read() {
-    refused_with(&orders(), &message("spring-list"), Envelope, &["java.util.ArrayList", "each element by itself"]);
-    refused_with(&orders(), &message("spring-serialized"), Envelope, &["setMessageConverter"]);
+    refused_with(&orders(), &message("spring-list"), Wrapper, &["java.util.ArrayList", "each element by itself"]);
+    refused_with(&orders(), &message("spring-serialized"), Wrapper, &["setMessageConverter"]);
     let mut latin = message("spring");
     latin.content_encoding = Some("ISO-8859-1".into());
-    refused_with(&orders(), &latin, Envelope, &["setDefaultCharset(\"UTF-8\")"]);
+    refused_with(&orders(), &latin, Wrapper, &["setDefaultCharset(\"UTF-8\")"]);
     refused_with(&orders(), &message("spring").labelled("application/json; charset=utf-16"), ContentType, &["utf-16"]);
     order(orders().read(&message("spring").labelled("text/x-json").incoming()));
     // Other bodies with the header are read as they are.
@@ -266,34 +261,34 @@ fn of_spring_only_single_objects_in_utf_8_are_read() {
 fn of_celery_the_consumer_says_which_arguments_are_the_message() {
     let (keywords, argument, arguments) =
         (message("celery-keywords"), message("celery-argument"), message("celery-arguments"));
-    refused_with(&orders(), &argument, Envelope, &["Celery::argument"]);
+    refused_with(&orders(), &argument, Wrapper, &["Celery::argument"]);
     let by = |celery| {
         let wire = Wire::<OrderPlaced>::serde_json("shop.OrderPlaced").accepts(celery);
         wire.type_alias("shop.tasks.place_order", "shop.OrderPlaced")
     };
     order(by(Celery::argument()).read(&argument.incoming()));
-    refused_with(&by(Celery::argument()), &arguments, Envelope, &["exactly one positional argument"]);
-    refused_with(&by(Celery::argument()), &keywords, Envelope, &["Celery::new"]);
+    refused_with(&by(Celery::argument()), &arguments, Wrapper, &["exactly one positional argument"]);
+    refused_with(&by(Celery::argument()), &keywords, Wrapper, &["Celery::new"]);
     let tuple = Wire::<(String, u64, String)>::serde_json("shop.tasks.place_order").accepts(Celery::arguments());
     assert_eq!(tuple.decode(&arguments.incoming()).unwrap(), ("o-17".into(), 4995, "Grüße an Zoë".into()));
-    refused_with(&tuple, &keywords, Envelope, &["Celery::new"]);
+    refused_with(&tuple, &keywords, Wrapper, &["Celery::new"]);
 }
 
 #[test]
 fn a_task_of_celery_that_asks_for_more_than_its_handler_is_refused() {
-    refused_with(&orders(), &message("celery-countdown"), Envelope, &["not to run before 20"]);
-    refused_with(&orders(), &message("celery-chain"), Envelope, &["`chain`"]);
+    refused_with(&orders(), &message("celery-countdown"), Wrapper, &["not to run before 20"]);
+    refused_with(&orders(), &message("celery-chain"), Wrapper, &["`chain`"]);
     let task = message("celery-keywords");
     for name in ["callbacks", "errbacks", "chord"] {
         let more = task.with(&format!("\"{name}\": null"), &format!("\"{name}\": [{{}}]"));
-        refused_with(&orders(), &more, Envelope, &[name]);
+        refused_with(&orders(), &more, Wrapper, &[name]);
         order(orders().read(&task.with(&format!("\"{name}\": null"), &format!("\"{name}\": [ ]")).incoming()));
     }
-    refused_with(&orders(), &message("celery-pickle"), Envelope, &["task_serializer = 'json'"]);
-    refused_with(&orders(), &message("celery-compressed"), Envelope, &["task_compression"]);
-    refused_with(&orders(), &task.clone().labelled("application/x-yaml"), Envelope, &["YAML"]);
-    refused_with(&orders(), &task.clone().labelled("text/csv"), Envelope, &["text/csv"]);
-    refused_with(&orders(), &task.clone().without_header("id"), Envelope, &["no header `id`"]);
+    refused_with(&orders(), &message("celery-pickle"), Wrapper, &["task_serializer = 'json'"]);
+    refused_with(&orders(), &message("celery-compressed"), Wrapper, &["task_compression"]);
+    refused_with(&orders(), &task.clone().labelled("application/x-yaml"), Wrapper, &["YAML"]);
+    refused_with(&orders(), &task.clone().labelled("text/csv"), Wrapper, &["text/csv"]);
+    refused_with(&orders(), &task.clone().without_header("id"), Wrapper, &["no header `id`"]);
     for (body, word) in [
         ("[[], {}]", "2 elements"),
         ("[[], {}, {}, {}]", "more than 3 elements"),
@@ -304,7 +299,7 @@ fn a_task_of_celery_that_asks_for_more_than_its_handler_is_refused() {
         ("[[], {}, {}", "not JSON"),
         ("", "not JSON"),
     ] {
-        refused_with(&orders(), &task.with_body(body), Envelope, &["Celery", word]);
+        refused_with(&orders(), &task.with_body(body), Wrapper, &["Celery", word]);
     }
     // Without arguments there is still a message: an empty object.
     refused_with(&orders(), &task.with_body("[[], {}, null]"), Malformed, &["missing field `orderId`"]);
@@ -328,7 +323,7 @@ fn text_that_is_not_utf_8_is_refused_and_a_byte_order_mark_is_skipped() {
         refused_with(
             &orders(),
             &sent.clone().labelled(&label),
-            if name == "spring" { ContentType } else { Envelope },
+            if name == "spring" { ContentType } else { Wrapper },
             &["latin1"],
         );
     }
@@ -336,8 +331,8 @@ fn text_that_is_not_utf_8_is_refused_and_a_byte_order_mark_is_skipped() {
 
 #[test]
 fn a_message_is_a_part_of_the_received_body_and_not_a_copy() {
-    use fluffle_wire::Envelope as _;
-    let envelopes: [(&str, Box<dyn fluffle_wire::Envelope>); 6] = [
+    use fluffle_wire::Wrapper as _;
+    let wrappers: [(&str, Box<dyn fluffle_wire::Wrapper>); 6] = [
         ("cloudevents-structured-json", Box::new(CloudEvents)),
         ("cloudevents-binary-json", Box::new(CloudEvents)),
         ("dapr", Box::new(Dapr::new())),
@@ -345,9 +340,9 @@ fn a_message_is_a_part_of_the_received_body_and_not_a_copy() {
         ("spring", Box::new(SpringAmqp)),
         ("celery-keywords", Box::new(Celery::new())),
     ];
-    for (name, envelope) in envelopes {
+    for (name, wrapper) in wrappers {
         let sent = message(name);
-        let opened = envelope.open(&sent.incoming()).unwrap().unwrap();
+        let opened = wrapper.open(&sent.incoming()).unwrap().unwrap();
         assert!(sent.bytes.as_ptr_range().contains(&opened.body.as_ptr()), "{name}");
     }
     assert!(CloudEvents.open(&message("spring").incoming()).unwrap().is_none());

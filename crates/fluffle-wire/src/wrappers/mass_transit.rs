@@ -1,10 +1,10 @@
 use serde_json::value::RawValue;
 
-use crate::envelopes::object::{self, Fault, Object};
 use crate::headers::{HeaderValue, TRACEPARENT, TRACESTATE, TraceContext};
-use crate::{DecodeError, Envelope, Incoming, Label, Opened};
+use crate::wrappers::object::{self, Fault, Object};
+use crate::{DecodeError, Incoming, Label, Opened, Wrapper};
 
-/// The envelope of [MassTransit](https://masstransit.io): `application/vnd.masstransit+json`, the default of its
+/// The wrapper of [MassTransit](https://masstransit.io): `application/vnd.masstransit+json`, the default of its
 /// RabbitMQ transport.
 ///
 /// `messageType` lists the message's type and the interfaces and base types that it has, the most specific first. Each
@@ -13,15 +13,15 @@ use crate::{DecodeError, Envelope, Incoming, Label, Opened};
 /// message. A consumer with `Raw` among its types knows every name, so the first one counts.
 ///
 /// The message is the JSON in `message`. MassTransit writes names of properties in `camelCase`, which is what proto3
-/// JSON expects. The case of the envelope's own names does not count. The trace is that of `MT-Activity-Id` or
+/// JSON expects. The case of the wrapper's own names does not count. The trace is that of `MT-Activity-Id` or
 /// `traceparent` in `headers`.
 ///
 /// Not read, with an error that says so: bodies that are encrypted, BSON or XML. MassTransit's raw JSON
-/// (`UseRawJsonSerializer`) has no envelope; it is plain JSON.
+/// (`UseRawJsonSerializer`) has no wrapper; it is plain JSON.
 ///
 /// ```
 /// use bytes::Bytes;
-/// use fluffle_wire::{Incoming, Wire, envelopes::MassTransit};
+/// use fluffle_wire::{Incoming, Wire, wrappers::MassTransit};
 /// use protos::usgs::Alert;
 ///
 /// let body = Bytes::from_static(
@@ -40,7 +40,7 @@ const NAME: &str = "MassTransit";
 /// The most types that a message may have. Each class and interface is one.
 const MOST_TYPES: usize = 64;
 
-impl Envelope for MassTransit {
+impl Wrapper for MassTransit {
     fn name(&self) -> &str {
         NAME
     }
@@ -48,8 +48,8 @@ impl Envelope for MassTransit {
     fn open(&self, incoming: &Incoming<'_>) -> Result<Option<Opened>, DecodeError> {
         let media_type = Label::from(incoming).media_type().map(str::to_ascii_lowercase).unwrap_or_default();
         match media_type.strip_prefix("application/vnd.masstransit") {
-            Some("+json") => open(incoming).map(Some).map_err(|why| DecodeError::envelope(NAME, why)),
-            Some(_) => Err(DecodeError::envelope(
+            Some("+json") => open(incoming).map(Some).map_err(|why| DecodeError::wrapper(NAME, why)),
+            Some(_) => Err(DecodeError::wrapper(
                 NAME,
                 "only its JSON is read (application/vnd.masstransit+json); remove UseBsonSerializer, \
                  UseXmlSerializer or UseEncryption from the sender",
@@ -60,10 +60,10 @@ impl Envelope for MassTransit {
 }
 
 fn open(incoming: &Incoming<'_>) -> Result<Opened, Fault> {
-    let envelope = Object::read(object::text(incoming)?, &["messageType", "message", "headers"], true)?;
-    let types = envelope.get("messageType").ok_or("it has no `messageType`")?;
-    let message = envelope.get("message").ok_or("it has no `message`")?;
-    let trace = envelope.get("headers").map(trace).transpose()?.flatten();
+    let wrapper = Object::read(object::text(incoming)?, &["messageType", "message", "headers"], true)?;
+    let types = wrapper.get("messageType").ok_or("it has no `messageType`")?;
+    let message = wrapper.get("message").ok_or("it has no `message`")?;
+    let trace = wrapper.get("headers").map(trace).transpose()?.flatten();
     let content_type = Some("application/json".to_owned());
     Ok(Opened {
         content_type,

@@ -1,10 +1,10 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::envelopes::object::{self, Fault, Object};
 use crate::incoming::present;
 use crate::text::shown;
-use crate::{DecodeError, Envelope, Incoming, Label, Opened};
+use crate::wrappers::object::{self, Fault, Object};
+use crate::{DecodeError, Incoming, Label, Opened, Wrapper};
 
 /// Tasks of [Celery](https://docs.celeryq.dev), in version 2 of its message protocol, as JSON. The header `task` is the
 /// name of the task, and the type of the message: say which type is meant with `type_alias`.
@@ -29,7 +29,7 @@ use crate::{DecodeError, Envelope, Incoming, Label, Opened};
 ///
 /// ```
 /// use bytes::Bytes;
-/// use fluffle_wire::{Headers, Incoming, Wire, envelopes::Celery, headers::HeaderValue};
+/// use fluffle_wire::{Headers, Incoming, Wire, wrappers::Celery, headers::HeaderValue};
 /// use protos::usgs::Alert;
 ///
 /// struct OfCelery;
@@ -84,7 +84,7 @@ impl Celery {
 
 const NAME: &str = "Celery";
 
-impl Envelope for Celery {
+impl Wrapper for Celery {
     fn name(&self) -> &str {
         NAME
     }
@@ -101,7 +101,7 @@ impl Envelope for Celery {
             let body = self.message(incoming)?;
             Ok(Opened { content_type: Some("application/json".to_owned()), ..Opened::new(body) }.named(task))
         });
-        opened.map(Some).map_err(|why| DecodeError::envelope(NAME, why))
+        opened.map(Some).map_err(|why| DecodeError::wrapper(NAME, why))
     }
 }
 
