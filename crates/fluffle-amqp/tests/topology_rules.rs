@@ -118,6 +118,7 @@ fn replicated_queues_are_durable_and_shared() {
 fn each_kind_of_queue_takes_its_own_arguments_alone() {
     let minute = Duration::from_secs(60);
     let with = |argument: &str, queue: Queue| match argument {
+        "x-consumer-timeout" => queue.consumer_timeout(minute),
         "x-dead-letter-exchange" => queue.dead_letter_to("a", "b"),
         "x-dead-letter-strategy" => queue.dead_letter_to("a", "b").argument(argument, "at-most-once"),
         "x-delivery-limit" => queue.delivery_limit(3),
@@ -134,6 +135,7 @@ fn each_kind_of_queue_takes_its_own_arguments_alone() {
         other => panic!("{other}"),
     };
     let cases = [
+        ("x-consumer-timeout", [true, true, false]),
         ("x-dead-letter-exchange", [true, true, false]),
         ("x-dead-letter-strategy", [false, true, false]),
         ("x-delivery-limit", [false, true, false]),
@@ -141,7 +143,7 @@ fn each_kind_of_queue_takes_its_own_arguments_alone() {
         ("x-max-age", [false, false, true]),
         ("x-max-length", [true, true, false]),
         ("x-max-length-bytes", [true, true, true]),
-        ("x-max-priority", [true, false, false]),
+        ("x-max-priority", [true, true, false]),
         ("x-message-ttl", [true, true, false]),
         ("x-overflow", [true, true, false]),
         ("x-queue-mode", [true, false, false]),

@@ -59,6 +59,7 @@ fn every_key_means_what_its_setter_means() {
         overflow = "reject-publish-dlx"
         dead_letter = { exchange = "lost", key = "job" }
         max_priority = 5
+        consumer_timeout = "1m"
 
         [[queue]]
         name = "audit"
@@ -98,7 +99,8 @@ fn every_key_means_what_its_setter_means() {
                 .auto_delete()
                 .overflow(Overflow::RejectPublishDlx)
                 .dead_letter_to("lost", "job")
-                .max_priority(5),
+                .max_priority(5)
+                .consumer_timeout(Duration::from_secs(60)),
         )
         .queue(Queue::stream("audit").max_age(Duration::from_secs(7_200)).segment_bytes(1_000_000));
     assert_eq!(Topology::from_toml(text).unwrap(), expected);

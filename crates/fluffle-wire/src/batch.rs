@@ -5,7 +5,8 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 
 use crate::frames::Frames;
 use crate::headers::{ITEM_TYPES, ItemTypes};
-use crate::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Incoming, Label, Wire};
+use crate::reading::TYPED;
+use crate::{ContentType, DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Encoded, Incoming, Label, Wire};
 
 /// Collects messages into one body, each behind its length as a varint.
 ///
@@ -295,7 +296,14 @@ impl<M> Batch<M> {
             ));
         }
         let (content_type, type_name) = (incoming.content_type.map(Box::from), incoming.type_name.map(Box::from));
-        let types = incoming.header(ITEM_TYPES).map(ItemTypes::parse).unwrap_or_default();
+        let is_typed = incoming.content_type.is_some_and(|label| {
+            ContentType::parse(label).parameter("encoding").is_some_and(|encoding| encoding.eq_ignore_ascii_case(TYPED))
+        });
+        let types = match incoming.header(ITEM_TYPES).map(ItemTypes::parse) {
+            Some(types) if is_typed && types.len() >= items => types,
+            _ if is_typed => return Err(without_types(items)),
+            _ => ItemTypes::default(),
+        };
         Ok(Self { wire, content_type, type_name, types, body, items })
     }
 
@@ -454,4 +462,14 @@ impl Iterator for RawItems {
             Err(error) => Err(error.at_item(index)),
         })
     }
+}
+
+fn without_types(items: usize) -> DecodeError {
+    DecodeError::new(
+        DecodeErrorKind::Batching,
+        format!(
+            "the batch is of several types (encoding=typed), and its header {ITEM_TYPES} does not tell the types of all \
+             its {items} items"
+        ),
+    )
 }

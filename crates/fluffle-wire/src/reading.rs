@@ -205,8 +205,11 @@ impl<M> Wire<M> {
     pub(crate) fn check_batching(&self, incoming: &Incoming<'_>, batch: bool) -> Result<(), DecodeError> {
         let Some(label) = present(incoming.content_type) else { return Ok(()) };
         let wrong = match ContentType::parse(label).parameter("encoding") {
-            Some(encoding) if !encoding.eq_ignore_ascii_case("delimited") => {
-                format!("the encoding parameter of content_type is {:?}; expected delimited, or none", shown(encoding))
+            Some(encoding) if !BATCHES.iter().any(|known| encoding.eq_ignore_ascii_case(known)) => {
+                format!(
+                    "the encoding parameter of content_type is {:?}; expected delimited, typed, or none",
+                    shown(encoding)
+                )
             }
             Some(_) if !batch => "the body is a batch (encoding=delimited), expected one message".to_owned(),
             None if batch => "the body is one message, expected a batch (encoding=delimited)".to_owned(),
@@ -249,6 +252,12 @@ impl<M> Wire<M> {
         }
     }
 }
+
+/// Values of the parameter `encoding` that mean a batch: of one type, and of several.
+const BATCHES: [&str; 2] = ["delimited", TYPED];
+
+/// The value of the parameter `encoding` that means a batch of several types.
+pub(crate) const TYPED: &str = "typed";
 
 /// Content encodings that mean gzip.
 const GZIP: [&str; 2] = ["gzip", "x-gzip"];

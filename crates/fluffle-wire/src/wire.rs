@@ -275,7 +275,8 @@ impl<M> Wire<M> {
                 self.seal(raw, items, &content_type.into(), name, None)
             }
             None => {
-                let content_type = format!("{media_type}; encoding=delimited");
+                // A reader that knows no batches of several types refuses this, and mistakes no item for its own type.
+                let content_type = format!("{media_type}; encoding=typed");
                 self.seal(raw, items, &content_type.into(), &"".into(), Some(types.header().into()))
             }
         }

@@ -194,3 +194,29 @@ fn a_batch_kept_small_is_full_early_and_takes_what_is_larger_alone() {
     assert_eq!(batch.push(&quake("")).unwrap_err().kind(), EncodeErrorKind::BatchFull);
     assert_eq!(batch.finish().unwrap().items, 1);
 }
+
+#[test]
+fn a_batch_of_several_types_without_the_types_of_all_its_items_is_refused() {
+    struct Named<'a>(Option<&'a str>);
+    impl fluffle_wire::Headers for Named<'_> {
+        fn header(&self, name: &str) -> Option<fluffle_wire::headers::HeaderValue<'_>> {
+            self.0.filter(|_| name == fluffle_wire::headers::ITEM_TYPES).map(fluffle_wire::headers::HeaderValue::Str)
+        }
+    }
+    let wire = Wire::<Quake>::protobuf();
+    let sent = wire.encode_batch(&[Quake::default(), Quake::default()]).unwrap();
+    let typed = "application/vnd.google.protobuf; encoding=typed";
+    let open = |types| {
+        let headers = Named(types);
+        let incoming =
+            Incoming { content_type: Some(typed), type_name: None, headers: Some(&headers), ..sent.incoming() };
+        let kinds = |batch: fluffle_wire::Batch<Quake>| batch.iter().map(|item| item.err().map(|e| e.kind())).collect();
+        wire.decode_batch(&incoming).map(kinds).map_err(|e| e.kind())
+    };
+    let (good, other) = (None, Some(DecodeErrorKind::TypeName));
+    let expected: Result<Vec<_>, _> = Ok(vec![good, other]);
+    assert_eq!(open(Some("1*usgs.v1.Quake 1*usgs.v1.Alert")), expected);
+    for lacking in [None, Some(""), Some("1*usgs.v1.Quake"), Some("1*usgs.v1.Quake x 1*usgs.v1.Quake")] {
+        assert_eq!(open(lacking), Err(DecodeErrorKind::Batching), "{lacking:?}");
+    }
+}

@@ -12,6 +12,8 @@ use crate::{
     link::{
         bounded::{OperationError, bounded},
         refusal,
+        sanitizer::Peer,
+        since,
     },
     topology::{
         ArgumentValue, Arguments, Binding, Entity, Exchange, ExchangeKind, Queue, Topology, TopologyError,
@@ -35,6 +37,8 @@ pub(crate) enum Scope<'a> {
 /// connection: `open` must give a channel that nothing else uses. The first error ends the declaration. The entities
 /// that were declared before the error stay, and declaring again starts over.
 ///
+/// `peer` is the broker: if it is too old for an argument of a queue, nothing is declared.
+///
 /// `limit` bounds each answer of the broker, the opening of the channel and its closing.
 ///
 /// Cancellation: a caller may drop this future and declare again.
@@ -42,10 +46,12 @@ pub(crate) async fn declare(
     topology: &Topology,
     open: impl AsyncFnOnce() -> Result<Channel, lapin::Error>,
     scope: Scope<'_>,
+    peer: Option<&Peer>,
     limit: Duration,
 ) -> Result<(), TopologyError> {
     topology.validate()?;
     let queues = queues_in_scope(topology, scope)?;
+    queues.iter().try_for_each(|queue| since::check(queue, peer))?;
     let exchanges: Vec<&Exchange> = match scope {
         Scope::Shared => topology.exchanges().collect(),
         Scope::Exclusive(_) => Vec::new(),

@@ -15,6 +15,7 @@ pub(crate) mod pool;
 pub(crate) mod pool_config;
 mod refusal;
 pub(crate) mod sanitizer;
+pub(crate) mod since;
 pub(crate) mod socket;
 pub(crate) mod standing;
 pub(crate) mod tls;

@@ -21,7 +21,8 @@ const ARGUMENTS: &[(&str, &[QueueKind])] = &[
     ("x-max-age", &[Stream]),
     ("x-max-length", &[Classic, Quorum]),
     ("x-max-length-bytes", &[Classic, Quorum, Stream]),
-    ("x-max-priority", &[Classic]),
+    ("x-consumer-timeout", &[Classic, Quorum]),
+    ("x-max-priority", &[Classic, Quorum]),
     ("x-message-ttl", &[Classic, Quorum]),
     ("x-overflow", &[Classic, Quorum]),
     ("x-queue-mode", &[Classic]),
@@ -35,11 +36,15 @@ const RANGES: &[(&str, i64, i64)] = &[
     ("x-expires", 1, TEN_YEARS_MS),
     ("x-max-length", 0, i64::MAX),
     ("x-max-length-bytes", 0, i64::MAX),
+    ("x-consumer-timeout", 1, TEN_YEARS_MS),
     ("x-max-priority", 1, 255),
     ("x-stream-max-segment-size-bytes", 1, LARGEST_SEGMENT),
     // Since RabbitMQ 4.0, -1 means no limit.
     ("x-delivery-limit", -1, u32::MAX as i64),
 ];
+
+/// The highest priority of a quorum queue, since RabbitMQ 4.3.
+const MOST_QUORUM_PRIORITY: i64 = 31;
 
 /// RabbitMQ's own limit, in bytes.
 const LARGEST_SEGMENT: i64 = 3_000_000_000;
@@ -84,6 +89,12 @@ fn check_kind(queue: &Queue, arguments: &Arguments) -> Result<(), String> {
             let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
             return Err(format!("a {kind} queue takes no {name}: only {} queues do", kinds.join(" and ")));
         }
+    }
+    if kind == Quorum
+        && let Some(ArgumentValue::Int(priority)) = arguments.get("x-max-priority")
+        && *priority > MOST_QUORUM_PRIORITY
+    {
+        return Err(format!("x-max-priority = {priority}: a quorum queue has priorities up to {MOST_QUORUM_PRIORITY}"));
     }
     if kind == Quorum && queue.text("x-overflow") == Some("reject-publish-dlx") {
         return Err("a quorum queue does not support the overflow reject-publish-dlx and drops its oldest message \

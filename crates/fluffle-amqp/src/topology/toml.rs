@@ -51,7 +51,7 @@ impl Topology {
     /// ```
     ///
     /// The other keys of a queue have the names of [`Queue`]'s setters: `durable`, `exclusive`, `auto_delete`,
-    /// `expires`, `max_bytes`, `max_priority`, `single_active_consumer`, `delivery_limit`, `max_age`.
+    /// `expires`, `max_bytes`, `max_priority`, `consumer_timeout`, `single_active_consumer`, `delivery_limit`, `max_age`.
     ///
     /// # Errors
     ///
@@ -193,6 +193,7 @@ struct QueueToml {
     overflow: Option<OverflowToml>,
     dead_letter: Option<DeadLetterToml>,
     max_priority: Option<u8>,
+    consumer_timeout: Option<DurationToml>,
     #[serde(default)]
     single_active_consumer: bool,
     delivery_limit: Option<u32>,
@@ -224,6 +225,7 @@ impl QueueToml {
         queue = set(queue, self.max_bytes, Queue::max_bytes);
         queue = set(queue, self.overflow, |queue, overflow| queue.overflow(overflow.into()));
         queue = set(queue, self.max_priority, Queue::max_priority);
+        queue = set(queue, self.consumer_timeout, |queue, timeout| queue.consumer_timeout(timeout.0));
         queue = set(queue, self.delivery_limit, Queue::delivery_limit);
         queue = set(queue, self.max_age, |queue, age| queue.max_age(age.0));
         queue = set(queue, self.segment_bytes, Queue::segment_bytes);

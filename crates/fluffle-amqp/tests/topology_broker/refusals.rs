@@ -139,7 +139,7 @@ async fn a_broker_that_does_not_answer_is_left_after_the_limit() {
     let limit = Duration::from_millis(20);
     let open = async || std::future::pending::<Result<Channel, lapin::Error>>().await;
     let topology = Topology::new().queue(Queue::classic("q"));
-    let waiting = declare::declare(&topology, open, Scope::Shared, limit);
+    let waiting = declare::declare(&topology, open, Scope::Shared, None, limit);
     let error = tokio::time::timeout(LIMIT, waiting).await.unwrap().unwrap_err();
     assert_eq!(*error.kind(), Kind::Timeout { entity: None, limit });
     assert!(!error.is_permanent());
@@ -149,6 +149,6 @@ async fn a_broker_that_does_not_answer_is_left_after_the_limit() {
 async fn a_wrong_topology_is_refused_before_any_channel_is_opened() {
     let open = async || -> Result<Channel, lapin::Error> { panic!("opened a channel") };
     let topology = Topology::new().queue(Queue::quorum("q").exclusive());
-    let error = declare::declare(&topology, open, Scope::Shared, LIMIT).await.unwrap_err();
+    let error = declare::declare(&topology, open, Scope::Shared, None, LIMIT).await.unwrap_err();
     assert!(matches!(error.kind(), Kind::Invalid { .. }));
 }

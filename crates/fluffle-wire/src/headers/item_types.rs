@@ -61,7 +61,7 @@ impl ItemTypes {
         self.runs.is_empty()
     }
 
-    /// The type of item `index`. `None` if nothing is said of it: then it has the type of its batch.
+    /// The type of item `index`. `None` if nothing is said of it.
     pub fn get(&self, index: usize) -> Option<&str> {
         let place = self.runs.partition_point(|(end, _)| *end <= index);
         self.runs.get(place).map(|(_, name)| &**name)
@@ -102,8 +102,7 @@ impl ItemTypes {
         text
     }
 
-    /// Reads the header. It ends at the first part that is invalid: the items from there on have the type of their
-    /// batch.
+    /// Reads the header. It ends at the first part that is invalid: nothing is said of the items from there on.
     pub fn parse(text: &str) -> Self {
         let mut types = Self::default();
         for part in text.split_ascii_whitespace() {

@@ -3,6 +3,7 @@
 mod actors;
 mod batches_end_to_end;
 mod beside;
+mod broker_versions;
 mod connecting;
 mod draining;
 mod event_times;
