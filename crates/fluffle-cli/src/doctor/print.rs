@@ -32,12 +32,16 @@ pub(crate) fn text(report: &Report, output: &OutputArgs, width: usize) -> String
         text.push('\n');
         findings(&mut text, group, first, output, width);
     }
-    if !report.unknown.is_empty() {
+    let mut rest = report.unknown.as_slice();
+    while let Some(first) = rest.first() {
+        let same = rest.iter().take_while(|unknown| unknown.needs == first.needs).count();
+        let (group, others) = rest.split_at(same);
+        rest = others;
         let _ = writeln!(text, "\n{}", output.paint(Colour::Bold, "NOT KNOWN"));
-        for unknown in &report.unknown {
-            let line = format!("{}. It takes: {}", safe(&unknown.what), safe(&unknown.needs));
-            paragraph(&mut text, "  - ", &line, width);
+        for unknown in group {
+            paragraph(&mut text, "  - ", &safe(&unknown.what), width);
         }
+        let _ = writeln!(text, "  takes {}", safe(&first.needs));
     }
     let _ = writeln!(text, "\n{}", summary(report, output));
     text

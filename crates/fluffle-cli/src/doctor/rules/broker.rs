@@ -82,11 +82,15 @@ fn check_vhost(snapshot: &Snapshot, report: &mut Report) {
     let default = snapshot.about_vhost.text("default_queue_type");
     // RabbitMQ before 3.10 has none.
     if ["classic", "undefined"].contains(&default) {
-        let name = percent_encoding::utf8_percent_encode(&snapshot.vhost, percent_encoding::NON_ALPHANUMERIC);
-        let mend = format!(
-            "curl -u <user> -X PUT -H 'content-type: application/json' -d '{{\"default_queue_type\":\"quorum\"}}' \
-             <api>/api/vhosts/{name}"
-        );
+        let vhost = shell(&snapshot.vhost);
+        let mend = if snapshot.version() >= (3, 12) {
+            format!("rabbitmqctl update_vhost_metadata {vhost} --default-queue-type quorum")
+        } else {
+            // Before RabbitMQ 3.12 the type is set when the vhost is made, and never changed.
+            "let each declaration name its type (x-queue-type); for a new vhost: rabbitmqctl add_vhost <name> \
+             --default-queue-type quorum"
+                .to_owned()
+        };
         let what = if default == "undefined" { "it has no default queue type" } else { "its default type is classic" };
         let entity = format!("vhost {}", snapshot.vhost);
         let finding = report.find(&DEFAULT_TYPE, ToldByTheManagementApi, entity, what, mend);

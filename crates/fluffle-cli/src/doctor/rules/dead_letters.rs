@@ -30,6 +30,13 @@ static NONE_WITH_LIMIT: Kind = Kind {
           exchange the message is gone, and nobody is told.",
     page: pages::POISON,
 };
+static LETTERS_WITH_LIMIT: Kind = Kind {
+    id: "queue.dead_letters.letters_have_a_limit",
+    level: Level::Advice,
+    why: "Since RabbitMQ 4.0 a quorum queue without a setting drops a message that was returned 20 times. Before 4.3 \
+          each look at a dead letter counts as one.",
+    page: pages::POISON,
+};
 static CIRCLE: Kind = Kind {
     id: "queue.dead_letters.ttl_circle",
     level: Level::Error,
@@ -79,14 +86,14 @@ fn targets(queue: &Object, routes: &Routes<'_>) -> Option<(String, Way)> {
     Some((exchange, way))
 }
 
-pub(super) fn check(snapshot: &Snapshot, routes: &Routes<'_>, report: &mut Report) {
+pub(super) fn check(snapshot: &Snapshot, graveyards: &BTreeSet<String>, routes: &Routes<'_>, report: &mut Report) {
     for queue in snapshot.queues.iter().filter(|queue| queue.text("type") != "stream") {
         match targets(queue, routes) {
             Some((exchange, way)) => {
                 check_way(snapshot, queue, &exchange, &way, report);
                 check_strategy(snapshot, queue, report);
             }
-            None => check_without(snapshot, queue, report),
+            None => check_without(snapshot, queue, graveyards.contains(queue.text("name")), report),
         }
     }
     check_circles(snapshot, routes, report);
@@ -178,14 +185,18 @@ fn check_strategy(snapshot: &Snapshot, queue: &Object, report: &mut Report) {
 }
 
 /// A queue without a dead-letter exchange.
-fn check_without(snapshot: &Snapshot, queue: &Object, report: &mut Report) {
+fn check_without(snapshot: &Snapshot, queue: &Object, is_graveyard: bool, report: &mut Report) {
     let name = queue.text("name");
     let with_exchange = || snapshot.policy(name, r#"{"dead-letter-exchange":"<exchange>"}"#);
     let is_quorum = queue.text("type") == "quorum";
     let set = queue.setting_number("delivery-limit");
     // From RabbitMQ 4.0 on the default is 20.
     let limit = set.or((snapshot.version() >= (4, 0)).then_some(20)).filter(|limit| is_quorum && *limit >= 0);
-    if let Some(limit) = limit {
+    if let Some(limit) = limit.filter(|_| is_graveyard && set.is_none()) {
+        let mend = snapshot.policy(name, r#"{"delivery-limit":-1}"#);
+        let what = format!("it holds dead letters, with a delivery limit of {limit}, RabbitMQ's default");
+        report.find(&LETTERS_WITH_LIMIT, ToldByTheManagementApi, entity(queue), what, mend);
+    } else if let Some(limit) = limit {
         let default = if set.is_none() { ", RabbitMQ's default" } else { "" };
         let what = format!("a delivery limit of {limit}{default}, and no dead-letter exchange");
         report.find(&NONE_WITH_LIMIT, ToldByTheManagementApi, entity(queue), what, with_exchange());

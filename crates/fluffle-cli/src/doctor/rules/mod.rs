@@ -11,9 +11,10 @@ pub(crate) mod queues;
 /// Applies every rule. `now` is the time in milliseconds since 1970.
 pub(crate) fn check(snapshot: &Snapshot, args: &DoctorArgs, now: u64, report: &mut Report) {
     let routes = Routes::new(snapshot);
+    let graveyards = queues::graveyards(snapshot, &routes);
     nodes::check(snapshot, report);
     broker::check(snapshot, report);
     clients::check(snapshot, args, now, report);
-    queues::check(snapshot, &routes, args, report);
-    dead_letters::check(snapshot, &routes, report);
+    queues::check(snapshot, &graveyards, &routes, args, report);
+    dead_letters::check(snapshot, &graveyards, &routes, report);
 }

@@ -100,8 +100,13 @@ static EXCHANGE_UNBOUND: Kind = Kind {
 /// Redeliveries before they are told: fewer may come from one restart of a consumer.
 const REDELIVERIES: u64 = 100;
 
-pub(super) fn check(snapshot: &Snapshot, routes: &Routes<'_>, args: &DoctorArgs, report: &mut Report) {
-    let graveyards: BTreeSet<String> = graveyards(snapshot, routes);
+pub(super) fn check(
+    snapshot: &Snapshot,
+    graveyards: &BTreeSet<String>,
+    routes: &Routes<'_>,
+    args: &DoctorArgs,
+    report: &mut Report,
+) {
     let nodes = snapshot.nodes.iter().filter(|node| node.is("running")).count();
     for queue in &snapshot.queues {
         check_kind(snapshot, queue, nodes, report);
@@ -111,7 +116,7 @@ pub(super) fn check(snapshot: &Snapshot, routes: &Routes<'_>, args: &DoctorArgs,
 }
 
 /// The queues to which others dead-letter, and in which messages stay. In a retry queue they expire.
-fn graveyards(snapshot: &Snapshot, routes: &Routes<'_>) -> BTreeSet<String> {
+pub(super) fn graveyards(snapshot: &Snapshot, routes: &Routes<'_>) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for queue in &snapshot.queues {
         let Some(exchange) = queue.setting_text("dead-letter-exchange") else { continue };
