@@ -4,7 +4,7 @@ use actix::prelude::*;
 use fluffle::prelude::{App, Broker, Consume, Delivery, Exchange, Failure, Queue, Route, Topology};
 use fluffle_harness::RabbitMq;
 
-use crate::run::{doctor, json_until};
+use crate::run::{doctor, json, json_until};
 
 const CONFIGURATION: &str = "\
 collect_statistics_interval = 500
@@ -92,4 +92,21 @@ async fn a_sound_broker_with_a_service_on_it_has_no_findings() {
     assert_eq!(text.code, 0);
     assert!(text.text.contains("0 errors, 0 warnings, 0 advice; 0 not known"), "{}", text.text);
     service.shutdown().await.unwrap();
+    a_user_who_may_not_see_all(&broker, &url, &api);
+}
+
+/// The API answers this user, and leaves things out without saying so.
+fn a_user_who_may_not_see_all(broker: &RabbitMq, url: &str, api: &str) {
+    broker.add_user("viewer", "pw", "shop", [".*", ".*", ".*"]).unwrap();
+    broker.ctl(&["set_user_tags", "viewer", "management"]).unwrap();
+    let url = url.replace("guest:guest", "viewer:pw");
+    let report = json(&["--url", &url, "--api", api]);
+    for what in ["connections, channels and consumers of other users", "nodes: alarms"] {
+        assert!(report.is_unknown(what), "{what}: {}", report.json["unknown"]);
+    }
+    // The API refuses a user without a tag altogether.
+    broker.ctl(&["set_user_tags", "viewer"]).unwrap();
+    let report = json(&["--url", &url, "--api", api]);
+    let refused = report.find("api.not_usable", "management API").unwrap();
+    assert!(refused["mend"].as_str().unwrap().contains("set_user_tags"), "{refused}");
 }
