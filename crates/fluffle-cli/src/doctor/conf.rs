@@ -175,7 +175,8 @@ mod tests {
     }
 
     const SOUND: &str = "# a comment = 1\ndisk_free_limit.relative = 1.5\nqueue_leader_locator=balanced\n\
-                         heartbeat = 30 # seconds\nconsumer_timeout = 900000\nvm_memory_high_watermark.relative = 0.5\n";
+                         heartbeat = 30 # seconds\nconsumer_timeout = 900000\n\
+                         vm_memory_high_watermark.relative = 0.5\n";
 
     #[test]
     fn each_setting_out_of_its_range_is_found_and_no_other() {

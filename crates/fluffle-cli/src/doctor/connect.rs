@@ -43,7 +43,8 @@ static PASSWORD: Kind = Kind {
 static VHOST: Kind = Kind {
     id: "connect.refused_vhost",
     level: Level::Error,
-    why: "The user and the password are right. The vhost does not exist, is down, or this user has no permission on it.",
+    why: "The user and the password are right. The vhost does not exist, is down, or this user has no permission \
+          on it.",
     page: pages::ACCESS,
 };
 static CERTIFICATE: Kind = Kind {

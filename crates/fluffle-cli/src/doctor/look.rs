@@ -219,7 +219,7 @@ pub(crate) async fn confirm(connection: &Connection, report: &mut Report) -> Res
     let text = format!("{:.1} ms", median.as_secs_f64() * 1e3);
     report.fact("confirm", format!("{text}, the median of {SAMPLES} messages"), ProvedOverAmqp);
     if median > SLOW_FROM {
-        let mend = "look at the node's CPU and disk (rabbitmq-diagnostics observer), and at the network: ping the host; \
+        let mend = "look at the node's CPU and disk (rabbitmq-diagnostics observer), and at the network: ping; \
                     publish with many confirms outstanding instead of one";
         report.find(&SLOW, ProvedOverAmqp, "broker", format!("a confirm takes {text}"), mend);
     }
@@ -249,8 +249,8 @@ async fn in_time<T>(
         Ok(None) => (&BLOCKED, "it blocks the connection as soon as it publishes (connection.blocked)".to_owned()),
         Err(_) => (&NO_CONFIRM, format!("no confirm within {ANSWER:?}")),
     };
-    let mend = "rabbitmq-diagnostics alarms names the node and the resource: free disk space, or see rabbitmq-diagnostics \
-                memory_breakdown";
+    let mend = "rabbitmq-diagnostics alarms names the node and the resource: free disk space, or see \
+                rabbitmq-diagnostics memory_breakdown";
     report.find(kind, ProvedOverAmqp, "broker", what, mend);
     false
 }

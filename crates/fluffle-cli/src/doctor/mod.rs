@@ -131,7 +131,7 @@ async fn by_api(
     let denied = |what: &str, why: &Refusal, report: &mut Report| {
         report.unknown(
             format!("{what}: {}", why.text()),
-            "a user with the tag `monitoring` and permissions on the vhost: rabbitmqctl set_user_tags <user> monitoring",
+            "a user with the tag monitoring, and permissions: rabbitmqctl set_user_tags <user> monitoring",
         );
     };
     let asked = Api::new(access)?.snapshot(&vhost, |what, why| denied(what, why, report)).await;

@@ -1,5 +1,5 @@
-//! One endpoint, step by step: TCP, TLS, and the broker's greeting. Says at which step a connection fails, and reads what
-//! the client library keeps to itself: the certificates, and what the broker tells of itself.
+//! One endpoint, step by step: TCP, TLS, and the broker's greeting. Says at which step a connection fails, and reads
+//! what the client library keeps to itself: the certificates, and what the broker tells of itself.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -130,8 +130,11 @@ mod tests {
         Object::new(value).into_list()
     }
 
+    fn bind(source: &str, to: &str, kind: &str, key: &str) -> Value {
+        json!({"source": source, "destination": to, "destination_type": kind, "routing_key": key})
+    }
+
     fn snapshot() -> Snapshot {
-        let bind = |source: &str, to: &str, kind: &str, key: &str| json!({"source": source, "destination": to, "destination_type": kind, "routing_key": key});
         Snapshot {
             queues: objects(json!([{"name": "a"}, {"name": "b"}, {"name": "rest"}])),
             exchanges: objects(json!([

@@ -82,7 +82,11 @@ mod tests {
         let command = snapshot.policy("o'; rm -rf /; '.q", "{}");
         assert_eq!(
             command,
-            r"rabbitmqctl set_policy --vhost 'a b' 'mend o'\''; rm -rf /; '\''.q' '^o'\''; rm -rf /; '\''\.q$' '{}' --apply-to queues --priority 10"
+            [
+                r"rabbitmqctl set_policy --vhost 'a b' 'mend o'\''; rm -rf /; '\''.q' '^o'\''; rm -rf /; '\''\.q$'",
+                r" '{}' --apply-to queues --priority 10"
+            ]
+            .concat()
         );
     }
 }

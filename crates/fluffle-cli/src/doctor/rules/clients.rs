@@ -23,7 +23,8 @@ static NO_CONFIRMS: Kind = Kind {
 static UNROUTABLE: Kind = Kind {
     id: "channel.publishes_into_the_void",
     level: Level::Error,
-    why: "The broker dropped messages that no binding takes. The publisher does not set `mandatory`, so it is not told.",
+    why: "The broker dropped messages that no binding takes. The publisher does not set `mandatory`, so it is not \
+          told.",
     page: pages::UNROUTABLE,
 };
 static BOTH_WAYS: Kind = Kind {
