@@ -134,6 +134,7 @@ async fn every_mistake_of_a_broken_broker_is_named_with_its_mending() {
         assert!(!finding["why"].as_str().unwrap().is_empty(), "{id}");
         assert!(finding["page"].as_str().unwrap().starts_with("https://www.rabbitmq.com/docs/"), "{id}");
     }
+    assert!(report.find("queue.transient", "locked").is_none(), "a queue that is exclusive may be transient");
     // The topology wants a plugin, and a queue of another type.
     assert!(
         report.find("topology.plugin_missing", "spread").unwrap()["mend"]

@@ -7,6 +7,8 @@ mod clients;
 mod dead_letters;
 mod nodes;
 pub(crate) mod queues;
+#[cfg(test)]
+mod tests;
 
 /// Applies every rule. `now` is the time in milliseconds since 1970.
 pub(crate) fn check(snapshot: &Snapshot, args: &DoctorArgs, now: u64, report: &mut Report) {

@@ -95,6 +95,10 @@ pub(super) fn check(snapshot: &Snapshot, report: &mut Report) {
             report.find(&DOWN, ToldByTheManagementApi, &entity, "it is not running", mend);
             continue;
         }
+        if node.number("mem_limit").is_none() {
+            let needs = "the node's statistics: some seconds after its boot, and unless its metrics are switched off";
+            report.unknown(format!("memory, disk, file descriptors and alarms of {entity}"), needs);
+        }
         tell(node, report);
         check_state(node, &entity, report);
         check_memory(node, &entity, report);
