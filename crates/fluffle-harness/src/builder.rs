@@ -80,11 +80,11 @@ impl Builder {
         self
     }
 
-    /// Enables the management plugin, with its HTTP API on loopback; see [`RabbitMq::api_url`]. Default: off, because it
-    /// makes the boot several seconds longer.
+    /// Enables the management plugin, with its HTTP API on loopback; see [`RabbitMq::api_url`]. Default: off, because
+    /// it makes the boot longer.
     ///
-    /// The API's counts are as old as `collect_statistics_interval`, 5 s by default. For a test that waits for them, add
-    /// `.config("collect_statistics_interval = 500")`.
+    /// The API's counts are as old as `collect_statistics_interval`, 5 s by default. For a test that waits for them,
+    /// add `.config("collect_statistics_interval = 500")`.
     ///
     /// ```no_run
     /// # use fluffle_harness::RabbitMq;

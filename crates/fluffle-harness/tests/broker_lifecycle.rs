@@ -40,7 +40,8 @@ fn a_node_with_the_management_plugin_answers_its_api_on_loopback_only() {
     let mut stream = TcpStream::connect(&address).unwrap();
     // "guest:guest" in base64.
     let request = format!(
-        "GET /api/overview HTTP/1.1\r\nHost: {address}\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nConnection: close\r\n\r\n"
+        "GET /api/overview HTTP/1.1\r\nHost: {address}\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\
+         Connection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();

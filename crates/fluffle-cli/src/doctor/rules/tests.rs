@@ -66,7 +66,9 @@ fn each_state_of_a_node_is_found_and_no_other() {
 
 #[test]
 fn replicas_of_queues_are_counted_against_the_nodes() {
-    let queue = |name: &str, members: Value, online: Value| json!({"name": name, "type": "quorum", "durable": true, "members": members, "online": online});
+    fn queue(name: &str, members: Value, online: Value) -> Value {
+        json!({"name": name, "type": "quorum", "durable": true, "members": members, "online": online})
+    }
     let snapshot = Snapshot {
         nodes: objects(json!([node("a", &[]), node("b", &[]), node("c", &[])])),
         queues: objects(json!([
