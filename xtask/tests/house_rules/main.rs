@@ -47,7 +47,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 /// Foreign crates that only some workspace crates may use: (crate, the workspace crates).
 const FOREIGN: [(&str, &[&str]); 8] = [
     ("lapin", &["fluffle-amqp", "fluffle-cli"]),
-    ("amq-protocol", &["fluffle-amqp", "fluffle-broker"]),
+    ("amq-protocol", &["fluffle-amqp", "fluffle-broker", "fluffle-cli"]),
     ("flate2", &["fluffle-wire"]),
     ("libdeflater", &["fluffle-wire"]),
     ("rusqlite", &["fluffle-store"]),

@@ -5,12 +5,31 @@ use rabbitmq_http_client::api::{Client, ClientBuilder};
 use crate::common::{broker::BrokerArgs, failure::Failure};
 
 /// A client of the management API.
+#[allow(dead_code, reason = "for subcommands to which the types of the client are enough")]
 pub(crate) type Management = Client<String, String, String>;
 
+/// Where the management API is, and how to log in.
+pub(crate) struct Access {
+    /// The URL, to `/api`, without user and password.
+    pub(crate) endpoint: String,
+    pub(crate) user: String,
+    pub(crate) password: String,
+}
+
 /// The client for `--api`; `None` without it.
+#[allow(dead_code, reason = "for subcommands to which the types of the client are enough")]
 pub(crate) fn client(args: &BrokerArgs) -> Result<Option<Management>, Failure> {
+    let Some(access) = access(args)? else { return Ok(None) };
+    let builder = ClientBuilder::new().with_endpoint(access.endpoint);
+    let client = builder.with_basic_auth_credentials(access.user, access.password).build();
+    client.map(Some).map_err(|error| Failure::new(format!("--api: {error}")))
+}
+
+/// The way to the API of `--api`; `None` without it.
+pub(crate) fn access(args: &BrokerArgs) -> Result<Option<Access>, Failure> {
     let Some(api) = &args.api else { return Ok(None) };
-    let api = url::Url::parse(api).map_err(|error| Failure::new(format!("--api {api}: {error}")))?;
+    // Without the URL, which may hold a password.
+    let api = url::Url::parse(api).map_err(|error| Failure::new(format!("--api is not a URL: {error}")))?;
     let amqp = args.url_with_password()?;
     let amqp = url::Url::parse(amqp.split(',').next().unwrap_or_default())?;
     let own = if api.username().is_empty() { &amqp } else { &api };
@@ -21,6 +40,5 @@ pub(crate) fn client(args: &BrokerArgs) -> Result<Option<Management>, Failure> {
     // Fail only for a URL without a host.
     let _ = (endpoint.set_username(""), endpoint.set_password(None));
     let endpoint = format!("{}/api", endpoint.as_str().trim_end_matches('/').trim_end_matches("/api"));
-    let client = ClientBuilder::new().with_endpoint(endpoint).with_basic_auth_credentials(user, password).build();
-    client.map(Some).map_err(|error| Failure::new(format!("--api: {error}")))
+    Ok(Some(Access { endpoint, user, password }))
 }
