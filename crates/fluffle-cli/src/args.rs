@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench::args::BenchArgs, shell};
+use crate::{bench::args::BenchArgs, dlq::args::DlqArgs, shell};
 
 /// Tools for services on RabbitMQ, whether or not they are written with Fluffle
 #[derive(Clone, Debug, Parser)]
@@ -16,6 +16,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Puts load on a broker, through the whole framework, and measures it
     Bench(Box<BenchArgs>),
+    /// Looks at dead letters, puts them back, or discards them
+    Dlq(Box<DlqArgs>),
     /// Prints completions for a shell
     Completions(shell::CompletionsArgs),
     /// Writes a manual page for each subcommand
