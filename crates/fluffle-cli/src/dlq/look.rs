@@ -200,19 +200,23 @@ pub(crate) async fn depth(channel: &Channel, queue: &str) -> Result<Depth, Strin
 
 /// The broker's refusal, with what to do.
 fn explained(queue: &str, error: &str) -> Failure {
-    let advice = match error {
-        error if error.contains("404") || error.contains("NOT_FOUND") => {
+    Failure::new(format!("queue `{}`: {} ({})", safe(queue), advice(error), safe(error)))
+}
+
+/// What a refusal means.
+pub(crate) fn advice(error: &str) -> &'static str {
+    match error {
+        error if error.contains("NOT_FOUND") => {
             "it does not exist in this virtual host: look at its spelling, and at the virtual host in --url"
         }
-        error if error.contains("405") || error.contains("RESOURCE_LOCKED") => {
+        error if error.contains("RESOURCE_LOCKED") => {
             "it is exclusive to another connection, which alone may read it and which it dies with: ask its owner"
         }
-        error if error.contains("403") || error.contains("ACCESS_REFUSED") => {
+        error if error.contains("ACCESS_REFUSED") => {
             "this user may not read it: give the user the permission `read` on it, or use another user in --url"
         }
-        _ => "the broker refused",
-    };
-    Failure::new(format!("queue `{}`: {advice} ({})", safe(queue), safe(error)))
+        _ => "it cannot be used",
+    }
 }
 
 async fn delivery_limit(

@@ -49,7 +49,7 @@ pub(crate) struct ReplayArgs {
     pub(crate) stop_at: u64,
     /// The id of the replay, which each copy carries in the header x-fluffle-replay; a new one if it is not given
     #[arg(long, value_name = "ID")]
-    pub(crate) id: Option<String>,
+    pub(crate) replay_id: Option<String>,
     /// The file that keeps what was sent, so that the next run knows it if this one is killed; a file in
     /// $XDG_STATE_HOME/fluffle, or ~/.local/state/fluffle, that is named after the queue
     #[arg(long, value_name = "FILE")]

@@ -36,8 +36,8 @@ use crate::{
 const LONGEST_NAME: usize = 100;
 
 pub(crate) async fn replay(args: &ReplayArgs) -> Result<Outcome, Failure> {
-    if let Some(id) = args.id.as_ref().filter(|id| id.is_empty() || id.len() > 255) {
-        return Err(Failure::new(format!("--id has {} bytes: use 1 to 255", id.len())));
+    if let Some(id) = args.replay_id.as_ref().filter(|id| id.is_empty() || id.len() > 255) {
+        return Err(Failure::new(format!("--replay-id has {} bytes: use 1 to 255", id.len())));
     }
     let mut interrupt = Interrupt::new()?;
     let mut source = Source::open(args).await?;
@@ -88,12 +88,12 @@ async fn carry_out(
         Some(path) => path.clone(),
         None => default_journal(args)?,
     };
-    let (mut journal, resumed) = Journal::open(&path, || args.id.clone().unwrap_or_else(new_id))?;
+    let (mut journal, resumed) = Journal::open(&path, || args.replay_id.clone().unwrap_or_else(new_id))?;
     report.replay = journal.state.replay.clone().unwrap_or_default();
     report.resumed = resumed;
-    if let Some(id) = args.id.as_ref().filter(|id| **id != report.replay) {
+    if let Some(id) = args.replay_id.as_ref().filter(|id| **id != report.replay) {
         return Err(Failure::new(format!(
-            "the replay {} of `{}` ended early: run it to its end first, without --id {}",
+            "the replay {} of `{}` ended early: run it to its end first, without --replay-id {}",
             safe(&report.replay),
             safe(&report.source),
             safe(id)

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     common::{amqp, failure::Failure},
-    dlq::look::depth,
+    dlq::look::{advice, depth},
 };
 
 /// Most queues that are asked about.
@@ -43,7 +43,7 @@ impl Targets {
                     target.consumers = Some(depth.consumers);
                     amqp::in_time("channel.close", channel.close(200, "asked".into())).await?;
                 }
-                Err(error) => target.problem = Some(error),
+                Err(error) => target.problem = Some(format!("{} ({error})", advice(&error))),
             }
             self.0.insert(queue.to_owned(), target);
         }
