@@ -42,9 +42,9 @@ pub fn properties(letter: &DeadLetter) -> &BasicProperties {
 
 /// Publishes copies on a channel with confirms on, and judges each as the framework does: a copy that the broker
 /// returned and then confirmed is refused.
-pub struct Copies(ConfirmTracker);
+pub struct CopyPublisher(ConfirmTracker);
 
-impl Copies {
+impl CopyPublisher {
     /// For a `channel` of this connection, on which `confirm.select` was sent.
     pub fn new(connection: &Connection, channel: Channel) -> Self {
         Self(ConfirmTracker::new(channel, FrameMax::new(connection.configuration().frame_max()), true))
@@ -71,9 +71,9 @@ impl Copies {
     }
 }
 
-impl fmt::Debug for Copies {
+impl fmt::Debug for CopyPublisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Copies").field("waiting", &self.waiting()).finish_non_exhaustive()
+        f.debug_struct("CopyPublisher").field("waiting", &self.waiting()).finish_non_exhaustive()
     }
 }
 

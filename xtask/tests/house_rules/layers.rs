@@ -27,6 +27,7 @@ const LAYERS: [Layers; 2] = [
             &["consume"],
             &["replay"],
             &["service"],
+            &["bare"],
         ],
     },
     Layers {

@@ -103,8 +103,8 @@ impl DeadLetter {
         properties_to_bytes(&self.received.properties).map(Bytes::from)
     }
 
-    /// The letter that was taken from `queue` at some earlier time, from its [`properties_bytes`](Self::properties_bytes)
-    /// and its body.
+    /// The letter that was taken from `queue` at some earlier time, from its
+    /// [`properties_bytes`](Self::properties_bytes) and its body.
     ///
     /// ```
     /// use fluffle_amqp::DeadLetter;
@@ -132,8 +132,8 @@ impl DeadLetter {
         self.received.tag
     }
 
-    /// A fresh message for `queue`, with the body and the properties of this letter, without the headers that tell of its
-    /// past, and with the header `x-fluffle-replay`, which holds `replay`, at most 255 bytes. This is what a
+    /// A fresh message for `queue`, with the body and the properties of this letter, without the headers that tell of
+    /// its past, and with the header `x-fluffle-replay`, which holds `replay`, at most 255 bytes. This is what a
     /// [`Replay`](crate::Replay) publishes.
     ///
     /// A letter without a message id gets a new one.

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::{
     common::{broker::BrokerArgs, output::OutputArgs},
-    dlq::{filter::FilterArgs, replay::args::ReplayArgs},
+    dlq::{filter::FilterArgs, reach::Reach, replay::args::ReplayArgs},
 };
 
 /// `fluffle dlq`.
@@ -60,19 +60,6 @@ pub(crate) struct LookArgs {
     pub(crate) broker: BrokerArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-}
-
-/// How far to look.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Reach")]
-pub(crate) struct Reach {
-    /// Look at no more than so many letters, oldest first; 1000 for list, show and groups, else all
-    #[arg(long, value_name = "N")]
-    pub(crate) most: Option<u64>,
-    /// The delivery limit of the queue, 0 for none. A quorum queue counts each look at a letter, and drops or dead-letters
-    /// it past its limit, so that looking ends at half of it. Without this: what --api tells, else 20
-    #[arg(long, value_name = "N")]
-    pub(crate) delivery_limit: Option<u64>,
 }
 
 /// `fluffle dlq show`.

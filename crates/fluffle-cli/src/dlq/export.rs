@@ -1,7 +1,7 @@
 //! `fluffle dlq export` and `discard`, and the file of letters that both write.
 //!
-//! One JSON object on each line. What is for people (`id`, `reason`, `error`, …) is written only; `amqp` and the body are
-//! what the letter is made of again.
+//! One JSON object on each line. What is for people (`id`, `reason`, `error`, …) is written only; `amqp` and the body
+//! are what the letter is made of again.
 
 use std::{
     fs::{File, OpenOptions},
@@ -213,7 +213,8 @@ pub(crate) async fn export(args: &ExportArgs) -> Result<Outcome, Failure> {
     let interrupted = interrupt.came();
     if args.look.output.json {
         output::json(&json!({
-            "queue": &*queue, "looked_at": look.taken, "exported": exported, "file": args.file, "interrupted": interrupted,
+            "queue": &*queue, "looked_at": look.taken, "exported": exported, "file": args.file,
+            "interrupted": interrupted,
         }))?;
     } else {
         println!(

@@ -83,8 +83,8 @@ impl Letter {
         self.dead.info().map(|info| info.attempts.get())
     }
 
-    /// The time that its age counts from: its last death by the broker's word, else its first delivery by Fluffle's, else
-    /// its timestamp.
+    /// The time that its age counts from: its last death by the broker's word, else its first delivery by Fluffle's,
+    /// else its timestamp.
     pub(crate) fn since(&self) -> Option<SystemTime> {
         let died = self.dead.last_death().and_then(|death| death.at);
         let seen = self.dead.info().map(|info| info.origin.first_seen);

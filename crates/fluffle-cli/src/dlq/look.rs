@@ -21,7 +21,7 @@ use crate::{
         management,
         output::{Colour, safe},
     },
-    dlq::{args::LookArgs, args::Reach, letter::Letter},
+    dlq::{args::LookArgs, letter::Letter, reach::Reach},
 };
 
 /// The delivery limit that a quorum queue has if nobody sets one (RabbitMQ 4.0 and later; before, none). It is assumed
@@ -115,14 +115,21 @@ impl Look {
         self.put_back().await?;
         let limit = self.limit.limit.unwrap_or_default();
         Err(Failure::new(format!(
-            "queue `{}`: its letter {} was handed out {count} times already, and the delivery limit is {limit} ({}). Before \
-             RabbitMQ 4.3 a quorum queue counts each look, and drops or dead-letters a message past the limit, so that \
-             looking ends at half of it. All letters are back in the queue. Export or replay them, or look in spite of it \
-             with --delivery-limit",
+            "queue `{}`: its letter {} was handed out {count} times already, and the delivery limit is {limit} ({}). \
+             Before RabbitMQ 4.3 a quorum queue counts each look, and drops or dead-letters a message past the limit, \
+             so that looking ends at half of it. All letters are back in the queue. Replay or discard them, or look in \
+             spite of it with --delivery-limit",
             safe(&self.queue),
             safe(letter.id().unwrap_or("without an id")),
             self.limit.known,
         )))
+    }
+
+    /// Takes one letter more, because one of those that were taken was not there at the beginning.
+    pub(crate) fn one_more(&mut self) {
+        if self.asked > self.most {
+            self.most += 1;
+        }
     }
 
     /// Ends the look after the letter in hand.

@@ -7,6 +7,7 @@ mod interrupt;
 mod letter;
 mod look;
 mod outcome;
+mod reach;
 mod replay;
 mod seeing;
 mod shape;

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use comfy_table::ColumnConstraint;
 use serde_json::{Value, json};
 
 use crate::{
@@ -62,22 +63,17 @@ async fn look_at(
 }
 
 pub(crate) async fn list(args: &LookArgs) -> Result<(), Failure> {
-    let mut table = output::table(&["id", "age", "reason", "attempts", "type", "origin", "error"]);
+    let mut table = output::table(&["id", "age", "cause"]);
+    if let Some(ids) = table.column_mut(0) {
+        // An id that is broken over lines cannot be copied.
+        ids.set_constraint(ColumnConstraint::ContentWidth);
+    }
     let mut letters = Vec::new();
     let look = look_at(args, "list", |letter| {
         if args.output.json {
             letters.push(summary(letter));
         } else {
-            let error = letter.error();
-            table.add_row([
-                safe(letter.id().unwrap_or("-")),
-                age(letter),
-                safe(letter.reason()),
-                letter.attempts().map_or("-".to_owned(), |attempts| attempts.to_string()),
-                safe(letter.dead.type_name().unwrap_or("-")),
-                safe(letter.dead.origin_queue().unwrap_or("-")),
-                safe(&cut(error, 120)),
-            ]);
+            table.add_row([safe(&cut(letter.id().unwrap_or("-"), 40)), age(letter), safe(&cause(letter))]);
         }
         Ok(true)
     })
@@ -184,6 +180,25 @@ fn group_json(cause: &Cause, group: &Group) -> Value {
         "type": cause.type_name, "origin": cause.origin, "error": cause.error, "example": group.example,
         "oldest": stamp(group.oldest), "newest": stamp(group.newest),
     })
+}
+
+/// Why a letter died, in one line.
+fn cause(letter: &Letter) -> String {
+    let mut text = letter.reason().to_owned();
+    if let Some(attempts) = letter.attempts().filter(|attempts| *attempts > 1) {
+        text.push_str(&format!(" after {attempts} attempts"));
+    }
+    match letter.dead.origin_queue() {
+        Some(origin) => text.push_str(&format!(" in {}", cut(origin, 80))),
+        None => text.push_str(", without an origin"),
+    }
+    if let Some(name) = letter.dead.type_name() {
+        text.push_str(&format!(", {}", cut(name, 80)));
+    }
+    if !letter.error().is_empty() {
+        text.push_str(&format!(": {}", cut(letter.error(), 120)));
+    }
+    text
 }
 
 /// What `list --json` says of a letter.

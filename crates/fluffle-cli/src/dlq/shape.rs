@@ -3,8 +3,11 @@
 /// Most characters of a shape.
 const LONGEST: usize = 200;
 
-/// The text with each run of digits as `#`, and each word that looks like an id (a UUID, a hexadecimal number of 8 digits
-/// or more, a word with three digits or more between its letters) as `<id>`.
+/// A number with so many digits or more is an id.
+const LONGEST_NUMBER: usize = 16;
+
+/// The text with each run of digits as `#`, and each word that looks like an id (a UUID, a hexadecimal number of 8
+/// digits or more, a word with three digits or more between its letters) as `<id>`.
 pub(crate) fn shape(error: &str) -> String {
     let mut shape = String::new();
     let mut rest = error;
@@ -48,7 +51,7 @@ fn without_numbers(word: &str) -> String {
         return word.to_owned();
     }
     if digits == word.len() {
-        return "#".to_owned();
+        return if digits < LONGEST_NUMBER { "#" } else { "<id>" }.to_owned();
     }
     let is_hexadecimal = word.len() >= 8 && word.chars().all(|c| c.is_ascii_hexdigit());
     if is_hexadecimal || digits >= 3 {
@@ -79,6 +82,7 @@ mod tests {
             ("quake ci37868143: connect to 10.0.0.7:5432", "quake <id>: connect to #.#.#.#:#"),
             ("http2 stream deadbeef closed", "http# stream deadbeef closed"),
             ("hash 00deadbeef", "hash <id>"),
+            ("customer 00000000000000000000000000031676", "customer <id>"),
             ("", ""),
             ("grün 兎 ٣", "grün 兎 ٣"),
         ] {

@@ -88,8 +88,8 @@ async fn a_replay_that_is_killed_five_times_loses_nothing_and_tells_its_doubles(
     let ids: HashSet<&str> =
         report["may_be_twice_ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
     println!(
-        "{letters} letters, {KILLS} kills, {took:?}: lost={lost}, doubles={doubles}, told: at most {told}, {} only acked \
-         in the last run",
+        "{letters} letters, {KILLS} kills, {took:?}: lost={lost}, doubles={doubles}, told: at most {told}, \
+         {} only acked in the last run",
         report["already_there"]
     );
     assert_eq!(lost, 0);

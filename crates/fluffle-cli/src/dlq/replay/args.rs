@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     common::{broker::BrokerArgs, output::OutputArgs},
-    dlq::{args::Reach, filter::FilterArgs},
+    dlq::{filter::FilterArgs, reach::Reach},
     units,
 };
 
@@ -19,9 +19,10 @@ Examples:
   fluffle dlq replay orders.dead --to orders.fixed --rate 50 --go
   fluffle dlq replay --from-file bad.ndjson --go
 
-Each copy is confirmed and routed before its letter is acked, so that nothing is lost however the replay ends. If it ended
-early, the same command goes on. It acks letters whose copies are in their queues already, sends those again of which that
-is unknown (at most 64), and tells how many messages may be there twice because of that.")]
+Each copy is confirmed and routed before its letter is acked, so that nothing is lost however the
+replay ends. If it ended early, the same command goes on. It acks letters whose copies are in their
+queues already, sends those again of which that is unknown (at most 64), and tells how many messages
+may be there twice because of that.")]
 pub(crate) struct ReplayArgs {
     /// The dead-letter queue
     #[arg(required_unless_present = "from_file", conflicts_with = "from_file")]

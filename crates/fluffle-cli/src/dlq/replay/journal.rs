@@ -7,8 +7,8 @@
 //! - *unknown*: it may have been sent. It is sent again, and may be there twice. It is counted.
 //! - not at all: it was never sent.
 //!
-//! A later batch says that all acks of the one before have arrived: its letters were taken on the same channel, on which
-//! the broker answers in order. So only letters of the last batch of each run are open.
+//! A later batch says that all acks of the one before have arrived: its letters were taken on the same channel, on
+//! which the broker answers in order. So only letters of the last batch of each run are open.
 
 use std::{
     collections::HashMap,

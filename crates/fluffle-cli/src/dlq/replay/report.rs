@@ -124,8 +124,8 @@ impl Report {
             return;
         }
         let line = format!(
-            "{:>12} may be there twice, at most: an earlier run ended between sending them and hearing of it. Consumers \
-             with `effectively_once` handle them once. Their ids:",
+            "{:>12} may be there twice, at most: an earlier run ended between sending them and hearing of it. \
+             Consumers with `effectively_once` handle them once. Their ids:",
             count(self.may_be_twice)
         );
         println!("{}", output.paint(Colour::Yellow, &line));

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use fluffle::{
     amqp::{
         Prepared,
-        bare::{Copies, CopyVerdict},
+        bare::{CopyPublisher, CopyVerdict},
     },
     wire::headers,
 };
@@ -46,7 +46,7 @@ pub(crate) struct Run<'a> {
     pub(crate) targets: &'a mut Targets,
     pub(crate) report: &'a mut Report,
     pub(crate) replay: String,
-    copies: Copies,
+    copies: CopyPublisher,
     /// Before which no further letter may be sent.
     next: Instant,
     watched: Instant,
@@ -75,7 +75,7 @@ impl<'a> Run<'a> {
     ) -> Result<Run<'a>, Failure> {
         let channel = amqp::channel(source.connection()).await?;
         amqp::in_time("confirm.select", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        let copies = Copies::new(source.connection(), channel);
+        let copies = CopyPublisher::new(source.connection(), channel);
         let replay = report.replay.clone();
         let now = Instant::now();
         let canary_done = args.canary == 0 || source.depth().is_none();
@@ -152,6 +152,8 @@ impl<'a> Run<'a> {
         report.looked_at += 1;
         if letter.dead.header(headers::REPLAY) == Some(&self.replay) {
             report.came_back += 1;
+            // A probe of a quorum queue moves the letters that it puts back behind this one.
+            self.source.is_new();
             return Ok(None);
         }
         let (print, is_its_own) = self.source.print(letter);
@@ -303,8 +305,8 @@ impl<'a> Run<'a> {
         }
         if !found.saw_all {
             return Ok(Some(format!(
-                "{arrived} letters arrived in the queue meanwhile, which is too long to see whether they were replayed. If \
-                 they were not: --canary 0 --stop-at {}",
+                "{arrived} letters arrived in the queue meanwhile, which is too long to see whether they were replayed. \
+                 If they were not: --canary 0 --stop-at {}",
                 arrived.saturating_mul(10)
             )));
         }

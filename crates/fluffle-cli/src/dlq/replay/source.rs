@@ -103,6 +103,13 @@ impl Source {
         }
     }
 
+    /// The letter was not in the queue when the replay began.
+    pub(crate) fn is_new(&mut self) {
+        if let Self::Queue(look) = self {
+            look.one_more();
+        }
+    }
+
     pub(crate) fn taken(&self) -> u64 {
         match self {
             Self::Queue(look) => look.taken,
