@@ -305,8 +305,8 @@ impl<'a> Run<'a> {
         }
         if !found.saw_all {
             return Ok(Some(format!(
-                "{arrived} letters arrived in the queue meanwhile, which is too long to see whether they were replayed. \
-                 If they were not: --canary 0 --stop-at {}",
+                "{arrived} letters arrived in the queue meanwhile, which is too long to see whether they were \
+                 replayed. If they were not: --canary 0 --stop-at {}",
                 arrived.saturating_mul(10)
             )));
         }
