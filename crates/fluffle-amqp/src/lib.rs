@@ -112,7 +112,7 @@ pub use publish::{
     stats::{JournalStatus, PublisherStats},
     travel::NotSent,
 };
-pub use replay::{DeadLetter, Replay, ReplayError, Replayed};
+pub use replay::{BrokerDeath, DeadLetter, Replay, ReplayError, Replayed};
 pub use request::{
     actor::RequesterStatus,
     error::{RequestError, RequestErrorKind},

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench::args::BenchArgs, doctor::args::DoctorArgs, shell};
+use crate::{bench::args::BenchArgs, dlq::args::DlqArgs, doctor::args::DoctorArgs, shell};
 
 /// Tools for services on RabbitMQ, whether or not they are written with Fluffle
 #[derive(Clone, Debug, Parser)]
@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Bench(Box<BenchArgs>),
     /// Examines a broker, and says what is wrong and how to mend it
     Doctor(Box<DoctorArgs>),
+    /// Looks at dead letters, puts them back, or discards them
+    Dlq(Box<DlqArgs>),
     /// Prints completions for a shell
     Completions(shell::CompletionsArgs),
     /// Writes a manual page for each subcommand

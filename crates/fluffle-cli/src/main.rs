@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod common;
+mod dlq;
 mod doctor;
 mod shell;
 mod units;
@@ -19,6 +20,7 @@ use crate::{
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bench(args) => bench::command(&args),
+        Command::Dlq(args) => dlq::command(&args),
         Command::Doctor(args) => doctor::command(&args),
         Command::Completions(args) => exit_code("completions", shell::completions(&args, Cli::command())),
         Command::Man(args) => exit_code("man", shell::man(&args, Cli::command())),

@@ -26,7 +26,8 @@ const LAYERS: [Layers; 2] = [
             &["request"],
             &["consume"],
             &["replay"],
-            &["service", "bare"],
+            &["service"],
+            &["bare"],
         ],
     },
     Layers {

@@ -141,8 +141,7 @@ impl Prepared {
     /// # Errors
     /// If a property is longer than AMQP allows.
     pub fn to_bytes(&self) -> Result<Bytes, PreparedError> {
-        let written: Result<_, GenError> = gen_properties(&self.amqp_properties())(WriteContext::from(Vec::new()));
-        let (properties, _) = written.map_err(|error| PreparedError(format!("{error:?}")))?.into_inner();
+        let properties = properties_to_bytes(&self.amqp_properties())?;
         let stored = Stored {
             id: self.id.to_string(),
             exchange: self.exchange.to_string(),
@@ -162,10 +161,7 @@ impl Prepared {
     pub fn from_bytes(bytes: Bytes) -> Result<Self, PreparedError> {
         let Stored { id, exchange, routing_key, mandatory, properties, body, items } =
             Stored::decode(bytes).map_err(|error| PreparedError(error.to_string()))?;
-        let properties = match parse_properties(&properties[..]) {
-            Ok(([], properties)) => properties,
-            _ => return Err(PreparedError("its AMQP properties are malformed".to_owned())),
-        };
+        let properties = properties_from_bytes(&properties)?;
         let labelled = properties.message_id().as_ref().is_some_and(|labelled| labelled.as_str() == id);
         if !labelled {
             return Err(PreparedError("its message id differs from the one in its AMQP properties".to_owned()));
@@ -208,6 +204,21 @@ impl Prepared {
     pub(crate) fn trace_id(&self) -> Option<String> {
         let properties = self.amqp_properties();
         TraceContext::read(|name| lookup(&properties, name)?.value()).as_ref().map(TraceContext::trace_id_hex)
+    }
+}
+
+/// AMQP property flags and values, as in a content header (AMQP 0-9-1, section 4.2.6.1).
+pub(crate) fn properties_to_bytes(properties: &BasicProperties) -> Result<Vec<u8>, PreparedError> {
+    let written: Result<_, GenError> = gen_properties(properties)(WriteContext::from(Vec::new()));
+    let (bytes, _) = written.map_err(|error| PreparedError(format!("{error:?}")))?.into_inner();
+    Ok(bytes)
+}
+
+/// The properties that [`properties_to_bytes`] made these bytes of.
+pub(crate) fn properties_from_bytes(bytes: &[u8]) -> Result<BasicProperties, PreparedError> {
+    match parse_properties(bytes) {
+        Ok(([], properties)) => Ok(properties),
+        _ => Err(PreparedError("its AMQP properties are malformed".to_owned())),
     }
 }
 

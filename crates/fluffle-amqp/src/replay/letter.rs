@@ -1,15 +1,21 @@
 //! A dead letter, as a replay sees it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use fluffle_wire::headers::{self, DeadLetterInfo};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::{
+    message::Delivery,
+    types::{AMQPValue, FieldTable},
+};
 
 use crate::{
-    base::requests::DIRECT_REPLY_TO,
-    consume::{message::received::Received, settle::copy},
-    publish::message::Prepared,
+    base::requests::{DIRECT_REPLY_TO, Requests},
+    consume::{
+        message::{deliveries::InVain, received::Received},
+        settle::copy,
+    },
+    publish::message::{Prepared, PreparedError, properties_from_bytes, properties_to_bytes},
 };
 
 /// A message in a dead-letter queue.
@@ -19,7 +25,7 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    pub(super) fn new(received: Received) -> Self {
+    pub(crate) fn new(received: Received) -> Self {
         let info = DeadLetterInfo::read(|name| received.header(name).and_then(|header| header.value()));
         Self { received, info }
     }
@@ -72,17 +78,75 @@ impl DeadLetter {
         }
     }
 
-    /// Which part of the message the client cannot read, so that a copy would be another message.
-    pub(super) fn unreadable(&self) -> Option<&str> {
+    /// Which part of the message the client cannot read, and why. A copy of such a letter would be another message, so
+    /// that a replay leaves it where it is.
+    pub fn unreadable(&self) -> Option<&str> {
         self.received.unreadable.as_deref()
+    }
+
+    /// Why and when the broker dead-lettered the message last: the first entry of `x-death`. `None` if it never did, as
+    /// with the dead letters that Fluffle makes.
+    pub fn last_death(&self) -> Option<BrokerDeath<'_>> {
+        self.received.headers().and_then(Death::last).map(|death| BrokerDeath {
+            queue: death.queue,
+            reason: death.reason,
+            at: (death.time > 0).then(|| UNIX_EPOCH.checked_add(Duration::from_secs(death.time))).flatten(),
+        })
+    }
+
+    /// The properties as AMQP writes them in a content header (AMQP 0-9-1, section 4.2.6.1), with all headers and their
+    /// types.
+    ///
+    /// # Errors
+    /// If a property is longer than AMQP allows.
+    pub fn properties_bytes(&self) -> Result<Bytes, PreparedError> {
+        properties_to_bytes(&self.received.properties).map(Bytes::from)
+    }
+
+    /// The letter that was taken from `queue` at some earlier time, from its
+    /// [`properties_bytes`](Self::properties_bytes) and its body.
+    ///
+    /// ```
+    /// use fluffle_amqp::DeadLetter;
+    ///
+    /// // No property at all.
+    /// let letter = DeadLetter::from_bytes("orders.dead", &[0, 0], "seven".into())?;
+    /// assert_eq!((letter.message_id(), letter.origin_queue()), (None, None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the properties are malformed.
+    pub fn from_bytes(queue: &str, properties: &[u8], body: Bytes) -> Result<Self, PreparedError> {
+        let mut delivery = Delivery::mock(0, "".into(), "".into(), true, body.into());
+        delivery.properties = properties_from_bytes(properties)?;
+        Ok(Self::new(Received::new(&queue.into(), 0, InVain::default(), Requests::default(), delivery)))
+    }
+
+    #[cfg(feature = "bare")]
+    pub(crate) fn received(&self) -> &Received {
+        &self.received
     }
 
     pub(super) fn tag(&self) -> u64 {
         self.received.tag
     }
 
-    /// A fresh message for `queue`, with the body and the properties of this letter.
-    pub(super) fn replayed(&self, queue: &str, replay: &str) -> Prepared {
+    /// A fresh message for `queue`, with the body and the properties of this letter, without the headers that tell of
+    /// its past, and with the header `x-fluffle-replay`, which holds `replay`, at most 255 bytes. This is what a
+    /// [`Replay`](crate::Replay) publishes.
+    ///
+    /// A letter without a message id gets a new one.
+    ///
+    /// ```
+    /// use fluffle_amqp::DeadLetter;
+    ///
+    /// let letter = DeadLetter::from_bytes("orders.dead", &[0, 0], "seven".into())?;
+    /// let copy = letter.replayed("orders", "monday");
+    /// assert_eq!((copy.exchange(), copy.routing_key()), ("", "orders"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn replayed(&self, queue: &str, replay: &str) -> Prepared {
         let mut table = FieldTable::default();
         for (name, value) in self.received.headers().into_iter().flat_map(|table| table.inner()) {
             // A copy of a shortened header is a shortened header too.
@@ -93,6 +157,18 @@ impl DeadLetter {
         table.insert(headers::REPLAY.into(), AMQPValue::LongString(replay.into()));
         copy::send(&self.received, queue, table)
     }
+}
+
+/// Why the broker dead-lettered a message, from the headers that it wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerDeath<'a> {
+    /// The queue in which the message died.
+    pub queue: &'a str,
+    /// `rejected`, `expired`, `maxlen` or `delivery_limit`.
+    pub reason: &'a str,
+    /// When, by the broker's clock, to the second.
+    pub at: Option<SystemTime>,
 }
 
 /// One entry of `x-death`, in which the broker says why it dead-lettered a message (RabbitMQ, "Dead Letter Exchanges").
@@ -219,6 +295,21 @@ mod tests {
         for rubbish in [vec![], vec![AMQPValue::Void], vec![AMQPValue::FieldTable(FieldTable::default())]] {
             assert_eq!(with_deaths(FieldTable::default(), rubbish).origin_queue(), None);
         }
+    }
+
+    #[test]
+    fn a_letter_is_the_same_after_it_was_bytes() {
+        let mut table = FieldTable::default();
+        table.insert("small".into(), AMQPValue::ShortInt(-3));
+        let before = with_deaths(table, vec![death("orders", "expired", 7)]);
+        let after =
+            DeadLetter::from_bytes("q.dead", &before.properties_bytes().unwrap(), before.body().clone()).unwrap();
+        assert_eq!(after.received.properties, before.received.properties);
+        assert_eq!(after.body(), before.body());
+        let last = after.last_death().unwrap();
+        assert_eq!((last.queue, last.reason), ("orders", "expired"));
+        assert_eq!(last.at, UNIX_EPOCH.checked_add(Duration::from_secs(7)));
+        assert!(DeadLetter::from_bytes("q.dead", &[0xff], Bytes::new()).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod plan;
 mod run;
 
 pub use self::{
-    letter::DeadLetter,
+    letter::{BrokerDeath, DeadLetter},
     plan::Replay,
     run::{ReplayError, Replayed},
 };

@@ -1,0 +1,276 @@
+//! Taking letters out of a queue one by one, and putting them back.
+//!
+//! `basic.get` and not a consumer, because a consumer's prefetch cannot grow while it holds letters, and one without
+//! prefetch gets the whole queue into this process's memory at once.
+
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use lapin::{
+    Channel, Connection,
+    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions},
+    types::{FieldTable, ShortString},
+};
+use serde::Serialize;
+
+use crate::{
+    common::{
+        amqp,
+        broker::BrokerArgs,
+        failure::Failure,
+        management,
+        output::{Colour, safe},
+    },
+    dlq::{args::LookArgs, letter::Letter, reach::Reach},
+};
+
+/// The delivery limit that a quorum queue has if nobody sets one (RabbitMQ 4.0 and later; before, none). It is assumed
+/// where the limit cannot be known.
+const ASSUMED_LIMIT: u64 = 20;
+
+/// A queue as a passive declaration tells of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Depth {
+    pub(crate) ready: u64,
+    pub(crate) consumers: u32,
+}
+
+/// A channel that takes letters and holds them until they are acked or put back.
+pub(crate) struct Look {
+    pub(crate) connection: Connection,
+    channel: Channel,
+    pub(crate) queue: Arc<str>,
+    pub(crate) depth: Depth,
+    pub(crate) limit: DeliveryLimit,
+    /// How many letters to take, if there are so many.
+    asked: u64,
+    most: u64,
+    /// Letters taken so far.
+    pub(crate) taken: u64,
+    bar: Option<ProgressBar>,
+    stopped: bool,
+}
+
+/// How often a quorum queue hands a letter out before it drops or dead-letters it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct DeliveryLimit {
+    /// `None`: no limit.
+    pub(crate) limit: Option<u64>,
+    /// `given` by --delivery-limit, `management` if the management API told it, `assumed` otherwise.
+    pub(crate) known: &'static str,
+}
+
+impl DeliveryLimit {
+    /// Whether one more look at a letter that was handed out `count` times may bring it past half of the limit.
+    fn forbids(self, count: u64) -> bool {
+        self.limit.is_some_and(|limit| count >= limit / 2)
+    }
+}
+
+impl Look {
+    /// Connects, and asks whether the queue is there. `most` is how many letters to take if --most does not say; never
+    /// more than there are now, so that letters that die meanwhile are not taken.
+    pub(crate) async fn open(args: &LookArgs, subcommand: &str, most: u64) -> Result<Self, Failure> {
+        Self::of_queue(&args.queue, &args.broker, &args.reach, subcommand, most).await
+    }
+
+    pub(crate) async fn of_queue(
+        queue: &str,
+        broker: &BrokerArgs,
+        reach: &Reach,
+        subcommand: &str,
+        most: u64,
+    ) -> Result<Self, Failure> {
+        let connection = amqp::connect(broker, &format!("dlq {subcommand}")).await?;
+        let channel = amqp::channel(&connection).await?;
+        let depth = depth(&channel, queue).await.map_err(|error| explained(queue, &error))?;
+        let limit = delivery_limit(&connection, queue, broker, reach).await?;
+        let asked = reach.most.unwrap_or(most);
+        let most = asked.min(depth.ready);
+        let (queue, bar) = (queue.into(), progress(most));
+        Ok(Self { connection, channel, queue, depth, limit, asked, most, taken: 0, bar, stopped: false })
+    }
+
+    /// The next letter; `None` after the last, or after Ctrl-C.
+    ///
+    /// Fails if the letter is past half of the delivery limit and `leaves` does not say that it is to leave the queue:
+    /// looking at it again could lose it. All letters are put back first.
+    pub(crate) async fn next(&mut self) -> Result<Option<Letter>, Failure> {
+        if self.taken >= self.most || self.stopped {
+            return Ok(None);
+        }
+        let got = self.channel.basic_get((&*self.queue).into(), BasicGetOptions::default());
+        let got = amqp::in_time("basic.get", got).await.map_err(|error| explained(&self.queue, &error.to_string()))?;
+        let Some(got) = got else { return Ok(None) };
+        self.taken += 1;
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+        }
+        Ok(Some(Letter::new(&self.queue, got.delivery)))
+    }
+
+    /// Refuses to keep a letter that is past half of the delivery limit, because putting it back counts.
+    pub(crate) async fn may_keep(&mut self, letter: &Letter) -> Result<(), Failure> {
+        let Some(count) = letter.delivery_count().filter(|count| self.limit.forbids(*count)) else { return Ok(()) };
+        self.put_back().await?;
+        let limit = self.limit.limit.unwrap_or_default();
+        Err(Failure::new(format!(
+            "queue `{}`: its letter {} was handed out {count} times already, and the delivery limit is {limit} ({}). \
+             Before RabbitMQ 4.3 a quorum queue counts each look, and drops or dead-letters a message past the limit, \
+             so that looking ends at half of it. All letters are back in the queue. Replay or discard them, or look in \
+             spite of it with --delivery-limit",
+            safe(&self.queue),
+            safe(letter.id().unwrap_or("without an id")),
+            self.limit.known,
+        )))
+    }
+
+    /// Takes one letter more, because one of those that were taken was not there at the beginning.
+    pub(crate) fn one_more(&mut self) {
+        if self.asked > self.most {
+            self.most += 1;
+        }
+    }
+
+    /// Ends the look after the letter in hand.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// The queue has more letters than at the beginning, because those that another connection held were put back. No
+    /// letter may have been taken before.
+    pub(crate) fn measure_again(&mut self, ready: u64) {
+        self.depth.ready = ready;
+        self.most = self.asked.min(ready);
+        if let Some(bar) = &self.bar {
+            bar.set_length(self.most);
+        }
+    }
+
+    /// Acks a letter: it leaves the queue.
+    pub(crate) async fn ack(&self, tag: u64) -> Result<(), Failure> {
+        amqp::in_time("basic.ack", self.channel.basic_ack(tag, BasicAckOptions::default())).await
+    }
+
+    /// What the queue has ready now, without the letters that this look holds.
+    pub(crate) async fn ready(&self) -> Result<u64, Failure> {
+        let asked = depth(&self.channel, &self.queue).await;
+        asked.map(|depth| depth.ready).map_err(|error| explained(&self.queue, &error))
+    }
+
+    /// Puts all letters back that were not acked, in their order, and waits until the broker has done so.
+    pub(crate) async fn put_back(&mut self) -> Result<(), Failure> {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        // Tag 0 with `multiple` means all (AMQP 0-9-1, basic.nack). It is an error if there are none.
+        if self.channel.status().connected() && self.taken > 0 {
+            let all = BasicNackOptions { requeue: true, multiple: true };
+            amqp::in_time("basic.nack", self.channel.basic_nack(0, all)).await?;
+        }
+        // The answer says that the broker has acted upon everything before it.
+        amqp::in_time("channel.close", self.channel.close(200, "done".into())).await?;
+        amqp::in_time("connection.close", self.connection.close(200, "done".into())).await
+    }
+
+    /// A line of text above the progress bar, on standard error.
+    pub(crate) fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+}
+
+fn progress(most: u64) -> Option<ProgressBar> {
+    use std::io::IsTerminal;
+    if !std::io::stderr().is_terminal() || most < 100 {
+        return None;
+    }
+    let bar = ProgressBar::new(most);
+    if let Ok(style) = ProgressStyle::with_template("{pos}/{len} letters {wide_bar:.cyan/blue} {per_sec}, {eta} left") {
+        bar.set_style(style);
+    }
+    Some(bar)
+}
+
+/// What a queue has ready. If there is none, the broker closes the channel.
+pub(crate) async fn depth(channel: &Channel, queue: &str) -> Result<Depth, String> {
+    let name = ShortString::try_new(queue).map_err(|_| "a queue's name has at most 255 bytes".to_owned())?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let asked = channel.queue_declare(name, passive, FieldTable::default());
+    match amqp::in_time("queue.declare (passive)", asked).await {
+        Ok(queue) => Ok(Depth { ready: queue.message_count().into(), consumers: queue.consumer_count() }),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The broker's refusal, with what to do.
+fn explained(queue: &str, error: &str) -> Failure {
+    Failure::new(format!("queue `{}`: {} ({})", safe(queue), advice(error), safe(error)))
+}
+
+/// What a refusal means.
+pub(crate) fn advice(error: &str) -> &'static str {
+    match error {
+        error if error.contains("NOT_FOUND") => {
+            "it does not exist in this virtual host: look at its spelling, and at the virtual host in --url"
+        }
+        error if error.contains("RESOURCE_LOCKED") => {
+            "it is exclusive to another connection, which alone may read it and which it dies with: ask its owner"
+        }
+        error if error.contains("ACCESS_REFUSED") => {
+            "this user may not read it: give the user the permission `read` on it, or use another user in --url"
+        }
+        _ => "it cannot be used",
+    }
+}
+
+async fn delivery_limit(
+    connection: &Connection,
+    queue: &str,
+    broker: &BrokerArgs,
+    reach: &Reach,
+) -> Result<DeliveryLimit, Failure> {
+    if let Some(limit) = reach.delivery_limit {
+        return Ok(DeliveryLimit { limit: (limit > 0).then_some(limit), known: "given" });
+    }
+    let assumed = DeliveryLimit { limit: Some(ASSUMED_LIMIT), known: "assumed" };
+    let Some(api) = management::client(broker)? else { return Ok(assumed) };
+    let vhost = connection.status().vhost();
+    match tokio::time::timeout(amqp::ANSWER, api.get_queue_info(vhost.as_str(), queue)).await {
+        Ok(Ok(info)) => {
+            let argument = info.arguments.0.get("x-delivery-limit").and_then(serde_json::Value::as_u64);
+            let policy = info
+                .effective_policy_definition
+                .as_ref()
+                .and_then(|policy| policy.0.as_ref()?.get("delivery-limit").and_then(serde_json::Value::as_u64));
+            let told = argument.into_iter().chain(policy).min();
+            Ok(match told {
+                Some(limit) => DeliveryLimit { limit: Some(limit), known: "management" },
+                None if info.queue_type != "quorum" => DeliveryLimit { limit: None, known: "management" },
+                // The API tells no default.
+                None => assumed,
+            })
+        }
+        Ok(Err(error)) => Err(Failure::new(format!("--api, queue `{}`: {error}", safe(queue)))),
+        Err(_) => Err(Failure::new(format!("--api: no answer within {:?}", amqp::ANSWER))),
+    }
+}
+
+/// Says how much was looked at and what a look costs, on standard error.
+pub(crate) fn tell_of_cost(args: &LookArgs, look: &Look, counted: bool) {
+    if look.taken < look.depth.ready {
+        let line = format!("looked at {} of {} letters; --most looks at more", look.taken, look.depth.ready);
+        eprintln!("{}", args.output.paint(Colour::Dim, &line));
+    }
+    if counted {
+        let limit =
+            look.limit.limit.map_or("no limit".to_owned(), |limit| format!("limit {limit}, {}", look.limit.known));
+        let line = format!(
+            "`{}` is a quorum queue: before RabbitMQ 4.3 this look counts as one delivery of each letter ({limit})",
+            safe(&look.queue)
+        );
+        eprintln!("{}", args.output.paint(Colour::Yellow, &line));
+    }
+}
