@@ -1,8 +1,11 @@
 //! A connection without supervision, for tools.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use crate::{Broker, link::socket};
+use crate::{
+    ArgumentValue, Broker, Entity, TopologyError,
+    link::{declare, refusal, socket},
+};
 
 /// A connection of lapin to the broker, made as the framework makes its own: endpoints, TLS and time-outs of the
 /// [`Broker`], and foreign messages that would end lapin's parser are mended. Nothing supervises it, and lapin's own
@@ -21,7 +24,29 @@ pub async fn connect(broker: &Broker, name: &str) -> Result<lapin::Connection, B
     Ok(socket.connection)
 }
 
-/// Why [`connect`] failed, in one line.
+/// What an error of lapin means for the declaration of `entity`: the same typed error that a service gets, with the
+/// difference between the two declarations where RabbitMQ names it.
+#[must_use]
+pub fn refusal(entity: Entity, error: lapin::Error) -> TopologyError {
+    refusal::read(entity, error)
+}
+
+/// Whether the broker answers a passive declaration with "there is no such exchange or queue". A queue whose home node
+/// is down is answered with the same code, 404, but exists: for that the answer is `false`.
+#[must_use]
+pub fn says_missing(error: &lapin::Error) -> bool {
+    refusal::says_missing(error)
+}
+
+/// Arguments as the framework sends them: integers as signed 64-bit integers, text as long strings.
+///
+/// # Errors
+/// If a name in them has more than 255 bytes, which AMQP cannot carry.
+pub fn arguments(arguments: &BTreeMap<String, ArgumentValue>) -> Result<lapin::types::FieldTable, BareError> {
+    declare::table(arguments).map_err(BareError)
+}
+
+/// Why [`connect`] or [`arguments`] failed, in one line.
 #[derive(Debug)]
 pub struct BareError(String);
 

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench::args::BenchArgs, shell};
+use crate::{bench::args::BenchArgs, shell, topology::args::TopologyArgs};
 
 /// Tools for services on RabbitMQ, whether or not they are written with Fluffle
 #[derive(Clone, Debug, Parser)]
@@ -16,6 +16,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Puts load on a broker, through the whole framework, and measures it
     Bench(Box<BenchArgs>),
+    /// Compares exchanges, queues and bindings with a broker's, creates what is missing, and draws them
+    Topology(Box<TopologyArgs>),
     /// Prints completions for a shell
     Completions(shell::CompletionsArgs),
     /// Writes a manual page for each subcommand

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod common;
 mod shell;
+mod topology;
 mod units;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use crate::{
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bench(args) => bench::command(&args),
+        Command::Topology(args) => topology::command(&args),
         Command::Completions(args) => exit_code("completions", shell::completions(&args)),
         Command::Man(args) => exit_code("man", shell::man(&args)),
     }
