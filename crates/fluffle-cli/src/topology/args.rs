@@ -91,6 +91,7 @@ pub(crate) struct ApplyArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(mut_arg("url", |url| url.required(false)))]
 pub(crate) struct ExportArgs {
     /// A file with RabbitMQ's definitions, instead of a broker
     #[arg(long, value_name = "FILE")]
@@ -106,6 +107,7 @@ pub(crate) struct ExportArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(mut_arg("url", |url| url.required(false)))]
 pub(crate) struct GraphArgs {
     /// The topology: TOML, or definitions of RabbitMQ if the name ends in .json; without it, what the broker has
     #[arg(value_name = "FILE")]

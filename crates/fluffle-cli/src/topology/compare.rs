@@ -28,7 +28,6 @@ const COMPARED: &[&str] = &[
     "x-overflow",
     "x-queue-leader-locator",
     "x-queue-mode",
-    "x-queue-type",
     "x-quorum-initial-group-size",
     "x-quorum-target-group-size",
     "x-single-active-consumer",
@@ -70,6 +69,8 @@ pub(crate) fn queues(wanted: &Queue, existing: &Queue) -> Vec<Difference> {
     let mut differences = Vec::new();
     differ(&mut differences, "durable", &wanted.durable, &existing.durable);
     differ(&mut differences, "auto_delete", &wanted.auto_delete, &existing.auto_delete);
+    // A queue that was declared without a type is a classic one.
+    differ(&mut differences, "x-queue-type", &wanted.kind(), &existing.kind());
     arguments(&mut differences, &wanted.arguments, &existing.arguments, |name| COMPARED.contains(&name));
     differences
 }

@@ -127,7 +127,7 @@ impl Survey<'_> {
         };
         let mut item = self.item(wanted.place(), &found, known);
         let state = match (&self.told, &found) {
-            (Some(told), Found::Differs { .. }) => told.state(&wanted.name).await,
+            (Some(told), Found::Differs { .. }) => Some(told.state(&wanted.name).await?),
             _ => None,
         };
         let counts = self.counts(wanted, counts, &found).await?;

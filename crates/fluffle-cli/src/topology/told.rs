@@ -1,5 +1,6 @@
 //! What the management API tells about a virtual host.
 
+use rabbitmq_http_client::commons::{PolicyTarget, QueueType};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -50,17 +51,21 @@ impl Told {
         Ok(Some(Self { client, vhost: vhost.to_owned(), model }))
     }
 
-    /// The state of a queue; `None` if the API does not know it.
-    pub(crate) async fn state(&self, queue: &str) -> Option<State> {
-        let info = self.client.get_queue_info(&self.vhost, queue).await.ok()?;
-        let policy = match info.policy.filter(|name| !name.is_empty()) {
-            None => None,
-            Some(name) => self.client.get_policy(&self.vhost, &name).await.ok().map(|policy| Policy {
-                name,
-                priority: policy.priority.into(),
-                definition: policy.definition.0.unwrap_or_default(),
-            }),
+    /// The state of a queue.
+    pub(crate) async fn state(&self, queue: &str) -> Result<State, Failure> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::new(format!("the management API does not tell the state of queue {queue:?}: {error}"))
         };
-        Some(State { messages: info.message_count, consumers: info.consumer_count.into(), policy })
+        let info = self.client.get_queue_info(&self.vhost, queue).await.map_err(|error| failed(&error))?;
+        // What the API says about the queue itself is as old as its statistics.
+        let policies = self.client.list_policies_in(&self.vhost).await.map_err(|error| failed(&error))?;
+        let kind = PolicyTarget::from(QueueType::from(info.queue_type.as_str()));
+        let matching = policies.into_iter().filter(|it| it.does_match_name(&self.vhost, queue, kind));
+        let policy = matching.max_by_key(|it| it.priority).map(|it| Policy {
+            name: it.name,
+            priority: it.priority.into(),
+            definition: it.definition.0.unwrap_or_default(),
+        });
+        Ok(State { messages: info.message_count, consumers: info.consumer_count.into(), policy })
     }
 }

@@ -16,23 +16,23 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 
 /// The limit for what a test waits for.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a run printed, and its exit code.
 #[derive(Debug)]
-pub struct Run {
-    pub out: String,
-    pub err: String,
-    pub code: i32,
+pub(crate) struct Run {
+    pub(crate) out: String,
+    pub(crate) err: String,
+    pub(crate) code: i32,
 }
 
 impl Run {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// `status` of the items, by kind and name.
-    pub fn statuses(&self) -> BTreeMap<String, String> {
+    pub(crate) fn statuses(&self) -> BTreeMap<String, String> {
         let json = self.json();
         let plan = if json["plan"].is_null() { &json } else { &json["plan"] };
         let items = plan["items"].as_array().unwrap_or_else(|| panic!("{self:?}"));
@@ -44,7 +44,7 @@ impl Run {
     }
 
     /// The item of this name.
-    pub fn item(&self, name: &str) -> Value {
+    pub(crate) fn item(&self, name: &str) -> Value {
         let json = self.json();
         let items = json["items"].as_array().unwrap();
         items.iter().find(|item| item["name"] == name).unwrap_or_else(|| panic!("no {name}: {json:#}")).clone()
@@ -56,7 +56,7 @@ fn word(value: &Value) -> String {
 }
 
 /// Runs `fluffle topology` to its end, within the limit.
-pub fn topology(arguments: &[&str]) -> Run {
+pub(crate) fn topology(arguments: &[&str]) -> Run {
     let mut command = Command::new("timeout");
     command.arg(LIMIT.as_secs().to_string()).arg(env!("CARGO_BIN_EXE_fluffle")).arg("topology").args(arguments);
     command.env_remove("AMQP_URL").env_remove("RABBITMQ_API").stdin(Stdio::null());
@@ -66,24 +66,24 @@ pub fn topology(arguments: &[&str]) -> Run {
 }
 
 /// A file with this text.
-pub fn file(text: &str, suffix: &str) -> NamedTempFile {
+pub(crate) fn file(text: &str, suffix: &str) -> NamedTempFile {
     let mut file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file
 }
 
-pub fn path(file: &NamedTempFile) -> &str {
+pub(crate) fn path(file: &NamedTempFile) -> &str {
     file.path().to_str().unwrap()
 }
 
 /// A connection that sets a broker up. It lives as long as this value.
-pub struct Hand {
+pub(crate) struct Hand {
     runtime: tokio::runtime::Runtime,
     _connection: Connection,
     channel: Channel,
 }
 
-pub fn hand(url: &str) -> Hand {
+pub(crate) fn hand(url: &str) -> Hand {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (connection, channel) = runtime.block_on(async {
         let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
@@ -95,7 +95,7 @@ pub fn hand(url: &str) -> Hand {
 }
 
 /// Arguments of a declaration.
-pub fn arguments<const N: usize>(pairs: [(&str, AMQPValue); N]) -> FieldTable {
+pub(crate) fn arguments<const N: usize>(pairs: [(&str, AMQPValue); N]) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in pairs {
         table.insert(name.into(), value);
@@ -103,28 +103,28 @@ pub fn arguments<const N: usize>(pairs: [(&str, AMQPValue); N]) -> FieldTable {
     table
 }
 
-pub fn text(value: &str) -> AMQPValue {
+pub(crate) fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
 impl Hand {
-    pub fn exchange(&self, name: &str, kind: ExchangeKind) {
+    pub(crate) fn exchange(&self, name: &str, kind: ExchangeKind) {
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         self.runtime
             .block_on(self.channel.exchange_declare(name.into(), kind, options, FieldTable::default()))
             .unwrap();
     }
 
-    pub fn queue(&self, name: &str, arguments: FieldTable) {
+    pub(crate) fn queue(&self, name: &str, arguments: FieldTable) {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         self.declare(name, options, arguments);
     }
 
-    pub fn declare(&self, name: &str, options: QueueDeclareOptions, arguments: FieldTable) {
+    pub(crate) fn declare(&self, name: &str, options: QueueDeclareOptions, arguments: FieldTable) {
         self.runtime.block_on(self.channel.queue_declare(name.into(), options, arguments)).unwrap();
     }
 
-    pub fn bind(&self, queue: &str, exchange: &str, key: &str) {
+    pub(crate) fn bind(&self, queue: &str, exchange: &str, key: &str) {
         let bound = self.channel.queue_bind(
             queue.into(),
             exchange.into(),
@@ -135,8 +135,13 @@ impl Hand {
         self.runtime.block_on(bound).unwrap();
     }
 
+    pub(crate) fn unbind(&self, queue: &str, exchange: &str, key: &str) {
+        let unbound = self.channel.queue_unbind(queue.into(), exchange.into(), key.into(), FieldTable::default());
+        self.runtime.block_on(unbound).unwrap();
+    }
+
     /// Publishes one message to the queue, and waits for its confirm.
-    pub fn publish(&self, queue: &str) {
+    pub(crate) fn publish(&self, queue: &str) {
         self.runtime.block_on(async {
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let published =
@@ -147,12 +152,12 @@ impl Hand {
     }
 
     /// Takes one message, which stays unacknowledged.
-    pub fn get(&self, queue: &str) {
+    pub(crate) fn get(&self, queue: &str) {
         let got = self.runtime.block_on(self.channel.basic_get(queue.into(), Default::default())).unwrap();
         assert!(got.is_some(), "{queue} is empty");
     }
 
-    pub fn delete_queue(&self, name: &str) {
+    pub(crate) fn delete_queue(&self, name: &str) {
         self.runtime.block_on(self.channel.queue_delete(name.into(), Default::default())).unwrap();
     }
 }

@@ -16,6 +16,10 @@ use crate::topology::graph::{EdgeLook, Graph, NodeLook};
 
 const FONT: usize = 15;
 
+/// Labels lie on their lines: a white edge around the letters keeps them readable.
+const STYLE: &str = "<style>\nsvg { background: #ffffff; }\ntext { paint-order: stroke; stroke: #ffffff; stroke-width: \
+                     4px; stroke-linejoin: round; }";
+
 pub(super) fn write(graph: &Graph) -> String {
     let mut drawing = VisualGraph::new(Orientation::LeftToRight);
     let nodes: Vec<_> = graph
@@ -50,5 +54,5 @@ pub(super) fn write(graph: &Graph) -> String {
     }
     let mut svg = SVGWriter::new();
     drawing.do_it(false, false, false, &mut svg);
-    svg.finalize()
+    svg.finalize().replacen("<style>", STYLE, 1)
 }
