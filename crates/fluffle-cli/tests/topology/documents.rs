@@ -81,3 +81,22 @@ fn a_file_that_is_none_is_refused_in_words() {
     let run = topology(&["export"]);
     assert_eq!((run.code, run.err.contains("--api")), (2, true), "{run:?}");
 }
+
+#[test]
+fn a_ring_and_an_exchange_bound_to_itself_are_drawn_and_a_crowd_is_refused_in_time() {
+    let ring = r#"{
+        "exchanges": [{"name": "x<&\"", "type": "topic"}, {"name": "y", "type": "topic"}],
+        "bindings": [
+            {"source": "x<&\"", "destination": "x<&\"", "destination_type": "exchange"},
+            {"source": "x<&\"", "destination": "y", "destination_type": "exchange"},
+            {"source": "y", "destination": "x<&\"", "destination_type": "exchange"}
+        ]
+    }"#;
+    let drawn = topology(&["graph", path(&file(ring, ".json")), "--format", "svg"]);
+    assert_eq!((drawn.code, drawn.out.contains("x&lt;&amp;&quot;")), (0, true), "{drawn:?}");
+    let queues: Vec<_> = (0..600).map(|number| format!(r#"{{"name": "q{number}"}}"#)).collect();
+    let crowd = file(&format!(r#"{{"queues": [{}]}}"#, queues.join(",")), ".json");
+    let refused = topology(&["graph", path(&crowd), "--format", "svg"]);
+    assert_eq!((refused.code, refused.err.contains("--format dot")), (2, true), "{refused:?}");
+    assert_eq!(topology(&["graph", path(&crowd)]).code, 0);
+}

@@ -16,6 +16,9 @@ use crate::topology::graph::{EdgeLook, Graph, NodeLook};
 
 const FONT: usize = 15;
 
+/// From so many nodes and lines on, lines are not untangled: the time for that grows with more than their square.
+const LARGE: usize = 200;
+
 /// Labels lie on their lines: a white edge around the letters keeps them readable.
 const STYLE: &str = "<style>\nsvg { background: #ffffff; }\ntext { paint-order: stroke; stroke: #ffffff; stroke-width: \
                      4px; stroke-linejoin: round; }";
@@ -53,6 +56,7 @@ pub(super) fn write(graph: &Graph) -> String {
         drawing.add_edge(arrow, nodes[edge.from], nodes[edge.to]);
     }
     let mut svg = SVGWriter::new();
-    drawing.do_it(false, false, false, &mut svg);
+    let is_large = graph.nodes.len() + graph.edges.len() > LARGE;
+    drawing.do_it(false, is_large, false, &mut svg);
     svg.finalize().replacen("<style>", STYLE, 1)
 }
