@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench::args::BenchArgs, shell, topology::args::TopologyArgs};
+use crate::{bench::args::BenchArgs, new::NewArgs, shell, topology::args::TopologyArgs};
 
 /// Tools for services on RabbitMQ, whether or not they are written with Fluffle
 #[derive(Clone, Debug, Parser)]
@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Bench(Box<BenchArgs>),
     /// Compares exchanges, queues and bindings with a broker's, creates what is missing, and draws them
     Topology(Box<TopologyArgs>),
+    /// Makes a folder with a service that runs: messages, a handler, a test, Dockerfile and CI
+    New(NewArgs),
     /// Prints completions for a shell
     Completions(shell::CompletionsArgs),
     /// Writes a manual page for each subcommand

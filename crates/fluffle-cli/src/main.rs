@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod common;
+mod new;
 mod shell;
 mod topology;
 mod units;
@@ -19,6 +20,7 @@ use crate::{
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bench(args) => bench::command(&args),
+        Command::New(args) => exit_code("new", new::make(&args)),
         Command::Topology(args) => topology::command(&args),
         Command::Completions(args) => exit_code("completions", shell::completions(&args)),
         Command::Man(args) => exit_code("man", shell::man(&args)),
