@@ -1,14 +1,14 @@
 //! A connection without supervision, for tools.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use lapin::{BasicProperties, Channel, Connection, message::Delivery};
 
 use crate::{
-    Broker, DeadLetter, Prepared,
+    ArgumentValue, Broker, DeadLetter, Entity, Prepared, TopologyError,
     base::{frame::FrameMax, requests::Requests},
     consume::message::{deliveries::InVain, received::Received},
-    link::{class::ClientError, socket},
+    link::{class::ClientError, declare, refusal, socket},
     publish::confirm::{ConfirmTracker, ConfirmVerdict},
 };
 
@@ -27,6 +27,28 @@ use crate::{
 pub async fn connect(broker: &Broker, name: &str) -> Result<lapin::Connection, BareError> {
     let (socket, _) = socket::connect(broker, name).await.map_err(|error| BareError(error.to_string()))?;
     Ok(socket.connection)
+}
+
+/// What an error of lapin means for the declaration of `entity`: the same typed error that a service gets, with the
+/// difference between the two declarations where RabbitMQ names it.
+#[must_use]
+pub fn refusal(entity: Entity, error: lapin::Error) -> TopologyError {
+    refusal::read(entity, error)
+}
+
+/// Whether the broker answers a passive declaration with "there is no such exchange or queue". A queue whose home node
+/// is down is answered with the same code, 404, but exists: for that the answer is `false`.
+#[must_use]
+pub fn says_missing(error: &lapin::Error) -> bool {
+    refusal::says_missing(error)
+}
+
+/// Arguments as the framework sends them: integers as signed 64-bit integers, text as long strings.
+///
+/// # Errors
+/// If a name in them has more than 255 bytes, which AMQP cannot carry.
+pub fn arguments(arguments: &BTreeMap<String, ArgumentValue>) -> Result<lapin::types::FieldTable, BareError> {
+    declare::table(arguments).map_err(BareError)
 }
 
 /// The dead letter that was taken from `queue` with `basic.get` or by a consumer. Acks are the caller's duty, by the
@@ -106,7 +128,7 @@ impl CopyVerdict {
     }
 }
 
-/// Why [`connect`] failed, in one line.
+/// Why [`connect`] or [`arguments`] failed, in one line.
 #[derive(Debug)]
 pub struct BareError(String);
 

@@ -2,7 +2,10 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench::args::BenchArgs, dlq::args::DlqArgs, doctor::args::DoctorArgs, shell};
+use crate::{
+    bench::args::BenchArgs, dlq::args::DlqArgs, doctor::args::DoctorArgs, new::NewArgs, shell,
+    topology::args::TopologyArgs,
+};
 
 /// Tools for services on RabbitMQ, whether or not they are written with Fluffle
 #[derive(Clone, Debug, Parser)]
@@ -20,6 +23,10 @@ pub(crate) enum Command {
     Doctor(Box<DoctorArgs>),
     /// Looks at dead letters, puts them back, or discards them
     Dlq(Box<DlqArgs>),
+    /// Compares exchanges, queues and bindings with a broker's, creates what is missing, and draws them
+    Topology(Box<TopologyArgs>),
+    /// Makes a folder with a service that runs: messages, a handler, a test, Dockerfile and CI
+    New(NewArgs),
     /// Prints completions for a shell
     Completions(shell::CompletionsArgs),
     /// Writes a manual page for each subcommand

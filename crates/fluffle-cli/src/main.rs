@@ -5,7 +5,9 @@ mod bench;
 mod common;
 mod dlq;
 mod doctor;
+mod new;
 mod shell;
+mod topology;
 mod units;
 
 use std::process::ExitCode;
@@ -20,6 +22,8 @@ use crate::{
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bench(args) => bench::command(&args),
+        Command::New(args) => exit_code("new", new::make(&args)),
+        Command::Topology(args) => topology::command(&args),
         Command::Dlq(args) => dlq::command(&args),
         Command::Doctor(args) => doctor::command(&args),
         Command::Completions(args) => exit_code("completions", shell::completions(&args, Cli::command())),

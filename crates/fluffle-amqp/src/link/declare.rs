@@ -175,7 +175,8 @@ fn fields(entity: &Entity, arguments: &Arguments) -> Result<FieldTable, Topology
     table(arguments).map_err(|problem| TopologyError::invalid(entity.clone(), problem))
 }
 
-fn table(values: &BTreeMap<String, ArgumentValue>) -> Result<FieldTable, String> {
+/// Arguments as lapin sends them. The error says which name is too long for AMQP.
+pub(crate) fn table(values: &BTreeMap<String, ArgumentValue>) -> Result<FieldTable, String> {
     let mut table = FieldTable::default();
     for (name, value) in values {
         let name = ShortString::try_new(name.as_str()).map_err(|error| error.to_string())?;

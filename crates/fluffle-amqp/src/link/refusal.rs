@@ -8,12 +8,25 @@ use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use crate::topology::{CONSISTENT_HASH, Difference, Entity, TopologyError, TopologyErrorKind as Kind};
 
 /// The typed error for the entity that was being declared.
-pub(super) fn read(entity: Entity, error: lapin::Error) -> TopologyError {
+pub(crate) fn read(entity: Entity, error: lapin::Error) -> TopologyError {
     let kind = match error.kind() {
         lapin::ErrorKind::ProtocolError(refusal) => classify(entity, refusal.kind(), refusal.get_message().as_str()),
         _ => Kind::Connection { entity: Some(entity) },
     };
     TopologyError::with_source(kind, error)
+}
+
+/// Whether the broker answers a passive declaration with "there is no such exchange or queue". A queue whose home node
+/// is down is answered with the same code, but exists.
+#[cfg(feature = "bare")]
+pub(crate) fn says_missing(error: &lapin::Error) -> bool {
+    match error.kind() {
+        lapin::ErrorKind::ProtocolError(refusal) => {
+            let text = refusal.get_message();
+            *refusal.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) && !text.as_str().contains("is down")
+        }
+        _ => false,
+    }
 }
 
 fn classify(entity: Entity, code: &AMQPErrorKind, text: &str) -> Kind {

@@ -1,5 +1,7 @@
 //! Bindings: which messages of an exchange reach a queue or another exchange.
 
+use std::collections::BTreeMap;
+
 use crate::topology::argument::{self, ArgumentValue, Arguments};
 use crate::topology::error::Entity;
 use crate::topology::name;
@@ -65,7 +67,16 @@ impl Binding {
         &self.key
     }
 
-    pub(crate) fn arguments(&self) -> &Arguments {
+    /// The headers that a headers exchange compares, with `x-match`, by name; empty for a binding by key.
+    ///
+    /// ```
+    /// use fluffle_amqp::{ArgumentValue, Match, Queue};
+    ///
+    /// let queue = Queue::quorum("eu").bind_headers("orders", Match::All, [("region", "eu")]);
+    /// assert_eq!(queue.bindings()[0].arguments()["x-match"], ArgumentValue::from("all"));
+    /// ```
+    #[must_use]
+    pub fn arguments(&self) -> &BTreeMap<String, ArgumentValue> {
         &self.arguments
     }
 

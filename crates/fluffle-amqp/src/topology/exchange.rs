@@ -289,7 +289,16 @@ impl Exchange {
         Entity::Exchange(self.name.clone())
     }
 
-    pub(crate) fn arguments(&self) -> &Arguments {
+    /// The arguments of its declaration, by name.
+    ///
+    /// ```
+    /// use fluffle_amqp::{ArgumentValue, Exchange};
+    ///
+    /// let orders = Exchange::topic("orders").alternate("unrouted");
+    /// assert_eq!(orders.arguments()["alternate-exchange"], ArgumentValue::from("unrouted"));
+    /// ```
+    #[must_use]
+    pub fn arguments(&self) -> &BTreeMap<String, ArgumentValue> {
         &self.arguments
     }
 

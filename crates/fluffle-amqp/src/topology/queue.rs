@@ -324,8 +324,18 @@ impl Queue {
         self.arguments.get("x-single-active-consumer") == Some(&ArgumentValue::Bool(true))
     }
 
-    /// The arguments of its declaration: those that were set, and those that follow from them.
-    pub(crate) fn arguments(&self) -> Arguments {
+    /// The arguments of its declaration, by name: those that were set, and those that follow from them, such as
+    /// `x-queue-type`.
+    ///
+    /// ```
+    /// use fluffle_amqp::{ArgumentValue, Queue};
+    ///
+    /// let arguments = Queue::quorum("orders").max_length(100).arguments();
+    /// assert_eq!(arguments["x-queue-type"], ArgumentValue::from("quorum"));
+    /// assert_eq!(arguments["x-max-length"], ArgumentValue::from(100));
+    /// ```
+    #[must_use]
+    pub fn arguments(&self) -> BTreeMap<String, ArgumentValue> {
         let mut arguments = self.arguments.clone();
         // Sent even for "classic", because a virtual host may have another default type.
         arguments.entry("x-queue-type".into()).or_insert_with(|| self.kind.as_str().into());
