@@ -45,12 +45,13 @@ pub struct Builder {
     config: String,
     plugins: Vec<String>,
     tls: Option<TlsFiles>,
+    management: bool,
     boot_limit: Duration,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { config: String::new(), plugins: Vec::new(), tls: None, boot_limit: BOOT_LIMIT }
+        Self { config: String::new(), plugins: Vec::new(), tls: None, management: false, boot_limit: BOOT_LIMIT }
     }
 }
 
@@ -76,6 +77,23 @@ impl Builder {
     /// Also listens for TLS connections, on [`RabbitMq::amqps_port`]. Default: plain connections only.
     pub fn tls(mut self, files: TlsFiles) -> Self {
         self.tls = Some(files);
+        self
+    }
+
+    /// Enables the management plugin, with its HTTP API on loopback; see [`RabbitMq::api_url`]. Default: off, because it
+    /// makes the boot several seconds longer.
+    ///
+    /// The API's counts are as old as `collect_statistics_interval`, 5 s by default. For a test that waits for them, add
+    /// `.config("collect_statistics_interval = 500")`.
+    ///
+    /// ```no_run
+    /// # use fluffle_harness::RabbitMq;
+    /// let broker = RabbitMq::builder().management().start()?;
+    /// assert!(broker.api_url().is_some_and(|url| url.starts_with("http://127.0.0.1:")));
+    /// # Ok::<(), fluffle_harness::HarnessError>(())
+    /// ```
+    pub fn management(mut self) -> Self {
+        self.management = true;
         self
     }
 
@@ -126,6 +144,7 @@ impl Builder {
             folder: folder.path().to_path_buf(),
             port: free_port()?,
             amqps_port: self.tls.as_ref().map(|_| free_port()).transpose()?,
+            management_port: self.management.then(free_port).transpose()?,
             epmd_port: free_port()?,
         };
         check_socket_path(&layout)?;
@@ -136,7 +155,9 @@ impl Builder {
             copy_tls(tls, &layout)?;
         }
         write(&layout.config(), &self.config_text(&layout))?;
-        write(&layout.plugins(), &format!("[{}].\n", self.plugins.join(",")))?;
+        let management = self.management.then_some("rabbitmq_management");
+        let plugins: Vec<&str> = self.plugins.iter().map(String::as_str).chain(management).collect();
+        write(&layout.plugins(), &format!("[{}].\n", plugins.join(",")))?;
         let cookie = layout.home().join(".erlang.cookie");
         write(&cookie, &format!("{:016x}{:016x}", random(), random()))?;
         fs::set_permissions(&cookie, Permissions::from_mode(0o400)).map_err(HarnessError::io("protect the cookie"))?;
@@ -164,6 +185,9 @@ impl Builder {
                 folder.display(),
                 tls.verify_peer,
             ));
+        }
+        if let Some(port) = layout.management_port {
+            text.push_str(&format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"));
         }
         text.push_str(&self.config);
         text

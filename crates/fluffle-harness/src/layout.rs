@@ -18,6 +18,7 @@ pub(crate) struct Layout {
     pub(crate) folder: PathBuf,
     pub(crate) port: u16,
     pub(crate) amqps_port: Option<u16>,
+    pub(crate) management_port: Option<u16>,
     pub(crate) epmd_port: u16,
 }
 
@@ -82,7 +83,8 @@ impl Layout {
     /// Writes the ports into the folder, so that another process can attach with the folder's path alone.
     pub(crate) fn save(&self) -> Result<(), HarnessError> {
         let amqps = self.amqps_port.unwrap_or(0);
-        let text = format!("{} {amqps} {}\n", self.port, self.epmd_port);
+        let management = self.management_port.unwrap_or(0);
+        let text = format!("{} {amqps} {management} {}\n", self.port, self.epmd_port);
         fs::write(self.folder.join(DESCRIPTION), text).map_err(HarnessError::io("write the node's description"))
     }
 
@@ -93,11 +95,11 @@ impl Layout {
         let text = fs::read_to_string(&file)
             .map_err(|error| unusable(format!("there is no node in that folder ({}: {error})", file.display())))?;
         let ports: Vec<u16> = text.split_whitespace().filter_map(|port| port.parse().ok()).collect();
-        let [port, amqps, epmd_port] = ports[..] else {
-            return Err(unusable(format!("{} does not hold three ports", file.display())));
+        let [port, amqps, management, epmd_port] = ports[..] else {
+            return Err(unusable(format!("{} does not hold four ports", file.display())));
         };
-        let amqps_port = Some(amqps).filter(|port| *port != 0);
-        Ok(Self { folder: folder.to_path_buf(), port, amqps_port, epmd_port })
+        let [amqps_port, management_port] = [amqps, management].map(|port| Some(port).filter(|port| *port != 0));
+        Ok(Self { folder: folder.to_path_buf(), port, amqps_port, management_port, epmd_port })
     }
 }
 
@@ -118,9 +120,18 @@ mod tests {
     #[test]
     fn a_saved_layout_loads_as_itself() {
         let folder = tempfile::tempdir().unwrap();
-        let layout = Layout { folder: folder.path().into(), port: 20_001, amqps_port: Some(20_002), epmd_port: 20_003 };
-        layout.save().unwrap();
-        assert_eq!(Layout::load(folder.path()).unwrap(), layout);
+        let plain = Layout {
+            folder: folder.path().into(),
+            port: 20_001,
+            amqps_port: None,
+            management_port: None,
+            epmd_port: 20_004,
+        };
+        let full = Layout { amqps_port: Some(20_002), management_port: Some(20_003), ..plain.clone() };
+        for layout in [plain, full] {
+            layout.save().unwrap();
+            assert_eq!(Layout::load(folder.path()).unwrap(), layout);
+        }
     }
 
     #[test]
@@ -132,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_vhost_is_percent_encoded_in_the_url() {
-        let layout = Layout { folder: "/".into(), port: 1, amqps_port: None, epmd_port: 2 };
+        let layout = Layout { folder: "/".into(), port: 1, amqps_port: None, management_port: None, epmd_port: 2 };
         assert_eq!(layout.url("/"), "amqp://guest:guest@127.0.0.1:1/%2f");
         assert_eq!(layout.url("a b"), "amqp://guest:guest@127.0.0.1:1/a%20b");
     }

@@ -125,6 +125,13 @@ impl RabbitMq {
         self.layout.amqps_port
     }
 
+    /// The URL of the management API, without a user, if the node was built with [`Builder::management`]:
+    /// `http://127.0.0.1:PORT`. The user is `guest`, with the password `guest`.
+    #[must_use]
+    pub fn api_url(&self) -> Option<String> {
+        self.layout.management_port.map(|port| format!("http://127.0.0.1:{port}"))
+    }
+
     /// The node's folder: configuration, data and logs. `FLUFFLE_KEEP_BROKER=1` keeps it for a post-mortem.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -235,7 +242,10 @@ impl RabbitMq {
 
     /// The control socket opens only when the boot is over and the listeners are up.
     fn is_ready(&self) -> bool {
-        self.eval("<<>>").is_ok() && answers_amqp(self.layout.port)
+        let listens = |port| TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PROBE_LIMIT);
+        self.eval("<<>>").is_ok()
+            && answers_amqp(self.layout.port)
+            && self.layout.management_port.is_none_or(|port| listens(port).is_ok())
     }
 
     fn boot_failed(&self, why: String) -> HarnessError {

@@ -33,6 +33,24 @@ fn a_node_listens_on_loopback_only() {
     assert!(listening.iter().all(|address| address.starts_with("0100007F:")), "{listening:?}");
 }
 
+#[test]
+fn a_node_with_the_management_plugin_answers_its_api_on_loopback_only() {
+    let broker = RabbitMq::builder().management().start().unwrap();
+    let address = broker.api_url().unwrap().replace("http://", "");
+    let mut stream = TcpStream::connect(&address).unwrap();
+    // "guest:guest" in base64.
+    let request = format!(
+        "GET /api/overview HTTP/1.1\r\nHost: {address}\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("management_version"), "{answer}");
+    let listening = listening_addresses(broker.pid().unwrap());
+    assert!(listening.iter().all(|address| address.starts_with("0100007F:")), "{listening:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn confirmed_messages_survive_a_sigkill_and_a_shutdown() {
     let broker = RabbitMq::start().unwrap();
