@@ -3,7 +3,10 @@
 mod args;
 mod bench;
 mod common;
+mod decode;
+mod message;
 mod shell;
+mod tail;
 mod units;
 
 use std::process::ExitCode;
@@ -19,6 +22,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bench(args) => bench::command(&args),
         Command::Completions(args) => exit_code("completions", shell::completions(&args)),
+        Command::Tail(args) => exit_code("tail", tail::command(&args)),
         Command::Man(args) => exit_code("man", shell::man(&args)),
     }
 }

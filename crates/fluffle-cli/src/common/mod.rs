@@ -5,3 +5,4 @@ pub(crate) mod broker;
 pub(crate) mod failure;
 pub(crate) mod management;
 pub(crate) mod output;
+pub(crate) mod runtime;
