@@ -5,6 +5,7 @@ mod bench;
 mod common;
 mod decode;
 mod message;
+mod publish;
 mod shell;
 mod tail;
 mod units;
@@ -15,13 +16,14 @@ use clap::Parser;
 
 use crate::{
     args::{Cli, Command},
-    common::failure::exit_code,
+    common::failure::{exit_code, own_code},
 };
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bench(args) => bench::command(&args),
         Command::Completions(args) => exit_code("completions", shell::completions(&args)),
+        Command::Publish(args) => own_code("publish", publish::command(&args)),
         Command::Tail(args) => exit_code("tail", tail::command(&args)),
         Command::Man(args) => exit_code("man", shell::man(&args)),
     }

@@ -20,25 +20,25 @@ use lapin::{
 use serde_json::Value;
 
 /// The limit for anything that a test waits for. If it takes longer, it hangs.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a run of the program printed, and its exit code.
 #[derive(Debug)]
-pub struct Ended {
-    pub out: String,
-    pub err: String,
-    pub code: Option<i32>,
+pub(crate) struct Ended {
+    pub(crate) out: String,
+    pub(crate) err: String,
+    pub(crate) code: Option<i32>,
 }
 
 impl Ended {
     /// Each line of standard output as JSON.
-    pub fn json(&self) -> Vec<Value> {
+    pub(crate) fn json(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{self:?}"))).collect()
     }
 }
 
 /// A running `fluffle`, which is killed if the test ends before it.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     out: Receiver<String>,
     err: Receiver<String>,
@@ -67,12 +67,12 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 /// Starts `fluffle` with these arguments.
-pub fn start(arguments: &[&str]) -> Running {
+pub(crate) fn start(arguments: &[&str]) -> Running {
     start_with_input(arguments, b"")
 }
 
 /// Starts `fluffle` with these arguments, and gives it this input.
-pub fn start_with_input(arguments: &[&str], input: &'static [u8]) -> Running {
+pub(crate) fn start_with_input(arguments: &[&str], input: &'static [u8]) -> Running {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fluffle"));
     command.args(arguments).env_remove("AMQP_URL").env_remove("RABBITMQ_API").env_remove("RUST_LOG");
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -86,13 +86,13 @@ pub fn start_with_input(arguments: &[&str], input: &'static [u8]) -> Running {
 }
 
 /// Runs `fluffle` to its end.
-pub fn run(arguments: &[&str]) -> Ended {
+pub(crate) fn run(arguments: &[&str]) -> Ended {
     start(arguments).end()
 }
 
 impl Running {
     /// Waits for a line of standard error with this text.
-    pub fn wait_for(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
         let deadline = Instant::now() + LIMIT;
         loop {
             match self.err.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -109,7 +109,7 @@ impl Running {
     }
 
     /// Waits for a line of standard output.
-    pub fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let line = self.out.recv_timeout(LIMIT);
         let line = line.unwrap_or_else(|why| panic!("no line ({why}): {}", self.complained));
         self.said.push_str(&line);
@@ -118,13 +118,13 @@ impl Running {
     }
 
     /// Sends a signal, as Ctrl-C does: `INT`.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
     /// Waits for the end.
-    pub fn end(mut self) -> Ended {
+    pub(crate) fn end(mut self) -> Ended {
         let deadline = Instant::now() + LIMIT;
         let rest = |lines: &Receiver<String>, text: &mut String| {
             loop {
@@ -144,14 +144,14 @@ impl Running {
 }
 
 /// A client of the broker.
-pub struct Client {
+pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
     _connection: Connection,
     channel: Channel,
 }
 
 impl Client {
-    pub fn connect(url: &str) -> Self {
+    pub(crate) fn connect(url: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (connection, channel) = runtime.block_on(async {
             let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
@@ -162,28 +162,28 @@ impl Client {
         Self { runtime, _connection: connection, channel }
     }
 
-    pub fn exchange(&self, name: &str, kind: ExchangeKind) {
+    pub(crate) fn exchange(&self, name: &str, kind: ExchangeKind) {
         let declared =
             self.channel.exchange_declare(name.into(), kind, ExchangeDeclareOptions::default(), FieldTable::default());
         self.runtime.block_on(declared).unwrap();
     }
 
     /// A durable queue of this type.
-    pub fn queue(&self, name: &str, kind: &str) {
+    pub(crate) fn queue(&self, name: &str, kind: &str) {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         self.runtime.block_on(self.channel.queue_declare(name.into(), options, arguments)).unwrap();
     }
 
-    pub fn bind(&self, queue: &str, exchange: &str, key: &str) {
+    pub(crate) fn bind(&self, queue: &str, exchange: &str, key: &str) {
         let options = QueueBindOptions::default();
         let (queue, exchange, key) = (queue.into(), exchange.into(), key.into());
         self.runtime.block_on(self.channel.queue_bind(queue, exchange, key, options, FieldTable::default())).unwrap();
     }
 
     /// Publishes, and waits for the confirm.
-    pub fn publish(&self, exchange: &str, key: &str, properties: BasicProperties, body: &[u8]) {
+    pub(crate) fn publish(&self, exchange: &str, key: &str, properties: BasicProperties, body: &[u8]) {
         self.runtime.block_on(async {
             let options = BasicPublishOptions::default();
             let sent = self.channel.basic_publish(exchange.into(), key.into(), options, body, properties).await;
@@ -192,14 +192,14 @@ impl Client {
     }
 
     /// How many messages are ready in the queue.
-    pub fn ready(&self, queue: &str) -> u32 {
+    pub(crate) fn ready(&self, queue: &str) -> u32 {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let declared = self.channel.queue_declare(queue.into(), passive, FieldTable::default());
         self.runtime.block_on(declared).unwrap().message_count()
     }
 
     /// Waits until this many messages are ready in the queue.
-    pub fn wait_ready(&self, queue: &str, count: u32) {
+    pub(crate) fn wait_ready(&self, queue: &str, count: u32) {
         let deadline = Instant::now() + LIMIT;
         while self.ready(queue) != count {
             assert!(Instant::now() < deadline, "{queue} has {}, not {count}", self.ready(queue));
@@ -207,18 +207,27 @@ impl Client {
         }
     }
 
-    pub fn delete(&self, queue: &str) {
+    /// Waits until at least this many messages are ready in the queue.
+    pub(crate) fn wait_at_least(&self, queue: &str, count: u32) {
+        let deadline = Instant::now() + LIMIT;
+        while self.ready(queue) < count {
+            assert!(Instant::now() < deadline, "{queue} has {}, not {count}", self.ready(queue));
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn delete(&self, queue: &str) {
         self.runtime.block_on(self.channel.queue_delete(queue.into(), QueueDeleteOptions::default())).unwrap();
     }
 
     /// Takes the next message out of the queue.
-    pub fn take(&self, queue: &str) -> Option<lapin::message::BasicGetMessage> {
+    pub(crate) fn take(&self, queue: &str) -> Option<lapin::message::BasicGetMessage> {
         self.runtime.block_on(self.channel.basic_get(queue.into(), BasicGetOptions { no_ack: true })).unwrap()
     }
 }
 
 /// Runs the test on the embedded broker and on RabbitMQ, each with a client of its own.
-pub fn on_both(test: impl Fn(&str, &Client)) {
+pub(crate) fn on_both(test: impl Fn(&str, &Client)) {
     let embedded = fluffle_broker::Broker::start().unwrap();
     test(&embedded.url(), &Client::connect(&embedded.url()));
     let vhost = RabbitMq::shared().unwrap().fresh_vhost().unwrap();
@@ -226,6 +235,6 @@ pub fn on_both(test: impl Fn(&str, &Client)) {
 }
 
 /// Properties of a persistent message with this id.
-pub fn properties(id: &str) -> BasicProperties {
+pub(crate) fn properties(id: &str) -> BasicProperties {
     BasicProperties::default().with_message_id(id.into()).with_delivery_mode(2)
 }
