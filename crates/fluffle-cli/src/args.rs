@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench::args::BenchArgs, publish::args::PublishArgs, shell, tail::args::TailArgs};
+use crate::{
+    bench::args::BenchArgs, explain::args::ExplainArgs, publish::args::PublishArgs, shell, tail::args::TailArgs,
+};
 
 /// Tools for services on RabbitMQ, whether or not they are written with Fluffle
 #[derive(Clone, Debug, Parser)]
@@ -16,6 +18,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Puts load on a broker, through the whole framework, and measures it
     Bench(Box<BenchArgs>),
+    /// Tells what can be known of one message, and what cannot
+    Explain(Box<ExplainArgs>),
     /// Publishes messages, and tells which were confirmed and routed
     Publish(Box<PublishArgs>),
     /// Shows a copy of what passes an exchange or a queue, decoded

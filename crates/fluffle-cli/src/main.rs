@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod common;
 mod decode;
+mod explain;
 mod message;
 mod publish;
 mod shell;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bench(args) => bench::command(&args),
         Command::Completions(args) => exit_code("completions", shell::completions(&args)),
+        Command::Explain(args) => own_code("explain", explain::command(&args)),
         Command::Publish(args) => own_code("publish", publish::command(&args)),
         Command::Tail(args) => exit_code("tail", tail::command(&args)),
         Command::Man(args) => exit_code("man", shell::man(&args)),

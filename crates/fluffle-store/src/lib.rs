@@ -37,6 +37,7 @@ mod database;
 mod error;
 mod journal;
 mod lock;
+mod look;
 mod seen;
 mod writer;
 
@@ -45,4 +46,5 @@ pub use journal::{
     AppendError, AppendErrorKind, Enqueued, Entry, Flush, Journal, JournalOptions, JournalStats, LARGEST_BODY,
     LONGEST_ID, Place, Position, Reader, Record, Unconfirmed, WhenFull,
 };
+pub use look::{Journaled, find_journaled, find_seen};
 pub use seen::{SeenIds, SeenIdsOptions};

@@ -12,8 +12,8 @@ use fluffle_harness::RabbitMq;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
     options::{
-        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-        QueueDeclareOptions, QueueDeleteOptions,
+        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+        ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -214,6 +214,15 @@ impl Client {
             assert!(Instant::now() < deadline, "{queue} has {}, not {count}", self.ready(queue));
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// A consumer that has one message in hand, and answers for none.
+    pub(crate) fn consume(&self, queue: &str) -> lapin::Consumer {
+        self.runtime.block_on(async {
+            self.channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
+            let options = BasicConsumeOptions::default();
+            self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap()
+        })
     }
 
     pub(crate) fn delete(&self, queue: &str) {
