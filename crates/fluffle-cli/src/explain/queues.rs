@@ -86,7 +86,7 @@ async fn take(connection: &Connection, args: &ExplainArgs, target: &Target, id: 
         } else if target.counts && count >= i64::from(half) {
             stopped = Some(format!(
                 "its message {looked} has been delivered {count} times in vain, and half of the delivery limit is {half}: \
-                 more looks could make the queue drop or dead-letter it"
+                 do not look again, because more looks could make the queue drop or dead-letter it"
             ));
             break;
         }
@@ -110,6 +110,11 @@ async fn take(connection: &Connection, args: &ExplainArgs, target: &Target, id: 
         told = told.fact(IN_HAND);
     }
     told.facts.extend(facts::of(&message.properties));
+    if target.counts && deliveries(&message).is_some_and(|count| count >= i64::from(half)) {
+        let limit = target.limit.unwrap_or(args.delivery_limit);
+        told = told
+            .fact(format!("do not look again: each look counts, and the queue gives it up past {limit} deliveries"));
+    }
     let headers = message.properties.headers().as_ref().map(fields::table_to_json).unwrap_or_default();
     told.details = json!({
         "position": position, "looked_at": looked, "ready": ready, "consumers": consumers,

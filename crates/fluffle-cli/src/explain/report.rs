@@ -72,7 +72,8 @@ impl Finding {
 impl Report {
     /// Whether something is known of the message, and whether a place could not be looked at.
     pub(crate) fn code(&self) -> u8 {
-        let has = |state| self.findings.iter().any(|finding| finding.state == state);
+        // That an id tells its own age says nothing of a message.
+        let has = |state| self.findings.iter().any(|finding| finding.state == state && finding.source != Source::Id);
         match (has(State::Failed), has(State::Found)) {
             (true, _) => 2,
             (false, true) => 0,
@@ -114,4 +115,20 @@ impl Report {
 /// A time as text, in UTC.
 pub(crate) fn at(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_tells_its_age_is_no_trace_of_a_message() {
+        let report = |findings| Report { id: "m".into(), findings, cannot_be_known: Vec::new() };
+        let id = || Finding::new("id", Source::Id, State::Found);
+        let place = |state| Finding::new("queue", Source::Amqp, state);
+        assert_eq!(report(vec![id()]).code(), 1);
+        assert_eq!(report(vec![id(), place(State::NotInPart)]).code(), 1);
+        assert_eq!(report(vec![id(), place(State::Found)]).code(), 0);
+        assert_eq!(report(vec![place(State::Found), place(State::Failed)]).code(), 2);
+    }
 }

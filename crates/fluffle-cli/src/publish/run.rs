@@ -60,7 +60,7 @@ async fn publish(args: &PublishArgs, encoder: Encoder) -> Result<Tally, Failure>
         out,
         batches: Batches::new(encoder, args.batch),
         on_the_way: FuturesUnordered::new(),
-        tally: Tally::new(args.skip),
+        tally: Tally::new(args.skip, !args.not_mandatory),
         progress: progress(args),
     };
     let sent = sender.run(input).await;

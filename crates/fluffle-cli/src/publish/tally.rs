@@ -53,12 +53,14 @@ pub(crate) struct Tally {
     pub(crate) failures: Vec<Bad>,
     /// Why the input is wrong.
     pub(crate) input_error: Option<String>,
+    /// Whether the broker was asked to return what no queue takes. If not, `unrouted` is always 0.
+    pub(crate) mandatory: bool,
     #[serde(skip)]
     refused: u64,
 }
 
 impl Tally {
-    pub(crate) fn new(skip: u64) -> Self {
+    pub(crate) fn new(skip: u64, mandatory: bool) -> Self {
         Self {
             end: End::Complete,
             published: 0,
@@ -68,6 +70,7 @@ impl Tally {
             last_line: skip,
             failures: Vec::new(),
             input_error: None,
+            mandatory,
             refused: 0,
         }
     }
@@ -113,13 +116,13 @@ impl Tally {
         if untold {
             text.push_str("… further failures are only counted\n");
         }
-        text.push_str(&format!(
-            "published {}, confirmed and routed {}, routed to no queue {}, not confirmed {}",
-            units::count(self.published),
-            units::count(self.confirmed),
-            units::count(self.unrouted),
-            units::count(self.unconfirmed),
-        ));
+        let counted = |count: u64| units::count(count);
+        text.push_str(&format!("published {}, confirmed ", counted(self.published)));
+        text.push_str(&match self.mandatory {
+            true => format!("and routed {}, routed to no queue {}", counted(self.confirmed), counted(self.unrouted)),
+            false => format!("{} (--not-mandatory: routed or not)", counted(self.confirmed)),
+        });
+        text.push_str(&format!(", not confirmed {}", counted(self.unconfirmed)));
         let came = format!("; the last line was {}, --skip {0} goes on behind it", self.last_line);
         match self.end {
             End::Complete => {}

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::{
     message::Delivery,
-    options::{BasicAckOptions, BasicNackOptions},
+    options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions},
 };
 
 use crate::{
@@ -88,6 +88,12 @@ async fn watch(connection: &lapin::Connection, args: &TailArgs, reader: &Reader)
             // The reader of a pipe has read enough (`fluffle tail … | head`). What it did not get is not acknowledged.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => return Err(Failure::new(format!("cannot write to standard output: {error}"))),
+        }
+        if source.means == Means::Take && args.count == Some(shown) {
+            // Before the last ack, which would bring the next message: it would come back as redelivered.
+            let tag = source.consumer.tag().clone();
+            let cancelled = source.channel.basic_cancel(tag, BasicCancelOptions::default());
+            in_time("ending the subscription", cancelled).await?;
         }
         let acked = delivery.acker.ack(BasicAckOptions::default());
         if !in_time("acknowledging", acked).await? {

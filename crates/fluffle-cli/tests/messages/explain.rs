@@ -80,6 +80,7 @@ fn a_look_stops_before_a_quorum_queue_would_drop_a_message() {
         }
         let stopped = look("other");
         assert!(facts(&stopped).contains("delivered 3 times in vain"), "{stopped:#}");
+        assert!(facts(&look("m1")).contains("do not look again"), "the message itself is past half, too");
         let low = run(&["explain", "m1", "--queue", "orders", "--delivery-limit", "1", "--url", url, "--json"]);
         assert_eq!(finding(&report(&low), "queue orders")["state"], "refused", "{low:?}");
     });

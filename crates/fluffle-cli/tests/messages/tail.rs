@@ -111,6 +111,7 @@ fn take_takes_what_it_has_shown_and_no_more() {
         client.wait_ready("orders", 2);
         let third = client.take("orders").unwrap();
         assert_eq!(third.data, b"m3");
+        assert!(!third.redelivered, "it was not even delivered to the tail");
     });
 }
 
