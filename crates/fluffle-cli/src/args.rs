@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    bench::args::BenchArgs, dlq::args::DlqArgs, doctor::args::DoctorArgs, new::NewArgs, shell,
-    topology::args::TopologyArgs,
+    bench::args::BenchArgs, dlq::args::DlqArgs, doctor::args::DoctorArgs, explain::args::ExplainArgs, new::NewArgs,
+    publish::args::PublishArgs, shell, tail::args::TailArgs, topology::args::TopologyArgs,
 };
 
 /// Tools for services on RabbitMQ, whether or not they are written with Fluffle
@@ -27,6 +27,12 @@ pub(crate) enum Command {
     Topology(Box<TopologyArgs>),
     /// Makes a folder with a service that runs: messages, a handler, a test, Dockerfile and CI
     New(NewArgs),
+    /// Tells what can be known of one message, and what cannot
+    Explain(Box<ExplainArgs>),
+    /// Publishes messages, and tells which were confirmed and routed
+    Publish(Box<PublishArgs>),
+    /// Shows a copy of what passes an exchange or a queue, decoded
+    Tail(Box<TailArgs>),
     /// Prints completions for a shell
     Completions(shell::CompletionsArgs),
     /// Writes a manual page for each subcommand

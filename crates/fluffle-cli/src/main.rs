@@ -3,10 +3,15 @@
 mod args;
 mod bench;
 mod common;
+mod decode;
 mod dlq;
 mod doctor;
+mod explain;
+mod message;
 mod new;
+mod publish;
 mod shell;
+mod tail;
 mod topology;
 mod units;
 
@@ -16,12 +21,15 @@ use clap::{CommandFactory, Parser};
 
 use crate::{
     args::{Cli, Command},
-    common::failure::exit_code,
+    common::failure::{exit_code, own_code},
 };
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bench(args) => bench::command(&args),
+        Command::Explain(args) => own_code("explain", explain::command(&args)),
+        Command::Publish(args) => own_code("publish", publish::command(&args)),
+        Command::Tail(args) => exit_code("tail", tail::command(&args)),
         Command::New(args) => exit_code("new", new::make(&args)),
         Command::Topology(args) => topology::command(&args),
         Command::Dlq(args) => dlq::command(&args),

@@ -38,6 +38,7 @@ mod database;
 mod error;
 mod journal;
 mod lock;
+mod look;
 mod offsets;
 mod seen;
 mod writer;
@@ -47,5 +48,6 @@ pub use journal::{
     AppendError, AppendErrorKind, Enqueued, Entry, Flush, Journal, JournalOptions, JournalStats, LARGEST_BODY,
     LONGEST_ID, Place, Position, Reader, Record, Unconfirmed, WhenFull,
 };
+pub use look::{Journaled, find_journaled, find_seen};
 pub use offsets::Offsets;
 pub use seen::{SeenIds, SeenIdsOptions};

@@ -27,8 +27,13 @@ impl<E: std::error::Error> From<E> for Failure {
 
 /// Prints why `subcommand` failed, if it did. The exit code is 0 or 2.
 pub(crate) fn exit_code(subcommand: &str, result: Result<(), Failure>) -> ExitCode {
+    own_code(subcommand, result.map(|()| ExitCode::SUCCESS))
+}
+
+/// Like [`exit_code`], for a subcommand that has exit codes of its own.
+pub(crate) fn own_code(subcommand: &str, result: Result<ExitCode, Failure>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("fluffle {subcommand}: {failure}");
             ExitCode::from(2)

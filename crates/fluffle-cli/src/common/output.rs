@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write,
-    io::{IsTerminal, stdout},
+    io::{self, IsTerminal, stdout},
 };
 
 use clap::{Args, ColorChoice};
@@ -55,8 +55,33 @@ pub(crate) enum Colour {
 
 /// Prints one JSON value on a line of its own.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string(value)?);
-    Ok(())
+    Ok(json_line(&mut stdout().lock(), value)?)
+}
+
+/// Writes one JSON value on a line of its own. What [`safe`] escapes in text is escaped as JSON escapes it, so that
+/// JSON on a terminal is as harmless.
+pub(crate) fn json_line(out: &mut impl io::Write, value: &impl Serialize) -> io::Result<()> {
+    let json = serde_json::to_string(value)?;
+    let mut line = String::with_capacity(json.len() + 1);
+    for character in json.chars() {
+        // Only within JSON's strings: between them, JSON is ASCII without control characters, but for the white space of
+        // JSON that is passed on as it came.
+        if matches!(character, '\n' | '\r' | '\t') {
+            line.push(' ');
+        } else if character.is_control() || turns_text(character) {
+            // Writing to a string does not fail.
+            let _ = write!(line, "\\u{:04x}", u32::from(character));
+        } else {
+            line.push(character);
+        }
+    }
+    line.push('\n');
+    out.write_all(line.as_bytes())
+}
+
+/// Whether a character turns the direction of the text behind it.
+fn turns_text(character: char) -> bool {
+    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
 
 /// A table with these heads, as wide as the terminal at most; 80 columns, if the output is none.
@@ -80,7 +105,7 @@ pub(crate) fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
+            character if turns_text(character) => {
                 // Writing to a string does not fail.
                 let _ = write!(safe, "{}", character.escape_unicode());
             }
@@ -100,5 +125,16 @@ mod tests {
         assert_eq!(safe("plain, grün, 兎"), "plain, grün, 兎");
         assert_eq!(safe("\x1b[2J\r\n\x07\u{9b}"), "\\u{1b}[2J\\r\\n\\u{7}\\u{9b}");
         assert_eq!(safe("a\u{202e}b"), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn json_on_a_terminal_is_as_harmless_and_says_the_same() {
+        let evil = "\x1b[2J\u{9b}\u{7f}\u{202e}\n ü";
+        let mut line = Vec::new();
+        json_line(&mut line, &evil).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        let line = line.strip_suffix('\n').unwrap();
+        assert!(line.chars().all(|character| !character.is_control() && !turns_text(character)), "{line:?}");
+        assert_eq!(serde_json::from_str::<String>(line).unwrap(), evil);
     }
 }

@@ -13,6 +13,7 @@ mod shared;
 mod table;
 mod unconfirmed;
 
+pub(crate) use self::table::APPLICATION_ID;
 pub use self::{
     append::Enqueued,
     error::{AppendError, AppendErrorKind},

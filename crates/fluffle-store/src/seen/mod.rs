@@ -8,4 +8,5 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::table::APPLICATION_ID;
 pub use self::{handle::SeenIds, options::SeenIdsOptions};

@@ -9,9 +9,12 @@ use crate::{
     database::{Database, Purpose, Synced},
 };
 
+/// "FluS"
+pub(crate) const APPLICATION_ID: u32 = 0x466c_7553;
+
 const SEEN: Purpose = Purpose {
     name: "window of seen ids",
-    application_id: 0x466c_7553, // "FluS"
+    application_id: APPLICATION_ID,
     schema: "CREATE TABLE ids (turn INTEGER PRIMARY KEY, at INTEGER NOT NULL, id TEXT NOT NULL UNIQUE) STRICT;",
 };
 

@@ -1,0 +1,213 @@
+//! Looks into a store that may belong to a running process, without touching it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{OpenError, StoreError};
+
+/// Copying is tried again this often, if the store's process changes the file meanwhile.
+const TRIES: u32 = 20;
+/// The most rows that one look gives.
+const MOST_ROWS: u32 = 100;
+
+/// A record of a journal that is not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journaled {
+    /// Its position, from 1. Positions are ordered by the time of appending.
+    pub position: u64,
+    /// Its id.
+    pub id: String,
+    /// Its body.
+    pub bytes: Bytes,
+}
+
+/// Looks for the unconfirmed records with this id in the journal at `path`, also while a process has it open: for tools.
+/// Gives at most 100. A record that is confirmed has been removed, so an empty answer means that the message was
+/// confirmed, or was never in this journal.
+///
+/// Works on a copy of the files in a temporary folder, because a journal belongs to one process and this one must not
+/// disturb it. The answer is as old as the copy. Blocks, and needs as much room as the journal.
+///
+/// # Errors
+///
+/// [`OpenError`] if there is no such file, if it is no journal or is damaged, or if it changed during each of 20 tries to
+/// copy it.
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("orders.journal");
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// use fluffle_store::{Journal, Record, find_journaled};
+///
+/// let journal = Journal::options().open(&path)?;
+/// let position = journal.append(Record::new("01997b1c", "an order")).await?;
+/// assert_eq!(find_journaled(&path, "01997b1c")?[0].bytes, "an order");
+/// # drop(position);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn find_journaled(path: impl AsRef<Path>, id: &str) -> Result<Vec<Journaled>, OpenError> {
+    let path = path.as_ref();
+    let copy = Copied::of(path, crate::journal::APPLICATION_ID, "journal")?;
+    let look = || {
+        let sql = "SELECT position, id, body FROM records WHERE id = ?1 ORDER BY position LIMIT ?2";
+        let mut select = copy.connection.prepare(sql)?;
+        let found = select.query_map((id, MOST_ROWS), |row| {
+            let position = row.get::<_, i64>(0)?.unsigned_abs();
+            Ok(Journaled { position, id: row.get(1)?, bytes: row.get::<_, Vec<u8>>(2)?.into() })
+        })?;
+        found.collect::<Result<Vec<_>, _>>()
+    };
+    look().map_err(|error| OpenError::from_sqlite(path, error))
+}
+
+/// Looks for a message in the window of seen ids at `path`, also while a process has it open: for tools. Gives the ids
+/// that are `id`, or that hold it between `/` or at an end (a consumer's queue stands before it; the index in a batch, or
+/// a replay, behind it), each with the time at which it was recorded. At most 100. Reads all ids.
+///
+/// Works on a copy, as [`find_journaled`] does, with the same errors.
+///
+/// # Errors
+///
+/// See [`find_journaled`].
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("seen");
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// use fluffle_store::{SeenIds, find_seen};
+///
+/// let seen = SeenIds::options().open(&path)?;
+/// assert!(find_seen(&path, "01997b1c")?.is_empty());
+/// # drop(seen);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn find_seen(path: impl AsRef<Path>, id: &str) -> Result<Vec<(String, SystemTime)>, OpenError> {
+    let path = path.as_ref();
+    let copy = Copied::of(path, crate::seen::APPLICATION_ID, "window of seen ids")?;
+    let look = || {
+        let sql = "SELECT id, at FROM ids WHERE instr('/' || id || '/', '/' || ?1 || '/') > 0 ORDER BY turn LIMIT ?2";
+        let mut select = copy.connection.prepare(sql)?;
+        let found = select.query_map((id, MOST_ROWS), |row| {
+            let at = UNIX_EPOCH + Duration::from_millis(row.get::<_, i64>(1)?.unsigned_abs());
+            Ok((row.get(0)?, at))
+        })?;
+        found.collect::<Result<Vec<_>, _>>()
+    };
+    look().map_err(|error| OpenError::from_sqlite(path, error))
+}
+
+/// A copy of a store, which is deleted with this value.
+struct Copied {
+    // Dropped before the folder that holds its file.
+    connection: Connection,
+    _folder: tempfile::TempDir,
+}
+
+impl Copied {
+    fn of(path: &Path, application_id: u32, expected: &'static str) -> Result<Self, OpenError> {
+        let io = |error| OpenError::Store(StoreError::io(path, error));
+        let sqlite = |error| OpenError::from_sqlite(path, error);
+        let folder = tempfile::Builder::new().prefix("fluffle-look-").tempdir().map_err(io)?;
+        let copy = folder.path().join("copy");
+        copy_both(path, &copy).map_err(io)?;
+        // Writable, because the copied log is written into the copied database first.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&copy, flags).map_err(sqlite)?;
+        let found: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(sqlite)?;
+        if found != i64::from(application_id) {
+            let found = format!("application id {found:#x}");
+            return Err(OpenError::Foreign { path: path.to_path_buf(), expected, found });
+        }
+        Ok(Self { connection, _folder: folder })
+    }
+}
+
+/// Copies database and log. If the database did not change meanwhile, no part of the log was written into it, so the
+/// copy of the log, up to its last whole transaction, belongs to the copy of the database.
+fn copy_both(path: &Path, to: &Path) -> io::Result<()> {
+    for _ in 0..TRIES {
+        let before = state(path)?;
+        fs::copy(path, to)?;
+        match fs::copy(beside(path), beside(to)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        if state(path)? == before {
+            return Ok(());
+        }
+    }
+    let why = format!("its process wrote to the file during each of {TRIES} tries to copy it; try again");
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, why))
+}
+
+fn state(path: &Path) -> io::Result<(u64, SystemTime)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.len(), metadata.modified()?))
+}
+
+/// SQLite's log of a database.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::{Journal, Record, SeenIds};
+
+    #[tokio::test]
+    async fn a_look_sees_what_an_open_journal_holds_and_leaves_it_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let journal = Journal::options().open(&path).unwrap();
+        let ids: Vec<_> = (0..500).map(|n| format!("m{n}")).collect();
+        let appended = join_all(ids.iter().map(|id| journal.append(Record::new(id.as_str(), "body")))).await;
+        let mut positions: Vec<_> = appended.into_iter().map(Result::unwrap).collect();
+        let found = find_journaled(&path, "m499").unwrap();
+        assert_eq!((found.len(), found[0].position, &found[0].bytes[..]), (1, 500, &b"body"[..]));
+        journal.confirm(positions.pop().unwrap());
+        journal.close().await.unwrap();
+        assert_eq!(find_journaled(&path, "m499").unwrap(), []);
+        assert_eq!(find_journaled(&path, "m498").unwrap().len(), 1);
+        assert_eq!(Journal::options().open(&path).unwrap().stats().unconfirmed, 499);
+    }
+
+    #[tokio::test]
+    async fn a_seen_id_is_found_with_its_items_and_replays_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seen");
+        let seen = SeenIds::options().open(&path).unwrap();
+        for id in ["b", "b/0", "6:orders/b/replay/r1", "b0", "6:orders/ab", "a"] {
+            seen.insert(id).await.unwrap();
+        }
+        let ids: Vec<_> = find_seen(&path, "b").unwrap().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, ["b", "b/0", "6:orders/b/replay/r1"]);
+        assert!(find_seen(&path, "nothing").unwrap().is_empty());
+    }
+
+    #[test]
+    fn other_files_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seen");
+        drop(SeenIds::options().open(&path).unwrap());
+        assert!(matches!(find_journaled(&path, "x"), Err(OpenError::Foreign { expected: "journal", .. })));
+        fs::write(&path, "no database, but long enough to have been one").unwrap();
+        assert!(find_seen(&path, "x").is_err());
+        assert!(find_seen(folder.path().join("absent"), "x").is_err());
+        assert!(!folder.path().join("absent").exists(), "a look creates nothing");
+    }
+}
