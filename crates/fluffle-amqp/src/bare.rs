@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use bytes::Bytes;
 use lapin::{BasicProperties, Channel, Connection, message::Delivery};
 
 use crate::{
@@ -129,6 +130,24 @@ impl CopyVerdict {
 }
 
 /// Why [`connect`] or [`arguments`] failed, in one line.
+/// A message of any properties, ready for a [`Forwarder`](crate::Forwarder). `items` is how many messages the body holds.
+/// `None`: the properties have no message id, by which returns are matched.
+///
+/// Like [`connect`], not covered by semantic versioning.
+pub fn prepare(
+    exchange: &str,
+    routing_key: &str,
+    mandatory: bool,
+    properties: BasicProperties,
+    body: Bytes,
+    items: u32,
+) -> Option<Prepared> {
+    let id = properties.message_id().as_ref()?.as_str().to_owned();
+    let prepared = Prepared::new(id, exchange, routing_key, properties, body);
+    Some(Prepared { mandatory, items, ..prepared })
+}
+
+/// Why [`connect`] failed, in one line.
 #[derive(Debug)]
 pub struct BareError(String);
 

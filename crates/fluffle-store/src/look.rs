@@ -1,8 +1,10 @@
 //! Looks into a store that may belong to a running process, without touching it.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -13,6 +15,8 @@ use crate::{OpenError, StoreError};
 
 /// Copying is tried again this often, if the store's process changes the file meanwhile.
 const TRIES: u32 = 20;
+/// The wait before the next try.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The most rows that one look gives.
 const MOST_ROWS: u32 = 100;
 
@@ -27,8 +31,8 @@ pub struct Journaled {
     pub bytes: Bytes,
 }
 
-/// Looks for the unconfirmed records with this id in the journal at `path`, also while a process has it open: for tools.
-/// Gives at most 100. A record that is confirmed has been removed, so an empty answer means that the message was
+/// Looks for the unconfirmed records with this id in the journal at `path`, also while a process has it open: for
+/// tools. Gives at most 100. A record that is confirmed has been removed, so an empty answer means that the message was
 /// confirmed, or was never in this journal.
 ///
 /// Works on a copy of the files in a temporary folder, because a journal belongs to one process and this one must not
@@ -36,8 +40,8 @@ pub struct Journaled {
 ///
 /// # Errors
 ///
-/// [`OpenError`] if there is no such file, if it is no journal or is damaged, or if it changed during each of 20 tries to
-/// copy it.
+/// [`OpenError`] if there is no such file, if it is no journal or is damaged, or if it changed during each of 20 tries
+/// to copy it.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;
@@ -69,8 +73,8 @@ pub fn find_journaled(path: impl AsRef<Path>, id: &str) -> Result<Vec<Journaled>
 }
 
 /// Looks for a message in the window of seen ids at `path`, also while a process has it open: for tools. Gives the ids
-/// that are `id`, or that hold it between `/` or at an end (a consumer's queue stands before it; the index in a batch, or
-/// a replay, behind it), each with the time at which it was recorded. At most 100. Reads all ids.
+/// that are `id`, or that hold it between `/` or at an end (a consumer's queue stands before it; the index in a batch,
+/// or a replay, behind it), each with the time at which it was recorded. At most 100. Reads all ids.
 ///
 /// Works on a copy, as [`find_journaled`] does, with the same errors.
 ///
@@ -132,27 +136,59 @@ impl Copied {
     }
 }
 
-/// Copies database and log. If the database did not change meanwhile, no part of the log was written into it, so the
-/// copy of the log, up to its last whole transaction, belongs to the copy of the database.
+/// Copies database and log. If neither was replaced and the database did not change meanwhile, no part of the log was
+/// written into it, so the copy of the log, up to its last whole transaction, belongs to the copy of the database.
 fn copy_both(path: &Path, to: &Path) -> io::Result<()> {
     for _ in 0..TRIES {
-        let before = state(path)?;
+        let before = State::of(path)?;
         fs::copy(path, to)?;
         match fs::copy(beside(path), beside(to)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // One of an earlier try does not belong to this copy.
+                match fs::remove_file(beside(to)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            copied => drop(copied?),
         }
-        if state(path)? == before {
+        if before.is_settled() && State::of(path)? == before {
             return Ok(());
         }
+        thread::sleep(PAUSE);
     }
     let why = format!("its process wrote to the file during each of {TRIES} tries to copy it; try again");
     Err(io::Error::new(io::ErrorKind::ResourceBusy, why))
 }
 
-fn state(path: &Path) -> io::Result<(u64, SystemTime)> {
-    let metadata = fs::metadata(path)?;
-    Ok((metadata.len(), metadata.modified()?))
+/// What changes when a part of the log is written into the database, or the log begins anew.
+#[derive(PartialEq, Eq)]
+struct State {
+    length: u64,
+    modified: SystemTime,
+    /// The header of the log, which holds new salts each time that the log begins anew. `None`: there is no log.
+    log: Option<Vec<u8>>,
+}
+
+impl State {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        let log = match fs::File::open(beside(path)) {
+            Ok(file) => {
+                let mut header = Vec::new();
+                file.take(32).read_to_end(&mut header)?;
+                Some(header)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { length: metadata.len(), modified: metadata.modified()?, log })
+    }
+
+    /// Whether the last change is so old that another one would get another time: file systems count in milliseconds.
+    fn is_settled(&self) -> bool {
+        self.modified.elapsed().is_ok_and(|age| age >= PAUSE)
+    }
 }
 
 /// SQLite's log of a database.
@@ -178,7 +214,8 @@ mod tests {
         let appended = join_all(ids.iter().map(|id| journal.append(Record::new(id.as_str(), "body")))).await;
         let mut positions: Vec<_> = appended.into_iter().map(Result::unwrap).collect();
         let found = find_journaled(&path, "m499").unwrap();
-        assert_eq!((found.len(), found[0].position, &found[0].bytes[..]), (1, 500, &b"body"[..]));
+        assert_eq!((found.len(), found[0].position), (1, positions[499].get()));
+        assert_eq!(found[0].bytes, "body");
         journal.confirm(positions.pop().unwrap());
         journal.close().await.unwrap();
         assert_eq!(find_journaled(&path, "m499").unwrap(), []);

@@ -51,7 +51,8 @@ const FOREIGN: [(&str, &[&str]); 8] = [
     ("flate2", &["fluffle-wire"]),
     ("libdeflater", &["fluffle-wire"]),
     ("rusqlite", &["fluffle-store"]),
-    ("sqlx", &["fluffle-outbox"]),
+    // The command reads the tables of an outbox, and never writes.
+    ("sqlx", &["fluffle-outbox", "fluffle-cli"]),
     ("actix", &["fluffle-supervise", "fluffle-amqp", "fluffle", "fluffle-outbox", "fluffle-cli", "fluffle-telemetry"]),
     (
         "tokio",

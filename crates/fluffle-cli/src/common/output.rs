@@ -64,8 +64,8 @@ pub(crate) fn json_line(out: &mut impl io::Write, value: &impl Serialize) -> io:
     let json = serde_json::to_string(value)?;
     let mut line = String::with_capacity(json.len() + 1);
     for character in json.chars() {
-        // Only within JSON's strings: between them, JSON is ASCII without control characters, but for the white space of
-        // JSON that is passed on as it came.
+        // Only within JSON's strings: between them, JSON is ASCII without control characters, but for the white space
+        // of JSON that is passed on as it came.
         if matches!(character, '\n' | '\r' | '\t') {
             line.push(' ');
         } else if character.is_control() || turns_text(character) {

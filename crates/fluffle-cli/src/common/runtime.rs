@@ -6,8 +6,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::common::failure::Failure;
 
-/// Runs the work on this thread, and lapin's on two others: while this thread waits for a terminal or a file, heartbeats
-/// go on.
+/// Runs the work on this thread, and lapin's on two others: while this thread waits for a terminal or a file,
+/// heartbeats go on.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(work);

@@ -28,7 +28,7 @@ fn message(mut bytes: &[u8], depth: usize) -> Option<Map<String, Value>> {
                 bytes = rest;
                 delimited(inner, depth)
             }
-            // Groups are deprecated, and hardly any data has them; bytes that look like one are most often not Protobuf.
+            // Groups are deprecated, and hardly any data has them. Bytes that look like one are seldom Protobuf.
             WireType::StartGroup | WireType::EndGroup => return None,
         };
         match fields.entry(number.to_string()) {

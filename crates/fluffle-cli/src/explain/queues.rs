@@ -85,8 +85,8 @@ async fn take(connection: &Connection, args: &ExplainArgs, target: &Target, id: 
             found = Some((looked, message));
         } else if target.counts && count >= i64::from(half) {
             stopped = Some(format!(
-                "its message {looked} has been delivered {count} times in vain, and half of the delivery limit is {half}: \
-                 do not look again, because more looks could make the queue drop or dead-letter it"
+                "its message {looked} has been delivered {count} times in vain, and half of the delivery limit is \
+                 {half}: do not look again, because more looks could make the queue drop or dead-letter it"
             ));
             break;
         }

@@ -120,8 +120,8 @@ async fn told(args: &ExplainArgs, api: &Management, unknown: &mut Vec<String>) -
     }
     if !left.is_empty() {
         unknown.push(format!(
-            "whether it lies in {} (told by the management API): they have consumers, which a look would hold up, or are \
-             streams (`fluffle tail NAME --from first --filter id=ID`). --queue looks at a queue all the same",
+            "whether it lies in {} (told by the management API): they have consumers, which a look would hold up, or \
+             are streams (`fluffle tail NAME --from first --filter id=ID`). --queue looks at a queue all the same",
             queues::shown(&left)
         ));
     }
@@ -147,8 +147,8 @@ fn limit(queue: &QueueInfo) -> Option<u32> {
 /// What no place can tell.
 fn never_known(args: &ExplainArgs) -> Vec<String> {
     let mut unknown = vec![
-        "whether it was in a queue and is gone: RabbitMQ keeps no history of messages that were acknowledged, expired or \
-         dropped"
+        "whether it was in a queue and is gone: RabbitMQ keeps no history of messages that were acknowledged, expired \
+         or dropped"
             .to_owned(),
         "whether a consumer has it in hand: messages that are not acknowledged yet cannot be looked at".to_owned(),
     ];

@@ -2,13 +2,12 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use amq_protocol::frame::{GenError, WriteContext};
 use bytes::Bytes;
 use fluffle::{
-    amqp::Prepared,
+    amqp::{Prepared, bare},
     wire::{Codec, ContentType, DecodeError, EncodeError, Encoded, Gzip, Limits, Wire, headers},
 };
-use lapin::{BasicProperties, protocol::basic::gen_properties, types::AMQPValue};
+use lapin::{BasicProperties, types::AMQPValue};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage};
 use uuid::Uuid;
@@ -37,25 +36,6 @@ pub(crate) struct Encoder {
     pool: DescriptorPool,
     wire: Wire<Piece>,
     mandatory: bool,
-}
-
-/// The bytes of a prepared message: see `docs/WIRE.md`.
-#[derive(Clone, PartialEq, Message)]
-struct Stored {
-    #[prost(string, tag = "1")]
-    id: String,
-    #[prost(string, tag = "2")]
-    exchange: String,
-    #[prost(string, tag = "3")]
-    routing_key: String,
-    #[prost(bool, tag = "4")]
-    mandatory: bool,
-    #[prost(bytes = "vec", tag = "5")]
-    properties: Vec<u8>,
-    #[prost(bytes = "bytes", tag = "6")]
-    body: Bytes,
-    #[prost(uint32, tag = "7")]
-    items: u32,
 }
 
 impl Encoder {
@@ -175,12 +155,8 @@ impl Encoder {
                 return Err(format!("the {name} is longer than 255 bytes"));
             }
         }
-        let id = amqp.message_id().as_ref().map_or_else(String::new, |id| id.as_str().to_owned());
-        let written: Result<_, GenError> = gen_properties(&amqp)(WriteContext::from(Vec::new()));
-        let (properties, _) = written.map_err(|error| format!("its properties: {error:?}"))?.into_inner();
-        let (exchange, routing_key) = (exchange.to_owned(), key.to_owned());
-        let stored = Stored { id, exchange, routing_key, mandatory: self.mandatory, properties, body, items };
-        Prepared::from_bytes(stored.encode_to_vec().into()).map_err(|error| error.to_string())
+        let prepared = bare::prepare(exchange, key, self.mandatory, amqp, body, items);
+        prepared.ok_or_else(|| "it has no message id".to_owned())
     }
 }
 

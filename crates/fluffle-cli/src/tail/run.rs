@@ -78,8 +78,8 @@ async fn watch(connection: &lapin::Connection, args: &TailArgs, reader: &Reader)
         if source.means == Means::Stream && !is_of_a_stream(&delivery) {
             give_back(&source, &delivery).await?;
             return Err(Failure::new(format!(
-                "`{}` is not a stream: its messages would be taken. They were given back; use --take for that, or leave \
-                 out --from",
+                "`{}` is not a stream: its messages would be taken. They were given back; use --take for that, or \
+                 leave out --from",
                 safe(&args.source)
             )));
         }

@@ -85,9 +85,9 @@ pub(crate) async fn subscribe(connection: &Connection, args: &TailArgs) -> Resul
         Kind::Queue => {
             let Some(api) = api else {
                 return Err(Failure::new(format!(
-                    "`{name}` is a queue: a copy of what it is sent needs its bindings, which cannot be known over AMQP. \
-                     Give --api URL (the management API); or name the exchange, with --key; or --from for a stream; or \
-                     --take, which takes the messages away from the queue's consumers"
+                    "`{name}` is a queue: a copy of what it is sent needs its bindings, which cannot be known over \
+                     AMQP. Give --api URL (the management API); or name the exchange, with --key; or --from for a \
+                     stream; or --take, which takes the messages away from the queue's consumers"
                 )));
             };
             bindings_of_queue(args, &api, &mut notes).await?
@@ -184,8 +184,8 @@ async fn bindings_of_queue(
     }
     if bindings.is_empty() {
         return Err(Failure::new(format!(
-            "the queue `{}` has no bindings (told by the management API): messages reach it by its name alone, of which \
-             no copy can be had. --take takes them away from its consumers",
+            "the queue `{}` has no bindings (told by the management API): messages reach it by its name alone, of \
+             which no copy can be had. --take takes them away from its consumers",
             safe(&args.source)
         )));
     }

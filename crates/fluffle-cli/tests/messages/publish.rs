@@ -136,7 +136,10 @@ fn the_exit_code_tells_what_was_not_routed_and_what_was_not_confirmed() {
         client.queue("orders", "classic");
         let wrong = start_with_input(
             &["publish", "--ndjson", "-", "--url", url, "--json"],
-            b"{\"key\":\"orders\",\"body\":\"1\"}\n{\"key\":\"orders\",\"boddy\":\"2\"}\n{\"key\":\"orders\",\"body\":\"3\"}\n",
+            br#"{"key":"orders","body":"1"}
+{"key":"orders","boddy":"2"}
+{"key":"orders","body":"3"}
+"#,
         )
         .end();
         let told = report(&wrong);
