@@ -33,7 +33,8 @@ fn cell_colour(status: Status) -> Color {
 
 /// The plan: a table with one line for each entity, then what a person has to do.
 pub(crate) fn plan(plan: &Plan, output: &OutputArgs) -> String {
-    let mut text = format!("{}, virtual host {}\n", plan.broker, safe(&plan.vhost));
+    let title = format!("{}, virtual host {}", plan.broker, safe(&plan.vhost));
+    let mut text = output.paint(Colour::Bold, &title) + "\n";
     let mut lines = table(&["", "name", "plan", "how it is known"]);
     for item in &plan.items {
         let known = item.known.words();
