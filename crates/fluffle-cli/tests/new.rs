@@ -63,7 +63,8 @@ fn every_placeholder_is_filled_in() {
     assert_eq!(files, 11);
 }
 
-/// Only with `FLUFFLE_TEST_NEW=1`, because it compiles a crate of its own.
+/// Only with `FLUFFLE_TEST_NEW=1`: it compiles the libraries again with a new user's profile, 1.5 to 5 minutes on two
+/// busy cores, and seconds when that is done.
 #[test]
 fn what_is_made_passes_its_own_tests() {
     if std::env::var_os(WITH_CARGO).is_none() {
@@ -77,6 +78,8 @@ fn what_is_made_passes_its_own_tests() {
     // The versions of this checkout, which are on this machine.
     fs::copy(Path::new(&checkout()).join("Cargo.lock"), shop.join("Cargo.lock")).unwrap();
     let target = Path::new(env!("CARGO_BIN_EXE_fluffle")).parent().unwrap().parent().unwrap();
+    let formatted = Command::new(env!("CARGO")).args(["fmt", "--check"]).current_dir(&shop).output().unwrap();
+    assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stdout));
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO"));
         command.args(arguments).arg("--offline").current_dir(&shop).env("CARGO_TARGET_DIR", target);
@@ -86,5 +89,5 @@ fn what_is_made_passes_its_own_tests() {
         text
     };
     let tests = cargo(&["test"]);
-    assert!(tests.contains("an_order_gets_a_receipt_and_one_for_nothing_is_a_dead_letter ... ok"), "{tests}");
+    assert!(tests.contains("an_order_gets_a_receipt_or_is_a_dead_letter ... ok"), "{tests}");
 }

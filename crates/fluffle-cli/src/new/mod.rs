@@ -130,7 +130,8 @@ pub(crate) fn make(args: &NewArgs) -> Result<(), Failure> {
     let note = match args.in_tree {
         None => "",
         Some(_) => {
-            " It depends on a checkout of Fluffle by its path:\nfor both, replace it in `Cargo.toml` by a release or a Git repository."
+            " It depends on a checkout of Fluffle by its path:\n\
+             for both, replace it in `Cargo.toml` by a release or a Git repository."
         }
     };
     let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", args.name));

@@ -1,5 +1,7 @@
 //! A plan as text for people.
 
+use comfy_table::{Cell, Color};
+
 use crate::{
     common::output::{Colour, OutputArgs, safe, table},
     topology::{
@@ -18,18 +20,31 @@ fn colour(status: Status) -> Colour {
     }
 }
 
+fn cell_colour(status: Status) -> Color {
+    match colour(status) {
+        Colour::Red => Color::Red,
+        Colour::Yellow => Color::Yellow,
+        Colour::Green => Color::Green,
+        Colour::Cyan => Color::Cyan,
+        Colour::Dim => Color::DarkGrey,
+        Colour::Bold => Color::Reset,
+    }
+}
+
 /// The plan: a table with one line for each entity, then what a person has to do.
 pub(crate) fn plan(plan: &Plan, output: &OutputArgs) -> String {
-    let mut text = format!("{}, virtual host {}\n", plan.broker, safe(&plan.vhost));
+    let title = format!("{}, virtual host {}", plan.broker, safe(&plan.vhost));
+    let mut text = output.paint(Colour::Bold, &title) + "\n";
     let mut lines = table(&["", "name", "plan", "how it is known"]);
     for item in &plan.items {
         let known = item.known.words();
-        lines.add_row([
-            item.entity.kind().to_owned(),
-            safe(&item.entity.name()),
-            output.paint(colour(item.status), item.status.words()),
-            known.to_owned(),
-        ]);
+        let status = Cell::new(item.status.words());
+        // The table counts its own colours out of a column's width, and no others.
+        let status = if output.has_colour() { status.fg(cell_colour(item.status)) } else { status };
+        lines.add_row([Cell::new(item.entity.kind()), Cell::new(safe(&item.entity.name())), status, Cell::new(known)]);
+    }
+    if output.has_colour() {
+        lines.enforce_styling();
     }
     text.push_str(&format!("{lines}\n"));
     for item in plan.items.iter().filter(|item| item.status.is_by_hand()) {

@@ -137,7 +137,7 @@ pub(crate) fn new_exchange(name: &str, vhost: &str) -> Vec<String> {
         format!("name it {new:?} in the file, with all bindings of {name:?}, and apply"),
         format!("let publishers use {new:?}"),
         format!(
-            "when nobody publishes to {name:?} any more, delete it; its bindings go with it: rabbitmqadmin -V {} delete \
+            "when nobody publishes to {name:?}, delete it; its bindings go with it: rabbitmqadmin -V {} delete \
              exchange name={}",
             quoted(vhost),
             quoted(name)

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::topology::graph::{EdgeLook, Graph, NodeLook};
+use crate::topology::graph::drawing::{EdgeLook, Graph, NodeLook};
 
 pub(super) fn write(graph: &Graph) -> String {
     let mut dot = String::from(

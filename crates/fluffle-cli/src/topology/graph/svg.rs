@@ -12,7 +12,7 @@ use layout::{
     topo::layout::VisualGraph,
 };
 
-use crate::topology::graph::{EdgeLook, Graph, NodeLook};
+use crate::topology::graph::drawing::{EdgeLook, Graph, NodeLook};
 
 const FONT: usize = 15;
 
