@@ -129,9 +129,9 @@ impl CopyVerdict {
     }
 }
 
-/// Why [`connect`] or [`arguments`] failed, in one line.
-/// A message of any properties, ready for a [`Forwarder`](crate::Forwarder). `items` is how many messages the body holds.
-/// `None`: the properties have no message id, by which returns are matched.
+/// Why [`connect`] or [`arguments`] failed, in one line. A message of any properties, ready for a
+/// [`Forwarder`](crate::Forwarder). `items` is how many messages the body holds. `None`: the properties have no message
+/// id, by which returns are matched.
 ///
 /// Like [`connect`], not covered by semantic versioning.
 pub fn prepare(

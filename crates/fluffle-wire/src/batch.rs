@@ -468,8 +468,8 @@ fn without_types(items: usize) -> DecodeError {
     DecodeError::new(
         DecodeErrorKind::Batching,
         format!(
-            "the batch is of several types (encoding=typed), and its header {ITEM_TYPES} does not tell the types of all \
-             its {items} items"
+            "the batch is of several types (encoding=typed), and its header {ITEM_TYPES} does not tell the types of \
+             all its {items} items"
         ),
     )
 }

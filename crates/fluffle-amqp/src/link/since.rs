@@ -17,8 +17,8 @@ const SINCE: [Since; 5] = [
     ("x-max-priority", Some(QueueKind::Quorum), (4, 3)),
 ];
 
-/// Fails if the broker is a RabbitMQ that is too old for an argument of the queue. A broker of another product, or of an
-/// unknown version, decides itself.
+/// Fails if the broker is a RabbitMQ that is too old for an argument of the queue. A broker of another product, or of
+/// an unknown version, decides itself.
 pub(crate) fn check(queue: &Queue, peer: Option<&Peer>) -> Result<(), TopologyError> {
     let Some(peer) = peer else { return Ok(()) };
     let arguments = queue.arguments();

@@ -190,21 +190,21 @@ impl Queue {
         queue
     }
 
-    /// Priorities from 0 to this one (`x-max-priority`). For a classic queue it is 1 to 255; each priority costs memory,
-    /// and RabbitMQ recommends at most 5. For a quorum queue it is 1 to 31, since RabbitMQ 4.3, whose order is strict
-    /// then; on an older broker the topology is refused with the version that has it. Without this setting, a quorum
-    /// queue of RabbitMQ 4.0 to 4.2 knows two priorities, up to 4 and above, and an older one knows none (RabbitMQ,
-    /// "Quorum Queues", priorities).
+    /// Priorities from 0 to this one (`x-max-priority`). For a classic queue it is 1 to 255; each priority costs
+    /// memory, and RabbitMQ recommends at most 5. For a quorum queue it is 1 to 31, since RabbitMQ 4.3, whose order is
+    /// strict then; on an older broker the topology is refused with the version that has it. Without this setting, a
+    /// quorum queue of RabbitMQ 4.0 to 4.2 knows two priorities, up to 4 and above, and an older one knows none
+    /// (RabbitMQ, "Quorum Queues", priorities).
     #[must_use]
     pub fn max_priority(self, priority: u8) -> Self {
         self.positive("max_priority", "x-max-priority", priority.into())
     }
 
     /// How long a delivery may be unacked until the broker takes it back (`x-consumer-timeout`): a time limit for this
-    /// queue instead of the broker's `consumer_timeout`, which is 30 minutes. Since RabbitMQ 3.12; on an older broker the
-    /// topology is refused with the version that has it. Since 4.3 for quorum queues only, and the broker then cancels
-    /// the consumer, where older ones close its channel; Fluffle consumes again after either. Tell consumers of the
-    /// queue the same time ([`Consume::consumer_timeout`](crate::Consume::consumer_timeout)).
+    /// queue instead of the broker's `consumer_timeout`, which is 30 minutes. Since RabbitMQ 3.12; on an older broker
+    /// the topology is refused with the version that has it. Since 4.3 for quorum queues only, and the broker then
+    /// cancels the consumer, where older ones close its channel; Fluffle consumes again after either. Tell consumers of
+    /// the queue the same time ([`Consume::consumer_timeout`](crate::Consume::consumer_timeout)).
     #[must_use]
     pub fn consumer_timeout(self, timeout: Duration) -> Self {
         self.positive("consumer_timeout", "x-consumer-timeout", timeout.as_nanos().div_ceil(1_000_000))

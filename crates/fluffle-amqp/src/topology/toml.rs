@@ -51,7 +51,8 @@ impl Topology {
     /// ```
     ///
     /// The other keys of a queue have the names of [`Queue`]'s setters: `durable`, `exclusive`, `auto_delete`,
-    /// `expires`, `max_bytes`, `max_priority`, `consumer_timeout`, `single_active_consumer`, `delivery_limit`, `max_age`.
+    /// `expires`, `max_bytes`, `max_priority`, `consumer_timeout`, `single_active_consumer`, `delivery_limit`,
+    /// `max_age`.
     ///
     /// # Errors
     ///
