@@ -25,6 +25,8 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    // For TLS to the management API. An error means that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match Cli::parse().command {
         Command::Bench(args) => bench::command(&args),
         Command::Explain(args) => own_code("explain", explain::command(&args)),

@@ -315,7 +315,7 @@ fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
 async fn declare(shared: &ConnectionShared, socket: &Socket, scope: Scope<'_>) -> Result<(), ExitError> {
     let topology = shared.topology.get();
     let open = async || socket.connection.create_channel().await;
-    declare::declare(&topology, open, scope, shared.standing.peer().as_ref(), OPERATION_TIMEOUT).await.map_err(exit)
+    declare::declare(&topology, open, scope, Some(&socket.peer), OPERATION_TIMEOUT).await.map_err(exit)
 }
 
 fn exit(error: TopologyError) -> ExitError {

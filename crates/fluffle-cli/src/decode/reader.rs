@@ -247,7 +247,7 @@ mod tests {
         let types = "1*usgs.v1.Quake 1*usgs.v1.Alert";
         table.insert(headers::ITEM_TYPES.into(), AMQPValue::LongString(types.into()));
         let properties = BasicProperties::default()
-            .with_content_type("application/vnd.google.protobuf; encoding=delimited".into())
+            .with_content_type("application/vnd.google.protobuf; encoding=typed".into())
             .with_message_id("id".into())
             .with_headers(table);
         let contents = quakes().read(&properties, &body.into());

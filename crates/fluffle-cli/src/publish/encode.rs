@@ -120,7 +120,7 @@ impl Encoder {
             table.insert(headers::ITEM_TYPES.into(), AMQPValue::LongString((&**types).into()));
         }
         let common = Some(&*encoded.type_name).filter(|name| !name.is_empty());
-        let label = Some(batch_label(like.content_type.as_deref(), common));
+        let label = Some(batch_label(like.content_type.as_deref(), common, encoded.item_types.is_some()));
         let properties = Properties {
             content_type: label,
             content_encoding: encoded.content_encoding.map(str::to_owned),
@@ -169,14 +169,15 @@ fn label(piece: &Piece) -> Option<String> {
     Some(name.map_or_else(|| label.to_owned(), |name| format!("{label}; proto={name}")))
 }
 
-/// The content type of a batch of such messages, which have this type if they have one in common.
-fn batch_label(content_type: Option<&str>, common: Option<&str>) -> String {
+/// The content type of a batch of such messages, which have this type if they have one in common. If they have several,
+/// a header tells them.
+fn batch_label(content_type: Option<&str>, common: Option<&str>, has_several: bool) -> String {
     let own = content_type.unwrap_or("application/octet-stream");
     let mut label = ContentType::parse(own).without("proto");
     if let Some(name) = common {
         label.push_str(&format!("; proto={name}"));
     }
-    label.push_str("; encoding=delimited");
+    label.push_str(if has_several { "; encoding=typed" } else { "; encoding=delimited" });
     label
 }
 

@@ -117,6 +117,7 @@ fn neighbours_join_a_batch_and_others_travel_alone_in_order() {
             [vec![json!(1), json!(2), json!(3)], vec![json!(4)], vec![json!(5)]]
         );
         assert_eq!(shown[0]["headers"]["x-fluffle-item-types"], "2*shop.Order 1*shop.Paid");
+        assert_eq!(shown[0]["properties"]["content_type"], "application/json; encoding=typed");
         assert_eq!(shown[0]["items"][2]["type"], "shop.Paid");
         assert_eq!(shown[2]["properties"]["content_type"], "application/json; proto=shop.Order; encoding=delimited");
     });

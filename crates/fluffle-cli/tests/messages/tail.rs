@@ -55,7 +55,7 @@ fn a_batch_in_gzip_is_shown_item_by_item() {
         let types = "1*usgs.v1.Quake 1*usgs.v1.Alert";
         headers.insert("x-fluffle-item-types".into(), AMQPValue::LongString(types.into()));
         let labels = properties("b")
-            .with_content_type("application/vnd.google.protobuf; encoding=delimited".into())
+            .with_content_type("application/vnd.google.protobuf; encoding=typed".into())
             .with_content_encoding("gzip".into())
             .with_headers(headers);
         client.publish("quakes", "", labels, &gzip.finish().unwrap());
