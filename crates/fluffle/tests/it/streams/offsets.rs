@@ -42,7 +42,7 @@ async fn a_cut_connection_repeats_only_what_is_not_done() {
     let store = Offsets::in_memory().unwrap();
     let service = started(reading(&vhost, events(reader(&store)), factory)).await;
     assert_eq!(texts(&mut record, 20).await.len(), 20);
-    until("all but 3 is done", || status(&service).next == Some(3)).await;
+    until("all before 3 is kept", || status(&service).kept == Some(3)).await;
     assert_eq!(store.kept("events", "r").await.unwrap(), Some(3));
     vhost.close_connections("a test cuts the connection");
     let again = next(&mut record).await;
