@@ -30,7 +30,7 @@ pub async fn connect(broker: &Broker, name: &str) -> Result<lapin::Connection, B
     Ok(socket.connection)
 }
 
-/// What an error of lapin means for the declaration of `entity`: the same typed error that a service gets, with the
+/// Translates an error of lapin in the declaration of `entity` into the same typed error that a service gets, with the
 /// difference between the two declarations where RabbitMQ names it.
 #[must_use]
 pub fn refusal(entity: Entity, error: lapin::Error) -> TopologyError {
@@ -100,7 +100,7 @@ impl fmt::Debug for CopyPublisher {
     }
 }
 
-/// What became of a copy.
+/// The broker's answer to a copy that was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyVerdict {
     /// The broker has routed the copy to a queue and taken responsibility for it.

@@ -8,7 +8,7 @@ use crate::{DecodeError, Incoming};
 /// A consumer reads such messages only if it is told to: `Consume::accepts`, or
 /// [`Wire::accepts`](crate::Wire::accepts). What is taken out is then read by the codec that its content type names.
 ///
-/// With the feature `json`, this crate has the wrappers of `wrappers`. To add another one, implement this trait:
+/// With the feature `json`, this crate has those of the module `wrappers`. To add another one, implement this trait:
 ///
 /// ```
 /// use bytes::Bytes;

@@ -5,7 +5,6 @@ use rabbitmq_http_client::api::{Client, ClientBuilder};
 use crate::common::{broker::BrokerArgs, failure::Failure};
 
 /// A client of the management API.
-#[allow(dead_code, reason = "for subcommands to which the types of the client are enough")]
 pub(crate) type Management = Client<String, String, String>;
 
 /// Where the management API is, and how to log in.
@@ -17,7 +16,6 @@ pub(crate) struct Access {
 }
 
 /// The client for `--api`; `None` without it.
-#[allow(dead_code, reason = "for subcommands to which the types of the client are enough")]
 pub(crate) fn client(args: &BrokerArgs) -> Result<Option<Management>, Failure> {
     let Some(access) = access(args)? else { return Ok(None) };
     let builder = ClientBuilder::new().with_endpoint(access.endpoint);

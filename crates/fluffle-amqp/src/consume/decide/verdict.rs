@@ -83,7 +83,7 @@ pub(crate) enum Verdict {
     Leave,
     /// The store knows it as handled: ack.
     Duplicate,
-    /// It is of a type that the consumer skips: ack.
+    /// The message is of a type that the consumer skips: ack.
     Skip { error: String },
     /// A request: tell its requester why it was not handled, then ack. There is no copy, because only the requester
     /// knows whether it still wants an answer.

@@ -72,7 +72,7 @@ where
     fn with_handler_of<W: WithHandler<Self, R>>(message: Delivery<OneOf<L>, R>, with: W) -> W::Said;
 }
 
-/// What is done with a message whose handler is known.
+/// Calls a handler of the actor `A`, or answers that there is none.
 #[doc(hidden)]
 pub trait WithHandler<A: Actor<Context = Context<A>>, R: 'static> {
     type Said;
