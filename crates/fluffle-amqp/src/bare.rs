@@ -9,7 +9,7 @@ use crate::{
     ArgumentValue, Broker, DeadLetter, Entity, Prepared, TopologyError,
     base::{frame::FrameMax, requests::Requests},
     consume::message::{deliveries::InVain, received::Received},
-    link::{class::ClientError, declare, refusal, socket},
+    link::{class::ClientError, declare, endpoint_order::Turn, refusal, socket},
     publish::confirm::{ConfirmTracker, ConfirmVerdict},
 };
 
@@ -26,7 +26,8 @@ use crate::{
 /// # Cancellation
 /// Dropping the future cuts the sockets.
 pub async fn connect(broker: &Broker, name: &str) -> Result<lapin::Connection, BareError> {
-    let (socket, _) = socket::connect(broker, name).await.map_err(|error| BareError(error.to_string()))?;
+    let (socket, _) =
+        socket::connect(broker, name, &Turn::alone()).await.map_err(|error| BareError(error.to_string()))?;
     Ok(socket.connection)
 }
 

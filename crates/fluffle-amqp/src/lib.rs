@@ -92,6 +92,7 @@ pub use link::{
     class::Class,
     depth::DepthError,
     endpoint::{Endpoint, Mechanism},
+    endpoint_order::EndpointOrder,
     pool::{PoolError, Role},
     pool_config::PoolConfig,
     tls::{Tls, TlsError},

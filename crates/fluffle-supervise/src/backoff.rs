@@ -32,6 +32,7 @@ pub struct Backoff {
     max: Duration,
     factor: f64,
     reset_after: Duration,
+    first_at_once: bool,
     seed: Option<u64>,
 }
 
@@ -42,6 +43,7 @@ impl Default for Backoff {
             max: Duration::from_secs(30),
             factor: 2.0,
             reset_after: Duration::from_secs(10),
+            first_at_once: false,
             seed: None,
         }
     }
@@ -89,6 +91,24 @@ impl Backoff {
         self
     }
 
+    /// No wait before the first restart in a row: the waits begin with the second one. For a child that has another way
+    /// to try.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use fluffle_supervise::Backoff;
+    ///
+    /// let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_secs(1))?.first_at_once();
+    /// assert_eq!(backoff.wait(0), Duration::ZERO);
+    /// assert_eq!(backoff.wait(1), Duration::from_millis(10));
+    /// # Ok::<(), fluffle_supervise::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn first_at_once(mut self) -> Self {
+        self.first_at_once = true;
+        self
+    }
+
     /// Draws the waits from this seed, so that a test sees the same ones each time. Default: a random seed for each
     /// child.
     #[must_use]
@@ -115,6 +135,11 @@ impl Backoff {
     }
 
     fn draw(&self, attempt: u32, rng: &mut fastrand::Rng) -> Duration {
+        let attempt = match (self.first_at_once, attempt.checked_sub(1)) {
+            (true, None) => return Duration::ZERO,
+            (true, Some(after_the_first)) => after_the_first,
+            (false, _) => attempt,
+        };
         let ceiling = self.ceiling(attempt);
         self.min + ceiling.saturating_sub(self.min).mul_f64(rng.f64())
     }

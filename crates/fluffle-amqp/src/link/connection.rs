@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, Running,
     StreamHandler, WrapFuture,
 };
-use fluffle_supervise::{ActorSpec, ExitError, SupervisedContext};
+use fluffle_supervise::{ActorSpec, Backoff, ExitError, SupervisedContext};
 use lapin::{ErrorKind, Event};
 use tokio::sync::watch;
 
@@ -24,7 +24,7 @@ use crate::{
     base::{
         events::{ChannelEvent, ConnectionEvent},
         frame::FrameMax,
-        observer::{Listeners, Observers},
+        observer::Listeners,
     },
     link::{
         bounded::{OPERATION_TIMEOUT, OperationError, bounded},
@@ -32,13 +32,17 @@ use crate::{
         class::{Class, ClientError, Operation, classify, reply},
         declare::{self, Scope},
         endpoint::Endpoint,
+        endpoint_order::Turn,
+        learned::Learned,
         losses::Losses,
-        outage::{Away, Outage},
+        outage::Outage,
         socket::{self, ConnectError, Socket},
         standing::Standing,
         too_many_channels::TooManyChannels,
+        topology_store::TopologyStore,
+        unreached::Unreached,
     },
-    topology::{Topology, TopologyError},
+    topology::TopologyError,
 };
 
 /// How often the actor checks the state of its connection even if lapin reports nothing.
@@ -55,6 +59,7 @@ pub(crate) struct ConnectionShared {
     pub(crate) pulse: watch::Sender<Option<lapin::Error>>,
     learned: Arc<Learned>,
     events: Listeners<ConnectionEvent>,
+    turn: Turn,
     /// The largest frame of the present socket, or of the last one.
     frame_max: Mutex<FrameMax>,
     /// The number of slots in use on this connection; the pool updates it.
@@ -78,6 +83,7 @@ impl ConnectionShared {
         Arc::new(Self {
             events,
             outage,
+            turn: learned.endpoints.turn(),
             name,
             broker,
             topology,
@@ -129,69 +135,17 @@ impl ConnectionShared {
         *self.frame_max.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why queues of the topology cannot be reached.
+    pub(crate) fn unreached(&self) -> Vec<String> {
+        self.learned.unreached.reasons()
+    }
+
     /// The error if more slots are in use than the broker allows. That can happen because slots are given out before
     /// the broker's limit is known.
     fn too_many_channels(&self) -> Option<TooManyChannels> {
         let (most, channels) = (self.learned.most_slots()?, self.slots_in_use.load(Ordering::SeqCst));
         let connection = self.name.clone();
         (channels > most).then_some(TooManyChannels { connection, channels, channel_max: most + 1 })
-    }
-}
-
-/// What the connections of one service share: facts about the broker, the service's observers, and what the log says of
-/// an outage.
-#[derive(Default)]
-pub(crate) struct Learned {
-    /// The most channels on a connection, as negotiated last; 0 before the first connection.
-    channel_max: AtomicU16,
-    observers: Observers,
-    away: Arc<Away>,
-}
-
-impl Learned {
-    pub(crate) fn new(observers: Observers) -> Arc<Self> {
-        Arc::new(Self { observers, ..Self::default() })
-    }
-
-    fn connected(&self, channel_max: u16) {
-        // lapin reports "no limit" as the largest number.
-        self.channel_max.store(channel_max.max(1), Ordering::SeqCst);
-    }
-
-    /// Whether any connection has been established.
-    fn has_connected(&self) -> bool {
-        self.channel_max.load(Ordering::SeqCst) > 0
-    }
-
-    /// The most slots on one connection; `None` before the first connection.
-    pub(crate) fn most_slots(&self) -> Option<usize> {
-        self.has_connected().then(|| most_slots(self.channel_max.load(Ordering::SeqCst)))
-    }
-}
-
-/// The most slots on a connection with this `channel_max`. One channel is reserved for declaring the topology.
-pub(crate) fn most_slots(channel_max: u16) -> usize {
-    usize::from(channel_max).saturating_sub(1)
-}
-
-/// The application's topology, and the queues that consumers and requesters add.
-#[derive(Default)]
-pub(crate) struct TopologyStore(Mutex<Topology>);
-
-impl TopologyStore {
-    pub(crate) fn new(topology: Topology) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(topology)))
-    }
-
-    pub(crate) fn get(&self) -> Topology {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Adds the entities of `other`. An entity that is in both must have the same properties.
-    pub(crate) fn add(&self, other: Topology) -> Result<(), TopologyError> {
-        let mut topology = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *topology = topology.clone().merge(other)?;
-        Ok(())
     }
 }
 
@@ -239,8 +193,13 @@ pub(crate) fn spec(shared: &Arc<ConnectionShared>) -> ActorSpec<ConnectionActor>
         .reports_ready()
         .logs_exits(|_| true)
         .observe(move |event| heard.outage.hear(&event.what))
-        .backoff(shared.broker.reconnect)
+        .backoff(backoff(&shared.broker))
         .shutdown(shared.broker.close_timeout + Duration::from_secs(1))
+}
+
+/// After a lost connection another endpoint is tried at once.
+fn backoff(broker: &Broker) -> Backoff {
+    if broker.endpoints.len() > 1 { broker.reconnect.first_at_once() } else { broker.reconnect }
 }
 
 impl Actor for ConnectionActor {
@@ -288,14 +247,17 @@ impl Actor for ConnectionActor {
 
 /// Connects, then declares the topology, so that no publisher or consumer starts before its exchange or queue exists.
 async fn open(shared: &ConnectionShared) -> Result<(Socket, Endpoint), ExitError> {
-    let (socket, endpoint) = socket::connect(&shared.broker, &format!("{}/{}", shared.broker.name, shared.name))
-        .await
-        .map_err(|error| refused(shared, error))?;
+    let name = format!("{}/{}", shared.broker.name, shared.name);
+    let connected = socket::connect(&shared.broker, &name, &shared.turn).await;
+    let (socket, endpoint) = connected.map_err(|error| refused(shared, error))?;
     shared.learned.connected(socket.connection.configuration().channel_max());
     if let Some(error) = shared.too_many_channels() {
         return Err(ExitError::permanent(error));
     }
-    declare(shared, &socket, Scope::Shared).await?;
+    if let Err(error) = declare_shared(shared, &socket).await {
+        shared.turn.failed(socket.address);
+        return Err(error);
+    }
     Ok((socket, endpoint))
 }
 
@@ -312,10 +274,38 @@ fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
     }
 }
 
-async fn declare(shared: &ConnectionShared, socket: &Socket, scope: Scope<'_>) -> Result<(), ExitError> {
+async fn declare(shared: &ConnectionShared, socket: &Socket, scope: Scope<'_>) -> Result<Vec<Unreached>, ExitError> {
     let topology = shared.topology.get();
     let open = async || socket.connection.create_channel().await;
     declare::declare(&topology, open, scope, Some(&socket.peer), OPERATION_TIMEOUT).await.map_err(exit)
+}
+
+/// Declares everything but exclusive queues. Queues that cannot be reached are left for later.
+async fn declare_shared(shared: &ConnectionShared, socket: &Socket) -> Result<(), ExitError> {
+    let unreached = declare(shared, socket, Scope::Shared).await?;
+    shared.learned.unreached.found(None, &unreached);
+    Ok(())
+}
+
+/// Declares the queues that could not be reached before, if it is time.
+async fn declare_again(shared: &ConnectionShared, socket: &Socket) -> Result<(), ExitError> {
+    let due = shared.learned.unreached.due();
+    if due.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = due.iter().map(String::as_str).collect();
+    let unreached = declare(shared, socket, Scope::Queues(&names)).await?;
+    shared.learned.unreached.found(Some(&due), &unreached);
+    Ok(())
+}
+
+/// Declares exclusive queues.
+async fn declare_exclusive(shared: &ConnectionShared, socket: &Socket, queues: &[String]) -> Result<(), ExitError> {
+    let names: Vec<&str> = queues.iter().map(String::as_str).collect();
+    match declare(shared, socket, Scope::Queues(&names)).await?.pop() {
+        Some(unreached) => Err(exit(unreached.why)),
+        None => Ok(()),
+    }
 }
 
 fn exit(error: TopologyError) -> ExitError {
@@ -335,8 +325,21 @@ impl ConnectionActor {
         ctx.run_interval(SELF_CHECK, |actor, ctx| {
             actor.check(None, ctx);
             actor.shared.outage.look();
+            actor.declare_again(ctx);
         });
         ctx.ready();
+    }
+
+    /// Declares queues again that could not be reached, if it is time.
+    fn declare_again(&mut self, ctx: &mut Context<Self>) {
+        let Some(socket) = self.socket.clone() else { return };
+        let shared = Arc::clone(&self.shared);
+        let declaring = async move { declare_again(&shared, &socket).await };
+        ctx.spawn(declaring.into_actor(self).map(|declared, _, ctx| {
+            if let Err(error) = declared {
+                ctx.fail(error);
+            }
+        }));
     }
 
     /// Tells the listeners and the log that the connection is lost.
@@ -352,8 +355,8 @@ impl ConnectionActor {
             let code = cause.and_then(reply).map(|(code, _)| code);
             let cause =
                 cause.map_or_else(|| "the socket is gone".to_owned(), |error| ClientError(error.clone()).to_string());
-            // Clears the socket, so that the loss is counted once.
-            self.socket = None;
+            // Taken, so that the loss is counted once. The next connection is tried elsewhere first.
+            self.socket.take().into_iter().for_each(|socket| self.shared.turn.failed(socket.address));
             self.shared.lost();
             self.lose(code, &cause);
             ctx.fail(ExitError::transient(ConnectionLost { connection: self.shared.name.clone(), cause }));
@@ -463,11 +466,8 @@ impl Handler<Declare> for ConnectionActor {
                 }));
             };
             match &what {
-                Declare::Shared => declare(&shared, &socket, Scope::Shared).await,
-                Declare::Exclusive(queues) => {
-                    let names: Vec<&str> = queues.iter().map(String::as_str).collect();
-                    declare(&shared, &socket, Scope::Exclusive(&names)).await
-                }
+                Declare::Shared => declare_shared(&shared, &socket).await,
+                Declare::Exclusive(queues) => declare_exclusive(&shared, &socket, queues).await,
             }
         })
     }
@@ -483,7 +483,7 @@ pub(crate) mod tests {
         ConnectionShared::new(
             "consume-0".to_owned(),
             Arc::new(broker),
-            TopologyStore::new(Topology::new()),
+            TopologyStore::new(crate::topology::Topology::new()),
             Arc::default(),
         )
     }

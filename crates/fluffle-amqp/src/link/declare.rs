@@ -14,6 +14,7 @@ use crate::{
         refusal,
         sanitizer::Peer,
         since,
+        unreached::Unreached,
     },
     topology::{
         ArgumentValue, Arguments, Binding, Entity, Exchange, ExchangeKind, Queue, Topology, TopologyError,
@@ -27,15 +28,18 @@ pub(crate) enum Scope<'a> {
     /// Everything but exclusive queues: an exclusive queue belongs to the connection that consumes from it.
     Shared,
     /// The queues of these names and their bindings, and nothing else.
-    Exclusive(&'a [&'a str]),
+    Queues(&'a [&'a str]),
 }
 
 /// Declares exchanges, then queues, then the bindings between exchanges, then the bindings of queues, on a channel of
 /// its own, and closes that channel. Declaring an entity that exists with the same properties changes nothing.
 ///
-/// On the first refusal the broker closes the channel (AMQP 0-9-1, 1.2.1.1), and for an unknown exchange type the whole
-/// connection: `open` must give a channel that nothing else uses. The first error ends the declaration. The entities
+/// On a refusal the broker closes the channel (AMQP 0-9-1, 1.2.1.1), and for an unknown exchange type the whole
+/// connection: `open` must give channels that nothing else uses. The first error ends the declaration. The entities
 /// that were declared before the error stay, and declaring again starts over.
+///
+/// Queues that [cannot be reached](TopologyErrorKind::Unreachable) are left out, and everything else is declared. The
+/// result tells of them.
 ///
 /// `peer` is the broker: if it is too old for an argument of a queue, nothing is declared.
 ///
@@ -44,46 +48,55 @@ pub(crate) enum Scope<'a> {
 /// Cancellation: a caller may drop this future and declare again.
 pub(crate) async fn declare(
     topology: &Topology,
-    open: impl AsyncFnOnce() -> Result<Channel, lapin::Error>,
+    open: impl AsyncFn() -> Result<Channel, lapin::Error>,
     scope: Scope<'_>,
     peer: Option<&Peer>,
     limit: Duration,
-) -> Result<(), TopologyError> {
+) -> Result<Vec<Unreached>, TopologyError> {
     topology.validate()?;
     let queues = queues_in_scope(topology, scope)?;
     queues.iter().try_for_each(|queue| since::check(queue, peer))?;
     let exchanges: Vec<&Exchange> = match scope {
         Scope::Shared => topology.exchanges().collect(),
-        Scope::Exclusive(_) => Vec::new(),
+        Scope::Queues(_) => Vec::new(),
     };
-    let channel = bounded(limit, open()).await.map_err(|error| failed(None, error))?;
-    let declaration = Declaration { channel: &channel, limit };
+    let open = async || bounded(limit, open()).await.map_err(|error| failed(None, error));
+    let mut declaration = Declaration { channel: open().await?, limit };
     for exchange in &exchanges {
         declaration.exchange(exchange).await?;
     }
+    let (mut reached, mut unreached) = (Vec::with_capacity(queues.len()), Vec::new());
     for queue in &queues {
-        declaration.queue(queue).await?;
+        match declaration.queue(queue).await {
+            Ok(()) => reached.push(queue),
+            Err(error) => {
+                unreached.push(Unreached::new(queue, error)?);
+                declaration.channel = open().await?;
+            }
+        }
     }
     for exchange in &exchanges {
         for binding in exchange.bindings() {
             declaration.exchange_binding(exchange, binding).await?;
         }
     }
-    for queue in &queues {
-        for binding in queue.bindings() {
-            declaration.queue_binding(queue, binding).await?;
+    for queue in reached {
+        if let Err(error) = declaration.bindings(queue).await {
+            unreached.push(Unreached::new(queue, error)?);
+            declaration.channel = open().await?;
         }
     }
-    let closed = bounded(limit, channel.close(200, "topology declared".into())).await;
+    let closed = bounded(limit, declaration.channel.close(200, "topology declared".into())).await;
     closed.map_err(|error| failed(None, error))?;
-    tracing::debug!(exchanges = exchanges.len(), queues = queues.len(), "topology declared");
-    Ok(())
+    let not_reached = unreached.len();
+    tracing::debug!(exchanges = exchanges.len(), queues = queues.len(), not_reached, "topology declared");
+    Ok(unreached)
 }
 
 fn queues_in_scope<'a>(topology: &'a Topology, scope: Scope<'_>) -> Result<Vec<&'a Queue>, TopologyError> {
     match scope {
         Scope::Shared => Ok(topology.queues().filter(|queue| !queue.is_exclusive()).collect()),
-        Scope::Exclusive(names) => names.iter().map(|name| named(topology, name)).collect(),
+        Scope::Queues(names) => names.iter().map(|name| named(topology, name)).collect(),
     }
 }
 
@@ -95,12 +108,12 @@ fn named<'a>(topology: &'a Topology, name: &str) -> Result<&'a Queue, TopologyEr
 }
 
 /// The channel of one declaration, and the limit for each answer of the broker.
-struct Declaration<'a> {
-    channel: &'a Channel,
+struct Declaration {
+    channel: Channel,
     limit: Duration,
 }
 
-impl Declaration<'_> {
+impl Declaration {
     async fn exchange(&self, exchange: &Exchange) -> Result<(), TopologyError> {
         let entity = exchange.entity();
         let options = ExchangeDeclareOptions {
@@ -140,6 +153,13 @@ impl Declaration<'_> {
         let options = ExchangeBindOptions::default();
         let bound = self.channel.exchange_bind(destination, source, key, options, arguments);
         bounded(self.limit, bound).await.map_err(|error| failed(Some(entity), error))
+    }
+
+    async fn bindings(&self, queue: &Queue) -> Result<(), TopologyError> {
+        for binding in queue.bindings() {
+            self.queue_binding(queue, binding).await?;
+        }
+        Ok(())
     }
 
     async fn queue_binding(&self, queue: &Queue, binding: &Binding) -> Result<(), TopologyError> {

@@ -17,8 +17,10 @@ use crate::{
     base::clock,
     link::{
         broker::Broker,
-        connection::{self, ConnectionActor, ConnectionShared, Learned, TopologyStore},
+        connection::{self, ConnectionActor, ConnectionShared},
+        learned::{Learned, most_slots},
         pending_starts::PendingStarts,
+        topology_store::TopologyStore,
     },
 };
 
@@ -257,7 +259,7 @@ impl Pool {
     /// the broker.
     fn most_slots(&self) -> usize {
         let Broker { endpoints, pool, .. } = &*self.broker;
-        let asked = endpoints.iter().filter_map(|endpoint| endpoint.channel_max).map(connection::most_slots).min();
+        let asked = endpoints.iter().filter_map(|endpoint| endpoint.channel_max).map(most_slots).min();
         [asked, self.learned.most_slots()].into_iter().flatten().fold(pool.channels.max(1), usize::min)
     }
 

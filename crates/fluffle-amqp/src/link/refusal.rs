@@ -23,7 +23,7 @@ pub(crate) fn says_missing(error: &lapin::Error) -> bool {
     match error.kind() {
         lapin::ErrorKind::ProtocolError(refusal) => {
             let text = refusal.get_message();
-            *refusal.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) && !text.as_str().contains("is down")
+            *refusal.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) && !is_down(text.as_str())
         }
         _ => false,
     }
@@ -65,15 +65,28 @@ fn refused(entity: Entity, text: &str) -> Kind {
     Kind::Invalid { entity, problem }
 }
 
-/// 404: a binding names a missing entity. For the declaration of an entity, and for a queue whose home node is down,
-/// the broker answers 404 for a reason that may pass.
+/// 404: a binding names a missing entity, or the node that holds the queue is down. For the declaration of an entity
+/// the broker answers 404 for another reason that may pass.
 fn not_found(entity: Entity, text: &str) -> Kind {
+    if is_down(text) {
+        return Kind::Unreachable { entity, node: home_node(text), text: text.to_owned() };
+    }
     match entity {
-        Entity::Binding { .. } if !text.contains("is down") => {
-            Kind::NotFound { missing: missing(text), referenced_by: entity }
-        }
+        Entity::Binding { .. } => Kind::NotFound { missing: missing(text), referenced_by: entity },
         entity => Kind::Connection { entity: Some(entity) },
     }
+}
+
+/// Whether a text of the broker with code 404 is about a queue that exists, but whose node is down.
+fn is_down(text: &str) -> bool {
+    text.contains("is down")
+}
+
+/// Parses `NOT_FOUND - home node 'rabbit@b' of durable queue 'q' in vhost '/' is down or inaccessible`, and what
+/// RabbitMQ 4 writes: `NOT_FOUND - queue 'q' in vhost '/' process is stopped by supervisor` names no node.
+fn home_node(text: &str) -> Option<String> {
+    let (_, text) = text.split_once("home node '")?;
+    Some(text.split_once('\'')?.0.to_owned())
 }
 
 /// Parses `NOT_FOUND - no exchange 'orders' in vhost '/'`.
@@ -239,13 +252,14 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_whose_node_is_down_is_awaited() {
+    fn a_queue_whose_node_is_down_is_named_with_its_node() {
         let text = "NOT_FOUND - home node 'rabbit@b' of durable queue 'q' in vhost '/' is down or \
                     inaccessible";
         let binding = Entity::Binding { exchange: "x".into(), destination: Box::new(queue()), key: "k".into() };
         for entity in [queue(), binding] {
             let kind = soft(AMQPSoftError::NOTFOUND, entity.clone(), text);
-            assert_eq!(kind, Kind::Connection { entity: Some(entity) });
+            let node = Some("rabbit@b".to_owned());
+            assert_eq!(kind, Kind::Unreachable { entity, node, text: text.to_owned() });
         }
     }
 

@@ -21,6 +21,7 @@ use crate::{
         broker::Broker,
         class::ClientError,
         depth::depth,
+        endpoint_order::Turn,
         socket,
     },
     publish::{
@@ -111,8 +112,8 @@ async fn attempt(replay: &Replay, broker: &Broker, done: &mut Replayed) -> Resul
     if done.id.len() > 255 {
         return Err(format!("its id has {} bytes, and AMQP allows 255: use a shorter id", done.id.len()));
     }
-    let (socket, _) =
-        socket::connect(broker, &format!("{}/replay", broker.name)).await.map_err(|error| error.to_string())?;
+    let name = format!("{}/replay", broker.name);
+    let (socket, _) = socket::connect(broker, &name, &Turn::alone()).await.map_err(|error| error.to_string())?;
     // When the connection ends, the broker puts every letter back that is not acknowledged.
     let outcome = async {
         let letters = within(socket.connection.create_channel()).await?;

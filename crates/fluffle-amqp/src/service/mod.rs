@@ -74,9 +74,10 @@ use crate::{
     link::{
         broker::Broker,
         channel::{self, ChannelShared, Mode},
-        connection::{Learned, TopologyStore},
+        learned::Learned,
         pending_starts::{PendingStarts, Started},
         pool::{ConnectionSlot, Pool, Role},
+        topology_store::TopologyStore,
     },
     publish::{self, publisher::Publisher, route::Route, send_queue::SendQueue},
     request::{actor as requester, requester::Requester},

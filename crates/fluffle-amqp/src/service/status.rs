@@ -237,6 +237,9 @@ pub struct ConnectionStatus {
     /// The product and version that the broker named when the socket came up, for example `RabbitMQ 3.13.7`. `None`
     /// until the first socket is up.
     pub broker: Option<String>,
+    /// Queues of the topology that cannot be reached because their node of the cluster is down, each as a sentence with
+    /// the queue and the node. Nothing else waits for them. The same for all connections of a service.
+    pub unreachable: Vec<String>,
     /// The number of channels that have a slot on the connection, open or not.
     pub channels: usize,
     /// If the broker blocks publishing on this connection, the broker's reason, else `None`.
@@ -255,6 +258,7 @@ fn connection_status(shared: &ConnectionShared) -> ConnectionStatus {
         connects: shared.connects(),
         endpoint: endpoint.map(|endpoint| endpoint.to_string()),
         broker: peer.map(|peer| peer.to_string()),
+        unreachable: shared.unreached(),
         channels: shared.slots_in_use.load(std::sync::atomic::Ordering::Relaxed),
         blocked,
         blocked_since,

@@ -142,6 +142,18 @@ pub enum TopologyErrorKind {
         /// The limit for this one answer.
         limit: Duration,
     },
+    /// The queue exists, and the node of the cluster that holds it is down (404). Transient: nothing else of the
+    /// topology is affected, and the queue is declared again until it can be reached.
+    ///
+    /// A quorum queue goes on without one of its nodes; a classic queue has only one (RabbitMQ, "Clustering Guide").
+    Unreachable {
+        /// The queue, or a binding of it.
+        entity: Entity,
+        /// The node, if the broker's text could be parsed.
+        node: Option<String>,
+        /// The broker's text.
+        text: String,
+    },
     /// The channel or the connection failed for a reason that may pass; see [`source`](std::error::Error::source).
     /// Transient.
     Connection {
@@ -187,7 +199,7 @@ impl TopologyError {
             | Kind::AccessRefused { .. }
             | Kind::Invalid { .. }
             | Kind::Toml { .. } => true,
-            Kind::Locked { .. } | Kind::Timeout { .. } | Kind::Connection { .. } => false,
+            Kind::Locked { .. } | Kind::Timeout { .. } | Kind::Unreachable { .. } | Kind::Connection { .. } => false,
         }
     }
 }
@@ -243,6 +255,12 @@ impl fmt::Display for TopologyErrorKind {
             }
             Self::Timeout { entity: None, limit } => {
                 write!(f, "topology: the broker did not open or close a channel within {limit:?}")
+            }
+            Self::Unreachable { entity, node: Some(node), .. } => {
+                write!(f, "{entity} cannot be reached, because its node {node} is down (404): start that node")
+            }
+            Self::Unreachable { entity, node: None, text } => {
+                write!(f, "{entity} cannot be reached, because its node is down (404): {text}; start that node")
             }
             Self::Connection { entity: Some(entity) } => {
                 write!(f, "{entity}: the connection failed before it was declared")

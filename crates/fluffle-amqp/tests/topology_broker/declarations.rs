@@ -68,7 +68,7 @@ async fn a_temporary_queue_is_declared_by_its_connection_alone_and_again_under_i
     client.declare(&topology).await.unwrap();
     assert!(!exists(&client, &name).await);
 
-    let scope = Scope::Exclusive(&["screen"]);
+    let scope = Scope::Queues(&["screen"]);
     for _ in 0..2 {
         let consumer = connect(client.vhost.url()).await;
         declare_on(&consumer, &topology, scope).await.unwrap();

@@ -51,7 +51,9 @@ async fn connect(url: &str) -> Connection {
 }
 
 async fn declare_on(connection: &Connection, topology: &Topology, scope: Scope<'_>) -> Result<(), TopologyError> {
-    declare::declare(topology, async || connection.create_channel().await, scope, None, LIMIT).await
+    let unreached = declare::declare(topology, async || connection.create_channel().await, scope, None, LIMIT).await?;
+    assert!(unreached.is_empty(), "{unreached:?}");
+    Ok(())
 }
 
 async fn publish(channel: &Channel, exchange: &str, key: &str, headers: FieldTable) {

@@ -85,7 +85,7 @@ async fn what_the_broker_alone_refuses_is_permanent_and_keeps_its_text() {
 async fn an_exclusive_queue_is_locked_until_its_connection_ends() {
     let client = Client::new().await;
     let topology = Topology::new().queue(Queue::classic("mine").exclusive());
-    let scope = Scope::Exclusive(&["mine"]);
+    let scope = Scope::Queues(&["mine"]);
     declare_on(&client.connection, &topology, scope).await.unwrap();
 
     let other = connect(client.vhost.url()).await;
@@ -101,7 +101,7 @@ async fn an_exclusive_queue_is_locked_until_its_connection_ends() {
 #[tokio::test]
 async fn an_unknown_queue_in_the_scope_is_named() {
     let client = Client::new().await;
-    let scope = Scope::Exclusive(&["nobody"]);
+    let scope = Scope::Queues(&["nobody"]);
     let error = declare_on(&client.connection, &Topology::new(), scope).await.unwrap_err();
     let Kind::Invalid { entity, .. } = error.kind() else { panic!("{error:?}") };
     assert_eq!(*entity, Entity::Queue("nobody".into()));

@@ -29,20 +29,22 @@ pub(super) struct Candidate {
     pub(super) address: io::Result<SocketAddr>,
 }
 
-/// The addresses of all endpoints, one endpoint after the other.
-pub(super) struct Candidates {
+/// The addresses of all endpoints, one endpoint after the other. `arrange` puts the addresses of one endpoint in order.
+pub(super) struct Candidates<F> {
     ready: VecDeque<Candidate>,
     names: VecDeque<(usize, Resolving)>,
+    arrange: F,
 }
 
-impl Candidates {
-    /// The candidates of endpoints whose names `names` resolve, in order. A name is not resolved before its turn.
-    pub(super) fn new(names: impl IntoIterator<Item = Resolving>) -> Self {
-        Self { ready: VecDeque::new(), names: names.into_iter().enumerate().collect() }
+impl<F: Fn(usize, Vec<SocketAddr>) -> Vec<SocketAddr>> Candidates<F> {
+    /// The candidates of endpoints whose names `names` resolve, in order, each with the endpoint's index in the
+    /// broker's list. A name is not resolved before its turn.
+    pub(super) fn new(names: impl IntoIterator<Item = (usize, Resolving)>, arrange: F) -> Self {
+        Self { ready: VecDeque::new(), names: names.into_iter().collect(), arrange }
     }
 }
 
-impl CandidateSource for Candidates {
+impl<F: Fn(usize, Vec<SocketAddr>) -> Vec<SocketAddr>> CandidateSource for Candidates<F> {
     type Candidate = Candidate;
 
     async fn next(&mut self) -> Option<Candidate> {
@@ -60,7 +62,8 @@ impl CandidateSource for Candidates {
                             none(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
                         }
                         Ok(addresses) => {
-                            addresses.into_iter().map(|address| Candidate { endpoint, address: Ok(address) }).collect()
+                            let addresses = (self.arrange)(endpoint, addresses).into_iter();
+                            addresses.map(|address| Candidate { endpoint, address: Ok(address) }).collect()
                         }
                         Err(why) => none(why),
                     };
@@ -141,12 +144,8 @@ mod tests {
         let begin = Instant::now();
         let slow = Duration::from_secs(3);
         let broken: Resolving = Box::pin(async { Err(io::Error::other("no such name")) });
-        let mut all = Candidates::new([
-            name(slow, "1.1.1.1"),
-            name(Duration::ZERO, "2.2.2.1 2.2.2.2"),
-            name(Duration::ZERO, ""),
-            broken,
-        ]);
+        let names = [name(slow, "1.1.1.1"), name(Duration::ZERO, "2.2.2.1 2.2.2.2"), name(Duration::ZERO, ""), broken];
+        let mut all = Candidates::new(names.into_iter().enumerate(), |_, addresses| addresses);
         let mut seen = Vec::new();
         while let Some(Candidate { endpoint, address }) = all.next().await {
             let what = address.map_or_else(|why| why.to_string(), |address| address.ip().to_string());

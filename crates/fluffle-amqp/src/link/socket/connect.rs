@@ -16,7 +16,7 @@ use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties, ErrorKind,
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     base::frame::DEFAULT_FRAME_MAX,
@@ -24,6 +24,7 @@ use crate::{
         broker::Broker,
         class::{Class, Operation, classify, reply},
         endpoint::{Endpoint, Mechanism},
+        endpoint_order::Turn,
         sanitizer::{
             Peer, Sanitizer,
             stream::{self, Sanitized, SanitizedRuntime, TokioStream},
@@ -31,7 +32,7 @@ use crate::{
         socket::{
             candidates::{Candidate, Candidates, Resolving, resolve},
             open::{CutOnDrop, Cutter, Socket},
-            race::{Progress, race},
+            race::{ATTEMPT_DELAY, Progress, race},
         },
         tls::{self, Tls},
     },
@@ -114,35 +115,74 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// Connects to the first address that accepts, in the order of the endpoints; [`race`] says when the next address is
-/// tried.
+/// Connects to the first address that accepts, in the order that `turn` gives; [`race`] says when the next address is
+/// tried. `turn` hears which addresses failed, and which one accepted.
 ///
 /// Each address has its endpoint's limit for TCP, TLS and the AMQP handshake together.
 ///
 /// Cancellation: dropping the future cuts the sockets of its attempts.
-pub(crate) async fn connect(broker: &Broker, name: &str) -> Result<(Socket, Endpoint), ConnectError> {
-    let names = broker.endpoints.iter().map(|endpoint| resolve(endpoint, broker.connect_timeout_for(endpoint)));
-    connect_resolved(broker, name, names).await
+pub(crate) async fn connect(broker: &Broker, name: &str, turn: &Turn) -> Result<(Socket, Endpoint), ConnectError> {
+    let order = turn.endpoints(broker.endpoint_order, broker.endpoints.len());
+    let names = order.into_iter().filter_map(|number| {
+        let endpoint = broker.endpoints.get(number)?;
+        Some((number, resolve(endpoint, broker.connect_timeout_for(endpoint))))
+    });
+    connect_resolved(broker, name, turn, names).await
 }
 
 /// As [`connect`], with the resolution of each endpoint's name as an argument.
 async fn connect_resolved(
     broker: &Broker,
     name: &str,
-    names: impl IntoIterator<Item = Resolving>,
+    turn: &Turn,
+    names: impl IntoIterator<Item = (usize, Resolving)>,
 ) -> Result<(Socket, Endpoint), ConnectError> {
     let attempt = |Candidate { endpoint: number, address }: Candidate, progress| async move {
         let endpoint =
             broker.endpoints.get(number).ok_or_else(|| unresolved(number, "?".to_owned(), "no such endpoint"))?;
         match address {
             Ok(address) => {
+                let trial = Trial::new(turn, address);
                 let connected = connect_to(broker, endpoint, address, name, &progress).await;
+                trial.ended(connected.is_ok());
                 connected.map(|socket| (socket, endpoint.clone())).map_err(|failed| Attempt { number, ..failed })
             }
-            Err(why) => Err(unresolved(number, endpoint.to_string(), why)),
+            Err(why) => {
+                turn.unresolved(number);
+                Err(unresolved(number, endpoint.to_string(), why))
+            }
         }
     };
-    race(Candidates::new(names), attempt).await.map_err(|attempts| ConnectError { attempts })
+    let arrange = |number, addresses| turn.addresses(broker.endpoint_order, number, addresses);
+    race(Candidates::new(names, arrange), attempt).await.map_err(|attempts| ConnectError { attempts })
+}
+
+/// An attempt on an address that is going on. Dropped because a later attempt has won, it counts as failed.
+struct Trial<'a> {
+    turn: &'a Turn,
+    address: SocketAddr,
+    begun: Instant,
+    ended: bool,
+}
+
+impl<'a> Trial<'a> {
+    fn new(turn: &'a Turn, address: SocketAddr) -> Self {
+        Self { turn, address, begun: Instant::now(), ended: false }
+    }
+
+    fn ended(mut self, well: bool) {
+        self.ended = true;
+        if well { self.turn.works(self.address) } else { self.turn.failed(self.address) }
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        // One that began a moment ago is not to blame that another one has won.
+        if !self.ended && self.begun.elapsed() >= ATTEMPT_DELAY {
+            self.turn.failed(self.address);
+        }
+    }
 }
 
 fn unresolved(number: usize, endpoint: String, why: impl fmt::Display) -> Attempt {
@@ -183,7 +223,7 @@ async fn connect_to(
         Ok(Ok(connection)) => {
             guard.disarm();
             let peer = peer.get().cloned().unwrap_or_default();
-            Ok(Socket { connection, cutter, peer })
+            Ok(Socket { connection, cutter, peer, address })
         }
         Ok(Err(error)) => {
             let about_tls = matches!(error.kind(), ErrorKind::IOError(io) if tls::is_refused(io));

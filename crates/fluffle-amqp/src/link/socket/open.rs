@@ -1,7 +1,7 @@
 //! An open connection, how it is closed, and how its socket is cut.
 
 use std::{
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -46,6 +46,7 @@ pub(crate) struct Socket {
     pub(crate) cutter: Cutter,
     /// What the broker says of itself.
     pub(crate) peer: Peer,
+    pub(crate) address: SocketAddr,
 }
 
 impl Socket {

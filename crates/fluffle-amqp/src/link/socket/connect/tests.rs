@@ -7,7 +7,7 @@ use std::{
 use fluffle_harness::{RabbitMq, Vhost};
 use tokio::net::TcpSocket;
 
-use crate::link::socket::connect::*;
+use crate::link::{endpoint_order::EndpointOrder, socket::connect::*};
 
 /// The limit for each address. No test may take this long.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,6 +28,12 @@ fn broker(vhost: &Vhost<'_>) -> Broker {
 fn name(addresses: impl Into<Vec<SocketAddr>>) -> Resolving {
     let addresses = addresses.into();
     Box::pin(async { Ok(addresses) })
+}
+
+/// Connects in the order in which the names are given, and so their addresses.
+async fn connected<const N: usize>(broker: &Broker, names: [Resolving; N]) -> Result<(Socket, Endpoint), ConnectError> {
+    let broker = broker.clone().endpoint_order(EndpointOrder::Listed);
+    connect_resolved(&broker, "test", &Turn::alone(), names.into_iter().enumerate()).await
 }
 
 /// Accepts TCP and passes each connection to `then`, for as long as the test's process lives.
@@ -91,7 +97,7 @@ async fn of_a_name_with_several_addresses_the_first_good_one_is_taken_whatever_t
         ("is no broker", answering("HTTP/1.1 503 Service Unavailable\r\n\r\n")),
     ] {
         let begun = Instant::now();
-        let connected = connect_resolved(&broker(&vhost), "test", [name([bad, good])]).await;
+        let connected = connected(&broker(&vhost), [name([bad, good])]).await;
         let (socket, _) = connected.unwrap_or_else(|error| panic!("{what}: {error}"));
         assert!(begun.elapsed() < LONG_BEFORE, "{what}: {:?}", begun.elapsed());
         socket.close("done", LIMIT).await.unwrap();
@@ -105,7 +111,7 @@ async fn an_endpoint_that_says_nothing_does_not_use_up_the_time_of_the_next() {
     let black_hole = BlackHole::new().await;
     let begun = Instant::now();
     let names = [name([black_hole.address, mute(2), mute(3)]), name([good])];
-    let (socket, endpoint) = connect_resolved(&broker, "test", names).await.unwrap();
+    let (socket, endpoint) = connected(&broker, names).await.unwrap();
     assert_eq!(endpoint, broker.endpoints[1]);
     assert!(begun.elapsed() < LONG_BEFORE, "{:?}", begun.elapsed());
     socket.close("done", LIMIT).await.unwrap();
@@ -123,7 +129,7 @@ async fn attempts_that_did_not_win_leave_no_connection_behind() {
         let _ = inward.read_to_end(&mut bytes);
         tell.send((port, bytes.len())).unwrap();
     });
-    let (socket, _) = connect_resolved(&broker(&vhost), "test", [name([slow, good])]).await.unwrap();
+    let (socket, _) = connected(&broker(&vhost), [name([slow, good])]).await.unwrap();
     let (_, said) =
         tokio::task::spawn_blocking(move || ended.recv_timeout(LONG_BEFORE)).await.unwrap().expect("it is cut");
     assert_eq!(said, 8, "the protocol header");
@@ -135,7 +141,7 @@ async fn when_no_address_is_good_each_is_named_with_what_it_did() {
     let (vhost, good) = vhost();
     let (refusing, closing) = (refusing(), peer(3, drop));
     let nobody = Broker::new(&vhost.url().replace("guest:guest@", "nobody:hunter2@")).unwrap();
-    let error = connect_resolved(&nobody, "test", [name([refusing, closing, good])]).await.map(|_| ()).unwrap_err();
+    let error = connected(&nobody, [name([refusing, closing, good])]).await.map(|_| ()).unwrap_err();
     let text = error.to_string();
     for part in ["Connection refused", "ACCESS_REFUSED", &refusing.to_string(), &closing.to_string(), &good.to_string()]
     {
@@ -144,10 +150,10 @@ async fn when_no_address_is_good_each_is_named_with_what_it_did() {
     assert!(!text.contains("hunter2"), "{text}");
     assert_eq!(error.class(false), Class::Transient, "one of those that answered may yet let us in");
 
-    let error = connect_resolved(&nobody, "test", [name([refusing, good])]).await.map(|_| ()).unwrap_err();
+    let error = connected(&nobody, [name([refusing, good])]).await.map(|_| ()).unwrap_err();
     assert_eq!(error.class(false), Class::Permanent, "nobody listens at the first: {error}");
 
-    let error = connect_resolved(&nobody, "test", [name([])]).await.map(|_| ()).unwrap_err();
+    let error = connected(&nobody, [name([])]).await.map(|_| ()).unwrap_err();
     assert!(error.to_string().ends_with("the name has no address"), "{error}");
     assert_eq!(error.class(false), Class::Transient);
 }
