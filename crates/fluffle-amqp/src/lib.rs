@@ -106,6 +106,7 @@ pub use publish::{
     forwarder::Forwarder,
     message::{Prepared, PreparedError},
     options::MessageOptions,
+    passing::Republish,
     publisher::Publisher,
     receipt::{Confirmed, MessageId, Receipt},
     route::{Confirms, Route},

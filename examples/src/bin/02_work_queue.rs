@@ -82,8 +82,9 @@ async fn main() -> Result<(), Error> {
         say("Jobs until you press Ctrl-C:");
         actix::spawn(async move {
             for number in 0.. {
-                // Waits for the confirm, so it is never faster than the broker. Fails when the service has ended.
-                if out.publish(job(number)).await.is_err() {
+                // Waits for the confirm, so it is never faster than the broker.
+                if let Err(error) = out.publish(job(number)).await {
+                    say(format!("No more jobs: {error}"));
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::topology::{Topology, TopologyError};
+use crate::topology::{Destination, Topology, TopologyError};
 
 /// The application's topology, and the queues that consumers and requesters add.
 #[derive(Default)]
@@ -15,6 +15,11 @@ impl TopologyStore {
 
     pub(crate) fn get(&self) -> Topology {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where messages with this routing key go.
+    pub(crate) fn destination(&self, exchange: &str, key: &str) -> Destination {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).destination(exchange, key)
     }
 
     /// Adds the entities of `other`. An entity that is in both must have the same properties.

@@ -16,7 +16,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running,
 use fluffle_supervise::{ActorSpec, ExitError, SupervisedAddr, SupervisedContext};
 use tokio::{
     sync::{mpsc, watch},
-    time::{interval, sleep},
+    time::{Instant as Moment, interval, sleep, sleep_until},
 };
 
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
         confirm::{ConfirmTracker, ConfirmVerdict},
         entry::Entry,
         overdue::Overdue,
+        passing::Passing,
         send_queue::{LOOK, OnChannel, SendQueue, UnsentEntries},
     },
 };
@@ -164,6 +165,7 @@ async fn run(
     let mut draining_since = None;
     let mut proven = false;
     let mut linger = pin!(send_queue.linger());
+    let passing = Passing { republish: send_queue.republish, topology: Arc::clone(&shared.connection.topology) };
     loop {
         let drain_asked = draining_since.is_some();
         if drain_asked {
@@ -174,7 +176,11 @@ async fn run(
             suspects = next.is_some();
             on_channel.publish(next);
         }
+        let mut next_due = None;
         if !suspects {
+            let due;
+            (due, next_due) = send_queue.due();
+            on_channel.publish(due);
             on_channel.publish_waiting(&mut waiting);
             on_channel.open();
         }
@@ -189,7 +195,7 @@ async fn run(
                     proven = true;
                     shared.prove();
                 }
-                if let Some(error) = settle(&send_queue, &mut settled) {
+                if let Some(error) = settle(&send_queue, &on_channel, &mut settled, &passing) {
                     return End::ChannelLost(error);
                 }
             }
@@ -201,6 +207,7 @@ async fn run(
             _ = draining.wait_for(|asked| *asked), if !drain_asked => {
                 draining_since = Some(PublisherDrain::begin(&send_queue));
             }
+            () = until(next_due) => {}
             // A journal tells nobody when its last record goes.
             () = sleep(LOOK), if drain_asked && send_queue.journal.is_some() => {}
             _ = look.tick() => {
@@ -214,6 +221,14 @@ async fn run(
                 }
             }
         }
+    }
+}
+
+/// Waits until then; for ever, if there is no such time.
+async fn until(time: Option<Moment>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
     }
 }
 
@@ -276,15 +291,20 @@ fn unconfirmed(send_queue: &SendQueue) -> lapin::Error {
     lapin::Error::from(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }
 
-/// Settles messages by their verdicts, and empties `settled`. Gives the error that ended the channel, if one of the
-/// verdicts has one.
-fn settle(send_queue: &SendQueue, settled: &mut Vec<(u64, ConfirmVerdict)>) -> Option<lapin::Error> {
+/// Settles messages by their verdicts, and empties `settled`. Publishes what waited for them. Gives the error that ended
+/// the channel, if one of the verdicts has one.
+fn settle(
+    send_queue: &SendQueue,
+    on_channel: &OnChannel,
+    settled: &mut Vec<(u64, ConfirmVerdict)>,
+    passing: &Passing,
+) -> Option<lapin::Error> {
     let lost = settled.iter().filter_map(|(_, verdict)| match verdict {
         ConfirmVerdict::Lost(error) => Some(error),
         _ => None,
     });
     // If there are several errors, one from the broker says more than lapin's "invalid channel state".
     let lost = lost.reduce(|first, other| if other.is_amqp_error() { other } else { first }).cloned();
-    send_queue.settle(settled.drain(..));
+    on_channel.publish(send_queue.settle(settled.drain(..), passing));
     lost
 }

@@ -15,6 +15,7 @@ pub(crate) mod name;
 pub(crate) mod options;
 pub(crate) mod outcome;
 pub(crate) mod overdue;
+pub(crate) mod passing;
 pub(crate) mod properties;
 pub(crate) mod publish_events;
 pub(crate) mod publisher;

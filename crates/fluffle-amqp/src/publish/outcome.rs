@@ -240,6 +240,11 @@ impl OutcomeSender {
         Arc::ptr_eq(&self.pending, pending)
     }
 
+    /// Until when its sender waits.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.pending.deadline
+    }
+
     /// Whether no sender waits for the outcome any more.
     pub(crate) fn unheard(&self) -> bool {
         Arc::strong_count(&self.pending) == 1

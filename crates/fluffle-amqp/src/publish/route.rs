@@ -13,6 +13,7 @@ use crate::{
         error::PublishErrorKind,
         message::{Address, Prepared, new_id},
         options::MessageOptions,
+        passing::Republish,
         properties::Labels,
     },
 };
@@ -59,6 +60,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// | [`mandatory`](Route::mandatory) | true: a message that no queue takes is an error, not a silent loss |
 /// | [`persistent`](Route::persistent) | true: messages in durable queues survive a restart of the broker |
 /// | [`deadline`](Route::deadline) | 30 s from `publish` to the broker's confirm, reconnects included |
+/// | [`republish`](Route::republish) | what an election in the cluster refused is published again, until the deadline |
 /// | [`gzip`](Route::gzip) | off |
 /// | [`name`](Route::name) | the exchange's, or the queue's |
 /// | codec | Protobuf; another with [`Route::coded`] |
@@ -90,6 +92,7 @@ pub struct Route<T> {
     pub(crate) max_bytes: u64,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) deadline: Duration,
+    pub(crate) republish: Republish,
     pub(crate) wire: Wire<T>,
 }
 
@@ -172,6 +175,7 @@ impl<T> Route<T> {
             max_bytes: DEFAULT_BYTES,
             rate_limit: None,
             deadline: Duration::from_secs(30),
+            republish: Republish::default(),
             wire,
         }
     }
@@ -355,6 +359,13 @@ impl<T> Route<T> {
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = limit.min(LONGEST);
+        self
+    }
+
+    /// Which messages that a queue refused are published again by themselves. Default: [`Republish::Elections`].
+    #[must_use]
+    pub fn republish(mut self, republish: Republish) -> Self {
+        self.republish = republish;
         self
     }
 

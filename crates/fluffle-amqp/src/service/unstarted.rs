@@ -95,6 +95,7 @@ fn lane<T: 'static>(route: &Route<T>, name: String, journal: Option<Ledger>) -> 
         bytes: route.max_bytes,
         journal,
         batches: batcher.clone().map(|batcher| batcher as Arc<dyn OpenBatches>),
+        republish: route.republish,
     });
     PublisherChannel { send_queue, batcher }
 }

@@ -6,6 +6,7 @@
 mod argument;
 mod binding;
 mod cycle;
+mod destination;
 mod error;
 mod exchange;
 mod name;
@@ -22,6 +23,7 @@ mod weights;
 pub use argument::ArgumentValue;
 pub(crate) use argument::Arguments;
 pub use binding::{Binding, Match};
+pub(crate) use destination::Destination;
 pub use error::{Difference, Entity, TopologyError, TopologyErrorKind};
 pub(crate) use exchange::CONSISTENT_HASH;
 pub use exchange::{Exchange, ExchangeKind, HashProperty};

@@ -406,6 +406,12 @@ impl Queue {
         self.problem.as_deref()
     }
 
+    /// Whether the queue has a limit and refuses messages beyond it.
+    pub(super) fn refuses_when_full(&self) -> bool {
+        let has_limit = ["x-max-length", "x-max-length-bytes"].iter().any(|limit| self.arguments.contains_key(*limit));
+        has_limit && self.text("x-overflow").is_some_and(|overflow| overflow.starts_with("reject-publish"))
+    }
+
     /// How errors name this queue.
     pub(crate) fn entity(&self) -> Entity {
         Entity::Queue(self.name.clone())

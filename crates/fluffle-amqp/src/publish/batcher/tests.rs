@@ -24,6 +24,7 @@ fn batcher(terms: Batching, mailbox: usize) -> (Arc<Batcher<String>>, Arc<SendQu
         bytes: 1 << 26,
         journal: None,
         batches: Some(Arc::clone(&batcher) as Arc<dyn OpenBatches>),
+        republish: crate::publish::passing::Republish::default(),
     });
     (batcher, send_queue)
 }

@@ -47,6 +47,7 @@
 //! - A sender never waits for lock 5. If the lock is taken, the message of the sender goes to the mailbox.
 //! - Locks 6 to 10 are released before anything is published. Lock 6 is also released before a sender is told of an
 //!   outcome, except if the sender has withdrawn its message or is gone.
+//! - Under lock 6, the lock of the service's `TopologyStore` is taken, under which nothing else is.
 //! - lapin and the store of the journal have locks of their own, which are taken under locks 2, 4, 5, 7 and 9.
 //!   Neither of them calls back into this crate under a lock of its own: the journal's thread tells the `Ledger` of a
 //!   record that could not be written, and takes lock 7 for it.
@@ -58,6 +59,7 @@
 mod books;
 mod direct;
 mod fed_by;
+mod lines;
 mod on_channel;
 mod queue;
 mod reserved;

@@ -59,7 +59,7 @@ impl OnChannel {
 
     /// How many more messages the window has room for.
     pub(crate) fn room(&self) -> usize {
-        self.send_queue.window.saturating_sub(self.len())
+        self.send_queue.window.saturating_sub(self.len()).min(self.send_queue.room_behind())
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -27,6 +27,7 @@ use crate::{
         message::Prepared,
         name::PublisherName,
         outcome::{OutcomeSender, SendOutcome},
+        passing::{Passing, Republish},
         send_queue::{
             books::Books,
             direct::Direct,
@@ -55,6 +56,7 @@ pub(crate) struct SendSettings {
     pub(crate) bytes: u64,
     pub(crate) journal: Option<Ledger>,
     pub(crate) batches: Option<Arc<dyn OpenBatches>>,
+    pub(crate) republish: Republish,
 }
 
 /// The open batches of a publisher, without the type of their messages.
@@ -85,6 +87,7 @@ pub(crate) struct SendQueue {
     /// If there is a journal, accepted messages are in it, and never in the mailbox.
     pub(crate) journal: Option<Arc<Ledger>>,
     batches: Option<Arc<dyn OpenBatches>>,
+    pub(crate) republish: Republish,
     pub(super) direct: Direct,
     sender: mpsc::Sender<Entry>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Entry>>>,
@@ -103,7 +106,17 @@ impl SendQueue {
     /// A send queue without a journal and without batches.
     pub(crate) fn new(name: String, mailbox: usize, window: usize, confirm_limit: Duration) -> Arc<Self> {
         let bytes = DEFAULT_BYTES;
-        Self::with(SendSettings { name, mailbox, window, confirm_limit, bytes, journal: None, batches: None })
+        let republish = Republish::default();
+        Self::with(SendSettings {
+            name,
+            mailbox,
+            window,
+            confirm_limit,
+            bytes,
+            journal: None,
+            batches: None,
+            republish,
+        })
     }
 
     pub(crate) fn with(settings: SendSettings) -> Arc<Self> {
@@ -117,6 +130,7 @@ impl SendQueue {
             bytes: ByteRoom::new(settings.bytes),
             journal,
             batches: settings.batches,
+            republish: settings.republish,
             direct: Direct::default(),
             sender,
             receiver: Arc::new(tokio::sync::Mutex::new(receiver)),
@@ -268,14 +282,30 @@ impl SendQueue {
         self.unsettled.has_suspects()
     }
 
-    /// The sequence number of the oldest message without a verdict, and that of the next message.
+    /// The sequence number of the oldest message on the wire without a verdict, and that of the next message.
     pub(crate) fn progress(&self) -> (Option<u64>, u64) {
         self.unsettled.progress()
     }
 
-    /// Tells the senders. [`ConfirmVerdict::Lost`] settles nothing: the message stays for the next channel.
-    pub(crate) fn settle(&self, verdicts: impl IntoIterator<Item = (u64, ConfirmVerdict)>) {
-        self.unsettled.settle(verdicts, &self.books);
+    /// Tells the senders, and gives what is to be published now. [`ConfirmVerdict::Lost`] settles nothing: the message
+    /// stays for the next channel. Nor does a refusal that passes, see [`due`](Self::due).
+    pub(crate) fn settle(
+        &self,
+        verdicts: impl IntoIterator<Item = (u64, ConfirmVerdict)>,
+        passing: &Passing,
+    ) -> Vec<Numbering> {
+        self.unsettled.settle(verdicts, passing, &self.books)
+    }
+
+    /// The refused messages whose time has come to be published again, and when the next one is due.
+    pub(crate) fn due(&self) -> (Vec<Numbering>, Option<Instant>) {
+        self.unsettled.due(&self.books)
+    }
+
+    /// How many messages may be accepted while others wait to be published again.
+    pub(crate) fn room_behind(&self) -> usize {
+        let most = if self.window == 1 { 1 } else { self.window.max(self.sender.max_capacity()) };
+        most.saturating_sub(self.unsettled.waiting())
     }
 
     /// The broker closed the channel over something published on it: `error` with a permanent class.

@@ -6,12 +6,14 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     base::frame::FrameMax,
+    link::topology_store::TopologyStore,
     publish::{
         confirm::{ConfirmTracker, ConfirmVerdict},
         entry::Entry,
         error::PublishErrorKind,
         message::{Address, Prepared},
         outcome::{Kept, OutcomeSender, Pending, SendOutcome},
+        passing::{Passing, Republish},
         send_queue::{
             on_channel::{OnChannel, UnsentEntries},
             queue::SendQueue,
@@ -19,6 +21,7 @@ use crate::{
         tests::TestChannel,
         travel::NotSent,
     },
+    topology::{Queue, Topology},
 };
 
 /// A message to the queue `q`, whose sender does not wait.
@@ -42,6 +45,11 @@ fn entry(id: &str, exchange: &str, key: &str) -> (Entry, Arc<Pending>) {
     let to = Address { exchange: exchange.into(), routing_key: key.into() };
     let (pending, reply) = Pending::new(id.into(), to, Instant::now(), Kept::No);
     (Entry::new(message, reply, false), pending)
+}
+
+/// Of a service without a topology.
+fn passing() -> Passing {
+    Passing { republish: Republish::default(), topology: TopologyStore::new(Topology::new()) }
 }
 
 fn told(pending: &Pending) -> Option<SendOutcome> {
@@ -73,7 +81,7 @@ async fn a_refusal_that_names_nothing_is_pinned_on_the_one_message_that_repeats_
     assert_eq!(ids(send_queue.left_over()), [""; 0], "all three are suspects, published one at a time");
     let (first, message) = send_queue.suspect().unwrap();
     assert_eq!(message.id(), "a");
-    send_queue.settle([(first, ConfirmVerdict::Confirmed)]);
+    send_queue.settle([(first, ConfirmVerdict::Confirmed)], &passing());
     assert_eq!(send_queue.suspect().unwrap().1.id(), "bad");
     send_queue.refuse(&error);
     assert!(matches!(told(&outcomes[0]), Some(SendOutcome::Confirmed)));
@@ -225,4 +233,54 @@ async fn what_was_taken_and_not_published_is_the_next_channels_and_no_refusal_is
     let left: Vec<_> = send_queue.left_over().into_iter().map(|(_, message)| message.id().to_owned()).collect();
     assert_eq!((left, send_queue.stats().republished), (vec!["taken".to_owned()], 0));
     assert_eq!(send_queue.direct.behind(), 0, "the short way is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_election_refused_is_sent_again_before_the_later_messages_of_its_key_and_told_if_it_lasts() {
+    let send_queue = SendQueue::new("test".to_owned(), 10, 10, Duration::from_secs(1));
+    let topology = TopologyStore::new(Topology::new().queue(Queue::quorum("q")));
+    let passing = Passing { republish: Republish::default(), topology };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let (mut numbers, mut outcomes) = (Vec::new(), Vec::new());
+    for (id, key) in [("1", "q"), ("2", "q"), ("x", "other"), ("3", "q")] {
+        if id == "3" {
+            let refused = [(numbers[0], ConfirmVerdict::Nacked), (numbers[1], ConfirmVerdict::Nacked)];
+            assert_eq!(ids(send_queue.settle(refused, &passing)), [""; 0]);
+        }
+        let message = Prepared::new(id, "", key, BasicProperties::default(), bytes::Bytes::new());
+        let to = Address { exchange: "".into(), routing_key: key.into() };
+        let (pending, reply) = Pending::new(id.into(), to, deadline, Kept::No);
+        outcomes.push(pending);
+        let taken = send_queue.unsettled.take([Entry::new(message, reply, false)], &send_queue.books);
+        assert_eq!(taken.len(), usize::from(id != "3"), "{id}");
+        numbers.extend(taken.first().map(|(number, _)| *number));
+    }
+    assert!(outcomes.iter().all(|pending| told(pending).is_none()));
+    assert_eq!((send_queue.unsettled.waiting(), send_queue.progress().0), (3, Some(numbers[2])));
+    let (_, due) = send_queue.due();
+    tokio::time::advance(due.unwrap() - Instant::now()).await;
+    assert_eq!(ids(send_queue.due().0), ["1"], "one of the key, to find out");
+    assert_eq!(ids(send_queue.settle([(numbers[0], ConfirmVerdict::Confirmed)], &passing)), ["2", "3"]);
+    assert_eq!(send_queue.unsettled.waiting(), 0);
+
+    let lasting = |passing: &Passing| send_queue.settle([(numbers[1], ConfirmVerdict::Nacked)], passing);
+    lasting(&passing);
+    assert!(told(&outcomes[1]).is_none());
+    tokio::time::advance(Duration::from_millis(29_500)).await;
+    assert_eq!(ids(send_queue.due().0), ["2"]);
+    lasting(&passing);
+    assert!(matches!(told(&outcomes[1]), Some(SendOutcome::Nacked)), "its deadline comes before the next try");
+    assert!(told(&outcomes[3]).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_new_channel_the_first_message_of_each_key_goes_alone_and_the_rest_follows_its_confirm() {
+    let send_queue = SendQueue::new("test".to_owned(), 10, 10, Duration::from_secs(1));
+    let sent = [("1", "", "q"), ("2", "", "q"), ("x", "", "other"), ("3", "", "q")];
+    let _senders = on_the_wire(&send_queue, &sent).await;
+    let left_over = send_queue.left_over();
+    let first = left_over[0].0;
+    assert_eq!(ids(left_over), ["1", "x"]);
+    assert_eq!(ids(send_queue.settle([(first, ConfirmVerdict::Confirmed)], &passing())), ["2", "3"]);
+    assert_eq!(send_queue.stats().republished, 4);
 }

@@ -1,6 +1,13 @@
 //! The entries that are on the wire, those that the next channel publishes first, and what becomes of both.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use fluffle_supervise::Backoff;
+use tokio::time::Instant;
 
 use crate::{
     base::{numbered::Numbered, requests::DIRECT_REPLY_TO},
@@ -11,12 +18,25 @@ use crate::{
         error::PublishErrorKind,
         message::Prepared,
         outcome::SendOutcome,
-        send_queue::books::Books,
+        passing::Passing,
+        send_queue::{
+            books::Books,
+            lines::{Lines, key_of},
+        },
     },
 };
 
 /// A message to publish, and the sequence number that its verdict comes back under.
 pub(super) type Numbering = (u64, Arc<Prepared>);
+
+/// The longest wait before a refused message is published again. A message whose deadline comes sooner goes back to its
+/// sender, who can still be told the reason then.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Waits of 20 ms up to `longest`.
+fn waits(longest: Duration) -> Backoff {
+    Backoff::exponential(Duration::from_millis(20).min(longest), longest).unwrap_or_else(|_| Backoff::none())
+}
 
 /// Entries by sequence number, oldest first.
 #[derive(Default)]
@@ -27,6 +47,7 @@ pub(super) struct Unsettled {
 #[derive(Default)]
 struct Rows {
     entries: Numbered<Entry>,
+    lines: Lines,
     /// The sequence number of the next entry.
     next: u64,
 }
@@ -40,8 +61,8 @@ pub(super) struct Charged {
 }
 
 impl Unsettled {
-    /// Enters `entries` as on the wire, and gives what is to be published now. If a sender has withdrawn its message,
-    /// its entry is dropped instead.
+    /// Enters `entries`, and gives what is to be published now; the others wait in the [line](Lines) of their key. If a
+    /// sender has withdrawn its message, its entry is dropped instead.
     pub(super) fn take(&self, entries: impl IntoIterator<Item = Entry>, books: &Books) -> Vec<Numbering> {
         self.enter(entries, books, true)
     }
@@ -57,19 +78,22 @@ impl Unsettled {
         let (mut withdrawn, mut now) = (0, None);
         let mut rows = self.rows();
         for mut entry in entries {
-            if entry.withdrawn() || on_the_wire && !entry.reply.depart() {
+            let sequence = rows.next;
+            if entry.withdrawn() || on_the_wire && !rows.goes(&mut entry, sequence) {
                 withdrawn += entry.items();
                 continue;
             }
-            if on_the_wire && let Some(now) = *now.get_or_insert_with(|| books.now()) {
+            if entry.on_the_wire
+                && let Some(now) = *now.get_or_insert_with(|| books.now())
+            {
                 entry.times.sent.get_or_insert(now);
                 // For what comes from a journal, or was accepted before anybody listened.
                 entry.times.accepted.get_or_insert(now);
             }
-            let sequence = rows.next;
             rows.next += 1;
-            taken.push((sequence, Arc::clone(&entry.message)));
-            entry.on_the_wire = on_the_wire;
+            if entry.on_the_wire {
+                taken.push((sequence, Arc::clone(&entry.message)));
+            }
             rows.entries.insert(sequence, entry);
         }
         drop(rows);
@@ -78,26 +102,37 @@ impl Unsettled {
     }
 
     /// The messages that an earlier channel left without a verdict, oldest first, to be published again under the same
-    /// ids. Suspects are left out, see [`suspect`](Self::suspect).
+    /// ids on a new channel: the first of each [line](Lines). Suspects are left out, see [`suspect`](Self::suspect).
     pub(super) fn left_over(&self, books: &Books) -> Vec<Numbering> {
-        let mut withdrawn_items = 0;
-        let mut rows = self.rows();
+        let (mut withdrawn, mut republished, mut again) = (0, 0, Vec::new());
+        let mut guard = self.rows();
+        let rows = &mut *guard;
+        rows.lines.begin(Instant::now());
         rows.entries.retain(|entry| {
-            let withdrawn = entry.withdrawn() || entry.refusals == 0 && !entry.reply.depart();
-            if withdrawn {
-                withdrawn_items += entry.items();
-            }
-            !withdrawn
+            let is_withdrawn = entry.withdrawn();
+            withdrawn += if is_withdrawn { entry.items() } else { 0 };
+            !is_withdrawn
         });
-        let on_the_wire = rows.entries.iter().filter(|(_, entry)| entry.on_the_wire);
-        let republished = on_the_wire.map(|(_, entry)| entry.items()).sum();
-        for (_, entry) in rows.entries.iter_mut() {
-            entry.on_the_wire = entry.refusals == 0;
+        let mut gone = Vec::new();
+        for (sequence, entry) in rows.entries.iter_mut() {
+            let was_on_the_wire = std::mem::take(&mut entry.on_the_wire);
+            republished += if was_on_the_wire { entry.items() } else { 0 };
+            let is_suspect = entry.refusals > 0;
+            if is_suspect || !rows.lines.may_go(key_of(&entry.message), sequence, Instant::now()) {
+                continue;
+            }
+            entry.on_the_wire = entry.reply.depart();
+            match entry.on_the_wire {
+                true => again.push((sequence, Arc::clone(&entry.message))),
+                false => gone.push(sequence),
+            }
         }
-        let again = rows.entries.iter().filter(|(_, entry)| entry.on_the_wire);
-        let again = again.map(|(sequence, entry)| (sequence, Arc::clone(&entry.message))).collect();
-        drop(rows);
-        books.withdrawn(withdrawn_items);
+        // Their senders withdrew them this very moment.
+        for sequence in gone {
+            withdrawn += rows.remove(sequence).map_or(0, |entry| entry.items());
+        }
+        drop(guard);
+        books.withdrawn(withdrawn);
         books.republish(republished);
         again
     }
@@ -138,14 +173,44 @@ impl Unsettled {
         self.rows().entries.iter().any(|(_, entry)| is_suspect(entry))
     }
 
-    /// The sequence number of the oldest entry without a verdict, and that of the next entry.
+    /// The sequence number of the oldest entry on the wire, and that of the next entry.
     pub(super) fn progress(&self) -> (Option<u64>, u64) {
         let rows = self.rows();
-        (rows.entries.first().map(|(sequence, _)| sequence), rows.next)
+        let mut on_the_wire = rows.entries.iter().filter(|(_, entry)| entry.on_the_wire);
+        (on_the_wire.next().map(|(sequence, _)| sequence), rows.next)
     }
 
-    /// Tells the senders. [`ConfirmVerdict::Lost`] settles nothing: the entry stays for the next channel.
-    pub(super) fn settle(&self, verdicts: impl IntoIterator<Item = (u64, ConfirmVerdict)>, books: &Books) {
+    /// How many entries wait behind the first of their key, or to be published again.
+    pub(super) fn waiting(&self) -> usize {
+        self.rows().lines.waiting()
+    }
+
+    /// The messages whose time has come to be published again, and when the next one is due.
+    pub(super) fn due(&self, books: &Books) -> (Vec<Numbering>, Option<Instant>) {
+        let (mut withdrawn, now) = (0, Instant::now());
+        let mut rows = self.rows();
+        if rows.lines.is_idle() {
+            return (Vec::new(), None);
+        }
+        let due = rows.lines.due(now);
+        let republished = rows.release(due, &mut withdrawn);
+        let next = rows.lines.next_due();
+        drop(rows);
+        books.withdrawn(withdrawn);
+        books.republish(republished.iter().map(|(_, message)| message.items as usize).sum());
+        (republished, next)
+    }
+
+    /// Tells the senders, and gives what is to be published now. [`ConfirmVerdict::Lost`] settles nothing: the entry
+    /// stays for the next channel. A refusal that `passing` calls one that passes settles nothing either: the entry is
+    /// published again later.
+    pub(super) fn settle(
+        &self,
+        verdicts: impl IntoIterator<Item = (u64, ConfirmVerdict)>,
+        passing: &Passing,
+        books: &Books,
+    ) -> Vec<Numbering> {
+        let (mut released, mut withdrawn) = (Vec::new(), 0);
         for (sequence, verdict) in verdicts {
             let outcome = match verdict {
                 ConfirmVerdict::Confirmed => SendOutcome::Confirmed,
@@ -157,11 +222,25 @@ impl Unsettled {
                 }
                 ConfirmVerdict::Lost(_) => continue,
             };
-            let settled = self.rows().entries.remove(sequence);
+            let mut rows = self.rows();
+            if rows.waits_after(sequence, &outcome, passing) {
+                continue;
+            }
+            let settled = match outcome {
+                SendOutcome::Confirmed | SendOutcome::Written => {
+                    let (settled, next) = rows.taken(sequence);
+                    released.extend(rows.release(next, &mut withdrawn));
+                    settled
+                }
+                _ => rows.remove(sequence),
+            };
+            drop(rows);
             if let Some(entry) = settled {
                 books.settle(entry, outcome);
             }
         }
+        books.withdrawn(withdrawn);
+        released
     }
 
     /// Charges a refusal of a channel to the messages it may be about: those for the exchange (and the topic) that its
@@ -185,7 +264,10 @@ impl Unsettled {
 
     /// Takes out every entry.
     pub(super) fn drain(&self) -> Vec<Entry> {
-        let mut entries = std::mem::take(&mut self.rows().entries);
+        let mut rows = self.rows();
+        rows.lines = Lines::default();
+        let mut entries = std::mem::take(&mut rows.entries);
+        drop(rows);
         entries.drain().collect()
     }
 
@@ -195,6 +277,77 @@ impl Unsettled {
 }
 
 impl Rows {
+    /// Whether the entry stays: it is on the wire from now on, or waits in the line of its key. False if its sender has
+    /// withdrawn it.
+    fn goes(&mut self, entry: &mut Entry, sequence: u64) -> bool {
+        if self.lines.is_idle() {
+            entry.on_the_wire = entry.reply.depart();
+            return entry.on_the_wire;
+        }
+        let (key, now) = (key_of(&entry.message), Instant::now());
+        if !self.lines.may_go(key.clone(), sequence, now) {
+            return true;
+        }
+        entry.on_the_wire = entry.reply.depart();
+        if !entry.on_the_wire {
+            self.lines.gone(key, sequence, now);
+        }
+        entry.on_the_wire
+    }
+
+    /// Whether the refusal of an entry passes. Then the entry waits to be published again.
+    fn waits_after(&mut self, sequence: u64, outcome: &SendOutcome, passing: &Passing) -> bool {
+        if !matches!(outcome, SendOutcome::Nacked | SendOutcome::Returned(_)) {
+            return false;
+        }
+        let now = Instant::now();
+        // A suspect is on the wire to find out whether the broker takes it.
+        let Some(entry) = self.entries.get_mut(sequence).filter(|entry| entry.refusals == 0) else { return false };
+        let since = *entry.refused_at.get_or_insert(now);
+        let until = passing.until(&entry.message, outcome, since, entry.reply.deadline());
+        let Some(until) = until else { return false };
+        let longest = LONGEST_WAIT.min(until.saturating_duration_since(since) / 2);
+        if now + longest > until {
+            return false;
+        }
+        entry.on_the_wire = false;
+        self.lines.refused(key_of(&entry.message), sequence, &waits(longest), now);
+        true
+    }
+
+    /// Takes out an entry that the broker has taken, and gives the entries that may be published now.
+    fn taken(&mut self, sequence: u64) -> (Option<Entry>, VecDeque<u64>) {
+        let entry = self.entries.remove(sequence);
+        let next = match &entry {
+            Some(entry) if !self.lines.is_idle() => self.lines.taken(key_of(&entry.message), sequence, Instant::now()),
+            _ => VecDeque::new(),
+        };
+        (entry, next)
+    }
+
+    /// Takes out an entry that the broker has not taken.
+    fn remove(&mut self, sequence: u64) -> Option<Entry> {
+        let entry = self.entries.remove(sequence)?;
+        if !self.lines.is_idle() {
+            self.lines.gone(key_of(&entry.message), sequence, Instant::now());
+        }
+        Some(entry)
+    }
+
+    /// Puts entries that have waited on the wire. Those that were withdrawn are taken out, and counted in `withdrawn`.
+    fn release(&mut self, waited: impl IntoIterator<Item = u64>, withdrawn: &mut usize) -> Vec<Numbering> {
+        let mut released = Vec::new();
+        for sequence in waited {
+            let Some(entry) = self.entries.get_mut(sequence) else { continue };
+            entry.on_the_wire = !entry.withdrawn() && entry.reply.depart();
+            match entry.on_the_wire {
+                true => released.push((sequence, Arc::clone(&entry.message))),
+                false => *withdrawn += self.remove(sequence).map_or(0, |entry| entry.items()),
+            }
+        }
+        released
+    }
+
     /// Charges one refusal to each entry that `is_about` picks, and takes out those that have two. `all_to_blame`: the
     /// refusal is about all of these entries; else it is about one of them, and nobody knows which.
     fn charge(&mut self, all_to_blame: bool, is_about: impl Fn(&Entry) -> bool) -> Charged {

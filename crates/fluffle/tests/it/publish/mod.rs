@@ -7,4 +7,5 @@ mod limits;
 mod not_sent;
 mod order;
 mod outcomes;
+mod republished;
 mod requests;
