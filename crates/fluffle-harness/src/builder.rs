@@ -15,7 +15,7 @@ use crate::{
     HarnessError, RabbitMq,
     install::{Account, Installation},
     keep_folder,
-    layout::Layout,
+    layout::{LONE_NAME, Layout},
     ports::{free_port, random},
 };
 
@@ -23,7 +23,7 @@ use crate::{
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
 /// Another process may take a port between the check and the node's bind.
-const PORT_ATTEMPTS: u32 = 3;
+pub(crate) const PORT_ATTEMPTS: u32 = 3;
 
 /// The files for a node that speaks TLS (`amqps://`), in PEM form. They are copied into the node's folder.
 #[derive(Debug, Clone)]
@@ -47,11 +47,30 @@ pub struct Builder {
     tls: Option<TlsFiles>,
     management: bool,
     boot_limit: Duration,
+    member: Option<Member>,
+}
+
+/// What a node of a cluster has and another one has not.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    /// The Erlang name.
+    pub(crate) name: String,
+    /// The cookie that all nodes of the cluster have.
+    pub(crate) cookie: String,
+    /// More arguments of the node's virtual machine.
+    pub(crate) arguments: String,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { config: String::new(), plugins: Vec::new(), tls: None, management: false, boot_limit: BOOT_LIMIT }
+        Self {
+            config: String::new(),
+            plugins: Vec::new(),
+            tls: None,
+            management: false,
+            boot_limit: BOOT_LIMIT,
+            member: None,
+        }
     }
 }
 
@@ -129,8 +148,22 @@ impl Builder {
     }
 
     fn start_once(&self, installation: Installation) -> Result<RabbitMq, HarnessError> {
+        let rabbit = self.stopped(installation)?;
+        rabbit.start_again()?;
+        Ok(rabbit)
+    }
+
+    /// Makes the node a part of a cluster.
+    pub(crate) fn member(mut self, member: Member) -> Self {
+        self.member = Some(member);
+        self
+    }
+
+    /// A node with its folder and its epmd, before its first boot.
+    pub(crate) fn stopped(&self, installation: Installation) -> Result<RabbitMq, HarnessError> {
         let (folder, layout) = self.furnish(&installation)?;
-        RabbitMq::boot(folder, layout, installation, self.boot_limit)
+        let arguments = self.member.as_ref().map(|member| member.arguments.clone()).unwrap_or_default();
+        RabbitMq::stopped(folder, layout, installation, self.boot_limit, arguments)
     }
 
     /// Makes the node's folder with every file that the node reads, owned by the node's account.
@@ -142,6 +175,7 @@ impl Builder {
         folder.disable_cleanup(keep_folder());
         let layout = Layout {
             folder: folder.path().to_path_buf(),
+            name: self.member.as_ref().map_or(LONE_NAME, |member| &member.name).to_owned(),
             port: free_port()?,
             amqps_port: self.tls.as_ref().map(|_| free_port()).transpose()?,
             management_port: self.management.then(free_port).transpose()?,
@@ -159,7 +193,7 @@ impl Builder {
         let plugins: Vec<&str> = self.plugins.iter().map(String::as_str).chain(management).collect();
         write(&layout.plugins(), &format!("[{}].\n", plugins.join(",")))?;
         let cookie = layout.home().join(".erlang.cookie");
-        write(&cookie, &format!("{:016x}{:016x}", random(), random()))?;
+        write(&cookie, &self.member.as_ref().map_or_else(fresh_cookie, |member| member.cookie.clone()))?;
         fs::set_permissions(&cookie, Permissions::from_mode(0o400)).map_err(HarnessError::io("protect the cookie"))?;
         layout.save()?;
         if let Some(account) = installation.account {
@@ -194,7 +228,7 @@ impl Builder {
     }
 
     /// Checks the names of plugins, because they are written into an Erlang term.
-    fn check_plugin_names(&self) -> Result<(), HarnessError> {
+    pub(crate) fn check_plugin_names(&self) -> Result<(), HarnessError> {
         let is_atom = |name: &str| {
             name.starts_with(|c: char| c.is_ascii_lowercase())
                 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
@@ -209,8 +243,12 @@ impl Builder {
     }
 }
 
-fn lost_a_port(why: &str, log: &str) -> bool {
+pub(crate) fn lost_a_port(why: &str, log: &str) -> bool {
     log.contains("eaddrinuse") || why.contains("epmd")
+}
+
+pub(crate) fn fresh_cookie() -> String {
+    format!("{:016x}{:016x}", random(), random())
 }
 
 /// The address of a Unix socket has room for 108 bytes.

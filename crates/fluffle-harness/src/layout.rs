@@ -7,8 +7,8 @@ use std::{
 
 use crate::{HarnessError, install::SYSTEM_PATH};
 
-/// All nodes have the same name. This is possible because every node has an epmd of its own.
-pub(crate) const NODE_NAME: &str = "rabbit@localhost";
+/// The name of a node outside of a cluster. Nodes may share it, because every node has an epmd of its own.
+pub(crate) const LONE_NAME: &str = "rabbit@localhost";
 
 const DESCRIPTION: &str = "node.txt";
 
@@ -16,6 +16,8 @@ const DESCRIPTION: &str = "node.txt";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) folder: PathBuf,
+    /// The Erlang name, e.g. `rabbit@localhost`.
+    pub(crate) name: String,
     pub(crate) port: u16,
     pub(crate) amqps_port: Option<u16>,
     pub(crate) management_port: Option<u16>,
@@ -55,7 +57,12 @@ impl Layout {
     }
 
     pub(crate) fn url(&self, vhost: &str) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/{}", self.port, percent_encode(vhost))
+        self.url_at(self.port, vhost)
+    }
+
+    /// The node's URL through a proxy on this port.
+    pub(crate) fn url_at(&self, port: u16, vhost: &str) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{port}/{}", percent_encode(vhost))
     }
 
     /// The environment of the node and of `rabbitmqctl`. Nothing else is inherited, so that a `RABBITMQ_*` variable of
@@ -68,7 +75,7 @@ impl Layout {
             ("HOME", path(self.home())),
             ("ERL_EPMD_ADDRESS", "127.0.0.1".into()),
             ("ERL_EPMD_PORT", self.epmd_port.to_string()),
-            ("RABBITMQ_NODENAME", NODE_NAME.into()),
+            ("RABBITMQ_NODENAME", self.name.clone()),
             ("RABBITMQ_CONFIG_FILE", path(self.config())),
             ("RABBITMQ_ENABLED_PLUGINS_FILE", path(self.plugins())),
             ("RABBITMQ_MNESIA_BASE", path(self.data())),
@@ -80,11 +87,11 @@ impl Layout {
         ]
     }
 
-    /// Writes the ports into the folder, so that another process can attach with the folder's path alone.
+    /// Writes the name and the ports into the folder, so that another process can attach with the folder's path alone.
     pub(crate) fn save(&self) -> Result<(), HarnessError> {
         let amqps = self.amqps_port.unwrap_or(0);
         let management = self.management_port.unwrap_or(0);
-        let text = format!("{} {amqps} {management} {}\n", self.port, self.epmd_port);
+        let text = format!("{} {} {amqps} {management} {}\n", self.name, self.port, self.epmd_port);
         fs::write(self.folder.join(DESCRIPTION), text).map_err(HarnessError::io("write the node's description"))
     }
 
@@ -94,12 +101,13 @@ impl Layout {
         let file = folder.join(DESCRIPTION);
         let text = fs::read_to_string(&file)
             .map_err(|error| unusable(format!("there is no node in that folder ({}: {error})", file.display())))?;
-        let ports: Vec<u16> = text.split_whitespace().filter_map(|port| port.parse().ok()).collect();
+        let (name, ports) = text.split_once(' ').unwrap_or_default();
+        let ports: Vec<u16> = ports.split_whitespace().filter_map(|port| port.parse().ok()).collect();
         let [port, amqps, management, epmd_port] = ports[..] else {
-            return Err(unusable(format!("{} does not hold four ports", file.display())));
+            return Err(unusable(format!("{} does not hold a name and four ports", file.display())));
         };
         let [amqps_port, management_port] = [amqps, management].map(|port| Some(port).filter(|port| *port != 0));
-        Ok(Self { folder: folder.to_path_buf(), port, amqps_port, management_port, epmd_port })
+        Ok(Self { folder: folder.to_path_buf(), name: name.to_owned(), port, amqps_port, management_port, epmd_port })
     }
 }
 
@@ -122,6 +130,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let plain = Layout {
             folder: folder.path().into(),
+            name: LONE_NAME.to_owned(),
             port: 20_001,
             amqps_port: None,
             management_port: None,
@@ -143,7 +152,14 @@ mod tests {
 
     #[test]
     fn a_vhost_is_percent_encoded_in_the_url() {
-        let layout = Layout { folder: "/".into(), port: 1, amqps_port: None, management_port: None, epmd_port: 2 };
+        let layout = Layout {
+            folder: "/".into(),
+            name: LONE_NAME.to_owned(),
+            port: 1,
+            amqps_port: None,
+            management_port: None,
+            epmd_port: 2,
+        };
         assert_eq!(layout.url("/"), "amqp://guest:guest@127.0.0.1:1/%2f");
         assert_eq!(layout.url("a b"), "amqp://guest:guest@127.0.0.1:1/a%20b");
     }

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | a broker that the test may stop or kill | [`RabbitMq::start`] | a boot, 4 to 7 s |
 //! | a vhost that nothing else uses | [`RabbitMq::shared`], [`RabbitMq::fresh_vhost`] | one boot, then 50 ms each |
+//! | nodes of a cluster that the test may kill or part | [`Cluster::start`] | 10 to 20 s |
 //! | a database that the test may stop or kill | [`Postgres::start`] | 1 to 2 s |
 //! | metrics that are scraped and asked | [`Prometheus::start`], [`Pushgateway::start`] | below 1 s |
 //! | a page in a browser | [`Browser::start`] | below 1 s |
@@ -27,6 +28,7 @@ mod admin;
 mod broker;
 mod browser;
 mod builder;
+mod cluster;
 mod error;
 mod http;
 mod install;
@@ -47,6 +49,7 @@ pub use admin::{Connection, QueueDepth};
 pub use broker::Broker;
 pub use browser::Browser;
 pub use builder::{Builder, TlsFiles};
+pub use cluster::{Cluster, ClusterBuilder, PartitionHandling, TcpProxy};
 pub use error::HarnessError;
 pub use install::is_installed;
 pub use postgres::Postgres;

@@ -43,8 +43,8 @@ done
 /// Few schedulers, not bound to cores, because private nodes share the machine with the tests that use them. The node's
 /// name is given here, not left to RabbitMQ, so that RabbitMQ neither boots a second virtual machine to start a shared
 /// epmd nor listens beyond loopback.
-const ERLANG_ARGUMENTS: &str = "-sname rabbit@localhost -start_epmd false -kernel inet_dist_use_interface {127,0,0,1} \
-                                +S 2:2 +sbt u +A 2 +SDio 2";
+const ERLANG_ARGUMENTS: &str =
+    "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbt u +A 2 +SDio 2";
 
 /// The processes of one node.
 #[derive(Debug)]
@@ -52,14 +52,16 @@ pub(crate) struct Processes {
     watcher: Child,
     epmd: Child,
     beam: Option<Child>,
+    /// More arguments of the node's virtual machine. They override [`ERLANG_ARGUMENTS`].
+    arguments: String,
 }
 
 impl Processes {
     /// Starts the watcher and epmd. [`Processes::start_node`] starts the node itself.
-    pub(crate) fn new(layout: &Layout, installation: &Installation) -> Result<Self, HarnessError> {
+    pub(crate) fn new(layout: &Layout, installation: &Installation, arguments: String) -> Result<Self, HarnessError> {
         let mut watcher = start_watcher(&layout.folder, installation.account, "KILL")?;
         match start_epmd(layout, installation, &watcher) {
-            Ok(epmd) => Ok(Self { watcher, epmd, beam: None }),
+            Ok(epmd) => Ok(Self { watcher, epmd, beam: None, arguments }),
             Err(error) => {
                 end(&mut watcher);
                 Err(error)
@@ -82,6 +84,7 @@ impl Processes {
         let _ = fs::remove_file(layout.control_socket());
         let console = File::create(layout.console()).map_err(HarnessError::io("create the console log"))?;
         let errors = console.try_clone().map_err(HarnessError::io("share the console log"))?;
+        let arguments = format!("-sname {} {ERLANG_ARGUMENTS} {}", layout.name, self.arguments);
         let mut command = Command::new(&installation.server);
         command
             .env_clear()
@@ -90,7 +93,7 @@ impl Processes {
             // itself, so that a SIGKILL hits the right process. `-noinput` disables the input again.
             .env("RABBITMQ_ALLOW_INPUT", "true")
             .env("RABBITMQ_SERVER_START_ARGS", "-noinput +B i")
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG_ARGUMENTS)
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", arguments)
             .args(["-eval", &remote::listener_expression(&layout.control_socket())])
             .current_dir(&layout.folder)
             .stdin(Stdio::null())

@@ -74,16 +74,17 @@ impl RabbitMq {
         Builder::default()
     }
 
-    pub(crate) fn boot(
+    /// A node that does not run yet: [`start_again`](Self::start_again) boots it. `arguments` are more arguments of its
+    /// virtual machine.
+    pub(crate) fn stopped(
         folder: TempDir,
         layout: Layout,
         installation: Installation,
         boot_limit: Duration,
+        arguments: String,
     ) -> Result<Self, HarnessError> {
-        let processes = Mutex::new(Processes::new(&layout, &installation)?);
-        let rabbit = Self { layout, installation, boot_limit, tenure: Tenure::Owned { processes, _folder: folder } };
-        rabbit.start_again()?;
-        Ok(rabbit)
+        let processes = Mutex::new(Processes::new(&layout, &installation, arguments)?);
+        Ok(Self { layout, installation, boot_limit, tenure: Tenure::Owned { processes, _folder: folder } })
     }
 
     /// Attaches to another process's node by its folder.

@@ -16,7 +16,7 @@ use std::{
 use crate::{
     HarnessError,
     install::{Installation, run_as},
-    layout::{Layout, NODE_NAME},
+    layout::Layout,
     wait::output_within,
 };
 
@@ -112,7 +112,7 @@ pub(crate) fn ctl(layout: &Layout, installation: &Installation, arguments: &[&st
         .envs(layout.environment())
         // The harness starts a node's epmd and ends it with the node, so a command must not start another one.
         .env("RABBITMQ_CTL_ERL_ARGS", "-start_epmd false +S 1:1")
-        .args(["--quiet", "--node", NODE_NAME])
+        .args(["--quiet", "--node", &layout.name])
         .args(arguments)
         .current_dir(&layout.folder)
         .stdin(Stdio::null());

@@ -1,7 +1,11 @@
 //! AMQP client helpers for these tests.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, options::*, types::FieldTable};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
+    options::*,
+    types::{AMQPValue, FieldTable},
+};
 
 pub(crate) async fn connect(url: &str, name: &str) -> Connection {
     let options = ConnectionProperties::default().with_connection_name(name.into());
@@ -10,6 +14,12 @@ pub(crate) async fn connect(url: &str, name: &str) -> Connection {
 
 pub(crate) async fn declare_durable(channel: &Channel, queue: &str) {
     channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
+}
+
+pub(crate) async fn declare_quorum(channel: &Channel, queue: &str) {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
 }
 
 /// Publishes persistent messages and returns when the broker has confirmed each.
