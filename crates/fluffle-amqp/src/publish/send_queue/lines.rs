@@ -167,6 +167,8 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn key(name: &str) -> Key {
@@ -194,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_new_channel_with_very_many_keys_does_not_keep_them_all() {
-        let (mut lines, now) = (Lines::default(), Instant::now());
+        let mut lines = Lines::default();
         lines.begin();
         for number in 0..2 * MOST_KEYS as u64 {
             assert!(lines.may_go(key(&number.to_string()), number));
