@@ -33,10 +33,10 @@ fn a_bad_name_and_a_folder_that_exists_are_refused_and_nothing_is_made() {
     ] {
         let run = new(folder.path(), &[name]);
         let error = String::from_utf8_lossy(&run.stderr).into_owned();
-        assert_eq!((run.status.code(), error.contains(why)), (Some(2), true), "{name}: {error}");
+        assert_eq!((run.status.code(), error.contains(why)), (Some(3), true), "{name}: {error}");
     }
     let run = new(folder.path(), &["shop", "--in-tree", "/nowhere"]);
-    assert_eq!(run.status.code(), Some(2));
+    assert_eq!(run.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&run.stderr).contains("name a checkout of Fluffle"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     assert_eq!(fs::read_dir(folder.path().join("there")).unwrap().count(), 0);

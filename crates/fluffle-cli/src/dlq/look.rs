@@ -49,6 +49,7 @@ pub(crate) struct Look {
     pub(crate) taken: u64,
     bar: Option<ProgressBar>,
     stopped: bool,
+    interrupted: bool,
 }
 
 /// How often a quorum queue hands a letter out before it drops or dead-letters it.
@@ -88,7 +89,19 @@ impl Look {
         let asked = reach.most.unwrap_or(most);
         let most = asked.min(depth.ready);
         let (queue, bar) = (queue.into(), progress(most));
-        Ok(Self { connection, channel, queue, depth, limit, asked, most, taken: 0, bar, stopped: false })
+        Ok(Self {
+            connection,
+            channel,
+            queue,
+            depth,
+            limit,
+            asked,
+            most,
+            taken: 0,
+            bar,
+            stopped: false,
+            interrupted: false,
+        })
     }
 
     /// The next letter; `None` after the last, or after Ctrl-C.
@@ -135,6 +148,17 @@ impl Look {
     /// Ends the look after the letter in hand.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
+    }
+
+    /// Ends the look after the letter in hand, because of Ctrl-C.
+    pub(crate) fn interrupt(&mut self) {
+        self.stopped = true;
+        self.interrupted = true;
+    }
+
+    /// Whether the look was not interrupted.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.interrupted
     }
 
     /// The queue has more letters than at the beginning, because those that another connection held were put back. No

@@ -16,7 +16,8 @@ Looking at a queue takes up to --most of its messages and gives all back: consum
 redelivered. On a quorum queue before RabbitMQ 4.3 each look counts as a delivery of each message that is looked at. A
 look ends before a message is past half of the queue's delivery limit.
 
-Exit codes: 0 something is known of the message; 1 nothing is; 2 a place could not be looked at.";
+Exit codes: 0 something is known of the message; 1 nothing is; 2 a place could not be looked at;
+3 it could not be carried out.";
 
 /// `fluffle explain`.
 #[derive(Clone, Debug, Args)]

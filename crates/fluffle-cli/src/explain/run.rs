@@ -1,12 +1,11 @@
 //! Asks every place.
 
-use std::process::ExitCode;
-
 use rabbitmq_http_client::responses::QueueInfo;
 
 use crate::{
     common::{
         amqp::{self, ANSWER},
+        exit::Exit,
         failure::Failure,
         management::{self, Management},
         output::{json, safe},
@@ -25,7 +24,7 @@ use crate::{
 const MOST_QUEUES: usize = 100;
 
 /// `fluffle explain`. The exit code says whether something is known.
-pub(crate) fn command(args: &ExplainArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn command(args: &ExplainArgs) -> Result<Exit, Failure> {
     if args.id.is_empty() {
         return Err(Failure::new("the id is empty: a message without an id cannot be told from others"));
     }
@@ -35,7 +34,7 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     } else {
         print!("{}", report.text(&args.output));
     }
-    Ok(ExitCode::from(report.code()))
+    Ok(report.exit())
 }
 
 async fn explain(args: &ExplainArgs) -> Result<Report, Failure> {

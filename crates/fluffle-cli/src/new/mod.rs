@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use crate::common::failure::Failure;
+use crate::common::{exit::Exit, failure::Failure};
 
 /// Makes a folder with a service that runs: messages, a handler, a test, Dockerfile and CI.
 #[derive(Clone, Debug, Args)]
@@ -17,7 +17,7 @@ Examples:
   fluffle new shop && cd shop && cargo test && cargo run
   fluffle new shop --in-tree ~/src/fluffle      depends on a checkout of Fluffle instead of a release
 
-Exit codes: 0 made; 2 nothing is made")]
+Exit codes: 0 made; 3 nothing is made")]
 pub(crate) struct NewArgs {
     /// The name of the service and of its folder, which must not exist
     #[arg(value_name = "NAME")]
@@ -115,7 +115,7 @@ const TAKEN: &[&str] = &[
 ];
 
 /// Makes the folder, whole or not at all.
-pub(crate) fn make(args: &NewArgs) -> Result<(), Failure> {
+pub(crate) fn make(args: &NewArgs) -> Result<Exit, Failure> {
     check(&args.name)?;
     let folder = Path::new(&args.name);
     if folder.symlink_metadata().is_ok() {
@@ -149,7 +149,7 @@ pub(crate) fn make(args: &NewArgs) -> Result<(), Failure> {
     }
     fs::rename(new.path(), folder).map_err(failed)?;
     println!("made {0}: cd {0} && cargo test && cargo run", args.name);
-    Ok(())
+    Ok(Exit::Clean)
 }
 
 /// The dependency on a crate of the checkout.

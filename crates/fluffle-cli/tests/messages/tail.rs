@@ -131,7 +131,7 @@ fn a_stream_is_read_without_taking_and_a_queue_that_is_none_loses_nothing() {
         client.publish("", "orders", properties("m1"), b"stays");
         client.wait_ready("orders", 1);
         let refused = run(&["tail", "orders", "--from", "first", "--url", url, "--count", "1"]);
-        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert_eq!(refused.code, Some(3), "{refused:?}");
         client.wait_ready("orders", 1);
     });
 }
@@ -141,10 +141,10 @@ fn without_the_management_api_it_says_that_a_queues_bindings_cannot_be_known() {
     on_both(|url, client| {
         client.queue("orders", "classic");
         let ended = run(&["tail", "orders", "--url", url]);
-        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert_eq!(ended.code, Some(3), "{ended:?}");
         assert!(ended.err.contains("cannot be known over AMQP") && ended.err.contains("--api"), "{ended:?}");
         let absent = run(&["tail", "nothing", "--url", url]);
-        assert_eq!(absent.code, Some(2));
+        assert_eq!(absent.code, Some(3));
         assert!(absent.err.contains("no queue or exchange `nothing`"), "{absent:?}");
     });
 }
@@ -168,7 +168,7 @@ fn with_the_management_api_a_queue_is_copied_by_its_bindings() {
     client.wait_ready("orders", 1);
     client.queue("alone", "classic");
     let alone = run(&["tail", "alone", "--url", &url, "--api", &api]);
-    assert!(alone.code == Some(2) && alone.err.contains("has no bindings"), "{alone:?}");
+    assert!(alone.code == Some(3) && alone.err.contains("has no bindings"), "{alone:?}");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_queue_deleted_under_it_is_an_error_that_says_so() {
         tail.wait_for("--take");
         client.delete("orders");
         let ended = tail.end();
-        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert_eq!(ended.code, Some(3), "{ended:?}");
         assert!(ended.err.contains("the queue was deleted"), "{ended:?}");
     });
 }
