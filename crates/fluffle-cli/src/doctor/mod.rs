@@ -9,7 +9,6 @@ mod json;
 mod look;
 mod pages;
 mod print;
-mod probe;
 mod routes;
 mod rules;
 mod snapshot;

@@ -69,6 +69,31 @@ fn a_batch_in_gzip_is_shown_item_by_item() {
 }
 
 #[test]
+fn a_cloud_event_is_shown_with_its_attributes_and_its_data_in_both_modes() {
+    on_both(|url, client| {
+        client.exchange("events", ExchangeKind::Fanout);
+        let mut tail = start(&["tail", "events", "--url", url, "--count", "2", "--json"]);
+        tail.wait_for("watching");
+        let event = br#"{"specversion":"1.0","id":"e1","source":"/shop","type":"placed","data":{"order":7}}"#;
+        let structured = BasicProperties::default().with_content_type("application/cloudevents+json".into());
+        client.publish("events", "", structured, event);
+        let mut headers = FieldTable::default();
+        for (name, value) in [("specversion", "1.0"), ("id", "e2"), ("source", "/shop"), ("type", "paid")] {
+            headers.insert(format!("cloudEvents:{name}").into(), AMQPValue::LongString(value.into()));
+        }
+        let binary = BasicProperties::default().with_content_type("application/json".into()).with_headers(headers);
+        client.publish("events", "", binary, br#"{"order":8}"#);
+        let shown = tail.end().json();
+        for (line, id, kind, order) in [(&shown[0], "e1", "placed", 7), (&shown[1], "e2", "paid", 8)] {
+            let attributes = serde_json::json!({"specversion": "1.0", "id": id, "source": "/shop", "type": kind});
+            assert_eq!(line["cloud_event"], attributes, "{line:#}");
+            assert_eq!(line["items"][0]["value"], serde_json::json!({ "order": order }), "{line:#}");
+            assert_eq!((&line["items"][0]["type"], &line["items"][0]["error"]), (&kind.into(), &().into()), "{line:#}");
+        }
+    });
+}
+
+#[test]
 fn a_hostile_message_reaches_the_terminal_without_its_control_characters() {
     on_both(|url, client| {
         client.exchange("evil", ExchangeKind::Topic);
