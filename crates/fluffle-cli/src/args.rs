@@ -3,13 +3,14 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    bench::args::BenchArgs, dlq::args::DlqArgs, doctor::args::DoctorArgs, explain::args::ExplainArgs, new::NewArgs,
-    publish::args::PublishArgs, shell, tail::args::TailArgs, topology::args::TopologyArgs,
+    bench::args::BenchArgs, common::exit::CODES, dlq::args::DlqArgs, doctor::args::DoctorArgs,
+    explain::args::ExplainArgs, new::NewArgs, publish::args::PublishArgs, shell, tail::args::TailArgs,
+    topology::args::TopologyArgs,
 };
 
 /// Tools for services on RabbitMQ, whether or not they are written with Fluffle
 #[derive(Clone, Debug, Parser)]
-#[command(name = "fluffle", bin_name = "fluffle", version, max_term_width = 100)]
+#[command(name = "fluffle", bin_name = "fluffle", version, max_term_width = 100, after_help = CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
