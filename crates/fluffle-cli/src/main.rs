@@ -12,6 +12,7 @@ mod new;
 mod publish;
 mod shell;
 mod tail;
+mod top;
 mod topology;
 mod units;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => own_code("explain", explain::command(&args)),
         Command::Publish(args) => own_code("publish", publish::command(&args)),
         Command::Tail(args) => exit_code("tail", tail::command(&args)),
+        Command::Top(args) => own_code("top", top::command(&args)),
         Command::New(args) => exit_code("new", new::make(&args)),
         Command::Topology(args) => topology::command(&args),
         Command::Dlq(args) => dlq::command(&args),

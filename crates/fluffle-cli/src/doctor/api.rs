@@ -104,6 +104,11 @@ impl Api {
         Ok(all)
     }
 
+    /// All queues of the vhost.
+    pub(crate) async fn queues(&self, vhost: &str) -> Result<Vec<Object>, Refusal> {
+        self.pages(&format!("queues/{}", utf8_percent_encode(vhost, NON_ALPHANUMERIC))).await
+    }
+
     async fn list(&self, path: &str) -> Result<Vec<Object>, Refusal> {
         self.get(path).await.map(Object::into_list)
     }
