@@ -15,11 +15,11 @@ pub(crate) const UNKNOWN: &str = "?";
 pub(crate) fn numbers(row: &Row) -> [String; 7] {
     let whole = |number: Option<u64>| number.map_or_else(|| UNKNOWN.to_owned(), short);
     let rate = |rate: Option<f64>| rate.map_or_else(|| UNKNOWN.to_owned(), speed);
-    let oldest = match (row.oldest_seconds, row.ready) {
-        (Some(seconds), _) => age(seconds),
-        // Nothing waits, so there is no age.
-        (None, Some(0)) => "-".to_owned(),
-        (None, _) => UNKNOWN.to_owned(),
+    let oldest = match (row.oldest_seconds, row.ready, row.unacked) {
+        (Some(seconds), ..) => age(seconds),
+        // There is no message, so there is no age.
+        (None, Some(0), Some(0)) => "-".to_owned(),
+        (None, ..) => UNKNOWN.to_owned(),
     };
     [
         whole(row.ready),
@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_no_zero() {
         assert_eq!(numbers(&Row::default()), ["?"; 7]);
-        let empty = Row { ready: Some(0), in_rate: Some(0.0), ..Row::default() };
-        assert_eq!(numbers(&empty), ["0", "?", "?", "0", "?", "?", "-"]);
+        let empty = Row { ready: Some(0), unacked: Some(0), in_rate: Some(0.0), ..Row::default() };
+        assert_eq!(numbers(&empty), ["0", "0", "?", "0", "?", "?", "-"]);
     }
 
     #[test]

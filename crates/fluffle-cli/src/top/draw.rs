@@ -5,7 +5,7 @@ use ratatui::{
     layout::{Alignment, Constraint, Layout, Rect},
     style::{Color, Modifier, Style},
     text::{Line, Span, Text},
-    widgets::{Cell, Clear, Paragraph, Row as TableRow, Table},
+    widgets::{Cell, Clear, Paragraph, Row as TableRow, Table, Wrap},
 };
 
 use crate::{
@@ -26,7 +26,7 @@ const WIDE: u16 = 120;
 /// From this width on the service is beside the queues.
 const BESIDE: u16 = 160;
 
-const HELP: &str = "\
+const HELP: &str = "
  q Esc Ctrl-C      end
  arrows PgUp PgDn  move (also j, k, Home, End)
  s                 sort by the next column
@@ -38,7 +38,7 @@ const HELP: &str = "\
  ?  in a cell: cannot be known. Rates, unacked messages and ages need --api;
     the oldest message's age needs a classic queue and a publisher that sets
     the property `timestamp`.
- -  no message waits, so none is the oldest.";
+ -  there is no message, so none is the oldest.";
 
 /// How things look.
 #[derive(Clone, Copy, Debug)]
@@ -66,14 +66,16 @@ impl Palette {
 
 /// Draws the whole screen. `now` is in milliseconds since 1970; `look` is `None` before the first one.
 pub(crate) fn draw(frame: &mut Frame<'_>, view: &mut View, look: Option<&Look>, palette: Palette, now: u64) {
+    // Why the broker is lost is longer than a line of 80 columns, and its end says most.
+    let heads = if look.is_some_and(|look| look.lost.is_some()) { 4 } else { 2 };
     let [head, body, foot] =
-        Layout::vertical([Constraint::Length(2), Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
-    frame.render_widget(Paragraph::new(foot_line(view)), foot);
+        Layout::vertical([Constraint::Length(heads), Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
+    frame.render_widget(Paragraph::new(foot_line(view, look.is_some_and(|look| look.service.is_some()))), foot);
     let Some(look) = look else {
         frame.render_widget(Paragraph::new("fluffle top: asking the broker …"), head);
         return;
     };
-    frame.render_widget(Paragraph::new(head_lines(view, look, palette, now)), head);
+    frame.render_widget(Paragraph::new(head_lines(view, look, palette, now)).wrap(Wrap { trim: true }), head);
     match &look.service {
         None => {
             view.is_at_service = false;
@@ -99,10 +101,10 @@ pub(crate) fn draw(frame: &mut Frame<'_>, view: &mut View, look: Option<&Look>, 
     }
     if view.helps {
         let area = frame.area();
-        let height = u16::try_from(HELP.lines().count()).unwrap_or(u16::MAX).saturating_add(2).min(area.height);
+        let height = u16::try_from(HELP.lines().count()).unwrap_or(u16::MAX).saturating_add(1).min(area.height);
         let place = Rect { x: 0, y: area.height.saturating_sub(height) / 2, width: area.width, height };
         frame.render_widget(Clear, place);
-        frame.render_widget(Paragraph::new(format!("\n{HELP}")), place);
+        frame.render_widget(Paragraph::new(HELP), place);
     }
 }
 
@@ -138,12 +140,13 @@ fn head_lines(view: &View, look: &Look, palette: Palette, now: u64) -> Vec<Line<
     vec![first, second]
 }
 
-fn foot_line(view: &View) -> Line<'static> {
+fn foot_line(view: &View, has_service: bool) -> Line<'static> {
     if view.is_writing {
         return Line::raw(format!("filter: {}_   Enter keeps it, Esc drops it", safe(&view.filter)));
     }
     let filter = if view.filter.is_empty() { String::new() } else { format!("   filter: {}", safe(&view.filter)) };
-    Line::raw(format!("q end  ? help  s sort  r reverse  / filter  Tab service{filter}"))
+    let tab = if has_service { "  Tab service" } else { "" };
+    Line::raw(format!("q end  ? help  s sort  r reverse  / filter{tab}{filter}"))
 }
 
 fn queues(frame: &mut Frame<'_>, area: Rect, view: &mut View, look: &Look, palette: Palette) {
@@ -159,6 +162,9 @@ fn queues(frame: &mut Frame<'_>, area: Rect, view: &mut View, look: &Look, palet
     }
     let selected = view.table.selected().unwrap_or(0).min(rows.len() - 1);
     view.table.select(Some(selected));
+    // After a filter there may be fewer queues than were scrolled past.
+    let last_top = rows.len().saturating_sub(view.pages[0]);
+    *view.table.offset_mut() = view.table.offset().min(last_top);
     let is_wide = area.width >= WIDE;
     let more: &[u16] = if is_wide { &[8, 10] } else { &[] };
     let numbers = WIDTHS.iter().chain(more);
@@ -213,10 +219,10 @@ fn fit(text: &str, width: usize) -> String {
     }
     let room = width.saturating_sub(1);
     let (mut begin, mut end) = (String::new(), Vec::new());
-    let mut used = 0;
+    let (mut used, mut is_begin) = (0, false);
     let (mut from_begin, mut from_end) = (text.chars(), text.chars().rev());
     loop {
-        let is_begin = used % 2 == 0;
+        is_begin = !is_begin;
         let next = if is_begin { from_begin.next() } else { from_end.next() };
         let Some(character) = next else { break };
         let columns = columns(character.encode_utf8(&mut [0; 4]));

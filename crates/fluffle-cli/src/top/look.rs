@@ -59,7 +59,7 @@ pub(crate) struct Row {
     /// Messages a second that are given to consumers, or taken with `basic.get`.
     pub(crate) delivered_rate: Option<f64>,
     pub(crate) acked_rate: Option<f64>,
-    /// The age of the oldest ready message, by its property `timestamp`.
+    /// The age of the oldest message, ready or unacked, by its property `timestamp`.
     pub(crate) oldest_seconds: Option<u64>,
     /// Why nothing is known of this queue.
     pub(crate) problem: Option<String>,

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn press(view: &mut View, codes: &[KeyCode]) -> Next {
-        codes.iter().map(|code| view.key(KeyEvent::from(*code))).next_back().unwrap_or(Next::Stay)
+        codes.iter().fold(Next::Stay, |_, code| view.key(KeyEvent::from(*code)))
     }
 
     #[test]

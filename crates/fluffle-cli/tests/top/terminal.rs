@@ -83,10 +83,8 @@ impl Terminal {
     /// Waits for the end, and sees that the terminal is as it was.
     pub(crate) fn expect_sane_end(&self) {
         self.wait_until("the end with code 0 and lines and echo as before", |screen| {
-            screen.contains("code=0")
-                && screen.contains(" icanon")
-                && screen.contains(" isig")
-                && screen.split_whitespace().any(|word| word == "echo")
+            let words: Vec<_> = screen.split_whitespace().collect();
+            ["code=0", "icanon", "isig", "echo"].iter().all(|word| words.contains(word))
         });
         let seen = self.seen.lock().unwrap();
         assert!(!seen.screen().alternate_screen() && !seen.screen().hide_cursor());
