@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::top::service::Service;
+use crate::top::{lost::Lost, service::Service};
 
 /// Everything that was seen at one moment. Points in time are milliseconds since 1970-01-01 00:00 UTC.
 #[derive(Clone, Debug, Serialize)]
@@ -34,14 +34,6 @@ impl Look {
 pub(crate) enum Source {
     ManagementApi,
     Amqp,
-}
-
-/// Somebody who gives no answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Lost {
-    /// When the first look failed.
-    pub(crate) since: u64,
-    pub(crate) why: String,
 }
 
 /// A queue. `None` is what cannot be known, never 0.

@@ -5,6 +5,7 @@ mod cells;
 mod draw;
 mod live;
 mod look;
+mod lost;
 mod order;
 mod pattern;
 mod print;

@@ -16,7 +16,8 @@ use crate::{
     top::{
         args::TopArgs,
         cells::{self, HEADS},
-        look::{Look, Lost},
+        look::Look,
+        lost::Lost,
         order,
         service::Service,
         watcher::Watcher,

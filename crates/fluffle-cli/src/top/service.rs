@@ -1,14 +1,11 @@
 //! The status page of a service: its health, its queues' verdicts and its tree.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    common::failure::Failure,
-    top::{args::TopArgs, look::Lost},
-};
+use crate::{common::failure::Failure, top::lost::Lost};
 
 /// How long the page may take. It is made in memory.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -71,9 +68,8 @@ pub(crate) struct StatusPage {
 }
 
 impl StatusPage {
-    /// The page of `--status`; `None` without it.
-    pub(crate) fn of(args: &TopArgs) -> Result<Option<Self>, Failure> {
-        let Some(text) = &args.status else { return Ok(None) };
+    /// The page of `--status`, with the token in a file.
+    pub(crate) fn new(text: &str, token_file: Option<&Path>) -> Result<Self, Failure> {
         let wrong = |why: &str| Failure::new(format!("--status: {why}; write http://host:9464"));
         let mut picture = url::Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
         if !matches!(picture.scheme(), "http" | "https") {
@@ -86,13 +82,13 @@ impl StatusPage {
         picture.set_fragment(None);
         let url = picture.as_str().trim_end_matches('/').to_owned();
         picture.set_path(&format!("{}/picture.json", picture.path().trim_end_matches('/')));
-        let token = args.status_token_file.as_ref().map(|file| {
+        let token = token_file.map(|file| {
             let read = fs::read_to_string(file).map(|token| token.trim().to_owned());
             read.map_err(|error| Failure::new(format!("--status-token-file {}: {error}", file.display())))
         });
         // Without redirects, which would take the token elsewhere.
         let builder = reqwest::Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
-        Ok(Some(Self { client: builder.build()?, picture, token: token.transpose()?, url }))
+        Ok(Self { client: builder.build()?, picture, token: token.transpose()?, url })
     }
 
     pub(crate) async fn look(&self) -> Result<Service, Failure> {

@@ -9,7 +9,8 @@ use crate::{
     common::failure::Failure,
     top::{
         args::TopArgs,
-        look::{Look, Lost, Row},
+        look::{Look, Row},
+        lost::Lost,
         service::{Service, StatusPage},
         source::Queues,
     },
@@ -48,7 +49,8 @@ impl Watcher {
             }
         }
         let queues = Queues::new(&args.broker, &target.vhost, &args.queue)?;
-        let page = StatusPage::of(args)?;
+        let token = args.status_token_file.as_deref();
+        let page = args.status.as_deref().map(|url| StatusPage::new(url, token)).transpose()?;
         let names = BTreeSet::new();
         Ok(Self { target, queues, page, rows: Vec::new(), lost: None, page_lost: None, names })
     }

@@ -4,7 +4,7 @@ use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 
 use super::*;
 use crate::top::{
-    look::Lost,
+    lost::Lost,
     service::{Node, Service, Verdict},
 };
 
