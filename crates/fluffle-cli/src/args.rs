@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     bench::args::BenchArgs, common::exit::CODES, dlq::args::DlqArgs, doctor::args::DoctorArgs,
     explain::args::ExplainArgs, new::NewArgs, publish::args::PublishArgs, shell, tail::args::TailArgs,
-    topology::args::TopologyArgs,
+    top::args::TopArgs, topology::args::TopologyArgs,
 };
 
 /// Tools for services on RabbitMQ, whether or not they are written with Fluffle
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Publish(Box<PublishArgs>),
     /// Shows a copy of what passes an exchange or a queue, decoded
     Tail(Box<TailArgs>),
+    /// Shows queues, and a service's tree, as they are now, again and again
+    Top(Box<TopArgs>),
     /// Prints completions for a shell
     Completions(shell::CompletionsArgs),
     /// Writes a manual page for each subcommand

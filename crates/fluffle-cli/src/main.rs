@@ -12,6 +12,7 @@ mod new;
 mod publish;
 mod shell;
 mod tail;
+mod top;
 mod topology;
 mod units;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => exit_code("explain", explain::command(&args)),
         Command::Publish(args) => exit_code("publish", publish::command(&args)),
         Command::Tail(args) => exit_code("tail", tail::command(&args)),
+        Command::Top(args) => own_code("top", top::command(&args)),
         Command::New(args) => exit_code("new", new::make(&args)),
         Command::Topology(args) => exit_code(args.name(), topology::command(&args)),
         Command::Dlq(args) => exit_code("dlq", dlq::command(&args)),

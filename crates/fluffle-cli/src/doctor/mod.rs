@@ -1,11 +1,11 @@
 //! `fluffle doctor`: examines a broker, and says what is wrong and how to mend it.
 
-mod api;
+pub(crate) mod api;
 pub(crate) mod args;
 mod conf;
 mod connect;
 mod finding;
-mod json;
+pub(crate) mod json;
 mod look;
 mod pages;
 mod print;

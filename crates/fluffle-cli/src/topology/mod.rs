@@ -14,7 +14,7 @@ mod probe;
 mod show;
 mod source;
 mod steps;
-mod target;
+pub(crate) mod target;
 mod told;
 
 use std::{
