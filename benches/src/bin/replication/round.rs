@@ -190,9 +190,8 @@ mod tests {
 
     #[test]
     fn confirms_may_skip_messages_and_come_for_several() {
-        let confirm = |tag: u64, multiple: u8| {
-            Method { id: (60, 80), arguments: [&tag.to_be_bytes()[..], &[multiple]].concat() }
-        };
+        let confirm =
+            |tag: u64, multiple: u8| Method { id: (60, 80), arguments: [&tag.to_be_bytes()[..], &[multiple]].concat() };
         let mut confirms = Confirms::default();
         confirms.sent(5);
         confirms.settle(&confirm(3, 0)).unwrap();

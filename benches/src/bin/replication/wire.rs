@@ -88,12 +88,7 @@ impl Client {
     }
 
     /// Subscribes, with acks and `prefetch`.
-    pub(crate) fn consume(
-        &mut self,
-        queue: &str,
-        prefetch: u16,
-        arguments: &[(&str, Value)],
-    ) -> Result<(), Failure> {
+    pub(crate) fn consume(&mut self, queue: &str, prefetch: u16, arguments: &[(&str, Value)]) -> Result<(), Failure> {
         let [high, low] = prefetch.to_be_bytes();
         self.ask((60, 10), &[0, 0, 0, 0, high, low, 0], (60, 11))?;
         let mut bytes = vec![0, 0];
