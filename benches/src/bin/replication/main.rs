@@ -4,8 +4,11 @@
 //! The nodes share the cores of one machine, so only the ratios say something, and three replicas cost three times
 //! the CPU time here that each of three machines would spend. The client costs almost nothing (`wire.rs`).
 //!
-//! `cargo run --release -p benches --bin replication -- --node HOST:PORT=PID --node … --node …`; the nodes form a
-//! cluster and have the user `guest`.
+//! ```sh
+//! eval "$(benches/three_nodes.sh up /tmp/three)"
+//! cargo run --release -p benches --bin replication -- $NODES
+//! benches/three_nodes.sh down /tmp/three
+//! ```
 
 mod cpu;
 mod kind;
