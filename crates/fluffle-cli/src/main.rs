@@ -9,6 +9,7 @@ mod doctor;
 mod explain;
 mod message;
 mod new;
+mod plan;
 mod publish;
 mod shell;
 mod tail;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => own_code("explain", explain::command(&args)),
         Command::Publish(args) => own_code("publish", publish::command(&args)),
         Command::Tail(args) => exit_code("tail", tail::command(&args)),
+        Command::Plan(args) => exit_code("plan", plan::command(&args)),
         Command::New(args) => exit_code("new", new::make(&args)),
         Command::Topology(args) => topology::command(&args),
         Command::Dlq(args) => dlq::command(&args),
