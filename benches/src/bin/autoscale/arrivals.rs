@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use fastrand::Rng;
 use serde::Deserialize;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// All earthquakes of one week, see examples/data/README.md.
 const QUAKES: &str = include_str!("../../../../examples/data/earthquakes.json");

@@ -1,7 +1,7 @@
 //! Kubernetes' HorizontalPodAutoscaler with an external metric of the target type `AverageValue`, which is what KEDA
 //! makes of a ScaledObject, with its default `behavior`.
 //!
-//! Source: <https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/>: the algorithm, the tolerance of
+//! Source: <https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/>: algorithm, tolerance of
 //! 0.1, the stabilization window of 300 s for scaling down, and the default policies: all pods may go within 15 s; the
 //! higher of 4 pods or 100 % may come within 15 s.
 

@@ -1,4 +1,4 @@
-//! A simulation of a service that is scaled by KEDA: by how many messages wait (deploy/kubernetes/overlays/queue-length)
+//! Simulates a service that is scaled by KEDA: by how many messages wait (deploy/kubernetes/overlays/queue-length)
 //! and by how long they take (overlays/drain-time). For each it counts what the pods cost, in pod-hours, and how old
 //! messages get.
 //!
@@ -8,12 +8,11 @@
 //! `cargo run -p benches --bin autoscale`; takes some seconds.
 
 mod arrivals;
+mod failure;
 mod hpa;
 mod pods;
 mod run;
 mod scaler;
-
-use std::error::Error;
 
 use clap::Parser;
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
@@ -21,12 +20,11 @@ use serde::Serialize;
 
 use crate::{
     arrivals::Workload,
+    failure::Failure,
     pods::Pod,
     run::Outcome,
     scaler::{Limits, Scaler},
 };
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// Compares ways to scale a service, over a week.
 #[derive(Debug, Parser)]

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt};
 
 use serde_json::Value;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 const SINGLE: &str = include_str!("../../../../docs/performance/single.json");
 

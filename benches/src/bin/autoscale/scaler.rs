@@ -1,6 +1,6 @@
 //! What is asked of the broker and of Prometheus, and what KEDA makes of it.
 //!
-//! Source: <https://keda.sh/docs/latest/reference/scaledobject-spec/>. From one pod on, the autoscaler asks KEDA, each 15
+//! Source: <https://keda.sh/docs/latest/reference/scaledobject-spec/>. From one pod on the autoscaler asks, each 15
 //! seconds. From none to one, KEDA looks itself, each `pollingInterval`; from one to none, when all triggers have been
 //! inactive for `cooldownPeriod`.
 

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// The kernel's `USER_HZ`, which is 100 on every Linux architecture on which these benchmarks run.
 const TICK: Duration = Duration::from_millis(10);

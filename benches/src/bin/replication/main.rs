@@ -11,22 +11,22 @@
 //! ```
 
 mod cpu;
+mod failure;
 mod kind;
 mod round;
 mod wire;
 
-use std::{error::Error, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use clap::Parser;
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use serde::Serialize;
 
 use crate::{
+    failure::Failure,
     kind::{ALL, Kind},
     round::{Figures, Terms},
 };
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// Compares kinds of queues on a cluster of three nodes.
 #[derive(Debug, Parser)]

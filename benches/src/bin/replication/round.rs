@@ -8,8 +8,8 @@ use std::{
 };
 
 use crate::{
-    Failure,
     cpu::used,
+    failure::Failure,
     kind::Kind,
     wire::{Client, Method, publish},
 };

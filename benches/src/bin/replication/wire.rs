@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Failure;
+use crate::failure::Failure;
 
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;

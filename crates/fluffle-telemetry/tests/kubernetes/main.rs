@@ -1,4 +1,4 @@
-//! The manifests in `deploy/kubernetes`: they have the form that Kubernetes, KEDA and RabbitMQ's operators ask for, their
+//! The manifests in `deploy/kubernetes`: they have the form that their APIs ask for, their
 //! names and numbers agree with each other and with the framework, and a service runs with the rights that they give.
 //!
 //! Needs `promtool` and RabbitMQ (`cargo xtask test` installs both).
