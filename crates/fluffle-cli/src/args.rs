@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     bench::args::BenchArgs, common::exit::CODES, dlq::args::DlqArgs, doctor::args::DoctorArgs,
-    explain::args::ExplainArgs, new::NewArgs, publish::args::PublishArgs, shell, tail::args::TailArgs,
-    top::args::TopArgs, topology::args::TopologyArgs,
+    explain::args::ExplainArgs, new::NewArgs, plan::args::PlanArgs, publish::args::PublishArgs, shell,
+    tail::args::TailArgs, top::args::TopArgs, topology::args::TopologyArgs,
 };
 
 /// Tools for services on RabbitMQ, whether or not they are written with Fluffle
@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Dlq(Box<DlqArgs>),
     /// Compares exchanges, queues and bindings with a broker's, creates what is missing, and draws them
     Topology(Box<TopologyArgs>),
+    /// Tells how many nodes and queues a load needs, from what was measured
+    Plan(PlanArgs),
     /// Makes a folder with a service that runs: messages, a handler, a test, Dockerfile and CI
     New(NewArgs),
     /// Tells what can be known of one message, and what cannot

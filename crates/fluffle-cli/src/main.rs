@@ -9,6 +9,7 @@ mod doctor;
 mod explain;
 mod message;
 mod new;
+mod plan;
 mod publish;
 mod shell;
 mod tail;
@@ -22,7 +23,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::{
     args::{Cli, Command},
-    common::exit::{exit_code, of_usage},
+    common::exit::{Exit, exit_code, of_usage},
 };
 
 fn main() -> ExitCode {
@@ -37,7 +38,8 @@ fn main() -> ExitCode {
         Command::Explain(args) => exit_code("explain", explain::command(&args)),
         Command::Publish(args) => exit_code("publish", publish::command(&args)),
         Command::Tail(args) => exit_code("tail", tail::command(&args)),
-        Command::Top(args) => own_code("top", top::command(&args)),
+        Command::Top(args) => exit_code("top", top::command(&args)),
+        Command::Plan(args) => exit_code("plan", plan::command(&args).map(|()| Exit::Clean)),
         Command::New(args) => exit_code("new", new::make(&args)),
         Command::Topology(args) => exit_code(args.name(), topology::command(&args)),
         Command::Dlq(args) => exit_code("dlq", dlq::command(&args)),

@@ -25,7 +25,7 @@ Keys: q, Esc, Ctrl-C end; arrows, PgUp, PgDn, Home, End move; s sorts by the nex
 A ? stands for what cannot be known: rates, unacked messages and ages need --api. The age of the oldest message is
 known on classic queues alone, and only if the publisher sets the property `timestamp`.
 
-Exit codes: 0; 2 if the last look at the broker or the status page failed, or nothing could be shown.";
+Exit codes: 0; 3 if the last look at the broker or the status page failed, or nothing could be shown.";
 
 /// `fluffle top`.
 #[derive(Clone, Debug, Args)]

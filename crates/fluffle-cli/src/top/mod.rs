@@ -14,18 +14,15 @@ mod source;
 mod view;
 mod watcher;
 
-use std::{
-    io::{IsTerminal, stdin, stdout},
-    process::ExitCode,
-};
+use std::io::{IsTerminal, stdin, stdout};
 
 use crate::{
-    common::{failure::Failure, runtime},
+    common::{exit::Exit, failure::Failure, runtime},
     top::{args::TopArgs, watcher::Watcher},
 };
 
 /// Runs the subcommand. The exit codes are in its help.
-pub(crate) fn command(args: &TopArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn command(args: &TopArgs) -> Result<Exit, Failure> {
     let mut watcher = Watcher::new(args)?;
     if let Some(count) = args.prints() {
         return runtime::block_on(async {
@@ -39,5 +36,5 @@ pub(crate) fn command(args: &TopArgs) -> Result<ExitCode, Failure> {
             "the view needs a terminal as input and output: use `fluffle top --once` for one table, or --json",
         ));
     }
-    runtime::block_on(live::run(args, watcher)).map(|()| ExitCode::SUCCESS)
+    runtime::block_on(live::run(args, watcher)).map(|()| Exit::Clean)
 }

@@ -1,14 +1,12 @@
 //! Looks as text and JSON on standard output, without a view.
 
-use std::{
-    io::{self, ErrorKind, Write, stdout},
-    process::ExitCode,
-};
+use std::io::{self, ErrorKind, Write, stdout};
 
 use comfy_table::CellAlignment;
 
 use crate::{
     common::{
+        exit::Exit,
         failure::Failure,
         output::{Colour, OutputArgs, json_line, safe, table},
         runtime::Interrupt,
@@ -24,10 +22,10 @@ use crate::{
     },
 };
 
-/// Prints this many looks; `None`: until Ctrl-C. The exit code is 2 if the last was not whole.
-pub(crate) async fn run(args: &TopArgs, watcher: &mut Watcher, count: Option<u64>) -> Result<ExitCode, Failure> {
+/// Prints this many looks; `None`: until Ctrl-C. If the last was not whole, the subcommand was not carried out.
+pub(crate) async fn run(args: &TopArgs, watcher: &mut Watcher, count: Option<u64>) -> Result<Exit, Failure> {
     let mut stop = Interrupt::new()?;
-    let mut code = ExitCode::SUCCESS;
+    let mut code = Exit::Clean;
     let mut printed = 0;
     while count.is_none_or(|count| printed < count) {
         if printed > 0 {
@@ -41,7 +39,7 @@ pub(crate) async fn run(args: &TopArgs, watcher: &mut Watcher, count: Option<u64
             look = watcher.look() => look,
         };
         printed += 1;
-        code = if look.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        code = if look.is_whole() { Exit::Clean } else { Exit::NotCarriedOut };
         match print(args, look) {
             Ok(()) => {}
             // The reader of a pipe has read enough.

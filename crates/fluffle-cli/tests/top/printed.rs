@@ -57,13 +57,13 @@ fn what_cannot_be_shown_is_an_error_that_says_what_to_do_and_never_hangs() {
         (vec!["--url", &url, "--once", "--queue", "q", "--status", "localhost"], "--status"),
     ] {
         let run = top(&arguments);
-        assert!(run.code == 2 && run.err.contains(advice) && run.out.is_empty(), "{arguments:?}: {run:?}");
+        assert!(run.code == 3 && run.err.contains(advice) && run.out.is_empty(), "{arguments:?}: {run:?}");
     }
     let port = url.rsplit_once("127.0.0.1").unwrap();
     drop(broker);
     let gone = top(&["--url", &url, "--queue", "orders", "--once", "--json"]);
     let look: serde_json::Value = serde_json::from_str(&gone.out).unwrap();
-    assert!(gone.code == 2 && look["lost"]["why"].is_string(), "{port:?} {gone:?}");
+    assert!(gone.code == 3 && look["lost"]["why"].is_string(), "{port:?} {gone:?}");
 }
 
 struct Orders;
@@ -103,6 +103,6 @@ async fn a_service_is_seen_with_its_tree_its_verdicts_and_the_queues_it_consumes
 
     drop(server);
     let gone = top(&["--url", &url, "--status", &status, "--queue", "orders", "--once"]);
-    assert!(gone.code == 2 && gone.out.contains("gives no answer") && gone.out.contains("orders"), "{gone:?}");
+    assert!(gone.code == 3 && gone.out.contains("gives no answer") && gone.out.contains("orders"), "{gone:?}");
     service.shutdown().await.unwrap();
 }
