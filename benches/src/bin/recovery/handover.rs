@@ -65,7 +65,8 @@ impl Consumer {
 
 pub(crate) async fn measure() -> Result<Vec<(&'static str, Duration)>, Failure> {
     let node = blocking(RabbitMq::start).await?;
-    let url = node.url();
+    let vhost = node.fresh_vhost()?;
+    let url = vhost.url().to_owned();
     let app = App::new(Broker::new(&url)?).topology(topology());
     let out = app.publisher::<String>(Route::queue("one").deadline(PATIENCE));
     let service = app.start().await?;
@@ -80,7 +81,7 @@ pub(crate) async fn measure() -> Result<Vec<(&'static str, Duration)>, Failure> 
     ] {
         let mut standby = Consumer::start(&url)?;
         // Until it is a consumer of the queue, there is nobody to hand over to.
-        while node.depth("/", "one")?.consumers < 2 {
+        while vhost.depth("one").consumers < 2 {
             last = active.next().await?;
         }
         let pid = active.child.id().ok_or("it has ended")?.to_string();

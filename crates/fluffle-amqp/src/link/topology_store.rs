@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::topology::{Destination, Topology, TopologyError};
+use crate::topology::{Destination, Queue, Topology, TopologyError};
 
 /// The application's topology, and the queues that consumers and requesters add.
 #[derive(Default)]
@@ -27,6 +27,12 @@ impl TopologyStore {
     /// Where messages with this routing key go.
     pub(crate) fn destination(&self, exchange: &str, key: &str) -> Destination {
         self.topology.lock().unwrap_or_else(PoisonError::into_inner).destination(exchange, key)
+    }
+
+    /// Whether the queue has a single active consumer.
+    pub(crate) fn has_single_active_consumer(&self, queue: &str) -> bool {
+        let topology = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
+        topology.find_queue(queue).is_some_and(Queue::is_single_active_consumer)
     }
 
     /// Something of it seems to be missing: one of the connections is to declare it again soon.

@@ -17,8 +17,6 @@ pub(crate) struct Entry {
     pub(crate) detached: bool,
     /// How often the broker has closed a channel over this message, or over another one beside it.
     pub(crate) refusals: u8,
-    /// When a queue first refused the message, for a reason that may pass.
-    pub(crate) refused_at: Option<tokio::time::Instant>,
     /// Whether the message is published on the current channel.
     pub(crate) on_the_wire: bool,
     /// Its part of the bytes that the publisher may hold, until it is settled.
@@ -49,7 +47,6 @@ impl Entry {
             reply,
             detached,
             refusals: 0,
-            refused_at: None,
             on_the_wire: false,
             room: None,
             position: None,

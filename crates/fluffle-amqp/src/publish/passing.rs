@@ -51,8 +51,8 @@ pub(crate) struct Passing {
 }
 
 impl Passing {
-    /// Until when a message that ended as `outcome` is published again, if this may pass. `since`: when the message was
-    /// first refused.
+    /// Until when a message that ended as `outcome` is published again, if this may pass. `since`: when messages of
+    /// its routing key began to be refused.
     pub(crate) fn until(
         &self,
         message: &Prepared,

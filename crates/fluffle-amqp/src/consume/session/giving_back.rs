@@ -110,8 +110,18 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         self.letting_go || self.gate.closes_channel()
     }
 
-    /// Begins the drain: cancels the subscription and takes back what no handler has begun.
+    /// Begins the drain: ends the subscription and gives back what no handler has begun.
+    ///
+    /// The subscription to a queue with a single active consumer ends with its channel, as at a [pause](Self::let_go).
+    /// With a `basic.cancel` RabbitMQ would make another consumer the active one at once, and what goes back after that
+    /// would come behind what that one was given.
     pub(super) async fn stop_taking(&mut self) {
+        if self.settings.single_active && !self.settings.rules.acks_on_arrival() {
+            self.letting_go = true;
+            self.intake.clear();
+            self.settings.handler_queue.clear();
+            return self.begin_drain();
+        }
         let left = self.subscription.end().await.unwrap_or_else(|error| {
             tracing::warn!(
                 queue = %self.settings.queue, %error,
@@ -125,6 +135,10 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         }
         // The broker requeues these deliveries when the channel closes.
         self.intake.clear();
+        self.begin_drain();
+    }
+
+    fn begin_drain(&mut self) {
         let limit = self.settings.clock.for_work();
         self.drain = Some(ConsumerDrain::begin(&self.settings.queue, limit, self.unsettled()));
     }

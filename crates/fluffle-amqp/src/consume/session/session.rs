@@ -149,6 +149,9 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         if self.drain.is_some() {
             if idle {
                 self.settlements.ack_all().await;
+                if self.letting_go {
+                    self.subscription.close_channel().await;
+                }
                 return Some(End::Drained);
             }
         } else if self.gate.closes_channel() && idle {

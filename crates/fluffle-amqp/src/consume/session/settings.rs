@@ -65,6 +65,8 @@ pub(crate) struct Common {
     pub(crate) steps: Steps,
     /// Of a stream: what is read of it.
     pub(crate) reader: Option<Arc<Reader>>,
+    /// Whether its queue has a single active consumer, as far as the application's topology says.
+    pub(crate) single_active: bool,
     /// How long deliveries in flight may take to finish when the application shuts down.
     pub(crate) clock: drain::Clock,
 }
@@ -146,6 +148,7 @@ impl SharedSettings {
             seen,
             steps: steps.into(),
             reader: consume.stream.as_ref().map(Reader::new),
+            single_active: shared.topology.has_single_active_consumer(&consume.queue),
             clock,
         };
         Self {

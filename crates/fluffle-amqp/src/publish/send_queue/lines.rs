@@ -48,13 +48,15 @@ struct Line {
     first: u64,
     /// When the first is published again; `None` while it is on the wire.
     due: Option<Instant>,
+    /// When the first message of this line was refused.
+    since: Option<Instant>,
     tries: u32,
     behind: VecDeque<u64>,
 }
 
 impl Line {
     fn new(first: u64) -> Self {
-        Self { first, due: None, tries: 0, behind: VecDeque::new() }
+        Self { first, due: None, since: None, tries: 0, behind: VecDeque::new() }
     }
 }
 
@@ -119,9 +121,15 @@ impl Lines {
         released
     }
 
+    /// Since when messages of the key have been refused: now, if this is the first.
+    pub(super) fn refused_since(&self, key: &Key, now: Instant) -> Instant {
+        self.by_key.get(key).and_then(|line| line.since).unwrap_or(now)
+    }
+
     /// The queue has refused message `sequence`, which is published again later.
     pub(super) fn refused(&mut self, key: Key, sequence: u64, backoff: &Backoff, now: Instant) {
         let line = self.by_key.entry(key).or_insert_with(|| Line::new(sequence));
+        line.since.get_or_insert(now);
         if sequence > line.first {
             let place = line.behind.partition_point(|other| *other < sequence);
             return line.behind.insert(place, sequence);

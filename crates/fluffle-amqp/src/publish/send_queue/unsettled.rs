@@ -302,7 +302,8 @@ impl Rows {
         let now = Instant::now();
         // A suspect is on the wire to find out whether the broker takes it.
         let Some(entry) = self.entries.get_mut(sequence).filter(|entry| entry.refusals == 0) else { return false };
-        let since = *entry.refused_at.get_or_insert(now);
+        let key = key_of(&entry.message);
+        let since = self.lines.refused_since(&key, now);
         let until = passing.until(&entry.message, outcome, since, entry.reply.deadline());
         let Some(until) = until else { return false };
         let longest = LONGEST_WAIT.min(until.saturating_duration_since(since) / 2);
@@ -310,7 +311,7 @@ impl Rows {
             return false;
         }
         entry.on_the_wire = false;
-        self.lines.refused(key_of(&entry.message), sequence, &waits(longest), now);
+        self.lines.refused(key, sequence, &waits(longest), now);
         true
     }
 

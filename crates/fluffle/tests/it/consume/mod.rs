@@ -22,6 +22,7 @@ mod recovery;
 mod removing;
 mod replaying;
 mod settling;
+mod single_active;
 mod switches;
 mod time_limits;
 mod types;
