@@ -12,6 +12,7 @@ pub mod handlers;
 pub mod id;
 pub mod many;
 pub mod model;
+mod nodes;
 pub mod place;
 pub mod posts;
 pub mod report;

@@ -20,9 +20,13 @@ fn topology() -> Topology {
 async fn what_an_election_refuses_is_published_again_in_its_place_and_other_queues_do_not_wait() {
     let broker = TestBroker::start().unwrap();
     let app = App::new(broker.client().unwrap()).topology(topology());
-    let out = app.publisher::<String>(Route::exchange("").key_by(|text: &String| {
-        if text.starts_with("other") { "other".to_owned() } else { "q".to_owned() }
-    }));
+    let out = app.publisher::<String>(
+        Route::exchange("").key_by(
+            |text: &String| {
+                if text.starts_with("other") { "other".to_owned() } else { "q".to_owned() }
+            },
+        ),
+    );
     let (seen, mut record) = mpsc::unbounded_channel();
     let service = started(app.consume(Consume::queue("q"), move || Numbers(seen.clone()))).await;
     let nacks = broker.faults().inject(Rule::new(Fault::Nack).on_queue("q").times(5)).unwrap();
