@@ -8,7 +8,7 @@ use std::{
 use fastrand::Rng;
 use fluffle::Error;
 use fluffle_harness::{Cluster, HarnessError, RabbitMq};
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use crate::{
     fact::{Fact, Facts},
@@ -21,6 +21,13 @@ const NODE: Duration = Duration::from_secs(3);
 
 /// How long a cluster may take to have all its nodes and replicas again.
 const HEALTHY: Duration = Duration::from_secs(120);
+
+/// How long a cluster may take to heal by itself when its network does.
+const HEALED: Duration = Duration::from_secs(30);
+
+/// How long the services may take to declare their queues, and how often that is looked for.
+const DECLARED: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What an operator or a power failure does to a node. No queue is deleted: if a quorum queue is declared again and its
 /// node is killed then, RabbitMQ 3.10 may know the queue without finding it, and closes every connection that consumes
@@ -180,6 +187,14 @@ impl ClusterDeed {
                 cluster.partition(&[&[node], &others])?;
                 pause(seconds);
                 cluster.heal();
+                if cluster.wait_healthy(HEALED).is_err() {
+                    // A partition that ends in the moment in which it is noticed pauses nobody, and is not healed.
+                    // The operator's way is to restart the side that is trusted less:
+                    // https://www.rabbitmq.com/docs/partitions#recovering
+                    facts.tell(&Fact::Fault(format!("node {node} is still cut off, and is restarted")));
+                    let _ = cluster.node(node)?.stop();
+                    cluster.node(node)?.start_again()?;
+                }
             }
             Self::CloseConnections(node) => drop(cluster.node(node)?.close_all_connections("by the torture")),
             Self::Block(node) => {
@@ -190,6 +205,12 @@ impl ClusterDeed {
         }
         cluster.wait_healthy(HEALTHY)
     }
+}
+
+/// Whether every lane's queue has a consumer: then its side queues are declared, too.
+fn has_consumers(cluster: &Cluster) -> bool {
+    let Ok(queues) = cluster.queue_depths("/") else { return false };
+    Lane::ALL.iter().all(|lane| queues.get(lane.queue()).is_some_and(|depth| depth.consumers > 0))
 }
 
 /// Harms the nodes of a cluster again and again.
@@ -203,6 +224,11 @@ pub(crate) async fn operate_cluster(
     facts: &Facts,
 ) -> Result<Damage, Error> {
     let mut damage = Damage::default();
+    // A queue that is declared while a node is away never gets a replica there, until an operator adds one.
+    let deadline = Instant::now() + DECLARED;
+    while !has_consumers(cluster) && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
     loop {
         let next = Instant::now() + NODE.mul_f64(2.0 * random.f64());
         if next >= until {
