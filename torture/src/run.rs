@@ -15,7 +15,7 @@ use crate::{
     child::{self, DISKS_FILL, Full, Mortal},
     fact::{Fact, Facts, Tail},
     handlers::Store,
-    id::{CALM, DEADLY, Lane},
+    id::{CALM, DEADLY, Lane, VISITOR},
     model::{Breach, Model},
     place::Place,
     posts::{Out, STEADY, Shift},
@@ -164,9 +164,6 @@ fn letters(broker: Kind) -> &'static [char] {
         Kind::Cluster => &['c', 'd', 'e'],
     }
 }
-
-/// The first letter of the name of the process that comes and goes.
-const VISITOR: char = 'v';
 
 /// A process is added under load, and leaves in order after a third of the storm. It publishes nothing, because nobody
 /// would send what is left in its journals.
