@@ -3,13 +3,14 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    bench::args::BenchArgs, dlq::args::DlqArgs, doctor::args::DoctorArgs, explain::args::ExplainArgs, new::NewArgs,
-    publish::args::PublishArgs, shell, tail::args::TailArgs, topology::args::TopologyArgs,
+    bench::args::BenchArgs, common::exit::CODES, dlq::args::DlqArgs, doctor::args::DoctorArgs,
+    explain::args::ExplainArgs, new::NewArgs, plan::args::PlanArgs, publish::args::PublishArgs, shell,
+    tail::args::TailArgs, top::args::TopArgs, topology::args::TopologyArgs,
 };
 
 /// Tools for services on RabbitMQ, whether or not they are written with Fluffle
 #[derive(Clone, Debug, Parser)]
-#[command(name = "fluffle", bin_name = "fluffle", version, max_term_width = 100)]
+#[command(name = "fluffle", bin_name = "fluffle", version, max_term_width = 100, after_help = CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Dlq(Box<DlqArgs>),
     /// Compares exchanges, queues and bindings with a broker's, creates what is missing, and draws them
     Topology(Box<TopologyArgs>),
+    /// Tells how many nodes and queues a load needs, from what was measured
+    Plan(PlanArgs),
     /// Makes a folder with a service that runs: messages, a handler, a test, Dockerfile and CI
     New(NewArgs),
     /// Tells what can be known of one message, and what cannot
@@ -33,6 +36,8 @@ pub(crate) enum Command {
     Publish(Box<PublishArgs>),
     /// Shows a copy of what passes an exchange or a queue, decoded
     Tail(Box<TailArgs>),
+    /// Shows queues, and a service's tree, as they are now, again and again
+    Top(Box<TopArgs>),
     /// Prints completions for a shell
     Completions(shell::CompletionsArgs),
     /// Writes a manual page for each subcommand

@@ -9,9 +9,11 @@ mod doctor;
 mod explain;
 mod message;
 mod new;
+mod plan;
 mod publish;
 mod shell;
 mod tail;
+mod top;
 mod topology;
 mod units;
 
@@ -21,21 +23,27 @@ use clap::{CommandFactory, Parser};
 
 use crate::{
     args::{Cli, Command},
-    common::failure::{exit_code, own_code},
+    common::exit::{Exit, exit_code, of_usage},
 };
 
 fn main() -> ExitCode {
     // For TLS to the management API. An error means that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match Cli::parse().command {
-        Command::Bench(args) => bench::command(&args),
-        Command::Explain(args) => own_code("explain", explain::command(&args)),
-        Command::Publish(args) => own_code("publish", publish::command(&args)),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return of_usage(&error),
+    };
+    match cli.command {
+        Command::Bench(args) => exit_code("bench", bench::command(&args)),
+        Command::Explain(args) => exit_code("explain", explain::command(&args)),
+        Command::Publish(args) => exit_code("publish", publish::command(&args)),
         Command::Tail(args) => exit_code("tail", tail::command(&args)),
+        Command::Top(args) => exit_code("top", top::command(&args)),
+        Command::Plan(args) => exit_code("plan", plan::command(&args).map(|()| Exit::Clean)),
         Command::New(args) => exit_code("new", new::make(&args)),
-        Command::Topology(args) => topology::command(&args),
-        Command::Dlq(args) => dlq::command(&args),
-        Command::Doctor(args) => doctor::command(&args),
+        Command::Topology(args) => exit_code(args.name(), topology::command(&args)),
+        Command::Dlq(args) => exit_code("dlq", dlq::command(&args)),
+        Command::Doctor(args) => exit_code("doctor", doctor::command(&args)),
         Command::Completions(args) => exit_code("completions", shell::completions(&args, Cli::command())),
         Command::Man(args) => exit_code("man", shell::man(&args, Cli::command())),
     }

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::common::failure::Failure;
+use crate::common::{exit::Exit, failure::Failure};
 
 /// `fluffle completions`.
 #[derive(Clone, Debug, Args)]
@@ -25,13 +25,15 @@ pub(crate) struct ManArgs {
 }
 
 /// `command` is the whole command line.
-pub(crate) fn completions(args: &CompletionsArgs, mut command: Command) -> Result<(), Failure> {
+pub(crate) fn completions(args: &CompletionsArgs, mut command: Command) -> Result<Exit, Failure> {
     clap_complete::generate(args.shell, &mut command, "fluffle", &mut io::stdout());
-    Ok(())
+    Ok(Exit::Clean)
 }
 
 /// `command` is the whole command line.
-pub(crate) fn man(args: &ManArgs, command: Command) -> Result<(), Failure> {
-    clap_mangen::generate_to(command, &args.folder)
-        .map_err(|error| Failure::new(format!("cannot write to {}: {error}", args.folder.display())))
+pub(crate) fn man(args: &ManArgs, command: Command) -> Result<Exit, Failure> {
+    match clap_mangen::generate_to(command, &args.folder) {
+        Ok(()) => Ok(Exit::Clean),
+        Err(error) => Err(Failure::new(format!("cannot write to {}: {error}", args.folder.display()))),
+    }
 }

@@ -173,16 +173,16 @@ fn records_of_a_file_are_what_is_sent() {
 }
 
 #[test]
-fn a_queue_that_drops_messages_is_a_loss_with_its_reason_and_exit_code_1() {
+fn a_queue_that_drops_messages_is_a_loss_with_its_reason_and_exit_code_2() {
     let lossy = ["--count", "3000", "--prefetch", "1", "--queue-arg", "x-max-length=1", "--drain", "500ms"];
     let output = run(&lossy);
     let report = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert_eq!(output.status.code(), Some(2), "{report}");
     assert!(report.contains("LOST: ") && report.contains("confirmed by the broker"), "{report}");
     assert!(report.contains("x-max-length is set: past it a queue drops its oldest"), "{report}");
     let (report, code) = json(&lossy);
     let found = |key: &str| report["verification"][key].as_u64().unwrap();
-    assert_eq!((code, found("lost") + found("received")), (1, 3000), "{report:#}");
+    assert_eq!((code, found("lost") + found("received")), (2, 3000), "{report:#}");
     assert!(!report["verification"]["first_lost"].as_array().unwrap().is_empty());
 }
 
@@ -212,7 +212,7 @@ async fn a_restart_of_the_broker_costs_no_durable_message() {
 async fn a_restart_of_the_broker_loses_transient_messages_and_that_is_said() {
     let broker = Broker::start().unwrap();
     let (report, code) = with_a_restart(&broker, &["--transient", "--drain", "1s"]).await;
-    assert_eq!(code, 1, "{report:#}");
+    assert_eq!(code, 2, "{report:#}");
     assert!(report["verification"]["lost"].as_u64().unwrap() > 0, "{report:#}");
     assert!(report["verdict"]["notes"].to_string().contains("--transient"), "{report:#}");
 }
@@ -226,12 +226,12 @@ async fn a_broker_that_does_not_come_back_is_said_to_be_away() {
     broker.until(LIMIT, |state| state.queues.iter().any(|queue| queue.ready > 200)).await.unwrap();
     broker.kill().unwrap();
     let (report, code) = answer(&tokio::task::spawn_blocking(move || finish(child)).await.unwrap());
-    assert_eq!(code, 1, "{report:#}");
+    assert_eq!(code, 2, "{report:#}");
     assert!(report["verdict"]["notes"].to_string().contains("the broker is away"), "{report:#}");
 }
 
 #[test]
-fn a_run_that_cannot_be_made_says_why_and_ends_with_code_2() {
+fn a_run_that_cannot_be_made_says_why_and_ends_with_code_3() {
     let cases: [(&[&str], &str); 6] = [
         (&["--url", "http://localhost"], "not an AMQP URI"),
         (&["--url", "amqp://guest:guest@localhost:1", "--connect-within", "300ms"], "is it running"),
@@ -243,7 +243,7 @@ fn a_run_that_cannot_be_made_says_why_and_ends_with_code_2() {
     for (arguments, words) in cases {
         let output = run(arguments);
         let error = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {error}");
         assert!(error.contains(words) && output.stdout.is_empty(), "{arguments:?}: {error}");
     }
 }

@@ -33,13 +33,32 @@ fn a_bad_name_and_a_folder_that_exists_are_refused_and_nothing_is_made() {
     ] {
         let run = new(folder.path(), &[name]);
         let error = String::from_utf8_lossy(&run.stderr).into_owned();
-        assert_eq!((run.status.code(), error.contains(why)), (Some(2), true), "{name}: {error}");
+        assert_eq!((run.status.code(), error.contains(why)), (Some(3), true), "{name}: {error}");
     }
+    let run = new(folder.path(), &["shop"]);
+    assert_eq!(run.status.code(), Some(3), "a release that is not on crates.io cannot be built");
+    assert!(String::from_utf8_lossy(&run.stderr).contains("not on crates.io yet"), "{run:?}");
     let run = new(folder.path(), &["shop", "--in-tree", "/nowhere"]);
-    assert_eq!(run.status.code(), Some(2));
+    assert_eq!(run.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&run.stderr).contains("name a checkout of Fluffle"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     assert_eq!(fs::read_dir(folder.path().join("there")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_git_repository_is_a_dependency_that_cargo_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new(folder.path(), &["my-shop", "--git", "https://git.example.com/fluffle.git", "--rev", "48df1fe"]);
+    assert!(run.status.success(), "{run:?}");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--offline", "--no-deps", "--format-version", "1"]);
+    let metadata = cargo.current_dir(folder.path().join("my-shop")).output().unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let dependencies = metadata["packages"][0]["dependencies"].as_array().unwrap();
+    for name in ["fluffle", "fluffle-build"] {
+        let source = dependencies.iter().find(|one| one["name"] == name).unwrap()["source"].as_str().unwrap();
+        assert_eq!(source, "git+https://git.example.com/fluffle.git?rev=48df1fe");
+    }
 }
 
 #[test]

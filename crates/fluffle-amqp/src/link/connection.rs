@@ -287,8 +287,11 @@ async fn declare_shared(shared: &ConnectionShared, socket: &Socket) -> Result<()
     Ok(())
 }
 
-/// Declares the queues that could not be reached before, if it is time.
+/// Declares the topology if something of it is missing, or else, if it is time, the queues that could not be reached.
 async fn declare_again(shared: &ConnectionShared, socket: &Socket) -> Result<(), ExitError> {
+    if shared.topology.take_wanted() {
+        return declare_shared(shared, socket).await;
+    }
     let due = shared.learned.unreached.due();
     if due.is_empty() {
         return Ok(());
@@ -330,7 +333,7 @@ impl ConnectionActor {
         ctx.ready();
     }
 
-    /// Declares queues again that could not be reached, if it is time.
+    /// Declares again what is missing or could not be reached, if there is anything.
     fn declare_again(&mut self, ctx: &mut Context<Self>) {
         let Some(socket) = self.socket.clone() else { return };
         let shared = Arc::clone(&self.shared);

@@ -1,30 +1,47 @@
 //! The topology that every connection of a service declares.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use crate::topology::{Destination, Topology, TopologyError};
 
 /// The application's topology, and the queues that consumers and requesters add.
 #[derive(Default)]
-pub(crate) struct TopologyStore(Mutex<Topology>);
+pub(crate) struct TopologyStore {
+    topology: Mutex<Topology>,
+    /// Whether something of it seems to be missing on the broker.
+    wanted: AtomicBool,
+}
 
 impl TopologyStore {
     pub(crate) fn new(topology: Topology) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(topology)))
+        Arc::new(Self { topology: Mutex::new(topology), wanted: AtomicBool::new(false) })
     }
 
     pub(crate) fn get(&self) -> Topology {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.topology.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where messages with this routing key go.
     pub(crate) fn destination(&self, exchange: &str, key: &str) -> Destination {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).destination(exchange, key)
+        self.topology.lock().unwrap_or_else(PoisonError::into_inner).destination(exchange, key)
+    }
+
+    /// Something of it seems to be missing: one of the connections is to declare it again soon.
+    pub(crate) fn want(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is to be declared again. Of several connections that ask, one is told.
+    pub(crate) fn take_wanted(&self) -> bool {
+        self.wanted.swap(false, Ordering::Relaxed)
     }
 
     /// Adds the entities of `other`. An entity that is in both must have the same properties.
     pub(crate) fn add(&self, other: Topology) -> Result<(), TopologyError> {
-        let mut topology = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut topology = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
         *topology = topology.clone().merge(other)?;
         Ok(())
     }

@@ -32,7 +32,7 @@ pub enum Republish {
     /// None: the sender is told of each refusal at once.
     Never,
     /// Those that a change in the cluster explains (the default): the leader of a quorum queue is being elected or
-    /// moves, or the node of a classic queue is down.
+    /// moves, or the node of a classic queue is down. A queue of the topology that was deleted is declared again.
     ///
     /// That is every `basic.nack`, unless the topology of the application says that the queue refuses messages when it
     /// is full ([`Overflow::RejectPublish`](crate::Overflow::RejectPublish)), and every `basic.return`, if the topology
@@ -72,7 +72,11 @@ impl Passing {
                 Destination::Unknown => Some(deadline.min(since + ELECTION)),
             },
             SendOutcome::Returned(_) => match goes_to() {
-                Destination::Queues { .. } => Some(deadline),
+                Destination::Queues { .. } => {
+                    // Or somebody has deleted the queue, or its binding.
+                    self.topology.want();
+                    Some(deadline)
+                }
                 Destination::Unknown => None,
             },
             _ => None,

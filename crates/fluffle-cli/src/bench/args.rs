@@ -24,8 +24,8 @@ Examples:
 
 Exit codes:
   0  every guarantee was kept
-  1  a message was lost or damaged, or was handled in a way that the guarantee forbids
-  2  the run could not be carried out";
+  2  a message was lost or damaged, or was handled in a way that the guarantee forbids
+  3  the run could not be carried out";
 
 const ABOUT: &str = "\
 Puts load on a broker, through the whole framework, and measures it.

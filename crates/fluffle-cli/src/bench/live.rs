@@ -7,11 +7,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     bench::{
-        failure::Failure,
         meter::Counts,
         plan::{Plan, Workload},
         progress::{Phase, Second},
     },
+    common::failure::Failure,
     units::{count, nanos},
 };
 

@@ -2,7 +2,6 @@
 
 pub(crate) mod args;
 mod consumer;
-mod failure;
 mod ledger;
 mod live;
 mod message;
@@ -25,27 +24,19 @@ mod watch;
 use std::{
     fs,
     io::{IsTerminal, Write},
-    process::ExitCode,
 };
 
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    bench::args::BenchArgs,
-    bench::{failure::Failure, plan::Plan, summary::Summary},
+    bench::{args::BenchArgs, plan::Plan, summary::Summary},
+    common::{exit::Exit, failure::Failure},
 };
 
-/// Runs the command, prints the report, and returns the exit code.
-pub(crate) fn command(args: &BenchArgs) -> ExitCode {
+/// Runs the command, and prints the report.
+pub(crate) fn command(args: &BenchArgs) -> Result<Exit, Failure> {
     tell_of_trouble();
-    match bench(args) {
-        Ok(summary) if summary.verdict.ok => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(failure) => {
-            eprintln!("fluffle bench: {failure}");
-            ExitCode::from(2)
-        }
-    }
+    Ok(if bench(args)?.verdict.ok { Exit::Clean } else { Exit::Bad })
 }
 
 fn bench(args: &BenchArgs) -> Result<Summary, Failure> {
@@ -53,7 +44,7 @@ fn bench(args: &BenchArgs) -> Result<Summary, Failure> {
     // Creates the file before the run, so that a wrong path is noticed before the load and not after it.
     let html = args.html.as_ref().map(|path| {
         let file = fs::File::create(path);
-        file.map_err(|error| Failure::usage(format!("--html {}: {error}", path.display())))
+        file.map_err(|error| Failure::new(format!("--html {}: {error}", path.display())))
     });
     let html = html.transpose()?;
     let summary = actix::System::new().block_on(run::execute(plan))?;

@@ -8,10 +8,8 @@ use fastrand::Rng;
 
 use crate::{
     bench::args::PayloadSource,
-    bench::{
-        failure::Failure,
-        message::{SMALLEST, payload_len},
-    },
+    bench::message::{SMALLEST, payload_len},
+    common::failure::Failure,
     units::Sizes,
 };
 
@@ -41,13 +39,13 @@ impl Payload {
     /// Makes the pool, or reads the file.
     pub(crate) fn new(source: &PayloadSource, sizes: &Sizes, seed: u64) -> Result<Self, Failure> {
         if *sizes.0.start() < SMALLEST {
-            return Err(Failure::usage(format!(
+            return Err(Failure::new(format!(
                 "--size {sizes}: a message takes at least {SMALLEST} bytes, because it carries its producer, its \
                  number and the time at which it was due"
             )));
         }
         if *sizes.0.end() > LARGEST {
-            return Err(Failure::usage(format!("--size {sizes}: a message takes at most 16 MiB")));
+            return Err(Failure::new(format!("--size {sizes}: a message takes at most 16 MiB")));
         }
         let mut random = Rng::with_seed(seed);
         let len = POOL.max(2 * sizes.0.end());
@@ -121,7 +119,7 @@ fn text(random: &mut Rng, len: usize) -> Bytes {
 }
 
 fn records(path: &Path) -> Result<Vec<Bytes>, Failure> {
-    let cannot = |why: String| Failure::usage(format!("--payload file:{}: {why}", path.display()));
+    let cannot = |why: String| Failure::new(format!("--payload file:{}: {why}", path.display()));
     let len = fs::metadata(path).map_err(|error| cannot(error.to_string()))?.len();
     if len > LARGEST_FILE {
         return Err(cannot("it is larger than 1 GiB, and it must fit into memory".to_owned()));

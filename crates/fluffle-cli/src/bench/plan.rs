@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::{
     bench::args::{Ack, BenchArgs, PayloadSource, QueueType},
-    bench::{failure::Failure, message::Message, schedule::Schedule, stages::Timed},
+    bench::{message::Message, schedule::Schedule, stages::Timed},
+    common::failure::Failure,
     units,
 };
 
@@ -59,16 +60,16 @@ impl Plan {
         let (producers, queues) = (args.producers as usize, args.queues as usize);
         let consumers = args.consumers.unwrap_or(args.queues) as usize;
         if (1..queues).contains(&consumers) {
-            return Err(Failure::usage(format!(
+            return Err(Failure::new(format!(
                 "--consumers {consumers}: {queues} queues need at least {queues} handlers, one for each; or write \
                  --consumers 0 to only publish"
             )));
         }
         if args.transient && args.queue_type == QueueType::Quorum {
-            return Err(Failure::usage("--transient: quorum queues are always durable; use --queue-type classic"));
+            return Err(Failure::new("--transient: quorum queues are always durable; use --queue-type classic"));
         }
         if let (PayloadSource::File(path), true) = (&args.payload, args.size.to_string() != DEFAULT_SIZE) {
-            return Err(Failure::usage(format!(
+            return Err(Failure::new(format!(
                 "--size: with --payload file:{} messages are as large as the records in it",
                 path.display()
             )));

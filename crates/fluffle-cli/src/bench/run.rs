@@ -20,7 +20,6 @@ use crate::{
     bench::args::Ack,
     bench::{
         consumer::Verifier,
-        failure::Failure,
         live::Live,
         message::Message,
         payload::Payload,
@@ -32,6 +31,7 @@ use crate::{
         summary::Summary,
         watch::Watcher,
     },
+    common::failure::Failure,
 };
 
 /// How many ids `effectively-once` remembers.
@@ -60,7 +60,7 @@ pub(crate) async fn execute(plan: Plan) -> Result<Summary, Failure> {
 /// The broker to load, and its name in the report.
 fn broker(plan: &Plan) -> Result<(Broker, String), Failure> {
     let (broker, embedded) = match &plan.args.url {
-        Some(url) => (Broker::new(url).map_err(|error| Failure::usage(format!("--url: {error}")))?, false),
+        Some(url) => (Broker::new(url).map_err(|error| Failure::new(format!("--url: {error}")))?, false),
         None => {
             let embedded = Broker::from_env_if_set()?.is_none();
             (Broker::from_env_or_embedded()?, embedded)
@@ -97,7 +97,7 @@ async fn ready(service: &Service, within: Duration) -> Result<(), Failure> {
     tokio::select! {
         ready = timeout(within, service.ready()) => match ready {
             Ok(ready) => Ok(ready?),
-            Err(_) => Err(Failure::usage(format!(
+            Err(_) => Err(Failure::new(format!(
                 "the broker was not ready within {within:?} ({}): is it running, and is the URL right? A larger \
                  --connect-within waits longer",
                 what_is_missing(&service.snapshot())
@@ -105,7 +105,7 @@ async fn ready(service: &Service, within: Duration) -> Result<(), Failure> {
         },
         signalled = tokio::signal::ctrl_c() => {
             signalled?;
-            Err(Failure::usage("interrupted before the broker was ready"))
+            Err(Failure::new("interrupted before the broker was ready"))
         }
     }
 }
@@ -151,7 +151,7 @@ async fn load(
     drop(pacer);
     let (seconds, measured) = watcher.finish();
     if let (End::ServiceEnded(why), 0) = (&end, measured.counts.handled) {
-        return Err(Failure::usage(format!("the service gave up: {why}")));
+        return Err(Failure::new(format!("the service gave up: {why}")));
     }
     Ok(Summary::new(run, service, workload, &end, seconds, &measured))
 }

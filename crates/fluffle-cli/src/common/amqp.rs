@@ -13,7 +13,26 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 /// Connects as `fluffle <subcommand>`, which an operator sees in the broker's list of connections.
 pub(crate) async fn connect(args: &BrokerArgs, subcommand: &str) -> Result<Connection, Failure> {
     let connecting = bare::connect(&args.broker()?, &format!("fluffle {subcommand}")).await;
-    connecting.map_err(|error| Failure::new(error.to_string()))
+    connecting.map_err(|error| {
+        let error = error.to_string();
+        let advice = advice(&error);
+        Failure::new(format!("{error}{advice}"))
+    })
+}
+
+/// What to do about a connection that failed. A login that was refused says it itself.
+fn advice(error: &str) -> &'static str {
+    if !is_down(error) && ["ACCESS_REFUSED", "NOT_ALLOWED", "NotAllowed"].iter().any(|refused| error.contains(refused))
+    {
+        return "";
+    }
+    ". If the node boots, wait for it (rabbitmqctl await_startup --timeout 60); `fluffle doctor` says how far the \
+     connection comes"
+}
+
+/// Whether the broker refused the connection because the vhost does not run, as in the middle of a boot.
+pub(crate) fn is_down(error: &str) -> bool {
+    error.contains("is down") && error.contains("vhost")
 }
 
 /// Opens a channel. The broker closes it over the first refusal, so questions that may be refused take one each.

@@ -1,8 +1,8 @@
-//! Why a subcommand could not do its work, and its exit code.
+//! Why a subcommand could not do its work.
 
-use std::{fmt, process::ExitCode};
+use std::fmt;
 
-/// Why a subcommand could not do its work. Its exit code is then 2.
+/// Why a subcommand could not do its work. Its exit code is then 3.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 
@@ -22,21 +22,5 @@ impl fmt::Display for Failure {
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self(error.to_string())
-    }
-}
-
-/// Prints why `subcommand` failed, if it did. The exit code is 0 or 2.
-pub(crate) fn exit_code(subcommand: &str, result: Result<(), Failure>) -> ExitCode {
-    own_code(subcommand, result.map(|()| ExitCode::SUCCESS))
-}
-
-/// Like [`exit_code`], for a subcommand that has exit codes of its own.
-pub(crate) fn own_code(subcommand: &str, result: Result<ExitCode, Failure>) -> ExitCode {
-    match result {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("fluffle {subcommand}: {failure}");
-            ExitCode::from(2)
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! What is in the body of a message: gzip, batches, envelopes, Protobuf, JSON, text.
 
+pub(crate) mod cloud_event;
 pub(crate) mod descriptors;
 mod fields;
 mod reader;

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use fluffle::{
     amqp::{Payload, Raw},
-    wire::{ContentType, DecodeError, Incoming, Wire},
+    wire::{ContentType, DecodeError, Incoming, Wire, wrappers::CloudEvents},
 };
 use lapin::{BasicProperties, types::FieldTable};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
@@ -72,7 +72,7 @@ impl Reader {
         if let Some(name) = default_type {
             descriptors::named(&pool, name)?;
         }
-        Ok(Self { wire: Raw::wire(), pool, default_type: default_type.map(str::to_owned) })
+        Ok(Self { wire: Raw::wire().accepts(CloudEvents), pool, default_type: default_type.map(str::to_owned) })
     }
 
     /// Reads the body of a message with these properties.

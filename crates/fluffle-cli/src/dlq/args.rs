@@ -15,7 +15,7 @@ use crate::{
 Exit codes:
   0  done
   1  done in part: letters were refused, the same failed again, or Ctrl-C ended it
-  2  could not be done; the reason is on standard error
+  3  could not be done; the reason is on standard error
 
 Nothing but `replay --go` and `discard --go` takes a letter out of its queue.")]
 pub(crate) struct DlqArgs {

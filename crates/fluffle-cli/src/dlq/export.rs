@@ -25,7 +25,6 @@ use crate::{
         interrupt::Interrupt,
         letter::Letter,
         look::{Look, tell_of_cost},
-        outcome::Outcome,
     },
     units::count,
 };
@@ -189,7 +188,7 @@ impl Reader {
     }
 }
 
-pub(crate) async fn export(args: &ExportArgs) -> Result<Outcome, Failure> {
+pub(crate) async fn export(args: &ExportArgs) -> Result<bool, Failure> {
     let mut interrupt = Interrupt::new()?;
     let mut look = Look::open(&args.look, "export", u64::MAX).await?;
     let mut file = Writer::create(&args.file)?;
@@ -225,7 +224,7 @@ pub(crate) async fn export(args: &ExportArgs) -> Result<Outcome, Failure> {
         );
     }
     tell_of_cost(&args.look, &look, counted);
-    Ok(Outcome::of(!interrupted))
+    Ok(!interrupted)
 }
 
 /// What a discard did.
@@ -241,7 +240,7 @@ struct Discarded {
     file: PathBuf,
 }
 
-pub(crate) async fn discard(args: &DiscardArgs) -> Result<Outcome, Failure> {
+pub(crate) async fn discard(args: &DiscardArgs) -> Result<bool, Failure> {
     let mut interrupt = Interrupt::new()?;
     let mut look = Look::open(&args.look, "discard", u64::MAX).await?;
     let queue = Arc::clone(&look.queue);
@@ -314,5 +313,5 @@ pub(crate) async fn discard(args: &DiscardArgs) -> Result<Outcome, Failure> {
         }
     }
     tell_of_cost(&args.look, &look, counted);
-    Ok(Outcome::of(!done.interrupted))
+    Ok(!done.interrupted)
 }

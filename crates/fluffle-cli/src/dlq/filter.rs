@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use crate::{dlq::letter::Letter, dlq::value, units};
+use crate::{dlq::letter::Letter, message::fields, units};
 
 /// Which letters are wanted: those that all given filters let pass.
 #[derive(Clone, Debug, Default, Args)]
@@ -77,7 +77,7 @@ impl FilterArgs {
     fn header_matches(&self, letter: &Letter) -> bool {
         let is = |wanted: &HeaderIs| {
             let value = letter.headers().and_then(|table| table.inner().get(wanted.name.as_str()));
-            value.is_some_and(|value| value::text(value) == wanted.value)
+            value.is_some_and(|value| fields::plain(value) == wanted.value)
         };
         self.header.is_empty() || self.header.iter().any(is)
     }

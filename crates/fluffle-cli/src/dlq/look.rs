@@ -11,22 +11,18 @@ use lapin::{
     options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions},
     types::{FieldTable, ShortString},
 };
-use serde::Serialize;
 
 use crate::{
     common::{
         amqp,
         broker::BrokerArgs,
+        delivery_limit::{DeliveryLimit, Version},
         failure::Failure,
         management,
         output::{Colour, safe},
     },
     dlq::{args::LookArgs, letter::Letter, reach::Reach},
 };
-
-/// The delivery limit that a quorum queue has if nobody sets one (RabbitMQ 4.0 and later; before, none). It is assumed
-/// where the limit cannot be known.
-const ASSUMED_LIMIT: u64 = 20;
 
 /// A queue as a passive declaration tells of it.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +38,8 @@ pub(crate) struct Look {
     pub(crate) queue: Arc<str>,
     pub(crate) depth: Depth,
     pub(crate) limit: DeliveryLimit,
+    /// Whether the queue counts a look, if it is a quorum queue.
+    counts: bool,
     /// How many letters to take, if there are so many.
     asked: u64,
     most: u64,
@@ -49,22 +47,7 @@ pub(crate) struct Look {
     pub(crate) taken: u64,
     bar: Option<ProgressBar>,
     stopped: bool,
-}
-
-/// How often a quorum queue hands a letter out before it drops or dead-letters it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct DeliveryLimit {
-    /// `None`: no limit.
-    pub(crate) limit: Option<u64>,
-    /// `given` by --delivery-limit, `management` if the management API told it, `assumed` otherwise.
-    pub(crate) known: &'static str,
-}
-
-impl DeliveryLimit {
-    /// Whether one more look at a letter that was handed out `count` times may bring it past half of the limit.
-    fn forbids(self, count: u64) -> bool {
-        self.limit.is_some_and(|limit| count >= limit / 2)
-    }
+    interrupted: bool,
 }
 
 impl Look {
@@ -84,11 +67,25 @@ impl Look {
         let connection = amqp::connect(broker, &format!("dlq {subcommand}")).await?;
         let channel = amqp::channel(&connection).await?;
         let depth = depth(&channel, queue).await.map_err(|error| explained(queue, &error))?;
-        let limit = delivery_limit(&connection, queue, broker, reach).await?;
+        let version = Version::of(broker).await?;
+        let limit = delivery_limit(&connection, queue, broker, reach, version).await?;
         let asked = reach.most.unwrap_or(most);
         let most = asked.min(depth.ready);
         let (queue, bar) = (queue.into(), progress(most));
-        Ok(Self { connection, channel, queue, depth, limit, asked, most, taken: 0, bar, stopped: false })
+        Ok(Self {
+            connection,
+            channel,
+            queue,
+            depth,
+            limit,
+            counts: version.counts_looks(),
+            asked,
+            most,
+            taken: 0,
+            bar,
+            stopped: false,
+            interrupted: false,
+        })
     }
 
     /// The next letter; `None` after the last, or after Ctrl-C.
@@ -111,7 +108,8 @@ impl Look {
 
     /// Refuses to keep a letter that is past half of the delivery limit, because putting it back counts.
     pub(crate) async fn may_keep(&mut self, letter: &Letter) -> Result<(), Failure> {
-        let Some(count) = letter.delivery_count().filter(|count| self.limit.forbids(*count)) else { return Ok(()) };
+        let counted = letter.delivery_count().filter(|count| self.counts && self.limit.forbids(*count));
+        let Some(count) = counted else { return Ok(()) };
         self.put_back().await?;
         let limit = self.limit.limit.unwrap_or_default();
         Err(Failure::new(format!(
@@ -135,6 +133,17 @@ impl Look {
     /// Ends the look after the letter in hand.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
+    }
+
+    /// Ends the look after the letter in hand, because of Ctrl-C.
+    pub(crate) fn interrupt(&mut self) {
+        self.stopped = true;
+        self.interrupted = true;
+    }
+
+    /// Whether the look was not interrupted.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.interrupted
     }
 
     /// The queue has more letters than at the beginning, because those that another connection held were put back. No
@@ -231,28 +240,15 @@ async fn delivery_limit(
     queue: &str,
     broker: &BrokerArgs,
     reach: &Reach,
+    version: Version,
 ) -> Result<DeliveryLimit, Failure> {
     if let Some(limit) = reach.delivery_limit {
-        return Ok(DeliveryLimit { limit: (limit > 0).then_some(limit), known: "given" });
+        return Ok(DeliveryLimit::given(limit));
     }
-    let assumed = DeliveryLimit { limit: Some(ASSUMED_LIMIT), known: "assumed" };
-    let Some(api) = management::client(broker)? else { return Ok(assumed) };
+    let Some(api) = management::client(broker)? else { return Ok(DeliveryLimit::assumed()) };
     let vhost = connection.status().vhost();
     match tokio::time::timeout(amqp::ANSWER, api.get_queue_info(vhost.as_str(), queue)).await {
-        Ok(Ok(info)) => {
-            let argument = info.arguments.0.get("x-delivery-limit").and_then(serde_json::Value::as_u64);
-            let policy = info
-                .effective_policy_definition
-                .as_ref()
-                .and_then(|policy| policy.0.as_ref()?.get("delivery-limit").and_then(serde_json::Value::as_u64));
-            let told = argument.into_iter().chain(policy).min();
-            Ok(match told {
-                Some(limit) => DeliveryLimit { limit: Some(limit), known: "management" },
-                None if info.queue_type != "quorum" => DeliveryLimit { limit: None, known: "management" },
-                // The API tells no default.
-                None => assumed,
-            })
-        }
+        Ok(Ok(info)) => Ok(DeliveryLimit::of(&info, version)),
         Ok(Err(error)) => Err(Failure::new(format!("--api, queue `{}`: {error}", safe(queue)))),
         Err(_) => Err(Failure::new(format!("--api: no answer within {:?}", amqp::ANSWER))),
     }
@@ -264,7 +260,7 @@ pub(crate) fn tell_of_cost(args: &LookArgs, look: &Look, counted: bool) {
         let line = format!("looked at {} of {} letters; --most looks at more", look.taken, look.depth.ready);
         eprintln!("{}", args.output.paint(Colour::Dim, &line));
     }
-    if counted {
+    if counted && look.counts {
         let limit =
             look.limit.limit.map_or("no limit".to_owned(), |limit| format!("limit {limit}, {}", look.limit.known));
         let line = format!(

@@ -6,41 +6,29 @@ mod filter;
 mod interrupt;
 mod letter;
 mod look;
-mod outcome;
 mod reach;
 mod replay;
 mod seeing;
 mod shape;
-mod value;
-
-use std::process::ExitCode;
 
 use crate::{
-    common::failure::Failure,
-    dlq::{
-        args::{DlqArgs, DlqCommand},
-        outcome::Outcome,
-    },
+    common::{exit::Exit, failure::Failure},
+    dlq::args::{DlqArgs, DlqCommand},
 };
 
-/// Runs the command, and returns its exit code.
-pub(crate) fn command(args: &DlqArgs) -> ExitCode {
+/// Runs the command. It has done its work [in part](Exit::Attention) if letters were refused, if the same failed again,
+/// or if it was interrupted.
+pub(crate) fn command(args: &DlqArgs) -> Result<Exit, Failure> {
     let run = async {
         match &args.command {
-            DlqCommand::List(args) => seeing::list(args).await.map(|()| Outcome::Done),
-            DlqCommand::Show(args) => seeing::show(args).await.map(|()| Outcome::Done),
-            DlqCommand::Groups(args) => seeing::groups(args).await.map(|()| Outcome::Done),
+            DlqCommand::List(args) => seeing::list(args).await,
+            DlqCommand::Show(args) => seeing::show(args).await,
+            DlqCommand::Groups(args) => seeing::groups(args).await,
             DlqCommand::Export(args) => export::export(args).await,
             DlqCommand::Discard(args) => export::discard(args).await,
             DlqCommand::Replay(args) => replay::replay(args).await,
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run)) {
-        Ok(outcome) => outcome.exit_code(),
-        Err(failure) => {
-            eprintln!("fluffle dlq: {failure}");
-            ExitCode::from(2)
-        }
-    }
+    let is_whole = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run)?;
+    Ok(if is_whole { Exit::Clean } else { Exit::Attention })
 }

@@ -18,8 +18,8 @@ use crate::{
         interrupt::Interrupt,
         letter::{Cause, Letter},
         look::{Look, tell_of_cost},
-        value,
     },
+    message::fields,
     units::count,
 };
 
@@ -53,7 +53,7 @@ async fn look_at(
             }
         }
         if interrupt.came() {
-            look.stop();
+            look.interrupt();
         }
     }
     look.put_back().await?;
@@ -62,7 +62,8 @@ async fn look_at(
     Ok(look)
 }
 
-pub(crate) async fn list(args: &LookArgs) -> Result<(), Failure> {
+/// Whether the look was not interrupted, as with `show` and `groups`.
+pub(crate) async fn list(args: &LookArgs) -> Result<bool, Failure> {
     let mut table = output::table(&["id", "age", "cause"]);
     if let Some(ids) = table.column_mut(0) {
         // An id that is broken over lines cannot be copied.
@@ -79,17 +80,18 @@ pub(crate) async fn list(args: &LookArgs) -> Result<(), Failure> {
     })
     .await?;
     if args.output.json {
-        return output::json(&json!({
+        output::json(&json!({
             "queue": &*look.queue, "ready": look.depth.ready, "looked_at": look.taken, "delivery_limit": look.limit,
             "letters": letters,
-        }));
+        }))?;
+        return Ok(look.is_whole());
     }
     println!("{table}");
     println!("{} of {} letters in `{}`", table.row_count(), count(look.depth.ready), safe(&look.queue));
-    Ok(())
+    Ok(look.is_whole())
 }
 
-pub(crate) async fn show(args: &ShowArgs) -> Result<(), Failure> {
+pub(crate) async fn show(args: &ShowArgs) -> Result<bool, Failure> {
     let mut shown = 0;
     let mut letters = Vec::new();
     let look = look_at(&args.look, "show", |letter| {
@@ -103,14 +105,15 @@ pub(crate) async fn show(args: &ShowArgs) -> Result<(), Failure> {
     })
     .await?;
     if args.look.output.json {
-        return output::json(&json!({
+        output::json(&json!({
             "queue": &*look.queue, "ready": look.depth.ready, "looked_at": look.taken, "letters": letters,
-        }));
+        }))?;
+        return Ok(look.is_whole());
     }
     if shown == 0 {
         println!("none of the {} letters that were looked at in `{}` is wanted", look.taken, safe(&look.queue));
     }
-    Ok(())
+    Ok(look.is_whole())
 }
 
 /// Letters of one cause.
@@ -123,7 +126,7 @@ struct Group {
     example: Option<String>,
 }
 
-pub(crate) async fn groups(args: &LookArgs) -> Result<(), Failure> {
+pub(crate) async fn groups(args: &LookArgs) -> Result<bool, Failure> {
     let mut groups: HashMap<Cause, Group> = HashMap::new();
     let mut others = 0_u64;
     let look = look_at(args, "groups", |letter| {
@@ -149,10 +152,11 @@ pub(crate) async fn groups(args: &LookArgs) -> Result<(), Failure> {
     groups.sort_by(|(cause, group), (other, than)| than.letters.cmp(&group.letters).then(cause.cmp(other)));
     if args.output.json {
         let listed: Vec<Value> = groups.iter().map(|(cause, group)| group_json(cause, group)).collect();
-        return output::json(&json!({
+        output::json(&json!({
             "queue": &*look.queue, "ready": look.depth.ready, "looked_at": look.taken, "delivery_limit": look.limit,
             "groups": listed, "in_further_groups": others,
-        }));
+        }))?;
+        return Ok(look.is_whole());
     }
     let mut table = output::table(&["group", "letters", "oldest", "newest", "reason", "type", "origin", "error"]);
     for (cause, group) in &groups {
@@ -171,7 +175,7 @@ pub(crate) async fn groups(args: &LookArgs) -> Result<(), Failure> {
     if others > 0 {
         println!("and {} letters of further causes", count(others));
     }
-    Ok(())
+    Ok(look.is_whole())
 }
 
 fn group_json(cause: &Cause, group: &Group) -> Value {
@@ -216,7 +220,7 @@ fn everything(letter: &Letter, most: usize) -> Value {
     let shown = &body[..body.len().min(most)];
     all["exchange"] = json!(letter.exchange);
     all["routing_key"] = json!(letter.routing_key);
-    all["headers"] = letter.headers().map_or(Value::Null, value::table);
+    all["headers"] = letter.headers().map_or(Value::Null, |headers| Value::Object(fields::table_to_json(headers)));
     all["properties"] =
         Value::Object(properties(letter).into_iter().map(|(name, text)| (name.into(), text.into())).collect());
     all["body"] = json!(String::from_utf8_lossy(shown));
@@ -269,7 +273,7 @@ fn print(letter: &Letter, most: usize, output: &OutputArgs) {
         line(name, &text);
     }
     for (name, value) in letter.headers().into_iter().flat_map(|table| table.inner()) {
-        println!("{} {}", output.paint(Colour::Cyan, &safe(name.as_str())), safe(&cut(&value::text(value), 2048)));
+        println!("{} {}", output.paint(Colour::Cyan, &safe(name.as_str())), safe(&cut(&fields::plain(value), 2048)));
     }
     let body = letter.dead.body();
     line("body", &format!("{} bytes", count(body.len() as u64)));

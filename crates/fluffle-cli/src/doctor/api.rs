@@ -89,9 +89,14 @@ impl Api {
 
     /// All pages of a list.
     async fn pages(&self, path: &str) -> Result<Vec<Object>, Refusal> {
+        self.pages_with(path, "").await
+    }
+
+    /// As [`pages`](Self::pages), with more of a query: `&key=value`.
+    async fn pages_with(&self, path: &str, query: &str) -> Result<Vec<Object>, Refusal> {
         let mut all = Vec::new();
         for page in 1..=MOST_PAGES {
-            let answer = self.get(&format!("{path}?page={page}&page_size={PAGE}&pagination=true")).await?;
+            let answer = self.get(&format!("{path}?page={page}&page_size={PAGE}&pagination=true{query}")).await?;
             if answer.length("items").is_none() {
                 // This list has no pages.
                 return Ok(answer.into_list());
@@ -102,6 +107,11 @@ impl Api {
             }
         }
         Ok(all)
+    }
+
+    /// All queues of the vhost, with the parts that `query` names.
+    pub(crate) async fn queues(&self, vhost: &str, query: &str) -> Result<Vec<Object>, Refusal> {
+        self.pages_with(&format!("queues/{}", utf8_percent_encode(vhost, NON_ALPHANUMERIC)), query).await
     }
 
     async fn list(&self, path: &str) -> Result<Vec<Object>, Refusal> {

@@ -21,8 +21,8 @@ Doctor changes nothing. It publishes a few messages to a queue of its own, which
 Exit codes:
   0  nothing to mend (advice does not count)
   1  warnings
-  2  errors; also a command line that cannot be read, which prints no report
-  3  the examination could not be carried out: no connection to the broker, or a file that cannot be read";
+  2  errors
+  3  the examination could not be carried out: no connection to the broker, or arguments or a file that cannot be read";
 
 /// Examines a broker, and says what is wrong and how to mend it
 #[derive(Clone, Debug, Args)]

@@ -6,12 +6,15 @@ use fluffle::amqp::Endpoint;
 use lapin::Connection;
 
 use crate::{
-    common::{amqp, failure::Failure},
+    common::{
+        amqp,
+        failure::Failure,
+        probe::{self, Probe, Step},
+    },
     doctor::{
         args::DoctorArgs,
         finding::{Evidence::ProvedOverAmqp, Kind, Level, Report},
         pages,
-        probe::{self, Probe, Step},
     },
 };
 
@@ -45,6 +48,12 @@ static VHOST: Kind = Kind {
     level: Level::Error,
     why: "The user and the password are right. The vhost does not exist, is down, or this user has no permission \
           on it.",
+    page: pages::ACCESS,
+};
+static VHOST_DOWN: Kind = Kind {
+    id: "connect.vhost_down",
+    level: Level::Error,
+    why: "The node runs, and this vhost does not: the node is in the middle of its boot, or the vhost's store failed.",
     page: pages::ACCESS,
 };
 static CERTIFICATE: Kind = Kind {
@@ -115,8 +124,8 @@ pub(crate) async fn connect(args: &DoctorArgs, now: i64, report: &mut Report) ->
     match amqp::connect(&args.broker, "doctor").await {
         Ok(connection) => {
             for (endpoint, probe) in &probes {
-                // One of several is away.
-                if probe.failed.is_some() {
+                // One of several is away. A single one that accepts now has ended its boot meanwhile.
+                if probe.failed.is_some() && probes.len() > 1 {
                     explain(endpoint, probe, "", report);
                 }
             }
@@ -205,7 +214,17 @@ fn explain(endpoint: &Endpoint, probe: &Probe, failure: &str, report: &mut Repor
         Some((Step::Greeting, why)) => (
             &NO_AMQP,
             format!("no greeting: {why}"),
-            "check scheme and port of the URL; on the node: rabbitmq-diagnostics listeners".to_owned(),
+            "on the node: rabbitmqctl await_startup --timeout 60, then rabbitmq-diagnostics listeners; check scheme \
+             and port of the URL, and whether a proxy has a broker behind it"
+                .to_owned(),
+        ),
+        None if amqp::is_down(failure) => (
+            &VHOST_DOWN,
+            format!("its vhost {vhost} is down: {failure}"),
+            format!(
+                "rabbitmqctl await_startup --timeout 60; if it stays down, rabbitmqctl restart_vhost --vhost {vhost}, \
+                 and rabbitmq-diagnostics log_tail says why"
+            ),
         ),
         None if failure.contains("ACCESS_REFUSED") => (
             &PASSWORD,

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::common::exit::Exit;
+
 /// How bad a finding is. The order is that of the report: worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -128,13 +130,13 @@ impl Report {
         self.findings.dedup_by(|later, first| later.id == first.id && later.entity == first.entity);
     }
 
-    /// The exit code: 0 nothing that needs mending, 1 warnings, 2 errors, 3 the examination could not be carried out.
-    pub(crate) fn exit_code(&self) -> u8 {
+    /// Advice is nothing that needs mending.
+    pub(crate) fn exit(&self) -> Exit {
         match self.findings.iter().map(|finding| finding.level).min() {
-            _ if self.incomplete => 3,
-            Some(Level::Error) => 2,
-            Some(Level::Warning) => 1,
-            Some(Level::Advice) | None => 0,
+            _ if self.incomplete => Exit::NotCarriedOut,
+            Some(Level::Error) => Exit::Bad,
+            Some(Level::Warning) => Exit::Attention,
+            Some(Level::Advice) | None => Exit::Clean,
         }
     }
 }
@@ -168,10 +170,10 @@ mod tests {
     fn the_worst_finding_is_first_and_decides_the_exit_code() {
         let all = report(&[Level::Advice, Level::Error, Level::Warning, Level::Error]);
         assert_eq!(all.findings.iter().map(|finding| finding.id).collect::<Vec<_>>(), ["c", "b", "a"]);
-        assert_eq!(all.exit_code(), 2);
-        assert_eq!(report(&[Level::Advice, Level::Warning]).exit_code(), 1);
-        assert_eq!(report(&[Level::Advice]).exit_code(), 0);
-        assert_eq!(report(&[]).exit_code(), 0);
-        assert_eq!(Report { incomplete: true, ..report(&[]) }.exit_code(), 3);
+        assert_eq!(all.exit(), Exit::Bad);
+        assert_eq!(report(&[Level::Advice, Level::Warning]).exit(), Exit::Attention);
+        assert_eq!(report(&[Level::Advice]).exit(), Exit::Clean);
+        assert_eq!(report(&[]).exit(), Exit::Clean);
+        assert_eq!(Report { incomplete: true, ..report(&[]) }.exit(), Exit::NotCarriedOut);
     }
 }

@@ -27,6 +27,11 @@ impl Object {
         value.as_u64().or_else(|| value.as_str()?.parse().ok())
     }
 
+    /// A number with a fraction, if the broker tells it.
+    pub(crate) fn decimal(&self, path: &str) -> Option<f64> {
+        self.at(path)?.as_f64()
+    }
+
     pub(crate) fn is(&self, path: &str) -> bool {
         self.flag(path) == Some(true)
     }

@@ -1,15 +1,14 @@
 //! `fluffle doctor`: examines a broker, and says what is wrong and how to mend it.
 
-mod api;
+pub(crate) mod api;
 pub(crate) mod args;
 mod conf;
 mod connect;
 mod finding;
-mod json;
+pub(crate) mod json;
 mod look;
 mod pages;
 mod print;
-mod probe;
 mod routes;
 mod rules;
 mod snapshot;
@@ -17,7 +16,6 @@ mod wanted;
 
 use std::{
     collections::BTreeSet,
-    process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -25,7 +23,7 @@ use fluffle::prelude::Topology;
 use lapin::Connection;
 
 use crate::{
-    common::{amqp::ANSWER, failure::Failure, management, output},
+    common::{amqp::ANSWER, exit::Exit, failure::Failure, management, output},
     doctor::{
         api::{Api, Refusal},
         args::DoctorArgs,
@@ -42,18 +40,9 @@ static API: Kind = Kind {
     page: pages::MANAGEMENT,
 };
 
-/// The exit code of an examination that could not be carried out.
-const NOT_CARRIED_OUT: u8 = 3;
-
 /// Runs the subcommand. The exit codes are in its help.
-pub(crate) fn command(args: &DoctorArgs) -> ExitCode {
-    match examine(args) {
-        Ok(report) => ExitCode::from(report.exit_code()),
-        Err(failure) => {
-            eprintln!("fluffle doctor: {failure}");
-            ExitCode::from(NOT_CARRIED_OUT)
-        }
-    }
+pub(crate) fn command(args: &DoctorArgs) -> Result<Exit, Failure> {
+    Ok(examine(args)?.exit())
 }
 
 fn examine(args: &DoctorArgs) -> Result<Report, Failure> {
@@ -194,7 +183,7 @@ impl Summary {
             errors: count(Level::Error),
             warnings: count(Level::Warning),
             advice: count(Level::Advice),
-            exit_code: report.exit_code(),
+            exit_code: report.exit().code(),
         }
     }
 }

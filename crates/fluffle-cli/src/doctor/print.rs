@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use crate::{
-    common::output::{Colour, OutputArgs, safe, table},
+    common::{
+        exit::Exit,
+        output::{Colour, OutputArgs, safe, table},
+    },
     doctor::finding::{Finding, Level, Report},
 };
 
@@ -81,11 +84,14 @@ fn summary(report: &Report, output: &OutputArgs) -> String {
         count(Level::Advice),
         report.unknown.len()
     );
-    match report.exit_code() {
-        0 => output.paint(Colour::Green, &counts),
-        1 => output.paint(Colour::Yellow, &counts),
-        3 => output.paint(Colour::Red, &format!("{counts}; the examination is not complete: no connection over AMQP")),
-        _ => output.paint(Colour::Red, &counts),
+    match report.exit() {
+        Exit::Clean => output.paint(Colour::Green, &counts),
+        Exit::Attention => output.paint(Colour::Yellow, &counts),
+        Exit::NotCarriedOut => {
+            let counts = format!("{counts}; the examination is not complete: no connection over AMQP");
+            output.paint(Colour::Red, &counts)
+        }
+        Exit::Bad => output.paint(Colour::Red, &counts),
     }
 }
 

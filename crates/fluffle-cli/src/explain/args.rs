@@ -16,7 +16,8 @@ Looking at a queue takes up to --most of its messages and gives all back: consum
 redelivered. On a quorum queue before RabbitMQ 4.3 each look counts as a delivery of each message that is looked at. A
 look ends before a message is past half of the queue's delivery limit.
 
-Exit codes: 0 something is known of the message; 1 nothing is; 2 a place could not be looked at.";
+Exit codes: 0 something is known of the message; 1 nothing is; 2 a place could not be looked at;
+3 it could not be carried out.";
 
 /// `fluffle explain`.
 #[derive(Clone, Debug, Args)]
@@ -30,9 +31,9 @@ pub(crate) struct ExplainArgs {
     /// Look at most at this many messages of a queue
     #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Places")]
     pub(crate) most: u32,
-    /// The delivery limit of quorum queues, where neither their arguments nor the management API tell it
-    #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Places")]
-    pub(crate) delivery_limit: u32,
+    /// The delivery limit of the quorum queues, 0 for none. Without this: what --api tells, else 20
+    #[arg(long, value_name = "N", help_heading = "Places")]
+    pub(crate) delivery_limit: Option<u64>,
     /// A journal of a publisher; may be repeated
     #[arg(long, value_name = "PATH", help_heading = "Places")]
     pub(crate) journal: Vec<PathBuf>,

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::{
     common::{
         amqp::{channel, in_time},
+        delivery_limit::DeliveryLimit,
         failure::Failure,
         output::safe,
     },
@@ -37,8 +38,8 @@ const MOST_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) name: String,
-    /// The delivery limit, if the management API tells one.
-    pub(crate) limit: Option<u32>,
+    /// What counts if it is a quorum queue.
+    pub(crate) limit: DeliveryLimit,
     /// Whether a look counts as a delivery: a quorum queue before RabbitMQ 4.3. Taken for granted unless it is known.
     pub(crate) counts: bool,
 }
@@ -54,8 +55,9 @@ pub(crate) async fn look(connection: &Connection, args: &ExplainArgs, target: &T
 
 async fn take(connection: &Connection, args: &ExplainArgs, target: &Target, id: &Id) -> Result<Finding, Failure> {
     let finding = |state| Finding::new(format!("queue {}", target.name), Source::Amqp, state);
-    let half = target.limit.unwrap_or(args.delivery_limit) / 2;
-    if target.counts && half == 0 {
+    // A look at a message that was handed out `count` times could be one too many.
+    let is_spent = |count: u64| target.counts && target.limit.forbids(count);
+    if is_spent(0) {
         let why = "its delivery limit is so low that one look could be the last delivery of a message";
         return Ok(finding(State::Refused).fact(why));
     }
@@ -83,10 +85,13 @@ async fn take(connection: &Connection, args: &ExplainArgs, target: &Target, id: 
         let count = deliveries(&message).unwrap_or(0);
         if is_it {
             found = Some((looked, message));
-        } else if target.counts && count >= i64::from(half) {
+        } else if is_spent(count) {
+            let limit = target.limit.limit.unwrap_or_default();
             stopped = Some(format!(
                 "its message {looked} has been delivered {count} times in vain, and half of the delivery limit is \
-                 {half}: do not look again, because more looks could make the queue drop or dead-letter it"
+                 {} ({limit}, {}): do not look again, because more looks could make the queue drop or dead-letter it",
+                limit / 2,
+                target.limit.known
             ));
             break;
         }
@@ -110,8 +115,8 @@ async fn take(connection: &Connection, args: &ExplainArgs, target: &Target, id: 
         told = told.fact(IN_HAND);
     }
     told.facts.extend(facts::of(&message.properties));
-    if target.counts && deliveries(&message).is_some_and(|count| count >= i64::from(half)) {
-        let limit = target.limit.unwrap_or(args.delivery_limit);
+    if deliveries(&message).is_some_and(is_spent) {
+        let limit = target.limit.limit.unwrap_or_default();
         told = told
             .fact(format!("do not look again: each look counts, and the queue gives it up past {limit} deliveries"));
     }
@@ -128,8 +133,9 @@ async fn take(connection: &Connection, args: &ExplainArgs, target: &Target, id: 
 const IN_HAND: &str = "messages that its consumers have in hand cannot be looked at";
 
 /// How often a quorum queue has delivered the message in vain.
-fn deliveries(message: &BasicGetMessage) -> Option<i64> {
-    message.properties.headers().as_ref()?.inner().get("x-delivery-count").and_then(integer)
+fn deliveries(message: &BasicGetMessage) -> Option<u64> {
+    let count = message.properties.headers().as_ref()?.inner().get("x-delivery-count").and_then(integer)?;
+    u64::try_from(count).ok()
 }
 
 /// A list of names that a person can read: the first ten, and how many there are beside.

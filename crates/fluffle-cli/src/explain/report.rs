@@ -5,7 +5,10 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::common::output::{Colour, OutputArgs, safe};
+use crate::common::{
+    exit::Exit,
+    output::{Colour, OutputArgs, safe},
+};
 
 /// How something is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -71,13 +74,13 @@ impl Finding {
 
 impl Report {
     /// Whether something is known of the message, and whether a place could not be looked at.
-    pub(crate) fn code(&self) -> u8 {
+    pub(crate) fn exit(&self) -> Exit {
         // That an id tells its own age says nothing of a message.
         let has = |state| self.findings.iter().any(|finding| finding.state == state && finding.source != Source::Id);
         match (has(State::Failed), has(State::Found)) {
-            (true, _) => 2,
-            (false, true) => 0,
-            (false, false) => 1,
+            (true, _) => Exit::Bad,
+            (false, true) => Exit::Clean,
+            (false, false) => Exit::Attention,
         }
     }
 
@@ -126,9 +129,9 @@ mod tests {
         let report = |findings| Report { id: "m".into(), findings, cannot_be_known: Vec::new() };
         let id = || Finding::new("id", Source::Id, State::Found);
         let place = |state| Finding::new("queue", Source::Amqp, state);
-        assert_eq!(report(vec![id()]).code(), 1);
-        assert_eq!(report(vec![id(), place(State::NotInPart)]).code(), 1);
-        assert_eq!(report(vec![id(), place(State::Found)]).code(), 0);
-        assert_eq!(report(vec![place(State::Found), place(State::Failed)]).code(), 2);
+        assert_eq!(report(vec![id()]).exit(), Exit::Attention);
+        assert_eq!(report(vec![id(), place(State::NotInPart)]).exit(), Exit::Attention);
+        assert_eq!(report(vec![id(), place(State::Found)]).exit(), Exit::Clean);
+        assert_eq!(report(vec![place(State::Found), place(State::Failed)]).exit(), Exit::Bad);
     }
 }

@@ -1,12 +1,12 @@
 //! Asks every place.
 
-use std::process::ExitCode;
-
 use rabbitmq_http_client::responses::QueueInfo;
 
 use crate::{
     common::{
         amqp::{self, ANSWER},
+        delivery_limit::{DeliveryLimit, Version},
+        exit::Exit,
         failure::Failure,
         management::{self, Management},
         output::{json, safe},
@@ -25,7 +25,7 @@ use crate::{
 const MOST_QUEUES: usize = 100;
 
 /// `fluffle explain`. The exit code says whether something is known.
-pub(crate) fn command(args: &ExplainArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn command(args: &ExplainArgs) -> Result<Exit, Failure> {
     if args.id.is_empty() {
         return Err(Failure::new("the id is empty: a message without an id cannot be told from others"));
     }
@@ -35,7 +35,7 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     } else {
         print!("{}", report.text(&args.output));
     }
-    Ok(ExitCode::from(report.code()))
+    Ok(report.exit())
 }
 
 async fn explain(args: &ExplainArgs) -> Result<Report, Failure> {
@@ -62,8 +62,9 @@ async fn in_queues(args: &ExplainArgs, id: &Id, unknown: &mut Vec<String>) -> Re
         Some(api) => told(args, api, unknown).await?,
         None => {
             unknown.push("in which other queue it lies: AMQP lists no queues; --api finds them".to_owned());
-            // Without the API, a queue may be a quorum queue of any version.
-            let target = |name: &String| Target { name: name.clone(), limit: None, counts: true };
+            // Without the API, a queue may be a quorum queue.
+            let counts = !args.queue.is_empty() && Version::of(&args.broker).await?.counts_looks();
+            let target = |name: &String| Target { name: name.clone(), limit: given(args), counts };
             args.queue.iter().map(target).collect()
         }
     };
@@ -98,16 +99,20 @@ async fn told(args: &ExplainArgs, api: &Management, unknown: &mut Vec<String>) -
         .await
         .map_err(|_| failed(format!("no answer within {ANSWER:?}")))?
         .map_err(|error| failed(error.to_string()))?;
-    let counting = counts(&version);
+    let version = Version::read(&version);
     let target = |queue: &QueueInfo| Target {
         name: queue.name.clone(),
-        limit: limit(queue),
-        counts: counting && queue.queue_type == "quorum",
+        limit: args.delivery_limit.map_or_else(|| DeliveryLimit::of(queue, version), DeliveryLimit::given),
+        counts: version.counts_looks() && queue.queue_type == "quorum",
     };
     let mut targets = Vec::new();
     for name in &args.queue {
         let known = all.iter().find(|queue| queue.name == *name).map(target);
-        targets.push(known.unwrap_or_else(|| Target { name: name.clone(), limit: None, counts: true }));
+        targets.push(known.unwrap_or_else(|| Target {
+            name: name.clone(),
+            limit: given(args),
+            counts: version.counts_looks(),
+        }));
     }
     let mut left = Vec::new();
     for queue in all.iter().filter(|queue| queue.message_count > 0 && !args.queue.contains(&queue.name)) {
@@ -128,20 +133,9 @@ async fn told(args: &ExplainArgs, api: &Management, unknown: &mut Vec<String>) -
     Ok(targets)
 }
 
-/// Whether looking counts as a delivery on quorum queues of this version: before 4.3.
-fn counts(version: &str) -> bool {
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < (4, 3)
-}
-
-/// The delivery limit of a queue's arguments or policy.
-fn limit(queue: &QueueInfo) -> Option<u32> {
-    let policy = queue.effective_policy_definition.as_ref().and_then(|policy| policy.0.as_ref());
-    let of_policy = policy.and_then(|policy| policy.get("delivery-limit"));
-    let limits = [queue.arguments.0.get("x-delivery-limit"), of_policy];
-    // If both are there, the lower one counts. A negative one means none.
-    let limits = limits.into_iter().flatten().filter_map(serde_json::Value::as_u64);
-    limits.min().map(|limit| u32::try_from(limit).unwrap_or(u32::MAX))
+/// The limit of a queue of which nothing is told.
+fn given(args: &ExplainArgs) -> DeliveryLimit {
+    args.delivery_limit.map_or_else(DeliveryLimit::assumed, DeliveryLimit::given)
 }
 
 /// What no place can tell.
@@ -162,19 +156,4 @@ fn never_known(args: &ExplainArgs) -> Vec<String> {
         unknown.push("whether it was handled by consumers that keep no store, or another one".to_owned());
     }
     unknown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn looks_count_before_version_4_3_and_where_the_version_is_odd() {
-        for counting in ["3.10.8", "4.0.0", "4.2.9", "", "odd"] {
-            assert!(counts(counting), "{counting}");
-        }
-        for free in ["4.3.0", "4.10.1", "5.0.0-rc.1"] {
-            assert!(!counts(free), "{free}");
-        }
-    }
 }

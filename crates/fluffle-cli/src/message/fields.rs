@@ -52,6 +52,17 @@ fn base64_to_json(bytes: &[u8]) -> Value {
     json!({"$base64": STANDARD.encode(bytes)})
 }
 
+/// The value on one line, for people and for filters: text as it is, a timestamp as its seconds, all else as JSON.
+pub(crate) fn plain(value: &AMQPValue) -> String {
+    match value {
+        AMQPValue::Timestamp(seconds) => seconds.to_string(),
+        value => match to_json(value) {
+            Value::String(text) => text,
+            other => other.to_string(),
+        },
+    }
+}
+
 /// The JSON object as a table.
 ///
 /// # Errors

@@ -8,23 +8,31 @@ use std::{
 
 use clap::Args;
 
-use crate::common::failure::Failure;
+use crate::common::{exit::Exit, failure::Failure};
 
 /// Makes a folder with a service that runs: messages, a handler, a test, Dockerfile and CI.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  fluffle new shop && cd shop && cargo test && cargo run
-  fluffle new shop --in-tree ~/src/fluffle      depends on a checkout of Fluffle instead of a release
+  fluffle new shop --in-tree ~/src/fluffle && cd shop && cargo test && cargo run
+  fluffle new shop --git https://git.example.com/fluffle.git --rev 48df1fe
 
-Exit codes: 0 made; 2 nothing is made")]
+Fluffle's crates are not on crates.io yet, so one of --in-tree and --git is needed.
+
+Exit codes: 0 made; 3 nothing is made")]
 pub(crate) struct NewArgs {
     /// The name of the service and of its folder, which must not exist
     #[arg(value_name = "NAME")]
     name: String,
-    /// A checkout of Fluffle to depend on, instead of the release of this version
-    #[arg(long, value_name = "PATH")]
+    /// A checkout of Fluffle to depend on
+    #[arg(long, value_name = "PATH", conflicts_with = "git")]
     in_tree: Option<PathBuf>,
+    /// A Git repository of Fluffle to depend on. It is not asked for anything here: Cargo does that at the first build
+    #[arg(long, value_name = "URL")]
+    git: Option<String>,
+    /// The commit of the Git repository; without it, the newest of its default branch, which Cargo.lock then keeps
+    #[arg(long, value_name = "COMMIT", requires = "git")]
+    rev: Option<String>,
 }
 
 /// Where each file goes, and what is in it.
@@ -114,24 +122,25 @@ const TAKEN: &[&str] = &[
     "yield",
 ];
 
+/// What the made README says of a dependency by path.
+const IN_TREE: &str = " It depends on a checkout of Fluffle by its path:\n\
+                       for both, replace it in `Cargo.toml` by a Git repository.";
+
 /// Makes the folder, whole or not at all.
-pub(crate) fn make(args: &NewArgs) -> Result<(), Failure> {
+pub(crate) fn make(args: &NewArgs) -> Result<Exit, Failure> {
     check(&args.name)?;
     let folder = Path::new(&args.name);
     if folder.symlink_metadata().is_ok() {
         return Err(Failure::new(format!("{} exists: choose another name, or remove it", args.name)));
     }
-    let (fluffle, build) = match &args.in_tree {
-        None => {
-            (format!("version = {:?}", env!("CARGO_PKG_VERSION")), format!("version = {:?}", env!("CARGO_PKG_VERSION")))
-        }
-        Some(tree) => (path(tree, "crates/fluffle")?, path(tree, "crates/fluffle-build")?),
-    };
-    let note = match args.in_tree {
-        None => "",
-        Some(_) => {
-            " It depends on a checkout of Fluffle by its path:\n\
-             for both, replace it in `Cargo.toml` by a release or a Git repository."
+    let (fluffle, build, note) = match (&args.in_tree, &args.git) {
+        (Some(tree), _) => (path(tree, "crates/fluffle")?, path(tree, "crates/fluffle-build")?, IN_TREE),
+        (None, Some(url)) => (git(url, args.rev.as_deref()), git(url, args.rev.as_deref()), ""),
+        (None, None) => {
+            return Err(Failure::new(
+                "Fluffle's crates are not on crates.io yet, so what would be made could not be built: name a checkout \
+                 of Fluffle with --in-tree PATH, or a Git repository of it with --git URL. Nothing is made",
+            ));
         }
     };
     let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", args.name));
@@ -149,7 +158,7 @@ pub(crate) fn make(args: &NewArgs) -> Result<(), Failure> {
     }
     fs::rename(new.path(), folder).map_err(failed)?;
     println!("made {0}: cd {0} && cargo test && cargo run", args.name);
-    Ok(())
+    Ok(Exit::Clean)
 }
 
 /// The dependency on a crate of the checkout.
@@ -164,6 +173,12 @@ fn path(tree: &Path, krate: &str) -> Result<String, Failure> {
     let text =
         folder.to_str().ok_or_else(|| Failure::new("--in-tree: the path is no UTF-8, and TOML takes no other"))?;
     Ok(format!("path = {}", toml::Value::from(text)))
+}
+
+/// The dependency on a crate of the Git repository.
+fn git(url: &str, rev: Option<&str>) -> String {
+    let rev = rev.map(|rev| format!(", rev = {}", toml::Value::from(rev))).unwrap_or_default();
+    format!("git = {}{rev}", toml::Value::from(url))
 }
 
 /// Refuses what is no name of a crate.

@@ -23,9 +23,9 @@ NDJSON: one message a line, as `fluffle tail --json --raw` prints them. All keys
    \"headers\": {\"tenant\": \"eu\"}, \"json\": {…}}
 The body is one of \"json\" (any JSON; with a known type, Protobuf), \"body\" (text) or \"body_base64\".
 
-Exit codes: 0 all were confirmed and routed; 1 some were not confirmed; 2 it could not be carried out, or the input is
-wrong (what was read before it is published); 3 all were confirmed, and some were routed to no queue; 130 after Ctrl-C,
-if all that was sent is confirmed and routed.";
+Exit codes: 0 all were confirmed and routed; 1 ended by Ctrl-C, and all that was sent is confirmed and routed; 2 some
+were not confirmed, or were routed to no queue; 3 it could not be carried out, or the input is wrong (what was read
+before is published).";
 
 /// `fluffle publish`.
 #[derive(Clone, Debug, Args)]

@@ -2,7 +2,6 @@
 
 use std::{
     io::{IsTerminal, stderr},
-    process::ExitCode,
     time::Duration,
 };
 
@@ -16,7 +15,7 @@ use tokio::time::sleep_until;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    common::{amqp, failure::Failure, output::json, runtime::Interrupt},
+    common::{amqp, exit::Exit, failure::Failure, output::json, runtime::Interrupt},
     publish::{
         args::PublishArgs,
         batches::{Batches, Parcel},
@@ -34,7 +33,7 @@ const ON_THE_WAY: usize = 1000;
 const STOP: Duration = Duration::from_secs(5);
 
 /// `fluffle publish`. The exit code says what became of the messages.
-pub(crate) fn command(args: &PublishArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn command(args: &PublishArgs) -> Result<Exit, Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).init();
     let encoder = Encoder::new(args.types.pool()?, args.gzip, !args.not_mandatory);
@@ -44,7 +43,7 @@ pub(crate) fn command(args: &PublishArgs) -> Result<ExitCode, Failure> {
     } else {
         eprintln!("{}", tally.text());
     }
-    Ok(tally.code())
+    Ok(tally.exit())
 }
 
 async fn publish(args: &PublishArgs, encoder: Encoder) -> Result<Tally, Failure> {

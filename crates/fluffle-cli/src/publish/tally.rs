@@ -1,11 +1,12 @@
 //! What became of the messages.
 
-use std::process::ExitCode;
-
 use fluffle::amqp::{Prepared, PublishError, PublishErrorKind};
 use serde::Serialize;
 
-use crate::{common::output::safe, units};
+use crate::{
+    common::{exit::Exit, output::safe},
+    units,
+};
 
 /// How many failures are told one by one.
 const TOLD: usize = 20;
@@ -137,15 +138,13 @@ impl Tally {
     }
 
     /// The exit code.
-    pub(crate) fn code(&self) -> ExitCode {
-        let code = match self {
-            Self { end: End::InputError, .. } => 2,
-            Self { unconfirmed: 1.., .. } => 1,
-            Self { unrouted: 1.., .. } => 3,
-            Self { end: End::Interrupted, .. } => 130,
-            _ => 0,
-        };
-        ExitCode::from(code)
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self { end: End::InputError, .. } => Exit::NotCarriedOut,
+            Self { unconfirmed: 1.., .. } | Self { unrouted: 1.., .. } => Exit::Bad,
+            Self { end: End::Interrupted, .. } => Exit::Attention,
+            _ => Exit::Clean,
+        }
     }
 }
 

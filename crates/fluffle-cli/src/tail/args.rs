@@ -22,7 +22,7 @@ Examples:
   fluffle tail orders --take --count 1                     # takes one message out of the queue
   fluffle tail quakes --json --raw > quakes.ndjson         # `fluffle publish --ndjson` publishes it again
 
-Exit codes: 0, also after Ctrl-C and --for; 2 if the messages could not be watched.";
+Exit codes: 0, also after Ctrl-C and --for; 3 if the messages could not be watched.";
 
 /// `fluffle tail`.
 #[derive(Clone, Debug, Args)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    decode::{Contents, Item, Reader},
+    decode::{Contents, Item, Reader, cloud_event},
     message::{fields, properties::Properties},
 };
 
@@ -18,6 +18,8 @@ pub(crate) struct Message<'a> {
     pub(crate) redelivered: bool,
     pub(crate) properties: Properties,
     pub(crate) headers: Map<String, Value>,
+    /// The attributes, if the message is a CloudEvent.
+    pub(crate) cloud_event: Option<Map<String, Value>>,
     pub(crate) body: &'a Bytes,
     pub(crate) contents: Contents,
 }
@@ -30,6 +32,8 @@ struct Line<'a> {
     redelivered: bool,
     properties: &'a Properties,
     headers: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloud_event: Option<&'a Map<String, Value>>,
     bytes: usize,
     batch: bool,
     items: &'a [Item],
@@ -47,11 +51,13 @@ impl<'a> Message<'a> {
         body: &'a Bytes,
     ) -> Self {
         let headers = amqp.headers().as_ref().map(fields::table_to_json).unwrap_or_default();
+        let properties = Properties::of(amqp);
         Self {
             exchange: exchange.to_owned(),
             key: key.to_owned(),
             redelivered,
-            properties: Properties::of(amqp),
+            cloud_event: cloud_event::attributes(&properties, &headers, body),
+            properties,
             headers,
             body,
             contents: reader.read(amqp, body),
@@ -66,6 +72,7 @@ impl<'a> Message<'a> {
             redelivered: self.redelivered,
             properties: &self.properties,
             headers: &self.headers,
+            cloud_event: self.cloud_event.as_ref(),
             bytes: self.body.len(),
             batch: self.contents.batch,
             items: &self.contents.items,

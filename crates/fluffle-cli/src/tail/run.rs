@@ -15,6 +15,7 @@ use lapin::{
 use crate::{
     common::{
         amqp::{self, in_time},
+        exit::Exit,
         failure::Failure,
         output::{json_line, safe},
         runtime,
@@ -34,7 +35,7 @@ const OFFSET: &str = "x-stream-offset";
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// `fluffle tail`.
-pub(crate) fn command(args: &TailArgs) -> Result<(), Failure> {
+pub(crate) fn command(args: &TailArgs) -> Result<Exit, Failure> {
     // Wrong files are told before anything is asked of the broker.
     let reader = Reader::new(&args.types, args.type_name.as_deref())?;
     runtime::block_on(async {
@@ -42,7 +43,7 @@ pub(crate) fn command(args: &TailArgs) -> Result<(), Failure> {
         let shown = watch(&connection, args, &reader).await;
         // The broker gives back what is not acknowledged, and deletes the temporary queue.
         let _ = tokio::time::timeout(GOODBYE, connection.close(200, "done".into())).await;
-        shown
+        shown.map(|()| Exit::Clean)
     })
 }
 

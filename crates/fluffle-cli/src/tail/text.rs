@@ -34,6 +34,9 @@ impl Style<'_> {
         if message.contents.batch {
             facts.push(format!("batch of {}", message.contents.items.len()));
         }
+        if message.cloud_event.is_some() {
+            facts.push("CloudEvent".to_owned());
+        }
         if message.redelivered {
             facts.push("redelivered".to_owned());
         }
@@ -49,6 +52,11 @@ impl Style<'_> {
         );
         for (name, value) in self.labels(message) {
             let _ = writeln!(text, "  {} {}", self.paint(Colour::Dim, &format!("{}:", safe(&name))), safe(&value));
+        }
+        for (name, value) in message.cloud_event.iter().flatten() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let name = format!("event {}:", safe(name));
+            let _ = writeln!(text, "  {} {}", self.paint(Colour::Dim, &name), safe(&value));
         }
         for item in &message.contents.items {
             self.item(&mut text, item, message.contents.batch);

@@ -13,8 +13,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  nothing is to be done, or all of it has been done
   1  the plan has changes that `apply` makes
-  2  it could not be carried out
-  3  something is to be settled by hand first; `apply` has changed nothing";
+  2  something is to be settled by hand first; `apply` has changed nothing
+  3  it could not be carried out";
 
 /// Compares exchanges, queues and bindings with a broker's, creates what is missing, and draws them.
 ///
@@ -24,6 +24,18 @@ Exit codes:
 pub(crate) struct TopologyArgs {
     #[command(subcommand)]
     pub(crate) command: TopologyCommand,
+}
+
+impl TopologyArgs {
+    /// The subcommand's name, for errors.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.command {
+            TopologyCommand::Plan(_) => "topology plan",
+            TopologyCommand::Apply(_) => "topology apply",
+            TopologyCommand::Export(_) => "topology export",
+            TopologyCommand::Graph(_) => "topology graph",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -51,7 +63,7 @@ Examples:
   fluffle topology export --api http://localhost:15672 > topology.toml
   fluffle topology export --definitions definitions.json --vhost orders
 
-Exit codes: 0 written, whatever could not be written as TOML is in comments; 2 it could not be carried out")]
+Exit codes: 0 written, whatever could not be written as TOML is in comments; 3 it could not be carried out")]
     Export(ExportArgs),
     /// Draws exchanges, queues, bindings, and the ways of retries and dead letters
     #[command(after_help = "\
@@ -60,7 +72,7 @@ Examples:
   fluffle topology graph definitions.json --vhost orders --format dot | dot -Tpng > topology.png
   fluffle topology graph --api http://localhost:15672 --output broker.svg     what the broker has
 
-Exit codes: 0 drawn; 2 it could not be carried out")]
+Exit codes: 0 drawn; 3 it could not be carried out")]
     Graph(GraphArgs),
 }
 

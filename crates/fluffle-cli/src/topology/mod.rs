@@ -14,7 +14,7 @@ mod probe;
 mod show;
 mod source;
 mod steps;
-mod target;
+pub(crate) mod target;
 mod told;
 
 use std::{
@@ -22,7 +22,6 @@ use std::{
     io::{ErrorKind, Write, stdout},
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::ExitCode,
 };
 
 use serde_json::json;
@@ -31,6 +30,7 @@ use tokio::sync::watch;
 use crate::{
     common::{
         broker::BrokerArgs,
+        exit::Exit,
         failure::Failure,
         output,
         runtime::{self, Interrupt},
@@ -44,21 +44,15 @@ use crate::{
     },
 };
 
-/// Runs the subcommand. The exit codes are those of [`End`], and 2 if it could not be carried out.
-pub(crate) fn command(args: &TopologyArgs) -> ExitCode {
-    let (name, end) = match &args.command {
-        TopologyCommand::Plan(args) => ("plan", runtime::block_on(plan(args))),
-        TopologyCommand::Apply(args) => ("apply", runtime::block_on(apply(args))),
-        TopologyCommand::Export(args) => ("export", runtime::block_on(export(args))),
-        TopologyCommand::Graph(args) => ("graph", runtime::block_on(graph(args))),
+/// Runs the subcommand.
+pub(crate) fn command(args: &TopologyArgs) -> Result<Exit, Failure> {
+    let end = match &args.command {
+        TopologyCommand::Plan(args) => runtime::block_on(plan(args)),
+        TopologyCommand::Apply(args) => runtime::block_on(apply(args)),
+        TopologyCommand::Export(args) => runtime::block_on(export(args)),
+        TopologyCommand::Graph(args) => runtime::block_on(graph(args)),
     };
-    match end {
-        Ok(end) => ExitCode::from(end as u8),
-        Err(failure) => {
-            eprintln!("fluffle topology {name}: {}", output::safe(&failure.to_string()));
-            ExitCode::from(2)
-        }
-    }
+    end.map(End::exit)
 }
 
 async fn plan(args: &PlanArgs) -> Result<End, Failure> {

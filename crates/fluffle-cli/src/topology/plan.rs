@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    common::{broker::BrokerArgs, failure::Failure},
+    common::{broker::BrokerArgs, exit::Exit, failure::Failure},
     topology::{
         compare,
         item::{Difference, Item, Known, Status},
@@ -29,13 +29,23 @@ pub(crate) struct Plan {
     pub(crate) items: Vec<Item>,
 }
 
-/// The exit code of `plan`, and of an `apply` that does not start.
+/// What a plan comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    Nothing = 0,
-    Changes = 1,
+    Nothing,
+    Changes,
     /// Something is to be settled by hand first.
-    Refused = 3,
+    Refused,
+}
+
+impl End {
+    pub(crate) fn exit(self) -> Exit {
+        match self {
+            Self::Nothing => Exit::Clean,
+            Self::Changes => Exit::Attention,
+            Self::Refused => Exit::Bad,
+        }
+    }
 }
 
 impl Plan {

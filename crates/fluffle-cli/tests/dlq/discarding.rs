@@ -34,9 +34,9 @@ async fn without_a_place_for_the_file_nothing_is_discarded(bench: Bench) {
     bench.bury("a", Reason::Rejected, "no").await;
     let nowhere = bench.file("no/such/folder.ndjson");
     let ran = bench.dlq(&["discard", "orders.dead", "--export", &nowhere, "--go"]).await;
-    assert!(ran.code == Some(2) && ran.err.contains("cannot create"), "{ran:?}");
+    assert!(ran.code == Some(3) && ran.err.contains("cannot create"), "{ran:?}");
     let full = bench.dlq(&["discard", "orders.dead", "--go"]).await;
-    assert_eq!(full.code, Some(2), "without --export it is an error of usage: {full:?}");
+    assert_eq!(full.code, Some(3), "without --export it is an error of usage: {full:?}");
     bench.has("orders.dead", 1).await;
 }
 

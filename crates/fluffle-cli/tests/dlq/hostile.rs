@@ -83,7 +83,7 @@ async fn a_file_that_is_none_of_ours_is_refused_with_its_line() {
     ] {
         std::fs::write(&file, content).unwrap();
         let ran = bench.dlq(&["replay", "--from-file", &file, "--to", "orders"]).await;
-        assert!(ran.code == Some(2) && ran.err.contains(why), "{why}: {ran:?}");
+        assert!(ran.code == Some(3) && ran.err.contains(why), "{why}: {ran:?}");
     }
     let unreadable = r#"{"queue":"q","amqp":"AAA=","body":"x","unreadable":"correlation_id: not UTF-8"}"#;
     std::fs::write(&file, unreadable).unwrap();

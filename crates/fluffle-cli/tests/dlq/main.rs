@@ -4,6 +4,7 @@
 mod discarding;
 mod hostile;
 mod killed;
+mod limits;
 mod replaying;
 mod seeing;
 mod support;

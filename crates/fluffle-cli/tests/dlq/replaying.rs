@@ -196,7 +196,7 @@ async fn two_replays_of_one_queue_do_not_run_at_the_same_time() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let second = bench.dlq(&["replay", "orders.dead", "--go"]).await;
-    assert!(second.code == Some(2) && second.err.contains("another replay uses it now"), "{second:?}");
+    assert!(second.code == Some(3) && second.err.contains("another replay uses it now"), "{second:?}");
     assert_eq!(finish(first).await.code, Some(0));
     bench.has("orders", 30).await;
 }

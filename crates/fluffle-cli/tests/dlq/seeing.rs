@@ -129,7 +129,7 @@ async fn looking_ends_at_half_of_the_delivery_limit(bench: Bench) {
     assert_eq!(ran.code, Some(0), "it was handed out once");
     assert!(ran.err.contains("this look counts as one delivery") && ran.err.contains("limit 4, given"), "{ran:?}");
     let ran = bench.dlq(&limited).await;
-    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.err.contains("handed out 2 times already, and the delivery limit is 4"), "{ran:?}");
     bench.has("orders.dead", 1).await;
     // A letter that leaves the queue needs no look after this one.
@@ -141,17 +141,17 @@ async fn looking_ends_at_half_of_the_delivery_limit(bench: Bench) {
 
 async fn a_queue_that_cannot_be_read_is_explained(bench: Bench) {
     let ran = bench.dlq(&["list", "nowhere.dead"]).await;
-    assert_eq!(ran.code, Some(2));
+    assert_eq!(ran.code, Some(3));
     assert!(ran.err.contains("`nowhere.dead`: it does not exist in this virtual host"), "{ran:?}");
     let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
     bench.channel.queue_declare("mine.dead".into(), options, FieldTable::default()).await.unwrap();
     for subcommand in ["list", "replay"] {
         let ran = bench.dlq(&[subcommand, "mine.dead"]).await;
-        assert_eq!(ran.code, Some(2));
+        assert_eq!(ran.code, Some(3));
         assert!(ran.err.contains("exclusive to another connection"), "{ran:?}");
     }
     let ran = bench.dlq(&["list", &"long".repeat(64)]).await;
-    assert!(ran.code == Some(2) && ran.err.contains("at most 255 bytes"), "{ran:?}");
+    assert!(ran.code == Some(3) && ran.err.contains("at most 255 bytes"), "{ran:?}");
 }
 
 async fn what_is_exported_is_replayed_from_the_file(bench: Bench) {
@@ -166,7 +166,7 @@ async fn what_is_exported_is_replayed_from_the_file(bench: Bench) {
     assert_eq!(ran.json()["exported"], 4, "{ran:?}");
     bench.has("orders.dead", 4).await;
     let ran = bench.dlq(&["export", "orders.dead", &file]).await;
-    assert!(ran.code == Some(2) && ran.err.contains("cannot create"), "an export is never overwritten: {ran:?}");
+    assert!(ran.code == Some(3) && ran.err.contains("cannot create"), "an export is never overwritten: {ran:?}");
     let ran = bench.dlq(&["replay", "--from-file", &file, "--json"]).await;
     assert_eq!((&ran.json()["replayed"], &ran.json()["dry_run"]), (&4.into(), &true.into()), "{ran:?}");
     bench.has("orders", 0).await;

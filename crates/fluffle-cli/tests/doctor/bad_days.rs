@@ -6,6 +6,7 @@ use fluffle_broker::Broker;
 use fluffle_harness::RabbitMq;
 
 use crate::{
+    boot::each_subcommand_says_it_cannot_connect,
     client::{connect, durable, exclusive, publish_confirmed},
     run::{Report, doctor, json},
 };
@@ -94,6 +95,17 @@ fn a_port_that_is_open_and_silent_is_given_up_in_time() {
     let url = format!("amqp://127.0.0.1:{}", listener.local_addr().unwrap().port());
     let said = only(&json(&["--url", &url, "--connect-within", "500ms"]), "connect.no_greeting");
     assert!(said.contains("no answer within 500ms"), "{said}");
+}
+
+/// A proxy before a node that boots, and a listener whose node ends: the connection is accepted, and ends.
+#[test]
+fn a_port_that_accepts_and_closes_is_told_by_each_subcommand_with_what_to_do() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("amqp://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let said = only(&json(&["--url", &url, "--connect-within", "2s"]), "connect.no_greeting");
+    assert!(said.contains("await_startup"), "{said}");
+    each_subcommand_says_it_cannot_connect(&url);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad_days;
+mod boot;
 mod broken;
 mod certificates;
 mod client;

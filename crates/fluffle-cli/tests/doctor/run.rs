@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fluffle_harness::RabbitMq;
 use serde_json::Value;
 
 /// The limit for one run, in seconds: all waits inside the program are shorter.
@@ -56,6 +57,11 @@ pub(crate) fn json_until(arguments: &[&str], enough: impl Fn(&Report) -> bool) -
         }
         thread::sleep(Duration::from_millis(300));
     }
+}
+
+/// Whether the tests run on RabbitMQ 4, whose defaults and policies differ.
+pub(crate) fn is_version_4(broker: &RabbitMq) -> bool {
+    broker.eval("list_to_binary(rabbit_misc:version())").unwrap().starts_with("4.")
 }
 
 impl Report {

@@ -55,7 +55,7 @@ fn protobuf_is_made_of_json_and_labelled_as_the_library_does() {
         flate2::read::GzDecoder::new(&message.data[..]).read_to_end(&mut body).unwrap();
         assert_eq!(body, b"\x0a\x03ci1");
         let wrong = run(&[&arguments[..], &["--type", "usgs.v1.Quake", r#"{"nothing": 1}"#]].concat());
-        assert_eq!(wrong.code, Some(2), "{wrong:?}");
+        assert_eq!(wrong.code, Some(3), "{wrong:?}");
         assert!(wrong.err.contains("nothing"), "{wrong:?}");
     });
 }
@@ -128,11 +128,11 @@ fn the_exit_code_tells_what_was_not_routed_and_what_was_not_confirmed() {
     on_both(|url, client| {
         client.exchange("empty", ExchangeKind::Fanout);
         let unrouted = run(&["publish", "x", "--exchange", "empty", "--url", url, "--json"]);
-        assert_eq!((unrouted.code, &report(&unrouted)["unrouted"]), (Some(3), &json!(1)), "{unrouted:?}");
+        assert_eq!((unrouted.code, &report(&unrouted)["unrouted"]), (Some(2), &json!(1)), "{unrouted:?}");
         let dropped = run(&["publish", "x", "--exchange", "empty", "--url", url, "--not-mandatory"]);
         assert_eq!(dropped.code, Some(0), "{dropped:?}");
         let refused = run(&["publish", "x", "--exchange", "nowhere", "--url", url, "--json"]);
-        assert_eq!((refused.code, &report(&refused)["unconfirmed"]), (Some(1), &json!(1)), "{refused:?}");
+        assert_eq!((refused.code, &report(&refused)["unconfirmed"]), (Some(2), &json!(1)), "{refused:?}");
         assert!(refused.out.contains("nowhere"), "{refused:?}");
         client.queue("orders", "classic");
         let wrong = start_with_input(
@@ -144,12 +144,12 @@ fn the_exit_code_tells_what_was_not_routed_and_what_was_not_confirmed() {
         )
         .end();
         let told = report(&wrong);
-        assert_eq!((wrong.code, &told["confirmed"], &told["last_line"]), (Some(2), &json!(1), &json!(1)), "{wrong:?}");
+        assert_eq!((wrong.code, &told["confirmed"], &told["last_line"]), (Some(3), &json!(1), &json!(1)), "{wrong:?}");
         assert!(told["input_error"].as_str().unwrap().starts_with("line 2: unknown field `boddy`"), "{wrong:?}");
         client.wait_ready("orders", 1);
     });
     let none = run(&["publish", "x", "--queue", "q", "--url", "amqp://127.0.0.1:1", "--connect-within", "1s"]);
-    assert_eq!(none.code, Some(2), "{none:?}");
+    assert_eq!(none.code, Some(3), "{none:?}");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn ctrl_c_finishes_what_is_in_flight_and_says_where_to_go_on() {
         slow.signal("INT");
         let ended = slow.end();
         let told = report(&ended);
-        assert_eq!((ended.code, &told["end"]), (Some(130), &json!("interrupted")), "{ended:?}");
+        assert_eq!((ended.code, &told["end"]), (Some(1), &json!("interrupted")), "{ended:?}");
         let last = told["last_line"].as_u64().unwrap();
         assert!((5..200).contains(&last) && told["confirmed"] == last && told["unconfirmed"] == 0, "{ended:?}");
         let rest = run(&["publish", "--ndjson", path, "--skip", &last.to_string(), "--url", url, "--json"]);

@@ -69,6 +69,31 @@ fn a_batch_in_gzip_is_shown_item_by_item() {
 }
 
 #[test]
+fn a_cloud_event_is_shown_with_its_attributes_and_its_data_in_both_modes() {
+    on_both(|url, client| {
+        client.exchange("events", ExchangeKind::Fanout);
+        let mut tail = start(&["tail", "events", "--url", url, "--count", "2", "--json"]);
+        tail.wait_for("watching");
+        let event = br#"{"specversion":"1.0","id":"e1","source":"/shop","type":"placed","data":{"order":7}}"#;
+        let structured = BasicProperties::default().with_content_type("application/cloudevents+json".into());
+        client.publish("events", "", structured, event);
+        let mut headers = FieldTable::default();
+        for (name, value) in [("specversion", "1.0"), ("id", "e2"), ("source", "/shop"), ("type", "paid")] {
+            headers.insert(format!("cloudEvents:{name}").into(), AMQPValue::LongString(value.into()));
+        }
+        let binary = BasicProperties::default().with_content_type("application/json".into()).with_headers(headers);
+        client.publish("events", "", binary, br#"{"order":8}"#);
+        let shown = tail.end().json();
+        for (line, id, kind, order) in [(&shown[0], "e1", "placed", 7), (&shown[1], "e2", "paid", 8)] {
+            let attributes = serde_json::json!({"specversion": "1.0", "id": id, "source": "/shop", "type": kind});
+            assert_eq!(line["cloud_event"], attributes, "{line:#}");
+            assert_eq!(line["items"][0]["value"], serde_json::json!({ "order": order }), "{line:#}");
+            assert_eq!((&line["items"][0]["type"], &line["items"][0]["error"]), (&kind.into(), &().into()), "{line:#}");
+        }
+    });
+}
+
+#[test]
 fn a_hostile_message_reaches_the_terminal_without_its_control_characters() {
     on_both(|url, client| {
         client.exchange("evil", ExchangeKind::Topic);
@@ -131,7 +156,7 @@ fn a_stream_is_read_without_taking_and_a_queue_that_is_none_loses_nothing() {
         client.publish("", "orders", properties("m1"), b"stays");
         client.wait_ready("orders", 1);
         let refused = run(&["tail", "orders", "--from", "first", "--url", url, "--count", "1"]);
-        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert_eq!(refused.code, Some(3), "{refused:?}");
         client.wait_ready("orders", 1);
     });
 }
@@ -141,10 +166,10 @@ fn without_the_management_api_it_says_that_a_queues_bindings_cannot_be_known() {
     on_both(|url, client| {
         client.queue("orders", "classic");
         let ended = run(&["tail", "orders", "--url", url]);
-        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert_eq!(ended.code, Some(3), "{ended:?}");
         assert!(ended.err.contains("cannot be known over AMQP") && ended.err.contains("--api"), "{ended:?}");
         let absent = run(&["tail", "nothing", "--url", url]);
-        assert_eq!(absent.code, Some(2));
+        assert_eq!(absent.code, Some(3));
         assert!(absent.err.contains("no queue or exchange `nothing`"), "{absent:?}");
     });
 }
@@ -168,7 +193,7 @@ fn with_the_management_api_a_queue_is_copied_by_its_bindings() {
     client.wait_ready("orders", 1);
     client.queue("alone", "classic");
     let alone = run(&["tail", "alone", "--url", &url, "--api", &api]);
-    assert!(alone.code == Some(2) && alone.err.contains("has no bindings"), "{alone:?}");
+    assert!(alone.code == Some(3) && alone.err.contains("has no bindings"), "{alone:?}");
 }
 
 #[test]
@@ -196,7 +221,7 @@ fn a_queue_deleted_under_it_is_an_error_that_says_so() {
         tail.wait_for("--take");
         client.delete("orders");
         let ended = tail.end();
-        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert_eq!(ended.code, Some(3), "{ended:?}");
         assert!(ended.err.contains("the queue was deleted"), "{ended:?}");
     });
 }

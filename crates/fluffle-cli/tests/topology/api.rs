@@ -159,7 +159,7 @@ fn a_broker_is_drawn_and_its_definitions_give_the_same_plan() {
     let plan = topology(&[&["plan", folder.to_str().unwrap(), "--vhost", vhost.name(), "--json"], &to[..]].concat());
     assert_eq!(plan.code, 0, "{plan:?}");
     let elsewhere = topology(&[&["plan", folder.to_str().unwrap()], &to[..]].concat());
-    assert_eq!(elsewhere.code, 2, "{elsewhere:?}");
+    assert_eq!(elsewhere.code, 3, "{elsewhere:?}");
     assert!(elsewhere.err.contains("choose one, --vhost"), "{elsewhere:?}");
 }
 
@@ -167,10 +167,10 @@ fn an_api_that_is_not_there_is_named() {
     let vhost = BROKER.fresh_vhost().unwrap();
     let toml = file(FILE, ".toml");
     let plan = topology(&["plan", path(&toml), "--url", vhost.url(), "--api", "http://127.0.0.1:9"]);
-    assert_eq!(plan.code, 2, "{plan:?}");
+    assert_eq!(plan.code, 3, "{plan:?}");
     assert!(plan.err.contains("the management API does not give the definitions"), "{plan:?}");
     let refused = BROKER.api_url().unwrap().replace("http://", "http://guest:wrong@");
     let plan = topology(&["plan", path(&toml), "--url", vhost.url(), "--api", &refused]);
-    assert_eq!(plan.code, 2, "{plan:?}");
+    assert_eq!(plan.code, 3, "{plan:?}");
     assert!(plan.err.contains("401") && !plan.err.contains("wrong"), "{plan:?}");
 }

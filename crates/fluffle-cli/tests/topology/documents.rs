@@ -63,7 +63,7 @@ fn a_drawing_goes_to_a_file_whole_or_not_at_all() {
     assert!(text.contains("<svg") && text.ends_with("</svg>") && text.contains("orders"), "{text}");
     let nowhere = folder.path().join("no/folder.svg");
     let failed = topology(&["graph", path(&definitions), "--output", nowhere.to_str().unwrap()]);
-    assert_eq!(failed.code, 2, "{failed:?}");
+    assert_eq!(failed.code, 3, "{failed:?}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a half-written file stayed");
 }
 
@@ -76,10 +76,10 @@ fn a_file_that_is_none_is_refused_in_words() {
     ];
     for (file, why) in cases {
         let run = topology(&["graph", path(&file)]);
-        assert_eq!((run.code, run.err.contains(why)), (2, true), "{why}: {run:?}");
+        assert_eq!((run.code, run.err.contains(why)), (3, true), "{why}: {run:?}");
     }
     let run = topology(&["export"]);
-    assert_eq!((run.code, run.err.contains("--api")), (2, true), "{run:?}");
+    assert_eq!((run.code, run.err.contains("--api")), (3, true), "{run:?}");
 }
 
 #[test]
@@ -97,6 +97,6 @@ fn a_ring_and_an_exchange_bound_to_itself_are_drawn_and_a_crowd_is_refused_in_ti
     let queues: Vec<_> = (0..600).map(|number| format!(r#"{{"name": "q{number}"}}"#)).collect();
     let crowd = file(&format!(r#"{{"queues": [{}]}}"#, queues.join(",")), ".json");
     let refused = topology(&["graph", path(&crowd), "--format", "svg"]);
-    assert_eq!((refused.code, refused.err.contains("--format dot")), (2, true), "{refused:?}");
+    assert_eq!((refused.code, refused.err.contains("--format dot")), (3, true), "{refused:?}");
     assert_eq!(topology(&["graph", path(&crowd)]).code, 0);
 }

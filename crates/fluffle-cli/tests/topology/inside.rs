@@ -41,7 +41,7 @@ fn plan_apply_and_a_conflict() {
     hand.queue("other", arguments([("x-queue-type", text("quorum"))]));
     hand.publish("other");
     let plan = run(&["plan"]);
-    assert_eq!(plan.code, 3);
+    assert_eq!(plan.code, 2);
     let other = plan.item("other");
     assert_eq!(other["status"], "refused", "{other}");
     assert_eq!(other["differences"][0]["argument"], "x-queue-type", "{other}");

@@ -93,8 +93,8 @@ impl std::io::Write for Log {
 pub fn collector() -> &'static Collector {
     static COLLECTOR: OnceLock<Collector> = OnceLock::new();
     COLLECTOR.get_or_init(|| {
-        // The exporter's client wants it as soon as some crate of the build turns on TLS in reqwest. It fails only where
-        // a provider is installed already.
+        // The exporter's client wants it as soon as some crate of the build turns on TLS in reqwest. It fails only
+        // where a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let spans = Arc::default();
         let address = serve(&spans);

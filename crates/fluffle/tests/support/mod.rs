@@ -1,6 +1,6 @@
 //! Shared by the tests on a real broker: a scripted handler with a record, raw messages, waiting with a deadline.
-//! Compiled for each of the binaries `it` and `broker`; neither of them uses everything.
-#![allow(dead_code, unreachable_pub, unused_imports)]
+//! Compiled for each of the binaries `it`, `broker` and `broker_cluster`; none of them uses everything.
+#![allow(dead_code, unreachable_pub, unused_imports, unused_macros)]
 
 mod envelope;
 pub mod log_lines;

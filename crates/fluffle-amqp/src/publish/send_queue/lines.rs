@@ -4,13 +4,13 @@
 //! again later. Messages of the same routing key that come after it wait behind it, in a *line*, and messages of other
 //! keys go on. When the first of the line is confirmed, the others follow in their order.
 //!
-//! On a new channel each key begins with a line: RabbitMQ's channel makes itself known to a quorum queue with the first
-//! message, and refuses it if the queue has no leader at that moment. A second message on the wire could overtake it.
+//! On each channel a key begins with a line: RabbitMQ's channel makes itself known to a quorum queue with its first
+//! message, and refuses that one if the queue has no leader at that moment. A second message on the wire would overtake
+//! it. (`rabbit_fifo_client:enqueue/3`, RabbitMQ 3.10 to 4.x.)
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
 };
 
 use fluffle_supervise::Backoff;
@@ -18,10 +18,7 @@ use tokio::time::Instant;
 
 use crate::publish::message::Prepared;
 
-/// How long a channel counts as new.
-const NEW: Duration = Duration::from_secs(2);
-
-/// Most keys of a new channel whose first message goes alone.
+/// Most keys of a channel whose first message goes alone. With more, every message goes at once.
 const MOST_KEYS: usize = 1024;
 
 /// Exchange and routing key.
@@ -35,14 +32,15 @@ pub(super) fn key_of(message: &Prepared) -> Key {
 #[derive(Default)]
 pub(super) struct Lines {
     by_key: HashMap<Key, Line>,
-    new: Option<New>,
+    /// The keys of which the channel has confirmed a message; `None` if that is of no interest.
+    proven: Option<Proven>,
 }
 
-/// A channel that is new.
-struct New {
-    since: Instant,
-    /// The keys of which it has confirmed a message.
-    proven: HashSet<Key>,
+#[derive(Default)]
+struct Proven {
+    keys: HashSet<Key>,
+    /// The key that was proven last: usually that of the next message too.
+    last: Option<Key>,
 }
 
 /// The first message of a key, and those that wait for it.
@@ -62,13 +60,23 @@ impl Line {
 
 impl Lines {
     /// A new channel: nothing waits.
-    pub(super) fn begin(&mut self, now: Instant) {
-        *self = Self { by_key: HashMap::new(), new: Some(New { since: now, proven: HashSet::new() }) };
+    pub(super) fn begin(&mut self) {
+        *self = Self { by_key: HashMap::new(), proven: Some(Proven::default()) };
     }
 
-    /// Whether no message has to wait for another one.
-    pub(super) fn is_idle(&self) -> bool {
-        self.by_key.is_empty() && self.new.is_none()
+    /// Whether no message waits for another one.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Whether `message` may go without a further look. False does not mean that it may not.
+    pub(super) fn is_open_for(&self, message: &Prepared) -> bool {
+        self.by_key.is_empty()
+            && self.proven.as_ref().is_none_or(|proven| {
+                proven.last.as_ref().is_some_and(|(exchange, key)| {
+                    Arc::ptr_eq(exchange, &message.exchange) && Arc::ptr_eq(key, &message.routing_key)
+                })
+            })
     }
 
     /// How many messages wait.
@@ -77,17 +85,18 @@ impl Lines {
     }
 
     /// Whether message `sequence` may be published now; else it waits in the line of its key.
-    pub(super) fn may_go(&mut self, key: Key, sequence: u64, now: Instant) -> bool {
-        self.new.take_if(|new| now.saturating_duration_since(new.since) >= NEW);
+    pub(super) fn may_go(&mut self, key: Key, sequence: u64) -> bool {
         if let Some(line) = self.by_key.get_mut(&key) {
             line.behind.push_back(sequence);
             return false;
         }
-        if let Some(new) = &self.new
-            && !new.proven.contains(&key)
-            && self.by_key.len() + new.proven.len() < MOST_KEYS
-        {
-            self.by_key.insert(key, Line::new(sequence));
+        self.proven.take_if(|proven| self.by_key.len() + proven.keys.len() >= MOST_KEYS);
+        if let Some(proven) = &mut self.proven {
+            if proven.keys.contains(&key) {
+                proven.last = Some(key);
+            } else {
+                self.by_key.insert(key, Line::new(sequence));
+            }
         }
         true
     }
@@ -104,8 +113,8 @@ impl Lines {
             Some(_) => {}
         }
         let released = self.by_key.remove(&key).map(|line| line.behind).unwrap_or_default();
-        if let Some(new) = &mut self.new {
-            new.proven.insert(key);
+        if let Some(proven) = &mut self.proven {
+            proven.keys.insert(key);
         }
         released
     }
@@ -158,6 +167,8 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn key(name: &str) -> Key {
@@ -171,40 +182,39 @@ mod tests {
     #[test]
     fn on_a_new_channel_the_first_message_of_each_key_goes_alone() {
         let (mut lines, now) = (Lines::default(), Instant::now());
-        lines.begin(now);
-        assert!(lines.may_go(key("a"), 0, now));
-        assert!(!lines.may_go(key("a"), 1, now));
-        assert!(lines.may_go(key("b"), 2, now), "another queue");
-        assert!(!lines.may_go(key("a"), 3, now));
+        lines.begin();
+        assert!(lines.may_go(key("a"), 0));
+        assert!(!lines.may_go(key("a"), 1));
+        assert!(lines.may_go(key("b"), 2), "another queue");
+        assert!(!lines.may_go(key("a"), 3));
         assert_eq!(lines.waiting(), 2);
         assert_eq!(lines.taken(key("a"), 0, now), [1, 3]);
-        assert!(lines.may_go(key("a"), 4, now), "the queue has shown that it takes messages");
+        assert!(lines.may_go(key("a"), 4), "the queue has shown that it takes messages");
         assert_eq!(lines.taken(key("b"), 2, now), [0; 0]);
-        assert!(lines.may_go(key("c"), 5, now + NEW));
-        assert!(lines.may_go(key("c"), 6, now + NEW), "the channel is no longer new");
-        assert!(lines.is_idle());
+        assert!(lines.is_empty());
     }
 
     #[test]
     fn a_new_channel_with_very_many_keys_does_not_keep_them_all() {
-        let (mut lines, now) = (Lines::default(), Instant::now());
-        lines.begin(now);
+        let mut lines = Lines::default();
+        lines.begin();
         for number in 0..2 * MOST_KEYS as u64 {
-            assert!(lines.may_go(key(&number.to_string()), number, now));
+            assert!(lines.may_go(key(&number.to_string()), number));
         }
         assert_eq!(lines.by_key.len(), MOST_KEYS);
+        assert!(lines.may_go(key("new"), 0) && lines.may_go(key("new"), 1));
     }
 
     #[test]
     fn what_is_refused_is_due_again_and_the_later_messages_of_its_key_wait_for_it_in_order() {
         let (mut lines, now) = (Lines::default(), Instant::now());
-        assert!((0..3).all(|sequence| lines.may_go(key("a"), sequence, now)));
+        assert!((0..3).all(|sequence| lines.may_go(key("a"), sequence)));
         // The verdicts of one burst come in any order.
         for sequence in [1, 2, 0] {
             lines.refused(key("a"), sequence, &backoff(), now);
         }
-        assert!(!lines.may_go(key("a"), 3, now));
-        assert!(lines.may_go(key("b"), 4, now));
+        assert!(!lines.may_go(key("a"), 3));
+        assert!(lines.may_go(key("b"), 4));
         assert_eq!((lines.due(now), lines.waiting()), (vec![], 4));
         let due = lines.next_due().unwrap();
         assert_eq!(due, now + Duration::from_millis(20));
@@ -214,27 +224,27 @@ mod tests {
         let due = lines.next_due().unwrap();
         assert_eq!(lines.due(due), [0]);
         assert_eq!(lines.taken(key("a"), 0, due), [1, 2, 3]);
-        assert!(lines.is_idle());
+        assert!(lines.is_empty());
     }
 
     #[test]
     fn when_the_first_is_given_up_the_next_takes_its_place_at_once() {
         let (mut lines, now) = (Lines::default(), Instant::now());
-        assert!((0..2).all(|sequence| lines.may_go(key("a"), sequence, now)));
+        assert!((0..2).all(|sequence| lines.may_go(key("a"), sequence)));
         lines.refused(key("a"), 0, &backoff(), now);
         lines.refused(key("a"), 1, &backoff(), now);
-        assert!(!lines.may_go(key("a"), 2, now));
+        assert!(!lines.may_go(key("a"), 2));
         lines.gone(key("a"), 2, now);
         lines.gone(key("a"), 0, now);
         assert_eq!(lines.due(now), [1]);
         lines.gone(key("a"), 1, now);
-        assert!(lines.is_idle());
+        assert!(lines.is_empty());
     }
 
     #[test]
     fn a_message_of_the_key_that_gets_through_makes_the_first_due_at_once() {
         let (mut lines, now) = (Lines::default(), Instant::now());
-        assert!((0..2).all(|sequence| lines.may_go(key("a"), sequence, now)));
+        assert!((0..2).all(|sequence| lines.may_go(key("a"), sequence)));
         lines.refused(key("a"), 0, &backoff(), now);
         assert_eq!(lines.taken(key("a"), 1, now), [0; 0]);
         assert_eq!(lines.due(now), [0]);

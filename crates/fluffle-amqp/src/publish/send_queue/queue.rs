@@ -103,10 +103,10 @@ pub(crate) struct SendQueue {
 }
 
 impl SendQueue {
-    /// A send queue without a journal and without batches.
+    /// A send queue without a journal and without batches, whose owner is told of each refusal at once.
     pub(crate) fn new(name: String, mailbox: usize, window: usize, confirm_limit: Duration) -> Arc<Self> {
         let bytes = DEFAULT_BYTES;
-        let republish = Republish::default();
+        let republish = Republish::Never;
         Self::with(SendSettings {
             name,
             mailbox,

@@ -107,7 +107,7 @@ impl Unsettled {
         let (mut withdrawn, mut republished, mut again) = (0, 0, Vec::new());
         let mut guard = self.rows();
         let rows = &mut *guard;
-        rows.lines.begin(Instant::now());
+        rows.lines.begin();
         rows.entries.retain(|entry| {
             let is_withdrawn = entry.withdrawn();
             withdrawn += if is_withdrawn { entry.items() } else { 0 };
@@ -118,7 +118,7 @@ impl Unsettled {
             let was_on_the_wire = std::mem::take(&mut entry.on_the_wire);
             republished += if was_on_the_wire { entry.items() } else { 0 };
             let is_suspect = entry.refusals > 0;
-            if is_suspect || !rows.lines.may_go(key_of(&entry.message), sequence, Instant::now()) {
+            if is_suspect || !rows.lines.may_go(key_of(&entry.message), sequence) {
                 continue;
             }
             entry.on_the_wire = entry.reply.depart();
@@ -189,7 +189,7 @@ impl Unsettled {
     pub(super) fn due(&self, books: &Books) -> (Vec<Numbering>, Option<Instant>) {
         let (mut withdrawn, now) = (0, Instant::now());
         let mut rows = self.rows();
-        if rows.lines.is_idle() {
+        if rows.lines.is_empty() {
             return (Vec::new(), None);
         }
         let due = rows.lines.due(now);
@@ -280,17 +280,16 @@ impl Rows {
     /// Whether the entry stays: it is on the wire from now on, or waits in the line of its key. False if its sender has
     /// withdrawn it.
     fn goes(&mut self, entry: &mut Entry, sequence: u64) -> bool {
-        if self.lines.is_idle() {
+        if self.lines.is_open_for(&entry.message) {
             entry.on_the_wire = entry.reply.depart();
             return entry.on_the_wire;
         }
-        let (key, now) = (key_of(&entry.message), Instant::now());
-        if !self.lines.may_go(key.clone(), sequence, now) {
+        if !self.lines.may_go(key_of(&entry.message), sequence) {
             return true;
         }
         entry.on_the_wire = entry.reply.depart();
         if !entry.on_the_wire {
-            self.lines.gone(key, sequence, now);
+            self.lines.gone(key_of(&entry.message), sequence, Instant::now());
         }
         entry.on_the_wire
     }
@@ -319,7 +318,7 @@ impl Rows {
     fn taken(&mut self, sequence: u64) -> (Option<Entry>, VecDeque<u64>) {
         let entry = self.entries.remove(sequence);
         let next = match &entry {
-            Some(entry) if !self.lines.is_idle() => self.lines.taken(key_of(&entry.message), sequence, Instant::now()),
+            Some(entry) if !self.lines.is_empty() => self.lines.taken(key_of(&entry.message), sequence, Instant::now()),
             _ => VecDeque::new(),
         };
         (entry, next)
@@ -328,7 +327,7 @@ impl Rows {
     /// Takes out an entry that the broker has not taken.
     fn remove(&mut self, sequence: u64) -> Option<Entry> {
         let entry = self.entries.remove(sequence)?;
-        if !self.lines.is_idle() {
+        if !self.lines.is_empty() {
             self.lines.gone(key_of(&entry.message), sequence, Instant::now());
         }
         Some(entry)

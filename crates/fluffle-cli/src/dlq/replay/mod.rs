@@ -20,7 +20,6 @@ use crate::{
     common::{failure::Failure, output::safe},
     dlq::{
         interrupt::Interrupt,
-        outcome::Outcome,
         replay::{
             args::ReplayArgs,
             journal::Journal,
@@ -35,7 +34,7 @@ use crate::{
 /// Most characters of a queue's name in the name of its journal.
 const LONGEST_NAME: usize = 100;
 
-pub(crate) async fn replay(args: &ReplayArgs) -> Result<Outcome, Failure> {
+pub(crate) async fn replay(args: &ReplayArgs) -> Result<bool, Failure> {
     if let Some(id) = args.replay_id.as_ref().filter(|id| id.is_empty() || id.len() > 255) {
         return Err(Failure::new(format!("--replay-id has {} bytes: use 1 to 255", id.len())));
     }
@@ -48,9 +47,9 @@ pub(crate) async fn replay(args: &ReplayArgs) -> Result<Outcome, Failure> {
     } else {
         rehearse(args, &mut source, &mut interrupt, &mut targets, &mut report).await?;
     }
-    let outcome = Outcome::of(report.is_whole());
+    let is_whole = report.is_whole();
     report.print(&args.output, targets)?;
-    Ok(outcome)
+    Ok(is_whole)
 }
 
 /// Looks at the letters, and counts what would be done.

@@ -287,7 +287,8 @@ async fn two_publishers_cannot_have_one_journal() {
 #[actix::test]
 async fn who_awaits_no_more_than_the_disk_may_leave_the_rest_to_the_journal() {
     let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
-    let (app, out) = app(&broker, journal(folder.path()));
+    let route = Route::queue("q").journal(journal(folder.path())).republish(Republish::Never);
+    let (app, out) = app_with(&broker, route);
     let (service, mut record) = consuming(app).await;
     let nacks = broker.faults().inject(Rule::new(Fault::Nack).on_queue("q").times(2)).unwrap();
     let receipt = out.enqueue("promised".to_owned()).await.unwrap();
@@ -308,7 +309,8 @@ async fn who_awaits_no_more_than_the_disk_may_leave_the_rest_to_the_journal() {
 #[actix::test]
 async fn what_the_broker_did_not_take_is_tried_again_after_the_last_handle_is_gone() {
     let (folder, broker) = (tempfile::tempdir().unwrap(), TestBroker::start().unwrap());
-    let (app, out) = app(&broker, journal(folder.path()));
+    let route = Route::queue("q").journal(journal(folder.path())).republish(Republish::Never);
+    let (app, out) = app_with(&broker, route);
     let (service, mut record) = consuming(app).await;
     let nacks = broker.faults().inject(Rule::new(Fault::Nack).on_queue("q").times(2)).unwrap();
     let is_there = || service.publishers().iter().any(|(name, _)| name == "q");

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use fluffle::{
-    amqp::Overflow,
+    broker::{Fault, Rule},
     prelude::*,
-    testing::{Fault, Rule, TestBroker},
+    testing::TestBroker,
 };
 use tokio::sync::mpsc;
 

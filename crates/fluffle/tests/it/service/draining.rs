@@ -107,7 +107,7 @@ fn what_a_drains_deadline_cuts_off_is_a_warning_and_is_with_the_broker_or_in_the
     let name = this_test!();
     let program = service(name, Log::On, consumer_and_journaled_publisher);
     let (broker, journal) = (TestBroker::start().unwrap(), tempfile::tempdir().unwrap());
-    broker.faults().inject(Rule::new(Fault::DropConfirm).on_queue("out").times(2)).unwrap();
+    broker.faults().inject(Rule::new(Fault::DropConfirm).on_queue("out").after(1).times(2)).unwrap();
     let process = at_work(program.env("DRAIN", "1"), &broker, &journal, "hangs");
     steps(
         process,

@@ -230,7 +230,7 @@ async fn a_journaled_message_that_fails_is_kept_and_settled_once() {
     let journal = Journal::options().open(folder.path().join("out.journal")).unwrap();
     let topology = Topology::new().queue(Queue::quorum("q"));
     let app = heard.by(App::new(embedded.client().unwrap()).topology(topology));
-    let out = app.publisher::<String>(Route::queue("q").journal(journal));
+    let out = app.publisher::<String>(Route::queue("q").journal(journal).republish(Republish::Never));
     let service = started(app).await;
     embedded.faults().inject(Rule::new(Fault::Nack).on_queue("q").times(2)).unwrap();
     drop(out.enqueue("nobody's".to_owned()).await.unwrap());

@@ -277,24 +277,14 @@ async fn a_late_confirm_is_waited_for() {
 }
 
 #[actix::test]
-async fn a_nacked_message_comes_back_to_its_caller_and_the_others_are_confirmed() {
-    let bench = Bench::start().await;
-    bench.inject(Rule::new(Fault::Nack).on_queue("q").times(1));
-    let error = soon("an answer", bench.out.publish("refused".to_owned())).await.unwrap_err();
-    assert!(matches!(error.kind(), PublishErrorKind::Nacked), "{error}");
-    assert_eq!((error.message.as_str(), error.is_transient()), ("refused", true));
-    bench.publish().await;
-    bench.nothing_lost().await;
-}
-
-#[actix::test]
-async fn a_returned_message_comes_back_to_its_caller_and_the_others_are_confirmed() {
-    let bench = Bench::start().await;
-    bench.inject(Rule::new(Fault::Return).times(1));
-    let error = soon("an answer", bench.out.publish("astray".to_owned())).await.unwrap_err();
-    assert!(matches!(error.kind(), PublishErrorKind::Returned(returned) if returned.code == 312), "{error}");
-    bench.publish().await;
-    bench.nothing_lost().await;
+async fn a_message_that_is_refused_once_is_published_again_and_the_others_are_confirmed() {
+    for fault in [Fault::Nack, Fault::Return] {
+        let bench = Bench::start().await;
+        let refused = bench.inject(Rule::new(fault).on_queue("q").after(50).times(1));
+        bench.publish().await;
+        assert_eq!(refused.fired(), 1);
+        assert_eq!(bench.nothing_lost().await.republished, 1);
+    }
 }
 
 #[actix::test]

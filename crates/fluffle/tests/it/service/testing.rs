@@ -118,7 +118,7 @@ async fn settled_waits_for_what_is_in_a_journal() {
     broker.faults().inject(Rule::new(Fault::Nack).on_queue("q").times(1)).unwrap();
     let journal = Journal::options().open(folder.path().join("out.journal")).unwrap();
     let (app, _) = app(&broker);
-    let out = app.publisher::<String>(Route::queue("q").journal(journal));
+    let out = app.publisher::<String>(Route::queue("q").journal(journal).republish(Republish::Never));
     let (factory, mut record) = handlers(|_| Act::Ok);
     let service = app.consume(Consume::queue("q"), factory).start().await.unwrap();
     soon("ready", service.ready()).await.unwrap();

@@ -1,0 +1,8 @@
+//! The framework on a cluster of three RabbitMQ nodes of the tests' own, which are killed and restarted under load.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod dead_nodes;
+mod load;
+mod rolling;
+#[path = "../support/mod.rs"]
+mod support;
