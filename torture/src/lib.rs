@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod child;
+pub mod damage;
 pub mod fact;
 pub mod foreign;
 pub mod handlers;

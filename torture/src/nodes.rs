@@ -11,9 +11,9 @@ use fluffle_harness::{Cluster, HarnessError, RabbitMq};
 use tokio::time::{sleep, sleep_until};
 
 use crate::{
+    damage::Damage,
     fact::{Fact, Facts},
     id::Lane,
-    weather::Damage,
 };
 
 /// The average time between two faults of a node, not counting its boot.

@@ -13,6 +13,7 @@ use fluffle::{App, Error, Service, broker::Faults, prelude::Offsets, telemetry::
 use crate::{
     args::{Args, ChildArgs, Kind},
     child::{self, DISKS_FILL, Full, Mortal},
+    damage::Damage,
     fact::{Fact, Facts, Tail},
     handlers::Store,
     id::{CALM, DEADLY, Lane, VISITOR},
@@ -101,7 +102,7 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
                 // The child may have ended, which is then the failure to report.
                 let _ = child.make_room();
             }
-            weather::Damage::default()
+            Damage::default()
         }
     };
     let undertaker = workload::bury(workload::client(&stage.place.quiet_url(), "undertaker")?, &facts).start().await?;

@@ -18,6 +18,7 @@ use tokio::time::{sleep, sleep_until};
 
 use crate::{
     child::{DISKS_FILL, Full, Mortal},
+    damage::Damage,
     fact::{Fact, Facts},
     nodes,
     place::Place,
@@ -40,27 +41,6 @@ const LIFE_ON_CLUSTER: Duration = Duration::from_secs(8);
 /// How long the child's disk has room, and is full, on average.
 const ROOMY: Duration = Duration::from_millis(900);
 const FULL: Duration = Duration::from_millis(500);
-
-/// The faults of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Damage {
-    /// The number of faults, restarts included.
-    pub faults: u64,
-    /// How often the broker or the child was killed or restarted.
-    pub restarts: u64,
-    /// How often the disk with the child's journals was full for a while. These count as faults, too.
-    pub disk_full: u64,
-}
-
-impl Damage {
-    fn add(self, other: Self) -> Self {
-        Self {
-            faults: self.faults + other.faults,
-            restarts: self.restarts + other.restarts,
-            disk_full: self.disk_full + other.disk_full,
-        }
-    }
-}
 
 /// Causes faults for this long. When it returns, everything is healed.
 ///
@@ -106,7 +86,7 @@ pub async fn rage(
             }
         }
     },)?;
-    Ok(stormed.into_iter().chain(haunted).chain([node]).fold(Damage::default(), Damage::add))
+    Ok(stormed.into_iter().chain(haunted).chain([node]).fold(Damage::default(), Damage::and))
 }
 
 /// Writes every fault of the storm to the log. Returns how often a fault restarted the broker.

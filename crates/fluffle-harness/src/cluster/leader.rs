@@ -45,8 +45,8 @@ impl Cluster {
         Ok(claims.max_by_key(|(term, _)| *term).and_then(|(_, leader)| leader))
     }
 
-    /// The queues of a vhost by name, each as the node that leads it knows it; see [`RabbitMq::queue_depths`](crate::RabbitMq::queue_depths). A queue
-    /// whose leader is away is missing.
+    /// The queues of a vhost by name, each as the node that leads it knows it; see
+    /// [`RabbitMq::queue_depths`](crate::RabbitMq::queue_depths). A queue whose leader is away is missing.
     ///
     /// # Errors
     ///
