@@ -181,20 +181,14 @@ impl ClusterDeed {
                 cluster.drain(node)?;
                 pause(seconds);
                 cluster.revive(node)?;
+                repair(cluster, node, facts)?;
             }
             Self::Part(node, seconds) => {
                 let others: Vec<usize> = (0..cluster.size()).filter(|other| *other != node).collect();
                 cluster.partition(&[&[node], &others])?;
                 pause(seconds);
                 cluster.heal();
-                if cluster.wait_healthy(HEALED).is_err() {
-                    // A partition that ends in the moment in which it is noticed pauses nobody, and is not healed.
-                    // The operator's way is to restart the side that is trusted less:
-                    // https://www.rabbitmq.com/docs/partitions#recovering
-                    facts.tell(&Fact::Fault(format!("node {node} is still cut off, and is restarted")));
-                    let _ = cluster.node(node)?.stop();
-                    cluster.node(node)?.start_again()?;
-                }
+                repair(cluster, node, facts)?;
             }
             Self::CloseConnections(node) => drop(cluster.node(node)?.close_all_connections("by the torture")),
             Self::Block(node) => {
@@ -205,6 +199,17 @@ impl ClusterDeed {
         }
         cluster.wait_healthy(HEALTHY)
     }
+}
+
+/// Restarts a node that does not become healthy by itself, as an operator has to. A partition that ends in the moment in
+/// which it is noticed pauses nobody, and is not healed (<https://www.rabbitmq.com/docs/partitions#recovering>); and a
+/// revived node may lack replicas, which its next boot starts.
+fn repair(cluster: &Cluster, node: usize, facts: &Facts) -> Result<(), HarnessError> {
+    let Err(error) = cluster.wait_healthy(HEALED) else { return Ok(()) };
+    facts.tell(&Fact::Fault(format!("node {node} is restarted, because of {error}")));
+    // A node that does not stop in time is killed.
+    let _ = cluster.node(node)?.stop();
+    cluster.node(node)?.start_again()
 }
 
 /// Whether every lane's queue has a consumer: then its side queues are declared, too.

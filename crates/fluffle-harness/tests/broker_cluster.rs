@@ -16,7 +16,7 @@ use fluffle_harness::{Cluster, HarnessError, PartitionHandling};
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties, options::*};
 use tokio::time::{Instant, sleep, timeout};
 
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(150);
 const QUEUE: &str = "carrots";
 const GROUPS: [&[usize]; 2] = [&[0], &[1, 2]];
 
