@@ -202,8 +202,8 @@ impl ClusterDeed {
 }
 
 /// Restarts a node that does not become healthy by itself, as an operator has to. A partition that ends in the moment
-/// in which it is noticed pauses nobody, and is not healed (<https://www.rabbitmq.com/docs/partitions#recovering>); and a
-/// revived node may lack replicas, which its next boot starts.
+/// in which it is noticed pauses nobody, and is not healed
+/// (<https://www.rabbitmq.com/docs/partitions#recovering>). A revived node may lack replicas, which its boot starts.
 fn repair(cluster: &Cluster, node: usize, facts: &Facts) -> Result<(), HarnessError> {
     let Err(error) = cluster.wait_healthy(HEALED) else { return Ok(()) };
     facts.tell(&Fact::Fault(format!("node {node} is restarted, because of {error}")));
