@@ -38,6 +38,8 @@ pub enum Kind {
     Embedded,
     /// A private RabbitMQ node, with faults of the network, the node and the connections.
     Rabbitmq,
+    /// Three private RabbitMQ nodes joined to a cluster, with moving leaders, rolling restarts and partitions as well.
+    Cluster,
 }
 
 impl Kind {
@@ -46,6 +48,7 @@ impl Kind {
         match self {
             Self::Embedded => "embedded",
             Self::Rabbitmq => "rabbitmq",
+            Self::Cluster => "cluster",
         }
     }
 }

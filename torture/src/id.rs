@@ -82,6 +82,9 @@ pub const CALM: char = 'z';
 /// First letter of publishers that publish last, one of them the message that kills its process.
 pub const DEADLY: char = 'x';
 
+/// First letter of the process that comes and goes in a storm.
+pub const VISITOR: char = 'v';
+
 /// First letter, or first after one of the above, of strangers, whose messages are foreign.
 pub const FOREIGN: char = 'f';
 

@@ -6,12 +6,14 @@
 
 pub mod args;
 pub mod child;
+pub mod damage;
 pub mod fact;
 pub mod foreign;
 pub mod handlers;
 pub mod id;
 pub mod many;
 pub mod model;
+mod nodes;
 pub mod place;
 pub mod posts;
 pub mod report;

@@ -1,13 +1,13 @@
 //! The broker under torture.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use fluffle::{
     Error,
     broker::{Faults, Proxy},
     testing::TestBroker,
 };
-use fluffle_harness::{QueueDepth, RabbitMq};
+use fluffle_harness::{Cluster, PartitionHandling, QueueDepth, RabbitMq};
 
 use crate::{args::Kind, id::Lane};
 
@@ -22,7 +22,21 @@ pub enum Place {
         /// The proxy in front of it.
         proxy: Proxy,
     },
+    /// Private nodes, each behind a proxy.
+    Cluster {
+        /// The nodes.
+        cluster: Arc<Cluster>,
+        /// The proxy in front of each.
+        proxies: Vec<Proxy>,
+    },
 }
+
+/// After how long a silent node is considered to be away. Short, so that a run sees partitions and their ends.
+const TICK: Duration = Duration::from_secs(5);
+
+/// When a retry queue's worker moves a message whose wait is over, and the confirm gets lost in an election, it tries
+/// again after three minutes. A run has less time, so here after twenty seconds.
+const SETTLE: &str = "-rabbit dead_letter_worker_publisher_confirm_timeout 20000";
 
 impl Place {
     /// Starts a broker.
@@ -37,6 +51,16 @@ impl Place {
                 let proxy = Proxy::with_seed(([127, 0, 0, 1], node.port()).into(), seed)?;
                 Ok(Self::RabbitMq { node, proxy })
             }
+            Kind::Cluster => {
+                let builder = Cluster::builder().tick(TICK).partition_handling(handling(seed));
+                let cluster = Arc::new(builder.erlang_arguments(SETTLE).start().map_err(Error::other)?);
+                let proxy = |number: usize| {
+                    let node = cluster.node(number).map_err(Error::other)?;
+                    Ok(Proxy::with_seed(([127, 0, 0, 1], node.port()).into(), seed ^ number as u64)?)
+                };
+                let proxies = (0..cluster.size()).map(proxy).collect::<Result<_, Error>>()?;
+                Ok(Self::Cluster { cluster, proxies })
+            }
         }
     }
 
@@ -45,6 +69,11 @@ impl Place {
         match self {
             Self::Embedded(broker) => broker.url(),
             Self::RabbitMq { node, proxy } => proxy.url_for(&node.url()),
+            Self::Cluster { cluster, proxies } => {
+                let urls = cluster.urls();
+                let proxied = urls.iter().zip(proxies).map(|(url, proxy)| proxy.url_for(url));
+                proxied.collect::<Vec<_>>().join(",")
+            }
         }
     }
 
@@ -53,22 +82,28 @@ impl Place {
         match self {
             Self::Embedded(broker) => broker.url(),
             Self::RabbitMq { node, .. } => node.url(),
+            Self::Cluster { cluster, .. } => cluster.url(),
         }
     }
 
-    /// The address for strangers, without network faults.
-    pub fn quiet_address(&self) -> SocketAddr {
+    /// The addresses for strangers, without network faults.
+    pub fn quiet_addresses(&self) -> Vec<SocketAddr> {
+        let local = |node: &RabbitMq| ([127, 0, 0, 1], node.port()).into();
         match self {
-            Self::Embedded(broker) => broker.address(),
-            Self::RabbitMq { node, .. } => ([127, 0, 0, 1], node.port()).into(),
+            Self::Embedded(broker) => vec![broker.address()],
+            Self::RabbitMq { node, .. } => vec![local(node)],
+            Self::Cluster { cluster, .. } => {
+                (0..cluster.size()).filter_map(|number| cluster.node(number).ok()).map(local).collect()
+            }
         }
     }
 
-    /// The faults that the storm uses.
-    pub fn faults(&self) -> &Faults {
+    /// The faults that the storm uses: of each way to the broker.
+    pub fn faults(&self) -> Vec<&Faults> {
         match self {
-            Self::Embedded(broker) => broker.faults(),
-            Self::RabbitMq { proxy, .. } => proxy.faults(),
+            Self::Embedded(broker) => vec![broker.faults()],
+            Self::RabbitMq { proxy, .. } => vec![proxy.faults()],
+            Self::Cluster { proxies, .. } => proxies.iter().map(Proxy::faults).collect(),
         }
     }
 
@@ -101,6 +136,12 @@ impl Place {
                     .collect())
             }
             Self::RabbitMq { node, .. } => node.queue_depths("/").map_err(Error::other),
+            Self::Cluster { cluster, .. } => cluster.queue_depths("/").map_err(Error::other),
         }
     }
+}
+
+/// How nodes without a majority behave in the run with this seed: both ways take turns.
+fn handling(seed: u64) -> PartitionHandling {
+    if seed.is_multiple_of(2) { PartitionHandling::PauseMinority } else { PartitionHandling::Autoheal }
 }

@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use crate::{
     args::Kind,
+    damage::Damage,
     model::{Breach, Totals},
-    weather::Damage,
 };
 
 /// The most breaches that are listed.

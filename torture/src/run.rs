@@ -3,18 +3,20 @@
 use std::{
     io,
     path::Path,
+    slice::from_mut,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use fluffle::{App, Error, Service, prelude::Offsets, telemetry::Telemetry};
+use fluffle::{App, Error, Service, broker::Faults, prelude::Offsets, telemetry::Telemetry};
 
 use crate::{
     args::{Args, ChildArgs, Kind},
     child::{self, DISKS_FILL, Full, Mortal},
-    fact::{Facts, Tail},
+    damage::Damage,
+    fact::{Fact, Facts, Tail},
     handlers::Store,
-    id::{CALM, DEADLY, Lane},
+    id::{CALM, DEADLY, Lane, VISITOR},
     model::{Breach, Model},
     place::Place,
     posts::{Out, STEADY, Shift},
@@ -66,54 +68,66 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     let messages = args.messages.unwrap_or(u64::MAX);
     let pause = match args.broker {
         Kind::Embedded => PAUSE_EMBEDDED,
-        Kind::Rabbitmq => PAUSE_RABBITMQ,
+        Kind::Rabbitmq | Kind::Cluster => PAUSE_RABBITMQ,
     };
-    let child = ChildArgs {
-        url: stage.place.url(),
-        journals: folder.to_owned(),
-        script: seed,
-        name: "c1".to_owned(),
-        publish_for: 0,
-        messages,
-        pause: pause.as_millis() as u64,
+    let url = stage.place.url();
+    let child_args = |letter: char, messages| -> io::Result<ChildArgs> {
+        let journals = folder.join(letter.to_string());
+        std::fs::create_dir(&journals)?;
+        let (url, name, pause) = (url.clone(), format!("{letter}1"), pause.as_millis() as u64);
+        Ok(ChildArgs { url, journals, script: seed, name, publish_for: 0, messages, pause })
     };
-    let mut child = Mortal::start(std::env::current_exe()?, child, until, &facts).await?;
+    let mut children = Vec::new();
+    for letter in letters(args.broker) {
+        children.push(Mortal::start(child_args(*letter, messages)?, until, &facts).await?);
+    }
     let mut sources = steady.publish("s0", &Lane::ALL, Shift { until, messages, pause });
-    let stranger = Stranger { address: stage.place.quiet_address(), script: Script::new(seed), facts: facts.clone() };
+    let stranger =
+        Stranger { addresses: stage.place.quiet_addresses(), script: Script::new(seed), facts: facts.clone() };
     sources.extend(stranger.publish("", Shift { until, messages, pause }, FICKLE)?);
-    let raged = weather::rage(&stage.place, &mut child, seed, lasting, &facts).await;
+    let raging = weather::rage(&stage.place, &mut children, seed, lasting, &facts);
+    let (raged, visited) = match args.broker {
+        Kind::Cluster => tokio::join!(raging, visit(child_args(VISITOR, 0)?, lasting, &facts)),
+        Kind::Embedded | Kind::Rabbitmq => (raging.await, Ok(())),
+    };
 
     let mut breaches = Vec::new();
+    breaches.extend(visited.err().map(|error| Breach::Stuck(format!("the process for a third of the storm: {error}"))));
     let mut damage = match raged {
         Ok(damage) => damage,
         Err(error) => {
             breaches.push(Breach::Stuck(format!("the weather: {error}")));
-            stage.place.faults().heal_all()?;
-            if child.is_full() {
+            stage.place.faults().into_iter().try_for_each(Faults::heal_all)?;
+            for child in children.iter_mut().filter(|child| child.is_full()) {
                 // The child may have ended, which is then the failure to report.
                 let _ = child.make_room();
             }
-            weather::Damage::default()
+            Damage::default()
         }
     };
     let undertaker = workload::bury(workload::client(&stage.place.quiet_url(), "undertaker")?, &facts).start().await?;
-    sources.extend(child::sources(child.life()));
+    sources.extend(children.iter().flat_map(|child| child::sources(child.life())));
     let healed = Instant::now();
     let mut drained = None;
-    match stage.drain(&steady, &mut child, &sources, healed + limit).await {
+    match stage.drain(&steady, &mut children, &sources, healed + limit).await {
         Ok(()) => {
             drained = Some(healed.elapsed());
             breaches.extend(steady.ledger("after the storm").await);
         }
         Err(error) => breaches.push(Breach::Stuck(format!("not drained within {limit:?}: {error}"))),
     }
-    if drained.is_some() {
+    // The others go when there is nothing left to do. The last one stays.
+    for mut other in children.split_off(1) {
+        let ended = other.end().await;
+        breaches.extend(ended.err().map(|error| Breach::Stuck(format!("shutting down: {error}"))));
+    }
+    if let (Some(_), [child]) = (drained, &mut children[..]) {
         let calm = Shift { until: Instant::now() + limit, messages: CALM_MESSAGES, pause: Duration::ZERO };
         child.live_again(format!("{CALM}1"), calm, DISKS_FILL.then_some(Full::Copying)).await?;
         let mut sources = steady.publish(&format!("{CALM}0"), &Lane::ALL, calm);
         sources.extend(stranger.publish(&CALM.to_string(), calm, limit)?);
         sources.extend(child::sources(child.life()));
-        if let Err(error) = stage.drain(&steady, &mut child, &sources, calm.until).await {
+        if let Err(error) = stage.drain(&steady, from_mut(child), &sources, calm.until).await {
             breaches.push(Breach::Stuck(format!("after the storm, not drained within {limit:?}: {error}")));
         }
         breaches.extend(steady.ledger("in the calm").await);
@@ -123,16 +137,18 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
         child.be_poisoned(DEADLY.to_string()).await?;
         let mut sources = steady.publish(&format!("{DEADLY}0"), &Lane::ALL, calm);
         sources.extend(stranger.publish(&DEADLY.to_string(), calm, limit)?);
-        if let Err(error) = stage.drain(&steady, &mut child, &sources, Instant::now() + limit).await {
+        if let Err(error) = stage.drain(&steady, from_mut(child), &sources, Instant::now() + limit).await {
             breaches.push(Breach::Stuck(format!("with poison, not drained within {limit:?}: {error}")));
         }
         breaches.extend(steady.ledger("with poison").await);
         damage.faults += u64::from(child.aborts());
         damage.restarts += u64::from(child.aborts());
     }
-    for ended in
-        [child.end().await.map_err(Error::from), steady.end().await, undertaker.shutdown().await.map_err(Error::from)]
-    {
+    let mut left = Ok(());
+    for mut child in children {
+        left = child.end().await.map_err(Error::from);
+    }
+    for ended in [left, steady.end().await, undertaker.shutdown().await.map_err(Error::from)] {
         breaches.extend(ended.err().map(|error| Breach::Stuck(format!("shutting down: {error}"))));
     }
     let Stage { mut tail, mut model, .. } = stage;
@@ -140,6 +156,32 @@ pub async fn run(args: &Args, seed: u64, folder: &Path) -> Result<(Report, Tail)
     let (totals, broken) = model.judge();
     breaches.extend(broken);
     Ok((Report { seed, broker: args.broker, totals, damage, breaches, drained }, tail))
+}
+
+/// The first letters of the names of the processes that are killed. Of a cluster's service there are several.
+fn letters(broker: Kind) -> &'static [char] {
+    match broker {
+        Kind::Embedded | Kind::Rabbitmq => &['c'],
+        Kind::Cluster => &['c', 'd', 'e'],
+    }
+}
+
+/// A process is added under load, and leaves in order after a third of the storm. It publishes nothing, because nobody
+/// would send what is left in its journals.
+async fn visit(args: ChildArgs, lasting: Duration, facts: &Facts) -> io::Result<()> {
+    tokio::time::sleep(lasting / 3).await;
+    let life = args.name.clone();
+    facts.tell(&Fact::Fault(format!("process {life} is added")));
+    let mut visitor = Mortal::start(args, Instant::now(), facts).await.map_err(io::Error::other)?;
+    tokio::time::sleep(lasting / 3).await;
+    visitor.is_alive()?;
+    facts.tell(&Fact::Fault(format!("process {life} leaves")));
+    // While a node is away, a shutdown may take longer than its limit. Then it is killed.
+    if let Err(error) = visitor.end().await {
+        facts.tell(&Fact::Fault(error.to_string()));
+        facts.tell(&Fact::Killed(life));
+    }
+    Ok(())
 }
 
 /// The state that is checked during a run.
@@ -155,12 +197,12 @@ impl Stage {
     async fn drain(
         &mut self,
         steady: &Steady,
-        child: &mut Mortal,
+        children: &mut [Mortal],
         sources: &[String],
         deadline: Instant,
     ) -> Result<(), Error> {
         loop {
-            child.is_alive()?;
+            children.iter_mut().try_for_each(Mortal::is_alive)?;
             steady.is_alive()?;
             self.tail.look()?.into_iter().for_each(|fact| self.model.take(fact));
             let busy: Vec<&str> =

@@ -32,8 +32,8 @@ const SELDOM: u32 = 4;
 /// Publishes foreign messages to each lane.
 #[derive(Clone)]
 pub struct Stranger {
-    /// The broker.
-    pub address: SocketAddr,
+    /// The broker's nodes. After each lost connection, the next one is tried.
+    pub addresses: Vec<SocketAddr>,
     /// The script that determines the messages.
     pub script: Script,
     /// The log for their results.
@@ -62,9 +62,12 @@ impl Stranger {
     fn run(&self, lane: Lane, source: &str, shift: Shift, patience: Duration) {
         let mut client = None;
         let mut number = 0;
+        let mut addresses = self.addresses.iter().cycle();
         while number < shift.messages && Instant::now() < shift.until {
+            let address = if client.is_none() { addresses.next() } else { None };
             let open = || {
-                let mut client = RawClient::open_within(patience, self.address, "/", 0);
+                let address = *address.unwrap_or(&self.addresses[0]);
+                let mut client = RawClient::open_within(patience, address, "/", 0);
                 client.select_confirms();
                 client
             };

@@ -4,7 +4,6 @@ use std::{
     cell::Cell,
     collections::HashSet,
     io,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,12 +13,14 @@ use fluffle::{
     broker::{Fault, Faults},
     testing::Storm,
 };
-use fluffle_harness::{HarnessError, RabbitMq};
+use futures_util::future::try_join_all;
 use tokio::time::{sleep, sleep_until};
 
 use crate::{
     child::{DISKS_FILL, Full, Mortal},
+    damage::Damage,
     fact::{Fact, Facts},
+    nodes,
     place::Place,
 };
 
@@ -30,26 +31,16 @@ const LOOK: Duration = Duration::from_millis(20);
 const GUSTS_EMBEDDED: Duration = Duration::from_millis(120);
 const GUSTS_RABBITMQ: Duration = Duration::from_millis(700);
 
-/// The average life of the child.
+/// Of each of the proxies.
+const GUSTS_CLUSTER: Duration = Duration::from_secs(3);
+
+/// The average life of the child. On a cluster it needs time to find a node that is up.
 const LIFE: Duration = Duration::from_millis(1_500);
+const LIFE_ON_CLUSTER: Duration = Duration::from_secs(8);
 
 /// How long the child's disk has room, and is full, on average.
 const ROOMY: Duration = Duration::from_millis(900);
 const FULL: Duration = Duration::from_millis(500);
-
-/// The average time between two faults of a node, not counting its boot.
-const NODE: Duration = Duration::from_secs(3);
-
-/// The faults of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Damage {
-    /// The number of faults, restarts included.
-    pub faults: u64,
-    /// How often the broker or the child was killed or restarted.
-    pub restarts: u64,
-    /// How often the disk with the child's journals was full for a while. These count as faults, too.
-    pub disk_full: u64,
-}
 
 /// Causes faults for this long. When it returns, everything is healed.
 ///
@@ -57,41 +48,45 @@ pub struct Damage {
 /// If a fault cannot be caused, or the child had ended by itself.
 pub async fn rage(
     place: &Place,
-    child: &mut Mortal,
+    children: &mut [Mortal],
     seed: u64,
     lasting: Duration,
     facts: &Facts,
 ) -> Result<Damage, Error> {
-    let every = match place {
-        Place::Embedded(_) => GUSTS_EMBEDDED,
-        Place::RabbitMq { .. } => GUSTS_RABBITMQ,
-    };
-    let storm = Storm::seeded(seed).lasting(lasting).every(every);
-    let over = Cell::new(false);
-    let storming = async {
-        let report = storm.rage(place.faults()).await;
-        over.set(true);
-        report
+    let (every, life) = match place {
+        Place::Embedded(_) => (GUSTS_EMBEDDED, LIFE),
+        Place::RabbitMq { .. } => (GUSTS_RABBITMQ, LIFE),
+        Place::Cluster { .. } => (GUSTS_CLUSTER, LIFE_ON_CLUSTER),
     };
     let until = Instant::now() + lasting;
-    let (report, broker_restarts, haunted, node) = tokio::try_join!(
-        storming,
-        chronicle(place.faults(), facts, &over),
-        async { haunt(child, Rng::with_seed(seed ^ 1), until).await.map_err(Error::from) },
-        async {
-            match place {
-                Place::Embedded(_) => Ok(Damage::default()),
-                Place::RabbitMq { node, .. } => {
-                    operate(node, Rng::with_seed(seed ^ 2), until, facts).await.map_err(Error::other)
-                }
+    let storms = place.faults().into_iter().enumerate().map(|(way, faults)| {
+        let storm = Storm::seeded(seed ^ (way as u64) << 32).lasting(lasting).every(every);
+        async move {
+            let over = Cell::new(false);
+            let storming = async {
+                let report = storm.rage(faults).await;
+                over.set(true);
+                report
+            };
+            let (report, restarts) = tokio::try_join!(storming, chronicle(faults, facts, &over))?;
+            Ok::<_, Error>(Damage { faults: report.fired, restarts, disk_full: 0 })
+        }
+    });
+    // One disk fills up: that of the first.
+    let haunted = children.iter_mut().enumerate().map(|(number, child)| async move {
+        let random = Rng::with_seed((seed ^ 1) + number as u64);
+        haunt(child, random, life, DISKS_FILL && number == 0, until).await.map_err(Error::from)
+    });
+    let (stormed, haunted, node) = tokio::try_join!(try_join_all(storms), try_join_all(haunted), async {
+        match place {
+            Place::Embedded(_) => Ok(Damage::default()),
+            Place::RabbitMq { node, .. } => nodes::operate(node, Rng::with_seed(seed ^ 2), until, facts).await,
+            Place::Cluster { cluster, .. } => {
+                nodes::operate_cluster(cluster, Rng::with_seed(seed ^ 2), until, facts).await
             }
-        },
-    )?;
-    Ok(Damage {
-        faults: report.fired + haunted.faults + node.faults,
-        restarts: broker_restarts + haunted.restarts + node.restarts,
-        disk_full: haunted.disk_full,
-    })
+        }
+    },)?;
+    Ok(stormed.into_iter().chain(haunted).chain([node]).fold(Damage::default(), Damage::and))
 }
 
 /// Writes every fault of the storm to the log. Returns how often a fault restarted the broker.
@@ -117,11 +112,11 @@ async fn chronicle(faults: &Faults, facts: &Facts, over: &Cell<bool>) -> Result<
 }
 
 /// Kills the child again and again, and fills its disk. When it returns, the disk has room.
-async fn haunt(child: &mut Mortal, mut random: Rng, until: Instant) -> io::Result<Damage> {
+async fn haunt(child: &mut Mortal, mut random: Rng, life: Duration, fills: bool, until: Instant) -> io::Result<Damage> {
     let mut damage = Damage::default();
     let mut from_now = |mean: Duration| (Instant::now() + mean.mul_f64(0.2 + 1.6 * random.f64()), random.bool());
-    let mut kill = from_now(LIFE).0;
-    let (mut disk, mut copying) = if DISKS_FILL { from_now(ROOMY) } else { (until, false) };
+    let mut kill = from_now(life).0;
+    let (mut disk, mut copying) = if fills { from_now(ROOMY) } else { (until, false) };
     loop {
         let next = kill.min(disk);
         if next >= until {
@@ -130,7 +125,7 @@ async fn haunt(child: &mut Mortal, mut random: Rng, until: Instant) -> io::Resul
         sleep_until(next.into()).await;
         if next == kill {
             child.kill()?;
-            kill = from_now(LIFE).0;
+            kill = from_now(life).0;
             damage.faults += 1;
             damage.restarts += 1;
         } else if child.is_full() {
@@ -148,70 +143,4 @@ async fn haunt(child: &mut Mortal, mut random: Rng, until: Instant) -> io::Resul
         child.make_room()?;
     }
     Ok(damage)
-}
-
-/// What an operator or a power failure does to a node. No queue is deleted: if a quorum queue is declared again and its
-/// node is killed then, RabbitMQ 3.10 may know the queue without finding it, and closes every connection that consumes
-/// from it (541).
-#[derive(Clone, Copy, Debug)]
-enum Deed {
-    /// SIGKILL, and a boot on the same data.
-    Kill,
-    /// An orderly stop, and a boot.
-    Restart,
-    /// The memory alarm, for a second.
-    Block,
-    /// All connections closed with 320.
-    CloseConnections,
-}
-
-impl Deed {
-    fn draw(random: &mut Rng) -> Self {
-        match random.u8(0..10) {
-            0..3 => Self::Kill,
-            3..4 => Self::Restart,
-            4..6 => Self::Block,
-            _ => Self::CloseConnections,
-        }
-    }
-
-    /// Carries out the fault, and blocks until it is done. A busy node may refuse some of these commands, which is then
-    /// another fault, or none.
-    fn do_to(self, node: &RabbitMq) -> Result<(), HarnessError> {
-        match self {
-            Self::Kill => node.kill().and_then(|()| node.start_again()),
-            Self::Restart => {
-                // A node that does not stop in time is killed.
-                let _ = node.stop();
-                node.start_again()
-            }
-            Self::Block => {
-                let _ = node.block_publishers();
-                std::thread::sleep(Duration::from_secs(1));
-                node.unblock_publishers()
-            }
-            Self::CloseConnections => {
-                let _ = node.close_all_connections("by the torture");
-                Ok(())
-            }
-        }
-    }
-}
-
-async fn operate(node: &Arc<RabbitMq>, mut random: Rng, until: Instant, facts: &Facts) -> Result<Damage, Error> {
-    let mut damage = Damage::default();
-    loop {
-        let next = Instant::now() + NODE.mul_f64(2.0 * random.f64());
-        if next >= until {
-            return Ok(damage);
-        }
-        sleep_until(next.into()).await;
-        let (deed, node) = (Deed::draw(&mut random), Arc::clone(node));
-        facts.tell(&Fact::Fault(format!("{deed:?} of the node")));
-        let done = tokio::task::spawn_blocking(move || deed.do_to(&node)).await;
-        done.map_err(Error::other)?.map_err(Error::other)?;
-        facts.tell(&Fact::Fault(format!("{deed:?} of the node is over")));
-        damage.faults += 1;
-        damage.restarts += u64::from(matches!(deed, Deed::Kill | Deed::Restart));
-    }
 }

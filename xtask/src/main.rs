@@ -25,8 +25,8 @@ Commands:
   example NAME [ARGS]  Run any example, e.g. `01_hello`, or `shop`, a service with HTTP.
                        Without NAME: list them.
   torture [ARGS]       Run publishers and consumers in a storm of faults, and check every
-                       message against a model. `--broker embedded|rabbitmq`, `--seed N` or many with
-                       `--seeds 1..200`, `--seconds S`; `--help` lists the rest. Fails on any
+                       message against a model. `--broker embedded|rabbitmq|cluster`, `--seed N` or many
+                       with `--seeds 1..200`, `--seconds S`; `--help` lists the rest. Fails on any
                        breach, and prints the history of the message. See docs/RELIABILITY.md.
   interop [ARGS]       Talk with programs in Python, Node, Go, C, Ruby, Java and Rust, both ways, on
                        the embedded broker and on RabbitMQ. ARGS: names of languages, and
@@ -88,7 +88,7 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
 
 /// Needs RabbitMQ only if the torture runs on it.
 fn torture(arguments: &[String]) -> Result<(), Failure> {
-    if arguments.iter().any(|argument| argument.ends_with("rabbitmq")) {
+    if arguments.iter().any(|argument| argument.ends_with("rabbitmq") || argument.ends_with("cluster")) {
         broker::ensure_installed()?;
     }
     let mut run = cargo();

@@ -107,12 +107,22 @@ impl RabbitMq {
     /// The counts of classic queues are always exact. A quorum queue's leader publishes its counts only about every
     /// five seconds (`quorum_tick_interval`), so wait for the expected counts with [`wait_queue`](Self::wait_queue).
     pub fn queue_depths(&self, vhost: &str) -> Result<HashMap<String, QueueDepth>, HarnessError> {
+        self.depths_of(&format!("rabbit_amqqueue:list({})", binary(vhost)))
+    }
+
+    /// The queues of a vhost that this node leads: a node of a cluster knows the counts of no others.
+    pub(crate) fn led_queue_depths(&self, vhost: &str) -> Result<HashMap<String, QueueDepth>, HarnessError> {
+        let leads = "case amqqueue:get_pid(Q) of {_, N} -> N =:= node(); P -> is_pid(P) andalso node(P) =:= node() end";
+        self.depths_of(&format!("[Q || Q <- rabbit_amqqueue:list({}), {leads}]", binary(vhost)))
+    }
+
+    fn depths_of(&self, queues: &str) -> Result<HashMap<String, QueueDepth>, HarnessError> {
         let expression = format!(
             "{HEX}, [begin {{resource, _, queue, Name}} = proplists:get_value(name, Info), \
              [lists:join($ , [H(Name) | [H(proplists:get_value(K, Info, 0)) || \
              K <- [messages_ready, messages_unacknowledged, consumers]]]), $\\n] \
-             end || Info <- rabbit_amqqueue:info_all({}, [name, messages_ready, messages_unacknowledged, consumers])]",
-            binary(vhost)
+             end || Q <- {queues}, \
+             Info <- [rabbit_amqqueue:info(Q, [name, messages_ready, messages_unacknowledged, consumers])]]"
         );
         let text = self.admin("queue_depths", &expression)?;
         let count = |row: &Row<'_>, column| row.text(column).parse().unwrap_or(0);

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How the nodes of a minority behave (`cluster_partition_handling`,
-/// <https://www.rabbitmq.com/docs/partitions#automatic-handling>).
+/// <https://www.rabbitmq.com/docs/partitions#automatic-handling>). From RabbitMQ 4.3 on it has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionHandling {
     /// Both sides go on. Classic queues and definitions may differ afterwards until nodes are restarted.
@@ -42,6 +42,7 @@ pub struct ClusterBuilder {
     nodes: usize,
     handling: PartitionHandling,
     tick: Duration,
+    erlang: String,
 }
 
 /// The most nodes: each boots a virtual machine of about 130 MB.
@@ -67,6 +68,7 @@ impl Default for ClusterBuilder {
             nodes: 3,
             handling: PartitionHandling::PauseMinority,
             tick: Duration::from_secs(10),
+            erlang: String::new(),
         }
     }
 }
@@ -98,6 +100,14 @@ impl ClusterBuilder {
     /// Adds lines to the `rabbitmq.conf` of all nodes, as [`Builder::config`].
     pub fn config(mut self, lines: &str) -> Self {
         self.node = self.node.config(lines);
+        self
+    }
+
+    /// Adds arguments of all nodes' virtual machines, for settings without a key in `rabbitmq.conf`:
+    /// `-rabbit dead_letter_worker_publisher_confirm_timeout 20000`. Default: none.
+    pub fn erlang_arguments(mut self, arguments: &str) -> Self {
+        self.erlang.push(' ');
+        self.erlang.push_str(arguments);
         self
     }
 
@@ -180,8 +190,9 @@ impl ClusterBuilder {
     /// One scheduler for each node, because the nodes share the cores; and no other way to a node than its port.
     fn arguments(&self, port: u16) -> String {
         format!(
-            "+S 1:1 -kernel inet_dist_listen_min {port} -kernel inet_dist_listen_max {port} -kernel net_ticktime {}",
-            self.tick.as_secs()
+            "+S 1:1 -kernel inet_dist_listen_min {port} -kernel inet_dist_listen_max {port} -kernel net_ticktime {}{}",
+            self.tick.as_secs(),
+            self.erlang
         )
     }
 }

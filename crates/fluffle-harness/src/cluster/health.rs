@@ -6,14 +6,15 @@ use super::Cluster;
 use crate::{HarnessError, wait::poll_until};
 
 /// The number of running members that a node sees, without those that it considers as partitioned from it, and the
-/// number of its quorum queues that would lose their majority with one more node. RabbitMQ 3.11 renamed a function.
+/// names of its quorum queues that would lose their majority with one more node. RabbitMQ 3.11 renamed a function.
 const HEALTH: &str = "Running = case erlang:function_exported(rabbit_nodes, list_running, 0) of \
                         true -> rabbit_nodes:list_running(); \
                         false -> rabbit_nodes:all_running() \
                       end, \
                       Parted = case catch rabbit_node_monitor:partitions() of L when is_list(L) -> L; _ -> [] end, \
-                      Critical = rabbit_quorum_queue:list_with_minimum_quorum(), \
-                      lists:join($ , [integer_to_binary(length(L)) || L <- [Running -- Parted, Critical]])";
+                      Critical = [element(4, amqqueue:get_name(Q)) || Q <- \
+                        rabbit_quorum_queue:list_with_minimum_quorum()], \
+                      [integer_to_binary(length(Running -- Parted)), $ , lists:join($ , Critical)]";
 
 impl Cluster {
     /// Waits until every node runs and sees all others, and no quorum queue would lose its majority with one more node:
@@ -27,8 +28,7 @@ impl Cluster {
         let healthy = poll_until(limit, "the cluster's health", || {
             let seen: Vec<_> = self.nodes.iter().map(|node| node.admin("health", HEALTH)).collect();
             last = format!("{seen:?}");
-            let needed = if self.nodes.len() < 3 { None } else { Some(0) };
-            Ok(seen.iter().all(|seen| seen.as_ref().is_ok_and(|seen| self.is_healthy(seen, needed))).then_some(()))
+            Ok(seen.iter().all(|seen| seen.as_ref().is_ok_and(|seen| self.is_healthy(seen))).then_some(()))
         });
         healthy.map_err(|error| match error {
             HarnessError::Timeout { limit, .. } => HarnessError::Timeout {
@@ -39,9 +39,10 @@ impl Cluster {
         })
     }
 
-    fn is_healthy(&self, seen: &str, critical: Option<usize>) -> bool {
-        let numbers: Vec<usize> = seen.split(' ').filter_map(|number| number.parse().ok()).collect();
-        numbers.first() == Some(&self.nodes.len()) && critical.is_none_or(|critical| numbers.get(1) == Some(&critical))
+    fn is_healthy(&self, seen: &str) -> bool {
+        let (running, critical) = seen.split_once(' ').unwrap_or((seen, ""));
+        // Each queue of two nodes needs both.
+        running.parse() == Ok(self.nodes.len()) && (self.nodes.len() < 3 || critical.is_empty())
     }
 
     /// The numbers of the nodes to which this node is connected, without itself. Also answers while the node has paused

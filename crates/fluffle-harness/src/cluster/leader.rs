@@ -1,9 +1,9 @@
 //! Who leads a queue.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use super::Cluster;
-use crate::{HarnessError, remote::binary, wait::poll_until};
+use crate::{HarnessError, QueueDepth, remote::binary, wait::poll_until};
 
 /// How long an election may take on a busy machine.
 const MOVE_LIMIT: Duration = Duration::from_secs(30);
@@ -43,6 +43,17 @@ impl Cluster {
             Some((term.parse::<u64>().ok()?, number))
         });
         Ok(claims.max_by_key(|(term, _)| *term).and_then(|(_, leader)| leader))
+    }
+
+    /// The queues of a vhost by name, each as the node that leads it knows it; see
+    /// [`RabbitMq::queue_depths`](crate::RabbitMq::queue_depths). A queue whose leader is away is missing.
+    ///
+    /// # Errors
+    ///
+    /// If a node does not run.
+    pub fn queue_depths(&self, vhost: &str) -> Result<HashMap<String, QueueDepth>, HarnessError> {
+        let led = self.nodes.iter().map(|node| node.led_queue_depths(vhost));
+        Ok(led.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
     /// Waits until `expected` returns true for the number of the node that leads the queue, and returns that number.

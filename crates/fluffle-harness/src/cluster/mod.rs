@@ -46,7 +46,7 @@ use crate::{HarnessError, RabbitMq};
 /// - **Ticks.** A silent peer is noticed after `net_ticktime`, 60 s by default; here [10 s](ClusterBuilder::tick). A
 ///   killed node's sockets close, so it is noticed at once.
 /// - **Elections.** A quorum queue elects a new leader as soon as its members see the old one's connection close:
-///   within a second. If it fell silent instead, only after `net_ticktime`, or as soon as Ra's own detector suspects it.
+///   within a second. If it fell silent instead, after `net_ticktime`, or as soon as Ra's own detector suspects it.
 /// - **Memory.** Each node would take 40% of the machine's memory before it blocks publishers. Here it is 1 GB for
 ///   each, and one scheduler. An alarm on one node blocks publishers on all.
 /// - **Disk.** All nodes share one disk, so they would raise their alarm together. The limit is 1 MB.
