@@ -17,7 +17,7 @@ use crate::{
     args::ChildArgs,
     fact::{Fact, Facts, Room},
     handlers::Store,
-    id::{CALM, DEADLY, Lane, VISITOR},
+    id::{CALM, DEADLY},
     posts::{MORTAL, Shift},
     script::Script,
     stall,
@@ -45,10 +45,7 @@ pub async fn live(args: ChildArgs) -> Result<(), fluffle::Error> {
     // None of its consumers reads the stream.
     let offsets = Offsets::in_memory().map_err(fluffle::Error::other)?;
     let deadly = args.name.starts_with(DEADLY);
-    // A single active consumer that leaves in order breaks the order: see "Open" in docs/RELIABILITY.md.
-    let leaves = args.name.starts_with(VISITOR);
-    let lanes: Vec<_> = MORTAL_CONSUMERS.into_iter().filter(|lane| !leaves || *lane != Lane::Order).collect();
-    let app = workload::consume(app, &lanes, &store, &offsets, script, &facts, deadly)?;
+    let app = workload::consume(app, &MORTAL_CONSUMERS, &store, &offsets, script, &facts, deadly)?;
     let service = app.start().await?;
     if args.name.starts_with(CALM) {
         // To declare everything on a cluster may take longer than the shortest deadline.

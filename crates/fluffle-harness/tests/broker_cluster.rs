@@ -66,6 +66,7 @@ async fn a_quorum_queue_loses_nothing_while_leaders_move_and_nodes_are_killed_dr
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: docs/TESTING.md has the command"]
 async fn a_paused_minority_takes_nothing_and_the_majority_goes_on_until_the_partition_heals() {
     let (cluster, sent) = parted_cluster(PartitionHandling::PauseMinority).await;
     let alone = connect(&cluster.urls()[0], "in the minority").await;
@@ -84,6 +85,7 @@ async fn a_paused_minority_takes_nothing_and_the_majority_goes_on_until_the_part
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: docs/TESTING.md has the command"]
 async fn with_autoheal_a_minority_runs_on_and_confirms_nothing_and_is_restarted_when_the_partition_heals() {
     let (cluster, sent) = parted_cluster(PartitionHandling::Autoheal).await;
     let alone = connect(&cluster.urls()[0], "in the minority").await;

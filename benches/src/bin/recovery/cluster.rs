@@ -9,8 +9,8 @@ use fluffle::prelude::*;
 use fluffle_harness::Cluster;
 
 use crate::{
-    Failure, PATIENCE, blocking,
     load::{Handled, Load, Noting, by_hand},
+    shared::{Failure, PATIENCE, blocking},
 };
 
 struct Running {

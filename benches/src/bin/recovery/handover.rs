@@ -13,7 +13,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Failure, PATIENCE, blocking, load::Load};
+use crate::{
+    load::Load,
+    shared::{Failure, PATIENCE, blocking},
+};
 
 fn topology() -> Topology {
     Topology::new().queue(Queue::quorum("one").single_active_consumer())
@@ -81,7 +84,7 @@ pub(crate) async fn measure() -> Result<Vec<(&'static str, Duration)>, Failure> 
     ] {
         let mut standby = Consumer::start(&url)?;
         // Until it is a consumer of the queue, there is nobody to hand over to.
-        while vhost.depth("one").consumers < 2 {
+        while vhost.queue_depths()?.get("one").is_none_or(|depth| depth.consumers < 2) {
             last = active.next().await?;
         }
         let pid = active.child.id().ok_or("it has ended")?.to_string();

@@ -16,7 +16,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::{Failure, PATIENCE};
+use crate::shared::{Failure, PATIENCE};
 
 /// 500 messages a second.
 const PACE: Duration = Duration::from_millis(2);

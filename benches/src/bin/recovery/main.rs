@@ -13,15 +13,13 @@ mod cluster;
 mod handover;
 mod load;
 mod node;
+mod shared;
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-pub(crate) type Failure = Box<dyn Error + Send + Sync>;
-
-/// Longer than anything here should take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+use crate::shared::Failure;
 
 /// Measures how long a service is held up when something dies.
 #[derive(Parser)]
@@ -53,9 +51,9 @@ enum Experiment {
 }
 
 /// One measured time, and what it is.
-pub(crate) struct Measured {
-    pub(crate) what: &'static str,
-    pub(crate) times: Vec<Duration>,
+struct Measured {
+    what: &'static str,
+    times: Vec<Duration>,
 }
 
 #[actix::main]
@@ -97,13 +95,4 @@ fn show(measured: &mut Measured) {
     let of = measured.times.len();
     let (median, worst) = (measured.times[of / 2], measured.times[of - 1]);
     println!("{:<60} median={median:>10.1?} worst={worst:>10.1?} rounds={of}", measured.what);
-}
-
-/// Runs what blocks on another thread.
-pub(crate) async fn blocking<T, E>(act: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Failure>
-where
-    T: Send + 'static,
-    E: Into<Failure> + Send + 'static,
-{
-    tokio::task::spawn_blocking(act).await?.map_err(Into::into)
 }

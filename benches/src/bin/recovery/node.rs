@@ -10,15 +10,15 @@ use fluffle_harness::RabbitMq;
 use lapin::{Connection, ConnectionProperties};
 
 use crate::{
-    Failure, blocking,
     load::{Handled, Load, Noting},
+    shared::{Failure, PATIENCE, blocking},
 };
 
 /// From the moment at which a client can log in again to the first message handled.
 pub(crate) async fn broker_is_back() -> Result<Vec<(&'static str, Duration)>, Failure> {
     let (node, handled) = (Arc::new(blocking(RabbitMq::start).await?), Handled::default());
     let app = App::new(Broker::new(&node.url())?).topology(Topology::new().queue(Queue::quorum("q")));
-    let out = app.publisher::<String>(Route::queue("q").deadline(crate::PATIENCE));
+    let out = app.publisher::<String>(Route::queue("q").deadline(PATIENCE));
     let noted = handled.clone();
     let service = app.consume(Consume::queue("q"), move || Noting(noted.clone())).start().await?;
     service.ready().await?;

@@ -291,8 +291,8 @@ fn unconfirmed(send_queue: &SendQueue) -> lapin::Error {
     lapin::Error::from(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }
 
-/// Settles messages by their verdicts, and empties `settled`. Publishes what waited for them. Gives the error that ended
-/// the channel, if one of the verdicts has one.
+/// Settles messages by their verdicts, and empties `settled`. Publishes what waited for them. Gives the error that
+/// ended the channel, if one of the verdicts has one.
 fn settle(
     send_queue: &SendQueue,
     on_channel: &OnChannel,

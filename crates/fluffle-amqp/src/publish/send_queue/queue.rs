@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use fluffle_supervise::MailboxDepth;
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, sleep, sleep_until},
@@ -35,7 +34,6 @@ use crate::{
             reserved::Reserved,
             unsettled::{Charged, Numbering, Unsettled},
         },
-        stats::PublisherStats,
         travel::NotSent,
     },
 };
@@ -89,7 +87,7 @@ pub(crate) struct SendQueue {
     batches: Option<Arc<dyn OpenBatches>>,
     pub(crate) republish: Republish,
     pub(super) direct: Direct,
-    sender: mpsc::Sender<Entry>,
+    pub(super) sender: mpsc::Sender<Entry>,
     receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Entry>>>,
     pub(super) unsettled: Unsettled,
     pub(super) books: Books,
@@ -465,7 +463,7 @@ impl SendQueue {
     }
 
     /// Calls `look` with the number of messages in open batches. No batch is sent meanwhile.
-    fn with_open(&self, mut look: impl FnMut(usize)) {
+    pub(super) fn with_open(&self, mut look: impl FnMut(usize)) {
         match &self.batches {
             Some(batches) => batches.hold(&mut look),
             None => look(0),
@@ -492,22 +490,5 @@ impl SendQueue {
     /// The messages that wait in the stores that feed this publisher, or `None` if there is no such store.
     pub(crate) async fn stored(&self) -> Result<Option<StoreDepth>, BacklogError> {
         self.fed_by.depth().await
-    }
-
-    pub(crate) fn depth(&self) -> MailboxDepth {
-        let capacity = self.sender.max_capacity();
-        MailboxDepth { waiting: capacity - self.sender.capacity(), capacity }
-    }
-
-    pub(crate) fn stats(&self) -> PublisherStats {
-        let mut in_open = 0;
-        let mut stats = PublisherStats::default();
-        self.with_open(|open| {
-            in_open = open;
-            stats = self.books.totals();
-            stats.outstanding = open + self.books.unsettled();
-        });
-        stats.accepted += in_open as u64;
-        stats
     }
 }

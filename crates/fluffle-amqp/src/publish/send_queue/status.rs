@@ -65,3 +65,22 @@ impl SendQueue {
         }
     }
 }
+
+impl SendQueue {
+    pub(crate) fn depth(&self) -> MailboxDepth {
+        let capacity = self.sender.max_capacity();
+        MailboxDepth { waiting: capacity - self.sender.capacity(), capacity }
+    }
+
+    pub(crate) fn stats(&self) -> PublisherStats {
+        let mut in_open = 0;
+        let mut stats = PublisherStats::default();
+        self.with_open(|open| {
+            in_open = open;
+            stats = self.books.totals();
+            stats.outstanding = open + self.books.unsettled();
+        });
+        stats.accepted += in_open as u64;
+        stats
+    }
+}
