@@ -7,8 +7,8 @@
 //! while the remaining nodes elect a leader. No publish fails, because a refusal that an election explains is published
 //! again (`Route::republish`).
 //!
-//! Run it: `cargo xtask example cluster`. It needs `rabbitmq-server` (`apt-get install rabbitmq-server`), which does not
-//! have to run, and about a minute.
+//! Run it: `cargo xtask example cluster`. It takes about a minute. It needs `rabbitmq-server`
+//! (`apt-get install rabbitmq-server`), which need not run.
 //!
 //! Try: `--jobs 30000`, and kill one of the four processes meanwhile; a classic queue instead of the quorum queue, and
 //! see its jobs wait for their node.

@@ -195,7 +195,7 @@ async fn run(
                     proven = true;
                     shared.prove();
                 }
-                if let Some(error) = settle(&send_queue, &on_channel, &mut settled, &passing) {
+                if let Some(error) = settle(&on_channel, &mut settled, &passing) {
                     return End::ChannelLost(error);
                 }
             }
@@ -293,18 +293,13 @@ fn unconfirmed(send_queue: &SendQueue) -> lapin::Error {
 
 /// Settles messages by their verdicts, and empties `settled`. Publishes what waited for them. Gives the error that
 /// ended the channel, if one of the verdicts has one.
-fn settle(
-    send_queue: &SendQueue,
-    on_channel: &OnChannel,
-    settled: &mut Vec<(u64, ConfirmVerdict)>,
-    passing: &Passing,
-) -> Option<lapin::Error> {
+fn settle(on_channel: &OnChannel, settled: &mut Vec<(u64, ConfirmVerdict)>, passing: &Passing) -> Option<lapin::Error> {
     let lost = settled.iter().filter_map(|(_, verdict)| match verdict {
         ConfirmVerdict::Lost(error) => Some(error),
         _ => None,
     });
     // If there are several errors, one from the broker says more than lapin's "invalid channel state".
     let lost = lost.reduce(|first, other| if other.is_amqp_error() { other } else { first }).cloned();
-    on_channel.publish(send_queue.settle(settled.drain(..), passing));
+    on_channel.settle(settled.drain(..), passing);
     lost
 }

@@ -18,7 +18,7 @@ const ELECTION: Duration = Duration::from_secs(5);
 /// 20 ms to 1 s, until the route's [`deadline`](crate::Route::deadline).
 ///
 /// While a message waits for that, later messages of the same routing key wait behind it, so their order holds.
-/// Messages of other keys go on, as long as no more than a window and a mailbox of messages wait. Messages of the key
+/// Messages of other keys go on, as long as the window has room: what waits has its place in it. Messages of the key
 /// that were on the wire beside the refused one may have overtaken it; [`Confirms::Each`](crate::Confirms::Each) rules
 /// that out.
 ///

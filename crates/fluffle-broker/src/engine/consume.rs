@@ -106,16 +106,22 @@ impl Engine {
 
     /// Ends a consumer. Its unacknowledged deliveries stay with the channel.
     pub(crate) fn cancel(&mut self, channel: ChannelKey, tag: &str) {
-        let Some(open) = self.channels.get_mut(channel) else { return };
+        // If the queue has a single active consumer, the next one becomes active.
+        self.remove_consumer(channel, tag).into_iter().for_each(|queue| self.run_queue(queue));
+    }
+
+    /// Removes a consumer, and gives its queue, which is to be run: others may take what it would have been given.
+    pub(super) fn remove_consumer(&mut self, channel: ChannelKey, tag: &str) -> Option<QueueKey> {
+        let open = self.channels.get_mut(channel)?;
         if open.replies.as_ref().is_some_and(|(own, _)| **own == *tag)
             && let Some((_, address)) = open.replies.take()
         {
             self.reply_addresses.remove(&address);
-            return;
+            return None;
         }
-        let Some(key) = open.consumers.remove(tag) else { return };
-        let Some(consumer) = self.consumers.remove(key) else { return };
-        let Some(queue) = self.queues.get_mut(consumer.queue) else { return };
+        let key = open.consumers.remove(tag)?;
+        let consumer = self.consumers.remove(key)?;
+        let queue = self.queues.get_mut(consumer.queue)?;
         queue.consumers.all.retain(|other| *other != key);
         if let Some(level) = queue.consumers.active.get_mut(&consumer.priority) {
             level.retain(|other| *other != key);
@@ -125,11 +131,10 @@ impl Engine {
         }
         if queue.spec.auto_delete && queue.consumers.all.is_empty() {
             self.remove_queue(consumer.queue);
-            return;
+            return None;
         }
         self.touch(consumer.queue);
-        // If the queue has a single active consumer, the next one becomes active.
-        self.run_queue(consumer.queue);
+        Some(consumer.queue)
     }
 
     /// Fetches one message, if there is one.

@@ -66,8 +66,10 @@ impl Engine {
     pub(crate) fn close_channel(&mut self, key: ChannelKey) {
         let tags: Vec<_> =
             self.channels.get(key).map(|channel| channel.consumers.keys().cloned().collect()).unwrap_or_default();
-        tags.into_iter().for_each(|tag| self.cancel(key, &tag));
+        let queues: Vec<_> = tags.into_iter().filter_map(|tag| self.remove_consumer(key, &tag)).collect();
         self.give_back(key);
+        // After that, so that the next active consumer of a queue is given the oldest message first.
+        queues.into_iter().for_each(|queue| self.run_queue(queue));
         let Some(channel) = self.channels.remove(key) else { return };
         if let Some((_, address)) = channel.replies {
             self.reply_addresses.remove(&address);

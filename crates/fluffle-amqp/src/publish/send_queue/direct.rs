@@ -72,7 +72,8 @@ impl Direct {
         };
         match &mut *current {
             Some(Current { confirms, open: true })
-                if confirms.len() < window.min(FEW) && self.behind.load(Ordering::Acquire) == 0 =>
+                if self.behind.load(Ordering::Acquire) == 0
+                    && confirms.len() + unsettled.waiting() < window.min(FEW) =>
             {
                 for (sequence, message) in unsettled.take([entry], books) {
                     confirms.publish(sequence, message);

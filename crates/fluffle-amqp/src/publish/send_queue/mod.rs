@@ -45,6 +45,8 @@
 //! - Lock 4 is released before a batch is sealed, so that senders fill the next batch meanwhile. Lock 3 stays held
 //!   until the batch is published or is in its place.
 //! - A sender never waits for lock 5. If the lock is taken, the message of the sender goes to the mailbox.
+//! - While messages wait in lines, the actor holds lock 5 from the settlement of a message to the publishing of those
+//!   that waited for it, so that no sender goes past them.
 //! - Locks 6 to 10 are released before anything is published. Lock 6 is also released before a sender is told of an
 //!   outcome, except if the sender has withdrawn its message or is gone.
 //! - Under lock 6, the lock of the service's `TopologyStore` is taken, under which nothing else is.

@@ -6,6 +6,7 @@ use crate::publish::{
     confirm::{ConfirmTracker, ConfirmVerdict},
     entry::Entry,
     message::Prepared,
+    passing::Passing,
     send_queue::{direct::Current, queue::SendQueue},
 };
 
@@ -57,9 +58,10 @@ impl OnChannel {
         }
     }
 
-    /// How many more messages the window has room for.
+    /// How many more messages the window has room for. Those that wait for the first of their routing key have a place
+    /// in it.
     pub(crate) fn room(&self) -> usize {
-        self.send_queue.window.saturating_sub(self.len()).min(self.send_queue.room_behind())
+        self.send_queue.window.saturating_sub(self.len() + self.send_queue.unsettled.waiting())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -76,6 +78,21 @@ impl OnChannel {
             for (sequence, message) in messages {
                 current.confirms.publish(sequence, message);
             }
+        }
+    }
+
+    /// Tells the senders of these verdicts, and publishes what waited for the messages that the broker has taken.
+    pub(crate) fn settle(&self, verdicts: impl IntoIterator<Item = (u64, ConfirmVerdict)>, passing: &Passing) {
+        if self.send_queue.unsettled.has_no_lines() {
+            // What is released belongs to a line.
+            self.send_queue.settle(verdicts, passing);
+            return;
+        }
+        // Held until what is released is published: a later message of its key would go past it.
+        let mut current = self.send_queue.direct.current();
+        let released = self.send_queue.settle(verdicts, passing);
+        if let Some(current) = &mut *current {
+            released.into_iter().for_each(|(sequence, message)| current.confirms.publish(sequence, message));
         }
     }
 

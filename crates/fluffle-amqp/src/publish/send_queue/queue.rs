@@ -300,12 +300,6 @@ impl SendQueue {
         self.unsettled.due(&self.books)
     }
 
-    /// How many messages may be accepted while others wait to be published again.
-    pub(crate) fn room_behind(&self) -> usize {
-        let most = if self.window == 1 { 1 } else { self.window.max(self.sender.max_capacity()) };
-        most.saturating_sub(self.unsettled.waiting())
-    }
-
     /// The broker closed the channel over something published on it: `error` with a permanent class.
     ///
     /// If the text names the exchange (and the topic), the refusal is about all messages for it; else it is about one

@@ -185,6 +185,11 @@ impl Unsettled {
         self.rows().lines.waiting()
     }
 
+    /// Whether no entry waits for another one, and no message of a key is the first of its channel.
+    pub(super) fn has_no_lines(&self) -> bool {
+        self.rows().lines.is_empty()
+    }
+
     /// The messages whose time has come to be published again, and when the next one is due.
     pub(super) fn due(&self, books: &Books) -> (Vec<Numbering>, Option<Instant>) {
         let (mut withdrawn, now) = (0, Instant::now());

@@ -24,6 +24,39 @@ async fn order_holds_while_messages_leave_by_the_mailbox_and_past_it_in_turns() 
     }
 }
 
+#[actix::test]
+async fn order_holds_from_the_first_message_of_each_key_on() {
+    const KEYS: usize = 100;
+    let broker = TestBroker::start().unwrap();
+    let topology = (0..KEYS).fold(Topology::new(), |topology, key| topology.queue(Queue::classic(format!("q{key}"))));
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let out = app.publisher::<String>(
+        Route::exchange("")
+            .key_by(|text: &String| format!("q{}", text.split_once(' ').map_or(text.as_str(), |(key, _)| key))),
+    );
+    let service = started(app).await;
+    let mut receipts = Vec::new();
+    for key in 0..KEYS {
+        for number in 0..200 {
+            receipts.push(out.enqueue(format!("{key} {number}")).await.unwrap());
+        }
+    }
+    for receipt in receipts {
+        soon("confirmed", receipt.confirmed()).await.unwrap();
+    }
+    for key in 0..KEYS {
+        let there: Vec<String> = broker
+            .read::<String>(&format!("q{key}"))
+            .unwrap()
+            .iter()
+            .map(|read| read.message().unwrap().clone())
+            .collect();
+        let expected: Vec<String> = (0..200).map(|number| format!("{key} {number}")).collect();
+        assert_eq!(there, expected);
+    }
+    service.shutdown().await.unwrap();
+}
+
 /// The numbers without adjacent repetitions. A message that was published again may come twice in a row.
 fn without_repetitions(numbers: &[usize]) -> Vec<usize> {
     let mut seen = numbers.to_vec();
