@@ -192,6 +192,8 @@ async fn a_blocked_publisher_holds_its_window_and_its_mailbox_and_everything_els
     let route = || Route::<String>::queue("q").confirms(Confirms::Window(2)).mailbox(2).deadline(SHORT);
     let out = app.publisher(route());
     let service = started(app).await;
+    // The first message of a key goes alone, and the others do not wait for it any more.
+    until_confirmed(&out, "before").await;
     node.block_publishers().unwrap();
     let blocking = out.enqueue("this one has the broker block".to_owned()).await.unwrap();
     until("the connection shows it", || service.connections()[0].blocked.is_some()).await;
@@ -212,8 +214,14 @@ async fn a_blocked_publisher_holds_its_window_and_its_mailbox_and_everything_els
     assert_eq!(waiting, 2, "the window is with the connection, the mailbox is not");
     node.unblock_publishers().unwrap();
     soon("what was accepted arrives after all", out.flush()).await;
-    assert_eq!(out.stats().confirmed, 4);
+    assert_eq!(out.stats().confirmed, 5);
     service.shutdown().await.unwrap();
+}
+
+/// Publishes `text`, which has to be confirmed, however short the publisher's deadline is.
+async fn until_confirmed(out: &Publisher<String>, text: &str) {
+    drop(out.enqueue(text.to_owned()).await.unwrap());
+    until("it is confirmed", || out.stats().confirmed == 1).await;
 }
 
 #[actix::test]
