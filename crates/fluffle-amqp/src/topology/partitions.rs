@@ -32,13 +32,28 @@ impl Topology {
     /// - If a process ends, the broker activates another consumer once it has noticed the lost connection. Unsettled
     ///   messages are delivered again, in order.
     /// - If `partitions` grows, one key in *n* moves to each new queue, and its messages there may overtake those left
-    ///   in the old queue. If that matters, stop publishing, let the queues run empty, then declare.
+    ///   in the old queue. If that matters, grow [by a generation](#to-grow-and-keep-the-order).
     /// - If `partitions` shrinks, a declaration does not unbind or delete anything: unbind the last queues by hand, let
     ///   them run empty, delete them. If another queue than the last is removed, its keys are spread over all the
     ///   others, and other keys move too.
     /// - If the whole broker restarts, its plugin may number the queues in another order (RabbitMQ 3.10 does): keys
     ///   then move as above.
     /// - A message that is retried loses its place in the order of its key.
+    ///
+    /// # To grow and keep the order
+    ///
+    /// The new number of partitions gets a new name, here `orders.2` beside `orders.1`. Nothing stops meanwhile:
+    ///
+    /// 1. Deploy both in the topology, `partitioned("orders.1", 4).partitioned("orders.2", 8)`, and consume the old
+    ///    queues as before.
+    /// 2. Deploy the publishers with [`Route::exchange("orders.2")`](crate::Route::exchange). What they publish waits.
+    /// 3. When the last publisher has changed over, wait until no old queue has a message, ready or unacked:
+    ///    `rabbitmqctl list_queues name messages`.
+    /// 4. Deploy the consumers with the new queues in place of the old ones.
+    /// 5. Delete the old exchange and its queues, and take them out of the topology.
+    ///
+    /// What is published during the steps 2 to 4 is handled that much later. If two publishers publish the same key,
+    /// let them change over at the same time, because only the order of one publisher's messages is kept.
     ///
     /// The exchange needs the plugin `rabbitmq_consistent_hash_exchange`, which comes with RabbitMQ and must be
     /// enabled.

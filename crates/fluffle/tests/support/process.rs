@@ -134,6 +134,11 @@ impl Process {
         }
     }
 
+    /// Whether the process has ended.
+    pub fn has_died(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// All lines on stderr so far.
     pub fn lines(&self) -> Vec<String> {
         self.said.0.lock().unwrap().clone()
