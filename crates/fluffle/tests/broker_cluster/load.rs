@@ -1,6 +1,7 @@
 //! Numbers that are published one after the other and handled, and what became of them.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -52,6 +53,15 @@ impl Handled {
     pub(crate) fn longest_pause(&self) -> Duration {
         let seen = self.0.lock().unwrap();
         seen.windows(2).map(|two| two[1].1 - two[0].1).max().unwrap_or_default()
+    }
+
+    /// Each number is there. Gives how many came again.
+    pub(crate) fn complete(&self, count: usize) -> usize {
+        let seen: Vec<usize> = self.0.lock().unwrap().iter().map(|(number, _)| *number).collect();
+        let mut missing: BTreeSet<usize> = (0..count).collect();
+        seen.iter().for_each(|number| drop(missing.remove(number)));
+        assert!(missing.is_empty(), "lost: {missing:?}");
+        seen.len() - count
     }
 
     /// Each number is there, and came first after the one before it. Gives how many came again.

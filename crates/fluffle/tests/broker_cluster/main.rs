@@ -3,6 +3,8 @@
 
 mod dead_nodes;
 mod load;
+mod maintenance;
+mod partitions;
 mod rolling;
 #[path = "../support/mod.rs"]
 mod support;
