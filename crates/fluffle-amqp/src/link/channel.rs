@@ -25,7 +25,7 @@ use crate::{
     link::{
         bounded::{OPERATION_TIMEOUT, OperationError, bounded},
         class::{Class, ClientError, Operation, classify, reply},
-        connection::{ConnectionActor, ConnectionShared, Declare, OpenChannel},
+        connection::{ConnectionActor, ConnectionShared, Declare, LeaveNode, OpenChannel},
         outage::{Seat, Traffic},
         socket,
     },
@@ -382,6 +382,14 @@ impl Handler<Broken> for ChannelActor {
     }
 }
 
+impl Handler<LeaveNode> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, leave: LeaveNode, ctx: &mut Self::Context) {
+        ctx.spawn(wrap_future(self.connection.post(leave)).map(|_, _, _| ()));
+    }
+}
+
 /// The consumer on the channel has ended in order and wants a fresh channel. That is no fault, so the wait before the
 /// next channel is the shortest.
 #[derive(Message)]
@@ -430,6 +438,20 @@ pub(crate) fn retire<A>(
     A: Actor<Context = Context<A>>,
 {
     ctx.spawn(wrap_future(channel.post(Retire)).map(|_, _: &mut A, _| ()));
+    ctx.run_later(PARKED, move |_, ctx| ctx.fail(if_not_stopped()));
+}
+
+/// For an actor whose channel works and gets no work done by its node: lets the connection go to another node, which
+/// takes the calling actor down. If that has not happened within 5 s, the calling actor ends with `if_not_stopped`.
+pub(crate) fn leave_node<A>(
+    channel: &SupervisedAddr<ChannelActor>,
+    cause: String,
+    if_not_stopped: impl FnOnce() -> ExitError + 'static,
+    ctx: &mut Context<A>,
+) where
+    A: Actor<Context = Context<A>>,
+{
+    ctx.spawn(wrap_future(channel.post(LeaveNode { cause })).map(|_, _: &mut A, _| ()));
     ctx.run_later(PARKED, move |_, ctx| ctx.fail(if_not_stopped()));
 }
 

@@ -410,6 +410,37 @@ impl StreamHandler<Event> for ConnectionActor {
     }
 }
 
+/// Asks the connection to leave its node for another one, because the node answers and does no work. Ignored if the
+/// broker has one endpoint only.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeaveNode {
+    pub(crate) cause: String,
+}
+
+impl Handler<LeaveNode> for ConnectionActor {
+    type Result = ();
+
+    fn handle(&mut self, LeaveNode { cause }: LeaveNode, ctx: &mut Self::Context) {
+        if self.shared.broker.endpoints.len() < 2 {
+            return;
+        }
+        let Some(socket) = self.socket.take() else { return };
+        self.shared.standing.down();
+        self.shared.turn.failed(socket.address);
+        self.shared.lost();
+        self.lose(None, &cause);
+        let (connection, limit) = (self.shared.name.clone(), self.shared.broker.close_timeout);
+        // Beside the next connection, because the node may not answer.
+        actix::spawn(async move {
+            if let Err(why) = socket.close("its node confirms nothing", limit).await {
+                tracing::debug!(%connection, %why, "not closed in order: its socket is shut down");
+            }
+        });
+        ctx.fail(ExitError::transient(ConnectionLost { connection: self.shared.name.clone(), cause }));
+    }
+}
+
 /// Asks for a new channel on the connection.
 #[derive(Message)]
 #[rtype(result = "Result<lapin::Channel, ExitError>")]

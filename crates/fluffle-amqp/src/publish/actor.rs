@@ -115,6 +115,12 @@ impl PublisherActor {
                 ctx.stop();
             }
             End::ChannelLost(error) => actor.park(error, ctx),
+            End::NodeIdle(cause) => {
+                actor.lease = None;
+                let error = move || ExitError::transient(ClientError(cause.clone()));
+                let text = error().error().to_string();
+                channel::leave_node(&actor.channel, text, error, ctx);
+            }
             End::Stale => {
                 actor.lease = None;
                 channel::retire(&actor.channel, || ExitError::transient(NotReplaced), ctx);
@@ -147,6 +153,8 @@ impl PublisherActor {
 enum End {
     Drained,
     ChannelLost(lapin::Error),
+    /// The node has confirmed nothing on the whole channel, and there is another node to go to.
+    NodeIdle(lapin::Error),
     /// A queue may refuse everything on the channel, so a fresh one is wanted.
     Stale,
 }
@@ -248,7 +256,10 @@ async fn run(
                 }
                 let (oldest, next) = send_queue.progress();
                 if overdue.look(oldest.filter(|_| !on_channel.is_empty()), next, Instant::now()) {
-                    return End::ChannelLost(unconfirmed(&send_queue));
+                    let error = unconfirmed(&send_queue);
+                    // As a node without a majority. A channel that had worked is replaced first, on the same node.
+                    let leaves = !proven && shared.connection.broker.endpoints.len() > 1;
+                    return if leaves { End::NodeIdle(error) } else { End::ChannelLost(error) };
                 }
             }
         }
