@@ -131,6 +131,6 @@ pub use service::{
     unstarted::{PublisherPart, RequesterPart},
 };
 pub use topology::{
-    ArgumentValue, Binding, Difference, Entity, Exchange, ExchangeKind, HashProperty, Match, Overflow, Queue,
-    QueueKind, Topology, TopologyError, TopologyErrorKind,
+    ArgumentValue, Binding, Difference, Entity, Exchange, ExchangeKind, HashProperty, LeaderLocator, Match, Overflow,
+    Queue, QueueKind, Topology, TopologyError, TopologyErrorKind,
 };

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use fluffle_amqp::{
-    ArgumentValue, Entity, Exchange, Match, Overflow, Queue, Topology, TopologyError, TopologyErrorKind,
+    ArgumentValue, Entity, Exchange, LeaderLocator, Match, Overflow, Queue, Topology, TopologyError, TopologyErrorKind,
 };
 
 #[test]
@@ -41,6 +41,7 @@ fn every_key_means_what_its_setter_means() {
         max_bytes = 5_000_000
         single_active_consumer = true
         delivery_limit = 5
+        leader_locator = "client-local"
         arguments = { x-max-in-memory-length = 100, x-mixed = [true, 1.5, { a = "b" }] }
         [[queue.binding]]
         exchange = "orders"
@@ -87,6 +88,7 @@ fn every_key_means_what_its_setter_means() {
                 .max_bytes(5_000_000)
                 .single_active_consumer()
                 .delivery_limit(5)
+                .leader_locator(LeaderLocator::ClientLocal)
                 .argument("x-max-in-memory-length", 100)
                 .argument("x-mixed", mixed)
                 .bind("orders", "eu.#")

@@ -28,5 +28,5 @@ pub use error::{Difference, Entity, TopologyError, TopologyErrorKind};
 pub(crate) use exchange::CONSISTENT_HASH;
 pub use exchange::{Exchange, ExchangeKind, HashProperty};
 pub use queue::Queue;
-pub use queue_kind::{Overflow, QueueKind};
+pub use queue_kind::{LeaderLocator, Overflow, QueueKind};
 pub use topology::Topology;

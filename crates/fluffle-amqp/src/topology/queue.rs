@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::topology::argument::{ArgumentValue, Arguments};
 use crate::topology::binding::{Binding, Match};
 use crate::topology::error::Entity;
-use crate::topology::queue_kind::{Overflow, QueueKind};
+use crate::topology::queue_kind::{LeaderLocator, Overflow, QueueKind};
 
 /// A queue and its bindings. By default it is durable, shared between connections and has no limits.
 ///
@@ -222,6 +222,23 @@ impl Queue {
     #[must_use]
     pub fn delivery_limit(self, deliveries: u32) -> Self {
         self.positive("delivery_limit", "x-delivery-limit", deliveries.into())
+    }
+
+    /// On which node of a cluster the queue begins (`x-queue-leader-locator`).
+    ///
+    /// A client at the leader's node saves each message one way through the cluster. With
+    /// [`LeaderLocator::ClientLocal`] and [`EndpointOrder::Listed`](crate::EndpointOrder::Listed), the queue and all
+    /// connections of the service that declares it begin at the endpoint that is named first. When a node dies the
+    /// leader and the connections move, and nothing brings them together again: AMQP does not tell who leads a queue.
+    ///
+    /// ```
+    /// use fluffle_amqp::{LeaderLocator, Queue};
+    ///
+    /// let spread = Queue::quorum("jobs").leader_locator(LeaderLocator::Balanced);
+    /// ```
+    #[must_use]
+    pub fn leader_locator(self, locator: LeaderLocator) -> Self {
+        self.argument("x-queue-leader-locator", locator.as_str())
     }
 
     /// The broker deletes segments whose newest message is older than this (`x-max-age`). Streams only. It looks when a

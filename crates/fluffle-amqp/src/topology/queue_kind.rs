@@ -1,4 +1,4 @@
-//! The kinds of queues, and what a full queue does.
+//! The kinds of queues, what a full queue does, and on which node a queue begins.
 
 use std::fmt;
 
@@ -51,6 +51,26 @@ impl Overflow {
             Self::DropHead => "drop-head",
             Self::RejectPublish => "reject-publish",
             Self::RejectPublishDlx => "reject-publish-dlx",
+        }
+    }
+}
+
+/// On which node of a cluster a new queue begins (`x-queue-leader-locator`). Of a queue that exists nothing changes.
+///
+/// See [leader placement](https://www.rabbitmq.com/docs/quorum-queues#leader-placement).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaderLocator {
+    /// On the node to which the declaring client is connected. RabbitMQ's default.
+    ClientLocal,
+    /// Spread over the nodes. Since RabbitMQ 3.10.
+    Balanced,
+}
+
+impl LeaderLocator {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientLocal => "client-local",
+            Self::Balanced => "balanced",
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::topology::error::{Entity, TopologyError, TopologyErrorKind};
 use crate::topology::exchange::{Exchange, ExchangeKind};
 use crate::topology::queue::Queue;
 use crate::topology::toml_values::{
-    ArgumentToml, ArgumentsToml, BindingToml, DeadLetterTarget, DeadLetterToml, DurationToml, OverflowToml,
+    ArgumentToml, ArgumentsToml, BindingToml, DeadLetterTarget, DeadLetterToml, DurationToml, LeaderLocatorToml,
+    OverflowToml,
 };
 use crate::topology::topology::Topology;
 
@@ -34,6 +35,7 @@ impl Topology {
     ///     message_ttl = "30s"         # durations: "500ms", "30s", "5m", "2h", "1d"
     ///     max_length = 100_000
     ///     overflow = "reject-publish" # or "drop-head", "reject-publish-dlx"
+    ///     leader_locator = "balanced" # or "client-local"
     ///     arguments = { x-quorum-initial-group-size = 3 }
     ///
     ///     [[queue.binding]]           # [[exchange.binding]] binds an exchange to another
@@ -192,6 +194,7 @@ struct QueueToml {
     max_length: Option<u64>,
     max_bytes: Option<u64>,
     overflow: Option<OverflowToml>,
+    leader_locator: Option<LeaderLocatorToml>,
     dead_letter: Option<DeadLetterToml>,
     max_priority: Option<u8>,
     consumer_timeout: Option<DurationToml>,
@@ -225,6 +228,7 @@ impl QueueToml {
         queue = set(queue, self.max_length, Queue::max_length);
         queue = set(queue, self.max_bytes, Queue::max_bytes);
         queue = set(queue, self.overflow, |queue, overflow| queue.overflow(overflow.into()));
+        queue = set(queue, self.leader_locator, |queue, locator| queue.leader_locator(locator.into()));
         queue = set(queue, self.max_priority, Queue::max_priority);
         queue = set(queue, self.consumer_timeout, |queue, timeout| queue.consumer_timeout(timeout.0));
         queue = set(queue, self.delivery_limit, Queue::delivery_limit);

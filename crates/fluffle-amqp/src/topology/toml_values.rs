@@ -10,7 +10,7 @@ use toml::Value;
 
 use crate::topology::argument::ArgumentValue;
 use crate::topology::binding::{Binding, Match};
-use crate::topology::queue_kind::Overflow;
+use crate::topology::queue_kind::{LeaderLocator, Overflow};
 
 /// Arguments or headers as written.
 pub(super) type ArgumentsToml = BTreeMap<String, ArgumentToml>;
@@ -103,6 +103,22 @@ impl From<OverflowToml> for Overflow {
             OverflowToml::DropHead => Self::DropHead,
             OverflowToml::RejectPublish => Self::RejectPublish,
             OverflowToml::RejectPublishDlx => Self::RejectPublishDlx,
+        }
+    }
+}
+
+#[derive(Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LeaderLocatorToml {
+    ClientLocal,
+    Balanced,
+}
+
+impl From<LeaderLocatorToml> for LeaderLocator {
+    fn from(locator: LeaderLocatorToml) -> Self {
+        match locator {
+            LeaderLocatorToml::ClientLocal => Self::ClientLocal,
+            LeaderLocatorToml::Balanced => Self::Balanced,
         }
     }
 }

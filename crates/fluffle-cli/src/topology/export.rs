@@ -135,6 +135,12 @@ fn queue_table(queue: &Queue) -> String {
         table.set("overflow", overflow.into());
         arguments.remove("x-overflow");
     }
+    if let Some(locator) = text(&arguments, "x-queue-leader-locator").map(str::to_owned)
+        && ["client-local", "balanced"].contains(&locator.as_str())
+    {
+        table.set("leader_locator", locator.into());
+        arguments.remove("x-queue-leader-locator");
+    }
     if let Some(exchange) = text(&arguments, "x-dead-letter-exchange").map(str::to_owned) {
         let key = text(&arguments, "x-dead-letter-routing-key").filter(|key| !key.is_empty()).map(str::to_owned);
         let mut target = toml::Table::from_iter([("exchange".to_owned(), exchange.into())]);
