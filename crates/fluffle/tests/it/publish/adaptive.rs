@@ -7,11 +7,14 @@ use std::{
 };
 
 use fluffle::{
-    amqp::Receipt,
+    amqp::{Receipt, trace},
     broker::{Fault, Rule},
     prelude::*,
     testing::TestBroker,
-    wire::{Incoming, Wire},
+    wire::{
+        Incoming, Wire,
+        headers::{ITEM_TRACES, TRACEPARENT, TraceContext},
+    },
 };
 use futures_util::{FutureExt, future::join_all};
 use tokio::sync::mpsc;
@@ -337,6 +340,25 @@ async fn journaled_messages_that_gather_are_on_the_disk_when_they_leave_and_the_
     for (number, id) in told {
         assert_eq!(ids[&number.to_string()], id);
     }
+}
+
+#[actix::test]
+async fn a_message_that_has_gathered_alone_carries_its_own_trace() {
+    let vhost = vhost();
+    let app = app(vhost.url());
+    let out = app.publisher::<String>(Route::queue("q").batch(Batching::adaptive()));
+    // The service is not started, so the second one gathers behind the first.
+    let first = out.try_enqueue("first".to_owned()).unwrap();
+    let context: TraceContext = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+    let second = trace::within(context.clone(), || out.try_enqueue("second".to_owned())).unwrap();
+    let service = started(app).await;
+    confirmed(vec![first, second]).await;
+    let raw = Raw::connect(vhost.url()).await;
+    assert_eq!(raw.take("q").await.header(TRACEPARENT), None);
+    let second = raw.take("q").await;
+    assert_eq!((second.header(TRACEPARENT), second.header(ITEM_TRACES)), (Some(context.traceparent()), None));
+    assert!(!Travelled::open(second).is_envelope);
+    service.shutdown().await.unwrap();
 }
 
 #[actix::test]
