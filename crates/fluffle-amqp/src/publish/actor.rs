@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
@@ -37,6 +37,9 @@ use crate::{
 /// Most messages taken from the mailbox in one turn. A burst costs lapin and the broker less than its messages one by
 /// one; longer bursts gain nothing more.
 const BURST: usize = 64;
+
+/// How long a channel that is given up waits for the confirms of what is on its wire.
+const REST: Duration = Duration::from_secs(1);
 
 pub(crate) struct PublisherActor {
     send_queue: Arc<SendQueue>,
@@ -112,6 +115,10 @@ impl PublisherActor {
                 ctx.stop();
             }
             End::ChannelLost(error) => actor.park(error, ctx),
+            End::Stale => {
+                actor.lease = None;
+                channel::retire(&actor.channel, || ExitError::transient(NotReplaced), ctx);
+            }
         }));
         ctx.ready();
     }
@@ -140,7 +147,13 @@ impl PublisherActor {
 enum End {
     Drained,
     ChannelLost(lapin::Error),
+    /// A queue may refuse everything on the channel, so a fresh one is wanted.
+    Stale,
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("the channel on which a queue refused every message was not replaced in time")]
+struct NotReplaced;
 
 /// Publishes until the channel is lost, or until everything accepted is settled after `draining` turned true.
 async fn run(
@@ -162,6 +175,7 @@ async fn run(
     shared.is_in_use();
     // Only an earlier channel leaves suspects. Each is published alone, and nothing new before the last one is cleared.
     let mut suspects = send_queue.has_suspects();
+    let mut stale_since = None;
     let mut draining_since = None;
     let mut proven = false;
     let mut linger = pin!(send_queue.linger());
@@ -177,7 +191,23 @@ async fn run(
             on_channel.publish(next);
         }
         let mut next_due = None;
-        if !suspects {
+        if stale_since.is_none() && !drain_asked && send_queue.gives_up_channel() {
+            stale_since = Some(Moment::now());
+            on_channel.shut();
+            tracing::info!(
+                publisher = %send_queue.name,
+                "a queue refuses every message on this channel, as after the death of its leader: a fresh channel is \
+                 opened"
+            );
+        }
+        if let Some(since) = stale_since {
+            // What is on the wire of other queues is published again if it is not confirmed by then.
+            let until = since + REST;
+            if on_channel.is_empty() || Moment::now() >= until {
+                return End::Stale;
+            }
+            next_due = Some(until);
+        } else if !suspects {
             let due;
             (due, next_due) = send_queue.due();
             on_channel.publish(due);
@@ -187,6 +217,7 @@ async fn run(
         if drain_asked && !suspects && on_channel.is_empty() && send_queue.outstanding() == 0 {
             return End::Drained;
         }
+        let takes = !suspects && stale_since.is_none();
         tokio::select! {
             biased;
             () = &mut linger => {}
@@ -199,7 +230,7 @@ async fn run(
                     return End::ChannelLost(error);
                 }
             }
-            taken = take(&on_channel, &send_queue, &mut inbox, &mut waiting.entries), if !suspects => {
+            taken = take(&on_channel, &send_queue, &mut inbox, &mut waiting.entries), if takes => {
                 if taken == 0 {
                     return End::Drained;
                 }

@@ -1,12 +1,18 @@
 //! A node of the cluster is killed: what was on it, and what was not.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fluffle::prelude::*;
 use fluffle_harness::Cluster;
 use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
 
 use crate::{load::*, support::*};
+
+/// Much longer than an election, and much shorter than the time after which a missing confirm ends a channel.
+const SOON: Duration = Duration::from_secs(20);
 
 /// A durable classic queue lives on the node to which the connection that declares it is connected.
 async fn declare_classic(url: &str, name: &str) {
@@ -68,5 +74,38 @@ async fn of_a_killed_node_only_the_users_of_its_own_queue_take_notice_and_nothin
     let pause = seen.longest_pause();
     eprintln!("published={published} again={again} longest_pause={pause:?}");
     assert!(pause < Duration::from_secs(60), "the service waited for the node: {pause:?}");
+    service.shutdown().await.unwrap();
+}
+
+/// A channel that is opened just after the death of a leader may be refused everything on: RabbitMQ's channel asks the
+/// dead node.
+#[actix::test]
+async fn a_publisher_on_the_killed_node_that_led_the_queue_goes_on_when_another_leads_whether_or_not_it_republishes() {
+    let cluster = Arc::new(blocking(|| Cluster::start().unwrap()).await);
+    let topology = Topology::new().queue(Queue::quorum("q").dead_letter()).queue(Queue::quorum("never"));
+    let app = App::new(broker(&cluster.url()).endpoint_order(EndpointOrder::Listed)).topology(topology);
+    let out = app.publisher::<String>(Route::queue("q").deadline(LONG));
+    let never = app.publisher::<String>(Route::queue("never").deadline(LONG).republish(Republish::Never));
+    let service = started(app).await;
+    for number in 0..50 {
+        out.publish(number.to_string()).await.unwrap();
+        never.publish(number.to_string()).await.unwrap();
+    }
+    let killed = Arc::clone(&cluster);
+    blocking(move || {
+        killed.move_leader("/", "q", 0).unwrap();
+        killed.move_leader("/", "never", 0).unwrap();
+        killed.node(0).unwrap().kill().unwrap();
+    })
+    .await;
+    let begun = Instant::now();
+    tokio::time::timeout(SOON, out.publish("after".to_owned())).await.expect("soon").unwrap();
+    let (mut refused, since) = (0, begun.elapsed());
+    while let Err(error) = never.publish("after".to_owned()).await {
+        assert!(begun.elapsed() < SOON, "still refused: {error}");
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    eprintln!("published after {since:?}, and after {refused} refusals that the sender was told of");
     service.shutdown().await.unwrap();
 }

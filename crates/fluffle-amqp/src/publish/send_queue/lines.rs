@@ -34,6 +34,8 @@ pub(super) struct Lines {
     by_key: HashMap<Key, Line>,
     /// The keys of which the channel has confirmed a message; `None` if that is of no interest.
     proven: Option<Proven>,
+    /// The refusals of lines of the channel before, which the lines of this one go on from.
+    before: HashMap<Key, Refusals>,
 }
 
 #[derive(Default)]
@@ -48,22 +50,27 @@ struct Line {
     first: u64,
     /// When the first is published again; `None` while it is on the wire.
     due: Option<Instant>,
-    /// When the first message of this line was refused.
-    since: Option<Instant>,
-    tries: u32,
+    refusals: Option<Refusals>,
     behind: VecDeque<u64>,
 }
 
+/// Since when the first message of a line has been refused, and how often.
+struct Refusals {
+    since: Instant,
+    times: u32,
+}
+
 impl Line {
-    fn new(first: u64) -> Self {
-        Self { first, due: None, since: None, tries: 0, behind: VecDeque::new() }
+    fn new(first: u64, refusals: Option<Refusals>) -> Self {
+        Self { first, due: None, refusals, behind: VecDeque::new() }
     }
 }
 
 impl Lines {
     /// A new channel: nothing waits.
     pub(super) fn begin(&mut self) {
-        *self = Self { by_key: HashMap::new(), proven: Some(Proven::default()) };
+        let refused = self.by_key.drain().filter_map(|(key, line)| Some((key, line.refusals?)));
+        *self = Self { before: refused.collect(), by_key: HashMap::new(), proven: Some(Proven::default()) };
     }
 
     /// Whether no message waits for another one.
@@ -79,6 +86,11 @@ impl Lines {
                     Arc::ptr_eq(exchange, &message.exchange) && Arc::ptr_eq(key, &message.routing_key)
                 })
             })
+    }
+
+    /// Whether the channel is known to have confirmed a message of the key.
+    pub(super) fn is_proven(&self, key: &Key) -> bool {
+        self.proven.as_ref().is_some_and(|proven| proven.keys.contains(key))
     }
 
     /// How many messages wait.
@@ -97,7 +109,8 @@ impl Lines {
             if proven.keys.contains(&key) {
                 proven.last = Some(key);
             } else {
-                self.by_key.insert(key, Line::new(sequence));
+                let refusals = self.before.remove(&key);
+                self.by_key.insert(key, Line::new(sequence, refusals));
             }
         }
         true
@@ -123,13 +136,13 @@ impl Lines {
 
     /// Since when messages of the key have been refused: now, if this is the first.
     pub(super) fn refused_since(&self, key: &Key, now: Instant) -> Instant {
-        self.by_key.get(key).and_then(|line| line.since).unwrap_or(now)
+        self.by_key.get(key).and_then(|line| line.refusals.as_ref()).map_or(now, |refusals| refusals.since)
     }
 
     /// The queue has refused message `sequence`, which is published again later.
     pub(super) fn refused(&mut self, key: Key, sequence: u64, backoff: &Backoff, now: Instant) {
-        let line = self.by_key.entry(key).or_insert_with(|| Line::new(sequence));
-        line.since.get_or_insert(now);
+        let line = self.by_key.entry(key).or_insert_with(|| Line::new(sequence, None));
+        let refusals = line.refusals.get_or_insert(Refusals { since: now, times: 0 });
         if sequence > line.first {
             let place = line.behind.partition_point(|other| *other < sequence);
             return line.behind.insert(place, sequence);
@@ -138,8 +151,8 @@ impl Lines {
             line.behind.push_front(line.first);
             line.first = sequence;
         }
-        line.due = Some(now + backoff.wait(line.tries));
-        line.tries = line.tries.saturating_add(1);
+        line.due = Some(now + backoff.wait(refusals.times));
+        refusals.times = refusals.times.saturating_add(1);
     }
 
     /// Message `sequence` is gone, without having been taken: the next of its line is the first.
@@ -178,6 +191,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
 
     fn key(name: &str) -> Key {
         ("".into(), name.into())
@@ -233,6 +248,24 @@ mod tests {
         assert_eq!(lines.due(due), [0]);
         assert_eq!(lines.taken(key("a"), 0, due), [1, 2, 3]);
         assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn a_line_goes_on_over_channels_with_its_refusals() {
+        let (mut lines, now) = (Lines::default(), Instant::now());
+        let mut times = Vec::new();
+        for _ in 0..3 {
+            lines.begin();
+            assert!(lines.may_go(key("a"), 0));
+            lines.refused(key("a"), 0, &backoff(), now);
+            times.push(lines.by_key[&key("a")].refusals.as_ref().map(|refusals| refusals.times));
+            assert_eq!(lines.refused_since(&key("a"), now + LONG), now);
+        }
+        assert_eq!(times, [Some(1), Some(2), Some(3)]);
+        lines.begin();
+        assert!(lines.may_go(key("a"), 0));
+        assert_eq!(lines.taken(key("a"), 0, now), [0; 0]);
+        assert_eq!(lines.refused_since(&key("a"), now + LONG), now + LONG, "it was taken meanwhile");
     }
 
     #[test]

@@ -7,12 +7,14 @@
 //! | `fed_by.rs` | `FedBy`: the stores that feed the publisher |
 //! | `reserved.rs` | [`Reserved`]: a place in the mailbox or in the journal |
 //! | `books.rs` | `Books`: how many messages are unsettled, the totals, and what a settled entry does to both |
+//! | `lines.rs` | `Lines`: the order of a key's messages while a queue takes none |
+//! | `sessions.rs` | `Sessions`: the queues that may refuse everything on the channel |
 //! | `unsettled.rs` | `Unsettled`: the entries on the wire, and those that the next channel publishes first |
 //! | `direct.rs` | `Direct`: the current channel, and the short way to it |
 //! | `on_channel.rs` | [`OnChannel`]: the actor's end of a channel; [`UnsentEntries`]: entries not published yet |
 //!
-//! A file imports only from files below it in this order: `on_channel`, `queue`, `direct`, `unsettled`, `books`,
-//! `reserved`, `fed_by`.
+//! A file imports only from files below it in this order: `on_channel`, `queue`, `direct`, `unsettled`, `sessions`,
+//! `lines`, `books`, `reserved`, `fed_by`.
 //!
 //! # Locks
 //!
@@ -67,6 +69,7 @@ mod lines;
 mod on_channel;
 mod queue;
 mod reserved;
+mod sessions;
 pub(crate) mod status;
 mod unsettled;
 

@@ -58,6 +58,13 @@ impl OnChannel {
         }
     }
 
+    /// Lets senders publish on the channel no longer.
+    pub(crate) fn shut(&self) {
+        if let Some(current) = &mut *self.send_queue.direct.current() {
+            current.open = false;
+        }
+    }
+
     /// How many more messages the window has room for. Those that wait for the first of their routing key have a place
     /// in it.
     pub(crate) fn room(&self) -> usize {

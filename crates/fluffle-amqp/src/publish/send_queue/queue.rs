@@ -296,6 +296,11 @@ impl SendQueue {
         self.unsettled.settle(verdicts, passing, &self.books)
     }
 
+    /// Whether the present channel is given up, because a queue may refuse everything on it. Says so once.
+    pub(crate) fn gives_up_channel(&self) -> bool {
+        self.unsettled.gives_up_channel()
+    }
+
     /// The refused messages whose time has come to be published again, and when the next one is due.
     pub(crate) fn due(&self) -> (Vec<Numbering>, Option<Instant>) {
         self.unsettled.due(&self.books)

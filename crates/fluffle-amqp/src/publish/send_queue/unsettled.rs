@@ -22,6 +22,7 @@ use crate::{
         send_queue::{
             books::Books,
             lines::{Lines, key_of},
+            sessions::Sessions,
         },
     },
 };
@@ -48,6 +49,7 @@ pub(super) struct Unsettled {
 struct Rows {
     entries: Numbered<Entry>,
     lines: Lines,
+    sessions: Sessions,
     /// The sequence number of the next entry.
     next: u64,
 }
@@ -108,6 +110,7 @@ impl Unsettled {
         let mut guard = self.rows();
         let rows = &mut *guard;
         rows.lines.begin();
+        rows.sessions.begin(Instant::now());
         rows.entries.retain(|entry| {
             let is_withdrawn = entry.withdrawn();
             withdrawn += if is_withdrawn { entry.items() } else { 0 };
@@ -188,6 +191,16 @@ impl Unsettled {
     /// Whether no entry waits for another one, and no message of a key is the first of its channel.
     pub(super) fn has_no_lines(&self) -> bool {
         self.rows().lines.is_empty()
+    }
+
+    /// Whether a queue may refuse everything on the present channel, which is given up then. Says so once.
+    pub(super) fn gives_up_channel(&self) -> bool {
+        let mut rows = self.rows();
+        let stale = !rows.sessions.is_empty() && rows.sessions.are_stale(Instant::now());
+        if stale {
+            rows.sessions.give_up();
+        }
+        stale
     }
 
     /// The messages whose time has come to be published again, and when the next one is due.
@@ -305,6 +318,14 @@ impl Rows {
             return false;
         }
         let now = Instant::now();
+        if matches!(outcome, SendOutcome::Nacked)
+            && let Some(entry) = self.entries.get(sequence)
+        {
+            let key = key_of(&entry.message);
+            if !self.lines.is_proven(&key) {
+                self.sessions.refused(&key);
+            }
+        }
         // A suspect is on the wire to find out whether the broker takes it.
         let Some(entry) = self.entries.get_mut(sequence).filter(|entry| entry.refusals == 0) else { return false };
         let key = key_of(&entry.message);
@@ -323,8 +344,13 @@ impl Rows {
     /// Takes out an entry that the broker has taken, and gives the entries that may be published now.
     fn taken(&mut self, sequence: u64) -> (Option<Entry>, VecDeque<u64>) {
         let entry = self.entries.remove(sequence);
+        let is_of_interest = !self.lines.is_empty() || !self.sessions.is_empty();
         let next = match &entry {
-            Some(entry) if !self.lines.is_empty() => self.lines.taken(key_of(&entry.message), sequence, Instant::now()),
+            Some(entry) if is_of_interest => {
+                let key = key_of(&entry.message);
+                self.sessions.taken(&key);
+                self.lines.taken(key, sequence, Instant::now())
+            }
             _ => VecDeque::new(),
         };
         (entry, next)
