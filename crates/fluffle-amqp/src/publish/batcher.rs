@@ -2,8 +2,8 @@
 //! channel and connection.
 //!
 //! A batch is sent when it is full or due, and when somebody asks for all that is open. If batches form by themselves,
-//! one is also sent as soon as nothing of its routing key is unconfirmed. A message for whose key neither a batch is open
-//! nor anything unconfirmed joins none: it goes [alone](Batcher::goes_alone).
+//! one is also sent as soon as nothing of its routing key is unconfirmed. A message for whose key neither a batch is
+//! open nor anything unconfirmed joins none: it goes [alone](Batcher::goes_alone).
 
 use std::{
     pin::pin,
@@ -115,8 +115,8 @@ impl<T> Batcher<T> {
         }
     }
 
-    /// Lets a message of this key travel by itself, if batches form by themselves, and nothing of its key is unconfirmed
-    /// or gathers. The message keeps its key busy with what this gives.
+    /// Lets a message of this key travel by itself, if batches form by themselves, and nothing of its key is
+    /// unconfirmed or gathers. The message keeps its key busy with what this gives.
     pub(crate) fn goes_alone(&self, key: &str) -> Option<Unconfirmed> {
         let unconfirmed = self.unconfirmed.as_ref()?;
         // Held, so that no batch of this key is opened in between.

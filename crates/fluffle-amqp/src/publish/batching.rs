@@ -77,8 +77,8 @@ impl Batching {
     }
 
     /// How long the first message of a batch waits for others, at most 60 s. With zero, the publisher's actor sends a
-    /// batch at its next turn, with the messages that have joined by then. For [`adaptive`](Self::adaptive) batches: how
-    /// long it waits for the confirm of those before it.
+    /// batch at its next turn, with the messages that have joined by then. For [`adaptive`](Self::adaptive) batches:
+    /// how long it waits for the confirm of those before it.
     #[must_use]
     pub fn linger(mut self, time: Duration) -> Self {
         self.linger = time.min(LONGEST_LINGER);
