@@ -39,7 +39,8 @@ pub async fn live(args: ChildArgs) -> Result<(), fluffle::Error> {
     let publishers = MORTAL
         .iter()
         .zip(journals(&args.journals))
-        .map(|(post, journal)| post.publisher(&app, &journal))
+        .enumerate()
+        .map(|(number, (post, journal))| post.publisher(&app, &format!("c{number}"), script, &journal))
         .collect::<Result<Vec<_>, _>>()?;
     let store = Arc::new(Store::default());
     // None of its consumers reads the stream.

@@ -115,12 +115,13 @@ impl Post {
         self.lane
     }
 
-    fn route<T: Payload>(&self) -> Route<T> {
+    fn route<T: Payload>(&self, adaptive: bool) -> Route<T> {
         let route = Route::queue(self.lane.queue())
             .deadline(self.deadline())
             .confirm_timeout(Duration::from_secs(1))
             .gzip(if self.gzip { Gzip::on() } else { Gzip::Off });
-        let batching = Batching::default().max_items(BATCH as usize).max_bytes(BATCH_BYTES);
+        let batching = if adaptive { Batching::adaptive() } else { Batching::default() };
+        let batching = batching.max_items(BATCH as usize).max_bytes(BATCH_BYTES);
         let route = if self.batches { route.batch(batching) } else { route };
         route.confirms(match self.kind {
             PublisherKind::Awaited | PublisherKind::Windowed | PublisherKind::Journaled(_) => Confirms::Window(64),
@@ -139,19 +140,21 @@ impl Post {
         }
     }
 
-    /// Adds the publisher to the application. `journal` is the path of its journal, if its kind has one.
+    /// Adds the publisher to the application. `name` determines with the script whether its batches form by themselves,
+    /// if it has any. `journal` is the path of its journal, if its kind has one.
     ///
     /// # Errors
     /// If the journal cannot be opened. An earlier life has released it when it was killed.
-    pub fn publisher(&self, app: &App, journal: &Path) -> Result<Out, fluffle::Error> {
+    pub fn publisher(&self, app: &App, name: &str, script: Script, journal: &Path) -> Result<Out, fluffle::Error> {
+        let adaptive = script.batches_are_adaptive(name);
         Ok(match self.lane {
-            Lane::Both => Out::OfBoth(self.typed(app, journal)?),
-            _ => Out::OfText(self.typed(app, journal)?),
+            Lane::Both => Out::OfBoth(self.typed(app, adaptive, journal)?),
+            _ => Out::OfText(self.typed(app, adaptive, journal)?),
         })
     }
 
-    fn typed<T: Payload>(&self, app: &App, journal: &Path) -> Result<Publisher<T>, fluffle::Error> {
-        let mut route = self.route();
+    fn typed<T: Payload>(&self, app: &App, adaptive: bool, journal: &Path) -> Result<Publisher<T>, fluffle::Error> {
+        let mut route = self.route(adaptive);
         if let Some(journal) = self.journal(journal)? {
             route = route.journal(journal);
         }

@@ -241,7 +241,7 @@ impl Steady {
         let publishers = STEADY
             .iter()
             .enumerate()
-            .map(|(number, post)| post.publisher(&app, &journal(number)))
+            .map(|(number, post)| post.publisher(&app, &format!("s{number}"), script, &journal(number)))
             .collect::<Result<_, _>>()?;
         let offsets = Offsets::open(folder.join("story.offsets")).map_err(Error::other)?;
         let store = Arc::new(Store::default());

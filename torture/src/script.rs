@@ -147,6 +147,13 @@ impl Script {
         format!("{id} {}", &word.repeat(length / word.len() + 1)[..length])
     }
 
+    /// Whether the batches of this publisher form by themselves in this run; else they linger.
+    pub fn batches_are_adaptive(self, publisher: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, publisher).hash(&mut hasher);
+        Rng::with_seed(hasher.finish()).bool()
+    }
+
     pub(crate) fn random(self, id: &Id, attempt: u32) -> Rng {
         // The result is the same on all machines with the same build, so a seed can be repeated on them.
         let mut hasher = DefaultHasher::new();
@@ -170,6 +177,16 @@ mod tests {
         let (first, again, other): (Vec<_>, Vec<_>, Vec<_>) = (play(1), play(1), play(2));
         assert_eq!(first, again);
         assert_ne!(first, other);
+    }
+
+    #[test]
+    fn in_each_run_some_publishers_have_batches_that_form_by_themselves_and_others_linger() {
+        let adaptive = |seed, number| Script::new(seed).batches_are_adaptive(&format!("s{number}"));
+        for of_one in [|other| adaptive(1, other), |other| adaptive(other, 1)] {
+            let adaptive = (0..40).filter(|other| of_one(*other)).count();
+            assert!((5..=35).contains(&adaptive), "{adaptive}");
+        }
+        assert_eq!(adaptive(3, 4), adaptive(3, 4));
     }
 
     #[test]

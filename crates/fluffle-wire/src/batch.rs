@@ -230,6 +230,22 @@ impl<M> BatchBuilder<M> {
         self.wire.seal_batch(self.body, self.items, &self.types, &self.media_type)
     }
 
+    /// Like [`seal`](Self::seal), but a batch of one message becomes that message, as [`Wire::encode`] gives it.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`finish`](Self::finish).
+    pub fn seal_compact(mut self) -> Result<Encoded, EncodeError> {
+        if self.items != 1 {
+            return self.seal();
+        }
+        self.body.truncate(self.whole);
+        let length = self.body.iter().take_while(|byte| **byte >= 0x80).count() + 1;
+        self.body.drain(..length);
+        self.body.shrink_to_fit();
+        self.wire.seal_own(self.body, self.types.common().map(|name| (name, &*self.media_type)))
+    }
+
     /// Writes the length of an item if the item fits.
     fn frame(&mut self, len: usize) -> Result<(), EncodeError> {
         let limits = self.wire.bounds();

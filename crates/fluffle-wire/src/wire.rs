@@ -224,11 +224,29 @@ impl<M> Wire<M> {
             raw.reserve_exact(len);
         }
         format.codec.encode(message, &mut raw)?;
-        match format.codec.type_of(message) {
-            None => self.seal(raw, 1, &format.labels.single, &format.labels.type_name, None),
-            Some(name) => {
-                let content_type = format!("{}; proto={name}", format.codec.media_type_of(message));
-                self.seal(raw, 1, &content_type.into(), &name, None)
+        let type_name = format.codec.type_of(message);
+        let own = type_name.as_ref().map(|name| (name, format.codec.media_type_of(message)));
+        self.seal_single(raw, &format.labels, own)
+    }
+
+    /// One message in the format that this wire writes. `own` are its type and its media type, if the codec has several
+    /// types.
+    pub(crate) fn seal_own(&self, raw: Vec<u8>, own: Option<(&Arc<str>, &str)>) -> Result<Encoded, EncodeError> {
+        self.seal_single(raw, &self.own.labels, own)
+    }
+
+    /// `own` as for [`seal_own`](Self::seal_own).
+    fn seal_single(
+        &self,
+        raw: Vec<u8>,
+        labels: &Labels,
+        own: Option<(&Arc<str>, &str)>,
+    ) -> Result<Encoded, EncodeError> {
+        match own {
+            None => self.seal(raw, 1, &labels.single, &labels.type_name, None),
+            Some((name, media_type)) => {
+                let content_type = format!("{media_type}; proto={name}");
+                self.seal(raw, 1, &content_type.into(), name, None)
             }
         }
     }

@@ -110,6 +110,24 @@ fn a_finished_batch_leaves_an_empty_one() {
 }
 
 #[test]
+fn a_batch_of_one_becomes_the_message_itself_if_that_is_asked_for() {
+    // The longer one has a length of two bytes.
+    for text in ["q", &"q".repeat(200)] {
+        for wire in [Wire::protobuf(), Wire::json(), Wire::protobuf().gzip(Gzip::on())] {
+            let mut batch = wire.batch();
+            batch.push(&quake(text)).unwrap();
+            assert_eq!(batch.seal_compact().unwrap(), wire.encode(&quake(text)).unwrap());
+        }
+    }
+    let wire = Wire::protobuf();
+    for count in [0, 2] {
+        let mut batch = wire.batch();
+        quakes(count).iter().for_each(|quake| batch.push(quake).unwrap());
+        assert_eq!(batch.seal_compact().unwrap(), wire.encode_batch(&quakes(count)).unwrap());
+    }
+}
+
+#[test]
 fn a_message_that_would_not_even_fit_alone_is_too_large_not_a_full_batch() {
     let wire = Wire::protobuf().limits(Limits { encoded: 10, ..Limits::default() });
     assert_eq!(wire.batch().push(&quake("0123456789")).unwrap_err().kind(), EncodeErrorKind::TooLarge);

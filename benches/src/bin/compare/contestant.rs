@@ -9,6 +9,7 @@ pub(crate) enum Contestant {
     Amqprs,
     Ruststream,
     Fluffle,
+    FluffleAdaptive,
     FluffleJournaled,
     FluffleMetrics,
     FluffleTraces,
@@ -24,6 +25,7 @@ impl Contestant {
             Self::Amqprs => "amqprs",
             Self::Ruststream => "ruststream",
             Self::Fluffle => "fluffle",
+            Self::FluffleAdaptive => "fluffle_adaptive",
             Self::FluffleJournaled => "fluffle_journaled",
             Self::FluffleMetrics => "fluffle_metrics",
             Self::FluffleTraces => "fluffle_traces",
@@ -36,6 +38,7 @@ impl Contestant {
         matches!(
             self,
             Self::Fluffle
+                | Self::FluffleAdaptive
                 | Self::FluffleJournaled
                 | Self::FluffleMetrics
                 | Self::FluffleTraces
@@ -46,7 +49,10 @@ impl Contestant {
     /// Whether the report shows the ratio of `ours` to this.
     pub(crate) fn is_compared_with(self, ours: Self) -> bool {
         match (self, ours) {
-            (Self::Fluffle, Self::FluffleJournaled | Self::FluffleMetrics | Self::FluffleTraces)
+            (
+                Self::Fluffle,
+                Self::FluffleAdaptive | Self::FluffleJournaled | Self::FluffleMetrics | Self::FluffleTraces,
+            )
             | (Self::FluffleUncompressed, Self::Fluffle) => true,
             _ => !self.is_ours(),
         }

@@ -19,6 +19,8 @@ pub(crate) enum Scenario {
     Journal,
     /// 100 bytes per message in batches of 64 KiB, compared with bodies of 64 KiB.
     Batch,
+    /// 100 bytes per message in batches of 64 KiB: with a linger, and formed by themselves.
+    Adaptive,
     /// A week of earthquakes in batches of 64 KiB, with gzip and without.
     Gzip,
 }
@@ -58,6 +60,7 @@ impl Scenario {
             Self::Durable => "durable",
             Self::Journal => "journal",
             Self::Batch => "batch",
+            Self::Adaptive => "adaptive",
             Self::Gzip => "gzip",
         }
     }
@@ -80,39 +83,43 @@ impl Scenario {
             Self::Bytes => Terms { payload_bytes: 64 * 1024, window: 64, prefetch: 64, ..small },
             Self::Latency => Terms { interval: Some(Duration::from_micros(500)), ..small },
             Self::Durable => Terms { durable: true, ..small },
-            Self::Batch => Terms { window: 64, prefetch: 64, batched: true, ..small },
+            Self::Batch | Self::Adaptive => Terms { window: 64, prefetch: 64, batched: true, ..small },
             Self::Gzip => Terms { window: 64, prefetch: 64, batched: true, records: true, ..small },
         }
     }
 
     pub(crate) fn terms_for(self, contestant: Contestant) -> Terms {
         match (self, contestant) {
-            (Self::Batch, Contestant::LapinTuned) => Self::Bytes.terms(),
+            (Self::Batch | Self::Adaptive, Contestant::LapinTuned) => Self::Bytes.terms(),
             _ => self.terms(),
         }
     }
 
     pub(crate) fn contestants(self) -> Vec<Contestant> {
-        use Contestant::{Amqprs, Fluffle, FluffleJournaled, FluffleUncompressed, LapinNaive, LapinTuned, Ruststream};
+        use Contestant::{
+            Amqprs, Fluffle, FluffleAdaptive, FluffleJournaled, FluffleUncompressed, LapinNaive, LapinTuned, Ruststream,
+        };
         match self {
             Self::Single | Self::Bytes | Self::Latency | Self::Durable => {
                 vec![LapinNaive, LapinTuned, Amqprs, Ruststream, Fluffle]
             }
             Self::Journal => vec![LapinTuned, Fluffle, FluffleJournaled],
             Self::Batch => vec![LapinTuned, Fluffle],
+            Self::Adaptive => vec![LapinTuned, Fluffle, FluffleAdaptive],
             Self::Gzip => vec![FluffleUncompressed, Fluffle],
         }
     }
 
     /// The contestants that take part only if they are named.
     pub(crate) fn guests(self) -> Vec<Contestant> {
-        use Contestant::{FluffleMetrics, FluffleTraces, LapinLabelled};
+        use Contestant::{FluffleAdaptive, FluffleMetrics, FluffleTraces, LapinLabelled};
         match self {
-            Self::Single | Self::Bytes | Self::Latency | Self::Durable => {
-                vec![LapinLabelled, FluffleMetrics, FluffleTraces]
+            Self::Single | Self::Latency | Self::Durable => {
+                vec![LapinLabelled, FluffleAdaptive, FluffleMetrics, FluffleTraces]
             }
+            Self::Bytes => vec![LapinLabelled, FluffleMetrics, FluffleTraces],
             Self::Batch => vec![FluffleMetrics, FluffleTraces],
-            Self::Journal | Self::Gzip => Vec::new(),
+            Self::Adaptive | Self::Journal | Self::Gzip => Vec::new(),
         }
     }
 
@@ -122,7 +129,7 @@ impl Scenario {
             Self::Single | Self::Journal => 2e6,
             Self::Latency => 0.2e6,
             Self::Durable => 0.5e6,
-            Self::Bytes | Self::Batch | Self::Gzip => 100e6,
+            Self::Bytes | Self::Batch | Self::Adaptive | Self::Gzip => 100e6,
         }
     }
 }

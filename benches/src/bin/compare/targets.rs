@@ -18,9 +18,12 @@ impl Headline {
         match scenario {
             Scenario::Latency => &[Self::P50, Self::P99],
             Scenario::Gzip => &[Self::Rate, Self::Wire],
-            Scenario::Single | Scenario::Bytes | Scenario::Durable | Scenario::Journal | Scenario::Batch => {
-                &[Self::Rate]
-            }
+            Scenario::Single
+            | Scenario::Bytes
+            | Scenario::Durable
+            | Scenario::Journal
+            | Scenario::Batch
+            | Scenario::Adaptive => &[Self::Rate],
         }
     }
 
@@ -61,7 +64,9 @@ impl Target {
             (Scenario::Single | Scenario::Durable, "fluffle/lapin_tuned") => Some(AtLeast(0.95)),
             (Scenario::Single, "fluffle/ruststream") => Some(AtLeast(1.0)),
             (Scenario::Single, "fluffle/amqprs") => Some(Prize(1.0)),
-            (Scenario::Batch, "fluffle/lapin_tuned") => Some(AtLeast(0.45)),
+            (Scenario::Batch | Scenario::Adaptive, "fluffle/lapin_tuned") => Some(AtLeast(0.45)),
+            (Scenario::Adaptive, "fluffle_adaptive/fluffle") => Some(AtLeast(0.9)),
+            (Scenario::Latency, "fluffle_adaptive/fluffle") => Some(AtMost(1.05)),
             (Scenario::Single, "fluffle_metrics/fluffle") => Some(AtLeast(0.98)),
             (Scenario::Batch, "fluffle_metrics/fluffle") => Some(AtLeast(0.97)),
             (Scenario::Latency, "fluffle_metrics/fluffle") => Some(AtMost(1.02)),

@@ -1,4 +1,9 @@
-//! The open batches of a publisher. They belong to its send queue, and so outlive every actor, channel and connection.
+//! The open batches of a publisher, and when each is sent. They belong to its send queue, and so outlive every actor,
+//! channel and connection.
+//!
+//! A batch is sent when it is full or due, and when somebody asks for all that is open. If batches form by themselves,
+//! one is also sent as soon as nothing of its routing key is unconfirmed. A message for whose key neither a batch is
+//! open nor anything unconfirmed joins none: it goes [alone](Batcher::goes_alone).
 
 use std::{
     pin::pin,
@@ -24,6 +29,7 @@ use crate::{
         route::{Key, Route},
         send_queue::{OpenBatches, Reserved, SendQueue},
         tracing::{self, Joining},
+        unconfirmed::{Unconfirmed, UnconfirmedKeys},
     },
 };
 
@@ -45,9 +51,11 @@ pub(crate) struct Batcher<T> {
     /// Held while a batch is taken out, compressed and sent, so that batches are sent in the order in which they are
     /// taken out. Taken before `open`, which is free while a batch is compressed, so that others fill the next one.
     sending: Mutex<()>,
-    /// Told when a batch is opened after [`OpenBatches::send_due`] found none open, because its caller then waits for
-    /// this.
-    opened: Notify,
+    /// The keys for which messages gather, if batches form by themselves. Else a message gathers whatever its key.
+    unconfirmed: Option<Arc<UnconfirmedKeys>>,
+    /// Told when a batch is opened after [`OpenBatches::send_due`] found none open, and when an open batch waits for
+    /// nothing any more, because its caller then waits for this.
+    changed: Arc<Notify>,
     /// Told when another batch is opened: senders that wait for room may join it.
     others: Notify,
 }
@@ -88,6 +96,7 @@ enum Added {
 
 impl<T> Batcher<T> {
     pub(crate) fn new(route: &Route<T>, terms: Batching) -> Self {
+        let changed = Arc::new(Notify::new());
         Self {
             wire: route.wire.clone(),
             terms,
@@ -100,9 +109,22 @@ impl<T> Batcher<T> {
             deadline: route.deadline,
             open: Mutex::new(Open { batches: Vec::new(), closed: false, watched: false, last: 0 }),
             sending: Mutex::default(),
-            opened: Notify::new(),
+            unconfirmed: terms.adaptive.then(|| UnconfirmedKeys::new(Arc::clone(&changed))),
+            changed,
             others: Notify::new(),
         }
+    }
+
+    /// Lets a message of this key travel by itself, if batches form by themselves, and nothing of its key is
+    /// unconfirmed or gathers. The message keeps its key busy with what this gives.
+    pub(crate) fn goes_alone(&self, key: &str) -> Option<Unconfirmed> {
+        let unconfirmed = self.unconfirmed.as_ref()?;
+        // Held, so that no batch of this key is opened in between.
+        let open = self.open();
+        if open.batches.iter().any(|batch| *batch.routing_key == *key) {
+            return None;
+        }
+        unconfirmed.begin_first(key)
     }
 
     /// Puts a message into the open batch of its key, if that has room. Waits for nothing.
@@ -172,11 +194,17 @@ impl<T> Batcher<T> {
         self.put_up(send_queue, place, first, joining)
     }
 
-    /// Sends a message that cannot share an envelope, after the messages accepted before it for the same key.
-    pub(crate) fn send_alone(&self, send_queue: &SendQueue, place: Reserved, entry: Entry) {
+    /// Sends a message that does not share an envelope, after the messages accepted before it for the same key.
+    pub(crate) fn send_alone(&self, send_queue: &SendQueue, place: Reserved, mut entry: Entry) {
+        if entry.reply.keeps_busy() {
+            // Nothing of its key was unconfirmed when it was let go alone. What has gathered since waits for it.
+            send_queue.count(entry.items());
+            return send_queue.send(place, entry);
+        }
         let sending = self.sending();
         let key = Arc::clone(&entry.message.routing_key);
         self.send_those(send_queue, &sending, |batch| batch.routing_key == key);
+        entry.reply.keep_busy(self.begin(&key));
         send_queue.count(entry.items());
         send_queue.send(place, entry);
     }
@@ -222,11 +250,13 @@ impl<T> Batcher<T> {
                     Some(oldest) if open.batches.len() >= MOST_OPEN => oldest.reply.pending(),
                     _ => {
                         let batch = self.batch(id, place, first, joining);
-                        let (claim, full) = (batch.claim_to_last(), batch.builder.is_full());
+                        // Everything of its key may have been confirmed while this waited for its place.
+                        let full = batch.builder.is_full() || !self.gathers(&batch.routing_key);
+                        let claim = batch.claim_to_last();
                         let pending = batch.reply.pending();
                         open.batches.push(batch);
                         if !std::mem::replace(&mut open.watched, true) {
-                            self.opened.notify_one();
+                            self.changed.notify_one();
                         }
                         drop(open);
                         self.others.notify_waiters();
@@ -276,7 +306,8 @@ impl<T> Batcher<T> {
             let batch = {
                 let mut open = self.open();
                 let Some(at) = open.batches.iter().position(&which) else { return };
-                let batch = open.batches.remove(at);
+                let mut batch = open.batches.remove(at);
+                batch.reply.keep_busy(self.begin(&batch.routing_key));
                 open.last = batch.builder.bytes();
                 // Counted before the lock is released, so that each message is at any time either in an open batch or
                 // in the books.
@@ -290,9 +321,12 @@ impl<T> Batcher<T> {
     fn send(&self, send_queue: &SendQueue, batch: OpenBatch<T>) {
         let OpenBatch { routing_key, builder, traces, causes, mut reply, place, .. } = batch;
         let items = builder.len();
-        match builder.seal() {
+        let as_message = self.terms.adaptive && items == 1;
+        match if as_message { builder.seal_compact() } else { builder.seal() } {
             Ok(encoded) => {
-                let id = Arc::clone(&reply.pending().id);
+                let pending = reply.pending();
+                // The id that its sender was told.
+                let id = if as_message { format!("{}/0", pending.id).into() } else { Arc::clone(&pending.id) };
                 let labels = Labels::now(&encoded, self.persistent);
                 let properties =
                     if traces.is_empty() && encoded.item_types.is_none() && send_queue.tracer.get().is_none() {
@@ -305,7 +339,7 @@ impl<T> Batcher<T> {
                             key_template: self.key_template.as_deref(),
                             key_varies: self.key_varies,
                             correlation_id: None,
-                            batch_len: Some(items),
+                            batch_len: (!as_message).then_some(items),
                             created_by: None,
                             cause: causes.common(items).or(traces.common(items)),
                         };
@@ -321,6 +355,22 @@ impl<T> Batcher<T> {
         }
     }
 
+    /// Something of this key is about to be sent.
+    fn begin(&self, key: &Arc<str>) -> Option<Unconfirmed> {
+        self.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.begin(key))
+    }
+
+    /// Whether messages of this key gather now. If batches form by themselves, `changed` is told when they need not
+    /// any more.
+    fn gathers(&self, key: &str) -> bool {
+        self.unconfirmed.as_ref().is_none_or(|unconfirmed| unconfirmed.gather(key))
+    }
+
+    /// Whether a batch need not wait for anything any more.
+    fn leaves(&self, batch: &OpenBatch<T>, now: Instant) -> bool {
+        batch.due <= now || self.unconfirmed.as_ref().is_some_and(|unconfirmed| !unconfirmed.has(&batch.routing_key))
+    }
+
     fn open(&self) -> MutexGuard<'_, Open<T>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -332,10 +382,10 @@ impl<T> Batcher<T> {
 
 impl<T> OpenBatches for Batcher<T> {
     fn send_due(&self, send_queue: &SendQueue, now: Instant) -> Option<Instant> {
-        let some_due = self.open().batches.first().is_some_and(|oldest| oldest.due <= now);
-        if some_due {
+        let some_leave = self.open().batches.iter().any(|batch| self.leaves(batch, now));
+        if some_leave {
             let sending = self.sending();
-            self.send_those(send_queue, &sending, |batch| batch.due <= now);
+            self.send_those(send_queue, &sending, |batch| self.leaves(batch, now));
         }
         let mut open = self.open();
         let next = open.batches.first().map(|oldest| oldest.due);
@@ -343,8 +393,8 @@ impl<T> OpenBatches for Batcher<T> {
         next
     }
 
-    fn opened(&self) -> &Notify {
-        &self.opened
+    fn changed(&self) -> &Notify {
+        &self.changed
     }
 
     fn send_open(&self, send_queue: &SendQueue) {

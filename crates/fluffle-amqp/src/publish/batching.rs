@@ -1,4 +1,4 @@
-//! How a publisher gathers messages into batches.
+//! When a publisher gathers messages into batches, and how large these get.
 
 use std::time::Duration;
 
@@ -22,20 +22,50 @@ const LONGEST_LINGER: Duration = Duration::from_secs(60);
 /// let gentle = Batching::default().max_bytes(16 * 1024).linger(Duration::from_millis(20)).max_items(500);
 /// let route = Route::<String>::exchange("quakes").batch(gentle);
 /// ```
+///
+/// With [`adaptive`](Batching::adaptive), batches form only under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
     pub(crate) max_bytes: usize,
     pub(crate) linger: Duration,
     pub(crate) max_items: usize,
+    /// Whether a message gathers only while another one of its key is unconfirmed.
+    pub(crate) adaptive: bool,
 }
 
 impl Default for Batching {
     fn default() -> Self {
-        Self { max_bytes: 64 * 1024, linger: Duration::from_millis(5), max_items: 10_000 }
+        Self { max_bytes: 64 * 1024, linger: Duration::from_millis(5), max_items: 10_000, adaptive: false }
     }
 }
 
 impl Batching {
+    /// Batches that form by themselves, as the load asks for it (as Nagle's algorithm does for TCP):
+    ///
+    /// - While no message of its routing key is unconfirmed on its channel, a message leaves at once, as a message of
+    ///   its own: latency, wire and cost are those of a publisher without batches.
+    /// - While one is, the next messages of the key gather. They leave together when everything of the key that was
+    ///   sent is confirmed (or was handed back), when the batch is full, or when the first of them has waited for the
+    ///   [linger](Self::linger), whichever comes first. So the more messages there are, the more of them share an
+    ///   envelope.
+    ///
+    /// A message that has gathered alone leaves as a message of its own too. What a message travelled as is invisible
+    /// to a handler of Fluffle; each consumer reads messages and envelopes. A reader of another make must read
+    /// envelopes (`docs/WIRE.md`, "Batches"), because one may come at any time.
+    ///
+    /// The sizes and the linger are those of [`Batching::default`]. The linger is the longest wait, and no wait that
+    /// each message has. Without a channel, messages gather until there is one, or until the batch is full.
+    ///
+    /// ```
+    /// use fluffle_amqp::{Batching, Route};
+    ///
+    /// let route = Route::<String>::exchange("quakes").batch(Batching::adaptive());
+    /// ```
+    #[must_use]
+    pub fn adaptive() -> Self {
+        Self { adaptive: true, ..Self::default() }
+    }
+
     /// A batch of this many bytes is sent. The bytes are those of the encoded messages with their lengths, before gzip.
     /// At least
     /// 1. The [`Limits`](fluffle_wire::Limits) of the wire hold too. A single larger message travels alone in its
@@ -47,7 +77,8 @@ impl Batching {
     }
 
     /// How long the first message of a batch waits for others, at most 60 s. With zero, the publisher's actor sends a
-    /// batch at its next turn, with the messages that have joined by then.
+    /// batch at its next turn, with the messages that have joined by then. For [`adaptive`](Self::adaptive) batches:
+    /// how long it waits for the confirm of those before it.
     #[must_use]
     pub fn linger(mut self, time: Duration) -> Self {
         self.linger = time.min(LONGEST_LINGER);

@@ -26,6 +26,7 @@ pub(crate) mod stats;
 mod tally;
 pub(crate) mod tracing;
 pub(crate) mod travel;
+pub(crate) mod unconfirmed;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -20,6 +20,7 @@ use crate::{
         error::PublishErrorKind,
         message::{Address, Prepared},
         travel::{NotSent, Travel},
+        unconfirmed::Unconfirmed,
     },
 };
 
@@ -103,6 +104,9 @@ pub(crate) struct OutcomeSender {
     pending: Arc<Pending>,
     /// The span of the message, if it has one.
     span: Option<Box<Following>>,
+    /// What keeps its routing key busy, if batches wait for that. In a box, because most publishers have no such
+    /// batches.
+    unconfirmed: Option<Box<Unconfirmed>>,
 }
 
 /// A span that waits for the outcome. In a box of its own, because most messages have none, and each has an
@@ -122,7 +126,7 @@ impl Pending {
             news: Notify::new(),
             hand_back: Mutex::default(),
         });
-        (Arc::clone(&pending), OutcomeSender { pending, span: None })
+        (Arc::clone(&pending), OutcomeSender { pending, span: None, unconfirmed: None })
     }
 
     /// The destination, as errors and log lines name it.
@@ -231,6 +235,16 @@ impl OutcomeSender {
         self.span = span.map(|span| Box::new(Following(span)));
     }
 
+    /// The message keeps its routing key busy until its outcome is known.
+    pub(crate) fn keep_busy(&mut self, unconfirmed: Option<Unconfirmed>) {
+        self.unconfirmed = unconfirmed.map(Box::new);
+    }
+
+    /// Whether the message keeps its routing key busy.
+    pub(crate) fn keeps_busy(&self) -> bool {
+        self.unconfirmed.is_some()
+    }
+
     /// The message that this reply settles, for one more sender.
     pub(crate) fn pending(&self) -> Arc<Pending> {
         Arc::clone(&self.pending)
@@ -291,8 +305,9 @@ impl OutcomeSender {
     }
 
     fn tell(&mut self, outcome: SendOutcome) {
-        // Before its senders hear of it, so that they can rely on it.
+        // Before its senders hear of it, so that they can rely on it: what they send next finds its key free.
         self.end_span(outcome.result());
+        self.unconfirmed = None;
         if self.pending.outcome.set(outcome).is_ok() {
             self.pending.news.notify_waiters();
         }

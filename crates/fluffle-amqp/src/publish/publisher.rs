@@ -221,7 +221,9 @@ impl<T> Publisher<T> {
             let limited = route.rate_limit.as_ref().is_some_and(|limit| !limit.take_now());
             if limited || first.send_queue.journal.is_some() { Err(PublishErrorKind::Full) } else { Ok(()) }
         };
-        if let Some((key, send_queue, batcher)) = self.shared.batches(&message, None) {
+        let joins = self.shared.batches(&message, None);
+        let alone = joins.as_ref().and_then(|(key, _, batcher)| batcher.goes_alone(key));
+        if let Some((key, send_queue, batcher)) = joins.filter(|_| alone.is_none()) {
             let creation = Creation::new(&self.shared.route, send_queue, &key, MessageOptions::NONE);
             let joining = creation.of(&message, &key);
             let added = full().and_then(|()| match self.add(send_queue, batcher, &joining)? {
@@ -235,7 +237,9 @@ impl<T> Publisher<T> {
                 Err(kind) => Err(self.not_batched(message, &key, kind)),
             };
         }
-        let (receipt, entry) = self.prepare(message, MessageOptions::NONE, true, Instant::now() + route.deadline)?;
+        let (receipt, mut entry) =
+            self.prepare(message, MessageOptions::NONE, true, Instant::now() + route.deadline)?;
+        entry.reply.keep_busy(alone);
         let send_queue = &self.shared.channel(&entry.message.routing_key).send_queue;
         match full().and_then(|()| send_queue.try_accept(entry)) {
             Ok(()) => Ok(receipt),
@@ -284,10 +288,12 @@ impl<T> Publisher<T> {
 
     /// Accepts a message if that needs no waiting.
     fn accept_now<'a>(&'a self, message: T, options: &'a MessageOptions, detached: bool) -> Accepting<'a, T> {
-        if options.allow_batch()
-            && let Some((key, send_queue, batcher)) = self.shared.batches(&message, options.key.as_deref())
-        {
-            let limited = self.shared.route.rate_limit.is_some();
+        let limited = self.shared.route.rate_limit.is_some();
+        let own_key = options.key.as_deref();
+        let joins = if options.allow_batch() { self.shared.batches(&message, own_key) } else { None };
+        // A message that waits for its turn may find its key free then: its batch leaves as soon as it is opened.
+        let alone = joins.as_ref().filter(|_| !limited).and_then(|(key, _, batcher)| batcher.goes_alone(key));
+        if let Some((key, send_queue, batcher)) = joins.filter(|_| alone.is_none()) {
             let creation = Creation::new(&self.shared.route, send_queue, &key, options);
             let joining = creation.of(&message, &key);
             let joined = if limited { Ok(None) } else { self.add(send_queue, batcher, &joining) };
@@ -298,12 +304,13 @@ impl<T> Publisher<T> {
             };
         }
         let deadline = Instant::now() + self.shared.route.deadline;
-        let (receipt, entry) = match self.prepare(message, options, detached, deadline) {
+        let (receipt, mut entry) = match self.prepare(message, options, detached, deadline) {
             Ok(prepared) => prepared,
             Err(error) => return Accepting::Done(Err(error)),
         };
+        entry.reply.keep_busy(alone);
         let channel = self.shared.channel(&entry.message.routing_key);
-        if self.shared.route.rate_limit.is_some() {
+        if limited {
             return Accepting::Alone { receipt, entry, channel, deadline };
         }
         match channel.send_queue.try_reserve(entry.message.body.len()) {

@@ -219,7 +219,8 @@ impl<T> Route<T> {
     }
 
     /// Gathers messages into batches: many small messages travel as one AMQP message, an *envelope* (`docs/WIRE.md`,
-    /// "Batches"), and a consumer hands them out one by one. Off by default.
+    /// "Batches"), and a consumer hands them out one by one. Off by default. With [`Batching::adaptive`] a message
+    /// waits for others only while one of its routing key is unconfirmed, and travels by itself if none has joined it.
     ///
     /// `publish`, `enqueue`, `try_enqueue` and their receipts work as without batches, with these differences:
     ///

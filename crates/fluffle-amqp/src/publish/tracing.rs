@@ -94,7 +94,8 @@ pub(crate) fn prepared(send_queue: &SendQueue, message: &mut Prepared) -> Option
 }
 
 /// A batch is about to be sent: its properties with its labels, its own trace, and those of its messages if they have
-/// others; and its span, if it has one.
+/// others; and its span, if it has one. A batch of one that travels as its message, so without
+/// [`PublishInfo::batch_len`], carries the trace of that message.
 pub(crate) fn batch(
     send_queue: &SendQueue,
     labels: Labels,
@@ -105,7 +106,11 @@ pub(crate) fn batch(
     let span = send_queue.tracer.get().and_then(|tracer| tracer.publish_batch(info, &mut traces.iter()));
     let items = encoded.items;
     let common = traces.common(items);
-    let trace = context_of(span.as_deref()).or_else(|| common.cloned());
+    let is_message = info.batch_len.is_none();
+    let trace = match common {
+        Some(own) if is_message => Some(own.clone()),
+        _ => context_of(span.as_deref()).or_else(|| common.cloned()),
+    };
     if trace.is_none() && traces.is_empty() && encoded.item_types.is_none() {
         return (Properties::Labels(labels), span);
     }

@@ -264,6 +264,24 @@ async fn without_spans_of_creation_messages_of_a_batch_are_children_of_its_publi
 }
 
 #[actix::test]
+async fn a_message_that_has_gathered_alone_has_the_spans_of_a_batch_and_its_handling_is_a_child_of_its_creation() {
+    let broker = TestBroker::start().unwrap();
+    let app = app(&broker.url(), Traces::new()).topology(queues(&["lone"]));
+    // What has waited for its turn joins a batch, which nothing keeps open.
+    let route = Route::queue("lone").batch(Batching::adaptive()).rate_limit(RateLimit::per_second(1_000, 10));
+    let out = app.publisher::<String>(route);
+    let service = started(app.consume(Consume::queue("lone"), || Does { out: None })).await;
+    out.publish("a".to_owned()).await.unwrap();
+    broker.settled(&service).await.unwrap();
+    let spans = spans(3, &["lone"]);
+    let (create, publish) = (only(&spans, "create lone"), only(&spans, "publish lone"));
+    assert_eq!((publish.kind, publish.get("messaging.batch.message_count")), (SpanKind::Client, None));
+    assert_eq!(publish.linked("creation"), [&create.id[..]]);
+    assert_child(only(&spans, "process lone"), create);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
 async fn of_a_batch_only_the_messages_that_are_sampled_have_spans() {
     let broker = TestBroker::start().unwrap();
     let app = app(&broker.url(), Traces::new().sample(0.0)).topology(queues(&["few"]));

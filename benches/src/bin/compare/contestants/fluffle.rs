@@ -114,6 +114,11 @@ pub(crate) fn run_uncompressed(course: &Arc<Course>) -> Result<(), crate::failur
     work::<Quake>(course, route(course), |app| app)
 }
 
+/// With batches that form by themselves, in every scenario.
+pub(crate) fn run_adaptive(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
+    work::<Parcel>(course, route(course).batch(Batching::adaptive().max_bytes(BATCH)), |app| app)
+}
+
 /// Accepted messages are first written to the local disk, in groups.
 pub(crate) fn run_journaled(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
     let folder = tempfile::tempdir()?;

@@ -20,6 +20,7 @@ pub(crate) fn run(contestant: Contestant, course: &Arc<Course>) -> Result<(), Fa
         Contestant::Amqprs => amqprs::run(course),
         Contestant::Ruststream => ruststream::run(course),
         Contestant::Fluffle => fluffle::run(course),
+        Contestant::FluffleAdaptive => fluffle::run_adaptive(course),
         Contestant::FluffleJournaled => fluffle::run_journaled(course),
         Contestant::FluffleMetrics => fluffle::run_measured(course),
         Contestant::FluffleTraces => fluffle::run_traced(course),

@@ -41,6 +41,8 @@
 //!    the actor.
 //! 10. `SendQueue::fed_by` protects the list of stores that feed the publisher. Taken by the thread that adds one, and
 //!     by `backlog`.
+//! 11. `UnconfirmedKeys::keys` protects which routing keys have something unconfirmed. Taken by a sender and by the
+//!     actor under lock 4, and by any thread that tells or drops an outcome.
 //!
 //! Order: a thread that holds a lock takes only locks with a higher number. Further rules keep the locks short:
 //!
@@ -49,7 +51,7 @@
 //! - A sender never waits for lock 5. If the lock is taken, the message of the sender goes to the mailbox.
 //! - While messages wait in lines, the actor holds lock 5 from the settlement of a message to the publishing of those
 //!   that waited for it, so that no sender goes past them.
-//! - Locks 6 to 10 are released before anything is published. Lock 6 is also released before a sender is told of an
+//! - Locks 6 to 11 are released before anything is published. Lock 6 is also released before a sender is told of an
 //!   outcome, except if the sender has withdrawn its message or is gone.
 //! - Under lock 6, the lock of the service's `TopologyStore` is taken, under which nothing else is.
 //! - lapin and the store of the journal have locks of their own, which are taken under locks 2, 4, 5, 7 and 9.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
 use crate::{
@@ -59,11 +59,12 @@ pub(crate) struct SendSettings {
 
 /// The open batches of a publisher, without the type of their messages.
 pub(crate) trait OpenBatches: Send + Sync {
-    /// Sends the batches that were due by `now`, and says when the next one is due. Until then [`opened`](Self::opened)
-    /// is silent; if no batch is open, it is told of the next one.
+    /// Sends the batches that were due by `now`, and those that wait for nothing any more. Says when the next one is
+    /// due; if no batch is open, [`changed`](Self::changed) is told of the next one.
     fn send_due(&self, send_queue: &SendQueue, now: Instant) -> Option<Instant>;
 
-    fn opened(&self) -> &Notify;
+    /// Told when a batch is to be sent before the time that [`send_due`](Self::send_due) gave.
+    fn changed(&self) -> &Notify;
 
     /// Sends all batches that are open.
     fn send_open(&self, send_queue: &SendQueue);
@@ -360,9 +361,11 @@ impl SendQueue {
     pub(crate) async fn linger(&self) {
         let Some(batches) = &self.batches else { return std::future::pending().await };
         loop {
-            match batches.send_due(self, Instant::now()) {
-                Some(due) => sleep_until(due).await,
-                None => batches.opened().notified().await,
+            let due = batches.send_due(self, Instant::now());
+            let changed = batches.changed().notified();
+            match due {
+                Some(due) => drop(timeout_at(due, changed).await),
+                None => changed.await,
             }
         }
     }

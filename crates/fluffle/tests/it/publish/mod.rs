@@ -1,5 +1,6 @@
 //! Publishers and requesters: the outcome of each message, the order of messages, and limits.
 
+mod adaptive;
 mod batches;
 mod journal;
 mod lanes;
