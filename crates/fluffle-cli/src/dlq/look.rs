@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use lapin::{
     Channel, Connection,
     options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions},
@@ -21,7 +20,7 @@ use crate::{
         management,
         output::{Colour, safe},
     },
-    dlq::{args::LookArgs, letter::Letter, reach::Reach},
+    dlq::{args::LookArgs, letter::Letter, progress::Progress, reach::Reach},
 };
 
 /// A queue as a passive declaration tells of it.
@@ -45,7 +44,7 @@ pub(crate) struct Look {
     most: u64,
     /// Letters taken so far.
     pub(crate) taken: u64,
-    bar: Option<ProgressBar>,
+    progress: Progress,
     stopped: bool,
     interrupted: bool,
 }
@@ -71,7 +70,7 @@ impl Look {
         let limit = delivery_limit(&connection, queue, broker, reach, version).await?;
         let asked = reach.most.unwrap_or(most);
         let most = asked.min(depth.ready);
-        let (queue, bar) = (queue.into(), progress(most));
+        let (queue, progress) = (queue.into(), Progress::new(most));
         Ok(Self {
             connection,
             channel,
@@ -82,7 +81,7 @@ impl Look {
             asked,
             most,
             taken: 0,
-            bar,
+            progress,
             stopped: false,
             interrupted: false,
         })
@@ -100,9 +99,7 @@ impl Look {
         let got = amqp::in_time("basic.get", got).await.map_err(|error| explained(&self.queue, &error.to_string()))?;
         let Some(got) = got else { return Ok(None) };
         self.taken += 1;
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
-        }
+        self.progress.step();
         Ok(Some(Letter::new(&self.queue, got.delivery)))
     }
 
@@ -151,9 +148,7 @@ impl Look {
     pub(crate) fn measure_again(&mut self, ready: u64) {
         self.depth.ready = ready;
         self.most = self.asked.min(ready);
-        if let Some(bar) = &self.bar {
-            bar.set_length(self.most);
-        }
+        self.progress.set_most(self.most);
     }
 
     /// Acks a letter: it leaves the queue.
@@ -169,9 +164,7 @@ impl Look {
 
     /// Puts all letters back that were not acked, in their order, and waits until the broker has done so.
     pub(crate) async fn put_back(&mut self) -> Result<(), Failure> {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
+        self.progress.end();
         // Tag 0 with `multiple` means all (AMQP 0-9-1, basic.nack). It is an error if there are none.
         if self.channel.status().connected() && self.taken > 0 {
             let all = BasicNackOptions { requeue: true, multiple: true };
@@ -184,23 +177,8 @@ impl Look {
 
     /// A line of text above the progress bar, on standard error.
     pub(crate) fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
-        }
+        self.progress.say(line);
     }
-}
-
-fn progress(most: u64) -> Option<ProgressBar> {
-    use std::io::IsTerminal;
-    if !std::io::stderr().is_terminal() || most < 100 {
-        return None;
-    }
-    let bar = ProgressBar::new(most);
-    if let Ok(style) = ProgressStyle::with_template("{pos}/{len} letters {wide_bar:.cyan/blue} {per_sec}, {eta} left") {
-        bar.set_style(style);
-    }
-    Some(bar)
 }
 
 /// What a queue has ready. If there is none, the broker closes the channel.

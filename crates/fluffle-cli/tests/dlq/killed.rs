@@ -21,9 +21,9 @@ const LETTERS: &str = "FLUFFLE_DLQ_LETTERS";
 const KILLS: u64 = 5;
 
 /// Letters of a batch.
-const BATCH: u64 = 64;
+pub(crate) const BATCH: u64 = 64;
 
-async fn bury_many(bench: &Bench, count: u64) {
+pub(crate) async fn bury_many(bench: &Bench, count: u64) {
     let mut confirms = Vec::new();
     for number in 0..count {
         let properties = letter(&format!("m{number}"), Reason::AttemptsExhausted, "away");
@@ -38,18 +38,18 @@ async fn bury_many(bench: &Bench, count: u64) {
     }
 }
 
-fn start(bench: &Bench) -> Child {
+pub(crate) fn start(bench: &Bench) -> Child {
     bench.command(&["replay", "orders.dead", "--go", "--json"]).spawn().unwrap()
 }
 
-fn kill(mut child: Child) {
+pub(crate) fn kill(mut child: Child) {
     assert!(child.try_wait().unwrap().is_none(), "the replay has ended before it could be killed");
     // SIGKILL.
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
-async fn has_at_least(bench: &Bench, child: &mut Child, queue: &str, count: u64) {
+pub(crate) async fn has_at_least(bench: &Bench, child: &mut Child, queue: &str, count: u64) {
     let until = Instant::now() + LIMIT * 5;
     while u64::from(bench.ready(queue).await) < count {
         assert!(child.try_wait().unwrap().is_none(), "the replay has ended early");

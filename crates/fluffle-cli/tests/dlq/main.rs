@@ -5,6 +5,7 @@ mod discarding;
 mod hostile;
 mod killed;
 mod limits;
+mod many;
 mod replaying;
 mod seeing;
 mod support;
