@@ -6,6 +6,7 @@ mod hostile;
 mod killed;
 mod limits;
 mod many;
+mod page;
 mod replaying;
 mod seeing;
 mod support;

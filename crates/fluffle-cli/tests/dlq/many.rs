@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fs,
+    env, fs,
     process::Child,
     time::{Duration, Instant},
 };
@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use lapin::{options::BasicConsumeOptions, types::FieldTable};
 
 use crate::{
-    killed::{BATCH, bury_many, has_at_least, kill, start},
+    killed::{BATCH, LETTERS, bury_many, has_at_least, kill, start_with},
     support::*,
 };
 
@@ -20,18 +20,18 @@ const GROWTH: u64 = 16 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_of_20_000_letters_that_is_killed_in_the_middle_loses_none_and_tells_its_doubles() {
-    replay(20_000).await;
+    replay(20_000, BATCH).await;
 }
 
-/// `cargo xtask test -p fluffle-cli -E 'test(a_million_letters)' --run-ignored all --no-capture`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes some ten minutes: the command is above, its figures are in docs/OPERATIONS.md"]
+#[ignore = "takes some ten minutes: docs/TESTING.md has the command, and docs/RELIABILITY.md the figures"]
 async fn a_million_letters_are_replayed_in_a_memory_that_stays_flat() {
-    replay(1_000_000).await;
+    let letters = env::var(LETTERS).ok().map_or(1_000_000, |count| count.parse().unwrap());
+    replay(letters, 1000).await;
 }
 
 /// Replays so many letters in two runs, the first of which is killed in the middle.
-async fn replay(letters: u64) {
+async fn replay(letters: u64, batch: u64) {
     let bench = Bench::rabbitmq().await;
     bench.classic("orders").await;
     bench.classic("orders.dead").await;
@@ -39,7 +39,7 @@ async fn replay(letters: u64) {
     bury_many(&bench, letters).await;
     let filled = lap(&mut clock);
 
-    let mut child = start(&bench);
+    let mut child = start_with(&bench, batch);
     has_at_least(&bench, &mut child, "orders", letters / 10).await;
     let early = peak(&child);
     has_at_least(&bench, &mut child, "orders", letters / 2).await;
@@ -48,7 +48,7 @@ async fn replay(letters: u64) {
     assert!(bench.has_journal());
 
     // Near its end, because the memory of a process that has ended cannot be read.
-    let mut child = start(&bench);
+    let mut child = start_with(&bench, batch);
     has_at_least(&bench, &mut child, "orders", letters - letters / 100).await;
     let second = peak(&child);
     let ran = finish(child).await;
@@ -75,7 +75,7 @@ async fn replay(letters: u64) {
         ran.err
     );
     assert_eq!(lost, 0);
-    assert!(twice.len() as u64 <= told && told <= BATCH, "{} twice, told: {told}", twice.len());
+    assert!(twice.len() as u64 <= told && told <= batch, "{} twice, told: {told}", twice.len());
     let ids_told: HashSet<&str> =
         report["may_be_twice_ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
     assert!(twice.iter().all(|id| ids_told.contains(id.as_str())), "{twice:?}, told: {ids_told:?}");

@@ -2,12 +2,13 @@
 
 use std::fs;
 
+use fluffle_broker::Broker;
 use fluffle_harness::RabbitMq;
 use lapin::{ExchangeKind, options::QueueDeclareOptions};
 
 use crate::{
     client::{arguments, connect, durable, exchange},
-    run::json,
+    run::{doctor, json},
 };
 
 const TOPOLOGY: &str = r#"
@@ -82,4 +83,23 @@ async fn each_argument_that_the_broker_would_refuse_is_told_with_both_values_and
     fs::write(&file, mended).unwrap();
     let report = json(&arguments_of_doctor);
     assert!(report.findings().is_empty(), "{:#?}", report.list());
+}
+
+/// docs/OPERATIONS.md shows what the program prints.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_the_findings_as_they_are_printed() {
+    let broker = Broker::start().unwrap();
+    let connection = connect(&broker.url(), "owner").await;
+    let channel = connection.create_channel().await.unwrap();
+    durable(&channel, "orders", &[]).await;
+    durable(&channel, "audit", &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("topology.toml");
+    let orders = "[[queue]]\nname = \"orders\"\ntype = \"quorum\"\n";
+    fs::write(&file, format!("{orders}[[queue]]\nname = \"audit\"\ntype = \"classic\"\nmax_length = 1000\n")).unwrap();
+    let printed = doctor(&["--url", &broker.url(), "--topology", file.to_str().unwrap()]).text;
+    let page = include_str!("../../../../docs/OPERATIONS.md");
+    let (_, shown) = page.split_once("$ fluffle doctor --topology topology.toml\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    assert!(printed.contains(shown), "the page shows:\n{shown}\nprinted is:\n{printed}");
 }
