@@ -123,8 +123,8 @@ pub(crate) struct BenchArgs {
           help_heading = "Consuming")]
     pub(crate) ack: Ack,
 
-    /// Keeps the order of the messages of each of KEYS keys, while handlers work on different keys in parallel; verified
-    /// key by key [default with it: one handler per core for each queue]
+    /// Keeps the order of the messages of each of KEYS keys, while handlers work on different keys in parallel. The order
+    /// is verified [default with it: one handler per core for each queue]
     #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..=100_000),
           conflicts_with_all = ["lanes", "whole_batches"], help_heading = "Consuming")]
     pub(crate) ordered_by: Option<u32>,
@@ -162,8 +162,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::some_time, help_heading = "Duration")]
     pub(crate) drain: Duration,
 
-    /// Measure what each guarantee costs on this broker: one table, from unconfirmed messages to a quorum queue with ids
-    /// remembered on disk. Deletes its queues at the end
+    /// Measure what each guarantee costs on this broker: one table, from unconfirmed messages to a quorum queue with
+    /// ids remembered on disk. Deletes its queues at the end
     #[arg(long, conflicts_with_all = FIXED, help_heading = "Duration")]
     pub(crate) guarantees: bool,
 

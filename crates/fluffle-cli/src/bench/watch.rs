@@ -186,8 +186,8 @@ impl<'a> Watcher<'a> {
         let (begin, used) = self.begin.unwrap_or_default();
         let (mut until, mut counts, mut usage) = self.end.unwrap_or((now, self.run.meters.counts(), Usage::now()));
         if self.run.plan.args.count.is_some() || self.run.plan.args.guarantees {
-            // Messages that arrive during the drain count too, so the measurement ends with the last of them. Else a way
-            // whose messages take longer than the measurement would have handled none.
+            // Messages that arrive during the drain count too, so the measurement ends with the last of them. Otherwise
+            // a way whose messages take longer than the measurement would have handled none.
             (counts, usage) = (self.run.meters.counts(), Usage::now());
             until = self.run.meters.last().unwrap_or(now);
         }

@@ -23,8 +23,8 @@ static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Dropped, the terminal is as it was; after a panic of any thread as well, before the panic's message is printed.
 ///
-/// Not `ratatui::init`, which gives the terminal back a second time when it is dropped after a panic. To leave the other
-/// screen puts the cursor where it was before the view: what is printed after that is over the panic's message.
+/// Not `ratatui::init`, whose terminal would be given back a second time here, after a panic. To leave the other screen
+/// puts the cursor where it was before the view, so that what is printed next would go over the panic's message.
 pub(crate) struct Screen(DefaultTerminal);
 
 impl Screen {

@@ -24,7 +24,7 @@ async fn a_replay_of_20_000_letters_that_is_killed_in_the_middle_loses_none_and_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes some ten minutes: docs/TESTING.md has the command, and docs/RELIABILITY.md the figures"]
+#[ignore = "takes some ten minutes: docs/TESTING.md has the command, and docs/OPERATIONS.md figures"]
 async fn a_million_letters_are_replayed_in_a_memory_that_stays_flat() {
     let letters = env::var(LETTERS).ok().map_or(1_000_000, |count| count.parse().unwrap());
     replay(letters, 1000).await;

@@ -263,7 +263,7 @@ fn check_consumer(snapshot: &Snapshot, consumer: &Object, report: &mut Report) {
                 None => {
                     report.unknown(
                         format!("whether the channel of {entity} has a global prefetch"),
-                        "rabbitmqctl list_channels name global_prefetch_count: since RabbitMQ 4 the API does not tell it",
+                        "rabbitmqctl list_channels name global_prefetch_count (since RabbitMQ 4 the API is silent)",
                     );
                     "it has no prefetch limit of its own, and one of its channel would be deprecated".to_owned()
                 }
