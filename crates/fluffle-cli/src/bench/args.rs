@@ -123,8 +123,8 @@ pub(crate) struct BenchArgs {
           help_heading = "Consuming")]
     pub(crate) ack: Ack,
 
-    /// Keeps the order of the messages of each of KEYS keys, while handlers work on different keys in parallel. The order
-    /// is verified [default with it: one handler per core for each queue]
+    /// Keeps the order of the messages of each of KEYS keys, and verifies it, while handlers work on different keys in
+    /// parallel [default with it: one handler per core for each queue]
     #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..=100_000),
           conflicts_with_all = ["lanes", "whole_batches"], help_heading = "Consuming")]
     pub(crate) ordered_by: Option<u32>,

@@ -22,7 +22,13 @@ const PAGE: &str = include_str!("../../../../docs/OPERATIONS.md");
 /// What the page shows behind this command.
 fn shown(command: &str) -> Vec<&'static str> {
     let (_, behind) = PAGE.split_once(&format!("$ {command}\n")).unwrap_or_else(|| panic!("the page has no {command}"));
-    behind.lines().map(str::trim_end).take_while(|line| !line.starts_with("```") && !line.starts_with("$ ")).collect()
+    lines(behind).take_while(|line| !line.starts_with("```") && !line.starts_with("$ ")).collect()
+}
+
+/// Without the line that tells what a look costs: on RabbitMQ 4 it is there from the second look on only, because the
+/// first one gets letters without a count, as those of a classic queue are.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim_end).filter(|line| !line.starts_with("`orders.dead` is a quorum queue: "))
 }
 
 /// The letters of the page: 25 of a database that is down, 10 of orders without a customer, 5 that cannot be decoded.
@@ -74,7 +80,7 @@ async fn the_page_shows_what_the_program_prints() {
         let mut child = bench.command(&words);
         let ran = finish(child.current_dir(bench.folder.path()).stdin(Stdio::null()).spawn().unwrap()).await;
         let printed = format!("{}{}", ran.err, ran.out);
-        let printed: Vec<&str> = printed.lines().map(str::trim_end).collect();
+        let printed: Vec<&str> = lines(&printed).collect();
         assert_eq!(ran.code, Some(0), "{ran:?}");
         if shown(&command) != printed {
             wrong.push_str(&format!("$ {command}\n{}\n", printed.join("\n")));
