@@ -18,12 +18,15 @@ Examples:
   fluffle bench --rate 2000 --size 100               open loop: latency at 2,000 a second
   fluffle bench --queue-type quorum --confirm each   the cost of one durable message at a time
   fluffle bench --queues 4 --consumers 8 --time 1m   eight handlers on four queues
+  fluffle bench --guarantees --url amqp://rabbit     what each guarantee costs on that broker
+  fluffle bench --ordered-by 1000 --consumers 4      four handlers, and the order of each key is kept
   fluffle bench --size 100 --batch --whole-batches   small messages in batches of 64 KiB
   fluffle bench --payload file:records.jsonl --batch --gzip auto --html report.html
   fluffle bench --count 100000 --json | jq .end_to_end.p99_us
 
 Exit codes:
   0  every guarantee was kept
+  1  --guarantees was interrupted
   2  a message was lost or damaged, or was handled in a way that the guarantee forbids
   3  the run could not be carried out";
 
@@ -34,6 +37,26 @@ Producers publish to queues, and handler actors consume them, all in this proces
 carries its producer, its number and the time at which it was due: loss, duplicates, order and
 content are verified. Latency counts from the time at which a message should have been sent, even
 if the generator was delayed.";
+
+/// The settings that `--guarantees` makes itself, line by line.
+const FIXED: [&str; 16] = [
+    "queues",
+    "queue_type",
+    "durable",
+    "transient",
+    "producers",
+    "rate",
+    "in_flight",
+    "confirm",
+    "batch",
+    "consumers",
+    "ack",
+    "ordered_by",
+    "lanes",
+    "whole_batches",
+    "count",
+    "html",
+];
 
 /// `fluffle bench`.
 #[derive(Clone, Debug, Args)]
@@ -71,6 +94,11 @@ pub(crate) struct BenchArgs {
     /// [default: a closed loop, as fast as confirms arrive]
     #[arg(long, value_name = "MSG/S", help_heading = "Publishing")]
     pub(crate) rate: Option<Rate>,
+    /// Most messages published and not handled: producers wait for handlers, so that the queues stay short [default: no
+    /// limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000),
+          conflicts_with = "rate", help_heading = "Publishing")]
+    pub(crate) in_flight: Option<u64>,
     /// How publishers wait for confirms: `window:N` (each producer has at most N messages unconfirmed; with --batch, N
     /// batches), `each` (one at a time), `off` [default: window:1024; window:64 with --batch]
     #[arg(long, value_name = "MODE", help_heading = "Publishing")]
@@ -95,6 +123,16 @@ pub(crate) struct BenchArgs {
           help_heading = "Consuming")]
     pub(crate) ack: Ack,
 
+    /// Keeps the order of the messages of each of KEYS keys, and verifies it, while handlers work on different keys in
+    /// parallel [default with it: one handler per core for each queue]
+    #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..=100_000),
+          conflicts_with_all = ["lanes", "whole_batches"], help_heading = "Consuming")]
+    pub(crate) ordered_by: Option<u32>,
+    /// Channels of each consumer, with handlers of their own; the order is lost. A publisher has as many, but sends all
+    /// messages to one queue on one of them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64),
+          help_heading = "Consuming")]
+    pub(crate) lanes: u32,
     /// Handlers get each batch as a whole, instead of its messages one by one
     #[arg(long, help_heading = "Consuming")]
     pub(crate) whole_batches: bool,
@@ -109,19 +147,25 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Messages")]
     pub(crate) seed: u64,
 
-    /// How long to measure
-    #[arg(long, value_name = "TIME", default_value = "8s", value_parser = units::some_time, help_heading = "Duration")]
-    pub(crate) time: Duration,
+    /// How long to measure [default: 8s; 2s for each line of --guarantees]
+    #[arg(long, value_name = "TIME", value_parser = units::some_time, help_heading = "Duration")]
+    pub(crate) time: Option<Duration>,
     /// Measure this many messages instead
     #[arg(long, value_name = "N", conflicts_with = "time", value_parser = clap::value_parser!(u64).range(1..),
           help_heading = "Duration")]
     pub(crate) count: Option<u64>,
-    /// How long the load runs before the measurement; it is verified but not measured [default: 2s; none with --count]
+    /// How long the load runs before the measurement; it is verified but not measured [default: 2s; none with --count;
+    /// 500ms for each line of --guarantees]
     #[arg(long, value_name = "TIME", value_parser = units::time, help_heading = "Duration")]
     pub(crate) warm_up: Option<Duration>,
     /// At the end: if nothing arrives for this time, missing messages count as lost
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::some_time, help_heading = "Duration")]
     pub(crate) drain: Duration,
+
+    /// Measure what each guarantee costs on this broker: one table, from unconfirmed messages to a quorum queue with
+    /// ids remembered on disk. Deletes its queues at the end
+    #[arg(long, conflicts_with_all = FIXED, help_heading = "Duration")]
+    pub(crate) guarantees: bool,
 
     /// Print one JSON object instead of the report
     #[arg(long, help_heading = "Output")]
@@ -228,14 +272,21 @@ impl Batch {
     }
 }
 
+impl Default for Batch {
+    fn default() -> Self {
+        Self { bytes: Bytes(64 * 1024), linger: Duration::from_millis(5), items: MOST_ITEMS }
+    }
+}
+
 impl FromStr for Batch {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',').map(str::trim);
         let bytes = parts.next().unwrap_or_default().parse::<Bytes>()?;
-        let linger = parts.next().map(units::time).transpose()?.unwrap_or(Duration::from_millis(5));
-        let items = parts.next().map_or(Ok(MOST_ITEMS), |items| items.parse().map_err(|_| items));
+        let default = Self::default();
+        let linger = parts.next().map(units::time).transpose()?.unwrap_or(default.linger);
+        let items = parts.next().map_or(Ok(default.items), |items| items.parse().map_err(|_| items));
         match (items, parts.next()) {
             (Ok(items @ 1..=MOST_ITEMS), None) if bytes.0 > 0 => Ok(Self { bytes, linger, items }),
             _ => Err(format!("`{text}` is not a batch: write 64KiB, or 64KiB,5ms,1000 (1 to {MOST_ITEMS} messages)")),
@@ -352,7 +403,7 @@ mod tests {
         assert_eq!((args.producers, args.queues, args.prefetch), (1, 1, 256));
         assert_eq!(args.confirms(), Confirms::Window(1024));
         assert_eq!(parse(&["--batch"]).unwrap().confirms(), Confirms::Window(64));
-        assert_eq!(args.time + Duration::from_secs(2), Duration::from_secs(10));
+        assert_eq!((args.time, args.ordered_by, args.lanes), (None, None, 1));
     }
 
     #[test]
@@ -386,7 +437,7 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
-        assert_eq!(parse(&["--batch", "--json"]).unwrap().batch, Some(batch(65536, 5, 10_000)));
+        assert_eq!(parse(&["--batch", "--json"]).unwrap().batch, Some(Batch::default()));
         for wrong in ["", "0", "1KiB,5", "1KiB,5ms,0", "1KiB,5ms,10001", "1KiB,5ms,7,8"] {
             assert!(wrong.parse::<Batch>().is_err(), "{wrong}");
         }
@@ -394,7 +445,16 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_is_refused() {
-        for arguments in [&["--time", "5s", "--count", "5"][..], &["--durable", "--transient"]] {
+        for arguments in [
+            &["--time", "5s", "--count", "5"][..],
+            &["--durable", "--transient"],
+            &["--ordered-by", "7", "--lanes", "2"],
+            &["--ordered-by", "7", "--batch", "--whole-batches"],
+            &["--in-flight", "7", "--rate", "7"],
+            &["--guarantees", "--confirm", "each"],
+            &["--guarantees", "--lanes", "2"],
+            &["--guarantees", "--ack", "at-most-once"],
+        ] {
             assert_eq!(parse(arguments).unwrap_err().kind(), ErrorKind::ArgumentConflict, "{arguments:?}");
         }
         for arguments in [["--producers", "0"], ["--prefetch", "0"], ["--count", "0"], ["--time", "0s"]] {

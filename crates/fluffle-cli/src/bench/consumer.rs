@@ -71,6 +71,7 @@ impl Verifier {
         if run.ledger.received(self.queue, message.stream, message.sequence, intact) != Arrival::First {
             return None;
         }
+        run.leave();
         let due = run.instant(message.due);
         let measured = run.is_measured(due);
         let mut meter = self.meter.lock();

@@ -9,6 +9,8 @@ use crate::bench::sequences::Sequences;
 /// The records of one run. A *stream* is one producer's messages to one queue.
 pub(crate) struct Ledger {
     queues: usize,
+    /// The keys of a stream: message `n` has the key `n % keys`. Order is kept within a key.
+    keys: u64,
     /// Indexed by producer.
     sent: Vec<Mutex<Sent>>,
     /// Indexed by queue.
@@ -32,11 +34,12 @@ struct Received {
     damaged: u64,
 }
 
-#[derive(Default)]
 struct Stream {
     seen: Sequences,
-    /// The highest sequence number so far, plus one.
-    next: u64,
+    /// Indexed by key: the highest sequence number so far, plus one.
+    next: Vec<u64>,
+    /// The highest of `next`.
+    highest: u64,
 }
 
 /// How an arrived message is classified.
@@ -61,7 +64,7 @@ pub(crate) struct Verification {
     pub(crate) unconfirmed: u64,
     /// Handled more than once.
     pub(crate) duplicates: u64,
-    /// First handled after a later message of the same producer and queue.
+    /// First handled after a later message of the same producer, queue and key (`--ordered-by`).
     pub(crate) out_of_order: u64,
     /// Content that differs from what was sent.
     pub(crate) damaged: u64,
@@ -84,11 +87,15 @@ const FARTHEST: u64 = 1 << 24;
 const NAMED: usize = 5;
 
 impl Ledger {
-    pub(crate) fn new(producers: usize, queues: usize) -> Self {
+    pub(crate) fn new(producers: usize, queues: usize, keys: u32) -> Self {
+        let keys = keys.max(1);
         let sent = || Sent { accepted: vec![0; queues], confirmed: fresh(queues) };
-        let received = || Received { streams: fresh(producers), duplicates: 0, overtaken: 0, damaged: 0 };
+        let stream = || Stream { seen: Sequences::default(), next: vec![0; keys as usize], highest: 0 };
+        let streams = || std::iter::repeat_with(stream).take(producers).collect();
+        let received = || Received { streams: streams(), duplicates: 0, overtaken: 0, damaged: 0 };
         Self {
             queues,
+            keys: keys.into(),
             sent: (0..producers).map(|_| Mutex::new(sent())).collect(),
             received: (0..queues).map(|_| Mutex::new(received())).collect(),
         }
@@ -114,8 +121,9 @@ impl Ledger {
         let (producer, meant_for) = (stream as usize / self.queues, stream as usize % self.queues);
         let mut received = lock(&self.received[queue]);
         // The numbers come from outside. One that was never sent must not make the records grow without limit.
-        let next = received.streams.get(producer).map(|stream| stream.next).filter(|_| intact && meant_for == queue);
-        if next.is_none_or(|next| sequence.saturating_sub(next) > FARTHEST) {
+        let highest = received.streams.get(producer).map(|stream| stream.highest);
+        let highest = highest.filter(|_| intact && meant_for == queue);
+        if highest.is_none_or(|highest| sequence.saturating_sub(highest) > FARTHEST) {
             received.damaged += 1;
             return Arrival::Damaged;
         }
@@ -124,10 +132,12 @@ impl Ledger {
             received.duplicates += 1;
             return Arrival::Again;
         }
-        if sequence < stream.next {
+        let next = &mut stream.next[(sequence % self.keys) as usize];
+        if sequence < *next {
             received.overtaken += 1;
         } else {
-            stream.next = sequence + 1;
+            *next = sequence + 1;
+            stream.highest = stream.highest.max(*next);
         }
         Arrival::First
     }
@@ -177,7 +187,7 @@ mod tests {
 
     /// Two producers, two queues, ten messages of each stream. All are accepted and, except these, confirmed.
     fn ledger_without(unconfirmed: &[(usize, usize, u64)]) -> Ledger {
-        let ledger = Ledger::new(2, 2);
+        let ledger = Ledger::new(2, 2, 1);
         for (producer, queue) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
             (0..10).for_each(|_| ledger.accepted(producer, queue));
             for sequence in (0..10).filter(|sequence| !unconfirmed.contains(&(producer, queue, *sequence))) {
@@ -237,6 +247,17 @@ mod tests {
             assert_eq!(receive(&ledger, producer, queue, sequence), Arrival::First);
         }
         assert_eq!(ledger.verify().out_of_order, 2, "1 and 2 came after 5");
+    }
+
+    #[test]
+    fn with_keys_only_a_later_message_of_the_same_key_overtakes() {
+        let ledger = Ledger::new(1, 1, 3);
+        (0..9).for_each(|_| ledger.accepted(0, 0));
+        // The keys of these are 2, 0, 1, 0, 2, 1: number 0 comes after 3, number 1 after 4.
+        for sequence in [5, 3, 4, 0, 8, 1] {
+            assert_eq!(receive(&ledger, 0, 0, sequence), Arrival::First);
+        }
+        assert_eq!(ledger.verify().out_of_order, 2);
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Live {
         let (goal, length) = match plan.args.count {
             Some(messages) => (Goal::Count, messages),
             None => {
-                let millis = (plan.warm_up + plan.args.time).as_millis() as u64;
+                let millis = (plan.warm_up + plan.time).as_millis() as u64;
                 (Goal::Time(millis), millis)
             }
         };

@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod consumer;
+mod guarantees;
 mod ledger;
 mod live;
 mod message;
@@ -29,13 +30,16 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    bench::{args::BenchArgs, plan::Plan, summary::Summary},
+    bench::{args::BenchArgs, plan::Plan, run::Place, summary::Summary},
     common::{exit::Exit, failure::Failure},
 };
 
 /// Runs the command, and prints the report.
 pub(crate) fn command(args: &BenchArgs) -> Result<Exit, Failure> {
     tell_of_trouble();
+    if args.guarantees {
+        return guarantees::command(args);
+    }
     Ok(if bench(args)?.verdict.ok { Exit::Clean } else { Exit::Bad })
 }
 
@@ -47,7 +51,8 @@ fn bench(args: &BenchArgs) -> Result<Summary, Failure> {
         file.map_err(|error| Failure::new(format!("--html {}: {error}", path.display())))
     });
     let html = html.transpose()?;
-    let summary = actix::System::new().block_on(run::execute(plan))?;
+    let place = Place::new(args.url.as_deref())?;
+    let summary = actix::System::new().block_on(run::execute(plan, &place))?;
     if args.json {
         println!("{}", report::json::render(&summary)?);
     } else {

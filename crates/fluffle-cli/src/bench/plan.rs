@@ -1,6 +1,6 @@
 //! The plan of a run: the arguments, checked against one another, with every default filled in.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use fluffle::prelude::*;
 use serde::Serialize;
@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) queues: usize,
     pub(crate) consumers: usize,
     pub(crate) warm_up: Duration,
+    /// How long to measure, without `--count`.
+    pub(crate) time: Duration,
 }
 
 /// The plan for the report. Keys are stable.
@@ -43,9 +45,15 @@ pub(crate) struct Workload {
     pub(crate) payload: String,
     /// Messages per second of an open loop. `null` for a closed loop.
     pub(crate) rate: Option<f64>,
+    /// Most messages published and not handled. `null`: no limit.
+    pub(crate) in_flight: Option<u64>,
     pub(crate) confirm: String,
     pub(crate) prefetch: u16,
     pub(crate) guarantee: &'static str,
+    /// Of how many keys the order is kept. `null`: handlers do not look at keys.
+    pub(crate) ordered_by: Option<u32>,
+    /// The channels of each consumer.
+    pub(crate) lanes: u32,
     pub(crate) gzip: String,
     /// The bounds of a batch: bytes, linger and messages.
     pub(crate) batch: Option<String>,
@@ -58,13 +66,7 @@ pub(crate) struct Workload {
 impl Plan {
     pub(crate) fn new(args: &BenchArgs, run: u32) -> Result<Self, Failure> {
         let (producers, queues) = (args.producers as usize, args.queues as usize);
-        let consumers = args.consumers.unwrap_or(args.queues) as usize;
-        if (1..queues).contains(&consumers) {
-            return Err(Failure::new(format!(
-                "--consumers {consumers}: {queues} queues need at least {queues} handlers, one for each; or write \
-                 --consumers 0 to only publish"
-            )));
-        }
+        let consumers = handlers(args)?;
         if args.transient && args.queue_type == QueueType::Quorum {
             return Err(Failure::new("--transient: quorum queues are always durable; use --queue-type classic"));
         }
@@ -79,7 +81,8 @@ impl Plan {
             (None, Some(_)) => Duration::ZERO,
             (None, None) => Duration::from_secs(2),
         };
-        Ok(Self { args: args.clone(), run, producers, queues, consumers, warm_up })
+        let time = args.time.unwrap_or(Duration::from_secs(8));
+        Ok(Self { args: args.clone(), run, producers, queues, consumers, warm_up, time })
     }
 
     /// The name of the queue with this index.
@@ -87,7 +90,7 @@ impl Plan {
         format!("fluffle.bench.{:08x}.{index}", self.run)
     }
 
-    fn dead_letters(&self) -> String {
+    pub(crate) fn dead_letters(&self) -> String {
         format!("fluffle.bench.{:08x}.dead", self.run)
     }
 
@@ -110,6 +113,7 @@ impl Plan {
     pub(crate) fn route(&self) -> Route<Message> {
         let route = Route::coded(Timed, "")
             .confirms(self.args.confirms())
+            .lanes(self.args.lanes as usize)
             .persistent(!self.args.transient)
             .gzip(self.args.gzip.0);
         let route = match self.args.batch {
@@ -130,21 +134,31 @@ impl Plan {
             .prefetch(self.args.prefetch)
             .instances(self.instances(index))
             .dead_letter_queue(self.dead_letters())
+            .lanes(self.args.lanes as usize)
             .retry(Retry::none());
+        let consume = match self.args.ordered_by.map(u64::from) {
+            Some(keys) => consume.ordered_by(move |message| (message.stream, message.sequence % keys)),
+            None => consume,
+        };
         match self.args.ack {
             Ack::AtMostOnce => consume.guarantee(AtMostOnce),
             Ack::AtLeastOnce | Ack::EffectivelyOnce => consume.guarantee(AtLeastOnce),
         }
     }
 
-    /// The number of handlers of a queue.
+    /// The number of handlers of a queue, in each of its lanes.
     pub(crate) fn instances(&self, index: usize) -> usize {
+        if self.args.lanes > 1 {
+            // An even share, see `handlers`.
+            return self.consumers / self.queues / self.args.lanes as usize;
+        }
         self.consumers / self.queues + usize::from(index < self.consumers % self.queues)
     }
 
-    /// Whether messages of a producer are handled in order. True if each queue has one handler.
+    /// Whether messages of a producer, and with `--ordered-by` of a key, are handled in order. True as well if each
+    /// queue has one handler.
     pub(crate) fn keeps_order(&self) -> bool {
-        self.consumers <= self.queues
+        self.args.lanes == 1 && (self.args.ordered_by.is_some() || self.consumers <= self.queues)
     }
 
     /// The schedule of an open loop. `None` for a closed loop.
@@ -189,6 +203,7 @@ impl Plan {
                 PayloadSource::File(path) => format!("file:{}", path.display()),
             },
             rate: args.rate.map(|rate| rate.0 as f64 / 1e3),
+            in_flight: args.in_flight,
             confirm: match args.confirms() {
                 Confirms::Off => "off".to_owned(),
                 Confirms::Each => "each".to_owned(),
@@ -196,6 +211,8 @@ impl Plan {
             },
             prefetch: args.prefetch,
             guarantee: args.ack.name(),
+            ordered_by: args.ordered_by,
+            lanes: args.lanes,
             gzip: args.gzip.to_string(),
             batch: args.batch.map(|batch| batch.to_string()),
             whole_batches: args.whole_batches,
@@ -203,6 +220,31 @@ impl Plan {
             seed: args.seed,
         }
     }
+}
+
+/// How many handlers there are, of all queues together.
+fn handlers(args: &BenchArgs) -> Result<usize, Failure> {
+    let (queues, lanes) = (args.queues as usize, args.lanes as usize);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let of_a_queue = if args.ordered_by.is_some() { cores } else { lanes };
+    let handlers = args.consumers.map_or(queues * of_a_queue, |consumers| consumers as usize);
+    if (1..queues).contains(&handlers) {
+        return Err(Failure::new(format!(
+            "--consumers {handlers}: {queues} queues need at least {queues} handlers, one for each; or write \
+             --consumers 0 to only publish"
+        )));
+    }
+    if lanes > 1 && !handlers.is_multiple_of(queues * lanes) {
+        return Err(Failure::new(format!(
+            "--consumers {handlers}: each of the {lanes} lanes of {queues} queues has as many handlers as the others; \
+             write a multiple of {}",
+            queues * lanes
+        )));
+    }
+    if handlers == 0 && args.in_flight.is_some() {
+        return Err(Failure::new("--in-flight: without consumers no message is handled, and publishers would stop"));
+    }
+    Ok(handlers)
 }
 
 /// The default of `--size`, as it is displayed.
@@ -227,6 +269,10 @@ mod tests {
         let plan = plan(&["--queues", "3", "--consumers", "7"]).unwrap();
         assert_eq!([0, 1, 2].map(|queue| plan.instances(queue)), [3, 2, 2]);
         assert!(!plan.keeps_order());
+        let by_key = self::plan(&["--ordered-by", "5", "--queues", "2", "--consumers", "6"]).unwrap();
+        assert_eq!((by_key.instances(1), by_key.keeps_order()), (3, true));
+        let lanes = self::plan(&["--lanes", "3", "--queues", "2"]).unwrap();
+        assert_eq!((lanes.consumers, lanes.instances(0), lanes.keeps_order()), (6, 1, false));
         assert_eq!(self::plan(&["--queues", "3"]).unwrap().consumers, 3);
     }
 
@@ -243,6 +289,8 @@ mod tests {
             (&["--queues", "3", "--consumers", "2"][..], "3 queues need at least 3"),
             (&["--queue-type", "quorum", "--transient"], "always durable"),
             (&["--payload", "file:x", "--size", "7kb"], "as large as the records"),
+            (&["--queues", "2", "--lanes", "2", "--consumers", "6"], "a multiple of 4"),
+            (&["--in-flight", "5", "--consumers", "0"], "without consumers"),
         ] {
             let error = plan(arguments).err().unwrap().to_string();
             assert!(error.contains(words), "{error}");

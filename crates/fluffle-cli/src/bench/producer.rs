@@ -124,6 +124,7 @@ impl Producer {
 
     /// Waits until the `n`th message is due, and returns when it was due. `None` at the end of a closed loop.
     async fn next(&self, n: u64) -> Option<(Instant, Option<OwnedSemaphorePermit>)> {
+        self.run.enter().await;
         match &self.pace {
             Pace::Closed(places) => {
                 let place = Arc::clone(places).acquire_owned().await.ok()?;
@@ -160,6 +161,7 @@ impl Producer {
             }
             Err(error) => {
                 counts.failed += 1;
+                self.run.leave();
                 self.run.note_failure(error.kind());
                 None
             }
@@ -223,6 +225,7 @@ impl Confirming {
                 }
                 Err(error) => {
                     meter.counts.failed += 1;
+                    self.run.leave();
                     self.run.note_failure(error.kind());
                 }
             }

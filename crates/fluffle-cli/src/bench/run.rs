@@ -37,11 +37,19 @@ use crate::{
 /// How many ids `effectively-once` remembers.
 const REMEMBERED: u64 = 1_000_000;
 
+/// The broker to load.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) broker: Broker,
+    /// Its name in the report.
+    pub(crate) name: String,
+}
+
 /// Runs the plan.
-pub(crate) async fn execute(plan: Plan) -> Result<Summary, Failure> {
+pub(crate) async fn execute(plan: Plan, place: &Place) -> Result<Summary, Failure> {
     let payload = Payload::new(&plan.args.payload, &plan.args.size, plan.args.seed)?;
-    let (broker, place) = broker(&plan)?;
-    let workload = plan.workload(place, payload.records());
+    let broker = place.broker.clone();
+    let workload = plan.workload(place.name.clone(), payload.records());
     let run = Arc::new(Run::new(plan, payload));
     let folder = tempfile::Builder::new().prefix("fluffle-bench-").tempdir()?;
     let app = App::new(broker).topology(run.plan.topology()).drain_within(run.plan.args.drain);
@@ -57,18 +65,20 @@ pub(crate) async fn execute(plan: Plan) -> Result<Summary, Failure> {
     summary
 }
 
-/// The broker to load, and its name in the report.
-fn broker(plan: &Plan) -> Result<(Broker, String), Failure> {
-    let (broker, embedded) = match &plan.args.url {
-        Some(url) => (Broker::new(url).map_err(|error| Failure::new(format!("--url: {error}")))?, false),
-        None => {
-            let embedded = Broker::from_env_if_set()?.is_none();
-            (Broker::from_env_or_embedded()?, embedded)
-        }
-    };
-    let places: Vec<String> = broker.endpoints().iter().map(ToString::to_string).collect();
-    let place = if embedded { "embedded".to_owned() } else { places.join(", ") };
-    Ok((broker.name("fluffle-bench"), place))
+impl Place {
+    /// The broker of `--url`, else of `AMQP_URL`, else one in this process.
+    pub(crate) fn new(url: Option<&str>) -> Result<Self, Failure> {
+        let (broker, embedded) = match url {
+            Some(url) => (Broker::new(url).map_err(|error| Failure::new(format!("--url: {error}")))?, false),
+            None => {
+                let embedded = Broker::from_env_if_set()?.is_none();
+                (Broker::from_env_or_embedded()?, embedded)
+            }
+        };
+        let places: Vec<String> = broker.endpoints().iter().map(ToString::to_string).collect();
+        let name = if embedded { "embedded".to_owned() } else { places.join(", ") };
+        Ok(Self { broker: broker.name("fluffle-bench"), name })
+    }
 }
 
 fn consumers(mut app: App, run: &Arc<Run>, folder: &std::path::Path) -> Result<App, Failure> {
@@ -130,7 +140,7 @@ async fn load(
     let live = Live::new(&run.plan, &workload)?;
     let start = Instant::now();
     let from = start + run.plan.warm_up;
-    run.measure(from, run.plan.args.count.is_none().then(|| from + run.plan.args.time));
+    run.measure(from, run.plan.args.count.is_none().then(|| from + run.plan.time));
     let pacer = run.plan.schedule().map(|schedule| Pacer::start(schedule, start)).transpose()?;
     let producers: Vec<Producer> = publishers
         .into_iter()

@@ -10,7 +10,10 @@ use std::{
 };
 
 use fluffle::amqp::PublishErrorKind;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
 
 use crate::bench::{ledger::Ledger, meter::Meters, payload::Payload, plan::Plan};
 
@@ -29,6 +32,8 @@ pub(crate) struct Run {
     /// Messages that are due from `from` to `until` are measured. Both are in nanoseconds of this run's clock.
     from: AtomicU64,
     until: AtomicU64,
+    /// A permit for each message that may be published and not handled. `None` without `--in-flight`.
+    room: Option<Semaphore>,
     stop: watch::Sender<bool>,
     unsent: AtomicU64,
     foreign: AtomicU64,
@@ -39,7 +44,8 @@ impl Run {
     pub(crate) fn new(plan: Plan, payload: Payload) -> Self {
         Self {
             payload,
-            ledger: Ledger::new(plan.producers, plan.queues),
+            ledger: Ledger::new(plan.producers, plan.queues, plan.args.ordered_by.unwrap_or(1)),
+            room: plan.args.in_flight.map(|messages| Semaphore::new(messages as usize)),
             meters: Meters::default(),
             aside: Handle::current(),
             epoch: Instant::now(),
@@ -100,6 +106,27 @@ impl Run {
     pub(crate) async fn stopped(&self) {
         // Cannot fail, because this run owns the sender.
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// Waits until one more message may be in flight, and counts it.
+    ///
+    /// # Cancellation
+    ///
+    /// A dropped future has counted nothing.
+    pub(crate) async fn enter(&self) {
+        if let Some(room) = &self.room
+            && let Ok(place) = room.acquire().await
+        {
+            // Given back by `leave`.
+            place.forget();
+        }
+    }
+
+    /// Counts a message in flight less: it was handled, or its publish has failed.
+    pub(crate) fn leave(&self) {
+        if let Some(room) = &self.room {
+            room.add_permits(1);
+        }
     }
 
     /// Records how many messages of an open loop were due but not sent when the run was stopped.

@@ -73,14 +73,15 @@ pub(crate) fn judge(args: &BenchArgs, keeps_order: bool, found: &Verification, i
         Ack::AtLeastOnce | Ack::AtMostOnce | Ack::EffectivelyOnce => {}
     }
     if found.out_of_order > 0 {
-        let line =
-            format!("{} messages arrived after a later one of the same producer and queue", count(found.out_of_order));
+        let of = if args.ordered_by.is_some() { "producer, queue and key" } else { "producer and queue" };
+        let line = format!("{} messages arrived after a later one of the same {of}", count(found.out_of_order));
         if keeps_order && !disturbed {
             problems.push(format!("ORDER: {line}"));
         } else if keeps_order {
             notes.push(format!("{line}; connections were lost during the run"));
         } else {
-            notes.push(format!("{line}; several handlers share a queue, so no order is guaranteed"));
+            let share = if args.lanes > 1 { "lanes" } else { "handlers" };
+            notes.push(format!("{line}; several {share} share a queue, so no order is guaranteed"));
         }
     }
     if found.unconfirmed > 0 {

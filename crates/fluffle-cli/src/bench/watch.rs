@@ -81,7 +81,7 @@ impl<'a> Watcher<'a> {
         let second = Duration::from_secs(1);
         let mut ticks = interval_at((self.start + second).into(), second);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let until = self.run.plan.args.count.is_none().then(|| self.from + self.run.plan.args.time);
+        let until = self.run.plan.args.count.is_none().then(|| self.from + self.run.plan.time);
         loop {
             tokio::select! {
                 biased;
@@ -185,9 +185,9 @@ impl<'a> Watcher<'a> {
         let now = Instant::now();
         let (begin, used) = self.begin.unwrap_or_default();
         let (mut until, mut counts, mut usage) = self.end.unwrap_or((now, self.run.meters.counts(), Usage::now()));
-        if self.run.plan.args.count.is_some() {
-            // With `--count`, messages that arrive during the drain count too, so the measurement ends with the last of
-            // them.
+        if self.run.plan.args.count.is_some() || self.run.plan.args.guarantees {
+            // Messages that arrive during the drain count too, so the measurement ends with the last of them. Otherwise
+            // a way whose messages take longer than the measurement would have handled none.
             (counts, usage) = (self.run.meters.counts(), Usage::now());
             until = self.run.meters.last().unwrap_or(now);
         }

@@ -3,9 +3,9 @@
 //! `basic.get` and not a consumer, because a consumer's prefetch cannot grow while it holds letters, and one without
 //! prefetch gets the whole queue into this process's memory at once.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use futures_util::future::try_join_all;
 use lapin::{
     Channel, Connection,
     options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions},
@@ -21,8 +21,11 @@ use crate::{
         management,
         output::{Colour, safe},
     },
-    dlq::{args::LookArgs, letter::Letter, reach::Reach},
+    dlq::{args::LookArgs, letter::Letter, progress::Progress, reach::Reach},
 };
+
+/// Letters that are asked for at a time: each question takes the way to the broker and back.
+const AHEAD: u64 = 32;
 
 /// A queue as a passive declaration tells of it.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +48,11 @@ pub(crate) struct Look {
     most: u64,
     /// Letters taken so far.
     pub(crate) taken: u64,
-    bar: Option<ProgressBar>,
+    /// Letters that the broker has handed out, and that are not taken yet.
+    ahead: VecDeque<Letter>,
+    /// Whether the queue had no more letters when it was last asked.
+    ran_out: bool,
+    progress: Progress,
     stopped: bool,
     interrupted: bool,
 }
@@ -71,7 +78,7 @@ impl Look {
         let limit = delivery_limit(&connection, queue, broker, reach, version).await?;
         let asked = reach.most.unwrap_or(most);
         let most = asked.min(depth.ready);
-        let (queue, bar) = (queue.into(), progress(most));
+        let (queue, progress) = (queue.into(), Progress::new(most));
         Ok(Self {
             connection,
             channel,
@@ -82,7 +89,9 @@ impl Look {
             asked,
             most,
             taken: 0,
-            bar,
+            ahead: VecDeque::new(),
+            ran_out: false,
+            progress,
             stopped: false,
             interrupted: false,
         })
@@ -96,14 +105,30 @@ impl Look {
         if self.taken >= self.most || self.stopped {
             return Ok(None);
         }
-        let got = self.channel.basic_get((&*self.queue).into(), BasicGetOptions::default());
-        let got = amqp::in_time("basic.get", got).await.map_err(|error| explained(&self.queue, &error.to_string()))?;
-        let Some(got) = got else { return Ok(None) };
-        self.taken += 1;
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
+        if self.ahead.is_empty() {
+            self.fetch().await?;
         }
-        Ok(Some(Letter::new(&self.queue, got.delivery)))
+        let Some(letter) = self.ahead.pop_front() else { return Ok(None) };
+        self.taken += 1;
+        self.progress.step();
+        Ok(Some(letter))
+    }
+
+    /// Asks for the next letters, all at once. The broker answers in order.
+    async fn fetch(&mut self) -> Result<(), Failure> {
+        let wanted = if self.ran_out { 1 } else { AHEAD.min(self.most - self.taken) };
+        let get = || self.channel.basic_get((&*self.queue).into(), BasicGetOptions::default());
+        let all = try_join_all((0..wanted).map(|_| get()));
+        let all = amqp::in_time("basic.get", all).await.map_err(|error| explained(&self.queue, &error.to_string()))?;
+        let letters = all.into_iter().flatten().map(|got| Letter::new(&self.queue, got.delivery));
+        self.ahead.extend(letters);
+        self.ran_out = (self.ahead.len() as u64) < wanted;
+        Ok(())
+    }
+
+    /// Letters that the broker has handed out, taken or not.
+    pub(crate) fn handed_out(&self) -> u64 {
+        self.taken + self.ahead.len() as u64
     }
 
     /// Refuses to keep a letter that is past half of the delivery limit, because putting it back counts.
@@ -151,9 +176,7 @@ impl Look {
     pub(crate) fn measure_again(&mut self, ready: u64) {
         self.depth.ready = ready;
         self.most = self.asked.min(ready);
-        if let Some(bar) = &self.bar {
-            bar.set_length(self.most);
-        }
+        self.progress.set_most(self.most);
     }
 
     /// Acks a letter: it leaves the queue.
@@ -169,11 +192,9 @@ impl Look {
 
     /// Puts all letters back that were not acked, in their order, and waits until the broker has done so.
     pub(crate) async fn put_back(&mut self) -> Result<(), Failure> {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
+        self.progress.end();
         // Tag 0 with `multiple` means all (AMQP 0-9-1, basic.nack). It is an error if there are none.
-        if self.channel.status().connected() && self.taken > 0 {
+        if self.channel.status().connected() && self.handed_out() > 0 {
             let all = BasicNackOptions { requeue: true, multiple: true };
             amqp::in_time("basic.nack", self.channel.basic_nack(0, all)).await?;
         }
@@ -184,23 +205,8 @@ impl Look {
 
     /// A line of text above the progress bar, on standard error.
     pub(crate) fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
-        }
+        self.progress.say(line);
     }
-}
-
-fn progress(most: u64) -> Option<ProgressBar> {
-    use std::io::IsTerminal;
-    if !std::io::stderr().is_terminal() || most < 100 {
-        return None;
-    }
-    let bar = ProgressBar::new(most);
-    if let Ok(style) = ProgressStyle::with_template("{pos}/{len} letters {wide_bar:.cyan/blue} {per_sec}, {eta} left") {
-        bar.set_style(style);
-    }
-    Some(bar)
 }
 
 /// What a queue has ready. If there is none, the broker closes the channel.

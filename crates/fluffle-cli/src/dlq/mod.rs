@@ -6,6 +6,7 @@ mod filter;
 mod interrupt;
 mod letter;
 mod look;
+mod progress;
 mod reach;
 mod replay;
 mod seeing;

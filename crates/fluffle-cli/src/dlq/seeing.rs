@@ -158,17 +158,14 @@ pub(crate) async fn groups(args: &LookArgs) -> Result<bool, Failure> {
         }))?;
         return Ok(look.is_whole());
     }
-    let mut table = output::table(&["group", "letters", "oldest", "newest", "reason", "type", "origin", "error"]);
+    let mut table = output::table(&["group", "letters", "oldest", "newest", "cause"]);
     for (cause, group) in &groups {
         table.add_row([
             cause.key(),
             count(group.letters),
             ago(group.oldest),
             ago(group.newest),
-            safe(&cause.reason),
-            safe(&cause.type_name),
-            safe(&cause.origin),
-            safe(&cause.error),
+            safe(&in_words(cause)),
         ]);
     }
     println!("{table}");
@@ -184,6 +181,15 @@ fn group_json(cause: &Cause, group: &Group) -> Value {
         "type": cause.type_name, "origin": cause.origin, "error": cause.error, "example": group.example,
         "oldest": stamp(group.oldest), "newest": stamp(group.newest),
     })
+}
+
+/// What the letters of a group died of, as far as they have it in common.
+fn in_words(cause: &Cause) -> String {
+    let mut text = format!("{} in {}, {}", cause.reason, cut(&cause.origin, 80), cut(&cause.type_name, 80));
+    if !cause.error.is_empty() {
+        text.push_str(&format!(": {}", cut(&cause.error, 120)));
+    }
+    text
 }
 
 /// Why a letter died, in one line.

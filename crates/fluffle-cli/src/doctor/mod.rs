@@ -3,6 +3,7 @@
 pub(crate) mod api;
 pub(crate) mod args;
 mod conf;
+mod conflicts;
 mod connect;
 mod finding;
 pub(crate) mod json;
@@ -67,19 +68,24 @@ async fn report(args: &DoctorArgs) -> Result<Report, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let mut report = Report::default();
     let seconds = i64::try_from(now.as_secs())?;
+    let mut compared = false;
     if let Some(connection) = connect::connect(args, seconds, &mut report).await? {
         over_amqp(&connection, args, topology.as_ref(), &mut report).await?;
         // A broker that blocks publishers does not read this either, so it is bounded. The queue ends with the socket.
         let _ = tokio::time::timeout(ANSWER, connection.close(200, "examined".into())).await;
+        if let Some(topology) = &topology {
+            conflicts::compare(&args.broker, topology, &mut report).await?;
+            compared = true;
+        }
     }
     match by_api(args, settings.as_ref(), &mut report).await? {
         Some(snapshot) => {
             if let Some(topology) = &topology {
-                wanted::check(topology, &snapshot, &mut report);
+                wanted::check(topology, &snapshot, compared, &mut report);
             }
             rules::check(&snapshot, args, u64::try_from(now.as_millis())?, &mut report);
         }
-        None => without_api(topology.as_ref(), &mut report),
+        None => without_api(topology.as_ref(), compared, &mut report),
     }
     match &settings {
         Some(settings) => conf::check(settings, &mut report),
@@ -144,7 +150,7 @@ async fn by_api(
 }
 
 /// Says what would be known with the management API.
-fn without_api(topology: Option<&Topology>, report: &mut Report) {
+fn without_api(topology: Option<&Topology>, compared: bool, report: &mut Report) {
     let needs = "--api URL (rabbitmq-plugins enable rabbitmq_management)";
     for what in [
         "which queues there are beyond those that were named, their types, ages and redeliveries",
@@ -156,7 +162,7 @@ fn without_api(topology: Option<&Topology>, report: &mut Report) {
         report.unknown(what, needs);
     }
     if let Some(topology) = topology {
-        wanted::without_api(topology, report);
+        wanted::without_api(topology, compared, report);
     }
 }
 

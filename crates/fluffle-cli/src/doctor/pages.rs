@@ -13,6 +13,7 @@ pub(crate) const DEPRECATED: &str = "https://www.rabbitmq.com/docs/deprecated-fe
 pub(crate) const PLUGINS: &str = "https://www.rabbitmq.com/docs/plugins";
 pub(crate) const VHOSTS: &str = "https://www.rabbitmq.com/docs/vhosts#default-queue-type";
 pub(crate) const QUEUES: &str = "https://www.rabbitmq.com/docs/queues";
+pub(crate) const EQUIVALENCE: &str = "https://www.rabbitmq.com/docs/queues#property-equivalence";
 pub(crate) const CONSUMERS: &str = "https://www.rabbitmq.com/docs/consumers";
 pub(crate) const ACK_TIMEOUT: &str = "https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout";
 pub(crate) const CONFIRMS: &str = "https://www.rabbitmq.com/docs/confirms";

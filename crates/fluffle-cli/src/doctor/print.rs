@@ -50,7 +50,7 @@ pub(crate) fn text(report: &Report, output: &OutputArgs, width: usize) -> String
     text
 }
 
-/// The findings of one kind: what of each entity, and once why and how to mend it.
+/// The findings of one kind: what of each entity, once why, and each way to mend them.
 fn findings(text: &mut String, group: &[Finding], first: &Finding, output: &OutputArgs, width: usize) {
     let (label, colour) = match first.level {
         Level::Error => ("ERROR", Colour::Red),
@@ -66,8 +66,16 @@ fn findings(text: &mut String, group: &[Finding], first: &Finding, output: &Outp
         let _ = writeln!(text, "  and {} more, which --json lists", group.len() - ENTITIES);
     }
     paragraph(text, "  why   ", first.why, width);
-    // Not broken into lines, so that it can be copied.
-    let _ = writeln!(text, "  mend  {}", safe(&first.mend));
+    let mut mends: Vec<&str> = Vec::new();
+    for finding in group.iter().take(ENTITIES) {
+        if !mends.contains(&finding.mend.as_str()) {
+            mends.push(&finding.mend);
+        }
+    }
+    for mend in mends {
+        // Not broken into lines, so that it can be copied.
+        let _ = writeln!(text, "  mend  {}", safe(mend));
+    }
     for line in first.conf.iter().flat_map(|lines| lines.lines()) {
         let _ = writeln!(text, "  conf  {}", safe(line));
     }

@@ -61,7 +61,7 @@ pub(crate) fn shell(text: &str) -> String {
 }
 
 /// Text as a regular expression that matches it.
-fn pattern(text: &str) -> String {
+pub(crate) fn pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {
         if r"\.+*?()|[]{}^$".contains(character) {

@@ -7,6 +7,7 @@ use fluffle::{amqp::ExchangeKind, prelude::Topology};
 use crate::{
     common::failure::Failure,
     doctor::{
+        conflicts::DIFFERS,
         finding::{Evidence::ToldByTheManagementApi, Kind, Level, Report},
         pages,
         snapshot::Snapshot,
@@ -20,14 +21,6 @@ static PLUGIN: Kind = Kind {
           (503 COMMAND_INVALID).",
     page: pages::PLUGINS,
 };
-static DIFFERS: Kind = Kind {
-    id: "topology.differs",
-    level: Level::Error,
-    why: "The service does not start: a declaration has to be the same as what is there, or the broker answers 406 \
-          PRECONDITION_FAILED.",
-    page: pages::QUEUES,
-};
-
 /// The topology of `--topology`.
 pub(crate) fn read(file: &Path) -> Result<Topology, Failure> {
     Topology::from_toml_file(file).map_err(|error| Failure::new(format!("--topology {}: {error}", file.display())))
@@ -59,18 +52,21 @@ fn plugin(kind: &ExchangeKind) -> Option<(String, &'static str)> {
 }
 
 /// Says what cannot be known of the topology without the management API.
-pub(crate) fn without_api(topology: &Topology, report: &mut Report) {
+pub(crate) fn without_api(topology: &Topology, compared: bool, report: &mut Report) {
     if topology.exchanges().any(|exchange| plugin(exchange.kind()).is_some()) {
         report.unknown("whether the plugins for the topology's exchange types are enabled", "--api");
     }
-    report.unknown(
-        "whether queues and exchanges are as the topology declares them (else 406 at the start)",
-        "--api, or `fluffle topology plan`",
-    );
+    if !compared {
+        report.unknown(
+            "whether queues and exchanges are as the topology declares them (else 406 at the start)",
+            "a connection over AMQP, or --api",
+        );
+    }
 }
 
-/// Compares plugins, and the properties of queues and exchanges that can never be changed.
-pub(crate) fn check(topology: &Topology, snapshot: &Snapshot, report: &mut Report) {
+/// Compares plugins; and, if nothing was compared over AMQP, the properties of queues and exchanges that can never be
+/// changed.
+pub(crate) fn check(topology: &Topology, snapshot: &Snapshot, compared: bool, report: &mut Report) {
     let told = ToldByTheManagementApi;
     let known: Vec<String> =
         snapshot.overview.list("exchange_types").iter().map(|kind| kind.text("name").to_owned()).collect();
@@ -83,7 +79,7 @@ pub(crate) fn check(topology: &Topology, snapshot: &Snapshot, report: &mut Repor
             report.find(&PLUGIN, told, format!("exchange {}", exchange.name()), what, mend);
         }
         let is = snapshot.exchanges.iter().find(|other| other.text("name") == exchange.name());
-        let Some(is) = is else { continue };
+        let Some(is) = is.filter(|_| !compared) else { continue };
         let differences = [
             ("type", exchange.kind().to_string(), is.text("type").to_owned()),
             ("durable", exchange.is_durable().to_string(), is.is("durable").to_string()),
@@ -94,7 +90,7 @@ pub(crate) fn check(topology: &Topology, snapshot: &Snapshot, report: &mut Repor
     }
     for queue in topology.queues() {
         let is = snapshot.queues.iter().find(|other| other.text("name") == queue.name());
-        let Some(is) = is else { continue };
+        let Some(is) = is.filter(|_| !compared) else { continue };
         let differences = [
             ("x-queue-type", queue.kind().to_string(), is.text("type").to_owned()),
             ("durable", queue.is_durable().to_string(), is.is("durable").to_string()),

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use crossterm::event::{Event, EventStream};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::select_all};
 use ratatui::DefaultTerminal;
-use tokio::sync::watch;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 use crate::{
-    common::{failure::Failure, runtime::Interrupt},
+    common::failure::Failure,
     top::{
         args::TopArgs,
         draw::{Palette, draw},
         look::Look,
+        screen::Screen,
         view::{Next, View},
         watcher::{Watcher, now},
     },
@@ -21,38 +25,39 @@ use crate::{
 /// How often the screen is drawn when nothing happens: times on it go on.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The terminal in raw mode, on its other screen. Dropped, the terminal is as it was; after a panic as well, by
-/// ratatui's hook, before the panic's message is printed.
-struct Screen(DefaultTerminal);
+/// Every signal that by default ends the process and can be caught, but for those of a program that is broken (SIGSEGV
+/// and its like). After SIGKILL nobody is left to mend the terminal: `reset` does it.
+const ENDING: [SignalKind; 7] = [
+    SignalKind::interrupt(),
+    SignalKind::terminate(),
+    SignalKind::hangup(),
+    SignalKind::quit(),
+    SignalKind::alarm(),
+    SignalKind::user_defined1(),
+    SignalKind::user_defined2(),
+];
 
-impl Screen {
-    fn enter() -> Result<Self, Failure> {
-        match ratatui::try_init() {
-            Ok(terminal) => Ok(Self(terminal)),
-            Err(error) => {
-                // It may have got half of the way.
-                ratatui::restore();
-                Err(Failure::new(format!("the terminal cannot show the view: {error}; use --once")))
-            }
-        }
+/// The signals after which the view ends. From its making on, they no longer end the process by themselves.
+struct Ending(Vec<Signal>);
+
+impl Ending {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self(ENDING.into_iter().map(signal).collect::<Result<_, _>>()?))
     }
-}
 
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // A terminal that is gone cannot be told, and needs nothing.
-        let _ = self.0.show_cursor();
-        let _ = ratatui::try_restore();
+    /// Waits for the next of them.
+    async fn wait(&mut self) {
+        select_all(self.0.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
     }
 }
 
 pub(crate) async fn run(args: &TopArgs, watcher: Watcher) -> Result<(), Failure> {
-    let mut stop = Interrupt::new()?;
+    let mut stop = Ending::new()?;
     let mut screen = Screen::enter()?;
     let (send, looks) = watch::channel(None);
     let (end, ended) = watch::channel(());
     let watching = tokio::spawn(keep_looking(watcher, args.interval, send, ended));
-    let shown = show(args, &mut screen.0, looks, &mut stop).await;
+    let shown = show(args, screen.terminal(), looks, &mut stop).await;
     drop(screen);
     drop(end);
     // The watcher says goodbye to the broker; a look that hangs is not waited for.
@@ -83,7 +88,7 @@ async fn show(
     args: &TopArgs,
     terminal: &mut DefaultTerminal,
     mut looks: watch::Receiver<Option<Look>>,
-    stop: &mut Interrupt,
+    stop: &mut Ending,
 ) -> Result<(), Failure> {
     let palette = Palette { has_colour: args.output.has_colour() };
     let mut view = View::new(args.sort);
@@ -93,7 +98,12 @@ async fn show(
         let look = looks.borrow_and_update().clone();
         terminal.draw(|frame| draw(frame, &mut view, look.as_ref(), palette, now()))?;
         tokio::select! {
+            // After a panic of the watcher the terminal is restored, and must not be drawn on again.
+            biased;
             () = stop.wait() => return Ok(()),
+            looked = looks.changed() => {
+                looked.map_err(|_| Failure::new("looking at the broker crashed: its message is above"))?;
+            }
             event = keys.next() => match event {
                 Some(Ok(Event::Key(key))) => {
                     if view.key(key) == Next::End {
@@ -105,9 +115,6 @@ async fn show(
                 Some(Err(error)) => return Err(Failure::new(format!("the terminal gives no keys: {error}"))),
                 None => return Ok(()),
             },
-            looked = looks.changed() => {
-                looked.map_err(|_| Failure::new("looking at the broker crashed: its message is above"))?;
-            }
             _ = tick.tick() => {}
         }
     }

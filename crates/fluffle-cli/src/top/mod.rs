@@ -9,6 +9,7 @@ mod lost;
 mod order;
 mod pattern;
 mod print;
+mod screen;
 mod service;
 mod source;
 mod view;

@@ -81,7 +81,7 @@ pub(crate) async fn run(
     plan: &Plan,
     interrupted: &watch::Receiver<bool>,
 ) -> Result<Done, Failure> {
-    let mut probe = Probe::new(args).await?;
+    let mut probe = Probe::new(args, "topology").await?;
     let mut done = Done::default();
     for item in plan.items.iter().filter(|item| item.status.is_applied()) {
         let name = safe(&item.entity.name());

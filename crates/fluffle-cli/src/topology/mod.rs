@@ -3,17 +3,17 @@
 
 mod apply;
 pub(crate) mod args;
-mod compare;
+pub(crate) mod compare;
 mod definitions;
 mod export;
 mod graph;
-mod item;
-mod model;
+pub(crate) mod item;
+pub(crate) mod model;
 mod plan;
-mod probe;
+pub(crate) mod probe;
 mod show;
 mod source;
-mod steps;
+pub(crate) mod steps;
 pub(crate) mod target;
 mod told;
 

@@ -68,7 +68,8 @@ impl Plan {
 pub(crate) async fn make(args: &BrokerArgs, wanted: &Model) -> Result<Plan, Failure> {
     let Target { broker, vhost } = Target::of(args)?;
     let told = Told::read(args, &vhost).await?;
-    let mut survey = Survey { probe: Probe::new(args).await?, told, wanted, vhost, missing: BTreeSet::new() };
+    let mut survey =
+        Survey { probe: Probe::new(args, "topology").await?, told, wanted, vhost, missing: BTreeSet::new() };
     let items = survey.items().await;
     survey.probe.close().await;
     Ok(Plan { broker, vhost: survey.vhost, api: survey.told.is_some(), items: items? })

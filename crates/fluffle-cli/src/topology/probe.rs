@@ -54,6 +54,8 @@ pub(crate) struct Counts {
 /// Asks the broker, on a channel for each question. A refusal that closes the connection is survived.
 pub(crate) struct Probe<'a> {
     args: &'a BrokerArgs,
+    /// Which subcommand asks; in the connection's name.
+    subcommand: &'static str,
     connection: Connection,
 }
 
@@ -67,14 +69,14 @@ enum Answer<T> {
 }
 
 impl<'a> Probe<'a> {
-    pub(crate) async fn new(args: &'a BrokerArgs) -> Result<Self, Failure> {
-        Ok(Self { args, connection: amqp::connect(args, "topology").await? })
+    pub(crate) async fn new(args: &'a BrokerArgs, subcommand: &'static str) -> Result<Self, Failure> {
+        Ok(Self { args, subcommand, connection: amqp::connect(args, subcommand).await? })
     }
 
     /// A channel; on a new connection, if the broker closed the last one over a refusal.
     pub(crate) async fn channel(&mut self) -> Result<Channel, Failure> {
         if !self.connection.status().connected() {
-            self.connection = amqp::connect(self.args, "topology").await?;
+            self.connection = amqp::connect(self.args, self.subcommand).await?;
         }
         amqp::channel(&self.connection).await
     }

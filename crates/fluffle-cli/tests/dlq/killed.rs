@@ -16,21 +16,24 @@ use crate::{on_both, support::*};
 on_both!(a_replay_that_is_killed_five_times_loses_nothing_and_tells_its_doubles);
 
 /// How many letters are replayed. Large runs set the variable: 100000 take some minutes.
-const LETTERS: &str = "FLUFFLE_DLQ_LETTERS";
+pub(crate) const LETTERS: &str = "FLUFFLE_DLQ_LETTERS";
 
 const KILLS: u64 = 5;
 
-/// Letters of a batch.
-const BATCH: u64 = 64;
+/// Letters that are published before their confirms are waited for.
+const UNCONFIRMED: usize = 5000;
 
-async fn bury_many(bench: &Bench, count: u64) {
+/// Letters of a batch.
+pub(crate) const BATCH: u64 = 64;
+
+pub(crate) async fn bury_many(bench: &Bench, count: u64) {
     let mut confirms = Vec::new();
     for number in 0..count {
         let properties = letter(&format!("m{number}"), Reason::AttemptsExhausted, "away");
         let options = BasicPublishOptions::default();
         let sent = bench.channel.basic_publish("".into(), "orders.dead".into(), options, b"seven", properties).await;
         confirms.push(sent.unwrap());
-        if confirms.len() == 500 || number + 1 == count {
+        if confirms.len() == UNCONFIRMED || number + 1 == count {
             for confirm in confirms.drain(..) {
                 assert!(confirm.await.unwrap().is_ack());
             }
@@ -39,20 +42,32 @@ async fn bury_many(bench: &Bench, count: u64) {
 }
 
 fn start(bench: &Bench) -> Child {
-    bench.command(&["replay", "orders.dead", "--go", "--json"]).spawn().unwrap()
+    start_with(bench, BATCH)
 }
 
-fn kill(mut child: Child) {
+pub(crate) fn start_with(bench: &Bench, batch: u64) -> Child {
+    bench.command(&["replay", "orders.dead", "--go", "--json", "--batch", &batch.to_string()]).spawn().unwrap()
+}
+
+pub(crate) fn kill(mut child: Child) {
     assert!(child.try_wait().unwrap().is_none(), "the replay has ended before it could be killed");
     // SIGKILL.
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
-async fn has_at_least(bench: &Bench, child: &mut Child, queue: &str, count: u64) {
+fn read(pipe: Option<impl std::io::Read>) -> String {
+    let mut text = String::new();
+    pipe.unwrap().read_to_string(&mut text).unwrap();
+    text
+}
+
+pub(crate) async fn has_at_least(bench: &Bench, child: &mut Child, queue: &str, count: u64) {
     let until = Instant::now() + LIMIT * 5;
     while u64::from(bench.ready(queue).await) < count {
-        assert!(child.try_wait().unwrap().is_none(), "the replay has ended early");
+        if child.try_wait().unwrap().is_some() {
+            panic!("the replay has ended early: {:?} {:?}", read(child.stdout.take()), read(child.stderr.take()));
+        }
         assert!(Instant::now() < until, "`{queue}` has {} of {count}", bench.ready(queue).await);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

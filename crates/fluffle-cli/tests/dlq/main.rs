@@ -5,6 +5,8 @@ mod discarding;
 mod hostile;
 mod killed;
 mod limits;
+mod many;
+mod page;
 mod replaying;
 mod seeing;
 mod support;

@@ -188,6 +188,11 @@ pub(crate) async fn finish(child: Child) -> Ran {
 
 /// The properties of a dead letter of Fluffle that came from `orders`.
 pub(crate) fn letter(id: &str, reason: Reason, error: &str) -> BasicProperties {
+    letter_of(id, reason, error, Duration::from_secs(7200))
+}
+
+/// The same, first delivered so long ago.
+pub(crate) fn letter_of(id: &str, reason: Reason, error: &str, ago: Duration) -> BasicProperties {
     let info = DeadLetterInfo {
         reason,
         error: error.to_owned(),
@@ -196,7 +201,7 @@ pub(crate) fn letter(id: &str, reason: Reason, error: &str) -> BasicProperties {
             exchange: "shop".into(),
             key: "order.placed".into(),
             queue: "orders".into(),
-            first_seen: std::time::SystemTime::now() - Duration::from_secs(7200),
+            first_seen: std::time::SystemTime::now() - ago,
         },
     };
     let mut table = FieldTable::default();

@@ -7,5 +7,7 @@ mod boot;
 mod broken;
 mod certificates;
 mod client;
+mod cluster;
+mod conflicts;
 mod run;
 mod sound;

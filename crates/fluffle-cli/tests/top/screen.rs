@@ -44,6 +44,20 @@ fn the_view_survives_a_killed_broker_and_leaves_the_terminal_as_it_was() {
     over_api.expect_sane_end();
 }
 
+/// A terminal that is closed, Ctrl-\ from elsewhere, and others that end a process which does not catch them.
+#[test]
+fn every_signal_that_can_be_caught_leaves_the_terminal_as_it_was() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("amqp://guest:guest@{}", silent.local_addr().unwrap());
+    for signal in ["-HUP", "-QUIT", "-INT", "-TERM", "-ALRM", "-USR1", "-USR2"] {
+        let terminal = Terminal::top(80, &["--url", &url, "--queue", "orders"]);
+        terminal.wait_for("asking the broker");
+        assert!(terminal.is_on_other_screen());
+        assert!(Command::new("kill").args([signal, &terminal.program()]).status().unwrap().success());
+        terminal.expect_sane_end();
+    }
+}
+
 #[test]
 fn ctrl_c_and_escape_end_the_view_also_while_the_broker_gives_no_answer() {
     // A listener that accepts nobody: the connection is made, and no byte comes back.

@@ -31,9 +31,13 @@ impl Workload {
 
     fn terms(&self) -> String {
         let batch = self.batch.as_ref().map_or(String::new(), |batch| format!(" · batch {batch}"));
+        let in_flight = self.in_flight.map_or(String::new(), |most| format!(" · in flight {}", count(most)));
+        let order =
+            self.ordered_by.map_or(String::new(), |keys| format!(" · in order by {}", counted(keys as usize, "key")));
+        let lanes = if self.lanes > 1 { format!(" · {} lanes", self.lanes) } else { String::new() };
         let whole = if self.whole_batches { ", handled whole" } else { "" };
         format!(
-            "confirm {} · prefetch {} · {} · gzip {}{batch}{whole} · warm-up {} s · seed {}",
+            "confirm {}{in_flight} · prefetch {} · {}{order}{lanes} · gzip {}{batch}{whole} · warm-up {} s · seed {}",
             self.confirm, self.prefetch, self.guarantee, self.gzip, self.warm_up_s, self.seed
         )
     }

@@ -17,12 +17,13 @@ Examples:
   fluffle dlq replay orders.dead --reason attempts-exhausted           what would be done
   fluffle dlq replay orders.dead --reason attempts-exhausted --go      a few first, then the rest
   fluffle dlq replay orders.dead --to orders.fixed --rate 50 --go
+  fluffle dlq replay orders.dead --batch 1000 --go                     a million letters, faster
   fluffle dlq replay --from-file bad.ndjson --go
 
 Each copy is confirmed and routed before its letter is acked, so that nothing is lost however the
 replay ends. If it ended early, the same command goes on. It acks letters whose copies are in their
-queues already, sends those again of which that is unknown (at most 64), and tells how many messages
-may be there twice because of that.")]
+queues already, sends those again of which that is unknown (at most one batch, see --batch), and tells
+how many messages may be there twice because of that.")]
 pub(crate) struct ReplayArgs {
     /// The dead-letter queue
     #[arg(required_unless_present = "from_file", conflicts_with = "from_file")]
@@ -39,6 +40,9 @@ pub(crate) struct ReplayArgs {
     /// No more than so many letters a second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
+    /// Letters that are sent at a time, 1,000 at most. More are faster; and so many may be there twice after a kill
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) batch: u64,
     /// Replay so many letters first, and wait whether they come back; 0: do not
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) canary: u64,

@@ -28,9 +28,6 @@ use crate::{
     },
 };
 
-/// Letters of a batch. So many at most may be there twice after a kill.
-const BATCH: u64 = 64;
-
 /// How long the broker may take to confirm the copies of a batch.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
 
@@ -123,7 +120,7 @@ impl<'a> Run<'a> {
 
     /// Takes letters until there are enough for a batch.
     async fn take(&mut self) -> Result<Vec<Item>, Failure> {
-        let mut most = BATCH;
+        let mut most = self.args.batch;
         if let Some(rate) = self.args.rate {
             most = most.min((u64::from(rate) / 10).max(1));
         }

@@ -121,7 +121,7 @@ impl Source {
     pub(crate) async fn arrivals(&self) -> Result<Option<u64>, Failure> {
         match self {
             Self::Queue(look) => {
-                let left = look.depth.ready.saturating_sub(look.taken);
+                let left = look.depth.ready.saturating_sub(look.handed_out());
                 Ok(Some(look.ready().await?.saturating_sub(left)))
             }
             Self::File(_) => Ok(None),

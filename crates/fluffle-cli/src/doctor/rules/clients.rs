@@ -256,10 +256,20 @@ fn check_consumer(snapshot: &Snapshot, consumer: &Object, report: &mut Report) {
     let waiting = queue.and_then(|queue| queue.number("messages_ready")).unwrap_or(0);
     match consumer.number("prefetch_count") {
         // A prefetch for the channel is a finding of its own.
-        Some(0) if !has_global_prefetch(snapshot, consumer) => {
+        Some(0) if global_prefetch(snapshot, consumer).is_none_or(|most| most == 0) => {
             let mend = "let the client call basic.qos with 100 to 300 before basic.consume";
+            let what = match global_prefetch(snapshot, consumer) {
+                Some(_) => "it has no prefetch limit".to_owned(),
+                None => {
+                    report.unknown(
+                        format!("whether the channel of {entity} has a global prefetch"),
+                        "rabbitmqctl list_channels name global_prefetch_count (since RabbitMQ 4 the API is silent)",
+                    );
+                    "it has no prefetch limit of its own, and one of its channel would be deprecated".to_owned()
+                }
+            };
             report
-                .find(&UNLIMITED, told, entity, "it has no prefetch limit", mend)
+                .find(&UNLIMITED, told, entity, what, mend)
                 .conf("default_consumer_prefetch.count = 250\ndefault_consumer_prefetch.global = false");
         }
         Some(1) if waiting >= WAITING => {
@@ -275,10 +285,11 @@ fn check_consumer(snapshot: &Snapshot, consumer: &Object, report: &mut Report) {
     }
 }
 
-fn has_global_prefetch(snapshot: &Snapshot, consumer: &Object) -> bool {
+/// The prefetch of the consumer's whole channel; `None` if the API does not tell it, as since RabbitMQ 4.
+fn global_prefetch(snapshot: &Snapshot, consumer: &Object) -> Option<u64> {
     let name = consumer.text("channel_details/name");
     let channel = snapshot.channels.iter().find(|channel| channel.text("name") == name);
-    channel.and_then(|channel| channel.number("global_prefetch_count")).is_some_and(|most| most > 0)
+    channel.and_then(|channel| channel.number("global_prefetch_count"))
 }
 
 fn check_batch(snapshot: &Snapshot, queue: &str, batch: u64, report: &mut Report) {

@@ -11,7 +11,7 @@ use crate::doctor::{
     json::Object,
     pages,
     routes::{Routes, Way},
-    snapshot::{Snapshot, shell},
+    snapshot::{Snapshot, pattern, shell},
 };
 
 static TRANSIENT: Kind = Kind {
@@ -36,7 +36,8 @@ static REPLICAS_AWAY: Kind = Kind {
 static FEW_REPLICAS: Kind = Kind {
     id: "queue.too_few_replicas",
     level: Level::Warning,
-    why: "The queue stops, or is lost, with a single node, although the cluster has enough nodes for three replicas.",
+    why: "The queue has fewer replicas than the cluster has nodes to give it three (or two, if it has two): it was \
+          declared when there were fewer nodes, or with a smaller group. It stops, or is lost, with a single node.",
     page: pages::QUORUM,
 };
 static NOT_REPLICATED: Kind = Kind {
@@ -97,6 +98,8 @@ static EXCHANGE_UNBOUND: Kind = Kind {
     page: pages::UNROUTABLE,
 };
 
+/// The replicas that a queue should have, if there are so many nodes: RabbitMQ's default, also of larger clusters.
+const REPLICAS: usize = 3;
 /// Redeliveries before they are told: fewer may come from one restart of a consumer.
 const REDELIVERIES: u64 = 100;
 
@@ -107,9 +110,9 @@ pub(super) fn check(
     args: &DoctorArgs,
     report: &mut Report,
 ) {
-    let nodes = snapshot.nodes.iter().filter(|node| node.is("running")).count();
     for queue in &snapshot.queues {
-        check_kind(snapshot, queue, nodes, report);
+        check_kind(snapshot, queue, report);
+        check_replicas(snapshot, queue, report);
         check_messages(snapshot, queue, graveyards.contains(queue.text("name")), args, report);
     }
     check_exchanges(snapshot, routes, report);
@@ -135,7 +138,7 @@ fn entity(queue: &Object) -> String {
     format!("queue {}", queue.text("name"))
 }
 
-fn check_kind(snapshot: &Snapshot, queue: &Object, nodes: usize, report: &mut Report) {
+fn check_kind(snapshot: &Snapshot, queue: &Object, report: &mut Report) {
     let (told, entity) = (ToldByTheManagementApi, entity(queue));
     if queue.flag("durable") == Some(false) && !queue.is("exclusive") {
         let mend = "declare it durable, or exclusive to its connection: `fluffle topology plan` shows the steps";
@@ -146,29 +149,6 @@ fn check_kind(snapshot: &Snapshot, queue: &Object, nodes: usize, report: &mut Re
         let mend = format!("start the node {}, or read in its log why the queue ended", queue.text("node"));
         report.find(&STATE, told, &entity, format!("it is {state}"), mend);
     }
-    if let (Some(members), Some(online)) = (queue.length("members"), queue.length("online"))
-        && online < members
-    {
-        let mend = "rabbitmqctl cluster_status shows which node is away: start it, or take it out of the cluster with \
-                    rabbitmqctl forget_cluster_node";
-        report.find(&REPLICAS_AWAY, told, &entity, format!("{online} of its {members} replicas are there"), mend);
-    }
-    match queue.length("members") {
-        Some(members) if members < 3 && nodes >= 3 => {
-            let mend = format!(
-                "rabbitmq-queues grow <node> all{} --queue-pattern {}",
-                snapshot.vhost_option().replace("--vhost", "--vhost-pattern"),
-                shell(queue.text("name"))
-            );
-            let what = format!("{members} replicas on {nodes} nodes");
-            report.find(&FEW_REPLICAS, told, &entity, what, mend);
-        }
-        None if nodes > 1 && queue.text("type") == "classic" && queue.is("durable") && !queue.is("exclusive") => {
-            let mend = "move it to a quorum queue: `fluffle topology plan` shows the steps";
-            report.find(&NOT_REPLICATED, told, &entity, format!("a classic queue on {nodes} nodes"), mend);
-        }
-        _ => {}
-    }
     if queue.setting_text("queue-mode").is_some() && snapshot.version() >= (3, 12) {
         let mend = "take x-queue-mode out of its declaration and policies with the next new queue";
         report.find(&LAZY, told, &entity, "it has a queue-mode", mend);
@@ -177,6 +157,49 @@ fn check_kind(snapshot: &Snapshot, queue: &Object, nodes: usize, report: &mut Re
         let mend = "declare it anew with x-max-priority of 5 or less: `fluffle topology plan` shows the steps";
         report.find(&PRIORITIES, told, &entity, format!("x-max-priority is {most}"), mend);
     }
+}
+
+/// Counts replicas against all nodes of the cluster, those that are down included: they come back.
+fn check_replicas(snapshot: &Snapshot, queue: &Object, report: &mut Report) {
+    let (told, entity, nodes) = (ToldByTheManagementApi, entity(queue), snapshot.nodes.len());
+    let Some(members) = queue.length("members") else {
+        if nodes > 1 && queue.text("type") == "classic" && queue.is("durable") && !queue.is("exclusive") {
+            let mend = "move it to a quorum queue: `fluffle topology plan` shows the steps";
+            report.find(&NOT_REPLICATED, told, &entity, format!("a classic queue on {nodes} nodes"), mend);
+        }
+        return;
+    };
+    if let Some(online) = queue.length("online")
+        && online < members
+    {
+        let mend = "rabbitmqctl cluster_status shows which node is away: start it, or take it out of the cluster with \
+                    rabbitmqctl forget_cluster_node";
+        report.find(&REPLICAS_AWAY, told, &entity, format!("{online} of its {members} replicas are there"), mend);
+    }
+    if members < nodes.min(REPLICAS) {
+        let what = format!("{members} of {nodes} nodes have a replica");
+        report.find(&FEW_REPLICAS, told, &entity, what, grow(snapshot, queue, members));
+    }
+}
+
+/// The commands that give a queue its missing replicas.
+fn grow(snapshot: &Snapshot, queue: &Object, members: usize) -> String {
+    let have = queue.texts("members");
+    let without = snapshot.nodes.iter().map(|node| node.text("name")).filter(|name| !have.iter().any(|it| it == name));
+    let missing = without.take(REPLICAS.saturating_sub(members));
+    let commands = missing.map(|node| match queue.text("type") {
+        "stream" => {
+            let (vhost, name) = (snapshot.vhost_option(), shell(queue.text("name")));
+            format!("rabbitmq-streams add_replica{vhost} {name} {}", shell(node))
+        }
+        _ => format!(
+            "rabbitmq-queues grow {} all --vhost-pattern {} --queue-pattern {}",
+            shell(node),
+            shell(&format!("^{}$", pattern(&snapshot.vhost))),
+            shell(&format!("^{}$", pattern(queue.text("name")))),
+        ),
+    });
+    commands.collect::<Vec<_>>().join("; ")
 }
 
 fn check_messages(snapshot: &Snapshot, queue: &Object, is_graveyard: bool, args: &DoctorArgs, report: &mut Report) {

@@ -16,12 +16,16 @@ fn objects(value: Value) -> Vec<Object> {
     Object::new(value).into_list()
 }
 
-fn found(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
+fn report(snapshot: &Snapshot) -> Report {
     let line = Line::parse_from(["doctor", "--url", "amqp://localhost"]);
     let mut report = Report::default();
     check(snapshot, &line.args, 0, &mut report);
     report.sort();
-    report.findings.into_iter().map(|finding| (finding.id, finding.entity)).collect()
+    report
+}
+
+fn found(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
+    report(snapshot).findings.into_iter().map(|finding| (finding.id, finding.entity)).collect()
 }
 
 fn node(name: &str, changed: &[(&str, Value)]) -> Value {
@@ -75,6 +79,7 @@ fn replicas_of_queues_are_counted_against_the_nodes() {
             queue("whole", json!(["a", "b", "c"]), json!(["a", "b", "c"])),
             queue("away", json!(["a", "b", "c"]), json!(["a", "c"])),
             queue("few", json!(["a"]), json!(["a"])),
+            {"name": "log", "type": "stream", "durable": true, "members": ["a", "b"], "online": ["a", "b"]},
             {"name": "single", "type": "classic", "durable": true},
             {"name": "lost", "type": "classic", "durable": false, "exclusive": true, "state": "down"},
         ])),
@@ -86,9 +91,31 @@ fn replicas_of_queues_are_counted_against_the_nodes() {
             ("queue.not_running", "queue lost".to_owned()),
             ("queue.replicas_away", "queue away".to_owned()),
             ("queue.too_few_replicas", "queue few".to_owned()),
+            ("queue.too_few_replicas", "queue log".to_owned()),
             ("queue.not_replicated", "queue single".to_owned()),
         ]
     );
+    let mends = |snapshot: &Snapshot| -> Vec<String> {
+        let report = report(snapshot);
+        let few = report.findings.into_iter().filter(|finding| finding.id == "queue.too_few_replicas");
+        few.map(|finding| finding.mend).collect()
+    };
+    let grow = |node| format!("rabbitmq-queues grow {node} all --vhost-pattern '^shop$' --queue-pattern '^few$'");
+    let shop = Snapshot { vhost: "shop".into(), ..snapshot };
+    assert_eq!(
+        mends(&shop),
+        [format!("{}; {}", grow("b"), grow("c")), "rabbitmq-streams add_replica --vhost shop log c".to_owned()]
+    );
+    // A node that is down is still one that should have a replica; more than three replicas are a choice.
+    let nodes = |down| objects(json!([node("a", &[]), node("b", &[]), node("c", &[("running", json!(down))])]));
+    let two = || objects(json!([queue("two", json!(["a", "b"]), json!(["a", "b"]))]));
+    for running in [true, false] {
+        let snapshot = Snapshot { nodes: nodes(running), queues: two(), ..Snapshot::default() };
+        assert!(found(&snapshot).iter().any(|(id, _)| *id == "queue.too_few_replicas"));
+    }
+    let five = objects(json!(["a", "b", "c", "d", "e"].map(|name| node(name, &[]))));
+    let three = objects(json!([queue("three", json!(["a", "b", "c"]), json!(["a", "b", "c"]))]));
+    assert_eq!(found(&Snapshot { nodes: five, queues: three, ..Snapshot::default() }), []);
 }
 
 #[test]
