@@ -1,8 +1,10 @@
 //! Development commands of the project. `cargo xtask help` lists them.
 
+mod book;
 mod broker;
 mod interop;
 mod rabbitmq4;
+mod release;
 mod step;
 mod suite;
 
@@ -35,6 +37,11 @@ Commands:
                        interop/README.md.
   rabbitmq4 [DIR]      Install a RabbitMQ 4 into a folder (default target/rabbitmq4), with
                        debootstrap, and print how to run the tests on it. Needs root or sudo.
+  book [--open]        Build the guide (book/) into target/book, with mdbook. If mdbook is missing, it is
+                       installed into target/tools with cargo.
+  release --dry-run    Make the packages for crates.io, build each from its package, and test a service
+                       that has the packages alone. Publishes nothing. Takes some minutes, so it is no
+                       part of `ci`. Uncommitted changes are refused; --allow-dirty takes them.
   help                 Show this.
 
 Examples need no broker: without AMQP_URL they use one inside their own process.
@@ -73,6 +80,8 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
         "quakes" => example("quakes", arguments),
         "torture" => torture(arguments),
         "interop" => interop::run(arguments),
+        "book" => book::build(arguments),
+        "release" => release::run(arguments),
         "example" => match arguments.split_first() {
             Some((name, rest)) => example(name, rest),
             // Without a name for `--bin`, Cargo lists all names.

@@ -193,6 +193,8 @@
 //! retried through a queue, where it has no position (`None` above). To have its effects once as well, record its id
 //! with [`postgres::seen::insert`] as under [De-duplication](#de-duplication).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod actor;
 mod error;
 mod offsets;

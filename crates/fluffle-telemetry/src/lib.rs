@@ -1,5 +1,7 @@
 //! See why: metrics, traces, health and a live page of the supervision tree, for services built with Fluffle.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod depths;
 #[cfg(feature = "metrics-facade")]
 pub mod facade;

@@ -30,6 +30,8 @@
 //! - [`Limits`] bound everything that comes from outside. Past a limit, the result is a typed error, never an
 //!   allocation.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod batch;
 mod codec;
 mod content_type;

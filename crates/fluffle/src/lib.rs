@@ -60,6 +60,8 @@
 //!
 //! `traces`: `telemetry::traces`, spans of messages for OpenTelemetry.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod app;
 #[cfg(feature = "embedded")]
 mod embedded;

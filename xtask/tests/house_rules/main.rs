@@ -6,6 +6,7 @@
 //! - [`names`]: one name for one thing
 //! - [`columns`]: the width of a line
 //! - [`architecture`]: what ARCHITECTURE.md names
+//! - [`links`]: where links of documents lead
 //!
 //! Each has its table or its limit at the top. A rule that is in the way is changed there, with its reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -17,6 +18,7 @@ mod definitions;
 mod imports;
 mod krate;
 mod layers;
+mod links;
 mod names;
 mod paths;
 mod sources;

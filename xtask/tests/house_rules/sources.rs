@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::krate::Krate;
 
 /// The folders that hold Rust files of the workspace.
-const FOLDERS: [&str; 8] = ["crates", "proto", "examples", "benches", "interop", "torture", "conformance", "xtask"];
+const FOLDERS: [&str; 9] =
+    ["crates", "book", "proto", "examples", "benches", "interop", "torture", "conformance", "xtask"];
 
 /// The workspace's folder.
 pub(crate) fn root() -> PathBuf {
