@@ -108,7 +108,10 @@ fn offences(page: &str, text: &str, pages: &BTreeMap<String, String>) -> Vec<(us
         } else if own.is_none() && page.starts_with(GUIDE) && !to.starts_with(GUIDE) {
             found.push((line, format!("{target}: outside of the guide; write {}{to}", OWN[0])));
         } else if to.starts_with(GUIDE) && to.ends_with("README.md") {
-            found.push((line, format!("{target}: mdBook calls it index.html, and links README.html; name it index.md")));
+            found.push((
+                line,
+                format!("{target}: mdBook links it as README.html, which is not there; name it index.md"),
+            ));
         } else if let (Some(known), Some(anchor)) = (known, anchor)
             && !headings(known).contains(anchor)
         {
