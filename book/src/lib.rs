@@ -27,7 +27,7 @@ macro_rules! chapters {
 chapters! {
     why: "why.md",
     first_service: "first-service.md",
-    concepts: "concepts/README.md",
+    concepts: "concepts/index.md",
     tree: "concepts/tree.md",
     delivery: "concepts/delivery.md",
     settlement: "concepts/settlement.md",
@@ -45,7 +45,7 @@ chapters! {
     operating: "operating.md",
     scaling: "scaling.md",
     security: "security.md",
-    coming_from: "coming-from/README.md",
+    coming_from: "coming-from/index.md",
     lapin: "coming-from/lapin.md",
     spring_amqp: "coming-from/spring-amqp.md",
     masstransit: "coming-from/masstransit.md",

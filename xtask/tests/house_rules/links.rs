@@ -50,6 +50,7 @@ fn the_rules_see_a_link_that_leads_nowhere() {
         page("docs/A.md", "# The `first` one\n## It's (here)\n## Twice\n## Twice\n"),
         page("README.md", "# Start\n"),
         page("book/chapters/one.md", "# One\n"),
+        page("book/chapters/two/README.md", "# Two\n"),
     ]);
     let problems = |from: &str, text: &str| offences(from, text, &pages).len();
     for good in [
@@ -76,6 +77,7 @@ fn the_rules_see_a_link_that_leads_nowhere() {
         assert_eq!(problems("README.md", bad), 1, "{bad}");
     }
     assert_eq!(problems("book/chapters/one.md", "[a](../../README.md)"), 1, "mdBook does not render it");
+    assert_eq!(problems("book/chapters/one.md", "[a](two/README.md)"), 1, "mdBook gives it another name");
 }
 
 /// Each document by its path in the repository.
@@ -105,6 +107,11 @@ fn offences(page: &str, text: &str, pages: &BTreeMap<String, String>) -> Vec<(us
             found.push((line, format!("{target}: no such file")));
         } else if own.is_none() && page.starts_with(GUIDE) && !to.starts_with(GUIDE) {
             found.push((line, format!("{target}: outside of the guide; write {}{to}", OWN[0])));
+        } else if to.starts_with(GUIDE) && to.ends_with("README.md") {
+            found.push((
+                line,
+                format!("{target}: mdBook links it as README.html, which is not there; name it index.md"),
+            ));
         } else if let (Some(known), Some(anchor)) = (known, anchor)
             && !headings(known).contains(anchor)
         {
