@@ -59,7 +59,9 @@ impl Handled {
     pub(crate) fn complete(&self, count: usize) -> usize {
         let seen: Vec<usize> = self.0.lock().unwrap().iter().map(|(number, _)| *number).collect();
         let mut missing: BTreeSet<usize> = (0..count).collect();
-        seen.iter().for_each(|number| drop(missing.remove(number)));
+        for number in &seen {
+            missing.remove(number);
+        }
         assert!(missing.is_empty(), "lost: {missing:?}");
         seen.len() - count
     }
