@@ -102,16 +102,18 @@ struct HandBack {
 /// The right to settle a message. Dropped unused, it settles the message as [`SendOutcome::Closed`].
 pub(crate) struct OutcomeSender {
     pending: Arc<Pending>,
-    /// The span of the message, if it has one.
-    span: Option<Box<Following>>,
-    /// What keeps its routing key busy, if batches wait for that. In a box, because most publishers have no such
-    /// batches.
-    unconfirmed: Option<Box<Unconfirmed>>,
+    /// In a box, because most messages have none, and each has an `OutcomeSender`.
+    attached: Option<Box<Attached>>,
 }
 
-/// A span that waits for the outcome. In a box of its own, because most messages have none, and each has an
-/// `OutcomeSender`.
-struct Following(Box<dyn PublishSpan>);
+/// What ends with the outcome.
+#[derive(Default)]
+struct Attached {
+    /// The span of the message.
+    span: Option<Box<dyn PublishSpan>>,
+    /// What keeps its routing key busy, if batches wait for that.
+    unconfirmed: Option<Unconfirmed>,
+}
 
 impl Pending {
     pub(crate) fn new(id: Arc<str>, to: Address, deadline: Instant, kept: Kept) -> (Arc<Self>, OutcomeSender) {
@@ -126,7 +128,7 @@ impl Pending {
             news: Notify::new(),
             hand_back: Mutex::default(),
         });
-        (Arc::clone(&pending), OutcomeSender { pending, span: None, unconfirmed: None })
+        (Arc::clone(&pending), OutcomeSender { pending, attached: None })
     }
 
     /// The destination, as errors and log lines name it.
@@ -232,17 +234,21 @@ impl OutcomeSender {
 
     /// The message has a span, which ends with its outcome.
     pub(crate) fn follow(&mut self, span: Option<Box<dyn PublishSpan>>) {
-        self.span = span.map(|span| Box::new(Following(span)));
+        if span.is_some() {
+            self.attached.get_or_insert_default().span = span;
+        }
     }
 
     /// The message keeps its routing key busy until its outcome is known.
     pub(crate) fn keep_busy(&mut self, unconfirmed: Option<Unconfirmed>) {
-        self.unconfirmed = unconfirmed.map(Box::new);
+        if unconfirmed.is_some() {
+            self.attached.get_or_insert_default().unconfirmed = unconfirmed;
+        }
     }
 
     /// Whether the message keeps its routing key busy.
     pub(crate) fn keeps_busy(&self) -> bool {
-        self.unconfirmed.is_some()
+        self.attached.as_ref().is_some_and(|attached| attached.unconfirmed.is_some())
     }
 
     /// The message that this reply settles, for one more sender.
@@ -298,16 +304,16 @@ impl OutcomeSender {
     }
 
     fn end_span(&mut self, result: PublishResult) {
-        if let Some(following) = self.span.take() {
+        if let Some(span) = self.attached.as_mut().and_then(|attached| attached.span.take()) {
             let withdrawn = self.pending.travel.withdrawn();
-            trace::settle(Some(following.0), if withdrawn { PublishResult::Withdrawn } else { result });
+            trace::settle(Some(span), if withdrawn { PublishResult::Withdrawn } else { result });
         }
     }
 
     fn tell(&mut self, outcome: SendOutcome) {
         // Before its senders hear of it, so that they can rely on it: what they send next finds its key free.
         self.end_span(outcome.result());
-        self.unconfirmed = None;
+        self.attached = None;
         if self.pending.outcome.set(outcome).is_ok() {
             self.pending.news.notify_waiters();
         }
@@ -318,7 +324,9 @@ impl Drop for OutcomeSender {
     fn drop(&mut self) {
         if self.pending.safe.get().is_some() {
             // The journal has the message and publishes it, and its sender has gone: the span ends without an outcome.
-            self.span = None;
+            if let Some(attached) = &mut self.attached {
+                attached.span = None;
+            }
         }
         self.tell(SendOutcome::Closed);
     }
