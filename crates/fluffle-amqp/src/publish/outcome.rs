@@ -102,13 +102,14 @@ struct HandBack {
 /// The right to settle a message. Dropped unused, it settles the message as [`SendOutcome::Closed`].
 pub(crate) struct OutcomeSender {
     pending: Arc<Pending>,
-    /// In a box, because most messages have nothing in it, and each has an `OutcomeSender`.
-    until_outcome: Option<Box<UntilOutcome>>,
+    /// In a box, because most messages have none, and each has an `OutcomeSender`.
+    attached: Option<Box<Attached>>,
 }
 
-/// What a message has until its outcome is known.
+/// What ends with the outcome.
 #[derive(Default)]
-struct UntilOutcome {
+struct Attached {
+    /// The span of the message.
     span: Option<Box<dyn PublishSpan>>,
     /// What keeps its routing key busy, if batches wait for that.
     unconfirmed: Option<Unconfirmed>,
@@ -127,7 +128,7 @@ impl Pending {
             news: Notify::new(),
             hand_back: Mutex::default(),
         });
-        (Arc::clone(&pending), OutcomeSender { pending, until_outcome: None })
+        (Arc::clone(&pending), OutcomeSender { pending, attached: None })
     }
 
     /// The destination, as errors and log lines name it.
@@ -234,20 +235,20 @@ impl OutcomeSender {
     /// The message has a span, which ends with its outcome.
     pub(crate) fn follow(&mut self, span: Option<Box<dyn PublishSpan>>) {
         if span.is_some() {
-            self.until_outcome.get_or_insert_default().span = span;
+            self.attached.get_or_insert_default().span = span;
         }
     }
 
     /// The message keeps its routing key busy until its outcome is known.
     pub(crate) fn keep_busy(&mut self, unconfirmed: Option<Unconfirmed>) {
         if unconfirmed.is_some() {
-            self.until_outcome.get_or_insert_default().unconfirmed = unconfirmed;
+            self.attached.get_or_insert_default().unconfirmed = unconfirmed;
         }
     }
 
     /// Whether the message keeps its routing key busy.
     pub(crate) fn keeps_busy(&self) -> bool {
-        self.until_outcome.as_ref().is_some_and(|until| until.unconfirmed.is_some())
+        self.attached.as_ref().is_some_and(|attached| attached.unconfirmed.is_some())
     }
 
     /// The message that this reply settles, for one more sender.
@@ -303,7 +304,7 @@ impl OutcomeSender {
     }
 
     fn end_span(&mut self, result: PublishResult) {
-        if let Some(span) = self.until_outcome.as_mut().and_then(|until| until.span.take()) {
+        if let Some(span) = self.attached.as_mut().and_then(|attached| attached.span.take()) {
             let withdrawn = self.pending.travel.withdrawn();
             trace::settle(Some(span), if withdrawn { PublishResult::Withdrawn } else { result });
         }
@@ -312,7 +313,7 @@ impl OutcomeSender {
     fn tell(&mut self, outcome: SendOutcome) {
         // Before its senders hear of it, so that they can rely on it: what they send next finds its key free.
         self.end_span(outcome.result());
-        self.until_outcome = None;
+        self.attached = None;
         if self.pending.outcome.set(outcome).is_ok() {
             self.pending.news.notify_waiters();
         }
@@ -323,8 +324,8 @@ impl Drop for OutcomeSender {
     fn drop(&mut self) {
         if self.pending.safe.get().is_some() {
             // The journal has the message and publishes it, and its sender has gone: the span ends without an outcome.
-            if let Some(until) = &mut self.until_outcome {
-                until.span = None;
+            if let Some(attached) = &mut self.attached {
+                attached.span = None;
             }
         }
         self.tell(SendOutcome::Closed);
