@@ -139,6 +139,11 @@ impl Lines {
         self.by_key.get(key).and_then(|line| line.refusals.as_ref()).map_or(now, |refusals| refusals.since)
     }
 
+    /// Whether message `sequence` is the first of its line, and was refused.
+    pub(super) fn was_refused(&self, key: &Key, sequence: u64) -> bool {
+        self.by_key.get(key).is_some_and(|line| line.first == sequence && line.refusals.is_some())
+    }
+
     /// The queue has refused message `sequence`, which is published again later.
     pub(super) fn refused(&mut self, key: Key, sequence: u64, backoff: &Backoff, now: Instant) {
         let line = self.by_key.entry(key).or_insert_with(|| Line::new(sequence, None));
