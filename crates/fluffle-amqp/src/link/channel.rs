@@ -25,7 +25,8 @@ use crate::{
     link::{
         bounded::{OPERATION_TIMEOUT, OperationError, bounded},
         class::{Class, ClientError, Operation, classify, reply},
-        connection::{ConnectionActor, ConnectionShared, Declare, LeaveNode, OpenChannel},
+        connection::{ConnectionActor, Declare, LeaveNode, OpenChannel},
+        connection_shared::ConnectionShared,
         outage::{Seat, Traffic},
         socket,
     },

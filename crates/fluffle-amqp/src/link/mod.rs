@@ -5,6 +5,7 @@ pub(crate) mod broker;
 pub(crate) mod channel;
 pub(crate) mod class;
 pub(crate) mod connection;
+pub(crate) mod connection_shared;
 pub(crate) mod declare;
 pub(crate) mod depth;
 pub(crate) mod endpoint;

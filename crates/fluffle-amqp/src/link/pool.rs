@@ -17,7 +17,8 @@ use crate::{
     base::clock,
     link::{
         broker::Broker,
-        connection::{self, ConnectionActor, ConnectionShared},
+        connection::{self, ConnectionActor},
+        connection_shared::ConnectionShared,
         learned::{Learned, most_slots},
         pending_starts::PendingStarts,
         topology_store::TopologyStore,

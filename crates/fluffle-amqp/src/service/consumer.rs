@@ -10,7 +10,9 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     base::clock,
     consume::session::settings::SharedSettings,
-    link::{channel::ChannelShared, connection::ConnectionShared, pending_starts::Started, pool::ConnectionSlot},
+    link::{
+        channel::ChannelShared, connection_shared::ConnectionShared, pending_starts::Started, pool::ConnectionSlot,
+    },
     publish::send_queue::SendQueue,
     service::{
         claims::{Name, TypeClaim},

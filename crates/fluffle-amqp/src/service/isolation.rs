@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::{
     base::drain::Step,
     consume,
-    link::{channel, connection::ConnectionShared},
+    link::{channel, connection_shared::ConnectionShared},
     service::{
         Inner, Service,
         consumer::{Placed, Removed},

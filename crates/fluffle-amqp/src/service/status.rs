@@ -9,7 +9,7 @@ use crate::{
     base::consumer_state::ConsumerState,
     consume::{events::stats::ConsumerStats, message::progress::Offsets, settle::reader::Reader},
     flow::switch::SwitchStatus,
-    link::{channel::ChannelShared, connection::ConnectionShared, standing::Stands},
+    link::{channel::ChannelShared, connection_shared::ConnectionShared, standing::Stands},
     publish::{send_queue::status::PublisherStatus, stats::PublisherStats},
     request::actor::RequesterStatus,
     service::{Service, consumer::Consumer},

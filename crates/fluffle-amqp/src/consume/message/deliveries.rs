@@ -10,7 +10,7 @@ use lapin::{message::Delivery, types::AMQPValue};
 
 use crate::{
     link::{
-        connection::ConnectionShared,
+        connection_shared::ConnectionShared,
         sanitizer::{self, Peer},
     },
     topology::QueueKind,

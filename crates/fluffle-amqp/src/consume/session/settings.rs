@@ -33,7 +33,8 @@ use crate::{
         },
     },
     link::{
-        connection::{ConnectionActor, ConnectionShared},
+        connection::ConnectionActor,
+        connection_shared::ConnectionShared,
         outage::{Traffic, UnderWay},
         pool::PooledConnection,
     },

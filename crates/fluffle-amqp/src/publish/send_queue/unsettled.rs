@@ -81,6 +81,8 @@ impl Unsettled {
         let mut rows = self.rows();
         for mut entry in entries {
             let sequence = rows.next;
+            // A message that comes from the journal again was on the wire before.
+            entry.on_the_wire = false;
             if entry.withdrawn() || on_the_wire && !rows.goes(&mut entry, sequence) {
                 withdrawn += entry.items();
                 continue;
