@@ -438,8 +438,7 @@ pub(crate) fn retire<A>(
 ) where
     A: Actor<Context = Context<A>>,
 {
-    ctx.spawn(wrap_future(channel.post(Retire)).map(|_, _: &mut A, _| ()));
-    ctx.run_later(PARKED, move |_, ctx| ctx.fail(if_not_stopped()));
+    part(channel, Retire, if_not_stopped, ctx);
 }
 
 /// For an actor whose channel works and gets no work done by its node: lets the connection go to another node, which
@@ -452,8 +451,7 @@ pub(crate) fn leave_node<A>(
 ) where
     A: Actor<Context = Context<A>>,
 {
-    ctx.spawn(wrap_future(channel.post(LeaveNode { cause })).map(|_, _: &mut A, _| ()));
-    ctx.run_later(PARKED, move |_, ctx| ctx.fail(if_not_stopped()));
+    part(channel, LeaveNode { cause }, if_not_stopped, ctx);
 }
 
 /// For an actor that has lost its channel: tells the channel actor why, which ends and takes the calling actor down
@@ -466,6 +464,21 @@ pub(crate) fn park<A>(
 ) where
     A: Actor<Context = Context<A>>,
 {
-    ctx.spawn(wrap_future(channel.post(Broken(why))).map(|_, _: &mut A, _| ()));
+    part(channel, Broken(why), if_not_stopped, ctx);
+}
+
+/// Posts `message` to the channel actor, which takes the calling actor down. If that has not happened within 5 s, the
+/// calling actor ends with `if_not_stopped`.
+fn part<A, M>(
+    channel: &SupervisedAddr<ChannelActor>,
+    message: M,
+    if_not_stopped: impl FnOnce() -> ExitError + 'static,
+    ctx: &mut Context<A>,
+) where
+    A: Actor<Context = Context<A>>,
+    M: Message<Result = ()> + Send + 'static,
+    ChannelActor: Handler<M>,
+{
+    ctx.spawn(wrap_future(channel.post(message)).map(|_, _: &mut A, _| ()));
     ctx.run_later(PARKED, move |_, ctx| ctx.fail(if_not_stopped()));
 }

@@ -209,7 +209,7 @@ async fn run(
             );
         }
         if let Some(since) = stale_since {
-            // What is on the wire of other queues is published again if it is not confirmed by then.
+            // Messages to other queues that are not confirmed by then are published again on the fresh channel.
             let until = since + REST;
             if on_channel.is_empty() || Moment::now() >= until {
                 return End::Stale;
@@ -258,7 +258,7 @@ async fn run(
                 if overdue.look(oldest.filter(|_| !on_channel.is_empty()), next, Instant::now()) {
                     let error = unconfirmed(&send_queue);
                     // As a node without a majority. A channel that had worked is replaced first, on the same node.
-                    let leaves = !proven && shared.connection.broker.endpoints.len() > 1;
+                    let leaves = confirms_on && !proven && shared.connection.broker.endpoints.len() > 1;
                     return if leaves { End::NodeIdle(error) } else { End::ChannelLost(error) };
                 }
             }

@@ -106,12 +106,12 @@ pub(crate) struct OutcomeSender {
     attached: Option<Box<Attached>>,
 }
 
-/// What ends with the outcome.
+/// What a message holds until its outcome is known.
 #[derive(Default)]
 struct Attached {
     /// The span of the message.
     span: Option<Box<dyn PublishSpan>>,
-    /// What keeps its routing key busy, if batches wait for that.
+    /// Keeps the routing key of the message busy, if batches wait until the key has nothing unconfirmed.
     unconfirmed: Option<Unconfirmed>,
 }
 

@@ -23,7 +23,7 @@ const MOST_KEYS: usize = 1024;
 pub(super) struct Sessions {
     /// Whether that was on the present channel; else it was on the channel before.
     refused: HashMap<Key, bool>,
-    /// When the present channel was opened.
+    /// The time at which the present channel was opened.
     since: Instant,
     /// How many channels were given up in a row.
     given_up: u32,

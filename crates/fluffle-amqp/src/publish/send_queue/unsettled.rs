@@ -131,7 +131,7 @@ impl Unsettled {
                 true => again.push((sequence, Arc::clone(&entry.message))),
                 false => gone.push(sequence),
             }
-            // It waited to be published again when the last channel ended.
+            // A refused message that waited for its next try when the last channel ended.
             if entry.on_the_wire && !was_on_the_wire && rows.lines.was_refused(&key_of(&entry.message), sequence) {
                 republished += entry.items();
             }
