@@ -67,8 +67,8 @@ impl Batching {
     }
 
     /// A batch of this many bytes is sent. The bytes are those of the encoded messages with their lengths, before gzip.
-    /// The least is one byte. The [`Limits`](fluffle_wire::Limits) of the wire hold too. A single larger message travels alone in its
-    ///    envelope.
+    /// The least is one byte. The [`Limits`](fluffle_wire::Limits) of the wire hold too. A single larger message
+    /// travels alone in its envelope.
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes.max(1);

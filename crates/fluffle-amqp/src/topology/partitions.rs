@@ -52,8 +52,9 @@ impl Topology {
     /// 4. Deploy the consumers with the new queues in place of the old ones.
     /// 5. Delete the old exchange and its queues, and take them out of the topology.
     ///
-    /// Messages that are published to the new exchange before step 4 are handled only after it. If two publishers publish the same key,
-    /// let them change over at the same time, because only the order of one publisher's messages is kept.
+    /// Messages that are published to the new exchange before step 4 are handled only after it. If two publishers
+    /// publish the same key, let them change over at the same time, because only the order of one publisher's messages
+    /// is kept.
     ///
     /// The exchange needs the plugin `rabbitmq_consistent_hash_exchange`, which comes with RabbitMQ and must be
     /// enabled.
