@@ -249,7 +249,8 @@ async fn run(
             () = until(next_due) => {}
             // A journal tells nobody when its last record goes.
             () = sleep(LOOK), if drain_asked && send_queue.journal.is_some() => {}
-            _ = look.tick() => {
+            // Without confirms a message waits for its socket only, and would still leave by a channel that is given up.
+            _ = look.tick(), if confirms_on => {
                 if blocked.borrow().is_some() {
                     overdue.pause();
                     continue;
@@ -258,7 +259,7 @@ async fn run(
                 if overdue.look(oldest.filter(|_| !on_channel.is_empty()), next, Instant::now()) {
                     let error = unconfirmed(&send_queue);
                     // As a node without a majority. A channel that had worked is replaced first, on the same node.
-                    let leaves = confirms_on && !proven && shared.connection.broker.endpoints.len() > 1;
+                    let leaves = !proven && shared.connection.broker.endpoints.len() > 1;
                     return if leaves { End::NodeIdle(error) } else { End::ChannelLost(error) };
                 }
             }

@@ -28,7 +28,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirms {
     /// It does not: a message counts as published once it is written to the socket. If the broker returns, refuses or
-    /// loses a message, nobody notices. Meant for telemetry and the like.
+    /// loses a message, nobody notices. What a lost connection had not completely written is published again, so the
+    /// broker gets no message twice. Meant for telemetry and the like.
     Off,
     /// One message at a time is on the wire, so that order holds even when a message has to be published again.
     Each,
@@ -309,7 +310,7 @@ impl<T> Route<T> {
 
     /// How long the broker may take to confirm a message, at least 1 ms. After that time a fresh channel is opened, and
     /// every unconfirmed message is published again, because a confirm that never comes would keep its place in the
-    /// window for ever. While the broker blocks publishers, the time stands still.
+    /// window for ever. While the broker blocks publishers, the time stands still. No effect with [`Confirms::Off`].
     #[must_use]
     pub fn confirm_timeout(mut self, limit: Duration) -> Self {
         self.confirm_timeout = limit.clamp(Duration::from_millis(1), LONGEST);

@@ -7,7 +7,7 @@ use lapin::{
     types::FieldTable,
 };
 
-/// A channel with confirms, on a fresh broker that has the queue `q`.
+/// A channel on a fresh broker that has the queue `q`.
 pub(crate) struct TestChannel {
     pub(crate) channel: Channel,
     connection: Connection,
@@ -16,10 +16,15 @@ pub(crate) struct TestChannel {
 
 impl TestChannel {
     pub(crate) async fn open() -> Self {
+        let test = Self::without_confirms().await;
+        test.channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        test
+    }
+
+    pub(crate) async fn without_confirms() -> Self {
         let broker = Broker::start().unwrap();
         let connection = Connection::connect(&broker.url(), ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
-        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         channel.queue_declare("q".into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
         Self { channel, connection, broker }
     }

@@ -1,6 +1,10 @@
 //! The actor's end of the current channel.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use crate::publish::{
     confirm::{ConfirmTracker, ConfirmVerdict},
@@ -125,8 +129,10 @@ impl OnChannel {
 
 impl Drop for OnChannel {
     fn drop(&mut self) {
-        // Dropped after the lock is released, because a tracker may have thousands of confirms to drop.
-        let current = self.send_queue.direct.current().take();
-        drop(current);
+        let Some(mut current) = self.send_queue.direct.current().take() else { return };
+        // What has a verdict that nobody took yet would be published again: without confirms, a second time for certain.
+        let mut verdicts = Vec::new();
+        let _ = current.confirms.poll_settled(&mut Context::from_waker(Waker::noop()), &mut verdicts);
+        self.send_queue.unsettled.settle_taken(verdicts, &self.send_queue.books);
     }
 }

@@ -284,3 +284,27 @@ async fn on_a_new_channel_the_first_message_of_each_key_goes_alone_and_the_rest_
     assert_eq!(ids(send_queue.settle([(first, ConfirmVerdict::Confirmed)], &passing())), ["2", "3"]);
     assert_eq!(send_queue.stats().republished, 4);
 }
+
+#[tokio::test]
+async fn what_the_broker_has_when_a_channel_ends_is_not_published_again() {
+    for confirms in [true, false] {
+        let test = if confirms { TestChannel::open().await } else { TestChannel::without_confirms().await };
+        let send_queue = SendQueue::new("test".to_owned(), 10, 10, Duration::from_secs(10));
+        let on_channel =
+            OnChannel::new(&send_queue, ConfirmTracker::new(test.channel.clone(), FrameMax::default(), confirms));
+        on_channel.open();
+        let (entry, outcome) = entry("m", "", "q");
+        send_queue.count(1);
+        let unsettled = (&send_queue.unsettled, &send_queue.books);
+        assert!(send_queue.direct.publish_now(entry, send_queue.window, unsettled.0, unsettled.1).is_ok());
+        // The last answer comes after the confirm, which nobody takes.
+        let get = || test.channel.basic_get("q".into(), BasicGetOptions::default());
+        let arrival = async { while get().await.unwrap().is_none() {} };
+        timeout(Duration::from_secs(30), arrival).await.expect("the broker has the message");
+        assert!(get().await.unwrap().is_none());
+        drop(on_channel);
+        assert!(matches!(told(&outcome), Some(SendOutcome::Confirmed | SendOutcome::Written)));
+        assert!(send_queue.left_over().is_empty());
+        test.close().await;
+    }
+}

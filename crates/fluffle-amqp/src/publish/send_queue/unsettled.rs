@@ -267,6 +267,22 @@ impl Unsettled {
         released
     }
 
+    /// Tells the senders of what the broker has taken, at the end of a channel. The rest, and what waited for these
+    /// messages, is left to the next channel.
+    pub(super) fn settle_taken(&self, verdicts: impl IntoIterator<Item = (u64, ConfirmVerdict)>, books: &Books) {
+        for (sequence, verdict) in verdicts {
+            let outcome = match verdict {
+                ConfirmVerdict::Confirmed => SendOutcome::Confirmed,
+                ConfirmVerdict::Written => SendOutcome::Written,
+                _ => continue,
+            };
+            let (settled, _) = self.rows().taken(sequence);
+            if let Some(entry) = settled {
+                books.settle(entry, outcome);
+            }
+        }
+    }
+
     /// Charges a refusal of a channel to the messages it may be about: those for the exchange (and the topic) that its
     /// text names, else every message that was on the wire. `None` if `error` is no refusal by the broker.
     pub(super) fn refuse(&self, error: &lapin::Error) -> Option<Charged> {

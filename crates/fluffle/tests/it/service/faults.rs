@@ -266,6 +266,25 @@ async fn a_confirm_that_never_comes_is_noticed_and_its_message_published_again()
 }
 
 #[actix::test]
+async fn without_confirms_each_message_arrives_once_although_the_socket_stood_still() {
+    let without = |route: Route<String>| route.confirms(Confirms::Off).confirm_timeout(Duration::from_millis(100));
+    let mut bench = Bench::on(TestBroker::start().unwrap(), |client| client, without).await;
+    bench.strike(Fault::Stall { direction: Direction::ToBroker, time: Duration::from_secs(1) });
+    // More than the sockets on the way have room for.
+    let large = "m".repeat(512 << 10);
+    let receipts: Vec<_> = futures_util::future::join_all((0..64).map(|_| bench.out.enqueue(large.clone()))).await;
+    for receipt in receipts {
+        soon("written", receipt.unwrap().confirmed()).await.unwrap();
+    }
+    for _ in 0..64 {
+        crate::support::next(&mut bench.record).await;
+    }
+    bench.broker.settled_within(&bench.service, crate::support::SOON).await.unwrap();
+    assert_eq!((bench.out.stats().republished, bench.stats().received), (0, 64));
+    bench.service.shutdown().await.unwrap();
+}
+
+#[actix::test]
 async fn a_late_confirm_is_waited_for() {
     let bench = Bench::start().await;
     let late = Fault::DelayConfirm { time: Duration::from_millis(500) };
