@@ -21,6 +21,7 @@ mod latency;
 mod machine;
 mod node;
 mod pace;
+mod prices;
 mod report;
 mod rounds;
 mod scenario;
@@ -30,7 +31,10 @@ mod targets;
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::Parser;
+use clap::{
+    Parser, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
@@ -38,12 +42,28 @@ use crate::{
     report::Report, rounds::Plan, scenario::Scenario, table::Tables,
 };
 
+/// What is compared.
+#[derive(Clone, Copy)]
+enum Subject {
+    /// The clients, at this work.
+    Clients(Scenario),
+    /// The guarantees of Fluffle.
+    Prices,
+}
+
+fn subject() -> impl TypedValueParser<Value = Subject> {
+    let prices = PossibleValue::new("prices").help("What each guarantee of Fluffle costs; takes 10 minutes or more");
+    let clients = Scenario::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let subject = |name: String| Scenario::from_str(&name, false).map_or(Subject::Prices, Subject::Clients);
+    PossibleValuesParser::new(clients.chain([prices])).map(subject)
+}
+
 /// Compares Fluffle with hand-written lapin, amqprs and ruststream: the same work, in turns, through one broker.
 #[derive(Parser)]
 struct Arguments {
     /// The kind of work
-    #[arg(long, value_enum)]
-    scenario: Scenario,
+    #[arg(long, value_parser = subject())]
+    scenario: Subject,
 
     /// About how long all counted rounds of all contestants take together, in seconds
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
@@ -76,7 +96,39 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let scenario = arguments.scenario;
+    match arguments.scenario {
+        Subject::Clients(scenario) => clients(arguments, scenario),
+        Subject::Prices => prices(arguments),
+    }
+}
+
+fn prices(arguments: &Arguments) -> Result<(), Failure> {
+    if !arguments.only.is_empty() {
+        return Err("prices has no contestants: leave --only away".into());
+    }
+    let _spans = spans::collect();
+    let mut node = Node::start()?;
+    let rounds = arguments.rounds as usize;
+    let progress = progress(prices::steps(rounds));
+    let results = prices::run(&mut node, rounds, time(arguments), |round, way, figures| {
+        progress.suspend(|| eprintln!("{}", line(round, way.name, figures)));
+        progress.inc(1);
+    })?;
+    progress.finish_and_clear();
+    let report = prices::Report::new(&results, Machine::here(node.version()));
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
+}
+
+fn time(arguments: &Arguments) -> Duration {
+    Duration::from_secs(arguments.seconds.into())
+}
+
+fn clients(arguments: &Arguments, scenario: Scenario) -> Result<(), Failure> {
     let mut contestants = scenario.contestants();
     if !arguments.only.is_empty() {
         contestants.extend(scenario.guests());
@@ -89,16 +141,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let records = Bodies::of_quakes(examples::feed::read()?);
     let bodies = if scenario.terms().records { records.bytes() } else { scenario.terms().payload_bytes };
     let mut node = Node::start()?;
-    let plan = Plan {
-        scenario,
-        contestants,
-        rounds: arguments.rounds as usize,
-        records,
-        time: Duration::from_secs(arguments.seconds.into()),
-    };
-    let progress = progress(&plan);
+    let plan = Plan { scenario, contestants, rounds: arguments.rounds as usize, records, time: time(arguments) };
+    let progress = progress((plan.rounds + 1) * plan.contestants.len());
     let results = plan.run(&mut node, |round, contestant, figures| {
-        progress.suspend(|| eprintln!("{}", line(round, contestant, figures)));
+        progress.suspend(|| eprintln!("{}", line(round, contestant.name(), figures)));
         progress.inc(1);
     })?;
     progress.finish_and_clear();
@@ -111,8 +157,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn progress(plan: &Plan) -> ProgressBar {
-    let steps = (plan.rounds + 1) * plan.contestants.len();
+fn progress(steps: usize) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{bar:40} {pos}/{len}, {eta} left").unwrap_or(ProgressStyle::default_bar());
     let bar = ProgressBar::new(steps as u64).with_style(style);
@@ -120,9 +165,9 @@ fn progress(plan: &Plan) -> ProgressBar {
     bar
 }
 
-fn line(round: usize, contestant: Contestant, figures: &Figures) -> String {
+fn line(round: usize, name: &str, figures: &Figures) -> String {
     let round = if round == 0 { "warm-up".to_owned() } else { format!("round {round}") };
     let latency = figures.p50_us.zip(figures.p99_us);
     let latency = latency.map_or_else(String::new, |(p50, p99)| format!(", p50 {p50:.0} µs, p99 {p99:.0} µs"));
-    format!("{round:>9}  {:<18} {:>9.0} messages/s{latency}", contestant.name(), figures.msgs_per_s)
+    format!("{round:>9}  {:<22} {:>9.0} messages/s{latency}", name, figures.msgs_per_s)
 }

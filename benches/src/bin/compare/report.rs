@@ -65,7 +65,7 @@ impl Report {
 }
 
 impl Medians {
-    fn of(rounds: &[Figures]) -> Option<Self> {
+    pub(crate) fn of(rounds: &[Figures]) -> Option<Self> {
         let median = |field: fn(&Figures) -> Option<f64>| Median::of(rounds.iter().filter_map(field).collect());
         Some(Self {
             msgs_per_s: median(|figures| Some(figures.msgs_per_s))?,

@@ -74,17 +74,25 @@ fn round(
     let queue = node.fresh_queue(&terms)?;
     let messages = (bytes / bodies.bytes() as f64) as u64;
     let course = Arc::new(Course::new(node, queue.clone(), terms, bodies, messages.max(100)));
-    let (tell, told) = mpsc::channel();
     let running = Arc::clone(&course);
-    thread::spawn(move || tell.send(contestants::run(contestant, &running)));
-    match told.recv_timeout(patience) {
-        Ok(ended) => ended?,
-        Err(mpsc::RecvTimeoutError::Timeout) => return Err(format!("not done within {patience:?}: it hangs").into()),
-        Err(mpsc::RecvTimeoutError::Disconnected) => return Err("it panicked".into()),
-    }
+    in_time(patience, move || contestants::run(contestant, &running))?;
     let figures = course.verdict()?;
     node.remove_queue(&queue, &terms)?;
     Ok(figures)
+}
+
+/// Does `work` on a thread of its own, and gives up waiting for it after `patience`.
+pub(crate) fn in_time(
+    patience: Duration,
+    work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Result<(), Failure> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(work()));
+    match told.recv_timeout(patience) {
+        Ok(ended) => ended,
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(format!("not done within {patience:?}: it hangs").into()),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err("it panicked".into()),
+    }
 }
 
 /// How many bytes a round must have so that contestants with these rates take that time together.

@@ -102,7 +102,7 @@ fn spread(median: &Median, digits: usize) -> String {
 }
 
 /// Groups thousands: 1,234,567.
-fn grouped(value: f64, digits: usize) -> String {
+pub(crate) fn grouped(value: f64, digits: usize) -> String {
     let plain = format!("{value:.digits$}");
     let (whole, fraction) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
     let mut text = String::new();
@@ -115,14 +115,15 @@ fn grouped(value: f64, digits: usize) -> String {
     text + fraction
 }
 
-fn table(header: &[&str]) -> Table {
+/// An empty table.
+pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
     table
 }
 
 /// Aligns numbers to the right and names to the left.
-fn align(mut table: Table) -> Table {
+pub(crate) fn align(mut table: Table) -> Table {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

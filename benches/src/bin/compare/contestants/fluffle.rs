@@ -23,13 +23,14 @@ use protos::usgs::Quake;
 use crate::{body::Parcel, course::Course};
 
 /// How many messages are published together.
-const BURST: usize = 50;
+pub(crate) const BURST: usize = 50;
 
 /// Bytes of messages in a batch; this is the default.
-const BATCH: usize = 64 * 1024;
+pub(crate) const BATCH: usize = 64 * 1024;
 
-struct Counter {
-    course: Arc<Course>,
+/// The handler: counts each message.
+pub(crate) struct Counter {
+    pub(crate) course: Arc<Course>,
 }
 
 impl Actor for Counter {
@@ -46,7 +47,7 @@ impl<T: Cargo> Handler<Delivery<T>> for Counter {
 }
 
 /// The kind of message that is sent.
-trait Cargo: Payload {
+pub(crate) trait Cargo: Payload {
     /// Message `number`.
     fn make(course: &Course, number: u64) -> Self;
 
@@ -80,6 +81,13 @@ pub(crate) fn run(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
 
 /// With metrics, the looks of the status page at the service, and a reader of `/metrics` each second.
 pub(crate) fn run_measured(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
+    read_each_second(|telemetry| with(course, |app| app.telemetry(telemetry)))
+}
+
+/// Does `work` while somebody reads all metrics as text each second.
+pub(crate) fn read_each_second(
+    work: impl FnOnce(&Telemetry) -> Result<(), crate::failure::Failure>,
+) -> Result<(), crate::failure::Failure> {
     let telemetry = Telemetry::new();
     let (over, read) = (AtomicBool::new(false), &telemetry);
     thread::scope(|scope| {
@@ -89,7 +97,7 @@ pub(crate) fn run_measured(course: &Arc<Course>) -> Result<(), crate::failure::F
                 thread::park_timeout(Duration::from_secs(1));
             }
         });
-        let done = with(course, |app| app.telemetry(&telemetry));
+        let done = work(&telemetry);
         over.store(true, Ordering::SeqCst);
         done
     })
@@ -157,7 +165,8 @@ fn work<T: Cargo>(
     })
 }
 
-async fn publish<T: Cargo>(course: &Arc<Course>, out: &Publisher<T>) -> Result<(), crate::failure::Failure> {
+/// Publishes all messages of the course, and awaits every confirm.
+pub(crate) async fn publish<T: Cargo>(course: &Arc<Course>, out: &Publisher<T>) -> Result<(), crate::failure::Failure> {
     let window = window(course);
     for mut lap in course.laps() {
         let mut receipts = VecDeque::new();

@@ -1,7 +1,7 @@
 //! The contestants: one file each, written as an expert of that library would write it.
 
 mod amqprs;
-mod fluffle;
+pub(crate) mod fluffle;
 mod lapin_naive;
 mod lapin_tuned;
 mod ruststream;
