@@ -123,6 +123,23 @@ impl Place {
         Ok(full.chain(deserted.map(|lane| format!("{}: no consumer", lane.queue()))).collect())
     }
 
+    /// The channels that have deliveries without an ack, as RabbitMQ's channels know it, to be compared with what its
+    /// queues know. Nothing on the embedded broker.
+    pub fn holders(&self) -> Vec<String> {
+        let nodes = match self {
+            Self::Embedded(_) => Vec::new(),
+            Self::RabbitMq { node, .. } => vec![&**node],
+            Self::Cluster { cluster, .. } => {
+                (0..cluster.size()).filter_map(|number| cluster.node(number).ok()).collect()
+            }
+        };
+        let expression = "[io_lib:format(\"~s: ~p~n\", [proplists:get_value(name, I), Count]) || \
+                          I <- rabbit_channel:info_all([name, messages_unacknowledged]), \
+                          Count <- [proplists:get_value(messages_unacknowledged, I, 0)], Count > 0]";
+        let told = nodes.into_iter().find_map(|node| node.eval(expression).ok());
+        told.iter().flat_map(|text| text.lines()).map(str::to_owned).collect()
+    }
+
     fn queues(&self) -> Result<HashMap<String, QueueDepth>, Error> {
         match self {
             Self::Embedded(broker) => {

@@ -212,10 +212,10 @@ impl Stage {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                let queues = self.place.unsettled()?;
+                let (queues, holders) = (self.place.unsettled()?, self.place.holders());
                 return Err(Error::other(format!(
                     "{waiting} messages without an end, {outstanding} confirms outstanding, publishers {busy:?} not \
-                     quiet, queues not settled: {queues:?}"
+                     quiet, queues not settled: {queues:?}, channels with unacked deliveries: {holders:?}"
                 )));
             }
             tokio::time::sleep(LOOK).await;
