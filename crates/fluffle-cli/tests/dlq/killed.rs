@@ -62,14 +62,22 @@ fn read(pipe: Option<impl std::io::Read>) -> String {
     text
 }
 
+/// Waits until the replay has put so many messages into the queue. Fails if it puts none there for [`LIMIT`].
 pub(crate) async fn has_at_least(bench: &Bench, child: &mut Child, queue: &str, count: u64) {
-    let until = Instant::now() + LIMIT * 5;
-    while u64::from(bench.ready(queue).await) < count {
+    let (mut most, mut until) = (0, Instant::now() + LIMIT);
+    loop {
+        let ready = u64::from(bench.ready(queue).await);
+        if ready >= count {
+            return;
+        }
+        if ready > most {
+            (most, until) = (ready, Instant::now() + LIMIT);
+        }
         if child.try_wait().unwrap().is_some() {
             panic!("the replay has ended early: {:?} {:?}", read(child.stdout.take()), read(child.stderr.take()));
         }
-        assert!(Instant::now() < until, "`{queue}` has {} of {count}", bench.ready(queue).await);
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(Instant::now() < until, "`{queue}` has {most} of {count}, and no more come");
+        tokio::time::sleep(Duration::from_millis(1 + count / 10_000)).await;
     }
 }
 
