@@ -24,6 +24,7 @@ pub(crate) const CHANNELS: &str = "https://www.rabbitmq.com/docs/channels";
 pub(crate) const HEARTBEATS: &str = "https://www.rabbitmq.com/docs/heartbeats";
 pub(crate) const DLX: &str = "https://www.rabbitmq.com/docs/dlx";
 pub(crate) const QUORUM: &str = "https://www.rabbitmq.com/docs/quorum-queues";
+pub(crate) const ORPHANS: &str = "https://github.com/rabbitmq/rabbitmq-server/issues/15473";
 pub(crate) const AT_LEAST_ONCE: &str = "https://www.rabbitmq.com/docs/quorum-queues#dead-lettering";
 pub(crate) const POISON: &str = "https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling";
 pub(crate) const TTL: &str = "https://www.rabbitmq.com/docs/ttl";

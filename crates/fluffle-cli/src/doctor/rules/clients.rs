@@ -222,7 +222,7 @@ fn check_unacked(snapshot: &Snapshot, channel: &Object, entity: &str, now: u64, 
 
 /// Since when the channel does nothing, in milliseconds since 1970: `2026-11-29T01:02:03.004+00:00`, or before RabbitMQ
 /// 3.12 `2026-11-29 1:02:03`, in UTC.
-fn idle_since(channel: &Object) -> Option<u64> {
+pub(crate) fn idle_since(channel: &Object) -> Option<u64> {
     let text = channel.text("idle_since");
     let (date, time) = text.split_once(['T', ' '])?;
     let (time, offset) = match time.find(['+', 'Z']) {

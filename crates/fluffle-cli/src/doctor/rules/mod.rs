@@ -6,6 +6,7 @@ pub(crate) mod broker;
 mod clients;
 mod dead_letters;
 mod nodes;
+mod orphans;
 pub(crate) mod queues;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ pub(crate) fn check(snapshot: &Snapshot, args: &DoctorArgs, now: u64, report: &m
     nodes::check(snapshot, report);
     broker::check(snapshot, report);
     clients::check(snapshot, args, now, report);
+    orphans::check(snapshot, now, report);
     queues::check(snapshot, &graveyards, &routes, args, report);
     dead_letters::check(snapshot, &graveyards, &routes, report);
 }
