@@ -1,7 +1,8 @@
 //! A broker with dead letters, and the program that is run on it.
 
 use std::{
-    path::Path,
+    fs,
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -167,10 +168,23 @@ impl Bench {
 
     /// Whether the program has left a journal.
     pub(crate) fn has_journal(&self) -> bool {
-        let folder = self.folder.path().join("state/fluffle");
-        folder.read_dir().is_ok_and(|entries| {
-            entries.flatten().any(|entry| Path::new(&entry.file_name()).extension().is_some_and(|end| end == "journal"))
+        !self.journals().is_empty()
+    }
+
+    /// Whether no journal is of a replay that ended early. One may be left of a replay that is over, with the letters
+    /// that were acked in the moment of a kill.
+    pub(crate) fn is_over(&self) -> bool {
+        self.journals().iter().all(|path| {
+            let journal = fs::read_to_string(path).unwrap();
+            let state: Value = serde_json::from_str(journal.lines().last().unwrap()).unwrap();
+            state["state"]["replay"].is_null()
         })
+    }
+
+    fn journals(&self) -> Vec<PathBuf> {
+        let entries = self.folder.path().join("state/fluffle").read_dir();
+        let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+        paths.filter(|path| path.extension().is_some_and(|end| end == "journal")).collect()
     }
 }
 
