@@ -249,7 +249,7 @@ async fn run(
             () = until(next_due) => {}
             // A journal tells nobody when its last record goes.
             () = sleep(LOOK), if drain_asked && send_queue.journal.is_some() => {}
-            // Without confirms a message waits for its socket only, and would still leave by a channel that is given up.
+            // Without confirms a message waits for its socket only, and would leave even if its channel were given up.
             _ = look.tick(), if confirms_on => {
                 if blocked.borrow().is_some() {
                     overdue.pause();

@@ -130,7 +130,7 @@ impl OnChannel {
 impl Drop for OnChannel {
     fn drop(&mut self) {
         let Some(mut current) = self.send_queue.direct.current().take() else { return };
-        // What has a verdict that nobody took yet would be published again: without confirms, a second time for certain.
+        // What has a verdict that nobody took would be published again: without confirms, it would come twice.
         let mut verdicts = Vec::new();
         let _ = current.confirms.poll_settled(&mut Context::from_waker(Waker::noop()), &mut verdicts);
         self.send_queue.unsettled.settle_taken(verdicts, &self.send_queue.books);
