@@ -162,13 +162,19 @@ fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
 async fn declare(shared: &ConnectionShared, socket: &Socket, scope: Scope<'_>) -> Result<Vec<Unreached>, ExitError> {
     let topology = shared.topology.get();
     let open = async || socket.connection.create_channel().await;
-    declare::declare(&topology, open, scope, Some(&socket.peer), OPERATION_TIMEOUT).await.map_err(exit)
+    let exists = |queue: &str| shared.learned.unreached.exists(queue);
+    declare::declare(&topology, open, scope, Some(&socket.peer), exists, OPERATION_TIMEOUT).await.map_err(exit)
 }
 
-/// Declares everything but exclusive queues. Queues that cannot be reached are left for later.
+/// Declares everything but exclusive queues. Queues that cannot be reached are left for later, and so are those that
+/// another connection could not reach, so that nothing else waits for them.
 async fn declare_shared(shared: &ConnectionShared, socket: &Socket) -> Result<(), ExitError> {
-    let unreached = declare(shared, socket, Scope::Shared).await?;
-    shared.learned.unreached.found(None, &unreached);
+    let without = shared.learned.unreached.names();
+    let topology = shared.topology.get();
+    let tried = topology.queues().filter(|queue| !queue.is_exclusive()).map(|queue| queue.name().to_owned());
+    let tried: Vec<String> = tried.filter(|queue| !without.contains(queue)).collect();
+    let unreached = declare(shared, socket, Scope::Shared { without: &without }).await?;
+    shared.learned.unreached.found(&tried, &unreached);
     Ok(())
 }
 
@@ -183,7 +189,7 @@ async fn declare_again(shared: &ConnectionShared, socket: &Socket) -> Result<(),
     }
     let names: Vec<&str> = due.iter().map(String::as_str).collect();
     let unreached = declare(shared, socket, Scope::Queues(&names)).await?;
-    shared.learned.unreached.found(Some(&due), &unreached);
+    shared.learned.unreached.found(&due, &unreached);
     Ok(())
 }
 

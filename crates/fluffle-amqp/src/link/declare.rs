@@ -22,11 +22,15 @@ use crate::{
     },
 };
 
+/// How long the broker may take to answer the declaration of a queue that is there. The other queues wait meanwhile.
+const EXISTING_LIMIT: Duration = Duration::from_secs(2);
+
 /// Which part of a topology to declare.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) enum Scope<'a> {
-    /// Everything but exclusive queues: an exclusive queue belongs to the connection that consumes from it.
-    Shared,
+    /// Everything but exclusive queues, because an exclusive queue belongs to the connection that consumes from it, and
+    /// but the queues of these names.
+    Shared { without: &'a [String] },
     /// The queues of these names and their bindings, and nothing else.
     Queues(&'a [&'a str]),
 }
@@ -39,7 +43,9 @@ pub(crate) enum Scope<'a> {
 /// that were declared before the error stay, and declaring again starts over.
 ///
 /// Queues that [cannot be reached](TopologyErrorKind::Unreachable) are left out, and everything else is declared. The
-/// result tells of them.
+/// result tells of them. A queue that `exists` calls one that is there counts as not reached, too, if the broker does not
+/// answer for it within [`EXISTING_LIMIT`]: RabbitMQ 4.0 looks for the node of a classic queue for a minute before it
+/// says that the node is down.
 ///
 /// `peer` is the broker: if it is too old for an argument of a queue, nothing is declared.
 ///
@@ -51,13 +57,14 @@ pub(crate) async fn declare(
     open: impl AsyncFn() -> Result<Channel, lapin::Error>,
     scope: Scope<'_>,
     peer: Option<&Peer>,
+    exists: impl Fn(&str) -> bool,
     limit: Duration,
 ) -> Result<Vec<Unreached>, TopologyError> {
     topology.validate()?;
     let queues = queues_in_scope(topology, scope)?;
     queues.iter().try_for_each(|queue| since::check(queue, peer))?;
     let exchanges: Vec<&Exchange> = match scope {
-        Scope::Shared => topology.exchanges().collect(),
+        Scope::Shared { .. } => topology.exchanges().collect(),
         Scope::Queues(_) => Vec::new(),
     };
     let open = async || bounded(limit, open()).await.map_err(|error| failed(None, error));
@@ -67,7 +74,10 @@ pub(crate) async fn declare(
     }
     let (mut reached, mut unreached) = (Vec::with_capacity(queues.len()), Vec::new());
     for queue in &queues {
-        match declaration.queue(queue).await {
+        declaration.limit = if exists(queue.name()) { limit.min(EXISTING_LIMIT) } else { limit };
+        let declared = declaration.queue(queue).await;
+        declaration.limit = limit;
+        match declared.map_err(|error| unreached_if(exists(queue.name()), error)) {
             Ok(()) => reached.push(queue),
             Err(error) => {
                 unreached.push(Unreached::new(queue, error)?);
@@ -95,7 +105,10 @@ pub(crate) async fn declare(
 
 fn queues_in_scope<'a>(topology: &'a Topology, scope: Scope<'_>) -> Result<Vec<&'a Queue>, TopologyError> {
     match scope {
-        Scope::Shared => Ok(topology.queues().filter(|queue| !queue.is_exclusive()).collect()),
+        Scope::Shared { without } => {
+            let is_left_out = |queue: &&Queue| queue.is_exclusive() || without.iter().any(|name| name == queue.name());
+            Ok(topology.queues().filter(|queue| !is_left_out(queue)).collect())
+        }
         Scope::Queues(names) => names.iter().map(|name| named(topology, name)).collect(),
     }
 }
@@ -170,6 +183,17 @@ impl Declaration {
         let options = QueueBindOptions::default();
         let bound = self.channel.queue_bind(queue, exchange, key, options, arguments);
         bounded(self.limit, bound).await.map_err(|error| failed(Some(entity), error))
+    }
+}
+
+/// That the broker did not answer for a queue that `exists` says that the queue cannot be reached.
+fn unreached_if(exists: bool, error: TopologyError) -> TopologyError {
+    match error.kind() {
+        TopologyErrorKind::Timeout { entity: Some(entity), limit } if exists => {
+            let text = format!("the broker did not answer its declaration within {limit:?}");
+            TopologyError::new(TopologyErrorKind::Unreachable { entity: entity.clone(), node: None, text })
+        }
+        _ => error,
     }
 }
 

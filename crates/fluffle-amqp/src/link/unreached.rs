@@ -4,7 +4,7 @@
 //! reached.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -44,6 +44,8 @@ pub(crate) struct UnreachedQueues(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     queues: BTreeMap<String, Since>,
+    /// The queues that were declared once.
+    declared: HashSet<String>,
     /// When one of the connections may try again.
     next_try: Option<Instant>,
 }
@@ -54,13 +56,13 @@ struct Since {
 }
 
 impl UnreachedQueues {
-    /// All queues were declared, or those named `tried`, and these were not reached. The log hears what is new.
-    pub(crate) fn found(&self, tried: Option<&[String]>, unreached: &[Unreached]) {
+    /// The queues named `tried` were declared, and these of them were not reached. The log hears what is new.
+    pub(crate) fn found(&self, tried: &[String], unreached: &[Unreached]) {
         let mut known = self.known();
         let is_unreached = |queue: &str| unreached.iter().any(|one| one.queue == queue);
-        let is_tried = |queue: &String| tried.is_none_or(|tried| tried.contains(queue));
+        known.declared.extend(tried.iter().filter(|queue| !is_unreached(queue)).cloned());
         known.queues.retain(|queue, since| {
-            let reached = is_tried(queue) && !is_unreached(queue);
+            let reached = tried.contains(queue) && !is_unreached(queue);
             if reached {
                 tracing::warn!(%queue, away = ?since.when.elapsed(), "the queue is reached again");
             }
@@ -89,6 +91,17 @@ impl UnreachedQueues {
         known.queues.keys().cloned().collect()
     }
 
+    /// The names of those that cannot be reached.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.known().queues.keys().cloned().collect()
+    }
+
+    /// Whether the queue is there, reached or not: it was declared once, or the broker said that its node is down.
+    pub(crate) fn exists(&self, queue: &str) -> bool {
+        let known = self.known();
+        known.declared.contains(queue) || known.queues.contains_key(queue)
+    }
+
     /// Why each of them cannot be reached.
     pub(crate) fn reasons(&self) -> Vec<String> {
         self.known().queues.values().map(|since| since.why.clone()).collect()
@@ -114,22 +127,25 @@ mod tests {
     async fn what_is_not_reached_is_tried_again_by_one_connection_every_second_until_it_is_reached() {
         let queues = UnreachedQueues::default();
         assert!(queues.due().is_empty());
-        queues.found(None, &[unreached("a"), unreached("b")]);
+        let all = ["a", "b", "d"].map(str::to_owned);
+        queues.found(&all, &[unreached("a"), unreached("b")]);
+        assert!(queues.exists("a") && queues.exists("d") && !queues.exists("c"));
+        assert_eq!(queues.names(), ["a", "b"]);
         assert!(queues.due().is_empty(), "it was tried a moment ago");
         tokio::time::advance(AGAIN).await;
         let due = queues.due();
         assert_eq!(due, ["a", "b"]);
         assert!(queues.due().is_empty(), "another connection is at it");
-        queues.found(Some(&due), &[unreached("b")]);
+        queues.found(&due, &[unreached("b")]);
         assert_eq!(queues.reasons().len(), 1);
         assert!(queues.reasons()[0].contains("\"b\" cannot be reached, because its node rabbit@b is down"));
         tokio::time::advance(AGAIN).await;
         assert_eq!(queues.due(), ["b"]);
         tokio::time::advance(LONGEST_TRY).await;
         assert_eq!(queues.due(), ["b"], "the connection that was at it is gone");
-        queues.found(Some(&["c".to_owned()]), &[]);
+        queues.found(&["c".to_owned()], &[]);
         assert_eq!(queues.reasons().len(), 1, "only what was tried can be reached");
-        queues.found(None, &[]);
+        queues.found(&all, &[]);
         assert!(queues.reasons().is_empty());
     }
 

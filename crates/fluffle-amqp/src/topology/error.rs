@@ -151,7 +151,7 @@ pub enum TopologyErrorKind {
         entity: Entity,
         /// The node, if the broker's text could be parsed.
         node: Option<String>,
-        /// The broker's text.
+        /// The broker's text, or that it did not answer.
         text: String,
     },
     /// The channel or the connection failed for a reason that may pass; see [`source`](std::error::Error::source).
@@ -260,7 +260,7 @@ impl fmt::Display for TopologyErrorKind {
                 write!(f, "{entity} cannot be reached, because its node {node} is down (404): start that node")
             }
             Self::Unreachable { entity, node: None, text } => {
-                write!(f, "{entity} cannot be reached, because its node is down (404): {text}; start that node")
+                write!(f, "{entity} cannot be reached, because its node is down: {text}; start that node")
             }
             Self::Connection { entity: Some(entity) } => {
                 write!(f, "{entity}: the connection failed before it was declared")

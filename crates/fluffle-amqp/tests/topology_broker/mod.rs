@@ -34,7 +34,7 @@ impl Client {
     }
 
     async fn declare(&self, topology: &Topology) -> Result<(), TopologyError> {
-        declare_on(&self.connection, topology, Scope::Shared).await
+        declare_on(&self.connection, topology, Scope::Shared { without: &[] }).await
     }
 
     /// A channel with confirms.
@@ -51,7 +51,8 @@ async fn connect(url: &str) -> Connection {
 }
 
 async fn declare_on(connection: &Connection, topology: &Topology, scope: Scope<'_>) -> Result<(), TopologyError> {
-    let unreached = declare::declare(topology, async || connection.create_channel().await, scope, None, LIMIT).await?;
+    let unreached =
+        declare::declare(topology, async || connection.create_channel().await, scope, None, |_| false, LIMIT).await?;
     assert!(unreached.is_empty(), "{unreached:?}");
     Ok(())
 }

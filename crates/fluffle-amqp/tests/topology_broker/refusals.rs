@@ -49,7 +49,7 @@ async fn a_consistent_hash_exchange_without_its_plugin_names_the_plugin_and_the_
     let node = RabbitMq::start().unwrap();
     let connection = connect(&node.url()).await;
     let topology = Topology::new().partitioned("orders", 2);
-    let error = declare_on(&connection, &topology, Scope::Shared).await.unwrap_err();
+    let error = declare_on(&connection, &topology, Scope::Shared { without: &[] }).await.unwrap_err();
     assert!(error.is_permanent());
     let Kind::Invalid { entity, problem } = error.kind() else { panic!("{error:?}") };
     assert_eq!(*entity, Entity::Exchange("orders".into()));
@@ -117,7 +117,7 @@ async fn a_user_without_permission_is_told_which_entity_it_may_not_touch() {
     let limited = connect(&client.vhost.url().replace("guest:guest", &format!("{user}:secret"))).await;
 
     let topology = Topology::new().queue(Queue::classic("orders"));
-    let error = declare_on(&limited, &topology, Scope::Shared).await.unwrap_err();
+    let error = declare_on(&limited, &topology, Scope::Shared { without: &[] }).await.unwrap_err();
     let Kind::AccessRefused { entity, .. } = error.kind() else { panic!("{error:?}") };
     assert_eq!(*entity, Entity::Queue("orders".into()));
     assert!(error.is_permanent());
@@ -139,7 +139,7 @@ async fn a_broker_that_does_not_answer_is_left_after_the_limit() {
     let limit = Duration::from_millis(20);
     let open = async || std::future::pending::<Result<Channel, lapin::Error>>().await;
     let topology = Topology::new().queue(Queue::classic("q"));
-    let waiting = declare::declare(&topology, open, Scope::Shared, None, limit);
+    let waiting = declare::declare(&topology, open, Scope::Shared { without: &[] }, None, |_| false, limit);
     let error = tokio::time::timeout(LIMIT, waiting).await.unwrap().unwrap_err();
     assert_eq!(*error.kind(), Kind::Timeout { entity: None, limit });
     assert!(!error.is_permanent());
@@ -149,6 +149,7 @@ async fn a_broker_that_does_not_answer_is_left_after_the_limit() {
 async fn a_wrong_topology_is_refused_before_any_channel_is_opened() {
     let open = async || -> Result<Channel, lapin::Error> { panic!("opened a channel") };
     let topology = Topology::new().queue(Queue::quorum("q").exclusive());
-    let error = declare::declare(&topology, open, Scope::Shared, None, LIMIT).await.unwrap_err();
+    let error =
+        declare::declare(&topology, open, Scope::Shared { without: &[] }, None, |_| false, LIMIT).await.unwrap_err();
     assert!(matches!(error.kind(), Kind::Invalid { .. }));
 }
