@@ -155,8 +155,8 @@ impl SharedSwitch {
 /// ```
 #[derive(Clone)]
 pub struct CircuitBreaker {
-    terms: Terms,
-    rejections: bool,
+    pub(crate) terms: Terms,
+    pub(crate) rejections: bool,
     shared: Arc<SharedSwitch>,
 }
 
@@ -262,7 +262,8 @@ impl CircuitBreaker {
         BreakerOpen(self.shared.name.clone())
     }
 
-    fn renewed(mut self) -> Self {
+    /// The same settings, with a state of its own.
+    pub(crate) fn renewed(mut self) -> Self {
         self.shared = SharedSwitch::new(self.shared.name.clone(), SwitchKind::Breaker, self.terms.clone());
         self
     }
