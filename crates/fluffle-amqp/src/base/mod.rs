@@ -19,8 +19,6 @@ pub(crate) mod payload;
 pub(crate) mod published;
 pub(crate) mod raw;
 pub(crate) mod requests;
-pub(crate) mod restarts_written;
 pub(crate) mod secret;
 pub(crate) mod trace;
-pub(crate) mod wire_written;
 pub(crate) mod written;

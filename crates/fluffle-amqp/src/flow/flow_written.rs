@@ -3,10 +3,7 @@
 use serde::de::{Deserialize, Deserializer};
 
 use crate::{
-    base::{
-        restarts_written::BackoffWritten,
-        written::{Flag, Real, Span, Whole, Written, made_from, or},
-    },
+    base::written::{BackoffWritten, Flag, Real, Span, Whole, Written, made_from, or},
     flow::{
         breaker::{CircuitBreaker, KillSwitch},
         rate::RateLimit,

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use crate::{
     base::{
-        restarts_written::BackoffWritten,
         secret::{Secret, SecretText},
-        written::{Choice, Span, Whole, Word, or},
+        written::{BackoffWritten, Choice, Span, Whole, Word, or},
     },
     link::{
         broker::Broker,

@@ -5,10 +5,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, Unexpected, Visitor};
 
 use crate::{
-    base::{
-        wire_written::{GzipWritten, LimitsWritten},
-        written::{Choice, Flag, Size, Span, Switchable, Whole, Word, Written, YEAR, or},
-    },
+    base::written::{Choice, Flag, GzipWritten, LimitsWritten, Size, Span, Switchable, Whole, Word, Written, YEAR, or},
     flow::flow_written::RateLimitWritten,
     publish::{
         batching::BatchingSettings,

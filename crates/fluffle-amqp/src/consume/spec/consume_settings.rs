@@ -3,10 +3,8 @@
 use std::{collections::BTreeMap, marker::PhantomData};
 
 use crate::{
-    base::{
-        restarts_written::{BackoffWritten, IntensityWritten},
-        wire_written::LimitsWritten,
-        written::{Choice, Flag, Size, Span, Switchable, Whole, Word, Written, or},
+    base::written::{
+        BackoffWritten, Choice, Flag, IntensityWritten, LimitsWritten, Size, Span, Switchable, Whole, Word, Written, or,
     },
     consume::spec::{
         consume::{Consume, Threads},

@@ -5,7 +5,12 @@ use std::fmt;
 use fluffle_wire::{Gzip, Level, Limits};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer};
 
-use crate::base::written::{Choice, Size, Whole, Word, Written, made_from, or};
+use super::{
+    choice::{Choice, Word},
+    number::Whole,
+    size::Size,
+    value::{Written, made_from, or},
+};
 
 /// `"off"`, `"on"` or `"auto"`, or a table with level and smallest size.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,12 @@ use std::fmt;
 use fluffle_supervise::{Backoff, Intensity, PolicyError};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer};
 
-use crate::base::written::{Flag, Real, Span, Whole, Written, made_from, or};
+use super::{
+    duration::Span,
+    flag::Flag,
+    number::{Real, Whole},
+    value::{Written, made_from, or},
+};
 
 /// `"none"`, or the arguments of [`Backoff::exponential`] and of its setters.
 #[derive(Clone, Copy, Debug)]
