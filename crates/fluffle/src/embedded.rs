@@ -9,7 +9,8 @@ use crate::error::Error;
 /// One broker for the whole process, so that two calls mean the same broker, as they do with `AMQP_URL`.
 static IN_THIS_PROCESS: Mutex<Option<fluffle_broker::Broker>> = Mutex::new(None);
 
-/// Adds `Broker::from_env_or_embedded()` and `Broker::from_settings_or_embedded()` to [`Broker`]. The [prelude](crate::prelude) includes this trait.
+/// Adds `Broker::from_env_or_embedded()` and `Broker::from_settings_or_embedded()` to [`Broker`]. The
+/// [prelude](crate::prelude) includes this trait.
 pub trait Embedded: Sized {
     /// Returns the broker that the environment variable `AMQP_URL` names. If the variable is unset or empty, returns a
     /// broker inside this process. The first call starts that broker, and prints one line with its port to standard

@@ -82,8 +82,8 @@ use crate::{
 ///
 /// # Backoff
 ///
-/// `"none"`, or `{ min = "100ms", max = "10s" }`, with `factor` (2), `reset_after` (10 s) and `first_at_once` (false) if
-/// wanted: [`Backoff`](fluffle_supervise::Backoff).
+/// `"none"`, or `{ min = "100ms", max = "10s" }`, with `factor` (2), `reset_after` (10 s) and `first_at_once` (false)
+/// if wanted: [`Backoff`](fluffle_supervise::Backoff).
 ///
 /// # Circuit breaker
 ///
