@@ -41,6 +41,8 @@ fn each_setting_arrives() {
     names_all::<BrokerSettings>(&text);
     let seconds = Duration::from_secs;
     let broker = Broker::from_settings(&settings(&text)).unwrap();
+    // Settings that name nothing leave it all.
+    let broker = broker.settings(&BrokerSettings::default()).unwrap();
     let places: Vec<String> = broker.endpoints.iter().map(ToString::to_string).collect();
     assert_eq!(places, ["amqp://invoices@one:5672/orders", "amqps://invoices@two:5671/%2f"]);
     assert!(broker.endpoints.iter().all(|endpoint| endpoint.password.reveal() == "hunter2"));

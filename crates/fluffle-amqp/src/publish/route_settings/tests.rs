@@ -42,7 +42,8 @@ fn is_packed(route: &Route<String>, bytes: usize) -> bool {
 fn each_setting_arrives() {
     names_all::<RouteSettings>(EVERY_KEY);
     let seconds = Duration::from_secs;
-    let route = route().settings(&settings(EVERY_KEY));
+    // Settings that name nothing leave it all.
+    let route = route().settings(&settings(EVERY_KEY)).settings(&RouteSettings::default());
     assert_eq!(&*route.exchange, "orders");
     assert_eq!(route.name.as_deref(), Some("urgent"));
     assert!(matches!(&route.key, Key::Fixed(key) if &**key == "eu"));

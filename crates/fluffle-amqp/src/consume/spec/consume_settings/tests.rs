@@ -91,7 +91,8 @@ fn each_setting_arrives() {
     let kill_switch = KillSwitch::new(0.25, Window::last(100).within(seconds(60)).at_least(20)).unwrap();
     let breaker = CircuitBreaker::new("payments").ratio(1.0).unwrap().window(Window::last(2)).probes(5);
 
-    let consume = consume().settings(&settings(EVERY_KEY));
+    // Settings that name nothing leave it all.
+    let consume = consume().settings(&settings(EVERY_KEY)).settings(&ConsumeSettings::default());
     assert_eq!(consume.queue, "orders");
     assert_eq!(consume.prefetch, 7);
     assert_eq!(consume.instances, Some(2));
